@@ -1,0 +1,43 @@
+# make run: serves, on a fresh machine, with nothing but Python. make test: sets up what tests need, runs all.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup run test lint bench lock dev
+
+setup: .venv/run.done
+
+.venv/run.done: pyproject.toml requirements/run.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --require-hashes -r requirements/run.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+dev: .venv/dev.done
+
+.venv/dev.done: .venv/run.done requirements/dev.txt
+	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
+	touch $@
+
+run: setup
+	$(BIN)/catenary --public --norpc --broadcast_adapter=http
+
+test: dev
+	.ci/parts
+	$(BIN)/pytest
+
+lint: dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell
+
+bench: dev
+	$(BIN)/python -m bench
+
+# Versions are pinned for every platform; no file names a registry.
+LOCK := uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --no-annotate --quiet
+
+lock:
+	$(LOCK) --all-extras --group build --group test --group lint -o requirements/dev.txt
+	$(LOCK) --all-extras --group build -c requirements/dev.txt -o requirements/run.txt

@@ -1,0 +1,3 @@
+"""Catenary: an AnyCable-compatible realtime server."""
+
+__version__ = "0.1.0"
