@@ -1,0 +1,88 @@
+"""Every exception of Catenary.
+
+    CatenaryError
+    ├── ConfigError            a wrong option, file or variable: the start stops, one line says why
+    │   └── MissingExtra       an optional library is not installed: names the install command
+    ├── ProtocolError          what a peer sent breaks a protocol; carries a close code
+    │   ├── HandshakeError     the opening HTTP request; carries an HTTP status
+    │   ├── FrameError         RFC 6455 frames
+    │   └── CommandError       a client's message that is no command
+    ├── PublicationError       what a publisher sent is no publication
+    ├── AppError               the application behind us
+    │   ├── AppUnavailable     it can't be reached, or did not answer in time
+    │   └── AppFailed          it answered with an error of its own
+    └── BackendError           Redis, NATS: something beside us is away
+
+Knows: names. Does not know: who raises or catches them.
+"""
+
+
+class CatenaryError(Exception):
+    """The root: catch it to catch everything that Catenary raises on purpose."""
+
+
+class ConfigError(CatenaryError):
+    """A configuration that can't be used; the message names the option, the value and what was expected."""
+
+
+class MissingExtra(ConfigError):
+    """An optional library is not installed.
+
+    ``extra`` is the name of the extra that brings it, as in ``pip install 'catenary[redis]'``.
+    """
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an optional library: pip install 'catenary[{extra}]'")
+        self.extra = extra
+
+
+class ProtocolError(CatenaryError):
+    """A peer broke a protocol. ``close_code`` is the WebSocket close code that answers it."""
+
+    close_code = 1002
+
+
+class HandshakeError(ProtocolError):
+    """An opening handshake that can't be accepted (RFC 6455, section 4.2).
+
+    ``status`` is the HTTP status of the answer, ``headers`` what the answer must carry besides.
+    """
+
+    def __init__(
+        self, status: int, message: str, headers: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers
+
+
+class FrameError(ProtocolError):
+    """A frame that breaks RFC 6455; ``close_code`` follows section 7.4.1."""
+
+    def __init__(self, close_code: int, message: str) -> None:
+        super().__init__(message)
+        self.close_code = close_code
+
+
+class CommandError(ProtocolError):
+    """A client's message that can't be read as a command."""
+
+
+class PublicationError(CatenaryError):
+    """What a publisher sent can't be read as a publication."""
+
+
+class AppError(CatenaryError):
+    """The application behind the server did not decide."""
+
+
+class AppUnavailable(AppError):
+    """The application can't be reached, or did not answer in time."""
+
+
+class AppFailed(AppError):
+    """The application answered with an error of its own (status ERROR)."""
+
+
+class BackendError(CatenaryError):
+    """A service beside the server (Redis, NATS) is away or answers with an error."""

@@ -1,0 +1,45 @@
+"""What the application decided about one call.
+
+Source: ConnectionResponse and CommandResponse of etc/rpc.proto (anycable/anycable).
+"""
+
+import enum
+
+import msgspec
+
+from catenary.messages.names import Stream
+from catenary.messages.replies import Reply
+
+
+class Verdict(enum.Enum):
+    """How a call ended."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    """The application said no."""
+    ERROR = "error"
+    """The application broke; nothing else of the decision counts."""
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to one call; everything in it is applied in one go.
+
+    ``replies`` are sent first, in the client's own protocol; ``transmissions`` after them, as the
+    application wrote them. An empty value in ``cstate`` or ``istate`` removes its key.
+    ``disconnect_wanted`` None means that the application did not say whether it wants to hear of
+    the end of the session. ``whispers_to`` is the stream that the client may whisper to.
+    """
+
+    verdict: Verdict = Verdict.SUCCESS
+    identifiers: str = ""
+    replies: tuple[Reply, ...] = ()
+    transmissions: tuple[str, ...] = ()
+    streams: tuple[Stream, ...] = ()
+    stopped_streams: tuple[Stream, ...] = ()
+    stop_all_streams: bool = False
+    disconnect: bool = False
+    cstate: dict[str, str] | None = None
+    istate: dict[str, str] | None = None
+    whispers_to: Stream | None = None
+    error: str = ""
+    disconnect_wanted: bool | None = None

@@ -1,0 +1,49 @@
+"""What the application is told of a client with every call.
+
+Source: message Env of etc/rpc.proto and the state rules of common.go (anycable/anycable).
+"""
+
+import msgspec
+
+from catenary.messages.names import Identifier, Sid
+
+
+class Environment(msgspec.Struct, gc=False):
+    """One client as its application sees it. The node alone changes it, between two calls.
+
+    ``cstate`` is the connection's state, ``istate`` the state of each subscription; both None
+    until the application sets something (most clients never have any).
+    """
+
+    sid: Sid
+    url: str
+    headers: dict[str, str]
+    identifiers: str = ""
+    cstate: dict[str, str] | None = None
+    istate: dict[Identifier, dict[str, str]] | None = None
+
+    def merge_cstate(self, changes: dict[str, str]) -> None:
+        """Takes changes over; an empty value removes its key."""
+        self.cstate = _merged(self.cstate or {}, changes)
+
+    def merge_istate(self, identifier: Identifier, changes: dict[str, str]) -> None:
+        """The same for one subscription."""
+        if self.istate is None:
+            self.istate = {}
+        self.istate[identifier] = _merged(self.istate.get(identifier, {}), changes)
+
+    def forget_istate(self, identifier: Identifier) -> None:
+        """Drops the state of a subscription that ended."""
+        if self.istate is not None:
+            self.istate.pop(identifier, None)
+            if not self.istate:
+                self.istate = None
+
+    def istate_of(self, identifier: Identifier) -> dict[str, str]:
+        """The state of one subscription, empty where it has none."""
+        return (self.istate or {}).get(identifier, {})
+
+
+def _merged(state: dict[str, str], changes: dict[str, str]) -> dict[str, str]:
+    """A new dict each time: a call under way keeps the state that it was started with."""
+    return {key: value for key, value in {**state, **changes}.items() if value}

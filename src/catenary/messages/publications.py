@@ -1,0 +1,120 @@
+"""What publishers send: a message for a stream, a batch of them, or a remote command.
+
+One parser for every way in (HTTP, Redis, …) and for what nodes send to each other.
+Source: docs/broadcasting.md, "Publication format" (anycable/anycable).
+"""
+
+from typing import Any
+
+import msgspec
+
+from catenary.errors import PublicationError
+from catenary.messages.names import Sid, Stream
+
+
+class Publication(msgspec.Struct, frozen=True, gc=False):
+    """A message for everybody who listens to a stream.
+
+    ``data`` is JSON text; text that is no JSON reaches clients as a string. ``exclude_socket`` is
+    a session that must not get it. ``kind`` becomes the ``type`` of what clients receive.
+    ``transient`` messages are not kept in the history.
+    """
+
+    stream: Stream
+    data: str
+    exclude_socket: Sid | None = None
+    kind: str = ""
+    transient: bool = False
+
+
+class RemoteDisconnect(msgspec.Struct, frozen=True, gc=False):
+    """Ends every session that has these identifiers."""
+
+    identifiers: str
+    reconnect: bool
+
+
+Publishable = Publication | RemoteDisconnect
+
+
+class _Meta(msgspec.Struct, gc=False):
+    exclude_socket: str | None = None
+    broadcast_type: str | None = None
+    transient: bool = False
+
+
+class _Message(msgspec.Struct, gc=False):
+    stream: str
+    data: str
+    meta: _Meta | None = None
+
+
+class _DisconnectPayload(msgspec.Struct, gc=False):
+    identifier: str
+    reconnect: bool = False
+
+
+class _Command(msgspec.Struct, gc=False):
+    command: str
+    payload: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_read_message = msgspec.json.Decoder(_Message).decode
+_read_batch = msgspec.json.Decoder(list[_Message]).decode
+_read_command = msgspec.json.Decoder(_Command).decode
+_read_disconnect = msgspec.json.Decoder(_DisconnectPayload).decode
+_read_any = msgspec.json.Decoder().decode
+
+
+def parse(raw: bytes | str) -> tuple[Publishable, ...]:
+    """Reads what one publisher sent in one piece.
+
+    Raises :class:`PublicationError` with what was expected. A batch is taken whole or not at all.
+    """
+    try:
+        return (_publication(_read_message(raw)),)
+    except msgspec.DecodeError:
+        pass
+    except UnicodeError as error:
+        raise PublicationError(f"expected JSON in UTF-8: {error}") from error
+    except RecursionError as error:
+        raise PublicationError(f"expected JSON of less depth: {error}") from error
+    return _parse_other(raw)
+
+
+def _parse_other(raw: bytes | str) -> tuple[Publishable, ...]:
+    """Everything but the common case. Which shape was meant decides which error is told."""
+    try:
+        shape: Any = _read_any(raw)
+        if isinstance(shape, list):
+            return tuple(_publication(message) for message in _read_batch(raw))
+        if isinstance(shape, dict) and "command" in shape:
+            return (_command(_read_command(raw)),)
+        _read_message(raw)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise PublicationError(
+            f"expected {{stream, data}}, a list of those, or {{command, payload}}: {error}"
+        ) from error
+    raise PublicationError("unreachable: read at the second try what failed at the first")
+
+
+def _publication(message: _Message) -> Publication:
+    if not message.stream:
+        raise PublicationError("expected a stream, got an empty one")
+    if message.meta is None:
+        return Publication(Stream(message.stream), message.data)
+    meta = message.meta
+    return Publication(
+        Stream(message.stream),
+        message.data,
+        Sid(meta.exclude_socket) if meta.exclude_socket else None,
+        meta.broadcast_type or "",
+        meta.transient,
+    )
+
+
+def _command(command: _Command) -> RemoteDisconnect:
+    if command.command != "disconnect":
+        raise PublicationError(f"expected the command 'disconnect', got {command.command!r}")
+    payload = _read_disconnect(command.payload)
+    return RemoteDisconnect(payload.identifier, payload.reconnect)
