@@ -1,0 +1,104 @@
+"""What options imply about each other: given options become effective ones.
+
+``--public`` opens three doors, the application secret stands in for keys that are not given, the
+port of HTTP broadcasts depends on whether a key is needed. Follows anycable-go 1.6.16, except that
+``secret=none`` means no secret everywhere (there some keys are then derived from the word "none").
+Knows: options. Does not know: how a key is derived; see ``auth/keys.py``.
+"""
+
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from catenary.config.options import HttpBroadcastOptions, Options, RpcImplementation, RpcOptions
+
+HTTP_BROADCAST_PORT: Final = 8090
+HTTP_RPC_TIMEOUT_MS: Final = 3000
+
+
+class Key(msgspec.Struct, frozen=True):
+    """A key, or what it comes from: ``derived`` says that ``text`` is the application secret."""
+
+    text: str
+    derived: bool
+
+
+class Keys(msgspec.Struct, frozen=True, kw_only=True):
+    """Who needs which key; None: no key is asked for, or shown."""
+
+    broadcast: Key | None
+    rpc: Key | None
+
+
+def effective(options: Options) -> Options:
+    """Fills in everything that other options decide. Effective options stay as they are.
+
+    Afterwards: ``log.level`` heeds ``debug``; ``rpc.implementation`` is never empty;
+    ``rpc.request_timeout_ms`` 0 means no limit; ``rpc.enable_tls`` heeds the CA; header names are
+    in lower case; the ports of HTTP broadcasts and metrics are known;
+    ``http_broadcast.cors_hosts`` heeds the allowed origins; and ``access.public`` has set
+    ``noauth`` and public streams. Keys are :func:`keys`'s.
+    """
+    access = options.access
+    return replace(
+        options,
+        access=replace(access, noauth=access.noauth or access.public),
+        streams=replace(options.streams, public=options.streams.public or access.public),
+        log=replace(options.log, level="debug" if options.log.debug else options.log.level),
+        rpc=_rpc(options.rpc),
+        http_broadcast=_http_broadcast(options),
+        metrics=replace(options.metrics, port=options.metrics.port or options.server.port),
+    )
+
+
+def keys(options: Options) -> Keys:
+    """The keys of publishers over HTTP and of RPC over HTTP. In public mode publishers need none."""
+    secret = options.access.secret
+    return Keys(
+        broadcast=None if options.access.public else _broadcast_key(options),
+        rpc=_key(options.rpc.secret, secret),
+    )
+
+
+def _rpc(rpc: RpcOptions) -> RpcOptions:
+    implementation = rpc.implementation or _implementation(rpc.host)
+    timeout_ms = rpc.request_timeout_ms
+    if implementation == "http":
+        timeout_ms = rpc.http_request_timeout_ms or timeout_ms or HTTP_RPC_TIMEOUT_MS
+    return replace(
+        rpc,
+        implementation=implementation,
+        request_timeout_ms=timeout_ms,
+        enable_tls=rpc.enable_tls or bool(rpc.tls_root_ca),
+        proxy_headers=tuple(name.lower() for name in rpc.proxy_headers),
+    )
+
+
+def _implementation(host: str) -> RpcImplementation:
+    return "http" if host.startswith(("http://", "https://")) else "grpc"
+
+
+def _http_broadcast(options: Options) -> HttpBroadcastOptions:
+    """The port is the server's own where a key would be needed, were the server not public."""
+    given = options.http_broadcast
+    default = HTTP_BROADCAST_PORT if _broadcast_key(options) is None else options.server.port
+    return replace(
+        given,
+        port=given.port or default,
+        cors_hosts=given.cors_hosts or options.server.allowed_origins,
+    )
+
+
+def _broadcast_key(options: Options) -> Key | None:
+    given = options.http_broadcast.secret or options.access.broadcast_key
+    return _key(given, options.access.secret)
+
+
+def _key(given: str, secret: str) -> Key | None:
+    """The key given, or one from the application secret; "none" stands for no key."""
+    if given == "none":
+        return None
+    if given:
+        return Key(given, derived=False)
+    return Key(secret, derived=True) if secret not in ("", "none") else None

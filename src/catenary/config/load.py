@@ -1,0 +1,332 @@
+"""Command line, environment and ``anycable.toml`` become one :class:`Request`, without any I/O.
+
+A program calls it so::
+
+    request = load(sys.argv[1:], os.environ, read)
+    match request.action: ...   # "serve", "help", "version", "print-config"
+
+where ``read(path)`` answers the text of a file, None where there is none; a file that is there and
+can't be read is for ``read`` to raise as :class:`catenary.errors.ConfigError`. The options are as
+they were given: :func:`catenary.config.effective.effective` adds what they imply.
+
+Precedence: defaults < presets < file < environment < command line. Follows anycable-go 1.6.16,
+except that a word which is no option is an error (there it ends the options silently), as is an
+unknown TOML key; unknown ``ANYCABLE_*`` variables are ignored, applications have their own.
+"""
+
+import difflib
+import tomllib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, Literal
+
+import msgspec
+
+from catenary.config import presets
+from catenary.config.checks import check_together, refuse_unbuilt, refuse_unbuilt_shorthand
+from catenary.config.options import (
+    SHORTHANDS,
+    TABLE,
+    Entry,
+    Options,
+    Shorthand,
+    Value,
+    variable_of,
+)
+from catenary.config.values import FALSE, TRUE, from_text, from_toml
+from catenary.errors import ConfigError
+
+CONFIG_PATHS: Final = ("./anycable.toml", "/etc/anycable/anycable.toml")
+
+Action = Literal["serve", "help", "version", "print-config"]
+Row = Entry | Shorthand
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked for.
+
+    ``config_path`` is the file that was read, None where none was. ``presets`` are those applied.
+    ``warnings`` are lines for the log. With "help" and "version" the options are the defaults.
+    """
+
+    action: Action
+    options: Options = Options()
+    config_path: str | None = None
+    presets: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Given(msgspec.Struct, frozen=True):
+    """A value with its source as its giver knows it: ``--port``, ``PORT``, a key of a file."""
+
+    row: Row
+    value: Value
+    source: str
+
+
+class CommandLine(msgspec.Struct):
+    """What the flags say, before anything else is known."""
+
+    given: dict[str, Given]
+    help: bool = False
+    version: bool = False
+    print_config: bool = False
+    ignore_config_path: bool = False
+    config_path: str | None = None
+
+
+def load(
+    argv: Sequence[str], environ: Mapping[str, str], read: Callable[[str], str | None]
+) -> Request:
+    """Reads all sources. ``argv`` is without the program's name.
+
+    Raises :class:`catenary.errors.ConfigError` with one line that names the option as it was given.
+    """
+    line = parse_command_line(argv)
+    if line.help or line.version:
+        return Request(action="help" if line.help else "version")
+    path, text = _find_file(line, read)
+    given = {
+        **({} if path is None else parse_file(text, path)),
+        **parse_environment(environ),
+        **line.given,
+    }
+    options, applied, warnings = combine(given, environ)
+    return Request(
+        action="print-config" if line.print_config else "serve",
+        options=options,
+        config_path=path,
+        presets=applied,
+        warnings=warnings,
+    )
+
+
+def parse_command_line(argv: Sequence[str]) -> CommandLine:
+    """Reads flags: one or two dashes, ``_`` or ``-``, the value after ``=`` or as the next word.
+
+    A boolean needs no value and takes the next word only where that is one. The last of the same
+    flags wins. Raises :class:`catenary.errors.ConfigError`.
+    """
+    line = CommandLine({})
+    words = deque(argv)
+    before: Row | None = None
+    while words:
+        word = words.popleft()
+        if not word.startswith("-") or not word.strip("-"):
+            shown = "one (not shown)" if before is not None and _is_secret(before) else repr(word)
+            raise ConfigError(f"expected an option such as --port=8080, got the word {shown}")
+        name, equals, text = word.lstrip("-").partition("=")
+        flag = _plain(name)
+        if flag not in _SPELLINGS:
+            raise ConfigError(f"unknown option --{_printable(name)}{_nearest(flag, _SPELLINGS)}")
+        before = _FLAGS.get(flag)
+        if not equals:
+            switch = flag in _SWITCHES or (before is not None and before.kind == "bool")
+            text = _switch_value(words) if switch else _following(words, name)
+        _take(line, flag, text, f"--{name}")
+    return line
+
+
+def parse_environment(environ: Mapping[str, str]) -> dict[str, Given]:
+    """Reads the variables of options; of several for one option the first that is set counts.
+
+    An empty one means false, an empty list or empty text, and elsewhere that nothing is given.
+    Raises :class:`catenary.errors.ConfigError`.
+    """
+    given: dict[str, Given] = {}
+    for row in _ROWS:
+        name = next((name for name in _variables(row) if name in environ), None)
+        if name is None:
+            continue
+        text = environ[name]
+        if not text and row.kind == "bool":
+            text = "false"
+        elif not text and (row.kind == "int" or _choices_without_empty(row)):
+            continue
+        _put(given, row, from_text(row, text, name), name)
+    return given
+
+
+def parse_file(text: str, path: str) -> dict[str, Given]:
+    """Reads the text of an ``anycable.toml``. Raises :class:`catenary.errors.ConfigError`."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: expected TOML, got: {error}") from error
+    given: dict[str, Given] = {}
+    for key, value in _flatten(document, ""):
+        entry = _KEYS.get(key)
+        if entry is None:
+            raise ConfigError(
+                f"{path}: unknown key {_printable(key)}{_nearest(key, {known: known for known in _KEYS})}"
+            )
+        source = f"{path}: {key}"
+        _put(given, entry, from_toml(entry, value, source), source)
+    return given
+
+
+def combine(
+    given: Mapping[str, Given], environ: Mapping[str, str]
+) -> tuple[Options, tuple[str, ...], tuple[str, ...]]:
+    """Builds the options out of what the sources gave, with presets applied and all checked.
+
+    Answers the options, the presets and the warnings. Raises
+    :class:`catenary.errors.ConfigError`.
+    """
+    values, sources, warnings = _unfold(given)
+    options = _build(values)
+    refuse_unbuilt(options, sources)
+    named = options.deployment.presets or presets.detect(environ)
+    applied = tuple(name for name in named if name != "none")
+    changed = presets.values(applied, values.keys(), environ)
+    if "broadcast.adapters" in changed:
+        warnings.append(
+            "presets: without Redis nodes share no publications; embedded NATS is not available"
+            " in this version"
+        )
+    options = _build({**changed, **values})
+    check_together(options)
+    return options, applied, tuple(warnings)
+
+
+def _find_file(line: CommandLine, read: Callable[[str], str | None]) -> tuple[str | None, str]:
+    """The path and the text of the configuration file; (None, "") where there is none."""
+    if line.ignore_config_path:
+        return None, ""
+    if line.config_path:
+        text = read(line.config_path)
+        if text is None:
+            raise ConfigError(f"--config-path: expected a file, got {line.config_path!r}")
+        return line.config_path, text
+    for path in CONFIG_PATHS:
+        text = read(path)
+        if text is not None:
+            return path, text
+    return None, ""
+
+
+def _following(words: deque[str], name: str) -> str:
+    if not words:
+        raise ConfigError(f"--{name}: expected a value, got the end of the command line")
+    return words.popleft()
+
+
+def _switch_value(words: deque[str]) -> str:
+    """The next word where it is a boolean, else "true": the flag alone turns its option on."""
+    return words.popleft() if words and words[0].lower() in TRUE | FALSE else "true"
+
+
+def _take(line: CommandLine, flag: str, text: str, source: str) -> None:
+    """Notes one flag."""
+    row = _FLAGS.get(flag)
+    if row is not None:
+        _put(line.given, row, from_text(row, text, source), source)
+    elif flag == "config_path":
+        line.config_path = text
+    elif text.lower() in TRUE | FALSE:
+        setattr(line, _SWITCHES[flag], text.lower() in TRUE)
+    else:
+        raise ConfigError(f"{source}: expected true or false, got {text!r}")
+
+
+def _put(given: dict[str, Given], row: Row, value: Value, source: str) -> None:
+    """Notes a value, unless it is an empty one that stands for the default."""
+    if not (isinstance(row, Entry) and row.option.required and value == ()):
+        given[row.place] = Given(row, value, source)
+
+
+def _unfold(
+    given: Mapping[str, Given],
+) -> tuple[dict[str, Value], dict[str, str], list[str]]:
+    """Values and sources by place, with the shorthands turned into what they stand for."""
+    values = {one.row.place: one.value for one in given.values() if isinstance(one.row, Entry)}
+    sources = {place: given[place].source for place in values}
+    warnings = [
+        f"{one.source} is deprecated, use {_deprecated(one.row)}"
+        for one in given.values()
+        if one.value and _deprecated(one.row) is not None
+    ]
+    for one in given.values():
+        if isinstance(one.row, Shorthand):
+            refuse_unbuilt_shorthand(one.row, one.value, one.source)
+            for place, value in one.row.sets if one.value else ():
+                if one.row.wins or place not in values:
+                    values[place] = one.value if value is None else value
+                    sources[place] = one.source
+    return values, sources, warnings
+
+
+def _build(values: Mapping[str, Value]) -> Options:
+    rooms: dict[str, dict[str, Any]] = {}
+    for place, value in values.items():
+        room, _, name = place.partition(".")
+        rooms.setdefault(room, {})[name] = value
+    groups = {room: Options.__annotations__[room](**fields) for room, fields in rooms.items()}
+    return Options(**groups)
+
+
+def _flatten(table: Mapping[str, object], prefix: str) -> Iterator[tuple[str, object]]:
+    """Dotted keys and their values; a table that is a value (tags) stays one."""
+    for name, value in table.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and key not in _KEYS:
+            yield from _flatten(value, f"{key}.")
+        else:
+            yield key, value
+
+
+def _nearest(name: str, spellings: Mapping[str, str]) -> str:
+    """The end of an error line: the known name nearest to an unknown one, if one is near."""
+    found = difflib.get_close_matches(name, spellings, n=1)
+    return f"; the nearest known one is {spellings[found[0]]}" if found else ""
+
+
+def _printable(name: str) -> str:
+    """A name that somebody else chose, on one line."""
+    return name if name.isprintable() else repr(name)
+
+
+def _is_secret(row: Row) -> bool:
+    return row.secret if isinstance(row, Shorthand) else row.option.secret
+
+
+def _deprecated(row: Row) -> str | None:
+    return row.deprecated if isinstance(row, Shorthand) else row.option.deprecated
+
+
+def _choices_without_empty(row: Row) -> bool:
+    return isinstance(row, Entry) and bool(row.choices) and "" not in row.choices
+
+
+def _flags(row: Row) -> tuple[str, ...]:
+    if isinstance(row, Shorthand):
+        return (row.flag,)
+    return () if row.option.flag is None else (row.option.flag, *row.option.flag_aliases)
+
+
+def _variables(row: Row) -> tuple[str, ...]:
+    return row.option.variables if isinstance(row, Entry) else (variable_of(row.flag),)
+
+
+def _plain(flag: str) -> str:
+    """The one form of a flag that may be written with ``_`` or ``-``."""
+    return flag.replace("-", "_")
+
+
+_ROWS: Final[tuple[Row, ...]] = (*TABLE, *SHORTHANDS)
+_FLAGS: Final = {_plain(flag): row for row in _ROWS for flag in _flags(row)}
+_KEYS: Final = {
+    key: entry for entry in TABLE for key in (entry.option.toml, *entry.option.toml_aliases)
+}
+_SWITCHES: Final = {
+    "help": "help",
+    "h": "help",
+    "version": "version",
+    "v": "version",
+    "print_config": "print_config",
+    "ignore_config_path": "ignore_config_path",
+}
+_SPELLINGS: Final = {
+    **{_plain(flag): f"--{flag}" for row in _ROWS for flag in _flags(row)},
+    **{flag: f"--{flag.replace('_', '-')}" for flag in (*_SWITCHES, "config_path")},
+}

@@ -1,0 +1,28 @@
+"""Shortcuts for tests: options out of flags, variables and a file's text."""
+
+from collections.abc import Mapping
+
+from catenary.config.load import Request, load
+from catenary.config.options import Options, Value
+
+
+def request(
+    *argv: str, environ: Mapping[str, str] | None = None, files: Mapping[str, str] | None = None
+) -> Request:
+    """Loads from these alone."""
+    return load(argv, environ or {}, (files or {}).get)
+
+
+def options(
+    *argv: str, environ: Mapping[str, str] | None = None, file: str | None = None
+) -> Options:
+    """The options out of flags, variables and the text of ./anycable.toml."""
+    files = {} if file is None else {"./anycable.toml": file}
+    return request(*argv, environ=environ, files=files).options
+
+
+def value(options: Options, place: str) -> Value:
+    """The value at a place such as ``server.port``."""
+    room, _, name = place.partition(".")
+    found: Value = getattr(getattr(options, room), name)
+    return found

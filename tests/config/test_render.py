@@ -1,0 +1,131 @@
+"""Help, --print-config and the docs table; what is printed loads again to the same values."""
+
+import tomllib
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catenary.config import render
+from catenary.config.options import SHORTHANDS, TABLE, Entry, Options, Value
+from tests.config.sources import options, request
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+ITEM = st.text(
+    st.characters(exclude_categories=["Cs", "Z", "C"], exclude_characters=",;"), min_size=1
+)
+
+
+def values(entry: Entry) -> st.SearchStrategy[Value]:
+    """Any value that an option may have in this version."""
+    allowed = [choice for choice in entry.choices if choice not in entry.option.later]
+    if not entry.option.built:
+        return st.sampled_from([entry.default, *entry.option.harmless])
+    match entry.kind:
+        case "int":
+            minimum = entry.option.minimum + (1 if 0 in entry.option.later else 0)
+            return st.integers(minimum, entry.option.maximum)
+        case "bool":
+            return st.booleans()
+        case "list" | "tags":
+            items = st.sampled_from(allowed) if allowed else ITEM
+            return st.lists(items, min_size=int(entry.option.required), max_size=3).map(tuple)
+        case "str":
+            return st.sampled_from(allowed) if allowed else TEXT
+
+
+@st.composite
+def any_options(draw: st.DrawFn) -> Options:
+    """Options that load accepts: what must go together is made so."""
+    rooms: dict[str, dict[str, Value]] = {}
+    for entry in draw(st.lists(st.sampled_from(TABLE), max_size=30)):
+        rooms.setdefault(entry.room, {})[entry.name] = draw(values(entry))
+    for room, name in (
+        ("server", "ssl_cert"),
+        ("server", "ssl_key"),
+        ("redis", "tls_client_cert_path"),
+        ("redis", "tls_client_key_path"),
+    ):
+        rooms.setdefault(room, {})[name] = draw(TEXT.filter(bool))
+    for room, name in (("server", "health_path"), ("http_broadcast", "path")):
+        rooms.setdefault(room, {})[name] = f"/{draw(TEXT)}"
+    rooms.setdefault("websocket", {})["paths"] = tuple(
+        f"/{item}" for item in draw(st.lists(ITEM, min_size=1, max_size=3))
+    )
+    if rooms.get("rpc", {}).get("implementation") == "http":
+        rooms["rpc"]["host"] = f"http://{draw(ITEM)}"
+    # fly needs the variables of its place; test_presets has them.
+    rooms.setdefault("deployment", {})["presets"] = draw(st.sampled_from([(), ("none",)]))
+    return Options(
+        **{room: type(getattr(Options(), room))(**given) for room, given in rooms.items()}
+    )
+
+
+@given(any_options())
+def test_printed_toml_loads_to_the_same_values(given: Options) -> None:
+    assert options(file=render.toml(given)) == given
+
+
+def test_printed_text_may_hold_any_character() -> None:
+    text = "".join(map(chr, range(0x100))) + "\u2028\U0001f600\"'''\\"
+    given = options(f"--secret={text}")
+    assert options(file=render.toml(given)).access.secret == text
+
+
+def test_printed_toml_holds_what_a_preset_gave() -> None:
+    environ = {"FLY_APP_NAME": "a", "FLY_ALLOC_ID": "b", "FLY_REGION": "c"}
+    asked = request(environ=environ)
+    assert options(file=render.toml(asked.options)) == asked.options
+    explicit = request(
+        "--host=localhost", "--broadcast_adapter=http,redis", environ=environ
+    ).options
+    assert options(environ=environ, file=render.toml(explicit)) == explicit
+
+
+def test_tags_are_printed_as_a_table() -> None:
+    tags = next(entry for entry in TABLE if entry.kind == "tags")
+    line = render._setting(tags, ('e"nv:one:two', "zone:b")).splitlines()[-1]
+    assert tomllib.loads(line) == {"tags": {'e"nv': "one:two", "zone": "b"}}
+
+
+def test_printed_toml_names_every_option() -> None:
+    text = render.toml(Options())
+    for entry in TABLE:
+        key = entry.option.toml.split(".", 1)[-1]
+        mark = "" if entry.option.built else "# "
+        assert f"\n{mark}{key} = " in text
+
+
+def test_printed_toml_lists_of_the_reference_are_one_string() -> None:
+    text = render.toml(options("--allowed_origins=a.com,*.b.com", "--path=/a,/b"))
+    assert '\nallowed_origins = "a.com,*.b.com"\n' in text
+    assert '\npaths = ["/a", "/b"]\n' in text
+
+
+def test_help_shows_every_option_that_is_not_hidden() -> None:
+    lines = {line.split()[0] for line in render.help_text().splitlines() if line.startswith("  --")}
+    shown = {f"--{entry.option.flag}" for entry in TABLE if not entry.option.hidden}
+    general = {"--config-path", "--ignore-config-path", "--print-config"}
+    assert lines == shown | general | {f"--{row.flag}" for row in SHORTHANDS if not row.hidden}
+
+
+def test_help_is_grouped_and_says_default_choices_and_variables() -> None:
+    text = render.help_text()
+    assert "\nSERVER:\n  --host TEXT  " in text
+    assert "(default: 8080) [$ANYCABLE_PORT, $PORT]" in text
+    flat = " ".join(text.split())
+    assert "one of debug, info, warn, error (default: info) [$ANYCABLE_LOG_LEVEL]" in flat
+    assert "--sse (not in this version) Serve event streams" in flat
+    assert "(redisx, nats: not in this version)" in flat
+    assert max(map(len, text.splitlines())) <= render.WIDTH
+
+
+def test_markdown_has_a_row_for_every_option() -> None:
+    text = render.markdown()
+    rows = [line for line in text.splitlines() if line.startswith(("| `", "|  |"))]
+    assert len(rows) == len(TABLE) + len(SHORTHANDS)
+    assert (
+        "| `--port` | `ANYCABLE_PORT`, `PORT` | `server.port` | `8080` | Port to listen on |"
+        in rows
+    )
+    assert "\n### HTTP broadcast\n" in text
+    assert all(row.replace("\\|", "").count("|") == 6 for row in rows)
