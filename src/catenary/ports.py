@@ -82,6 +82,26 @@ class Outbound(Protocol):
         ...
 
 
+class Waiting(Protocol):
+    """A connection that waits for its client to speak."""
+
+    def time_out(self) -> None:
+        """The client took too long."""
+        ...
+
+
+class Watch(Protocol):
+    """Ends connections on which nothing is said for too long."""
+
+    def watch(self, connection: Waiting) -> None:
+        """From now on its time runs; once more for one that is watched already."""
+        ...
+
+    def forget(self, connection: Waiting) -> None:
+        """It has spoken, or it is gone; nothing happens for one that is not watched."""
+        ...
+
+
 class ClientProtocol(Protocol):
     """What a client speaks: bytes ↔ commands and replies. Pure."""
 

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from catenary.messages.reasons import Reason
-from catenary.wire.frames import FrameReader, close_frame, unmask
+from catenary.wire.frames import Close, FrameReader, close_frame, unmask
 
 # Disconnect reasons of docs/misc/action_cable_protocol.md (docs.anycable.io) and anycable-go.
 WIRE_REASONS = {"unauthorized", "server_restart", "remote", "idle_timeout", "no_pong", "too_slow"}
@@ -63,4 +63,4 @@ def test_close_frame_is_legal_and_whole(reason: Reason) -> None:
         bytes((sent[0], sent[1] | 0x80)) + mask + unmask(sent[2:], mask)
     )
 
-    assert (close.code, close.reason) == (reason.close_code, reason.close_text)  # type: ignore[union-attr]
+    assert close == Close(reason.close_code, reason.close_text)

@@ -40,7 +40,7 @@ Publishable = Publication | RemoteDisconnect
 class _Meta(msgspec.Struct, gc=False):
     exclude_socket: str | None = None
     broadcast_type: str | None = None
-    transient: bool = False
+    transient: bool | None = False
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -109,7 +109,7 @@ def _publication(message: _Message) -> Publication:
         message.data,
         Sid(meta.exclude_socket) if meta.exclude_socket else None,
         meta.broadcast_type or "",
-        meta.transient,
+        bool(meta.transient),
     )
 
 

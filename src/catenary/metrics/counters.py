@@ -42,5 +42,6 @@ class Counters:
     refused_connections_total: int = 0
     failed_handshakes_total: int = 0
     held_clients_total: int = 0
+    held_publishers_total: int = 0
     abandoned_disconnects_total: int = 0
     broadcaster_reconnects_total: int = 0

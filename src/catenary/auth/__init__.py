@@ -1,0 +1,1 @@
+"""Who may: keys, signatures, origins. Pure, and in constant time where secrets are compared."""

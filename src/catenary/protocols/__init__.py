@@ -1,0 +1,1 @@
+"""What clients and applications speak: bytes ↔ the vocabulary of ``messages``. Pure."""

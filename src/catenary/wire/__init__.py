@@ -1,0 +1,1 @@
+"""Protocols as bytes: pure functions and state machines, no sockets, no clocks."""

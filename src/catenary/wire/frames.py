@@ -1,0 +1,264 @@
+"""WebSocket frames (RFC 6455, section 5): bytes → messages and control frames, and back.
+
+The server's side: what comes in is masked, what goes out is not.
+Knows: bits. Does not know: sockets, what a message means, when to answer.
+"""
+
+from typing import Final
+
+import msgspec
+
+from catenary.errors import FrameError
+
+# Opcodes, section 11.8.
+CONTINUATION: Final = 0x0
+TEXT: Final = 0x1
+BINARY: Final = 0x2
+CLOSE: Final = 0x8
+PING: Final = 0x9
+PONG: Final = 0xA
+
+# Close codes, section 7.4.1.
+NORMAL: Final = 1000
+GOING_AWAY: Final = 1001
+PROTOCOL_ERROR: Final = 1002
+NO_STATUS: Final = 1005
+INVALID_PAYLOAD: Final = 1007
+TOO_BIG: Final = 1009
+
+_FIN: Final = 0x80
+_RESERVED: Final = 0x70
+_MASKED: Final = 0x80
+_MAX_CONTROL_BYTES: Final = 125
+_MAX_REASON_BYTES: Final = 123
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """A whole message, its fragments joined. A text's ``payload`` is valid UTF-8."""
+
+    payload: bytes
+    is_text: bool
+
+
+class Ping(msgspec.Struct, frozen=True, gc=False):
+    """Section 5.5.2: to be answered with a pong of the same payload."""
+
+    payload: bytes
+
+
+class Pong(msgspec.Struct, frozen=True, gc=False):
+    """Section 5.5.3."""
+
+    payload: bytes
+
+
+class Close(msgspec.Struct, frozen=True, gc=False):
+    """Section 5.5.1; ``code`` is 1005 where the frame carries none."""
+
+    code: int
+    reason: str
+
+
+Event = Message | Ping | Pong | Close | FrameError
+
+
+class FrameReader:
+    """Turns bytes, however they are split, into events.
+
+    A frame that breaks the rules becomes a :class:`FrameError`, always the last event. After it, or
+    after a Close, nothing more is read. Idle, a reader holds no buffers.
+    """
+
+    __slots__ = ("_fragments", "_is_text", "_max_bytes", "_missing", "_size", "_tail", "finished")
+
+    def __init__(self, max_message_bytes: int) -> None:
+        self._max_bytes = max_message_bytes
+        self._tail: bytearray | None = None
+        self._missing = 0
+        self._fragments: list[bytes] | None = None
+        self._is_text = False
+        self._size = 0
+        self.finished = False
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Reads on; returns what is complete now, in the order in which it was sent."""
+        tail = self._tail
+        if tail is not None:
+            tail += data
+            if len(tail) < self._missing:
+                return []
+            data = bytes(tail)
+            self._tail = None
+        events: list[Event] = []
+        position = 0
+        try:
+            while not self.finished:
+                end = self._read_frame(data, position, events)
+                if end == 0:
+                    break
+                position = end
+        except FrameError as error:
+            self.finished = True
+            events.append(error)
+        if position < len(data) and not self.finished:
+            self._tail = bytearray(data[position:])
+        return events
+
+    def _read_frame(self, data: bytes, start: int, events: list[Event]) -> int:
+        """Reads one frame; returns its end, 0 where it is not complete yet."""
+        available = len(data) - start
+        self._missing = 2
+        if available < 2:
+            return 0
+        first = data[start]
+        length = data[start + 1]
+        self._check_header(first, length)
+        length &= 0x7F
+        body = start + 6
+        if length == 126:
+            self._missing = 4
+            if available < 4:
+                return 0
+            length = int.from_bytes(data[start + 2 : start + 4], "big")
+            body = start + 8
+        elif length == 127:
+            self._missing = 10
+            if available < 10:
+                return 0
+            length = int.from_bytes(data[start + 2 : start + 10], "big")
+            if length >> 63:
+                raise FrameError(PROTOCOL_ERROR, "expected a length with a highest bit of 0")
+            body = start + 14
+        if self._size + length > self._max_bytes and not first & 0x08:
+            raise FrameError(
+                TOO_BIG,
+                f"expected messages of up to {self._max_bytes} bytes, got {self._size + length}",
+            )
+        end = body + length
+        if end > len(data):
+            # Until this many bytes are there, receive() only gathers: no piece is read twice.
+            self._missing = end - start
+            return 0
+        payload = data[body:end]
+        mask = data[body - 4 : body]
+        if mask != b"\0\0\0\0":
+            payload = unmask(payload, mask)
+        self._accept(first, payload, events)
+        return end
+
+    def _check_header(self, first: int, second: int) -> None:
+        """The rules that two bytes tell (sections 5.2 to 5.5), so that no body is awaited in vain."""
+        opcode = first & 0x0F
+        if first & _RESERVED:
+            raise FrameError(PROTOCOL_ERROR, "expected reserved bits of 0: no extension is in use")
+        if not second & _MASKED:
+            raise FrameError(PROTOCOL_ERROR, "expected a masked frame from a client")
+        if opcode in (TEXT, BINARY):
+            if self._fragments is not None:
+                raise FrameError(PROTOCOL_ERROR, "expected a continuation, got a new message")
+        elif opcode == CONTINUATION:
+            if self._fragments is None:
+                raise FrameError(PROTOCOL_ERROR, "expected a message, got a continuation of none")
+        elif opcode in (CLOSE, PING, PONG):
+            if not first & _FIN:
+                raise FrameError(PROTOCOL_ERROR, "expected control frames in one piece")
+            if second & 0x7F > _MAX_CONTROL_BYTES:
+                raise FrameError(PROTOCOL_ERROR, "expected control frames of up to 125 bytes")
+        else:
+            raise FrameError(PROTOCOL_ERROR, f"expected a known opcode, got {opcode:#x}")
+
+    def _accept(self, first: int, payload: bytes, events: list[Event]) -> None:
+        opcode = first & 0x0F
+        if opcode == TEXT or opcode == BINARY:
+            if first & _FIN:
+                events.append(_message(payload, opcode == TEXT))
+            else:
+                self._fragments = [payload]
+                self._is_text = opcode == TEXT
+                self._size = len(payload)
+        elif opcode == CONTINUATION:
+            self._continue(payload, bool(first & _FIN), events)
+        elif opcode == PING:
+            events.append(Ping(payload))
+        elif opcode == PONG:
+            events.append(Pong(payload))
+        else:
+            self.finished = True
+            events.append(_close(payload))
+
+    def _continue(self, payload: bytes, is_last: bool, events: list[Event]) -> None:
+        fragments = self._fragments
+        assert fragments is not None  # _check_header saw to it
+        # Joined at once where pieces are tiny: a list of a million empty fragments is a weapon.
+        fragments.append(payload)
+        self._size += len(payload)
+        if len(fragments) > 64:
+            fragments[:] = [b"".join(fragments)]
+        if is_last:
+            self._fragments = None
+            self._size = 0
+            events.append(_message(b"".join(fragments), self._is_text))
+
+
+def _message(payload: bytes, is_text: bool) -> Message:
+    if is_text and not payload.isascii():
+        try:
+            payload.decode()
+        except UnicodeDecodeError as error:
+            # Section 8.1.
+            raise FrameError(INVALID_PAYLOAD, f"expected text in UTF-8: {error.reason}") from error
+    return Message(payload, is_text)
+
+
+def _close(payload: bytes) -> Close:
+    if not payload:
+        return Close(NO_STATUS, "")
+    if len(payload) == 1:
+        raise FrameError(PROTOCOL_ERROR, "expected a close code of two bytes, got one")
+    code = int.from_bytes(payload[:2], "big")
+    if not _may_be_sent(code):
+        raise FrameError(PROTOCOL_ERROR, f"expected a close code that may be sent, got {code}")
+    try:
+        return Close(code, payload[2:].decode())
+    except UnicodeDecodeError as error:
+        raise FrameError(INVALID_PAYLOAD, "expected a close reason in UTF-8") from error
+
+
+def _may_be_sent(code: int) -> bool:
+    """Sections 7.4.1 and 7.4.2: 1004 to 1006 and 1015 never travel, 1012 to 1014 were added since."""
+    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+
+
+def unmask(payload: bytes, mask: bytes) -> bytes:
+    """Section 5.3. Its own inverse.
+
+    One XOR of two long integers: 0.3 µs for 100 bytes, where a loop over bytes takes 8 µs.
+    """
+    size = len(payload)
+    key = (mask * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, "little") ^ int.from_bytes(key, "little")).to_bytes(
+        size, "little"
+    )
+
+
+def frame(opcode: int, payload: bytes) -> bytes:
+    """One whole frame from the server: final, not masked."""
+    size = len(payload)
+    if size < 126:
+        return bytes((_FIN | opcode, size)) + payload
+    if size < 65536:
+        return bytes((_FIN | opcode, 126)) + size.to_bytes(2, "big") + payload
+    return bytes((_FIN | opcode, 127)) + size.to_bytes(8, "big") + payload
+
+
+def text_frame(payload: bytes) -> bytes:
+    """A text message in one frame."""
+    return frame(TEXT, payload)
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """Section 5.5.1; the reason is cut to what fits, never inside a character."""
+    if code == NO_STATUS:
+        return frame(CLOSE, b"")
+    text = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore").encode()
+    return frame(CLOSE, code.to_bytes(2, "big") + text)

@@ -1,0 +1,190 @@
+"""The opening handshake of a WebSocket (RFC 6455, section 4.2): request bytes → facts → answer.
+
+Knows: the grammar of one HTTP/1.1 request. Does not know: which paths exist, who may come in.
+"""
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from catenary.errors import HandshakeError
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_UPGRADE: Final = ("Upgrade", "websocket")
+_VERSION: Final = (("Sec-WebSocket-Version", "13"),)
+END_OF_HEADERS: Final = b"\r\n\r\n"
+
+MAX_HEADER_BYTES: Final = 65536
+"""More stops a request with 431. Precedents: node.js 16 KB, nginx 32 KB, Go (the reference) 1 MB."""
+
+# RFC 9110, section 5.6.2 (token) and RFC 9112, section 3 (request line).
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~\x80-\xff]+) HTTP/(\d)\.(\d)\Z")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_FORBIDDEN_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """The head of an HTTP request. Header names are in lower case; repeated ones are joined by a comma."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+
+    @property
+    def path(self) -> str:
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        return self.target.partition("?")[2]
+
+
+def read_request(head: bytes) -> Request:
+    """Reads the bytes up to and without the empty line.
+
+    Raises :class:`HandshakeError` with status 400 (grammar) or 505 (HTTP version).
+    """
+    first, _, rest = head.partition(b"\r\n")
+    match = _REQUEST_LINE.match(first)
+    if match is None:
+        raise HandshakeError(400, "expected a request line: METHOD TARGET HTTP/1.1")
+    method, target, major, minor = match.groups()
+    if (major, minor) != (b"1", b"1"):
+        raise HandshakeError(505, "expected HTTP/1.1")
+    return Request(method.decode("ascii"), _text(target.decode("latin-1")), _headers(rest))
+
+
+def _headers(lines: bytes) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    if not lines:
+        return headers
+    for line in lines.decode("latin-1").split("\r\n"):
+        name, colon, value = line.partition(":")
+        # RFC 9112, section 5.1: no white space before the colon; 5.2: no folded lines.
+        if not colon or _TOKEN.match(name) is None:
+            raise HandshakeError(400, "expected header lines: NAME: VALUE")
+        if _FORBIDDEN_IN_VALUE.search(value) is not None:
+            raise HandshakeError(400, f"expected printable text in the header {name}")
+        name = name.lower()
+        value = _text(value.strip(" \t"))
+        if name in headers:
+            if name == "host":
+                # RFC 9112, section 3.2.
+                raise HandshakeError(400, "expected one Host header, got more", _VERSION)
+            # RFC 6265, section 5.4: cookies are joined by a semicolon, everything else by a comma.
+            value = headers[name] + ("; " if name == "cookie" else ", ") + value
+        headers[name] = value
+    return headers
+
+
+def _text(latin: str) -> str:
+    """UTF-8, which is what browsers send in cookies, where it is that; else Latin-1 as it came."""
+    if latin.isascii():
+        return latin
+    try:
+        return latin.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return latin
+
+
+def wants_upgrade(request: Request) -> bool:
+    """Does it ask for a WebSocket at all? Everything else is for an HTTP server."""
+    return "websocket" in _tokens(request.headers.get("upgrade", ""))
+
+
+def check_upgrade(request: Request) -> str:
+    """Returns the value for Sec-WebSocket-Accept (section 4.2.2).
+
+    Raises :class:`HandshakeError`: 405, 400, or 426 with what the server would accept.
+    """
+    headers = request.headers
+    if request.method != "GET":
+        raise HandshakeError(405, f"expected GET, got {request.method}", (("Allow", "GET"),))
+    if "host" not in headers:
+        raise HandshakeError(400, "expected a Host header", _VERSION)
+    if not wants_upgrade(request):
+        raise HandshakeError(426, "expected Upgrade: websocket", (_UPGRADE, *_VERSION))
+    if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":
+        # What follows would be frames to us, and a body to a proxy.
+        raise HandshakeError(400, "expected a request without a body", _VERSION)
+    if "upgrade" not in _tokens(headers.get("connection", "")):
+        raise HandshakeError(400, "expected Connection: Upgrade", _VERSION)
+    version = headers.get("sec-websocket-version", "")
+    if version != "13":
+        # Section 4.2.2: a version that we do not know is answered with the one that we do.
+        raise HandshakeError(
+            426,
+            f"expected Sec-WebSocket-Version: 13, got {version[:20]!r}",
+            (_UPGRADE, *_VERSION),
+        )
+    return accept_value(_checked_key(headers.get("sec-websocket-key", "")))
+
+
+def _checked_key(key: str) -> str:
+    try:
+        nonce = base64.b64decode(key, validate=True)
+    except (binascii.Error, ValueError):
+        nonce = b""
+    if len(nonce) != 16:
+        raise HandshakeError(400, "expected a Sec-WebSocket-Key of 16 bytes in base64", _VERSION)
+    return key
+
+
+def accept_value(key: str) -> str:
+    """Section 4.2.2, step 5.4."""
+    return base64.b64encode(hashlib.sha1(key.encode() + _GUID).digest()).decode()  # noqa: S324
+
+
+def _tokens(value: str) -> list[str]:
+    return [token.strip().lower() for token in value.split(",")]
+
+
+def offered_subprotocols(request: Request) -> list[str]:
+    """What the client can speak, as it prefers."""
+    value = request.headers.get("sec-websocket-protocol", "")
+    return [token.strip() for token in value.split(",") if token.strip()]
+
+
+def switching(accept: str, subprotocol: str | None, extra: Sequence[tuple[str, str]] = ()) -> bytes:
+    """The answer that opens the WebSocket."""
+    lines = [
+        "HTTP/1.1 101 Switching Protocols",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Accept: {accept}",
+    ]
+    if subprotocol is not None:
+        lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
+    lines += [f"{name}: {value}" for name, value in extra]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+_PHRASES: Final = {
+    400: "Bad Request",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    426: "Upgrade Required",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+    505: "HTTP Version Not Supported",
+}
+
+
+def refusal(error: HandshakeError) -> bytes:
+    """The answer that refuses it and ends the connection."""
+    body = f"{error}\n".encode()
+    lines = [
+        f"HTTP/1.1 {error.status} {_PHRASES[error.status]}",
+        "Content-Type: text/plain; charset=utf-8",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+        *(f"{name}: {value}" for name, value in error.headers),
+    ]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body

@@ -1,0 +1,406 @@
+"""The opening handshake: requests by RFC 6455 and RFC 9112, and answers as a client reads them."""
+
+import io
+import socket
+import string
+from http.client import HTTPMessage, HTTPResponse
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catenary.errors import HandshakeError
+from catenary.wire.handshake import (
+    Request,
+    accept_value,
+    check_upgrade,
+    offered_subprotocols,
+    read_request,
+    refusal,
+    switching,
+    wants_upgrade,
+)
+
+# Section 1.3 of RFC 6455.
+RFC_KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+RFC_ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+HEADERS = {
+    "Host": "server.example.com",
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Key": RFC_KEY,
+    "Sec-WebSocket-Version": "13",
+}
+
+
+def head(
+    *more: bytes,
+    first: bytes = b"GET /cable HTTP/1.1",
+    without: str = "",
+    **changes: str,
+) -> bytes:
+    """The RFC's request, its header lines added to, left out or changed (``_`` is ``-``)."""
+    changed = {name.replace("_", "-"): value for name, value in changes.items()}
+    headers = {name: changed.get(name, value) for name, value in HEADERS.items() if name != without}
+    lines = [f"{name}: {value}".encode("latin-1") for name, value in headers.items()]
+    return b"\r\n".join([first, *lines, *more])
+
+
+def upgraded(request: bytes) -> str:
+    return check_upgrade(read_request(request))
+
+
+# What is read
+
+
+def test_request_of_the_rfc_is_accepted() -> None:
+    request = read_request(head())
+
+    assert request == Request(
+        "GET", "/cable", {name.lower(): value for name, value in HEADERS.items()}
+    )
+    assert check_upgrade(request) == RFC_ACCEPT == accept_value(RFC_KEY)
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        ("/cable", "/cable", ""),
+        ("/cable?", "/cable", ""),
+        ("/cable?a=1&b=/?c", "/cable", "a=1&b=/?c"),
+        ("/", "/", ""),
+        ("*", "*", ""),
+        ("/a%20b?%3F", "/a%20b", "%3F"),
+    ],
+)
+def test_target_is_path_and_query(target: str, path: str, query: str) -> None:
+    request = read_request(b"GET " + target.encode() + b" HTTP/1.1")
+
+    assert (request.target, request.path, request.query) == (target, path, query)
+
+
+@pytest.mark.parametrize(
+    ("lines", "headers"),
+    [
+        pytest.param(b"a:b", {"a": "b"}, id="no space"),
+        pytest.param(b"a: \t b\t ", {"a": "b"}, id="white space around"),
+        pytest.param(b"a:", {"a": ""}, id="empty"),
+        pytest.param(b"a: b: c", {"a": "b: c"}, id="a colon inside"),
+        pytest.param(b"a: b\tc", {"a": "b\tc"}, id="a tab inside"),
+        pytest.param(b"X-Api-TOKEN: AbC", {"x-api-token": "AbC"}, id="names in lower case"),
+        pytest.param(b"!#$%&'*+-.^_`|~09aZ: b", {"!#$%&'*+-.^_`|~09az": "b"}, id="odd name"),
+        pytest.param(b"a: 1\r\nA: 2\r\na:3", {"a": "1, 2, 3"}, id="repeated"),
+        pytest.param(b"a: 1\r\na:", {"a": "1, "}, id="repeated, empty"),
+        pytest.param(b"Cookie: a=1\r\ncookie: b=2", {"cookie": "a=1; b=2"}, id="repeated cookies"),
+        pytest.param("a: é😀".encode(), {"a": "é😀"}, id="UTF-8"),
+        pytest.param(b"a: \xe9\xff", {"a": "éÿ"}, id="Latin-1"),
+        pytest.param(b"a: \xc3\xa9\r\nb: \xe9", {"a": "é", "b": "é"}, id="each on its own"),
+    ],
+)
+def test_reads_headers(lines: bytes, headers: dict[str, str]) -> None:
+    assert read_request(b"GET / HTTP/1.1\r\n" + lines).headers == headers
+
+
+def test_target_may_be_utf8() -> None:
+    assert read_request("GET /é?ü HTTP/1.1".encode()).target == "/é?ü"
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        pytest.param(head(Upgrade="WebSocket"), id="Upgrade in capitals"),
+        pytest.param(head(Upgrade="h2c, websocket"), id="one of several upgrades"),
+        pytest.param(head(Connection="keep-alive, Upgrade"), id="one of several connections"),
+        pytest.param(head(Connection="keep-alive ,\tUPGRADE ,"), id="odd list"),
+        pytest.param(
+            head(b"Connection: Upgrade", Connection="keep-alive"), id="list over two lines"
+        ),
+        pytest.param(head().replace(b": ", b":"), id="no spaces"),
+        pytest.param(
+            b"GET /cable HTTP/1.1\r\n"
+            b"host:a\r\nupgrade:websocket\r\nconnection:upgrade\r\nsec-websocket-version:13\r\n"
+            b"sec-websocket-key:" + RFC_KEY.encode(),
+            id="names in lower case",
+        ),
+        pytest.param(head(Host=""), id="an empty Host"),
+        pytest.param(head(b"Sec-WebSocket-Extensions: permessage-deflate"), id="extensions"),
+    ],
+)
+def test_upgrade_is_accepted(request_head: bytes) -> None:
+    assert upgraded(request_head) == RFC_ACCEPT
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("request_head", "status"),
+    [
+        *(
+            pytest.param(head(first=first), 400, id=f"request line {first!r}")
+            for first in (
+                b"",
+                b"GET",
+                b"GET /",
+                b"GET / ",
+                b"GET /  HTTP/1.1",
+                b"GET  / HTTP/1.1",
+                b" GET / HTTP/1.1",
+                b"GET / HTTP/1.1 ",
+                b"GET / http/1.1",
+                b"GET / HTTP/11",
+                b"GET / HTTP/1,1",
+                b"GET / HTTP/1.10",
+                b"GET / HTTP/\xb2.1",
+                b"GET /a b HTTP/1.1",
+                b"GET\t/ HTTP/1.1",
+                b"GET /\x00 HTTP/1.1",
+                b"GET /\x7f HTTP/1.1",
+                b"GET / HTTP/1.1\nHost: a",
+                b"GET / HTTP/1.1\rHost: a",
+                b"G(T / HTTP/1.1",
+                b"G\xe9T / HTTP/1.1",
+                b"\r\nGET / HTTP/1.1",
+                b"\x16\x03\x01\x02\x00",
+            )
+        ),
+        *(
+            pytest.param(head(first=b"GET / HTTP/" + version), 505, id=f"HTTP/{version.decode()}")
+            for version in (b"1.0", b"0.9", b"1.2", b"2.0", b"3.0")
+        ),
+        *(
+            pytest.param(head(line), 400, id=f"line {line!r}")
+            for line in (
+                b"",
+                b"a",
+                b": a",
+                b"a : b",
+                b"a\t: b",
+                b" a: b",
+                b"a b: c",
+                b"a: b\r\n c",
+                b"a: b\r\n\tc: d",
+                b"a: b\nc: d",
+                b"a: b\rc: d",
+                b"a: b\r",
+                b"a: \nb",
+                b"a\n: b",
+                b"a: \x00",
+                b"a: \x0b",
+                b"a: \x1b[0m",
+                b"a: \x7f",
+                b"a\x00: b",
+                b"\xc3\xa9: b",
+                b"a(b): c",
+                b"Host: other.example.com",
+                b"host: server.example.com",
+            )
+        ),
+        pytest.param(head(without="Host"), 400, id="no Host"),
+        pytest.param(head(first=b"POST /cable HTTP/1.1"), 405, id="POST"),
+        pytest.param(head(first=b"get /cable HTTP/1.1"), 405, id="method in lower case"),
+        pytest.param(head(without="Upgrade"), 426, id="no Upgrade"),
+        pytest.param(head(Upgrade="h2c"), 426, id="Upgrade to something else"),
+        pytest.param(head(Upgrade="websockets"), 426, id="Upgrade that begins alike"),
+        pytest.param(head(Upgrade="websocket/13"), 426, id="Upgrade with a version"),
+        pytest.param(head(without="Connection"), 400, id="no Connection"),
+        pytest.param(head(Connection="keep-alive"), 400, id="Connection: keep-alive"),
+        pytest.param(head(Connection="keep-alive Upgrade"), 400, id="Connection without comma"),
+        pytest.param(head(without="Sec-WebSocket-Version"), 426, id="no version"),
+        *(
+            pytest.param(head(Sec_WebSocket_Version=version), 426, id=f"version {version!r}")
+            for version in ("", "8", "7", "14", "13.0", "013", "x")
+        ),
+        pytest.param(head(b"Sec-WebSocket-Version: 13"), 426, id="version twice"),
+        pytest.param(head(without="Sec-WebSocket-Key"), 400, id="no key"),
+        *(
+            pytest.param(head(Sec_WebSocket_Key=key), 400, id=f"key {key!r}")
+            for key in (
+                "",
+                "x",
+                "AAAA",
+                "dGhlIHNhbXBsZSBub25jZQ",
+                "dGhlIHNhbXBsZSBub25jZQ=",
+                "dGhlIHNhbXBsZSBub25jZQ===",
+                "dGhlIHNhbXBsZSBub25jZQ==AAAA",
+                "dGhlIHNhbXBsZSBub25jZTE2",
+                "dGhlIHNhbXBsZ SBub25jZQ==",
+                "dGhlIHNhbXBsZSBub25jZ_-=",
+                "\xe9GhlIHNhbXBsZSBub25jZQ==",
+            )
+        ),
+        pytest.param(head(f"Sec-WebSocket-Key: {RFC_KEY}".encode()), 400, id="key twice"),
+    ],
+)
+def test_is_refused(request_head: bytes, status: int) -> None:
+    with pytest.raises(HandshakeError) as caught:
+        upgraded(request_head)
+
+    assert caught.value.status == status
+    assert str(caught.value).startswith("expected ")
+
+
+@pytest.mark.parametrize(
+    ("request_head", "headers"),
+    [
+        (head(first=b"POST / HTTP/1.1"), {"Allow": "GET"}),
+        (head(without="Upgrade"), {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}),
+        (
+            head(Sec_WebSocket_Version="8"),
+            {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"},
+        ),
+    ],
+    ids=["method", "upgrade", "version"],
+)
+def test_refusal_tells_what_would_be_accepted(request_head: bytes, headers: dict[str, str]) -> None:
+    with pytest.raises(HandshakeError) as caught:
+        upgraded(request_head)
+
+    assert dict(caught.value.headers) == headers
+
+
+@pytest.mark.parametrize(
+    ("upgrade", "wanted"),
+    [("websocket", True), ("h2c,WEBSOCKET", True), ("", False), ("h2", False)],
+)
+def test_wants_upgrade(upgrade: str, wanted: bool) -> None:
+    assert wants_upgrade(read_request(head(Upgrade=upgrade))) is wanted
+
+
+# Subprotocols
+
+
+@pytest.mark.parametrize(
+    ("lines", "offered"),
+    [
+        pytest.param((), [], id="none"),
+        pytest.param((b"Sec-WebSocket-Protocol:",), [], id="empty"),
+        pytest.param((b"Sec-WebSocket-Protocol: , ,",), [], id="commas"),
+        pytest.param((b"Sec-WebSocket-Protocol: b,a , B",), ["b", "a", "B"], id="in its order"),
+        pytest.param(
+            (b"Sec-WebSocket-Protocol: a", b"Sec-WebSocket-Protocol: b, c"),
+            ["a", "b", "c"],
+            id="over two lines",
+        ),
+    ],
+)
+def test_offered_subprotocols(lines: tuple[bytes, ...], offered: list[str]) -> None:
+    assert offered_subprotocols(read_request(head(*lines))) == offered
+
+
+# Answers, as a client reads them
+
+
+class _Answer(io.BytesIO):
+    """Stands where ``http.client`` expects a socket."""
+
+    def makefile(self, _mode: str) -> io.BytesIO:
+        return self
+
+
+def parsed(answer: bytes) -> tuple[int, str, HTTPMessage, bytes]:
+    response = HTTPResponse(cast("socket.socket", _Answer(answer)), method="GET")
+    response.begin()
+    return response.status, response.reason, response.headers, response.read()
+
+
+def test_switching_has_exact_bytes() -> None:
+    assert switching(RFC_ACCEPT, "actioncable-v1-json", [("X-A", "b")]) == (
+        b"HTTP/1.1 101 Switching Protocols\r\n"
+        b"Upgrade: websocket\r\n"
+        b"Connection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+        b"Sec-WebSocket-Protocol: actioncable-v1-json\r\n"
+        b"X-A: b\r\n"
+        b"\r\n"
+    )
+
+
+def test_switching_names_no_subprotocol_where_there_is_none() -> None:
+    status, _, headers, _ = parsed(switching(RFC_ACCEPT, None))
+
+    assert status == 101
+    assert headers.keys() == ["Upgrade", "Connection", "Sec-WebSocket-Accept"]
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 408, 426, 431, 503, 505])
+def test_refusal_is_an_answer(status: int) -> None:
+    answer = refusal(HandshakeError(status, "expected é, got ☃", (("Retry-After", "5"),)))
+    got, reason, headers, body = parsed(answer)
+
+    assert got == status
+    assert reason
+    assert body == "expected é, got ☃\n".encode()
+    assert headers["Connection"] == "close"
+    assert headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert headers["Retry-After"] == "5"
+    assert answer.endswith(b"\r\n\r\n" + body)
+
+
+# Properties
+
+ANY_LINE = st.one_of(
+    st.binary(max_size=40),
+    st.builds(
+        lambda name, value: name.encode() + b":" + value,
+        st.sampled_from([*HEADERS, "Sec-WebSocket-Protocol", "Cookie", "Transfer-Encoding", "x"]),
+        st.binary(max_size=40),
+    ),
+)
+
+
+@st.composite
+def almost_requests(draw: st.DrawFn) -> bytes:
+    """The RFC's request with lines added, and bytes changed."""
+    data = bytearray(head(*draw(st.lists(ANY_LINE, max_size=3))))
+    for _ in range(draw(st.integers(0, 3))):
+        data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
+    return bytes(data)
+
+
+@given(data=st.binary(max_size=200) | almost_requests())
+def test_any_bytes_are_read_or_refused_with_an_answer(data: bytes) -> None:
+    try:
+        request = read_request(data)
+        answer, expected = switching(check_upgrade(request), None), 101
+    except HandshakeError as error:
+        answer, expected = refusal(error), error.status
+    else:
+        assert all(token.strip() for token in offered_subprotocols(request))
+
+    status, _, headers, body = parsed(answer)
+    assert status == expected
+    if status != 101:
+        assert headers.get_all("Content-Length") == [str(len(body))]
+
+
+PRINTABLE = bytes(string.printable, "ascii") + bytes(range(0x80, 0x100))
+
+
+@given(value=st.lists(st.sampled_from(PRINTABLE)).map(bytes) | st.binary(max_size=60))
+def test_a_subprotocol_never_adds_a_line_to_the_answer(value: bytes) -> None:
+    """Whatever a client offers: were it echoed, it would stay inside its own header."""
+    try:
+        offered = offered_subprotocols(read_request(head(b"Sec-WebSocket-Protocol: " + value)))
+    except HandshakeError:
+        return
+    for token in offered:
+        if token.isascii():
+            lines = switching(RFC_ACCEPT, token).split(b"\r\n")
+            assert lines[4:] == [b"Sec-WebSocket-Protocol: " + token.encode(), b"", b""]
+        assert not set(token) & {chr(code) for code in (*range(0x09), *range(0x0A, 0x20), 0x7F)}
+
+
+@given(
+    names=st.lists(st.sampled_from(["a", "b", "cookie"]), max_size=6),
+    value=st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters=",;")),
+)
+def test_repeated_headers_are_joined_in_order(names: list[str], value: str) -> None:
+    lines = [f"{name}: {value}{at}" for at, name in enumerate(names)]
+    headers = read_request("\r\n".join(["GET / HTTP/1.1", *lines]).encode()).headers
+
+    for name in set(names):
+        values = [f"{value}{at}" for at, each in enumerate(names) if each == name]
+        assert headers[name] == ("; " if name == "cookie" else ", ").join(values)
