@@ -1,0 +1,1 @@
+"""What publications and state travel through: one outside thing each."""

@@ -1,0 +1,1 @@
+"""Inside this process: for one node, with nothing to install."""

@@ -1,0 +1,34 @@
+"""How replies become the bytes that a transport sends.
+
+One encoder serves every session that shares protocol and framing, so a publication is encoded once
+for all of them. Knows: a client protocol and a framing. Does not know: sessions.
+"""
+
+from collections.abc import Callable
+
+from catenary.messages.commands import Command
+from catenary.messages.replies import Delivery, Reply
+from catenary.ports import ClientProtocol
+
+
+class Encoder:
+    """A client protocol inside a framing, such as Action Cable's JSON in WebSocket text frames."""
+
+    __slots__ = ("_frame", "_protocol")
+
+    def __init__(self, protocol: ClientProtocol, frame: Callable[[bytes], bytes]) -> None:
+        self._protocol = protocol
+        self._frame = frame
+
+    def decode(self, payload: bytes) -> Command | None:
+        """See :meth:`catenary.ports.ClientProtocol.decode`."""
+        return self._protocol.decode(payload)
+
+    def encode(self, reply: Reply) -> bytes | None:
+        """One reply, ready to be written; None where this client has no word for it."""
+        payload = self._protocol.encode(reply)
+        return None if payload is None else self._frame(payload)
+
+    def encode_delivery(self, delivery: Delivery) -> bytes:
+        """A publication for one identifier, ready to be written to all who share it."""
+        return self._frame(self._protocol.encode_delivery(delivery))

@@ -1,0 +1,85 @@
+"""Which application decides: the one whose channel is named, else the one that knows them all.
+
+Source: router/router.go of anycable-go. Knows: channel names. Does not know: what the channels do.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from catenary.messages.decisions import Decision
+from catenary.messages.environment import Environment
+from catenary.messages.names import Identifier
+from catenary.ports import Application, Channels
+
+
+class _Params(msgspec.Struct, gc=False):
+    channel: str
+
+
+_read: Final = msgspec.json.Decoder(_Params).decode
+
+
+def channel_name(identifier: Identifier) -> str | None:
+    """The channel of an identifier; None where it is no JSON object that names one."""
+    try:
+        return _read(identifier).channel
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+Identify = Callable[[Environment], Decision | None]
+"""Decides about a connection without asking the application; None leaves the decision to others."""
+
+
+class Router:
+    """Satisfies :class:`catenary.ports.Application`.
+
+    A connection is decided by the first of ``identify`` that has an opinion, a subscription by the
+    channel of its name in ``channels``, everything else by ``default``.
+    """
+
+    __slots__ = ("_channels", "_default", "_identify")
+
+    def __init__(
+        self,
+        default: Application,
+        *,
+        channels: Mapping[str, Channels],
+        identify: Sequence[Identify],
+    ) -> None:
+        self._default = default
+        self._channels = dict(channels)
+        self._identify = tuple(identify)
+
+    def _of(self, identifier: Identifier) -> Channels:
+        name = channel_name(identifier)
+        return self._default if name is None else self._channels.get(name, self._default)
+
+    def connect(self, environment: Environment) -> Decision | Awaitable[Decision]:
+        for identify in self._identify:
+            decision = identify(environment)
+            if decision is not None:
+                return decision
+        return self._default.connect(environment)
+
+    def subscribe(
+        self, environment: Environment, identifier: Identifier
+    ) -> Decision | Awaitable[Decision]:
+        return self._of(identifier).subscribe(environment, identifier)
+
+    def unsubscribe(
+        self, environment: Environment, identifier: Identifier
+    ) -> Decision | Awaitable[Decision]:
+        return self._of(identifier).unsubscribe(environment, identifier)
+
+    def perform(
+        self, environment: Environment, identifier: Identifier, data: str
+    ) -> Decision | Awaitable[Decision]:
+        return self._of(identifier).perform(environment, identifier, data)
+
+    def disconnect(
+        self, environment: Environment, subscriptions: tuple[Identifier, ...]
+    ) -> Awaitable[None]:
+        return self._default.disconnect(environment, subscriptions)

@@ -1,0 +1,93 @@
+"""One client: who it is, what it is subscribed to, and the way to it.
+
+Knows: its own state. Does not know: the hub, the application, the node that moves it along.
+"""
+
+import asyncio
+from collections import deque
+
+from catenary.messages.commands import Command
+from catenary.messages.environment import Environment
+from catenary.messages.names import Identifier, Sid, Stream
+from catenary.messages.reasons import Reason
+from catenary.messages.replies import Disconnected, Reply
+from catenary.node.encoder import Encoder
+from catenary.ports import Outbound
+
+
+class Subscription:
+    """One identifier of one session, and the streams behind it."""
+
+    __slots__ = ("identifier", "session", "streams", "whispers_to")
+
+    def __init__(self, session: "Session", identifier: Identifier) -> None:
+        self.session = session
+        self.identifier = identifier
+        self.streams: tuple[Stream, ...] = ()
+        self.whispers_to: Stream | None = None
+
+
+class Inbox:
+    """What waits behind a decision that takes time: the task that awaits it, and later commands."""
+
+    __slots__ = ("commands", "is_full", "task")
+
+    def __init__(self) -> None:
+        self.commands: deque[Command] = deque()
+        self.task: asyncio.Task[None] | None = None
+        self.is_full = False
+
+
+class Session:
+    """A client from its handshake to its end.
+
+    ``inbox`` is None while no decision is awaited, which is most of a session's life.
+    """
+
+    __slots__ = (
+        "closed",
+        "connected",
+        "disconnect_wanted",
+        "encoder",
+        "environment",
+        "inbox",
+        "outbound",
+        "subscriptions",
+    )
+
+    def __init__(self, environment: Environment, encoder: Encoder, outbound: Outbound) -> None:
+        # Who it is
+        self.environment = environment
+        # The way to it
+        self.encoder = encoder
+        self.outbound = outbound
+        # Where it stands
+        self.connected = False
+        self.closed = False
+        self.disconnect_wanted = False
+        self.inbox: Inbox | None = None
+        self.subscriptions: dict[Identifier, Subscription] = {}
+
+    @property
+    def sid(self) -> Sid:
+        return self.environment.sid
+
+    def send(self, reply: Reply) -> None:
+        """The one way out for what is meant for this client alone."""
+        encoded = self.encoder.encode(reply)
+        if encoded is not None:
+            self.outbound.write(encoded)
+
+    def close(self, reason: Reason, *, reconnect: bool | None = None) -> None:
+        """The one door for leaving: says why, then asks the transport to close.
+
+        What else the end of a session brings happens once, when the transport has lost its
+        connection (:meth:`catenary.node.node.Node.leave`).
+        """
+        if self.closed:
+            return
+        self.closed = True
+        if reason.wire is not None:
+            may_return = reason.reconnect if reconnect is None else reconnect
+            self.send(Disconnected(reason, may_return))
+        self.outbound.close(reason.close_code, reason.close_text)

@@ -1,0 +1,436 @@
+"""Who gets what, and in which order; turns of the loop are taken by hand."""
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import pytest
+
+from catenary.messages.environment import Environment
+from catenary.messages.names import Identifier, Sid, Stream
+from catenary.messages.publications import Publication, RemoteDisconnect
+from catenary.metrics.counters import Counters
+from catenary.node.encoder import Encoder
+from catenary.node.hub import TURN, WAITING_LIMIT, Hub
+from catenary.node.session import Session, Subscription
+from catenary.protocols.actioncable import ActionCableV1
+from catenary.wire.frames import frame, text_frame
+from tests.parts.heart import MemoryOutbound
+
+NEWS = Stream("news")
+
+
+class Member:
+    """A session with one subscription."""
+
+    def __init__(self, session: Session, identifier: str, outbound: MemoryOutbound) -> None:
+        self.session = session
+        self.subscription = Subscription(session, Identifier(identifier))
+        session.subscriptions[Identifier(identifier)] = self.subscription
+        self.outbound = outbound
+
+    @property
+    def heard(self) -> list[Any]:
+        """The published messages."""
+        return [each["message"] for each in self.outbound.heard]
+
+
+class House:
+    """A hub whose loop is a queue."""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self.turns: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self.hub = Hub(self.counters, lambda call, *args: self.turns.append((call, args)))
+        self.encoder = Encoder(ActionCableV1(), text_frame)
+        self._numbers = count()
+
+    def member(
+        self,
+        *streams: Stream,
+        identifier: str = "id",
+        sid: str = "",
+        identifiers: str = "guest",
+        encoder: Encoder | None = None,
+    ) -> Member:
+        environment = Environment(Sid(sid or f"sid-{next(self._numbers)}"), "", {}, identifiers)
+        outbound = MemoryOutbound()
+        member = Member(
+            Session(environment, encoder or self.encoder, outbound), identifier, outbound
+        )
+        self.hub.add(member.session)
+        for stream in streams:
+            self.hub.listen(member.subscription, stream)
+        return member
+
+    def publish(self, message: object, stream: Stream = NEWS, **fields: Any) -> None:
+        self.hub.deliver(Publication(stream, json.dumps(message), **fields))
+
+    def turn(self) -> None:
+        """One turn of the loop."""
+        for _ in range(len(self.turns)):
+            call, args = self.turns.popleft()
+            call(*args)
+
+    def run(self) -> None:
+        while self.turns:
+            self.turn()
+
+
+# To whom
+
+
+def test_nobody_listens() -> None:
+    house = House()
+    house.publish("hello")
+    assert house.counters.broadcast_msg_total == 1
+    assert house.counters.server_msg_total == 0
+
+
+def test_one_listener() -> None:
+    house = House()
+    member, other = house.member(NEWS), house.member(Stream("else"))
+    house.publish({"text": "é"})
+    assert member.outbound.heard == [{"identifier": "id", "message": {"text": "é"}}]
+    assert other.heard == []
+    assert house.counters.server_msg_total == 1
+    assert house.counters.data_sent_total == len(member.outbound.frames[0])
+
+
+def test_an_audience_of_one_identifier_shares_one_frame() -> None:
+    house = House()
+    members = [house.member(NEWS) for _ in range(3)]
+    house.publish("hello")
+    house.run()
+    assert [member.heard for member in members] == [["hello"]] * 3
+    assert len({id(member.outbound.frames[0]) for member in members}) == 1
+    assert house.counters.server_msg_total == 3
+
+
+def test_each_hears_it_under_its_own_identifier() -> None:
+    house = House()
+    members = [house.member(NEWS, identifier=name) for name in ("a", "b", "b", "c")]
+    house.publish(1)
+    house.run()
+    heard = [member.outbound.heard for member in members]
+    assert heard == [[{"identifier": name, "message": 1}] for name in ("a", "b", "b", "c")]
+
+
+def test_each_encoder_writes_its_own_frame() -> None:
+    house = House()
+    shouting = Encoder(ActionCableV1(), lambda payload: frame(1, payload.upper()))
+    quiet, loud = house.member(NEWS), house.member(NEWS, encoder=shouting)
+    house.publish("hello")
+    house.run()
+    assert quiet.heard == ["hello"]
+    assert loud.outbound.heard == [{"IDENTIFIER": "ID", "MESSAGE": "HELLO"}]
+
+
+def test_two_subscriptions_of_one_session_hear_it_each() -> None:
+    house = House()
+    member = house.member(NEWS, identifier="a")
+    second = Subscription(member.session, Identifier("b"))
+    house.hub.listen(second, NEWS)
+    house.publish(1)
+    house.run()
+    assert [each["identifier"] for each in member.outbound.heard] == ["a", "b"]
+
+
+@pytest.mark.parametrize("others", [0, 1, 2])
+def test_the_excluded_session_hears_nothing_under_any_identifier(others: int) -> None:
+    house = House()
+    author = house.member(NEWS, sid="author")
+    house.hub.listen(Subscription(author.session, Identifier("second")), NEWS)
+    public = [house.member(NEWS) for _ in range(others)]
+    house.publish(1, exclude_socket=Sid("author"))
+    house.publish(2, exclude_socket=Sid("nobody"))
+    house.run()
+    assert author.heard == [2, 2]
+    assert [member.heard for member in public] == [[1, 2]] * others
+
+
+def test_the_excluded_session_alone_on_a_stream() -> None:
+    house = House()
+    author = house.member(NEWS, sid="author")
+    house.publish(1, exclude_socket=Sid("author"))
+    assert author.heard == []
+    assert house.counters.server_msg_total == 0
+
+
+def test_a_kind_becomes_the_type_of_the_message() -> None:
+    house = House()
+    one, crowd = house.member(Stream("one")), [house.member(NEWS) for _ in range(2)]
+    for stream in (Stream("one"), NEWS):
+        house.publish(1, stream, kind="whisper")
+    house.run()
+    for member in (one, *crowd):
+        assert member.outbound.heard == [{"type": "whisper", "identifier": "id", "message": 1}]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("hello", "hello"),
+        ('"hello"', "hello"),
+        ('{"a":1', '{"a":1'),
+        ("", ""),
+        ("null", "null"),
+        (" null\n", " null\n"),
+        ("NaN", "NaN"),
+        ("true", True),
+        ('{"a":[1,{"b":null}]}', {"a": [1, {"b": None}]}),
+        ('line\nwith "quotes" and é', 'line\nwith "quotes" and é'),
+        ("[" * 50_000 + "]" * 50_000, "[" * 50_000 + "]" * 50_000),
+    ],
+)
+@pytest.mark.parametrize("listeners", [1, 2])
+def test_data_that_is_no_json_is_a_string(data: str, message: object, listeners: int) -> None:
+    house = House()
+    members = [house.member(NEWS) for _ in range(listeners)]
+    house.hub.deliver(Publication(NEWS, data))
+    house.run()
+    assert [member.heard for member in members] == [[message]] * listeners
+
+
+# Joining and leaving
+
+
+def test_listening_twice_is_listening_once() -> None:
+    house = House()
+    member, other = house.member(NEWS), house.member(NEWS)
+    for each in (member, other):
+        house.hub.listen(each.subscription, NEWS)
+    house.publish(1)
+    house.run()
+    assert (member.heard, other.heard) == ([1], [1])
+    assert member.subscription.streams == (NEWS,)
+    house.hub.unlisten(member.subscription, NEWS)
+    house.publish(2)
+    house.run()
+    assert (member.heard, other.heard) == ([1], [1, 2])
+
+
+def test_leaving_a_stream_that_one_is_not_on_does_nothing() -> None:
+    house = House()
+    member = house.member()
+    house.member(NEWS)
+    house.hub.unlisten(member.subscription, NEWS)
+    house.hub.unlisten(member.subscription, Stream("none"))
+    assert house.hub.streams_num == 1
+
+
+def test_leaving_all_streams() -> None:
+    house = House()
+    member = house.member(NEWS, Stream("b"), Stream("c"))
+    stays = house.member(NEWS)
+    house.hub.unlisten_all(member.subscription)
+    assert member.subscription.streams == ()
+    assert house.hub.streams_num == 1
+    house.publish(1)
+    house.publish(1, Stream("b"))
+    house.run()
+    assert (member.heard, stays.heard) == ([], [1])
+
+
+def test_two_sessions_with_one_sid_are_still_two() -> None:
+    house = House()
+    first, second = house.member(NEWS, sid="twin"), house.member(NEWS, sid="twin")
+    house.publish(1)
+    house.hub.forget(first.session)
+    house.publish(2)
+    house.run()
+    assert (first.heard, second.heard) == ([1], [1, 2])
+    house.publish(3, exclude_socket=Sid("twin"))
+    house.hub.forget(second.session)
+    house.run()
+    assert second.heard == [1, 2]
+    assert house.counters.clients_num == 0
+
+
+def slots(hub: Hub) -> dict[str, object]:
+    return {name: getattr(hub, name) for name in ("_streams", "_sessions", "_identified")}
+
+
+def test_when_everybody_has_left_nothing_is_left() -> None:
+    house = House()
+    members = [
+        house.member(NEWS, Stream(f"own-{n}"), identifier=f"id-{n % 3}", identifiers=f"u{n % 4}")
+        for n in range(50)
+    ]
+    assert house.hub.streams_num == 51
+    assert house.hub.clients_uniq_num == 4
+    assert house.counters.clients_num == 50
+    house.publish(1)
+    for member in members:
+        house.hub.forget(member.session)
+    house.run()
+    assert slots(house.hub) == {"_streams": {}, "_sessions": {}, "_identified": {}}
+    assert house.counters.clients_num == 0
+
+
+# Order
+
+
+def crowded(house: House, size: int = 2 * TURN + TURN // 2) -> list[Member]:
+    return [house.member(NEWS, identifier=f"id-{n % 2}") for n in range(size)]
+
+
+def test_a_large_delivery_is_cut_into_turns() -> None:
+    house = House()
+    members = crowded(house)
+    house.publish(1)
+    served = [sum(bool(member.outbound.frames) for member in members)]
+    while house.turns:
+        house.turn()
+        served.append(sum(bool(member.outbound.frames) for member in members))
+    assert served[:3] == [TURN, 2 * TURN, len(members)]
+
+
+def test_a_burst_of_small_deliveries_is_cut_into_turns_too() -> None:
+    house = House()
+    streams = [Stream(f"s{n}") for n in range(30)]
+    members = [house.member(stream) for stream in streams for _ in range(100)]
+    for stream in streams:
+        house.publish(1, stream)
+    assert sum(len(member.outbound.frames) for member in members) == TURN
+    house.run()
+    assert all(member.heard == [1] for member in members)
+
+
+def test_order_is_kept_whatever_is_published_meanwhile() -> None:
+    house = House()
+    members = crowded(house)
+    for message in range(40):
+        house.publish(message)
+        if message % 7 == 3:
+            house.publish(f"not for {message}", exclude_socket=members[message].session.sid)
+        if message % 5 == 4:
+            house.turn()
+    house.run()
+    expected: list[object] = []
+    for message in range(40):
+        expected += [message, f"not for {message}"] if message % 7 == 3 else [message]
+    for position, member in enumerate(members):
+        mine = [m for m in expected if m != f"not for {position}"]
+        assert member.heard == mine
+    assert house.counters.server_msg_total == len(expected) * len(members) - 6
+
+
+def test_a_busy_stream_does_not_keep_a_quiet_one_waiting() -> None:
+    house = House()
+    crowded(house)
+    quiet = [house.member(Stream("quiet")) for _ in range(2)]
+    for message in range(50):
+        house.publish(message)
+    house.publish("psst", Stream("quiet"))
+    for _ in range(6):
+        house.turn()
+    assert [member.heard for member in quiet] == [["psst"]] * 2
+
+
+def test_who_joins_leaves_or_closes_meanwhile_disturbs_nobody() -> None:
+    house = House()
+    members = crowded(house)
+    house.publish("first")
+    leaver, closer, stayers = members[-1], members[-2], members[:-2]
+    house.publish("second")
+    house.hub.forget(leaver.session)
+    closer.outbound.close(1000, "")
+    heard_before = closer.heard
+    late = house.member(NEWS, identifier="id-0")
+    later = house.member(NEWS, identifier="new")
+    house.publish("third")
+    house.run()
+    for member in stayers:
+        assert member.heard == ["first", "second", "third"]
+    assert "third" not in leaver.heard
+    assert closer.heard == heard_before
+    for member in (late, later):
+        # What was under way when it joined, it may hear or not; never out of order.
+        assert member.heard in (["third"], ["second", "third"], ["first", "second", "third"])
+
+
+def test_everybody_leaves_in_the_middle_of_a_delivery() -> None:
+    house = House()
+    members = crowded(house)
+    house.publish("first")
+    house.publish("second")
+    for member in members:
+        house.hub.forget(member.session)
+        member.outbound.close(1000, "")
+    house.run()
+    assert house.hub.streams_num == 0
+    again = [house.member(NEWS) for _ in range(2)]
+    house.publish("third")
+    house.run()
+    assert [member.heard for member in again] == [["third"]] * 2
+
+
+def test_who_comes_back_to_an_abandoned_stream_hears_it_in_order() -> None:
+    house = House()
+    members = crowded(house)
+    house.publish("first")
+    back = next(
+        each for each in members if not each.heard and each.subscription.identifier == "id-0"
+    )
+    for member in members:
+        house.hub.unlisten(member.subscription, NEWS)
+    house.hub.listen(back.subscription, NEWS)
+    house.publish("second")
+    house.run()
+    assert back.heard in (["second"], ["first", "second"])
+
+
+def test_publishers_are_asked_to_wait_where_deliveries_do_not_keep_up() -> None:
+    async def publish() -> None:
+        house = House()
+        crowded(house)
+        for message in range(WAITING_LIMIT):
+            assert house.hub.caught_up() is None
+            house.publish(message, exclude_socket=Sid("nobody"))
+        house.publish("one more", exclude_socket=Sid("nobody"))
+        caught_up = house.hub.caught_up()
+        assert caught_up is not None
+        waiting = asyncio.ensure_future(caught_up)
+        house.turn()
+        house.run()
+        await asyncio.wait_for(waiting, 1)
+        assert house.hub.caught_up() is None
+
+    asyncio.run(publish())
+
+
+# Remote disconnects
+
+
+@pytest.mark.parametrize("reconnect", [True, False])
+@pytest.mark.parametrize("sessions", [1, 2, 5])
+def test_a_remote_disconnect_reaches_every_session_of_its_identifiers(
+    sessions: int, reconnect: bool
+) -> None:
+    house = House()
+    meant = [house.member(identifiers='{"user":1}') for _ in range(sessions)]
+    other = house.member(identifiers='{"user":2}')
+    house.hub.deliver(RemoteDisconnect('{"user":1}', reconnect))
+    house.hub.deliver(RemoteDisconnect('{"user":3}', reconnect))
+    said = {"type": "disconnect", "reason": "remote", "reconnect": reconnect}
+    for member in meant:
+        assert member.outbound.heard == [said]
+        assert member.outbound.goodbye == (1000, "Closed remotely")
+    assert other.outbound.goodbye is None
+    assert house.counters.remote_commands_total == 2
+
+
+def test_of_sessions_that_share_identifiers_those_that_left_are_forgotten() -> None:
+    house = House()
+    first, second, third = (house.member(identifiers="u") for _ in range(3))
+    house.hub.forget(first.session)
+    house.hub.forget(third.session)
+    house.hub.deliver(RemoteDisconnect("u", False))
+    assert first.outbound.goodbye is third.outbound.goodbye is None
+    assert second.outbound.goodbye is not None
+    house.hub.forget(second.session)
+    assert house.hub.clients_uniq_num == 0

@@ -1,0 +1,130 @@
+"""One command at a time, in order, and no more of them than a client may have under way."""
+
+import json
+
+import pytest
+
+from catenary.messages.decisions import Decision
+from catenary.node.node import INBOX_LIMIT
+from tests.parts.heart import Heart, confirming, in_loop, room, settle
+
+
+@in_loop
+async def test_commands_wait_behind_a_slow_decision_in_order() -> None:
+    heart = Heart()
+    client = heart.member()
+    first = heart.application.later("subscribe")
+    client.say("subscribe", room("1"))
+    client.say("ping")
+    client.say("message", room("1"), data="1")
+    client.say("subscribe", room("2"))
+    client.say("message", room("2"), data="2")
+    client.say("unsubscribe", room("1"))
+    await settle()
+    assert client.heard == []
+    second = heart.application.later("perform")
+    first.set_result(confirming(room("1")))
+    await settle()
+    assert [each["type"] for each in client.outbound.take()] == ["confirm_subscription", "pong"]
+    assert heart.application.calls[-1] == ("perform", room("1"), "1")
+    second.set_result(Decision(transmissions=("1",)))
+    await settle()
+    assert client.heard == [1, {"type": "confirm_subscription", "identifier": room("2")}]
+    assert heart.application.calls[-2:] == [
+        ("perform", room("2"), "2"),
+        ("unsubscribe", room("1")),
+    ]
+
+
+@in_loop
+async def test_a_slow_client_command_keeps_nobody_else_waiting() -> None:
+    heart = Heart()
+    slow, quick = heart.member(), heart.member()
+    heart.application.later("subscribe")
+    slow.say("subscribe", room("1"))
+    quick.subscribe(room("1"))
+    assert slow.heard == []
+
+
+@in_loop
+async def test_a_fault_in_the_middle_costs_its_own_command_only() -> None:
+    heart = Heart()
+    client = heart.member("1")
+    first = heart.application.later("perform")
+    second = heart.application.later("perform")
+    for number in range(3):
+        client.say("message", room("1"), data=str(number))
+    first.set_exception(ZeroDivisionError("a fault of our own"))
+    await settle()
+    second.set_result(Decision(transmissions=('"second"',)))
+    await settle()
+    assert client.heard == ["second"]
+    assert heart.counters.failed_client_msg_total == 1
+    assert [call[0] for call in heart.application.calls].count("perform") == 3
+
+
+@in_loop
+async def test_a_client_with_too_many_commands_under_way_is_not_read() -> None:
+    heart = Heart()
+    client = heart.member("1")
+    first = heart.application.later("perform")
+    client.say("message", room("1"), data="first")
+    for number in range(INBOX_LIMIT - 1):
+        client.say("message", room("1"), data=str(number))
+    assert client.outbound.held == []
+    # What was read already is not lost, and it is held once.
+    for number in range(INBOX_LIMIT - 1, INBOX_LIMIT + 5):
+        client.say("message", room("1"), data=str(number))
+    assert client.outbound.held == [True]
+    assert heart.counters.held_clients_total == 1
+    first.set_result(Decision())
+    await settle()
+    assert client.outbound.held == [True, False]
+    performed = [call[2] for call in heart.application.calls if call[0] == "perform"]
+    assert performed == ["first", *map(str, range(INBOX_LIMIT + 5))]
+    # And again.
+    again = heart.application.later("perform")
+    for _ in range(INBOX_LIMIT + 1):
+        client.say("message", room("1"), data="again")
+    assert client.outbound.held == [True, False, True]
+    again.set_result(Decision())
+    await settle()
+    assert client.outbound.held == [True, False, True, False]
+
+
+@in_loop
+async def test_after_the_last_answer_nothing_is_kept() -> None:
+    heart = Heart()
+    client = heart.member()
+    later = heart.application.later("subscribe")
+    client.say("subscribe", room("1"))
+    assert client.session.inbox is not None
+    later.set_result(confirming(room("1")))
+    await settle()
+    assert client.session.inbox is None
+    client.outbound.take()
+    client.subscribe(room("2"))  # at once, without a task
+    assert client.session.inbox is None
+
+
+@pytest.mark.parametrize("turns", range(6))
+@in_loop
+async def test_leaving_at_any_moment_leaves_nothing_behind(turns: int) -> None:
+    heart = Heart()
+    client = heart.member()
+    later = heart.application.later("subscribe")
+    client.say("subscribe", room("1"))
+    client.say("subscribe", room("2"))
+    later.set_result(confirming(room("1")))
+    await settle(turns)
+    heard = len(client.heard)
+    client.leave()
+    await settle()
+    assert len(client.heard) == heard
+    assert heart.hub.streams_num == heart.hub.clients_uniq_num == 0
+    assert client.session.inbox is None
+    await heart.disconnector.drain(1)
+    ((_, subscriptions),) = heart.application.ended
+    # What the client was told of is what the application is told of.
+    assert len(subscriptions) == heard
+    assert json.dumps(room("2")) not in subscriptions

@@ -1,0 +1,498 @@
+"""The heart: what happens to a client, for every kind of answer that an application can give."""
+
+import json
+import logging
+from typing import Literal
+
+import pytest
+
+from catenary.errors import AppFailed, AppUnavailable, PublicationError
+from catenary.messages.decisions import Decision, Verdict
+from catenary.messages.names import Stream
+from catenary.node.identity import everybody
+from catenary.messages.environment import Environment
+from tests.parts.heart import Client, Heart, confirming, in_loop, room, settle
+
+FAILURE = Decision(verdict=Verdict.FAILURE, transmissions=('{"no":1}',))
+ERROR = Decision(
+    verdict=Verdict.ERROR, transmissions=('{"never":1}',), error="broken", streams=(Stream("x"),)
+)
+
+
+# Connecting
+
+
+@in_loop
+async def test_who_is_let_in_is_welcomed_and_found() -> None:
+    heart = Heart()
+    client = heart.connect("ann")
+    assert client.heard == [{"type": "welcome", "sid": "ann"}]
+    assert client.session.connected
+    assert heart.counters.clients_num == heart.hub.clients_uniq_num == 1
+    assert heart.counters.server_msg_total == 1
+
+
+@in_loop
+async def test_who_is_refused_hears_why_and_is_closed() -> None:
+    heart = Heart()
+    heart.application.prepare("connect", FAILURE)
+    client = heart.connect()
+    assert client.heard == [{"no": 1}]
+    assert client.outbound.goodbye == (1000, "Auth Failed")
+    assert heart.counters.failed_auths_total == 1
+    client.leave()
+    await heart.disconnector.drain(1)
+    assert heart.application.ended == []
+    assert heart.counters.clients_num == 0
+
+
+@in_loop
+async def test_without_a_decision_a_client_is_sent_away() -> None:
+    heart = Heart()
+    later = heart.application.later("connect")
+    heart.application.prepare("connect", AppUnavailable("away"), ERROR)
+    clients = [heart.connect() for _ in range(3)]
+    later.set_exception(AppFailed("broken"))
+    await settle()
+    for client in clients:
+        assert client.heard == []
+        assert client.outbound.goodbye == (1011, "Auth Error")
+        client.leave()
+    await heart.disconnector.drain(1)
+    assert heart.application.ended == []
+
+
+@in_loop
+async def test_what_is_said_before_the_welcome_waits_for_it() -> None:
+    heart = Heart()
+    later = heart.application.later("connect")
+    client = heart.connect("ann")
+    client.say("subscribe", room("1"))
+    assert client.heard == []
+    later.set_result(everybody(client.session.environment))
+    await settle()
+    assert [each["type"] for each in client.heard] == ["welcome", "confirm_subscription"]
+
+
+@in_loop
+async def test_what_a_refused_client_said_meanwhile_is_not_heard() -> None:
+    heart = Heart()
+    later = heart.application.later("connect")
+    client = heart.connect("ann")
+    client.say("subscribe", room("1"))
+    later.set_result(FAILURE)
+    await settle()
+    client.say("subscribe", room("2"))
+    assert heart.application.calls == [("connect", "ann")]
+
+
+# Commands
+
+
+@in_loop
+async def test_subscribing_performing_and_unsubscribing() -> None:
+    heart = Heart()
+    client = heart.member()
+    client.say("subscribe", room("1"))
+    assert client.outbound.take() == [{"type": "confirm_subscription", "identifier": room("1")}]
+    heart.application.prepare("perform", Decision(transmissions=('{"done":true}',)))
+    client.say("message", room("1"), data='{"action":"go"}')
+    assert client.outbound.take() == [{"done": True}]
+    client.say("unsubscribe", room("1"))
+    assert client.heard == []
+    assert client.session.subscriptions == {}
+    assert heart.hub.streams_num == 0
+    assert heart.application.calls[1:] == [
+        ("subscribe", room("1")),
+        ("perform", room("1"), '{"action":"go"}'),
+        ("unsubscribe", room("1")),
+    ]
+
+
+@in_loop
+async def test_what_makes_no_sense_is_counted_and_not_asked() -> None:
+    heart = Heart()
+    client = heart.member("1")
+    asked = len(heart.application.calls)
+    for payload in (
+        "garbage",
+        "[]",
+        '{"command":"dance","identifier":"x"}',
+        json.dumps({"command": "subscribe", "identifier": room("1")}),
+        json.dumps({"command": "unsubscribe", "identifier": room("2")}),
+        json.dumps({"command": "message", "identifier": room("2"), "data": "{}"}),
+        json.dumps({"command": "message", "identifier": room("1"), "data": {}}),
+    ):
+        client.say_raw(payload)
+    assert heart.counters.failed_client_msg_total == 7
+    assert len(heart.application.calls) == asked
+    assert client.heard == []
+    assert client.outbound.goodbye is None
+    heart.publish("1", "still here")
+    assert client.messages == ["still here"]
+
+
+@in_loop
+async def test_a_rejected_subscription_is_none() -> None:
+    heart = Heart()
+    client = heart.member()
+    heart.application.prepare("subscribe", FAILURE)
+    client.say("subscribe", room("1"))
+    assert client.outbound.take() == [{"no": 1}]
+    assert client.session.subscriptions == {}
+    client.subscribe(room("1"))
+
+
+@pytest.mark.parametrize("how", ["raised", "awaited", "verdict", "bug"])
+@pytest.mark.parametrize("command", ["subscribe", "unsubscribe", "perform"])
+@in_loop
+async def test_without_a_decision_a_command_was_not_said(
+    command: str, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    heart = Heart()
+    client = heart.member() if command == "subscribe" else heart.member("1")
+    before = list(client.session.subscriptions)
+    match how:
+        case "raised":
+            heart.application.prepare(command, AppUnavailable("broken"))
+        case "verdict":
+            heart.application.prepare(command, ERROR)
+        case "awaited":
+            heart.application.later(command).set_exception(AppFailed("broken"))
+        case _:
+            heart.application.later(command).set_exception(ZeroDivisionError("broken"))
+    with caplog.at_level(logging.WARNING, "catenary.node"):
+        said = "message" if command == "perform" else command
+        client.say(said, room("1"), **({"data": "{}"} if command == "perform" else {}))
+        await settle()
+    assert "broken" in caplog.text
+    assert f"sid={client.session.sid}" in caplog.text
+    assert client.heard == []
+    assert client.outbound.goodbye is None
+    assert list(client.session.subscriptions) == before
+    assert heart.counters.failed_client_msg_total == 1
+    # The next command is as good as ever.
+    client.subscribe(room("next"))
+
+
+@in_loop
+async def test_a_failed_action_may_answer_and_change_streams() -> None:
+    heart = Heart()
+    client = heart.member("1")
+    heart.application.prepare(
+        "perform",
+        Decision(
+            verdict=Verdict.FAILURE, transmissions=('{"sorry":1}',), streams=(Stream("extra"),)
+        ),
+    )
+    client.say("message", room("1"), data="{}")
+    assert client.outbound.take() == [{"sorry": 1}]
+    assert heart.hub.streams_num == 2
+
+
+@in_loop
+async def test_an_unsubscription_that_is_refused_ends_the_streams_all_the_same() -> None:
+    heart = Heart()
+    client = heart.member("1")
+    heart.application.prepare("unsubscribe", FAILURE)
+    client.say("unsubscribe", room("1"))
+    assert heart.hub.streams_num == 0
+    assert client.session.subscriptions == {}
+
+
+@in_loop
+async def test_streams_are_stopped_before_others_start() -> None:
+    heart = Heart()
+    client = heart.member()
+    heart.application.prepare("subscribe", confirming(room("1"), "a", "b", "c"))
+    client.subscribe(room("1"))
+    subscription = client.session.subscriptions[room("1")]
+    for decision, streams in (
+        (Decision(stopped_streams=(Stream("b"), Stream("unknown"))), ("a", "c")),
+        (Decision(streams=(Stream("d"), Stream("a"))), ("a", "c", "d")),
+        (Decision(stopped_streams=(Stream("a"),), streams=(Stream("a"),)), ("c", "d", "a")),
+        (Decision(stop_all_streams=True, streams=(Stream("e"),)), ("e",)),
+        (Decision(stop_all_streams=True), ()),
+    ):
+        heart.application.prepare("perform", decision)
+        client.say("message", room("1"), data="{}")
+        assert subscription.streams == streams
+        assert heart.hub.streams_num == len(streams)
+
+
+@in_loop
+async def test_replies_come_before_transmissions() -> None:
+    heart = Heart()
+    client = heart.member()
+    decision = confirming(room("1"))
+    heart.application.prepare(
+        "subscribe", Decision(replies=decision.replies, transmissions=("1", "2"))
+    )
+    client.say("subscribe", room("1"))
+    assert client.heard == [{"type": "confirm_subscription", "identifier": room("1")}, 1, 2]
+
+
+@in_loop
+async def test_an_answer_may_end_the_session() -> None:
+    heart = Heart()
+    client = heart.member("1")
+    heart.application.prepare("perform", Decision(transmissions=('"bye"',), disconnect=True))
+    client.say("message", room("1"), data="{}")
+    client.say("message", room("1"), data="{}")
+    assert client.heard == ["bye"]
+    assert client.outbound.goodbye == (1000, "Command Failed")
+    assert [call[0] for call in heart.application.calls].count("perform") == 1
+
+
+@in_loop
+async def test_pings_of_clients_are_answered_and_pongs_are_not() -> None:
+    heart = Heart()
+    client = heart.member()
+    client.say("ping")
+    client.say("pong")
+    assert client.heard == [{"type": "pong"}]
+
+
+# State
+
+
+@in_loop
+async def test_states_are_merged_and_empty_values_remove_keys() -> None:
+    heart = Heart()
+    client = heart.member("1", "2")
+    environment = client.session.environment
+    for cstate, istate in (
+        ({"a": "1", "b": "2"}, {"x": "1"}),
+        ({"b": ""}, {"y": "2"}),
+        (None, {"x": ""}),
+    ):
+        heart.application.prepare("perform", Decision(cstate=cstate, istate=istate))
+        client.say("message", room("1"), data="{}")
+    assert environment.cstate == {"a": "1"}
+    assert environment.istate_of(room("1")) == {"y": "2"}
+    assert environment.istate_of(room("2")) == {}
+    client.say("unsubscribe", room("1"))
+    assert environment.istate is None
+
+
+@in_loop
+async def test_the_application_hears_the_state_at_the_end() -> None:
+    heart = Heart()
+    client = heart.member("1")
+    heart.application.prepare("perform", Decision(cstate={"c": "1"}, istate={"i": "1"}))
+    client.say("message", room("1"), data="{}")
+    client.leave()
+    await heart.disconnector.drain(1)
+    ((environment, subscriptions),) = heart.application.ended
+    assert environment.cstate == {"c": "1"}
+    assert environment.istate_of(room("1")) == {"i": "1"}
+    assert subscriptions == (room("1"),)
+
+
+# Leaving
+
+
+@in_loop
+async def test_who_leaves_is_forgotten_and_ended_once() -> None:
+    heart = Heart()
+    client = heart.member("1", "2")
+    client.leave()
+    assert heart.hub.streams_num == heart.hub.clients_uniq_num == 0
+    heart.publish("1", "anybody?")
+    await heart.disconnector.drain(1)
+    ((environment, subscriptions),) = heart.application.ended
+    assert (environment.sid, set(subscriptions)) == (client.session.sid, {room("1"), room("2")})
+    assert client.heard == []
+
+
+@in_loop
+async def test_who_leaves_before_the_answer_was_never_here() -> None:
+    heart = Heart()
+    later = heart.application.later("connect")
+    client = heart.connect()
+    await settle()
+    client.leave()
+    await settle()
+    assert later.cancelled()
+    await heart.disconnector.drain(1)
+    assert heart.application.ended == []
+    assert heart.counters.clients_num == 0
+
+
+@in_loop
+async def test_whom_the_application_let_in_although_it_left_is_ended_once() -> None:
+    heart = Heart()
+
+    async def stubborn(environment: Environment) -> Decision:
+        """As a call that was sent already and is not taken back."""
+        try:
+            await settle(1000)
+        except BaseException:  # noqa: BLE001
+            return Decision(identifiers='{"user":1}', cstate={"a": "1"})
+        raise AssertionError("expected to be cancelled")
+
+    heart.application.prepare("connect", stubborn(Environment(None, "", {})))  # type: ignore[arg-type]
+    client = heart.connect("ann")
+    await settle()
+    client.leave()
+    await settle()
+    await heart.disconnector.drain(1)
+    ((environment, subscriptions),) = heart.application.ended
+    assert (environment.sid, environment.identifiers) == ("ann", '{"user":1}')
+    assert environment.cstate == {"a": "1"}
+    assert subscriptions == ()
+    assert client.heard == []
+    assert heart.counters.clients_num == heart.hub.clients_uniq_num == 0
+
+
+@pytest.mark.parametrize("command", ["subscribe", "perform", "unsubscribe"])
+@in_loop
+async def test_who_leaves_during_a_command_gets_nothing_of_it(command: str) -> None:
+    heart = Heart()
+    client = heart.member() if command == "subscribe" else heart.member("1")
+    was_subscribed = tuple(client.session.subscriptions)
+    later = heart.application.later(command)
+    said = "message" if command == "perform" else command
+    client.say(said, room("1"), **({"data": "{}"} if command == "perform" else {}))
+    client.say("subscribe", room("behind"))
+    await settle()
+    client.leave()
+    await settle()
+    assert later.cancelled()
+    assert client.heard == []
+    assert heart.hub.streams_num == 0
+    assert ("subscribe", room("behind")) not in heart.application.calls
+    await heart.disconnector.drain(1)
+    assert [subscriptions for _, subscriptions in heart.application.ended] == [was_subscribed]
+
+
+@in_loop
+async def test_a_decision_for_a_session_that_is_closed_is_not_applied() -> None:
+    heart = Heart()
+    client = heart.member()
+    later = heart.application.later("subscribe")
+    client.say("subscribe", room("1"))
+    identifiers = client.session.environment.identifiers
+    heart.node.publish(
+        json.dumps({"command": "disconnect", "payload": {"identifier": identifiers}})
+    )
+    assert client.outbound.goodbye == (1000, "Closed remotely")
+    later.set_result(confirming(room("1")))
+    await settle()
+    assert heart.hub.streams_num == 0
+    client.leave()
+    await heart.disconnector.drain(1)
+    assert len(heart.application.ended) == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "on_connect", "on_subscribe", "is_told"),
+    [
+        ("auto", None, None, True),
+        ("auto", True, False, True),
+        ("auto", False, True, True),
+        ("auto", False, None, True),
+        ("auto", False, False, False),
+        ("always", False, False, True),
+        ("never", True, True, False),
+    ],
+)
+@in_loop
+async def test_whether_the_application_is_told_of_the_end(
+    mode: Literal["auto", "always", "never"],
+    on_connect: bool | None,
+    on_subscribe: bool | None,
+    is_told: bool,
+) -> None:
+    heart = Heart(mode=mode)
+    heart.application.prepare("connect", Decision(disconnect_wanted=on_connect))
+    client = heart.connect()
+    heart.application.prepare("subscribe", Decision(disconnect_wanted=on_subscribe))
+    client.say("subscribe", room("1"))
+    client.leave()
+    await heart.disconnector.drain(1)
+    assert len(heart.application.ended) == is_told
+
+
+# Whispers
+
+
+def whisperer(heart: Heart, *, to: str | None) -> Client:
+    client = heart.connect()
+    whispers_to = None if to is None else Stream(to)
+    decision = confirming(room("1"))
+    heart.application.prepare(
+        "subscribe",
+        Decision(streams=decision.streams, replies=decision.replies, whispers_to=whispers_to),
+    )
+    client.subscribe(room("1"))
+    return client
+
+
+@in_loop
+async def test_a_whisper_reaches_everybody_else_and_not_the_application() -> None:
+    heart = Heart()
+    ann, bob = whisperer(heart, to="1"), whisperer(heart, to="1")
+    asked = len(heart.application.calls)
+    ann.say("whisper", room("1"), data={"typing": True})
+    await settle()
+    assert (ann.messages, bob.messages) == ([], [{"typing": True}])
+    assert len(heart.application.calls) == asked
+
+
+@in_loop
+async def test_nobody_whispers_without_a_stream_to_whisper_to() -> None:
+    heart = Heart()
+    ann, bob = whisperer(heart, to=None), whisperer(heart, to="1")
+    ann.say("whisper", room("1"), data=1)
+    ann.say("whisper", room("unknown"), data=1)
+    await settle()
+    assert bob.messages == []
+
+
+@in_loop
+async def test_the_state_of_a_subscription_names_the_stream_to_whisper_to() -> None:
+    heart = Heart()
+    ann, bob = whisperer(heart, to=None), whisperer(heart, to=None)
+    heart.application.prepare("perform", Decision(istate={"$w": "1"}), Decision(istate={"$w": ""}))
+    ann.say("message", room("1"), data="{}")
+    ann.say("whisper", room("1"), data=1)
+    ann.say("message", room("1"), data="{}")
+    ann.say("whisper", room("1"), data=2)
+    await settle()
+    assert bob.messages == [1]
+
+
+# Publications
+
+
+@in_loop
+async def test_one_a_batch_and_a_command() -> None:
+    heart = Heart()
+    client = heart.member("1")
+    assert heart.node.publish('{"stream":"1","data":"1"}') is None
+    heart.node.publish('[{"stream":"1","data":"2"},{"stream":"2","data":"3"}]')
+    identifiers = client.session.environment.identifiers
+    heart.node.publish(
+        json.dumps({"command": "disconnect", "payload": {"identifier": identifiers}}).encode()
+    )
+    assert client.messages == [1, 2]
+    assert client.outbound.goodbye is not None
+    assert heart.counters.publications_total == 4
+    assert heart.counters.failed_broadcast_msg_total == 0
+
+
+@in_loop
+async def test_what_is_no_publication_is_counted_logged_and_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    heart = Heart()
+    with (
+        caplog.at_level(logging.WARNING, "catenary.node"),
+        pytest.raises(PublicationError, match="expected"),
+    ):
+        heart.node.publish(b'{"stream":' + b"x" * 10_000)
+    assert heart.counters.failed_broadcast_msg_total == 1
+    assert heart.counters.publications_total == 0
+    assert "xxx" in caplog.text
+    assert len(caplog.text) < 600, "a payload is logged with its beginning only"

@@ -1,0 +1,78 @@
+"""One client's own state: what it is sent, and the one door for leaving."""
+
+import pytest
+
+from catenary.messages.commands import Command
+from catenary.messages.environment import Environment
+from catenary.messages.names import Identifier, Sid
+from catenary.messages.reasons import Reason
+from catenary.messages.replies import Confirmed, Delivery, Ping, Reply
+from catenary.node.encoder import Encoder
+from catenary.node.session import Session
+from catenary.protocols.actioncable import ActionCableV1
+from catenary.wire.frames import text_frame
+from tests.parts.heart import MemoryOutbound
+
+
+def a_session(encoder: Encoder | None = None) -> tuple[Session, MemoryOutbound]:
+    outbound = MemoryOutbound()
+    encoder = encoder or Encoder(ActionCableV1(), text_frame)
+    return Session(Environment(Sid("s"), "ws://test/", {}), encoder, outbound), outbound
+
+
+def test_it_has_the_id_of_its_environment() -> None:
+    session, _ = a_session()
+    assert session.sid == "s"
+
+
+def test_a_reply_is_encoded_and_framed() -> None:
+    session, outbound = a_session()
+    session.send(Ping(7))
+    assert outbound.frames == [text_frame(b'{"type":"ping","message":7}')]
+
+
+class Taciturn:
+    """A protocol that has words for nothing but deliveries."""
+
+    def decode(self, payload: bytes) -> Command | None:
+        return None
+
+    def encode(self, reply: Reply) -> bytes | None:
+        return None
+
+    def encode_delivery(self, delivery: Delivery) -> bytes:
+        return delivery.message
+
+
+def test_what_the_protocol_has_no_word_for_is_not_sent() -> None:
+    session, outbound = a_session(Encoder(Taciturn(), text_frame))
+    session.send(Confirmed(Identifier("x")))
+    session.close(Reason.SERVER_RESTART)
+    assert outbound.frames == []
+    assert outbound.goodbye == (1001, "Server restart")
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_a_goodbye_says_why_where_there_is_a_word_then_closes(reason: Reason) -> None:
+    session, outbound = a_session()
+    session.close(reason)
+    said = {"type": "disconnect", "reason": reason.wire, "reconnect": reason.reconnect}
+    assert outbound.heard == ([] if reason.wire is None else [said])
+    assert outbound.goodbye == (reason.close_code, reason.close_text)
+    assert session.closed
+
+
+@pytest.mark.parametrize("reconnect", [True, False])
+def test_whoever_closes_may_decide_about_the_return(reconnect: bool) -> None:
+    session, outbound = a_session()
+    session.close(Reason.REMOTE, reconnect=reconnect)
+    (said,) = outbound.heard
+    assert said["reconnect"] is reconnect
+
+
+def test_the_first_goodbye_counts() -> None:
+    session, outbound = a_session()
+    session.close(Reason.SLOW_CLIENT)
+    session.close(Reason.SERVER_RESTART)
+    assert [said["reason"] for said in outbound.heard] == ["too_slow"]
+    assert outbound.goodbye == (1000, "Slow client")
