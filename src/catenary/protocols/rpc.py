@@ -1,0 +1,270 @@
+"""Calls to the application: environments → requests, responses → decisions, and the way back.
+
+The structs are the messages of rpc.proto with its names. What fields mean, and what is left out,
+follows protocol/protocol.go and docs/rpc.md (anycable/anycable). Both ends use this module.
+Knows: values. Does not know: bytes (rpc_protobuf and rpc_json do).
+"""
+
+import enum
+from collections.abc import Mapping
+from typing import Final, Literal
+from urllib.parse import quote
+
+import msgspec
+
+from catenary.errors import AppFailed
+from catenary.messages.decisions import Decision, Verdict
+from catenary.messages.environment import Environment
+from catenary.messages.names import Identifier, Sid, Stream
+
+VERSION: Final = "v1"
+"""What the metadata ``protov`` says: the version of rpc.proto that is spoken."""
+
+Action = Literal["subscribe", "unsubscribe", "message"]
+
+
+class Status(enum.IntEnum):
+    """How a call ended. An unknown number counts as ERROR."""
+
+    ERROR = 0
+    SUCCESS = 1
+    FAILURE = 2
+
+
+class Env(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A client as its application sees it."""
+
+    url: str = ""
+    headers: dict[str, str] = {}
+    cstate: dict[str, str] = {}
+    istate: dict[str, str] = {}
+
+
+class ConnectionRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """May this client connect?"""
+
+    env: Env = Env()
+
+
+class CommandMessage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A client subscribes, unsubscribes or calls an action."""
+
+    command: str = ""
+    identifier: str = ""
+    connection_identifiers: str = ""
+    data: str = ""
+    env: Env = Env()
+
+
+class DisconnectRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A client has left."""
+
+    identifiers: str = ""
+    subscriptions: tuple[str, ...] = ()
+    env: Env = Env()
+
+
+class EnvResponse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Changes of state."""
+
+    # Null anywhere in a response means "nothing": that is how the JSON of Go and JavaScript
+    # applications says it, and the reference accepts it.
+    cstate: dict[str, str | None] | None = None
+    istate: dict[str, str | None] | None = None
+
+
+class ConnectionResponse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Answers a ConnectionRequest."""
+
+    status: int | None = 0
+    identifiers: str | None = ""
+    transmissions: tuple[str, ...] | None = ()
+    error_msg: str | None = ""
+    env: EnvResponse | None = None
+
+
+class CommandResponse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Answers a CommandMessage."""
+
+    status: int | None = 0
+    disconnect: bool | None = False
+    stop_streams: bool | None = False
+    streams: tuple[str, ...] | None = ()
+    transmissions: tuple[str, ...] | None = ()
+    error_msg: str | None = ""
+    env: EnvResponse | None = None
+    stopped_streams: tuple[str, ...] | None = ()
+
+
+class DisconnectResponse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Answers a DisconnectRequest."""
+
+    status: int | None = 0
+    error_msg: str | None = ""
+
+
+Request = ConnectionRequest | CommandMessage | DisconnectRequest
+Response = ConnectionResponse | CommandResponse | DisconnectResponse
+
+
+# The server's side: what it asks
+
+
+def connection_request(environment: Environment) -> ConnectionRequest:
+    """Asks whether a client may connect."""
+    return ConnectionRequest(_env(environment, {}))
+
+
+def command_message(
+    environment: Environment, action: Action, identifier: Identifier, data: str = ""
+) -> CommandMessage:
+    """Asks what to do with a command; of the channel state, only its own subscription's goes along."""
+    return CommandMessage(
+        command=action,
+        identifier=identifier,
+        connection_identifiers=environment.identifiers,
+        data=data,
+        env=_env(environment, environment.istate_of(identifier)),
+    )
+
+
+def disconnect_request(
+    environment: Environment, subscriptions: tuple[Identifier, ...]
+) -> DisconnectRequest:
+    """Tells that a client left, with the state of each subscription as JSON text."""
+    states: dict[str, str] = {
+        identifier: msgspec.json.encode(state).decode()
+        for identifier, state in (environment.istate or {}).items()
+    }
+    return DisconnectRequest(environment.identifiers, subscriptions, _env(environment, states))
+
+
+def metadata(sid: Sid) -> dict[str, str]:
+    """What goes with every call, beside the message.
+
+    A sid may come from a client's X-Request-ID: what metadata can't carry is percent-encoded.
+    """
+    safe = sid if sid.isascii() and sid.isprintable() else quote(sid)
+    return {"sid": safe, "protov": VERSION}
+
+
+def _env(environment: Environment, istate: dict[str, str]) -> Env:
+    return Env(environment.url, environment.headers, environment.cstate or {}, istate)
+
+
+# The server's side: what it is answered
+
+
+def connection_decision(response: ConnectionResponse) -> Decision:
+    """Reads the answer to a connection request. Raises :class:`AppFailed` for status ERROR.
+
+    Who was refused has no identifiers, whatever the answer says.
+    """
+    verdict = _verdict(response)
+    accepted = verdict is Verdict.SUCCESS
+    return Decision(
+        verdict=verdict,
+        identifiers=(response.identifiers or "") if accepted else "",
+        transmissions=response.transmissions or (),
+        cstate=_changes(response.env.cstate) if response.env else None,
+    )
+
+
+def command_decision(response: CommandResponse) -> Decision:
+    """Reads the answer to a command. Raises :class:`AppFailed` for status ERROR."""
+    verdict = _verdict(response)
+    env = response.env or EnvResponse()
+    return Decision(
+        verdict=verdict,
+        transmissions=response.transmissions or (),
+        streams=tuple(map(Stream, response.streams or ())),
+        stopped_streams=tuple(map(Stream, response.stopped_streams or ())),
+        stop_all_streams=bool(response.stop_streams),
+        disconnect=bool(response.disconnect),
+        cstate=_changes(env.cstate),
+        istate=_changes(env.istate),
+    )
+
+
+def check_disconnection(response: DisconnectResponse) -> None:
+    """Reads the answer to a disconnect request. Raises :class:`AppFailed` for status ERROR."""
+    _verdict(response)
+
+
+def _verdict(response: Response) -> Verdict:
+    if response.status == Status.SUCCESS:
+        return Verdict.SUCCESS
+    if response.status == Status.FAILURE:
+        return Verdict.FAILURE
+    raise AppFailed(f"the application answered with an error: {response.error_msg or 'no text'}")
+
+
+def _changes(state: Mapping[str, str | None] | None) -> dict[str, str] | None:
+    if not state:
+        return None
+    return {key: value or "" for key, value in state.items()}
+
+
+# The application's side
+
+
+def environment_of(request: Request, sid: Sid) -> Environment:
+    """The environment as the server had it, as far as the request tells."""
+    env = request.env
+    match request:
+        case ConnectionRequest():
+            return Environment(sid, env.url, env.headers)
+        case CommandMessage(identifier=identifier):
+            identifiers = request.connection_identifiers
+            istate = {Identifier(identifier): env.istate} if env.istate else None
+        case DisconnectRequest(identifiers=identifiers):
+            istate = {
+                Identifier(key): _read_state(text) for key, text in env.istate.items()
+            } or None
+    return Environment(sid, env.url, env.headers, identifiers, env.cstate or None, istate)
+
+
+def connection_response(decision: Decision) -> ConnectionResponse:
+    """Writes a decision as the answer to a connection request."""
+    return ConnectionResponse(
+        status=_STATUSES[decision.verdict],
+        identifiers=decision.identifiers,
+        transmissions=decision.transmissions,
+        error_msg=decision.error,
+        env=_env_response(decision),
+    )
+
+
+def command_response(decision: Decision) -> CommandResponse:
+    """Writes a decision as the answer to a command."""
+    return CommandResponse(
+        status=_STATUSES[decision.verdict],
+        disconnect=decision.disconnect,
+        stop_streams=decision.stop_all_streams,
+        streams=decision.streams,
+        transmissions=decision.transmissions,
+        error_msg=decision.error,
+        env=_env_response(decision),
+        stopped_streams=decision.stopped_streams,
+    )
+
+
+_STATUSES: Final = {
+    Verdict.SUCCESS: Status.SUCCESS,
+    Verdict.FAILURE: Status.FAILURE,
+    Verdict.ERROR: Status.ERROR,
+}
+
+
+def _env_response(decision: Decision) -> EnvResponse | None:
+    if not decision.cstate and not decision.istate:
+        return None
+    return EnvResponse({**(decision.cstate or {})}, {**(decision.istate or {})})
+
+
+def _read_state(text: str) -> dict[str, str]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, str])
+    except msgspec.DecodeError:
+        # Another server may keep text of its own here: the application gets no state of it.
+        return {}

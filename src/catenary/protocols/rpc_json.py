@@ -1,0 +1,42 @@
+"""The messages of calls ↔ JSON, as HTTP carries them.
+
+Keys are the names of rpc.proto, statuses are numbers, empty fields are left out; unknown fields are
+passed over. Source: docs/rpc.md and etc/rpc-openapi.yml (anycable/anycable).
+The functions are those of rpc_protobuf.
+"""
+
+from typing import TypeVar
+
+import msgspec
+
+from catenary.errors import AppFailed
+from catenary.protocols import rpc
+
+_Response = TypeVar("_Response", bound=rpc.Response)
+
+
+def encode_request(request: rpc.Request) -> bytes:
+    """Writes a request. Raises ValueError for text that is no Unicode."""
+    return msgspec.json.encode(request)
+
+
+def decode_connection_response(raw: bytes) -> rpc.ConnectionResponse:
+    """Reads what connect answers. Raises :class:`AppFailed` for text that is no such message."""
+    return _decode(rpc.ConnectionResponse, raw)
+
+
+def decode_command_response(raw: bytes) -> rpc.CommandResponse:
+    """Reads what command answers. Raises :class:`AppFailed` for text that is no such message."""
+    return _decode(rpc.CommandResponse, raw)
+
+
+def decode_disconnect_response(raw: bytes) -> rpc.DisconnectResponse:
+    """Reads what disconnect answers. Raises :class:`AppFailed` for text that is no such message."""
+    return _decode(rpc.DisconnectResponse, raw)
+
+
+def _decode(kind: type[_Response], raw: bytes) -> _Response:
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise AppFailed(f"expected a {kind.__name__} in JSON: {error}") from error

@@ -1,0 +1,87 @@
+"""The application behind HTTP: each call is a POST of JSON.
+
+Sources: docs/rpc.md and etc/rpc-openapi.yml (anycable/anycable); what a status means follows
+rpc/http.go there. Knows: paths, headers, statuses. Does not know: sessions, what a decision does.
+"""
+
+import asyncio
+import ssl
+from typing import Final
+
+from catenary.errors import AppFailed
+from catenary.metrics.counters import Counters
+from catenary.protocols import rpc_json
+from catenary.rpc.calls import AppAway, AppLate, CallLimits
+from catenary.rpc.http_client import ConnectionBroken, HttpClient, HttpResponse, ResponseUnusable
+from catenary.rpc.remote import Procedure, RemoteApplication
+from catenary.rpc.tls import Tls
+
+_META_PREFIX: Final = "x-anycable-meta-"
+_EXCERPT_BYTES: Final = 200
+
+
+class HttpApplication(RemoteApplication):
+    """Calls JSON over HTTP/1.1, on as many connections as there are calls at once."""
+
+    __slots__ = ("_client",)
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        counters: Counters,
+        limits: CallLimits,
+        key: str = "",
+        tls: Tls | None = None,
+    ) -> None:
+        """``key`` goes along as bearer token where it is set; ``tls`` counts with https only.
+
+        Raises :class:`catenary.errors.ConfigError`.
+        """
+        super().__init__(rpc_json, limits, counters)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._client = HttpClient(url, tls or Tls(), headers)
+
+    async def start(self) -> None:
+        """Nothing to do: connections are made when they are needed."""
+
+    async def _hang_up(self) -> None:
+        await self._client.close()
+
+    async def _send(
+        self,
+        procedure: Procedure,
+        payload: bytes,
+        metadata: dict[str, str],
+        timeout_s: float | None,
+    ) -> bytes:
+        headers = {f"{_META_PREFIX}{name}": value for name, value in metadata.items()}
+        connected = False
+        try:
+            async with asyncio.timeout(timeout_s) as limit:
+                await self._client.connect()
+                connected = True
+                response = await self._client.post(procedure.lower(), payload, headers)
+        except ssl.SSLCertVerificationError as error:
+            raise AppFailed(f"no trust in the application's certificate: {error}") from None
+        except ResponseUnusable as error:
+            raise AppFailed(str(error)) from None
+        except ConnectionBroken as error:
+            raise AppAway(str(error)) from None
+        except OSError as error:
+            if limit.expired() and connected:
+                raise AppLate(f"no answer within {timeout_s:.1f} s") from None
+            reason = f"none within {timeout_s:.1f} s" if limit.expired() else str(error)
+            raise AppAway(f"no connection: {reason}") from None
+        return _body(response)
+
+
+def _body(response: HttpResponse) -> bytes:
+    match response.status:
+        case 200:
+            return response.body
+        case 401:
+            raise AppFailed("HTTP 401: the application does not accept our key (http_rpc_secret)")
+        case status:
+            excerpt = response.body[:_EXCERPT_BYTES].decode(errors="replace")
+            raise AppFailed(f"HTTP {status}: {excerpt}")

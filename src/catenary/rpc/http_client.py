@@ -1,0 +1,268 @@
+"""A small HTTP/1.1 client: POST to one origin, over connections that stay open.
+
+Parsing is httptools' (llhttp), which uvicorn needs anyway. No redirects, no proxies, no cookies: an
+application's endpoint needs none of them. Sources: RFC 9110, RFC 9112.
+Knows: connections. Does not know: what is posted.
+"""
+
+import asyncio
+import base64
+from typing import Final, cast
+from urllib.parse import unquote, urlsplit
+
+import httptools
+import msgspec
+
+from catenary.errors import ConfigError
+from catenary.rpc.tls import Tls, client_context
+
+_MAX_BODY_BYTES: Final = 16 * 2**20
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+class ConnectionBroken(Exception):
+    """The connection ended before the response did."""
+
+
+class ResponseUnusable(Exception):
+    """What came is no HTTP response, or more than we take."""
+
+
+class HttpResponse(msgspec.Struct, frozen=True):
+    """Status code and body."""
+
+    status: int
+    body: bytes
+
+
+class HttpClient:
+    """Holds the connections to one origin: as many as requests are under way at once."""
+
+    __slots__ = (
+        "_context",
+        "_fixed_headers",
+        "_host",
+        "_idle",
+        "_is_closed",
+        "_open",
+        "_path",
+        "_port",
+        "_query",
+    )
+
+    def __init__(self, url: str, tls: Tls, headers: dict[str, str]) -> None:
+        """``url`` is what paths are appended to; ``headers`` go with every request.
+
+        ``tls`` counts with https only.
+
+        Raises :class:`ConfigError` for what is no URL of http or https.
+        """
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise ConfigError(f"rpc_host: expected a URL, got {error}") from error
+        if parts.scheme not in _PORTS or not parts.hostname:
+            raise ConfigError("rpc_host: expected http://host… or https://host…, got another URL")
+        self._host = parts.hostname
+        self._port = port or _PORTS[parts.scheme]
+        self._path = parts.path.rstrip("/")
+        self._query = f"?{parts.query}" if parts.query else ""
+        self._context = client_context(tls) if parts.scheme == "https" else None
+        self._open: set[_Connection] = set()
+        self._idle: list[_Connection] = []
+        self._is_closed = False
+        fixed = {"Host": parts.netloc.rpartition("@")[2], "Content-Type": "application/json"}
+        if parts.username is not None:
+            user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            fixed["Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
+        self._fixed_headers = {**fixed, **headers}
+
+    async def post(self, path: str, body: bytes, headers: dict[str, str]) -> HttpResponse:
+        """Posts and returns the response, whatever its status.
+
+        Raises OSError where no connection can be made, :class:`ConnectionBroken` where one ends
+        too early and :class:`ResponseUnusable`. A kept connection that turns out to be closed is replaced without a word.
+        """
+        request = self._request(path, body, headers)
+        while True:
+            connection = self._idle.pop() if self._idle else await self._dial()
+            try:
+                return await self._exchange(connection, request)
+            except ConnectionBroken:
+                if not connection.was_stale or self._is_closed:
+                    raise
+
+    async def connect(self) -> None:
+        """Makes sure that a connection is open, so that only the exchange is left to wait for."""
+        if not self._idle:
+            self._idle.append(await self._dial())
+
+    async def close(self) -> None:
+        """Breaks every connection, and the exchanges on them; makes no new ones."""
+        self._is_closed = True
+        connections = tuple(self._open)
+        for connection in connections:
+            connection.abort()
+        await asyncio.gather(*(connection.lost for connection in connections))
+
+    async def _dial(self) -> "_Connection":
+        if self._is_closed:
+            raise ConnectionBroken("the client is closed")
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(
+            lambda: _Connection(loop.create_future()), self._host, self._port, ssl=self._context
+        )
+        self._open.add(connection)
+        connection.lost.add_done_callback(lambda _: self._forget(connection))
+        return connection
+
+    def _forget(self, connection: "_Connection") -> None:
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    async def _exchange(self, connection: "_Connection", request: bytes) -> HttpResponse:
+        try:
+            response = await connection.exchange(request)
+        except BaseException:
+            # Broken, or cancelled halfway: an answer that comes later has nobody to go to.
+            connection.abort()
+            raise
+        if connection.is_open:
+            self._idle.append(connection)
+        return response
+
+    def _request(self, path: str, body: bytes, headers: dict[str, str]) -> bytes:
+        fields = {**self._fixed_headers, **headers, "Content-Length": str(len(body))}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        start = f"POST {self._path}/{path}{self._query} HTTP/1.1\r\n"
+        return f"{start}{lines}\r\n".encode("latin-1") + body
+
+
+class _Connection(asyncio.Protocol):
+    """One connection, one exchange at a time. httptools calls its on_… methods."""
+
+    __slots__ = (
+        "_body",
+        "_ends_with_connection",
+        "_heard",
+        "_is_framed",
+        "_parser",
+        "_response",
+        "_served",
+        "_size",
+        "_transport",
+        "is_open",
+        "lost",
+    )
+
+    def __init__(self, lost: asyncio.Future[None]) -> None:
+        self.lost = lost
+        """Done when the connection is."""
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._response: asyncio.Future[HttpResponse] | None = None
+        self._body: list[bytes] = []
+        self._size = 0
+        self._is_framed = False
+        self._ends_with_connection = False
+        self._heard = False
+        self._served = False
+        self.is_open = False
+        """May another request be sent?"""
+
+    async def exchange(self, request: bytes) -> HttpResponse:
+        """Sends a request and waits for its response. Raises :class:`ConnectionBroken`."""
+        if self._transport is None or not self.is_open:
+            raise ConnectionBroken("the connection is closed")
+        self._forget()
+        self._heard = False
+        self._response = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return await self._response
+
+    @property
+    def was_stale(self) -> bool:
+        """Did the server close it after an earlier exchange, before it said anything to this one?"""
+        return self._served and not self._heard
+
+    def abort(self) -> None:
+        """Ends the connection at once."""
+        self.is_open = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    # asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are no subclasses of asyncio.Transport.
+        self._transport = cast(asyncio.Transport, transport)
+        self.is_open = True
+
+    def data_received(self, data: bytes) -> None:
+        if self._response is None or self._response.done():
+            self.abort()  # nobody asked
+            return
+        self._heard = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail(ResponseUnusable(f"expected an HTTP response, got {error}"))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.is_open = False
+        if not self.lost.done():
+            self.lost.set_result(None)
+        if self._ends_with_connection:
+            self._finish()
+        reason = "by the application" if error is None else str(error)
+        self._fail(ConnectionBroken(f"the connection was closed: {reason}"))
+
+    # httptools calls
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Notes whether the end of the body can be told."""
+        if name.lower() in (b"content-length", b"transfer-encoding"):
+            self._is_framed = True
+
+    def on_headers_complete(self) -> None:
+        """A final response whose length nobody tells is complete when the connection ends."""
+        self._ends_with_connection = not self._is_framed and self._parser.get_status_code() >= 200
+
+    def on_body(self, chunk: bytes) -> None:
+        """Collects, up to a limit."""
+        self._size += len(chunk)
+        if self._size > _MAX_BODY_BYTES:
+            self._fail(
+                ResponseUnusable(f"expected a body of at most {_MAX_BODY_BYTES} bytes, got more")
+            )
+            return
+        self._body.append(chunk)
+
+    def on_message_complete(self) -> None:
+        """Hands the response over. An interim one (100 Continue …) is passed over."""
+        if self._parser.get_status_code() < 200:
+            self._forget()
+            return
+        self.is_open = self.is_open and self._parser.should_keep_alive()
+        self._finish()
+        if not self.is_open:
+            self.abort()
+
+    def _forget(self) -> None:
+        self._body = []
+        self._size = 0
+        self._is_framed = False
+        self._ends_with_connection = False
+
+    def _finish(self) -> None:
+        if self._response is not None and not self._response.done():
+            self._served = True
+            body = b"".join(self._body)
+            self._response.set_result(HttpResponse(self._parser.get_status_code(), body))
+
+    def _fail(self, error: ConnectionBroken | ResponseUnusable) -> None:
+        if self._response is not None and not self._response.done():
+            self._response.set_exception(error)
+        self.abort()

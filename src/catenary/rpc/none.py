@@ -1,0 +1,46 @@
+"""No application: what ``--norpc`` answers where nothing else decides.
+
+Source: docs/configuration.md and what anycable-go 1.6.16 answers (its NullController).
+"""
+
+import msgspec
+
+from catenary.errors import AppUnavailable
+from catenary.messages.decisions import Decision, Verdict
+from catenary.messages.environment import Environment
+from catenary.messages.names import Identifier
+
+_UNAUTHORIZED = Decision(
+    verdict=Verdict.FAILURE,
+    transmissions=('{"type":"disconnect","reason":"unauthorized","reconnect":false}',),
+)
+
+
+class NoApplication:
+    """Satisfies :class:`catenary.ports.Application`: lets nobody in and confirms nothing."""
+
+    __slots__ = ()
+
+    def connect(self, environment: Environment) -> Decision:
+        """Refuses, and tells the client not to come back."""
+        return _UNAUTHORIZED
+
+    def subscribe(self, environment: Environment, identifier: Identifier) -> Decision:
+        """Rejects the subscription."""
+        rejection = {"type": "reject_subscription", "identifier": identifier}
+        return Decision(
+            verdict=Verdict.FAILURE, transmissions=(msgspec.json.encode(rejection).decode(),)
+        )
+
+    def unsubscribe(self, environment: Environment, identifier: Identifier) -> Decision:
+        """Raises :class:`AppUnavailable`: no subscription of ours can be given back."""
+        raise AppUnavailable("expected an application to unsubscribe from, got none (norpc)")
+
+    def perform(self, environment: Environment, identifier: Identifier, data: str) -> Decision:
+        """Raises :class:`AppUnavailable`: nobody is there to act."""
+        raise AppUnavailable("expected an application to perform the action, got none (norpc)")
+
+    async def disconnect(
+        self, environment: Environment, subscriptions: tuple[Identifier, ...]
+    ) -> None:
+        """Tells nobody."""

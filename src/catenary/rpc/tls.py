@@ -1,0 +1,57 @@
+"""TLS towards the application: whom to trust.
+
+Source: the options rpc_enable_tls, rpc_tls_verify and rpc_tls_root_ca (anycable/anycable,
+rpc/config.go). Knows: certificates. Does not know: gRPC, HTTP.
+"""
+
+import ssl
+from pathlib import Path
+
+import msgspec
+
+from catenary.errors import ConfigError
+
+
+class Tls(msgspec.Struct, frozen=True):
+    """``root_ca`` is the path of a PEM file or PEM text; empty for the system's authorities.
+
+    Without ``verify``, anybody's certificate will do: the connection is encrypted, and that is all.
+    """
+
+    verify: bool = True
+    root_ca: str = ""
+
+
+def client_context(tls: Tls) -> ssl.SSLContext:
+    """What a client of ours connects with. Raises :class:`ConfigError` for an unusable root_ca."""
+    pem = _root_pem(tls)
+    try:
+        context = ssl.create_default_context(cadata=pem or None)
+    except ssl.SSLError as error:
+        raise ConfigError(f"rpc_tls_root_ca: expected certificates in PEM, got {error}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def root_certificates(tls: Tls) -> bytes | None:
+    """The trusted authorities in PEM, for libraries that want them spelled out.
+
+    None where this system keeps none: then the library's own choice has to do.
+    Raises :class:`ConfigError` for an unusable root_ca.
+    """
+    trusted = client_context(tls).get_ca_certs(binary_form=True)
+    return "".join(map(ssl.DER_cert_to_PEM_cert, trusted)).encode() or None
+
+
+def _root_pem(tls: Tls) -> str:
+    if not tls.root_ca or "-----BEGIN" in tls.root_ca:
+        return tls.root_ca
+    try:
+        return Path(tls.root_ca).read_text(encoding="ascii")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"rpc_tls_root_ca: expected a PEM file or PEM text, got {tls.root_ca!r}: {error}"
+        ) from error

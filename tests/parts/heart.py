@@ -1,0 +1,260 @@
+"""A node with its hub and queue, an application that a test prepares, and clients in memory.
+
+Everything between the application and the client is the real thing: frames, protocol, encoder.
+"""
+
+import asyncio
+import functools
+import json
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Literal, ParamSpec
+
+from catenary.adapters.memory.pubsub import LocalPubSub
+from catenary.errors import AppError
+from catenary.messages.decisions import Decision
+from catenary.messages.environment import Environment
+from catenary.messages.names import Identifier, Sid, Stream
+from catenary.messages.publications import Publication
+from catenary.messages.replies import Confirmed, Welcome
+from catenary.metrics.counters import Counters
+from catenary.node.disconnector import Disconnector
+from catenary.node.encoder import Encoder
+from catenary.node.hub import Hub
+from catenary.node.node import Node
+from catenary.node.pinger import Heartbeat, Pinger
+from catenary.node.session import Session
+from catenary.protocols.actioncable import ActionCableV1
+from catenary.wire.frames import text_frame
+
+P = ParamSpec("P")
+Answer = Decision | AppError | Awaitable[Decision]
+
+NEVER = Heartbeat(0)
+"""No pings: a test that counts frames wants none."""
+
+
+def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Runs an async test in a loop of its own."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        asyncio.run(asyncio.wait_for(test(*args, **kwargs), 30))
+
+    return run
+
+
+async def settle(turns: int = 20) -> None:
+    """Lets everything happen that needs no time, only turns of the loop."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+
+def payloads(data: bytes) -> list[str]:
+    """The texts in a row of a server's text frames (RFC 6455, section 5.2)."""
+    found = []
+    position = 0
+    while position < len(data):
+        assert data[position] == 0x81, f"expected a text frame, got {data[position]:#x}"
+        size, start = data[position + 1], position + 2
+        if size >= 126:
+            width = 2 if size == 126 else 8
+            size = int.from_bytes(data[start : start + width], "big")
+            start += width
+        found.append(data[start : start + size].decode())
+        position = start + size
+    return found
+
+
+class MemoryOutbound:
+    """Satisfies :class:`catenary.ports.Outbound`; keeps what a client would have got."""
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+        self.goodbye: tuple[int, str] | None = None
+        self.held: list[bool] = []
+        self.write: Callable[[bytes], None] = self._write
+
+    def _write(self, encoded: bytes) -> None:
+        if self.goodbye is None:
+            self.frames.append(encoded)
+
+    def close(self, code: int, text: str) -> None:
+        if self.goodbye is None:
+            self.goodbye = (code, text)
+
+    def hold(self) -> None:
+        self.held.append(True)
+
+    def resume(self) -> None:
+        self.held.append(False)
+
+    @property
+    def heard(self) -> list[Any]:
+        """Every message so far."""
+        return [json.loads(text) for text in payloads(b"".join(self.frames))]
+
+    def take(self) -> list[Any]:
+        """Every message since the last time."""
+        heard = self.heard
+        self.frames.clear()
+        return heard
+
+
+def room(name: str, **params: object) -> Identifier:
+    """The identifier of a subscription to a room; its stream has the name of the room."""
+    return Identifier(json.dumps({"channel": "Room", "room": name, **params}))
+
+
+class PreparedApplication:
+    """Satisfies :class:`catenary.ports.Application`.
+
+    Gives the prepared answers first. With none left it lets everybody in as ``{"sid": …}``,
+    confirms every subscription and puts it on the stream of its room.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, ...]] = []
+        self.prepared: dict[str, deque[Answer]] = defaultdict(deque)
+        self.ended: list[tuple[Environment, tuple[Identifier, ...]]] = []
+        self.hang_up: Callable[[], Awaitable[None]] | None = None
+
+    def prepare(self, procedure: str, *answers: Answer) -> None:
+        self.prepared[procedure].extend(answers)
+
+    def later(self, procedure: str) -> "asyncio.Future[Decision]":
+        """Prepares an answer that the test gives when it likes."""
+        answer: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+        self.prepare(procedure, answer)
+        return answer
+
+    def _answer(self, procedure: str, otherwise: Decision) -> Decision | Awaitable[Decision]:
+        if not self.prepared[procedure]:
+            return otherwise
+        answer = self.prepared[procedure].popleft()
+        if isinstance(answer, AppError):
+            raise answer
+        return answer
+
+    def connect(self, environment: Environment) -> Decision | Awaitable[Decision]:
+        self.calls.append(("connect", environment.sid))
+        accepted = Decision(
+            identifiers=json.dumps({"sid": environment.sid}),
+            replies=(Welcome(environment.sid),),
+        )
+        return self._answer("connect", accepted)
+
+    def subscribe(
+        self, environment: Environment, identifier: Identifier
+    ) -> Decision | Awaitable[Decision]:
+        self.calls.append(("subscribe", identifier))
+        return self._answer("subscribe", confirming(identifier))
+
+    def unsubscribe(
+        self, environment: Environment, identifier: Identifier
+    ) -> Decision | Awaitable[Decision]:
+        self.calls.append(("unsubscribe", identifier))
+        return self._answer("unsubscribe", Decision(stop_all_streams=True))
+
+    def perform(
+        self, environment: Environment, identifier: Identifier, data: str
+    ) -> Decision | Awaitable[Decision]:
+        self.calls.append(("perform", identifier, data))
+        return self._answer("perform", Decision())
+
+    async def disconnect(
+        self, environment: Environment, subscriptions: tuple[Identifier, ...]
+    ) -> None:
+        self.calls.append(("disconnect", environment.sid))
+        if self.hang_up is not None:
+            await self.hang_up()
+        self.ended.append((environment, subscriptions))
+
+
+def confirming(identifier: Identifier, *streams: str) -> Decision:
+    """A yes; without streams, that of the identifier's room."""
+    names = streams or (json.loads(identifier)["room"],)
+    return Decision(streams=tuple(map(Stream, names)), replies=(Confirmed(identifier),))
+
+
+class Client:
+    """A session at the node, and what it has heard."""
+
+    def __init__(self, heart: "Heart", session: Session, outbound: MemoryOutbound) -> None:
+        self._heart = heart
+        self.session = session
+        self.outbound = outbound
+
+    def say(self, command: str, identifier: str = "", **fields: object) -> None:
+        """Sends one command, as a payload."""
+        self.say_raw(json.dumps({"command": command, "identifier": identifier, **fields}))
+
+    def say_raw(self, payload: str) -> None:
+        self._heart.node.receive(self.session, payload.encode())
+
+    def subscribe(self, identifier: Identifier) -> None:
+        """Subscribes, and passes over the confirmation."""
+        self.say("subscribe", identifier)
+        assert self.heard[-1]["type"] == "confirm_subscription", self.heard
+        self.outbound.frames.clear()
+
+    def leave(self) -> None:
+        """What a transport does when its connection is lost."""
+        self._heart.node.leave(self.session)
+
+    @property
+    def heard(self) -> list[Any]:
+        return self.outbound.heard
+
+    @property
+    def messages(self) -> list[Any]:
+        """The published messages among what was heard."""
+        return [
+            each["message"] for each in self.heard if "identifier" in each and "message" in each
+        ]
+
+
+class Heart:
+    """Everything of one node; to be built where a loop runs."""
+
+    def __init__(self, *, mode: Literal["auto", "always", "never"] = "auto") -> None:
+        loop = asyncio.get_running_loop()
+        self.counters = Counters()
+        self.application = PreparedApplication()
+        self.hub = Hub(self.counters, loop.call_soon)
+        self.disconnector = Disconnector(
+            self.application, self.counters, rate=10_000, backlog=10_000, clock=loop.time
+        )
+        self.encoder = Encoder(ActionCableV1(), text_frame)
+        self.node = Node(
+            self.application,
+            hub=self.hub,
+            pubsub=LocalPubSub(self.hub.deliver),
+            pinger=Pinger(loop, lambda: 0),
+            disconnector=self.disconnector,
+            disconnect_mode=mode,
+            counters=self.counters,
+        )
+        self._admitted = 0
+
+    def connect(self, sid: str = "", *, encoder: Encoder | None = None) -> Client:
+        """A client at the door; it is let in unless the application was told otherwise."""
+        self._admitted += 1
+        environment = Environment(
+            sid=Sid(sid or f"sid-{self._admitted}"), url="ws://test/cable", headers={}
+        )
+        outbound = MemoryOutbound()
+        session = self.node.admit(environment, encoder or self.encoder, outbound, NEVER)
+        return Client(self, session, outbound)
+
+    def member(self, *rooms: str) -> Client:
+        """A client that has been welcomed and is subscribed to these rooms."""
+        client = self.connect()
+        for name in rooms:
+            client.subscribe(room(name))
+        client.outbound.frames.clear()
+        return client
+
+    def publish(self, stream: str, message: object, **fields: Any) -> None:
+        """Delivers a publication at this node."""
+        self.hub.deliver(Publication(Stream(stream), json.dumps(message), **fields))

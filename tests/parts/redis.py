@@ -1,0 +1,114 @@
+"""A redis-server of its own, on a free port, without persistence; and a publisher for it.
+
+It can be stopped and started again on the same port, as an outage looks to who is connected.
+Source of the publications: docs/broadcasting.md, "Publication format" (anycable/anycable).
+"""
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+
+from tests.parts.ports import free_port, wait_until_listening
+
+
+class RedisServer:
+    """A redis-server process on a port that stays the same over stop and start."""
+
+    def __init__(self) -> None:
+        binary = shutil.which("redis-server")
+        if binary is None:
+            raise RuntimeError(
+                "expected redis-server on the PATH, got nothing: apt-get install redis-server"
+            )
+        self.port = free_port()
+        self._binary = binary
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Returns once it accepts connections. Raises TimeoutError."""
+        if self._process is not None:
+            return
+        self._process = subprocess.Popen(
+            [
+                self._binary,
+                *("--bind", "127.0.0.1"),
+                *("--port", str(self.port)),
+                *("--save", ""),
+                *("--appendonly", "no"),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_until_listening(self.port)
+
+    def stop(self) -> None:
+        """Ends it at once, as a crash would: nothing is saved and every connection breaks."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+
+class RedisPublisher:
+    """Publishes as an application does, over Redis pub/sub.
+
+    Before each publication it waits for a server to listen, so that none is lost in a start or an
+    outage of a server; after ``deadline_s`` it raises TimeoutError.
+    """
+
+    def __init__(
+        self, server: RedisServer, channel: str = "__anycable__", deadline_s: float = 10
+    ) -> None:
+        self._connection = redis.Redis(port=server.port)
+        self._channel = channel
+        self._deadline_s = deadline_s
+
+    def broadcast(self, stream: str, message: object, **meta: object) -> None:
+        """Publishes a message, written as JSON, with metadata such as ``exclude_socket``."""
+        publication: dict[str, object] = {"stream": stream, "data": json.dumps(message)}
+        if meta:
+            publication["meta"] = meta
+        self.publish(json.dumps(publication))
+
+    def disconnect(self, *, reconnect: bool, **identifiers: str) -> None:
+        """Asks for the end of every session with these identifiers."""
+        payload = {"identifier": json.dumps(identifiers), "reconnect": reconnect}
+        self.publish(json.dumps({"command": "disconnect", "payload": payload}))
+
+    def publish(self, raw: str) -> None:
+        """Publishes a text as it is."""
+        deadline = time.monotonic() + self._deadline_s
+        while time.monotonic() < deadline:
+            if self._listeners() > 0:
+                self._connection.publish(self._channel, raw)
+                return
+            time.sleep(0.01)
+        raise TimeoutError(f"nobody listens to {self._channel} after {self._deadline_s} s")
+
+    def _listeners(self) -> int:
+        ((_, number),) = self._connection.pubsub_numsub(self._channel)
+        return int(number)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@contextmanager
+def redis_server() -> Iterator[RedisServer]:
+    """A redis-server for the length of a with block, accepting connections when it begins."""
+    server = RedisServer()
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
