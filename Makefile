@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup run test lint bench lock dev
+.PHONY: setup run test lint bench docs lock dev
 
 setup: .venv/run.done
 
@@ -34,6 +34,10 @@ lint: dev
 
 bench: dev
 	$(BIN)/python -m bench
+
+# Pages that are drawn from the code; a test sees that they are up to date.
+docs: dev
+	$(BIN)/python -m tests.config.docs > docs/options.md
 
 # Versions are pinned for every platform; no file names a registry.
 LOCK := uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --no-annotate --quiet

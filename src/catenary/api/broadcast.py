@@ -1,0 +1,144 @@
+"""Publications over HTTP: what may be asked, and what is answered.
+
+Source: docs/broadcasting.md, "HTTP adapter" (anycable).
+Knows: methods, keys, bodies. Does not know: connections; ``intake.py`` and uvicorn have those.
+"""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from catenary.auth.origins import Origins
+from catenary.errors import PublicationError
+
+MAX_BODY_BYTES: Final = 16 * 1024 * 1024
+"""More is refused with 413. Redis, which carries the same publications, stops at 512 MB."""
+
+_CORS: Final = (
+    ("access-control-allow-methods", "POST, OPTIONS"),
+    ("access-control-allow-credentials", "true"),
+    (
+        "access-control-allow-headers",
+        "Origin, X-Requested-With, X-Request-ID, Content-Type, Accept, X-CSRF-Token, Authorization",
+    ),
+)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A status; with an ``error`` it has a body, the JSON object ``{"error": …}``."""
+
+    status: int
+    error: str = ""
+
+    @property
+    def body(self) -> bytes:
+        return msgspec.json.encode({"error": self.error}) if self.error else b""
+
+
+class Broadcasts:
+    """The rules of the endpoint.
+
+    201 once a publication is on its way; 401 without the key, 413 for a body that is too large, 422
+    for what is no publication and for everything but POST (as anycable-go). ``key`` empty means
+    that everybody may publish; ``pages`` are those that may from a browser (CORS), None for none.
+    """
+
+    __slots__ = ("_authorization", "_pages", "_publish")
+
+    def __init__(
+        self,
+        publish: Callable[[bytes], Awaitable[None] | None],
+        *,
+        key: str,
+        pages: Origins | None,
+    ) -> None:
+        self._publish = publish
+        self._authorization = f"Bearer {key}".encode() if key else b""
+        self._pages = pages
+
+    def check(self, method: str, authorization: str) -> Answer | None:
+        """Answers what needs no body; None where it may be taken."""
+        if self._pages is not None and method == "OPTIONS":
+            return Answer(200)
+        if method != "POST":
+            return Answer(422, f"expected POST, got {method}")
+        given = authorization.encode("latin-1")
+        if self._authorization and not hmac.compare_digest(given, self._authorization):
+            return Answer(401, "expected Authorization: Bearer with the broadcast key")
+        return None
+
+    def take(self, body: bytes) -> Answer | Awaitable[None]:
+        """Publishes. Where it returns something to wait for, that comes before the 201."""
+        try:
+            return self._publish(body) or Answer(201)
+        except PublicationError as error:
+            return Answer(422, str(error))
+
+    def cors(self, origin: str) -> tuple[tuple[str, str], ...]:
+        """Headers that tell a browser whether its page may publish."""
+        if self._pages is None:
+            return ()
+        if self._pages.is_open:
+            return (*_CORS, ("access-control-allow-origin", "*"))
+        if self._pages.allow(origin):
+            return (*_CORS, ("access-control-allow-origin", origin), ("vary", "Origin"))
+        return _CORS
+
+
+class BroadcastEndpoint:
+    """The rules as an ASGI application, for every form that a request can have."""
+
+    __slots__ = ("_broadcasts",)
+
+    def __init__(self, broadcasts: Broadcasts) -> None:
+        self._broadcasts = broadcasts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        answer = await self._answer(scope["method"], headers, receive)
+        fields = [("content-length", str(len(answer.body)))]
+        if answer.error:
+            fields.append(("content-type", "application/json"))
+        fields += self._broadcasts.cors(headers.get(b"origin", ""))
+        await send(
+            {
+                "type": "http.response.start",
+                "status": answer.status,
+                "headers": [(name.encode(), value.encode("latin-1")) for name, value in fields],
+            }
+        )
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _answer(self, method: str, headers: dict[bytes, str], receive: Receive) -> Answer:
+        refusal = self._broadcasts.check(method, headers.get(b"authorization", ""))
+        if refusal is not None:
+            return refusal
+        body = await _read(receive)
+        if body is None:
+            return Answer(413, f"expected a body of up to {MAX_BODY_BYTES} bytes")
+        taken = self._broadcasts.take(body)
+        if isinstance(taken, Answer):
+            return taken
+        await taken
+        return Answer(201)
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """The whole body; None where it is larger than it may be."""
+    chunks: list[bytes] = []
+    size = 0
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return b""
+        chunk = message.get("body", b"")
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            return None
+        more = message.get("more_body", False)
+    return b"".join(chunks)

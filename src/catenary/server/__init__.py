@@ -1,0 +1,1 @@
+"""The assembly: knows everybody; nobody knows it."""

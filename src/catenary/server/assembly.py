@@ -1,0 +1,279 @@
+"""Builds a server out of its options: the only file that knows every adapter.
+
+Bottom up: counters, hub, pub/sub, application, node, edges. Everything is complete when it is built.
+"""
+
+import asyncio
+import functools
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, cast
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from catenary.adapters.memory.pubsub import LocalPubSub
+from catenary.api.broadcast import BroadcastEndpoint, Broadcasts
+from catenary.api.health import health
+from catenary.api.intake import IntakeRules
+from catenary.auth.keys import BROADCAST_PHRASE, RPC_PHRASE, derived_key
+from catenary.auth.origins import Origins
+from catenary.config.effective import Key, keys
+from catenary.config.options import Options
+from catenary.errors import ConfigError, MissingExtra
+from catenary.metrics.counters import Counters
+from catenary.node.disconnector import Disconnector
+from catenary.node.encoder import Encoder
+from catenary.node.hub import Hub
+from catenary.node.identity import everybody
+from catenary.node.node import Node
+from catenary.node.pinger import Heartbeat, Pinger
+from catenary.node.router import Router
+from catenary.node.streams import PublicStreams
+from catenary.ports import Application, Channels
+from catenary.protocols.actioncable import ActionCableV1
+from catenary.rpc.calls import CallLimits
+from catenary.rpc.none import NoApplication
+from catenary.rpc.tls import Tls
+from catenary.server.deadlines import Deadlines
+from catenary.server.door import HEAD_TIMEOUT_S, BackDoor, CableRules, Door, Entrance
+from catenary.server.lifecycle import BACKLOG, Listener, bind
+from catenary.server.routes import CablePaths
+from catenary.transports.request import Proxied
+from catenary.transports.websocket import WebSocketLimits
+from catenary.wire.frames import text_frame
+
+_log: Final = logging.getLogger("catenary.server")
+
+_EXAMPLE: Final = '{"stream":"hello","data":"{\\"text\\":\\"Hello\\"}"}'
+
+
+class Assembly:
+    """A server that is ready to run; ``announcements`` say what it serves, and where."""
+
+    def __init__(self, options: Options) -> None:
+        """Builds all of it; must be called where the loop runs.
+
+        ``options`` are effective ones. Raises :class:`ConfigError`.
+        """
+        self._options = options
+        self._keys = keys(options)
+        self.counters = Counters()
+        self.start: list[Callable[[], Awaitable[None]]] = []
+        self.finish: list[Callable[[float], Awaitable[None]]] = []
+        self.announcements: list[str] = []
+        self._deadlines = Deadlines(HEAD_TIMEOUT_S, time.monotonic)
+        loop = asyncio.get_running_loop()
+        hub = Hub(self.counters, loop.call_soon)
+        application = self._application()
+        disconnector = Disconnector(
+            application,
+            self.counters,
+            rate=options.disconnector.rate,
+            backlog=options.disconnector.backlog,
+            clock=loop.time,
+        )
+        self.node = Node(
+            application,
+            hub=hub,
+            pubsub=LocalPubSub(hub.deliver),
+            pinger=Pinger(loop, time.time_ns),
+            disconnector=disconnector,
+            disconnect_mode=options.disconnector.mode,
+            counters=self.counters,
+        )
+        # The first to finish: their calls need the application, which is closed behind them.
+        self.finish[:0] = [self.node.settle, disconnector.drain]
+        self.listeners = self._listeners()
+        if "redis" in options.broadcast.adapters:
+            self._listen_to_redis()
+
+    # The application
+
+    def _application(self) -> Application:
+        options = self._options
+        channels: dict[str, Channels] = {}
+        if options.streams.pubsub_channel:
+            channels[options.streams.pubsub_channel] = PublicStreams(
+                is_allowed=options.streams.public
+            )
+        identify = [everybody] if options.access.noauth else []
+        return Router(self._remote_application(), channels=channels, identify=identify)
+
+    def _remote_application(self) -> Application:
+        match self._options.rpc.implementation:
+            case "grpc":
+                return self._grpc_application()
+            case "http":
+                return self._http_application()
+            case _:
+                return NoApplication()
+
+    def _grpc_application(self) -> Application:
+        try:
+            from catenary.rpc.grpc import GrpcApplication, MessageSizes
+        except ImportError as error:
+            raise MissingExtra("rpc_host with gRPC", "grpc") from error
+        rpc = self._options.rpc
+        application = GrpcApplication(
+            rpc.host,
+            counters=self.counters,
+            limits=self._call_limits(),
+            tls=self._tls() if rpc.enable_tls else None,
+            sizes=MessageSizes(rpc.max_recv_size_bytes, rpc.max_send_size_bytes),
+        )
+        self.start.append(application.start)
+        self.finish.append(application.close)
+        return application
+
+    def _http_application(self) -> Application:
+        from catenary.rpc.http import HttpApplication
+
+        rpc = self._options.rpc
+        application = HttpApplication(
+            rpc.host,
+            counters=self.counters,
+            limits=self._call_limits(),
+            tls=self._tls(),
+            key=_text(self._keys.rpc, RPC_PHRASE),
+        )
+        self.start.append(application.start)
+        self.finish.append(application.close)
+        return application
+
+    def _call_limits(self) -> CallLimits:
+        rpc = self._options.rpc
+        return CallLimits(
+            concurrency=rpc.concurrency,
+            request_timeout_s=rpc.request_timeout_ms / 1000,
+            command_timeout_s=rpc.command_timeout_ms / 1000,
+        )
+
+    def _tls(self) -> Tls:
+        rpc = self._options.rpc
+        return Tls(verify=rpc.tls_verify, root_ca=rpc.tls_root_ca)
+
+    # The edges
+
+    def _listeners(self) -> list[Listener]:
+        """One for each port: the cable's, and that of HTTP broadcasts where it has its own."""
+        options = self._options
+        port, path = options.server.port, options.http_broadcast.path
+        self._announce(port, "cable", "ws", *options.websocket.paths)
+        self._announce(port, "health", "http", options.server.health_path)
+        routes = [Route(options.server.health_path, health)]
+        if "http" not in options.broadcast.adapters:
+            return [self._listener(port, routes, options.websocket.paths, None)]
+        broadcasts = self._broadcasts()
+        intake = IntakeRules(path=path, broadcasts=broadcasts, watch=self._deadlines)
+        publish = [Route(path, BroadcastEndpoint(broadcasts))]
+        own_port = options.http_broadcast.port
+        self._announce(own_port, "broadcasts", "http", path)
+        if own_port == port:
+            return [self._listener(port, routes + publish, options.websocket.paths, intake)]
+        return [
+            self._listener(port, routes, options.websocket.paths, None),
+            self._listener(own_port, publish, (), intake),
+        ]
+
+    def _listener(
+        self,
+        port: int,
+        routes: Sequence[Route],
+        cables: Sequence[str],
+        intake: IntakeRules | None,
+    ) -> Listener:
+        options = self._options
+        entrance = Entrance(
+            self.node, self._cable_rules(cables), self.counters, self._deadlines, intake
+        )
+        config = uvicorn.Config(
+            Starlette(routes=routes),
+            # uvicorn asks for classes, and calls them.
+            http=cast("type[asyncio.Protocol]", functools.partial(Door, entrance)),
+            ws=cast("type[asyncio.Protocol]", functools.partial(BackDoor, entrance)),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            backlog=BACKLOG,
+            ssl_certfile=options.server.ssl_cert or None,
+            ssl_keyfile=options.server.ssl_key or None,
+            timeout_graceful_shutdown=options.node.shutdown_timeout_s,
+        )
+        try:
+            config.load()
+        except OSError as error:
+            raise ConfigError(
+                f"ssl_cert, ssl_key: expected a certificate and its key in PEM: {error}"
+            ) from error
+        return Listener(config, bind(options.server.host, port))
+
+    def _cable_rules(self, paths: Sequence[str]) -> CableRules:
+        options = self._options
+        return CableRules(
+            paths=CablePaths(paths),
+            origins=Origins(options.server.allowed_origins),
+            proxied=Proxied(options.rpc.proxy_headers, options.rpc.proxy_cookies),
+            heartbeat=Heartbeat(options.ping.interval_s, options.ping.timestamp_precision),
+            limits=WebSocketLimits(
+                max_message_bytes=options.websocket.max_message_size_bytes,
+                max_pending_bytes=options.websocket.max_pending_size_bytes,
+                close_timeout_s=options.websocket.write_timeout_s,
+            ),
+            encoder=Encoder(ActionCableV1(), text_frame),
+            max_connections=options.server.max_conn,
+        )
+
+    def _broadcasts(self) -> Broadcasts:
+        http = self._options.http_broadcast
+        return Broadcasts(
+            self.node.publish,
+            key=_text(self._keys.broadcast, BROADCAST_PHRASE),
+            pages=Origins(http.cors_hosts) if http.cors_headers else None,
+        )
+
+    def _listen_to_redis(self) -> None:
+        try:
+            from catenary.adapters.redis.broadcasts import RedisBroadcasts
+            from catenary.adapters.redis.client import RedisAddress
+        except ImportError as error:
+            raise MissingExtra("broadcast_adapter=redis", "redis") from error
+        redis = self._options.redis
+        broadcasts = RedisBroadcasts(
+            RedisAddress(
+                url=redis.url,
+                sentinels=redis.sentinels,
+                keepalive_s=redis.keepalive_interval_s,
+                tls_verify=redis.tls_verify,
+                tls_ca_path=redis.tls_ca_cert_path,
+                tls_client_cert_path=redis.tls_client_cert_path,
+                tls_client_key_path=redis.tls_client_key_path,
+            ),
+            self._options.broadcast.redis_channel,
+            self.node.publish,
+            self.counters,
+        )
+        self.start.append(broadcasts.start)
+        self.finish.append(broadcasts.close)
+
+    def _announce(self, port: int, what: str, scheme: str, *paths: str) -> None:
+        secure = "s" if self._options.server.ssl_cert else ""
+        host = self._options.server.host or "localhost"
+        host = f"[{host}]" if ":" in host else host
+        for path in paths:
+            self.announcements.append(f"Serving {what} at {scheme}{secure}://{host}:{port}{path}")
+        if what == "broadcasts" and self._options.access.public:
+            url = f"{scheme}{secure}://{host}:{port}{paths[0]}"
+            self.announcements.append(f"Try: curl {url} -d '{_EXAMPLE}'")
+
+
+def _text(key: Key | None, phrase: str) -> str:
+    """The key itself; empty where none is asked for."""
+    if key is None:
+        return ""
+    return derived_key(key.text, phrase) if key.derived else key.text

@@ -1,0 +1,244 @@
+"""The door: looks at the first bytes of a connection and decides who serves it.
+
+uvicorn builds one for each connection, as its HTTP protocol class. An upgrade on a cable path
+becomes a WebSocket right here, and a publication goes to the intake, without an HTTP parser, a task
+or an ASGI scope; everything else is handed, with its bytes, to uvicorn's own HTTP protocol. From
+there an upgrade on a connection that was used before comes back, as uvicorn's WebSocket protocol.
+Knows: paths, origins, limits, uvicorn's constructor. Does not know: frames, commands.
+"""
+
+import asyncio
+import logging
+from typing import Any, Final, cast
+
+import msgspec
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from catenary.api.intake import IntakeConnection, IntakeRules
+from catenary.auth.origins import Origins
+from catenary.errors import HandshakeError
+from catenary.metrics.counters import Counters
+from catenary.node.encoder import Encoder
+from catenary.node.node import Node
+from catenary.node.pinger import Heartbeat
+from catenary.protocols import actioncable
+from catenary.server.deadlines import Deadlines
+from catenary.server.routes import CablePaths
+from catenary.transports.request import Proxied, environment_of, heartbeat_of
+from catenary.transports.websocket import Acceptance, WebSocketConnection, WebSocketLimits
+from catenary.wire import handshake
+
+_log: Final = logging.getLogger("catenary.door")
+
+HEAD_TIMEOUT_S: Final = 5.0
+"""A request whose head is not complete by then is refused: ReadHeaderTimeout of anycable-go."""
+
+
+class CableRules(msgspec.Struct, frozen=True):
+    """Who may come in by a WebSocket, and how it is spoken to.
+
+    ``max_connections`` 0 means no limit.
+    """
+
+    paths: CablePaths
+    origins: Origins
+    proxied: Proxied
+    heartbeat: Heartbeat
+    limits: WebSocketLimits
+    encoder: Encoder
+    max_connections: int = 0
+
+
+class Entrance:
+    """What the doors of one port share; no ``intake`` where publications go elsewhere."""
+
+    __slots__ = ("counters", "deadlines", "intake", "node", "rules")
+
+    def __init__(
+        self,
+        node: Node,
+        rules: CableRules,
+        counters: Counters,
+        deadlines: Deadlines,
+        intake: IntakeRules | None,
+    ) -> None:
+        self.node = node
+        self.rules = rules
+        self.counters = counters
+        self.deadlines = deadlines
+        self.intake = intake
+
+    def accept(self, request: handshake.Request, scheme: str, remote_addr: str) -> Acceptance:
+        """Checks a handshake and prepares its answer. Raises :class:`HandshakeError`."""
+        rules = self.rules
+        accept = handshake.check_upgrade(request)
+        if not rules.origins.allow(request.headers.get("origin", "")):
+            raise HandshakeError(403, "expected an allowed origin")
+        if 0 < rules.max_connections <= self.counters.open_cables_num:
+            self.counters.refused_connections_total += 1
+            raise HandshakeError(503, "too many connections", (("Retry-After", "5"),))
+        return Acceptance(
+            environment_of(request, scheme=scheme, remote_addr=remote_addr, proxied=rules.proxied),
+            rules.encoder,
+            heartbeat_of(request, rules.heartbeat),
+            handshake.switching(accept, _subprotocol(request)),
+        )
+
+
+def _subprotocol(request: handshake.Request) -> str | None:
+    """What both can speak. Action Cable's clients offer ``actioncable-unsupported`` to be told that
+    nothing else fits; with no word in common the answer names none."""
+    offered = handshake.offered_subprotocols(request)
+    for known in (actioncable.SUBPROTOCOL, actioncable.UNSUPPORTED):
+        if known in offered:
+            return known
+    return None
+
+
+class Door(asyncio.Protocol):
+    """One connection until it is known what it wants."""
+
+    __slots__ = ("_app_state", "_config", "_entrance", "_head", "_server_state", "_transport")
+
+    def __init__(
+        self,
+        entrance: Entrance,
+        *,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._entrance = entrance
+        self._config = config
+        self._server_state = server_state
+        self._app_state = app_state
+        self._transport: asyncio.Transport
+        self._head = b""
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._connections.add(self)
+        self._entrance.deadlines.watch(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._step_aside()
+
+    def data_received(self, data: bytes) -> None:
+        if self._head:
+            data = self._head + data
+        path = _path(data)
+        if path is None and len(data) <= handshake.MAX_HEADER_BYTES:
+            self._head = data
+        elif path is not None and not self._entrance.rules.paths.match(path):
+            self._lead_on(data, path)
+        else:
+            self._enter(data)
+
+    # Where to
+
+    def _enter(self, data: bytes) -> None:
+        """A request for a cable."""
+        end = data.find(handshake.END_OF_HEADERS)
+        if end == -1 and len(data) <= handshake.MAX_HEADER_BYTES:
+            self._head = data
+            return
+        try:
+            acceptance = self._accept(data, end)
+        except HandshakeError as error:
+            self._refuse(error)
+            return
+        self._step_aside()
+        entrance = self._entrance
+        connection = WebSocketConnection(
+            entrance.node, entrance.rules.limits, entrance.counters, self._connections
+        )
+        connection.open(self._transport, acceptance, data[end + 4 :])
+
+    def _accept(self, data: bytes, end: int) -> Acceptance:
+        if end == -1 or end > handshake.MAX_HEADER_BYTES:
+            raise HandshakeError(
+                431, f"expected a request head of up to {handshake.MAX_HEADER_BYTES} bytes"
+            )
+        request = handshake.read_request(data[:end])
+        transport = self._transport
+        scheme = "http" if transport.get_extra_info("sslcontext") is None else "https"
+        peer = transport.get_extra_info("peername")
+        return self._entrance.accept(request, scheme, peer[0] if peer else "")
+
+    def _lead_on(self, data: bytes, path: str) -> None:
+        """A request for something else: a publication, or uvicorn's."""
+        self._step_aside()
+        intake = self._entrance.intake
+        if intake is not None and path == intake.path:
+            connection = IntakeConnection(intake, self._connections, self._serve_http)
+            connection.open(self._transport, data)
+        else:
+            self._serve_http(self._transport, data)
+
+    def _serve_http(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Uvicorn's own protocol takes the connection, from these bytes onwards."""
+        http = HttpToolsProtocol(
+            config=self._config, server_state=self._server_state, app_state=self._app_state
+        )
+        http.connection_made(transport)
+        transport.set_protocol(http)
+        http.data_received(data)
+
+    def _step_aside(self) -> None:
+        self._entrance.deadlines.forget(self)
+        self._connections.discard(self)
+        self._head = b""
+
+    @property
+    def _connections(self) -> set[object]:
+        return cast("set[object]", self._server_state.connections)
+
+    # Goodbyes
+
+    def _refuse(self, error: HandshakeError) -> None:
+        self._entrance.counters.failed_handshakes_total += 1
+        _log.info("Handshake refused with %d: %s", error.status, error)
+        self._entrance.deadlines.forget(self)
+        self._transport.write(handshake.refusal(error))
+        self._transport.close()
+
+    def time_out(self) -> None:
+        """The client took too long to ask for anything."""
+        if self._head:
+            seconds = self._entrance.deadlines.timeout_s
+            self._refuse(HandshakeError(408, f"expected a request within {seconds:g} s"))
+        else:
+            self._transport.close()
+
+    def shutdown(self) -> None:
+        """Called by uvicorn when the server stops."""
+        self._transport.close()
+
+
+class BackDoor(Door):
+    """For an upgrade that uvicorn meets on a connection which was used before.
+
+    uvicorn sets the protocol that it built behind its first bytes, so these are looked at later.
+    """
+
+    __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        asyncio.get_running_loop().call_soon(super().data_received, data)
+
+    def _lead_on(self, data: bytes, path: str) -> None:
+        self._refuse(HandshakeError(404, f"expected the path of a cable, got {path[:100]!r}"))
+
+
+def _path(head: bytes) -> str | None:
+    """The path of a request whose first line has come so far; None where it has not."""
+    start = head.find(b" ") + 1
+    end = head.find(b" ", start)
+    if start == 0 or end == -1:
+        return None
+    return head[start:end].partition(b"?")[0].decode("latin-1")

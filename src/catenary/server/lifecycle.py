@@ -1,0 +1,162 @@
+"""From bound ports to the last goodbye.
+
+uvicorn listens and accepts; starting, signals and the order of the end are here.
+Knows: time, signals, uvicorn. Does not know: what is served.
+"""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Final
+
+import uvicorn
+
+from catenary.errors import ConfigError
+
+_log: Final = logging.getLogger("catenary.server")
+
+BACKLOG: Final = 4096
+"""Connections that the kernel may hold until they are accepted; it caps this at net.core.somaxconn."""
+
+
+class Listener(uvicorn.Server):
+    """uvicorn on one port, without signal handlers of its own: one process has several."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config)
+        self._sockets = sockets
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def listen(self) -> None:
+        """Serves until :meth:`stop`, then until its connections are gone."""
+        await self.serve(sockets=self._sockets)
+
+    def stop(self) -> None:
+        """Takes no new connections and asks those that there are to end."""
+        self.should_exit = True
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Sockets that listen on a port: on every address of the host.
+
+    Raises :class:`ConfigError` where the port is taken, may not be used, or the host is unknown.
+    """
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as error:
+        raise ConfigError(f"host: expected a name or an address, got {host!r}: {error}") from error
+    sockets: list[socket.socket] = []
+    failure: OSError | None = None
+    for family, _, _, _, address in dict.fromkeys(found):
+        try:
+            sockets.append(_listening(family, address))
+        except OSError as error:
+            # A machine without IPv6 still has a name for it in /etc/hosts.
+            failure = error
+    if not sockets or (failure is not None and failure.errno == _IN_USE):
+        for each in sockets:
+            each.close()
+        raise ConfigError(f"port: can't listen on {host}:{port}: {failure}")
+    return sockets
+
+
+_IN_USE: Final = 98 if os.uname().sysname == "Linux" else 48
+
+
+def _listening(family: int, address: object) -> socket.socket:
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind(address)  # type: ignore[arg-type]
+        listening.listen(BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+class Ending:
+    """The two signals: the first asks for an orderly end, the second ends at once."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self.asked.is_set():
+            _log.warning("Second %s: ending at once", number.name)
+            logging.shutdown()
+            os._exit(128 + number)
+        _log.info("%s: shutting down; the same again ends at once", number.name)
+        self.asked.set()
+
+
+async def run(
+    listeners: Sequence[Listener],
+    *,
+    start: Sequence[Callable[[], Awaitable[None]]],
+    finish: Sequence[Callable[[float], Awaitable[None]]],
+    shutdown_delay_s: float,
+    shutdown_timeout_s: float,
+) -> None:
+    """Starts everything, serves until a signal, ends in order.
+
+    ``finish`` is called after the last client has gone, with the seconds that are left of
+    ``shutdown_timeout_s``; what is not done by then is given up. A listener or a starter that fails
+    ends everything and raises.
+    """
+    ending = Ending()
+    for each in start:
+        await each()
+    _settle_memory()
+    serving = [asyncio.create_task(listener.listen()) for listener in listeners]
+    asked = asyncio.create_task(ending.asked.wait())
+    await asyncio.wait([asked, *serving], return_when=asyncio.FIRST_COMPLETED)
+    if shutdown_delay_s > 0:
+        await asyncio.sleep(shutdown_delay_s)
+    deadline = asyncio.get_running_loop().time() + shutdown_timeout_s
+    for listener in listeners:
+        listener.stop()
+    await asyncio.wait(serving, timeout=shutdown_timeout_s)
+    for close in finish:
+        await close(max(deadline - asyncio.get_running_loop().time(), 0.1))
+    asked.cancel()
+    for task in serving:
+        task.cancel()
+    failures = [r for r in await asyncio.gather(*serving, return_exceptions=True) if r]
+    if any(isinstance(failure, Exception) for failure in failures):
+        raise next(failure for failure in failures if isinstance(failure, Exception))
+    _log.info("Stopped")
+
+
+def _settle_memory() -> None:
+    """What is there now stays: the collector need not look at it again.
+
+    Sessions are freed by reference counts; cycles are rare, so that a scan of everything may be.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
+def raise_open_files() -> int:
+    """Lifts the process's own limit of open files to what the system grants; returns it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -1,0 +1,57 @@
+"""What is logged, and how: text for people, JSON for machines, on standard error.
+
+Source: ``log_level`` and ``log_format`` of docs/configuration.md (anycable).
+"""
+
+import datetime as dt
+import logging
+import sys
+from typing import Literal
+
+import msgspec
+
+
+class JsonFormatter(logging.Formatter):
+    """One object a line: time (RFC 3339, UTC), level, logger, message, and a traceback if any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": _rfc3339(record.created),
+            "level": record.levelname,
+            "logger": record.name,
+            "msg": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(entry).decode()
+
+
+class TextFormatter(logging.Formatter):
+    """Time, level, logger, message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        name = record.name.removeprefix("catenary.")
+        line = f"{_rfc3339(record.created)} {record.levelname:<7} {name}: {record.getMessage()}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+def _rfc3339(created_s: float) -> str:
+    moment = dt.datetime.fromtimestamp(created_s, dt.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def set_up(level: str, form: Literal["text", "json"]) -> None:
+    """Sends everything from ``level`` (debug, info, warn, error) upwards to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("catenary").setLevel(
+        {
+            "debug": logging.DEBUG,
+            "info": logging.INFO,
+            "warn": logging.WARNING,
+            "error": logging.ERROR,
+        }[level]
+    )

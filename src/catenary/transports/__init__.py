@@ -1,0 +1,1 @@
+"""The ways to a client. Each speaks to the node alone."""

@@ -1,0 +1,82 @@
+"""What an opening request tells the server and, filtered, the application.
+
+Source: ``headers`` and ``proxy-cookies`` of docs/configuration.md and docs/rpc.md (anycable).
+Knows: HTTP. Does not know: WebSockets, sessions.
+"""
+
+import re
+import secrets
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import parse_qs
+
+import msgspec
+
+from catenary.messages.environment import Environment
+from catenary.messages.names import Sid
+from catenary.node.pinger import PRECISIONS, Heartbeat
+from catenary.wire.handshake import Request
+
+_INTERVAL = re.compile(r"-?[0-9]{1,9}\Z")
+_SID = re.compile(r"[!-~]{1,255}\Z")
+MAX_PING_INTERVAL_S: Final = 86_400
+
+
+class Proxied(msgspec.Struct, frozen=True):
+    """Which parts of a request the application may see; no ``cookies`` means all of them."""
+
+    headers: tuple[str, ...]
+    cookies: tuple[str, ...]
+
+
+def environment_of(
+    request: Request, *, scheme: str, remote_addr: str, proxied: Proxied
+) -> Environment:
+    """The client as its application will know it.
+
+    ``X-Request-ID``, where it is printable ASCII of up to 255 bytes, becomes the session's id.
+    """
+    sid = request.headers.get("x-request-id", "")
+    if _SID.match(sid) is None:
+        sid = secrets.token_urlsafe(16)
+    return Environment(
+        sid=Sid(sid),
+        url=f"{scheme}://{request.headers.get('host', '')}{request.target}",
+        headers=_shown_headers(request, remote_addr, proxied),
+    )
+
+
+def _shown_headers(request: Request, remote_addr: str, proxied: Proxied) -> dict[str, str]:
+    shown = {}
+    for name in proxied.headers:
+        value = request.headers.get(name.lower(), "")
+        if name.lower() == "cookie":
+            value = _shown_cookies(value, proxied.cookies)
+        if value:
+            shown[name] = value
+    shown["REMOTE_ADDR"] = remote_addr
+    return shown
+
+
+def _shown_cookies(header: str, names: Sequence[str]) -> str:
+    if not names:
+        return header
+    pairs = (pair.strip() for pair in header.split(";"))
+    return ";".join(pair for pair in pairs if pair.partition("=")[0] in names)
+
+
+def heartbeat_of(request: Request, usual: Heartbeat) -> Heartbeat:
+    """How the client wants to be pinged: ``?pi=`` (seconds, 0 or less for never), ``?ptp=`` (s, ms, ns).
+
+    What makes no sense leaves the usual.
+    """
+    if not request.query or ("pi=" not in request.query and "ptp=" not in request.query):
+        return usual
+    params = parse_qs(request.query)
+    interval_s, precision = usual.interval_s, usual.precision
+    asked = params.get("pi", [""])[-1]
+    if _INTERVAL.match(asked) is not None:
+        interval_s = min(int(asked), MAX_PING_INTERVAL_S)
+    if params.get("ptp", [""])[-1] in PRECISIONS:
+        precision = params["ptp"][-1]
+    return Heartbeat(interval_s, precision)

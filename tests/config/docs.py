@@ -1,0 +1,12 @@
+"""The page of all options, as it stands in the documentation."""
+
+from catenary.config.render import markdown
+
+
+def page() -> str:
+    """What docs/options.md must contain."""
+    return f"# Options\n\nDrawn from `config/options.py` by `make docs`.\n\n{markdown()}"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

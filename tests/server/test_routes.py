@@ -1,0 +1,115 @@
+"""Which paths are cables. The first table is what anycable-go 1.6.16 does when run."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catenary.errors import ConfigError
+from catenary.server.routes import CablePaths
+
+PATTERNS = ("/cable", "/admin/*", "/app/{tenant}/cable")
+
+
+@pytest.mark.parametrize(
+    ("path", "is_cable"),
+    [
+        ("/cable", True),
+        ("/admin/", True),
+        ("/admin/x", True),
+        ("/admin/x/y", True),
+        ("/app/t1/cable", True),
+        ("/app//cable", True),
+        ("/cable/", False),
+        ("/CABLE", False),
+        ("/cable2", False),
+        ("/x/cable", False),
+        ("//cable", False),
+        ("/c%61ble", False),
+        ("/admin", False),
+        ("/app/a/b/cable", False),
+        ("/app/cable", False),
+        ("/app/t1/cable/", False),
+        ("/app/{tenant}/cable/", False),
+        ("/", False),
+        ("", False),
+        ("*", False),
+    ],
+)
+def test_paths(path: str, is_cable: bool) -> None:
+    assert CablePaths(PATTERNS).match(path) is is_cable
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "is_cable"),
+    [
+        ("/{id:[0-9]+}/cable", "/42/cable", True),
+        ("/{id:[0-9]+}/cable", "/x/cable", False),
+        ("/{id:[0-9]{2}}", "/42", True),
+        ("/{id:[0-9]{2}}", "/421", False),
+        ("/{id:a|b}/cable", "/a/cable", True),
+        ("/{id:a|b}/cable", "/b/cable", True),
+        ("/{id:a|b}/cable", "/a", False),
+        ("/{a}-{b}", "/x-y", True),
+        ("/{a}-{b}", "/x", False),
+        ("/{a}/{b:[a-z]+}/*", "/x/y/", True),
+        ("/{a}/{b:[a-z]+}/*", "/x/1/", False),
+        ("/v{number}/cable", "/v1/cable", True),
+        ("*", "/anything", True),
+        ("/a.b/*", "/a.b/c", True),
+        ("/a.b/*", "/axb/c", False),
+        ("/a+(b)[c]/*", "/a+(b)[c]/", True),
+        ("/cable", "/cable\n", False),
+        ("/ü/*", "/ü/x", True),
+    ],
+)
+def test_patterns(pattern: str, path: str, is_cable: bool) -> None:
+    assert CablePaths([pattern]).match(path) is is_cable
+
+
+def test_no_pattern_matches_nothing() -> None:
+    assert not CablePaths([]).match("/cable")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wanted"),
+    [
+        ("/{a", "braces in pairs"),
+        ("/a}", "braces in pairs"),
+        ("/{}", "braces in pairs"),
+        ("/{:x}", "braces in pairs"),
+        ("/{a}}", "braces in pairs"),
+        ("/*/cable", "* at the end only"),
+        ("/**", "* at the end only"),
+        ("/{a:[}", "a regular expression"),
+        ("/{a:(}/cable", "a regular expression"),
+    ],
+)
+def test_a_wrong_pattern_stops_the_start(pattern: str, wanted: str) -> None:
+    with pytest.raises(
+        ConfigError, match=f"^path: expected {re.escape(wanted)}.*{re.escape(pattern)}"
+    ):
+        CablePaths(["/cable", pattern])
+
+
+PLAIN = st.text(st.characters(exclude_characters="{}*\n", codec="utf-8"), max_size=20)
+
+
+@given(plain=PLAIN, other=PLAIN)
+def test_plain_text_matches_itself_only(plain: str, other: str) -> None:
+    exact, under = CablePaths([plain]), CablePaths([f"{plain}/*"])
+
+    assert exact.match(plain)
+    assert exact.match(other) is (plain == other)
+    assert under.match(f"{plain}/x")
+    assert under.match(f"{other}x") is (f"{other}x").startswith(f"{plain}/")
+
+
+@given(pattern=st.text(st.sampled_from("/ab{}*:]()+?|"), max_size=12), path=st.text(max_size=12))
+def test_any_pattern_is_compiled_or_refused(pattern: str, path: str) -> None:
+    try:
+        paths = CablePaths([pattern])
+    except ConfigError:
+        return
+    assert isinstance(paths.match(path), bool)

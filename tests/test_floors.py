@@ -1,0 +1,307 @@
+"""The floors of the house, proved from its imports: down only, never in a circle.
+
+ARCHITECTURE.md draws them; here is the same drawing as a table. Imports inside functions count.
+"""
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src"
+PACKAGE = "catenary"
+
+# A room's floor, and its wing where those of one floor do not know each other.
+ROOMS: dict[str, tuple[int, str]] = {
+    "messages": (0, ""),
+    "config": (0, ""),
+    "metrics": (0, ""),
+    "errors": (0, ""),
+    "wire": (1, ""),
+    "protocols": (1, ""),
+    "broker": (1, ""),
+    "auth": (1, ""),
+    "ports": (1, ""),
+    "node": (2, "heart"),
+    "rpc": (2, "rpc"),
+    "adapters": (2, "adapters"),
+    "channels": (2, "channels"),
+    "transports": (3, "transports"),
+    "api": (3, "api"),
+    "console": (3, "console"),
+    "cli": (4, ""),
+    "__main__": (4, ""),
+    "server": (4, ""),
+    "": (0, ""),  # catenary/__init__.py: the public names
+}
+
+# Edges speak to the node and what is below it; an adapter is named by the assembly alone.
+KNOWN_TO_EDGES = {"heart", ""}
+
+IMPURE = {"asyncio", "socket", "time", "random", "os", "logging", "secrets", "ssl"}
+
+LIBRARIES: dict[str, tuple[str, ...]] = {
+    "redis": ("adapters.redis",),
+    "hiredis": ("adapters.redis",),
+    "nats": ("adapters.nats",),
+    "grpc": ("rpc",),
+    "google": ("protocols",),
+    "httptools": ("rpc",),
+    "django": ("channels.django",),
+    "uvloop": ("cli", "server"),
+    "uvicorn": ("transports", "api", "console", "cli", "server"),
+    "starlette": ("transports", "api", "console", "cli", "server"),
+}
+
+VAGUE = {"utils", "util", "helpers", "helper", "common", "base", "manager"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One module asks for another; names are without ``catenary.`` where the other is ours."""
+
+    importer: str
+    imported: str
+    is_ours: bool
+
+    def __str__(self) -> str:
+        return f"{self.importer or '__init__'} imports {self.imported}"
+
+
+def modules_of(source: Path) -> dict[str, ast.Module]:
+    """Every module of the package, parsed, by its name without ``catenary.``."""
+    root = source / PACKAGE
+    found = {}
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = ast.parse(path.read_text(), str(path))
+    return found
+
+
+def imports_of(modules: dict[str, ast.Module]) -> list[Import]:
+    """Every import statement, wherever it stands."""
+    return [each for name, tree in modules.items() for each in _imports(name, tree, set(modules))]
+
+
+def _imports(importer: str, tree: ast.Module, ours: set[str]) -> Iterator[Import]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield _import(importer, alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{importer}: expected absolute imports only"
+            assert node.module is not None
+            for alias in node.names:
+                whole = _import(importer, f"{node.module}.{alias.name}")
+                # ``from catenary.wire import frames`` imports a module, other names are in one.
+                is_module = whole.is_ours and whole.imported in ours
+                yield whole if is_module else _import(importer, node.module)
+
+
+def _import(importer: str, name: str) -> Import:
+    top, _, rest = name.partition(".")
+    return Import(importer, rest, True) if top == PACKAGE else Import(importer, name, False)
+
+
+def room_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def is_in(module: str, room: str) -> bool:
+    return module == room or module.startswith(room + ".")
+
+
+# The rules. Each returns what breaks it.
+
+
+def without_floor(modules: Iterable[str]) -> list[str]:
+    return sorted({room_of(module) for module in modules} - set(ROOMS))
+
+
+def upward(imports: Iterable[Import]) -> list[str]:
+    """Imports that go up, or to another wing of the same floor, or past the node's front."""
+    return [str(each) for each in imports if each.is_ours and not _may(each)]
+
+
+def _may(each: Import) -> bool:
+    importer, imported = room_of(each.importer), room_of(each.imported)
+    if importer == imported:
+        return True
+    (floor, wing), (below, other) = ROOMS[importer], ROOMS[imported]
+    if floor == 3 and below == 2:
+        return other in KNOWN_TO_EDGES
+    if floor == below:
+        return not wing and not other
+    return below < floor
+
+
+def circles(imports: Iterable[Import]) -> list[str]:
+    """Modules that import each other, whichever way round."""
+    graph: dict[str, set[str]] = {}
+    for each in imports:
+        if each.is_ours and each.importer != each.imported:
+            graph.setdefault(each.importer, set()).add(each.imported)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return [" → ".join(error.args[1])]
+    return []
+
+
+def impure(imports: Iterable[Import]) -> list[str]:
+    """What floors 0 and 1 must not have: I/O, clocks, chance, logs."""
+    return [
+        str(each)
+        for each in imports
+        if not each.is_ours
+        and ROOMS[room_of(each.importer)][0] <= 1
+        and each.imported.partition(".")[0] in IMPURE
+    ]
+
+
+def astray(imports: Iterable[Import]) -> list[str]:
+    """Outside libraries that are used outside their room."""
+    found = []
+    for each in imports:
+        rooms = None if each.is_ours else LIBRARIES.get(each.imported.partition(".")[0])
+        if rooms is not None and not any(is_in(each.importer, room) for room in rooms):
+            found.append(str(each))
+    return found
+
+
+def vague(modules: Iterable[str]) -> list[str]:
+    return [module for module in modules if VAGUE & set(module.split("."))]
+
+
+@pytest.fixture(scope="module")
+def modules() -> dict[str, ast.Module]:
+    return modules_of(SOURCE)
+
+
+@pytest.fixture(scope="module")
+def imports(modules: dict[str, ast.Module]) -> list[Import]:
+    return imports_of(modules)
+
+
+def test_the_walk_sees_the_house(modules: dict[str, ast.Module], imports: list[Import]) -> None:
+    assert Import("node.node", "node.hub", True) in imports
+    assert Import("server.assembly", "rpc.grpc", True) in imports, "imports inside functions"
+    assert Import("node.node", "asyncio", False) in imports
+    assert {"", "node", "node.hub", "wire.frames", "cli"} <= set(modules)
+
+
+def test_every_room_has_its_floor(modules: dict[str, ast.Module]) -> None:
+    assert without_floor(modules) == []
+
+
+def test_imports_go_down(imports: list[Import]) -> None:
+    assert upward(imports) == []
+
+
+def test_imports_go_in_no_circle(imports: list[Import]) -> None:
+    assert circles(imports) == []
+
+
+def test_floors_0_and_1_are_pure(imports: list[Import]) -> None:
+    assert impure(imports) == []
+
+
+def test_each_outside_library_has_one_room(imports: list[Import]) -> None:
+    assert astray(imports) == []
+
+
+def test_no_module_is_a_bag(modules: dict[str, ast.Module]) -> None:
+    assert vague(modules) == []
+
+
+# The rules themselves, on small houses that break them.
+
+
+def house(tmp_path: Path, **files: str) -> list[Import]:
+    """The imports of a house of these files: ``node__hub="import os"`` is node/hub.py."""
+    for name, text in files.items():
+        path = tmp_path / PACKAGE / (name.replace("__", "/") + ".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return imports_of(modules_of(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("importer", "statement", "is_fine"),
+    [
+        ("node__node", "from catenary.wire.frames import frame", True),
+        ("node__node", "from catenary.ports import PubSub", True),
+        ("transports__websocket", "from catenary.node.node import Node", True),
+        ("server__assembly", "from catenary.rpc.grpc import GrpcApplication", True),
+        ("auth__keys", "from catenary.wire import handshake", True),
+        ("messages__names", "from catenary.wire.frames import frame", False),
+        ("wire__frames", "from catenary.node.node import Node", False),
+        ("wire__frames", "import catenary.node.node", False),
+        ("wire__frames", "from catenary.node import node", False),
+        ("wire__frames", "def late():\n    from catenary.node.node import Node", False),
+        ("node__node", "from catenary.rpc.grpc import GrpcApplication", False),
+        ("rpc__grpc", "from catenary.node.node import Node", False),
+        ("adapters__redis", "from catenary.node.hub import Hub", False),
+        ("adapters__redis", "from catenary.rpc.grpc import GrpcApplication", False),
+        ("channels__cable", "from catenary.node.node import Node", False),
+        ("node__node", "from catenary.transports.websocket import WebSocketConnection", False),
+        ("transports__websocket", "from catenary.rpc.grpc import GrpcApplication", False),
+        ("transports__websocket", "from catenary.api.broadcast import BroadcastEndpoint", False),
+        ("api__broadcast", "from catenary.adapters.redis import client", False),
+        ("api__broadcast", "from catenary.server.door import Door", False),
+    ],
+)
+def test_direction(tmp_path: Path, importer: str, statement: str, is_fine: bool) -> None:
+    assert (upward(house(tmp_path, **{importer: statement})) == []) is is_fine
+
+
+def test_a_circle_is_seen(tmp_path: Path) -> None:
+    imports = house(
+        tmp_path,
+        node__a="from catenary.node.b import x",
+        node__b="from catenary.node import c",
+        node__c="def late():\n    import catenary.node.a",
+    )
+    assert upward(imports) == []
+    (circle,) = circles(imports)
+    assert {"node.a", "node.b", "node.c"} <= set(circle.split(" → "))
+
+
+@pytest.mark.parametrize("module", sorted(IMPURE))
+def test_impurity_is_seen(tmp_path: Path, module: str) -> None:
+    imports = house(
+        tmp_path, wire__frames=f"import {module}", node__node=f"from {module} import anything"
+    )
+    assert impure(imports) == [f"wire.frames imports {module}"]
+
+
+@pytest.mark.parametrize(
+    ("importer", "statement", "is_fine"),
+    [
+        ("adapters__redis__client", "from redis.asyncio import Redis", True),
+        ("adapters__nats__client", "from redis.asyncio import Redis", False),
+        ("node__node", "import redis", False),
+        ("rpc__grpc", "import grpc.aio", True),
+        ("server__assembly", "import grpc", False),
+        ("node__node", "import uvicorn", False),
+        ("server__door", "from uvicorn.config import Config", True),
+        ("rpc__grpc", "from google.protobuf import message", False),
+    ],
+)
+def test_a_library_out_of_its_room_is_seen(
+    tmp_path: Path, importer: str, statement: str, is_fine: bool
+) -> None:
+    assert (astray(house(tmp_path, **{importer: statement})) == []) is is_fine
+
+
+def test_bags_and_strangers_are_seen() -> None:
+    assert vague(["node.hub", "node.utils", "common", "wire.base.frames"]) == [
+        "node.utils",
+        "common",
+        "wire.base.frames",
+    ]
+    assert without_floor(["node.hub", "cellar.rats"]) == ["cellar"]
