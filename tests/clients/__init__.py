@@ -1,0 +1,1 @@
+"""The clients that people use, on Node, against a running server."""
