@@ -11,6 +11,7 @@
     ├── AppError               the application behind us
     │   ├── AppUnavailable     it can't be reached, or did not answer in time
     │   └── AppFailed          it answered with an error of its own
+    ├── LostPosition           a history does not reach back to what was asked for
     └── BackendError           Redis, NATS: something beside us is away
 
 Knows: names. Does not know: who raises or catches them.
@@ -82,6 +83,10 @@ class AppUnavailable(AppError):
 
 class AppFailed(AppError):
     """The application answered with an error of its own (status ERROR)."""
+
+
+class LostPosition(CatenaryError):
+    """The messages behind a position are not all there: it is of another epoch, or too old."""
 
 
 class BackendError(CatenaryError):

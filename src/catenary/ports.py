@@ -9,8 +9,9 @@ from typing import Protocol
 from catenary.messages.commands import Command
 from catenary.messages.decisions import Decision
 from catenary.messages.environment import Environment
-from catenary.messages.names import Identifier
-from catenary.messages.publications import Publishable
+from catenary.messages.names import Identifier, Sid, Stream
+from catenary.messages.presence import Member, PresenceChange
+from catenary.messages.publications import Position, Publication, Publishable
 from catenary.messages.replies import Delivery, Reply
 
 
@@ -118,6 +119,95 @@ class ClientProtocol(Protocol):
 
     def encode_delivery(self, delivery: Delivery) -> bytes:
         """Writes a publication for one identifier: the hot path, once for all who share it."""
+        ...
+
+
+class History(Protocol):
+    """What was published, for a while. Methods of a history elsewhere return awaitables.
+
+    Those raise :class:`catenary.errors.BackendError` where the history can't be reached.
+    ``is_immediate`` says that all of them return values.
+    """
+
+    is_immediate: bool
+
+    def append(self, publication: Publication) -> Publication | Awaitable[Publication]:
+        """Keeps a message and returns it with its position; transient ones come back as they are.
+
+        One stream's offsets are handed out in the order of the calls, by all nodes together.
+        """
+        ...
+
+    def since(
+        self, stream: Stream, moment_s: int
+    ) -> tuple[Publication, ...] | Awaitable[tuple[Publication, ...]]:
+        """What is kept of a stream from a moment on (seconds since the epoch), in order."""
+        ...
+
+    def after(
+        self, stream: Stream, position: Position
+    ) -> tuple[Publication, ...] | Awaitable[tuple[Publication, ...]]:
+        """Everything behind a position, in order.
+
+        Raises :class:`catenary.errors.LostPosition` where that is not all there any more: better
+        no history than one with a hole.
+        """
+        ...
+
+
+class SessionCache(Protocol):
+    """Sessions that may be resumed: each kept for a time after it was last saved or touched."""
+
+    def save(self, sid: Sid, snapshot: bytes) -> Awaitable[None] | None:
+        """Keeps a session, in place of what was kept of it."""
+        ...
+
+    def touch(self, sid: Sid) -> Awaitable[None] | None:
+        """Its time runs anew; nothing happens for one that is not kept."""
+        ...
+
+    def take(self, sid: Sid) -> bytes | Awaitable[bytes | None] | None:
+        """Takes a session out: of several who ask, one gets it. None where it is not there."""
+        ...
+
+    def expire(self) -> tuple[bytes, ...] | Awaitable[tuple[bytes, ...]]:
+        """Takes out the sessions whose time is over; each is returned once, by one node."""
+        ...
+
+    def give_up(self) -> tuple[bytes, ...]:
+        """At the end of this node: takes out those that nobody can resume any more."""
+        ...
+
+
+class Presence(Protocol):
+    """Who is on a stream: members by their id, each by way of one session or several.
+
+    A session that is not touched for a time counts as gone. ``info`` is JSON text.
+    """
+
+    def join(
+        self, stream: Stream, sid: Sid, member_id: str, info: str
+    ) -> PresenceChange | Awaitable[PresenceChange | None] | None:
+        """Adds a session to a member. What changed for others: a join, or the new info of a member
+        who was there; None where nothing did."""
+        ...
+
+    def leave(
+        self, stream: Stream, sid: Sid
+    ) -> PresenceChange | Awaitable[PresenceChange | None] | None:
+        """Takes a session from its member, who leaves with the last one."""
+        ...
+
+    def touch(self, sid: Sid) -> Awaitable[None] | None:
+        """The session is there: its time runs anew, on all its streams."""
+        ...
+
+    def members(self, stream: Stream) -> tuple[Member, ...] | Awaitable[tuple[Member, ...]]:
+        """Who is there now, in the order in which they came."""
+        ...
+
+    def expire(self) -> tuple[PresenceChange, ...] | Awaitable[tuple[PresenceChange, ...]]:
+        """Drops whose time is over, and returns the leaves; it tells nobody."""
         ...
 
 

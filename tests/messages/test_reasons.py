@@ -8,7 +8,15 @@ from catenary.messages.reasons import Reason
 from catenary.wire.frames import Close, FrameReader, close_frame, unmask
 
 # Disconnect reasons of docs/misc/action_cable_protocol.md (docs.anycable.io) and anycable-go.
-WIRE_REASONS = {"unauthorized", "server_restart", "remote", "idle_timeout", "no_pong", "too_slow"}
+WIRE_REASONS = {
+    "unauthorized",
+    "token_expired",
+    "server_restart",
+    "remote",
+    "idle_timeout",
+    "no_pong",
+    "too_slow",
+}
 
 COMES_BACK = {
     Reason.AUTH_FAILED: False,
@@ -19,7 +27,9 @@ COMES_BACK = {
     Reason.SLOW_CLIENT: True,
     Reason.IDLE_TIMEOUT: False,
     Reason.NO_PONG: True,
+    Reason.RESUMED: True,
     Reason.UNAUTHORIZED: False,
+    Reason.TOKEN_EXPIRED: False,
 }
 
 each_reason = pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)

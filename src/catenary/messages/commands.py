@@ -6,12 +6,31 @@ Source: Action Cable protocol, docs/misc/action_cable_protocol.md of docs.anycab
 import msgspec
 
 from catenary.messages.names import Identifier
+from catenary.messages.publications import Position
 
 
-class Subscribe(msgspec.Struct, frozen=True, gc=False):
-    """Asks for a subscription."""
+class HistoryRequest(msgspec.Struct, frozen=True):
+    """What a client has missed: everything behind a position, for streams that have one; for the
+    others everything since a moment (seconds since the epoch), where there is one."""
+
+    since_s: int | None = None
+    positions: dict[str, Position] = {}
+
+
+class Join(msgspec.Struct, frozen=True, gc=False):
+    """Wants to be seen on a subscription's stream, as the member ``id``; ``info`` is JSON text."""
 
     identifier: Identifier
+    id: str
+    info: str
+
+
+class Subscribe(msgspec.Struct, frozen=True):
+    """Asks for a subscription, and for what is to follow a confirmation."""
+
+    identifier: Identifier
+    history: HistoryRequest | None = None
+    join: Join | None = None
 
 
 class Unsubscribe(msgspec.Struct, frozen=True, gc=False):
@@ -34,6 +53,26 @@ class Whisper(msgspec.Struct, frozen=True, gc=False):
     data: str
 
 
+class History(msgspec.Struct, frozen=True):
+    """Asks for what was missed on a subscription's streams."""
+
+    identifier: Identifier
+    request: HistoryRequest
+
+
+class Leave(msgspec.Struct, frozen=True, gc=False):
+    """Wants to be seen on a subscription's stream no longer."""
+
+    identifier: Identifier
+
+
+class WhoIsHere(msgspec.Struct, frozen=True, gc=False):
+    """Asks who is seen on a subscription's stream, or only how many."""
+
+    identifier: Identifier
+    with_records: bool = True
+
+
 class ClientPing(msgspec.Struct, frozen=True, gc=False):
     """Asks for a pong."""
 
@@ -42,5 +81,15 @@ class ClientPong(msgspec.Struct, frozen=True, gc=False):
     """Answers a ping."""
 
 
-Command = Subscribe | Unsubscribe | Perform | Whisper | ClientPing | ClientPong
-ChannelCommand = Subscribe | Unsubscribe | Perform
+Command = (
+    Subscribe
+    | Unsubscribe
+    | Perform
+    | Whisper
+    | History
+    | Join
+    | Leave
+    | WhoIsHere
+    | ClientPing
+    | ClientPong
+)

@@ -12,12 +12,23 @@ from catenary.errors import PublicationError
 from catenary.messages.names import Sid, Stream
 
 
+class Position(msgspec.Struct, frozen=True, gc=False):
+    """Where a message stands in the history of its stream.
+
+    Offsets of one epoch grow by one; another epoch is another history, and nothing is known of how
+    the two meet (a memory that was lost begins a new one).
+    """
+
+    epoch: str
+    offset: int
+
+
 class Publication(msgspec.Struct, frozen=True, gc=False):
     """A message for everybody who listens to a stream.
 
     ``data`` is JSON text; text that is no JSON reaches clients as a string. ``exclude_socket`` is
     a session that must not get it. ``kind`` becomes the ``type`` of what clients receive.
-    ``transient`` messages are not kept in the history.
+    ``transient`` messages are not kept in the history, and have no ``position``.
     """
 
     stream: Stream
@@ -25,6 +36,7 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     exclude_socket: Sid | None = None
     kind: str = ""
     transient: bool = False
+    position: Position | None = None
 
 
 class RemoteDisconnect(msgspec.Struct, frozen=True, gc=False):

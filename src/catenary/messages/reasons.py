@@ -16,9 +16,11 @@ class Reason(enum.Enum):
     SERVER_RESTART = ("server_restart", 1001, True, "Server restart")
     REMOTE = ("remote", 1000, True, "Closed remotely")
     SLOW_CLIENT = ("too_slow", 1000, True, "Slow client")
+    RESUMED = (None, 1000, True, "Resumed by another connection")
     IDLE_TIMEOUT = ("idle_timeout", 1000, False, "Idle Timeout")
     NO_PONG = ("no_pong", 1000, True, "No Pong")
     UNAUTHORIZED = ("unauthorized", 1000, False, "Unauthorized")
+    TOKEN_EXPIRED = ("token_expired", 1000, False, "Token expired")
 
     wire: str | None
     close_code: int

@@ -5,14 +5,17 @@ Source: Action Cable protocol, docs/misc/action_cable_protocol.md of docs.anycab
 
 import msgspec
 
-from catenary.messages.names import Identifier, Sid
+from catenary.messages.names import Identifier, Sid, Stream
+from catenary.messages.presence import Member
+from catenary.messages.publications import Position
 from catenary.messages.reasons import Reason
 
 
 class Welcome(msgspec.Struct, frozen=True, gc=False):
-    """The connection is accepted."""
+    """The connection is accepted; ``restored`` names the subscriptions of a resumed session."""
 
     sid: Sid
+    restored: tuple[Identifier, ...] | None = None
 
 
 class Ping(msgspec.Struct, frozen=True, gc=False):
@@ -37,6 +40,32 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
     identifier: Identifier
 
 
+class HistoryConfirmed(msgspec.Struct, frozen=True, gc=False):
+    """Everything that was missed has been sent."""
+
+    identifier: Identifier
+
+
+class HistoryRejected(msgspec.Struct, frozen=True, gc=False):
+    """Not everything that was missed is there; nothing of it was sent."""
+
+    identifier: Identifier
+
+
+class PresenceState(msgspec.Struct, frozen=True, gc=False):
+    """Who is on a subscription's stream: ``total``, and the ``members`` unless only that was asked."""
+
+    identifier: Identifier
+    total: int
+    members: tuple[Member, ...] | None
+
+
+class PresenceUnknown(msgspec.Struct, frozen=True, gc=False):
+    """Who is there could not be found out."""
+
+    identifier: Identifier
+
+
 class Disconnected(msgspec.Struct, frozen=True, gc=False):
     """The server is about to close; ``reconnect`` tells whether the client may come back."""
 
@@ -45,11 +74,16 @@ class Disconnected(msgspec.Struct, frozen=True, gc=False):
 
 
 class Delivery(msgspec.Struct, frozen=True, gc=False):
-    """A publication on its way to one subscription; ``message`` is JSON text."""
+    """A publication on its way to one subscription; ``message`` is JSON text.
+
+    With a ``position``, ``stream`` tells the client to which history that belongs.
+    """
 
     identifier: Identifier
     message: bytes
     kind: str = ""
+    stream: Stream | None = None
+    position: Position | None = None
 
 
 class Verbatim(msgspec.Struct, frozen=True, gc=False):
@@ -58,4 +92,17 @@ class Verbatim(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
-Reply = Welcome | Ping | Pong | Confirmed | Rejected | Disconnected | Delivery | Verbatim
+Reply = (
+    Welcome
+    | Ping
+    | Pong
+    | Confirmed
+    | Rejected
+    | HistoryConfirmed
+    | HistoryRejected
+    | PresenceState
+    | PresenceUnknown
+    | Disconnected
+    | Delivery
+    | Verbatim
+)

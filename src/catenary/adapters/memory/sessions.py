@@ -1,0 +1,50 @@
+"""Sessions that may be resumed, on a node that is alone."""
+
+from collections.abc import Callable
+
+from catenary.broker.session_cache import Snapshots
+from catenary.messages.names import Sid
+
+
+class LocalSessions:
+    """Satisfies :class:`catenary.ports.SessionCache`.
+
+    Each may be taken for ``ttl_s`` after it was last saved or touched, and then is there for
+    :meth:`expire` alone. ``clock`` counts seconds from any moment and is best monotonic.
+    """
+
+    __slots__ = ("_clock", "_snapshots")
+
+    def __init__(self, *, ttl_s: float, clock: Callable[[], float]) -> None:
+        self._snapshots = Snapshots(ttl_s)
+        self._clock = clock
+
+    @property
+    def sessions(self) -> int:
+        """How many are kept."""
+        return len(self._snapshots)
+
+    @property
+    def size_bytes(self) -> int:
+        """About the memory that they take."""
+        return self._snapshots.size_bytes
+
+    def save(self, sid: Sid, snapshot: bytes) -> None:
+        """Keeps a session, in place of what was kept of it."""
+        self._snapshots.save(sid, snapshot, self._clock())
+
+    def touch(self, sid: Sid) -> None:
+        """Its time runs anew; nothing happens for one that is not kept."""
+        self._snapshots.touch(sid, self._clock())
+
+    def take(self, sid: Sid) -> bytes | None:
+        """Takes a session out; None where it is not there."""
+        return self._snapshots.take(sid, self._clock())
+
+    def expire(self) -> tuple[bytes, ...]:
+        """Takes out the sessions whose time is over; each is returned once."""
+        return self._snapshots.expire(self._clock())
+
+    def give_up(self) -> tuple[bytes, ...]:
+        """At the end of this node: all of them, for they end with its memory."""
+        return self._snapshots.clear()

@@ -1,0 +1,77 @@
+"""The contract of ClientProtocol, run over every protocol."""
+
+import json
+
+import pytest
+
+from catenary.errors import CommandError
+from catenary.messages.names import Identifier, Sid
+from catenary.messages.reasons import Reason
+from catenary.messages.replies import (
+    Confirmed,
+    Delivery,
+    Disconnected,
+    Ping,
+    Pong,
+    Rejected,
+    Reply,
+    Verbatim,
+    Welcome,
+)
+from catenary.ports import ClientProtocol
+from catenary.protocols.actioncable import ActionCableV1
+
+PROTOCOLS: dict[str, ClientProtocol] = {"actioncable-v1-json": ActionCableV1()}
+
+REPLIES: list[Reply] = [
+    Welcome(Sid("s")),
+    Ping(1),
+    Pong(),
+    Confirmed(Identifier('{"channel":"é"}')),
+    Rejected(Identifier("x")),
+    Disconnected(Reason.SERVER_RESTART, True),
+    Delivery(Identifier("x"), b"1", "whisper"),
+    Verbatim('{"as":"it came"}'),
+]
+
+GARBAGE = [
+    b"",
+    b"\x00",
+    b"\xff\xfe",
+    b"{",
+    b"1",
+    b"[" * 100_000,
+    b'{"command":"subscribe","identifier":' + b"[" * 50_000,
+    b'{"command":{}}',
+    b'{"command":"no such command"}',
+]
+
+
+@pytest.fixture(params=list(PROTOCOLS))
+def protocol(request: pytest.FixtureRequest) -> ClientProtocol:
+    return PROTOCOLS[request.param]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=lambda garbage: repr(garbage[:20]))
+def test_what_is_no_command_is_a_command_error(protocol: ClientProtocol, garbage: bytes) -> None:
+    with pytest.raises(CommandError, match="expected"):
+        protocol.decode(garbage)
+
+
+@pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: type(reply).__name__)
+def test_every_reply_is_bytes_or_nothing_and_always_the_same(
+    protocol: ClientProtocol, reply: Reply
+) -> None:
+    encoded = protocol.encode(reply)
+    assert encoded is None or isinstance(encoded, bytes)
+    assert protocol.encode(reply) == encoded
+
+
+@pytest.mark.parametrize("kind", ["", "whisper"])
+@pytest.mark.parametrize("message", [b"1", b'"x"', b"{}", '{"é":["\U0001f600"]}'.encode()])
+def test_both_ways_to_encode_a_delivery_agree(
+    protocol: ClientProtocol, message: bytes, kind: str
+) -> None:
+    delivery = Delivery(Identifier('{"channel":"a \\"b\\""}'), message, kind)
+    assert protocol.encode(delivery) == protocol.encode_delivery(delivery)
+    assert json.loads(message) == json.loads(protocol.encode_delivery(delivery))["message"]

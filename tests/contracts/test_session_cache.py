@@ -1,0 +1,121 @@
+"""The contract of SessionCache, run over every adapter."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+
+from catenary.messages.names import Sid
+from catenary.ports import SessionCache
+from tests.contracts.brokers import LATE_S, SESSION_CACHES, Subject, answer
+from tests.parts.heart import in_loop
+
+Open = Callable[[int], AbstractAsyncContextManager[Subject[SessionCache]]]
+
+A, B = Sid("a"), Sid("b")
+
+
+@pytest.fixture(params=list(SESSION_CACHES))
+def opened(request: pytest.FixtureRequest) -> Open:
+    return SESSION_CACHES[request.param]
+
+
+async def save(cache: SessionCache, sid: Sid, snapshot: bytes) -> None:
+    await answer(cache.save(sid, snapshot))
+
+
+async def touch(cache: SessionCache, sid: Sid) -> None:
+    await answer(cache.touch(sid))
+
+
+async def take(cache: SessionCache, sid: Sid) -> bytes | None:
+    return await answer(cache.take(sid))
+
+
+async def expire(cache: SessionCache) -> list[bytes]:
+    return sorted(await answer(cache.expire()))
+
+
+@pytest.mark.parametrize("snapshot", [b"", b"{}", bytes(range(256)), b"x" * 100_000])
+@in_loop
+async def test_what_is_saved_can_be_taken_once(opened: Open, snapshot: bytes) -> None:
+    async with opened(60) as subject:
+        await save(subject.port, A, snapshot)
+        await save(subject.port, B, b"other")
+        assert await take(subject.port, A) == snapshot
+        assert await take(subject.port, A) is None
+        assert await take(subject.port, B) == b"other"
+
+
+@in_loop
+async def test_nobody_has_saved_it(opened: Open) -> None:
+    async with opened(60) as subject:
+        await touch(subject.port, A)
+        assert await take(subject.port, A) is None
+        assert await expire(subject.port) == []
+
+
+@in_loop
+async def test_of_several_who_take_one_gets_it(opened: Open) -> None:
+    async with opened(60) as subject:
+        await save(subject.port, A, b"1")
+        taken = await asyncio.gather(*(take(subject.port, A) for _ in range(10)))
+        assert sorted(each or b"" for each in taken) == [b""] * 9 + [b"1"]
+
+
+@in_loop
+async def test_the_last_one_saved_counts(opened: Open) -> None:
+    async with opened(60) as subject:
+        await save(subject.port, A, b"1")
+        await save(subject.port, A, b"2")
+        assert await take(subject.port, A) == b"2"
+        assert await take(subject.port, A) is None
+        await save(subject.port, A, b"3")
+        assert await take(subject.port, A) == b"3"
+
+
+@in_loop
+async def test_time_takes_it_and_tells_once(opened: Open) -> None:
+    async with opened(1) as subject:
+        await save(subject.port, A, b"1")
+        await save(subject.port, B, b"2")
+        assert await expire(subject.port) == []
+        await subject.elapse(1 + LATE_S)
+        assert await take(subject.port, A) is None
+        assert await expire(subject.port) == [b"1", b"2"]
+        assert await expire(subject.port) == []
+        assert await take(subject.port, B) is None
+
+
+@in_loop
+async def test_a_touch_and_a_save_let_its_time_run_anew(opened: Open) -> None:
+    async with opened(4) as subject:
+        await save(subject.port, A, b"1")
+        await save(subject.port, B, b"2")
+        await subject.elapse(3)
+        await touch(subject.port, A)
+        await save(subject.port, B, b"3")
+        await subject.elapse(3)
+        assert await expire(subject.port) == []
+        assert await take(subject.port, A) == b"1"
+        assert await take(subject.port, B) == b"3"
+
+
+@in_loop
+async def test_a_touch_that_comes_too_late_brings_nothing_back(opened: Open) -> None:
+    async with opened(1) as subject:
+        await save(subject.port, A, b"1")
+        await subject.elapse(1 + LATE_S)
+        await touch(subject.port, A)
+        assert await take(subject.port, A) is None
+        assert await expire(subject.port) == [b"1"]
+
+
+@in_loop
+async def test_what_was_taken_does_not_expire(opened: Open) -> None:
+    async with opened(1) as subject:
+        await save(subject.port, A, b"1")
+        await take(subject.port, A)
+        await subject.elapse(1 + LATE_S)
+        assert await expire(subject.port) == []
