@@ -13,8 +13,8 @@ export function tell(event, fields = {}) {
 }
 
 export class ObservedWebSocket extends WebSocket {
-  constructor(url, protocols) {
-    super(url, protocols)
+  constructor(url, protocols, settings) {
+    super(url, protocols, settings)
     this.on("open", () => tell("open", { protocol: this.protocol }))
     this.on("message", frame => tell("frame", { message: JSON.parse(frame) }))
     this.on("close", (code, reason) => tell("close", { code, reason: reason.toString() }))

@@ -1,10 +1,54 @@
-"""Connections that nobody needs to be asked about."""
+"""Connections that the application is not asked about: everybody's, and those with tokens."""
 
-from catenary.messages.decisions import Decision
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from urllib.parse import quote
+
+import pytest
+
+from catenary.auth.jwt import HMAC_ALGORITHMS, Key, Rules, SecretKey
+from catenary.errors import AppFailed
+from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Sid
-from catenary.messages.replies import Welcome
-from catenary.node.identity import everybody
+from catenary.messages.reasons import Reason
+from catenary.messages.replies import Disconnected, Welcome
+from catenary.node.identity import TokenIdentity, everybody
+from tests.parts.heart import in_loop
+from tests.parts.tokens import SECRET, forged, token
+
+NOW = 1_700_000_000
+SID = Sid("s")
+GOOD = token({"ext": '{"user":1}', "exp": NOW + 60})
+EXPIRED = token({"ext": '{"user":1}', "exp": NOW - 60})
+LET_IN = Decision(identifiers='{"user":1}', replies=(Welcome(SID),), disconnect_wanted=False)
+
+
+def refused(reason: Reason) -> Decision:
+    return Decision(verdict=Verdict.FAILURE, replies=(Disconnected(reason, reconnect=False),))
+
+
+def identity(
+    *,
+    param: str = "jid",
+    required: bool = False,
+    keys: Callable[[], list[Key]] = lambda: [SecretKey(SECRET)],
+    look_again: Callable[[], Awaitable[None]] | None = None,
+) -> TokenIdentity:
+    return TokenIdentity(
+        param,
+        required=required,
+        keys=keys,
+        look_again=look_again,
+        rules=Rules(frozenset(HMAC_ALGORITHMS)),
+        now=lambda: NOW,
+    )
+
+
+def client(query: str = "", **headers: str) -> Environment:
+    url = f"ws://test/cable{'?' + query if query else ''}"
+    return Environment(SID, url, {name.replace("_", "-"): headers[name] for name in headers})
 
 
 def test_everybody_is_welcome_under_the_id_of_the_session() -> None:
@@ -12,3 +56,103 @@ def test_everybody_is_welcome_under_the_id_of_the_session() -> None:
     assert everybody(Environment(sid, "ws://test/", {})) == Decision(
         identifiers='{"sid":"quo\\"ted"}', replies=(Welcome(sid),), disconnect_wanted=False
     )
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        client(x_jid=GOOD),
+        client(f"jid={GOOD}"),
+        client(f"a=1&jid={GOOD}&b=2"),
+        client(f"%6aid={quote(GOOD)}"),
+        client(f"jid={GOOD}&jid=other"),
+        client(f"a=%zz;b&jid={GOOD}"),
+        client("jid=other", x_jid=GOOD),
+    ],
+)
+def test_a_token_names_the_client(environment: Environment) -> None:
+    assert identity()(environment) == LET_IN
+    assert identity(required=True)(environment) == LET_IN
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        client(),
+        client("jid="),
+        client(f"jid=&jid={GOOD}"),
+        client(f"token={GOOD}"),
+        client(f"a?jid={GOOD}"),
+        client(x_jid=""),
+        client(x_token=GOOD),
+    ],
+)
+def test_without_a_token_others_decide_unless_it_is_required(environment: Environment) -> None:
+    assert identity()(environment) is None
+    assert identity(required=True)(environment) == refused(Reason.UNAUTHORIZED)
+
+
+def test_param_is_the_name_of_both_places() -> None:
+    assert identity(param="Token")(client(f"Token={GOOD}")) == LET_IN
+    assert identity(param="Token")(client(x_token=GOOD)) == LET_IN
+    assert identity(param="Token")(client(f"token={GOOD}")) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (EXPIRED, Reason.TOKEN_EXPIRED),
+        (token({"ext": "{}", "nbf": NOW + 1}), Reason.UNAUTHORIZED),
+        (token({"ext": "{}"}, key=SECRET[1:]), Reason.UNAUTHORIZED),
+        (forged({"alg": "none"}, {"ext": "{}"}), Reason.UNAUTHORIZED),
+        ("garbage", Reason.UNAUTHORIZED),
+    ],
+)
+def test_a_bad_token_is_refused_even_where_none_is_required(text: str, reason: Reason) -> None:
+    assert identity()(client(x_jid=text)) == refused(reason)
+    assert identity()(client(f"jid={GOOD}", x_jid=text)) == refused(reason)
+
+
+def test_a_token_that_names_nobody_is_a_fault_of_its_maker() -> None:
+    with pytest.raises(AppFailed, match="claim ext"):
+        identity()(client(x_jid=token({"exp": NOW + 60})))
+
+
+def test_no_token_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    identity()(client(x_jid=EXPIRED))
+    identity()(client(x_jid="garbage.of.secrets"))
+    identity(required=True)(client())
+    assert caplog.messages == [
+        "sid=s Refused a token that has expired",
+        "sid=s Refused a token that is none",
+    ]
+
+
+@in_loop
+async def test_an_unknown_key_is_looked_for_once() -> None:
+    keys: list[Key] = []
+    looks: list[int] = []
+
+    async def look_again() -> None:
+        looks.append(1)
+        await asyncio.sleep(0)
+        keys.append(SecretKey(SECRET))
+
+    subject = identity(keys=lambda: keys, look_again=look_again)
+    answer = subject(client(x_jid=GOOD))
+    assert isinstance(answer, Awaitable)
+    assert await answer == LET_IN
+    assert subject(client(x_jid=GOOD)) == LET_IN, "at once, now that it is known"
+    assert subject(client(x_jid=EXPIRED)) == refused(Reason.TOKEN_EXPIRED)
+    assert looks == [1]
+
+
+@in_loop
+async def test_a_key_that_is_not_found_is_refused() -> None:
+    async def look_again() -> None:
+        pass
+
+    answer = identity(keys=list, look_again=look_again)(client(x_jid=GOOD))
+    assert isinstance(answer, Awaitable)
+    assert await answer == refused(Reason.UNAUTHORIZED)

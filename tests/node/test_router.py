@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable
 
 import pytest
 
@@ -74,6 +75,21 @@ def test_the_first_who_has_an_opinion_decides_about_a_connection() -> None:
     assert router.connect(Environment(Sid("s"), "ws://test/nobody", {})) is no
     assert router.connect(CLIENT) == everybody(CLIENT)
     assert default.calls == []
+
+
+def test_an_opinion_may_take_time() -> None:
+    async def later() -> Decision:
+        return Decision(identifiers="later")
+
+    default = PreparedApplication()
+    answer = Router(default, channels={}, identify=[lambda environment: later()]).connect(CLIENT)
+    assert not isinstance(answer, Decision)
+    assert asyncio.run(_awaited(answer)).identifiers == "later"
+    assert default.calls == []
+
+
+async def _awaited(answer: Awaitable[Decision]) -> Decision:
+    return await answer
 
 
 def test_without_an_opinion_the_application_decides() -> None:

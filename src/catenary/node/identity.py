@@ -1,23 +1,110 @@
-"""Connections that need no application to be let in.
+"""Connections that need no application to be let in: everybody, or who shows a token.
 
-Source: ``--noauth`` and ``--public`` of docs/configuration.md (anycable); identity/public.go.
+Source: ``--noauth`` and ``--public`` of docs/configuration.md, docs/jwt_identification.md (anycable).
+Knows: environments, tokens. Does not know: where keys come from. Logs no token, and no claim.
 """
 
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
+from urllib.parse import parse_qs
 
 import msgspec
 
-from catenary.messages.decisions import Decision
+from catenary.auth.jwt import Flaw, Key, Rules, Verified, check
+from catenary.errors import AppFailed
+from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
-from catenary.messages.replies import Welcome
+from catenary.messages.reasons import Reason
+from catenary.messages.replies import Disconnected, Welcome
+
+_log: Final = logging.getLogger("catenary.identity")
 
 _write: Final = msgspec.json.Encoder().encode
 
 
 def everybody(environment: Environment) -> Decision:
     """Lets everybody in, identified by the session id alone."""
+    return _welcome(environment, _write({"sid": environment.sid}).decode())
+
+
+class TokenIdentity:
+    """Lets in who shows a JSON Web Token; its claim ``ext`` has the identifiers.
+
+    The token is the value of the header ``x-`` + ``param``, else of ``param`` in the query. Without
+    one, others decide, unless a token is ``required``.
+    """
+
+    __slots__ = ("_header", "_keys", "_look_again", "_now", "_param", "_required", "_rules")
+
+    def __init__(
+        self,
+        param: str,
+        *,
+        required: bool,
+        keys: Callable[[], Sequence[Key]],
+        look_again: Callable[[], Awaitable[None]] | None,
+        rules: Rules,
+        now: Callable[[], float],
+    ) -> None:
+        """``keys`` are those of the moment; ``look_again`` is awaited before a token whose key is
+        not among them is refused. ``now`` tells seconds since 1970."""
+        self._param = param
+        self._header = header_of(param)
+        self._required = required
+        self._keys = keys
+        self._look_again = look_again
+        self._rules = rules
+        self._now = now
+
+    def __call__(self, environment: Environment) -> Decision | Awaitable[Decision] | None:
+        """Raises :class:`AppFailed` for a good token without identifiers."""
+        token = self._token_of(environment)
+        if not token:
+            return _refusal(Reason.UNAUTHORIZED) if self._required else None
+        found = self._check(token)
+        if found is Flaw.UNKNOWN_KEY and self._look_again is not None:
+            return self._check_again(environment, token, self._look_again)
+        return _decision(environment, found)
+
+    async def _check_again(
+        self, environment: Environment, token: str, look_again: Callable[[], Awaitable[None]]
+    ) -> Decision:
+        await look_again()
+        return _decision(environment, self._check(token))
+
+    def _check(self, token: str) -> Verified | Flaw:
+        return check(token, self._keys(), self._rules, self._now())
+
+    def _token_of(self, environment: Environment) -> str:
+        token = environment.headers.get(self._header, "")
+        if token:
+            return token
+        query = environment.url.partition("?")[2]
+        if not query:
+            return ""
+        return parse_qs(query, keep_blank_values=True).get(self._param, [""])[0]
+
+
+def header_of(param: str) -> str:
+    """The header that carries a token, in lower case."""
+    return f"x-{param}".lower()
+
+
+def _decision(environment: Environment, found: Verified | Flaw) -> Decision:
+    if isinstance(found, Flaw):
+        _log.debug("sid=%s Refused a token %s", environment.sid, found.value)
+        return _refusal(Reason.TOKEN_EXPIRED if found is Flaw.EXPIRED else Reason.UNAUTHORIZED)
+    if found.identifiers is None:
+        raise AppFailed("expected the identifiers as a string in the claim ext of the token")
+    return _welcome(environment, found.identifiers)
+
+
+def _welcome(environment: Environment, identifiers: str) -> Decision:
     return Decision(
-        identifiers=_write({"sid": environment.sid}).decode(),
-        replies=(Welcome(environment.sid),),
-        disconnect_wanted=False,
+        identifiers=identifiers, replies=(Welcome(environment.sid),), disconnect_wanted=False
     )
+
+
+def _refusal(reason: Reason) -> Decision:
+    return Decision(verdict=Verdict.FAILURE, replies=(Disconnected(reason, reason.reconnect),))

@@ -29,7 +29,7 @@ def channel_name(identifier: Identifier) -> str | None:
         return None
 
 
-Identify = Callable[[Environment], Decision | None]
+Identify = Callable[[Environment], Decision | Awaitable[Decision] | None]
 """Decides about a connection without asking the application; None leaves the decision to others."""
 
 

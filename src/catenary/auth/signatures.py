@@ -1,0 +1,46 @@
+"""Signed strings, as Rails' MessageVerifier makes them with SHA-256 and JSON.
+
+``base64(JSON)--hexadecimal HMAC-SHA256 of the base64``. Source: docs/signed_streams.md (anycable),
+"Signing algorithm". Knows: strings. Does not know: what they name.
+"""
+
+import base64
+import hmac
+from typing import Final
+
+import msgspec
+
+_read: Final = msgspec.json.Decoder(str).decode
+
+
+class Signatures:
+    """Reads what was signed with one key."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: str) -> None:
+        """Raises ValueError for an empty key, with which everybody could sign."""
+        if not key:
+            raise ValueError("expected a key, got an empty one")
+        self._key = key.encode()
+
+    def verified(self, signed: str) -> str | None:
+        """The string that was signed; None where the signature does not fit or it is no string.
+
+        Compares in constant time, and reads nothing that is not signed.
+        """
+        encoded, dashes, digest = signed.partition("--")
+        if not dashes:
+            return None
+        expected = hmac.new(self._key, _bytes(encoded), "sha256").hexdigest()
+        if not hmac.compare_digest(expected.encode(), _bytes(digest)):
+            return None
+        try:
+            return _read(base64.b64decode(encoded, validate=True))
+        except (ValueError, RecursionError):
+            return None
+
+
+def _bytes(text: str) -> bytes:
+    """Text of a client may hold lone surrogates, which UTF-8 has no bytes for."""
+    return text.encode(errors="surrogatepass")

@@ -1,0 +1,109 @@
+"""Which stream an identifier gives a right to, where no application is asked.
+
+Source: docs/signed_streams.md and streams/controller.go (anycable). Three channels, three ways to
+name a stream. Knows: identifiers, signatures. Does not know: sessions, decisions.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from catenary.auth.signatures import Signatures
+from catenary.messages.names import Identifier, Stream
+
+
+class Grant(msgspec.Struct, frozen=True, gc=False):
+    """A stream that may be heard, and what else may be done there."""
+
+    stream: Stream
+    whisper: bool = False
+    presence: bool = False
+
+
+Resolve = Callable[[Identifier], Grant | None]
+"""From an identifier to what it grants; None where it grants nothing."""
+
+
+class _PubSub(msgspec.Struct, gc=False):
+    stream_name: str | None = None
+    signed_stream_name: str | None = None
+
+
+class _Turbo(msgspec.Struct, gc=False):
+    signed_stream_name: str
+
+
+class _CableReady(msgspec.Struct, gc=False):
+    identifier: str
+
+
+_read_pubsub: Final = msgspec.json.Decoder(_PubSub).decode
+_read_turbo: Final = msgspec.json.Decoder(_Turbo).decode
+_read_cable_ready: Final = msgspec.json.Decoder(_CableReady).decode
+
+
+class PubSubStreams:
+    """The channel ``$pubsub``: signed names, and plain ones where they are public.
+
+    Everything is allowed on a public stream; ``whisper`` and ``presence`` are about signed ones.
+    A name that is given both ways counts as signed. No ``signatures``: no signed name is good.
+    """
+
+    __slots__ = ("_is_public", "_presence", "_signatures", "_whisper")
+
+    def __init__(
+        self, signatures: Signatures | None, *, is_public: bool, whisper: bool, presence: bool
+    ) -> None:
+        self._signatures = signatures
+        self._is_public = is_public
+        self._whisper = whisper
+        self._presence = presence
+
+    def __call__(self, identifier: Identifier) -> Grant | None:
+        try:
+            params = _read_pubsub(identifier)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return None
+        if params.signed_stream_name:
+            if self._signatures is None:
+                return None
+            stream = self._signatures.verified(params.signed_stream_name)
+            return Grant(Stream(stream), self._whisper, self._presence) if stream else None
+        if self._is_public and params.stream_name:
+            return Grant(Stream(params.stream_name), whisper=True, presence=True)
+        return None
+
+
+class TurboStreams:
+    """Turbo's channel, ``Turbo::StreamsChannel``."""
+
+    __slots__ = ("_signatures",)
+
+    def __init__(self, signatures: Signatures) -> None:
+        self._signatures = signatures
+
+    def __call__(self, identifier: Identifier) -> Grant | None:
+        try:
+            signed = _read_turbo(identifier).signed_stream_name
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return None
+        stream = self._signatures.verified(signed)
+        return Grant(Stream(stream)) if stream else None
+
+
+class CableReadyStreams:
+    """CableReady's channel, ``CableReady::Stream``."""
+
+    __slots__ = ("_signatures",)
+
+    def __init__(self, signatures: Signatures) -> None:
+        self._signatures = signatures
+
+    def __call__(self, identifier: Identifier) -> Grant | None:
+        try:
+            signed = _read_cable_ready(identifier).identifier
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            return None
+        stream = self._signatures.verified(signed)
+        return Grant(Stream(stream)) if stream else None

@@ -1,0 +1,155 @@
+"""A key set on the web: fetched at the start, looked for again, away and back."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from catenary.adapters.jwks import MIN_INTERVAL_S, RemoteKeys
+from tests.parts.heart import in_loop
+from tests.parts.key_set import EC, ED, RSA, key_set_server, web_key
+from tests.parts.ports import free_port
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Returns once something holds that another thread brings about."""
+    while not condition():  # noqa: ASYNC110  (nothing here can set an event)
+        await asyncio.sleep(0.005)
+
+
+def names(remote: RemoteKeys) -> list[str | None]:
+    return [key.kid for key in remote.keys]
+
+
+@in_loop
+async def test_keys_are_there_after_the_start() -> None:
+    with key_set_server(web_key(RSA, "r"), web_key(EC, "e")) as server:
+        remote = RemoteKeys(server.url, interval_s=60)
+        await remote.start()
+        assert names(remote) == ["r", "e"]
+        await remote.close(1)
+        assert server.requests == 1
+
+
+@in_loop
+async def test_new_keys_are_found_but_not_at_any_price() -> None:
+    clock = Clock()
+    with key_set_server(web_key(RSA, "old")) as server:
+        remote = RemoteKeys(server.url, interval_s=60, clock=clock)
+        await remote.start()
+        server.keys = [web_key(EC, "new")]
+
+        clock.now_s += MIN_INTERVAL_S - 0.1
+        await remote.look_again()
+        assert (names(remote), server.requests) == (["old"], 1)
+
+        clock.now_s += 0.1
+        await asyncio.gather(*(remote.look_again() for _ in range(20)))
+        assert (names(remote), server.requests) == (["new"], 2)
+        await remote.close(1)
+
+
+@in_loop
+async def test_keys_are_fetched_regularly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("catenary.adapters.jwks.MIN_INTERVAL_S", 0.01)
+    with key_set_server(web_key(RSA, "old")) as server:
+        remote = RemoteKeys(server.url, interval_s=0.02)
+        await remote.start()
+        server.keys = [web_key(ED, "new")]
+        await until(lambda: names(remote) == ["new"])
+        await remote.close(1)
+
+
+@pytest.mark.parametrize("outage", ["status", "body", "too much", "closed"])
+def test_an_outage_costs_no_keys(outage: str, caplog: pytest.LogCaptureFixture) -> None:
+    @in_loop
+    async def test() -> None:
+        clock = Clock()
+        with key_set_server(web_key(RSA, "r")) as server:
+            remote = RemoteKeys(server.url, interval_s=60, clock=clock)
+            await remote.start()
+            match outage:
+                case "status":
+                    server.status = 503
+                case "body":
+                    server.body = b"<html>"
+                case "too much":
+                    server.body = b'{"keys":[]}' + b" " * 2**20
+                case "closed":
+                    pass
+            if outage != "closed":
+                clock.now_s += MIN_INTERVAL_S
+                await remote.look_again()
+        if outage == "closed":
+            clock.now_s += MIN_INTERVAL_S
+            await remote.look_again()
+        assert names(remote) == ["r"]
+        assert "could not be fetched" in caplog.text
+        await remote.close(1)
+
+    test()
+
+
+@in_loop
+async def test_a_start_without_the_issuer_is_no_failure() -> None:
+    remote = RemoteKeys(f"http://127.0.0.1:{free_port()}/", interval_s=60)
+    await remote.start()
+    assert remote.keys == ()
+    await remote.close(1)
+
+
+@in_loop
+async def test_an_empty_set_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    with key_set_server() as server:
+        remote = RemoteKeys(server.url, interval_s=60)
+        await remote.start()
+        assert "no key for signatures" in caplog.text
+        await remote.close(1)
+
+
+@in_loop
+async def test_the_loop_goes_on_and_who_gives_up_disturbs_nobody() -> None:
+    clock = Clock()
+    with key_set_server(web_key(RSA, "old")) as server:
+        remote = RemoteKeys(server.url, interval_s=60, clock=clock)
+        await remote.start()
+        server.keys = [web_key(EC, "new")]
+        server.gate.clear()
+        clock.now_s += MIN_INTERVAL_S
+        impatient = asyncio.ensure_future(remote.look_again())
+        patient = asyncio.ensure_future(remote.look_again())
+        await until(lambda: server.requests == 2)
+        impatient.cancel()
+        server.gate.set()
+        await patient
+        assert impatient.cancelled()
+        assert names(remote) == ["new"]
+        await remote.close(1)
+
+
+@in_loop
+async def test_closing_waits_for_no_answer() -> None:
+    clock = Clock()
+    with key_set_server(web_key(RSA, "old")) as server:
+        remote = RemoteKeys(server.url, interval_s=60, clock=clock)
+        await remote.start()
+        server.gate.clear()
+        clock.now_s += MIN_INTERVAL_S
+        waiting = asyncio.ensure_future(remote.look_again())
+        await until(lambda: server.requests == 2)
+        await asyncio.wait_for(remote.close(1), 2)
+        assert server.requests == 2
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(waiting, 2)

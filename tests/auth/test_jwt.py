@@ -1,0 +1,235 @@
+"""Tokens: the one in RFC 7515, those that PyJWT makes, and those that nobody should make."""
+
+import json
+import time
+from typing import Any
+
+import jwt as oracle
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catenary.auth.jwt import HMAC_ALGORITHMS, Flaw, Key, Rules, SecretKey, Verified, check
+from tests.parts.tokens import SECRET, base64url, forged, token
+
+NOW = 1_700_000_000
+KEYS: tuple[Key, ...] = (SecretKey(SECRET),)
+ANY = Rules(frozenset(HMAC_ALGORITHMS))
+USER = '{"user":1}'
+CLAIMS = {"ext": USER, "exp": NOW + 60}
+GOOD = Verified(USER)
+
+
+def judge(text: str, rules: Rules = ANY, now_s: float = NOW) -> Verified | Flaw:
+    return check(text, KEYS, rules, now_s)
+
+
+# {"ext":"{}","exp":4102444800}, signed by openssl dgst -sha256 -hmac qwerty.
+FIXED = (
+    "eyJhbGciOiJIUzI1NiJ9.eyJleHQiOiJ7fSIsImV4cCI6NDEwMjQ0NDgwMH0"
+    ".LFyUb9N5hWodGijWsfSpZBMLhm9sAdJgws9cTHWz39c"
+)
+
+
+def test_a_token_that_openssl_signed() -> None:
+    assert check(FIXED, [SecretKey("qwerty")], ANY, NOW) == Verified("{}")
+
+
+def test_the_token_of_rfc_7515() -> None:
+    """Appendix A.1; its key is no text, so that only the reading is proved, not the signature."""
+    text = (
+        "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9"
+        ".eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
+        ".dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+    )
+    assert judge(text) is Flaw.SIGNATURE
+
+
+@pytest.mark.parametrize("algorithm", HMAC_ALGORITHMS)
+def test_tokens_with_a_secret(algorithm: str) -> None:
+    text = token(CLAIMS, algorithm=algorithm)
+    assert judge(text) == GOOD
+    assert judge(text, Rules(frozenset((algorithm,)))) == GOOD
+    assert judge(text, Rules(frozenset(HMAC_ALGORITHMS) - {algorithm})) is Flaw.ALGORITHM
+    assert check(text, [SecretKey("another")], ANY, NOW) is Flaw.SIGNATURE
+    assert check(text, [SecretKey("another"), *KEYS], ANY, NOW) == GOOD
+    assert check(text, [], ANY, NOW) is Flaw.UNKNOWN_KEY
+
+
+@pytest.mark.parametrize(
+    ("claims", "found"),
+    [
+        pytest.param({"exp": NOW + 1}, GOOD, id="for one second"),
+        pytest.param({"exp": NOW + 0.5}, GOOD, id="for half a second"),
+        pytest.param({"exp": NOW}, Flaw.EXPIRED, id="at its second"),
+        pytest.param({"exp": 0}, Flaw.EXPIRED, id="long ago"),
+        pytest.param({"exp": -1}, Flaw.EXPIRED, id="before time"),
+        pytest.param({"exp": str(NOW + 9)}, Flaw.MALFORMED, id="exp is text"),
+        pytest.param({"exp": None}, Flaw.MALFORMED, id="exp is null"),
+        pytest.param({"exp": True}, Flaw.MALFORMED, id="exp is true"),
+        pytest.param({"exp": [NOW + 9]}, Flaw.MALFORMED, id="exp is a list"),
+        pytest.param({"nbf": NOW}, GOOD, id="begins now"),
+        pytest.param({"nbf": NOW + 1}, Flaw.EARLY, id="begins later"),
+        pytest.param({"nbf": "soon"}, Flaw.MALFORMED, id="nbf is text"),
+        pytest.param({"nbf": NOW + 9, "exp": NOW - 9}, Flaw.EXPIRED, id="never"),
+        pytest.param({"iat": NOW + 999}, GOOD, id="made later"),
+        pytest.param({"iss": 5, "aud": 5, "sub": 5, "jti": 5}, GOOD, id="odd, and not asked for"),
+        pytest.param({"ext": ""}, Verified(""), id="empty"),
+        pytest.param({"ext": "bob"}, Verified("bob"), id="no JSON"),
+        pytest.param({"ext": {"user": 1}}, Verified(None), id="object"),
+        pytest.param({"ext": None}, Verified(None), id="null"),
+    ],
+)
+def test_claims(claims: dict[str, Any], found: Verified | Flaw) -> None:
+    assert judge(token({**CLAIMS, **claims})) == found
+
+
+def test_a_token_without_exp_is_good_for_ever() -> None:
+    assert judge(token({"ext": USER}), now_s=1e12) == GOOD
+
+
+def test_a_token_without_ext_names_nobody() -> None:
+    assert judge(token({"exp": NOW + 9})) == Verified(None)
+
+
+@pytest.mark.parametrize(
+    ("claims", "found"),
+    [
+        ({"iss": "us", "aud": "app"}, GOOD),
+        ({"iss": "us", "aud": ["other", "app"]}, GOOD),
+        ({"iss": "them", "aud": "app"}, Flaw.ISSUER),
+        ({"aud": "app"}, Flaw.ISSUER),
+        ({"iss": ["us"], "aud": "app"}, Flaw.ISSUER),
+        ({"iss": "us", "aud": "other"}, Flaw.AUDIENCE),
+        ({"iss": "us", "aud": "application"}, Flaw.AUDIENCE),
+        ({"iss": "us", "aud": []}, Flaw.AUDIENCE),
+        ({"iss": "us", "aud": {"app": 1}}, Flaw.AUDIENCE),
+        ({"iss": "us"}, Flaw.AUDIENCE),
+    ],
+)
+def test_issuer_and_audience_where_they_are_asked_for(
+    claims: dict[str, Any], found: Verified | Flaw
+) -> None:
+    rules = Rules(ANY.algorithms, issuer="us", audience="app")
+    assert judge(token({**CLAIMS, **claims}), rules) == found
+
+
+@pytest.mark.parametrize(
+    ("header", "flaw"),
+    [
+        ({"alg": "none"}, Flaw.ALGORITHM),
+        ({"alg": "None"}, Flaw.ALGORITHM),
+        ({"alg": "hs256"}, Flaw.ALGORITHM),
+        ({"alg": "RS256"}, Flaw.ALGORITHM),
+        ({"alg": ""}, Flaw.ALGORITHM),
+        ({"alg": "HS512"}, Flaw.SIGNATURE),
+        ({}, Flaw.MALFORMED),
+        ({"alg": None}, Flaw.MALFORMED),
+        ({"alg": ["HS256"]}, Flaw.MALFORMED),
+        ({"alg": "HS256", "crit": ["b64"], "b64": False}, Flaw.MALFORMED),
+        ({"alg": "HS256", "crit": None}, Flaw.MALFORMED),
+    ],
+)
+def test_headers_that_are_refused(header: dict[str, Any], flaw: Flaw) -> None:
+    assert judge(forged(header, CLAIMS)) is flaw
+
+
+@pytest.mark.parametrize("header", [{}, {"kid": "k"}, {"kid": 7}, {"typ": 7}, {"more": {}}])
+def test_headers_that_do_not_matter(header: dict[str, Any]) -> None:
+    assert judge(forged({"alg": "HS256", **header}, CLAIMS)) == GOOD
+
+
+def altered() -> list[str]:
+    header, payload, signature = token(CLAIMS).split(".")
+    other = base64url(json.dumps({**CLAIMS, "ext": '{"user":2}'}).encode())
+    none = base64url(b'{"alg":"none"}')
+    return [
+        f"{header}.{other}.{signature}",
+        f"{header}.{payload}.",
+        f"{header}.{payload}.{signature[:-4]}",
+        f"{header}.{payload}.{signature}AAAA",
+        f"{header}.{payload}.{signature[::-1]}",
+        f"{none}.{payload}.",
+        f"{none}.{payload}.{signature}",
+    ]
+
+
+@pytest.mark.parametrize("text", altered())
+def test_altered_tokens_are_refused(text: str) -> None:
+    assert judge(text) in {Flaw.SIGNATURE, Flaw.ALGORITHM, Flaw.MALFORMED}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ".",
+        "..",
+        "...",
+        "garbage",
+        "a.b.c",
+        "ü.ü.ü",
+        "\ud800..",
+        token(CLAIMS) + "=",
+        token(CLAIMS) + ".x",
+        token(CLAIMS) + "\n",
+        " " + token(CLAIMS),
+        "Bearer " + token(CLAIMS),
+        token(CLAIMS).replace(".", ".\n", 1),
+        ".".join([base64url(b"[" * 30_000), *token(CLAIMS).split(".")[1:]]),
+        ".".join([base64url(b"[]"), *token(CLAIMS).split(".")[1:]]),
+        ".".join([base64url(b"\xff"), *token(CLAIMS).split(".")[1:]]),
+    ],
+    ids=lambda text: ascii(text)[:20],
+)
+def test_garbage_is_refused(text: str) -> None:
+    assert judge(text) is Flaw.MALFORMED
+
+
+@pytest.mark.parametrize("payload", [b"", b"[1]", b'"text"', b"\xff", b"[" * 30_000])
+def test_signed_garbage_is_refused(payload: bytes) -> None:
+    signed = oracle.api_jws.PyJWS().encode(payload, SECRET, "HS256")
+    assert judge(signed) is Flaw.MALFORMED
+
+
+def test_what_is_not_signed_is_not_read() -> None:
+    """A wrong signature is told before what the claims say."""
+    assert judge(token({**CLAIMS, "exp": 1}, key=SECRET + "!")) is Flaw.SIGNATURE
+
+
+def test_an_empty_secret_would_let_everybody_sign() -> None:
+    with pytest.raises(ValueError, match="expected a secret"):
+        SecretKey("")
+
+
+@given(st.dictionaries(st.sampled_from(["exp", "nbf"]), st.integers(-9, 9)))
+def test_pyjwt_agrees_on_when_a_token_is_good(offsets: dict[str, int]) -> None:
+    """Its clock is the machine's, so the steps are far apart."""
+    now = int(time.time())
+    text = token({"ext": USER, **{name: now + 400 * n for name, n in offsets.items()}})
+    try:
+        oracle.decode(text, SECRET, ["HS256"])
+    except oracle.InvalidTokenError:
+        is_good = False
+    else:
+        is_good = True
+    assert (judge(text, now_s=now) == GOOD) is is_good
+
+
+@given(parts=st.lists(st.binary(max_size=20) | st.just(b'{"alg":"HS256"}'), min_size=3, max_size=3))
+def test_no_bytes_are_believed(parts: list[bytes]) -> None:
+    assert isinstance(judge(".".join(map(base64url, parts))), Flaw)
+
+
+@given(st.text())
+def test_no_text_is_believed(text: str) -> None:
+    assert judge(text) is Flaw.MALFORMED
+
+
+@given(index=st.integers(0), character=st.characters())
+def test_a_changed_character_is_seen(index: int, character: str) -> None:
+    good = token(CLAIMS)
+    # The last character has bits that are in no byte.
+    index %= len(good) - 1
+    changed = good[:index] + character + good[index + 1 :]
+    assert (judge(changed) == GOOD) is (changed == good)
