@@ -50,6 +50,8 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "grpc": ("rpc",),
     "google": ("protocols",),
     "httptools": ("rpc",),
+    "jwt": ("auth.public_keys",),
+    "cryptography": ("auth.public_keys",),
     "django": ("channels.django",),
     "uvloop": ("cli", "server"),
     "uvicorn": ("transports", "api", "console", "cli", "server"),

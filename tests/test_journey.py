@@ -9,6 +9,7 @@ import json
 from collections.abc import Awaitable
 
 from catenary.adapters.memory.pubsub import LocalPubSub
+from catenary.adapters.none import NoHistory, NoPresence, NoSessions
 from catenary.messages.commands import Subscribe
 from catenary.messages.decisions import Decision
 from catenary.messages.environment import Environment
@@ -20,9 +21,9 @@ from catenary.node.disconnector import Disconnector
 from catenary.node.encoder import Encoder
 from catenary.node.hub import Hub
 from catenary.node.node import Node
-from catenary.node.pinger import Heartbeat, Pinger
+from catenary.node.pinger import Pinger
 from catenary.node.router import Router
-from catenary.node.session import Session
+from catenary.node.session import Session, Traits
 from catenary.protocols.actioncable import ActionCableV1
 from catenary.wire.frames import FrameReader, Message, text_frame
 from tests.parts.heart import in_loop
@@ -86,6 +87,9 @@ class Server:
             Router(self.application, channels={}, identify=()),
             hub=self.hub,
             pubsub=self.pubsub,
+            history=NoHistory(),
+            presence=NoPresence(),
+            sessions=NoSessions(),
             pinger=Pinger(loop, lambda: 0),
             disconnector=self.disconnector,
             disconnect_mode="auto",
@@ -94,7 +98,7 @@ class Server:
 
     def admit(self, sid: str, browser: Browser) -> Session:
         environment = Environment(Sid(sid), "ws://localhost/cable", {})
-        return self.node.admit(environment, self.encoder, browser, Heartbeat(interval_s=0))
+        return self.node.admit(environment, self.encoder, browser, Traits())
 
 
 # What a browser sends to subscribe, masked with the key 0 0 0 0 (RFC 6455, section 5.3).

@@ -2,7 +2,7 @@
 
 import pytest
 
-from catenary.config.effective import Key, Keys, effective, keys
+from catenary.config.effective import Key, effective, keys
 from catenary.config.options import Value
 from tests.config.sources import options, value
 
@@ -52,28 +52,60 @@ def test_what_is_implied(argv: list[str], place: str, expected: Value) -> None:
     assert effective(found) == found
 
 
-NONE = Keys(broadcast=None, rpc=None)
 GIVEN = Key("k", derived=False)
 DERIVED = Key("s", derived=True)
 
 
 @pytest.mark.parametrize(
-    ("argv", "found"),
+    ("argv", "broadcast", "rpc"),
     [
-        ([], NONE),
-        (["--secret=s"], Keys(broadcast=DERIVED, rpc=DERIVED)),
-        (["--secret=none"], NONE),
-        (["--broadcast_key=k"], Keys(broadcast=GIVEN, rpc=None)),
-        (["--secret=s", "--broadcast_key=k"], Keys(broadcast=GIVEN, rpc=DERIVED)),
-        (["--secret=s", "--broadcast_key=none"], Keys(broadcast=None, rpc=DERIVED)),
-        (["--broadcast_key=x", "--http_broadcast_secret=k"], Keys(broadcast=GIVEN, rpc=None)),
-        (["--secret=s", "--http_rpc_secret=k"], Keys(broadcast=DERIVED, rpc=GIVEN)),
-        (["--secret=s", "--http_rpc_secret=none"], Keys(broadcast=DERIVED, rpc=None)),
-        (["--secret=s", "--public"], Keys(broadcast=None, rpc=DERIVED)),
-        (["--broadcast_key=k", "--public"], NONE),
+        ([], None, None),
+        (["--secret=s"], DERIVED, DERIVED),
+        (["--secret=none"], None, None),
+        (["--broadcast_key=k"], GIVEN, None),
+        (["--secret=s", "--broadcast_key=k"], GIVEN, DERIVED),
+        (["--secret=s", "--broadcast_key=none"], None, DERIVED),
+        (["--broadcast_key=x", "--http_broadcast_secret=k"], GIVEN, None),
+        (["--secret=s", "--http_rpc_secret=k"], DERIVED, GIVEN),
+        (["--secret=s", "--http_rpc_secret=none"], DERIVED, None),
+        (["--secret=s", "--public"], None, DERIVED),
+        (["--broadcast_key=k", "--public"], None, None),
     ],
 )
-def test_keys(argv: list[str], found: Keys) -> None:
+def test_keys_of_publishers_and_applications(
+    argv: list[str], broadcast: Key | None, rpc: Key | None
+) -> None:
     given = options(*argv)
-    assert keys(given) == found
-    assert keys(effective(given)) == found
+    assert (keys(given).broadcast, keys(given).rpc) == (broadcast, rpc)
+    assert keys(effective(given)) == keys(given)
+
+
+@pytest.mark.parametrize(
+    ("argv", "tokens", "streams", "turbo", "cable_ready"),
+    [
+        ([], None, None, None, None),
+        (["--secret=s"], "s", "s", "s", "s"),
+        (["--secret=s", "--public"], "s", "s", "s", "s"),
+        (["--secret=none"], None, None, None, None),
+        (["--secret=s", "--jwt_secret=j"], "j", "s", "s", "s"),
+        (["--secret=s", "--jwt_secret=none"], None, "s", "s", "s"),
+        (["--jwt_id_key=j"], "j", None, None, None),
+        (["--secret=s", "--streams_secret=k"], "s", "k", "k", "k"),
+        (["--secret=s", "--streams_secret=none"], "s", None, None, None),
+        (["--streams_secret=k", "--turbo_streams_secret=t"], None, "k", "t", "k"),
+        (["--streams_secret=k", "--turbo_streams_secret=none"], None, "k", None, "k"),
+        (["--streams_secret=k", "--cable_ready_secret=c"], None, "k", "k", "c"),
+        (["--turbo_rails_key=t", "--cable_ready_key=c"], None, None, "t", "c"),
+    ],
+)
+def test_keys_of_clients(
+    argv: list[str],
+    tokens: str | None,
+    streams: str | None,
+    turbo: str | None,
+    cable_ready: str | None,
+) -> None:
+    """The application secret as it is, not one derived from it."""
+    found = keys(options(*argv))
+    assert (found.tokens, found.streams) == (tokens, streams)
+    assert (found.turbo, found.cable_ready) == (turbo, cable_ready)

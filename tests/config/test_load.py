@@ -279,12 +279,13 @@ UNBUILT = "this option is not available in this version; leave it at its default
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["--broker=memory"], f"--broker: {UNBUILT}"),
         (["--pubsub=redis"], f"--pubsub: {UNBUILT}"),
+        (
+            ["--broker=redis"],
+            "--broker: the value 'redis' is not available in this version; available: none, memory",
+        ),
         (["--sse"], f"--sse: {UNBUILT}"),
-        (["--jwt_secret=x"], f"--jwt_secret: {UNBUILT}"),
         (["--metrics_port=1"], f"--metrics_port: {UNBUILT}"),
-        (["--streams_presence=false"], f"--streams_presence: {UNBUILT}"),
         (
             ["--broadcast_adapter=http,redisx"],
             "--broadcast_adapter: the value 'redisx' is not available in this version;"
@@ -300,8 +301,8 @@ UNBUILT = "this option is not available in this version; leave it at its default
             " available: none, fly, heroku",
         ),
         (
-            ["--turbo_rails_key=x"],
-            "--turbo_rails_key: this option is not available in this version; leave it out",
+            ["--metrics_log_interval=5"],
+            "--metrics_log_interval: this option is not available in this version; leave it out",
         ),
     ],
 )
@@ -310,16 +311,13 @@ def test_what_is_not_built_is_refused(argv: list[str], line: str) -> None:
 
 
 def test_what_is_not_built_is_refused_from_every_source() -> None:
-    assert refused(environ={"ANYCABLE_BROKER": "memory"}) == f"ANYCABLE_BROKER: {UNBUILT}"
-    assert (
-        refused(file="[broker]\nadapter = 'memory'")
-        == f"./anycable.toml: broker.adapter: {UNBUILT}"
-    )
+    assert refused(environ={"ANYCABLE_PUBSUB": "redis"}) == f"ANYCABLE_PUBSUB: {UNBUILT}"
+    assert refused(file="pubsub_adapter = 'redis'") == f"./anycable.toml: pubsub_adapter: {UNBUILT}"
 
 
 def test_a_higher_source_can_take_back_what_is_not_built() -> None:
-    assert options("--broker=", environ={"ANYCABLE_BROKER": "memory"}).broker.adapter == ""
-    assert options(environ={"ANYCABLE_BROKER": ""}, file="broker.adapter='memory'") == Options()
+    assert options("--pubsub=", environ={"ANYCABLE_PUBSUB": "redis"}).pubsub.adapter == ""
+    assert options(environ={"ANYCABLE_PUBSUB": ""}, file="pubsub_adapter='redis'") == Options()
 
 
 @pytest.mark.parametrize(
@@ -330,11 +328,10 @@ def test_a_higher_source_can_take_back_what_is_not_built() -> None:
         ["--pubsub=none"],
         ["--sse=false"],
         ["--history_ttl=300"],
-        ["--streams_secret=none"],
         ["--port=9000", "--metrics_port=9000"],
-        ["--secret=x", "--streams_secret=x", "--jwt_secret=x"],
+        ["--secret=x", "--pusher_secret=x"],
         ["--turbo_rails_cleartext"],
-        ["--jwt_id_enforce=false"],
+        ["--metrics_log_interval=0"],
     ],
 )
 def test_what_asks_for_nothing_is_accepted(argv: list[str]) -> None:
@@ -361,10 +358,34 @@ def test_what_asks_for_nothing_is_accepted(argv: list[str]) -> None:
             ["--http_broadcast_path="],
             "http_broadcast_path: expected a path that begins with /, got ''",
         ),
+        *(
+            (
+                argv,
+                "enforce_jwt: expected a key to check tokens with, such as jwt_secret, got none",
+            )
+            for argv in (
+                ["--enforce_jwt"],
+                ["--enforce_jwt", "--secret=none"],
+                ["--enforce_jwt", "--secret=s", "--jwt_secret=none"],
+            )
+        ),
+        (["--jwt_param="], "jwt_param: expected letters, digits, - and _, got ''"),
+        (["--jwt_param=a b"], "jwt_param: expected letters, digits, - and _, got 'a b'"),
+        (
+            ["--jwt_jwks_url=file:///etc/passwd"],
+            "jwt_jwks_url: expected http(s)://…, got 'file:///etc/passwd'",
+        ),
     ],
 )
 def test_options_that_do_not_go_together(argv: list[str], line: str) -> None:
     assert refused(*argv) == line
+
+
+@pytest.mark.parametrize(
+    "key", ["--secret=s", "--jwt_secret=s", "--jwt_public_key=k.pem", "--jwt_jwks_url=https://a/"]
+)
+def test_tokens_can_be_enforced_where_they_can_be_checked(key: str) -> None:
+    assert options("--enforce_jwt", key).jwt.enforce
 
 
 def test_options_that_go_together() -> None:

@@ -53,6 +53,11 @@ def any_options(draw: st.DrawFn) -> Options:
     )
     if rooms.get("rpc", {}).get("implementation") == "http":
         rooms["rpc"]["host"] = f"http://{draw(ITEM)}"
+    jwt = rooms.setdefault("jwt", {})
+    jwt["param"] = draw(st.from_regex(r"[A-Za-z0-9_-]+", fullmatch=True))
+    jwt["jwks_url"] = draw(st.sampled_from(["", "https://issuer.test/keys"]))
+    if jwt.get("enforce"):
+        jwt["secret"] = "s"
     # fly needs the variables of its place; test_presets has them.
     rooms.setdefault("deployment", {})["presets"] = draw(st.sampled_from([(), ("none",)]))
     return Options(

@@ -20,8 +20,8 @@ from catenary.messages.decisions import Decision
 from catenary.messages.names import Stream
 from tests.parts.heart import Client, Heart, confirming, room, settle
 
-NAMES = st.sampled_from(["1", "2", "3"])
-STREAMS = st.sampled_from(["1", "2", "shared"])
+NAMES = st.sampled_from(["1", "2"])
+STREAMS = st.sampled_from(["1", "shared"])
 
 
 class NodeAgainstModel(RuleBasedStateMachine):
@@ -176,4 +176,4 @@ class NodeAgainstModel(RuleBasedStateMachine):
 
 
 TestNodeAgainstModel = NodeAgainstModel.TestCase
-TestNodeAgainstModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestNodeAgainstModel.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)

@@ -8,9 +8,9 @@ import pytest
 
 from catenary.errors import AppFailed, AppUnavailable, PublicationError
 from catenary.messages.decisions import Decision, Verdict
+from catenary.messages.environment import Environment
 from catenary.messages.names import Stream
 from catenary.node.identity import everybody
-from catenary.messages.environment import Environment
 from tests.parts.heart import Client, Heart, confirming, in_loop, room, settle
 
 FAILURE = Decision(verdict=Verdict.FAILURE, transmissions=('{"no":1}',))

@@ -1,6 +1,7 @@
 """The wheel of heartbeats, turned by a clock that the test owns."""
 
 import asyncio
+import gc
 import heapq
 import itertools
 from collections import Counter
@@ -10,9 +11,10 @@ from typing import Any, cast
 import pytest
 
 from catenary.messages.environment import Environment
+from catenary.messages.heartbeat import Heartbeat
 from catenary.messages.names import Sid
 from catenary.node.encoder import Encoder
-from catenary.node.pinger import SLOTS, Heartbeat, Pinger
+from catenary.node.pinger import MANY, SLOTS, Pinger
 from catenary.node.session import Session
 from catenary.protocols.actioncable import ActionCableV1
 from catenary.wire.frames import text_frame
@@ -150,3 +152,14 @@ def test_each_pair_of_interval_and_precision_has_one_timer() -> None:
         pinged.add(Heartbeat(3, "ms"))
         pinged.add(Heartbeat(5))
     assert len(pinged.clockwork.timers) == 3
+
+
+def test_who_left_is_forgotten_however_long_the_interval() -> None:
+    """Or whoever drops clients with a long ?pi= fills the memory."""
+    pinged = Pinged()
+    pinged.add(Heartbeat(86_400))
+    outbounds = [pinged.add(Heartbeat(86_400)) for _ in range(MANY + 1)]
+    for session, _ in outbounds:
+        session.closed = True
+        pinged.pinger.left()
+    assert gc.get_referrers(outbounds[0][0]) == [outbounds[0]], "only the test knows it now"

@@ -11,9 +11,11 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Literal, ParamSpec
 
 from catenary.adapters.memory.pubsub import LocalPubSub
+from catenary.adapters.none import NoHistory, NoPresence, NoSessions
 from catenary.errors import AppError
 from catenary.messages.decisions import Decision
 from catenary.messages.environment import Environment
+from catenary.messages.heartbeat import Heartbeat
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.publications import Publication
 from catenary.messages.replies import Confirmed, Welcome
@@ -22,8 +24,9 @@ from catenary.node.disconnector import Disconnector
 from catenary.node.encoder import Encoder
 from catenary.node.hub import Hub
 from catenary.node.node import Node
-from catenary.node.pinger import Heartbeat, Pinger
-from catenary.node.session import Session
+from catenary.node.pinger import Pinger
+from catenary.node.session import Session, Traits
+from catenary.ports import History, Presence, SessionCache
 from catenary.protocols.actioncable import ActionCableV1
 from catenary.wire.frames import text_frame
 
@@ -217,7 +220,14 @@ class Client:
 class Heart:
     """Everything of one node; to be built where a loop runs."""
 
-    def __init__(self, *, mode: Literal["auto", "always", "never"] = "auto") -> None:
+    def __init__(
+        self,
+        *,
+        mode: Literal["auto", "always", "never"] = "auto",
+        history: History | None = None,
+        presence: Presence | None = None,
+        sessions: SessionCache | None = None,
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.counters = Counters()
         self.application = PreparedApplication()
@@ -230,6 +240,9 @@ class Heart:
             self.application,
             hub=self.hub,
             pubsub=LocalPubSub(self.hub.deliver),
+            history=history or NoHistory(),
+            presence=presence or NoPresence(),
+            sessions=sessions or NoSessions(),
             pinger=Pinger(loop, lambda: 0),
             disconnector=self.disconnector,
             disconnect_mode=mode,
@@ -237,14 +250,18 @@ class Heart:
         )
         self._admitted = 0
 
-    def connect(self, sid: str = "", *, encoder: Encoder | None = None) -> Client:
+    def connect(
+        self, sid: str = "", *, encoder: Encoder | None = None, traits: Traits | None = None
+    ) -> Client:
         """A client at the door; it is let in unless the application was told otherwise."""
         self._admitted += 1
         environment = Environment(
             sid=Sid(sid or f"sid-{self._admitted}"), url="ws://test/cable", headers={}
         )
         outbound = MemoryOutbound()
-        session = self.node.admit(environment, encoder or self.encoder, outbound, NEVER)
+        session = self.node.admit(
+            environment, encoder or self.encoder, outbound, traits or Traits(NEVER)
+        )
         return Client(self, session, outbound)
 
     def member(self, *rooms: str) -> Client:

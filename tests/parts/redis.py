@@ -6,6 +6,7 @@ Source of the publications: docs/broadcasting.md, "Publication format" (anycable
 
 import json
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -50,6 +51,16 @@ class RedisServer:
             stderr=subprocess.DEVNULL,
         )
         wait_until_listening(self.port)
+
+    def freeze(self) -> None:
+        """Its connections stay open, and nothing is answered any more."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It goes on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Ends it at once, as a crash would: nothing is saved and every connection breaks."""

@@ -160,7 +160,7 @@ def test_writes_a_reply(reply: Reply, text: str) -> None:
             id="escapes",
         ),
         pytest.param(
-            ' {"command":"subscribe","identifier":"a","history":{"since":1},"x":[1,{}]}\n',
+            ' {"command":"subscribe","identifier":"a","y":{"since":1},"x":[1,{}]}\n',
             Subscribe(Identifier("a")),
             id="unknown keys",
         ),

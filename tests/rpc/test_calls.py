@@ -204,17 +204,18 @@ def test_a_call_that_is_seen_through_ends_with_its_answer_all_the_same() -> None
         counters = Counters()
         caller = Caller(CallLimits(concurrency=1), counters)
         answered = asyncio.Event()
-        started: list[str] = []
+        started = asyncio.Event()
+        calls: list[str] = []
 
         async def attempt(_: float | None) -> str:
-            started.append("")
+            calls.append("")
+            started.set()
             await answered.wait()
             return "yes"
 
         under_way = asyncio.create_task(caller.call(SID, attempt, see_through=True))
         waiting = asyncio.create_task(caller.call(SID, attempt, see_through=True))
-        while not started:
-            await asyncio.sleep(0)
+        await started.wait()
         under_way.cancel()
         waiting.cancel()
         await asyncio.wait([waiting])
@@ -222,7 +223,7 @@ def test_a_call_that_is_seen_through_ends_with_its_answer_all_the_same() -> None
 
         assert await under_way == "yes"
         assert waiting.cancelled(), "a call that waits for its turn is never sent"
-        assert len(started) == 1
+        assert len(calls) == 1
         assert counters.rpc_canceled_total == 1
 
     run(scenario())

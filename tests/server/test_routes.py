@@ -56,7 +56,6 @@ def test_paths(path: str, is_cable: bool) -> None:
         ("/{a}/{b:[a-z]+}/*", "/x/y/", True),
         ("/{a}/{b:[a-z]+}/*", "/x/1/", False),
         ("/v{number}/cable", "/v1/cable", True),
-        ("*", "/anything", True),
         ("/a.b/*", "/a.b/c", True),
         ("/a.b/*", "/axb/c", False),
         ("/a+(b)[c]/*", "/a+(b)[c]/", True),
@@ -93,7 +92,9 @@ def test_a_wrong_pattern_stops_the_start(pattern: str, wanted: str) -> None:
         CablePaths(["/cable", pattern])
 
 
-PLAIN = st.text(st.characters(exclude_characters="{}*\n", codec="utf-8"), max_size=20)
+PLAIN = st.text(st.characters(exclude_characters="{}*\n", codec="utf-8"), max_size=20).map(
+    "/{}".format
+)
 
 
 @given(plain=PLAIN, other=PLAIN)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catenary.node.pinger import Heartbeat
+from catenary.messages.heartbeat import Heartbeat
 from catenary.transports.request import (
     MAX_PING_INTERVAL_S,
     Proxied,
@@ -78,6 +78,36 @@ def test_remote_addr_can_not_be_forged() -> None:
     )
 
     assert environment.headers == {"REMOTE_ADDR": "1.2.3.4"}
+
+
+TOKEN = {"x-jid": "abc"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "shown"),
+    [
+        ({}, {}),
+        ({"x-jid": "abc"}, TOKEN),
+        ({"x-jid": ""}, {}),
+        ({"sec-websocket-protocol": "actioncable-v1-json, anycable-token.abc"}, TOKEN),
+        ({"sec-websocket-protocol": "anycable-token.abc,actioncable-v1-json"}, TOKEN),
+        ({"sec-websocket-protocol": "anycable-token.abc, anycable-token.other"}, TOKEN),
+        ({"sec-websocket-protocol": "anycable-token.a.b.c"}, {"x-jid": "a.b.c"}),
+        ({"sec-websocket-protocol": "anycable-token."}, {}),
+        ({"sec-websocket-protocol": "my-anycable-token.abc"}, {}),
+        ({"sec-websocket-protocol": "anycable-token.other", "x-jid": "abc"}, TOKEN),
+        ({"sec-websocket-protocol": "anycable-token.abc", "x-jid": ""}, TOKEN),
+    ],
+)
+def test_token_is_a_header_or_a_subprotocol(headers: dict[str, str], shown: dict[str, str]) -> None:
+    read = Request("GET", "/", headers)
+    environment = environment_of(
+        read, scheme="http", remote_addr="", proxied=Proxied((), (), "x-jid")
+    )
+
+    assert environment.headers == shown | {"REMOTE_ADDR": ""}
+    without = environment_of(read, scheme="http", remote_addr="", proxied=Proxied((), ()))
+    assert without.headers == {"REMOTE_ADDR": ""}
 
 
 @pytest.mark.parametrize(

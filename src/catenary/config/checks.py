@@ -4,12 +4,15 @@ Knows: which options go together, and which need a feature that this version doe
 Each finding is one line that names the option as it was given.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
+from catenary.config.effective import keys
 from catenary.config.options import TABLE, Entry, Options, Shorthand, Value
 from catenary.errors import ConfigError
 
+_PARAM: Final = re.compile(r"[A-Za-z0-9_-]+")
 UNAVAILABLE: Final = "not available in this version"
 
 
@@ -51,6 +54,7 @@ def check_together(options: Options) -> None:
         raise ConfigError(
             "rpc_host: expected an http:// or https:// URL for rpc_impl=http, got something else"
         )
+    _check_tokens(options)
     for name, path in (
         ("health-path", server.health_path),
         ("http_broadcast_path", options.http_broadcast.path),
@@ -58,6 +62,20 @@ def check_together(options: Options) -> None:
     ):
         if not path.startswith("/"):
             raise ConfigError(f"{name}: expected a path that begins with /, got {path!r}")
+
+
+def _check_tokens(options: Options) -> None:
+    """Who asks for tokens that nothing can check would let everybody in."""
+    jwt = options.jwt
+    has_key = bool(keys(options).tokens or jwt.public_key or jwt.jwks_url)
+    if jwt.enforce and not has_key:
+        raise ConfigError(
+            "enforce_jwt: expected a key to check tokens with, such as jwt_secret, got none"
+        )
+    if _PARAM.fullmatch(jwt.param) is None:
+        raise ConfigError(f"jwt_param: expected letters, digits, - and _, got {jwt.param!r}")
+    if jwt.jwks_url and not jwt.jwks_url.startswith(("https://", "http://")):
+        raise ConfigError(f"jwt_jwks_url: expected http(s)://…, got {jwt.jwks_url!r}")
 
 
 def _check_pair(one: str, first: str, other: str, second: str) -> None:

@@ -25,10 +25,18 @@ class Key(msgspec.Struct, frozen=True):
 
 
 class Keys(msgspec.Struct, frozen=True, kw_only=True):
-    """Who needs which key; None: no key is asked for, or shown."""
+    """Who needs which key; None: no key is asked for, or shown.
+
+    The last four are keys as they are: clients' tokens and the names of streams are signed with
+    them, and without one nothing that is signed is good.
+    """
 
     broadcast: Key | None
     rpc: Key | None
+    tokens: str | None
+    streams: str | None
+    turbo: str | None
+    cable_ready: str | None
 
 
 def effective(options: Options) -> Options:
@@ -53,11 +61,17 @@ def effective(options: Options) -> Options:
 
 
 def keys(options: Options) -> Keys:
-    """The keys of publishers over HTTP and of RPC over HTTP. In public mode publishers need none."""
+    """All keys. In public mode publishers need none."""
     secret = options.access.secret
+    given = options.streams
+    streams = _shared(given.secret, secret)
     return Keys(
         broadcast=None if options.access.public else _broadcast_key(options),
         rpc=_key(options.rpc.secret, secret),
+        tokens=_shared(options.jwt.secret, secret),
+        streams=streams,
+        turbo=_shared(given.turbo_secret, streams),
+        cable_ready=_shared(given.cable_ready_secret, streams),
     )
 
 
@@ -102,3 +116,9 @@ def _key(given: str, secret: str) -> Key | None:
     if given:
         return Key(given, derived=False)
     return Key(secret, derived=True) if secret not in ("", "none") else None
+
+
+def _shared(given: str, other: str | None) -> str | None:
+    """The key given, or another as it is; "none" stands for no key."""
+    key = given or other
+    return None if key in ("", "none") else key

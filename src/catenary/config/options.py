@@ -52,6 +52,21 @@ RpcImplementation = Literal["", "grpc", "http", "none"]
 BroadcastAdapter = Literal["http", "redis", "redisx", "nats"]
 BrokerAdapter = Literal["", "none", "memory", "nats", "redis"]
 PubSubAdapter = Literal["", "none", "redis", "nats"]
+JwtAlgorithm = Literal[
+    "HS256",
+    "HS384",
+    "HS512",
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "EdDSA",
+]
 Preset = Literal["none", "fly", "heroku", "broker"]
 StatsdTagsFormat = Literal["datadog", "influxdb", "graphite"]
 
@@ -386,7 +401,7 @@ class WebSocketOptions(msgspec.Struct, frozen=True, kw_only=True):
         option(
             WEBSOCKETS,
             "ws_write_timeout",
-            "Accepted without effect: a write never waits, see ws_max_pending_size (seconds)",
+            "How long a client may take to answer a close frame before it is cut off, in seconds",
             toml="ws.write_timeout",
         ),
     ] = 2
@@ -465,7 +480,6 @@ class PingOptions(msgspec.Struct, frozen=True, kw_only=True):
             "How long to wait for a pong before the client is disconnected, in seconds"
             " (0: no pongs are asked for)",
             toml="app.pong_timeout",
-            built=False,
         ),
     ] = 0
     native: Annotated[
@@ -476,7 +490,6 @@ class PingOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Send the transport's own pings (WebSocket ping frames) besides those of the protocol",
             toml="app.enable_native_ping",
             toml_aliases=("app.enable_native_pings",),
-            built=False,
         ),
     ] = False
 
@@ -660,8 +673,7 @@ class BrokerOptions(msgspec.Struct, frozen=True, kw_only=True):
             "broker",
             "What keeps the history of streams, sessions and presence",
             toml="broker.adapter",
-            built=False,
-            harmless=("none",),
+            later=("nats", "redis"),
         ),
     ] = ""
     history_ttl_s: Annotated[
@@ -671,7 +683,6 @@ class BrokerOptions(msgspec.Struct, frozen=True, kw_only=True):
             "history_ttl",
             "How long the history of a stream is kept, in seconds",
             toml="broker.history_ttl",
-            built=False,
         ),
     ] = 300
     history_limit: Annotated[
@@ -681,7 +692,6 @@ class BrokerOptions(msgspec.Struct, frozen=True, kw_only=True):
             "history_limit",
             "How many messages the history of a stream keeps",
             toml="broker.history_limit",
-            built=False,
         ),
     ] = 100
     sessions_ttl_s: Annotated[
@@ -691,7 +701,6 @@ class BrokerOptions(msgspec.Struct, frozen=True, kw_only=True):
             "sessions_ttl",
             "How long a lost session can be resumed, in seconds",
             toml="broker.sessions_ttl",
-            built=False,
         ),
     ] = 300
     presence_ttl_s: Annotated[
@@ -701,7 +710,6 @@ class BrokerOptions(msgspec.Struct, frozen=True, kw_only=True):
             "presence_ttl",
             "How long a lost session stays present, in seconds",
             toml="broker.presence_ttl",
-            built=False,
         ),
     ] = 15
 
@@ -1392,9 +1400,6 @@ class JwtOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Key that tokens are checked with (empty: the application secret; none: no key)",
             toml="jwt.secret",
             secret=True,
-            built=False,
-            harmless=("none",),
-            same_as="access.secret",
         ),
     ] = ""
     param: Annotated[
@@ -1404,7 +1409,6 @@ class JwtOptions(msgspec.Struct, frozen=True, kw_only=True):
             "jwt_param",
             "Query parameter that carries the token; a header of that name with x- in front, too",
             toml="jwt.param",
-            built=False,
         ),
     ] = "jid"
     enforce: Annotated[
@@ -1415,9 +1419,63 @@ class JwtOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Refuse clients without a token",
             toml="jwt.force",
             toml_aliases=("jwt.enforce",),
-            built=False,
         ),
     ] = False
+    public_key: Annotated[
+        str,
+        option(
+            JWT,
+            "jwt_public_key",
+            "Public key that tokens are checked with: PEM, or the path of a PEM file",
+            toml="jwt.public_key",
+        ),
+    ] = ""
+    jwks_url: Annotated[
+        str,
+        option(
+            JWT,
+            "jwt_jwks_url",
+            "URL of the JSON Web Key Set of the issuer of tokens",
+            toml="jwt.jwks_url",
+        ),
+    ] = ""
+    jwks_refresh_s: Annotated[
+        int,
+        option(
+            JWT,
+            "jwt_jwks_refresh",
+            "How often the key set is fetched, in seconds (10 at least); unknown keys bring it forward",
+            toml="jwt.jwks_refresh",
+            minimum=10,
+        ),
+    ] = 300
+    algorithms: Annotated[
+        tuple[JwtAlgorithm, ...],
+        option(
+            JWT,
+            "jwt_algorithms",
+            "Algorithms that are accepted (empty: all that the given keys are good for)",
+            toml="jwt.algorithms",
+        ),
+    ] = ()
+    issuer: Annotated[
+        str,
+        option(
+            JWT,
+            "jwt_issuer",
+            "Issuer (iss) that tokens must have (empty: any)",
+            toml="jwt.issuer",
+        ),
+    ] = ""
+    audience: Annotated[
+        str,
+        option(
+            JWT,
+            "jwt_audience",
+            "Audience (aud) that tokens must be for (empty: any)",
+            toml="jwt.audience",
+        ),
+    ] = ""
 
 
 class StreamsOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -1431,9 +1489,6 @@ class StreamsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Key that stream names are signed with (empty: the application secret; none: no key)",
             toml="streams.secret",
             secret=True,
-            built=False,
-            harmless=("none",),
-            same_as="access.secret",
         ),
     ] = ""
     public: Annotated[
@@ -1462,7 +1517,6 @@ class StreamsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "streams_presence",
             "Let clients of signed and public streams tell that they are present",
             toml="streams.presence",
-            built=False,
         ),
     ] = True
     pubsub_channel: Annotated[
@@ -1483,7 +1537,6 @@ class StreamsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Serve Turbo Streams without the application",
             toml="streams.turbo",
             toml_aliases=("streams.turbo_streams",),
-            built=False,
         ),
     ] = False
     turbo_secret: Annotated[
@@ -1495,7 +1548,6 @@ class StreamsOptions(msgspec.Struct, frozen=True, kw_only=True):
             toml="streams.turbo_secret",
             toml_aliases=("streams.turbo_streams_secret",),
             secret=True,
-            built=False,
         ),
     ] = ""
     cable_ready: Annotated[
@@ -1506,7 +1558,6 @@ class StreamsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Serve CableReady streams without the application",
             toml="streams.cable_ready",
             flag_aliases=("cable_ready_streams",),
-            built=False,
         ),
     ] = False
     cable_ready_secret: Annotated[
@@ -1517,7 +1568,6 @@ class StreamsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Key of CableReady's stream names (empty: that of signed streams)",
             toml="streams.cable_ready_secret",
             secret=True,
-            built=False,
         ),
     ] = ""
 
@@ -1991,7 +2041,6 @@ SHORTHANDS: Final = (
         help="Key that tokens are checked with",
         sets=(("jwt.secret", None),),
         secret=True,
-        built=False,
         deprecated="jwt_secret",
     ),
     Shorthand(
@@ -2000,7 +2049,6 @@ SHORTHANDS: Final = (
         kind="str",
         help="Query parameter that carries the token",
         sets=(("jwt.param", None),),
-        built=False,
         deprecated="jwt_param",
     ),
     Shorthand(
@@ -2009,7 +2057,6 @@ SHORTHANDS: Final = (
         kind="bool",
         help="Refuse clients without a token",
         sets=(("jwt.enforce", True),),
-        built=False,
         deprecated="enforce_jwt",
     ),
     Shorthand(
@@ -2020,7 +2067,6 @@ SHORTHANDS: Final = (
         sets=(("streams.turbo_secret", None), ("streams.turbo", True)),
         wins=True,
         secret=True,
-        built=False,
         deprecated="turbo_streams_secret",
     ),
     Shorthand(
@@ -2038,7 +2084,6 @@ SHORTHANDS: Final = (
         sets=(("streams.cable_ready_secret", None), ("streams.cable_ready", True)),
         wins=True,
         secret=True,
-        built=False,
         deprecated="cable_ready_secret",
     ),
     Shorthand(

@@ -106,6 +106,8 @@ class Disconnector:
             await self._application.disconnect(ended.environment, ended.subscriptions)
         except AppError as error:
             _log.warning("sid=%s Disconnect call failed: %s", ended.environment.sid, error)
+        except Exception:  # noqa: BLE001
+            _log.exception("sid=%s Disconnect call failed unexpectedly", ended.environment.sid)
 
     async def drain(self, timeout_s: float) -> None:
         """Makes all calls that wait, unpaced; gives up, counted and logged, after the timeout."""

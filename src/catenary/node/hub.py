@@ -13,14 +13,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
-import msgspec
-
-from catenary.messages.names import Identifier, Sid, Stream
+from catenary.messages.names import Sid, Stream
 from catenary.messages.publications import Publication, Publishable, RemoteDisconnect
 from catenary.messages.reasons import Reason
-from catenary.messages.replies import Delivery
 from catenary.metrics.counters import Counters
-from catenary.node.encoder import Encoder
+from catenary.node.audience import Audience, delivery, json_of
 from catenary.node.session import Session, Subscription
 from catenary.ports import Outbound
 
@@ -29,29 +26,6 @@ TURN: Final = 1000
 
 WAITING_LIMIT: Final = 256
 """Publications that may wait for audiences before publishers are asked to wait, too."""
-
-_check_json: Final = msgspec.json.Decoder(msgspec.Raw).decode
-_write_json: Final = msgspec.json.Encoder().encode
-
-
-Crowd = set[Outbound]
-"""Listeners of one stream who share identifier and encoder, so that one frame serves them all."""
-
-
-class Audience:
-    """All listeners of a stream that has, or had, more than one.
-
-    ``waiting`` holds what was published and has not begun to be delivered.
-    """
-
-    __slots__ = ("groups", "is_due", "size", "stream", "waiting")
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-        self.groups: dict[Encoder, dict[Identifier, Subscription | Crowd]] = {}
-        self.size = 0
-        self.waiting: deque[Publication] = deque()
-        self.is_due = False
 
 
 class Hub:
@@ -96,6 +70,10 @@ class Hub:
         """How many different connection identifiers there are."""
         return len(self._identified)
 
+    def session(self, sid: Sid) -> Session | None:
+        """The session of this node with an id."""
+        return self._sessions.get(sid)
+
     def add(self, session: Session) -> None:
         """A session was accepted: from now on it can be found by sid and by identifiers."""
         self._sessions[session.sid] = session
@@ -112,8 +90,7 @@ class Hub:
     def forget(self, session: Session) -> None:
         """A session is over: its streams, and itself."""
         for subscription in session.subscriptions.values():
-            for stream in subscription.streams:
-                self._remove(subscription, stream)
+            self.unlisten_all(subscription)
         if self._sessions.get(session.sid) is session:
             del self._sessions[session.sid]
         identifiers = session.environment.identifiers
@@ -133,17 +110,20 @@ class Hub:
         if stream in subscription.streams:
             return
         subscription.streams = (*subscription.streams, stream)
-        present = self._streams.get(stream)
-        if present is None:
-            self._streams[stream] = subscription
-            return
-        if isinstance(present, Subscription):
-            audience = Audience(stream)
-            _join(audience, present)
-            self._streams[stream] = audience
+        if stream in self._streams:
+            self._audience(stream).join(subscription)
         else:
-            audience = present
-        _join(audience, subscription)
+            self._streams[stream] = subscription
+
+    def listen_apart(self, subscription: Subscription, stream: Stream) -> None:
+        """The same, with everything kept for the listener from the first moment.
+
+        To be ended by :meth:`bring_back`.
+        """
+        if stream in subscription.streams:
+            return
+        subscription.streams = (*subscription.streams, stream)
+        self._audience(stream).join_apart(subscription)
 
     def unlisten(self, subscription: Subscription, stream: Stream) -> None:
         """Takes a stream from a subscription; nothing happens where it has it not."""
@@ -157,12 +137,60 @@ class Hub:
             self._remove(subscription, stream)
         subscription.streams = ()
 
+    # Histories
+
+    def is_quiet(self, stream: Stream) -> bool:
+        """Is nothing on its way to the listeners of a stream?"""
+        present = self._streams.get(stream)
+        return not isinstance(present, Audience) or not present.is_due
+
+    def set_apart(self, subscription: Subscription, stream: Stream) -> Awaitable[None] | None:
+        """Keeps what is published on a stream for a listener, instead of sending it.
+
+        None where that is so from now on, else something to wait for: the end of a delivery that
+        the listener takes part in. To be ended by :meth:`bring_back`.
+        """
+        audience = self._audience(stream)
+        if subscription in audience.apart:
+            audience.keep(subscription)
+            return None
+        if not audience.is_due:
+            audience.set_apart(subscription)
+            return None
+        done = asyncio.get_running_loop().create_future()
+        audience.stepping_out.append((subscription, done))
+        return done
+
+    def bring_back(self, subscription: Subscription, stream: Stream, behind: int) -> None:
+        """Sends what was kept and stands behind an offset, then lets the listener hear on.
+
+        Nothing happens where it does not listen any more.
+        """
+        audience = self._streams.get(stream)
+        if not isinstance(audience, Audience) or subscription not in audience.apart:
+            return
+        for publication in audience.bring_back(subscription):
+            if publication.position is None or publication.position.offset > behind:
+                self.write(subscription, publication)
+        if audience.size == 1 and not audience.is_due and not audience.apart:
+            self._streams[stream] = subscription
+
+    def _audience(self, stream: Stream) -> Audience:
+        """The listeners of a stream, who are an audience from now on however few they are."""
+        present = self._streams.get(stream)
+        if isinstance(present, Audience):
+            return present
+        audience = self._streams[stream] = Audience(stream)
+        if present is not None:
+            audience.join(present)
+        return audience
+
     def _remove(self, subscription: Subscription, stream: Stream) -> None:
         present = self._streams[stream]
         if isinstance(present, Subscription):
             del self._streams[stream]
             return
-        _part(present, subscription)
+        present.part(subscription)
         if present.size == 0 and not present.is_due:
             del self._streams[stream]
 
@@ -179,7 +207,16 @@ class Hub:
             return
         if isinstance(listeners, Subscription):
             if publication.exclude_socket != listeners.session.sid:
-                self._write(listeners, publication)
+                self.write(listeners, publication)
+            return
+        for subscription, kept in listeners.apart.items():
+            if publication.exclude_socket == subscription.session.sid:
+                continue
+            if kept is None:
+                self.write(subscription, publication)
+            else:
+                kept.append(publication)
+        if not listeners.groups:
             return
         listeners.waiting.append(publication)
         self._waiting_num += 1
@@ -197,10 +234,12 @@ class Hub:
         self._patient.append(patient)
         return patient
 
-    def _write(self, subscription: Subscription, publication: Publication) -> None:
+    def write(self, subscription: Subscription, publication: Publication) -> None:
+        """Sends a publication to one listener alone."""
         session = subscription.session
+        message = json_of(publication.data)
         frame = session.encoder.encode_delivery(
-            Delivery(subscription.identifier, _message(publication.data), publication.kind)
+            delivery(subscription.identifier, publication, message)
         )
         session.outbound.write(frame)
         self._counters.server_msg_total += 1
@@ -214,11 +253,13 @@ class Hub:
                 break
             else:
                 self._due.popleft()
+                audience.step_out()
                 if audience.waiting:
                     # Behind the others: a busy stream must not keep quiet ones waiting.
                     self._due.append((audience, self._slices(audience)))
                 else:
                     audience.is_due = False
+                    audience.rejoin()
                     if audience.size == 0:
                         # Kept until now: who came back meanwhile had to hear things in order.
                         del self._streams[audience.stream]
@@ -240,7 +281,7 @@ class Hub:
         """Delivers to an audience all that waits for it; yields when a turn has no more room."""
         batch, excluded = self._batch(audience.waiting)
         self._waiting_num -= len(batch)
-        for frame, members in _frames(audience, batch):
+        for frame, members in audience.frames(batch):
             if excluded is not None and excluded in members:
                 members.remove(excluded)
             self._counters.server_msg_total += len(members) * len(batch)
@@ -274,57 +315,3 @@ class Hub:
             return
         for session in list(found) if isinstance(found, set) else [found]:
             session.close(Reason.REMOTE, reconnect=command.reconnect)
-
-
-def _frames(audience: Audience, batch: list[Publication]) -> Iterator[tuple[bytes, list[Outbound]]]:
-    """What to write, to whom: one frame (or a row of them) for each identifier and encoder."""
-    messages = [(_message(each.data), each.kind) for each in batch]
-    for encoder, group in list(audience.groups.items()):
-        for identifier, listeners in list(group.items()):
-            frame = b"".join(
-                [
-                    encoder.encode_delivery(Delivery(identifier, message, kind))
-                    for message, kind in messages
-                ]
-            )
-            if isinstance(listeners, set):
-                yield frame, list(listeners)
-            else:
-                yield frame, [listeners.session.outbound]
-
-
-def _join(audience: Audience, subscription: Subscription) -> None:
-    group = audience.groups.setdefault(subscription.session.encoder, {})
-    present = group.get(subscription.identifier)
-    if present is None:
-        group[subscription.identifier] = subscription
-    elif isinstance(present, set):
-        present.add(subscription.session.outbound)
-    else:
-        group[subscription.identifier] = {present.session.outbound, subscription.session.outbound}
-    audience.size += 1
-
-
-def _part(audience: Audience, subscription: Subscription) -> None:
-    group = audience.groups[subscription.session.encoder]
-    present = group[subscription.identifier]
-    if isinstance(present, set):
-        present.discard(subscription.session.outbound)
-        is_empty = not present
-    else:
-        is_empty = True
-    if is_empty:
-        del group[subscription.identifier]
-        if not group:
-            del audience.groups[subscription.session.encoder]
-    audience.size -= 1
-
-
-def _message(data: str) -> bytes:
-    """JSON as it came; anything else, and null, as a string: what anycable-go makes of them."""
-    raw = data.encode()
-    try:
-        _check_json(raw)
-    except (msgspec.DecodeError, RecursionError):
-        return _write_json(data)
-    return _write_json(data) if raw.strip() == b"null" else raw

@@ -7,24 +7,29 @@ Knows: sessions, the hub, ports. Does not know: sockets, HTTP, what an applicati
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Final, Literal
 
 import msgspec
 
+from catenary import ports
 from catenary.errors import AppError, CommandError, PublicationError
 from catenary.messages.commands import (
     ClientPing,
     ClientPong,
     Command,
+    History,
+    Join,
+    Leave,
     Perform,
     Subscribe,
     Unsubscribe,
     Whisper,
+    WhoIsHere,
 )
-from catenary.messages.decisions import Decision, Verdict
+from catenary.messages.decisions import Decision, PresenceCommand, Verdict
 from catenary.messages.environment import Environment
-from catenary.messages.names import Stream
+from catenary.messages.names import Sid, Stream
 from catenary.messages.publications import Publication, parse
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Pong, Verbatim
@@ -32,8 +37,12 @@ from catenary.metrics.counters import Counters
 from catenary.node.disconnector import Disconnector, Ended
 from catenary.node.encoder import Encoder
 from catenary.node.hub import Hub
-from catenary.node.pinger import Heartbeat, Pinger
-from catenary.node.session import Inbox, Session, Subscription
+from catenary.node.pinger import Pinger
+from catenary.node.presence import Presences
+from catenary.node.publisher import Publisher
+from catenary.node.replay import Replayer
+from catenary.node.resumption import Resumption, Snapshot
+from catenary.node.session import Inbox, Session, Subscription, Traits
 from catenary.ports import Application, Outbound, PubSub
 
 _log: Final = logging.getLogger("catenary.node")
@@ -44,12 +53,18 @@ INBOX_LIMIT: Final = 64
 WHISPER_STATE: Final = "$w"
 """Where an application puts the stream to whisper to: WHISPER_STREAM_STATE of common.go (anycable)."""
 
+PRESENCE_STATE: Final = "$p"
+"""And the stream to be seen on: PRESENCE_STREAM_STATE, likewise."""
+
 
 class _Connect(msgspec.Struct, frozen=True, gc=False):
     """The first thing that every session does, before its first command."""
 
+    resumes: Sid | None = None
+
 
 _Step = _Connect | Subscribe | Unsubscribe | Perform
+"""What the application decides about."""
 
 
 class Node:
@@ -63,7 +78,10 @@ class Node:
         "_disconnector",
         "_hub",
         "_pinger",
-        "_pubsub",
+        "_presences",
+        "_publisher",
+        "_replayer",
+        "_resumption",
     )
 
     def __init__(
@@ -72,6 +90,9 @@ class Node:
         *,
         hub: Hub,
         pubsub: PubSub,
+        history: ports.History,
+        presence: ports.Presence,
+        sessions: ports.SessionCache,
         pinger: Pinger,
         disconnector: Disconnector,
         disconnect_mode: Literal["auto", "always", "never"],
@@ -79,8 +100,11 @@ class Node:
     ) -> None:
         self._application = application
         self._hub = hub
-        self._pubsub = pubsub
+        self._publisher = Publisher(history, pubsub)
         self._pinger = pinger
+        self._replayer = Replayer(hub, history)
+        self._presences = Presences(presence, self._publisher.send)
+        self._resumption = Resumption(sessions, hub, self._replayer, disconnector)
         self._disconnector = disconnector
         self._disconnect_mode = disconnect_mode
         self._counters = counters
@@ -89,21 +113,19 @@ class Node:
     # A client's life
 
     def admit(
-        self,
-        environment: Environment,
-        encoder: Encoder,
-        outbound: Outbound,
-        heartbeat: Heartbeat,
+        self, environment: Environment, encoder: Encoder, outbound: Outbound, traits: Traits
     ) -> Session:
         """A client's transport is open: asks the application to let it in, and pings it from now on."""
         session = Session(environment, encoder, outbound)
-        self._pinger.add(session, heartbeat)
-        self._proceed(session, _Connect())
+        session.is_resumable = traits.is_resumable
+        self._pinger.add(session, traits.heartbeat)
+        self._wait_for(session, self._begin(session, _Connect(traits.resumes)))
         return session
 
     def receive(self, session: Session, payload: bytes) -> None:
         """A client said something. Executed at once, or behind what it said before."""
         self._counters.data_rcvd_total += len(payload)
+        session.silent_since = 0
         if session.closed:
             return
         try:
@@ -114,9 +136,13 @@ class Node:
         if command is None:
             return
         self._counters.client_msg_total += 1
+        self.execute(session, command)
+
+    def execute(self, session: Session, command: Command) -> None:
+        """Carries one command out, or begins to, or lets it wait for those before it."""
         inbox = session.inbox
         if inbox is None:
-            self.execute(session, command)
+            self._wait_for(session, self._begin(session, command))
             return
         inbox.commands.append(command)
         if len(inbox.commands) >= INBOX_LIMIT and not inbox.is_full:
@@ -124,114 +150,177 @@ class Node:
             self._counters.held_clients_total += 1
             session.outbound.hold()
 
-    def execute(self, session: Session, command: Command) -> None:
-        """Carries one command out, or begins to: the rest then follows in the session's own task."""
-        match command:
-            case Subscribe() | Unsubscribe() | Perform():
-                self._proceed(session, command)
-            case Whisper():
-                self._whisper(session, command)
-            case ClientPing():
-                session.send(Pong())
-            case ClientPong():
-                pass
+    def heard(self, session: Session) -> None:
+        """The client's transport gave a sign of life."""
+        session.silent_since = 0
 
     def leave(self, session: Session) -> None:
         """A client's transport is gone. Called once, by the transport, however it came to this."""
         session.closed = True
         if session.inbox is not None and session.inbox.task is not None:
-            session.inbox.task.cancel()
+            # Not before it has begun: what it waits for would never be awaited.
+            asyncio.get_running_loop().call_soon(session.inbox.task.cancel)
         session.inbox = None
+        self._pinger.left()
         if not session.connected:
             return
         session.connected = False
-        self._hub.forget(session)
+        self._presences.gone(session)
         identifiers = tuple(session.subscriptions)
-        session.subscriptions.clear()
-        if session.disconnect_wanted:
+        if session.is_resumable:
+            self._finish(self._resumption.keep(session))
+        elif session.disconnect_wanted:
             self._disconnector.enqueue(Ended(session.environment, identifiers))
+        self._hub.forget(session)
+        session.subscriptions.clear()
 
     async def settle(self, timeout_s: float) -> None:
-        """At the end, when no client is left: waits for the calls that are seen through all the same."""
+        """At the end, when no client is left: tells of those who can't come back, and waits for the
+        calls that are seen through although their client left."""
+        self._resumption.give_up()
         if self._busy:
             await asyncio.wait(self._busy, timeout=timeout_s)
 
-    # Decisions
+    def keep_time(self) -> None:
+        """To be called every second or so: ends what has lasted for its time."""
+        self._replayer.tick()
+        self._finish(self._presences.expire())
+        self._finish(self._resumption.expire())
 
-    def _proceed(self, session: Session, step: _Step) -> None:
-        """Takes one step: asks for a decision and applies it, now or when it is there."""
-        answer = self._ask(session, step)
-        if answer is None:
-            return
-        if isinstance(answer, Decision):
-            self.apply(session, step, answer)
+    def touch_present(self) -> None:
+        """To be called a few times within the time that members have: who is connected is here."""
+        self._presences.touch()
+
+    # One thing after the other
+
+    def _begin(self, session: Session, command: Command | _Connect) -> Awaitable[None] | None:
+        """Begins a command; None where it is done, else what must end before the next begins."""
+        match command:
+            case _Connect():
+                return self._connect(session, command)
+            case Subscribe(identifier):
+                if identifier not in session.subscriptions:
+                    return self._decide(session, command)
+                self._refuse(session, f"already subscribed to {identifier}")
+                return None
+            case ClientPing():
+                session.send(Pong())
+                return None
+            case ClientPong():
+                return None
+        subscription = session.subscriptions.get(command.identifier)
+        if subscription is None:
+            self._refuse(session, f"not subscribed to {command.identifier}")
+            return None
+        match command:
+            case Unsubscribe() | Perform():
+                return self._decide(session, command)
+            case History(_, request):
+                return self._replayer.replay(subscription, request)
+            case Whisper():
+                return self._whisper(subscription, command)
+            case Join(_, member_id, info):
+                return self._presences.join(subscription, member_id, info)
+            case Leave():
+                return self._presences.leave(subscription)
+            case WhoIsHere(_, with_records):
+                return self._presences.tell(subscription, with_records=with_records)
+
+    def _wait_for(self, session: Session, work: Awaitable[None] | None) -> None:
+        """Where something takes time: what the client says meanwhile waits in its inbox."""
+        if work is None:
             return
         inbox = session.inbox = Inbox()
-        task = asyncio.get_running_loop().create_task(self._settle(session, inbox, step, answer))
-        inbox.task = task
-        self._own(task)
+        inbox.task = asyncio.get_running_loop().create_task(self._settle(session, inbox, work))
+        self._own(inbox.task)
 
-    def _ask(self, session: Session, step: _Step) -> Decision | Awaitable[Decision] | None:
-        """Asks the application; None where there is nothing to ask or nothing more to do."""
-        environment = session.environment
+    async def _settle(self, session: Session, inbox: Inbox, work: Awaitable[None] | None) -> None:
+        """Waits for one thing, then does what the client said meanwhile, in order."""
+        while work is not None:
+            try:
+                await work
+            except Exception:  # noqa: BLE001
+                # A fault of our own must cost this command, not the session's whole order.
+                _log.exception("sid=%s A command failed unexpectedly", session.sid)
+            work = None
+            while work is None and inbox.commands and not session.closed:
+                command = inbox.commands.popleft()
+                if inbox.is_full and not inbox.commands:
+                    inbox.is_full = False
+                    session.outbound.resume()
+                work = self._begin(session, command)
+        if session.inbox is inbox:
+            session.inbox = None
+
+    def _follow(self, session: Session, commands: Sequence[Command]) -> None:
+        """Before anything else that the client said: what belongs to the command just done."""
+        if session.inbox is not None:
+            session.inbox.commands.extendleft(reversed(commands))
+            return
+        for command in commands:
+            self.execute(session, command)
+
+    # Decisions
+
+    def _connect(self, session: Session, step: _Connect) -> Awaitable[None] | None:
+        """A session that is to be resumed, or else one that the application must let in."""
+        if step.resumes is None or not session.is_resumable:
+            return self._decide(session, step)
+        found = self._resumption.find(step.resumes)
+        if found is None:
+            return self._decide(session, step)
+        if isinstance(found, Snapshot):
+            self._resumption.resume(session, found)
+            return None
+        return self._connect_later(session, step, found)
+
+    async def _connect_later(
+        self, session: Session, step: _Connect, found: Awaitable[Snapshot | None]
+    ) -> None:
+        snapshot = await found
+        if snapshot is not None:
+            self._resumption.resume(session, snapshot)
+            return
+        work = self._decide(session, step)
+        if work is not None:
+            await work
+
+    def _decide(self, session: Session, step: _Step) -> Awaitable[None] | None:
+        """Asks the application, and applies its decision, now or when it is there."""
         try:
-            match step:
-                case _Connect():
-                    return self._application.connect(environment)
-                case Subscribe(identifier):
-                    if identifier in session.subscriptions:
-                        self._refuse(session, f"already subscribed to {identifier}")
-                        return None
-                    return self._application.subscribe(environment, identifier)
-                case Unsubscribe(identifier):
-                    if identifier not in session.subscriptions:
-                        self._refuse(session, f"not subscribed to {identifier}")
-                        return None
-                    return self._application.unsubscribe(environment, identifier)
-                case Perform(identifier, data):
-                    if identifier not in session.subscriptions:
-                        self._refuse(session, f"not subscribed to {identifier}")
-                        return None
-                    return self._application.perform(environment, identifier, data)
+            answer = self._ask(session.environment, step)
         except AppError as error:
             self._undecided(session, step, error)
             return None
+        if isinstance(answer, Decision):
+            self.apply(session, step, answer)
+            return None
+        return self._decide_later(session, step, answer)
 
-    async def _settle(
-        self, session: Session, inbox: Inbox, step: _Step, answer: Awaitable[Decision]
+    def _ask(self, environment: Environment, step: _Step) -> Decision | Awaitable[Decision]:
+        match step:
+            case _Connect():
+                return self._application.connect(environment)
+            case Subscribe(identifier):
+                return self._application.subscribe(environment, identifier)
+            case Unsubscribe(identifier):
+                return self._application.unsubscribe(environment, identifier)
+            case Perform(identifier, data):
+                return self._application.perform(environment, identifier, data)
+
+    async def _decide_later(
+        self, session: Session, step: _Step, answer: Awaitable[Decision]
     ) -> None:
-        """Waits for a decision, applies it, then does what the client said meanwhile, in order."""
-        pending: Awaitable[Decision] | None = answer
-        while True:
-            if pending is not None:
-                try:
-                    decision = await pending
-                except AppError as error:
-                    self._undecided(session, step, error)
-                except Exception as error:  # noqa: BLE001
-                    # A fault of our own must cost this command, not the session's whole order.
-                    _log.exception("sid=%s A call failed unexpectedly", session.sid)
-                    self._undecided(session, step, error)
-                else:
-                    self.apply(session, step, decision)
-                pending = None
-            if session.closed or not inbox.commands:
-                break
-            command = inbox.commands.popleft()
-            if inbox.is_full and not inbox.commands:
-                inbox.is_full = False
-                session.outbound.resume()
-            if not isinstance(command, Subscribe | Unsubscribe | Perform):
-                self.execute(session, command)
-                continue
-            step = command
-            next_answer = self._ask(session, step)
-            if isinstance(next_answer, Decision):
-                self.apply(session, step, next_answer)
-            else:
-                pending = next_answer
-        if session.inbox is inbox:
-            session.inbox = None
+        try:
+            decision = await answer
+        except AppError as error:
+            self._undecided(session, step, error)
+        except Exception as error:  # noqa: BLE001
+            # A fault of our own, and yet the client must not wait for an answer for ever.
+            _log.exception("sid=%s A call failed unexpectedly", session.sid)
+            self._undecided(session, step, error)
+        else:
+            self.apply(session, step, decision)
 
     def apply(self, session: Session, step: _Step, decision: Decision) -> None:
         """Carries a decision out, in one go. For a client that left, it only matters whether the
@@ -258,14 +347,22 @@ class Node:
                 # Whatever was answered: the client does not listen any more.
                 subscription = session.subscriptions.pop(identifier)
                 self._hub.unlisten_all(subscription)
+                self._finish(self._presences.leave(subscription))
                 session.environment.forget_istate(identifier)
             case Perform(identifier):
                 pass
         if identifier in session.subscriptions:
-            self._apply_streams(session.subscriptions[identifier], decision)
+            asks = isinstance(step, Subscribe) and step.history is not None
+            self._apply_streams(session.subscriptions[identifier], decision, asks=asks)
         self._transmit(session, decision)
+        if decision.presence is not None and identifier in session.subscriptions:
+            self._apply_presence(session.subscriptions[identifier], decision.presence)
         if decision.disconnect:
             session.close(Reason.COMMAND_FAILED)
+            return
+        if isinstance(step, Subscribe) and is_success:
+            asked = [] if step.history is None else [History(identifier, step.history)]
+            self._follow(session, [*asked, *([] if step.join is None else [step.join])])
 
     def _apply_connect(self, session: Session, decision: Decision) -> None:
         if decision.verdict is Verdict.SUCCESS:
@@ -288,20 +385,34 @@ class Node:
         if session.disconnect_wanted:
             self._disconnector.enqueue(Ended(session.environment, ()))
 
-    def _apply_streams(self, subscription: Subscription, decision: Decision) -> None:
-        """Stops come before starts, so that an answer may replace all streams by others."""
+    def _apply_streams(self, subscription: Subscription, decision: Decision, *, asks: bool) -> None:
+        """Stops come before starts, so that an answer may replace all streams by others.
+
+        ``asks`` says that a request for history is what follows.
+        """
+        listen = self._replayer.listen if asks else self._hub.listen
         if decision.stop_all_streams:
             self._hub.unlisten_all(subscription)
         for stream in decision.stopped_streams:
             self._hub.unlisten(subscription, stream)
         for stream in decision.streams:
-            self._hub.listen(subscription, stream)
+            listen(subscription, stream)
         if decision.istate:
             subscription.session.environment.merge_istate(subscription.identifier, decision.istate)
             if WHISPER_STATE in decision.istate:
                 subscription.whispers_to = Stream(decision.istate[WHISPER_STATE]) or None
+            if PRESENCE_STATE in decision.istate:
+                subscription.seen_on = Stream(decision.istate[PRESENCE_STATE]) or None
         if decision.whispers_to is not None:
             subscription.whispers_to = decision.whispers_to
+        if decision.seen_on is not None:
+            subscription.seen_on = decision.seen_on
+
+    def _apply_presence(self, subscription: Subscription, command: PresenceCommand) -> None:
+        if command.kind == "join":
+            self._finish(self._presences.join(subscription, command.id, command.info))
+        else:
+            self._finish(self._presences.leave(subscription))
 
     def _transmit(self, session: Session, decision: Decision) -> None:
         for reply in decision.replies:
@@ -337,7 +448,8 @@ class Node:
         """Sends what a publisher said to all nodes, in order; None where that is done already.
 
         What it returns otherwise is to be awaited before the next is sent: that is how a publisher
-        feels that deliveries do not keep up. Raises :class:`PublicationError` for what is no publication, after it was counted and logged.
+        feels that deliveries do not keep up. Raises :class:`PublicationError` for what is no
+        publication, after it was counted and logged.
         """
         try:
             publications = parse(raw)
@@ -346,25 +458,22 @@ class Node:
             _log.warning("Publication refused: %s; it begins with %.100r", error, raw[:100])
             raise
         self._counters.publications_total += len(publications)
-        return self._pubsub.send(publications) or self._hub.caught_up()
+        return self._publisher.send(publications) or self._hub.caught_up()
 
-    def _whisper(self, session: Session, whisper: Whisper) -> None:
+    def _whisper(self, subscription: Subscription, whisper: Whisper) -> Awaitable[None] | None:
         """To everybody else on the stream; ignored where the application gave none to whisper to."""
-        subscription = session.subscriptions.get(whisper.identifier)
-        if subscription is None or subscription.whispers_to is None:
-            return
-        sent = self._pubsub.send(
-            (
-                Publication(
-                    subscription.whispers_to,
-                    whisper.data,
-                    exclude_socket=session.sid,
-                    transient=True,
-                ),
-            )
+        if subscription.whispers_to is None:
+            return None
+        sid = subscription.session.sid
+        publication = Publication(
+            subscription.whispers_to, whisper.data, exclude_socket=sid, transient=True
         )
-        if sent is not None:
-            self._own(asyncio.ensure_future(sent))
+        return self._publisher.send((publication,))
+
+    def _finish(self, work: Awaitable[None] | None) -> None:
+        """Sees to it that something is done, although nobody waits for it."""
+        if work is not None:
+            self._own(asyncio.ensure_future(work))
 
     def _own(self, task: "asyncio.Future[None]") -> None:
         """Keeps a task from being collected while it runs."""

@@ -9,35 +9,29 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
-from catenary.messages.replies import Ping
+from catenary.messages.heartbeat import PER_SECOND, Heartbeat
+from catenary.messages.reasons import Reason
 from catenary.node.encoder import Encoder
 from catenary.node.session import Session
 
 SLOTS: Final = 30
 """Turns of a wheel in one interval: every 100 ms at the usual 3 s."""
 
-_PER_SECOND: Final = {"s": 1, "ms": 1_000, "ns": 1_000_000_000}
-PRECISIONS: Final = frozenset(_PER_SECOND)
 
-
-class Heartbeat(msgspec.Struct, frozen=True):
-    """How one client wants to be pinged: every ``interval_s``, with timestamps in s, ms or ns."""
-
-    interval_s: float
-    precision: str = "s"
+MANY: Final = 1000
+"""Sessions that may be over and still on a wheel, whatever its interval."""
 
 
 class Pinger:
     """All wheels. ``clock_ns`` is the wall clock in nanoseconds since the epoch."""
 
-    __slots__ = ("_clock_ns", "_loop", "_wheels")
+    __slots__ = ("_clock_ns", "_left", "_loop", "_wheels")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock_ns: Callable[[], int]) -> None:
         self._loop = loop
         self._clock_ns = clock_ns
         self._wheels: dict[Heartbeat, Wheel] = {}
+        self._left = 0
 
     def add(self, session: Session, heartbeat: Heartbeat) -> None:
         """Pings a session until it is closed; an interval of 0 or less means never."""
@@ -49,14 +43,28 @@ class Pinger:
             self._loop.call_later(heartbeat.interval_s / SLOTS, self._turn, heartbeat, wheel)
         wheel.add(session)
 
+    def left(self) -> None:
+        """A session is over. Each falls off at its next turn, and all before they are too many."""
+        self._left += 1
+        if (
+            self._left > MANY
+            and self._left > sum(wheel.size for wheel in self._wheels.values()) / 2
+        ):
+            self._left = 0
+            for wheel in self._wheels.values():
+                wheel.prune()
+
     def _turn(self, heartbeat: Heartbeat, wheel: "Wheel") -> None:
         """Pings who is due. A wheel that has nobody left is taken away, with its timer."""
-        timestamp = self._clock_ns() * _PER_SECOND[heartbeat.precision] // 1_000_000_000
+        timestamp = self._clock_ns() * PER_SECOND[heartbeat.precision] // 1_000_000_000
         frames: dict[Encoder, bytes | None] = {}
         for session in wheel.turn():
+            if heartbeat.pong_timeout_s > 0 and self._is_gone(session, heartbeat):
+                session.close(Reason.NO_PONG)
+                continue
             encoder = session.encoder
             if encoder not in frames:
-                frames[encoder] = encoder.encode(Ping(timestamp))
+                frames[encoder] = encoder.encode_ping(timestamp, is_native=heartbeat.is_native)
             frame = frames[encoder]
             if frame is not None:
                 session.outbound.write(frame)
@@ -64,6 +72,14 @@ class Pinger:
             del self._wheels[heartbeat]
         else:
             self._loop.call_later(heartbeat.interval_s / SLOTS, self._turn, heartbeat, wheel)
+
+    def _is_gone(self, session: Session, heartbeat: Heartbeat) -> bool:
+        """Was nothing heard since a ping that is too long ago? The pongs are due at the next turn."""
+        now = self._loop.time()
+        if session.silent_since == 0:
+            session.silent_since = now
+            return False
+        return now - session.silent_since >= heartbeat.pong_timeout_s
 
 
 class Wheel:
@@ -83,6 +99,11 @@ class Wheel:
         ahead = SLOTS // 2 + self._joined % (SLOTS // 2)
         self._slots[(self._at + ahead) % SLOTS].append(session)
         self.size += 1
+
+    def prune(self) -> None:
+        """Forgets everybody who has left."""
+        self._slots = [[each for each in slot if not each.closed] for slot in self._slots]
+        self.size = sum(map(len, self._slots))
 
     def turn(self) -> list[Session]:
         """Those who are due now; who has left is forgotten."""

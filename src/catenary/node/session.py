@@ -6,8 +6,11 @@ Knows: its own state. Does not know: the hub, the application, the node that mov
 import asyncio
 from collections import deque
 
+import msgspec
+
 from catenary.messages.commands import Command
 from catenary.messages.environment import Environment
+from catenary.messages.heartbeat import Heartbeat
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Disconnected, Reply
@@ -18,17 +21,30 @@ from catenary.ports import Outbound
 class Subscription:
     """One identifier of one session, and the streams behind it."""
 
-    __slots__ = ("identifier", "session", "streams", "whispers_to")
+    __slots__ = ("identifier", "seen_on", "session", "streams", "whispers_to")
 
     def __init__(self, session: "Session", identifier: Identifier) -> None:
         self.session = session
         self.identifier = identifier
         self.streams: tuple[Stream, ...] = ()
         self.whispers_to: Stream | None = None
+        self.seen_on: Stream | None = None
+
+
+class Traits(msgspec.Struct, frozen=True):
+    """What a client's request says of it besides its environment.
+
+    ``is_resumable`` clients may come back as the session that they were; ``resumes`` is the one
+    that this client wants to be again.
+    """
+
+    heartbeat: Heartbeat = Heartbeat(0)
+    is_resumable: bool = False
+    resumes: Sid | None = None
 
 
 class Inbox:
-    """What waits behind a decision that takes time: the task that awaits it, and later commands."""
+    """What waits behind something that takes time: the task that awaits it, and later commands."""
 
     __slots__ = ("commands", "is_full", "task")
 
@@ -41,7 +57,9 @@ class Inbox:
 class Session:
     """A client from its handshake to its end.
 
-    ``inbox`` is None while no decision is awaited, which is most of a session's life.
+    ``inbox`` is None while nothing is awaited, which is most of a session's life. ``silent_since``
+    is the moment of the first ping, where pongs are wanted, behind which nothing was heard; 0 where
+    something was.
     """
 
     __slots__ = (
@@ -51,7 +69,9 @@ class Session:
         "encoder",
         "environment",
         "inbox",
+        "is_resumable",
         "outbound",
+        "silent_since",
         "subscriptions",
     )
 
@@ -65,6 +85,8 @@ class Session:
         self.connected = False
         self.closed = False
         self.disconnect_wanted = False
+        self.is_resumable = False
+        self.silent_since = 0.0
         self.inbox: Inbox | None = None
         self.subscriptions: dict[Identifier, Subscription] = {}
 
@@ -87,7 +109,9 @@ class Session:
         if self.closed:
             return
         self.closed = True
+        may_return = reason.reconnect if reconnect is None else reconnect
+        if not may_return:
+            self.is_resumable = False
         if reason.wire is not None:
-            may_return = reason.reconnect if reconnect is None else reconnect
             self.send(Disconnected(reason, may_return))
         self.outbound.close(reason.close_code, reason.close_text)

@@ -14,18 +14,28 @@ from catenary.messages.commands import (
     ClientPing,
     ClientPong,
     Command,
+    History,
+    HistoryRequest,
+    Join,
+    Leave,
     Perform,
     Subscribe,
     Unsubscribe,
     Whisper,
+    WhoIsHere,
 )
 from catenary.messages.names import Identifier
+from catenary.messages.publications import Position
 from catenary.messages.replies import (
     Confirmed,
     Delivery,
     Disconnected,
+    HistoryConfirmed,
+    HistoryRejected,
     Ping,
     Pong,
+    PresenceState,
+    PresenceUnknown,
     Rejected,
     Reply,
     Verbatim,
@@ -33,14 +43,29 @@ from catenary.messages.replies import (
 )
 
 SUBPROTOCOL: Final = "actioncable-v1-json"
+EXTENDED: Final = "actioncable-v1-ext-json"
+"""Its clients can be resumed, and answer pings; what they may say and hear is the same for both."""
+
 UNSUPPORTED: Final = "actioncable-unsupported"
 """What Action Cable's clients offer last, to be told that nothing else fits."""
+
+
+class _History(msgspec.Struct, gc=False):
+    since: int | float | None = None
+    streams: dict[str, Position] | None = None
+
+
+class _Presence(msgspec.Struct, gc=False):
+    id: str | int = ""
+    info: Any = None
 
 
 class _Message(msgspec.Struct, gc=False):
     command: str = ""
     identifier: str = ""
     data: Any = None
+    history: _History | None = None
+    presence: _Presence | None = None
 
 
 _read = msgspec.json.Decoder(_Message | None).decode
@@ -72,8 +97,11 @@ class ActionCableV1:
                 return self.encode_delivery(reply)
             case Verbatim(text):
                 return text.encode()
-            case Welcome(sid):
+            case Welcome(sid, None):
                 return _write({"type": "welcome", "sid": sid})
+            case Welcome(sid, restored):
+                welcome = {"type": "welcome", "sid": sid, "restored": True}
+                return _write({**welcome, "restored_ids": restored})
             case Ping(timestamp):
                 return b'{"type":"ping","message":%d}' % timestamp
             case Pong():
@@ -82,6 +110,15 @@ class ActionCableV1:
                 return _write({"type": "confirm_subscription", "identifier": identifier})
             case Rejected(identifier):
                 return _write({"type": "reject_subscription", "identifier": identifier})
+            case HistoryConfirmed(identifier):
+                return _write({"type": "confirm_history", "identifier": identifier})
+            case HistoryRejected(identifier):
+                return _write({"type": "reject_history", "identifier": identifier})
+            case PresenceState():
+                return _presence(reply)
+            case PresenceUnknown(identifier):
+                message = {"type": "error", "total": 0}
+                return _write({"type": "presence", "identifier": identifier, "message": message})
             case Disconnected(reason, reconnect):
                 return _write({"type": "disconnect", "reason": reason.wire, "reconnect": reconnect})
 
@@ -89,7 +126,27 @@ class ActionCableV1:
         """Puts the message, which is JSON already, into its envelope without reading it again."""
         kind = b'"type":%b,' % _write(delivery.kind) if delivery.kind else b""
         identifier = _write(delivery.identifier)
-        return b'{%b"identifier":%b,"message":%b}' % (kind, identifier, delivery.message)
+        where = b"" if delivery.position is None else _position(delivery)
+        return b'{%b"identifier":%b,"message":%b%b}' % (kind, identifier, delivery.message, where)
+
+
+def _position(delivery: Delivery) -> bytes:
+    position = delivery.position
+    assert position is not None
+    return b',"stream_id":%b,"epoch":%b,"offset":%d' % (
+        _write(delivery.stream),
+        _write(position.epoch),
+        position.offset,
+    )
+
+
+def _presence(state: PresenceState) -> bytes:
+    message: dict[str, Any] = {"type": "info", "total": state.total}
+    if state.members:
+        message["records"] = [
+            {"id": member.id, "info": msgspec.Raw(member.info.encode())} for member in state.members
+        ]
+    return _write({"type": "presence", "identifier": state.identifier, "message": message})
 
 
 def _perform(message: _Message) -> Perform:
@@ -98,13 +155,50 @@ def _perform(message: _Message) -> Perform:
     return Perform(Identifier(message.identifier), message.data)
 
 
+def _subscribe(message: _Message) -> Subscribe:
+    history = None if message.history is None else _requested(message.history)
+    join = None if message.presence is None else _join(message)
+    return Subscribe(Identifier(message.identifier), history, join)
+
+
+def _requested(history: _History) -> HistoryRequest | None:
+    """None for a request that asks for nothing."""
+    if not history.since and history.streams is None:
+        return None
+    return HistoryRequest(int(history.since) if history.since else None, history.streams or {})
+
+
+def _history(message: _Message) -> History:
+    request = None if message.history is None else _requested(message.history)
+    if request is None:
+        raise CommandError("expected a history request with since or streams, got none")
+    return History(Identifier(message.identifier), request)
+
+
+def _join(message: _Message) -> Join:
+    presence = message.presence
+    if presence is None or presence.id == "":
+        raise CommandError("expected presence with an id, got none")
+    info = _write(presence.info).decode()
+    return Join(Identifier(message.identifier), str(presence.id), info)
+
+
+def _who_is_here(message: _Message) -> WhoIsHere:
+    options = message.data if isinstance(message.data, dict) else {}
+    return WhoIsHere(Identifier(message.identifier), options.get("return_records") is not False)
+
+
 _COMMANDS: Final[dict[str, Callable[[_Message], Command]]] = {
-    "subscribe": lambda message: Subscribe(Identifier(message.identifier)),
+    "subscribe": _subscribe,
     "unsubscribe": lambda message: Unsubscribe(Identifier(message.identifier)),
     "message": _perform,
     "whisper": lambda message: Whisper(
         Identifier(message.identifier), _write(message.data).decode()
     ),
+    "history": _history,
+    "join": _join,
+    "leave": lambda message: Leave(Identifier(message.identifier)),
+    "presence": _who_is_here,
     "ping": lambda _: ClientPing(),
     "pong": lambda _: ClientPong(),
 }

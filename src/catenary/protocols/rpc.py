@@ -13,7 +13,7 @@ from urllib.parse import quote
 import msgspec
 
 from catenary.errors import AppFailed
-from catenary.messages.decisions import Decision, Verdict
+from catenary.messages.decisions import Decision, PresenceCommand, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
 
@@ -83,6 +83,14 @@ class ConnectionResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     env: EnvResponse | None = None
 
 
+class PresenceResponse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A coming or going: ``type`` is "join" or "leave", ``info`` JSON, or else plain text."""
+
+    type: str | None = ""
+    id: str | None = ""
+    info: str | None = ""
+
+
 class CommandResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     """Answers a CommandMessage."""
 
@@ -94,6 +102,7 @@ class CommandResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     error_msg: str | None = ""
     env: EnvResponse | None = None
     stopped_streams: tuple[str, ...] | None = ()
+    presence: PresenceResponse | None = None
 
 
 class DisconnectResponse(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -183,7 +192,32 @@ def command_decision(response: CommandResponse) -> Decision:
         disconnect=bool(response.disconnect),
         cstate=_changes(env.cstate),
         istate=_changes(env.istate),
+        presence=_presence(response.presence),
     )
+
+
+def _presence(response: PresenceResponse | None) -> PresenceCommand | None:
+    """What is neither a join nor a leave is nothing (the reference logs it)."""
+    if response is None:
+        return None
+    match response.type:
+        case "join" if response.id:
+            return PresenceCommand("join", response.id, _json(response.info or ""))
+        case "leave":
+            return PresenceCommand("leave", response.id or "")
+        case _:
+            return None
+
+
+def _json(text: str) -> str:
+    """JSON as it is; other text as a string, none as null."""
+    if not text:
+        return "null"
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError):
+        return msgspec.json.encode(text).decode()
+    return text
 
 
 def check_disconnection(response: DisconnectResponse) -> None:

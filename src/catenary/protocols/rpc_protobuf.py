@@ -63,7 +63,12 @@ def decode_command_response(raw: bytes) -> rpc.CommandResponse:
         error_msg=message.error_msg,
         env=_env_response(message.env) if message.HasField("env") else None,
         stopped_streams=tuple(message.stopped_streams),
+        presence=_presence(message.presence) if message.HasField("presence") else None,
     )
+
+
+def _presence(message: rpc_pb2.PresenceResponse) -> rpc.PresenceResponse:
+    return rpc.PresenceResponse(message.type, message.id, message.info)
 
 
 def decode_disconnect_response(raw: bytes) -> rpc.DisconnectResponse:

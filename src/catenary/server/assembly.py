@@ -6,15 +6,21 @@ Bottom up: counters, hub, pub/sub, application, node, edges. Everything is compl
 import asyncio
 import functools
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, cast
 
+import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from catenary.adapters.memory.history import LocalHistory
+from catenary.adapters.memory.presence import LocalPresence
 from catenary.adapters.memory.pubsub import LocalPubSub
+from catenary.adapters.memory.sessions import LocalSessions
+from catenary.adapters.none import NoHistory, NoPresence, NoSessions
 from catenary.api.broadcast import BroadcastEndpoint, Broadcasts
 from catenary.api.health import health
 from catenary.api.intake import IntakeRules
@@ -23,31 +29,41 @@ from catenary.auth.origins import Origins
 from catenary.config.effective import Key, keys
 from catenary.config.options import Options
 from catenary.errors import ConfigError, MissingExtra
+from catenary.messages.heartbeat import Heartbeat
 from catenary.metrics.counters import Counters
 from catenary.node.disconnector import Disconnector
 from catenary.node.encoder import Encoder
 from catenary.node.hub import Hub
 from catenary.node.identity import everybody
 from catenary.node.node import Node
-from catenary.node.pinger import Heartbeat, Pinger
-from catenary.node.router import Router
-from catenary.node.streams import PublicStreams
-from catenary.ports import Application, Channels
+from catenary.node.pinger import Pinger
+from catenary.node.router import Identify, Router
+from catenary.ports import Application, History, Presence, SessionCache
 from catenary.protocols.actioncable import ActionCableV1
 from catenary.rpc.calls import CallLimits
 from catenary.rpc.none import NoApplication
 from catenary.rpc.tls import Tls
+from catenary.server import standalone
 from catenary.server.deadlines import Deadlines
 from catenary.server.door import HEAD_TIMEOUT_S, BackDoor, CableRules, Door, Entrance
 from catenary.server.lifecycle import BACKLOG, Listener, bind
 from catenary.server.routes import CablePaths
+from catenary.server.ticker import Ticker
 from catenary.transports.request import Proxied
 from catenary.transports.websocket import WebSocketLimits
-from catenary.wire.frames import text_frame
+from catenary.wire.frames import PING, frame, text_frame
 
 _log: Final = logging.getLogger("catenary.server")
 
 _EXAMPLE: Final = '{"stream":"hello","data":"{\\"text\\":\\"Hello\\"}"}'
+
+
+class Broker(msgspec.Struct, frozen=True):
+    """Where things are kept."""
+
+    history: History
+    presence: Presence
+    sessions: SessionCache
 
 
 class Assembly:
@@ -60,6 +76,7 @@ class Assembly:
         """
         self._options = options
         self._keys = keys(options)
+        self._tokens = standalone.maybe_tokens(options.jwt, self._keys.tokens)
         self.counters = Counters()
         self.start: list[Callable[[], Awaitable[None]]] = []
         self.finish: list[Callable[[float], Awaitable[None]]] = []
@@ -75,10 +92,14 @@ class Assembly:
             backlog=options.disconnector.backlog,
             clock=loop.time,
         )
+        broker = self._broker()
         self.node = Node(
             application,
             hub=hub,
             pubsub=LocalPubSub(hub.deliver),
+            history=broker.history,
+            presence=broker.presence,
+            sessions=broker.sessions,
             pinger=Pinger(loop, time.time_ns),
             disconnector=disconnector,
             disconnect_mode=options.disconnector.mode,
@@ -86,21 +107,66 @@ class Assembly:
         )
         # The first to finish: their calls need the application, which is closed behind them.
         self.finish[:0] = [self.node.settle, disconnector.drain]
+        if options.broker.adapter == "memory":
+            self._tick(1, self.node.keep_time)
+            self._tick(max(options.broker.presence_ttl_s / 3, 0.1), self.node.touch_present)
         self.listeners = self._listeners()
         if "redis" in options.broadcast.adapters:
             self._listen_to_redis()
+
+    # The broker
+
+    def _broker(self) -> "Broker":
+        """What is kept, and where."""
+        options = self._options.broker
+        if options.adapter != "memory":
+            return Broker(NoHistory(), NoPresence(), NoSessions())
+        epoch = secrets.token_hex(4)
+        self.announcements.append(
+            f"Keeping in memory (epoch {epoch}): history of {options.history_limit} messages for "
+            f"{options.history_ttl_s} s, sessions for {options.sessions_ttl_s} s, presence for "
+            f"{options.presence_ttl_s} s"
+        )
+        history = LocalHistory(
+            limit=options.history_limit,
+            ttl_s=options.history_ttl_s,
+            epoch=epoch,
+            clock=time.time,
+        )
+        loop = asyncio.get_running_loop()
+
+        def sweep() -> None:
+            if history.sweep():
+                # More is over than one sweep may take: others have their turn in between.
+                loop.call_soon(sweep)
+
+        self._tick(1, sweep)
+        return Broker(
+            history,
+            LocalPresence(ttl_s=options.presence_ttl_s, clock=loop.time),
+            LocalSessions(ttl_s=options.sessions_ttl_s, clock=loop.time),
+        )
+
+    def _tick(self, interval_s: float, call: Callable[[], object]) -> None:
+        ticker = Ticker(interval_s, call)
+        self.start.append(ticker.start)
+        self.finish.append(ticker.stop)
 
     # The application
 
     def _application(self) -> Application:
         options = self._options
-        channels: dict[str, Channels] = {}
-        if options.streams.pubsub_channel:
-            channels[options.streams.pubsub_channel] = PublicStreams(
-                is_allowed=options.streams.public
-            )
-        identify = [everybody] if options.access.noauth else []
-        return Router(self._remote_application(), channels=channels, identify=identify)
+        remote = self._remote_application()
+        identify: list[Identify] = []
+        if self._tokens is not None:
+            identify.append(self._tokens.identity)
+            self.start += self._tokens.start
+            self.finish += self._tokens.finish
+        if options.access.noauth:
+            identify.append(everybody)
+        channels = standalone.channels(options.streams, self._keys)
+        self.announcements += standalone.announcements(options, self._keys, self._tokens, channels)
+        return Router(remote, channels=channels, identify=identify)
 
     def _remote_application(self) -> Application:
         match self._options.rpc.implementation:
@@ -203,7 +269,8 @@ class Assembly:
             backlog=BACKLOG,
             ssl_certfile=options.server.ssl_cert or None,
             ssl_keyfile=options.server.ssl_key or None,
-            timeout_graceful_shutdown=options.node.shutdown_timeout_s,
+            # A request that does not end must leave time for what comes behind: Disconnect calls.
+            timeout_graceful_shutdown=max(1, options.node.shutdown_timeout_s * 2 // 3),
         )
         try:
             config.load()
@@ -218,14 +285,26 @@ class Assembly:
         return CableRules(
             paths=CablePaths(paths),
             origins=Origins(options.server.allowed_origins),
-            proxied=Proxied(options.rpc.proxy_headers, options.rpc.proxy_cookies),
-            heartbeat=Heartbeat(options.ping.interval_s, options.ping.timestamp_precision),
+            proxied=Proxied(
+                options.rpc.proxy_headers,
+                options.rpc.proxy_cookies,
+                "" if self._tokens is None else self._tokens.header,
+            ),
+            heartbeat=Heartbeat(
+                options.ping.interval_s,
+                options.ping.timestamp_precision,
+                is_native=options.ping.native,
+            ),
+            pong_timeout_s=options.ping.pong_timeout_s,
+            keeps_sessions=(
+                options.broker.adapter == "memory" and options.broker.sessions_ttl_s > 0
+            ),
             limits=WebSocketLimits(
                 max_message_bytes=options.websocket.max_message_size_bytes,
                 max_pending_bytes=options.websocket.max_pending_size_bytes,
                 close_timeout_s=options.websocket.write_timeout_s,
             ),
-            encoder=Encoder(ActionCableV1(), text_frame),
+            encoder=Encoder(ActionCableV1(), text_frame, frame(PING, b"")),
             max_connections=options.server.max_conn,
         )
 

@@ -19,14 +19,15 @@ from uvicorn.server import ServerState
 from catenary.api.intake import IntakeConnection, IntakeRules
 from catenary.auth.origins import Origins
 from catenary.errors import HandshakeError
+from catenary.messages.heartbeat import Heartbeat
 from catenary.metrics.counters import Counters
 from catenary.node.encoder import Encoder
 from catenary.node.node import Node
-from catenary.node.pinger import Heartbeat
+from catenary.node.session import Traits
 from catenary.protocols import actioncable
 from catenary.server.deadlines import Deadlines
 from catenary.server.routes import CablePaths
-from catenary.transports.request import Proxied, environment_of, heartbeat_of
+from catenary.transports.request import Proxied, environment_of, heartbeat_of, resumed_sid
 from catenary.transports.websocket import Acceptance, WebSocketConnection, WebSocketLimits
 from catenary.wire import handshake
 
@@ -48,7 +49,22 @@ class CableRules(msgspec.Struct, frozen=True):
     heartbeat: Heartbeat
     limits: WebSocketLimits
     encoder: Encoder
+    pong_timeout_s: float = 0
+    keeps_sessions: bool = False
     max_connections: int = 0
+
+    def traits_of(self, request: handshake.Request, subprotocol: str | None) -> Traits:
+        """How a client is pinged, and whether it may be resumed: the extended protocol's may.
+
+        Pongs are wanted of those who know of them, and of all where pings are the transport's own.
+        """
+        heartbeat = heartbeat_of(request, self.heartbeat)
+        is_extended = subprotocol == actioncable.EXTENDED
+        if self.pong_timeout_s > 0 and (is_extended or heartbeat.is_native):
+            heartbeat = msgspec.structs.replace(heartbeat, pong_timeout_s=self.pong_timeout_s)
+        if not (is_extended and self.keeps_sessions):
+            return Traits(heartbeat)
+        return Traits(heartbeat, is_resumable=True, resumes=resumed_sid(request))
 
 
 class Entrance:
@@ -79,19 +95,21 @@ class Entrance:
         if 0 < rules.max_connections <= self.counters.open_cables_num:
             self.counters.refused_connections_total += 1
             raise HandshakeError(503, "too many connections", (("Retry-After", "5"),))
+        subprotocol = _subprotocol(request)
         return Acceptance(
             environment_of(request, scheme=scheme, remote_addr=remote_addr, proxied=rules.proxied),
             rules.encoder,
-            heartbeat_of(request, rules.heartbeat),
-            handshake.switching(accept, _subprotocol(request)),
+            rules.traits_of(request, subprotocol),
+            handshake.switching(accept, subprotocol),
         )
 
 
 def _subprotocol(request: handshake.Request) -> str | None:
-    """What both can speak. Action Cable's clients offer ``actioncable-unsupported`` to be told that
-    nothing else fits; with no word in common the answer names none."""
+    """What both can speak, in the order of the reference. Action Cable's clients offer
+    ``actioncable-unsupported`` to be told that nothing else fits; with no word in common the answer
+    names none."""
     offered = handshake.offered_subprotocols(request)
-    for known in (actioncable.SUBPROTOCOL, actioncable.UNSUPPORTED):
+    for known in (actioncable.SUBPROTOCOL, actioncable.EXTENDED, actioncable.UNSUPPORTED):
         if known in offered:
             return known
     return None
@@ -131,22 +149,21 @@ class Door(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._head:
             data = self._head + data
-        path = _path(data)
-        if path is None and len(data) <= handshake.MAX_HEADER_BYTES:
+        end = data.find(handshake.END_OF_HEADERS)
+        if end == -1 and len(data) <= handshake.MAX_HEADER_BYTES:
+            # Nobody behind this door has a limit of time for a head that does not end.
             self._head = data
-        elif path is not None and not self._entrance.rules.paths.match(path):
+            return
+        path = _path(data)
+        if path is not None and not self._entrance.rules.paths.match(path):
             self._lead_on(data, path)
         else:
-            self._enter(data)
+            self._enter(data, end)
 
     # Where to
 
-    def _enter(self, data: bytes) -> None:
-        """A request for a cable."""
-        end = data.find(handshake.END_OF_HEADERS)
-        if end == -1 and len(data) <= handshake.MAX_HEADER_BYTES:
-            self._head = data
-            return
+    def _enter(self, data: bytes, end: int) -> None:
+        """A request for a cable, or for nothing that can be told."""
         try:
             acceptance = self._accept(data, end)
         except HandshakeError as error:

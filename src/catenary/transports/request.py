@@ -13,20 +13,28 @@ from urllib.parse import parse_qs
 import msgspec
 
 from catenary.messages.environment import Environment
+from catenary.messages.heartbeat import PRECISIONS, Heartbeat
 from catenary.messages.names import Sid
-from catenary.node.pinger import PRECISIONS, Heartbeat
-from catenary.wire.handshake import Request
+from catenary.wire.handshake import Request, offered_subprotocols
+
+RESTORE_HEADER: Final = "x-anycable-restore-sid"
 
 _INTERVAL = re.compile(r"-?[0-9]{1,9}\Z")
 _SID = re.compile(r"[!-~]{1,255}\Z")
 MAX_PING_INTERVAL_S: Final = 86_400
+TOKEN_SUBPROTOCOL: Final = "anycable-token."  # noqa: S105  (a prefix)
 
 
 class Proxied(msgspec.Struct, frozen=True):
-    """Which parts of a request the application may see; no ``cookies`` means all of them."""
+    """Which parts of a request the application may see; no ``cookies`` means all of them.
+
+    ``token_header``, where it is not empty, is one more header, in lower case; the subprotocol
+    ``anycable-token.…`` stands in for it, since browsers can't send headers.
+    """
 
     headers: tuple[str, ...]
     cookies: tuple[str, ...]
+    token_header: str = ""
 
 
 def environment_of(
@@ -54,8 +62,20 @@ def _shown_headers(request: Request, remote_addr: str, proxied: Proxied) -> dict
             value = _shown_cookies(value, proxied.cookies)
         if value:
             shown[name] = value
+    if proxied.token_header:
+        token = request.headers.get(proxied.token_header, "") or _offered_token(request)
+        if token:
+            shown[proxied.token_header] = token
     shown["REMOTE_ADDR"] = remote_addr
     return shown
+
+
+def _offered_token(request: Request) -> str:
+    """The token among the subprotocols; docs/jwt_identification.md (anycable)."""
+    for offered in offered_subprotocols(request):
+        if offered.startswith(TOKEN_SUBPROTOCOL):
+            return offered.removeprefix(TOKEN_SUBPROTOCOL)
+    return ""
 
 
 def _shown_cookies(header: str, names: Sequence[str]) -> str:
@@ -79,4 +99,15 @@ def heartbeat_of(request: Request, usual: Heartbeat) -> Heartbeat:
         interval_s = min(int(asked), MAX_PING_INTERVAL_S)
     if params.get("ptp", [""])[-1] in PRECISIONS:
         precision = params["ptp"][-1]
-    return Heartbeat(interval_s, precision)
+    return msgspec.structs.replace(usual, interval_s=interval_s, precision=precision)
+
+
+def resumed_sid(request: Request) -> Sid | None:
+    """The session that the client wants to be again: a header, else ``?sid=``.
+
+    Source: docs/misc/action_cable_protocol.md of docs.anycable.io, "Handshake metadata".
+    """
+    sid = request.headers.get(RESTORE_HEADER, "")
+    if not sid and "sid=" in request.query:
+        sid = parse_qs(request.query).get("sid", [""])[-1]
+    return Sid(sid) if sid else None

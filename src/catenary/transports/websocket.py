@@ -15,8 +15,7 @@ from catenary.messages.reasons import Reason
 from catenary.metrics.counters import Counters
 from catenary.node.encoder import Encoder
 from catenary.node.node import Node
-from catenary.node.pinger import Heartbeat
-from catenary.node.session import Session
+from catenary.node.session import Session, Traits
 from catenary.wire.frames import (
     NO_STATUS,
     NORMAL,
@@ -25,6 +24,7 @@ from catenary.wire.frames import (
     FrameReader,
     Message,
     Ping,
+    Pong,
     close_frame,
     frame,
 )
@@ -55,7 +55,7 @@ class Acceptance(msgspec.Struct, frozen=True):
 
     environment: Environment
     encoder: Encoder
-    heartbeat: Heartbeat
+    traits: Traits
     response: bytes
 
 
@@ -102,7 +102,7 @@ class WebSocketConnection(asyncio.Protocol):
         transport.set_protocol(self)
         transport.write(acceptance.response)
         self._session = self._node.admit(
-            acceptance.environment, acceptance.encoder, self, acceptance.heartbeat
+            acceptance.environment, acceptance.encoder, self, acceptance.traits
         )
         if rest:
             self.data_received(rest)
@@ -115,6 +115,8 @@ class WebSocketConnection(asyncio.Protocol):
                 self._node.receive(self._session, event.payload)
             elif isinstance(event, Ping):
                 self.write(frame(PONG, event.payload))
+            elif isinstance(event, Pong):
+                self._node.heard(self._session)
             elif isinstance(event, Close):
                 self._answer_close(event)
             elif isinstance(event, FrameError):
@@ -135,6 +137,8 @@ class WebSocketConnection(asyncio.Protocol):
         if self._close_timer is not None:
             self._close_timer.cancel()
         self._node.leave(self._session)
+        # Each knows the other: left so, they would wait for the collector, which comes rarely.
+        del self._session
 
     # Goodbyes
 
@@ -164,7 +168,7 @@ class WebSocketConnection(asyncio.Protocol):
             )
 
     def _give_up(self) -> None:
-        if not self._session.closed:
+        if self.write is not _discard:
             self._counters.disconnected_slow_clients_total += 1
             self._session.close(Reason.SLOW_CLIENT)
 

@@ -8,10 +8,12 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from catenary.adapters.redis.client import RedisAddress, connect
 from catenary.errors import PublicationError
@@ -30,7 +32,7 @@ class RedisBroadcasts:
     Redis pub/sub promises, and the log says from when to when.
     """
 
-    __slots__ = ("_channel", "_client", "_counters", "_publish", "_task")
+    __slots__ = ("_channel", "_client", "_counters", "_keepalive_s", "_publish", "_task")
 
     def __init__(
         self,
@@ -40,6 +42,7 @@ class RedisBroadcasts:
         counters: Counters,
     ) -> None:
         self._client: Redis = connect(address)
+        self._keepalive_s = address.keepalive_s
         self._channel = channel
         self._publish = publish
         self._counters = counters
@@ -63,7 +66,8 @@ class RedisBroadcasts:
             try:
                 async with self._client.pubsub() as pubsub:
                     await pubsub.subscribe(self._channel)
-                    async for message in pubsub.listen():
+                    while True:
+                        message = await self._next(pubsub)
                         if message["type"] == "subscribe":
                             attempt = 0
                             _log.info("Subscribed to the Redis channel %s", self._channel)
@@ -80,6 +84,19 @@ class RedisBroadcasts:
                     delay_s,
                 )
                 await asyncio.sleep(delay_s)
+
+    async def _next(self, pubsub: PubSub) -> dict[str, Any]:
+        """The next message. A Redis that says nothing for long is asked whether it is there.
+
+        Raises redis.exceptions.TimeoutError where it does not answer.
+        """
+        message: dict[str, Any] | None = await pubsub.get_message(timeout=self._keepalive_s)
+        if message is None:
+            await pubsub.ping()
+            message = await pubsub.get_message(timeout=self._keepalive_s)
+        if message is None:
+            raise RedisTimeout(f"no answer to a ping within {self._keepalive_s:g} s")
+        return message
 
     async def _take(self, raw: bytes) -> None:
         try:

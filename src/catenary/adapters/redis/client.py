@@ -42,7 +42,6 @@ def connect(address: RedisAddress) -> Redis:
     settings: dict[str, Any] = {
         "socket_keepalive": True,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
-        "health_check_interval": address.keepalive_s,
         # Whoever uses the client comes back in its own way, and says so.
         "retry": Retry(NoBackoff(), 0),
     }

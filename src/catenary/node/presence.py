@@ -1,0 +1,138 @@
+"""Who is here: members come and go by their sessions, and everybody on the stream is told.
+
+Source: docs/presence.md (anycable); presence commands of the extended Action Cable protocol.
+Knows: subscriptions and their streams. Does not know: where members are kept.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+
+from catenary.errors import BackendError
+from catenary.messages.presence import Member, PresenceChange
+from catenary.messages.publications import Publication, Publishable
+from catenary.messages.replies import PresenceState, PresenceUnknown
+from catenary.node.session import Session, Subscription
+from catenary.ports import Presence
+
+_log: Final = logging.getLogger("catenary.node")
+_write: Final = msgspec.json.Encoder().encode
+
+KIND: Final = "presence"
+"""The ``type`` of what others hear of a change."""
+
+Publish = Callable[[tuple[Publishable, ...]], Awaitable[None] | None]
+
+
+class Presences:
+    """Members of streams by way of subscriptions; changes go to ``publish``."""
+
+    __slots__ = ("_presence", "_present", "_publish")
+
+    def __init__(self, presence: Presence, publish: Publish) -> None:
+        self._presence = presence
+        self._publish = publish
+        self._present: set[Session] = set()
+
+    def join(self, subscription: Subscription, member_id: str, info: str) -> Awaitable[None] | None:
+        """Lets a client be seen; nothing happens where its subscription has no stream for that."""
+        if subscription.seen_on is None:
+            _log.info("sid=%s No presence on %s", subscription.session.sid, subscription.identifier)
+            return None
+        session = subscription.session
+        self._present.add(session)
+        return self._announce(
+            self._presence.join(subscription.seen_on, session.sid, member_id, info)
+        )
+
+    def leave(self, subscription: Subscription) -> Awaitable[None] | None:
+        """Lets a client be seen no longer."""
+        session = subscription.session
+        if subscription.seen_on is None or session not in self._present:
+            return None
+        return self._announce(self._presence.leave(subscription.seen_on, session.sid))
+
+    def gone(self, session: Session) -> None:
+        """A client's connection is lost: it stays a member for as long as it may come back."""
+        if session in self._present:
+            self._present.discard(session)
+            self._presence.touch(session.sid)
+
+    def tell(self, subscription: Subscription, *, with_records: bool) -> Awaitable[None] | None:
+        """Answers who is there."""
+        if subscription.seen_on is None:
+            _tell(subscription, (), with_records=with_records)
+            return None
+        found = self._presence.members(subscription.seen_on)
+        if isinstance(found, tuple):
+            _tell(subscription, found, with_records=with_records)
+            return None
+        return self._tell_later(subscription, found, with_records=with_records)
+
+    async def _tell_later(
+        self,
+        subscription: Subscription,
+        found: Awaitable[tuple[Member, ...]],
+        *,
+        with_records: bool,
+    ) -> None:
+        try:
+            _tell(subscription, await found, with_records=with_records)
+        except BackendError as error:
+            _log.warning("sid=%s Presence unknown: %s", subscription.session.sid, error)
+            subscription.session.send(PresenceUnknown(subscription.identifier))
+
+    def touch(self) -> None:
+        """Who is connected is here: to be called a few times within the time that members have."""
+        for session in self._present:
+            self._presence.touch(session.sid)
+
+    def expire(self) -> Awaitable[None] | None:
+        """Lets leave whose time is over."""
+        expired = self._presence.expire()
+        if isinstance(expired, tuple):
+            return self._publish(tuple(map(_publication, expired))) if expired else None
+        return self._expire_later(expired)
+
+    async def _expire_later(self, expired: Awaitable[tuple[PresenceChange, ...]]) -> None:
+        changes = await expired
+        sent = self._publish(tuple(map(_publication, changes))) if changes else None
+        if sent is not None:
+            await sent
+
+    def _announce(
+        self, change: PresenceChange | Awaitable[PresenceChange | None] | None
+    ) -> Awaitable[None] | None:
+        if change is None:
+            return None
+        if isinstance(change, PresenceChange):
+            return self._publish((_publication(change),))
+        return self._announce_later(change)
+
+    async def _announce_later(self, change: Awaitable[PresenceChange | None]) -> None:
+        try:
+            sent = self._announce(await change)
+        except BackendError as error:
+            _log.warning("A change of presence is lost: %s", error)
+            return
+        if sent is not None:
+            await sent
+
+
+def _tell(subscription: Subscription, members: tuple[Member, ...], *, with_records: bool) -> None:
+    subscription.session.send(
+        PresenceState(subscription.identifier, len(members), members if with_records else None)
+    )
+
+
+def _publication(change: PresenceChange) -> Publication:
+    """What everybody on the stream hears; it is not kept in the history.
+
+    An update travels as a join: clients keep members by id, and know no third word.
+    """
+    event: dict[str, object] = {"type": "leave", "id": change.id}
+    if change.kind != "leave":
+        event = {"type": "join", "id": change.id, "info": msgspec.Raw(change.info.encode())}
+    return Publication(change.stream, _write(event).decode(), kind=KIND, transient=True)

@@ -1,0 +1,143 @@
+"""From a history to what is live, with nothing missing and nothing twice.
+
+A listener is set apart on its streams, so that what is published is kept for it; the history is
+read and sent; then comes what was kept and stands behind it. Where nothing is on its way and the
+history answers at once, all of that is one moment, and nothing need be kept.
+Knows: the order. Does not know: where a history is.
+"""
+
+import logging
+from collections.abc import Awaitable
+from typing import Final
+
+from catenary.errors import BackendError, LostPosition
+from catenary.messages.commands import HistoryRequest
+from catenary.messages.names import Stream
+from catenary.messages.publications import Publication
+from catenary.messages.replies import HistoryConfirmed, HistoryRejected
+from catenary.node.hub import Hub
+from catenary.node.session import Subscription
+from catenary.ports import History
+
+_log: Final = logging.getLogger("catenary.node")
+
+Messages = tuple[Publication, ...]
+
+
+class Replayer:
+    """Answers requests for history."""
+
+    __slots__ = ("_awaited", "_history", "_hub", "_overdue")
+
+    def __init__(self, hub: Hub, history: History) -> None:
+        self._hub = hub
+        self._history = history
+        # Whose requests are awaited, for less than one tick and for longer
+        self._awaited: set[Subscription] = set()
+        self._overdue: set[Subscription] = set()
+
+    def listen(self, subscription: Subscription, stream: Stream) -> None:
+        """Adds a stream to a subscription whose request for history is the next thing to be done."""
+        if self._history.is_immediate and self._hub.is_quiet(stream):
+            self._hub.listen(subscription, stream)
+        else:
+            self._hub.listen_apart(subscription, stream)
+
+    def await_request(self, subscription: Subscription, streams: tuple[Stream, ...]) -> None:
+        """Adds streams to a subscription whose client will say soon what it has missed on them.
+
+        What is published until then must come behind that. Who does not ask hears it all the same,
+        a tick or two later.
+        """
+        for stream in streams:
+            self._hub.listen_apart(subscription, stream)
+        self._awaited.add(subscription)
+
+    def tick(self) -> None:
+        """To be called every second or so: who has not asked until now does not want to."""
+        overdue, self._overdue, self._awaited = self._overdue, self._awaited, set()
+        for subscription in overdue:
+            for stream in subscription.streams:
+                self._hub.bring_back(subscription, stream, 0)
+
+    def replay(self, subscription: Subscription, request: HistoryRequest) -> Awaitable[None] | None:
+        """Sends what was missed on all streams of a subscription, or rejects; None once done.
+
+        Never raises.
+        """
+        streams = subscription.streams
+        was_awaited = subscription in self._awaited or subscription in self._overdue
+        self._awaited.discard(subscription)
+        self._overdue.discard(subscription)
+        is_moment = self._history.is_immediate and all(map(self._hub.is_quiet, streams))
+        if is_moment and not was_awaited:
+            self._replay_at_once(subscription, request)
+            return None
+        # Now, not when the task begins: what is published meanwhile is in the history.
+        apart = {each: self._hub.set_apart(subscription, each) for each in streams}
+        return self._replay_apart(subscription, request, apart)
+
+    def _replay_at_once(self, subscription: Subscription, request: HistoryRequest) -> None:
+        try:
+            found = [_at_once(self._ask(each, request)) for each in subscription.streams]
+        except LostPosition as error:
+            _reject(subscription, error)
+            return
+        for messages in found:
+            self._send(subscription, messages)
+        subscription.session.send(HistoryConfirmed(subscription.identifier))
+
+    async def _replay_apart(
+        self,
+        subscription: Subscription,
+        request: HistoryRequest,
+        apart: dict[Stream, Awaitable[None] | None],
+    ) -> None:
+        """The same while publishing goes on."""
+        behind = dict.fromkeys(apart, 0)
+        try:
+            found = {
+                stream: await self._read(stream, request, done) for stream, done in apart.items()
+            }
+            for stream, messages in found.items():
+                self._send(subscription, messages)
+                if messages and messages[-1].position is not None:
+                    behind[stream] = messages[-1].position.offset
+            subscription.session.send(HistoryConfirmed(subscription.identifier))
+        except (LostPosition, BackendError) as error:
+            _reject(subscription, error)
+        finally:
+            for stream in apart:
+                self._hub.bring_back(subscription, stream, behind[stream])
+
+    async def _read(
+        self, stream: Stream, request: HistoryRequest, apart: Awaitable[None] | None
+    ) -> Messages:
+        """One stream's history, read when nothing that is in it can still come live."""
+        if apart is not None:
+            await apart
+        answer = self._ask(stream, request)
+        return answer if isinstance(answer, tuple) else await answer
+
+    def _ask(self, stream: Stream, request: HistoryRequest) -> Messages | Awaitable[Messages]:
+        position = request.positions.get(stream)
+        if position is not None:
+            return self._history.after(stream, position)
+        if request.since_s is not None:
+            return self._history.since(stream, request.since_s)
+        return ()
+
+    def _send(self, subscription: Subscription, messages: Messages) -> None:
+        for publication in messages:
+            self._hub.write(subscription, publication)
+
+
+def _at_once(answer: Messages | Awaitable[Messages]) -> Messages:
+    assert isinstance(answer, tuple), "an immediate history answers with values"
+    return answer
+
+
+def _reject(subscription: Subscription, error: Exception) -> None:
+    session = subscription.session
+    _log.info("sid=%s No history for %s: %s", session.sid, subscription.identifier, error)
+    session.send(HistoryRejected(subscription.identifier))

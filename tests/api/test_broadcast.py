@@ -1,0 +1,283 @@
+"""The HTTP endpoint of a running server: what may be asked, and every answer."""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.parts.cable_client import CableClient, confirmed, delivered, identifier
+from tests.parts.raw_socket import RawSocket
+from tests.parts.server import CableServer, cable_server
+
+FLAGS = ("--noauth", "--public_streams", "--norpc", "--broadcast_adapter=http")
+CHAT = identifier("$pubsub", stream_name="chat")
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+def request(
+    body: bytes | object = b"", *headers: str, method: str = "POST", path: str = "/_broadcast"
+) -> bytes:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [f"{method} {path} HTTP/1.1", "Host: test", f"Content-Length: {len(raw)}", *headers]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode() + raw
+
+
+def ask(port: int, *requests: bytes) -> list[Answer]:
+    """All answers on one connection."""
+    with RawSocket(port) as connection:
+        connection.send(b"".join(requests))
+        return [connection.answer() for _ in requests]
+
+
+def one(data: object, stream: str = "chat") -> dict[str, Any]:
+    return {"stream": stream, "data": json.dumps(data)}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[CableServer]:
+    with cable_server(*FLAGS) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: CableServer) -> Iterator[CableClient]:
+    with CableClient(server.cable_url) as client:
+        client.receive_welcome()
+        assert client.subscribe(CHAT) == confirmed(CHAT)
+        yield client
+
+
+# What may be asked
+
+
+def test_a_publication_is_created_and_heard(server: CableServer, client: CableClient) -> None:
+    ((status, headers, body),) = ask(server.broadcast_port, request(one({"text": "é"})))
+    assert (status, body) == (201, b"")
+    assert "access-control-allow-origin" not in headers
+    assert client.receive() == delivered(CHAT, {"text": "é"})
+
+
+def test_a_batch_in_its_order(server: CableServer, client: CableClient) -> None:
+    batch = [one(n) for n in range(50)] + [one("no", "elsewhere")]
+    ((status, _, _),) = ask(server.broadcast_port, request(batch))
+    assert status == 201
+    assert [client.receive()["message"] for _ in range(50)] == list(range(50))
+
+
+def test_meta(server: CableServer, client: CableClient) -> None:
+    with CableClient(server.cable_url, headers={"X-Request-ID": "author"}) as author:
+        author.receive_welcome()
+        author.subscribe(CHAT)
+        ask(
+            server.broadcast_port,
+            request({**one(1), "meta": {"exclude_socket": "author", "broadcast_type": "note"}}),
+            request(one(2)),
+        )
+        assert client.receive() == {"type": "note", **delivered(CHAT, 1)}
+        assert author.receive() == delivered(CHAT, 2)
+
+
+@pytest.mark.parametrize("reconnect", [True, False])
+def test_a_remote_disconnect(server: CableServer, client: CableClient, reconnect: bool) -> None:
+    with CableClient(server.cable_url, headers={"X-Request-ID": "unwanted"}) as unwanted:
+        unwanted.receive_welcome()
+        payload = {"identifier": '{"sid":"unwanted"}', "reconnect": reconnect}
+        ((status, _, _),) = ask(
+            server.broadcast_port, request({"command": "disconnect", "payload": payload})
+        )
+        assert status == 201
+        said = {"type": "disconnect", "reason": "remote", "reconnect": reconnect}
+        assert unwanted.receive() == said
+        assert unwanted.wait_for_close() == (1000, "Closed remotely")
+    client.expect_nothing()
+
+
+# What is wrong
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"garbage",
+        b"{}",
+        b"[{}]",
+        b"7",
+        b"\xff\xfe",
+        b'{"stream":"","data":"1"}',
+        b'{"stream":"chat","data":{"no":"string"}}',
+        b'{"stream":"chat","data":"1"',
+        b'[{"stream":"chat","data":"1"},{"stream":"chat"}]',
+        b'{"command":"dance","payload":{}}',
+        b'{"command":"disconnect"}',
+        b"[" * 100_000,
+    ],
+    ids=lambda body: repr(body[:24]),
+)
+def test_what_is_no_publication(server: CableServer, client: CableClient, body: bytes) -> None:
+    first, second = ask(server.broadcast_port, request(body), request(one("next")))
+    status, headers, answer = first
+    assert status == 422
+    assert headers["content-type"] == "application/json"
+    assert json.loads(answer)["error"].startswith("expected")
+    # Nothing of it was published, and the connection is as good as before.
+    assert second[0] == 201
+    assert client.receive() == delivered(CHAT, "next")
+
+
+def test_deep_data_is_a_string(server: CableServer, client: CableClient) -> None:
+    deep = "[" * 50_000 + "]" * 50_000
+    ((status, _, _),) = ask(server.broadcast_port, request({"stream": "chat", "data": deep}))
+    assert status == 201
+    assert client.receive() == delivered(CHAT, deep)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
+def test_everything_but_post(server: CableServer, method: str) -> None:
+    ((status, _, body),) = ask(server.broadcast_port, request(method=method))
+    assert status == 422
+    assert json.loads(body) == {"error": f"expected POST, got {method}"}
+
+
+@pytest.mark.parametrize("path", ["/", "/_broadcast/x", "/cable"])
+def test_other_paths(server: CableServer, path: str) -> None:
+    with RawSocket(server.broadcast_port) as connection:
+        connection.send(request(one(1), path=path))
+        assert connection.head().split()[1] == "404"
+
+
+def test_a_body_that_is_too_large(server: CableServer) -> None:
+    size = 16 * 1024 * 1024 + 1
+    head = f"POST /_broadcast HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode()
+    with RawSocket(server.broadcast_port) as connection:
+        try:
+            connection.send(head, b"x" * size)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        status, _, body = connection.answer()
+        assert status == 413
+        assert json.loads(body) == {"error": "expected a body of up to 16777216 bytes"}
+
+
+def test_a_large_body_that_is_not_too_large(server: CableServer, client: CableClient) -> None:
+    large = "x" * 900_000
+    assert ask(server.broadcast_port, request(one(large)))[0][0] == 201
+    assert client.receive()["message"] == large
+
+
+# Keys
+
+
+def derived(secret: str) -> str:
+    return hmac.new(secret.encode(), b"broadcast-cable", hashlib.sha256).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("flags", "key", "port"),
+    [
+        (("--broadcast_key=open-sesame",), "open-sesame", "broadcast"),
+        (("--secret=qwerty",), derived("qwerty"), "broadcast"),
+        (("--secret=qwerty", "--broadcast_key=open-sesame"), "open-sesame", "broadcast"),
+        (("--http_broadcast_secret=open-sesame",), "open-sesame", "broadcast"),
+        (("--broadcast_key=open-sesame", "--http_broadcast_port=0"), "open-sesame", "main"),
+    ],
+)
+def test_the_key(flags: tuple[str, ...], key: str, port: str) -> None:
+    with cable_server(*FLAGS, *flags) as server, CableClient(server.cable_url) as client:
+        client.receive_welcome()
+        client.subscribe(CHAT)
+        at = server.port if port == "main" else server.broadcast_port
+        for wrong in (
+            (),
+            ("Authorization: Bearer wrong",),
+            (f"Authorization: {key}",),
+            (f"Authorization: Bearer {key}x",),
+            ("Authorization: Bearer é",),
+            ("Authorization: Bearer ",),
+        ):
+            ((status, _, body),) = ask(at, request(one("no"), *wrong))
+            assert status == 401
+            assert json.loads(body)["error"].startswith("expected Authorization")
+        ((status, _, _),) = ask(at, request(one("yes"), f"Authorization: Bearer {key}"))
+        assert status == 201
+        assert client.receive() == delivered(CHAT, "yes")
+        client.expect_nothing()
+        assert key not in server.output()
+
+
+# Browsers
+
+
+def test_cors() -> None:
+    with cable_server(*FLAGS, "--http_broadcast_cors", "--allowed_origins=*.example.com") as server:
+        preflight, right, wrong = ask(
+            server.broadcast_port,
+            request(b"", "Origin: https://a.example.com", method="OPTIONS"),
+            request(one(1), "Origin: https://a.example.com"),
+            request(one(1), "Origin: https://evil.test"),
+        )
+    for (status, headers, _), expected in ((preflight, 200), (right, 201)):
+        assert status == expected
+        assert headers["access-control-allow-origin"] == "https://a.example.com"
+        assert "POST" in headers["access-control-allow-methods"]
+        assert "Authorization" in headers["access-control-allow-headers"]
+        assert headers["vary"] == "Origin"
+    assert "access-control-allow-origin" not in wrong[1]
+
+
+# Connections
+
+
+def test_a_connection_serves_many_requests_in_order(
+    server: CableServer, client: CableClient
+) -> None:
+    requests = [request(one(n)) if n % 5 else request(b"garbage") for n in range(100)]
+    statuses = [status for status, _, _ in ask(server.broadcast_port, *requests)]
+    assert statuses == [201 if n % 5 else 422 for n in range(100)]
+    heard = [client.receive()["message"] for _ in range(80)]
+    assert heard == [n for n in range(100) if n % 5]
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_a_request_in_pieces(server: CableServer, client: CableClient, size: int) -> None:
+    whole = request(one("pieces")) * 2
+    with RawSocket(server.broadcast_port) as connection:
+        connection.send(*(whole[i : i + size] for i in range(0, len(whole), size)))
+        assert [connection.answer()[0] for _ in range(2)] == [201, 201]
+    assert [client.receive()["message"] for _ in range(2)] == ["pieces", "pieces"]
+
+
+def test_a_request_of_another_form_between_the_usual_ones(
+    server: CableServer, client: CableClient
+) -> None:
+    body = json.dumps(one("chunked")).encode()
+    chunked = (
+        b"POST /_broadcast HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    )
+    with RawSocket(server.broadcast_port) as connection:
+        connection.send(request(one("usual")), chunked, request(one("usual again")))
+        assert [connection.answer()[0] for _ in range(3)] == [201, 201, 201]
+    heard = [client.receive()["message"] for _ in range(3)]
+    assert heard == ["usual", "chunked", "usual again"]
+
+
+def test_a_connection_is_closed_where_that_is_asked_for(server: CableServer) -> None:
+    with RawSocket(server.broadcast_port) as connection:
+        connection.send(request(one(1), "Connection: close"))
+        assert connection.answer()[0] == 201
+        assert connection.wait_for_end(2) == b""
+
+
+def test_on_the_port_of_the_cable() -> None:
+    with cable_server(*FLAGS, "--broadcast_key=k", "--http_broadcast_port=0") as server:
+        key = "Authorization: Bearer k"
+        answers = ask(server.port, request(one(1), key), request(b"x", key), request(one(2), key))
+        assert [status for status, _, _ in answers] == [201, 422, 201]
+        with RawSocket(server.port) as connection:
+            connection.send(request(one(1), key), b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert [connection.answer()[0] for _ in range(2)] == [201, 200]

@@ -1,0 +1,368 @@
+"""The door and the life of the process, from outside: heads, limits, TLS, signals."""
+
+import datetime as dt
+import json
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.parts.ports import free_port, wait_until_listening
+from tests.parts.raw_socket import CLOSE, RawSocket, command, masked, upgrade
+from tests.parts.server import OURS, CableServer, cable_server
+
+PUBLIC = ("--public", "--norpc", "--broadcast_adapter=http", "--ping_interval=100")
+PING = masked(b"x", 0x9)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[CableServer]:
+    with cable_server(*PUBLIC) as server:
+        yield server
+
+
+def get(path: str, *headers: str) -> bytes:
+    return ("\r\n".join([f"GET {path} HTTP/1.1", "Host: test", *headers]) + "\r\n\r\n").encode()
+
+
+# Request heads
+
+
+def test_a_head_split_at_every_byte(server: CableServer) -> None:
+    head = upgrade("/cable?a=b")
+
+    def split(at: int) -> None:
+        with RawSocket(server.port) as client:
+            client.send(head[:at])
+            # Behind a round trip elsewhere the first piece has been read on its own.
+            with RawSocket(server.port) as other:
+                other.send(get("/health"))
+                assert other.answer()[0] == 200
+            client.send(head[at:])
+            assert client.head().startswith("HTTP/1.1 101 ")
+            assert client.message()["type"] == "welcome"
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(split, range(1, len(head))))
+
+
+def test_a_head_byte_by_byte(server: CableServer) -> None:
+    head = upgrade()
+    with RawSocket(server.port) as client:
+        client.send(*(head[i : i + 1] for i in range(len(head))))
+        assert client.head().startswith("HTTP/1.1 101 ")
+
+
+@pytest.mark.parametrize("split", [1, 4, 8, 20])
+def test_other_requests_are_served_however_they_are_split(server: CableServer, split: int) -> None:
+    head = get("/health")
+    with RawSocket(server.port) as client:
+        for _ in range(2):
+            client.send(*(head[i : i + split] for i in range(0, len(head), split)))
+            assert client.answer()[::2] == (200, b"OK\n")
+
+
+@pytest.mark.parametrize("path", ["/cable", "/health"])
+def test_a_head_that_is_too_large(server: CableServer, path: str) -> None:
+    with RawSocket(server.port) as client:
+        client.send(upgrade(path, "X-Large: " + "x" * 66_000))
+        status, _, body = client.answer()
+        if path == "/cable":
+            assert status == 431
+            assert b"expected a request head of up to 65536 bytes" in body
+        else:
+            assert status >= 200  # uvicorn's business; it must answer
+    with RawSocket(server.port) as client:
+        client.open()
+
+
+def test_a_large_head_that_is_not_too_large(server: CableServer) -> None:
+    with RawSocket(server.port) as client:
+        client.open("/cable", "X-Large: " + "x" * 60_000)
+
+
+def test_a_head_that_comes_too_slowly(server: CableServer) -> None:
+    """Several clients at once: one says half, one nothing, one half for no cable, one is in time."""
+    began = time.monotonic()
+    with (
+        RawSocket(server.port) as half,
+        RawSocket(server.port) as silent,
+        RawSocket(server.port) as elsewhere,
+        RawSocket(server.port) as cable,
+    ):
+        half.send(upgrade()[:-4])
+        elsewhere.send(get("/health")[:-4])
+        cable.open()
+        status, _, body = half.answer()
+        assert (status, body) == (408, b"expected a request within 5 s\n")
+        assert 4.5 < time.monotonic() - began < 8
+        assert half.wait_for_end(1) == b""
+        assert elsewhere.answer()[0] == 408
+        assert silent.wait_for_end(2) == b""
+        cable.send(PING)
+        assert cable.frame() == (0xA, b"x")
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (get("/cable"), 426),
+        (upgrade().replace(b"GET", b"POST"), 405),
+        (upgrade().replace(b"Version: 13", b"Version: 8"), 426),
+        (upgrade().replace(b"Host: test\r\n", b""), 400),
+        (upgrade().replace(b"HTTP/1.1", b"HTTP/1.0"), 505),
+        (upgrade().replace(b"dGhl", b"!!!!"), 400),
+        (upgrade("/elsewhere"), 404),
+        (b"NONSENSE\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
+    ],
+)
+def test_what_is_no_handshake_is_answered_in_http(
+    server: CableServer, head: bytes, status: int
+) -> None:
+    with RawSocket(server.port) as client:
+        client.send(head)
+        assert client.head().split()[1] == str(status)
+
+
+def test_more_connections_than_allowed() -> None:
+    with cable_server(*PUBLIC, "--max_conn=3") as server:
+        clients = [RawSocket(server.port).open() for _ in range(3)]
+        with RawSocket(server.port) as fourth:
+            fourth.send(upgrade())
+            status, headers, _ = fourth.answer()
+            assert (status, headers["retry-after"]) == (503, "5")
+        with RawSocket(server.port) as other:
+            other.send(get("/health"))
+            assert other.answer()[0] == 200
+        clients[0].send(masked(b"", CLOSE))
+        clients[0].wait_for_end()
+        clients.append(RawSocket(server.port).open())
+        for client in clients:
+            client.socket.close()
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for localhost, signed by itself, and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(dt.UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return folder / "cert.pem", folder / "key.pem"
+
+
+def test_tls(certificate: tuple[Path, Path]) -> None:
+    cert, key = certificate
+    trusting = ssl.create_default_context(cafile=str(cert))
+    flags = (*PUBLIC, f"--ssl_cert={cert}", f"--ssl_key={key}")
+    server = CableServer(OURS, flags, {})
+    try:
+        wait_until_listening(server.port)
+        with RawSocket(server.port, tls=trusting) as client:
+            head = upgrade()
+            client.send(head[:30], head[30:] + PING)
+            assert client.head().startswith("HTTP/1.1 101 ")
+            assert client.message()["type"] == "welcome"
+            assert client.frame() == (0xA, b"x")
+            client.send(masked(b"", CLOSE))
+            assert client.goodbye() == (1000, b"")
+            assert client.wait_for_end(4) == b""
+        with RawSocket(server.port, tls=trusting) as client:
+            client.send(get("/health"))
+            assert client.answer()[0] == 200
+        with RawSocket(server.port) as plain:
+            plain.send(get("/health"))
+            assert not plain.wait_for_end(4).startswith(b"HTTP")
+        with RawSocket(server.port, tls=trusting) as client:
+            client.open()
+            server.process.send_signal(signal.SIGTERM)
+            assert client.message()["reason"] == "server_restart"
+            assert client.goodbye()[0] == 1001
+        assert server.process.wait(6) == 0
+        assert f"wss://127.0.0.1:{server.port}/cable" in server.output()
+    finally:
+        server.close()
+
+
+def start(*flags: str) -> subprocess.CompletedProcess[str]:
+    """Runs to the end, which must come soon."""
+    return subprocess.run(
+        [sys.executable, "-m", "catenary", *PUBLIC, *flags],
+        capture_output=True,
+        text=True,
+        timeout=10,
+    )
+
+
+def test_a_certificate_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "x.pem").write_text("garbage")
+    ended = start(
+        f"--ssl_cert={tmp_path}/x.pem", f"--ssl_key={tmp_path}/x.pem", f"--port={free_port()}"
+    )
+    assert ended.returncode == 1
+    assert "ssl_cert, ssl_key: expected a certificate" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+# Start
+
+
+def test_a_port_that_is_taken(server: CableServer) -> None:
+    ended = start("--host=127.0.0.1", f"--port={server.port}")
+    assert ended.returncode == 1
+    complaint = ended.stderr.splitlines()[-1]
+    assert complaint.startswith("catenary: port: can't listen on 127.0.0.1:")
+    assert "in use" in complaint
+    assert "Traceback" not in ended.stderr
+
+
+def test_it_answers_within_a_second_of_its_start() -> None:
+    port = free_port()
+    quickest = 10.0
+    for _ in range(3):
+        began = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "catenary", *PUBLIC, "--host=127.0.0.1", f"--port={port}"],
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            while time.monotonic() - began < 10:
+                try:
+                    with RawSocket(port) as client:
+                        client.open()
+                        break
+                except OSError:
+                    time.sleep(0.005)
+            quickest = min(quickest, time.monotonic() - began)
+        finally:
+            process.kill()
+            process.wait()
+        if quickest < 1:
+            return
+    assert quickest < 1
+
+
+# End
+
+FAREWELL = {"type": "disconnect", "reason": "server_restart", "reconnect": True}
+
+
+def open_clients(server: CableServer, number: int) -> list[RawSocket]:
+    return [RawSocket(server.port).open() for _ in range(number)]
+
+
+def test_at_the_end_each_client_gets_its_farewell() -> None:
+    with cable_server(*PUBLIC, "--shutdown_timeout=5") as server:
+        clients = open_clients(server, 300)
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        for client in clients:
+            assert client.message() == FAREWELL
+            assert client.goodbye()[0] == 1001
+            client.send(masked(b"\x03\xe9", CLOSE))
+        for client in clients:
+            assert client.wait_for_end(5) == b""
+            client.socket.close()
+        assert server.process.wait(5) == 0
+        # Everybody answered: nobody had to be waited for.
+        assert time.monotonic() - began < 3
+        with pytest.raises(ConnectionRefusedError):
+            RawSocket(server.port)
+
+
+def test_the_end_is_not_delayed_by_those_who_do_not_play_along() -> None:
+    """One never answers the close frame, one does not even read, one is in the middle of a request."""
+    with (
+        cable_server(*PUBLIC, "--shutdown_timeout=8") as server,
+        RawSocket(server.port) as silent,
+        RawSocket(server.port, receive_buffer=4096) as deaf,
+        RawSocket(server.port) as polite,
+        RawSocket(server.port) as half,
+        RawSocket(server.port) as idle,
+    ):
+        flood = json.dumps({"channel": "$pubsub", "stream_name": "flood"})
+        deaf.open().send(command("subscribe", flood))
+        silent.open()
+        polite.open()
+        half.send(get("/health")[:10])
+        idle.send(get("/health"))
+        assert idle.answer()[0] == 200
+        assert deaf.message()["type"] == "confirm_subscription"
+        for _ in range(60):
+            broadcast(server, {"stream": "flood", "data": json.dumps("x" * 60_000)})
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        for client in (silent, polite):
+            assert client.message() == FAREWELL
+            assert client.goodbye()[0] == 1001
+        polite.send(masked(b"\x03\xe9", CLOSE))
+        assert polite.wait_for_end(1) == b""
+        assert server.process.wait(8) == 0
+        assert time.monotonic() - began < 6
+
+
+def broadcast(server: CableServer, publication: object) -> None:
+    body = json.dumps(publication).encode()
+    with RawSocket(server.broadcast_port) as publisher:
+        publisher.send(
+            b"POST /_broadcast HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
+        assert publisher.answer()[0] == 201
+
+
+def test_a_second_signal_ends_at_once() -> None:
+    with cable_server(*PUBLIC, "--shutdown_delay=30") as server:
+        clients = open_clients(server, 3)
+        server.process.send_signal(signal.SIGINT)
+        server.wait_for_output("the same again ends at once")
+        clients[0].send(PING)
+        assert clients[0].frame() == (0xA, b"x")  # still served
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(2) == 130
+        for client in clients:
+            assert client.wait_for_end(2) == b""
+            client.socket.close()
+
+
+def test_connections_that_the_kernel_holds_are_as_many_as_we_asked_for(
+    server: CableServer,
+) -> None:
+    listening = subprocess.run(
+        ["ss", "-Hltn", f"sport = :{server.port}"], capture_output=True, text=True
+    ).stdout.split()
+    most = int(Path("/proc/sys/net/core/somaxconn").read_text())
+    assert int(listening[2]) == min(4096, most)
