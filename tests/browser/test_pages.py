@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from tests.browser.conftest import OpenPage
 from tests.parts.chat_app import CHAT, chat_app
@@ -65,3 +65,20 @@ def test_the_chat_of_the_examples(server_command: tuple[str, ...], open_page: Op
         heard = ["Ann: Hello from a page", "Ben: Hello, Ann"]
         expect(ann.get_by_role("listitem")).to_have_text(heard)
         expect(eve.get_by_role("listitem")).to_have_count(0)
+
+
+def test_the_first_minute_of_the_readme(browser: Browser) -> None:
+    """What it tells a newcomer to paste, word by word but for the ports."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    script = readme.partition("```js\n")[2].partition("```")[0]
+    command = next(line for line in readme.splitlines() if line.startswith("curl "))
+    with cable_server("--public", "--norpc", "--broadcast_adapter=http") as server:
+        page = browser.new_page()
+        page.goto(f"http://localhost:{server.port}/health")
+        with page.expect_console_message(lambda said: "confirm_subscription" in said.text):
+            # As the console does: what has no declaration becomes global.
+            page.evaluate("(0, eval)", script.replace("8080", str(server.port)))
+        with page.expect_console_message(lambda said: '"text":"Hello"' in said.text):
+            subprocess.run(
+                command.replace("8090", str(server.broadcast_port)), shell=True, check=True
+            )

@@ -555,7 +555,7 @@ def test_several_sessions_with_one_id_are_one_member(
         assert client.receive() == event(name, "leave", "ann")
 
 
-@pytest.mark.reference_fault("it keeps the info that came first, and tells nobody")
+@pytest.mark.reference_fault("it tells nobody")
 def test_a_member_changes_its_info(one: CableClient, two: CableClient, stream: str) -> None:
     name = pubsub(stream)
     for client in (one, two):

@@ -33,8 +33,8 @@ class Replayer:
         self._hub = hub
         self._history = history
         # Whose requests are awaited, for less than one tick and for longer
-        self._awaited: set[Subscription] = set()
-        self._overdue: set[Subscription] = set()
+        self._awaited: dict[Subscription, None] = {}
+        self._overdue: dict[Subscription, None] = {}
 
     def listen(self, subscription: Subscription, stream: Stream) -> None:
         """Adds a stream to a subscription whose request for history is the next thing to be done."""
@@ -51,11 +51,11 @@ class Replayer:
         """
         for stream in streams:
             self._hub.listen_apart(subscription, stream)
-        self._awaited.add(subscription)
+        self._awaited[subscription] = None
 
     def tick(self) -> None:
         """To be called every second or so: who has not asked until now does not want to."""
-        overdue, self._overdue, self._awaited = self._overdue, self._awaited, set()
+        overdue, self._overdue, self._awaited = self._overdue, self._awaited, {}
         for subscription in overdue:
             for stream in subscription.streams:
                 self._hub.bring_back(subscription, stream, 0)
@@ -67,8 +67,8 @@ class Replayer:
         """
         streams = subscription.streams
         was_awaited = subscription in self._awaited or subscription in self._overdue
-        self._awaited.discard(subscription)
-        self._overdue.discard(subscription)
+        self._awaited.pop(subscription, None)
+        self._overdue.pop(subscription, None)
         is_moment = self._history.is_immediate and all(map(self._hub.is_quiet, streams))
         if is_moment and not was_awaited:
             self._replay_at_once(subscription, request)
