@@ -1,8 +1,8 @@
 """Publishers who keep a connection open: their requests, answered without an HTTP framework.
 
-The usual request, a POST with a length to the path of broadcasts, costs 8 µs here, and 60 µs by way
-of an HTTP parser, a task and an ASGI scope; what comes in one read is published, and answered, in
-one go. Whatever has another form is handed, with all bytes that follow, to those who know it.
+The usual request, a POST with a length to the path of broadcasts, costs 4 µs here, without a task
+and an ASGI scope; what comes in one read is published, and answered, in one go. Whatever has
+another form is handed, with all bytes that follow, to those who know it.
 Knows: connections. Does not know: what a publication is, who hears it.
 """
 
