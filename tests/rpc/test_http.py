@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from catenary.auth.keys import rpc_key
+from catenary.auth.keys import RPC_PHRASE, derived_key
 from catenary.errors import AppFailed, ConfigError
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
@@ -140,7 +140,7 @@ def test_what_is_no_url_stops_the_start(url: str) -> None:
 
 def test_the_derived_key_opens_what_the_secret_protects() -> None:
     async def scenario() -> None:
-        async with opened(server.url, key=rpc_key("", "qwerty")) as application:
+        async with opened(server.url, key=derived_key("qwerty", RPC_PHRASE)) as application:
             assert (await application.connect(ENVIRONMENT)).verdict is Verdict.SUCCESS
         async with opened(server.url, key="wrong", limits=QUICK) as application:
             with pytest.raises(AppFailed, match=r"401.*http_rpc_secret") as raised:

@@ -5,7 +5,6 @@ Bottom up: counters, hub, pub/sub, application, node, edges. Everything is compl
 
 import asyncio
 import functools
-import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -52,8 +51,6 @@ from catenary.server.ticker import Ticker
 from catenary.transports.request import Proxied
 from catenary.transports.websocket import WebSocketLimits
 from catenary.wire.frames import PING, frame, text_frame
-
-_log: Final = logging.getLogger("catenary.server")
 
 _EXAMPLE: Final = '{"stream":"hello","data":"{\\"text\\":\\"Hello\\"}"}'
 
