@@ -1,5 +1,6 @@
 """The heart: what happens to a client, for every kind of answer that an application can give."""
 
+import asyncio
 import json
 import logging
 from typing import Literal
@@ -10,6 +11,7 @@ from catenary.errors import AppFailed, AppUnavailable, PublicationError
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Stream
+from catenary.node.hub import TURN, WAITING_LIMIT
 from catenary.node.identity import everybody
 from tests.parts.heart import Client, Heart, confirming, in_loop, room, settle
 
@@ -438,6 +440,22 @@ async def test_a_whisper_reaches_everybody_else_and_not_the_application() -> Non
     await settle()
     assert (ann.messages, bob.messages) == ([], [{"typing": True}])
     assert len(heart.application.calls) == asked
+
+
+@in_loop
+async def test_who_whispers_faster_than_it_is_heard_waits() -> None:
+    heart = Heart()
+    ann, bob = whisperer(heart, to="1"), whisperer(heart, to="1")
+    for _ in range(TURN):
+        whisperer(heart, to="1")
+    said = list(range(WAITING_LIMIT + 10))
+    for each in said:
+        ann.say("whisper", room("1"), data=each)
+    assert ann.session.inbox is not None
+    while len(bob.messages) < len(said):
+        await asyncio.wait_for(settle(), 1)
+    assert bob.messages == said
+    assert heart.counters.held_publishers_total > 0
 
 
 @in_loop

@@ -468,7 +468,8 @@ class Node:
         publication = Publication(
             subscription.whispers_to, whisper.data, exclude_socket=sid, transient=True
         )
-        return self._publisher.send((publication,))
+        # Who whispers faster than it can be heard waits like every publisher.
+        return self._publisher.send((publication,)) or self._hub.caught_up()
 
     def _finish(self, work: Awaitable[None] | None) -> None:
         """Sees to it that something is done, although nobody waits for it."""

@@ -110,7 +110,8 @@ class Session:
             return
         self.closed = True
         may_return = reason.reconnect if reconnect is None else reconnect
-        if not may_return:
+        if not may_return or reason is Reason.REMOTE:
+            # Whoever is sent away by the application comes back through its door, if at all.
             self.is_resumable = False
         if reason.wire is not None:
             self.send(Disconnected(reason, may_return))
