@@ -2,10 +2,12 @@
 
     python -m tests.parts.grpc_app PORT [--tls CERT KEY] [--redis URL]
 
-Built on grpcio's threaded server, which shares no loop with what is tested.
+Built on grpcio's threaded server, which shares no loop with what is tested, or on its asyncio
+server, on a loop in a thread of its own.
 """
 
 import argparse
+import asyncio
 import json
 import signal
 import sys
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import grpc.aio
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
 
@@ -41,13 +44,14 @@ class GrpcServer:
         *,
         port: int | None = None,
         host: str = "127.0.0.1",
+        address: str | None = None,
         tls: Certificate | None = None,
         workers: int = 32,
         options: tuple[tuple[str, Any], ...] = (),
     ) -> None:
         self.application = application
         self.port = free_port() if port is None else port
-        self.address = f"{host}:{self.port}"
+        self.address = address or f"{host}:{self.port}"
         self._tls = tls
         self._workers = workers
         # As AnyCable's own servers: they accept the pings of idle clients.
@@ -77,6 +81,40 @@ class GrpcServer:
         if self._server is not None:
             self._server.stop(None).wait()
             self._server = None
+
+
+class AioGrpcServer:
+    """Serves as :class:`GrpcServer` does, with grpcio's asyncio server."""
+
+    def __init__(self, application: TestApplication) -> None:
+        self.application = application
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._server: grpc.aio.Server | None = None
+
+    def start(self) -> None:
+        """Listens."""
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+
+    def stop(self) -> None:
+        """Breaks every connection and call."""
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _start(self) -> None:
+        self._server = grpc.aio.server(ThreadPoolExecutor(32))
+        self._server.add_generic_rpc_handlers((_handlers(self.application),))
+        self._server.add_insecure_port(self.address)
+        await self._server.start()
+
+    async def _stop(self) -> None:
+        assert self._server is not None
+        await self._server.stop(None)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catenary.adapters.none import NoInterest
 from catenary.errors import CommandError
 from catenary.messages.commands import (
     ClientPing,
@@ -358,7 +359,7 @@ class Heard:
 
 def heard_of(raw: bytes) -> Any:
     """What a client reads of a publication, as its JSON parser understands it."""
-    hub = Hub(Counters(), lambda *_: None)
+    hub = Hub(Counters(), lambda *_: None, NoInterest())
     outbound = Heard()
     encoder = Encoder(protocol, lambda payload: payload)
     session = Session(Environment(Sid("s"), "", {}), encoder, outbound)

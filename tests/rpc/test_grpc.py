@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+import uvloop
 
-from catenary.errors import AppFailed, AppUnavailable, ConfigError
+from catenary.errors import AppFailed, AppUnavailable
 from catenary.messages.decisions import Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid
 from catenary.metrics.counters import Counters
 from catenary.rpc.calls import AppAway, AppLate, CallLimits
-from catenary.rpc.grpc import GrpcApplication, MessageSizes, targets
+from catenary.rpc.grpc import GrpcApplication, MessageSizes
+from catenary.rpc.grpc_connection import Pace
 from catenary.rpc.tls import Tls
 from tests.parts.application import Refusal, TestApplication
 from tests.parts.certificates import Authority
@@ -40,7 +42,8 @@ def run(scenario: Awaitable[None]) -> None:
         async with asyncio.timeout(30):
             await scenario
 
-    asyncio.run(bounded())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(bounded())
 
 
 @asynccontextmanager
@@ -53,28 +56,6 @@ async def opened(
         yield application
     finally:
         await application.close(5)
-
-
-# Targets
-
-
-@pytest.mark.parametrize(
-    ("host", "found"),
-    [
-        ("localhost:50051", ("localhost:50051",)),
-        ("dns:///rpc.test:50051", ("dns:///rpc.test:50051",)),
-        ("grpc-list://a:1", ("a:1",)),
-        ("grpc-list://a:1,b:2", ("a:1", "b:2")),
-        ("grpc-list://a:1, b:2,", ("a:1", "b:2")),
-    ],
-)
-def test_targets(host: str, found: tuple[str, ...]) -> None:
-    assert targets(host) == found
-
-
-def test_an_empty_list_is_refused() -> None:
-    with pytest.raises(ConfigError, match="rpc_host"):
-        targets("grpc-list://")
 
 
 def test_a_call_before_the_start_is_refused() -> None:
@@ -131,6 +112,80 @@ def test_the_addresses_of_a_name_are_balanced() -> None:
         dns_port = stack.enter_context(dns_server({"rpc.test": ("127.0.0.1", "127.0.0.2")}))
         one = stack.enter_context(grpc_server())
         two = stack.enter_context(grpc_server(port=one.port, host="127.0.0.2"))
+        run(scenario())
+
+
+def test_a_name_that_gets_another_address_is_followed() -> None:
+    async def scenario() -> None:
+        host = f"dns://127.0.0.1:{dns_port}/rpc.test:{one.port}"
+        pace = Pace(least_between_lookups_s=0.05, most_between_lookups_s=0.1)
+        async with opened(host, counters, CallLimits(), pace=pace) as application:
+            await application.connect(ENVIRONMENT)
+            names["rpc.test"] = ("127.0.0.1", "127.0.0.2")
+            await calls_until_both_are_asked(application, (one, two))
+            names["rpc.test"] = ("127.0.0.2",)
+            while one.application.calls:
+                one.application.calls.clear()
+                for _ in range(10):
+                    await application.connect(ENVIRONMENT)
+                await asyncio.sleep(0.02)
+            await asyncio.to_thread(one.stop)
+            for _ in range(10):
+                await application.connect(ENVIRONMENT)
+
+    counters = Counters()
+    names: dict[str, tuple[str, ...]] = {"rpc.test": ("127.0.0.1",)}
+    with ExitStack() as stack:
+        dns_port = stack.enter_context(dns_server(names))
+        one = stack.enter_context(grpc_server())
+        two = stack.enter_context(grpc_server(port=one.port, host="127.0.0.2"))
+        run(scenario())
+    assert counters.rpc_retries_total == 0
+
+
+def test_a_server_in_trouble_is_looked_up_anew() -> None:
+    async def scenario() -> None:
+        host = f"dns://127.0.0.1:{dns_port}/rpc.test:{one.port}"
+        pace = Pace(least_between_lookups_s=0.05, most_between_lookups_s=60)
+        async with opened(host, counters, CallLimits(), pace=pace) as application:
+            await application.connect(ENVIRONMENT)
+            names["rpc.test"] = ("127.0.0.2",)
+            await asyncio.to_thread(one.stop)
+            assert (await application.connect(ENVIRONMENT)).verdict is Verdict.SUCCESS
+
+    counters = Counters()
+    names: dict[str, tuple[str, ...]] = {"rpc.test": ("127.0.0.1",)}
+    with ExitStack() as stack:
+        dns_port = stack.enter_context(dns_server(names))
+        one = stack.enter_context(grpc_server())
+        stack.enter_context(grpc_server(port=one.port, host="127.0.0.2"))
+        run(scenario())
+    assert counters.rpc_error_total == 0
+
+
+def test_a_name_that_is_known_later_is_found() -> None:
+    async def scenario() -> None:
+        host = f"dns://127.0.0.1:{dns_port}/rpc.test:{server.port}"
+        async with opened(host, counters, CallLimits()) as application:
+            call = asyncio.create_task(application.connect(ENVIRONMENT))
+            while not counters.rpc_retries_total:  # noqa: ASYNC110  (a plain number)
+                await asyncio.sleep(0.01)
+            names["rpc.test"] = ("127.0.0.1",)
+            assert (await call).verdict is Verdict.SUCCESS
+
+    counters = Counters()
+    names: dict[str, tuple[str, ...]] = {}
+    with dns_server(names) as dns_port, grpc_server() as server:
+        run(scenario())
+
+
+def test_a_name_that_nobody_knows() -> None:
+    async def scenario() -> None:
+        async with opened(f"dns://127.0.0.1:{dns_port}/rpc.test:1") as application:
+            with pytest.raises(AppAway, match=r"no address of rpc\.test"):
+                await application.connect(ENVIRONMENT)
+
+    with dns_server({}) as dns_port:
         run(scenario())
 
 
@@ -336,9 +391,65 @@ def test_without_verification_a_list_is_balanced() -> None:
         run(scenario())
 
 
-def test_without_verification_only_addresses_that_can_be_dialled() -> None:
-    with pytest.raises(ConfigError, match="rpc_tls_verify=false"):
-        GrpcApplication("unix:/x", counters=Counters(), limits=QUICK, tls=Tls(verify=False))
+def test_tls_over_a_unix_socket(tmp_path: Path) -> None:
+    authority = Authority()
+    path = tmp_path / "rpc.sock"
+
+    async def scenario() -> None:
+        tls = Tls(root_ca=authority.pem.decode())
+        async with opened(f"unix:{path}", tls=tls) as application:
+            assert (await application.connect(ENVIRONMENT)).verdict is Verdict.SUCCESS
+
+    certificate = authority.issue("localhost")
+    with grpc_server(tls=certificate, address=f"unix:{path}"):
+        run(scenario())
+
+
+def test_a_unix_socket(tmp_path: Path) -> None:
+    async def scenario(host: str) -> None:
+        async with opened(host) as application:
+            assert (await application.connect(ENVIRONMENT)).verdict is Verdict.SUCCESS
+
+    path = tmp_path / "rpc.sock"
+    with grpc_server(address=f"unix:{path}"):
+        run(scenario(f"unix:{path}"))
+        run(scenario(f"unix://{path}"))
+
+
+def test_who_does_not_agree_to_http2_in_tls_is_not_called(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        context = Authority().issue("localhost").server_context(tmp_path)  # no ALPN
+        server = await asyncio.start_server(_read_all, "127.0.0.1", 0, ssl=context)
+        port = server.sockets[0].getsockname()[1]
+        async with server, opened(f"127.0.0.1:{port}", tls=Tls(verify=False)) as application:
+            with pytest.raises(AppAway, match="ALPN"):
+                await application.connect(ENVIRONMENT)
+
+    run(scenario())
+
+
+def test_a_handshake_that_never_ends_is_given_up() -> None:
+    async def scenario() -> None:
+        server = await asyncio.start_server(_read_all, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        pace = Pace(connect_s=0.1)
+        async with (
+            server,
+            opened(f"127.0.0.1:{port}", tls=Tls(verify=False), pace=pace) as application,
+        ):
+            with pytest.raises(AppAway, match=r"none within 0\.1 s"):
+                await application.connect(ENVIRONMENT)
+
+    run(scenario())
+
+
+async def _read_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        await reader.read()
+    except OSError:
+        pass
+    finally:
+        writer.close()
 
 
 # Being away

@@ -16,6 +16,7 @@ from catenary.errors import AppFailed
 from catenary.messages.decisions import Decision, PresenceCommand, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
+from catenary.protocols.actioncable import ActionCableV1
 
 VERSION: Final = "v1"
 """What the metadata ``protov`` says: the version of rpc.proto that is spoken."""
@@ -263,7 +264,7 @@ def connection_response(decision: Decision) -> ConnectionResponse:
     return ConnectionResponse(
         status=_STATUSES[decision.verdict],
         identifiers=decision.identifiers,
-        transmissions=decision.transmissions,
+        transmissions=_texts(decision),
         error_msg=decision.error,
         env=_env_response(decision),
     )
@@ -276,11 +277,35 @@ def command_response(decision: Decision) -> CommandResponse:
         disconnect=decision.disconnect,
         stop_streams=decision.stop_all_streams,
         streams=decision.streams,
-        transmissions=decision.transmissions,
+        transmissions=_texts(decision),
         error_msg=decision.error,
         env=_env_response(decision),
         stopped_streams=decision.stopped_streams,
+        presence=_presence_response(decision.presence),
     )
+
+
+def disconnect_response() -> DisconnectResponse:
+    """Says that the end of a session was heard of."""
+    return DisconnectResponse(Status.SUCCESS)
+
+
+_cable = ActionCableV1()
+
+
+def _texts(decision: Decision) -> tuple[str, ...]:
+    """Replies as text, in the protocol that every server of these calls speaks; then the rest."""
+    if not decision.replies:
+        return decision.transmissions
+    replies = tuple(_cable.encode(reply).decode() for reply in decision.replies)
+    return replies + decision.transmissions
+
+
+def _presence_response(command: PresenceCommand | None) -> PresenceResponse | None:
+    if command is None:
+        return None
+    info = command.info if command.kind == "join" else ""
+    return PresenceResponse(command.kind, command.id, info)
 
 
 _STATUSES: Final = {

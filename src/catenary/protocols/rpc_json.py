@@ -9,10 +9,11 @@ from typing import TypeVar
 
 import msgspec
 
-from catenary.errors import AppFailed
+from catenary.errors import AppFailed, ProtocolError
 from catenary.protocols import rpc
 
 _Response = TypeVar("_Response", bound=rpc.Response)
+_Request = TypeVar("_Request", bound=rpc.Request)
 
 
 def encode_request(request: rpc.Request) -> bytes:
@@ -40,3 +41,33 @@ def _decode(kind: type[_Response], raw: bytes) -> _Response:
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise AppFailed(f"expected a {kind.__name__} in JSON: {error}") from error
+
+
+# The application's side
+
+
+def decode_connection_request(raw: bytes) -> rpc.ConnectionRequest:
+    """Reads what connect asks. Raises :class:`ProtocolError` for text that is no such message."""
+    return _decode_request(rpc.ConnectionRequest, raw)
+
+
+def decode_command_message(raw: bytes) -> rpc.CommandMessage:
+    """Reads what command asks. Raises :class:`ProtocolError` for text that is no such message."""
+    return _decode_request(rpc.CommandMessage, raw)
+
+
+def decode_disconnect_request(raw: bytes) -> rpc.DisconnectRequest:
+    """Reads what disconnect asks. Raises :class:`ProtocolError` for text that is no such message."""
+    return _decode_request(rpc.DisconnectRequest, raw)
+
+
+def encode_response(response: rpc.Response) -> bytes:
+    """Writes an answer. Raises ValueError for text that is no Unicode."""
+    return msgspec.json.encode(response)
+
+
+def _decode_request(kind: type[_Request], raw: bytes) -> _Request:
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(f"expected a {kind.__name__} in JSON: {error}") from error

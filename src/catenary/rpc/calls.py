@@ -67,6 +67,11 @@ class Outage:
         self._since: float | None = None
         self._probed = False
 
+    @property
+    def is_on(self) -> bool:
+        """Was the last that is known that nobody answers?"""
+        return self._since is not None
+
     def admits(self, now: float) -> bool:
         """May an attempt be made? What is admitted must be settled."""
         if not self.is_old(now):
@@ -134,7 +139,8 @@ class Caller:
         if self._closing:
             raise AppUnavailable("the server is shutting down")
         try:
-            await self._barrier.acquire()
+            if not self._barrier.take():
+                await self._barrier.acquire()
             try:
                 self._counters.rpc_call_total += 1
                 if see_through:
@@ -162,46 +168,54 @@ class Caller:
 
     async def _repeat(self, sid: Sid, attempt: Attempt[_T]) -> _T:
         clock = asyncio.get_running_loop().time
-        give_up_at = clock() + self._patience_s
+        outage = self._outage
+        now = clock()
+        give_up_at = now + self._patience_s
         last: type[AppUnavailable] | None = None
         tries = 0
         while True:
+            if self._closed:
+                raise AppUnavailable("the server is shutting down")
+            if outage.is_on and not outage.admits(now):
+                raise AppAway("the application is away")
             try:
-                return await self._try(attempt, give_up_at)
+                result = await attempt(self._time_left_s(give_up_at - now))
             except (AppAway, AppBusy) as failure:
+                self._note_failure(failure, clock())
                 tries = tries + 1 if type(failure) is last else 1
                 last = type(failure)
                 delay_s = _backoff_s(failure, tries)
                 now = clock()
-                if now + delay_s >= give_up_at or self._outage.is_old(now):
+                if now + delay_s >= give_up_at or outage.is_old(now):
                     raise
                 log.debug("trying again in %.2f s: sid=%s %s", delay_s, sid, failure)
+            except AppError as failure:
+                self._note_failure(failure, clock())
+                raise
+            except BaseException:
+                outage.settle()
+                raise
+            else:
+                if outage.is_on:
+                    self._note_answer()
+                return result
             self._counters.rpc_retries_total += 1
             await asyncio.sleep(delay_s)
+            now = clock()
 
-    async def _try(self, attempt: Attempt[_T], give_up_at: float) -> _T:
-        """Makes one attempt and learns from how it ends whether the application is there."""
-        if self._closed:
-            raise AppUnavailable("the server is shutting down")
-        clock = asyncio.get_running_loop().time
-        if not self._outage.admits(clock()):
-            raise AppAway("the application is away")
-        try:
-            result = await attempt(self._time_left_s(give_up_at - clock()))
-        except AppAway as failure:
-            if self._outage.begin(clock()):
-                log.warning("the application is away: %s", failure)
-            raise
-        except AppLate:
-            self._counters.rpc_timeout_total += 1
-            raise
-        except (AppBusy, AppFailed):
-            self._note_answer()
-            raise
-        finally:
-            self._outage.settle()
-        self._note_answer()
-        return result
+    def _note_failure(self, failure: AppError, now: float) -> None:
+        """Learns from how an attempt ends whether the application is there."""
+        match failure:
+            case AppAway():
+                if self._outage.begin(now):
+                    log.warning("the application is away: %s", failure)
+            case AppBusy() | AppFailed():
+                self._note_answer()
+            case AppLate():
+                self._counters.rpc_timeout_total += 1
+                self._outage.settle()
+            case _:
+                self._outage.settle()
 
     def _note_answer(self) -> None:
         if self._outage.end():

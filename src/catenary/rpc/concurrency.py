@@ -35,11 +35,16 @@ class Barrier:
         """Slots that are taken."""
         return self._capacity - self._free
 
+    def take(self) -> bool:
+        """Takes a slot if one is free: then nobody waits, because release() hands its slot on."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
     async def acquire(self) -> None:
         """Takes a slot, waiting for one where it must; a cancelled waiter leaves the queue."""
-        # A slot is free only while nobody waits: release() hands its slot on.
-        if self._free:
-            self._free -= 1
+        if self.take():
             return
         slot = asyncio.get_running_loop().create_future()
         self._waiting[slot] = None

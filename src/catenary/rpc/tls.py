@@ -36,16 +36,6 @@ def client_context(tls: Tls) -> ssl.SSLContext:
     return context
 
 
-def root_certificates(tls: Tls) -> bytes | None:
-    """The trusted authorities in PEM, for libraries that want them spelled out.
-
-    None where this system keeps none: then the library's own choice has to do.
-    Raises :class:`ConfigError` for an unusable root_ca.
-    """
-    trusted = client_context(tls).get_ca_certs(binary_form=True)
-    return "".join(map(ssl.DER_cert_to_PEM_cert, trusted)).encode() or None
-
-
 def _root_pem(tls: Tls) -> str:
     if not tls.root_ca or "-----BEGIN" in tls.root_ca:
         return tls.root_ca

@@ -1,0 +1,162 @@
+"""Which connection a call takes: each in turn, and a queue where none has room.
+
+Sources: load-balancing.md, wait-for-ready.md (grpc/grpc, doc/).
+Knows: calls, time limits, which connections there are. Does not know: addresses, what is called.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Final
+
+from catenary.errors import AppError, AppUnavailable
+from catenary.rpc.calls import AppBusy
+from catenary.rpc.grpc_connection import Call, GrpcConnection
+from catenary.rpc.grpc_endpoint import Group, Wiring
+from catenary.rpc.grpc_status import failure
+from catenary.rpc.grpc_targets import Target
+
+_NEVER: Final = float("inf")
+
+
+class Balancer:
+    """Satisfies :class:`catenary.rpc.grpc_endpoint.Chooser`. Belongs to one event loop."""
+
+    __slots__ = (
+        "_backlog",
+        "_groups",
+        "_is_closed",
+        "_loop",
+        "_ready",
+        "_timer",
+        "_turn",
+        "_wakes_at",
+        "connections",
+    )
+
+    def __init__(self, targets: Iterable[Target], wiring: Wiring) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.connections: set[GrpcConnection] = set()
+        self._ready: list[GrpcConnection] = []
+        self._turn = 0
+        # Ordered, and yet a call in the middle is forgotten at once. No longer than there are
+        # calls under way: the Barrier limits them.
+        self._backlog: OrderedDict[Call, None] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = _NEVER
+        self._is_closed = False
+        self._groups = [Group(target, wiring, self) for target in targets]
+
+    # Calls
+
+    def submit(self, call: Call) -> None:
+        """Sends a call over the next connection in turn that has room.
+
+        Where none has, the call waits; where no server can be reached, it fails.
+        """
+        if call.expires_at < self._wakes_at:
+            self._wake_at(call.expires_at)
+        connection = self._next()  # none has room while others wait: see dispatch()
+        if connection is not None:
+            connection.start(call)
+            return
+        self._backlog[call] = None
+        self.note_trouble()
+
+    def withdraw(self, call: Call) -> None:
+        """Nobody waits for the answer any more."""
+        self._backlog.pop(call, None)
+        if call.connection is not None:
+            call.connection.abandon(call)
+
+    def dispatch(self) -> None:
+        """Sends calls that waited for room."""
+        while self._backlog:
+            connection = self._next()
+            if connection is None:
+                return
+            call, _ = self._backlog.popitem(last=False)
+            connection.start(call)
+
+    async def close(self) -> None:
+        """Breaks what is under way and leaves nothing open."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        closed = AppUnavailable("the channel was closed under the call")
+        self._fail_backlog(closed)
+        for connection in tuple(self.connections):
+            connection.break_off(closed)
+        await asyncio.gather(*(group.close() for group in self._groups))
+        for connection in tuple(self.connections):
+            connection.break_off(closed)
+        await asyncio.gather(*(connection.lost for connection in tuple(self.connections)))
+
+    def _next(self) -> GrpcConnection | None:
+        ready = self._ready
+        for _ in ready:
+            self._turn = (self._turn + 1) % len(ready)
+            connection = ready[self._turn]
+            if connection.has_room:
+                return connection
+        return None
+
+    # Connections
+
+    def add(self, connection: GrpcConnection) -> None:
+        self._ready.append(connection)
+        self.dispatch()
+
+    def remove(self, connection: GrpcConnection) -> None:
+        self._ready.remove(connection)
+
+    def note_trouble(self) -> None:
+        """Lets calls wait only while there is hope."""
+        if not self._backlog:
+            return
+        if self._is_closed:
+            self._fail_backlog(AppUnavailable("the channel is closed"))
+        elif not self._ready:
+            troubles = [group.trouble for group in self._groups]
+            if all(troubles):
+                self._fail_backlog(failure("UNAVAILABLE", "; ".join(troubles)))
+
+    def _fail_backlog(self, error: AppError) -> None:
+        calls = tuple(self._backlog)
+        self._backlog.clear()
+        for call in calls:
+            call.fail(error)
+
+    # Time limits: one timer for all calls
+
+    def _wake_at(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wakes_at = at
+        self._timer = self._loop.call_at(at, self._expire)
+
+    def _expire(self) -> None:
+        """Ends the calls whose time is over, and sleeps until that of the next one is."""
+        self._timer = None
+        self._wakes_at = _NEVER
+        now = self._loop.time()
+        calls = [*self._backlog]
+        for connection in self.connections:
+            calls += connection.calls
+        for call in calls:
+            if call.expires_at <= now:
+                self._give_up(call)
+            elif call.expires_at < self._wakes_at:
+                self._wakes_at = call.expires_at
+        if self._wakes_at < _NEVER:
+            self._wake_at(self._wakes_at)
+
+    def _give_up(self, call: Call) -> None:
+        if call.connection is not None:
+            error = failure("DEADLINE_EXCEEDED", "no answer in time")
+        elif self._ready:
+            error = AppBusy("no server took the call in time: all streams are in use")
+        else:
+            error = failure("UNAVAILABLE", "no connection in time")
+        self.withdraw(call)
+        call.fail(error)

@@ -1,0 +1,154 @@
+"""How calls go into HTTP/2 messages, and what answers and endings mean.
+
+Sources: PROTOCOL-HTTP2.md, http-grpc-status-mapping.md and statuscodes.md (grpc/grpc, doc/).
+Knows: status codes. Does not know: connections, messages of the application.
+"""
+
+import math
+from functools import lru_cache
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from catenary.errors import AppFailed, AppUnavailable
+from catenary.rpc.calls import AppAway, AppBusy, AppLate
+from catenary.wire import http2_frames
+from catenary.wire.hpack import literal
+from catenary.wire.http2 import Reset, Response
+
+PREFIX_BYTES: Final = 5
+"""Before each message: whether it is compressed, and its size in four bytes."""
+
+_REMEMBERED: Final = 1_024
+"""Header fields of that many clients, and time limits: a client calls more than once."""
+
+_DETAILS_CHARS: Final = 200
+_TOO_LARGE: Final = "larger than max"
+"""How a message over a size limit differs from a server that is busy: both are RESOURCE_EXHAUSTED."""
+
+_STATUSES: Final = (
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+)
+_BY_NUMBER: Final = {str(number).encode(): name for number, name in enumerate(_STATUSES)}
+
+_BY_HTTP_STATUS: Final = {
+    b"400": "INTERNAL",
+    b"401": "UNAUTHENTICATED",
+    b"403": "PERMISSION_DENIED",
+    b"404": "UNIMPLEMENTED",
+    b"429": "UNAVAILABLE",
+    b"502": "UNAVAILABLE",
+    b"503": "UNAVAILABLE",
+    b"504": "UNAVAILABLE",
+}
+
+_BY_HTTP2_CODE: Final = {
+    http2_frames.REFUSED_STREAM: "UNAVAILABLE",
+    http2_frames.CANCEL: "CANCELLED",
+    http2_frames.ENHANCE_YOUR_CALM: "RESOURCE_EXHAUSTED",
+    http2_frames.INADEQUATE_SECURITY: "PERMISSION_DENIED",
+}
+
+
+def message(payload: bytes) -> bytes:
+    """A request's body."""
+    return b"\0" + len(payload).to_bytes(4, "big") + payload
+
+
+def timeout_field(timeout_s: float) -> bytes:
+    """The field that tells the server how long it has: at most eight digits and a unit."""
+    return _timeout_field(max(math.ceil(timeout_s * 1000), 1))
+
+
+@lru_cache(_REMEMBERED)
+def _timeout_field(milliseconds: int) -> bytes:
+    if milliseconds < 10**8:
+        return literal(b"grpc-timeout", b"%dm" % milliseconds)
+    return literal(b"grpc-timeout", b"%dS" % min(milliseconds // 1000, 10**8 - 1))
+
+
+@lru_cache(_REMEMBERED)
+def metadata_fields(*metadata: tuple[str, str]) -> bytes:
+    """Names and values, as header fields of one request."""
+    return b"".join([literal(name.encode(), value.encode()) for name, value in metadata])
+
+
+def payload(response: Response) -> bytes:
+    """The one message of an answer. Raises :class:`AppFailed` and :class:`AppUnavailable`."""
+    body = response.body
+    if (
+        response.trailers.get(b"grpc-status") == b"0"
+        and body[:1] == b"\0"
+        and int.from_bytes(body[1:PREFIX_BYTES], "big") == len(body) - PREFIX_BYTES
+    ):
+        return body[PREFIX_BYTES:]
+    raise _refusal(response)
+
+
+def failure(status: str, details: str) -> AppUnavailable | AppFailed:
+    """What a status means for the call."""
+    details = details[:_DETAILS_CHARS]
+    text = f"gRPC {status}: {details}"
+    match status:
+        # A server that is stopped cancels its calls; where we did, this is not reached.
+        case "UNAVAILABLE" | "CANCELLED":
+            return AppAway(text)
+        case "RESOURCE_EXHAUSTED" if _TOO_LARGE not in details:
+            return AppBusy(text)
+        case "DEADLINE_EXCEEDED":
+            return AppLate(text)
+        case _:
+            return AppFailed(text)
+
+
+def oversized(direction: str, limit_bytes: int) -> AppUnavailable | AppFailed:
+    """A message that may not be ``direction``: "sent" or "received"."""
+    return failure("RESOURCE_EXHAUSTED", f"{direction} message {_TOO_LARGE} ({limit_bytes} bytes)")
+
+
+def reset(event: Reset) -> AppUnavailable | AppFailed:
+    """What it means that a stream ended without an answer."""
+    if event.malformed:
+        return failure("INTERNAL", event.malformed)
+    status = _BY_HTTP2_CODE.get(event.code, "INTERNAL")
+    return failure(status, f"the stream was reset with HTTP/2 code {event.code}")
+
+
+def _refusal(response: Response) -> AppUnavailable | AppFailed:
+    number = response.trailers.get(b"grpc-status")
+    if number is None:
+        http_status = response.head[b":status"]
+        kind = response.head.get(b"content-type", b"no type").decode("latin-1")
+        return failure(
+            _BY_HTTP_STATUS.get(http_status, "UNKNOWN"),
+            f"expected a grpc-status, got HTTP {http_status.decode()} with {kind}",
+        )
+    if number == b"0":
+        return failure("INTERNAL", _fault(response.body))
+    details = unquote_to_bytes(response.trailers.get(b"grpc-message", b""))
+    return failure(_BY_NUMBER.get(number, "UNKNOWN"), details.decode(errors="replace"))
+
+
+def _fault(body: bytes) -> str:
+    """What is wrong with a body that should be one message."""
+    if body[:1] > b"\0":
+        return "expected a message that is not compressed"
+    if len(body) < PREFIX_BYTES:
+        return "expected a message, got none"
+    size = int.from_bytes(body[1:PREFIX_BYTES], "big")
+    return f"expected one message of {size} bytes, got {len(body) - PREFIX_BYTES}"

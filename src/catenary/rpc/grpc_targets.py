@@ -1,0 +1,152 @@
+"""What a value of rpc_host names: targets, and the addresses behind each.
+
+Sources: naming.md (grpc/grpc, doc/) for the forms; docs/rpc.md (anycable/anycable) for grpc-list.
+Knows: names and addresses. Does not know: connections.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from typing import Final
+
+import msgspec
+
+from catenary.errors import ConfigError
+from catenary.rpc.grpc_dns import lookup
+
+_LIST_SCHEME: Final = "grpc-list://"
+_DEFAULT_PORT: Final = 443
+_DNS_PORT: Final = 53
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where to connect: an IP address and a port, or the path of a Unix socket."""
+
+    ip: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        return self.path or joined(self.ip, self.port)
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A name with its port, to be resolved, or else addresses.
+
+    ``authority`` is what requests are addressed to; ``host`` is whom a certificate must name.
+    ``server`` is the name server to ask, where it is not the system's business.
+    """
+
+    authority: str
+    host: str
+    port: int = 0
+    addresses: tuple[Address, ...] = ()
+    server: Address | None = None
+
+
+def targets(rpc_host: str) -> tuple[Target, ...]:
+    """Reads rpc_host: one target, or each of a grpc-list. Raises :class:`ConfigError`."""
+    if not rpc_host.startswith(_LIST_SCHEME):
+        return (_target(rpc_host.strip()),)
+    names = rpc_host.removeprefix(_LIST_SCHEME).split(",")
+    found = tuple(_target(name.strip()) for name in names if name.strip())
+    if not found:
+        raise ConfigError(f"rpc_host: expected {_LIST_SCHEME}host:port,…, got {rpc_host!r}")
+    return found
+
+
+async def resolve(target: Target) -> tuple[Address, ...]:
+    """The addresses of a target, each once. Raises OSError."""
+    if target.addresses:
+        return target.addresses
+    if target.server is not None:
+        ips = await lookup(target.host, target.server.ip, target.server.port)
+        return tuple(Address(ip, target.port) for ip in ips)
+    found = await asyncio.get_running_loop().getaddrinfo(
+        target.host, target.port, type=socket.SOCK_STREAM
+    )
+    return tuple(dict.fromkeys(Address(str(each[4][0]), target.port) for each in found))
+
+
+def joined(host: str, port: int) -> str:
+    """Writes host:port, with the brackets that an IPv6 address needs."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _target(text: str) -> Target:
+    scheme, _, rest = text.partition(":")
+    match scheme:
+        case "unix":
+            path = rest.removeprefix("//")
+            if not path or (rest.startswith("//") and not path.startswith("/")):
+                raise _unusable(text)
+            return Target("localhost", "localhost", addresses=(Address(path=path),))
+        case "ipv4" | "ipv6":
+            return _fixed(text, rest.split(","))
+        case "dns":
+            return _named(text, *_without_server(text, rest))
+        case "passthrough":
+            return _named(text, rest.rpartition("/")[2], None)
+        case _:
+            return _named(text, text, None)
+
+
+def _without_server(text: str, rest: str) -> tuple[str, Address | None]:
+    """The parts of "host:port", "///host:port" or "//server/host:port"."""
+    if not rest.startswith("//"):
+        return rest, None
+    server, _, name = rest[2:].partition("/")
+    if not server:
+        return name, None
+    host, port = _split(text, server, _DNS_PORT)
+    if not _is_ip(host):
+        raise ConfigError(f"rpc_host: expected dns://IP:port/host:port, got {text!r}")
+    return name, Address(host, port)
+
+
+def _named(text: str, name: str, server: Address | None) -> Target:
+    host, port = _split(text, name, _DEFAULT_PORT)
+    addresses = (Address(host, port),) if _is_ip(host) else ()
+    return Target(joined(host, port), host, port, addresses, server)
+
+
+def _fixed(text: str, names: list[str]) -> Target:
+    pairs = [_split(text, name, _DEFAULT_PORT) for name in names]
+    if not all(_is_ip(host) for host, _ in pairs):
+        raise _unusable(text)
+    host, port = pairs[0]
+    return Target(joined(host, port), host, port, tuple(Address(*pair) for pair in pairs))
+
+
+def _split(text: str, name: str, default_port: int) -> tuple[str, int]:
+    """Host and port of "host", "host:port", "[ip]", "[ip]:port" or an IPv6 address alone."""
+    if name.startswith("["):
+        host, _, rest = name[1:].partition("]")
+        port = rest.removeprefix(":")
+    elif name.count(":") > 1:
+        host, port = name, ""
+    else:
+        host, _, port = name.partition(":")
+    is_odd = not host or host.startswith(".") or any(each in host for each in "/@ ")
+    if is_odd or not (port or str(default_port)).isdecimal():
+        raise _unusable(text)
+    number = int(port or default_port)
+    if not 0 < number < 2**16:
+        raise _unusable(text)
+    return host, number
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _unusable(text: str) -> ConfigError:
+    # A URL may carry a password: it is not repeated.
+    shown = "another form" if "@" in text else repr(text)
+    return ConfigError(
+        f"rpc_host: expected host:port, dns:///host:port, unix:path or grpc-list://…, got {shown}"
+    )

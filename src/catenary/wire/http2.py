@@ -1,0 +1,738 @@
+"""The client's half of HTTP/2 (RFC 9113), as far as calls with one answer need it.
+
+Requests go out whole; an answer becomes one event when it is whole. No push, no priorities, no
+upgrade from HTTP/1.1. Knows: frames, streams, windows. Does not know: sockets, clocks, gRPC.
+"""
+
+import re
+import struct
+from typing import ClassVar, Final
+
+import msgspec
+
+from catenary.wire.hpack import BlockReader, BlockWriter, Field, HeaderListTooLarge, HpackError
+from catenary.wire.http2_frames import (
+    ACK,
+    CANCEL,
+    COMPRESSION_ERROR,
+    CONTINUATION,
+    DATA,
+    ENABLE_PUSH,
+    END_HEADERS,
+    END_STREAM,
+    ENHANCE_YOUR_CALM,
+    FLOW_CONTROL_ERROR,
+    FRAME_SIZE_ERROR,
+    GOAWAY,
+    HEAD_BYTES,
+    HEADER_TABLE_SIZE,
+    HEADERS,
+    INITIAL_WINDOW_SIZE,
+    MAX_CONCURRENT_STREAMS,
+    MAX_FRAME_BYTES,
+    MAX_FRAME_SIZE,
+    MAX_HEADER_LIST_SIZE,
+    MIN_FRAME_BYTES,
+    NO_ERROR,
+    PADDED,
+    PING,
+    PRIORITIZED,
+    PRIORITY,
+    PROTOCOL_ERROR,
+    PUSH_PROMISE,
+    REFUSED_STREAM,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    Http2Error,
+    frame,
+    unpack_head,
+    without_padding,
+)
+
+Headers = dict[bytes, bytes]
+"""The fields of a message, pseudo-fields too. The same for every message with the same block."""
+
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+MAX_BLOCK_BYTES: Final = 65_536
+"""A message's header fields, as they are sent and as they count in MAX_HEADER_LIST_SIZE."""
+
+STREAM_WINDOW_BYTES: Final = 2**20
+CONNECTION_WINDOW_BYTES: Final = 2**24
+"""What a server may send ahead. Answers are taken at once, so this bounds nothing but a flood."""
+
+MAX_IDLE_FRAMES: Final = 10_000
+"""Frames in a row that bring no call on, and those of ours that a server asked for and does not read.
+
+Half an hour of one ping in ten seconds would be 180; a flood is there in less than a second.
+"""
+
+_DEFAULT_WINDOW_BYTES: Final = 65_535
+_MAX_WINDOW: Final = 2**31 - 1
+_LAST_STREAM: Final = 2**31 - 1
+_REMEMBERED_BLOCKS: Final = 128
+_REMEMBERED_BLOCK_BYTES: Final = 256
+
+_HEAD_ALONE: Final = HEADERS << 8 | END_HEADERS
+_TRAILERS: Final = HEADERS << 8 | END_HEADERS | END_STREAM
+_setting: Final = struct.Struct(">HL")
+_word: Final = struct.Struct(">L")
+
+
+class Opened(msgspec.Struct, frozen=True, gc=False):
+    """The server said what it is set to: requests may be sent."""
+
+
+class Response(msgspec.Struct, frozen=True, gc=False):
+    """A whole answer. One that has nothing but a head has it as its trailers, too."""
+
+    stream_id: int
+    head: Headers
+    body: bytes
+    trailers: Headers
+
+
+class Reset(msgspec.Struct, frozen=True, gc=False):
+    """A request that gets no answer: the server's word, or ours where the answer is ``malformed``."""
+
+    stream_id: int
+    code: int
+    malformed: str = ""
+
+
+class Oversized(msgspec.Struct, frozen=True, gc=False):
+    """An answer that is larger than it may be, and is not read on."""
+
+    stream_id: int
+
+
+class GoingAway(msgspec.Struct, frozen=True, gc=False):
+    """No more requests on this connection; those that get no answer are events of their own."""
+
+    code: int
+    debug: bytes
+
+
+Event = Opened | Response | Reset | Oversized | GoingAway | Http2Error
+
+
+class _Upload:
+    """What waits for room in the windows."""
+
+    __slots__ = ("rest", "window")
+
+    def __init__(self, body: bytes, window: int) -> None:
+        self.rest = memoryview(body)
+        self.window = window
+
+
+class _Answer:
+    """What has come of an answer that did not come in one piece."""
+
+    __slots__ = ("body", "credit", "head")
+
+    def __init__(self, head: Headers) -> None:
+        self.head = head
+        self.body: bytes | bytearray = b""
+        self.credit = STREAM_WINDOW_BYTES
+
+
+class _Malformed(Exception):
+    """An answer that breaks section 8: the stream's fault, not the connection's."""
+
+
+class Connection:
+    """After :meth:`receive`, :meth:`request` and the like, send what :meth:`data_to_send` returns."""
+
+    __slots__ = (
+        "_blocks",
+        "_blocks_at",
+        "_continued",
+        "_credit",
+        "_expected",
+        "_fields",
+        "_heads",
+        "_heads_at",
+        "_idle_frames",
+        "_initial_window",
+        "_is_finished",
+        "_is_going",
+        "_limit",
+        "_max_frame_bytes",
+        "_next_id",
+        "_out",
+        "_reader",
+        "_replies",
+        "_streams",
+        "_tail",
+        "_uploads",
+        "_window",
+        "_writer",
+        "max_body_bytes",
+    )
+
+    def __init__(self, fields: tuple[Field, ...], max_body_bytes: int) -> None:
+        """``fields`` go with every request, pseudo-fields first; the path is put before them."""
+        self._fields = fields
+        self.max_body_bytes = max_body_bytes
+
+        # What is read
+        self._tail = b""
+        self._expected: int | None = SETTINGS
+        """The only type that the next frame may have."""
+        self._continued: _Block | None = None
+        self._reader = BlockReader(MAX_BLOCK_BYTES)
+        self._blocks: dict[bytes, Headers] = {}
+        self._blocks_at = 0
+        self._credit = CONNECTION_WINDOW_BYTES
+        self._idle_frames = 0
+        self._replies = 0
+        """Acknowledgements that were not sent yet."""
+        self._is_finished = False
+
+        # What is written
+        self._streams: dict[int, _Answer | None] = {}
+        """The requests under way, each with what has come of its answer."""
+        self._next_id = 1
+        self._limit = 0
+        """How many streams may be open: none before the server's settings and after its goodbye."""
+        self._is_going = False
+        self._writer = BlockWriter()
+        self._heads: dict[bytes, bytes] = {}
+        self._heads_at = 0
+        self._uploads: dict[int, _Upload] = {}
+        self._window = _DEFAULT_WINDOW_BYTES
+        self._initial_window = _DEFAULT_WINDOW_BYTES
+        self._max_frame_bytes = MIN_FRAME_BYTES
+        more = CONNECTION_WINDOW_BYTES - _DEFAULT_WINDOW_BYTES
+        self._out = [
+            PREFACE,
+            frame(SETTINGS, 0, 0, b"".join(_setting.pack(*each) for each in _OUR_SETTINGS)),
+            frame(WINDOW_UPDATE, 0, 0, _word.pack(more)),
+        ]
+
+    # What is asked
+
+    @property
+    def has_room(self) -> bool:
+        """May a request be sent now?"""
+        return len(self._streams) < self._limit
+
+    @property
+    def is_going(self) -> bool:
+        """Will no request be possible any more, though answers may still come?"""
+        return self._is_going
+
+    @property
+    def has_output(self) -> bool:
+        """Is there anything to send?"""
+        return bool(self._out)
+
+    def request(self, path: bytes, more: bytes, body: bytes) -> int:
+        """Sends a POST, the body as the windows allow, and returns the number of its stream.
+
+        ``more`` are fields of this request alone, from :func:`catenary.wire.hpack.literal`.
+        Call it only while there is room.
+        """
+        stream_id = self._next_id
+        self._next_id = stream_id + 2
+        if stream_id >= _LAST_STREAM:
+            self._go()
+        self._idle_frames = 0
+        self._streams[stream_id] = None
+        block = (self._heads.get(path) or self._head(path)) + more
+        if len(block) <= self._max_frame_bytes:
+            self._out.append(frame(HEADERS, END_HEADERS, stream_id, block))
+        else:
+            self._send_long_block(stream_id, block)
+        size = len(body)
+        if size <= self._window and size <= self._initial_window and size <= self._max_frame_bytes:
+            self._window -= size
+            self._out.append(frame(DATA, END_STREAM, stream_id, body))
+        else:
+            self._uploads[stream_id] = _Upload(body, self._initial_window)
+            self._pump()
+        return stream_id
+
+    def cancel(self, stream_id: int) -> None:
+        """Wants no answer any more. What comes of it is passed over."""
+        if self._forget(stream_id):
+            self._out.append(frame(RST_STREAM, 0, stream_id, _word.pack(CANCEL)))
+
+    def ping(self) -> None:
+        """Asks for a sign of life."""
+        self._idle_frames = 0
+        self._out.append(frame(PING, 0, 0, bytes(8)))
+
+    def close(self, code: int = NO_ERROR) -> None:
+        """Says goodbye, once (section 6.8). Nothing is read any more."""
+        if self._is_finished:
+            return
+        self._is_finished = True
+        self._go()
+        self._out.append(frame(GOAWAY, 0, 0, bytes(4) + _word.pack(code)))
+
+    def data_to_send(self) -> bytes:
+        """What is to be sent now. Empty where nothing is."""
+        data = b"".join(self._out)
+        self._out.clear()
+        self._replies = 0
+        return data
+
+    # What is answered
+
+    def receive(self, data: bytes) -> list[Event]:
+        """Reads on; returns what is complete now, in the order in which it was sent.
+
+        A broken rule becomes an :class:`Http2Error`, always the last event.
+        """
+        events: list[Event] = []
+        if self._is_finished:
+            return events
+        if self._tail:
+            data = self._tail + data
+        at = 0
+        end = len(data)
+        try:
+            while end - at >= HEAD_BYTES:
+                size, low, what, stream_id = unpack_head(data, at)
+                size = size << 8 | low
+                start = at + HEAD_BYTES
+                if what == _HEAD_ALONE and self._expected is None:
+                    after = self._read_whole(data, start, size, stream_id, events)
+                    if after:
+                        at = after
+                        continue
+                kind = what >> 8
+                if self._expected is not None and kind != self._expected:
+                    self._refuse_kind(data[at:start])
+                if size > MIN_FRAME_BYTES:
+                    raise Http2Error(
+                        FRAME_SIZE_ERROR,
+                        f"expected frames of up to {MIN_FRAME_BYTES} bytes, got {size}",
+                    )
+                if start + size > end:
+                    break
+                at = start + size
+                read = self._READERS.get(kind)
+                if read is None:
+                    self._note_idle()
+                else:
+                    read(self, stream_id & _MAX_WINDOW, what & 0xFF, data[start:at], events)
+        except Http2Error as error:
+            self.close(error.code)
+            events.append(error)
+        self._tail = data[at:]
+        return events
+
+    def _read_whole(
+        self, data: bytes, start: int, size: int, stream_id: int, events: list[Event]
+    ) -> int:
+        """Reads a whole answer where it has the usual form; returns its end, else 0.
+
+        That is a head and trailers like those before, and one DATA frame in between. A shortcut:
+        it saves half the time, and what it leaves alone, the readers of single frames read.
+        """
+        head = self._blocks.get(data[start : start + size])
+        at = start + size
+        if head is None or len(data) < at + 2 * HEAD_BYTES:
+            return 0
+        size, low, what, data_id = unpack_head(data, at)
+        size = size << 8 | low
+        if what != DATA << 8 or data_id != stream_id or size > MIN_FRAME_BYTES:
+            return 0
+        start = at + HEAD_BYTES
+        at = start + size
+        if len(data) < at + HEAD_BYTES:
+            return 0
+        high, low, what, trailers_id = unpack_head(data, at)
+        if what != _TRAILERS or trailers_id != stream_id:
+            return 0
+        after: int = at + HEAD_BYTES + (high << 8 | low)
+        trailers = self._blocks.get(data[at + HEAD_BYTES : after])
+        if (
+            trailers is None
+            or after > len(data)
+            or b":status" in trailers
+            or head.get(b":status", b"") < b"200"
+            or self._streams.get(stream_id, head) is not None
+            or stream_id in self._uploads
+            or not 0 < size <= self.max_body_bytes
+            or self._credit - size < CONNECTION_WINDOW_BYTES // 2
+        ):
+            return 0
+        self._credit -= size
+        self._idle_frames = 0
+        del self._streams[stream_id]
+        events.append(Response(stream_id, head, data[start:at], trailers))
+        return after
+
+    def _read_data(self, stream_id: int, flags: int, payload: bytes, events: list[Event]) -> None:
+        size = len(payload)
+        self._credit -= size
+        if self._credit < CONNECTION_WINDOW_BYTES // 2:
+            if self._credit < 0:
+                raise Http2Error(FLOW_CONTROL_ERROR, "expected no more than the window takes")
+            self._credit += self._give(0, CONNECTION_WINDOW_BYTES - self._credit)
+        if flags & PADDED:
+            payload = without_padding(payload)
+        answer = self._streams.get(stream_id)
+        if answer is None:
+            if stream_id in self._streams:
+                self._break(stream_id, "expected header fields before data", events)
+            else:
+                self._note_forgotten(stream_id)
+            return
+        answer.credit -= size
+        if answer.credit < 0:
+            raise Http2Error(FLOW_CONTROL_ERROR, "expected no more than a stream's window takes")
+        if not answer.body:
+            answer.body = payload
+        elif isinstance(answer.body, bytearray):
+            answer.body += payload
+        else:
+            answer.body = bytearray(answer.body + payload)
+        if len(answer.body) > self.max_body_bytes:
+            self.cancel(stream_id)
+            events.append(Oversized(stream_id))
+        elif flags & END_STREAM:
+            self._finish(stream_id, answer, {}, events)
+        elif not payload:
+            self._note_idle()
+        elif answer.credit < STREAM_WINDOW_BYTES // 2:
+            answer.credit += self._give(stream_id, STREAM_WINDOW_BYTES - answer.credit)
+
+    def _read_headers(
+        self, stream_id: int, flags: int, payload: bytes, events: list[Event]
+    ) -> None:
+        if not stream_id & 1 or stream_id >= self._next_id:
+            raise Http2Error(PROTOCOL_ERROR, f"expected a stream of ours, got {stream_id}")
+        if flags & PADDED:
+            payload = without_padding(payload)
+        if flags & PRIORITIZED:
+            if len(payload) < 5:
+                raise Http2Error(FRAME_SIZE_ERROR, "expected a priority of five bytes")
+            payload = payload[5:]
+        if flags & END_HEADERS:
+            self._read_block(stream_id, flags, payload, events)
+        else:
+            self._expected = CONTINUATION
+            self._continued = _Block(stream_id, flags, bytearray(payload))
+
+    def _read_continuation(
+        self, stream_id: int, flags: int, payload: bytes, events: list[Event]
+    ) -> None:
+        block = self._continued
+        if block is None or stream_id != block.stream_id:
+            raise Http2Error(PROTOCOL_ERROR, "expected a continuation of what was begun")
+        self._note_idle()
+        block.pieces += payload
+        if len(block.pieces) > MAX_BLOCK_BYTES:
+            raise Http2Error(
+                ENHANCE_YOUR_CALM, f"expected header fields of up to {MAX_BLOCK_BYTES} bytes"
+            )
+        if flags & END_HEADERS:
+            self._expected = self._continued = None
+            self._read_block(stream_id, block.flags, bytes(block.pieces), events)
+
+    def _read_block(self, stream_id: int, flags: int, block: bytes, events: list[Event]) -> None:
+        headers = self._blocks.get(block)
+        try:
+            if headers is None:
+                headers = self._decode(block)
+            if stream_id not in self._streams:
+                self._note_idle()
+                return
+            answer = self._streams[stream_id]
+            status = headers.get(b":status")
+            if answer is not None:
+                if status is not None or not flags & END_STREAM:
+                    raise _Malformed("expected trailers, got another head")
+                self._finish(stream_id, answer, headers, events)
+            elif status is None:
+                raise _Malformed("expected a status, got none")
+            elif status < b"200":
+                if flags & END_STREAM:
+                    raise _Malformed("expected more than an interim answer")
+                self._note_idle()
+            elif flags & END_STREAM:
+                self._finish(stream_id, _Answer(headers), headers, events)
+            else:
+                self._streams[stream_id] = _Answer(headers)
+        except _Malformed as error:
+            self._break(stream_id, str(error), events)
+
+    def _read_reset(self, stream_id: int, flags: int, payload: bytes, events: list[Event]) -> None:
+        if len(payload) != 4:
+            raise Http2Error(FRAME_SIZE_ERROR, "expected an error code of four bytes")
+        if self._forget(stream_id):
+            events.append(Reset(stream_id, _word.unpack(payload)[0]))
+        else:
+            self._note_forgotten(stream_id)
+
+    def _read_settings(
+        self, stream_id: int, flags: int, payload: bytes, events: list[Event]
+    ) -> None:
+        is_first = self._expected is not None
+        if stream_id or (is_first and flags & ACK):
+            raise Http2Error(PROTOCOL_ERROR, "expected settings of the connection")
+        if len(payload) % _setting.size or (flags & ACK and payload):
+            raise Http2Error(FRAME_SIZE_ERROR, "expected settings of six bytes each")
+        self._note_idle()
+        if flags & ACK:
+            return
+        self._expected = None
+        if is_first:
+            self._limit = _MAX_WINDOW
+            events.append(Opened())
+        for key, value in _setting.iter_unpack(payload):
+            self._set(key, value)
+        self._reply(_SETTINGS_ACK)
+        self._pump()
+
+    def _set(self, key: int, value: int) -> None:
+        """Section 6.5.2. What is unknown is passed over."""
+        if key == HEADER_TABLE_SIZE:
+            self._writer.limit_table(value)
+            self._heads.clear()
+        elif key == MAX_CONCURRENT_STREAMS:
+            self._limit = 0 if self._is_going else value
+        elif key == INITIAL_WINDOW_SIZE:
+            self._check_window(value)
+            for upload in self._uploads.values():
+                upload.window += value - self._initial_window
+                self._check_window(upload.window)
+            self._initial_window = value
+        elif key == MAX_FRAME_SIZE:
+            if not MIN_FRAME_BYTES <= value <= MAX_FRAME_BYTES:
+                raise Http2Error(PROTOCOL_ERROR, f"expected a size of frames, got {value}")
+            self._max_frame_bytes = value
+        elif key == ENABLE_PUSH and value:
+            raise Http2Error(PROTOCOL_ERROR, "expected no push from a server")
+
+    def _read_push(self, stream_id: int, flags: int, payload: bytes, events: list[Event]) -> None:
+        raise Http2Error(PROTOCOL_ERROR, "expected no push: it is off")
+
+    def _read_ping(self, stream_id: int, flags: int, payload: bytes, events: list[Event]) -> None:
+        if stream_id:
+            raise Http2Error(PROTOCOL_ERROR, "expected a ping of the connection")
+        if len(payload) != 8:
+            raise Http2Error(FRAME_SIZE_ERROR, "expected a ping of eight bytes")
+        self._note_idle()
+        if not flags & ACK:
+            self._reply(frame(PING, ACK, 0, payload))
+
+    def _read_goaway(self, stream_id: int, flags: int, payload: bytes, events: list[Event]) -> None:
+        if stream_id:
+            raise Http2Error(PROTOCOL_ERROR, "expected a goodbye of the connection")
+        if len(payload) < 8:
+            raise Http2Error(FRAME_SIZE_ERROR, "expected a goodbye of eight bytes or more")
+        self._note_idle()
+        self._go()
+        last = _word.unpack_from(payload)[0] & _MAX_WINDOW
+        for refused in [each for each in self._streams if each > last]:
+            self._forget(refused)
+            events.append(Reset(refused, REFUSED_STREAM))
+        events.append(GoingAway(_word.unpack_from(payload, 4)[0], payload[8:]))
+
+    def _read_window(self, stream_id: int, flags: int, payload: bytes, events: list[Event]) -> None:
+        if len(payload) != 4:
+            raise Http2Error(FRAME_SIZE_ERROR, "expected an increment of four bytes")
+        self._note_idle()
+        more = _word.unpack(payload)[0] & _MAX_WINDOW
+        if not more:
+            # A stream's would be the stream's fault (section 6.9), but who sends one is broken.
+            raise Http2Error(PROTOCOL_ERROR, "expected an increment, got 0")
+        if not stream_id:
+            self._window += more
+            self._check_window(self._window)
+        elif stream_id in self._uploads:
+            upload = self._uploads[stream_id]
+            upload.window += more
+            self._check_window(upload.window)
+        elif stream_id not in self._streams:
+            self._note_forgotten(stream_id)
+        self._pump()
+
+    def _read_priority(
+        self, stream_id: int, flags: int, payload: bytes, events: list[Event]
+    ) -> None:
+        if not stream_id:
+            raise Http2Error(PROTOCOL_ERROR, "expected a priority of a stream")
+        if len(payload) != 5:
+            raise Http2Error(FRAME_SIZE_ERROR, "expected a priority of five bytes")
+        self._note_idle()
+
+    _READERS: ClassVar = {
+        DATA: _read_data,
+        HEADERS: _read_headers,
+        PRIORITY: _read_priority,
+        RST_STREAM: _read_reset,
+        SETTINGS: _read_settings,
+        PUSH_PROMISE: _read_push,
+        PING: _read_ping,
+        GOAWAY: _read_goaway,
+        WINDOW_UPDATE: _read_window,
+        CONTINUATION: _read_continuation,
+    }
+
+    # The ends of streams
+
+    def _finish(
+        self, stream_id: int, answer: _Answer, trailers: Headers, events: list[Event]
+    ) -> None:
+        self._idle_frames = 0
+        if stream_id in self._uploads:
+            # Section 8.1: an answer may be complete before the request is.
+            self.cancel(stream_id)
+        else:
+            del self._streams[stream_id]
+        events.append(Response(stream_id, answer.head, bytes(answer.body), trailers))
+
+    def _break(self, stream_id: int, reason: str, events: list[Event]) -> None:
+        """Section 8.1.1: "a stream error of type PROTOCOL_ERROR"."""
+        if not self._forget(stream_id):
+            self._note_idle()
+            return
+        self._out.append(frame(RST_STREAM, 0, stream_id, _word.pack(PROTOCOL_ERROR)))
+        events.append(Reset(stream_id, PROTOCOL_ERROR, reason))
+
+    def _forget(self, stream_id: int) -> bool:
+        """Whether there was anything to forget."""
+        if stream_id not in self._streams:
+            return False
+        del self._streams[stream_id]
+        self._uploads.pop(stream_id, None)
+        return True
+
+    def _go(self) -> None:
+        self._is_going = True
+        self._limit = 0
+
+    # Header blocks
+
+    def _head(self, path: bytes) -> bytes:
+        """The block of what all requests for a path share, remembered while it stays the same."""
+        block = self._writer.write((_POST, (b":path", path), *self._fields))
+        if self._heads_at == self._writer.changes:
+            self._heads[path] = block
+        else:
+            # Indexes count from the newest entry: a new one moves those of all heads.
+            self._heads.clear()
+            self._heads_at = self._writer.changes
+        return block
+
+    def _send_long_block(self, stream_id: int, block: bytes) -> None:
+        size = self._max_frame_bytes
+        pieces = [block[at : at + size] for at in range(0, len(block), size)]
+        self._out.append(frame(HEADERS, 0, stream_id, pieces[0]))
+        self._out += [frame(CONTINUATION, 0, stream_id, piece) for piece in pieces[1:-1]]
+        self._out.append(frame(CONTINUATION, END_HEADERS, stream_id, pieces[-1]))
+
+    def _decode(self, block: bytes) -> Headers:
+        """Reads a block, and remembers it while the same bytes mean the same."""
+        try:
+            fields = self._reader.read(block)
+        except HpackError as error:
+            raise Http2Error(COMPRESSION_ERROR, str(error)) from None
+        except HeaderListTooLarge as error:
+            raise _Malformed(str(error)) from None
+        finally:
+            is_new = self._reader.changes != self._blocks_at
+            if is_new or len(self._blocks) >= _REMEMBERED_BLOCKS:
+                self._blocks.clear()
+                self._blocks_at = self._reader.changes
+        headers = _headers(fields)
+        if not is_new and len(block) <= _REMEMBERED_BLOCK_BYTES:
+            self._blocks[block] = headers
+        return headers
+
+    # Windows
+
+    def _pump(self) -> None:
+        """Sends what the windows allow, of the oldest request first."""
+        for stream_id in tuple(self._uploads):
+            upload = self._uploads[stream_id]
+            while upload.rest and (room := min(self._window, upload.window)) > 0:
+                piece = upload.rest[: min(room, self._max_frame_bytes)]
+                upload.rest = upload.rest[len(piece) :]
+                upload.window -= len(piece)
+                self._window -= len(piece)
+                self._idle_frames = 0
+                flags = 0 if upload.rest else END_STREAM
+                self._out.append(frame(DATA, flags, stream_id, bytes(piece)))
+            if not upload.rest:
+                del self._uploads[stream_id]
+
+    def _give(self, stream_id: int, more: int) -> int:
+        self._out.append(frame(WINDOW_UPDATE, 0, stream_id, _word.pack(more)))
+        return more
+
+    def _check_window(self, size: int) -> None:
+        if size > _MAX_WINDOW:
+            raise Http2Error(FLOW_CONTROL_ERROR, f"expected windows of 31 bits, got {size}")
+
+    # Frames out of place
+
+    def _refuse_kind(self, head: bytes) -> None:
+        if self._expected == CONTINUATION:
+            raise Http2Error(PROTOCOL_ERROR, "expected a continuation, got another frame")
+        raise Http2Error(PROTOCOL_ERROR, f"expected HTTP/2 settings, got {head!r}")
+
+    def _note_forgotten(self, stream_id: int) -> None:
+        """A frame of a stream that ended here first is no fault; of one that never was, it is."""
+        if not stream_id & 1 or stream_id >= self._next_id:
+            raise Http2Error(PROTOCOL_ERROR, f"expected a stream of ours, got {stream_id}")
+        self._note_idle()
+
+    def _reply(self, acknowledgement: bytes) -> None:
+        self._out.append(acknowledgement)
+        self._replies += 1
+        if self._replies > MAX_IDLE_FRAMES:
+            raise Http2Error(ENHANCE_YOUR_CALM, "expected a server that reads its answers")
+
+    def _note_idle(self) -> None:
+        self._idle_frames += 1
+        if self._idle_frames > MAX_IDLE_FRAMES:
+            raise Http2Error(
+                ENHANCE_YOUR_CALM, f"expected answers, got {self._idle_frames} other frames"
+            )
+
+
+class _Block:
+    """A header block that is not complete."""
+
+    __slots__ = ("flags", "pieces", "stream_id")
+
+    def __init__(self, stream_id: int, flags: int, pieces: bytearray) -> None:
+        self.stream_id = stream_id
+        self.flags = flags
+        self.pieces = pieces
+
+
+def _headers(fields: list[Field]) -> Headers:
+    """Checks and collects fields (sections 8.2 and 8.3). Raises :class:`_Malformed`."""
+    headers: Headers = {}
+    for name, value in fields:
+        if name == b":status":
+            if headers or not _STATUS(value):
+                raise _Malformed("expected one status of three digits, before all fields")
+        elif not _NAME(name) or not _VALUE(value):
+            raise _Malformed("expected names and values of header fields")
+        headers[name] = value
+    return headers
+
+
+_STATUS: Final = re.compile(rb"[1-9][0-9][0-9]").fullmatch
+_NAME: Final = re.compile(rb"[!-9;-@[-~]+").fullmatch
+"""Visible, no capital letters, no colon: that is for pseudo-fields."""
+_VALUE: Final = re.compile(rb"[^\0\r\n]*").fullmatch
+
+_POST: Final = (b":method", b"POST")
+_OUR_SETTINGS: Final = (
+    (ENABLE_PUSH, 0),
+    (INITIAL_WINDOW_SIZE, STREAM_WINDOW_BYTES),
+    (MAX_HEADER_LIST_SIZE, MAX_BLOCK_BYTES),
+)
+_SETTINGS_ACK: Final = frame(SETTINGS, ACK, 0, b"")
