@@ -3,6 +3,7 @@
 import io
 import socket
 import string
+import time
 from http.client import HTTPMessage, HTTPResponse
 from typing import cast
 
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 
 from catenary.errors import HandshakeError
 from catenary.wire.handshake import (
+    Extension,
     Request,
     accept_value,
     check_upgrade,
+    offered_extensions,
     offered_subprotocols,
     read_request,
     refusal,
@@ -288,6 +291,87 @@ def test_wants_upgrade(upgrade: str, wanted: bool) -> None:
 )
 def test_offered_subprotocols(lines: tuple[bytes, ...], offered: list[str]) -> None:
     assert offered_subprotocols(read_request(head(*lines))) == offered
+
+
+# Extensions
+
+
+@pytest.mark.parametrize(
+    ("value", "offered"),
+    [
+        pytest.param("", [], id="empty"),
+        pytest.param("a", [Extension("a")], id="one"),
+        pytest.param(" a ,\tb ", [Extension("a"), Extension("b")], id="two"),
+        pytest.param(",, a,,", [Extension("a")], id="empty elements"),
+        pytest.param(
+            "permessage-deflate; client_max_window_bits; server_max_window_bits=10, b",
+            [
+                Extension(
+                    "permessage-deflate",
+                    (("client_max_window_bits", None), ("server_max_window_bits", "10")),
+                ),
+                Extension("b"),
+            ],
+            id="parameters",
+        ),
+        pytest.param('a;b="10"', [Extension("a", (("b", "10"),))], id="in quotes"),
+        pytest.param(r'a;b="1\0"', [Extension("a", (("b", "10"),))], id="escaped in quotes"),
+        pytest.param(
+            "a ; b = 1 ;b", [Extension("a", (("b", "1"), ("b", None)))], id="spaces, and twice"
+        ),
+    ],
+)
+def test_offered_extensions(value: str, offered: list[Extension]) -> None:
+    request = read_request(head(b"Sec-WebSocket-Extensions: " + value.encode()))
+
+    assert offered_extensions(request) == offered
+
+
+def test_extensions_may_be_offered_over_two_lines() -> None:
+    request = read_request(
+        head(b"Sec-WebSocket-Extensions: a; b=1", b"Sec-WebSocket-Extensions: c")
+    )
+
+    assert offered_extensions(request) == [Extension("a", (("b", "1"),)), Extension("c")]
+    assert offered_extensions(read_request(head())) == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a b",
+        "a;",
+        "a;;b",
+        ";b",
+        "a;b=",
+        "a;=1",
+        'a;b="',
+        'a;b=""',
+        'a;b="1 0"',
+        "a;b=1=2",
+        "a/b",
+        "é",
+    ],
+)
+def test_what_is_no_list_of_extensions_is_refused(value: str) -> None:
+    """Section 9.1: who receives such a value MUST fail the connection."""
+    request = read_request(head(b"Sec-WebSocket-Extensions: " + value.encode()))
+
+    with pytest.raises(HandshakeError, match="Sec-WebSocket-Extensions") as raised:
+        offered_extensions(request)
+    assert raised.value.status == 400
+
+
+@pytest.mark.parametrize(
+    "value", ["a;" + "b" * 60_000 + "!(", "a" + " " * 60_000 + "(", "a" + ";b" * 30_000 + "("]
+)
+def test_a_long_list_that_is_none_is_refused_at_once(value: str) -> None:
+    request = Request("GET", "/", {"sec-websocket-extensions": value})
+    began = time.process_time()
+
+    with pytest.raises(HandshakeError):
+        offered_extensions(request)
+    assert time.process_time() - began < 0.5
 
 
 # Answers, as a client reads them

@@ -22,6 +22,7 @@ from catenary.wire.frames import (
     PONG,
     Close,
     FrameReader,
+    Inflate,
     Message,
     Ping,
     Pong,
@@ -51,12 +52,16 @@ class WebSocketLimits(msgspec.Struct, frozen=True):
 
 
 class Acceptance(msgspec.Struct, frozen=True):
-    """A client whose handshake is complete, and how to speak to it."""
+    """A client whose handshake is complete, and how to speak to it.
+
+    ``inflate`` reads its compressed messages; None where compression was not agreed on.
+    """
 
     environment: Environment
     encoder: Encoder
     traits: Traits
     response: bytes
+    inflate: Inflate | None = None
 
 
 class WebSocketConnection(asyncio.Protocol):
@@ -86,7 +91,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._counters = counters
         # uvicorn's: who is in it hears of the shutdown, and is waited for.
         self._connections = connections
-        self._reader = FrameReader(limits.max_message_bytes)
+        self._reader: FrameReader
         self._transport: asyncio.Transport
         self._session: Session
         self._close_timer: asyncio.TimerHandle | None = None
@@ -95,6 +100,7 @@ class WebSocketConnection(asyncio.Protocol):
     def open(self, transport: asyncio.Transport, acceptance: Acceptance, rest: bytes) -> None:
         """Answers the handshake and begins; ``rest`` is what the client sent right behind it."""
         self._transport = transport
+        self._reader = FrameReader(self._limits.max_message_bytes, acceptance.inflate)
         self.write = transport.write
         self._connections.add(self)
         self._counters.open_cables_num += 1
@@ -120,7 +126,7 @@ class WebSocketConnection(asyncio.Protocol):
             elif isinstance(event, Close):
                 self._answer_close(event)
             elif isinstance(event, FrameError):
-                self.close(event.close_code, str(event))
+                self._fail(event)
 
     def eof_received(self) -> None:
         """The client will say nothing more: what was written is still sent, then it is over."""
@@ -159,6 +165,13 @@ class WebSocketConnection(asyncio.Protocol):
         self.write = _discard
         self._transport.close()
         self._cut_later()
+
+    def _fail(self, error: FrameError) -> None:
+        """Section 7.1.7: no answer is read behind a fault, so the server's side ends at once. The
+        client's stays open for a while: what it still sends would break off what it is told."""
+        self.close(error.close_code, str(error))
+        if self._transport.can_write_eof() and not self._transport.is_closing():
+            self._transport.write_eof()
 
     def _cut_later(self) -> None:
         """Who neither reads nor answers, is not waited for longer than this."""

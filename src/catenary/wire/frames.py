@@ -1,9 +1,11 @@
 """WebSocket frames (RFC 6455, section 5): bytes → messages and control frames, and back.
 
 The server's side: what comes in is masked, what goes out is not.
-Knows: bits. Does not know: sockets, what a message means, when to answer.
+Knows: bits. Does not know: sockets, how messages are compressed, what they mean, when to answer.
 """
 
+import codecs
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -25,6 +27,9 @@ PROTOCOL_ERROR: Final = 1002
 NO_STATUS: Final = 1005
 INVALID_PAYLOAD: Final = 1007
 TOO_BIG: Final = 1009
+
+RSV1: Final = 0x40
+"""Section 5.2; of the first frame of a compressed message (RFC 7692, section 6)."""
 
 _FIN: Final = 0x80
 _RESERVED: Final = 0x70
@@ -61,6 +66,9 @@ class Close(msgspec.Struct, frozen=True, gc=False):
 
 Event = Message | Ping | Pong | Close | FrameError
 
+Inflate = Callable[[bytes, int], bytes]
+"""Unpacks a compressed message of up to so many bytes. Raises :class:`FrameError`."""
+
 
 class FrameReader:
     """Turns bytes, however they are split, into events.
@@ -69,15 +77,28 @@ class FrameReader:
     after a Close, nothing more is read. Idle, a reader holds no buffers.
     """
 
-    __slots__ = ("_fragments", "_is_text", "_max_bytes", "_missing", "_size", "_tail", "finished")
+    __slots__ = (
+        "_fragments",
+        "_inflate",
+        "_max_bytes",
+        "_missing",
+        "_opener",
+        "_tail",
+        "_valid",
+        "finished",
+    )
 
-    def __init__(self, max_message_bytes: int) -> None:
+    def __init__(self, max_message_bytes: int, inflate: Inflate | None = None) -> None:
+        """``inflate`` where compression was agreed on; else nothing may be compressed."""
         self._max_bytes = max_message_bytes
+        self._inflate = inflate
+        # The frame that is not complete yet
         self._tail: bytearray | None = None
         self._missing = 0
-        self._fragments: list[bytes] | None = None
-        self._is_text = False
-        self._size = 0
+        # The message that is not: its first byte, its payload, and how much of that is good text
+        self._opener = 0
+        self._fragments: bytearray | None = None
+        self._valid = 0
         self.finished = False
 
     def receive(self, data: bytes) -> list[Event]:
@@ -120,6 +141,8 @@ class FrameReader:
             if available < 4:
                 return 0
             length = int.from_bytes(data[start + 2 : start + 4], "big")
+            if length < 126:
+                raise FrameError(PROTOCOL_ERROR, f"expected {length} in a length of 7 bits")
             body = start + 8
         elif length == 127:
             self._missing = 10
@@ -128,12 +151,11 @@ class FrameReader:
             length = int.from_bytes(data[start + 2 : start + 10], "big")
             if length >> 63:
                 raise FrameError(PROTOCOL_ERROR, "expected a length with a highest bit of 0")
+            if length < 65536:
+                raise FrameError(PROTOCOL_ERROR, f"expected {length} in a length of 16 bits")
             body = start + 14
-        if self._size + length > self._max_bytes and not first & 0x08:
-            raise FrameError(
-                TOO_BIG,
-                f"expected messages of up to {self._max_bytes} bytes, got {self._size + length}",
-            )
+        if not first & 0x08 and (length > self._max_bytes or self._fragments is not None):
+            self._check_size(first, length)
         end = body + length
         if end > len(data):
             # Until this many bytes are there, receive() only gathers: no piece is read twice.
@@ -150,7 +172,7 @@ class FrameReader:
         """The rules that two bytes tell (sections 5.2 to 5.5), so that no body is awaited in vain."""
         opcode = first & 0x0F
         if first & _RESERVED:
-            raise FrameError(PROTOCOL_ERROR, "expected reserved bits of 0: no extension is in use")
+            self._check_reserved(first)
         if not second & _MASKED:
             raise FrameError(PROTOCOL_ERROR, "expected a masked frame from a client")
         if opcode in (TEXT, BINARY):
@@ -167,17 +189,42 @@ class FrameReader:
         else:
             raise FrameError(PROTOCOL_ERROR, f"expected a known opcode, got {opcode:#x}")
 
+    def _check_reserved(self, first: int) -> None:
+        if self._inflate is None:
+            raise FrameError(PROTOCOL_ERROR, "expected reserved bits of 0: no extension is in use")
+        # RFC 7692, section 6: neither control frames nor what continues a message carry it.
+        if first & _RESERVED != RSV1 or first & 0x0F not in (TEXT, BINARY):
+            raise FrameError(PROTOCOL_ERROR, "expected no reserved bit but that of compression")
+
+    def _check_size(self, first: int, length: int) -> None:
+        """Of the whole message, as far as its frames have told."""
+        if self._fragments is not None:
+            first = self._opener
+            length += len(self._fragments)
+        limit = self._max_bytes
+        if first & RSV1:
+            # What can't be compressed grows: by 1/8 where each byte is a literal of 9 bits.
+            limit += limit // 8 + 64
+        if length > limit:
+            raise FrameError(TOO_BIG, f"expected messages of up to {limit} bytes, got {length}")
+
     def _accept(self, first: int, payload: bytes, events: list[Event]) -> None:
         opcode = first & 0x0F
         if opcode == TEXT or opcode == BINARY:
             if first & _FIN:
-                events.append(_message(payload, opcode == TEXT))
+                events.append(self._message(first, payload))
             else:
-                self._fragments = [payload]
-                self._is_text = opcode == TEXT
-                self._size = len(payload)
+                self._opener = first
+                self._fragments = bytearray()
+                self._valid = 0
+                self._continue(self._fragments, payload)
         elif opcode == CONTINUATION:
-            self._continue(payload, bool(first & _FIN), events)
+            fragments = self._fragments
+            assert fragments is not None  # _check_header saw to it
+            self._continue(fragments, payload)
+            if first & _FIN:
+                self._fragments = None
+                events.append(self._message(self._opener, bytes(fragments)))
         elif opcode == PING:
             events.append(Ping(payload))
         elif opcode == PONG:
@@ -186,28 +233,28 @@ class FrameReader:
             self.finished = True
             events.append(_close(payload))
 
-    def _continue(self, payload: bytes, is_last: bool, events: list[Event]) -> None:
-        fragments = self._fragments
-        assert fragments is not None  # _check_header saw to it
-        # Joined at once where pieces are tiny: a list of a million empty fragments is a weapon.
-        fragments.append(payload)
-        self._size += len(payload)
-        if len(fragments) > 64:
-            fragments[:] = [b"".join(fragments)]
-        if is_last:
-            self._fragments = None
-            self._size = 0
-            events.append(_message(b"".join(fragments), self._is_text))
+    def _continue(self, fragments: bytearray, payload: bytes) -> None:
+        """Text is checked as it comes, so that nobody sends the rest of what is refused."""
+        fragments += payload
+        if self._opener & ~_FIN == TEXT:
+            self._valid += _valid_bytes(fragments[self._valid :], is_whole=False)
+
+    def _message(self, opener: int, payload: bytes) -> Message:
+        if opener & RSV1:
+            assert self._inflate is not None  # _check_reserved saw to it
+            payload = self._inflate(payload, self._max_bytes)
+        is_text = opener & 0x0F == TEXT
+        if is_text and not payload.isascii():
+            _valid_bytes(payload, is_whole=True)
+        return Message(payload, is_text)
 
 
-def _message(payload: bytes, is_text: bool) -> Message:
-    if is_text and not payload.isascii():
-        try:
-            payload.decode()
-        except UnicodeDecodeError as error:
-            # Section 8.1.
-            raise FrameError(INVALID_PAYLOAD, f"expected text in UTF-8: {error.reason}") from error
-    return Message(payload, is_text)
+def _valid_bytes(text: bytes | bytearray, *, is_whole: bool) -> int:
+    """How many bytes of it are whole characters. Raises :class:`FrameError` (section 8.1)."""
+    try:
+        return codecs.utf_8_decode(text, "strict", is_whole)[1]
+    except UnicodeDecodeError as error:
+        raise FrameError(INVALID_PAYLOAD, f"expected text in UTF-8: {error.reason}") from error
 
 
 def _close(payload: bytes) -> Close:

@@ -28,6 +28,14 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _PLAIN_HEADER = re.compile(
     r"(?:\A|\r\n)([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)(?=\r\n|\Z)"
 )
+# RFC 6455, section 9.1: extensions between commas, each with its parameters behind semicolons. A
+# value in quotes is a token, too, and a backslash in it stands for nothing.
+_TCHAR = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"
+_PARAMETER = re.compile(
+    rf"[ \t]*+;[ \t]*+({_TCHAR}++)"
+    rf'(?:[ \t]*+=[ \t]*+(?:({_TCHAR}++)|"((?:\\?{_TCHAR})++)"))?+'
+)
+_EXTENSION = re.compile(rf"[ \t]*+(?:({_TCHAR}++)((?:{_PARAMETER.pattern})*+))?+[ \t]*+(?:,|\Z)")
 _FORBIDDEN_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -45,6 +53,13 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     @property
     def query(self) -> str:
         return self.target.partition("?")[2]
+
+
+class Extension(msgspec.Struct, frozen=True, gc=False):
+    """One that the client offers; a parameter without a value has None."""
+
+    name: str
+    parameters: tuple[tuple[str, str | None], ...] = ()
 
 
 def read_request(head: bytes) -> Request:
@@ -164,6 +179,33 @@ def offered_subprotocols(request: Request) -> list[str]:
     """What the client can speak, as it prefers."""
     value = request.headers.get("sec-websocket-protocol", "")
     return [token.strip() for token in value.split(",") if token.strip()]
+
+
+def offered_extensions(request: Request) -> list[Extension]:
+    """What could be added to the protocol, as the client prefers (section 9.1).
+
+    Raises :class:`HandshakeError` with 400 for what is no list of extensions.
+    """
+    value = request.headers.get("sec-websocket-extensions", "")
+    offers = []
+    position = 0
+    while position < len(value):
+        match = _EXTENSION.match(value, position)
+        if match is None:
+            raise HandshakeError(
+                400, "expected Sec-WebSocket-Extensions: NAME; PARAMETER=VALUE, ...", _VERSION
+            )
+        if match[1] is not None:
+            offers.append(Extension(match[1], _parameters(match[2])))
+        position = match.end()
+    return offers
+
+
+def _parameters(text: str) -> tuple[tuple[str, str | None], ...]:
+    return tuple(
+        (name, quoted.replace("\\", "") or value or None)
+        for name, value, quoted in _PARAMETER.findall(text)
+    )
 
 
 def switching(accept: str, subprotocol: str | None, extra: Sequence[tuple[str, str]] = ()) -> bytes:

@@ -1,0 +1,126 @@
+"""A server process that says back what it hears, in front of which everything is the real thing.
+
+    python -m tests.conformance.autobahn.echo
+
+Prints its port, serves until its standard input ends. The door, the handshake, the connection, the
+frames and the encoders are the server's own; only the node behind them is not. A node is not told
+whether a message was text, so clients that ask for ``/cable?binary`` are answered in binary frames.
+"""
+
+import asyncio
+import functools
+import sys
+import time
+from typing import Final, cast
+
+import uvicorn
+import uvloop
+from uvicorn.server import ServerState
+
+from catenary.auth.origins import Origins
+from catenary.messages.commands import Command
+from catenary.messages.environment import Environment
+from catenary.messages.heartbeat import Heartbeat
+from catenary.messages.names import Identifier
+from catenary.messages.reasons import Reason
+from catenary.messages.replies import Delivery, Reply
+from catenary.metrics.counters import Counters
+from catenary.node.encoder import Encoder
+from catenary.node.node import Node
+from catenary.node.session import Traits
+from catenary.ports import Outbound
+from catenary.server.deadlines import Deadlines
+from catenary.server.door import HEAD_TIMEOUT_S, CableRules, Door, Entrance
+from catenary.server.routes import CablePaths
+from catenary.transports.request import Proxied
+from catenary.transports.websocket import WebSocketLimits
+from catenary.wire.deflate import WINDOWS, deflated_text_frame
+from catenary.wire.frames import BINARY, PING, TEXT, frame, text_frame
+
+LARGEST_MESSAGE: Final = 16 * 2**20
+"""Cases 9.1.6 and 9.2.6."""
+
+
+class Bare:
+    """A client protocol that is nothing but its payload. Satisfies ClientProtocol."""
+
+    def decode(self, payload: bytes) -> Command | None:
+        return None
+
+    def encode(self, reply: Reply) -> bytes | None:
+        return None
+
+    def encode_delivery(self, delivery: Delivery) -> bytes:
+        return delivery.message
+
+
+class EchoSession:
+    """What a connection holds of its client."""
+
+    def __init__(self, encoder: Encoder, outbound: Outbound, *, is_binary: bool) -> None:
+        self.encoder = encoder
+        self.outbound = outbound
+        self.is_binary = is_binary
+
+    def close(self, reason: Reason) -> None:
+        self.outbound.close(1001, reason.name)
+
+
+class EchoNode:
+    """As much of a node as a connection needs."""
+
+    def admit(
+        self, environment: Environment, encoder: Encoder, outbound: Outbound, traits: Traits
+    ) -> EchoSession:
+        return EchoSession(encoder, outbound, is_binary=environment.url.endswith("?binary"))
+
+    def receive(self, session: EchoSession, payload: bytes) -> None:
+        said = session.encoder.encode_delivery(Delivery(Identifier(""), payload))
+        if session.is_binary:
+            said = bytes((said[0] ^ TEXT ^ BINARY,)) + said[1:]
+        session.outbound.write(said)
+
+    def heard(self, session: EchoSession) -> None:
+        """A pong."""
+
+    def leave(self, session: EchoSession) -> None:
+        """Nothing is kept."""
+
+
+def entrance() -> Entrance:
+    """A door for everybody, with compression."""
+    ping = frame(PING, b"")
+    rules = CableRules(
+        paths=CablePaths(["/cable"]),
+        origins=Origins(()),
+        proxied=Proxied((), ()),
+        heartbeat=Heartbeat(0),
+        limits=WebSocketLimits(max_message_bytes=LARGEST_MESSAGE, max_pending_bytes=0),
+        encoder=Encoder(Bare(), text_frame, ping),
+        deflating={
+            bits: Encoder(Bare(), functools.partial(deflated_text_frame, bits), ping)
+            for bits in WINDOWS
+        },
+    )
+    deadlines = Deadlines(HEAD_TIMEOUT_S, time.monotonic)
+    return Entrance(cast("Node", EchoNode()), rules, Counters(), deadlines, None)
+
+
+async def main() -> None:
+    """Serves until the standard input ends."""
+    door = functools.partial(
+        Door,
+        entrance(),
+        config=uvicorn.Config("none"),
+        server_state=ServerState(),
+        app_state={},
+    )
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(door, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await loop.run_in_executor(None, sys.stdin.read)
+    server.close()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
