@@ -1,0 +1,1 @@
+"""What an application author writes with: Connection, Channel, Cable. Needs no server, only msgspec."""

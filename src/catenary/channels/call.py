@@ -1,0 +1,175 @@
+"""One call of the application: what it is told, and what it has decided so far.
+
+Everything that a method of a channel does to its client is noted here, and becomes one Decision.
+Source: socket.rb and channel_state.rb of AnyCable's Ruby libraries, for what the state is called.
+"""
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Final, Protocol
+
+import msgspec
+
+from catenary.channels.publishing import Sent
+from catenary.messages.decisions import Decision, PresenceCommand, Verdict
+from catenary.messages.environment import Environment
+from catenary.messages.names import Identifier, Stream
+from catenary.messages.replies import Delivery, Reply
+
+_write: Final = msgspec.json.encode
+
+WHISPER_STATE: Final = "$w"
+"""Where the server finds the stream to whisper to: WHISPER_STREAM_STATE of common.go (anycable)."""
+
+PRESENCE_STATE: Final = "$p"
+"""And the stream to be seen on: PRESENCE_STREAM_STATE, likewise."""
+
+
+class Outlet(Protocol):
+    """The way out of a call, to everybody."""
+
+    def broadcast(
+        self,
+        stream: object,
+        message: object,
+        *,
+        exclude_socket: str | None = None,
+        to_others: bool = False,
+        transient: bool = False,
+    ) -> Sent:
+        """Publishes to a stream."""
+        ...
+
+
+class Call:
+    """Lives as long as one call does, and so do the connection and the channel made for it."""
+
+    __slots__ = (
+        "_replies",
+        "_stopped",
+        "_stops_all",
+        "_streams",
+        "closes",
+        "cstate",
+        "environment",
+        "identifier",
+        "is_rejected",
+        "is_through",
+        "istate",
+        "outlet",
+        "presence",
+        "sent",
+    )
+
+    def __init__(
+        self, environment: Environment, identifier: Identifier, outlet: Outlet | None
+    ) -> None:
+        self.environment = environment
+        self.identifier = identifier
+        self.outlet = outlet
+        self.is_rejected = False
+        self.is_through = False
+        """The method that was called has come to its end, or will whatever happens."""
+        self.closes = False
+        self.cstate: dict[str, str] = {}
+        self.istate: dict[str, str] = {}
+        self.presence: PresenceCommand | None = None
+        self.sent: list[Sent] = []
+        """Publications under way that nobody has waited for yet."""
+        self._replies: list[Reply] = []
+        self._streams: list[Stream] = []
+        self._stopped: list[Stream] = []
+        self._stops_all = False
+
+    @property
+    def kept(self) -> Mapping[str, str]:
+        """The state of this subscription, as it was when the call began."""
+        return self.environment.istate_of(self.identifier)
+
+    def get_through(self) -> None:
+        self.is_through = True
+
+    def transmit(self, message: object) -> None:
+        """Raises TypeError for what JSON can't carry."""
+        self._replies.append(Delivery(self.identifier, _write(message)))
+
+    # Streams
+
+    def start(self, stream: Stream, *, whisper: bool, presence: bool) -> None:
+        if stream not in self._streams:
+            self._streams.append(stream)
+        if whisper:
+            self.istate[WHISPER_STATE] = stream
+        if presence:
+            self.istate[PRESENCE_STATE] = stream
+
+    def stop(self, stream: Stream) -> None:
+        if stream in self._streams:
+            self._streams.remove(stream)
+        if not self._stops_all:
+            self._stopped.append(stream)
+        for key in (WHISPER_STATE, PRESENCE_STATE):
+            if self._now(key) == stream:
+                self.istate[key] = ""
+
+    def stop_all(self) -> None:
+        self._streams.clear()
+        self._stopped.clear()
+        self._stops_all = True
+        for key in (WHISPER_STATE, PRESENCE_STATE):
+            if self._now(key):
+                self.istate[key] = ""
+
+    # Presence
+
+    def join(self, stream: Stream | None, member_id: str, info: object) -> None:
+        """Raises ValueError where there is no stream to be seen on, TypeError for an info that JSON
+        can't carry."""
+        where = stream or self._now(PRESENCE_STATE) or next(iter(self._streams), "")
+        if not where:
+            raise ValueError("expected a stream to be present on, got none")
+        if not member_id:
+            raise ValueError("expected an id to be present as, got an empty one")
+        self.istate[PRESENCE_STATE] = where
+        self.presence = PresenceCommand("join", member_id, _write(info).decode())
+
+    def leave(self, member_id: str) -> None:
+        self.presence = PresenceCommand("leave", member_id)
+
+    def _now(self, key: str) -> str:
+        return self.istate.get(key, self.kept.get(key, ""))
+
+    # The outcome
+
+    def decision(
+        self,
+        *first: Reply,
+        identifiers: str = "",
+        disconnect_wanted: bool | None = None,
+    ) -> Decision:
+        """A yes, with everything that was noted; ``first`` is sent before what was transmitted."""
+        return Decision(
+            identifiers=identifiers,
+            replies=(*first, *self._replies),
+            streams=tuple(self._streams),
+            stopped_streams=tuple(self._stopped),
+            stop_all_streams=self._stops_all,
+            disconnect=self.closes,
+            cstate=self.cstate or None,
+            istate=self.istate or None,
+            presence=self.presence,
+            disconnect_wanted=disconnect_wanted,
+        )
+
+    def refusal(self, *first: Reply, disconnect_wanted: bool | None = None) -> Decision:
+        """A no: of what was noted, only what was transmitted counts."""
+        return Decision(
+            verdict=Verdict.FAILURE,
+            replies=(*first, *self._replies),
+            disconnect=self.closes,
+            disconnect_wanted=disconnect_wanted,
+        )
+
+
+current: Final[ContextVar[Call | None]] = ContextVar("catenary_call", default=None)
+"""The call that the running method belongs to."""

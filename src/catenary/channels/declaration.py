@@ -1,0 +1,331 @@
+"""What channel and connection classes declare: params, state, actions, callbacks, timers.
+
+Decorators only mark functions, so that type checkers see the signatures that were written; what is
+marked is read once, when a cable is built.
+"""
+
+import dis
+import inspect
+from collections.abc import Callable, Iterator
+from types import FunctionType
+from typing import Any, ClassVar, Final, Literal, TypeVar, get_origin, get_type_hints, overload
+
+import msgspec
+
+from catenary.channels.errors import DeclarationError, InvalidArguments
+from catenary.channels.rates import Rate, parse_rate
+from catenary.channels.states import State
+
+Function = Callable[..., Any]
+F = TypeVar("F", bound=Function)
+
+_MARKS: Final = "__catenary_marks__"
+_WAITS: Final = frozenset({"GET_AWAITABLE", "GET_ANEXT", "SEND", "YIELD_VALUE"})
+
+When = Literal[
+    "before_subscribe",
+    "after_subscribe",
+    "before_unsubscribe",
+    "after_unsubscribe",
+    "before_command",
+    "after_command",
+]
+
+
+class _Action(msgspec.Struct, frozen=True):
+    rate: str | None
+
+
+class _Callback(msgspec.Struct, frozen=True):
+    when: When
+
+
+class _Timer(msgspec.Struct, frozen=True):
+    interval_s: float
+
+
+class _Rescuer(msgspec.Struct, frozen=True):
+    kinds: tuple[type[Exception], ...]
+
+
+Mark = _Action | _Callback | _Timer | _Rescuer
+
+
+def _mark(function: F, mark: Mark) -> F:
+    setattr(function, _MARKS, (*getattr(function, _MARKS, ()), mark))
+    return function
+
+
+# Decorators
+
+
+@overload
+def action(function: F, /) -> F: ...
+@overload
+def action(*, rate: str | None = None) -> Callable[[F], F]: ...
+def action(function: F | None = None, /, *, rate: str | None = None) -> F | Callable[[F], F]:
+    """Lets clients call a method; no other can be called.
+
+    What they send is checked against the types of its arguments before it runs. ``rate`` is how
+    often one subscription may call it: ``"5/s"``, ``"100/m"``, ``"20/10s"``.
+    """
+    if function is not None:
+        return _mark(function, _Action(rate))
+    return lambda function: _mark(function, _Action(rate))
+
+
+def every(interval_s: float) -> Callable[[F], F]:
+    """Runs a method again and again, in seconds, while its subscription lives.
+
+    Only where the cable runs in the server's own process.
+    """
+    return lambda function: _mark(function, _Timer(interval_s))
+
+
+def rescue_from(*kinds: type[Exception]) -> Callable[[F], F]:
+    """Lets a method answer for these exceptions, on the channel or on its connection.
+
+    It gets the exception. The last one declared that fits is called.
+    """
+    return lambda function: _mark(function, _Rescuer(kinds))
+
+
+class _Callbacks:
+    """``callback.before_subscribe`` and so on, each a decorator."""
+
+    def before_subscribe(self, function: F, /) -> F:
+        """Runs before ``subscribed``; may reject."""
+        return _mark(function, _Callback("before_subscribe"))
+
+    def after_subscribe(self, function: F, /) -> F:
+        """Runs after ``subscribed``, unless the subscription was rejected."""
+        return _mark(function, _Callback("after_subscribe"))
+
+    def before_unsubscribe(self, function: F, /) -> F:
+        """Runs before ``unsubscribed``."""
+        return _mark(function, _Callback("before_unsubscribe"))
+
+    def after_unsubscribe(self, function: F, /) -> F:
+        """Runs after ``unsubscribed``."""
+        return _mark(function, _Callback("after_unsubscribe"))
+
+    def before_command(self, function: F, /) -> F:
+        """On a connection: runs before every subscription and action; may reject."""
+        return _mark(function, _Callback("before_command"))
+
+    def after_command(self, function: F, /) -> F:
+        """On a connection: runs after every subscription and action, unless it was rejected."""
+        return _mark(function, _Callback("after_command"))
+
+
+callback: Final = _Callbacks()
+
+
+# What is read from them
+
+
+class Method(msgspec.Struct, frozen=True):
+    """A function to run, and how.
+
+    ``immediate`` ones are coroutine functions without an ``await``: nothing can make them wait.
+    """
+
+    function: Function
+    name: str
+    kind: Literal["immediate", "async", "sync"]
+    is_channels: bool
+
+
+def method_of(owner: type, name: str, *, is_channels: bool) -> Method:
+    """How a method of a class is run."""
+    function = getattr(owner, name)
+    kind: Literal["immediate", "async", "sync"] = "sync"
+    if inspect.iscoroutinefunction(function):
+        kind = "async" if _may_wait(function) else "immediate"
+    return Method(function, f"{owner.__name__}.{name}", kind, is_channels)
+
+
+def _may_wait(function: Function) -> bool:
+    """Whether a coroutine function has anything to wait at: every ``await``, ``async for`` and
+    ``async with`` becomes one of these instructions."""
+    if not isinstance(function, FunctionType):
+        return True
+    return any(each.opname in _WAITS for each in dis.get_instructions(function))
+
+
+class Action(msgspec.Struct, frozen=True):
+    """What clients may call."""
+
+    method: Method
+    rate: Rate | None
+    read: Callable[[str], dict[str, Any]]
+    """JSON → arguments. Raises :class:`InvalidArguments`."""
+
+
+class Timer(msgspec.Struct, frozen=True):
+    """What runs every ``interval_s`` seconds."""
+
+    method: Method
+    interval_s: float
+
+
+class Rescuer(msgspec.Struct, frozen=True):
+    """What answers for exceptions, which its only argument takes."""
+
+    method: Method
+    kinds: tuple[type[Exception], ...]
+    argument: str
+
+
+class Declaration:
+    """Everything marked in one class."""
+
+    def __init__(self, owner: type, root: type, *, is_channels: bool) -> None:
+        """``root`` is Channel or Connection. Raises :class:`DeclarationError`."""
+        self.owner = owner
+        self.root = root
+        self.actions: dict[str, Action] = {}
+        self.timers: dict[str, Timer] = {}
+        self.rescuers: list[Rescuer] = []
+        self.callbacks: dict[str, list[Method]] = {}
+        self._is_channels = is_channels
+        for name, mark in _marked(owner):
+            self._add(name, mark)
+        self.states = tuple(
+            each for name in dir(owner) if isinstance(each := _static(owner, name), State)
+        )
+        self.hints = _hints(owner)
+        for state in self.states:
+            if state.name in self.hints:
+                state.declare(self.hints[state.name])
+
+    def own(self, name: str) -> list[Method]:
+        """A method that authors may write, where they have."""
+        if getattr(self.owner, name) is getattr(self.root, name):
+            return []
+        return [method_of(self.owner, name, is_channels=self._is_channels)]
+
+    def of(self, when: When) -> list[Method]:
+        """The callbacks of one moment, in their order."""
+        return self.callbacks.get(when, [])
+
+    def fields(self) -> dict[str, Any]:
+        """What is annotated and is neither a state nor known to the root: names → types."""
+        known = set(_hints(self.root)) | {state.name for state in self.states}
+        return {
+            name: hint
+            for name, hint in self.hints.items()
+            if name not in known and not name.startswith("_") and get_origin(hint) is not ClassVar
+        }
+
+    def _add(self, name: str, mark: Mark) -> None:
+        method = method_of(self.owner, name, is_channels=self._is_channels)
+        match mark:
+            case _Action(rate):
+                limit = None if rate is None else parse_rate(rate)
+                self.actions[name] = Action(method, limit, arguments(self.owner, name))
+            case _Callback(when):
+                self.callbacks.setdefault(when, []).append(method)
+            case _Timer(interval_s):
+                if not interval_s > 0:
+                    raise DeclarationError(f"{method.name}: expected seconds, got {interval_s}")
+                self.timers[name] = Timer(method, interval_s)
+            case _Rescuer(kinds):
+                argument = list(inspect.signature(method.function).parameters)[1:]
+                if len(argument) != 1:
+                    raise DeclarationError(f"{method.name}: expected one argument, the exception")
+                self.rescuers.insert(0, Rescuer(method, kinds, argument[0]))
+
+
+def _static(owner: type, name: str) -> object:
+    return inspect.getattr_static(owner, name, None)
+
+
+def _marked(owner: type) -> Iterator[tuple[str, Mark]]:
+    """The names in the order in which they were first written, each as its last class has it."""
+    names = [name for each in reversed(owner.__mro__) for name in vars(each)]
+    for name in dict.fromkeys(names):
+        for mark in getattr(_static(owner, name), _MARKS, ()):
+            yield name, mark
+
+
+def _hints(owner: type) -> dict[str, Any]:
+    try:
+        return get_type_hints(owner, include_extras=True)
+    except NameError as error:
+        raise DeclarationError(
+            f"{owner.__name__}: expected annotations that are there when the program runs: {error}"
+        ) from error
+
+
+def params_struct(declaration: Declaration) -> type[msgspec.Struct] | None:
+    """What a subscription's identifier must carry; None where the class declares nothing.
+
+    Raises :class:`DeclarationError` for types that can't be checked.
+    """
+    owner = declaration.owner
+    fields: list[Any] = []
+    for name, hint in declaration.fields().items():
+        if hasattr(declaration.root, name):
+            raise DeclarationError(f"{owner.__name__}.{name}: a param can't have this name")
+        missing = object()
+        default = getattr(owner, name, missing)
+        fields.append((name, hint) if default is missing else (name, hint, default))
+    if not fields:
+        return None
+    return _checkable(
+        owner.__name__, msgspec.defstruct(f"{owner.__name__}Params", fields, kw_only=True)
+    )
+
+
+def _checkable(what: str, struct: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    try:
+        # A schema says more than a decoder: that every type in it is one of JSON's.
+        msgspec.json.schema(struct)
+    except TypeError as error:
+        raise DeclarationError(
+            f"{what}: expected types that JSON can be checked against: {error}"
+        ) from error
+    return struct
+
+
+def arguments(owner: type, name: str) -> Callable[[str], dict[str, Any]]:
+    """How what a client sends becomes an action's arguments. Raises :class:`DeclarationError`."""
+    function = getattr(owner, name)
+    what = f"{owner.__name__}.{name}"
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    hints = get_type_hints(function, include_extras=True)
+    rest = [each.name for each in parameters if each.kind is each.VAR_KEYWORD]
+    fields: list[Any] = []
+    for each in parameters:
+        if each.kind is each.VAR_KEYWORD:
+            continue
+        if each.kind in (each.POSITIONAL_ONLY, each.VAR_POSITIONAL) or each.name == "action":
+            raise DeclarationError(
+                f"{what}: expected arguments with names of their own, got {each}"
+            )
+        hint = hints.get(each.name, Any)
+        fields.append(
+            (each.name, hint) if each.default is each.empty else (each.name, hint, each.default)
+        )
+    if not fields and not rest:
+        return lambda _: {}
+    struct = msgspec.defstruct(f"{name}_arguments", fields, kw_only=True)
+    reader = msgspec.json.Decoder(_checkable(what, struct)).decode
+    read_all = msgspec.json.Decoder(dict[str, Any]).decode
+
+    def read(data: str) -> dict[str, Any]:
+        try:
+            known = msgspec.structs.asdict(reader(data))
+            if not rest:
+                return known
+            return {**read_all(data), **known}
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise InvalidArguments(f"{what}: {error}") from error
+
+    def read_with_rest(data: str) -> dict[str, Any]:
+        everything = read(data)
+        everything.pop("action", None)
+        return everything
+
+    return read_with_rest if rest else read

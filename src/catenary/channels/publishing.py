@@ -1,0 +1,180 @@
+"""The way out for publications: from a method, a task, another thread, to whoever hosts the cable.
+
+Source: docs/broadcasting.md, "Publication format" (anycable/anycable).
+Knows: a publisher, and in which loop it lives. Does not know: channels, streams of objects.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Generator, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from catenary.channels.errors import NotHosted
+from catenary.errors import BackendError
+
+_log: Final = logging.getLogger("catenary.channels")
+_write: Final = msgspec.json.encode
+
+TAKEN_TIMEOUT_S: Final = 30.0
+"""How long a thread waits for the server's loop, which may be ending."""
+
+
+class Publisher(Protocol):
+    """Takes publications. A node satisfies it, and so does ``HttpPublisher``."""
+
+    def publish(self, raw: bytes) -> Awaitable[None] | None:
+        """Publishes JSON; None where that is done already. Takes effect in the order of the calls.
+
+        Raises :class:`catenary.errors.BackendError`, or the awaitable does.
+        """
+        ...
+
+
+class Sent:
+    """A publication on its way. It need not be awaited: who does learns whether it was taken.
+
+    The method that did not wait is answered when everything that it published was taken.
+    """
+
+    __slots__ = ("_future",)
+
+    def __init__(self, future: "asyncio.Future[None] | None" = None) -> None:
+        self._future = future
+
+    @property
+    def is_done(self) -> bool:
+        """Nothing is left to wait for."""
+        return self._future is None or self._future.done()
+
+    def __await__(self) -> Generator[Any, None, None]:
+        if self._future is not None:
+            # Whoever waits may be cancelled; what was published is not.
+            yield from asyncio.shield(self._future).__await__()
+
+
+class _Meta(msgspec.Struct, omit_defaults=True, gc=False):
+    exclude_socket: str = ""
+    transient: bool = False
+
+
+class _Message(msgspec.Struct, omit_defaults=True, gc=False):
+    stream: str
+    data: str
+    meta: _Meta | None = None
+
+
+class _Disconnect(msgspec.Struct, gc=False):
+    identifier: str
+    reconnect: bool
+
+
+class _Command(msgspec.Struct, gc=False, tag_field="command", tag="disconnect"):
+    payload: _Disconnect
+
+
+def publication(stream: str, message: object, exclude_socket: str, *, transient: bool) -> bytes:
+    """Writes one publication. Raises TypeError for a message that JSON can't carry."""
+    meta = _Meta(exclude_socket, transient) if exclude_socket or transient else None
+    return _write(_Message(stream, _write(message).decode(), meta))
+
+
+def disconnection(identifiers: str, *, reconnect: bool) -> bytes:
+    """Writes the remote command that ends all sessions with these identifiers."""
+    return _write(_Command(_Disconnect(identifiers, reconnect)))
+
+
+class Publications:
+    """Sends from wherever it is called. ``publisher`` is for when no server hosts the cable."""
+
+    def __init__(self, publisher: Publisher | None) -> None:
+        self._own = publisher
+        self._hosted: Publisher | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._under_way: set[asyncio.Future[None]] = set()
+        self._batch: ContextVar[list[bytes] | None] = ContextVar("catenary_batch", default=None)
+
+    def start(self, publisher: Publisher) -> None:
+        """From now on a server takes publications, in the running loop."""
+        self._hosted = publisher
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def is_hosted(self) -> bool:
+        """A server takes publications."""
+        return self._hosted is not None
+
+    def stop(self) -> None:
+        """The server is going."""
+        self._hosted = None
+        self._loop = None
+
+    def send(self, raw: bytes) -> Sent:
+        """Publishes, or keeps it for the batch that is open.
+
+        In the server's loop, and in other loops, at once; in a thread without a loop it returns
+        when the publication was taken. Raises :class:`NotHosted` where nobody takes it.
+        """
+        batch = self._batch.get()
+        if batch is not None:
+            batch.append(raw)
+            return Sent()
+        loop = _running_loop()
+        if self._hosted is None or self._loop is None:
+            if self._own is None:
+                raise NotHosted("expected a server or a publisher for this cable, got neither")
+            return self._sent(self._own.publish(raw), loop)
+        if loop is self._loop:
+            return self._sent(self._hosted.publish(raw), loop)
+        taken = asyncio.run_coroutine_threadsafe(_publish(self._hosted, raw), self._loop)
+        if loop is None:
+            try:
+                taken.result(TAKEN_TIMEOUT_S)
+            except TimeoutError as error:
+                taken.cancel()
+                raise BackendError(
+                    f"the server did not take it within {TAKEN_TIMEOUT_S:.0f} s"
+                ) from error
+            return Sent()
+        return self._sent(asyncio.wrap_future(taken), loop)
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Everything published within goes out as one, in order, unless the block raises."""
+        messages: list[bytes] = []
+        token = self._batch.set(messages)
+        try:
+            yield
+        finally:
+            self._batch.reset(token)
+        if messages:
+            self.send(b"[%b]" % b",".join(messages))
+
+    def _sent(self, work: Awaitable[None] | None, loop: asyncio.AbstractEventLoop | None) -> Sent:
+        if work is None or loop is None:
+            return Sent()
+        future = asyncio.ensure_future(work)
+        self._under_way.add(future)
+        future.add_done_callback(self._finished)
+        return Sent(future)
+
+    def _finished(self, future: "asyncio.Future[None]") -> None:
+        self._under_way.discard(future)
+        if not future.cancelled() and (error := future.exception()) is not None:
+            _log.error("A publication was not taken: %s", error)
+
+
+async def _publish(publisher: Publisher, raw: bytes) -> None:
+    work = publisher.publish(raw)
+    if work is not None:
+        await work
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -1,0 +1,209 @@
+"""A cable behind HTTP RPC: as an ASGI application, and as a WSGI application.
+
+Each call is a POST of JSON to ``…/connect``, ``…/command`` or ``…/disconnect``, wherever it is mounted.
+Source: docs/rpc.md and etc/rpc-openapi.yml (anycable/anycable); statuses as lib/anycable/httrpc of
+AnyCable's Ruby library. Knows: HTTP's part. Does not know: what is asked.
+"""
+
+import asyncio
+import hmac
+import logging
+import os
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from typing import Any, Final
+
+import msgspec
+
+from catenary.auth.keys import RPC_PHRASE, derived_key
+from catenary.channels.rpc_handler import RpcHandler
+from catenary.errors import ConfigError, ProtocolError
+from catenary.ports import Application
+from catenary.protocols import rpc_json
+
+_log: Final = logging.getLogger("catenary.channels")
+
+MAX_BODY_BYTES: Final = 16 * 2**20
+"""As large as the answers that a server takes."""
+
+_META: Final = "x-anycable-meta-"
+_REASONS: Final = {
+    200: "OK",
+    401: "Unauthorized",
+    404: "Not Found",
+    413: "Content Too Large",
+    422: "Unprocessable Content",
+    500: "Internal Server Error",
+}
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+StartResponse = Callable[[str, list[tuple[str, str]]], object]
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    status: int
+    body: bytes
+
+
+class _Calls:
+    """What both kinds of application have in common."""
+
+    def __init__(self, application: Application, key: str) -> None:
+        self._procedures = RpcHandler(application, rpc_json).procedures
+        self._expected = f"Bearer {key}".encode() if key else None
+
+    def refusal(self, method: str, path: str, authorization: bytes, size: int) -> _Answer | None:
+        """What is answered without reading the body; None where it is to be read."""
+        if method != "POST" or path.rpartition("/")[2] not in self._procedures:
+            return _Answer(404, b"Not found")
+        if self._expected is not None and not hmac.compare_digest(authorization, self._expected):
+            return _Answer(401, b"Unauthorized")
+        return _Answer(413, b"Body too large") if size > MAX_BODY_BYTES else None
+
+    async def answer(self, path: str, body: bytes, metadata: Mapping[str, str]) -> _Answer:
+        """Answers a call that may be made."""
+        try:
+            return _Answer(200, await self._procedures[path.rpartition("/")[2]](body, metadata))
+        except ProtocolError as error:
+            return _Answer(422, f"Invalid request body: {error}".encode())
+        except Exception:  # noqa: BLE001
+            # A fault of our own, and yet the server must not wait for an answer for ever.
+            _log.exception("sid=%s A call failed unexpectedly", metadata.get("sid"))
+            return _Answer(500, b"Internal error")
+
+
+class AsgiRpc:
+    """An ASGI application, to be mounted or served. Source: ASGI 3.0."""
+
+    def __init__(self, application: Application, key: str) -> None:
+        self._calls = _Calls(application, key)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+            return
+        if scope["type"] != "http":
+            raise RuntimeError(f"expected an HTTP request, got {scope['type']}")
+        headers = {name.decode("latin-1").lower(): value for name, value in scope["headers"]}
+        size = _number(headers.get("content-length", b"0").decode("latin-1"))
+        authorization = headers.get("authorization", b"")
+        path = scope["path"]
+        answer = self._calls.refusal(scope["method"], path, authorization, size)
+        if answer is None:
+            body = await _body(receive)
+            metadata = {
+                name.removeprefix(_META): value.decode("latin-1")
+                for name, value in headers.items()
+                if name.startswith(_META)
+            }
+            answer = (
+                _Answer(413, b"Body too large")
+                if body is None
+                else await self._calls.answer(path, body, metadata)
+            )
+        fields = [(name.lower().encode(), value.encode()) for name, value in _fields(answer)]
+        await send({"type": "http.response.start", "status": answer.status, "headers": fields})
+        await send({"type": "http.response.body", "body": answer.body})
+
+
+class WsgiRpc:
+    """A WSGI application (PEP 3333). Coroutines run in a loop of their own, in a thread of each
+    process; any number of the server's threads may wait for it."""
+
+    def __init__(self, application: Application, key: str) -> None:
+        self._calls = _Calls(application, key)
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._process = 0
+
+    def __call__(
+        self, environ: Mapping[str, Any], start_response: StartResponse
+    ) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        size = _number(environ.get("CONTENT_LENGTH") or "0")
+        authorization = environ.get("HTTP_AUTHORIZATION", "").encode("latin-1")
+        answer = self._calls.refusal(environ["REQUEST_METHOD"], path, authorization, size)
+        if answer is None:
+            body = environ["wsgi.input"].read(size)
+            prefix = "HTTP_" + _META.upper().replace("-", "_")
+            metadata = {
+                name.removeprefix(prefix).lower(): value
+                for name, value in environ.items()
+                if name.startswith(prefix)
+            }
+            work = self._calls.answer(path, body, metadata)
+            answer = asyncio.run_coroutine_threadsafe(work, self._running_loop()).result()
+        start_response(f"{answer.status} {_REASONS[answer.status]}", _fields(answer))
+        return [answer.body]
+
+    def close(self) -> None:
+        """Ends the thread, where there is one."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is not None and thread is not None and self._process == os.getpid():
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        # A server that forks its workers keeps only the thread that forked.
+        with self._lock:
+            if self._loop is None or self._process != os.getpid():
+                self._loop = asyncio.new_event_loop()
+                self._process = os.getpid()
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="catenary-rpc", daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+
+def rpc_key(key: str | None, secret: str | None) -> str:
+    """The key that callers must know: given, or derived from the application's secret.
+
+    Raises :class:`ConfigError` where neither is given: an open door has to be asked for, with
+    ``key=""``.
+    """
+    if key is not None:
+        return key
+    if not secret:
+        raise ConfigError("expected a key or a secret for HTTP RPC; key='' lets everybody call")
+    return derived_key(secret, RPC_PHRASE)
+
+
+def _fields(answer: _Answer) -> list[tuple[str, str]]:
+    kind = "application/json" if answer.status == 200 else "text/plain; charset=utf-8"
+    return [("Content-Type", kind), ("Content-Length", str(len(answer.body)))]
+
+
+def _number(text: str) -> int:
+    """A content length; one that is none counts as none."""
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """The whole body; None for one that is too large."""
+    chunks, size = [], 0
+    while True:
+        message = await receive()
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            return None
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        elif message["type"] == "lifespan.shutdown":
+            await send({"type": "lifespan.shutdown.complete"})
+            return

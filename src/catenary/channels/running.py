@@ -1,0 +1,166 @@
+"""How the methods of an application are run, each after its kind.
+
+- A coroutine function without an ``await`` can't wait, so it needs no task: it runs at once.
+- Other coroutine functions run in the task of their call; each step is timed, because one that does
+  not give the loop back stops every client.
+- Plain functions may block, so they run in threads of their own, a bounded number.
+
+A coroutine that may wait is never started outside a task: ``asyncio.timeout`` needs one.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from inspect import isawaitable
+from types import coroutine
+from typing import Any, Final, TypeVar
+
+from catenary.channels.declaration import Method
+
+_log: Final = logging.getLogger("catenary.channels")
+T = TypeVar("T")
+
+
+class Runner:
+    """Runs methods. ``threads`` is how many plain functions run at once; others wait."""
+
+    def __init__(self, *, threads: int, slow_s: float) -> None:
+        self._threads = threads
+        self._slow_s = slow_s
+        self._pool: ThreadPoolExecutor | None = None
+        self.slow_total = 0
+        """Methods that have held the loop for longer than they may."""
+        self.waiting = 0
+        """Plain functions that run or wait for a thread."""
+
+    def close(self) -> None:
+        """Drops what waits for a thread; what runs ends by itself."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+    async def run(
+        self,
+        method: Method,
+        owner: object,
+        arguments: dict[str, Any],
+        through: Callable[[], None] | None = None,
+    ) -> None:
+        """Runs a method to its end. Raises what it raises.
+
+        ``through`` is called when it has come to its end, which it may although whoever waits for
+        it is cancelled.
+        """
+        match method.kind:
+            case "immediate":
+                began = time.perf_counter()
+                try:
+                    await method.function(owner, **arguments)
+                finally:
+                    self._note(method.name, time.perf_counter() - began)
+            case "async":
+                await _timed(method.function(owner, **arguments), method.name, self._note)
+            case "sync":
+                await self._run_in_thread(method, owner, arguments, through)
+                return
+        if through is not None:
+            through()
+
+    async def _run_in_thread(
+        self,
+        method: Method,
+        owner: object,
+        arguments: dict[str, Any],
+        through: Callable[[], None] | None,
+    ) -> None:
+        """A function that has begun is seen through: cancelling waits for its end."""
+        future = self._submit(method, owner, arguments)
+        self.waiting += 1
+        try:
+            result = await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            if not future.cancelled():
+                await _end_of(future)
+                if through is not None and future.exception() is None:
+                    through()
+            raise
+        finally:
+            self.waiting -= 1
+        if isawaitable(result):
+            # A plain function that returns a coroutine, as some decorators make them.
+            await result
+        if through is not None:
+            through()
+
+    def _submit(self, method: Method, owner: object, arguments: dict[str, Any]) -> "Future[Any]":
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="catenary-channel")
+        context = copy_context()
+        return self._pool.submit(context.run, lambda: method.function(owner, **arguments))
+
+    def _note(self, name: str, took_s: float) -> None:
+        if took_s > self._slow_s:
+            self.slow_total += 1
+            _log.warning(
+                "%s held the loop for %d ms: nobody else was served meanwhile", name, took_s * 1000
+            )
+
+
+def at_once(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine that has nothing to wait at. Raises RuntimeError for another."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    work.close()
+    raise RuntimeError("expected a coroutine without anything to wait for")
+
+
+@coroutine
+def _timed(
+    work: Coroutine[Any, Any, T], name: str, note: Callable[[str, float], None]
+) -> Generator[Any, Any, T]:
+    """Passes everything through, and tells how long each step took."""
+    step: Callable[[], Any] = lambda: work.send(None)  # noqa: E731
+    while True:
+        began = time.perf_counter()
+        try:
+            waits_for = step()
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        finally:
+            note(name, time.perf_counter() - began)
+        try:
+            sent = yield waits_for
+        except GeneratorExit:
+            work.close()
+            raise
+        except BaseException as error:  # noqa: BLE001
+            # Whatever it is, it is for the coroutine to answer: CancelledError above all.
+            step = _thrower(work, error)
+        else:
+            step = _sender(work, sent)
+
+
+def _sender(work: Coroutine[Any, Any, Any], value: Any) -> Callable[[], Any]:
+    return lambda: work.send(value)
+
+
+def _thrower(work: Coroutine[Any, Any, Any], error: BaseException) -> Callable[[], Any]:
+    return lambda: work.throw(error)
+
+
+async def _end_of(future: "Future[Any]") -> None:
+    """Waits for the end of what runs in a thread, whatever it is, and however often one is told not
+    to wait."""
+    ended = asyncio.ensure_future(asyncio.wait([asyncio.wrap_future(future)]))
+    while not ended.done():
+        try:
+            await asyncio.shield(ended)
+        except asyncio.CancelledError:
+            continue

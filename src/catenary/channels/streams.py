@@ -1,0 +1,53 @@
+"""Names of streams for objects.
+
+The rule, in this order:
+
+- text is itself; whole numbers and UUIDs are their text;
+- lists and tuples are their parts, joined by ``:``;
+- what has a ``gid`` (text, or a method that returns it) is that;
+- what has ``to_param()`` or a ``pk`` is the name of its class, ``/``, and that;
+- anything else has no name: TypeError.
+
+Source: broadcasting_for of Action Cable, with GlobalID's idea of naming objects across processes.
+"""
+
+from typing import Final
+from uuid import UUID
+
+_MISSING: Final = object()
+
+
+def stream_name(target: object) -> str:
+    """The stream of an object. Raises TypeError for what has none, ValueError for an empty name."""
+    name = _name(target)
+    if not name:
+        raise ValueError(f"expected something that names a stream, got {target!r}")
+    return name
+
+
+def _name(target: object) -> str:
+    if isinstance(target, str):
+        return target
+    if isinstance(target, int | UUID) and not isinstance(target, bool):
+        return str(target)
+    if isinstance(target, list | tuple):
+        return ":".join(map(stream_name, target))
+    gid = getattr(target, "gid", _MISSING)
+    if gid is not _MISSING:
+        return _text(target, "gid", gid() if callable(gid) else gid)
+    to_param = getattr(target, "to_param", None)
+    if callable(to_param):
+        return f"{type(target).__name__}/{_text(target, 'to_param()', to_param())}"
+    pk = getattr(target, "pk", _MISSING)
+    if pk is not _MISSING:
+        return f"{type(target).__name__}/{_text(target, 'pk', pk)}"
+    raise TypeError(
+        f"expected text, a number, a UUID, a list of those, or an object with gid, to_param() or pk,"
+        f" got {type(target).__name__}"
+    )
+
+
+def _text(target: object, what: str, value: object) -> str:
+    if value is None or value == "":
+        raise ValueError(f"{type(target).__name__}: expected {what} to be set, got {value!r}")
+    return str(value)

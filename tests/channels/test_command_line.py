@@ -1,0 +1,69 @@
+"""``catenary app:cable`` and ``catenary rpc app:cable``, as they are typed."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.parts.cable_client import CableClient, confirmed, identifier
+from tests.parts.ports import free_port, wait_until_listening
+from tests.parts.server import OURS, cable_server
+
+CABLE = "tests.channels.served:cable"
+ROOM = identifier("RoomChannel", id=1, quiet=True)
+
+
+@contextmanager
+def answering(port: int) -> Iterator[None]:
+    process = subprocess.Popen([*OURS, "rpc", CABLE, f"--rpc_host=127.0.0.1:{port}"])
+    try:
+        wait_until_listening(port)
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+
+
+def says_hello(url: str) -> None:
+    with CableClient(f"{url}?name=ann") as client:
+        client.receive_welcome()
+        client.send("subscribe", identifier=ROOM)
+        heard = [client.receive(), client.receive()]
+        assert confirmed(ROOM) in heard
+        assert {"identifier": ROOM, "message": {"hello": "ann"}} in heard
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_application_in_the_server_s_processes(workers: int) -> None:
+    flags = ("--broadcast_adapter=http", f"--workers={workers}")
+    with cable_server(*flags, command=(*OURS, CABLE)) as server:
+        says_hello(server.cable_url)
+        server.wait_for_output("The application runs in this process")
+
+
+def test_the_application_in_a_process_of_its_own() -> None:
+    port = free_port()
+    with (
+        answering(port),
+        cable_server("--broadcast_adapter=http", f"--rpc_host=127.0.0.1:{port}") as server,
+    ):
+        says_hello(server.cable_url)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("no_such_module:cable",), "no module 'no_such_module'"),
+        (("tests.channels.served:nothing",), "expected a Cable, got nothing"),
+        (("json:dumps",), "expected a Cable, got function"),
+        (("rpc",), "rpc: expected a cable, as in: catenary rpc app:cable"),
+        (("serve",), "expected an option such as --port=8080, got the word 'serve'"),
+    ],
+)
+def test_what_can_not_be_run_is_told_in_one_line(words: tuple[str, ...], expected: str) -> None:
+    done = subprocess.run([*OURS, *words], capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), json.dumps(done.stderr)
+    assert expected in done.stderr

@@ -1,0 +1,99 @@
+"""The guide: every block of code in it is a file, and all of them work together."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GUIDE = Path(__file__).parents[2] / "docs" / "channels.md"
+_BLOCK = re.compile(r"^```(\w+)\n# ([\w.]+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the files of the guide."""
+    directory = tmp_path_factory.mktemp("guide")
+    text = GUIDE.read_text()
+    blocks = _BLOCK.findall(text)
+    commands = text.count("\n```sh\n")
+    assert len(blocks) == text.count("\n```") / 2 - commands, "expected its file atop each block"
+    for _, name, code in blocks:
+        assert not (directory / name).exists(), f"expected one block for {name}"
+        (directory / name).write_text(code)
+    return directory
+
+
+def run(directory: Path, *arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_file_of_the_guide_can_be_imported(written: Path) -> None:
+    names = [path.stem for path in written.glob("*.py")]
+    assert {"chat", "publish", "serve", "test_chat"} <= set(names)
+    run(written, "-c", "import " + ", ".join(names))
+
+
+def test_every_channel_of_the_guide_can_be_served(written: Path) -> None:
+    code = (
+        "from catenary import Cable; from params import *; from state import *; from life import *;"
+        "from clock import *; Cable(connection=Guarded, channels=[SearchChannel, DraftChannel,"
+        "DocumentChannel, ClockChannel])"
+    )
+    run(written, "-c", code)
+
+
+def test_what_the_guide_publishes_is_taken(written: Path) -> None:
+    code = """
+import asyncio, json
+import publish
+from chat import cable
+
+class Recorder:
+    taken = []
+    def publish(self, raw):
+        self.taken.append(raw)
+
+async def main():
+    await cable.start(Recorder())
+    await asyncio.to_thread(publish.from_a_thread)
+    await publish.from_a_coroutine()
+    await cable.stop(1)
+
+asyncio.run(main())
+assert len(Recorder.taken) == 5, Recorder.taken
+assert len(json.loads(Recorder.taken[3])) == 2
+"""
+    run(written, "-c", code)
+
+
+def test_the_guide_s_server_serves(written: Path) -> None:
+    code = """
+import asyncio, serve
+
+async def main():
+    stop = asyncio.Event()
+    serving = asyncio.create_task(serve.main(stop))
+    stop.set()
+    await serving
+
+asyncio.run(main())
+"""
+    run(written, "-c", code.replace("50051", "0"))
+
+
+def test_the_guide_s_tests_pass(written: Path) -> None:
+    run(written, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+
+
+def test_the_guide_is_typed_as_strictly_as_it_can_be(written: Path) -> None:
+    cache = Path(__file__).parents[2] / ".mypy_cache"
+    run(written, "-m", "mypy", "--strict", "--cache-dir", str(cache / "guide"), ".")

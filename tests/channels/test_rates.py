@@ -1,0 +1,57 @@
+"""How often something may be called."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catenary.channels.errors import DeclarationError
+from catenary.channels.rates import Limiter, Rate, parse_rate
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("5/s", Rate(5, 1)),
+        ("100/m", Rate(100, 60)),
+        ("1/h", Rate(1, 3600)),
+        ("20/10s", Rate(20, 10)),
+        ("3/2m", Rate(3, 120)),
+    ],
+)
+def test_a_rate_is_read(text: str, rate: Rate) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5", "5/", "0/s", "5/0s", "-1/s", "5/d", "5/s ", "x/s", "5/1.5s"]
+)
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(DeclarationError, match="expected a rate"):
+        parse_rate(text)
+
+
+def test_the_whole_number_may_come_at_once_and_then_one_for_each_share() -> None:
+    limiter, rate = Limiter(), Rate(5, 1)
+    assert [limiter.allows("jack", rate, 10.0) for _ in range(6)] == [True] * 5 + [False]
+    assert limiter.allows("jack", rate, 10.2)
+    assert not limiter.allows("jack", rate, 10.2)
+    assert limiter.allows("jill", rate, 10.2), "everybody has a number of their own"
+    assert [limiter.allows("jack", rate, 20.0) for _ in range(6)] == [True] * 5 + [False]
+
+
+@given(st.lists(st.floats(0, 3), max_size=60), st.integers(1, 7))
+def test_no_period_holds_more_than_twice_the_number(gaps: list[float], count: int) -> None:
+    limiter, rate, now, allowed = Limiter(), Rate(count, 1), 0.0, []
+    for gap in gaps:
+        now += gap
+        if limiter.allows("jack", rate, now):
+            allowed.append(now)
+    for moment in allowed:
+        assert sum(moment <= each < moment + 1 for each in allowed) <= 2 * count
+
+
+def test_who_has_not_called_for_a_while_is_forgotten() -> None:
+    limiter, rate = Limiter(), Rate(5, 1)
+    for number in range(5_000):
+        limiter.allows(number, rate, number / 10)
+    assert len(limiter) <= 1_024 + 1

@@ -1,0 +1,188 @@
+"""A cable behind RPC: both encodings, and what is no request."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catenary.channels.rpc_handler import Codec, RpcHandler
+from catenary.errors import ProtocolError
+from catenary.messages.decisions import Decision, PresenceCommand, Verdict
+from catenary.messages.environment import Environment
+from catenary.messages.names import Identifier, Sid
+from catenary.protocols import rpc, rpc_json, rpc_protobuf
+from tests.channels.chat import chat
+from tests.parts.heart import in_loop
+
+CODECS = pytest.mark.parametrize("codec", [rpc_json, rpc_protobuf], ids=["json", "protobuf"])
+ROOM = Identifier('{"channel":"RoomChannel","id":1}')
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+states = st.dictionaries(text, text, max_size=3)
+requests = st.one_of(
+    st.builds(rpc.ConnectionRequest, st.builds(rpc.Env, text, states)),
+    st.builds(
+        rpc.CommandMessage, text, text, text, text, st.builds(rpc.Env, text, states, states, states)
+    ),
+    st.builds(
+        rpc.DisconnectRequest,
+        text,
+        st.lists(text).map(tuple),
+        st.builds(rpc.Env, text, states, states, states),
+    ),
+)
+env_responses = st.none() | st.builds(rpc.EnvResponse, states, states)
+responses = st.one_of(
+    st.builds(
+        rpc.ConnectionResponse,
+        st.sampled_from([1, 2]),
+        text,
+        st.lists(text).map(tuple),
+        text,
+        env_responses,
+    ),
+    st.builds(
+        rpc.CommandResponse,
+        st.sampled_from([1, 2]),
+        st.booleans(),
+        st.booleans(),
+        st.lists(text).map(tuple),
+        st.lists(text).map(tuple),
+        text,
+        env_responses,
+        st.lists(text).map(tuple),
+        st.none() | st.builds(rpc.PresenceResponse, text, text, text),
+    ),
+    st.builds(rpc.DisconnectResponse, st.sampled_from([1, 2]), text),
+)
+
+
+@CODECS
+@given(request=requests)
+def test_a_request_is_read_as_it_was_written(codec: ModuleType, request: rpc.Request) -> None:
+    decode = {
+        rpc.ConnectionRequest: codec.decode_connection_request,
+        rpc.CommandMessage: codec.decode_command_message,
+        rpc.DisconnectRequest: codec.decode_disconnect_request,
+    }[type(request)]
+    assert decode(codec.encode_request(request)) == request
+
+
+@CODECS
+@given(response=responses)
+def test_a_response_is_read_as_it_was_written(codec: ModuleType, response: rpc.Response) -> None:
+    read = {
+        rpc.ConnectionResponse: lambda raw: rpc.connection_decision(
+            codec.decode_connection_response(raw)
+        ),
+        rpc.CommandResponse: lambda raw: rpc.command_decision(codec.decode_command_response(raw)),
+        rpc.DisconnectResponse: codec.decode_disconnect_response,
+    }[type(response)]
+    decided = {
+        rpc.ConnectionResponse: rpc.connection_decision,
+        rpc.CommandResponse: rpc.command_decision,
+        rpc.DisconnectResponse: lambda response: response,
+    }[type(response)]
+    raw = codec.encode_response(response)
+    assert read(raw) == decided(response)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("command", "sent"),
+    [
+        (PresenceCommand("join", "7", '{"a":1}'), rpc.PresenceResponse("join", "7", '{"a":1}')),
+        (PresenceCommand("leave", "7"), rpc.PresenceResponse("leave", "7", "")),
+    ],
+)
+def test_presence_goes_along(command: PresenceCommand, sent: rpc.PresenceResponse) -> None:
+    decision = Decision(presence=command)
+    response = rpc.command_response(decision)
+    assert response.presence == sent
+    assert rpc.command_decision(response) == decision
+
+
+async def call(
+    codec: Codec, name: str, raw: bytes, metadata: Mapping[str, str] | None = None
+) -> bytes:
+    return await RpcHandler(chat(), codec).procedures[name](raw, metadata or {"sid": "s1"})
+
+
+@CODECS
+def test_the_sid_comes_from_the_metadata_and_state_goes_to_and_fro(codec: ModuleType) -> None:
+    @in_loop
+    async def scenario() -> None:
+        environment = Environment(Sid("s1"), "ws://test/cable?name=jack", {})
+        raw = codec.encode_request(rpc.connection_request(environment))
+        answer = codec.decode_connection_response(await call(codec, "connect", raw))
+        connected = rpc.connection_decision(answer)
+        assert [json.loads(each) for each in connected.transmissions] == [
+            {"type": "welcome", "sid": "s1"}
+        ]
+        environment.identifiers = connected.identifiers
+        raw = codec.encode_request(rpc.command_message(environment, "subscribe", ROOM))
+        decision = rpc.command_decision(
+            codec.decode_command_response(await call(codec, "command", raw))
+        )
+        assert decision.streams == ("RoomChannel:1",)
+        assert decision.istate == {"$w": "RoomChannel:1", "$p": "RoomChannel:1", "count": "1"}
+        assert decision.presence == PresenceCommand("join", "jack", '{"room":1}')
+        environment.merge_istate(ROOM, decision.istate)
+        message = rpc.command_message(environment, "message", ROOM, '{"action":"add","word":"a"}')
+        raw = codec.encode_request(message)
+        decision = rpc.command_decision(
+            codec.decode_command_response(await call(codec, "command", raw))
+        )
+        assert decision.istate == {"words": '["a"]', "count": "2"}
+        assert decision.cstate == {"calls": "1"}
+
+    scenario()
+
+
+@CODECS
+def test_what_fails_in_the_application_is_status_error(codec: ModuleType) -> None:
+    @in_loop
+    async def scenario() -> None:
+        environment = Environment(Sid("s1"), "", {}, '{"name":"jack"}')
+        message = rpc.command_message(environment, "message", ROOM, '{"action":"divide","by":0}')
+        raw = await call(codec, "command", codec.encode_request(message))
+        response = codec.decode_command_response(raw)
+        assert response.status in (None, rpc.Status.ERROR)
+        assert response.error_msg == "ZeroDivisionError: integer division or modulo by zero"
+        assert response.env is None
+
+    scenario()
+
+
+@CODECS
+@pytest.mark.parametrize("name", ["connect", "command", "disconnect"])
+def test_what_is_no_request_is_said_to_be_none(codec: ModuleType, name: str) -> None:
+    with pytest.raises(ProtocolError, match="expected a "):
+        asyncio.run(call(codec, name, b"\xff\xfe<html>"))
+
+
+@CODECS
+def test_an_unknown_command_is_said_to_be_one(codec: ModuleType) -> None:
+    raw = codec.encode_request(rpc.CommandMessage("dance", ROOM))
+    with pytest.raises(ProtocolError, match="got 'dance'"):
+        asyncio.run(call(codec, "command", raw))
+
+
+def test_a_refused_subscription_carries_its_rejection_as_text() -> None:
+    @in_loop
+    async def scenario() -> None:
+        environment = Environment(Sid("s1"), "", {}, '{"name":"jack"}')
+        nowhere = Identifier('{"channel":"RoomChannel","id":-1}')
+        raw = rpc_json.encode_request(rpc.command_message(environment, "subscribe", nowhere))
+        decision = rpc.command_decision(
+            rpc_json.decode_command_response(await call(rpc_json, "command", raw))
+        )
+        assert decision.verdict is Verdict.FAILURE
+        assert [json.loads(each) for each in decision.transmissions] == [
+            {"type": "reject_subscription", "identifier": nowhere}
+        ]
+
+    scenario()
