@@ -9,7 +9,7 @@ import json
 from collections.abc import Awaitable
 
 from catenary.adapters.memory.pubsub import LocalPubSub
-from catenary.adapters.none import NoHistory, NoPresence, NoSessions
+from catenary.adapters.none import NoHistory, NoInterest, NoPresence, NoSessions
 from catenary.messages.commands import Subscribe
 from catenary.messages.decisions import Decision
 from catenary.messages.environment import Environment
@@ -77,7 +77,7 @@ class Server:
         loop = asyncio.get_running_loop()
         counters = Counters()
         self.application = Chat()
-        self.hub = Hub(counters, loop.call_soon)
+        self.hub = Hub(counters, loop.call_soon, NoInterest())
         self.pubsub = LocalPubSub(self.hub.deliver)
         self.disconnector = Disconnector(
             self.application, counters, rate=100, backlog=100, clock=loop.time

@@ -1,7 +1,9 @@
 """The command line: arguments → exit status.
 
-Without a subcommand it serves, as anycable-go does, so that ``anycable-go FLAGS`` works as
-``catenary FLAGS``.
+catenary [FLAGS]                 serves, as anycable-go does with the same flags
+catenary MODULE:CABLE [FLAGS]    serves with the application in the same process
+catenary rpc MODULE:CABLE [FLAGS]
+is the application behind another server, over gRPC at rpc_host
 """
 
 import os
@@ -18,7 +20,8 @@ from catenary.errors import ConfigError
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns 0 after an orderly end, 1 where the configuration can't be used."""
     try:
-        request = load(sys.argv[1:] if argv is None else argv, os.environ, _read)
+        what, flags = _split(sys.argv[1:] if argv is None else argv)
+        request = load(flags, os.environ, _read)
         match request.action:
             case "version":
                 print(__version__)  # noqa: T201
@@ -30,8 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 from catenary.config.render import toml
 
                 print(toml(request.options), end="")  # noqa: T201
+            case "serve" if what[:1] == ("rpc",):
+                _answer_calls(request, what[1])
             case "serve":
-                _serve(request)
+                _serve(request, what[0] if what else None)
     except ConfigError as error:
         print(f"catenary: {error}", file=sys.stderr)  # noqa: T201
         return 1
@@ -48,13 +53,47 @@ def _read(path: str) -> str | None:
         raise ConfigError(f"{path}: expected a readable text file: {error}") from error
 
 
-def _serve(request: Request) -> None:
-    """Runs until a signal. What a server needs is imported here: help and errors stay quick."""
+def _split(argv: Sequence[str]) -> tuple[tuple[str, ...], Sequence[str]]:
+    """The words before the flags, and the flags. Raises :class:`ConfigError`."""
+    if argv and ":" in argv[0] and not argv[0].startswith("-"):
+        return (argv[0],), argv[1:]
+    if argv and argv[0] == "rpc":
+        if len(argv) < 2 or ":" not in argv[1]:
+            raise ConfigError("rpc: expected a cable, as in: catenary rpc app:cable")
+        return (argv[0], argv[1]), argv[2:]
+    return (), argv
+
+
+def _answer_calls(request: Request, where: str) -> None:
+    """Runs until a signal."""
     # grpcio writes lines of its own to standard error; ours say what matters.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
+    import asyncio
+
+    from catenary.channels.loading import load as load_cable
+    from catenary.server.run import answer_calls
+
+    asyncio.run(answer_calls(effective(request.options), load_cable(where)))
+
+
+def _serve(request: Request, where: str | None) -> None:
+    """Runs until a signal. What a server needs is imported here: help and errors stay quick."""
+    import asyncio
+
     import uvloop
 
-    from catenary.server.run import serve
+    from catenary.server.place import told
+    from catenary.server.run import serve, supervise
 
-    uvloop.run(serve(effective(request.options), request))
+    options = effective(request.options)
+    place = told(os.environ)
+    if place is None and options.server.workers > 1:
+        asyncio.run(supervise(options, request))
+        return
+    cable = None
+    if where is not None:
+        from catenary.channels.loading import load as load_cable
+
+        cable = load_cable(where)
+    uvloop.run(serve(options, request, place, cable))

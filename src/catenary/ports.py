@@ -3,7 +3,7 @@
 Both sides import this file and not each other.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
 from catenary.messages.commands import Command
@@ -123,20 +123,15 @@ class ClientProtocol(Protocol):
 
 
 class History(Protocol):
-    """What was published, for a while. Methods of a history elsewhere return awaitables.
+    """What was published, for a while, to read; :class:`PubSub` writes it.
+
+    Methods of a history elsewhere return awaitables.
 
     Those raise :class:`catenary.errors.BackendError` where the history can't be reached.
     ``is_immediate`` says that all of them return values.
     """
 
     is_immediate: bool
-
-    def append(self, publication: Publication) -> Publication | Awaitable[Publication]:
-        """Keeps a message and returns it with its position; transient ones come back as they are.
-
-        One stream's offsets are handed out in the order of the calls, by all nodes together.
-        """
-        ...
 
     def since(
         self, stream: Stream, moment_s: int
@@ -156,14 +151,24 @@ class History(Protocol):
 
 
 class SessionCache(Protocol):
-    """Sessions that may be resumed: each kept for a time after it was last saved or touched."""
+    """Sessions that may be resumed: each kept for a time after it was last saved or touched.
 
-    def save(self, sid: Sid, snapshot: bytes) -> Awaitable[None] | None:
-        """Keeps a session, in place of what was kept of it."""
+    ``is_shared`` says that other nodes see what is kept here: then sessions are kept while they
+    live, too, so that they outlive their node. Awaitables raise
+    :class:`catenary.errors.BackendError`.
+    """
+
+    is_shared: bool
+
+    def save(self, sid: Sid, snapshot: bytes, *, is_new: bool = True) -> Awaitable[None] | None:
+        """Keeps a session, in place of what was kept of it.
+
+        One that is not new and not there any more was taken or has ended, and is not kept again.
+        """
         ...
 
-    def touch(self, sid: Sid) -> Awaitable[None] | None:
-        """Its time runs anew; nothing happens for one that is not kept."""
+    def touch(self, sids: Collection[Sid]) -> Awaitable[None] | None:
+        """Their time runs anew; nothing happens for one that is not kept."""
         ...
 
     def take(self, sid: Sid) -> bytes | Awaitable[bytes | None] | None:
@@ -198,8 +203,8 @@ class Presence(Protocol):
         """Takes a session from its member, who leaves with the last one."""
         ...
 
-    def touch(self, sid: Sid) -> Awaitable[None] | None:
-        """The session is there: its time runs anew, on all its streams."""
+    def touch(self, sids: Collection[Sid]) -> Awaitable[None] | None:
+        """These sessions are there: their time runs anew, on all their streams."""
         ...
 
     def members(self, stream: Stream) -> tuple[Member, ...] | Awaitable[tuple[Member, ...]]:
@@ -211,12 +216,46 @@ class Presence(Protocol):
         ...
 
 
+class Interest(Protocol):
+    """Hears which streams the clients of this node listen to: it need not receive any other."""
+
+    def listen(self, stream: Stream) -> None:
+        """The first listener came."""
+        ...
+
+    def unlisten(self, stream: Stream) -> None:
+        """The last listener has gone."""
+        ...
+
+    def when_live(self, streams: Collection[Stream]) -> Awaitable[None] | None:
+        """None where everything published from now on arrives here, else something to wait for.
+
+        The wait is over, too, when nothing can be had: what is published meanwhile is then caught
+        up later. Never raises.
+        """
+        ...
+
+    def when_heard(self, stream: Stream, position: Position) -> Awaitable[None] | None:
+        """None where everything up to a position has arrived here, else something to wait for.
+
+        A history may be ahead of what arrives. The wait is over, too, when nobody listens any more.
+        Never raises.
+        """
+        ...
+
+
 class PubSub(Protocol):
-    """Carries publications to every node, this one too.
+    """Keeps publications in the history, and carries them to every node, this one too.
 
     Built with ``deliver``, which it calls for each publication in the order of its stream.
     """
 
     def send(self, publications: tuple[Publishable, ...]) -> Awaitable[None] | None:
-        """Hands publications to all nodes, in order; None where that is done already."""
+        """Gives each message its position, unless it is transient or nothing is kept, and hands
+        all to the nodes, in order; None where that is done already.
+
+        One stream's offsets are handed out in the order of the calls, and delivered in the order
+        of the offsets, whichever nodes call. Awaiting raises
+        :class:`catenary.errors.BackendError` for what could not be kept or sent.
+        """
         ...

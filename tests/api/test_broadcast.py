@@ -10,6 +10,7 @@ import pytest
 
 from tests.parts.cable_client import CableClient, confirmed, delivered, identifier
 from tests.parts.raw_socket import RawSocket
+from tests.parts.redis import redis_server
 from tests.parts.server import CableServer, cable_server
 
 FLAGS = ("--noauth", "--public_streams", "--norpc", "--broadcast_adapter=http")
@@ -281,3 +282,26 @@ def test_on_the_port_of_the_cable() -> None:
         with RawSocket(server.port) as connection:
             connection.send(request(one(1), key), b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
             assert [connection.answer()[0] for _ in range(2)] == [201, 200]
+
+
+# What carries publications is away
+
+
+@pytest.mark.parametrize("header", ["X-Usual: 1", "Origin: http://page"])
+def test_only_what_is_on_its_way_is_accepted(header: str) -> None:
+    """Whether the request skips the HTTP framework or not."""
+    with redis_server() as redis:
+        flags = (*FLAGS, "--broker=redis", f"--redis_url={redis.url}")
+        with cable_server(*flags) as server, CableClient(server.cable_url) as client:
+            client.receive_welcome()
+            client.subscribe(CHAT)
+            (before,) = ask(server.broadcast_port, request(one(1), header))
+            redis.stop()
+            refused, again = ask(server.broadcast_port, *[request(one(2), header)] * 2)
+            assert (before[0], refused[0], again[0]) == (201, 503, 503)
+            assert "try again" in json.loads(refused[2])["error"]
+            redis.start()
+            server.wait_for_output("Publications arrive again")
+            (behind,) = ask(server.broadcast_port, request(one(3), header))
+            assert behind[0] == 201
+            assert [client.receive()["message"] for _ in range(2)] == [1, 3]

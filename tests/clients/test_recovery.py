@@ -2,11 +2,12 @@
 
 import http.client
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import pytest
 
+from tests.parts.cluster import Cluster, embedded_cluster, redis_cluster
 from tests.parts.node import NodeClient
 from tests.parts.server import CableServer, cable_server
 from tests.parts.tcp_relay import TcpRelay, tcp_relay
@@ -131,3 +132,26 @@ def test_members_survive_a_short_absence_and_are_told_of_each_other(relay: TcpRe
         assert {"event": "presence", "name": "room", "type": "leave", "id": "ann"} not in ben.told(
             "presence"
         )
+
+
+@pytest.mark.parametrize("build", [redis_cluster, embedded_cluster], ids=["redis", "nats"])
+def test_a_thousand_messages_arrive_whichever_node_the_client_comes_back_to(
+    build: Callable[[int], AbstractContextManager[Cluster]],
+) -> None:
+    """Published at all nodes in turn, while the client is cut off and led to another one."""
+    with build(3) as cluster, ExitStack() as stack:
+        publishers = [Publisher(node) for node in cluster.nodes]
+        for publisher in publishers:
+            stack.callback(publisher.close)
+        relay = stack.enter_context(tcp_relay(cluster.nodes[0].port))
+        client = stack.enter_context(client_by(relay))
+        listen(client, "news")
+        for number in range(1, MESSAGES + 1):
+            publishers[number % 3].publish("news", number)
+            if number in CUTS:
+                relay.aim(cluster.nodes[(CUTS.index(number) + 1) % 3].port)
+                assert relay.cut() == 1
+                client.wait_for_frame(type="welcome", restored=True)
+        client.wait_for("received", message=MESSAGES, timeout_s=20)
+        heard = [told["message"] for told in client.told("received")]
+    assert heard == list(range(1, MESSAGES + 1))

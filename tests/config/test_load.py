@@ -279,26 +279,11 @@ UNBUILT = "this option is not available in this version; leave it at its default
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["--pubsub=redis"], f"--pubsub: {UNBUILT}"),
-        (
-            ["--broker=redis"],
-            "--broker: the value 'redis' is not available in this version; available: none, memory",
-        ),
         (["--sse"], f"--sse: {UNBUILT}"),
-        (["--metrics_port=1"], f"--metrics_port: {UNBUILT}"),
-        (
-            ["--broadcast_adapter=http,redisx"],
-            "--broadcast_adapter: the value 'redisx' is not available in this version;"
-            " available: http, redis",
-        ),
+        (["--statsd_prefix=x"], f"--statsd_prefix: {UNBUILT}"),
         (
             ["--rpc_concurrency=0"],
             "--rpc_concurrency: the value 0 is not available in this version",
-        ),
-        (
-            ["--presets=broker"],
-            "--presets: the value 'broker' is not available in this version;"
-            " available: none, fly, heroku",
         ),
         (
             ["--metrics_log_interval=5"],
@@ -311,13 +296,13 @@ def test_what_is_not_built_is_refused(argv: list[str], line: str) -> None:
 
 
 def test_what_is_not_built_is_refused_from_every_source() -> None:
-    assert refused(environ={"ANYCABLE_PUBSUB": "redis"}) == f"ANYCABLE_PUBSUB: {UNBUILT}"
-    assert refused(file="pubsub_adapter = 'redis'") == f"./anycable.toml: pubsub_adapter: {UNBUILT}"
+    assert refused(environ={"ANYCABLE_SSE_PATH": "/e"}) == f"ANYCABLE_SSE_PATH: {UNBUILT}"
+    assert refused(file="[sse]\npath = '/e'") == f"./anycable.toml: sse.path: {UNBUILT}"
 
 
 def test_a_higher_source_can_take_back_what_is_not_built() -> None:
-    assert options("--pubsub=", environ={"ANYCABLE_PUBSUB": "redis"}).pubsub.adapter == ""
-    assert options(environ={"ANYCABLE_PUBSUB": ""}, file="pubsub_adapter='redis'") == Options()
+    assert options("--sse=false", environ={"ANYCABLE_SSE": "true"}).sse.enabled is False
+    assert options(environ={"ANYCABLE_SSE": "false"}, file="[sse]\nenabled = true") == Options()
 
 
 @pytest.mark.parametrize(

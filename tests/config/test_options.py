@@ -23,6 +23,9 @@ OURS = {
     "jwt_algorithms",
     "jwt_issuer",
     "jwt_audience",
+    "ready-path",
+    "workers",
+    "restored_action",
 }
 
 BY_PLACE = {entry.place: entry for entry in TABLE}

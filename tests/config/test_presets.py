@@ -2,6 +2,7 @@
 
 import pytest
 
+from catenary.config.options import EnatsOptions
 from catenary.config.presets import detect
 from catenary.errors import ConfigError
 from tests.config.sources import options, request
@@ -30,19 +31,95 @@ def test_heroku_listens_everywhere_and_leaves_the_broadcast_port() -> None:
     assert (found.server.host, found.server.port, found.http_broadcast.port) == ("0.0.0.0", 5000, 0)
 
 
-def test_fly_without_redis() -> None:
+def test_fly_without_redis_embeds_nats() -> None:
     asked = request(environ={**FLY, "ANYCABLE_FLY_RPC_APP_NAME": "web"})
-    assert asked.options.server.host == "0.0.0.0"
-    assert asked.options.broadcast.adapters == ("http",)
-    assert asked.options.rpc.host == "dns:///ams.web.internal:50051"
-    assert ["presets: without Redis" in line for line in asked.warnings] == [True]
+    found = asked.options
+    assert asked.warnings == ()
+    assert found.server.host == "0.0.0.0"
+    assert found.rpc.host == "dns:///ams.web.internal:50051"
+    assert found.pubsub.adapter == "nats"
+    assert found.broadcast.adapters == ("http", "nats")
+    assert found.enats == EnatsOptions(
+        enabled=True,
+        server_name="fly-ams-1",
+        address="nats://0.0.0.0:4222",
+        cluster_address="nats://0.0.0.0:5222",
+        cluster_name="cable-ams-cluster",
+        routes=("nats://ams.cable.internal:5222",),
+        gateway_advertise="ams.cable.internal:7222",
+    )
 
 
 def test_fly_with_redis() -> None:
-    asked = request(environ={**FLY, "REDIS_URL": "redis://r"})
-    assert asked.options.broadcast.adapters == ("http", "redis")
-    assert asked.options.rpc.host == "localhost:50051"
-    assert asked.warnings == ()
+    found = options(environ={**FLY, "REDIS_URL": "redis://r"})
+    assert found.broadcast.adapters == ("http", "redis")
+    assert found.rpc.host == "localhost:50051"
+    assert found.pubsub.adapter == "redis"
+    assert not found.enats.enabled
+
+
+@pytest.mark.parametrize(
+    ("argv", "enabled", "pubsub", "adapters"),
+    [
+        (["--nats_servers=nats://n"], False, "nats", ("http", "nats")),
+        (["--nats_servers=nats://n", "--embed_nats"], True, "nats", ("http", "nats")),
+        (["--embed_nats=false"], False, "", ("http",)),
+        (["--pubsub=none"], False, "none", ("http",)),
+        (["--broker=memory"], False, "", ("http",)),
+        (["--broker=nats"], True, "nats", ("http", "nats")),
+        (["--broker=memory", "--redis_url=redis://r"], False, "", ("http", "redis")),
+        (["--broker=redis"], False, "redis", ("http", "redis")),
+        (["--broker=nats", "--redis_url=redis://r"], True, "nats", ("http", "nats")),
+        (["--pubsub=nats", "--redis_url=redis://r"], False, "nats", ("http", "redis")),
+        (["--broadcast_adapter=http"], True, "nats", ("http",)),
+        (["--enats_cluster="], True, "nats", ("http", "nats")),
+        (["--presets=fly,broker"], True, "nats", ("http", "nats")),
+    ],
+)
+def test_fly_heeds_what_is_given(
+    argv: list[str], enabled: bool, pubsub: str, adapters: tuple[str, ...]
+) -> None:
+    found = options(*argv, environ=FLY)
+    assert found.enats.enabled == enabled
+    assert found.pubsub.adapter == pubsub
+    assert found.broadcast.adapters == adapters
+
+
+def test_fly_without_a_machine_leaves_the_name_of_the_server_open() -> None:
+    environ = {name: FLY[name] for name in ("FLY_APP_NAME", "FLY_REGION")}
+    assert options("--presets=fly", environ=environ).enats.server_name == ""
+
+
+@pytest.mark.parametrize(
+    ("argv", "broker", "pubsub", "adapters"),
+    [
+        ([], "memory", "", ("http",)),
+        (["--embed_nats"], "nats", "nats", ("http", "nats")),
+        (["--redis_url=redis://r"], "redis", "redis", ("http", "redisx", "redis")),
+        (["--embed_nats", "--redis_url=redis://r"], "nats", "nats", ("http", "nats")),
+        (["--embed_nats", "--pubsub=redis"], "redis", "redis", ("http", "nats")),
+        (["--embed_nats", "--broker=redis"], "redis", "redis", ("http", "nats")),
+        (["--redis_url=redis://r", "--broker=memory"], "memory", "", ("http", "redisx", "redis")),
+        (["--embed_nats", "--broadcast_adapter=http"], "nats", "nats", ("http",)),
+    ],
+)
+def test_broker_takes_what_is_there(
+    argv: list[str], broker: str, pubsub: str, adapters: tuple[str, ...]
+) -> None:
+    asked = request("--presets=broker", *argv)
+    assert asked.presets == ("broker",)
+    found = asked.options
+    assert found.broker.adapter == broker
+    assert found.pubsub.adapter == pubsub
+    assert found.broadcast.adapters == adapters
+
+
+def test_broker_builds_on_the_place() -> None:
+    found = options("--presets=fly,broker", environ=FLY)
+    assert (found.broker.adapter, found.pubsub.adapter) == ("nats", "nats")
+    found = options("--presets=broker,fly", environ={**FLY, "REDIS_URL": "redis://r"})
+    assert (found.broker.adapter, found.pubsub.adapter) == ("redis", "redis")
+    assert found.server.host == "0.0.0.0"
 
 
 def test_what_is_given_stays_even_where_it_is_the_default() -> None:

@@ -34,7 +34,7 @@ async def leave(presence: Presence, sid: str, stream: Stream = S) -> PresenceCha
 
 
 async def touch(presence: Presence, sid: str) -> None:
-    await answer(presence.touch(Sid(sid)))
+    await answer(presence.touch([Sid(sid)]))
 
 
 async def members(presence: Presence, stream: Stream = S) -> list[Member]:

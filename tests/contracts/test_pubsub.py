@@ -1,24 +1,99 @@
 """The contract of PubSub, run over every adapter."""
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+import msgspec
 import pytest
 
 from catenary.adapters.memory.pubsub import LocalPubSub
+from catenary.broker.limits import Limits
 from catenary.messages.names import Stream
 from catenary.messages.publications import Publication, Publishable, RemoteDisconnect
 from catenary.ports import PubSub
-from tests.parts.heart import in_loop, settle
+from tests.contracts.brokers import answer
+from tests.parts.heart import in_loop
+from tests.parts.nats_node import jetstream_server, nats_node
+from tests.parts.redis import redis_server
+from tests.parts.redis_node import LIMITS, redis_node
 
-Build = Callable[[Callable[[Publishable], None]], PubSub]
+Deliver = Callable[[Publishable], None]
+Open = Callable[[Deliver, Sequence[Stream]], AbstractAsyncContextManager[PubSub]]
 
-ADAPTERS: dict[str, Build] = {"memory": LocalPubSub}
+STREAMS = [Stream(name) for name in ("s", "é", "s0", "s1", "s2", "a:b *>.\x00")]
+"""What the node listens to in all tests."""
+
+
+@asynccontextmanager
+async def local(deliver: Deliver, streams: Sequence[Stream]) -> AsyncIterator[PubSub]:
+    yield LocalPubSub(deliver)
+
+
+def on_redis(limits: Limits | None) -> Open:
+    @asynccontextmanager
+    async def opened(deliver: Deliver, streams: Sequence[Stream]) -> AsyncIterator[PubSub]:
+        with redis_server() as server:
+            async with redis_node(server, limits, deliver=deliver) as node:
+                await node.listen(streams)
+                yield node.pubsub
+
+    return opened
+
+
+def on_nats(limits: Limits | None) -> Open:
+    @asynccontextmanager
+    async def opened(deliver: Deliver, streams: Sequence[Stream]) -> AsyncIterator[PubSub]:
+        with jetstream_server() as server:
+            async with nats_node(server, limits, deliver=deliver) as node:
+                await node.listen(streams)
+                yield node.pubsub
+
+    return opened
+
+
+ADAPTERS: dict[str, Open] = {
+    "memory": local,
+    "redis": on_redis(None),
+    "redis, kept": on_redis(LIMITS),
+    "nats": on_nats(None),
+    "nats, kept": on_nats(LIMITS),
+}
 
 
 @pytest.fixture(params=list(ADAPTERS))
-def build(request: pytest.FixtureRequest) -> Build:
+def opened(request: pytest.FixtureRequest) -> Open:
     return ADAPTERS[request.param]
+
+
+class Delivered:
+    """What was delivered, without the positions: not every adapter hands them out."""
+
+    def __init__(self) -> None:
+        self.publications: list[Publishable] = []
+        self._came = asyncio.Event()
+
+    def __call__(self, publication: Publishable) -> None:
+        if isinstance(publication, Publication):
+            publication = msgspec.structs.replace(publication, position=None)
+        self.publications.append(publication)
+        self._came.set()
+
+    async def all(self, number: int) -> list[Publishable]:
+        """Returns when so many have come."""
+        async with asyncio.timeout(10):
+            while len(self.publications) < number:
+                self._came.clear()
+                await self._came.wait()
+        return self.publications
+
+    def on(self, stream: Stream) -> list[Publishable]:
+        return [
+            each
+            for each in self.publications
+            if isinstance(each, Publication) and each.stream == stream
+        ]
 
 
 def numbered(numbers: range) -> tuple[Publication, ...]:
@@ -26,10 +101,7 @@ def numbered(numbers: range) -> tuple[Publication, ...]:
 
 
 async def send(pubsub: PubSub, *publications: Publishable) -> None:
-    sent = pubsub.send(publications)
-    if sent is not None:
-        await sent
-    await settle()
+    await answer(pubsub.send(publications))
 
 
 @pytest.mark.parametrize(
@@ -37,42 +109,64 @@ async def send(pubsub: PubSub, *publications: Publishable) -> None:
     [
         Publication(Stream("s"), "{}"),
         Publication(Stream("é"), "no JSON", None, "whisper", True),
+        Publication(Stream("a:b *>.\x00"), " \x00\n é", None, "x"),
         RemoteDisconnect('{"user":1}', True),
     ],
 )
 @in_loop
-async def test_what_is_sent_is_delivered_as_it_was(build: Build, publication: Publishable) -> None:
-    delivered: list[Publishable] = []
-    await send(build(delivered.append), publication)
-    assert delivered == [publication]
+async def test_what_is_sent_is_delivered_as_it_was(opened: Open, publication: Publishable) -> None:
+    delivered = Delivered()
+    async with opened(delivered, STREAMS) as pubsub:
+        await send(pubsub, publication)
+        assert await delivered.all(1) == [publication]
 
 
 @in_loop
-async def test_everything_is_delivered_in_order(build: Build) -> None:
-    delivered: list[Publishable] = []
-    pubsub = build(delivered.append)
-    for start in range(0, 100, 10):
-        await send(pubsub, *numbered(range(start, start + 10)))
-    assert delivered == list(numbered(range(100)))
+async def test_everything_is_delivered_in_the_order_of_its_stream(opened: Open) -> None:
+    delivered = Delivered()
+    async with opened(delivered, STREAMS) as pubsub:
+        for start in range(0, 99, 11):
+            await send(pubsub, *numbered(range(start, start + 11)))
+        await delivered.all(99)
+        for number in range(3):
+            sent = list(numbered(range(number, 99, 3)))
+            assert delivered.on(Stream(f"s{number}")) == sent
 
 
 @in_loop
-async def test_nothing_is_nothing(build: Build) -> None:
-    delivered: list[Publishable] = []
-    await send(build(delivered.append))
-    assert delivered == []
+async def test_calls_take_effect_in_their_order_whether_they_are_awaited_or_not(
+    opened: Open,
+) -> None:
+    delivered = Delivered()
+    async with opened(delivered, STREAMS) as pubsub:
+        sent = [answer(pubsub.send((each,))) for each in numbered(range(0, 300, 3))]
+        for each in reversed(sent):
+            await each
+        assert await delivered.all(100) == list(numbered(range(0, 300, 3)))
 
 
 @in_loop
-async def test_what_is_sent_during_a_delivery_comes_behind_on_its_stream(build: Build) -> None:
-    delivered: list[Publishable] = []
-    question, answer = Publication(Stream("s"), "1"), Publication(Stream("s"), "2")
+async def test_nothing_is_nothing(opened: Open) -> None:
+    delivered = Delivered()
+    async with opened(delivered, STREAMS) as pubsub:
+        await send(pubsub)
+        await send(pubsub, Publication(STREAMS[0], "something"))
+        assert len(await delivered.all(1)) == 1
+
+
+@in_loop
+async def test_what_is_sent_during_a_delivery_comes_behind_on_its_stream(opened: Open) -> None:
+    delivered = Delivered()
+    question, reply = Publication(Stream("s"), "1"), Publication(Stream("s"), "2")
+    sent = []
 
     def deliver(publication: Publishable) -> None:
-        delivered.append(publication)
-        if publication == question:
-            pubsub.send((answer,))
+        delivered(publication)
+        if isinstance(publication, Publication) and publication.data == question.data:
+            sent.append(pubsub.send((reply,)))
 
-    pubsub = build(deliver)
-    await send(pubsub, question)
-    assert delivered == [question, answer]
+    async with opened(deliver, STREAMS) as pubsub:
+        await send(pubsub, question)
+        assert await delivered.all(2) == [question, reply]
+        for each in sent:
+            await answer(each)

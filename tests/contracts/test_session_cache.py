@@ -26,7 +26,7 @@ async def save(cache: SessionCache, sid: Sid, snapshot: bytes) -> None:
 
 
 async def touch(cache: SessionCache, sid: Sid) -> None:
-    await answer(cache.touch(sid))
+    await answer(cache.touch([sid]))
 
 
 async def take(cache: SessionCache, sid: Sid) -> bytes | None:

@@ -16,6 +16,7 @@ from hypothesis.stateful import (
     rule,
 )
 
+from catenary.adapters.interest import Interest
 from catenary.messages.decisions import Decision
 from catenary.messages.names import Stream
 from tests.parts.heart import Client, Heart, confirming, room, settle
@@ -32,6 +33,7 @@ class NodeAgainstModel(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.runner = asyncio.Runner()
+        self.interest = Interest()
         self.heart = self.runner.run(self._build())
         self.listening: dict[tuple[Client, str], set[str]] = {}
         self.expected: dict[Client, list[tuple[str, int]]] = defaultdict(list)
@@ -40,7 +42,7 @@ class NodeAgainstModel(RuleBasedStateMachine):
         self.published = 0
 
     async def _build(self) -> Heart:
-        return Heart()
+        return Heart(interest=self.interest)
 
     def teardown(self) -> None:
         if hasattr(self, "runner"):
@@ -172,6 +174,7 @@ class NodeAgainstModel(RuleBasedStateMachine):
         if hasattr(self, "heart"):
             streams = set().union(*self.listening.values()) if self.listening else set()
             assert self.heart.hub.streams_num == len(streams)
+            assert set(self.interest.marks) == streams
             assert self.heart.counters.clients_num == len(self.here)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from catenary.adapters.none import NoInterest
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.publications import Publication, RemoteDisconnect
@@ -44,7 +45,9 @@ class House:
     def __init__(self) -> None:
         self.counters = Counters()
         self.turns: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
-        self.hub = Hub(self.counters, lambda call, *args: self.turns.append((call, args)))
+        self.hub = Hub(
+            self.counters, lambda call, *args: self.turns.append((call, args)), NoInterest()
+        )
         self.encoder = Encoder(ActionCableV1(), text_frame)
         self._numbers = count()
 

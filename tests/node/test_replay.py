@@ -18,7 +18,7 @@ from catenary.adapters.memory.sessions import LocalSessions
 from catenary.errors import BackendError, LostPosition
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.publications import Position, Publication
-from catenary.node import hub
+from catenary.node import hub, replay
 from catenary.node.audience import Audience
 from catenary.node.session import Traits
 from catenary.ports import History
@@ -347,7 +347,10 @@ async def test_a_second_request_while_an_audience_is_busy_is_served_in_order() -
 
 @pytest.mark.parametrize("error", [LostPosition("gone"), BackendError("away")])
 @in_loop
-async def test_a_failure_rejects_and_what_came_meanwhile_is_heard(error: Exception) -> None:
+async def test_a_failure_rejects_and_what_came_meanwhile_is_heard(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "AWAY_S", 0)
     history = SlowHistory()
     heart = Heart(history=history)
     heart.application.prepare("subscribe", confirming(room("s"), "s", "t"))
@@ -369,6 +372,26 @@ async def test_a_failure_rejects_and_what_came_meanwhile_is_heard(error: Excepti
     ]
     publish(heart, "s", "later")
     assert client.messages[-1] == "later"
+
+
+@in_loop
+async def test_a_history_that_is_away_for_a_moment_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replay, "PAUSE_S", 0)
+    history = SlowHistory()
+    heart = Heart(history=history)
+    publish(heart, "s", 1)
+    client = heart.member()
+    client.say("subscribe", room("s"), history=after(("s", 0)))
+    for _ in range(3):
+        await settle()
+        history.release(BackendError("away"))
+    publish(heart, "s", 2)
+    await settle()
+    history.release()
+    await settle()
+    assert said(client) == [CONFIRMED, 1, 2, HISTORY]
 
 
 @in_loop

@@ -12,6 +12,7 @@ from catenary.messages.decisions import Decision
 from catenary.messages.names import Sid, Stream
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Confirmed
+from catenary.node import resumption
 from catenary.node.session import Traits
 from tests.parts.heart import NEVER, Client, Heart, confirming, in_loop, room, settle
 
@@ -209,7 +210,10 @@ class RemoteSessions(LocalSessions):
 
 @pytest.mark.parametrize("outcome", ["found", "unknown", "away"])
 @in_loop
-async def test_what_a_client_says_waits_until_its_session_was_found(outcome: str) -> None:
+async def test_what_a_client_says_waits_until_its_session_was_found(
+    outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resumption, "PATIENCE_S", 0)
     sessions = RemoteSessions()
     house = House(sessions=sessions)
     client = house.connect("a")

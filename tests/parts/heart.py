@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Literal, ParamSpec
 
 from catenary.adapters.memory.pubsub import LocalPubSub
-from catenary.adapters.none import NoHistory, NoPresence, NoSessions
+from catenary.adapters.none import NoHistory, NoInterest, NoPresence, NoSessions
 from catenary.errors import AppError
 from catenary.messages.decisions import Decision
 from catenary.messages.environment import Environment
@@ -26,7 +26,7 @@ from catenary.node.hub import Hub
 from catenary.node.node import Node
 from catenary.node.pinger import Pinger
 from catenary.node.session import Session, Traits
-from catenary.ports import History, Presence, SessionCache
+from catenary.ports import History, Interest, Presence, PubSub, SessionCache
 from catenary.protocols.actioncable import ActionCableV1
 from catenary.wire.frames import text_frame
 
@@ -227,11 +227,14 @@ class Heart:
         history: History | None = None,
         presence: Presence | None = None,
         sessions: SessionCache | None = None,
+        interest: Interest | None = None,
+        pubsub: PubSub | None = None,
+        restored_action: str = "",
     ) -> None:
         loop = asyncio.get_running_loop()
         self.counters = Counters()
         self.application = PreparedApplication()
-        self.hub = Hub(self.counters, loop.call_soon)
+        self.hub = Hub(self.counters, loop.call_soon, interest or NoInterest())
         self.disconnector = Disconnector(
             self.application, self.counters, rate=10_000, backlog=10_000, clock=loop.time
         )
@@ -239,13 +242,14 @@ class Heart:
         self.node = Node(
             self.application,
             hub=self.hub,
-            pubsub=LocalPubSub(self.hub.deliver),
+            pubsub=pubsub or LocalPubSub(self.hub.deliver, getattr(history, "append", None)),
             history=history or NoHistory(),
             presence=presence or NoPresence(),
             sessions=sessions or NoSessions(),
             pinger=Pinger(loop, lambda: 0),
             disconnector=self.disconnector,
             disconnect_mode=mode,
+            restored_action=restored_action,
             counters=self.counters,
         )
         self._admitted = 0

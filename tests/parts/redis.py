@@ -1,7 +1,8 @@
-"""A redis-server of its own, on a free port, without persistence; and a publisher for it.
+"""A redis-server of its own, on a free port, without persistence; and publishers for it.
 
 It can be stopped and started again on the same port, as an outage looks to who is connected.
-Source of the publications: docs/broadcasting.md, "Publication format" (anycable/anycable).
+Source of the publications: docs/broadcasting.md, "Publication format" and "Redis X"
+(anycable/anycable).
 """
 
 import json
@@ -11,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import redis
 
@@ -18,9 +20,12 @@ from tests.parts.ports import free_port, wait_until_listening
 
 
 class RedisServer:
-    """A redis-server process on a port that stays the same over stop and start."""
+    """A redis-server process on a port that stays the same over stop and start.
 
-    def __init__(self) -> None:
+    With a directory it keeps there what it was told, and knows it again after a stop.
+    """
+
+    def __init__(self, directory: Path | None = None) -> None:
         binary = shutil.which("redis-server")
         if binary is None:
             raise RuntimeError(
@@ -28,6 +33,11 @@ class RedisServer:
             )
         self.port = free_port()
         self._binary = binary
+        self._persistence = (
+            ("--appendonly", "no")
+            if directory is None
+            else ("--appendonly", "yes", "--appendfsync", "always", "--dir", str(directory))
+        )
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -44,7 +54,7 @@ class RedisServer:
                 *("--bind", "127.0.0.1"),
                 *("--port", str(self.port)),
                 *("--save", ""),
-                *("--appendonly", "no"),
+                *self._persistence,
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -114,10 +124,32 @@ class RedisPublisher:
         self._connection.close()
 
 
+class RedisStreamPublisher:
+    """Publishes as an application does with Redis X: an entry of a stream, its field ``payload``."""
+
+    def __init__(self, server: RedisServer, stream: str = "__anycable__") -> None:
+        self._connection = redis.Redis(port=server.port)
+        self._stream = stream
+
+    def broadcast(self, stream: str, message: object) -> None:
+        """Publishes a message, written as JSON."""
+        self.publish(json.dumps({"stream": stream, "data": json.dumps(message)}))
+
+    def publish(self, *raw: str) -> None:
+        """Publishes texts as they are, in order, all at once."""
+        pipeline = self._connection.pipeline()
+        for each in raw:
+            pipeline.xadd(self._stream, {"payload": each})
+        pipeline.execute()
+
+    def close(self) -> None:
+        self._connection.close()
+
+
 @contextmanager
-def redis_server() -> Iterator[RedisServer]:
+def redis_server(directory: Path | None = None) -> Iterator[RedisServer]:
     """A redis-server for the length of a with block, accepting connections when it begins."""
-    server = RedisServer()
+    server = RedisServer(directory)
     server.start()
     try:
         yield server

@@ -80,6 +80,20 @@ class CableServer:
                 return
         raise TimeoutError(f"not ready after {timeout_s} s:\n{self.output()}")
 
+    def wait_until_it_hears_others(self, timeout_s: float = 30) -> None:
+        """Returns once it is ready for clients of a cluster. Raises TimeoutError with the reason."""
+        deadline = time.monotonic() + timeout_s
+        reason = ""
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/ready", timeout=1).close()
+            except urllib.error.HTTPError as error:
+                reason = error.read().decode()
+                time.sleep(0.05)
+            else:
+                return
+        raise TimeoutError(f"not ready after {timeout_s} s: {reason}")
+
     def stop(self, timeout_s: float = 15) -> int:
         """SIGTERM, and SIGKILL where that is not enough. Returns the exit status."""
         if self.process.poll() is None:

@@ -26,6 +26,10 @@ class TcpRelay:
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
+    def aim(self, target_port: int) -> None:
+        """From now on connections lead to another server."""
+        self._target_port = target_port
+
     def cut(self, *, half_open: bool = False) -> int:
         """Breaks every connection, and tells how many; a half-open one looks alive to the server."""
         with self._lock:

@@ -1,4 +1,6 @@
-"""No broker: nothing is kept, and nobody has to ask whether something is."""
+"""No broker, no other nodes: nothing is kept, and nobody has to ask whether something is."""
+
+from collections.abc import Collection
 
 from catenary.errors import LostPosition
 from catenary.messages.names import Sid, Stream
@@ -10,10 +12,6 @@ class NoHistory:
     """Satisfies :class:`catenary.ports.History`: whoever asks for history is told that there is none."""
 
     is_immediate = True
-
-    def append(self, publication: Publication) -> Publication:
-        """As it came."""
-        return publication
 
     def since(self, stream: Stream, moment_s: int) -> tuple[Publication, ...]:
         """Raises :class:`LostPosition`."""
@@ -29,10 +27,12 @@ class NoSessions:
 
     __slots__ = ()
 
-    def save(self, sid: Sid, snapshot: bytes) -> None:
+    is_shared = False
+
+    def save(self, sid: Sid, snapshot: bytes, *, is_new: bool = True) -> None:
         """Nothing."""
 
-    def touch(self, sid: Sid) -> None:
+    def touch(self, sids: Collection[Sid]) -> None:
         """Nothing."""
 
     def take(self, sid: Sid) -> None:
@@ -58,7 +58,7 @@ class NoPresence:
     def leave(self, stream: Stream, sid: Sid) -> None:
         """Nothing."""
 
-    def touch(self, sid: Sid) -> None:
+    def touch(self, sids: Collection[Sid]) -> None:
         """Nothing."""
 
     def members(self, stream: Stream) -> tuple[Member, ...]:
@@ -68,3 +68,21 @@ class NoPresence:
     def expire(self) -> tuple[PresenceChange, ...]:
         """Nobody."""
         return ()
+
+
+class NoInterest:
+    """Satisfies :class:`catenary.ports.Interest`, for a node that is alone: everything arrives."""
+
+    __slots__ = ()
+
+    def listen(self, stream: Stream) -> None:
+        """Nothing."""
+
+    def unlisten(self, stream: Stream) -> None:
+        """Nothing."""
+
+    def when_live(self, streams: Collection[Stream]) -> None:
+        """Now."""
+
+    def when_heard(self, stream: Stream, position: Position) -> None:
+        """Now."""

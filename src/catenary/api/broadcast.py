@@ -12,7 +12,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from catenary.auth.origins import Origins
-from catenary.errors import PublicationError
+from catenary.errors import BackendError, PublicationError
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """More is refused with 413. Redis, which carries the same publications, stops at 512 MB."""
@@ -42,7 +42,8 @@ class Broadcasts:
     """The rules of the endpoint.
 
     201 once a publication is on its way; 401 without the key, 413 for a body that is too large, 422
-    for what is no publication and for everything but POST (as anycable-go). ``key`` empty means
+    for what is no publication and for everything but POST (as anycable-go), 503 where what keeps it
+    or carries it to other nodes is away. ``key`` empty means
     that everybody may publish; ``pages`` are those that may from a browser (CORS), None for none.
     """
 
@@ -71,11 +72,19 @@ class Broadcasts:
         return None
 
     def take(self, body: bytes) -> Answer | Awaitable[None]:
-        """Publishes. Where it returns something to wait for, that comes before the 201."""
+        """Publishes. What it returns to wait for is for :meth:`answer`."""
         try:
             return self._publish(body) or Answer(201)
         except PublicationError as error:
             return Answer(422, str(error))
+
+    async def answer(self, waiting: Awaitable[None]) -> Answer:
+        """What to answer when the wait is over: only what is stored, and on its way, is accepted."""
+        try:
+            await waiting
+        except BackendError as error:
+            return Answer(503, f"not published, try again: {error}")
+        return Answer(201)
 
     def cors(self, origin: str) -> tuple[tuple[str, str], ...]:
         """Headers that tell a browser whether its page may publish."""
@@ -122,8 +131,7 @@ class BroadcastEndpoint:
         taken = self._broadcasts.take(body)
         if isinstance(taken, Answer):
             return taken
-        await taken
-        return Answer(201)
+        return await self._broadcasts.answer(taken)
 
 
 async def _read(receive: Receive) -> bytes | None:

@@ -1,9 +1,27 @@
-"""Is this process alive? For load balancers and orchestrators."""
+"""Is this process alive, and may it be sent clients? For load balancers and orchestrators."""
+
+from collections.abc import Callable
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
 
 
 async def health(request: Request) -> Response:
     """Answers 200 whenever the loop turns."""
     return PlainTextResponse("OK\n")
+
+
+class Readiness:
+    """Answers 200 while this node hears the others, 503 and why where it does not.
+
+    A node alone always does. ``trouble`` returns the reason, None where there is none.
+    """
+
+    def __init__(self, trouble: Callable[[], str | None]) -> None:
+        self._trouble = trouble
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        trouble = self._trouble()
+        text, status = ("OK", 200) if trouble is None else (trouble, 503)
+        await PlainTextResponse(f"{text}\n", status)(scope, receive, send)

@@ -20,7 +20,12 @@ from catenary.wire.handshake import END_OF_HEADERS, MAX_HEADER_BYTES, Request, r
 USUAL_BODY_BYTES: Final = 1024 * 1024
 """A larger body comes in many pieces, which others gather better."""
 
-_PHRASES: Final = {201: b"Created", 401: b"Unauthorized", 422: b"Unprocessable Content"}
+_PHRASES: Final = {
+    201: b"Created",
+    401: b"Unauthorized",
+    422: b"Unprocessable Content",
+    503: b"Service Unavailable",
+}
 _CREATED: Final = b"HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n"
 _UNUSUAL: Final = frozenset({"transfer-encoding", "expect", "upgrade", "origin"})
 
@@ -150,10 +155,11 @@ class IntakeConnection(asyncio.Protocol):
             self._hand_over(self._transport, self._data)
 
     async def _answer_later(self, waiting: Awaitable[None]) -> None:
-        """The publisher feels that deliveries do not keep up: its answer, and its next turn, wait."""
-        await waiting
+        """The publisher feels that deliveries, or what keeps them, do not keep up: its answer, and its
+        next turn, wait."""
+        answer = await self._rules.broadcasts.answer(waiting)
         self._task = None
-        self._transport.write(_CREATED)
+        self._transport.write(_written(answer))
         if not self._transport.is_closing():
             self._transport.resume_reading()
             self._work()

@@ -36,6 +36,9 @@ class Snapshots:
     def __len__(self) -> int:
         return len(self._kept)
 
+    def __contains__(self, sid: Sid) -> bool:
+        return sid in self._kept
+
     def save(self, sid: Sid, snapshot: bytes, now: float) -> None:
         """Keeps a snapshot, in place of what was kept under this sid."""
         if sid in self._kept:

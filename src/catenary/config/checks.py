@@ -8,11 +8,14 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from catenary.config.addresses import gateway, listening_address, server_address
 from catenary.config.effective import keys
 from catenary.config.options import TABLE, Entry, Options, Shorthand, Value
 from catenary.errors import ConfigError
 
 _PARAM: Final = re.compile(r"[A-Za-z0-9_-]+")
+# A subject of NATS, with wildcards for whoever listens to several.
+_SUBJECT: Final = re.compile(r"([^\s.*>]+|\*)(\.([^\s.*>]+|\*))*(\.>)?")
 UNAVAILABLE: Final = "not available in this version"
 
 
@@ -55,13 +58,92 @@ def check_together(options: Options) -> None:
             "rpc_host: expected an http:// or https:// URL for rpc_impl=http, got something else"
         )
     _check_tokens(options)
+    _check_nodes(options)
+    _check_nats_addresses(options)
+    _check_nats_names(options)
     for name, path in (
         ("health-path", server.health_path),
+        ("ready-path", server.ready_path),
         ("http_broadcast_path", options.http_broadcast.path),
         *(("path", path) for path in options.websocket.paths),
+        *((("metrics_http", options.metrics.http_path),) if options.metrics.http_path else ()),
     ):
         if not path.startswith("/"):
             raise ConfigError(f"{name}: expected a path that begins with /, got {path!r}")
+
+
+def _check_nodes(options: Options) -> None:
+    """What one node keeps in its memory, others know nothing of: a client that moves would be lost."""
+    broker, pubsub = options.broker.adapter, options.pubsub.adapter
+    if broker == "memory" and options.server.workers > 1:
+        raise ConfigError(
+            "workers: the memory of a process can't be shared: expected broker=nats (embedded, "
+            "nothing to install) or broker=redis for more than one, got broker=memory"
+        )
+    metrics = options.metrics
+    if (
+        metrics.http_path
+        and options.server.workers > 1
+        and metrics.port in (0, options.server.port)
+    ):
+        raise ConfigError(
+            "metrics_http: each worker has metrics of its own: expected a metrics_port for the first "
+            "of them (the others follow), got the port of the server"
+        )
+    if broker == "memory" and pubsub not in ("", "none"):
+        raise ConfigError(
+            f"broker: expected broker={pubsub} beside pubsub={pubsub}, got memory, which other "
+            "nodes can't see"
+        )
+    if broker in ("redis", "nats") and pubsub not in ("", "none", broker):
+        raise ConfigError(
+            f"pubsub: expected {broker} beside broker={broker}, which keeps and sends in one step, "
+            f"got {pubsub}"
+        )
+
+
+def _check_nats_addresses(options: Options) -> None:
+    enats = options.enats
+    if not options.nats.servers:
+        raise ConfigError("nats_servers: expected a URL, got none")
+    for name, addresses, read in (
+        ("nats_servers", options.nats.servers, server_address),
+        ("enats_addr", (enats.address,), listening_address),
+        ("enats_cluster", (enats.cluster_address,), listening_address),
+        ("enats_cluster_routes", enats.routes, server_address),
+        ("enats_gateway", (enats.gateway_address,), listening_address),
+        ("enats_gateways", enats.gateways, gateway),
+    ):
+        for address in filter(None, addresses):
+            try:
+                read(address)
+            except ValueError as error:
+                # It may contain a password.
+                shown = "something else" if "@" in address else repr(address)
+                raise ConfigError(f"{name}: {error}, got {shown}") from error
+    for name, given, other, address in (
+        ("enats_cluster_routes", enats.routes, "enats_cluster", enats.cluster_address),
+        ("enats_gateways", enats.gateways, "enats_gateway", enats.gateway_address),
+    ):
+        if given and not address:
+            raise ConfigError(f"{name}: expected {other} beside it, got {name} alone")
+
+
+def _check_nats_names(options: Options) -> None:
+    enats = options.enats
+    for name, word in (
+        ("enats_cluster_name", enats.cluster_name),
+        ("enats_server_name", enats.server_name),
+    ):
+        if any(not char.isprintable() or char.isspace() for char in word):
+            raise ConfigError(f"{name}: expected a name without spaces, got {word!r}")
+    if (enats.cluster_address or enats.gateway_address) and not enats.cluster_name:
+        raise ConfigError("enats_cluster_name: expected a name for the cluster, got none")
+    if _SUBJECT.fullmatch(options.broadcast.nats_channel) is None:
+        raise ConfigError(
+            "nats_channel: expected words with dots between them and without spaces, got "
+            f"{options.broadcast.nats_channel!r}"
+        )
 
 
 def _check_tokens(options: Options) -> None:

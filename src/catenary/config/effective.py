@@ -11,7 +11,13 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from catenary.config.options import HttpBroadcastOptions, Options, RpcImplementation, RpcOptions
+from catenary.config.options import (
+    HttpBroadcastOptions,
+    Options,
+    PubSubAdapter,
+    RpcImplementation,
+    RpcOptions,
+)
 
 HTTP_BROADCAST_PORT: Final = 8090
 HTTP_RPC_TIMEOUT_MS: Final = 3000
@@ -45,12 +51,14 @@ def effective(options: Options) -> Options:
     Afterwards: ``log.level`` heeds ``debug``; ``rpc.implementation`` is never empty;
     ``rpc.request_timeout_ms`` 0 means no limit; ``rpc.enable_tls`` heeds the CA; header names are
     in lower case; the ports of HTTP broadcasts and metrics are known;
-    ``http_broadcast.cors_hosts`` heeds the allowed origins; and ``access.public`` has set
-    ``noauth`` and public streams. Keys are :func:`keys`'s.
+    ``http_broadcast.cors_hosts`` heeds the allowed origins; ``access.public`` has set ``noauth``
+    and public streams; and ``pubsub.adapter`` is what carries publications between nodes, empty
+    for a node that is alone. Where several workers have nothing for that, NATS is embedded, at an
+    address of its own (``enats.address`` is empty). Keys are :func:`keys`'s.
     """
     access = options.access
     return replace(
-        options,
+        _between_nodes(options),
         access=replace(access, noauth=access.noauth or access.public),
         streams=replace(options.streams, public=options.streams.public or access.public),
         log=replace(options.log, level="debug" if options.log.debug else options.log.level),
@@ -73,6 +81,28 @@ def keys(options: Options) -> Keys:
         turbo=_shared(given.turbo_secret, streams),
         cable_ready=_shared(given.cable_ready_secret, streams),
     )
+
+
+def _between_nodes(options: Options) -> Options:
+    """A broker that nodes share carries publications, too: it keeps and sends in one step."""
+    broker = options.broker.adapter
+    adapter: PubSubAdapter = "" if options.pubsub.adapter == "none" else options.pubsub.adapter
+    is_given = adapter != ""
+    if broker == "redis" or broker == "nats":
+        adapter = broker
+    elif options.server.workers > 1 and not is_given:
+        adapter = "nats"
+    options = replace(options, pubsub=replace(options.pubsub, adapter=adapter))
+    is_private = (
+        options.server.workers > 1
+        and adapter == "nats"
+        and not is_given
+        and not options.enats.enabled
+        and options.nats.servers == Options().nats.servers
+    )
+    if not is_private:
+        return options
+    return replace(options, enats=replace(options.enats, enabled=True, address=""))
 
 
 def _rpc(rpc: RpcOptions) -> RpcOptions:

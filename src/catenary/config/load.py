@@ -178,12 +178,7 @@ def combine(
     refuse_unbuilt(options, sources)
     named = options.deployment.presets or presets.detect(environ)
     applied = tuple(name for name in named if name != "none")
-    changed = presets.values(applied, values.keys(), environ)
-    if "broadcast.adapters" in changed:
-        warnings.append(
-            "presets: without Redis nodes share no publications; embedded NATS is not available"
-            " in this version"
-        )
+    changed = presets.values(applied, values, environ)
     options = _build({**changed, **values})
     check_together(options)
     return options, applied, tuple(warnings)

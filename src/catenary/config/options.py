@@ -197,6 +197,25 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
             toml="server.health_path",
         ),
     ] = "/health"
+    ready_path: Annotated[
+        str,
+        option(
+            SERVER,
+            "ready-path",
+            "Path that answers whether this node may be sent clients",
+            toml="server.ready_path",
+        ),
+    ] = "/ready"
+    workers: Annotated[
+        int,
+        option(
+            SERVER,
+            "workers",
+            "How many processes share the ports, each a node with its own limits",
+            toml="server.workers",
+            minimum=1,
+        ),
+    ] = 1
     allowed_origins: Annotated[
         tuple[str, ...],
         option(
@@ -345,7 +364,6 @@ class DeploymentOptions(msgspec.Struct, frozen=True, kw_only=True):
             "presets",
             "Defaults of a place: fly, heroku, broker, none (empty: found from the environment)",
             toml="presets",
-            later=("broker",),
         ),
     ] = ()
     disable_telemetry: Annotated[
@@ -434,7 +452,6 @@ class WebSocketOptions(msgspec.Struct, frozen=True, kw_only=True):
             toml="ws.enable_compression",
             toml_aliases=("ws.enable_ws_compression",),
             hidden=True,
-            built=False,
         ),
     ] = False
     netpoll: Annotated[
@@ -506,7 +523,6 @@ class BroadcastOptions(msgspec.Struct, frozen=True, kw_only=True):
             toml="broadcast_adapters",
             toml_aliases=("broadcast_adapter",),
             required=True,
-            later=("redisx", "nats"),
         ),
     ] = ("http", "redis")
     redis_channel: Annotated[
@@ -525,7 +541,6 @@ class BroadcastOptions(msgspec.Struct, frozen=True, kw_only=True):
             "nats_channel",
             "NATS subject that carries publications",
             toml="nats_broadcast.channel",
-            built=False,
         ),
     ] = "__anycable__"
 
@@ -597,7 +612,6 @@ class RedisxOptions(msgspec.Struct, frozen=True, kw_only=True):
             "redisx_stream",
             "Redis stream that carries publications",
             toml="redis_stream_broadcast.stream",
-            built=False,
         ),
     ] = "__anycable__"
     consumer_group: Annotated[
@@ -608,7 +622,6 @@ class RedisxOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Consumer group of the nodes",
             toml="redis_stream_broadcast.group",
             hidden=True,
-            built=False,
         ),
     ] = "bx"
     read_block_ms: Annotated[
@@ -618,8 +631,8 @@ class RedisxOptions(msgspec.Struct, frozen=True, kw_only=True):
             "redisx_read_block_milliseconds",
             "How long one read of the stream may wait, in milliseconds",
             toml="redis_stream_broadcast.stream_read_block_milliseconds",
+            minimum=1,
             hidden=True,
-            built=False,
         ),
     ] = 2000
 
@@ -635,8 +648,6 @@ class PubSubOptions(msgspec.Struct, frozen=True, kw_only=True):
             "What carries publications between nodes",
             toml="pubsub_adapter",
             toml_aliases=("pubsub",),
-            built=False,
-            harmless=("none",),
         ),
     ] = ""
     redis_channel: Annotated[
@@ -647,7 +658,6 @@ class PubSubOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Redis channel between nodes",
             toml="redis_pubsub.channel",
             hidden=True,
-            built=False,
         ),
     ] = "__anycable_internal__"
     nats_channel: Annotated[
@@ -658,7 +668,6 @@ class PubSubOptions(msgspec.Struct, frozen=True, kw_only=True):
             "NATS subject between nodes",
             toml="nats_pubsub.channel",
             hidden=True,
-            built=False,
         ),
     ] = "__anycable_internal__"
 
@@ -673,7 +682,6 @@ class BrokerOptions(msgspec.Struct, frozen=True, kw_only=True):
             "broker",
             "What keeps the history of streams, sessions and presence",
             toml="broker.adapter",
-            later=("nats", "redis"),
         ),
     ] = ""
     history_ttl_s: Annotated[
@@ -703,6 +711,15 @@ class BrokerOptions(msgspec.Struct, frozen=True, kw_only=True):
             toml="broker.sessions_ttl",
         ),
     ] = 300
+    restored_action: Annotated[
+        str,
+        option(
+            BROKER,
+            "restored_action",
+            "Action to perform on every subscription of a session that was resumed (empty: none)",
+            toml="broker.restored_action",
+        ),
+    ] = ""
     presence_ttl_s: Annotated[
         int,
         option(
@@ -831,7 +848,6 @@ class NatsOptions(msgspec.Struct, frozen=True, kw_only=True):
             toml="nats.servers",
             joined=True,
             secret=True,
-            built=False,
         ),
     ] = ("nats://127.0.0.1:4222",)
     dont_randomize_servers: Annotated[
@@ -842,7 +858,6 @@ class NatsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Try the servers in the order given",
             toml="nats.dont_randomize_servers",
             hidden=True,
-            built=False,
         ),
     ] = False
     max_reconnect_attempts: Annotated[
@@ -850,10 +865,9 @@ class NatsOptions(msgspec.Struct, frozen=True, kw_only=True):
         option(
             NATS,
             None,
-            "How often to try a lost connection again",
+            "Accepted without effect: a lost connection is tried again for ever",
             toml="nats.max_reconnect_attempts",
             hidden=True,
-            built=False,
         ),
     ] = 5
 
@@ -868,7 +882,6 @@ class EnatsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "embed_nats",
             "Run a NATS server inside and use it between nodes",
             toml="embedded_nats.enabled",
-            built=False,
         ),
     ] = False
     address: Annotated[
@@ -876,10 +889,9 @@ class EnatsOptions(msgspec.Struct, frozen=True, kw_only=True):
         option(
             EMBEDDED_NATS,
             "enats_addr",
-            "Address that NATS listens on",
+            "Address that NATS listens on (empty: a free port of this machine, with a secret)",
             toml="embedded_nats.service_addr",
             hidden=True,
-            built=False,
         ),
     ] = "nats://127.0.0.1:4222"
     cluster_address: Annotated[
@@ -890,7 +902,6 @@ class EnatsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Address that the NATS cluster listens on",
             toml="embedded_nats.cluster_addr",
             hidden=True,
-            built=False,
         ),
     ] = ""
     cluster_name: Annotated[
@@ -900,7 +911,6 @@ class EnatsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "enats_cluster_name",
             "Name of the NATS cluster",
             toml="embedded_nats.cluster_name",
-            built=False,
         ),
     ] = "anycable-cluster"
     routes: Annotated[
@@ -910,7 +920,6 @@ class EnatsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "enats_cluster_routes",
             "Known addresses of the NATS cluster",
             toml="embedded_nats.routes",
-            built=False,
         ),
     ] = ()
     gateway_address: Annotated[
@@ -921,7 +930,6 @@ class EnatsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Address that the NATS gateway listens on",
             toml="embedded_nats.gateway_addr",
             hidden=True,
-            built=False,
         ),
     ] = ""
     gateways: Annotated[
@@ -932,7 +940,6 @@ class EnatsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Known gateways, split by semicolons: name:address,address;name:address",
             toml="embedded_nats.gateways",
             separator=";",
-            built=False,
         ),
     ] = ()
     gateway_advertise: Annotated[
@@ -942,7 +949,6 @@ class EnatsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "enats_gateway_advertise",
             "Address under which others reach the NATS gateway",
             toml="embedded_nats.gateway_advertise",
-            built=False,
         ),
     ] = ""
     store_dir: Annotated[
@@ -953,7 +959,6 @@ class EnatsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Directory of JetStream",
             toml="embedded_nats.jetstream_store_dir",
             hidden=True,
-            built=False,
         ),
     ] = ""
     server_name: Annotated[
@@ -963,7 +968,6 @@ class EnatsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "enats_server_name",
             "Unique name of the NATS server (empty: made at each start)",
             toml="embedded_nats.name",
-            built=False,
         ),
     ] = ""
     debug: Annotated[
@@ -974,7 +978,6 @@ class EnatsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Log what the NATS server does",
             toml="embedded_nats.debug",
             hidden=True,
-            built=False,
         ),
     ] = False
     trace: Annotated[
@@ -985,7 +988,6 @@ class EnatsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Log what the NATS server says and hears",
             toml="embedded_nats.trace",
             hidden=True,
-            built=False,
         ),
     ] = False
     max_payload_bytes: Annotated[
@@ -995,7 +997,6 @@ class EnatsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "enats_max_payload",
             "Longest NATS message, in bytes (0: 1 MB)",
             toml="embedded_nats.max_payload",
-            built=False,
         ),
     ] = 0
     jetstream: Annotated[
@@ -1006,7 +1007,6 @@ class EnatsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Run JetStream in the NATS server",
             toml="embedded_nats.jetstream",
             hidden=True,
-            built=False,
         ),
     ] = False
     jetstream_ready_timeout_s: Annotated[
@@ -1017,7 +1017,6 @@ class EnatsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "How long to wait for JetStream, in seconds",
             toml="embedded_nats.jetstream_ready_timeout",
             hidden=True,
-            built=False,
         ),
     ] = 30
 
@@ -1292,7 +1291,6 @@ class MetricsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Path that serves the metrics (Prometheus)",
             toml="metrics.http_path",
             toml_aliases=("metrics.http",),
-            built=False,
         ),
     ] = ""
     host: Annotated[
@@ -1302,7 +1300,6 @@ class MetricsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "metrics_host",
             "Address that serves the metrics (empty: the server's own)",
             toml="metrics.host",
-            built=False,
         ),
     ] = ""
     port: Annotated[
@@ -1313,7 +1310,6 @@ class MetricsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Port that serves the metrics (0: the server's own)",
             toml="metrics.port",
             maximum=PORT_MAX,
-            built=False,
             same_as="server.port",
         ),
     ] = 0
@@ -1325,7 +1321,6 @@ class MetricsOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Tags added to every metric, as name:value",
             toml="metrics.tags",
             tags=True,
-            built=False,
         ),
     ] = ()
     memory: Annotated[

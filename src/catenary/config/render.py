@@ -28,7 +28,8 @@ _NOT_BUILT: Final = "(not in this version)"
 _HELP_COLUMN: Final = 34
 
 _INTRODUCTION: Final = """\
-Usage: catenary [options]
+Usage: catenary [module:cable] [options]
+       catenary rpc module:cable [options]
 
 Serves Action Cable clients in front of your application. An option may also be given as a
 variable or in a TOML file; the command line wins, then the variables, then the file.

@@ -15,12 +15,24 @@ from catenary.messages.names import Sid, Stream
 class Position(msgspec.Struct, frozen=True, gc=False):
     """Where a message stands in the history of its stream.
 
-    Offsets of one epoch grow by one; another epoch is another history, and nothing is known of how
-    the two meet (a memory that was lost begins a new one).
+    Offsets of one epoch grow: by one in memory and on Redis, by any number on NATS, where all
+    streams are counted together. Another epoch is another history, and nothing is known of how the
+    two meet (a memory that was lost begins a new one).
     """
 
     epoch: str
     offset: int
+
+
+def is_behind(position: Position | None, other: Position | None) -> bool:
+    """Does a message come after another one on its stream?
+
+    What has no position is not kept, and comes when it comes. Another epoch is another history,
+    which begins anew.
+    """
+    if position is None or other is None or position.epoch != other.epoch:
+        return True
+    return position.offset > other.offset
 
 
 class Publication(msgspec.Struct, frozen=True, gc=False):

@@ -5,7 +5,15 @@ group is our own. ``_total`` only grows, the others go up and down.
 Knows: numbers. Does not know: who shows them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Final
+
+HELP: Final = "help"
+
+
+def _figure(text: str) -> int:
+    figure: int = field(default=0, metadata={HELP: text})
+    return figure
 
 
 @dataclass(slots=True)
@@ -13,35 +21,63 @@ class Counters:
     """Every counter and gauge that the rooms move; read at any time, by anybody."""
 
     # Clients
-    open_cables_num: int = 0
-    clients_num: int = 0
-    failed_auths_total: int = 0
-    client_msg_total: int = 0
-    failed_client_msg_total: int = 0
-    server_msg_total: int = 0
-    data_rcvd_total: int = 0
-    data_sent_total: int = 0
-    disconnected_slow_clients_total: int = 0
+    open_cables_num: int = _figure("WebSocket connections, welcomed or not")
+    clients_num: int = _figure("Clients that were let in")
+    failed_auths_total: int = _figure("Clients that were not let in")
+    client_msg_total: int = _figure("Messages from clients")
+    failed_client_msg_total: int = _figure("Messages from clients that could not be carried out")
+    server_msg_total: int = _figure("Messages to clients")
+    data_rcvd_total: int = _figure("Bytes from clients")
+    data_sent_total: int = _figure("Bytes to clients")
+    disconnected_slow_clients_total: int = _figure(
+        "Clients that were closed because they read too slowly"
+    )
 
     # Publications
-    publications_total: int = 0
-    broadcast_msg_total: int = 0
-    failed_broadcast_msg_total: int = 0
-    remote_commands_total: int = 0
+    publications_total: int = _figure("Publications from the application")
+    broadcast_msg_total: int = _figure("Publications for clients of this node, from whichever node")
+    failed_broadcast_msg_total: int = _figure("What publishers sent and could not be read")
+    remote_commands_total: int = _figure("Remote commands, from whichever node")
 
     # The application
-    rpc_call_total: int = 0
-    rpc_error_total: int = 0
-    rpc_retries_total: int = 0
-    rpc_timeout_total: int = 0
-    rpc_canceled_total: int = 0
-    rpc_pending_num: int = 0
-    disconnect_queue_size: int = 0
+    rpc_call_total: int = _figure("Calls to the application")
+    rpc_error_total: int = _figure("Calls that ended without an answer")
+    rpc_retries_total: int = _figure("Attempts of calls beyond the first")
+    rpc_timeout_total: int = _figure("Calls that took too long")
+    rpc_canceled_total: int = _figure("Calls whose client had left")
+    rpc_pending_num: int = _figure("Calls that wait for their turn")
+    disconnect_queue_size: int = _figure("Disconnect calls that wait")
 
     # Our own
-    refused_connections_total: int = 0
-    failed_handshakes_total: int = 0
-    held_clients_total: int = 0
-    held_publishers_total: int = 0
-    abandoned_disconnects_total: int = 0
-    broadcaster_reconnects_total: int = 0
+    refused_connections_total: int = _figure("Connections beyond max-conn")
+    failed_handshakes_total: int = _figure(
+        "Connections that asked for nothing that could be understood"
+    )
+    held_clients_total: int = _figure("Times a client was not read because its commands waited")
+    held_publishers_total: int = _figure("Times a publisher had to wait for deliveries")
+    abandoned_disconnects_total: int = _figure("Disconnect calls given up at a shutdown")
+    broadcaster_reconnects_total: int = _figure("Times a broadcast adapter lost its connection")
+    lost_publications_total: int = _figure(
+        "Publications that were heard and could not be handed on"
+    )
+    embedded_nats_restarts_total: int = _figure("Times the embedded NATS server was started again")
+    redisx_lag_num: int = _figure("Publications that wait in the Redis stream")
+    redisx_claimed_total: int = _figure("Publications claimed from dead nodes")
+    redisx_retries_total: int = _figure("Publications from the Redis stream tried again")
+
+    # Between nodes
+    pubsub_reconnects_total: int = _figure("Times the way between nodes was lost")
+    pubsub_canary_lost_total: int = _figure("Messages to itself that did not come back")
+    pubsub_caught_up_total: int = _figure("Times a stream was caught up from its history")
+    pubsub_gaps_total: int = _figure("Times something was missing on a stream for good")
+    pubsub_refused_total: int = _figure("Calls refused because too many waited for Redis")
+
+    # This process, as of a moment ago
+    event_loop_lag_ms: int = _figure(
+        "The latest that the event loop was in the last seconds, in ms"
+    )
+
+
+def described() -> tuple[tuple[str, str], ...]:
+    """The name of every figure, and what it says."""
+    return tuple((each.name, each.metadata[HELP]) for each in fields(Counters))

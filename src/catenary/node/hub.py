@@ -10,16 +10,22 @@ meanwhile on the same stream waits, in order, and then travels in one write per 
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Final
 
 from catenary.messages.names import Sid, Stream
-from catenary.messages.publications import Publication, Publishable, RemoteDisconnect
+from catenary.messages.publications import (
+    Position,
+    Publication,
+    Publishable,
+    RemoteDisconnect,
+    is_behind,
+)
 from catenary.messages.reasons import Reason
 from catenary.metrics.counters import Counters
 from catenary.node.audience import Audience, delivery, json_of
 from catenary.node.session import Session, Subscription
-from catenary.ports import Outbound
+from catenary.ports import Interest, Outbound
 
 TURN: Final = 1000
 """Clients served in one turn of the loop: 3 to 4 ms at 3.3 µs a write, most of it the kernel's."""
@@ -29,7 +35,7 @@ WAITING_LIMIT: Final = 256
 
 
 class Hub:
-    """The listeners of this node. ``call_soon`` is the loop's."""
+    """The listeners of this node. ``call_soon`` is the loop's; ``interest`` hears which streams count."""
 
     __slots__ = (
         "_call_soon",
@@ -37,6 +43,7 @@ class Hub:
         "_due",
         "_has_turn",
         "_identified",
+        "_interest",
         "_patient",
         "_room",
         "_sessions",
@@ -44,9 +51,12 @@ class Hub:
         "_waiting_num",
     )
 
-    def __init__(self, counters: Counters, call_soon: Callable[..., object]) -> None:
+    def __init__(
+        self, counters: Counters, call_soon: Callable[..., object], interest: Interest
+    ) -> None:
         self._counters = counters
         self._call_soon = call_soon
+        self._interest = interest
         # Who listens
         self._streams: dict[Stream, Subscription | Audience] = {}
         self._sessions: dict[Sid, Session] = {}
@@ -114,6 +124,15 @@ class Hub:
             self._audience(stream).join(subscription)
         else:
             self._streams[stream] = subscription
+            self._interest.listen(stream)
+
+    def when_live(self, streams: Collection[Stream]) -> Awaitable[None] | None:
+        """None where everything published on these streams from now on arrives, else a wait."""
+        return self._interest.when_live(streams)
+
+    def when_heard(self, stream: Stream, position: Position) -> Awaitable[None] | None:
+        """None where everything on a stream up to a position has arrived, else a wait."""
+        return self._interest.when_heard(stream, position)
 
     def listen_apart(self, subscription: Subscription, stream: Stream) -> None:
         """The same, with everything kept for the listener from the first moment.
@@ -161,8 +180,10 @@ class Hub:
         audience.stepping_out.append((subscription, done))
         return done
 
-    def bring_back(self, subscription: Subscription, stream: Stream, behind: int) -> None:
-        """Sends what was kept and stands behind an offset, then lets the listener hear on.
+    def bring_back(
+        self, subscription: Subscription, stream: Stream, behind: Position | None
+    ) -> None:
+        """Sends what was kept and stands behind a position, then lets the listener hear on.
 
         Nothing happens where it does not listen any more.
         """
@@ -170,7 +191,7 @@ class Hub:
         if not isinstance(audience, Audience) or subscription not in audience.apart:
             return
         for publication in audience.bring_back(subscription):
-            if publication.position is None or publication.position.offset > behind:
+            if is_behind(publication.position, behind):
                 self.write(subscription, publication)
         if audience.size == 1 and not audience.is_due and not audience.apart:
             self._streams[stream] = subscription
@@ -183,16 +204,22 @@ class Hub:
         audience = self._streams[stream] = Audience(stream)
         if present is not None:
             audience.join(present)
+        else:
+            self._interest.listen(stream)
         return audience
+
+    def _forget_stream(self, stream: Stream) -> None:
+        del self._streams[stream]
+        self._interest.unlisten(stream)
 
     def _remove(self, subscription: Subscription, stream: Stream) -> None:
         present = self._streams[stream]
         if isinstance(present, Subscription):
-            del self._streams[stream]
+            self._forget_stream(stream)
             return
         present.part(subscription)
         if present.size == 0 and not present.is_due:
-            del self._streams[stream]
+            self._forget_stream(stream)
 
     # Delivery
 
@@ -262,7 +289,7 @@ class Hub:
                     audience.rejoin()
                     if audience.size == 0:
                         # Kept until now: who came back meanwhile had to hear things in order.
-                        del self._streams[audience.stream]
+                        self._forget_stream(audience.stream)
         if self._room < TURN and not self._has_turn:
             self._has_turn = True
             self._call_soon(self._turn)

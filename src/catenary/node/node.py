@@ -13,7 +13,7 @@ from typing import Final, Literal
 import msgspec
 
 from catenary import ports
-from catenary.errors import AppError, CommandError, PublicationError
+from catenary.errors import AppError, BackendError, CommandError, PublicationError
 from catenary.messages.commands import (
     ClientPing,
     ClientPong,
@@ -29,8 +29,8 @@ from catenary.messages.commands import (
 )
 from catenary.messages.decisions import Decision, PresenceCommand, Verdict
 from catenary.messages.environment import Environment
-from catenary.messages.names import Sid, Stream
-from catenary.messages.publications import Publication, parse
+from catenary.messages.names import Identifier, Sid, Stream
+from catenary.messages.publications import Publication, Publishable, parse
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Pong, Verbatim
 from catenary.metrics.counters import Counters
@@ -39,7 +39,6 @@ from catenary.node.encoder import Encoder
 from catenary.node.hub import Hub
 from catenary.node.pinger import Pinger
 from catenary.node.presence import Presences
-from catenary.node.publisher import Publisher
 from catenary.node.replay import Replayer
 from catenary.node.resumption import Resumption, Snapshot
 from catenary.node.session import Inbox, Session, Subscription, Traits
@@ -63,7 +62,9 @@ class _Connect(msgspec.Struct, frozen=True, gc=False):
     resumes: Sid | None = None
 
 
-_Step = _Connect | Subscribe | Unsubscribe | Perform
+_CommandStep = Subscribe | Unsubscribe | Perform
+
+_Step = _Connect | _CommandStep
 """What the application decides about."""
 
 
@@ -79,8 +80,9 @@ class Node:
         "_hub",
         "_pinger",
         "_presences",
-        "_publisher",
+        "_pubsub",
         "_replayer",
+        "_restored_action",
         "_resumption",
     )
 
@@ -96,17 +98,21 @@ class Node:
         pinger: Pinger,
         disconnector: Disconnector,
         disconnect_mode: Literal["auto", "always", "never"],
+        restored_action: str = "",
         counters: Counters,
     ) -> None:
+        """``restored_action`` is performed on every subscription of a session that was resumed, so
+        that the application hears of it; empty: it hears nothing."""
         self._application = application
         self._hub = hub
-        self._publisher = Publisher(history, pubsub)
+        self._pubsub = pubsub
         self._pinger = pinger
         self._replayer = Replayer(hub, history)
-        self._presences = Presences(presence, self._publisher.send)
+        self._presences = Presences(presence, pubsub.send)
         self._resumption = Resumption(sessions, hub, self._replayer, disconnector)
         self._disconnector = disconnector
         self._disconnect_mode = disconnect_mode
+        self._restored_action = restored_action
         self._counters = counters
         self._busy: set[asyncio.Future[None]] = set()
 
@@ -150,6 +156,17 @@ class Node:
             self._counters.held_clients_total += 1
             session.outbound.hold()
 
+    def perform(self, sid: Sid, identifier: Identifier, data: str) -> bool:
+        """An action that the application calls itself, as if the client had: behind what that said.
+
+        False where there is no such subscription at this node.
+        """
+        session = self._hub.session(sid)
+        if session is None or session.closed or identifier not in session.subscriptions:
+            return False
+        self.execute(session, Perform(identifier, data))
+        return True
+
     def heard(self, session: Session) -> None:
         """The client's transport gave a sign of life."""
         session.silent_since = 0
@@ -165,12 +182,12 @@ class Node:
         if not session.connected:
             return
         session.connected = False
-        self._presences.gone(session)
+        self._finish(self._presences.gone(session))
         identifiers = tuple(session.subscriptions)
         if session.is_resumable:
             self._finish(self._resumption.keep(session))
-        elif session.disconnect_wanted:
-            self._disconnector.enqueue(Ended(session.environment, identifiers))
+        else:
+            self._finish(self._resumption.end(session, Ended(session.environment, identifiers)))
         self._hub.forget(session)
         session.subscriptions.clear()
 
@@ -178,18 +195,31 @@ class Node:
         """At the end, when no client is left: tells of those who can't come back, and waits for the
         calls that are seen through although their client left."""
         self._resumption.give_up()
+        self._finish(self._resumption.save_changed())
         if self._busy:
             await asyncio.wait(self._busy, timeout=timeout_s)
+        self._resumption.give_up_unsaved()
 
     def keep_time(self) -> None:
         """To be called every second or so: ends what has lasted for its time."""
         self._replayer.tick()
         self._finish(self._presences.expire())
         self._finish(self._resumption.expire())
+        self._finish(self._resumption.save_changed())
 
     def touch_present(self) -> None:
         """To be called a few times within the time that members have: who is connected is here."""
-        self._presences.touch()
+        self._finish(self._presences.touch())
+
+    def touch_resumable(self) -> None:
+        """The same, for the time that sessions last which nobody resumed."""
+        self._finish(self._resumption.touch())
+
+    def refresh(self) -> None:
+        """What keeps sessions and members was away, and may have forgotten everything."""
+        self._resumption.refresh()
+        self._finish(self._resumption.save_changed())
+        self._finish(self._presences.refresh())
 
     # One thing after the other
 
@@ -239,6 +269,9 @@ class Node:
         while work is not None:
             try:
                 await work
+            except BackendError as error:
+                self._counters.failed_client_msg_total += 1
+                _log.warning("sid=%s A command could not be carried out: %s", session.sid, error)
             except Exception:  # noqa: BLE001
                 # A fault of our own must cost this command, not the session's whole order.
                 _log.exception("sid=%s A command failed unexpectedly", session.sid)
@@ -270,16 +303,27 @@ class Node:
         if found is None:
             return self._decide(session, step)
         if isinstance(found, Snapshot):
-            self._resumption.resume(session, found)
+            self._resume(session, found)
             return None
         return self._connect_later(session, step, found)
+
+    def _resume(self, session: Session, snapshot: Snapshot) -> None:
+        """Goes on as the session that it was; the application hears of it where it wants to."""
+        self._resumption.resume(session, snapshot)
+        if self._restored_action:
+            data = _action(self._restored_action)
+            self._follow(session, [Perform(each, data) for each in snapshot.subscriptions])
 
     async def _connect_later(
         self, session: Session, step: _Connect, found: Awaitable[Snapshot | None]
     ) -> None:
         snapshot = await found
+        if session.closed:
+            assert step.resumes is not None
+            self._resumption.give_back(step.resumes, snapshot)
+            return
         if snapshot is not None:
-            self._resumption.resume(session, snapshot)
+            self._resume(session, snapshot)
             return
         work = self._decide(session, step)
         if work is not None:
@@ -293,8 +337,7 @@ class Node:
             self._undecided(session, step, error)
             return None
         if isinstance(answer, Decision):
-            self.apply(session, step, answer)
-            return None
+            return self.apply(session, step, answer)
         return self._decide_later(session, step, answer)
 
     def _ask(self, environment: Environment, step: _Step) -> Decision | Awaitable[Decision]:
@@ -320,27 +363,29 @@ class Node:
             _log.exception("sid=%s A call failed unexpectedly", session.sid)
             self._undecided(session, step, error)
         else:
-            self.apply(session, step, decision)
+            live = self.apply(session, step, decision)
+            if live is not None:
+                await live
 
-    def apply(self, session: Session, step: _Step, decision: Decision) -> None:
-        """Carries a decision out, in one go. For a client that left, it only matters whether the
-        application let it in: then it must hear that it is over."""
+    def apply(self, session: Session, step: _Step, decision: Decision) -> Awaitable[None] | None:
+        """Carries a decision out, in one go, but for the answer to the client where its new streams
+        take time to be live: then that is what is returned. For a client that left, it only matters
+        whether the application let it in: then it must hear that it is over."""
         if session.closed:
             if isinstance(step, _Connect) and decision.verdict is Verdict.SUCCESS:
                 self._let_go(session, decision)
-            return
+            return None
         if decision.verdict is Verdict.ERROR:
             self._undecided(session, step, AppError(decision.error))
-            return
-        is_success = decision.verdict is Verdict.SUCCESS
+            return None
         if decision.cstate:
             session.environment.merge_cstate(decision.cstate)
         match step:
             case _Connect():
                 self._apply_connect(session, decision)
-                return
+                return None
             case Subscribe(identifier):
-                if is_success:
+                if decision.verdict is Verdict.SUCCESS:
                     session.subscriptions[identifier] = Subscription(session, identifier)
                 self._note_interest(session, decision)
             case Unsubscribe(identifier):
@@ -354,14 +399,32 @@ class Node:
         if identifier in session.subscriptions:
             asks = isinstance(step, Subscribe) and step.history is not None
             self._apply_streams(session.subscriptions[identifier], decision, asks=asks)
+        if not isinstance(step, Perform) or _changes_state(decision):
+            self._resumption.changed(session)
+        live = self._hub.when_live(decision.streams) if decision.streams else None
+        if live is None:
+            self._answer(session, step, decision)
+            return None
+        return self._answer_later(live, session, step, decision)
+
+    async def _answer_later(
+        self, live: Awaitable[None], session: Session, step: _CommandStep, decision: Decision
+    ) -> None:
+        await live
+        if not session.closed:
+            self._answer(session, step, decision)
+
+    def _answer(self, session: Session, step: _CommandStep, decision: Decision) -> None:
+        """Tells the client, and does what belongs behind that."""
         self._transmit(session, decision)
-        if decision.presence is not None and identifier in session.subscriptions:
-            self._apply_presence(session.subscriptions[identifier], decision.presence)
+        subscription = session.subscriptions.get(step.identifier)
+        if decision.presence is not None and subscription is not None:
+            self._apply_presence(subscription, decision.presence)
         if decision.disconnect:
             session.close(Reason.COMMAND_FAILED)
             return
-        if isinstance(step, Subscribe) and is_success:
-            asked = [] if step.history is None else [History(identifier, step.history)]
+        if isinstance(step, Subscribe) and subscription is not None:
+            asked = [] if step.history is None else [History(step.identifier, step.history)]
             self._follow(session, [*asked, *([] if step.join is None else [step.join])])
 
     def _apply_connect(self, session: Session, decision: Decision) -> None:
@@ -370,6 +433,7 @@ class Node:
             session.connected = True
             self._hub.add(session)
             self._note_interest(session, decision)
+            self._resumption.changed(session)
             self._transmit(session, decision)
             return
         self._counters.failed_auths_total += 1
@@ -451,6 +515,18 @@ class Node:
         feels that deliveries do not keep up. Raises :class:`PublicationError` for what is no
         publication, after it was counted and logged.
         """
+        return self._pubsub.send(self._parsed(raw)) or self._hub.caught_up()
+
+    def hear(self, raw: bytes | str) -> Awaitable[None] | None:
+        """The same for what every node hears from the publisher itself: only for clients of this one.
+
+        No history keeps it: it has no position that nodes could agree on.
+        """
+        for publication in self._parsed(raw):
+            self._hub.deliver(publication)
+        return self._hub.caught_up()
+
+    def _parsed(self, raw: bytes | str) -> tuple[Publishable, ...]:
         try:
             publications = parse(raw)
         except PublicationError as error:
@@ -458,7 +534,7 @@ class Node:
             _log.warning("Publication refused: %s; it begins with %.100r", error, raw[:100])
             raise
         self._counters.publications_total += len(publications)
-        return self._publisher.send(publications) or self._hub.caught_up()
+        return publications
 
     def _whisper(self, subscription: Subscription, whisper: Whisper) -> Awaitable[None] | None:
         """To everybody else on the stream; ignored where the application gave none to whisper to."""
@@ -469,7 +545,7 @@ class Node:
             subscription.whispers_to, whisper.data, exclude_socket=sid, transient=True
         )
         # Who whispers faster than it can be heard waits like every publisher.
-        return self._publisher.send((publication,)) or self._hub.caught_up()
+        return self._pubsub.send((publication,)) or self._hub.caught_up()
 
     def _finish(self, work: Awaitable[None] | None) -> None:
         """Sees to it that something is done, although nobody waits for it."""
@@ -480,3 +556,21 @@ class Node:
         """Keeps a task from being collected while it runs."""
         self._busy.add(task)
         task.add_done_callback(self._busy.discard)
+
+
+def _changes_state(decision: Decision) -> bool:
+    """Does it leave another session behind, with other streams or another state?"""
+    return bool(
+        decision.streams
+        or decision.stopped_streams
+        or decision.stop_all_streams
+        or decision.cstate
+        or decision.istate
+        or decision.whispers_to is not None
+        or decision.seen_on is not None
+    )
+
+
+def _action(name: str) -> str:
+    """What a client sends to call an action without arguments."""
+    return msgspec.json.encode({"action": name}).decode()

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from catenary.errors import BackendError
+from catenary.messages.names import Stream
 from catenary.messages.presence import Member, PresenceChange
 from catenary.messages.publications import Publication, Publishable
 from catenary.messages.replies import PresenceState, PresenceUnknown
@@ -34,7 +35,8 @@ class Presences:
     def __init__(self, presence: Presence, publish: Publish) -> None:
         self._presence = presence
         self._publish = publish
-        self._present: set[Session] = set()
+        # Of this node: on which streams, and as whom
+        self._present: dict[Session, dict[Stream, Member]] = {}
 
     def join(self, subscription: Subscription, member_id: str, info: str) -> Awaitable[None] | None:
         """Lets a client be seen; nothing happens where its subscription has no stream for that."""
@@ -42,7 +44,9 @@ class Presences:
             _log.info("sid=%s No presence on %s", subscription.session.sid, subscription.identifier)
             return None
         session = subscription.session
-        self._present.add(session)
+        streams = self._present.setdefault(session, {})
+        if streams.setdefault(subscription.seen_on, Member(member_id, info)).id == member_id:
+            streams[subscription.seen_on] = Member(member_id, info)
         return self._announce(
             self._presence.join(subscription.seen_on, session.sid, member_id, info)
         )
@@ -52,13 +56,14 @@ class Presences:
         session = subscription.session
         if subscription.seen_on is None or session not in self._present:
             return None
+        self._present[session].pop(subscription.seen_on, None)
         return self._announce(self._presence.leave(subscription.seen_on, session.sid))
 
-    def gone(self, session: Session) -> None:
+    def gone(self, session: Session) -> Awaitable[None] | None:
         """A client's connection is lost: it stays a member for as long as it may come back."""
-        if session in self._present:
-            self._present.discard(session)
-            self._presence.touch(session.sid)
+        if self._present.pop(session, None) is not None:
+            return _settled(self._presence.touch((session.sid,)))
+        return None
 
     def tell(self, subscription: Subscription, *, with_records: bool) -> Awaitable[None] | None:
         """Answers who is there."""
@@ -84,23 +89,53 @@ class Presences:
             _log.warning("sid=%s Presence unknown: %s", subscription.session.sid, error)
             subscription.session.send(PresenceUnknown(subscription.identifier))
 
-    def touch(self) -> None:
+    def touch(self) -> Awaitable[None] | None:
         """Who is connected is here: to be called a few times within the time that members have."""
-        for session in self._present:
-            self._presence.touch(session.sid)
+        if not self._present:
+            return None
+        return _settled(self._presence.touch([each.sid for each in self._present]))
+
+    def refresh(self) -> Awaitable[None] | None:
+        """What keeps the members may have forgotten them: everybody who is here joins anew."""
+        return self._rejoin() if self._present else None
+
+    async def _rejoin(self) -> None:
+        present = [(each, stream) for each, streams in self._present.items() for stream in streams]
+        try:
+            for session, stream in present:
+                member = self._present.get(session, {}).get(stream)
+                if member is not None:
+                    await self._join_anew(stream, session, member)
+        except BackendError as error:
+            _log.warning("Not everybody who is here could join anew: %s", error)
+
+    async def _join_anew(self, stream: Stream, session: Session, member: Member) -> None:
+        joined = self._presence.join(stream, session.sid, member.id, member.info)
+        change = await joined if isinstance(joined, Awaitable) else joined
+        sent = None if change is None else self._publish((_publication(change),))
+        if sent is not None:
+            await sent
 
     def expire(self) -> Awaitable[None] | None:
         """Lets leave whose time is over."""
         expired = self._presence.expire()
         if isinstance(expired, tuple):
-            return self._publish(tuple(map(_publication, expired))) if expired else None
+            return self._tell_all(expired)
         return self._expire_later(expired)
 
     async def _expire_later(self, expired: Awaitable[tuple[PresenceChange, ...]]) -> None:
-        changes = await expired
-        sent = self._publish(tuple(map(_publication, changes))) if changes else None
-        if sent is not None:
-            await sent
+        try:
+            told = self._tell_all(await expired)
+        except BackendError as error:
+            _log.info("Who is gone is told later: %s", error)
+        else:
+            if told is not None:
+                await told
+
+    def _tell_all(self, changes: tuple[PresenceChange, ...]) -> Awaitable[None] | None:
+        if not changes:
+            return None
+        return _maybe_lost(self._publish(tuple(map(_publication, changes))))
 
     def _announce(
         self, change: PresenceChange | Awaitable[PresenceChange | None] | None
@@ -108,17 +143,40 @@ class Presences:
         if change is None:
             return None
         if isinstance(change, PresenceChange):
-            return self._publish((_publication(change),))
+            return self._tell_all((change,))
         return self._announce_later(change)
 
     async def _announce_later(self, change: Awaitable[PresenceChange | None]) -> None:
         try:
-            sent = self._announce(await change)
+            told = self._announce(await change)
         except BackendError as error:
             _log.warning("A change of presence is lost: %s", error)
-            return
-        if sent is not None:
-            await sent
+        else:
+            if told is not None:
+                await told
+
+
+def _maybe_lost(sent: Awaitable[None] | None) -> Awaitable[None] | None:
+    return None if sent is None else _try(sent)
+
+
+async def _try(sent: Awaitable[None]) -> None:
+    try:
+        await sent
+    except BackendError as error:
+        _log.warning("A change of presence is lost: %s", error)
+
+
+def _settled(touched: Awaitable[None] | None) -> Awaitable[None] | None:
+    return None if touched is None else _settle(touched)
+
+
+async def _settle(touched: Awaitable[None]) -> None:
+    """A touch that fails is followed by others, and members last for several of them."""
+    try:
+        await touched
+    except BackendError as error:
+        _log.info("Members could not be kept up: %s", error)
 
 
 def _tell(subscription: Subscription, members: tuple[Member, ...], *, with_records: bool) -> None:

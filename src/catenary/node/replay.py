@@ -2,10 +2,13 @@
 
 A listener is set apart on its streams, so that what is published is kept for it; the history is
 read and sent; then comes what was kept and stands behind it. Where nothing is on its way and the
-history answers at once, all of that is one moment, and nothing need be kept.
+history answers at once, all of that is one moment, and nothing need be kept. A history elsewhere
+may be ahead of what is delivered here: until that has come, too, everything is kept.
 Knows: the order. Does not know: where a history is.
 """
 
+import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable
 from typing import Final
@@ -13,13 +16,23 @@ from typing import Final
 from catenary.errors import BackendError, LostPosition
 from catenary.messages.commands import HistoryRequest
 from catenary.messages.names import Stream
-from catenary.messages.publications import Publication
+from catenary.messages.publications import Position, Publication
 from catenary.messages.replies import HistoryConfirmed, HistoryRejected
 from catenary.node.hub import Hub
 from catenary.node.session import Subscription
 from catenary.ports import History
 
 _log: Final = logging.getLogger("catenary.node")
+
+PATIENCE_S: Final = 5
+"""For what was read and has not come yet: a way that is broken for longer may bring it twice."""
+
+AWAY_S: Final = 15.0
+"""How long a history may be away before it is refused: a JetStream whose leader died takes 4 to 9 s
+to elect another one."""
+
+PAUSE_S: Final = 0.2
+"""Until a history that is away is asked again."""
 
 Messages = tuple[Publication, ...]
 
@@ -58,7 +71,7 @@ class Replayer:
         overdue, self._overdue, self._awaited = self._overdue, self._awaited, {}
         for subscription in overdue:
             for stream in subscription.streams:
-                self._hub.bring_back(subscription, stream, 0)
+                self._hub.bring_back(subscription, stream, None)
 
     def replay(self, subscription: Subscription, request: HistoryRequest) -> Awaitable[None] | None:
         """Sends what was missed on all streams of a subscription, or rejects; None once done.
@@ -94,30 +107,55 @@ class Replayer:
         apart: dict[Stream, Awaitable[None] | None],
     ) -> None:
         """The same while publishing goes on."""
-        behind = dict.fromkeys(apart, 0)
+        behind: dict[Stream, Position] = {}
         try:
             found = {
                 stream: await self._read(stream, request, done) for stream, done in apart.items()
             }
             for stream, messages in found.items():
                 self._send(subscription, messages)
-                if messages and messages[-1].position is not None:
-                    behind[stream] = messages[-1].position.offset
+                reached = messages[-1].position if messages else request.positions.get(stream)
+                if reached is not None:
+                    behind[stream] = reached
             subscription.session.send(HistoryConfirmed(subscription.identifier))
+            with contextlib.suppress(TimeoutError):
+                await self._until_heard(behind)
         except (LostPosition, BackendError) as error:
             _reject(subscription, error)
         finally:
             for stream in apart:
-                self._hub.bring_back(subscription, stream, behind[stream])
+                self._hub.bring_back(subscription, stream, behind.get(stream))
+
+    async def _until_heard(self, behind: dict[Stream, Position]) -> None:
+        """What was in the history may still be on its way here. Raises TimeoutError."""
+        waits = [self._hub.when_heard(stream, position) for stream, position in behind.items()]
+        async with asyncio.timeout(PATIENCE_S):
+            for wait in waits:
+                if wait is not None:
+                    await wait
 
     async def _read(
         self, stream: Stream, request: HistoryRequest, apart: Awaitable[None] | None
     ) -> Messages:
-        """One stream's history, read when nothing that is in it can still come live."""
+        """One stream's history, read when everything that is not in it will come live."""
         if apart is not None:
             await apart
-        answer = self._ask(stream, request)
-        return answer if isinstance(answer, tuple) else await answer
+        live = self._hub.when_live((stream,))
+        if live is not None:
+            await live
+        clock = asyncio.get_running_loop().time
+        give_up_at = clock() + AWAY_S
+        while True:
+            answer = self._ask(stream, request)
+            if isinstance(answer, tuple):
+                return answer
+            try:
+                return await answer
+            except BackendError:
+                # What keeps it may be electing a leader, or starting anew.
+                if clock() >= give_up_at:
+                    raise
+            await asyncio.sleep(PAUSE_S)
 
     def _ask(self, stream: Stream, request: HistoryRequest) -> Messages | Awaitable[Messages]:
         position = request.positions.get(stream)

@@ -3,12 +3,19 @@
 A session that left is kept for a time. Whoever comes back with its id gets its identifiers, state
 and subscriptions, and the application hears nothing of it. Who does not come back has ended when
 that time is over: then, and only then, the application is told, so that it hears of one end.
+
+What only this node sees is kept when a session leaves. What other nodes see is kept while a session
+lives, too, so that it can be resumed when its node died; there, whoever takes a session out is the
+one who goes on with it or ends it, and nobody else.
 Source: docs/reliable_streams.md (anycable), "Resumable sessions". Knows: snapshots, the hub.
 Does not know: where snapshots are kept.
 """
 
+import asyncio
+import enum
 import logging
 from collections.abc import Awaitable
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -25,6 +32,18 @@ from catenary.node.session import Session, Subscription
 from catenary.ports import SessionCache
 
 _log: Final = logging.getLogger("catenary.node")
+
+PATIENCE_S: Final = 15.0
+"""How long a session is looked for while what keeps it is away; then its client begins anew."""
+
+PAUSE_S: Final = 0.2
+
+UNSAVED_LIMIT: Final = 10_000
+"""Sessions that left and wait to be kept, or to be ended, while what keeps them is away; of those
+beyond nothing more is kept, and they have ended unless something was kept before."""
+
+SAVED_AT_ONCE: Final = 500
+"""Sessions under way to what keeps them."""
 
 
 class _Kept(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -43,14 +62,52 @@ class Snapshot(msgspec.Struct, frozen=True):
     disconnect_wanted: bool
 
 
+class _Left(msgspec.Struct, frozen=True):
+    """A session as it was when it left."""
+
+    snapshot: Snapshot
+
+
+class _Over(msgspec.Struct, frozen=True):
+    """A session that nobody may resume; ``ended`` is what the application has to be told, if it has."""
+
+    ended: Ended | None
+
+
+_Unsaved = Session | _Left | _Over
+
+
+class _Known(enum.Enum):
+    """What is known of a session that a shared cache was told of."""
+
+    NOTHING = enum.auto()
+    """It may be there: the answer is still to come, or was lost."""
+    KEPT = enum.auto()
+    """It is there, unless another node has taken it."""
+    DOUBTFUL = enum.auto()
+    """It was there, before the cache was away."""
+
+
 _write: Final = msgspec.json.Encoder().encode
 _read: Final = msgspec.json.Decoder(Snapshot).decode
 
 
 class Resumption:
-    """Keeps sessions that left, and gives them to those who come back."""
+    """Keeps sessions, and gives them to those who come back."""
 
-    __slots__ = ("_disconnector", "_hub", "_replayer", "_sessions")
+    __slots__ = (
+        "_changed",
+        "_disconnector",
+        "_finding",
+        "_hub",
+        "_is_away",
+        "_known",
+        "_leaving",
+        "_replayer",
+        "_saving",
+        "_sessions",
+        "_sought",
+    )
 
     def __init__(
         self, sessions: SessionCache, hub: Hub, replayer: Replayer, disconnector: Disconnector
@@ -59,34 +116,266 @@ class Resumption:
         self._hub = hub
         self._replayer = replayer
         self._disconnector = disconnector
+        # Shared alone. Whom the cache was told of, and has not been told to be over
+        self._known: dict[Sid, _Known] = {}
+        # And who has been taken over here, while the cache is asked whether another node was quicker
+        self._sought: dict[Sid, _Known] = {}
+        # What it has to be told: of those who live, and of those who have left
+        self._changed: dict[Sid, Session] = {}
+        self._leaving: dict[Sid, _Left | _Over] = {}
+        self._saving: asyncio.Future[None] | None = None
+        self._finding: set[asyncio.Future[bytes | None]] = set()
+        self._is_away = False
+
+    # Keeping
+
+    def changed(self, session: Session) -> None:
+        """A session lives, and is another than before."""
+        if not self._sessions.is_shared or not session.is_resumable or not session.connected:
+            return
+        if not self._changed and self._saving is None and not self._is_away:
+            # What else changes in this turn of the loop travels with it.
+            asyncio.get_running_loop().call_soon(self.save_changed)
+        self._changed[session.sid] = session
 
     def keep(self, session: Session) -> Awaitable[None] | None:
         """A session left, and may come back."""
-        return self._sessions.save(session.sid, _write(_snapshot(session)))
+        snapshot = _snapshot(session)
+        if not self._sessions.is_shared:
+            return self._sessions.save(session.sid, _write(snapshot))
+        self._put(session.sid, _Left(snapshot))
+        return self._save_soon()
+
+    def save_changed(self) -> Awaitable[None] | None:
+        """Sends on what has changed, unless that is under way; what fails is tried again."""
+        if self._saving is not None or not (self._leaving or self._changed):
+            return self._saving
+        self._saving = asyncio.ensure_future(self._save_all())
+        return self._saving
+
+    def _save_soon(self) -> Awaitable[None] | None:
+        """At once, but for a cache that is away: that one is asked again with the next tick."""
+        return None if self._is_away else self.save_changed()
+
+    def _put(self, sid: Sid, each: _Left | _Over) -> None:
+        self._changed.pop(sid, None)
+        self._leaving[sid] = each
+        if len(self._leaving) > UNSAVED_LIMIT:
+            oldest = next(iter(self._leaving))
+            self._give_up_one(oldest, self._leaving[oldest])
+
+    async def _save_all(self) -> None:
+        try:
+            while batch := self._batch():
+                failed = await self._save(batch)
+                for sid, each in failed.items():
+                    self._put_again(sid, each)
+                if len(failed) == len(batch):
+                    return
+        finally:
+            self._saving = None
+
+    def _batch(self) -> dict[Sid, _Unsaved]:
+        """Takes out those whose turn it is."""
+        batch: dict[Sid, _Unsaved] = {}
+        for sid in list(islice(self._leaving, SAVED_AT_ONCE)):
+            batch[sid] = self._leaving.pop(sid)
+        while self._changed and not batch:
+            for sid in list(islice(self._changed, SAVED_AT_ONCE)):
+                session = self._changed.pop(sid)
+                if session.connected and not session.closed:
+                    batch[sid] = session
+        return batch
+
+    def _put_again(self, sid: Sid, each: _Unsaved) -> None:
+        """It could not be told."""
+        if isinstance(each, Session):
+            self._changed[sid] = each
+        else:
+            self._put(sid, each)
+
+    async def _save(self, batch: dict[Sid, _Unsaved]) -> dict[Sid, _Unsaved]:
+        """Tells the cache; returns those of whom it could not be told."""
+        told = {sid: self._tell(sid, each) for sid, each in batch.items()}
+        failed: dict[Sid, _Unsaved] = {}
+        for sid, each in batch.items():
+            answer = told[sid]
+            try:
+                taken = await answer if isinstance(answer, Awaitable) else answer
+            except BackendError as error:
+                failed[sid] = each
+                self._note_trouble(error)
+            else:
+                self._told(sid, each, taken)
+        if len(failed) < len(batch):
+            self._note_trouble(None)
+        return failed
+
+    def _tell(self, sid: Sid, each: _Unsaved) -> Awaitable[bytes | None] | bytes | None:
+        match each:
+            case _Over():
+                return self._sessions.take(sid)
+            case _Left(snapshot):
+                pass
+            case _:
+                snapshot = _snapshot(each)
+        is_new = self._known.setdefault(sid, _Known.NOTHING) is not _Known.KEPT
+        return self._sessions.save(sid, _write(snapshot), is_new=is_new)
+
+    def _told(self, sid: Sid, each: _Unsaved, taken: bytes | None) -> None:
+        if isinstance(each, Session):
+            for book in (self._known, self._sought):
+                if sid in book:
+                    book[sid] = _Known.KEPT
+            return
+        known = self._known.pop(sid, _Known.NOTHING)
+        if isinstance(each, _Over) and (taken is not None or known is not _Known.KEPT):
+            self._tell_of_end(each.ended)
+
+    def _note_trouble(self, error: BackendError | None) -> None:
+        if error is not None and not self._is_away:
+            _log.warning("Sessions can't be kept at the moment: %s", error)
+            self._doubt()
+        elif error is None and self._is_away:
+            _log.warning("Sessions are kept again")
+        self._is_away = error is not None
+
+    def _doubt(self) -> None:
+        """What keeps sessions may come back without them, or has taken one out and could not say."""
+        for sid, known in self._known.items():
+            if known is _Known.KEPT:
+                self._known[sid] = _Known.DOUBTFUL
+
+    def _give_up_one(self, sid: Sid, each: _Left | _Over) -> None:
+        """It has ended, unless it is kept as it was before: then that will be found out in time."""
+        del self._leaving[sid]
+        if self._known.pop(sid, _Known.NOTHING) is not _Known.NOTHING:
+            return
+        if isinstance(each, _Left):
+            self._end((each.snapshot,))
+        else:
+            self._tell_of_end(each.ended)
+
+    def touch(self) -> Awaitable[None] | None:
+        """Who lives can be resumed: to be called a few times within the time that sessions last."""
+        if not self._known:
+            return None
+        touched = self._sessions.touch(tuple(self._known))
+        return None if touched is None else _settle(touched)
+
+    def refresh(self) -> None:
+        """What keeps sessions may have forgotten them: those who live are kept anew."""
+        self._doubt()
+        for sid in self._known:
+            session = self._hub.session(sid)
+            if session is not None:
+                self._changed[sid] = session
+
+    # Coming back
 
     def find(self, sid: Sid) -> Snapshot | Awaitable[Snapshot | None] | None:
         """Takes out what is kept of a session; None where nothing is.
 
-        A session whose connection was not found dead yet is taken as well: it is closed.
+        A session whose connection was not found dead yet is taken as well: it is closed. Where
+        another node may have taken it before, the cache is asked.
         """
+        if isinstance(self._leaving.get(sid), _Over):
+            return None
+        own = self._take_own(sid)
+        known = self._known.get(sid)
+        if own is not None and known is None:
+            return own
+        taken = self._sessions.take(sid)
+        if not isinstance(taken, Awaitable):
+            return _maybe_read(taken)
+        if own is None:
+            patient = asyncio.ensure_future(self._take_patiently(sid, taken))
+            return self._find_later(sid, None, patient)
+        finding = asyncio.ensure_future(taken)
+        self._sought[sid] = self._known.pop(sid)
+        if known is not _Known.DOUBTFUL:
+            return self._find_later(sid, own, finding)
+        finding.add_done_callback(lambda done: self._is_taken(sid, done))
+        self._finding.add(finding)
+        return own
+
+    async def _take_patiently(self, sid: Sid, taken: Awaitable[bytes | None]) -> bytes | None:
+        """What keeps sessions may be electing a leader, or starting anew: worth a wait."""
+        clock = asyncio.get_running_loop().time
+        give_up_at = clock() + PATIENCE_S
+        while True:
+            try:
+                return await taken
+            except BackendError:
+                if clock() >= give_up_at:
+                    raise
+            await asyncio.sleep(PAUSE_S)
+            again = self._sessions.take(sid)
+            if not isinstance(again, Awaitable):
+                return again
+            taken = again
+
+    def _take_own(self, sid: Sid) -> Snapshot | None:
+        """What this node itself knows of a session, which lives or has just left."""
         present = self._hub.session(sid)
         if present is not None and present.is_resumable and not present.closed:
             snapshot = _snapshot(present)
             present.is_resumable = present.disconnect_wanted = False
             present.close(Reason.RESUMED)
+            self._changed.pop(sid, None)
             return snapshot
-        found = self._sessions.take(sid)
-        if found is None or isinstance(found, bytes):
-            return _read(found) if found is not None else None
-        return self._find_later(found)
+        left = self._leaving.pop(sid, None)
+        return left.snapshot if isinstance(left, _Left) else None
 
-    async def _find_later(self, found: Awaitable[bytes | None]) -> Snapshot | None:
+    async def _find_later(
+        self, sid: Sid, own: Snapshot | None, finding: "asyncio.Future[bytes | None]"
+    ) -> Snapshot | None:
+        """``own`` is newer than what is found, if anything is."""
         try:
-            snapshot = await found
+            taken = await asyncio.shield(finding)
         except BackendError as error:
-            _log.warning("A session can't be resumed: %s", error)
-            return None
-        return None if snapshot is None else _read(snapshot)
+            _log.warning("A session can't be looked for: %s", error)
+            if own is not None:
+                self._is_taken(sid, finding)
+            return own
+        except asyncio.CancelledError:
+            # Whoever asked has left: it may come back for it once more.
+            finding.add_done_callback(lambda done: self._put_back(sid, own, done))
+            raise
+        return self._found(sid, own, taken)
+
+    def _found(self, sid: Sid, own: Snapshot | None, taken: bytes | None) -> Snapshot | None:
+        """What is not there any more has been taken by another node, if it is known to have been."""
+        if own is None:
+            return _maybe_read(taken)
+        known = self._sought.pop(sid)
+        return None if taken is None and known is _Known.KEPT else own
+
+    def _is_taken(self, sid: Sid, finding: "asyncio.Future[bytes | None]") -> None:
+        """Somebody goes on with it here, whatever was found; nobody else must."""
+        self._finding.discard(finding)
+        del self._sought[sid]
+        if not finding.cancelled() and isinstance(finding.exception(), BackendError):
+            self._known[sid] = _Known.DOUBTFUL
+            self._put(sid, _Over(None))
+
+    def _put_back(
+        self, sid: Sid, own: Snapshot | None, finding: "asyncio.Future[bytes | None]"
+    ) -> None:
+        if finding.cancelled():
+            return
+        if finding.exception() is None:
+            self.give_back(sid, self._found(sid, own, finding.result()))
+        elif own is not None:
+            del self._sought[sid]
+            self._known[sid] = _Known.DOUBTFUL
+            self.give_back(sid, own)
+
+    def give_back(self, sid: Sid, snapshot: Snapshot | None) -> None:
+        """Whoever asked for a session has left before it could go on with it."""
+        if snapshot is not None:
+            self._put(sid, _Left(snapshot))
+            self._save_soon()
 
     def resume(self, session: Session, snapshot: Snapshot) -> None:
         """Goes on with what was kept; the client learns which subscriptions it has."""
@@ -102,30 +391,76 @@ class Resumption:
             subscription.whispers_to = kept.whispers_to
             subscription.seen_on = kept.seen_on
             self._replayer.await_request(subscription, kept.streams)
+        self.changed(session)
         session.send(Welcome(session.sid, tuple(snapshot.subscriptions)))
+
+    # Ends
+
+    def end(self, session: Session, ended: Ended) -> Awaitable[None] | None:
+        """A session left that can't come back, or that somebody has taken over already.
+
+        What other nodes could resume ends when it is taken from them, unless one was quicker.
+        """
+        wanted = ended if session.disconnect_wanted else None
+        if session.sid not in self._known:
+            self._changed.pop(session.sid, None)
+            self._tell_of_end(wanted)
+            return None
+        self._put(session.sid, _Over(wanted))
+        return self._save_soon()
 
     def expire(self) -> Awaitable[None] | None:
         """Tells the application of those who did not come back."""
         expired = self._sessions.expire()
         if isinstance(expired, tuple):
-            self._end(expired)
+            self._end(_all_read(expired))
             return None
         return self._end_later(expired)
 
     def give_up(self) -> None:
         """At the end of this node: tells of those who can't come back."""
-        self._end(self._sessions.give_up())
+        self._end(_all_read(self._sessions.give_up()))
 
-    def _end(self, snapshots: tuple[bytes, ...]) -> None:
+    def give_up_unsaved(self) -> None:
+        """The same for those who could not be kept until now."""
+        for sid, each in list(self._leaving.items()):
+            self._give_up_one(sid, each)
+
+    def _end(self, snapshots: tuple[Snapshot, ...]) -> None:
         for each in snapshots:
-            snapshot = _read(each)
-            if snapshot.disconnect_wanted:
-                self._disconnector.enqueue(
-                    Ended(snapshot.environment, tuple(snapshot.subscriptions))
-                )
+            if each.disconnect_wanted:
+                self._tell_of_end(Ended(each.environment, tuple(each.subscriptions)))
+
+    def _tell_of_end(self, ended: Ended | None) -> None:
+        if ended is not None:
+            self._disconnector.enqueue(ended)
 
     async def _end_later(self, expired: Awaitable[tuple[bytes, ...]]) -> None:
-        self._end(await expired)
+        try:
+            self._end(_all_read(await expired))
+        except BackendError as error:
+            self._note_trouble(error)
+
+
+async def _settle(touched: Awaitable[None]) -> None:
+    """A touch that fails is followed by others, and sessions last for several of them."""
+    try:
+        await touched
+    except BackendError as error:
+        _log.info("Sessions could not be kept up: %s", error)
+
+
+def _maybe_read(raw: bytes | None) -> Snapshot | None:
+    """None, too, for what another version may have written: that can't be resumed, nor told of."""
+    try:
+        return None if raw is None else _read(raw)
+    except msgspec.DecodeError as error:
+        _log.error("A session that was kept can't be read: %s", error)
+        return None
+
+
+def _all_read(kept: tuple[bytes, ...]) -> tuple[Snapshot, ...]:
+    return tuple(each for each in map(_maybe_read, kept) if each is not None)
 
 
 def _snapshot(session: Session) -> Snapshot:

@@ -5,24 +5,20 @@ Bottom up: counters, hub, pub/sub, application, node, edges. Everything is compl
 
 import asyncio
 import functools
-import secrets
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, cast
 
-import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from catenary.adapters.memory.history import LocalHistory
-from catenary.adapters.memory.presence import LocalPresence
-from catenary.adapters.memory.pubsub import LocalPubSub
-from catenary.adapters.memory.sessions import LocalSessions
-from catenary.adapters.none import NoHistory, NoPresence, NoSessions
 from catenary.api.broadcast import BroadcastEndpoint, Broadcasts
-from catenary.api.health import health
+from catenary.api.health import Readiness, health
 from catenary.api.intake import IntakeRules
+from catenary.api.metrics import Metrics
 from catenary.auth.keys import BROADCAST_PHRASE, RPC_PHRASE, derived_key
 from catenary.auth.origins import Origins
 from catenary.config.effective import Key, keys
@@ -30,6 +26,7 @@ from catenary.config.options import Options
 from catenary.errors import ConfigError, MissingExtra
 from catenary.messages.heartbeat import Heartbeat
 from catenary.metrics.counters import Counters
+from catenary.metrics.prometheus import exposition
 from catenary.node.disconnector import Disconnector
 from catenary.node.encoder import Encoder
 from catenary.node.hub import Hub
@@ -37,41 +34,56 @@ from catenary.node.identity import everybody
 from catenary.node.node import Node
 from catenary.node.pinger import Pinger
 from catenary.node.router import Identify, Router
-from catenary.ports import Application, History, Presence, SessionCache
+from catenary.ports import Application
 from catenary.protocols.actioncable import ActionCableV1
 from catenary.rpc.calls import CallLimits
 from catenary.rpc.none import NoApplication
 from catenary.rpc.tls import Tls
-from catenary.server import standalone
+from catenary.server import engines, lifecycle, publishers, standalone
 from catenary.server.deadlines import Deadlines
 from catenary.server.door import HEAD_TIMEOUT_S, BackDoor, CableRules, Door, Entrance
-from catenary.server.lifecycle import BACKLOG, Listener, bind
+from catenary.server.engines import Engine, MemoryEngine
+from catenary.server.lag import LoopLag
+from catenary.server.lifecycle import BACKLOG, Listener
+from catenary.server.place import Place
 from catenary.server.routes import CablePaths
 from catenary.server.ticker import Ticker
 from catenary.transports.request import Proxied
 from catenary.transports.websocket import WebSocketLimits
+from catenary.wire.deflate import WINDOWS, deflated_text_frame
 from catenary.wire.frames import PING, frame, text_frame
+
+if TYPE_CHECKING:
+    from catenary.adapters.nats.embedded import EmbeddedNats
+    from catenary.adapters.nats.servers import NatsServers
+    from catenary.channels.cable import Cable
 
 _EXAMPLE: Final = '{"stream":"hello","data":"{\\"text\\":\\"Hello\\"}"}'
 
 
-class Broker(msgspec.Struct, frozen=True):
-    """Where things are kept."""
+@dataclass
+class Doors:
+    """What is served at one port."""
 
-    history: History
-    presence: Presence
-    sessions: SessionCache
+    routes: list[Route] = field(default_factory=list)
+    cables: Sequence[str] = ()
+    intake: IntakeRules | None = None
 
 
 class Assembly:
     """A server that is ready to run; ``announcements`` say what it serves, and where."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(
+        self, options: Options, place: Place | None = None, cable: "Cable | None" = None
+    ) -> None:
         """Builds all of it; must be called where the loop runs.
 
-        ``options`` are effective ones. Raises :class:`ConfigError`.
+        ``options`` are effective ones, ``place`` is that of a worker, ``cable`` an application in
+        this process. Raises :class:`ConfigError`.
         """
         self._options = options
+        self._cable = cable
+        self._place = place
         self._keys = keys(options)
         self._tokens = standalone.maybe_tokens(options.jwt, self._keys.tokens)
         self.counters = Counters()
@@ -80,7 +92,11 @@ class Assembly:
         self.announcements: list[str] = []
         self._deadlines = Deadlines(HEAD_TIMEOUT_S, time.monotonic)
         loop = asyncio.get_running_loop()
-        hub = Hub(self.counters, loop.call_soon)
+        self._embedded: EmbeddedNats | None = None
+        self._nats_url = self._maybe_embed_nats()
+        engine = self._engine = self._chosen_engine()
+        self._keeps_sessions = engine.keeps and options.broker.sessions_ttl_s > 0
+        self._hub = hub = Hub(self.counters, loop.call_soon, engine.interest)
         application = self._application()
         disconnector = Disconnector(
             application,
@@ -89,65 +105,77 @@ class Assembly:
             backlog=options.disconnector.backlog,
             clock=loop.time,
         )
-        broker = self._broker()
+        pubsub = engine.pubsub(hub, self._restored)
+        self.start += engine.start
+        self.finish += engine.finish
         self.node = Node(
             application,
             hub=hub,
-            pubsub=LocalPubSub(hub.deliver),
-            history=broker.history,
-            presence=broker.presence,
-            sessions=broker.sessions,
+            pubsub=pubsub,
+            history=engine.history,
+            presence=engine.presence,
+            sessions=engine.sessions,
             pinger=Pinger(loop, time.time_ns),
             disconnector=disconnector,
             disconnect_mode=options.disconnector.mode,
+            restored_action=(
+                options.broker.restored_action if cable is None else cable.restored_action
+            ),
             counters=self.counters,
         )
         # The first to finish: their calls need the application, which is closed behind them.
         self.finish[:0] = [self.node.settle, disconnector.drain]
-        if options.broker.adapter == "memory":
+        if engine.keeps:
             self._tick(1, self.node.keep_time)
             self._tick(max(options.broker.presence_ttl_s / 3, 0.1), self.node.touch_present)
+            self._tick(max(options.broker.sessions_ttl_s / 3, 0.1), self.node.touch_resumable)
         self.listeners = self._listeners()
-        if "redis" in options.broadcast.adapters:
-            self._listen_to_redis()
+        self._listen_to_publishers()
+        if cable is not None:
+            self.start.append(functools.partial(cable.start, self.node, self.node))
+        lag = LoopLag(self.counters)
+        self.start.append(lag.start)
+        self.finish.append(lag.stop)
+        if self._embedded is not None:
+            self.finish.append(self._embedded.close)
 
-    # The broker
+    # What lies between nodes
 
-    def _broker(self) -> "Broker":
-        """What is kept, and where."""
-        options = self._options.broker
-        if options.adapter != "memory":
-            return Broker(NoHistory(), NoPresence(), NoSessions())
-        epoch = secrets.token_hex(4)
-        self.announcements.append(
-            f"Keeping in memory (epoch {epoch}): history of {options.history_limit} messages for "
-            f"{options.history_ttl_s} s, sessions for {options.sessions_ttl_s} s, presence for "
-            f"{options.presence_ttl_s} s"
-        )
-        history = LocalHistory(
-            limit=options.history_limit,
-            ttl_s=options.history_ttl_s,
-            epoch=epoch,
-            clock=time.time,
-        )
-        loop = asyncio.get_running_loop()
+    def _chosen_engine(self) -> Engine:
+        """What is kept, and where; how publications travel."""
+        options = self._options
+        engine: Engine
+        if options.pubsub.adapter == "redis":
+            engine = engines.by_redis(options, self.counters)
+        elif options.pubsub.adapter == "nats":
+            engine = engines.by_nats(options, self._nats_servers(), self.counters)
+        elif options.broker.adapter == "memory":
+            engine = MemoryEngine(options.broker)
+        else:
+            engine = Engine()
+        self.announcements += engine.announcements
+        return engine
 
-        def sweep() -> None:
-            if history.sweep():
-                # More is over than one sweep may take: others have their turn in between.
-                loop.call_soon(sweep)
+    def _maybe_embed_nats(self) -> str:
+        """Where the NATS server is that is embedded here or in our parent; empty where none is."""
+        if self._place is not None:
+            return self._place.nats_url
+        if not self._options.enats.enabled:
+            return ""
+        self._embedded = embedded = engines.embedded_nats(self._options, self.counters)
+        self.start += [embedded.start, embedded.ready]
+        return embedded.client_url
 
-        self._tick(1, sweep)
-        return Broker(
-            history,
-            LocalPresence(ttl_s=options.presence_ttl_s, clock=loop.time),
-            LocalSessions(ttl_s=options.sessions_ttl_s, clock=loop.time),
-        )
+    def _nats_servers(self) -> "NatsServers":
+        return engines.nats_servers(self._options.nats, self._nats_url)
+
+    def _restored(self) -> None:
+        self.node.refresh()
 
     def _tick(self, interval_s: float, call: Callable[[], object]) -> None:
         ticker = Ticker(interval_s, call)
         self.start.append(ticker.start)
-        self.finish.append(ticker.stop)
+        self.finish.insert(0, ticker.stop)
 
     # The application
 
@@ -166,6 +194,10 @@ class Assembly:
         return Router(remote, channels=channels, identify=identify)
 
     def _remote_application(self) -> Application:
+        if self._cable is not None:
+            self.finish.append(self._cable.stop)
+            self.announcements.append("The application runs in this process")
+            return self._cable
         match self._options.rpc.implementation:
             case "grpc":
                 return self._grpc_application()
@@ -221,39 +253,58 @@ class Assembly:
     # The edges
 
     def _listeners(self) -> list[Listener]:
-        """One for each port: the cable's, and that of HTTP broadcasts where it has its own."""
+        """One for each port: the cable's, and those of broadcasts and metrics if they have their own."""
         options = self._options
-        port, path = options.server.port, options.http_broadcast.path
+        port, http = options.server.port, options.http_broadcast
         self._announce(port, "cable", "ws", *options.websocket.paths)
         self._announce(port, "health", "http", options.server.health_path)
-        routes = [Route(options.server.health_path, health)]
-        if "http" not in options.broadcast.adapters:
-            return [self._listener(port, routes, options.websocket.paths, None)]
-        broadcasts = self._broadcasts()
-        intake = IntakeRules(path=path, broadcasts=broadcasts, watch=self._deadlines)
-        publish = [Route(path, BroadcastEndpoint(broadcasts))]
-        own_port = options.http_broadcast.port
-        self._announce(own_port, "broadcasts", "http", path)
-        if own_port == port:
-            return [self._listener(port, routes + publish, options.websocket.paths, intake)]
-        return [
-            self._listener(port, routes, options.websocket.paths, None),
-            self._listener(own_port, publish, (), intake),
+        self._announce(port, "readiness", "http", options.server.ready_path)
+        doors: dict[tuple[str, int], Doors] = defaultdict(Doors)
+        main = doors[options.server.host, port]
+        main.cables = options.websocket.paths
+        main.routes += [
+            Route(options.server.health_path, health),
+            Route(options.server.ready_path, Readiness(self._engine.trouble)),
         ]
+        if "http" in options.broadcast.adapters:
+            self._announce(http.port, "broadcasts", "http", http.path)
+            broadcasts = self._broadcasts()
+            own = doors[options.server.host, http.port]
+            own.routes.append(Route(http.path, BroadcastEndpoint(broadcasts)))
+            own.intake = IntakeRules(path=http.path, broadcasts=broadcasts, watch=self._deadlines)
+        if options.metrics.http_path:
+            host, metrics_port = self._metrics_address()
+            self._announce(metrics_port, "metrics", "http", options.metrics.http_path)
+            route = Route(options.metrics.http_path, Metrics(self._shown_metrics))
+            doors[host, metrics_port].routes.append(route)
+        return [self._listener(host, port, each) for (host, port), each in doors.items()]
 
-    def _listener(
-        self,
-        port: int,
-        routes: Sequence[Route],
-        cables: Sequence[str],
-        intake: IntakeRules | None,
-    ) -> Listener:
+    def _metrics_address(self) -> tuple[str, int]:
+        """Each worker shows its own."""
+        options = self._options
+        host = options.metrics.host or options.server.host
+        return host, options.metrics.port + (self._place.number - 1 if self._place else 0)
+
+    def _shown_metrics(self) -> str:
+        gauges = {
+            "clients_uniq_num": self._hub.clients_uniq_num,
+            "broadcast_streams_num": self._hub.streams_num,
+            "mem_sys_bytes": lifecycle.resident_bytes(),
+            "pubsub_trouble_num": int(self._engine.trouble() is not None),
+        }
+        return exposition(self.counters, gauges, self._options.metrics.tags)
+
+    def _listener(self, host: str, port: int, doors: Doors) -> Listener:
         options = self._options
         entrance = Entrance(
-            self.node, self._cable_rules(cables), self.counters, self._deadlines, intake
+            self.node,
+            self._cable_rules(doors.cables),
+            self.counters,
+            self._deadlines,
+            doors.intake,
         )
         config = uvicorn.Config(
-            Starlette(routes=routes),
+            Starlette(routes=doors.routes),
             # uvicorn asks for classes, and calls them.
             http=cast("type[asyncio.Protocol]", functools.partial(Door, entrance)),
             ws=cast("type[asyncio.Protocol]", functools.partial(BackDoor, entrance)),
@@ -275,7 +326,9 @@ class Assembly:
             raise ConfigError(
                 f"ssl_cert, ssl_key: expected a certificate and its key in PEM: {error}"
             ) from error
-        return Listener(config, bind(options.server.host, port))
+        if self._place is not None and port in self._place.sockets:
+            return Listener(config, self._place.listening(port))
+        return Listener(config, lifecycle.bind(host, port))
 
     def _cable_rules(self, paths: Sequence[str]) -> CableRules:
         options = self._options
@@ -293,15 +346,21 @@ class Assembly:
                 is_native=options.ping.native,
             ),
             pong_timeout_s=options.ping.pong_timeout_s,
-            keeps_sessions=(
-                options.broker.adapter == "memory" and options.broker.sessions_ttl_s > 0
-            ),
+            keeps_sessions=self._keeps_sessions,
             limits=WebSocketLimits(
                 max_message_bytes=options.websocket.max_message_size_bytes,
                 max_pending_bytes=options.websocket.max_pending_size_bytes,
                 close_timeout_s=options.websocket.write_timeout_s,
             ),
             encoder=Encoder(ActionCableV1(), text_frame, frame(PING, b"")),
+            deflating={
+                bits: Encoder(
+                    ActionCableV1(),
+                    functools.partial(deflated_text_frame, bits),
+                    frame(PING, b""),
+                )
+                for bits in (WINDOWS if options.websocket.enable_compression else ())
+            },
             max_connections=options.server.max_conn,
         )
 
@@ -313,29 +372,29 @@ class Assembly:
             pages=Origins(http.cors_hosts) if http.cors_headers else None,
         )
 
-    def _listen_to_redis(self) -> None:
-        try:
-            from catenary.adapters.redis.broadcasts import RedisBroadcasts
-            from catenary.adapters.redis.client import RedisAddress
-        except ImportError as error:
-            raise MissingExtra("broadcast_adapter=redis", "redis") from error
-        redis = self._options.redis
-        broadcasts = RedisBroadcasts(
-            RedisAddress(
-                url=redis.url,
-                sentinels=redis.sentinels,
-                keepalive_s=redis.keepalive_interval_s,
-                tls_verify=redis.tls_verify,
-                tls_ca_path=redis.tls_ca_cert_path,
-                tls_client_cert_path=redis.tls_client_cert_path,
-                tls_client_key_path=redis.tls_client_key_path,
-            ),
-            self._options.broadcast.redis_channel,
-            self.node.publish,
-            self.counters,
-        )
-        self.start.append(broadcasts.start)
-        self.finish.append(broadcasts.close)
+    # Who publishes
+
+    def _listen_to_publishers(self) -> None:
+        options, node = self._options, self.node
+        # What every node hears from the publisher is not handed on, where that would reach all
+        # nodes once more.
+        publish_once = node.hear if self._engine.is_shared else node.publish
+        for adapter in options.broadcast.adapters:
+            match adapter:
+                case "redis":
+                    publisher = publishers.from_redis(options, publish_once, self.counters)
+                case "redisx":
+                    publisher = publishers.from_redis_stream(options, node.publish, self.counters)
+                case "nats":
+                    queue = publishers.QUEUE if self._engine.is_shared else ""
+                    publisher = publishers.from_nats(
+                        options, self._nats_servers(), node.publish, self.counters, queue=queue
+                    )
+                case _:
+                    continue
+            self.start.append(publisher.start)
+            # Before all else ends: what was taken is published.
+            self.finish.insert(0, publisher.close)
 
     def _announce(self, port: int, what: str, scheme: str, *paths: str) -> None:
         secure = "s" if self._options.server.ssl_cert else ""

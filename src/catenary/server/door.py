@@ -9,6 +9,7 @@ Knows: paths, origins, limits, uvicorn's constructor. Does not know: frames, com
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any, Final, cast
 
 import msgspec
@@ -29,7 +30,7 @@ from catenary.server.deadlines import Deadlines
 from catenary.server.routes import CablePaths
 from catenary.transports.request import Proxied, environment_of, heartbeat_of, resumed_sid
 from catenary.transports.websocket import Acceptance, WebSocketConnection, WebSocketLimits
-from catenary.wire import handshake
+from catenary.wire import deflate, handshake
 
 _log: Final = logging.getLogger("catenary.door")
 
@@ -40,7 +41,9 @@ HEAD_TIMEOUT_S: Final = 5.0
 class CableRules(msgspec.Struct, frozen=True):
     """Who may come in by a WebSocket, and how it is spoken to.
 
-    ``max_connections`` 0 means no limit.
+    ``max_connections`` 0 means no limit. ``deflating`` has an encoder for each window of
+    :data:`catenary.wire.deflate.WINDOWS`, or nothing where nobody is spoken to in compressed
+    messages.
     """
 
     paths: CablePaths
@@ -52,6 +55,7 @@ class CableRules(msgspec.Struct, frozen=True):
     pong_timeout_s: float = 0
     keeps_sessions: bool = False
     max_connections: int = 0
+    deflating: Mapping[int, Encoder] = {}
 
     def traits_of(self, request: handshake.Request, subprotocol: str | None) -> Traits:
         """How a client is pinged, and whether it may be resumed: the extended protocol's may.
@@ -95,12 +99,25 @@ class Entrance:
         if 0 < rules.max_connections <= self.counters.open_cables_num:
             self.counters.refused_connections_total += 1
             raise HandshakeError(503, "too many connections", (("Retry-After", "5"),))
+        compression = (
+            deflate.agree(handshake.offered_extensions(request)) if rules.deflating else None
+        )
         subprotocol = _subprotocol(request)
+        environment = environment_of(
+            request, scheme=scheme, remote_addr=remote_addr, proxied=rules.proxied
+        )
+        traits = rules.traits_of(request, subprotocol)
+        if compression is None:
+            response = handshake.switching(accept, subprotocol)
+            return Acceptance(environment, rules.encoder, traits, response)
         return Acceptance(
-            environment_of(request, scheme=scheme, remote_addr=remote_addr, proxied=rules.proxied),
-            rules.encoder,
-            rules.traits_of(request, subprotocol),
-            handshake.switching(accept, subprotocol),
+            environment,
+            rules.deflating[compression.window_bits],
+            traits,
+            handshake.switching(
+                accept, subprotocol, (("Sec-WebSocket-Extensions", compression.answer),)
+            ),
+            deflate.inflated,
         )
 
 

@@ -13,6 +13,7 @@ import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import uvicorn
@@ -45,10 +46,11 @@ class Listener(uvicorn.Server):
         self.should_exit = True
 
 
-def bind(host: str, port: int) -> list[socket.socket]:
+def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
     """Sockets that listen on a port: on every address of the host.
 
-    Raises :class:`ConfigError` where the port is taken, may not be used, or the host is unknown.
+    ``shared`` ones let others of this user listen there, too: the kernel spreads connections over
+    them. Raises :class:`ConfigError` where the port is taken, may not be used, or the host is unknown.
     """
     try:
         found = socket.getaddrinfo(
@@ -60,7 +62,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
     failure: OSError | None = None
     for family, _, _, _, address in dict.fromkeys(found):
         try:
-            sockets.append(_listening(family, address))
+            sockets.append(_listening(family, address, shared=shared))
         except OSError as error:
             # A machine without IPv6 still has a name for it in /etc/hosts.
             failure = error
@@ -74,10 +76,12 @@ def bind(host: str, port: int) -> list[socket.socket]:
 _IN_USE: Final = 98 if os.uname().sysname == "Linux" else 48
 
 
-def _listening(family: int, address: object) -> socket.socket:
+def _listening(family: int, address: object, *, shared: bool) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listening.bind(address)  # type: ignore[arg-type]
@@ -111,12 +115,13 @@ async def run(
     *,
     start: Sequence[Callable[[], Awaitable[None]]],
     finish: Sequence[Callable[[float], Awaitable[None]]],
+    started: Callable[[], None],
     shutdown_delay_s: float,
     shutdown_timeout_s: float,
 ) -> None:
     """Starts everything, serves until a signal, ends in order.
 
-    ``finish`` is called after the last client has gone, with the seconds that are left of
+    ``started`` is called when clients are served. ``finish`` is called after the last client has gone, with the seconds that are left of
     ``shutdown_timeout_s``; what is not done by then is given up. A listener or a starter that fails
     ends everything and raises.
     """
@@ -125,6 +130,7 @@ async def run(
         await each()
     _settle_memory()
     serving = [asyncio.create_task(listener.listen()) for listener in listeners]
+    started()
     asked = asyncio.create_task(ending.asked.wait())
     await asyncio.wait([asked, *serving], return_when=asyncio.FIRST_COMPLETED)
     if shutdown_delay_s > 0:
@@ -160,3 +166,12 @@ def raise_open_files() -> int:
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def resident_bytes() -> int:
+    """Memory of this process; where the system does not tell, the most that it ever had."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return pages * resource.getpagesize()

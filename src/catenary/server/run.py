@@ -1,25 +1,78 @@
-"""Serving: builds, announces, runs to the end."""
+"""Serving: builds, announces, runs to the end; in one process, or in several."""
 
+import asyncio
 import logging
 import os
-from typing import Final
+import signal
+from typing import TYPE_CHECKING, Final
 
 from catenary import __version__
 from catenary.config.load import Request
 from catenary.config.options import Options
-from catenary.server import lifecycle, logs
+from catenary.errors import MissingExtra
+from catenary.metrics.counters import Counters
+from catenary.server import engines, lifecycle, logs, workers
 from catenary.server.assembly import Assembly
+from catenary.server.place import Place
+
+if TYPE_CHECKING:
+    from catenary.channels.cable import Cable
 
 _log: Final = logging.getLogger("catenary.server")
 
 
-async def serve(options: Options, request: Request) -> None:
+NATS_END_S: Final = 5.0
+"""How long the embedded NATS server may take to end, when its workers have."""
+
+
+async def serve(
+    options: Options, request: Request, place: Place | None, cable: "Cable | None"
+) -> None:
     """Serves until a signal; ``options`` are the effective ones of ``request``.
 
-    Raises :class:`catenary.errors.ConfigError` before anything is served.
+    ``place`` is that of a worker, ``cable`` an application in this process. Raises :class:`catenary.errors.ConfigError` before anything is
+    served.
     """
+    _begin(options, request, place)
+    assembly = Assembly(options, place, cable)
+    if place is None or place.number == 1:
+        for announcement in assembly.announcements:
+            _log.info("%s", announcement)
+    if place is not None:
+        _watch_lifeline(place.lifeline)
+    await lifecycle.run(
+        assembly.listeners,
+        start=assembly.start,
+        finish=assembly.finish,
+        started=place.tell_ready if place is not None else _nobody_asks,
+        shutdown_delay_s=options.node.shutdown_delay_s,
+        shutdown_timeout_s=options.node.shutdown_timeout_s,
+    )
+
+
+async def answer_calls(options: Options, cable: "Cable") -> None:
+    """Answers the calls of a server elsewhere until a signal. Raises :class:`ConfigError`."""
+    try:
+        from catenary.channels.rpc_grpc import GrpcRpcServer
+    except ImportError as error:
+        raise MissingExtra("rpc", "rpc") from error
+    logs.set_up(options.log.level, options.log.format)
+    ending = lifecycle.Ending()
+    server = GrpcRpcServer(cable, options.rpc.host)
+    await server.start()
+    _log.info("Answering calls at %s (pid %d)", options.rpc.host, os.getpid())
+    await ending.asked.wait()
+    await server.stop(options.node.shutdown_timeout_s)
+    await cable.stop(options.node.shutdown_timeout_s)
+    _log.info("Stopped")
+
+
+def _begin(options: Options, request: Request, place: Place | None) -> None:
+    """Logs, limits, and what there is to say of the configuration, once."""
     logs.set_up(options.log.level, options.log.format)
     open_files = lifecycle.raise_open_files()
+    if place is not None:
+        return
     _log.info("Catenary %s (pid %d, up to %d open files)", __version__, os.getpid(), open_files)
     if request.config_path is not None:
         _log.info("Configuration from %s", request.config_path)
@@ -29,13 +82,48 @@ async def serve(options: Options, request: Request) -> None:
         _log.warning("%s", warning)
     if options.access.public:
         _log.warning("Public mode: everybody may connect, subscribe and publish")
-    assembly = Assembly(options)
-    for announcement in assembly.announcements:
-        _log.info("%s", announcement)
-    await lifecycle.run(
-        assembly.listeners,
-        start=assembly.start,
-        finish=assembly.finish,
-        shutdown_delay_s=options.node.shutdown_delay_s,
-        shutdown_timeout_s=options.node.shutdown_timeout_s,
-    )
+
+
+def _nobody_asks() -> None:
+    """Nobody waits for this process to serve."""
+
+
+def _watch_lifeline(lifeline: int) -> None:
+    """Whoever started this process has died when its end of the pipe is closed: nobody would replace
+    this worker, nor end it."""
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        loop.remove_reader(lifeline)
+        _log.error("The process that started this worker is gone")
+        signal.raise_signal(signal.SIGTERM)
+
+    loop.add_reader(lifeline, end)
+
+
+async def supervise(options: Options, request: Request) -> None:
+    """Runs workers until a signal. Raises as :func:`serve` does."""
+    _begin(options, request, None)
+    embedded = engines.embedded_nats(options, Counters()) if options.enats.enabled else None
+    if embedded is not None:
+        await embedded.start()
+        await embedded.ready()
+    _log.info("Starting %d workers", options.server.workers)
+    try:
+        await workers.Workers(
+            workers.command(),
+            number=options.server.workers,
+            host=options.server.host,
+            ports=ports(options),
+            nats_url=embedded.client_url if embedded is not None else "",
+            end_s=options.node.shutdown_delay_s + options.node.shutdown_timeout_s,
+        ).run()
+    finally:
+        if embedded is not None:
+            await embedded.close(NATS_END_S)
+
+
+def ports(options: Options) -> tuple[int, ...]:
+    """All ports that a server listens on."""
+    own = options.http_broadcast.port if "http" in options.broadcast.adapters else None
+    return tuple(dict.fromkeys(port for port in (options.server.port, own) if port is not None))

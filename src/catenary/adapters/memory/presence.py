@@ -1,6 +1,6 @@
 """Who is on the streams of a node that is alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from catenary.broker.presence_set import PresenceSet
 from catenary.messages.names import Sid, Stream
@@ -36,9 +36,11 @@ class LocalPresence:
         """Takes a session from its member, who leaves with the last one."""
         return self._present.leave(stream, sid)
 
-    def touch(self, sid: Sid) -> None:
-        """The session is there: its time runs anew, on all its streams."""
-        self._present.touch(sid, self._clock())
+    def touch(self, sids: Collection[Sid]) -> None:
+        """These sessions are there: their time runs anew, on all their streams."""
+        now = self._clock()
+        for sid in sids:
+            self._present.touch(sid, now)
 
     def members(self, stream: Stream) -> tuple[Member, ...]:
         """Who is there now, in the order in which they came."""

@@ -1,19 +1,27 @@
-"""Publications for a node that is alone: delivered at once."""
+"""Publications for a node that is alone: kept and delivered at once."""
 
 from collections.abc import Callable
 
-from catenary.messages.publications import Publishable
+from catenary.messages.publications import Publication, Publishable
 
 
 class LocalPubSub:
-    """Satisfies :class:`catenary.ports.PubSub`."""
+    """Satisfies :class:`catenary.ports.PubSub`. ``keep`` writes the history, where there is one."""
 
-    __slots__ = ("_deliver",)
+    __slots__ = ("_deliver", "_keep")
 
-    def __init__(self, deliver: Callable[[Publishable], None]) -> None:
+    def __init__(
+        self,
+        deliver: Callable[[Publishable], None],
+        keep: Callable[[Publication], Publication] | None = None,
+    ) -> None:
         self._deliver = deliver
+        self._keep = keep
 
     def send(self, publications: tuple[Publishable, ...]) -> None:
-        """Delivers them in order."""
+        """Keeps and delivers them in order."""
         for publication in publications:
-            self._deliver(publication)
+            if self._keep is not None and isinstance(publication, Publication):
+                self._deliver(self._keep(publication))
+            else:
+                self._deliver(publication)

@@ -1,6 +1,6 @@
 """Sessions that may be resumed, on a node that is alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from catenary.broker.session_cache import Snapshots
 from catenary.messages.names import Sid
@@ -14,6 +14,8 @@ class LocalSessions:
     """
 
     __slots__ = ("_clock", "_snapshots")
+
+    is_shared = False
 
     def __init__(self, *, ttl_s: float, clock: Callable[[], float]) -> None:
         self._snapshots = Snapshots(ttl_s)
@@ -29,13 +31,16 @@ class LocalSessions:
         """About the memory that they take."""
         return self._snapshots.size_bytes
 
-    def save(self, sid: Sid, snapshot: bytes) -> None:
-        """Keeps a session, in place of what was kept of it."""
-        self._snapshots.save(sid, snapshot, self._clock())
+    def save(self, sid: Sid, snapshot: bytes, *, is_new: bool = True) -> None:
+        """Keeps a session, in place of what was kept of it; one that is not new only there."""
+        if is_new or sid in self._snapshots:
+            self._snapshots.save(sid, snapshot, self._clock())
 
-    def touch(self, sid: Sid) -> None:
-        """Its time runs anew; nothing happens for one that is not kept."""
-        self._snapshots.touch(sid, self._clock())
+    def touch(self, sids: Collection[Sid]) -> None:
+        """Their time runs anew; nothing happens for one that is not kept."""
+        now = self._clock()
+        for sid in sids:
+            self._snapshots.touch(sid, now)
 
     def take(self, sid: Sid) -> bytes | None:
         """Takes a session out; None where it is not there."""

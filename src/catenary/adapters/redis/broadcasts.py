@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from catenary.adapters.redis.client import RedisAddress, connect
-from catenary.errors import PublicationError
+from catenary.errors import BackendError, PublicationError
 from catenary.metrics.counters import Counters
 
 _log: Final = logging.getLogger("catenary.redis")
@@ -104,8 +104,13 @@ class RedisBroadcasts:
         except PublicationError:
             # Counted and logged by the node; nobody is there to be told.
             return
-        if sent is not None:
+        if sent is None:
+            return
+        try:
             await sent
+        except BackendError as error:
+            self._counters.lost_publications_total += 1
+            _log.warning("A publication is lost: %s; it begins with %.100r", error, raw[:100])
 
 
 def _delay_s(attempt: int) -> float:

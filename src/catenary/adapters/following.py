@@ -1,0 +1,274 @@
+"""What arrives from other nodes, in order and without a hole, whatever became of the way.
+
+Every message tells which one stands before it on its stream. Where that one has not been heard, or
+where the way was broken, what is missing is read from the history, and what comes meanwhile waits
+behind it. Knows: positions, a history. Does not know: an engine, who listens.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from catenary.adapters.interest import Held, Interest, Mark
+from catenary.errors import BackendError, LostPosition
+from catenary.messages.names import Stream
+from catenary.messages.publications import Position, Publication, Publishable, is_behind
+from catenary.metrics.counters import Counters
+from catenary.ports import History
+
+_log: Final = logging.getLogger("catenary.pubsub")
+
+HELD_LIMIT: Final = 1_000
+"""Messages of one stream that may wait for what is missing; those beyond are read with it."""
+
+READERS: Final = 16
+"""Streams that are read at once."""
+
+PAUSE_S: Final = 0.5
+"""Until a history that can't be reached is asked again."""
+
+
+class Following:
+    """The streams of one node. ``history`` is None where nothing is kept: then order is all there is."""
+
+    __slots__ = (
+        "_counters",
+        "_deliver",
+        "_heard_at",
+        "_history",
+        "_interest",
+        "_is_troubled",
+        "_lost",
+        "_readers",
+        "_tasks",
+    )
+
+    def __init__(
+        self,
+        interest: Interest,
+        deliver: Callable[[Publishable], None],
+        history: History | None,
+        counters: Counters,
+    ) -> None:
+        self._interest = interest
+        self._deliver = deliver
+        self._history = history
+        self._counters = counters
+        self._readers = asyncio.Semaphore(READERS)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._heard_at = time.time()
+        self._is_troubled = False
+        # Of the streams that are read now
+        self._lost = 0
+
+    def arrive(self, publication: Publishable, previous: int = 0) -> None:
+        """Something came; ``previous`` is the offset of the message before it on its stream."""
+        if not isinstance(publication, Publication):
+            self._deliver(publication)
+            return
+        mark = self._interest.marks.get(publication.stream)
+        if mark is None:
+            return  # nobody listens any more
+        if mark.held is not None:
+            self._hold(mark, Held(publication, previous))
+        elif mark.position is None and not self._interest.is_live(publication.stream):
+            self._take(mark, publication)  # nobody has been promised what stands before it
+        elif _has_gap(mark, publication, previous):
+            self._catch_up(publication.stream, mark, [Held(publication, previous)])
+        else:
+            self._maybe_take(mark, publication)
+
+    def begin(self, stream: Stream, newest: Position | None) -> None:
+        """Listening to a stream is about to begin: the newest message there is, from the engine."""
+        mark = self._interest.marks.get(stream)
+        if mark is not None and mark.position is None:
+            mark.advance(newest)
+
+    def resume(self, stream: Stream, newest: Position | None) -> None:
+        """The way is open again: reads what was published while it was not."""
+        mark = self._interest.marks.get(stream)
+        if mark is None or newest is None:
+            return
+        if mark.held is not None:
+            # What is being read may have been asked for before all of that was published.
+            mark.newest, mark.is_short = newest, True
+        elif mark.position is None and newest.offset == 0:
+            mark.advance(newest)
+        elif is_behind(newest, mark.position):
+            mark.newest = newest
+            self._catch_up(stream, mark, [])
+
+    def alive(self) -> None:
+        """The way was open at this moment."""
+        self._heard_at = time.time()
+
+    async def close(self) -> None:
+        """Reads nothing any more."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _take(self, mark: Mark, publication: Publication) -> None:
+        self._deliver(publication)
+        if publication.position is not None:
+            mark.advance(publication.position)
+
+    def _hold(self, mark: Mark, held: Held) -> None:
+        assert mark.held is not None
+        if len(mark.held) < HELD_LIMIT:
+            mark.held.append(held)
+        elif held.publication.position is None:
+            self._counters.pubsub_gaps_total += 1
+        else:
+            mark.is_short = True
+
+    def _catch_up(self, stream: Stream, mark: Mark, held: list[Held]) -> None:
+        if self._history is None:
+            for each in held:
+                self._take(mark, each.publication)
+            return
+        mark.held = held
+        self._counters.pubsub_caught_up_total += 1
+        since_s = max(int(self._heard_at), mark.since_s)
+        task = asyncio.get_running_loop().create_task(
+            self._read_missing(self._history, stream, mark, since_s)
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        """When the last stream is read, one line tells of all whose history was lost."""
+        self._tasks.discard(task)
+        if self._lost and not self._tasks:
+            _log.warning("Messages may be missing on streams whose history is lost: %d", self._lost)
+            self._lost = 0
+
+    async def _read_missing(
+        self, history: History, stream: Stream, mark: Mark, since_s: int
+    ) -> None:
+        """Delivers what is missing, then what came meanwhile, until nothing is left to wait for."""
+        while self._interest.marks.get(stream) is mark:
+            try:
+                async with self._readers:
+                    assert mark.held is not None
+                    known, mark.is_short = len(mark.held), False
+                    missing = await self._missing(history, stream, mark, since_s)
+            except BackendError as error:
+                self._note_trouble(error)
+                await asyncio.sleep(PAUSE_S)
+                continue
+            except Exception:  # noqa: BLE001
+                # A fault of our own must cost what is missing, not everything behind it.
+                _log.exception("What is missing on %.100s can't be read", stream)
+                self._counters.pubsub_gaps_total += 1
+                missing = ()
+            self._note_trouble(None)
+            if self._interest.marks.get(stream) is mark and self._is_closed(mark, missing, known):
+                return
+
+    def _is_closed(self, mark: Mark, missing: tuple[Publication, ...], known: int) -> bool:
+        """Delivers it all, unless something is missing in what came while it was read.
+
+        The first ``known`` of those held came before: what stands before them has been read, or is
+        not kept.
+        """
+        held = mark.held
+        assert held is not None
+        before = _epoch(mark.position)
+        begun = self._take_missing(mark, missing, held, known)
+        for number, each in enumerate(held[begun:], begun):
+            if number >= known and _has_gap(mark, each.publication, each.previous):
+                mark.held = held[number:]
+                return False
+            self._maybe_take(mark, each.publication)
+        if mark.is_short:
+            mark.held = []
+            return False
+        epoch = _epoch(mark.position)
+        is_left = epoch not in {before, _epoch(mark.newest)}  # the newest has become old meanwhile
+        if mark.newest is not None and is_behind(mark.newest, mark.position) and not is_left:
+            mark.advance(mark.newest)  # the rest is not kept any more
+        mark.held = mark.newest = None
+        return True
+
+    def _take_missing(
+        self, mark: Mark, missing: tuple[Publication, ...], held: list[Held], known: int
+    ) -> int:
+        """Where the history began anew, those held of older epochs come between: how many.
+
+        What came before the history was read, and is of none of its epochs, is older than it.
+        """
+        epochs = {_epoch(publication.position) for publication in missing}
+        older = _number_up_to(
+            held[:known], {_epoch(each.publication.position) for each in held} - epochs
+        )
+        begun = 0
+        for publication in missing:
+            if _epoch(publication.position) != _epoch(mark.position):
+                old = max(older, _number_up_to(held, {_epoch(mark.position)}))
+                for each in held[begun:old]:
+                    self._maybe_take(mark, each.publication)
+                begun = max(begun, old)
+            self._maybe_take(mark, publication)
+        return begun
+
+    def _maybe_take(self, mark: Mark, publication: Publication) -> None:
+        if is_behind(publication.position, mark.position):
+            self._take(mark, publication)
+
+    async def _missing(
+        self, history: History, stream: Stream, mark: Mark, since_s: int
+    ) -> tuple[Publication, ...]:
+        if mark.position is not None:
+            try:
+                found = history.after(stream, mark.position)
+                return found if isinstance(found, tuple) else await found
+            except LostPosition as error:
+                _log.debug("Messages may be missing on %.100s: %s", stream, error)
+        kept = history.since(stream, since_s)
+        missing = kept if isinstance(kept, tuple) else await kept
+        is_lost = mark.position is not None
+        self._counters.pubsub_gaps_total += is_lost
+        self._lost += is_lost
+        return _from(mark.position, missing)
+
+    def _note_trouble(self, error: BackendError | None) -> None:
+        """Once for all streams, when it begins."""
+        if error is not None and not self._is_troubled:
+            _log.warning("Nothing can be caught up at the moment: %s", error)
+        self._is_troubled = error is not None
+
+
+def _has_gap(mark: Mark, publication: Publication, previous: int) -> bool:
+    """Is something missing before it?"""
+    position = publication.position
+    if position is None:
+        return False
+    if mark.position is None or position.epoch != mark.position.epoch:
+        return previous > 0
+    return previous > mark.position.offset
+
+
+def _epoch(position: Position | None) -> str | None:
+    return None if position is None else position.epoch
+
+
+def _from(position: Position | None, kept: tuple[Publication, ...]) -> tuple[Publication, ...]:
+    """What is behind a position that is among them: before it may be older epochs, heard as well."""
+    heard = [
+        number for number, each in enumerate(kept, 1) if not is_behind(each.position, position)
+    ]
+    return kept[heard[-1] :] if heard else kept
+
+
+def _number_up_to(held: list[Held], epochs: set[str | None]) -> int:
+    """How many there are up to the last one of some epochs."""
+    numbers = (
+        number
+        for number, each in enumerate(held, 1)
+        if each.publication.position is not None and each.publication.position.epoch in epochs
+    )
+    return max(numbers, default=0)

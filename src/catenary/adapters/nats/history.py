@@ -1,0 +1,213 @@
+"""What is kept of streams: all of them in one stream of JetStream, each under its own subject.
+
+Offsets are JetStream's sequences: those of one stream grow, and not by one. JetStream keeps one
+message more than the limit, and all for longer than the time to live: while the message at a
+position is there, nothing behind it is missing, and a client that has seen the last one of a
+stream that fell silent still finds its place.
+Source: docs/reliable_streams.md (anycable); ADR-31 of the NATS architecture.
+"""
+
+import asyncio
+import logging
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+import msgspec
+
+from catenary.adapters.nats.payload import unpack
+from catenary.adapters.nats.store import S, Store, Stored
+from catenary.adapters.nats.subjects import Subjects
+from catenary.broker.limits import Limits
+from catenary.errors import BackendError, LostPosition
+from catenary.messages.names import Stream
+from catenary.messages.publications import Position, Publication
+
+_log: Final = logging.getLogger("catenary.nats")
+
+KEPT_SILENT: Final = 10
+"""Times to live that the last message of a silent stream stays, so that its position is known."""
+
+SHORTEST_AGE_S: Final = 10
+"""For times to live of nothing or next to it; JetStream takes 0 for ever."""
+
+LARGEST_OFFSET: Final = 2**63
+
+REPLICA_ATTEMPTS: Final = 8
+REPLICA_PAUSE_S: Final = 0.01
+"""Until a replica that is behind is asked again, twice as long each time: 2.5 s in all."""
+
+READS: Final = 64
+"""Streams that are read at once."""
+
+
+def stream_limits(limits: Limits) -> dict[str, Any]:
+    """What the JetStream stream keeps."""
+    age_s = max(limits.history_ttl_s * KEPT_SILENT, SHORTEST_AGE_S)
+    return {
+        "max_msgs_per_subject": limits.history_limit + 1,
+        "max_age": age_s * S,
+        "duplicate_window": S,
+    }
+
+
+def stream_subjects(subjects: Subjects, epoch: str) -> dict[str, Any]:
+    """What the JetStream stream takes; each message that it keeps it publishes, in order."""
+    taken = f"{subjects.kept}{epoch}.*"
+    given = f"{subjects.published}{epoch}.{{{{wildcard(1)}}}}"
+    return {"subjects": [taken], "republish": {"src": taken, "dest": given}}
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """Messages of one stream from an offset on, without a hole, and when each was stored.
+
+    ``has_lost`` says that there were others before them a moment ago.
+    """
+
+    publications: tuple[Publication, ...]
+    offsets: list[int]
+    moments_s: list[float]
+    has_lost: bool
+
+
+class _Reading:
+    """A read that somebody waits for; until it begins, others may join."""
+
+    __slots__ = ("first", "task")
+
+    task: "asyncio.Task[_Kept]"
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+
+
+class NatsHistory:
+    """Satisfies :class:`catenary.ports.History`. ``store`` is the stream, or raises
+    :class:`BackendError`."""
+
+    __slots__ = ("_begun", "_limits", "_places", "_store", "_subjects", "_waiting")
+
+    is_immediate = False
+
+    def __init__(self, store: Callable[[], Store], subjects: Subjects, limits: Limits) -> None:
+        self._store = store
+        self._subjects = subjects
+        self._limits = limits
+        self._places = asyncio.Semaphore(READS)
+        self._begun: dict[Stream, asyncio.Task[_Kept]] = {}
+        self._waiting: dict[Stream, _Reading] = {}
+
+    async def since(self, stream: Stream, moment_s: int) -> tuple[Publication, ...]:
+        """What is kept of a stream from a moment on (seconds since the epoch), in order."""
+        store = self._store()
+        kept = await self._read(stream, 1)
+        first = bisect_left(kept.moments_s, max(moment_s, self._oldest_s(store)))
+        return kept.publications[max(first, len(kept.offsets) - self._limits.history_limit) :]
+
+    async def after(self, stream: Stream, position: Position) -> tuple[Publication, ...]:
+        """Everything behind a position, in order.
+
+        Raises :class:`LostPosition` where a part of that may be missing.
+        """
+        store = self._store()
+        if position.epoch != store.epoch:
+            raise LostPosition(f"expected the epoch {store.epoch!r}, got {position.epoch!r}")
+        if not 0 <= position.offset < LARGEST_OFFSET:
+            raise LostPosition(f"the offset {position.offset} was never handed out")
+        kept = await self._read(stream, position.offset)
+        behind = bisect_right(kept.offsets, position.offset)
+        is_known = behind > 0 and kept.offsets[behind - 1] == position.offset
+        # Nothing was there before the first message: all there ever was is kept, or it is too much.
+        is_beginning = (
+            position.offset == 0
+            and not kept.has_lost
+            and len(kept.offsets) <= self._limits.history_limit
+        )
+        if not is_known and not is_beginning:
+            raise LostPosition(f"the offset {position.offset} is not kept (any more)")
+        if behind < len(kept.offsets) and kept.moments_s[behind] < self._oldest_s(store):
+            raise LostPosition(f"what stands behind the offset {position.offset} is too old")
+        return kept.publications[behind:]
+
+    async def newest(self, streams: Collection[Stream]) -> dict[Stream, Position]:
+        """The position of the last message of each stream; 0 where none is kept."""
+        store = self._store()
+        subjects = {self._subjects.to_keep(store.epoch, each): each for each in streams}
+        found = await store.newest(list(subjects))
+        newest = {stream: Position(store.epoch, 0) for stream in streams}
+        for message in found:
+            newest[subjects[message.subject]] = Position(store.epoch, message.sequence)
+        return newest
+
+    def _oldest_s(self, store: Store) -> float:
+        """From when on messages count, on the server's clock. With no time to live none does."""
+        return time.time() + store.clock_ahead_s - self._limits.history_ttl_s
+
+    # Reading, once for all who ask at the same time
+
+    async def _read(self, stream: Stream, first: int) -> _Kept:
+        """At least what is kept from an offset on, as it is now or later."""
+        reading = self._waiting.get(stream)
+        if reading is None:
+            reading = self._waiting[stream] = _Reading(first)
+            reading.task = asyncio.get_running_loop().create_task(self._carry_out(stream))
+            reading.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        reading.first = min(reading.first, first)
+        return await asyncio.shield(reading.task)
+
+    async def _carry_out(self, stream: Stream) -> _Kept:
+        """One after the other for each stream: who comes while one is under way joins the next."""
+        before = self._begun.get(stream)
+        if before is not None:
+            await asyncio.wait([before])
+        async with self._places:
+            reading = self._waiting.pop(stream)
+            self._begun[stream] = reading.task
+            try:
+                return await self._fetch(stream, reading.first)
+            finally:
+                if self._begun[stream] is reading.task:
+                    del self._begun[stream]
+
+    async def _fetch(self, stream: Stream, first: int) -> _Kept:
+        store = self._store()
+        subject = self._subjects.to_keep(store.epoch, stream)
+        messages = await self._read_all(store, subject, first)
+        if not messages:
+            return _kept(store.epoch, [], has_lost=False)
+        # While it is read others publish, and the oldest messages make room, even in the middle of
+        # what is read. But behind one that is still there nothing is missing.
+        oldest = await store.first(subject, 1)
+        there = [each for each in messages if oldest and each.sequence >= oldest[0].sequence]
+        return _kept(store.epoch, there, has_lost=len(there) < len(messages))
+
+    async def _read_all(self, store: Store, subject: str, first: int) -> list[Stored]:
+        """From an offset on, up to what was the newest message before this was asked.
+
+        Any replica answers, and may be behind. Raises :class:`BackendError` where it stays so.
+        """
+        limit = self._limits.history_limit + 1
+        if store.replicas == 1:
+            return await store.behind(subject, first, limit)
+        newest = await store.newest_of_leader(subject)
+        for attempt in range(REPLICA_ATTEMPTS):
+            messages = await store.behind(subject, first, limit)
+            if newest <= max([first, *(each.sequence for each in messages)]):
+                return messages
+            await asyncio.sleep(REPLICA_PAUSE_S * 2**attempt)
+        raise BackendError("JetStream: this replica is behind")
+
+
+def _kept(epoch: str, messages: list[Stored], *, has_lost: bool) -> _Kept:
+    publications, offsets, moments_s = [], [], []
+    for message in messages:
+        try:
+            publication = unpack(message.payload, Position(epoch, message.sequence))
+        except ValueError as error:
+            _log.warning("JetStream: %s is no publication: %s", message.subject, error)
+            continue
+        publications.append(publication)
+        offsets.append(message.sequence)
+        moments_s.append(message.moment_s)
+    return _Kept(tuple(publications), offsets, moments_s, has_lost)

@@ -1,0 +1,145 @@
+"""Which nodes live: each puts a record every few seconds, and reads those of the others.
+
+What a node keeps of its clients counts as alive with it, so that nothing need be written for each
+of them. A node whose record has grown old is dead, and any other may end what it has left; when
+nothing is left, its record goes, too. Ages are taken by the server's clock alone.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from catenary.adapters.nats.store import Store, Stored
+from catenary.adapters.nats.subjects import Subjects
+from catenary.broker.limits import Limits
+
+LONGEST_INTERVAL_S: Final = 5.0
+SHORTEST_INTERVAL_S: Final = 0.25
+
+BEATS: Final = 4
+"""Within the shortest time that something is kept."""
+
+BEATS_MISSED: Final = 3
+"""A node is not dead before, however short the times are that something is kept."""
+
+QUIET_S: Final = 1.0
+"""A node that has just begun counts nobody as dead for a while."""
+
+QUIET_AGAIN_S: Final = 4.0
+"""After NATS was away nobody does for longer: all have to find it again, and until a node has, it
+does not hear who leaves. Longer than the longest pause between two attempts to find it."""
+
+
+class Nodes:
+    """A node among others; ``clock`` counts the seconds that things are kept. Whatever is awaited raises :class:`catenary.errors.BackendError`."""
+
+    __slots__ = (
+        "_ages_s",
+        "_beaten_at",
+        "_began_at",
+        "_clock",
+        "_longest_s",
+        "_loop",
+        "_node",
+        "_now_s",
+        "_quiet_s",
+        "_read_at",
+        "_sequences",
+        "_shortest_s",
+        "_subjects",
+        "generation",
+        "interval_s",
+    )
+
+    def __init__(
+        self,
+        subjects: Subjects,
+        node: str,
+        limits: Limits,
+        clock: Callable[[], float],
+    ) -> None:
+        self._clock = clock
+        self._subjects = subjects
+        self._node = node
+        self._loop = asyncio.get_running_loop()
+        self._shortest_s = min(limits.sessions_ttl_s, limits.presence_ttl_s)
+        self._longest_s = max(limits.sessions_ttl_s, limits.presence_ttl_s)
+        self.interval_s = max(
+            SHORTEST_INTERVAL_S, min(self._shortest_s / BEATS, LONGEST_INTERVAL_S)
+        )
+        self.generation = 0
+        """Which connection this is: what was kept over an earlier one may have been lost since."""
+        self._began_at = float("-inf")
+        self._quiet_s = QUIET_S
+        # On the loop's clock, whatever the other one is
+        self._beaten_at = self._read_at = float("-inf")
+        # As read last, by the server's clock
+        self._now_s = 0.0
+        self._ages_s: dict[str, float] = {}
+        self._sequences: dict[str, int] = {}
+
+    @property
+    def name(self) -> str:
+        """What this node is called."""
+        return self._node
+
+    async def begin(self, records: Store) -> None:
+        """NATS is there, for the first time or again."""
+        await self.beat(records)
+        self._began_at = self._clock()
+        self._quiet_s = QUIET_S if self.generation == 0 else QUIET_AGAIN_S
+        self.generation += 1
+
+    async def beat(self, records: Store) -> None:
+        """Says that this node lives, and reads who else does."""
+        await records.put(self._subjects.heartbeats + self._node, b"")
+        self._beaten_at = self._loop.time()
+        found = await records.newest([self._subjects.heartbeats + "*"])
+        self._now_s = now_s = max((each.moment_s for each in found), default=0.0)
+        names = [each.subject.removeprefix(self._subjects.heartbeats) for each in found]
+        self._ages_s = {
+            name: now_s - each.moment_s for name, each in zip(names, found, strict=True)
+        }
+        self._sequences = {name: each.sequence for name, each in zip(names, found, strict=True)}
+        self._read_at = self._loop.time()
+        for name in self.dead(self._longest_s):
+            await self._forget(records, name)
+
+    def is_late(self) -> bool:
+        """Was this node itself silent for so long that others may have counted it as dead?"""
+        return self._loop.time() - self._beaten_at > self._patience_s(self._shortest_s)
+
+    def is_settled(self, ttl_s: float) -> bool:
+        """Has NATS been there for long enough that whoever lives has said so?"""
+        return self._clock() - self._began_at >= max(ttl_s / 3, self._quiet_s)
+
+    def dead(self, ttl_s: float) -> list[str]:
+        """Nodes of which all is over that they keep for ``ttl_s``, as far as is known just now."""
+        if self._loop.time() - self._read_at > 2 * self.interval_s or not self.is_settled(ttl_s):
+            return []
+        patience_s = self._patience_s(ttl_s)
+        return [name for name, age_s in self._ages_s.items() if age_s > patience_s]
+
+    def to_end(self, ttl_s: float) -> list[str]:
+        """The dead nodes, for the one that ends what they have left: the first of the living.
+
+        Others would do it as well: a few may when they disagree about who lives. But of a member's
+        sessions that two nodes end at the same moment both may count as the last.
+        """
+        dead = self.dead(ttl_s)
+        return dead if self._node == min(set(self._ages_s) - set(dead), default="") else []
+
+    def is_over(self, record: Stored, name: str, ttl_s: float) -> bool:
+        """Is a record left by a dead node? A new one shows that the node has just come back."""
+        now_s = self._now_s + self._loop.time() - self._read_at
+        return name in self.dead(ttl_s) and now_s - record.moment_s > self._patience_s(ttl_s)
+
+    def _patience_s(self, ttl_s: float) -> float:
+        return max(ttl_s, BEATS_MISSED * self.interval_s)
+
+    async def _forget(self, records: Store, name: str) -> None:
+        """Deletes the record of a dead node that has nothing left."""
+        for kind in (self._subjects.sessions, self._subjects.members):
+            if await records.first(f"{kind}{name}.>", 1):
+                return
+        await records.delete(self._sequences[name])

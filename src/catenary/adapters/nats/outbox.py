@@ -1,0 +1,250 @@
+"""What is published, on its way out over one connection: in order, and never too much at once.
+
+What is to be kept goes to JetStream, which publishes it when it is stored; the rest goes straight
+to the nodes. So that the rest does not overtake, it waits for what was sent before it on its
+stream; a remote command waits for everything.
+Knows: what stands in line. Does not know: who listens, what happens while NATS is away.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
+
+from catenary.adapters.nats.connection import Connection, Nobody, Shared
+from catenary.adapters.nats.payload import pack, pack_command
+from catenary.adapters.nats.store import read_ack
+from catenary.adapters.nats.subjects import Subjects
+from catenary.errors import BackendError
+from catenary.messages.names import Stream
+from catenary.messages.publications import Publication, Publishable
+from catenary.metrics.counters import Counters
+
+WINDOW: Final = 1_000
+"""Publications that are being stored. JetStream refuses where 10,000 of all nodes wait for it."""
+
+WINDOW_BYTES: Final = 16 * 1024 * 1024
+
+WAITING_LIMIT: Final = 100_000
+"""Publications that wait for the window; those beyond are refused, and counted."""
+
+WAITING_LIMIT_BYTES: Final = 64 * 1024 * 1024
+
+
+class _Batch:
+    """What was sent with one call."""
+
+    __slots__ = ("done", "left")
+
+    def __init__(self, done: "asyncio.Future[None]", left: int) -> None:
+        self.done = done
+        self.left = left
+
+    def one_less(self, error: BackendError | None = None) -> None:
+        self.left -= 1
+        if self.done.done():
+            return
+        if error is not None:
+            self.done.set_exception(error)
+        elif self.left == 0:
+            self.done.set_result(None)
+
+
+class _Item:
+    """One of them; ``stream`` is None for a remote command."""
+
+    __slots__ = ("batch", "is_kept", "payload", "stream")
+
+    def __init__(
+        self, batch: _Batch, stream: Stream | None, payload: bytes, *, is_kept: bool
+    ) -> None:
+        self.batch = batch
+        self.stream = stream
+        self.payload = payload
+        self.is_kept = is_kept
+
+
+class _Lane:
+    """A stream of which something is being stored, and what comes behind that."""
+
+    __slots__ = ("storing", "waiting")
+
+    def __init__(self) -> None:
+        self.storing = 0
+        self.waiting: deque[_Item] = deque()
+
+
+class Outbox:
+    """Over one connection. ``epoch`` is the history's, None where nothing is kept; ``suspect`` is
+    called where nobody stores what is sent to it."""
+
+    __slots__ = (
+        "_connection",
+        "_counters",
+        "_epoch",
+        "_lanes",
+        "_loop",
+        "_subjects",
+        "_suspect",
+        "_under_way",
+        "_under_way_bytes",
+        "_waiting",
+        "_waiting_bytes",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        subjects: Subjects,
+        counters: Counters,
+        suspect: Callable[[], None],
+        *,
+        epoch: str | None,
+    ) -> None:
+        self._connection = connection
+        self._subjects = subjects
+        self._counters = counters
+        self._suspect = suspect
+        self._epoch = epoch
+        self._loop = asyncio.get_running_loop()
+        # In the window
+        self._lanes: dict[Stream | None, _Lane] = {}
+        self._under_way = 0
+        self._under_way_bytes = 0
+        # Before it
+        self._waiting: deque[_Item] = deque()
+        self._waiting_bytes = 0
+
+    def send(self, publications: tuple[Publishable, ...]) -> Awaitable[None]:
+        """Sends them behind all that was sent before; done when JetStream, or the server, has them.
+
+        Raises :class:`BackendError` when awaited.
+        """
+        if self._under_way == 0 and not any(map(self._is_kept, publications)):
+            return self._send_at_once(publications)
+        batch = _Batch(self._loop.create_future(), len(publications))
+        for each in publications:
+            try:
+                item = self._item(batch, each)
+            except ValueError as error:
+                batch.one_less(BackendError(f"a publication can't be sent: {error}"))
+            else:
+                self._line_up(item)
+        return Shared(batch.done)
+
+    async def settle(self) -> None:
+        """Waits until all that was sent has gone out."""
+        while self._under_way or self._waiting:
+            last = self._waiting[-1] if self._waiting else None
+            done = self._connection.flushed() if last is None else Shared(last.batch.done)
+            await done
+
+    def _is_kept(self, publication: Publishable) -> bool:
+        is_plain = isinstance(publication, Publication) and not publication.transient
+        return is_plain and self._epoch is not None
+
+    def _item(self, batch: _Batch, publication: Publishable) -> _Item:
+        if isinstance(publication, Publication):
+            is_kept = self._is_kept(publication)
+            return _Item(batch, publication.stream, pack(publication), is_kept=is_kept)
+        return _Item(batch, None, pack_command(publication), is_kept=False)
+
+    def _send_at_once(self, publications: tuple[Publishable, ...]) -> Awaitable[None]:
+        """Where nothing has to be waited for."""
+        try:
+            for each in publications:
+                if isinstance(each, Publication):
+                    self._connection.publish(self._subjects.passing(each.stream), pack(each))
+                else:
+                    self._connection.publish(self._subjects.commands, pack_command(each))
+            return self._connection.flushed()
+        except (BackendError, ValueError) as error:
+            failed: asyncio.Future[None] = self._loop.create_future()
+            failed.set_exception(BackendError(str(error)))
+            return Shared(failed)
+
+    # In line
+
+    def _line_up(self, item: _Item) -> None:
+        if not self._waiting and self._has_room(item):
+            self._begin(item)
+        elif (
+            len(self._waiting) >= WAITING_LIMIT
+            or self._waiting_bytes + len(item.payload) > WAITING_LIMIT_BYTES
+        ):
+            self._counters.pubsub_refused_total += 1
+            item.batch.one_less(BackendError("too many publications wait for JetStream"))
+        else:
+            self._waiting.append(item)
+            self._waiting_bytes += len(item.payload)
+
+    def _has_room(self, item: _Item) -> bool:
+        if item.stream is None:
+            return self._under_way == 0
+        return self._under_way < WINDOW and self._under_way_bytes < WINDOW_BYTES
+
+    def _begin(self, item: _Item) -> None:
+        self._under_way += 1
+        self._under_way_bytes += len(item.payload)
+        lane = self._lanes.get(item.stream)
+        if lane is None:
+            lane = self._lanes[item.stream] = _Lane()
+        lane.waiting.append(item)
+        self._advance(item.stream, lane)
+
+    def _advance(self, stream: Stream | None, lane: _Lane) -> None:
+        """Sends of a stream what may go: what is kept at once, others when all before is stored."""
+        while lane.waiting and (lane.waiting[0].is_kept or lane.storing == 0):
+            item = lane.waiting.popleft()
+            try:
+                if item.is_kept:
+                    lane.storing += 1
+                    self._store(item, lane)
+                else:
+                    self._pass_on(item)
+            except BackendError as error:
+                lane.storing -= item.is_kept
+                self._finish(item, error)
+        if not lane.storing and self._lanes.get(stream) is lane:
+            del self._lanes[stream]
+
+    def _store(self, item: _Item, lane: _Lane) -> None:
+        assert item.stream is not None
+        assert self._epoch is not None
+        subject = self._subjects.to_keep(self._epoch, item.stream)
+        stored = partial(self._stored, item, lane)
+        self._connection.question(subject, item.payload, b"", stored)
+
+    def _pass_on(self, item: _Item) -> None:
+        if item.stream is None:
+            self._connection.publish(self._subjects.commands, item.payload)
+        else:
+            self._connection.publish(self._subjects.passing(item.stream), item.payload)
+        self._finish(item)
+
+    def _stored(
+        self, item: _Item, lane: _Lane, headers: bytes, payload: bytes, error: BackendError | None
+    ) -> None:
+        if error is None:
+            try:
+                read_ack(payload)
+            except BackendError as refused:
+                error = refused
+        elif isinstance(error, Nobody):
+            self._suspect()
+        lane.storing -= 1
+        self._finish(item, error)
+        self._advance(item.stream, lane)
+        self._refill()
+
+    def _finish(self, item: _Item, error: BackendError | None = None) -> None:
+        self._under_way -= 1
+        self._under_way_bytes -= len(item.payload)
+        item.batch.one_less(error)
+
+    def _refill(self) -> None:
+        while self._waiting and self._has_room(self._waiting[0]):
+            item = self._waiting.popleft()
+            self._waiting_bytes -= len(item.payload)
+            self._begin(item)

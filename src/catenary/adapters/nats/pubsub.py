@@ -1,0 +1,308 @@
+"""Publications between nodes: each node hears the streams that its own clients listen to.
+
+Core NATS carries them; what is kept comes by way of JetStream, which publishes each message when
+it is stored, with its own number and that of the message before it on its stream.
+Source: docs/pubsub.md (anycable); "RePublish" of the JetStream documentation.
+Knows: which streams are wanted, one connection at a time. Does not know: who wants them.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from typing import Final
+
+from catenary.adapters.following import Following
+from catenary.adapters.interest import Changes, Interest
+from catenary.adapters.nats import wire
+from catenary.adapters.nats.connection import Connection, Shared
+from catenary.adapters.nats.engine import NatsEngine
+from catenary.adapters.nats.outbox import Outbox
+from catenary.adapters.nats.payload import unpack, unpack_command
+from catenary.errors import BackendError
+from catenary.messages.names import Stream
+from catenary.messages.publications import Position, Publishable
+
+_log: Final = logging.getLogger("catenary.pubsub")
+
+CANARY_INTERVAL_S: Final = 3.0
+
+SPREAD_S: Final = 0.5
+"""How long a cluster may take to tell all its servers of a new subscription."""
+
+
+class NatsPubSub:
+    """Satisfies :class:`catenary.ports.PubSub`.
+
+    ``on_restored`` is called whenever the way is open again, though not the first time.
+    ``caught_up`` tells whether deliveries keep up: while they do not, NATS is read later, and
+    closes a connection that is not read for too long; then the history helps. Every
+    ``canary_interval_s`` the node sends something to itself; where that does not arrive, the
+    connection is made anew.
+    """
+
+    __slots__ = (
+        "_canary_interval_s",
+        "_caught_up",
+        "_connection",
+        "_counters",
+        "_engine",
+        "_following",
+        "_interest",
+        "_is_deaf",
+        "_looks",
+        "_numbers",
+        "_on_restored",
+        "_outbox",
+        "_patience",
+        "_task",
+        "_trouble",
+        "_yelp",
+    )
+
+    def __init__(
+        self,
+        engine: NatsEngine,
+        interest: Interest,
+        following: Following,
+        *,
+        on_restored: Callable[[], None] = lambda: None,
+        caught_up: Callable[[], Awaitable[None] | None] = lambda: None,
+        canary_interval_s: float = CANARY_INTERVAL_S,
+    ) -> None:
+        self._engine = engine
+        self._interest = interest
+        self._following = following
+        self._counters = engine.counters
+        self._caught_up = caught_up
+        self._on_restored = on_restored
+        self._canary_interval_s = canary_interval_s
+        self._trouble: str | None = "not subscribed yet"
+        self._is_deaf = False
+        self._task: asyncio.Task[None] | None = None
+        # Of the connection that is there
+        self._connection: Connection | None = None
+        self._outbox: Outbox | None = None
+        self._numbers: dict[Stream, int] = {}
+        self._looks: set[asyncio.Task[None]] = set()
+        self._patience: asyncio.Future[None] | None = None
+        self._yelp: asyncio.Event = asyncio.Event()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why publications do not reach this node, or leave it, at the moment; None: they do."""
+        return self._engine.trouble or self._trouble
+
+    async def start(self) -> None:
+        """Begins to listen; does not wait for NATS, which may come later."""
+        self._task = asyncio.get_running_loop().create_task(self._follow())
+
+    async def close(self, timeout_s: float) -> None:
+        """Waits for what is on its way out, then hears nothing any more."""
+        if self._outbox is not None:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._outbox.settle()
+            except (BackendError, TimeoutError) as error:
+                _log.warning("What was published last may be lost: %s", str(error) or "too slow")
+        tasks = [task for task in (self._task, *self._looks) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._following.close()
+        self._trouble = "closed"
+
+    def send(self, publications: tuple[Publishable, ...]) -> Awaitable[None] | None:
+        """Keeps and hands to all nodes, in order. Awaiting raises :class:`BackendError`."""
+        if not publications:
+            return None
+        if self._outbox is None:
+            failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            failed.set_exception(BackendError(f"NATS is away: {self._engine.trouble}"))
+            return Shared(failed)
+        return self._outbox.send(publications)
+
+    # The way, as long as it lasts
+
+    async def _follow(self) -> None:
+        """Listens over one connection after the other."""
+        is_first = True
+        while True:
+            self._connection = connection = await self._engine.up()
+            self._outbox = Outbox(
+                connection,
+                self._engine.subjects,
+                self._counters,
+                self._engine.suspect,
+                epoch=None if self._engine.history is None else self._engine.kept().epoch,
+            )
+            try:
+                await self._listen(connection)
+                self._trouble = None
+                if not is_first:
+                    self._on_restored()
+                is_first = False
+                await self._stay(connection)
+            except BackendError as error:
+                connection.drop(str(error).removeprefix("NATS: "))
+                reason = str(error)
+            else:
+                reason = connection.lost.result()
+            finally:
+                self._outbox = self._patience = None
+                self._interest.down()
+                self._numbers.clear()
+            self._trouble = reason
+            self._counters.pubsub_reconnects_total += 1
+
+    async def _listen(self, connection: Connection) -> None:
+        """Subscribes to all that is wanted, then catches up with what was missed."""
+        wanted = self._interest.up()
+        subjects = self._engine.subjects
+        connection.subscribe(subjects.commands, self._take_command)
+        connection.subscribe(subjects.yelps + self._engine.node, self._take_yelp)
+        self._subscribe(connection, wanted)
+        await connection.flushed()
+        await self._catch_up(connection, wanted)
+        self._following.alive()
+
+    async def _stay(self, connection: Connection) -> None:
+        """Returns when the connection is lost."""
+        loop = asyncio.get_running_loop()
+        tasks = (
+            loop.create_task(self._tell_changes(connection)),
+            loop.create_task(self._send_canaries(connection)),
+        )
+        try:
+            await asyncio.wait((connection.lost, *tasks), return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            for task in (*tasks, *self._looks):
+                task.cancel()
+            await asyncio.wait((*tasks, *self._looks))
+        if not connection.lost.done():
+            raise BackendError("NATS: nothing is heard")
+
+    # What is wanted
+
+    async def _tell_changes(self, connection: Connection) -> None:
+        while True:
+            changes = await self._interest.changes()
+            await self._newest(changes.added, self._following.begin)
+            self._apply(connection, changes)
+            await connection.flushed()
+            self._interest.in_force(changes)
+            self._look_again(connection, changes.added)
+
+    def _apply(self, connection: Connection, changes: Changes) -> None:
+        for stream in changes.removed:
+            number = self._numbers.pop(stream, None)
+            if number is not None:
+                connection.unsubscribe(number)
+        self._subscribe(connection, changes.added)
+
+    def _subscribe(self, connection: Connection, streams: Collection[Stream]) -> None:
+        heard = self._engine.subjects.heard
+        for stream in streams:
+            if stream not in self._numbers:
+                self._numbers[stream] = connection.subscribe(heard(stream), self._take)
+
+    async def _newest(
+        self, streams: Collection[Stream], tell: Callable[[Stream, Position], None]
+    ) -> None:
+        if self._engine.history is not None and streams:
+            for stream, position in (await self._engine.history.newest(streams)).items():
+                tell(stream, position)
+
+    async def _catch_up(self, connection: Connection, streams: Collection[Stream]) -> None:
+        await self._newest(streams, self._following.resume)
+        self._look_again(connection, streams)
+
+    def _look_again(self, connection: Connection, streams: Collection[Stream]) -> None:
+        """A server acknowledges a subscription before the others of its cluster know of it."""
+        if connection.info.cluster and streams:
+            task = asyncio.get_running_loop().create_task(self._look_later(connection, streams))
+            self._looks.add(task)
+            task.add_done_callback(self._looks.discard)
+
+    async def _look_later(self, connection: Connection, streams: Collection[Stream]) -> None:
+        await asyncio.sleep(SPREAD_S)
+        try:
+            await self._newest(streams, self._following.resume)
+        except BackendError as error:
+            connection.drop(str(error).removeprefix("NATS: "))
+
+    # Does anything arrive at all?
+
+    async def _send_canaries(self, connection: Connection) -> None:
+        subject = self._engine.subjects.yelps + self._engine.node
+        while True:
+            self._yelp.clear()
+            connection.publish(subject, b"")
+            try:
+                # Not wait_for: that of Python 3.11 may swallow the cancellation at the end.
+                async with asyncio.timeout(self._canary_interval_s):
+                    await self._yelp.wait()
+            except TimeoutError as error:
+                if self._patience is not None:
+                    await asyncio.wait([self._patience])
+                    continue
+                self._counters.pubsub_canary_lost_total += 1
+                reason = (
+                    "what this node sends to itself has not come back within "
+                    f"{self._canary_interval_s:g} s"
+                )
+                if not self._is_deaf:
+                    _log.warning("Publications do not arrive: %s", reason)
+                self._is_deaf = True
+                raise BackendError(reason) from error
+            if self._is_deaf:
+                self._is_deaf = False
+                _log.info("Publications arrive again")
+            self._following.alive()
+            await asyncio.sleep(self._canary_interval_s)
+
+    def _take_yelp(self, subject: bytes, headers: bytes, payload: bytes) -> None:
+        self._yelp.set()
+
+    # What arrives
+
+    def _take(self, subject: bytes, headers: bytes, payload: bytes) -> None:
+        position, previous = None, 0
+        try:
+            epoch = self._engine.subjects.epoch_of(subject)
+            if epoch is not None:
+                position = Position(epoch, int(wire.value_of(headers, b"Nats-Sequence") or 0))
+                previous = int(wire.value_of(headers, b"Nats-Last-Sequence") or 0)
+            publication = unpack(payload, position)
+        except ValueError as error:
+            _log.warning("What came on %.100s is no publication: %s", subject.decode(), error)
+            return
+        self._following.arrive(publication, previous)
+        if self._patience is None:
+            self._wait_for_deliveries()
+
+    def _wait_for_deliveries(self) -> None:
+        """Reads on when deliveries have caught up, if they lag behind."""
+        caught_up = self._caught_up()
+        connection = self._connection
+        if caught_up is None or connection is None:
+            return
+        connection.pause()
+        self._patience = patience = asyncio.ensure_future(caught_up)
+        patience.add_done_callback(lambda patience: self._go_on(patience, connection))
+
+    def _go_on(self, patience: "asyncio.Future[None]", connection: Connection) -> None:
+        if self._patience is patience:
+            self._patience = None
+            connection.resume()
+
+    def _take_command(self, subject: bytes, headers: bytes, payload: bytes) -> None:
+        try:
+            command = unpack_command(payload)
+        except ValueError as error:
+            _log.warning("What came on %.100s is no command: %s", subject.decode(), error)
+            return
+        self._following.arrive(command)

@@ -1,0 +1,206 @@
+"""Sessions that may be resumed, on any node.
+
+Each is a record of the node that has it, or that had it last. While that node lives it alone knows
+when a session's time is over, and ends it; what a dead node has left is ended by any other. Whoever
+takes or ends a session deletes its record by its sequence, which one alone can do.
+Source: docs/reliable_streams.md (anycable).
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from typing import Any, Final
+
+from catenary.adapters.nats.nodes import Nodes
+from catenary.adapters.nats.store import Stale, Store, Stored
+from catenary.adapters.nats.subjects import ANY, Subjects
+from catenary.adapters.nats.turns import Turns
+from catenary.broker.timer_wheel import TimerWheel
+from catenary.errors import BackendError
+from catenary.messages.names import Sid
+
+_log: Final = logging.getLogger("catenary.nats")
+
+ENDED_AT_ONCE: Final = 500
+"""Sessions that one sweep ends, of this node and of each dead one."""
+
+AGAIN_S: Final = 1.0
+"""Until a session is ended once more where that failed."""
+
+RENEWED_S: Final = 8 * 3600
+"""The age at which the record of a session that lives is put anew: well before JetStream drops it."""
+
+RENEWED_AT_ONCE: Final = 200
+
+ATTEMPTS: Final = 10
+"""To take a session that is saved by another node at the same moment."""
+
+
+class _Own:
+    """A record of this node. Moments are on the clock."""
+
+    __slots__ = ("deadline", "put_at", "sequence")
+
+    def __init__(self, sequence: int, now: float, ttl_s: float) -> None:
+        self.sequence = sequence
+        self.put_at = now
+        self.deadline = now + ttl_s
+
+
+class NatsSessions:
+    """Satisfies :class:`catenary.ports.SessionCache`. ``records`` raises :class:`BackendError`."""
+
+    __slots__ = ("_clock", "_nodes", "_own", "_records", "_subjects", "_ttl_s", "_turns", "_wheel")
+
+    is_shared = True
+
+    def __init__(
+        self,
+        records: Callable[[], Store],
+        subjects: Subjects,
+        nodes: Nodes,
+        ttl_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._records = records
+        self._subjects = subjects
+        self._nodes = nodes
+        self._ttl_s = ttl_s
+        self._clock = clock
+        self._own: dict[Sid, _Own] = {}
+        self._wheel = TimerWheel[Sid](ttl_s)
+        self._turns = Turns[Sid]()
+
+    def save(self, sid: Sid, snapshot: bytes, *, is_new: bool = True) -> Awaitable[None]:
+        """Keeps a session, in place of what was kept of it; one that is not new only there."""
+        return self._turn(sid, lambda: self._save(sid, snapshot, is_new=is_new))
+
+    def touch(self, sids: Collection[Sid]) -> None:
+        """Their time runs anew; nothing happens for one that is not kept by this node.
+
+        Nothing is sent either: a living node stands for all of its sessions.
+        """
+        now = self._clock()
+        old = []
+        for sid in sids:
+            own = self._own.get(sid)
+            if own is not None and now < own.deadline:
+                own.deadline = now + self._ttl_s
+                self._wheel.schedule(sid, own.deadline)
+                if now - own.put_at > RENEWED_S:
+                    old.append(sid)
+        for sid in old[:RENEWED_AT_ONCE]:
+            self._turn(sid, lambda sid=sid: self._renew(sid))  # type: ignore[misc]
+
+    def take(self, sid: Sid) -> Awaitable[bytes | None]:
+        """Takes a session out, wherever it is kept. None where it is not there."""
+        return self._turn(sid, lambda: self._take(sid))
+
+    async def expire(self) -> tuple[bytes, ...]:
+        """Takes out the sessions of this node, and of dead ones, whose time is over."""
+        records = self._records()
+        if not self._nodes.is_settled(self._ttl_s):
+            return ()
+        now = self._clock()
+        due: list[Sid] = []
+        while len(due) < ENDED_AT_ONCE and (sid := self._wheel.pop_due(now)) is not None:
+            due.append(sid)
+        ends: list[Awaitable[bytes | None]] = [
+            self._turn(sid, lambda sid=sid: self._end(sid))  # type: ignore[misc]
+            for sid in due
+        ]
+        for node in self._nodes.to_end(self._ttl_s):
+            left = await records.first(f"{self._subjects.sessions}{node}.>", ENDED_AT_ONCE)
+            ends += [self._win(records, each) for each in left if self._is_over(each)]
+        ended = await asyncio.gather(*ends, return_exceptions=True)
+        for each in ended:
+            if isinstance(each, BackendError):
+                _log.info("A session is ended later: %s", each)
+            elif isinstance(each, BaseException):
+                raise each
+        return tuple(each for each in ended if isinstance(each, bytes))
+
+    def give_up(self) -> tuple[bytes, ...]:
+        """At the end of this node: none, for another one ends them when their time is over."""
+        return ()
+
+    async def settle(self) -> None:
+        """Waits until all that was called for is done."""
+        await self._turns.settle()
+
+    def _turn(self, sid: Sid, work: Callable[[], Coroutine[Any, Any, Any]]) -> Awaitable[Any]:
+        return self._turns.take(sid, work)
+
+    async def _save(self, sid: Sid, snapshot: bytes, *, is_new: bool) -> None:
+        own = self._own.get(sid)
+        if not is_new and own is None:
+            return
+        expected = None if is_new or own is None else own.sequence
+        try:
+            sequence = await self._put(sid, snapshot, expected)
+        except Stale:
+            self._forget(sid)
+            return
+        kept = self._own[sid] = _Own(sequence, self._clock(), self._ttl_s)
+        self._wheel.schedule(sid, kept.deadline)
+
+    async def _put(self, sid: Sid, snapshot: bytes, expected: int | None) -> int:
+        return await self._records().put(self._subject(sid), snapshot, instead_of=expected)
+
+    def _subject(self, sid: Sid) -> str:
+        return self._subjects.session(self._nodes.name, sid)
+
+    async def _renew(self, sid: Sid) -> None:
+        own = self._own.get(sid)
+        found = None if own is None else await self._records().at(own.sequence)
+        if own is not None and found is not None and found.subject == self._subject(sid):
+            own.sequence = await self._put(sid, found.payload, own.sequence)
+            own.put_at = self._clock()
+
+    async def _take(self, sid: Sid) -> bytes | None:
+        own = self._own.get(sid)
+        if own is not None and own.deadline <= self._clock():
+            return None
+        records = self._records()
+        for _ in range(ATTEMPTS):
+            found = await records.newest([self._subjects.session(ANY, sid)])
+            found = [each for each in found if not self._is_over(each)]
+            if not found:
+                return None
+            newest = max(found, key=lambda each: each.sequence)
+            others = [each for each in found if each is not newest]
+            if await records.delete(newest.sequence):
+                for each in others:
+                    await records.delete(each.sequence)
+                self._forget(sid)
+                return newest.payload
+        raise BackendError("JetStream: a session changes faster than it can be taken")
+
+    def _is_over(self, record: Stored) -> bool:
+        return self._nodes.is_over(record, self._subjects.node_of(record.subject), self._ttl_s)
+
+    async def _end(self, sid: Sid) -> bytes | None:
+        """Ends a session of this node whose time was over."""
+        own = self._own.get(sid)
+        if own is None or own.deadline > self._clock():
+            return None
+        try:
+            records = self._records()
+            found = await records.at(own.sequence)
+            # In a stream that was made anew the sequence may be somebody else's.
+            is_ours = found is not None and found.subject == self._subject(sid)
+            ended = await self._win(records, found) if found is not None and is_ours else None
+        except BackendError:
+            self._wheel.schedule(sid, self._clock() + AGAIN_S)
+            raise
+        self._forget(sid)
+        return ended
+
+    async def _win(self, records: Store, record: Stored) -> bytes | None:
+        return record.payload if await records.delete(record.sequence) else None
+
+    def _forget(self, sid: Sid) -> None:
+        if self._own.pop(sid, None) is not None:
+            self._wheel.cancel(sid)
+        if not self._own:
+            self._own.clear()  # gives its memory back: a dict does not shrink by itself

@@ -1,0 +1,356 @@
+"""A stream of JetStream: found by its name, made where there is none, limited as we want it.
+
+Each has an epoch, which is new whenever it is made: a stream that was lost and made anew by another
+node is never taken for the one before. Of several nodes that make it at the same moment one
+succeeds, for the name is the same and the epochs are not. (Names that differ would not do: a
+server that is asked twice at the same moment makes two streams of the same subjects.)
+Source: ADR-2, ADR-8 and ADR-31 of the NATS architecture; "Streams" of its documentation.
+"""
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from catenary.adapters.nats import wire
+from catenary.adapters.nats.connection import Answer, Connection, Nobody
+from catenary.errors import BackendError
+
+_log: Final = logging.getLogger("catenary.nats")
+
+OLDEST_SERVER: Final = (2, 11)
+"""The first nats-server that answers a question with many messages (ADR-31)."""
+
+REPLICAS: Final = 3
+"""In a cluster; where it is too small, as many as there can be."""
+
+S: Final = 1_000_000_000
+"""Nanoseconds, in which JetStream counts."""
+
+SUBJECTS_AT_ONCE: Final = 1_000
+"""Subjects whose last messages are asked for in one question: the server's limit is 1,024."""
+
+MESSAGES_AT_ONCE: Final = 1_000
+
+EPOCH: Final = "catenary.epoch"
+"""In the metadata of a stream."""
+
+END: Final = 204
+NOT_FOUND: Final = 404
+TOO_MANY: Final = 413
+"""Statuses (ADR-31)."""
+
+TAKEN: Final = (10058, 10065)
+"""Another has made it at the same moment: the name, or its subjects."""
+
+GONE: Final = 10043
+WRONG_SEQUENCE: Final = 10071
+NOT_THERE: Final = 10059
+TOO_SMALL: Final = (10005, 10023, 10052, 10074)
+"""No peers, no resources, no cluster: for as many replicas as were asked for."""
+
+
+class Stale(BackendError):
+    """A record is not the one any more that was to be replaced."""
+
+
+class TooMany(BackendError):
+    """More messages match than JetStream answers in one go."""
+
+
+class Stored(msgspec.Struct, frozen=True, gc=False):
+    """A message of the stream. ``moment_s`` counts on the server's clock."""
+
+    subject: str
+    sequence: int
+    moment_s: float
+    payload: bytes
+
+
+class _Error(msgspec.Struct, frozen=True):
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class _Reply(msgspec.Struct, frozen=True):
+    error: _Error | None = None
+    config: dict[str, Any] = {}
+    ts: str = ""
+    message: dict[str, Any] = {}
+
+
+class Ack(msgspec.Struct, frozen=True, gc=False):
+    """What JetStream says when a message is stored, or why it is not."""
+
+    stream: str = ""
+    seq: int = 0
+    error: _Error | None = None
+
+
+_read: Final = msgspec.json.Decoder(_Reply).decode
+_read_ack: Final = msgspec.json.Decoder(Ack).decode
+_write: Final = msgspec.json.Encoder().encode
+
+
+def read_ack(payload: bytes) -> Ack:
+    """Reads it. Raises :class:`BackendError` where the message was not stored."""
+    try:
+        ack = _read_ack(payload)
+    except msgspec.DecodeError as error:
+        raise BackendError(f"JetStream: {error}") from error
+    if ack.error is not None:
+        kind = Stale if ack.error.err_code == WRONG_SEQUENCE else BackendError
+        raise kind(f"JetStream: {ack.error.description}")
+    return ack
+
+
+class Store:
+    """One stream, over one connection. Whatever is awaited raises :class:`BackendError`."""
+
+    __slots__ = (
+        "_connection",
+        "_limits",
+        "_shape",
+        "clock_ahead_s",
+        "epoch",
+        "name",
+        "replicas",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        name: str,
+        limits: dict[str, Any],
+        subjects: Callable[[str], dict[str, Any]],
+    ) -> None:
+        """``limits`` may change, ``subjects`` are what the stream begins with in its epoch: fields of
+        its configuration."""
+        self._connection = connection
+        self._limits = {"allow_direct": True, **limits}
+        self._shape = subjects
+        self.name = name
+        self.epoch = ""
+        """Which of all streams that ever had this name."""
+        self.replicas = 1
+        self.clock_ahead_s = 0.0
+        """How far the server's clock is ahead of ours."""
+
+    # The stream
+
+    async def open(self) -> None:
+        """Finds the stream, or makes it."""
+        _check_version(self._connection.info.version)
+        try:
+            for _ in range(3):
+                if await self._find() or await self._make():
+                    return
+        except Nobody as error:
+            raise BackendError("JetStream does not answer: is it switched on?") from error
+        raise BackendError(f"JetStream: others are making the stream {self.name}")
+
+    async def is_there(self) -> bool:
+        """Is it still the stream that was opened?"""
+        reply = await self._call(f"STREAM.INFO.{self.name}", {})
+        if _code(reply) == NOT_THERE:
+            return False
+        _check(reply)
+        return _epoch(reply) == self.epoch
+
+    async def _find(self) -> bool:
+        reply = await self._call(f"STREAM.INFO.{self.name}", {})
+        if _code(reply) == NOT_THERE:
+            return False
+        _check(reply)
+        if not _epoch(reply):
+            raise BackendError(f"JetStream: the stream {self.name} is not ours")
+        await self._adjust(reply.config)
+        self._opened(reply)
+        return True
+
+    async def _make(self) -> bool:
+        epoch = secrets.token_hex(4)
+        config = {
+            "name": self.name,
+            "retention": "limits",
+            "storage": "file",
+            "discard": "old",
+            "max_consumers": -1,
+            "max_msgs": -1,
+            "max_bytes": -1,
+            "metadata": {EPOCH: epoch},
+            **self._limits,
+            **self._shape(epoch),
+        }
+        for replicas in (REPLICAS, 1) if self._connection.info.cluster else (1,):
+            reply = await self._call(
+                f"STREAM.CREATE.{self.name}", {**config, "num_replicas": replicas}
+            )
+            if _code(reply) in TAKEN:
+                return False
+            if _code(reply) in TOO_SMALL and replicas > 1:
+                _log.warning("JetStream can't have %d replicas: %s", replicas, _words(reply))
+                continue
+            _check(reply)
+            self.replicas = replicas
+            self._opened(reply)
+            _log.info("Made the JetStream stream %s, replicas: %d", self.name, replicas)
+            return True
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _adjust(self, config: dict[str, Any]) -> None:
+        """Limits that were changed, and a cluster that has grown."""
+        self.replicas = config.get("num_replicas", 1)
+        if self._connection.info.cluster and self.replicas < REPLICAS:
+            grown = {**config, "num_replicas": REPLICAS}
+            if _code(await self._call(f"STREAM.UPDATE.{self.name}", grown)) == 0:
+                config, self.replicas = grown, REPLICAS
+        if any(config.get(key) != value for key, value in self._limits.items()):
+            _check(await self._call(f"STREAM.UPDATE.{self.name}", {**config, **self._limits}))
+            _log.info("Changed the limits of the JetStream stream %s", self.name)
+
+    def _opened(self, reply: _Reply) -> None:
+        self.epoch = _epoch(reply)
+        if reply.ts:
+            self.clock_ahead_s = moment_s(reply.ts) - time.time()
+
+    # Its messages
+
+    async def put(self, subject: str, payload: bytes, *, instead_of: int | None = None) -> int:
+        """Stores a message and returns its sequence.
+
+        With ``instead_of``, only where that is the newest of the subject, or 0 and there is none.
+        Raises :class:`Stale` otherwise.
+        """
+        headers = b""
+        if instead_of is not None:
+            headers = wire.header("Nats-Expected-Last-Subject-Sequence", instead_of)
+        answer = await self._connection.ask(subject, payload, headers)
+        return read_ack(answer.payload).seq
+
+    async def delete(self, sequence: int) -> bool:
+        """Deletes a message: of several who do, one hears that it was there."""
+        query = {"seq": sequence, "no_erase": True}
+        reply = await self._call(f"STREAM.MSG.DELETE.{self.name}", query)
+        if _code(reply) == GONE:
+            return False
+        _check(reply)
+        return True
+
+    async def at(self, sequence: int) -> Stored | None:
+        """The message of a sequence; None where it is not there any more."""
+        answer = await self._connection.ask(self._direct, _write({"seq": sequence}))
+        if answer.status == NOT_FOUND:
+            return None
+        return _stored(answer)
+
+    async def newest(self, subjects: list[str]) -> list[Stored]:
+        """The newest message of each subject that has any; subjects may have wildcards.
+
+        Raises :class:`TooMany`.
+        """
+        found: list[Stored] = []
+        for start in range(0, len(subjects), SUBJECTS_AT_ONCE):
+            part = subjects[start : start + SUBJECTS_AT_ONCE]
+            messages, _ = await self._many(
+                {"multi_last": part, "batch": len(part) + MESSAGES_AT_ONCE}
+            )
+            found += messages
+        return found
+
+    async def first(self, subject: str, limit: int, sequence: int = 1) -> list[Stored]:
+        """The first messages of a subject from a sequence on; it may have wildcards.
+
+        At most ``limit``, and fewer where they are large.
+        """
+        messages, _ = await self._next(subject, sequence, limit)
+        return messages
+
+    async def behind(self, subject: str, sequence: int, limit: int) -> list[Stored]:
+        """All messages of a subject from a sequence on, at most ``limit``."""
+        found: list[Stored] = []
+        while True:
+            messages, pending = await self._next(subject, sequence, limit - len(found))
+            found += messages
+            if not messages or pending == 0 or len(found) >= limit:
+                return found
+            sequence = messages[-1].sequence + 1
+
+    async def _next(self, subject: str, sequence: int, limit: int) -> tuple[list[Stored], int]:
+        return await self._many({"seq": max(sequence, 1), "next_by_subj": subject, "batch": limit})
+
+    async def newest_of_leader(self, subject: str) -> int:
+        """The sequence of the newest message as the leader knows it; 0 where there is none."""
+        reply = await self._call(f"STREAM.MSG.GET.{self.name}", {"last_by_subj": subject})
+        if reply.error is not None and reply.error.code == NOT_FOUND:
+            return 0
+        _check(reply)
+        return int(reply.message["seq"])
+
+    @property
+    def _direct(self) -> str:
+        return f"$JS.API.DIRECT.GET.{self.name}"
+
+    async def _many(self, query: dict[str, Any]) -> tuple[list[Stored], int]:
+        """As many as the server sends in one go, and how many there are behind them."""
+        *messages, end = await self._connection.ask_many(self._direct, _write(query))
+        if end.status == TOO_MANY:
+            raise TooMany("JetStream: too many messages match")
+        if end.status not in (END, NOT_FOUND):
+            raise BackendError(f"JetStream: {end.headers[9:80].decode(errors='replace')}")
+        pending = int(wire.value_of(end.headers, b"Nats-Num-Pending") or 0)
+        return list(map(_stored, messages)), pending
+
+    async def _call(self, what: str, body: dict[str, Any]) -> _Reply:
+        answer = await self._connection.ask(f"$JS.API.{what}", _write(body))
+        try:
+            return _read(answer.payload)
+        except msgspec.DecodeError as error:
+            raise BackendError(f"JetStream: {error}") from error
+
+
+def moment_s(text: str) -> float:
+    """Seconds since the epoch of Unix, of a moment as JetStream writes it (RFC 3339)."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _stored(answer: Answer) -> Stored:
+    headers = answer.headers
+    try:
+        return Stored(
+            (wire.value_of(headers, b"Nats-Subject") or b"").decode(),
+            int(wire.value_of(headers, b"Nats-Sequence") or b""),
+            moment_s((wire.value_of(headers, b"Nats-Time-Stamp") or b"").decode()),
+            answer.payload,
+        )
+    except ValueError as error:
+        raise BackendError(f"JetStream: {error}") from error
+
+
+def _code(reply: _Reply) -> int:
+    return 0 if reply.error is None else reply.error.err_code or reply.error.code
+
+
+def _epoch(reply: _Reply) -> str:
+    return str((reply.config.get("metadata") or {}).get(EPOCH, ""))
+
+
+def _words(reply: _Reply) -> str:
+    return "" if reply.error is None else reply.error.description
+
+
+def _check(reply: _Reply) -> None:
+    if reply.error is not None:
+        raise BackendError(f"JetStream: {reply.error.description}")
+
+
+def _check_version(version: str) -> None:
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if found is None or (int(found[1]), int(found[2])) < OLDEST_SERVER:
+        raise BackendError(f"expected nats-server 2.11 or newer for the broker, got {version}")

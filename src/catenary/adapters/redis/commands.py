@@ -1,0 +1,286 @@
+"""Commands to Redis over one connection, in the order of the calls.
+
+A call writes, and returns a future: all calls of one turn of the loop leave together, and the
+replies come in the same order. While Redis is away a call fails at once: nothing is queued for it.
+Knows: commands, scripts, outages. Does not know: keys, what is kept in them.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final
+
+import hiredis
+
+from catenary.adapters.redis.client import RedisAddress, connect
+from catenary.adapters.redis.connection import (
+    Argument,
+    Connection,
+    close_client,
+    delay_s,
+    open_connection,
+    pack,
+)
+from catenary.errors import BackendError
+from catenary.metrics.counters import Counters
+
+_log: Final = logging.getLogger("catenary.redis")
+
+PATIENCE_S: Final = 5.0
+"""A Redis that leaves a call without a reply for so long is given up."""
+
+PENDING_LIMIT: Final = 100_000
+"""Calls without a reply; those beyond fail."""
+
+PENDING_BYTES_LIMIT: Final = 64 * 1024 * 1024
+
+NOW: Final = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+"""
+"""How a script begins that needs the time: milliseconds of Redis' clock, the same for all nodes."""
+
+
+class Script:
+    """A script in Lua, which Redis runs in one step, and knows by its hash once it was loaded."""
+
+    __slots__ = ("sha", "source")
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.sha = hashlib.sha1(source.encode()).hexdigest()  # noqa: S324
+
+
+class _Call:
+    """A command that was sent. ``is_again`` says that its script was missing the first time."""
+
+    __slots__ = ("future", "is_again", "packed", "sent_at")
+
+    def __init__(self, packed: bytes, loop: asyncio.AbstractEventLoop) -> None:
+        self.packed = packed
+        self.future: asyncio.Future[Any] = loop.create_future()
+        self.sent_at = loop.time()
+        self.is_again = False
+
+
+class Commands:
+    """A connection for commands that comes back; ``scripts`` are those that it may run.
+
+    Futures raise :class:`BackendError`: for a call that Redis refuses, and for one without a reply,
+    of which nobody knows whether it took effect.
+    """
+
+    __slots__ = (
+        "_again",
+        "_behind",
+        "_client",
+        "_connection",
+        "_counters",
+        "_loop",
+        "_pending",
+        "_pending_bytes",
+        "_scripts",
+        "_task",
+        "run_id",
+        "trouble",
+        "up_since_s",
+    )
+
+    def __init__(
+        self, address: RedisAddress, scripts: Sequence[Script], counters: Counters
+    ) -> None:
+        self._client = connect(address)
+        self._scripts = scripts
+        self._counters = counters
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._connection: Connection | None = None
+        self.trouble: str | None = "not connected to Redis yet"
+        self.up_since_s = 0.0
+        """When Redis was last found, on the loop's clock."""
+        self.run_id = b""
+        """Which run of which server that is."""
+        # Without a reply; then those whose script was missing, and those called since: in order
+        self._pending: deque[_Call] = deque()
+        self._pending_bytes = 0
+        self._again: list[_Call] = []
+        self._behind: list[_Call] = []
+
+    async def start(self) -> None:
+        """Begins to connect; does not wait for Redis, which may come later."""
+        self._task = self._loop.create_task(self._stay_connected())
+
+    async def close(self, timeout_s: float) -> None:
+        """Waits for the replies that are due, then hangs up."""
+        unanswered = [call.future for call in self._unanswered()]
+        if unanswered:
+            await asyncio.wait(unanswered, timeout=timeout_s)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        await close_client(self._client)
+
+    def call(self, *args: Argument) -> "asyncio.Future[Any]":
+        """Sends a command. Text travels as UTF-8."""
+        call = _Call(pack(*args), self._loop)
+        if self.trouble is not None:
+            call.future.set_exception(BackendError(self.trouble))
+        elif (
+            len(self._pending) + len(self._behind) >= PENDING_LIMIT
+            or self._pending_bytes >= PENDING_BYTES_LIMIT
+        ):
+            self._counters.pubsub_refused_total += 1
+            call.future.set_exception(BackendError("too many commands wait for Redis"))
+        elif self._again:
+            self._behind.append(call)
+        else:
+            self._send(call)
+        return call.future
+
+    def run(
+        self, script: Script, keys: Sequence[Argument], *args: Argument
+    ) -> "asyncio.Future[Any]":
+        """Runs a script."""
+        return self.call("EVALSHA", script.sha, len(keys), *keys, *args)
+
+    def is_settled(self, ttl_s: float) -> bool:
+        """Has Redis been there for long enough that living nodes have touched what has this time to
+        live? That is a third of it, for they do so a few times within it."""
+        return self.trouble is None and self._loop.time() - self.up_since_s >= max(ttl_s / 3, 1)
+
+    def _send(self, call: _Call) -> None:
+        assert self._connection is not None
+        self._pending.append(call)
+        self._pending_bytes += len(call.packed)
+        self._connection.write(call.packed)
+
+    # Replies
+
+    def _take(self, reply: Any) -> None:
+        call = self._pending.popleft()
+        self._pending_bytes -= len(call.packed)
+        if isinstance(reply, hiredis.ReplyError):
+            self._take_error(call, str(reply))
+        elif not call.future.done():
+            call.future.set_result(reply)
+        if self._again and not self._pending:
+            self._send_again()
+
+    def _take_error(self, call: _Call, error: str) -> None:
+        if error.startswith("NOSCRIPT") and not call.is_again:
+            call.is_again = True
+            self._again.append(call)
+            return
+        if not call.future.done():
+            call.future.set_exception(BackendError(f"Redis refuses: {error[:200]}"))
+        if "READONLY" in error and self._connection is not None:
+            # It was the master once: sentinels name another one.
+            self._connection.drop("this Redis is a replica now")
+
+    def _send_again(self) -> None:
+        """Somebody made Redis forget its scripts: all that failed follows them, in its order."""
+        self._load_scripts()
+        waiting = (*self._again, *self._behind)
+        self._again.clear()
+        self._behind.clear()
+        for call in waiting:
+            self._send(call)
+
+    def _unanswered(self) -> tuple[_Call, ...]:
+        return (*self._pending, *self._again, *self._behind)
+
+    def _load_scripts(self) -> "list[asyncio.Future[Any]]":
+        loads = [_Call(pack("SCRIPT", "LOAD", each.source), self._loop) for each in self._scripts]
+        for load in loads:
+            # Who runs a script that could not be loaded hears of it.
+            load.future.add_done_callback(_hear)
+            self._send(load)
+        return [load.future for load in loads]
+
+    # Staying connected
+
+    async def _stay_connected(self) -> None:
+        attempt = 0
+        is_told = False
+        while True:
+            try:
+                await self._open()
+                _log.info("Connected to Redis")
+                attempt, is_told = 0, False
+                reason = await self._until_lost()
+            except BackendError as error:
+                reason = str(error)
+            finally:
+                await self._hang_up()
+            self.trouble = f"Redis is away: {reason}"
+            if not is_told:
+                _log.warning("Redis is away: %s", reason)
+                is_told = True
+            await asyncio.sleep(delay_s(attempt))
+            attempt += 1
+
+    async def _open(self) -> None:
+        """Connects, and finds out what it is connected to. Raises :class:`BackendError`."""
+        self._connection = await open_connection(self._client, self._take)
+        self._connection.lost.add_done_callback(self._fail)
+        loads = self._load_scripts()
+        info = _Call(pack("INFO", "server"), self._loop)
+        info.future.add_done_callback(_hear)
+        self._send(info)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await asyncio.gather(*loads)
+                self.run_id = await _run_id(info.future)
+        except TimeoutError as error:
+            raise BackendError(f"no reply within {PATIENCE_S:g} s") from error
+        self.up_since_s = self._loop.time()
+        self.trouble = None
+
+    async def _until_lost(self) -> str:
+        """Returns the reason."""
+        assert self._connection is not None
+        lost = self._connection.lost
+        while not lost.done():
+            await asyncio.wait([lost], timeout=PATIENCE_S / 10)
+            if self._pending and self._loop.time() - self._pending[0].sent_at > PATIENCE_S:
+                self._connection.drop(f"no reply within {PATIENCE_S:g} s")
+                await lost
+        return lost.result()
+
+    def _fail(self, lost: "asyncio.Future[str]") -> None:
+        """Nobody will ever get a reply on this connection."""
+        self.trouble = f"Redis is away: {lost.result()}"
+        calls = self._unanswered()
+        self._pending.clear()
+        self._pending_bytes = 0
+        self._again.clear()
+        self._behind.clear()
+        for call in calls:
+            if not call.future.done():
+                call.future.set_exception(BackendError(self.trouble))
+
+    async def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self.trouble = "the connection to Redis is being closed"
+            await connection.close()
+
+
+async def _run_id(info: "asyncio.Future[Any]") -> bytes:
+    """Empty where this user may not ask: then a server that lost its newest data is taken for one
+    that did not."""
+    try:
+        answer: bytes = await info
+    except BackendError as error:
+        if "NOPERM" in str(error):
+            return b""
+        raise
+    return answer.partition(b"run_id:")[2].partition(b"\r\n")[0]
+
+
+def _hear(future: "asyncio.Future[Any]") -> None:
+    """What went wrong is told elsewhere."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,64 @@
+"""Redis as the engine between nodes: one connection for commands, and what is kept by way of it.
+
+Knows: what there is to build. Does not know: who uses it.
+"""
+
+import msgspec
+
+from catenary.adapters.redis import history, presence, sessions
+from catenary.adapters.redis.client import RedisAddress
+from catenary.adapters.redis.commands import Commands
+from catenary.adapters.redis.history import RedisHistory
+from catenary.adapters.redis.presence import RedisPresence
+from catenary.adapters.redis.sessions import RedisSessions
+from catenary.broker.limits import Limits
+from catenary.metrics.counters import Counters
+
+
+class RedisNames(msgspec.Struct, frozen=True):
+    """Where everything is in Redis: nodes that have these in common are one cluster.
+
+    Keys begin with ``prefix``. Remote commands travel on ``channel``, and streams on
+    ``<channel>:<stream>``.
+    """
+
+    prefix: str = "catenary"
+    channel: str = "__anycable_internal__"
+
+
+class RedisEngine:
+    """What nodes share. Without ``limits`` nothing is kept: there is only the way between them."""
+
+    __slots__ = ("address", "commands", "counters", "history", "names", "presence", "sessions")
+
+    def __init__(
+        self,
+        address: RedisAddress,
+        names: RedisNames,
+        limits: Limits | None,
+        counters: Counters,
+    ) -> None:
+        self.address = address
+        self.names = names
+        self.counters = counters
+        self.history: RedisHistory | None = None
+        self.sessions: RedisSessions | None = None
+        self.presence: RedisPresence | None = None
+        if limits is None:
+            self.commands = Commands(address, (), counters)
+            return
+        scripts = (*history.SCRIPTS, *sessions.SCRIPTS, *presence.SCRIPTS)
+        self.commands = Commands(address, scripts, counters)
+        self.history = RedisHistory(
+            self.commands, names.prefix, limit=limits.history_limit, ttl_s=limits.history_ttl_s
+        )
+        self.sessions = RedisSessions(self.commands, names.prefix, ttl_s=limits.sessions_ttl_s)
+        self.presence = RedisPresence(self.commands, names.prefix, ttl_s=limits.presence_ttl_s)
+
+    async def start(self) -> None:
+        """Begins to connect; does not wait for Redis, which may come later."""
+        await self.commands.start()
+
+    async def close(self, timeout_s: float) -> None:
+        """Waits for the replies that are due, then hangs up."""
+        await self.commands.close(timeout_s)

@@ -1,0 +1,348 @@
+"""Publications to every node, and from every node, by way of Redis.
+
+What is kept is published by the script that keeps it, so nodes hear it in the order of its offsets.
+The connection that listens has exactly the channels of the streams that clients of this node listen
+to, the one of remote commands, and one of its own: on that one a canary must arrive every few
+seconds, or the connection is taken for dead and built anew. What was missed is caught up.
+Knows: channels. Does not know: who listens to what, how gaps are closed.
+Source: redis.io, "Redis Pub/sub".
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import hiredis
+
+from catenary.adapters.following import Following
+from catenary.adapters.interest import Interest
+from catenary.adapters.redis import payload
+from catenary.adapters.redis.client import connect
+from catenary.adapters.redis.commands import PATIENCE_S
+from catenary.adapters.redis.connection import (
+    Connection,
+    close_client,
+    delay_s,
+    open_connection,
+    pack,
+)
+from catenary.adapters.redis.engine import RedisEngine
+from catenary.errors import BackendError
+from catenary.messages.names import Stream
+from catenary.messages.publications import Position, Publication, Publishable
+
+_log: Final = logging.getLogger("catenary.pubsub")
+
+CHANNELS_AT_ONCE: Final = 1_000
+"""Channels in one command: an answer of 100 KB."""
+
+EARLY_LIMIT: Final = 10_000
+"""Messages that may come while the node still finds out what it has missed."""
+
+
+class RedisPubSub:
+    """Satisfies :class:`catenary.ports.PubSub`.
+
+    ``on_restored`` is called whenever the way is open again, though not the first time.
+    ``caught_up`` tells whether deliveries keep up: while they do not, Redis is read later, and
+    closes a connection that is not read for too long; then the history helps.
+    """
+
+    __slots__ = (
+        "_canary",
+        "_canary_channel",
+        "_canary_interval_s",
+        "_caught_up",
+        "_channel",
+        "_client",
+        "_commands",
+        "_connection",
+        "_counters",
+        "_early",
+        "_following",
+        "_history",
+        "_interest",
+        "_on_restored",
+        "_patience",
+        "_prefix",
+        "_task",
+        "_told",
+        "_trouble",
+        "_untold",
+        "_was_up",
+    )
+
+    def __init__(
+        self,
+        engine: RedisEngine,
+        interest: Interest,
+        following: Following,
+        *,
+        on_restored: Callable[[], None] = lambda: None,
+        caught_up: Callable[[], Awaitable[None] | None] = lambda: None,
+        canary_interval_s: float = 3.0,
+    ) -> None:
+        self._client = connect(engine.address)
+        self._commands = engine.commands
+        self._history = engine.history
+        self._counters = engine.counters
+        self._interest = interest
+        self._following = following
+        self._on_restored = on_restored
+        self._caught_up = caught_up
+        # Names; no stream's channel has a "#" in this place
+        self._channel = engine.names.channel.encode()
+        self._prefix = self._channel + b":"
+        self._canary_channel = self._channel + b"#" + secrets.token_hex(8).encode()
+        # The way at the moment
+        self._task: asyncio.Task[None] | None = None
+        self._connection: Connection | None = None
+        self._trouble: str | None = "not subscribed yet"
+        self._was_up = False
+        self._patience: asyncio.Future[None] | None = None
+        # Channels that Redis has not confirmed, and who waits for them
+        self._untold = 0
+        self._told: asyncio.Future[None] | None = None
+        # What came before it was known what was missed
+        self._early: list[Publication] | None = None
+        # Is the way open?
+        self._canary = asyncio.Event()
+        self._canary_interval_s = canary_interval_s
+
+    @property
+    def trouble(self) -> str | None:
+        """Why publications do not reach this node, or leave it, at the moment; None: they do."""
+        return self._trouble or self._commands.trouble
+
+    async def start(self) -> None:
+        """Begins to listen; does not wait for Redis, which may come later."""
+        self._task = asyncio.get_running_loop().create_task(self._stay_subscribed())
+
+    async def close(self, timeout_s: float) -> None:
+        """Listens no longer."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=timeout_s)
+        await self._following.close()
+        await close_client(self._client)
+
+    # Publishing
+
+    def send(self, publications: tuple[Publishable, ...]) -> Awaitable[Any] | None:
+        """Keeps and publishes, in order; awaiting raises :class:`BackendError`."""
+        if len(publications) == 1:
+            return self._send(publications[0])
+        if not publications:
+            return None
+        return asyncio.gather(*map(self._send, publications))
+
+    def _send(self, publication: Publishable) -> "asyncio.Future[Any]":
+        if not isinstance(publication, Publication):
+            command = payload.pack_command(publication)
+            return self._commands.call("PUBLISH", self._channel, command)
+        channel = self._prefix + publication.stream.encode()
+        if publication.transient or self._history is None:
+            packed = payload.NOWHERE + payload.pack(publication)
+            return self._commands.call("PUBLISH", channel, packed)
+        return self._history.append(publication, channel)
+
+    # Hearing
+
+    def _take(self, reply: Any) -> None:
+        """One message, or one confirmation, of the connection that listens."""
+        if isinstance(reply, hiredis.ReplyError):
+            self._drop(f"Redis refuses: {str(reply)[:200]}")
+            return
+        kind, channel, content = reply
+        if kind == b"message":
+            self._hear(channel, content)
+            return
+        self._untold -= 1
+        if self._untold == 0 and self._told is not None and not self._told.done():
+            self._told.set_result(None)
+
+    def _hear(self, channel: bytes, content: bytes) -> None:
+        try:
+            if channel.startswith(self._prefix):
+                stream = Stream(channel[len(self._prefix) :].decode())
+                self._arrive(payload.unpack(stream, content))
+            elif channel == self._canary_channel:
+                self._canary.set()
+            else:
+                self._following.arrive(payload.unpack_command(content))
+        except ValueError as error:
+            # Somebody else publishes here; nobody is there to be told.
+            _log.warning("Not from a node: a message on %.100r: %s", channel, error)
+            return
+        if self._patience is None:
+            self._wait_for_deliveries()
+
+    def _arrive(self, publication: Publication) -> None:
+        if self._early is None:
+            position = publication.position
+            self._following.arrive(publication, position.offset - 1 if position else 0)
+        elif len(self._early) < EARLY_LIMIT:
+            self._early.append(publication)
+        elif publication.position is None:
+            self._counters.pubsub_gaps_total += 1
+        # Any other is in the history: it came before the newest position was asked for.
+
+    def _wait_for_deliveries(self) -> None:
+        """Reads on when deliveries have caught up, if they lag behind."""
+        caught_up = self._caught_up()
+        if caught_up is None or self._connection is None:
+            return
+        self._connection.pause()
+        self._patience = asyncio.ensure_future(caught_up)
+        self._patience.add_done_callback(self._go_on)
+
+    def _go_on(self, patience: "asyncio.Future[None]") -> None:
+        if self._patience is patience and self._connection is not None:
+            self._patience = None
+            self._connection.resume()
+
+    def _drop(self, reason: str) -> None:
+        if self._connection is not None:
+            self._connection.drop(reason)
+
+    # Staying subscribed
+
+    async def _stay_subscribed(self) -> None:
+        attempt = 0
+        while True:
+            try:
+                await self._listen()
+            except* BackendError as errors:
+                reason = str(_first(errors))
+            finally:
+                was_up = self._trouble is None
+                self._trouble = "publications do not arrive any more"
+                self._interest.down()
+                await self._hang_up()
+            if was_up:
+                attempt = 0
+            if was_up or attempt == 0:
+                _log.warning("Publications do not arrive: %s", reason)
+            self._trouble = f"publications do not arrive: {reason}"
+            self._counters.pubsub_reconnects_total += 1
+            await asyncio.sleep(delay_s(attempt))
+            attempt += 1
+
+    async def _listen(self) -> None:
+        """Raises a group of :class:`BackendError` when it is over; never returns."""
+        async with asyncio.TaskGroup() as tasks:
+            self._connection = await open_connection(self._client, self._take)
+            tasks.create_task(_raise_when(self._connection.lost))
+            streams = self._interest.up()
+            await self._tell("SUBSCRIBE", [self._channel, self._canary_channel])
+            self._early = [] if self._history is not None else None
+            await self._tell("SUBSCRIBE", self._channels(streams))
+            self._connection.pause()
+            await self._resume(streams)
+            self._connection.resume()
+            self._is_up()
+            tasks.create_task(self._follow_changes())
+            tasks.create_task(self._send_canaries())
+
+    def _is_up(self) -> None:
+        self._trouble = None
+        if self._was_up:
+            _log.warning("Publications arrive again")
+            asyncio.get_running_loop().call_soon(self._on_restored)
+        else:
+            _log.info("Listening to publications of all nodes")
+        self._was_up = True
+
+    async def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        self._patience = None
+        if connection is not None:
+            await connection.close()
+
+    async def _resume(self, streams: Sequence[Stream]) -> None:
+        """Every stream is heard by now: what was published before that is caught up.
+
+        Messages wait for it: a first one of a new epoch would hide what was missed of the old one.
+        """
+        if self._history is None:
+            return
+        marks = self._interest.marks
+        known = [each for each in streams if each in marks and marks[each].position is not None]
+        unknown = [each for each in streams if each in marks and marks[each].position is None]
+        newest: dict[Stream, Position | None] = {
+            **await self._history.newest(known, begin=False),
+            **await self._history.newest(unknown, begin=True),
+        }
+        for stream, position in newest.items():
+            self._following.resume(stream, position)
+        early, self._early = self._early or [], None
+        for publication in early:
+            self._arrive(publication)
+
+    async def _follow_changes(self) -> None:
+        """Tells Redis which streams are wanted, and no longer wanted, for as long as it is there."""
+        while True:
+            changes = await self._interest.changes()
+            if self._history is not None:
+                # Before it is heard: what is published in between shows as a gap.
+                newest = await self._history.newest(changes.added, begin=True)
+                for stream, position in newest.items():
+                    self._following.begin(stream, position)
+            await self._tell("UNSUBSCRIBE", self._channels(changes.removed))
+            await self._tell("SUBSCRIBE", self._channels(changes.added))
+            self._interest.in_force(changes)
+
+    async def _tell(self, command: str, channels: Sequence[bytes]) -> None:
+        """Returns when Redis has confirmed every channel."""
+        for start in range(0, len(channels), CHANNELS_AT_ONCE):
+            some = channels[start : start + CHANNELS_AT_ONCE]
+            connection = self._connection
+            assert connection is not None
+            self._untold = len(some)
+            self._told = asyncio.get_running_loop().create_future()
+            connection.write(pack(command, *some))
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    await self._told
+            except TimeoutError as error:
+                raise BackendError(f"no answer to {command} in {PATIENCE_S:g} s") from error
+
+    def _channels(self, streams: Sequence[Stream]) -> list[bytes]:
+        return [self._prefix + stream.encode() for stream in streams]
+
+    async def _send_canaries(self) -> None:
+        """Raises :class:`BackendError` when one does not arrive in time."""
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            self._canary.clear()
+            published = self._commands.call("PUBLISH", self._canary_channel, b"")
+            try:
+                async with asyncio.timeout(self._canary_interval_s):
+                    await published
+                    await self._canary.wait()
+            except TimeoutError:
+                # What is not read because deliveries lag behind may well be there.
+                if self._patience is None:
+                    self._counters.pubsub_canary_lost_total += 1
+                    raise BackendError(
+                        f"what was sent did not come back within {self._canary_interval_s:g} s"
+                    ) from None
+            except BackendError:
+                # It was not sent: this tells nothing of the connection that listens.
+                pass
+            else:
+                self._following.alive()
+            await asyncio.sleep(began + self._canary_interval_s - loop.time())
+
+
+async def _raise_when(lost: "asyncio.Future[str]") -> None:
+    await asyncio.wait([lost])
+    raise BackendError(lost.result())
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first

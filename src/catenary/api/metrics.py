@@ -1,0 +1,21 @@
+"""The figures of this node, for Prometheus.
+
+Source: docs/instrumentation.md (anycable).
+"""
+
+from collections.abc import Callable
+
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from catenary.metrics.prometheus import CONTENT_TYPE
+
+
+class Metrics:
+    """Answers the text that ``show`` makes."""
+
+    def __init__(self, show: Callable[[], str]) -> None:
+        self._show = show
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse(self._show(), media_type=CONTENT_TYPE)(scope, receive, send)

@@ -1,0 +1,13 @@
+"""How much a broker keeps, and for how long; whatever keeps it."""
+
+import msgspec
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """``history_limit`` messages of each stream, each for ``history_ttl_s``; where one of them is
+    0, no message is kept. Sessions and members last after they were last touched."""
+
+    history_limit: int
+    history_ttl_s: int
+    sessions_ttl_s: int
+    presence_ttl_s: int

@@ -1,0 +1,240 @@
+"""Presence in JetStream: what the contract does not say. Several nodes, outages, bounds."""
+
+import asyncio
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from catenary.adapters.nats.presence import ENDED_AT_ONCE, RENEWED_S
+from catenary.errors import BackendError
+from catenary.messages.names import Sid, Stream
+from catenary.messages.presence import Member, PresenceChange
+from tests.contracts.brokers import Clock
+from tests.parts.heart import in_loop
+from tests.parts.nats_node import (
+    LIMITS,
+    JetStreamServer,
+    NatsNode,
+    jetstream_server,
+    nats_node,
+    until,
+)
+
+SHORT = msgspec.structs.replace(LIMITS, presence_ttl_s=1)
+BOTH = msgspec.structs.replace(SHORT, sessions_ttl_s=1)
+S, T = Stream("s"), Stream("t:é \x00")
+ONE, TWO, ROSE = Sid("1 é"), Sid("two"), Sid("of rose")
+
+
+@pytest.fixture
+def server() -> Iterator[JetStreamServer]:
+    with jetstream_server() as running:
+        yield running
+
+
+def joined(member_id: str, info: str = "null") -> PresenceChange:
+    return PresenceChange(S, "join", member_id, info)
+
+
+def left(member_id: str) -> PresenceChange:
+    return PresenceChange(S, "leave", member_id)
+
+
+async def expired_by(*nodes: NatsNode, until_: int) -> list[PresenceChange]:
+    """What nodes let leave until it is so many."""
+    changes: list[PresenceChange] = []
+    async with asyncio.timeout(10):
+        while len(changes) < until_:
+            for some in await asyncio.gather(*(node.presence.expire() for node in nodes)):
+                changes += some
+            await asyncio.sleep(0.02)
+    return changes
+
+
+@in_loop
+async def test_a_member_is_there_by_way_of_several_nodes(server: JetStreamServer) -> None:
+    async with nats_node(server) as one, nats_node(server) as other:
+        assert await one.presence.join(S, ONE, "jack", "1") == joined("jack", "1")
+        assert await other.presence.join(S, ROSE, "rose", "null") == joined("rose")
+        assert await other.presence.join(S, TWO, "jack", "1") is None
+        assert await other.presence.members(S) == (Member("jack", "1"), Member("rose", "null"))
+        assert await one.presence.leave(S, ONE) is None
+        # It keeps its place although the session that came first has gone.
+        assert await one.presence.members(S) == (Member("jack", "1"), Member("rose", "null"))
+        assert await other.presence.join(S, TWO, "jack", "2") == PresenceChange(
+            S, "update", "jack", "2"
+        )
+        assert await one.presence.join(S, ONE, "jack", "3") == PresenceChange(
+            S, "update", "jack", "3"
+        )
+        assert await other.presence.members(S) == (Member("jack", "3"), Member("rose", "null"))
+        assert await one.presence.leave(S, ONE) is None
+        assert await other.presence.leave(S, TWO) == left("jack")
+        assert await one.presence.members(S) == (Member("rose", "null"),)
+
+
+@in_loop
+async def test_who_comes_and_goes_on_many_nodes_at_once_is_announced(
+    server: JetStreamServer,
+) -> None:
+    """Twice is fine; not at all is not."""
+    async with nats_node(server) as a, nats_node(server) as b, nats_node(server) as c:
+        for number in range(20):
+            sids = {node: Sid(f"{number} {node.engine.node}") for node in (a, b, c)}
+            joins = await asyncio.gather(
+                *(node.presence.join(S, sid, "jack", "null") for node, sid in sids.items())
+            )
+            assert joined("jack") in joins
+            leaves = await asyncio.gather(
+                *(node.presence.leave(S, sid) for node, sid in sids.items())
+            )
+            assert left("jack") in leaves
+            # One leaves while another one comes.
+            await a.presence.join(S, sids[a], "jack", "null")
+            await asyncio.gather(
+                a.presence.leave(S, sids[a]), b.presence.join(S, sids[b], "jack", "null")
+            )
+            assert await c.presence.members(S) == (Member("jack", "null"),)
+            assert await b.presence.leave(S, sids[b]) == left("jack")
+
+
+@in_loop
+async def test_nothing_is_left_of_those_who_left(server: JetStreamServer) -> None:
+    async with nats_node(server) as node:
+        for number in range(20):
+            await node.presence.join(S, Sid(str(number)), f"member {number % 7}", "null")
+            await node.presence.join(T, Sid(str(number)), "", '"\n \x00"')
+        assert len(await node.records()) == 40
+        for number in range(20):
+            await node.presence.leave(S, Sid(str(number)))
+            await node.presence.leave(T, Sid(str(number)))
+        assert await node.records() == []
+        assert not node.presence._own
+        assert not node.presence._sessions
+        assert not node.presence._turns._last
+
+
+@in_loop
+async def test_the_members_of_a_node_that_died_leave_once(server: JetStreamServer) -> None:
+    many = ENDED_AT_ONCE + 20
+    async with nats_node(server, BOTH) as dead:
+        await asyncio.gather(
+            *(dead.presence.join(S, Sid(str(n)), f"{n // 2}", "null") for n in range(many))
+        )
+        await dead.presence.join(S, TWO, "rose", "null")
+    async with nats_node(server, BOTH) as one, nats_node(server, BOTH) as other:
+        assert await one.presence.join(S, ROSE, "rose", "null") is None
+        assert await one.presence.expire() == await other.presence.expire() == ()
+        changes: list[PresenceChange] = []
+        async with asyncio.timeout(15):
+            while await one.presence.members(S) != (Member("rose", "null"),):
+                one.presence.touch([ROSE])
+                for some in await asyncio.gather(one.presence.expire(), other.presence.expire()):
+                    changes += some
+                await asyncio.sleep(0.02)
+        assert {each.kind for each in changes} == {"leave"}
+        assert {int(each.id) for each in changes} == set(range(many // 2))
+        # Both may find the last of somebody's sessions gone, seldom.
+        assert len(changes) < many // 2 * 1.1
+        assert len(await one.records()) == 1
+        await one.nodes_are(2)
+
+
+@in_loop
+async def test_who_was_there_before_an_outage_does_not_join_anew(server: JetStreamServer) -> None:
+    """As the node does after each: everybody who is here joins once more."""
+    async with nats_node(server) as one, nats_node(server) as other:
+        await one.presence.join(S, ONE, "jack", "1")
+        await one.presence.join(S, TWO, "jack", "1")
+        server.stop()
+        await until(lambda: one.pubsub.trouble is not None)
+        server.start()
+        await until(lambda: one.restored == other.restored == 1)
+        assert await one.presence.join(S, ONE, "jack", "1") is None
+        assert await one.presence.join(S, TWO, "jack", "2") == PresenceChange(
+            S, "update", "jack", "2"
+        )
+        server.stop()
+        await until(lambda: one.pubsub.trouble is not None)
+        server.forget()
+        server.start()
+        await until(lambda: one.restored == other.restored == 2)
+        assert await other.presence.members(S) == ()
+        assert await one.presence.join(S, ONE, "jack", "2") == joined("jack", "2")
+        assert await one.presence.join(S, TWO, "jack", "2") is None
+        assert await other.presence.members(S) == (Member("jack", "2"),)
+        assert await one.presence.leave(S, ONE) is None
+        assert await one.presence.leave(S, TWO) == left("jack")
+
+
+@in_loop
+async def test_who_leaves_during_an_outage_leaves_later(server: JetStreamServer) -> None:
+    async with nats_node(server, SHORT) as node:
+        await node.presence.join(S, ONE, "jack", "1")
+        await node.presence.join(T, ONE, "jack", "1")
+        server.stop()
+        await until(lambda: node.pubsub.trouble is not None)
+        with pytest.raises(BackendError):
+            await node.presence.leave(S, ONE)
+        with pytest.raises(BackendError):
+            await node.presence.join(S, ROSE, "rose", "null")
+        with pytest.raises(BackendError):
+            await node.presence.members(S)
+        with pytest.raises(BackendError):
+            await node.presence.expire()
+        server.start()
+        await until(lambda: node.restored == 1)
+        changes = await expired_by(node, until_=2)
+        assert set(changes) == {left("jack"), PresenceChange(T, "leave", "jack")}
+        assert await node.presence.members(S) == ()
+        assert await node.records() == []
+
+
+@in_loop
+async def test_a_crowd_of_one_stream(server: JetStreamServer) -> None:
+    """More than JetStream answers in one go."""
+    async with nats_node(server) as one, nats_node(server) as other:
+        many = 1_500
+        for start in range(0, many, 500):
+            await asyncio.gather(
+                *(
+                    one.presence.join(S, Sid(str(n)), str(n), '{"name":"somebody"}')
+                    for n in range(start, start + 500)
+                )
+            )
+        members = await other.presence.members(S)
+        assert sorted(int(each.id) for each in members) == list(range(many))
+
+
+@in_loop
+async def test_many_are_touched_without_a_message(server: JetStreamServer) -> None:
+    clock = Clock()
+    async with nats_node(server, clock=clock) as node:
+        sids = [Sid(str(number)) for number in range(200)]
+        await asyncio.gather(*(node.presence.join(S, sid, sid, "1") for sid in sids))
+        asked = node.engine.connection._asked
+        for _ in range(5):
+            await clock.elapse(50)
+            node.presence.touch([*sids, Sid("nobody")])
+        assert node.engine.connection._asked - asked <= 5, "heartbeats alone"
+        assert await node.presence.expire() == ()
+        assert len(await node.presence.members(S)) == 200
+
+
+@in_loop
+async def test_who_is_there_for_long_is_put_anew(server: JetStreamServer) -> None:
+    """JetStream drops records that no node has renewed for a day."""
+    clock = Clock()
+    long = msgspec.structs.replace(LIMITS, presence_ttl_s=RENEWED_S)
+    async with nats_node(server, long, clock=clock) as node:
+        await node.presence.join(S, ONE, "jack", "1")
+        await node.presence.join(S, TWO, "rose", "2")
+        before = await node.engine.records().newest(["test.between.r.m.>"])
+        for _ in range(3):
+            await clock.elapse(RENEWED_S / 2)
+            node.presence.touch([ONE, TWO])
+        await node.presence.settle()
+        after = await node.engine.records().newest(["test.between.r.m.>"])
+        assert min(each.sequence for each in after) > max(each.sequence for each in before)
+        assert await node.presence.members(S) == (Member("jack", "1"), Member("rose", "2"))

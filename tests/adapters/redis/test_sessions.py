@@ -1,0 +1,123 @@
+"""Sessions in Redis: what the contract does not say. Several nodes, outages, bounds, real time."""
+
+import asyncio
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+import redis
+
+from catenary.adapters.redis.sessions import EXPIRED_AT_ONCE
+from catenary.errors import BackendError
+from catenary.messages.names import Sid
+from tests.contracts.brokers import answer
+from tests.parts.heart import in_loop
+from tests.parts.redis import RedisServer, redis_server
+from tests.parts.redis_node import LIMITS, redis_node, until
+
+SHORT = msgspec.structs.replace(LIMITS, sessions_ttl_s=1)
+A = Sid("a")
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    with redis_server() as running:
+        yield running
+
+
+@in_loop
+async def test_of_two_nodes_one_takes_a_session(server: RedisServer) -> None:
+    async with redis_node(server) as one, redis_node(server) as other:
+        for number in range(20):
+            sid = Sid(f"é \x00{number}")
+            await one.sessions.save(sid, b"%d" % number)
+            taken = await asyncio.gather(one.sessions.take(sid), other.sessions.take(sid))
+            assert sorted(each or b"" for each in taken) == [b"", b"%d" % number]
+
+
+@in_loop
+async def test_a_session_that_somebody_took_is_not_kept_again_by_who_had_it(
+    server: RedisServer,
+) -> None:
+    async with redis_node(server) as one, redis_node(server) as other:
+        await one.sessions.save(A, b"1")
+        await one.sessions.save(A, b"2", is_new=False)
+        assert await other.sessions.take(A) == b"2"
+        await one.sessions.save(A, b"3", is_new=False)
+        assert await other.sessions.take(A) is None
+
+
+@in_loop
+async def test_each_end_is_told_to_one_node(server: RedisServer) -> None:
+    many = EXPIRED_AT_ONCE + 50
+    async with redis_node(server, SHORT) as one, redis_node(server, SHORT) as other:
+        for number in range(many):
+            await one.sessions.save(Sid(str(number)), b"%d" % number)
+        await asyncio.sleep(1.1)
+        ended: list[bytes] = []
+        for _ in range(2):
+            for some in await asyncio.gather(
+                answer(one.sessions.expire()), answer(other.sessions.expire())
+            ):
+                assert len(some) <= EXPIRED_AT_ONCE
+                ended += some
+        assert sorted(ended) == sorted(b"%d" % number for number in range(many))
+        with redis.Redis(port=server.port) as connection:
+            assert connection.dbsize() == 0
+
+
+@in_loop
+async def test_behind_an_outage_living_nodes_come_first(server: RedisServer) -> None:
+    async with redis_node(server, SHORT) as one:
+        await one.sessions.save(A, b"1")
+        await asyncio.sleep(1.1)
+        async with redis_node(server, SHORT) as other:
+            assert other.sessions.expire() == ()
+            await until(lambda: other.engine.commands.is_settled(1))
+            assert await answer(other.sessions.expire()) == (b"1",)
+
+
+@in_loop
+async def test_many_are_touched(server: RedisServer) -> None:
+    many = [Sid(str(number)) for number in range(2_500)]
+    async with redis_node(server, SHORT) as node:
+        await asyncio.gather(*(node.sessions.save(sid, b"x") for sid in many))
+        for _ in range(3):
+            await asyncio.sleep(0.5)
+            touched = node.sessions.touch([*many, Sid("nobody")])
+            assert touched is not None
+            await touched
+        assert await answer(node.sessions.expire()) == ()
+        assert node.sessions.touch([]) is None
+        with redis.Redis(port=server.port) as connection:
+            assert connection.zcard("test:sessions:deadlines") == 2_500
+
+
+@in_loop
+async def test_redis_forgets_what_no_node_uses_any_more(server: RedisServer) -> None:
+    async with redis_node(server) as node:
+        await node.sessions.save(A, b"1")
+        assert node.sessions.give_up() == ()
+    with redis.Redis(port=server.port) as connection:
+        kept = connection.keys()
+        assert len(kept) == 2
+        for key in kept:
+            assert 86_000 < connection.ttl(key) < 87_000
+            connection.expire(key, 100)
+        async with redis_node(server) as node:
+            await answer(node.sessions.touch([A]))
+        for key in kept:
+            assert connection.ttl(key) > 86_000, "while one is used it is remembered"
+
+
+@in_loop
+async def test_redis_is_away(server: RedisServer) -> None:
+    async with redis_node(server) as node:
+        server.stop()
+        with pytest.raises(BackendError):
+            await node.sessions.save(A, b"1")
+        with pytest.raises(BackendError):
+            await answer(node.sessions.touch([A, Sid("b")]))
+        with pytest.raises(BackendError):
+            await node.sessions.take(A)
+        assert node.sessions.expire() == ()

@@ -1,0 +1,660 @@
+"""What arrives from other nodes: whatever becomes of the way, in order, nothing twice, nothing missing
+that the history has."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from catenary.adapters import following as following_module
+from catenary.adapters import interest as interest_module
+from catenary.adapters.following import HELD_LIMIT, Following
+from catenary.adapters.interest import Interest
+from catenary.adapters.memory.history import LocalHistory
+from catenary.errors import BackendError, LostPosition
+from catenary.messages.names import Stream
+from catenary.messages.publications import (
+    Position,
+    Publication,
+    Publishable,
+    RemoteDisconnect,
+)
+from catenary.metrics.counters import Counters
+from tests.parts.heart import in_loop, settle
+
+Messages = tuple[Publication, ...]
+
+NEWS, OTHER = Stream("news"), Stream("other")
+
+
+class Clock:
+    """Whole seconds, which go by when a test says so."""
+
+    now = 1_000.0
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time of day, and no pause before a history is asked again."""
+    clock = Clock()
+    time = SimpleNamespace(time=lambda: clock.now)
+    monkeypatch.setattr(following_module, "time", time)
+    monkeypatch.setattr(interest_module, "time", time)
+    monkeypatch.setattr(following_module, "PAUSE_S", 0)
+    return clock
+
+
+class SlowHistory:
+    """Satisfies :class:`catenary.ports.History`: reads when it is asked, or when it answers, and
+    answers when a test says so."""
+
+    is_immediate = False
+
+    def __init__(self, clock: Clock, *, limit: int = 1_000) -> None:
+        self.clock = clock
+        self.limit = limit
+        self.epoch = 0
+        self.asked: list[tuple[asyncio.Future[Messages], Callable[[], Messages]]] = []
+        self.is_early = True
+        self.lose_everything()
+
+    def lose_everything(self) -> None:
+        self.epoch += 1
+        self.kept = LocalHistory(
+            limit=self.limit,
+            ttl_s=1_000_000,
+            epoch=f"e{self.epoch}",
+            clock=lambda: self.clock.now,
+        )
+        self.newest_offsets: dict[Stream, int] = {}
+
+    def append(self, publication: Publication) -> Publication:
+        kept = self.kept.append(publication)
+        if kept.position is not None:
+            self.newest_offsets[kept.stream] = kept.position.offset
+        return kept
+
+    def newest(self, stream: Stream) -> Position:
+        return Position(f"e{self.epoch}", self.newest_offsets.get(stream, 0))
+
+    def since(self, stream: Stream, moment_s: int) -> Awaitable[Messages]:
+        return self._later(lambda: self.kept.since(stream, moment_s))
+
+    def after(self, stream: Stream, position: Position) -> Awaitable[Messages]:
+        return self._later(lambda: self.kept.after(stream, position))
+
+    def _later(self, read: Callable[[], Messages]) -> Awaitable[Messages]:
+        answer: asyncio.Future[Messages] = asyncio.get_running_loop().create_future()
+        self.asked.append((answer, _at_once(read) if self.is_early else read))
+        return answer
+
+    def release(self, error: Exception | None = None) -> None:
+        """Gives the oldest answer that is owed."""
+        answer, read = self.asked.pop(0)
+        if answer.done():
+            return
+        try:
+            if error is not None:
+                raise error
+            answer.set_result(read())
+        except (BackendError, LostPosition, ZeroDivisionError) as raised:
+            answer.set_exception(raised)
+
+
+def _at_once(read: Callable[[], Messages]) -> Callable[[], Messages]:
+    """What would be read now, whenever it is asked for."""
+    try:
+        found = read()
+    except LostPosition as error:
+        lost = error
+
+        def fail() -> Messages:
+            raise lost
+
+        return fail
+    return lambda: found
+
+
+class Node:
+    """One node: its engine, and what it heard on each stream, by the numbers of messages."""
+
+    def __init__(self, clock: Clock, *, keeps: bool = True, limit: int = 1_000) -> None:
+        self.clock = clock
+        self.history = SlowHistory(clock, limit=limit)
+        self.interest = Interest()
+        self.counters = Counters()
+        self.heard: dict[Stream, list[int]] = {}
+        self.commands: list[RemoteDisconnect] = []
+        self.following = Following(
+            self.interest, self._deliver, self.history if keeps else None, self.counters
+        )
+        self.published = 0
+
+    def _deliver(self, publication: Publishable) -> None:
+        if isinstance(publication, RemoteDisconnect):
+            self.commands.append(publication)
+        else:
+            self.heard[publication.stream].append(int(publication.data))
+
+    def listen(self, stream: Stream = NEWS) -> list[int]:
+        """What is heard from now on."""
+        heard = self.heard[stream] = []
+        self.interest.listen(stream)
+        return heard
+
+    def listen_up(self, stream: Stream = NEWS) -> list[int]:
+        """The same, with everything known of the stream."""
+        heard = self.listen(stream)
+        self.following.begin(stream, self.history.newest(stream))
+        return heard
+
+    def publish(self, stream: Stream = NEWS, *, transient: bool = False) -> Publication:
+        """On its way; not arrived."""
+        self.clock.now += 1
+        self.published += 1
+        return self.history.append(Publication(stream, str(self.published), transient=transient))
+
+    def arrive(self, publication: Publication) -> None:
+        position = publication.position
+        self.following.arrive(publication, 0 if position is None else position.offset - 1)
+
+    async def answer(self, *errors: Exception) -> None:
+        """Lets the history answer, with errors first, until it owes nothing more."""
+        failures = list(errors)
+        await settle()
+        while self.history.asked:
+            self.history.release(failures.pop(0) if failures else None)
+            await settle()
+        assert not failures
+
+
+@in_loop
+async def test_what_arrives_in_order_is_delivered_at_once_and_nothing_is_read(
+    clock: Clock,
+) -> None:
+    node = Node(clock)
+    heard = node.listen_up()
+    for _ in range(3):
+        node.arrive(node.publish())
+    assert heard == [1, 2, 3]
+    await settle()
+    assert node.history.asked == []
+    assert node.counters.pubsub_caught_up_total == 0
+
+
+@in_loop
+async def test_nobody_hears_what_nobody_listens_to(clock: Clock) -> None:
+    node = Node(clock)
+    node.arrive(node.publish())
+    assert node.heard == {}
+
+
+@in_loop
+async def test_commands_arrive(clock: Clock) -> None:
+    node = Node(clock)
+    command = RemoteDisconnect("somebody", reconnect=False)
+    node.following.arrive(command)
+    assert node.commands == [command]
+
+
+@in_loop
+async def test_what_comes_twice_is_heard_once(clock: Clock) -> None:
+    node = Node(clock)
+    heard = node.listen_up()
+    messages = [node.publish() for _ in range(3)]
+    for each in (*messages, *messages):
+        node.arrive(each)
+    assert heard == [1, 2, 3]
+
+
+@in_loop
+async def test_a_gap_is_read_and_what_comes_meanwhile_waits(clock: Clock) -> None:
+    node = Node(clock)
+    heard = node.listen_up()
+    messages = [node.publish() for _ in range(4)]
+    node.arrive(messages[0])
+    node.arrive(messages[2])
+    node.arrive(node.publish(transient=True))
+    node.arrive(messages[3])
+    await settle()
+    assert heard == [1]
+    await node.answer()
+    assert heard == [1, 2, 3, 4, 5]
+    assert node.counters.pubsub_caught_up_total == 1
+    assert node.counters.pubsub_gaps_total == 0
+
+
+@in_loop
+async def test_a_second_gap_behind_what_was_read_is_read_too(clock: Clock) -> None:
+    """The history answers with what it had when it was asked."""
+    node = Node(clock)
+    heard = node.listen_up()
+    node.publish()
+    node.arrive(node.publish())
+    await settle()
+    node.publish()
+    node.arrive(node.publish())
+    await node.answer()
+    assert heard == [1, 2, 3, 4]
+
+
+@in_loop
+async def test_what_was_published_in_an_outage_is_read_when_it_is_over(clock: Clock) -> None:
+    node = Node(clock)
+    heard = node.listen_up()
+    node.arrive(node.publish())
+    node.publish()
+    node.following.resume(NEWS, node.history.newest(NEWS))
+    await node.answer()
+    assert heard == [1, 2]
+    node.following.resume(NEWS, node.history.newest(NEWS))
+    await settle()
+    assert node.history.asked == []
+
+
+@in_loop
+async def test_an_outage_while_a_gap_is_read_is_read_as_well(clock: Clock) -> None:
+    node = Node(clock)
+    heard = node.listen_up()
+    node.publish()
+    node.arrive(node.publish())
+    await settle()
+    node.publish()
+    node.following.resume(NEWS, node.history.newest(NEWS))
+    await node.answer()
+    assert heard == [1, 2, 3]
+
+
+@in_loop
+async def test_the_first_messages_of_a_stream_in_an_outage_are_read(clock: Clock) -> None:
+    """It was begun when there was nothing, or while the engine was away."""
+    node = Node(clock)
+    heard = node.listen()
+    node.publish()
+    node.following.resume(NEWS, node.history.newest(NEWS))
+    await node.answer()
+    assert heard == [1]
+
+
+@in_loop
+async def test_one_that_comes_before_an_outage_is_known_to_be_over_waits_for_those_before_it(
+    clock: Clock,
+) -> None:
+    node = Node(clock)
+    heard = node.listen()
+    node.publish()
+    node.interest.up()
+    node.arrive(node.publish())
+    node.following.resume(NEWS, node.history.newest(NEWS))
+    await node.answer()
+    assert heard == [1, 2]
+
+
+@in_loop
+async def test_what_was_published_before_anybody_listened_is_not_read(clock: Clock) -> None:
+    node = Node(clock)
+    node.publish()
+    clock.now += 1
+    heard = node.listen()
+    node.following.resume(NEWS, node.history.newest(NEWS))
+    await node.answer()
+    assert heard == []
+    node.arrive(node.publish())
+    assert heard == [2]
+    assert node.history.asked == []
+
+
+@in_loop
+async def test_what_still_comes_of_an_older_listening_is_heard_and_no_reason_to_read(
+    clock: Clock,
+) -> None:
+    node = Node(clock)
+    node.publish()
+    node.interest.up()
+    heard = node.listen()
+    node.arrive(node.publish())
+    assert heard == [2]
+    assert node.counters.pubsub_caught_up_total == 0
+
+
+@in_loop
+async def test_a_history_that_is_away_is_asked_again_and_one_line_says_so(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Node(clock)
+    heard = node.listen_up()
+    others = node.listen_up(OTHER)
+    for stream in (NEWS, OTHER):
+        node.publish(stream)
+        node.arrive(node.publish(stream))
+    with caplog.at_level(logging.INFO, "catenary.pubsub"):
+        await node.answer(*[BackendError("away")] * 6)
+    assert (heard, others) == ([1, 2], [3, 4])
+    assert len(caplog.records) == 1
+
+
+@in_loop
+async def test_a_fault_of_the_history_costs_what_is_missing_and_no_more(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Node(clock)
+    heard = node.listen_up()
+    node.publish()
+    node.arrive(node.publish())
+    await node.answer(ZeroDivisionError())
+    node.arrive(node.publish())
+    assert heard == [2, 3]
+    assert node.counters.pubsub_gaps_total == 1
+    assert "can't be read" in caplog.text
+
+
+@in_loop
+async def test_what_the_history_has_lost_is_counted_and_the_rest_of_it_heard(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Node(clock, limit=2)
+    heard = node.listen_up()
+    node.arrive(node.publish())
+    node.following.alive()
+    for _ in range(4):
+        node.publish()
+    node.arrive(node.publish())
+    await node.answer(BackendError("away"))
+    assert heard == [1, 5, 6]
+    assert node.counters.pubsub_gaps_total == 1
+    assert "on streams whose history is lost: 1" in caplog.text
+
+
+@in_loop
+async def test_a_history_that_is_lost_costs_one_line_however_many_streams_there_are(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Node(clock)
+    streams = [Stream(f"s{number}") for number in range(100)]
+    for stream in streams:
+        node.listen_up(stream)
+        node.arrive(node.publish(stream))
+    for outage in range(2):
+        node.history.lose_everything()
+        for stream in streams:
+            node.following.resume(stream, node.history.newest(stream))
+        await node.answer(*[BackendError("away")] * outage)
+        lines = [record.getMessage() for record in caplog.records]
+        assert lines.count("Messages may be missing on streams whose history is lost: 100") == (
+            outage + 1
+        )
+    # And one of the trouble in between
+    assert len(caplog.records) == 3
+
+
+@in_loop
+async def test_a_new_epoch_begins_with_its_first_message(clock: Clock) -> None:
+    node = Node(clock)
+    heard = node.listen_up()
+    node.arrive(node.publish())
+    node.history.lose_everything()
+    node.arrive(node.publish())
+    assert heard == [1, 2]
+    assert node.history.asked == []
+
+
+@in_loop
+async def test_what_is_held_of_an_old_epoch_comes_before_the_new_one_and_nothing_twice(
+    clock: Clock,
+) -> None:
+    node = Node(clock)
+    heard = node.listen_up()
+    node.arrive(node.publish())
+    node.publish()
+    node.arrive(node.publish())  # held: 2 is missing
+    node.history.lose_everything()
+    await settle()
+    node.history.asked.clear()
+    node.following.alive()
+    node.publish()
+    node.arrive(node.publish())
+    for task in list(node.following._tasks):
+        task.cancel()
+    mark = node.interest.marks[NEWS]
+    node.following._catch_up(NEWS, mark, mark.held or [])
+    await node.answer()
+    node.arrive(node.publish())
+    assert heard == [1, 3, 4, 5, 6]
+
+
+@in_loop
+async def test_so_many_may_wait_and_those_beyond_are_read(clock: Clock) -> None:
+    node = Node(clock, limit=10_000)
+    heard = node.listen_up()
+    node.publish()
+    node.arrive(node.publish())
+    await settle()
+    for _ in range(HELD_LIMIT + 49):
+        node.arrive(node.publish())
+    mark = node.interest.marks[NEWS]
+    assert mark.held is not None
+    assert len(mark.held) == HELD_LIMIT
+    node.arrive(node.publish(transient=True))
+    assert node.counters.pubsub_gaps_total == 1
+    await node.answer()
+    assert heard == list(range(1, HELD_LIMIT + 52))
+    node.arrive(node.publish())
+    assert heard[-1] == HELD_LIMIT + 53
+
+
+@in_loop
+async def test_without_a_history_order_is_all_there_is(clock: Clock) -> None:
+    node = Node(clock, keeps=False)
+    heard = node.listen()
+    messages = [node.publish() for _ in range(3)]
+    node.arrive(messages[0])
+    node.arrive(messages[2])
+    node.arrive(messages[1])
+    assert heard == [1, 3]
+
+
+@in_loop
+async def test_one_who_stops_listening_while_it_is_read_hears_nothing_and_the_next_one_anew(
+    clock: Clock,
+) -> None:
+    node = Node(clock)
+    heard = node.listen_up()
+    node.publish()
+    node.arrive(node.publish())
+    await settle()
+    node.interest.unlisten(NEWS)
+    again = node.listen_up()
+    await node.answer()
+    node.arrive(node.publish())
+    assert (heard, again) == ([], [3])
+
+
+@in_loop
+async def test_who_has_read_ahead_goes_on_when_that_is_known_to_be_gone(clock: Clock) -> None:
+    """Nothing is found of what is newest: it is not kept any more."""
+    node = Node(clock)
+    node.publish()
+    clock.now += 1
+    heard = node.listen()
+    newest = node.history.newest(NEWS)
+    wait = node.interest.when_heard(NEWS, newest)
+    assert wait is not None
+    node.following.resume(NEWS, newest)
+    await node.answer()
+    await wait
+    assert heard == []
+
+
+@in_loop
+async def test_nothing_is_read_behind_the_end(clock: Clock) -> None:
+    node = Node(clock)
+    heard = node.listen_up()
+    node.publish()
+    node.arrive(node.publish())
+    await settle()
+    await node.following.close()
+    assert heard == []
+    assert not node.following._tasks
+
+
+# Whatever happens, in whatever order
+
+
+class World:
+    """A server, a way that breaks, and a node. ``due`` is from when on each stream must be heard."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.node = Node(clock)
+        self.way: list[Publication] = []
+        self.subscribed: set[Stream] = set()
+        self.is_up = False
+        self.periods: list[list[int]] = []
+        self.due: dict[Stream, int] = {}
+        self.lost: set[int] = set()
+        self.streams: dict[int, Stream] = {}
+
+    def publish(self, stream: Stream) -> None:
+        message = self.node.publish(stream)
+        self.streams[self.node.published] = stream
+        if stream in self.subscribed:
+            self.way.append(message)
+
+    def toggle(self, stream: Stream) -> None:
+        if stream in self.node.interest.marks:
+            self.node.interest.unlisten(stream)
+            self.due.pop(stream, None)
+            return
+        self.periods.append(self.node.listen(stream))
+        if not self.is_up:
+            self.due[stream] = self.node.published
+
+    async def tell(self, *, is_busy: bool) -> None:
+        """The engine is told of the changes, while others publish."""
+        task = asyncio.create_task(self.node.interest.changes())
+        await settle(2)
+        if not task.done():
+            task.cancel()
+            return
+        changes = task.result()
+        for stream in changes.added:
+            self.node.following.begin(stream, self.node.history.newest(stream))
+            if is_busy:
+                self.publish(stream)
+        self.subscribed -= set(changes.removed)
+        self.subscribed |= set(changes.added)
+        self.node.interest.in_force(changes)
+        for stream in changes.added:
+            self.due[stream] = self.node.published
+
+    def down(self) -> None:
+        self.is_up = False
+        self.node.interest.down()
+        self.way.clear()
+        self.subscribed.clear()
+        for stream in self.node.interest.marks:
+            self.due.setdefault(stream, self.node.published)
+
+    def up(self, *, is_busy: bool) -> None:
+        self.is_up = True
+        streams = self.node.interest.up()
+        self.subscribed = set(streams)
+        if is_busy:
+            for stream in streams:
+                self.publish(stream)
+                self.deliver()
+        for stream in streams:
+            self.node.following.resume(stream, self.node.history.newest(stream))
+
+    def deliver(self) -> None:
+        if self.way:
+            self.node.arrive(self.way.pop(0))
+        elif self.is_up:
+            self.node.following.alive()
+
+    def restart(self) -> None:
+        """The server comes back, and knows nothing."""
+        self.lost |= set(range(1, self.node.published + 1))
+        self.node.history.lose_everything()
+        self.node.clock.now += 1
+
+    async def do(self, action: str, stream: Stream) -> None:
+        match action:
+            case "publish":
+                self.publish(stream)
+            case "toggle":
+                self.toggle(stream)
+            case "tell" | "tell busily" if self.is_up:
+                await self.tell(is_busy=action == "tell busily")
+            case "deliver":
+                self.deliver()
+            case "lose" if self.way:
+                self.way.pop(0)
+            case "repeat" if self.way:
+                self.node.arrive(self.way[0])
+            case "break":
+                self.down()
+            case "mend" | "mend busily" if not self.is_up:
+                self.up(is_busy=action == "mend busily")
+            case "restart" if not self.is_up:
+                self.restart()
+            case "answer" | "fail" if self.node.history.asked:
+                self.node.history.release(BackendError("away") if action == "fail" else None)
+            case "read late":
+                self.node.history.is_early = False
+            case "read early":
+                self.node.history.is_early = True
+        await settle(8)
+
+    async def finish(self) -> None:
+        """Everything is mended, arrives and is answered; then a last outage shows what is missing."""
+        while self.way:
+            self.deliver()
+        await self.node.answer()
+        self.down()
+        self.up(is_busy=False)
+        await self.node.answer()
+        await self.node.following.close()
+
+
+ACTIONS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [
+                *["publish", "deliver"] * 4,
+                *["toggle", "tell", "tell busily", "lose", "repeat", "answer", "fail"],
+                *["break", "mend", "mend busily", "restart", "read late", "read early"],
+            ]
+        ),
+        st.sampled_from([NEWS, NEWS, OTHER]),
+    ),
+    max_size=60,
+)
+
+
+@given(actions=ACTIONS)
+@settings(
+    max_examples=500,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_everything_is_heard_once_in_order_whatever_becomes_of_the_way(
+    clock: Clock, actions: list[tuple[str, Stream]]
+) -> None:
+    async def play() -> None:
+        world = World(clock)
+        for action, stream in [("mend", NEWS), ("toggle", NEWS), ("tell", NEWS), *actions]:
+            await world.do(action, stream)
+        await world.finish()
+        for heard in world.periods:
+            assert heard == sorted(set(heard)), "in order, and nothing twice"
+        for stream, due in world.due.items():
+            missing = {
+                number for number, each in world.streams.items() if each == stream and number > due
+            }
+            assert missing - world.lost <= set(world.node.heard[stream])
+
+    asyncio.run(play())

@@ -1,0 +1,238 @@
+"""Which streams are wanted: what the engine is told, and who waits until it is in force."""
+
+import asyncio
+from collections.abc import Awaitable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from catenary.adapters.interest import Changes, Interest
+from catenary.messages.names import Stream
+from catenary.messages.publications import Position
+from tests.parts.heart import in_loop, settle
+
+A, B = Stream("a"), Stream("b")
+
+
+async def is_over(wait: Awaitable[None] | None) -> bool:
+    """Whether a wait is over after a few turns of the loop; it is cancelled otherwise."""
+    if wait is None:
+        return True
+    task = asyncio.ensure_future(wait)
+    await settle()
+    if task.done():
+        return True
+    task.cancel()
+    await asyncio.wait([task])
+    return False
+
+
+def open_interest(*streams: Stream) -> Interest:
+    """One whose engine is there, and knows these streams."""
+    interest = Interest()
+    for stream in streams:
+        interest.listen(stream)
+    assert interest.up() == streams
+    return interest
+
+
+@in_loop
+async def test_nobody_waits_while_the_engine_is_away() -> None:
+    interest = Interest()
+    interest.listen(A)
+    assert interest.when_live([A]) is None
+    assert interest.is_live(A)
+    assert interest.up() == (A,)
+
+
+@in_loop
+async def test_what_changes_is_told_in_one_batch_and_waited_for() -> None:
+    interest = open_interest(A)
+    interest.listen(B)
+    interest.unlisten(A)
+    wait = interest.when_live([B])
+    assert wait is not None
+    waiting = asyncio.ensure_future(wait)
+    changes = await interest.changes()
+    assert (changes.removed, changes.added) == ((A,), (B,))
+    await settle()
+    assert not waiting.done()
+    assert not interest.is_live(B)
+    interest.in_force(changes)
+    await waiting
+    assert interest.is_live(B)
+    assert interest.when_live([A, B]) is None
+
+
+@in_loop
+async def test_changes_come_when_there_are_some() -> None:
+    interest = open_interest()
+    changes = asyncio.create_task(interest.changes())
+    await settle()
+    assert not changes.done()
+    interest.listen(A)
+    assert (await changes).added == (A,)
+
+
+@in_loop
+async def test_what_is_added_while_a_batch_is_told_waits_for_the_next() -> None:
+    interest = open_interest()
+    interest.listen(A)
+    first = await interest.changes()
+    interest.listen(B)
+    interest.in_force(first)
+    assert interest.when_live([A]) is None
+    assert not await is_over(interest.when_live([B]))
+    second = await interest.changes()
+    assert (second.removed, second.added) == ((), (B,))
+    interest.in_force(second)
+    assert await is_over(interest.when_live([A, B]))
+
+
+@in_loop
+async def test_who_comes_back_to_a_stream_waits_for_the_new_listening() -> None:
+    interest = open_interest()
+    interest.listen(A)
+    first = await interest.changes()
+    mark = interest.marks[A]
+    interest.unlisten(A)
+    interest.listen(A)
+    assert interest.marks[A] is not mark
+    interest.in_force(first)
+    assert not await is_over(interest.when_live([A]))
+    second = await interest.changes()
+    assert (second.removed, second.added) == ((A,), (A,))
+    interest.in_force(second)
+    assert interest.when_live([A]) is None
+
+
+@in_loop
+async def test_whoever_waits_goes_on_when_the_engine_goes_away() -> None:
+    interest = open_interest()
+    interest.listen(A)
+    told = await interest.changes()
+    interest.listen(B)
+    waits = [interest.when_live([A]), interest.when_live([B]), interest.when_live([A, B])]
+    tasks = [asyncio.ensure_future(wait) for wait in waits if wait is not None]
+    assert len(tasks) == 3
+    await settle()
+    interest.down()
+    await asyncio.gather(*tasks)
+    assert interest.when_live([A, B]) is None
+    interest.in_force(told)  # too late, and nothing follows from it
+    assert interest.up() == (A, B)
+    later = asyncio.create_task(interest.changes())
+    await settle()
+    assert not later.done()
+    later.cancel()
+    await asyncio.wait([later])
+
+
+@in_loop
+async def test_one_who_stops_waiting_stops_nobody_else() -> None:
+    interest = open_interest()
+    interest.listen(A)
+    waits = [interest.when_live([A]) for _ in range(2)]
+    leaving, staying = (asyncio.ensure_future(wait) for wait in waits if wait is not None)
+    await settle()
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    assert not staying.done()
+    interest.in_force(await interest.changes())
+    await staying
+
+
+def test_a_stream_has_one_first_and_one_last_listener() -> None:
+    interest = Interest()
+    with pytest.raises(KeyError):
+        interest.unlisten(A)
+
+
+# Who has read ahead
+
+
+@in_loop
+async def test_who_has_read_ahead_waits_until_that_was_heard() -> None:
+    interest = open_interest(A)
+    mark = interest.marks[A]
+    mark.advance(Position("e", 5))
+    assert interest.when_heard(A, Position("e", 5)) is None
+    assert interest.when_heard(B, Position("e", 5)) is None
+    seven, nine = (interest.when_heard(A, Position("e", offset)) for offset in (7, 9))
+    assert isinstance(seven, asyncio.Future)
+    assert isinstance(nine, asyncio.Future)
+    mark.advance(Position("e", 6))
+    assert not seven.done()
+    mark.advance(Position("e", 8))
+    await seven
+    assert not nine.done()
+    interest.unlisten(A)
+    await nine
+
+
+@in_loop
+async def test_who_waits_for_what_a_new_epoch_has_made_void_goes_on() -> None:
+    interest = open_interest(A)
+    mark = interest.marks[A]
+    mark.advance(Position("e", 5))
+    wait = interest.when_heard(A, Position("e", 7))
+    assert wait is not None
+    mark.advance(Position("f", 1))
+    assert await is_over(wait)
+
+
+@in_loop
+async def test_who_leaves_while_it_waits_is_forgotten() -> None:
+    interest = open_interest(A)
+    wait = interest.when_heard(A, Position("e", 7))
+    assert not await is_over(wait)
+    assert not interest.marks[A].waits
+
+
+# Whatever happens, in whatever order: the engine listens to what is wanted
+
+
+@given(
+    steps=st.lists(
+        st.sampled_from(["listen a", "listen b", "take", "confirm", "down", "up"]), max_size=30
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_the_engine_listens_to_what_is_wanted_whenever_nobody_waits(steps: list[str]) -> None:
+    async def play() -> None:
+        interest = Interest()
+        engine: set[Stream] | None = None
+        told: Changes | None = None
+        wanted: set[Stream] = set()
+        for step in [*steps, "up", "confirm", "take", "confirm"]:
+            match step.split():
+                case ["listen", name]:
+                    stream = Stream(name)
+                    if stream in wanted:
+                        interest.unlisten(stream)
+                    else:
+                        interest.listen(stream)
+                    wanted ^= {stream}
+                case ["take"] if engine is not None and told is None:
+                    task = asyncio.create_task(interest.changes())
+                    await settle(2)
+                    if task.done():
+                        told = task.result()
+                    else:
+                        task.cancel()
+                case ["confirm"] if engine is not None and told is not None:
+                    engine = (engine - set(told.removed)) | set(told.added)
+                    interest.in_force(told)
+                    told = None
+                case ["down"] if engine is not None:
+                    interest.down()
+                    engine = told = None
+                case ["up"] if engine is None:
+                    engine = set(interest.up())
+            assert set(interest.marks) == wanted
+            live = {stream for stream in wanted if await is_over(interest.when_live([stream]))}
+            assert engine is None or live <= engine
+        assert engine == wanted == live
+
+    asyncio.run(play())

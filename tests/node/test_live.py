@@ -1,0 +1,455 @@
+"""Streams that take time to be live: what waits for that, in which order; and what the interest hears."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Collection
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from catenary.adapters.memory.history import LocalHistory
+from catenary.adapters.memory.sessions import LocalSessions
+from catenary.messages.decisions import Decision
+from catenary.messages.names import Sid, Stream
+from catenary.messages.publications import Position, Publication
+from catenary.node import hub, replay
+from catenary.node.session import Traits
+from tests.parts.heart import NEVER, Client, Heart, confirming, in_loop, room, settle
+
+CONFIRMED, HISTORY, REJECTED = "confirm_subscription", "confirm_history", "reject_history"
+
+
+class SlowInterest:
+    """Satisfies :class:`catenary.ports.Interest`: streams are live, and heard of, when a test says so.
+
+    It fails where a stream has a second first listener, or a last one without a first.
+    """
+
+    def __init__(self) -> None:
+        self.wanted: set[Stream] = set()
+        self.is_live = False
+        self._waits: list[asyncio.Future[None]] = []
+        self.asked: list[Stream] = []
+        self.heard: Position | None = None
+        self._hearing: list[asyncio.Future[None]] = []
+
+    def listen(self, stream: Stream) -> None:
+        assert stream not in self.wanted
+        self.wanted.add(stream)
+
+    def unlisten(self, stream: Stream) -> None:
+        self.wanted.remove(stream)
+
+    def when_live(self, streams: Collection[Stream]) -> Awaitable[None] | None:
+        if self.is_live:
+            return None
+        self.asked += streams
+        wait: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waits.append(wait)
+        return wait
+
+    async def be_live(self) -> None:
+        self.is_live = True
+        for wait in self._waits:
+            if not wait.done():
+                wait.set_result(None)
+        await settle()
+
+    def when_heard(self, stream: Stream, position: Position) -> Awaitable[None] | None:
+        if self.heard is None or position.offset <= self.heard.offset:
+            return None
+        wait: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._hearing.append(wait)
+        return wait
+
+    async def hear(self) -> None:
+        for wait in self._hearing:
+            wait.set_result(None)
+        await settle()
+
+
+class RemoteHistory(LocalHistory):
+    """One elsewhere: it may be ahead of what is delivered here."""
+
+    is_immediate = False
+
+    def __init__(self) -> None:
+        super().__init__(limit=100, ttl_s=300, epoch="e", clock=lambda: 1_000)
+        self.asked = 0
+
+    def since(self, stream: Stream, moment_s: int) -> tuple[Publication, ...]:
+        self.asked += 1
+        return super().since(stream, moment_s)
+
+    def after(self, stream: Stream, position: Position) -> tuple[Publication, ...]:
+        self.asked += 1
+        return super().after(stream, position)
+
+
+class House:
+    """A node whose streams take time, with a history and sessions; publications come when they come."""
+
+    def __init__(self, *, is_live: bool = False) -> None:
+        self.interest = SlowInterest()
+        self.interest.is_live = is_live
+        self.history = RemoteHistory()
+        self.heart = Heart(
+            interest=self.interest,
+            history=self.history,
+            sessions=LocalSessions(ttl_s=10, clock=lambda: 0),
+        )
+        self.application = self.heart.application
+
+    def keep(self, stream: str, number: int) -> Publication:
+        """Into the history, and on its way."""
+        return self.history.append(Publication(Stream(stream), str(number)))
+
+    def connect(self, sid: str, resumes: str | None = None) -> Client:
+        wanted = None if resumes is None else Sid(resumes)
+        return self.heart.connect(sid, traits=Traits(NEVER, is_resumable=True, resumes=wanted))
+
+
+def said(client: Client) -> list[object]:
+    """Messages, and the types of everything else, in the order in which they came."""
+    return [each["message"] if "message" in each else each.get("type") for each in client.heard]
+
+
+def performed(house: House) -> list[str]:
+    return [call[2] for call in house.application.calls if call[0] == "perform"]
+
+
+# Confirmations
+
+
+@in_loop
+async def test_a_subscription_is_confirmed_when_its_streams_are_live() -> None:
+    house = House()
+    client = house.heart.member()
+    client.say("subscribe", room("1"))
+    await settle()
+    assert client.heard == []
+    assert house.interest.wanted == {"1"}
+    assert house.interest.asked == ["1"]
+    await house.interest.be_live()
+    assert said(client) == [CONFIRMED]
+    house.heart.publish("1", "hello")
+    assert client.messages == ["hello"]
+
+
+@in_loop
+async def test_one_whose_streams_are_live_is_confirmed_at_once() -> None:
+    house = House(is_live=True)
+    client = house.heart.member()
+    client.say("subscribe", room("1"))
+    assert said(client) == [CONFIRMED]
+    assert client.session.inbox is None
+
+
+@pytest.mark.parametrize("is_slow", [True, False])
+@in_loop
+async def test_what_a_client_says_meanwhile_waits_in_order(is_slow: bool) -> None:
+    house = House()
+    client = house.heart.member()
+    answer = house.application.later("subscribe") if is_slow else None
+    client.say("subscribe", room("1"))
+    for number in range(3):
+        client.say("message", room("1"), data=str(number))
+    client.say("unsubscribe", room("1"))
+    if answer is not None:
+        answer.set_result(confirming(room("1")))
+    await settle()
+    assert performed(house) == client.heard == []
+    await house.interest.be_live()
+    assert performed(house) == ["0", "1", "2"]
+    assert said(client) == [CONFIRMED]
+    assert house.interest.wanted == set()
+
+
+@in_loop
+async def test_other_clients_do_not_wait() -> None:
+    house = House()
+    client, other = house.heart.member(), house.heart.member()
+    client.say("subscribe", room("1"))
+    house.application.prepare("subscribe", Decision(replies=confirming(room("2")).replies))
+    other.say("subscribe", room("2"))
+    assert said(other) == [CONFIRMED]
+
+
+@in_loop
+async def test_an_action_that_starts_streams_is_answered_when_they_are_live() -> None:
+    house = House(is_live=True)
+    client = house.heart.member("1")
+    house.interest.is_live = False
+    started = Decision(streams=(Stream("2"),), transmissions=('{"done":true}',))
+    house.application.prepare("perform", started)
+    client.say("message", room("1"), data="{}")
+    await settle()
+    assert client.heard == []
+    await house.interest.be_live()
+    assert client.heard == [{"done": True}]
+
+
+@in_loop
+async def test_a_decision_that_starts_no_stream_waits_for_none() -> None:
+    house = House()
+    client = house.heart.member()
+    house.application.prepare("subscribe", Decision(replies=confirming(room("1")).replies))
+    client.say("subscribe", room("1"))
+    assert said(client) == [CONFIRMED]
+    assert house.interest.asked == []
+
+
+@in_loop
+async def test_one_that_ends_the_session_does_so_behind_its_answer() -> None:
+    house = House()
+    client = house.heart.member()
+    house.application.prepare(
+        "subscribe",
+        Decision(streams=(Stream("1"),), replies=confirming(room("1")).replies, disconnect=True),
+    )
+    client.say("subscribe", room("1"))
+    await settle()
+    assert client.outbound.goodbye is None
+    await house.interest.be_live()
+    assert said(client)[0] == CONFIRMED
+    assert client.outbound.goodbye is not None
+
+
+@pytest.mark.parametrize("turns", [0, 1, 5])
+@in_loop
+async def test_who_leaves_meanwhile_is_forgotten(turns: int) -> None:
+    house = House()
+    client = house.heart.member()
+    client.say("subscribe", room("1"), history={"since": 1})
+    client.say("message", room("1"), data="{}")
+    await settle(turns)
+    client.leave()
+    assert house.interest.wanted == set()
+    await house.interest.be_live()
+    assert client.heard == []
+    assert performed(house) == []
+    assert house.history.asked == 0
+    assert not house.heart.node._busy
+
+
+@in_loop
+async def test_who_is_closed_meanwhile_is_not_answered() -> None:
+    house = House()
+    client = house.connect("a")
+    client.say("subscribe", room("1"))
+    await settle()
+    again = house.connect("b", resumes="a")
+    client.outbound.frames.clear()
+    await house.interest.be_live()
+    assert client.heard == []
+    assert again.heard[0]["restored_ids"] == [room("1")]
+
+
+# Histories
+
+
+@in_loop
+async def test_the_history_is_read_when_its_streams_are_live() -> None:
+    house = House()
+    house.keep("1", 1)
+    client = house.heart.member()
+    client.say("subscribe", room("1"), history={"since": 1})
+    await settle()
+    house.keep("1", 2)
+    assert house.history.asked == 0
+    await house.interest.be_live()
+    assert said(client) == [CONFIRMED, 1, 2, HISTORY]
+
+
+@in_loop
+async def test_who_was_resumed_gets_its_history_when_its_streams_are_live() -> None:
+    house = House(is_live=True)
+    client = house.connect("a")
+    client.subscribe(room("1"))
+    client.leave()
+    house.interest.is_live = False
+    again = house.connect("b", resumes="a")
+    assert said(again) == ["welcome"]
+    again.say("history", room("1"), history={"streams": {"1": {"epoch": "e", "offset": 0}}})
+    await settle()
+    for number in (1, 2):
+        house.keep("1", number)
+    assert house.history.asked == 0
+    await house.interest.be_live()
+    assert said(again) == ["welcome", 1, 2, HISTORY]
+
+
+@pytest.mark.parametrize(
+    "request_", [{"since": 1}, {"streams": {"1": {"epoch": "e", "offset": 2}}}]
+)
+@in_loop
+async def test_what_was_read_ahead_does_not_come_again(request_: dict[str, object]) -> None:
+    """Read from the history, or heard at another node before."""
+    house = House(is_live=True)
+    house.interest.heard = Position("e", 0)
+    messages = [house.keep("1", number) for number in (1, 2)]
+    client = house.heart.member()
+    client.say("subscribe", room("1"), history=request_)
+    await settle()
+    client.outbound.frames.clear()
+    for each in messages:
+        house.heart.hub.deliver(each)
+    house.heart.hub.deliver(house.keep("1", 3))
+    await house.interest.hear()
+    assert client.messages == [3]
+    house.heart.hub.deliver(house.keep("1", 4))
+    assert client.messages == [3, 4]
+
+
+@in_loop
+async def test_a_way_that_stays_broken_holds_a_client_up_for_so_long_and_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replay, "PATIENCE_S", 0.01)
+    house = House(is_live=True)
+    house.interest.heard = Position("e", 0)
+    house.keep("1", 1)
+    client = house.heart.member("1")
+    client.say("history", room("1"), history={"since": 1})
+    client.say("message", room("1"), data="{}")
+    await settle()
+    assert said(client) == [1, HISTORY]
+    assert performed(house) == []
+    assert client.session.inbox is not None
+    assert client.session.inbox.task is not None
+    await client.session.inbox.task
+    assert performed(house) == ["{}"]
+    house.heart.hub.deliver(house.keep("1", 2))
+    assert client.messages == [1, 2]
+
+
+@in_loop
+async def test_positions_of_another_epoch_are_not_compared() -> None:
+    house = House(is_live=True)
+    house.interest.heard = Position("e", 0)
+    for number in (1, 2):
+        house.keep("1", number)
+    client = house.heart.member("1")
+    client.say("history", room("1"), history={"since": 1})
+    await settle()
+    house.heart.hub.deliver(Publication(Stream("1"), "3", position=Position("f", 1)))
+    await house.interest.hear()
+    assert client.messages == [1, 2, 3]
+
+
+# What every node hears from the publisher itself
+
+
+@in_loop
+async def test_what_every_node_hears_itself_is_delivered_here_and_not_kept() -> None:
+    house = House(is_live=True)
+    client = house.heart.member("1")
+    sent: list[object] = []
+    node = Heart(history=house.history, pubsub=Sending(sent)).node
+    assert node.hear(json.dumps({"stream": "1", "data": "0"})) is None
+    assert house.heart.node.hear(json.dumps({"stream": "1", "data": "1"})) is None
+    assert client.messages == [1]
+    assert "offset" not in client.heard[-1]
+    assert house.history.since(Stream("1"), 0) == ()
+    assert sent == []
+    assert house.heart.counters.publications_total == 1
+
+
+class Sending:
+    """Satisfies :class:`catenary.ports.PubSub`; notes what it is asked to send."""
+
+    def __init__(self, sent: list[object]) -> None:
+        self._sent = sent
+
+    def send(self, publications: tuple[object, ...]) -> None:
+        self._sent += publications
+
+
+# What the interest hears, whatever happens
+
+
+class World:
+    """Clients in rooms; ``heart`` has the real interest's contract checked at every call."""
+
+    def __init__(self) -> None:
+        self.house = House(is_live=True)
+        self.heart = self.house.heart
+        self.clients: list[Client] = []
+
+    async def do(self, action: str, number: int, name: str) -> None:
+        client = self.clients[number % len(self.clients)] if self.clients else None
+        position = {"streams": {name: {"epoch": "e", "offset": 0}}}
+        match action:
+            case "connect":
+                self.clients.append(self.house.connect(f"c{len(self.house.application.calls)}"))
+            case "come back" if client is not None:
+                sid = f"r{number}{len(self.heart.node._busy)}{id(client)}"
+                self.clients.append(self.house.connect(sid, resumes=client.session.sid))
+            case "leave" if client is not None:
+                self.clients.remove(client)
+                client.leave()
+            case "publish":
+                for _ in range(number):
+                    self.heart.hub.deliver(self.house.keep(name, number))
+                return  # in the middle of the delivery comes what comes next
+            case "subscribe" | "unsubscribe" if client is not None:
+                client.say(action, room(name))
+            case "subscribe to history" if client is not None:
+                client.say("subscribe", room(name), history=position)
+            case "history" if client is not None:
+                client.say("history", room(name), history=position)
+            case "tick":
+                self.heart.node.keep_time()
+            case "turn":
+                await settle(1)
+        if number % 2:
+            await settle(number)
+
+    def check(self) -> None:
+        wanted = {
+            stream
+            for client in self.clients
+            if not client.session.inbox
+            for each in client.session.subscriptions.values()
+            for stream in each.streams
+        }
+        assert wanted <= self.house.interest.wanted
+        assert len(self.house.interest.wanted) == self.heart.hub.streams_num
+
+
+@given(
+    actions=st.lists(
+        st.tuples(
+            st.sampled_from(
+                [
+                    *["connect", "subscribe", "unsubscribe", "subscribe to history", "history"],
+                    *["come back", "leave", "publish", "publish", "tick", "turn"],
+                ]
+            ),
+            st.integers(0, 5),
+            st.sampled_from(["1", "2"]),
+        ),
+        max_size=50,
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_the_interest_hears_of_first_and_last_listeners_alone(
+    actions: list[tuple[str, int, str]],
+) -> None:
+    async def play() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(hub, "TURN", 2)
+            world = World()
+            for _ in range(3):
+                await world.do("connect", 0, "1")
+            for action, number, name in actions:
+                await world.do(action, number, name)
+                world.check()
+            for client in world.clients:
+                client.leave()
+            await settle()
+            assert world.house.interest.wanted == set()
+            assert world.heart.hub.streams_num == 0
+
+    asyncio.run(play())

@@ -1,0 +1,749 @@
+"""Sessions that other nodes can resume: kept while they live, and ended once, whoever dies or hurries."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Collection
+from typing import TypeVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from catenary.adapters.memory.sessions import LocalSessions
+from catenary.errors import BackendError
+from catenary.messages.decisions import Decision
+from catenary.messages.names import Sid, Stream
+from catenary.messages.publications import RemoteDisconnect
+from catenary.messages.reasons import Reason
+from catenary.node import resumption
+from catenary.node.session import Traits
+from tests.parts.heart import NEVER, Client, Heart, in_loop, room, settle
+
+T = TypeVar("T")
+
+TTL_S = 10
+
+
+class SharedSessions:
+    """Satisfies :class:`catenary.ports.SessionCache`, for several nodes.
+
+    Calls take effect in their order and are answered at once, or, where ``is_slow``, when a test
+    says so. While it ``is_away`` nothing takes effect.
+    """
+
+    is_shared = True
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.kept = LocalSessions(ttl_s=TTL_S, clock=lambda: self.now)
+        self.calls: list[tuple[str, str]] = []
+        self.is_away = False
+        self.is_slow = False
+        self._owed: list[asyncio.Future[None]] = []
+
+    @property
+    def sids(self) -> list[Sid]:
+        """Whose sessions are there."""
+        return sorted(self.kept._snapshots._kept)
+
+    def lose_everything(self) -> None:
+        self.kept = LocalSessions(ttl_s=TTL_S, clock=lambda: self.now)
+
+    def save(self, sid: Sid, snapshot: bytes, *, is_new: bool = True) -> Awaitable[None]:
+        self.calls.append(("save new" if is_new else "save", sid))
+        return self._do(lambda: self.kept.save(sid, snapshot, is_new=is_new))
+
+    def touch(self, sids: Collection[Sid]) -> Awaitable[None]:
+        return self._do(lambda: self.kept.touch(sids))
+
+    def take(self, sid: Sid) -> Awaitable[bytes | None]:
+        self.calls.append(("take", sid))
+        return self._do(lambda: self.kept.take(sid))
+
+    def expire(self) -> Awaitable[tuple[bytes, ...]]:
+        return self._do(self.kept.expire)
+
+    def give_up(self) -> tuple[bytes, ...]:
+        return ()
+
+    def _do(self, effect: Callable[[], T]) -> Awaitable[T]:
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        if self.is_away:
+            answer.set_exception(BackendError("away"))
+            return answer
+        result = effect()
+        if not self.is_slow:
+            answer.set_result(result)
+            return answer
+        owed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._owed.append(owed)
+        return self._answer_later(owed, result)
+
+    async def _answer_later(self, owed: "asyncio.Future[None]", result: T) -> T:
+        await owed
+        return result
+
+    def answer(self, error: Exception | None = None) -> None:
+        """Gives all answers that are owed."""
+        for owed in self._owed:
+            if owed.done():
+                continue
+            if error is None:
+                owed.set_result(None)
+            else:
+                owed.set_exception(error)
+        self._owed.clear()
+
+
+class Cluster:
+    """Two nodes with one cache."""
+
+    def __init__(self, *, restored_action: str = "") -> None:
+        self.sessions = SharedSessions()
+        self.nodes = [
+            Heart(sessions=self.sessions, restored_action=restored_action) for _ in range(2)
+        ]
+
+    async def connect(self, node: int, sid: str, resumes: str | None = None) -> Client:
+        client = self.begin(node, sid, resumes)
+        await settle()
+        return client
+
+    def begin(self, node: int, sid: str, resumes: str | None = None) -> Client:
+        wanted = None if resumes is None else Sid(resumes)
+        traits = Traits(NEVER, is_resumable=True, resumes=wanted)
+        return self.nodes[node].connect(sid, traits=traits)
+
+    async def leave(self, *clients: Client) -> None:
+        for client in clients:
+            client.leave()
+        await settle()
+
+    async def elapse(self, seconds: float, *nodes: int) -> None:
+        """Time goes by on these nodes, or on all; each second they touch and look."""
+        for _ in range(int(seconds)):
+            self.sessions.now += 1
+            await self.tick(*nodes)
+
+    async def tick(self, *nodes: int) -> None:
+        for each in nodes or range(len(self.nodes)):
+            self.nodes[each].node.touch_resumable()
+            self.nodes[each].node.keep_time()
+        await settle()
+
+    async def ended(self) -> list[str]:
+        """Whose end the application has heard of, in all."""
+        await asyncio.sleep(0.005)  # the disconnector's pace is one in 0.1 ms
+        return sorted(env.sid for heart in self.nodes for env, _ in heart.application.ended)
+
+
+def is_restored(client: Client) -> bool:
+    return bool(client.heard and client.heard[0].get("restored"))
+
+
+@in_loop
+async def test_a_session_is_kept_while_it_lives_with_all_that_it_has_become() -> None:
+    cluster = Cluster()
+    client = await cluster.connect(0, "a")
+    client.subscribe(room("1"))
+    await settle()
+    cluster.nodes[0].application.prepare(
+        "perform", Decision(cstate={"c": "1"}, streams=(Stream("2"),))
+    )
+    client.say("message", room("1"), data="{}")
+    await settle()
+    kept = json.loads(cluster.sessions.kept.take(Sid("a")) or b"")
+    assert kept["subscriptions"] == {room("1"): {"streams": ["1", "2"]}}
+    assert kept["environment"]["cstate"] == {"c": "1"}
+    assert cluster.sessions.calls == [("save new", "a"), ("save", "a"), ("save", "a")]
+
+
+@in_loop
+async def test_what_changes_in_one_turn_is_saved_once_and_what_changes_nothing_is_not() -> None:
+    cluster = Cluster()
+    client = cluster.begin(0, "a")
+    for name in ("1", "2", "3"):
+        client.subscribe(room(name))
+    await settle()
+    client.say("message", room("1"), data="{}")
+    await settle()
+    assert cluster.sessions.calls == [("save new", "a")]
+
+
+@in_loop
+async def test_who_does_not_speak_the_extended_protocol_is_not_kept() -> None:
+    cluster = Cluster()
+    client = cluster.nodes[0].connect("a")
+    client.subscribe(room("1"))
+    await settle()
+    assert cluster.sessions.calls == []
+    await cluster.leave(client)
+    assert await cluster.ended() == ["a"]
+    assert cluster.sessions.calls == []
+
+
+@in_loop
+async def test_who_lives_is_touched_and_does_not_expire() -> None:
+    cluster = Cluster()
+    await cluster.connect(0, "a")
+    await cluster.elapse(3 * TTL_S)
+    assert cluster.sessions.sids == ["a"]
+    assert await cluster.ended() == []
+
+
+@in_loop
+async def test_when_a_node_dies_its_clients_go_on_at_another() -> None:
+    cluster = Cluster()
+    client = await cluster.connect(0, "a")
+    client.subscribe(room("1"))
+    await settle()
+    again = await cluster.connect(1, "b", resumes="a")
+    assert again.heard[0]["restored_ids"] == [room("1")]
+    await cluster.elapse(3 * TTL_S, 1)
+    assert await cluster.ended() == []
+    await cluster.leave(again)
+    await cluster.elapse(2 * TTL_S, 1)
+    assert await cluster.ended() == ["b"]
+    assert cluster.sessions.sids == []
+
+
+@in_loop
+async def test_when_a_node_dies_another_tells_of_those_who_do_not_come_back() -> None:
+    cluster = Cluster()
+    await cluster.connect(0, "a")
+    await cluster.elapse(2 * TTL_S, 1)
+    assert await cluster.ended() == ["a"]
+
+
+@in_loop
+async def test_who_leaves_and_does_not_come_back_has_ended_once() -> None:
+    cluster = Cluster()
+    await cluster.leave(await cluster.connect(0, "a"))
+    assert await cluster.ended() == []
+    await cluster.elapse(3 * TTL_S)
+    assert await cluster.ended() == ["a"]
+
+
+@pytest.mark.parametrize("node", [0, 1])
+@in_loop
+async def test_one_that_was_taken_over_while_it_looked_open_has_not_ended(node: int) -> None:
+    cluster = Cluster()
+    half_open = await cluster.connect(0, "a")
+    half_open.subscribe(room("1"))
+    await settle()
+    again = await cluster.connect(node, "b", resumes="a")
+    assert is_restored(again)
+    # From now on nobody else can take it.
+    assert cluster.sessions.sids == ["b"]
+    assert not is_restored(await cluster.connect(1, "c", resumes="a"))
+    half_open.say("message", room("1"), data="{}")
+    half_open.say("unsubscribe", room("1"))
+    await cluster.elapse(3)
+    await cluster.leave(half_open)
+    await cluster.elapse(3 * TTL_S)
+    assert await cluster.ended() == []
+    await cluster.leave(again)
+    await cluster.elapse(3 * TTL_S)
+    assert await cluster.ended() == ["b"]
+
+
+@in_loop
+async def test_one_that_was_taken_over_elsewhere_and_is_sent_away_here_has_not_ended() -> None:
+    cluster = Cluster()
+    half_open = await cluster.connect(0, "a")
+    await cluster.connect(1, "b", resumes="a")
+    half_open.session.close(Reason.REMOTE)
+    await cluster.leave(half_open)
+    assert await cluster.ended() == []
+
+
+@in_loop
+async def test_of_two_nodes_that_are_asked_one_goes_on() -> None:
+    cluster = Cluster()
+    await cluster.leave(await cluster.connect(0, "a"))
+    clients = [cluster.begin(node, f"b{node}", resumes="a") for node in (0, 1)]
+    await settle()
+    assert sorted(map(is_restored, clients)) == [False, True]
+
+
+@in_loop
+async def test_who_is_sent_away_has_ended_at_once_and_is_not_kept() -> None:
+    cluster = Cluster()
+    client = await cluster.connect(0, "a")
+    identifiers = client.session.environment.identifiers
+    cluster.nodes[0].hub.deliver(RemoteDisconnect(identifiers, reconnect=True))
+    await cluster.leave(client)
+    assert await cluster.ended() == ["a"]
+    assert cluster.sessions.sids == []
+    assert not is_restored(await cluster.connect(1, "b", resumes="a"))
+
+
+@in_loop
+async def test_who_is_sent_away_before_it_was_kept_has_ended_once() -> None:
+    cluster = Cluster()
+    cluster.sessions.is_slow = True
+    client = await cluster.connect(0, "a")
+    client.session.close(Reason.REMOTE)
+    await cluster.leave(client)
+    assert await cluster.ended() == []
+    cluster.sessions.is_slow = False
+    cluster.sessions.answer()
+    await settle()
+    assert await cluster.ended() == ["a"]
+    assert cluster.sessions.calls == [("save new", "a"), ("take", "a")]
+    await cluster.elapse(2 * TTL_S)
+    assert await cluster.ended() == ["a"]
+
+
+@in_loop
+async def test_who_was_sent_away_is_not_resumed_while_its_end_is_under_way() -> None:
+    cluster = Cluster()
+    cluster.sessions.is_slow = True
+    client = await cluster.connect(0, "a")
+    client.session.close(Reason.REMOTE)
+    await cluster.leave(client)
+    cluster.sessions.is_slow = False
+    assert not is_restored(await cluster.connect(0, "b", resumes="a"))
+    cluster.sessions.answer()
+    await settle()
+    assert await cluster.ended() == ["a"]
+
+
+@in_loop
+async def test_what_could_not_be_kept_of_one_that_has_ended_is_not_kept_later() -> None:
+    cluster = Cluster()
+    cluster.sessions.is_slow = True
+    client = await cluster.connect(0, "a")
+    client.session.close(Reason.REMOTE)
+    await cluster.leave(client)
+    cluster.sessions.answer(BackendError("away"))
+    cluster.sessions.is_slow = False
+    await settle()
+    await cluster.tick()
+    assert cluster.sessions.sids == []
+    await cluster.elapse(2 * TTL_S)
+    assert await cluster.ended() == ["a"]
+
+
+@in_loop
+async def test_who_wants_no_end_to_be_told_is_forgotten_silently() -> None:
+    cluster = Cluster()
+    cluster.nodes[0].application.prepare("connect", Decision(disconnect_wanted=False))
+    client = await cluster.connect(0, "a")
+    client.session.close(Reason.REMOTE)
+    await cluster.leave(client)
+    assert await cluster.ended() == []
+    assert cluster.sessions.sids == []
+
+
+@in_loop
+async def test_what_a_session_was_last_is_kept_whatever_is_still_under_way() -> None:
+    cluster = Cluster()
+    cluster.sessions.is_slow = True
+    client = await cluster.connect(0, "a")
+    client.subscribe(room("1"))
+    await settle()
+    client.leave()
+    await settle()
+    assert cluster.sessions.calls == [("save new", "a")]
+    cluster.sessions.answer()
+    await settle()
+    cluster.sessions.answer()
+    await settle()
+    assert cluster.sessions.calls == [("save new", "a"), ("save", "a")]
+    kept = json.loads(cluster.sessions.kept.take(Sid("a")) or b"")
+    assert list(kept["subscriptions"]) == [room("1")]
+
+
+# Leaving while the session is looked for
+
+
+@pytest.mark.parametrize("answered", ["before it leaves", "in the same turn", "later"])
+@in_loop
+async def test_who_leaves_while_its_session_is_looked_for_can_come_back_once_more(
+    answered: str,
+) -> None:
+    cluster = Cluster()
+    await cluster.leave(await cluster.connect(0, "a"))
+    cluster.sessions.is_slow = True
+    hasty = await cluster.connect(1, "b", resumes="a")
+    if answered == "before it leaves":
+        hasty.session.close(Reason.RESUMED)
+        cluster.sessions.answer()
+        await settle()
+    elif answered == "in the same turn":
+        cluster.sessions.answer()
+        await asyncio.sleep(0)
+    hasty.leave()
+    cluster.sessions.is_slow = False
+    cluster.sessions.answer()
+    await settle()
+    assert cluster.nodes[1].counters.clients_num == 0
+    assert cluster.sessions.sids == ["a"]
+    again = await cluster.connect(0, "c", resumes="a")
+    assert is_restored(again)
+    await cluster.leave(again)
+    await cluster.elapse(3 * TTL_S)
+    assert await cluster.ended() == ["c"]
+
+
+# While the cache is away
+
+
+@in_loop
+async def test_what_could_not_be_kept_is_kept_later() -> None:
+    cluster = Cluster()
+    cluster.sessions.is_away = True
+    left, living, sent_away = [await cluster.connect(0, sid) for sid in "abc"]
+    sent_away.session.close(Reason.REMOTE)
+    await cluster.leave(left, sent_away)
+    await cluster.elapse(3)
+    # Nobody else can know of this one.
+    assert await cluster.ended() == ["c"]
+    cluster.sessions.is_away = False
+    await cluster.tick()
+    assert cluster.sessions.sids == ["a", "b"]
+    assert is_restored(await cluster.connect(1, "d", resumes="a"))
+    await cluster.leave(living)
+    await cluster.elapse(2 * TTL_S)
+    assert await cluster.ended() == ["b", "c"]
+
+
+@in_loop
+async def test_who_was_kept_and_ends_in_an_outage_has_ended_once() -> None:
+    cluster = Cluster()
+    sent_away, leaving = [await cluster.connect(0, sid) for sid in "ab"]
+    cluster.sessions.is_away = True
+    sent_away.session.close(Reason.REMOTE)
+    await cluster.leave(sent_away, leaving)
+    await cluster.elapse(2)
+    cluster.sessions.is_away = False
+    await cluster.elapse(3 * TTL_S)
+    assert await cluster.ended() == ["a", "b"]
+
+
+@in_loop
+async def test_who_comes_back_to_its_node_in_an_outage_goes_on() -> None:
+    cluster = Cluster()
+    client = await cluster.connect(0, "a")
+    client.subscribe(room("1"))
+    await settle()
+    cluster.sessions.is_away = True
+    await cluster.leave(client)
+    again = await cluster.connect(0, "b", resumes="a")
+    assert again.heard[0]["restored_ids"] == [room("1")]
+    cluster.sessions.is_away = False
+    await cluster.tick()
+    assert cluster.sessions.sids == ["b"]
+    await cluster.elapse(3 * TTL_S)
+    assert await cluster.ended() == []
+
+
+@in_loop
+async def test_who_comes_back_to_another_node_in_an_outage_is_let_in_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resumption, "PATIENCE_S", 0)
+    cluster = Cluster()
+    await cluster.leave(await cluster.connect(0, "a"))
+    cluster.sessions.is_away = True
+    again = await cluster.connect(1, "b", resumes="a")
+    assert again.heard == [{"type": "welcome", "sid": "b"}]
+
+
+@in_loop
+async def test_who_comes_back_to_another_node_in_a_short_outage_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resumption, "PAUSE_S", 0)
+    cluster = Cluster()
+    await cluster.leave(await cluster.connect(0, "a"))
+    cluster.sessions.is_away = True
+    again = await cluster.connect(1, "b", resumes="a")
+    assert again.heard == []
+    cluster.sessions.is_away = False
+    await settle()
+    assert again.heard[0]["restored"] is True
+
+
+@in_loop
+async def test_an_outage_is_told_once_and_so_is_its_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cluster = Cluster()
+    cluster.sessions.is_away = True
+    for number in range(5):
+        await cluster.leave(await cluster.connect(0, f"a{number}"))
+    cluster.sessions.is_away = False
+    await cluster.tick()
+    told = [each.message for each in caplog.records if "kept" in each.message]
+    assert told == ["Sessions can't be kept at the moment: away", "Sessions are kept again"]
+
+
+@in_loop
+async def test_an_outage_costs_no_attempt_for_each_who_leaves() -> None:
+    cluster = Cluster()
+    clients = [await cluster.connect(0, f"a{number}") for number in range(20)]
+    cluster.sessions.is_away = True
+    await cluster.leave(clients[0])
+    cluster.sessions.calls.clear()
+    for each in clients[1:]:
+        await cluster.leave(each)
+    assert cluster.sessions.calls == []
+
+
+@in_loop
+async def test_so_many_wait_and_the_oldest_beyond_have_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resumption, "UNSAVED_LIMIT", 3)
+    cluster = Cluster()
+    kept = await cluster.connect(0, "kept")
+    cluster.sessions.is_away = True
+    clients = [await cluster.connect(0, f"a{number}") for number in range(6)]
+    await cluster.leave(kept, *clients[:5])
+    # What was kept before is there still, and its end will be found out.
+    assert await cluster.ended() == ["a0", "a1"]
+    cluster.sessions.is_away = False
+    await cluster.tick()
+    assert cluster.sessions.sids == ["a2", "a3", "a4", "a5", "kept"]
+    await cluster.elapse(2 * TTL_S)
+    assert await cluster.ended() == ["a0", "a1", "a2", "a3", "a4", "kept"]
+
+
+@in_loop
+async def test_what_was_lost_is_kept_anew() -> None:
+    cluster = Cluster()
+    living, leaving = [await cluster.connect(0, sid) for sid in "ab"]
+    cluster.sessions.lose_everything()
+    for heart in cluster.nodes:
+        heart.node.refresh()
+    await settle()
+    assert cluster.sessions.sids == ["a", "b"]
+    await cluster.leave(leaving)
+    assert is_restored(await cluster.connect(1, "c", resumes="b"))
+    await cluster.leave(living)
+    await cluster.elapse(3 * TTL_S)
+    assert await cluster.ended() == ["a"]
+
+
+@in_loop
+async def test_who_leaves_before_anybody_knows_that_all_was_lost_has_ended_once() -> None:
+    cluster = Cluster()
+    leaving, sent_away = [await cluster.connect(0, sid) for sid in "ab"]
+    cluster.sessions.is_away = True
+    sent_away.session.close(Reason.REMOTE)
+    await cluster.leave(leaving, sent_away)
+    cluster.sessions.lose_everything()
+    cluster.sessions.is_away = False
+    await cluster.tick()
+    assert cluster.sessions.sids == ["a"]
+    for heart in cluster.nodes:
+        heart.node.refresh()
+    await cluster.elapse(3 * TTL_S)
+    assert await cluster.ended() == ["a", "b"]
+
+
+@in_loop
+async def test_an_answer_that_was_lost_costs_no_end() -> None:
+    cluster = Cluster()
+    client = await cluster.connect(0, "a")
+    cluster.sessions.is_slow = True
+    client.session.close(Reason.REMOTE)
+    await cluster.leave(client)
+    cluster.sessions.answer(BackendError("away"))
+    cluster.sessions.is_slow = False
+    await settle()
+    assert await cluster.ended() == []
+    await cluster.tick()
+    assert await cluster.ended() == ["a"]
+
+
+# Ends of nodes, and what others have written
+
+
+@in_loop
+async def test_a_node_that_ends_leaves_its_sessions_to_the_others() -> None:
+    cluster = Cluster()
+    clients = [await cluster.connect(0, sid) for sid in "ab"]
+    for each in clients:
+        each.leave()
+    await cluster.nodes[0].node.settle(1)
+    assert await cluster.ended() == []
+    assert is_restored(await cluster.connect(1, "c", resumes="a"))
+    await cluster.elapse(2 * TTL_S, 1)
+    assert await cluster.ended() == ["b"]
+
+
+@in_loop
+async def test_a_node_that_ends_in_an_outage_tells_of_those_whom_nobody_knows() -> None:
+    cluster = Cluster()
+    known = await cluster.connect(0, "known")
+    cluster.sessions.is_away = True
+    client = await cluster.connect(0, "a")
+    await cluster.leave(known, client)
+    await cluster.nodes[0].node.settle(1)
+    assert await cluster.ended() == ["a"]
+    cluster.sessions.is_away = False
+    await cluster.elapse(2 * TTL_S, 1)
+    assert await cluster.ended() == ["a", "known"]
+
+
+@in_loop
+async def test_what_can_not_be_read_is_nobody_and_costs_nobody_else_anything(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cluster = Cluster()
+    for sid, kept in (("a", b"{}"), ("b", b"\xff")):
+        cluster.sessions.kept.save(Sid(sid), kept)
+    await cluster.leave(await cluster.connect(0, "c"))
+    assert (await cluster.connect(1, "d", resumes="a")).heard == [{"type": "welcome", "sid": "d"}]
+    await cluster.elapse(2 * TTL_S)
+    assert await cluster.ended() == ["c"]
+    assert caplog.text.count("can't be read") == 2
+
+
+# Performed on what was resumed
+
+
+@pytest.mark.parametrize("is_here", [True, False])
+@in_loop
+async def test_the_application_hears_of_who_comes_back_if_it_wants_to(is_here: bool) -> None:
+    """On every subscription, in order, before anything that the client says itself."""
+    cluster = Cluster(restored_action="restored")
+    client = await cluster.connect(0, "a")
+    for name in ("1", "2"):
+        client.subscribe(room(name))
+    await settle()
+    application = cluster.nodes[0 if is_here else 1].application
+    later = [application.later("perform") for _ in range(2)]
+    cluster.sessions.is_slow = not is_here
+    again = cluster.begin(0 if is_here else 1, "b", resumes="a")
+    again.say("message", room("1"), data="mine")
+    cluster.sessions.is_slow = False
+    cluster.sessions.answer()
+    await settle()
+    action = '{"action":"restored"}'
+    performed = [call[1:] for call in application.calls if call[0] == "perform"]
+    assert performed == [(room("1"), action)]
+    assert is_restored(again)
+    for each in later:
+        each.set_result(Decision())
+        await settle()
+    performed = [call[1:] for call in application.calls if call[0] == "perform"]
+    assert performed == [(room("1"), action), (room("2"), action), (room("1"), "mine")]
+
+
+@in_loop
+async def test_the_application_hears_nothing_of_who_comes_back_unless_it_wants_to() -> None:
+    cluster = Cluster()
+    client = await cluster.connect(0, "a")
+    client.subscribe(room("1"))
+    await settle()
+    await cluster.connect(1, "b", resumes="a")
+    assert cluster.nodes[1].application.calls == []
+
+
+@in_loop
+async def test_a_new_session_performs_nothing_by_itself() -> None:
+    cluster = Cluster(restored_action="restored")
+    client = await cluster.connect(0, "a", resumes="nobody")
+    client.subscribe(room("1"))
+    assert [call[0] for call in cluster.nodes[0].application.calls] == ["connect", "subscribe"]
+
+
+# Whatever happens, in whatever order: one end for each that was let in
+
+
+class World:
+    """Clients by the session that they were last; each belongs to a chain that began with a Connect."""
+
+    def __init__(self) -> None:
+        self.cluster = Cluster()
+        self.here: list[Client] = []
+        self.sids = 0
+        self.connects = 0
+
+    async def connect(self, node: int, resumes: str | None) -> None:
+        self.sids += 1
+        client = self.cluster.begin(node % 2, f"s{self.sids}", resumes)
+        self.here.append(client)
+        await settle(3)
+
+    async def do(self, action: str, number: int) -> None:
+        heart = self.cluster.nodes[number % 2]
+        client = self.here[number % len(self.here)] if self.here else None
+        match action:
+            case "connect":
+                await self.connect(number, None)
+            case "come back" if self.sids:
+                await self.connect(number, f"s{1 + number % self.sids}")
+            case "leave" if client is not None:
+                self.here.remove(client)
+                client.leave()
+            case "leave unsettled" if client is not None:
+                self.here.remove(client)
+                client.leave()
+                return
+            case "send away" if client is not None:
+                client.session.close(Reason.REMOTE)
+            case "subscribe" if client is not None and client.session.connected:
+                if room("1") not in client.session.subscriptions:
+                    client.say("subscribe", room("1"))
+            case "slow":
+                self.cluster.sessions.is_slow = True
+            case "answer":
+                self.cluster.sessions.is_slow = False
+                self.cluster.sessions.answer()
+            case "tick":
+                heart.node.touch_resumable()
+                heart.node.keep_time()
+        await settle(3)
+
+    async def finish(self) -> None:
+        self.cluster.sessions.is_slow = False
+        self.cluster.sessions.answer()
+        await settle()
+        for client in self.here:
+            client.leave()
+        await settle()
+        await self.cluster.elapse(2 * TTL_S)
+
+
+@given(
+    actions=st.lists(
+        st.tuples(
+            st.sampled_from(
+                [
+                    *["connect", "come back", "come back", "leave", "leave unsettled"],
+                    *["send away", "subscribe", "slow", "answer", "tick"],
+                ]
+            ),
+            st.integers(0, 7),
+        ),
+        max_size=40,
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_for_every_connect_there_is_one_disconnect(actions: list[tuple[str, int]]) -> None:
+    """Whoever comes back, and as often, to whichever node, unless something was lost."""
+
+    async def play() -> None:
+        world = World()
+        for action, number in actions:
+            await world.do(action, number)
+        await world.finish()
+        connects = sum(
+            call[0] == "connect"
+            for heart in world.cluster.nodes
+            for call in heart.application.calls
+        )
+        ended = await world.cluster.ended()
+        assert len(ended) == connects
+        assert len(set(ended)) == connects
+        assert world.cluster.sessions.sids == []
+        for heart in world.cluster.nodes:
+            assert heart.hub.streams_num == heart.hub.clients_uniq_num == 0
+            assert heart.counters.clients_num == 0
+
+    asyncio.run(play())

@@ -1,0 +1,180 @@
+"""What a node has of NATS: engine, interest, following and pub/sub; and what it received."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+from catenary.adapters.following import Following
+from catenary.adapters.interest import Interest
+from catenary.adapters.nats.engine import NatsEngine
+from catenary.adapters.nats.history import NatsHistory
+from catenary.adapters.nats.presence import NatsPresence
+from catenary.adapters.nats.pubsub import NatsPubSub
+from catenary.adapters.nats.servers import NatsServers
+from catenary.adapters.nats.sessions import NatsSessions
+from catenary.broker.limits import Limits
+from catenary.messages.names import Stream
+from catenary.messages.publications import Publication, Publishable
+from catenary.metrics.counters import Counters
+from tests.parts.nats import NatsServer
+
+LIMITS = Limits(history_limit=100, history_ttl_s=60, sessions_ttl_s=60, presence_ttl_s=60)
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+    """Returns when it holds. Raises TimeoutError."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110  (nothing here can set an event)
+            await asyncio.sleep(0.002)
+
+
+class JetStreamServer(NatsServer):
+    """A server that keeps what it is given, even when it is stopped and started."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(store_dir=folder)
+        self._folder = folder
+
+    def forget(self) -> None:
+        """While it is stopped: what it kept is lost."""
+        shutil.rmtree(self._folder)
+
+
+@contextmanager
+def jetstream_server() -> Iterator[JetStreamServer]:
+    """A server for the length of a with block, accepting connections when it begins."""
+    with tempfile.TemporaryDirectory(prefix="catenary-nats-", ignore_cleanup_errors=True) as folder:
+        server = JetStreamServer(Path(folder) / "store")
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+class NatsNode:
+    """One of several nodes on a server; to be built where a loop runs."""
+
+    def __init__(
+        self,
+        server: NatsServer,
+        limits: Limits | None = LIMITS,
+        *,
+        deliver: Callable[[Publishable], None] | None = None,
+        canary_interval_s: float = 3,
+        clock: Callable[[], float] | None = None,
+        url: str | None = None,
+    ) -> None:
+        self.received: list[Publishable] = []
+        self.restored = 0
+        self.counters = Counters()
+        self.interest = Interest()
+        self.engine = NatsEngine(
+            NatsServers(urls=(url or server.url,)),
+            "test.between",
+            limits,
+            self.counters,
+            clock=clock,
+        )
+        self.following = Following(
+            self.interest, deliver or self.received.append, self.engine.history, self.counters
+        )
+        self.pubsub = NatsPubSub(
+            self.engine,
+            self.interest,
+            self.following,
+            on_restored=self._note_restored,
+            canary_interval_s=canary_interval_s,
+        )
+
+    def _note_restored(self) -> None:
+        self.restored += 1
+
+    async def start(self) -> None:
+        await self.engine.start()
+        await self.pubsub.start()
+
+    async def close(self) -> None:
+        await self.pubsub.close(1)
+        await self.engine.close(1)
+
+    async def is_up(self) -> None:
+        await until(lambda: self.pubsub.trouble is None)
+
+    async def listen(self, streams: Iterable[Stream]) -> None:
+        """Returns when everything on these streams arrives."""
+        wanted = tuple(streams)
+        for stream in wanted:
+            self.interest.listen(stream)
+        live = self.interest.when_live(wanted)
+        if live is not None:
+            await live
+
+    async def publish(self, stream: Stream, *data: object) -> None:
+        sent = self.pubsub.send(tuple(Publication(stream, str(each)) for each in data))
+        if sent is not None:
+            await sent
+
+    def heard(self, stream: Stream) -> list[Publication]:
+        return [
+            each
+            for each in self.received
+            if isinstance(each, Publication) and each.stream == stream
+        ]
+
+    def data(self, stream: Stream) -> list[str]:
+        return [each.data for each in self.heard(stream)]
+
+    async def records(self) -> list[str]:
+        """The subjects of all records, but for the nodes' own."""
+        found = await self.engine.records().first("test.between.r.>", 10_000)
+        return [each.subject for each in found if ".r.n." not in each.subject]
+
+    async def nodes_are(self, number: int) -> None:
+        """Returns when so many nodes have a record. Raises TimeoutError."""
+        async with asyncio.timeout(10):
+            while True:
+                found = await self.engine.records().first("test.between.r.n.*", 10_000)
+                if len(found) == number:
+                    return
+                await asyncio.sleep(0.02)
+
+    @property
+    def history(self) -> NatsHistory:
+        assert self.engine.history is not None
+        return self.engine.history
+
+    @property
+    def sessions(self) -> NatsSessions:
+        assert self.engine.sessions is not None
+        return self.engine.sessions
+
+    @property
+    def presence(self) -> NatsPresence:
+        assert self.engine.presence is not None
+        return self.engine.presence
+
+
+@asynccontextmanager
+async def nats_node(
+    server: NatsServer,
+    limits: Limits | None = LIMITS,
+    *,
+    deliver: Callable[[Publishable], None] | None = None,
+    canary_interval_s: float = 3,
+    clock: Callable[[], float] | None = None,
+    url: str | None = None,
+) -> AsyncIterator[NatsNode]:
+    """A node that is up, for the length of a with block."""
+    node = NatsNode(
+        server, limits, deliver=deliver, canary_interval_s=canary_interval_s, clock=clock, url=url
+    )
+    await node.start()
+    try:
+        await node.is_up()
+        yield node
+    finally:
+        await node.close()

@@ -1,0 +1,129 @@
+"""What a node has of Redis: engine, interest, following and pub/sub; and what it received."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+
+from catenary.adapters.following import Following
+from catenary.adapters.interest import Interest
+from catenary.adapters.redis.client import RedisAddress
+from catenary.adapters.redis.engine import RedisEngine, RedisNames
+from catenary.adapters.redis.history import RedisHistory
+from catenary.adapters.redis.presence import RedisPresence
+from catenary.adapters.redis.pubsub import RedisPubSub
+from catenary.adapters.redis.sessions import RedisSessions
+from catenary.broker.limits import Limits
+from catenary.messages.names import Stream
+from catenary.messages.publications import Publication, Publishable
+from catenary.metrics.counters import Counters
+from tests.parts.redis import RedisServer
+
+LIMITS = Limits(history_limit=100, history_ttl_s=60, sessions_ttl_s=60, presence_ttl_s=60)
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+    """Returns when it holds. Raises TimeoutError."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110  (nothing here can set an event)
+            await asyncio.sleep(0.002)
+
+
+class RedisNode:
+    """One of several nodes on a server; to be built where a loop runs."""
+
+    def __init__(
+        self,
+        server: RedisServer,
+        limits: Limits | None = LIMITS,
+        *,
+        deliver: Callable[[Publishable], None] | None = None,
+        canary_interval_s: float = 3,
+    ) -> None:
+        self.received: list[Publishable] = []
+        self.restored = 0
+        self.counters = Counters()
+        self.interest = Interest()
+        self.engine = RedisEngine(
+            RedisAddress(server.url), RedisNames("test", "between"), limits, self.counters
+        )
+        self.following = Following(
+            self.interest, deliver or self.received.append, self.engine.history, self.counters
+        )
+        self.pubsub = RedisPubSub(
+            self.engine,
+            self.interest,
+            self.following,
+            on_restored=self._note_restored,
+            canary_interval_s=canary_interval_s,
+        )
+
+    def _note_restored(self) -> None:
+        self.restored += 1
+
+    async def start(self) -> None:
+        await self.engine.start()
+        await self.pubsub.start()
+
+    async def close(self) -> None:
+        await self.pubsub.close(1)
+        await self.engine.close(1)
+
+    async def is_up(self) -> None:
+        await until(lambda: self.pubsub.trouble is None)
+
+    async def listen(self, streams: Iterable[Stream]) -> None:
+        """Returns when everything on these streams arrives."""
+        wanted = tuple(streams)
+        for stream in wanted:
+            self.interest.listen(stream)
+        live = self.interest.when_live(wanted)
+        if live is not None:
+            await live
+
+    async def publish(self, stream: Stream, *data: object) -> None:
+        sent = self.pubsub.send(tuple(Publication(stream, str(each)) for each in data))
+        if sent is not None:
+            await sent
+
+    def heard(self, stream: Stream) -> list[Publication]:
+        return [
+            each
+            for each in self.received
+            if isinstance(each, Publication) and each.stream == stream
+        ]
+
+    def data(self, stream: Stream) -> list[str]:
+        return [each.data for each in self.heard(stream)]
+
+    @property
+    def history(self) -> RedisHistory:
+        assert self.engine.history is not None
+        return self.engine.history
+
+    @property
+    def sessions(self) -> RedisSessions:
+        assert self.engine.sessions is not None
+        return self.engine.sessions
+
+    @property
+    def presence(self) -> RedisPresence:
+        assert self.engine.presence is not None
+        return self.engine.presence
+
+
+@asynccontextmanager
+async def redis_node(
+    server: RedisServer,
+    limits: Limits | None = LIMITS,
+    *,
+    deliver: Callable[[Publishable], None] | None = None,
+    canary_interval_s: float = 3,
+) -> AsyncIterator[RedisNode]:
+    """A node that is up, for the length of a with block."""
+    node = RedisNode(server, limits, deliver=deliver, canary_interval_s=canary_interval_s)
+    await node.start()
+    try:
+        await node.is_up()
+        yield node
+    finally:
+        await node.close()

@@ -1,0 +1,64 @@
+"""A process that takes its share of a Redis stream, to be killed: ``python -m`` it with a URL.
+
+It writes each publication to its output as a line. The second argument is how many it publishes
+before it never gets done with one, the third is the seconds after which others may claim.
+"""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+
+from catenary.adapters.redis.client import RedisAddress
+from catenary.adapters.redis.streams import RedisStreamBroadcasts, StreamRules
+from catenary.metrics.counters import Counters
+
+
+class StreamNode:
+    """Such a process, as its test sees it."""
+
+    def __init__(self, url: str, stops_after: int, claim_idle_s: float) -> None:
+        arguments = (url, str(stops_after), str(claim_idle_s))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__, *arguments], stdout=subprocess.PIPE
+        )
+
+    def read(self, number: int) -> list[bytes]:
+        """What it published: waits for that many."""
+        assert self._process.stdout is not None
+        return [self._process.stdout.readline().rstrip(b"\n") for _ in range(number)]
+
+    def kill(self) -> None:
+        """Ends it as ``kill -9`` does."""
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
+@contextmanager
+def stream_node(url: str, stops_after: int, claim_idle_s: float) -> Iterator[StreamNode]:
+    node = StreamNode(url, stops_after, claim_idle_s)
+    try:
+        yield node
+    finally:
+        node.kill()
+
+
+async def _run(url: str, stops_after: int, claim_idle_s: float) -> None:
+    published = 0
+
+    def publish(raw: bytes) -> Awaitable[None] | None:
+        nonlocal published
+        print(raw.decode(), flush=True)
+        published += 1
+        return asyncio.get_running_loop().create_future() if published > stops_after else None
+
+    rules = StreamRules(claim_idle_s=claim_idle_s)
+    await RedisStreamBroadcasts(RedisAddress(url), rules, publish, Counters()).start()
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_run(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))

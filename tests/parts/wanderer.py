@@ -1,0 +1,126 @@
+"""A client of the extended protocol that is cut off, comes back to any node, and counts what it gets.
+
+It does what `@anycable/core` does: it resumes by its session's id, and where that is not granted it
+subscribes anew; both times it asks for what it has missed behind the last position that it knows.
+Source: extended Action Cable protocol, docs/misc/action_cable_protocol.md of docs.anycable.io.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidHandshake, InvalidMessage, WebSocketException
+from websockets.typing import Subprotocol
+
+EXTENDED = Subprotocol("actioncable-v1-ext-json")
+RETRY_S = 0.05
+
+
+class Wanderer:
+    """One client of one public stream. ``port`` says where it may try next."""
+
+    def __init__(self, stream: str, port: Callable[[], int], *, member_id: str = "") -> None:
+        self.identifier = json.dumps({"channel": "$pubsub", "stream_name": stream})
+        self.stream = stream
+        self.heard: list[Any] = []
+        """Every message, in the order in which it came."""
+        self.events: list[tuple[str, str]] = []
+        """Every change of presence: its type and whose."""
+        self.lost: list[str] = []
+        """Why history was not to be had, if that ever happened."""
+        self.restored = 0
+        """How often its session was resumed."""
+        self.subscribed = asyncio.Event()
+        self._port = port
+        self._member_id = member_id
+        self._sid = ""
+        self._position: dict[str, Any] | None = None
+        self._changed = asyncio.Condition()
+        self._connection: ClientConnection | None = None
+        self._task = asyncio.create_task(self._live())
+
+    async def until(self, predicate: Callable[["Wanderer"], bool], timeout_s: float = 20) -> None:
+        """Waits until something is true of it. Raises TimeoutError with what it has heard."""
+        try:
+            async with asyncio.timeout(timeout_s), self._changed:
+                await self._changed.wait_for(lambda: predicate(self))
+        except TimeoutError:
+            heard = f"{len(self.heard)} messages, the last {self.heard[-5:]}"
+            raise TimeoutError(
+                f"{heard}; {self.lost}; restored {self.restored}; {self.events[-5:]}"
+            ) from None
+
+    def drop(self) -> None:
+        """Loses its connection without a goodbye."""
+        if self._connection is not None:
+            self._connection.transport.abort()
+
+    async def close(self) -> None:
+        """Goes home."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _live(self) -> None:
+        while True:
+            try:
+                await self._visit(self._port())
+            except (OSError, WebSocketException, InvalidHandshake, InvalidMessage, TimeoutError):
+                self.subscribed.clear()
+                await asyncio.sleep(RETRY_S)
+
+    async def _visit(self, port: int) -> None:
+        """One connection, from its welcome to its end."""
+        query = f"?sid={self._sid}" if self._sid else ""
+        async with connect(
+            f"ws://127.0.0.1:{port}/cable{query}",
+            subprotocols=[EXTENDED],
+            compression=None,
+            ping_interval=None,
+            open_timeout=2,
+            close_timeout=0.2,
+            proxy=None,
+        ) as connection:
+            self._connection = connection
+            async for text in connection:
+                await self._take(connection, json.loads(text))
+
+    async def _take(self, connection: ClientConnection, message: dict[str, Any]) -> None:
+        kind = message.get("type")
+        if kind == "welcome":
+            self._sid = message["sid"]
+            await self._enter(connection, restored=bool(message.get("restored")))
+        elif kind == "confirm_subscription":
+            await self._join(connection)
+        elif kind in ("reject_subscription", "reject_history", "disconnect"):
+            self.lost.append(json.dumps(message))
+        elif kind == "presence":
+            event = message["message"]
+            if event["type"] in ("join", "leave"):
+                self.events.append((event["type"], event["id"]))
+        elif "message" in message and kind is None:
+            self.heard.append(message["message"])
+            if "offset" in message:
+                self._position = {"epoch": message["epoch"], "offset": message["offset"]}
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _enter(self, connection: ClientConnection, *, restored: bool) -> None:
+        missed = {"history": {"streams": {self.stream: self._position}}} if self._position else {}
+        if restored:
+            self.restored += 1
+            if missed:
+                await self._say(connection, "history", **missed)
+            await self._join(connection)
+        else:
+            await self._say(connection, "subscribe", **missed)
+
+    async def _join(self, connection: ClientConnection) -> None:
+        self.subscribed.set()
+        if self._member_id:
+            await self._say(connection, "join", presence={"id": self._member_id, "info": {}})
+
+    async def _say(self, connection: ClientConnection, command: str, **fields: object) -> None:
+        said = {"command": command, "identifier": self.identifier, **fields}
+        await connection.send(json.dumps(said))
