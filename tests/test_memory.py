@@ -9,7 +9,8 @@ from tests.parts.server import CableServer, cable_server
 
 CROWD = 10_000
 ROUNDS = 3
-TOLERANCE = 0.10
+TOLERANCE = 0.15
+"""What the allocator's pieces vary by; 400 bytes that each client leaves behind are more in two rounds."""
 IDLE_KB = 5
 """What an idle connection may cost."""
 

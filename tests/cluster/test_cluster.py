@@ -116,6 +116,7 @@ def test_clients_cut_off_again_and_again_go_on_elsewhere(cluster: Cluster) -> No
             for number in range(300):
                 if number % 60 == 30:
                     for client in clients:
+                        await client.subscribed.wait()
                         client.drop()
                 await publisher.publish("cut", number)
             for client in clients:

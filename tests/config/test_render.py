@@ -29,7 +29,12 @@ def values(entry: Entry) -> st.SearchStrategy[Value]:
             return st.integers(minimum, entry.option.maximum)
         case "bool":
             return st.booleans()
-        case "list" | "tags":
+        case "tags":
+            names = ITEM.filter(lambda name: ":" not in name)
+            return st.dictionaries(names, ITEM, max_size=3).map(
+                lambda tags: tuple(f"{name}:{value}" for name, value in tags.items())
+            )
+        case "list":
             items = st.sampled_from(allowed) if allowed else ITEM
             return st.lists(items, min_size=int(entry.option.required), max_size=3).map(tuple)
         case "str":

@@ -5,6 +5,7 @@ Source of the publications: docs/broadcasting.md, "Publication format" (anycable
 """
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -69,6 +70,7 @@ class NatsServer:
         """Its connections stay open, and nothing is answered any more."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def thaw(self) -> None:
         """It goes on."""

@@ -6,6 +6,7 @@ Source of the publications: docs/broadcasting.md, "Publication format" and "Redi
 """
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -66,6 +67,7 @@ class RedisServer:
         """Its connections stay open, and nothing is answered any more."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def thaw(self) -> None:
         """It goes on."""

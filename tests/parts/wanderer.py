@@ -55,6 +55,7 @@ class Wanderer:
     def drop(self) -> None:
         """Loses its connection without a goodbye."""
         if self._connection is not None:
+            self.subscribed.clear()
             self._connection.transport.abort()
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ Source: docs/reliable_streams.md (anycable); ADR-31 of the NATS architecture.
 
 import asyncio
 import logging
+import math
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection
@@ -142,6 +143,8 @@ class NatsHistory:
 
     def _oldest_s(self, store: Store) -> float:
         """From when on messages count, on the server's clock. With no time to live none does."""
+        if self._limits.history_ttl_s == 0:
+            return math.inf
         return time.time() + store.clock_ahead_s - self._limits.history_ttl_s
 
     # Reading, once for all who ask at the same time

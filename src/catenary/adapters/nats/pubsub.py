@@ -56,6 +56,7 @@ class NatsPubSub:
         "_patience",
         "_task",
         "_trouble",
+        "_was_paused",
         "_yelp",
     )
 
@@ -85,6 +86,7 @@ class NatsPubSub:
         self._numbers: dict[Stream, int] = {}
         self._looks: set[asyncio.Task[None]] = set()
         self._patience: asyncio.Future[None] | None = None
+        self._was_paused = False
         self._yelp: asyncio.Event = asyncio.Event()
 
     @property
@@ -240,14 +242,17 @@ class NatsPubSub:
         subject = self._engine.subjects.yelps + self._engine.node
         while True:
             self._yelp.clear()
+            self._was_paused = self._patience is not None
             connection.publish(subject, b"")
             try:
                 # Not wait_for: that of Python 3.11 may swallow the cancellation at the end.
                 async with asyncio.timeout(self._canary_interval_s):
                     await self._yelp.wait()
             except TimeoutError as error:
-                if self._patience is not None:
-                    await asyncio.wait([self._patience])
+                if self._was_paused:
+                    # What was not read because deliveries lagged behind may well be there.
+                    if self._patience is not None:
+                        await asyncio.wait([self._patience])
                     continue
                 self._counters.pubsub_canary_lost_total += 1
                 reason = (
@@ -291,6 +296,7 @@ class NatsPubSub:
         if caught_up is None or connection is None:
             return
         connection.pause()
+        self._was_paused = True
         self._patience = patience = asyncio.ensure_future(caught_up)
         patience.add_done_callback(lambda patience: self._go_on(patience, connection))
 

@@ -71,6 +71,7 @@ class RedisPubSub:
         "_told",
         "_trouble",
         "_untold",
+        "_was_paused",
         "_was_up",
     )
 
@@ -110,6 +111,7 @@ class RedisPubSub:
         # Is the way open?
         self._canary = asyncio.Event()
         self._canary_interval_s = canary_interval_s
+        self._was_paused = False
 
     @property
     def trouble(self) -> str | None:
@@ -195,6 +197,7 @@ class RedisPubSub:
         if caught_up is None or self._connection is None:
             return
         self._connection.pause()
+        self._was_paused = True
         self._patience = asyncio.ensure_future(caught_up)
         self._patience.add_done_callback(self._go_on)
 
@@ -318,14 +321,15 @@ class RedisPubSub:
         while True:
             began = loop.time()
             self._canary.clear()
+            self._was_paused = self._patience is not None
             published = self._commands.call("PUBLISH", self._canary_channel, b"")
             try:
                 async with asyncio.timeout(self._canary_interval_s):
                     await published
                     await self._canary.wait()
             except TimeoutError:
-                # What is not read because deliveries lag behind may well be there.
-                if self._patience is None:
+                # What was not read because deliveries lagged behind may well be there.
+                if not self._was_paused:
                     self._counters.pubsub_canary_lost_total += 1
                     raise BackendError(
                         f"what was sent did not come back within {self._canary_interval_s:g} s"
