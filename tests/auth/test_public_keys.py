@@ -110,7 +110,10 @@ def test_a_key_with_an_algorithm_serves_no_other() -> None:
         {"kty": 5},
         {},
     ],
-    ids=lambda key: str(key)[:40],
+    ids=[
+        *("for encryption", "RSA's algorithm", "an exchange", "a secret's algorithm", "weak"),
+        *("no point", "odd curve", "no curve", "odd kind", "no kind", "nothing"),
+    ],
 )
 def test_other_keys_of_a_set_are_passed_over(key: dict[str, Any]) -> None:
     assert [found.kid for found in key_set(key, web_key(ED, "good"))] == ["good"]

@@ -15,13 +15,15 @@ from tests.parts.cluster import (
     Cluster,
     Publisher,
     embedded_cluster,
+    nats_cluster,
     once,
     redis_cluster,
 )
 from tests.parts.server import CableServer, cable_server
 from tests.parts.wanderer import Wanderer
 
-CLUSTERS: dict[str, Callable[[int], AbstractContextManager[Cluster]]] = {
+Opened = Callable[[int], AbstractContextManager[Cluster]]
+CLUSTERS: dict[str, Opened] = {
     "redis": redis_cluster,
     "nats": embedded_cluster,
 }
@@ -129,8 +131,9 @@ def test_clients_cut_off_again_and_again_go_on_elsewhere(cluster: Cluster) -> No
     run(scenario())
 
 
-def test_redis_is_restarted_under_load() -> None:
-    """Without its memory: what was accepted before and behind arrives, in order."""
+@pytest.mark.parametrize("opened", [redis_cluster, nats_cluster], ids=["redis", "nats"])
+def test_what_lies_between_nodes_is_restarted_under_load(opened: Opened) -> None:
+    """Redis without its memory, NATS with its files: what was accepted arrives, in order."""
 
     async def scenario(cluster: Cluster) -> None:
         publisher = Publisher(lambda: cluster.nodes[next(turns) % 3].broadcast_port)
@@ -148,7 +151,7 @@ def test_redis_is_restarted_under_load() -> None:
                 assert once(client.heard, publisher.repeated) == list(range(150))
 
     turns = itertools.count()
-    with redis_cluster(3) as cluster:
+    with opened(3) as cluster:
         run(scenario(cluster))
 
 

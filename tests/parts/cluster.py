@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
+from tests.parts.nats_node import jetstream_server
 from tests.parts.ports import free_port
 from tests.parts.redis import redis_server
 from tests.parts.server import OURS, CableServer, cable_server
@@ -45,6 +46,17 @@ def redis_cluster(number: int) -> Iterator[Cluster]:
         for node in nodes:
             node.wait_until_it_hears_others()
         yield Cluster(nodes, redis.stop, redis.start)
+
+
+@contextmanager
+def nats_cluster(number: int) -> Iterator[Cluster]:
+    """Nodes on one nats-server with JetStream, which finds its files again when it is restarted."""
+    with jetstream_server() as nats, ExitStack() as stack:
+        flags = (*FLAGS, "--broker=nats", f"--nats_servers={nats.url}")
+        nodes = [stack.enter_context(cable_server(*flags)) for _ in range(number)]
+        for node in nodes:
+            node.wait_until_it_hears_others()
+        yield Cluster(nodes, nats.stop, nats.start)
 
 
 @contextmanager

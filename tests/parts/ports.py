@@ -1,15 +1,33 @@
 """Free ports, and waiting for somebody to listen on them."""
 
+import itertools
+import os
 import socket
 import time
 
+_FIRST = 12_000
+_EACH = 2_500
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_start = _FIRST + _worker % 8 * _EACH
+_offset = os.getpid() * 17 % _EACH
+_ports = itertools.cycle([_start + (_offset + each) % _EACH for each in range(_EACH)])
+
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of the loopback interface that nobody listens on.
+
+    Out of the range of this process of the tests, below those that the kernel gives to connections:
+    nobody else takes it before it is used.
+    """
+    while True:
+        port = next(_ports)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def wait_until_listening(port: int, timeout_s: float = 10) -> None:
