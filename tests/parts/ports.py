@@ -10,7 +10,7 @@ _EACH = 2_500
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _start = _FIRST + _worker % 8 * _EACH
 _offset = os.getpid() * 17 % _EACH
-_ports = itertools.cycle([_start + (_offset + each) % _EACH for each in range(_EACH)])
+_ports = itertools.cycle([_start + (_offset + each * 7) % _EACH for each in range(_EACH)])
 
 
 def free_port() -> int:

@@ -33,7 +33,11 @@ RENEWED_S: Final = 8 * 3600
 RENEWED_AT_ONCE: Final = 200
 
 ATTEMPTS: Final = 10
-"""To take a session that is saved by another node at the same moment."""
+"""To take a session that is saved by another node at the same moment, or was a moment ago."""
+
+REPLICA_PAUSE_S: Final = 0.01
+LONGEST_PAUSE_S: Final = 0.5
+"""Until a replica that is behind is asked again: from the one to the other, twice as long each time."""
 
 
 class _Own:
@@ -162,8 +166,13 @@ class NatsSessions:
         if own is not None and own.deadline <= self._clock():
             return None
         records = self._records()
-        for _ in range(ATTEMPTS):
-            found = await records.newest([self._subjects.session(ANY, sid)])
+        subject = self._subjects.session(ANY, sid)
+        for attempt in range(ATTEMPTS):
+            found = await records.newest([subject])
+            if not found and records.replicas > 1 and await records.newest_of_leader(subject):
+                # Any replica answers, and this one is behind.
+                await asyncio.sleep(min(REPLICA_PAUSE_S * 2**attempt, LONGEST_PAUSE_S))
+                continue
             found = [each for each in found if not self._is_over(each)]
             if not found:
                 return None
