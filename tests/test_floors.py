@@ -54,6 +54,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "jwt": ("auth.public_keys",),
     "cryptography": ("auth.public_keys",),
     "django": ("channels.django",),
+    "watchfiles": ("server",),
     "uvloop": ("cli", "server"),
     "uvicorn": ("transports", "api", "console", "cli", "server"),
     "starlette": ("transports", "api", "console", "cli", "server"),

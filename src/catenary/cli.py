@@ -74,7 +74,10 @@ def _answer_calls(request: Request, where: str) -> None:
     from catenary.channels.loading import load as load_cable
     from catenary.server.run import answer_calls
 
-    asyncio.run(answer_calls(effective(request.options), load_cable(where)))
+    options = effective(request.options)
+    if options.app.workers:
+        raise ConfigError("app_workers, reload: expected a server's sockets to keep, got rpc")
+    asyncio.run(answer_calls(options, load_cable(where)))
 
 
 def _serve(request: Request, where: str | None) -> None:
@@ -87,9 +90,16 @@ def _serve(request: Request, where: str | None) -> None:
     from catenary.server.run import serve, supervise
 
     options = effective(request.options)
+    if options.app.workers and where is None:
+        raise ConfigError(
+            "app_workers, reload: expected a cable to run, as in: catenary app:cable --app_workers=2"
+        )
     place = told(os.environ)
     if place is None and options.server.workers > 1:
         asyncio.run(supervise(options, request))
+        return
+    if where is not None and options.app.workers:
+        uvloop.run(serve(options, request, place, None, where))
         return
     cable = None
     if where is not None:

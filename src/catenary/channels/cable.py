@@ -14,7 +14,6 @@ import logging
 import secrets
 import sys
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol, TypeVar
@@ -25,6 +24,7 @@ from catenary.channels.call import Call, current
 from catenary.channels.channel import Channel
 from catenary.channels.connection import Connection, identifiers
 from catenary.channels.declaration import Declaration
+from catenary.channels.endings import Endings
 from catenary.channels.errors import (
     AbandonedError,
     ChannelError,
@@ -56,10 +56,6 @@ from catenary.messages.replies import Confirmed, Disconnected, Rejected, Welcome
 
 _log: Final = logging.getLogger("catenary.channels")
 T = TypeVar("T")
-
-ENDED_LIMIT: Final = 10_000
-"""Subscriptions remembered that have ended: where a client leaves meanwhile, the end of its session
-may tell of them once more."""
 
 CROSSING_S: Final = 5.0
 """For how long behind RPC: later, the client may have subscribed anew at another process."""
@@ -151,7 +147,7 @@ class Cable:
         self._limiter = Limiter()
         self._clock = clock
         self._owned: set[asyncio.Task[Any]] = set()
-        self._ended: OrderedDict[Place, float] = OrderedDict()
+        self._endings: Endings | None = Endings()
         # Timers
         self._beat_prefix = f"$every:{secrets.token_hex(8)}:"
         self._performer: Performer | None = None
@@ -177,6 +173,15 @@ class Cable:
         return tuple(each.kind for each in self._served.values())
 
     @property
+    def declared_timers(self) -> tuple[tuple[str, str, float], ...]:
+        """The channel, the name and the interval (seconds) of each method of ``every``."""
+        return tuple(
+            (channel, name, timer.interval_s)
+            for channel, served in self._served.items()
+            for name, timer in served.timers.items()
+        )
+
+    @property
     def timers(self) -> int:
         """Timers that run: one for each subscription and method of ``every``."""
         return sum(map(len, self._beats.values()))
@@ -193,9 +198,19 @@ class Cable:
 
     # The life of whoever hosts it
 
-    async def start(self, publisher: Publisher, performer: Performer | None = None) -> None:
-        """A server hosts the cable, in the running loop; ``performer`` runs its timers."""
+    async def start(
+        self,
+        publisher: Publisher,
+        performer: Performer | None = None,
+        *,
+        counts_endings: bool = True,
+    ) -> None:
+        """A server hosts the cable, in the running loop; ``performer`` runs its timers.
+
+        Unless it ``counts_endings``, the server sees to it that no end of a subscription is told twice.
+        """
         self._publications.start(publisher)
+        self._endings = Endings() if counts_endings else None
         self._performer = performer
         if performer is None:
             return
@@ -295,7 +310,7 @@ class Cable:
         except _NOT_BUILT as error:
             _log.warning("sid=%s Rejected: %.200s: %s", environment.sid, identifier, error)
             return call.refusal(Rejected(identifier), disconnect_wanted=False)
-        self._ended.pop(Place(environment.sid, identifier), None)
+        self._forget_ending(environment.sid, identifier)
         work = self._subscribe(call, found, channel)
         return self._answer(call, found.subscribe, work, found)
 
@@ -311,10 +326,8 @@ class Cable:
                 "sid=%s Not told of its end: %.200s: %s", environment.sid, identifier, error
             )
             return Decision(stop_all_streams=True)
-        if found.unsubscribe.methods:
-            self._ended[Place(environment.sid, identifier)] = self._clock()
-            if len(self._ended) > ENDED_LIMIT:
-                self._ended.popitem(last=False)
+        if found.unsubscribe.methods and self._endings is not None:
+            self._endings.note(Place(environment.sid, identifier), self._clock())
         work = self._unsubscribe(call, found, channel)
         if found.unsubscribe.is_immediate:
             return self._answer(call, found.unsubscribe, work)
@@ -332,12 +345,12 @@ class Cable:
             _log.warning("sid=%s Not performed: %.200s: %s", environment.sid, data, error)
             return Decision(verdict=Verdict.ERROR, error=f"not performed: {error}")
         if name == self.restored_action:
-            self._ended.pop(Place(environment.sid, identifier), None)
+            self._forget_ending(environment.sid, identifier)
             self._begin_beats(call, found)
             work = self._perform(call, found.restore, channel, "restored", _no_arguments)
             return self._answer(call, found.restore, work)
-        if name.startswith(self._beat_prefix):
-            timer = name.removeprefix(self._beat_prefix)
+        timer = name.removeprefix(self._beat_prefix) if name.startswith(self._beat_prefix) else ""
+        if timer in found.beats:
             work = self._beat(call, found, channel, timer)
             return self._answer(call, found.beats[timer], work)
         plan = found.performs.get(name, found.nothing)
@@ -349,21 +362,26 @@ class Cable:
     ) -> None:
         """The session is over: tells each channel, then the connection."""
         for identifier in subscriptions:
-            if self._was_told(Place(environment.sid, identifier)):
+            if self._was_told(environment.sid, identifier):
                 continue
             answer = self.unsubscribe(environment, identifier)
             if not isinstance(answer, Decision):
                 await answer
-            self._ended.pop(Place(environment.sid, identifier), None)
+            self._forget_ending(environment.sid, identifier)
         call = Call(environment, Identifier(""), self)
         connection = self._connection(call)
         error = await self._carry_out(call, self._disconnects, None, connection, _no_arguments)
         self._report(call, "disconnect", error)
         await _taken(call)
 
-    def _was_told(self, place: Place) -> bool:
+    def _forget_ending(self, sid: Sid, identifier: Identifier) -> float | None:
+        if self._endings is None:
+            return None
+        return self._endings.forget(Place(sid, identifier))
+
+    def _was_told(self, sid: Sid, identifier: Identifier) -> bool:
         """Whether the end of this subscription is known, and is told once more."""
-        moment = self._ended.pop(place, None)
+        moment = self._forget_ending(sid, identifier)
         if moment is None:
             return False
         return self._publications.is_hosted or self._clock() - moment < CROSSING_S
@@ -616,6 +634,10 @@ class Cable:
     def timer_command(self, timer: str) -> str:
         """What is performed to run a timer's method once; a secret of this process."""
         return msgspec.json.encode({"action": self._beat_prefix + timer}).decode()
+
+    def restored_command(self) -> str:
+        """What is performed on the subscriptions of a resumed session."""
+        return msgspec.json.encode({"action": self.restored_action}).decode()
 
     async def _beat(self, call: Call, found: Served, channel: Channel[Any], timer: str) -> Decision:
         try:

@@ -40,6 +40,15 @@ class Beat:
     def __len__(self) -> int:
         return len(self._due)
 
+    @property
+    def interval_s(self) -> float:
+        """From one run to the next."""
+        return self._interval_s
+
+    def places(self) -> tuple[Place, ...]:
+        """The subscriptions that have it."""
+        return tuple(self._due)
+
     def begin(self, place: Place) -> None:
         """A subscription lives: its first run is due after one interval."""
         self._due.setdefault(place, self._loop.time() + self._interval_s)

@@ -236,6 +236,31 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
 
 
+class AppOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The application's code, where the server runs it itself."""
+
+    workers: Annotated[
+        int,
+        option(
+            SERVER,
+            "app_workers",
+            "How many processes beside this one run the code of catenary app:cable, replaced on SIGHUP"
+            " (0: it runs in this process)",
+            toml="app.workers",
+        ),
+    ] = 0
+    reload: Annotated[
+        bool,
+        option(
+            SERVER,
+            "reload",
+            "Load the code of catenary app:cable anew when a Python file here changes (in one app"
+            " worker unless app_workers says otherwise)",
+            toml="app.reload",
+        ),
+    ] = False
+
+
 class AccessOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Secrets and switches that concern several rooms; ``effective`` spreads them."""
 
@@ -1912,6 +1937,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """One of each group. Only the assembly and the command line hold it."""
 
     server: ServerOptions = ServerOptions()
+    app: AppOptions = AppOptions()
     access: AccessOptions = AccessOptions()
     node: NodeOptions = NodeOptions()
     deployment: DeploymentOptions = DeploymentOptions()

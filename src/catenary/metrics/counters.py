@@ -48,6 +48,13 @@ class Counters:
     rpc_pending_num: int = _figure("Calls that wait for their turn")
     disconnect_queue_size: int = _figure("Disconnect calls that wait")
 
+    # The application in processes beside this one
+    app_workers_num: int = _figure("Code workers that take calls")
+    app_calls_num: int = _figure("Calls under way in code workers")
+    app_reloads_total: int = _figure("Times new code took over")
+    app_failed_reloads_total: int = _figure("Times new code could not be started")
+    app_worker_deaths_total: int = _figure("Code workers that died by themselves")
+
     # Our own
     refused_connections_total: int = _figure("Connections beyond max-conn")
     failed_handshakes_total: int = _figure(

@@ -5,6 +5,7 @@ Bottom up: counters, hub, pub/sub, application, node, edges. Everything is compl
 
 import asyncio
 import functools
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,6 +22,7 @@ from catenary.api.intake import IntakeRules
 from catenary.api.metrics import Metrics
 from catenary.auth.keys import BROADCAST_PHRASE, RPC_PHRASE, derived_key
 from catenary.auth.origins import Origins
+from catenary.channels.code_workers import CodeWorkers
 from catenary.config.effective import Key, keys
 from catenary.config.options import Options
 from catenary.errors import ConfigError, MissingExtra
@@ -74,12 +76,17 @@ class Assembly:
     """A server that is ready to run; ``announcements`` say what it serves, and where."""
 
     def __init__(
-        self, options: Options, place: Place | None = None, cable: "Cable | None" = None
+        self,
+        options: Options,
+        place: Place | None = None,
+        cable: "Cable | None" = None,
+        code: str = "",
     ) -> None:
         """Builds all of it; must be called where the loop runs.
 
         ``options`` are effective ones, ``place`` is that of a worker, ``cable`` an application in
-        this process. Raises :class:`ConfigError`.
+        this process, ``code`` the name of one (``module:cable``) that runs in code workers.
+        Raises :class:`ConfigError`.
         """
         self._options = options
         self._cable = cable
@@ -87,6 +94,7 @@ class Assembly:
         self._keys = keys(options)
         self._tokens = standalone.maybe_tokens(options.jwt, self._keys.tokens)
         self.counters = Counters()
+        self.code = self._code_workers(code) if code else None
         self.start: list[Callable[[], Awaitable[None]]] = []
         self.finish: list[Callable[[float], Awaitable[None]]] = []
         self.announcements: list[str] = []
@@ -118,9 +126,7 @@ class Assembly:
             pinger=Pinger(loop, time.time_ns),
             disconnector=disconnector,
             disconnect_mode=options.disconnector.mode,
-            restored_action=(
-                options.broker.restored_action if cable is None else cable.restored_action
-            ),
+            restored_action=self._restored_action(),
             counters=self.counters,
         )
         # The first to finish: their calls need the application, which is closed behind them.
@@ -133,6 +139,8 @@ class Assembly:
         self._listen_to_publishers()
         if cable is not None:
             self.start.append(functools.partial(cable.start, self.node, self.node))
+        if self.code is not None:
+            self.start.append(functools.partial(self.code.start, self.node))
         lag = LoopLag(self.counters)
         self.start.append(lag.start)
         self.finish.append(lag.stop)
@@ -198,6 +206,12 @@ class Assembly:
             self.finish.append(self._cable.stop)
             self.announcements.append("The application runs in this process")
             return self._cable
+        if self.code is not None:
+            self.finish.append(self.code.close)
+            self.announcements.append(
+                f"The application runs in {self._options.app.workers} code workers"
+            )
+            return self.code
         match self._options.rpc.implementation:
             case "grpc":
                 return self._grpc_application()
@@ -205,6 +219,24 @@ class Assembly:
                 return self._http_application()
             case _:
                 return NoApplication()
+
+    def _code_workers(self, code: str) -> CodeWorkers:
+        options = self._options
+        return CodeWorkers(
+            (
+                *(sys.executable, "-m", "catenary.server.code_worker"),
+                *(code, options.log.level, options.log.format),
+            ),
+            number=options.app.workers,
+            patience_s=options.rpc.command_timeout_ms / 1000,
+            end_s=options.node.shutdown_timeout_s,
+            counters=self.counters,
+        )
+
+    def _restored_action(self) -> str:
+        """What is performed on the subscriptions of a resumed session."""
+        here = self._cable or self.code
+        return self._options.broker.restored_action if here is None else here.restored_action
 
     def _grpc_application(self) -> Application:
         try:

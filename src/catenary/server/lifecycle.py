@@ -128,7 +128,7 @@ async def run(
     ending = Ending()
     for each in start:
         await each()
-    _settle_memory()
+    settle_memory()
     serving = [asyncio.create_task(listener.listen()) for listener in listeners]
     started()
     asked = asyncio.create_task(ending.asked.wait())
@@ -150,7 +150,7 @@ async def run(
     _log.info("Stopped")
 
 
-def _settle_memory() -> None:
+def settle_memory() -> None:
     """What is there now stays: the collector need not look at it again.
 
     Sessions are freed by reference counts; cycles are rare, so that a scan of everything may be.

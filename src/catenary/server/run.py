@@ -4,9 +4,11 @@ import asyncio
 import logging
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from catenary import __version__
+from catenary.channels.code_workers import CodeWorkers
 from catenary.config.load import Request
 from catenary.config.options import Options
 from catenary.errors import MissingExtra
@@ -14,6 +16,7 @@ from catenary.metrics.counters import Counters
 from catenary.server import engines, lifecycle, logs, workers
 from catenary.server.assembly import Assembly
 from catenary.server.place import Place
+from catenary.server.source_watch import SourceWatch
 
 if TYPE_CHECKING:
     from catenary.channels.cable import Cable
@@ -26,15 +29,22 @@ NATS_END_S: Final = 5.0
 
 
 async def serve(
-    options: Options, request: Request, place: Place | None, cable: "Cable | None"
+    options: Options,
+    request: Request,
+    place: Place | None,
+    cable: "Cable | None",
+    code: str = "",
 ) -> None:
     """Serves until a signal; ``options`` are the effective ones of ``request``.
 
-    ``place`` is that of a worker, ``cable`` an application in this process. Raises :class:`catenary.errors.ConfigError` before anything is
-    served.
+    ``place`` is that of a worker, ``cable`` an application in this process, ``code`` the
+    name of one that runs in code workers. Raises :class:`catenary.errors.ConfigError` before
+    anything is served.
     """
     _begin(options, request, place)
-    assembly = Assembly(options, place, cable)
+    assembly = Assembly(options, place, cable, code)
+    if assembly.code is not None:
+        _replace_code(assembly, assembly.code, watches=options.app.reload)
     if place is None or place.number == 1:
         for announcement in assembly.announcements:
             _log.info("%s", announcement)
@@ -84,6 +94,15 @@ def _begin(options: Options, request: Request, place: Place | None) -> None:
         _log.warning("Public mode: everybody may connect, subscribe and publish")
 
 
+def _replace_code(assembly: Assembly, code: CodeWorkers, *, watches: bool) -> None:
+    """Loads the code anew on SIGHUP, and where it ``watches`` files, when one changes."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, code.reload)
+    if watches:
+        watch = SourceWatch(Path.cwd(), code.reload)
+        assembly.start.append(watch.start)
+        assembly.finish.insert(0, watch.stop)
+
+
 def _nobody_asks() -> None:
     """Nobody waits for this process to serve."""
 
@@ -117,6 +136,7 @@ async def supervise(options: Options, request: Request) -> None:
             ports=ports(options),
             nats_url=embedded.client_url if embedded is not None else "",
             end_s=options.node.shutdown_delay_s + options.node.shutdown_timeout_s,
+            hands_on=(signal.SIGHUP,) if options.app.workers else (),
         ).run()
     finally:
         if embedded is not None:

@@ -36,7 +36,7 @@ class WorkerFailed(ConfigError):
 class Workers:
     """``number`` processes that run ``command`` on ``ports`` of ``host``.
 
-    ``end_s`` is how long an orderly end may take.
+    ``end_s`` is how long an orderly end may take, ``hands_on`` are signals that are for all workers.
     """
 
     def __init__(
@@ -48,15 +48,18 @@ class Workers:
         ports: Sequence[int],
         nats_url: str,
         end_s: float,
+        hands_on: Sequence[signal.Signals] = (),
     ) -> None:
         """Binds the ports. Raises :class:`ConfigError`."""
         self._command = tuple(command)
         self._nats_url = nats_url
         self._end_s = end_s
+        self._hands_on = tuple(hands_on)
         _refuse_taken(host, ports)
         self._shares = [_bound(host, ports) for _ in range(number)]
         self._lifeline, self._hold = os.pipe()
         self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._serving: dict[int, asyncio.subprocess.Process] = {}
         self._ending = asyncio.Event()
 
     async def run(self) -> None:
@@ -64,6 +67,8 @@ class Workers:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
+        for number in self._hands_on:
+            loop.add_signal_handler(number, self._hand_on, number)
         keeping = [asyncio.create_task(self._keep(index)) for index in range(len(self._shares))]
         ending = asyncio.create_task(self._ending.wait())
         try:
@@ -94,6 +99,12 @@ class Workers:
             os._exit(128 + number)
         _log.info("%s: shutting down; the same again ends at once", number.name)
         self._ending.set()
+
+    def _hand_on(self, number: signal.Signals) -> None:
+        """To those that serve: one that begins would not know it yet, and would die of it."""
+        for process in self._serving.values():
+            if process.returncode is None:
+                process.send_signal(number)
 
     def _tell(self, number: signal.Signals) -> None:
         for process in self._processes.values():
@@ -156,6 +167,7 @@ class Workers:
             process.terminate()
         is_ready = await _is_written(read_end)
         if is_ready:
+            self._serving[index] = process
             _log.info("Worker %d serves (pid %d)", index + 1, process.pid)
         return process, is_ready
 

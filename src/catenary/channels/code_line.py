@@ -1,0 +1,233 @@
+"""One code worker as the serving process sees it: its calls under way, what it publishes.
+
+A call costs a future and no task. Knows: messages, futures. Does not know: other workers, processes.
+"""
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from catenary.channels.code_wire import Wire
+from catenary.errors import AppError, AppFailed, AppUnavailable, CatenaryError
+from catenary.messages.decisions import Decision
+from catenary.messages.environment import Environment
+from catenary.messages.names import Identifier
+from catenary.metrics.counters import Counters
+from catenary.protocols import code_workers as protocol
+from catenary.protocols.code_workers import (
+    Abandon,
+    Answer,
+    DeclaredTimer,
+    End,
+    FromWorker,
+    Kind,
+    Published,
+    Ready,
+    Taken,
+    Unanswered,
+)
+
+_DIED: Final = "its code worker has died; it may have been carried out"
+_NO_TIME: Final = "there was no time left to carry it out"
+
+
+class Asked(asyncio.Future[Decision]):
+    """A call of the application.
+
+    Cancelling one that was sent asks its worker to break it off, and then waits for what that says:
+    an answer that was given all the same is the result. So nobody is let in without being known.
+    """
+
+    __slots__ = (
+        "_abandon",
+        "data",
+        "environment",
+        "id",
+        "identifier",
+        "is_abandoned",
+        "kind",
+        "line",
+        "subscriptions",
+    )
+
+    def __init__(
+        self,
+        kind: Kind,
+        environment: Environment,
+        identifier: Identifier,
+        data: str,
+        subscriptions: tuple[Identifier, ...],
+        *,
+        loop: asyncio.AbstractEventLoop,
+        abandon: "Callable[[Asked], None]",
+    ) -> None:
+        super().__init__(loop=loop)
+        self.kind = kind
+        self.environment = environment
+        self.identifier = identifier
+        self.data = data
+        self.subscriptions = subscriptions
+        self.id = 0
+        self.line: Line | None = None
+        """Where it was sent."""
+        self.is_abandoned = False
+        """Its client has left."""
+        self._abandon = abandon
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """True: whoever awaits it hears of its end, even where that is an answer by now."""
+        if self.cancelled():
+            return False
+        if not self.is_abandoned:
+            self.is_abandoned = True
+            if not self.done():
+                self._abandon(self)
+        return True
+
+    def drop(self) -> None:
+        """It was broken off."""
+        super().cancel()
+
+
+class Line:
+    """The way to one code worker. Belongs to the running loop."""
+
+    def __init__(
+        self,
+        publish: Callable[[bytes], Awaitable[None] | None],
+        counters: Counters,
+        *,
+        freed: Callable[[], None],
+        lost: "Callable[[Line], None]",
+    ) -> None:
+        """``freed`` is called when a call is over, ``lost`` once, when the worker has gone."""
+        loop = asyncio.get_running_loop()
+        self.calls: dict[int, Asked] = {}
+        self.wire: Wire[FromWorker] = Wire(protocol.read_from_worker, self._hear, self._lose)
+        self.ready: asyncio.Future[tuple[DeclaredTimer, ...] | None] = loop.create_future()
+        """The timers of its code once it is loaded; None where it will never be."""
+        self.gone = asyncio.Event()
+        self._publish = publish
+        self._counters = counters
+        self._freed = freed
+        self._lost = lost
+        self._last = 0
+        self._idle: asyncio.Event | None = None
+        self._publishing: set[asyncio.Future[None]] = set()
+
+    # Calls
+
+    def ask(self, asked: Asked) -> None:
+        """Sends a call."""
+        self._last += 1
+        asked.id = self._last
+        asked.line = self
+        message = protocol.question(
+            self._last,
+            asked.kind,
+            asked.environment,
+            asked.identifier,
+            data=asked.data,
+            subscriptions=asked.subscriptions,
+        )
+        try:
+            self.wire.send(message)
+        except ValueError as error:
+            self._counters.rpc_error_total += 1
+            asked.set_exception(AppFailed(f"expected Unicode text to send, got {error}"))
+            return
+        self.calls[self._last] = asked
+        self._counters.app_calls_num += 1
+
+    def abandon(self, asked: Asked) -> None:
+        """The client of a call under way has left."""
+        self.wire.send(Abandon(asked.id))
+
+    async def idle(self, timeout_s: float) -> bool:
+        """Waits until no call is under way."""
+        self._idle = asyncio.Event()
+        if not self.calls:
+            return True
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def end(self, timeout_s: float) -> None:
+        """Nothing more will be asked: what is under way has failed, and the worker is to end."""
+        self._fail_all(_NO_TIME)
+        self.wire.send(End(timeout_s))
+
+    # What the worker says
+
+    def _hear(self, message: FromWorker) -> None:
+        match message:
+            case Answer():
+                asked = self._done(message.id)
+                if asked is not None:
+                    asked.set_result(message.decision)
+                    self._freed()
+            case Unanswered(number, error):
+                asked = self._done(number)
+                if asked is not None:
+                    self._end_without(asked, AppFailed(error) if error else None)
+                    self._freed()
+            case Published(number, raw):
+                self._hand_on(number, raw)
+            case Ready(timers):
+                if not self.ready.done():
+                    self.ready.set_result(timers)
+
+    def _lose(self) -> None:
+        if not self.ready.done():
+            self.ready.set_result(None)
+        self.gone.set()
+        self._lost(self)
+        self._fail_all(_DIED)
+
+    def _done(self, number: int) -> Asked | None:
+        """A call that is over; None for one that was given up before."""
+        asked = self.calls.pop(number, None)
+        if asked is None:
+            return None
+        self._counters.app_calls_num -= 1
+        if self._idle is not None and not self.calls:
+            self._idle.set()
+        return asked
+
+    def _end_without(self, asked: Asked, error: AppError | None) -> None:
+        """Ends a call that was not decided."""
+        if asked.is_abandoned:
+            asked.drop()
+            return
+        self._counters.rpc_error_total += 1
+        asked.set_exception(error or AppUnavailable(_NO_TIME))
+
+    def _fail_all(self, why: str) -> None:
+        for number in tuple(self.calls):
+            asked = self._done(number)
+            if asked is not None:
+                self._end_without(asked, AppUnavailable(why))
+
+    # Publications
+
+    def _hand_on(self, number: int, raw: bytes) -> None:
+        try:
+            work = self._publish(raw)
+        except CatenaryError as error:
+            self.wire.send(Taken(number, str(error)))
+            return
+        if work is None:
+            self.wire.send(Taken(number, ""))
+            return
+        publishing = asyncio.ensure_future(work)
+        self._publishing.add(publishing)
+        publishing.add_done_callback(functools.partial(self._handed_on, number))
+
+    def _handed_on(self, number: int, publishing: "asyncio.Future[None]") -> None:
+        self._publishing.discard(publishing)
+        error = "" if publishing.cancelled() else publishing.exception()
+        self.wire.send(Taken(number, "" if error is None else str(error) or "it was not taken"))

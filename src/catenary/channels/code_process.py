@@ -1,0 +1,69 @@
+"""A process that runs the application's code: started, and seen to its end.
+
+It is connected by a socket pair: when one side dies, the other hears of it.
+Knows: processes, sockets. Does not know: what is said.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+from catenary.channels.code_line import Line
+
+SOCKET: Final = "CATENARY_CODE_SOCKET"
+"""The variable that tells such a process the descriptor of its socket."""
+
+
+class CodeProcess:
+    """One code worker, and the line to it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, line: Line) -> None:
+        self._process = process
+        self.line = line
+
+    @classmethod
+    async def start(cls, command: Sequence[str], line: Line) -> "CodeProcess":
+        """Starts one; its line tells when it is ready."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            # In a session of its own: Ctrl-C in a terminal is for its parent, which ends it.
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                env={**os.environ, SOCKET: str(theirs.fileno())},
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+            theirs.close()
+            try:
+                loop = asyncio.get_running_loop()
+                await loop.create_unix_connection(lambda: line.wire, sock=ours.dup())
+            except BaseException:
+                process.kill()
+                raise
+        return cls(process, line)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def end(self, calls_s: float, stop_s: float) -> None:
+        """Lets it finish its calls, then come to its end, each within a time; then kills it."""
+        await self.line.idle(calls_s)
+        # It needs some of the time to end as a process.
+        self.line.end(stop_s * 0.8)
+        try:
+            async with asyncio.timeout(stop_s):
+                await self._process.wait()
+        except TimeoutError:
+            await self.kill()
+        # What it published last may stand in the socket still.
+        await self.line.gone.wait()
+
+    async def kill(self) -> int:
+        """Ends it at once, if it has not ended; returns its status, negative for a signal's number."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        return await self._process.wait()

@@ -1,0 +1,165 @@
+"""The application in a process of its own: answers the calls that come through a socket.
+
+The cable is driven as in the server's process: what has nothing to wait for is answered in the same
+turn, everything else has a task. Knows: a cable, messages. Does not know: processes, clients.
+"""
+
+import asyncio
+import functools
+import logging
+import socket
+from collections.abc import Awaitable
+from typing import Final
+
+from catenary.channels.cable import Cable
+from catenary.channels.code_wire import Wire
+from catenary.errors import BackendError
+from catenary.messages.decisions import Decision, Verdict
+from catenary.protocols import code_workers as protocol
+from catenary.protocols.code_workers import (
+    Abandon,
+    End,
+    Published,
+    Question,
+    Ready,
+    Taken,
+    ToWorker,
+    Unanswered,
+)
+
+_log: Final = logging.getLogger("catenary.channels")
+
+PUBLICATIONS_LIMIT: Final = 100_000
+"""Publications that the serving process has not taken yet; more are refused."""
+
+
+class CodeWorker:
+    """Serves a cable over one socket. Satisfies :class:`catenary.channels.publishing.Publisher`."""
+
+    def __init__(self, cable: Cable) -> None:
+        self._cable = cable
+        self._calls: dict[int, asyncio.Future[Decision | None]] = {}
+        self._publications: dict[int, asyncio.Future[None]] = {}
+        self._published = 0
+        self._wire: Wire[ToWorker] = Wire(protocol.read_to_worker, self._hear, self._lose)
+        self._ending: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+    async def run(self, connected: socket.socket) -> bool:
+        """Answers until it is told to end; False where the serving process has died instead."""
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: self._wire, sock=connected)
+        await self._cable.start(self, counts_endings=False)
+        self._wire.send(Ready(tuple(map(_timer, self._cable.declared_timers))))
+        timeout_s = await self._ending
+        for call in tuple(self._calls.values()):
+            call.cancel()
+        await self._cable.stop(timeout_s)
+        is_orderly = self._wire.is_open
+        self._wire.close()
+        return is_orderly
+
+    def publish(self, raw: bytes) -> Awaitable[None]:
+        """Hands a publication to the node. Raises :class:`BackendError`, or the awaitable does."""
+        if not self._wire.is_open:
+            raise BackendError("the serving process is gone")
+        if len(self._publications) >= PUBLICATIONS_LIMIT:
+            raise BackendError(f"more than {PUBLICATIONS_LIMIT} publications wait for the server")
+        self._published += 1
+        taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._publications[self._published] = taken
+        self._wire.send(Published(self._published, raw))
+        return taken
+
+    # What the serving process says
+
+    def _hear(self, message: ToWorker) -> None:
+        match message:
+            case Question():
+                self._begin(message)
+            case Taken(number, error):
+                self._take(number, error)
+            case Abandon(number):
+                call = self._calls.get(number)
+                if call is not None:
+                    call.cancel()
+            case End(timeout_s):
+                if not self._ending.done():
+                    self._ending.set_result(timeout_s)
+
+    def _lose(self) -> None:
+        for taken in self._publications.values():
+            if not taken.done():
+                taken.set_exception(BackendError("the serving process is gone"))
+        self._publications.clear()
+        if not self._ending.done():
+            self._ending.set_result(0)
+
+    def _take(self, number: int, error: str) -> None:
+        taken = self._publications.pop(number)
+        if taken.done():
+            return
+        if error:
+            taken.set_exception(BackendError(error))
+        else:
+            taken.set_result(None)
+
+    # Calls
+
+    def _begin(self, question: Question) -> None:
+        try:
+            answer = self._ask(question)
+        except Exception as error:  # noqa: BLE001
+            # A fault of our own, and yet the client must not wait for an answer for ever.
+            self._fail(question.id, error)
+            return
+        if isinstance(answer, Decision):
+            self._answer(question.id, answer)
+            return
+        call: asyncio.Future[Decision | None] = asyncio.ensure_future(answer)
+        self._calls[question.id] = call
+        call.add_done_callback(functools.partial(self._end_call, question.id))
+
+    def _ask(self, question: Question) -> Decision | Awaitable[Decision | None]:
+        cable, environment, identifier = self._cable, question.environment, question.identifier
+        match question.kind:
+            case protocol.PERFORM:
+                return cable.perform(environment, identifier, question.data)
+            case protocol.SUBSCRIBE:
+                return cable.subscribe(environment, identifier)
+            case protocol.UNSUBSCRIBE:
+                return cable.unsubscribe(environment, identifier)
+            case protocol.CONNECT:
+                return cable.connect(environment)
+            case protocol.DISCONNECT:
+                return cable.disconnect(environment, question.subscriptions)
+            case protocol.RESTORED:
+                return cable.perform(environment, identifier, cable.restored_command())
+            case protocol.BEAT:
+                return cable.perform(environment, identifier, cable.timer_command(question.data))
+
+    def _end_call(self, number: int, call: "asyncio.Future[Decision | None]") -> None:
+        del self._calls[number]
+        if call.cancelled():
+            self._wire.send(Unanswered(number, ""))
+        elif (error := call.exception()) is not None:
+            self._fail(number, error)
+        else:
+            self._answer(number, call.result() or _DONE)
+
+    def _answer(self, number: int, decision: Decision) -> None:
+        try:
+            self._wire.send(protocol.answer(number, decision))
+        except ValueError as error:
+            failure = Decision(verdict=Verdict.ERROR, error=f"expected Unicode text: {error}")
+            self._wire.send(protocol.answer(number, failure))
+
+    def _fail(self, number: int, error: BaseException) -> None:
+        _log.error("A call failed unexpectedly", exc_info=error)
+        self._wire.send(Unanswered(number, f"{type(error).__name__} in the code worker"))
+
+
+_DONE: Final = Decision()
+
+
+def _timer(declared: tuple[str, str, float]) -> protocol.DeclaredTimer:
+    return protocol.DeclaredTimer(*declared)

@@ -1,0 +1,432 @@
+"""The application in processes of its own, which can be replaced while clients stay connected.
+
+Satisfies :class:`catenary.ports.Application`. Calls go to the worker that has the fewest under way;
+where none is free they wait here, in order, for a limited time. New code is started beside the old,
+takes over when all of it is ready, and the old finishes what it has begun: no call is lost, none is
+made twice. Knows: workers, calls. Does not know: the application, sockets of clients.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections import OrderedDict
+from collections.abc import Awaitable, Sequence
+from typing import Final, Protocol
+
+from catenary.channels.code_line import Asked, Line
+from catenary.channels.code_process import CodeProcess
+from catenary.channels.code_timers import CodeTimers
+from catenary.channels.endings import Endings
+from catenary.channels.timers import Place
+from catenary.errors import AppUnavailable, ConfigError
+from catenary.messages.decisions import Decision, Verdict
+from catenary.messages.environment import Environment
+from catenary.messages.names import Identifier, Sid
+from catenary.metrics.counters import Counters
+from catenary.protocols import code_workers as protocol
+from catenary.protocols.code_workers import Kind
+
+_log: Final = logging.getLogger("catenary.code")
+
+CALLS_LIMIT: Final = 1_000
+"""Calls under way in one worker; as many clients may wait for slow methods at once."""
+
+START_S: Final = 120.0
+"""How long code may take to be loaded: some load models of gigabytes, none may hang for ever."""
+
+STOP_S: Final = 5.0
+"""How long the application may take to end when its calls are done, and when no time is left."""
+
+LATE_S: Final = 5.0
+"""How long the end of a session waits for a call of it that is being broken off."""
+
+SHORT_LIFE_S: Final = 5.0
+"""A worker that dies sooner after its start is replaced later and later."""
+
+LONGEST_PAUSE_S: Final = 5.0
+
+_RESTORED: Final = "restored"
+_TIMER: Final = "every:"
+_NOBODY: Final = Identifier("")
+
+
+class Host(Protocol):
+    """What a node does for the application."""
+
+    def publish(self, raw: bytes, /) -> Awaitable[None] | None:
+        """Takes a publication."""
+        ...
+
+    def perform(self, sid: Sid, identifier: Identifier, data: str, /) -> bool:
+        """As if a client had said it; False where there is no such subscription."""
+        ...
+
+
+class CodeWorkers:
+    """Runs ``command`` in ``number`` processes. Belongs to the running loop."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        number: int,
+        patience_s: float,
+        end_s: float,
+        counters: Counters,
+    ) -> None:
+        """Calls wait ``patience_s`` for a worker, 0 for no limit; code that is replaced has
+        ``end_s`` to finish its calls."""
+        self._command = tuple(command)
+        self._number = number
+        self._patience_s = patience_s
+        self._end_s = end_s
+        self._counters = counters
+        self._loop = asyncio.get_running_loop()
+        self._host: Host | None = None
+        self._closing = False
+        # What the node performs for us
+        word = f"${secrets.token_hex(8)}:"
+        self.restored_action = word + _RESTORED
+        self._prefix = f'{{"action":"{word}'
+        self._timers = CodeTimers(self._strike)
+        # Calls
+        self._lines: list[Line] = []
+        self._waiting: OrderedDict[Asked, float] = OrderedDict()
+        self._patience: asyncio.TimerHandle | None = None
+        self._endings = Endings()
+        self._late: dict[Sid, Asked] = {}
+        # Processes
+        self._generation = 0
+        self._workers: list[CodeProcess] = []
+        self._keepers: list[asyncio.Task[None]] = []
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._reloading: asyncio.Task[None] | None = None
+        self._is_reload_wanted = False
+
+    # Its life
+
+    async def start(self, host: Host) -> None:
+        """Returns when the code is loaded everywhere. Raises :class:`ConfigError`."""
+        self._host = host
+        workers = await self._start_generation()
+        if workers is None:
+            raise ConfigError(
+                "app_workers: expected code that can be loaded, got what is told above"
+            )
+        self._adopt(workers)
+        if self._is_reload_wanted:
+            self.reload()
+
+    async def close(self, timeout_s: float) -> None:
+        """Takes no more calls; lets those under way and the application come to their end."""
+        self._closing = True
+        self._timers.stop()
+        for task in filter(None, (self._reloading, *self._keepers)):
+            task.cancel()
+        for asked in tuple(self._waiting):
+            self._unqueue(asked)
+            self._fail(asked, "the server is shutting down")
+        stop_s = min(STOP_S, timeout_s)
+        ends = [worker.end(max(timeout_s - stop_s, 0), stop_s) for worker in self._workers]
+        await asyncio.gather(*ends)
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(
+            *filter(None, (self._reloading, *self._keepers, *self._retiring)),
+            return_exceptions=True,
+        )
+
+    def reload(self) -> None:
+        """Loads the code anew. Asked for while it is being loaded, it is loaded once more."""
+        self._is_reload_wanted = not self._closing
+        if self._is_reload_wanted and self._workers and self._reloading is None:
+            self._reloading = self._loop.create_task(self._reload())
+
+    # What the node asks
+
+    def connect(self, environment: Environment) -> Awaitable[Decision]:
+        return self._ask(protocol.CONNECT, environment)
+
+    def subscribe(self, environment: Environment, identifier: Identifier) -> Awaitable[Decision]:
+        self._endings.forget(Place(environment.sid, identifier))
+        asked = self._ask(protocol.SUBSCRIBE, environment, identifier)
+        asked.add_done_callback(self._subscribed)
+        return asked
+
+    def unsubscribe(self, environment: Environment, identifier: Identifier) -> Awaitable[Decision]:
+        place = Place(environment.sid, identifier)
+        asked = self._ask(protocol.UNSUBSCRIBE, environment, identifier)
+        self._endings.note(place, self._loop.time())
+        self._timers.end(place)
+        asked.add_done_callback(self._unsubscribed)
+        return asked
+
+    def perform(
+        self, environment: Environment, identifier: Identifier, data: str
+    ) -> Awaitable[Decision]:
+        if data.startswith(self._prefix):
+            return self._perform_own(environment, identifier, data)
+        return self._ask(protocol.PERFORM, environment, identifier, data)
+
+    async def disconnect(
+        self, environment: Environment, subscriptions: tuple[Identifier, ...]
+    ) -> None:
+        late = self._late.get(environment.sid)
+        if late is not None:
+            await asyncio.wait([late], timeout=LATE_S)
+        places = [Place(environment.sid, each) for each in subscriptions]
+        for place in places:
+            self._timers.end(place)
+        untold = tuple(each.identifier for each in places if self._endings.forget(each) is None)
+        await self._ask(protocol.DISCONNECT, environment, subscriptions=untold)
+
+    # Around calls
+
+    def _perform_own(
+        self, environment: Environment, identifier: Identifier, data: str
+    ) -> Awaitable[Decision]:
+        """What the node performs for us: a session was resumed, a timer is due."""
+        place = Place(environment.sid, identifier)
+        what = data.removeprefix(self._prefix).removesuffix('"}')
+        if what == _RESTORED:
+            self._endings.forget(place)
+            self._timers.begin(place)
+            return self._ask(protocol.RESTORED, environment, identifier)
+        timer = what.removeprefix(_TIMER)
+        asked = self._ask(protocol.BEAT, environment, identifier, timer)
+        asked.add_done_callback(lambda _: self._timers.ran(timer, place))
+        return asked
+
+    def _strike(self, timer: str, place: Place) -> bool:
+        assert self._host is not None
+        command = f'{self._prefix}{_TIMER}{timer}"}}'
+        return self._host.perform(place.sid, place.identifier, command)
+
+    def _subscribed(self, asked: "asyncio.Future[Decision]") -> None:
+        assert isinstance(asked, Asked)
+        if asked.cancelled() or asked.exception() is not None:
+            return
+        if asked.result().verdict is not Verdict.SUCCESS:
+            return
+        if not asked.is_abandoned:
+            self._timers.begin(Place(asked.environment.sid, asked.identifier))
+        elif not self._closing:
+            # It was let in as it left: nobody else will tell of its end.
+            ending = self._ask(protocol.UNSUBSCRIBE, asked.environment, asked.identifier)
+            ending.add_done_callback(_note_end)
+
+    def _unsubscribed(self, asked: "asyncio.Future[Decision]") -> None:
+        """What was not told is to be told with the end of the session."""
+        assert isinstance(asked, Asked)
+        was_told = asked.line is not None if asked.cancelled() else asked.exception() is None
+        if not was_told:
+            self._endings.forget(Place(asked.environment.sid, asked.identifier))
+
+    # One call
+
+    def _ask(
+        self,
+        kind: Kind,
+        environment: Environment,
+        identifier: Identifier = _NOBODY,
+        data: str = "",
+        subscriptions: tuple[Identifier, ...] = (),
+    ) -> Asked:
+        """Sends a call to a worker, or lets it wait for one."""
+        if self._closing:
+            raise AppUnavailable("the server is shutting down")
+        self._counters.rpc_call_total += 1
+        asked = Asked(
+            kind,
+            environment,
+            identifier,
+            data,
+            subscriptions,
+            loop=self._loop,
+            abandon=self._abandon,
+        )
+        line = None if self._waiting else self._free()
+        if line is None:
+            self._queue(asked)
+        else:
+            line.ask(asked)
+        return asked
+
+    def _free(self) -> Line | None:
+        """The worker with the fewest calls under way; None where all have as many as they may."""
+        best, fewest = None, CALLS_LIMIT
+        for line in self._lines:
+            if len(line.calls) < fewest:
+                best, fewest = line, len(line.calls)
+        return best
+
+    def _freed(self) -> None:
+        while self._waiting and (line := self._free()) is not None:
+            asked = next(iter(self._waiting))
+            self._unqueue(asked)
+            line.ask(asked)
+
+    def _queue(self, asked: Asked) -> None:
+        self._waiting[asked] = self._loop.time() + self._patience_s
+        self._counters.rpc_pending_num += 1
+        if self._patience is None and self._patience_s > 0:
+            self._patience = self._loop.call_later(self._patience_s, self._lose_patience)
+
+    def _unqueue(self, asked: Asked) -> None:
+        del self._waiting[asked]
+        self._counters.rpc_pending_num -= 1
+
+    def _lose_patience(self) -> None:
+        """All calls wait equally long: one timer for the first of them is enough."""
+        self._patience = None
+        while self._waiting:
+            asked, due = next(iter(self._waiting.items()))
+            if due > self._loop.time():
+                self._patience = self._loop.call_at(due, self._lose_patience)
+                return
+            self._unqueue(asked)
+            self._counters.rpc_timeout_total += 1
+            self._fail(asked, "no code worker was free in time")
+
+    def _fail(self, asked: Asked, why: str) -> None:
+        self._counters.rpc_error_total += 1
+        asked.set_exception(AppUnavailable(why))
+
+    def _abandon(self, asked: Asked) -> None:
+        """The client has left: what was not sent is dropped, what was is broken off."""
+        self._counters.rpc_canceled_total += 1
+        if asked.line is None:
+            self._unqueue(asked)
+            asked.drop()
+            return
+        asked.line.abandon(asked)
+        self._late[asked.environment.sid] = asked
+        asked.add_done_callback(self._forget_late)
+
+    def _forget_late(self, asked: "asyncio.Future[Decision]") -> None:
+        assert isinstance(asked, Asked)
+        if self._late.get(asked.environment.sid) is asked:
+            del self._late[asked.environment.sid]
+
+    # Generations of code
+
+    async def _reload(self) -> None:
+        while self._is_reload_wanted:
+            self._is_reload_wanted = False
+            _log.info("Loading the code anew")
+            workers = await self._start_generation()
+            if workers is None:
+                self._counters.app_failed_reloads_total += 1
+                _log.error("The new code can't be loaded: the old goes on")
+            else:
+                self._counters.app_reloads_total += 1
+                self._adopt(workers)
+        self._reloading = None
+
+    async def _start_generation(self) -> list[CodeProcess] | None:
+        """As many workers as are wanted, all of them ready, or none.
+
+        The first goes ahead: code that can't be loaded is told once.
+        """
+        self._generation += 1
+        workers: list[CodeProcess | None] = []
+        try:
+            workers.append(await self._start_worker())
+            if workers[0] is not None:
+                others = [self._start_worker() for _ in range(self._number - 1)]
+                workers += await asyncio.gather(*others)
+        except BaseException:
+            await _kill(workers)
+            raise
+        ready = [worker for worker in workers if worker is not None]
+        if len(ready) == self._number:
+            return ready
+        await _kill(workers)
+        return None
+
+    async def _start_worker(self) -> CodeProcess | None:
+        """A worker that is ready; None where it ended before, and has said why."""
+        assert self._host is not None
+        line = Line(self._host.publish, self._counters, freed=self._freed, lost=self._lose_worker)
+        worker = await CodeProcess.start(self._command, line)
+        try:
+            async with asyncio.timeout(START_S):
+                is_ready = await line.ready is not None
+        except TimeoutError:
+            _log.error("The code was not loaded within %.0f s", START_S)
+            is_ready = False
+        except BaseException:
+            await worker.kill()
+            raise
+        if not is_ready:
+            await worker.kill()
+            return None
+        return worker
+
+    def _adopt(self, workers: list[CodeProcess]) -> None:
+        """From now on these take all new calls; those before them finish theirs, and end."""
+        for task in self._keepers:
+            task.cancel()
+        old, self._workers = self._workers, workers
+        self._lines = [each.line for each in workers if not each.line.gone.is_set()]
+        self._counters.app_workers_num = len(self._lines)
+        self._timers.declare(workers[0].line.ready.result() or ())
+        self._keepers = [self._loop.create_task(self._keep(index)) for index in range(self._number)]
+        for worker in old:
+            task = self._loop.create_task(worker.end(self._end_s, STOP_S))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+        pids = ", ".join(str(each.pid) for each in workers)
+        _log.info("Code %d runs (pid %s)", self._generation, pids)
+        self._freed()
+
+    def _lose_worker(self, line: Line) -> None:
+        """At once, before anything else is sent there."""
+        if line in self._lines:
+            self._lines.remove(line)
+            self._counters.app_workers_num = len(self._lines)
+
+    async def _keep(self, index: int) -> None:
+        """Sees to it that there is a worker in one place of this generation."""
+        short_lives = 0
+        begun = self._loop.time()
+        while True:
+            worker = self._workers[index]
+            await worker.line.gone.wait()
+            status = await worker.kill()
+            self._counters.app_worker_deaths_total += 1
+            short_lives = short_lives + 1 if self._loop.time() - begun < SHORT_LIFE_S else 0
+            _log.error(
+                "A code worker (pid %d) has died (%s); another takes its place in %.1f s",
+                worker.pid,
+                f"signal {-status}" if status < 0 else f"status {status}",
+                _pause_s(short_lives),
+            )
+            another = None
+            while another is None:
+                await asyncio.sleep(_pause_s(short_lives))
+                short_lives += 1
+                another = await self._start_worker()
+            begun = self._loop.time()
+            short_lives -= 1
+            self._workers[index] = another
+            self._lines.append(another.line)
+            self._counters.app_workers_num = len(self._lines)
+            _log.info("A code worker has taken its place (pid %d)", another.pid)
+            self._freed()
+
+
+def _pause_s(short_lives: int) -> float:
+    return min(0.1 * 2.0 ** min(short_lives, 10), LONGEST_PAUSE_S) if short_lives else 0
+
+
+async def _kill(workers: Sequence[CodeProcess | None]) -> None:
+    for worker in workers:
+        if worker is not None:
+            await worker.kill()
+
+
+def _note_end(asked: "asyncio.Future[Decision]") -> None:
+    """Nobody awaits it: what went wrong is logged here."""
+    if not asked.cancelled() and (error := asked.exception()) is not None:
+        _log.warning("The end of a subscription could not be told: %s", error)

@@ -1,0 +1,57 @@
+"""The program of a code worker: python -m catenary.server.code_worker MODULE:CABLE LEVEL FORMAT.
+
+Loads the cable and answers calls through the socket that it was started with. Its parent ends it, or
+its parent's death does; signals are for the parent.
+"""
+
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import Final
+
+import uvloop
+
+from catenary.channels.cable import Cable
+from catenary.channels.code_process import SOCKET
+from catenary.channels.code_worker import CodeWorker
+from catenary.channels.loading import load
+from catenary.errors import ConfigError
+from catenary.server import lifecycle, logs
+
+_log: Final = logging.getLogger("catenary.code")
+
+
+def main(where: str, level: str, form: str) -> int:
+    """Returns 0 after an orderly end, 1 where the code can't be loaded."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # Whoever signals a whole group means its parent, which sees to an orderly end.
+        signal.signal(number, signal.SIG_IGN)
+    connected = socket.socket(fileno=int(os.environ.pop(SOCKET)))
+    connected.set_inheritable(False)
+    logs.set_up(level, "json" if form == "json" else "text")
+    try:
+        cable = load(where)
+    except ConfigError as error:
+        _log.error("%s", error)
+        return 1
+    except Exception:  # noqa: BLE001
+        # Whatever a module raises as it is imported: the code that runs goes on.
+        _log.exception("%s can't be loaded", where)
+        return 1
+    lifecycle.settle_memory()
+    if not uvloop.run(_answer(cable, connected)):
+        # Nobody waits for what the application still does in threads.
+        logging.shutdown()
+        os._exit(1)
+    return 0
+
+
+async def _answer(cable: Cable, connected: socket.socket) -> bool:
+    connected.setblocking(False)
+    return await CodeWorker(cable).run(connected)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
