@@ -60,6 +60,9 @@ def test_the_application_in_a_process_of_its_own() -> None:
         (("tests.channels.served:nothing",), "expected a Cable, got nothing"),
         (("json:dumps",), "expected a Cable, got function"),
         (("rpc",), "rpc: expected a cable, as in: catenary rpc app:cable"),
+        (("--app_workers=2",), "expected a cable to run, as in: catenary app:cable"),
+        (("--reload",), "app_workers, reload: expected a cable"),
+        (("rpc", CABLE, "--reload"), "app_workers, reload: expected a server's sockets"),
         (("serve",), "expected an option such as --port=8080, got the word 'serve'"),
     ],
 )

@@ -1,4 +1,5 @@
-"""The same channels, the same scenarios: in the server's process, over gRPC, over HTTP.
+"""The same channels, the same scenarios: in the server's process, in code workers beside it, over
+gRPC, over HTTP.
 
 With ``ANYCABLE_GO`` in the environment, behind anycable-go as well.
 """
@@ -17,7 +18,7 @@ from tests.parts.cable_client import CableClient, confirmed, delivered, identifi
 from tests.parts.ports import free_port
 from tests.parts.server import OURS, CableServer, cable_server
 
-WAYS = ["in_process", "grpc", "http"]
+WAYS = ["in_process", "code_workers", "grpc", "http"]
 if "ANYCABLE_GO" in os.environ:
     WAYS += ["reference_grpc", "reference_http"]
 
@@ -54,7 +55,9 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     flags = ["--broker=memory", "--broadcast_adapter=http"]
     if not way.startswith("reference"):
         flags.append(f"--restored_action={RESTORED}")
-    if way == "in_process":
+    if way == "code_workers":
+        flags.append("--app_workers=2")
+    if way in ("in_process", "code_workers"):
         with cable_server(*flags, command=IN_PROCESS) as server:
             yield World(server, way)
         return

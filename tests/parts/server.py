@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.parts.ports import free_port
 
@@ -20,7 +21,11 @@ class CableServer:
     """A running server. ``port`` serves the cable and health, ``broadcast_port`` takes publications."""
 
     def __init__(
-        self, command: tuple[str, ...], flags: tuple[str, ...], env: dict[str, str]
+        self,
+        command: tuple[str, ...],
+        flags: tuple[str, ...],
+        env: dict[str, str],
+        directory: Path | None = None,
     ) -> None:
         self.port = free_port()
         self.broadcast_port = free_port()
@@ -32,12 +37,17 @@ class CableServer:
             *flags,
         ]
         self._env = {**_clean_environment(), **env}
+        self._directory = directory
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the process)
         self.process = self._started()
 
     def _started(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            self._arguments, env=self._env, stdout=self._output, stderr=subprocess.STDOUT
+            self._arguments,
+            env=self._env,
+            cwd=self._directory,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
         )
 
     @property
@@ -118,10 +128,13 @@ class CableServer:
 
 @contextmanager
 def cable_server(
-    *flags: str, command: tuple[str, ...] = OURS, env: dict[str, str] | None = None
+    *flags: str,
+    command: tuple[str, ...] = OURS,
+    env: dict[str, str] | None = None,
+    directory: Path | None = None,
 ) -> Iterator[CableServer]:
     """A server for the length of a with block, ready when the block begins."""
-    server = CableServer(command, flags, env or {})
+    server = CableServer(command, flags, env or {}, directory)
     try:
         server.wait_until_ready()
         yield server
