@@ -26,6 +26,8 @@ OURS = {
     "ready-path",
     "workers",
     "restored_action",
+    "app_workers",
+    "reload",
 }
 
 BY_PLACE = {entry.place: entry for entry in TABLE}
