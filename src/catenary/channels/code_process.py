@@ -16,6 +16,9 @@ from catenary.channels.code_line import Line
 SOCKET: Final = "CATENARY_CODE_SOCKET"
 """The variable that tells such a process the descriptor of its socket."""
 
+LAST_WORDS_S: Final = 1.0
+"""How long what stands in the socket of a dead process may take to be read."""
+
 
 class CodeProcess:
     """One code worker, and the line to it."""
@@ -23,10 +26,11 @@ class CodeProcess:
     def __init__(self, process: asyncio.subprocess.Process, line: Line) -> None:
         self._process = process
         self.line = line
+        self._watch = asyncio.get_running_loop().create_task(self._cut_off())
 
     @classmethod
     async def start(cls, command: Sequence[str], line: Line) -> "CodeProcess":
-        """Starts one; its line tells when it is ready."""
+        """Starts one; its line tells when it is ready. Raises OSError where the system has no room."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
             # In a session of its own: Ctrl-C in a terminal is for its parent, which ends it.
@@ -61,6 +65,15 @@ class CodeProcess:
             await self.kill()
         # What it published last may stand in the socket still.
         await self.line.gone.wait()
+
+    async def _cut_off(self) -> None:
+        """When it has ended, so has its line, although a process that it forked may hold the socket."""
+        await self._process.wait()
+        try:
+            async with asyncio.timeout(LAST_WORDS_S):
+                await self.line.gone.wait()
+        except TimeoutError:
+            self.line.wire.abort()
 
     async def kill(self) -> int:
         """Ends it at once, if it has not ended; returns its status, negative for a signal's number."""

@@ -99,6 +99,8 @@ class CodeWorkers:
         self._generation = 0
         self._workers: list[CodeProcess] = []
         self._keepers: list[asyncio.Task[None]] = []
+        self._old: set[CodeProcess] = set()
+        """What was replaced and has not ended yet."""
         self._retiring: set[asyncio.Task[None]] = set()
         self._reloading: asyncio.Task[None] | None = None
         self._is_reload_wanted = False
@@ -121,20 +123,19 @@ class CodeWorkers:
         """Takes no more calls; lets those under way and the application come to their end."""
         self._closing = True
         self._timers.stop()
-        for task in filter(None, (self._reloading, *self._keepers)):
+        tasks = [*filter(None, (self._reloading, *self._keepers, *self._retiring))]
+        for task in tasks:
             task.cancel()
         for asked in tuple(self._waiting):
             self._unqueue(asked)
             self._fail(asked, "the server is shutting down")
+        await asyncio.gather(*tasks, return_exceptions=True)
         stop_s = min(STOP_S, timeout_s)
-        ends = [worker.end(max(timeout_s - stop_s, 0), stop_s) for worker in self._workers]
+        ends = [
+            worker.end(max(timeout_s - stop_s, 0), stop_s)
+            for worker in (*self._workers, *self._old)
+        ]
         await asyncio.gather(*ends)
-        for task in self._retiring:
-            task.cancel()
-        await asyncio.gather(
-            *filter(None, (self._reloading, *self._keepers, *self._retiring)),
-            return_exceptions=True,
-        )
 
     def reload(self) -> None:
         """Loads the code anew. Asked for while it is being loaded, it is loaded once more."""
@@ -311,17 +312,19 @@ class CodeWorkers:
     # Generations of code
 
     async def _reload(self) -> None:
-        while self._is_reload_wanted:
-            self._is_reload_wanted = False
-            _log.info("Loading the code anew")
-            workers = await self._start_generation()
-            if workers is None:
-                self._counters.app_failed_reloads_total += 1
-                _log.error("The new code can't be loaded: the old goes on")
-            else:
-                self._counters.app_reloads_total += 1
-                self._adopt(workers)
-        self._reloading = None
+        try:
+            while self._is_reload_wanted:
+                self._is_reload_wanted = False
+                _log.info("Loading the code anew")
+                workers = await self._start_generation()
+                if workers is None:
+                    self._counters.app_failed_reloads_total += 1
+                    _log.error("The new code can't be loaded: the old goes on")
+                else:
+                    self._counters.app_reloads_total += 1
+                    self._adopt(workers)
+        finally:
+            self._reloading = None
 
     async def _start_generation(self) -> list[CodeProcess] | None:
         """As many workers as are wanted, all of them ready, or none.
@@ -329,26 +332,36 @@ class CodeWorkers:
         The first goes ahead: code that can't be loaded is told once.
         """
         self._generation += 1
-        workers: list[CodeProcess | None] = []
+        first = await self._start_worker()
+        if first is None:
+            return None
+        others = [self._loop.create_task(self._start_worker()) for _ in range(self._number - 1)]
         try:
-            workers.append(await self._start_worker())
-            if workers[0] is not None:
-                others = [self._start_worker() for _ in range(self._number - 1)]
-                workers += await asyncio.gather(*others)
+            workers = [first, *await asyncio.gather(*others)]
         except BaseException:
-            await _kill(workers)
+            for task in others:
+                task.cancel()
+            ends = await asyncio.gather(*others, return_exceptions=True)
+            for each in (first, *ends):
+                if isinstance(each, CodeProcess):
+                    await each.kill()
             raise
         ready = [worker for worker in workers if worker is not None]
         if len(ready) == self._number:
             return ready
-        await _kill(workers)
+        for worker in ready:
+            await worker.kill()
         return None
 
     async def _start_worker(self) -> CodeProcess | None:
         """A worker that is ready; None where it ended before, and has said why."""
         assert self._host is not None
         line = Line(self._host.publish, self._counters, freed=self._freed, lost=self._lose_worker)
-        worker = await CodeProcess.start(self._command, line)
+        try:
+            worker = await CodeProcess.start(self._command, line)
+        except OSError as error:
+            _log.error("A code worker can't be started: %s", error)
+            return None
         try:
             async with asyncio.timeout(START_S):
                 is_ready = await line.ready is not None
@@ -373,12 +386,17 @@ class CodeWorkers:
         self._timers.declare(workers[0].line.ready.result() or ())
         self._keepers = [self._loop.create_task(self._keep(index)) for index in range(self._number)]
         for worker in old:
-            task = self._loop.create_task(worker.end(self._end_s, STOP_S))
+            self._old.add(worker)
+            task = self._loop.create_task(self._retire(worker))
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
         pids = ", ".join(str(each.pid) for each in workers)
         _log.info("Code %d runs (pid %s)", self._generation, pids)
         self._freed()
+
+    async def _retire(self, worker: CodeProcess) -> None:
+        await worker.end(self._end_s, STOP_S)
+        self._old.discard(worker)
 
     def _lose_worker(self, line: Line) -> None:
         """At once, before anything else is sent there."""
@@ -418,12 +436,6 @@ class CodeWorkers:
 
 def _pause_s(short_lives: int) -> float:
     return min(0.1 * 2.0 ** min(short_lives, 10), LONGEST_PAUSE_S) if short_lives else 0
-
-
-async def _kill(workers: Sequence[CodeProcess | None]) -> None:
-    for worker in workers:
-        if worker is not None:
-            await worker.kill()
 
 
 def _note_end(asked: "asyncio.Future[Decision]") -> None:

@@ -18,7 +18,7 @@ from catenary.channels.code_process import SOCKET
 from catenary.channels.code_worker import CodeWorker
 from catenary.channels.loading import load
 from catenary.errors import ConfigError
-from catenary.server import lifecycle, logs
+from catenary.server import lifecycle, logs, place
 
 _log: Final = logging.getLogger("catenary.code")
 
@@ -30,6 +30,8 @@ def main(where: str, level: str, form: str) -> int:
         signal.signal(number, signal.SIG_IGN)
     connected = socket.socket(fileno=int(os.environ.pop(SOCKET)))
     connected.set_inheritable(False)
+    # Of the serving process, with a secret in it: it is not for the application.
+    os.environ.pop(place.VARIABLE, None)
     logs.set_up(level, "json" if form == "json" else "text")
     try:
         cable = load(where)
