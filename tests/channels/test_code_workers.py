@@ -273,14 +273,18 @@ def test_calls_that_outlast_the_old_code_s_time_fail(world: World) -> None:
     until(lambda: not is_alive(old))
 
 
+SLOW = """
+import time
+from pathlib import Path
+Path("begun").touch()
+while not Path("go").exists():
+    time.sleep(0.01)
+"""
+
+
 def test_reloads_while_one_is_under_way_are_one_more(world: World) -> None:
     world.serve("--app_workers=1")
-    (world.directory / "slow.py").write_text(
-        "import time\nfrom pathlib import Path\n"
-        "Path('begun').touch()\n"
-        "while not Path('go').exists():\n    time.sleep(0.01)\n"
-    )
-    world.write_code("import slow\n" + APPLICATION % 2)
+    world.write_code(SLOW + APPLICATION % 2)
     world.reload()
     until((world.directory / "begun").exists)
     for _ in range(3):
@@ -292,6 +296,18 @@ def test_reloads_while_one_is_under_way_are_one_more(world: World) -> None:
     jack = world.client("jack")
     assert world.who(jack)[1] == 3
     assert world.server.output().count("Loading the code anew") == 2
+
+
+def test_an_end_while_code_is_loaded_leaves_nobody(world: World) -> None:
+    server = world.serve("--app_workers=1")
+    jack = world.client("jack")
+    world.write_code(f"import os\nopen('pid', 'w').write(str(os.getpid()))\n{SLOW}")
+    world.reload()
+    until((world.directory / "begun").exists)
+    assert server.stop() == 0
+    assert jack.receive()["type"] == "disconnect"
+    assert not is_alive(int((world.directory / "pid").read_text()))
+    assert ["disconnected", "jack"] in world.done()
 
 
 def test_a_worker_that_is_killed_costs_its_calls_and_no_other(world: World) -> None:

@@ -209,7 +209,7 @@ class Assembly:
         if self.code is not None:
             self.finish.append(self.code.close)
             self.announcements.append(
-                f"The application runs in {self._options.app.workers} code workers"
+                f"The application runs in code workers: {self._options.app.workers}"
             )
             return self.code
         match self._options.rpc.implementation:

@@ -35,8 +35,6 @@ class SourceWatch:
             watch_filter=PythonFilter(),
             debounce=SETTLE_MS,
             stop_event=self._stopping,
-            yield_on_timeout=True,
-            rust_timeout=1_000,
         )
         self._task: asyncio.Task[None] | None = None
 
@@ -56,10 +54,9 @@ class SourceWatch:
     async def _watch(self) -> None:
         try:
             async for changes in self._changes:
-                if changes:
-                    names = sorted({Path(path).name for _, path in changes})
-                    _log.info("Changed: %s", ", ".join(names[:5]))
-                    self._changed()
+                names = sorted({Path(path).name for _, path in changes})
+                _log.info("Changed: %s", ", ".join(names[:5]))
+                self._changed()
         except Exception:  # noqa: BLE001
             # The system may have no more watches to give; clients are served all the same.
             _log.exception("The files under %s can't be watched any more", self._directory)
