@@ -74,6 +74,13 @@ class RoomChannel(Channel[User]):
             self.transmit("taken")
 
     @action
+    async def flood(self, number: int):
+        def later():
+            for each in range(number):
+                cable.broadcast("s", "x" * 1000)
+        asyncio.get_running_loop().call_soon(later)
+
+    @action
     async def fork_and_die(self):
         if os.fork():
             os._exit(3)
@@ -293,6 +300,32 @@ def test_a_death_is_seen_although_a_fork_holds_the_socket() -> None:
         await world.perform("once")
         assert world.counters.app_worker_deaths_total == 1
         os.kill(int((world.directory / "forked").read_text()), 9)
+
+    run(scenario)
+
+
+def test_what_is_published_last_arrives_whole() -> None:
+    """More than a socket holds, by somebody whom nobody waits for."""
+
+    async def scenario(world: World) -> None:
+        await world.perform("flood", ',"number":3000')
+        await world.workers.close(5)
+        assert len(world.host.taken) == 3000
+
+    run(scenario)
+
+
+def test_code_that_is_never_loaded_is_given_up(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(world: World) -> None:
+        monkeypatch.setattr(code_workers, "START_S", 0.3)
+        (directory / "app.py").write_text("import time\nwhile True:\n    time.sleep(1)\n")
+        world.workers.reload()
+        assert world.workers._reloading is not None
+        await world.workers._reloading
+        assert world.counters.app_failed_reloads_total == 1
+        await world.perform("once")
 
     run(scenario)
 

@@ -42,6 +42,7 @@ class CodeWorker:
         self._publications: dict[int, asyncio.Future[None]] = {}
         self._published = 0
         self._wire: Wire[ToWorker] = Wire(protocol.read_to_worker, self._hear, self._lose)
+        self._gone = asyncio.Event()
         self._ending: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
     async def run(self, connected: socket.socket) -> bool:
@@ -54,8 +55,11 @@ class CodeWorker:
         for call in tuple(self._calls.values()):
             call.cancel()
         await self._cable.stop(timeout_s)
+        if self._publications:
+            await asyncio.wait(self._publications.values(), timeout=timeout_s)
         is_orderly = self._wire.is_open
         self._wire.close()
+        await self._gone.wait()
         return is_orderly
 
     def publish(self, raw: bytes) -> Awaitable[None]:
@@ -87,6 +91,7 @@ class CodeWorker:
                     self._ending.set_result(timeout_s)
 
     def _lose(self) -> None:
+        self._gone.set()
         for taken in self._publications.values():
             if not taken.done():
                 taken.set_exception(BackendError("the serving process is gone"))
