@@ -1,7 +1,9 @@
 """Code that is replaced under its clients: nobody is dropped, nothing is lost, nothing done twice."""
 
 import os
+import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from tests.parts.cable_client import CableClient, confirmed, delivered, identifier
+from tests.parts.missing import missing
+from tests.parts.ports import free_port
 from tests.parts.server import OURS, CableServer, cable_server
 
 APPLICATION = '''
@@ -448,6 +452,25 @@ def test_signals_to_the_whole_group_are_for_the_parent(world: World) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         os.kill(pid, number)
     assert world.who(world.client("jack"))[0] == pid
+
+
+def test_a_terminal_that_is_closed_ends_the_server(world: World) -> None:
+    if shutil.which("setsid") is None:
+        missing("setsid", "install util-linux")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        ["setsid", "--ctty", *OURS, "app:cable", "--app_workers=1", f"--port={free_port()}"],
+        stdin=theirs,
+        stderr=subprocess.PIPE,
+        cwd=world.directory,
+    )
+    os.close(theirs)
+    assert process.stderr is not None
+    with process.stderr as output:
+        while b"Code 1 runs" not in (line := output.readline()):
+            assert line, "it has ended before"
+        os.close(ours)
+        assert process.wait(10) == 0
 
 
 def test_each_serving_process_has_code_workers(world: World) -> None:

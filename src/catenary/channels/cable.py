@@ -386,6 +386,10 @@ class Cable:
             return False
         return self._publications.is_hosted or self._clock() - moment < CROSSING_S
 
+    def restored_command(self) -> str:
+        """What is performed on the subscriptions of a resumed session."""
+        return msgspec.json.encode({"action": self.restored_action}).decode()
+
     # One call
 
     def _build(self, call: Call) -> tuple[Served, Channel[Any]]:
@@ -634,10 +638,6 @@ class Cable:
     def timer_command(self, timer: str) -> str:
         """What is performed to run a timer's method once; a secret of this process."""
         return msgspec.json.encode({"action": self._beat_prefix + timer}).decode()
-
-    def restored_command(self) -> str:
-        """What is performed on the subscriptions of a resumed session."""
-        return msgspec.json.encode({"action": self.restored_action}).decode()
 
     async def _beat(self, call: Call, found: Served, channel: Channel[Any], timer: str) -> Decision:
         try:

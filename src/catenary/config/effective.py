@@ -52,9 +52,9 @@ def effective(options: Options) -> Options:
     ``rpc.request_timeout_ms`` 0 means no limit; ``rpc.enable_tls`` heeds the CA; header names are
     in lower case; the ports of HTTP broadcasts and metrics are known;
     ``http_broadcast.cors_hosts`` heeds the allowed origins; ``access.public`` has set ``noauth``
-    and public streams; ``app.workers`` heeds ``app.reload``; and ``pubsub.adapter`` is what carries publications between nodes, empty
-    for a node that is alone. Where several workers have nothing for that, NATS is embedded, at an
-    address of its own (``enats.address`` is empty). Keys are :func:`keys`'s.
+    and public streams; ``app.workers`` heeds ``app.reload``; and ``pubsub.adapter`` is what carries
+    publications between nodes, empty for a node that is alone. Where several workers have nothing
+    for that, NATS is embedded, at an address of its own (``enats.address`` is empty). Keys are :func:`keys`'s.
     """
     access = options.access
     return replace(

@@ -95,8 +95,19 @@ def _begin(options: Options, request: Request, place: Place | None) -> None:
 
 
 def _replace_code(assembly: Assembly, code: CodeWorkers, *, watches: bool) -> None:
-    """Loads the code anew on SIGHUP, and where it ``watches`` files, when one changes."""
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, code.reload)
+    """Loads the code anew on SIGHUP, and where it ``watches`` files, when one changes.
+
+    A terminal that is closed says the same, and means the end.
+    """
+    had_terminal = os.isatty(0)
+
+    def hang_up() -> None:
+        if had_terminal and not os.isatty(0):
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            code.reload()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
     if watches:
         watch = SourceWatch(Path.cwd(), code.reload)
         assembly.start.append(watch.start)
