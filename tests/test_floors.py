@@ -44,7 +44,7 @@ KNOWN_TO_EDGES = {"heart", ""}
 IMPURE = {"asyncio", "socket", "time", "random", "os", "logging", "secrets", "ssl"}
 
 LIBRARIES: dict[str, tuple[str, ...]] = {
-    "redis": ("adapters.redis",),
+    "redis": ("adapters.redis", "channels.redis_publisher"),
     "hiredis": ("adapters.redis",),
     "nats": (),  # the protocol is our own
     "grpc": ("channels.rpc_grpc",),

@@ -11,6 +11,7 @@
     ├── AppError               the application behind us
     │   ├── AppUnavailable     it can't be reached, or did not answer in time
     │   └── AppFailed          it answered with an error of its own
+    ├── NotKept                no broker keeps what was asked for
     ├── LostPosition           a history does not reach back to what was asked for
     └── BackendError           Redis, NATS: something beside us is away
 
@@ -83,6 +84,10 @@ class AppUnavailable(AppError):
 
 class AppFailed(AppError):
     """The application answered with an error of its own (status ERROR)."""
+
+
+class NotKept(CatenaryError):
+    """The server has no broker that keeps what was asked for: a history, or who is present."""
 
 
 class LostPosition(CatenaryError):

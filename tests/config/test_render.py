@@ -58,6 +58,7 @@ def any_options(draw: st.DrawFn) -> Options:
         ("server", "health_path"),
         ("server", "ready_path"),
         ("http_broadcast", "path"),
+        ("api", "path"),
         ("metrics", "http_path"),
     ):
         rooms.setdefault(room, {})[name] = f"/{draw(TEXT)}"
@@ -76,6 +77,7 @@ def any_options(draw: st.DrawFn) -> Options:
         rooms.setdefault("server", {})["workers"] = 1
     else:
         rooms["metrics"]["http_path"] = ""
+        rooms.setdefault("api", {})["host"] = ""
     if broker:
         rooms.setdefault("pubsub", {})["adapter"] = "none"
     rooms.setdefault("nats", {})["servers"] = tuple(draw(st.lists(ADDRESS, min_size=1, max_size=2)))

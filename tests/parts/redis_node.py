@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 
 from catenary.adapters.following import Following
 from catenary.adapters.interest import Interest
-from catenary.adapters.redis.client import RedisAddress
 from catenary.adapters.redis.engine import RedisEngine, RedisNames
 from catenary.adapters.redis.history import RedisHistory
 from catenary.adapters.redis.presence import RedisPresence
 from catenary.adapters.redis.pubsub import RedisPubSub
 from catenary.adapters.redis.sessions import RedisSessions
 from catenary.broker.limits import Limits
+from catenary.config.addresses import RedisAddress
 from catenary.messages.names import Stream
 from catenary.messages.publications import Publication, Publishable
 from catenary.metrics.counters import Counters

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 
-from catenary.adapters.redis.client import RedisAddress
 from catenary.adapters.redis.streams import RedisStreamBroadcasts, StreamRules
+from catenary.config.addresses import RedisAddress
 from catenary.metrics.counters import Counters
 
 

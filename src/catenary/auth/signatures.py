@@ -14,7 +14,7 @@ _read: Final = msgspec.json.Decoder(str).decode
 
 
 class Signatures:
-    """Reads what was signed with one key."""
+    """Signs with one key, and reads what was signed with it."""
 
     __slots__ = ("_key",)
 
@@ -24,6 +24,11 @@ class Signatures:
             raise ValueError("expected a key, got an empty one")
         self._key = key.encode()
 
+    def signed(self, text: str) -> str:
+        """The string with its signature."""
+        encoded = base64.b64encode(msgspec.json.encode(text))
+        return f"{encoded.decode()}--{self._digest(encoded)}"
+
     def verified(self, signed: str) -> str | None:
         """The string that was signed; None where the signature does not fit or it is no string.
 
@@ -32,13 +37,16 @@ class Signatures:
         encoded, dashes, digest = signed.partition("--")
         if not dashes:
             return None
-        expected = hmac.new(self._key, _bytes(encoded), "sha256").hexdigest()
+        expected = self._digest(_bytes(encoded))
         if not hmac.compare_digest(expected.encode(), _bytes(digest)):
             return None
         try:
             return _read(base64.b64decode(encoded, validate=True))
         except (ValueError, RecursionError):
             return None
+
+    def _digest(self, encoded: bytes) -> str:
+        return hmac.new(self._key, encoded, "sha256").hexdigest()
 
 
 def _bytes(text: str) -> bytes:

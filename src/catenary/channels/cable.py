@@ -11,11 +11,13 @@ import asyncio
 import contextlib
 import functools
 import logging
+import os
 import secrets
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -35,19 +37,24 @@ from catenary.channels.errors import (
     UnknownAction,
     UnknownChannel,
 )
+from catenary.channels.html import Html, turbo_stream_from
 from catenary.channels.plans import Plan, Served, connection_of, plan_of
 from catenary.channels.publishing import (
     Publications,
     Publisher,
     Sent,
+    When,
     disconnection,
     publication,
 )
 from catenary.channels.rates import Limiter, Rate
+from catenary.channels.reading import Kept, Present, Reader, Reading
 from catenary.channels.rpc_http import AsgiRpc, WsgiRpc, rpc_key
 from catenary.channels.running import Runner, at_once
 from catenary.channels.streams import stream_name
+from catenary.channels.surroundings import Surroundings
 from catenary.channels.timers import Beat, Place
+from catenary.channels.tokens import TTL, Signer
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid
@@ -115,13 +122,24 @@ class Cable:
         threads: int = 10,
         slow_ms: int = 100,
         restored_action: str | None = None,
+        publish_when: When | None = None,
+        secret: str | None = None,
+        api_url: str | None = None,
+        api_secret: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``publisher`` takes publications where no server hosts the cable. ``threads`` is how many
+        """``publisher`` takes publications where no server hosts the cable; without one, the
+        variables of the server name it (see ``surroundings.py``). ``threads`` is how many
         plain functions run at once. A method that holds the loop longer than ``slow_ms`` is
         reported. ``restored_action`` is what the server performs on the subscriptions of a
         resumed session; a secret of this process unless given. ``clock`` measures rates, in
         seconds.
+
+        ``publish_when`` is given a function for everything that is to be published, and calls it
+        when the moment has come, as ``transaction.on_commit`` does. The server's ``secret`` signs
+        tokens and names of streams; ``api_url`` is where its API answers, which wants ``api_secret``
+        or a key from the ``secret``. What is not given is read from ``ANYCABLE_SECRET``,
+        ``ANYCABLE_API_URL`` and ``ANYCABLE_API_SECRET`` when it is needed.
 
         Raises :class:`DeclarationError` for classes that can't be served.
         """
@@ -142,7 +160,18 @@ class Cable:
         self._served: dict[str, Served] = {}
         for kind in channels:
             self._serve(kind, declared)
-        self._publications = Publications(publisher)
+        self._given = {
+            name: value
+            for name, value in (
+                ("ANYCABLE_SECRET", secret),
+                ("ANYCABLE_API_URL", api_url),
+                ("ANYCABLE_API_SECRET", api_secret),
+            )
+            if value is not None
+        }
+        self._publisher = publisher
+        self._publications = Publications(self._find_publisher, publish_when)
+        self._reading = Reading(self._ask_elsewhere)
         self._runner = Runner(threads=threads, slow_s=slow_ms / 1000)
         self._limiter = Limiter()
         self._clock = clock
@@ -202,14 +231,17 @@ class Cable:
         self,
         publisher: Publisher,
         performer: Performer | None = None,
+        reader: Reader | None = None,
         *,
         counts_endings: bool = True,
     ) -> None:
-        """A server hosts the cable, in the running loop; ``performer`` runs its timers.
+        """A server hosts the cable, in the running loop; ``performer`` runs its timers, ``reader``
+        knows what is kept.
 
         Unless it ``counts_endings``, the server sees to it that no end of a subscription is told twice.
         """
         self._publications.start(publisher)
+        self._reading.start(reader)
         self._endings = Endings() if counts_endings else None
         self._performer = performer
         if performer is None:
@@ -233,6 +265,7 @@ class Cable:
     def release(self) -> None:
         """Lets go of the server and of the threads, without waiting for anything."""
         self._publications.stop()
+        self._reading.stop()
         self._performer = None
         self._runner.close()
 
@@ -278,6 +311,65 @@ class Cable:
         return RemoteConnections(
             self._publications, identifiers({name: values[name] for name in names})
         )
+
+    # Reading
+
+    async def presence(self, stream: object) -> list[Present]:
+        """Who is on a stream: its name, or an object that names it.
+
+        Raises :class:`catenary.errors.NotKept` where the server has no broker, and
+        :class:`catenary.errors.BackendError` where it can't be asked.
+        """
+        return await self._reading.presence(stream_name(stream))
+
+    def history(
+        self,
+        stream: object,
+        *,
+        since: float | datetime | None = None,
+        after: str | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[Kept]:
+        """What is kept of a stream, the oldest first: all, or ``since`` a moment (seconds since the
+        epoch, which are whole ones for the server), or ``after`` the ``position`` of a message.
+
+        Raises as :meth:`presence`, and :class:`catenary.errors.LostPosition` where some of what
+        stood behind the position is gone.
+        """
+        return self._reading.history(stream_name(stream), since, after, limit)
+
+    # What clients are given
+
+    def signed_stream_name(self, *names: object) -> str:
+        """The name of a stream, or objects that name one, signed: a right to hear it without a channel."""
+        return self._signer.signed_stream_name(*names)
+
+    def turbo_stream_from(self, *names: object) -> Html:
+        """The tag with which Turbo listens to such a stream."""
+        return turbo_stream_from(*names, secret=self._signer.turbo_secret)
+
+    def token(self, identifiers: Mapping[str, object], *, ttl: timedelta | float = TTL) -> str:
+        """A token with which a client connects as this, without ``connect`` being asked; ``ttl`` is
+        in seconds, unless it says."""
+        names = self.connection_class.identified_by
+        if names and set(identifiers) != set(names):
+            raise TypeError(f"expected the identifiers {names}, got {tuple(identifiers)}")
+        return self._signer.token(identifiers, ttl)
+
+    def _find_publisher(self) -> Publisher | None:
+        return self._publisher or self._surroundings.publisher()
+
+    def _ask_elsewhere(self) -> Reader:
+        return self._surroundings.reader()
+
+    @functools.cached_property
+    def _surroundings(self) -> Surroundings:
+        return Surroundings({**os.environ, **self._given})
+
+    @functools.cached_property
+    def _signer(self) -> Signer:
+        found = self._surroundings
+        return Signer(found.keys, found.options.jwt, time.time)
 
     # Behind RPC
 

@@ -6,7 +6,7 @@ Knows: a publisher, and in which loop it lives. Does not know: channels, streams
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
@@ -24,7 +24,7 @@ TAKEN_TIMEOUT_S: Final = 30.0
 
 
 class Publisher(Protocol):
-    """Takes publications. A node satisfies it, and so does ``HttpPublisher``."""
+    """Takes publications. A node satisfies it, and so does every ``OrderedPublisher``."""
 
     def publish(self, raw: bytes) -> Awaitable[None] | None:
         """Publishes JSON; None where that is done already. Takes effect in the order of the calls.
@@ -87,11 +87,21 @@ def disconnection(identifiers: str, *, reconnect: bool) -> bytes:
     return _write(_Command(_Disconnect(identifiers, reconnect)))
 
 
-class Publications:
-    """Sends from wherever it is called. ``publisher`` is for when no server hosts the cable."""
+When = Callable[[Callable[[], object]], object]
+"""Takes a function to call when the moment has come, at once or later: as ``on_commit`` does."""
 
-    def __init__(self, publisher: Publisher | None) -> None:
-        self._own = publisher
+
+class Publications:
+    """Sends from wherever it is called.
+
+    ``find`` names the publisher for when no server hosts the cable, and is asked once; ``when``
+    lets everything wait until something is certain, None for nothing.
+    """
+
+    def __init__(self, find: Callable[[], Publisher | None], when: When | None = None) -> None:
+        self._find = find
+        self._own: Publisher | None = None
+        self._when = when
         self._hosted: Publisher | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._under_way: set[asyncio.Future[None]] = set()
@@ -113,7 +123,7 @@ class Publications:
         self._loop = None
 
     def send(self, raw: bytes) -> Sent:
-        """Publishes, or keeps it for the batch that is open.
+        """Publishes, or keeps it for the batch that is open, or for when the moment has come.
 
         In the server's loop, and in other loops, at once; in a thread without a loop it returns
         when the publication was taken. Raises :class:`NotHosted` where nobody takes it.
@@ -122,8 +132,17 @@ class Publications:
         if batch is not None:
             batch.append(raw)
             return Sent()
+        if self._when is None:
+            return self._send(raw)
+        sent: list[Sent] = []
+        self._when(lambda: sent.append(self._send(raw)))
+        return sent[0] if sent else Sent()
+
+    def _send(self, raw: bytes) -> Sent:
         loop = _running_loop()
         if self._hosted is None or self._loop is None:
+            if self._own is None:
+                self._own = self._find()
             if self._own is None:
                 raise NotHosted("expected a server or a publisher for this cable, got neither")
             return self._sent(self._own.publish(raw), loop)

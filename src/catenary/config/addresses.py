@@ -1,12 +1,14 @@
-"""Addresses of NATS as options write them: one for the checks, for the client and for the server.
+"""Addresses of NATS and Redis as options write them: one for the checks, for clients and for servers.
 
-Source: docs/embedded_nats.md (anycable). Knows: text. Does not know: which option it is.
+Sources: docs/embedded_nats.md; "Redis" of docs/configuration.md (anycable). Knows: text. Does not know: which option it is.
 """
 
-from typing import Final
+from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
+
+from catenary.errors import ConfigError
 
 NATS_PORT: Final = 4222
 
@@ -62,6 +64,76 @@ def gateway(text: str) -> Gateway:
     for url in urls:
         server_address(url)
     return Gateway(name.strip(), urls)
+
+
+def nats_login(address: NatsAddress) -> dict[str, object]:
+    """What a client says in its CONNECT."""
+    who: dict[str, object] = {}
+    if address.password:
+        who = {"user": address.user, "pass": address.password}
+    elif address.user:
+        who = {"auth_token": address.user}
+    return who | {
+        "verbose": False,
+        "pedantic": False,
+        "headers": True,
+        "no_responders": True,
+        "lang": "python",
+        "version": "1",
+        "name": "catenary",
+        "protocol": 1,
+    }
+
+
+class RedisAddress(msgspec.Struct, frozen=True):
+    """Where Redis is.
+
+    With ``sentinels`` (``host:port``, with or without ``user:password@``), the host of ``url`` is
+    the master's name. After ``keepalive_s`` without a word the connection is probed. The paths are
+    of PEM files; empty ones count as not given.
+    """
+
+    url: str
+    sentinels: tuple[str, ...] = ()
+    keepalive_s: int = 30
+    tls_verify: bool = False
+    tls_ca_path: str = ""
+    tls_client_cert_path: str = ""
+    tls_client_key_path: str = ""
+
+    @property
+    def sentinel_hosts(self) -> list[tuple[str, int]]:
+        """Host and port of each. Raises :class:`catenary.errors.ConfigError`."""
+        return [_host_and_port(each) for each in self.sentinels]
+
+
+def redis_settings(address: RedisAddress) -> dict[str, Any]:
+    """What redis-py is told beside the URL, whichever of its clients it is."""
+    settings: dict[str, Any] = {"socket_keepalive": True}
+    if not address.url.startswith("rediss://"):
+        return settings
+    return settings | {
+        "ssl_cert_reqs": "required" if address.tls_verify else "none",
+        "ssl_check_hostname": address.tls_verify,
+        "ssl_ca_certs": address.tls_ca_path or None,
+        "ssl_certfile": address.tls_client_cert_path or None,
+        "ssl_keyfile": address.tls_client_key_path or None,
+    }
+
+
+def sentinel_credentials(sentinel: str) -> dict[str, str]:
+    """Who asks a sentinel, as redis-py is told it."""
+    user, colon, password = sentinel.rpartition("@")[0].partition(":")
+    if not user and not password:
+        return {}
+    return {"username": user, "password": password} if colon else {"password": user}
+
+
+def _host_and_port(sentinel: str) -> tuple[str, int]:
+    host, _, port = sentinel.rpartition("@")[2].partition(":")
+    if port and not port.isdecimal():
+        raise ConfigError(f"redis_sentinels: expected HOST:PORT, got a port of {port!r}")
+    return host, int(port or 26379)
 
 
 def _address(text: str, form: str, *, default_port: int | None) -> NatsAddress:

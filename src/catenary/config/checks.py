@@ -65,6 +65,7 @@ def check_together(options: Options) -> None:
         ("health-path", server.health_path),
         ("ready-path", server.ready_path),
         ("http_broadcast_path", options.http_broadcast.path),
+        ("api_path", options.api.path),
         *(("path", path) for path in options.websocket.paths),
         *((("metrics_http", options.metrics.http_path),) if options.metrics.http_path else ()),
     ):
@@ -79,6 +80,11 @@ def _check_nodes(options: Options) -> None:
         raise ConfigError(
             "workers: the memory of a process can't be shared: expected broker=nats (embedded, "
             "nothing to install) or broker=redis for more than one, got broker=memory"
+        )
+    if options.api.host not in ("", options.server.host) and options.server.workers > 1:
+        raise ConfigError(
+            "api.host: workers share ports of one address: expected that of the server for more than "
+            "one worker, got another"
         )
     metrics = options.metrics
     if (

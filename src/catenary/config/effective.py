@@ -11,10 +11,13 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
+from catenary.config.addresses import RedisAddress
 from catenary.config.options import (
+    ApiOptions,
     HttpBroadcastOptions,
     Options,
     PubSubAdapter,
+    RedisOptions,
     RpcImplementation,
     RpcOptions,
 )
@@ -39,6 +42,7 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
 
     broadcast: Key | None
     rpc: Key | None
+    api: Key | None
     tokens: str | None
     streams: str | None
     turbo: str | None
@@ -50,11 +54,12 @@ def effective(options: Options) -> Options:
 
     Afterwards: ``log.level`` heeds ``debug``; ``rpc.implementation`` is never empty;
     ``rpc.request_timeout_ms`` 0 means no limit; ``rpc.enable_tls`` heeds the CA; header names are
-    in lower case; the ports of HTTP broadcasts and metrics are known;
-    ``http_broadcast.cors_hosts`` heeds the allowed origins; ``access.public`` has set ``noauth``
-    and public streams; ``app.workers`` heeds ``app.reload``; and ``pubsub.adapter`` is what carries
-    publications between nodes, empty for a node that is alone. Where several workers have nothing
-    for that, NATS is embedded, at an address of its own (``enats.address`` is empty). Keys are :func:`keys`'s.
+    in lower case; the ports of HTTP broadcasts, metrics and the API are known;
+    ``http_broadcast.cors_hosts`` and ``api.cors_hosts`` heed the allowed origins; ``access.public``
+    has set ``noauth`` and public streams; ``app.workers`` heeds ``app.reload``; and
+    ``pubsub.adapter`` is what carries publications between nodes, empty for a node that is alone.
+    Where several workers have nothing for that, NATS is embedded, at an address of its own
+    (``enats.address`` is empty). Keys are :func:`keys`'s.
     """
     access = options.access
     return replace(
@@ -65,22 +70,37 @@ def effective(options: Options) -> Options:
         log=replace(options.log, level="debug" if options.log.debug else options.log.level),
         rpc=_rpc(options.rpc),
         http_broadcast=_http_broadcast(options),
+        api=_api(options),
         metrics=replace(options.metrics, port=options.metrics.port or options.server.port),
     )
 
 
 def keys(options: Options) -> Keys:
-    """All keys. In public mode publishers need none."""
+    """All keys. In public mode publishers need none, while the API wants its key all the same."""
     secret = options.access.secret
     given = options.streams
     streams = _shared(given.secret, secret)
     return Keys(
         broadcast=None if options.access.public else _broadcast_key(options),
         rpc=_key(options.rpc.secret, secret),
+        api=_key(options.api.secret, secret),
         tokens=_shared(options.jwt.secret, secret),
         streams=streams,
         turbo=_shared(given.turbo_secret, streams),
         cable_ready=_shared(given.cable_ready_secret, streams),
+    )
+
+
+def redis_address(redis: RedisOptions) -> RedisAddress:
+    """The way to Redis that options describe."""
+    return RedisAddress(
+        url=redis.url,
+        sentinels=redis.sentinels,
+        keepalive_s=redis.keepalive_interval_s,
+        tls_verify=redis.tls_verify,
+        tls_ca_path=redis.tls_ca_cert_path,
+        tls_client_cert_path=redis.tls_client_cert_path,
+        tls_client_key_path=redis.tls_client_key_path,
     )
 
 
@@ -133,6 +153,27 @@ def _http_broadcast(options: Options) -> HttpBroadcastOptions:
         port=given.port or default,
         cors_hosts=given.cors_hosts or options.server.allowed_origins,
     )
+
+
+def _api(options: Options) -> ApiOptions:
+    """On the server's own port and address where nothing else is said."""
+    given, server = options.api, options.server
+    port = given.port or server.port
+    return replace(
+        given,
+        host=given.host if given.host and port != server.port else server.host,
+        port=port,
+        path=given.path.rstrip("/"),
+        cors_hosts=given.cors_hosts or server.allowed_origins,
+    )
+
+
+def serves_api(options: Options) -> bool:
+    """Is there an API? Only where it is protected one way or another: by a key or by a port of its
+    own; or where the server is public. Of effective options."""
+    api = options.api
+    is_apart = api.port != options.server.port
+    return is_apart or options.access.public or keys(options).api is not None
 
 
 def _broadcast_key(options: Options) -> Key | None:

@@ -1696,14 +1696,11 @@ class ApiOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Port of the API (0: the server's own)",
             toml="api.port",
             maximum=PORT_MAX,
-            built=False,
         ),
     ] = 0
     path: Annotated[
         str,
-        option(
-            API, "api_path", "What the paths of the API begin with", toml="api.path", built=False
-        ),
+        option(API, "api_path", "What the paths of the API begin with", toml="api.path"),
     ] = "/api"
     secret: Annotated[
         str,
@@ -1713,7 +1710,6 @@ class ApiOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Key that callers of the API must show",
             toml="api.secret",
             secret=True,
-            built=False,
         ),
     ] = ""
     host: Annotated[
@@ -1724,7 +1720,6 @@ class ApiOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Address of the API where it has its own port",
             toml="api.host",
             hidden=True,
-            built=False,
         ),
     ] = ""
     cors_headers: Annotated[
@@ -1735,7 +1730,6 @@ class ApiOptions(msgspec.Struct, frozen=True, kw_only=True):
             "Let pages call the API (CORS)",
             toml="api.cors_headers",
             hidden=True,
-            built=False,
         ),
     ] = False
     cors_hosts: Annotated[
@@ -1747,7 +1741,6 @@ class ApiOptions(msgspec.Struct, frozen=True, kw_only=True):
             toml="api.cors_hosts",
             joined=True,
             hidden=True,
-            built=False,
         ),
     ] = ()
 

@@ -23,6 +23,19 @@ class Position(msgspec.Struct, frozen=True, gc=False):
     epoch: str
     offset: int
 
+    @property
+    def text(self) -> str:
+        """``OFFSET:EPOCH``, as applications name it."""
+        return f"{self.offset}:{self.epoch}"
+
+
+def position_of(text: str) -> Position:
+    """Reads ``OFFSET:EPOCH``. Raises ValueError with what was expected."""
+    offset, colon, epoch = text.partition(":")
+    if not colon or not epoch or not offset.isascii() or not offset.isdecimal() or len(offset) > 18:
+        raise ValueError(f"expected OFFSET:EPOCH, got {text[:40]!r}")
+    return Position(epoch, int(offset))
+
 
 def is_behind(position: Position | None, other: Position | None) -> bool:
     """Does a message come after another one on its stream?
@@ -49,6 +62,13 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     kind: str = ""
     transient: bool = False
     position: Position | None = None
+
+
+class Page(msgspec.Struct, frozen=True, gc=False):
+    """A part of a stream's history, the oldest first; ``more`` is to be had behind the last."""
+
+    messages: tuple[Publication, ...]
+    more: bool = False
 
 
 class RemoteDisconnect(msgspec.Struct, frozen=True, gc=False):

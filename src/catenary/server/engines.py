@@ -7,7 +7,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from catenary.adapters.following import Following
 from catenary.adapters.interest import Interest as AdapterInterest
@@ -21,15 +21,13 @@ from catenary.adapters.nats.pubsub import NatsPubSub
 from catenary.adapters.nats.servers import NatsServers
 from catenary.adapters.none import NoHistory, NoInterest, NoPresence, NoSessions
 from catenary.broker.limits import Limits
-from catenary.config.options import BrokerOptions, NatsOptions, Options, RedisOptions
+from catenary.config.effective import redis_address
+from catenary.config.options import BrokerOptions, NatsOptions, Options
 from catenary.errors import MissingExtra
 from catenary.metrics.counters import Counters
 from catenary.node.hub import Hub
 from catenary.ports import History, Interest, Presence, PubSub, SessionCache
 from catenary.server.ticker import Ticker
-
-if TYPE_CHECKING:
-    from catenary.adapters.redis.client import RedisAddress
 
 SWEEP_INTERVAL_S: Final = 1
 
@@ -215,23 +213,6 @@ def nats_servers(options: NatsOptions, embedded_url: str) -> NatsServers:
 def _announcements(where: str, broker: BrokerOptions, limits: Limits | None) -> list[str]:
     shared = f"Sharing publications with other nodes by {where}"
     return [shared] if limits is None else [shared, f"Keeping on {where}: {kept(broker)}"]
-
-
-def redis_address(redis: RedisOptions) -> "RedisAddress":
-    """The way to Redis that options describe. Raises :class:`MissingExtra`."""
-    try:
-        from catenary.adapters.redis.client import RedisAddress
-    except ImportError as error:
-        raise MissingExtra("Redis", "redis") from error
-    return RedisAddress(
-        url=redis.url,
-        sentinels=redis.sentinels,
-        keepalive_s=redis.keepalive_interval_s,
-        tls_verify=redis.tls_verify,
-        tls_ca_path=redis.tls_ca_cert_path,
-        tls_client_cert_path=redis.tls_client_cert_path,
-        tls_client_key_path=redis.tls_client_key_path,
-    )
 
 
 def _limits(broker: BrokerOptions, adapter: str) -> Limits | None:

@@ -8,10 +8,10 @@ from typing import Final, Protocol
 
 from catenary.adapters.nats.broadcasts import NatsBroadcasts
 from catenary.adapters.nats.servers import NatsServers
+from catenary.config.effective import redis_address
 from catenary.config.options import Options
 from catenary.errors import MissingExtra
 from catenary.metrics.counters import Counters
-from catenary.server.engines import redis_address
 
 QUEUE: Final = "catenary"
 """The group of nodes of which one takes each publication from NATS, where they share what they have."""

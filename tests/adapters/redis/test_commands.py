@@ -9,8 +9,8 @@ import pytest
 import redis
 
 from catenary.adapters.redis import commands as commands_module
-from catenary.adapters.redis.client import RedisAddress
 from catenary.adapters.redis.commands import Commands, Script
+from catenary.config.addresses import RedisAddress
 from catenary.errors import BackendError
 from catenary.metrics.counters import Counters
 from tests.parts.heart import in_loop

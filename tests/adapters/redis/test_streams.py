@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import redis
 
-from catenary.adapters.redis.client import RedisAddress
 from catenary.adapters.redis.streams import BATCH, RedisStreamBroadcasts, StreamRules
+from catenary.config.addresses import RedisAddress
 from catenary.errors import BackendError, PublicationError
 from catenary.messages.publications import Publication, parse
 from catenary.metrics.counters import Counters

@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 import msgspec
 
 from catenary.adapters.nats import wire
-from catenary.config.addresses import NatsAddress
+from catenary.config.addresses import NatsAddress, nats_login
 from catenary.errors import BackendError
 
 Result = TypeVar("Result")
@@ -276,7 +276,7 @@ class Connection(asyncio.Protocol):
             await self._encrypt()
         if not self.info.headers:
             raise BackendError("the server has no headers: nats-server 2.11 or newer is needed")
-        self._write(b"CONNECT %b\r\n" % msgspec.json.encode(self._credentials()))
+        self._write(b"CONNECT %b\r\n" % msgspec.json.encode(nats_login(self._address)))
         self._write(wire.subscribe(self._inbox + "*", 1))
         await self.flushed()
         self._tick()
@@ -291,24 +291,6 @@ class Connection(asyncio.Protocol):
         )
         assert transport is not None
         self._transport = transport
-
-    def _credentials(self) -> dict[str, object]:
-        address = self._address
-        who: dict[str, object] = {}
-        if address.password:
-            who = {"user": address.user, "pass": address.password}
-        elif address.user:
-            who = {"auth_token": address.user}
-        return who | {
-            "verbose": False,
-            "pedantic": False,
-            "headers": True,
-            "no_responders": True,
-            "lang": "python",
-            "version": "1",
-            "name": "catenary",
-            "protocol": 1,
-        }
 
     # asyncio.Protocol
 

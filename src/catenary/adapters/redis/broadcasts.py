@@ -15,7 +15,8 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from catenary.adapters.redis.client import RedisAddress, connect
+from catenary.adapters.redis.client import connect
+from catenary.config.addresses import RedisAddress
 from catenary.errors import BackendError, PublicationError
 from catenary.metrics.counters import Counters
 

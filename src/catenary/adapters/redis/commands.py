@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import hiredis
 
-from catenary.adapters.redis.client import RedisAddress, connect
+from catenary.adapters.redis.client import connect
 from catenary.adapters.redis.connection import (
     Argument,
     Connection,
@@ -23,6 +23,7 @@ from catenary.adapters.redis.connection import (
     open_connection,
     pack,
 )
+from catenary.config.addresses import RedisAddress
 from catenary.errors import BackendError
 from catenary.metrics.counters import Counters
 

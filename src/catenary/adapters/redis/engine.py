@@ -6,12 +6,12 @@ Knows: what there is to build. Does not know: who uses it.
 import msgspec
 
 from catenary.adapters.redis import history, presence, sessions
-from catenary.adapters.redis.client import RedisAddress
 from catenary.adapters.redis.commands import Commands
 from catenary.adapters.redis.history import RedisHistory
 from catenary.adapters.redis.presence import RedisPresence
 from catenary.adapters.redis.sessions import RedisSessions
 from catenary.broker.limits import Limits
+from catenary.config.addresses import RedisAddress
 from catenary.metrics.counters import Counters
 
 

@@ -16,8 +16,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from catenary.adapters.redis.broadcasts import _delay_s
-from catenary.adapters.redis.client import RedisAddress, connect
+from catenary.adapters.redis.client import connect
 from catenary.adapters.redis.consumer import Consumer, Entry
+from catenary.config.addresses import RedisAddress
 from catenary.errors import BackendError, PublicationError
 from catenary.metrics.counters import Counters
 

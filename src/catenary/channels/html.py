@@ -1,0 +1,61 @@
+"""Tags that tell a page about the cable, for templates of every kind.
+
+Pure functions; what they return is marked as safe for Django, Jinja2 and all who ask for
+``__html__``. Sources: docs of @rails/actioncable, @anycable/web and @hotwired/turbo-rails for the
+names that their scripts look for.
+Knows: HTML. Does not know: templates, requests.
+"""
+
+from html import escape
+from typing import Final
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+from catenary.channels.tokens import signed_stream_name
+
+TURBO_CHANNEL: Final = "Turbo::StreamsChannel"
+JWT_PARAM: Final = "jid"
+"""What the server calls the token in a URL unless it is told otherwise (``jwt_param``)."""
+
+
+class Html(str):
+    """Markup, escaped where it has to be."""
+
+    __slots__ = ()
+
+    def __html__(self) -> str:
+        return str(self)
+
+
+def action_cable_meta_tag(url: str) -> Html:
+    """Where the cable is."""
+    return _meta("action-cable-url", url)
+
+
+def action_cable_with_jwt_meta_tag(url: str, token: str, *, param: str = JWT_PARAM) -> Html:
+    """Where the cable is, with the token in the URL: for clients that know of no other way."""
+    parts = urlsplit(url)
+    query = "&".join(filter(None, (parts.query, urlencode({param: token}))))
+    return _meta("action-cable-url", urlunsplit(parts._replace(query=query)))
+
+
+def cable_jwt_meta_tag(token: str, *, param: str = "") -> Html:
+    """The token for ``@anycable/web``; ``param`` is what it is called in URLs, if it is not
+    what the client takes by itself."""
+    tag = _meta("cable-token", token)
+    return Html(tag + _meta("cable-token-param", param)) if param else tag
+
+
+def turbo_stream_from(*names: object, secret: str, channel: str = TURBO_CHANNEL) -> Html:
+    """Lets Turbo listen to a stream: its name, or objects that name it, as for ``stream_for``.
+
+    Raises TypeError for what has no name, ValueError for an empty secret.
+    """
+    return Html(
+        f'<turbo-cable-stream-source channel="{escape(channel)}"'
+        f' signed-stream-name="{escape(signed_stream_name(*names, secret=secret))}">'
+        "</turbo-cable-stream-source>"
+    )
+
+
+def _meta(name: str, content: str) -> Html:
+    return Html(f'<meta name="{name}" content="{escape(content)}">')

@@ -1,0 +1,118 @@
+"""Asks a server's API over HTTP: who is there, what was published.
+
+Source: docs/api.md (anycable) for presence; only Catenary has the history.
+"""
+
+import asyncio
+import http.client
+from typing import Any, Final, NoReturn
+from urllib.parse import quote, urlencode, urlsplit
+
+import msgspec
+
+from catenary.errors import BackendError, ConfigError, LostPosition, NotKept
+from catenary.messages.names import Stream
+from catenary.messages.presence import Member
+from catenary.messages.publications import Page, Position, Publication
+
+
+class _Record(msgspec.Struct):
+    id: str
+    info: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Members(msgspec.Struct):
+    records: list[_Record] = []
+
+
+class _Message(msgspec.Struct):
+    offset: int
+    data: str
+    type: str = ""
+
+
+class _Messages(msgspec.Struct):
+    epoch: str | None
+    messages: list[_Message]
+    more: bool
+
+
+class _Refusal(msgspec.Struct):
+    error: str = ""
+
+
+_read_members: Final = msgspec.json.Decoder(_Members).decode
+_read_messages: Final = msgspec.json.Decoder(_Messages).decode
+_read_refusal: Final = msgspec.json.Decoder(_Refusal).decode
+
+
+class HttpReader:
+    """Satisfies :class:`catenary.channels.reading.Reader`: a connection for each question."""
+
+    def __init__(self, url: str, *, key: str = "", timeout_s: float = 5.0) -> None:
+        """``url`` is that of the API, such as ``http://localhost:8080/api``; it wants the ``key``.
+        Raises :class:`ConfigError`."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"expected the URL of the API, got {parts.scheme or 'none'}://…")
+        self._kind: Any = (
+            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        )
+        self._place = (parts.hostname, parts.port)
+        self._path = parts.path.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._timeout_s = timeout_s
+
+    async def members(self, stream: Stream) -> tuple[Member, ...]:
+        """Who is on a stream. Raises :class:`NotKept` and :class:`BackendError`."""
+        body = await self._get(f"/presence/{quote(stream, safe='')}/users")
+        try:
+            records = _read_members(body).records
+        except msgspec.DecodeError as error:
+            raise BackendError(f"the API answers no members: {error}") from error
+        return tuple(Member(each.id, bytes(each.info).decode()) for each in records)
+
+    async def page(self, stream: Stream, start: int | Position, limit: int) -> Page:
+        """A part of the history. Raises :class:`LostPosition`, too."""
+        query = {"after": start.text} if isinstance(start, Position) else {"since": str(start)}
+        asked = urlencode({**query, "limit": str(limit)})
+        body = await self._get(f"/history/{quote(stream, safe='')}?{asked}")
+        try:
+            found = _read_messages(body)
+        except msgspec.DecodeError as error:
+            raise BackendError(f"the API answers no history: {error}") from error
+        epoch = found.epoch or ""
+        messages = tuple(
+            Publication(stream, each.data, kind=each.type, position=Position(epoch, each.offset))
+            for each in found.messages
+        )
+        return Page(messages, found.more)
+
+    async def _get(self, path: str) -> bytes:
+        status, body = await asyncio.to_thread(self._exchange, self._path + path)
+        if status != 200:
+            _refused(status, body)
+        return body
+
+    def _exchange(self, path: str) -> tuple[int, bytes]:
+        connection = self._kind(*self._place, timeout=self._timeout_s)
+        try:
+            connection.request("GET", path, headers=self._headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise BackendError(f"the API can't be reached: {error!r}") from error
+        finally:
+            connection.close()
+
+
+def _refused(status: int, body: bytes) -> NoReturn:
+    try:
+        told = _read_refusal(body).error
+    except msgspec.DecodeError:
+        told = ""
+    if status == 410:
+        raise LostPosition(told or "a part of the history is gone")
+    if status == 501:
+        raise NotKept(told or "the server has no broker that keeps it")
+    raise BackendError(f"the API does not answer: HTTP {status}{told and ': '}{told}")

@@ -1,0 +1,106 @@
+"""Publishes by way of Redis: a channel, which every server hears, or a stream, which they share.
+
+Source: docs/broadcasting.md, "Redis" and "Redis X" (anycable/anycable). redis-py connects.
+"""
+
+from typing import Any, Final
+
+from catenary.channels.ordered_publisher import OrderedPublisher
+from catenary.config.addresses import RedisAddress, redis_settings, sentinel_credentials
+from catenary.errors import BackendError, ConfigError, MissingExtra
+
+try:
+    from redis import Redis, Sentinel
+    from redis.backoff import NoBackoff
+    from redis.connection import parse_url
+    from redis.exceptions import ConnectionError as Disconnected
+    from redis.exceptions import RedisError
+    from redis.retry import Retry
+except ImportError as error:
+    raise MissingExtra("publishing by way of Redis", "redis") from error
+
+CHANNEL: Final = "__anycable__"
+STREAM_LENGTH: Final = 100_000
+"""About so many publications wait in a stream that no server reads; then the oldest are dropped."""
+
+
+class _Sender(OrderedPublisher):
+    def __init__(self, address: str | RedisAddress, timeout_s: float) -> None:
+        super().__init__()
+        if isinstance(address, str):
+            address = RedisAddress(url=address, tls_verify=True)
+        self._redis = _client(address, timeout_s)
+
+    def _send(self, *command: str | bytes | int) -> None:
+        try:
+            self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
+        except (RedisError, OSError) as error:
+            raise BackendError(f"Redis does not take the publication: {error}") from error
+
+    def _hang_up(self) -> None:
+        self._redis.close()
+
+
+class RedisPublisher(_Sender):
+    """PUBLISH: servers that are away at that moment never hear of it."""
+
+    def __init__(
+        self, address: str | RedisAddress, *, channel: str = CHANNEL, timeout_s: float = 5.0
+    ) -> None:
+        """``address`` may be the URL alone; the certificate of ``rediss://`` is then verified. Raises :class:`ConfigError`."""
+        super().__init__(address, timeout_s)
+        self._channel = channel
+
+    def _deliver(self, raw: bytes) -> None:
+        self._send("PUBLISH", self._channel, raw)
+
+
+class RedisStreamPublisher(_Sender):
+    """XADD: what servers have not read waits for them, up to about ``max_length`` publications."""
+
+    def __init__(
+        self,
+        address: str | RedisAddress,
+        *,
+        stream: str = CHANNEL,
+        max_length: int = STREAM_LENGTH,
+        timeout_s: float = 5.0,
+    ) -> None:
+        """``address`` may be the URL alone; the certificate of ``rediss://`` is then verified. Raises :class:`ConfigError`."""
+        super().__init__(address, timeout_s)
+        self._stream = stream
+        self._max_length = max_length
+
+    def _deliver(self, raw: bytes) -> None:
+        self._send("XADD", self._stream, "MAXLEN", "~", self._max_length, "*", "payload", raw)
+
+
+def _client(address: RedisAddress, timeout_s: float) -> Redis:
+    """One connection, which is opened by the first command, and anew where it was lost."""
+    settings: dict[str, Any] = {
+        **redis_settings(address),
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        # Once more, for a connection that was lost since; a command that may still be carried out
+        # is not sent again.
+        "retry": Retry(NoBackoff(), 1, supported_errors=(Disconnected,)),
+    }
+    try:
+        options = parse_url(address.url)  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        raise ConfigError(f"expected the URL of Redis, redis://HOST:PORT/DB: {error}") from error
+    if not address.sentinels:
+        return Redis.from_url(address.url, **settings)
+    master = str(options.pop("host", "mymaster"))
+    options.pop("port", None)
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        address.sentinel_hosts,
+        sentinel_kwargs={
+            "socket_connect_timeout": timeout_s,
+            **sentinel_credentials(address.sentinels[0]),
+        },
+    )
+    client: Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
+        master, **{**options, **settings}
+    )
+    return client

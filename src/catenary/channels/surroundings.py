@@ -1,0 +1,117 @@
+"""What the variables of a process say about its server: those that the server itself reads.
+
+So a job needs nothing but the variables of the web process. Options of the server are read by its
+own table; beside them stand the two addresses that only clients of a server need.
+Sources: docs/broadcasting.md, docs/configuration.md (anycable/anycable).
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from catenary.auth.keys import API_PHRASE, BROADCAST_PHRASE, key_text
+from catenary.channels.http_publisher import HttpPublisher
+from catenary.channels.http_reader import HttpReader
+from catenary.channels.ordered_publisher import OrderedPublisher
+from catenary.config.effective import Keys, effective, keys, redis_address
+from catenary.config.load import load
+from catenary.config.options import TABLE, Options
+from catenary.errors import ConfigError
+
+BROADCAST_URL: Final = "ANYCABLE_HTTP_BROADCAST_URL"
+API_URL: Final = "ANYCABLE_API_URL"
+
+_ROOMS: Final = frozenset(
+    ("broadcast", "http_broadcast", "redis", "redisx", "nats", "streams", "jwt", "api")
+)
+_PLACES: Final = frozenset(
+    ("server.port", "access.secret", "access.public", "access.broadcast_key")
+)
+_NAMES: Final = frozenset(
+    name
+    for entry in TABLE
+    if entry.room in _ROOMS or entry.place in _PLACES
+    for name in entry.option.variables
+    if name != "PORT"  # of the web process, more often than of the server
+)
+
+
+class Surroundings:
+    """The variables, read once. Raises :class:`catenary.errors.ConfigError` for what can't be read."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        # Others are the server's business alone, which may be another one than ours.
+        known = {name: environ[name] for name in _NAMES if name in environ}
+        if environ.get("ANYCABLE_BROADCAST_ADAPTER") == "":
+            del known["ANYCABLE_BROADCAST_ADAPTER"]
+        self._environ = environ
+        self.options: Options = effective(load((), known, _no_file).options)
+        self.keys: Keys = keys(self.options)
+
+    def publisher(self) -> OrderedPublisher | None:
+        """By ``ANYCABLE_BROADCAST_ADAPTER``, of several the first; without it, by which of the URLs
+        is given: over HTTP, Redis or NATS. None where nothing is."""
+        match self._adapter():
+            case "http":
+                return HttpPublisher(
+                    self._broadcast_url(), key=key_text(self.keys.broadcast, BROADCAST_PHRASE)
+                )
+            case "redis":
+                from catenary.channels.redis_publisher import RedisPublisher
+
+                return RedisPublisher(
+                    redis_address(self.options.redis), channel=self.options.broadcast.redis_channel
+                )
+            case "redisx":
+                from catenary.channels.redis_publisher import RedisStreamPublisher
+
+                return RedisStreamPublisher(
+                    redis_address(self.options.redis), stream=self.options.redisx.stream
+                )
+            case "nats":
+                from catenary.channels.nats_publisher import NatsPublisher
+
+                return NatsPublisher(
+                    self.options.nats.servers, subject=self.options.broadcast.nats_channel
+                )
+        return None
+
+    def reader(self) -> HttpReader:
+        """Who answers questions. Raises :class:`ConfigError` where nobody is named."""
+        url = self._environ.get(API_URL, "")
+        if not url:
+            raise ConfigError(
+                f"nobody to ask: expected a server in this process, Cable(api_url=…) or {API_URL}"
+            )
+        return HttpReader(url, key=key_text(self.keys.api, API_PHRASE))
+
+    def _adapter(self) -> str:
+        if self._environ.get("ANYCABLE_BROADCAST_ADAPTER"):
+            return self.options.broadcast.adapters[0]
+        for adapter, names in _SIGNS.items():
+            if any(self._environ.get(name) for name in names):
+                return adapter
+        return ""
+
+    def _broadcast_url(self) -> str:
+        http = self.options.http_broadcast
+        return self._environ.get(BROADCAST_URL) or f"http://localhost:{http.port}{http.path}"
+
+
+_SIGNS: Final = {
+    "http": (BROADCAST_URL,),
+    "redis": ("ANYCABLE_REDIS_URL", "REDIS_URL"),
+    "nats": ("ANYCABLE_NATS_SERVERS",),
+}
+
+
+def _no_file(path: str) -> None:
+    return None
+
+
+def publisher_from_environment(environ: Mapping[str, str] = os.environ) -> OrderedPublisher | None:
+    """The publisher that these variables ask for; None where they ask for none.
+
+    Raises :class:`catenary.errors.ConfigError`.
+    """
+    return Surroundings(environ).publisher()
