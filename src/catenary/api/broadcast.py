@@ -4,38 +4,17 @@ Source: docs/broadcasting.md, "HTTP adapter" (anycable).
 Knows: methods, keys, bodies. Does not know: connections; ``intake.py`` and uvicorn have those.
 """
 
-import hmac
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-import msgspec
 from starlette.types import Receive, Scope, Send
 
+from catenary.api.access import Access, Answer, send_answer
 from catenary.auth.origins import Origins
 from catenary.errors import BackendError, PublicationError
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """More is refused with 413. Redis, which carries the same publications, stops at 512 MB."""
-
-_CORS: Final = (
-    ("access-control-allow-methods", "POST, OPTIONS"),
-    ("access-control-allow-credentials", "true"),
-    (
-        "access-control-allow-headers",
-        "Origin, X-Requested-With, X-Request-ID, Content-Type, Accept, X-CSRF-Token, Authorization",
-    ),
-)
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """A status; with an ``error`` it has a body, the JSON object ``{"error": …}``."""
-
-    status: int
-    error: str = ""
-
-    @property
-    def body(self) -> bytes:
-        return msgspec.json.encode({"error": self.error}) if self.error else b""
 
 
 class Broadcasts:
@@ -47,7 +26,7 @@ class Broadcasts:
     that everybody may publish; ``pages`` are those that may from a browser (CORS), None for none.
     """
 
-    __slots__ = ("_authorization", "_pages", "_publish")
+    __slots__ = ("_publish", "access")
 
     def __init__(
         self,
@@ -57,19 +36,7 @@ class Broadcasts:
         pages: Origins | None,
     ) -> None:
         self._publish = publish
-        self._authorization = f"Bearer {key}".encode() if key else b""
-        self._pages = pages
-
-    def check(self, method: str, authorization: str) -> Answer | None:
-        """Answers what needs no body; None where it may be taken."""
-        if self._pages is not None and method == "OPTIONS":
-            return Answer(200)
-        if method != "POST":
-            return Answer(422, f"expected POST, got {method}")
-        given = authorization.encode("latin-1")
-        if self._authorization and not hmac.compare_digest(given, self._authorization):
-            return Answer(401, "expected Authorization: Bearer with the broadcast key")
-        return None
+        self.access = Access("POST", key=key, pages=pages)
 
     def take(self, body: bytes) -> Answer | Awaitable[None]:
         """Publishes. What it returns to wait for is for :meth:`answer`."""
@@ -86,16 +53,6 @@ class Broadcasts:
             return Answer(503, f"not published, try again: {error}")
         return Answer(201)
 
-    def cors(self, origin: str) -> tuple[tuple[str, str], ...]:
-        """Headers that tell a browser whether its page may publish."""
-        if self._pages is None:
-            return ()
-        if self._pages.is_open:
-            return (*_CORS, ("access-control-allow-origin", "*"))
-        if self._pages.allow(origin):
-            return (*_CORS, ("access-control-allow-origin", origin), ("vary", "Origin"))
-        return _CORS
-
 
 class BroadcastEndpoint:
     """The rules as an ASGI application, for every form that a request can have."""
@@ -108,21 +65,11 @@ class BroadcastEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         answer = await self._answer(scope["method"], headers, receive)
-        fields = [("content-length", str(len(answer.body)))]
-        if answer.error:
-            fields.append(("content-type", "application/json"))
-        fields += self._broadcasts.cors(headers.get(b"origin", ""))
-        await send(
-            {
-                "type": "http.response.start",
-                "status": answer.status,
-                "headers": [(name.encode(), value.encode("latin-1")) for name, value in fields],
-            }
-        )
-        await send({"type": "http.response.body", "body": answer.body})
+        cors = self._broadcasts.access.cors(headers.get(b"origin", ""))
+        await send_answer(send, answer, cors)
 
     async def _answer(self, method: str, headers: dict[bytes, str], receive: Receive) -> Answer:
-        refusal = self._broadcasts.check(method, headers.get(b"authorization", ""))
+        refusal = self._broadcasts.access.check(method, headers.get(b"authorization", ""))
         if refusal is not None:
             return refusal
         body = await _read(receive)

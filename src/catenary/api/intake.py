@@ -12,7 +12,8 @@ from typing import Final
 
 import msgspec
 
-from catenary.api.broadcast import Answer, Broadcasts
+from catenary.api.access import Answer
+from catenary.api.broadcast import Broadcasts
 from catenary.errors import HandshakeError
 from catenary.ports import Watch
 from catenary.wire.handshake import END_OF_HEADERS, MAX_HEADER_BYTES, Request, read_request
@@ -131,7 +132,7 @@ class IntakeConnection(asyncio.Protocol):
     ) -> Awaitable[None] | None:
         """Publishes one body; returns what is to be waited for before it is answered."""
         broadcasts = self._rules.broadcasts
-        answer = broadcasts.check(request.method, request.headers.get("authorization", ""))
+        answer = broadcasts.access.check(request.method, request.headers.get("authorization", ""))
         taken = broadcasts.take(body) if answer is None else answer
         if isinstance(taken, Answer):
             answers.append(_written(taken))

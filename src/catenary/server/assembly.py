@@ -16,14 +16,16 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from catenary.api.access import Access
 from catenary.api.broadcast import BroadcastEndpoint, Broadcasts
 from catenary.api.health import Readiness, health
 from catenary.api.intake import IntakeRules
 from catenary.api.metrics import Metrics
-from catenary.auth.keys import BROADCAST_PHRASE, RPC_PHRASE, derived_key
+from catenary.api.reads import ReadEndpoint, history_of, presence_of
+from catenary.auth.keys import API_PHRASE, BROADCAST_PHRASE, RPC_PHRASE, key_text
 from catenary.auth.origins import Origins
 from catenary.channels.code_workers import CodeWorkers
-from catenary.config.effective import Key, keys
+from catenary.config.effective import Key, keys, serves_api
 from catenary.config.options import Options
 from catenary.errors import ConfigError, MissingExtra
 from catenary.messages.heartbeat import Heartbeat
@@ -35,6 +37,7 @@ from catenary.node.hub import Hub
 from catenary.node.identity import everybody
 from catenary.node.node import Node
 from catenary.node.pinger import Pinger
+from catenary.node.reads import Reads
 from catenary.node.router import Identify, Router
 from catenary.ports import Application
 from catenary.protocols.actioncable import ActionCableV1
@@ -129,6 +132,7 @@ class Assembly:
             restored_action=self._restored_action(),
             counters=self.counters,
         )
+        self._reads = Reads(engine.history, engine.presence) if engine.keeps else Reads(None, None)
         # The first to finish: their calls need the application, which is closed behind them.
         self.finish[:0] = [self.node.settle, disconnector.drain]
         if engine.keeps:
@@ -138,7 +142,7 @@ class Assembly:
         self.listeners = self._listeners()
         self._listen_to_publishers()
         if cable is not None:
-            self.start.append(functools.partial(cable.start, self.node, self.node))
+            self.start.append(functools.partial(cable.start, self.node, self.node, self._reads))
         if self.code is not None:
             self.start.append(functools.partial(self.code.start, self.node))
         lag = LoopLag(self.counters)
@@ -264,7 +268,7 @@ class Assembly:
             counters=self.counters,
             limits=self._call_limits(),
             tls=self._tls(),
-            key=_text(self._keys.rpc, RPC_PHRASE),
+            key=key_text(self._keys.rpc, RPC_PHRASE),
         )
         self.start.append(application.start)
         self.finish.append(application.close)
@@ -304,6 +308,9 @@ class Assembly:
             own = doors[options.server.host, http.port]
             own.routes.append(Route(http.path, BroadcastEndpoint(broadcasts)))
             own.intake = IntakeRules(path=http.path, broadcasts=broadcasts, watch=self._deadlines)
+        if serves_api(options):
+            self._announce(options.api.port, "API", "http", options.api.path or "/")
+            doors[options.api.host, options.api.port].routes += self._api()
         if options.metrics.http_path:
             host, metrics_port = self._metrics_address()
             self._announce(metrics_port, "metrics", "http", options.metrics.http_path)
@@ -400,9 +407,27 @@ class Assembly:
         http = self._options.http_broadcast
         return Broadcasts(
             self.node.publish,
-            key=_text(self._keys.broadcast, BROADCAST_PHRASE),
+            key=key_text(self._keys.broadcast, BROADCAST_PHRASE),
             pages=Origins(http.cors_hosts) if http.cors_headers else None,
         )
+
+    def _api(self) -> list[Route]:
+        api = self._options.api
+        key = key_text(self._keys.api, API_PHRASE)
+        if not key:
+            self.announcements.append("The API wants no key")
+        pages = Origins(api.cors_hosts) if api.cors_headers else None
+        publishing = BroadcastEndpoint(Broadcasts(self.node.publish, key=key, pages=pages))
+        reading = Access("GET", key=key, pages=pages)
+        presence = ReadEndpoint(presence_of(self._reads), reading)
+        return [
+            Route(f"{api.path}/publish", publishing),
+            Route(f"{api.path}/presence/{{stream:path}}/users", presence),
+            Route(
+                f"{api.path}/history/{{stream:path}}",
+                ReadEndpoint(history_of(self._reads), reading),
+            ),
+        ]
 
     # Who publishes
 
@@ -437,10 +462,3 @@ class Assembly:
         if what == "broadcasts" and self._options.access.public:
             url = f"{scheme}{secure}://{host}:{port}{paths[0]}"
             self.announcements.append(f"Try: curl {url} -d '{_EXAMPLE}'")
-
-
-def _text(key: Key | None, phrase: str) -> str:
-    """The key itself; empty where none is asked for."""
-    if key is None:
-        return ""
-    return derived_key(key.text, phrase) if key.derived else key.text

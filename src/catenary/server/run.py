@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from catenary import __version__
 from catenary.channels.code_workers import CodeWorkers
+from catenary.config.effective import serves_api
 from catenary.config.load import Request
 from catenary.config.options import Options
 from catenary.errors import MissingExtra
@@ -157,4 +158,6 @@ async def supervise(options: Options, request: Request) -> None:
 def ports(options: Options) -> tuple[int, ...]:
     """All ports that a server listens on."""
     own = options.http_broadcast.port if "http" in options.broadcast.adapters else None
-    return tuple(dict.fromkeys(port for port in (options.server.port, own) if port is not None))
+    api = options.api.port if serves_api(options) else None
+    given = (options.server.port, own, api)
+    return tuple(dict.fromkeys(port for port in given if port is not None))

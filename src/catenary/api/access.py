@@ -1,0 +1,88 @@
+"""Who may ask over HTTP, and the answers that are not HTML and not files.
+
+Source: docs/broadcasting.md, "HTTP adapter", and docs/api.md (anycable).
+Knows: methods, keys, pages. Does not know: what is asked for.
+"""
+
+import hmac
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+from starlette.types import Send
+
+from catenary.auth.origins import Origins
+
+_CORS_HEADERS: Final = (
+    "Origin, X-Requested-With, X-Request-ID, Content-Type, Accept, X-CSRF-Token, Authorization"
+)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A status and JSON: the ``content``, or with an ``error`` the object ``{"error": …}``."""
+
+    status: int
+    error: str = ""
+    content: bytes = b""
+
+    @property
+    def body(self) -> bytes:
+        return msgspec.json.encode({"error": self.error}) if self.error else self.content
+
+
+class Access:
+    """The door of an endpoint that takes one method.
+
+    ``key`` empty means that everybody may ask; ``pages`` are those that may from a browser (CORS),
+    None for none.
+    """
+
+    __slots__ = ("_authorization", "_cors", "_method", "_pages")
+
+    def __init__(self, method: str, *, key: str, pages: Origins | None) -> None:
+        self._method = method
+        self._authorization = f"Bearer {key}".encode() if key else b""
+        self._pages = pages
+        self._cors = (
+            ("access-control-allow-methods", f"{method}, OPTIONS"),
+            ("access-control-allow-credentials", "true"),
+            ("access-control-allow-headers", _CORS_HEADERS),
+        )
+
+    def check(self, method: str, authorization: str) -> Answer | None:
+        """Answers what needs no look at the rest; None where it may go on."""
+        if self._pages is not None and method == "OPTIONS":
+            return Answer(200)
+        if method != self._method:
+            return Answer(422, f"expected {self._method}, got {method}")
+        given = authorization.encode("latin-1")
+        if self._authorization and not hmac.compare_digest(given, self._authorization):
+            return Answer(401, "expected Authorization: Bearer with the key")
+        return None
+
+    def cors(self, origin: str) -> tuple[tuple[str, str], ...]:
+        """Headers that tell a browser whether its page may ask."""
+        if self._pages is None:
+            return ()
+        if self._pages.is_open:
+            return (*self._cors, ("access-control-allow-origin", "*"))
+        if self._pages.allow(origin):
+            return (*self._cors, ("access-control-allow-origin", origin), ("vary", "Origin"))
+        return self._cors
+
+
+async def send_answer(send: Send, answer: Answer, headers: Iterable[tuple[str, str]]) -> None:
+    """Sends it as an ASGI application does."""
+    body = answer.body
+    fields = [("content-length", str(len(body)))]
+    if body:
+        fields.append(("content-type", "application/json"))
+    fields += headers
+    await send(
+        {
+            "type": "http.response.start",
+            "status": answer.status,
+            "headers": [(name.encode(), value.encode("latin-1")) for name, value in fields],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,154 @@
+"""Questions about streams over HTTP: what is kept of them, and who is there.
+
+Source: docs/api.md (anycable) for presence; the history is an addition.
+Knows: queries, JSON. Does not know: where anything is kept.
+"""
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import msgspec
+from starlette.datastructures import QueryParams
+from starlette.types import Receive, Scope, Send
+
+from catenary.api.access import Access, Answer, send_answer
+from catenary.errors import BackendError, CatenaryError, LostPosition, NotKept
+from catenary.messages.names import Stream
+from catenary.messages.publications import Position, Publication, position_of
+from catenary.node.reads import Reads
+
+PAGE: Final = 1_000
+"""The most messages of one answer: who wants more asks for what is behind the last."""
+
+_STATUS: Final[dict[type[CatenaryError], int]] = {
+    NotKept: 501,
+    LostPosition: 410,
+    BackendError: 503,
+}
+_write: Final = msgspec.json.encode
+
+Read = Callable[[Stream, Mapping[str, str]], Awaitable[bytes]]
+
+
+class QueryError(ValueError):
+    """A query that can't be read; says what was expected."""
+
+
+class _Member(msgspec.Struct, gc=False):
+    id: str
+    info: msgspec.Raw
+
+
+class _Members(msgspec.Struct, gc=False, omit_defaults=True):
+    """``records`` are left out where there are none, as anycable-go does."""
+
+    type: str
+    total: int
+    records: list[_Member] = []
+
+
+class _Message(msgspec.Struct, gc=False, omit_defaults=True):
+    offset: int
+    data: str
+    type: str = ""
+
+
+class _Messages(msgspec.Struct, gc=False):
+    stream: str
+    epoch: str | None
+    messages: list[_Message]
+    more: bool
+
+
+class ReadEndpoint:
+    """An ASGI application that answers one kind of question about the ``stream`` of its path.
+
+    200; 401 without the key, 404 without a stream, 422 for a query that can't be read and for
+    everything but GET, 501 where no broker keeps it, 410 where a part of the history is gone, 503
+    where the broker is away.
+    """
+
+    __slots__ = ("_access", "_read")
+
+    def __init__(self, read: Read, access: Access) -> None:
+        self._read = read
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        answer = self._access.check(scope["method"], headers.get(b"authorization", ""))
+        if answer is None:
+            answer = await self._answer(scope)
+        await send_answer(send, answer, self._access.cors(headers.get(b"origin", "")))
+
+    async def _answer(self, scope: Scope) -> Answer:
+        stream = Stream(scope["path_params"]["stream"])
+        if not stream:
+            return Answer(404, "expected a stream in the path")
+        try:
+            content = await self._read(stream, QueryParams(scope["query_string"]))
+        except QueryError as error:
+            return Answer(422, str(error))
+        except tuple(_STATUS) as error:
+            return Answer(_STATUS[type(error)], str(error))
+        return Answer(200, content=content)
+
+
+def presence_of(reads: Reads) -> Read:
+    """Answers who is on a stream."""
+
+    async def read(stream: Stream, query: Mapping[str, str]) -> bytes:
+        members = await reads.members(stream)
+        records = [_Member(each.id, msgspec.Raw(each.info.encode())) for each in members]
+        return _write(_Members("info", len(records), records))
+
+    return read
+
+
+def history_of(reads: Reads) -> Read:
+    """Answers what is kept of a stream, the oldest first: ``since`` a moment (seconds since the
+    epoch), or ``after`` a position (``offset:epoch``), at most ``limit`` messages."""
+
+    async def read(stream: Stream, query: Mapping[str, str]) -> bytes:
+        start = _start(query)
+        page = await reads.page(stream, start, _limit(query.get("limit")))
+        position = page.messages[0].position if page.messages else start
+        epoch = position.epoch if isinstance(position, Position) else None
+        return _write(_Messages(stream, epoch, [*map(_message, page.messages)], page.more))
+
+    return read
+
+
+def _start(query: Mapping[str, str]) -> int | Position:
+    if "after" not in query:
+        return _moment(query.get("since", "0"))
+    if "since" in query:
+        raise QueryError("expected since or after, got both")
+    try:
+        return position_of(query["after"])
+    except ValueError as error:
+        raise QueryError(f"after: {error}") from error
+
+
+def _message(publication: Publication) -> _Message:
+    offset = 0 if publication.position is None else publication.position.offset
+    return _Message(offset, publication.data, publication.kind)
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return PAGE
+    if not text.isascii() or not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= PAGE:
+        raise QueryError(f"limit: expected a number from 1 to {PAGE}, got {text[:40]!r}")
+    return int(text)
+
+
+def _moment(text: str) -> int:
+    try:
+        moment = float(text)
+        if not math.isfinite(moment) or not 0 <= moment < 2**53:
+            raise ValueError
+    except ValueError as error:
+        raise QueryError(f"since: expected seconds since 1970, got {text[:40]!r}") from error
+    return int(moment)

@@ -1,0 +1,52 @@
+"""What is kept, for who asks from outside: messages of a stream, and who is there.
+
+Knows: the ports that keep. Does not know: who asks, and how.
+"""
+
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from catenary.errors import NotKept
+from catenary.messages.names import Stream
+from catenary.messages.presence import Member
+from catenary.messages.publications import Page, Position
+from catenary.ports import History, Presence
+
+T = TypeVar("T")
+
+
+class Reads:
+    """Asks a broker; without one (None) there is nothing to ask.
+
+    All methods raise :class:`NotKept` where no broker keeps it, and
+    :class:`catenary.errors.BackendError` where the broker can't be reached.
+    """
+
+    __slots__ = ("_history", "_presence")
+
+    def __init__(self, history: History | None, presence: Presence | None) -> None:
+        self._history = history
+        self._presence = presence
+
+    async def members(self, stream: Stream) -> tuple[Member, ...]:
+        """Who is on a stream, in the order in which they came."""
+        if self._presence is None:
+            raise NotKept("nobody keeps who is present: expected a broker")
+        return await _waited(self._presence.members(stream))
+
+    async def page(self, stream: Stream, start: int | Position, limit: int) -> Page:
+        """What is kept of a stream from a moment on (seconds since the epoch) or behind a position:
+        the first messages of that. Raises :class:`catenary.errors.LostPosition` where some of those
+        are gone."""
+        if self._history is None:
+            raise NotKept("no history is kept: expected a broker")
+        found = await _waited(
+            self._history.after(stream, start)
+            if isinstance(start, Position)
+            else self._history.since(stream, start)
+        )
+        return Page(found[:limit], len(found) > limit)
+
+
+async def _waited(found: T | Awaitable[T]) -> T:
+    return await found if isinstance(found, Awaitable) else found
