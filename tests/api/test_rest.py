@@ -20,7 +20,7 @@ from tests.parts.ports import free_port
 from tests.parts.redis import redis_server
 from tests.parts.server import OURS, CableServer, cable_server
 
-SERVERS = {"catenary": OURS}
+SERVERS: dict[str, tuple[str, ...]] = {"catenary": OURS}
 if "ANYCABLE_GO" in os.environ:
     SERVERS["anycable-go"] = (os.environ["ANYCABLE_GO"],)
 

@@ -38,6 +38,7 @@ from catenary.channels.errors import (
     UnknownChannel,
 )
 from catenary.channels.html import Html, turbo_stream_from
+from catenary.channels.ordered_publisher import OrderedPublisher
 from catenary.channels.plans import Plan, Served, connection_of, plan_of
 from catenary.channels.publishing import (
     Publications,
@@ -169,8 +170,7 @@ class Cable:
             )
             if value is not None
         }
-        self._publisher = publisher
-        self._publications = Publications(self._find_publisher, publish_when)
+        self._publications = Publications(publisher, self._find_publisher, publish_when)
         self._reading = Reading(self._ask_elsewhere)
         self._runner = Runner(threads=threads, slow_s=slow_ms / 1000)
         self._limiter = Limiter()
@@ -263,7 +263,8 @@ class Cable:
         self.release()
 
     def release(self) -> None:
-        """Lets go of the server and of the threads, without waiting for anything."""
+        """Lets go of the server and of the threads, without waiting for anything but a publisher that
+        it opened itself."""
         self._publications.stop()
         self._reading.stop()
         self._performer = None
@@ -356,8 +357,8 @@ class Cable:
             raise TypeError(f"expected the identifiers {names}, got {tuple(identifiers)}")
         return self._signer.token(identifiers, ttl)
 
-    def _find_publisher(self) -> Publisher | None:
-        return self._publisher or self._surroundings.publisher()
+    def _find_publisher(self) -> OrderedPublisher | None:
+        return self._surroundings.publisher()
 
     def _ask_elsewhere(self) -> Reader:
         return self._surroundings.reader()

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from catenary.channels.errors import NotHosted
+from catenary.channels.ordered_publisher import OrderedPublisher
 from catenary.errors import BackendError
 
 _log: Final = logging.getLogger("catenary.channels")
@@ -94,13 +95,19 @@ When = Callable[[Callable[[], object]], object]
 class Publications:
     """Sends from wherever it is called.
 
-    ``find`` names the publisher for when no server hosts the cable, and is asked once; ``when``
-    lets everything wait until something is certain, None for nothing.
+    ``publisher`` is for when no server hosts the cable; ``find`` opens another where none is given.
+    ``when`` lets everything wait until something is certain, None for nothing.
     """
 
-    def __init__(self, find: Callable[[], Publisher | None], when: When | None = None) -> None:
+    def __init__(
+        self,
+        publisher: Publisher | None,
+        find: Callable[[], OrderedPublisher | None],
+        when: When | None,
+    ) -> None:
+        self._own = publisher
         self._find = find
-        self._own: Publisher | None = None
+        self._found: OrderedPublisher | None = None
         self._when = when
         self._hosted: Publisher | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -121,6 +128,9 @@ class Publications:
         """The server is going."""
         self._hosted = None
         self._loop = None
+        if self._found is not None:
+            self._found.close()
+            self._found = None
 
     def send(self, raw: bytes) -> Sent:
         """Publishes, or keeps it for the batch that is open, or for when the moment has come.
@@ -141,11 +151,7 @@ class Publications:
     def _send(self, raw: bytes) -> Sent:
         loop = _running_loop()
         if self._hosted is None or self._loop is None:
-            if self._own is None:
-                self._own = self._find()
-            if self._own is None:
-                raise NotHosted("expected a server or a publisher for this cable, got neither")
-            return self._sent(self._own.publish(raw), loop)
+            return self._sent(self._elsewhere().publish(raw), loop)
         if loop is self._loop:
             return self._sent(self._hosted.publish(raw), loop)
         taken = asyncio.run_coroutine_threadsafe(_publish(self._hosted, raw), self._loop)
@@ -159,6 +165,15 @@ class Publications:
                 ) from error
             return Sent()
         return self._sent(asyncio.wrap_future(taken), loop)
+
+    def _elsewhere(self) -> Publisher:
+        if self._own is not None:
+            return self._own
+        if self._found is None:
+            self._found = self._find()
+        if self._found is None:
+            raise NotHosted("expected a server or a publisher for this cable, got neither")
+        return self._found
 
     @contextmanager
     def batch(self) -> Iterator[None]:

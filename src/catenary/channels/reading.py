@@ -11,12 +11,16 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
+from catenary.errors import BackendError
 from catenary.messages.names import Stream
 from catenary.messages.presence import Member
 from catenary.messages.publications import Page, Position, position_of
 
 PAGE: Final = 1_000
 """Messages that are asked for at once."""
+
+ANSWER_TIMEOUT_S: Final = 30.0
+"""How long another loop waits for the server's, which may be ending."""
 
 T = TypeVar("T")
 _read: Final = msgspec.json.decode
@@ -104,7 +108,13 @@ class Reading:
         if asyncio.get_running_loop() is self._loop:
             return await question(self._hosted)
         asked = asyncio.run_coroutine_threadsafe(question(self._hosted), self._loop)
-        return await asyncio.wrap_future(asked)
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                return await asyncio.wrap_future(asked)
+        except TimeoutError as error:
+            raise BackendError(
+                f"the server did not answer within {ANSWER_TIMEOUT_S:.0f} s"
+            ) from error
 
 
 def _start(since: float | datetime | None, after: str | None) -> int | Position:

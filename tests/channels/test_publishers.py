@@ -1,0 +1,287 @@
+"""Publishing by every way there is: in order, once, to our server and to the reference.
+
+With ``ANYCABLE_GO`` in the environment, to anycable-go as well.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from catenary import Cable
+from catenary.channels.http_publisher import HttpPublisher
+from catenary.channels.nats_publisher import NatsPublisher
+from catenary.channels.ordered_publisher import OrderedPublisher
+from catenary.channels.publishers import publisher
+from catenary.channels.redis_publisher import RedisPublisher, RedisStreamPublisher
+from catenary.channels.surroundings import Surroundings, publisher_from_environment
+from catenary.errors import BackendError, ConfigError
+from tests.parts import nats as nats_part
+from tests.parts import redis as redis_part
+from tests.parts.cable_client import CableClient, identifier
+from tests.parts.nats import NatsServer, nats_server
+from tests.parts.ports import free_port
+from tests.parts.redis import RedisServer, redis_server
+from tests.parts.server import OURS, CableServer, cable_server
+
+SERVERS: dict[str, tuple[str, ...]] = {"catenary": OURS}
+if "ANYCABLE_GO" in os.environ:
+    SERVERS["anycable-go"] = (os.environ["ANYCABLE_GO"],)
+
+SECRET = "s3cret"
+CHAT = identifier("$pubsub", stream_name="chat")
+
+
+@dataclass
+class World:
+    server: CableServer
+    redis: RedisServer
+    nats: NatsServer
+
+    def publisher(self, way: str) -> OrderedPublisher:
+        match way:
+            case "http":
+                return publisher(self.server.broadcast_url, secret=SECRET)
+            case "redis":
+                return publisher(self.redis.url)
+            case "redis+stream":
+                return publisher(f"redis+stream://127.0.0.1:{self.redis.port}")
+            case _:
+                return publisher(self.nats.url)
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with redis_server() as redis:
+        yield redis
+
+
+@pytest.fixture(scope="module")
+def nats() -> Iterator[NatsServer]:
+    with nats_server() as nats:
+        yield nats
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def world(request: pytest.FixtureRequest, redis: RedisServer, nats: NatsServer) -> Iterator[World]:
+    flags = (
+        "--norpc",
+        "--noauth",
+        "--public_streams",
+        f"--secret={SECRET}",
+        "--broadcast_adapter=http,redis,redisx,nats",
+        f"--redis_url={redis.url}",
+        f"--nats_servers={nats.url}",
+    )
+    with cable_server(*flags, command=SERVERS[request.param]) as server:
+        # Until it listens everywhere: these two wait for a listener.
+        listening = redis_part.RedisPublisher(redis)
+        listening.broadcast("nobody", 0)
+        listening.close()
+        with nats_part.nats_publisher(nats) as also:
+            also.broadcast("nobody", 0)
+        yield World(server, redis, nats)
+
+
+@pytest.mark.parametrize("way", ["http", "redis", "redis+stream", "nats"])
+def test_in_a_loop_and_without_one_it_arrives_in_order(world: World, way: str) -> None:
+    with CableClient(world.server.cable_url) as client:
+        client.receive_welcome()
+        client.subscribe(CHAT)
+        sending = world.publisher(way)
+        cable = Cable(channels=[], publisher=sending)
+        cable.broadcast("chat", "sync é")
+        assert client.receive()["message"] == "sync é"
+
+        async def scenario() -> None:
+            sent = [cable.broadcast("chat", n) for n in range(20)]
+            for each in sent:
+                await each
+
+        asyncio.run(scenario())
+        with cable.batch():
+            cable.broadcast("chat", 20)
+            cable.broadcast("chat", 21)
+        assert [client.receive()["message"] for _ in range(22)] == list(range(22))
+        sending.close()
+        with pytest.raises(BackendError, match="closed"):
+            cable.broadcast("chat", "late")
+
+
+@pytest.mark.parametrize("kind", ["redis", "redis+stream", "nats"])
+def test_an_outage_is_an_error_and_then_it_is_over(kind: str) -> None:
+    part: RedisServer | NatsServer = NatsServer() if kind == "nats" else RedisServer()
+    part.start()
+    sending = publisher(part.url.replace("redis:", f"{kind}:"))
+    try:
+        sending.publish(b"1")
+        part.stop()
+        part.start()
+        # A connection that was lost meanwhile is nobody's concern.
+        sending.publish(b"2")
+        part.stop()
+        for _ in range(2):
+            with pytest.raises(BackendError, match="refused"):
+                sending.publish(b"3")
+        part.start()
+        sending.publish(b"4")
+    finally:
+        sending.close()
+        part.stop()
+
+
+@pytest.mark.parametrize("kind", ["redis", "nats"])
+def test_one_that_does_not_answer_is_an_error(kind: str) -> None:
+    part: RedisServer | NatsServer = NatsServer() if kind == "nats" else RedisServer()
+    part.start()
+    sending: OrderedPublisher = (
+        NatsPublisher(part.url, timeout_s=0.2)
+        if kind == "nats"
+        else RedisPublisher(part.url, timeout_s=0.2)
+    )
+    try:
+        sending.publish(b"1")
+        part.freeze()
+        with pytest.raises(BackendError, match="does not take"):
+            sending.publish(b"2")
+        part.thaw()
+        sending.publish(b"3")
+    finally:
+        sending.close()
+        part.stop()
+
+
+def test_a_stream_that_nobody_reads_has_a_limit(redis: RedisServer) -> None:
+    sending = RedisStreamPublisher(redis.url, stream="unread", max_length=100)
+    for _ in range(300):
+        sending.publish(b"{}")
+    kept = sending._redis.xlen("unread")
+    sending.close()
+    # Redis drops whole nodes of 100 entries.
+    assert 100 <= int(str(kept)) <= 200
+
+
+def test_nats_says_why_it_takes_nothing() -> None:
+    with nats_server("--user", "ann", "--pass", "p") as guarded:
+        for who in ("", "ann:wrong@"):
+            refused = NatsPublisher(f"nats://{who}127.0.0.1:{guarded.port}")
+            with pytest.raises(BackendError, match="Authorization Violation"):
+                refused.publish(b"1")
+            refused.close()
+        away = f"nats://127.0.0.1:{free_port()}"
+        sending = publisher(f"{away},nats://ann:p@127.0.0.1:{guarded.port}")
+        sending.publish(b"1")
+        with pytest.raises(BackendError, match="max_payload"):
+            sending.publish(b"x" * (1024 * 1024 + 1))
+        sending.publish(b"2")
+        sending.close()
+
+
+def test_a_process_that_was_forked_begins_anew(redis: RedisServer) -> None:
+    """As gunicorn and Celery do, with a publisher that has been used before."""
+    code = f"""
+import os
+from catenary.channels.publishers import publisher
+sending = publisher("redis+stream://127.0.0.1:{redis.port}", channel="forked")
+sending.publish(b"parent")
+child = os.fork()
+sending.publish(b"either")
+sending.close()
+if child:
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=20)
+    reading = RedisStreamPublisher(redis.url)
+    assert reading._redis.xlen("forked") == 3
+    reading.close()
+
+
+# URLs and variables
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("http://localhost/_broadcast", HttpPublisher),
+        ("https://localhost/_broadcast", HttpPublisher),
+        ("redis://localhost", RedisPublisher),
+        ("rediss://:p@localhost:6380/1", RedisPublisher),
+        ("redis+stream://localhost", RedisStreamPublisher),
+        ("rediss+stream://localhost", RedisStreamPublisher),
+        ("redisx://localhost", RedisStreamPublisher),
+        ("nats://a,nats://b:1", NatsPublisher),
+        ("tls://a", NatsPublisher),
+    ],
+)
+def test_a_url_names_the_way(url: str, kind: type[OrderedPublisher]) -> None:
+    found = publisher(url)
+    assert type(found) is kind
+    found.close()
+
+
+@pytest.mark.parametrize("url", ["", "localhost", "amqp://u:p4ss@h", "redis://h:p4ss", "nats://"])
+def test_what_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="expected") as caught:
+        publisher(url)
+    assert "p4ss" not in str(caught.value) or url == "redis://h:p4ss"
+
+
+@pytest.mark.parametrize(
+    ("environ", "kind"),
+    [
+        ({}, type(None)),
+        ({"ANYCABLE_SECRET": "s", "ANYCABLE_SSE": "true", "PORT": "x"}, type(None)),
+        ({"ANYCABLE_BROADCAST_ADAPTER": ""}, type(None)),
+        ({"ANYCABLE_BROADCAST_ADAPTER": "http"}, HttpPublisher),
+        ({"ANYCABLE_BROADCAST_ADAPTER": "redisx,http"}, RedisStreamPublisher),
+        ({"ANYCABLE_BROADCAST_ADAPTER": "nats"}, NatsPublisher),
+        ({"ANYCABLE_HTTP_BROADCAST_URL": "http://h/_broadcast"}, HttpPublisher),
+        ({"REDIS_URL": "redis://h"}, RedisPublisher),
+        ({"ANYCABLE_REDIS_URL": "rediss://h", "ANYCABLE_REDIS_SENTINELS": "a:1"}, RedisPublisher),
+        ({"ANYCABLE_NATS_SERVERS": "nats://a,nats://b"}, NatsPublisher),
+    ],
+)
+def test_variables_name_the_way(environ: dict[str, str], kind: type[object]) -> None:
+    found = publisher_from_environment(environ)
+    assert type(found) is kind
+    if found is not None:
+        found.close()
+
+
+def test_variables_that_can_t_be_read_are_refused() -> None:
+    with pytest.raises(ConfigError, match="ANYCABLE_BROADCAST_ADAPTER"):
+        Surroundings({"ANYCABLE_BROADCAST_ADAPTER": "pigeon"})
+
+
+@pytest.mark.parametrize("way", ["http", "redis", "redisx", "nats"])
+def test_a_job_needs_the_variables_of_the_server(
+    world: World, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "ANYCABLE_BROADCAST_ADAPTER": way,
+        "ANYCABLE_HTTP_BROADCAST_URL": world.server.broadcast_url,
+        "ANYCABLE_SECRET": SECRET,
+        "ANYCABLE_REDIS_URL": world.redis.url,
+        "ANYCABLE_NATS_SERVERS": world.nats.url,
+    }.items():
+        monkeypatch.setenv(name, value)
+    with CableClient(world.server.cable_url) as client:
+        client.receive_welcome()
+        client.subscribe(CHAT)
+        cable = Cable(channels=[])
+        cable.broadcast("chat", way)
+        assert client.receive()["message"] == way
+        cable.release()
+
+
+def test_the_usual_address_depends_on_the_secret() -> None:
+    for environ, port in (({}, 8090), ({"ANYCABLE_SECRET": "s"}, 8080)):
+        found = Surroundings({"ANYCABLE_BROADCAST_ADAPTER": "http", **environ}).publisher()
+        assert isinstance(found, HttpPublisher)
+        assert (found._connection.host, found._connection.port) == ("localhost", port)
+        assert found._path == "/_broadcast"
+        found.close()

@@ -1,0 +1,135 @@
+"""Who is there, and what was published: asked in the server's process, and from elsewhere."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from catenary import Cable
+from catenary.channels import reading
+from catenary.channels.http_publisher import HttpPublisher
+from catenary.channels.publishing import publication
+from catenary.channels.reading import Kept, Present
+from catenary.errors import BackendError, ConfigError, LostPosition, NotKept
+from tests.parts.cable_client import CableClient, identifier
+from tests.parts.ports import free_port
+from tests.parts.server import OURS, CableServer, cable_server
+
+SERVERS: dict[str, tuple[str, ...]] = {"catenary": OURS}
+if "ANYCABLE_GO" in os.environ:
+    SERVERS["anycable-go"] = (os.environ["ANYCABLE_GO"],)
+
+FLAGS = ("--norpc", "--noauth", "--public_streams", "--secret=s3cret", "--broadcast_adapter=http")
+LOBBY = identifier("$pubsub", stream_name="lobby")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[CableServer]:
+    with cable_server(*FLAGS, "--broker=memory") as server:
+        yield server
+
+
+def elsewhere(server: CableServer, secret: str = "s3cret") -> Cable:
+    return Cable(channels=[], secret=secret, api_url=f"http://127.0.0.1:{server.port}/api")
+
+
+def history(cable: Cable, stream: str, **where: Any) -> list[Kept]:
+    async def read() -> list[Kept]:
+        return [each async for each in cable.history(stream, **where)]
+
+    return asyncio.run(read())
+
+
+@pytest.fixture
+def publishing(server: CableServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cable]:
+    monkeypatch.setenv("ANYCABLE_HTTP_BROADCAST_URL", server.broadcast_url)
+    cable = elsewhere(server)
+    yield cable
+    cable.release()
+
+
+def test_the_history_from_elsewhere(publishing: Cable, monkeypatch: pytest.MonkeyPatch) -> None:
+    # In pages, as one too long for a single answer is.
+    monkeypatch.setattr(reading, "PAGE", 2)
+    before = time.time()
+    for number in range(5):
+        publishing.broadcast("a/b?", {"n": number})
+    everything = history(publishing, "a/b?")
+    assert [each.data for each in everything] == [{"n": number} for number in range(5)]
+    assert history(publishing, "a/b?", after=everything[1].position, limit=2) == everything[2:4]
+    assert history(publishing, "a/b?", since=before, limit=3) == everything[:3]
+    moment = datetime.now(UTC) - timedelta(seconds=5)
+    assert history(publishing, "a/b?", since=moment) == everything
+    assert history(publishing, "a/b?", limit=0) == history(publishing, "empty") == []
+    with pytest.raises(LostPosition):
+        history(publishing, "a/b?", after="1:another")
+    with pytest.raises(TypeError, match="both"):
+        history(publishing, "a/b?", after="1:e", since=1)
+
+
+@pytest.mark.parametrize("command", SERVERS.values(), ids=SERVERS)
+def test_who_is_there_from_elsewhere(command: tuple[str, ...]) -> None:
+    with cable_server(*FLAGS, "--broker=memory", command=command) as server:
+        cable = elsewhere(server)
+        assert asyncio.run(cable.presence("lobby")) == []
+        with CableClient(server.cable_url, subprotocols=("actioncable-v1-ext-json",)) as ann:
+            ann.receive_welcome()
+            ann.subscribe(LOBBY)
+            ann.send("join", identifier=LOBBY, presence={"id": "ann", "info": {"name": "Ann"}})
+            assert ann.receive()["type"] == "presence"
+            assert asyncio.run(cable.presence("lobby")) == [Present("ann", {"name": "Ann"})]
+
+
+@pytest.mark.parametrize("command", SERVERS.values(), ids=SERVERS)
+def test_nobody_keeps_it(command: tuple[str, ...]) -> None:
+    with cable_server(*FLAGS, command=command) as server:
+        with pytest.raises(NotKept, match="broker"):
+            asyncio.run(elsewhere(server).presence("lobby"))
+        with pytest.raises(BackendError, match="HTTP 401"):
+            asyncio.run(elsewhere(server, "wrong").presence("lobby"))
+
+
+def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="ANYCABLE_API_URL"):
+        asyncio.run(Cable(channels=[]).presence("lobby"))
+    monkeypatch.setenv("ANYCABLE_API_URL", f"http://127.0.0.1:{free_port()}/api")
+    with pytest.raises(BackendError, match="can't be reached"):
+        asyncio.run(Cable(channels=[]).presence("lobby"))
+    with pytest.raises(ConfigError, match="URL of the API"):
+        asyncio.run(Cable(channels=[], api_url="localhost").presence("lobby"))
+
+
+def test_in_the_server_s_process() -> None:
+    flags = ("--noauth", "--broker=memory", "--broadcast_adapter=http")
+    room = identifier("RoomChannel", id=1)
+    command = (*OURS, "tests.channels.reading_app:cable")
+    with cable_server(*flags, command=command) as server, CableClient(server.cable_url) as ann:
+        ann.receive_welcome()
+        ann.subscribe(room)
+        assert ann.receive()["type"] == "presence"
+        sending = HttpPublisher(server.broadcast_url)
+        for number in range(3):
+            sending.publish(publication("RoomChannel:1", number, "", transient=False))
+            assert ann.receive()["message"] == number
+        sending.close()
+        for way in ("read", "read_in_a_thread"):
+            ann.send("message", identifier=room, data=f'{{"action":"{way}"}}')
+            assert ann.receive()["message"] == [[["ann", {"name": "Ann"}]], [0, 1]]
+
+
+def test_without_a_broker_in_the_server_s_process() -> None:
+    async def scenario() -> None:
+        class Publisher:
+            def publish(self, raw: bytes) -> None: ...
+
+        cable = Cable(channels=[])
+        await cable.start(Publisher())
+        with pytest.raises(ConfigError, match="nobody to ask"):
+            await cable.presence("lobby")
+        cable.release()
+
+    asyncio.run(scenario())
