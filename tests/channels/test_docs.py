@@ -1,39 +1,16 @@
 """The guide: every block of code in it is a file, and all of them work together."""
 
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-GUIDE = Path(__file__).parents[2] / "docs" / "channels.md"
-_BLOCK = re.compile(r"^```(\w+)\n# ([\w.]+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+from tests.channels.guide import check_types, run, write
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the files of the guide."""
-    directory = tmp_path_factory.mktemp("guide")
-    text = GUIDE.read_text()
-    blocks = _BLOCK.findall(text)
-    commands = text.count("\n```sh\n")
-    assert len(blocks) == text.count("\n```") / 2 - commands, "expected its file atop each block"
-    for _, name, code in blocks:
-        assert not (directory / name).exists(), f"expected one block for {name}"
-        (directory / name).write_text(code)
-    return directory
-
-
-def run(directory: Path, *arguments: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *arguments],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    return write("channels", tmp_path_factory.mktemp("guide"))
 
 
 def test_every_file_of_the_guide_can_be_imported(written: Path) -> None:
@@ -95,5 +72,4 @@ def test_the_guide_s_tests_pass(written: Path) -> None:
 
 
 def test_the_guide_is_typed_as_strictly_as_it_can_be(written: Path) -> None:
-    cache = Path(__file__).parents[2] / ".mypy_cache"
-    run(written, "-m", "mypy", "--strict", "--cache-dir", str(cache / "guide"), ".")
+    check_types(written)

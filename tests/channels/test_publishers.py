@@ -5,10 +5,13 @@ With ``ANYCABLE_GO`` in the environment, to anycable-go as well.
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -146,6 +149,8 @@ def test_one_that_does_not_answer_is_an_error(kind: str) -> None:
     try:
         sending.publish(b"1")
         part.freeze()
+        assert part._process is not None
+        os.waitpid(part._process.pid, os.WUNTRACED)  # until all of its threads stand
         with pytest.raises(BackendError, match="does not take"):
             sending.publish(b"2")
         part.thaw()
@@ -178,6 +183,35 @@ def test_nats_says_why_it_takes_nothing() -> None:
         with pytest.raises(BackendError, match="max_payload"):
             sending.publish(b"x" * (1024 * 1024 + 1))
         sending.publish(b"2")
+        sending.close()
+
+
+def test_nats_hangs_up_on_who_is_silent(tmp_path: Path) -> None:
+    config = tmp_path / "nats.conf"
+    config.write_text('ping_interval: "50ms"\nping_max: 1\n')
+    with nats_server("-c", str(config)) as impatient:
+        sending = NatsPublisher(impatient.url)
+        sending.publish(b"1")
+        opened = sending._socket
+        assert opened is not None
+        deadline = time.monotonic() + 10
+        while b"Stale Connection" not in opened.recv(4096, socket.MSG_PEEK):
+            assert time.monotonic() < deadline, "expected the server to hang up"
+            time.sleep(0.01)
+        sending.publish(b"2")
+        assert sending._socket is not opened
+        sending.close()
+
+
+def test_nats_may_forbid_it(tmp_path: Path) -> None:
+    permissions = 'permissions: {publish: {deny: "__anycable__"}}'
+    config = tmp_path / "nats.conf"
+    config.write_text(f"authorization {{ users: [{{user: a, password: p, {permissions}}}] }}")
+    with nats_server("-c", str(config)) as guarded:
+        sending = publisher(f"nats://a:p@127.0.0.1:{guarded.port}")
+        for _ in range(2):
+            with pytest.raises(BackendError, match="Permissions Violation"):
+                sending.publish(b"1")
         sending.close()
 
 

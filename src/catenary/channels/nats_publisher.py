@@ -114,9 +114,16 @@ class NatsPublisher(OrderedPublisher):
     def _wait(self) -> None:
         """Reads up to the PONG: what was sent before has been taken."""
         while (line := self._lines.readline(MAX_LINE)) != b"PONG\r\n":
+            if line.startswith(b"-ERR 'Permissions Violation"):
+                raise BackendError(f"NATS does not take the publication: {_words(line)}")
             if line.startswith(b"-ERR"):
-                raise BackendError(f"NATS does not take the publication: {line.decode().strip()}")
+                # The server hangs up: for one thing, on those that it has not heard for long.
+                raise EOFError(_words(line))
             if line == b"PING\r\n" and self._socket is not None:
                 self._socket.sendall(b"PONG\r\n")
             elif not line:
                 raise EOFError("the server hung up")
+
+
+def _words(line: bytes) -> str:
+    return line.decode(errors="replace").removeprefix("-ERR").strip()

@@ -5,9 +5,10 @@ Knows: threads, loops. Does not know: what carries publications.
 
 import asyncio
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from catenary.errors import BackendError
@@ -31,7 +32,7 @@ class OrderedPublisher(ABC):
     def _begin(self) -> None:
         self._process = os.getpid()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="catenary-publisher")
-        self._waiting = 0
+        self._places = threading.Semaphore(BACKLOG)
 
     def publish(self, raw: bytes) -> Awaitable[None] | None:
         """Raises :class:`BackendError`, at once where too many wait already."""
@@ -41,11 +42,11 @@ class OrderedPublisher(ABC):
             self._hang_up()
         if self._is_closed:
             raise BackendError("expected an open publisher, got one that was closed")
-        if self._waiting >= BACKLOG:
+        if not self._places.acquire(blocking=False):
             raise BackendError(f"expected at most {BACKLOG} publications under way, got more")
-        self._waiting += 1
+        places = self._places
         taken = self._thread.submit(self._deliver, raw)
-        taken.add_done_callback(self._done)
+        taken.add_done_callback(lambda _: places.release())
         try:
             asyncio.get_running_loop()
         except RuntimeError:
@@ -58,9 +59,6 @@ class OrderedPublisher(ABC):
         self._is_closed = True
         self._thread.shutdown()
         self._hang_up()
-
-    def _done(self, taken: "Future[None]") -> None:
-        self._waiting -= 1
 
     @abstractmethod
     def _deliver(self, raw: bytes) -> None:
