@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from catenary import Cable
+from catenary import Cable, Channel, action
 from catenary.channels import reading
 from catenary.channels.http_publisher import HttpPublisher
 from catenary.channels.publishing import publication
 from catenary.channels.reading import Kept, Present
+from catenary.channels.testing import TestCable
 from catenary.errors import BackendError, ConfigError, LostPosition, NotKept
 from tests.parts.cable_client import CableClient, identifier
 from tests.parts.ports import free_port
@@ -91,6 +92,9 @@ def test_nobody_keeps_it(command: tuple[str, ...]) -> None:
             asyncio.run(elsewhere(server).presence("lobby"))
         with pytest.raises(BackendError, match="HTTP 401"):
             asyncio.run(elsewhere(server, "wrong").presence("lobby"))
+        nowhere = Cable(channels=[], api_url=f"http://127.0.0.1:{server.port}/nowhere")
+        with pytest.raises(BackendError, match=r"api_path.*404"):
+            asyncio.run(nowhere.presence("lobby"))
 
 
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,5 +135,34 @@ def test_without_a_broker_in_the_server_s_process() -> None:
         with pytest.raises(ConfigError, match="nobody to ask"):
             await cable.presence("lobby")
         cable.release()
+
+    asyncio.run(scenario())
+
+
+def test_in_a_test_without_a_server() -> None:
+    class Room(Channel):
+        async def subscribed(self) -> None:
+            self.stream_from("room", presence=True)
+            self.join_presence(id="ann", info={"name": "Ann"})
+
+        @action
+        async def read(self) -> None:
+            said = [each.data async for each in application.history("room", limit=2)]
+            present = await application.presence("room")
+            self.transmit([[[each.id, each.info] for each in present], said])
+
+    application = Cable(channels=[Room])
+
+    async def scenario() -> None:
+        testing = TestCable(application)
+        room = await (await testing.connect()).subscribe(Room)
+        for number in range(3):
+            await application.broadcast("room", number)
+        await room.perform("read")
+        room.assert_transmitted([[["ann", {"name": "Ann"}]], [0, 1]])
+        (first, *_) = [each async for each in application.history("room")]
+        behind = [each.data async for each in application.history("room", after=first.position)]
+        assert behind == [1, 2]
+        testing.close()
 
     asyncio.run(scenario())

@@ -4,11 +4,11 @@ Source: docs/broadcasting.md, "HTTP" (anycable/anycable).
 """
 
 import http.client
-from urllib.parse import urlsplit
 
 from catenary.auth.keys import BROADCAST_PHRASE, derived_key
+from catenary.channels.http_address import http_address
 from catenary.channels.ordered_publisher import OrderedPublisher
-from catenary.errors import BackendError, ConfigError
+from catenary.errors import BackendError
 
 
 class HttpPublisher(OrderedPublisher):
@@ -18,16 +18,11 @@ class HttpPublisher(OrderedPublisher):
         self, url: str, *, key: str = "", secret: str = "", timeout_s: float = 5.0
     ) -> None:
         """``url`` is where the server takes broadcasts; it wants the ``key``, or the one that is
-        derived from the application's ``secret``. Raises :class:`ConfigError`."""
+        derived from the application's ``secret``. Raises :class:`catenary.errors.ConfigError`."""
         super().__init__()
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"expected the URL of broadcasts, got {parts.scheme or 'none'}://…")
-        kind = (
-            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        )
-        self._connection = kind(parts.hostname, parts.port, timeout=timeout_s)
-        self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        address = http_address(url, "broadcasts")
+        self._connection = address.connection(timeout_s)
+        self._path = address.target
         known = key or (derived_key(secret, BROADCAST_PHRASE) if secret else "")
         self._headers = {"Content-Type": "application/json"}
         if known:

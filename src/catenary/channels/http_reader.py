@@ -5,12 +5,13 @@ Source: docs/api.md (anycable) for presence; only Catenary has the history.
 
 import asyncio
 import http.client
-from typing import Any, Final, NoReturn
-from urllib.parse import quote, urlencode, urlsplit
+from typing import Final, NoReturn
+from urllib.parse import quote, urlencode
 
 import msgspec
 
-from catenary.errors import BackendError, ConfigError, LostPosition, NotKept
+from catenary.channels.http_address import http_address
+from catenary.errors import BackendError, LostPosition, NotKept
 from catenary.messages.names import Stream
 from catenary.messages.presence import Member
 from catenary.messages.publications import Page, Position, Publication
@@ -51,15 +52,8 @@ class HttpReader:
 
     def __init__(self, url: str, *, key: str = "", timeout_s: float = 5.0) -> None:
         """``url`` is that of the API, such as ``http://localhost:8080/api``; it wants the ``key``.
-        Raises :class:`ConfigError`."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"expected the URL of the API, got {parts.scheme or 'none'}://…")
-        self._kind: Any = (
-            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        )
-        self._place = (parts.hostname, parts.port)
-        self._path = parts.path.rstrip("/")
+        Raises :class:`catenary.errors.ConfigError`."""
+        self._address = http_address(url, "the API")
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._timeout_s = timeout_s
 
@@ -89,13 +83,15 @@ class HttpReader:
         return Page(messages, found.more)
 
     async def _get(self, path: str) -> bytes:
-        status, body = await asyncio.to_thread(self._exchange, self._path + path)
+        status, body = await asyncio.to_thread(
+            self._exchange, self._address.target.rstrip("/") + path
+        )
         if status != 200:
             _refused(status, body)
         return body
 
     def _exchange(self, path: str) -> tuple[int, bytes]:
-        connection = self._kind(*self._place, timeout=self._timeout_s)
+        connection = self._address.connection(self._timeout_s)
         try:
             connection.request("GET", path, headers=self._headers)
             response = connection.getresponse()
@@ -115,4 +111,6 @@ def _refused(status: int, body: bytes) -> NoReturn:
         raise LostPosition(told or "a part of the history is gone")
     if status == 501:
         raise NotKept(told or "the server has no broker that keeps it")
+    if status == 404:
+        raise BackendError("expected the API of Catenary at this URL (api_path), got HTTP 404")
     raise BackendError(f"the API does not answer: HTTP {status}{told and ': '}{told}")

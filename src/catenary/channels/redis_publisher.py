@@ -87,8 +87,9 @@ def _client(address: RedisAddress, timeout_s: float) -> Redis:
     }
     try:
         options = parse_url(address.url)  # type: ignore[no-untyped-call]
-    except ValueError as error:
-        raise ConfigError(f"expected the URL of Redis, redis://HOST:PORT/DB: {error}") from error
+    except ValueError:
+        # Without the reason, which may quote a password.
+        raise ConfigError("expected the URL of Redis, redis://HOST:PORT/DB") from None
     if not address.sentinels:
         return Redis.from_url(address.url, **settings)
     master = str(options.pop("host", "mymaster"))

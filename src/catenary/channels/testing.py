@@ -21,8 +21,9 @@ from catenary.channels.connection import identifiers as written
 from catenary.channels.streams import stream_name
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
-from catenary.messages.names import Identifier, Sid
-from catenary.messages.publications import Publication, RemoteDisconnect, parse
+from catenary.messages.names import Identifier, Sid, Stream
+from catenary.messages.presence import Member
+from catenary.messages.publications import Page, Position, Publication, RemoteDisconnect, parse
 from catenary.messages.replies import Confirmed, Delivery, Disconnected
 
 ANYTHING: Final = object()
@@ -73,7 +74,7 @@ class TestCable:
         request decides. Raises what ``connect`` raises."""
         if asyncio.get_running_loop() is not self._loop:
             self._loop = asyncio.get_running_loop()
-            await self.cable.start(self)
+            await self.cable.start(self, reader=_Kept(self))
         sent = {name.lower(): value for name, value in (headers or {}).items()}
         if cookies:
             sent["cookie"] = "; ".join(f"{name}={each}" for name, each in cookies.items())
@@ -157,6 +158,27 @@ class TestCable:
         assert len(found) == times, (
             f"expected {wanted} {times} times on {' or '.join(sorted(streams))}, got {published}"
         )
+
+
+class _Kept:
+    """Satisfies :class:`catenary.channels.reading.Reader`: everything published so far is kept."""
+
+    def __init__(self, cable: TestCable) -> None:
+        self._cable = cable
+
+    async def members(self, stream: Stream) -> tuple[Member, ...]:
+        found = self._cable.members.get(stream, {})
+        return tuple(Member(name, json.dumps(info)) for name, info in found.items())
+
+    async def page(self, stream: Stream, start: int | Position, limit: int) -> Page:
+        kept = [each.message for each in self._cable.broadcasts if each.stream == stream]
+        behind = start.offset if isinstance(start, Position) else 0
+        messages = tuple(
+            Publication(stream, json.dumps(message), position=Position("test", offset))
+            for offset, message in enumerate(kept, 1)
+            if offset > behind
+        )
+        return Page(messages[:limit], len(messages) > limit)
 
 
 class TestConnection:

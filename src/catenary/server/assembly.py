@@ -309,8 +309,9 @@ class Assembly:
             own.routes.append(Route(http.path, BroadcastEndpoint(broadcasts)))
             own.intake = IntakeRules(path=http.path, broadcasts=broadcasts, watch=self._deadlines)
         if serves_api(options):
-            self._announce(options.api.port, "API", "http", options.api.path or "/")
-            doors[options.api.host, options.api.port].routes += self._api()
+            api = options.api
+            self._announce(api.port, "API", "http", api.path or "/", host=api.host)
+            doors[api.host, api.port].routes += self._api()
         if options.metrics.http_path:
             host, metrics_port = self._metrics_address()
             self._announce(metrics_port, "metrics", "http", options.metrics.http_path)
@@ -453,9 +454,9 @@ class Assembly:
             # Before all else ends: what was taken is published.
             self.finish.insert(0, publisher.close)
 
-    def _announce(self, port: int, what: str, scheme: str, *paths: str) -> None:
+    def _announce(self, port: int, what: str, scheme: str, *paths: str, host: str = "") -> None:
         secure = "s" if self._options.server.ssl_cert else ""
-        host = self._options.server.host or "localhost"
+        host = host or self._options.server.host or "localhost"
         host = f"[{host}]" if ":" in host else host
         for path in paths:
             self.announcements.append(f"Serving {what} at {scheme}{secure}://{host}:{port}{path}")

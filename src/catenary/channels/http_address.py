@@ -1,0 +1,39 @@
+"""Where a server answers HTTP.
+
+Knows: URLs. Does not know: what is asked there.
+"""
+
+import http.client
+from urllib.parse import urlsplit
+
+import msgspec
+
+from catenary.errors import ConfigError
+
+
+class HttpAddress(msgspec.Struct, frozen=True):
+    """A server, and the ``target`` of a request: its path with its query."""
+
+    host: str
+    port: int | None
+    target: str
+    is_encrypted: bool
+
+    def connection(self, timeout_s: float) -> http.client.HTTPConnection:
+        """One that opens with its first request."""
+        kind = http.client.HTTPSConnection if self.is_encrypted else http.client.HTTPConnection
+        return kind(self.host, self.port, timeout=timeout_s)
+
+
+def http_address(url: str, what: str) -> HttpAddress:
+    """Reads the URL of ``what``. Raises :class:`ConfigError`, without what it may hold of secrets."""
+    expected = f"expected the URL of {what}, http://HOST:PORT/PATH"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ConfigError(expected) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"{expected}, got {parts.scheme or 'none'}://…")
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return HttpAddress(parts.hostname, port, target, parts.scheme == "https")
