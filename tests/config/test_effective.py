@@ -2,7 +2,7 @@
 
 import pytest
 
-from catenary.config.effective import Key, effective, keys
+from catenary.config.effective import Key, effective, keys, serves_api
 from catenary.config.options import Value
 from tests.config.sources import options, value
 
@@ -44,6 +44,12 @@ from tests.config.sources import options, value
         (["--port=9", "--secret=none"], "http_broadcast.port", 8090),
         (["--allowed_origins=a,b"], "http_broadcast.cors_hosts", ("a", "b")),
         (["--port=9"], "metrics.port", 9),
+        (["--port=9"], "api.port", 9),
+        (["--port=9", "--api_port=1"], "api.port", 1),
+        (["--host=::1"], "api.host", "::1"),
+        (["--api_path=/x/"], "api.path", "/x"),
+        (["--api_path=/"], "api.path", ""),
+        (["--allowed_origins=a,b"], "api.cors_hosts", ("a", "b")),
         ([], "pubsub.adapter", ""),
         (["--pubsub=none"], "pubsub.adapter", ""),
         (["--broker=memory"], "pubsub.adapter", ""),
@@ -94,6 +100,27 @@ def test_keys_of_publishers_and_applications(
     given = options(*argv)
     assert (keys(given).broadcast, keys(given).rpc) == (broadcast, rpc)
     assert keys(effective(given)) == keys(given)
+
+
+@pytest.mark.parametrize(
+    ("argv", "key", "is_there"),
+    [
+        ([], None, False),
+        (["--secret=none"], None, False),
+        (["--secret=s", "--api_secret=none"], None, False),
+        (["--api_port=8080"], None, False),
+        (["--api_port=1"], None, True),
+        (["--public"], None, True),
+        (["--secret=s"], DERIVED, True),
+        (["--secret=s", "--public"], DERIVED, True),
+        (["--secret=s", "--api_secret=k"], GIVEN, True),
+    ],
+)
+def test_the_api_is_protected_one_way_or_another(
+    argv: list[str], key: Key | None, is_there: bool
+) -> None:
+    found = effective(options(*argv))
+    assert (keys(found).api, serves_api(found)) == (key, is_there)
 
 
 @pytest.mark.parametrize(
