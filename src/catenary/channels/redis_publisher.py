@@ -97,7 +97,10 @@ def _client(address: RedisAddress, timeout_s: float) -> Redis:
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
         address.sentinel_hosts,
         sentinel_kwargs={
+            "socket_timeout": timeout_s,
             "socket_connect_timeout": timeout_s,
+            # The next sentinel is asked instead.
+            "retry": Retry(NoBackoff(), 0),
             **sentinel_credentials(address.sentinels[0]),
         },
     )

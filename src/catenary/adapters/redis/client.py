@@ -36,6 +36,8 @@ def connect(address: RedisAddress) -> Redis:
         address.sentinel_hosts,
         sentinel_kwargs={
             "socket_connect_timeout": CONNECT_TIMEOUT_S,
+            # The next sentinel is asked instead.
+            "retry": Retry(NoBackoff(), 0),
             **sentinel_credentials(address.sentinels[0]),
         },
     )
