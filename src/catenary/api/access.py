@@ -1,4 +1,4 @@
-"""Who may ask over HTTP, and the answers that are not HTML and not files.
+"""Who may ask over HTTP, and how they are answered: a status, and JSON where there is more to say.
 
 Source: docs/broadcasting.md, "HTTP adapter", and docs/api.md (anycable).
 Knows: methods, keys, pages. Does not know: what is asked for.
