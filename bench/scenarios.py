@@ -13,8 +13,9 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from bench.load import Connected, Job, Plan, Worked
+from bench.load import Job
 from bench.servers import BenchError, Contestant, Cores, Process, Usage, free_port, running
+from catenary.terminal.load import Connected, Plan, Worked
 
 SETTLE_S: Final = 1.0
 """After the start and after connecting: what a server does when it is idle belongs to neither."""
@@ -286,8 +287,8 @@ def _work_figures(
     return {
         "cpu_us_per_delivery": cpu_s * 1e6 / worked.received,
         "deliveries_per_s": worked.received / worked.seconds,
-        "p50_ms": worked.p50_ms,
-        "p99_ms": worked.p99_ms,
+        "p50_ms": worked.latency.p50_ms,
+        "p99_ms": worked.latency.p99_ms,
     }
 
 

@@ -35,6 +35,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "cli": (4, ""),
     "__main__": (4, ""),
     "server": (4, ""),
+    "terminal": (4, ""),
     "": (0, ""),  # catenary/__init__.py: the public names
 }
 
@@ -55,7 +56,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "cryptography": ("auth.public_keys",),
     "django": ("channels.django",),
     "watchfiles": ("server",),
-    "uvloop": ("cli", "server"),
+    "uvloop": ("cli", "server", "terminal"),
     "uvicorn": ("transports", "api", "console", "cli", "server"),
     "starlette": ("transports", "api", "console", "cli", "server"),
 }

@@ -4,6 +4,7 @@ catenary [FLAGS]                 serves, as anycable-go does with the same flags
 catenary MODULE:CABLE [FLAGS]    serves with the application in the same process
 catenary rpc MODULE:CABLE [FLAGS]
 is the application behind another server, over gRPC at rpc_host
+catenary COMMAND …               one of the tools in ``terminal/``
 """
 
 import os
@@ -15,12 +16,21 @@ from catenary import __version__
 from catenary.config.effective import effective
 from catenary.config.load import Request, load
 from catenary.errors import ConfigError
+from catenary.terminal.tools import HELP, TOOLS, find
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0 after an orderly end, 1 where the configuration can't be used."""
+    """Returns 0 after an orderly end, 1 where the configuration can't be used; tools have their own."""
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == [HELP]:
+        words = [*words[1:2], "--help"]
+    tool = find(words[0]) if words else None
+    if tool is not None:
+        from catenary.terminal.running import run
+
+        return run(tool, words[1:], os.environ, _read)
     try:
-        what, flags = _split(sys.argv[1:] if argv is None else argv)
+        what, flags = _split(words)
         request = load(flags, os.environ, _read)
         match request.action:
             case "version":
@@ -28,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             case "help":
                 from catenary.config.render import help_text
 
-                print(help_text(), end="")  # noqa: T201
+                print(help_text((tool.name, tool.summary) for tool in TOOLS), end="")  # noqa: T201
             case "print-config":
                 from catenary.config.render import toml
 

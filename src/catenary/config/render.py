@@ -30,15 +30,19 @@ _HELP_COLUMN: Final = 34
 _INTRODUCTION: Final = """\
 Usage: catenary [module:cable] [options]
        catenary rpc module:cable [options]
+       catenary COMMAND [arguments]
 
 Serves Action Cable clients in front of your application. An option may also be given as a
 variable or in a TOML file; the command line wins, then the variables, then the file.
 """
 
 
-def help_text() -> str:
-    """What ``-h`` prints: every option that is not hidden, by group."""
+def help_text(commands: Iterable[tuple[str, str]] = ()) -> str:
+    """What ``-h`` prints: the commands given, and every option that is not hidden, by group."""
     parts = [_INTRODUCTION, _section("OPTIONS", _GENERAL)]
+    lines = list(commands)
+    if lines:
+        parts.insert(1, _section("COMMANDS (see catenary COMMAND --help)", lines))
     for group in _groups():
         lines = [(_call(row), _meaning(row)) for row in _rows(group) if not _is_hidden(row)]
         if lines:

@@ -4,17 +4,33 @@ from collections.abc import Iterable
 
 import pytest
 
-from bench.client import Listener, Tally, frame, mark
-from catenary.wire.frames import FrameReader, Message
+from catenary.terminal.cable_socket import Opening, address, frame
+from catenary.terminal.counting import CountingClient, Tally, mark
+from catenary.wire.frames import TEXT, FrameReader, Message
+from catenary.wire.handshake import check_upgrade, read_request, switching
 
-SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
+OPENING = Opening(
+    address=address("ws://cable.example/cable"), subprotocols=("actioncable-v1-json",)
+)
 
 
 class Ear(asyncio.Transport):
     """Takes what a client writes."""
 
-    def write(self, data: object) -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += bytes(data)
+
+    def abort(self) -> None:
         pass
+
+
+def switched(ear: Ear) -> bytes:
+    """What a server answers to the opening handshake."""
+    return switching(check_upgrade(read_request(ear.written.removesuffix(b"\r\n\r\n"))), None)
 
 
 def spoken(text: str) -> bytes:
@@ -24,12 +40,12 @@ def spoken(text: str) -> bytes:
     return b"\x81" + (bytes((size,)) if size < 126 else b"\x7e" + size.to_bytes(2, "big")) + payload
 
 
-async def heard(numbers: Iterable[int], *, chunk: int = 10_000) -> tuple[Listener, Tally]:
+async def heard(numbers: Iterable[int], *, chunk: int = 10_000) -> tuple[CountingClient, Tally]:
     """A client of a stream of four messages that has heard these."""
     tally = Tally()
-    client = Listener(tally, array("d", [0.0] * 4), 0)
-    client.connection_made(Ear())
-    data = SWITCHED + spoken('{"type":"welcome"}') + spoken('{"type":"confirm_subscription"}')
+    client, ear = CountingClient(tally, array("d", [0.0] * 4), OPENING, "{}"), Ear()
+    client.connection_made(ear)
+    data = switched(ear) + spoken('{"type":"welcome"}') + spoken('{"type":"confirm_subscription"}')
     data += b"".join(spoken(mark(number) + "x" * (100 * number)) for number in numbers)
     for start in range(0, len(data), chunk):
         client.data_received(data[start : start + chunk])
@@ -61,7 +77,7 @@ def test_what_is_lost_or_comes_twice_or_late(
 
 def test_a_refused_handshake_fails_the_client() -> None:
     async def refused() -> None:
-        client = Listener(Tally(), array("d"), 0)
+        client = CountingClient(Tally(), array("d"), OPENING, "{}")
         client.connection_made(Ear())
         client.data_received(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
         await client.ready
@@ -70,7 +86,19 @@ def test_a_refused_handshake_fails_the_client() -> None:
         asyncio.run(refused())
 
 
-@pytest.mark.parametrize("size", [0, 1, 125, 126, 1000])
+def test_the_answer_to_another_handshake_fails_the_client() -> None:
+    async def answered() -> None:
+        client, ear, other = CountingClient(Tally(), array("d"), OPENING, "{}"), Ear(), Ear()
+        client.connection_made(other)
+        client.connection_made(ear)
+        client.data_received(switched(other))
+        await client.ready
+
+    with pytest.raises(ConnectionError, match="another one"):
+        asyncio.run(answered())
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 1000, 65_536])
 def test_frames_are_those_of_a_client(size: int) -> None:
     payload = b"a" * size
-    assert FrameReader(10_000).receive(frame(payload)) == [Message(payload, is_text=True)]
+    assert FrameReader(100_000).receive(frame(TEXT, payload)) == [Message(payload, is_text=True)]

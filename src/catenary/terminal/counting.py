@@ -1,0 +1,327 @@
+"""A client that counts what it hears: what is lost, comes twice, or late.
+
+Knows: the Action Cable messages that lead to a subscription and back to it, and the mark that
+numbers each message. Does not know: what is published, or when.
+"""
+
+from __future__ import annotations  # array[float], which Python 3.11 can't evaluate
+
+import asyncio
+from array import array
+from time import perf_counter
+from typing import Any, Final
+
+import msgspec
+
+from catenary.messages.publications import Position
+from catenary.protocols.actioncable import EXTENDED
+from catenary.terminal.cable_socket import FIN_TEXT, CableSocket, Opening
+
+PATIENCE_S: Final = 20.0
+"""How long nothing at all may arrive before what is missing counts as lost."""
+
+MARK: Final = b"@@"
+DIGITS: Final = 8
+
+
+class _Delivery(msgspec.Struct, gc=False):
+    stream_id: str = ""
+    epoch: str = ""
+    offset: int = -1
+
+
+class _Welcome(msgspec.Struct, gc=False):
+    sid: str = ""
+    restored: bool = False
+
+
+_write = msgspec.json.Encoder().encode
+_read_delivery = msgspec.json.Decoder(_Delivery).decode
+_read_welcome = msgspec.json.Decoder(_Welcome).decode
+
+
+def mark(number: int) -> str:
+    """What a message carries so that its receiver knows which one it is."""
+    return f"@@{number:0{DIGITS}d}"
+
+
+class Tally:
+    """What all clients counted together; latencies are in seconds.
+
+    ``restored`` counts sessions that were resumed, ``forgotten`` histories that did not reach back.
+    """
+
+    __slots__ = (
+        "_awaited",
+        "_patience_s",
+        "_reached",
+        "closed",
+        "duplicates",
+        "forgotten",
+        "latencies",
+        "out_of_order",
+        "pings",
+        "received",
+        "restored",
+        "unexpected",
+    )
+
+    def __init__(self, patience_s: float = PATIENCE_S) -> None:
+        self.received = 0
+        self.duplicates = 0
+        self.out_of_order = 0
+        self.unexpected = 0
+        self.closed = 0
+        self.pings = 0
+        self.restored = 0
+        self.forgotten = 0
+        self.latencies = array("d")
+        self._patience_s = patience_s
+        self._awaited = -1
+        self._reached = asyncio.Event()
+
+    def took(self, count: int) -> None:
+        """So many messages arrived for the first time; their latencies are noted."""
+        self.received += count
+        if self.received >= self._awaited:
+            self._reached.set()
+
+    async def arrival_of(self, count: int) -> bool:
+        """Waits until so many have arrived in all; False where nothing came for too long."""
+        self._awaited = count
+        self._reached.clear()
+        while self.received < count:
+            before = self.received
+            try:
+                async with asyncio.timeout(self._patience_s):
+                    await self._reached.wait()
+            except TimeoutError:
+                if self.received == before:
+                    return False
+        return True
+
+
+class CountingClient(CableSocket):
+    """Subscribes, then counts. ``ready`` is done once the subscription is confirmed, or, without an
+    ``identifier``, once the server has said welcome.
+
+    ``sent`` holds when each message of its stream was sent, by number; publisher and clients share
+    it. Numbers of a stream count from 0 without a gap, so that each loss shows.
+    """
+
+    __slots__ = (
+        "_gone",
+        "_identifier",
+        "_last",
+        "_leaves",
+        "_next",
+        "_sid",
+        "_tally",
+        "missing",
+        "pings",
+        "ready",
+        "sent",
+    )
+
+    def __init__(self, tally: Tally, sent: array[float], opening: Opening, identifier: str) -> None:
+        super().__init__(opening)
+        self.sent = sent
+        self.missing: set[int] = set()
+        self.pings = 0
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tally = tally
+        self._identifier = identifier
+        self._next = 0
+        # How it comes back: its session, and the last message that it has heard
+        self._leaves = False
+        self._gone: asyncio.Future[None] | None = None
+        self._sid = ""
+        self._last = b""
+
+    @property
+    def lost(self) -> int:
+        """How many messages of its stream have been sent and never came."""
+        return len(self.missing) + len(self.sent) - self._next
+
+    def command(self, command: str, **fields: Any) -> None:
+        """Sends one command."""
+        self.say(_write({"command": command, "identifier": self._identifier, **fields}))
+
+    def leave(self) -> None:
+        """Breaks the connection on purpose."""
+        self._leaves = True
+        self.cut()
+
+    async def away(self) -> None:
+        """Breaks the connection; when this returns, the client may be connected again."""
+        loop = asyncio.get_running_loop()
+        self._gone = loop.create_future()
+        self.leave()
+        if self._transport is not None:
+            await self._gone
+        self._leaves = False
+        self.ready = loop.create_future()
+
+    # What the socket calls
+
+    def query(self) -> str:
+        return f"sid={self._sid}" if self._sid else ""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+        if not self._leaves:
+            self._tally.closed += 1
+            self.refused("closed by the server")
+
+    def refused(self, reason: str) -> None:
+        if not self.ready.done():
+            self.ready.set_exception(ConnectionError(reason))
+
+    def heard(self, payload: bytes) -> None:
+        """Anything but a numbered message."""
+        if b'"ping"' in payload:
+            self.pings += 1
+            self._tally.pings += 1
+            if self.subprotocol == EXTENDED:
+                self.say(b'{"command":"pong"}')
+        elif b'"welcome"' in payload:
+            self._enter(payload)
+        elif b'"confirm_subscription"' in payload:
+            if not self._last:
+                self._is_ready()
+        elif b'"confirm_history"' in payload:
+            self._is_ready()
+        elif b'"reject_history"' in payload:
+            self._tally.forgotten += 1
+            self._is_ready()
+        else:
+            self._tally.unexpected += 1
+            self.refused(f"expected a subscription, got {payload[:100]!r}")
+
+    def _enter(self, payload: bytes) -> None:
+        if not self._identifier:
+            self._is_ready()
+            return
+        if self.subprotocol != EXTENDED:
+            self.command("subscribe")
+            return
+        welcome = _read_welcome(payload)
+        self._sid = welcome.sid
+        missed = {"history": {"streams": self._position()}} if self._last else {}
+        if welcome.restored:
+            self._tally.restored += 1
+        if not welcome.restored:
+            self.command("subscribe", **missed)
+        elif missed:
+            self.command("history", **missed)
+        else:
+            self._is_ready()
+
+    def _position(self) -> dict[str, Position]:
+        last = _read_delivery(self._last)
+        return {last.stream_id: Position(last.epoch, last.offset)}
+
+    def _is_ready(self) -> None:
+        if not self.ready.done():
+            self.ready.set_result(None)
+
+    # The hot path: a frame with a number is counted where it lies
+
+    def _read(self, data: bytes) -> int:
+        """Takes all whole frames; returns where the first one begins that is not."""
+        now, note, arrived = perf_counter(), self._tally.latencies.append, 0
+        position, size, last = 0, len(data), -1
+        while size - position >= 2:
+            length = data[position + 1]
+            start = position + 2
+            if length >= 126:
+                start += 2 if length == 126 else 8
+                length = int.from_bytes(data[position + 2 : start], "big")
+            end = start + length
+            if end > size:
+                break
+            found = data.find(MARK, start, end) + 2
+            if found < 2 or data[position] != FIN_TEXT:
+                self._take(data[position], data[start:end])
+            else:
+                last = start
+                number = int(data[found : found + DIGITS])
+                if number == self._next:
+                    self._next = number + 1
+                    note(now - self.sent[number])
+                    arrived += 1
+                elif self._is_new(number):
+                    note(now - self.sent[number])
+                    arrived += 1
+                last_end = end
+            position = end
+        if last >= 0 and self._sid:
+            self._remember(data[last:last_end])
+        if arrived:
+            self._took(arrived)
+        return position
+
+    def _remember(self, payload: bytes) -> None:
+        """The last message tells where to go on, if it has a position at all."""
+        if b'"offset"' in payload:
+            self._last = payload
+
+    def _took(self, count: int) -> None:
+        self._tally.took(count)
+
+    def _is_new(self, number: int) -> bool:
+        """A message that was not the next one: ahead of others, late, or here already."""
+        if number > self._next:
+            self.missing.update(range(self._next, number))
+            self._next = number + 1
+            return True
+        if number in self.missing:
+            self.missing.remove(number)
+            self._tally.out_of_order += 1
+            return True
+        self._tally.duplicates += 1
+        return False
+
+
+class Echoer(CountingClient):
+    """Speaks, and says the next thing when the last one has been heard.
+
+    ``hearer`` is who hears it: this client itself, where the application answers its ``action``, or
+    its partner, who whispers back. ``left`` is how often it still may speak.
+    """
+
+    __slots__ = ("_action", "hearer", "left")
+
+    def __init__(
+        self,
+        tally: Tally,
+        opening: Opening,
+        identifier: str,
+        *,
+        action: str,
+        echoes: int,
+    ) -> None:
+        """``action`` empty: it whispers, to its partner."""
+        super().__init__(tally, array("d"), opening, identifier)
+        self.left = echoes
+        self.hearer: CountingClient = self
+        self._action = _write(action).decode() if action else ""
+
+    def say_next(self) -> None:
+        """Says one thing, where there is any left to say."""
+        if not self.left:
+            return
+        self.left -= 1
+        text = mark(len(self.hearer.sent))
+        self.hearer.sent.append(perf_counter())
+        if self._action:
+            self.command("message", data=f'{{"action":{self._action},"text":"{text}"}}')
+        else:
+            self.command("whisper", data={"text": text})
+
+    def _took(self, count: int) -> None:
+        super()._took(count)
+        for _ in range(count):
+            self.say_next()

@@ -1,0 +1,78 @@
+"""Publishes to a stream of any AnyCable server, over HTTP.
+
+  catenary publish chat/1 '{"text": "hi"}'       JSON, or text
+  echo '{"text": "hi"}' | catenary publish chat/1
+  tail -f app.log | catenary publish logs --lines
+
+Exit status: 0 where the server took everything, 1 where it refused.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+import msgspec
+
+from catenary.channels.http_publisher import HttpPublisher
+from catenary.errors import ConfigError
+from catenary.terminal.running import Given
+from catenary.terminal.surroundings import declare_keys, surroundings
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("stream", metavar="STREAM")
+    parser.add_argument("data", metavar="DATA", nargs="?", default="-", help="else standard input")
+    parser.add_argument("--url", help="where the server takes broadcasts, http://…/_broadcast")
+    declare_keys(parser, "the broadcast key")
+    parser.add_argument("--exclude-socket", metavar="SID", help="a session that must not get it")
+    parser.add_argument("--transient", action="store_true", help="keep it out of the history")
+    parser.add_argument("--text", action="store_true", help="the data is text even if it is JSON")
+    parser.add_argument("--lines", action="store_true", help="each line of standard input is one")
+
+
+def run(given: Given) -> int:
+    arguments = given.arguments
+    if arguments.lines and arguments.data != "-":
+        raise ConfigError("--lines: expected the data on standard input, got some as an argument")
+    around = surroundings(given, "broadcast_key")
+    url = arguments.url or around.broadcast_url
+    publisher = HttpPublisher(url, key=arguments.key or around.broadcast_key)
+    try:
+        for text in _texts(arguments):
+            publisher.publish(_publication(arguments, text))
+    finally:
+        publisher.close()
+    return 0
+
+
+def _texts(arguments: argparse.Namespace) -> Iterator[str]:
+    if arguments.data != "-":
+        yield arguments.data
+    elif arguments.lines:
+        # One by one, as they come: the writer may go on for days.
+        yield from (line for line in map(_without_end, sys.stdin) if line)
+    else:
+        yield _without_end(sys.stdin.read())
+
+
+def _without_end(line: str) -> str:
+    return line.removesuffix("\n").removesuffix("\r")
+
+
+def _publication(arguments: argparse.Namespace, text: str) -> bytes:
+    meta: dict[str, object] = {}
+    if arguments.exclude_socket:
+        meta["exclude_socket"] = arguments.exclude_socket
+    if arguments.transient:
+        meta["transient"] = True
+    data = text if not arguments.text and _is_json(text) else msgspec.json.encode(text).decode()
+    publication = {"stream": arguments.stream, "data": data}
+    return msgspec.json.encode({**publication, "meta": meta} if meta else publication)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True

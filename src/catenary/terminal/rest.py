@@ -1,0 +1,46 @@
+"""One question to the REST API of a server.
+
+Source: docs/api.md (anycable). Knows: HTTP. Does not know: what is asked.
+"""
+
+import http.client
+from urllib.parse import urlsplit
+
+from catenary.errors import BackendError, ConfigError
+
+TIMEOUT_S = 10.0
+_SHOWN_BYTES = 200
+
+
+def get(url: str, path: str, *, key: str) -> bytes:
+    """The body of a 200; ``path`` is behind the API's ``url``, ``key`` empty for none.
+
+    Raises :class:`BackendError` for any other answer or none.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"--url: expected the URL of an API, such as http://…/api, got {url!r}")
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname, parts.port, timeout=TIMEOUT_S)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        connection.request("GET", parts.path.rstrip("/") + path, headers=headers)
+        response = connection.getresponse()
+        body = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise BackendError(f"the API at {parts.netloc} does not answer: {error!r}") from error
+    finally:
+        connection.close()
+    if response.status == 200:
+        return body
+    raise BackendError(_refusal(response.status, body))
+
+
+def _refusal(status: int, body: bytes) -> str:
+    meaning = {
+        401: "the API wants another key (--secret, --key)",
+        404: "there is no such API here (--url)",
+        501: "the server does not keep this (--broker)",
+    }.get(status, "the API refuses")
+    said = " ".join(body[:_SHOWN_BYTES].decode(errors="replace").split())
+    return f"{meaning}: HTTP {status} {said if said.isprintable() else ''}".rstrip()

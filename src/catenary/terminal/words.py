@@ -1,0 +1,75 @@
+"""What is written as ``name=value`` or as JSON becomes a dict.
+
+Knows: text. Does not know: what it is for.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Iterable
+from typing import Any, Final
+
+from catenary.errors import ConfigError
+
+_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def fields(words: Iterable[str]) -> dict[str, Any]:
+    """``id=42 name=Ann`` or ``{"id": 42}``: a value is JSON where it can be, else text.
+
+    Raises :class:`catenary.errors.ConfigError`.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if word.startswith("{"):
+            found |= _object(word)
+        elif equals and name:
+            found[name] = value(text)
+        else:
+            raise ConfigError(f"expected name=value or a JSON object, got {word!r}")
+    return found
+
+
+def value(text: str) -> Any:
+    """The JSON value of a text, else the text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def seconds(text: str) -> float:
+    """``90``, ``90s``, ``5m``, ``2h``, ``1d``: for argparse, so it raises its error."""
+    unit = _UNITS_S.get(text[-1:])
+    try:
+        number = float(text if unit is None else text[:-1]) * (unit or 1)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a time such as 90, 5m or 2h, got {text!r}")
+    return number
+
+
+def count(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def header(text: str) -> tuple[str, str]:
+    """``Name: value``, for argparse."""
+    name, colon, rest = text.partition(":")
+    if not colon or not name.strip() or not text.isprintable() or not text.isascii():
+        raise argparse.ArgumentTypeError("expected a header such as 'Cookie: a=b'")
+    return name.strip(), rest.strip()
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"expected a JSON object, got {text!r}: {error}") from error
+    assert isinstance(found, dict)  # it began with a brace
+    return found
