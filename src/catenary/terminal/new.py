@@ -1,6 +1,8 @@
 """Begins a project: an application of a few lines, a page, a test, and what to type next.
 
-catenary new chat
+  catenary new chat
+
+Nothing is written over: the directory must be new, or empty.
 """
 
 import argparse

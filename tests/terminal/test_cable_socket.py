@@ -1,0 +1,133 @@
+"""A client's side of RFC 6455, fed by hand."""
+
+import pytest
+
+from catenary.errors import ConfigError
+from catenary.terminal.cable_socket import Address, CableSocket, Opening, address
+from catenary.wire.frames import (
+    BINARY,
+    CLOSE,
+    PING,
+    Close,
+    Event,
+    FrameReader,
+    Message,
+    Pong,
+    close_frame,
+    frame,
+    text_frame,
+)
+from catenary.wire.handshake import check_upgrade, read_request, switching
+from tests.terminal.test_counting import Ear
+
+
+class Hearer(CableSocket):
+    """Notes what happens to it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            Opening(
+                address=address("wss://cable.example:444/cable?a=b"),
+                subprotocols=("one", "two"),
+                headers=(("Cookie", "c=d"),),
+            )
+        )
+        self.texts: list[bytes] = []
+        self.reasons: list[str] = []
+
+    def query(self) -> str:
+        return "sid=1"
+
+    def heard(self, payload: bytes) -> None:
+        self.texts.append(payload)
+
+    def refused(self, reason: str) -> None:
+        self.reasons.append(reason)
+
+
+class Closable(Ear):
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def opened(*received: bytes, chunk: int = 10**6) -> tuple[Hearer, Closable, list[Event]]:
+    """A client that has got these bytes; what it said after its handshake, as a server reads it."""
+    client, ear = Hearer(), Closable()
+    client.connection_made(ear)
+    request = read_request(ear.written.removesuffix(b"\r\n\r\n"))
+    assert request.target == "/cable?a=b&sid=1"
+    assert request.headers["host"] == "cable.example:444"
+    assert request.headers["cookie"] == "c=d"
+    assert request.headers["sec-websocket-protocol"] == "one, two"
+    ear.written = b""
+    data = switching(check_upgrade(request), "two") + b"".join(received)
+    for start in range(0, len(data), chunk):
+        client.data_received(data[start : start + chunk])
+    assert client.subprotocol == "two"
+    return client, ear, FrameReader(10**6).receive(ear.written)
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 10**6])
+@pytest.mark.parametrize("size", [0, 125, 126, 65_536])
+def test_texts_of_every_length(size: int, chunk: int) -> None:
+    if size > 1000 and chunk < 1000:
+        chunk = 1000
+    client, _, said = opened(text_frame(b"a" * size), text_frame(b"b"), chunk=chunk)
+    assert client.texts == [b"a" * size, b"b"]
+    assert said == []
+
+
+def test_fragments_with_a_ping_between() -> None:
+    pieces = (b"\x01\x02ab", frame(PING, b"?"), b"\x00\x01c", b"\x80\x01d")
+    client, _, said = opened(*pieces)
+    assert client.texts == [b"abcd"]
+    assert said == [Pong(b"?")]
+
+
+def test_a_goodbye_is_answered() -> None:
+    client, ear, said = opened(close_frame(1001, "away"))
+    assert client.reasons == ["closed by the server: 1001 away"]
+    assert said == [Close(1001, "")]
+    assert ear.closed
+    client, _, said = opened(frame(CLOSE, b""))
+    assert client.reasons == ["closed by the server: 1005"]
+
+
+def test_what_is_no_text_ends_it() -> None:
+    client, _, _ = opened(frame(BINARY, b"\0"))
+    assert client.reasons == ["expected text, got a frame of kind 2"]
+
+
+def test_what_it_says_is_masked() -> None:
+    client, ear, _ = opened()
+    client.say(b"hello")
+    assert b"hello" not in ear.written
+    assert FrameReader(100).receive(ear.written) == [Message(b"hello", is_text=True)]
+    client.connection_lost(None)
+    client.say(b"into the void")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("ws://h/cable", ("h", 80, "h", "/cable", False)),
+        ("wss://h", ("h", 443, "h", "/", True)),
+        ("http://h:1?x=y", ("h", 1, "h:1", "/?x=y", False)),
+        ("ws://u:p@[::1]:8080/c", ("::1", 8080, "[::1]:8080", "/c", False)),
+    ],
+)
+def test_addresses(url: str, expected: tuple[str, int, str, str, bool]) -> None:
+    host, port, authority, target, is_secure = expected
+    assert address(url) == Address(
+        host=host, port=port, authority=authority, target=target, is_secure=is_secure
+    )
+
+
+@pytest.mark.parametrize("url", ["", "h:80", "redis://h", "ws://", "ws://h:x/", "ws://ü/"])
+def test_what_is_no_address(url: str) -> None:
+    with pytest.raises(ConfigError, match="expected a URL such as"):
+        address(url)

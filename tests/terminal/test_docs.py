@@ -1,0 +1,60 @@
+"""The guide: every command in it is typed, from the first to the last, beside a real server."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from catenary.terminal.tools import TOOLS
+from tests.parts.server import OURS, cable_server
+from tests.terminal.shell import environment, rest_api
+
+GUIDE = Path(__file__).parents[2] / "docs" / "terminal.md"
+_BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_SERVE = "catenary app:cable\n"
+
+
+def typed(block: str, directory: Path, **variables: str) -> str:
+    """Runs a block as a shell does that stops at the first failure; what it printed."""
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block],
+        cwd=directory,
+        env=environment(**variables),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, block + done.stdout + done.stderr
+    return done.stdout
+
+
+def test_every_command_of_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, serve, *blocks = _BLOCK.findall(GUIDE.read_text())
+    assert serve == _SERVE
+    typed(before, tmp_path)
+    monkeypatch.chdir(tmp_path / "chat")
+    public = ("--public", "--norpc", "--broadcast_adapter=http")
+    with (
+        cable_server("--http_broadcast_port=0", command=(*OURS, "app:cable")) as server,
+        cable_server(*public, "--config-path=/dev/null") as other,
+        rest_api() as api,
+    ):
+        for block in blocks:
+            text = block.replace("localhost:8080", f"127.0.0.1:{server.port}")
+            text = re.sub(
+                r"^catenary (presence|history).*", rf"\g<0> --url={api}", text, flags=re.MULTILINE
+            )
+            typed(
+                text,
+                tmp_path / "chat",
+                ANYCABLE_HOST="127.0.0.1",
+                ANYCABLE_PORT=str(server.port),
+                PUBLIC_URL=other.cable_url,
+            )
+
+
+def test_the_guide_has_every_tool() -> None:
+    commands = "\n".join(_BLOCK.findall(GUIDE.read_text()))
+    assert [tool.name for tool in TOOLS if f"catenary {tool.name}" not in commands] == []

@@ -1,0 +1,89 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from catenary.terminal.running import parser_of
+from catenary.terminal.tools import TOOLS, find
+from tests.terminal.shell import SECRET, catenary
+
+
+def test_the_help_of_the_server_lists_every_tool() -> None:
+    for words in (("--help",), ("help",), ("-h",)):
+        text = catenary(*words).stdout
+        assert [tool.name for tool in TOOLS if f"  {tool.name}  " not in text] == []
+        assert "--port" in text
+
+
+@pytest.mark.parametrize("tool", [tool.name for tool in TOOLS])
+def test_every_tool_explains_itself(tool: str) -> None:
+    found = find(tool)
+    assert found is not None
+    text = parser_of(found).format_help()
+    assert f"usage: catenary {tool} " in text
+    assert f"  catenary {tool} " in text, "expected an example"
+    assert "None" not in text
+
+
+def test_help_comes_in_both_forms() -> None:
+    one, other = catenary("help", "publish"), catenary("publish", "--help")
+    assert one.stdout == other.stdout != ""
+    assert (one.returncode, other.returncode) == (0, 0)
+
+
+def test_help_and_the_server_need_nothing_of_the_tools() -> None:
+    code = (
+        "import sys, json; from catenary.cli import main; main(['--help']);"
+        "print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+    loaded = set(json.loads(done.stderr))
+    assert {name for name in loaded if name.startswith("catenary.terminal")} == {
+        "catenary.terminal",
+        "catenary.terminal.tools",
+    }
+    assert not loaded & {"argparse", "asyncio", "uvicorn"}
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "expected"),
+    [
+        (("publish",), 2, "the following arguments are required: STREAM"),
+        (("bench", "sing"), 2, "invalid choice: 'sing'"),
+        (("bench", "--clients=0"), 2, "expected a whole number above 0, got '0'"),
+        (("bench", "--rate=fast"), 2, "expected a number above 0, got 'fast'"),
+        (("bench", "echo", "--action=", "--clients=3"), 1, "--clients: expected pairs"),
+        (("bench", "--channel=Chat"), 1, "--channel: expected its --stream"),
+        (("bench", "--clients=99999999"), 1, "--clients: expected at most"),
+        (("history", "s", "--since=soon"), 2, "expected a time such as 90, 5m or 2h, got 'soon'"),
+        (("subscribe",), 1, "expected a channel, or --stream=NAME, got neither"),
+        (("subscribe", "Chat", "id"), 1, "expected name=value or a JSON object, got 'id'"),
+        (("subscribe", "Chat", "--stream=s"), 1, "expected a channel or a stream, got both: Chat"),
+        (("subscribe", "{broken"), 1, "expected a JSON object, got '{broken'"),
+        (("subscribe", "Chat", "--url=redis://x"), 1, "expected a URL such as ws://"),
+        (("subscribe", "Chat", "--header=nothing"), 2, "expected a header such as"),
+        (("publish", "s", "x", "--lines"), 1, "--lines: expected the data on standard input"),
+        (("publish", "s", "x", "--url=redis://x"), 1, "expected the URL of broadcasts"),
+        (("presence", "s", "--url=x"), 1, "--url: expected the URL of an API"),
+        (("token",), 1, "expected a secret from --secret"),
+        (("sign", "s", "--turbo"), 1, "expected a secret from --secret"),
+        (("sign", "s", "--config-path=/nowhere"), 1, "--config-path: expected a file"),
+        (("completion", "tcsh"), 2, "invalid choice: 'tcsh'"),
+    ],
+)
+def test_what_can_not_be_done_is_told_in_one_line(
+    words: tuple[str, ...], status: int, expected: str
+) -> None:
+    done = catenary(*words)
+    assert done.returncode == status
+    assert expected in done.stderr.splitlines()[-1]
+    assert done.stdout == ""
+
+
+def test_secrets_are_not_shown() -> None:
+    for words in (("publish", "s", "x"), ("presence", "s"), ("subscribe", "--stream=s")):
+        for flag in (f"--secret={SECRET}", f"--key={SECRET}"):
+            done = catenary(*words, flag, "--url=http://127.0.0.1:1/x")
+            assert done.returncode == 1
+            assert SECRET not in done.stdout + done.stderr
