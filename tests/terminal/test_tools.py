@@ -1,17 +1,27 @@
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 
+from catenary.cli import main
 from catenary.terminal.running import parser_of
 from catenary.terminal.tools import TOOLS, find
 from tests.terminal.shell import SECRET, catenary
 
 
-def test_the_help_of_the_server_lists_every_tool() -> None:
+@pytest.fixture(autouse=True)
+def _no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith(("ANYCABLE_", "PORT")):
+            monkeypatch.delenv(name)
+
+
+def test_the_help_of_the_server_lists_every_tool(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (("--help",), ("help",), ("-h",)):
-        text = catenary(*words).stdout
+        assert main(words) == 0
+        text = capsys.readouterr().out
         assert [tool.name for tool in TOOLS if f"  {tool.name}  " not in text] == []
         assert "--port" in text
 
@@ -73,17 +83,18 @@ def test_help_and_the_server_need_nothing_of_the_tools() -> None:
     ],
 )
 def test_what_can_not_be_done_is_told_in_one_line(
-    words: tuple[str, ...], status: int, expected: str
+    words: tuple[str, ...], status: int, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = catenary(*words)
-    assert done.returncode == status
-    assert expected in done.stderr.splitlines()[-1]
-    assert done.stdout == ""
+    assert main(words) == status
+    said = capsys.readouterr()
+    assert expected in said.err.splitlines()[-1]
+    assert said.out == ""
 
 
-def test_secrets_are_not_shown() -> None:
+def test_secrets_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (("publish", "s", "x"), ("presence", "s"), ("subscribe", "--stream=s")):
         for flag in (f"--secret={SECRET}", f"--key={SECRET}"):
-            done = catenary(*words, flag, "--url=http://127.0.0.1:1/x")
-            assert done.returncode == 1
-            assert SECRET not in done.stdout + done.stderr
+            assert main((*words, flag, "--url=http://127.0.0.1:1/x")) == 1
+            said = capsys.readouterr()
+            assert said.err.startswith(f"catenary {words[0]}: ")
+            assert SECRET not in said.out + said.err
