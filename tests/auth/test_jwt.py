@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catenary.auth.jwt import HMAC_ALGORITHMS, Flaw, Key, Rules, SecretKey, Verified, check
+from catenary.auth.jwt import (
+    HMAC_ALGORITHMS,
+    Flaw,
+    Key,
+    Rules,
+    SecretKey,
+    Verified,
+    check,
+    signed_token,
+)
 from tests.parts.tokens import SECRET, base64url, forged, token
 
 NOW = 1_700_000_000
@@ -33,6 +42,15 @@ FIXED = (
 
 def test_a_token_that_openssl_signed() -> None:
     assert check(FIXED, [SecretKey("qwerty")], ANY, NOW) == Verified("{}")
+
+
+@given(identifiers=st.text(st.characters(exclude_categories=["Cs"])))
+def test_what_is_signed_here_is_believed_here_and_by_pyjwt(identifiers: str) -> None:
+    claims = {"ext": identifiers, "exp": NOW + 60}
+    text = signed_token(claims, SECRET)
+    assert judge(text) == Verified(identifiers)
+    assert oracle.decode(text, SECRET, ["HS256"], {"verify_exp": False}) == claims
+    assert judge(signed_token(claims, "another")) is Flaw.SIGNATURE
 
 
 def test_the_token_of_rfc_7515() -> None:

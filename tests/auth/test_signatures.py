@@ -82,6 +82,15 @@ def test_names_come_back(name: str, key: str) -> None:
     assert Signatures(key).verified(signed_name(name, key)) == name
 
 
+@given(name=names, key=st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_what_is_signed_here_is_believed(name: str, key: str) -> None:
+    assert Signatures(key).verified(Signatures(key).signed(name)) == name
+
+
+def test_plain_names_are_signed_as_applications_sign_them() -> None:
+    assert Signatures(KEY).signed('chat/"1"') == signed_name('chat/"1"', KEY)
+
+
 @given(text=st.text())
 def test_nothing_else_is_believed(text: str) -> None:
     assert Signatures(KEY).verified(text) is None

@@ -6,11 +6,14 @@ import pty
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.parts.cable_client import CableClient, confirmed, identifier
+from tests.parts.certificates import Authority
+from tests.parts.ports import free_port, wait_until_listening
 from tests.parts.server import OURS, CableServer, cable_server
 from tests.parts.tcp_relay import tcp_relay
 from tests.terminal.shell import PROGRAM, SECRET, beside, catenary, environment, lines
@@ -76,7 +79,7 @@ def publish(server: CableServer, stream: str, *data: object) -> None:
 
 
 def test_the_history_of_a_stream_and_where_it_stands(public: CableServer) -> None:
-    publish(public, "kept", {"n": 1}, "two")
+    publish(public, "kept", {"n": 1}, "two", "more than is asked for")
     words = ("subscribe", "--stream=kept", "--history=all", "--count=2")
     first, second = lines(catenary(*words, **beside(public)))
     assert (first["message"], first["stream_id"], first["offset"]) == ({"n": 1}, "kept", 1)
@@ -178,6 +181,29 @@ def test_who_is_not_let_in() -> None:
     done = catenary("subscribe", "A", **around)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "does not let us in" in done.stderr
+
+
+def test_over_tls_the_certificate_counts(tmp_path: Path) -> None:
+    authority = Authority()
+    (tmp_path / "ca.pem").write_bytes(authority.pem)
+    issued = authority.issue("127.0.0.1")
+    (tmp_path / "cert.pem").write_bytes(issued.certificate)
+    (tmp_path / "key.pem").write_bytes(issued.key)
+    port = free_port()
+    tls = (f"--ssl_cert={tmp_path}/cert.pem", f"--ssl_key={tmp_path}/key.pem")
+    flags = ("--host=127.0.0.1", f"--port={port}", f"--secret={SECRET}", "--http_broadcast_port=0")
+    server = subprocess.Popen([*OURS, *PUBLIC, *tls, *flags], stderr=subprocess.DEVNULL)
+    try:
+        wait_until_listening(port)
+        url = f"wss://127.0.0.1:{port}/cable"
+        words = ("subscribe", "--stream=s", "--plain", "--timeout=0.2", f"--url={url}")
+        assert catenary(*words, SSL_CERT_FILE=str(tmp_path / "ca.pem")).returncode == 0
+        done = catenary(*words)
+        assert done.returncode == 1
+        assert "certificate verify failed" in done.stderr
+    finally:
+        server.terminate()
+        assert server.wait(10) == 0
 
 
 def test_a_reader_that_has_had_enough_is_no_failure(public: CableServer) -> None:

@@ -31,7 +31,7 @@ class Given(msgspec.Struct, frozen=True):
     def configuration(self, *flags: str) -> Request:
         """What the server's own sources say here, and these of its flags.
 
-        The command's ``--config-path`` is heeded. Raises :class:`catenary.errors.ConfigError`.
+        ``--config-path`` is heeded, which :func:`declare_sources` declares. Raises :class:`catenary.errors.ConfigError`.
         """
         path = self.arguments.config_path
         where = (f"--config-path={path}",) if path else ()
@@ -50,6 +50,13 @@ class _Module(Protocol):
         ...
 
 
+def declare_sources(parser: argparse.ArgumentParser) -> None:
+    """Adds what :meth:`Given.configuration` heeds."""
+    parser.add_argument(
+        "--config-path", metavar="FILE", help="the server's configuration (else ./anycable.toml)"
+    )
+
+
 def parser_of(tool: Tool) -> argparse.ArgumentParser:
     """A tool's arguments."""
     parser = argparse.ArgumentParser(
@@ -59,9 +66,6 @@ def parser_of(tool: Tool) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     _module(tool).declare(parser)
-    parser.add_argument(
-        "--config-path", metavar="FILE", help="the server's configuration (else ./anycable.toml)"
-    )
     return parser
 
 

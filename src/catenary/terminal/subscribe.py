@@ -264,6 +264,8 @@ class Listener(CableSocket):
         self._reason = self._reason or reason
 
     def heard(self, payload: bytes) -> None:
+        if self.ended.done():
+            return
         self._heard_at = time.monotonic()
         try:
             said = _read(payload)

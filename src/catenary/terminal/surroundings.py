@@ -13,17 +13,18 @@ from catenary.auth.signatures import Signatures
 from catenary.config.effective import effective, keys
 from catenary.config.options import Options
 from catenary.errors import ConfigError
-from catenary.terminal.running import Given
+from catenary.terminal.running import Given, declare_sources
 
 _EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104  (what a server listens on, nobody connects to)
 
 
 def declare_keys(parser: argparse.ArgumentParser, key: str) -> None:
-    """Adds ``--secret`` and ``--key``; ``key`` says what the latter is."""
+    """Adds ``--secret``, ``--key`` and where else keys stand; ``key`` says what the second is."""
     parser.add_argument(
         "--secret", metavar="TEXT", help="the application's secret (else $ANYCABLE_SECRET)"
     )
     parser.add_argument("--key", metavar="TEXT", help=f"{key}, instead of what the secret gives")
+    declare_sources(parser)
 
 
 def surroundings(given: Given, key_option: str = "") -> "Surroundings":
