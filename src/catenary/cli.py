@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns 0 after an orderly end, 1 where the configuration can't be used; tools have their own."""
     words = sys.argv[1:] if argv is None else argv
     if words and words[0] == HELP:
-        words = (*words[1:2], "--help")
+        words = (*filter(find, words[1:2]), "--help")
     tool = find(words[0]) if words else None
     if tool is not None:
         from catenary.terminal.running import run

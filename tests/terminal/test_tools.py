@@ -19,7 +19,7 @@ def _no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_help_of_the_server_lists_every_tool(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (("--help",), ("help",), ("-h",)):
+    for words in (("--help",), ("help",), ("-h",), ("help", "rpc")):
         assert main(words) == 0
         text = capsys.readouterr().out
         assert [tool.name for tool in TOOLS if f"  {tool.name}  " not in text] == []
@@ -75,6 +75,10 @@ def test_help_and_the_server_need_nothing_of_the_tools() -> None:
         (("subscribe", "Chat", "--header=nothing"), 2, "expected a header such as"),
         (("publish", "s", "x", "--lines"), 1, "--lines: expected the data on standard input"),
         (("publish", "s", "x", "--url=redis://x"), 1, "expected the URL of broadcasts"),
+        (("publish", "s", "x", "--url=http://h:x"), 1, "--url: Port could not be cast"),
+        (("publish", "s", "\udcff"), 1, "expected text in UTF-8"),
+        (("presence", "s", "--url=http://h:x"), 1, "--url: Port could not be cast"),
+        (("bench", "--jwt=a, b"), 2, "expected a token, got something else"),
         (("presence", "s", "--url=x"), 1, "--url: expected the URL of an API"),
         (("token",), 1, "expected a secret from --secret"),
         (("sign", "s", "--turbo"), 1, "expected a secret from --secret"),

@@ -28,7 +28,7 @@ from catenary.terminal.load import Connected, Latency, Load, Plan, Resumed, Targ
 from catenary.terminal.running import Given
 from catenary.terminal.screen import Bar, Paper, papers
 from catenary.terminal.surroundings import Surroundings, declare_keys, surroundings
-from catenary.terminal.words import count, header, seconds
+from catenary.terminal.words import count, header, seconds, token
 
 KINDS: Final = ("connect", "fanout", "echo", "resume")
 CHANNEL: Final = "BenchmarkChannel"
@@ -69,7 +69,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--action", default="echo", help="of echo; empty: whispers")
     parser.add_argument("--plain", action="store_true", help="do not sign names of streams")
     parser.add_argument("--header", action="append", type=header, default=[], metavar="NAME:VALUE")
-    parser.add_argument("--jwt", metavar="TOKEN", help="show this token")
+    parser.add_argument("--jwt", type=token, metavar="TOKEN", help="show this token")
     parser.add_argument("--patience", type=seconds, default=5.0, help="for what is lost (5 s)")
     parser.add_argument("--json", action="store_true", help="print data")
 
@@ -116,12 +116,12 @@ def _stream_count(arguments: argparse.Namespace) -> int:
 def _target(given: Given) -> Target:
     arguments, around = given.arguments, surroundings(given, "broadcast_key")
     subprotocol = EXTENDED if arguments.kind == "resume" else SUBPROTOCOL
-    token = (f"anycable-token.{arguments.jwt}",) if arguments.jwt else ()
+    shown = (f"anycable-token.{arguments.jwt}",) if arguments.jwt else ()
     streams = _streams(arguments)
     return Target(
         opening=Opening(
             address=address(arguments.url or around.cable_url),
-            subprotocols=(subprotocol, *token),
+            subprotocols=(subprotocol, *shown),
             headers=tuple(arguments.header),
         ),
         broadcast_url=arguments.publish_url or around.broadcast_url,

@@ -273,8 +273,11 @@ class Load:
     async def _let_in(
         self, clients: list[CountingClient], times: array[float], failures: list[str]
     ) -> list[CountingClient]:
-        """Connects these; returns those who are in. ``times`` and ``failures`` are added to."""
-        inside: list[CountingClient] = []
+        """Connects these; returns those who are in, in their order.
+
+        ``times`` and ``failures`` are added to.
+        """
+        inside: set[int] = set()
         waiting = iter(enumerate(clients))
         started = perf_counter()
 
@@ -291,13 +294,13 @@ class Load:
                     failures.append(str(error) or f"not subscribed after {CONNECT_TIMEOUT_S:.0f} s")
                 else:
                     times.append(perf_counter() - began)
-                    inside.append(client)
+                    inside.add(index)
                     self.connected += 1
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(WINDOW, len(clients))):
                 group.create_task(some(waiting))
-        return inside
+        return [clients[index] for index in sorted(inside)]
 
     async def _connect(self, client: CountingClient, index: int) -> None:
         where = self._target.opening.address

@@ -36,7 +36,10 @@ def run(given: Given) -> int:
         raise ConfigError("--lines: expected the data on standard input, got some as an argument")
     around = surroundings(given, "broadcast_key")
     url = arguments.url or around.broadcast_url
-    publisher = HttpPublisher(url, key=arguments.key or around.broadcast_key)
+    try:
+        publisher = HttpPublisher(url, key=arguments.key or around.broadcast_key)
+    except ValueError as error:
+        raise ConfigError(f"--url: {error}") from error
     try:
         for text in _texts(arguments):
             publisher.publish(_publication(arguments, text))

@@ -18,10 +18,14 @@ def get(url: str, path: str, *, key: str) -> bytes:
     Raises :class:`BackendError` for any other answer or none.
     """
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigError(f"--url: {error}") from error
+    if parts.scheme not in ("http", "https") or not host:
         raise ConfigError(f"--url: expected the URL of an API, such as http://…/api, got {url!r}")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname, parts.port, timeout=TIMEOUT_S)
+    connection = kind(host, port, timeout=TIMEOUT_S)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         connection.request("GET", parts.path.rstrip("/") + path, headers=headers)

@@ -81,6 +81,9 @@ def run(tool: Tool, words: Sequence[str], environ: Mapping[str, str], read: Read
     except CatenaryError as error:
         print(f"catenary {tool.name}: {error}", file=sys.stderr)  # noqa: T201
         return 1
+    except UnicodeError as error:
+        print(f"catenary {tool.name}: expected text in UTF-8: {error}", file=sys.stderr)  # noqa: T201
+        return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -32,7 +32,7 @@ from catenary.terminal.cable_socket import CableSocket, Opening, address, connec
 from catenary.terminal.running import Given
 from catenary.terminal.screen import Paper, papers, visible
 from catenary.terminal.surroundings import Surroundings, declare_keys, surroundings
-from catenary.terminal.words import count, fields, header, seconds
+from catenary.terminal.words import count, fields, header, seconds, token
 
 WELCOME_S: Final = 10.0
 """For a connection, until its welcome."""
@@ -100,7 +100,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plain", action="store_true", help="do not sign the name of --stream")
     parser.add_argument("--url", help="the cable, ws://…/cable")
     declare_keys(parser, "the key of stream names")
-    parser.add_argument("--jwt", metavar="TOKEN", help="show this token")
+    parser.add_argument("--jwt", type=token, metavar="TOKEN", help="show this token")
     parser.add_argument("--header", action="append", type=header, default=[], metavar="NAME:VALUE")
     parser.add_argument("--history", metavar="TIME", type=_since, help="begin so far back, or: all")
     parser.add_argument("--presence", action="store_true", help="tell who is there, comes and goes")
@@ -116,11 +116,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(given: Given) -> int:
     arguments, around = given.arguments, surroundings(given, "streams_secret")
     wish = _wish(arguments, around)
-    token = (f"anycable-token.{arguments.jwt}",) if arguments.jwt else ()
+    shown = (f"anycable-token.{arguments.jwt}",) if arguments.jwt else ()
     opening = Opening(
         address=address(arguments.url or around.cable_url),
         # Alone: who is offered both takes the older one.
-        subprotocols=(EXTENDED, *token),
+        subprotocols=(EXTENDED, *shown),
         headers=tuple(arguments.header),
     )
     return asyncio.run(_listen(opening, wish, arguments.timeout, *papers(given.environ)))

@@ -6,6 +6,7 @@ Knows: text. Does not know: what it is for.
 import argparse
 import json
 import math
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -64,6 +65,13 @@ def header(text: str) -> tuple[str, str]:
     if not colon or not name.strip() or not text.isprintable() or not text.isascii():
         raise argparse.ArgumentTypeError("expected a header such as 'Cookie: a=b'")
     return name.strip(), rest.strip()
+
+
+def token(text: str) -> str:
+    """A token as it may stand in a header, for argparse; an error does not show it."""
+    if not re.fullmatch(r"[A-Za-z0-9._~+/=-]+", text):
+        raise argparse.ArgumentTypeError("expected a token, got something else")
+    return text
 
 
 def _object(text: str) -> dict[str, Any]:
