@@ -54,6 +54,8 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "httptools": ("rpc",),
     "jwt": ("auth.public_keys",),
     "cryptography": ("auth.public_keys",),
+    "fastapi": ("channels.fastapi",),
+    "itsdangerous": ("channels.sessions",),
     "django": ("channels.django",),
     "watchfiles": ("server",),
     "uvloop": ("cli", "server", "terminal"),
@@ -149,7 +151,8 @@ def circles(imports: Iterable[Import]) -> list[str]:
     """Modules that import each other, whichever way round."""
     graph: dict[str, set[str]] = {}
     for each in imports:
-        if each.is_ours and each.importer != each.imported:
+        # What the package itself names is loaded when it is asked for.
+        if each.is_ours and each.importer not in ("", each.imported):
             graph.setdefault(each.importer, set()).add(each.imported)
     try:
         TopologicalSorter(graph).prepare()

@@ -8,18 +8,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from catenary.channels.cable import Cable as Cable
     from catenary.channels.channel import Channel as Channel
     from catenary.channels.connection import Connection as Connection
     from catenary.channels.declaration import action as action
     from catenary.channels.declaration import callback as callback
     from catenary.channels.declaration import every as every
     from catenary.channels.declaration import rescue_from as rescue_from
+    from catenary.server.cable import Cable as Cable
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Cable": "catenary.channels.cable",
+    "Cable": "catenary.server.cable",
     "Channel": "catenary.channels.channel",
     "Connection": "catenary.channels.connection",
     "action": "catenary.channels.declaration",

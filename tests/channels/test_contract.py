@@ -1,5 +1,5 @@
-"""The same channels, the same scenarios: in the server's process, in code workers beside it, over
-gRPC, over HTTP.
+"""The same channels, the same scenarios: in the server's process, in code workers beside it, mounted
+in uvicorn's process, over gRPC, over HTTP.
 
 With ``ANYCABLE_GO`` in the environment, behind anycable-go as well.
 """
@@ -14,11 +14,13 @@ import pytest
 
 from tests.channels.chat import RESTORED
 from tests.channels.serving import IN_PROCESS, grpc_rpc, http_rpc
+from tests.parts.asgi_host import AsgiHost, asgi_host
 from tests.parts.cable_client import CableClient, confirmed, delivered, identifier, rejected
 from tests.parts.ports import free_port
 from tests.parts.server import OURS, CableServer, cable_server
+from tests.parts.web_app import host
 
-WAYS = ["in_process", "code_workers", "grpc", "http"]
+WAYS = ["in_process", "code_workers", "mounted", "grpc", "http"]
 if "ANYCABLE_GO" in os.environ:
     WAYS += ["reference_grpc", "reference_http"]
 
@@ -33,7 +35,7 @@ _rooms = itertools.count(1)
 class World:
     """A running server and its application."""
 
-    server: CableServer
+    server: CableServer | AsgiHost
     way: str
 
     def client(self, name: str, **options: object) -> CableClient:
@@ -58,7 +60,11 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     if way == "code_workers":
         flags.append("--app_workers=2")
     if way in ("in_process", "code_workers"):
-        with cable_server(*flags, command=IN_PROCESS) as server:
+        with cable_server(*flags, command=IN_PROCESS) as own:
+            yield World(own, way)
+        return
+    if way == "mounted":
+        with asgi_host(host(broker="memory")) as server:
             yield World(server, way)
         return
     port = free_port()
@@ -69,12 +75,12 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         if is_grpc
         else [f"--rpc_host=http://127.0.0.1:{port}/_anycable", f"--http_rpc_secret={KEY}"]
     )
-    with cable_server(*flags, command=command) as server:
+    with cable_server(*flags, command=command) as other:
         serving: AbstractContextManager[None] = (
-            grpc_rpc(server, port) if is_grpc else http_rpc(server, port, KEY)
+            grpc_rpc(other, port) if is_grpc else http_rpc(other, port, KEY)
         )
         with serving:
-            yield World(server, way)
+            yield World(other, way)
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ OURS = {
     "jwt_issuer",
     "jwt_audience",
     "ready-path",
+    "asgi",
     "workers",
     "restored_action",
     "app_workers",

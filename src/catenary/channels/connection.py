@@ -14,7 +14,7 @@ import msgspec
 from catenary.channels.call import Call
 from catenary.channels.errors import ConnectionUnauthorized
 from catenary.channels.states import State, changes
-from catenary.messages.environment import Environment
+from catenary.messages.environment import Environment, HostedEnvironment
 
 T = TypeVar("T")
 
@@ -77,6 +77,19 @@ class Request:
     def remote_addr(self) -> str:
         """The client's address, empty where the server does not tell it."""
         return self.headers.get("remote_addr", "")
+
+    @property
+    def scope(self) -> Mapping[str, Any]:
+        """What the ASGI application in which the cable is mounted knows of the request, such as
+        ``scope["session"]``; empty elsewhere, and where the session has outlived its request."""
+        environment = self._environment
+        return environment.scope if isinstance(environment, HostedEnvironment) else {}
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """``scope["state"]``: what its lifespan and its middleware left there."""
+        state: Mapping[str, Any] = self.scope.get("state", {})
+        return state
 
 
 class Connection:

@@ -1,4 +1,4 @@
-"""``module:name`` → the cable that it names."""
+"""``module:name`` → the cable that it names, or something else of the application."""
 
 import importlib
 import sys
@@ -13,9 +13,17 @@ def load(where: str) -> Cable:
 
     What the module itself raises when it is imported is not caught.
     """
+    found = named(where, "a cable")
+    if not isinstance(found, Cable):
+        raise ConfigError(f"{where}: expected a Cable, got {kind_of(found)}")
+    return found
+
+
+def named(where: str, what: str) -> object:
+    """Imports whatever has this name, None where nothing has. Raises as :func:`load` does."""
     module_name, colon, name = where.partition(":")
     if not (module_name and colon and name):
-        raise ConfigError(f"expected a cable as module:name, got {where!r}")
+        raise ConfigError(f"expected {what} as module:name, got {where!r}")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -28,7 +36,9 @@ def load(where: str) -> Cable:
     found: object = module
     for part in name.split("."):
         found = getattr(found, part, None)
-    if not isinstance(found, Cable):
-        kind = "nothing" if found is None else type(found).__name__
-        raise ConfigError(f"{where}: expected a Cable, got {kind}")
     return found
+
+
+def kind_of(found: object) -> str:
+    """What it is, for an error."""
+    return "nothing" if found is None else type(found).__name__

@@ -147,6 +147,23 @@ def parse_environment(environ: Mapping[str, str]) -> dict[str, Given]:
     return given
 
 
+def given_by_name(keywords: Mapping[str, object]) -> dict[str, Given]:
+    """Reads what a program gives by the names of flags. Raises
+    :class:`catenary.errors.ConfigError`."""
+    given: dict[str, Given] = {}
+    for name, value in keywords.items():
+        row = _FLAGS.get(name)
+        if row is None:
+            known = {flag: flag for flag in _FLAGS}
+            raise ConfigError(f"unknown option {_printable(name)}{_nearest(name, known)}")
+        if isinstance(row, Shorthand):
+            _put(given, row, from_text(row, str(value), name), name)
+        else:
+            plain = list(value) if isinstance(value, tuple) else value
+            _put(given, row, from_toml(row, plain, name), name)
+    return given
+
+
 def parse_file(text: str, path: str) -> dict[str, Given]:
     """Reads the text of an ``anycable.toml``. Raises :class:`catenary.errors.ConfigError`."""
     try:

@@ -216,6 +216,15 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
             minimum=1,
         ),
     ] = 1
+    asgi: Annotated[
+        str,
+        option(
+            SERVER,
+            "asgi",
+            "ASGI application (module:name) that answers on the server's port what is not ours",
+            toml="server.asgi",
+        ),
+    ] = ""
     allowed_origins: Annotated[
         tuple[str, ...],
         option(

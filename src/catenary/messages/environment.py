@@ -3,6 +3,9 @@
 Source: message Env of etc/rpc.proto and the state rules of common.go (anycable/anycable).
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
 
 from catenary.messages.names import Identifier, Sid
@@ -42,6 +45,26 @@ class Environment(msgspec.Struct, gc=False):
     def istate_of(self, identifier: Identifier) -> dict[str, str]:
         """The state of one subscription, empty where it has none."""
         return (self.istate or {}).get(identifier, {})
+
+
+class HostedEnvironment(Environment, dict=True, gc=True):
+    """A client whose request another ASGI server has read.
+
+    ``scope`` is what that told of it. No field, because it does not outlive the connection: a
+    session that is kept is kept without it.
+    """
+
+    @classmethod
+    def of(cls, environment: Environment, scope: Mapping[str, Any]) -> "HostedEnvironment":
+        """The same client, with its scope."""
+        hosted = cls(environment.sid, environment.url, environment.headers)
+        hosted.__dict__["scope"] = scope
+        return hosted
+
+    @property
+    def scope(self) -> Mapping[str, Any]:
+        scope: Mapping[str, Any] = self.__dict__["scope"]
+        return scope
 
 
 def _merged(state: dict[str, str], changes: dict[str, str]) -> dict[str, str]:

@@ -12,9 +12,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
+import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
+from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 
 from catenary.api.access import Access
 from catenary.api.broadcast import BroadcastEndpoint, Broadcasts
@@ -48,11 +50,13 @@ from catenary.server import engines, lifecycle, publishers, standalone
 from catenary.server.deadlines import Deadlines
 from catenary.server.door import HEAD_TIMEOUT_S, BackDoor, CableRules, Door, Entrance
 from catenary.server.engines import Engine, MemoryEngine
+from catenary.server.guest import Guest, Shared, load_guest
 from catenary.server.lag import LoopLag
 from catenary.server.lifecycle import BACKLOG, Listener
 from catenary.server.place import Place
 from catenary.server.routes import CablePaths
 from catenary.server.ticker import Ticker
+from catenary.transports.asgi import ended
 from catenary.transports.request import Proxied
 from catenary.transports.websocket import WebSocketLimits
 from catenary.wire.deflate import WINDOWS, deflated_text_frame
@@ -73,6 +77,7 @@ class Doors:
     routes: list[Route] = field(default_factory=list)
     cables: Sequence[str] = ()
     intake: IntakeRules | None = None
+    guest: Guest | None = None
 
 
 class Assembly:
@@ -84,12 +89,14 @@ class Assembly:
         place: Place | None = None,
         cable: "Cable | None" = None,
         code: str = "",
+        *,
+        is_hosted: bool = False,
     ) -> None:
         """Builds all of it; must be called where the loop runs.
 
         ``options`` are effective ones, ``place`` is that of a worker, ``cable`` an application in
-        this process, ``code`` the name of one (``module:cable``) that runs in code workers.
-        Raises :class:`ConfigError`.
+        this process, ``code`` the name of one (``module:cable``) that runs in code workers. What
+        ``is_hosted`` by another server does not listen. Raises :class:`ConfigError`.
         """
         self._options = options
         self._cable = cable
@@ -102,6 +109,8 @@ class Assembly:
         self.finish: list[Callable[[float], Awaitable[None]]] = []
         self.announcements: list[str] = []
         self._deadlines = Deadlines(HEAD_TIMEOUT_S, time.monotonic)
+        where = options.server.asgi
+        self._guest = load_guest(where, cable) if where else None
         loop = asyncio.get_running_loop()
         self._embedded: EmbeddedNats | None = None
         self._nats_url = self._maybe_embed_nats()
@@ -109,6 +118,9 @@ class Assembly:
         self._keeps_sessions = engine.keeps and options.broker.sessions_ttl_s > 0
         self._hub = hub = Hub(self.counters, loop.call_soon, engine.interest)
         application = self._application()
+        if self._guest is not None:
+            # Behind the cable, whose methods may need what it keeps open.
+            self.finish.append(self._guest.stop)
         disconnector = Disconnector(
             application,
             self.counters,
@@ -139,12 +151,15 @@ class Assembly:
             self._tick(1, self.node.keep_time)
             self._tick(max(options.broker.presence_ttl_s / 3, 0.1), self.node.touch_present)
             self._tick(max(options.broker.sessions_ttl_s / 3, 0.1), self.node.touch_resumable)
-        self.listeners = self._listeners()
+        self.listeners = [] if is_hosted else self._listeners()
         self._listen_to_publishers()
         if cable is not None:
             self.start.append(functools.partial(cable.start, self.node, self.node, self._reads))
         if self.code is not None:
             self.start.append(functools.partial(self.code.start, self.node))
+        if self._guest is not None:
+            # The last to start: it may publish already.
+            self.start.append(self._guest.start)
         lag = LoopLag(self.counters)
         self.start.append(lag.start)
         self.finish.append(lag.stop)
@@ -298,6 +313,9 @@ class Assembly:
         doors: dict[tuple[str, int], Doors] = defaultdict(Doors)
         main = doors[options.server.host, port]
         main.cables = options.websocket.paths
+        main.guest = self._guest
+        if self._guest is not None:
+            self._announce(port, options.server.asgi, "http", "/")
         main.routes += [
             Route(options.server.health_path, health),
             Route(options.server.ready_path, Readiness(self._engine.trouble)),
@@ -342,9 +360,11 @@ class Assembly:
             self.counters,
             self._deadlines,
             doors.intake,
+            guest_websockets=None if doors.guest is None else AutoWebSocketsProtocol,
         )
+        own = Starlette(routes=doors.routes)
         config = uvicorn.Config(
-            Starlette(routes=doors.routes),
+            own if doors.guest is None else Shared(own, doors.routes, doors.guest),
             # uvicorn asks for classes, and calls them.
             http=cast("type[asyncio.Protocol]", functools.partial(Door, entrance)),
             ws=cast("type[asyncio.Protocol]", functools.partial(BackDoor, entrance)),
@@ -353,7 +373,7 @@ class Assembly:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            date_header=False,
+            date_header=doors.guest is not None,
             backlog=BACKLOG,
             ssl_certfile=options.server.ssl_cert or None,
             ssl_keyfile=options.server.ssl_key or None,
@@ -403,6 +423,13 @@ class Assembly:
             },
             max_connections=options.server.max_conn,
         )
+
+    def hosted_entrance(self) -> Entrance:
+        """For clients with whom another server speaks WebSocket."""
+        rules = msgspec.structs.replace(
+            self._cable_rules(()), encoder=Encoder(ActionCableV1(), ended), deflating={}
+        )
+        return Entrance(self.node, rules, self.counters, self._deadlines, None)
 
     def _broadcasts(self) -> Broadcasts:
         http = self._options.http_broadcast

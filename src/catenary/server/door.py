@@ -9,7 +9,7 @@ Knows: paths, origins, limits, uvicorn's constructor. Does not know: frames, com
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 import msgspec
@@ -72,9 +72,12 @@ class CableRules(msgspec.Struct, frozen=True):
 
 
 class Entrance:
-    """What the doors of one port share; no ``intake`` where publications go elsewhere."""
+    """What the doors of one port share; no ``intake`` where publications go elsewhere.
 
-    __slots__ = ("counters", "deadlines", "intake", "node", "rules")
+    ``guest_websockets`` builds uvicorn's own protocol for WebSockets on other paths than cables.
+    """
+
+    __slots__ = ("counters", "deadlines", "guest_websockets", "intake", "node", "rules")
 
     def __init__(
         self,
@@ -83,26 +86,25 @@ class Entrance:
         counters: Counters,
         deadlines: Deadlines,
         intake: IntakeRules | None,
+        *,
+        guest_websockets: Callable[..., asyncio.Protocol] | None = None,
     ) -> None:
         self.node = node
         self.rules = rules
         self.counters = counters
         self.deadlines = deadlines
         self.intake = intake
+        self.guest_websockets = guest_websockets
 
     def accept(self, request: handshake.Request, scheme: str, remote_addr: str) -> Acceptance:
         """Checks a handshake and prepares its answer. Raises :class:`HandshakeError`."""
         rules = self.rules
         accept = handshake.check_upgrade(request)
-        if not rules.origins.allow(request.headers.get("origin", "")):
-            raise HandshakeError(403, "expected an allowed origin")
-        if 0 < rules.max_connections <= self.counters.open_cables_num:
-            self.counters.refused_connections_total += 1
-            raise HandshakeError(503, "too many connections", (("Retry-After", "5"),))
+        self.check(request)
         compression = (
             deflate.agree(handshake.offered_extensions(request)) if rules.deflating else None
         )
-        subprotocol = _subprotocol(request)
+        subprotocol = agreed_subprotocol(request)
         environment = environment_of(
             request, scheme=scheme, remote_addr=remote_addr, proxied=rules.proxied
         )
@@ -120,8 +122,17 @@ class Entrance:
             deflate.inflated,
         )
 
+    def check(self, request: handshake.Request) -> None:
+        """May somebody with this request come in now? Raises :class:`HandshakeError`."""
+        rules = self.rules
+        if not rules.origins.allow(request.headers.get("origin", "")):
+            raise HandshakeError(403, "expected an allowed origin")
+        if 0 < rules.max_connections <= self.counters.open_cables_num:
+            self.counters.refused_connections_total += 1
+            raise HandshakeError(503, "too many connections", (("Retry-After", "5"),))
 
-def _subprotocol(request: handshake.Request) -> str | None:
+
+def agreed_subprotocol(request: handshake.Request) -> str | None:
     """What both can speak, in the order of the reference. Action Cable's clients offer
     ``actioncable-unsupported`` to be told that nothing else fits; with no word in common the answer
     names none."""
@@ -266,7 +277,16 @@ class BackDoor(Door):
         asyncio.get_running_loop().call_soon(super().data_received, data)
 
     def _lead_on(self, data: bytes, path: str) -> None:
-        self._refuse(HandshakeError(404, f"expected the path of a cable, got {path[:100]!r}"))
+        if self._entrance.guest_websockets is None:
+            self._refuse(HandshakeError(404, f"expected the path of a cable, got {path[:100]!r}"))
+            return
+        self._step_aside()
+        guest = self._entrance.guest_websockets(
+            config=self._config, server_state=self._server_state, app_state=self._app_state
+        )
+        guest.connection_made(self._transport)
+        self._transport.set_protocol(guest)
+        guest.data_received(data)
 
 
 def _path(head: bytes) -> str | None:

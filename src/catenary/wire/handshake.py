@@ -7,7 +7,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -99,16 +99,31 @@ def _odd_headers(lines: bytes) -> dict[str, str]:
             raise HandshakeError(400, "expected header lines: NAME: VALUE")
         if _FORBIDDEN_IN_VALUE.search(value) is not None:
             raise HandshakeError(400, f"expected printable text in the header {name}")
-        name = name.lower()
-        value = _text(value.strip(" \t"))
-        if name in headers:
-            if name == "host":
-                # RFC 9112, section 3.2.
-                raise HandshakeError(400, "expected one Host header, got more", _VERSION)
-            # RFC 6265, section 5.4: cookies are joined by a semicolon, everything else by a comma.
-            value = headers[name] + ("; " if name == "cookie" else ", ") + value
-        headers[name] = value
+        _add(headers, name.lower(), value.strip(" \t"))
     return headers
+
+
+def _add(headers: dict[str, str], name: str, latin: str) -> None:
+    """One more header. Raises :class:`HandshakeError`."""
+    value = _text(latin)
+    if name in headers:
+        if name == "host":
+            # RFC 9112, section 3.2.
+            raise HandshakeError(400, "expected one Host header, got more", _VERSION)
+        # RFC 6265, section 5.4: cookies are joined by a semicolon, everything else by a comma.
+        value = headers[name] + ("; " if name == "cookie" else ", ") + value
+    headers[name] = value
+
+
+def already_read(target: str, fields: Iterable[tuple[bytes, bytes]]) -> Request:
+    """An opening request whose grammar another server has checked; names are in lower case.
+
+    Raises :class:`HandshakeError` as :func:`read_request` does for headers.
+    """
+    headers: dict[str, str] = {}
+    for name, value in fields:
+        _add(headers, name.decode("latin-1"), value.decode("latin-1"))
+    return Request("GET", target, headers)
 
 
 def _text(latin: str) -> str:

@@ -1,0 +1,23 @@
+"""The cable as a dependency of FastAPI's endpoints."""
+
+from typing import Annotated
+
+from fastapi import Depends
+from fastapi.requests import HTTPConnection
+
+from catenary.channels.cable import Cable
+
+
+def get_cable(connection: HTTPConnection) -> Cable:
+    """The cable that runs in this process. Raises RuntimeError where none does."""
+    cable = getattr(connection.state, "cable", None)
+    if not isinstance(cable, Cable):
+        raise RuntimeError(  # noqa: TRY004  (it is not there)
+            "expected a cable, got none: give the application lifespan=cable.lifespan, or serve it"
+            " with catenary app:cable --asgi app:api"
+        )
+    return cable
+
+
+CableDep = Annotated[Cable, Depends(get_cable)]
+"""A parameter of this type is the cable."""

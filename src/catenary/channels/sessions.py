@@ -1,0 +1,37 @@
+"""The session that Starlette's SessionMiddleware keeps in a signed cookie.
+
+Where the cable is mounted behind that middleware, ``self.request.scope["session"]`` is there
+already; this is for the server's own process, and for behind RPC.
+Source: starlette/middleware/sessions.py.
+"""
+
+from base64 import b64decode
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from catenary.channels.connection import Request
+from catenary.errors import MissingExtra
+
+try:
+    from itsdangerous import BadSignature, TimestampSigner
+except ImportError as error:
+    raise MissingExtra("sessions of Starlette", "sessions") from error
+
+MAX_AGE_S: Final = 14 * 24 * 60 * 60
+"""As in Starlette."""
+
+
+def starlette_session(
+    request: Request, secret_key: str, *, cookie: str = "session", max_age_s: int | None = MAX_AGE_S
+) -> Mapping[str, Any]:
+    """What the session contains; empty where there is none, or one that is too old or not signed with
+    this key. The arguments are those of the middleware."""
+    value = request.cookies.get(cookie, "")
+    try:
+        data = TimestampSigner(secret_key).unsign(value, max_age=max_age_s)
+        session: dict[str, Any] = msgspec.json.decode(b64decode(data), type=dict[str, Any])
+    except (BadSignature, ValueError):
+        return {}
+    return session

@@ -1,0 +1,57 @@
+"""The options of a cable inside another server: keywords and the environment, without any I/O.
+
+What belongs to the host (ports, TLS, paths, its log) is an error among the keywords, and passed
+over in the environment, which may be that of other servers, too. Nothing publishes from outside
+unless an adapter is named. Precedence: defaults < presets < environment < keywords.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec.structs import replace
+
+from catenary.config.load import Given, combine, given_by_name, parse_environment
+from catenary.config.options import BroadcastOptions, Options
+from catenary.errors import ConfigError
+
+_ROOMS: Final = {"http_broadcast", "metrics", "statsd", "log"}
+_PLACES: Final = {
+    "server.host",
+    "server.port",
+    "server.workers",
+    "server.asgi",
+    "server.health_path",
+    "server.ready_path",
+    "server.ssl_cert",
+    "server.ssl_key",
+    "websocket.paths",
+    "websocket.enable_compression",
+    "ping.native",
+    "node.shutdown_delay_s",
+}
+
+
+def load_hosted(keywords: Mapping[str, object], environ: Mapping[str, str]) -> Options:
+    """Reads options by the names of their flags. Raises :class:`catenary.errors.ConfigError`."""
+    own = given_by_name(keywords)
+    for one in own.values():
+        if _is_the_host_s(one.row.place):
+            raise ConfigError(f"{one.source}: this is for the server to say that hosts the cable")
+        if one.row.place == "broadcast.adapters" and "http" in _listed(one):
+            raise ConfigError(
+                f"{one.source}: expected redis, redisx or nats, got http: the port is the host's"
+            )
+    around = parse_environment(environ)
+    given = {place: one for place, one in around.items() if not _is_the_host_s(place)} | own
+    options, _, _ = combine(given, environ)
+    adapters = options.broadcast.adapters if "broadcast.adapters" in given else ()
+    broadcast: BroadcastOptions = replace(options.broadcast, adapters=adapters)
+    return replace(options, broadcast=broadcast)
+
+
+def _is_the_host_s(place: str) -> bool:
+    return place in _PLACES or place.partition(".")[0] in _ROOMS
+
+
+def _listed(one: Given) -> tuple[str, ...]:
+    return one.value if isinstance(one.value, tuple) else ()

@@ -1,0 +1,196 @@
+"""A cable inside another ASGI server: the same node, with somebody else's WebSockets in front.
+
+Starts in the loop of its first client, unless it was started in good order before.
+Source: ASGI 3.0, https://asgi.readthedocs.io/en/latest/specs/www.html.
+Knows: the assembly, ASGI scopes. Does not know: what a client says, who the host is.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
+from urllib.parse import quote
+
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from catenary.channels.cable import Cable
+from catenary.config.effective import effective
+from catenary.config.hosted import load_hosted
+from catenary.config.options import Options
+from catenary.errors import ConfigError, HandshakeError
+from catenary.messages.environment import HostedEnvironment
+from catenary.server.assembly import Assembly
+from catenary.server.door import agreed_subprotocol
+from catenary.transports.asgi import AsgiConnection
+from catenary.transports.request import environment_of
+from catenary.wire import handshake
+
+_log: Final = logging.getLogger("catenary.server")
+
+_SCHEMES: Final = {"ws": "http", "wss": "https"}
+
+
+class Mounted:
+    """An ASGI application (3.0). It can be run again, in another loop, when the first has ended."""
+
+    def __init__(self, cable: Cable, keywords: Mapping[str, object]) -> None:
+        """``keywords`` are options by the names of their flags, above the environment's. Raises
+        :class:`ConfigError`."""
+        self._cable = cable
+        self._options = effective(load_hosted(keywords, os.environ))
+        self._hosted: _Hosted | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._meet(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        else:
+            refusal = PlainTextResponse(
+                "expected Upgrade: websocket\n", 426, {"Upgrade": "websocket"}
+            )
+            await refusal(scope, receive, send)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The cable runs within, and its clients are gone behind it. Raises :class:`ConfigError`,
+        also where it runs in another loop."""
+        hosted = await self._started()
+        try:
+            yield
+        finally:
+            await hosted.stop()
+            self._hosted = None
+
+    async def _started(self) -> "_Hosted":
+        loop = asyncio.get_running_loop()
+        hosted = self._hosted
+        if hosted is not None and hosted.loop is not loop:
+            if not hosted.loop.is_closed():
+                raise ConfigError("expected one loop for this cable, got a second")
+            hosted = None
+        if hosted is None:
+            hosted = self._hosted = _Hosted(self._cable, self._options)
+        try:
+            # Whoever waits may be cancelled; others wait, too.
+            await asyncio.shield(hosted.started)
+        except Exception:
+            if self._hosted is hosted:
+                self._hosted = None
+            raise
+        return hosted
+
+    async def _meet(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One client: let in, or told why not."""
+        await receive()
+        try:
+            hosted = await self._started()
+        except Exception:  # noqa: BLE001
+            # Whatever it is, the host's other requests go on, and the next client tries again.
+            _log.exception("The cable could not start")
+            await _refuse(HandshakeError(503, "the cable could not start"), scope, send)
+            return
+        try:
+            await hosted.serve(scope, receive, send)
+        except HandshakeError as error:
+            hosted.entrance.counters.failed_handshakes_total += 1
+            _log.info("Handshake refused with %d: %s", error.status, error)
+            await _refuse(error, scope, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Where the cable is all that the host serves: the host says when."""
+        await receive()
+        try:
+            async with self.running():
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        except ConfigError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+class _Hosted:
+    """A node in one loop, from its start to its end."""
+
+    def __init__(self, cable: Cable, options: Options) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._assembly = Assembly(options, cable=cable, is_hosted=True)
+        self.entrance = self._assembly.hosted_entrance()
+        self._timeout_s = options.node.shutdown_timeout_s
+        self._connections: set[AsgiConnection] = set()
+        self._is_empty = asyncio.Event()
+        self._is_stopping = False
+        self.started = asyncio.ensure_future(self._start())
+
+    async def _start(self) -> None:
+        for announcement in self._assembly.announcements:
+            _log.info("%s", announcement)
+        for each in self._assembly.start:
+            await each()
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One client, to its end. Raises :class:`HandshakeError` before it is let in."""
+        if self._is_stopping:
+            raise HandshakeError(503, "the server is shutting down", (("Retry-After", "5"),))
+        entrance = self.entrance
+        request = handshake.already_read(_target(scope), scope["headers"])
+        entrance.check(request)
+        environment = environment_of(
+            request,
+            scheme=_SCHEMES.get(scope.get("scheme", "ws"), "http"),
+            remote_addr=(scope.get("client") or ("",))[0],
+            proxied=entrance.rules.proxied,
+        )
+        subprotocol = agreed_subprotocol(request)
+        traits = entrance.rules.traits_of(request, subprotocol)
+        await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
+        connection = AsgiConnection(
+            entrance.node, entrance.rules.limits, entrance.counters, receive, send
+        )
+        self._connections.add(connection)
+        try:
+            await connection.serve(
+                HostedEnvironment.of(environment, scope), entrance.rules.encoder, traits
+            )
+        finally:
+            self._connections.discard(connection)
+            if self._is_stopping and not self._connections:
+                self._is_empty.set()
+
+    async def stop(self) -> None:
+        """Says goodbye to those that are there, then ends what stands behind them, in order."""
+        self._is_stopping = True
+        deadline = self.loop.time() + self._timeout_s
+        for connection in tuple(self._connections):
+            connection.shutdown()
+        if self._connections:
+            await asyncio.wait(
+                [self.loop.create_task(self._is_empty.wait())], timeout=self._timeout_s
+            )
+        for close in self._assembly.finish:
+            await close(max(deadline - self.loop.time(), 0.1))
+        _log.info("Stopped")
+
+
+def _target(scope: Scope) -> str:
+    """As it was asked for; ``raw_path`` is optional in ASGI."""
+    raw_path = scope.get("raw_path")
+    path = raw_path.decode("latin-1") if raw_path else quote(scope["path"])
+    query = scope.get("query_string", b"").decode("latin-1")
+    return f"{path}?{query}" if query else path
+
+
+async def _refuse(error: HandshakeError, scope: Scope, send: Send) -> None:
+    """With the status where the host can carry it, else as it refuses everybody."""
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008, "reason": str(error)})
+        return
+    headers = [(name.lower().encode(), value.encode()) for name, value in error.headers]
+    headers.append((b"content-type", b"text/plain; charset=utf-8"))
+    start = {"type": "websocket.http.response.start", "status": error.status, "headers": headers}
+    await send(start)
+    await send({"type": "websocket.http.response.body", "body": f"{error}\n".encode()})

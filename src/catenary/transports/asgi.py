@@ -1,0 +1,188 @@
+"""One client of a cable that another ASGI server hosts: events in, commands to the node; texts out.
+
+The host speaks WebSocket with the client, answers its close frames and pings it as it likes. How
+far a slow client is felt here depends on the host's ``send``, which should not return before the
+client's socket takes more.
+Source: ASGI 3.0, https://asgi.readthedocs.io/en/latest/specs/www.html#websocket.
+Knows: ASGI. Does not know: frames, who may come in.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from starlette.types import Receive, Send
+
+from catenary.messages.environment import Environment
+from catenary.messages.reasons import Reason
+from catenary.metrics.counters import Counters
+from catenary.node.encoder import Encoder
+from catenary.node.node import Node
+from catenary.node.session import Session, Traits
+from catenary.transports.websocket import WebSocketLimits
+from catenary.wire.frames import TOO_BIG
+
+_log: Final = logging.getLogger("catenary.asgi")
+
+_END: Final = b"\xff"
+"""No UTF-8 text contains it (RFC 3629, section 3)."""
+
+
+def ended(message: bytes) -> bytes:
+    """A message as it is written: the hub joins what travels together, the host wants it apart."""
+    return message + _END
+
+
+class AsgiConnection:
+    """Satisfies :class:`catenary.ports.Outbound`. Lives as long as :meth:`serve`."""
+
+    __slots__ = (
+        "_counters",
+        "_goodbye",
+        "_is_slow",
+        "_limits",
+        "_may_read",
+        "_node",
+        "_receive",
+        "_send",
+        "_sending",
+        "_session",
+        "_time",
+        "_waiting",
+        "_waiting_bytes",
+        "write",
+    )
+
+    def __init__(
+        self, node: Node, limits: WebSocketLimits, counters: Counters, receive: Receive, send: Send
+    ) -> None:
+        self._node = node
+        self._limits = limits
+        self._counters = counters
+        # The host's
+        self._receive = receive
+        self._send = send
+        # What it is to be sent
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._is_slow = False
+        self._sending: asyncio.Task[None] | None = None
+        self._goodbye: tuple[int, str] | None = None
+        self.write: Callable[[bytes], None] = self._write
+        # How long it may stay, and whether it is listened to
+        self._time = asyncio.timeout(None)
+        self._may_read = asyncio.Event()
+        self._may_read.set()
+        self._session: Session
+
+    async def serve(self, environment: Environment, encoder: Encoder, traits: Traits) -> None:
+        """From the host's acceptance to the client's end."""
+        self._counters.open_cables_num += 1
+        try:
+            async with self._time:
+                self._session = self._node.admit(environment, encoder, self, traits)
+                await self._listen()
+        except TimeoutError:
+            _log.debug("sid=%s Cut off: it did not answer the goodbye", environment.sid)
+        finally:
+            self.write = _discard
+            self._counters.open_cables_num -= 1
+            self._node.leave(self._session)
+            # Each knows the other: left so, they would wait for the collector.
+            del self._session
+            if self._sending is not None:
+                self._sending.cancel()
+                await asyncio.wait([self._sending])
+
+    async def _listen(self) -> None:
+        """Until the client is gone."""
+        while True:
+            event = await self._receive()
+            if event["type"] != "websocket.receive":
+                return
+            if self.write is _discard:
+                continue
+            text = event.get("text")
+            payload = event["bytes"] if text is None else text.encode()
+            if len(payload) > self._limits.max_message_bytes:
+                most = self._limits.max_message_bytes
+                self.close(TOO_BIG, f"expected a message of up to {most} bytes")
+                continue
+            self._node.receive(self._session, payload)
+            await self._may_read.wait()
+
+    # What the client is sent
+
+    def _write(self, encoded: bytes) -> None:
+        self._waiting.append(encoded)
+        self._waiting_bytes += len(encoded)
+        if self._sending is None:
+            self._sending = asyncio.create_task(self._send_all())
+        elif self._waiting_bytes > self._limits.high_water and not self._is_slow:
+            # Never closed here, in the middle of a delivery.
+            self._is_slow = True
+            asyncio.get_running_loop().call_soon(self._give_up)
+
+    async def _send_all(self) -> None:
+        """Sends what waits, in order, and the goodbye behind it."""
+        try:
+            while self._waiting:
+                encoded = self._waiting.popleft()
+                for message in encoded.split(_END)[:-1]:
+                    await self._send({"type": "websocket.send", "text": message.decode()})
+                self._waiting_bytes -= len(encoded)
+            if self._goodbye is not None:
+                code, text = self._goodbye
+                await self._send({"type": "websocket.close", "code": code, "reason": text})
+        except Exception as error:  # noqa: BLE001
+            # The host's own error, whichever that is, for a client that is gone.
+            _log.debug("Not sent: %r", error)
+            self.write = _discard
+            self._waiting.clear()
+            self._cut_later()
+        finally:
+            self._sending = None
+
+    # Goodbyes
+
+    def close(self, code: int, text: str) -> None:
+        """Behind everything written; the client has the same time to read it as on our own door."""
+        if self.write is _discard:
+            return
+        self.write = _discard
+        self._goodbye = (code, text)
+        self._may_read.set()
+        self._cut_later()
+        if self._sending is None:
+            self._sending = asyncio.create_task(self._send_all())
+
+    def _cut_later(self) -> None:
+        """Who neither reads nor answers, is not waited for longer than this."""
+        if self._time.when() is None:
+            moment = asyncio.get_running_loop().time() + self._limits.close_timeout_s
+            self._time.reschedule(moment)
+
+    def _give_up(self) -> None:
+        self._is_slow = False
+        if self.write is not _discard and self._waiting_bytes > self._limits.high_water:
+            self._counters.disconnected_slow_clients_total += 1
+            self._session.close(Reason.SLOW_CLIENT)
+
+    def shutdown(self) -> None:
+        """The cable stops."""
+        if self.write is not _discard:
+            self._session.close(Reason.SERVER_RESTART)
+
+    # Backpressure
+
+    def hold(self) -> None:
+        self._may_read.clear()
+
+    def resume(self) -> None:
+        self._may_read.set()
+
+
+def _discard(encoded: bytes) -> None:
+    """Where replies go behind the goodbye."""
