@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.channels.guide import check_types, run, write
+from tests.parts import guide
+from tests.parts.guide import run
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the files of the guide."""
-    return write("channels", tmp_path_factory.mktemp("guide"))
+    return guide.write("channels", tmp_path_factory.mktemp("guide"))
 
 
 def test_every_file_of_the_guide_can_be_imported(written: Path) -> None:
@@ -72,4 +73,4 @@ def test_the_guide_s_tests_pass(written: Path) -> None:
 
 
 def test_the_guide_is_typed_as_strictly_as_it_can_be(written: Path) -> None:
-    check_types(written)
+    guide.check_types(written)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.channels.guide import check_types, run, write
+from tests.parts.guide import check_types, run, write
 from tests.parts.cable_client import CableClient, identifier
 from tests.parts.server import CableServer, cable_server
 

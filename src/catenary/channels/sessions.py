@@ -32,6 +32,6 @@ def starlette_session(
     try:
         data = TimestampSigner(secret_key).unsign(value, max_age=max_age_s)
         session: dict[str, Any] = msgspec.json.decode(b64decode(data), type=dict[str, Any])
-    except (BadSignature, ValueError):
+    except (BadSignature, ValueError, msgspec.MsgspecError):
         return {}
     return session
