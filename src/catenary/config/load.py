@@ -18,7 +18,7 @@ import difflib
 import tomllib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import msgspec
 
@@ -159,8 +159,9 @@ def given_by_name(keywords: Mapping[str, object]) -> dict[str, Given]:
         if isinstance(row, Shorthand):
             _put(given, row, from_text(row, str(value), name), name)
         else:
-            plain = list(value) if isinstance(value, tuple) else value
-            _put(given, row, from_toml(row, plain, name), name)
+            # TOML has no tuples.
+            items = [*cast("tuple[object, ...]", value)] if isinstance(value, tuple) else value
+            _put(given, row, from_toml(row, items, name), name)
     return given
 
 

@@ -58,12 +58,12 @@ class HostedEnvironment(Environment, dict=True, gc=True):
     def of(cls, environment: Environment, scope: Mapping[str, Any]) -> "HostedEnvironment":
         """The same client, with its scope."""
         hosted = cls(environment.sid, environment.url, environment.headers)
-        hosted.__dict__["scope"] = scope
+        vars(hosted)["scope"] = scope
         return hosted
 
     @property
     def scope(self) -> Mapping[str, Any]:
-        scope: Mapping[str, Any] = self.__dict__["scope"]
+        scope: Mapping[str, Any] = vars(self)["scope"]
         return scope
 
 

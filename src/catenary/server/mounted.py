@@ -6,10 +6,10 @@ Knows: the assembly, ASGI scopes. Does not know: what a client says, who the hos
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import quote
 
@@ -22,6 +22,7 @@ from catenary.config.hosted import load_hosted
 from catenary.config.options import Options
 from catenary.errors import ConfigError, HandshakeError
 from catenary.messages.environment import HostedEnvironment
+from catenary.messages.reasons import Reason
 from catenary.server.assembly import Assembly
 from catenary.server.door import agreed_subprotocol
 from catenary.transports.asgi import AsgiConnection
@@ -54,7 +55,7 @@ class Mounted:
             )
             await refusal(scope, receive, send)
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """The cable runs within, and its clients are gone behind it. Raises :class:`ConfigError`,
         also where it runs in another loop."""
@@ -148,6 +149,11 @@ class _Hosted:
         subprotocol = agreed_subprotocol(request)
         traits = entrance.rules.traits_of(request, subprotocol)
         await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
+        if self._is_stopping:
+            reason = Reason.SERVER_RESTART
+            code, text = reason.close_code, reason.close_text
+            await send({"type": "websocket.close", "code": code, "reason": text})
+            return
         connection = AsgiConnection(
             entrance.node, entrance.rules.limits, entrance.counters, receive, send
         )
@@ -168,9 +174,8 @@ class _Hosted:
         for connection in tuple(self._connections):
             connection.shutdown()
         if self._connections:
-            await asyncio.wait(
-                [self.loop.create_task(self._is_empty.wait())], timeout=self._timeout_s
-            )
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._is_empty.wait(), self._timeout_s)
         for close in self._assembly.finish:
             await close(max(deadline - self.loop.time(), 0.1))
         _log.info("Stopped")

@@ -1,0 +1,195 @@
+"""One client inside another server, where that server is not as polite as uvicorn."""
+
+import asyncio
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from catenary.messages.environment import Environment, HostedEnvironment
+from catenary.messages.heartbeat import Heartbeat
+from catenary.messages.names import Sid
+from catenary.messages.reasons import Reason
+from catenary.metrics.counters import Counters
+from catenary.node.encoder import Encoder
+from catenary.node.session import Traits
+from catenary.protocols.actioncable import ActionCableV1
+from catenary.transports.asgi import AsgiConnection, ended
+from catenary.transports.websocket import WebSocketLimits
+from tests.parts.heart import Heart, in_loop, settle
+
+LIMITS = WebSocketLimits(max_message_bytes=100, max_pending_bytes=1000, close_timeout_s=0.05)
+GONE = {"type": "websocket.disconnect", "code": 1006}
+
+
+def somebody() -> Environment:
+    return Environment(Sid("s"), "ws://test/", {})
+
+
+class Host:
+    """The events that a test gives to a client's connection, and what it sends."""
+
+    def __init__(self) -> None:
+        self.heart = Heart()
+        self.before = asyncio.all_tasks()
+        self.counters = Counters()
+        self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.sent: list[Any] = []
+        self.may_send = asyncio.Event()
+        self.may_send.set()
+        self.failure: Exception | None = None
+        self.connection = AsgiConnection(
+            self.heart.node, LIMITS, self.counters, self.events.get, self.send
+        )
+        encoder = Encoder(ActionCableV1(), ended)
+        self.serving = asyncio.create_task(
+            self.connection.serve(somebody(), encoder, Traits(Heartbeat(0)))
+        )
+
+    async def send(self, event: Any) -> None:
+        await self.may_send.wait()
+        if self.failure is not None:
+            raise self.failure
+        self.sent.append(event)
+
+    def say(self, text: str) -> None:
+        self.events.put_nowait({"type": "websocket.receive", "text": text})
+
+    @property
+    def heard(self) -> list[Any]:
+        return [json.loads(each["text"]) for each in self.sent if each["type"] == "websocket.send"]
+
+    async def end(self) -> None:
+        """It must come to its end by itself, and leave nothing behind."""
+        await asyncio.wait_for(self.serving, 5)
+        await settle()
+        assert self.counters.open_cables_num == 0
+        assert asyncio.all_tasks() <= self.before
+
+
+@in_loop
+async def test_a_client_that_leaves() -> None:
+    host = Host()
+    host.say('{"command":"ping"}')
+    await settle()
+    assert [each["type"] for each in host.heard] == ["welcome", "pong"]
+    assert host.counters.open_cables_num == 1
+    host.events.put_nowait(GONE)
+    await host.end()
+
+
+@in_loop
+async def test_bytes_and_an_empty_text() -> None:
+    host = Host()
+    host.events.put_nowait(
+        {"type": "websocket.receive", "bytes": b'{"command":"ping"}', "text": None}
+    )
+    host.say("")
+    await settle()
+    host.events.put_nowait(GONE)
+    await host.end()
+    assert host.heard[-1] == {"type": "pong"}
+
+
+@in_loop
+async def test_a_host_that_does_not_tell_of_the_end_that_we_asked_for() -> None:
+    host = Host()
+    await settle()
+    host.connection.shutdown()
+    await host.end()
+    assert host.heard[-1]["reason"] == "server_restart"
+    assert host.sent[-1] == {"type": "websocket.close", "code": 1001, "reason": "Server restart"}
+
+
+@in_loop
+async def test_nothing_is_read_or_written_behind_the_goodbye() -> None:
+    host = Host()
+    host.say("x" * 101)
+    host.say('{"command":"ping"}')
+    await host.end()
+    assert [each["type"] for each in host.heard] == ["welcome"]
+    assert host.sent[-1]["code"] == 1009
+    host.connection.write(b"late\xff")
+    host.connection.close(1000, "late")
+    host.connection.shutdown()
+
+
+@pytest.mark.parametrize("failure", [OSError("gone"), RuntimeError("after close")])
+def test_a_host_that_can_not_send(failure: Exception) -> None:
+    @in_loop
+    async def test() -> None:
+        host = Host()
+        host.failure = failure
+        await host.end()
+        assert host.sent == []
+
+    test()
+
+
+@in_loop
+async def test_a_host_that_cancels() -> None:
+    host = Host()
+    await settle()
+    host.may_send.clear()
+    host.say('{"command":"ping"}')
+    await settle()
+    host.serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await host.end()
+    await settle()
+    assert host.counters.open_cables_num == 0
+    assert asyncio.all_tasks() <= host.before
+
+
+@in_loop
+async def test_more_than_may_wait_is_too_slow_and_cut_off() -> None:
+    host = Host()
+    await settle()
+    host.may_send.clear()
+    for _ in range(100):
+        host.connection.write(ended(b'"0123456789"'))
+    assert host.counters.disconnected_slow_clients_total == 0, "not in the middle of a delivery"
+    await host.end()
+    assert host.counters.disconnected_slow_clients_total == 1
+    assert [each["type"] for each in host.heard] == ["welcome"]
+
+
+@in_loop
+async def test_a_burst_that_a_host_takes_at_once_is_not_slow() -> None:
+    host = Host()
+    await settle()
+    for _ in range(100):
+        host.connection.write(ended(b'"0123456789"') * 2)
+    await settle()
+    assert len(host.heard) == 201
+    assert host.counters.disconnected_slow_clients_total == 0
+    host.events.put_nowait(GONE)
+    await host.end()
+
+
+@in_loop
+async def test_who_is_told_to_hold_on_is_not_read_and_may_still_be_sent_away() -> None:
+    host = Host()
+    await settle()
+    host.connection.hold()
+    for _ in range(3):
+        host.say('{"command":"ping"}')
+    await settle()
+    # One was awaited already.
+    assert (len(host.heard), host.events.qsize()) == (2, 2)
+    host.connection.resume()
+    await settle()
+    assert len(host.heard) == 4
+    host.connection.hold()
+    host.connection._session.close(Reason.REMOTE)
+    host.events.put_nowait(GONE)
+    await host.end()
+    assert host.heard[-1]["reason"] == "remote"
+
+
+def test_a_scope_is_not_kept_with_its_session() -> None:
+    hosted = HostedEnvironment.of(somebody(), {"type": "websocket", "app": object()})
+    assert hosted.scope["type"] == "websocket"
+    kept = msgspec.json.decode(msgspec.json.encode(hosted), type=Environment)
+    assert kept == somebody()
