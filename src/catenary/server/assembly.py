@@ -16,7 +16,6 @@ import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
-from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 
 from catenary.api.access import Access
 from catenary.api.broadcast import BroadcastEndpoint, Broadcasts
@@ -50,7 +49,6 @@ from catenary.server import engines, lifecycle, publishers, standalone
 from catenary.server.deadlines import Deadlines
 from catenary.server.door import HEAD_TIMEOUT_S, BackDoor, CableRules, Door, Entrance
 from catenary.server.engines import Engine, MemoryEngine
-from catenary.server.guest import Guest, Shared, load_guest
 from catenary.server.lag import LoopLag
 from catenary.server.lifecycle import BACKLOG, Listener
 from catenary.server.place import Place
@@ -66,6 +64,7 @@ if TYPE_CHECKING:
     from catenary.adapters.nats.embedded import EmbeddedNats
     from catenary.adapters.nats.servers import NatsServers
     from catenary.channels.cable import Cable
+    from catenary.server.guest import Guest
 
 _EXAMPLE: Final = '{"stream":"hello","data":"{\\"text\\":\\"Hello\\"}"}'
 
@@ -77,7 +76,7 @@ class Doors:
     routes: list[Route] = field(default_factory=list)
     cables: Sequence[str] = ()
     intake: IntakeRules | None = None
-    guest: Guest | None = None
+    guest: "Guest | None" = None
 
 
 class Assembly:
@@ -109,8 +108,7 @@ class Assembly:
         self.finish: list[Callable[[float], Awaitable[None]]] = []
         self.announcements: list[str] = []
         self._deadlines = Deadlines(HEAD_TIMEOUT_S, time.monotonic)
-        where = options.server.asgi
-        self._guest = load_guest(where, cable) if where else None
+        self._guest = self._maybe_guest()
         loop = asyncio.get_running_loop()
         self._embedded: EmbeddedNats | None = None
         self._nats_url = self._maybe_embed_nats()
@@ -219,6 +217,14 @@ class Assembly:
         channels = standalone.channels(options.streams, self._keys)
         self.announcements += standalone.announcements(options, self._keys, self._tokens, channels)
         return Router(remote, channels=channels, identify=identify)
+
+    def _maybe_guest(self) -> "Guest | None":
+        where = self._options.server.asgi
+        if not where:
+            return None
+        from catenary.server.guest import load_guest
+
+        return load_guest(where, self._cable)
 
     def _remote_application(self) -> Application:
         if self._cable is not None:
@@ -360,11 +366,11 @@ class Assembly:
             self.counters,
             self._deadlines,
             doors.intake,
-            guest_websockets=None if doors.guest is None else AutoWebSocketsProtocol,
+            guest_websockets=None if doors.guest is None else doors.guest.websockets,
         )
         own = Starlette(routes=doors.routes)
         config = uvicorn.Config(
-            own if doors.guest is None else Shared(own, doors.routes, doors.guest),
+            own if doors.guest is None else doors.guest.beside(own),
             # uvicorn asks for classes, and calls them.
             http=cast("type[asyncio.Protocol]", functools.partial(Door, entrance)),
             ws=cast("type[asyncio.Protocol]", functools.partial(BackDoor, entrance)),

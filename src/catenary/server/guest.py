@@ -9,10 +9,11 @@ Knows: ASGI. Does not know: cables, ports.
 import asyncio
 import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from starlette.routing import BaseRoute, Match
+from starlette.applications import Starlette
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
@@ -50,6 +51,8 @@ class Guest:
     def __init__(self, app: ASGIApp, where: str, cable: "Cable | None") -> None:
         # What uvicorn does unless it is told otherwise: a proxy on this machine is believed.
         self._app = cast("ASGIApp", ProxyHeadersMiddleware(cast("Any", app)))
+        self.websockets: Callable[..., asyncio.Protocol] | None = AutoWebSocketsProtocol
+        """Builds uvicorn's protocol for WebSockets that are no cables; None without its library."""
         self._lifespan = app
         self._where = where
         self._state: dict[str, Any] = {} if cable is None else {"cable": cable}
@@ -60,6 +63,15 @@ class Guest:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"] = self._state.copy()
         await self._app(scope, receive, send)
+
+    def beside(self, own: Starlette) -> ASGIApp:
+        """Our own routes, and the guest for everything else."""
+
+        async def shared(scope: Scope, receive: Receive, send: Send) -> None:
+            is_ours = any(route.matches(scope)[0] is not Match.NONE for route in own.routes)
+            await (own if is_ours else self)(scope, receive, send)
+
+        return shared
 
     async def start(self) -> None:
         """Returns when it is ready. Raises :class:`ConfigError` where it says that it can't be."""
@@ -105,16 +117,3 @@ class Guest:
             _log.debug("The lifespan of %s raised %r", self._where, error)
         finally:
             self._said.put_nowait(None)
-
-
-class Shared:
-    """Our own routes, and the guest's for everything else."""
-
-    def __init__(self, own: ASGIApp, routes: Sequence[BaseRoute], guest: Guest) -> None:
-        self._own = own
-        self._routes = routes
-        self._guest = guest
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_ours = any(route.matches(scope)[0] is not Match.NONE for route in self._routes)
-        await (self._own if is_ours else self._guest)(scope, receive, send)
