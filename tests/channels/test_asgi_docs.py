@@ -93,6 +93,8 @@ def test_flask_behind_the_server(written: Path) -> None:
         )
         with process(written, port, "-c", code + serve):
             orders_arrive(ours.cable_url, f"http://127.0.0.1:{port}")
+            # While there is somebody to tell of the end of its clients.
+            assert ours.stop() == 0
 
 
 def test_every_file_is_typed_as_strictly_as_it_can_be(written: Path) -> None:

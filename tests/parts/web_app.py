@@ -77,6 +77,17 @@ broken = FastAPI(lifespan=failing)
 
 
 @asynccontextmanager
+async def served_twice(app: FastAPI) -> AsyncIterator[None]:
+    from tests.channels.served import cable
+
+    async with cable.running():
+        yield
+
+
+twice = FastAPI(lifespan=served_twice)
+
+
+@asynccontextmanager
 async def ending_badly(app: FastAPI) -> AsyncIterator[None]:
     yield
     raise LookupError("still in use")

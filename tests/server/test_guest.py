@@ -130,6 +130,14 @@ def test_a_guest_that_ends_badly_is_told_of() -> None:
         assert "LookupError: still in use" in server.output()
 
 
+def test_a_cable_is_not_both_mounted_and_in_a_server_of_its_own() -> None:
+    ports = (f"--port={free_port()}", f"--http_broadcast_port={free_port()}")
+    command = [*CABLE, HTTP, *ports, f"--asgi={APP}:twice"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 1
+    assert "got one that is both" in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("where", "expected"),
     [

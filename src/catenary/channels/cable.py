@@ -216,6 +216,11 @@ class Cable:
         return sum(map(len, self._beats.values()))
 
     @property
+    def is_hosted(self) -> bool:
+        """A server in this process takes what it publishes."""
+        return self._publications.is_hosted
+
+    @property
     def waiting(self) -> int:
         """Plain functions that run or wait for a thread: one for each client at most."""
         return self._runner.waiting
@@ -477,7 +482,7 @@ class Cable:
         moment = self._forget_ending(sid, identifier)
         if moment is None:
             return False
-        return self._publications.is_hosted or self._clock() - moment < CROSSING_S
+        return self.is_hosted or self._clock() - moment < CROSSING_S
 
     def restored_command(self) -> str:
         """What is performed on the subscriptions of a resumed session."""
