@@ -24,7 +24,7 @@ run: setup
 
 test: dev
 	.ci/parts
-	$(BIN)/pytest
+	$(BIN)/pytest -n 3 --dist loadfile
 
 lint: dev
 	$(BIN)/ruff check .

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from catenary.auth.jwt import (
     HMAC_ALGORITHMS,
+    Claims,
     Flaw,
     Key,
     Rules,
     SecretKey,
     Verified,
     check,
-    signed_token,
+    issued,
 )
 from tests.parts.tokens import SECRET, base64url, forged, token
 
@@ -46,11 +47,11 @@ def test_a_token_that_openssl_signed() -> None:
 
 @given(identifiers=st.text(st.characters(exclude_categories=["Cs"])))
 def test_what_is_signed_here_is_believed_here_and_by_pyjwt(identifiers: str) -> None:
-    claims = {"ext": identifiers, "exp": NOW + 60}
-    text = signed_token(claims, SECRET)
+    claims: dict[str, Any] = {"ext": identifiers, "exp": NOW + 60}
+    text = issued(Claims(**claims), SECRET)
     assert judge(text) == Verified(identifiers)
     assert oracle.decode(text, SECRET, ["HS256"], {"verify_exp": False}) == claims
-    assert judge(signed_token(claims, "another")) is Flaw.SIGNATURE
+    assert judge(issued(Claims(**claims), "another")) is Flaw.SIGNATURE
 
 
 def test_the_token_of_rfc_7515() -> None:

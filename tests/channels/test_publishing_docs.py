@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.guide import check_types, run, write
 from tests.parts.cable_client import CableClient, identifier
+from tests.parts.guide import check_types, run, write
 from tests.parts.server import CableServer, cable_server
 
 SECRET = "s3cret"

@@ -8,7 +8,7 @@ import pytest
 
 from catenary.terminal.tools import TOOLS
 from tests.parts.server import OURS, cable_server
-from tests.terminal.shell import environment, rest_api
+from tests.terminal.shell import environment
 
 GUIDE = Path(__file__).parents[2] / "docs" / "terminal.md"
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -39,15 +39,11 @@ def test_every_command_of_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with (
         cable_server("--http_broadcast_port=0", command=(*OURS, "app:cable")) as server,
         cable_server(*public, "--config-path=/dev/null") as other,
-        rest_api() as api,
     ):
         for block in blocks:
             text = block.replace("localhost:8080", f"127.0.0.1:{server.port}")
             # The same commands, for a shorter time.
             text = re.sub(r"--(seconds|timeout)=1s?\b", r"--\1=0.2", text)
-            text = re.sub(
-                r"^catenary (presence|history).*", rf"\g<0> --url={api}", text, flags=re.MULTILINE
-            )
             typed(
                 text,
                 tmp_path / "chat",

@@ -8,7 +8,7 @@ others. Knows: keys, a moment. Does not know: where a token or a key comes from.
 import base64
 import enum
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -168,10 +168,6 @@ def _parts(token: str) -> _Parts:
         _decoded(payload),
         _decoded(signature),
     )
-
-
-def _encoded(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def _decoded(part: str) -> bytes:

@@ -26,7 +26,7 @@ from catenary.api.reads import ReadEndpoint, history_of, presence_of
 from catenary.auth.keys import API_PHRASE, BROADCAST_PHRASE, RPC_PHRASE, key_text
 from catenary.auth.origins import Origins
 from catenary.channels.code_workers import CodeWorkers
-from catenary.config.effective import Key, keys, serves_api
+from catenary.config.effective import keys, serves_api
 from catenary.config.options import Options
 from catenary.errors import ConfigError, MissingExtra
 from catenary.messages.heartbeat import Heartbeat

@@ -8,7 +8,7 @@ import argparse
 import json
 from typing import Final
 
-from catenary.auth.keys import API_PHRASE, BROADCAST_PHRASE, derived_key
+from catenary.auth.keys import API_PHRASE, BROADCAST_PHRASE, key_text
 from catenary.auth.signatures import Signatures
 from catenary.config.effective import effective, keys
 from catenary.config.options import Options
@@ -66,18 +66,12 @@ class Surroundings:
     @property
     def broadcast_key(self) -> str:
         """What publishers must show; empty where they need nothing."""
-        key = self._keys.broadcast
-        if key is None:
-            return ""
-        return derived_key(key.text, BROADCAST_PHRASE) if key.derived else key.text
+        return key_text(self._keys.broadcast, BROADCAST_PHRASE)
 
     @property
     def api_key(self) -> str:
         """What callers of the API must show; empty where nothing is known of one."""
-        given, secret = self.options.api.secret, self.options.access.secret
-        if given or secret in ("", "none"):
-            return given
-        return derived_key(secret, API_PHRASE)
+        return key_text(self._keys.api, API_PHRASE)
 
     @property
     def token_secret(self) -> str:

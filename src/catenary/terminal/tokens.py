@@ -10,7 +10,7 @@ import argparse
 import json
 import time
 
-from catenary.auth.jwt import signed_token
+from catenary.auth.jwt import Claims, issued
 from catenary.terminal.running import Given
 from catenary.terminal.screen import papers
 from catenary.terminal.surroundings import declare_keys, surroundings
@@ -27,10 +27,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(given: Given) -> int:
     arguments = given.arguments
     identifiers = fields([*filter(None, [arguments.identifiers]), *arguments.fields])
-    claims = {
-        "ext": json.dumps(identifiers, separators=(",", ":"), ensure_ascii=False),
-        "exp": int(time.time() + arguments.ttl),
-    }
+    claims = Claims(
+        ext=json.dumps(identifiers, separators=(",", ":"), ensure_ascii=False),
+        exp=int(time.time() + arguments.ttl),
+    )
     secret = surroundings(given, "jwt_secret").token_secret
-    papers(given.environ)[0].say(signed_token(claims, secret))
+    papers(given.environ)[0].say(issued(claims, secret))
     return 0
