@@ -22,6 +22,7 @@ from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid
 from catenary.messages.replies import Delivery
 from catenary.metrics.counters import Counters
+from catenary.node.reads import Reads
 
 APPLICATION = """
 import asyncio, os
@@ -158,7 +159,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(scenario: Callable[[World], Coroutine[None, None, None]], patience_s: float = 5) -> None:
     async def whole() -> None:
         world = World(Path.cwd(), patience_s)
-        await world.workers.start(world.host)
+        await world.workers.start(world.host, Reads(None, None))
         try:
             async with asyncio.timeout(15):
                 await scenario(world)

@@ -107,8 +107,9 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         asyncio.run(Cable(channels=[], api_url="localhost").presence("lobby"))
 
 
-def test_in_the_server_s_process() -> None:
-    flags = ("--noauth", "--broker=memory", "--broadcast_adapter=http")
+@pytest.mark.parametrize("place", [(), ("--app_workers=1",)], ids=["in process", "code worker"])
+def test_by_what_the_server_runs(place: tuple[str, ...]) -> None:
+    flags = ("--noauth", "--broker=memory", "--broadcast_adapter=http", *place)
     room = identifier("RoomChannel", id=1)
     command = (*OURS, "tests.channels.reading_app:cable")
     with cable_server(*flags, command=command) as server, CableClient(server.cable_url) as ann:
@@ -123,6 +124,16 @@ def test_in_the_server_s_process() -> None:
         for way in ("read", "read_in_a_thread"):
             ann.send("message", identifier=room, data=f'{{"action":"{way}"}}')
             assert ann.receive()["message"] == [[["ann", {"name": "Ann"}]], [0, 1]]
+
+
+def test_a_code_worker_hears_why_it_can_not_be_read() -> None:
+    flags = ("--noauth", "--app_workers=1")
+    command = (*OURS, "tests.channels.reading_app:cable")
+    with cable_server(*flags, command=command) as server, CableClient(server.cable_url) as ann:
+        ann.receive_welcome()
+        ann.subscribe(room := identifier("RoomChannel", id=1))
+        ann.send("message", identifier=room, data='{"action":"read"}')
+        assert "NotKept" in server.wait_for_output("nobody keeps who is present")
 
 
 def test_without_a_broker_in_the_server_s_process() -> None:

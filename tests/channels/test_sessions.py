@@ -45,6 +45,10 @@ def test_what_was_signed_with_the_key_is_read() -> None:
         f"session={cookie([7])}",
         f"session={TimestampSigner(KEY).sign(b'!').decode()}",
     ],
+    ids=[
+        *("none", "another", "empty", "null", "another key", "cut", "altered", "a list"),
+        "no base64",
+    ],
 )
 def test_everything_else_is_no_session(header: str) -> None:
     assert starlette_session(with_cookie(header), KEY) == {}

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from catenary.channels.code_wire import Wire
+from catenary.channels.reading import Reader
 from catenary.errors import AppError, AppFailed, AppUnavailable, CatenaryError
 from catenary.messages.decisions import Decision
 from catenary.messages.environment import Environment
@@ -20,12 +21,15 @@ from catenary.protocols.code_workers import (
     Answer,
     DeclaredTimer,
     End,
+    Found,
     FromWorker,
     Kind,
     Published,
     Ready,
     Taken,
     Unanswered,
+    WhatWasSaid,
+    WhoIsThere,
 )
 
 _DIED: Final = "its code worker has died; it may have been carried out"
@@ -96,6 +100,7 @@ class Line:
     def __init__(
         self,
         publish: Callable[[bytes], Awaitable[None] | None],
+        reader: Reader,
         counters: Counters,
         *,
         freed: Callable[[], None],
@@ -109,12 +114,14 @@ class Line:
         """The timers of its code once it is loaded; None where it will never be."""
         self.gone = asyncio.Event()
         self._publish = publish
+        self._reader = reader
         self._counters = counters
         self._freed = freed
         self._lost = lost
         self._last = 0
         self._idle: asyncio.Event | None = None
         self._publishing: set[asyncio.Future[None]] = set()
+        self._looking: set[asyncio.Task[None]] = set()
 
     # Calls
 
@@ -177,6 +184,10 @@ class Line:
                     self._freed()
             case Published(number, raw):
                 self._hand_on(number, raw)
+            case WhoIsThere() | WhatWasSaid():
+                looking = asyncio.get_running_loop().create_task(self._look(message))
+                self._looking.add(looking)
+                looking.add_done_callback(self._looking.discard)
             case Ready(timers):
                 if not self.ready.done():
                     self.ready.set_result(timers)
@@ -231,3 +242,16 @@ class Line:
         self._publishing.discard(publishing)
         error = "" if publishing.cancelled() else publishing.exception()
         self.wire.send(Taken(number, "" if error is None else str(error) or "it was not taken"))
+
+    # Reads
+
+    async def _look(self, wanted: WhoIsThere | WhatWasSaid) -> None:
+        try:
+            if isinstance(wanted, WhoIsThere):
+                found = Found(wanted.id, await self._reader.members(wanted.stream))
+            else:
+                page = await self._reader.page(wanted.stream, wanted.start, wanted.limit)
+                found = Found(wanted.id, (), page)
+        except CatenaryError as error:
+            found = Found(wanted.id, failure=type(error).__name__, error=str(error))
+        self.wire.send(found)

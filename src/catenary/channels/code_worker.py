@@ -13,18 +13,24 @@ from typing import Final
 
 from catenary.channels.cable import Cable
 from catenary.channels.code_wire import Wire
-from catenary.errors import BackendError
+from catenary.errors import BackendError, LostPosition, NotKept
 from catenary.messages.decisions import Decision, Verdict
+from catenary.messages.names import Stream
+from catenary.messages.presence import Member
+from catenary.messages.publications import Page, Position
 from catenary.protocols import code_workers as protocol
 from catenary.protocols.code_workers import (
     Abandon,
     End,
+    Found,
     Published,
     Question,
     Ready,
     Taken,
     ToWorker,
     Unanswered,
+    WhatWasSaid,
+    WhoIsThere,
 )
 
 _log: Final = logging.getLogger("catenary.channels")
@@ -34,13 +40,16 @@ PUBLICATIONS_LIMIT: Final = 100_000
 
 
 class CodeWorker:
-    """Serves a cable over one socket. Satisfies :class:`catenary.channels.publishing.Publisher`."""
+    """Serves a cable over one socket. Satisfies :class:`catenary.channels.publishing.Publisher`
+    and :class:`catenary.channels.reading.Reader`."""
 
     def __init__(self, cable: Cable) -> None:
         self._cable = cable
         self._calls: dict[int, asyncio.Future[Decision | None]] = {}
         self._publications: dict[int, asyncio.Future[None]] = {}
         self._published = 0
+        self._reads: dict[int, asyncio.Future[Found]] = {}
+        self._read = 0
         self._wire: Wire[ToWorker] = Wire(protocol.read_to_worker, self._hear, self._lose)
         self._gone = asyncio.Event()
         self._ending: asyncio.Future[float] = asyncio.get_running_loop().create_future()
@@ -49,7 +58,7 @@ class CodeWorker:
         """Answers until it is told to end; False where the serving process has died instead."""
         loop = asyncio.get_running_loop()
         await loop.create_connection(lambda: self._wire, sock=connected)
-        await self._cable.start(self, counts_endings=False)
+        await self._cable.start(self, reader=self, counts_endings=False)
         self._wire.send(Ready(tuple(map(_timer, self._cable.declared_timers))))
         timeout_s = await self._ending
         for call in tuple(self._calls.values()):
@@ -74,6 +83,32 @@ class CodeWorker:
         self._wire.send(Published(self._published, raw))
         return taken
 
+    async def members(self, stream: Stream) -> tuple[Member, ...]:
+        """Who is on a stream, as the serving process knows it."""
+        self._read += 1
+        return (await self._look(WhoIsThere(self._read, stream))).members
+
+    async def page(self, stream: Stream, start: int | Position, limit: int) -> Page:
+        """A part of a history, as the serving process has it."""
+        self._read += 1
+        found = await self._look(WhatWasSaid(self._read, stream, start, limit))
+        assert found.page is not None
+        return found.page
+
+    async def _look(self, wanted: WhoIsThere | WhatWasSaid) -> Found:
+        if not self._wire.is_open:
+            raise BackendError("the serving process is gone")
+        answer: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
+        self._reads[wanted.id] = answer
+        self._wire.send(wanted)
+        try:
+            found = await answer
+        finally:
+            del self._reads[wanted.id]
+        if found.failure:
+            raise _FAILURES.get(found.failure, BackendError)(found.error)
+        return found
+
     # What the serving process says
 
     def _hear(self, message: ToWorker) -> None:
@@ -82,6 +117,10 @@ class CodeWorker:
                 self._begin(message)
             case Taken(number, error):
                 self._take(number, error)
+            case Found(number):
+                looking = self._reads.get(number)
+                if looking is not None and not looking.done():
+                    looking.set_result(message)
             case Abandon(number):
                 call = self._calls.get(number)
                 if call is not None:
@@ -96,6 +135,9 @@ class CodeWorker:
             if not taken.done():
                 taken.set_exception(BackendError("the serving process is gone"))
         self._publications.clear()
+        for looking in self._reads.values():
+            if not looking.done():
+                looking.set_exception(BackendError("the serving process is gone"))
         if not self._ending.done():
             self._ending.set_result(0)
 
@@ -164,6 +206,7 @@ class CodeWorker:
 
 
 _DONE: Final = Decision()
+_FAILURES: Final = {each.__name__: each for each in (BackendError, LostPosition, NotKept)}
 
 
 def _timer(declared: tuple[str, str, float]) -> protocol.DeclaredTimer:

@@ -17,6 +17,7 @@ from catenary.channels.code_line import Asked, Line
 from catenary.channels.code_process import CodeProcess
 from catenary.channels.code_timers import CodeTimers
 from catenary.channels.endings import Endings
+from catenary.channels.reading import Reader
 from catenary.channels.timers import Place
 from catenary.errors import AppUnavailable, ConfigError
 from catenary.messages.decisions import Decision, Verdict
@@ -83,6 +84,7 @@ class CodeWorkers:
         self._counters = counters
         self._loop = asyncio.get_running_loop()
         self._host: Host | None = None
+        self._reader: Reader | None = None
         self._closing = False
         # What the node performs for us
         word = f"${secrets.token_hex(8)}:"
@@ -107,9 +109,10 @@ class CodeWorkers:
 
     # Its life
 
-    async def start(self, host: Host) -> None:
+    async def start(self, host: Host, reader: Reader) -> None:
         """Returns when the code is loaded everywhere. Raises :class:`ConfigError`."""
         self._host = host
+        self._reader = reader
         workers = await self._start_generation()
         if workers is None:
             raise ConfigError(
@@ -199,7 +202,7 @@ class CodeWorkers:
         return asked
 
     def _strike(self, timer: str, place: Place) -> bool:
-        assert self._host is not None
+        assert self._host is not None and self._reader is not None
         command = f'{self._prefix}{_TIMER}{timer}"}}'
         return self._host.perform(place.sid, place.identifier, command)
 
@@ -355,8 +358,14 @@ class CodeWorkers:
 
     async def _start_worker(self) -> CodeProcess | None:
         """A worker that is ready; None where it ended before, and has said why."""
-        assert self._host is not None
-        line = Line(self._host.publish, self._counters, freed=self._freed, lost=self._lose_worker)
+        assert self._host is not None and self._reader is not None
+        line = Line(
+            self._host.publish,
+            self._reader,
+            self._counters,
+            freed=self._freed,
+            lost=self._lose_worker,
+        )
         try:
             worker = await CodeProcess.start(self._command, line)
         except OSError as error:

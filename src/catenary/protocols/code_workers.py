@@ -14,6 +14,8 @@ import msgspec
 from catenary.messages.decisions import Decision, PresenceCommand, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
+from catenary.messages.presence import Member
+from catenary.messages.publications import Page, Position
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Confirmed, Delivery, Disconnected, Rejected, Reply, Welcome
 
@@ -70,6 +72,16 @@ class End(msgspec.Struct, array_like=True, tag=3, gc=False):
     """There will be no more calls: the application has some seconds to come to its end."""
 
     timeout_s: float
+
+
+class Found(msgspec.Struct, array_like=True, tag=4):
+    """What is known of a stream; ``failure`` names an error of :mod:`catenary.errors`, ``error`` says more."""
+
+    id: int
+    members: tuple[Member, ...] = ()
+    page: Page | None = None
+    failure: str = ""
+    error: str = ""
 
 
 class DeclaredTimer(msgspec.Struct, array_like=True, frozen=True):
@@ -134,8 +146,24 @@ class Published(msgspec.Struct, array_like=True, tag=7, gc=False):
     raw: bytes
 
 
-ToWorker = Question | Abandon | Taken | End
-FromWorker = Ready | Answer | Unanswered | Published
+class WhoIsThere(msgspec.Struct, array_like=True, tag=8, gc=False):
+    """The application wants to know who is on a stream."""
+
+    id: int
+    stream: Stream
+
+
+class WhatWasSaid(msgspec.Struct, array_like=True, tag=9, gc=False):
+    """The application wants a part of a history: see :meth:`catenary.channels.reading.Reader.page`."""
+
+    id: int
+    stream: Stream
+    start: int | Position
+    limit: int
+
+
+ToWorker = Question | Abandon | Taken | End | Found
+FromWorker = Ready | Answer | Unanswered | Published | WhoIsThere | WhatWasSaid
 
 
 class _Delivered(msgspec.Struct, array_like=True, tag=0, gc=False):

@@ -154,7 +154,7 @@ class Assembly:
         if cable is not None:
             self.start.append(functools.partial(cable.start, self.node, self.node, self._reads))
         if self.code is not None:
-            self.start.append(functools.partial(self.code.start, self.node))
+            self.start.append(functools.partial(self.code.start, self.node, self._reads))
         if self._guest is not None:
             # The last to start: it may publish already.
             self.start.append(self._guest.start)
