@@ -202,7 +202,7 @@ class CodeWorkers:
         return asked
 
     def _strike(self, timer: str, place: Place) -> bool:
-        assert self._host is not None and self._reader is not None
+        assert self._host is not None
         command = f'{self._prefix}{_TIMER}{timer}"}}'
         return self._host.perform(place.sid, place.identifier, command)
 
@@ -358,7 +358,8 @@ class CodeWorkers:
 
     async def _start_worker(self) -> CodeProcess | None:
         """A worker that is ready; None where it ended before, and has said why."""
-        assert self._host is not None and self._reader is not None
+        assert self._host is not None
+        assert self._reader is not None
         line = Line(
             self._host.publish,
             self._reader,
