@@ -297,3 +297,8 @@ def test_a_state_that_another_server_wrote_is_read_where_it_can_be() -> None:
     env = rpc.Env(istate={"a": '{"k":"v"}', "b": "no json"})
     seen = rpc.environment_of(rpc.DisconnectRequest("jack", (), env), Sid("s1"))
     assert seen.istate == {"a": {"k": "v"}, "b": {}}
+
+
+def test_json_that_is_too_deep_is_no_answer() -> None:
+    with pytest.raises(AppFailed):
+        rpc_json.decode_command_response(b'{"more":' + b"[" * 2000)

@@ -488,3 +488,18 @@ def test_repeated_headers_are_joined_in_order(names: list[str], value: str) -> N
     for name in set(names):
         values = [f"{value}{at}" for at, each in enumerate(names) if each == name]
         assert headers[name] == ("; " if name == "cookie" else ", ").join(values)
+
+
+def test_blanks_that_end_in_a_fault_cost_no_more_than_others() -> None:
+    """Where a pattern tries again from each of them, this takes half a minute."""
+    before = time.thread_time()
+    with pytest.raises(HandshakeError) as refused:
+        read_request(b"GET / HTTP/1.1\r\na: " + b" " * 65_000 + b"\x01")
+    assert refused.value.status == 400
+    assert time.thread_time() - before < 0.5
+
+
+def test_parameters_that_upset_python_s_own_patterns() -> None:
+    """gh-101955: a group in a possessive repetition may end before it begins, a SystemError."""
+    request = read_request(b'GET / HTTP/1.1\r\nSec-WebSocket-Extensions: n;a=x;y="z"')
+    assert offered_extensions(request) == [Extension("n", (("a", "x"), ("y", "z")))]

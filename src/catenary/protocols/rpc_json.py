@@ -39,7 +39,7 @@ def decode_disconnect_response(raw: bytes) -> rpc.DisconnectResponse:
 def _decode(kind: type[_Response], raw: bytes) -> _Response:
     try:
         return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise AppFailed(f"expected a {kind.__name__} in JSON: {error}") from error
 
 

@@ -121,7 +121,9 @@ class FrameReader:
         except FrameError as error:
             self.finished = True
             events.append(error)
-        if position < len(data) and not self.finished:
+        if self.finished:
+            self._fragments = None
+        elif position < len(data):
             self._tail = bytearray(data[position:])
         return events
 
