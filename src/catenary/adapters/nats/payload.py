@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from catenary.adapters import packing
 from catenary.messages.names import Sid, Stream
 from catenary.messages.publications import Position, Publication, RemoteDisconnect
 
@@ -26,8 +27,8 @@ class _Disconnect(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="d
 
 
 _pack: Final = msgspec.msgpack.Encoder().encode
-_unpack: Final = msgspec.msgpack.Decoder(_Sent).decode
-_unpack_command: Final = msgspec.msgpack.Decoder(_Disconnect).decode
+_unpack: Final = packing.reader(_Sent)
+_unpack_command: Final = packing.reader(_Disconnect)
 
 
 def pack(publication: Publication) -> bytes:

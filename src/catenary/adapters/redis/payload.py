@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from catenary.adapters import packing
 from catenary.messages.names import Sid, Stream
 from catenary.messages.publications import Position, Publication, RemoteDisconnect
 
@@ -32,8 +33,8 @@ class _Disconnect(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="d
 
 
 _pack: Final = msgspec.msgpack.Encoder().encode
-_unpack_rest: Final = msgspec.msgpack.Decoder(_Rest).decode
-_unpack_disconnect: Final = msgspec.msgpack.Decoder(_Disconnect).decode
+_unpack_rest: Final = packing.reader(_Rest)
+_unpack_disconnect: Final = packing.reader(_Disconnect)
 
 
 def pack(publication: Publication) -> bytes:

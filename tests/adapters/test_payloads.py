@@ -1,0 +1,59 @@
+"""How publications travel between nodes: what is packed is read again, all else is a ValueError."""
+
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catenary.adapters.nats import payload as nats
+from catenary.adapters.redis import payload as redis
+from catenary.messages.names import Sid, Stream
+from catenary.messages.publications import Position, Publication, RemoteDisconnect
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+epochs = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=8)
+publications = st.builds(
+    Publication,
+    text.map(Stream),
+    text,
+    st.none() | text.map(Sid),
+    text,
+    st.booleans(),
+    st.none() | st.builds(Position, epochs, st.integers(0, 2**53)),
+)
+ADAPTERS = pytest.mark.parametrize("adapter", [nats, redis], ids=["nats", "redis"])
+DEEP = b"\x99\xaadisconnect\xa4jack\xc3" + b"\x91" * 3000
+
+
+@given(publications)
+def test_a_publication_over_redis(publication: Publication) -> None:
+    position = publication.position
+    front = redis.NOWHERE if position is None else f"{position.epoch} {position.offset} ".encode()
+    assert redis.unpack(publication.stream, front + redis.pack(publication)) == publication
+
+
+@given(publications)
+def test_a_publication_over_nats(publication: Publication) -> None:
+    assert nats.unpack(nats.pack(publication), publication.position) == publication
+
+
+@ADAPTERS
+@given(identifiers=text, reconnect=st.booleans())
+def test_a_command(adapter: ModuleType, identifiers: str, reconnect: bool) -> None:
+    command = RemoteDisconnect(identifiers, reconnect)
+    assert adapter.unpack_command(adapter.pack_command(command)) == command
+
+
+@given(st.binary() | st.just(DEEP) | st.just(b"  " + DEEP))
+def test_anything_is_read_or_a_value_error(raw: bytes) -> None:
+    for read in (
+        redis.unpack_command,
+        nats.unpack_command,
+        lambda raw: redis.unpack(Stream("s"), raw),
+        lambda raw: nats.unpack(raw, None),
+    ):
+        try:
+            read(raw)
+        except ValueError:
+            pass
