@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup run test lint bench docs lock dev
+.PHONY: setup run test lint bench fuzz docs lock dev
 
 setup: .venv/run.done
 
@@ -34,6 +34,10 @@ lint: dev
 
 bench: dev
 	$(BIN)/python -m bench
+
+# Hostile bytes for every pure core: FUZZ_INPUTS (a million) each; FUZZ_SEED repeats a run.
+fuzz: dev
+	nice -n 19 $(BIN)/python -m tests.fuzz
 
 # Pages that are drawn from the code; a test sees that they are up to date.
 docs: dev
