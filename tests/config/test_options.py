@@ -29,6 +29,15 @@ OURS = {
     "restored_action",
     "app_workers",
     "reload",
+    "max_header_size",
+    "max_headers",
+    "handshake_timeout",
+    "max_waiting_handshakes",
+    "ws_message_timeout",
+    "ws_max_message_rate",
+    "max_identifier_size",
+    "max_subscriptions",
+    "tcp_timeout",
 }
 
 BY_PLACE = {entry.place: entry for entry in TABLE}

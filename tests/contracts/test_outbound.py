@@ -12,6 +12,7 @@ from catenary.messages.environment import Environment
 from catenary.messages.names import Sid
 from catenary.node.session import Traits
 from catenary.ports import Outbound
+from catenary.server.deadlines import NoDeadlines
 from catenary.transports.websocket import Acceptance, WebSocketConnection, WebSocketLimits
 from catenary.wire.frames import close_frame, text_frame
 from tests.parts.heart import NEVER, Heart, MemoryOutbound, settle
@@ -68,7 +69,9 @@ class Handing(asyncio.Protocol):
         # uvloop's transports are no subclass.
         transport = cast("asyncio.Transport", transport)
         limits = WebSocketLimits(close_timeout_s=CLOSE_TIMEOUT_S)
-        connection = WebSocketConnection(self._heart.node, limits, self._heart.counters, set())
+        connection = WebSocketConnection(
+            self._heart.node, limits, self._heart.counters, set(), NoDeadlines()
+        )
         environment = Environment(Sid("s"), "ws://test/", {})
         connection.open(
             transport, Acceptance(environment, self._heart.encoder, Traits(NEVER), b"OPEN"), b""

@@ -43,6 +43,7 @@ GRAPHQL: Final = "GRAPHQL"
 OCPP: Final = "OCPP"
 ADMIN: Final = "ADMIN CONSOLE"
 DEPLOYMENT: Final = "DEPLOYMENT"
+LIMITS: Final = "LIMITS"
 
 LogLevel = Literal["debug", "info", "warn", "error"]
 LogFormat = Literal["text", "json"]
@@ -543,6 +544,98 @@ class PingOptions(msgspec.Struct, frozen=True, kw_only=True):
             toml_aliases=("app.enable_native_pings",),
         ),
     ] = False
+
+
+class LimitOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What clients may cost, so that none harms the others. See docs/limits.md."""
+
+    max_header_size_bytes: Annotated[
+        int,
+        option(
+            LIMITS,
+            "max_header_size",
+            "Longest head of a request that is read, in bytes",
+            toml="limits.max_header_size",
+            minimum=1024,
+        ),
+    ] = 65536
+    max_headers: Annotated[
+        int,
+        option(
+            LIMITS,
+            "max_headers",
+            "How many header lines a handshake may have",
+            toml="limits.max_headers",
+            minimum=16,
+        ),
+    ] = 128
+    handshake_timeout_s: Annotated[
+        int,
+        option(
+            LIMITS,
+            "handshake_timeout",
+            "How long a client may take to ask for something after it connected, in seconds",
+            toml="limits.handshake_timeout",
+            minimum=1,
+        ),
+    ] = 5
+    max_waiting_handshakes: Annotated[
+        int,
+        option(
+            LIMITS,
+            "max_waiting_handshakes",
+            "How many handshakes may wait for their turn before more are refused",
+            toml="limits.max_waiting_handshakes",
+            minimum=1,
+        ),
+    ] = 4096
+    message_timeout_s: Annotated[
+        int,
+        option(
+            LIMITS,
+            "ws_message_timeout",
+            "How long a message that has begun may take to be complete, in seconds (0: no limit)",
+            toml="limits.message_timeout",
+        ),
+    ] = 30
+    max_message_rate: Annotated[
+        int,
+        option(
+            LIMITS,
+            "ws_max_message_rate",
+            "How many messages a second are read from a client, pings included; what it says beyond"
+            " waits (0: no limit)",
+            toml="limits.max_message_rate",
+        ),
+    ] = 1000
+    max_identifier_size: Annotated[
+        int,
+        option(
+            LIMITS,
+            "max_identifier_size",
+            "Longest identifier of a subscription, in characters (0: no limit)",
+            toml="limits.max_identifier_size",
+        ),
+    ] = 8192
+    max_subscriptions: Annotated[
+        int,
+        option(
+            LIMITS,
+            "max_subscriptions",
+            "How many subscriptions a client may have (0: no limit)",
+            toml="limits.max_subscriptions",
+        ),
+    ] = 1000
+    tcp_timeout_s: Annotated[
+        int,
+        option(
+            LIMITS,
+            "tcp_timeout",
+            "How long the other end of a connection may leave TCP unanswered before it counts as dead,"
+            " in seconds (0: as the system has it)",
+            toml="limits.tcp_timeout",
+        ),
+    ] = 60
 
 
 class BroadcastOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -1945,6 +2038,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     deployment: DeploymentOptions = DeploymentOptions()
     websocket: WebSocketOptions = WebSocketOptions()
     ping: PingOptions = PingOptions()
+    limits: LimitOptions = LimitOptions()
     rpc: RpcOptions = RpcOptions()
     disconnector: DisconnectorOptions = DisconnectorOptions()
     broadcast: BroadcastOptions = BroadcastOptions()

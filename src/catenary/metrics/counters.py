@@ -60,6 +60,14 @@ class Counters:
     failed_handshakes_total: int = _figure(
         "Connections that asked for nothing that could be understood"
     )
+    oversized_heads_total: int = _figure("Requests whose head was too long or had too many headers")
+    late_handshakes_total: int = _figure("Connections that were not served in time")
+    held_handshakes_total: int = _figure("Handshakes that had to wait for their turn")
+    late_messages_total: int = _figure("Clients that were closed in the middle of a message")
+    slowed_clients_total: int = _figure("Times a client was not read because it said too much")
+    long_identifiers_total: int = _figure("Subscriptions refused because of a long identifier")
+    refused_subscriptions_total: int = _figure("Subscriptions beyond what a client may have")
+    dead_connections_total: int = _figure("WebSocket connections that TCP found dead")
     held_clients_total: int = _figure("Times a client was not read because its commands waited")
     held_publishers_total: int = _figure("Times a publisher had to wait for deliveries")
     abandoned_disconnects_total: int = _figure("Disconnect calls given up at a shutdown")

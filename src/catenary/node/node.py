@@ -32,8 +32,9 @@ from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.publications import Publication, Publishable, parse
 from catenary.messages.reasons import Reason
-from catenary.messages.replies import Pong, Verbatim
+from catenary.messages.replies import Pong, Rejected, Verbatim
 from catenary.metrics.counters import Counters
+from catenary.node.complaints import Complaints
 from catenary.node.disconnector import Disconnector, Ended
 from catenary.node.encoder import Encoder
 from catenary.node.hub import Hub
@@ -56,6 +57,13 @@ PRESENCE_STATE: Final = "$p"
 """And the stream to be seen on: PRESENCE_STREAM_STATE, likewise."""
 
 
+class ClientLimits(msgspec.Struct, frozen=True):
+    """What one client may have; 0 for no limit. An identifier counts in characters."""
+
+    max_identifier_size: int = 0
+    max_subscriptions: int = 0
+
+
 class _Connect(msgspec.Struct, frozen=True, gc=False):
     """The first thing that every session does, before its first command."""
 
@@ -74,10 +82,12 @@ class Node:
     __slots__ = (
         "_application",
         "_busy",
+        "_complaints",
         "_counters",
         "_disconnect_mode",
         "_disconnector",
         "_hub",
+        "_limits",
         "_pinger",
         "_presences",
         "_pubsub",
@@ -100,6 +110,7 @@ class Node:
         disconnect_mode: Literal["auto", "always", "never"],
         restored_action: str = "",
         counters: Counters,
+        limits: ClientLimits = ClientLimits(),  # noqa: B008  (frozen)
     ) -> None:
         """``restored_action`` is performed on every subscription of a session that was resumed, so
         that the application hears of it; empty: it hears nothing."""
@@ -114,6 +125,8 @@ class Node:
         self._disconnect_mode = disconnect_mode
         self._restored_action = restored_action
         self._counters = counters
+        self._limits = limits
+        self._complaints = Complaints(_log)
         self._busy: set[asyncio.Future[None]] = set()
 
     # A client's life
@@ -229,9 +242,10 @@ class Node:
             case _Connect():
                 return self._connect(session, command)
             case Subscribe(identifier):
-                if identifier not in session.subscriptions:
+                if identifier in session.subscriptions:
+                    self._refuse(session, f"already subscribed to {identifier}")
+                elif self._may_have(session, identifier):
                     return self._decide(session, command)
-                self._refuse(session, f"already subscribed to {identifier}")
                 return None
             case ClientPing():
                 session.send(Pong())
@@ -255,6 +269,22 @@ class Node:
                 return self._presences.leave(subscription)
             case WhoIsHere(_, with_records):
                 return self._presences.tell(subscription, with_records=with_records)
+
+    def _may_have(self, session: Session, identifier: Identifier) -> bool:
+        """One subscription more? Else the client is told no, without asking the application."""
+        limits, counters = self._limits, self._counters
+        if 0 < limits.max_identifier_size < len(identifier):
+            counters.long_identifiers_total += 1
+            why = f"expected an identifier of up to {limits.max_identifier_size} characters"
+        elif 0 < limits.max_subscriptions <= len(session.subscriptions):
+            counters.refused_subscriptions_total += 1
+            why = f"expected up to {limits.max_subscriptions} subscriptions"
+        else:
+            return True
+        self._refuse(session, why)
+        session.send(Rejected(identifier))
+        counters.server_msg_total += 1
+        return False
 
     def _wait_for(self, session: Session, work: Awaitable[None] | None) -> None:
         """Where something takes time: what the client says meanwhile waits in its inbox."""
@@ -495,7 +525,8 @@ class Node:
     def _undecided(self, session: Session, step: _Step, error: Exception) -> None:
         """No decision was had. A client that could not connect is sent away, to come back later;
         a command is as if it had not been said."""
-        _log.warning("sid=%s %s failed: %s", session.sid, type(step).__name__.lstrip("_"), error)
+        name = type(step).__name__.lstrip("_")
+        self._complaints.write(logging.WARNING, "sid=%s %s failed: %s", session.sid, name, error)
         if isinstance(step, _Connect):
             session.close(Reason.AUTH_ERROR)
         else:
@@ -504,7 +535,9 @@ class Node:
     def _refuse(self, session: Session, why: str) -> None:
         """A command that makes no sense: counted, logged, not answered (as anycable-go)."""
         self._counters.failed_client_msg_total += 1
-        _log.warning("sid=%s Command refused: %s", session.sid, why[:200])
+        self._complaints.write(
+            logging.WARNING, "sid=%s Command refused: %s", session.sid, why[:200]
+        )
 
     # Publications
 

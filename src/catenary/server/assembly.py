@@ -36,22 +36,23 @@ from catenary.node.disconnector import Disconnector
 from catenary.node.encoder import Encoder
 from catenary.node.hub import Hub
 from catenary.node.identity import everybody
-from catenary.node.node import Node
+from catenary.node.node import ClientLimits, Node
 from catenary.node.pinger import Pinger
 from catenary.node.reads import Reads
 from catenary.node.router import Identify, Router
-from catenary.ports import Application
+from catenary.ports import Application, Watch
 from catenary.protocols.actioncable import ActionCableV1
 from catenary.rpc.calls import CallLimits
 from catenary.rpc.none import NoApplication
 from catenary.rpc.tls import Tls
 from catenary.server import engines, lifecycle, publishers, standalone
-from catenary.server.deadlines import Deadlines
-from catenary.server.door import HEAD_TIMEOUT_S, BackDoor, CableRules, Door, Entrance
+from catenary.server.deadlines import Deadlines, NoDeadlines
+from catenary.server.door import BackDoor, CableRules, Door, Entrance, HeadLimits
 from catenary.server.engines import Engine, MemoryEngine
 from catenary.server.lag import LoopLag
 from catenary.server.lifecycle import BACKLOG, Listener
 from catenary.server.place import Place
+from catenary.server.reception import Reception
 from catenary.server.routes import CablePaths
 from catenary.server.ticker import Ticker
 from catenary.transports.asgi import ended
@@ -107,7 +108,14 @@ class Assembly:
         self.start: list[Callable[[], Awaitable[None]]] = []
         self.finish: list[Callable[[float], Awaitable[None]]] = []
         self.announcements: list[str] = []
-        self._deadlines = Deadlines(HEAD_TIMEOUT_S, time.monotonic)
+        limits = options.limits
+        self._deadlines = Deadlines(limits.handshake_timeout_s, time.monotonic)
+        self._late_messages: Watch = (
+            Deadlines(limits.message_timeout_s, time.monotonic)
+            if limits.message_timeout_s
+            else NoDeadlines()
+        )
+        self._reception = Reception(limits.max_waiting_handshakes, self.counters)
         self._guest = self._maybe_guest()
         loop = asyncio.get_running_loop()
         self._embedded: EmbeddedNats | None = None
@@ -141,6 +149,7 @@ class Assembly:
             disconnect_mode=options.disconnector.mode,
             restored_action=self._restored_action(),
             counters=self.counters,
+            limits=ClientLimits(limits.max_identifier_size, limits.max_subscriptions),
         )
         self._reads = Reads(engine.history, engine.presence) if engine.keeps else Reads(None, None)
         # The first to finish: their calls need the application, which is closed behind them.
@@ -364,8 +373,10 @@ class Assembly:
             self.node,
             self._cable_rules(doors.cables),
             self.counters,
-            self._deadlines,
-            doors.intake,
+            deadlines=self._deadlines,
+            late_messages=self._late_messages,
+            reception=self._reception,
+            intake=doors.intake,
             guest_websockets=None if doors.guest is None else doors.guest.websockets,
         )
         own = Starlette(routes=doors.routes)
@@ -393,8 +404,11 @@ class Assembly:
                 f"ssl_cert, ssl_key: expected a certificate and its key in PEM: {error}"
             ) from error
         if self._place is not None and port in self._place.sockets:
-            return Listener(config, self._place.listening(port))
-        return Listener(config, lifecycle.bind(host, port))
+            sockets = self._place.listening(port)
+        else:
+            sockets = lifecycle.bind(host, port)
+        lifecycle.find_the_dead(sockets, options.limits.tcp_timeout_s)
+        return Listener(config, sockets)
 
     def _cable_rules(self, paths: Sequence[str]) -> CableRules:
         options = self._options
@@ -417,6 +431,7 @@ class Assembly:
                 max_message_bytes=options.websocket.max_message_size_bytes,
                 max_pending_bytes=options.websocket.max_pending_size_bytes,
                 close_timeout_s=options.websocket.write_timeout_s,
+                max_message_rate=options.limits.max_message_rate,
             ),
             encoder=Encoder(ActionCableV1(), text_frame, frame(PING, b"")),
             deflating={
@@ -428,6 +443,10 @@ class Assembly:
                 for bits in (WINDOWS if options.websocket.enable_compression else ())
             },
             max_connections=options.server.max_conn,
+            head=HeadLimits(
+                options.limits.max_header_size_bytes,
+                options.limits.max_headers,
+            ),
         )
 
     def hosted_entrance(self) -> Entrance:
@@ -435,7 +454,14 @@ class Assembly:
         rules = msgspec.structs.replace(
             self._cable_rules(()), encoder=Encoder(ActionCableV1(), ended), deflating={}
         )
-        return Entrance(self.node, rules, self.counters, self._deadlines, None)
+        return Entrance(
+            self.node,
+            rules,
+            self.counters,
+            deadlines=self._deadlines,
+            late_messages=self._late_messages,
+            reception=self._reception,
+        )
 
     def _broadcasts(self) -> Broadcasts:
         http = self._options.http_broadcast

@@ -52,5 +52,17 @@ class Deadlines:
         for connection in overdue:
             del self._waiting[connection]
             connection.time_out()
-        if self._waiting:
+        if self._waiting and self._sweeper is None:
             self._sweep_later()
+
+
+class NoDeadlines:
+    """Satisfies :class:`catenary.ports.Watch`: everybody may take as long as they like."""
+
+    __slots__ = ()
+
+    def watch(self, connection: Waiting) -> None:
+        """Nothing happens."""
+
+    def forget(self, connection: Waiting) -> None:
+        """Nothing would have happened."""

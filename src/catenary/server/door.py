@@ -8,13 +8,13 @@ Knows: paths, origins, limits, uvicorn's constructor. Does not know: frames, com
 """
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 import msgspec
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from catenary.api.intake import IntakeConnection, IntakeRules
@@ -22,11 +22,15 @@ from catenary.auth.origins import Origins
 from catenary.errors import HandshakeError
 from catenary.messages.heartbeat import Heartbeat
 from catenary.metrics.counters import Counters
+from catenary.node.complaints import Complaints
 from catenary.node.encoder import Encoder
 from catenary.node.node import Node
 from catenary.node.session import Traits
+from catenary.ports import Watch
 from catenary.protocols import actioncable
 from catenary.server.deadlines import Deadlines
+from catenary.server.http import BoundedHttp
+from catenary.server.reception import Reception
 from catenary.server.routes import CablePaths
 from catenary.transports.request import Proxied, environment_of, heartbeat_of, resumed_sid
 from catenary.transports.websocket import Acceptance, WebSocketConnection, WebSocketLimits
@@ -34,8 +38,12 @@ from catenary.wire import deflate, handshake
 
 _log: Final = logging.getLogger("catenary.door")
 
-HEAD_TIMEOUT_S: Final = 5.0
-"""A request whose head is not complete by then is refused: ReadHeaderTimeout of anycable-go."""
+
+class HeadLimits(msgspec.Struct, frozen=True):
+    """How long the head of a request may be, in bytes and in lines."""
+
+    max_bytes: int = handshake.MAX_HEADER_BYTES
+    max_lines: int = handshake.MAX_HEADERS
 
 
 class CableRules(msgspec.Struct, frozen=True):
@@ -56,6 +64,7 @@ class CableRules(msgspec.Struct, frozen=True):
     keeps_sessions: bool = False
     max_connections: int = 0
     deflating: Mapping[int, Encoder] = {}
+    head: HeadLimits = HeadLimits()
 
     def traits_of(self, request: handshake.Request, subprotocol: str | None) -> Traits:
         """How a client is pinged, and whether it may be resumed: the extended protocol's may.
@@ -74,25 +83,41 @@ class CableRules(msgspec.Struct, frozen=True):
 class Entrance:
     """What the doors of one port share; no ``intake`` where publications go elsewhere.
 
+    ``deadlines`` are those of requests, ``late_messages`` those of messages that have begun.
     ``guest_websockets`` builds uvicorn's own protocol for WebSockets on other paths than cables.
     """
 
-    __slots__ = ("counters", "deadlines", "guest_websockets", "intake", "node", "rules")
+    __slots__ = (
+        "complaints",
+        "counters",
+        "deadlines",
+        "guest_websockets",
+        "intake",
+        "late_messages",
+        "node",
+        "reception",
+        "rules",
+    )
 
     def __init__(
         self,
         node: Node,
         rules: CableRules,
         counters: Counters,
-        deadlines: Deadlines,
-        intake: IntakeRules | None,
         *,
+        deadlines: Deadlines,
+        late_messages: Watch,
+        reception: Reception,
+        intake: IntakeRules | None = None,
         guest_websockets: Callable[..., asyncio.Protocol] | None = None,
     ) -> None:
         self.node = node
         self.rules = rules
         self.counters = counters
         self.deadlines = deadlines
+        self.late_messages = late_messages
+        self.reception = reception
+        self.complaints = Complaints(_log)
         self.intake = intake
         self.guest_websockets = guest_websockets
 
@@ -100,7 +125,11 @@ class Entrance:
         """Checks a handshake and prepares its answer. Raises :class:`HandshakeError`."""
         rules = self.rules
         accept = handshake.check_upgrade(request)
-        self.check(request)
+        if not rules.origins.allow(request.headers.get("origin", "")):
+            raise HandshakeError(403, "expected an allowed origin")
+        if 0 < rules.max_connections <= self.counters.open_cables_num:
+            self.counters.refused_connections_total += 1
+            raise HandshakeError(503, "too many connections", _LATER)
         compression = (
             deflate.agree(handshake.offered_extensions(request)) if rules.deflating else None
         )
@@ -129,7 +158,7 @@ class Entrance:
             raise HandshakeError(403, "expected an allowed origin")
         if 0 < rules.max_connections <= self.counters.open_cables_num:
             self.counters.refused_connections_total += 1
-            raise HandshakeError(503, "too many connections", (("Retry-After", "5"),))
+            raise HandshakeError(503, "too many connections", _LATER)
 
 
 def agreed_subprotocol(request: handshake.Request) -> str | None:
@@ -141,6 +170,9 @@ def agreed_subprotocol(request: handshake.Request) -> str | None:
         if known in offered:
             return known
     return None
+
+
+_LATER: Final = (("Retry-After", "5"),)
 
 
 class Door(asyncio.Protocol):
@@ -178,20 +210,35 @@ class Door(asyncio.Protocol):
         if self._head:
             data = self._head + data
         end = data.find(handshake.END_OF_HEADERS)
-        if end == -1 and len(data) <= handshake.MAX_HEADER_BYTES:
+        limit = self._entrance.rules.head.max_bytes
+        if end == -1 and len(data) <= limit:
             # Nobody behind this door has a limit of time for a head that does not end.
             self._head = data
+            return
+        if end == -1 or end > limit:
+            self._entrance.counters.oversized_heads_total += 1
+            self._refuse(HandshakeError(431, f"expected a request head of up to {limit} bytes"))
             return
         path = _path(data)
         if path is not None and not self._entrance.rules.paths.match(path):
             self._lead_on(data, path)
         else:
-            self._enter(data, end)
+            self._line_up(data, end)
 
     # Where to
 
+    def _line_up(self, data: bytes, end: int) -> None:
+        """A request for a cable, or for nothing that can be told: when it is its turn."""
+        reception = self._entrance.reception
+        self._head = data
+        if not reception.receive(self, functools.partial(self._enter, data, end)):
+            self._entrance.counters.refused_connections_total += 1
+            self._refuse(HandshakeError(503, "too many handshakes", _LATER))
+        elif reception.holds(self) and len(data) > 2 * self._entrance.rules.head.max_bytes:
+            # It is read on, so that its end is heard; but it must not fill memory meanwhile.
+            self._refuse(HandshakeError(400, "expected a client that waits for its answer"))
+
     def _enter(self, data: bytes, end: int) -> None:
-        """A request for a cable, or for nothing that can be told."""
         try:
             acceptance = self._accept(data, end)
         except HandshakeError as error:
@@ -200,16 +247,20 @@ class Door(asyncio.Protocol):
         self._step_aside()
         entrance = self._entrance
         connection = WebSocketConnection(
-            entrance.node, entrance.rules.limits, entrance.counters, self._connections
+            entrance.node,
+            entrance.rules.limits,
+            entrance.counters,
+            self._connections,
+            entrance.late_messages,
         )
         connection.open(self._transport, acceptance, data[end + 4 :])
 
     def _accept(self, data: bytes, end: int) -> Acceptance:
-        if end == -1 or end > handshake.MAX_HEADER_BYTES:
-            raise HandshakeError(
-                431, f"expected a request head of up to {handshake.MAX_HEADER_BYTES} bytes"
-            )
-        request = handshake.read_request(data[:end])
+        try:
+            request = handshake.read_request(data[:end], self._entrance.rules.head.max_lines)
+        except HandshakeError as error:
+            self._entrance.counters.oversized_heads_total += error.status == 431
+            raise
         transport = self._transport
         scheme = "http" if transport.get_extra_info("sslcontext") is None else "https"
         peer = transport.get_extra_info("peername")
@@ -227,8 +278,13 @@ class Door(asyncio.Protocol):
 
     def _serve_http(self, transport: asyncio.Transport, data: bytes) -> None:
         """Uvicorn's own protocol takes the connection, from these bytes onwards."""
-        http = HttpToolsProtocol(
-            config=self._config, server_state=self._server_state, app_state=self._app_state
+        entrance = self._entrance
+        http = BoundedHttp(
+            self._config,
+            self._server_state,
+            self._app_state,
+            max_head_bytes=entrance.rules.head.max_bytes,
+            watch=entrance.deadlines,
         )
         http.connection_made(transport)
         transport.set_protocol(http)
@@ -236,6 +292,7 @@ class Door(asyncio.Protocol):
 
     def _step_aside(self) -> None:
         self._entrance.deadlines.forget(self)
+        self._entrance.reception.forget(self)
         self._connections.discard(self)
         self._head = b""
 
@@ -247,14 +304,21 @@ class Door(asyncio.Protocol):
 
     def _refuse(self, error: HandshakeError) -> None:
         self._entrance.counters.failed_handshakes_total += 1
-        _log.info("Handshake refused with %d: %s", error.status, error)
+        self._entrance.complaints.write(
+            logging.INFO, "Handshake refused with %d: %s", error.status, error
+        )
         self._entrance.deadlines.forget(self)
+        self._entrance.reception.forget(self)
         self._transport.write(handshake.refusal(error))
         self._transport.close()
 
     def time_out(self) -> None:
         """The client took too long to ask for anything."""
-        if self._head:
+        self._entrance.counters.late_handshakes_total += 1
+        if self._entrance.reception.holds(self):
+            self._entrance.counters.refused_connections_total += 1
+            self._refuse(HandshakeError(503, "too many handshakes", _LATER))
+        elif self._head:
             seconds = self._entrance.deadlines.timeout_s
             self._refuse(HandshakeError(408, f"expected a request within {seconds:g} s"))
         else:

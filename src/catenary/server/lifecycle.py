@@ -92,6 +92,29 @@ def _listening(family: int, address: object, *, shared: bool) -> socket.socket:
     return listening
 
 
+def find_the_dead(sockets: Sequence[socket.socket], timeout_s: int) -> None:
+    """Whoever leaves TCP unanswered for so long is dead to these listening sockets; 0: as the system
+    has it.
+
+    Accepted connections inherit that, so that it costs none of them a call or a byte.
+    TCP_USER_TIMEOUT is about data that is not acknowledged, which would be sent again for a quarter
+    of an hour; keep-alive asks where nothing is on its way. tcp(7).
+    """
+    if timeout_s == 0:
+        return
+    for listening in sockets:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in (
+            ("TCP_KEEPIDLE", max(timeout_s // 4, 1)),
+            ("TCP_KEEPINTVL", max(timeout_s // 4, 1)),
+            ("TCP_KEEPCNT", 3),
+            ("TCP_USER_TIMEOUT", timeout_s * 1000),
+        ):
+            # macOS has not got all of them.
+            if hasattr(socket, name):
+                listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
 class Ending:
     """The two signals: the first asks for an orderly end, the second ends at once."""
 

@@ -1,9 +1,12 @@
 """One WebSocket: frames in, commands to the node; encoded replies out (RFC 6455).
 
+Whoever sends more than others can bear with is read later: a large read is taken in turns with
+everybody else's, and who says too much in a second waits for the next.
 Knows: a socket, frames. Does not know: what a message means, who else is there.
 """
 
 import asyncio
+import errno
 from collections.abc import Callable
 from typing import Final
 
@@ -16,11 +19,14 @@ from catenary.metrics.counters import Counters
 from catenary.node.encoder import Encoder
 from catenary.node.node import Node
 from catenary.node.session import Session, Traits
+from catenary.ports import Watch
 from catenary.wire.frames import (
     NO_STATUS,
     NORMAL,
+    POLICY,
     PONG,
     Close,
+    Event,
     FrameReader,
     Inflate,
     Message,
@@ -32,18 +38,30 @@ from catenary.wire.frames import (
 
 _NO_LIMIT: Final = 2**31 - 1
 
+_BATCH: Final = 256
+
+TURN_BYTES: Final = 8192
+"""Of one read, which may be 256 KB: 1,300 of the smallest frames, which take some 2 ms."""
+
 
 class WebSocketLimits(msgspec.Struct, frozen=True):
     """What one client may cost.
 
     ``max_message_bytes`` is the largest message that is read, ``max_pending_bytes`` how much may
     wait to be sent before a client counts as slow (0: no limit), ``close_timeout_s`` how long a client may take
-    to answer a close frame before its connection is cut.
+    to answer a close frame before its connection is cut, ``max_message_rate`` how many messages
+    and control frames of it are read in a second (0: no limit).
     """
 
     max_message_bytes: int = 65536
     max_pending_bytes: int = 1_048_576
     close_timeout_s: float = 2
+    max_message_rate: int = 0
+
+    @property
+    def batch(self) -> int:
+        """Messages that are counted together. No larger: Python has one object for each small int."""
+        return min(self.max_message_rate or _BATCH, _BATCH)
 
     @property
     def high_water(self) -> int:
@@ -64,13 +82,31 @@ class Acceptance(msgspec.Struct, frozen=True):
     inflate: Inflate | None = None
 
 
+class _Flood:
+    """What only a client has that once said much: reasons not to read it, bytes that wait, a bucket."""
+
+    __slots__ = ("holds", "is_slowed", "level", "rest", "since")
+
+    def __init__(self) -> None:
+        self.holds = 0
+        self.rest = b""
+        self.is_slowed = False
+        # How many messages there are in the bucket, and when that was
+        self.level = 0.0
+        self.since = 0.0
+
+
 class WebSocketConnection(asyncio.Protocol):
     """Satisfies :class:`catenary.ports.Outbound`. Takes a connected transport over from the door."""
 
     __slots__ = (
+        "_allowance",
         "_close_timer",
         "_connections",
         "_counters",
+        "_flood",
+        "_is_awaited",
+        "_late_messages",
         "_limits",
         "_node",
         "_reader",
@@ -85,7 +121,9 @@ class WebSocketConnection(asyncio.Protocol):
         limits: WebSocketLimits,
         counters: Counters,
         connections: set[object],
+        late_messages: Watch,
     ) -> None:
+        """``late_messages`` watches messages that have begun."""
         self._node = node
         self._limits = limits
         self._counters = counters
@@ -96,6 +134,12 @@ class WebSocketConnection(asyncio.Protocol):
         self._session: Session
         self._close_timer: asyncio.TimerHandle | None = None
         self.write: Callable[[bytes], None]
+        # What it may say before it is looked at again; what came of that
+        self._allowance = limits.batch
+        self._flood: _Flood | None = None
+        # Is the rest of a message awaited?
+        self._late_messages = late_messages
+        self._is_awaited = False
 
     def open(self, transport: asyncio.Transport, acceptance: Acceptance, rest: bytes) -> None:
         """Answers the handshake and begins; ``rest`` is what the client sent right behind it."""
@@ -116,7 +160,11 @@ class WebSocketConnection(asyncio.Protocol):
     # asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
-        for event in self._reader.receive(data):
+        if len(data) > TURN_BYTES or self._flood is not None:
+            data = self._first_turn(data)
+        reader = self._reader
+        events = reader.receive(data)
+        for event in events:
             if isinstance(event, Message):
                 self._node.receive(self._session, event.payload)
             elif isinstance(event, Ping):
@@ -127,6 +175,11 @@ class WebSocketConnection(asyncio.Protocol):
                 self._answer_close(event)
             elif isinstance(event, FrameError):
                 self._fail(event)
+        if reader.is_midway or self._is_awaited:
+            self._await_rest(events)
+        self._allowance -= len(events)
+        if self._allowance < 0:
+            self._count()
 
     def eof_received(self) -> None:
         """The client will say nothing more: what was written is still sent, then it is over."""
@@ -140,6 +193,10 @@ class WebSocketConnection(asyncio.Protocol):
         self.write = _discard
         self._connections.discard(self)
         self._counters.open_cables_num -= 1
+        if exc is not None and getattr(exc, "errno", None) == errno.ETIMEDOUT:
+            self._counters.dead_connections_total += 1
+        if self._is_awaited:
+            self._late_messages.forget(self)
         if self._close_timer is not None:
             self._close_timer.cancel()
         self._node.leave(self._session)
@@ -192,12 +249,96 @@ class WebSocketConnection(asyncio.Protocol):
     # Backpressure
 
     def hold(self) -> None:
-        if not self._transport.is_closing():
+        flood = self._flooded()
+        flood.holds += 1
+        if flood.holds == 1 and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        if not self._transport.is_closing():
+        flood = self._flooded()
+        flood.holds -= 1
+        if flood.holds == 0 and not self._transport.is_closing():
             self._transport.resume_reading()
+
+    # Floods
+
+    def _flooded(self) -> "_Flood":
+        if self._flood is None:
+            self._flood = _Flood()
+        return self._flood
+
+    def _first_turn(self, data: bytes) -> bytes:
+        """What may be taken of a read now; the rest of a large one waits until others had their turn."""
+        flood = self._flooded()
+        if flood.rest:
+            # Its turn comes; somebody has resumed reading meanwhile.
+            flood.rest += data
+            return b""
+        if len(data) <= TURN_BYTES:
+            return data
+        flood.rest = data[TURN_BYTES:]
+        self.hold()
+        asyncio.get_running_loop().call_soon(self._next_turn)
+        return data[:TURN_BYTES]
+
+    def _next_turn(self) -> None:
+        flood = self._flooded()
+        if flood.is_slowed or self._transport.is_closing():
+            return
+        data, flood.rest = flood.rest, b""
+        self.resume()
+        self.data_received(data)
+
+    def _count(self) -> None:
+        """It has said what is counted together: a leaky bucket that holds what may come in a second.
+
+        What is too much was carried out; for so long it is not read.
+        """
+        limits = self._limits
+        said = limits.batch - self._allowance
+        self._allowance = limits.batch
+        if limits.max_message_rate == 0:
+            return
+        flood, loop = self._flooded(), asyncio.get_running_loop()
+        now = loop.time()
+        leaked = (now - flood.since) * limits.max_message_rate
+        flood.level = max(flood.level - leaked, 0) + said
+        flood.since = now
+        wait_s = flood.level / limits.max_message_rate - 1
+        if wait_s > 0 and not flood.is_slowed:
+            flood.is_slowed = True
+            self._counters.slowed_clients_total += 1
+            self.hold()
+            loop.call_later(wait_s, self._go_on)
+
+    def _go_on(self) -> None:
+        flood = self._flooded()
+        flood.is_slowed = False
+        self.resume()
+        if flood.rest:
+            self._next_turn()
+
+    def _await_rest(self, events: list[Event]) -> None:
+        """A message that has begun is to be complete in time; control frames do not prolong that.
+        Its fragments count like messages."""
+        self._allowance -= self._reader.pieces
+        self._reader.pieces = 0
+        if not self._reader.is_midway:
+            self._is_awaited = False
+            self._late_messages.forget(self)
+        elif not self._is_awaited or any(isinstance(each, Message) for each in events):
+            self._is_awaited = True
+            self._late_messages.watch(self)
+
+    def time_out(self) -> None:
+        """The message took too long, unless it was us who did not read it."""
+        if self._flood is not None and self._flood.holds:
+            self._late_messages.watch(self)
+            return
+        self._is_awaited = False
+        self._counters.late_messages_total += 1
+        self._reader.finished = True
+        self._fail(FrameError(POLICY, "expected the rest of the message in time"))
 
 
 def _discard(encoded: bytes) -> None:

@@ -26,6 +26,7 @@ GOING_AWAY: Final = 1001
 PROTOCOL_ERROR: Final = 1002
 NO_STATUS: Final = 1005
 INVALID_PAYLOAD: Final = 1007
+POLICY: Final = 1008
 TOO_BIG: Final = 1009
 
 RSV1: Final = 0x40
@@ -86,6 +87,8 @@ class FrameReader:
         "_tail",
         "_valid",
         "finished",
+        "is_midway",
+        "pieces",
     )
 
     def __init__(self, max_message_bytes: int, inflate: Inflate | None = None) -> None:
@@ -100,6 +103,10 @@ class FrameReader:
         self._fragments: bytearray | None = None
         self._valid = 0
         self.finished = False
+        # Has something begun that is not complete?
+        self.is_midway = False
+        # Fragments so far, for whoever counts what a client sends: they are no events
+        self.pieces = 0
 
     def receive(self, data: bytes) -> list[Event]:
         """Reads on; returns what is complete now, in the order in which it was sent."""
@@ -125,6 +132,7 @@ class FrameReader:
             self._fragments = None
         elif position < len(data):
             self._tail = bytearray(data[position:])
+        self.is_midway = self._tail is not None or self._fragments is not None
         return events
 
     def _read_frame(self, data: bytes, start: int, events: list[Event]) -> int:
@@ -238,6 +246,7 @@ class FrameReader:
     def _continue(self, fragments: bytearray, payload: bytes) -> None:
         """Text is checked as it comes, so that nobody sends the rest of what is refused."""
         fragments += payload
+        self.pieces += 1
         if self._opener & ~_FIN == TEXT:
             self._valid += _valid_bytes(fragments[self._valid :], is_whole=False)
 

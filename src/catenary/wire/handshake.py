@@ -22,6 +22,9 @@ END_OF_HEADERS: Final = b"\r\n\r\n"
 MAX_HEADER_BYTES: Final = 65536
 """More stops a request with 431. Precedents: node.js 16 KB, nginx 32 KB, Go (the reference) 1 MB."""
 
+MAX_HEADERS: Final = 128
+"""Lines. Precedents: Apache and Python's http.client 100, node.js 2,000. Browsers send some 15."""
+
 # RFC 9110, section 5.6.2 (token) and RFC 9112, section 3 (request line).
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~\x80-\xff]+) HTTP/(\d)\.(\d)\Z")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
@@ -68,10 +71,11 @@ class Extension(msgspec.Struct, frozen=True, gc=False):
     parameters: tuple[tuple[str, str | None], ...] = ()
 
 
-def read_request(head: bytes) -> Request:
+def read_request(head: bytes, max_headers: int = MAX_HEADERS) -> Request:
     """Reads the bytes up to and without the empty line.
 
-    Raises :class:`HandshakeError` with status 400 (grammar) or 505 (HTTP version).
+    Raises :class:`HandshakeError` with status 400 (grammar), 431 (too many headers) or 505 (HTTP
+    version).
     """
     first, _, rest = head.partition(b"\r\n")
     match = _REQUEST_LINE.match(first)
@@ -80,6 +84,8 @@ def read_request(head: bytes) -> Request:
     method, target, major, minor = match.groups()
     if (major, minor) != (b"1", b"1"):
         raise HandshakeError(505, "expected HTTP/1.1")
+    if rest.count(b"\r\n") >= max_headers:
+        raise HandshakeError(431, f"expected up to {max_headers} headers")
     return Request(method.decode("ascii"), _text(target.decode("latin-1")), _headers(rest))
 
 

@@ -29,8 +29,9 @@ from catenary.node.encoder import Encoder
 from catenary.node.node import Node
 from catenary.node.session import Traits
 from catenary.ports import Outbound
-from catenary.server.deadlines import Deadlines
-from catenary.server.door import HEAD_TIMEOUT_S, CableRules, Door, Entrance
+from catenary.server.deadlines import Deadlines, NoDeadlines
+from catenary.server.door import CableRules, Door, Entrance
+from catenary.server.reception import Reception
 from catenary.server.routes import CablePaths
 from catenary.transports.request import Proxied
 from catenary.transports.websocket import WebSocketLimits
@@ -102,8 +103,15 @@ def entrance() -> Entrance:
             for bits in WINDOWS
         },
     )
-    deadlines = Deadlines(HEAD_TIMEOUT_S, time.monotonic)
-    return Entrance(cast("Node", EchoNode()), rules, Counters(), deadlines, None)
+    counters = Counters()
+    return Entrance(
+        cast("Node", EchoNode()),
+        rules,
+        counters,
+        deadlines=Deadlines(5, time.monotonic),
+        late_messages=NoDeadlines(),
+        reception=Reception(100, counters),
+    )
 
 
 async def main() -> None:

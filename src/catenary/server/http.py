@@ -1,0 +1,79 @@
+"""uvicorn's HTTP protocol with what it lacks: limits for the head of each request.
+
+What it reads it keeps until the head ends, however long and however late that is.
+Knows: bytes between requests. Does not know: what is asked for.
+"""
+
+from typing import Any, Final
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from catenary.errors import HandshakeError
+from catenary.ports import Watch
+from catenary.wire import handshake
+
+_BEGINS_HERE: Final = -1
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """Refuses a request whose head is longer than ``max_head_bytes`` or is not there in time."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        *,
+        max_head_bytes: int,
+        watch: Watch,
+    ) -> None:
+        super().__init__(config, server_state, app_state)
+        self._max_head_bytes = max_head_bytes
+        self._watch = watch
+        # Bytes of a head that is not complete; None outside one.
+        self._head_bytes: int | None = None
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._head_bytes is None or self.transport.is_closing():
+            return
+        if self._head_bytes == _BEGINS_HERE:
+            # How many of these bytes belong to it is not told: it begins to count with the next.
+            self._head_bytes = 0
+            self._watch.watch(self)
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > self._max_head_bytes:
+            limit = self._max_head_bytes
+            self._refuse(HandshakeError(431, f"expected a request head of up to {limit} bytes"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._watch.forget(self)
+        super().connection_lost(exc)
+
+    # httptools calls
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_bytes = _BEGINS_HERE
+
+    def on_headers_complete(self) -> None:
+        if self._head_bytes != _BEGINS_HERE:
+            self._watch.forget(self)
+        self._head_bytes = None
+        super().on_headers_complete()
+
+    # Goodbyes
+
+    def time_out(self) -> None:
+        """The head of a request took too long."""
+        self._refuse(HandshakeError(408, "expected the rest of the request"))
+
+    def _refuse(self, error: HandshakeError) -> None:
+        # uvicorn sets it with the first request.
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            self.transport.write(handshake.refusal(error))
+        self.transport.close()

@@ -1,0 +1,165 @@
+"""Each attack meets its limit, is counted, and the crowd's messages are not late for it.
+
+The limits are small here, so that the attacks are short.
+"""
+
+import asyncio
+import json
+import re
+import sys
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.hostile.bystanders import Crowd
+from tests.parts.heart import in_loop
+from tests.parts.ports import free_port
+from tests.parts.server import CableServer, cable_server
+
+FLOOR_S = 0.02
+"""What this machine, on which others work, takes now and then without an attack."""
+
+CALM_S = 0.6
+
+
+class Hostile:
+    """A server with its figures."""
+
+    def __init__(self, server: CableServer, metrics_port: int) -> None:
+        self.server = server
+        self._url = f"http://127.0.0.1:{metrics_port}/metrics"
+
+    def figure(self, name: str) -> int:
+        with urllib.request.urlopen(self._url, timeout=10) as answer:
+            found = re.search(rf"^anycable_go_{name} (\d+)$", answer.read().decode(), re.MULTILINE)
+        assert found is not None, name
+        return int(found[1])
+
+
+@pytest.fixture(scope="module")
+def hostile() -> Iterator[Hostile]:
+    metrics_port = free_port()
+    with cable_server(
+        "--public",
+        "--norpc",
+        "--broadcast_adapter=http",
+        "--metrics_http=/metrics",
+        f"--metrics_port={metrics_port}",
+        "--ping_interval=1",
+        "--handshake_timeout=1",
+        "--ws_message_timeout=1",
+        "--ws_max_message_rate=200",
+        "--max_identifier_size=1000",
+        "--max_subscriptions=100",
+        "--tcp_timeout=2",
+    ) as server:
+        yield Hostile(server, metrics_port)
+
+
+async def attacked(hostile: Hostile, attack: str) -> Counter[str]:
+    """What an attack saw; what the crowd noticed of it is judged here."""
+    crowd = Crowd(hostile.server)
+    async with crowd.listening():
+        calm_s = await crowd.p99_s(CALM_S)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tests.hostile.attacks",
+            attack,
+            str(hostile.server.port),
+            stdout=asyncio.subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+        )
+        done = asyncio.ensure_future(process.wait())
+        attacked_s = await crowd.p99_s(done)
+        assert await done == 0
+        assert process.stdout is not None
+        seen = Counter(json.loads(await process.stdout.read()))
+        print(f"{attack}: p99 {calm_s * 1000:.1f} → {attacked_s * 1000:.1f} ms, {dict(seen)}")
+        assert attacked_s <= max(2 * calm_s, FLOOR_S)
+    return seen
+
+
+@in_loop
+async def test_heads_that_are_bombs(hostile: Hostile) -> None:
+    before = hostile.figure("oversized_heads_total")
+    seen = await attacked(hostile, "heads")
+    assert seen["HTTP/1.1 431 Request Header Fields Too Large"] > 10
+    assert seen["HTTP/1.1 400 Bad Request"] > 3
+    assert set(seen) <= {
+        "HTTP/1.1 431 Request Header Fields Too Large",
+        "HTTP/1.1 400 Bad Request",
+        # Where the answer came before all had been sent.
+        "reset",
+    }
+    assert hostile.figure("oversized_heads_total") > before + 10
+
+
+@in_loop
+async def test_heads_that_trickle(hostile: Hostile) -> None:
+    before = hostile.figure("late_handshakes_total")
+    assert await attacked(hostile, "slow_heads") == {"HTTP/1.1 408": 200, "open": 0}
+    assert hostile.figure("late_handshakes_total") == before + 200
+
+
+@in_loop
+async def test_messages_that_trickle(hostile: Hostile) -> None:
+    before = hostile.figure("late_messages_total")
+    assert await attacked(hostile, "slow_frames") == {"1008": 200, "open": 0}
+    assert hostile.figure("late_messages_total") == before + 200
+
+
+@in_loop
+async def test_identifiers_that_are_long(hostile: Hostile) -> None:
+    before = hostile.figure("long_identifiers_total")
+    seen = await attacked(hostile, "identifiers")
+    assert seen["rejected"] > 20
+    assert seen["confirmed"] == seen["closed"] == 0
+    assert hostile.figure("long_identifiers_total") >= before + seen["rejected"]
+
+
+@in_loop
+async def test_subscriptions_without_end(hostile: Hostile) -> None:
+    before = hostile.figure("refused_subscriptions_total")
+    seen = await attacked(hostile, "subscriptions")
+    assert seen["confirmed"] == 5 * 100
+    assert seen["rejected"] > 100
+    assert hostile.figure("refused_subscriptions_total") > before + 100
+
+
+@in_loop
+async def test_commands_without_end(hostile: Hostile) -> None:
+    before = hostile.figure("slowed_clients_total")
+    told = hostile.figure("failed_client_msg_total")
+    seen = await attacked(hostile, "commands")
+    assert seen["closed"] == 0
+    assert hostile.figure("slowed_clients_total") > before
+    # 20 clients, a second's share at once and 2 s at the rate, and what one turn takes beyond.
+    assert hostile.figure("failed_client_msg_total") - told < 20 * (200 + 3 * 200 + 1100)
+    assert hostile.server.output().count("Command refused") < 1000
+
+
+@in_loop
+async def test_pings_and_fragments_without_end(hostile: Hostile) -> None:
+    before = hostile.figure("slowed_clients_total")
+    await attacked(hostile, "pings")
+    assert hostile.figure("slowed_clients_total") >= before + 10
+
+
+@in_loop
+async def test_everybody_comes_at_once(hostile: Hostile) -> None:
+    before = hostile.figure("held_handshakes_total")
+    seen = await attacked(hostile, "storm")
+    assert set(seen) == {"HTTP/1.1 101 Switching Protocols"}
+    assert hostile.figure("held_handshakes_total") > before
+
+
+@in_loop
+async def test_clients_whose_machine_is_gone(hostile: Hostile) -> None:
+    before = hostile.figure("dead_connections_total")
+    assert await attacked(hostile, "half_open") == {"gone": 50}
+    # Their sockets are closed with their process; but that was after these.
+    assert hostile.figure("dead_connections_total") == before + 50
