@@ -210,6 +210,16 @@ def storm(port: int) -> Counter[str]:
     return seen
 
 
+def arrivals(port: int) -> Counter[str]:
+    """Everybody comes at once, and stays."""
+    clients = [connected(port) for _ in range(500)]
+    for client in clients:
+        client.sendall(upgrade())
+    print("here", flush=True)
+    time.sleep(SECONDS)
+    return Counter(here=len(clients))
+
+
 def half_open(port: int) -> Counter[str]:
     """Clients whose machine is gone: nothing that the server sends is acknowledged any more."""
     drop_all = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
@@ -232,6 +242,7 @@ ATTACKS: dict[str, Callable[[int], Counter[str]]] = {
         commands,
         pings,
         storm,
+        arrivals,
         half_open,
     )
 }

@@ -176,3 +176,31 @@ def test_slots_are_never_too_many_and_never_lost(
         await barrier.idle()
 
     run(scenario())
+
+
+def test_newcomers_keep_nobody_waiting_who_is_there() -> None:
+    async def scenario() -> None:
+        counters = Counters()
+        barrier = Barrier(1, counters)
+        order: list[str] = []
+
+        async def take(name: str, *, is_newcomer: bool) -> None:
+            await barrier.acquire(is_newcomer=is_newcomer)
+            order.append(name)
+            barrier.release()
+
+        await barrier.acquire()
+        tasks = [asyncio.create_task(take(f"new {n}", is_newcomer=True)) for n in range(1000)]
+        await settle()
+        tasks += [asyncio.create_task(take(f"old {n}", is_newcomer=False)) for n in range(3)]
+        await settle()
+        assert counters.rpc_pending_num == 1003
+        tasks[1].cancel()
+        barrier.release()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert order[:7] == ["new 0", "old 0", "new 2", "old 1", "new 3", "old 2", "new 4"]
+        assert order[-1] == "new 999"
+        assert len(order) == 1002
+        assert (barrier.busy, counters.rpc_pending_num) == (0, 0)
+
+    run(scenario())

@@ -1,6 +1,7 @@
 """A few handshakes in each turn of the loop, in order, and nobody twice."""
 
 import asyncio
+import functools
 
 from catenary.metrics.counters import Counters
 from catenary.server.reception import PER_TURN, Reception
@@ -13,7 +14,7 @@ async def test_a_few_in_each_turn_and_in_order() -> None:
     reception = Reception(1000, counters)
     served: list[int] = []
     for number in range(3 * PER_TURN):
-        assert reception.receive(number, lambda number=number: served.append(number))
+        assert reception.receive(number, functools.partial(served.append, number))
     assert served == list(range(PER_TURN))
     assert counters.held_handshakes_total == 2 * PER_TURN
     await asyncio.sleep(0)
@@ -31,7 +32,7 @@ async def test_who_comes_later_does_not_overtake() -> None:
     reception = Reception(1000, Counters())
     served: list[int] = []
     for number in range(2 * PER_TURN + 1):
-        reception.receive(number, lambda number=number: served.append(number))
+        reception.receive(number, functools.partial(served.append, number))
     await asyncio.sleep(0)
     reception.receive(99, lambda: served.append(99))
     await asyncio.sleep(0)
@@ -52,7 +53,7 @@ async def test_who_leaves_is_not_served_and_who_says_more_keeps_its_place() -> N
     for number in range(PER_TURN):
         reception.receive(number, lambda: None)
     for name in "abc":
-        reception.receive(name, lambda name=name: served.append(name))
+        reception.receive(name, functools.partial(served.append, name))
     assert reception.holds("b")
     reception.forget("b")
     reception.forget("nobody")
@@ -60,6 +61,10 @@ async def test_who_leaves_is_not_served_and_who_says_more_keeps_its_place() -> N
     await asyncio.sleep(0)
     assert served == ["a, and more", "c"]
     assert not reception.holds("a")
+
+
+def upset() -> None:
+    raise ValueError("upset")
 
 
 @in_loop
@@ -70,7 +75,7 @@ async def test_one_that_upsets_the_server_does_not_stop_the_line() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))
     for number in range(PER_TURN):
         reception.receive(number, lambda: None)
-    reception.receive("a", lambda: [][0])
+    reception.receive("a", upset)
     reception.receive("b", lambda: served.append("b"))
     await asyncio.sleep(0)
     await asyncio.sleep(0)

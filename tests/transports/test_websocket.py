@@ -288,3 +288,117 @@ def test_who_closes_and_does_not_read_is_not_waited_for() -> None:
         while sockets(server) >= before:
             assert time.monotonic() < deadline, "the connection is kept for ever"
             time.sleep(0.05)
+
+
+# Floods
+
+
+def test_a_large_read_is_taken_in_turns_and_in_order(client: RawSocket) -> None:
+    """500 KB of messages of all sizes, cut anywhere by the turns."""
+    client.send(command("subscribe", on("turns")))
+    assert client.message()["type"] == "confirm_subscription"
+    said = []
+    for number in range(120):
+        said.append(masked(b"%d" % number, PING))
+        said.append(command("ping", "x" * (number * 97 % 9000)))
+    client.send(b"".join(said))
+    for number in range(120):
+        assert client.frame() == (PONG, b"%d" % number)
+        assert client.message() == {"type": "pong"}
+
+
+def test_a_message_of_many_turns_is_one(server: CableServer, client: RawSocket) -> None:
+    """And what comes behind it is read, too."""
+    padding = " " * 60_000
+    client.send(command("subscribe", on("long"), padding=padding) + masked(b"!", PING))
+    assert client.message()["type"] == "confirm_subscription"
+    assert client.frame() == (PONG, b"!")
+
+
+def test_who_leaves_in_the_middle_of_its_turns_leaves_nothing(server: CableServer) -> None:
+    for _ in range(20):
+        with RawSocket(server.port) as client:
+            client.open()
+            client.send(command("ping") * 8000)
+    with RawSocket(server.port) as client:
+        client.open().send(command("ping"))
+        assert client.message() == {"type": "pong"}
+    assert "Traceback" not in server.output()
+
+
+def test_a_goodbye_behind_a_flood_is_answered(client: RawSocket) -> None:
+    client.send(masked(b"", PING) * 1500 + masked((1000).to_bytes(2, "big"), CLOSE))
+    assert client.goodbye() == (1000, b"")
+
+
+@pytest.fixture(scope="module")
+def strict() -> Iterator[CableServer]:
+    flags = ("--ws_max_message_rate=50", "--ws_message_timeout=1", "--handshake_timeout=1")
+    with cable_server(*PUBLIC, *flags) as server:
+        yield server
+
+
+def test_what_is_said_beyond_the_rate_is_done_later_and_not_lost(strict: CableServer) -> None:
+    with RawSocket(strict.port) as client:
+        client.open()
+        begun = time.monotonic()
+        for number in range(6):
+            client.send(*[masked(b"%d" % number, PING)] * 25)
+            assert [client.frame() for _ in range(25)] == [(PONG, b"%d" % number)] * 25
+        # 150 of them: a second's share at once, 50 a second for the rest; counted by the share.
+        assert 0.9 < time.monotonic() - begun < 5
+        client.send(masked((1000).to_bytes(2, "big"), CLOSE))
+        assert client.goodbye()[0] == 1000
+
+
+def test_within_the_rate_nobody_waits(strict: CableServer) -> None:
+    with RawSocket(strict.port) as client:
+        client.open()
+        begun = time.monotonic()
+        client.send(*[masked(b"", PING)] * 50)
+        for _ in range(50):
+            assert client.frame() == (PONG, b"")
+        assert time.monotonic() - begun < 0.5
+
+
+def test_a_message_that_is_not_complete_in_time(strict: CableServer) -> None:
+    with RawSocket(strict.port) as client:
+        client.open()
+        said = command("subscribe", on("late"))
+        client.send(said[:10])
+        assert client.goodbye() == (1008, b"expected the rest of the message in time")
+
+
+def test_pings_do_not_prolong_a_message(strict: CableServer) -> None:
+    with RawSocket(strict.port) as client:
+        client.open()
+        client.send(masked(b"{", first=0x01))
+        begun = time.monotonic()
+        client.socket.settimeout(0.1)
+        opcode = PONG
+        while opcode == PONG:
+            client.send(masked(b"", PING))
+            try:
+                opcode = client.frame()[0]
+            except TimeoutError:
+                continue
+            time.sleep(0.05)
+        assert opcode == CLOSE
+        assert time.monotonic() - begun < 4
+
+
+def test_messages_in_a_row_may_each_take_their_time(strict: CableServer) -> None:
+    """Always in the middle of one, and yet each is complete in time."""
+    with RawSocket(strict.port) as client:
+        client.open()
+        said = command("ping")
+        client.send(said[:5])
+        for _ in range(5):
+            time.sleep(0.45)
+            client.send(said[5:] + said[:5])
+            assert client.message() == {"type": "pong"}
+        client.send(said[5:])
+        assert client.message() == {"type": "pong"}
+        time.sleep(2.2)
+        client.send(said)
+        assert client.message() == {"type": "pong"}

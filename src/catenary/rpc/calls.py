@@ -134,13 +134,13 @@ class Caller:
 
         Raises :class:`AppUnavailable`, and what else the attempt raises. A call that is cancelled
         while it waits is never sent; one that is under way is broken off, unless it is to be seen
-        through to its answer.
+        through to its answer: that of a client that is not connected yet.
         """
         if self._closing:
             raise AppUnavailable("the server is shutting down")
         try:
             if not self._barrier.take():
-                await self._barrier.acquire()
+                await self._barrier.acquire(is_newcomer=see_through)
             try:
                 self._counters.rpc_call_total += 1
                 if see_through:

@@ -1,0 +1,83 @@
+"""Requests that are not for the cable: what uvicorn reads of a head is limited."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.parts.raw_socket import RawSocket
+from tests.parts.server import CableServer, cable_server
+
+HEALTH = b"GET /health HTTP/1.1\r\nHost: test\r\n"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[CableServer]:
+    with cable_server(
+        "--public",
+        "--norpc",
+        "--broadcast_adapter=http",
+        "--handshake_timeout=1",
+        "--max_header_size=2000",
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: CableServer) -> Iterator[RawSocket]:
+    """One that has had an answer, so that uvicorn reads what it asks next."""
+    with RawSocket(server.port) as client:
+        client.send(HEALTH + b"\r\n")
+        assert client.answer()[0] == 200
+        yield client
+
+
+def test_a_later_head_that_does_not_end(server: CableServer, client: RawSocket) -> None:
+    client.send(HEALTH + b"A: ")
+    # Behind a round trip elsewhere the first piece has been read on its own.
+    with RawSocket(server.port) as other:
+        other.send(HEALTH + b"\r\n")
+        assert other.answer()[0] == 200
+    client.send(b"x" * 2500)
+    assert client.answer()[0] == 431
+    client.wait_for_end()
+
+
+def test_a_later_head_that_trickles(client: RawSocket) -> None:
+    begun = time.monotonic()
+    client.send(HEALTH)
+    assert client.answer()[0] == 408
+    assert time.monotonic() - begun < 4
+    client.wait_for_end()
+
+
+def test_a_later_head_in_pieces_and_in_time(client: RawSocket) -> None:
+    for _ in range(4):
+        client.send(HEALTH)
+        time.sleep(0.4)
+        client.send(b"\r\n")
+        assert client.answer()[0] == 200
+
+
+def test_requests_in_one_piece(client: RawSocket) -> None:
+    """More than the limit of one head."""
+    client.send((HEALTH + b"\r\n") * 100)
+    for _ in range(100):
+        assert client.answer()[0] == 200
+
+
+@pytest.mark.parametrize("path", [b"/cable", b"/health", b"/elsewhere"])
+def test_a_first_head_that_is_too_long(server: CableServer, path: bytes) -> None:
+    with RawSocket(server.port) as client:
+        client.send(b"GET " + path + b" HTTP/1.1\r\nA: " + b"x" * 3000 + b"\r\n\r\n")
+        assert client.answer()[0] == 431
+    with RawSocket(server.port) as client:
+        client.send(b"GET " + path + b" HTTP/1.1\r\nA: " + b"x" * 3000)
+        assert client.answer()[0] == 431
+
+
+def test_too_many_headers(server: CableServer) -> None:
+    with RawSocket(server.port) as client:
+        client.send(b"GET /cable HTTP/1.1\r\n" + b"A:b\r\n" * 200 + b"\r\n")
+        status, _, body = client.answer()
+        assert (status, body) == (431, b"expected up to 128 headers\n")
