@@ -10,6 +10,7 @@ from catenary.transports.request import (
     Proxied,
     environment_of,
     heartbeat_of,
+    resumed_sid,
 )
 from catenary.wire.handshake import Request, read_request
 
@@ -246,3 +247,20 @@ def test_no_cookie_is_shown_that_is_not_named(cookies: str, names: list[str]) ->
 
     if names:
         assert all(pair.partition("=")[0] in names for pair in shown.split(";") if shown)
+
+
+@pytest.mark.parametrize(
+    ("query", "sid"),
+    [
+        ("sid=a", "a"),
+        ("x=1&sid=a&y=2", "a"),
+        ("sid=a&sid=b", "b"),
+        ("sid=a&sid=", "a"),
+        ("sid=a%2Bb+c", "a+b c"),
+        ("xsid=a", None),
+        ("sid=", None),
+        ("sid", None),
+    ],
+)
+def test_a_parameter_of_the_query(query: str, sid: str | None) -> None:
+    assert resumed_sid(Request("GET", f"/cable?{query}", {})) == sid

@@ -503,3 +503,24 @@ def test_parameters_that_upset_python_s_own_patterns() -> None:
     """gh-101955: a group in a possessive repetition may end before it begins, a SystemError."""
     request = read_request(b'GET / HTTP/1.1\r\nSec-WebSocket-Extensions: n;a=x;y="z"')
     assert offered_extensions(request) == [Extension("n", (("a", "x"), ("y", "z")))]
+
+
+def test_extensions_without_end() -> None:
+    def offering(number: int) -> Request:
+        return read_request(b"GET / HTTP/1.1\r\nSec-WebSocket-Extensions: " + b"a," * number)
+
+    assert len(offered_extensions(offering(32))) == 32
+    with pytest.raises(HandshakeError) as refused:
+        offered_extensions(offering(33))
+    assert refused.value.status == 400
+
+
+def test_headers_without_end() -> None:
+    def request(number: int) -> bytes:
+        return b"GET / HTTP/1.1\r\n" + b"\r\n".join([b"a: b"] * number)
+
+    assert read_request(request(128)).headers["a"].count("b") == 128
+    for number in (129, 5000):
+        with pytest.raises(HandshakeError) as refused:
+            read_request(request(number))
+        assert refused.value.status == 431

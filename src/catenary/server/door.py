@@ -285,6 +285,7 @@ class Door(asyncio.Protocol):
             self._app_state,
             max_head_bytes=entrance.rules.head.max_bytes,
             watch=entrance.deadlines,
+            counters=entrance.counters,
         )
         http.connection_made(transport)
         transport.set_protocol(http)

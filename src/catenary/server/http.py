@@ -11,6 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from catenary.errors import HandshakeError
+from catenary.metrics.counters import Counters
 from catenary.ports import Watch
 from catenary.wire import handshake
 
@@ -28,10 +29,12 @@ class BoundedHttp(HttpToolsProtocol):
         *,
         max_head_bytes: int,
         watch: Watch,
+        counters: Counters,
     ) -> None:
         super().__init__(config, server_state, app_state)
         self._max_head_bytes = max_head_bytes
         self._watch = watch
+        self._counters = counters
         # Bytes of a head that is not complete; None outside one.
         self._head_bytes: int | None = None
 
@@ -46,6 +49,7 @@ class BoundedHttp(HttpToolsProtocol):
             return
         self._head_bytes += len(data)
         if self._head_bytes > self._max_head_bytes:
+            self._counters.oversized_heads_total += 1
             limit = self._max_head_bytes
             self._refuse(HandshakeError(431, f"expected a request head of up to {limit} bytes"))
 
@@ -69,6 +73,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def time_out(self) -> None:
         """The head of a request took too long."""
+        self._counters.late_handshakes_total += 1
         self._refuse(HandshakeError(408, "expected the rest of the request"))
 
     def _refuse(self, error: HandshakeError) -> None:

@@ -25,6 +25,9 @@ MAX_HEADER_BYTES: Final = 65536
 MAX_HEADERS: Final = 128
 """Lines. Precedents: Apache and Python's http.client 100, node.js 2,000. Browsers send some 15."""
 
+_MAX_OFFERS: Final = 32
+"""Extensions. Browsers offer one; 64 KB of them would take 20 ms."""
+
 # RFC 9110, section 5.6.2 (token) and RFC 9112, section 3 (request line).
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~\x80-\xff]+) HTTP/(\d)\.(\d)\Z")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
@@ -214,7 +217,7 @@ def offered_extensions(request: Request) -> list[Extension]:
     Raises :class:`HandshakeError` with 400 for what is no list of extensions.
     """
     value = request.headers.get("sec-websocket-extensions", "")
-    offers = []
+    offers: list[Extension] = []
     position = 0
     while position < len(value):
         match = _EXTENSION.match(value, position)
@@ -222,6 +225,8 @@ def offered_extensions(request: Request) -> list[Extension]:
             raise HandshakeError(
                 400, "expected Sec-WebSocket-Extensions: NAME; PARAMETER=VALUE, ...", _VERSION
             )
+        if match[1] is not None and len(offers) == _MAX_OFFERS:
+            raise HandshakeError(400, f"expected up to {_MAX_OFFERS} extensions", _VERSION)
         if match[1] is not None:
             offers.append(Extension(match[1], _parameters(match[2])))
         position = match.end()
