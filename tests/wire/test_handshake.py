@@ -524,3 +524,17 @@ def test_headers_without_end() -> None:
         with pytest.raises(HandshakeError) as refused:
             read_request(request(number))
         assert refused.value.status == 431
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\n" + b"N" * 5000 + b": \x01",
+        b"M" * 5000 + b" / HTTP/1.1\r\nHost: a",
+    ],
+    ids=["header", "method"],
+)
+def test_a_refusal_repeats_little_of_what_it_refuses(head: bytes) -> None:
+    with pytest.raises(HandshakeError) as refused:
+        check_upgrade(read_request(head))
+    assert len(refusal(refused.value)) < 500

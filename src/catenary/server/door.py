@@ -125,11 +125,7 @@ class Entrance:
         """Checks a handshake and prepares its answer. Raises :class:`HandshakeError`."""
         rules = self.rules
         accept = handshake.check_upgrade(request)
-        if not rules.origins.allow(request.headers.get("origin", "")):
-            raise HandshakeError(403, "expected an allowed origin")
-        if 0 < rules.max_connections <= self.counters.open_cables_num:
-            self.counters.refused_connections_total += 1
-            raise HandshakeError(503, "too many connections", _LATER)
+        self.check(request)
         compression = (
             deflate.agree(handshake.offered_extensions(request)) if rules.deflating else None
         )

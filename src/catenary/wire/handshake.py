@@ -113,7 +113,7 @@ def _odd_headers(lines: bytes) -> dict[str, str]:
         if not colon or _TOKEN.match(name) is None:
             raise HandshakeError(400, "expected header lines: NAME: VALUE")
         if _FORBIDDEN_IN_VALUE.search(value) is not None:
-            raise HandshakeError(400, f"expected printable text in the header {name}")
+            raise HandshakeError(400, f"expected printable text in the header {name[:40]}")
         _add(headers, name.lower(), value.strip(" \t"))
     return headers
 
@@ -163,7 +163,7 @@ def check_upgrade(request: Request) -> str:
     """
     headers = request.headers
     if request.method != "GET":
-        raise HandshakeError(405, f"expected GET, got {request.method}", (("Allow", "GET"),))
+        raise HandshakeError(405, f"expected GET, got {request.method[:20]}", (("Allow", "GET"),))
     if "host" not in headers:
         raise HandshakeError(400, "expected a Host header", _VERSION)
     if not wants_upgrade(request):
