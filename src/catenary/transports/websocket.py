@@ -83,13 +83,12 @@ class Acceptance(msgspec.Struct, frozen=True):
 
 
 class _Flood:
-    """What only a client has that once said much: reasons not to read it, bytes that wait, a bucket."""
+    """What only a client has that once said much: how many reasons not to read it, and a bucket."""
 
-    __slots__ = ("holds", "is_slowed", "level", "rest", "since")
+    __slots__ = ("holds", "is_slowed", "level", "since")
 
     def __init__(self) -> None:
         self.holds = 0
-        self.rest = b""
         self.is_slowed = False
         # How many messages there are in the bucket, and when that was
         self.level = 0.0
@@ -110,6 +109,7 @@ class WebSocketConnection(asyncio.Protocol):
         "_limits",
         "_node",
         "_reader",
+        "_rest",
         "_session",
         "_transport",
         "write",
@@ -137,6 +137,8 @@ class WebSocketConnection(asyncio.Protocol):
         # What it may say before it is looked at again; what came of that
         self._allowance = limits.batch
         self._flood: _Flood | None = None
+        # What was read and waits for its turn
+        self._rest = b""
         # Is the rest of a message awaited?
         self._late_messages = late_messages
         self._is_awaited = False
@@ -160,7 +162,7 @@ class WebSocketConnection(asyncio.Protocol):
     # asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
-        if len(data) > TURN_BYTES or self._flood is not None:
+        if len(data) > TURN_BYTES or self._rest:
             data = self._first_turn(data)
         reader = self._reader
         events = reader.receive(data)
@@ -268,24 +270,20 @@ class WebSocketConnection(asyncio.Protocol):
         return self._flood
 
     def _first_turn(self, data: bytes) -> bytes:
-        """What may be taken of a read now; the rest of a large one waits until others had their turn."""
-        flood = self._flooded()
-        if flood.rest:
+        """What may be taken of a large read now; the rest waits until others had their turn."""
+        if self._rest:
             # Its turn comes; somebody has resumed reading meanwhile.
-            flood.rest += data
+            self._rest += data
             return b""
-        if len(data) <= TURN_BYTES:
-            return data
-        flood.rest = data[TURN_BYTES:]
+        self._rest = data[TURN_BYTES:]
         self.hold()
         asyncio.get_running_loop().call_soon(self._next_turn)
         return data[:TURN_BYTES]
 
     def _next_turn(self) -> None:
-        flood = self._flooded()
-        if flood.is_slowed or self._transport.is_closing():
+        if self._flooded().is_slowed or self._transport.is_closing():
             return
-        data, flood.rest = flood.rest, b""
+        data, self._rest = self._rest, b""
         self.resume()
         self.data_received(data)
 
@@ -315,7 +313,7 @@ class WebSocketConnection(asyncio.Protocol):
         flood = self._flooded()
         flood.is_slowed = False
         self.resume()
-        if flood.rest:
+        if self._rest:
             self._next_turn()
 
     def _await_rest(self, events: list[Event]) -> None:
