@@ -32,8 +32,9 @@ lint: dev
 	$(BIN)/mypy
 	$(BIN)/codespell
 
+# make bench BENCH="--json results.json --svg drawings"; ANYCABLE_GO names a binary to compare with.
 bench: dev
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(BENCH)
 
 # Hostile bytes for every pure core: FUZZ_INPUTS (a million) each; FUZZ_SEED repeats a run.
 fuzz: dev

@@ -1,6 +1,8 @@
 """The benchmark of Catenary, alone or side by side with anycable-go.
 
-    python -m bench [--only NAME] [--clients N] [--rounds N] [--quick] [--json FILE]
+    python -m bench [--only NAME] [--clients N] [--rounds N] [--quick] [--long]
+                    [--json FILE] [--svg DIRECTORY]
+    python -m bench --readme FILE
 
 ANYCABLE_GO names the binary to compare with; without it, Catenary is measured alone. Exit status 0
 where everything arrived once and in order, 1 where something did not, 2 where nothing could be
@@ -18,23 +20,30 @@ from typing import Final
 
 import msgspec
 
-from bench import report, scenarios, servers
-from bench.scenarios import Result, Scenario
-from bench.servers import BenchError, Contestant, Cores
+from bench import plots, readme, report, scenarios
+from bench.measure import measure
+from bench.plan import Plan
+from bench.scenarios import OURS, THEIRS, Result, Scenario
+from bench.servers import BenchError, Contestant
 
 SPARE_FILES: Final = 200
 """Open files of a server beside its clients."""
+
+BAR: Final = 24
+"""Cells of the progress bar."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs it; the exit status."""
     options = _parser().parse_args(arguments)
     try:
+        if options.readme:
+            sys.stdout.write(readme.table(_read(options.readme)) + "\n")
+            return 0
         if not sys.platform.startswith("linux"):
             raise BenchError(f"expected Linux, which has /proc, got {sys.platform}")
         contestants = _contestants()
         chosen = _chosen(options)
-        _raise_open_files(max(scenario.plan.clients for scenario in chosen))
         machine = report.this_machine()
         results = _run(chosen, contestants, options.rounds or (1 if options.quick else 3))
     except BenchError as error:
@@ -43,18 +52,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     complete = report.is_complete(results)
+    document = report.Document(
+        machine=machine,
+        servers=contestants,
+        rows=report.rows(chosen, results),
+        results=tuple(results),
+        complete=complete,
+    )
     sys.stdout.write(report.table(chosen, results, contestants) + "\n")
     if options.json:
-        document = report.Document(
-            machine=machine,
-            servers=contestants,
-            rows=report.rows(chosen, results),
-            results=tuple(results),
-            complete=complete,
-        )
         text = msgspec.json.format(msgspec.json.encode(document), indent=1)
         options.json.write_bytes(text + b"\n")
+    if options.svg:
+        options.svg.mkdir(parents=True, exist_ok=True)
+        for scenario in chosen:
+            drawn = plots.scenario(scenario, document)
+            Path(options.svg, f"{scenario.name}.svg").write_text(drawn, encoding="utf-8")
     return 0 if complete else 1
+
+
+def _read(path: Path) -> report.Document:
+    """Results that were written before. Raises BenchError where they are none."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=report.Document)
+    except (OSError, msgspec.DecodeError) as error:
+        raise BenchError(f"expected results as --json writes them in {path}: {error}") from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,14 +84,21 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m bench",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="\n".join(f"{each.name:9} {each.summary}" for each in scenarios.SCENARIOS),
+        epilog="\n".join(f"{each.name:13} {each.summary}" for each in scenarios.SCENARIOS),
     )
     names = [scenario.name for scenario in scenarios.SCENARIOS]
     parser.add_argument("--only", action="append", choices=names, help="may be repeated")
     parser.add_argument("--clients", type=_positive, help="instead of each scenario's own number")
     parser.add_argument("--rounds", type=_positive, help="default: 3, or 1 with --quick")
     parser.add_argument("--quick", action="store_true", help="a trial: small numbers")
+    parser.add_argument(
+        "--long", action="store_true", help="intake, idle and soak take six times as long"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as data")
+    parser.add_argument("--svg", type=Path, metavar="DIRECTORY", help="draw each scenario")
+    parser.add_argument(
+        "--readme", type=Path, metavar="FILE", help="measure nothing; a table of what is in FILE"
+    )
     return parser
 
 
@@ -81,49 +110,64 @@ def _positive(text: str) -> int:
 
 
 def _contestants() -> tuple[Contestant, ...]:
-    ours = Contestant(report.OURS, (sys.executable, "-m", "catenary"))
+    ours = Contestant(
+        OURS,
+        (sys.executable, "-m", "catenary"),
+        observed=(sys.executable, "-m", "bench.pauses"),
+    )
     theirs = os.environ.get("ANYCABLE_GO")
     if not theirs:
         return (ours,)
     path = shutil.which(theirs)
     if path is None:
         raise BenchError(f"expected ANYCABLE_GO to be a program, got {theirs}")
-    return ours, Contestant(report.THEIRS, (path,))
+    return ours, Contestant(THEIRS, (path,))
 
 
 def _chosen(options: argparse.Namespace) -> list[Scenario]:
     """The scenarios in the sizes asked for. Raises BenchError where none is left."""
+    most = _most_clients()
     chosen = []
     for scenario in scenarios.SCENARIOS:
         if options.only and scenario.name not in options.only:
             continue
-        if scenario.needs_application and not scenarios.has_grpc():
-            _tell(f"{scenario.name}: left out, it needs grpcio")
+        if reason := scenarios.left_out(scenario):
+            _tell(f"{scenario.name}: left out, {reason}")
             continue
-        plan = scenarios.quickened(scenario.plan) if options.quick else scenario.plan
+        plan = scenarios.lengthened(scenario.plan) if options.long else scenario.plan
+        plan = scenarios.quickened(plan) if options.quick else plan
         if options.clients:
             plan = scenarios.resized(plan, options.clients)
+        elif _files(plan) > most:
+            _tell(f"{scenario.name}: {most:,} open files allow no {plan.clients:,} clients")
+            plan = scenarios.resized(plan, max(1, most * plan.clients // _files(plan)))
+        if _files(plan) > most:
+            raise BenchError(
+                f"expected at most {most} clients (open files: {most + SPARE_FILES}), "
+                f"got {_files(plan)}"
+            )
         chosen.append(msgspec.structs.replace(scenario, plan=plan))
     if not chosen:
         raise BenchError("expected a scenario that can be measured here, got none")
     return chosen
 
 
-def _raise_open_files(clients: int) -> None:
-    """To the hard limit, for the processes started here. Raises BenchError where it is too low."""
+def _files(plan: Plan) -> int:
+    """How many connections there are at once: those who stay in a churn, and those who come."""
+    return plan.clients * (2 if plan.work == "churn" else 1)
+
+
+def _most_clients() -> int:
+    """What the hard limit of open files allows; the limit is raised to it for all started here."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    if hard != resource.RLIM_INFINITY and clients + SPARE_FILES > hard:
-        raise BenchError(
-            f"expected at most {hard - SPARE_FILES} clients (open files: {hard}), got {clients}"
-        )
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard - SPARE_FILES
 
 
 def _run(
     chosen: Sequence[Scenario], contestants: Sequence[Contestant], rounds: int
 ) -> list[Result]:
     """Servers take turns within each round, so that what else the machine does meets them alike."""
-    cores: Cores = servers.split_cores()
     turns = [
         (number, scenario, server)
         for number in range(1, rounds + 1)
@@ -131,26 +175,34 @@ def _run(
         for server in contestants
     ]
     results = []
-    for done, (number, scenario, server) in enumerate(turns, 1):
-        where = f"{done}/{len(turns)} {scenario.name}, {server.name}, round {number}"
+    for done, (number, scenario, server) in enumerate(turns):
+        where = f"{scenario.name}, {server.name}, round {number}"
         results.append(
-            scenarios.measure(
+            measure(
                 scenario,
                 server,
                 number,
-                cores=cores,
-                on_phase=lambda phase, where=where: _progress(f"{where}: {phase}"),  # type: ignore[misc]
+                on_phase=lambda phase, where=where, done=done: _progress(  # type: ignore[misc]
+                    done, len(turns), f"{where}: {phase}"
+                ),
             )
         )
-    _progress("")
+    _clear_progress()
     return results
 
 
-def _progress(text: str) -> None:
-    """One line that is written over, on a terminal only."""
+def _progress(done: int, turns: int, text: str) -> None:
+    """A bar and what is going on, in one line that is written over; on a terminal only."""
     if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{text}")
+        full = BAR * done // turns
+        bar = "█" * full + "░" * (BAR - full)
+        sys.stderr.write(f"\r\x1b[K{bar} {done}/{turns} {text}")
         sys.stderr.flush()
+
+
+def _clear_progress() -> None:
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
 
 
 def _tell(text: str) -> None:

@@ -2,66 +2,108 @@
 
     python -m bench.load JOB
 
-JOB is JSON of :class:`Job`. It prints a :class:`Connected` line when all clients have subscribed,
-waits for a line, does its work, prints a :class:`Worked` line, waits again, ends. Whoever started it
-measures the server while it waits.
-Knows: a job. Does not know: the server's process, or what a scenario is called.
+JOB is JSON of :class:`bench.plan.Job`. It prints a line when it is there, when all clients have
+subscribed, at each point of its work that is worth a look, when it is done; after each it waits for one. Whoever
+started it measures the server while it waits.
+Knows: clients and publications. Does not know: the server's process, or what a scenario is called.
 """
 
 import asyncio
 import gc
+import resource
 import sys
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Final
 
 import msgspec
 import uvloop
 
-from catenary.protocols.actioncable import SUBPROTOCOL
-from catenary.terminal.cable_socket import Opening, address
-from catenary.terminal.load import Connected, Load, Plan, Target, Worked
+from bench.crowd import Crowd
+from bench.plan import Beat, Connected, Job, Said, Worked
+from bench.work import WORKS, Done, Site
 
-
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A plan and where to carry it out, on 127.0.0.1."""
-
-    plan: Plan
-    port: int
-    broadcast_port: int
-
-
-def target(job: Job) -> Target:
-    """Public streams ``s0``, ``s1``, …, or the application of ``bench.application``."""
-    streams = [f"s{number}" for number in range(job.plan.streams)]
-    listening = [f'{{"channel":"$pubsub","stream_name":"{stream}"}}' for stream in streams]
-    return Target(
-        opening=Opening(
-            address=address(f"ws://127.0.0.1:{job.port}/cable"), subprotocols=(SUBPROTOCOL,)
-        ),
-        broadcast_url=f"http://127.0.0.1:{job.broadcast_port}/_broadcast",
-        streams=tuple(streams),
-        identifiers=('{"channel":"Echo"}',) if job.plan.echoes else tuple(listening),
-    )
+STRAGGLERS_S: Final = 0.2
+"""How long to listen on after the last message, for what comes twice."""
 
 
 async def carry_out(job: Job) -> None:
-    """Speaks with whoever started this process: a line each way around both phases."""
-    load = Load(job.plan, target(job))
-    _say(await load.connect())
-    await _answer()
+    """Speaks with whoever started this process: a line each way around every phase."""
+    crowd = Crowd(job.plan, job.port)
+    await _beat("there")
+    await _say(await _connect(crowd))
     gc.collect()
     gc.disable()  # its pauses would be told as the server's latency
-    _say(await load.work())
-    await _answer()
-    load.leave()
+    site = Site(job.plan, crowd, job.intake_port, _beat)
+    await _say(await _work(site))
+    crowd.leave()
+    for publisher in site.publishers:
+        publisher.close()
 
 
-def _say(value: Connected | Worked) -> None:
+async def _connect(crowd: Crowd) -> Connected:
+    started, cpu_s = perf_counter(), _own_cpu_s()
+    await crowd.connect()
+    seconds, cpu_s = perf_counter() - started, _own_cpu_s() - cpu_s
+    return Connected(len(crowd.clients), seconds, cpu_s, "".join(crowd.failures[:1]))
+
+
+async def _work(site: Site) -> Worked:
+    """Does what the plan says."""
+    crowd, tally = site.crowd, site.crowd.tally
+    earlier = len(crowd.failures)
+    started, cpu_s = perf_counter(), _own_cpu_s()
+    done = await WORKS[site.plan.work](site)
+    seconds, cpu_s = perf_counter() - started, _own_cpu_s() - cpu_s
+    received = tally.received if done.received is None else done.received
+    await asyncio.sleep(STRAGGLERS_S)
+    ordered = sorted(tally.latencies if done.waits_s is None else done.waits_s)
+    published = sum(publisher.published for publisher in site.publishers)
+    return Worked(
+        seconds=seconds,
+        load_cpu_s=cpu_s,
+        expected=done.expected,
+        received=received,
+        lost=_lost(crowd, done, received),
+        duplicates=tally.duplicates,
+        out_of_order=tally.out_of_order,
+        refused=published - sum(publisher.accepted for publisher in site.publishers),
+        closed=tally.closed,
+        unexpected=tally.unexpected,
+        published=published,
+        publishing_s=done.publishing_s,
+        p50_ms=_quantile(ordered, 0.5) * 1000,
+        p99_ms=_quantile(ordered, 0.99) * 1000,
+        resumed=done.resumed,
+        not_resumed=done.not_resumed,
+        failure="".join(crowd.failures[earlier : earlier + 1]),
+    )
+
+
+def _lost(crowd: Crowd, done: Done, received: int) -> int:
+    """By what clients miss, or by what was expected in all, whichever is more."""
+    missing = done.lost + sum(client.lost for client in crowd.clients)
+    return max(missing, done.expected - received)
+
+
+async def _beat(name: str) -> None:
+    await _say(Beat(name, _own_cpu_s()))
+
+
+async def _say(value: Said) -> None:
+    """Prints a line and waits for one; clients are served meanwhile."""
     sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")
     sys.stdout.buffer.flush()
-
-
-async def _answer() -> None:
-    """Waits for a line; clients are served meanwhile."""
     await asyncio.to_thread(sys.stdin.readline)
+
+
+def _own_cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    return ordered[int((len(ordered) - 1) * share)] if ordered else 0.0
 
 
 if __name__ == "__main__":

