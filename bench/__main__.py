@@ -29,7 +29,7 @@ from bench.servers import BenchError, Contestant
 SPARE_FILES: Final = 200
 """Open files of a server beside its clients."""
 
-BAR: Final = 24
+BAR: Final = 16
 """Cells of the progress bar."""
 
 

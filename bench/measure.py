@@ -116,10 +116,10 @@ class _Stage:
         """Of garbage, since its start was over; None where that can't be told."""
         return longest_ms(self._collections, self._there_at) if self._collections else None
 
-    def hear(self, kind: type[_Phase]) -> _Phase:
+    def hear(self, kind: type[_Phase], on_sample: Callable[[int], None] | None = None) -> _Phase:
         """Waits for the generator's next phase, and takes a sample at each point on the way.
 
-        Raises BenchError where it ends instead.
+        ``on_sample`` is told how many there are. Raises BenchError where it ends instead.
         """
         assert self._load.child.stdout is not None
         while line := self._load.child.stdout.readline():
@@ -128,6 +128,8 @@ class _Stage:
                 return said
             if isinstance(said, Beat):
                 self.samples.append(self._sample(said))
+                if on_sample is not None:
+                    on_sample(len(self.samples))
                 self.go_on()
         raise BenchError(f"the load generator ended: {self._load.error_output()}")
 
@@ -212,7 +214,7 @@ def _measured(result: Result, stage: _Stage, on_phase: Callable[[str], None]) ->
     on_phase("working")
     stage.begin()
     stage.go_on()
-    worked = stage.hear(Worked)
+    worked = stage.hear(Worked, lambda count: on_phase(f"working, look {count}"))
     done = stage.server.usage()
     behind_cpu_s = stage.cpu_s_behind() - behind_cpu_s
     collection_ms = stage.longest_collection_ms()
@@ -305,6 +307,7 @@ def _work_figures(
     if spent.server_cpu_s:
         figures["deliveries_per_cpu_s"] = worked.received / spent.server_cpu_s
     if worked.resumed:
+        figures["twice"] = float(worked.duplicates)
         figures["cpu_us_per_resume"] = spent.server_cpu_s * 1e6 / worked.resumed
         figures["resumes_per_s"] = worked.resumed / spent.seconds
     return figures

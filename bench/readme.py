@@ -47,6 +47,7 @@ LINES: Final = (
     Line("idle", "lag_ms", "{clients} idle: longest pause of the event loop", "ms"),
     Line("resume", "cpu_us_per_resume", "{clients} cut off at once: CPU to resume one", "µs"),
     Line("resume", "p99_ms", "{clients} cut off at once: until all is there, p99", "ms"),
+    Line("resume", "twice", "{clients} cut off at once: messages that came twice"),
     Line("rpc", "cpu_us_per_delivery", "an echo through a gRPC application: CPU", "µs"),
     *(
         Line(f"intake-{name}", "accepted_per_s", f"publications per second over {way}, one by one")
@@ -77,7 +78,7 @@ def table(document: Document) -> str:
         row = rows.get((line.scenario, line.figure))
         if row is not None and row.ours is not None:
             lines.append(_line(_cells(line, row, document, is_compared=is_compared)))
-    if not document.complete:
+    if any(MARK in line for line in lines):
         lines += ["", f"{MARK} something was lost, came twice or out of order"]
     return "\n".join(lines)
 
@@ -106,6 +107,6 @@ def _cell(value: float | None, line: Line, server: str, results: list[Result]) -
 
 def _rounded(value: float) -> str:
     """Two digits that count, or all before the point."""
-    if abs(value) >= 10:
+    if abs(value) >= 10 or value == round(value):
         return f"{value:,.0f}"
     return f"{value:.1f}"

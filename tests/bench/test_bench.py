@@ -17,12 +17,14 @@ from tests.parts.missing import missing
 ROOT = Path(__file__).parents[2]
 
 
-def bench(*arguments: str, anycable_go: str = "") -> subprocess.CompletedProcess[str]:
+def bench(
+    *arguments: str, anycable_go: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Runs the benchmark to its end, as `make bench` does."""
     return subprocess.run(
         [sys.executable, "-m", "bench", *arguments],
         cwd=ROOT,
-        env={**os.environ, "ANYCABLE_GO": anycable_go},
+        env={**os.environ, "ANYCABLE_GO": anycable_go, **environment},
         capture_output=True,
         text=True,
         timeout=60,
@@ -85,6 +87,29 @@ def test_a_storm_resumes_every_session(quick_run: tuple[dict[str, Any], Path]) -
     (result,) = [each for each in quick_run[0]["results"] if each["scenario"] == "resume"]
     assert result["worked"]["resumed"] == result["plan"]["clients"] == 200
     assert [sample["name"] for sample in result["samples"]] == ["cut", "back"]
+
+
+def test_written_results_make_the_table_of_the_readme(
+    quick_run: tuple[dict[str, Any], Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(quick_run[0]))
+    run = bench("--readme", str(path))
+    assert run.returncode == 0, run.stderr
+    assert "| 200 cut off at once: messages that came twice | 0 |\n" in run.stdout
+    path.write_text("{}")
+    run = bench("--readme", str(path))
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.startswith("bench: expected results as --json writes them in ")
+
+
+def test_a_scenario_without_its_part_is_left_out_with_a_line() -> None:
+    run = bench("--quick", "--only", "intake-redisx", PATH="/nowhere")
+    assert run.returncode == 2
+    assert run.stderr.splitlines() == [
+        "intake-redisx: left out, it needs redis-server: apt-get install redis-server",
+        "bench: expected a scenario that can be measured here, got none",
+    ]
 
 
 def test_what_is_not_resumed_and_lost_makes_a_run_incomplete() -> None:
