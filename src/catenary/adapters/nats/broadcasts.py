@@ -9,14 +9,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from catenary.adapters.nats.connection import Connection
 from catenary.adapters.nats.servers import NatsServers
 from catenary.adapters.nats.way_back import WayBack
-from catenary.errors import BackendError, PublicationError
+from catenary.adapters.taking import Taking
+from catenary.errors import BackendError
 from catenary.metrics.counters import Counters
 
 _log: Final = logging.getLogger("catenary.nats")
@@ -38,11 +38,9 @@ class NatsBroadcasts:
         "_connection",
         "_counters",
         "_number",
-        "_publish",
         "_queue",
-        "_waiting",
+        "_taking",
         "_way",
-        "_worker",
         "trouble",
     )
 
@@ -63,16 +61,13 @@ class NatsBroadcasts:
         """Why nothing is heard at the moment; None where it is."""
         self._way: Final = WayBack(servers, self._listen, self._went)
         self._channel = channel
-        self._publish = publish
         self._counters = counters
         self._queue = queue
         # Coming and going
         self._connection: Connection | None = None
         self._number = 0
         self._away_since: float | None = None
-        # Behind the publication that is under way
-        self._waiting: deque[bytes] = deque()
-        self._worker: asyncio.Task[None] | None = None
+        self._taking = Taking(publish, counters, pause=self._pause, resume=self._resume)
 
     async def start(self) -> None:
         """Begins to listen; does not wait for NATS, which may come later."""
@@ -86,20 +81,16 @@ class NatsBroadcasts:
                 await self._finish()
         if self._connection is not None:
             await self._connection.close(0)
-        if self._worker is not None:
-            lost = 1 + len(self._waiting)
-            self._counters.lost_publications_total += lost
+        lost = await self._taking.give_up()
+        if lost:
             _log.warning("%d publications on %s may be lost: no time is left", lost, self._channel)
-            self._worker.cancel()
-            await asyncio.wait([self._worker])
 
     async def _finish(self) -> None:
         """Hears no more, then waits for what was heard."""
         if self._connection is not None:
             with contextlib.suppress(BackendError):
                 await self._connection.drain(self._number)
-        if self._worker is not None:
-            await asyncio.wait([self._worker])
+        await self._taking.finish()
 
     # The way
 
@@ -135,49 +126,12 @@ class NatsBroadcasts:
     # What comes
 
     def _take(self, subject: bytes, headers: bytes, raw: bytes) -> None:
-        if self._worker is None:
-            sent = self._begin(raw)
-            if sent is None:
-                return
-            self._worker = asyncio.get_running_loop().create_task(self._work(raw, sent))
-        else:
-            self._waiting.append(raw)
+        self._taking.take(raw)
+
+    def _pause(self) -> None:
         if self._connection is not None:
             self._connection.pause()
 
-    async def _work(self, raw: bytes, sent: Awaitable[None]) -> None:
-        """Waits until a publication is done with, then the next, until none waits."""
-        try:
-            await self._done(raw, sent)
-            while self._waiting:
-                raw = self._waiting.popleft()
-                following = self._begin(raw)
-                if following is not None:
-                    await self._done(raw, following)
-        finally:
-            self._worker = None
+    def _resume(self) -> None:
         if self._connection is not None:
             self._connection.resume()
-
-    def _begin(self, raw: bytes) -> Awaitable[None] | None:
-        try:
-            return self._publish(raw)
-        except PublicationError:
-            # Counted and logged by the node; nobody is there to be told.
-            return None
-        except Exception:  # noqa: BLE001  (the next one is to come all the same)
-            self._lose(raw)
-            return None
-
-    async def _done(self, raw: bytes, sent: Awaitable[None]) -> None:
-        try:
-            await sent
-        except BackendError as error:
-            self._counters.lost_publications_total += 1
-            _log.warning("A publication is lost: %s; it begins with %.100r", error, raw[:100])
-        except Exception:  # noqa: BLE001  (the next one is to come all the same)
-            self._lose(raw)
-
-    def _lose(self, raw: bytes) -> None:
-        self._counters.lost_publications_total += 1
-        _log.exception("A publication could not be handled; it begins with %.100r", raw[:100])

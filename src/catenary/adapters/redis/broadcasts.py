@@ -10,14 +10,14 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import hiredis
 from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
-from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeout
 
 from catenary.adapters.redis.client import connect
+from catenary.adapters.redis.connection import Connection, close_client, open_connection, pack
+from catenary.adapters.taking import Taking
 from catenary.config.addresses import RedisAddress
-from catenary.errors import BackendError, PublicationError
+from catenary.errors import BackendError
 from catenary.metrics.counters import Counters
 
 _log: Final = logging.getLogger("catenary.redis")
@@ -33,7 +33,18 @@ class RedisBroadcasts:
     Redis pub/sub promises, and the log says from when to when.
     """
 
-    __slots__ = ("_channel", "_client", "_counters", "_keepalive_s", "_publish", "_task")
+    __slots__ = (
+        "_channel",
+        "_client",
+        "_connection",
+        "_counters",
+        "_heard",
+        "_is_paused",
+        "_is_subscribed",
+        "_keepalive_s",
+        "_taking",
+        "_task",
+    )
 
     def __init__(
         self,
@@ -45,73 +56,104 @@ class RedisBroadcasts:
         self._client: Redis = connect(address)
         self._keepalive_s = address.keepalive_s
         self._channel = channel
-        self._publish = publish
         self._counters = counters
+        self._taking = Taking(publish, counters, pause=self._pause, resume=self._resume)
         self._task: asyncio.Task[None] | None = None
+        # Of the connection that is there
+        self._connection: Connection | None = None
+        self._heard = 0
+        self._is_paused = False
+        self._is_subscribed = False
 
     async def start(self) -> None:
         """Begins to listen; does not wait for Redis, which may come later."""
         self._task = asyncio.get_running_loop().create_task(self._listen())
 
     async def close(self, timeout_s: float) -> None:
-        """Stops listening."""
+        """Stops listening; what has come is published first, and what is not in time is counted."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task], timeout=timeout_s)
-        await self._client.aclose()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._taking.finish()
+        except TimeoutError:
+            lost = await self._taking.give_up()
+            _log.warning("%d publications on %s may be lost: no time is left", lost, self._channel)
+        await close_client(self._client)
 
     async def _listen(self) -> None:
         """Subscribes, again and again, with longer and longer pauses while Redis is away."""
         attempt = 0
         while True:
             try:
-                async with self._client.pubsub() as pubsub:
-                    await pubsub.subscribe(self._channel)
-                    while True:
-                        message = await self._next(pubsub)
-                        if message["type"] == "subscribe":
-                            attempt = 0
-                            _log.info("Subscribed to the Redis channel %s", self._channel)
-                        elif message["type"] == "message":
-                            await self._take(message["data"])
-            except (RedisError, OSError) as error:
-                delay_s = _delay_s(attempt)
-                attempt += 1
-                self._counters.broadcaster_reconnects_total += 1
-                _log.warning(
-                    "Redis is away (%s): publications are lost until it is back; "
-                    "next attempt in %.1f s",
-                    error,
-                    delay_s,
-                )
-                await asyncio.sleep(delay_s)
+                reason = await self._stay()
+            except BackendError as error:
+                reason = str(error)
+            finally:
+                await self._hang_up()
+            if self._is_subscribed:
+                attempt = 0
+            self._is_subscribed = False
+            delay_s = _delay_s(attempt)
+            attempt += 1
+            self._counters.broadcaster_reconnects_total += 1
+            _log.warning(
+                "Redis is away (%s): publications are lost until it is back; "
+                "next attempt in %.1f s",
+                reason,
+                delay_s,
+            )
+            await asyncio.sleep(delay_s)
 
-    async def _next(self, pubsub: PubSub) -> dict[str, Any]:
-        """The next message. A Redis that says nothing for long is asked whether it is there.
+    async def _stay(self) -> str:
+        """Subscribes; returns why the connection ended. Raises :class:`BackendError`."""
+        connection = self._connection = await open_connection(self._client, self._hear)
+        connection.write(pack("SUBSCRIBE", self._channel))
+        while not connection.lost.done():
+            heard = self._heard
+            await asyncio.wait([connection.lost], timeout=self._keepalive_s)
+            if self._heard == heard and not self._is_paused and not connection.lost.done():
+                await self._ask_for_life(connection)
+        return connection.lost.result()
 
-        Raises redis.exceptions.TimeoutError where it does not answer.
-        """
-        message: dict[str, Any] | None = await pubsub.get_message(timeout=self._keepalive_s)
-        if message is None:
-            await pubsub.ping()
-            message = await pubsub.get_message(timeout=self._keepalive_s)
-        if message is None:
-            raise RedisTimeout(f"no answer to a ping within {self._keepalive_s:g} s")
-        return message
+    async def _ask_for_life(self, connection: Connection) -> None:
+        """A Redis that says nothing for long is asked whether it is there."""
+        heard = self._heard
+        connection.write(pack("PING"))
+        await asyncio.wait([connection.lost], timeout=self._keepalive_s)
+        if self._heard == heard and not self._is_paused:
+            connection.drop(f"no answer to a ping within {self._keepalive_s:g} s")
+            await connection.lost
 
-    async def _take(self, raw: bytes) -> None:
-        try:
-            sent = self._publish(raw)
-        except PublicationError:
-            # Counted and logged by the node; nobody is there to be told.
-            return
-        if sent is None:
-            return
-        try:
-            await sent
-        except BackendError as error:
-            self._counters.lost_publications_total += 1
-            _log.warning("A publication is lost: %s; it begins with %.100r", error, raw[:100])
+    async def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        self._is_paused = False
+        if connection is not None:
+            await connection.close()
+
+    # What comes
+
+    def _hear(self, reply: Any) -> None:
+        self._heard += 1
+        if isinstance(reply, hiredis.ReplyError):
+            if self._connection is not None:
+                self._connection.drop(f"Redis refuses: {str(reply)[:200]}")
+        elif reply[0] == b"message":
+            self._taking.take(reply[2])
+        elif reply[0] == b"subscribe":
+            self._is_subscribed = True
+            _log.info("Subscribed to the Redis channel %s", self._channel)
+
+    def _pause(self) -> None:
+        self._is_paused = True
+        if self._connection is not None:
+            self._connection.pause()
+
+    def _resume(self) -> None:
+        self._is_paused = False
+        if self._connection is not None:
+            self._connection.resume()
 
 
 def _delay_s(attempt: int) -> float:

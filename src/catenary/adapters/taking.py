@@ -1,0 +1,99 @@
+"""What publishers send, handed on in the order in which it comes, each before the next.
+
+Most are done with at once. While one takes its time nothing more is read, so the rest waits where it
+comes from; what waits here is what came in one read. Knows: when to read. Does not know: from where.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from catenary.errors import BackendError, PublicationError
+from catenary.metrics.counters import Counters
+
+_log: Final = logging.getLogger("catenary.broadcasts")
+
+
+class Taking:
+    """Hands on to ``publish``; ``pause`` and ``resume`` say when to read."""
+
+    __slots__ = ("_counters", "_pause", "_publish", "_resume", "_waiting", "_worker")
+
+    def __init__(
+        self,
+        publish: Callable[[bytes], Awaitable[None] | None],
+        counters: Counters,
+        *,
+        pause: Callable[[], None],
+        resume: Callable[[], None],
+    ) -> None:
+        self._publish = publish
+        self._counters = counters
+        self._pause = pause
+        self._resume = resume
+        self._waiting: deque[bytes] = deque()
+        self._worker: asyncio.Task[None] | None = None
+
+    def take(self, raw: bytes) -> None:
+        """Publishes what has come, behind what came before."""
+        if self._worker is None:
+            sent = self._begin(raw)
+            if sent is None:
+                return
+            self._worker = asyncio.get_running_loop().create_task(self._work(raw, sent))
+        else:
+            self._waiting.append(raw)
+        self._pause()
+
+    async def finish(self) -> None:
+        """Waits for what has come."""
+        if self._worker is not None:
+            await asyncio.wait([self._worker])
+
+    async def give_up(self) -> int:
+        """Drops what has come; returns how many publications may be lost by that."""
+        if self._worker is None:
+            return 0
+        lost = 1 + len(self._waiting)
+        self._counters.lost_publications_total += lost
+        self._worker.cancel()
+        await asyncio.wait([self._worker])
+        return lost
+
+    async def _work(self, raw: bytes, sent: Awaitable[None]) -> None:
+        """Waits until a publication is done with, then the next, until none waits."""
+        try:
+            await self._done(raw, sent)
+            while self._waiting:
+                raw = self._waiting.popleft()
+                following = self._begin(raw)
+                if following is not None:
+                    await self._done(raw, following)
+        finally:
+            self._worker = None
+        self._resume()
+
+    def _begin(self, raw: bytes) -> Awaitable[None] | None:
+        try:
+            return self._publish(raw)
+        except PublicationError:
+            # Counted and logged by the node; nobody is there to be told.
+            return None
+        except Exception:  # noqa: BLE001  (the next one is to come all the same)
+            self._lose(raw)
+            return None
+
+    async def _done(self, raw: bytes, sent: Awaitable[None]) -> None:
+        try:
+            await sent
+        except BackendError as error:
+            self._counters.lost_publications_total += 1
+            _log.warning("A publication is lost: %s; it begins with %.100r", error, raw[:100])
+        except Exception:  # noqa: BLE001  (the next one is to come all the same)
+            self._lose(raw)
+
+    def _lose(self, raw: bytes) -> None:
+        self._counters.lost_publications_total += 1
+        _log.exception("A publication could not be handled; it begins with %.100r", raw[:100])
