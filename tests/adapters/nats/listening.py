@@ -58,6 +58,18 @@ async def peer(*urls: str) -> AsyncIterator[Client]:
         await asyncio.sleep(0)
 
 
+async def settled(app: Client) -> None:
+    """Returns when the server has all that was published before.
+
+    Not flush: its PING may overtake what is still to be written.
+    """
+    inbox = app.new_inbox()
+    own = await app.subscribe(inbox)
+    await app.publish(inbox, b"")
+    await own.next_msg(5)
+    await own.unsubscribe()
+
+
 class Node:
     """What a server does with publications: ``got`` is what was published, in order."""
 

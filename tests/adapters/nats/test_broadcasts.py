@@ -12,7 +12,15 @@ from nats.aio.client import Client
 
 from catenary.errors import BackendError, PublicationError
 from catenary.metrics.counters import Counters
-from tests.adapters.nats.listening import QUICK_S, lose_patience, node, peer, publish, until
+from tests.adapters.nats.listening import (
+    QUICK_S,
+    lose_patience,
+    node,
+    peer,
+    publish,
+    settled,
+    until,
+)
 from tests.parts.heart import in_loop
 from tests.parts.nats import NatsPublisher, NatsServer, nats_publisher, nats_server
 
@@ -133,7 +141,7 @@ async def test_what_comes_faster_than_it_is_published_waits_at_the_server(nats: 
         listener.publish = gate.take
         for _ in range(MANY):
             await app.publish("news", BIG)
-        await app.flush()
+        await settled(app)
         await until(lambda: bool(gate.came))
         # Another node hears it all in this time.
         async with node(nats.url) as other:
@@ -160,7 +168,7 @@ async def test_a_server_that_keeps_no_more_ends_the_connection_and_that_is_an_ou
             listener.publish = gate.take
             for _ in range(MANY):
                 await app.publish("news", BIG)
-            await app.flush()
+            await settled(app)
             gate.is_open.set()
             await until(lambda: counters.broadcaster_reconnects_total == 1)
             await until(lambda: listener.is_up)
@@ -281,7 +289,7 @@ async def test_who_leaves_a_queue_group_loses_nothing_and_takes_nothing_twice(
         async with node(nats.url, queue="nodes") as leaves:
             for raw in sent[:2500]:
                 await app.publish("news", raw)
-            await app.flush()
+            await settled(app)
             publishing = asyncio.create_task(_publish_all(app, sent[2500:]))
         await publishing
         await until(lambda: len(stays.got) + len(leaves.got) == len(sent))
@@ -293,7 +301,7 @@ async def _publish_all(app: Client, messages: list[bytes]) -> None:
     for raw in messages:
         await app.publish("news", raw)
         await asyncio.sleep(0)
-    await app.flush()
+    await settled(app)
 
 
 @in_loop
@@ -309,7 +317,7 @@ async def test_what_has_come_is_published_before_the_end(nats: NatsServer) -> No
         listener.publish = slowly
         for raw in sent:
             await app.publish("news", raw)
-        await app.flush()
+        await settled(app)
     assert done == sent
 
 
