@@ -191,7 +191,7 @@ class NatsHistory:
         Any replica answers, and may be behind. Raises :class:`BackendError` where it stays so.
         """
         limit = self._limits.history_limit + 1
-        if store.replicas == 1:
+        if not store.may_lag:
             return await store.behind(subject, first, limit)
         newest = await store.newest_of_leader(subject)
         for attempt in range(REPLICA_ATTEMPTS):

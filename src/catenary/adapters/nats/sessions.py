@@ -169,7 +169,7 @@ class NatsSessions:
         subject = self._subjects.session(ANY, sid)
         for attempt in range(ATTEMPTS):
             found = await records.newest([subject])
-            if not found and records.replicas > 1 and await records.newest_of_leader(subject):
+            if not found and records.may_lag and await records.newest_of_leader(subject):
                 # Any replica answers, and this one is behind.
                 await asyncio.sleep(min(REPLICA_PAUSE_S * 2**attempt, LONGEST_PAUSE_S))
                 continue

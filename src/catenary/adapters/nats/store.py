@@ -155,6 +155,11 @@ class Store:
             raise BackendError("JetStream does not answer: is it switched on?") from error
         raise BackendError(f"JetStream: others are making the stream {self.name}")
 
+    @property
+    def may_lag(self) -> bool:
+        """May whoever answers not have the newest yet? In a cluster, other nodes add replicas."""
+        return bool(self._connection.info.cluster)
+
     async def is_there(self) -> bool:
         """Is it still the stream that was opened?"""
         reply = await self._call(f"STREAM.INFO.{self.name}", {})
