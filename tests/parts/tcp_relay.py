@@ -27,7 +27,7 @@ class TcpRelay:
         self._threads[0].start()
 
     def aim(self, target_port: int) -> None:
-        """From now on connections lead to another server."""
+        """From now on connections lead to another server; they break where nobody listens."""
         self._target_port = target_port
 
     def cut(self, *, half_open: bool = False) -> int:
@@ -58,7 +58,11 @@ class TcpRelay:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self._target_port))
+            try:
+                server = socket.create_connection(("127.0.0.1", self._target_port))
+            except OSError:
+                client.close()
+                continue
             with self._lock:
                 self._pairs.append((client, server))
             ends = threading.Barrier(2)

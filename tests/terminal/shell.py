@@ -53,6 +53,21 @@ def catenary(
     )
 
 
+def typed(block: str, directory: Path, **variables: str) -> str:
+    """Runs a block as a shell does that stops at the first failure; what it printed."""
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block],
+        cwd=directory,
+        env=environment(**variables),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, block + done.stdout + done.stderr
+    return done.stdout
+
+
 def lines(done: subprocess.CompletedProcess[str]) -> list[Any]:
     """What a tool printed as JSON lines."""
     assert done.returncode == 0, done.stdout + done.stderr

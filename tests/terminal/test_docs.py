@@ -1,33 +1,17 @@
 """The guide: every command in it is typed, from the first to the last, beside a real server."""
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from catenary.terminal.tools import TOOLS
 from tests.parts.server import OURS, cable_server
-from tests.terminal.shell import environment
+from tests.terminal.shell import typed
 
 GUIDE = Path(__file__).parents[2] / "docs" / "terminal.md"
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _SERVE = "catenary app:cable\n"
-
-
-def typed(block: str, directory: Path, **variables: str) -> str:
-    """Runs a block as a shell does that stops at the first failure; what it printed."""
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", block],
-        cwd=directory,
-        env=environment(**variables),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, block + done.stdout + done.stderr
-    return done.stdout
 
 
 def test_every_command_of_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
