@@ -164,7 +164,7 @@ def test_is_disconnected_remotely(
 ) -> None:
     with new_client(chat_server.cable_url + "?name=ann") as client:
         enter(client, "lobby")
-        payload = {"identifier": json.dumps({"user": "ann"}), "reconnect": returns}
+        payload = {"identifier": '{"user":"ann"}', "reconnect": returns}
         publish(chat_server, {"command": "disconnect", "payload": payload})
         client.wait_for_frame(type="disconnect", reason="remote", reconnect=returns)
         client.wait_for("lost", name="lobby", returns=returns)

@@ -1,14 +1,14 @@
-"""The application of examples/chat as a process of its own, exactly as its README starts it."""
+"""The application of examples/chat as a process of its own, as its README starts it."""
 
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.parts.ports import free_port, wait_until_listening
+from tests.parts.server import OURS
 
 CHAT = Path(__file__).parents[2] / "examples" / "chat"
 
@@ -23,8 +23,9 @@ def chat_app(redis_url: str) -> Iterator[str]:
     address = f"127.0.0.1:{port}"
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            [sys.executable, CHAT / "app.py"],
-            env={**os.environ, "REDIS_URL": redis_url, "RPC_HOST": address},
+            [*OURS, "rpc", "app:cable", f"--rpc_host={address}"],
+            cwd=CHAT,
+            env={**os.environ, "REDIS_URL": redis_url},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
