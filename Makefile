@@ -30,6 +30,7 @@ lint: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/basedpyright
 	$(BIN)/codespell
 
 # make bench BENCH="--json results.json --svg drawings"; ANYCABLE_GO names a binary to compare with.

@@ -99,3 +99,7 @@ def test_flask_behind_the_server(written: Path) -> None:
 
 def test_every_file_is_typed_as_strictly_as_it_can_be(written: Path) -> None:
     guide.check_types(written)
+
+
+def test_pyright_finds_nothing_either(written: Path) -> None:
+    guide.check_types_by_pyright(written)

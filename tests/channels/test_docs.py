@@ -74,3 +74,7 @@ def test_the_guide_s_tests_pass(written: Path) -> None:
 
 def test_the_guide_is_typed_as_strictly_as_it_can_be(written: Path) -> None:
     guide.check_types(written)
+
+
+def test_pyright_finds_nothing_either(written: Path) -> None:
+    guide.check_types_by_pyright(written)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.parts.cable_client import CableClient, identifier
-from tests.parts.guide import check_types, run, write
+from tests.parts.guide import check_types, check_types_by_pyright, run, write
 from tests.parts.server import CableServer, cable_server
 
 SECRET = "s3cret"
@@ -79,3 +79,7 @@ pathlib.Path("page").write_text("|".join((pages.head(7), pages.body(1), pages.fo
 
 def test_the_guide_is_typed_as_strictly_as_it_can_be(written: Path) -> None:
     check_types(written)
+
+
+def test_pyright_finds_nothing_either(written: Path) -> None:
+    check_types_by_pyright(written)
