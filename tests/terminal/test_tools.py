@@ -75,7 +75,7 @@ def test_help_and_the_server_need_nothing_of_the_tools() -> None:
         (("subscribe", "Chat", "--header=nothing"), 2, "expected a header such as"),
         (("publish", "s", "x", "--lines"), 1, "--lines: expected the data on standard input"),
         (("publish", "s", "x", "--url=redis://x"), 1, "expected the URL of broadcasts"),
-        (("publish", "s", "x", "--url=http://h:x"), 1, "--url: Port could not be cast"),
+        (("publish", "s", "x", "--url=http://h:x"), 1, "expected the URL of broadcasts"),
         (("publish", "s", "\udcff"), 1, "expected text in UTF-8"),
         (("presence", "s", "--url=http://h:x"), 1, "--url: Port could not be cast"),
         (("bench", "--jwt=a, b"), 2, "expected a token, got something else"),
