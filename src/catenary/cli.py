@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(tool, words[1:], os.environ, _read)
     try:
         what, flags = _split(words)
-        request = load(flags, os.environ, _read)
+        request = load(flags, os.environ, _read, with_cable=len(what) == 1)
         match request.action:
             case "version":
                 print(__version__)  # noqa: T201

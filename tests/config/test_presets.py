@@ -2,6 +2,7 @@
 
 import pytest
 
+from catenary.config.load import load
 from catenary.config.options import EnatsOptions
 from catenary.config.presets import detect
 from catenary.errors import ConfigError
@@ -152,3 +153,13 @@ def test_named_presets_replace_those_found() -> None:
 def test_fly_elsewhere_is_refused() -> None:
     with pytest.raises(ConfigError, match="expected FLY_REGION in the environment, got nothing"):
         options("--presets=fly")
+
+
+def test_beside_a_cable_redis_is_listened_to_where_somebody_says_so() -> None:
+    def adapters(*argv: str, **environ: str) -> tuple[str, ...]:
+        return load(argv, environ, lambda path: None, with_cable=True).options.broadcast.adapters
+
+    assert adapters() == ("http",)
+    assert adapters("--redis_url=redis://r") == adapters(REDIS_URL="redis://r") == ("http", "redis")
+    assert adapters("--broadcast_adapter=redis") == ("redis",)
+    assert adapters("--presets=broker", "--redis_url=redis://r") == ("http", "redisx", "redis")

@@ -76,9 +76,13 @@ class CommandLine(msgspec.Struct):
 
 
 def load(
-    argv: Sequence[str], environ: Mapping[str, str], read: Callable[[str], str | None]
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    read: Callable[[str], str | None],
+    *,
+    with_cable: bool = False,
 ) -> Request:
-    """Reads all sources. ``argv`` is without the program's name.
+    """Reads all sources. ``argv`` is without the program's name, and the cable's (``with_cable``).
 
     Raises :class:`catenary.errors.ConfigError` with one line that names the option as it was given.
     """
@@ -91,7 +95,7 @@ def load(
         **parse_environment(environ),
         **line.given,
     }
-    options, applied, warnings = combine(given, environ)
+    options, applied, warnings = combine(given, environ, with_cable=with_cable)
     return Request(
         action="print-config" if line.print_config else "serve",
         options=options,
@@ -184,7 +188,7 @@ def parse_file(text: str, path: str) -> dict[str, Given]:
 
 
 def combine(
-    given: Mapping[str, Given], environ: Mapping[str, str]
+    given: Mapping[str, Given], environ: Mapping[str, str], *, with_cable: bool = False
 ) -> tuple[Options, tuple[str, ...], tuple[str, ...]]:
     """Builds the options out of what the sources gave, with presets applied and all checked.
 
@@ -197,6 +201,8 @@ def combine(
     named = options.deployment.presets or presets.detect(environ)
     applied = tuple(name for name in named if name != "none")
     changed = presets.values(applied, values, environ)
+    if with_cable:
+        changed = {**presets.beside_a_cable(values), **changed}
     options = _build({**changed, **values})
     check_together(options)
     return options, applied, tuple(warnings)

@@ -44,6 +44,14 @@ def values(
     return {place: value for place, value in changed.items() if place not in given}
 
 
+def beside_a_cable(given: Mapping[str, Value]) -> dict[str, Value]:
+    """The defaults that change where the application is in this process: it publishes here, so Redis
+    is listened to where somebody says so."""
+    if {"broadcast.adapters", "redis.url", "redis.sentinels"} & given.keys():
+        return {}
+    return {"broadcast.adapters": ("http",)}
+
+
 def _fly(given: Mapping[str, Value], environ: Mapping[str, str]) -> dict[str, Value]:
     for name in ("FLY_REGION", "FLY_APP_NAME"):
         if name not in environ:
