@@ -1,11 +1,9 @@
 """How publications travel between nodes: what is packed is read again, all else is a ValueError."""
 
-from types import ModuleType
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catenary.adapters import packing
 from catenary.adapters.nats import payload as nats
 from catenary.adapters.redis import payload as redis
 from catenary.messages.names import Sid, Stream
@@ -22,7 +20,6 @@ publications = st.builds(
     st.booleans(),
     st.none() | st.builds(Position, epochs, st.integers(0, 2**53)),
 )
-ADAPTERS = pytest.mark.parametrize("adapter", [nats, redis], ids=["nats", "redis"])
 DEEP = b"\x99\xaadisconnect\xa4jack\xc3" + b"\x91" * 3000
 
 
@@ -38,18 +35,16 @@ def test_a_publication_over_nats(publication: Publication) -> None:
     assert nats.unpack(nats.pack(publication), publication.position) == publication
 
 
-@ADAPTERS
 @given(identifiers=text, reconnect=st.booleans())
-def test_a_command(adapter: ModuleType, identifiers: str, reconnect: bool) -> None:
+def test_a_command(identifiers: str, reconnect: bool) -> None:
     command = RemoteDisconnect(identifiers, reconnect)
-    assert adapter.unpack_command(adapter.pack_command(command)) == command
+    assert packing.unpack_command(packing.pack_command(command)) == command
 
 
 @given(st.binary() | st.just(DEEP) | st.just(b"  " + DEEP))
 def test_anything_is_read_or_a_value_error(raw: bytes) -> None:
     for read in (
-        redis.unpack_command,
-        nats.unpack_command,
+        packing.unpack_command,
         lambda raw: redis.unpack(Stream("s"), raw),
         lambda raw: nats.unpack(raw, None),
     ):

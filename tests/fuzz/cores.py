@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any, Final, NamedTuple
 
+from catenary.adapters import packing
 from catenary.adapters.nats import payload as nats_payload
 from catenary.adapters.nats import wire as nats_wire
 from catenary.adapters.redis import payload as redis_payload
@@ -492,8 +493,7 @@ def check_payloads(data: bytes, random: Random) -> None:
         pass
     packed = data.partition(b"\x95")[2]
     for read in (
-        redis_payload.unpack_command,
-        nats_payload.unpack_command,
+        packing.unpack_command,
         lambda raw: nats_payload.unpack(raw, None),
         lambda raw: nats_payload.unpack(b"\x95" + packed, None),
     ):
@@ -507,7 +507,7 @@ _PUBLICATION: Final = Publication(Stream("s"), '{"a":1}', None, "kind", transien
 _PAYLOADS: Final = (
     b"epoch 12 " + redis_payload.pack(_PUBLICATION),
     b"  " + redis_payload.pack(_PUBLICATION),
-    redis_payload.pack_command(RemoteDisconnect("jack", reconnect=True)),
+    packing.pack_command(RemoteDisconnect("jack", reconnect=True)),
     nats_payload.pack(_PUBLICATION),
 )
 

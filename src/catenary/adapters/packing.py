@@ -1,12 +1,14 @@
-"""MessagePack as it comes from elsewhere: whatever is wrong with it is a ValueError.
+"""What travels between nodes, in MessagePack: whatever is wrong with it is a ValueError.
 
-Knows: bytes. Does not know: what they mean.
+Knows: bytes, remote commands. Does not know: Redis, NATS, how publications are kept there.
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
+
+from catenary.messages.publications import RemoteDisconnect
 
 _T = TypeVar("_T")
 
@@ -22,3 +24,24 @@ def reader(kind: type[_T]) -> Callable[[bytes], _T]:
             raise ValueError(f"expected less depth: {error}") from error
 
     return read
+
+
+class _Disconnect(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="disconnect"):
+    identifiers: str
+    reconnect: bool
+
+
+pack: Final = msgspec.msgpack.Encoder().encode
+"""Raises ValueError for text that is no Unicode."""
+_unpack_command: Final = reader(_Disconnect)
+
+
+def pack_command(command: RemoteDisconnect) -> bytes:
+    """A command for every node."""
+    return pack(_Disconnect(command.identifiers, command.reconnect))
+
+
+def unpack_command(payload: bytes) -> RemoteDisconnect:
+    """Reads it. Raises ValueError for anything else."""
+    command = _unpack_command(payload)
+    return RemoteDisconnect(command.identifiers, command.reconnect)

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import redis
 
+from catenary.adapters import packing
 from catenary.adapters.redis import payload
 from catenary.broker.limits import Limits
 from catenary.errors import BackendError
@@ -513,4 +514,4 @@ def test_what_is_no_publication(raw: bytes) -> None:
     with pytest.raises(ValueError):
         payload.unpack(S, raw)
     with pytest.raises(ValueError):
-        payload.unpack_command(raw)
+        packing.unpack_command(raw)

@@ -13,9 +13,10 @@ from functools import partial
 from typing import Final
 
 from catenary.adapters.nats.connection import Connection, Nobody, Shared
-from catenary.adapters.nats.payload import pack, pack_command
+from catenary.adapters.nats.payload import pack
 from catenary.adapters.nats.store import read_ack
 from catenary.adapters.nats.subjects import Subjects
+from catenary.adapters.packing import pack_command
 from catenary.errors import BackendError
 from catenary.messages.names import Stream
 from catenary.messages.publications import Publication, Publishable

@@ -10,7 +10,7 @@ import msgspec
 
 from catenary.adapters import packing
 from catenary.messages.names import Sid, Stream
-from catenary.messages.publications import Position, Publication, RemoteDisconnect
+from catenary.messages.publications import Position, Publication
 
 
 class _Sent(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -21,19 +21,12 @@ class _Sent(msgspec.Struct, frozen=True, gc=False, array_like=True):
     transient: bool
 
 
-class _Disconnect(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="disconnect"):
-    identifiers: str
-    reconnect: bool
-
-
-_pack: Final = msgspec.msgpack.Encoder().encode
 _unpack: Final = packing.reader(_Sent)
-_unpack_command: Final = packing.reader(_Disconnect)
 
 
 def pack(publication: Publication) -> bytes:
     """All but the position. Raises ValueError for text that is no Unicode."""
-    return _pack(
+    return packing.pack(
         _Sent(
             publication.stream,
             publication.data,
@@ -50,14 +43,3 @@ def unpack(payload: bytes, position: Position | None) -> Publication:
     return Publication(
         sent.stream, sent.data, sent.exclude_socket, sent.kind, sent.transient, position
     )
-
-
-def pack_command(command: RemoteDisconnect) -> bytes:
-    """A command for every node."""
-    return _pack(_Disconnect(command.identifiers, command.reconnect))
-
-
-def unpack_command(payload: bytes) -> RemoteDisconnect:
-    """Reads it. Raises ValueError for anything else."""
-    command = _unpack_command(payload)
-    return RemoteDisconnect(command.identifiers, command.reconnect)

@@ -17,7 +17,8 @@ from catenary.adapters.nats import wire
 from catenary.adapters.nats.connection import Connection, Shared
 from catenary.adapters.nats.engine import NatsEngine
 from catenary.adapters.nats.outbox import Outbox
-from catenary.adapters.nats.payload import unpack, unpack_command
+from catenary.adapters.nats.payload import unpack
+from catenary.adapters.packing import unpack_command
 from catenary.errors import BackendError
 from catenary.messages.names import Stream
 from catenary.messages.publications import Position, Publishable

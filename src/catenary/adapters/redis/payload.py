@@ -14,7 +14,7 @@ import msgspec
 
 from catenary.adapters import packing
 from catenary.messages.names import Sid, Stream
-from catenary.messages.publications import Position, Publication, RemoteDisconnect
+from catenary.messages.publications import Position, Publication
 
 NOWHERE: Final = b"  "
 """Before what has no position."""
@@ -27,19 +27,12 @@ class _Rest(msgspec.Struct, frozen=True, gc=False, array_like=True):
     transient: bool
 
 
-class _Disconnect(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="disconnect"):
-    identifiers: str
-    reconnect: bool
-
-
-_pack: Final = msgspec.msgpack.Encoder().encode
 _unpack_rest: Final = packing.reader(_Rest)
-_unpack_disconnect: Final = packing.reader(_Disconnect)
 
 
 def pack(publication: Publication) -> bytes:
     """All but the stream and the position."""
-    return _pack(
+    return packing.pack(
         _Rest(
             publication.data,
             publication.exclude_socket,
@@ -55,14 +48,3 @@ def unpack(stream: Stream, payload: bytes) -> Publication:
     rest = _unpack_rest(packed)
     position = Position(epoch.decode(), int(offset)) if epoch else None
     return Publication(stream, rest.data, rest.exclude_socket, rest.kind, rest.transient, position)
-
-
-def pack_command(command: RemoteDisconnect) -> bytes:
-    """A command for every node."""
-    return _pack(_Disconnect(command.identifiers, command.reconnect))
-
-
-def unpack_command(payload: bytes) -> RemoteDisconnect:
-    """Reads it. Raises ValueError for anything else."""
-    command = _unpack_disconnect(payload)
-    return RemoteDisconnect(command.identifiers, command.reconnect)

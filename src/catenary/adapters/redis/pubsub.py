@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import hiredis
 
+from catenary.adapters import packing
 from catenary.adapters.following import Following
 from catenary.adapters.interest import Interest
 from catenary.adapters.redis import payload
@@ -142,7 +143,7 @@ class RedisPubSub:
 
     def _send(self, publication: Publishable) -> "asyncio.Future[Any]":
         if not isinstance(publication, Publication):
-            command = payload.pack_command(publication)
+            command = packing.pack_command(publication)
             return self._commands.call("PUBLISH", self._channel, command)
         channel = self._prefix + publication.stream.encode()
         if publication.transient or self._history is None:
@@ -173,7 +174,7 @@ class RedisPubSub:
             elif channel == self._canary_channel:
                 self._canary.set()
             else:
-                self._following.arrive(payload.unpack_command(content))
+                self._following.arrive(packing.unpack_command(content))
         except ValueError as error:
             # Somebody else publishes here; nobody is there to be told.
             _log.warning("Not from a node: a message on %.100r: %s", channel, error)
