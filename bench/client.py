@@ -15,82 +15,25 @@ from array import array
 from time import perf_counter
 from typing import ClassVar, Final, cast
 
-PATIENCE_S: Final = 20.0
-"""How long nothing at all may arrive before what is missing counts as lost."""
+from catenary.terminal import counting
+from catenary.terminal.cable_socket import FIN_TEXT, frame
+from catenary.terminal.counting import DIGITS, MARK, mark
+from catenary.wire.frames import TEXT
 
-MARK: Final = b"@@"
-DIGITS: Final = 8
 CANARY: Final = b"canary"
 """What a message says that only asks whether the way is open."""
 
 PLAIN: Final = "actioncable-v1-json"
 
-_TEXT: Final = 0x81
-_CLIENT_TEXT: Final = b"\x81"
 
+class Tally(counting.Tally):
+    """What all clients counted together, and whether any has heard a canary."""
 
-def mark(number: int) -> str:
-    """What a message carries so that its receiver knows which one it is."""
-    return f"@@{number:0{DIGITS}d}"
-
-
-def frame(payload: bytes) -> bytes:
-    """A client's text frame, masked as section 5.3 wants it; up to 65,535 bytes."""
-    size = len(payload)
-    header = bytes((0x80 | size,)) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
-    key = os.urandom(4)
-    pattern = (key * (size // 4 + 1))[:size]
-    masked = int.from_bytes(payload, "big") ^ int.from_bytes(pattern, "big")
-    return _CLIENT_TEXT + header + key + masked.to_bytes(size, "big")
-
-
-class Tally:
-    """What all clients counted together; latencies are in seconds."""
-
-    __slots__ = (
-        "_awaited",
-        "_reached",
-        "closed",
-        "duplicates",
-        "heard_canary",
-        "latencies",
-        "out_of_order",
-        "pings",
-        "received",
-        "unexpected",
-    )
+    __slots__ = ("heard_canary",)
 
     def __init__(self) -> None:
-        self.received = 0
-        self.duplicates = 0
-        self.out_of_order = 0
-        self.unexpected = 0
-        self.closed = 0
-        self.pings = 0
-        self.latencies = array("d")
+        super().__init__()
         self.heard_canary = asyncio.Event()
-        self._awaited = -1
-        self._reached = asyncio.Event()
-
-    def took(self, count: int) -> None:
-        """So many messages arrived for the first time; their latencies are noted."""
-        self.received += count
-        if self.received >= self._awaited:
-            self._reached.set()
-
-    async def arrival_of(self, count: int) -> bool:
-        """Waits until so many have arrived in all; False where nothing came for PATIENCE_S."""
-        self._awaited = count
-        self._reached.clear()
-        while self.received < count:
-            before = self.received
-            try:
-                async with asyncio.timeout(PATIENCE_S):
-                    await self._reached.wait()
-            except TimeoutError:
-                if self.received == before:
-                    return False
-        return True
 
 
 class CableClient(asyncio.Protocol):
@@ -142,7 +85,7 @@ class CableClient(asyncio.Protocol):
         """Sends one command."""
         assert self._transport is not None
         message = {"command": command, "identifier": self.identifier(), **fields}
-        self._transport.write(frame(json.dumps(message, separators=(",", ":")).encode()))
+        self._transport.write(frame(TEXT, json.dumps(message, separators=(",", ":")).encode()))
 
     def leave(self) -> None:
         """Breaks the connection; whoever does so is not told that it has ended."""
@@ -201,7 +144,7 @@ class CableClient(asyncio.Protocol):
             if end > size:
                 break
             found = data.find(MARK, start, end) + 2
-            if found < 2 or data[position] != _TEXT:
+            if found < 2 or data[position] != FIN_TEXT:
                 self._heard(data[position], data[start:end])
             else:
                 number = int(data[found : found + DIGITS])
@@ -235,14 +178,14 @@ class CableClient(asyncio.Protocol):
 
     def _heard(self, first: int, payload: bytes) -> None:
         """Anything but a numbered message."""
-        if first == _TEXT and b'"ping"' in payload:
+        if first == FIN_TEXT and b'"ping"' in payload:
             self.pings += 1
             self._tally.pings += 1
-        elif first == _TEXT and b'"welcome"' in payload:
+        elif first == FIN_TEXT and b'"welcome"' in payload:
             self.send("subscribe")
-        elif first == _TEXT and b'"confirm_subscription"' in payload and not self.ready.done():
+        elif first == FIN_TEXT and b'"confirm_subscription"' in payload and not self.ready.done():
             self.ready.set_result(None)
-        elif first == _TEXT and CANARY in payload:
+        elif first == FIN_TEXT and CANARY in payload:
             self._tally.heard_canary.set()
         else:
             self._tally.unexpected += 1

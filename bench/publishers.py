@@ -14,8 +14,9 @@ from collections import deque
 from time import perf_counter
 from typing import Final, cast
 
-from bench.client import CANARY, mark
+from bench.client import CANARY
 from bench.plan import Intake
+from catenary.terminal.counting import mark
 
 CHANNEL: Final = "__anycable__"
 """The default of all adapters: a channel, a stream, a subject."""

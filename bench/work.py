@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Final, cast
 
-from bench.client import PATIENCE_S, Echoer
+from bench.client import Echoer
 from bench.crowd import Crowd
 from bench.plan import Plan, Work
 from bench.publishers import PUBLISHERS, Publisher
 from bench.wanderer import Wanderer
+from catenary.terminal.counting import PATIENCE_S
 
 IDLE_BEAT_S: Final = 4.0
 """A server's worst pause is told for 5 s: a look every 4 s misses none."""

@@ -6,8 +6,9 @@ from typing import Any
 import jwt
 import pytest
 
-from bench.client import Tally, mark
+from bench.client import Tally
 from bench.wanderer import Wanderer, token
+from catenary.terminal.counting import mark
 from catenary.wire.frames import FrameReader, Message
 from tests.parts.tokens import SECRET
 
