@@ -51,7 +51,7 @@ from catenary.channels.publishing import (
 from catenary.channels.rates import Limiter, Rate
 from catenary.channels.reading import Kept, Present, Reader, Reading
 from catenary.channels.rpc_http import AsgiRpc, WsgiRpc, rpc_key
-from catenary.channels.running import Runner, at_once
+from catenary.channels.running import Around, Runner, at_once
 from catenary.channels.streams import stream_name
 from catenary.channels.surroundings import Surroundings
 from catenary.channels.timers import Beat, Place
@@ -124,6 +124,7 @@ class Cable:
         slow_ms: int = 100,
         restored_action: str | None = None,
         publish_when: When | None = None,
+        around: Around = contextlib.nullcontext,
         secret: str | None = None,
         api_url: str | None = None,
         api_secret: str | None = None,
@@ -137,7 +138,9 @@ class Cable:
         seconds.
 
         ``publish_when`` is given a function for everything that is to be published, and calls it
-        when the moment has come, as ``transaction.on_commit`` does. The server's ``secret`` signs
+        when the moment has come, as ``transaction.on_commit`` does. ``around`` is entered for every
+        method that may wait, and left behind it: by plain functions in their thread, by coroutines
+        in the loop. The server's ``secret`` signs
         tokens and names of streams; ``api_url`` is where its API answers, which wants ``api_secret``
         or a key from the ``secret``. What is not given is read from ``ANYCABLE_SECRET``,
         ``ANYCABLE_API_URL`` and ``ANYCABLE_API_SECRET`` when it is needed.
@@ -172,7 +175,7 @@ class Cable:
         }
         self._publications = Publications(publisher, self._find_publisher, publish_when)
         self._reading = Reading(self._ask_elsewhere)
-        self._runner = Runner(threads=threads, slow_s=slow_ms / 1000)
+        self._runner = Runner(threads=threads, slow_s=slow_ms / 1000, around=around)
         self._limiter = Limiter()
         self._clock = clock
         self._owned: set[asyncio.Task[Any]] = set()

@@ -8,15 +8,12 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Final, Protocol
 
-import msgspec
-
 from catenary.channels.publishing import Sent
+from catenary.channels.writing import write
 from catenary.messages.decisions import Decision, PresenceCommand, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Stream
 from catenary.messages.replies import Delivery, Reply
-
-_write: Final = msgspec.json.encode
 
 WHISPER_STATE: Final = "$w"
 """Where the server finds the stream to whisper to: WHISPER_STREAM_STATE of common.go (anycable)."""
@@ -91,7 +88,7 @@ class Call:
 
     def transmit(self, message: object) -> None:
         """Raises TypeError for what JSON can't carry."""
-        self._replies.append(Delivery(self.identifier, _write(message)))
+        self._replies.append(Delivery(self.identifier, write(message)))
 
     # Streams
 
@@ -131,7 +128,7 @@ class Call:
         if not member_id:
             raise ValueError("expected an id to be present as, got an empty one")
         self.istate[PRESENCE_STATE] = where
-        self.presence = PresenceCommand("join", member_id, _write(info).decode())
+        self.presence = PresenceCommand("join", member_id, write(info).decode())
 
     def leave(self, member_id: str) -> None:
         self.presence = PresenceCommand("leave", member_id)

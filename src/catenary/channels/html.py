@@ -57,5 +57,17 @@ def turbo_stream_from(*names: object, secret: str, channel: str = TURBO_CHANNEL)
     )
 
 
+def turbo_stream(action: str, target: str = "", content: str | None = None) -> Html:
+    """What Turbo does with a page: ``append`` the content to the element with this id, ``remove`` it
+    and so on. Content that is not marked as safe is escaped."""
+    where = f' target="{escape(target)}"' if target else ""
+    if content is None:
+        within = ""
+    else:
+        safe = getattr(content, "__html__", None)
+        within = f"<template>{escape(content) if safe is None else safe()}</template>"
+    return Html(f'<turbo-stream action="{escape(action)}"{where}>{within}</turbo-stream>')
+
+
 def _meta(name: str, content: str) -> Html:
     return Html(f'<meta name="{name}" content="{escape(content)}">')

@@ -1,7 +1,9 @@
 """``module:name`` → the cable that it names, or something else of the application."""
 
 import importlib
+import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from catenary.channels.cable import Cable
@@ -27,6 +29,11 @@ def named(where: str, what: str) -> object:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
+    if os.environ.get("DJANGO_SETTINGS_MODULE") and find_spec("django") is not None:
+        # Models can be imported when Django knows its applications, and not before.
+        from catenary.channels.django.starting import set_up
+
+        set_up()
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

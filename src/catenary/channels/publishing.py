@@ -15,10 +15,10 @@ import msgspec
 
 from catenary.channels.errors import NotHosted
 from catenary.channels.ordered_publisher import OrderedPublisher
+from catenary.channels.writing import write
 from catenary.errors import BackendError
 
 _log: Final = logging.getLogger("catenary.channels")
-_write: Final = msgspec.json.encode
 
 TAKEN_TIMEOUT_S: Final = 30.0
 """How long a thread waits for the server's loop, which may be ending."""
@@ -80,12 +80,12 @@ class _Command(msgspec.Struct, gc=False, tag_field="command", tag="disconnect"):
 def publication(stream: str, message: object, exclude_socket: str, *, transient: bool) -> bytes:
     """Writes one publication. Raises TypeError for a message that JSON can't carry."""
     meta = _Meta(exclude_socket, transient) if exclude_socket or transient else None
-    return _write(_Message(stream, _write(message).decode(), meta))
+    return write(_Message(stream, write(message).decode(), meta))
 
 
 def disconnection(identifiers: str, *, reconnect: bool) -> bytes:
     """Writes the remote command that ends all sessions with these identifiers."""
-    return _write(_Command(_Disconnect(identifiers, reconnect)))
+    return write(_Command(_Disconnect(identifiers, reconnect)))
 
 
 When = Callable[[Callable[[], object]], object]

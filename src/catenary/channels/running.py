@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from inspect import isawaitable
 from types import coroutine
@@ -23,11 +24,19 @@ from catenary.channels.declaration import Method
 _log: Final = logging.getLogger("catenary.channels")
 T = TypeVar("T")
 
+Around = Callable[[], AbstractContextManager[object]]
+"""What is entered before a method and left behind it."""
+
 
 class Runner:
-    """Runs methods. ``threads`` is how many plain functions run at once; others wait."""
+    """Runs methods. ``threads`` is how many plain functions run at once; others wait.
 
-    def __init__(self, *, threads: int, slow_s: float) -> None:
+    ``around`` is entered for everything that may wait: by plain functions in their thread, by
+    coroutines in the loop, where it must not wait itself.
+    """
+
+    def __init__(self, *, threads: int, slow_s: float, around: Around = nullcontext) -> None:
+        self._around = around
         self._threads = threads
         self._slow_s = slow_s
         self._pool: ThreadPoolExecutor | None = None
@@ -62,7 +71,8 @@ class Runner:
                 finally:
                     self._note(method.name, time.perf_counter() - began)
             case "async":
-                await _timed(method.function(owner, **arguments), method.name, self._note)
+                with self._around():
+                    await _timed(method.function(owner, **arguments), method.name, self._note)
             case "sync":
                 await self._run_in_thread(method, owner, arguments, through)
                 return
@@ -91,7 +101,8 @@ class Runner:
             self.waiting -= 1
         if isawaitable(result):
             # A plain function that returns a coroutine, as some decorators make them.
-            await result
+            with self._around():
+                await result
         if through is not None:
             through()
 
@@ -99,7 +110,12 @@ class Runner:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="catenary-channel")
         context = copy_context()
-        return self._pool.submit(context.run, lambda: method.function(owner, **arguments))
+
+        def run() -> Any:
+            with self._around():
+                return method.function(owner, **arguments)
+
+        return self._pool.submit(context.run, run)
 
     def _note(self, name: str, took_s: float) -> None:
         if took_s > self._slow_s:

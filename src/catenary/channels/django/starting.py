@@ -1,0 +1,18 @@
+"""Sets Django up in a process that Django did not start: ``catenary project.cable:cable``."""
+
+import django
+from django.apps import apps
+from django.core.exceptions import ImproperlyConfigured
+
+from catenary.errors import ConfigError
+
+
+def set_up() -> None:
+    """Once; nothing where Django runs already. Raises :class:`ConfigError` for settings that aren't
+    there or can't be used."""
+    if apps.ready:
+        return
+    try:
+        django.setup()
+    except (ImproperlyConfigured, ModuleNotFoundError) as error:
+        raise ConfigError(f"DJANGO_SETTINGS_MODULE: {error}") from error

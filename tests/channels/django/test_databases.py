@@ -1,0 +1,126 @@
+"""Connections to a real database around methods: opened where they are used, closed when they are old."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from django.db import connections
+
+from catenary import Cable
+from catenary.channels.django.cable import in_django
+from catenary.channels.django.connection import DjangoConnection
+from catenary.channels.django.databases import LANES
+from catenary.channels.testing import TestCable, TestSubscription
+from tests.channels.django.project.cable import RoomChannel, Use
+from tests.channels.django.project.models import Room
+from tests.parts.heart import in_loop
+
+USES = RoomChannel.uses
+METHODS = pytest.mark.parametrize("method", ["plainly", "later"])
+
+
+@pytest.fixture(autouse=True)
+def _room() -> Iterator[None]:
+    Room.objects.create(pk=1, name="den")
+    USES.clear()
+    yield
+    USES.clear()
+
+
+@pytest.fixture
+def cable() -> Iterator[TestCable]:
+    # One thread for plain functions, so that the next call finds what the last one left there.
+    served = TestCable(
+        Cable(channels=[RoomChannel], connection=DjangoConnection, threads=1, **in_django())
+    )
+    yield served
+    served.close()
+
+
+@pytest.fixture
+def ages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Connections live for ten minutes."""
+    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 600)
+    yield
+    # Those of other threads are closed by the calls to come.
+    for use in USES:
+        use.wrapper.close_at = 0
+
+
+async def in_room(cable: TestCable) -> TestSubscription:
+    connection = await cable.connect()
+    room = await connection.subscribe(RoomChannel, id=1)
+    room.assert_confirmed()
+    return room
+
+
+async def uses(room: TestSubscription, method: str) -> Use:
+    await room.perform(method)
+    return USES[-1]
+
+
+async def tidied(use: Use) -> None:
+    """Returns when nothing is left of a use, though nobody waits for that but we."""
+    async with asyncio.timeout(5):
+        while use.wrapper.connection is not None:  # noqa: ASYNC110  (a thread closes it)
+            await asyncio.sleep(0.001)
+
+
+@METHODS
+@in_loop
+async def test_a_connection_is_closed_behind_its_method(cable: TestCable, method: str) -> None:
+    room = await in_room(cable)
+    first = await uses(room, method)
+    assert first.opened is not None
+    await tidied(first)
+    second = await uses(room, method)
+    assert second.opened is not first.opened
+    await tidied(second)
+
+
+@METHODS
+@pytest.mark.usefixtures("ages")
+@in_loop
+async def test_one_that_may_live_is_used_again_until_it_is_old(
+    cable: TestCable, method: str
+) -> None:
+    room = await in_room(cable)
+    first = await uses(room, method)
+    second = await uses(room, method)
+    assert second.opened is first.opened
+    # Ten minutes later
+    first.wrapper.close_at = 0
+    third = await uses(room, method)
+    assert third.wrapper is first.wrapper
+    assert third.opened is not first.opened
+
+
+@in_loop
+async def test_coroutines_share_a_bounded_number_of_threads(cable: TestCable) -> None:
+    rooms = [await in_room(cable) for _ in range(3 * LANES)]
+    await asyncio.gather(*(room.perform("later") for room in rooms))
+    threads = {use.thread for use in USES}
+    assert 1 < len(threads) <= LANES
+    for use in USES:
+        await tidied(use)
+
+
+@in_loop
+async def test_what_a_coroutine_reads_is_not_closed_by_another_in_its_thread(
+    cable: TestCable,
+) -> None:
+    await Room.objects.abulk_create(Room(name=f"room {number}") for number in range(3))
+    RoomChannel.gate = asyncio.Event()
+    rooms = [await in_room(cable) for _ in range(LANES)]
+    walks = [asyncio.create_task(room.perform("walk")) for room in rooms]
+    async with asyncio.timeout(5):
+        while len(USES) < LANES:  # noqa: ASYNC110  (threads fill it)
+            await asyncio.sleep(0.001)
+    # Begins and ends while they read.
+    await rooms[0].perform("later")
+    RoomChannel.gate.set()
+    await asyncio.gather(*walks)
+    for room in rooms:
+        room.assert_transmitted(4)
+    for use in USES:
+        await tidied(use)

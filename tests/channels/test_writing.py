@@ -1,0 +1,15 @@
+"""JSON of what applications send."""
+
+import pytest
+
+from catenary.channels.html import Html
+from catenary.channels.writing import write
+
+
+def test_marked_text_is_text() -> None:
+    assert write({"html": [Html("<b>")]}) == b'{"html":["<b>"]}'
+
+
+def test_what_json_can_not_carry() -> None:
+    with pytest.raises(TypeError, match="Encoding objects of type object is unsupported"):
+        write(object())
