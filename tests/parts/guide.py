@@ -1,4 +1,7 @@
-"""The files that a guide of docs/ consists of: each block of code begins with its name."""
+"""The files that a guide of docs/ consists of: each block of code begins with its name.
+
+Templates of Django have it in a comment of theirs.
+"""
 
 import json
 import re
@@ -7,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-_BLOCK = re.compile(r"^```(\w+)\n# ([\w.]+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(r"^```(\w+)\n(?:# |{# )([\w./]+)(?: #})?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def write(guide: str, directory: Path) -> Path:
@@ -18,6 +21,7 @@ def write(guide: str, directory: Path) -> Path:
     assert len(blocks) == text.count("\n```") / 2 - commands, "expected its file atop each block"
     for _, name, code in blocks:
         assert not (directory / name).exists(), f"expected one block for {name}"
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text(code)
     return directory
 

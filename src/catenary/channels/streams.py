@@ -37,14 +37,19 @@ def _name(target: object) -> str:
         return _text(target, "gid", gid() if callable(gid) else gid)
     to_param = getattr(target, "to_param", None)
     if callable(to_param):
-        return f"{type(target).__name__}/{_text(target, 'to_param()', to_param())}"
+        return f"{_class(target)}/{_text(target, 'to_param()', to_param())}"
     pk = getattr(target, "pk", _MISSING)
     if pk is not _MISSING:
-        return f"{type(target).__name__}/{_text(target, 'pk', pk)}"
+        return f"{_class(target)}/{_text(target, 'pk', pk)}"
     raise TypeError(
         f"expected text, a number, a UUID, a list of those, or an object with gid, to_param() or pk,"
         f" got {type(target).__name__}"
     )
+
+
+def _class(target: object) -> str:
+    # Not type(): of the user of Django's requests, that is the proxy who finds them.
+    return target.__class__.__name__
 
 
 def _text(target: object, what: str, value: object) -> str:

@@ -9,6 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.template import engines
 from django.template.loader import render_to_string
 from django.test import RequestFactory, override_settings
+from django.utils.functional import SimpleLazyObject
 
 from catenary.auth.signatures import Signatures
 from catenary.channels.django.configuration import secret
@@ -22,9 +23,9 @@ def room() -> Room:
     return Room.objects.create(pk=1, name="den")
 
 
-def render(template: str, user: Any = None, **context: object) -> str:
+def render(template: str, **context: object) -> str:
     request: Any = RequestFactory().get("/")
-    request.user = AnonymousUser() if user is None else user
+    request.user = context.get("user", AnonymousUser())
     return engines["django"].from_string("{% load catenary %}" + template).render(context, request)
 
 
@@ -46,8 +47,16 @@ def test_a_page_has_what_its_scripts_look_for(room: Room) -> None:
 def test_strangers_get_no_token() -> None:
     assert render("{% cable_jwt_meta_tag %}") == ""
     assert render("{% action_cable_with_jwt_meta_tag %}") == action_cable_meta_tag("/cable")
-    page = render("{% action_cable_with_jwt_meta_tag %}", User(pk=7))
+    page = render("{% action_cable_with_jwt_meta_tag %}", user=User(pk=7))
     assert page.startswith('<meta name="action-cable-url" content="/cable?jid=ey')
+
+
+def test_the_user_of_a_request_names_the_stream_of_the_user() -> None:
+    ann = User(pk=7)
+    lazy = SimpleLazyObject(lambda: ann)
+    assert render("{% signed_stream_name user %}", user=lazy) == render(
+        "{% signed_stream_name user %}", user=ann
+    )
 
 
 def test_urls_are_escaped_where_they_must_be() -> None:

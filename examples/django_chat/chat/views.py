@@ -1,0 +1,45 @@
+from django.contrib.auth import get_user_model, login
+from django.contrib.auth.decorators import login_required
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_POST
+
+from chat.models import Message, Room
+
+
+def enter(request):
+    """Everybody is believed: this is an example. Django's own views ask for passwords."""
+    name = request.POST.get("name", "").strip()[:40]
+    if not name:
+        return render(request, "chat/enter.html")
+    user, _ = get_user_model().objects.get_or_create(username=name)
+    login(request, user, "django.contrib.auth.backends.ModelBackend")
+    return redirect("rooms")
+
+
+@login_required
+def rooms(request):
+    name = request.POST.get("name", "").strip()[:40]
+    if name:
+        room, _ = Room.objects.get_or_create(name=name)
+        return redirect("room", room.pk)
+    return render(request, "chat/rooms.html", {"rooms": Room.objects.order_by("name")})
+
+
+@login_required
+def room(request, number):
+    found = get_object_or_404(Room, pk=number)
+    last = found.message_set.select_related("author").order_by("-pk")[:50]
+    return render(request, "chat/room.html", {"room": found, "messages": reversed(last)})
+
+
+@login_required
+@require_POST
+def say(request, number):
+    text = request.POST.get("text", "").strip()[:500]
+    if text:
+        Message.objects.create(
+            room=get_object_or_404(Room, pk=number), author=request.user, text=text
+        )
+    # The page hears of the message as all others do.
+    return HttpResponse(status=204)
