@@ -11,7 +11,7 @@ class Guest(DjangoConnection):
     user_id: int
     name: str
 
-    def connect(self):
+    def connect(self) -> None:
         user = self.request.get_user()
         if not user.is_authenticated:
             self.reject_unauthorized_connection()
@@ -22,7 +22,7 @@ class Guest(DjangoConnection):
 class RoomChannel(Channel[Guest]):
     id: int
 
-    def subscribed(self):
+    def subscribed(self) -> None:
         if not Room.objects.filter(pk=self.id).exists():
             self.reject()
         self.stream_for(self.id, presence=True)

@@ -7,7 +7,7 @@ from catenary.channels.django.turbo import broadcasts_to
 class Room(models.Model):
     name = models.CharField(max_length=40, unique=True)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.name
 
 
@@ -20,5 +20,5 @@ class Message(models.Model):
     class Meta:
         ordering = ("pk",)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.text

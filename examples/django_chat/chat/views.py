@@ -1,13 +1,13 @@
 from django.contrib.auth import get_user_model, login
 from django.contrib.auth.decorators import login_required
-from django.http import HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST
 
 from chat.models import Message, Room
 
 
-def enter(request):
+def enter(request: HttpRequest) -> HttpResponse:
     """Everybody is believed: this is an example. Django's own views ask for passwords."""
     name = request.POST.get("name", "").strip()[:40]
     if not name:
@@ -18,7 +18,7 @@ def enter(request):
 
 
 @login_required
-def rooms(request):
+def rooms(request: HttpRequest) -> HttpResponse:
     name = request.POST.get("name", "").strip()[:40]
     if name:
         room, _ = Room.objects.get_or_create(name=name)
@@ -27,7 +27,7 @@ def rooms(request):
 
 
 @login_required
-def room(request, number):
+def room(request: HttpRequest, number: int) -> HttpResponse:
     found = get_object_or_404(Room, pk=number)
     last = found.message_set.select_related("author").order_by("-pk")[:50]
     return render(request, "chat/room.html", {"room": found, "messages": reversed(last)})
@@ -35,7 +35,7 @@ def room(request, number):
 
 @login_required
 @require_POST
-def say(request, number):
+def say(request: HttpRequest, number: int) -> HttpResponse:
     text = request.POST.get("text", "").strip()[:500]
     if text:
         Message.objects.create(

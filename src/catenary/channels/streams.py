@@ -54,5 +54,5 @@ def _class(target: object) -> str:
 
 def _text(target: object, what: str, value: object) -> str:
     if value is None or value == "":
-        raise ValueError(f"{type(target).__name__}: expected {what} to be set, got {value!r}")
+        raise ValueError(f"{_class(target)}: expected {what} to be set, got {value!r}")
     return str(value)
