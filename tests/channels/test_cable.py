@@ -5,13 +5,14 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import ClassVar
 
 import pytest
 
-from catenary import Cable, Channel, action, callback, every
+from catenary import Cable, Channel, action, callback, every, rescue_from
 from catenary.channels.publishing import Publisher
 from catenary.channels.testing import TestCable
 from catenary.errors import BackendError
@@ -197,6 +198,67 @@ async def test_context_variables_reach_the_threads() -> None:
     await curious.perform("tell")
     curious.assert_transmitted("jack")
     served.close()
+
+
+class Trodden(Channel):
+    steps: ClassVar[list[tuple[str, bool]]] = []
+
+    @classmethod
+    @contextmanager
+    def around(cls) -> Iterator[None]:
+        cls.note("in")
+        try:
+            yield
+        finally:
+            cls.note("out")
+
+    @classmethod
+    def note(cls, step: str) -> None:
+        cls.steps.append((step, threading.current_thread() is threading.main_thread()))
+
+    @action
+    def plain(self) -> None:
+        self.note("plain")
+
+    @action
+    async def waiting(self) -> None:
+        await asyncio.sleep(0)
+        self.note("waiting")
+
+    @action
+    async def at_once(self) -> None:
+        self.note("at once")
+
+    @action
+    async def failing(self) -> None:
+        await asyncio.sleep(0)
+        raise LookupError
+
+    @rescue_from(LookupError)
+    def rescued(self, error: LookupError) -> None:
+        self.note("rescued")
+
+
+@in_loop
+async def test_what_may_wait_has_something_around_it_where_it_runs() -> None:
+    cable = Cable(channels=[Trodden], around=Trodden.around)
+    for name, expected in {
+        "plain": [("in", False), ("plain", False), ("out", False)],
+        "waiting": [("in", True), ("waiting", True), ("out", True)],
+        "at_once": [("at once", True)],
+        "failing": [
+            ("in", True),
+            ("out", True),
+            ("in", False),
+            ("rescued", False),
+            ("out", False),
+        ],
+    }.items():
+        data = json.dumps({"action": name})
+        await decided(cable.perform(environment(), Identifier('{"channel":"Trodden"}'), data))
+        assert Trodden.steps == expected
+        Trodden.steps.clear()
+    cable.release()
 
 
 @pytest.mark.parametrize("wait", [False, True])

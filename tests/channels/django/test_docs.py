@@ -105,3 +105,7 @@ def test_the_secret_for_another_server(project: Path) -> None:
         timeout=60,
     )
     assert re.fullmatch("[0-9a-f]{64}\n", done.stdout)
+
+
+def test_the_tests_of_the_guide(project: Path) -> None:
+    guide.run(project, "manage.py", "test", "--verbosity=0")

@@ -1,11 +1,13 @@
 """Turbo Streams for models: pages that follow what is saved and deleted.
 
-What is published is rendered from the model's template when its transaction was committed.
+What is published is rendered from the model's template when its transaction was committed. A server
+that is away is logged, and fails no save.
 Source: app/models/concerns/turbo/broadcastable.rb (hotwired/turbo-rails), and its names.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from django.db.models import Model
 from django.db.models.signals import post_delete, post_save
@@ -13,8 +15,12 @@ from django.template.loader import render_to_string
 
 from catenary.channels.django.cable import after_commit
 from catenary.channels.django.configuration import project_cable
+from catenary.channels.errors import NotHosted
 from catenary.channels.html import turbo_stream
 from catenary.channels.streams import stream_name
+from catenary.errors import BackendError
+
+_log: Final = logging.getLogger("catenary.channels")
 
 Action = Literal["append", "prepend", "before", "after", "replace", "update", "remove", "refresh"]
 M = TypeVar("M", bound=type[Model])
@@ -55,7 +61,11 @@ def broadcast_stream(
         content = None
         if action not in ("remove", "refresh"):
             content = render_to_string(page, {**(context or {}), model: instance})
-        project_cable().broadcast(stream, turbo_stream(action, where or "", content))
+        try:
+            project_cable().broadcast(stream, turbo_stream(action, where or "", content))
+        except (BackendError, NotHosted) as error:
+            # What was saved is saved: pages see it when they are loaded anew.
+            _log.warning("No page hears of %s on %s: %s", action, stream, error)
 
     after_commit(publish, using=instance._state.db)
 
