@@ -46,5 +46,10 @@ CATENARY = {
     "CABLE": "chat.cable:cable",
     # For other processes than the server's: a shell, a job.
     "PUBLISHER": os.environ.get("ANYCABLE_HTTP_BROADCAST_URL", "http://localhost:8080/_broadcast"),
-    "OPTIONS": {"broker": "memory", "presence_ttl": 5, "turbo_streams": True},
+    "OPTIONS": {
+        "broadcast_adapter": "http",
+        "broker": "memory",
+        "presence_ttl": 5,
+        "turbo_streams": True,
+    },
 }

@@ -72,8 +72,8 @@ def test_cable_and_pages_at_one_port(environment: dict[str, str]) -> None:
 
 def test_the_cable_by_its_name(environment: dict[str, str]) -> None:
     command = (*OURS, "tests.channels.django.project.cable:cable")
-    flag = "--asgi=catenary.channels.django.asgi:application"
-    with cable_server(flag, command=command, env=environment) as server:
+    flags = ("--asgi=catenary.channels.django.asgi:application", "--broadcast_adapter=http")
+    with cable_server(*flags, command=command, env=environment) as server:
         users_are_known(server, f"http://127.0.0.1:{server.port}")
 
 
@@ -84,6 +84,7 @@ def test_behind_rpc_with_pages_elsewhere(environment: dict[str, str]) -> None:
         cable_server(
             "--asgi=catenary.channels.django.asgi:application",
             f"--rpc_host=127.0.0.1:{port}",
+            "--broadcast_adapter=http",
             env=environment,
         ) as server,
     ):

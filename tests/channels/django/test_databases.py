@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 
 from catenary import Cable
 from catenary.channels.django.cable import in_django
@@ -41,10 +43,19 @@ def cable() -> Iterator[TestCable]:
 def ages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Connections live for ten minutes."""
     monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 600)
+    opened: list[BaseDatabaseWrapper] = []
+
+    def note(*, connection: BaseDatabaseWrapper, **_: object) -> None:
+        opened.append(connection)
+
+    connection_created.connect(note)
     yield
-    # Those of other threads are closed by the calls to come.
-    for use in USES:
-        use.wrapper.close_at = 0
+    connection_created.disconnect(note)
+    for each in opened:
+        # In a thread that will never close it, or that finds it too old.
+        each.close_at = 0
+        if each.connection is not None:
+            each.connection.close()
 
 
 async def in_room(cable: TestCable) -> TestSubscription:
