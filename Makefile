@@ -31,6 +31,7 @@ lint: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	cd examples/django_chat && PYTHONPATH=. ../../$(BIN)/mypy --cache-dir=../../.mypy_cache/django .
 	$(BIN)/basedpyright
 	$(BIN)/codespell
 

@@ -16,7 +16,7 @@ class Guest(DjangoConnection):
         if not user.is_authenticated:
             self.reject_unauthorized_connection()
         self.user_id = user.pk
-        self.name = user.username
+        self.name = user.get_username()
 
 
 class RoomChannel(Channel[Guest]):

@@ -36,10 +36,10 @@ def room(request: HttpRequest, number: int) -> HttpResponse:
 @login_required
 @require_POST
 def say(request: HttpRequest, number: int) -> HttpResponse:
+    author = request.user
+    assert author.is_authenticated
     text = request.POST.get("text", "").strip()[:500]
     if text:
-        Message.objects.create(
-            room=get_object_or_404(Room, pk=number), author=request.user, text=text
-        )
+        Message.objects.create(room=get_object_or_404(Room, pk=number), author=author, text=text)
     # The page hears of the message as all others do.
     return HttpResponse(status=204)
