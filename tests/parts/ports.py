@@ -13,21 +13,26 @@ _offset = os.getpid() * 17 % _EACH
 _ports = itertools.cycle([_start + (_offset + each * 7) % _EACH for each in range(_EACH)])
 
 
-def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on.
+def free_port(following: int = 0) -> int:
+    """A TCP port of the loopback interface that nobody listens on; as little on those behind it.
 
     Out of the range of this process of the tests, below those that the kernel gives to connections:
     nobody else takes it before it is used.
     """
     while True:
         port = next(_ports)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        if all(_is_free(port + each) for each in range(following + 1)):
             return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def wait_until_listening(port: int, timeout_s: float = 10) -> None:

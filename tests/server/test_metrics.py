@@ -42,7 +42,7 @@ def test_nothing_is_shown_unless_asked_for() -> None:
 
 
 def test_each_worker_shows_its_own_at_the_next_port() -> None:
-    first = free_port()
+    first = free_port(following=1)
     flags = (*PUBLIC, "--workers=2", "--metrics_http=/metrics", f"--metrics_port={first}")
     with cable_server(*flags) as server, ExitStack() as stack:
         server.wait_for_output("Worker 2 serves")
