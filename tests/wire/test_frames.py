@@ -698,3 +698,12 @@ def test_judges_odd_frames_as_a_peer_does(frames: list[bytes]) -> None:
     if refused_by_peer:
         assert peer.close_sent is not None
         assert peer.close_sent.code == judged[-1]
+
+
+def test_who_has_finished_reads_nothing_of_what_had_begun() -> None:
+    reader = FrameReader(1000)
+    assert reader.receive(b"\x81\xfe\x01\x00") == []
+    assert reader.is_midway
+    reader.finish()
+    assert reader.receive(b"more of it") == []
+    assert not reader.is_midway

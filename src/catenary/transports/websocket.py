@@ -335,7 +335,7 @@ class WebSocketConnection(asyncio.Protocol):
             return
         self._is_awaited = False
         self._counters.late_messages_total += 1
-        self._reader.finished = True
+        self._reader.finish()
         self._fail(FrameError(POLICY, "expected the rest of the message in time"))
 
 

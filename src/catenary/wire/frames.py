@@ -108,6 +108,12 @@ class FrameReader:
         # Fragments so far, for whoever counts what a client sends: they are no events
         self.pieces = 0
 
+    def finish(self) -> None:
+        """Reads nothing more, and keeps nothing of what has begun."""
+        self.finished = True
+        self._tail = self._fragments = None
+        self.is_midway = False
+
     def receive(self, data: bytes) -> list[Event]:
         """Reads on; returns what is complete now, in the order in which it was sent."""
         tail = self._tail
@@ -129,8 +135,9 @@ class FrameReader:
             self.finished = True
             events.append(error)
         if self.finished:
-            self._fragments = None
-        elif position < len(data):
+            self.finish()
+            return events
+        if position < len(data):
             self._tail = bytearray(data[position:])
         self.is_midway = self._tail is not None or self._fragments is not None
         return events
