@@ -147,15 +147,19 @@ class WebSocketConnection(asyncio.Protocol):
         """Answers the handshake and begins; ``rest`` is what the client sent right behind it."""
         self._transport = transport
         self._reader = FrameReader(self._limits.max_message_bytes, acceptance.inflate)
-        self.write = transport.write
         self._connections.add(self)
         self._counters.open_cables_num += 1
         transport.set_write_buffer_limits(high=self._limits.high_water)
         transport.set_protocol(self)
-        transport.write(acceptance.response)
+        # What is said to it at once goes along with the answer.
+        said = [acceptance.response]
+        collect = self.write = said.append
         self._session = self._node.admit(
             acceptance.environment, acceptance.encoder, self, acceptance.traits
         )
+        if self.write is collect:
+            self.write = transport.write
+        transport.write(b"".join(said))
         if rest:
             self.data_received(rest)
 
