@@ -64,12 +64,12 @@ class CableServer:
         size = os.fstat(self._output.fileno()).st_size
         return os.pread(self._output.fileno(), size, 0).decode()
 
-    def wait_for_output(self, text: str, timeout_s: float = 10) -> str:
+    def wait_for_output(self, text: str, timeout_s: float = 10, *, times: int = 1) -> str:
         """Returns the output once it contains a text. Raises TimeoutError with what there was."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             output = self.output()
-            if text in output:
+            if output.count(text) >= times:
                 return output
             time.sleep(0.02)
         raise TimeoutError(f"no {text!r} in the output:\n{self.output()}")

@@ -32,6 +32,8 @@ class Wanderer:
         """Why history was not to be had, if that ever happened."""
         self.restored = 0
         """How often its session was resumed."""
+        self.welcomes = 0
+        """How often it was let in."""
         self.subscribed = asyncio.Event()
         self._port = port
         self._member_id = member_id
@@ -90,6 +92,7 @@ class Wanderer:
     async def _take(self, connection: ClientConnection, message: dict[str, Any]) -> None:
         kind = message.get("type")
         if kind == "welcome":
+            self.welcomes += 1
             self._sid = message["sid"]
             await self._enter(connection, restored=bool(message.get("restored")))
         elif kind == "confirm_subscription":

@@ -38,6 +38,9 @@ PATIENCE_S: Final = 15.0
 
 PAUSE_S: Final = 0.2
 
+SAVED_AGAIN_S: Final = 0.1
+"""Until what could not be kept is tried once more: a node may die before the next tick of its clock."""
+
 UNSAVED_LIMIT: Final = 10_000
 """Sessions that left and wait to be kept, or to be ended, while what keeps them is away; of those
 beyond nothing more is kept, and they have ended unless something was kept before."""
@@ -171,6 +174,7 @@ class Resumption:
                 for sid, each in failed.items():
                     self._put_again(sid, each)
                 if len(failed) == len(batch):
+                    asyncio.get_running_loop().call_later(SAVED_AGAIN_S, self.save_changed)
                     return
         finally:
             self._saving = None
