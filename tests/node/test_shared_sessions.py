@@ -410,6 +410,24 @@ async def test_what_could_not_be_kept_is_kept_later() -> None:
 
 
 @in_loop
+async def test_what_could_not_be_kept_is_kept_before_the_next_tick(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A node may be let down before its clock ticks: as it starts, what keeps sessions comes later."""
+    monkeypatch.setattr(resumption, "SAVED_AGAIN_S", 0.005)
+    cluster = Cluster()
+    cluster.sessions.is_away = True
+    await cluster.connect(0, "a")
+    async with asyncio.timeout(5):
+        while len(cluster.sessions.calls) < 4:  # noqa: ASYNC110  (nothing says so)
+            await asyncio.sleep(0.001)
+        assert cluster.sessions.sids == []
+        cluster.sessions.is_away = False
+        while cluster.sessions.sids != ["a"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+@in_loop
 async def test_who_was_kept_and_ends_in_an_outage_has_ended_once() -> None:
     cluster = Cluster()
     sent_away, leaving = [await cluster.connect(0, sid) for sid in "ab"]

@@ -99,6 +99,7 @@ class Resumption:
     """Keeps sessions, and gives them to those who come back."""
 
     __slots__ = (
+        "_again",
         "_changed",
         "_disconnector",
         "_finding",
@@ -127,6 +128,7 @@ class Resumption:
         self._changed: dict[Sid, Session] = {}
         self._leaving: dict[Sid, _Left | _Over] = {}
         self._saving: asyncio.Future[None] | None = None
+        self._again: asyncio.TimerHandle | None = None
         self._finding: set[asyncio.Future[bytes | None]] = set()
         self._is_away = False
 
@@ -174,10 +176,19 @@ class Resumption:
                 for sid, each in failed.items():
                     self._put_again(sid, each)
                 if len(failed) == len(batch):
-                    asyncio.get_running_loop().call_later(SAVED_AGAIN_S, self.save_changed)
+                    self._save_again()
                     return
         finally:
             self._saving = None
+
+    def _save_again(self) -> None:
+        if self._again is None:
+            loop = asyncio.get_running_loop()
+            self._again = loop.call_later(SAVED_AGAIN_S, self._is_time_to_save)
+
+    def _is_time_to_save(self) -> None:
+        self._again = None
+        self.save_changed()
 
     def _batch(self) -> dict[Sid, _Unsaved]:
         """Takes out those whose turn it is."""
