@@ -268,5 +268,5 @@ def test_workers_share_the_port_of_the_api() -> None:
     port = free_port()
     flags = (*FLAGS, "--workers=2", "--broker=nats", f"--api_port={port}")
     with cable_server(*flags) as server:
-        server.wait_until_it_hears_others()
+        server.wait_for_output("Nodes meet on NATS", times=2)
         assert ask(port, publish(one(1)))[0][0] == 201
