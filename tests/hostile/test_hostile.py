@@ -19,7 +19,7 @@ from tests.parts.heart import in_loop
 from tests.parts.ports import free_port
 from tests.parts.server import CableServer, cable_server
 
-FLOOR_S = 0.02
+FLOOR_S = 0.05
 """What this machine, on which others work, takes now and then without an attack."""
 
 CALM_S = 0.6
