@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from catenary.adapters.nats.backoff import MAX_DELAY_S, delay_s
+from catenary.adapters.backoff import MAX_DELAY_S, delay_s
 from catenary.adapters.nats.connection import Connection
 from catenary.adapters.nats.servers import NatsServers
 from catenary.adapters.nats.way_back import WayBack

@@ -23,7 +23,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from catenary.adapters.nats.backoff import STEADY_S, delay_s
+from catenary.adapters.backoff import STEADY_S, delay_s
 from catenary.adapters.nats.child import Child
 from catenary.adapters.nats.connection import connect
 from catenary.adapters.nats.store import Store

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from catenary.adapters.nats.backoff import MAX_DELAY_S, STEADY_S, delay_s
+from catenary.adapters.backoff import MAX_DELAY_S, STEADY_S, delay_s
 from catenary.adapters.nats.connection import Connection, connect
 from catenary.adapters.nats.servers import Addresses, NatsServers
 from catenary.config.addresses import NatsAddress

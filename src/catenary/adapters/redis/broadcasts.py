@@ -6,13 +6,13 @@ Source: docs/broadcasting.md, "Redis Pub/Sub" (anycable).
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import hiredis
 from redis.asyncio import Redis
 
+from catenary.adapters.backoff import delay_s
 from catenary.adapters.redis.client import connect
 from catenary.adapters.redis.connection import Connection, close_client, open_connection, pack
 from catenary.adapters.taking import Taking
@@ -21,9 +21,6 @@ from catenary.errors import BackendError
 from catenary.metrics.counters import Counters
 
 _log: Final = logging.getLogger("catenary.redis")
-
-MAX_DELAY_S: Final = 5.0
-"""The longest pause between two attempts to come back."""
 
 
 class RedisBroadcasts:
@@ -95,16 +92,16 @@ class RedisBroadcasts:
             if self._is_subscribed:
                 attempt = 0
             self._is_subscribed = False
-            delay_s = _delay_s(attempt)
+            pause_s = delay_s(attempt)
             attempt += 1
             self._counters.broadcaster_reconnects_total += 1
             _log.warning(
                 "Redis is away (%s): publications are lost until it is back; "
                 "next attempt in %.1f s",
                 reason,
-                delay_s,
+                pause_s,
             )
-            await asyncio.sleep(delay_s)
+            await asyncio.sleep(pause_s)
 
     async def _stay(self) -> str:
         """Subscribes; returns why the connection ended. Raises :class:`BackendError`."""
@@ -154,9 +151,3 @@ class RedisBroadcasts:
         self._is_paused = False
         if self._connection is not None:
             self._connection.resume()
-
-
-def _delay_s(attempt: int) -> float:
-    """0.1 s, doubled each time, and never the same for all nodes."""
-    # 0.1 * 2**6 is more than the longest already; a float overflows at 2**1024.
-    return min(0.1 * 2.0 ** min(attempt, 6), MAX_DELAY_S) * random.uniform(0.75, 1.25)  # noqa: S311

@@ -14,12 +14,13 @@ from typing import Any, Final
 
 import hiredis
 
+from catenary.adapters.backoff import delay_s
 from catenary.adapters.redis.client import connect
 from catenary.adapters.redis.connection import (
+    LONGEST_PAUSE_S,
     Argument,
     Connection,
     close_client,
-    delay_s,
     open_connection,
     pack,
 )
@@ -219,7 +220,7 @@ class Commands:
             if not is_told:
                 _log.warning("Redis is away: %s", reason)
                 is_told = True
-            await asyncio.sleep(delay_s(attempt))
+            await asyncio.sleep(delay_s(attempt, LONGEST_PAUSE_S))
             attempt += 1
 
     async def _open(self) -> None:

@@ -7,7 +7,6 @@ Source: redis.io, "Redis serialization protocol specification".
 """
 
 import asyncio
-import random
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -20,8 +19,8 @@ from redis.exceptions import RedisError
 from catenary.adapters.redis.client import CONNECT_TIMEOUT_S
 from catenary.errors import BackendError
 
-MAX_DELAY_S: Final = 2.0
-"""The longest pause between two attempts to come back."""
+LONGEST_PAUSE_S: Final = 2.0
+"""Between two attempts to come back: clients wait for it."""
 
 _MORE: Final = object()
 
@@ -138,8 +137,3 @@ async def close_client(client: Redis) -> None:
     if isinstance(pool, SentinelConnectionPool):
         for sentinel in pool.sentinel_manager.sentinels:
             await sentinel.aclose()
-
-
-def delay_s(attempt: int) -> float:
-    """0.1 s, doubled each time, and never the same for all nodes."""
-    return min(0.1 * 2.0 ** min(attempt, 6), MAX_DELAY_S) * random.uniform(0.75, 1.25)  # noqa: S311

@@ -17,15 +17,16 @@ from typing import Any, Final
 import hiredis
 
 from catenary.adapters import packing
+from catenary.adapters.backoff import delay_s
 from catenary.adapters.following import Following
 from catenary.adapters.interest import Interest
 from catenary.adapters.redis import payload
 from catenary.adapters.redis.client import connect
 from catenary.adapters.redis.commands import PATIENCE_S
 from catenary.adapters.redis.connection import (
+    LONGEST_PAUSE_S,
     Connection,
     close_client,
-    delay_s,
     open_connection,
     pack,
 )
@@ -231,7 +232,7 @@ class RedisPubSub:
                 _log.warning("Publications do not arrive: %s", reason)
             self._trouble = f"publications do not arrive: {reason}"
             self._counters.pubsub_reconnects_total += 1
-            await asyncio.sleep(delay_s(attempt))
+            await asyncio.sleep(delay_s(attempt, LONGEST_PAUSE_S))
             attempt += 1
 
     async def _listen(self) -> None:

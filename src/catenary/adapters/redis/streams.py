@@ -15,7 +15,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from catenary.adapters.redis.broadcasts import _delay_s
+from catenary.adapters.backoff import delay_s
 from catenary.adapters.redis.client import connect
 from catenary.adapters.redis.consumer import Consumer, Entry
 from catenary.config.addresses import RedisAddress
@@ -144,7 +144,7 @@ class RedisStreamBroadcasts:
                 await self._join()
                 await self._consume()
             except (RedisError, OSError) as error:
-                delay_s = _delay_s(self._attempt)
+                pause_s = delay_s(self._attempt)
                 self._attempt += 1
                 self._counters.broadcaster_reconnects_total += 1
                 _log.warning(
@@ -152,9 +152,9 @@ class RedisStreamBroadcasts:
                     "next attempt in %.1f s",
                     self._rules.stream,
                     str(error) or type(error).__name__,
-                    delay_s,
+                    pause_s,
                 )
-                await _happens_within(self._closing, delay_s)
+                await _happens_within(self._closing, pause_s)
 
     async def _join(self) -> None:
         await self._consumer.join()
@@ -260,16 +260,16 @@ class RedisStreamBroadcasts:
 
     async def _is_over_after(self, failure: BackendError) -> bool:
         """Waits for the next attempt; True where the server ends before it."""
-        delay_s = _delay_s(self._failures)
+        pause_s = delay_s(self._failures)
         self._failures += 1
         self._counters.redisx_retries_total += 1
         _log.warning(
             "A publication can't be sent (%s): it stays in the Redis stream; "
             "next attempt in %.1f s",
             failure,
-            delay_s,
+            pause_s,
         )
-        return await _happens_within(self._closing, delay_s)
+        return await _happens_within(self._closing, pause_s)
 
     async def _acknowledge(self) -> None:
         """What is done and could not be acknowledged is acknowledged the next time."""
