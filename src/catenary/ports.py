@@ -3,8 +3,8 @@
 Both sides import this file and not each other.
 """
 
-from collections.abc import Awaitable, Callable, Collection
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Collection, Generator
+from typing import Any, Generic, Protocol, TypeVar
 
 from catenary.messages.commands import Command
 from catenary.messages.decisions import Decision
@@ -14,13 +14,35 @@ from catenary.messages.presence import Member, PresenceChange
 from catenary.messages.publications import Position, Publication, Publishable
 from catenary.messages.replies import Delivery, Reply
 
+_T = TypeVar("_T")
+
+
+class Pending(Generic[_T]):
+    """An awaitable that can be waited for without a task, which would cost more than what it waits for.
+
+    Either it is awaited or :meth:`then` is called, once.
+    """
+
+    __slots__ = ()
+
+    def then(self, hear: Callable[[_T | Exception], None]) -> None:
+        """``hear`` is called once with what has come of it, later: never before this returns."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """Nobody waits any more: ``hear`` is not called."""
+        raise NotImplementedError
+
+    def __await__(self) -> Generator[Any, None, _T]:
+        raise NotImplementedError
+
 
 class Channels(Protocol):
     """Takes the decisions about subscriptions.
 
-    A decision that needs no waiting is returned as it is, without a task. The node makes one call
-    at a time for each session, in the order of the client's commands, and cancels the awaitable of
-    a client that left. Methods and awaitables raise :class:`catenary.errors.AppError` where no
+    A decision that needs no waiting is returned as it is, without a task; one that others bring
+    may be :class:`Pending`, which needs none either. The node makes one call at a time for each
+    session, in the order of the client's commands, and cancels the awaitable of a client that left. Methods and awaitables raise :class:`catenary.errors.AppError` where no
     decision could be had; nothing else.
     """
 

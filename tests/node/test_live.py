@@ -317,8 +317,9 @@ async def test_a_way_that_stays_broken_holds_a_client_up_for_so_long_and_no_long
     assert said(client) == [1, HISTORY]
     assert performed(house) == []
     assert client.session.inbox is not None
-    assert client.session.inbox.task is not None
-    await client.session.inbox.task
+    work = client.session.inbox.work
+    assert isinstance(work, asyncio.Task)
+    await work
     assert performed(house) == ["{}"]
     house.heart.hub.deliver(house.keep("1", 2))
     assert client.messages == [1, 2]

@@ -1,37 +1,100 @@
 """How often a call is repeated, and when it no longer is."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from catenary.errors import AppFailed
+from catenary.errors import AppFailed, AppUnavailable
 from catenary.messages.names import Sid
 from catenary.metrics.counters import Counters
-from catenary.rpc.calls import AppAway, AppBusy, AppLate, Caller, CallLimits, Outage
+from catenary.rpc.calls import (
+    AppAway,
+    AppBusy,
+    AppLate,
+    Attempt,
+    Begin,
+    Call,
+    Caller,
+    CallLimits,
+    Outage,
+    Procedure,
+)
 
 SID = Sid("s1")
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode()
+
+
+def _meaning(text: str) -> str:
+    if text == "error":
+        raise AppFailed("the application has raised")
+    return text
+
+
+SAY: Procedure[str] = Procedure("Say", _text, _meaning)
+GREET: Procedure[str] = Procedure("Greet", _text, _meaning, is_newcomers=True)
 
 
 def run(scenario: Coroutine[None, None, None]) -> None:
     asyncio.run(asyncio.wait_for(scenario, 20))
 
 
-def attempts(*outcomes: Exception | str) -> tuple[list[float | None], Any]:
-    """An attempt that ends in one way after the other, and the time that each was given."""
-    given: list[float | None] = []
-    ends = iter(outcomes)
+class Wire:
+    """Begins attempts, which last until they are told how they end."""
 
-    async def attempt(timeout_s: float | None) -> str:
-        given.append(timeout_s)
-        end = next(ends)
+    def __init__(self) -> None:
+        self.given: list[float | None] = []
+        self.times: list[float] = []
+        self.calls: list[Call[Any]] = []
+        self.broken_off: list[Call[Any]] = []
+
+    def begin(self, call: Call[Any], timeout_s: float | None) -> Attempt:
+        self.given.append(timeout_s)
+        self.times.append(asyncio.get_running_loop().time())
+        self.calls.append(call)
+        return UnderWay(self, call)
+
+
+class UnderWay:
+    def __init__(self, wire: Wire, call: Call[Any]) -> None:
+        self.wire = wire
+        self.call = call
+
+    def cancel(self) -> None:
+        self.wire.broken_off.append(self.call)
+
+
+class Scripted(Wire):
+    """Its attempts end in one way after the other, the last way again and again."""
+
+    def __init__(self, *ends: Exception | str) -> None:
+        super().__init__()
+        self.ends = list(ends)
+
+    def begin(self, call: Call[Any], timeout_s: float | None) -> Attempt:
+        end = self.ends.pop(0) if len(self.ends) > 1 else self.ends[0]
+        attempt = super().begin(call, timeout_s)
+        loop = asyncio.get_running_loop()
         if isinstance(end, Exception):
-            raise end
-        return end
+            loop.call_soon(call.failed, end)
+        else:
+            loop.call_soon(call.answered, end.encode())
+        return attempt
 
-    return given, attempt
+
+def caller(
+    begin: Begin, limits: CallLimits | None = None, counters: Counters | None = None
+) -> Caller:
+    return Caller(limits or CallLimits(), counters or Counters(), begin)
+
+
+def say(caller: Caller) -> Call[str]:
+    return caller.call(SAY, SID, b"")
 
 
 # The outage
@@ -68,13 +131,13 @@ def test_an_answer_ends_it() -> None:
 
 def test_busy_and_away_are_repeated() -> None:
     counters = Counters()
-    given, attempt = attempts(AppBusy("1"), AppBusy("2"), AppAway("3"), "done")
+    wire = Scripted(AppBusy("1"), AppBusy("2"), AppAway("3"), "done")
 
     async def scenario() -> None:
-        assert await Caller(CallLimits(), counters).call(SID, attempt) == "done"
+        assert await say(caller(wire.begin, counters=counters)) == "done"
 
     run(scenario())
-    assert len(given) == 4
+    assert len(wire.given) == 4
     assert counters.rpc_retries_total == 3
     assert (counters.rpc_call_total, counters.rpc_error_total) == (1, 0)
 
@@ -82,31 +145,90 @@ def test_busy_and_away_are_repeated() -> None:
 @pytest.mark.parametrize("error", [AppLate("late"), AppFailed("broken")])
 def test_other_failures_are_not_repeated(error: Exception) -> None:
     counters = Counters()
-    given, attempt = attempts(error)
+    wire = Scripted(error)
 
     async def scenario() -> None:
         with pytest.raises(type(error)):
-            await Caller(CallLimits(), counters).call(SID, attempt)
+            await say(caller(wire.begin, counters=counters))
 
     run(scenario())
-    assert len(given) == 1
+    assert len(wire.given) == 1
     assert (counters.rpc_error_total, counters.rpc_retries_total) == (1, 0)
+
+
+def test_what_can_not_be_sent_fails_at_once() -> None:
+    counters = Counters()
+
+    def begin(call: Call[Any], timeout_s: float | None) -> Attempt:
+        raise AppFailed("too large")
+
+    async def scenario() -> None:
+        calls = caller(begin, CallLimits(concurrency=1), counters)
+        for _ in range(2):
+            with pytest.raises(AppFailed, match="too large"):
+                say(calls)
+
+    run(scenario())
+    assert (counters.rpc_error_total, counters.rpc_pending_num) == (2, 0)
+
+
+def test_a_fault_in_reading_an_answer_costs_that_call() -> None:
+    def read(raw: bytes) -> str:
+        raise ZeroDivisionError
+
+    async def scenario() -> None:
+        calls = caller(Scripted("done").begin, CallLimits(concurrency=1))
+        with pytest.raises(ZeroDivisionError):
+            await calls.call(Procedure("Odd", read, _meaning), SID, b"")
+        assert await say(calls) == "done"
+
+    run(scenario())
+
+
+def test_what_the_application_raises_is_no_failed_call() -> None:
+    counters = Counters()
+
+    async def scenario() -> None:
+        with pytest.raises(AppFailed, match="has raised"):
+            await say(caller(Scripted("error").begin, counters=counters))
+
+    run(scenario())
+    assert (counters.rpc_call_total, counters.rpc_error_total) == (1, 0)
+
+
+def test_who_hears_of_the_answer_needs_no_task() -> None:
+    wire = Wire()
+
+    async def scenario() -> None:
+        heard: list[str | Exception] = []
+        calls = caller(wire.begin, CallLimits(concurrency=1))
+        first, second = say(calls), say(calls)
+        first.then(heard.append)
+        second.then(heard.append)
+        assert wire.calls == [first]
+        first.answered(b"one")
+        assert wire.calls == [first, second]
+        second.answered(b"two")
+        assert heard == ["one", "two"]
+
+    run(scenario())
+
+
+def test_an_answer_that_comes_before_anybody_waits_is_not_lost() -> None:
+    async def scenario() -> None:
+        wire = Wire()
+        call = say(caller(wire.begin))
+        call.answered(b"quick")
+        assert await call == "quick"
+
+    run(scenario())
 
 
 def test_the_interval_doubles_up_to_a_cap_and_starts_anew_for_another_reason() -> None:
     async def scenario() -> None:
-        clock = asyncio.get_running_loop().time
-        times: list[float] = []
-        ends: list[Exception] = [AppAway("")] * 5 + [AppBusy("")] * 3
-
-        async def attempt(_: float | None) -> str:
-            times.append(clock())
-            if len(times) <= len(ends):
-                raise ends[len(times) - 1]
-            return "done"
-
-        assert await Caller(CallLimits(), Counters()).call(SID, attempt) == "done"
-        pauses = [after - before for before, after in pairwise(times)]
+        wire = Scripted(*[AppAway("")] * 5, *[AppBusy("")] * 3, "done")
+        assert await say(caller(wire.begin)) == "done"
+        pauses = [after - before for before, after in pairwise(wire.times)]
         wanted = [0.1, 0.2, 0.4, 0.5, 0.5, 0.01, 0.02, 0.04]
         assert pauses == pytest.approx(wanted, abs=0.08)
         assert all(pause > want - 0.005 for pause, want in zip(pauses, wanted, strict=True))
@@ -119,12 +241,8 @@ def test_repeating_ends_with_the_command_s_time(error: Exception) -> None:
     async def scenario() -> None:
         clock = asyncio.get_running_loop().time
         begin = clock()
-
-        async def attempt(_: float | None) -> None:
-            raise error
-
         with pytest.raises(type(error)):
-            await Caller(CallLimits(command_timeout_s=0.5), Counters()).call(SID, attempt)
+            await say(caller(Scripted(error).begin, CallLimits(command_timeout_s=0.5)))
         assert 0.2 < clock() - begin < 0.6
 
     run(scenario())
@@ -137,61 +255,68 @@ def test_repeating_ends_with_the_command_s_time(error: Exception) -> None:
 def test_an_attempt_has_the_shorter_of_the_two_limits(
     request_s: float, command_s: float, lowest: float, highest: float
 ) -> None:
-    given, attempt = attempts("done")
+    wire = Scripted("done")
     limits = CallLimits(request_timeout_s=request_s, command_timeout_s=command_s)
 
     async def scenario() -> None:
-        await Caller(limits, Counters()).call(SID, attempt)
+        await say(caller(wire.begin, limits))
 
     run(scenario())
-    (timeout_s,) = given
+    (timeout_s,) = wire.given
     assert timeout_s is not None
     assert lowest <= timeout_s <= highest
 
 
 def test_without_limits_an_attempt_has_none_and_yet_repeating_ends() -> None:
-    given, attempt = attempts("done")
+    wire = Scripted("done", AppAway("away"))
     limits = CallLimits(request_timeout_s=0, command_timeout_s=0)
 
     async def scenario() -> None:
-        await Caller(limits, Counters()).call(SID, attempt)
-
-        async def away(_: float | None) -> None:
-            raise AppAway("away")
-
+        calls = caller(wire.begin, limits)
+        await say(calls)
         with pytest.raises(AppAway):
-            await Caller(limits, Counters()).call(SID, away)
+            await say(calls)
 
     run(scenario())
-    assert given == [None]
+    assert set(wire.given) == {None}
 
 
 def test_a_cancelled_probe_lets_another_one_try() -> None:
     async def scenario() -> None:
-        caller = Caller(CallLimits(command_timeout_s=0.05), Counters())
-
-        def failing() -> Callable[[float | None], Awaitable[None]]:
-            async def attempt(_: float | None) -> None:
-                raise AppAway("away")
-
-            return attempt
-
+        wire = Wire()
+        calls = caller(wire.begin, CallLimits(command_timeout_s=0.05))
+        first = say(calls)
+        first.failed(AppAway("away"))
         with pytest.raises(AppAway):
-            await caller.call(SID, failing())
+            await first
         await asyncio.sleep(0.06)
 
-        async def hanging(_: float | None) -> None:
-            await asyncio.Event().wait()
-
-        probe = asyncio.create_task(caller.call(SID, hanging))
-        await asyncio.sleep(0)
+        probe = say(calls)
+        assert wire.calls[-1] is probe
         with pytest.raises(AppAway, match="the application is away"):
-            await caller.call(SID, failing())
+            say(calls)
         probe.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await probe
-        _, attempt = attempts("back")
-        assert await caller.call(SID, attempt) == "back"
+        assert wire.broken_off == [probe]
+        again = say(calls)
+        again.answered(b"back")
+        assert await again == "back"
+
+    run(scenario())
+
+
+def test_after_the_end_no_call_is_begun_and_none_is_repeated() -> None:
+    async def scenario() -> None:
+        wire = Wire()
+        calls = caller(wire.begin, CallLimits(concurrency=1))
+        under_way, waiting = say(calls), say(calls)
+        assert await calls.close(0.01) == 1
+        with pytest.raises(AppUnavailable, match="shutting down"):
+            say(calls)
+        under_way.failed(AppAway("away"))
+        for call in (under_way, waiting):
+            with pytest.raises(AppUnavailable):
+                await call
+        assert wire.calls == [under_way]
 
     run(scenario())
 
@@ -199,32 +324,41 @@ def test_a_cancelled_probe_lets_another_one_try() -> None:
 # Clients that leave
 
 
+async def cancelled(call: "asyncio.Future[str]") -> None:
+    call.cancel()
+    await asyncio.wait([call])
+    assert call.cancelled()
+
+
 def test_a_call_that_is_seen_through_ends_with_its_answer_all_the_same() -> None:
     async def scenario() -> None:
         counters = Counters()
-        caller = Caller(CallLimits(concurrency=1), counters)
-        answered = asyncio.Event()
-        started = asyncio.Event()
-        calls: list[str] = []
-
-        async def attempt(_: float | None) -> str:
-            calls.append("")
-            started.set()
-            await answered.wait()
-            return "yes"
-
-        under_way = asyncio.create_task(caller.call(SID, attempt, see_through=True))
-        waiting = asyncio.create_task(caller.call(SID, attempt, see_through=True))
-        await started.wait()
+        wire = Wire()
+        calls = caller(wire.begin, CallLimits(concurrency=1), counters)
+        under_way = asyncio.ensure_future(calls.call(GREET, SID, b""))
+        waiting = asyncio.ensure_future(calls.call(GREET, SID, b""))
+        await asyncio.sleep(0)
         under_way.cancel()
-        waiting.cancel()
-        await asyncio.wait([waiting])
-        answered.set()
+        await cancelled(waiting)
+        wire.calls[0].answered(b"yes")
 
         assert await under_way == "yes"
-        assert waiting.cancelled(), "a call that waits for its turn is never sent"
-        assert len(calls) == 1
+        assert len(wire.calls) == 1, "a call that waits for its turn is never sent"
         assert counters.rpc_canceled_total == 1
+        assert counters.rpc_pending_num == 0
+
+    run(scenario())
+
+
+def test_who_cancels_twice_breaks_it_off() -> None:
+    async def scenario() -> None:
+        wire = Wire()
+        call = asyncio.ensure_future(caller(wire.begin).call(GREET, SID, b""))
+        await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.sleep(0)
+        await cancelled(call)
+        assert wire.broken_off == wire.calls
 
     run(scenario())
 
@@ -232,24 +366,18 @@ def test_a_call_that_is_seen_through_ends_with_its_answer_all_the_same() -> None
 def test_a_call_that_is_not_seen_through_is_broken_off() -> None:
     async def scenario() -> None:
         counters = Counters()
-        broken_off = asyncio.Event()
-        started = asyncio.Event()
-
-        async def attempt(_: float | None) -> str:
-            started.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                broken_off.set()
-            return "never"
-
-        call = asyncio.create_task(Caller(CallLimits(), counters).call(SID, attempt))
-        await started.wait()
-        call.cancel()
-        await asyncio.wait([call])
-
-        assert call.cancelled()
-        assert broken_off.is_set()
+        wire = Wire()
+        calls = caller(wire.begin, CallLimits(concurrency=1), counters)
+        call = say(calls)
+        waiting = say(calls)
+        awaiting = asyncio.ensure_future(call)
+        await asyncio.sleep(0)
+        await cancelled(awaiting)
+        assert wire.broken_off == [call]
         assert counters.rpc_canceled_total == 1
+        assert wire.calls == [call, waiting], "its slot goes to the next"
+        waiting.cancel()
+        waiting.cancel()
+        assert counters.rpc_canceled_total == 2
 
     run(scenario())

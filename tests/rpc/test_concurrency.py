@@ -11,6 +11,40 @@ from catenary.metrics.counters import Counters
 from catenary.rpc.concurrency import Barrier
 
 
+class Room:
+    """A barrier, and who has come past it."""
+
+    def __init__(self, capacity: int) -> None:
+        self.counters = Counters()
+        self.barrier: Barrier[Guest] = Barrier(capacity, self.counters)
+        self.inside: list[Guest] = []
+        self.order: list[str] = []
+
+    def enter(
+        self, name: str = "", *, is_newcomer: bool = False, leaves_at_once: bool = False
+    ) -> "Guest":
+        guest = Guest(self, name, leaves_at_once=leaves_at_once)
+        self.barrier.enter(guest, is_newcomer=is_newcomer)
+        return guest
+
+
+class Guest:
+    def __init__(self, room: Room, name: str, *, leaves_at_once: bool) -> None:
+        self.room = room
+        self.name = name
+        self.leaves_at_once = leaves_at_once
+
+    def begin(self) -> None:
+        self.room.inside.append(self)
+        self.room.order.append(self.name)
+        if self.leaves_at_once:
+            self.end()
+
+    def end(self) -> None:
+        self.room.inside.remove(self)
+        self.room.barrier.release()
+
+
 def run(scenario: Coroutine[None, None, None]) -> None:
     asyncio.run(asyncio.wait_for(scenario, 10))
 
@@ -21,12 +55,10 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_a_free_slot_costs_no_task_switch() -> None:
-    barrier = Barrier(1, Counters())
-    acquiring = barrier.acquire()
-    with pytest.raises(StopIteration):
-        acquiring.send(None)
-    assert barrier.busy == 1
+def test_a_free_slot_costs_no_turn_of_the_loop() -> None:
+    room = Room(1)
+    assert room.enter() in room.inside
+    assert room.barrier.busy == 1
 
 
 @pytest.mark.parametrize("capacity", [0, -1])
@@ -36,88 +68,48 @@ def test_a_capacity_below_one_is_refused(capacity: int) -> None:
 
 
 def test_slots_go_to_who_has_waited_longest() -> None:
+    room = Room(1)
+    first = room.enter("first")
+    waiting = [room.enter(str(number)) for number in range(5)]
+    assert room.counters.rpc_pending_num == 5
+    room.barrier.leave(waiting[1])
+    first.end()
+    for number in (0, 2, 3, 4):
+        assert room.inside == [waiting[number]]
+        waiting[number].end()
+    assert room.order == ["first", "0", "2", "3", "4"]
+    assert (room.barrier.busy, room.counters.rpc_pending_num) == (0, 0)
+
+
+def test_who_ends_at_once_gives_the_slot_to_the_next_in_another_turn() -> None:
+    """Thousands may wait for an application that is away: neither the stack nor the loop is theirs."""
+
     async def scenario() -> None:
-        counters = Counters()
-        barrier = Barrier(1, counters)
-        order: list[int] = []
-
-        async def take(number: int) -> None:
-            await barrier.acquire()
-            order.append(number)
-            barrier.release()
-
-        await barrier.acquire()
-        tasks = [asyncio.create_task(take(number)) for number in range(5)]
-        await settle()
-        assert counters.rpc_pending_num == 5
-        tasks[1].cancel()
-        barrier.release()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        assert order == [0, 2, 3, 4]
-        assert (barrier.busy, counters.rpc_pending_num) == (0, 0)
-
-    run(scenario())
-
-
-def test_a_newcomer_does_not_pass_those_who_wait() -> None:
-    async def scenario() -> None:
-        barrier = Barrier(1, Counters())
-        await barrier.acquire()
-        waiter = asyncio.create_task(barrier.acquire())
-        await settle()
-        barrier.release()  # the slot is the waiter's, though it has not run yet
-        newcomer = asyncio.create_task(barrier.acquire())
-        await settle()
-        assert waiter.done()
-        assert not newcomer.done()
-        barrier.release()
-        await newcomer
-
-    run(scenario())
-
-
-def test_a_slot_given_to_a_cancelled_waiter_goes_to_the_next() -> None:
-    async def scenario() -> None:
-        barrier = Barrier(1, Counters())
-        await barrier.acquire()
-        first, second = (asyncio.create_task(barrier.acquire()) for _ in range(2))
-        await settle()
-        barrier.release()
-        first.cancel()
-        await settle()
-        assert first.cancelled()
-        assert second.done()
-        assert barrier.busy == 1
-
-    run(scenario())
-
-
-def test_a_waiter_that_is_cancelled_in_the_same_moment_is_passed_over() -> None:
-    async def scenario() -> None:
-        counters = Counters()
-        barrier = Barrier(1, counters)
-        await barrier.acquire()
-        first, second = (asyncio.create_task(barrier.acquire()) for _ in range(2))
-        await settle()
-        first.cancel()
-        barrier.release()
-        await settle()
-        assert first.cancelled()
-        assert second.done()
-        assert (barrier.busy, counters.rpc_pending_num) == (1, 0)
+        room = Room(1)
+        first = room.enter("first")
+        for number in range(5000):
+            room.enter(str(number), leaves_at_once=True)
+        first.end()
+        assert len(room.order) == 2
+        room.enter("late", leaves_at_once=True)
+        await room.barrier.idle()
+        assert room.order == ["first", *map(str, range(5000)), "late"]
+        assert (room.barrier.busy, room.counters.rpc_pending_num) == (0, 0)
 
     run(scenario())
 
 
 def test_idle_waits_for_the_last_slot_and_all_who_wait() -> None:
     async def scenario() -> None:
-        barrier = Barrier(2, Counters())
-        await barrier.idle()
-        await barrier.acquire()
-        idle = [asyncio.create_task(barrier.idle()) for _ in range(2)]
-        await settle()
-        assert not any(task.done() for task in idle)
-        barrier.release()
+        room = Room(1)
+        await room.barrier.idle()
+        holder = room.enter()
+        waiter = room.enter()
+        idle = [asyncio.create_task(room.barrier.idle()) for _ in range(2)]
+        for guest in (holder, waiter):
+            await settle()
+            assert not any(task.done() for task in idle)
+            guest.end()
         await asyncio.gather(*idle)
 
     run(scenario())
@@ -127,80 +119,66 @@ def test_idle_waits_for_the_last_slot_and_all_who_wait() -> None:
     st.integers(1, 3),
     st.lists(
         st.one_of(
-            st.just(("acquire", 0)),
-            st.tuples(st.sampled_from(["release", "cancel"]), st.integers(0, 20)),
-            st.just(("run", 0)),
+            st.tuples(st.just("enter"), st.booleans(), st.booleans()),
+            st.tuples(st.sampled_from(["end", "leave"]), st.integers(0, 20)),
+            st.just(("run",)),
         ),
         max_size=40,
     ),
 )
 def test_slots_are_never_too_many_and_never_lost(
-    capacity: int, steps: list[tuple[str, int]]
+    capacity: int, steps: list[tuple[str, *tuple[int, ...]]]
 ) -> None:
     async def scenario() -> None:
-        counters = Counters()
-        barrier = Barrier(capacity, counters)
-        holders: list[asyncio.Event] = []
-        held = 0
-
-        async def hold(until: asyncio.Event) -> None:
-            nonlocal held
-            await barrier.acquire()
-            try:
-                held += 1
-                assert held <= capacity
-                holders.append(until)
-                await until.wait()
-            finally:
-                held -= 1
-                barrier.release()
-
-        tasks: list[asyncio.Task[None]] = []
-        for step, number in steps:
+        room = Room(capacity)
+        guests: list[Guest] = []
+        entered = 0
+        left: set[Guest] = set()
+        for step, *numbers in steps:
+            waiting = [guest for guest in guests if guest.name not in room.order]
             match step:
-                case "acquire":
-                    tasks.append(asyncio.create_task(hold(asyncio.Event())))
-                case "release" if holders:
-                    holders.pop(number % len(holders)).set()
-                case "cancel" if tasks:
-                    tasks[number % len(tasks)].cancel()
+                case "enter":
+                    is_newcomer, leaves_at_once = map(bool, numbers)
+                    entered += 1
+                    guests.append(
+                        room.enter(
+                            str(entered), is_newcomer=is_newcomer, leaves_at_once=leaves_at_once
+                        )
+                    )
+                case "end" if room.inside:
+                    room.inside[numbers[0] % len(room.inside)].end()
+                case "leave" if waiting:
+                    guest = waiting[numbers[0] % len(waiting)]
+                    room.barrier.leave(guest)
+                    guests.remove(guest)
+                    left.add(guest)
                 case "run":
                     await asyncio.sleep(0)
-        while not all(task.done() for task in tasks):
-            await settle()
-            for until in holders:
-                until.set()
-        for task in tasks:
-            assert task.cancelled() or task.exception() is None
-        assert (barrier.busy, counters.rpc_pending_num, held) == (0, 0, 0)
-        await barrier.idle()
+            assert len(room.inside) <= capacity
+            assert room.barrier.busy <= capacity
+        idle = asyncio.create_task(room.barrier.idle())
+        while not idle.done():
+            await asyncio.sleep(0)
+            for guest in tuple(room.inside):
+                guest.end()
+        assert sorted(room.order) == sorted(guest.name for guest in guests)
+        assert not left.intersection(room.inside)
+        assert (room.barrier.busy, room.counters.rpc_pending_num) == (0, 0)
 
     run(scenario())
 
 
 def test_newcomers_keep_nobody_waiting_who_is_there() -> None:
-    async def scenario() -> None:
-        counters = Counters()
-        barrier = Barrier(1, counters)
-        order: list[str] = []
-
-        async def take(name: str, *, is_newcomer: bool) -> None:
-            await barrier.acquire(is_newcomer=is_newcomer)
-            order.append(name)
-            barrier.release()
-
-        await barrier.acquire()
-        tasks = [asyncio.create_task(take(f"new {n}", is_newcomer=True)) for n in range(1000)]
-        await settle()
-        tasks += [asyncio.create_task(take(f"old {n}", is_newcomer=False)) for n in range(3)]
-        await settle()
-        assert counters.rpc_pending_num == 1003
-        tasks[1].cancel()
-        barrier.release()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        assert order[:7] == ["new 0", "old 0", "new 2", "old 1", "new 3", "old 2", "new 4"]
-        assert order[-1] == "new 999"
-        assert len(order) == 1002
-        assert (barrier.busy, counters.rpc_pending_num) == (0, 0)
-
-    run(scenario())
+    room = Room(1)
+    first = room.enter("first")
+    guests = [room.enter(f"new {number}", is_newcomer=True) for number in range(1000)]
+    guests += [room.enter(f"old {number}") for number in range(3)]
+    assert room.counters.rpc_pending_num == 1003
+    room.barrier.leave(guests[1])
+    first.end()
+    while room.inside:
+        room.inside[0].end()
+    assert room.order[1:8] == ["new 0", "old 0", "new 2", "old 1", "new 3", "old 2", "new 4"]
+    assert room.order[-1] == "new 999"
+    assert len(room.order) == 1003
+    assert (room.barrier.busy, room.counters.rpc_pending_num) == (0, 0)

@@ -60,8 +60,12 @@ async def opened(
 
 def test_a_call_before_the_start_is_refused() -> None:
     application = GrpcApplication("127.0.0.1:1", counters=Counters(), limits=QUICK)
-    with pytest.raises(AppUnavailable, match="start"):
-        asyncio.run(application.connect(ENVIRONMENT))
+
+    async def scenario() -> None:
+        with pytest.raises(AppUnavailable, match="start"):
+            await application.connect(ENVIRONMENT)
+
+    asyncio.run(scenario())
 
 
 # Balancing
@@ -167,7 +171,7 @@ def test_a_name_that_is_known_later_is_found() -> None:
     async def scenario() -> None:
         host = f"dns://127.0.0.1:{dns_port}/rpc.test:{server.port}"
         async with opened(host, counters, CallLimits()) as application:
-            call = asyncio.create_task(application.connect(ENVIRONMENT))
+            call = asyncio.ensure_future(application.connect(ENVIRONMENT))
             while not counters.rpc_retries_total:  # noqa: ASYNC110  (a plain number)
                 await asyncio.sleep(0.01)
             names["rpc.test"] = ("127.0.0.1",)
@@ -356,7 +360,7 @@ def test_without_verification_any_certificate_will_do(expired: bool) -> None:
             for _ in range(3):
                 assert (await application.connect(ENVIRONMENT)).verdict is Verdict.SUCCESS
             await asyncio.to_thread(server.stop)
-            call = asyncio.create_task(application.connect(ENVIRONMENT))
+            call = asyncio.ensure_future(application.connect(ENVIRONMENT))
             await asyncio.sleep(0.05)
             await asyncio.to_thread(server.start)
             assert (await call).verdict is Verdict.SUCCESS

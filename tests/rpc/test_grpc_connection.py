@@ -165,7 +165,7 @@ def test_a_call_that_is_cancelled_is_cancelled_at_the_server(run: Run) -> None:
 
     async def scenario() -> None:
         async with called(behave) as application:
-            call = asyncio.create_task(application.disconnect(ENVIRONMENT, ()))
+            call = asyncio.ensure_future(application.disconnect(ENVIRONMENT, ()))
             await asked.wait()
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -188,7 +188,7 @@ def test_each_call_has_a_time_of_its_own(run: Run) -> None:
         async with called(behave, limits=CallLimits(request_timeout_s=0.2)) as application:
             calls = []
             for _ in range(3):
-                calls.append(asyncio.create_task(application.connect(ENVIRONMENT)))
+                calls.append(asyncio.ensure_future(application.connect(ENVIRONMENT)))
                 await asyncio.sleep(0.05)
             async with asyncio.timeout(1):
                 results = await asyncio.gather(*calls, return_exceptions=True)
@@ -270,7 +270,9 @@ def test_a_call_that_waits_may_be_cancelled(run: Run) -> None:
 
     async def scenario() -> None:
         async with called(behave) as application:
-            calls = [asyncio.create_task(application.disconnect(ENVIRONMENT, ())) for _ in range(3)]
+            calls = [
+                asyncio.ensure_future(application.disconnect(ENVIRONMENT, ())) for _ in range(3)
+            ]
             await asyncio.sleep(0.05)
             calls[1].cancel()
             asked.set()
@@ -296,9 +298,9 @@ def test_who_is_cancelled_makes_room_for_who_waits(run: Run) -> None:
 
     async def scenario() -> None:
         async with called(behave) as application:
-            first = asyncio.create_task(application.disconnect(ENVIRONMENT, ()))
+            first = asyncio.ensure_future(application.disconnect(ENVIRONMENT, ()))
             await asked.wait()
-            second = asyncio.create_task(application.connect(ENVIRONMENT))
+            second = asyncio.ensure_future(application.connect(ENVIRONMENT))
             await asyncio.sleep(0)
             first.cancel()
             assert (await second).verdict is Verdict.SUCCESS
@@ -456,7 +458,7 @@ def test_a_call_in_the_moment_in_which_a_connection_breaks_is_repeated(run: Run)
             await welcomed(application)
             assert application._balancer is not None
             (connection,) = application._balancer.connections
-            call = asyncio.create_task(application.disconnect(ENVIRONMENT, ()))
+            call = asyncio.ensure_future(application.disconnect(ENVIRONMENT, ()))
             await asyncio.sleep(0)
             assert connection.calls
             connection.abort()
@@ -540,7 +542,7 @@ def test_closing_does_not_wait_for_who_never_answers(run: Run) -> None:
         async with http2_server(behave) as address:
             application = GrpcApplication(address, counters=Counters(), limits=CallLimits())
             await application.start()
-            call = asyncio.create_task(application.connect(ENVIRONMENT))
+            call = asyncio.ensure_future(application.connect(ENVIRONMENT))
             await asked.wait()
             await application.close(0.05)
             with pytest.raises(AppUnavailable, match="closed under the call"):
@@ -618,7 +620,7 @@ def test_a_malformed_answer_fails_its_own_call_only(run: Run) -> None:
 
     async def scenario() -> None:
         async with called(behave, counters) as application:
-            broken = asyncio.create_task(application.connect(ENVIRONMENT))
+            broken = asyncio.ensure_future(application.connect(ENVIRONMENT))
             await asyncio.sleep(0)
             await welcomed(application)
             with pytest.raises(AppFailed, match="INTERNAL: expected a status"):
@@ -658,7 +660,7 @@ def test_a_server_that_does_not_read_is_not_written_to_without_end(run: Run) -> 
             environment = Environment(Sid("s1"), "ws://x" + "x" * 2**20, {})
             calls = []
             for _ in range(32):
-                calls.append(asyncio.create_task(application.connect(environment)))
+                calls.append(asyncio.ensure_future(application.connect(environment)))
                 await asyncio.sleep(0.01)
             assert application._balancer is not None
             (connection,) = application._balancer.connections

@@ -137,7 +137,7 @@ def test_calls_that_are_cancelled_disturb_no_others(address: str) -> None:
     async def scenario(application: GrpcApplication) -> None:
         for turn in range(5):
             tasks = [
-                asyncio.create_task(
+                asyncio.ensure_future(
                     application.perform(environment(number), ECHO, call(f"-{turn}-{number}-"))
                 )
                 for number in range(20)
@@ -174,7 +174,7 @@ def test_large_messages_both_ways(size: int) -> None:
 @pytest.mark.parametrize("cut_after_bytes", [0, 5, 9, 20, 60, 100, 130, 160])
 def test_a_connection_that_is_cut_anywhere_costs_an_attempt(cut_after_bytes: int) -> None:
     async def scenario(application: GrpcApplication) -> None:
-        call = asyncio.create_task(application.connect(environment()))
+        call = asyncio.ensure_future(application.connect(environment()))
         while not proxy.cuts:  # noqa: ASYNC110  (counted in a thread)
             await asyncio.sleep(0.005)
         proxy.rough.cut_after_bytes = None

@@ -3,6 +3,7 @@
 import pytest
 
 from catenary.errors import AppFailed, AppUnavailable
+from catenary.messages.names import Sid
 from catenary.rpc.calls import AppAway, AppBusy, AppLate
 from catenary.rpc.grpc_status import message, metadata_fields, payload, reset, timeout_field
 from catenary.wire.hpack import literal
@@ -130,6 +131,4 @@ def test_the_time_a_server_has(timeout_s: float, text: bytes) -> None:
 
 
 def test_metadata_are_header_fields() -> None:
-    assert metadata_fields(("sid", "s1"), ("protov", "v1")) == (
-        literal(b"sid", b"s1") + literal(b"protov", b"v1")
-    )
+    assert metadata_fields(Sid("s1")) == (literal(b"sid", b"s1") + literal(b"protov", b"v1"))

@@ -320,7 +320,7 @@ def test_a_cancelled_call_closes_its_connection() -> None:
                 ended.set()
 
         async with raw_server(answer) as url, opened(url, limits=CallLimits()) as application:
-            task = asyncio.create_task(application.connect(ENVIRONMENT))
+            task = asyncio.ensure_future(application.connect(ENVIRONMENT))
             await asked.wait()
             task.cancel()
             await asyncio.wait_for(ended.wait(), 5)
@@ -332,7 +332,7 @@ def test_an_answer_nobody_waits_for_reaches_nobody() -> None:
     async def scenario() -> None:
         async with opened(server.url, limits=CallLimits(concurrency=1)) as application:
             slow = application.perform(ENVIRONMENT, ECHO, '{"action":"sleep","seconds":0.1}')
-            task = asyncio.create_task(slow)
+            task = asyncio.ensure_future(slow)
             await asyncio.to_thread(behind.wait_for, lambda: behind.under_way == 1)
             task.cancel()
             decision = await application.perform(ENVIRONMENT, ECHO, '{"action":"echo"}')

@@ -8,6 +8,7 @@ Knows: sessions, the hub, ports. Does not know: sockets, HTTP, what an applicati
 import asyncio
 import logging
 from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import Final, Literal
 
 import msgspec
@@ -43,7 +44,7 @@ from catenary.node.presence import Presences
 from catenary.node.replay import Replayer
 from catenary.node.resumption import Resumption, Snapshot
 from catenary.node.session import Inbox, Session, Subscription, Traits
-from catenary.ports import Application, Outbound, PubSub
+from catenary.ports import Application, Outbound, Pending, PubSub
 
 _log: Final = logging.getLogger("catenary.node")
 
@@ -74,6 +75,17 @@ _CommandStep = Subscribe | Unsubscribe | Perform
 
 _Step = _Connect | _CommandStep
 """What the application decides about."""
+
+
+class _Asked(msgspec.Struct, frozen=True, gc=False):
+    """A decision about a command that somebody will bring."""
+
+    step: _CommandStep
+    answer: Pending[Decision]
+
+
+_Work = Awaitable[None] | _Asked
+"""What must end before a session's next command begins."""
 
 
 class Node:
@@ -187,9 +199,9 @@ class Node:
     def leave(self, session: Session) -> None:
         """A client's transport is gone. Called once, by the transport, however it came to this."""
         session.closed = True
-        if session.inbox is not None and session.inbox.task is not None:
-            # Not before it has begun: what it waits for would never be awaited.
-            asyncio.get_running_loop().call_soon(session.inbox.task.cancel)
+        if session.inbox is not None and session.inbox.work is not None:
+            # Not before a task has begun: what it waits for would never be awaited.
+            asyncio.get_running_loop().call_soon(session.inbox.work.cancel)
         session.inbox = None
         self._pinger.left()
         if not session.connected:
@@ -236,7 +248,7 @@ class Node:
 
     # One thing after the other
 
-    def _begin(self, session: Session, command: Command | _Connect) -> Awaitable[None] | None:
+    def _begin(self, session: Session, command: Command | _Connect) -> _Work | None:
         """Begins a command; None where it is done, else what must end before the next begins."""
         match command:
             case _Connect():
@@ -286,46 +298,72 @@ class Node:
         counters.server_msg_total += 1
         return False
 
-    def _wait_for(self, session: Session, work: Awaitable[None] | None) -> None:
+    def _wait_for(self, session: Session, work: _Work | None) -> None:
         """Where something takes time: what the client says meanwhile waits in its inbox."""
-        if work is None:
-            return
-        inbox = session.inbox = Inbox()
-        inbox.task = asyncio.get_running_loop().create_task(self._settle(session, inbox, work))
-        self._own(inbox.task)
+        if work is not None:
+            inbox = session.inbox = Inbox()
+            self._wait_in(session, inbox, work)
 
-    async def _settle(self, session: Session, inbox: Inbox, work: Awaitable[None] | None) -> None:
-        """Waits for one thing, then does what the client said meanwhile, in order."""
-        while work is not None:
-            try:
-                await work
-            except BackendError as error:
-                self._counters.failed_client_msg_total += 1
-                _log.warning("sid=%s A command could not be carried out: %s", session.sid, error)
-            except Exception:  # noqa: BLE001
-                # A fault of our own must cost this command, not the session's whole order.
-                _log.exception("sid=%s A command failed unexpectedly", session.sid)
-            work = None
-            while work is None and inbox.commands and not session.closed:
-                command = inbox.commands.popleft()
-                if inbox.is_full and not inbox.commands:
-                    inbox.is_full = False
-                    session.outbound.resume()
-                work = self._begin(session, command)
+    def _wait_in(self, session: Session, inbox: Inbox, work: _Work) -> None:
+        if isinstance(work, _Asked):
+            inbox.work = work.answer
+            work.answer.then(partial(self._decided, session, inbox, work.step))
+            return
+        task = asyncio.get_running_loop().create_task(self._settle(session, inbox, work))
+        inbox.work = task
+        self._own(task)
+
+    async def _settle(self, session: Session, inbox: Inbox, work: Awaitable[None]) -> None:
+        """Waits for one thing, then does what the client said meanwhile."""
+        try:
+            await work
+        except BackendError as error:
+            self._counters.failed_client_msg_total += 1
+            _log.warning("sid=%s A command could not be carried out: %s", session.sid, error)
+        except Exception:  # noqa: BLE001
+            # A fault of our own must cost this command, not the session's whole order.
+            _log.exception("sid=%s A command failed unexpectedly", session.sid)
+        self._go_on(session, inbox)
+
+    def _decided(
+        self, session: Session, inbox: Inbox, step: _CommandStep, outcome: Decision | Exception
+    ) -> None:
+        """The same for a decision that was brought: without a task, within whoever brings it."""
+        work = None
+        try:
+            work = self._apply_outcome(session, step, outcome)
+        except Exception:  # noqa: BLE001
+            _log.exception("sid=%s A command failed unexpectedly", session.sid)
+        if work is None:
+            self._go_on(session, inbox)
+        else:
+            self._wait_in(session, inbox, work)
+
+    def _go_on(self, session: Session, inbox: Inbox) -> None:
+        """Begins what the client said meanwhile, in order, until something takes time again."""
+        while inbox.commands and not session.closed:
+            command = inbox.commands.pop(0)
+            if inbox.is_full and not inbox.commands:
+                inbox.is_full = False
+                session.outbound.resume()
+            work = self._begin(session, command)
+            if work is not None:
+                self._wait_in(session, inbox, work)
+                return
         if session.inbox is inbox:
             session.inbox = None
 
     def _follow(self, session: Session, commands: Sequence[Command]) -> None:
         """Before anything else that the client said: what belongs to the command just done."""
         if session.inbox is not None:
-            session.inbox.commands.extendleft(reversed(commands))
+            session.inbox.commands[:0] = commands
             return
         for command in commands:
             self.execute(session, command)
 
     # Decisions
 
-    def _connect(self, session: Session, step: _Connect) -> Awaitable[None] | None:
+    def _connect(self, session: Session, step: _Connect) -> _Work | None:
         """A session that is to be resumed, or else one that the application must let in."""
         if step.resumes is None or not session.is_resumable:
             return self._decide(session, step)
@@ -357,9 +395,10 @@ class Node:
             return
         work = self._decide(session, step)
         if work is not None:
+            assert not isinstance(work, _Asked)  # _decide() sees to it
             await work
 
-    def _decide(self, session: Session, step: _Step) -> Awaitable[None] | None:
+    def _decide(self, session: Session, step: _Step) -> _Work | None:
         """Asks the application, and applies its decision, now or when it is there."""
         try:
             answer = self._ask(session.environment, step)
@@ -368,6 +407,9 @@ class Node:
             return None
         if isinstance(answer, Decision):
             return self.apply(session, step, answer)
+        if isinstance(answer, Pending) and not isinstance(step, _Connect):
+            return _Asked(step, answer)
+        # A Connect call is seen through although its client leaves: settle() waits for its task.
         return self._decide_later(session, step, answer)
 
     def _ask(self, environment: Environment, step: _Step) -> Decision | Awaitable[Decision]:
@@ -384,18 +426,26 @@ class Node:
     async def _decide_later(
         self, session: Session, step: _Step, answer: Awaitable[Decision]
     ) -> None:
+        outcome: Decision | Exception
         try:
-            decision = await answer
-        except AppError as error:
-            self._undecided(session, step, error)
+            outcome = await answer
         except Exception as error:  # noqa: BLE001
+            outcome = error
+        live = self._apply_outcome(session, step, outcome)
+        if live is not None:
+            await live
+
+    def _apply_outcome(
+        self, session: Session, step: _Step, outcome: Decision | Exception
+    ) -> Awaitable[None] | None:
+        """Applies a decision, or does without one."""
+        if isinstance(outcome, Decision):
+            return self.apply(session, step, outcome)
+        if not isinstance(outcome, AppError):
             # A fault of our own, and yet the client must not wait for an answer for ever.
-            _log.exception("sid=%s A call failed unexpectedly", session.sid)
-            self._undecided(session, step, error)
-        else:
-            live = self.apply(session, step, decision)
-            if live is not None:
-                await live
+            _log.error("sid=%s A call failed unexpectedly", session.sid, exc_info=outcome)
+        self._undecided(session, step, outcome)
+        return None
 
     def apply(self, session: Session, step: _Step, decision: Decision) -> Awaitable[None] | None:
         """Carries a decision out, in one go, but for the answer to the client where its new streams

@@ -3,8 +3,7 @@
 Knows: its own state. Does not know: the hub, the application, the node that moves it along.
 """
 
-import asyncio
-from collections import deque
+from typing import Protocol
 
 import msgspec
 
@@ -43,14 +42,23 @@ class Traits(msgspec.Struct, frozen=True):
     resumes: Sid | None = None
 
 
-class Inbox:
-    """What waits behind something that takes time: the task that awaits it, and later commands."""
+class Cancellable(Protocol):
+    """Something that may be given up."""
 
-    __slots__ = ("commands", "is_full", "task")
+    def cancel(self) -> object:
+        """Nobody waits for it any more."""
+        ...
+
+
+class Inbox:
+    """What waits behind something that takes time: that, and later commands."""
+
+    __slots__ = ("commands", "is_full", "work")
 
     def __init__(self) -> None:
-        self.commands: deque[Command] = deque()
-        self.task: asyncio.Task[None] | None = None
+        # Rarely anything, never many: a list costs less than what is made for both ends.
+        self.commands: list[Command] = []
+        self.work: Cancellable | None = None
         self.is_full = False
 
 

@@ -1,27 +1,28 @@
 """One call from its start to its end: a slot, attempts, back-off, counters.
 
-gRPC and HTTP differ in what an attempt is; all else is here. Sources: docs/rpc.md and rpc/rpc.go
-(anycable/anycable) for time limits, intervals and counters.
+gRPC and HTTP differ in what an attempt is; all else is here. A call costs neither a task nor a
+future: whoever brings the answer calls, and the answer is carried out in the same turn of the loop.
+Sources: docs/rpc.md and rpc/rpc.go (anycable/anycable) for time limits, intervals and counters.
 Knows: how attempts fail. Does not know: messages, connections.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 import msgspec
 
 from catenary.errors import AppError, AppFailed, AppUnavailable
 from catenary.messages.names import Sid
 from catenary.metrics.counters import Counters
+from catenary.ports import Pending
 from catenary.rpc.concurrency import Barrier
 
 log = logging.getLogger("catenary.rpc")
 
 _T = TypeVar("_T")
-Attempt = Callable[[float | None], Awaitable[_T]]
-"""Sends a call once; takes the seconds that it may last, None for no limit."""
 
 _AWAY_BACKOFF_S: Final = 0.1
 _BUSY_BACKOFF_S: Final = 0.01
@@ -105,123 +106,272 @@ class Outage:
         self._probed = False
 
 
+class Procedure(Generic[_T]):
+    """What can be called, and what its answers mean."""
+
+    __slots__ = ("decide", "is_newcomers", "name", "read")
+
+    def __init__(
+        self,
+        name: str,
+        read: Callable[[bytes], Any],
+        decide: Callable[[Any], _T],
+        *,
+        is_newcomers: bool = False,
+    ) -> None:
+        """``read`` makes bytes an answer, and what it refuses is a failed call; ``decide`` says what
+        an answer means, or raises what the application has raised. ``is_newcomers`` calls are those
+        of clients that are not connected yet: they have a line of their own, and what is under
+        way is seen through although its client leaves, because it may be let in all the same."""
+        self.name = name
+        self.read = read
+        self.decide = decide
+        self.is_newcomers = is_newcomers
+
+
+class Attempt(Protocol):
+    """A call that was sent once."""
+
+    def cancel(self) -> object:
+        """Nothing more is to come of it."""
+        ...
+
+
+Begin = Callable[["Call[Any]", float | None], Attempt]
+"""Sends a call once; it may last for so many seconds, None for no limit.
+
+What comes of it is told to :meth:`Call.answered` or :meth:`Call.failed`, after this has returned.
+What can't be sent at all raises :class:`AppError`.
+"""
+
+
+class Call(Pending[_T]):
+    """Waits for a slot, then makes attempts until one ends with an answer or the time is over."""
+
+    __slots__ = (
+        "_caller",
+        "_give_up_at",
+        "_has_slot",
+        "_hear",
+        "_is_over",
+        "_last",
+        "_outcome",
+        "_tries",
+        "_under_way",
+        "payload",
+        "procedure",
+        "sid",
+    )
+
+    def __init__(
+        self, caller: "Caller", procedure: Procedure[_T], sid: Sid, payload: bytes
+    ) -> None:
+        # What is asked
+        self.procedure = procedure
+        self.sid = sid
+        self.payload = payload
+        # Where it stands
+        self._caller = caller
+        self._has_slot = False
+        self._is_over = False
+        self._under_way: Attempt | None = None
+        """An attempt, or the pause before the next."""
+        self._give_up_at = 0.0
+        self._tries = 0
+        self._last: type[AppError] | None = None
+        # Who waits for what came of it
+        self._hear: Callable[[_T | Exception], None] | None = None
+        self._outcome: _T | Exception | None = None
+        """What has come of it before anybody waited."""
+
+    # Who asks
+
+    def then(self, hear: Callable[[_T | Exception], None]) -> None:
+        self._hear = hear
+
+    def cancel(self) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        caller = self._caller
+        caller.counters.rpc_canceled_total += 1
+        if not self._has_slot:
+            caller.barrier.leave(self)
+            return
+        if self._under_way is not None:
+            self._under_way.cancel()
+        caller.outage.settle()
+        caller.barrier.release()
+
+    def __await__(self) -> Generator[Any, None, _T]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> _T:
+        heard: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        if self._is_over:
+            _tell(heard, cast(_T | Exception, self._outcome))
+        else:
+            self.then(partial(_tell, heard))
+        try:
+            return await asyncio.shield(heard)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or not self._is_seen_through:
+                self.cancel()
+                raise
+            task.uncancel()
+        try:
+            return await heard
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+
+    @property
+    def _is_seen_through(self) -> bool:
+        """Does it go on although its client has left?"""
+        return self.procedure.is_newcomers and self._has_slot and not self._is_over
+
+    # Who carries it
+
+    def begin(self) -> None:
+        """It has a slot from now on."""
+        caller = self._caller
+        self._has_slot = True
+        caller.counters.rpc_call_total += 1
+        now = caller.clock()
+        self._give_up_at = now + caller.patience_s
+        self._try(now)
+
+    def answered(self, raw: bytes) -> None:
+        """The answer is there."""
+        caller = self._caller
+        self._under_way = None
+        try:
+            answer = self.procedure.read(raw)
+        except Exception as error:  # noqa: BLE001
+            # Whatever it is, it must cost this call and not the connection that brought it.
+            self.failed(error)
+            return
+        if caller.outage.is_on:
+            caller.note_answer()
+        caller.barrier.release()
+        outcome: _T | Exception
+        try:
+            outcome = self.procedure.decide(answer)
+        except AppError as error:
+            outcome = error
+        self._tell(outcome)
+
+    def failed(self, error: Exception) -> None:
+        """An attempt has ended without an answer: there may be another."""
+        self._under_way = None
+        caller = self._caller
+        now = caller.clock()
+        caller.note_failure(error, now)
+        if not isinstance(error, AppAway | AppBusy):
+            self._end(error)
+            return
+        self._tries = self._tries + 1 if type(error) is self._last else 1
+        self._last = type(error)
+        delay_s = _backoff_s(error, self._tries)
+        if now + delay_s >= self._give_up_at or caller.outage.is_old(now):
+            self._end(error)
+            return
+        log.debug("trying again in %.2f s: sid=%s %s", delay_s, self.sid, error)
+        caller.counters.rpc_retries_total += 1
+        self._under_way = asyncio.get_running_loop().call_later(delay_s, self._try_again)
+
+    def _try_again(self) -> None:
+        self._try(self._caller.clock())
+
+    def _try(self, now: float) -> None:
+        caller = self._caller
+        if caller.is_closed:
+            self._end(AppUnavailable("the server is shutting down"))
+        elif caller.outage.is_on and not caller.outage.admits(now):
+            self._end(AppAway("the application is away"))
+        else:
+            try:
+                self._under_way = caller.begin(self, caller.time_left_s(self._give_up_at - now))
+            except AppError as error:
+                self.failed(error)
+
+    def _end(self, error: Exception) -> None:
+        if isinstance(error, AppError):
+            self._caller.counters.rpc_error_total += 1
+        self._caller.barrier.release()
+        self._tell(error)
+
+    def _tell(self, outcome: _T | Exception) -> None:
+        self._is_over = True
+        if self._hear is not None:
+            self._hear(outcome)
+        else:
+            self._outcome = outcome
+
+    @property
+    def failure(self) -> Exception | None:
+        """How it has failed before anybody waited."""
+        return self._outcome if isinstance(self._outcome, Exception) else None
+
+
 class Caller:
     """Makes calls within the limits. Belongs to one event loop."""
 
     __slots__ = (
-        "_barrier",
-        "_closed",
-        "_closing",
-        "_counters",
+        "_is_closing",
         "_limits",
-        "_outage",
-        "_patience_s",
+        "barrier",
+        "begin",
+        "counters",
+        "is_closed",
+        "outage",
+        "patience_s",
     )
 
-    def __init__(self, limits: CallLimits, counters: Counters) -> None:
+    def __init__(self, limits: CallLimits, counters: Counters, begin: Begin) -> None:
         self._limits = limits
-        self._counters = counters
-        self._barrier = Barrier(limits.concurrency, counters)
-        self._patience_s = limits.command_timeout_s or _PATIENCE_S
-        self._outage = Outage(self._patience_s)
-        self._closing = False
+        self.counters = counters
+        self.begin = begin
+        self.barrier: Barrier[Call[Any]] = Barrier(limits.concurrency, counters)
+        self.patience_s = limits.command_timeout_s or _PATIENCE_S
+        self.outage = Outage(self.patience_s)
+        self._is_closing = False
         """New calls are refused."""
-        self._closed = False
+        self.is_closed = False
         """Those under way make no more attempts."""
 
-    async def call(self, sid: Sid, attempt: Attempt[_T], *, see_through: bool = False) -> _T:
-        """Waits for a slot, then makes attempts until one ends with an answer or the time is over.
+    def call(self, procedure: Procedure[_T], sid: Sid, payload: bytes) -> Call[_T]:
+        """Begins a call, or lets it wait for a slot.
 
-        Raises :class:`AppUnavailable`, and what else the attempt raises. A call that is cancelled
-        while it waits is never sent; one that is under way is broken off, unless it is to be seen
-        through to its answer: that of a client that is not connected yet.
+        Raises :class:`AppUnavailable`, and what else ends it at once. A call that is cancelled
+        while it waits is never sent; one that is under way is broken off, unless it is a newcomer's.
         """
-        if self._closing:
+        if self._is_closing:
+            self.counters.rpc_error_total += 1
             raise AppUnavailable("the server is shutting down")
-        try:
-            if not self._barrier.take():
-                await self._barrier.acquire(is_newcomer=see_through)
-            try:
-                self._counters.rpc_call_total += 1
-                if see_through:
-                    return await _seen_through(self._repeat(sid, attempt))
-                return await self._repeat(sid, attempt)
-            finally:
-                self._barrier.release()
-        except AppError:
-            self._counters.rpc_error_total += 1
-            raise
-        except asyncio.CancelledError:
-            self._counters.rpc_canceled_total += 1
-            raise
+        call = Call(self, procedure, sid, payload)
+        self.barrier.enter(call, is_newcomer=procedure.is_newcomers)
+        if call.failure is not None:
+            raise call.failure
+        return call
+
+    def clock(self) -> float:
+        """Seconds by the loop's clock."""
+        return asyncio.get_running_loop().time()
 
     async def close(self, timeout_s: float) -> int:
         """Takes no more calls and waits for those under way; returns how many are left."""
-        self._closing = True
+        self._is_closing = True
         try:
             async with asyncio.timeout(timeout_s):
-                await self._barrier.idle()
+                await self.barrier.idle()
         except TimeoutError:
-            log.warning("closing with %d calls under way", self._barrier.busy)
-        self._closed = True
-        return self._barrier.busy
+            log.warning("closing with %d calls under way", self.barrier.busy)
+        self.is_closed = True
+        return self.barrier.busy
 
-    async def _repeat(self, sid: Sid, attempt: Attempt[_T]) -> _T:
-        clock = asyncio.get_running_loop().time
-        outage = self._outage
-        now = clock()
-        give_up_at = now + self._patience_s
-        last: type[AppUnavailable] | None = None
-        tries = 0
-        while True:
-            if self._closed:
-                raise AppUnavailable("the server is shutting down")
-            if outage.is_on and not outage.admits(now):
-                raise AppAway("the application is away")
-            try:
-                result = await attempt(self._time_left_s(give_up_at - now))
-            except (AppAway, AppBusy) as failure:
-                self._note_failure(failure, clock())
-                tries = tries + 1 if type(failure) is last else 1
-                last = type(failure)
-                delay_s = _backoff_s(failure, tries)
-                now = clock()
-                if now + delay_s >= give_up_at or outage.is_old(now):
-                    raise
-                log.debug("trying again in %.2f s: sid=%s %s", delay_s, sid, failure)
-            except AppError as failure:
-                self._note_failure(failure, clock())
-                raise
-            except BaseException:
-                outage.settle()
-                raise
-            else:
-                if outage.is_on:
-                    self._note_answer()
-                return result
-            self._counters.rpc_retries_total += 1
-            await asyncio.sleep(delay_s)
-            now = clock()
-
-    def _note_failure(self, failure: AppError, now: float) -> None:
-        """Learns from how an attempt ends whether the application is there."""
-        match failure:
-            case AppAway():
-                if self._outage.begin(now):
-                    log.warning("the application is away: %s", failure)
-            case AppBusy() | AppFailed():
-                self._note_answer()
-            case AppLate():
-                self._counters.rpc_timeout_total += 1
-                self._outage.settle()
-            case _:
-                self._outage.settle()
-
-    def _note_answer(self) -> None:
-        if self._outage.end():
-            log.info("the application is back")
-
-    def _time_left_s(self, left_s: float) -> float | None:
+    def time_left_s(self, left_s: float) -> float | None:
         """How long an attempt may last: the shorter of the two limits that are set."""
         limits = self._limits
         request_s = limits.request_timeout_s
@@ -229,22 +379,33 @@ class Caller:
             return request_s or None
         return min(request_s, left_s) if request_s else left_s
 
+    def note_failure(self, failure: Exception, now: float) -> None:
+        """Learns from how an attempt ends whether the application is there."""
+        match failure:
+            case AppAway():
+                if self.outage.begin(now):
+                    log.warning("the application is away: %s", failure)
+            case AppBusy() | AppFailed():
+                self.note_answer()
+            case AppLate():
+                self.counters.rpc_timeout_total += 1
+                self.outage.settle()
+            case _:
+                self.outage.settle()
 
-async def _seen_through(call: Coroutine[Any, Any, _T]) -> _T:
-    """Awaits a call although the one who waits for it is cancelled once."""
-    task = asyncio.ensure_future(call)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        waiting = asyncio.current_task()
-        if task.done() or waiting is None:
-            raise
-        waiting.uncancel()
-    try:
-        return await task
-    except asyncio.CancelledError:
-        task.cancel()
-        raise
+    def note_answer(self) -> None:
+        """It is."""
+        if self.outage.end():
+            log.info("the application is back")
+
+
+def _tell(heard: "asyncio.Future[_T]", outcome: _T | Exception) -> None:
+    if heard.done():
+        return
+    if isinstance(outcome, Exception):
+        heard.set_exception(outcome)
+    else:
+        heard.set_result(outcome)
 
 
 def _backoff_s(failure: AppAway | AppBusy, tries: int) -> float:

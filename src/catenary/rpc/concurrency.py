@@ -8,17 +8,28 @@ Knows: slots and who waits. Does not know: what a call is.
 
 import asyncio
 from collections import OrderedDict
+from typing import Generic, Protocol, TypeVar
 
 from catenary.metrics.counters import Counters
 
-_Line = OrderedDict[asyncio.Future[None], None]
+
+class Entrant(Protocol):
+    """Who wants a slot."""
+
+    def begin(self) -> None:
+        """It has one, until it is released. Never raises."""
+        ...
 
 
-class Barrier:
-    """A semaphore with two lines, each first in, first out; it costs no task switch while a slot is
-    free. Where both lines wait, they get their slots in turn.
+_E = TypeVar("_E", bound=Entrant)
+_Line = OrderedDict[_E, None]
 
-    Moves ``rpc_pending_num``: the calls that wait. Belongs to one event loop.
+
+class Barrier(Generic[_E]):
+    """A semaphore with two lines, each first in, first out. Where both wait, they get their slots in
+    turn.
+
+    Moves ``rpc_pending_num``: those who wait. Belongs to one event loop.
     """
 
     __slots__ = (
@@ -26,6 +37,7 @@ class Barrier:
         "_counters",
         "_free",
         "_idle",
+        "_is_handing_on",
         "_is_turn_of_newcomers",
         "_newcomers",
         "_waiting",
@@ -37,11 +49,12 @@ class Barrier:
         self._capacity = capacity
         self._counters = counters
         self._free = capacity
-        # Ordered, and yet a waiter in the middle is forgotten at once: thousands of clients may
-        # leave while their calls wait. (A plain dict looks for its first key past all deleted ones.)
-        self._waiting: _Line = OrderedDict()
-        self._newcomers: _Line = OrderedDict()
+        # Ordered, and yet one in the middle is forgotten at once: thousands of clients may leave
+        # while their calls wait. (A plain dict looks for its first key past all deleted ones.)
+        self._waiting: _Line[_E] = OrderedDict()
+        self._newcomers: _Line[_E] = OrderedDict()
         self._is_turn_of_newcomers = False
+        self._is_handing_on = False
         self._idle = asyncio.Event()
 
     @property
@@ -49,46 +62,48 @@ class Barrier:
         """Slots that are taken."""
         return self._capacity - self._free
 
-    def take(self) -> bool:
-        """Takes a slot if one is free: then nobody waits, because release() hands its slot on."""
-        if not self._free:
-            return False
-        self._free -= 1
-        return True
-
-    async def acquire(self, *, is_newcomer: bool = False) -> None:
-        """Takes a slot, waiting for one where it must; a cancelled waiter leaves its line."""
-        if self.take():
+    def enter(self, entrant: _E, *, is_newcomer: bool = False) -> None:
+        """Gives a slot to who comes, at once where one is free and nobody waits for it."""
+        if self._free and not self._waiting and not self._newcomers:
+            self._free -= 1
+            entrant.begin()
             return
-        slot = asyncio.get_running_loop().create_future()
         line = self._newcomers if is_newcomer else self._waiting
-        line[slot] = None
+        line[entrant] = None
         self._counters.rpc_pending_num += 1
-        try:
-            await slot
-        except asyncio.CancelledError:
-            if slot in line:
-                del line[slot]
-                self._counters.rpc_pending_num -= 1
-            elif not slot.cancelled():
-                # It was given the slot before it could learn that it is cancelled.
-                self.release()
-            raise
+
+    def leave(self, entrant: _E) -> None:
+        """It waits no longer."""
+        line = self._waiting if entrant in self._waiting else self._newcomers
+        del line[entrant]
+        self._counters.rpc_pending_num -= 1
 
     def release(self) -> None:
         """Gives a slot back: to the one who has waited longest in the line whose turn it is."""
-        while self._waiting or self._newcomers:
-            slot, _ = self._next_line().popitem(last=False)
-            self._counters.rpc_pending_num -= 1
-            # A cancelled waiter stands here until its task runs again.
-            if not slot.done():
-                slot.set_result(None)
-                return
         self._free += 1
+        if self._waiting or self._newcomers:
+            # Who begins may fail at once, and release its slot in here. The next one begins in
+            # another turn of the loop then: thousands may wait for an application that is away.
+            if not self._is_handing_on:
+                self._hand_on()
+        elif self._free == self._capacity:
+            self._idle.set()
+
+    def _hand_on(self) -> None:
+        self._is_handing_on = True
+        if self._free and (self._waiting or self._newcomers):
+            self._free -= 1
+            entrant, _ = self._next_line().popitem(last=False)
+            self._counters.rpc_pending_num -= 1
+            entrant.begin()
+        if self._free and (self._waiting or self._newcomers):
+            asyncio.get_running_loop().call_soon(self._hand_on)
+            return
+        self._is_handing_on = False
         if self._free == self._capacity:
             self._idle.set()
 
-    def _next_line(self) -> _Line:
+    def _next_line(self) -> _Line[_E]:
         if not (self._waiting and self._newcomers):
             return self._waiting or self._newcomers
         self._is_turn_of_newcomers = not self._is_turn_of_newcomers
@@ -96,6 +111,6 @@ class Barrier:
 
     async def idle(self) -> None:
         """Returns once no slot is taken and nobody waits."""
-        while self.busy:
+        while self.busy or self._waiting or self._newcomers:
             self._idle.clear()
             await self._idle.wait()

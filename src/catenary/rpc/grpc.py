@@ -5,7 +5,7 @@ Knows: paths, metadata, sizes. Does not know: connections, sessions, what a deci
 """
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -14,16 +14,16 @@ from catenary.errors import AppUnavailable
 from catenary.metrics.counters import Counters
 from catenary.protocols import rpc_protobuf
 from catenary.rpc import grpc_status
-from catenary.rpc.calls import CallLimits
+from catenary.rpc.calls import Call, CallLimits
 from catenary.rpc.grpc_balancer import Balancer
-from catenary.rpc.grpc_connection import Call, Pace
+from catenary.rpc.grpc_connection import GrpcAttempt, Pace
 from catenary.rpc.grpc_endpoint import Wiring
 from catenary.rpc.grpc_targets import targets
-from catenary.rpc.remote import PROCEDURES, Procedure, RemoteApplication
+from catenary.rpc.remote import PROCEDURES, RemoteApplication
 from catenary.rpc.tls import Tls, client_context
 
 _RECEIVE_BYTES: Final = 4 * 2**20
-_PATHS: Final[dict[Procedure, bytes]] = {
+_PATHS: Final[dict[str, bytes]] = {
     name: f"/{rpc_protobuf.SERVICE}/{name}".encode() for name in PROCEDURES
 }
 _NEVER: Final = float("inf")
@@ -83,29 +83,19 @@ class GrpcApplication(RemoteApplication):
         if self._balancer is not None:
             await self._balancer.close()
 
-    async def _send(
-        self,
-        procedure: Procedure,
-        payload: bytes,
-        metadata: dict[str, str],
-        timeout_s: float | None,
-    ) -> bytes:
+    def _begin(self, call: Call[Any], timeout_s: float | None) -> GrpcAttempt:
         balancer = self._balancer
         if balancer is None:
             raise AppUnavailable("expected the application's channel to be open, got none: start()")
-        if self._send_bytes and len(payload) > self._send_bytes:
+        if self._send_bytes and len(call.payload) > self._send_bytes:
             raise grpc_status.oversized("sent", self._send_bytes)
-        loop = asyncio.get_running_loop()
-        fields = grpc_status.metadata_fields(*metadata.items())
+        fields = grpc_status.metadata_fields(call.sid)
         expires_at = _NEVER
         if timeout_s is not None:
             fields += grpc_status.timeout_field(timeout_s)
-            expires_at = loop.time() + timeout_s
-        body = grpc_status.message(payload)
-        call = Call(_PATHS[procedure], fields, body, expires_at, loop.create_future())
-        balancer.submit(call)
-        try:
-            return await call.answer
-        except asyncio.CancelledError:
-            balancer.withdraw(call)
-            raise
+            expires_at = asyncio.get_running_loop().time() + timeout_s
+        attempt = GrpcAttempt(
+            call, _PATHS[call.procedure.name], fields, grpc_status.message(call.payload), expires_at
+        )
+        balancer.submit(attempt)
+        return attempt

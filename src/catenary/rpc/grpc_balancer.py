@@ -11,7 +11,7 @@ from typing import Final
 
 from catenary.errors import AppError, AppUnavailable
 from catenary.rpc.calls import AppBusy
-from catenary.rpc.grpc_connection import Call, GrpcConnection
+from catenary.rpc.grpc_connection import GrpcAttempt, GrpcConnection
 from catenary.rpc.grpc_endpoint import Group, Wiring
 from catenary.rpc.grpc_status import failure
 from catenary.rpc.grpc_targets import Target
@@ -41,7 +41,7 @@ class Balancer:
         self._turn = 0
         # Ordered, and yet a call in the middle is forgotten at once. No longer than there are
         # calls under way: the Barrier limits them.
-        self._backlog: OrderedDict[Call, None] = OrderedDict()
+        self._backlog: OrderedDict[GrpcAttempt, None] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = _NEVER
         self._is_closed = False
@@ -49,21 +49,24 @@ class Balancer:
 
     # Calls
 
-    def submit(self, call: Call) -> None:
+    def submit(self, call: GrpcAttempt) -> None:
         """Sends a call over the next connection in turn that has room.
 
-        Where none has, the call waits; where no server can be reached, it fails.
+        Where none has, the call waits. Raises :class:`AppError` where no server can be reached.
         """
+        connection = self._next()  # none has room while others wait: see dispatch()
+        if connection is None:
+            trouble = self._hopeless()
+            if trouble is not None:
+                raise trouble
+            self._backlog[call] = None
+        call.owner = self
         if call.expires_at < self._wakes_at:
             self._wake_at(call.expires_at)
-        connection = self._next()  # none has room while others wait: see dispatch()
         if connection is not None:
             connection.start(call)
-            return
-        self._backlog[call] = None
-        self.note_trouble()
 
-    def withdraw(self, call: Call) -> None:
+    def withdraw(self, call: GrpcAttempt) -> None:
         """Nobody waits for the answer any more."""
         self._backlog.pop(call, None)
         if call.connection is not None:
@@ -112,20 +115,25 @@ class Balancer:
 
     def note_trouble(self) -> None:
         """Lets calls wait only while there is hope."""
-        if not self._backlog:
-            return
+        trouble = self._hopeless() if self._backlog else None
+        if trouble is not None:
+            self._fail_backlog(trouble)
+
+    def _hopeless(self) -> AppError | None:
+        """Why a call need not wait for a connection; None where it may."""
         if self._is_closed:
-            self._fail_backlog(AppUnavailable("the channel is closed"))
-        elif not self._ready:
+            return AppUnavailable("the channel is closed")
+        if not self._ready:
             troubles = [group.trouble for group in self._groups]
             if all(troubles):
-                self._fail_backlog(failure("UNAVAILABLE", "; ".join(troubles)))
+                return failure("UNAVAILABLE", "; ".join(troubles))
+        return None
 
     def _fail_backlog(self, error: AppError) -> None:
         calls = tuple(self._backlog)
         self._backlog.clear()
         for call in calls:
-            call.fail(error)
+            call.asker.failed(error)
 
     # Time limits: one timer for all calls
 
@@ -151,7 +159,7 @@ class Balancer:
         if self._wakes_at < _NEVER:
             self._wake_at(self._wakes_at)
 
-    def _give_up(self, call: Call) -> None:
+    def _give_up(self, call: GrpcAttempt) -> None:
         if call.connection is not None:
             error = failure("DEADLINE_EXCEEDED", "no answer in time")
         elif self._ready:
@@ -159,4 +167,4 @@ class Balancer:
         else:
             error = failure("UNAVAILABLE", "no connection in time")
         self.withdraw(call)
-        call.fail(error)
+        call.asker.failed(error)

@@ -39,8 +39,12 @@ class Owner(Protocol):
     connections: "set[GrpcConnection]"
     """Those that were made and are not lost."""
 
-    def submit(self, call: "Call", /) -> None:
-        """Takes a call back that the server did not begin."""
+    def submit(self, call: "GrpcAttempt", /) -> None:
+        """Takes a call, also one back that the server did not begin. Raises AppError."""
+        ...
+
+    def withdraw(self, call: "GrpcAttempt", /) -> None:
+        """Nobody waits for the answer any more."""
         ...
 
     def dispatch(self) -> None:
@@ -48,44 +52,54 @@ class Owner(Protocol):
         ...
 
 
-class Call:
-    """One call, from when it is made until ``answer`` is there."""
+class Asker(Protocol):
+    """Who hears what came of an attempt; :class:`catenary.rpc.calls.Call` does."""
+
+    def answered(self, raw: bytes) -> None:
+        """It was answered."""
+        ...
+
+    def failed(self, error: Exception) -> None:
+        """It was not."""
+        ...
+
+
+class GrpcAttempt:
+    """A call that is sent once: from when it is to be sent until its asker is told."""
 
     __slots__ = (
-        "answer",
+        "asker",
         "body",
         "connection",
         "expires_at",
         "fields",
+        "owner",
         "path",
         "stream_id",
         "was_refused",
     )
 
     def __init__(
-        self,
-        path: bytes,
-        fields: bytes,
-        body: bytes,
-        expires_at: float,
-        answer: asyncio.Future[bytes],
+        self, asker: Asker, path: bytes, fields: bytes, body: bytes, expires_at: float
     ) -> None:
+        self.asker = asker
         self.path = path
         self.fields = fields
         """Header fields of this call alone, as they are sent."""
         self.body = body
         self.expires_at = expires_at
         """By the loop's clock."""
-        self.answer = answer
+        self.owner: Owner | None = None
+        """Who has taken it."""
         self.connection: GrpcConnection | None = None
         """None while it waits for one."""
         self.stream_id = 0
         self.was_refused = False
 
-    def fail(self, error: AppError) -> None:
-        """Ends it, unless it ended before or nobody waits any more."""
-        if not self.answer.done():
-            self.answer.set_exception(error)
+    def cancel(self) -> None:
+        """Nobody waits for the answer any more."""
+        if self.owner is not None:
+            self.owner.withdraw(self)
 
 
 class GrpcConnection(asyncio.Protocol):
@@ -124,7 +138,7 @@ class GrpcConnection(asyncio.Protocol):
         self._pace = pace
         self._keepalive_s = keepalive_s
         self._owner = owner
-        self._calls: dict[int, Call] = {}
+        self._calls: dict[int, GrpcAttempt] = {}
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.reason = ""
@@ -149,10 +163,10 @@ class GrpcConnection(asyncio.Protocol):
         return self._core.has_room
 
     @property
-    def calls(self) -> tuple[Call, ...]:
+    def calls(self) -> tuple[GrpcAttempt, ...]:
         return tuple(self._calls.values())
 
-    def start(self, call: Call) -> None:
+    def start(self, call: GrpcAttempt) -> None:
         """Sends a call at the end of this turn of the loop. There must be room."""
         stream_id = self._core.request(call.path, call.fields, call.body)
         call.connection = self
@@ -162,7 +176,7 @@ class GrpcConnection(asyncio.Protocol):
             self._is_flush_planned = True
             self._loop.call_soon(self._flush)
 
-    def abandon(self, call: Call) -> None:
+    def abandon(self, call: GrpcAttempt) -> None:
         """Wants no answer any more."""
         if self._calls.pop(call.stream_id, None) is not None:
             self._core.cancel(call.stream_id)
@@ -197,11 +211,12 @@ class GrpcConnection(asyncio.Protocol):
         for event in self._core.receive(data):
             if type(event) is http2.Response:
                 call = self._calls.pop(event.stream_id)
-                if not call.answer.done():
-                    try:
-                        call.answer.set_result(grpc_status.payload(event))
-                    except AppError as error:
-                        call.answer.set_exception(error)
+                try:
+                    raw = grpc_status.payload(event)
+                except AppError as error:
+                    call.asker.failed(error)
+                else:
+                    call.asker.answered(raw)
             else:
                 self._note(event)
         self._plan_flush()
@@ -238,14 +253,12 @@ class GrpcConnection(asyncio.Protocol):
             case http2.Reset(stream_id=stream_id, code=code):
                 call = self._calls.pop(stream_id)
                 if code == REFUSED_STREAM and not call.was_refused:
-                    call.was_refused = True
-                    call.connection = None
-                    self._owner.submit(call)
+                    self._give_back(call)
                 else:
-                    call.fail(grpc_status.reset(event))
+                    call.asker.failed(grpc_status.reset(event))
             case http2.Oversized(stream_id=stream_id):
                 limit = self._core.max_body_bytes - grpc_status.PREFIX_BYTES
-                self._calls.pop(stream_id).fail(grpc_status.oversized("received", limit))
+                self._calls.pop(stream_id).asker.failed(grpc_status.oversized("received", limit))
             case http2.Opened():
                 if not self.opened.done():
                     self.opened.set_result(True)
@@ -254,6 +267,15 @@ class GrpcConnection(asyncio.Protocol):
                 self.goodbye = event
             case Http2Error():
                 self._break(str(event))
+
+    def _give_back(self, call: GrpcAttempt) -> None:
+        """The server says that it did not begin it: another connection may take it, once."""
+        call.was_refused = True
+        call.connection = None
+        try:
+            self._owner.submit(call)
+        except AppError as error:
+            call.asker.failed(error)
 
     def _ask_for_life(self) -> None:
         """Nothing was heard for a while, or else there is no need to ask."""
@@ -308,7 +330,7 @@ class GrpcConnection(asyncio.Protocol):
         calls = self.calls
         self._calls.clear()
         for call in calls:
-            call.fail(error)
+            call.asker.failed(error)
 
     def _plan_flush(self) -> None:
         if self._core.has_output and not self._is_flush_planned:

@@ -10,6 +10,8 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from catenary.errors import AppFailed, AppUnavailable
+from catenary.messages.names import Sid
+from catenary.protocols import rpc
 from catenary.rpc.calls import AppAway, AppBusy, AppLate
 from catenary.wire import http2_frames
 from catenary.wire.hpack import literal
@@ -83,9 +85,10 @@ def _timeout_field(milliseconds: int) -> bytes:
 
 
 @lru_cache(_REMEMBERED)
-def metadata_fields(*metadata: tuple[str, str]) -> bytes:
-    """Names and values, as header fields of one request."""
-    return b"".join([literal(name.encode(), value.encode()) for name, value in metadata])
+def metadata_fields(sid: Sid) -> bytes:
+    """What goes with a call, as header fields of its request."""
+    metadata = rpc.metadata(sid)
+    return b"".join([literal(name.encode(), value.encode()) for name, value in metadata.items()])
 
 
 def payload(response: Response) -> bytes:

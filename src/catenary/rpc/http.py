@@ -6,14 +6,14 @@ rpc/http.go there. Knows: paths, headers, statuses. Does not know: sessions, wha
 
 import asyncio
 import ssl
-from typing import Final
+from typing import Any, Final
 
 from catenary.errors import AppFailed
 from catenary.metrics.counters import Counters
-from catenary.protocols import rpc_json
-from catenary.rpc.calls import AppAway, AppLate, CallLimits
+from catenary.protocols import rpc, rpc_json
+from catenary.rpc.calls import AppAway, AppLate, Call, CallLimits
 from catenary.rpc.http_client import ConnectionBroken, HttpClient, HttpResponse, ResponseUnusable
-from catenary.rpc.remote import Procedure, RemoteApplication
+from catenary.rpc.remote import RemoteApplication
 from catenary.rpc.tls import Tls
 
 _META_PREFIX: Final = "x-anycable-meta-"
@@ -48,20 +48,29 @@ class HttpApplication(RemoteApplication):
     async def _hang_up(self) -> None:
         await self._client.close()
 
-    async def _send(
-        self,
-        procedure: Procedure,
-        payload: bytes,
-        metadata: dict[str, str],
-        timeout_s: float | None,
-    ) -> bytes:
+    def _begin(self, call: Call[Any], timeout_s: float | None) -> "asyncio.Task[None]":
+        return asyncio.get_running_loop().create_task(self._attempt(call, timeout_s))
+
+    async def _attempt(self, call: Call[Any], timeout_s: float | None) -> None:
+        try:
+            raw = await self._exchange(call, timeout_s)
+        except Exception as error:  # noqa: BLE001
+            # The call tells whoever waits for it; a task that nobody awaits tells nobody.
+            call.failed(error)
+        else:
+            call.answered(raw)
+
+    async def _exchange(self, call: Call[Any], timeout_s: float | None) -> bytes:
+        metadata = rpc.metadata(call.sid)
         headers = {f"{_META_PREFIX}{name}": value for name, value in metadata.items()}
         connected = False
         try:
             async with asyncio.timeout(timeout_s) as limit:
                 await self._client.connect()
                 connected = True
-                response = await self._client.post(procedure.lower(), payload, headers)
+                response = await self._client.post(
+                    call.procedure.name.lower(), call.payload, headers
+                )
         except ssl.SSLCertVerificationError as error:
             raise AppFailed(f"no trust in the application's certificate: {error}") from None
         except ResponseUnusable as error:
