@@ -162,7 +162,8 @@ def test_a_disconnect_request_carries_every_state_as_json_text() -> None:
 def test_what_is_empty_is_left_out_but_the_environment() -> None:
     bare = Environment(Sid("s1"), "", {})
     assert rpc_json.encode_request(rpc.connection_request(bare)) == b'{"env":{}}'
-    assert rpc_protobuf.encode_request(rpc.connection_request(bare)) == b"\x1a\x00"
+    request = rpc.connection_request(bare)
+    assert rpc_protobuf.encode_request(request, rpc_protobuf.write_env(request.env)) == b"\x1a\x00"
     message = rpc.command_message(bare, "subscribe", CHAT)
     assert set(json.loads(rpc_json.encode_request(message))) == {"command", "identifier", "env"}
 
@@ -170,7 +171,7 @@ def test_what_is_empty_is_left_out_but_the_environment() -> None:
 @CODECS
 def test_text_that_is_no_unicode_can_not_be_sent(codec: Codec) -> None:
     with pytest.raises(ValueError, match=r"surrogate|utf-8|UTF-8"):
-        codec.encode_request(rpc.command_message(environment(), "message", CHAT, "\ud800"))
+        codec.encode_request(rpc.command_message(environment(), "message", CHAT, "\ud800"), b"")
 
 
 @given(environments)
@@ -192,7 +193,8 @@ def test_both_encodings_say_the_same(env: Environment) -> None:
         (rpc.disconnect_request(env, (CHAT, CHAT)), rpc_pb2.DisconnectRequest),
     )
     for request, kind in requests:
-        message = kind.FromString(rpc_protobuf.encode_request(request))
+        written = rpc_protobuf.write_env(request.env)
+        message = kind.FromString(rpc_protobuf.encode_request(request, written))
         fields = json.loads(rpc_json.encode_request(request))
         other = fields.pop("env")
         assert {

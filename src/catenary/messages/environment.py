@@ -11,7 +11,7 @@ import msgspec
 from catenary.messages.names import Identifier, Sid
 
 
-class Environment(msgspec.Struct, gc=False):
+class Environment(msgspec.Struct, gc=False, omit_defaults=True):
     """One client as its application sees it. The node alone changes it, between two calls.
 
     ``cstate`` is the connection's state, ``istate`` the state of each subscription; both None
@@ -24,6 +24,9 @@ class Environment(msgspec.Struct, gc=False):
     identifiers: str = ""
     cstate: dict[str, str] | None = None
     istate: dict[Identifier, dict[str, str]] | None = None
+    written: bytes = b""
+    """``url`` and ``headers``, which never change, as the way to the application has written them
+    once; empty where it has no use for that."""
 
     def merge_cstate(self, changes: dict[str, str]) -> None:
         """Takes changes over; an empty value removes its key."""

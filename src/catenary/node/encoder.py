@@ -14,7 +14,7 @@ from catenary.ports import ClientProtocol
 class Encoder:
     """A client protocol inside a framing, such as Action Cable's JSON in WebSocket text frames."""
 
-    __slots__ = ("_frame", "_native_ping", "_protocol")
+    __slots__ = ("_frame", "_native_ping", "_protocol", "decode")
 
     def __init__(
         self,
@@ -26,10 +26,8 @@ class Encoder:
         self._protocol = protocol
         self._frame = frame
         self._native_ping = native_ping
-
-    def decode(self, payload: bytes) -> Command | None:
+        self.decode: Callable[[bytes], Command | None] = protocol.decode
         """See :meth:`catenary.ports.ClientProtocol.decode`."""
-        return self._protocol.decode(payload)
 
     def encode(self, reply: Reply) -> bytes | None:
         """One reply, ready to be written; None where this client has no word for it."""

@@ -329,15 +329,15 @@ class Node:
         self, session: Session, inbox: Inbox, step: _CommandStep, outcome: Decision | Exception
     ) -> None:
         """The same for a decision that was brought: without a task, within whoever brings it."""
-        work = None
+        live = None
         try:
-            work = self._apply_outcome(session, step, outcome)
+            live = self._apply_outcome(session, step, outcome)
         except Exception:  # noqa: BLE001
             _log.exception("sid=%s A command failed unexpectedly", session.sid)
-        if work is None:
+        if live is None:
             self._go_on(session, inbox)
         else:
-            self._wait_in(session, inbox, work)
+            self._wait_in(session, inbox, live)
 
     def _go_on(self, session: Session, inbox: Inbox) -> None:
         """Begins what the client said meanwhile, in order, until something takes time again."""
@@ -414,14 +414,14 @@ class Node:
 
     def _ask(self, environment: Environment, step: _Step) -> Decision | Awaitable[Decision]:
         match step:
+            case Perform():
+                return self._application.perform(environment, step.identifier, step.data)
             case _Connect():
                 return self._application.connect(environment)
-            case Subscribe(identifier):
-                return self._application.subscribe(environment, identifier)
-            case Unsubscribe(identifier):
-                return self._application.unsubscribe(environment, identifier)
-            case Perform(identifier, data):
-                return self._application.perform(environment, identifier, data)
+            case Subscribe():
+                return self._application.subscribe(environment, step.identifier)
+            case Unsubscribe():
+                return self._application.unsubscribe(environment, step.identifier)
 
     async def _decide_later(
         self, session: Session, step: _Step, answer: Awaitable[Decision]
@@ -476,10 +476,11 @@ class Node:
                 session.environment.forget_istate(identifier)
             case Perform(identifier):
                 pass
-        if identifier in session.subscriptions:
+        changes = _changes_state(decision)
+        if changes and identifier in session.subscriptions:
             asks = isinstance(step, Subscribe) and step.history is not None
             self._apply_streams(session.subscriptions[identifier], decision, asks=asks)
-        if not isinstance(step, Perform) or _changes_state(decision):
+        if changes or not isinstance(step, Perform):
             self._resumption.changed(session)
         live = self._hub.when_live(decision.streams) if decision.streams else None
         if live is None:
@@ -502,8 +503,7 @@ class Node:
             self._apply_presence(subscription, decision.presence)
         if decision.disconnect:
             session.close(Reason.COMMAND_FAILED)
-            return
-        if isinstance(step, Subscribe) and subscription is not None:
+        elif isinstance(step, Subscribe) and subscription is not None:
             asked = [] if step.history is None else [History(step.identifier, step.history)]
             self._follow(session, [*asked, *([] if step.join is None else [step.join])])
 

@@ -479,6 +479,7 @@ def _all_read(kept: tuple[bytes, ...]) -> tuple[Snapshot, ...]:
 
 
 def _snapshot(session: Session) -> Snapshot:
+    session.environment.written = b""  # soon written again, and nothing to keep
     return Snapshot(
         session.environment,
         {

@@ -54,6 +54,8 @@ class Router:
         self._identify = tuple(identify)
 
     def _of(self, identifier: Identifier) -> Channels:
+        if not self._channels:
+            return self._default
         name = channel_name(identifier)
         return self._default if name is None else self._channels.get(name, self._default)
 

@@ -93,10 +93,10 @@ class ActionCableV1:
     def encode(self, reply: Reply) -> bytes:
         """Writes one reply as JSON."""
         match reply:
+            case Verbatim():
+                return reply.text.encode()
             case Delivery():
                 return self.encode_delivery(reply)
-            case Verbatim(text):
-                return text.encode()
             case Welcome(sid, None):
                 return _write({"type": "welcome", "sid": sid})
             case Welcome(sid, restored):

@@ -183,6 +183,8 @@ def connection_decision(response: ConnectionResponse) -> Decision:
 def command_decision(response: CommandResponse) -> Decision:
     """Reads the answer to a command. Raises :class:`AppFailed` for status ERROR."""
     verdict = _verdict(response)
+    if _is_plain(response):
+        return Decision(verdict=verdict, transmissions=response.transmissions or ())
     env = response.env or EnvResponse()
     return Decision(
         verdict=verdict,
@@ -194,6 +196,18 @@ def command_decision(response: CommandResponse) -> Decision:
         cstate=_changes(env.cstate),
         istate=_changes(env.istate),
         presence=_presence(response.presence),
+    )
+
+
+def _is_plain(response: CommandResponse) -> bool:
+    """Does it say no more than how it went, and what the client is to hear? Most do not."""
+    return not (
+        response.streams
+        or response.env
+        or response.presence
+        or response.disconnect
+        or response.stop_streams
+        or response.stopped_streams
     )
 
 

@@ -16,9 +16,14 @@ _Response = TypeVar("_Response", bound=rpc.Response)
 _Request = TypeVar("_Request", bound=rpc.Request)
 
 
-def encode_request(request: rpc.Request) -> bytes:
+def encode_request(request: rpc.Request, written: bytes = b"") -> bytes:
     """Writes a request. Raises ValueError for text that is no Unicode."""
     return msgspec.json.encode(request)
+
+
+def write_env(env: rpc.Env) -> bytes:
+    """Nothing: JSON is written as a whole."""
+    return b""
 
 
 def decode_connection_response(raw: bytes) -> rpc.ConnectionResponse:

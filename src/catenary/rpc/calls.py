@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Generator
 from functools import partial
+from time import monotonic
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 import msgspec
@@ -238,9 +239,9 @@ class Call(Pending[_T]):
         caller = self._caller
         self._has_slot = True
         caller.counters.rpc_call_total += 1
-        now = caller.clock()
+        now = monotonic()
         self._give_up_at = now + caller.patience_s
-        self._try(now)
+        self._try(now, caller.first_timeout_s)
 
     def answered(self, raw: bytes) -> None:
         """The answer is there."""
@@ -266,7 +267,7 @@ class Call(Pending[_T]):
         """An attempt has ended without an answer: there may be another."""
         self._under_way = None
         caller = self._caller
-        now = caller.clock()
+        now = monotonic()
         caller.note_failure(error, now)
         if not isinstance(error, AppAway | AppBusy):
             self._end(error)
@@ -282,9 +283,10 @@ class Call(Pending[_T]):
         self._under_way = asyncio.get_running_loop().call_later(delay_s, self._try_again)
 
     def _try_again(self) -> None:
-        self._try(self._caller.clock())
+        now = monotonic()
+        self._try(now, self._caller.timeout_s(self._give_up_at - now))
 
-    def _try(self, now: float) -> None:
+    def _try(self, now: float, timeout_s: float | None) -> None:
         caller = self._caller
         if caller.is_closed:
             self._end(AppUnavailable("the server is shutting down"))
@@ -292,7 +294,7 @@ class Call(Pending[_T]):
             self._end(AppAway("the application is away"))
         else:
             try:
-                self._under_way = caller.begin(self, caller.time_left_s(self._give_up_at - now))
+                self._under_way = caller.begin(self, timeout_s)
             except AppError as error:
                 self.failed(error)
 
@@ -324,6 +326,7 @@ class Caller:
         "barrier",
         "begin",
         "counters",
+        "first_timeout_s",
         "is_closed",
         "outage",
         "patience_s",
@@ -335,6 +338,7 @@ class Caller:
         self.begin = begin
         self.barrier: Barrier[Call[Any]] = Barrier(limits.concurrency, counters)
         self.patience_s = limits.command_timeout_s or _PATIENCE_S
+        self.first_timeout_s = self.timeout_s(self.patience_s)
         self.outage = Outage(self.patience_s)
         self._is_closing = False
         """New calls are refused."""
@@ -356,10 +360,6 @@ class Caller:
             raise call.failure
         return call
 
-    def clock(self) -> float:
-        """Seconds by the loop's clock."""
-        return asyncio.get_running_loop().time()
-
     async def close(self, timeout_s: float) -> int:
         """Takes no more calls and waits for those under way; returns how many are left."""
         self._is_closing = True
@@ -371,7 +371,7 @@ class Caller:
         self.is_closed = True
         return self.barrier.busy
 
-    def time_left_s(self, left_s: float) -> float | None:
+    def timeout_s(self, left_s: float) -> float | None:
         """How long an attempt may last: the shorter of the two limits that are set."""
         limits = self._limits
         request_s = limits.request_timeout_s

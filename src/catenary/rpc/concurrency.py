@@ -81,33 +81,33 @@ class Barrier(Generic[_E]):
     def release(self) -> None:
         """Gives a slot back: to the one who has waited longest in the line whose turn it is."""
         self._free += 1
-        if self._waiting or self._newcomers:
-            # Who begins may fail at once, and release its slot in here. The next one begins in
-            # another turn of the loop then: thousands may wait for an application that is away.
-            if not self._is_handing_on:
-                self._hand_on()
-        elif self._free == self._capacity:
-            self._idle.set()
+        if not self._is_handing_on:
+            self._hand_on()
 
     def _hand_on(self) -> None:
-        self._is_handing_on = True
-        if self._free and (self._waiting or self._newcomers):
+        line = self._next_line()
+        if line and self._free:
+            # Who begins may fail at once, and release its slot in here. The next one begins in
+            # another turn of the loop then: thousands may wait for an application that is away.
+            self._is_handing_on = True
             self._free -= 1
-            entrant, _ = self._next_line().popitem(last=False)
+            entrant, _ = line.popitem(last=False)
             self._counters.rpc_pending_num -= 1
             entrant.begin()
-        if self._free and (self._waiting or self._newcomers):
-            asyncio.get_running_loop().call_soon(self._hand_on)
-            return
+            if self._free and (self._waiting or self._newcomers):
+                asyncio.get_running_loop().call_soon(self._hand_on)
+                return
         self._is_handing_on = False
         if self._free == self._capacity:
             self._idle.set()
 
     def _next_line(self) -> _Line[_E]:
-        if not (self._waiting and self._newcomers):
-            return self._waiting or self._newcomers
-        self._is_turn_of_newcomers = not self._is_turn_of_newcomers
-        return self._newcomers if self._is_turn_of_newcomers else self._waiting
+        if not self._newcomers:
+            return self._waiting
+        if self._waiting:
+            self._is_turn_of_newcomers = not self._is_turn_of_newcomers
+            return self._newcomers if self._is_turn_of_newcomers else self._waiting
+        return self._newcomers
 
     async def idle(self) -> None:
         """Returns once no slot is taken and nobody waits."""

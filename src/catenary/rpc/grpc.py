@@ -4,7 +4,6 @@ Sources: rpc.proto; rpc/rpc.go and docs/rpc.md (anycable/anycable); PROTOCOL-HTT
 Knows: paths, metadata, sizes. Does not know: connections, sessions, what a decision does.
 """
 
-import asyncio
 from typing import Any, Final
 
 import msgspec
@@ -93,7 +92,7 @@ class GrpcApplication(RemoteApplication):
         expires_at = _NEVER
         if timeout_s is not None:
             fields += grpc_status.timeout_field(timeout_s)
-            expires_at = asyncio.get_running_loop().time() + timeout_s
+            expires_at = balancer.time() + timeout_s
         attempt = GrpcAttempt(
             call, _PATHS[call.procedure.name], fields, grpc_status.message(call.payload), expires_at
         )

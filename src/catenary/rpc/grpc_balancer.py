@@ -32,10 +32,13 @@ class Balancer:
         "_turn",
         "_wakes_at",
         "connections",
+        "time",
     )
 
     def __init__(self, targets: Iterable[Target], wiring: Wiring) -> None:
         self._loop = asyncio.get_running_loop()
+        self.time = self._loop.time
+        """The clock by which calls expire, in seconds."""
         self.connections: set[GrpcConnection] = set()
         self._ready: list[GrpcConnection] = []
         self._turn = 0

@@ -72,13 +72,10 @@ def message(payload: bytes) -> bytes:
     return b"\0" + len(payload).to_bytes(4, "big") + payload
 
 
+@lru_cache(_REMEMBERED)
 def timeout_field(timeout_s: float) -> bytes:
     """The field that tells the server how long it has: at most eight digits and a unit."""
-    return _timeout_field(max(math.ceil(timeout_s * 1000), 1))
-
-
-@lru_cache(_REMEMBERED)
-def _timeout_field(milliseconds: int) -> bytes:
+    milliseconds = max(math.ceil(timeout_s * 1000), 1)
     if milliseconds < 10**8:
         return literal(b"grpc-timeout", b"%dm" % milliseconds)
     return literal(b"grpc-timeout", b"%dS" % min(milliseconds // 1000, 10**8 - 1))

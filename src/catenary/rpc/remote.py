@@ -23,8 +23,18 @@ _T = TypeVar("_T")
 class Codec(Protocol):
     """Messages ↔ bytes. The modules rpc_protobuf and rpc_json satisfy it."""
 
-    def encode_request(self, request: rpc.Request, /) -> bytes:
-        """Raises ValueError for text that is no Unicode."""
+    def encode_request(self, request: rpc.Request, written: bytes, /) -> bytes:
+        """``written`` is what :meth:`write_env` made of the request's client.
+
+        Raises ValueError for text that is no Unicode.
+        """
+        ...
+
+    def write_env(self, env: rpc.Env, /) -> bytes:
+        """The part of a client's requests that never changes; empty where there is none.
+
+        Raises ValueError for text that is no Unicode.
+        """
         ...
 
     def decode_connection_response(self, raw: bytes, /) -> rpc.ConnectionResponse:
@@ -111,7 +121,9 @@ class RemoteApplication(ABC):
         self, procedure: Procedure[_T], environment: Environment, request: rpc.Request
     ) -> Call[_T]:
         try:
-            payload = self._codec.encode_request(request)
+            if not environment.written:
+                environment.written = self._codec.write_env(request.env)
+            payload = self._codec.encode_request(request, environment.written)
         except ValueError as error:
             raise AppFailed(f"expected Unicode text to send, got {error}") from error
         return self._caller.call(procedure, environment.sid, payload)

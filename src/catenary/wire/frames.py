@@ -35,6 +35,9 @@ RSV1: Final = 0x40
 _FIN: Final = 0x80
 _RESERVED: Final = 0x70
 _MASKED: Final = 0x80
+_WHOLE_TEXT: Final = _FIN | TEXT
+"""The first byte of nearly every frame: it needs no other check than that of its mask."""
+_SHORT_TEXTS: Final = tuple(bytes((_WHOLE_TEXT, size)) for size in range(126))
 _MAX_CONTROL_BYTES: Final = 125
 _MAX_REASON_BYTES: Final = 123
 
@@ -125,8 +128,9 @@ class FrameReader:
             self._tail = None
         events: list[Event] = []
         position = 0
+        size = len(data)
         try:
-            while not self.finished:
+            while position < size and not self.finished:
                 end = self._read_frame(data, position, events)
                 if end == 0:
                     break
@@ -137,7 +141,7 @@ class FrameReader:
         if self.finished:
             self.finish()
             return events
-        if position < len(data):
+        if position < size:
             self._tail = bytearray(data[position:])
         self.is_midway = self._tail is not None or self._fragments is not None
         return events
@@ -150,7 +154,8 @@ class FrameReader:
             return 0
         first = data[start]
         length = data[start + 1]
-        self._check_header(first, length)
+        if first != _WHOLE_TEXT or length < _MASKED or self._fragments is not None:
+            self._check_header(first, length)
         length &= 0x7F
         body = start + 6
         if length == 126:
@@ -182,7 +187,12 @@ class FrameReader:
         mask = data[body - 4 : body]
         if mask != b"\0\0\0\0":
             payload = unmask(payload, mask)
-        self._accept(first, payload, events)
+        if first == _WHOLE_TEXT:
+            if not payload.isascii():
+                _valid_bytes(payload, is_whole=True)
+            events.append(Message(payload, True))
+        else:
+            self._accept(first, payload, events)
         return end
 
     def _check_header(self, first: int, second: int) -> None:
@@ -318,6 +328,9 @@ def frame(opcode: int, payload: bytes) -> bytes:
 
 def text_frame(payload: bytes) -> bytes:
     """A text message in one frame."""
+    size = len(payload)
+    if size < 126:
+        return _SHORT_TEXTS[size] + payload
     return frame(TEXT, payload)
 
 
