@@ -1,7 +1,9 @@
 """How often a call is repeated, and when it no longer is."""
 
 import asyncio
+import gc
 from collections.abc import Coroutine
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -381,3 +383,38 @@ def test_a_call_that_is_not_seen_through_is_broken_off() -> None:
         assert counters.rpc_canceled_total == 2
 
     run(scenario())
+
+
+@pytest.mark.parametrize("end", ["answered", "failed", "cancelled"])
+def test_what_has_ended_waits_for_no_collector(end: str) -> None:
+    """A call holds who hears, who may hold the call: left so, each would stay until it is collected."""
+
+    async def scenario() -> None:
+        wire = Wire()
+        calls = caller(wire.begin)
+        for _ in range(50):
+            call = say(calls)
+            holder = [call]
+            call.then(partial(_heard, holder))
+            match end:
+                case "answered":
+                    call.answered(b"yes")
+                case "failed":
+                    call.failed(AppFailed("no"))
+                case _:
+                    call.cancel()
+        wire.calls.clear()
+        wire.broken_off.clear()
+        del call, holder
+        assert not [each for each in gc.get_objects() if isinstance(each, Call)]
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(scenario())
+    finally:
+        gc.enable()
+
+
+def _heard(holder: list[Call[str]], outcome: object) -> None:
+    """Somebody who keeps the call."""

@@ -113,6 +113,8 @@ class DisconnectResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     error_msg: str | None = ""
 
 
+_SUCCESS: Final = int(Status.SUCCESS)
+
 Request = ConnectionRequest | CommandMessage | DisconnectRequest
 Response = ConnectionResponse | CommandResponse | DisconnectResponse
 
@@ -182,9 +184,9 @@ def connection_decision(response: ConnectionResponse) -> Decision:
 
 def command_decision(response: CommandResponse) -> Decision:
     """Reads the answer to a command. Raises :class:`AppFailed` for status ERROR."""
+    if response.status == _SUCCESS and _is_plain(response):
+        return Decision(transmissions=response.transmissions or ())
     verdict = _verdict(response)
-    if _is_plain(response):
-        return Decision(verdict=verdict, transmissions=response.transmissions or ())
     env = response.env or EnvResponse()
     return Decision(
         verdict=verdict,

@@ -156,9 +156,9 @@ class Call(Pending[_T]):
         "_hear",
         "_is_over",
         "_last",
-        "_outcome",
         "_tries",
         "_under_way",
+        "outcome",
         "payload",
         "procedure",
         "sid",
@@ -182,7 +182,7 @@ class Call(Pending[_T]):
         self._last: type[AppError] | None = None
         # Who waits for what came of it
         self._hear: Callable[[_T | Exception], None] | None = None
-        self._outcome: _T | Exception | None = None
+        self.outcome: _T | Exception | None = None
         """What has come of it before anybody waited."""
 
     # Who asks
@@ -194,6 +194,7 @@ class Call(Pending[_T]):
         if self._is_over:
             return
         self._is_over = True
+        self._hear = None
         caller = self._caller
         caller.counters.rpc_canceled_total += 1
         if not self._has_slot:
@@ -210,7 +211,7 @@ class Call(Pending[_T]):
     async def _wait(self) -> _T:
         heard: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         if self._is_over:
-            _tell(heard, cast(_T | Exception, self._outcome))
+            _tell(heard, cast(_T | Exception, self.outcome))
         else:
             self.then(partial(_tell, heard))
         try:
@@ -306,15 +307,11 @@ class Call(Pending[_T]):
 
     def _tell(self, outcome: _T | Exception) -> None:
         self._is_over = True
-        if self._hear is not None:
-            self._hear(outcome)
+        hear, self._hear = self._hear, None  # who hears may hold the call: no circle is left behind
+        if hear is not None:
+            hear(outcome)
         else:
-            self._outcome = outcome
-
-    @property
-    def failure(self) -> Exception | None:
-        """How it has failed before anybody waited."""
-        return self._outcome if isinstance(self._outcome, Exception) else None
+            self.outcome = outcome
 
 
 class Caller:
@@ -356,8 +353,8 @@ class Caller:
             raise AppUnavailable("the server is shutting down")
         call = Call(self, procedure, sid, payload)
         self.barrier.enter(call, is_newcomer=procedure.is_newcomers)
-        if call.failure is not None:
-            raise call.failure
+        if isinstance(call.outcome, Exception):
+            raise call.outcome
         return call
 
     async def close(self, timeout_s: float) -> int:

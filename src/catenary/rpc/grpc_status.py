@@ -91,10 +91,10 @@ def metadata_fields(sid: Sid) -> bytes:
 def payload(response: Response) -> bytes:
     """The one message of an answer. Raises :class:`AppFailed` and :class:`AppUnavailable`."""
     body = response.body
+    # The prefix as one number: not compressed, and of this size.
     if (
-        response.trailers.get(b"grpc-status") == b"0"
-        and body[:1] == b"\0"
-        and int.from_bytes(body[1:PREFIX_BYTES], "big") == len(body) - PREFIX_BYTES
+        int.from_bytes(body[:PREFIX_BYTES], "big") == len(body) - PREFIX_BYTES
+        and response.trailers.get(b"grpc-status") == b"0"
     ):
         return body[PREFIX_BYTES:]
     raise _refusal(response)
