@@ -202,6 +202,7 @@ class Call(Pending[_T]):
             return
         if self._under_way is not None:
             self._under_way.cancel()
+            self._under_way = None
         caller.outage.settle()
         caller.barrier.release()
 
