@@ -400,8 +400,18 @@ class Node:
 
     def _decide(self, session: Session, step: _Step) -> _Work | None:
         """Asks the application, and applies its decision, now or when it is there."""
+        application, environment = self._application, session.environment
+        answer: Decision | Awaitable[Decision]
         try:
-            answer = self._ask(session.environment, step)
+            match step:
+                case Perform():
+                    answer = application.perform(environment, step.identifier, step.data)
+                case Subscribe():
+                    answer = application.subscribe(environment, step.identifier)
+                case Unsubscribe():
+                    answer = application.unsubscribe(environment, step.identifier)
+                case _Connect():
+                    answer = application.connect(environment)
         except AppError as error:
             self._undecided(session, step, error)
             return None
@@ -411,17 +421,6 @@ class Node:
             return _Asked(step, answer)
         # A Connect call is seen through although its client leaves: settle() waits for its task.
         return self._decide_later(session, step, answer)
-
-    def _ask(self, environment: Environment, step: _Step) -> Decision | Awaitable[Decision]:
-        match step:
-            case Perform():
-                return self._application.perform(environment, step.identifier, step.data)
-            case _Connect():
-                return self._application.connect(environment)
-            case Subscribe():
-                return self._application.subscribe(environment, step.identifier)
-            case Unsubscribe():
-                return self._application.unsubscribe(environment, step.identifier)
 
     async def _decide_later(
         self, session: Session, step: _Step, answer: Awaitable[Decision]

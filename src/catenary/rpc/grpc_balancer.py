@@ -103,7 +103,7 @@ class Balancer:
         for _ in ready:
             self._turn = (self._turn + 1) % len(ready)
             connection = ready[self._turn]
-            if connection.has_room:
+            if connection.core.has_room:
                 return connection
         return None
 

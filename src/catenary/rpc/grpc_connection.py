@@ -107,7 +107,6 @@ class GrpcConnection(asyncio.Protocol):
 
     __slots__ = (
         "_calls",
-        "_core",
         "_is_ending",
         "_is_flush_planned",
         "_is_heard",
@@ -118,6 +117,7 @@ class GrpcConnection(asyncio.Protocol):
         "_pace",
         "_timer",
         "_transport",
+        "core",
         "ending",
         "goodbye",
         "lost",
@@ -134,7 +134,7 @@ class GrpcConnection(asyncio.Protocol):
         owner: Owner,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._core = core
+        self.core = core
         self._pace = pace
         self._keepalive_s = keepalive_s
         self._owner = owner
@@ -159,16 +159,12 @@ class GrpcConnection(asyncio.Protocol):
     # Calls
 
     @property
-    def has_room(self) -> bool:
-        return self._core.has_room
-
-    @property
     def calls(self) -> tuple[GrpcAttempt, ...]:
         return tuple(self._calls.values())
 
     def start(self, call: GrpcAttempt) -> None:
         """Sends a call at the end of this turn of the loop. There must be room."""
-        stream_id = self._core.request(call.path, call.fields, call.body)
+        stream_id = self.core.request(call.path, call.fields, call.body)
         call.connection = self
         call.stream_id = stream_id
         self._calls[stream_id] = call
@@ -179,7 +175,7 @@ class GrpcConnection(asyncio.Protocol):
     def abandon(self, call: GrpcAttempt) -> None:
         """Wants no answer any more."""
         if self._calls.pop(call.stream_id, None) is not None:
-            self._core.cancel(call.stream_id)
+            self.core.cancel(call.stream_id)
             self._plan_flush()
             self._owner.dispatch()
             self._end_if_done()
@@ -208,7 +204,7 @@ class GrpcConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._is_heard = True
-        for event in self._core.receive(data):
+        for event in self.core.receive(data):
             if type(event) is http2.Response:
                 call = self._calls.pop(event.stream_id)
                 try:
@@ -221,7 +217,7 @@ class GrpcConnection(asyncio.Protocol):
                 self._note(event)
         self._plan_flush()
         self._owner.dispatch()
-        if self.ending.done() or self._core.is_going:
+        if self.ending.done() or self.core.is_going:
             self._settle(self.ending)
             self._end_if_done()
 
@@ -236,7 +232,7 @@ class GrpcConnection(asyncio.Protocol):
         self._transport = None
         if self._timer is not None:
             self._timer.cancel()
-        self._core.close()
+        self.core.close()
         if not self.reason:
             self.reason = str(error) if error else "the server closed the connection"
         if not self.opened.done():
@@ -257,7 +253,7 @@ class GrpcConnection(asyncio.Protocol):
                 else:
                     call.asker.failed(grpc_status.reset(event))
             case http2.Oversized(stream_id=stream_id):
-                limit = self._core.max_body_bytes - grpc_status.PREFIX_BYTES
+                limit = self.core.max_body_bytes - grpc_status.PREFIX_BYTES
                 self._calls.pop(stream_id).asker.failed(grpc_status.oversized("received", limit))
             case http2.Opened():
                 if not self.opened.done():
@@ -283,7 +279,7 @@ class GrpcConnection(asyncio.Protocol):
             self._is_heard = False
             wait_s, then = self._keepalive_s, self._ask_for_life
         else:
-            self._core.ping()
+            self.core.ping()
             self._plan_flush()
             wait_s, then = self._pace.silence_s, self._judge_silence
         self._timer = self._loop.call_later(wait_s, then)
@@ -313,7 +309,7 @@ class GrpcConnection(asyncio.Protocol):
             return
         self._is_ending = True
         self._settle(self.ending)
-        self._core.close()
+        self.core.close()
         self._is_paused = False
         self._flush()
         self._transport.close()
@@ -333,7 +329,7 @@ class GrpcConnection(asyncio.Protocol):
             call.asker.failed(error)
 
     def _plan_flush(self) -> None:
-        if self._core.has_output and not self._is_flush_planned:
+        if self.core.has_output and not self._is_flush_planned:
             self._is_flush_planned = True
             self._loop.call_soon(self._flush)
 
@@ -342,7 +338,7 @@ class GrpcConnection(asyncio.Protocol):
         # None once it is lost: uvloop's transports raise where they are written to then.
         if self._transport is None or self._is_paused:
             return
-        data = self._core.data_to_send()
+        data = self.core.data_to_send()
         if data:
             self._transport.write(data)
 

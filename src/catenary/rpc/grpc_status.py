@@ -68,8 +68,8 @@ _BY_HTTP2_CODE: Final = {
 
 
 def message(payload: bytes) -> bytes:
-    """A request's body."""
-    return b"\0" + len(payload).to_bytes(4, "big") + payload
+    """A request's body, not compressed: the first byte says so, and the size follows."""
+    return len(payload).to_bytes(PREFIX_BYTES, "big") + payload
 
 
 @lru_cache(_REMEMBERED)

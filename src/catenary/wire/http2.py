@@ -75,6 +75,8 @@ _REMEMBERED_BLOCKS: Final = 128
 _REMEMBERED_BLOCK_BYTES: Final = 256
 
 _HEAD_ALONE: Final = HEADERS << 8 | END_HEADERS
+_REQUEST_HEAD: Final = _HEAD_ALONE << 32
+_REQUEST_BODY: Final = (DATA << 8 | END_STREAM) << 32
 _TRAILERS: Final = HEADERS << 8 | END_HEADERS | END_STREAM
 _setting: Final = struct.Struct(">HL")
 _word: Final = struct.Struct(">L")
@@ -242,14 +244,17 @@ class Connection:
         self._idle_frames = 0
         self._streams[stream_id] = None
         block = (self._heads.get(path) or self._head(path)) + more
+        # The two frames of nearly every request are put together here: head, block, head, body.
         if len(block) <= self._max_frame_bytes:
-            self._out.append(frame(HEADERS, END_HEADERS, stream_id, block))
+            head = len(block) << 48 | _REQUEST_HEAD | stream_id
+            self._out += (head.to_bytes(HEAD_BYTES, "big"), block)
         else:
             self._send_long_block(stream_id, block)
         size = len(body)
         if size <= self._window and size <= self._initial_window and size <= self._max_frame_bytes:
             self._window -= size
-            self._out.append(frame(DATA, END_STREAM, stream_id, body))
+            head = size << 48 | _REQUEST_BODY | stream_id
+            self._out += (head.to_bytes(HEAD_BYTES, "big"), body)
         else:
             self._uploads[stream_id] = _Upload(body, self._initial_window)
             self._pump()
