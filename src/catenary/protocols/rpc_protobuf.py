@@ -38,7 +38,8 @@ def encode_request(request: rpc.Request, written: bytes) -> bytes:
         case rpc.ConnectionRequest():
             return block(_CONNECTION_ENV, written)
         case rpc.DisconnectRequest():
-            subscriptions = [text(_SUBSCRIPTIONS, each) for each in request.subscriptions]
+            # Of many, an empty one is one, too.
+            subscriptions = [block(_SUBSCRIPTIONS, each.encode()) for each in request.subscriptions]
             return (
                 text(_IDENTIFIERS, request.identifiers)
                 + b"".join(subscriptions)
