@@ -102,6 +102,16 @@ def test_who_comes_back_joins_its_group_when_nothing_waits_for_that() -> None:
     assert len(outbounds) == 2
 
 
+def test_who_comes_back_alone_leaves_the_others_apart() -> None:
+    audience = audience_of(first := listener(), second := listener())
+    for each in (first, second):
+        audience.set_apart(each)
+    audience.apart[first] = [message("1")]
+    assert audience.bring_back(first) == [message("1")]
+    assert audience.apart == {second: []}
+    assert audience.size == 2
+
+
 def test_rejoining_leaves_those_apart_who_still_read() -> None:
     audience = audience_of(reading := listener(), done := listener())
     for each in (reading, done):

@@ -133,6 +133,17 @@ async def test_what_is_kept_needs_no_task_where_nothing_is_on_its_way() -> None:
 
 
 @in_loop
+async def test_all_of_an_answer_is_one_write() -> None:
+    heart = Heart(history=local_history())
+    for number in range(3):
+        publish(heart, "s", number)
+    client = heart.member("s")
+    client.say("history", room("s"), history=after(("s", 1)))
+    assert len(client.outbound.frames) == 1
+    assert said(client) == [2, 3, HISTORY]
+
+
+@in_loop
 async def test_since_a_moment() -> None:
     heart = Heart(history=local_history())
     publish(heart, "s", "old")
@@ -469,6 +480,47 @@ async def test_a_restored_client_that_does_not_ask_hears_everything_a_little_lat
     heart.node.keep_time()
     publish(heart, "s", 2)
     assert said(again) == ["welcome", 1, 2]
+
+
+@in_loop
+async def test_who_comes_back_is_answered_at_once_where_the_history_answers_at_once() -> None:
+    """Also in the middle of a delivery to others: nothing of that is on its way to who is apart."""
+    heart = Heart(history=local_history(), sessions=local_sessions())
+    for _ in range(5):
+        heart.member("s")
+    client = heart.connect("before", traits=traits())
+    client.subscribe(room("s"))
+    client.leave()
+    again = heart.connect("again", traits=traits("before"))
+    publish(heart, "s", 1)
+    heart.publish("s", "transient", transient=True)
+    assert not heart.hub.is_quiet(Stream("s"))
+    again.say("history", room("s"), history=after(("s", 0)))
+    assert again.session.inbox is None
+    assert said(again) == ["welcome", 1, HISTORY, None]
+    publish(heart, "s", 2)
+    await settle()
+    publish(heart, "s", 3)
+    await settle()
+    assert offsets(again) == [1, 2, 3]
+    audience = heart.hub._streams[Stream("s")]
+    assert isinstance(audience, Audience)
+    assert not audience.apart
+
+
+@in_loop
+async def test_who_comes_back_for_too_much_hears_what_was_kept_for_it() -> None:
+    heart = Heart(history=local_history(limit=1), sessions=local_sessions())
+    client = heart.connect("before", traits=traits())
+    client.subscribe(room("s"))
+    client.leave()
+    publish(heart, "s", 1)
+    again = heart.connect("again", traits=traits("before"))
+    publish(heart, "s", 2)
+    publish(heart, "s", 3)
+    again.say("history", room("s"), history=after(("s", 0)))
+    assert said(again) == ["welcome", REJECTED, 2, 3]
+    assert len(again.outbound.frames) == 3
 
 
 @in_loop

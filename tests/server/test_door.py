@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -333,6 +334,50 @@ def test_the_end_is_not_delayed_by_those_who_do_not_play_along() -> None:
         assert polite.wait_for_end(1) == b""
         assert server.process.wait(8) == 0
         assert time.monotonic() - began < 6
+
+
+def test_a_slow_drain_tells_one_after_the_other_and_serves_the_rest_meanwhile() -> None:
+    news = json.dumps({"channel": "$pubsub", "stream_name": "news"})
+    with cable_server(*PUBLIC, "--shutdown_slowdrain", "--shutdown_timeout=5") as server:
+        clients = open_clients(server, 10)
+        for client in clients:
+            client.send(command("subscribe", news))
+            assert client.message()["type"] == "confirm_subscription"
+        server.process.send_signal(signal.SIGTERM)
+        assert "10 clients slowly, for 4.0 s" in server.wait_for_output("Draining ")
+        with pytest.raises(ConnectionRefusedError):
+            RawSocket(server.port)
+        broadcast(server, {"stream": "news", "data": '"still here"'})
+        with ThreadPoolExecutor(len(clients)) as pool:
+            farewells = list(pool.map(_farewell, clients))
+        told_at = sorted(at for at, _ in farewells)
+        assert told_at[-1] - told_at[0] > 3
+        assert max(later - at for at, later in pairwise(told_at)) < 2
+        # Who was told before the publication came has missed it, and nobody else.
+        assert sum(heard for _, heard in farewells) >= 8
+        assert server.process.wait(5) == 0
+
+
+def _farewell(client: RawSocket) -> tuple[float, bool]:
+    """When it was told, and whether it heard something before; it answers as clients do."""
+    with client:
+        said = client.message()
+        has_heard = said.get("message") == "still here"
+        if has_heard:
+            said = client.message()
+        at = time.monotonic()
+        assert said == FAREWELL
+        assert client.goodbye()[0] == 1001
+        client.send(masked(b"\x03\xe9", CLOSE))
+        return at, has_heard
+
+
+def test_a_slow_drain_of_nobody_takes_no_time() -> None:
+    with cable_server(*PUBLIC, "--shutdown_slowdrain") as server:
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(10) == 0
+        assert time.monotonic() - began < 3
 
 
 def broadcast(server: CableServer, publication: object) -> None:

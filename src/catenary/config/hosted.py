@@ -28,6 +28,7 @@ _PLACES: Final = {
     "websocket.enable_compression",
     "ping.native",
     "node.shutdown_delay_s",
+    "node.shutdown_slowdrain",
 }
 
 

@@ -353,7 +353,6 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
             "shutdown_slowdrain",
             "Spread the disconnects of a shutdown over its timeout",
             toml="app.shutdown_slowdrain",
-            built=False,
         ),
     ] = False
     shutdown_pool_size: Annotated[

@@ -94,17 +94,21 @@ class Audience:
     def bring_back(self, subscription: Subscription) -> list[Publication]:
         """Ends the keeping, and returns what was kept."""
         kept = self.apart[subscription]
-        self.apart[subscription] = None
-        if not self.is_due:
-            self.rejoin()
+        if self.is_due:
+            self.apart[subscription] = None
+        else:
+            self._join_again(subscription)
         return kept or []
 
     def rejoin(self) -> None:
         """Nothing waits for the groups: whoever hears everything at once may join them again."""
         for subscription in [each for each, kept in self.apart.items() if kept is None]:
-            del self.apart[subscription]
-            self.size -= 1
-            self.join(subscription)
+            self._join_again(subscription)
+
+    def _join_again(self, subscription: Subscription) -> None:
+        del self.apart[subscription]
+        self.size -= 1
+        self.join(subscription)
 
     def step_out(self) -> None:
         """A delivery is over: who waited for that is set apart now."""
@@ -137,6 +141,12 @@ def delivery(identifier: Identifier, publication: Publication, message: bytes) -
     if publication.position is None:
         return Delivery(identifier, message, publication.kind)
     return Delivery(identifier, message, publication.kind, publication.stream, publication.position)
+
+
+def delivery_frame(encoder: Encoder, identifier: Identifier, publication: Publication) -> bytes:
+    """A publication for one identifier, ready to be written."""
+    message = json_of(publication.data)
+    return encoder.encode_delivery(delivery(identifier, publication, message))
 
 
 def json_of(data: str) -> bytes:

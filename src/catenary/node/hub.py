@@ -10,7 +10,7 @@ meanwhile on the same stream waits, in order, and then travels in one write per 
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from typing import Final
 
 from catenary.messages.names import Sid, Stream
@@ -23,7 +23,7 @@ from catenary.messages.publications import (
 )
 from catenary.messages.reasons import Reason
 from catenary.metrics.counters import Counters
-from catenary.node.audience import Audience, delivery, json_of
+from catenary.node.audience import Audience, delivery_frame
 from catenary.node.session import Session, Subscription
 from catenary.ports import Interest, Outbound
 
@@ -163,6 +163,13 @@ class Hub:
         present = self._streams.get(stream)
         return not isinstance(present, Audience) or not present.is_due
 
+    def is_quiet_for(self, subscription: Subscription, stream: Stream) -> bool:
+        """Is nothing on its way to this listener? Nothing is to one who is set apart."""
+        present = self._streams.get(stream)
+        return (
+            not isinstance(present, Audience) or not present.is_due or subscription in present.apart
+        )
+
     def set_apart(self, subscription: Subscription, stream: Stream) -> Awaitable[None] | None:
         """Keeps what is published on a stream for a listener, instead of sending it.
 
@@ -190,9 +197,8 @@ class Hub:
         audience = self._streams.get(stream)
         if not isinstance(audience, Audience) or subscription not in audience.apart:
             return
-        for publication in audience.bring_back(subscription):
-            if is_behind(publication.position, behind):
-                self.write(subscription, publication)
+        kept = audience.bring_back(subscription)
+        self.write_all(subscription, [each for each in kept if is_behind(each.position, behind)])
         if audience.size == 1 and not audience.is_due and not audience.apart:
             self._streams[stream] = subscription
 
@@ -263,14 +269,23 @@ class Hub:
 
     def write(self, subscription: Subscription, publication: Publication) -> None:
         """Sends a publication to one listener alone."""
-        session = subscription.session
-        message = json_of(publication.data)
-        frame = session.encoder.encode_delivery(
-            delivery(subscription.identifier, publication, message)
+        encoder = subscription.session.encoder
+        self.write_row(
+            subscription, delivery_frame(encoder, subscription.identifier, publication), 1
         )
-        session.outbound.write(frame)
-        self._counters.server_msg_total += 1
-        self._counters.data_sent_total += len(frame)
+
+    def write_all(self, subscription: Subscription, publications: Sequence[Publication]) -> None:
+        """Sends publications to one listener alone, in one write."""
+        encoder, identifier = subscription.session.encoder, subscription.identifier
+        frames = [delivery_frame(encoder, identifier, each) for each in publications]
+        if frames:
+            self.write_row(subscription, b"".join(frames), len(frames))
+
+    def write_row(self, subscription: Subscription, row: bytes, count: int) -> None:
+        """Sends so many messages to one listener alone; they are encoded already."""
+        subscription.session.outbound.write(row)
+        self._counters.server_msg_total += count
+        self._counters.data_sent_total += len(row)
 
     def _serve(self) -> None:
         """Delivers what this turn of the loop has room for; the rest comes in the next ones."""

@@ -10,14 +10,15 @@ Knows: the order. Does not know: where a history is.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from typing import Final
 
 from catenary.errors import BackendError, LostPosition
 from catenary.messages.commands import HistoryRequest
 from catenary.messages.names import Stream
-from catenary.messages.publications import Position, Publication
-from catenary.messages.replies import HistoryConfirmed, HistoryRejected
+from catenary.messages.publications import Position
+from catenary.messages.replies import HistoryRejected
+from catenary.node.answers import Answers, Messages
 from catenary.node.hub import Hub
 from catenary.node.session import Subscription
 from catenary.ports import History
@@ -34,17 +35,16 @@ to elect another one."""
 PAUSE_S: Final = 0.2
 """Until a history that is away is asked again."""
 
-Messages = tuple[Publication, ...]
-
 
 class Replayer:
     """Answers requests for history."""
 
-    __slots__ = ("_awaited", "_history", "_hub", "_overdue")
+    __slots__ = ("_answers", "_awaited", "_history", "_hub", "_overdue")
 
     def __init__(self, hub: Hub, history: History) -> None:
         self._hub = hub
         self._history = history
+        self._answers = Answers()
         # Whose requests are awaited, for less than one tick and for longer
         self._awaited: dict[Subscription, None] = {}
         self._overdue: dict[Subscription, None] = {}
@@ -68,6 +68,7 @@ class Replayer:
 
     def tick(self) -> None:
         """To be called every second or so: who has not asked until now does not want to."""
+        self._answers.forget()
         overdue, self._overdue, self._awaited = self._overdue, self._awaited, {}
         for subscription in overdue:
             for stream in subscription.streams:
@@ -78,27 +79,30 @@ class Replayer:
 
         Never raises.
         """
-        streams = subscription.streams
-        was_awaited = subscription in self._awaited or subscription in self._overdue
+        streams, hub = subscription.streams, self._hub
         self._awaited.pop(subscription, None)
         self._overdue.pop(subscription, None)
-        is_moment = self._history.is_immediate and all(map(self._hub.is_quiet, streams))
-        if is_moment and not was_awaited:
+        if self._history.is_immediate and all(
+            hub.is_quiet_for(subscription, each) for each in streams
+        ):
             self._replay_at_once(subscription, request)
             return None
         # Now, not when the task begins: what is published meanwhile is in the history.
-        apart = {each: self._hub.set_apart(subscription, each) for each in streams}
+        apart = {each: hub.set_apart(subscription, each) for each in streams}
         return self._replay_apart(subscription, request, apart)
 
     def _replay_at_once(self, subscription: Subscription, request: HistoryRequest) -> None:
+        """Who is set apart because its request was awaited comes back in the same moment."""
+        behind: dict[Stream, Position] = {}
         try:
-            found = [_at_once(self._ask(each, request)) for each in subscription.streams]
+            found = {each: _at_once(self._ask(each, request)) for each in subscription.streams}
         except LostPosition as error:
             _reject(subscription, error)
-            return
-        for messages in found:
-            self._send(subscription, messages)
-        subscription.session.send(HistoryConfirmed(subscription.identifier))
+        else:
+            self._answer(subscription, found.values())
+            behind = _reached(found, request)
+        for stream in subscription.streams:
+            self._hub.bring_back(subscription, stream, behind.get(stream))
 
     async def _replay_apart(
         self,
@@ -112,12 +116,8 @@ class Replayer:
             found = {
                 stream: await self._read(stream, request, done) for stream, done in apart.items()
             }
-            for stream, messages in found.items():
-                self._send(subscription, messages)
-                reached = messages[-1].position if messages else request.positions.get(stream)
-                if reached is not None:
-                    behind[stream] = reached
-            subscription.session.send(HistoryConfirmed(subscription.identifier))
+            self._answer(subscription, found.values())
+            behind = _reached(found, request)
             with contextlib.suppress(TimeoutError):
                 await self._until_heard(behind)
         except (LostPosition, BackendError) as error:
@@ -128,11 +128,13 @@ class Replayer:
 
     async def _until_heard(self, behind: dict[Stream, Position]) -> None:
         """What was in the history may still be on its way here. Raises TimeoutError."""
-        waits = [self._hub.when_heard(stream, position) for stream, position in behind.items()]
+        heard = [self._hub.when_heard(stream, position) for stream, position in behind.items()]
+        waits = [each for each in heard if each is not None]
+        if not waits:
+            return  # without a time limit, which costs 8 µs
         async with asyncio.timeout(PATIENCE_S):
             for wait in waits:
-                if wait is not None:
-                    await wait
+                await wait
 
     async def _read(
         self, stream: Stream, request: HistoryRequest, apart: Awaitable[None] | None
@@ -165,9 +167,19 @@ class Replayer:
             return self._history.since(stream, request.since_s)
         return ()
 
-    def _send(self, subscription: Subscription, messages: Messages) -> None:
-        for publication in messages:
-            self._hub.write(subscription, publication)
+    def _answer(self, subscription: Subscription, found: Collection[Messages]) -> None:
+        encoder = subscription.session.encoder
+        answer = self._answers.answer(encoder, subscription.identifier, found)
+        self._hub.write_row(subscription, answer.row, answer.messages)
+
+
+def _reached(found: dict[Stream, Messages], request: HistoryRequest) -> dict[Stream, Position]:
+    """Up to where a client has what was on each stream, as far as that is known."""
+    ends = {
+        stream: messages[-1].position if messages else request.positions.get(stream)
+        for stream, messages in found.items()
+    }
+    return {stream: position for stream, position in ends.items() if position is not None}
 
 
 def _at_once(answer: Messages | Awaitable[Messages]) -> Messages:

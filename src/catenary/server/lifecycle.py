@@ -41,6 +41,11 @@ class Listener(uvicorn.Server):
         """Serves until :meth:`stop`, then until its connections are gone."""
         await self.serve(sockets=self._sockets)
 
+    def close_door(self) -> None:
+        """Takes no new connections, and serves those that there are."""
+        for server in self.servers:
+            server.close()
+
     def stop(self) -> None:
         """Takes no new connections and asks those that there are to end."""
         self.should_exit = True
@@ -139,12 +144,13 @@ async def run(
     start: Sequence[Callable[[], Awaitable[None]]],
     finish: Sequence[Callable[[float], Awaitable[None]]],
     started: Callable[[], None],
+    drain: Callable[[], Awaitable[None]] | None,
     shutdown_delay_s: float,
     shutdown_timeout_s: float,
 ) -> None:
     """Starts everything, serves until a signal, ends in order.
 
-    ``started`` is called when clients are served. ``finish`` is called after the last client has gone, with the seconds that are left of
+    ``started`` is called when clients are served, ``drain`` before the listeners stop. ``finish`` is called after the last client has gone, with the seconds that are left of
     ``shutdown_timeout_s``; what is not done by then is given up. A listener or a starter that fails
     ends everything and raises.
     """
@@ -159,9 +165,14 @@ async def run(
     if shutdown_delay_s > 0:
         await asyncio.sleep(shutdown_delay_s)
     deadline = asyncio.get_running_loop().time() + shutdown_timeout_s
+    patience_s = shutdown_timeout_s
+    if drain is not None:
+        await drain()
+        # Whoever does not end must leave time for what comes behind.
+        patience_s = (deadline - asyncio.get_running_loop().time()) * 2 / 3
     for listener in listeners:
         listener.stop()
-    await asyncio.wait(serving, timeout=shutdown_timeout_s)
+    await asyncio.wait(serving, timeout=patience_s)
     for close in finish:
         await close(max(deadline - asyncio.get_running_loop().time(), 0.1))
     asked.cancel()

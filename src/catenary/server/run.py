@@ -1,9 +1,11 @@
 """Serving: builds, announces, runs to the end; in one process, or in several."""
 
 import asyncio
+import functools
 import logging
 import os
 import signal
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -11,11 +13,12 @@ from catenary import __version__
 from catenary.channels.code_workers import CodeWorkers
 from catenary.config.effective import serves_api
 from catenary.config.load import Request
-from catenary.config.options import Options
+from catenary.config.options import NodeOptions, Options
 from catenary.errors import MissingExtra
 from catenary.metrics.counters import Counters
 from catenary.server import engines, lifecycle, logs, workers
 from catenary.server.assembly import Assembly
+from catenary.server.drain import drain
 from catenary.server.place import Place
 from catenary.server.source_watch import SourceWatch
 
@@ -56,9 +59,18 @@ async def serve(
         start=assembly.start,
         finish=assembly.finish,
         started=place.tell_ready if place is not None else _nobody_asks,
+        drain=_maybe_drain(options.node, assembly.listeners),
         shutdown_delay_s=options.node.shutdown_delay_s,
         shutdown_timeout_s=options.node.shutdown_timeout_s,
     )
+
+
+def _maybe_drain(
+    options: NodeOptions, listeners: Sequence[lifecycle.Listener]
+) -> Callable[[], Awaitable[None]] | None:
+    if not options.shutdown_slowdrain:
+        return None
+    return functools.partial(drain, listeners, options.shutdown_timeout_s)
 
 
 async def answer_calls(options: Options, cable: "Cable") -> None:

@@ -1,0 +1,97 @@
+"""Who is told when; from outside: test_door.py."""
+
+import asyncio
+from itertools import pairwise
+from typing import cast
+
+import pytest
+
+from catenary.server import drain as draining
+from catenary.server.drain import drain
+from catenary.server.lifecycle import Listener
+from tests.parts.heart import in_loop
+
+
+class Client:
+    """A WebSocket that notes when it was told to come back."""
+
+    def __init__(self) -> None:
+        self.told_at: float | None = None
+
+    def shutdown(self) -> None:
+        self.told_at = asyncio.get_running_loop().time()
+
+
+class State:
+    """uvicorn's, as much as is asked of it."""
+
+    def __init__(self, connections: set[object]) -> None:
+        self.connections = connections
+
+
+class Port:
+    """A listener in memory."""
+
+    def __init__(self, *connections: object) -> None:
+        self.server_state = State(set(connections))
+        self.is_open = True
+
+    def close_door(self) -> None:
+        self.is_open = False
+
+
+@pytest.fixture(autouse=True)
+def clients_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draining, "WebSocketConnection", Client)
+
+
+async def drained(*ports: Port, timeout_s: float) -> float:
+    """How long it took."""
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    await drain([cast("Listener", port) for port in ports], timeout_s)
+    return clock() - began
+
+
+@in_loop
+async def test_clients_are_told_evenly_over_a_part_of_the_time() -> None:
+    clients = [Client() for _ in range(20)]
+    took = await drained(Port(*clients), timeout_s=1)
+    told_at = sorted(each.told_at for each in clients if each.told_at is not None)
+    assert len(told_at) == 20
+    assert 0.75 < took < 1.5
+    assert all(later - at > 0.001 for at, later in pairwise(told_at))
+    assert told_at[-1] - told_at[0] > 0.7
+
+
+@in_loop
+async def test_a_few_do_not_wait_as_long_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draining, "LONGEST_PAUSE_S", 0.01)
+    assert await drained(Port(Client(), Client()), timeout_s=30) < 5
+
+
+@in_loop
+async def test_who_has_left_meanwhile_is_not_told() -> None:
+    clients = [Client() for _ in range(10)]
+    port = Port(*clients)
+    under_way = asyncio.ensure_future(drained(port, timeout_s=0.5))
+    await asyncio.sleep(0)
+    assert sum(each.told_at is not None for each in clients) == 1
+    port.server_state.connections.clear()
+    await under_way
+    assert sum(each.told_at is not None for each in clients) == 1
+
+
+@in_loop
+async def test_where_there_are_no_clients_everything_goes_on() -> None:
+    others = Port(object())
+    cables = Port(client := Client(), object())
+    await drained(others, cables, timeout_s=0.1)
+    assert client.told_at is not None
+    assert others.is_open
+    assert not cables.is_open
+
+
+@in_loop
+async def test_nobody_is_waited_for_where_nobody_is() -> None:
+    assert await drained(Port(), timeout_s=30) < 1
