@@ -138,7 +138,7 @@ class Node:
         session = Session(environment, encoder, outbound)
         session.is_resumable = traits.is_resumable
         self._pinger.add(session, traits.heartbeat)
-        self._wait_for(session, self._begin(session, _Connect(traits.resumes)))
+        self._wait_for(session, self._connect(session, _Connect(traits.resumes)))
         return session
 
     def receive(self, session: Session, payload: bytes) -> None:
@@ -236,15 +236,13 @@ class Node:
 
     # One thing after the other
 
-    def _begin(self, session: Session, command: Command | _Connect) -> Awaitable[None] | None:
+    def _begin(self, session: Session, command: Command) -> Awaitable[None] | None:
         """Begins a command; None where it is done, else what must end before the next begins."""
         match command:
-            case _Connect():
-                return self._connect(session, command)
-            case Subscribe(identifier):
-                if identifier in session.subscriptions:
-                    self._refuse(session, f"already subscribed to {identifier}")
-                elif self._may_have(session, identifier):
+            case Subscribe():
+                if command.identifier in session.subscriptions:
+                    self._refuse(session, f"already subscribed to {command.identifier}")
+                elif self._may_have(session, command.identifier):
                     return self._decide(session, command)
                 return None
             case ClientPing():
@@ -371,15 +369,16 @@ class Node:
         return self._decide_later(session, step, answer)
 
     def _ask(self, environment: Environment, step: _Step) -> Decision | Awaitable[Decision]:
+        # No patterns inside: to take a struct apart costs 0.7 µs, and a case that does not fit 0.2.
         match step:
             case _Connect():
                 return self._application.connect(environment)
-            case Subscribe(identifier):
-                return self._application.subscribe(environment, identifier)
-            case Unsubscribe(identifier):
-                return self._application.unsubscribe(environment, identifier)
-            case Perform(identifier, data):
-                return self._application.perform(environment, identifier, data)
+            case Subscribe():
+                return self._application.subscribe(environment, step.identifier)
+            case Perform():
+                return self._application.perform(environment, step.identifier, step.data)
+            case Unsubscribe():
+                return self._application.unsubscribe(environment, step.identifier)
 
     async def _decide_later(
         self, session: Session, step: _Step, answer: Awaitable[Decision]
@@ -410,22 +409,23 @@ class Node:
             return None
         if decision.cstate:
             session.environment.merge_cstate(decision.cstate)
+        if isinstance(step, _Connect):
+            self._apply_connect(session, decision)
+            return None
+        identifier = step.identifier
         match step:
-            case _Connect():
-                self._apply_connect(session, decision)
-                return None
-            case Subscribe(identifier):
+            case Subscribe():
                 if decision.verdict is Verdict.SUCCESS:
                     session.subscriptions[identifier] = Subscription(session, identifier)
                 self._note_interest(session, decision)
-            case Unsubscribe(identifier):
+            case Perform():
+                pass
+            case Unsubscribe():
                 # Whatever was answered: the client does not listen any more.
                 subscription = session.subscriptions.pop(identifier)
                 self._hub.unlisten_all(subscription)
                 self._finish(self._presences.leave(subscription))
                 session.environment.forget_istate(identifier)
-            case Perform(identifier):
-                pass
         if identifier in session.subscriptions:
             asks = isinstance(step, Subscribe) and step.history is not None
             self._apply_streams(session.subscriptions[identifier], decision, asks=asks)
