@@ -1,6 +1,8 @@
 """The door and the life of the process, from outside: heads, limits, TLS, signals."""
 
+import asyncio
 import datetime as dt
+import gc
 import json
 import signal
 import ssl
@@ -17,7 +19,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from uvicorn.config import Config
+from uvicorn.server import ServerState
 
+from catenary.auth.origins import Origins
+from catenary.server.deadlines import Deadlines, NoDeadlines
+from catenary.server.door import CableRules, Door, Entrance, Threshold
+from catenary.server.reception import Reception
+from catenary.server.routes import CablePaths
+from catenary.transports.request import Proxied
+from catenary.transports.websocket import WebSocketConnection, WebSocketLimits
+from tests.parts.heart import NEVER, Heart, in_loop
 from tests.parts.ports import free_port, wait_until_listening
 from tests.parts.raw_socket import CLOSE, RawSocket, command, masked, upgrade
 from tests.parts.server import OURS, CableServer, cable_server
@@ -34,6 +46,96 @@ def server() -> Iterator[CableServer]:
 
 def get(path: str, *headers: str) -> bytes:
     return ("\r\n".join([f"GET {path} HTTP/1.1", "Host: test", *headers]) + "\r\n\r\n").encode()
+
+
+# What a connection costs
+
+
+class Recorder(asyncio.Transport):
+    """A transport that keeps what each write was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.handed_over = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written.append(bytes(data))
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """There is no buffer."""
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.handed_over = True
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def door(heart: Heart, state: ServerState) -> Door:
+    """One of a server that has only the cable."""
+    rules = CableRules(
+        paths=CablePaths(["/cable"]),
+        origins=Origins(()),
+        proxied=Proxied((), ()),
+        heartbeat=NEVER,
+        limits=WebSocketLimits(),
+        encoder=heart.encoder,
+    )
+    entrance = Entrance(
+        heart.node,
+        rules,
+        heart.counters,
+        deadlines=Deadlines(5, time.monotonic),
+        late_messages=NoDeadlines(),
+        reception=Reception(1, heart.counters, asyncio.get_running_loop().call_soon),
+    )
+    return Door(entrance, config=Config("none"), server_state=state, app_state={})
+
+
+@in_loop
+async def test_the_answer_to_a_handshake_and_the_welcome_leave_in_one_write() -> None:
+    transport = Recorder()
+    client = door(Heart(), ServerState())
+    client.connection_made(transport)
+    client.data_received(upgrade())
+    (written,) = transport.written
+    assert written.startswith(b"HTTP/1.1 101 ")
+    assert b'{"type":"welcome",' in written.partition(b"\r\n\r\n")[2]
+
+
+@in_loop
+async def test_a_door_becomes_the_websocket_and_reading_is_not_interrupted() -> None:
+    heart, transport, state = Heart(), Recorder(), ServerState()
+    client = door(heart, state)
+    client.connection_made(transport)
+    # A transport keeps this method.
+    receive = client.data_received
+    receive(upgrade() + command("ping"))
+    receive(command("ping"))
+    assert type(client) is WebSocketConnection
+    assert not transport.handed_over
+    assert [each[2:] for each in transport.written[1:]] == [b'{"type":"pong"}'] * 2
+    assert len(state.connections) == 1
+    client.connection_lost(None)
+    assert (heart.counters.open_cables_num, len(state.connections)) == (0, 0)
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /cab", get("/cable"), upgrade()])
+@in_loop
+async def test_a_door_is_freed_when_its_connection_is_lost(said: bytes) -> None:
+    """By its references: a cycle would wait for the collector."""
+    gc.collect()
+    client = door(Heart(), ServerState())
+    client.connection_made(Recorder())
+    client.data_received(said)
+    client.connection_lost(None)
+    del client
+    left = (Door, Threshold, WebSocketConnection)
+    assert not [each for each in gc.get_objects() if isinstance(each, left)]
 
 
 # Request heads

@@ -11,7 +11,7 @@ from tests.parts.heart import in_loop
 @in_loop
 async def test_a_few_in_each_turn_and_in_order() -> None:
     counters = Counters()
-    reception = Reception(1000, counters)
+    reception = Reception(1000, counters, asyncio.get_running_loop().call_soon)
     served: list[int] = []
     for number in range(3 * PER_TURN):
         assert reception.receive(number, functools.partial(served.append, number))
@@ -29,7 +29,7 @@ async def test_a_few_in_each_turn_and_in_order() -> None:
 
 @in_loop
 async def test_who_comes_later_does_not_overtake() -> None:
-    reception = Reception(1000, Counters())
+    reception = Reception(1000, Counters(), asyncio.get_running_loop().call_soon)
     served: list[int] = []
     for number in range(2 * PER_TURN + 1):
         reception.receive(number, functools.partial(served.append, number))
@@ -41,14 +41,14 @@ async def test_who_comes_later_does_not_overtake() -> None:
 
 @in_loop
 async def test_the_line_has_an_end() -> None:
-    reception = Reception(2, Counters())
+    reception = Reception(2, Counters(), asyncio.get_running_loop().call_soon)
     taken = [reception.receive(number, lambda: None) for number in range(PER_TURN + 3)]
     assert taken == [True] * (PER_TURN + 2) + [False]
 
 
 @in_loop
 async def test_who_leaves_is_not_served_and_who_says_more_keeps_its_place() -> None:
-    reception = Reception(10, Counters())
+    reception = Reception(10, Counters(), asyncio.get_running_loop().call_soon)
     served: list[str] = []
     for number in range(PER_TURN):
         reception.receive(number, lambda: None)
@@ -69,7 +69,7 @@ def upset() -> None:
 
 @in_loop
 async def test_one_that_upsets_the_server_does_not_stop_the_line() -> None:
-    reception = Reception(10, Counters())
+    reception = Reception(10, Counters(), asyncio.get_running_loop().call_soon)
     served: list[str] = []
     heard: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context))

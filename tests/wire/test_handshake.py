@@ -97,6 +97,14 @@ def test_target_is_path_and_query(target: str, path: str, query: str) -> None:
         pytest.param(b"a: 1\r\nA: 2\r\na:3", {"a": "1, 2, 3"}, id="repeated"),
         pytest.param(b"a: 1\r\na:", {"a": "1, "}, id="repeated, empty"),
         pytest.param(b"Cookie: a=1\r\ncookie: b=2", {"cookie": "a=1; b=2"}, id="repeated cookies"),
+        pytest.param(
+            b"HOST: a\r\nCooKie: b\r\norigin: c\r\nX-Forwarded-For: d",
+            {"host": "a", "cookie": "b", "origin": "c", "x-forwarded-for": "d"},
+            id="usual names, however they are spelled",
+        ),
+        pytest.param(
+            b"Host:  a  \r\nOrigin:b", {"host": "a", "origin": "b"}, id="usual, odd blanks"
+        ),
         pytest.param("a: é😀".encode(), {"a": "é😀"}, id="UTF-8"),
         pytest.param(b"a: \xe9\xff", {"a": "éÿ"}, id="Latin-1"),
         pytest.param(b"a: \xc3\xa9\r\nb: \xe9", {"a": "é", "b": "é"}, id="each on its own"),
@@ -104,6 +112,36 @@ def test_target_is_path_and_query(target: str, path: str, query: str) -> None:
 )
 def test_reads_headers(lines: bytes, headers: dict[str, str]) -> None:
     assert read_request(b"GET / HTTP/1.1\r\n" + lines).headers == headers
+
+
+@pytest.mark.parametrize("line", [b"Host", b"Host ", b"Host : a", b" Host: a", b"Host:\x00", b""])
+def test_a_usual_name_excuses_no_fault(line: bytes) -> None:
+    with pytest.raises(HandshakeError) as refused:
+        read_request(b"GET / HTTP/1.1\r\nOrigin: a\r\n" + line + b"\r\nUpgrade: b")
+    assert refused.value.status == 400
+
+
+@given(
+    lines=st.lists(
+        st.tuples(
+            st.sampled_from(["Host", "cookie", "X-a", "a b", "é", ""]),
+            st.sampled_from([": ", ":", " : ", ""]),
+            st.text(st.sampled_from(" \tab:\r\n\x00\x7fé"), max_size=4),
+        ),
+        max_size=4,
+    )
+)
+def test_plain_headers_are_read_as_odd_ones_are(lines: list[tuple[str, str, str]]) -> None:
+    """A value that is not ASCII lets all lines be read with care, and changes nothing else."""
+
+    def read(last: str) -> dict[str, str] | int:
+        head = "\r\n".join(["GET / HTTP/1.1", *("".join(line) for line in lines), f"Last: {last}"])
+        try:
+            return {**read_request(head.encode()).headers, "last": ""}
+        except HandshakeError as error:
+            return error.status
+
+    assert read("e") == read("é")
 
 
 def test_target_may_be_utf8() -> None:

@@ -3,6 +3,8 @@
 Source: Action Cable protocol, docs/misc/action_cable_protocol.md of docs.anycable.io.
 """
 
+from typing import final
+
 import msgspec
 
 from catenary.messages.names import Identifier
@@ -25,6 +27,7 @@ class Join(msgspec.Struct, frozen=True, gc=False):
     info: str
 
 
+@final
 class Subscribe(msgspec.Struct, frozen=True):
     """Asks for a subscription, and for what is to follow a confirmation."""
 
@@ -33,12 +36,14 @@ class Subscribe(msgspec.Struct, frozen=True):
     join: Join | None = None
 
 
+@final
 class Unsubscribe(msgspec.Struct, frozen=True, gc=False):
     """Gives a subscription back."""
 
     identifier: Identifier
 
 
+@final
 class Perform(msgspec.Struct, frozen=True, gc=False):
     """Calls an action of a channel; ``data`` is JSON text that only the application reads."""
 
@@ -73,10 +78,12 @@ class WhoIsHere(msgspec.Struct, frozen=True, gc=False):
     with_records: bool = True
 
 
+@final
 class ClientPing(msgspec.Struct, frozen=True, gc=False):
     """Asks for a pong."""
 
 
+@final
 class ClientPong(msgspec.Struct, frozen=True, gc=False):
     """Answers a ping."""
 

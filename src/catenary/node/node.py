@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Sequence
 from functools import partial
-from typing import Final, Literal
+from typing import Final, Literal, final
 
 import msgspec
 
@@ -65,6 +65,7 @@ class ClientLimits(msgspec.Struct, frozen=True):
     max_subscriptions: int = 0
 
 
+@final
 class _Connect(msgspec.Struct, frozen=True, gc=False):
     """The first thing that every session does, before its first command."""
 
@@ -150,7 +151,7 @@ class Node:
         session = Session(environment, encoder, outbound)
         session.is_resumable = traits.is_resumable
         self._pinger.add(session, traits.heartbeat)
-        self._wait_for(session, self._begin(session, _Connect(traits.resumes)))
+        self._wait_for(session, self._connect(session, _Connect(traits.resumes)))
         return session
 
     def receive(self, session: Session, payload: bytes) -> None:
@@ -248,29 +249,28 @@ class Node:
 
     # One thing after the other
 
-    def _begin(self, session: Session, command: Command | _Connect) -> _Work | None:
+    def _begin(self, session: Session, command: Command) -> _Work | None:
         """Begins a command; None where it is done, else what must end before the next begins."""
-        match command:
-            case _Connect():
-                return self._connect(session, command)
-            case Subscribe(identifier):
-                if identifier in session.subscriptions:
-                    self._refuse(session, f"already subscribed to {identifier}")
-                elif self._may_have(session, identifier):
-                    return self._decide(session, command)
-                return None
-            case ClientPing():
-                session.send(Pong())
-                return None
-            case ClientPong():
-                return None
+        # The frequent ones are asked for by their type: isinstance() takes 0.2 µs to say that a
+        # struct is another one.
+        if type(command) is Subscribe:
+            if command.identifier in session.subscriptions:
+                self._refuse(session, f"already subscribed to {command.identifier}")
+            elif self._may_have(session, command.identifier):
+                return self._decide(session, command)
+            return None
+        if type(command) is ClientPong:
+            return None
+        if type(command) is ClientPing:
+            session.send(Pong())
+            return None
         subscription = session.subscriptions.get(command.identifier)
         if subscription is None:
             self._refuse(session, f"not subscribed to {command.identifier}")
             return None
+        if type(command) is Perform or type(command) is Unsubscribe:
+            return self._decide(session, command)
         match command:
-            case Unsubscribe() | Perform():
-                return self._decide(session, command)
             case History(_, request):
                 return self._replayer.replay(subscription, request)
             case Whisper():
@@ -403,21 +403,20 @@ class Node:
         application, environment = self._application, session.environment
         answer: Decision | Awaitable[Decision]
         try:
-            match step:
-                case Perform():
-                    answer = application.perform(environment, step.identifier, step.data)
-                case Subscribe():
-                    answer = application.subscribe(environment, step.identifier)
-                case Unsubscribe():
-                    answer = application.unsubscribe(environment, step.identifier)
-                case _Connect():
-                    answer = application.connect(environment)
+            if type(step) is Perform:
+                answer = application.perform(environment, step.identifier, step.data)
+            elif type(step) is Subscribe:
+                answer = application.subscribe(environment, step.identifier)
+            elif type(step) is _Connect:
+                answer = application.connect(environment)
+            else:
+                answer = application.unsubscribe(environment, step.identifier)
         except AppError as error:
             self._undecided(session, step, error)
             return None
         if isinstance(answer, Decision):
             return self.apply(session, step, answer)
-        if isinstance(answer, Pending) and not isinstance(step, _Connect):
+        if isinstance(answer, Pending) and type(step) is not _Connect:
             return _Asked(step, answer)
         # A Connect call is seen through although its client leaves: settle() waits for its task.
         return self._decide_later(session, step, answer)
@@ -451,7 +450,7 @@ class Node:
         take time to be live: then that is what is returned. For a client that left, it only matters
         whether the application let it in: then it must hear that it is over."""
         if session.closed:
-            if isinstance(step, _Connect) and decision.verdict is Verdict.SUCCESS:
+            if type(step) is _Connect and decision.verdict is Verdict.SUCCESS:
                 self._let_go(session, decision)
             return None
         if decision.verdict is Verdict.ERROR:
@@ -459,27 +458,25 @@ class Node:
             return None
         if decision.cstate:
             session.environment.merge_cstate(decision.cstate)
-        match step:
-            case _Connect():
-                self._apply_connect(session, decision)
-                return None
-            case Subscribe(identifier):
-                if decision.verdict is Verdict.SUCCESS:
-                    session.subscriptions[identifier] = Subscription(session, identifier)
-                self._note_interest(session, decision)
-            case Unsubscribe(identifier):
-                # Whatever was answered: the client does not listen any more.
-                subscription = session.subscriptions.pop(identifier)
-                self._hub.unlisten_all(subscription)
-                self._finish(self._presences.leave(subscription))
-                session.environment.forget_istate(identifier)
-            case Perform(identifier):
-                pass
+        if type(step) is _Connect:
+            self._apply_connect(session, decision)
+            return None
+        identifier = step.identifier
+        if type(step) is Subscribe:
+            if decision.verdict is Verdict.SUCCESS:
+                session.subscriptions[identifier] = Subscription(session, identifier)
+            self._note_interest(session, decision)
+        elif type(step) is Unsubscribe:
+            # Whatever was answered: the client does not listen any more.
+            subscription = session.subscriptions.pop(identifier)
+            self._hub.unlisten_all(subscription)
+            self._finish(self._presences.leave(subscription))
+            session.environment.forget_istate(identifier)
         changes = _changes_state(decision)
         if changes and identifier in session.subscriptions:
-            asks = isinstance(step, Subscribe) and step.history is not None
+            asks = type(step) is Subscribe and step.history is not None
             self._apply_streams(session.subscriptions[identifier], decision, asks=asks)
-        if changes or not isinstance(step, Perform):
+        if changes or type(step) is not Perform:
             self._resumption.changed(session)
         live = self._hub.when_live(decision.streams) if decision.streams else None
         if live is None:
@@ -502,7 +499,7 @@ class Node:
             self._apply_presence(subscription, decision.presence)
         if decision.disconnect:
             session.close(Reason.COMMAND_FAILED)
-        elif isinstance(step, Subscribe) and subscription is not None:
+        elif type(step) is Subscribe and subscription is not None:
             asked = [] if step.history is None else [History(step.identifier, step.history)]
             self._follow(session, [*asked, *([] if step.join is None else [step.join])])
 

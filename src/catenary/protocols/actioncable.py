@@ -92,22 +92,20 @@ class ActionCableV1:
 
     def encode(self, reply: Reply) -> bytes:
         """Writes one reply as JSON."""
+        # The frequent ones first, and no patterns inside: a case that does not fit takes 0.2 µs, and
+        # one that takes a struct apart 0.7 µs.
         match reply:
+            case Confirmed():
+                kind = "confirm_subscription"
+                return _write({"type": kind, "identifier": reply.identifier})
             case Verbatim():
                 return reply.text.encode()
-            case Delivery():
-                return self.encode_delivery(reply)
-            case Welcome(sid, None):
-                return _write({"type": "welcome", "sid": sid})
-            case Welcome(sid, restored):
-                welcome = {"type": "welcome", "sid": sid, "restored": True}
-                return _write({**welcome, "restored_ids": restored})
-            case Ping(timestamp):
-                return b'{"type":"ping","message":%d}' % timestamp
+            case Welcome():
+                return _welcome(reply)
+            case Ping():
+                return b'{"type":"ping","message":%d}' % reply.timestamp
             case Pong():
                 return b'{"type":"pong"}'
-            case Confirmed(identifier):
-                return _write({"type": "confirm_subscription", "identifier": identifier})
             case Rejected(identifier):
                 return _write({"type": "reject_subscription", "identifier": identifier})
             case HistoryConfirmed(identifier):
@@ -121,6 +119,8 @@ class ActionCableV1:
                 return _write({"type": "presence", "identifier": identifier, "message": message})
             case Disconnected(reason, reconnect):
                 return _write({"type": "disconnect", "reason": reason.wire, "reconnect": reconnect})
+            case Delivery():
+                return self.encode_delivery(reply)
 
     def encode_delivery(self, delivery: Delivery) -> bytes:
         """Puts the message, which is JSON already, into its envelope without reading it again."""
@@ -128,6 +128,13 @@ class ActionCableV1:
         identifier = _write(delivery.identifier)
         where = b"" if delivery.position is None else _position(delivery)
         return b'{%b"identifier":%b,"message":%b%b}' % (kind, identifier, delivery.message, where)
+
+
+def _welcome(welcome: Welcome) -> bytes:
+    message = {"type": "welcome", "sid": welcome.sid}
+    if welcome.restored is None:
+        return _write(message)
+    return _write({**message, "restored": True, "restored_ids": welcome.restored})
 
 
 def _position(delivery: Delivery) -> bytes:

@@ -115,9 +115,9 @@ class Assembly:
             if limits.message_timeout_s
             else NoDeadlines()
         )
-        self._reception = Reception(limits.max_waiting_handshakes, self.counters)
-        self._guest = self._maybe_guest()
         loop = asyncio.get_running_loop()
+        self._reception = Reception(limits.max_waiting_handshakes, self.counters, loop.call_soon)
+        self._guest = self._maybe_guest()
         self._embedded: EmbeddedNats | None = None
         self._nats_url = self._maybe_embed_nats()
         engine = self._engine = self._chosen_engine()

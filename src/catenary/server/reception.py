@@ -5,7 +5,6 @@ for all of them; so everybody who is connected is served between one few and the
 Knows: an order. Does not know: what a handshake is.
 """
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
@@ -21,10 +20,12 @@ class Reception:
     ``limit`` is how many may stand in line. Moves ``held_handshakes_total``.
     """
 
-    __slots__ = ("_counters", "_left", "_limit", "_line")
+    __slots__ = ("_call_soon", "_counters", "_left", "_limit", "_line")
 
-    def __init__(self, limit: int, counters: Counters) -> None:
+    def __init__(self, limit: int, counters: Counters, call_soon: Callable[..., object]) -> None:
+        """``call_soon`` is the loop's: to ask for the running loop is a system call."""
         self._limit = limit
+        self._call_soon = call_soon
         self._counters = counters
         self._left = PER_TURN
         # Ordered, and yet one who leaves from the middle is forgotten at once.
@@ -40,7 +41,7 @@ class Reception:
             return True
         if self._left > 0 and not self._line:
             if self._left == PER_TURN:
-                asyncio.get_running_loop().call_soon(self._turn)
+                self._call_soon(self._turn)
             self._left -= 1
             serve()
             return True
@@ -63,7 +64,7 @@ class Reception:
         if not self._line:
             return
         # First, so that one who upsets the server does not stop the line.
-        asyncio.get_running_loop().call_soon(self._turn)
+        self._call_soon(self._turn)
         while self._line and self._left > 0:
             self._left -= 1
             _, serve = self._line.popitem(last=False)

@@ -96,7 +96,7 @@ class _Flood:
 
 
 class WebSocketConnection(asyncio.Protocol):
-    """Satisfies :class:`catenary.ports.Outbound`. Takes a connected transport over from the door."""
+    """Satisfies :class:`catenary.ports.Outbound`. A connection whose handshake has come."""
 
     __slots__ = (
         "_allowance",
@@ -144,13 +144,17 @@ class WebSocketConnection(asyncio.Protocol):
         self._is_awaited = False
 
     def open(self, transport: asyncio.Transport, acceptance: Acceptance, rest: bytes) -> None:
-        """Answers the handshake and begins; ``rest`` is what the client sent right behind it."""
+        """Takes a transport over from another protocol, and begins."""
+        self._connections.add(self)
+        transport.set_protocol(self)
+        self.begin(transport, acceptance, rest)
+
+    def begin(self, transport: asyncio.Transport, acceptance: Acceptance, rest: bytes) -> None:
+        """Answers the handshake; ``rest`` is what the client sent right behind it."""
         self._transport = transport
         self._reader = FrameReader(self._limits.max_message_bytes, acceptance.inflate)
-        self._connections.add(self)
         self._counters.open_cables_num += 1
         transport.set_write_buffer_limits(high=self._limits.high_water)
-        transport.set_protocol(self)
         # What is said to it at once goes along with the answer.
         said = [acceptance.response]
         collect = self.write = said.append

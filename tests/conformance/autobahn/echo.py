@@ -110,7 +110,9 @@ def entrance() -> Entrance:
         counters,
         deadlines=Deadlines(5, time.monotonic),
         late_messages=NoDeadlines(),
-        reception=Reception(100, counters),
+        reception=Reception(
+            100, counters, lambda serve: asyncio.get_running_loop().call_soon(serve)
+        ),
     )
 
 
