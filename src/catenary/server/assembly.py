@@ -359,13 +359,20 @@ class Assembly:
         return host, options.metrics.port + (self._place.number - 1 if self._place else 0)
 
     def _shown_metrics(self) -> str:
-        gauges = {
+        asked = {
             "clients_uniq_num": self._hub.clients_uniq_num,
             "broadcast_streams_num": self._hub.streams_num,
             "mem_sys_bytes": lifecycle.resident_bytes(),
             "pubsub_trouble_num": int(self._engine.trouble() is not None),
         }
-        return exposition(self.counters, gauges, self._options.metrics.tags)
+        code = self._cable or self.code
+        if code is not None:
+            asked |= {
+                "app_limited_total": code.limited_total,
+                "app_failed_total": code.failed_total,
+                "app_slow_total": code.slow_total,
+            }
+        return exposition(self.counters, asked, self._options.metrics.tags)
 
     def _listener(self, host: str, port: int, doors: Doors) -> Listener:
         options = self._options
