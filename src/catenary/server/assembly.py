@@ -57,6 +57,7 @@ from catenary.server.routes import CablePaths
 from catenary.server.ticker import Ticker
 from catenary.transports.asgi import ended
 from catenary.transports.request import Proxied
+from catenary.transports.turns import Turns
 from catenary.transports.websocket import WebSocketLimits
 from catenary.wire.deflate import WINDOWS, deflated_text_frame
 from catenary.wire.frames import PING, frame, text_frame
@@ -116,6 +117,7 @@ class Assembly:
             else NoDeadlines()
         )
         self._reception = Reception(limits.max_waiting_handshakes, self.counters)
+        self._turns = Turns()
         self._guest = self._maybe_guest()
         loop = asyncio.get_running_loop()
         self._embedded: EmbeddedNats | None = None
@@ -383,6 +385,7 @@ class Assembly:
             deadlines=self._deadlines,
             late_messages=self._late_messages,
             reception=self._reception,
+            turns=self._turns,
             intake=doors.intake,
             guest_websockets=None if doors.guest is None else doors.guest.websockets,
         )
@@ -468,6 +471,7 @@ class Assembly:
             deadlines=self._deadlines,
             late_messages=self._late_messages,
             reception=self._reception,
+            turns=self._turns,
         )
 
     def _broadcasts(self) -> Broadcasts:

@@ -33,6 +33,7 @@ from catenary.server.http import BoundedHttp
 from catenary.server.reception import Reception
 from catenary.server.routes import CablePaths
 from catenary.transports.request import Proxied, environment_of, heartbeat_of, resumed_sid
+from catenary.transports.turns import Turns
 from catenary.transports.websocket import Acceptance, WebSocketConnection, WebSocketLimits
 from catenary.wire import deflate, handshake
 
@@ -83,7 +84,8 @@ class CableRules(msgspec.Struct, frozen=True):
 class Entrance:
     """What the doors of one port share; no ``intake`` where publications go elsewhere.
 
-    ``deadlines`` are those of requests, ``late_messages`` those of messages that have begun.
+    ``deadlines`` are those of requests, ``late_messages`` those of messages that have begun; large
+    reads are served in ``turns``.
     ``guest_websockets`` builds uvicorn's own protocol for WebSockets on other paths than cables.
     """
 
@@ -97,6 +99,7 @@ class Entrance:
         "node",
         "reception",
         "rules",
+        "turns",
     )
 
     def __init__(
@@ -108,6 +111,7 @@ class Entrance:
         deadlines: Deadlines,
         late_messages: Watch,
         reception: Reception,
+        turns: Turns,
         intake: IntakeRules | None = None,
         guest_websockets: Callable[..., asyncio.Protocol] | None = None,
     ) -> None:
@@ -117,6 +121,7 @@ class Entrance:
         self.deadlines = deadlines
         self.late_messages = late_messages
         self.reception = reception
+        self.turns = turns
         self.complaints = Complaints(_log)
         self.intake = intake
         self.guest_websockets = guest_websockets
@@ -247,7 +252,8 @@ class Door(asyncio.Protocol):
             entrance.rules.limits,
             entrance.counters,
             self._connections,
-            entrance.late_messages,
+            late_messages=entrance.late_messages,
+            turns=entrance.turns,
         )
         connection.open(self._transport, acceptance, data[end + 4 :])
 

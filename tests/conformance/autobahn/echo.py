@@ -34,6 +34,7 @@ from catenary.server.door import CableRules, Door, Entrance
 from catenary.server.reception import Reception
 from catenary.server.routes import CablePaths
 from catenary.transports.request import Proxied
+from catenary.transports.turns import Turns
 from catenary.transports.websocket import WebSocketLimits
 from catenary.wire.deflate import WINDOWS, deflated_text_frame
 from catenary.wire.frames import BINARY, PING, TEXT, frame, text_frame
@@ -111,6 +112,7 @@ def entrance() -> Entrance:
         deadlines=Deadlines(5, time.monotonic),
         late_messages=NoDeadlines(),
         reception=Reception(100, counters),
+        turns=Turns(),
     )
 
 
