@@ -114,6 +114,7 @@ def _contestants() -> tuple[Contestant, ...]:
         OURS,
         (sys.executable, "-m", "catenary"),
         observed=(sys.executable, "-m", "bench.pauses"),
+        counted=(sys.executable, "-m", "bench.blocks"),
     )
     theirs = os.environ.get("ANYCABLE_GO")
     if not theirs:

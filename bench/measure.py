@@ -4,7 +4,6 @@ Each measurement has a fresh server, a fresh load generator and whatever else it
 Knows: phases and figures. Does not know: how they are compared or printed.
 """
 
-import statistics
 import sys
 import tempfile
 import time
@@ -16,6 +15,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from bench.blocks import ask
 from bench.pauses import longest_ms
 from bench.plan import Beat, Connected, Intake, Job, Plan, Said, Worked
 from bench.scenarios import Result, Sample, Scenario
@@ -30,9 +30,6 @@ from bench.servers import (
     shared_cores,
     split_cores,
 )
-
-WARM_UP: Final = 1 / 2
-"""The part of a soak whose growth does not count."""
 
 _LAG: Final = "anycable_go_event_loop_lag_ms"
 
@@ -63,6 +60,7 @@ class _Stage:
         "_began",
         "_behind",
         "_collections",
+        "_held",
         "_load",
         "_metrics",
         "_there_at",
@@ -75,7 +73,7 @@ class _Stage:
         plan = scenario.plan
         cores = shared_cores() if scenario.shares_cores else split_cores()
         port, intake_port = free_port(), free_port()
-        command, self._collections = _observed(server, plan, stack)
+        command, self._collections, self._held = _observed(server, plan, stack)
         command += (*_flags(plan, port, intake_port), *scenario.flags)
         command += scenario.flags_of.get(server.name, ())
         self._behind: Process | None = None
@@ -151,18 +149,36 @@ class _Stage:
             pss_kb=usage.pss_kb,
             load_cpu_s=beat.load_cpu_s,
             lag_ms=_lag_ms(self._metrics) if self._metrics else None,
+            blocks=self._blocks() if beat.name == "rest" else None,
         )
+
+    def _blocks(self) -> int | None:
+        """What the server holds; None where it can't be asked. Raises BenchError."""
+        if self._held is None:
+            return None
+        try:
+            return ask(self.server.child.pid, self._held).blocks
+        except (OSError, TimeoutError) as error:
+            raise BenchError(str(error)) from None
 
 
 def _observed(
     server: Contestant, plan: Plan, stack: ExitStack
-) -> tuple[tuple[str, ...], Path | None]:
-    """How the server is started, and where its collections of garbage are written down."""
-    if plan.work != "idle" or not server.observed:
-        return server.command, None
+) -> tuple[tuple[str, ...], Path | None, Path | None]:
+    """How the server is started, where its collections of garbage are written down, and where it
+    says what it holds."""
+    if plan.work == "idle" and server.observed:
+        path = _scratch(stack)
+        return (*server.observed, str(path)), path, None
+    if plan.work == "churn" and server.counted:
+        path = _scratch(stack)
+        return (*server.counted, str(path)), None, path
+    return server.command, None, None
+
+
+def _scratch(stack: ExitStack) -> Path:
     directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="catenary-bench-"))
-    path = Path(directory, "collections")
-    return (*server.observed, str(path)), path
+    return Path(directory, "observed")
 
 
 def _flags(plan: Plan, port: int, intake_port: int) -> tuple[str, ...]:
@@ -324,11 +340,23 @@ def _sample_figures(plan: Plan, samples: list[Sample]) -> dict[str, float]:
     if lags:
         figures["lag_ms"] = max(lags)
     if plan.work == "churn":
-        figures["cycles"] = float(len(samples))
-        grown = [float(sample.pss_kb) for sample in samples][int(len(samples) * WARM_UP) :]
-        if len(grown) > 1:
-            cycles = range(len(grown))
-            figures["growth_kb_per_cycle"] = statistics.linear_regression(cycles, grown).slope
+        figures |= _growth(plan, samples)
+    return figures
+
+
+def _growth(plan: Plan, samples: list[Sample]) -> dict[str, float]:
+    """What the cycles left behind, from one rest to the other."""
+    cycles = sum(sample.name == "cycle" for sample in samples)
+    rests = [sample for sample in samples if sample.name == "rest"]
+    if not cycles or len(rests) != 2:
+        return {}
+    before, after = rests
+    figures = {
+        "cycles": float(cycles),
+        "growth_kb_per_cycle": (after.pss_kb - before.pss_kb) / cycles,
+    }
+    if before.blocks is not None and after.blocks is not None:
+        figures["blocks_per_client"] = (after.blocks - before.blocks) / (cycles * plan.clients)
     return figures
 
 

@@ -16,6 +16,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     ``echoes`` is for each client; ``payload_bytes`` is padding beside about 25 bytes of JSON.
     ``seconds`` is how long work lasts that has no number of its own: idle, flood, churn.
+    ``rest_s`` is how long nobody does anything where a churn begins to count, and where it ends.
     ``extended`` clients speak actioncable-v1-ext-json; with ``secret`` each brings a token of its own.
     """
 
@@ -27,6 +28,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     payload_bytes: int = 100
     echoes: int = 0
     seconds: float = 0
+    rest_s: float = 0
     intake: Intake = "http"
     extended: bool = False
     secret: str = ""

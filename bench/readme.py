@@ -68,6 +68,7 @@ LINES: Final = (
         "{clients} clients come and go, again and again: memory growth each time",
         "KB",
     ),
+    Line("soak", "blocks_per_client", "objects that each of these clients leaves behind"),
 )
 
 

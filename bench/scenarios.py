@@ -28,6 +28,9 @@ _WITH_TOKENS: Final = (
 _FORGETFUL: Final = ("--sessions_ttl=1", "--history_ttl=1")
 """What is kept of clients that are gone is gone soon: memory can come to rest within a soak."""
 
+_FORGOTTEN_S: Final = 13.0
+"""When all of it is: the place in a stream is kept for ten times as long as its messages."""
+
 
 class Figure(msgspec.Struct, frozen=True):
     """One number of a scenario's result, as the report calls it."""
@@ -63,6 +66,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     pss_kb: int
     load_cpu_s: float
     lag_ms: float | None = None
+    blocks: int | None = None
+    """What the server holds, where it is at rest and can tell."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,9 +221,10 @@ SCENARIOS: Final = (
     Scenario(
         name="soak",
         summary="clients come, listen, are cut off, return and go, cycle by cycle",
-        plan=Plan(clients=200, work="churn", seconds=30, extended=True),
+        plan=Plan(clients=200, work="churn", seconds=30, rest_s=_FORGOTTEN_S, extended=True),
         figures=(
             Figure("growth_kb_per_cycle", "memory growth per cycle, KB"),
+            Figure("blocks_per_client", "objects that a client leaves"),
             Figure("mb_after", "memory at the end, MB"),
             Figure("cycles", "cycles"),
         ),
@@ -253,6 +259,7 @@ def quickened(plan: Plan) -> Plan:
         publications=min(small.publications, 2000 if plan.work == "flood" else 200),
         echoes=min(plan.echoes, 10),
         seconds=min(plan.seconds, lengths.get(plan.work, 0)),
+        rest_s=min(plan.rest_s, 0.2),
     )
 
 

@@ -35,12 +35,13 @@ class Contestant(msgspec.Struct, frozen=True):
     """A server to measure: how it is called in the report, and how it is started.
 
     ``observed`` starts it so that it writes down its collections of garbage, into a file whose path
-    follows; empty where there is no such way.
+    follows; empty where there is no such way. ``counted`` does the same for what it holds.
     """
 
     name: str
     command: tuple[str, ...]
     observed: tuple[str, ...] = ()
+    counted: tuple[str, ...] = ()
 
 
 class Cores(msgspec.Struct, frozen=True):

@@ -28,6 +28,11 @@ IN_FLIGHT: Final = 256
 """How many publications of one connection may be unanswered."""
 
 CANARY_S: Final = 0.05
+
+WARM_UP: Final = 1 / 2
+"""How long a churn goes on before it counts, in parts of its length: until then, allocators take
+what they need for one cycle."""
+
 MESSAGES_PER_CYCLE: Final = 5
 """What a churning client hears before it is cut off, and as many again while it is away."""
 
@@ -209,22 +214,29 @@ async def _beats_until(over: asyncio.Event, site: Site) -> None:
 
 
 async def churn(site: Site) -> Done:
-    """Cycles: as many clients as stay all along come, listen, are cut off, return, and go."""
+    """Cycles: as many clients as stay all along come, listen, are cut off, return, and go.
+
+    Behind a warm-up and behind the cycles is a rest, so long that nothing is kept of anybody: only
+    what the server holds then can be compared.
+    """
     plan, crowd = site.plan, site.crowd
-    await site.open()
     done = Done()
     earlier = len(crowd.failures)
-    started = perf_counter()
-    while perf_counter() - started < plan.seconds and len(crowd.failures) == earlier:
-        await _cycle(site, done)
-        await site.beat("cycle")
-    done.publishing_s = perf_counter() - started
+    for seconds, name in ((plan.seconds * WARM_UP, "warm-up"), (plan.seconds, "cycle")):
+        await site.open()  # who publishes nothing for a rest is hung up on
+        started = perf_counter()
+        while perf_counter() - started < seconds and len(crowd.failures) == earlier:
+            await _cycle(site, done)
+            await site.beat(name)
+        done.publishing_s += perf_counter() - started
+        await asyncio.sleep(plan.rest_s)
+        await site.beat("rest")
     done.not_resumed = len(crowd.failures) - earlier
     return done
 
 
 async def _cycle(site: Site, done: Done) -> None:
-    crowd, publisher = site.crowd, site.publishers[0]
+    crowd, publisher = site.crowd, site.publishers[-1]
     clients = await crowd.invite(site.plan.clients)
     stream = len(crowd.sent) - 1
     publisher.publish(stream, MESSAGES_PER_CYCLE)

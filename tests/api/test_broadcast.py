@@ -210,6 +210,22 @@ def test_the_key(flags: tuple[str, ...], key: str, port: str) -> None:
         assert key not in server.output()
 
 
+@pytest.mark.parametrize("flag", ["--broadcast_key", "--http_broadcast_secret"])
+def test_public_mode_asks_for_no_key_and_says_so(flag: str) -> None:
+    """As anycable-go 1.6.16, which forgets the key without a word."""
+    with cable_server(*FLAGS, "--public", f"{flag}=open-sesame") as server:
+        for shown in ((), ("Authorization: Bearer wrong",), ("Authorization: Bearer open-sesame",)):
+            ((status, _, _),) = ask(server.broadcast_port, request(one("yes"), *shown))
+            assert status == 201
+        assert "publishers need not show the broadcast_key" in server.output()
+
+
+@pytest.mark.parametrize("flags", [(), ("--secret=qwerty",), ("--broadcast_key=none",)])
+def test_public_mode_says_nothing_of_a_key_that_was_not_given(flags: tuple[str, ...]) -> None:
+    with cable_server(*FLAGS, "--public", *flags) as server:
+        assert "broadcast_key" not in server.output()
+
+
 # Browsers
 
 

@@ -13,6 +13,7 @@ from catenary.messages.names import Sid
 from catenary.node.session import Traits
 from catenary.ports import Outbound
 from catenary.server.deadlines import NoDeadlines
+from catenary.transports.turns import Turns
 from catenary.transports.websocket import Acceptance, WebSocketConnection, WebSocketLimits
 from catenary.wire.frames import close_frame, text_frame
 from tests.parts.heart import NEVER, Heart, MemoryOutbound, settle
@@ -70,7 +71,12 @@ class Handing(asyncio.Protocol):
         transport = cast("asyncio.Transport", transport)
         limits = WebSocketLimits(close_timeout_s=CLOSE_TIMEOUT_S)
         connection = WebSocketConnection(
-            self._heart.node, limits, self._heart.counters, set(), NoDeadlines()
+            self._heart.node,
+            limits,
+            self._heart.counters,
+            set(),
+            late_messages=NoDeadlines(),
+            turns=Turns(),
         )
         environment = Environment(Sid("s"), "ws://test/", {})
         connection.open(

@@ -15,7 +15,7 @@ DEADLINE_S = 10.0
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 
 
-def upgrade(path: str = "/cable", *headers: str) -> bytes:
+def upgrade(path: str = "/cable", *headers: str, protocol: str = "actioncable-v1-json") -> bytes:
     """The head of an opening request."""
     lines = [
         f"GET {path} HTTP/1.1",
@@ -24,7 +24,7 @@ def upgrade(path: str = "/cable", *headers: str) -> bytes:
         "Connection: Upgrade",
         "Sec-WebSocket-Version: 13",
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-        "Sec-WebSocket-Protocol: actioncable-v1-json",
+        f"Sec-WebSocket-Protocol: {protocol}",
         *headers,
     ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()

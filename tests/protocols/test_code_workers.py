@@ -21,6 +21,7 @@ from catenary.protocols import code_workers as protocol
 from catenary.protocols.code_workers import (
     Abandon,
     Answer,
+    Counted,
     DeclaredTimer,
     End,
     Frames,
@@ -47,6 +48,7 @@ FROM_WORKER: list[FromWorker] = [
     Ready((DeclaredTimer("ChatChannel", "tick", 0.5),)),
     Unanswered(3, "KeyError"),
     Published(4, b'{"stream":"s","data":"1"}'),
+    Counted(1, 2, 3),
 ]
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

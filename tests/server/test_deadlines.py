@@ -2,7 +2,7 @@
 
 import asyncio
 
-from catenary.server.deadlines import SWEEP_S, Deadlines
+from catenary.server.deadlines import AT_ONCE, SWEEP_S, Deadlines
 from tests.parts.heart import in_loop
 
 
@@ -50,3 +50,18 @@ async def test_who_is_forgotten_is_left_alone() -> None:
     deadlines.forget(gone)
     await asyncio.sleep(1.5 * SWEEP_S)
     assert (gone.times, there.times) == (0, 1)
+
+
+@in_loop
+async def test_many_are_timed_out_a_few_in_each_turn() -> None:
+    deadlines = Deadlines(0, asyncio.get_running_loop().time)
+    everybody = [Waiting(deadlines) for _ in range(3 * AT_ONCE + 1)]
+    for each in everybody:
+        deadlines.watch(each)
+    over: list[int] = []
+    while not over or over[-1] < len(everybody):
+        await asyncio.sleep(0)
+        over.append(sum(each.times for each in everybody))
+    assert sorted(set(over)) == [0, AT_ONCE, 2 * AT_ONCE, 3 * AT_ONCE, len(everybody)]
+    await asyncio.sleep(1.5 * SWEEP_S)
+    assert {each.times for each in everybody} == {1}

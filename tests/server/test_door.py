@@ -28,6 +28,7 @@ from catenary.server.door import CableRules, Door, Entrance, Threshold
 from catenary.server.reception import Reception
 from catenary.server.routes import CablePaths
 from catenary.transports.request import Proxied
+from catenary.transports.turns import Turns
 from catenary.transports.websocket import WebSocketConnection, WebSocketLimits
 from tests.parts.heart import NEVER, Heart, in_loop
 from tests.parts.ports import free_port, wait_until_listening
@@ -92,6 +93,7 @@ def door(heart: Heart, state: ServerState) -> Door:
         deadlines=Deadlines(5, time.monotonic),
         late_messages=NoDeadlines(),
         reception=Reception(1, heart.counters, asyncio.get_running_loop().call_soon),
+        turns=Turns(),
     )
     return Door(entrance, config=Config("none"), server_state=state, app_state={})
 

@@ -427,12 +427,15 @@ class Cable:
                 "sid=%s Not told of its end: %.200s: %s", environment.sid, identifier, error
             )
             return Decision(stop_all_streams=True)
-        if found.unsubscribe.methods and self._endings is not None:
-            self._endings.note(Place(environment.sid, identifier), self._clock())
         work = self._unsubscribe(call, found, channel)
-        if found.unsubscribe.is_immediate:
-            return self._answer(call, found.unsubscribe, work)
-        return self._see_through(call, work)
+        if not found.unsubscribe.is_immediate:
+            self._note_ending(call, found)
+            return self._see_through(call, work)
+        answer = self._answer(call, found.unsubscribe, work)
+        if not (self.is_hosted and isinstance(answer, Decision)):
+            # Else it is over before its client can leave, and nobody tells of it once more.
+            self._note_ending(call, found)
+        return answer
 
     def perform(
         self, environment: Environment, identifier: Identifier, data: str
@@ -474,6 +477,10 @@ class Cable:
         error = await self._carry_out(call, self._disconnects, None, connection, _no_arguments)
         self._report(call, "disconnect", error)
         await _taken(call)
+
+    def _note_ending(self, call: Call, found: Served) -> None:
+        if found.unsubscribe.methods and self._endings is not None:
+            self._endings.note(Place(call.environment.sid, call.identifier), self._clock())
 
     def _forget_ending(self, sid: Sid, identifier: Identifier) -> float | None:
         if self._endings is None:

@@ -19,6 +19,7 @@ from catenary.protocols import code_workers as protocol
 from catenary.protocols.code_workers import (
     Abandon,
     Answer,
+    Counted,
     DeclaredTimer,
     End,
     Found,
@@ -105,8 +106,10 @@ class Line:
         *,
         freed: Callable[[], None],
         lost: "Callable[[Line], None]",
+        counted: Callable[[Counted], None],
     ) -> None:
-        """``freed`` is called when a call is over, ``lost`` once, when the worker has gone."""
+        """``freed`` is called when a call is over, ``lost`` once, when the worker has gone, ``counted``
+        with what the application has counted."""
         loop = asyncio.get_running_loop()
         self.calls: dict[int, Asked] = {}
         self.wire: Wire[FromWorker] = Wire(protocol.read_from_worker, self._hear, self._lose)
@@ -118,6 +121,7 @@ class Line:
         self._counters = counters
         self._freed = freed
         self._lost = lost
+        self._counted = counted
         self._last = 0
         self._idle: asyncio.Event | None = None
         self._publishing: set[asyncio.Future[None]] = set()
@@ -188,6 +192,8 @@ class Line:
                 looking = asyncio.get_running_loop().create_task(self._look(message))
                 self._looking.add(looking)
                 looking.add_done_callback(self._looking.discard)
+            case Counted():
+                self._counted(message)
             case Ready(timers):
                 if not self.ready.done():
                     self.ready.set_result(timers)

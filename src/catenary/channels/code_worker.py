@@ -21,6 +21,7 @@ from catenary.messages.publications import Page, Position
 from catenary.protocols import code_workers as protocol
 from catenary.protocols.code_workers import (
     Abandon,
+    Counted,
     End,
     Found,
     Published,
@@ -51,6 +52,8 @@ class CodeWorker:
         self._reads: dict[int, asyncio.Future[Found]] = {}
         self._read = 0
         self._wire: Wire[ToWorker] = Wire(protocol.read_to_worker, self._hear, self._lose)
+        self._told = (0, 0, 0)
+        """What the serving process knows of what the cable has counted."""
         self._gone = asyncio.Event()
         self._ending: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
@@ -66,6 +69,7 @@ class CodeWorker:
         await self._cable.stop(timeout_s)
         if self._publications:
             await asyncio.wait(self._publications.values(), timeout=timeout_s)
+        self._tell_counts()
         is_orderly = self._wire.is_open
         self._wire.close()
         await self._gone.wait()
@@ -194,11 +198,21 @@ class CodeWorker:
             self._answer(number, call.result() or _DONE)
 
     def _answer(self, number: int, decision: Decision) -> None:
+        self._tell_counts()
         try:
             self._wire.send(protocol.answer(number, decision))
         except ValueError as error:
             failure = Decision(verdict=Verdict.ERROR, error=f"expected Unicode text: {error}")
             self._wire.send(protocol.answer(number, failure))
+
+    def _tell_counts(self) -> None:
+        """Before the answer: whoever has heard that may look at once."""
+        cable = self._cable
+        now = (cable.limited_total, cable.failed_total, cable.slow_total)
+        if now == self._told:
+            return
+        told, self._told = self._told, now
+        self._wire.send(Counted(*(new - old for new, old in zip(now, told, strict=True))))
 
     def _fail(self, number: int, error: BaseException) -> None:
         _log.error("A call failed unexpectedly", exc_info=error)

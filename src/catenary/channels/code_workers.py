@@ -25,7 +25,7 @@ from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid
 from catenary.metrics.counters import Counters
 from catenary.protocols import code_workers as protocol
-from catenary.protocols.code_workers import Kind
+from catenary.protocols.code_workers import Counted, Kind
 
 _log: Final = logging.getLogger("catenary.code")
 
@@ -83,6 +83,10 @@ class CodeWorkers:
         self._end_s = end_s
         self._counters = counters
         self._loop = asyncio.get_running_loop()
+        # What the cables have counted: see Cable
+        self.limited_total = 0
+        self.failed_total = 0
+        self.slow_total = 0
         self._host: Host | None = None
         self._reader: Reader | None = None
         self._closing = False
@@ -366,6 +370,7 @@ class CodeWorkers:
             self._counters,
             freed=self._freed,
             lost=self._lose_worker,
+            counted=self._count,
         )
         try:
             worker = await CodeProcess.start(self._command, line)
@@ -407,6 +412,11 @@ class CodeWorkers:
     async def _retire(self, worker: CodeProcess) -> None:
         await worker.end(self._end_s, STOP_S)
         self._old.discard(worker)
+
+    def _count(self, counted: Counted) -> None:
+        self.limited_total += counted.limited
+        self.failed_total += counted.failed
+        self.slow_total += counted.slow
 
     def _lose_worker(self, line: Line) -> None:
         """At once, before anything else is sent there."""

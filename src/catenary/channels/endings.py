@@ -4,29 +4,36 @@ A client that leaves while it gives a subscription back has both told of it; the
 of it once. Knows: subscriptions. Does not know: who tells.
 """
 
-from collections import OrderedDict
 from typing import Final
 
 from catenary.channels.timers import Place
 
-LIMIT: Final = 10_000
-"""Subscriptions that are remembered; more have ended longer ago than a client takes to leave."""
+LIMIT: Final = 5_000
+"""Subscriptions that are remembered at least, and twice as many at most: others have ended longer ago
+than a client takes to leave."""
 
 
 class Endings:
-    """The last subscriptions that have ended, with the moment (seconds of any clock)."""
+    """The last subscriptions that have ended, with the moment (seconds of any clock).
 
-    __slots__ = ("_moments",)
+    Most are never told of again, so that they stay until they are too many: of each there is its hash
+    alone, because clients say how long an identifier is.
+    """
+
+    __slots__ = ("_earlier", "_latest")
 
     def __init__(self) -> None:
-        self._moments: OrderedDict[Place, float] = OrderedDict()
+        self._earlier: dict[int, float] = {}
+        self._latest: dict[int, float] = {}
 
     def note(self, place: Place, moment_s: float) -> None:
         """A subscription ends."""
-        self._moments[place] = moment_s
-        if len(self._moments) > LIMIT:
-            self._moments.popitem(last=False)
+        if len(self._latest) >= LIMIT:
+            self._earlier, self._latest = self._latest, {}
+        self._latest[hash(place)] = moment_s
 
     def forget(self, place: Place) -> float | None:
         """It begins anew, or its session has ended, too; returns the moment where it was known."""
-        return self._moments.pop(place, None)
+        key = hash(place)
+        earlier = self._earlier.pop(key, None)
+        return self._latest.pop(key, earlier)

@@ -176,6 +176,12 @@ def serves_api(options: Options) -> bool:
     return is_apart or options.access.public or keys(options).api is not None
 
 
+def has_idle_key(options: Options) -> bool:
+    """Is a key of publishers given, as such, that public mode does not ask for? So does anycable-go."""
+    key = _broadcast_key(options)
+    return options.access.public and key is not None and not key.derived
+
+
 def _broadcast_key(options: Options) -> Key | None:
     given = options.http_broadcast.secret or options.access.broadcast_key
     return _key(given, options.access.secret)

@@ -290,7 +290,7 @@ class AccessOptions(msgspec.Struct, frozen=True, kw_only=True):
         option(
             SERVER,
             "broadcast_key",
-            "Key that publishers over HTTP must show (none: no key)",
+            "Key that publishers over HTTP must show, but for --public (none: no key)",
             toml="broadcast_key",
             secret=True,
         ),

@@ -13,28 +13,32 @@ PREFIX: Final = "anycable_go_"
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
-GAUGES: Final = {
+ASKED: Final = {
     "clients_uniq_num": "Different connection identifiers among the clients",
     "broadcast_streams_num": "Streams that clients of this node listen to",
     "mem_sys_bytes": "Memory of this process (resident)",
     "pubsub_trouble_num": "1 while this node does not hear the others, else 0",
+    "app_limited_total": "Calls beyond the rates of channels and actions",
+    "app_failed_total": "Calls in which the application raised what nothing rescued",
+    "app_slow_total": "Times a method of the application held its loop for too long",
 }
-"""What is asked for when it is shown, beside the counters."""
+"""What is asked for when it is shown, beside the counters; the last three where the application is in
+Python."""
 
 
-def exposition(counters: Counters, gauges: Mapping[str, int], tags: Sequence[str] = ()) -> str:
+def exposition(counters: Counters, asked: Mapping[str, int], tags: Sequence[str] = ()) -> str:
     """All figures as text. ``tags`` are ``name:value``, and become labels of every one."""
     labels = _labels(tags)
     lines: list[str] = []
     for name, help_text in described():
-        kind = "counter" if name.endswith("_total") else "gauge"
-        lines += _lines(name, kind, help_text, getattr(counters, name), labels)
-    for name, value in gauges.items():
-        lines += _lines(name, "gauge", GAUGES[name], value, labels)
+        lines += _lines(name, help_text, getattr(counters, name), labels)
+    for name, value in asked.items():
+        lines += _lines(name, ASKED[name], value, labels)
     return "".join(lines)
 
 
-def _lines(name: str, kind: str, help_text: str, value: int, labels: str) -> tuple[str, ...]:
+def _lines(name: str, help_text: str, value: int, labels: str) -> tuple[str, ...]:
+    kind = "counter" if name.endswith("_total") else "gauge"
     name = PREFIX + name
     return (
         f"# HELP {name} {help_text}\n",

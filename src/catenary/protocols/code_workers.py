@@ -162,8 +162,16 @@ class WhatWasSaid(msgspec.Struct, array_like=True, tag=9, gc=False):
     limit: int
 
 
+class Counted(msgspec.Struct, array_like=True, tag=10, gc=False):
+    """What the application has counted since it last said so: see :class:`catenary.channels.cable.Cable`."""
+
+    limited: int
+    failed: int
+    slow: int
+
+
 ToWorker = Question | Abandon | Taken | End | Found
-FromWorker = Ready | Answer | Unanswered | Published | WhoIsThere | WhatWasSaid
+FromWorker = Ready | Answer | Unanswered | Published | WhoIsThere | WhatWasSaid | Counted
 
 
 class _Delivered(msgspec.Struct, array_like=True, tag=0, gc=False):

@@ -57,6 +57,7 @@ from catenary.server.routes import CablePaths
 from catenary.server.ticker import Ticker
 from catenary.transports.asgi import ended
 from catenary.transports.request import Proxied
+from catenary.transports.turns import Turns
 from catenary.transports.websocket import WebSocketLimits
 from catenary.wire.deflate import WINDOWS, deflated_text_frame
 from catenary.wire.frames import PING, frame, text_frame
@@ -115,6 +116,7 @@ class Assembly:
             if limits.message_timeout_s
             else NoDeadlines()
         )
+        self._turns = Turns()
         loop = asyncio.get_running_loop()
         self._reception = Reception(limits.max_waiting_handshakes, self.counters, loop.call_soon)
         self._guest = self._maybe_guest()
@@ -359,13 +361,20 @@ class Assembly:
         return host, options.metrics.port + (self._place.number - 1 if self._place else 0)
 
     def _shown_metrics(self) -> str:
-        gauges = {
+        asked = {
             "clients_uniq_num": self._hub.clients_uniq_num,
             "broadcast_streams_num": self._hub.streams_num,
             "mem_sys_bytes": lifecycle.resident_bytes(),
             "pubsub_trouble_num": int(self._engine.trouble() is not None),
         }
-        return exposition(self.counters, gauges, self._options.metrics.tags)
+        code = self._cable or self.code
+        if code is not None:
+            asked |= {
+                "app_limited_total": code.limited_total,
+                "app_failed_total": code.failed_total,
+                "app_slow_total": code.slow_total,
+            }
+        return exposition(self.counters, asked, self._options.metrics.tags)
 
     def _listener(self, host: str, port: int, doors: Doors) -> Listener:
         options = self._options
@@ -376,6 +385,7 @@ class Assembly:
             deadlines=self._deadlines,
             late_messages=self._late_messages,
             reception=self._reception,
+            turns=self._turns,
             intake=doors.intake,
             guest_websockets=None if doors.guest is None else doors.guest.websockets,
         )
@@ -461,6 +471,7 @@ class Assembly:
             deadlines=self._deadlines,
             late_messages=self._late_messages,
             reception=self._reception,
+            turns=self._turns,
         )
 
     def _broadcasts(self) -> Broadcasts:

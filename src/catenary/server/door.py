@@ -33,6 +33,7 @@ from catenary.server.http import BoundedHttp
 from catenary.server.reception import Reception
 from catenary.server.routes import CablePaths
 from catenary.transports.request import Proxied, environment_of, heartbeat_of, resumed_sid
+from catenary.transports.turns import Turns
 from catenary.transports.websocket import Acceptance, WebSocketConnection, WebSocketLimits
 from catenary.wire import deflate, handshake
 from catenary.wire.frames import Event
@@ -84,7 +85,8 @@ class CableRules(msgspec.Struct, frozen=True):
 class Entrance:
     """What the doors of one port share; no ``intake`` where publications go elsewhere.
 
-    ``deadlines`` are those of requests, ``late_messages`` those of messages that have begun.
+    ``deadlines`` are those of requests, ``late_messages`` those of messages that have begun; large
+    reads are served in ``turns``.
     ``guest_websockets`` builds uvicorn's own protocol for WebSockets on other paths than cables.
     """
 
@@ -98,6 +100,7 @@ class Entrance:
         "node",
         "reception",
         "rules",
+        "turns",
     )
 
     def __init__(
@@ -109,6 +112,7 @@ class Entrance:
         deadlines: Deadlines,
         late_messages: Watch,
         reception: Reception,
+        turns: Turns,
         intake: IntakeRules | None = None,
         guest_websockets: Callable[..., asyncio.Protocol] | None = None,
     ) -> None:
@@ -118,6 +122,7 @@ class Entrance:
         self.deadlines = deadlines
         self.late_messages = late_messages
         self.reception = reception
+        self.turns = turns
         self.complaints = Complaints(_log)
         self.intake = intake
         self.guest_websockets = guest_websockets
@@ -377,7 +382,8 @@ class Door(WebSocketConnection):
             entrance.rules.limits,
             entrance.counters,
             connections,
-            entrance.late_messages,
+            late_messages=entrance.late_messages,
+            turns=entrance.turns,
         )
         # What a WebSocket gives to its reader of frames goes there until it is open.
         threshold: Any = self._kind(self, entrance, config, server_state, app_state)
@@ -404,9 +410,9 @@ class Door(WebSocketConnection):
     def pause_writing(self) -> None:
         """It is told one thing at most."""
 
-    def _first_turn(self, data: bytes) -> bytes:
+    def _take_large(self, data: bytes) -> None:
         """All of it: whoever is found behind the door has a measure of their own."""
-        return data
+        self._take(data)
 
     # Where to
 

@@ -4,6 +4,7 @@ Knows: the adapters of each engine, options. Does not know: the node, the edges.
 """
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -29,7 +30,15 @@ from catenary.node.hub import Hub
 from catenary.ports import History, Interest, Presence, PubSub, SessionCache
 from catenary.server.ticker import Ticker
 
+_log: Final = logging.getLogger("catenary.server")
+
 SWEEP_INTERVAL_S: Final = 1
+
+MEETING_S: Final = 2.0
+"""How long a node that starts waits for the others. Then it serves all the same: what is between them
+may come later."""
+
+MEETING_PAUSE_S: Final = 0.005
 
 Starter = Callable[[], Awaitable[None]]
 Finisher = Callable[[float], Awaitable[None]]
@@ -148,9 +157,19 @@ class Sharing(Engine):
     def pubsub(self, hub: Hub, restored: Callable[[], None]) -> PubSub:
         following = Following(self.interest, hub.deliver, self._kept.history, self._counters)
         self._way = way = self._build_way(self.interest, hub, following, restored)
-        self.start.append(way.start)
+        self.start += [way.start, self._meet]
         self.finish.insert(0, way.close)
         return way
+
+    async def _meet(self) -> None:
+        """Publications that are accepted before would reach nobody: they would be refused."""
+        clock = asyncio.get_running_loop().time
+        give_up_at = clock() + MEETING_S
+        while (trouble := self.trouble()) is not None:
+            if clock() >= give_up_at:
+                _log.warning("Serving before the other nodes are heard: %s", trouble)
+                return
+            await asyncio.sleep(MEETING_PAUSE_S)
 
     def trouble(self) -> str | None:
         return None if self._way is None else self._way.trouble

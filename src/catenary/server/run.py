@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from catenary import __version__
 from catenary.channels.code_workers import CodeWorkers
-from catenary.config.effective import serves_api
+from catenary.config.effective import has_idle_key, serves_api
 from catenary.config.load import Request
 from catenary.config.options import NodeOptions, Options
 from catenary.errors import MissingExtra
@@ -105,6 +105,8 @@ def _begin(options: Options, request: Request, place: Place | None) -> None:
         _log.warning("%s", warning)
     if options.access.public:
         _log.warning("Public mode: everybody may connect, subscribe and publish")
+        if has_idle_key(options):
+            _log.warning("Public mode: publishers need not show the broadcast_key that is given")
 
 
 def _replace_code(assembly: Assembly, code: CodeWorkers, *, watches: bool) -> None:

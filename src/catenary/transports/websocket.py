@@ -20,6 +20,7 @@ from catenary.node.encoder import Encoder
 from catenary.node.node import Node
 from catenary.node.session import Session, Traits
 from catenary.ports import Watch
+from catenary.transports.turns import PIECE_BYTES, Turns
 from catenary.wire.frames import (
     NO_STATUS,
     NORMAL,
@@ -40,8 +41,8 @@ _NO_LIMIT: Final = 2**31 - 1
 
 _BATCH: Final = 256
 
-TURN_BYTES: Final = 8192
-"""Of one read, which may be 256 KB: 1,300 of the smallest frames, which take some 2 ms."""
+SMALL_BYTES: Final = 1024
+"""What is read at once, whoever else said something in the same turn: more than usual commands have."""
 
 
 class WebSocketLimits(msgspec.Struct, frozen=True):
@@ -112,6 +113,7 @@ class WebSocketConnection(asyncio.Protocol):
         "_rest",
         "_session",
         "_transport",
+        "_turns",
         "write",
     )
 
@@ -121,9 +123,11 @@ class WebSocketConnection(asyncio.Protocol):
         limits: WebSocketLimits,
         counters: Counters,
         connections: set[object],
+        *,
         late_messages: Watch,
+        turns: Turns,
     ) -> None:
-        """``late_messages`` watches messages that have begun."""
+        """``late_messages`` watches messages that have begun; large reads are served in ``turns``."""
         self._node = node
         self._limits = limits
         self._counters = counters
@@ -139,6 +143,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._flood: _Flood | None = None
         # What was read and waits for its turn
         self._rest = b""
+        self._turns = turns
         # Is the rest of a message awaited?
         self._late_messages = late_messages
         self._is_awaited = False
@@ -170,8 +175,12 @@ class WebSocketConnection(asyncio.Protocol):
     # asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
-        if len(data) > TURN_BYTES or self._rest:
-            data = self._first_turn(data)
+        if len(data) > SMALL_BYTES or self._rest:
+            self._take_large(data)
+        else:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
         reader = self._reader
         events = reader.receive(data)
         for event in events:
@@ -277,23 +286,33 @@ class WebSocketConnection(asyncio.Protocol):
             self._flood = _Flood()
         return self._flood
 
-    def _first_turn(self, data: bytes) -> bytes:
-        """What may be taken of a large read now; the rest waits until others had their turn."""
+    def _take_large(self, data: bytes) -> None:
+        """A piece at once, where this turn has room; the rest waits until others had theirs."""
         if self._rest:
             # Its turn comes; somebody has resumed reading meanwhile.
             self._rest += data
-            return b""
-        self._rest = data[TURN_BYTES:]
-        self.hold()
-        asyncio.get_running_loop().call_soon(self._next_turn)
-        return data[:TURN_BYTES]
+            return
+        taken = PIECE_BYTES if self._turns.take() else 0
+        self._rest = data[taken:]
+        if self._rest:
+            self.hold()
+        if taken:
+            self._take(data[:taken])
+        self._stand_in_line()
+
+    def _stand_in_line(self) -> None:
+        """With what was not taken; who is slowed down stands there when that is over."""
+        if self._rest and not self._flooded().is_slowed:
+            self._turns.wait(self._next_turn)
 
     def _next_turn(self) -> None:
-        if self._flooded().is_slowed or self._transport.is_closing():
+        if self._transport.is_closing():
             return
-        data, self._rest = self._rest, b""
-        self.resume()
-        self.data_received(data)
+        data, self._rest = self._rest[:PIECE_BYTES], self._rest[PIECE_BYTES:]
+        if not self._rest:
+            self.resume()
+        self._take(data)
+        self._stand_in_line()
 
     def _count(self) -> None:
         """It has said what is counted together: a leaky bucket that holds what may come in a second.
@@ -321,8 +340,7 @@ class WebSocketConnection(asyncio.Protocol):
         flood = self._flooded()
         flood.is_slowed = False
         self.resume()
-        if self._rest:
-            self._next_turn()
+        self._stand_in_line()
 
     def _await_rest(self, events: list[Event]) -> None:
         """A message that has begun is to be complete in time; control frames do not prolong that.

@@ -34,6 +34,7 @@ from catenary.server.door import CableRules, Door, Entrance
 from catenary.server.reception import Reception
 from catenary.server.routes import CablePaths
 from catenary.transports.request import Proxied
+from catenary.transports.turns import Turns
 from catenary.transports.websocket import WebSocketLimits
 from catenary.wire.deflate import WINDOWS, deflated_text_frame
 from catenary.wire.frames import BINARY, PING, TEXT, frame, text_frame
@@ -113,6 +114,7 @@ def entrance() -> Entrance:
         reception=Reception(
             100, counters, lambda serve: asyncio.get_running_loop().call_soon(serve)
         ),
+        turns=Turns(),
     )
 
 
