@@ -1,7 +1,7 @@
 """Action Cable as clients write and read it, byte for byte."""
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -37,6 +37,7 @@ from catenary.metrics.counters import Counters
 from catenary.node.encoder import Encoder
 from catenary.node.hub import Hub
 from catenary.node.session import Session, Subscription
+from catenary.protocols import actioncable
 from catenary.protocols.actioncable import SUBPROTOCOL, UNSUPPORTED, ActionCableV1
 
 CHAT = Identifier('{"channel":"ChatChannel","id":42}')
@@ -417,3 +418,7 @@ def test_a_client_reads_anything_that_is_published(data: str, kind: str) -> None
 
 def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON")
+
+
+def test_there_is_a_word_for_every_reply() -> None:
+    assert set(actioncable._WRITERS) == set(get_args(Reply))

@@ -306,8 +306,8 @@ class Node:
 
     def _wait_in(self, session: Session, inbox: Inbox, work: _Work) -> None:
         if isinstance(work, _Asked):
-            inbox.work = work.answer
-            work.answer.then(partial(self._decided, session, inbox, work.step))
+            answer = inbox.work = work.answer
+            answer.then(partial(self._decided, session, inbox, work.step))
             return
         task = asyncio.get_running_loop().create_task(self._settle(session, inbox, work))
         inbox.work = task

@@ -92,35 +92,7 @@ class ActionCableV1:
 
     def encode(self, reply: Reply) -> bytes:
         """Writes one reply as JSON."""
-        # The frequent ones first, and no patterns inside: a case that does not fit takes 0.2 µs, and
-        # one that takes a struct apart 0.7 µs.
-        match reply:
-            case Confirmed():
-                kind = "confirm_subscription"
-                return _write({"type": kind, "identifier": reply.identifier})
-            case Verbatim():
-                return reply.text.encode()
-            case Welcome():
-                return _welcome(reply)
-            case Ping():
-                return b'{"type":"ping","message":%d}' % reply.timestamp
-            case Pong():
-                return b'{"type":"pong"}'
-            case Rejected(identifier):
-                return _write({"type": "reject_subscription", "identifier": identifier})
-            case HistoryConfirmed(identifier):
-                return _write({"type": "confirm_history", "identifier": identifier})
-            case HistoryRejected(identifier):
-                return _write({"type": "reject_history", "identifier": identifier})
-            case PresenceState():
-                return _presence(reply)
-            case PresenceUnknown(identifier):
-                message = {"type": "error", "total": 0}
-                return _write({"type": "presence", "identifier": identifier, "message": message})
-            case Disconnected(reason, reconnect):
-                return _write({"type": "disconnect", "reason": reason.wire, "reconnect": reconnect})
-            case Delivery():
-                return self.encode_delivery(reply)
+        return _WRITERS[type(reply)](reply)
 
     def encode_delivery(self, delivery: Delivery) -> bytes:
         """Puts the message, which is JSON already, into its envelope without reading it again."""
@@ -194,6 +166,37 @@ def _who_is_here(message: _Message) -> WhoIsHere:
     options = message.data if isinstance(message.data, dict) else {}
     return WhoIsHere(Identifier(message.identifier), options.get("return_records") is not False)
 
+
+def _named(kind: str) -> Callable[[Any], bytes]:
+    """Writes a reply that tells no more than about which subscription it is."""
+    return lambda reply: _write({"type": kind, "identifier": reply.identifier})
+
+
+def _unknown(reply: PresenceUnknown) -> bytes:
+    message = {"type": "error", "total": 0}
+    return _write({"type": "presence", "identifier": reply.identifier, "message": message})
+
+
+def _disconnected(reply: Disconnected) -> bytes:
+    wire = reply.reason.wire
+    return _write({"type": "disconnect", "reason": wire, "reconnect": reply.reconnect})
+
+
+# A table, because a question whether a struct is of a type takes 0.2 µs where it is not.
+_WRITERS: Final[dict[type[Reply], Callable[[Any], bytes]]] = {
+    Verbatim: lambda reply: reply.text.encode(),
+    Welcome: _welcome,
+    Ping: lambda reply: b'{"type":"ping","message":%d}' % reply.timestamp,
+    Pong: lambda _: b'{"type":"pong"}',
+    Confirmed: _named("confirm_subscription"),
+    Rejected: _named("reject_subscription"),
+    HistoryConfirmed: _named("confirm_history"),
+    HistoryRejected: _named("reject_history"),
+    PresenceState: _presence,
+    PresenceUnknown: _unknown,
+    Disconnected: _disconnected,
+    Delivery: ActionCableV1().encode_delivery,
+}
 
 _COMMANDS: Final[dict[str, Callable[[_Message], Command]]] = {
     "subscribe": _subscribe,

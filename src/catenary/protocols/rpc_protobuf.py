@@ -29,7 +29,7 @@ def encode_request(request: rpc.Request, written: bytes) -> bytes:
     match request:
         case rpc.CommandMessage():
             return (
-                text(_COMMAND, request.command)
+                (_ACTIONS.get(request.command) or text(_COMMAND, request.command))
                 + text(_IDENTIFIER, request.identifier)
                 + text(_CONNECTION_IDENTIFIERS, request.connection_identifiers)
                 + text(_DATA, request.data)
@@ -54,6 +54,9 @@ def write_env(env: rpc.Env) -> bytes:
 
 # The numbers of rpc.proto
 _COMMAND: Final = key(1)
+_ACTIONS: Final = {
+    action: text(_COMMAND, action) for action in ("subscribe", "unsubscribe", "message")
+}
 _IDENTIFIER: Final = key(2)
 _CONNECTION_IDENTIFIERS: Final = key(3)
 _DATA: Final = key(4)

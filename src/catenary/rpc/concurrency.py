@@ -85,7 +85,7 @@ class Barrier(Generic[_E]):
             self._hand_on()
 
     def _hand_on(self) -> None:
-        line = self._next_line()
+        line = self._waiting if not self._newcomers else self._next_line()
         if line and self._free:
             # Who begins may fail at once, and release its slot in here. The next one begins in
             # another turn of the loop then: thousands may wait for an application that is away.
@@ -102,12 +102,10 @@ class Barrier(Generic[_E]):
             self._idle.set()
 
     def _next_line(self) -> _Line[_E]:
-        if not self._newcomers:
-            return self._waiting
-        if self._waiting:
-            self._is_turn_of_newcomers = not self._is_turn_of_newcomers
-            return self._newcomers if self._is_turn_of_newcomers else self._waiting
-        return self._newcomers
+        if not self._waiting:
+            return self._newcomers
+        self._is_turn_of_newcomers = not self._is_turn_of_newcomers
+        return self._newcomers if self._is_turn_of_newcomers else self._waiting
 
     async def idle(self) -> None:
         """Returns once no slot is taken and nobody waits."""

@@ -88,13 +88,12 @@ class GrpcApplication(RemoteApplication):
             raise AppUnavailable("expected the application's channel to be open, got none: start()")
         if self._send_bytes and len(call.payload) > self._send_bytes:
             raise grpc_status.oversized("sent", self._send_bytes)
-        fields = grpc_status.metadata_fields(call.sid)
-        expires_at = _NEVER
-        if timeout_s is not None:
-            fields += grpc_status.timeout_field(timeout_s)
-            expires_at = balancer.time() + timeout_s
         attempt = GrpcAttempt(
-            call, _PATHS[call.procedure.name], fields, grpc_status.message(call.payload), expires_at
+            call,
+            _PATHS[call.procedure.name],
+            grpc_status.call_fields(call.sid, timeout_s),
+            grpc_status.message(call.payload),
+            _NEVER if timeout_s is None else balancer.time() + timeout_s,
         )
         balancer.submit(attempt)
         return attempt

@@ -73,6 +73,12 @@ def message(payload: bytes) -> bytes:
 
 
 @lru_cache(_REMEMBERED)
+def call_fields(sid: Sid, timeout_s: float | None) -> bytes:
+    """The header fields of one call alone; without a time limit where that is None."""
+    fields = metadata_fields(sid)
+    return fields if timeout_s is None else fields + timeout_field(timeout_s)
+
+
 def timeout_field(timeout_s: float) -> bytes:
     """The field that tells the server how long it has: at most eight digits and a unit."""
     milliseconds = max(math.ceil(timeout_s * 1000), 1)
@@ -81,7 +87,6 @@ def timeout_field(timeout_s: float) -> bytes:
     return literal(b"grpc-timeout", b"%dS" % min(milliseconds // 1000, 10**8 - 1))
 
 
-@lru_cache(_REMEMBERED)
 def metadata_fields(sid: Sid) -> bytes:
     """What goes with a call, as header fields of its request."""
     metadata = rpc.metadata(sid)

@@ -202,7 +202,8 @@ class WebSocketConnection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """The client will say nothing more: what was written is still sent, then it is over."""
-        self._cut_later()
+        if self._transport.get_write_buffer_size():
+            self._cut_later()
 
     def pause_writing(self) -> None:
         """More waits for this client than it may. Never closed here, in the middle of a delivery."""
