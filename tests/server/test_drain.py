@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from catenary.server import drain as draining
-from catenary.server.drain import drain
+from catenary.server.drain import QUICK, SLOW, Pace, drain
 from catenary.server.lifecycle import Listener
 from tests.parts.heart import in_loop
 
@@ -45,11 +45,11 @@ def clients_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(draining, "WebSocketConnection", Client)
 
 
-async def drained(*ports: Port, timeout_s: float) -> float:
+async def drained(*ports: Port, timeout_s: float, pace: Pace = SLOW) -> float:
     """How long it took."""
     clock = asyncio.get_running_loop().time
     began = clock()
-    await drain([cast("Listener", port) for port in ports], timeout_s)
+    await drain([cast("Listener", port) for port in ports], timeout_s, pace)
     return clock() - began
 
 
@@ -65,9 +65,18 @@ async def test_clients_are_told_evenly_over_a_part_of_the_time() -> None:
 
 
 @in_loop
-async def test_a_few_do_not_wait_as_long_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draining, "LONGEST_PAUSE_S", 0.01)
+async def test_a_few_do_not_wait_as_long_as_many() -> None:
     assert await drained(Port(Client(), Client()), timeout_s=30) < 5
+
+
+@in_loop
+async def test_even_where_nobody_asked_for_it_a_crowd_is_not_told_in_one_moment() -> None:
+    clients = [Client() for _ in range(1000)]
+    took = await drained(Port(*clients), timeout_s=30, pace=QUICK)
+    told_at = sorted(each.told_at for each in clients if each.told_at is not None)
+    assert len(told_at) == 1000
+    assert 0.15 < told_at[-1] - told_at[0] <= took < 2
+    assert await drained(Port(*clients[:10]), timeout_s=30, pace=QUICK) < 1
 
 
 @in_loop

@@ -152,7 +152,7 @@ async def run(
     start: Sequence[Callable[[], Awaitable[None]]],
     finish: Sequence[Callable[[float], Awaitable[None]]],
     started: Callable[[], None],
-    drain: Callable[[], Awaitable[None]] | None,
+    drain: Callable[[], Awaitable[None]],
     shutdown_delay_s: float,
     shutdown_timeout_s: float,
 ) -> None:
@@ -173,11 +173,9 @@ async def run(
     if shutdown_delay_s > 0:
         await asyncio.sleep(shutdown_delay_s)
     deadline = asyncio.get_running_loop().time() + shutdown_timeout_s
-    patience_s = shutdown_timeout_s
-    if drain is not None:
-        await drain()
-        # Whoever does not end must leave time for what comes behind.
-        patience_s = (deadline - asyncio.get_running_loop().time()) * 2 / 3
+    await drain()
+    # Whoever does not end must leave time for what comes behind.
+    patience_s = (deadline - asyncio.get_running_loop().time()) * 2 / 3
     for listener in listeners:
         listener.stop()
     await asyncio.wait(serving, timeout=patience_s)

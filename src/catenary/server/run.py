@@ -18,7 +18,7 @@ from catenary.errors import MissingExtra
 from catenary.metrics.counters import Counters
 from catenary.server import engines, lifecycle, logs, workers
 from catenary.server.assembly import Assembly
-from catenary.server.drain import drain
+from catenary.server.drain import QUICK, SLOW, drain
 from catenary.server.place import Place
 from catenary.server.source_watch import SourceWatch
 
@@ -59,18 +59,17 @@ async def serve(
         start=assembly.start,
         finish=assembly.finish,
         started=place.tell_ready if place is not None else _nobody_asks,
-        drain=_maybe_drain(options.node, assembly.listeners),
+        drain=_drain(options.node, assembly.listeners),
         shutdown_delay_s=options.node.shutdown_delay_s,
         shutdown_timeout_s=options.node.shutdown_timeout_s,
     )
 
 
-def _maybe_drain(
+def _drain(
     options: NodeOptions, listeners: Sequence[lifecycle.Listener]
-) -> Callable[[], Awaitable[None]] | None:
-    if not options.shutdown_slowdrain:
-        return None
-    return functools.partial(drain, listeners, options.shutdown_timeout_s)
+) -> Callable[[], Awaitable[None]]:
+    pace = SLOW if options.shutdown_slowdrain else QUICK
+    return functools.partial(drain, listeners, options.shutdown_timeout_s, pace)
 
 
 async def answer_calls(options: Options, cable: "Cable") -> None:
