@@ -26,13 +26,18 @@ START_NS = 1_700_000_000_123_456_789
 class Clockwork:
     """A loop that has nothing but timers, and a wall clock that moves with them."""
 
-    def __init__(self) -> None:
+    def __init__(self, late_s: float = 0) -> None:
+        """Its timers are late by so much."""
         self.now_s = 0.0
+        self._late_s = late_s
         self._numbers = itertools.count()
         self.timers: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
 
-    def call_later(self, delay_s: float, callback: Callable[..., None], *args: Any) -> None:
-        heapq.heappush(self.timers, (self.now_s + delay_s, next(self._numbers), callback, args))
+    def time(self) -> float:
+        return self.now_s
+
+    def call_at(self, when_s: float, callback: Callable[..., None], *args: Any) -> None:
+        heapq.heappush(self.timers, (when_s, next(self._numbers), callback, args))
 
     def clock_ns(self) -> int:
         return START_NS + round(self.now_s * 1e9)
@@ -41,16 +46,17 @@ class Clockwork:
         """Lets time pass."""
         end = self.now_s + seconds + 1e-9
         while self.timers and self.timers[0][0] <= end:
-            self.now_s, _, callback, args = heapq.heappop(self.timers)
+            due_s, _, callback, args = heapq.heappop(self.timers)
+            self.now_s = max(self.now_s, due_s) + self._late_s
             callback(*args)
-        self.now_s = end
+        self.now_s = max(self.now_s, end)
 
 
 class Pinged:
     """A pinger on a clockwork, and the moments at which each session was pinged."""
 
-    def __init__(self) -> None:
-        self.clockwork = Clockwork()
+    def __init__(self, late_s: float = 0) -> None:
+        self.clockwork = Clockwork(late_s)
         loop = cast("asyncio.AbstractEventLoop", self.clockwork)
         self.pinger = Pinger(loop, self.clockwork.clock_ns)
         self.encoder = Encoder(ActionCableV1(), text_frame)
@@ -163,3 +169,21 @@ def test_who_left_is_forgotten_however_long_the_interval() -> None:
         session.closed = True
         pinged.pinger.left()
     assert gc.get_referrers(outbounds[0][0]) == [outbounds[0]], "only the test knows it now"
+
+
+def test_timers_that_are_late_do_not_make_the_interval_longer() -> None:
+    pinged = Pinged(late_s=0.02)
+    _, outbound = pinged.add(Heartbeat(3))
+    pinged.clockwork.run(300)
+    assert 98 <= len(outbound.at_s) <= 100
+    assert max(later - at for at, later in itertools.pairwise(outbound.at_s)) < 3.1
+
+
+def test_a_computer_that_slept_does_not_ping_for_all_that_time() -> None:
+    pinged = Pinged()
+    _, outbound = pinged.add(Heartbeat(3))
+    pinged.clockwork.run(30)
+    before = len(outbound.at_s)
+    pinged.clockwork.now_s += 3600
+    pinged.clockwork.run(3)
+    assert len(outbound.at_s) - before <= 2

@@ -39,8 +39,8 @@ class Pinger:
             return
         wheel = self._wheels.get(heartbeat)
         if wheel is None:
-            wheel = self._wheels[heartbeat] = Wheel()
-            self._loop.call_later(heartbeat.interval_s / SLOTS, self._turn, heartbeat, wheel)
+            wheel = self._wheels[heartbeat] = Wheel(self._loop.time())
+            self._turn_later(heartbeat, wheel)
         wheel.add(session)
 
     def left(self) -> None:
@@ -71,7 +71,18 @@ class Pinger:
         if wheel.size == 0:
             del self._wheels[heartbeat]
         else:
-            self._loop.call_later(heartbeat.interval_s / SLOTS, self._turn, heartbeat, wheel)
+            self._turn_later(heartbeat, wheel)
+
+    def _turn_later(self, heartbeat: Heartbeat, wheel: "Wheel") -> None:
+        """By the moments at which turns are due: timers are late, and what each is late would add up.
+
+        Who could not turn for a whole interval, as on a computer that slept, begins anew.
+        """
+        now = self._loop.time()
+        if now - wheel.due_at > heartbeat.interval_s:
+            wheel.due_at = now
+        wheel.due_at += heartbeat.interval_s / SLOTS
+        self._loop.call_at(wheel.due_at, self._turn, heartbeat, wheel)
 
     def _is_gone(self, session: Session, heartbeat: Heartbeat) -> bool:
         """Was nothing heard since a ping that is too long ago? The pongs are due at the next turn."""
@@ -85,9 +96,11 @@ class Pinger:
 class Wheel:
     """Slots of sessions; one slot is due at each turn."""
 
-    __slots__ = ("_at", "_joined", "_slots", "size")
+    __slots__ = ("_at", "_joined", "_slots", "due_at", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, due_at: float) -> None:
+        """``due_at`` is the moment of its last turn, or from which on its turns count."""
+        self.due_at = due_at
         self._slots: list[list[Session]] = [[] for _ in range(SLOTS)]
         self._at = 0
         self._joined = 0
