@@ -448,7 +448,7 @@ def test_a_slow_drain_tells_one_after_the_other_and_serves_the_rest_meanwhile() 
             client.send(command("subscribe", news))
             assert client.message()["type"] == "confirm_subscription"
         server.process.send_signal(signal.SIGTERM)
-        assert "10 clients slowly, for 4.0 s" in server.wait_for_output("Draining ")
+        assert "10 clients to come back, for 4.0 s" in server.wait_for_output("Telling ")
         with pytest.raises(ConnectionRefusedError):
             RawSocket(server.port)
         broadcast(server, {"stream": "news", "data": '"still here"'})
