@@ -157,6 +157,20 @@ def test_a_fault_in_reading_an_answer_costs_that_call() -> None:
     run(scenario())
 
 
+def test_a_fault_in_understanding_an_answer_is_told_to_who_waits() -> None:
+    def decide(text: str) -> str:
+        raise ZeroDivisionError
+
+    async def scenario() -> None:
+        heard: list[str | Exception] = []
+        call = caller(Wire().begin).call(Procedure("Odd", _text, decide), SID, b"")
+        call.then(heard.append)
+        call.answered(b"yes")
+        assert [type(each) for each in heard] == [ZeroDivisionError]
+
+    run(scenario())
+
+
 def test_what_the_application_raises_is_no_failed_call() -> None:
     counters = Counters()
 

@@ -1,7 +1,6 @@
 """Who is told when; from outside: test_door.py."""
 
 import asyncio
-from itertools import pairwise
 from typing import cast
 
 import pytest
@@ -59,10 +58,9 @@ async def test_clients_are_told_evenly_over_a_part_of_the_time() -> None:
     took = await drained(Port(*clients), timeout_s=1)
     told_at = sorted(each.told_at for each in clients if each.told_at is not None)
     assert len(told_at) == 20
-    assert took > 0.75
-    # On a busy machine some are told late, and the next ones right behind them; most are not.
-    gaps = sorted(later - at for at, later in pairwise(told_at))
-    assert gaps[len(gaps) // 2] > 0.001
+    assert 0.75 < took < 1.5
+    # Nobody is told before the moment that is theirs, however late those before were told.
+    assert all(at - told_at[0] > number * 0.04 - 0.005 for number, at in enumerate(told_at))
     assert told_at[-1] - told_at[0] > 0.7
 
 

@@ -209,7 +209,8 @@ class Call(Pending[_T]):
         outcome: _T | Exception
         try:
             outcome = self.procedure.decide(answer)
-        except AppError as error:
+        except Exception as error:  # noqa: BLE001
+            # What the application has raised, or a fault of ours: who waits must hear of either.
             outcome = error
         self._tell(outcome)
 
