@@ -79,7 +79,8 @@ class Handing(asyncio.Protocol):
             turns=Turns(),
         )
         environment = Environment(Sid("s"), "ws://test/", {})
-        connection.open(
+        transport.set_protocol(connection)
+        connection.begin(
             transport, Acceptance(environment, self._heart.encoder, Traits(NEVER), b"OPEN"), b""
         )
         self._opened.set_result(connection)

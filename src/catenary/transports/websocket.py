@@ -148,12 +148,6 @@ class WebSocketConnection(asyncio.Protocol):
         self._late_messages = late_messages
         self._is_awaited = False
 
-    def open(self, transport: asyncio.Transport, acceptance: Acceptance, rest: bytes) -> None:
-        """Takes a transport over from another protocol, and begins."""
-        self._connections.add(self)
-        transport.set_protocol(self)
-        self.begin(transport, acceptance, rest)
-
     def begin(self, transport: asyncio.Transport, acceptance: Acceptance, rest: bytes) -> None:
         """Answers the handshake; ``rest`` is what the client sent right behind it."""
         self._transport = transport
