@@ -24,7 +24,7 @@ from tests.parts.nats import NatsServer
 LIMITS = Limits(history_limit=100, history_ttl_s=60, sessions_ttl_s=60, presence_ttl_s=60)
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
     """Returns when it holds. Raises TimeoutError."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110  (nothing here can set an event)
@@ -135,7 +135,7 @@ class NatsNode:
 
     async def nodes_are(self, number: int) -> None:
         """Returns when so many nodes have a record. Raises TimeoutError."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while True:
                 found = await self.engine.records().first("test.between.r.n.*", 10_000)
                 if len(found) == number:

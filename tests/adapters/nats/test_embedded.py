@@ -18,6 +18,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.api import StreamConfig
+from nats.js.errors import NoStreamResponseError
 
 from catenary.adapters.nats import embedded as room
 from catenary.adapters.nats.connection import connect
@@ -77,7 +78,14 @@ async def refusal(options: EnatsOptions) -> str:
 async def keep(client: Client, text: bytes, replicas: int = 1) -> None:
     jetstream = client.jetstream(timeout=10)
     await jetstream.add_stream(StreamConfig(name="kept", subjects=["kept"], num_replicas=replicas))
-    await jetstream.publish("kept", text)
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await jetstream.publish("kept", text)
+            except NoStreamResponseError:  # the leader is elected, but not every server knows
+                await asyncio.sleep(0.05)
+            else:
+                return
 
 
 async def kept(client: Client) -> bytes | None:
