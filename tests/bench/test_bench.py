@@ -27,7 +27,7 @@ def bench(
         env={**os.environ, "ANYCABLE_GO": anycable_go, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
     )
 
 
@@ -141,7 +141,7 @@ def test_more_clients_than_open_files_are_refused() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
     )
     assert run.returncode == 2
     assert "expected at most 300 clients (open files: 500), got 400" in run.stderr

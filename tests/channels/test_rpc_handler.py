@@ -14,7 +14,7 @@ from catenary.errors import ProtocolError
 from catenary.messages.decisions import Decision, PresenceCommand, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid
-from catenary.protocols import rpc, rpc_json, rpc_protobuf
+from catenary.protocols import rpc, rpc_json, rpc_pb2, rpc_protobuf
 from tests.channels.chat import chat
 from tests.parts.heart import in_loop
 
@@ -23,17 +23,14 @@ ROOM = Identifier('{"channel":"RoomChannel","id":1}')
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 states = st.dictionaries(text, text, max_size=3)
-requests = st.one_of(
-    st.builds(rpc.ConnectionRequest, st.builds(rpc.Env, text, states)),
-    st.builds(
-        rpc.CommandMessage, text, text, text, text, st.builds(rpc.Env, text, states, states, states)
-    ),
-    st.builds(
-        rpc.DisconnectRequest,
-        text,
-        st.lists(text).map(tuple),
-        st.builds(rpc.Env, text, states, states, states),
-    ),
+environments = st.builds(
+    Environment,
+    st.just(Sid("s1")),
+    text,
+    states,
+    text,
+    states,
+    st.dictionaries(text.map(Identifier), states, max_size=3),
 )
 env_responses = st.none() | st.builds(rpc.EnvResponse, states, states)
 responses = st.one_of(
@@ -61,20 +58,20 @@ responses = st.one_of(
 )
 
 
-def encoded(codec: ModuleType, request: rpc.Request) -> bytes:
-    raw: bytes = codec.encode_request(request, codec.write_env(request.env))
-    return raw
-
-
 @CODECS
-@given(request=requests)
-def test_a_request_is_read_as_it_was_written(codec: ModuleType, request: rpc.Request) -> None:
-    decode = {
-        rpc.ConnectionRequest: codec.decode_connection_request,
-        rpc.CommandMessage: codec.decode_command_message,
-        rpc.DisconnectRequest: codec.decode_disconnect_request,
-    }[type(request)]
-    assert decode(encoded(codec, request)) == request
+@given(environment=environments, identifier=text.map(Identifier), data=text)
+def test_a_request_is_read_as_it_was_written(
+    codec: ModuleType, environment: Environment, identifier: Identifier, data: str
+) -> None:
+    raw = codec.encode_connect(environment)
+    assert codec.decode_connection_request(raw) == rpc.connection_request(environment)
+    for action in rpc.ACTIONS:
+        raw = codec.encode_command(environment, action, identifier, data)
+        expected = rpc.command_message(environment, action, identifier, data)
+        assert codec.decode_command_message(raw) == expected
+    raw = codec.encode_disconnect(environment, (identifier, identifier))
+    expected_end = rpc.disconnect_request(environment, (identifier, identifier))
+    assert codec.decode_disconnect_request(raw) == expected_end
 
 
 @CODECS
@@ -121,14 +118,14 @@ def test_the_sid_comes_from_the_metadata_and_state_goes_to_and_fro(codec: Module
     @in_loop
     async def scenario() -> None:
         environment = Environment(Sid("s1"), "ws://test/cable?name=jack", {})
-        raw = encoded(codec, rpc.connection_request(environment))
+        raw = codec.encode_connect(environment)
         answer = codec.decode_connection_response(await call(codec, "connect", raw))
         connected = rpc.connection_decision(answer)
         assert [json.loads(each) for each in connected.transmissions] == [
             {"type": "welcome", "sid": "s1"}
         ]
         environment.identifiers = connected.identifiers
-        raw = encoded(codec, rpc.command_message(environment, "subscribe", ROOM))
+        raw = codec.encode_command(environment, "subscribe", ROOM, "")
         decision = rpc.command_decision(
             codec.decode_command_response(await call(codec, "command", raw))
         )
@@ -136,8 +133,7 @@ def test_the_sid_comes_from_the_metadata_and_state_goes_to_and_fro(codec: Module
         assert decision.istate == {"$w": "RoomChannel:1", "$p": "RoomChannel:1", "count": "1"}
         assert decision.presence == PresenceCommand("join", "jack", '{"room":1}')
         environment.merge_istate(ROOM, decision.istate)
-        message = rpc.command_message(environment, "message", ROOM, '{"action":"add","word":"a"}')
-        raw = encoded(codec, message)
+        raw = codec.encode_command(environment, "message", ROOM, '{"action":"add","word":"a"}')
         decision = rpc.command_decision(
             codec.decode_command_response(await call(codec, "command", raw))
         )
@@ -152,8 +148,8 @@ def test_what_fails_in_the_application_is_status_error(codec: ModuleType) -> Non
     @in_loop
     async def scenario() -> None:
         environment = Environment(Sid("s1"), "", {}, '{"name":"jack"}')
-        message = rpc.command_message(environment, "message", ROOM, '{"action":"divide","by":0}')
-        raw = await call(codec, "command", encoded(codec, message))
+        asked = codec.encode_command(environment, "message", ROOM, '{"action":"divide","by":0}')
+        raw = await call(codec, "command", asked)
         response = codec.decode_command_response(raw)
         assert response.status in (None, rpc.Status.ERROR)
         assert response.error_msg == "ZeroDivisionError: integer division or modulo by zero"
@@ -169,9 +165,14 @@ def test_what_is_no_request_is_said_to_be_none(codec: ModuleType, name: str) -> 
         asyncio.run(call(codec, name, b"\xff\xfe<html>"))
 
 
-@CODECS
-def test_an_unknown_command_is_said_to_be_one(codec: ModuleType) -> None:
-    raw = encoded(codec, rpc.CommandMessage("dance", ROOM))
+@pytest.mark.parametrize(
+    ("codec", "raw"),
+    [
+        (rpc_json, b'{"command":"dance"}'),
+        (rpc_protobuf, rpc_pb2.CommandMessage(command="dance").SerializeToString()),
+    ],
+)
+def test_an_unknown_command_is_said_to_be_one(codec: ModuleType, raw: bytes) -> None:
     with pytest.raises(ProtocolError, match="got 'dance'"):
         asyncio.run(call(codec, "command", raw))
 
@@ -181,7 +182,7 @@ def test_a_refused_subscription_carries_its_rejection_as_text() -> None:
     async def scenario() -> None:
         environment = Environment(Sid("s1"), "", {}, '{"name":"jack"}')
         nowhere = Identifier('{"channel":"RoomChannel","id":-1}')
-        raw = rpc_json.encode_request(rpc.command_message(environment, "subscribe", nowhere))
+        raw = rpc_json.encode_command(environment, "subscribe", nowhere, "")
         decision = rpc.command_decision(
             rpc_json.decode_command_response(await call(rpc_json, "command", raw))
         )

@@ -120,7 +120,7 @@ def test_names_and_numbers_are_the_wire_s() -> None:
 
 
 def test_a_connection_request_carries_the_environment() -> None:
-    assert json.loads(rpc_json.encode_request(rpc.connection_request(environment()))) == {
+    assert json.loads(rpc_json.encode_connect(environment())) == {
         "env": {
             "url": "ws://cable.test/cable",
             "headers": {"cookie": "a=1"},
@@ -130,8 +130,8 @@ def test_a_connection_request_carries_the_environment() -> None:
 
 
 def test_a_command_carries_the_state_of_its_own_subscription_only() -> None:
-    message = rpc.command_message(environment(), "message", CHAT, '{"action":"speak"}')
-    assert json.loads(rpc_json.encode_request(message)) == {
+    raw = rpc_json.encode_command(environment(), "message", CHAT, '{"action":"speak"}')
+    assert json.loads(raw) == {
         "command": "message",
         "identifier": CHAT,
         "connection_identifiers": "jack",
@@ -146,8 +146,7 @@ def test_a_command_carries_the_state_of_its_own_subscription_only() -> None:
 
 
 def test_a_disconnect_request_carries_every_state_as_json_text() -> None:
-    request = rpc.disconnect_request(environment(), (CHAT,))
-    assert json.loads(rpc_json.encode_request(request)) == {
+    assert json.loads(rpc_json.encode_disconnect(environment(), (CHAT,))) == {
         "identifiers": "jack",
         "subscriptions": [CHAT],
         "env": {
@@ -161,17 +160,16 @@ def test_a_disconnect_request_carries_every_state_as_json_text() -> None:
 
 def test_what_is_empty_is_left_out_but_the_environment() -> None:
     bare = Environment(Sid("s1"), "", {})
-    assert rpc_json.encode_request(rpc.connection_request(bare)) == b'{"env":{}}'
-    request = rpc.connection_request(bare)
-    assert rpc_protobuf.encode_request(request, rpc_protobuf.write_env(request.env)) == b"\x1a\x00"
-    message = rpc.command_message(bare, "subscribe", CHAT)
-    assert set(json.loads(rpc_json.encode_request(message))) == {"command", "identifier", "env"}
+    assert rpc_json.encode_connect(bare) == b'{"env":{}}'
+    assert rpc_protobuf.encode_connect(bare) == b"\x1a\x00"
+    raw = rpc_json.encode_command(bare, "subscribe", CHAT, "")
+    assert set(json.loads(raw)) == {"command", "identifier", "env"}
 
 
 @CODECS
 def test_text_that_is_no_unicode_can_not_be_sent(codec: Codec) -> None:
     with pytest.raises(ValueError, match=r"surrogate|utf-8|UTF-8"):
-        codec.encode_request(rpc.command_message(environment(), "message", CHAT, "\ud800"), b"")
+        codec.encode_command(environment(), "message", CHAT, "\ud800")
 
 
 @given(environments)
@@ -187,15 +185,21 @@ def test_the_application_s_end_sees_the_environment_as_it_was(env: Environment) 
 
 @given(environments)
 def test_both_encodings_say_the_same(env: Environment) -> None:
-    requests = (
-        (rpc.connection_request(env), rpc_pb2.ConnectionRequest),
-        (rpc.command_message(env, "message", CHAT, "data"), rpc_pb2.CommandMessage),
-        (rpc.disconnect_request(env, (CHAT, CHAT)), rpc_pb2.DisconnectRequest),
+    codecs = (rpc_protobuf, rpc_json)
+    requests: tuple[tuple[Any, bytes, bytes], ...] = (
+        (rpc_pb2.ConnectionRequest, *(codec.encode_connect(env) for codec in codecs)),
+        (
+            rpc_pb2.CommandMessage,
+            *(codec.encode_command(env, "message", CHAT, "data") for codec in codecs),
+        ),
+        (
+            rpc_pb2.DisconnectRequest,
+            *(codec.encode_disconnect(env, (CHAT, CHAT)) for codec in codecs),
+        ),
     )
-    for request, kind in requests:
-        written = rpc_protobuf.write_env(request.env)
-        message = kind.FromString(rpc_protobuf.encode_request(request, written))
-        fields = json.loads(rpc_json.encode_request(request))
+    for kind, raw, text in requests:
+        message = kind.FromString(raw)
+        fields = json.loads(text)
         other = fields.pop("env")
         assert {
             key: dict(getattr(message.env, key)) for key in ("headers", "cstate", "istate")

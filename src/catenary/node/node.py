@@ -414,10 +414,10 @@ class Node:
         except AppError as error:
             self._undecided(session, step, error)
             return None
-        if isinstance(answer, Decision):
-            return self.apply(session, step, answer)
         if isinstance(answer, Pending) and type(step) is not _Connect:
             return _Asked(step, answer)
+        if isinstance(answer, Decision):
+            return self.apply(session, step, answer)
         # A Connect call is seen through although its client leaves: settle() waits for its task.
         return self._decide_later(session, step, answer)
 

@@ -7,7 +7,7 @@ Knows: values. Does not know: bytes (rpc_protobuf and rpc_json do).
 
 import enum
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 from urllib.parse import quote
 
 import msgspec
@@ -22,6 +22,7 @@ VERSION: Final = "v1"
 """What the metadata ``protov`` says: the version of rpc.proto that is spoken."""
 
 Action = Literal["subscribe", "unsubscribe", "message"]
+ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 
 
 class Status(enum.IntEnum):
@@ -144,11 +145,16 @@ def disconnect_request(
     environment: Environment, subscriptions: tuple[Identifier, ...]
 ) -> DisconnectRequest:
     """Tells that a client left, with the state of each subscription as JSON text."""
-    states: dict[str, str] = {
+    env = _env(environment, states(environment))
+    return DisconnectRequest(environment.identifiers, subscriptions, env)
+
+
+def states(environment: Environment) -> dict[str, str]:
+    """The state of each subscription as JSON text."""
+    return {
         identifier: msgspec.json.encode(state).decode()
         for identifier, state in (environment.istate or {}).items()
     }
-    return DisconnectRequest(environment.identifiers, subscriptions, _env(environment, states))
 
 
 def metadata(sid: Sid) -> dict[str, str]:

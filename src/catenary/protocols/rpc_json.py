@@ -10,20 +10,29 @@ from typing import TypeVar
 import msgspec
 
 from catenary.errors import AppFailed, ProtocolError
+from catenary.messages.environment import Environment
+from catenary.messages.names import Identifier
 from catenary.protocols import rpc
 
 _Response = TypeVar("_Response", bound=rpc.Response)
 _Request = TypeVar("_Request", bound=rpc.Request)
 
 
-def encode_request(request: rpc.Request, written: bytes = b"") -> bytes:
-    """Writes a request. Raises ValueError for text that is no Unicode."""
-    return msgspec.json.encode(request)
+def encode_connect(environment: Environment) -> bytes:
+    """Writes what connect asks. Raises ValueError for text that is no Unicode."""
+    return msgspec.json.encode(rpc.connection_request(environment))
 
 
-def write_env(env: rpc.Env) -> bytes:
-    """Nothing: JSON is written as a whole."""
-    return b""
+def encode_command(
+    environment: Environment, action: rpc.Action, identifier: Identifier, data: str
+) -> bytes:
+    """Writes what command asks. Raises ValueError for text that is no Unicode."""
+    return msgspec.json.encode(rpc.command_message(environment, action, identifier, data))
+
+
+def encode_disconnect(environment: Environment, subscriptions: tuple[Identifier, ...]) -> bytes:
+    """Writes what disconnect asks. Raises ValueError for text that is no Unicode."""
+    return msgspec.json.encode(rpc.disconnect_request(environment, subscriptions))
 
 
 def decode_connection_response(raw: bytes) -> rpc.ConnectionResponse:

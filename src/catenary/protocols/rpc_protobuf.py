@@ -10,53 +10,63 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from catenary.errors import AppFailed, ProtocolError
+from catenary.messages.environment import Environment
+from catenary.messages.names import Identifier
 from catenary.protocols import rpc, rpc_pb2
 from catenary.protocols.protobuf import block, key, text, texts
 
 SERVICE = rpc_pb2.DESCRIPTOR.services_by_name["RPC"].full_name
 
 
-def encode_request(request: rpc.Request, written: bytes) -> bytes:
-    """Writes a request around what :func:`write_env` has made of its client.
-
-    Raises ValueError for text that is no Unicode.
-    """
-    env = request.env
-    if env.cstate:
-        written += texts(_CSTATE, env.cstate)
-    if env.istate:
-        written += texts(_ISTATE, env.istate)
-    match request:
-        case rpc.CommandMessage():
-            return (
-                (_ACTIONS.get(request.command) or text(_COMMAND, request.command))
-                + text(_IDENTIFIER, request.identifier)
-                + text(_CONNECTION_IDENTIFIERS, request.connection_identifiers)
-                + text(_DATA, request.data)
-                + block(_ENV, written)
-            )
-        case rpc.ConnectionRequest():
-            return block(_CONNECTION_ENV, written)
-        case rpc.DisconnectRequest():
-            # Of many, an empty one is one, too.
-            subscriptions = [block(_SUBSCRIPTIONS, each.encode()) for each in request.subscriptions]
-            return (
-                text(_IDENTIFIERS, request.identifiers)
-                + b"".join(subscriptions)
-                + block(_ENV, written)
-            )
+def encode_connect(environment: Environment) -> bytes:
+    """Writes what Connect asks. Raises ValueError for text that is no Unicode."""
+    return block(_CONNECTION_ENV, _env_before(environment))
 
 
-def write_env(env: rpc.Env) -> bytes:
-    """What never changes of a client: its URL and its headers."""
-    return text(_URL, env.url) + texts(_HEADERS, env.headers)
+def encode_command(
+    environment: Environment, action: rpc.Action, identifier: Identifier, data: str
+) -> bytes:
+    """Writes what Command asks, as :func:`catenary.protocols.rpc.command_message` says it, without
+    that. Raises ValueError for text that is no Unicode."""
+    env = _env_before(environment)
+    if environment.istate is not None:
+        env += texts(_ISTATE, environment.istate_of(identifier))
+    return (
+        _ACTIONS[action]
+        + text(_IDENTIFIER, identifier)
+        + text(_CONNECTION_IDENTIFIERS, environment.identifiers)
+        + text(_DATA, data)
+        + block(_ENV, env)
+    )
+
+
+def encode_disconnect(environment: Environment, subscriptions: tuple[Identifier, ...]) -> bytes:
+    """Writes what Disconnect asks. Raises ValueError for text that is no Unicode."""
+    istate = rpc.states(environment)
+    # Of many, an empty one is one, too.
+    listed = [block(_SUBSCRIPTIONS, each.encode()) for each in subscriptions]
+    return (
+        text(_IDENTIFIERS, environment.identifiers)
+        + b"".join(listed)
+        + block(_ENV, _env_before(environment) + texts(_ISTATE, istate))
+    )
+
+
+def _env_before(environment: Environment) -> bytes:
+    """A client without the state of its subscriptions. What never changes of it, its URL and its
+    headers, is written once."""
+    written = environment.written
+    if not written:
+        written = text(_URL, environment.url) + texts(_HEADERS, environment.headers)
+        environment.written = written
+    if environment.cstate is not None:
+        written += texts(_CSTATE, environment.cstate)
+    return written
 
 
 # The numbers of rpc.proto
 _COMMAND: Final = key(1)
-_ACTIONS: Final = {
-    action: text(_COMMAND, action) for action in ("subscribe", "unsubscribe", "message")
-}
+_ACTIONS: Final = {action: text(_COMMAND, action) for action in rpc.ACTIONS}
 _IDENTIFIER: Final = key(2)
 _CONNECTION_IDENTIFIERS: Final = key(3)
 _DATA: Final = key(4)

@@ -204,6 +204,7 @@ class GrpcConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._is_heard = True
+        self._is_flush_planned = True  # for all that answers bring about: below
         for event in self.core.receive(data):
             if type(event) is http2.Response:
                 call = self._calls.pop(event.stream_id)
@@ -215,8 +216,8 @@ class GrpcConnection(asyncio.Protocol):
                     call.asker.answered(raw)
             else:
                 self._note(event)
-        self._plan_flush()
         self._owner.dispatch()
+        self._flush()
         if self.ending.done() or self.core.is_going:
             self._settle(self.ending)
             self._end_if_done()

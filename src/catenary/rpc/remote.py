@@ -4,7 +4,8 @@ Knows: which procedure a question is, and how to ask within the limits. Does not
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, Final, Literal, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, Literal, Protocol, TypeVar, TypeVarTuple
 
 from catenary.errors import AppFailed
 from catenary.messages.decisions import Decision
@@ -18,23 +19,26 @@ from catenary.rpc.calls import Attempt, Call, Caller, CallLimits, Procedure
 Name = Literal["Connect", "Command", "Disconnect"]
 PROCEDURES: Final[tuple[Name, ...]] = ("Connect", "Command", "Disconnect")
 _T = TypeVar("_T")
+_Said = TypeVarTuple("_Said")
 
 
 class Codec(Protocol):
     """Messages ↔ bytes. The modules rpc_protobuf and rpc_json satisfy it."""
 
-    def encode_request(self, request: rpc.Request, written: bytes, /) -> bytes:
-        """``written`` is what :meth:`write_env` made of the request's client.
-
-        Raises ValueError for text that is no Unicode.
-        """
+    def encode_connect(self, environment: Environment, /) -> bytes:
+        """Raises ValueError for text that is no Unicode."""
         ...
 
-    def write_env(self, env: rpc.Env, /) -> bytes:
-        """The part of a client's requests that never changes; empty where there is none.
+    def encode_command(
+        self, environment: Environment, action: rpc.Action, identifier: Identifier, data: str, /
+    ) -> bytes:
+        """Raises ValueError for text that is no Unicode."""
+        ...
 
-        Raises ValueError for text that is no Unicode.
-        """
+    def encode_disconnect(
+        self, environment: Environment, subscriptions: tuple[Identifier, ...], /
+    ) -> bytes:
+        """Raises ValueError for text that is no Unicode."""
         ...
 
     def decode_connection_response(self, raw: bytes, /) -> rpc.ConnectionResponse:
@@ -85,32 +89,31 @@ class RemoteApplication(ABC):
 
     def connect(self, environment: Environment) -> Pending[Decision]:
         """Calls Connect, to the end: who is let in is to be ended, even if the client has left."""
-        request = rpc.connection_request(environment)
-        return self._call(self._connect, environment, request)
+        return self._call(self._connect, self._codec.encode_connect, environment)
 
     def subscribe(self, environment: Environment, identifier: Identifier) -> Pending[Decision]:
         """Calls Command with "subscribe"."""
-        message = rpc.command_message(environment, "subscribe", identifier)
-        return self._call(self._command, environment, message)
+        encode = self._codec.encode_command
+        return self._call(self._command, encode, environment, "subscribe", identifier, "")
 
     def unsubscribe(self, environment: Environment, identifier: Identifier) -> Pending[Decision]:
         """Calls Command with "unsubscribe"."""
-        message = rpc.command_message(environment, "unsubscribe", identifier)
-        return self._call(self._command, environment, message)
+        encode = self._codec.encode_command
+        return self._call(self._command, encode, environment, "unsubscribe", identifier, "")
 
     def perform(
         self, environment: Environment, identifier: Identifier, data: str
     ) -> Pending[Decision]:
         """Calls Command with "message"."""
-        message = rpc.command_message(environment, "message", identifier, data)
-        return self._call(self._command, environment, message)
+        encode = self._codec.encode_command
+        return self._call(self._command, encode, environment, "message", identifier, data)
 
     def disconnect(
         self, environment: Environment, subscriptions: tuple[Identifier, ...]
     ) -> Pending[None]:
         """Calls Disconnect."""
-        request = rpc.disconnect_request(environment, subscriptions)
-        return self._call(self._disconnect, environment, request)
+        encode = self._codec.encode_disconnect
+        return self._call(self._disconnect, encode, environment, subscriptions)
 
     async def close(self, timeout_s: float) -> None:
         """Takes no more calls, waits for those under way, then breaks what is left."""
@@ -118,12 +121,14 @@ class RemoteApplication(ABC):
         await self._hang_up()
 
     def _call(
-        self, procedure: Procedure[_T], environment: Environment, request: rpc.Request
+        self,
+        procedure: Procedure[_T],
+        encode: Callable[[Environment, *_Said], bytes],
+        environment: Environment,
+        *said: *_Said,
     ) -> Call[_T]:
         try:
-            if not environment.written:
-                environment.written = self._codec.write_env(request.env)
-            payload = self._codec.encode_request(request, environment.written)
+            payload = encode(environment, *said)
         except ValueError as error:
             raise AppFailed(f"expected Unicode text to send, got {error}") from error
         return self._caller.call(procedure, environment.sid, payload)
