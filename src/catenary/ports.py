@@ -139,6 +139,10 @@ class ClientProtocol(Protocol):
         """Writes one reply; None where this protocol has no word for it."""
         ...
 
+    def encode_transmission(self, text: str) -> bytes:
+        """Writes what the application has written itself, in the JSON form of the protocol."""
+        ...
+
     def encode_delivery(self, delivery: Delivery) -> bytes:
         """Writes a publication for one identifier: the hot path, once for all who share it."""
         ...

@@ -15,7 +15,6 @@ from catenary.messages.replies import (
     Pong,
     Rejected,
     Reply,
-    Verbatim,
     Welcome,
 )
 from catenary.ports import ClientProtocol
@@ -31,7 +30,6 @@ REPLIES: list[Reply] = [
     Rejected(Identifier("x")),
     Disconnected(Reason.SERVER_RESTART, True),
     Delivery(Identifier("x"), b"1", "whisper"),
-    Verbatim('{"as":"it came"}'),
 ]
 
 GARBAGE = [
@@ -65,6 +63,10 @@ def test_every_reply_is_bytes_or_nothing_and_always_the_same(
     encoded = protocol.encode(reply)
     assert encoded is None or isinstance(encoded, bytes)
     assert protocol.encode(reply) == encoded
+
+
+def test_a_transmission_says_what_the_application_wrote(protocol: ClientProtocol) -> None:
+    assert json.loads(protocol.encode_transmission('{"as":"it came é"}')) == {"as": "it came é"}
 
 
 @pytest.mark.parametrize("kind", ["", "whisper"])

@@ -40,6 +40,9 @@ class Taciturn:
     def encode(self, reply: Reply) -> bytes | None:
         return None
 
+    def encode_transmission(self, text: str) -> bytes:
+        return text.encode()
+
     def encode_delivery(self, delivery: Delivery) -> bytes:
         return delivery.message
 

@@ -30,7 +30,6 @@ from catenary.messages.replies import (
     Pong,
     Rejected,
     Reply,
-    Verbatim,
     Welcome,
 )
 from catenary.metrics.counters import Counters
@@ -109,11 +108,14 @@ def written(text: str) -> bytes:
             '{"type":"confirm_subscription","identifier":"not JSON é"}',
             id="confirmed, no JSON",
         ),
-        pytest.param(Verbatim('{ "any" : "é"}'), '{ "any" : "é"}', id="verbatim"),
     ],
 )
 def test_writes_a_reply(reply: Reply, text: str) -> None:
     assert protocol.encode(reply) == written(text)
+
+
+def test_what_the_application_wrote_goes_out_as_it_is() -> None:
+    assert protocol.encode_transmission('{ "any" : "é"}') == '{ "any" : "é"}'.encode()
 
 
 # What a client says

@@ -155,9 +155,10 @@ def test_a_server_may_shrink_the_table() -> None:
         assert list(read) == [(b":method", b"POST"), (b":path", b"/path"), *FIELDS]
 
 
-def test_a_long_head_is_continued() -> None:
+@pytest.mark.parametrize("body", [b"", b"body"])
+def test_a_long_head_is_continued(body: bytes) -> None:
     connection = opened(calls=0)
-    connection.request(b"/path", literal(b"sid", b"x" * 40_000), b"body")
+    connection.request(b"/path", literal(b"sid", b"x" * 40_000), body)
     frames = sent(connection)
     assert [each[:3] for each in frames] == [
         (HEADERS, 0, 1),
@@ -166,6 +167,7 @@ def test_a_long_head_is_continued() -> None:
         (DATA, END_STREAM, 1),
     ]
     assert max(len(each[3]) for each in frames) == 16_384
+    assert frames[3][3] == body
     whole = b"".join(each[3] for each in frames[:3])
     assert list(hpack.Decoder().decode(whole, raw=True))[-1] == (b"sid", b"x" * 40_000)
 

@@ -86,12 +86,6 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     position: Position | None = None
 
 
-class Verbatim(msgspec.Struct, frozen=True, gc=False):
-    """A message that the application wrote itself (a transmission), in the protocol's JSON form."""
-
-    text: str
-
-
 Reply = (
     Welcome
     | Ping
@@ -104,5 +98,4 @@ Reply = (
     | PresenceUnknown
     | Disconnected
     | Delivery
-    | Verbatim
 )

@@ -34,6 +34,10 @@ class Encoder:
         payload = self._protocol.encode(reply)
         return None if payload is None else self._frame(payload)
 
+    def encode_transmission(self, text: str) -> bytes:
+        """What the application has written itself, ready to be written."""
+        return self._frame(self._protocol.encode_transmission(text))
+
     def encode_ping(self, timestamp: int, *, is_native: bool) -> bytes | None:
         """A heartbeat, and behind it, where that is wanted, the transport's own."""
         ping = self.encode(Ping(timestamp))

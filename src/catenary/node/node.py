@@ -33,7 +33,7 @@ from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.publications import Publication, Publishable, parse
 from catenary.messages.reasons import Reason
-from catenary.messages.replies import Pong, Rejected, Verbatim
+from catenary.messages.replies import Pong, Rejected
 from catenary.metrics.counters import Counters
 from catenary.node.complaints import Complaints
 from catenary.node.disconnector import Disconnector, Ended
@@ -331,7 +331,10 @@ class Node:
         """The same for a decision that was brought: without a task, within whoever brings it."""
         live = None
         try:
-            live = self._apply_outcome(session, step, outcome)
+            if isinstance(outcome, Decision):
+                live = self.apply(session, step, outcome)
+            else:
+                self._undecided(session, step, outcome)
         except Exception:  # noqa: BLE001
             _log.exception("sid=%s A command failed unexpectedly", session.sid)
         if live is None:
@@ -424,26 +427,14 @@ class Node:
     async def _decide_later(
         self, session: Session, step: _Step, answer: Awaitable[Decision]
     ) -> None:
-        outcome: Decision | Exception
         try:
-            outcome = await answer
+            decision = await answer
         except Exception as error:  # noqa: BLE001
-            outcome = error
-        live = self._apply_outcome(session, step, outcome)
+            self._undecided(session, step, error)
+            return
+        live = self.apply(session, step, decision)
         if live is not None:
             await live
-
-    def _apply_outcome(
-        self, session: Session, step: _Step, outcome: Decision | Exception
-    ) -> Awaitable[None] | None:
-        """Applies a decision, or does without one."""
-        if isinstance(outcome, Decision):
-            return self.apply(session, step, outcome)
-        if not isinstance(outcome, AppError):
-            # A fault of our own, and yet the client must not wait for an answer for ever.
-            _log.error("sid=%s A call failed unexpectedly", session.sid, exc_info=outcome)
-        self._undecided(session, step, outcome)
-        return None
 
     def apply(self, session: Session, step: _Step, decision: Decision) -> Awaitable[None] | None:
         """Carries a decision out, in one go, but for the answer to the client where its new streams
@@ -558,7 +549,7 @@ class Node:
         for reply in decision.replies:
             session.send(reply)
         for transmission in decision.transmissions:
-            session.send(Verbatim(transmission))
+            session.transmit(transmission)
         self._counters.server_msg_total += len(decision.replies) + len(decision.transmissions)
 
     def _note_interest(self, session: Session, decision: Decision) -> None:
@@ -571,6 +562,9 @@ class Node:
     def _undecided(self, session: Session, step: _Step, error: Exception) -> None:
         """No decision was had. A client that could not connect is sent away, to come back later;
         a command is as if it had not been said."""
+        if not isinstance(error, AppError):
+            # A fault of our own, and yet the client must not wait for an answer for ever.
+            _log.error("sid=%s A call failed unexpectedly", session.sid, exc_info=error)
         name = type(step).__name__.lstrip("_")
         self._complaints.write(logging.WARNING, "sid=%s %s failed: %s", session.sid, name, error)
         if isinstance(step, _Connect):

@@ -108,6 +108,10 @@ class Session:
         if encoded is not None:
             self.outbound.write(encoded)
 
+    def transmit(self, text: str) -> None:
+        """The same for what the application has written itself."""
+        self.outbound.write(self.encoder.encode_transmission(text))
+
     def close(self, reason: Reason, *, reconnect: bool | None = None) -> None:
         """The one door for leaving: says why, then asks the transport to close.
 

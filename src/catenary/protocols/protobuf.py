@@ -9,31 +9,32 @@ from typing import Final
 
 _LENGTH_DELIMITED: Final = 2
 
-_SHORT: Final = tuple(bytes((size,)) for size in range(0x80))
-"""The lengths that take one byte."""
+Key = tuple[bytes, ...]
+"""What stands before a text, bytes or a message: the field's number and the length, for each length
+that takes one byte."""
 
 
-def key(number: int) -> bytes:
-    """What stands before a text, bytes or a message; for fields up to 15."""
-    return bytes((number << 3 | _LENGTH_DELIMITED,))
+def key(number: int) -> Key:
+    """For a field up to 15."""
+    return tuple(bytes((number << 3 | _LENGTH_DELIMITED, size)) for size in range(0x80))
 
 
-def text(key: bytes, value: str) -> bytes:
+def text(key: Key, value: str) -> bytes:
     """A field of text, nothing for an empty one. Raises ValueError for text that is no Unicode."""
     if not value:
         return b""
     raw = value.encode()
     size = len(raw)
-    return key + (_SHORT[size] if size < 0x80 else varint(size)) + raw
+    return key[size] + raw if size < 0x80 else key[0][:1] + varint(size) + raw
 
 
-def block(key: bytes, raw: bytes) -> bytes:
+def block(key: Key, raw: bytes) -> bytes:
     """A field of bytes, or of a message."""
     size = len(raw)
-    return key + (_SHORT[size] if size < 0x80 else varint(size)) + raw
+    return key[size] + raw if size < 0x80 else key[0][:1] + varint(size) + raw
 
 
-def texts(key: bytes, values: Mapping[str, str]) -> bytes:
+def texts(key: Key, values: Mapping[str, str]) -> bytes:
     """A map from text to text: each entry is a message of its own."""
     return b"".join(
         [block(key, text(_ENTRY_KEY, name) + text(_ENTRY_VALUE, values[name])) for name in values]

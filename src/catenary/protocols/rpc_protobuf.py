@@ -31,12 +31,14 @@ def encode_command(
     env = _env_before(environment)
     if environment.istate is not None:
         env += texts(_ISTATE, environment.istate_of(identifier))
-    return (
-        _ACTIONS[action]
-        + text(_IDENTIFIER, identifier)
-        + text(_CONNECTION_IDENTIFIERS, environment.identifiers)
-        + text(_DATA, data)
-        + block(_ENV, env)
+    return b"".join(
+        (
+            _ACTIONS[action],
+            text(_IDENTIFIER, identifier),
+            text(_CONNECTION_IDENTIFIERS, environment.identifiers),
+            text(_DATA, data),
+            block(_ENV, env),
+        )
     )
 
 
@@ -80,8 +82,8 @@ _CSTATE: Final = key(3)
 _ISTATE: Final = key(4)
 
 _STATUS: Final = 1 << 3
-_STREAMS: Final = key(4)[0]
-_TRANSMISSIONS: Final = key(5)[0]
+_STREAMS: Final = key(4)[0][0]
+_TRANSMISSIONS: Final = key(5)[0][0]
 
 
 def decode_connection_response(raw: bytes) -> rpc.ConnectionResponse:

@@ -37,6 +37,9 @@ _RESERVED: Final = 0x70
 _MASKED: Final = 0x80
 _WHOLE_TEXT: Final = _FIN | TEXT
 """The first byte of nearly every frame: it needs no other check than that of its mask."""
+_MEDIUM: Final = _MASKED | 126
+_MEDIUM_BYTES: Final = 8 + 126
+"""The second byte of a frame whose size takes two more, and the least that such a one has."""
 _SHORT_TEXTS: Final = tuple(bytes((_WHOLE_TEXT, size)) for size in range(126))
 _MAX_CONTROL_BYTES: Final = 125
 _MAX_REASON_BYTES: Final = 123
@@ -119,6 +122,10 @@ class FrameReader:
 
     def receive(self, data: bytes) -> list[Event]:
         """Reads on; returns what is complete now, in the order in which it was sent."""
+        if not self.is_midway and not self.finished:
+            payload = _lone_text(data, self._max_bytes)
+            if payload is not None:
+                return [Message(payload, True)]
         tail = self._tail
         if tail is not None:
             tail += data
@@ -297,6 +304,28 @@ def _close(payload: bytes) -> Close:
         return Close(code, payload[2:].decode())
     except UnicodeDecodeError as error:
         raise FrameError(INVALID_PAYLOAD, "expected a close reason in UTF-8") from error
+
+
+def _lone_text(data: bytes, max_bytes: int) -> bytes | None:
+    """What nearly every read brings: one whole text of ASCII and nothing else. None for what is more,
+    or less, or wrong. A shortcut: it takes half the time."""
+    size = len(data)
+    if size < 6 or data[0] != _WHOLE_TEXT:
+        return None
+    second = data[1]
+    if size < _MEDIUM_BYTES and second == _MASKED | size - 6:
+        body = 6
+    elif second == _MEDIUM and size >= _MEDIUM_BYTES and data[2] << 8 | data[3] == size - 8:
+        body = 8
+    else:
+        return None
+    if size - body > max_bytes:
+        return None
+    payload = data[body:]
+    mask = data[body - 4 : body]
+    if mask != b"\0\0\0\0":
+        payload = unmask(payload, mask)
+    return payload if payload.isascii() else None
 
 
 def _may_be_sent(code: int) -> bool:

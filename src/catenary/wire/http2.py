@@ -77,6 +77,7 @@ _REMEMBERED_BLOCK_BYTES: Final = 256
 _HEAD_ALONE: Final = HEADERS << 8 | END_HEADERS
 _REQUEST_HEAD: Final = _HEAD_ALONE << 32
 _REQUEST_BODY: Final = (DATA << 8 | END_STREAM) << 32
+_DATA_ALONE: Final = DATA << 8
 _TRAILERS: Final = HEADERS << 8 | END_HEADERS | END_STREAM
 _setting: Final = struct.Struct(">HL")
 _word: Final = struct.Struct(">L")
@@ -244,20 +245,26 @@ class Connection:
         self._idle_frames = 0
         self._streams[stream_id] = None
         block = (self._heads.get(path) or self._head(path)) + more
-        # The two frames of nearly every request are put together here: head, block, head, body.
-        if len(block) <= self._max_frame_bytes:
-            head = len(block) << 48 | _REQUEST_HEAD | stream_id
-            self._out += (head.to_bytes(HEAD_BYTES, "big"), block)
-        else:
-            self._send_long_block(stream_id, block)
         size = len(body)
-        if size <= self._window and size <= self._initial_window and size <= self._max_frame_bytes:
+        longest = self._max_frame_bytes
+        if size <= self._window and size <= self._initial_window and len(block) + size <= longest:
+            # The two frames of nearly every request are put together here.
             self._window -= size
-            head = size << 48 | _REQUEST_BODY | stream_id
-            self._out += (head.to_bytes(HEAD_BYTES, "big"), body)
-        else:
+            head = len(block) << 48 | _REQUEST_HEAD | stream_id
+            then = size << 48 | _REQUEST_BODY | stream_id
+            self._out += (
+                head.to_bytes(HEAD_BYTES, "big"),
+                block,
+                then.to_bytes(HEAD_BYTES, "big"),
+                body,
+            )
+            return stream_id
+        self._send_block(stream_id, block)
+        if body:
             self._uploads[stream_id] = _Upload(body, self._initial_window)
             self._pump()
+        else:
+            self._out.append(frame(DATA, END_STREAM, stream_id, b""))
         return stream_id
 
     def cancel(self, stream_id: int) -> None:
@@ -628,12 +635,16 @@ class Connection:
             self._heads_at = self._writer.changes
         return block
 
-    def _send_long_block(self, stream_id: int, block: bytes) -> None:
+    def _send_block(self, stream_id: int, block: bytes) -> None:
+        """In as many frames as it takes."""
         size = self._max_frame_bytes
         pieces = [block[at : at + size] for at in range(0, len(block), size)]
-        self._out.append(frame(HEADERS, 0, stream_id, pieces[0]))
-        self._out += [frame(CONTINUATION, 0, stream_id, piece) for piece in pieces[1:-1]]
-        self._out.append(frame(CONTINUATION, END_HEADERS, stream_id, pieces[-1]))
+        kinds = [HEADERS] + [CONTINUATION] * (len(pieces) - 1)
+        last = len(pieces) - 1
+        self._out += [
+            frame(kind, END_HEADERS if number == last else 0, stream_id, piece)
+            for number, (kind, piece) in enumerate(zip(kinds, pieces, strict=True))
+        ]
 
     def _decode(self, block: bytes) -> Headers:
         """Reads a block, and remembers it while the same bytes mean the same."""
