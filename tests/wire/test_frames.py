@@ -551,6 +551,14 @@ def test_any_split_gives_the_same_events(data: bytes, cuts: list[int]) -> None:
     assert read(*byte_by_byte(data)) == whole
 
 
+@pytest.mark.parametrize("size", [0, 1, 124, 125, 126, 127, 128, 130, 255, 256, 300])
+@pytest.mark.parametrize("mask", [b"\0\0\0\0", b"mask"])
+def test_one_text_is_read_wherever_it_is_cut_in_two(size: int, mask: bytes) -> None:
+    frame = masked(TEXT, b"x" * size, mask=mask)
+    for cut in range(len(frame)):
+        assert read(frame[:cut], frame[cut:]) == [Message(b"x" * size, True)], cut
+
+
 @given(data=any_bytes, more=any_bytes)
 def test_any_bytes_give_events_and_an_error_only_at_the_end(data: bytes, more: bytes) -> None:
     reader = FrameReader(300)

@@ -37,9 +37,11 @@ _RESERVED: Final = 0x70
 _MASKED: Final = 0x80
 _WHOLE_TEXT: Final = _FIN | TEXT
 """The first byte of nearly every frame: it needs no other check than that of its mask."""
+_SHORT_FRAME_BYTES: Final = 6 + 125
+"""The longest frame that says its size in its second byte."""
 _MEDIUM: Final = _MASKED | 126
-_MEDIUM_BYTES: Final = 8 + 126
-"""The second byte of a frame whose size takes two more, and the least that such a one has."""
+_MEDIUM_FRAME_BYTES: Final = 8 + 126
+"""The second byte of a frame whose size takes two more, and the shortest such frame."""
 _SHORT_TEXTS: Final = tuple(bytes((_WHOLE_TEXT, size)) for size in range(126))
 _MAX_CONTROL_BYTES: Final = 125
 _MAX_REASON_BYTES: Final = 123
@@ -313,9 +315,9 @@ def _lone_text(data: bytes, max_bytes: int) -> bytes | None:
     if size < 6 or data[0] != _WHOLE_TEXT:
         return None
     second = data[1]
-    if size < _MEDIUM_BYTES and second == _MASKED | size - 6:
+    if size <= _SHORT_FRAME_BYTES and second == _MASKED | size - 6:
         body = 6
-    elif second == _MEDIUM and size >= _MEDIUM_BYTES and data[2] << 8 | data[3] == size - 8:
+    elif second == _MEDIUM and size >= _MEDIUM_FRAME_BYTES and data[2] << 8 | data[3] == size - 8:
         body = 8
     else:
         return None
