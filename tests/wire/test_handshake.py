@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catenary.errors import HandshakeError
+from catenary.wire import handshake
 from catenary.wire.handshake import (
     Extension,
     Request,
@@ -141,7 +142,24 @@ def test_plain_headers_are_read_as_odd_ones_are(lines: list[tuple[str, str, str]
         except HandshakeError as error:
             return error.status
 
-    assert read("e") == read("é")
+    first = read("e")
+    assert first == read("é")
+    assert first == read("e"), "remembered"
+
+
+def test_few_lines_are_remembered_and_nobody_s_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    remembered: dict[str, tuple[str, str]] = {}
+    monkeypatch.setattr(handshake, "_remembered", remembered)
+    read_request(
+        b"GET / HTTP/1.1\r\nHost: h\r\nCookie: session=hush\r\nAuthorization: Bearer hush\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nX-Real-IP: 1.2.3.4\r\norigin: o"
+    )
+    assert remembered == {"Host: h": ("host", "h"), "origin: o": ("origin", "o")}
+    for number in range(2_000):
+        read_request(b"GET / HTTP/1.1\r\nUser-Agent: %d" % number)
+        assert len(remembered) <= 512
+    read_request(b"GET / HTTP/1.1\r\nUser-Agent: " + b"x" * 300)
+    assert max(map(len, remembered)) < 200
 
 
 def test_target_may_be_utf8() -> None:

@@ -1,4 +1,7 @@
-"""Three kinds of strings that must not be mixed up."""
+"""Three kinds of strings that must not be mixed up.
+
+To call one of them costs as much as any function: where many are read, msgspec is told their types.
+"""
 
 from typing import NewType
 

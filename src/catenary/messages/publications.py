@@ -82,13 +82,13 @@ Publishable = Publication | RemoteDisconnect
 
 
 class _Meta(msgspec.Struct, gc=False):
-    exclude_socket: str | None = None
+    exclude_socket: Sid | None = None
     broadcast_type: str | None = None
     transient: bool | None = False
 
 
 class _Message(msgspec.Struct, gc=False):
-    stream: str
+    stream: Stream
     data: str
     meta: _Meta | None = None
 
@@ -146,12 +146,12 @@ def _publication(message: _Message) -> Publication:
     if not message.stream:
         raise PublicationError("expected a stream, got an empty one")
     if message.meta is None:
-        return Publication(Stream(message.stream), message.data)
+        return Publication(message.stream, message.data)
     meta = message.meta
     return Publication(
-        Stream(message.stream),
+        message.stream,
         message.data,
-        Sid(meta.exclude_socket) if meta.exclude_socket else None,
+        meta.exclude_socket or None,
         meta.broadcast_type or "",
         bool(meta.transient),
     )

@@ -61,7 +61,7 @@ class _Presence(msgspec.Struct, gc=False):
 
 class _Message(msgspec.Struct, gc=False):
     command: str = ""
-    identifier: str = ""
+    identifier: Identifier = Identifier("")
     data: Any = None
     history: _History | None = None
     presence: _Presence | None = None
@@ -134,13 +134,13 @@ def _presence(state: PresenceState) -> bytes:
 def _perform(message: _Message) -> Perform:
     if not isinstance(message.data, str):
         raise CommandError(f"expected data as a string, got {type(message.data).__name__}")
-    return Perform(Identifier(message.identifier), message.data)
+    return Perform(message.identifier, message.data)
 
 
 def _subscribe(message: _Message) -> Subscribe:
     history = None if message.history is None else _requested(message.history)
     join = None if message.presence is None else _join(message)
-    return Subscribe(Identifier(message.identifier), history, join)
+    return Subscribe(message.identifier, history, join)
 
 
 def _requested(history: _History) -> HistoryRequest | None:
@@ -154,7 +154,7 @@ def _history(message: _Message) -> History:
     request = None if message.history is None else _requested(message.history)
     if request is None:
         raise CommandError("expected a history request with since or streams, got none")
-    return History(Identifier(message.identifier), request)
+    return History(message.identifier, request)
 
 
 def _join(message: _Message) -> Join:
@@ -162,12 +162,12 @@ def _join(message: _Message) -> Join:
     if presence is None or presence.id == "":
         raise CommandError("expected presence with an id, got none")
     info = _write(presence.info).decode()
-    return Join(Identifier(message.identifier), str(presence.id), info)
+    return Join(message.identifier, str(presence.id), info)
 
 
 def _who_is_here(message: _Message) -> WhoIsHere:
     options = message.data if isinstance(message.data, dict) else {}
-    return WhoIsHere(Identifier(message.identifier), options.get("return_records") is not False)
+    return WhoIsHere(message.identifier, options.get("return_records") is not False)
 
 
 def _named(kind: str) -> Callable[[Any], bytes]:
@@ -202,14 +202,12 @@ _WRITERS: Final[dict[type[Reply], Callable[[Any], bytes]]] = {
 
 _COMMANDS: Final[dict[str, Callable[[_Message], Command]]] = {
     "subscribe": _subscribe,
-    "unsubscribe": lambda message: Unsubscribe(Identifier(message.identifier)),
+    "unsubscribe": lambda message: Unsubscribe(message.identifier),
     "message": _perform,
-    "whisper": lambda message: Whisper(
-        Identifier(message.identifier), _write(message.data).decode()
-    ),
+    "whisper": lambda message: Whisper(message.identifier, _write(message.data).decode()),
     "history": _history,
     "join": _join,
-    "leave": lambda message: Leave(Identifier(message.identifier)),
+    "leave": lambda message: Leave(message.identifier),
     "presence": _who_is_here,
     "ping": lambda _: ClientPing(),
     "pong": lambda _: ClientPong(),

@@ -10,6 +10,7 @@ Knows: paths, origins, limits, uvicorn's constructor. Does not know: frames, com
 import asyncio
 import functools
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, cast
 
@@ -442,10 +443,10 @@ class BackDoor(Door):
     _kind = BackThreshold
 
 
+_PATH: Final = re.compile(rb"[^ ]* ([^ ?]*)[ ?]")
+
+
 def _path(head: bytes) -> str | None:
     """The path of a request whose first line has come so far; None where it has not."""
-    start = head.find(b" ") + 1
-    end = head.find(b" ", start)
-    if start == 0 or end == -1:
-        return None
-    return head[start:end].partition(b"?")[0].decode("latin-1")
+    match = _PATH.match(head)
+    return None if match is None else match[1].decode("latin-1")

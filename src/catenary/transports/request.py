@@ -8,7 +8,7 @@ import base64
 import os
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 from urllib.parse import unquote_plus
 
 import msgspec
@@ -22,9 +22,10 @@ RESTORE_HEADER: Final = "x-anycable-restore-sid"
 
 _INTERVAL = re.compile(r"-?[0-9]{1,9}\Z")
 _SID = re.compile(r"[!-~]{1,255}\Z")
-_SID_BYTES: Final = 16
+_SID_CHARS: Final = 22
 _SIDS_AT_ONCE: Final = 256
-_random: Final[list[bytes]] = []
+"""Of which each has six bits a character, so that no padding is among them."""
+_random: Final[list[Sid]] = []
 # A process that is forked must not hand out the same ones.
 os.register_at_fork(after_in_child=_random.clear)
 MAX_PING_INTERVAL_S: Final = 86_400
@@ -50,30 +51,31 @@ def environment_of(
 
     ``X-Request-ID``, where it is printable ASCII of up to 255 bytes, becomes the session's id.
     """
-    sid = request.headers.get("x-request-id", "")
-    if _SID.match(sid) is None:
-        sid = _new_sid()
+    named = request.headers.get("x-request-id")
     return Environment(
-        sid=Sid(sid),
+        sid=Sid(named) if named is not None and _SID.match(named) else _new_sid(),
         url=f"{scheme}://{request.headers.get('host', '')}{request.target}",
         headers=_shown_headers(request, remote_addr, proxied),
     )
 
 
-def _new_sid() -> str:
-    """128 random bits, as text. The system is asked for those of many at once: that takes longer than
+def _new_sid() -> Sid:
+    """132 random bits, as text. Many are made at once: to ask the system for them takes longer than
     all else that a name needs."""
     if not _random:
-        entropy = os.urandom(_SID_BYTES * _SIDS_AT_ONCE)
-        _random.extend(entropy[at : at + _SID_BYTES] for at in range(0, len(entropy), _SID_BYTES))
-    return base64.urlsafe_b64encode(_random.pop()).rstrip(b"=").decode()
+        entropy = os.urandom(_SIDS_AT_ONCE * _SID_CHARS * 6 // 8)
+        text = base64.urlsafe_b64encode(entropy).decode()
+        sids = [text[at : at + _SID_CHARS] for at in range(0, len(text), _SID_CHARS)]
+        _random.extend(cast("list[Sid]", sids))
+    return _random.pop()
 
 
 def _shown_headers(request: Request, remote_addr: str, proxied: Proxied) -> dict[str, str]:
     shown = {}
     for name in proxied.headers:
-        value = request.headers.get(name.lower(), "")
-        if name.lower() == "cookie":
+        lowered = name.lower()
+        value = request.headers.get(lowered)
+        if value and lowered == "cookie":
             value = _shown_cookies(value, proxied.cookies)
         if value:
             shown[name] = value
@@ -105,13 +107,14 @@ def heartbeat_of(request: Request, usual: Heartbeat) -> Heartbeat:
 
     What makes no sense leaves the usual.
     """
-    if not request.query or ("pi=" not in request.query and "ptp=" not in request.query):
+    if "pi=" not in request.target and "ptp=" not in request.target:
         return usual
+    query = request.query
     interval_s, precision = usual.interval_s, usual.precision
-    asked = _parameter(request.query, "pi")
+    asked = _parameter(query, "pi")
     if _INTERVAL.match(asked) is not None:
         interval_s = min(int(asked), MAX_PING_INTERVAL_S)
-    unit = _parameter(request.query, "ptp")
+    unit = _parameter(query, "ptp")
     if unit in PRECISIONS:
         precision = unit
     return msgspec.structs.replace(usual, interval_s=interval_s, precision=precision)
@@ -123,7 +126,7 @@ def resumed_sid(request: Request) -> Sid | None:
     Source: docs/misc/action_cable_protocol.md of docs.anycable.io, "Handshake metadata".
     """
     sid = request.headers.get(RESTORE_HEADER, "")
-    if not sid and "sid=" in request.query:
+    if not sid and "sid=" in request.target:
         sid = _parameter(request.query, "sid")
     return Sid(sid) if sid else None
 
@@ -134,5 +137,5 @@ def _parameter(query: str, name: str) -> str:
     for pair in reversed(query.split("&")):
         key, _, value = pair.partition("=")
         if key == name and value:
-            return unquote_plus(value)
+            return unquote_plus(value) if "%" in value or "+" in value else value
     return ""
