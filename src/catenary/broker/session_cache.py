@@ -5,32 +5,25 @@ Knows: sids and bytes. Does not know: what a snapshot says.
 Source: docs/reliable_streams.md (anycable). A time to live of 0 means that nothing can be taken.
 """
 
+from collections import OrderedDict
 from typing import Final
 
-from catenary.broker.timer_wheel import TimerWheel
 from catenary.messages.names import Sid
 
-SNAPSHOT_BYTES: Final = 300
-"""What a snapshot costs beside its bytes: sid, deadline, places; measured in CPython 3.11."""
-
-
-class _Kept:
-    __slots__ = ("deadline", "snapshot")
-
-    def __init__(self, snapshot: bytes, deadline: float) -> None:
-        self.snapshot = snapshot
-        self.deadline = deadline
+SNAPSHOT_BYTES: Final = 250
+"""What a snapshot costs beside its bytes: sid, deadline, place; measured in CPython 3.11."""
 
 
 class Snapshots:
-    """Snapshots by sid, for ``ttl_s`` seconds."""
+    """Snapshots by sid, for ``ttl_s`` seconds. Moments are on one clock that never goes back."""
 
-    __slots__ = ("_kept", "_ttl_s", "_wheel", "size_bytes")
+    __slots__ = ("_kept", "_ttl_s", "size_bytes")
 
     def __init__(self, ttl_s: float) -> None:
         self._ttl_s = ttl_s
-        self._kept: dict[Sid, _Kept] = {}
-        self._wheel = TimerWheel[Sid](ttl_s)
+        # By deadlines, which is the order in which they were last saved or touched: each lasts for
+        # the same time from then on.
+        self._kept: OrderedDict[Sid, tuple[float, bytes]] = OrderedDict()
         self.size_bytes = 0
 
     def __len__(self) -> int:
@@ -43,41 +36,39 @@ class Snapshots:
         """Keeps a snapshot, in place of what was kept under this sid."""
         if sid in self._kept:
             self._drop(sid)
-        self._kept[sid] = _Kept(snapshot, now + self._ttl_s)
-        self._wheel.schedule(sid, now + self._ttl_s)
+        self._kept[sid] = (now + self._ttl_s, snapshot)
         self.size_bytes += SNAPSHOT_BYTES + len(snapshot)
 
     def touch(self, sid: Sid, now: float) -> None:
         """Its time runs anew; nothing happens for one that is not there, or whose time is over."""
         kept = self._kept.get(sid)
-        if kept is not None and now < kept.deadline:
-            kept.deadline = now + self._ttl_s
-            self._wheel.schedule(sid, kept.deadline)
+        if kept is not None and now < kept[0]:
+            self._kept[sid] = (now + self._ttl_s, kept[1])
+            self._kept.move_to_end(sid)
 
     def take(self, sid: Sid, now: float) -> bytes | None:
         """Takes a snapshot out; None where there is none, or its time is over."""
         kept = self._kept.get(sid)
-        if kept is None or kept.deadline <= now:
+        if kept is None or kept[0] <= now:
             return None
-        self._wheel.cancel(sid)
         return self._drop(sid)
 
     def expire(self, now: float) -> tuple[bytes, ...]:
-        """Takes out those whose time is over, at most 1/32 of it too late."""
-        expired = []
-        while (sid := self._wheel.pop_due(now)) is not None:
+        """Takes out those whose time is over."""
+        expired: list[bytes] = []
+        while self._kept:
+            sid, (deadline, _) = next(iter(self._kept.items()))
+            if deadline > now:
+                return tuple(expired)
             expired.append(self._drop(sid))
-        if not self._kept:
-            self._kept.clear()  # gives its memory back: a dict does not shrink by itself
+        self._kept.clear()  # gives its memory back: a dict does not shrink by itself
         return tuple(expired)
 
     def clear(self) -> tuple[bytes, ...]:
         """Takes out all of them."""
-        for sid in self._kept:
-            self._wheel.cancel(sid)
         return tuple(self._drop(sid) for sid in list(self._kept))
 
     def _drop(self, sid: Sid) -> bytes:
-        snapshot = self._kept.pop(sid).snapshot
+        _, snapshot = self._kept.pop(sid)
         self.size_bytes -= SNAPSHOT_BYTES + len(snapshot)
         return snapshot

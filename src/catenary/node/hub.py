@@ -198,7 +198,9 @@ class Hub:
         if not isinstance(audience, Audience) or subscription not in audience.apart:
             return
         kept = audience.bring_back(subscription)
-        self.write_all(subscription, [each for each in kept if is_behind(each.position, behind)])
+        if kept:
+            missed = [each for each in kept if is_behind(each.position, behind)]
+            self.write_all(subscription, missed)
         if audience.size == 1 and not audience.is_due and not audience.apart:
             self._streams[stream] = subscription
 

@@ -93,16 +93,20 @@ class Replayer:
 
     def _replay_at_once(self, subscription: Subscription, request: HistoryRequest) -> None:
         """Who is set apart because its request was awaited comes back in the same moment."""
-        behind: dict[Stream, Position] = {}
+        found: dict[Stream, Messages] = {}
         try:
-            found = {each: _at_once(self._ask(each, request)) for each in subscription.streams}
+            for stream in subscription.streams:
+                answer = self._ask(stream, request)
+                assert isinstance(answer, tuple), "an immediate history answers with values"
+                found[stream] = answer
         except LostPosition as error:
             _reject(subscription, error)
+            found.clear()
         else:
             self._answer(subscription, found.values())
-            behind = _reached(found, request)
         for stream in subscription.streams:
-            self._hub.bring_back(subscription, stream, behind.get(stream))
+            behind = _reached(stream, found[stream], request) if found else None
+            self._hub.bring_back(subscription, stream, behind)
 
     async def _replay_apart(
         self,
@@ -117,7 +121,10 @@ class Replayer:
                 stream: await self._read(stream, request, done) for stream, done in apart.items()
             }
             self._answer(subscription, found.values())
-            behind = _reached(found, request)
+            for stream, messages in found.items():
+                position = _reached(stream, messages, request)
+                if position is not None:
+                    behind[stream] = position
             with contextlib.suppress(TimeoutError):
                 await self._until_heard(behind)
         except (LostPosition, BackendError) as error:
@@ -173,18 +180,9 @@ class Replayer:
         self._hub.write_row(subscription, answer.row, answer.messages)
 
 
-def _reached(found: dict[Stream, Messages], request: HistoryRequest) -> dict[Stream, Position]:
-    """Up to where a client has what was on each stream, as far as that is known."""
-    ends = {
-        stream: messages[-1].position if messages else request.positions.get(stream)
-        for stream, messages in found.items()
-    }
-    return {stream: position for stream, position in ends.items() if position is not None}
-
-
-def _at_once(answer: Messages | Awaitable[Messages]) -> Messages:
-    assert isinstance(answer, tuple), "an immediate history answers with values"
-    return answer
+def _reached(stream: Stream, messages: Messages, request: HistoryRequest) -> Position | None:
+    """Up to where a client has what was on a stream, as far as that is known."""
+    return messages[-1].position if messages else request.positions.get(stream)
 
 
 def _reject(subscription: Subscription, error: Exception) -> None:

@@ -301,7 +301,7 @@ class Resumption:
         if own is not None and known is None:
             return own
         taken = self._sessions.take(sid)
-        if not isinstance(taken, Awaitable):
+        if taken is None or isinstance(taken, bytes):  # quicker to tell than what an Awaitable is
             return _maybe_read(taken)
         if own is None:
             patient = asyncio.ensure_future(self._take_patiently(sid, taken))

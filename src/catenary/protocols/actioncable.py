@@ -106,10 +106,10 @@ class ActionCableV1:
 
 
 def _welcome(welcome: Welcome) -> bytes:
-    message = {"type": "welcome", "sid": welcome.sid}
-    if welcome.restored is None:
-        return _write(message)
-    return _write({**message, "restored": True, "restored_ids": welcome.restored})
+    sid, restored = welcome.sid, welcome.restored
+    if restored is None:
+        return _write({"type": "welcome", "sid": sid})
+    return _write({"type": "welcome", "sid": sid, "restored": True, "restored_ids": restored})
 
 
 def _position(delivery: Delivery) -> bytes:
