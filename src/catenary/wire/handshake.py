@@ -146,7 +146,7 @@ def _plain_line(line: str) -> tuple[str, str] | None:
     read = (name, value.strip(" "))
     if name in _SHARED_NAMES and len(line) <= _REMEMBERED_CHARS:
         if len(_remembered) == _REMEMBERED_LINES:
-            _remembered.clear()
+            del _remembered[next(iter(_remembered))]  # the oldest
         _remembered[line] = read
     return read
 
@@ -172,7 +172,7 @@ _SHARED_NAMES: Final = frozenset(
 )
 """Whose lines many clients send alike. Nobody's cookies, keys and addresses are remembered."""
 
-_REMEMBERED_LINES: Final = 512
+_REMEMBERED_LINES: Final = 256
 _REMEMBERED_CHARS: Final = 200
 _remembered: Final[dict[str, tuple[str, str]]] = {}
 """Lines that were read before: to look one up takes a fourth of what it takes to read it."""
