@@ -25,6 +25,7 @@ from uvicorn.server import ServerState
 from catenary.auth.origins import Origins
 from catenary.server.deadlines import Deadlines, NoDeadlines
 from catenary.server.door import CableRules, Door, Entrance, Threshold
+from catenary.server.lifecycle import ACCEPTS_PER_TURN
 from catenary.server.reception import Reception
 from catenary.server.routes import CablePaths
 from catenary.transports.request import Proxied
@@ -491,6 +492,22 @@ def broadcast(server: CableServer, publication: object) -> None:
             b"POST /_broadcast HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
         )
         assert publisher.answer()[0] == 201
+
+
+def test_a_port_is_listened_on_twice() -> None:
+    """The loop accepts one connection in a turn from each: see ACCEPTS_PER_TURN."""
+    with cable_server(*PUBLIC) as server:
+        listening = {
+            fields[9]
+            for line in Path(f"/proc/{server.process.pid}/net/tcp").read_text().splitlines()[1:]
+            if (fields := line.split())[3] == "0A"
+            and int(fields[1].split(":")[1], 16) == server.port
+        }
+        (inode,) = listening
+        polled = "".join(
+            each.read_text() for each in Path(f"/proc/{server.process.pid}/fdinfo").iterdir()
+        )
+        assert polled.count(f" ino:{int(inode):x} ") == ACCEPTS_PER_TURN
 
 
 def test_a_second_signal_ends_at_once() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -131,3 +132,24 @@ def test_workers_that_can_not_start_end_the_start() -> None:
         *FLAGS, "--host=127.0.0.1", f"--port={free_port()}", "--ssl_cert=/no", "--ssl_key=/no"
     ).splitlines()[-1]
     assert "could not be started" in line
+
+
+def test_workers_tell_their_clients_one_after_the_other() -> None:
+    flags = (*FLAGS, "--shutdown_slowdrain", "--shutdown_timeout=4")
+    with cable_server(*flags) as server, ExitStack() as stack:
+        for number in (1, 2):
+            server.wait_for_output(f"Worker {number} serves")
+        clients = [member(server, stack) for _ in range(12)]
+        server.process.send_signal(signal.SIGTERM)
+        with ThreadPoolExecutor(len(clients)) as pool:
+            told_at = sorted(pool.map(_told_at, clients))
+        # Each worker spreads its own over 3.2 s; which of them has how many, the kernel decides.
+        assert told_at[-1] - told_at[0] > 1
+        assert server.process.wait(10) == 0
+
+
+def _told_at(client: CableClient) -> float:
+    assert client.receive()["type"] == "disconnect"
+    at = time.monotonic()
+    client.close()
+    return at
