@@ -305,7 +305,26 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> dict[Visit, tuple[Held, He
         churn(servers, ROUNDS)
         time.sleep(FORGOTTEN_S)
         after = told()
+        # Somewhere a table is made anew, once and seldom; what a client leaves, it leaves each time.
+        again = {
+            visit: servers[visit] for visit in VARIANTS if is_other(before[visit], after[visit])
+        }
+        if again:
+            churn(again, ROUNDS)
+            time.sleep(FORGOTTEN_S)
+            later = told()
+            before |= {visit: after[visit] for visit in again}
+            after |= {visit: later[visit] for visit in again}
     return {visit: (before[visit], after[visit]) for visit in VARIANTS}
+
+
+def is_other(before: Held, after: Held) -> bool:
+    grown = (after.malloc_bytes or 0) - (before.malloc_bytes or 0)
+    return (
+        differing(before.types, after.types) != {}
+        or abs(after.blocks - before.blocks) >= BLOCKS
+        or abs(grown) >= MALLOC_BYTES
+    )
 
 
 def counted(
