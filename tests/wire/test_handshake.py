@@ -152,7 +152,8 @@ def test_few_lines_are_remembered_and_nobody_s_secrets(monkeypatch: pytest.Monke
     monkeypatch.setattr(handshake, "_remembered", remembered)
     read_request(
         b"GET / HTTP/1.1\r\nHost: h\r\nCookie: session=hush\r\nAuthorization: Bearer hush\r\n"
-        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nX-Real-IP: 1.2.3.4\r\norigin: o"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nX-Real-IP: 1.2.3.4\r\norigin: o\r\n"
+        b"Sec-WebSocket-Protocol: actioncable-v1-json, anycable-token.hush"
     )
     assert remembered == {"Host: h": ("host", "h"), "origin: o": ("origin", "o")}
     for number in range(2_000):

@@ -23,8 +23,8 @@ RESTORE_HEADER: Final = "x-anycable-restore-sid"
 _INTERVAL = re.compile(r"-?[0-9]{1,9}\Z")
 _SID = re.compile(r"[!-~]{1,255}\Z")
 _SID_CHARS: Final = 22
+"""Of six bits each."""
 _SIDS_AT_ONCE: Final = 256
-"""Of which each has six bits a character, so that no padding is among them."""
 _random: Final[list[Sid]] = []
 # A process that is forked must not hand out the same ones.
 os.register_at_fork(after_in_child=_random.clear)

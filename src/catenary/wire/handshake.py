@@ -164,13 +164,13 @@ _SHARED_NAMES: Final = frozenset(
         "sec-fetch-mode",
         "sec-fetch-site",
         "sec-websocket-extensions",
-        "sec-websocket-protocol",
         "sec-websocket-version",
         "upgrade",
         "user-agent",
     }
 )
-"""Whose lines many clients send alike. Nobody's cookies, keys and addresses are remembered."""
+"""Whose lines many clients send alike. Nobody's cookies, keys and addresses are remembered, nor
+subprotocols: a token may be among them."""
 
 _REMEMBERED_LINES: Final = 256
 _REMEMBERED_CHARS: Final = 200

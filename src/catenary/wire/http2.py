@@ -77,7 +77,6 @@ _REMEMBERED_BLOCK_BYTES: Final = 256
 _HEAD_ALONE: Final = HEADERS << 8 | END_HEADERS
 _REQUEST_HEAD: Final = _HEAD_ALONE << 32
 _REQUEST_BODY: Final = (DATA << 8 | END_STREAM) << 32
-_DATA_ALONE: Final = DATA << 8
 _TRAILERS: Final = HEADERS << 8 | END_HEADERS | END_STREAM
 _setting: Final = struct.Struct(">HL")
 _word: Final = struct.Struct(">L")
@@ -638,13 +637,10 @@ class Connection:
     def _send_block(self, stream_id: int, block: bytes) -> None:
         """In as many frames as it takes."""
         size = self._max_frame_bytes
-        pieces = [block[at : at + size] for at in range(0, len(block), size)]
-        kinds = [HEADERS] + [CONTINUATION] * (len(pieces) - 1)
-        last = len(pieces) - 1
-        self._out += [
-            frame(kind, END_HEADERS if number == last else 0, stream_id, piece)
-            for number, (kind, piece) in enumerate(zip(kinds, pieces, strict=True))
-        ]
+        for at in range(0, len(block), size):
+            kind = CONTINUATION if at else HEADERS
+            flags = END_HEADERS if at + size >= len(block) else 0
+            self._out.append(frame(kind, flags, stream_id, block[at : at + size]))
 
     def _decode(self, block: bytes) -> Headers:
         """Reads a block, and remembers it while the same bytes mean the same."""
