@@ -1,6 +1,7 @@
 # make run: serves, on a fresh machine, with nothing but Python. make test: sets up what tests need, runs all.
 
-PYTHON ?= python3
+# One that was compiled to be quick, if there is one.
+PYTHON ?= $(shell .ci/python)
 BIN := .venv/bin
 
 .PHONY: setup run test lint bench fuzz docs lock dev
@@ -8,7 +9,7 @@ BIN := .venv/bin
 setup: .venv/run.done
 
 .venv/run.done: pyproject.toml requirements/run.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/python || $(or $(PYTHON),false) -m venv .venv
 	$(BIN)/pip install --quiet --require-hashes -r requirements/run.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@

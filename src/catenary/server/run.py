@@ -5,6 +5,7 @@ import functools
 import logging
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,7 +17,7 @@ from catenary.config.load import Request
 from catenary.config.options import NodeOptions, Options
 from catenary.errors import MissingExtra
 from catenary.metrics.counters import Counters
-from catenary.server import engines, lifecycle, logs, workers
+from catenary.server import engines, interpreter, lifecycle, logs, workers
 from catenary.server.assembly import Assembly
 from catenary.server.drain import QUICK, SLOW, drain
 from catenary.server.place import Place
@@ -96,6 +97,11 @@ def _begin(options: Options, request: Request, place: Place | None) -> None:
     if place is not None:
         return
     _log.info("Catenary %s (pid %d, up to %d open files)", __version__, os.getpid(), open_files)
+    if not interpreter.is_optimized():
+        _log.info(
+            "This Python was compiled without optimization, which costs a fourth more: %s",
+            sys.base_prefix,
+        )
     if request.config_path is not None:
         _log.info("Configuration from %s", request.config_path)
     for name in request.presets:
