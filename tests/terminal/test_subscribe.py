@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -151,8 +152,8 @@ def test_a_channel_with_params_and_an_action(application: CableServer) -> None:
     ("words", "status", "note"),
     [
         (("NoChannel",), 1, "rejected: "),
-        (("--stream=empty", "--count=1", "--timeout=0.2"), 1, "subscribed"),
-        (("--stream=empty", "--timeout=0.2"), 0, "subscribed"),
+        (("--stream=empty", "--count=1", "--timeout=1"), 1, "subscribed"),
+        (("--stream=empty", "--timeout=1"), 0, "subscribed"),
         (("--signed=forged--0", "--timeout=5"), 1, "rejected: "),
     ],
 )
@@ -163,6 +164,14 @@ def test_how_it_ends(public: CableServer, words: tuple[str, ...], status: int, n
     assert done.stdout == ""
 
 
+def test_a_server_that_does_not_answer_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"--url=ws://127.0.0.1:{silent.getsockname()[1]}/cable"
+        done = catenary("subscribe", "--stream=s", "--plain", "--timeout=0.2", url)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "not subscribed in time\n"
+
+
 def test_who_is_not_let_in() -> None:
     flags = (f"--secret={SECRET}", "--enforce_jwt", "--norpc", "--broadcast_adapter=http")
     with cable_server(*flags, "--http_broadcast_port=0") as server:
@@ -170,7 +179,7 @@ def test_who_is_not_let_in() -> None:
         done = catenary("subscribe", "--stream=chat", **around)
         assert (done.returncode, done.stderr) == (1, "disconnected: unauthorized\n")
         token = catenary("token", "user=1", **around).stdout.strip()
-        words = ("subscribe", "--stream=chat", "--timeout=0.2")
+        words = ("subscribe", "--stream=chat", "--timeout=1")
         assert catenary(*words, f"--jwt={token}", **around).returncode == 0
         assert catenary(*words, f"--header=X-JID: {token}", **around).returncode == 0
         # Not signed, it is not good on this server.
@@ -196,7 +205,7 @@ def test_over_tls_the_certificate_counts(tmp_path: Path) -> None:
     try:
         wait_until_listening(port)
         url = f"wss://127.0.0.1:{port}/cable"
-        words = ("subscribe", "--stream=s", "--plain", "--timeout=0.2", f"--url={url}")
+        words = ("subscribe", "--stream=s", "--plain", "--timeout=1", f"--url={url}")
         assert catenary(*words, SSL_CERT_FILE=str(tmp_path / "ca.pem")).returncode == 0
         done = catenary(*words)
         assert done.returncode == 1

@@ -558,7 +558,8 @@ def test_blanks_that_end_in_a_fault_cost_no_more_than_others() -> None:
 
 
 def test_parameters_that_upset_python_s_own_patterns() -> None:
-    """gh-101955: a group in a possessive repetition may end before it begins, a SystemError."""
+    """gh-101955: a group in a possessive repetition may end before it begins, a SystemError; before
+    Python 3.11.5, such repetitions take what does not match (gh-106052)."""
     request = read_request(b'GET / HTTP/1.1\r\nSec-WebSocket-Extensions: n;a=x;y="z"')
     assert offered_extensions(request) == [Extension("n", (("a", "x"), ("y", "z")))]
 
@@ -568,6 +569,17 @@ def test_extensions_without_end() -> None:
         return read_request(b"GET / HTTP/1.1\r\nSec-WebSocket-Extensions: " + b"a," * number)
 
     assert len(offered_extensions(offering(32))) == 32
+    with pytest.raises(HandshakeError) as refused:
+        offered_extensions(offering(33))
+    assert refused.value.status == 400
+
+
+def test_parameters_without_end() -> None:
+    def offering(number: int) -> Request:
+        line = b"Sec-WebSocket-Extensions: a" + b";b" * number
+        return read_request(b"GET / HTTP/1.1\r\n" + line)
+
+    assert len(offered_extensions(offering(32))[0].parameters) == 32
     with pytest.raises(HandshakeError) as refused:
         offered_extensions(offering(33))
     assert refused.value.status == 400

@@ -10,7 +10,7 @@ Each message is a line: JSON where standard output is no terminal. A connection 
 opened again, and what was missed meanwhile is asked for (actioncable-v1-ext-json).
 
 Exit status: 0 after --count messages, or after --timeout without a --count; 1 where the server does
-not let us in, sends us away, or --count was not reached in time.
+not let us in, sends us away, or we were not subscribed, or --count was not reached, in time.
 """
 
 import argparse
@@ -178,7 +178,7 @@ async def _listen(
         async with asyncio.timeout(timeout_s):
             await _first(staying, listener.ended)
     except TimeoutError:
-        listener.end(0 if wish.count is None else 1)
+        listener.time_out()
     if staying.done():
         staying.result()
     staying.cancel()
@@ -221,6 +221,12 @@ class Listener(CableSocket):
         """Says that nothing more is to be done."""
         if not self.ended.done():
             self.ended.set_result(status)
+
+    def time_out(self) -> None:
+        """No more time: that is as it was wanted, if it was there to count nothing."""
+        if not self._subscribed:
+            self._note("not subscribed in time", style="red")
+        self.end(0 if self._subscribed and self._wish.count is None else 1)
 
     async def stay(self) -> None:
         """Connects, again and again. Raises :class:`BackendError` where the first time fails."""

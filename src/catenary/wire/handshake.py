@@ -25,7 +25,7 @@ MAX_HEADERS: Final = 128
 """Lines. Precedents: Apache and Python's http.client 100, node.js 2,000. Browsers send some 15."""
 
 _MAX_OFFERS: Final = 32
-"""Extensions. Browsers offer one; 64 KB of them would take 20 ms."""
+"""Extensions, and parameters of each. Browsers offer one with one; 64 KB of them would take 20 ms."""
 
 # RFC 9110, section 5.6.2 (token) and RFC 9112, section 3 (request line).
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~\x80-\xff]+) HTTP/(\d)\.(\d)\Z")
@@ -65,16 +65,12 @@ _USUAL_NAMES: Final = {
 # RFC 6455, section 9.1: extensions between commas, each with its parameters behind semicolons. A
 # value in quotes is a token, too, and a backslash in it stands for nothing.
 _TCHAR = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"
-# No group inside a possessive repetition: re raises SystemError for some texts (gh-101955).
+# One part is matched at a time: no pattern here can go back over more than its own part, so that
+# neither a possessive repetition is needed (wrong in Python before 3.11.5, gh-106052) nor much time.
+_NAME = re.compile(rf"[ \t]*({_TCHAR}+)?[ \t]*")
 _PARAMETER = re.compile(
-    rf"[ \t]*+;[ \t]*+({_TCHAR}++)"
-    rf'(?:[ \t]*+=[ \t]*+(?:({_TCHAR}++)|"((?:\\?{_TCHAR})++)"))?'
+    rf';[ \t]*({_TCHAR}+)[ \t]*(?:=[ \t]*(?:({_TCHAR}+)|"((?:\\?{_TCHAR})+)")[ \t]*)?'
 )
-_PARAMETERS = (
-    rf"(?:[ \t]*+;[ \t]*+{_TCHAR}++"
-    rf'(?:[ \t]*+=[ \t]*+(?:{_TCHAR}++|"(?:\\?{_TCHAR})++"))?+)*+'
-)
-_EXTENSION = re.compile(rf"[ \t]*+(?:({_TCHAR}++)({_PARAMETERS}))?[ \t]*+(?:,|\Z)")
 _FORBIDDEN_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -302,24 +298,32 @@ def offered_extensions(request: Request) -> list[Extension]:
     offers: list[Extension] = []
     position = 0
     while position < len(value):
-        match = _EXTENSION.match(value, position)
-        if match is None:
+        named = _NAME.match(value, position)
+        assert named is not None, "an empty element of a list is one, too"
+        position = named.end()
+        if named[1] is not None:
+            parameters, position = _parameters(value, position)
+            offers.append(Extension(named[1], parameters))
+        if position < len(value) and value[position] != ",":
             raise HandshakeError(
                 400, "expected Sec-WebSocket-Extensions: NAME; PARAMETER=VALUE, ...", _VERSION
             )
-        if match[1] is not None and len(offers) == _MAX_OFFERS:
+        position += 1
+        if len(offers) > _MAX_OFFERS:
             raise HandshakeError(400, f"expected up to {_MAX_OFFERS} extensions", _VERSION)
-        if match[1] is not None:
-            offers.append(Extension(match[1], _parameters(match[2])))
-        position = match.end()
     return offers
 
 
-def _parameters(text: str) -> tuple[tuple[str, str | None], ...]:
-    return tuple(
-        (name, quoted.replace("\\", "") or value or None)
-        for name, value, quoted in _PARAMETER.findall(text)
-    )
+def _parameters(value: str, position: int) -> tuple[tuple[tuple[str, str | None], ...], int]:
+    """Those that begin here, and where they end."""
+    parameters: list[tuple[str, str | None]] = []
+    while (match := _PARAMETER.match(value, position)) is not None:
+        name, plain, quoted = match.groups("")
+        parameters.append((name, quoted.replace("\\", "") or plain or None))
+        position = match.end()
+        if len(parameters) > _MAX_OFFERS:
+            raise HandshakeError(400, f"expected up to {_MAX_OFFERS} parameters", _VERSION)
+    return tuple(parameters), position
 
 
 _SWITCHING: Final = (
