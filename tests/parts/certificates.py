@@ -11,6 +11,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 _DAY = dt.timedelta(days=1)
+_USAGE = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 @dataclass(frozen=True)
@@ -38,17 +49,23 @@ class Authority:
         builder = _builder(self._name, self._name, self._key.public_key(), _DAY).add_extension(
             x509.BasicConstraints(ca=True, path_length=None), critical=True
         )
+        builder = builder.add_extension(_USAGE, critical=True).add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False
+        )
         self._certificate = builder.sign(self._key, hashes.SHA256())
         self.pem = self._certificate.public_bytes(serialization.Encoding.PEM)
 
-    def issue(self, *names: str, expired: bool = False) -> Certificate:
-        """A certificate for host names and IP addresses."""
+    def issue(self, *names: str, expired: bool = False, names_key: bool = True) -> Certificate:
+        """A certificate for host names and IP addresses, which ``names_key`` of its authority or not."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[0])])
         lifetime = -_DAY if expired else _DAY
         builder = _builder(subject, self._name, key.public_key(), lifetime).add_extension(
             x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
         )
+        if names_key:
+            whose = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+            builder = builder.add_extension(whose, critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
         return Certificate(
             certificate.public_bytes(serialization.Encoding.PEM),

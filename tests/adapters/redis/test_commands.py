@@ -7,9 +7,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 import redis
+from redis.asyncio.connection import AbstractConnection
 
 from catenary.adapters.redis import commands as commands_module
+from catenary.adapters.redis.client import connect
 from catenary.adapters.redis.commands import Commands, Script
+from catenary.adapters.redis.connection import Connection, close_client
 from catenary.config.addresses import RedisAddress
 from catenary.errors import BackendError
 from catenary.metrics.counters import Counters
@@ -231,3 +234,20 @@ async def test_a_user_who_may_not_ask_for_the_run_gets_along(server: RedisServer
         await until(lambda: commands.trouble is None)
         assert commands.run_id == b""
         assert await commands.run(TWICE, (), 1) == 2
+
+
+@in_loop
+async def test_a_connection_is_closed_even_if_whoever_closes_it_is_cancelled(
+    server: RedisServer,
+) -> None:
+    """Else redis-py complains of it when it is collected, wherever that happens."""
+    client = connect(RedisAddress(server.url))
+    opened: AbstractConnection = client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+    await opened.connect()  # type: ignore[no-untyped-call]
+    closing = asyncio.ensure_future(Connection(opened, lambda _: None).close())
+    await asyncio.sleep(0)  # it has begun
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert not opened.is_connected
+    await close_client(client)

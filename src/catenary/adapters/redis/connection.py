@@ -38,7 +38,6 @@ class Connection(asyncio.Protocol):
     """Bytes to and from Redis. ``lost`` is done when it is over, with the reason."""
 
     __slots__ = (
-        "_is_flushing",
         "_opened",
         "_outgoing",
         "_parser",
@@ -106,8 +105,10 @@ class Connection(asyncio.Protocol):
     async def close(self) -> None:
         """Ends it, and returns when nothing of it is left."""
         self._transport.abort()
-        await asyncio.wait([self.lost])
-        await self._opened.disconnect(nowait=True)
+        try:
+            await asyncio.wait([self.lost])
+        finally:
+            await self._opened.disconnect(nowait=True)
 
 
 async def open_connection(client: Redis, take: Callable[[Any], None]) -> Connection:
