@@ -13,17 +13,14 @@ class Origins:
     No host means every page, and also what is no page and sends no Origin.
     """
 
-    __slots__ = ("_exact", "_suffixes")
+    __slots__ = ("_exact", "_suffixes", "is_open")
 
     def __init__(self, hosts: Sequence[str]) -> None:
         named = [host.strip().lower() for host in hosts if host.strip()]
         self._exact = frozenset(host for host in named if not host.startswith("*"))
         self._suffixes = tuple(host[1:] for host in named if host.startswith("*"))
-
-    @property
-    def is_open(self) -> bool:
-        """Nothing is restricted."""
-        return not self._exact and not self._suffixes
+        self.is_open = not named
+        """Is nothing restricted?"""
 
     def allow(self, origin: str) -> bool:
         """May a page of this origin (the header's value, empty where there is none) connect?"""

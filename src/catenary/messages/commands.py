@@ -58,6 +58,7 @@ class Whisper(msgspec.Struct, frozen=True, gc=False):
     data: str
 
 
+@final
 class History(msgspec.Struct, frozen=True):
     """Asks for what was missed on a subscription's streams."""
 

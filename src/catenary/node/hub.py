@@ -163,12 +163,17 @@ class Hub:
         present = self._streams.get(stream)
         return not isinstance(present, Audience) or not present.is_due
 
-    def is_quiet_for(self, subscription: Subscription, stream: Stream) -> bool:
+    def is_quiet_for(self, subscription: Subscription) -> bool:
         """Is nothing on its way to this listener? Nothing is to one who is set apart."""
-        present = self._streams.get(stream)
-        return (
-            not isinstance(present, Audience) or not present.is_due or subscription in present.apart
-        )
+        for stream in subscription.streams:
+            present = self._streams.get(stream)
+            if (
+                isinstance(present, Audience)
+                and present.is_due
+                and subscription not in present.apart
+            ):
+                return False
+        return True
 
     def set_apart(self, subscription: Subscription, stream: Stream) -> Awaitable[None] | None:
         """Keeps what is published on a stream for a listener, instead of sending it.

@@ -270,9 +270,9 @@ class Node:
             return None
         if type(command) is Perform or type(command) is Unsubscribe:
             return self._decide(session, command)
+        if type(command) is History:
+            return self._replayer.replay(subscription, command.request)
         match command:
-            case History(_, request):
-                return self._replayer.replay(subscription, request)
             case Whisper():
                 return self._whisper(subscription, command)
             case Join(_, member_id, info):

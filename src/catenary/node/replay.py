@@ -79,16 +79,14 @@ class Replayer:
 
         Never raises.
         """
-        streams, hub = subscription.streams, self._hub
         self._awaited.pop(subscription, None)
         self._overdue.pop(subscription, None)
-        if self._history.is_immediate and all(
-            hub.is_quiet_for(subscription, each) for each in streams
-        ):
+        if self._history.is_immediate and self._hub.is_quiet_for(subscription):
             self._replay_at_once(subscription, request)
             return None
         # Now, not when the task begins: what is published meanwhile is in the history.
-        apart = {each: hub.set_apart(subscription, each) for each in streams}
+        streams = subscription.streams
+        apart = {each: self._hub.set_apart(subscription, each) for each in streams}
         return self._replay_apart(subscription, request, apart)
 
     def _replay_at_once(self, subscription: Subscription, request: HistoryRequest) -> None:

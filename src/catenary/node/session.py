@@ -79,6 +79,7 @@ class Session:
         "inbox",
         "is_resumable",
         "outbound",
+        "sid",
         "silent_since",
         "subscriptions",
     )
@@ -86,6 +87,7 @@ class Session:
     def __init__(self, environment: Environment, encoder: Encoder, outbound: Outbound) -> None:
         # Who it is
         self.environment = environment
+        self.sid = environment.sid
         # The way to it
         self.encoder = encoder
         self.outbound = outbound
@@ -97,10 +99,6 @@ class Session:
         self.silent_since = 0.0
         self.inbox: Inbox | None = None
         self.subscriptions: dict[Identifier, Subscription] = {}
-
-    @property
-    def sid(self) -> Sid:
-        return self.environment.sid
 
     def send(self, reply: Reply) -> None:
         """The one way out for what is meant for this client alone."""

@@ -10,7 +10,6 @@ Knows: paths, origins, limits, uvicorn's constructor. Does not know: frames, com
 import asyncio
 import functools
 import logging
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, cast
 
@@ -443,10 +442,10 @@ class BackDoor(Door):
     _kind = BackThreshold
 
 
-_PATH: Final = re.compile(rb"[^ ]* ([^ ?]*)[ ?]")
-
-
 def _path(head: bytes) -> str | None:
     """The path of a request whose first line has come so far; None where it has not."""
-    match = _PATH.match(head)
-    return None if match is None else match[1].decode("latin-1")
+    words = head.split(b" ", 2)
+    if len(words) < 2:
+        return None
+    path, query, _ = words[1].partition(b"?")
+    return path.decode("latin-1") if query or len(words) == 3 else None

@@ -128,7 +128,7 @@ def resumed_sid(request: Request) -> Sid | None:
     sid = request.headers.get(RESTORE_HEADER, "")
     if not sid and "sid=" in request.target:
         sid = _parameter(request.query, "sid")
-    return Sid(sid) if sid else None
+    return cast("Sid", sid) if sid else None
 
 
 def _parameter(query: str, name: str) -> str:

@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -28,7 +28,7 @@ _MAX_OFFERS: Final = 32
 """Extensions, and parameters of each. Browsers offer one with one; 64 KB of them would take 20 ms."""
 
 # RFC 9110, section 5.6.2 (token) and RFC 9112, section 3 (request line).
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~\x80-\xff]+) HTTP/(\d)\.(\d)\Z")
+_REQUEST_LINE = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~\x80-\xff]+) HTTP/([0-9]\.[0-9])\Z")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 # What browsers, clients and proxies send, as they spell it: a name that stands here need not be checked.
 _USUAL_NAMES: Final = {
@@ -103,36 +103,41 @@ def read_request(head: bytes, max_headers: int = MAX_HEADERS) -> Request:
     Raises :class:`HandshakeError` with status 400 (grammar), 431 (too many headers) or 505 (HTTP
     version).
     """
-    first, _, rest = head.partition(b"\r\n")
-    match = _REQUEST_LINE.match(first)
+    first, *lines = head.decode("latin-1").split("\r\n", max_headers + 1)
+    method, target = _request_line(first)
+    if len(lines) > max_headers:
+        raise HandshakeError(431, f"expected up to {max_headers} headers")
+    return Request(method, target, _headers(lines))
+
+
+def _request_line(line: str) -> tuple[str, str]:
+    """Method and target, quickly where they are what a browser asks for."""
+    words = line.split(" ")
+    if len(words) == 3 and words[0] == "GET" and words[2] == "HTTP/1.1":
+        target = words[1]
+        if target and target.isascii() and target.isprintable():
+            return "GET", target
+    match = _REQUEST_LINE.match(line)
     if match is None:
         raise HandshakeError(400, "expected a request line: METHOD TARGET HTTP/1.1")
-    method, target, major, minor = match.groups()
-    if (major, minor) != (b"1", b"1"):
+    if match[3] != "1.1":
         raise HandshakeError(505, "expected HTTP/1.1")
-    if rest.count(b"\r\n") >= max_headers:
-        raise HandshakeError(431, f"expected up to {max_headers} headers")
-    return Request(method.decode("ascii"), _text(target.decode("latin-1")), _headers(rest))
+    return match[1], _text(match[2])
 
 
-def _headers(lines: bytes) -> dict[str, str]:
-    """Quickly where all are plain, which is usual; else with care."""
-    headers = _plain_headers(lines)
-    return _odd_headers(lines) if headers is None else headers
-
-
-def _plain_headers(lines: bytes) -> dict[str, str] | None:
-    """None where a line is not NAME: VALUE in printable ASCII, or a name comes twice."""
-    headers: dict[str, str] = {}
-    for line in lines.decode("latin-1").split("\r\n"):
-        read = _remembered.get(line) or _plain_line(line)
-        if read is None or read[0] in headers:
-            return None
-        headers[read[0]] = read[1]
-    return headers
+def _headers(lines: list[str]) -> dict[str, str]:
+    """Quickly where every line is NAME: VALUE in printable ASCII and no name comes twice, which is
+    usual; else with care."""
+    read: list[Any] = [_remembered.get(line) or _plain_line(line) for line in lines]
+    if all(read):
+        headers: dict[str, str] = dict(read)
+        if len(headers) == len(read):
+            return headers
+    return _odd_headers(lines)
 
 
 def _plain_line(line: str) -> tuple[str, str] | None:
+    """None where it is to be read with care."""
     spelled, colon, value = line.partition(": ")
     name = _USUAL_NAMES.get(spelled)
     if name is None and _TOKEN.match(spelled) is not None:
@@ -140,7 +145,7 @@ def _plain_line(line: str) -> tuple[str, str] | None:
     if name is None or not colon or not (line.isascii() and line.isprintable()):
         return None
     read = (name, value.strip(" "))
-    if name in _SHARED_NAMES and len(line) <= _REMEMBERED_CHARS:
+    if len(line) <= _REMEMBERED_CHARS and (name in _SHARED_NAMES or _PUBLIC_OFFER.match(line)):
         if len(_remembered) == _REMEMBERED_LINES:
             del _remembered[next(iter(_remembered))]  # the oldest
         _remembered[line] = read
@@ -165,8 +170,12 @@ _SHARED_NAMES: Final = frozenset(
         "user-agent",
     }
 )
-"""Whose lines many clients send alike. Nobody's cookies, keys and addresses are remembered, nor
-subprotocols: a token may be among them."""
+"""Whose lines many clients send alike. Nobody's cookies, keys and addresses are remembered."""
+
+_PUBLIC_OFFER: Final = re.compile(
+    "Sec-WebSocket-Protocol: actioncable[a-z0-9-]*(?:, actioncable[a-z0-9-]*)*\\Z"
+)
+"""Subprotocols among which there is no token."""
 
 _REMEMBERED_LINES: Final = 256
 _REMEMBERED_CHARS: Final = 200
@@ -174,12 +183,10 @@ _remembered: Final[dict[str, tuple[str, str]]] = {}
 """Lines that were read before: to look one up takes a fourth of what it takes to read it."""
 
 
-def _odd_headers(lines: bytes) -> dict[str, str]:
+def _odd_headers(lines: list[str]) -> dict[str, str]:
     """With repeated names, text that is not ASCII, or a fault. Raises :class:`HandshakeError`."""
     headers: dict[str, str] = {}
-    if not lines:
-        return headers
-    for line in lines.decode("latin-1").split("\r\n"):
+    for line in lines:
         name, colon, value = line.partition(":")
         # RFC 9112, section 5.1: no white space before the colon; 5.2: no folded lines.
         if not colon or _TOKEN.match(name) is None:
