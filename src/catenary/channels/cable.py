@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -26,14 +26,12 @@ from catenary.channels.call import Call, current
 from catenary.channels.channel import Channel
 from catenary.channels.connection import Connection, identifiers
 from catenary.channels.declaration import Declaration
+from catenary.channels.dispatch import Dispatcher, Prepare, no_arguments
 from catenary.channels.endings import Endings
 from catenary.channels.errors import (
-    AbandonedError,
     ChannelError,
-    ConnectionUnauthorized,
     DeclarationError,
     RateLimited,
-    SubscriptionRejected,
     UnknownAction,
     UnknownChannel,
 )
@@ -54,7 +52,7 @@ from catenary.channels.rpc_http import AsgiRpc, WsgiRpc, rpc_key
 from catenary.channels.running import Around, Runner, at_once
 from catenary.channels.streams import stream_name
 from catenary.channels.surroundings import Surroundings
-from catenary.channels.timers import Beat, Place
+from catenary.channels.timers import Beats, Performer, Place
 from catenary.channels.tokens import TTL, Signer
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
@@ -72,15 +70,6 @@ DEFAULT_ACTION: Final = "receive"
 """What is called where a client names no action: ActionCable::Channel::Base, perform_action."""
 
 
-class Performer(Protocol):
-    """Runs commands that the application itself begins: for timers."""
-
-    def perform(self, sid: Sid, identifier: Identifier, data: str) -> bool:
-        """As if the client had said it, behind what it said before; False where there is no such
-        subscription."""
-        ...
-
-
 OnError = Callable[[str, str, Exception], None]
 """Takes a session's id, the name of the method, and what it raised."""
 
@@ -95,7 +84,6 @@ class _Performed(msgspec.Struct, gc=False):
 
 _read_channel: Final = msgspec.json.Decoder(_Params).decode
 _read_action: Final = msgspec.json.Decoder(_Performed).decode
-_NO_ARGUMENTS: Final[dict[str, Any]] = {}
 _NOT_BUILT: Final = (msgspec.DecodeError, RecursionError, UnknownChannel)
 
 
@@ -157,7 +145,6 @@ class Cable:
         self.failed_total = 0
         """Calls in which the application raised something that nothing rescued."""
         self._hints = declared.hints
-        self._connection_states = declared.states
         rescuers = tuple(declared.rescuers)
         self._connects = plan_of(tuple(declared.own("connect")), None, rescuers, says_yes=True)
         self._disconnects = plan_of(tuple(declared.own("disconnect")), None, rescuers)
@@ -176,14 +163,12 @@ class Cable:
         self._publications = Publications(publisher, self._find_publisher, publish_when)
         self._reading = Reading(self._ask_elsewhere)
         self._runner = Runner(threads=threads, slow_s=slow_ms / 1000, around=around)
+        self._dispatcher = Dispatcher(self._runner, declared.states)
         self._limiter = Limiter()
         self._clock = clock
         self._owned: set[asyncio.Task[Any]] = set()
         self._endings: Endings | None = Endings()
-        # Timers
-        self._beat_prefix = f"$every:{secrets.token_hex(8)}:"
-        self._performer: Performer | None = None
-        self._beats: dict[tuple[str, str], Beat] = {}
+        self._beats = Beats()
 
     def _serve(self, kind: type[Channel[Any]], connection: Declaration) -> None:
         if kind.channel_name in self._served:
@@ -216,7 +201,7 @@ class Cable:
     @property
     def timers(self) -> int:
         """Timers that run: one for each subscription and method of ``every``."""
-        return sum(map(len, self._beats.values()))
+        return self._beats.running
 
     @property
     def is_hosted(self) -> bool:
@@ -251,19 +236,12 @@ class Cable:
         self._publications.start(publisher)
         self._reading.start(reader)
         self._endings = Endings() if counts_endings else None
-        self._performer = performer
-        if performer is None:
-            return
-        for name, served in self._served.items():
-            for timer, declared in served.timers.items():
-                run = functools.partial(self._strike, timer)
-                self._beats[name, timer] = Beat(declared.interval_s, run)
+        if performer is not None:
+            self._beats.start(performer, self.declared_timers)
 
     async def stop(self, timeout_s: float) -> None:
         """The server ends: waits for what is to be seen through, and drops the rest."""
-        for beat in self._beats.values():
-            beat.stop()
-        self._beats.clear()
+        self._beats.stop()
         if self._owned:
             _, late = await asyncio.wait(self._owned, timeout=timeout_s)
             for task in late:
@@ -275,7 +253,7 @@ class Cable:
         it opened itself."""
         self._publications.stop()
         self._reading.stop()
-        self._performer = None
+        self._beats.stop()
         self._runner.close()
 
     # Publishing
@@ -451,9 +429,9 @@ class Cable:
         if name == self.restored_action:
             self._forget_ending(environment.sid, identifier)
             self._begin_beats(call, found)
-            work = self._perform(call, found.restore, channel, "restored", _no_arguments)
+            work = self._perform(call, found.restore, channel, "restored", no_arguments)
             return self._answer(call, found.restore, work)
-        timer = name.removeprefix(self._beat_prefix) if name.startswith(self._beat_prefix) else ""
+        timer = self._beats.named(name)
         if timer in found.beats:
             work = self._beat(call, found, channel, timer)
             return self._answer(call, found.beats[timer], work)
@@ -474,7 +452,9 @@ class Cable:
             self._forget_ending(environment.sid, identifier)
         call = Call(environment, Identifier(""), self)
         connection = self._connection(call)
-        error = await self._carry_out(call, self._disconnects, None, connection, _no_arguments)
+        error = await self._dispatcher.carry_out(
+            call, self._disconnects, None, connection, no_arguments
+        )
         self._report(call, "disconnect", error)
         await _taken(call)
 
@@ -562,7 +542,9 @@ class Cable:
     async def _connect(self, call: Call) -> Decision:
         connection = self._connection(call)
         connection.open_for_identifiers()
-        error = await self._carry_out(call, self._connects, None, connection, _no_arguments)
+        error = await self._dispatcher.carry_out(
+            call, self._connects, None, connection, no_arguments
+        )
         if call.is_rejected:
             goodbye = Disconnected(Reason.UNAUTHORIZED, reconnect=False)
             return call.refusal(goodbye, disconnect_wanted=False)
@@ -579,8 +561,8 @@ class Cable:
         return _failure(error)
 
     async def _subscribe(self, call: Call, found: Served, channel: Channel[Any]) -> Decision:
-        error = await self._carry_out(
-            call, found.subscribe, channel, channel.connection, _no_arguments
+        error = await self._dispatcher.carry_out(
+            call, found.subscribe, channel, channel.connection, no_arguments
         )
         self._report(call, f"{found.kind.__name__}.subscribed", error)
         if error is not None or call.is_rejected:
@@ -593,11 +575,9 @@ class Cable:
 
     async def _unsubscribe(self, call: Call, found: Served, channel: Channel[Any]) -> Decision:
         place = Place(call.environment.sid, call.identifier)
-        for timer in found.timers:
-            if (found.kind.channel_name, timer) in self._beats:
-                self._beats[found.kind.channel_name, timer].end(place)
-        error = await self._carry_out(
-            call, found.unsubscribe, channel, channel.connection, _no_arguments
+        self._beats.end(found.kind.channel_name, found.timers, place)
+        error = await self._dispatcher.carry_out(
+            call, found.unsubscribe, channel, channel.connection, no_arguments
         )
         self._report(call, f"{found.kind.__name__}.unsubscribed", error)
         call.stop_all()
@@ -609,9 +589,9 @@ class Cable:
         plan: Plan,
         channel: Channel[Any],
         name: str,
-        prepare: Callable[[], dict[str, Any]],
+        prepare: Prepare,
     ) -> Decision:
-        error = await self._carry_out(call, plan, channel, channel.connection, prepare)
+        error = await self._dispatcher.carry_out(call, plan, channel, channel.connection, prepare)
         if error is not None:
             self._report(call, f"{type(channel).__name__}.{name:.40}", error)
             return _failure(error)
@@ -635,85 +615,6 @@ class Cable:
             self.limited_total += 1
             raise RateLimited(f"{what}: expected at most {rate}, got more")
 
-    async def _carry_out(
-        self,
-        call: Call,
-        plan: Plan,
-        channel: Channel[Any] | None,
-        connection: Connection,
-        prepare: Callable[[], dict[str, Any]],
-    ) -> Exception | None:
-        """Runs the methods of a plan; returns what they raised, unless it was rescued."""
-        token = current.set(call)
-        try:
-            try:
-                await self._run(call, plan, channel, connection, prepare)
-            except (SubscriptionRejected, ConnectionUnauthorized):
-                call.is_rejected = True
-            except asyncio.CancelledError as error:
-                if _is_cancelled():
-                    raise
-                # What the method waited for was cancelled, and not the call.
-                return AbandonedError(error)
-            except Exception as error:  # noqa: BLE001
-                # Whatever an application raises costs this call and no other.
-                return await self._rescue(call, plan, channel, connection, error)
-            return self._keep(call, plan, channel, connection)
-        finally:
-            current.reset(token)
-
-    async def _run(
-        self,
-        call: Call,
-        plan: Plan,
-        channel: Channel[Any] | None,
-        connection: Connection,
-        prepare: Callable[[], dict[str, Any]],
-    ) -> None:
-        arguments = prepare()
-        for method in plan.methods:
-            owner = channel if method.is_channels else connection
-            if method is plan.main:
-                await self._runner.run(method, owner, arguments, call.get_through)
-            else:
-                await self._runner.run(method, owner, _NO_ARGUMENTS)
-            if call.is_rejected:
-                return
-
-    async def _rescue(
-        self,
-        call: Call,
-        plan: Plan,
-        channel: Channel[Any] | None,
-        connection: Connection,
-        error: Exception,
-    ) -> Exception | None:
-        """Lets the application answer for what was raised. A call that only says yes or no says no."""
-        for rescuer in plan.rescuers:
-            if isinstance(error, rescuer.kinds):
-                owner = channel if rescuer.method.is_channels else connection
-                try:
-                    await self._runner.run(rescuer.method, owner, {rescuer.argument: error})
-                except (SubscriptionRejected, ConnectionUnauthorized):
-                    pass
-                except Exception as another:  # noqa: BLE001
-                    return another
-                call.is_rejected = call.is_rejected or plan.says_yes
-                return self._keep(call, plan, channel, connection)
-        return error
-
-    def _keep(
-        self, call: Call, plan: Plan, channel: Channel[Any] | None, connection: Connection
-    ) -> Exception | None:
-        try:
-            if self._connection_states:
-                call.cstate = connection.changed_state(self._connection_states)
-            if channel is not None and plan.states:
-                call.istate.update(channel.changed_state(plan.states))
-        except TypeError as error:
-            return error
-        return None
-
     def _report(self, call: Call, name: str, error: Exception | None) -> None:
         """Logs what went wrong: what a client did in one line, what the application did with all."""
         if error is None:
@@ -733,27 +634,19 @@ class Cable:
     # Timers
 
     def _begin_beats(self, call: Call, found: Served) -> None:
-        for timer in found.timers:
-            beat = self._beats.get((found.kind.channel_name, timer))
-            if beat is not None:
-                beat.begin(Place(call.environment.sid, call.identifier))
-
-    def _strike(self, timer: str, place: Place) -> bool:
-        if self._performer is None:
-            return False
-        return self._performer.perform(place.sid, place.identifier, self.timer_command(timer))
+        place = Place(call.environment.sid, call.identifier)
+        self._beats.begin(found.kind.channel_name, found.timers, place)
 
     def timer_command(self, timer: str) -> str:
         """What is performed to run a timer's method once; a secret of this process."""
-        return msgspec.json.encode({"action": self._beat_prefix + timer}).decode()
+        return self._beats.command(timer)
 
     async def _beat(self, call: Call, found: Served, channel: Channel[Any], timer: str) -> Decision:
         try:
-            return await self._perform(call, found.beats[timer], channel, timer, _no_arguments)
+            return await self._perform(call, found.beats[timer], channel, timer, no_arguments)
         finally:
-            beat = self._beats.get((found.kind.channel_name, timer))
-            if beat is not None:
-                beat.ran(Place(call.environment.sid, call.identifier))
+            place = Place(call.environment.sid, call.identifier)
+            self._beats.ran(found.kind.channel_name, timer, place)
 
 
 def _begin(work: Coroutine[Any, Any, Decision]) -> Decision | Awaitable[Decision]:
@@ -763,11 +656,6 @@ def _begin(work: Coroutine[Any, Any, Decision]) -> Decision | Awaitable[Decision
         return work
     task = asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
     return task.result() if task.done() else task
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 async def _done(decision: Decision) -> Decision:
@@ -783,7 +671,3 @@ async def _taken(call: Call) -> None:
 
 def _failure(error: Exception | None) -> Decision:
     return Decision(verdict=Verdict.ERROR, error=f"{type(error).__name__}: {error}")
-
-
-def _no_arguments() -> dict[str, Any]:
-    return _NO_ARGUMENTS

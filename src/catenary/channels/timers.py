@@ -6,7 +6,10 @@ for each client: with one interval for all, who was added last is due last.
 """
 
 import asyncio
-from collections.abc import Callable
+import functools
+import secrets
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import msgspec
 
@@ -91,3 +94,71 @@ class Beat:
             else:
                 self._under_way.discard(place)
         self._wait()
+
+
+class Performer(Protocol):
+    """Runs commands that the application itself begins."""
+
+    def perform(self, sid: Sid, identifier: Identifier, data: str) -> bool:
+        """As if the client had said it, behind what it said before; False where there is no such
+        subscription."""
+        ...
+
+
+class Beats:
+    """All declared methods of a cable, by channel and name. They run while somebody performs them."""
+
+    def __init__(self) -> None:
+        # A secret of this process: clients can't name it
+        self._prefix = f"$every:{secrets.token_hex(8)}:"
+        self._beats: dict[tuple[str, str], Beat] = {}
+
+    @property
+    def running(self) -> int:
+        """Timers that run: one for each subscription and method."""
+        return sum(map(len, self._beats.values()))
+
+    def start(self, performer: Performer, declared: Iterable[tuple[str, str, float]]) -> None:
+        """From now on; ``declared`` are channels, names and intervals in seconds."""
+        for channel, name, interval_s in declared:
+            run = functools.partial(self._strike, performer, name)
+            self._beats[channel, name] = Beat(interval_s, run)
+
+    def stop(self) -> None:
+        """No more runs."""
+        for beat in self._beats.values():
+            beat.stop()
+        self._beats.clear()
+
+    def begin(self, channel: str, names: Iterable[str], place: Place) -> None:
+        """A subscription lives."""
+        for beat in self._of(channel, names):
+            beat.begin(place)
+
+    def end(self, channel: str, names: Iterable[str], place: Place) -> None:
+        """It is over."""
+        for beat in self._of(channel, names):
+            beat.end(place)
+
+    def ran(self, channel: str, name: str, place: Place) -> None:
+        """A run is over."""
+        for beat in self._of(channel, (name,)):
+            beat.ran(place)
+
+    def command(self, name: str) -> str:
+        """What is performed to run a method once."""
+        return msgspec.json.encode({"action": self._prefix + name}).decode()
+
+    def named(self, action: str) -> str:
+        """The method that such a command runs; empty for an action of a client."""
+        return action.removeprefix(self._prefix) if action.startswith(self._prefix) else ""
+
+    def _of(self, channel: str, names: Iterable[str]) -> Iterable[Beat]:
+        """Those that run: none where nobody performs them."""
+        for name in names:
+            beat = self._beats.get((channel, name))
+            if beat is not None:
+                yield beat
+
+    def _strike(self, performer: Performer, name: str, place: Place) -> bool:
+        return performer.perform(place.sid, place.identifier, self.command(name))
