@@ -157,8 +157,8 @@ def test_few_lines_are_remembered_and_nobody_s_secrets(monkeypatch: pytest.Monke
     )
     assert remembered == {"Host: h": ("host", "h"), "origin: o": ("origin", "o")}
     offer = "actioncable-v1-ext-json, actioncable-v1-json, actioncable-unsupported"
-    read_request(b"GET / HTTP/1.1\r\nSec-WebSocket-Protocol: " + offer.encode())
-    assert remembered.pop(f"Sec-WebSocket-Protocol: {offer}")[1] == offer
+    read_request(b"GET / HTTP/1.1\r\nsec-websocket-protocol: " + offer.encode())
+    assert remembered.pop(f"sec-websocket-protocol: {offer}")[1] == offer
     for number in range(2_000):
         read_request(b"GET / HTTP/1.1\r\nUser-Agent: %d" % number)
     assert len(remembered) == 256

@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -26,7 +26,7 @@ from catenary.channels.call import Call, current
 from catenary.channels.channel import Channel
 from catenary.channels.connection import Connection, identifiers
 from catenary.channels.declaration import Declaration
-from catenary.channels.dispatch import Dispatcher, Prepare, no_arguments
+from catenary.channels.dispatch import Dispatcher, Owners, Prepare, no_arguments
 from catenary.channels.endings import Endings
 from catenary.channels.errors import (
     ChannelError,
@@ -52,13 +52,14 @@ from catenary.channels.rpc_http import AsgiRpc, WsgiRpc, rpc_key
 from catenary.channels.running import Around, Runner, at_once
 from catenary.channels.streams import stream_name
 from catenary.channels.surroundings import Surroundings
-from catenary.channels.timers import Beats, Performer, Place
+from catenary.channels.timers import Beats, Place
 from catenary.channels.tokens import TTL, Signer
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Confirmed, Disconnected, Rejected, Welcome
+from catenary.protocols.code_workers import DeclaredTimer
 
 _log: Final = logging.getLogger("catenary.channels")
 T = TypeVar("T")
@@ -68,6 +69,15 @@ CROSSING_S: Final = 5.0
 
 DEFAULT_ACTION: Final = "receive"
 """What is called where a client names no action: ActionCable::Channel::Base, perform_action."""
+
+
+class Performer(Protocol):
+    """Runs commands that the application itself begins: for timers."""
+
+    def perform(self, sid: Sid, identifier: Identifier, data: str) -> bool:
+        """As if the client had said it, behind what it said before; False where there is no such
+        subscription."""
+        ...
 
 
 OnError = Callable[[str, str, Exception], None]
@@ -168,7 +178,10 @@ class Cable:
         self._clock = clock
         self._owned: set[asyncio.Task[Any]] = set()
         self._endings: Endings | None = Endings()
-        self._beats = Beats()
+        # Timers
+        self._beat_prefix = f"$every:{secrets.token_hex(8)}:"
+        self._performer: Performer | None = None
+        self._beats = Beats(self._strike)
 
     def _serve(self, kind: type[Channel[Any]], connection: Declaration) -> None:
         if kind.channel_name in self._served:
@@ -190,10 +203,10 @@ class Cable:
         return tuple(each.kind for each in self._served.values())
 
     @property
-    def declared_timers(self) -> tuple[tuple[str, str, float], ...]:
-        """The channel, the name and the interval (seconds) of each method of ``every``."""
+    def declared_timers(self) -> tuple[DeclaredTimer, ...]:
+        """The methods of ``every``."""
         return tuple(
-            (channel, name, timer.interval_s)
+            DeclaredTimer(channel, name, timer.interval_s)
             for channel, served in self._served.items()
             for name, timer in served.timers.items()
         )
@@ -236,8 +249,9 @@ class Cable:
         self._publications.start(publisher)
         self._reading.start(reader)
         self._endings = Endings() if counts_endings else None
+        self._performer = performer
         if performer is not None:
-            self._beats.start(performer, self.declared_timers)
+            self._beats.declare(self.declared_timers)
 
     async def stop(self, timeout_s: float) -> None:
         """The server ends: waits for what is to be seen through, and drops the rest."""
@@ -253,7 +267,7 @@ class Cable:
         it opened itself."""
         self._publications.stop()
         self._reading.stop()
-        self._beats.stop()
+        self._performer = None
         self._runner.close()
 
     # Publishing
@@ -431,7 +445,7 @@ class Cable:
             self._begin_beats(call, found)
             work = self._perform(call, found.restore, channel, "restored", no_arguments)
             return self._answer(call, found.restore, work)
-        timer = self._beats.named(name)
+        timer = name.removeprefix(self._beat_prefix) if name.startswith(self._beat_prefix) else ""
         if timer in found.beats:
             work = self._beat(call, found, channel, timer)
             return self._answer(call, found.beats[timer], work)
@@ -453,7 +467,7 @@ class Cable:
         call = Call(environment, Identifier(""), self)
         connection = self._connection(call)
         error = await self._dispatcher.carry_out(
-            call, self._disconnects, None, connection, no_arguments
+            call, self._disconnects, Owners(connection), no_arguments
         )
         self._report(call, "disconnect", error)
         await _taken(call)
@@ -543,7 +557,7 @@ class Cable:
         connection = self._connection(call)
         connection.open_for_identifiers()
         error = await self._dispatcher.carry_out(
-            call, self._connects, None, connection, no_arguments
+            call, self._connects, Owners(connection), no_arguments
         )
         if call.is_rejected:
             goodbye = Disconnected(Reason.UNAUTHORIZED, reconnect=False)
@@ -562,7 +576,7 @@ class Cable:
 
     async def _subscribe(self, call: Call, found: Served, channel: Channel[Any]) -> Decision:
         error = await self._dispatcher.carry_out(
-            call, found.subscribe, channel, channel.connection, no_arguments
+            call, found.subscribe, Owners(channel.connection, channel), no_arguments
         )
         self._report(call, f"{found.kind.__name__}.subscribed", error)
         if error is not None or call.is_rejected:
@@ -575,9 +589,9 @@ class Cable:
 
     async def _unsubscribe(self, call: Call, found: Served, channel: Channel[Any]) -> Decision:
         place = Place(call.environment.sid, call.identifier)
-        self._beats.end(found.kind.channel_name, found.timers, place)
+        self._beats.end(found.kind.channel_name, place)
         error = await self._dispatcher.carry_out(
-            call, found.unsubscribe, channel, channel.connection, no_arguments
+            call, found.unsubscribe, Owners(channel.connection, channel), no_arguments
         )
         self._report(call, f"{found.kind.__name__}.unsubscribed", error)
         call.stop_all()
@@ -591,7 +605,9 @@ class Cable:
         name: str,
         prepare: Prepare,
     ) -> Decision:
-        error = await self._dispatcher.carry_out(call, plan, channel, channel.connection, prepare)
+        error = await self._dispatcher.carry_out(
+            call, plan, Owners(channel.connection, channel), prepare
+        )
         if error is not None:
             self._report(call, f"{type(channel).__name__}.{name:.40}", error)
             return _failure(error)
@@ -635,11 +651,16 @@ class Cable:
 
     def _begin_beats(self, call: Call, found: Served) -> None:
         place = Place(call.environment.sid, call.identifier)
-        self._beats.begin(found.kind.channel_name, found.timers, place)
+        self._beats.begin(found.kind.channel_name, place)
+
+    def _strike(self, timer: str, place: Place) -> bool:
+        if self._performer is None:
+            return False
+        return self._performer.perform(place.sid, place.identifier, self.timer_command(timer))
 
     def timer_command(self, timer: str) -> str:
         """What is performed to run a timer's method once; a secret of this process."""
-        return self._beats.command(timer)
+        return msgspec.json.encode({"action": self._beat_prefix + timer}).decode()
 
     async def _beat(self, call: Call, found: Served, channel: Channel[Any], timer: str) -> Decision:
         try:

@@ -5,23 +5,14 @@ is a call like every other. Knows: which methods are declared, and for which sub
 Does not know: who carries them out.
 """
 
-import functools
-from collections.abc import Iterator, Sequence
-from typing import Final, Protocol
+from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
-from catenary.channels.timers import Beat, Place
+from catenary.channels.timers import Beats, Place, Strike
 from catenary.messages.names import Identifier
 from catenary.protocols.code_workers import DeclaredTimer
-
-
-class Strike(Protocol):
-    """Begins a run."""
-
-    def __call__(self, timer: str, place: Place, /) -> bool:
-        """False where the subscription is not there any more."""
-        ...
 
 
 class _Params(msgspec.Struct, gc=False):
@@ -32,59 +23,36 @@ _read_channel: Final = msgspec.json.Decoder(_Params).decode
 
 
 class CodeTimers:
-    """All declared methods of ``every``. Belongs to the running loop."""
+    """The same as :class:`Beats`, for those who know no more of a subscription than its place."""
 
     def __init__(self, strike: Strike) -> None:
-        self._strike = strike
-        self._beats: dict[tuple[str, str], Beat] = {}
+        self._beats = Beats(strike)
 
     def declare(self, declared: Sequence[DeclaredTimer]) -> None:
-        """The code has changed: what it still declares goes on for the subscriptions that have it,
-        what is new is for those that come."""
-        before, self._beats = self._beats, {}
-        for timer in declared:
-            key = (timer.channel, timer.name)
-            beat = before.pop(key, None)
-            if beat is not None and beat.interval_s == timer.interval_s:
-                self._beats[key] = beat
-                continue
-            run = functools.partial(self._strike, timer.name)
-            fresh = self._beats[key] = Beat(timer.interval_s, run)
-            if beat is not None:
-                for place in beat.places():
-                    fresh.begin(place)
-                beat.stop()
-        for beat in before.values():
-            beat.stop()
+        """The code has changed."""
+        self._beats.declare(declared)
 
     def begin(self, place: Place) -> None:
         """A subscription lives."""
-        for _, beat in self._of(place.identifier):
-            beat.begin(place)
+        self._beats.begin(self._channel(place.identifier), place)
 
     def end(self, place: Place) -> None:
         """It is over."""
-        for _, beat in self._of(place.identifier):
-            beat.end(place)
+        self._beats.end(self._channel(place.identifier), place)
 
     def ran(self, timer: str, place: Place) -> None:
         """A run is over."""
-        for name, beat in self._of(place.identifier):
-            if name == timer:
-                beat.ran(place)
+        self._beats.ran(self._channel(place.identifier), timer, place)
 
     def stop(self) -> None:
         """No more runs."""
-        self.declare(())
+        self._beats.stop()
 
-    def _of(self, identifier: Identifier) -> Iterator[tuple[str, Beat]]:
-        """The timers of a subscription's channel, by their names."""
-        if not self._beats:
-            return
+    def _channel(self, identifier: Identifier) -> str:
+        """Empty for what names none, and where no channel has timers."""
+        if not self._beats.declared:
+            return ""
         try:
-            channel = _read_channel(identifier).channel
+            return _read_channel(identifier).channel
         except (msgspec.DecodeError, RecursionError):
-            return
-        for (owner, name), beat in self._beats.items():
-            if owner == channel:
-                yield name, beat
+            return ""

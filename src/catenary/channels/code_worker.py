@@ -62,7 +62,7 @@ class CodeWorker:
         loop = asyncio.get_running_loop()
         await loop.create_connection(lambda: self._wire, sock=connected)
         await self._cable.start(self, reader=self, counts_endings=False)
-        self._wire.send(Ready(tuple(map(_timer, self._cable.declared_timers))))
+        self._wire.send(Ready(self._cable.declared_timers))
         timeout_s = await self._ending
         for call in tuple(self._calls.values()):
             call.cancel()
@@ -221,7 +221,3 @@ class CodeWorker:
 
 _DONE: Final = Decision()
 _FAILURES: Final = {each.__name__: each for each in (BackendError, LostPosition, NotKept)}
-
-
-def _timer(declared: tuple[str, str, float]) -> protocol.DeclaredTimer:
-    return protocol.DeclaredTimer(*declared)

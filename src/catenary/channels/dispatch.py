@@ -9,9 +9,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
 from catenary.channels.call import Call, current
 from catenary.channels.channel import Channel
 from catenary.channels.connection import Connection
+from catenary.channels.declaration import Method
 from catenary.channels.errors import AbandonedError, ConnectionUnauthorized, SubscriptionRejected
 from catenary.channels.plans import Plan
 from catenary.channels.running import Runner
@@ -28,6 +31,17 @@ def no_arguments() -> dict[str, Any]:
     return _NO_ARGUMENTS
 
 
+class Owners(msgspec.Struct, frozen=True):
+    """Whose methods a plan runs; without a ``channel`` the connection's alone."""
+
+    connection: Connection
+    channel: Channel[Any] | None = None
+
+    def of(self, method: Method) -> Connection | Channel[Any] | None:
+        """On whom a method is called."""
+        return self.channel if method.is_channels else self.connection
+
+
 class Dispatcher:
     """Carries plans out; ``connection_states`` are the names that a connection keeps."""
 
@@ -36,18 +50,13 @@ class Dispatcher:
         self._connection_states = connection_states
 
     async def carry_out(
-        self,
-        call: Call,
-        plan: Plan,
-        channel: Channel[Any] | None,
-        connection: Connection,
-        prepare: Prepare,
+        self, call: Call, plan: Plan, owners: Owners, prepare: Prepare
     ) -> Exception | None:
         """Runs the methods of a plan; returns what they raised, unless it was rescued."""
         token = current.set(call)
         try:
             try:
-                await self._run(call, plan, channel, connection, prepare)
+                await self._run(call, plan, owners, prepare)
             except (SubscriptionRejected, ConnectionUnauthorized):
                 call.is_rejected = True
             except asyncio.CancelledError as error:
@@ -57,22 +66,15 @@ class Dispatcher:
                 return AbandonedError(error)
             except Exception as error:  # noqa: BLE001
                 # Whatever an application raises costs this call and no other.
-                return await self._rescue(call, plan, channel, connection, error)
-            return self._keep(call, plan, channel, connection)
+                return await self._rescue(call, plan, owners, error)
+            return self._keep(call, plan, owners)
         finally:
             current.reset(token)
 
-    async def _run(
-        self,
-        call: Call,
-        plan: Plan,
-        channel: Channel[Any] | None,
-        connection: Connection,
-        prepare: Prepare,
-    ) -> None:
+    async def _run(self, call: Call, plan: Plan, owners: Owners, prepare: Prepare) -> None:
         arguments = prepare()
         for method in plan.methods:
-            owner = channel if method.is_channels else connection
+            owner = owners.of(method)
             if method is plan.main:
                 await self._runner.run(method, owner, arguments, call.get_through)
             else:
@@ -81,33 +83,27 @@ class Dispatcher:
                 return
 
     async def _rescue(
-        self,
-        call: Call,
-        plan: Plan,
-        channel: Channel[Any] | None,
-        connection: Connection,
-        error: Exception,
+        self, call: Call, plan: Plan, owners: Owners, error: Exception
     ) -> Exception | None:
         """Lets the application answer for what was raised. A call that only says yes or no says no."""
         for rescuer in plan.rescuers:
             if isinstance(error, rescuer.kinds):
-                owner = channel if rescuer.method.is_channels else connection
+                owner, arguments = owners.of(rescuer.method), {rescuer.argument: error}
                 try:
-                    await self._runner.run(rescuer.method, owner, {rescuer.argument: error})
+                    await self._runner.run(rescuer.method, owner, arguments)
                 except (SubscriptionRejected, ConnectionUnauthorized):
                     pass
                 except Exception as another:  # noqa: BLE001
                     return another
                 call.is_rejected = call.is_rejected or plan.says_yes
-                return self._keep(call, plan, channel, connection)
+                return self._keep(call, plan, owners)
         return error
 
-    def _keep(
-        self, call: Call, plan: Plan, channel: Channel[Any] | None, connection: Connection
-    ) -> Exception | None:
+    def _keep(self, call: Call, plan: Plan, owners: Owners) -> Exception | None:
+        channel = owners.channel
         try:
             if self._connection_states:
-                call.cstate = connection.changed_state(self._connection_states)
+                call.cstate = owners.connection.changed_state(self._connection_states)
             if channel is not None and plan.states:
                 call.istate.update(channel.changed_state(plan.states))
         except TypeError as error:

@@ -7,13 +7,13 @@ for each client: with one interval for all, who was added last is due last.
 
 import asyncio
 import functools
-import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import msgspec
 
 from catenary.messages.names import Identifier, Sid
+from catenary.protocols.code_workers import DeclaredTimer
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -96,69 +96,69 @@ class Beat:
         self._wait()
 
 
-class Performer(Protocol):
-    """Runs commands that the application itself begins."""
+class Strike(Protocol):
+    """Begins a run."""
 
-    def perform(self, sid: Sid, identifier: Identifier, data: str) -> bool:
-        """As if the client had said it, behind what it said before; False where there is no such
-        subscription."""
+    def __call__(self, timer: str, place: Place, /) -> bool:
+        """False where the subscription is not there any more."""
         ...
 
 
 class Beats:
-    """All declared methods of a cable, by channel and name. They run while somebody performs them."""
+    """All declared methods of all channels. Belongs to the running loop."""
 
-    def __init__(self) -> None:
-        # A secret of this process: clients can't name it
-        self._prefix = f"$every:{secrets.token_hex(8)}:"
+    def __init__(self, strike: Strike) -> None:
+        self._strike = strike
         self._beats: dict[tuple[str, str], Beat] = {}
+
+    @property
+    def declared(self) -> int:
+        """How many methods are declared."""
+        return len(self._beats)
 
     @property
     def running(self) -> int:
         """Timers that run: one for each subscription and method."""
         return sum(map(len, self._beats.values()))
 
-    def start(self, performer: Performer, declared: Iterable[tuple[str, str, float]]) -> None:
-        """From now on; ``declared`` are channels, names and intervals in seconds."""
-        for channel, name, interval_s in declared:
-            run = functools.partial(self._strike, performer, name)
-            self._beats[channel, name] = Beat(interval_s, run)
+    def declare(self, declared: Iterable[DeclaredTimer]) -> None:
+        """What is still declared goes on for the subscriptions that have it, what is new is for those
+        that come."""
+        before, self._beats = self._beats, {}
+        for timer in declared:
+            key = (timer.channel, timer.name)
+            beat = before.pop(key, None)
+            if beat is not None and beat.interval_s == timer.interval_s:
+                self._beats[key] = beat
+                continue
+            run = functools.partial(self._strike, timer.name)
+            fresh = self._beats[key] = Beat(timer.interval_s, run)
+            if beat is not None:
+                for place in beat.places():
+                    fresh.begin(place)
+                beat.stop()
+        for beat in before.values():
+            beat.stop()
+
+    def begin(self, channel: str, place: Place) -> None:
+        """A subscription to a channel lives."""
+        for beat in self._of(channel):
+            beat.begin(place)
+
+    def end(self, channel: str, place: Place) -> None:
+        """It is over."""
+        for beat in self._of(channel):
+            beat.end(place)
+
+    def ran(self, channel: str, timer: str, place: Place) -> None:
+        """A run is over."""
+        beat = self._beats.get((channel, timer))
+        if beat is not None:
+            beat.ran(place)
 
     def stop(self) -> None:
         """No more runs."""
-        for beat in self._beats.values():
-            beat.stop()
-        self._beats.clear()
+        self.declare(())
 
-    def begin(self, channel: str, names: Iterable[str], place: Place) -> None:
-        """A subscription lives."""
-        for beat in self._of(channel, names):
-            beat.begin(place)
-
-    def end(self, channel: str, names: Iterable[str], place: Place) -> None:
-        """It is over."""
-        for beat in self._of(channel, names):
-            beat.end(place)
-
-    def ran(self, channel: str, name: str, place: Place) -> None:
-        """A run is over."""
-        for beat in self._of(channel, (name,)):
-            beat.ran(place)
-
-    def command(self, name: str) -> str:
-        """What is performed to run a method once."""
-        return msgspec.json.encode({"action": self._prefix + name}).decode()
-
-    def named(self, action: str) -> str:
-        """The method that such a command runs; empty for an action of a client."""
-        return action.removeprefix(self._prefix) if action.startswith(self._prefix) else ""
-
-    def _of(self, channel: str, names: Iterable[str]) -> Iterable[Beat]:
-        """Those that run: none where nobody performs them."""
-        for name in names:
-            beat = self._beats.get((channel, name))
-            if beat is not None:
-                yield beat
-
-    def _strike(self, performer: Performer, name: str, place: Place) -> bool:
-        return performer.perform(place.sid, place.identifier, self.command(name))
+    def _of(self, channel: str) -> Iterator[Beat]:
+        return (beat for (owner, _), beat in self._beats.items() if owner == channel)

@@ -45,30 +45,32 @@ SMALL_BYTES: Final = 1024
 """What is read at once, whoever else said something in the same turn: more than usual commands have."""
 
 
-class WebSocketLimits(msgspec.Struct, frozen=True):
-    """What one client may cost.
+class WebSocketLimits:
+    """What one client may cost; one object for all of a port, never changed.
 
     ``max_message_bytes`` is the largest message that is read, ``max_pending_bytes`` how much may
     wait to be sent before a client counts as slow (0: no limit), ``close_timeout_s`` how long a client may take
     to answer a close frame before its connection is cut, ``max_message_rate`` how many messages
-    and control frames of it are read in a second (0: no limit). What follows is derived from these.
+    and control frames of it are read in a second (0: no limit).
     """
 
-    max_message_bytes: int = 65536
-    max_pending_bytes: int = 1_048_576
-    close_timeout_s: float = 2
-    max_message_rate: int = 0
-    batch: int = 0
-    """Messages that are counted together. No more than 256: Python has one object for each small int."""
-    high_water: int = 0
-    """Where a transport's buffer is full; transports count in 32 bits."""
+    __slots__ = ("batch", "close_timeout_s", "high_water", "max_message_bytes", "max_message_rate")
 
-    def __post_init__(self) -> None:
-        # Once, and not for each connection
-        batch = min(self.max_message_rate or _BATCH, _BATCH)
-        high_water = min(self.max_pending_bytes or _NO_LIMIT, _NO_LIMIT)
-        msgspec.structs.force_setattr(self, "batch", batch)
-        msgspec.structs.force_setattr(self, "high_water", high_water)
+    def __init__(
+        self,
+        *,
+        max_message_bytes: int = 65536,
+        max_pending_bytes: int = 1_048_576,
+        close_timeout_s: float = 2,
+        max_message_rate: int = 0,
+    ) -> None:
+        self.max_message_bytes = max_message_bytes
+        self.close_timeout_s = close_timeout_s
+        self.max_message_rate = max_message_rate
+        self.batch = min(max_message_rate or _BATCH, _BATCH)
+        """Messages that are counted together. No more: Python has one object for each small int."""
+        self.high_water = min(max_pending_bytes or _NO_LIMIT, _NO_LIMIT)
+        """Where a transport's buffer is full; transports count in 32 bits."""
 
 
 class Acceptance(msgspec.Struct, frozen=True):

@@ -145,7 +145,7 @@ def _plain_line(line: str) -> tuple[str, str] | None:
     if name is None or not colon or not (line.isascii() and line.isprintable()):
         return None
     read = (name, value.strip(" "))
-    if len(line) <= _REMEMBERED_CHARS and (name in _SHARED_NAMES or _PUBLIC_OFFER.match(line)):
+    if len(line) <= _REMEMBERED_CHARS and _is_shared(*read):
         if len(_remembered) == _REMEMBERED_LINES:
             del _remembered[next(iter(_remembered))]  # the oldest
         _remembered[line] = read
@@ -172,10 +172,15 @@ _SHARED_NAMES: Final = frozenset(
 )
 """Whose lines many clients send alike. Nobody's cookies, keys and addresses are remembered."""
 
-_PUBLIC_OFFER: Final = re.compile(
-    "Sec-WebSocket-Protocol: actioncable[a-z0-9-]*(?:, actioncable[a-z0-9-]*)*\\Z"
-)
+_PUBLIC_OFFER: Final = re.compile(r"actioncable[a-z0-9-]*(?:, actioncable[a-z0-9-]*)*\Z")
 """Subprotocols among which there is no token."""
+
+
+def _is_shared(name: str, value: str) -> bool:
+    if name == "sec-websocket-protocol":
+        return _PUBLIC_OFFER.match(value) is not None
+    return name in _SHARED_NAMES
+
 
 _REMEMBERED_LINES: Final = 256
 _REMEMBERED_CHARS: Final = 200
