@@ -427,6 +427,23 @@ async def test_what_could_not_be_kept_is_kept_before_the_next_tick(
             await asyncio.sleep(0.001)
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+@in_loop
+async def test_who_comes_right_after_an_outage_is_kept_at_once(leaves: bool) -> None:
+    """An outage in which nobody came or left is known to the clock alone, and ends unnoticed."""
+    cluster = Cluster()
+    client = await cluster.connect(0, "a") if leaves else None
+    cluster.sessions.is_away = True
+    await cluster.tick()
+    cluster.sessions.is_away = False
+    if client is None:
+        await cluster.connect(0, "a")
+    else:
+        cluster.sessions.lose_everything()
+        await cluster.leave(client)
+    assert cluster.sessions.sids == ["a"]
+
+
 @in_loop
 async def test_who_was_kept_and_ends_in_an_outage_has_ended_once() -> None:
     cluster = Cluster()

@@ -138,7 +138,7 @@ class Resumption:
         """A session lives, and is another than before."""
         if not self._sessions.is_shared or not session.is_resumable or not session.connected:
             return
-        if not self._changed and self._saving is None and not self._is_away:
+        if not self._changed and self._saving is None and self._again is None:
             # What else changes in this turn of the loop travels with it.
             asyncio.get_running_loop().call_soon(self.save_changed)
         self._changed[session.sid] = session
@@ -159,8 +159,8 @@ class Resumption:
         return self._saving
 
     def _save_soon(self) -> Awaitable[None] | None:
-        """At once, but for a cache that is away: that one is asked again with the next tick."""
-        return None if self._is_away else self.save_changed()
+        """At once, unless it has just failed: then what waits is tried again in a moment."""
+        return None if self._again is not None else self.save_changed()
 
     def _put(self, sid: Sid, each: _Left | _Over) -> None:
         self._changed.pop(sid, None)
