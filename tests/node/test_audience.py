@@ -11,6 +11,7 @@ from catenary.messages.publications import Position, Publication
 from catenary.node.audience import Audience, json_of
 from catenary.node.encoder import Encoder
 from catenary.node.session import Session, Subscription
+from catenary.ports import Outbound
 from catenary.protocols.actioncable import ActionCableV1
 from catenary.wire.frames import text_frame
 from tests.parts.heart import MemoryOutbound, payloads
@@ -64,6 +65,25 @@ def test_a_batch_is_a_row_of_frames() -> None:
         "offset": 7,
     }
     assert second == {"identifier": "a", "message": 2}
+
+
+def test_a_crowd_is_a_row_that_is_made_anew_only_where_it_changed() -> None:
+    crowd = [listener() for _ in range(5)]
+    audience = audience_of(*crowd)
+
+    def row() -> list[Outbound]:
+        ((_, outbounds),) = audience.frames([message("1")])
+        return outbounds
+
+    begun = row()
+    assert begun == [each.session.outbound for each in crowd]
+    assert row() is begun
+    audience.part(crowd[1])
+    audience.join(late := listener())
+    # Whoever goes on with the row that it has begun is not disturbed.
+    assert begun == [each.session.outbound for each in crowd]
+    expected = [*crowd[:1], *crowd[2:], late]
+    assert row() == [each.session.outbound for each in expected]
 
 
 def test_size_counts_everybody_wherever_they_are() -> None:

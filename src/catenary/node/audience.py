@@ -20,8 +20,39 @@ from catenary.ports import Outbound
 _check_json: Final = msgspec.json.Decoder(msgspec.Raw).decode
 _write_json: Final = msgspec.json.Encoder().encode
 
-Crowd = set[Outbound]
-"""Listeners of one stream who share identifier and encoder, so that one frame serves them all."""
+
+class Crowd:
+    """Listeners of one stream who share identifier and encoder, so that one frame serves them all."""
+
+    __slots__ = ("_members", "_row")
+
+    def __init__(self, first: Outbound, second: Outbound) -> None:
+        self._members: dict[Outbound, None] = {first: None, second: None}
+        self._row: list[Outbound] | None = None
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def join(self, outbound: Outbound) -> None:
+        """Adds one."""
+        self._members[outbound] = None
+        self._row = None
+
+    def leave(self, outbound: Outbound) -> None:
+        """Takes one away."""
+        del self._members[outbound]
+        self._row = None
+
+    def row(self) -> list[Outbound]:
+        """All, the first to come first: so they lie in memory, and what the kernel has of them.
+
+        The list is made when somebody has come or left, and not changed after that: whoever
+        delivers may go on with it while others come and leave.
+        """
+        row = self._row
+        if row is None:
+            row = self._row = list(self._members)
+        return row
 
 
 class Audience:
@@ -51,10 +82,10 @@ class Audience:
         outbound = subscription.session.outbound
         if present is None:
             group[subscription.identifier] = subscription
-        elif isinstance(present, set):
-            present.add(outbound)
+        elif isinstance(present, Crowd):
+            present.join(outbound)
         else:
-            group[subscription.identifier] = {present.session.outbound, outbound}
+            group[subscription.identifier] = Crowd(present.session.outbound, outbound)
         self.size += 1
 
     def join_apart(self, subscription: Subscription) -> None:
@@ -73,9 +104,9 @@ class Audience:
     def _leave_group(self, subscription: Subscription) -> None:
         group = self.groups[subscription.session.encoder]
         present = group[subscription.identifier]
-        if isinstance(present, set):
-            present.discard(subscription.session.outbound)
-            if present:
+        if isinstance(present, Crowd):
+            present.leave(subscription.session.outbound)
+            if len(present):
                 return
         del group[subscription.identifier]
         if not group:
@@ -120,7 +151,10 @@ class Audience:
                 done.set_result(None)
 
     def frames(self, batch: list[Publication]) -> Iterator[tuple[bytes, list[Outbound]]]:
-        """What to write, to whom: one frame (or a row of them) for each identifier and encoder."""
+        """What to write, to whom: one frame (or a row of them) for each identifier and encoder.
+
+        The lists are the crowds' own: not to be changed.
+        """
         messages = [(each, json_of(each.data)) for each in batch]
         for encoder, group in list(self.groups.items()):
             for identifier, listeners in list(group.items()):
@@ -130,8 +164,8 @@ class Audience:
                         for each, message in messages
                     ]
                 )
-                if isinstance(listeners, set):
-                    yield frame, list(listeners)
+                if isinstance(listeners, Crowd):
+                    yield frame, listeners.row()
                 else:
                     yield frame, [listeners.session.outbound]
 
