@@ -216,11 +216,11 @@ async def test_many_are_touched_without_a_message(server: JetStreamServer) -> No
     async with nats_node(server, clock=clock) as node:
         sids = [Sid(str(number)) for number in range(200)]
         await asyncio.gather(*(node.presence.join(S, sid, sid, "1") for sid in sids))
-        asked = node.engine.connection._asked
+        asked = node.engine.connection._questions.asked_total
         for _ in range(5):
             await clock.elapse(50)
             node.presence.touch([*sids, Sid("nobody")])
-        assert node.engine.connection._asked - asked <= 5, "heartbeats alone"
+        assert node.engine.connection._questions.asked_total - asked <= 5, "heartbeats alone"
         assert await node.presence.expire() == ()
         assert len(await node.presence.members(S)) == 200
 

@@ -210,7 +210,7 @@ async def test_streams_come_and_go_quickly(server: JetStreamServer) -> None:
         await node.publish(S, "again")
         await until(lambda: len(node.received) == 2)
         assert node.data(S) == ["here", "again"]
-        assert len(node.engine.connection._hears) == 3, "commands, canary, one stream"
+        assert len(node.engine.connection._hears) == 4, "answers, commands, canary, one stream"
 
 
 @in_loop

@@ -87,11 +87,11 @@ async def test_one_that_is_touched_costs_no_message(server: JetStreamServer) -> 
     clock = Clock()
     async with nats_node(server, clock=clock) as node:
         await asyncio.gather(*(node.sessions.save(Sid(str(n)), b"x") for n in range(100)))
-        asked = node.engine.connection._asked
+        asked = node.engine.connection._questions.asked_total
         for _ in range(5):
             await clock.elapse(50)
             node.sessions.touch([Sid(str(n)) for n in range(100)])
-        assert node.engine.connection._asked - asked <= 5, "heartbeats alone"
+        assert node.engine.connection._questions.asked_total - asked <= 5, "heartbeats alone"
         assert await node.sessions.expire() == ()
         assert await node.sessions.take(Sid("7")) == b"x"
 

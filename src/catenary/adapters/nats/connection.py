@@ -7,7 +7,6 @@ back.
 
 import asyncio
 import logging
-import secrets
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
@@ -16,6 +15,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 import msgspec
 
 from catenary.adapters.nats import wire
+from catenary.adapters.nats.questions import Answered, Questions
 from catenary.config.addresses import NatsAddress, nats_login
 from catenary.errors import BackendError
 
@@ -34,18 +34,11 @@ UNWRITTEN_LIMIT_BYTES: Final = 64 * 1024 * 1024
 HEADERS_SIZE: Final = 256
 """More than the headers that we send: what a message may be smaller than the server's limit by."""
 
-NOBODY: Final = 503
-"""The status of a question that nobody listens to (ADR-4)."""
+ANSWERS: Final = 1
+"""The number of the subscription on which answers come."""
 
 Hear = Callable[[bytes, bytes, bytes], None]
 """Takes a message: subject, headers, payload."""
-
-Answered = Callable[[bytes, bytes, BackendError | None], None]
-"""Takes an answer: headers, payload; or why there is none."""
-
-
-class Nobody(BackendError):
-    """Nobody listens to what was asked: the JetStream stream is gone, or has no leader."""
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -71,15 +64,6 @@ class ServerInfo(msgspec.Struct, frozen=True):
     connect_urls: tuple[str, ...] = ()
 
 
-class _Question:
-    __slots__ = ("answered", "deadline", "is_long")
-
-    def __init__(self, answered: Answered, deadline: float, *, is_long: bool) -> None:
-        self.answered = answered
-        self.deadline = deadline
-        self.is_long = is_long
-
-
 class Shared(Generic[Result]):
     """Waits for a future that goes on whoever waits for it: who is cancelled does not cancel it."""
 
@@ -98,13 +82,11 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_address",
-        "_asked",
         "_due",
         "_flushed",
         "_greeted",
         "_heard_at",
         "_hears",
-        "_inbox",
         "_is_paused",
         "_loop",
         "_number",
@@ -137,12 +119,10 @@ class Connection(asyncio.Protocol):
         self._pongs: deque[asyncio.Future[None]] = deque()
         self._flushed: asyncio.Future[None] | None = None
         self._heard_at = self._loop.time()
-        # Subscriptions, and questions in the order of their deadlines
-        self._number = 1
-        self._hears: dict[int, Hear] = {}
-        self._inbox = f"_INBOX.{secrets.token_hex(11)}."
-        self._asked = 0
-        self._questions: dict[bytes, _Question] = {}
+        # Subscriptions: the first is for answers
+        self._questions = Questions()
+        self._number = ANSWERS
+        self._hears: dict[int, Hear] = {ANSWERS: self._questions.hear}
 
     @property
     def url(self) -> str:
@@ -245,8 +225,7 @@ class Connection(asyncio.Protocol):
         if self._is_paused and self._transport is not None and not self.lost.done():
             self._is_paused = False
             self._heard_at = self._loop.time()
-            for question in self._questions.values():
-                question.deadline = self._heard_at + PATIENCE_S
+            self._questions.postpone(self._heard_at + PATIENCE_S)
             self._transport.resume_reading()
 
     def drop(self, reason: str) -> None:
@@ -277,7 +256,7 @@ class Connection(asyncio.Protocol):
         if not self.info.headers:
             raise BackendError("the server has no headers: nats-server 2.11 or newer is needed")
         self._write(b"CONNECT %b\r\n" % msgspec.json.encode(nats_login(self._address)))
-        self._write(wire.subscribe(self._inbox + "*", 1))
+        self._write(wire.subscribe(self._questions.subjects, ANSWERS))
         await self.flushed()
         self._tick()
 
@@ -325,9 +304,7 @@ class Connection(asyncio.Protocol):
             if not future.done():
                 future.set_exception(gone)
                 _look(future)
-        questions, self._questions = self._questions, {}
-        for question in questions.values():
-            question.answered(b"", b"", gone)
+        self._questions.end_all(gone)
 
     # What comes
 
@@ -335,22 +312,6 @@ class Connection(asyncio.Protocol):
         hear = self._hears.get(number)
         if hear is not None:
             hear(subject, headers, payload)
-        elif number == 1:
-            self._take_answer(subject[len(self._inbox) :], headers, payload)
-
-    def _take_answer(self, number: bytes, headers: bytes, payload: bytes) -> None:
-        question = self._questions.get(number)
-        if question is None:
-            return
-        status = wire.status_of(headers) if headers else 0
-        if not question.is_long or status:
-            del self._questions[number]
-        if status == NOBODY:
-            question.answered(
-                b"", b"", Nobody("NATS: nobody answers; JetStream has no such stream")
-            )
-        else:
-            question.answered(headers, payload, None)
 
     def _hear(self, word: bytes, rest: bytes) -> None:
         if word == b"PING":
@@ -401,12 +362,9 @@ class Connection(asyncio.Protocol):
         is_long: bool,
     ) -> None:
         self._check(payload)
-        self._asked += 1
-        number = str(self._asked)
-        self._questions[number.encode()] = _Question(
-            answered, self._loop.time() + PATIENCE_S, is_long=is_long
-        )
-        self._write(wire.publish(subject, payload, self._inbox + number, headers))
+        deadline = self._loop.time() + PATIENCE_S
+        reply_to = self._questions.ask(answered, deadline, is_long=is_long)
+        self._write(wire.publish(subject, payload, reply_to, headers))
 
     def _write(self, data: bytes) -> None:
         self._out.append(data)
@@ -433,13 +391,7 @@ class Connection(asyncio.Protocol):
         if self._is_paused:
             return
         now = self._loop.time()
-        late = BackendError(f"NATS: no answer within {PATIENCE_S:g} s")
-        while self._questions:
-            number, question = next(iter(self._questions.items()))
-            if question.deadline > now:
-                break
-            del self._questions[number]
-            question.answered(b"", b"", late)
+        self._questions.end_late(now, BackendError(f"NATS: no answer within {PATIENCE_S:g} s"))
         if self.lost.done():
             return
         if self._pongs and now - self._heard_at > PATIENCE_S:

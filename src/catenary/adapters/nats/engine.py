@@ -14,10 +14,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from catenary.adapters.nats.connection import Connection, Nobody
+from catenary.adapters.nats.connection import Connection
 from catenary.adapters.nats.history import NatsHistory, stream_limits, stream_subjects
 from catenary.adapters.nats.nodes import Nodes
 from catenary.adapters.nats.presence import NatsPresence
+from catenary.adapters.nats.questions import Nobody
 from catenary.adapters.nats.servers import NatsServers
 from catenary.adapters.nats.sessions import NatsSessions
 from catenary.adapters.nats.store import S, Store

@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
-from catenary.adapters.nats.connection import Connection, Nobody, Shared
+from catenary.adapters.nats.connection import Connection, Shared
 from catenary.adapters.nats.payload import pack
+from catenary.adapters.nats.questions import Nobody
 from catenary.adapters.nats.store import read_ack
 from catenary.adapters.nats.subjects import Subjects
 from catenary.adapters.packing import pack_command

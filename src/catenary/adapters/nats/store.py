@@ -18,7 +18,8 @@ from typing import Any, Final
 import msgspec
 
 from catenary.adapters.nats import wire
-from catenary.adapters.nats.connection import Answer, Connection, Nobody
+from catenary.adapters.nats.connection import Answer, Connection
+from catenary.adapters.nats.questions import Nobody
 from catenary.errors import BackendError
 
 _log: Final = logging.getLogger("catenary.nats")
