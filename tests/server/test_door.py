@@ -24,7 +24,8 @@ from uvicorn.server import ServerState
 
 from catenary.auth.origins import Origins
 from catenary.server.deadlines import Deadlines, NoDeadlines
-from catenary.server.door import CableRules, Door, Entrance, Threshold
+from catenary.server.door import Door, Threshold
+from catenary.server.entrance import CableRules, Entrance
 from catenary.server.lifecycle import ACCEPTS_PER_TURN
 from catenary.server.reception import Reception
 from catenary.server.routes import CablePaths

@@ -47,8 +47,9 @@ from catenary.rpc.none import NoApplication
 from catenary.rpc.tls import Tls
 from catenary.server import engines, lifecycle, publishers, standalone
 from catenary.server.deadlines import Deadlines, NoDeadlines
-from catenary.server.door import BackDoor, CableRules, Door, Entrance, HeadLimits
+from catenary.server.door import BackDoor, Door
 from catenary.server.engines import Engine, MemoryEngine
+from catenary.server.entrance import CableRules, Entrance, HeadLimits
 from catenary.server.lag import LoopLag
 from catenary.server.lifecycle import BACKLOG, Listener
 from catenary.server.place import Place

@@ -24,7 +24,7 @@ from catenary.errors import ConfigError, HandshakeError
 from catenary.messages.environment import HostedEnvironment
 from catenary.messages.reasons import Reason
 from catenary.server.assembly import Assembly
-from catenary.server.door import agreed_subprotocol
+from catenary.server.entrance import agreed_subprotocol
 from catenary.transports.asgi import AsgiConnection
 from catenary.transports.request import environment_of
 from catenary.wire import handshake

@@ -30,7 +30,8 @@ from catenary.node.node import Node
 from catenary.node.session import Traits
 from catenary.ports import Outbound
 from catenary.server.deadlines import Deadlines, NoDeadlines
-from catenary.server.door import CableRules, Door, Entrance
+from catenary.server.door import Door
+from catenary.server.entrance import CableRules, Entrance
 from catenary.server.reception import Reception
 from catenary.server.routes import CablePaths
 from catenary.transports.request import Proxied

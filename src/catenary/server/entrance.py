@@ -1,0 +1,169 @@
+"""The entrance: who may come in by a WebSocket, and what the answer to their handshake says.
+
+Knows: paths, origins, limits, subprotocols, compression. Does not know: where bytes come from, what
+else is served at the same port.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+
+from catenary.api.intake import IntakeRules
+from catenary.auth.origins import Origins
+from catenary.errors import HandshakeError
+from catenary.messages.heartbeat import Heartbeat
+from catenary.metrics.counters import Counters
+from catenary.node.complaints import Complaints
+from catenary.node.encoder import Encoder
+from catenary.node.node import Node
+from catenary.node.session import Traits
+from catenary.ports import Watch
+from catenary.protocols import actioncable
+from catenary.server.deadlines import Deadlines
+from catenary.server.reception import Reception
+from catenary.server.routes import CablePaths
+from catenary.transports.request import Proxied, environment_of, heartbeat_of, resumed_sid
+from catenary.transports.turns import Turns
+from catenary.transports.websocket import Acceptance, WebSocketLimits
+from catenary.wire import deflate, handshake
+
+_log: Final = logging.getLogger("catenary.door")
+
+LATER: Final = (("Retry-After", "5"),)
+"""Headers for whom there is no place now."""
+
+
+class HeadLimits(msgspec.Struct, frozen=True):
+    """How long the head of a request may be, in bytes and in lines."""
+
+    max_bytes: int = handshake.MAX_HEADER_BYTES
+    max_lines: int = handshake.MAX_HEADERS
+
+
+class CableRules(msgspec.Struct, frozen=True):
+    """Who may come in by a WebSocket, and how it is spoken to.
+
+    ``max_connections`` 0 means no limit. ``deflating`` has an encoder for each window of
+    :data:`catenary.wire.deflate.WINDOWS`, or nothing where nobody is spoken to in compressed
+    messages.
+    """
+
+    paths: CablePaths
+    origins: Origins
+    proxied: Proxied
+    heartbeat: Heartbeat
+    limits: WebSocketLimits
+    encoder: Encoder
+    pong_timeout_s: float = 0
+    keeps_sessions: bool = False
+    max_connections: int = 0
+    deflating: Mapping[int, Encoder] = {}
+    head: HeadLimits = HeadLimits()
+
+    def traits_of(self, request: handshake.Request, subprotocol: str | None) -> Traits:
+        """How a client is pinged, and whether it may be resumed: the extended protocol's may.
+
+        Pongs are wanted of those who know of them, and of all where pings are the transport's own.
+        """
+        heartbeat = heartbeat_of(request, self.heartbeat)
+        is_extended = subprotocol == actioncable.EXTENDED
+        if self.pong_timeout_s > 0 and (is_extended or heartbeat.is_native):
+            heartbeat = msgspec.structs.replace(heartbeat, pong_timeout_s=self.pong_timeout_s)
+        if not (is_extended and self.keeps_sessions):
+            return Traits(heartbeat)
+        return Traits(heartbeat, is_resumable=True, resumes=resumed_sid(request))
+
+
+class Entrance:
+    """What the doors of one port share; no ``intake`` where publications go elsewhere.
+
+    ``deadlines`` are those of requests, ``late_messages`` those of messages that have begun; large
+    reads are served in ``turns``.
+    ``guest_websockets`` builds uvicorn's own protocol for WebSockets on other paths than cables.
+    """
+
+    __slots__ = (
+        "complaints",
+        "counters",
+        "deadlines",
+        "guest_websockets",
+        "intake",
+        "late_messages",
+        "node",
+        "reception",
+        "rules",
+        "turns",
+    )
+
+    def __init__(
+        self,
+        node: Node,
+        rules: CableRules,
+        counters: Counters,
+        *,
+        deadlines: Deadlines,
+        late_messages: Watch,
+        reception: Reception,
+        turns: Turns,
+        intake: IntakeRules | None = None,
+        guest_websockets: Callable[..., asyncio.Protocol] | None = None,
+    ) -> None:
+        self.node = node
+        self.rules = rules
+        self.counters = counters
+        self.deadlines = deadlines
+        self.late_messages = late_messages
+        self.reception = reception
+        self.turns = turns
+        self.complaints = Complaints(_log)
+        self.intake = intake
+        self.guest_websockets = guest_websockets
+
+    def accept(self, request: handshake.Request, scheme: str, remote_addr: str) -> Acceptance:
+        """Checks a handshake and prepares its answer. Raises :class:`HandshakeError`."""
+        rules = self.rules
+        accept = handshake.check_upgrade(request)
+        self.check(request)
+        compression = (
+            deflate.agree(handshake.offered_extensions(request)) if rules.deflating else None
+        )
+        subprotocol = agreed_subprotocol(request)
+        environment = environment_of(
+            request, scheme=scheme, remote_addr=remote_addr, proxied=rules.proxied
+        )
+        traits = rules.traits_of(request, subprotocol)
+        if compression is None:
+            response = handshake.switching(accept, subprotocol)
+            return Acceptance(environment, rules.encoder, traits, response)
+        return Acceptance(
+            environment,
+            rules.deflating[compression.window_bits],
+            traits,
+            handshake.switching(
+                accept, subprotocol, (("Sec-WebSocket-Extensions", compression.answer),)
+            ),
+            deflate.inflated,
+        )
+
+    def check(self, request: handshake.Request) -> None:
+        """May somebody with this request come in now? Raises :class:`HandshakeError`."""
+        rules = self.rules
+        if not rules.origins.allow(request.headers.get("origin", "")):
+            raise HandshakeError(403, "expected an allowed origin")
+        if 0 < rules.max_connections <= self.counters.open_cables_num:
+            self.counters.refused_connections_total += 1
+            raise HandshakeError(503, "too many connections", LATER)
+
+
+def agreed_subprotocol(request: handshake.Request) -> str | None:
+    """What both can speak, in the order of the reference. Action Cable's clients offer
+    ``actioncable-unsupported`` to be told that nothing else fits; with no word in common the answer
+    names none."""
+    offered = handshake.offered_subprotocols(request)
+    for known in (actioncable.SUBPROTOCOL, actioncable.EXTENDED, actioncable.UNSUPPORTED):
+        if known in offered:
+            return known
+    return None
