@@ -45,6 +45,15 @@ def welcome(sid: str, *names: str) -> dict[str, object]:
     return {"type": "welcome", "sid": sid, "restored": True, "restored_ids": list(names)}
 
 
+def is_restored(client: Client) -> bool:
+    return "restored" in client.heard[0]
+
+
+def speak(client: Client) -> None:
+    """Anything: now it is known that it knows how it is called."""
+    client.say("unsubscribe", room("nothing"))
+
+
 @in_loop
 async def test_who_comes_back_is_told_of_its_subscriptions_and_nobody_is_asked() -> None:
     house = House()
@@ -120,8 +129,86 @@ async def test_the_application_hears_of_one_end_when_the_time_is_over() -> None:
 async def test_only_one_of_two_gets_a_session() -> None:
     house = House()
     house.connect("a").leave()
-    assert "restored" in house.connect("b", resumes="a").heard[0]
-    assert "restored" not in house.connect("c", resumes="a").heard[0]
+    first = house.connect("b", resumes="a")
+    assert is_restored(first)
+    speak(first)
+    assert not is_restored(house.connect("c", resumes="a"))
+
+
+# Who gives up before it has heard how it is called now
+
+
+@pytest.mark.parametrize("has_left", [True, False])
+@in_loop
+async def test_who_gave_up_before_it_heard_comes_back_by_the_name_that_it_knows(
+    has_left: bool,
+) -> None:
+    house = House()
+    client = house.connect("a")
+    client.subscribe(room("1"))
+    client.leave()
+    given_up = house.connect("b", resumes="a")
+    if has_left:
+        given_up.leave()
+    again = house.connect("c", resumes="a")
+    assert again.heard == [welcome("c", room("1"))]
+    if not has_left:
+        assert given_up.outbound.goodbye == (1000, Reason.RESUMED.close_text)
+        given_up.leave()
+    assert not is_restored(house.connect("d", resumes="b"))
+    again.leave()
+    house.elapse(2 * TTL_S)
+    assert await house.ended() == [("c", (room("1"),))]
+
+
+@in_loop
+async def test_who_heard_and_said_nothing_comes_back_by_its_new_name() -> None:
+    house = House()
+    house.connect("a").leave()
+    house.connect("b", resumes="a").leave()
+    assert is_restored(house.connect("c", resumes="b"))
+    assert not is_restored(house.connect("d", resumes="a"))
+
+
+@in_loop
+async def test_who_has_said_something_has_one_name() -> None:
+    house = House()
+    house.connect("a").leave()
+    client = house.connect("b", resumes="a")
+    speak(client)
+    client.leave()
+    assert not is_restored(house.connect("c", resumes="a"))
+    assert is_restored(house.connect("d", resumes="b"))
+
+
+@in_loop
+async def test_there_is_no_third_name() -> None:
+    """Whoever comes back by a name knows it: the ones before are nobody's."""
+    house = House()
+    house.connect("a").leave()
+    house.connect("b", resumes="a").leave()
+    house.connect("c", resumes="b").leave()
+    assert not is_restored(house.connect("d", resumes="a"))
+    assert is_restored(house.connect("e", resumes="b"))
+
+
+@in_loop
+async def test_names_last_as_long_as_sessions_and_end_nothing() -> None:
+    house = House()
+    house.connect("a").leave()
+    house.connect("b", resumes="a").leave()
+    assert house.sessions.sessions == 2
+    house.elapse(2 * TTL_S)
+    assert house.sessions.sessions == 0
+    assert await house.ended() == [("b", ())]
+
+
+@in_loop
+async def test_a_name_that_can_not_be_read_is_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    house = House()
+    house.sessions.save(Sid("a~"), b'"')
+    assert house.connect("b", resumes="a").heard == [{"type": "welcome", "sid": "b"}]
+    assert "can't be read" in caplog.text
 
 
 @in_loop

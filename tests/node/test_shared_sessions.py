@@ -235,6 +235,7 @@ async def test_one_that_was_taken_over_while_it_looked_open_has_not_ended(node: 
     assert is_restored(again)
     # From now on nobody else can take it.
     assert cluster.sessions.sids == ["b"]
+    again.say("message", room("1"), data="{}")
     assert not is_restored(await cluster.connect(1, "c", resumes="a"))
     half_open.say("message", room("1"), data="{}")
     half_open.say("unsubscribe", room("1"))
@@ -387,7 +388,81 @@ async def test_who_leaves_while_its_session_is_looked_for_can_come_back_once_mor
     assert await cluster.ended() == ["c"]
 
 
+@pytest.mark.parametrize("has_left", [True, False])
+@in_loop
+async def test_who_asks_again_while_it_is_still_looked_for_goes_on(has_left: bool) -> None:
+    """A client gives up on a slow answer, and its next connection comes to the same node."""
+    cluster = Cluster()
+    client = await cluster.connect(0, "a")
+    client.subscribe(room("1"))
+    await cluster.leave(client)
+    cluster.sessions.is_slow = True
+    hasty = await cluster.connect(1, "b", resumes="a")
+    if has_left:
+        await cluster.leave(hasty)
+    again = await cluster.connect(1, "c", resumes="a")
+    cluster.sessions.is_slow = False
+    cluster.sessions.answer()
+    await settle()
+    assert again.heard[0]["restored_ids"] == [room("1")]
+    assert is_restored(hasty) is not has_left
+    if not has_left:
+        assert hasty.outbound.goodbye == (1000, Reason.RESUMED.close_text)
+        await cluster.leave(hasty)
+    await cluster.leave(again)
+    await cluster.elapse(3 * TTL_S)
+    assert await cluster.ended() == ["c"]
+    assert cluster.sessions.sids == []
+
+
+@pytest.mark.parametrize("node", [0, 1])
+@in_loop
+async def test_who_gave_up_before_it_heard_comes_back_by_the_name_that_it_knows(node: int) -> None:
+    cluster = Cluster()
+    client = await cluster.connect(0, "a")
+    client.subscribe(room("1"))
+    await cluster.leave(client)
+    await cluster.leave(await cluster.connect(1, "b", resumes="a"))
+    again = await cluster.connect(node, "c", resumes="a")
+    assert again.heard[0]["restored_ids"] == [room("1")]
+    await cluster.leave(again)
+    await cluster.elapse(3 * TTL_S)
+    assert await cluster.ended() == ["c"]
+    assert cluster.sessions.sids == []
+
+
+@in_loop
+async def test_who_was_taken_over_while_it_looked_open_ends_nothing_though_nobody_was_heard() -> (
+    None
+):
+    cluster = Cluster()
+    half_open = await cluster.connect(0, "a")
+    await cluster.leave(await cluster.connect(1, "b", resumes="a"))
+    await cluster.leave(half_open)
+    again = await cluster.connect(0, "c", resumes="a")
+    assert is_restored(again)
+    await cluster.leave(again)
+    await cluster.elapse(3 * TTL_S)
+    assert await cluster.ended() == ["c"]
+
+
 # While the cache is away
+
+
+@in_loop
+async def test_who_gave_up_in_an_outage_comes_back_by_the_name_that_it_knows() -> None:
+    cluster = Cluster()
+    await cluster.leave(await cluster.connect(0, "a"))
+    hasty = await cluster.connect(0, "b", resumes="a")
+    cluster.sessions.is_away = True
+    await cluster.leave(hasty)
+    again = await cluster.connect(0, "c", resumes="a")
+    assert is_restored(again)
+    cluster.sessions.is_away = False
+    await cluster.leave(again)
+    await cluster.elapse(3 * TTL_S)
+    assert await cluster.ended() == ["c"]
+    assert cluster.sessions.sids == []
 
 
 @in_loop

@@ -42,8 +42,9 @@ from catenary.node.hub import Hub
 from catenary.node.pinger import Pinger
 from catenary.node.presence import Presences
 from catenary.node.replay import Replayer
-from catenary.node.resumption import Resumption, Snapshot
+from catenary.node.resumption import Resumption
 from catenary.node.session import Inbox, Session, Subscription, Traits
+from catenary.node.snapshot import Snapshot
 from catenary.ports import Application, Outbound, Pending, PubSub
 
 _log: Final = logging.getLogger("catenary.node")
@@ -158,6 +159,7 @@ class Node:
         """A client said something. Executed at once, or behind what it said before."""
         self._counters.data_rcvd_total += len(payload)
         session.silent_since = 0
+        session.formerly = None
         if session.closed:
             return
         try:
@@ -374,13 +376,13 @@ class Node:
         if found is None:
             return self._decide(session, step)
         if isinstance(found, Snapshot):
-            self._resume(session, found)
+            self._resume(session, step.resumes, found)
             return None
         return self._connect_later(session, step, found)
 
-    def _resume(self, session: Session, snapshot: Snapshot) -> None:
+    def _resume(self, session: Session, formerly: Sid, snapshot: Snapshot) -> None:
         """Goes on as the session that it was; the application hears of it where it wants to."""
-        self._resumption.resume(session, snapshot)
+        self._resumption.resume(session, formerly, snapshot)
         if self._restored_action:
             data = _action(self._restored_action)
             self._follow(session, [Perform(each, data) for each in snapshot.subscriptions])
@@ -388,13 +390,13 @@ class Node:
     async def _connect_later(
         self, session: Session, step: _Connect, found: Awaitable[Snapshot | None]
     ) -> None:
+        assert step.resumes is not None
         snapshot = await found
         if session.closed:
-            assert step.resumes is not None
             self._resumption.give_back(step.resumes, snapshot)
             return
         if snapshot is not None:
-            self._resume(session, snapshot)
+            self._resume(session, step.resumes, snapshot)
             return
         work = self._decide(session, step)
         if work is not None:

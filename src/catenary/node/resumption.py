@@ -4,6 +4,9 @@ A session that left is kept for a time. Whoever comes back with its id gets its 
 and subscriptions, and the application hears nothing of it. Who does not come back has ended when
 that time is over: then, and only then, the application is told, so that it hears of one end.
 
+A client that gave up before it was told how it is called now comes back with the name that it knows:
+a session of which nothing was heard since it was resumed is found by both.
+
 What only this node sees is kept when a session leaves. What other nodes see is kept while a session
 lives, too, so that it can be resumed when its node died; there, whoever takes a session out is the
 one who goes on with it or ends it, and nobody else.
@@ -15,20 +18,21 @@ import asyncio
 import enum
 import logging
 from collections.abc import Awaitable
+from functools import partial
 from itertools import islice
 from typing import Final
 
 import msgspec
 
 from catenary.errors import BackendError
-from catenary.messages.environment import Environment
-from catenary.messages.names import Identifier, Sid, Stream
+from catenary.messages.names import Sid
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Welcome
 from catenary.node.disconnector import Disconnector, Ended
 from catenary.node.hub import Hub
 from catenary.node.replay import Replayer
 from catenary.node.session import Session, Subscription
+from catenary.node.snapshot import Snapshot, read, read_all, read_name, snapshot_of, write
 from catenary.ports import SessionCache
 
 _log: Final = logging.getLogger("catenary.node")
@@ -49,22 +53,6 @@ SAVED_AT_ONCE: Final = 500
 """Sessions under way to what keeps them."""
 
 
-class _Kept(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One subscription."""
-
-    streams: tuple[Stream, ...]
-    whispers_to: Stream | None = None
-    seen_on: Stream | None = None
-
-
-class Snapshot(msgspec.Struct, frozen=True):
-    """All that is needed to go on with a session, or to tell of its end."""
-
-    environment: Environment
-    subscriptions: dict[Identifier, _Kept]
-    disconnect_wanted: bool
-
-
 class _Left(msgspec.Struct, frozen=True):
     """A session as it was when it left."""
 
@@ -77,7 +65,13 @@ class _Over(msgspec.Struct, frozen=True):
     ended: Ended | None
 
 
-_Unsaved = Session | _Left | _Over
+class _Renamed(msgspec.Struct, frozen=True):
+    """A name of a session that is kept under another one."""
+
+    sid: Sid
+
+
+_Unsaved = Session | _Left | _Over | _Renamed
 
 
 class _Known(enum.Enum):
@@ -89,10 +83,6 @@ class _Known(enum.Enum):
     """It is there, unless another node has taken it."""
     DOUBTFUL = enum.auto()
     """It was there, before the cache was away."""
-
-
-_write: Final = msgspec.json.Encoder().encode
-_read: Final = msgspec.json.Decoder(Snapshot).decode
 
 
 class Resumption:
@@ -109,8 +99,10 @@ class Resumption:
         "_leaving",
         "_replayer",
         "_saving",
+        "_seeking",
         "_sessions",
         "_sought",
+        "_unheard",
     )
 
     def __init__(
@@ -126,10 +118,14 @@ class Resumption:
         self._sought: dict[Sid, _Known] = {}
         # What it has to be told: of those who live, and of those who have left
         self._changed: dict[Sid, Session] = {}
-        self._leaving: dict[Sid, _Left | _Over] = {}
+        self._leaving: dict[Sid, _Left | _Over | _Renamed] = {}
         self._saving: asyncio.Future[None] | None = None
         self._again: asyncio.TimerHandle | None = None
         self._finding: set[asyncio.Future[bytes | None]] = set()
+        # Whom somebody looks for, until that has come to an end
+        self._seeking: dict[Sid, asyncio.Future[Snapshot | None]] = {}
+        # Who was resumed and has said nothing since, by the name that its client knows
+        self._unheard: dict[Sid, Session] = {}
         self._is_away = False
 
     # Keeping
@@ -145,11 +141,24 @@ class Resumption:
 
     def keep(self, session: Session) -> Awaitable[None] | None:
         """A session left, and may come back."""
-        snapshot = _snapshot(session)
+        snapshot = snapshot_of(session)
+        formerly = self._forget_other_name(session)
         if not self._sessions.is_shared:
-            return self._sessions.save(session.sid, _write(snapshot))
+            if formerly is not None:
+                self._sessions.save(_other(formerly), write(session.sid))
+            return self._sessions.save(session.sid, write(snapshot))
+        if formerly is not None:
+            self._put(_other(formerly), _Renamed(session.sid))
         self._put(session.sid, _Left(snapshot))
         return self._save_soon()
+
+    def _forget_other_name(self, session: Session) -> Sid | None:
+        """Ends that a session of which nothing was heard has a second name; returns that."""
+        formerly = session.formerly
+        if formerly is None or self._unheard.get(formerly) is not session:
+            return None
+        del self._unheard[formerly]
+        return formerly
 
     def save_changed(self) -> Awaitable[None] | None:
         """Sends on what has changed, unless that is under way; what fails is tried again."""
@@ -162,7 +171,7 @@ class Resumption:
         """At once, unless it has just failed: then what waits is tried again in a moment."""
         return None if self._again is not None else self.save_changed()
 
-    def _put(self, sid: Sid, each: _Left | _Over) -> None:
+    def _put(self, sid: Sid, each: _Left | _Over | _Renamed) -> None:
         self._changed.pop(sid, None)
         self._leaving[sid] = each
         if len(self._leaving) > UNSAVED_LIMIT:
@@ -231,11 +240,13 @@ class Resumption:
             case _Over():
                 return self._sessions.take(sid)
             case _Left(snapshot):
-                pass
+                written = write(snapshot)
+            case _Renamed(name):
+                written = write(name)
             case _:
-                snapshot = _snapshot(each)
+                written = write(snapshot_of(each))
         is_new = self._known.setdefault(sid, _Known.NOTHING) is not _Known.KEPT
-        return self._sessions.save(sid, _write(snapshot), is_new=is_new)
+        return self._sessions.save(sid, written, is_new=is_new)
 
     def _told(self, sid: Sid, each: _Unsaved, taken: bytes | None) -> None:
         if isinstance(each, Session):
@@ -261,14 +272,14 @@ class Resumption:
             if known is _Known.KEPT:
                 self._known[sid] = _Known.DOUBTFUL
 
-    def _give_up_one(self, sid: Sid, each: _Left | _Over) -> None:
+    def _give_up_one(self, sid: Sid, each: _Left | _Over | _Renamed) -> None:
         """It has ended, unless it is kept as it was before: then that will be found out in time."""
         del self._leaving[sid]
         if self._known.pop(sid, _Known.NOTHING) is not _Known.NOTHING:
             return
         if isinstance(each, _Left):
-            self._end((each.snapshot,))
-        else:
+            self._end([each.snapshot])
+        elif isinstance(each, _Over):
             self._tell_of_end(each.ended)
 
     def touch(self) -> Awaitable[None] | None:
@@ -294,6 +305,75 @@ class Resumption:
         A session whose connection was not found dead yet is taken as well: it is closed. Where
         another node may have taken it before, the cache is asked.
         """
+        before = self._seeking.get(sid)
+        found = self._find(sid) if before is None else self._find_behind(sid, before)
+        if not isinstance(found, Awaitable):
+            return found
+        # It goes on whoever waits for it: what is taken must not be lost.
+        seeking = self._seeking[sid] = asyncio.ensure_future(found)
+        seeking.add_done_callback(partial(self._is_sought, sid))
+        return self._wait_for(sid, seeking)
+
+    async def _wait_for(
+        self, sid: Sid, seeking: "asyncio.Future[Snapshot | None]"
+    ) -> Snapshot | None:
+        try:
+            return await asyncio.shield(seeking)
+        except asyncio.CancelledError:
+            # Whoever asked has left: it may come back for it once more.
+            seeking.add_done_callback(partial(self._put_back, sid))
+            raise
+
+    def _put_back(self, sid: Sid, seeking: "asyncio.Future[Snapshot | None]") -> None:
+        if not seeking.cancelled() and seeking.exception() is None:
+            self.give_back(sid, seeking.result())
+
+    def _is_sought(self, sid: Sid, seeking: "asyncio.Future[Snapshot | None]") -> None:
+        if self._seeking.get(sid) is seeking:
+            del self._seeking[sid]
+
+    async def _find_behind(
+        self, sid: Sid, before: "asyncio.Future[Snapshot | None]"
+    ) -> Snapshot | None:
+        """The same where somebody looks for it already: its client has given up, and asks once more."""
+        await asyncio.wait([before])
+        found = self._find(sid)
+        return await found if isinstance(found, Awaitable) else found
+
+    def _find(self, sid: Sid) -> Snapshot | Awaitable[Snapshot | None] | None:
+        name = self._take_other_name(sid)
+        found = self._find_named(sid if name is None else name)
+        if found is None:
+            found = self._find_renamed(sid)
+        return self._find_later(sid, found) if isinstance(found, Awaitable) else found
+
+    async def _find_later(self, sid: Sid, finding: Awaitable[Snapshot | None]) -> Snapshot | None:
+        try:
+            found = await finding
+            if found is None:
+                renamed = self._find_renamed(sid)
+                found = await renamed if isinstance(renamed, Awaitable) else renamed
+        except BackendError as error:
+            _log.warning("A session can't be looked for: %s", error)
+            return None
+        return found
+
+    def _find_renamed(self, sid: Sid) -> Snapshot | Awaitable[Snapshot | None] | None:
+        """One that left before anything was heard of it, by the name that it had before."""
+        taken = self._sessions.take(_other(sid))
+        if isinstance(taken, Awaitable):
+            return self._find_renamed_later(sid, taken)
+        name = read_name(taken)
+        return None if name is None else self._find_named(name)
+
+    async def _find_renamed_later(
+        self, sid: Sid, taken: Awaitable[bytes | None]
+    ) -> Snapshot | None:
+        name = read_name(await self._take_patiently(_other(sid), taken))
+        found = None if name is None else self._find_named(name)
+        return await found if isinstance(found, Awaitable) else found
+
+    def _find_named(self, sid: Sid) -> Snapshot | Awaitable[Snapshot | None] | None:
         if isinstance(self._leaving.get(sid), _Over):
             return None
         own = self._take_own(sid)
@@ -302,17 +382,35 @@ class Resumption:
             return own
         taken = self._sessions.take(sid)
         if taken is None or isinstance(taken, bytes):  # quicker to tell than what an Awaitable is
-            return _maybe_read(taken)
+            return read(taken)
         if own is None:
-            patient = asyncio.ensure_future(self._take_patiently(sid, taken))
-            return self._find_later(sid, None, patient)
+            return self._find_foreign(sid, taken)
         finding = asyncio.ensure_future(taken)
         self._sought[sid] = self._known.pop(sid)
         if known is not _Known.DOUBTFUL:
-            return self._find_later(sid, own, finding)
-        finding.add_done_callback(lambda done: self._is_taken(sid, done))
+            return self._find_own(sid, own, finding)
+        finding.add_done_callback(partial(self._is_taken, sid))
         self._finding.add(finding)
         return own
+
+    async def _find_foreign(self, sid: Sid, taken: Awaitable[bytes | None]) -> Snapshot | None:
+        return read(await self._take_patiently(sid, taken))
+
+    async def _find_own(
+        self, sid: Sid, own: Snapshot, finding: "asyncio.Future[bytes | None]"
+    ) -> Snapshot | None:
+        """``own`` is newer than what is found, if anything is.
+
+        What is not there any more has been taken by another node, if it is known to have been there.
+        """
+        try:
+            taken = await finding
+        except BackendError as error:
+            _log.warning("A session can't be looked for: %s", error)
+            self._is_taken(sid, finding)
+            return own
+        known = self._sought.pop(sid)
+        return None if taken is None and known is _Known.KEPT else own
 
     async def _take_patiently(self, sid: Sid, taken: Awaitable[bytes | None]) -> bytes | None:
         """What keeps sessions may be electing a leader, or starting anew: worth a wait."""
@@ -334,7 +432,7 @@ class Resumption:
         """What this node itself knows of a session, which lives or has just left."""
         present = self._hub.session(sid)
         if present is not None and present.is_resumable and not present.closed:
-            snapshot = _snapshot(present)
+            snapshot = snapshot_of(present)
             present.is_resumable = present.disconnect_wanted = False
             present.close(Reason.RESUMED)
             self._changed.pop(sid, None)
@@ -342,29 +440,16 @@ class Resumption:
         left = self._leaving.pop(sid, None)
         return left.snapshot if isinstance(left, _Left) else None
 
-    async def _find_later(
-        self, sid: Sid, own: Snapshot | None, finding: "asyncio.Future[bytes | None]"
-    ) -> Snapshot | None:
-        """``own`` is newer than what is found, if anything is."""
-        try:
-            taken = await asyncio.shield(finding)
-        except BackendError as error:
-            _log.warning("A session can't be looked for: %s", error)
-            if own is not None:
-                self._is_taken(sid, finding)
-            return own
-        except asyncio.CancelledError:
-            # Whoever asked has left: it may come back for it once more.
-            finding.add_done_callback(lambda done: self._put_back(sid, own, done))
-            raise
-        return self._found(sid, own, taken)
-
-    def _found(self, sid: Sid, own: Snapshot | None, taken: bytes | None) -> Snapshot | None:
-        """What is not there any more has been taken by another node, if it is known to have been."""
-        if own is None:
-            return _maybe_read(taken)
-        known = self._sought.pop(sid)
-        return None if taken is None and known is _Known.KEPT else own
+    def _take_other_name(self, sid: Sid) -> Sid | None:
+        """How a session is called now whose client knows it by this name; it has that one alone then."""
+        session = self._unheard.pop(sid, None)
+        if session is not None and session.formerly == sid:
+            return session.sid
+        left = self._leaving.get(_other(sid))
+        if not isinstance(left, _Renamed):
+            return None
+        del self._leaving[_other(sid)]
+        return left.sid
 
     def _is_taken(self, sid: Sid, finding: "asyncio.Future[bytes | None]") -> None:
         """Somebody goes on with it here, whatever was found; nobody else must."""
@@ -374,26 +459,16 @@ class Resumption:
             self._known[sid] = _Known.DOUBTFUL
             self._put(sid, _Over(None))
 
-    def _put_back(
-        self, sid: Sid, own: Snapshot | None, finding: "asyncio.Future[bytes | None]"
-    ) -> None:
-        if finding.cancelled():
-            return
-        if finding.exception() is None:
-            self.give_back(sid, self._found(sid, own, finding.result()))
-        elif own is not None:
-            del self._sought[sid]
-            self._known[sid] = _Known.DOUBTFUL
-            self.give_back(sid, own)
-
     def give_back(self, sid: Sid, snapshot: Snapshot | None) -> None:
         """Whoever asked for a session has left before it could go on with it."""
         if snapshot is not None:
             self._put(sid, _Left(snapshot))
             self._save_soon()
 
-    def resume(self, session: Session, snapshot: Snapshot) -> None:
+    def resume(self, session: Session, formerly: Sid, snapshot: Snapshot) -> None:
         """Goes on with what was kept; the client learns which subscriptions it has."""
+        session.formerly = formerly
+        self._unheard[formerly] = session
         environment = session.environment
         environment.identifiers = snapshot.environment.identifiers
         environment.cstate = snapshot.environment.cstate
@@ -416,6 +491,7 @@ class Resumption:
 
         What other nodes could resume ends when it is taken from them, unless one was quicker.
         """
+        self._forget_other_name(session)
         wanted = ended if session.disconnect_wanted else None
         if session.sid not in self._known:
             self._changed.pop(session.sid, None)
@@ -426,22 +502,24 @@ class Resumption:
 
     def expire(self) -> Awaitable[None] | None:
         """Tells the application of those who did not come back."""
+        for name in [name for name, each in self._unheard.items() if each.formerly != name]:
+            del self._unheard[name]
         expired = self._sessions.expire()
         if isinstance(expired, tuple):
-            self._end(_all_read(expired))
+            self._end(read_all(expired))
             return None
         return self._end_later(expired)
 
     def give_up(self) -> None:
         """At the end of this node: tells of those who can't come back."""
-        self._end(_all_read(self._sessions.give_up()))
+        self._end(read_all(self._sessions.give_up()))
 
     def give_up_unsaved(self) -> None:
         """The same for those who could not be kept until now."""
         for sid, each in list(self._leaving.items()):
             self._give_up_one(sid, each)
 
-    def _end(self, snapshots: tuple[Snapshot, ...]) -> None:
+    def _end(self, snapshots: list[Snapshot]) -> None:
         for each in snapshots:
             if each.disconnect_wanted:
                 self._tell_of_end(Ended(each.environment, tuple(each.subscriptions)))
@@ -452,7 +530,7 @@ class Resumption:
 
     async def _end_later(self, expired: Awaitable[tuple[bytes, ...]]) -> None:
         try:
-            self._end(_all_read(await expired))
+            self._end(read_all(await expired))
         except BackendError as error:
             self._note_trouble(error)
 
@@ -465,26 +543,9 @@ async def _settle(touched: Awaitable[None]) -> None:
         _log.info("Sessions could not be kept up: %s", error)
 
 
-def _maybe_read(raw: bytes | None) -> Snapshot | None:
-    """None, too, for what another version may have written: that can't be resumed, nor told of."""
-    try:
-        return None if raw is None else _read(raw)
-    except msgspec.DecodeError as error:
-        _log.error("A session that was kept can't be read: %s", error)
-        return None
+def _other(sid: Sid) -> Sid:
+    """Where the new name of a session is kept that left before its client was heard.
 
-
-def _all_read(kept: tuple[bytes, ...]) -> tuple[Snapshot, ...]:
-    return tuple(each for each in map(_maybe_read, kept) if each is not None)
-
-
-def _snapshot(session: Session) -> Snapshot:
-    session.environment.written = b""  # soon written again, and nothing to keep
-    return Snapshot(
-        session.environment,
-        {
-            identifier: _Kept(each.streams, each.whispers_to, each.seen_on)
-            for identifier, each in session.subscriptions.items()
-        },
-        session.disconnect_wanted,
-    )
+    Not in place of the session: another node may still take itself for the one that has it.
+    """
+    return Sid(f"{sid}~")

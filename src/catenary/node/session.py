@@ -67,7 +67,8 @@ class Session:
 
     ``inbox`` is None while nothing is awaited, which is most of a session's life. ``silent_since``
     is the moment of the first ping, where pongs are wanted, behind which nothing was heard; 0 where
-    something was.
+    something was. ``formerly`` is what a session that was resumed was called before, until something
+    is heard of it: its client may not know yet how it is called now.
     """
 
     __slots__ = (
@@ -76,6 +77,7 @@ class Session:
         "disconnect_wanted",
         "encoder",
         "environment",
+        "formerly",
         "inbox",
         "is_resumable",
         "outbound",
@@ -88,6 +90,7 @@ class Session:
         # Who it is
         self.environment = environment
         self.sid = environment.sid
+        self.formerly: Sid | None = None
         # The way to it
         self.encoder = encoder
         self.outbound = outbound

@@ -1,0 +1,85 @@
+"""What is kept of a session that may be resumed, and how it is written.
+
+Knows: sessions. Does not know: where anything is kept, for how long.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import msgspec
+
+from catenary.messages.environment import Environment
+from catenary.messages.names import Identifier, Sid, Stream
+from catenary.node.session import Session
+
+Read = TypeVar("Read")
+
+_log: Final = logging.getLogger("catenary.node")
+
+
+class _Kept(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One subscription."""
+
+    streams: tuple[Stream, ...]
+    whispers_to: Stream | None = None
+    seen_on: Stream | None = None
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """All that is needed to go on with a session, or to tell of its end."""
+
+    environment: Environment
+    subscriptions: dict[Identifier, _Kept]
+    disconnect_wanted: bool
+
+
+write: Final = msgspec.json.Encoder().encode
+"""Writes a snapshot, or the name of one: the sid under which it is kept."""
+
+_read: Final = msgspec.json.Decoder(Snapshot).decode
+_read_name: Final = msgspec.json.Decoder(str).decode
+
+
+def read(raw: bytes | None) -> Snapshot | None:
+    """A snapshot; None where there is none.
+
+    None, too, for what another version may have written: that can't be resumed, nor told of.
+    """
+    return None if raw is None or _is_name(raw) else _readable(_read, raw)
+
+
+def read_name(raw: bytes | None) -> Sid | None:
+    """The name of a snapshot; None where there is none, or nobody can read it."""
+    name = None if raw is None or not _is_name(raw) else _readable(_read_name, raw)
+    return None if name is None else Sid(name)
+
+
+def read_all(kept: tuple[bytes, ...]) -> list[Snapshot]:
+    """The snapshots among what was kept."""
+    return [each for each in map(read, kept) if each is not None]
+
+
+def _is_name(raw: bytes) -> bool:
+    return raw.startswith(b'"')
+
+
+def _readable(read: Callable[[bytes], Read], raw: bytes) -> Read | None:
+    try:
+        return read(raw)
+    except msgspec.DecodeError as error:
+        _log.error("A session that was kept can't be read: %s", error)
+        return None
+
+
+def snapshot_of(session: Session) -> Snapshot:
+    """A session as it is now."""
+    session.environment.written = b""  # soon written again, and nothing to keep
+    return Snapshot(
+        session.environment,
+        {
+            identifier: _Kept(each.streams, each.whispers_to, each.seen_on)
+            for identifier, each in session.subscriptions.items()
+        },
+        session.disconnect_wanted,
+    )
