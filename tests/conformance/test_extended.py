@@ -356,9 +356,23 @@ def test_a_connection_that_looks_open_gives_its_session_away(
             assert restored["restored_ids"] == [pubsub(stream)]
             client.deadline_s = 1
             assert client.wait_for_close()[0] == 1000
+            # Now it is known that it has heard how it is called.
+            again.subscribe(pubsub(f"{stream}/more"))
             third, welcome = welcomed(public, f"sid={welcome['sid']}")
             third.close()
             assert "restored" not in welcome
+
+
+def test_who_gave_up_before_it_heard_comes_back_by_the_name_that_it_knows(
+    public: CableServer, stream: str
+) -> None:
+    client, welcome = welcomed(public)
+    client.subscribe(pubsub(stream))
+    client.close()
+    for _ in range(2):
+        again, restored = welcomed(public, f"sid={welcome['sid']}")
+        again.close()
+        assert restored["restored_ids"] == [pubsub(stream)]
 
 
 @pytest.mark.reference_fault("a session that was sent away for good can be resumed")
