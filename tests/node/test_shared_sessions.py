@@ -458,11 +458,13 @@ async def test_who_gave_up_in_an_outage_comes_back_by_the_name_that_it_knows() -
     await cluster.leave(hasty)
     again = await cluster.connect(0, "c", resumes="a")
     assert is_restored(again)
+    again.say("unsubscribe", room("nothing"))
     cluster.sessions.is_away = False
     await cluster.leave(again)
     await cluster.elapse(3 * TTL_S)
     assert await cluster.ended() == ["c"]
     assert cluster.sessions.sids == []
+    assert not cluster.nodes[0].node._resumption._known
 
 
 @in_loop

@@ -449,6 +449,8 @@ class Resumption:
         if not isinstance(left, _Renamed):
             return None
         del self._leaving[_other(sid)]
+        # Told or not: it leads to nobody from now on.
+        self._known.pop(_other(sid), None)
         return left.sid
 
     def _is_taken(self, sid: Sid, finding: "asyncio.Future[bytes | None]") -> None:
