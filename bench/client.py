@@ -9,11 +9,12 @@ from __future__ import annotations  # array[float], which Python 3.11 can't eval
 
 import asyncio
 import base64
-import json
 import os
 from array import array
 from time import perf_counter
 from typing import ClassVar, Final, cast
+
+import msgspec
 
 from catenary.terminal import counting
 from catenary.terminal.cable_socket import FIN_TEXT, frame
@@ -22,6 +23,8 @@ from catenary.wire.frames import TEXT
 
 CANARY: Final = b"canary"
 """What a message says that only asks whether the way is open."""
+
+_write: Final = msgspec.json.Encoder().encode
 
 PLAIN: Final = "actioncable-v1-json"
 
@@ -85,7 +88,7 @@ class CableClient(asyncio.Protocol):
         """Sends one command."""
         assert self._transport is not None
         message = {"command": command, "identifier": self.identifier(), **fields}
-        self._transport.write(frame(TEXT, json.dumps(message, separators=(",", ":")).encode()))
+        self._transport.write(frame(TEXT, _write(message)))
 
     def leave(self) -> None:
         """Breaks the connection; whoever does so is not told that it has ended."""
@@ -115,7 +118,7 @@ class CableClient(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if self._transport is not None:
             self._tally.closed += 1
-            self._fail("closed by the server")
+            self.fail(str(error or "closed by the server"))
 
     # What arrives
 
@@ -125,7 +128,7 @@ class CableClient(asyncio.Protocol):
         if end < 4:
             return 0
         if not data.startswith(b"HTTP/1.1 101"):
-            self._fail(f"expected 101 Switching Protocols, got {data[:40]!r}")
+            self.fail(f"expected 101 Switching Protocols, got {data[:40]!r}")
             return len(data)
         self._is_open = True
         return end + self._read(data[end:])
@@ -189,9 +192,10 @@ class CableClient(asyncio.Protocol):
             self._tally.heard_canary.set()
         else:
             self._tally.unexpected += 1
-            self._fail(f"expected a subscription, got {payload[:100]!r}")
+            self.fail(f"expected a subscription, got {payload[:100]!r}")
 
-    def _fail(self, text: str) -> None:
+    def fail(self, text: str) -> None:
+        """Does not get ready any more, and why."""
         if not self.ready.done():
             self.ready.set_exception(ConnectionError(text))
 

@@ -15,6 +15,8 @@ import re
 from array import array
 from typing import ClassVar, Final
 
+import msgspec
+
 from bench.client import PLAIN, Listener, Tally
 
 _POSITION: Final = b'"offset"'
@@ -69,14 +71,14 @@ class Wanderer(Listener):
 
     def _heard(self, first: int, payload: bytes) -> None:
         if b'"welcome"' in payload:
-            welcome = json.loads(payload)
+            welcome = msgspec.json.decode(payload)
             self._sid = welcome.get("sid", "")
             if not self._is_back:
                 self.send("subscribe")
             elif not welcome.get("restored"):
-                self._fail("the session was not resumed")
+                self.fail("the session was not resumed")
             elif not self._heard_last:
-                self._fail("no position was ever told")
+                self.fail("no position was ever told")
             else:
                 self.restored = True
                 self.send("history", history={"streams": self._positions()})
