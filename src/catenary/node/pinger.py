@@ -25,13 +25,15 @@ MANY: Final = 1000
 class Pinger:
     """All wheels. ``clock_ns`` is the wall clock in nanoseconds since the epoch."""
 
-    __slots__ = ("_clock_ns", "_left", "_loop", "_wheels")
+    __slots__ = ("_clock_ns", "_left", "_loop", "_many", "_wheels")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock_ns: Callable[[], int]) -> None:
         self._loop = loop
         self._clock_ns = clock_ns
         self._wheels: dict[Heartbeat, Wheel] = {}
+        # How many have left since others were forgotten, and how many may have
         self._left = 0
+        self._many = MANY
 
     def add(self, session: Session, heartbeat: Heartbeat) -> None:
         """Pings a session until it is closed; an interval of 0 or less means never."""
@@ -46,13 +48,20 @@ class Pinger:
     def left(self) -> None:
         """A session is over. Each falls off at its next turn, and all before they are too many."""
         self._left += 1
-        if (
-            self._left > MANY
-            and self._left > sum(wheel.size for wheel in self._wheels.values()) / 2
-        ):
+        if self._left > self._many:
+            self._prune()
+
+    def _prune(self) -> None:
+        """Where half of all have left, or more. Else they are counted again when that many have."""
+        if self._left > self._size / 2:
             self._left = 0
             for wheel in self._wheels.values():
                 wheel.prune()
+        self._many = max(MANY, self._size // 2)
+
+    @property
+    def _size(self) -> int:
+        return sum(wheel.size for wheel in self._wheels.values())
 
     def _turn(self, heartbeat: Heartbeat, wheel: "Wheel") -> None:
         """Pings who is due. A wheel that has nobody left is taken away, with its timer."""

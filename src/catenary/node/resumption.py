@@ -307,7 +307,7 @@ class Resumption:
         """
         before = self._seeking.get(sid)
         found = self._find(sid) if before is None else self._find_behind(sid, before)
-        if not isinstance(found, Awaitable):
+        if found is None or isinstance(found, Snapshot):  # quicker to tell than an Awaitable
             return found
         # It goes on whoever waits for it: what is taken must not be lost.
         seeking = self._seeking[sid] = asyncio.ensure_future(found)
@@ -345,7 +345,9 @@ class Resumption:
         found = self._find_named(sid if name is None else name)
         if found is None:
             found = self._find_renamed(sid)
-        return self._find_later(sid, found) if isinstance(found, Awaitable) else found
+        if found is None or isinstance(found, Snapshot):
+            return found
+        return self._find_later(sid, found)
 
     async def _find_later(self, sid: Sid, finding: Awaitable[Snapshot | None]) -> Snapshot | None:
         try:
@@ -445,6 +447,8 @@ class Resumption:
         session = self._unheard.pop(sid, None)
         if session is not None and session.formerly == sid:
             return session.sid
+        if not self._leaving:
+            return None  # without a look, which writes a name
         left = self._leaving.get(_other(sid))
         if not isinstance(left, _Renamed):
             return None
