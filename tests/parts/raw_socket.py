@@ -117,6 +117,10 @@ class RawSocket:
     def open(self, path: str = "/cable", *headers: str) -> Self:
         """Shakes hands and hears the welcome."""
         self.send(upgrade(path, *headers))
+        return self.opened()
+
+    def opened(self) -> Self:
+        """Hears the answer to a handshake that was sent, and the welcome."""
         head = self.head()
         assert head.startswith("HTTP/1.1 101 "), head
         assert self.message()["type"] == "welcome"

@@ -26,7 +26,7 @@ from catenary.auth.origins import Origins
 from catenary.server.deadlines import Deadlines, NoDeadlines
 from catenary.server.door import Door, Threshold
 from catenary.server.entrance import CableRules, Entrance
-from catenary.server.lifecycle import ACCEPTS_PER_TURN
+from catenary.server.lifecycle import ACCEPTS_IN_A_CROWD, ACCEPTS_PER_TURN, CROWD
 from catenary.server.reception import Reception
 from catenary.server.routes import CablePaths
 from catenary.transports.request import Proxied
@@ -495,20 +495,59 @@ def broadcast(server: CableServer, publication: object) -> None:
         assert publisher.answer()[0] == 201
 
 
-def test_a_port_is_listened_on_twice() -> None:
-    """The loop accepts one connection in a turn from each: see ACCEPTS_PER_TURN."""
+def accepts_per_turn(server: CableServer) -> int:
+    """How often the loop polls the socket that the port listens on: it accepts one connection in a
+    turn from each."""
+    process = Path(f"/proc/{server.process.pid}")
+    (inode,) = {
+        fields[9]
+        for line in (process / "net/tcp").read_text().splitlines()[1:]
+        if (fields := line.split())[3] == "0A" and int(fields[1].split(":")[1], 16) == server.port
+    }
+    polled = "".join(each.read_text() for each in (process / "fdinfo").iterdir())
+    return polled.count(f" ino:{int(inode):x} ")
+
+
+def let_a_crowd_in(server: CableServer, clients: list[RawSocket]) -> None:
+    """Until the server has noticed; who came is among the clients then."""
+    deadline = time.monotonic() + 10
+    while accepts_per_turn(server) == ACCEPTS_PER_TURN:
+        assert time.monotonic() < deadline
+        crowd = [RawSocket(server.port) for _ in range(2 * CROWD)]
+        for client in crowd:
+            client.send(upgrade())
+        clients += [client.opened() for client in crowd]
+
+
+def test_a_crowd_is_accepted_with_more_sockets_until_it_is_over() -> None:
     with cable_server(*PUBLIC) as server:
-        listening = {
-            fields[9]
-            for line in Path(f"/proc/{server.process.pid}/net/tcp").read_text().splitlines()[1:]
-            if (fields := line.split())[3] == "0A"
-            and int(fields[1].split(":")[1], 16) == server.port
-        }
-        (inode,) = listening
-        polled = "".join(
-            each.read_text() for each in Path(f"/proc/{server.process.pid}/fdinfo").iterdir()
-        )
-        assert polled.count(f" ino:{int(inode):x} ") == ACCEPTS_PER_TURN
+        assert accepts_per_turn(server) == ACCEPTS_PER_TURN
+        clients: list[RawSocket] = []
+        for _ in range(2):
+            let_a_crowd_in(server, clients)
+            assert accepts_per_turn(server) == ACCEPTS_IN_A_CROWD
+            deadline = time.monotonic() + 10
+            while accepts_per_turn(server) != ACCEPTS_PER_TURN:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        clients += open_clients(server, 3)
+        for client in clients:
+            client.send(PING)
+            assert client.frame() == (0xA, b"x")
+            client.socket.close()
+
+
+def test_nobody_comes_in_by_those_sockets_when_the_server_ends() -> None:
+    with cable_server(*PUBLIC, "--shutdown_slowdrain", "--shutdown_timeout=5") as server:
+        clients: list[RawSocket] = []
+        let_a_crowd_in(server, clients)
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for_output("Telling ")
+        with pytest.raises(ConnectionRefusedError):
+            RawSocket(server.port)
+        for client in clients:
+            client.socket.close()
+        assert server.process.wait(8) == 0
 
 
 def test_a_second_signal_ends_at_once() -> None:

@@ -109,6 +109,7 @@ class Threshold:
         except HandshakeError as error:
             self._refuse(error)
             return
+        self._server_state.total_requests += 1  # as uvicorn counts those that it serves
         self.step_aside()
         self._door.enter(acceptance, data[end + 4 :])
 
