@@ -34,7 +34,7 @@ Who comes alone costs 3 % more than with one, for an accept that finds nobody, w
 comes in a crowd shares turns, and costs 7 % less."""
 
 ACCEPTS_IN_A_CROWD: Final = 8
-"""The same while many come: a sixth to a fourth less than with two where a hundred or more wait."""
+"""The same while many come: an eighth less than with two where a hundred or more wait."""
 
 CROWD: Final = 30
 """Connections in a tenth of a second."""
