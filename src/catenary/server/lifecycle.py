@@ -94,6 +94,8 @@ class Listener(uvicorn.Server):
                     build, sock=each.dup(), ssl=config.ssl, backlog=config.backlog
                 )
                 self._more.append(more)
+        if self._doors_are_closed:  # meanwhile
+            self._accept_less()
 
     def _accept_less(self) -> None:
         """Whoever knocks meanwhile is accepted by the others: all have one queue."""
