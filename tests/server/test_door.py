@@ -1,6 +1,7 @@
 """The door and the life of the process, from outside: heads, limits, TLS, signals."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import gc
 import json
@@ -504,14 +505,17 @@ def accepts_per_turn(server: CableServer) -> int:
         for line in (process / "net/tcp").read_text().splitlines()[1:]
         if (fields := line.split())[3] == "0A" and int(fields[1].split(":")[1], 16) == server.port
     }
-    polled = "".join(each.read_text() for each in (process / "fdinfo").iterdir())
-    return polled.count(f" ino:{int(inode):x} ")
+    polled = 0
+    for each in (process / "fdinfo").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            polled += each.read_text().count(f" ino:{int(inode):x} ")
+    return polled
 
 
 def let_a_crowd_in(server: CableServer, clients: list[RawSocket]) -> None:
     """Until the server has noticed; who came is among the clients then."""
     deadline = time.monotonic() + 10
-    while accepts_per_turn(server) == ACCEPTS_PER_TURN:
+    while accepts_per_turn(server) != ACCEPTS_IN_A_CROWD:
         assert time.monotonic() < deadline
         crowd = [RawSocket(server.port) for _ in range(2 * CROWD)]
         for client in crowd:
@@ -525,7 +529,6 @@ def test_a_crowd_is_accepted_with_more_sockets_until_it_is_over() -> None:
         clients: list[RawSocket] = []
         for _ in range(2):
             let_a_crowd_in(server, clients)
-            assert accepts_per_turn(server) == ACCEPTS_IN_A_CROWD
             deadline = time.monotonic() + 10
             while accepts_per_turn(server) != ACCEPTS_PER_TURN:
                 assert time.monotonic() < deadline
