@@ -1,13 +1,15 @@
-"""Completion, asked for in a real bash."""
+"""Completion, in a real bash, zsh and fish."""
 
 import shlex
 import shutil
 import subprocess
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from catenary.config.options import TABLE
-from catenary.terminal.completion import Word, bash, commands, fish, zsh
+from catenary.terminal.completion import Command, Word, bash, commands, fish, zsh
+from tests.parts.missing import missing
 from tests.terminal.shell import environment
 
 
@@ -66,12 +68,12 @@ def test_every_option_of_the_server_can_be_completed() -> None:
     assert flags <= {word.text for word in server.options}
 
 
-def test_shells_that_are_here_can_read_their_scripts() -> None:
-    for shell, write in (("bash", bash), ("zsh", zsh), ("fish", fish)):
-        program = shutil.which(shell)
-        if program is not None:
-            script = write(commands())
-            subprocess.run([program, "-n"], input=script, text=True, check=True, timeout=20)
+@pytest.mark.parametrize("shell", [bash, zsh, fish], ids=lambda write: write.__name__)
+def test_a_shell_can_read_its_script(shell: Callable[[Sequence[Command]], str]) -> None:
+    program = shutil.which(shell.__name__)
+    if program is None:
+        missing(shell.__name__, "install it by .ci/parts")
+    subprocess.run([program, "-n"], input=shell(commands()), text=True, check=True, timeout=20)
 
 
 def test_zsh_and_fish_are_told_all_words() -> None:
