@@ -8,9 +8,10 @@ from catenary.config.options import (
     SHORTHANDS,
     TABLE,
     Entry,
+    Option,
     Options,
     RedisOptions,
-    option,
+    Section,
     variable_of,
 )
 from catenary.config.values import from_toml
@@ -98,13 +99,33 @@ def test_kinds_come_from_annotations(place: str, kind: str, choices: tuple[str, 
     assert BY_PLACE[place].choices == choices
 
 
-def test_a_flag_gives_its_variable_before_the_extra_ones() -> None:
-    row = option("G", "max-conn", "text", toml="k", flag_aliases=("mc",), variables=("MAX",))
-    assert row.variables == ("ANYCABLE_MAX_CONN", "ANYCABLE_MC", "MAX")
+@pytest.mark.parametrize(
+    ("stated", "flag", "toml", "variables"),
+    [
+        (Option("help"), "ping_interval", "ping.interval", ("ANYCABLE_PING_INTERVAL",)),
+        (
+            Option("help", flag="max-conn", flag_aliases=("mc",), variables=("MAX",)),
+            "max-conn",
+            "ping.interval",
+            ("ANYCABLE_MAX_CONN", "ANYCABLE_MC", "MAX"),
+        ),
+        (Option("help", flag=None, toml="app.pings"), None, "app.pings", ()),
+        (Option("help", flag=None, variables=("PINGS",)), None, "ping.interval", ("PINGS",)),
+    ],
+)
+def test_what_an_option_does_not_state_derives_from_its_name(
+    stated: Option, flag: str | None, toml: str, variables: tuple[str, ...]
+) -> None:
+    section = Section("PING", flags="ping_", toml="ping.")
+    option = section.complete("interval_s", stated)
+    assert (option.group, option.flag, option.toml) == ("PING", flag, toml)
+    assert option.variables == variables
 
 
-def test_without_a_flag_there_is_no_variable() -> None:
-    assert option("G", None, "text", toml="k").variables == ()
+@pytest.mark.parametrize("name", ["size", "size_bytes", "size_s", "size_ms"])
+def test_the_unit_of_a_name_is_in_neither_flag_nor_key(name: str) -> None:
+    option = Section("G", toml="room.").complete(name, Option("help"))
+    assert (option.flag, option.toml) == ("size", "room.size")
 
 
 def test_groups_are_frozen() -> None:

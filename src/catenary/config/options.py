@@ -1,12 +1,15 @@
 """Every option of the server, once: name, type, default, flag, variable, TOML key, meaning.
 
 The classes are the rooms' groups: a room gets its own, ``Options`` holds one of each and stays in
-the assembly. An annotation carries what the sources and the documentation need to know.
+the assembly. The value of a field declares its row in the table; what a row does not state derives from
+the field's name.
 Follows anycable-go 1.6.16: its flags, its ``ANYCABLE_*`` variables, its ``anycable.toml``.
 Knows: facts. Does not know: where a value comes from; see ``load``.
 """
 
-from typing import Annotated, Final, Literal, get_args, get_origin
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 
@@ -15,6 +18,11 @@ Kind = Literal["int", "bool", "str", "list", "tags"]
 
 PORT_MAX: Final = 65535
 INT_MAX: Final = 2**63 - 1
+DERIVED: Final = ""
+"""What an option leaves to the :class:`Section` of its class."""
+
+_UNIT: Final = re.compile("_(s|ms|bytes)$")
+_V = TypeVar("_V")
 
 SERVER: Final = "SERVER"
 SSL: Final = "SSL"
@@ -72,90 +80,107 @@ Preset = Literal["none", "fly", "heroku", "broker"]
 StatsdTagsFormat = Literal["datadog", "influxdb", "graphite"]
 
 
-class Option(msgspec.Struct, frozen=True, kw_only=True):
-    """What the sources and the documentation know about one option. See :func:`option`."""
+class Option(msgspec.Struct, frozen=True):
+    """What the sources and the documentation know about one option.
 
-    group: str
-    flag: str | None
-    help: str
-    toml: str
-    variables: tuple[str, ...]
-    flag_aliases: tuple[str, ...]
-    toml_aliases: tuple[str, ...]
-    minimum: int
-    maximum: int
-    separator: str
-    joined: bool
-    tags: bool
-    secret: bool
-    hidden: bool
-    required: bool
-    built: bool
-    later: tuple[str | int, ...]
-    harmless: tuple[str | int, ...]
-    same_as: str | None
-    deprecated: str | None
-
-
-def option(
-    group: str,
-    flag: str | None,
-    help: str,
-    *,
-    toml: str,
-    variables: tuple[str, ...] = (),
-    flag_aliases: tuple[str, ...] = (),
-    toml_aliases: tuple[str, ...] = (),
-    minimum: int = 0,
-    maximum: int = INT_MAX,
-    separator: str = ",",
-    joined: bool = False,
-    tags: bool = False,
-    secret: bool = False,
-    hidden: bool = False,
-    required: bool = False,
-    built: bool = True,
-    later: tuple[str | int, ...] = (),
-    harmless: tuple[str | int, ...] = (),
-    same_as: str | None = None,
-    deprecated: str | None = None,
-) -> Option:
-    """Declares an option; the annotated attribute gives its name, type and default.
-
-    ``flag`` None: no flag and no variable of its own. ``variables`` follow the one that the flag
-    gives (``--max-conn``: ``ANYCABLE_MAX_CONN``); ``flag_aliases`` give theirs, too. ``toml`` is
-    the dotted key. ``minimum`` and ``maximum`` bound an int. A list is split at ``separator``;
-    ``joined`` ones are printed to TOML as one string, ``tags`` as a table. ``secret``: never shown
-    in an error. ``hidden``: left out of ``-h``. ``required``: an empty value means the default.
-    ``deprecated``: what to use instead.
+    ``group`` is its heading in the help, ``toml`` its dotted key. ``flag`` None: it has neither a flag
+    nor a variable of its own. ``variables`` follow the one that the flag gives (``--max-conn``:
+    ``ANYCABLE_MAX_CONN``); ``flag_aliases`` give theirs, too. ``minimum`` and ``maximum`` bound an
+    int. A list is split at ``separator``; ``joined`` lists are printed to TOML as one string,
+    ``tags`` as a table. ``secret``: never shown in an error. ``hidden``: left out of ``-h``.
+    ``required``: an empty value means the default. ``deprecated``: the replacement.
 
     ``built`` False: the feature is not in this version, and only the default, the ``harmless``
     values and that of the option ``same_as`` are accepted; ``later`` names single values of which
     the same is true.
     """
-    own = () if flag is None else (variable_of(flag),)
-    return Option(
-        group=group,
-        flag=flag,
-        help=help,
-        toml=toml,
-        variables=(*own, *map(variable_of, flag_aliases), *variables),
-        flag_aliases=flag_aliases,
-        toml_aliases=toml_aliases,
-        minimum=minimum,
-        maximum=maximum,
-        separator=separator,
-        joined=joined,
-        tags=tags,
-        secret=secret,
-        hidden=hidden,
-        required=required,
-        built=built,
-        later=later,
-        harmless=harmless,
-        same_as=same_as,
-        deprecated=deprecated,
-    )
+
+    help: str
+    group: str = DERIVED
+    flag: str | None = DERIVED
+    toml: str = DERIVED
+    variables: tuple[str, ...] = ()
+    flag_aliases: tuple[str, ...] = ()
+    toml_aliases: tuple[str, ...] = ()
+    minimum: int = 0
+    maximum: int = INT_MAX
+    separator: str = ","
+    joined: bool = False
+    tags: bool = False
+    secret: bool = False
+    hidden: bool = False
+    required: bool = False
+    built: bool = True
+    later: tuple[str | int, ...] = ()
+    harmless: tuple[str | int, ...] = ()
+    same_as: str | None = None
+    deprecated: str | None = None
+
+
+class Section(msgspec.Struct, frozen=True):
+    """What the options of one class derive from their names, unless they say otherwise.
+
+    ``group`` is the heading. ``flags`` and ``toml`` stand before the name of an option without its
+    unit: ``interval_s`` in ``Section(PING, flags="ping_", toml="ping.")`` is ``--ping_interval`` and
+    ``ping.interval``.
+    """
+
+    group: str
+    flags: str = ""
+    toml: str = ""
+
+    def complete(self, name: str, stated: Option) -> Option:
+        """The option of this name with what it does not state itself, and all of its variables."""
+        stem = _UNIT.sub("", name)
+        flag = self.flags + stem if stated.flag == DERIVED else stated.flag
+        flags = stated.flag_aliases if flag is None else (flag, *stated.flag_aliases)
+        return msgspec.structs.replace(
+            stated,
+            group=stated.group or self.group,
+            flag=flag,
+            toml=stated.toml or self.toml + stem,
+            variables=(*map(variable_of, flags), *stated.variables),
+        )
+
+
+class _Declared(msgspec.Struct, frozen=True):
+    """What stands for a field in the body of its class, until the class is built."""
+
+    default: object
+    option: Option
+
+
+def option(default: _V, help: str, **stated: Any) -> _V:
+    """Declares an option, as the value of a class attribute whose annotation gives its type.
+
+    ``stated`` are fields of :class:`Option`: what its name and the :class:`Section` of its class do
+    not say, or say wrongly.
+    """
+    declared: Any = _Declared(default, Option(help, **stated))
+    return declared  # type: ignore[no-any-return]
+
+
+class _GroupMeta(msgspec.StructMeta):
+    """Gives a struct the defaults of its options, and keeps the options beside them.
+
+    A dataclass has metadata for that, but building thirty of them takes 30 ms of every start.
+    """
+
+    def __new__(
+        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **config: Any
+    ) -> "_GroupMeta":
+        declared = {key: row for key, row in namespace.items() if isinstance(row, _Declared)}
+        defaults = {key: row.default for key, row in declared.items()}
+        group: Any = super().__new__(mcs, name, bases, {**namespace, **defaults}, **config)
+        group.options = {key: row.option for key, row in declared.items()}
+        return group  # type: ignore[no-any-return]
+
+
+class Group(msgspec.Struct, metaclass=_GroupMeta, frozen=True, kw_only=True):
+    """Options of one room; ``options`` has the row of each field."""
+
+    section: ClassVar[Section]
+    options: ClassVar[Mapping[str, Option]]
 
 
 def variable_of(flag: str) -> str:
@@ -163,1868 +188,859 @@ def variable_of(flag: str) -> str:
     return "ANYCABLE_" + flag.upper().replace("-", "_")
 
 
-class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
+class ServerOptions(Group, frozen=True, kw_only=True):
     """Where the server listens and whom it lets in."""
 
-    host: Annotated[str, option(SERVER, "host", "Address to listen on", toml="server.host")] = (
-        "localhost"
+    section = Section(SERVER, toml="server.")
+
+    host: str = option("localhost", "Address to listen on")
+    port: int = option(8080, "Port to listen on", variables=("PORT",), maximum=PORT_MAX)
+    max_conn: int = option(
+        0, "How many clients may be connected at once (0: no limit)", flag="max-conn"
     )
-    port: Annotated[
-        int,
-        option(
-            SERVER,
-            "port",
-            "Port to listen on",
-            toml="server.port",
-            variables=("PORT",),
-            maximum=PORT_MAX,
-        ),
-    ] = 8080
-    max_conn: Annotated[
-        int,
-        option(
-            SERVER,
-            "max-conn",
-            "How many clients may be connected at once (0: no limit)",
-            toml="server.max_conn",
-        ),
-    ] = 0
-    health_path: Annotated[
-        str,
-        option(
-            SERVER,
-            "health-path",
-            "Path that answers health checks",
-            toml="server.health_path",
-        ),
-    ] = "/health"
-    ready_path: Annotated[
-        str,
-        option(
-            SERVER,
-            "ready-path",
-            "Path that answers whether this node may be sent clients",
-            toml="server.ready_path",
-        ),
-    ] = "/ready"
-    workers: Annotated[
-        int,
-        option(
-            SERVER,
-            "workers",
-            "How many processes share the ports, each a node with its own limits",
-            toml="server.workers",
-            minimum=1,
-        ),
-    ] = 1
-    asgi: Annotated[
-        str,
-        option(
-            SERVER,
-            "asgi",
-            "ASGI application (module:name) that answers on the server's port what is not ours",
-            toml="server.asgi",
-        ),
-    ] = ""
-    allowed_origins: Annotated[
-        tuple[str, ...],
-        option(
-            SERVER,
-            "allowed_origins",
-            "Origins that may connect, such as www.example.com or *.example.io (empty: all)",
-            toml="server.allowed_origins",
-            joined=True,
-        ),
-    ] = ()
-    ssl_cert: Annotated[
-        str,
-        option(SSL, "ssl_cert", "Path of the TLS certificate (PEM)", toml="server.ssl.cert_path"),
-    ] = ""
-    ssl_key: Annotated[
-        str,
-        option(SSL, "ssl_key", "Path of the TLS private key (PEM)", toml="server.ssl.key_path"),
-    ] = ""
+    health_path: str = option("/health", "Path that answers health checks", flag="health-path")
+    ready_path: str = option(
+        "/ready", "Path that answers whether this node may be sent clients", flag="ready-path"
+    )
+    workers: int = option(
+        1, "How many processes share the ports, each a node with its own limits", minimum=1
+    )
+    asgi: str = option(
+        "", "ASGI application (module:name) that answers on the server's port what is not ours"
+    )
+    allowed_origins: tuple[str, ...] = option(
+        (),
+        "Origins that may connect, such as www.example.com or *.example.io (empty: all)",
+        joined=True,
+    )
+    ssl_cert: str = option(
+        "", "Path of the TLS certificate (PEM)", group=SSL, toml="server.ssl.cert_path"
+    )
+    ssl_key: str = option(
+        "", "Path of the TLS private key (PEM)", group=SSL, toml="server.ssl.key_path"
+    )
 
 
-class AppOptions(msgspec.Struct, frozen=True, kw_only=True):
+class AppOptions(Group, frozen=True, kw_only=True):
     """The application's code, where the server runs it itself."""
 
-    workers: Annotated[
-        int,
-        option(
-            SERVER,
-            "app_workers",
-            "How many processes beside this one run the code of catenary app:cable, replaced on SIGHUP"
-            " (0: it runs in this process)",
-            toml="app.workers",
-        ),
-    ] = 0
-    reload: Annotated[
-        bool,
-        option(
-            SERVER,
-            "reload",
-            "Load the code of catenary app:cable anew when a Python file here changes (in one app"
-            " worker unless app_workers says otherwise)",
-            toml="app.reload",
-        ),
-    ] = False
+    section = Section(SERVER, toml="app.")
+
+    workers: int = option(
+        0,
+        "How many processes beside this one run the code of catenary app:cable, replaced on SIGHUP"
+        " (0: it runs in this process)",
+        flag="app_workers",
+    )
+    reload: bool = option(
+        False,
+        "Load the code of catenary app:cable anew when a Python file here changes (in one app"
+        " worker unless app_workers says otherwise)",
+    )
 
 
-class AccessOptions(msgspec.Struct, frozen=True, kw_only=True):
+class AccessOptions(Group, frozen=True, kw_only=True):
     """Secrets and switches that concern several rooms; ``effective`` spreads them."""
 
-    secret: Annotated[
-        str,
-        option(
-            SERVER,
-            "secret",
-            "Application secret: the keys of broadcasting, HTTP RPC, signed streams, JWT and the"
-            " API come from it unless they are given (none: no secret)",
-            toml="secret",
-            secret=True,
-        ),
-    ] = ""
-    broadcast_key: Annotated[
-        str,
-        option(
-            SERVER,
-            "broadcast_key",
-            "Key that publishers over HTTP must show, but for --public (none: no key)",
-            toml="broadcast_key",
-            secret=True,
-        ),
-    ] = ""
-    public: Annotated[
-        bool,
-        option(
-            SERVER,
-            "public",
-            "[UNSAFE] Let everybody connect, subscribe to any stream and publish",
-            toml="public",
-        ),
-    ] = False
-    noauth: Annotated[
-        bool,
-        option(
-            SERVER,
-            "noauth",
-            "[UNSAFE] Let everybody connect without asking the application",
-            toml="noauth",
-        ),
-    ] = False
+    section = Section(SERVER)
+
+    secret: str = option(
+        "",
+        "Application secret: the keys of broadcasting, HTTP RPC, signed streams, JWT and the"
+        " API come from it unless they are given (none: no secret)",
+        secret=True,
+    )
+    broadcast_key: str = option(
+        "", "Key that publishers over HTTP must show, but for --public (none: no key)", secret=True
+    )
+    public: bool = option(
+        False, "[UNSAFE] Let everybody connect, subscribe to any stream and publish"
+    )
+    noauth: bool = option(False, "[UNSAFE] Let everybody connect without asking the application")
 
 
-class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
+class NodeOptions(Group, frozen=True, kw_only=True):
     """The node itself: its name, its end, its pools."""
 
-    node_id: Annotated[
-        str,
-        option(
-            SERVER,
-            "node_id",
-            "Name of this node in logs and between nodes (empty: made at each start)",
-            toml="node_id",
-            hidden=True,
-        ),
-    ] = ""
-    shutdown_timeout_s: Annotated[
-        int,
-        option(
-            SERVER,
-            "shutdown_timeout",
-            "How long a graceful shutdown may take, in seconds",
-            toml="app.shutdown_timeout",
-        ),
-    ] = 30
-    shutdown_delay_s: Annotated[
-        int,
-        option(
-            SERVER,
-            "shutdown_delay",
-            "How long to go on as before after the signal to shut down, in seconds",
-            toml="app.shutdown_delay",
-        ),
-    ] = 0
-    shutdown_slowdrain: Annotated[
-        bool,
-        option(
-            SERVER,
-            "shutdown_slowdrain",
-            "Spread the disconnects of a shutdown over its timeout",
-            toml="app.shutdown_slowdrain",
-        ),
-    ] = False
-    shutdown_pool_size: Annotated[
-        int,
-        option(
-            SERVER,
-            "shutdown_pool_size",
-            "Accepted without effect: there is no pool of goroutines to size",
-            toml="app.shutdown_disconnect_gopool_size",
-            toml_aliases=("app.shutdown_pool_size",),
-            hidden=True,
-        ),
-    ] = 16
-    hub_pool_size: Annotated[
-        int,
-        option(
-            BROADCASTING,
-            "hub_gopool_size",
-            "Accepted without effect: there is no pool of goroutines to size",
-            toml="app.broadcast_gopool_size",
-            toml_aliases=("app.hub_gopool_size",),
-            hidden=True,
-        ),
-    ] = 16
-    stats_refresh_interval_s: Annotated[
-        int,
-        option(
-            METRICS,
-            "stats_refresh_interval",
-            "How often to refresh the gauges of the server, in seconds",
-            toml="app.stats_refresh_interval",
-        ),
-    ] = 5
+    section = Section(SERVER, toml="app.")
+
+    node_id: str = option(
+        "",
+        "Name of this node in logs and between nodes (empty: made at each start)",
+        toml="node_id",
+        hidden=True,
+    )
+    shutdown_timeout_s: int = option(30, "How long a graceful shutdown may take, in seconds")
+    shutdown_delay_s: int = option(
+        0, "How long to go on as before after the signal to shut down, in seconds"
+    )
+    shutdown_slowdrain: bool = option(
+        False, "Spread the disconnects of a shutdown over its timeout"
+    )
+    shutdown_pool_size: int = option(
+        16,
+        "Accepted without effect: there is no pool of goroutines to size",
+        toml="app.shutdown_disconnect_gopool_size",
+        toml_aliases=("app.shutdown_pool_size",),
+        hidden=True,
+    )
+    hub_pool_size: int = option(
+        16,
+        "Accepted without effect: there is no pool of goroutines to size",
+        group=BROADCASTING,
+        flag="hub_gopool_size",
+        toml="app.broadcast_gopool_size",
+        toml_aliases=("app.hub_gopool_size",),
+        hidden=True,
+    )
+    stats_refresh_interval_s: int = option(
+        5, "How often to refresh the gauges of the server, in seconds", group=METRICS
+    )
 
 
-class DeploymentOptions(msgspec.Struct, frozen=True, kw_only=True):
+class DeploymentOptions(Group, frozen=True, kw_only=True):
     """The place where the server runs."""
 
-    presets: Annotated[
-        tuple[Preset, ...],
-        option(
-            DEPLOYMENT,
-            "presets",
-            "Defaults of a place: fly, heroku, broker, none (empty: found from the environment)",
-            toml="presets",
-        ),
-    ] = ()
-    disable_telemetry: Annotated[
-        bool,
-        option(
-            DEPLOYMENT,
-            None,
-            "Accepted without effect: no telemetry is ever sent",
-            toml="disable_telemetry",
-            variables=("ANYCABLE_DISABLE_TELEMETRY",),
-            hidden=True,
-        ),
-    ] = False
+    section = Section(DEPLOYMENT)
+
+    presets: tuple[Preset, ...] = option(
+        (), "Defaults of a place: fly, heroku, broker, none (empty: found from the environment)"
+    )
+    disable_telemetry: bool = option(
+        False,
+        "Accepted without effect: no telemetry is ever sent",
+        flag=None,
+        variables=("ANYCABLE_DISABLE_TELEMETRY",),
+        hidden=True,
+    )
 
 
-class WebSocketOptions(msgspec.Struct, frozen=True, kw_only=True):
+class WebSocketOptions(Group, frozen=True, kw_only=True):
     """The cable's WebSocket endpoint."""
 
-    paths: Annotated[
-        tuple[str, ...],
-        option(
-            SERVER,
-            "path",
-            "Paths of the cable; a * at the end and {placeholders} are allowed",
-            toml="ws.paths",
-            toml_aliases=("ws.path",),
-            required=True,
-        ),
-    ] = ("/cable",)
-    max_message_size_bytes: Annotated[
-        int,
-        option(
-            WEBSOCKETS,
-            "max_message_size",
-            "Longest message taken from a client, in bytes",
-            toml="ws.max_message_size",
-            minimum=1,
-            hidden=True,
-        ),
-    ] = 65536
-    max_pending_size_bytes: Annotated[
-        int,
-        option(
-            WEBSOCKETS,
-            "ws_max_pending_size",
-            "How much may wait to be written to a client before it is disconnected as too slow,"
-            " in bytes (0: no limit)",
-            toml="ws.max_pending_size",
-        ),
-    ] = 1048576
-    write_timeout_s: Annotated[
-        int,
-        option(
-            WEBSOCKETS,
-            "ws_write_timeout",
-            "How long a client may take to answer a close frame before it is cut off, in seconds",
-            toml="ws.write_timeout",
-        ),
-    ] = 2
-    read_buffer_size_bytes: Annotated[
-        int,
-        option(
-            WEBSOCKETS,
-            "read_buffer_size",
-            "Accepted without effect: connections have no read buffer of their own (bytes)",
-            toml="ws.read_buffer_size",
-            hidden=True,
-        ),
-    ] = 1024
-    write_buffer_size_bytes: Annotated[
-        int,
-        option(
-            WEBSOCKETS,
-            "write_buffer_size",
-            "Accepted without effect: connections have no write buffer of their own (bytes)",
-            toml="ws.write_buffer_size",
-            hidden=True,
-        ),
-    ] = 1024
-    enable_compression: Annotated[
-        bool,
-        option(
-            WEBSOCKETS,
-            "enable_ws_compression",
-            "Compress messages (permessage-deflate) for clients that offer it",
-            toml="ws.enable_compression",
-            toml_aliases=("ws.enable_ws_compression",),
-            hidden=True,
-        ),
-    ] = False
-    netpoll: Annotated[
-        bool,
-        option(
-            WEBSOCKETS,
-            "netpoll_enabled",
-            "Accepted without effect: sockets are always polled (epoll, kqueue)",
-            toml="ws.netpoll_enabled",
-            hidden=True,
-        ),
-    ] = True
+    section = Section(WEBSOCKETS, toml="ws.")
+
+    paths: tuple[str, ...] = option(
+        ("/cable",),
+        "Paths of the cable; a * at the end and {placeholders} are allowed",
+        group=SERVER,
+        flag="path",
+        toml_aliases=("ws.path",),
+        required=True,
+    )
+    max_message_size_bytes: int = option(
+        65536, "Longest message taken from a client, in bytes", minimum=1, hidden=True
+    )
+    max_pending_size_bytes: int = option(
+        1048576,
+        "How much may wait to be written to a client before it is disconnected as too slow,"
+        " in bytes (0: no limit)",
+        flag="ws_max_pending_size",
+    )
+    write_timeout_s: int = option(
+        2,
+        "How long a client may take to answer a close frame before it is cut off, in seconds",
+        flag="ws_write_timeout",
+    )
+    read_buffer_size_bytes: int = option(
+        1024,
+        "Accepted without effect: connections have no read buffer of their own (bytes)",
+        hidden=True,
+    )
+    write_buffer_size_bytes: int = option(
+        1024,
+        "Accepted without effect: connections have no write buffer of their own (bytes)",
+        hidden=True,
+    )
+    enable_compression: bool = option(
+        False,
+        "Compress messages (permessage-deflate) for clients that offer it",
+        flag="enable_ws_compression",
+        toml_aliases=("ws.enable_ws_compression",),
+        hidden=True,
+    )
+    netpoll: bool = option(
+        True,
+        "Accepted without effect: sockets are always polled (epoll, kqueue)",
+        flag="netpoll_enabled",
+        toml="ws.netpoll_enabled",
+        hidden=True,
+    )
 
 
-class PingOptions(msgspec.Struct, frozen=True, kw_only=True):
+class PingOptions(Group, frozen=True, kw_only=True):
     """Heartbeats."""
 
-    interval_s: Annotated[
-        int,
-        option(
-            PING,
-            "ping_interval",
-            "How often clients get a ping, in seconds (0: never; a client may ask for another"
-            " with ?pi=)",
-            toml="app.ping_interval",
-        ),
-    ] = 3
-    timestamp_precision: Annotated[
-        TimestampPrecision,
-        option(
-            PING,
-            "ping_timestamp_precision",
-            "Unit of the timestamp in a ping (a client may ask for another with ?ptp=)",
-            toml="app.ping_timestamp_precision",
-            hidden=True,
-        ),
-    ] = "s"
-    pong_timeout_s: Annotated[
-        int,
-        option(
-            PING,
-            "pong_timeout",
-            "How long to wait for a pong before the client is disconnected, in seconds"
-            " (0: no pongs are asked for)",
-            toml="app.pong_timeout",
-        ),
-    ] = 0
-    native: Annotated[
-        bool,
-        option(
-            PING,
-            "enable_native_pings",
-            "Send the transport's own pings (WebSocket ping frames) besides those of the protocol",
-            toml="app.enable_native_ping",
-            toml_aliases=("app.enable_native_pings",),
-        ),
-    ] = False
+    section = Section(PING, toml="app.")
+
+    interval_s: int = option(
+        3,
+        "How often clients get a ping, in seconds (0: never; a client may ask for another"
+        " with ?pi=)",
+        flag="ping_interval",
+        toml="app.ping_interval",
+    )
+    timestamp_precision: TimestampPrecision = option(
+        "s",
+        "Unit of the timestamp in a ping (a client may ask for another with ?ptp=)",
+        flag="ping_timestamp_precision",
+        toml="app.ping_timestamp_precision",
+        hidden=True,
+    )
+    pong_timeout_s: int = option(
+        0,
+        "How long to wait for a pong before the client is disconnected, in seconds"
+        " (0: no pongs are asked for)",
+    )
+    native: bool = option(
+        False,
+        "Send the transport's own pings (WebSocket ping frames) besides those of the protocol",
+        flag="enable_native_pings",
+        toml="app.enable_native_ping",
+        toml_aliases=("app.enable_native_pings",),
+    )
 
 
-class LimitOptions(msgspec.Struct, frozen=True, kw_only=True):
+class LimitOptions(Group, frozen=True, kw_only=True):
     """What clients may cost, so that none harms the others. See docs/limits.md."""
 
-    max_header_size_bytes: Annotated[
-        int,
-        option(
-            LIMITS,
-            "max_header_size",
-            "Longest head of a request that is read, in bytes",
-            toml="limits.max_header_size",
-            minimum=1024,
-        ),
-    ] = 65536
-    max_headers: Annotated[
-        int,
-        option(
-            LIMITS,
-            "max_headers",
-            "How many header lines a handshake may have",
-            toml="limits.max_headers",
-            minimum=16,
-        ),
-    ] = 128
-    handshake_timeout_s: Annotated[
-        int,
-        option(
-            LIMITS,
-            "handshake_timeout",
-            "How long a client may take to ask for something after it connected, in seconds",
-            toml="limits.handshake_timeout",
-            minimum=1,
-        ),
-    ] = 5
-    max_waiting_handshakes: Annotated[
-        int,
-        option(
-            LIMITS,
-            "max_waiting_handshakes",
-            "How many handshakes may wait for their turn before more are refused",
-            toml="limits.max_waiting_handshakes",
-            minimum=1,
-        ),
-    ] = 4096
-    message_timeout_s: Annotated[
-        int,
-        option(
-            LIMITS,
-            "ws_message_timeout",
-            "How long a message that has begun may take to be complete, in seconds (0: no limit)",
-            toml="limits.message_timeout",
-        ),
-    ] = 30
-    max_message_rate: Annotated[
-        int,
-        option(
-            LIMITS,
-            "ws_max_message_rate",
-            "How many messages a second are read from a client, pings included; what it says beyond"
-            " waits (0: no limit)",
-            toml="limits.max_message_rate",
-        ),
-    ] = 1000
-    max_identifier_size: Annotated[
-        int,
-        option(
-            LIMITS,
-            "max_identifier_size",
-            "Longest identifier of a subscription, in characters (0: no limit)",
-            toml="limits.max_identifier_size",
-        ),
-    ] = 8192
-    max_subscriptions: Annotated[
-        int,
-        option(
-            LIMITS,
-            "max_subscriptions",
-            "How many subscriptions a client may have (0: no limit)",
-            toml="limits.max_subscriptions",
-        ),
-    ] = 1000
-    tcp_timeout_s: Annotated[
-        int,
-        option(
-            LIMITS,
-            "tcp_timeout",
-            "How long the other end of a connection may leave TCP unanswered before it counts as dead,"
-            " in seconds (0: as the system has it)",
-            toml="limits.tcp_timeout",
-        ),
-    ] = 60
+    section = Section(LIMITS, toml="limits.")
+
+    max_header_size_bytes: int = option(
+        65536, "Longest head of a request that is read, in bytes", minimum=1024
+    )
+    max_headers: int = option(128, "How many header lines a handshake may have", minimum=16)
+    handshake_timeout_s: int = option(
+        5,
+        "How long a client may take to ask for something after it connected, in seconds",
+        minimum=1,
+    )
+    max_waiting_handshakes: int = option(
+        4096, "How many handshakes may wait for their turn before more are refused", minimum=1
+    )
+    message_timeout_s: int = option(
+        30,
+        "How long a message that has begun may take to be complete, in seconds (0: no limit)",
+        flag="ws_message_timeout",
+    )
+    max_message_rate: int = option(
+        1000,
+        "How many messages a second are read from a client, pings included; what it says beyond"
+        " waits (0: no limit)",
+        flag="ws_max_message_rate",
+    )
+    max_identifier_size: int = option(
+        8192, "Longest identifier of a subscription, in characters (0: no limit)"
+    )
+    max_subscriptions: int = option(1000, "How many subscriptions a client may have (0: no limit)")
+    tcp_timeout_s: int = option(
+        60,
+        "How long the other end of a connection may leave TCP unanswered before it counts as dead,"
+        " in seconds (0: as the system has it)",
+    )
 
 
-class BroadcastOptions(msgspec.Struct, frozen=True, kw_only=True):
+class BroadcastOptions(Group, frozen=True, kw_only=True):
     """Where publications of the application come from."""
 
-    adapters: Annotated[
-        tuple[BroadcastAdapter, ...],
-        option(
-            BROADCASTING,
-            "broadcast_adapter",
-            "Where publications come from; several may be given",
-            toml="broadcast_adapters",
-            toml_aliases=("broadcast_adapter",),
-            required=True,
-        ),
-    ] = ("http", "redis")
-    redis_channel: Annotated[
-        str,
-        option(
-            BROADCASTING,
-            "redis_channel",
-            "Redis channel that carries publications",
-            toml="redis_pubsub_broadcast.channel",
-        ),
-    ] = "__anycable__"
-    nats_channel: Annotated[
-        str,
-        option(
-            BROADCASTING,
-            "nats_channel",
-            "NATS subject that carries publications",
-            toml="nats_broadcast.channel",
-        ),
-    ] = "__anycable__"
+    section = Section(BROADCASTING)
+
+    adapters: tuple[BroadcastAdapter, ...] = option(
+        ("http", "redis"),
+        "Where publications come from; several may be given",
+        flag="broadcast_adapter",
+        toml="broadcast_adapters",
+        toml_aliases=("broadcast_adapter",),
+        required=True,
+    )
+    redis_channel: str = option(
+        "__anycable__",
+        "Redis channel that carries publications",
+        toml="redis_pubsub_broadcast.channel",
+    )
+    nats_channel: str = option(
+        "__anycable__", "NATS subject that carries publications", toml="nats_broadcast.channel"
+    )
 
 
-class HttpBroadcastOptions(msgspec.Struct, frozen=True, kw_only=True):
+class HttpBroadcastOptions(Group, frozen=True, kw_only=True):
     """Publications over HTTP."""
 
-    port: Annotated[
-        int,
-        option(
-            HTTP_BROADCAST,
-            "http_broadcast_port",
-            "Port that takes publications (0: the server's own where a key is needed, else 8090)",
-            toml="http_broadcast.port",
-            maximum=PORT_MAX,
-        ),
-    ] = 0
-    path: Annotated[
-        str,
-        option(
-            HTTP_BROADCAST,
-            "http_broadcast_path",
-            "Path that takes publications",
-            toml="http_broadcast.path",
-        ),
-    ] = "/_broadcast"
-    secret: Annotated[
-        str,
-        option(
-            HTTP_BROADCAST,
-            "http_broadcast_secret",
-            "Key that publishers over HTTP must show",
-            toml="http_broadcast.secret",
-            secret=True,
-            hidden=True,
-            deprecated="broadcast_key",
-        ),
-    ] = ""
-    cors_headers: Annotated[
-        bool,
-        option(
-            HTTP_BROADCAST,
-            "http_broadcast_cors",
-            "Let pages of allowed origins publish (CORS)",
-            toml="http_broadcast.cors_headers",
-            hidden=True,
-        ),
-    ] = False
-    cors_hosts: Annotated[
-        tuple[str, ...],
-        option(
-            HTTP_BROADCAST,
-            None,
-            "Origins that may publish from a page (empty: those of allowed_origins)",
-            toml="http_broadcast.cors_hosts",
-            joined=True,
-            hidden=True,
-        ),
-    ] = ()
+    section = Section(HTTP_BROADCAST, flags="http_broadcast_", toml="http_broadcast.")
+
+    port: int = option(
+        0,
+        "Port that takes publications (0: the server's own where a key is needed, else 8090)",
+        maximum=PORT_MAX,
+    )
+    path: str = option("/_broadcast", "Path that takes publications")
+    secret: str = option(
+        "",
+        "Key that publishers over HTTP must show",
+        secret=True,
+        hidden=True,
+        deprecated="broadcast_key",
+    )
+    cors_headers: bool = option(
+        False,
+        "Let pages of allowed origins publish (CORS)",
+        flag="http_broadcast_cors",
+        hidden=True,
+    )
+    cors_hosts: tuple[str, ...] = option(
+        (),
+        "Origins that may publish from a page (empty: those of allowed_origins)",
+        flag=None,
+        joined=True,
+        hidden=True,
+    )
 
 
-class RedisxOptions(msgspec.Struct, frozen=True, kw_only=True):
+class RedisxOptions(Group, frozen=True, kw_only=True):
     """Publications from a Redis stream, each taken by one node."""
 
-    stream: Annotated[
-        str,
-        option(
-            REDIS_X_BROADCAST,
-            "redisx_stream",
-            "Redis stream that carries publications",
-            toml="redis_stream_broadcast.stream",
-        ),
-    ] = "__anycable__"
-    consumer_group: Annotated[
-        str,
-        option(
-            REDIS_X_BROADCAST,
-            "redisx_group",
-            "Consumer group of the nodes",
-            toml="redis_stream_broadcast.group",
-            hidden=True,
-        ),
-    ] = "bx"
-    read_block_ms: Annotated[
-        int,
-        option(
-            REDIS_X_BROADCAST,
-            "redisx_read_block_milliseconds",
-            "How long one read of the stream may wait, in milliseconds",
-            toml="redis_stream_broadcast.stream_read_block_milliseconds",
-            minimum=1,
-            hidden=True,
-        ),
-    ] = 2000
+    section = Section(REDIS_X_BROADCAST, flags="redisx_", toml="redis_stream_broadcast.")
+
+    stream: str = option("__anycable__", "Redis stream that carries publications")
+    consumer_group: str = option(
+        "bx",
+        "Consumer group of the nodes",
+        flag="redisx_group",
+        toml="redis_stream_broadcast.group",
+        hidden=True,
+    )
+    read_block_ms: int = option(
+        2000,
+        "How long one read of the stream may wait, in milliseconds",
+        flag="redisx_read_block_milliseconds",
+        toml="redis_stream_broadcast.stream_read_block_milliseconds",
+        minimum=1,
+        hidden=True,
+    )
 
 
-class PubSubOptions(msgspec.Struct, frozen=True, kw_only=True):
+class PubSubOptions(Group, frozen=True, kw_only=True):
     """What carries publications between nodes."""
 
-    adapter: Annotated[
-        PubSubAdapter,
-        option(
-            BROADCASTING,
-            "pubsub",
-            "What carries publications between nodes",
-            toml="pubsub_adapter",
-            toml_aliases=("pubsub",),
-        ),
-    ] = ""
-    redis_channel: Annotated[
-        str,
-        option(
-            BROADCASTING,
-            None,
-            "Redis channel between nodes",
-            toml="redis_pubsub.channel",
-            hidden=True,
-        ),
-    ] = "__anycable_internal__"
-    nats_channel: Annotated[
-        str,
-        option(
-            BROADCASTING,
-            None,
-            "NATS subject between nodes",
-            toml="nats_pubsub.channel",
-            hidden=True,
-        ),
-    ] = "__anycable_internal__"
+    section = Section(BROADCASTING, flags="pubsub_")
+
+    adapter: PubSubAdapter = option(
+        "",
+        "What carries publications between nodes",
+        flag="pubsub",
+        toml="pubsub_adapter",
+        toml_aliases=("pubsub",),
+    )
+    redis_channel: str = option(
+        "__anycable_internal__",
+        "Redis channel between nodes",
+        flag=None,
+        toml="redis_pubsub.channel",
+        hidden=True,
+    )
+    nats_channel: str = option(
+        "__anycable_internal__",
+        "NATS subject between nodes",
+        flag=None,
+        toml="nats_pubsub.channel",
+        hidden=True,
+    )
 
 
-class BrokerOptions(msgspec.Struct, frozen=True, kw_only=True):
+class BrokerOptions(Group, frozen=True, kw_only=True):
     """What is kept of streams and sessions."""
 
-    adapter: Annotated[
-        BrokerAdapter,
-        option(
-            BROADCASTING,
-            "broker",
-            "What keeps the history of streams, sessions and presence",
-            toml="broker.adapter",
-        ),
-    ] = ""
-    history_ttl_s: Annotated[
-        int,
-        option(
-            BROKER,
-            "history_ttl",
-            "How long the history of a stream is kept, in seconds",
-            toml="broker.history_ttl",
-        ),
-    ] = 300
-    history_limit: Annotated[
-        int,
-        option(
-            BROKER,
-            "history_limit",
-            "How many messages the history of a stream keeps",
-            toml="broker.history_limit",
-        ),
-    ] = 100
-    sessions_ttl_s: Annotated[
-        int,
-        option(
-            BROKER,
-            "sessions_ttl",
-            "How long a lost session can be resumed, in seconds",
-            toml="broker.sessions_ttl",
-        ),
-    ] = 300
-    restored_action: Annotated[
-        str,
-        option(
-            BROKER,
-            "restored_action",
-            "Action to perform on every subscription of a session that was resumed (empty: none)",
-            toml="broker.restored_action",
-        ),
-    ] = ""
-    presence_ttl_s: Annotated[
-        int,
-        option(
-            BROKER,
-            "presence_ttl",
-            "How long a lost session stays present, in seconds",
-            toml="broker.presence_ttl",
-        ),
-    ] = 15
+    section = Section(BROKER, toml="broker.")
+
+    adapter: BrokerAdapter = option(
+        "",
+        "What keeps the history of streams, sessions and presence",
+        group=BROADCASTING,
+        flag="broker",
+    )
+    history_ttl_s: int = option(300, "How long the history of a stream is kept, in seconds")
+    history_limit: int = option(100, "How many messages the history of a stream keeps")
+    sessions_ttl_s: int = option(300, "How long a lost session can be resumed, in seconds")
+    restored_action: str = option(
+        "", "Action to perform on every subscription of a session that was resumed (empty: none)"
+    )
+    presence_ttl_s: int = option(15, "How long a lost session stays present, in seconds")
 
 
-class RedisOptions(msgspec.Struct, frozen=True, kw_only=True):
+class RedisOptions(Group, frozen=True, kw_only=True):
     """The way to Redis."""
 
-    url: Annotated[
-        str,
-        option(
-            REDIS,
-            "redis_url",
-            "URL of Redis; with sentinels its host is the name of the master",
-            toml="redis.url",
-            variables=("REDIS_URL",),
-            secret=True,
-        ),
-    ] = "redis://localhost:6379"
-    sentinels: Annotated[
-        tuple[str, ...],
-        option(
-            REDIS,
-            "redis_sentinels",
-            "Redis sentinels: host:port or :password@host:port",
-            toml="redis.sentinels",
-            joined=True,
-            secret=True,
-        ),
-    ] = ()
-    sentinel_discovery_interval_s: Annotated[
-        int,
-        option(
-            REDIS,
-            "redis_sentinel_discovery_interval",
-            "Accepted without effect: sentinels are asked at each connect (seconds)",
-            toml="redis.sentinel_discovery_interval",
-            hidden=True,
-        ),
-    ] = 30
-    keepalive_interval_s: Annotated[
-        int,
-        option(
-            REDIS,
-            "redis_keepalive_interval",
-            "How often to find out whether a quiet connection is alive, in seconds",
-            toml="redis.keepalive_ping_interval",
-            toml_aliases=("redis.keepalive_interval",),
-            hidden=True,
-        ),
-    ] = 30
-    tls_verify: Annotated[
-        bool,
-        option(
-            REDIS,
-            "redis_tls_verify",
-            "Check the certificate of Redis (rediss:// URLs)",
-            toml="redis.tls_verify",
-            hidden=True,
-        ),
-    ] = False
-    tls_ca_cert_path: Annotated[
-        str,
-        option(
-            REDIS,
-            "redis_tls_ca_cert_path",
-            "Path of the CA certificate that signs the one of Redis",
-            toml="redis.tls_ca_cert_path",
-        ),
-    ] = ""
-    tls_client_cert_path: Annotated[
-        str,
-        option(
-            REDIS,
-            "redis_tls_client_cert_path",
-            "Path of the certificate shown to Redis",
-            toml="redis.tls_client_cert_path",
-        ),
-    ] = ""
-    tls_client_key_path: Annotated[
-        str,
-        option(
-            REDIS,
-            "redis_tls_client_key_path",
-            "Path of the key of the certificate shown to Redis",
-            toml="redis.tls_client_key_path",
-        ),
-    ] = ""
-    max_reconnect_attempts: Annotated[
-        int,
-        option(
-            REDIS,
-            None,
-            "Accepted without effect: a lost connection is tried again until it is back",
-            toml="redis.max_reconnect_attempts",
-            hidden=True,
-        ),
-    ] = 5
-    disable_cache: Annotated[
-        bool,
-        option(
-            REDIS,
-            "redis_disable_cache",
-            "Accepted without effect: client-side caching is never used",
-            toml="redis.disable_cache",
-            hidden=True,
-        ),
-    ] = False
+    section = Section(REDIS, flags="redis_", toml="redis.")
+
+    url: str = option(
+        "redis://localhost:6379",
+        "URL of Redis; with sentinels its host is the name of the master",
+        variables=("REDIS_URL",),
+        secret=True,
+    )
+    sentinels: tuple[str, ...] = option(
+        (), "Redis sentinels: host:port or :password@host:port", joined=True, secret=True
+    )
+    sentinel_discovery_interval_s: int = option(
+        30, "Accepted without effect: sentinels are asked at each connect (seconds)", hidden=True
+    )
+    keepalive_interval_s: int = option(
+        30,
+        "How often to find out whether a quiet connection is alive, in seconds",
+        toml="redis.keepalive_ping_interval",
+        toml_aliases=("redis.keepalive_interval",),
+        hidden=True,
+    )
+    tls_verify: bool = option(False, "Check the certificate of Redis (rediss:// URLs)", hidden=True)
+    tls_ca_cert_path: str = option("", "Path of the CA certificate that signs the one of Redis")
+    tls_client_cert_path: str = option("", "Path of the certificate shown to Redis")
+    tls_client_key_path: str = option("", "Path of the key of the certificate shown to Redis")
+    max_reconnect_attempts: int = option(
+        5,
+        "Accepted without effect: a lost connection is tried again until it is back",
+        flag=None,
+        hidden=True,
+    )
+    disable_cache: bool = option(
+        False, "Accepted without effect: client-side caching is never used", hidden=True
+    )
 
 
-class NatsOptions(msgspec.Struct, frozen=True, kw_only=True):
+class NatsOptions(Group, frozen=True, kw_only=True):
     """The way to NATS."""
 
-    servers: Annotated[
-        tuple[str, ...],
-        option(
-            NATS,
-            "nats_servers",
-            "URLs of NATS servers",
-            toml="nats.servers",
-            joined=True,
-            secret=True,
-        ),
-    ] = ("nats://127.0.0.1:4222",)
-    dont_randomize_servers: Annotated[
-        bool,
-        option(
-            NATS,
-            "nats_dont_randomize_servers",
-            "Try the servers in the order given",
-            toml="nats.dont_randomize_servers",
-            hidden=True,
-        ),
-    ] = False
-    max_reconnect_attempts: Annotated[
-        int,
-        option(
-            NATS,
-            None,
-            "Accepted without effect: a lost connection is tried again for ever",
-            toml="nats.max_reconnect_attempts",
-            hidden=True,
-        ),
-    ] = 5
+    section = Section(NATS, flags="nats_", toml="nats.")
+
+    servers: tuple[str, ...] = option(
+        ("nats://127.0.0.1:4222",), "URLs of NATS servers", joined=True, secret=True
+    )
+    dont_randomize_servers: bool = option(False, "Try the servers in the order given", hidden=True)
+    max_reconnect_attempts: int = option(
+        5,
+        "Accepted without effect: a lost connection is tried again for ever",
+        flag=None,
+        hidden=True,
+    )
 
 
-class EnatsOptions(msgspec.Struct, frozen=True, kw_only=True):
+class EnatsOptions(Group, frozen=True, kw_only=True):
     """The embedded NATS server."""
 
-    enabled: Annotated[
-        bool,
-        option(
-            EMBEDDED_NATS,
-            "embed_nats",
-            "Run a NATS server inside and use it between nodes",
-            toml="embedded_nats.enabled",
-        ),
-    ] = False
-    address: Annotated[
-        str,
-        option(
-            EMBEDDED_NATS,
-            "enats_addr",
-            "Address that NATS listens on (empty: a free port of this machine, with a secret)",
-            toml="embedded_nats.service_addr",
-            hidden=True,
-        ),
-    ] = "nats://127.0.0.1:4222"
-    cluster_address: Annotated[
-        str,
-        option(
-            EMBEDDED_NATS,
-            "enats_cluster",
-            "Address that the NATS cluster listens on",
-            toml="embedded_nats.cluster_addr",
-            hidden=True,
-        ),
-    ] = ""
-    cluster_name: Annotated[
-        str,
-        option(
-            EMBEDDED_NATS,
-            "enats_cluster_name",
-            "Name of the NATS cluster",
-            toml="embedded_nats.cluster_name",
-        ),
-    ] = "anycable-cluster"
-    routes: Annotated[
-        tuple[str, ...],
-        option(
-            EMBEDDED_NATS,
-            "enats_cluster_routes",
-            "Known addresses of the NATS cluster",
-            toml="embedded_nats.routes",
-        ),
-    ] = ()
-    gateway_address: Annotated[
-        str,
-        option(
-            EMBEDDED_NATS,
-            "enats_gateway",
-            "Address that the NATS gateway listens on",
-            toml="embedded_nats.gateway_addr",
-            hidden=True,
-        ),
-    ] = ""
-    gateways: Annotated[
-        tuple[str, ...],
-        option(
-            EMBEDDED_NATS,
-            "enats_gateways",
-            "Known gateways, split by semicolons: name:address,address;name:address",
-            toml="embedded_nats.gateways",
-            separator=";",
-        ),
-    ] = ()
-    gateway_advertise: Annotated[
-        str,
-        option(
-            EMBEDDED_NATS,
-            "enats_gateway_advertise",
-            "Address under which others reach the NATS gateway",
-            toml="embedded_nats.gateway_advertise",
-        ),
-    ] = ""
-    store_dir: Annotated[
-        str,
-        option(
-            EMBEDDED_NATS,
-            "enats_store_dir",
-            "Directory of JetStream",
-            toml="embedded_nats.jetstream_store_dir",
-            hidden=True,
-        ),
-    ] = ""
-    server_name: Annotated[
-        str,
-        option(
-            EMBEDDED_NATS,
-            "enats_server_name",
-            "Unique name of the NATS server (empty: made at each start)",
-            toml="embedded_nats.name",
-        ),
-    ] = ""
-    debug: Annotated[
-        bool,
-        option(
-            EMBEDDED_NATS,
-            "enats_debug",
-            "Log what the NATS server does",
-            toml="embedded_nats.debug",
-            hidden=True,
-        ),
-    ] = False
-    trace: Annotated[
-        bool,
-        option(
-            EMBEDDED_NATS,
-            "enats_trace",
-            "Log what the NATS server says and hears",
-            toml="embedded_nats.trace",
-            hidden=True,
-        ),
-    ] = False
-    max_payload_bytes: Annotated[
-        int,
-        option(
-            EMBEDDED_NATS,
-            "enats_max_payload",
-            "Longest NATS message, in bytes (0: 1 MB)",
-            toml="embedded_nats.max_payload",
-        ),
-    ] = 0
-    jetstream: Annotated[
-        bool,
-        option(
-            EMBEDDED_NATS,
-            None,
-            "Run JetStream in the NATS server",
-            toml="embedded_nats.jetstream",
-            hidden=True,
-        ),
-    ] = False
-    jetstream_ready_timeout_s: Annotated[
-        int,
-        option(
-            EMBEDDED_NATS,
-            None,
-            "How long to wait for JetStream, in seconds",
-            toml="embedded_nats.jetstream_ready_timeout",
-            hidden=True,
-        ),
-    ] = 30
+    section = Section(EMBEDDED_NATS, flags="enats_", toml="embedded_nats.")
+
+    enabled: bool = option(
+        False, "Run a NATS server inside and use it between nodes", flag="embed_nats"
+    )
+    address: str = option(
+        "nats://127.0.0.1:4222",
+        "Address that NATS listens on (empty: a free port of this machine, with a secret)",
+        flag="enats_addr",
+        toml="embedded_nats.service_addr",
+        hidden=True,
+    )
+    cluster_address: str = option(
+        "",
+        "Address that the NATS cluster listens on",
+        flag="enats_cluster",
+        toml="embedded_nats.cluster_addr",
+        hidden=True,
+    )
+    cluster_name: str = option("anycable-cluster", "Name of the NATS cluster")
+    routes: tuple[str, ...] = option(
+        (), "Known addresses of the NATS cluster", flag="enats_cluster_routes"
+    )
+    gateway_address: str = option(
+        "",
+        "Address that the NATS gateway listens on",
+        flag="enats_gateway",
+        toml="embedded_nats.gateway_addr",
+        hidden=True,
+    )
+    gateways: tuple[str, ...] = option(
+        (), "Known gateways, split by semicolons: name:address,address;name:address", separator=";"
+    )
+    gateway_advertise: str = option("", "Address under which others reach the NATS gateway")
+    store_dir: str = option(
+        "", "Directory of JetStream", toml="embedded_nats.jetstream_store_dir", hidden=True
+    )
+    server_name: str = option(
+        "", "Unique name of the NATS server (empty: made at each start)", toml="embedded_nats.name"
+    )
+    debug: bool = option(False, "Log what the NATS server does", hidden=True)
+    trace: bool = option(False, "Log what the NATS server says and hears", hidden=True)
+    max_payload_bytes: int = option(0, "Longest NATS message, in bytes (0: 1 MB)")
+    jetstream: bool = option(False, "Run JetStream in the NATS server", flag=None, hidden=True)
+    jetstream_ready_timeout_s: int = option(
+        30, "How long to wait for JetStream, in seconds", flag=None, hidden=True
+    )
 
 
-class RpcOptions(msgspec.Struct, frozen=True, kw_only=True):
+class RpcOptions(Group, frozen=True, kw_only=True):
     """The application behind the server."""
 
-    host: Annotated[
-        str,
-        option(
-            RPC,
-            "rpc_host",
-            "The application: host:port, dns:///host:port, grpc-list://a:1,b:2 or an http(s) URL",
-            toml="rpc.host",
-        ),
-    ] = "localhost:50051"
-    implementation: Annotated[
-        RpcImplementation,
-        option(
-            RPC,
-            "rpc_impl",
-            "How to speak to the application (empty: by the scheme of rpc_host)",
-            toml="rpc.implementation",
-            hidden=True,
-        ),
-    ] = ""
-    concurrency: Annotated[
-        int,
-        option(
-            RPC,
-            "rpc_concurrency",
-            "How many calls may be under way at once; slightly less than the application takes",
-            toml="rpc.concurrency",
-            later=(0,),
-        ),
-    ] = 28
-    concurrency_initial: Annotated[
-        int,
-        option(
-            RPC,
-            "rpc_concurrency_initial",
-            "Adaptive concurrency: where it starts",
-            toml="rpc.concurrency_initial",
-            minimum=1,
-            built=False,
-        ),
-    ] = 25
-    concurrency_min: Annotated[
-        int,
-        option(
-            RPC,
-            "rpc_concurrency_min",
-            "Adaptive concurrency: its least",
-            toml="rpc.concurrency_min",
-            minimum=1,
-            built=False,
-        ),
-    ] = 5
-    concurrency_max: Annotated[
-        int,
-        option(
-            RPC,
-            "rpc_concurrency_max",
-            "Adaptive concurrency: its most",
-            toml="rpc.concurrency_max",
-            minimum=1,
-            built=False,
-        ),
-    ] = 100
-    enable_tls: Annotated[
-        bool,
-        option(
-            RPC,
-            "rpc_enable_tls",
-            "Use TLS for gRPC",
-            toml="rpc.enable_tls",
-            hidden=True,
-        ),
-    ] = False
-    tls_verify: Annotated[
-        bool,
-        option(
-            RPC,
-            "rpc_tls_verify",
-            "Check the certificate of the application",
-            toml="rpc.tls_verify",
-            hidden=True,
-        ),
-    ] = True
-    tls_root_ca: Annotated[
-        str,
-        option(
-            RPC,
-            "rpc_tls_root_ca",
-            "CA certificate of the application, a path or PEM text (empty: those of the system);"
-            " turns TLS on",
-            toml="rpc.tls_root_ca_path",
-            toml_aliases=("rpc.tls_root_ca",),
-            hidden=True,
-        ),
-    ] = ""
-    max_recv_size_bytes: Annotated[
-        int,
-        option(
-            RPC,
-            "rpc_max_call_recv_size",
-            "Longest answer of a gRPC call, in bytes (0: 4 MB)",
-            toml="rpc.max_recv_size",
-            toml_aliases=("rpc.max_call_recv_size",),
-            hidden=True,
-        ),
-    ] = 0
-    max_send_size_bytes: Annotated[
-        int,
-        option(
-            RPC,
-            "rpc_max_call_send_size",
-            "Longest request of a gRPC call, in bytes (0: no limit)",
-            toml="rpc.max_send_size",
-            toml_aliases=("rpc.max_call_send_size",),
-            hidden=True,
-        ),
-    ] = 0
-    request_timeout_ms: Annotated[
-        int,
-        option(
-            RPC,
-            "rpc_request_timeout",
-            "How long one request may take, in milliseconds (0: gRPC no limit, HTTP 3000)",
-            toml="rpc.request_timeout",
-        ),
-    ] = 0
-    command_timeout_ms: Annotated[
-        int,
-        option(
-            RPC,
-            "rpc_command_timeout",
-            "How long a call may take with all its retries, in milliseconds",
-            toml="rpc.command_timeout",
-            hidden=True,
-        ),
-    ] = 3000
-    proxy_headers: Annotated[
-        tuple[str, ...],
-        option(
-            RPC,
-            "headers",
-            "Request headers that the application is told",
-            toml="rpc.proxy_headers",
-            toml_aliases=("rpc.headers",),
-        ),
-    ] = ("cookie",)
-    proxy_cookies: Annotated[
-        tuple[str, ...],
-        option(
-            RPC,
-            "proxy-cookies",
-            "Cookies that the application is told (empty: all)",
-            toml="rpc.proxy_cookies",
-        ),
-    ] = ()
-    secret: Annotated[
-        str,
-        option(
-            RPC,
-            "http_rpc_secret",
-            "Key shown to the application in RPC over HTTP (none: no key)",
-            toml="rpc.secret",
-            secret=True,
-        ),
-    ] = ""
-    http_request_timeout_ms: Annotated[
-        int,
-        option(
-            RPC,
-            "http_rpc_timeout",
-            "How long one request of RPC over HTTP may take, in milliseconds",
-            toml="rpc.http_request_timeout",
-            hidden=True,
-            deprecated="rpc_request_timeout",
-        ),
-    ] = 0
+    section = Section(RPC, flags="rpc_", toml="rpc.")
+
+    host: str = option(
+        "localhost:50051",
+        "The application: host:port, dns:///host:port, grpc-list://a:1,b:2 or an http(s) URL",
+    )
+    implementation: RpcImplementation = option(
+        "",
+        "How to speak to the application (empty: by the scheme of rpc_host)",
+        flag="rpc_impl",
+        hidden=True,
+    )
+    concurrency: int = option(
+        28,
+        "How many calls may be under way at once; slightly less than the application takes",
+        later=(0,),
+    )
+    concurrency_initial: int = option(
+        25, "Adaptive concurrency: where it starts", minimum=1, built=False
+    )
+    concurrency_min: int = option(5, "Adaptive concurrency: its least", minimum=1, built=False)
+    concurrency_max: int = option(100, "Adaptive concurrency: its most", minimum=1, built=False)
+    enable_tls: bool = option(False, "Use TLS for gRPC", hidden=True)
+    tls_verify: bool = option(True, "Check the certificate of the application", hidden=True)
+    tls_root_ca: str = option(
+        "",
+        "CA certificate of the application, a path or PEM text (empty: those of the system);"
+        " turns TLS on",
+        toml="rpc.tls_root_ca_path",
+        toml_aliases=("rpc.tls_root_ca",),
+        hidden=True,
+    )
+    max_recv_size_bytes: int = option(
+        0,
+        "Longest answer of a gRPC call, in bytes (0: 4 MB)",
+        flag="rpc_max_call_recv_size",
+        toml_aliases=("rpc.max_call_recv_size",),
+        hidden=True,
+    )
+    max_send_size_bytes: int = option(
+        0,
+        "Longest request of a gRPC call, in bytes (0: no limit)",
+        flag="rpc_max_call_send_size",
+        toml_aliases=("rpc.max_call_send_size",),
+        hidden=True,
+    )
+    request_timeout_ms: int = option(
+        0, "How long one request may take, in milliseconds (0: gRPC no limit, HTTP 3000)"
+    )
+    command_timeout_ms: int = option(
+        3000, "How long a call may take with all its retries, in milliseconds", hidden=True
+    )
+    proxy_headers: tuple[str, ...] = option(
+        ("cookie",),
+        "Request headers that the application is told",
+        flag="headers",
+        toml_aliases=("rpc.headers",),
+    )
+    proxy_cookies: tuple[str, ...] = option(
+        (), "Cookies that the application is told (empty: all)", flag="proxy-cookies"
+    )
+    secret: str = option(
+        "",
+        "Key shown to the application in RPC over HTTP (none: no key)",
+        flag="http_rpc_secret",
+        secret=True,
+    )
+    http_request_timeout_ms: int = option(
+        0,
+        "How long one request of RPC over HTTP may take, in milliseconds",
+        flag="http_rpc_timeout",
+        hidden=True,
+        deprecated="rpc_request_timeout",
+    )
 
 
-class DisconnectorOptions(msgspec.Struct, frozen=True, kw_only=True):
+class DisconnectorOptions(Group, frozen=True, kw_only=True):
     """Disconnect calls."""
 
-    mode: Annotated[
-        DisconnectMode,
-        option(
-            DISCONNECTOR,
-            "disconnect_mode",
-            "When the application is told that a client left; auto: where it knew the client",
-            toml="app.disconnect_mode",
-            toml_aliases=("disconnector.mode",),
-        ),
-    ] = "auto"
-    rate: Annotated[
-        int,
-        option(
-            DISCONNECTOR,
-            "disconnect_rate",
-            "How many Disconnect calls are made in a second at most",
-            toml="disconnector.rate",
-            minimum=1,
-            hidden=True,
-        ),
-    ] = 100
-    backlog: Annotated[
-        int,
-        option(
-            DISCONNECTOR,
-            "disconnect_backlog_size",
-            "How many Disconnect calls may wait",
-            toml="disconnector.backlog",
-            toml_aliases=("disconnector.backlog_size",),
-            hidden=True,
-        ),
-    ] = 4096
+    section = Section(DISCONNECTOR, flags="disconnect_", toml="disconnector.")
+
+    mode: DisconnectMode = option(
+        "auto",
+        "When the application is told that a client left; auto: where it knew the client",
+        toml="app.disconnect_mode",
+        toml_aliases=("disconnector.mode",),
+    )
+    rate: int = option(
+        100, "How many Disconnect calls are made in a second at most", minimum=1, hidden=True
+    )
+    backlog: int = option(
+        4096,
+        "How many Disconnect calls may wait",
+        flag="disconnect_backlog_size",
+        toml_aliases=("disconnector.backlog_size",),
+        hidden=True,
+    )
 
 
-class LogOptions(msgspec.Struct, frozen=True, kw_only=True):
+class LogOptions(Group, frozen=True, kw_only=True):
     """Logging."""
 
-    level: Annotated[
-        LogLevel,
-        option(LOG, "log_level", "The least that is logged", toml="logging.level"),
-    ] = "info"
-    format: Annotated[
-        LogFormat,
-        option(LOG, "log_format", "How lines of the log are written", toml="logging.format"),
-    ] = "text"
-    debug: Annotated[
-        bool,
-        option(LOG, "debug", "Log everything (log_level=debug)", toml="logging.debug"),
-    ] = False
+    section = Section(LOG, flags="log_", toml="logging.")
+
+    level: LogLevel = option("info", "The least that is logged")
+    format: LogFormat = option("text", "How lines of the log are written")
+    debug: bool = option(False, "Log everything (log_level=debug)", flag="debug")
 
 
-class MetricsOptions(msgspec.Struct, frozen=True, kw_only=True):
+class MetricsOptions(Group, frozen=True, kw_only=True):
     """Counters and gauges."""
 
-    log: Annotated[
-        bool,
-        option(METRICS, "metrics_log", "Log the metrics", toml="metrics.log", built=False),
-    ] = False
-    rotate_interval_s: Annotated[
-        int,
-        option(
-            METRICS,
-            "metrics_rotate_interval",
-            "How often metrics go to the log and to StatsD, in seconds",
-            toml="metrics.rotate_interval",
-            minimum=1,
-            built=False,
-        ),
-    ] = 15
-    log_filter: Annotated[
-        tuple[str, ...],
-        option(
-            METRICS,
-            "metrics_log_filter",
-            "Which metrics are logged (empty: all)",
-            toml="metrics.log_filter",
-            built=False,
-        ),
-    ] = ()
-    http_path: Annotated[
-        str,
-        option(
-            METRICS,
-            "metrics_http",
-            "Path that serves the metrics (Prometheus)",
-            toml="metrics.http_path",
-            toml_aliases=("metrics.http",),
-        ),
-    ] = ""
-    host: Annotated[
-        str,
-        option(
-            METRICS,
-            "metrics_host",
-            "Address that serves the metrics (empty: the server's own)",
-            toml="metrics.host",
-        ),
-    ] = ""
-    port: Annotated[
-        int,
-        option(
-            METRICS,
-            "metrics_port",
-            "Port that serves the metrics (0: the server's own)",
-            toml="metrics.port",
-            maximum=PORT_MAX,
-            same_as="server.port",
-        ),
-    ] = 0
-    tags: Annotated[
-        tuple[str, ...],
-        option(
-            METRICS,
-            "metrics_tags",
-            "Tags added to every metric, as name:value",
-            toml="metrics.tags",
-            tags=True,
-        ),
-    ] = ()
-    memory: Annotated[
-        bool,
-        option(
-            METRICS,
-            None,
-            "Add detailed metrics of memory",
-            toml="metrics.memory",
-            variables=("ANYCABLE_MEMORY_METRICS",),
-            hidden=True,
-            built=False,
-        ),
-    ] = False
+    section = Section(METRICS, flags="metrics_", toml="metrics.")
+
+    log: bool = option(False, "Log the metrics", built=False)
+    rotate_interval_s: int = option(
+        15, "How often metrics go to the log and to StatsD, in seconds", minimum=1, built=False
+    )
+    log_filter: tuple[str, ...] = option((), "Which metrics are logged (empty: all)", built=False)
+    http_path: str = option(
+        "",
+        "Path that serves the metrics (Prometheus)",
+        flag="metrics_http",
+        toml_aliases=("metrics.http",),
+    )
+    host: str = option("", "Address that serves the metrics (empty: the server's own)")
+    port: int = option(
+        0,
+        "Port that serves the metrics (0: the server's own)",
+        maximum=PORT_MAX,
+        same_as="server.port",
+    )
+    tags: tuple[str, ...] = option((), "Tags added to every metric, as name:value", tags=True)
+    memory: bool = option(
+        False,
+        "Add detailed metrics of memory",
+        flag=None,
+        variables=("ANYCABLE_MEMORY_METRICS",),
+        hidden=True,
+        built=False,
+    )
 
 
-class StatsdOptions(msgspec.Struct, frozen=True, kw_only=True):
+class StatsdOptions(Group, frozen=True, kw_only=True):
     """Metrics sent to StatsD."""
 
-    host: Annotated[
-        str,
-        option(
-            STATSD,
-            "statsd_host",
-            "StatsD server that gets the metrics, as host:port",
-            toml="metrics.statsd.host",
-            built=False,
-        ),
-    ] = ""
-    prefix: Annotated[
-        str,
-        option(
-            STATSD,
-            "statsd_prefix",
-            "What the names of metrics begin with",
-            toml="metrics.statsd.prefix",
-            built=False,
-        ),
-    ] = "anycable_go."
-    max_packet_size_bytes: Annotated[
-        int,
-        option(
-            STATSD,
-            "statsd_max_packet_size",
-            "Longest UDP packet, in bytes",
-            toml="metrics.statsd.max_packet_size",
-            minimum=1,
-            hidden=True,
-            built=False,
-        ),
-    ] = 1400
-    tags_format: Annotated[
-        StatsdTagsFormat,
-        option(
-            STATSD,
-            "statsd_tags_format",
-            "How tags are written",
-            toml="metrics.statsd.tags_format",
-            built=False,
-        ),
-    ] = "datadog"
+    section = Section(STATSD, flags="statsd_", toml="metrics.statsd.")
+
+    host: str = option("", "StatsD server that gets the metrics, as host:port", built=False)
+    prefix: str = option("anycable_go.", "What the names of metrics begin with", built=False)
+    max_packet_size_bytes: int = option(
+        1400, "Longest UDP packet, in bytes", minimum=1, hidden=True, built=False
+    )
+    tags_format: StatsdTagsFormat = option("datadog", "How tags are written", built=False)
 
 
-class JwtOptions(msgspec.Struct, frozen=True, kw_only=True):
+class JwtOptions(Group, frozen=True, kw_only=True):
     """Clients that show a JSON Web Token."""
 
-    secret: Annotated[
-        str,
-        option(
-            JWT,
-            "jwt_secret",
-            "Key that tokens are checked with (empty: the application secret; none: no key)",
-            toml="jwt.secret",
-            secret=True,
-        ),
-    ] = ""
-    param: Annotated[
-        str,
-        option(
-            JWT,
-            "jwt_param",
-            "Query parameter that carries the token; a header of that name with x- in front, too",
-            toml="jwt.param",
-        ),
-    ] = "jid"
-    enforce: Annotated[
-        bool,
-        option(
-            JWT,
-            "enforce_jwt",
-            "Refuse clients without a token",
-            toml="jwt.force",
-            toml_aliases=("jwt.enforce",),
-        ),
-    ] = False
-    public_key: Annotated[
-        str,
-        option(
-            JWT,
-            "jwt_public_key",
-            "Public key that tokens are checked with: PEM, or the path of a PEM file",
-            toml="jwt.public_key",
-        ),
-    ] = ""
-    jwks_url: Annotated[
-        str,
-        option(
-            JWT,
-            "jwt_jwks_url",
-            "URL of the JSON Web Key Set of the issuer of tokens",
-            toml="jwt.jwks_url",
-        ),
-    ] = ""
-    jwks_refresh_s: Annotated[
-        int,
-        option(
-            JWT,
-            "jwt_jwks_refresh",
-            "How often the key set is fetched, in seconds (10 at least); unknown keys bring it forward",
-            toml="jwt.jwks_refresh",
-            minimum=10,
-        ),
-    ] = 300
-    algorithms: Annotated[
-        tuple[JwtAlgorithm, ...],
-        option(
-            JWT,
-            "jwt_algorithms",
-            "Algorithms that are accepted (empty: all that the given keys are good for)",
-            toml="jwt.algorithms",
-        ),
-    ] = ()
-    issuer: Annotated[
-        str,
-        option(
-            JWT,
-            "jwt_issuer",
-            "Issuer (iss) that tokens must have (empty: any)",
-            toml="jwt.issuer",
-        ),
-    ] = ""
-    audience: Annotated[
-        str,
-        option(
-            JWT,
-            "jwt_audience",
-            "Audience (aud) that tokens must be for (empty: any)",
-            toml="jwt.audience",
-        ),
-    ] = ""
+    section = Section(JWT, flags="jwt_", toml="jwt.")
+
+    secret: str = option(
+        "",
+        "Key that tokens are checked with (empty: the application secret; none: no key)",
+        secret=True,
+    )
+    param: str = option(
+        "jid", "Query parameter that carries the token; a header of that name with x- in front, too"
+    )
+    enforce: bool = option(
+        False,
+        "Refuse clients without a token",
+        flag="enforce_jwt",
+        toml="jwt.force",
+        toml_aliases=("jwt.enforce",),
+    )
+    public_key: str = option(
+        "", "Public key that tokens are checked with: PEM, or the path of a PEM file"
+    )
+    jwks_url: str = option("", "URL of the JSON Web Key Set of the issuer of tokens")
+    jwks_refresh_s: int = option(
+        300,
+        "How often the key set is fetched, in seconds (10 at least); unknown keys bring it forward",
+        minimum=10,
+    )
+    algorithms: tuple[JwtAlgorithm, ...] = option(
+        (), "Algorithms that are accepted (empty: all that the given keys are good for)"
+    )
+    issuer: str = option("", "Issuer (iss) that tokens must have (empty: any)")
+    audience: str = option("", "Audience (aud) that tokens must be for (empty: any)")
 
 
-class StreamsOptions(msgspec.Struct, frozen=True, kw_only=True):
+class StreamsOptions(Group, frozen=True, kw_only=True):
     """Streams that clients subscribe to without the application."""
 
-    secret: Annotated[
-        str,
-        option(
-            SIGNED_STREAMS,
-            "streams_secret",
-            "Key that stream names are signed with (empty: the application secret; none: no key)",
-            toml="streams.secret",
-            secret=True,
-        ),
-    ] = ""
-    public: Annotated[
-        bool,
-        option(
-            SIGNED_STREAMS,
-            "public_streams",
-            "Let clients subscribe to streams by their plain names",
-            toml="streams.public",
-            toml_aliases=("streams.public_streams",),
-        ),
-    ] = False
-    whisper: Annotated[
-        bool,
-        option(
-            SIGNED_STREAMS,
-            "streams_whisper",
-            "Let clients of signed streams whisper to each other (those of public streams may)",
-            toml="streams.whisper",
-        ),
-    ] = False
-    presence: Annotated[
-        bool,
-        option(
-            SIGNED_STREAMS,
-            "streams_presence",
-            "Let clients of signed and public streams tell that they are present",
-            toml="streams.presence",
-        ),
-    ] = True
-    pubsub_channel: Annotated[
-        str,
-        option(
-            SIGNED_STREAMS,
-            None,
-            "Name of the channel that gives these streams",
-            toml="streams.pubsub_channel",
-            hidden=True,
-        ),
-    ] = "$pubsub"
-    turbo: Annotated[
-        bool,
-        option(
-            SIGNED_STREAMS,
-            "turbo_streams",
-            "Serve Turbo Streams without the application",
-            toml="streams.turbo",
-            toml_aliases=("streams.turbo_streams",),
-        ),
-    ] = False
-    turbo_secret: Annotated[
-        str,
-        option(
-            SIGNED_STREAMS,
-            "turbo_streams_secret",
-            "Key of Turbo's stream names (empty: that of signed streams)",
-            toml="streams.turbo_secret",
-            toml_aliases=("streams.turbo_streams_secret",),
-            secret=True,
-        ),
-    ] = ""
-    cable_ready: Annotated[
-        bool,
-        option(
-            SIGNED_STREAMS,
-            "cable_ready",
-            "Serve CableReady streams without the application",
-            toml="streams.cable_ready",
-            flag_aliases=("cable_ready_streams",),
-        ),
-    ] = False
-    cable_ready_secret: Annotated[
-        str,
-        option(
-            SIGNED_STREAMS,
-            "cable_ready_secret",
-            "Key of CableReady's stream names (empty: that of signed streams)",
-            toml="streams.cable_ready_secret",
-            secret=True,
-        ),
-    ] = ""
+    section = Section(SIGNED_STREAMS, toml="streams.")
+
+    secret: str = option(
+        "",
+        "Key that stream names are signed with (empty: the application secret; none: no key)",
+        flag="streams_secret",
+        secret=True,
+    )
+    public: bool = option(
+        False,
+        "Let clients subscribe to streams by their plain names",
+        flag="public_streams",
+        toml_aliases=("streams.public_streams",),
+    )
+    whisper: bool = option(
+        False,
+        "Let clients of signed streams whisper to each other (those of public streams may)",
+        flag="streams_whisper",
+    )
+    presence: bool = option(
+        True,
+        "Let clients of signed and public streams tell that they are present",
+        flag="streams_presence",
+    )
+    pubsub_channel: str = option(
+        "$pubsub", "Name of the channel that gives these streams", flag=None, hidden=True
+    )
+    turbo: bool = option(
+        False,
+        "Serve Turbo Streams without the application",
+        flag="turbo_streams",
+        toml_aliases=("streams.turbo_streams",),
+    )
+    turbo_secret: str = option(
+        "",
+        "Key of Turbo's stream names (empty: that of signed streams)",
+        flag="turbo_streams_secret",
+        toml_aliases=("streams.turbo_streams_secret",),
+        secret=True,
+    )
+    cable_ready: bool = option(
+        False,
+        "Serve CableReady streams without the application",
+        flag_aliases=("cable_ready_streams",),
+    )
+    cable_ready_secret: str = option(
+        "", "Key of CableReady's stream names (empty: that of signed streams)", secret=True
+    )
 
 
-class SseOptions(msgspec.Struct, frozen=True, kw_only=True):
+class SseOptions(Group, frozen=True, kw_only=True):
     """Server-sent events."""
 
-    enabled: Annotated[
-        bool, option(SSE, "sse", "Serve event streams", toml="sse.enabled", built=False)
-    ] = False
-    path: Annotated[
-        str, option(SSE, "sse_path", "Path of event streams", toml="sse.path", built=False)
-    ] = "/events"
+    section = Section(SSE, flags="sse_", toml="sse.")
+
+    enabled: bool = option(False, "Serve event streams", flag="sse", built=False)
+    path: str = option("/events", "Path of event streams", built=False)
 
 
-class DsOptions(msgspec.Struct, frozen=True, kw_only=True):
+class DsOptions(Group, frozen=True, kw_only=True):
     """Durable Streams."""
 
-    enabled: Annotated[
-        bool,
-        option(DURABLE_STREAMS, "ds", "Serve Durable Streams", toml="ds.enabled", built=False),
-    ] = False
-    path: Annotated[
-        str,
-        option(DURABLE_STREAMS, "ds_path", "Path of Durable Streams", toml="ds.path", built=False),
-    ] = "/ds"
-    skip_auth: Annotated[
-        bool,
-        option(
-            DURABLE_STREAMS,
-            "ds_skip_auth",
-            "Check the stream only, not the client",
-            toml="ds.skip_auth",
-            built=False,
-        ),
-    ] = False
-    poll_interval_s: Annotated[
-        int,
-        option(
-            DURABLE_STREAMS,
-            "ds_poll_interval",
-            "How long a poll may wait, in seconds",
-            toml="ds.poll_interval",
-            built=False,
-        ),
-    ] = 10
-    sse_ttl_s: Annotated[
-        int,
-        option(
-            DURABLE_STREAMS,
-            "ds_sse_ttl",
-            "How long an event stream may last, in seconds",
-            toml="ds.sse_ttl",
-            built=False,
-        ),
-    ] = 60
+    section = Section(DURABLE_STREAMS, flags="ds_", toml="ds.")
+
+    enabled: bool = option(False, "Serve Durable Streams", flag="ds", built=False)
+    path: str = option("/ds", "Path of Durable Streams", built=False)
+    skip_auth: bool = option(False, "Check the stream only, not the client", built=False)
+    poll_interval_s: int = option(10, "How long a poll may wait, in seconds", built=False)
+    sse_ttl_s: int = option(60, "How long an event stream may last, in seconds", built=False)
 
 
-class PusherOptions(msgspec.Struct, frozen=True, kw_only=True):
+class PusherOptions(Group, frozen=True, kw_only=True):
     """Clients and publishers that speak Pusher."""
 
-    app_id: Annotated[
-        str,
-        option(PUSHER, "pusher_app_id", "Pusher application id", toml="pusher.app_id", built=False),
-    ] = ""
-    app_key: Annotated[
-        str,
-        option(
-            PUSHER, "pusher_app_key", "Pusher application key", toml="pusher.app_key", built=False
-        ),
-    ] = ""
-    secret: Annotated[
-        str,
-        option(
-            PUSHER,
-            "pusher_secret",
-            "Pusher secret (empty: the application secret; none: no secret)",
-            toml="pusher.secret",
-            secret=True,
-            built=False,
-            harmless=("none",),
-            same_as="access.secret",
-        ),
-    ] = ""
-    api_port: Annotated[
-        int,
-        option(
-            PUSHER,
-            "pusher_api_port",
-            "Port of the Pusher HTTP API (0: the server's own)",
-            toml="pusher.api_port",
-            maximum=PORT_MAX,
-            built=False,
-        ),
-    ] = 0
+    section = Section(PUSHER, flags="pusher_", toml="pusher.")
+
+    app_id: str = option("", "Pusher application id", built=False)
+    app_key: str = option("", "Pusher application key", built=False)
+    secret: str = option(
+        "",
+        "Pusher secret (empty: the application secret; none: no secret)",
+        secret=True,
+        built=False,
+        harmless=("none",),
+        same_as="access.secret",
+    )
+    api_port: int = option(
+        0, "Port of the Pusher HTTP API (0: the server's own)", maximum=PORT_MAX, built=False
+    )
 
 
-class ApiOptions(msgspec.Struct, frozen=True, kw_only=True):
+class ApiOptions(Group, frozen=True, kw_only=True):
     """The HTTP API."""
 
-    port: Annotated[
-        int,
-        option(
-            API,
-            "api_port",
-            "Port of the API (0: the server's own)",
-            toml="api.port",
-            maximum=PORT_MAX,
-        ),
-    ] = 0
-    path: Annotated[
-        str,
-        option(API, "api_path", "What the paths of the API begin with", toml="api.path"),
-    ] = "/api"
-    secret: Annotated[
-        str,
-        option(
-            API,
-            "api_secret",
-            "Key that callers of the API must show",
-            toml="api.secret",
-            secret=True,
-        ),
-    ] = ""
-    host: Annotated[
-        str,
-        option(
-            API,
-            None,
-            "Address of the API where it has its own port",
-            toml="api.host",
-            hidden=True,
-        ),
-    ] = ""
-    cors_headers: Annotated[
-        bool,
-        option(
-            API,
-            None,
-            "Let pages call the API (CORS)",
-            toml="api.cors_headers",
-            hidden=True,
-        ),
-    ] = False
-    cors_hosts: Annotated[
-        tuple[str, ...],
-        option(
-            API,
-            None,
-            "Origins that may call the API from a page",
-            toml="api.cors_hosts",
-            joined=True,
-            hidden=True,
-        ),
-    ] = ()
+    section = Section(API, flags="api_", toml="api.")
+
+    port: int = option(0, "Port of the API (0: the server's own)", maximum=PORT_MAX)
+    path: str = option("/api", "What the paths of the API begin with")
+    secret: str = option("", "Key that callers of the API must show", secret=True)
+    host: str = option("", "Address of the API where it has its own port", flag=None, hidden=True)
+    cors_headers: bool = option(False, "Let pages call the API (CORS)", flag=None, hidden=True)
+    cors_hosts: tuple[str, ...] = option(
+        (), "Origins that may call the API from a page", flag=None, joined=True, hidden=True
+    )
 
 
-class PollOptions(msgspec.Struct, frozen=True, kw_only=True):
+class PollOptions(Group, frozen=True, kw_only=True):
     """Long polling."""
 
-    enabled: Annotated[
-        bool, option(LONG_POLLING, "poll", "Serve long polling", toml="poll.enabled", built=False)
-    ] = False
-    path: Annotated[
-        str,
-        option(LONG_POLLING, "poll_path", "Path of long polling", toml="poll.path", built=False),
-    ] = "/lp"
-    interval_s: Annotated[
-        int,
-        option(
-            LONG_POLLING,
-            "poll_interval",
-            "How long a poll may wait, in seconds",
-            toml="poll.interval",
-            built=False,
-        ),
-    ] = 15
-    flush_interval_ms: Annotated[
-        int,
-        option(
-            LONG_POLLING,
-            "poll_flush_interval",
-            "How long to gather messages before a poll is answered, in milliseconds",
-            toml="poll.flush_interval",
-            built=False,
-        ),
-    ] = 500
-    max_request_size_bytes: Annotated[
-        int,
-        option(
-            LONG_POLLING,
-            "poll_max_request_size",
-            "Longest request body, in bytes",
-            toml="poll.max_request_size",
-            # Documented with this spelling.
-            variables=("ANYCABLE_POLL_MAX_REQEUEST_SIZE",),
-            built=False,
-        ),
-    ] = 65536
-    keepalive_timeout_s: Annotated[
-        int,
-        option(
-            LONG_POLLING,
-            "poll_keepalive_timeout",
-            "How long a session lives without a poll, in seconds",
-            toml="poll.keepalive_timeout",
-            built=False,
-        ),
-    ] = 5
+    section = Section(LONG_POLLING, flags="poll_", toml="poll.")
+
+    enabled: bool = option(False, "Serve long polling", flag="poll", built=False)
+    path: str = option("/lp", "Path of long polling", built=False)
+    interval_s: int = option(15, "How long a poll may wait, in seconds", built=False)
+    flush_interval_ms: int = option(
+        500, "How long to gather messages before a poll is answered, in milliseconds", built=False
+    )
+    max_request_size_bytes: int = option(
+        65536,
+        "Longest request body, in bytes",
+        variables=("ANYCABLE_POLL_MAX_REQEUEST_SIZE",),
+        built=False,
+    )
+    keepalive_timeout_s: int = option(
+        5, "How long a session lives without a poll, in seconds", built=False
+    )
 
 
-class GraphqlOptions(msgspec.Struct, frozen=True, kw_only=True):
+class GraphqlOptions(Group, frozen=True, kw_only=True):
     """Apollo GraphQL clients."""
 
-    path: Annotated[
-        str,
-        option(
-            GRAPHQL,
-            "graphql_path",
-            "Path that takes GraphQL clients (empty: none)",
-            toml="graphql.path",
-            built=False,
-        ),
-    ] = ""
-    channel: Annotated[
-        str,
-        option(
-            GRAPHQL,
-            "graphql_channel",
-            "Channel class of the application",
-            toml="graphql.channel",
-            built=False,
-        ),
-    ] = "GraphqlChannel"
-    action: Annotated[
-        str,
-        option(
-            GRAPHQL,
-            "graphql_action",
-            "Action of that channel",
-            toml="graphql.action",
-            built=False,
-        ),
-    ] = "execute"
-    idle_timeout_s: Annotated[
-        int,
-        option(
-            GRAPHQL,
-            "graphql_idle_timeout",
-            "How long to wait for connection_init, in seconds",
-            toml="graphql.idle_timeout",
-            built=False,
-        ),
-    ] = 2
+    section = Section(GRAPHQL, flags="graphql_", toml="graphql.")
+
+    path: str = option("", "Path that takes GraphQL clients (empty: none)", built=False)
+    channel: str = option("GraphqlChannel", "Channel class of the application", built=False)
+    action: str = option("execute", "Action of that channel", built=False)
+    idle_timeout_s: int = option(2, "How long to wait for connection_init, in seconds", built=False)
 
 
-class OcppOptions(msgspec.Struct, frozen=True, kw_only=True):
+class OcppOptions(Group, frozen=True, kw_only=True):
     """Charging stations that speak OCPP."""
 
-    path: Annotated[
-        str,
-        option(
-            OCPP,
-            "ocpp_path",
-            "What the paths of charging stations begin with (empty: none)",
-            toml="ocpp.path",
-            built=False,
-        ),
-    ] = ""
-    channel: Annotated[
-        str,
-        option(
-            OCPP,
-            "ocpp_channel",
-            "Channel class of the application",
-            toml="ocpp.channel",
-            built=False,
-        ),
-    ] = "OCPPChannel"
-    granular_actions: Annotated[
-        bool,
-        option(
-            OCPP,
-            "ocpp_granular_actions",
-            "Give each OCPP command its own action",
-            toml="ocpp.granular_actions",
-            built=False,
-        ),
-    ] = True
-    heartbeat_interval_s: Annotated[
-        int,
-        option(
-            OCPP,
-            "ocpp_heartbeat_interval",
-            "How often stations send a heartbeat, in seconds",
-            toml="ocpp.heartbeat_interval",
-            # The spelling that released servers take.
-            flag_aliases=("ocpp_hearbeat_interval",),
-            built=False,
-        ),
-    ] = 30
+    section = Section(OCPP, flags="ocpp_", toml="ocpp.")
+
+    path: str = option(
+        "", "What the paths of charging stations begin with (empty: none)", built=False
+    )
+    channel: str = option("OCPPChannel", "Channel class of the application", built=False)
+    granular_actions: bool = option(True, "Give each OCPP command its own action", built=False)
+    heartbeat_interval_s: int = option(
+        30,
+        "How often stations send a heartbeat, in seconds",
+        flag_aliases=("ocpp_hearbeat_interval",),
+        built=False,
+    )
 
 
-class AdminOptions(msgspec.Struct, frozen=True, kw_only=True):
+class AdminOptions(Group, frozen=True, kw_only=True):
     """The console page."""
 
-    enabled: Annotated[
-        bool,
-        option(ADMIN, "admin", "Serve the console", toml="admin.enabled", built=False),
-    ] = False
-    path: Annotated[
-        str,
-        option(ADMIN, "admin_path", "Path of the console", toml="admin.path", built=False),
-    ] = "/_high_voltage_"
-    port: Annotated[
-        int,
-        option(
-            ADMIN,
-            "admin_port",
-            "Port of the console (0: the server's own)",
-            toml="admin.port",
-            maximum=PORT_MAX,
-            built=False,
-        ),
-    ] = 0
-    secret: Annotated[
-        str,
-        option(
-            ADMIN,
-            "admin_secret",
-            "Key that actions of the console need",
-            toml="admin.secret",
-            secret=True,
-            built=False,
-        ),
-    ] = ""
+    section = Section(ADMIN, flags="admin_", toml="admin.")
+
+    enabled: bool = option(False, "Serve the console", flag="admin", built=False)
+    path: str = option("/_high_voltage_", "Path of the console", built=False)
+    port: int = option(
+        0, "Port of the console (0: the server's own)", maximum=PORT_MAX, built=False
+    )
+    secret: str = option("", "Key that actions of the console need", secret=True, built=False)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -2213,12 +1229,12 @@ SHORTHANDS: Final = (
 
 
 def _entries() -> tuple[Entry, ...]:
-    """Reads the table off the annotations of the groups."""
+    """Reads the table off the fields of the groups."""
     rows: list[Entry] = []
     for room, group in Options.__annotations__.items():
         defaults = group()
-        for name, annotation in group.__annotations__.items():
-            declared, row = get_args(annotation)
+        for name, stated in group.options.items():
+            declared, row = group.__annotations__[name], group.section.complete(name, stated)
             rows.append(
                 Entry(
                     room=room,
