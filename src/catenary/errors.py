@@ -3,8 +3,8 @@
     CatenaryError
     ├── ConfigError            a wrong option, file or variable: the start stops, one line says why
     │   └── MissingExtra       an optional library is not installed: names the install command
+    ├── RequestRefused         an HTTP request that is not served; carries the status of the answer
     ├── ProtocolError          what a peer sent breaks a protocol; carries a close code
-    │   ├── HandshakeError     the opening HTTP request; carries an HTTP status
     │   ├── FrameError         RFC 6455 frames
     │   └── CommandError       a client's message that is no command
     ├── PublicationError       what a publisher sent is no publication
@@ -38,16 +38,11 @@ class MissingExtra(ConfigError):
         self.extra = extra
 
 
-class ProtocolError(CatenaryError):
-    """A peer broke a protocol. ``close_code`` is the WebSocket close code that answers it."""
+class RequestRefused(CatenaryError):
+    """An HTTP request that is not served: malformed, not allowed, or too much at the moment.
 
-    close_code = 1002
-
-
-class HandshakeError(ProtocolError):
-    """An opening handshake that can't be accepted (RFC 6455, section 4.2).
-
-    ``status`` is the HTTP status of the answer, ``headers`` what the answer must carry besides.
+    ``status`` is the HTTP status of the answer, the message its body, and ``headers`` are the
+    header fields that the answer carries besides its own (RFC 9110, section 15).
     """
 
     def __init__(
@@ -56,6 +51,12 @@ class HandshakeError(ProtocolError):
         super().__init__(message)
         self.status = status
         self.headers = headers
+
+
+class ProtocolError(CatenaryError):
+    """A peer broke a protocol. ``close_code`` is the WebSocket close code that answers it."""
+
+    close_code = 1002
 
 
 class FrameError(ProtocolError):

@@ -21,9 +21,9 @@ from catenary.errors import (
     AppFailed,
     CommandError,
     FrameError,
-    HandshakeError,
     ProtocolError,
     PublicationError,
+    RequestRefused,
 )
 from catenary.messages.commands import ClientPing, ClientPong, Subscribe
 from catenary.messages.heartbeat import Heartbeat
@@ -33,7 +33,7 @@ from catenary.messages.replies import Confirmed, Delivery, Rejected
 from catenary.protocols import rpc, rpc_json, rpc_protobuf
 from catenary.protocols.actioncable import ActionCableV1
 from catenary.transports.request import Proxied, environment_of, heartbeat_of, resumed_sid
-from catenary.wire import deflate, handshake, hpack, http2
+from catenary.wire import deflate, handshake, hpack, http1, http2
 from catenary.wire.frames import (
     BINARY,
     CLOSE,
@@ -171,7 +171,7 @@ _ORIGINS: Final = Origins(("www.example.com", "*.example.io"))
 
 def check_handshake(data: bytes, random: Random) -> None:
     try:
-        request = handshake.read_request(data.partition(handshake.END_OF_HEADERS)[0])
+        request = http1.read_request(data.partition(http1.END_OF_HEADERS)[0])
         environment = environment_of(request, scheme="ws", remote_addr="::1", proxied=_PROXIED)
         assert 0 < len(environment.sid) <= 255
         heartbeat_of(request, Heartbeat(3))
@@ -185,8 +185,8 @@ def check_handshake(data: bytes, random: Random) -> None:
         assert len(accept) == 28
         assert request.method == "GET"
         assert all(offered)
-    except HandshakeError as error:
-        answer = handshake.refusal(error)
+    except RequestRefused as error:
+        answer = http1.refusal(error)
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 ")
     assert b"\n" not in head.replace(b"\r\n", b""), "no line of the client's in the answer"

@@ -17,7 +17,8 @@ from catenary.wire.frames import (
     frame,
     text_frame,
 )
-from catenary.wire.handshake import check_upgrade, read_request, switching
+from catenary.wire.handshake import check_upgrade, switching
+from catenary.wire.http1 import read_request
 from tests.terminal.test_counting import Ear
 
 

@@ -7,7 +7,8 @@ import pytest
 from catenary.terminal.cable_socket import Opening, address, frame
 from catenary.terminal.counting import CountingClient, Tally, mark
 from catenary.wire.frames import TEXT, FrameReader, Message
-from catenary.wire.handshake import check_upgrade, read_request, switching
+from catenary.wire.handshake import check_upgrade, switching
+from catenary.wire.http1 import read_request
 
 OPENING = Opening(
     address=address("ws://cable.example/cable"), subprotocols=("actioncable-v1-json",)

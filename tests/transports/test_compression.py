@@ -12,7 +12,7 @@ from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFact
 
 from catenary.node.encoder import Encoder
 from catenary.wire.deflate import deflated
-from catenary.wire.handshake import read_request
+from catenary.wire.http1 import read_request
 from tests.conformance.autobahn.echo import entrance
 from tests.parts.node import CLIENTS, require_node, require_packages
 from tests.parts.raw_socket import RawSocket, masked, upgrade

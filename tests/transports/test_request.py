@@ -12,7 +12,7 @@ from catenary.transports.request import (
     heartbeat_of,
     resumed_sid,
 )
-from catenary.wire.handshake import Request, read_request
+from catenary.wire.http1 import Request, read_request
 
 ALL_COOKIES = Proxied(headers=("cookie",), cookies=())
 USUAL = Heartbeat(3, "s")

@@ -1,4 +1,4 @@
-"""The opening handshake: requests by RFC 6455 and RFC 9112, and answers as a client reads them."""
+"""The opening handshake: upgrades by RFC 6455, and answers as a client reads them."""
 
 import io
 import socket
@@ -11,20 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catenary.errors import HandshakeError
-from catenary.wire import handshake
+from catenary.errors import RequestRefused
 from catenary.wire.handshake import (
     Extension,
-    Request,
     accept_value,
     check_upgrade,
     offered_extensions,
     offered_subprotocols,
-    read_request,
-    refusal,
     switching,
     wants_upgrade,
 )
+from catenary.wire.http1 import Request, read_request, refusal
 
 # Section 1.3 of RFC 6455.
 RFC_KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -66,109 +63,6 @@ def test_request_of_the_rfc_is_accepted() -> None:
         "GET", "/cable", {name.lower(): value for name, value in HEADERS.items()}
     )
     assert check_upgrade(request) == RFC_ACCEPT == accept_value(RFC_KEY)
-
-
-@pytest.mark.parametrize(
-    ("target", "path", "query"),
-    [
-        ("/cable", "/cable", ""),
-        ("/cable?", "/cable", ""),
-        ("/cable?a=1&b=/?c", "/cable", "a=1&b=/?c"),
-        ("/", "/", ""),
-        ("*", "*", ""),
-        ("/a%20b?%3F", "/a%20b", "%3F"),
-    ],
-)
-def test_target_is_path_and_query(target: str, path: str, query: str) -> None:
-    request = read_request(b"GET " + target.encode() + b" HTTP/1.1")
-
-    assert (request.target, request.path, request.query) == (target, path, query)
-
-
-@pytest.mark.parametrize(
-    ("lines", "headers"),
-    [
-        pytest.param(b"a:b", {"a": "b"}, id="no space"),
-        pytest.param(b"a: \t b\t ", {"a": "b"}, id="white space around"),
-        pytest.param(b"a:", {"a": ""}, id="empty"),
-        pytest.param(b"a: b: c", {"a": "b: c"}, id="a colon inside"),
-        pytest.param(b"a: b\tc", {"a": "b\tc"}, id="a tab inside"),
-        pytest.param(b"X-Api-TOKEN: AbC", {"x-api-token": "AbC"}, id="names in lower case"),
-        pytest.param(b"!#$%&'*+-.^_`|~09aZ: b", {"!#$%&'*+-.^_`|~09az": "b"}, id="odd name"),
-        pytest.param(b"a: 1\r\nA: 2\r\na:3", {"a": "1, 2, 3"}, id="repeated"),
-        pytest.param(b"a: 1\r\na:", {"a": "1, "}, id="repeated, empty"),
-        pytest.param(b"Cookie: a=1\r\ncookie: b=2", {"cookie": "a=1; b=2"}, id="repeated cookies"),
-        pytest.param(
-            b"HOST: a\r\nCooKie: b\r\norigin: c\r\nX-Forwarded-For: d",
-            {"host": "a", "cookie": "b", "origin": "c", "x-forwarded-for": "d"},
-            id="usual names, however they are spelled",
-        ),
-        pytest.param(
-            b"Host:  a  \r\nOrigin:b", {"host": "a", "origin": "b"}, id="usual, odd blanks"
-        ),
-        pytest.param("a: é😀".encode(), {"a": "é😀"}, id="UTF-8"),
-        pytest.param(b"a: \xe9\xff", {"a": "éÿ"}, id="Latin-1"),
-        pytest.param(b"a: \xc3\xa9\r\nb: \xe9", {"a": "é", "b": "é"}, id="each on its own"),
-    ],
-)
-def test_reads_headers(lines: bytes, headers: dict[str, str]) -> None:
-    assert read_request(b"GET / HTTP/1.1\r\n" + lines).headers == headers
-
-
-@pytest.mark.parametrize("line", [b"Host", b"Host ", b"Host : a", b" Host: a", b"Host:\x00", b""])
-def test_a_usual_name_excuses_no_fault(line: bytes) -> None:
-    with pytest.raises(HandshakeError) as refused:
-        read_request(b"GET / HTTP/1.1\r\nOrigin: a\r\n" + line + b"\r\nUpgrade: b")
-    assert refused.value.status == 400
-
-
-@given(
-    lines=st.lists(
-        st.tuples(
-            st.sampled_from(["Host", "cookie", "X-a", "a b", "é", ""]),
-            st.sampled_from([": ", ":", " : ", ""]),
-            st.text(st.sampled_from(" \tab:\r\n\x00\x7fé"), max_size=4),
-        ),
-        max_size=4,
-    )
-)
-def test_plain_headers_are_read_as_odd_ones_are(lines: list[tuple[str, str, str]]) -> None:
-    """A value that is not ASCII lets all lines be read with care, and changes nothing else."""
-
-    def read(last: str) -> dict[str, str] | int:
-        head = "\r\n".join(["GET / HTTP/1.1", *("".join(line) for line in lines), f"Last: {last}"])
-        try:
-            return {**read_request(head.encode()).headers, "last": ""}
-        except HandshakeError as error:
-            return error.status
-
-    first = read("e")
-    assert first == read("é")
-    assert first == read("e"), "remembered"
-
-
-def test_few_lines_are_remembered_and_nobody_s_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    remembered: dict[str, tuple[str, str]] = {}
-    monkeypatch.setattr(handshake, "_remembered", remembered)
-    read_request(
-        b"GET / HTTP/1.1\r\nHost: h\r\nCookie: session=hush\r\nAuthorization: Bearer hush\r\n"
-        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nX-Real-IP: 1.2.3.4\r\norigin: o\r\n"
-        b"Sec-WebSocket-Protocol: actioncable-v1-json, anycable-token.hush"
-    )
-    assert remembered == {"Host: h": ("host", "h"), "origin: o": ("origin", "o")}
-    offer = "actioncable-v1-ext-json, actioncable-v1-json, actioncable-unsupported"
-    read_request(b"GET / HTTP/1.1\r\nsec-websocket-protocol: " + offer.encode())
-    assert remembered.pop(f"sec-websocket-protocol: {offer}")[1] == offer
-    for number in range(2_000):
-        read_request(b"GET / HTTP/1.1\r\nUser-Agent: %d" % number)
-    assert len(remembered) == 256
-    assert "User-Agent: 1999" in remembered
-    read_request(b"GET / HTTP/1.1\r\nUser-Agent: " + b"x" * 300)
-    assert max(map(len, remembered)) < 200
-
-
-def test_target_may_be_utf8() -> None:
-    assert read_request("GET /é?ü HTTP/1.1".encode()).target == "/é?ü"
 
 
 @pytest.mark.parametrize(
@@ -299,7 +193,7 @@ def test_upgrade_is_accepted(request_head: bytes) -> None:
     ],
 )
 def test_is_refused(request_head: bytes, status: int) -> None:
-    with pytest.raises(HandshakeError) as caught:
+    with pytest.raises(RequestRefused) as caught:
         upgraded(request_head)
 
     assert caught.value.status == status
@@ -319,7 +213,7 @@ def test_is_refused(request_head: bytes, status: int) -> None:
     ids=["method", "upgrade", "version"],
 )
 def test_refusal_tells_what_would_be_accepted(request_head: bytes, headers: dict[str, str]) -> None:
-    with pytest.raises(HandshakeError) as caught:
+    with pytest.raises(RequestRefused) as caught:
         upgraded(request_head)
 
     assert dict(caught.value.headers) == headers
@@ -418,7 +312,7 @@ def test_what_is_no_list_of_extensions_is_refused(value: str) -> None:
     """Section 9.1: who receives such a value MUST fail the connection."""
     request = read_request(head(b"Sec-WebSocket-Extensions: " + value.encode()))
 
-    with pytest.raises(HandshakeError, match="Sec-WebSocket-Extensions") as raised:
+    with pytest.raises(RequestRefused, match="Sec-WebSocket-Extensions") as raised:
         offered_extensions(request)
     assert raised.value.status == 400
 
@@ -430,7 +324,7 @@ def test_a_long_list_that_is_none_is_refused_at_once(value: str) -> None:
     request = Request("GET", "/", {"sec-websocket-extensions": value})
     began = time.process_time()
 
-    with pytest.raises(HandshakeError):
+    with pytest.raises(RequestRefused):
         offered_extensions(request)
     assert time.process_time() - began < 0.5
 
@@ -470,20 +364,6 @@ def test_switching_names_no_subprotocol_where_there_is_none() -> None:
     assert headers.keys() == ["Upgrade", "Connection", "Sec-WebSocket-Accept"]
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 405, 408, 426, 431, 503, 505])
-def test_refusal_is_an_answer(status: int) -> None:
-    answer = refusal(HandshakeError(status, "expected é, got ☃", (("Retry-After", "5"),)))
-    got, reason, headers, body = parsed(answer)
-
-    assert got == status
-    assert reason
-    assert body == "expected é, got ☃\n".encode()
-    assert headers["Connection"] == "close"
-    assert headers["Content-Type"] == "text/plain; charset=utf-8"
-    assert headers["Retry-After"] == "5"
-    assert answer.endswith(b"\r\n\r\n" + body)
-
-
 # Properties
 
 ANY_LINE = st.one_of(
@@ -510,7 +390,7 @@ def test_any_bytes_are_read_or_refused_with_an_answer(data: bytes) -> None:
     try:
         request = read_request(data)
         answer, expected = switching(check_upgrade(request), None), 101
-    except HandshakeError as error:
+    except RequestRefused as error:
         answer, expected = refusal(error), error.status
     else:
         assert all(token.strip() for token in offered_subprotocols(request))
@@ -529,35 +409,13 @@ def test_a_subprotocol_never_adds_a_line_to_the_answer(value: bytes) -> None:
     """Whatever a client offers: were it echoed, it would stay inside its own header."""
     try:
         offered = offered_subprotocols(read_request(head(b"Sec-WebSocket-Protocol: " + value)))
-    except HandshakeError:
+    except RequestRefused:
         return
     for token in offered:
         if token.isascii():
             lines = switching(RFC_ACCEPT, token).split(b"\r\n")
             assert lines[4:] == [b"Sec-WebSocket-Protocol: " + token.encode(), b"", b""]
         assert not set(token) & {chr(code) for code in (*range(0x09), *range(0x0A, 0x20), 0x7F)}
-
-
-@given(
-    names=st.lists(st.sampled_from(["a", "b", "cookie"]), max_size=6),
-    value=st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters=",;")),
-)
-def test_repeated_headers_are_joined_in_order(names: list[str], value: str) -> None:
-    lines = [f"{name}: {value}{at}" for at, name in enumerate(names)]
-    headers = read_request("\r\n".join(["GET / HTTP/1.1", *lines]).encode()).headers
-
-    for name in set(names):
-        values = [f"{value}{at}" for at, each in enumerate(names) if each == name]
-        assert headers[name] == ("; " if name == "cookie" else ", ").join(values)
-
-
-def test_blanks_that_end_in_a_fault_cost_no_more_than_others() -> None:
-    """Where a pattern tries again from each of them, this takes half a minute."""
-    before = time.thread_time()
-    with pytest.raises(HandshakeError) as refused:
-        read_request(b"GET / HTTP/1.1\r\na: " + b" " * 65_000 + b"\x01")
-    assert refused.value.status == 400
-    assert time.thread_time() - before < 0.5
 
 
 def test_parameters_that_upset_python_s_own_patterns() -> None:
@@ -572,7 +430,7 @@ def test_extensions_without_end() -> None:
         return read_request(b"GET / HTTP/1.1\r\nSec-WebSocket-Extensions: " + b"a," * number)
 
     assert len(offered_extensions(offering(32))) == 32
-    with pytest.raises(HandshakeError) as refused:
+    with pytest.raises(RequestRefused) as refused:
         offered_extensions(offering(33))
     assert refused.value.status == 400
 
@@ -583,20 +441,9 @@ def test_parameters_without_end() -> None:
         return read_request(b"GET / HTTP/1.1\r\n" + line)
 
     assert len(offered_extensions(offering(32))[0].parameters) == 32
-    with pytest.raises(HandshakeError) as refused:
+    with pytest.raises(RequestRefused) as refused:
         offered_extensions(offering(33))
     assert refused.value.status == 400
-
-
-def test_headers_without_end() -> None:
-    def request(number: int) -> bytes:
-        return b"GET / HTTP/1.1\r\n" + b"\r\n".join([b"a: b"] * number)
-
-    assert read_request(request(128)).headers["a"].count("b") == 128
-    for number in (129, 5000):
-        with pytest.raises(HandshakeError) as refused:
-            read_request(request(number))
-        assert refused.value.status == 431
 
 
 @pytest.mark.parametrize(
@@ -608,6 +455,6 @@ def test_headers_without_end() -> None:
     ids=["header", "method"],
 )
 def test_a_refusal_repeats_little_of_what_it_refuses(head: bytes) -> None:
-    with pytest.raises(HandshakeError) as refused:
+    with pytest.raises(RequestRefused) as refused:
         check_upgrade(read_request(head))
     assert len(refusal(refused.value)) < 500

@@ -14,9 +14,9 @@ import msgspec
 
 from catenary.api.access import Answer
 from catenary.api.broadcast import Broadcasts
-from catenary.errors import HandshakeError
+from catenary.errors import RequestRefused
 from catenary.ports import Watch
-from catenary.wire.handshake import END_OF_HEADERS, MAX_HEADER_BYTES, Request, read_request
+from catenary.wire.http1 import END_OF_HEADERS, MAX_HEADER_BYTES, Request, read_request
 
 USUAL_BODY_BYTES: Final = 1024 * 1024
 """A larger body comes in many pieces, which others gather better."""
@@ -182,7 +182,7 @@ def _usual(head: bytes, path: str) -> Request | None:
     """A request of the usual form; None for every other, which is no fault."""
     try:
         request = read_request(head)
-    except HandshakeError:
+    except RequestRefused:
         return None
     headers = request.headers
     length = headers.get("content-length", "")

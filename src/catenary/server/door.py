@@ -18,11 +18,11 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from catenary.api.intake import IntakeConnection
-from catenary.errors import HandshakeError
+from catenary.errors import RequestRefused
 from catenary.server.entrance import LATER, Entrance
 from catenary.server.http import BoundedHttp
 from catenary.transports.websocket import Acceptance, WebSocketConnection
-from catenary.wire import handshake
+from catenary.wire import http1
 from catenary.wire.frames import Event
 
 
@@ -73,7 +73,7 @@ class Threshold:
         """Reads on. No event of a WebSocket comes out of it, whatever comes in."""
         if self._head:
             data = self._head + data
-        end = data.find(handshake.END_OF_HEADERS)
+        end = data.find(http1.END_OF_HEADERS)
         limit = self._entrance.rules.head.max_bytes
         if end == -1 and len(data) <= limit:
             # Nobody behind this door has a limit of time for a head that does not end.
@@ -81,7 +81,7 @@ class Threshold:
             return ()
         if end == -1 or end > limit:
             self._entrance.counters.oversized_heads_total += 1
-            self._refuse(HandshakeError(431, f"expected a request head of up to {limit} bytes"))
+            self._refuse(RequestRefused(431, f"expected a request head of up to {limit} bytes"))
             return ()
         path = _path(data)
         if path is not None and not self._entrance.rules.paths.match(path):
@@ -98,15 +98,15 @@ class Threshold:
         self._head = data
         if not reception.receive(self, functools.partial(self._enter, data, end)):
             self._entrance.counters.refused_connections_total += 1
-            self._refuse(HandshakeError(503, "too many handshakes", LATER))
+            self._refuse(RequestRefused(503, "too many handshakes", LATER))
         elif reception.holds(self) and len(data) > 2 * self._entrance.rules.head.max_bytes:
             # It is read on, so that its end is heard; but it must not fill memory meanwhile.
-            self._refuse(HandshakeError(400, "expected a client that waits for its answer"))
+            self._refuse(RequestRefused(400, "expected a client that waits for its answer"))
 
     def _enter(self, data: bytes, end: int) -> None:
         try:
             acceptance = self._accept(data, end)
-        except HandshakeError as error:
+        except RequestRefused as error:
             self._refuse(error)
             return
         self._server_state.total_requests += 1  # as uvicorn counts those that it serves
@@ -115,8 +115,8 @@ class Threshold:
 
     def _accept(self, data: bytes, end: int) -> Acceptance:
         try:
-            request = handshake.read_request(data[:end], self._entrance.rules.head.max_lines)
-        except HandshakeError as error:
+            request = http1.read_request(data[:end], self._entrance.rules.head.max_lines)
+        except RequestRefused as error:
             self._entrance.counters.oversized_heads_total += error.status == 431
             raise
         transport = self._transport
@@ -156,14 +156,14 @@ class Threshold:
 
     # Goodbyes
 
-    def _refuse(self, error: HandshakeError) -> None:
+    def _refuse(self, error: RequestRefused) -> None:
         self._entrance.counters.failed_handshakes_total += 1
         self._entrance.complaints.write(
             logging.INFO, "Handshake refused with %d: %s", error.status, error
         )
         self._entrance.deadlines.forget(self)
         self._entrance.reception.forget(self)
-        self._transport.write(handshake.refusal(error))
+        self._transport.write(http1.refusal(error))
         self._transport.close()
 
     def time_out(self) -> None:
@@ -171,10 +171,10 @@ class Threshold:
         self._entrance.counters.late_handshakes_total += 1
         if self._entrance.reception.holds(self):
             self._entrance.counters.refused_connections_total += 1
-            self._refuse(HandshakeError(503, "too many handshakes", LATER))
+            self._refuse(RequestRefused(503, "too many handshakes", LATER))
         elif self._head:
             seconds = self._entrance.deadlines.timeout_s
-            self._refuse(HandshakeError(408, f"expected a request within {seconds:g} s"))
+            self._refuse(RequestRefused(408, f"expected a request within {seconds:g} s"))
         else:
             self._transport.close()
 
@@ -195,7 +195,7 @@ class BackThreshold(Threshold):
 
     def _lead_on(self, data: bytes, path: str) -> None:
         if self._entrance.guest_websockets is None:
-            self._refuse(HandshakeError(404, f"expected the path of a cable, got {path[:100]!r}"))
+            self._refuse(RequestRefused(404, f"expected the path of a cable, got {path[:100]!r}"))
             return
         self.step_aside()
         self._door.step_aside()

@@ -13,7 +13,7 @@ import msgspec
 
 from catenary.api.intake import IntakeRules
 from catenary.auth.origins import Origins
-from catenary.errors import HandshakeError
+from catenary.errors import RequestRefused
 from catenary.messages.heartbeat import Heartbeat
 from catenary.metrics.counters import Counters
 from catenary.node.complaints import Complaints
@@ -28,7 +28,7 @@ from catenary.server.routes import CablePaths
 from catenary.transports.request import Proxied, environment_of, heartbeat_of, resumed_sid
 from catenary.transports.turns import Turns
 from catenary.transports.websocket import Acceptance, WebSocketLimits
-from catenary.wire import deflate, handshake
+from catenary.wire import deflate, handshake, http1
 
 _log: Final = logging.getLogger("catenary.door")
 
@@ -39,8 +39,8 @@ LATER: Final = (("Retry-After", "5"),)
 class HeadLimits(msgspec.Struct, frozen=True):
     """How long the head of a request may be, in bytes and in lines."""
 
-    max_bytes: int = handshake.MAX_HEADER_BYTES
-    max_lines: int = handshake.MAX_HEADERS
+    max_bytes: int = http1.MAX_HEADER_BYTES
+    max_lines: int = http1.MAX_HEADERS
 
 
 class CableRules(msgspec.Struct, frozen=True):
@@ -63,7 +63,7 @@ class CableRules(msgspec.Struct, frozen=True):
     deflating: Mapping[int, Encoder] = {}
     head: HeadLimits = HeadLimits()
 
-    def traits_of(self, request: handshake.Request, subprotocol: str | None) -> Traits:
+    def traits_of(self, request: http1.Request, subprotocol: str | None) -> Traits:
         """How a client is pinged, and whether it may be resumed: the extended protocol's may.
 
         Pongs are wanted of those who know of them, and of all where pings are the transport's own.
@@ -122,8 +122,8 @@ class Entrance:
         self.intake = intake
         self.guest_websockets = guest_websockets
 
-    def accept(self, request: handshake.Request, scheme: str, remote_addr: str) -> Acceptance:
-        """Checks a handshake and prepares its answer. Raises :class:`HandshakeError`."""
+    def accept(self, request: http1.Request, scheme: str, remote_addr: str) -> Acceptance:
+        """Checks a handshake and prepares its answer. Raises :class:`RequestRefused`."""
         rules = self.rules
         accept = handshake.check_upgrade(request)
         self.check(request)
@@ -148,17 +148,17 @@ class Entrance:
             deflate.inflated,
         )
 
-    def check(self, request: handshake.Request) -> None:
-        """May somebody with this request come in now? Raises :class:`HandshakeError`."""
+    def check(self, request: http1.Request) -> None:
+        """May somebody with this request come in now? Raises :class:`RequestRefused`."""
         rules = self.rules
         if not rules.origins.allow(request.headers.get("origin", "")):
-            raise HandshakeError(403, "expected an allowed origin")
+            raise RequestRefused(403, "expected an allowed origin")
         if 0 < rules.max_connections <= self.counters.open_cables_num:
             self.counters.refused_connections_total += 1
-            raise HandshakeError(503, "too many connections", LATER)
+            raise RequestRefused(503, "too many connections", LATER)
 
 
-def agreed_subprotocol(request: handshake.Request) -> str | None:
+def agreed_subprotocol(request: http1.Request) -> str | None:
     """What both can speak, in the order of the reference. Action Cable's clients offer
     ``actioncable-unsupported`` to be told that nothing else fits; with no word in common the answer
     names none."""

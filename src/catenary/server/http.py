@@ -10,10 +10,10 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from catenary.errors import HandshakeError
+from catenary.errors import RequestRefused
 from catenary.metrics.counters import Counters
 from catenary.ports import Watch
-from catenary.wire import handshake
+from catenary.wire import http1
 
 _BEGINS_HERE: Final = -1
 
@@ -51,7 +51,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self._head_bytes > self._max_head_bytes:
             self._counters.oversized_heads_total += 1
             limit = self._max_head_bytes
-            self._refuse(HandshakeError(431, f"expected a request head of up to {limit} bytes"))
+            self._refuse(RequestRefused(431, f"expected a request head of up to {limit} bytes"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._watch.forget(self)
@@ -74,11 +74,11 @@ class BoundedHttp(HttpToolsProtocol):
     def time_out(self) -> None:
         """The head of a request took too long."""
         self._counters.late_handshakes_total += 1
-        self._refuse(HandshakeError(408, "expected the rest of the request"))
+        self._refuse(RequestRefused(408, "expected the rest of the request"))
 
-    def _refuse(self, error: HandshakeError) -> None:
+    def _refuse(self, error: RequestRefused) -> None:
         # uvicorn sets it with the first request.
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.response_complete:
-            self.transport.write(handshake.refusal(error))
+            self.transport.write(http1.refusal(error))
         self.transport.close()

@@ -20,14 +20,14 @@ from catenary.channels.cable import Cable
 from catenary.config.effective import effective
 from catenary.config.hosted import load_hosted
 from catenary.config.options import Options
-from catenary.errors import ConfigError, HandshakeError
+from catenary.errors import ConfigError, RequestRefused
 from catenary.messages.environment import HostedEnvironment
 from catenary.messages.reasons import Reason
 from catenary.server.assembly import Assembly
 from catenary.server.entrance import agreed_subprotocol
 from catenary.transports.asgi import AsgiConnection
 from catenary.transports.request import environment_of
-from catenary.wire import handshake
+from catenary.wire import http1
 
 _log: Final = logging.getLogger("catenary.server")
 
@@ -97,11 +97,11 @@ class Mounted:
         except Exception:  # noqa: BLE001
             # Whatever it is, the host's other requests go on, and the next client tries again.
             _log.exception("The cable could not start")
-            await _refuse(HandshakeError(503, "the cable could not start"), scope, send)
+            await _refuse(RequestRefused(503, "the cable could not start"), scope, send)
             return
         try:
             await hosted.serve(scope, receive, send)
-        except HandshakeError as error:
+        except RequestRefused as error:
             hosted.entrance.counters.failed_handshakes_total += 1
             _log.info("Handshake refused with %d: %s", error.status, error)
             await _refuse(error, scope, send)
@@ -139,11 +139,11 @@ class _Hosted:
             await each()
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One client, to its end. Raises :class:`HandshakeError` before it is let in."""
+        """One client, to its end. Raises :class:`RequestRefused` before it is let in."""
         if self._is_stopping:
-            raise HandshakeError(503, "the server is shutting down", (("Retry-After", "5"),))
+            raise RequestRefused(503, "the server is shutting down", (("Retry-After", "5"),))
         entrance = self.entrance
-        request = handshake.already_read(_target(scope), scope["headers"])
+        request = http1.already_read(_target(scope), scope["headers"])
         entrance.check(request)
         environment = environment_of(
             request,
@@ -194,7 +194,7 @@ def _target(scope: Scope) -> str:
     return f"{path}?{query}" if query else path
 
 
-async def _refuse(error: HandshakeError, scope: Scope, send: Send) -> None:
+async def _refuse(error: RequestRefused, scope: Scope, send: Send) -> None:
     """With the status where the host can carry it, else as it refuses everybody."""
     if "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1008, "reason": str(error)})

@@ -16,7 +16,8 @@ import msgspec
 from catenary.messages.environment import Environment
 from catenary.messages.heartbeat import PRECISIONS, Heartbeat
 from catenary.messages.names import Sid
-from catenary.wire.handshake import Request, offered_subprotocols
+from catenary.wire.handshake import offered_subprotocols
+from catenary.wire.http1 import Request
 
 RESTORE_HEADER: Final = "x-anycable-restore-sid"
 

@@ -1,0 +1,227 @@
+"""Heads of HTTP/1.1 requests (RFC 9112), and the answers that refuse them: bytes → facts → bytes.
+
+Knows: the grammar of one request head. Does not know: bodies, what is asked for, who may ask.
+"""
+
+import re
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+
+from catenary.errors import RequestRefused
+
+END_OF_HEADERS: Final = b"\r\n\r\n"
+
+MAX_HEADER_BYTES: Final = 65536
+"""More stops a request with 431. Precedents: node.js 16 KB, nginx 32 KB, Go (the reference) 1 MB."""
+
+MAX_HEADERS: Final = 128
+"""Lines. Precedents: Apache and Python's http.client 100, node.js 2,000. Browsers send some 15."""
+
+# RFC 9110, section 5.6.2 (token) and RFC 9112, section 3 (request line).
+_REQUEST_LINE = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~\x80-\xff]+) HTTP/([0-9]\.[0-9])\Z")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+# What browsers, clients and proxies send, as they spell it: a name that stands here need not be checked.
+_USUAL_NAMES: Final = {
+    spelled: name.lower()
+    for name in (
+        "Accept",
+        "Accept-Encoding",
+        "Accept-Language",
+        "Authorization",
+        "Cache-Control",
+        "Connection",
+        "Cookie",
+        "Host",
+        "Origin",
+        "Pragma",
+        "Sec-Fetch-Dest",
+        "Sec-Fetch-Mode",
+        "Sec-Fetch-Site",
+        "Sec-WebSocket-Extensions",
+        "Sec-WebSocket-Key",
+        "Sec-WebSocket-Protocol",
+        "Sec-WebSocket-Version",
+        "Upgrade",
+        "User-Agent",
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
+        "X-Forwarded-Port",
+        "X-Forwarded-Proto",
+        "X-Real-IP",
+        "X-Request-ID",
+    )
+    for spelled in (name, name.lower())
+}
+_FORBIDDEN_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """The head of an HTTP request. Header names are in lower case; repeated ones are joined by a comma."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+
+    @property
+    def path(self) -> str:
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        return self.target.partition("?")[2]
+
+
+def read_request(head: bytes, max_headers: int = MAX_HEADERS) -> Request:
+    """Reads the bytes up to and without the empty line.
+
+    Raises :class:`RequestRefused` with status 400 (grammar), 431 (too many headers) or 505 (HTTP
+    version).
+    """
+    first, *lines = head.decode("latin-1").split("\r\n", max_headers + 1)
+    method, target = _request_line(first)
+    if len(lines) > max_headers:
+        raise RequestRefused(431, f"expected up to {max_headers} headers")
+    return Request(method, target, _headers(lines))
+
+
+def _request_line(line: str) -> tuple[str, str]:
+    """Method and target, quickly where they are what a browser asks for."""
+    words = line.split(" ")
+    if len(words) == 3 and words[0] == "GET" and words[2] == "HTTP/1.1":
+        target = words[1]
+        if target and target.isascii() and target.isprintable():
+            return "GET", target
+    match = _REQUEST_LINE.match(line)
+    if match is None:
+        raise RequestRefused(400, "expected a request line: METHOD TARGET HTTP/1.1")
+    if match[3] != "1.1":
+        raise RequestRefused(505, "expected HTTP/1.1")
+    return match[1], _text(match[2])
+
+
+def _headers(lines: list[str]) -> dict[str, str]:
+    """Quickly where every line is NAME: VALUE in printable ASCII and no name comes twice, which is
+    usual; else with care."""
+    read: list[Any] = [_remembered.get(line) or _plain_line(line) for line in lines]
+    if all(read):
+        headers: dict[str, str] = dict(read)
+        if len(headers) == len(read):
+            return headers
+    return _odd_headers(lines)
+
+
+def _plain_line(line: str) -> tuple[str, str] | None:
+    """None where it is to be read with care."""
+    spelled, colon, value = line.partition(": ")
+    name = _USUAL_NAMES.get(spelled)
+    if name is None and _TOKEN.match(spelled) is not None:
+        name = spelled.lower()
+    if name is None or not colon or not (line.isascii() and line.isprintable()):
+        return None
+    read = (name, value.strip(" "))
+    if len(line) <= _REMEMBERED_CHARS and _is_shared(*read):
+        if len(_remembered) == _REMEMBERED_LINES:
+            del _remembered[next(iter(_remembered))]  # the oldest
+        _remembered[line] = read
+    return read
+
+
+_SHARED_NAMES: Final = frozenset(
+    {
+        "accept-encoding",
+        "accept-language",
+        "cache-control",
+        "connection",
+        "host",
+        "origin",
+        "pragma",
+        "sec-fetch-dest",
+        "sec-fetch-mode",
+        "sec-fetch-site",
+        "sec-websocket-extensions",
+        "sec-websocket-version",
+        "upgrade",
+        "user-agent",
+    }
+)
+"""Whose lines many clients send alike. Nobody's cookies, keys and addresses are remembered."""
+
+_PUBLIC_OFFER: Final = re.compile(r"actioncable[a-z0-9-]*(?:, actioncable[a-z0-9-]*)*\Z")
+"""Subprotocols among which there is no token."""
+
+
+def _is_shared(name: str, value: str) -> bool:
+    if name == "sec-websocket-protocol":
+        return _PUBLIC_OFFER.match(value) is not None
+    return name in _SHARED_NAMES
+
+
+_REMEMBERED_LINES: Final = 256
+_REMEMBERED_CHARS: Final = 200
+_remembered: Final[dict[str, tuple[str, str]]] = {}
+"""Lines that were read before: to look one up takes a fourth of what it takes to read it."""
+
+
+def _odd_headers(lines: list[str]) -> dict[str, str]:
+    """With repeated names, text that is not ASCII, or a fault. Raises :class:`RequestRefused`."""
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        # RFC 9112, section 5.1: no white space before the colon; 5.2: no folded lines.
+        if not colon or _TOKEN.match(name) is None:
+            raise RequestRefused(400, "expected header lines: NAME: VALUE")
+        if _FORBIDDEN_IN_VALUE.search(value) is not None:
+            raise RequestRefused(400, f"expected printable text in the header {name[:40]}")
+        _add(headers, name.lower(), value.strip(" \t"))
+    return headers
+
+
+def _add(headers: dict[str, str], name: str, latin: str) -> None:
+    """One more header. Raises :class:`RequestRefused`."""
+    value = _text(latin)
+    if name in headers:
+        if name == "host":
+            # RFC 9112, section 3.2.
+            raise RequestRefused(400, "expected one Host header, got more")
+        # RFC 6265, section 5.4: cookies are joined by a semicolon, everything else by a comma.
+        value = headers[name] + ("; " if name == "cookie" else ", ") + value
+    headers[name] = value
+
+
+def already_read(
+    target: str, fields: Iterable[tuple[bytes, bytes]], method: str = "GET"
+) -> Request:
+    """A request whose grammar another server has checked; names are in lower case.
+
+    Raises :class:`RequestRefused` as :func:`read_request` does for headers.
+    """
+    headers: dict[str, str] = {}
+    for name, value in fields:
+        _add(headers, name.decode("latin-1"), value.decode("latin-1"))
+    return Request(method, target, headers)
+
+
+def _text(latin: str) -> str:
+    """UTF-8, which is what browsers send in cookies, where it is that; else Latin-1 as it came."""
+    if latin.isascii():
+        return latin
+    try:
+        return latin.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return latin
+
+
+def refusal(error: RequestRefused) -> bytes:
+    """The answer to a request that is refused; the connection ends after it."""
+    body = f"{error}\n".encode()
+    lines = [
+        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}",
+        "Content-Type: text/plain; charset=utf-8",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+        *(f"{name}: {value}" for name, value in error.headers),
+    ]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
