@@ -82,7 +82,10 @@ def _answer_calls(request: Request, where: str) -> None:
     import asyncio
 
     from catenary.channels.loading import load as load_cable
+    from catenary.server import hangup
     from catenary.server.run import answer_calls
+
+    hangup.survive()
 
     options = effective(request.options)
     if options.app.workers:
@@ -94,6 +97,9 @@ def _serve(request: Request, where: str | None) -> None:
     """Runs until a signal. What a server needs is imported here: help and errors stay quick."""
     import asyncio
 
+    from catenary.server import hangup
+
+    hangup.survive()
     import uvloop
 
     from catenary.server.place import told

@@ -17,7 +17,7 @@ from catenary.config.load import Request
 from catenary.config.options import NodeOptions, Options
 from catenary.errors import MissingExtra
 from catenary.metrics.counters import Counters
-from catenary.server import engines, interpreter, lifecycle, logs, workers
+from catenary.server import engines, hangup, interpreter, lifecycle, logs, workers
 from catenary.server.assembly import Assembly
 from catenary.server.drain import QUICK, SLOW, drain
 from catenary.server.place import Place
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger("catenary.server")
 
+
+_RELOADABLE: Final = "code is reloaded where it runs with --app_workers"
 
 NATS_END_S: Final = 5.0
 """How long the embedded NATS server may take to end, when its workers have."""
@@ -47,6 +49,7 @@ async def serve(
     anything is served.
     """
     _begin(options, request, place)
+    hangup.listen(hangup.nothing_to_reload(_RELOADABLE))
     assembly = Assembly(options, place, cable, code)
     if assembly.code is not None:
         _replace_code(assembly, assembly.code, watches=options.app.reload)
@@ -80,6 +83,7 @@ async def answer_calls(options: Options, cable: "Cable") -> None:
     except ImportError as error:
         raise MissingExtra("rpc", "rpc") from error
     logs.set_up(options.log.level, options.log.format)
+    hangup.listen(hangup.nothing_to_reload("restart it to load new code"))
     ending = lifecycle.Ending()
     server = GrpcRpcServer(cable, options.rpc.host)
     await server.start()
@@ -115,19 +119,8 @@ def _begin(options: Options, request: Request, place: Place | None) -> None:
 
 
 def _replace_code(assembly: Assembly, code: CodeWorkers, *, watches: bool) -> None:
-    """Loads the code anew on SIGHUP, and where it ``watches`` files, when one changes.
-
-    A terminal that is closed says the same, and means the end.
-    """
-    had_terminal = os.isatty(0)
-
-    def hang_up() -> None:
-        if had_terminal and not os.isatty(0):
-            signal.raise_signal(signal.SIGTERM)
-        else:
-            code.reload()
-
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
+    """Loads the code again on SIGHUP, and where it ``watches`` files, when one changes."""
+    hangup.listen(code.reload)
     if watches:
         watch = SourceWatch(Path.cwd(), code.reload)
         assembly.start.append(watch.start)
@@ -154,6 +147,7 @@ def _watch_lifeline(lifeline: int) -> None:
 async def supervise(options: Options, request: Request) -> None:
     """Runs workers until a signal. Raises as :func:`serve` does."""
     _begin(options, request, None)
+    hangup.listen(hangup.nothing_to_reload(_RELOADABLE))
     embedded = engines.embedded_nats(options, Counters()) if options.enats.enabled else None
     if embedded is not None:
         await embedded.start()
@@ -167,7 +161,7 @@ async def supervise(options: Options, request: Request) -> None:
             ports=ports(options),
             nats_url=embedded.client_url if embedded is not None else "",
             end_s=options.node.shutdown_delay_s + options.node.shutdown_timeout_s,
-            hands_on=(signal.SIGHUP,) if options.app.workers else (),
+            reloads=options.app.workers > 0,
         ).run()
     finally:
         if embedded is not None:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from catenary.errors import ConfigError
+from catenary.server import hangup
 from catenary.server.lifecycle import bind
 from catenary.server.place import Place, told_to
 
@@ -36,7 +37,7 @@ class WorkerFailed(ConfigError):
 class Workers:
     """``number`` processes that run ``command`` on ``ports`` of ``host``.
 
-    ``end_s`` is how long an orderly end may take, ``hands_on`` are signals that are for all workers.
+    ``end_s`` is how long an orderly end may take; with ``reloads``, a SIGHUP is passed to every worker.
     """
 
     def __init__(
@@ -48,13 +49,13 @@ class Workers:
         ports: Sequence[int],
         nats_url: str,
         end_s: float,
-        hands_on: Sequence[signal.Signals] = (),
+        reloads: bool = False,
     ) -> None:
         """Binds the ports. Raises :class:`ConfigError`."""
         self._command = tuple(command)
         self._nats_url = nats_url
         self._end_s = end_s
-        self._hands_on = tuple(hands_on)
+        self._reloads = reloads
         _refuse_taken(host, ports)
         self._shares = [_bound(host, ports) for _ in range(number)]
         self._lifeline, self._hold = os.pipe()
@@ -67,8 +68,8 @@ class Workers:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
-        for number in self._hands_on:
-            loop.add_signal_handler(number, self._hand_on, number)
+        if self._reloads:
+            hangup.listen(self._reload)
         keeping = [asyncio.create_task(self._keep(index)) for index in range(len(self._shares))]
         ending = asyncio.create_task(self._ending.wait())
         try:
@@ -100,11 +101,13 @@ class Workers:
         _log.info("%s: shutting down; the same again ends at once", number.name)
         self._ending.set()
 
-    def _hand_on(self, number: signal.Signals) -> None:
-        """To those that serve: one that begins would not know it yet, and would die of it."""
+    def _reload(self) -> None:
+        """Passes SIGHUP to the workers that serve: one that starts loads the present code anyway, and
+        dies of the signal before it has a handler."""
+        _log.info("SIGHUP: the workers reload their code")
         for process in self._serving.values():
             if process.returncode is None:
-                process.send_signal(number)
+                process.send_signal(signal.SIGHUP)
 
     def _tell(self, number: signal.Signals) -> None:
         for process in self._processes.values():
