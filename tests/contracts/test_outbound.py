@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 import uvloop
 
+from catenary.edge.deadlines import NoDeadlines
 from catenary.messages.environment import Environment
 from catenary.messages.names import Sid
 from catenary.node.session import Traits
 from catenary.ports import Outbound
-from catenary.server.deadlines import NoDeadlines
 from catenary.transports.turns import Turns
 from catenary.transports.websocket import Acceptance, WebSocketConnection, WebSocketLimits
 from catenary.wire.frames import close_frame, text_frame

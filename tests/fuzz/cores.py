@@ -17,6 +17,7 @@ from catenary.auth import jwt
 from catenary.auth.origins import Origins
 from catenary.auth.signatures import Signatures
 from catenary.auth.streams import CableReadyStreams, PubSubStreams, TurboStreams
+from catenary.edge.request import Proxied, environment_of, heartbeat_of, resumed_sid
 from catenary.errors import (
     AppFailed,
     CommandError,
@@ -32,7 +33,6 @@ from catenary.messages.publications import Position, Publication, RemoteDisconne
 from catenary.messages.replies import Confirmed, Delivery, Rejected
 from catenary.protocols import rpc, rpc_json, rpc_protobuf
 from catenary.protocols.actioncable import ActionCableV1
-from catenary.transports.request import Proxied, environment_of, heartbeat_of, resumed_sid
 from catenary.wire import deflate, handshake, hpack, http1, http2
 from catenary.wire.frames import (
     BINARY,

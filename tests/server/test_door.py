@@ -24,13 +24,13 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from catenary.auth.origins import Origins
-from catenary.server.deadlines import Deadlines, NoDeadlines
+from catenary.edge.deadlines import Deadlines, NoDeadlines
+from catenary.edge.handshake_queue import HandshakeQueue
+from catenary.edge.request import Proxied
+from catenary.edge.routes import CablePaths
 from catenary.server.door import Door, Threshold
 from catenary.server.entrance import CableRules, Entrance
 from catenary.server.lifecycle import ACCEPTS_IN_A_CROWD, ACCEPTS_PER_TURN, CROWD
-from catenary.server.reception import Reception
-from catenary.server.routes import CablePaths
-from catenary.transports.request import Proxied
 from catenary.transports.turns import Turns
 from catenary.transports.websocket import WebSocketConnection, WebSocketLimits
 from tests.parts.heart import NEVER, Heart, in_loop
@@ -95,7 +95,7 @@ def door(heart: Heart, state: ServerState) -> Door:
         heart.counters,
         deadlines=Deadlines(5, time.monotonic),
         late_messages=NoDeadlines(),
-        reception=Reception(1, heart.counters, asyncio.get_running_loop().call_soon),
+        queue=HandshakeQueue(1, heart.counters, asyncio.get_running_loop().call_soon),
         turns=Turns(),
     )
     return Door(entrance, config=Config("none"), server_state=state, app_state={})

@@ -28,6 +28,10 @@ from catenary.auth.origins import Origins
 from catenary.channels.code_workers import CodeWorkers
 from catenary.config.effective import keys, serves_api
 from catenary.config.options import Options
+from catenary.edge.deadlines import Deadlines, NoDeadlines
+from catenary.edge.handshake_queue import HandshakeQueue
+from catenary.edge.request import Proxied
+from catenary.edge.routes import CablePaths
 from catenary.errors import ConfigError, MissingExtra
 from catenary.messages.heartbeat import Heartbeat
 from catenary.metrics.counters import Counters
@@ -46,18 +50,14 @@ from catenary.rpc.calls import CallLimits
 from catenary.rpc.none import NoApplication
 from catenary.rpc.tls import Tls
 from catenary.server import engines, lifecycle, publishers, standalone
-from catenary.server.deadlines import Deadlines, NoDeadlines
 from catenary.server.door import BackDoor, Door
 from catenary.server.engines import Engine, MemoryEngine
 from catenary.server.entrance import CableRules, Entrance, HeadLimits
 from catenary.server.lag import LoopLag
 from catenary.server.lifecycle import BACKLOG, Listener
 from catenary.server.place import Place
-from catenary.server.reception import Reception
-from catenary.server.routes import CablePaths
 from catenary.server.ticker import Ticker
 from catenary.transports.asgi import ended
-from catenary.transports.request import Proxied
 from catenary.transports.turns import Turns
 from catenary.transports.websocket import WebSocketLimits
 from catenary.wire.deflate import WINDOWS, deflated_text_frame
@@ -119,7 +119,9 @@ class Assembly:
         )
         self._turns = Turns()
         loop = asyncio.get_running_loop()
-        self._reception = Reception(limits.max_waiting_handshakes, self.counters, loop.call_soon)
+        self._handshake_queue = HandshakeQueue(
+            limits.max_waiting_handshakes, self.counters, loop.call_soon
+        )
         self._guest = self._maybe_guest()
         self._embedded: EmbeddedNats | None = None
         self._nats_url = self._maybe_embed_nats()
@@ -385,7 +387,7 @@ class Assembly:
             self.counters,
             deadlines=self._deadlines,
             late_messages=self._late_messages,
-            reception=self._reception,
+            queue=self._handshake_queue,
             turns=self._turns,
             intake=doors.intake,
             guest_websockets=None if doors.guest is None else doors.guest.websockets,
@@ -471,7 +473,7 @@ class Assembly:
             self.counters,
             deadlines=self._deadlines,
             late_messages=self._late_messages,
-            reception=self._reception,
+            queue=self._handshake_queue,
             turns=self._turns,
         )
 

@@ -18,9 +18,9 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from catenary.api.intake import IntakeConnection
+from catenary.edge.http import BoundedHttp
 from catenary.errors import RequestRefused
 from catenary.server.entrance import LATER, Entrance
-from catenary.server.http import BoundedHttp
 from catenary.transports.websocket import Acceptance, WebSocketConnection
 from catenary.wire import http1
 from catenary.wire.frames import Event
@@ -66,7 +66,7 @@ class Threshold:
     def step_aside(self) -> None:
         """Nobody is here any more."""
         self._entrance.deadlines.forget(self)
-        self._entrance.reception.forget(self)
+        self._entrance.queue.leave(self)
         self._head = b""
 
     def receive(self, data: bytes) -> Sequence[Event]:
@@ -94,12 +94,12 @@ class Threshold:
 
     def _line_up(self, data: bytes, end: int) -> None:
         """A request for a cable, or for nothing that can be told: when it is its turn."""
-        reception = self._entrance.reception
+        queue = self._entrance.queue
         self._head = data
-        if not reception.receive(self, functools.partial(self._enter, data, end)):
+        if not queue.enter(self, functools.partial(self._enter, data, end)):
             self._entrance.counters.refused_connections_total += 1
             self._refuse(RequestRefused(503, "too many handshakes", LATER))
-        elif reception.holds(self) and len(data) > 2 * self._entrance.rules.head.max_bytes:
+        elif self in queue and len(data) > 2 * self._entrance.rules.head.max_bytes:
             # It is read on, so that its end is heard; but it must not fill memory meanwhile.
             self._refuse(RequestRefused(400, "expected a client that waits for its answer"))
 
@@ -162,14 +162,14 @@ class Threshold:
             logging.INFO, "Handshake refused with %d: %s", error.status, error
         )
         self._entrance.deadlines.forget(self)
-        self._entrance.reception.forget(self)
+        self._entrance.queue.leave(self)
         self._transport.write(http1.refusal(error))
         self._transport.close()
 
     def time_out(self) -> None:
         """The client took too long to ask for anything."""
         self._entrance.counters.late_handshakes_total += 1
-        if self._entrance.reception.holds(self):
+        if self in self._entrance.queue:
             self._entrance.counters.refused_connections_total += 1
             self._refuse(RequestRefused(503, "too many handshakes", LATER))
         elif self._head:

@@ -13,6 +13,10 @@ import msgspec
 
 from catenary.api.intake import IntakeRules
 from catenary.auth.origins import Origins
+from catenary.edge.deadlines import Deadlines
+from catenary.edge.handshake_queue import HandshakeQueue
+from catenary.edge.request import Proxied, environment_of, heartbeat_of, resumed_sid
+from catenary.edge.routes import CablePaths
 from catenary.errors import RequestRefused
 from catenary.messages.heartbeat import Heartbeat
 from catenary.metrics.counters import Counters
@@ -22,10 +26,6 @@ from catenary.node.node import Node
 from catenary.node.session import Traits
 from catenary.ports import Watch
 from catenary.protocols import actioncable
-from catenary.server.deadlines import Deadlines
-from catenary.server.reception import Reception
-from catenary.server.routes import CablePaths
-from catenary.transports.request import Proxied, environment_of, heartbeat_of, resumed_sid
 from catenary.transports.turns import Turns
 from catenary.transports.websocket import Acceptance, WebSocketLimits
 from catenary.wire import deflate, handshake, http1
@@ -93,7 +93,7 @@ class Entrance:
         "intake",
         "late_messages",
         "node",
-        "reception",
+        "queue",
         "rules",
         "turns",
     )
@@ -106,7 +106,7 @@ class Entrance:
         *,
         deadlines: Deadlines,
         late_messages: Watch,
-        reception: Reception,
+        queue: HandshakeQueue,
         turns: Turns,
         intake: IntakeRules | None = None,
         guest_websockets: Callable[..., asyncio.Protocol] | None = None,
@@ -116,7 +116,7 @@ class Entrance:
         self.counters = counters
         self.deadlines = deadlines
         self.late_messages = late_messages
-        self.reception = reception
+        self.queue = queue
         self.turns = turns
         self.complaints = Complaints(_log)
         self.intake = intake

@@ -20,13 +20,13 @@ from catenary.channels.cable import Cable
 from catenary.config.effective import effective
 from catenary.config.hosted import load_hosted
 from catenary.config.options import Options
+from catenary.edge.request import environment_of
 from catenary.errors import ConfigError, RequestRefused
 from catenary.messages.environment import HostedEnvironment
 from catenary.messages.reasons import Reason
 from catenary.server.assembly import Assembly
 from catenary.server.entrance import agreed_subprotocol
 from catenary.transports.asgi import AsgiConnection
-from catenary.transports.request import environment_of
 from catenary.wire import http1
 
 _log: Final = logging.getLogger("catenary.server")

@@ -18,6 +18,10 @@ import uvloop
 from uvicorn.server import ServerState
 
 from catenary.auth.origins import Origins
+from catenary.edge.deadlines import Deadlines, NoDeadlines
+from catenary.edge.handshake_queue import HandshakeQueue
+from catenary.edge.request import Proxied
+from catenary.edge.routes import CablePaths
 from catenary.messages.commands import Command
 from catenary.messages.environment import Environment
 from catenary.messages.heartbeat import Heartbeat
@@ -29,12 +33,8 @@ from catenary.node.encoder import Encoder
 from catenary.node.node import Node
 from catenary.node.session import Traits
 from catenary.ports import Outbound
-from catenary.server.deadlines import Deadlines, NoDeadlines
 from catenary.server.door import Door
 from catenary.server.entrance import CableRules, Entrance
-from catenary.server.reception import Reception
-from catenary.server.routes import CablePaths
-from catenary.transports.request import Proxied
 from catenary.transports.turns import Turns
 from catenary.transports.websocket import WebSocketLimits
 from catenary.wire.deflate import WINDOWS, deflated_text_frame
@@ -115,7 +115,7 @@ def entrance() -> Entrance:
         counters,
         deadlines=Deadlines(5, time.monotonic),
         late_messages=NoDeadlines(),
-        reception=Reception(
+        queue=HandshakeQueue(
             100, counters, lambda serve: asyncio.get_running_loop().call_soon(serve)
         ),
         turns=Turns(),

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catenary.edge.routes import CablePaths
 from catenary.errors import ConfigError
-from catenary.server.routes import CablePaths
 
 PATTERNS = ("/cable", "/admin/*", "/app/{tenant}/cable")
 

@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catenary.messages.heartbeat import Heartbeat
-from catenary.transports.request import (
+from catenary.edge.request import (
     MAX_PING_INTERVAL_S,
     Proxied,
     environment_of,
     heartbeat_of,
     resumed_sid,
 )
+from catenary.messages.heartbeat import Heartbeat
 from catenary.wire.http1 import Request, read_request
 
 ALL_COOKIES = Proxied(headers=("cookie",), cookies=())

@@ -1,6 +1,6 @@
-"""Connections on which something must be said soon: one timer watches over all of them.
+"""Closes connections on which expected bytes do not arrive in time, with one timer for all of them.
 
-Knows: when each was last waited for. Does not know: what is said.
+Knows: since when each is waited for. Does not know: what is expected.
 """
 
 import asyncio
@@ -12,13 +12,14 @@ from catenary.ports import Waiting
 SWEEP_S: Final = 1.0
 
 AT_ONCE: Final = 50
-"""Connections that are timed out in one turn of the loop: 2 to 3 ms. Others wait for the next."""
+"""Connections timed out in one turn of the event loop: 2 to 3 ms. The others wait for the next turn."""
 
 
 class Deadlines:
-    """Satisfies :class:`catenary.ports.Watch`. Times out whoever is watched for longer than ``timeout_s``, within a second.
+    """Satisfies :class:`catenary.ports.Watch`. Calls ``time_out`` of connections that are watched for more
+    than ``timeout_s``, at most a second late.
 
-    ``clock`` is monotonic, in seconds. The timer exists only while somebody is watched.
+    ``clock`` is monotonic, in seconds. The timer exists only while a connection is watched.
     """
 
     __slots__ = ("_clock", "_sweeper", "_waiting", "timeout_s")
@@ -30,14 +31,14 @@ class Deadlines:
         self._sweeper: asyncio.Handle | None = None
 
     def watch(self, connection: Waiting) -> None:
-        """From now on its time runs; once more for one that is watched already."""
+        """Starts its timeout, or starts it again."""
         self._waiting.pop(connection, None)
         self._waiting[connection] = self._clock() + self.timeout_s
         if self._sweeper is None:
             self._sweep_later()
 
     def forget(self, connection: Waiting) -> None:
-        """It has spoken, or it is gone."""
+        """Stops its timeout: the bytes arrived, or the connection is closed."""
         self._waiting.pop(connection, None)
 
     def _sweep_later(self) -> None:
@@ -56,7 +57,7 @@ class Deadlines:
             self._sweep_later()
 
     def _overdue(self, now: float) -> list[Waiting]:
-        """In the order of their deadlines, which is theirs."""
+        """Insertion order is deadline order: every entry has the same timeout."""
         overdue: list[Waiting] = []
         for connection, deadline in self._waiting.items():
             if deadline > now or len(overdue) == AT_ONCE:
@@ -66,12 +67,12 @@ class Deadlines:
 
 
 class NoDeadlines:
-    """Satisfies :class:`catenary.ports.Watch`: everybody may take as long as they like."""
+    """Satisfies :class:`catenary.ports.Watch` without any limit of time."""
 
     __slots__ = ()
 
     def watch(self, connection: Waiting) -> None:
-        """Nothing happens."""
+        """Does nothing."""
 
     def forget(self, connection: Waiting) -> None:
-        """Nothing would have happened."""
+        """Does nothing."""

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from catenary.server.deadlines import AT_ONCE, SWEEP_S, Deadlines
+from catenary.edge.deadlines import AT_ONCE, SWEEP_S, Deadlines
 from tests.parts.heart import in_loop
 
 

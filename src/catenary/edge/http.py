@@ -1,7 +1,7 @@
-"""uvicorn's HTTP protocol with what it lacks: limits for the head of each request.
+"""uvicorn's HTTP protocol with limits on the size and the duration of each request head.
 
-What it reads it keeps until the head ends, however long and however late that is.
-Knows: bytes between requests. Does not know: what is asked for.
+uvicorn keeps what it reads until the head ends, however long that is and takes.
+Knows: bytes between requests. Does not know: what is requested.
 """
 
 from typing import Any, Final
@@ -19,7 +19,7 @@ _BEGINS_HERE: Final = -1
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """Refuses a request whose head is longer than ``max_head_bytes`` or is not there in time."""
+    """Refuses a request whose head is longer than ``max_head_bytes`` or does not end in time."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self._head_bytes is None or self.transport.is_closing():
             return
         if self._head_bytes == _BEGINS_HERE:
-            # How many of these bytes belong to it is not told: it begins to count with the next.
+            # uvicorn does not say how many of these bytes belong to the head: counting starts with the next.
             self._head_bytes = 0
             self._watch.watch(self)
             return

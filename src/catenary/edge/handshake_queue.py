@@ -1,0 +1,72 @@
+"""Limits how many handshakes are served in one turn of the event loop; the others wait, in order.
+
+A handshake takes some 150 µs. A thousand served in one turn would delay every delivery by their sum;
+with a few in each turn, everything else is served between one few and the next.
+Knows: an order. Does not know: what a handshake is.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from catenary.metrics.counters import Counters
+
+PER_TURN: Final = 8
+
+
+class HandshakeQueue:
+    """Serves handshakes at once while the turn has room, else in order of arrival. Belongs to one event loop.
+
+    At most ``limit`` wait. Moves ``held_handshakes_total``.
+    """
+
+    __slots__ = ("_call_soon", "_counters", "_left", "_limit", "_waiting")
+
+    def __init__(self, limit: int, counters: Counters, call_soon: Callable[..., object]) -> None:
+        """``call_soon`` is the loop's: asking for the running loop is a system call."""
+        self._limit = limit
+        self._call_soon = call_soon
+        self._counters = counters
+        self._left = PER_TURN
+        # Ordered, and an entry can be removed from the middle in constant time.
+        self._waiting: OrderedDict[object, Callable[[], None]] = OrderedDict()
+
+    def enter(self, owner: object, serve: Callable[[], None]) -> bool:
+        """Calls ``serve`` now or in a later turn. An owner that waits already keeps its position and
+        has its callback replaced.
+
+        False if the queue is full: then ``serve`` is never called.
+        """
+        if owner in self._waiting:
+            self._waiting[owner] = serve
+            return True
+        if self._left > 0 and not self._waiting:
+            if self._left == PER_TURN:
+                self._call_soon(self._turn)
+            self._left -= 1
+            serve()
+            return True
+        if len(self._waiting) >= self._limit:
+            return False
+        self._counters.held_handshakes_total += 1
+        self._waiting[owner] = serve
+        return True
+
+    def __contains__(self, owner: object) -> bool:
+        """Whether it waits."""
+        return owner in self._waiting
+
+    def leave(self, owner: object) -> None:
+        """Removes an owner that need not be served any more; nothing happens if it does not wait."""
+        self._waiting.pop(owner, None)
+
+    def _turn(self) -> None:
+        self._left = PER_TURN
+        if not self._waiting:
+            return
+        # Scheduled first, so that a callback that raises does not stop the queue.
+        self._call_soon(self._turn)
+        while self._waiting and self._left > 0:
+            self._left -= 1
+            _, serve = self._waiting.popitem(last=False)
+            serve()
