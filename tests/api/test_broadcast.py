@@ -4,10 +4,13 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 
+from catenary.channels.http_publisher import HttpPublisher
+from catenary.errors import BackendError
 from tests.parts.cable_client import CableClient, confirmed, delivered, identifier
 from tests.parts.raw_socket import RawSocket
 from tests.parts.redis import redis_server
@@ -208,6 +211,34 @@ def test_the_key(flags: tuple[str, ...], key: str, port: str) -> None:
         assert client.receive() == delivered(CHAT, "yes")
         client.expect_nothing()
         assert key not in server.output()
+
+
+@pytest.mark.parametrize("form", ["usual", "chunked"])
+def test_a_key_that_is_not_ascii(form: str) -> None:
+    body = json.dumps(one("yes")).encode()
+    framed = b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    if form == "chunked":
+        framed = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    head = b"POST /_broadcast HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer %b\r\n"
+    with cable_server(*FLAGS, "--broadcast_key=schl\u00fcssel") as server:
+        for key, status in (
+            ("schl\u00fcssel".encode(), 201),
+            (b"schl\xfcssel", 201),
+            ("\u043a\u043b\u044e\u0447".encode(), 401),
+            (b"schl\xc3", 401),
+            (b"\xff", 401),
+        ):
+            assert ask(server.broadcast_port, head % key + framed)[0][0] == status
+        with closing(HttpPublisher(server.broadcast_url, key="schl\u00fcssel")) as publisher:
+            publisher.publish(body)
+        with (
+            closing(
+                HttpPublisher(server.broadcast_url, key="\u043a\u043b\u044e\u0447")
+            ) as publisher,
+            pytest.raises(BackendError, match="HTTP 401"),
+        ):
+            publisher.publish(body)
+        assert "Traceback" not in server.output()
 
 
 @pytest.mark.parametrize("flag", ["--broadcast_key", "--http_broadcast_secret"])

@@ -3,6 +3,7 @@
 With ``ANYCABLE_GO`` in the environment, what the reference has is asked of it, too.
 """
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -13,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from catenary.channels.http_reader import HttpReader
+from catenary.messages.names import Stream
 from tests.api.test_broadcast import Answer, ask, one, request
 from tests.parts.cable_client import CableClient, confirmed, identifier
 from tests.parts.nats import nats_server
@@ -88,6 +91,18 @@ def test_the_key_and_the_method(either: CableServer) -> None:
     for path in ("/presence/a", "/presence//users", "/other"):
         assert ask(either.port, get(path))[0][0] == 404
     assert KEY not in either.output()
+
+
+def test_a_key_that_is_not_ascii() -> None:
+    key = "\u043a\u043b\u044e\u0447"
+    asked = b"GET /api/presence/chat/users HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %b\r\n\r\n"
+    with cable_server("--noauth", "--norpc", f"--api_secret={key}", "--broker=memory") as server:
+        assert ask(server.port, asked % key.encode())[0][0] == 200
+        for wrong in ("schl\u00fcssel".encode(), b"schl\xfcssel", b"\xff"):
+            assert ask(server.port, asked % wrong)[0][0] == 401
+        reader = HttpReader(f"http://127.0.0.1:{server.port}/api", key=key)
+        assert asyncio.run(reader.members(Stream("chat"))) == ()
+        assert "Traceback" not in server.output()
 
 
 def test_who_is_there(either: CableServer) -> None:

@@ -1,8 +1,20 @@
-"""Derived keys, against what ``openssl dgst -sha256 -hmac`` prints."""
+"""Derived keys, against what ``openssl dgst -sha256 -hmac`` prints; keys in headers."""
+
+import hashlib
+import hmac
+import os
 
 import pytest
 
-from catenary.auth.keys import API_PHRASE, BROADCAST_PHRASE, RPC_PHRASE, derived_key
+from catenary.auth.keys import (
+    API_PHRASE,
+    BROADCAST_PHRASE,
+    RPC_PHRASE,
+    BearerKey,
+    bearer,
+    derived_key,
+)
+from catenary.wire.http1 import header_text
 
 
 @pytest.mark.parametrize(
@@ -15,3 +27,40 @@ from catenary.auth.keys import API_PHRASE, BROADCAST_PHRASE, RPC_PHRASE, derived
 )
 def test_keys_are_derived_as_openssl_derives_them(phrase: str, key: str) -> None:
     assert derived_key("qwerty", phrase) == key
+
+
+def test_a_secret_that_is_not_utf_8_counts_as_the_bytes_that_were_given() -> None:
+    secret = os.fsdecode(b"schl\xfcssel")
+    expected = hmac.new(b"schl\xfcssel", RPC_PHRASE.encode(), hashlib.sha256).hexdigest()
+    assert derived_key(secret, RPC_PHRASE) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "sent"),
+    [
+        ("k", b"k"),
+        ("schl\u00fcssel", "schl\u00fcssel".encode()),
+        ("schl\u00fcssel", b"schl\xfcssel"),
+        ("\u043a\u043b\u044e\u0447", "\u043a\u043b\u044e\u0447".encode()),
+        (
+            "\u043a\u043b\u044e\u0447\u00fc \U0001f511",
+            "\u043a\u043b\u044e\u0447\u00fc \U0001f511".encode(),
+        ),
+        # Latin-1 that is UTF-8 as well, for another text.
+        ("\u00c3\u00bc", b"\xc3\xbc"),
+        ("\u00c3\u00bc", "\u00c3\u00bc".encode()),
+        (os.fsdecode(b"schl\xfcssel"), b"schl\xfcssel"),
+        (os.fsdecode(b"\xff\xfe"), b"\xff\xfe"),
+    ],
+)
+def test_a_key_fits_as_clients_send_it(key: str, sent: bytes) -> None:
+    expected = BearerKey(key)
+    assert expected.fits(header_text(b"Bearer " + sent))
+    assert expected.fits(header_text(bearer(key)))
+    for other in (sent, b"Bearer " + sent + b"x", b"Bearer ", b"", b"Bearer \xff", b"Bearer k\xc3"):
+        assert not expected.fits(header_text(other))
+
+
+def test_without_a_key_every_header_fits() -> None:
+    for header in ("", "Bearer ", "Bearer \u043a\u043b\u044e\u0447"):
+        assert BearerKey("").fits(header)

@@ -1,6 +1,7 @@
 """HTTP RPC as ASGI and as WSGI: statuses, keys, bodies."""
 
 import asyncio
+import contextlib
 import functools
 import io
 import json
@@ -54,7 +55,8 @@ def ask_wsgi(application: WsgiRpc, method: str, path: str, body: bytes, key: str
         "REQUEST_METHOD": method,
         "PATH_INFO": path,
         "CONTENT_LENGTH": str(len(body)),
-        "HTTP_AUTHORIZATION": f"Bearer {key}",
+        # PEP 3333: the bytes of a header, read as Latin-1.
+        "HTTP_AUTHORIZATION": f"Bearer {key}".encode().decode("latin-1"),
         "HTTP_X_ANYCABLE_META_SID": "s1",
         "wsgi.input": io.BytesIO(body),
     }
@@ -84,11 +86,21 @@ def test_a_call_is_answered_wherever_it_is_mounted(ask: Ask, path: str) -> None:
     assert json.loads(answer["transmissions"][0]) == {"type": "welcome", "sid": "s1"}
 
 
+@pytest.mark.parametrize("key", ["schl\u00fcssel", "\u043a\u043b\u044e\u0447"])
+def test_a_key_that_is_not_ascii(key: str) -> None:
+    cable = chat()
+    assert ask_asgi(cable.http_rpc(key=key), "POST", "/connect", CONNECT, key)[0] == 200
+    with contextlib.closing(cable.wsgi_http_rpc(key=key)) as wsgi:
+        assert ask_wsgi(wsgi, "POST", "/connect", CONNECT, key)[0] == 200
+
+
 @pytest.mark.parametrize(
     "what",
     [
         ("POST", "/connect", CONNECT, "wrong", 401),
         ("POST", "/connect", CONNECT, "", 401),
+        ("POST", "/connect", CONNECT, "\u043a\u043b\u044e\u0447", 401),
+        ("POST", "/connect", CONNECT, "schl\u00fcssel", 401),
         ("GET", "/connect", b"", KEY, 404),
         ("POST", "/", CONNECT, KEY, 404),
         ("POST", "/connect/", CONNECT, KEY, 404),

@@ -1,12 +1,15 @@
 """Help, --print-config and the docs table; what is printed loads again to the same values."""
 
+import os
 import tomllib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from catenary.config import render
 from catenary.config.options import SHORTHANDS, TABLE, Entry, Options, Value
+from catenary.errors import ConfigError
 from tests.config.sources import options, request
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -170,3 +173,8 @@ def test_markdown_has_a_row_for_every_option() -> None:
     )
     assert "\n### HTTP broadcast\n" in text
     assert all(row.replace("\\|", "").count("|") == 6 for row in rows)
+
+
+def test_a_value_that_is_not_utf_8_can_t_be_printed() -> None:
+    with pytest.raises(ConfigError, match="UTF-8"):
+        render.toml(options(f"--broadcast_key={os.fsdecode(bytes([0xFC]))}"))

@@ -110,7 +110,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._respond(status, answer)
 
     def _answer(self, owner: HttpServer, procedure: str, body: bytes) -> tuple[int, bytes]:
-        if owner.key and self.headers.get("authorization") != f"Bearer {owner.key}":
+        given = self.headers.get("authorization", "").encode("latin-1")
+        if owner.key and given != f"Bearer {owner.key}".encode():
             return 401, b"Unauthorized"
         if procedure not in ("connect", "command", "disconnect"):
             return 404, b"Not found"

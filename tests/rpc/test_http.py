@@ -152,6 +152,16 @@ def test_the_derived_key_opens_what_the_secret_protects() -> None:
         run(scenario())
 
 
+@pytest.mark.parametrize("key", ["schl\u00fcssel", "\u043a\u043b\u044e\u0447"])
+def test_a_key_that_is_not_ascii_is_sent_as_utf_8(key: str) -> None:
+    async def scenario() -> None:
+        async with opened(server.url, key=key) as application:
+            assert (await application.connect(ENVIRONMENT)).verdict is Verdict.SUCCESS
+
+    with http_server(key=key) as server:
+        run(scenario())
+
+
 # Responses
 
 

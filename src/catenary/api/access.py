@@ -4,13 +4,13 @@ Source: docs/broadcasting.md, "HTTP adapter", and docs/api.md (anycable).
 Knows: methods, keys, pages. Does not know: what is asked for.
 """
 
-import hmac
 from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 from starlette.types import Send
 
+from catenary.auth.keys import BearerKey
 from catenary.auth.origins import Origins
 
 _CORS_HEADERS: Final = (
@@ -37,11 +37,11 @@ class Access:
     None for none.
     """
 
-    __slots__ = ("_authorization", "_cors", "_method", "_pages")
+    __slots__ = ("_cors", "_key", "_method", "_pages")
 
     def __init__(self, method: str, *, key: str, pages: Origins | None) -> None:
         self._method = method
-        self._authorization = f"Bearer {key}".encode() if key else b""
+        self._key = BearerKey(key)
         self._pages = pages
         self._cors = (
             ("access-control-allow-methods", f"{method}, OPTIONS"),
@@ -55,8 +55,7 @@ class Access:
             return Answer(200)
         if method != self._method:
             return Answer(422, f"expected {self._method}, got {method}")
-        given = authorization.encode("latin-1")
-        if self._authorization and not hmac.compare_digest(given, self._authorization):
+        if not self._key.fits(authorization):
             return Answer(401, "expected Authorization: Bearer with the key")
         return None
 

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from catenary.api.access import Access, Answer, send_answer
 from catenary.auth.origins import Origins
 from catenary.errors import BackendError, PublicationError
+from catenary.wire.http1 import header_text
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """More is refused with 413. Redis, which carries the same publications, stops at 512 MB."""
@@ -63,7 +64,7 @@ class BroadcastEndpoint:
         self._broadcasts = broadcasts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {name: header_text(value) for name, value in scope["headers"]}
         answer = await self._answer(scope["method"], headers, receive)
         cors = self._broadcasts.access.cors(headers.get(b"origin", ""))
         await send_answer(send, answer, cors)

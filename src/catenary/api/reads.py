@@ -17,6 +17,7 @@ from catenary.errors import BackendError, CatenaryError, LostPosition, NotKept
 from catenary.messages.names import Stream
 from catenary.messages.publications import Position, Publication, position_of
 from catenary.node.reads import Reads
+from catenary.wire.http1 import header_text
 
 PAGE: Final = 1_000
 """The most messages of one answer: who wants more asks for what is behind the last."""
@@ -76,7 +77,7 @@ class ReadEndpoint:
         self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {name: header_text(value) for name, value in scope["headers"]}
         answer = self._access.check(scope["method"], headers.get(b"authorization", ""))
         if answer is None:
             answer = await self._answer(scope)

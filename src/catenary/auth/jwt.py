@@ -13,6 +13,8 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from catenary.auth.keys import key_bytes
+
 HMAC_ALGORITHMS: Final = {"HS256": "sha256", "HS384": "sha384", "HS512": "sha512"}
 
 
@@ -45,7 +47,7 @@ class SecretKey:
         """Raises ValueError for an empty secret, with which everybody could sign."""
         if not secret:
             raise ValueError("expected a secret, got an empty one")
-        self._secret = secret.encode()
+        self._secret = key_bytes(secret)
         self.algorithms = frozenset(HMAC_ALGORITHMS)
 
     def verify(self, algorithm: str, message: bytes, signature: bytes) -> bool:
@@ -143,7 +145,7 @@ def issued(claims: Claims, secret: str) -> str:
         raise ValueError("expected a secret, got an empty one")
     parts = (b'{"alg":"HS256","typ":"JWT"}', msgspec.json.encode(claims))
     signed = b".".join(map(_encoded, parts))
-    return b".".join((signed, _encoded(hmac.digest(secret.encode(), signed, "sha256")))).decode()
+    return b".".join((signed, _encoded(hmac.digest(key_bytes(secret), signed, "sha256")))).decode()
 
 
 def _encoded(raw: bytes) -> bytes:

@@ -1,15 +1,17 @@
-"""Keys that are derived from the application's one secret.
+"""Keys that are derived from the application's one secret, and the header that carries a key.
 
-A publisher and a server that share the secret come to the same keys without being told them.
+A publisher and a server that share the secret derive the same keys, so no key is configured twice.
 Sources: docs/broadcasting.md, docs/rpc.md and docs/api.md (anycable/anycable).
 Knows: keys and what they come from. Does not know: requests.
 """
 
+import contextlib
 import hashlib
 import hmac
 from typing import Final
 
 from catenary.config.effective import Key
+from catenary.wire.http1 import header_text
 
 BROADCAST_PHRASE: Final = "broadcast-cable"
 RPC_PHRASE: Final = "rpc-cable"
@@ -18,7 +20,45 @@ API_PHRASE: Final = "api-cable"
 
 def derived_key(secret: str, phrase: str) -> str:
     """HMAC-SHA256 of a phrase under the secret, in lower-case hexadecimal digits."""
-    return hmac.new(secret.encode(), phrase.encode(), hashlib.sha256).hexdigest()
+    return hmac.new(key_bytes(secret), phrase.encode(), hashlib.sha256).hexdigest()
+
+
+def key_bytes(text: str) -> bytes:
+    """A key or a secret as bytes: UTF-8.
+
+    Python reads arguments and variables that are not UTF-8 as lone surrogates (PEP 383): these become
+    the bytes that were given.
+    """
+    return text.encode(errors="surrogateescape")
+
+
+def bearer(key: str) -> bytes:
+    """The value of the header Authorization that carries a key (RFC 6750, section 2.1)."""
+    return b"Bearer " + key_bytes(key)
+
+
+class BearerKey:
+    """Compares the header Authorization of a request with a key; an empty key fits every request.
+
+    A key that is not ASCII fits in UTF-8, which curl sends, and in Latin-1, which browsers and Python's
+    http.client send.
+    """
+
+    __slots__ = ("_accepted",)
+
+    def __init__(self, key: str) -> None:
+        sent = {bearer(key)}
+        with contextlib.suppress(UnicodeEncodeError):
+            sent.add(b"Bearer " + key.encode("latin-1"))
+        # As headers are read: two ways to send a key may be one text.
+        self._accepted = tuple({header_text(each).encode() for each in sent}) if key else ()
+
+    def fits(self, authorization: str) -> bool:
+        """Compares in constant time. ``authorization`` is read by :func:`header_text`."""
+        given = authorization.encode()
+        # All of them are compared: the time must not tell which one came close.
+        found = [hmac.compare_digest(given, each) for each in self._accepted]
+        return any(found) or not self._accepted
 
 
 def key_text(key: Key | None, phrase: str) -> str:

@@ -10,6 +10,8 @@ from typing import Final
 
 import msgspec
 
+from catenary.auth.keys import key_bytes
+
 _read: Final = msgspec.json.Decoder(str).decode
 
 
@@ -22,7 +24,7 @@ class Signatures:
         """Raises ValueError for an empty key, with which everybody could sign."""
         if not key:
             raise ValueError("expected a key, got an empty one")
-        self._key = key.encode()
+        self._key = key_bytes(key)
 
     def signed(self, text: str) -> str:
         """The string with its signature."""

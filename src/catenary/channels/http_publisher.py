@@ -5,7 +5,7 @@ Source: docs/broadcasting.md, "HTTP" (anycable/anycable).
 
 import http.client
 
-from catenary.auth.keys import BROADCAST_PHRASE, derived_key
+from catenary.auth.keys import BROADCAST_PHRASE, bearer, derived_key
 from catenary.channels.http_address import http_address
 from catenary.channels.ordered_publisher import OrderedPublisher
 from catenary.errors import BackendError
@@ -24,9 +24,9 @@ class HttpPublisher(OrderedPublisher):
         self._connection = address.connection(timeout_s)
         self._path = address.target
         known = key or (derived_key(secret, BROADCAST_PHRASE) if secret else "")
-        self._headers = {"Content-Type": "application/json"}
+        self._headers: dict[str, str | bytes] = {"Content-Type": "application/json"}
         if known:
-            self._headers["Authorization"] = f"Bearer {known}"
+            self._headers["Authorization"] = bearer(known)
         self._served = False
 
     def _deliver(self, raw: bytes) -> None:

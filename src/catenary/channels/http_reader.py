@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from catenary.auth.keys import bearer
 from catenary.channels.http_address import http_address
 from catenary.errors import BackendError, LostPosition, NotKept
 from catenary.messages.names import Stream
@@ -54,7 +55,7 @@ class HttpReader:
         """``url`` is that of the API, such as ``http://localhost:8080/api``; it wants the ``key``.
         Raises :class:`catenary.errors.ConfigError`."""
         self._address = http_address(url, "the API")
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._headers = {"Authorization": bearer(key)} if key else {}
         self._timeout_s = timeout_s
 
     async def members(self, stream: Stream) -> tuple[Member, ...]:

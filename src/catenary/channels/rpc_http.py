@@ -6,7 +6,6 @@ AnyCable's Ruby library. Knows: HTTP's part. Does not know: what is asked.
 """
 
 import asyncio
-import hmac
 import logging
 import os
 import threading
@@ -15,11 +14,12 @@ from typing import Any, Final
 
 import msgspec
 
-from catenary.auth.keys import RPC_PHRASE, derived_key
+from catenary.auth.keys import RPC_PHRASE, BearerKey, derived_key
 from catenary.channels.rpc_handler import RpcHandler
 from catenary.errors import ConfigError, ProtocolError
 from catenary.ports import Application
 from catenary.protocols import rpc_json
+from catenary.wire.http1 import header_text
 
 _log: Final = logging.getLogger("catenary.channels")
 
@@ -52,13 +52,13 @@ class _Calls:
 
     def __init__(self, application: Application, key: str) -> None:
         self._procedures = RpcHandler(application, rpc_json).procedures
-        self._expected = f"Bearer {key}".encode() if key else None
+        self._key = BearerKey(key)
 
-    def refusal(self, method: str, path: str, authorization: bytes, size: int) -> _Answer | None:
+    def refusal(self, method: str, path: str, authorization: str, size: int) -> _Answer | None:
         """What is answered without reading the body; None where it is to be read."""
         if method != "POST" or path.rpartition("/")[2] not in self._procedures:
             return _Answer(404, b"Not found")
-        if self._expected is not None and not hmac.compare_digest(authorization, self._expected):
+        if not self._key.fits(authorization):
             return _Answer(401, b"Unauthorized")
         return _Answer(413, b"Body too large") if size > MAX_BODY_BYTES else None
 
@@ -88,7 +88,7 @@ class AsgiRpc:
             raise RuntimeError(f"expected an HTTP request, got {scope['type']}")
         headers = {name.decode("latin-1").lower(): value for name, value in scope["headers"]}
         size = _number(headers.get("content-length", b"0").decode("latin-1"))
-        authorization = headers.get("authorization", b"")
+        authorization = header_text(headers.get("authorization", b""))
         path = scope["path"]
         answer = self._calls.refusal(scope["method"], path, authorization, size)
         if answer is None:
@@ -124,7 +124,7 @@ class WsgiRpc:
     ) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         size = _number(environ.get("CONTENT_LENGTH") or "0")
-        authorization = environ.get("HTTP_AUTHORIZATION", "").encode("latin-1")
+        authorization = header_text(environ.get("HTTP_AUTHORIZATION", "").encode("latin-1"))
         answer = self._calls.refusal(environ["REQUEST_METHOD"], path, authorization, size)
         if answer is None:
             body = environ["wsgi.input"].read(size)

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from catenary.config.options import SHORTHANDS, TABLE, Entry, Options, Shorthand, Value, variable_of
+from catenary.errors import ConfigError
 
 WIDTH: Final = 100
 
@@ -174,7 +175,10 @@ def _toml_value(entry: Entry, value: Value) -> str:
 
 def _quoted(text: str) -> str:
     """A TOML basic string: JSON's escapes are TOML's, but TOML has no plain U+007F."""
-    return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")
+    try:
+        return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")
+    except UnicodeEncodeError:
+        raise ConfigError("print-config: expected values in UTF-8, which TOML is") from None
 
 
 def _section_of(entry: Entry) -> str:

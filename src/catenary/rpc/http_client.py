@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import httptools
 import msgspec
 
+from catenary.auth.keys import key_bytes
 from catenary.errors import ConfigError
 from catenary.rpc.tls import Tls, client_context
 
@@ -75,7 +76,8 @@ class HttpClient:
         fixed = {"Host": parts.netloc.rpartition("@")[2], "Content-Type": "application/json"}
         if parts.username is not None:
             user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            fixed["Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
+            basic = base64.b64encode(key_bytes(user)).decode()
+            fixed["Authorization"] = f"Basic {basic}"
         self._fixed_headers = {**fixed, **headers}
 
     async def post(self, path: str, body: bytes, headers: dict[str, str]) -> HttpResponse:
@@ -137,7 +139,8 @@ class HttpClient:
         fields = {**self._fixed_headers, **headers, "Content-Length": str(len(body))}
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         start = f"POST {self._path}/{path}{self._query} HTTP/1.1\r\n"
-        return f"{start}{lines}\r\n".encode("latin-1") + body
+        # UTF-8: a key need not be ASCII.
+        return key_bytes(f"{start}{lines}\r\n") + body
 
 
 class _Connection(asyncio.Protocol):

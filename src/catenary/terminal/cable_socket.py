@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from catenary.auth.keys import key_bytes
 from catenary.errors import ConfigError
 from catenary.wire.frames import CLOSE, CONTINUATION, NO_STATUS, PING, PONG, TEXT, unmask
 from catenary.wire.handshake import accept_value
@@ -84,7 +85,7 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
             f"Sec-WebSocket-Protocol: {', '.join(self.subprotocols)}",
             *(f"{name}: {value}" for name, value in self.headers),
         )
-        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        return key_bytes("\r\n".join(lines) + "\r\n\r\n")
 
 
 def frame(opcode: int, payload: bytes) -> bytes:

@@ -15,6 +15,7 @@ from typing import Final, cast
 
 import msgspec
 
+from catenary.auth.keys import key_bytes
 from catenary.terminal.cable_socket import Opening, address, connect
 from catenary.terminal.counting import PATIENCE_S, CountingClient, Echoer, Tally, mark
 
@@ -152,7 +153,7 @@ class Publisher(asyncio.Protocol):
         text = f'{{\\"t\\":\\"{mark(len(times))}\\",\\"p\\":\\"{self._padding}\\"}}'
         body = f'{{"stream":{self._names[stream]},"data":"{text}"}}'
         times.append(perf_counter())
-        self._transport.write(f"{self._heads}{len(body)}\r\n\r\n{body}".encode())
+        self._transport.write(key_bytes(f"{self._heads}{len(body)}\r\n\r\n{body}"))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)

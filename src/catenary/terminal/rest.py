@@ -6,6 +6,7 @@ Source: docs/api.md (anycable). Knows: HTTP. Does not know: what is asked.
 import http.client
 from urllib.parse import urlsplit
 
+from catenary.auth.keys import bearer
 from catenary.errors import BackendError, ConfigError
 
 TIMEOUT_S = 10.0
@@ -26,7 +27,7 @@ def get(url: str, path: str, *, key: str) -> bytes:
         raise ConfigError(f"--url: expected the URL of an API, such as http://…/api, got {url!r}")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(host, port, timeout=TIMEOUT_S)
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    headers = {"Authorization": bearer(key)} if key else {}
     try:
         connection.request("GET", parts.path.rstrip("/") + path, headers=headers)
         response = connection.getresponse()

@@ -204,6 +204,11 @@ def already_read(
     return Request(method, target, headers)
 
 
+def header_text(value: bytes) -> str:
+    """The text of a header: UTF-8 where it is that, else Latin-1 (RFC 9110, section 5.5)."""
+    return _text(value.decode("latin-1"))
+
+
 def _text(latin: str) -> str:
     """UTF-8, which is what browsers send in cookies, where it is that; else Latin-1 as it came."""
     if latin.isascii():
