@@ -30,6 +30,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "adapters": (2, "adapters"),
     "channels": (2, "channels"),
     "edge": (3, ""),  # what transports and api stand on: without a wing, all of its floor know it
+    "codeworkers": (3, "codeworkers"),
     "transports": (3, "transports"),
     "api": (3, "api"),
     "console": (3, "console"),
@@ -42,6 +43,8 @@ ROOMS: dict[str, tuple[int, str]] = {
 
 # Edges speak to the node and what is below it; an adapter is named by the assembly alone.
 KNOWN_TO_EDGES = {"heart", ""}
+# Code workers run channels, and know nothing of the node.
+KNOWN_TO_CODE_WORKERS = {"channels", ""}
 
 IMPURE = {"asyncio", "socket", "time", "random", "os", "logging", "secrets", "ssl"}
 
@@ -142,7 +145,8 @@ def _may(each: Import) -> bool:
         return True
     (floor, _), (below, other) = ROOMS[importer], ROOMS[imported]
     if floor == 3 and below == 2:
-        return other in KNOWN_TO_EDGES
+        known = KNOWN_TO_CODE_WORKERS if importer == "codeworkers" else KNOWN_TO_EDGES
+        return other in known
     if floor == below:
         return not other
     return below < floor

@@ -52,14 +52,13 @@ from catenary.channels.rpc_http import AsgiRpc, WsgiRpc, rpc_key
 from catenary.channels.running import Around, Runner, at_once
 from catenary.channels.streams import stream_name
 from catenary.channels.surroundings import Surroundings
-from catenary.channels.timers import Beats, Place
+from catenary.channels.timers import Beats, DeclaredTimer, Place
 from catenary.channels.tokens import TTL, Signer
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Confirmed, Disconnected, Rejected, Welcome
-from catenary.protocols.code_workers import DeclaredTimer
 
 _log: Final = logging.getLogger("catenary.channels")
 T = TypeVar("T")

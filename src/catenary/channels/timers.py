@@ -13,7 +13,6 @@ from typing import Protocol
 import msgspec
 
 from catenary.messages.names import Identifier, Sid
-from catenary.protocols.code_workers import DeclaredTimer
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -21,6 +20,14 @@ class Place(msgspec.Struct, frozen=True):
 
     sid: Sid
     identifier: Identifier
+
+
+class DeclaredTimer(msgspec.Struct, array_like=True, frozen=True):
+    """A method of a channel that runs every ``interval_s`` while a subscription lives."""
+
+    channel: str
+    name: str
+    interval_s: float
 
 
 Run = Callable[[Place], bool]

@@ -25,7 +25,7 @@ from catenary.api.metrics import Metrics
 from catenary.api.reads import ReadEndpoint, history_of, presence_of
 from catenary.auth.keys import API_PHRASE, BROADCAST_PHRASE, RPC_PHRASE, key_text
 from catenary.auth.origins import Origins
-from catenary.channels.code_workers import CodeWorkers
+from catenary.codeworkers.pool import CodeWorkerPool
 from catenary.config.effective import keys, serves_api
 from catenary.config.options import Options
 from catenary.edge.deadlines import Deadlines, NoDeadlines
@@ -259,9 +259,9 @@ class Assembly:
             case _:
                 return NoApplication()
 
-    def _code_workers(self, code: str) -> CodeWorkers:
+    def _code_workers(self, code: str) -> CodeWorkerPool:
         options = self._options
-        return CodeWorkers(
+        return CodeWorkerPool(
             (
                 *(sys.executable, "-m", "catenary.server.code_worker"),
                 *(code, options.log.level, options.log.format),

@@ -14,9 +14,9 @@ from typing import Final
 import uvloop
 
 from catenary.channels.cable import Cable
-from catenary.channels.code_process import SOCKET
-from catenary.channels.code_worker import CodeWorker
 from catenary.channels.loading import load
+from catenary.codeworkers.process import SOCKET
+from catenary.codeworkers.worker import CodeWorker
 from catenary.errors import ConfigError
 from catenary.server import lifecycle, logs, place
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from catenary import __version__
-from catenary.channels.code_workers import CodeWorkers
+from catenary.codeworkers.pool import CodeWorkerPool
 from catenary.config.effective import has_idle_key, serves_api
 from catenary.config.load import Request
 from catenary.config.options import NodeOptions, Options
@@ -118,7 +118,7 @@ def _begin(options: Options, request: Request, place: Place | None) -> None:
             _log.warning("Public mode: publishers need not show the broadcast_key that is given")
 
 
-def _replace_code(assembly: Assembly, code: CodeWorkers, *, watches: bool) -> None:
+def _replace_code(assembly: Assembly, code: CodeWorkerPool, *, watches: bool) -> None:
     """Loads the code again on SIGHUP, and where it ``watches`` files, when one changes."""
     hangup.listen(code.reload)
     if watches:

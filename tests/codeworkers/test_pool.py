@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from catenary.channels import code_workers
-from catenary.channels.code_line import Asked
-from catenary.channels.code_workers import CodeWorkers
+from catenary.codeworkers import pool
+from catenary.codeworkers.link import WorkerCall
+from catenary.codeworkers.pool import CodeWorkerPool
 from catenary.errors import AppFailed, AppUnavailable, BackendError
 from catenary.messages.decisions import Verdict
 from catenary.messages.environment import Environment
@@ -116,7 +116,7 @@ class World:
         self.directory = directory
         self.host = Host()
         self.counters = Counters()
-        self.workers = CodeWorkers(
+        self.workers = CodeWorkerPool(
             (sys.executable, "-m", "catenary.server.code_worker", "app:cable", "info", "text"),
             number=1,
             patience_s=patience_s,
@@ -176,7 +176,7 @@ def test_who_is_let_in_as_it_leaves_is_ended() -> None:
 
     async def scenario(world: World) -> None:
         asked = world.workers.subscribe(client(), ROOM)
-        assert isinstance(asked, Asked)
+        assert isinstance(asked, WorkerCall)
         await asyncio.sleep(0)  # it is sent
         world.block_until_answered()
         asked.cancel()
@@ -217,13 +217,13 @@ def test_the_end_of_a_subscription_is_told_once_by_whichever_call() -> None:
 
 
 def test_calls_beyond_the_limit_wait_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code_workers, "CALLS_LIMIT", 1)
+    monkeypatch.setattr(pool, "CALLS_LIMIT", 1)
 
     async def scenario(world: World) -> None:
         first = world.perform("wait_for", ',"file":"go"')
         dropped, second = world.perform("tell"), world.perform("once")
         assert world.counters.rpc_pending_num == 2
-        assert isinstance(dropped, Asked)
+        assert isinstance(dropped, WorkerCall)
         assert dropped.cancel()
         assert dropped.cancelled()
         assert world.counters.rpc_pending_num == 1
@@ -238,7 +238,7 @@ def test_calls_beyond_the_limit_wait_in_order(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_calls_wait_for_their_time_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code_workers, "CALLS_LIMIT", 1)
+    monkeypatch.setattr(pool, "CALLS_LIMIT", 1)
 
     async def scenario(world: World) -> None:
         first = world.perform("wait_for", ',"file":"go"')
@@ -320,7 +320,7 @@ def test_code_that_is_never_loaded_is_given_up(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(world: World) -> None:
-        monkeypatch.setattr(code_workers, "START_S", 0.3)
+        monkeypatch.setattr(pool, "START_S", 0.3)
         (directory / "app.py").write_text("import time\nwhile True:\n    time.sleep(1)\n")
         world.workers.reload()
         assert world.workers._reloading is not None

@@ -4,6 +4,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catenary.channels.timers import DeclaredTimer
+from catenary.codeworkers import messages as protocol
+from catenary.codeworkers.messages import (
+    Abandon,
+    Answer,
+    Counted,
+    End,
+    Frames,
+    FromWorker,
+    Published,
+    Question,
+    Ready,
+    Taken,
+    ToWorker,
+    Unanswered,
+)
 from catenary.messages.decisions import Decision, PresenceCommand, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
@@ -16,22 +32,6 @@ from catenary.messages.replies import (
     Rejected,
     Reply,
     Welcome,
-)
-from catenary.protocols import code_workers as protocol
-from catenary.protocols.code_workers import (
-    Abandon,
-    Answer,
-    Counted,
-    DeclaredTimer,
-    End,
-    Frames,
-    FromWorker,
-    Published,
-    Question,
-    Ready,
-    Taken,
-    ToWorker,
-    Unanswered,
 )
 
 CHAT = Identifier('{"channel":"ChatChannel"}')

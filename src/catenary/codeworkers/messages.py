@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from catenary.channels.timers import DeclaredTimer
 from catenary.messages.decisions import Decision, PresenceCommand, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
@@ -84,14 +85,6 @@ class Found(msgspec.Struct, array_like=True, tag=4):
     error: str = ""
 
 
-class DeclaredTimer(msgspec.Struct, array_like=True, frozen=True):
-    """A method of a channel that runs every ``interval_s`` while a subscription lives."""
-
-    channel: str
-    name: str
-    interval_s: float
-
-
 class Ready(msgspec.Struct, array_like=True, tag=4):
     """The code is loaded, and calls may come."""
 
@@ -146,14 +139,14 @@ class Published(msgspec.Struct, array_like=True, tag=7, gc=False):
     raw: bytes
 
 
-class WhoIsThere(msgspec.Struct, array_like=True, tag=8, gc=False):
+class PresenceQuery(msgspec.Struct, array_like=True, tag=8, gc=False):
     """The application wants to know who is on a stream."""
 
     id: int
     stream: Stream
 
 
-class WhatWasSaid(msgspec.Struct, array_like=True, tag=9, gc=False):
+class HistoryQuery(msgspec.Struct, array_like=True, tag=9, gc=False):
     """The application wants a part of a history: see :meth:`catenary.channels.reading.Reader.page`."""
 
     id: int
@@ -171,7 +164,7 @@ class Counted(msgspec.Struct, array_like=True, tag=10, gc=False):
 
 
 ToWorker = Question | Abandon | Taken | End | Found
-FromWorker = Ready | Answer | Unanswered | Published | WhoIsThere | WhatWasSaid | Counted
+FromWorker = Ready | Answer | Unanswered | Published | PresenceQuery | HistoryQuery | Counted
 
 
 class _Delivered(msgspec.Struct, array_like=True, tag=0, gc=False):

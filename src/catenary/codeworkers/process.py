@@ -11,7 +11,7 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
-from catenary.channels.code_line import Line
+from catenary.codeworkers.link import WorkerLink
 
 SOCKET: Final = "CATENARY_CODE_SOCKET"
 """The variable that tells such a process the descriptor of its socket."""
@@ -23,13 +23,13 @@ LAST_WORDS_S: Final = 1.0
 class CodeProcess:
     """One code worker, and the line to it."""
 
-    def __init__(self, process: asyncio.subprocess.Process, line: Line) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, line: WorkerLink) -> None:
         self._process = process
         self.line = line
         self._watch = asyncio.get_running_loop().create_task(self._cut_off())
 
     @classmethod
-    async def start(cls, command: Sequence[str], line: Line) -> "CodeProcess":
+    async def start(cls, command: Sequence[str], line: WorkerLink) -> "CodeProcess":
         """Starts one; its line tells when it is ready. Raises OSError where the system has no room."""
         ours, theirs = socket.socketpair()
         with ours, theirs:

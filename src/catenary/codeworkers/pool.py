@@ -13,19 +13,19 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Sequence
 from typing import Final, Protocol
 
-from catenary.channels.code_line import Asked, Line
-from catenary.channels.code_process import CodeProcess
-from catenary.channels.code_timers import CodeTimers
 from catenary.channels.endings import Endings
 from catenary.channels.reading import Reader
 from catenary.channels.timers import Place
+from catenary.codeworkers import messages as protocol
+from catenary.codeworkers.link import WorkerCall, WorkerLink
+from catenary.codeworkers.messages import Counted, Kind
+from catenary.codeworkers.process import CodeProcess
+from catenary.codeworkers.timers import CodeTimers
 from catenary.errors import AppUnavailable, ConfigError
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid
 from catenary.metrics.counters import Counters
-from catenary.protocols import code_workers as protocol
-from catenary.protocols.code_workers import Counted, Kind
 
 _log: Final = logging.getLogger("catenary.code")
 
@@ -63,7 +63,7 @@ class Host(Protocol):
         ...
 
 
-class CodeWorkers:
+class CodeWorkerPool:
     """Runs ``command`` in ``number`` processes. Belongs to the running loop."""
 
     def __init__(
@@ -96,11 +96,11 @@ class CodeWorkers:
         self._prefix = f'{{"action":"{word}'
         self._timers = CodeTimers(self._strike)
         # Calls
-        self._lines: list[Line] = []
-        self._waiting: OrderedDict[Asked, float] = OrderedDict()
+        self._lines: list[WorkerLink] = []
+        self._waiting: OrderedDict[WorkerCall, float] = OrderedDict()
         self._patience: asyncio.TimerHandle | None = None
         self._endings = Endings()
-        self._late: dict[Sid, Asked] = {}
+        self._late: dict[Sid, WorkerCall] = {}
         # Processes
         self._generation = 0
         self._workers: list[CodeProcess] = []
@@ -145,7 +145,7 @@ class CodeWorkers:
         await asyncio.gather(*ends)
 
     def reload(self) -> None:
-        """Loads the code anew. Asked for while it is being loaded, it is loaded once more."""
+        """Loads the code again. A request during a reload causes one more reload."""
         self._is_reload_wanted = not self._closing
         if self._is_reload_wanted and self._workers and self._reloading is None:
             self._reloading = self._loop.create_task(self._reload())
@@ -211,7 +211,7 @@ class CodeWorkers:
         return self._host.perform(place.sid, place.identifier, command)
 
     def _subscribed(self, asked: "asyncio.Future[Decision]") -> None:
-        assert isinstance(asked, Asked)
+        assert isinstance(asked, WorkerCall)
         if asked.cancelled() or asked.exception() is not None:
             return
         if asked.result().verdict is not Verdict.SUCCESS:
@@ -225,7 +225,7 @@ class CodeWorkers:
 
     def _unsubscribed(self, asked: "asyncio.Future[Decision]") -> None:
         """What was not told is to be told with the end of the session."""
-        assert isinstance(asked, Asked)
+        assert isinstance(asked, WorkerCall)
         was_told = asked.line is not None if asked.cancelled() else asked.exception() is None
         if not was_told:
             self._endings.forget(Place(asked.environment.sid, asked.identifier))
@@ -239,12 +239,12 @@ class CodeWorkers:
         identifier: Identifier = _NOBODY,
         data: str = "",
         subscriptions: tuple[Identifier, ...] = (),
-    ) -> Asked:
+    ) -> WorkerCall:
         """Sends a call to a worker, or lets it wait for one."""
         if self._closing:
             raise AppUnavailable("the server is shutting down")
         self._counters.rpc_call_total += 1
-        asked = Asked(
+        asked = WorkerCall(
             kind,
             environment,
             identifier,
@@ -260,7 +260,7 @@ class CodeWorkers:
             line.ask(asked)
         return asked
 
-    def _free(self) -> Line | None:
+    def _free(self) -> WorkerLink | None:
         """The worker with the fewest calls under way; None where all have as many as they may."""
         best, fewest = None, CALLS_LIMIT
         for line in self._lines:
@@ -274,13 +274,13 @@ class CodeWorkers:
             self._unqueue(asked)
             line.ask(asked)
 
-    def _queue(self, asked: Asked) -> None:
+    def _queue(self, asked: WorkerCall) -> None:
         self._waiting[asked] = self._loop.time() + self._patience_s
         self._counters.rpc_pending_num += 1
         if self._patience is None and self._patience_s > 0:
             self._patience = self._loop.call_later(self._patience_s, self._lose_patience)
 
-    def _unqueue(self, asked: Asked) -> None:
+    def _unqueue(self, asked: WorkerCall) -> None:
         del self._waiting[asked]
         self._counters.rpc_pending_num -= 1
 
@@ -296,11 +296,11 @@ class CodeWorkers:
             self._counters.rpc_timeout_total += 1
             self._fail(asked, "no code worker was free in time")
 
-    def _fail(self, asked: Asked, why: str) -> None:
+    def _fail(self, asked: WorkerCall, why: str) -> None:
         self._counters.rpc_error_total += 1
         asked.set_exception(AppUnavailable(why))
 
-    def _abandon(self, asked: Asked) -> None:
+    def _abandon(self, asked: WorkerCall) -> None:
         """The client has left: what was not sent is dropped, what was is broken off."""
         self._counters.rpc_canceled_total += 1
         if asked.line is None:
@@ -312,7 +312,7 @@ class CodeWorkers:
         asked.add_done_callback(self._forget_late)
 
     def _forget_late(self, asked: "asyncio.Future[Decision]") -> None:
-        assert isinstance(asked, Asked)
+        assert isinstance(asked, WorkerCall)
         if self._late.get(asked.environment.sid) is asked:
             del self._late[asked.environment.sid]
 
@@ -364,7 +364,7 @@ class CodeWorkers:
         """A worker that is ready; None where it ended before, and has said why."""
         assert self._host is not None
         assert self._reader is not None
-        line = Line(
+        line = WorkerLink(
             self._host.publish,
             self._reader,
             self._counters,
@@ -418,7 +418,7 @@ class CodeWorkers:
         self.failed_total += counted.failed
         self.slow_total += counted.slow
 
-    def _lose_worker(self, line: Line) -> None:
+    def _lose_worker(self, line: WorkerLink) -> None:
         """At once, before anything else is sent there."""
         if line in self._lines:
             self._lines.remove(line)

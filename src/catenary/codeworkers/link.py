@@ -8,36 +8,36 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from catenary.channels.code_wire import Wire
 from catenary.channels.reading import Reader
+from catenary.channels.timers import DeclaredTimer
+from catenary.codeworkers import messages as protocol
+from catenary.codeworkers.ipc import IpcProtocol
+from catenary.codeworkers.messages import (
+    Abandon,
+    Answer,
+    Counted,
+    End,
+    Found,
+    FromWorker,
+    HistoryQuery,
+    Kind,
+    PresenceQuery,
+    Published,
+    Ready,
+    Taken,
+    Unanswered,
+)
 from catenary.errors import AppError, AppFailed, AppUnavailable, CatenaryError
 from catenary.messages.decisions import Decision
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier
 from catenary.metrics.counters import Counters
-from catenary.protocols import code_workers as protocol
-from catenary.protocols.code_workers import (
-    Abandon,
-    Answer,
-    Counted,
-    DeclaredTimer,
-    End,
-    Found,
-    FromWorker,
-    Kind,
-    Published,
-    Ready,
-    Taken,
-    Unanswered,
-    WhatWasSaid,
-    WhoIsThere,
-)
 
 _DIED: Final = "its code worker has died; it may have been carried out"
 _NO_TIME: Final = "there was no time left to carry it out"
 
 
-class Asked(asyncio.Future[Decision]):
+class WorkerCall(asyncio.Future[Decision]):
     """A call of the application.
 
     Cancelling one that was sent asks its worker to break it off, and then waits for what that says:
@@ -65,7 +65,7 @@ class Asked(asyncio.Future[Decision]):
         subscriptions: tuple[Identifier, ...],
         *,
         loop: asyncio.AbstractEventLoop,
-        abandon: "Callable[[Asked], None]",
+        abandon: "Callable[[WorkerCall], None]",
     ) -> None:
         super().__init__(loop=loop)
         self.kind = kind
@@ -74,7 +74,7 @@ class Asked(asyncio.Future[Decision]):
         self.data = data
         self.subscriptions = subscriptions
         self.id = 0
-        self.line: Line | None = None
+        self.line: WorkerLink | None = None
         """Where it was sent."""
         self.is_abandoned = False
         """Its client has left."""
@@ -95,7 +95,7 @@ class Asked(asyncio.Future[Decision]):
         super().cancel()
 
 
-class Line:
+class WorkerLink:
     """The way to one code worker. Belongs to the running loop."""
 
     def __init__(
@@ -105,14 +105,16 @@ class Line:
         counters: Counters,
         *,
         freed: Callable[[], None],
-        lost: "Callable[[Line], None]",
+        lost: "Callable[[WorkerLink], None]",
         counted: Callable[[Counted], None],
     ) -> None:
         """``freed`` is called when a call is over, ``lost`` once, when the worker has gone, ``counted``
         with what the application has counted."""
         loop = asyncio.get_running_loop()
-        self.calls: dict[int, Asked] = {}
-        self.wire: Wire[FromWorker] = Wire(protocol.read_from_worker, self._hear, self._lose)
+        self.calls: dict[int, WorkerCall] = {}
+        self.wire: IpcProtocol[FromWorker] = IpcProtocol(
+            protocol.read_from_worker, self._hear, self._lose
+        )
         self.ready: asyncio.Future[tuple[DeclaredTimer, ...] | None] = loop.create_future()
         """The timers of its code once it is loaded; None where it will never be."""
         self.gone = asyncio.Event()
@@ -129,7 +131,7 @@ class Line:
 
     # Calls
 
-    def ask(self, asked: Asked) -> None:
+    def ask(self, asked: WorkerCall) -> None:
         """Sends a call."""
         self._last += 1
         asked.id = self._last
@@ -151,7 +153,7 @@ class Line:
         self.calls[self._last] = asked
         self._counters.app_calls_num += 1
 
-    def abandon(self, asked: Asked) -> None:
+    def abandon(self, asked: WorkerCall) -> None:
         """The client of a call under way has left."""
         self.wire.send(Abandon(asked.id))
 
@@ -188,7 +190,7 @@ class Line:
                     self._freed()
             case Published(number, raw):
                 self._hand_on(number, raw)
-            case WhoIsThere() | WhatWasSaid():
+            case PresenceQuery() | HistoryQuery():
                 looking = asyncio.get_running_loop().create_task(self._look(message))
                 self._looking.add(looking)
                 looking.add_done_callback(self._looking.discard)
@@ -205,7 +207,7 @@ class Line:
         self._lost(self)
         self._fail_all(_DIED)
 
-    def _done(self, number: int) -> Asked | None:
+    def _done(self, number: int) -> WorkerCall | None:
         """A call that is over; None for one that was given up before."""
         asked = self.calls.pop(number, None)
         if asked is None:
@@ -215,7 +217,7 @@ class Line:
             self._idle.set()
         return asked
 
-    def _end_without(self, asked: Asked, error: AppError | None) -> None:
+    def _end_without(self, asked: WorkerCall, error: AppError | None) -> None:
         """Ends a call that was not decided."""
         if asked.is_abandoned:
             asked.drop()
@@ -251,9 +253,9 @@ class Line:
 
     # Reads
 
-    async def _look(self, wanted: WhoIsThere | WhatWasSaid) -> None:
+    async def _look(self, wanted: PresenceQuery | HistoryQuery) -> None:
         try:
-            if isinstance(wanted, WhoIsThere):
+            if isinstance(wanted, PresenceQuery):
                 found = Found(wanted.id, await self._reader.members(wanted.stream))
             else:
                 page = await self._reader.page(wanted.stream, wanted.start, wanted.limit)

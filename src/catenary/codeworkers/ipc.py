@@ -8,12 +8,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic, TypeVar, cast
 
-from catenary.protocols.code_workers import Frames, FromWorker, ToWorker, write
+from catenary.codeworkers.messages import Frames, FromWorker, ToWorker, write
 
 Heard = TypeVar("Heard")
 
 
-class Wire(asyncio.Protocol, Generic[Heard]):
+class IpcProtocol(asyncio.Protocol, Generic[Heard]):
     """Sends messages, and hands over those that come. Belongs to the running loop."""
 
     def __init__(

@@ -10,9 +10,8 @@ from typing import Final
 
 import msgspec
 
-from catenary.channels.timers import Beats, Place, Strike
+from catenary.channels.timers import Beats, DeclaredTimer, Place, Strike
 from catenary.messages.names import Identifier
-from catenary.protocols.code_workers import DeclaredTimer
 
 
 class _Params(msgspec.Struct, gc=False):

@@ -12,27 +12,27 @@ from collections.abc import Awaitable
 from typing import Final
 
 from catenary.channels.cable import Cable
-from catenary.channels.code_wire import Wire
-from catenary.errors import BackendError, LostPosition, NotKept
-from catenary.messages.decisions import Decision, Verdict
-from catenary.messages.names import Stream
-from catenary.messages.presence import Member
-from catenary.messages.publications import Page, Position
-from catenary.protocols import code_workers as protocol
-from catenary.protocols.code_workers import (
+from catenary.codeworkers import messages as protocol
+from catenary.codeworkers.ipc import IpcProtocol
+from catenary.codeworkers.messages import (
     Abandon,
     Counted,
     End,
     Found,
+    HistoryQuery,
+    PresenceQuery,
     Published,
     Question,
     Ready,
     Taken,
     ToWorker,
     Unanswered,
-    WhatWasSaid,
-    WhoIsThere,
 )
+from catenary.errors import BackendError, LostPosition, NotKept
+from catenary.messages.decisions import Decision, Verdict
+from catenary.messages.names import Stream
+from catenary.messages.presence import Member
+from catenary.messages.publications import Page, Position
 
 _log: Final = logging.getLogger("catenary.channels")
 
@@ -51,7 +51,9 @@ class CodeWorker:
         self._published = 0
         self._reads: dict[int, asyncio.Future[Found]] = {}
         self._read = 0
-        self._wire: Wire[ToWorker] = Wire(protocol.read_to_worker, self._hear, self._lose)
+        self._wire: IpcProtocol[ToWorker] = IpcProtocol(
+            protocol.read_to_worker, self._hear, self._lose
+        )
         self._told = (0, 0, 0)
         """What the serving process knows of what the cable has counted."""
         self._gone = asyncio.Event()
@@ -90,16 +92,16 @@ class CodeWorker:
     async def members(self, stream: Stream) -> tuple[Member, ...]:
         """Who is on a stream, as the serving process knows it."""
         self._read += 1
-        return (await self._look(WhoIsThere(self._read, stream))).members
+        return (await self._look(PresenceQuery(self._read, stream))).members
 
     async def page(self, stream: Stream, start: int | Position, limit: int) -> Page:
         """A part of a history, as the serving process has it."""
         self._read += 1
-        found = await self._look(WhatWasSaid(self._read, stream, start, limit))
+        found = await self._look(HistoryQuery(self._read, stream, start, limit))
         assert found.page is not None
         return found.page
 
-    async def _look(self, wanted: WhoIsThere | WhatWasSaid) -> Found:
+    async def _look(self, wanted: PresenceQuery | HistoryQuery) -> Found:
         if not self._wire.is_open:
             raise BackendError("the serving process is gone")
         answer: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
