@@ -49,7 +49,7 @@ KNOWN_TO_CODE_WORKERS = {"channels", ""}
 IMPURE = {"asyncio", "socket", "time", "random", "os", "logging", "secrets", "ssl"}
 
 LIBRARIES: dict[str, tuple[str, ...]] = {
-    "redis": ("adapters.redis", "channels.redis_publisher"),
+    "redis": ("adapters.redis", "channels.publishers.redis"),
     "hiredis": ("adapters.redis",),
     "nats": (),  # the protocol is our own
     "grpc": ("channels.rpc_grpc",),

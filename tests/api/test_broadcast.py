@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from catenary.channels.http_publisher import HttpPublisher
+from catenary.channels.publishers.http import HttpPublisher
 from catenary.errors import BackendError
 from tests.parts.cable_client import CableClient, confirmed, delivered, identifier
 from tests.parts.raw_socket import RawSocket

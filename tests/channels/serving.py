@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from catenary.channels.http_publisher import HttpPublisher
+from catenary.channels.publishers.http import HttpPublisher
 from catenary.channels.rpc_grpc import GrpcRpcServer
 from tests.channels.chat import chat
 from tests.parts.server import OURS, CableServer

@@ -11,7 +11,7 @@ import pytest
 
 from catenary import Cable, Channel, action
 from catenary.channels import reading
-from catenary.channels.http_publisher import HttpPublisher
+from catenary.channels.publishers.http import HttpPublisher
 from catenary.channels.publishing import publication
 from catenary.channels.reading import Kept, Present
 from catenary.channels.testing import TestCable

@@ -36,8 +36,8 @@ from catenary.channels.errors import (
     UnknownChannel,
 )
 from catenary.channels.html import Html, turbo_stream_from
-from catenary.channels.ordered_publisher import OrderedPublisher
 from catenary.channels.plans import Plan, Served, connection_of, plan_of
+from catenary.channels.publishers.ordered import OrderedPublisher
 from catenary.channels.publishing import (
     Publications,
     Publisher,

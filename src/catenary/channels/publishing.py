@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from catenary.channels.errors import NotHosted
-from catenary.channels.ordered_publisher import OrderedPublisher
+from catenary.channels.publishers.ordered import OrderedPublisher
 from catenary.channels.writing import write
 from catenary.errors import BackendError
 

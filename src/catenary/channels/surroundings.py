@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from catenary.auth.keys import API_PHRASE, BROADCAST_PHRASE, key_text
-from catenary.channels.http_publisher import HttpPublisher
 from catenary.channels.http_reader import HttpReader
-from catenary.channels.ordered_publisher import OrderedPublisher
+from catenary.channels.publishers.http import HttpPublisher
+from catenary.channels.publishers.ordered import OrderedPublisher
 from catenary.config.effective import Keys, effective, keys, redis_address
 from catenary.config.load import load
 from catenary.config.options import TABLE, Options
@@ -57,19 +57,19 @@ class Surroundings:
                     self._broadcast_url(), key=key_text(self.keys.broadcast, BROADCAST_PHRASE)
                 )
             case "redis":
-                from catenary.channels.redis_publisher import RedisPublisher
+                from catenary.channels.publishers.redis import RedisPublisher
 
                 return RedisPublisher(
                     redis_address(self.options.redis), channel=self.options.broadcast.redis_channel
                 )
             case "redisx":
-                from catenary.channels.redis_publisher import RedisStreamPublisher
+                from catenary.channels.publishers.redis import RedisStreamPublisher
 
                 return RedisStreamPublisher(
                     redis_address(self.options.redis), stream=self.options.redisx.stream
                 )
             case "nats":
-                from catenary.channels.nats_publisher import NatsPublisher
+                from catenary.channels.publishers.nats import NatsPublisher
 
                 return NatsPublisher(
                     self.options.nats.servers, subject=self.options.broadcast.nats_channel

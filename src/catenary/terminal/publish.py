@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from catenary.channels.http_publisher import HttpPublisher
+from catenary.channels.publishers.http import HttpPublisher
 from catenary.errors import ConfigError
 from catenary.terminal.running import Given
 from catenary.terminal.surroundings import declare_keys, surroundings

@@ -9,7 +9,7 @@ from django.test import override_settings
 from catenary import Cable
 from catenary.channels.django.cable import in_django
 from catenary.channels.django.configuration import secret
-from catenary.channels.http_publisher import HttpPublisher
+from catenary.channels.publishers.http import HttpPublisher
 from catenary.errors import BackendError
 from tests.channels.django.project.models import Room
 

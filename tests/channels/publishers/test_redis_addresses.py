@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from catenary.channels.redis_publisher import RedisPublisher, RedisStreamPublisher
+from catenary.channels.publishers.redis import RedisPublisher, RedisStreamPublisher
 from catenary.channels.surroundings import publisher_from_environment
 from catenary.config.addresses import RedisAddress
 from catenary.errors import BackendError

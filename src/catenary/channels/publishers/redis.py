@@ -5,7 +5,7 @@ Source: docs/broadcasting.md, "Redis" and "Redis X" (anycable/anycable). redis-p
 
 from typing import Any, Final
 
-from catenary.channels.ordered_publisher import OrderedPublisher
+from catenary.channels.publishers.ordered import OrderedPublisher
 from catenary.config.addresses import RedisAddress, redis_settings, sentinel_credentials
 from catenary.errors import BackendError, ConfigError, MissingExtra
 

@@ -7,7 +7,7 @@ import http.client
 
 from catenary.auth.keys import BROADCAST_PHRASE, bearer, derived_key
 from catenary.channels.http_address import http_address
-from catenary.channels.ordered_publisher import OrderedPublisher
+from catenary.channels.publishers.ordered import OrderedPublisher
 from catenary.errors import BackendError
 
 

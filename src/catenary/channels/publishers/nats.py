@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Final
 
 import msgspec
 
-from catenary.channels.ordered_publisher import OrderedPublisher
+from catenary.channels.publishers.ordered import OrderedPublisher
 from catenary.config.addresses import NatsAddress, nats_login, server_address
 from catenary.errors import BackendError, ConfigError
 

@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from catenary.auth.keys import BROADCAST_PHRASE, derived_key
-from catenary.channels import ordered_publisher
-from catenary.channels.http_publisher import HttpPublisher
+from catenary.channels.publishers import ordered
+from catenary.channels.publishers.http import HttpPublisher
 from catenary.errors import BackendError, ConfigError
 from tests.parts.heart import in_loop
 from tests.parts.ports import free_port
@@ -107,7 +107,7 @@ def test_what_is_not_taken_is_an_error_and_the_next_is_tried_anew(server: Taken)
 
 
 def test_what_waits_has_a_limit(server: Taken, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ordered_publisher, "BACKLOG", 2)
+    monkeypatch.setattr(ordered, "BACKLOG", 2)
     publisher = HttpPublisher(server.url)
     server.door.clear()
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
 
-from catenary.channels.http_publisher import HttpPublisher
-from catenary.channels.ordered_publisher import OrderedPublisher
+from catenary.channels.publishers.http import HttpPublisher
+from catenary.channels.publishers.ordered import OrderedPublisher
 from catenary.errors import ConfigError
 
 EXPECTED: Final = "http://, https://, redis://, rediss://, redis+stream://, nats:// or tls://"
@@ -33,13 +33,13 @@ def _http(url: str, secret: str, key: str, channel: str) -> OrderedPublisher:
 
 
 def _redis(url: str, secret: str, key: str, channel: str) -> OrderedPublisher:
-    from catenary.channels.redis_publisher import CHANNEL, RedisPublisher
+    from catenary.channels.publishers.redis import CHANNEL, RedisPublisher
 
     return RedisPublisher(url, channel=channel or CHANNEL)
 
 
 def _redis_stream(url: str, secret: str, key: str, channel: str) -> OrderedPublisher:
-    from catenary.channels.redis_publisher import CHANNEL, RedisStreamPublisher
+    from catenary.channels.publishers.redis import CHANNEL, RedisStreamPublisher
 
     scheme, _, rest = url.partition("://")
     plain = "rediss" if scheme.startswith("rediss") else "redis"
@@ -47,7 +47,7 @@ def _redis_stream(url: str, secret: str, key: str, channel: str) -> OrderedPubli
 
 
 def _nats(url: str, secret: str, key: str, channel: str) -> OrderedPublisher:
-    from catenary.channels.nats_publisher import SUBJECT, NatsPublisher
+    from catenary.channels.publishers.nats import SUBJECT, NatsPublisher
 
     return NatsPublisher(url, subject=channel or SUBJECT)
 

@@ -1,0 +1,1 @@
+"""Publishers for processes that do not run the server: over HTTP, Redis and NATS."""
