@@ -8,7 +8,7 @@ there and tells everybody in the room.
 import os
 
 from catenary import Cable, Channel, Connection, action
-from catenary.channels.publishers.by_url import publisher
+from catenary.channels.publishers import publisher
 
 
 class Visitor(Connection):

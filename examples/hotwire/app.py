@@ -15,7 +15,7 @@ from werkzeug.wrappers import Response
 
 from catenary import Cable
 from catenary.channels.html import action_cable_meta_tag
-from catenary.channels.publishers.by_url import publisher
+from catenary.channels.publishers import publisher
 
 HERE = Path(__file__).parent
 SECRET = os.environ.get("ANYCABLE_SECRET", "change-me")

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from catenary import Cable
-from catenary.channels.publishers.by_url import publisher
+from catenary.channels.publishers import publisher
 from catenary.channels.publishers.http import HttpPublisher
 from catenary.channels.publishers.nats import NatsPublisher
 from catenary.channels.publishers.ordered import OrderedPublisher
@@ -217,7 +217,7 @@ def test_a_process_that_was_forked_begins_anew(redis: RedisServer) -> None:
     """As gunicorn and Celery do, with a publisher that has been used before."""
     code = f"""
 import os
-from catenary.channels.publishers.by_url import publisher
+from catenary.channels.publishers import publisher
 sending = publisher("redis+stream://127.0.0.1:{redis.port}", channel="forked")
 sending.publish(b"parent")
 child = os.fork()
@@ -266,7 +266,7 @@ def test_a_library_that_is_missing_is_named() -> None:
     code = """
 import sys
 sys.modules["redis"] = None
-from catenary.channels.publishers.by_url import publisher
+from catenary.channels.publishers import publisher
 publisher("nats://localhost").close()
 publisher("http://localhost").close()
 publisher("redis://localhost")

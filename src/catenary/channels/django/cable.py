@@ -7,7 +7,7 @@ from django.db import transaction
 
 from catenary.channels.django.configuration import configuration, secret
 from catenary.channels.django.databases import database_connections
-from catenary.channels.publishers.by_url import publisher
+from catenary.channels.publishers import publisher
 from catenary.channels.publishing import Publisher, When
 from catenary.channels.running import Around
 

@@ -14,7 +14,7 @@ from catenary.channels.django.configuration import (
     project_cable,
     server_environment,
 )
-from catenary.channels.publishers.by_url import publisher
+from catenary.channels.publishers import publisher
 from catenary.errors import ConfigError
 
 
