@@ -24,6 +24,7 @@ from catenary.node.node import Node
 from catenary.node.pinger import Pinger
 from catenary.node.router import Router
 from catenary.node.session import Session, Traits
+from catenary.ports import Goodbye
 from catenary.protocols.actioncable import ActionCableV1
 from catenary.wire.frames import FrameReader, Message, text_frame
 from tests.parts.heart import in_loop
@@ -65,9 +66,9 @@ class Browser:
         self.received: list[bytes] = []
         self.write = self.received.append
 
-    def close(self, code: int, text: str) -> None: ...
-    def hold(self) -> None: ...
-    def resume(self) -> None: ...
+    def close(self, goodbye: Goodbye) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
 
 
 class Server:

@@ -6,12 +6,15 @@ Both sides import this file and not each other.
 from collections.abc import Awaitable, Callable, Collection, Generator
 from typing import Any, Generic, Protocol, TypeVar
 
+import msgspec
+
 from catenary.messages.commands import Command
 from catenary.messages.decisions import Decision
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.presence import Member, PresenceChange
 from catenary.messages.publications import Position, Publication, Publishable
+from catenary.messages.reasons import Reason
 from catenary.messages.replies import Delivery, Reply
 
 _T = TypeVar("_T")
@@ -83,25 +86,37 @@ class Application(Channels, Protocol):
         ...
 
 
+class Goodbye(msgspec.Struct, frozen=True, gc=False):
+    """How a protocol ends a connection.
+
+    ``code`` and ``text`` are those of a WebSocket close frame (RFC 6455, section 7.4). A transport
+    without close frames derives what it has (an HTTP status, the end of a response) from ``reason``.
+    """
+
+    reason: Reason
+    code: int
+    text: str
+
+
 class Outbound(Protocol):
-    """The way to one client. A transport implements it; the session alone holds it."""
+    """The sending side of one client's transport. The transport implements it; the session alone holds it."""
 
     write: Callable[[bytes], None]
-    """Sends one encoded message. Never calls back synchronously, never raises, ignored after close."""
+    """Sends a batch: one framed message, or several joined. Each was framed by the session's encoder, and a
+    transport that needs them apart finds their ends in that framing.
 
-    def close(self, code: int, text: str) -> None:
-        """Says goodbye after everything written so far, then ends the connection.
+    Never calls back synchronously, never raises, does nothing after :meth:`close`."""
 
-        ``code`` and ``text`` follow RFC 6455, section 7.4; other transports say what they can of it.
-        """
+    def close(self, goodbye: Goodbye) -> None:
+        """Ends the connection after everything written so far was sent. Only the first call counts."""
         ...
 
-    def hold(self) -> None:
-        """Stops reading: the client has more commands under way than it may."""
+    def pause_reading(self) -> None:
+        """Stops reading: the client has as many commands under way as it may. Calls are counted."""
         ...
 
-    def resume(self) -> None:
-        """Reads on."""
+    def resume_reading(self) -> None:
+        """Undoes one :meth:`pause_reading`."""
         ...
 
 
@@ -145,6 +160,11 @@ class ClientProtocol(Protocol):
 
     def encode_delivery(self, delivery: Delivery) -> bytes:
         """Writes a publication for one identifier: the hot path, once for all who share it."""
+        ...
+
+    def goodbye(self, reason: Reason) -> Goodbye:
+        """How a connection ends for a reason. A message that says so before, if this protocol has one,
+        is the encoding of :class:`catenary.messages.replies.Disconnected`."""
         ...
 
 

@@ -19,6 +19,7 @@ from catenary.messages.replies import (
 )
 from catenary.ports import ClientProtocol
 from catenary.protocols.actioncable import ActionCableV1
+from catenary.wire.frames import Close, FrameReader, close_frame, unmask
 
 PROTOCOLS: dict[str, ClientProtocol] = {"actioncable-v1-json": ActionCableV1()}
 
@@ -77,3 +78,14 @@ def test_both_ways_to_encode_a_delivery_agree(
     delivery = Delivery(Identifier('{"channel":"a \\"b\\""}'), message, kind)
     assert protocol.encode(delivery) == protocol.encode_delivery(delivery)
     assert json.loads(message) == json.loads(protocol.encode_delivery(delivery))["message"]
+
+
+@pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
+def test_every_goodbye_is_a_legal_close_frame(protocol: ClientProtocol, reason: Reason) -> None:
+    goodbye = protocol.goodbye(reason)
+    assert goodbye.reason is reason
+    sent = close_frame(goodbye.code, goodbye.text)
+    (close,) = FrameReader(0).receive(
+        bytes((sent[0], sent[1] | 0x80)) + b"mask" + unmask(sent[2:], b"mask")
+    )
+    assert close == Close(goodbye.code, goodbye.text), "whole, and a code that may be sent"

@@ -11,8 +11,9 @@ import uvloop
 from catenary.edge.deadlines import NoDeadlines
 from catenary.messages.environment import Environment
 from catenary.messages.names import Sid
+from catenary.messages.reasons import Reason
 from catenary.node.session import Traits
-from catenary.ports import Outbound
+from catenary.ports import Goodbye, Outbound
 from catenary.transports.turns import Turns
 from catenary.transports.websocket import Acceptance, WebSocketConnection, WebSocketLimits
 from catenary.wire.frames import close_frame, text_frame
@@ -29,12 +30,12 @@ class InMemory:
     async def everything(self) -> bytes:
         """What the client has got at the end, with the goodbye."""
         goodbye = self._outbound.goodbye
-        end = b"" if goodbye is None else close_frame(*goodbye)
+        end = b"" if goodbye is None else close_frame(goodbye.code, goodbye.text)
         return b"".join(self._outbound.frames) + end
 
     async def hang_up(self) -> None:
         """The client is gone."""
-        self._outbound.close(1006, "")
+        self._outbound.close(Goodbye(Reason.REMOTE, 1006, ""))
 
 
 class OverTcp:
@@ -136,7 +137,7 @@ def test_writes_arrive_in_order_and_the_goodbye_behind_them(way: Ways) -> None:
         async with way() as made:
             for each in FRAMES:
                 made.outbound.write(each)
-            made.outbound.close(1001, "bye")
+            made.outbound.close(Goodbye(Reason.REMOTE, 1001, "bye"))
             assert await made.everything() == b"".join(FRAMES) + close_frame(1001, "bye")
 
     run(scenario())
@@ -150,7 +151,7 @@ def test_the_goodbye_waits_for_what_the_kernel_did_not_take(way: Ways) -> None:
             for _ in range(4):
                 made.outbound.write(large)
                 await asyncio.sleep(0)
-            made.outbound.close(1000, "")
+            made.outbound.close(Goodbye(Reason.REMOTE, 1000, ""))
             assert await made.everything() == large * 4 + close_frame(1000, "")
 
     # Less than the limit in the buffer: the client reads nothing until everything().
@@ -160,14 +161,14 @@ def test_the_goodbye_waits_for_what_the_kernel_did_not_take(way: Ways) -> None:
 def test_after_the_goodbye_everything_is_ignored(way: Ways) -> None:
     async def scenario() -> None:
         async with way() as made:
-            made.outbound.close(1000, "first")
+            made.outbound.close(Goodbye(Reason.REMOTE, 1000, "first"))
             made.outbound.write(FRAMES[0])
-            made.outbound.close(1001, "second")
-            made.outbound.hold()
-            made.outbound.resume()
+            made.outbound.close(Goodbye(Reason.REMOTE, 1001, "second"))
+            made.outbound.pause_reading()
+            made.outbound.resume_reading()
             assert await made.everything() == close_frame(1000, "first")
             made.outbound.write(FRAMES[0])
-            made.outbound.close(1001, "third")
+            made.outbound.close(Goodbye(Reason.REMOTE, 1001, "third"))
 
     run(scenario())
 
@@ -179,9 +180,9 @@ def test_nothing_raises_where_the_client_is_gone(way: Ways) -> None:
             for _ in range(20):
                 made.outbound.write(FRAMES[0])
                 await asyncio.sleep(0)
-            made.outbound.hold()
-            made.outbound.resume()
-            made.outbound.close(1000, "")
+            made.outbound.pause_reading()
+            made.outbound.resume_reading()
+            made.outbound.close(Goodbye(Reason.REMOTE, 1000, ""))
 
     run(scenario())
 
@@ -190,13 +191,13 @@ def test_holding_and_resuming_may_be_repeated(way: Ways) -> None:
     async def scenario() -> None:
         async with way() as made:
             for _ in range(3):
-                made.outbound.hold()
-                made.outbound.hold()
-                made.outbound.resume()
-                made.outbound.resume()
+                made.outbound.pause_reading()
+                made.outbound.pause_reading()
+                made.outbound.resume_reading()
+                made.outbound.resume_reading()
             made.outbound.write(FRAMES[0])
-            made.outbound.hold()
-            made.outbound.close(1000, "")
+            made.outbound.pause_reading()
+            made.outbound.close(Goodbye(Reason.REMOTE, 1000, ""))
             assert await made.everything() == FRAMES[0] + close_frame(1000, "")
 
     run(scenario())

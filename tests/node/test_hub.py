@@ -13,6 +13,7 @@ from catenary.adapters.none import NoInterest
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.publications import Publication, RemoteDisconnect
+from catenary.messages.reasons import Reason
 from catenary.metrics.counters import Counters
 from catenary.node.encoder import Encoder
 from catenary.node.hub import TURN, WAITING_LIMIT, Hub
@@ -341,7 +342,7 @@ def test_who_joins_leaves_or_closes_meanwhile_disturbs_nobody() -> None:
     leaver, closer, stayers = members[-1], members[-2], members[:-2]
     house.publish("second")
     house.hub.forget(leaver.session)
-    closer.outbound.close(1000, "")
+    closer.outbound.close(house.encoder.goodbye(Reason.REMOTE))
     heard_before = closer.heard
     late = house.member(NEWS, identifier="id-0")
     later = house.member(NEWS, identifier="new")
@@ -363,7 +364,7 @@ def test_everybody_leaves_in_the_middle_of_a_delivery() -> None:
     house.publish("second")
     for member in members:
         house.hub.forget(member.session)
-        member.outbound.close(1000, "")
+        member.outbound.close(house.encoder.goodbye(Reason.REMOTE))
     house.run()
     assert house.hub.streams_num == 0
     again = [house.member(NEWS) for _ in range(2)]
@@ -422,7 +423,7 @@ def test_a_remote_disconnect_reaches_every_session_of_its_identifiers(
     said = {"type": "disconnect", "reason": "remote", "reconnect": reconnect}
     for member in meant:
         assert member.outbound.heard == [said]
-        assert member.outbound.goodbye == (1000, "Closed remotely")
+        assert member.outbound.ended_for is Reason.REMOTE
     assert other.outbound.goodbye is None
     assert house.counters.remote_commands_total == 2
 

@@ -11,6 +11,7 @@ from catenary.errors import AppFailed, AppUnavailable, PublicationError
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Stream
+from catenary.messages.reasons import Reason
 from catenary.node.hub import TURN, WAITING_LIMIT
 from catenary.node.identity import everybody
 from tests.parts.heart import Client, Heart, confirming, in_loop, room, settle
@@ -40,7 +41,7 @@ async def test_who_is_refused_hears_why_and_is_closed() -> None:
     heart.application.prepare("connect", FAILURE)
     client = heart.connect()
     assert client.heard == [{"no": 1}]
-    assert client.outbound.goodbye == (1000, "Auth Failed")
+    assert client.outbound.ended_for is Reason.AUTH_FAILED
     assert heart.counters.failed_auths_total == 1
     client.leave()
     await heart.disconnector.drain(1)
@@ -58,7 +59,7 @@ async def test_without_a_decision_a_client_is_sent_away() -> None:
     await settle()
     for client in clients:
         assert client.heard == []
-        assert client.outbound.goodbye == (1011, "Auth Error")
+        assert client.outbound.ended_for is Reason.AUTH_ERROR
         client.leave()
     await heart.disconnector.drain(1)
     assert heart.application.ended == []
@@ -242,7 +243,7 @@ async def test_an_answer_may_end_the_session() -> None:
     client.say("message", room("1"), data="{}")
     client.say("message", room("1"), data="{}")
     assert client.heard == ["bye"]
-    assert client.outbound.goodbye == (1000, "Command Failed")
+    assert client.outbound.ended_for is Reason.COMMAND_FAILED
     assert [call[0] for call in heart.application.calls].count("perform") == 1
 
 
@@ -378,7 +379,7 @@ async def test_a_decision_for_a_session_that_is_closed_is_not_applied() -> None:
     heart.node.publish(
         json.dumps({"command": "disconnect", "payload": {"identifier": identifiers}})
     )
-    assert client.outbound.goodbye == (1000, "Closed remotely")
+    assert client.outbound.ended_for is Reason.REMOTE
     later.set_result(confirming(room("1")))
     await settle()
     assert heart.hub.streams_num == 0

@@ -153,7 +153,7 @@ async def test_who_gave_up_before_it_heard_comes_back_by_the_name_that_it_knows(
     again = house.connect("c", resumes="a")
     assert again.heard == [welcome("c", room("1"))]
     if not has_left:
-        assert given_up.outbound.goodbye == (1000, Reason.RESUMED.close_text)
+        assert given_up.outbound.ended_for is Reason.RESUMED
         given_up.leave()
     assert not is_restored(house.connect("d", resumes="b"))
     again.leave()
@@ -227,7 +227,7 @@ async def test_a_connection_that_looks_open_is_closed_and_ends_nothing() -> None
     client.subscribe(room("1"))
     again = house.connect("b", resumes="a")
     assert again.heard == [welcome("b", room("1"))]
-    assert client.outbound.goodbye == (1000, Reason.RESUMED.close_text)
+    assert client.outbound.ended_for is Reason.RESUMED
     client.leave()
     house.elapse(2 * TTL_S)
     assert await house.ended() == []

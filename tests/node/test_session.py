@@ -6,9 +6,10 @@ from catenary.messages.commands import Command
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid
 from catenary.messages.reasons import Reason
-from catenary.messages.replies import Confirmed, Delivery, Ping, Reply
+from catenary.messages.replies import Confirmed, Delivery, Disconnected, Ping, Reply
 from catenary.node.encoder import Encoder
 from catenary.node.session import Session
+from catenary.ports import Goodbye
 from catenary.protocols.actioncable import ActionCableV1
 from catenary.wire.frames import text_frame
 from tests.parts.heart import MemoryOutbound
@@ -46,22 +47,25 @@ class Taciturn:
     def encode_delivery(self, delivery: Delivery) -> bytes:
         return delivery.message
 
+    def goodbye(self, reason: Reason) -> Goodbye:
+        return Goodbye(reason, 4001, "over")
+
 
 def test_what_the_protocol_has_no_word_for_is_not_sent() -> None:
     session, outbound = a_session(Encoder(Taciturn(), text_frame))
     session.send(Confirmed(Identifier("x")))
     session.close(Reason.SERVER_RESTART)
     assert outbound.frames == []
-    assert outbound.goodbye == (1001, "Server restart")
+    assert outbound.goodbye == Goodbye(Reason.SERVER_RESTART, 4001, "over")
 
 
 @pytest.mark.parametrize("reason", list(Reason))
-def test_a_goodbye_says_why_where_there_is_a_word_then_closes(reason: Reason) -> None:
+def test_the_protocol_says_why_where_it_has_a_word_then_how_to_close(reason: Reason) -> None:
     session, outbound = a_session()
     session.close(reason)
-    said = {"type": "disconnect", "reason": reason.wire, "reconnect": reason.reconnect}
-    assert outbound.heard == ([] if reason.wire is None else [said])
-    assert outbound.goodbye == (reason.close_code, reason.close_text)
+    said = session.encoder.encode(Disconnected(reason, reason.reconnect))
+    assert outbound.frames == ([] if said is None else [said])
+    assert outbound.goodbye == session.encoder.goodbye(reason)
     assert session.closed
 
 
@@ -78,4 +82,4 @@ def test_the_first_goodbye_counts() -> None:
     session.close(Reason.SLOW_CLIENT)
     session.close(Reason.SERVER_RESTART)
     assert [said["reason"] for said in outbound.heard] == ["too_slow"]
-    assert outbound.goodbye == (1000, "Slow client")
+    assert outbound.ended_for is Reason.SLOW_CLIENT

@@ -407,7 +407,7 @@ async def test_who_asks_again_while_it_is_still_looked_for_goes_on(has_left: boo
     assert again.heard[0]["restored_ids"] == [room("1")]
     assert is_restored(hasty) is not has_left
     if not has_left:
-        assert hasty.outbound.goodbye == (1000, Reason.RESUMED.close_text)
+        assert hasty.outbound.ended_for is Reason.RESUMED
         await cluster.leave(hasty)
     await cluster.leave(again)
     await cluster.elapse(3 * TTL_S)

@@ -18,6 +18,7 @@ from catenary.messages.environment import Environment
 from catenary.messages.heartbeat import Heartbeat
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.publications import Publication
+from catenary.messages.reasons import Reason
 from catenary.messages.replies import Confirmed, Welcome
 from catenary.metrics.counters import Counters
 from catenary.node.disconnector import Disconnector
@@ -26,7 +27,7 @@ from catenary.node.hub import Hub
 from catenary.node.node import Node
 from catenary.node.pinger import Pinger
 from catenary.node.session import Session, Traits
-from catenary.ports import History, Interest, Presence, PubSub, SessionCache
+from catenary.ports import Goodbye, History, Interest, Presence, PubSub, SessionCache
 from catenary.protocols.actioncable import ActionCableV1
 from catenary.wire.frames import text_frame
 
@@ -74,7 +75,7 @@ class MemoryOutbound:
 
     def __init__(self) -> None:
         self.frames: list[bytes] = []
-        self.goodbye: tuple[int, str] | None = None
+        self.goodbye: Goodbye | None = None
         self.held: list[bool] = []
         self.write: Callable[[bytes], None] = self._write
 
@@ -82,15 +83,20 @@ class MemoryOutbound:
         if self.goodbye is None:
             self.frames.append(encoded)
 
-    def close(self, code: int, text: str) -> None:
+    def close(self, goodbye: Goodbye) -> None:
         if self.goodbye is None:
-            self.goodbye = (code, text)
+            self.goodbye = goodbye
 
-    def hold(self) -> None:
+    def pause_reading(self) -> None:
         self.held.append(True)
 
-    def resume(self) -> None:
+    def resume_reading(self) -> None:
         self.held.append(False)
+
+    @property
+    def ended_for(self) -> Reason | None:
+        """Why the server closed it; None while it is open."""
+        return None if self.goodbye is None else self.goodbye.reason
 
     @property
     def heard(self) -> list[Any]:

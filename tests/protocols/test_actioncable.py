@@ -36,6 +36,7 @@ from catenary.metrics.counters import Counters
 from catenary.node.encoder import Encoder
 from catenary.node.hub import Hub
 from catenary.node.session import Session, Subscription
+from catenary.ports import Goodbye
 from catenary.protocols import actioncable
 from catenary.protocols.actioncable import SUBPROTOCOL, UNSUPPORTED, ActionCableV1
 
@@ -340,6 +341,48 @@ def test_a_delivery_says_what_went_in(identifier: str, message: Any, kind: str) 
     assert json.loads(sent) == (expected | {"type": kind} if kind else expected)
 
 
+# Goodbyes
+
+# Disconnect reasons of docs/misc/action_cable_protocol.md (docs.anycable.io) and anycable-go.
+REASONS = {
+    Reason.UNAUTHORIZED: "unauthorized",
+    Reason.TOKEN_EXPIRED: "token_expired",
+    Reason.SERVER_RESTART: "server_restart",
+    Reason.REMOTE: "remote",
+    Reason.IDLE_TIMEOUT: "idle_timeout",
+    Reason.NO_PONG: "no_pong",
+    Reason.SLOW_CLIENT: "too_slow",
+}
+
+each_reason = pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
+
+
+@each_reason
+@pytest.mark.parametrize("reconnect", [True, False])
+def test_a_disconnect_message_has_a_word_that_clients_know(reason: Reason, reconnect: bool) -> None:
+    said = protocol.encode(Disconnected(reason, reconnect))
+    if reason not in REASONS:
+        assert said is None
+        return
+    assert said is not None
+    expected = {"type": "disconnect", "reason": REASONS[reason], "reconnect": reconnect}
+    assert json.loads(said) == expected
+
+
+@pytest.mark.parametrize(
+    ("reason", "code", "text"),
+    [
+        (Reason.AUTH_FAILED, 1000, "Auth Failed"),
+        (Reason.AUTH_ERROR, 1011, "Auth Error"),
+        (Reason.COMMAND_FAILED, 1000, "Command Failed"),
+        (Reason.SERVER_RESTART, 1001, "Server restart"),
+        (Reason.REMOTE, 1000, "Closed remotely"),
+    ],
+)
+def test_goodbyes_that_clients_of_anycable_go_know(reason: Reason, code: int, text: str) -> None:
+    assert protocol.goodbye(reason) == Goodbye(reason, code, text)
+
+
 # From a publisher to a client
 
 
@@ -350,14 +393,14 @@ class Heard:
         self.messages: list[bytes] = []
         self.write = self.messages.append
 
-    def close(self, code: int, text: str) -> None:
-        raise AssertionError(f"expected no close, got {code} {text}")
+    def close(self, goodbye: Goodbye) -> None:
+        raise AssertionError(f"expected no close, got {goodbye}")
 
-    def hold(self) -> None:
-        raise AssertionError("expected no hold")
+    def pause_reading(self) -> None:
+        raise AssertionError("expected no pause")
 
-    def resume(self) -> None:
-        raise AssertionError("expected no resume")
+    def resume_reading(self) -> None:
+        raise AssertionError("expected no resumption")
 
 
 def heard_of(raw: bytes) -> Any:

@@ -14,6 +14,7 @@ from catenary.messages.reasons import Reason
 from catenary.metrics.counters import Counters
 from catenary.node.encoder import Encoder
 from catenary.node.session import Traits
+from catenary.ports import Goodbye
 from catenary.protocols.actioncable import ActionCableV1
 from catenary.transports.asgi import AsgiConnection, ended
 from catenary.transports.websocket import WebSocketLimits
@@ -111,7 +112,7 @@ async def test_nothing_is_read_or_written_behind_the_goodbye() -> None:
     assert [each["type"] for each in host.heard] == ["welcome"]
     assert host.sent[-1]["code"] == 1009
     host.connection.write(b"late\xff")
-    host.connection.close(1000, "late")
+    host.connection.close(Goodbye(Reason.REMOTE, 1000, "late"))
     host.connection.shutdown()
 
 
@@ -172,16 +173,16 @@ async def test_a_burst_that_a_host_takes_at_once_is_not_slow() -> None:
 async def test_who_is_told_to_hold_on_is_not_read_and_may_still_be_sent_away() -> None:
     host = Host()
     await settle()
-    host.connection.hold()
+    host.connection.pause_reading()
     for _ in range(3):
         host.say('{"command":"ping"}')
     await settle()
     # One was awaited already.
     assert (len(host.heard), host.events.qsize()) == (2, 2)
-    host.connection.resume()
+    host.connection.resume_reading()
     await settle()
     assert len(host.heard) == 4
-    host.connection.hold()
+    host.connection.pause_reading()
     host.connection._session.close(Reason.REMOTE)
     host.events.put_nowait(GONE)
     await host.end()

@@ -1,34 +1,30 @@
-"""The catalogue of goodbyes: what the client is told, the close code, and whether it may come back.
+"""Why the server ends a session.
 
-Sources: disconnect reasons of the Action Cable protocol (docs.anycable.io,
-docs/misc/action_cable_protocol.md); close codes of RFC 6455, section 7.4.1.
+How a client learns of it (a message, a close code, an event, a status) is up to its protocol and its transport:
+:meth:`catenary.ports.Codec.goodbye`.
 """
 
 import enum
 
 
 class Reason(enum.Enum):
-    """Why a session ends. ``wire`` is None where the client gets a close frame and no message."""
+    """One reason each; ``reconnect`` says whether the client may come back by itself."""
 
-    AUTH_FAILED = (None, 1000, False, "Auth Failed")
-    AUTH_ERROR = (None, 1011, True, "Auth Error")
-    COMMAND_FAILED = (None, 1000, True, "Command Failed")
-    SERVER_RESTART = ("server_restart", 1001, True, "Server restart")
-    REMOTE = ("remote", 1000, True, "Closed remotely")
-    SLOW_CLIENT = ("too_slow", 1000, True, "Slow client")
-    RESUMED = (None, 1000, True, "Resumed by another connection")
-    IDLE_TIMEOUT = ("idle_timeout", 1000, False, "Idle Timeout")
-    NO_PONG = ("no_pong", 1000, True, "No Pong")
-    UNAUTHORIZED = ("unauthorized", 1000, False, "Unauthorized")
-    TOKEN_EXPIRED = ("token_expired", 1000, False, "Token expired")
+    AUTH_FAILED = ("the application did not let the client in", False)
+    AUTH_ERROR = ("the application could not be asked whether to let the client in", True)
+    COMMAND_FAILED = ("the application answered a command with a disconnect", True)
+    SERVER_RESTART = ("the server stops", True)
+    REMOTE = ("a remote disconnect", True)
+    SLOW_CLIENT = ("the client reads too slowly", True)
+    RESUMED = ("another connection resumed the session", True)
+    IDLE_TIMEOUT = ("the client did not send anything for too long", False)
+    NO_PONG = ("the client did not answer a ping", True)
+    UNAUTHORIZED = ("the client has no valid token", False)
+    TOKEN_EXPIRED = ("the token of the client has expired", False)
 
-    wire: str | None
-    close_code: int
+    description: str
     reconnect: bool
-    close_text: str
 
-    def __init__(self, wire: str | None, close_code: int, reconnect: bool, close_text: str) -> None:
-        self.wire = wire
-        self.close_code = close_code
+    def __init__(self, description: str, reconnect: bool) -> None:
+        self.description = description
         self.reconnect = reconnect
-        self.close_text = close_text

@@ -7,14 +7,15 @@ for all of them. Knows: a client protocol and a framing. Does not know: sessions
 from collections.abc import Callable
 
 from catenary.messages.commands import Command
+from catenary.messages.reasons import Reason
 from catenary.messages.replies import Delivery, Ping, Reply
-from catenary.ports import ClientProtocol
+from catenary.ports import ClientProtocol, Goodbye
 
 
 class Encoder:
     """A client protocol inside a framing, such as Action Cable's JSON in WebSocket text frames."""
 
-    __slots__ = ("_frame", "_native_ping", "_protocol", "decode")
+    __slots__ = ("_frame", "_native_ping", "_protocol", "decode", "goodbye")
 
     def __init__(
         self,
@@ -28,6 +29,8 @@ class Encoder:
         self._native_ping = native_ping
         self.decode: Callable[[bytes], Command | None] = protocol.decode
         """See :meth:`catenary.ports.ClientProtocol.decode`."""
+        self.goodbye: Callable[[Reason], Goodbye] = protocol.goodbye
+        """See :meth:`catenary.ports.ClientProtocol.goodbye`."""
 
     def encode(self, reply: Reply) -> bytes | None:
         """One reply, ready to be written; None where this client has no word for it."""

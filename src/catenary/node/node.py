@@ -182,7 +182,7 @@ class Node:
         if len(inbox.commands) >= INBOX_LIMIT and not inbox.is_full:
             inbox.is_full = True
             self._counters.held_clients_total += 1
-            session.outbound.hold()
+            session.outbound.pause_reading()
 
     def perform(self, sid: Sid, identifier: Identifier, data: str) -> bool:
         """An action that the application calls itself, as if the client had: behind what that said.
@@ -350,7 +350,7 @@ class Node:
             command = inbox.commands.pop(0)
             if inbox.is_full and not inbox.commands:
                 inbox.is_full = False
-                session.outbound.resume()
+                session.outbound.resume_reading()
             work = self._begin(session, command)
             if work is not None:
                 self._wait_in(session, inbox, work)

@@ -114,9 +114,9 @@ class Session:
         self.outbound.write(self.encoder.encode_transmission(text))
 
     def close(self, reason: Reason, *, reconnect: bool | None = None) -> None:
-        """The one door for leaving: says why, then asks the transport to close.
+        """The only way to end a session: tells the client why, then asks the transport to close.
 
-        What else the end of a session brings happens once, when the transport has lost its
+        Everything else that the end of a session involves happens once, when the transport has lost its
         connection (:meth:`catenary.node.node.Node.leave`).
         """
         if self.closed:
@@ -126,6 +126,5 @@ class Session:
         if not may_return or reason is Reason.REMOTE:
             # Whoever is sent away by the application comes back through its door, if at all.
             self.is_resumable = False
-        if reason.wire is not None:
-            self.send(Disconnected(reason, may_return))
-        self.outbound.close(reason.close_code, reason.close_text)
+        self.send(Disconnected(reason, may_return))
+        self.outbound.close(self.encoder.goodbye(reason))

@@ -26,6 +26,7 @@ from catenary.messages.commands import (
 )
 from catenary.messages.names import Identifier
 from catenary.messages.publications import Position
+from catenary.messages.reasons import Reason
 from catenary.messages.replies import (
     Confirmed,
     Delivery,
@@ -40,6 +41,7 @@ from catenary.messages.replies import (
     Reply,
     Welcome,
 )
+from catenary.ports import Goodbye
 
 SUBPROTOCOL: Final = "actioncable-v1-json"
 EXTENDED: Final = "actioncable-v1-ext-json"
@@ -89,13 +91,17 @@ class ActionCableV1:
             raise CommandError(f"expected a known command, got {message.command[:40]!r}")
         return read(message)
 
-    def encode(self, reply: Reply) -> bytes:
-        """Writes one reply as JSON."""
+    def encode(self, reply: Reply) -> bytes | None:
+        """Writes one reply as JSON; None for a disconnect whose reason has no word."""
         return _WRITERS[type(reply)](reply)
 
     def encode_transmission(self, text: str) -> bytes:
         """Such text is in this form already."""
         return text.encode()
+
+    def goodbye(self, reason: Reason) -> Goodbye:
+        """The close code and text that anycable-go sends, where it has that reason."""
+        return _GOODBYES[reason]
 
     def encode_delivery(self, delivery: Delivery) -> bytes:
         """Puts the message, which is JSON already, into its envelope without reading it again."""
@@ -180,13 +186,44 @@ def _unknown(reply: PresenceUnknown) -> bytes:
     return _write({"type": "presence", "identifier": reply.identifier, "message": message})
 
 
-def _disconnected(reply: Disconnected) -> bytes:
-    wire = reply.reason.wire
-    return _write({"type": "disconnect", "reason": wire, "reconnect": reply.reconnect})
+_REASONS: Final = {
+    Reason.SERVER_RESTART: "server_restart",
+    Reason.REMOTE: "remote",
+    Reason.SLOW_CLIENT: "too_slow",
+    Reason.IDLE_TIMEOUT: "idle_timeout",
+    Reason.NO_PONG: "no_pong",
+    Reason.UNAUTHORIZED: "unauthorized",
+    Reason.TOKEN_EXPIRED: "token_expired",
+}
+"""What a disconnect message says. For any other reason the client gets a close frame and no message."""
+
+_GOODBYES: Final = {
+    reason: Goodbye(reason, code, text)
+    for reason, code, text in (
+        (Reason.AUTH_FAILED, 1000, "Auth Failed"),
+        (Reason.AUTH_ERROR, 1011, "Auth Error"),
+        (Reason.COMMAND_FAILED, 1000, "Command Failed"),
+        (Reason.SERVER_RESTART, 1001, "Server restart"),
+        (Reason.REMOTE, 1000, "Closed remotely"),
+        (Reason.SLOW_CLIENT, 1000, "Slow client"),
+        (Reason.RESUMED, 1000, "Resumed by another connection"),
+        (Reason.IDLE_TIMEOUT, 1000, "Idle Timeout"),
+        (Reason.NO_PONG, 1000, "No Pong"),
+        (Reason.UNAUTHORIZED, 1000, "Unauthorized"),
+        (Reason.TOKEN_EXPIRED, 1000, "Token expired"),
+    )
+}
+
+
+def _disconnected(reply: Disconnected) -> bytes | None:
+    reason = _REASONS.get(reply.reason)
+    if reason is None:
+        return None
+    return _write({"type": "disconnect", "reason": reason, "reconnect": reply.reconnect})
 
 
 # A table, because a question whether a struct is of a type takes 0.2 µs where it is not.
-_WRITERS: Final[dict[type[Reply], Callable[[Any], bytes]]] = {
+_WRITERS: Final[dict[type[Reply], Callable[[Any], bytes | None]]] = {
     Welcome: _welcome,
     Ping: lambda reply: b'{"type":"ping","message":%d}' % reply.timestamp,
     Pong: lambda _: b'{"type":"pong"}',

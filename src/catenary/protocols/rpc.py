@@ -319,8 +319,8 @@ def _texts(decision: Decision) -> tuple[str, ...]:
     """Replies as text, in the protocol that every server of these calls speaks; then the rest."""
     if not decision.replies:
         return decision.transmissions
-    replies = tuple(_cable.encode(reply).decode() for reply in decision.replies)
-    return replies + decision.transmissions
+    replies = [_cable.encode(reply) for reply in decision.replies]
+    return (*(each.decode() for each in replies if each is not None), *decision.transmissions)
 
 
 def _presence_response(command: PresenceCommand | None) -> PresenceResponse | None:

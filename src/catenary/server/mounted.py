@@ -155,9 +155,8 @@ class _Hosted:
         traits = entrance.rules.traits_of(request, subprotocol)
         await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
         if self._is_stopping:
-            reason = Reason.SERVER_RESTART
-            code, text = reason.close_code, reason.close_text
-            await send({"type": "websocket.close", "code": code, "reason": text})
+            goodbye = entrance.rules.encoder.goodbye(Reason.SERVER_RESTART)
+            await send({"type": "websocket.close", "code": goodbye.code, "reason": goodbye.text})
             return
         connection = AsgiConnection(
             entrance.node, entrance.rules.limits, entrance.counters, receive, send

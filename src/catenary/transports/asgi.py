@@ -21,6 +21,7 @@ from catenary.metrics.counters import Counters
 from catenary.node.encoder import Encoder
 from catenary.node.node import Node
 from catenary.node.session import Session, Traits
+from catenary.ports import Goodbye
 from catenary.transports.websocket import WebSocketLimits
 from catenary.wire.frames import TOO_BIG
 
@@ -108,7 +109,7 @@ class AsgiConnection:
             payload = event["bytes"] if text is None else text.encode()
             if len(payload) > self._limits.max_message_bytes:
                 most = self._limits.max_message_bytes
-                self.close(TOO_BIG, f"expected a message of up to {most} bytes")
+                self._close(TOO_BIG, f"expected a message of up to {most} bytes")
                 continue
             self._node.receive(self._session, payload)
             await self._may_read.wait()
@@ -147,8 +148,11 @@ class AsgiConnection:
 
     # Goodbyes
 
-    def close(self, code: int, text: str) -> None:
-        """Behind everything written; the client has the same time to read it as on our own door."""
+    def close(self, goodbye: Goodbye) -> None:
+        self._close(goodbye.code, goodbye.text)
+
+    def _close(self, code: int, text: str) -> None:
+        """After everything written; the client has as much time to read that as on a port of our own."""
         if self.write is _discard:
             return
         self.write = _discard
@@ -177,10 +181,10 @@ class AsgiConnection:
 
     # Backpressure
 
-    def hold(self) -> None:
+    def pause_reading(self) -> None:
         self._may_read.clear()
 
-    def resume(self) -> None:
+    def resume_reading(self) -> None:
         self._may_read.set()
 
 

@@ -19,7 +19,7 @@ from catenary.metrics.counters import Counters
 from catenary.node.encoder import Encoder
 from catenary.node.node import Node
 from catenary.node.session import Session, Traits
-from catenary.ports import Watch
+from catenary.ports import Goodbye, Watch
 from catenary.transports.turns import PIECE_BYTES, Turns
 from catenary.wire.frames import (
     NO_STATUS,
@@ -222,8 +222,11 @@ class WebSocketConnection(asyncio.Protocol):
 
     # Goodbyes
 
-    def close(self, code: int, text: str) -> None:
-        """Section 7.1.2: a close frame behind what was written, then the client's answer."""
+    def close(self, goodbye: Goodbye) -> None:
+        self._close(goodbye.code, goodbye.text)
+
+    def _close(self, code: int, text: str) -> None:
+        """Section 7.1.2: a close frame after what was written, then the client's answer."""
         if self.write is _discard:
             return
         self.write(close_frame(code, text))
@@ -243,7 +246,7 @@ class WebSocketConnection(asyncio.Protocol):
     def _fail(self, error: FrameError) -> None:
         """Section 7.1.7: no answer is read behind a fault, so the server's side ends at once. The
         client's stays open for a while: what it still sends would break off what it is told."""
-        self.close(error.close_code, str(error))
+        self._close(error.close_code, str(error))
         if self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()
 
@@ -265,13 +268,13 @@ class WebSocketConnection(asyncio.Protocol):
 
     # Backpressure
 
-    def hold(self) -> None:
+    def pause_reading(self) -> None:
         flood = self._flooded()
         flood.holds += 1
         if flood.holds == 1 and not self._transport.is_closing():
             self._transport.pause_reading()
 
-    def resume(self) -> None:
+    def resume_reading(self) -> None:
         flood = self._flooded()
         flood.holds -= 1
         if flood.holds == 0 and not self._transport.is_closing():
@@ -293,7 +296,7 @@ class WebSocketConnection(asyncio.Protocol):
         taken = PIECE_BYTES if self._turns.take() else 0
         self._rest = data[taken:]
         if self._rest:
-            self.hold()
+            self.pause_reading()
         if taken:
             self._take(data[:taken])
         self._stand_in_line()
@@ -308,7 +311,7 @@ class WebSocketConnection(asyncio.Protocol):
             return
         data, self._rest = self._rest[:PIECE_BYTES], self._rest[PIECE_BYTES:]
         if not self._rest:
-            self.resume()
+            self.resume_reading()
         self._take(data)
         self._stand_in_line()
 
@@ -331,13 +334,13 @@ class WebSocketConnection(asyncio.Protocol):
         if wait_s > 0 and not flood.is_slowed:
             flood.is_slowed = True
             self._counters.slowed_clients_total += 1
-            self.hold()
+            self.pause_reading()
             loop.call_later(wait_s, self._go_on)
 
     def _go_on(self) -> None:
         flood = self._flooded()
         flood.is_slowed = False
-        self.resume()
+        self.resume_reading()
         self._stand_in_line()
 
     def _await_rest(self, events: list[Event]) -> None:

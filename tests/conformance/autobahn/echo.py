@@ -32,7 +32,7 @@ from catenary.metrics.counters import Counters
 from catenary.node.encoder import Encoder
 from catenary.node.node import Node
 from catenary.node.session import Traits
-from catenary.ports import Outbound
+from catenary.ports import Goodbye, Outbound
 from catenary.server.door import Door
 from catenary.server.entrance import CableRules, Entrance
 from catenary.transports.turns import Turns
@@ -59,6 +59,9 @@ class Bare:
     def encode_delivery(self, delivery: Delivery) -> bytes:
         return delivery.message
 
+    def goodbye(self, reason: Reason) -> Goodbye:
+        return Goodbye(reason, 1001, reason.name)
+
 
 class EchoSession:
     """What a connection holds of its client."""
@@ -69,7 +72,7 @@ class EchoSession:
         self.is_binary = is_binary
 
     def close(self, reason: Reason) -> None:
-        self.outbound.close(1001, reason.name)
+        self.outbound.close(self.encoder.goodbye(reason))
 
 
 class EchoNode:
