@@ -55,7 +55,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "grpc": ("channels.rpc_grpc",),
     "pytest": ("channels.pytest_plugin",),
     "google": ("protocols",),
-    "httptools": ("rpc",),
+    "httptools": ("rpc", "edge.http"),
     "jwt": ("auth.public_keys",),
     "cryptography": ("auth.public_keys",),
     "fastapi": ("channels.fastapi",),

@@ -8,6 +8,7 @@ from catenary.protocols import rpc_pb2 as pb
 from tests.conformance.conftest import Connect, StartServer
 from tests.parts.cable_client import CableClient, confirmed, delivered, identifier
 from tests.parts.conformance_app import ChannelAnswer, ConformanceApp, ConnectAnswer
+from tests.parts.raw_socket import RawSocket, upgrade
 from tests.parts.redis import RedisPublisher
 from tests.parts.server import CableServer
 
@@ -28,6 +29,27 @@ def test_url_is_set_during_connection(
     assert url.netloc == f"127.0.0.1:{server.port}"
     assert url.path == "/cable"
     assert url.query == "a=1&b=%20x"
+
+
+@pytest.mark.parametrize(
+    ("line", "url"),
+    [
+        ("GET /cable?a=1 HTTP/1.1", "http://test/cable?a=1"),
+        ("GET /cable?a=1 HTTP/1.0", "http://test/cable?a=1"),
+        ("GET http://other/cable?a=1 HTTP/1.1", "http://other/cable?a=1"),
+        ("GET https://other:8443/cable?a=1 HTTP/1.0", "https://other:8443/cable?a=1"),
+    ],
+)
+def test_a_target_may_be_a_whole_url_and_http_1_0_may_upgrade(
+    app: ConformanceApp, server: CableServer, sid: str, line: str, url: str
+) -> None:
+    asked = upgrade("/cable", f"X-Request-ID: {sid}").partition(b"\r\n")[2]
+    with RawSocket(server.port) as client:
+        client.send(line.encode() + b"\r\n" + asked)
+        client.opened()
+
+    (call,) = app.calls.of(sid, "connect")
+    assert call.url == url
 
 
 def test_channel_has_access_to_the_request(connect: Connect, app: ConformanceApp) -> None:

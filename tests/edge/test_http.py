@@ -81,3 +81,48 @@ def test_too_many_headers(server: CableServer) -> None:
         client.send(b"GET /cable HTTP/1.1\r\n" + b"A:b\r\n" * 200 + b"\r\n")
         status, _, body = client.answer()
         assert (status, body) == (431, b"expected up to 128 headers\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"GET http://other/health HTTP/1.1", 200),
+        (b"GET http://other/health HTTP/1.0", 200),
+        (b"GET http://other HTTP/1.1", 404),
+        (b"GET http:///health HTTP/1.1", 400),
+        (b"GET http://[::1/health HTTP/1.1", 400),
+        (b"OPTIONS * HTTP/1.1", 200),
+        (b"GET * HTTP/1.1", 404),
+        (b"get /health HTTP/1.1", 405),
+        (b"F\xf6\xf6 /health HTTP/1.1", 405),
+        (b"CONNECT other:80 HTTP/1.1", 400),
+        (b"GET /health HTTP/7.1", 400),
+        (b"GET health HTTP/1.1", 400),
+    ],
+)
+def test_targets_and_methods(server: CableServer, line: bytes, status: int) -> None:
+    with RawSocket(server.port) as fresh, RawSocket(server.port) as used:
+        used.send(HEALTH + b"\r\n")
+        assert used.answer()[0] == 200
+        for client in (fresh, used):
+            client.send(line + b"\r\nHost: test\r\n\r\n")
+            answered, headers, body = client.answer()
+            assert answered == status
+            if status in (400, 405):
+                assert body.startswith(b"expected ")
+                assert headers["connection"] == "close"
+
+
+def test_the_host_of_a_url_counts_more_than_the_header(server: CableServer) -> None:
+    with RawSocket(server.port) as client:
+        client.send(b"GET http://right/health/ HTTP/1.1\r\nHost: wrong\r\n\r\n")
+        status, headers, _ = client.answer()
+        assert (status, headers["location"]) == (307, "http://right/health")
+
+
+def test_what_is_no_request_after_an_answer_that_is_under_way(server: CableServer) -> None:
+    """It ends the connection, and nothing stands in the middle of the answer."""
+    with RawSocket(server.port) as client:
+        client.send(HEALTH + b"\r\n" + b"NONSENSE\r\n\r\n")
+        rest = client.wait_for_end()
+        assert rest.count(b"HTTP/1.1 ") <= 1

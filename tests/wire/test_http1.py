@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from catenary.errors import RequestRefused
 from catenary.wire import http1
-from catenary.wire.http1 import read_request, refusal
+from catenary.wire.http1 import Request, read_request, refusal
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,51 @@ def test_target_is_path_and_query(target: str, path: str, query: str) -> None:
     request = read_request(b"GET " + target.encode() + b" HTTP/1.1")
 
     assert (request.target, request.path, request.query) == (target, path, query)
+
+
+@pytest.mark.parametrize(
+    ("target", "scheme", "host", "origin_form"),
+    [
+        ("http://a.example/cable", "http", "a.example", "/cable"),
+        (
+            "HTTPS://a.example:8080/cable?x=1&u=http://b/",
+            "https",
+            "a.example:8080",
+            "/cable?x=1&u=http://b/",
+        ),
+        ("ws://[::1]:80/cable", "ws", "[::1]:80", "/cable"),
+        ("http://a.example", "http", "a.example", "/"),
+        ("http://a.example?x", "http", "a.example", "/?x"),
+        ("http://user:hush@a.example/cable", "http", "a.example", "/cable"),
+        ("http://h\u00e9/\u00e9?\u00fc", "http", "h\u00e9", "/\u00e9?\u00fc"),
+        ("http://a.example:/", "http", "a.example:", "/"),
+    ],
+)
+def test_a_target_may_be_a_whole_url(target: str, scheme: str, host: str, origin_form: str) -> None:
+    request = read_request(f"GET {target} HTTP/1.1\r\nHost: other\r\nA: b".encode())
+
+    assert request == Request("GET", origin_form, {"host": host, "a": "b"}, scheme)
+    assert "host" not in read_request(f"GET {target} HTTP/1.1".encode()).headers, "it is missing"
+
+
+@pytest.mark.parametrize("target", ["*", "a.example:80", "http:/cable", "//h/cable", "/http://h/"])
+def test_every_other_target_is_left_as_it_is(target: str) -> None:
+    request = read_request(f"GET {target} HTTP/1.1\r\nHost: other".encode())
+
+    assert request == Request("GET", target, {"host": "other"})
+
+
+@pytest.mark.parametrize("authority", ["", "[::1", "a:b", "a:999999", "a@", "a\\b", "<a>", ":80"])
+def test_a_url_without_a_host_is_refused(authority: str) -> None:
+    with pytest.raises(RequestRefused) as refused:
+        read_request(f"GET http://{authority}/cable HTTP/1.1\r\nHost: a".encode())
+    assert refused.value.status == 400
+
+
+def test_http_1_0_needs_no_host_and_keeps_no_connection() -> None:
+    assert read_request(b"GET / HTTP/1.0") == Request("GET", "/", {"host": ""}, "", True)
+    assert read_request(b"GET / HTTP/1.0\r\nHost: a").headers == {"host": "a"}
+    assert not read_request(b"GET / HTTP/1.7").is_http_1_0
 
 
 @pytest.mark.parametrize(

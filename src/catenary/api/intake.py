@@ -186,7 +186,12 @@ def _usual(head: bytes, path: str) -> Request | None:
         return None
     headers = request.headers
     length = headers.get("content-length", "")
-    if request.method != "POST" or request.path != path or not _UNUSUAL.isdisjoint(headers):
+    if (
+        request.is_http_1_0
+        or request.method != "POST"
+        or request.path != path
+        or not _UNUSUAL.isdisjoint(headers)
+    ):
         return None
     if not length.isdecimal() or len(length) > 9 or int(length) > USUAL_BODY_BYTES:
         return None

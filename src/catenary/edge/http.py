@@ -4,8 +4,10 @@ uvicorn keeps what it reads until the head ends, however long that is and takes.
 Knows: bytes between requests. Does not know: what is requested.
 """
 
+import sys
 from typing import Any, Final
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -67,9 +69,34 @@ class BoundedHttp(HttpToolsProtocol):
         if self._head_bytes != _BEGINS_HERE:
             self._watch.forget(self)
         self._head_bytes = None
+        if not self.url.startswith(b"/"):
+            self._make_origin_form()
         super().on_headers_complete()
 
+    def _make_origin_form(self) -> None:
+        """Routes and applications expect paths, and the host that counts in the header Host."""
+        scheme, authority, target = http1.origin_form(self.url.decode("latin-1"))
+        self.url = target.encode("latin-1")
+        if scheme:
+            self.headers[:] = [each for each in self.headers if each[0] != b"host"]
+            self.headers.append((b"host", authority.encode("latin-1")))
+
     # Goodbyes
+
+    def send_400_response(self, msg: str) -> None:
+        """Called by uvicorn while it handles an error of the parser, which says what is wrong."""
+        error = sys.exception()
+        reason = (
+            error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else error
+        )
+        if isinstance(reason, RequestRefused):
+            self._refuse(reason)
+        elif isinstance(reason, httptools.HttpParserInvalidMethodError):
+            self._refuse(RequestRefused(405, "expected another method", (("Allow", "GET, POST"),)))
+        elif reason is not error:
+            self._refuse(RequestRefused(400, "expected a path in the request line"))
+        else:
+            self._refuse(RequestRefused(400, f"expected an HTTP/1.1 request: {error}"))
 
     def time_out(self) -> None:
         """The head of a request took too long."""

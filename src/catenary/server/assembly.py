@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from catenary.api.access import Access
 from catenary.api.broadcast import BroadcastEndpoint, Broadcasts
-from catenary.api.health import Readiness, health
+from catenary.api.health import Readiness, health, with_server_options
 from catenary.api.intake import IntakeRules
 from catenary.api.metrics import Metrics
 from catenary.api.reads import ReadEndpoint, history_of, presence_of
@@ -394,7 +394,7 @@ class Assembly:
         )
         own = Starlette(routes=doors.routes)
         config = uvicorn.Config(
-            own if doors.guest is None else doors.guest.beside(own),
+            with_server_options(own if doors.guest is None else doors.guest.beside(own)),
             # uvicorn asks for classes, and calls them.
             http=cast("type[asyncio.Protocol]", functools.partial(Door, entrance)),
             ws=cast("type[asyncio.Protocol]", functools.partial(BackDoor, entrance)),

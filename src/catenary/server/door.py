@@ -120,7 +120,9 @@ class Threshold:
             self._entrance.counters.oversized_heads_total += error.status == 431
             raise
         transport = self._transport
-        scheme = "http" if transport.get_extra_info("sslcontext") is None else "https"
+        scheme = request.scheme or (
+            "http" if transport.get_extra_info("sslcontext") is None else "https"
+        )
         peer = transport.get_extra_info("peername")
         return self._entrance.accept(request, scheme, peer[0] if peer else "")
 
@@ -293,9 +295,15 @@ class BackDoor(Door):
 
 
 def _path(head: bytes) -> str | None:
-    """The path of a request whose first line has come so far; None where it has not."""
+    """The path of a complete head; None where its first line can't be read."""
     words = head.split(b" ", 2)
     if len(words) < 2:
         return None
-    path, query, _ = words[1].partition(b"?")
-    return path.decode("latin-1") if query or len(words) == 3 else None
+    target = words[1].decode("latin-1")
+    if not target.startswith("/"):
+        try:
+            target = http1.origin_form(target)[2]
+        except RequestRefused:
+            return None
+    path, query, _ = target.partition("?")
+    return path if query or len(words) == 3 else None

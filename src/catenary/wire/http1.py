@@ -55,15 +55,28 @@ _USUAL_NAMES: Final = {
     )
     for spelled in (name, name.lower())
 }
+# RFC 9112, section 3.2.2. Credentials are dropped: RFC 9110, section 4.2.4.
+_ABSOLUTE_FORM = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(?:[^/?@]*@)?([^/?@]*)(.*)\Z", re.DOTALL)
+# RFC 3986, sections 3.2.2 and 3.2.3.
+_AUTHORITY = re.compile(
+    r"(?:\[[0-9A-Fa-fv:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%\x80-\xff-]+)(?::[0-9]{0,5})?\Z"
+)
 _FORBIDDEN_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """The head of an HTTP request. Header names are in lower case; repeated ones are joined by a comma."""
+    """The head of an HTTP request. Header names are in lower case; repeated ones are joined by a comma.
+
+    ``target`` is in origin form, or it is ``*`` or an authority. Of a target that was a whole URL, the authority
+    stands in for the header ``host``, and ``scheme`` is its scheme; it is empty for every other target.
+    ``is_http_1_0`` says that the client speaks HTTP/1.0: its connection is not kept.
+    """
 
     method: str
     target: str
     headers: dict[str, str]
+    scheme: str = ""
+    is_http_1_0: bool = False
 
     @property
     def path(self) -> str:
@@ -81,25 +94,49 @@ def read_request(head: bytes, max_headers: int = MAX_HEADERS) -> Request:
     version).
     """
     first, *lines = head.decode("latin-1").split("\r\n", max_headers + 1)
-    method, target = _request_line(first)
+    words = first.split(" ")
     if len(lines) > max_headers:
         raise RequestRefused(431, f"expected up to {max_headers} headers")
-    return Request(method, target, _headers(lines))
-
-
-def _request_line(line: str) -> tuple[str, str]:
-    """Method and target, quickly where they are what a browser asks for."""
-    words = line.split(" ")
     if len(words) == 3 and words[0] == "GET" and words[2] == "HTTP/1.1":
         target = words[1]
-        if target and target.isascii() and target.isprintable():
-            return "GET", target
+        if target.startswith("/") and target.isascii() and target.isprintable():
+            return Request("GET", target, _headers(lines))
+    return _odd_request(first, _headers(lines))
+
+
+def _odd_request(line: str, headers: dict[str, str]) -> Request:
+    """With another method, target or version than a browser's. Raises :class:`RequestRefused`."""
     match = _REQUEST_LINE.match(line)
     if match is None:
         raise RequestRefused(400, "expected a request line: METHOD TARGET HTTP/1.1")
-    if match[3] != "1.1":
+    # RFC 9110, section 2.5: a higher minor version is read as the highest that is known.
+    if match[3][0] != "1":
         raise RequestRefused(505, "expected HTTP/1.1")
-    return match[1], _text(match[2])
+    is_http_1_0 = match[3] == "1.0"
+    if is_http_1_0:
+        headers.setdefault("host", "")
+    scheme, authority, target = origin_form(match[2])
+    if scheme and "host" in headers:
+        headers["host"] = _text(authority)
+    return Request(match[1], _text(target), headers, scheme, is_http_1_0)
+
+
+def origin_form(target: str) -> tuple[str, str, str]:
+    """Scheme, authority and origin form of a target that is a whole URL; two empty texts and the target
+    itself for every other form.
+
+    A server must accept whole URLs, and the authority in them counts more than the header Host (RFC 9112,
+    section 3.2.2). Raises :class:`RequestRefused` with 400.
+    """
+    if target.startswith("/"):
+        return "", "", target
+    match = _ABSOLUTE_FORM.match(target)
+    if match is None:
+        return "", "", target
+    scheme, authority, rest = match.groups()
+    if _AUTHORITY.match(authority) is None:
+        raise RequestRefused(400, "expected a host in the URL of the request line")
+    return scheme.lower(), authority, rest if rest.startswith("/") else f"/{rest}"
 
 
 def _headers(lines: list[str]) -> dict[str, str]:
