@@ -25,6 +25,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "broker": (1, ""),
     "auth": (1, ""),
     "ports": (1, ""),
+    "supervision": (2, ""),
     "node": (2, "heart"),
     "rpc": (2, "rpc"),
     "adapters": (2, "adapters"),
@@ -148,6 +149,7 @@ def _may(each: Import) -> bool:
         known = KNOWN_TO_CODE_WORKERS if importer == "codeworkers" else KNOWN_TO_EDGES
         return other in known
     if floor == below:
+        # What is in no wing is known to all wings of its floor, and knows none of them.
         return not other
     return below < floor
 
@@ -249,6 +251,10 @@ def house(tmp_path: Path, **files: str) -> list[Import]:
     [
         ("node__node", "from catenary.wire.frames import frame", True),
         ("node__node", "from catenary.ports import PubSub", True),
+        ("node__node", "from catenary.supervision.service import Service", True),
+        ("adapters__redis__pubsub", "from catenary.supervision.service import Service", True),
+        ("supervision__service", "from catenary.node.node import Node", False),
+        ("ports", "from catenary.supervision.service import Service", False),
         ("transports__websocket", "from catenary.node.node import Node", True),
         ("server__assembly", "from catenary.rpc.grpc import GrpcApplication", True),
         ("auth__keys", "from catenary.wire import handshake", True),

@@ -9,18 +9,20 @@ catenary COMMAND …               one of the tools in ``terminal/``
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 from catenary import __version__
 from catenary.config.effective import effective
 from catenary.config.load import Request, load
-from catenary.errors import ConfigError
+from catenary.errors import ConfigError, ServerEnded
 from catenary.terminal.tools import HELP, TOOLS, find
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0 after an orderly end, 1 where the configuration can't be used; tools have their own."""
+    """Returns 0 after an orderly end, 1 where the configuration can't be used or the server has ended
+    by itself; tools have their own."""
     words = sys.argv[1:] if argv is None else argv
     if words and words[0] == HELP:
         words = (*filter(find, words[1:2]), "--help")
@@ -47,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _answer_calls(request, what[1])
             case "serve":
                 _serve(request, what[0] if what else None)
-    except ConfigError as error:
+    except (ConfigError, ServerEnded) as error:
         print(f"catenary: {error}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
@@ -100,8 +102,6 @@ def _serve(request: Request, where: str | None) -> None:
     from catenary.server import hangup
 
     hangup.survive()
-    import uvloop
-
     from catenary.server.place import told
     from catenary.server.run import serve, supervise
 
@@ -115,11 +115,25 @@ def _serve(request: Request, where: str | None) -> None:
         asyncio.run(supervise(options, request))
         return
     if where is not None and options.app.workers:
-        uvloop.run(serve(options, request, place, None, where))
+        _run(serve(options, request, place, None, where))
         return
     cable = None
     if where is not None:
         from catenary.channels.loading import load as load_cable
 
         cable = load_cable(where)
-    uvloop.run(serve(options, request, place, cable))
+    _run(serve(options, request, place, cable))
+
+
+def _run(server: Coroutine[Any, Any, None]) -> None:
+    """Runs to the end. Raises :class:`ServerEnded` where somebody's sys.exit() ends the event loop:
+    asyncio lets SystemExit through, whatever its status, and clients are served no more."""
+    import logging
+
+    import uvloop
+
+    try:
+        uvloop.run(server)
+    except SystemExit as error:
+        logging.getLogger("catenary.server").exception("SystemExit ended the server")
+        raise ServerEnded("SystemExit ended the server") from error

@@ -13,7 +13,8 @@
     │   └── AppFailed          it answered with an error of its own
     ├── NotKept                no broker keeps what was asked for
     ├── LostPosition           a history does not reach back to what was asked for
-    └── BackendError           Redis, NATS: something beside us is away
+    ├── BackendError           Redis, NATS: something beside us is away
+    └── ServerEnded            what the server can't go on without has ended by itself
 
 Knows: names. Does not know: who raises or catches them.
 """
@@ -93,6 +94,10 @@ class NotKept(CatenaryError):
 
 class LostPosition(CatenaryError):
     """The messages behind a position are not all there: it is of another epoch, or too old."""
+
+
+class ServerEnded(CatenaryError):
+    """A part that the server can't go on without has ended, and can't be restarted: status 1."""
 
 
 class BackendError(CatenaryError):

@@ -16,6 +16,7 @@ from catenary.config.addresses import RedisAddress
 from catenary.messages.names import Stream
 from catenary.messages.publications import Publication, Publishable
 from catenary.metrics.counters import Counters
+from catenary.supervision.service import Supervisor
 from tests.parts.redis import RedisServer
 
 LIMITS = Limits(history_limit=100, history_ttl_s=60, sessions_ttl_s=60, presence_ttl_s=60)
@@ -42,9 +43,14 @@ class RedisNode:
         self.received: list[Publishable] = []
         self.restored = 0
         self.counters = Counters()
+        self.supervisor = Supervisor(self.counters)
         self.interest = Interest()
         self.engine = RedisEngine(
-            RedisAddress(server.url), RedisNames("test", "between"), limits, self.counters
+            RedisAddress(server.url),
+            RedisNames("test", "between"),
+            limits,
+            self.counters,
+            self.supervisor,
         )
         self.following = Following(
             self.interest, deliver or self.received.append, self.engine.history, self.counters
@@ -55,6 +61,7 @@ class RedisNode:
             self.following,
             on_restored=self._note_restored,
             canary_interval_s=canary_interval_s,
+            supervisor=self.supervisor,
         )
 
     def _note_restored(self) -> None:

@@ -13,9 +13,9 @@ async def health(request: Request) -> Response:
 
 
 class Readiness:
-    """Answers 200 while this node hears the others, 503 and why where it does not.
+    """Answers 200 while this node hears the others and all its services run, else 503 and the reason.
 
-    A node alone always does. ``trouble`` returns the reason, None where there is none.
+    ``trouble`` returns the reason, None where there is none.
     """
 
     def __init__(self, trouble: Callable[[], str | None]) -> None:

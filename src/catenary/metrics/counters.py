@@ -88,6 +88,9 @@ class Counters:
     pubsub_refused_total: int = _figure("Calls refused because too many waited for Redis")
 
     # This process, as of a moment ago
+    service_failures_total: int = _figure(
+        "Times a task that lives as long as the server has failed and was restarted"
+    )
     event_loop_lag_ms: int = _figure(
         "The latest that the event loop was in the last seconds, in ms"
     )

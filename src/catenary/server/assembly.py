@@ -56,7 +56,8 @@ from catenary.server.entrance import CableRules, Entrance, HeadLimits
 from catenary.server.lag import LoopLag
 from catenary.server.lifecycle import BACKLOG, Listener
 from catenary.server.place import Place
-from catenary.server.ticker import Ticker
+from catenary.supervision.service import Supervisor
+from catenary.supervision.ticker import Ticker
 from catenary.transports.asgi import ended
 from catenary.transports.turns import Turns
 from catenary.transports.websocket import WebSocketLimits
@@ -106,6 +107,7 @@ class Assembly:
         self._keys = keys(options)
         self._tokens = standalone.maybe_tokens(options.jwt, self._keys.tokens)
         self.counters = Counters()
+        self.supervisor = Supervisor(self.counters)
         self.code = self._code_workers(code) if code else None
         self.start: list[Callable[[], Awaitable[None]]] = []
         self.finish: list[Callable[[float], Awaitable[None]]] = []
@@ -160,9 +162,7 @@ class Assembly:
         # The first to finish: their calls need the application, which is closed behind them.
         self.finish[:0] = [self.node.settle, disconnector.drain]
         if engine.keeps:
-            self._tick(1, self.node.keep_time)
-            self._tick(max(options.broker.presence_ttl_s / 3, 0.1), self.node.touch_present)
-            self._tick(max(options.broker.sessions_ttl_s / 3, 0.1), self.node.touch_resumable)
+            self._tick_node()
         self.listeners = [] if is_hosted else self._listeners()
         self._listen_to_publishers()
         if cable is not None:
@@ -185,7 +185,7 @@ class Assembly:
         options = self._options
         engine: Engine
         if options.pubsub.adapter == "redis":
-            engine = engines.by_redis(options, self.counters)
+            engine = engines.by_redis(options, self.counters, self.supervisor)
         elif options.pubsub.adapter == "nats":
             engine = engines.by_nats(options, self._nats_servers(), self.counters)
         elif options.broker.adapter == "memory":
@@ -210,6 +210,13 @@ class Assembly:
 
     def _restored(self) -> None:
         self.node.refresh()
+
+    def _tick_node(self) -> None:
+        """The clocks of what a node keeps: a touch comes three times within the time that it lasts."""
+        broker = self._options.broker
+        self._tick(1, self.node.keep_time)
+        self._tick(max(broker.presence_ttl_s / 3, 0.1), self.node.touch_present)
+        self._tick(max(broker.sessions_ttl_s / 3, 0.1), self.node.touch_resumable)
 
     def _tick(self, interval_s: float, call: Callable[[], object]) -> None:
         ticker = Ticker(interval_s, call)
@@ -338,7 +345,7 @@ class Assembly:
             self._announce(port, options.server.asgi, "http", "/")
         main.routes += [
             Route(options.server.health_path, health),
-            Route(options.server.ready_path, Readiness(self._engine.trouble)),
+            Route(options.server.ready_path, Readiness(self._trouble)),
         ]
         if "http" in options.broadcast.adapters:
             self._announce(http.port, "broadcasts", "http", http.path)
@@ -356,6 +363,10 @@ class Assembly:
             route = Route(options.metrics.http_path, Metrics(self._shown_metrics))
             doors[host, metrics_port].routes.append(route)
         return [self._listener(host, port, each) for (host, port), each in doors.items()]
+
+    def _trouble(self) -> str | None:
+        """Why this node should not be sent clients; None where it may."""
+        return self._engine.trouble() or self.supervisor.trouble
 
     def _metrics_address(self) -> tuple[str, int]:
         """Each worker shows its own."""
@@ -513,9 +524,13 @@ class Assembly:
         for adapter in options.broadcast.adapters:
             match adapter:
                 case "redis":
-                    publisher = publishers.from_redis(options, publish_once, self.counters)
+                    publisher = publishers.from_redis(
+                        options, publish_once, self.counters, self.supervisor
+                    )
                 case "redisx":
-                    publisher = publishers.from_redis_stream(options, node.publish, self.counters)
+                    publisher = publishers.from_redis_stream(
+                        options, node.publish, self.counters, self.supervisor
+                    )
                 case "nats":
                     queue = publishers.QUEUE if self._engine.is_shared else ""
                     publisher = publishers.from_nats(

@@ -28,7 +28,8 @@ from catenary.errors import MissingExtra
 from catenary.metrics.counters import Counters
 from catenary.node.hub import Hub
 from catenary.ports import History, Interest, Presence, PubSub, SessionCache
-from catenary.server.ticker import Ticker
+from catenary.supervision.service import Supervisor
+from catenary.supervision.ticker import Ticker
 
 _log: Final = logging.getLogger("catenary.server")
 
@@ -175,7 +176,7 @@ class Sharing(Engine):
         return None if self._way is None else self._way.trouble
 
 
-def by_redis(options: Options, counters: Counters) -> Engine:
+def by_redis(options: Options, counters: Counters, supervisor: Supervisor) -> Engine:
     """Redis between nodes. Raises :class:`MissingExtra` and :class:`ConfigError`."""
     try:
         from catenary.adapters.redis.engine import RedisEngine, RedisNames
@@ -186,13 +187,18 @@ def by_redis(options: Options, counters: Counters) -> Engine:
     # Clusters that hear nothing of each other share no keys either.
     names = RedisNames(prefix=f"catenary:{channel}", channel=channel)
     limits = _limits(options.broker, "redis")
-    engine = RedisEngine(redis_address(options.redis), names, limits, counters)
+    engine = RedisEngine(redis_address(options.redis), names, limits, counters, supervisor)
 
     def way(
         interest: AdapterInterest, hub: Hub, following: Following, restored: Callable[[], None]
     ) -> Way:
         return RedisPubSub(
-            engine, interest, following, on_restored=restored, caught_up=hub.caught_up
+            engine,
+            interest,
+            following,
+            on_restored=restored,
+            caught_up=hub.caught_up,
+            supervisor=supervisor,
         )
 
     sharing = Sharing(engine, way, counters)

@@ -19,7 +19,7 @@ from typing import Final, cast
 
 import uvicorn
 
-from catenary.errors import ConfigError
+from catenary.errors import ConfigError, ServerEnded
 
 _log: Final = logging.getLogger("catenary.server")
 
@@ -221,8 +221,9 @@ async def run(
     """Starts everything, serves until a signal, ends in order.
 
     ``started`` is called when clients are served, ``drain`` before the listeners stop. ``finish`` is called after the last client has gone, with the seconds that are left of
-    ``shutdown_timeout_s``; what is not done by then is given up. A listener or a starter that fails
-    ends everything and raises.
+    ``shutdown_timeout_s``; what is not done by then is given up. A starter that fails raises. A
+    listener that ends before a signal came ends everything, because its connections ended with it:
+    raises :class:`ServerEnded`.
     """
     ending = Ending()
     for each in start:
@@ -231,7 +232,11 @@ async def run(
     serving = [asyncio.create_task(listener.listen()) for listener in listeners]
     started()
     asked = asyncio.create_task(ending.asked.wait())
-    await asyncio.wait([asked, *serving], return_when=asyncio.FIRST_COMPLETED)
+    ended, _ = await asyncio.wait([asked, *serving], return_when=asyncio.FIRST_COMPLETED)
+    unasked = ended - {asked}
+    for task in unasked:
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        _log.error("A listener has ended unexpectedly: shutting down", exc_info=error)
     if shutdown_delay_s > 0:
         await asyncio.sleep(shutdown_delay_s)
     deadline = asyncio.get_running_loop().time() + shutdown_timeout_s
@@ -246,10 +251,13 @@ async def run(
     asked.cancel()
     for task in serving:
         task.cancel()
-    failures = [r for r in await asyncio.gather(*serving, return_exceptions=True) if r]
-    if any(isinstance(failure, Exception) for failure in failures):
-        raise next(failure for failure in failures if isinstance(failure, Exception))
+    failures = await asyncio.gather(*serving, return_exceptions=True)
+    for failure in failures:
+        if isinstance(failure, Exception) and not unasked:
+            raise failure
     _log.info("Stopped")
+    if unasked:
+        raise ServerEnded("a listener has ended unexpectedly")
 
 
 def settle_memory() -> None:

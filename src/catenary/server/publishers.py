@@ -12,6 +12,7 @@ from catenary.config.effective import redis_address
 from catenary.config.options import Options
 from catenary.errors import MissingExtra
 from catenary.metrics.counters import Counters
+from catenary.supervision.service import Supervisor
 
 QUEUE: Final = "catenary"
 """The group of nodes of which one takes each publication from NATS, where they share what they have."""
@@ -27,14 +28,20 @@ class Publisher(Protocol):
     async def close(self, timeout_s: float) -> None: ...
 
 
-def from_redis(options: Options, publish: Publish, counters: Counters) -> Publisher:
+def from_redis(
+    options: Options, publish: Publish, counters: Counters, supervisor: Supervisor
+) -> Publisher:
     """A channel, which every node hears. Raises :class:`MissingExtra`."""
     try:
         from catenary.adapters.redis.broadcasts import RedisBroadcasts
     except ImportError as error:
         raise MissingExtra("broadcast_adapter=redis", "redis") from error
     return RedisBroadcasts(
-        redis_address(options.redis), options.broadcast.redis_channel, publish, counters
+        redis_address(options.redis),
+        options.broadcast.redis_channel,
+        publish,
+        counters,
+        supervisor,
     )
 
 
@@ -45,7 +52,9 @@ def from_nats(
     return NatsBroadcasts(servers, options.broadcast.nats_channel, publish, counters, queue=queue)
 
 
-def from_redis_stream(options: Options, publish: Publish, counters: Counters) -> Publisher:
+def from_redis_stream(
+    options: Options, publish: Publish, counters: Counters, supervisor: Supervisor
+) -> Publisher:
     """A stream, of which each node takes a share. Raises :class:`MissingExtra`."""
     try:
         from catenary.adapters.redis.streams import RedisStreamBroadcasts, StreamRules
@@ -53,4 +62,4 @@ def from_redis_stream(options: Options, publish: Publish, counters: Counters) ->
         raise MissingExtra("broadcast_adapter=redisx", "redis") from error
     redisx = options.redisx
     rules = StreamRules(redisx.stream, redisx.consumer_group, redisx.read_block_ms)
-    return RedisStreamBroadcasts(redis_address(options.redis), rules, publish, counters)
+    return RedisStreamBroadcasts(redis_address(options.redis), rules, publish, counters, supervisor)

@@ -58,15 +58,18 @@ async def serve(
             _log.info("%s", announcement)
     if place is not None:
         _watch_lifeline(place.lifeline)
-    await lifecycle.run(
-        assembly.listeners,
-        start=assembly.start,
-        finish=assembly.finish,
-        started=place.tell_ready if place is not None else _nobody_asks,
-        drain=_drain(options.node, assembly.listeners),
-        shutdown_delay_s=options.node.shutdown_delay_s,
-        shutdown_timeout_s=options.node.shutdown_timeout_s,
-    )
+    try:
+        await lifecycle.run(
+            assembly.listeners,
+            start=assembly.start,
+            finish=assembly.finish,
+            started=place.tell_ready if place is not None else _nobody_asks,
+            drain=_drain(options.node, assembly.listeners),
+            shutdown_delay_s=options.node.shutdown_delay_s,
+            shutdown_timeout_s=options.node.shutdown_timeout_s,
+        )
+    finally:
+        assembly.supervisor.close()
 
 
 def _drain(

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from catenary.adapters.backoff import MAX_DELAY_S, delay_s
 from catenary.adapters.nats.connection import Connection
 from catenary.adapters.nats.servers import NatsServers
 from catenary.adapters.nats.way_back import WayBack
@@ -244,11 +243,3 @@ def test_an_address_that_is_none(urls: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match="nats_servers: expected ") as caught:
         Visitor(*urls)
     assert "hush" not in str(caught.value)
-
-
-def test_the_pause_between_attempts_grows_to_its_limit_however_long_it_takes() -> None:
-    pauses = [delay_s(attempt) for attempt in range(2000)]
-    assert 0.07 < pauses[0] < 0.13
-    assert pauses[0] < pauses[2] < pauses[4] < pauses[7]
-    assert all(pause <= MAX_DELAY_S * 1.25 for pause in pauses)
-    assert len(set(pauses[100:])) > 100, "nodes do not come back all at once"

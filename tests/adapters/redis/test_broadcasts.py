@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import pytest
 import redis
 
-from catenary.adapters.backoff import MAX_DELAY_S, delay_s
 from tests.parts.cable_client import CableClient, confirmed, delivered, identifier
 from tests.parts.redis import RedisPublisher, RedisServer, redis_server
 from tests.parts.server import CableServer, cable_server
@@ -207,11 +206,3 @@ def test_an_address_that_is_none() -> None:
         raise AssertionError("expected no start")
     assert "battery-staple" not in str(failed.value)
     assert "Traceback" not in str(failed.value)
-
-
-def test_the_pause_between_attempts_grows_to_its_limit_however_long_it_takes() -> None:
-    pauses = [delay_s(attempt) for attempt in range(2000)]
-    assert 0.07 < pauses[0] < 0.13
-    assert pauses[0] < pauses[2] < pauses[4] < pauses[7]
-    assert all(pause <= MAX_DELAY_S * 1.25 for pause in pauses)
-    assert len(set(pauses[100:])) > 100, "nodes do not come back all at once"

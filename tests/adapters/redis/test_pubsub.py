@@ -410,6 +410,43 @@ async def test_a_connection_that_hears_nothing_although_it_is_open(server: Redis
         assert node.restored == 1
 
 
+@in_loop
+async def test_a_redis_that_hangs_while_it_is_connected_to(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The listening fails, and then connecting runs into its time limit, in the same service."""
+    monkeypatch.setattr("catenary.adapters.redis.connection.CONNECT_TIMEOUT_S", QUICK_S)
+    monkeypatch.setattr("catenary.adapters.redis.commands.PATIENCE_S", QUICK_S)
+    async with redis_node(server, canary_interval_s=QUICK_S) as node:
+        await node.listen([S])
+        server.freeze()
+        try:
+            await until(lambda: node.counters.pubsub_reconnects_total >= 3)
+        finally:
+            server.thaw()
+        await node.is_up()
+        await eventually(node, S, "again")
+        await until(lambda: node.data(S) == ["again"])
+        assert node.counters.service_failures_total == 0
+
+
+@pytest.mark.parametrize("name", ["Redis pub/sub", "Redis commands"])
+@in_loop
+async def test_a_task_that_is_cancelled_by_mistake_is_restarted(
+    server: RedisServer, name: str
+) -> None:
+    async with redis_node(server) as node:
+        await node.listen([S])
+        for task in asyncio.all_tasks():
+            if task.get_name() == name:
+                task.cancel()
+        await until(lambda: node.pubsub.trouble is not None)
+        await node.is_up()
+        await eventually(node, S, "again")
+        await until(lambda: node.data(S) == ["again"])
+        assert node.counters.service_failures_total == 1
+
+
 # Bounds
 
 

@@ -23,7 +23,6 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from catenary.adapters.backoff import STEADY_S, delay_s
 from catenary.adapters.nats.child import Child
 from catenary.adapters.nats.connection import connect
 from catenary.adapters.nats.store import Store
@@ -31,6 +30,7 @@ from catenary.config.addresses import NatsAddress, gateway, listening_address
 from catenary.config.options import EnatsOptions
 from catenary.errors import BackendError, ConfigError
 from catenary.metrics.counters import Counters
+from catenary.supervision.backoff import STEADY_S, delay_s
 
 _log: Final = logging.getLogger("catenary.nats")
 

@@ -8,11 +8,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from catenary.adapters.backoff import MAX_DELAY_S, STEADY_S, delay_s
 from catenary.adapters.nats.connection import Connection, connect
 from catenary.adapters.nats.servers import Addresses, NatsServers
 from catenary.config.addresses import NatsAddress
 from catenary.errors import BackendError
+from catenary.supervision.backoff import MAX_DELAY_S, STEADY_S, delay_s
 
 Visit = Callable[[Connection, Callable[[], None]], Awaitable[str]]
 """Uses a connection, and returns why it has ended. Calls what it is given once all it needs is

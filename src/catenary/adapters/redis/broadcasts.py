@@ -12,13 +12,14 @@ from typing import Any, Final
 import hiredis
 from redis.asyncio import Redis
 
-from catenary.adapters.backoff import delay_s
 from catenary.adapters.redis.client import connect
 from catenary.adapters.redis.connection import Connection, close_client, open_connection, pack
 from catenary.adapters.taking import Taking
 from catenary.config.addresses import RedisAddress
 from catenary.errors import BackendError
 from catenary.metrics.counters import Counters
+from catenary.supervision.backoff import Backoff
+from catenary.supervision.service import Service, Supervisor
 
 _log: Final = logging.getLogger("catenary.redis")
 
@@ -31,16 +32,16 @@ class RedisBroadcasts:
     """
 
     __slots__ = (
+        "_backoff",
         "_channel",
         "_client",
         "_connection",
         "_counters",
         "_heard",
         "_is_paused",
-        "_is_subscribed",
         "_keepalive_s",
+        "_service",
         "_taking",
-        "_task",
     )
 
     def __init__(
@@ -49,28 +50,27 @@ class RedisBroadcasts:
         channel: str,
         publish: Callable[[bytes], Awaitable[None] | None],
         counters: Counters,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self._client: Redis = connect(address)
         self._keepalive_s = address.keepalive_s
         self._channel = channel
         self._counters = counters
         self._taking = Taking(publish, counters, pause=self._pause, resume=self._resume)
-        self._task: asyncio.Task[None] | None = None
+        self._service = Service("Redis broadcasts", self._listen, supervisor)
+        self._backoff = Backoff()
         # Of the connection that is there
         self._connection: Connection | None = None
         self._heard = 0
         self._is_paused = False
-        self._is_subscribed = False
 
     async def start(self) -> None:
         """Begins to listen; does not wait for Redis, which may come later."""
-        self._task = asyncio.get_running_loop().create_task(self._listen())
+        self._service.start()
 
     async def close(self, timeout_s: float) -> None:
         """Stops listening; what has come is published first, and what is not in time is counted."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=timeout_s)
+        await self._service.stop()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._taking.finish()
@@ -81,7 +81,6 @@ class RedisBroadcasts:
 
     async def _listen(self) -> None:
         """Subscribes, again and again, with longer and longer pauses while Redis is away."""
-        attempt = 0
         while True:
             try:
                 reason = await self._stay()
@@ -89,22 +88,22 @@ class RedisBroadcasts:
                 reason = str(error)
             finally:
                 await self._hang_up()
-            if self._is_subscribed:
-                attempt = 0
-            self._is_subscribed = False
-            pause_s = delay_s(attempt)
-            attempt += 1
+            # The first reply is that to SUBSCRIBE.
+            pause = self._backoff.failed(was_of_use=self._heard > 1)
             self._counters.broadcaster_reconnects_total += 1
-            _log.warning(
-                "Redis is away (%s): publications are lost until it is back; "
-                "next attempt in %.1f s",
-                reason,
-                pause_s,
-            )
-            await asyncio.sleep(pause_s)
+            if pause.is_logged:
+                _log.warning(
+                    "Redis is away (%s): publications are lost until it is back; "
+                    "attempt %d failed, next in %.1f s",
+                    reason,
+                    pause.failures,
+                    pause.seconds,
+                )
+            await asyncio.sleep(pause.seconds)
 
     async def _stay(self) -> str:
         """Subscribes; returns why the connection ended. Raises :class:`BackendError`."""
+        self._heard = 0
         connection = self._connection = await open_connection(self._client, self._hear)
         connection.write(pack("SUBSCRIBE", self._channel))
         while not connection.lost.done():
@@ -138,8 +137,7 @@ class RedisBroadcasts:
                 self._connection.drop(f"Redis refuses: {str(reply)[:200]}")
         elif reply[0] == b"message":
             self._taking.take(reply[2])
-        elif reply[0] == b"subscribe":
-            self._is_subscribed = True
+        elif reply[0] == b"subscribe" and self._backoff.works():
             _log.info("Subscribed to the Redis channel %s", self._channel)
 
     def _pause(self) -> None:

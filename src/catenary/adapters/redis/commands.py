@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import hiredis
 
-from catenary.adapters.backoff import delay_s
 from catenary.adapters.redis.client import connect
 from catenary.adapters.redis.connection import (
     LONGEST_PAUSE_S,
@@ -27,6 +26,8 @@ from catenary.adapters.redis.connection import (
 from catenary.config.addresses import RedisAddress
 from catenary.errors import BackendError
 from catenary.metrics.counters import Counters
+from catenary.supervision.backoff import Backoff
+from catenary.supervision.service import Service, Supervisor
 
 _log: Final = logging.getLogger("catenary.redis")
 
@@ -84,20 +85,24 @@ class Commands:
         "_pending",
         "_pending_bytes",
         "_scripts",
-        "_task",
+        "_service",
         "run_id",
         "trouble",
         "up_since_s",
     )
 
     def __init__(
-        self, address: RedisAddress, scripts: Sequence[Script], counters: Counters
+        self,
+        address: RedisAddress,
+        scripts: Sequence[Script],
+        counters: Counters,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self._client = connect(address)
         self._scripts = scripts
         self._counters = counters
         self._loop = asyncio.get_running_loop()
-        self._task: asyncio.Task[None] | None = None
+        self._service = Service("Redis commands", self._stay_connected, supervisor)
         self._connection: Connection | None = None
         self.trouble: str | None = "not connected to Redis yet"
         self.up_since_s = 0.0
@@ -112,16 +117,14 @@ class Commands:
 
     async def start(self) -> None:
         """Begins to connect; does not wait for Redis, which may come later."""
-        self._task = self._loop.create_task(self._stay_connected())
+        self._service.start()
 
     async def close(self, timeout_s: float) -> None:
         """Waits for the replies that are due, then hangs up."""
         unanswered = [call.future for call in self._unanswered()]
         if unanswered:
             await asyncio.wait(unanswered, timeout=timeout_s)
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await self._service.stop()
         await close_client(self._client)
 
     def call(self, *args: Argument) -> "asyncio.Future[Any]":
@@ -204,24 +207,22 @@ class Commands:
     # Staying connected
 
     async def _stay_connected(self) -> None:
-        attempt = 0
-        is_told = False
+        backoff = Backoff(LONGEST_PAUSE_S)
         while True:
             try:
                 await self._open()
-                _log.info("Connected to Redis")
-                attempt, is_told = 0, False
+                if backoff.works():
+                    _log.info("Connected to Redis")
                 reason = await self._until_lost()
             except BackendError as error:
                 reason = str(error)
             finally:
                 await self._hang_up()
             self.trouble = f"Redis is away: {reason}"
-            if not is_told:
+            pause = backoff.failed()
+            if pause.is_logged:
                 _log.warning("Redis is away: %s", reason)
-                is_told = True
-            await asyncio.sleep(delay_s(attempt, LONGEST_PAUSE_S))
-            attempt += 1
+            await asyncio.sleep(pause.seconds)
 
     async def _open(self) -> None:
         """Connects, and finds out what it is connected to. Raises :class:`BackendError`."""

@@ -13,6 +13,7 @@ from catenary.adapters.redis.sessions import RedisSessions
 from catenary.broker.limits import Limits
 from catenary.config.addresses import RedisAddress
 from catenary.metrics.counters import Counters
+from catenary.supervision.service import Supervisor
 
 
 class RedisNames(msgspec.Struct, frozen=True):
@@ -37,6 +38,7 @@ class RedisEngine:
         names: RedisNames,
         limits: Limits | None,
         counters: Counters,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self.address = address
         self.names = names
@@ -45,10 +47,10 @@ class RedisEngine:
         self.sessions: RedisSessions | None = None
         self.presence: RedisPresence | None = None
         if limits is None:
-            self.commands = Commands(address, (), counters)
+            self.commands = Commands(address, (), counters, supervisor)
             return
         scripts = (*history.SCRIPTS, *sessions.SCRIPTS, *presence.SCRIPTS)
-        self.commands = Commands(address, scripts, counters)
+        self.commands = Commands(address, scripts, counters, supervisor)
         self.history = RedisHistory(
             self.commands, names.prefix, limit=limits.history_limit, ttl_s=limits.history_ttl_s
         )

@@ -12,12 +12,11 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Never
 
 import hiredis
 
 from catenary.adapters import packing
-from catenary.adapters.backoff import delay_s
 from catenary.adapters.following import Following
 from catenary.adapters.interest import Interest
 from catenary.adapters.redis import payload
@@ -34,6 +33,8 @@ from catenary.adapters.redis.engine import RedisEngine
 from catenary.errors import BackendError
 from catenary.messages.names import Stream
 from catenary.messages.publications import Position, Publication, Publishable
+from catenary.supervision.backoff import Backoff
+from catenary.supervision.service import Service, Supervisor, until_first_ends
 
 _log: Final = logging.getLogger("catenary.pubsub")
 
@@ -69,7 +70,7 @@ class RedisPubSub:
         "_on_restored",
         "_patience",
         "_prefix",
-        "_task",
+        "_service",
         "_told",
         "_trouble",
         "_untold",
@@ -86,6 +87,7 @@ class RedisPubSub:
         on_restored: Callable[[], None] = lambda: None,
         caught_up: Callable[[], Awaitable[None] | None] = lambda: None,
         canary_interval_s: float = 3.0,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self._client = connect(engine.address)
         self._commands = engine.commands
@@ -100,7 +102,7 @@ class RedisPubSub:
         self._prefix = self._channel + b":"
         self._canary_channel = self._channel + b"#" + secrets.token_hex(8).encode()
         # The way at the moment
-        self._task: asyncio.Task[None] | None = None
+        self._service = Service("Redis pub/sub", self._stay_subscribed, supervisor)
         self._connection: Connection | None = None
         self._trouble: str | None = "not subscribed yet"
         self._was_up = False
@@ -122,13 +124,11 @@ class RedisPubSub:
 
     async def start(self) -> None:
         """Begins to listen; does not wait for Redis, which may come later."""
-        self._task = asyncio.get_running_loop().create_task(self._stay_subscribed())
+        self._service.start()
 
     async def close(self, timeout_s: float) -> None:
         """Listens no longer."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=timeout_s)
+        await self._service.stop()
         await self._following.close()
         await close_client(self._client)
 
@@ -215,48 +215,48 @@ class RedisPubSub:
     # Staying subscribed
 
     async def _stay_subscribed(self) -> None:
-        attempt = 0
+        backoff = Backoff(LONGEST_PAUSE_S)
         while True:
             try:
-                await self._listen()
-            except* BackendError as errors:
-                reason = str(_first(errors))
+                await self._listen(backoff)
+            except BackendError as error:
+                reason = str(error)
             finally:
-                was_up = self._trouble is None
                 self._trouble = "publications do not arrive any more"
                 self._interest.down()
                 await self._hang_up()
-            if was_up:
-                attempt = 0
-            if was_up or attempt == 0:
+            pause = backoff.failed()
+            if pause.is_logged:
                 _log.warning("Publications do not arrive: %s", reason)
             self._trouble = f"publications do not arrive: {reason}"
             self._counters.pubsub_reconnects_total += 1
-            await asyncio.sleep(delay_s(attempt, LONGEST_PAUSE_S))
-            attempt += 1
+            await asyncio.sleep(pause.seconds)
 
-    async def _listen(self) -> None:
-        """Raises a group of :class:`BackendError` when it is over; never returns."""
-        async with asyncio.TaskGroup() as tasks:
-            self._connection = await open_connection(self._client, self._take)
-            tasks.create_task(_raise_when(self._connection.lost))
-            streams = self._interest.up()
-            await self._tell("SUBSCRIBE", [self._channel, self._canary_channel])
-            self._early = [] if self._history is not None else None
-            await self._tell("SUBSCRIBE", self._channels(streams))
-            self._connection.pause()
-            await self._resume(streams)
-            self._connection.resume()
-            self._is_up()
-            tasks.create_task(self._follow_changes())
-            tasks.create_task(self._send_canaries())
+    async def _listen(self, backoff: Backoff) -> Never:
+        """Raises :class:`BackendError` when it is over; never returns."""
+        connection = self._connection = await open_connection(self._client, self._take)
+        await until_first_ends(_raise_when(connection.lost), self._follow(connection, backoff))
+        raise BackendError("nothing is heard any more")
 
-    def _is_up(self) -> None:
+    async def _follow(self, connection: Connection, backoff: Backoff) -> None:
+        """Subscribes to all that is wanted, and follows what changes for as long as that goes well."""
+        streams = self._interest.up()
+        await self._tell("SUBSCRIBE", [self._channel, self._canary_channel])
+        self._early = [] if self._history is not None else None
+        await self._tell("SUBSCRIBE", self._channels(streams))
+        connection.pause()
+        await self._resume(streams)
+        connection.resume()
+        self._is_up(is_logged=backoff.works())
+        await until_first_ends(self._follow_changes(), self._send_canaries())
+
+    def _is_up(self, *, is_logged: bool) -> None:
         self._trouble = None
         if self._was_up:
-            _log.warning("Publications arrive again")
             asyncio.get_running_loop().call_soon(self._on_restored)
-        else:
+        if is_logged and self._was_up:
+            _log.warning("Publications arrive again")
+        elif is_logged:
             _log.info("Listening to publications of all nodes")
         self._was_up = True
 
@@ -347,8 +347,3 @@ class RedisPubSub:
 async def _raise_when(lost: "asyncio.Future[str]") -> None:
     await asyncio.wait([lost])
     raise BackendError(lost.result())
-
-
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = errors.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first

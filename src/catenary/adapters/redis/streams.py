@@ -15,12 +15,13 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from catenary.adapters.backoff import delay_s
 from catenary.adapters.redis.client import connect
 from catenary.adapters.redis.consumer import Consumer, Entry
 from catenary.config.addresses import RedisAddress
 from catenary.errors import BackendError, PublicationError
 from catenary.metrics.counters import Counters
+from catenary.supervision.backoff import Backoff
+from catenary.supervision.service import Service, Supervisor
 
 _log: Final = logging.getLogger("catenary.redis")
 
@@ -65,7 +66,7 @@ class RedisStreamBroadcasts:
 
     __slots__ = (
         "_acknowledging",
-        "_attempt",
+        "_backoff",
         "_batch",
         "_claim_at",
         "_client",
@@ -73,14 +74,14 @@ class RedisStreamBroadcasts:
         "_consumer",
         "_counters",
         "_done",
-        "_ended",
-        "_failures",
         "_forget_at",
         "_ours_until",
         "_owing",
         "_publish",
+        "_publishing",
         "_rules",
-        "_tasks",
+        "_taking",
+        "_tending",
     )
 
     def __init__(
@@ -89,15 +90,16 @@ class RedisStreamBroadcasts:
         rules: StreamRules,
         publish: Callable[[bytes], Awaitable[None] | None],
         counters: Counters,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self._client: Redis = connect(address)
         self._consumer = Consumer(self._client, rules.stream, rules.group, address.keepalive_s)
         self._rules = rules
         self._publish = publish
         self._counters = counters
-        self._tasks: list[asyncio.Task[None]] = []
+        self._taking = Service("Redis stream", self._listen, supervisor)
+        self._tending = Service("Redis stream upkeep", self._tend, supervisor)
         self._closing = asyncio.Event()
-        self._ended = asyncio.Event()
         # What was taken and is not published; and until when nobody else may claim it.
         self._batch: deque[Entry] = deque()
         self._ours_until = 0.0
@@ -106,17 +108,16 @@ class RedisStreamBroadcasts:
         self._acknowledging = asyncio.Lock()
         # Redis may hold something that this consumer has got and not finished.
         self._owing = True
-        # Attempts in a row that failed, at Redis and at publishing.
-        self._attempt = 0
-        self._failures = 0
+        # Attempts at Redis, and at publishing.
+        self._backoff = Backoff()
+        self._publishing = Backoff()
         self._claim_at = 0.0
         self._forget_at = 0.0
 
     async def start(self) -> None:
         """Begins to take; does not wait for Redis, which may come later."""
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._listen()), loop.create_task(self._tend())]
-        self._tasks[0].add_done_callback(lambda _: self._ended.set())
+        self._taking.start()
+        self._tending.start()
 
     async def close(self, timeout_s: float) -> None:
         """Publishes and acknowledges what was taken, and leaves the group.
@@ -126,13 +127,9 @@ class RedisStreamBroadcasts:
         deadline = _now() + timeout_s
         self._closing.set()
         self._consumer.interrupt()
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=timeout_s)
-            for each in late:
-                each.cancel()
-            if late:
-                await asyncio.wait(late)
-            await self._leave(max(deadline - _now(), 0.1))
+        await self._taking.stop(timeout_s)
+        await self._tending.stop()
+        await self._leave(max(deadline - _now(), 0.1))
         await self._client.aclose()
 
     # Taking
@@ -144,26 +141,28 @@ class RedisStreamBroadcasts:
                 await self._join()
                 await self._consume()
             except (RedisError, OSError) as error:
-                pause_s = delay_s(self._attempt)
-                self._attempt += 1
+                pause = self._backoff.failed()
                 self._counters.broadcaster_reconnects_total += 1
-                _log.warning(
-                    "Redis stream %s can't be read (%s): publications wait there; "
-                    "next attempt in %.1f s",
-                    self._rules.stream,
-                    str(error) or type(error).__name__,
-                    pause_s,
-                )
-                await _happens_within(self._closing, pause_s)
+                if pause.is_logged:
+                    _log.warning(
+                        "Redis stream %s can't be read (%s): publications wait there; "
+                        "attempt %d failed, next in %.1f s",
+                        self._rules.stream,
+                        str(error) or type(error).__name__,
+                        pause.failures,
+                        pause.seconds,
+                    )
+                await _happens_within(self._closing, pause.seconds)
 
     async def _join(self) -> None:
         await self._consumer.join()
-        _log.info(
-            "Taking from the Redis stream %s as %s of the group %s",
-            self._rules.stream,
-            self._consumer.name,
-            self._rules.group,
-        )
+        if self._backoff.works():
+            _log.info(
+                "Taking from the Redis stream %s as %s of the group %s",
+                self._rules.stream,
+                self._consumer.name,
+                self._rules.group,
+            )
 
     async def _consume(self) -> None:
         """Takes a batch, publishes it, acknowledges it; what is owed before what is new.
@@ -188,7 +187,6 @@ class RedisStreamBroadcasts:
             self._owing = bool(entries)
         else:
             entries = await self._take_new()
-        self._attempt = 0
         self._ours_until = asked_at + self._rules.claim_idle_s
         return entries
 
@@ -224,10 +222,11 @@ class RedisStreamBroadcasts:
             while batch and _now() < self._ours_until:
                 await self._take(batch[0])
                 self._done.append(batch.popleft().id)
-                self._failures = 0
         except BackendError as error:
             return error
         finally:
+            if self._done:
+                self._publishing.progressed()
             # What is left over is owed: if it is still ours, Redis gives it out again.
             self._owing = self._owing or bool(batch)
             self._batch = deque()
@@ -260,16 +259,17 @@ class RedisStreamBroadcasts:
 
     async def _is_over_after(self, failure: BackendError) -> bool:
         """Waits for the next attempt; True where the server ends before it."""
-        pause_s = delay_s(self._failures)
-        self._failures += 1
+        pause = self._publishing.failed()
         self._counters.redisx_retries_total += 1
-        _log.warning(
-            "A publication can't be sent (%s): it stays in the Redis stream; "
-            "next attempt in %.1f s",
-            failure,
-            pause_s,
-        )
-        return await _happens_within(self._closing, pause_s)
+        if pause.is_logged:
+            _log.warning(
+                "A publication can't be sent (%s): it stays in the Redis stream; "
+                "attempt %d failed, next in %.1f s",
+                failure,
+                pause.failures,
+                pause.seconds,
+            )
+        return await _happens_within(self._closing, pause.seconds)
 
     async def _acknowledge(self) -> None:
         """What is done and could not be acknowledged is acknowledged the next time."""
@@ -289,7 +289,8 @@ class RedisStreamBroadcasts:
         """Does what must not wait for a publication that takes long."""
         every_s = min(TEND_S, self._rules.claim_idle_s / 4)
         self._forget_at = _now() + self._rules.forget_idle_s / 4
-        while not await _happens_within(self._ended, every_s):
+        while True:
+            await asyncio.sleep(every_s)
             try:
                 await self._keep_batch(every_s)
                 self._counters.redisx_lag_num = await self._consumer.lag()

@@ -1,4 +1,4 @@
-"""What has to happen again and again, without a task for each."""
+"""Calls at regular intervals, without a task for each."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,0 +1,186 @@
+"""Tasks that live as long as the server: started, watched, restarted, stopped.
+
+A task that ends takes its exception with it: nobody awaits it, so nothing is logged, and whatever
+it listened to is not heard any more. A service is such a task with somebody who watches.
+Knows: tasks, pauses, the log. Does not know: what a service does.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from catenary.metrics.counters import Counters
+from catenary.supervision.backoff import STEADY_S, Backoff
+
+_log: Final = logging.getLogger("catenary.supervision")
+
+_CANCEL_AGAIN_S: Final = 1.0
+"""How long after a cancellation a service that has swallowed it is cancelled again."""
+
+Run = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Supervisor:
+    """The services of one server. Moves ``service_failures_total``."""
+
+    __slots__ = ("_counters", "_is_closing", "_services")
+
+    def __init__(self, counters: Counters | None = None) -> None:
+        self._counters = Counters() if counters is None else counters
+        self._services: dict[Service, None] = {}
+        self._is_closing = False
+
+    @property
+    def trouble(self) -> str | None:
+        """Which service has failed and does not run, or has just been restarted; None where all run."""
+        return next((each.trouble for each in self._services if each.trouble is not None), None)
+
+    @property
+    def services(self) -> "tuple[Service, ...]":
+        """Those that were started and not stopped."""
+        return tuple(self._services)
+
+    @property
+    def is_closing(self) -> bool:
+        """Is the server ending? Then a service that ends is not restarted."""
+        return self._is_closing
+
+    def close(self) -> None:
+        """From now on services may end: the server does."""
+        self._is_closing = True
+
+    # For services
+
+    def add(self, service: "Service") -> None:
+        """It was started."""
+        self._services[service] = None
+
+    def remove(self, service: "Service") -> None:
+        """It was stopped."""
+        self._services.pop(service, None)
+
+    def count_failure(self) -> None:
+        """A service has ended that should not."""
+        self._counters.service_failures_total += 1
+
+
+class Service:
+    """A coroutine that runs from :meth:`start` to :meth:`stop`, whatever becomes of it.
+
+    ``run`` handles the errors that it expects and does not return. Where it ends all the same, by
+    an exception, by a cancellation that nobody asked for, or by returning, that is logged with its
+    traceback, ``trouble`` says so, and it is started again after a pause that doubles. Each run is
+    a task of its own: what an earlier one has left in its task (on Python 3.11.2 ``cancelling()``
+    stays above 0 after a TaskGroup whose child failed, and then ``asyncio.timeout`` raises
+    CancelledError) does not reach the next.
+    """
+
+    __slots__ = (
+        "_backoff",
+        "_is_stopped",
+        "_run",
+        "_supervisor",
+        "_task",
+        "_timer",
+        "name",
+        "trouble",
+    )
+
+    def __init__(self, name: str, run: Run, supervisor: Supervisor | None = None) -> None:
+        """``name`` is for the log and for /ready. Without a ``supervisor`` it has one of its own."""
+        self.name = name
+        self.trouble: str | None = None
+        """Why it does not run, or has just been restarted; None where all is well."""
+        self._run = run
+        self._supervisor = Supervisor() if supervisor is None else supervisor
+        self._backoff = Backoff()
+        self._is_stopped = True
+        self._task: asyncio.Task[BaseException | None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begins to run."""
+        self._is_stopped = False
+        self._supervisor.add(self)
+        self._begin_run()
+
+    async def stop(self, timeout_s: float = 0) -> None:
+        """Waits up to ``timeout_s`` for it to end by itself, then cancels it; returns when it has ended."""
+        self._is_stopped = True
+        self._supervisor.remove(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        task = self._task
+        if task is None:
+            return
+        if timeout_s > 0:
+            await asyncio.wait([task], timeout=timeout_s)
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=_CANCEL_AGAIN_S)
+
+    def _begin_run(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._task = loop.create_task(self._guarded(), name=self.name)
+        self._task.add_done_callback(self._ended)
+        self._backoff.works()
+        self._timer = None
+        if self.trouble is not None:
+            self._timer = loop.call_later(STEADY_S, self._settle)
+
+    async def _guarded(self) -> BaseException | None:
+        """Runs it, and returns what it raised: SystemExit in a task would end the loop."""
+        try:
+            await self._run()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001  (logged by _ended)
+            return error
+        return None
+
+    def _settle(self) -> None:
+        self._timer = None
+        self.trouble = None
+
+    def _ended(self, task: "asyncio.Task[BaseException | None]") -> None:
+        if self._is_stopped or self._supervisor.is_closing:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        # A task that was cancelled before its first step has not reached _guarded.
+        error = asyncio.CancelledError() if task.cancelled() else task.exception() or task.result()
+        what = "it returned" if error is None else type(error).__name__
+        self.trouble = f"{self.name} has failed ({what})"
+        self._supervisor.count_failure()
+        pause = self._backoff.failed()
+        if pause.is_logged:
+            _log.error(
+                "%s has failed unexpectedly (%s, %d in a row); restarting in %.1f s",
+                self.name,
+                what,
+                pause.failures,
+                pause.seconds,
+                exc_info=error,
+            )
+        self._timer = asyncio.get_running_loop().call_later(pause.seconds, self._begin_run)
+
+
+async def until_first_ends(*works: Coroutine[Any, Any, None]) -> None:
+    """Runs coroutines side by side until one of them ends; the others are cancelled and waited for.
+
+    Raises what that one raised. Used instead of a TaskGroup, which on Python 3.11.2 leaves its task
+    with ``cancelling()`` above 0 where a child has failed, so that every later ``asyncio.timeout``
+    in it raises CancelledError.
+    """
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(work) for work in works]
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        if task in ended:
+            task.result()
