@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import ClassVar
@@ -69,6 +69,10 @@ async def decided(answer: Decision | Awaitable[Decision]) -> Decision:
     return answer if isinstance(answer, Decision) else await answer
 
 
+async def answered(ask: Callable[[], Decision | Awaitable[Decision]]) -> Decision:
+    return await decided(ask())
+
+
 class Recorder:
     """Satisfies Publisher; takes its time where a test wants it."""
 
@@ -94,12 +98,21 @@ class Recorder:
 
 
 @in_loop
-async def test_what_has_nothing_to_wait_for_is_decided_at_once() -> None:
+async def test_a_call_without_code_of_the_application_is_decided_at_once() -> None:
     cable = Cable(channels=[Pace])
     assert isinstance(cable.connect(environment()), Decision)
     assert isinstance(cable.subscribe(environment(), PACE), Decision)
-    assert isinstance(cable.perform(environment(), PACE, '{"action":"at_once"}'), Decision)
     assert isinstance(cable.unsubscribe(environment(), PACE), Decision)
+
+
+@in_loop
+async def test_a_method_that_does_not_wait_is_decided_at_once_where_tasks_can_begin_at_once() -> (
+    None
+):
+    cable = Cable(channels=[Pace])
+    answer = cable.perform(environment(), PACE, '{"action":"at_once"}')
+    assert isinstance(answer, Decision) == (sys.version_info >= (3, 12))
+    assert (await decided(answer)).replies
 
 
 @in_loop
@@ -114,7 +127,7 @@ async def test_what_waits_has_a_task_so_that_timeouts_work() -> None:
 async def test_a_publication_that_takes_time_delays_the_answer_unless_it_is_done() -> None:
     cable, recorder = Cable(channels=[Pace]), Recorder()
     await cable.start(recorder)
-    assert isinstance(cable.perform(environment(), PACE, '{"action":"publish"}'), Decision)
+    await decided(cable.perform(environment(), PACE, '{"action":"publish"}'))
     recorder.gate = asyncio.Event()
     answer = cable.perform(environment(), PACE, '{"action":"publish"}')
     assert not isinstance(answer, Decision)
@@ -245,7 +258,7 @@ async def test_what_may_wait_has_something_around_it_where_it_runs() -> None:
     for name, expected in {
         "plain": [("in", False), ("plain", False), ("out", False)],
         "waiting": [("in", True), ("waiting", True), ("out", True)],
-        "at_once": [("at once", True)],
+        "at_once": [("in", True), ("at once", True), ("out", True)],
         "failing": [
             ("in", True),
             ("out", True),
@@ -485,8 +498,7 @@ def test_who_is_told_of_errors_may_fail_itself(caplog: pytest.LogCaptureFixture)
     cable = Cable(channels=[Failing])
     cable.on_error.append(tell)
     place = Identifier('{"channel":"Failing"}')
-    decision = cable.perform(environment(), place, '{"action":"fail"}')
-    assert isinstance(decision, Decision)
+    asyncio.run(answered(lambda: cable.perform(environment(), place, '{"action":"fail"}')))
     assert told == [("s1", "Failing.fail", "on purpose")]
     assert "An error could not be told" in caplog.text
     assert "on purpose" in caplog.text
@@ -515,15 +527,20 @@ class Sessions:
         self.cable = cable
         self.there = {"a": environment("a"), "b": environment("b")}
         self.ticked = asyncio.Event()
+        self.runs: set[asyncio.Future[None]] = set()
 
     def perform(self, sid: Sid, identifier: Identifier, data: str) -> bool:
         if sid not in self.there:
             return False
-        decision = self.cable.perform(self.there[sid], identifier, data)
-        assert isinstance(decision, Decision)
+        run = asyncio.ensure_future(self._run(sid, identifier, data))
+        self.runs.add(run)
+        run.add_done_callback(self.runs.discard)
+        return True
+
+    async def _run(self, sid: Sid, identifier: Identifier, data: str) -> None:
+        decision = await decided(self.cable.perform(self.there[sid], identifier, data))
         self.there[sid].merge_istate(identifier, decision.istate or {})
         self.ticked.set()
-        return True
 
     async def gone(self) -> None:
         """Returns when the cable runs no timer any more: it tells nobody that they have ended."""

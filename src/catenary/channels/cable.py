@@ -49,7 +49,7 @@ from catenary.channels.publishing import (
 from catenary.channels.rates import Limiter, Rate
 from catenary.channels.reading import Kept, Present, Reader, Reading
 from catenary.channels.rpc_http import AsgiRpc, WsgiRpc, rpc_key
-from catenary.channels.running import Around, Runner, at_once
+from catenary.channels.running import Around, Runner, run_now
 from catenary.channels.streams import stream_name
 from catenary.channels.surroundings import Surroundings
 from catenary.channels.timers import Beats, DeclaredTimer, Place
@@ -419,14 +419,10 @@ class Cable:
             )
             return Decision(stop_all_streams=True)
         work = self._unsubscribe(call, found, channel)
-        if not found.unsubscribe.is_immediate:
-            self._note_ending(call, found)
-            return self._see_through(call, work)
-        answer = self._answer(call, found.unsubscribe, work)
-        if not (self.is_hosted and isinstance(answer, Decision)):
-            # Else it is over before its client can leave, and nobody tells of it once more.
-            self._note_ending(call, found)
-        return answer
+        if found.unsubscribe.is_empty:
+            return run_now(work)
+        self._note_ending(call)
+        return self._see_through(call, work)
 
     def perform(
         self, environment: Environment, identifier: Identifier, data: str
@@ -471,8 +467,8 @@ class Cable:
         self._report(call, "disconnect", error)
         await _taken(call)
 
-    def _note_ending(self, call: Call, found: Served) -> None:
-        if found.unsubscribe.methods and self._endings is not None:
+    def _note_ending(self, call: Call) -> None:
+        if self._endings is not None:
             self._endings.note(Place(call.environment.sid, call.identifier), self._clock())
 
     def _forget_ending(self, sid: Sid, identifier: Identifier) -> float | None:
@@ -512,13 +508,10 @@ class Cable:
         work: Coroutine[Any, Any, Decision],
         subscribing: Served | None = None,
     ) -> Decision | Awaitable[Decision]:
-        """Answers at once where nothing has to be waited for."""
-        if not plan.is_immediate:
-            return _begin(self._answer_later(call, work, subscribing))
-        decision = at_once(work)
-        if not call.sent:
-            return decision
-        return self._answer_later(call, _done(decision), subscribing)
+        """Answers at once where the application has no code for this call, or it did not wait."""
+        if plan.is_empty:
+            return run_now(work)
+        return _begin(self._answer_later(call, work, subscribing))
 
     async def _answer_later(
         self, call: Call, work: Coroutine[Any, Any, Decision], subscribing: Served | None
@@ -676,10 +669,6 @@ def _begin(work: Coroutine[Any, Any, Decision]) -> Decision | Awaitable[Decision
         return work
     task = asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
     return task.result() if task.done() else task
-
-
-async def _done(decision: Decision) -> Decision:
-    return decision
 
 
 async def _taken(call: Call) -> None:

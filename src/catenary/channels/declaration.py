@@ -4,10 +4,8 @@ Decorators only mark functions, so that type checkers see the signatures that we
 marked is read once, when a cable is built.
 """
 
-import dis
 import inspect
 from collections.abc import Callable, Iterator
-from types import FunctionType
 from typing import Any, ClassVar, Final, Literal, TypeVar, get_origin, get_type_hints, overload
 
 import msgspec
@@ -20,7 +18,6 @@ Function = Callable[..., Any]
 F = TypeVar("F", bound=Function)
 
 _MARKS: Final = "__catenary_marks__"
-_WAITS: Final = frozenset({"GET_AWAITABLE", "GET_ANEXT", "SEND", "YIELD_VALUE"})
 
 When = Literal[
     "before_subscribe",
@@ -125,32 +122,19 @@ callback: Final = _Callbacks()
 
 
 class Method(msgspec.Struct, frozen=True):
-    """A function to run, and how.
-
-    ``immediate`` ones are coroutine functions without an ``await``: nothing can make them wait.
-    """
+    """A function to run, and how."""
 
     function: Function
     name: str
-    kind: Literal["immediate", "async", "sync"]
+    kind: Literal["async", "sync"]
     is_channels: bool
 
 
 def method_of(owner: type, name: str, *, is_channels: bool) -> Method:
     """How a method of a class is run."""
     function = getattr(owner, name)
-    kind: Literal["immediate", "async", "sync"] = "sync"
-    if inspect.iscoroutinefunction(function):
-        kind = "async" if _may_wait(function) else "immediate"
+    kind: Literal["async", "sync"] = "async" if inspect.iscoroutinefunction(function) else "sync"
     return Method(function, f"{owner.__name__}.{name}", kind, is_channels)
-
-
-def _may_wait(function: Function) -> bool:
-    """Whether a coroutine function has anything to wait at: every ``await``, ``async for`` and
-    ``async with`` becomes one of these instructions."""
-    if not isinstance(function, FunctionType):
-        return True
-    return any(each.opname in _WAITS for each in dis.get_instructions(function))
 
 
 class Action(msgspec.Struct, frozen=True):

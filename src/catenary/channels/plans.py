@@ -26,8 +26,12 @@ class Plan(msgspec.Struct, frozen=True):
     rescuers: tuple[Rescuer, ...]
     states: tuple[State, ...]
     """Of the channel: what may have changed afterwards."""
-    is_immediate: bool
     says_yes: bool
+
+    @property
+    def is_empty(self) -> bool:
+        """True where the application has written no code for this call."""
+        return not self.methods
 
 
 class Served:
@@ -103,9 +107,7 @@ def plan_of(
     states: tuple[State, ...] = (),
     says_yes: bool = False,
 ) -> Plan:
-    everything = (*methods, *(each.method for each in rescuers))
-    is_immediate = all(each.kind == "immediate" for each in everything)
-    return Plan(methods, main, rescuers, states, is_immediate, says_yes)
+    return Plan(methods, main, rescuers, states, says_yes)
 
 
 def connection_of(kind: type[Channel[Any]]) -> type[Connection]:

@@ -1,11 +1,8 @@
 """How the methods of an application are run, each after its kind.
 
-- A coroutine function without an ``await`` can't wait, so it needs no task: it runs at once.
-- Other coroutine functions run in the task of their call; each step is timed, because one that does
-  not give the loop back stops every client.
-- Plain functions may block, so they run in threads of their own, a bounded number.
-
-A coroutine that may wait is never started outside a task: ``asyncio.timeout`` needs one.
+- Coroutine functions run in the task of their call, because ``asyncio.timeout`` needs one; each step
+  is timed, because a step that does not return to the loop stops every client.
+- Plain functions may block, so they run in a bounded number of threads.
 """
 
 import asyncio
@@ -64,12 +61,6 @@ class Runner:
         it is cancelled.
         """
         match method.kind:
-            case "immediate":
-                began = time.perf_counter()
-                try:
-                    await method.function(owner, **arguments)
-                finally:
-                    self._note(method.name, time.perf_counter() - began)
             case "async":
                 with self._around():
                     await _timed(method.function(owner, **arguments), method.name, self._note)
@@ -125,8 +116,8 @@ class Runner:
             )
 
 
-def at_once(work: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine that has nothing to wait at. Raises RuntimeError for another."""
+def run_now(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine that waits for nothing. Raises RuntimeError for one that does."""
     try:
         work.send(None)
     except StopIteration as done:
