@@ -25,8 +25,9 @@ from catenary.node.pinger import Pinger
 from catenary.node.router import Router
 from catenary.node.session import Session, Traits
 from catenary.ports import Goodbye
-from catenary.protocols.actioncable import ActionCableV1
+from catenary.protocols.actioncable import ActionCableJson
 from catenary.wire.frames import FrameReader, Message, text_frame
+from catenary.wire.framing import WEBSOCKET_TEXT
 from tests.parts.heart import in_loop
 
 CHAT = Identifier('{"channel":"ChatChannel","room":"1"}')
@@ -83,7 +84,7 @@ class Server:
         self.disconnector = Disconnector(
             self.application, counters, rate=100, backlog=100, clock=loop.time
         )
-        self.encoder = Encoder(ActionCableV1(), text_frame)
+        self.encoder = Encoder(ActionCableJson(), WEBSOCKET_TEXT)
         self.node = Node(
             Router(self.application, channels={}, identify=()),
             hub=self.hub,

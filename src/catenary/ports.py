@@ -140,26 +140,37 @@ class Watch(Protocol):
         ...
 
 
-class ClientProtocol(Protocol):
-    """What a client speaks: bytes ↔ commands and replies. Pure."""
+class Codec(Protocol):
+    """The messages of one client protocol: payloads ↔ commands and replies. Pure.
 
-    def decode(self, payload: bytes) -> Command | None:
-        """Reads one message; None where there is nothing to do.
+    A codec without state serves every session at once; one with state belongs to one session
+    (:class:`catenary.protocols.table.ClientProtocol`).
+    """
 
-        Raises :class:`catenary.errors.CommandError`.
+    def decode(self, payload: bytes) -> Command | tuple[Command, ...] | None:
+        """Reads one message: what it asks for, in order; None if there is nothing to do.
+
+        What the protocol answers by itself, without the node, is a
+        :class:`catenary.messages.commands.DirectReply` among the commands. Raises
+        :class:`catenary.errors.CommandError`.
         """
         ...
 
     def encode(self, reply: Reply) -> bytes | None:
-        """Writes one reply; None where this protocol has no word for it."""
+        """Writes one reply; None if this protocol has no message for it."""
         ...
 
-    def encode_transmission(self, text: str) -> bytes:
-        """Writes what the application has written itself, in the JSON form of the protocol."""
+    def encode_transmission(self, text: str) -> bytes | None:
+        """Writes a message that the application wrote itself, in Action Cable's JSON; None if this protocol
+        has none for it.
+
+        Codecs other than Action Cable's JSON read it with
+        :func:`catenary.protocols.actioncable.read_reply` and encode the reply.
+        """
         ...
 
     def encode_delivery(self, delivery: Delivery) -> bytes:
-        """Writes a publication for one identifier: the hot path, once for all who share it."""
+        """Writes a publication for one identifier: the hot path, called once for all sessions that share it."""
         ...
 
     def goodbye(self, reason: Reason) -> Goodbye:

@@ -1,6 +1,12 @@
-"""The contract of ClientProtocol, run over every protocol."""
+"""The contracts of ClientProtocol and Codec, run over every protocol of the table.
+
+A protocol joins by a row of ``PROTOCOLS``, with a function that reads what its codec writes.
+"""
 
 import json
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -17,11 +23,22 @@ from catenary.messages.replies import (
     Reply,
     Welcome,
 )
-from catenary.ports import ClientProtocol
-from catenary.protocols.actioncable import ActionCableV1
+from catenary.ports import Codec
+from catenary.protocols import table
+from catenary.protocols.table import ClientProtocol
 from catenary.wire.frames import Close, FrameReader, close_frame, unmask
 
-PROTOCOLS: dict[str, ClientProtocol] = {"actioncable-v1-json": ActionCableV1()}
+Written = dict[str, Any]
+"""A message of the server: ``type``, ``identifier``, ``message`` as Action Cable names them."""
+
+
+class Case(NamedTuple):
+    """One protocol, how a client reads its payloads, and what is no message of it."""
+
+    protocol: ClientProtocol
+    read: Callable[[bytes], Written]
+    garbage: Sequence[bytes]
+
 
 REPLIES: list[Reply] = [
     Welcome(Sid("s")),
@@ -33,7 +50,7 @@ REPLIES: list[Reply] = [
     Delivery(Identifier("x"), b"1", "whisper"),
 ]
 
-GARBAGE = [
+JSON_GARBAGE = [
     b"",
     b"\x00",
     b"\xff\xfe",
@@ -45,44 +62,80 @@ GARBAGE = [
     b'{"command":"no such command"}',
 ]
 
+PROTOCOLS = {
+    "actioncable-v1-json": Case(table.ACTION_CABLE_JSON, json.loads, JSON_GARBAGE),
+    "actioncable-v1-ext-json": Case(table.ACTION_CABLE_EXTENDED_JSON, json.loads, JSON_GARBAGE),
+    "actioncable-unsupported": Case(table.ACTION_CABLE_UNSUPPORTED, json.loads, JSON_GARBAGE),
+}
+
+ROWS = [each for each in vars(table).values() if isinstance(each, ClientProtocol)]
+
 
 @pytest.fixture(params=list(PROTOCOLS))
-def protocol(request: pytest.FixtureRequest) -> ClientProtocol:
+def case(request: pytest.FixtureRequest) -> Case:
     return PROTOCOLS[request.param]
 
 
-@pytest.mark.parametrize("garbage", GARBAGE, ids=lambda garbage: repr(garbage[:20]))
-def test_what_is_no_command_is_a_command_error(protocol: ClientProtocol, garbage: bytes) -> None:
-    with pytest.raises(CommandError, match="expected"):
-        protocol.decode(garbage)
+@pytest.fixture
+def codec(case: Case) -> Codec:
+    return case.protocol.codec()
+
+
+def test_every_row_of_the_table_is_here() -> None:
+    assert [each.protocol for each in PROTOCOLS.values()] == ROWS
+
+
+def test_subprotocols_are_tokens_and_name_one_protocol_each() -> None:
+    names = [name for protocol in ROWS for name in protocol.subprotocols]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9.-]+", name) for name in names)
+
+
+def test_a_codec_is_shared_unless_it_has_state(case: Case) -> None:
+    protocol = case.protocol
+    assert (protocol.codec() is protocol.codec()) is not protocol.has_state
+
+
+def test_what_is_not_a_command_is_a_command_error(case: Case, codec: Codec) -> None:
+    for garbage in case.garbage:
+        with pytest.raises(CommandError, match="expected"):
+            codec.decode(garbage)
+
+
+def test_a_text_protocol_writes_utf8(case: Case, codec: Codec) -> None:
+    if not case.protocol.is_binary:
+        for reply in REPLIES:
+            (codec.encode(reply) or b"").decode()
 
 
 @pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: type(reply).__name__)
-def test_every_reply_is_bytes_or_nothing_and_always_the_same(
-    protocol: ClientProtocol, reply: Reply
-) -> None:
-    encoded = protocol.encode(reply)
+def test_every_reply_is_bytes_or_nothing_and_always_the_same(codec: Codec, reply: Reply) -> None:
+    encoded = codec.encode(reply)
     assert encoded is None or isinstance(encoded, bytes)
-    assert protocol.encode(reply) == encoded
+    assert codec.encode(reply) == encoded
 
 
-def test_a_transmission_says_what_the_application_wrote(protocol: ClientProtocol) -> None:
-    assert json.loads(protocol.encode_transmission('{"as":"it came é"}')) == {"as": "it came é"}
+def test_a_transmission_says_what_the_application_wrote(case: Case, codec: Codec) -> None:
+    written = codec.encode_transmission('{"identifier":"x","message":{"as":"it came é"}}')
+    assert written is not None
+    read = case.read(written)
+    assert (read["identifier"], read["message"]) == ("x", {"as": "it came é"})
 
 
 @pytest.mark.parametrize("kind", ["", "whisper"])
 @pytest.mark.parametrize("message", [b"1", b'"x"', b"{}", '{"é":["\U0001f600"]}'.encode()])
 def test_both_ways_to_encode_a_delivery_agree(
-    protocol: ClientProtocol, message: bytes, kind: str
+    case: Case, codec: Codec, message: bytes, kind: str
 ) -> None:
     delivery = Delivery(Identifier('{"channel":"a \\"b\\""}'), message, kind)
-    assert protocol.encode(delivery) == protocol.encode_delivery(delivery)
-    assert json.loads(message) == json.loads(protocol.encode_delivery(delivery))["message"]
+    assert codec.encode(delivery) == codec.encode_delivery(delivery)
+    read = case.read(codec.encode_delivery(delivery))
+    assert (read["identifier"], read["message"]) == (delivery.identifier, json.loads(message))
 
 
 @pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
-def test_every_goodbye_is_a_legal_close_frame(protocol: ClientProtocol, reason: Reason) -> None:
-    goodbye = protocol.goodbye(reason)
+def test_every_goodbye_is_a_legal_close_frame(codec: Codec, reason: Reason) -> None:
+    goodbye = codec.goodbye(reason)
     assert goodbye.reason is reason
     sent = close_frame(goodbye.code, goodbye.text)
     (close,) = FrameReader(0).receive(

@@ -26,13 +26,13 @@ from catenary.errors import (
     PublicationError,
     RequestRefused,
 )
-from catenary.messages.commands import ClientPing, ClientPong, Subscribe
+from catenary.messages.commands import Checkpoint, ClientPing, ClientPong, DirectReply, Subscribe
 from catenary.messages.heartbeat import Heartbeat
 from catenary.messages.names import Identifier, Stream
 from catenary.messages.publications import Position, Publication, RemoteDisconnect, parse
 from catenary.messages.replies import Confirmed, Delivery, Rejected
 from catenary.protocols import rpc, rpc_json, rpc_protobuf
-from catenary.protocols.actioncable import ActionCableV1
+from catenary.protocols.actioncable import ActionCableJson
 from catenary.wire import deflate, handshake, hpack, http1, http2
 from catenary.wire.frames import (
     BINARY,
@@ -297,7 +297,7 @@ _HTTP2_WORDS: Final = (_HEAD, _TRAILERS, b"\0\0\0\x04\x01\0\0\0\0", b"\0\0\0\x01
 # JSON
 
 
-_cable: Final = ActionCableV1()
+_cable: Final = ActionCableJson()
 
 
 def check_actioncable(data: bytes, random: Random) -> None:
@@ -307,6 +307,7 @@ def check_actioncable(data: bytes, random: Random) -> None:
         return
     if command is None or isinstance(command, ClientPing | ClientPong):
         return
+    assert not isinstance(command, tuple | DirectReply | Checkpoint), "one command a message"
     identifier = command.identifier
     for reply in (Confirmed(identifier), Rejected(identifier)):
         told = json.loads(_cable.encode(reply) or b"")

@@ -11,15 +11,15 @@ from catenary.messages.replies import Delivery
 from catenary.node import answers
 from catenary.node.answers import Answer, Answers
 from catenary.node.encoder import Encoder
-from catenary.protocols.actioncable import ActionCableV1
-from catenary.wire.frames import text_frame
+from catenary.protocols.actioncable import ActionCableJson
+from catenary.wire.framing import WEBSOCKET_TEXT, Framing
 from tests.parts.heart import payloads
 
 ROOM = Identifier("room")
 CONFIRMATION = {"type": "confirm_history", "identifier": ROOM}
 
 
-class CountingProtocol(ActionCableV1):
+class CountingProtocol(ActionCableJson):
     """Counts the messages that it has encoded."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Crowd:
     def __init__(self) -> None:
         self.answers = Answers()
         self.protocol = CountingProtocol()
-        self.encoder = Encoder(self.protocol, text_frame)
+        self.encoder = Encoder(self.protocol, WEBSOCKET_TEXT)
 
     def ask(self, *found: tuple[Publication, ...], identifier: Identifier = ROOM) -> Answer:
         return self.answers.answer(self.encoder, identifier, found)
@@ -88,7 +88,7 @@ def test_other_identifiers_and_encoders_have_answers_of_their_own() -> None:
     crowd.ask(history("a", 1))
     elsewhere = crowd.ask(history("a", 1), identifier=Identifier("elsewhere"))
     assert {each["identifier"] for each in said(elsewhere)} == {"elsewhere"}
-    crowd.encoder = Encoder(crowd.protocol, lambda payload: b"<" + payload)
+    crowd.encoder = Encoder(crowd.protocol, Framing(lambda payload: b"<" + payload))
     assert crowd.ask(history("a", 1)).row.startswith(b"<")
 
 

@@ -12,13 +12,13 @@ from catenary.node.audience import Audience, json_of
 from catenary.node.encoder import Encoder
 from catenary.node.session import Session, Subscription
 from catenary.ports import Outbound
-from catenary.protocols.actioncable import ActionCableV1
-from catenary.wire.frames import text_frame
+from catenary.protocols.actioncable import ActionCableJson
+from catenary.wire.framing import WEBSOCKET_TEXT
 from tests.parts.heart import MemoryOutbound, payloads
 
 STREAM = Stream("s")
-TEXT = Encoder(ActionCableV1(), text_frame)
-OTHER = Encoder(ActionCableV1(), text_frame)
+TEXT = Encoder(ActionCableJson(), WEBSOCKET_TEXT)
+OTHER = Encoder(ActionCableJson(), WEBSOCKET_TEXT)
 
 
 def listener(identifier: str = "i", encoder: Encoder = TEXT) -> Subscription:

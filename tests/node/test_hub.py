@@ -18,8 +18,9 @@ from catenary.metrics.counters import Counters
 from catenary.node.encoder import Encoder
 from catenary.node.hub import TURN, WAITING_LIMIT, Hub
 from catenary.node.session import Session, Subscription
-from catenary.protocols.actioncable import ActionCableV1
-from catenary.wire.frames import frame, text_frame
+from catenary.protocols.actioncable import ActionCableJson
+from catenary.wire.frames import frame
+from catenary.wire.framing import WEBSOCKET_TEXT, Framing
 from tests.parts.heart import MemoryOutbound
 
 NEWS = Stream("news")
@@ -49,7 +50,7 @@ class House:
         self.hub = Hub(
             self.counters, lambda call, *args: self.turns.append((call, args)), NoInterest()
         )
-        self.encoder = Encoder(ActionCableV1(), text_frame)
+        self.encoder = Encoder(ActionCableJson(), WEBSOCKET_TEXT)
         self._numbers = count()
 
     def member(
@@ -125,7 +126,7 @@ def test_each_hears_it_under_its_own_identifier() -> None:
 
 def test_each_encoder_writes_its_own_frame() -> None:
     house = House()
-    shouting = Encoder(ActionCableV1(), lambda payload: frame(1, payload.upper()))
+    shouting = Encoder(ActionCableJson(), Framing(lambda payload: frame(1, payload.upper())))
     quiet, loud = house.member(NEWS), house.member(NEWS, encoder=shouting)
     house.publish("hello")
     house.run()

@@ -1,11 +1,18 @@
 """One command at a time, in order, and no more of them than a client may have under way."""
 
 import json
+from typing import Any
 
 import pytest
 
+from catenary.messages.commands import Checkpoint, DirectReply, Perform
 from catenary.messages.decisions import Decision
+from catenary.messages.reasons import Reason
+from catenary.node.encoder import Encoder
 from catenary.node.node import INBOX_LIMIT
+from catenary.node.session import Subscription
+from catenary.protocols.actioncable import ActionCableJson
+from catenary.wire.framing import WEBSOCKET_TEXT
 from tests.parts.heart import Heart, confirming, in_loop, room, settle
 
 
@@ -128,3 +135,60 @@ async def test_leaving_at_any_moment_leaves_nothing_behind(turns: int) -> None:
     # What the client was told of is what the application is told of.
     assert len(subscriptions) == heard
     assert json.dumps(room("2")) not in subscriptions
+
+
+class Chatty(ActionCableJson):
+    """A codec that reads several commands from one message, and answers some of them by itself."""
+
+    def decode(self, payload: bytes) -> Any:
+        return tuple(
+            DirectReply(b'"%b"' % each[1:])
+            if each.startswith(b"!")
+            else Perform(room("1"), each.decode())
+            for each in payload.split()
+        )
+
+
+@in_loop
+async def test_what_a_codec_answers_itself_keeps_its_place_among_the_commands() -> None:
+    heart = Heart()
+    client = heart.connect(encoder=Encoder(Chatty(), WEBSOCKET_TEXT))
+    client.session.subscriptions[room("1")] = Subscription(client.session, room("1"))
+    client.outbound.take()
+    heart.application.prepare("perform", Decision(transmissions=('"a"',)))
+    slow = heart.application.later("perform")
+    client.say_raw("!first a !second b !third")
+    assert client.outbound.take() == ["first", "a", "second"]
+    slow.set_result(Decision(transmissions=('"b"',)))
+    await settle()
+    assert client.outbound.take() == ["b", "third"]
+    assert heart.counters.client_msg_total == 1, "a message, whatever it asks for"
+
+
+@in_loop
+async def test_a_checkpoint_is_reached_when_everything_before_it_is_done() -> None:
+    heart = Heart()
+    client = heart.member()
+    heard_then: list[object] = []
+    slow = heart.application.later("subscribe")
+    client.say("subscribe", room("1"))
+    heart.node.execute(client.session, Checkpoint(lambda: heard_then.extend(client.heard)))
+    await settle()
+    assert heard_then == []
+    slow.set_result(confirming(room("1")))
+    await settle()
+    assert heard_then == [{"type": "confirm_subscription", "identifier": room("1")}]
+
+
+@in_loop
+async def test_a_checkpoint_of_a_session_that_ended_is_not_reached() -> None:
+    heart = Heart()
+    client = heart.member()
+    heart.application.later("subscribe")
+    client.say("subscribe", room("1"))
+    reached: list[bool] = []
+    heart.node.execute(client.session, Checkpoint(lambda: reached.append(True)))
+    client.session.close(Reason.REMOTE)
+    client.leave()
+    await settle()
+    assert reached == []

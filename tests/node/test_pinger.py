@@ -16,8 +16,8 @@ from catenary.messages.names import Sid
 from catenary.node.encoder import Encoder
 from catenary.node.pinger import MANY, SLOTS, Pinger
 from catenary.node.session import Session
-from catenary.protocols.actioncable import ActionCableV1
-from catenary.wire.frames import text_frame
+from catenary.protocols.actioncable import ActionCableJson
+from catenary.wire.framing import WEBSOCKET_TEXT
 from tests.parts.heart import MemoryOutbound
 
 START_NS = 1_700_000_000_123_456_789
@@ -59,7 +59,7 @@ class Pinged:
         self.clockwork = Clockwork(late_s)
         loop = cast("asyncio.AbstractEventLoop", self.clockwork)
         self.pinger = Pinger(loop, self.clockwork.clock_ns)
-        self.encoder = Encoder(ActionCableV1(), text_frame)
+        self.encoder = Encoder(ActionCableJson(), WEBSOCKET_TEXT)
 
     def add(self, heartbeat: Heartbeat) -> tuple[Session, "TimedOutbound"]:
         outbound = TimedOutbound(self.clockwork)

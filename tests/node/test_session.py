@@ -10,14 +10,15 @@ from catenary.messages.replies import Confirmed, Delivery, Disconnected, Ping, R
 from catenary.node.encoder import Encoder
 from catenary.node.session import Session
 from catenary.ports import Goodbye
-from catenary.protocols.actioncable import ActionCableV1
+from catenary.protocols.actioncable import ActionCableJson
 from catenary.wire.frames import text_frame
+from catenary.wire.framing import WEBSOCKET_TEXT
 from tests.parts.heart import MemoryOutbound
 
 
 def a_session(encoder: Encoder | None = None) -> tuple[Session, MemoryOutbound]:
     outbound = MemoryOutbound()
-    encoder = encoder or Encoder(ActionCableV1(), text_frame)
+    encoder = encoder or Encoder(ActionCableJson(), WEBSOCKET_TEXT)
     return Session(Environment(Sid("s"), "ws://test/", {}), encoder, outbound), outbound
 
 
@@ -52,7 +53,7 @@ class Taciturn:
 
 
 def test_what_the_protocol_has_no_word_for_is_not_sent() -> None:
-    session, outbound = a_session(Encoder(Taciturn(), text_frame))
+    session, outbound = a_session(Encoder(Taciturn(), WEBSOCKET_TEXT))
     session.send(Confirmed(Identifier("x")))
     session.close(Reason.SERVER_RESTART)
     assert outbound.frames == []

@@ -28,8 +28,8 @@ from catenary.node.node import Node
 from catenary.node.pinger import Pinger
 from catenary.node.session import Session, Traits
 from catenary.ports import Goodbye, History, Interest, Presence, PubSub, SessionCache
-from catenary.protocols.actioncable import ActionCableV1
-from catenary.wire.frames import text_frame
+from catenary.protocols.actioncable import ActionCableJson
+from catenary.wire.framing import WEBSOCKET_TEXT
 
 P = ParamSpec("P")
 Answer = Decision | AppError | Awaitable[Decision]
@@ -244,7 +244,7 @@ class Heart:
         self.disconnector = Disconnector(
             self.application, self.counters, rate=10_000, backlog=10_000, clock=loop.time
         )
-        self.encoder = Encoder(ActionCableV1(), text_frame)
+        self.encoder = Encoder(ActionCableJson(), WEBSOCKET_TEXT)
         self.node = Node(
             self.application,
             hub=self.hub,

@@ -20,12 +20,14 @@ from catenary.messages.commands import (
 )
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
-from catenary.messages.publications import Publication, parse
+from catenary.messages.publications import Position, Publication, parse
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import (
     Confirmed,
     Delivery,
     Disconnected,
+    HistoryConfirmed,
+    HistoryRejected,
     Ping,
     Pong,
     Rejected,
@@ -38,12 +40,18 @@ from catenary.node.hub import Hub
 from catenary.node.session import Session, Subscription
 from catenary.ports import Goodbye
 from catenary.protocols import actioncable
-from catenary.protocols.actioncable import SUBPROTOCOL, UNSUPPORTED, ActionCableV1
+from catenary.protocols.actioncable import (
+    SUBPROTOCOL,
+    UNSUPPORTED,
+    ActionCableJson,
+    read_reply,
+)
+from catenary.wire.framing import Framing
 
 CHAT = Identifier('{"channel":"ChatChannel","id":42}')
 CHAT_JSON = r'"{\"channel\":\"ChatChannel\",\"id\":42}"'
 
-protocol = ActionCableV1()
+protocol = ActionCableJson()
 
 
 def written(text: str) -> bytes:
@@ -383,6 +391,62 @@ def test_goodbyes_that_clients_of_anycable_go_know(reason: Reason, code: int, te
     assert protocol.goodbye(reason) == Goodbye(reason, code, text)
 
 
+# What an application has written, for clients of other protocols
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Welcome(Sid("s")),
+        Welcome(Sid("s"), ()),
+        Welcome(Sid("s"), (CHAT, Identifier("x"))),
+        Ping(1_700_000_000),
+        Pong(),
+        Confirmed(CHAT),
+        Rejected(CHAT),
+        HistoryConfirmed(CHAT),
+        HistoryRejected(CHAT),
+        Disconnected(Reason.SERVER_RESTART, True),
+        Disconnected(Reason.UNAUTHORIZED, False),
+        Disconnected("maintenance", True),
+        Delivery(CHAT, b'{"a":[1]}'),
+        Delivery(CHAT, b"null"),
+        Delivery(CHAT, b'"x"', "whisper"),
+        Delivery(CHAT, b"1", "", Stream("s"), Position("e", 7)),
+    ],
+    ids=repr,
+)
+def test_what_was_written_is_read_again(reply: Reply) -> None:
+    written = protocol.encode(reply)
+    assert written is not None
+    assert read_reply(written.decode()) == reply
+
+
+@pytest.mark.parametrize(
+    ("text", "reply"),
+    [
+        ('{"type":"welcome"}', Welcome(Sid(""))),
+        ('{"type":"disconnect"}', Disconnected("", False)),
+        ('{"type":"ping","message":"x"}', None),
+        ('{"type":"confirm_subscription"}', Confirmed(Identifier(""))),
+        ('{"type":"news","message":1}', Delivery(Identifier(""), b"1", "news")),
+        ('{"identifier":"i","message":{"a":1},"more":2}', Delivery(Identifier("i"), b'{"a":1}')),
+        ('{"identifier":null,"message":1,"type":null}', Delivery(Identifier(""), b"1")),
+        ('{"stream_id":"s","message":1}', Delivery(Identifier(""), b"1")),
+        ("{}", Delivery(Identifier(""), b"null")),
+        ("", None),
+        ("[]", None),
+        ("1", None),
+        ('{"type":1}', None),
+        ('{"identifier":{}}', None),
+        ('{"message":' + "[" * 50_000, None),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_what_applications_write_in_other_forms(text: str, reply: Reply | None) -> None:
+    assert read_reply(text) == reply
+
+
 # From a publisher to a client
 
 
@@ -407,7 +471,7 @@ def heard_of(raw: bytes) -> Any:
     """What a client reads of a publication, as its JSON parser understands it."""
     hub = Hub(Counters(), lambda *_: None, NoInterest())
     outbound = Heard()
-    encoder = Encoder(protocol, lambda payload: payload)
+    encoder = Encoder(protocol, Framing(lambda payload: payload))
     session = Session(Environment(Sid("s"), "", {}), encoder, outbound)
     hub.listen(Subscription(session, CHAT), Stream("chat"))
     for publication in parse(raw):

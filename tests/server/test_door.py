@@ -28,6 +28,8 @@ from catenary.edge.deadlines import Deadlines, NoDeadlines
 from catenary.edge.handshake_queue import HandshakeQueue
 from catenary.edge.request import Proxied
 from catenary.edge.routes import CablePaths
+from catenary.node.encoder import Encoders
+from catenary.protocols.table import ACTION_CABLE
 from catenary.server.door import Door, Threshold
 from catenary.server.entrance import CableRules, Entrance
 from catenary.server.lifecycle import ACCEPTS_IN_A_CROWD, ACCEPTS_PER_TURN, CROWD
@@ -87,7 +89,8 @@ def door(heart: Heart, state: ServerState) -> Door:
         proxied=Proxied((), ()),
         heartbeat=NEVER,
         limits=WebSocketLimits(),
-        encoder=heart.encoder,
+        protocols=ACTION_CABLE,
+        encoders=Encoders(),
     )
     entrance = Entrance(
         heart.node,

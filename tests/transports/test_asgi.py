@@ -15,9 +15,10 @@ from catenary.metrics.counters import Counters
 from catenary.node.encoder import Encoder
 from catenary.node.session import Traits
 from catenary.ports import Goodbye
-from catenary.protocols.actioncable import ActionCableV1
-from catenary.transports.asgi import AsgiConnection, ended
+from catenary.protocols.actioncable import ActionCableJson
+from catenary.transports.asgi import AsgiConnection
 from catenary.transports.websocket import WebSocketLimits
+from catenary.wire.framing import PREFIXED
 from tests.parts.heart import Heart, in_loop, settle
 
 LIMITS = WebSocketLimits(max_message_bytes=100, max_pending_bytes=1000, close_timeout_s=0.05)
@@ -31,7 +32,7 @@ def somebody() -> Environment:
 class Host:
     """The events that a test gives to a client's connection, and what it sends."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_binary: bool = False) -> None:
         self.heart = Heart()
         self.before = asyncio.all_tasks()
         self.counters = Counters()
@@ -41,9 +42,14 @@ class Host:
         self.may_send.set()
         self.failure: Exception | None = None
         self.connection = AsgiConnection(
-            self.heart.node, LIMITS, self.counters, self.events.get, self.send
+            self.heart.node,
+            LIMITS,
+            self.counters,
+            self.events.get,
+            self.send,
+            is_binary=is_binary,
         )
-        encoder = Encoder(ActionCableV1(), ended)
+        encoder = Encoder(ActionCableJson(), PREFIXED)
         self.serving = asyncio.create_task(
             self.connection.serve(somebody(), encoder, Traits(Heartbeat(0)))
         )
@@ -94,6 +100,19 @@ async def test_bytes_and_an_empty_text() -> None:
 
 
 @in_loop
+async def test_messages_of_a_binary_protocol_are_sent_as_bytes() -> None:
+    host = Host(is_binary=True)
+    await settle()
+    anything = bytes(range(256))
+    host.connection.write(PREFIXED.frame(anything) + PREFIXED.frame(b""))
+    await settle()
+    assert [each.get("bytes") for each in host.sent[-2:]] == [anything, b""]
+    assert all("text" not in each for each in host.sent)
+    host.events.put_nowait(GONE)
+    await host.end()
+
+
+@in_loop
 async def test_a_host_that_does_not_tell_of_the_end_that_we_asked_for() -> None:
     host = Host()
     await settle()
@@ -111,7 +130,7 @@ async def test_nothing_is_read_or_written_behind_the_goodbye() -> None:
     await host.end()
     assert [each["type"] for each in host.heard] == ["welcome"]
     assert host.sent[-1]["code"] == 1009
-    host.connection.write(b"late\xff")
+    host.connection.write(PREFIXED.frame(b"late"))
     host.connection.close(Goodbye(Reason.REMOTE, 1000, "late"))
     host.connection.shutdown()
 
@@ -149,7 +168,7 @@ async def test_more_than_may_wait_is_too_slow_and_cut_off() -> None:
     await settle()
     host.may_send.clear()
     for _ in range(100):
-        host.connection.write(ended(b'"0123456789"'))
+        host.connection.write(PREFIXED.frame(b'"0123456789"'))
     assert host.counters.disconnected_slow_clients_total == 0, "not in the middle of a delivery"
     await host.end()
     assert host.counters.disconnected_slow_clients_total == 1
@@ -161,7 +180,7 @@ async def test_a_burst_that_a_host_takes_at_once_is_not_slow() -> None:
     host = Host()
     await settle()
     for _ in range(100):
-        host.connection.write(ended(b'"0123456789"') * 2)
+        host.connection.write(PREFIXED.frame(b'"0123456789"') * 2)
     await settle()
     assert len(host.heard) == 201
     assert host.counters.disconnected_slow_clients_total == 0

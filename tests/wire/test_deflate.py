@@ -26,7 +26,7 @@ from catenary.wire.deflate import (
     Agreement,
     agree,
     deflated,
-    deflated_text_frame,
+    deflated_frame,
     inflated,
 )
 from catenary.wire.frames import (
@@ -189,14 +189,14 @@ def test_no_message_refers_to_the_one_before() -> None:
 def test_short_messages_travel_as_they_are() -> None:
     short = b"x" * (MIN_BYTES - 1)
 
-    assert deflated_text_frame(12, short) == text_frame(short)
-    assert deflated_text_frame(12, short + b"x")[0] == 0x80 | RSV1 | TEXT
+    assert deflated_frame(TEXT, 12, short) == text_frame(short)
+    assert deflated_frame(TEXT, 12, short + b"x")[0] == 0x80 | RSV1 | TEXT
 
 
 def test_what_does_not_become_shorter_travels_as_it_is() -> None:
     noise = bytes(range(256))
 
-    assert deflated_text_frame(12, noise) == text_frame(noise)
+    assert deflated_frame(TEXT, 12, noise) == text_frame(noise)
 
 
 # Frames
@@ -463,7 +463,7 @@ def test_a_peer_agrees_and_both_read_each_other(
     for _ in range(2):
         frame = peer.encode(Frame(Opcode.TEXT, payload))
         assert inflated(bytes(frame.data), LIMIT) == payload
-        sent = deflated_text_frame(agreement.window_bits, payload)
+        sent = deflated_frame(TEXT, agreement.window_bits, payload)
         head = 2 if sent[1] < 126 else 4
         heard = peer.decode(Frame(Opcode.TEXT, sent[head:], rsv1=bool(sent[0] & RSV1)))
         assert bytes(heard.data) == payload

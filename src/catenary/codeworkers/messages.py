@@ -293,7 +293,7 @@ def _said(reply: Reply) -> _Reply:
             return _Rejected(identifier)
         case Welcome(sid):
             return _Welcomed(sid)
-        case Disconnected(reason, reconnect):
+        case Disconnected(Reason() as reason, reconnect):
             return _Goodbye(reason.name, reconnect)
         case _:
             raise ValueError(f"expected what applications say, got {type(reply).__name__}")

@@ -1,8 +1,10 @@
 """What a client may say.
 
-Source: Action Cable protocol, docs/misc/action_cable_protocol.md of docs.anycable.io.
+Source: Action Cable protocol, docs/misc/action_cable_protocol.md of docs.anycable.io. The last two are not a
+client's own words: a codec or a transport adds them, to be carried out in the order of the client's commands.
 """
 
+from collections.abc import Callable
 from typing import final
 
 import msgspec
@@ -89,6 +91,21 @@ class ClientPong(msgspec.Struct, frozen=True, gc=False):
     """Answers a ping."""
 
 
+@final
+class DirectReply(msgspec.Struct, frozen=True, gc=False):
+    """Sends ``payload`` back: what a codec answers by itself, encoded and not yet framed."""
+
+    payload: bytes
+
+
+@final
+class Checkpoint(msgspec.Struct, frozen=True):
+    """Calls ``reached`` when everything before it has been carried out; never for a session that has
+    ended by then."""
+
+    reached: Callable[[], None]
+
+
 Command = (
     Subscribe
     | Unsubscribe
@@ -100,4 +117,6 @@ Command = (
     | WhoIsHere
     | ClientPing
     | ClientPong
+    | DirectReply
+    | Checkpoint
 )

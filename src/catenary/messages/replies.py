@@ -67,9 +67,12 @@ class PresenceUnknown(msgspec.Struct, frozen=True, gc=False):
 
 
 class Disconnected(msgspec.Struct, frozen=True, gc=False):
-    """The server is about to close; ``reconnect`` tells whether the client may come back."""
+    """The server is about to close; ``reconnect`` tells whether the client may come back.
 
-    reason: Reason
+    ``reason`` is a text where the application wrote one of its own.
+    """
+
+    reason: Reason | str
     reconnect: bool
 
 

@@ -1,7 +1,7 @@
-"""How replies become the bytes that a transport sends.
+"""How replies become the bytes that a transport sends: a codec inside a framing.
 
-One encoder serves every session that shares protocol and framing, so a publication is encoded once
-for all of them. Knows: a client protocol and a framing. Does not know: sessions.
+One encoder serves every session that shares protocol and framing, so that a publication is encoded once for all of
+them. Knows: codecs and framings. Does not know: sessions.
 """
 
 from collections.abc import Callable
@@ -9,43 +9,64 @@ from collections.abc import Callable
 from catenary.messages.commands import Command
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Delivery, Ping, Reply
-from catenary.ports import ClientProtocol, Goodbye
+from catenary.ports import Codec, Goodbye
+from catenary.protocols.table import ClientProtocol
+from catenary.wire.framing import Framing
 
 
 class Encoder:
-    """A client protocol inside a framing, such as Action Cable's JSON in WebSocket text frames."""
+    """One codec in one framing, such as Action Cable's JSON in WebSocket text frames.
 
-    __slots__ = ("_frame", "_native_ping", "_protocol", "decode", "goodbye")
+    What it returns can be joined: a batch of encoded messages is their concatenation.
+    """
 
-    def __init__(
-        self,
-        protocol: ClientProtocol,
-        frame: Callable[[bytes], bytes],
-        native_ping: bytes = b"",
-    ) -> None:
-        """``native_ping`` is the transport's own ping, empty where it has none."""
-        self._protocol = protocol
-        self._frame = frame
-        self._native_ping = native_ping
-        self.decode: Callable[[bytes], Command | None] = protocol.decode
-        """See :meth:`catenary.ports.ClientProtocol.decode`."""
-        self.goodbye: Callable[[Reason], Goodbye] = protocol.goodbye
-        """See :meth:`catenary.ports.ClientProtocol.goodbye`."""
+    __slots__ = ("_codec", "_native_ping", "decode", "frame", "goodbye")
+
+    def __init__(self, codec: Codec, framing: Framing) -> None:
+        self._codec = codec
+        self._native_ping = framing.ping
+        self.frame: Callable[[bytes], bytes] = framing.frame
+        """Frames a payload that is encoded already."""
+        self.decode: Callable[[bytes], Command | tuple[Command, ...] | None] = codec.decode
+        """See :meth:`catenary.ports.Codec.decode`."""
+        self.goodbye: Callable[[Reason], Goodbye] = codec.goodbye
+        """See :meth:`catenary.ports.Codec.goodbye`."""
 
     def encode(self, reply: Reply) -> bytes | None:
-        """One reply, ready to be written; None where this client has no word for it."""
-        payload = self._protocol.encode(reply)
-        return None if payload is None else self._frame(payload)
+        """One reply, ready to be written; None where this protocol has no message for it."""
+        payload = self._codec.encode(reply)
+        return None if payload is None else self.frame(payload)
 
-    def encode_transmission(self, text: str) -> bytes:
-        """What the application has written itself, ready to be written."""
-        return self._frame(self._protocol.encode_transmission(text))
+    def encode_transmission(self, text: str) -> bytes | None:
+        """A message that the application wrote itself, ready to be written; None where this protocol has
+        none for it."""
+        payload = self._codec.encode_transmission(text)
+        return None if payload is None else self.frame(payload)
 
     def encode_ping(self, timestamp: int, *, is_native: bool) -> bytes | None:
-        """A heartbeat, and behind it, where that is wanted, the transport's own."""
+        """A heartbeat, and after it, if ``is_native``, the transport's own."""
         ping = self.encode(Ping(timestamp))
         return (ping or b"") + self._native_ping if is_native else ping
 
     def encode_delivery(self, delivery: Delivery) -> bytes:
         """A publication for one identifier, ready to be written to all who share it."""
-        return self._frame(self._protocol.encode_delivery(delivery))
+        return self.frame(self._codec.encode_delivery(delivery))
+
+
+class Encoders:
+    """The encoders of one server: one for each codec and framing, shared by all sessions that have both."""
+
+    __slots__ = ("_shared",)
+
+    def __init__(self) -> None:
+        self._shared: dict[tuple[Codec, Framing], Encoder] = {}
+
+    def encoder(self, protocol: ClientProtocol, framing: Framing) -> Encoder:
+        """The encoder for a new session: one of its own if the protocol keeps state for each session."""
+        codec = protocol.codec()
+        if protocol.has_state:
+            return Encoder(codec, framing)
+        encoder = self._shared.get((codec, framing))
+        if encoder is None:
+            encoder = self._shared[codec, framing] = Encoder(codec, framing)
+        return encoder

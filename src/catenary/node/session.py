@@ -110,8 +110,10 @@ class Session:
             self.outbound.write(encoded)
 
     def transmit(self, text: str) -> None:
-        """The same for what the application has written itself."""
-        self.outbound.write(self.encoder.encode_transmission(text))
+        """The same for a message that the application wrote itself."""
+        encoded = self.encoder.encode_transmission(text)
+        if encoded is not None:
+            self.outbound.write(encoded)
 
     def close(self, reason: Reason, *, reconnect: bool | None = None) -> None:
         """The only way to end a session: tells the client why, then asks the transport to close.

@@ -24,7 +24,7 @@ from catenary.messages.commands import (
     Whisper,
     WhoIsHere,
 )
-from catenary.messages.names import Identifier
+from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.publications import Position
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import (
@@ -73,8 +73,8 @@ _read = msgspec.json.Decoder(_Message | None).decode
 _write = msgspec.json.Encoder().encode
 
 
-class ActionCableV1:
-    """Satisfies :class:`catenary.ports.ClientProtocol`. Has no state: one serves every session."""
+class ActionCableJson:
+    """Satisfies :class:`catenary.ports.Codec`. Has no state: one serves every session."""
 
     __slots__ = ()
 
@@ -96,7 +96,7 @@ class ActionCableV1:
         return _WRITERS[type(reply)](reply)
 
     def encode_transmission(self, text: str) -> bytes:
-        """Such text is in this form already."""
+        """The text itself: it is in this form already."""
         return text.encode()
 
     def goodbye(self, reason: Reason) -> Goodbye:
@@ -216,7 +216,7 @@ _GOODBYES: Final = {
 
 
 def _disconnected(reply: Disconnected) -> bytes | None:
-    reason = _REASONS.get(reply.reason)
+    reason = reply.reason if isinstance(reply.reason, str) else _REASONS.get(reply.reason)
     if reason is None:
         return None
     return _write({"type": "disconnect", "reason": reason, "reconnect": reply.reconnect})
@@ -234,7 +234,7 @@ _WRITERS: Final[dict[type[Reply], Callable[[Any], bytes | None]]] = {
     PresenceState: _presence,
     PresenceUnknown: _unknown,
     Disconnected: _disconnected,
-    Delivery: ActionCableV1().encode_delivery,
+    Delivery: ActionCableJson().encode_delivery,
 }
 
 _COMMANDS: Final[dict[str, Callable[[_Message], Command]]] = {
@@ -248,4 +248,81 @@ _COMMANDS: Final[dict[str, Callable[[_Message], Command]]] = {
     "presence": _who_is_here,
     "ping": lambda _: ClientPing(),
     "pong": lambda _: ClientPong(),
+}
+
+
+# What applications have written
+
+
+class _Written(msgspec.Struct, gc=False):
+    type: str | None = None
+    identifier: Identifier | None = None
+    message: msgspec.Raw = msgspec.Raw(b"null")
+    reason: str | None = None
+    reconnect: bool | None = None
+    stream_id: str | None = None
+    epoch: str | None = None
+    offset: int | None = None
+    sid: str | None = None
+    restored: bool | None = None
+    restored_ids: tuple[Identifier, ...] | None = None
+
+
+_read_written: Final = msgspec.json.Decoder(_Written).decode
+_REASON_OF: Final = {text: reason for reason, text in _REASONS.items()}
+
+
+def read_reply(text: str) -> Reply | None:
+    """The reply that an application has written in this protocol's JSON, for clients of other protocols.
+
+    A message of any type that is not the protocol's own becomes a :class:`Delivery` of that kind. None
+    for what is not a JSON object, or has fields of wrong types.
+    """
+    try:
+        written = _read_written(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    read = _REPLIES.get(written.type or "", _written_delivery)
+    return read(written)
+
+
+def _written_delivery(written: _Written) -> Delivery:
+    stream = position = None
+    if written.stream_id is not None and written.epoch is not None and written.offset is not None:
+        stream, position = Stream(written.stream_id), Position(written.epoch, written.offset)
+    identifier = written.identifier or Identifier("")
+    return Delivery(identifier, bytes(written.message), written.type or "", stream, position)
+
+
+def _written_welcome(written: _Written) -> Welcome:
+    restored = (written.restored_ids or ()) if written.restored else None
+    return Welcome(Sid(written.sid or ""), restored)
+
+
+def _written_ping(written: _Written) -> Ping | None:
+    try:
+        return Ping(msgspec.json.decode(written.message, type=int))
+    except msgspec.DecodeError:
+        return None
+
+
+def _written_disconnect(written: _Written) -> Disconnected:
+    reason = written.reason or ""
+    return Disconnected(_REASON_OF.get(reason, reason), written.reconnect is True)
+
+
+def _about(kind: Callable[[Identifier], Reply]) -> Callable[[_Written], Reply]:
+    """Reads a reply that names a subscription and nothing else."""
+    return lambda written: kind(written.identifier or Identifier(""))
+
+
+_REPLIES: Final[dict[str, Callable[[_Written], Reply | None]]] = {
+    "welcome": _written_welcome,
+    "ping": _written_ping,
+    "pong": lambda _: Pong(),
+    "disconnect": _written_disconnect,
+    "confirm_subscription": _about(Confirmed),
+    "reject_subscription": _about(Rejected),
+    "confirm_history": _about(HistoryConfirmed),
+    "reject_history": _about(HistoryRejected),
 }

@@ -16,7 +16,7 @@ from catenary.errors import AppFailed
 from catenary.messages.decisions import Decision, PresenceCommand, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
-from catenary.protocols.actioncable import ActionCableV1
+from catenary.protocols.actioncable import ActionCableJson
 
 VERSION: Final = "v1"
 """What the metadata ``protov`` says: the version of rpc.proto that is spoken."""
@@ -312,7 +312,7 @@ def disconnect_response() -> DisconnectResponse:
     return DisconnectResponse(Status.SUCCESS)
 
 
-_cable = ActionCableV1()
+_cable = ActionCableJson()
 
 
 def _texts(decision: Decision) -> tuple[str, ...]:

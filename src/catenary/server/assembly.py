@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
-import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
@@ -37,7 +36,7 @@ from catenary.messages.heartbeat import Heartbeat
 from catenary.metrics.counters import Counters
 from catenary.metrics.prometheus import exposition
 from catenary.node.disconnector import Disconnector
-from catenary.node.encoder import Encoder
+from catenary.node.encoder import Encoders
 from catenary.node.hub import Hub
 from catenary.node.identity import everybody
 from catenary.node.node import ClientLimits, Node
@@ -45,7 +44,7 @@ from catenary.node.pinger import Pinger
 from catenary.node.reads import Reads
 from catenary.node.router import Identify, Router
 from catenary.ports import Application, Watch
-from catenary.protocols.actioncable import ActionCableV1
+from catenary.protocols.table import ACTION_CABLE
 from catenary.rpc.calls import CallLimits
 from catenary.rpc.none import NoApplication
 from catenary.rpc.tls import Tls
@@ -58,11 +57,8 @@ from catenary.server.lifecycle import BACKLOG, Listener
 from catenary.server.place import Place
 from catenary.supervision.service import Supervisor
 from catenary.supervision.ticker import Ticker
-from catenary.transports.asgi import ended
 from catenary.transports.turns import Turns
 from catenary.transports.websocket import WebSocketLimits
-from catenary.wire.deflate import WINDOWS, deflated_text_frame
-from catenary.wire.frames import PING, frame, text_frame
 
 if TYPE_CHECKING:
     from catenary.adapters.nats.embedded import EmbeddedNats
@@ -457,15 +453,9 @@ class Assembly:
                 close_timeout_s=options.websocket.write_timeout_s,
                 max_message_rate=options.limits.max_message_rate,
             ),
-            encoder=Encoder(ActionCableV1(), text_frame, frame(PING, b"")),
-            deflating={
-                bits: Encoder(
-                    ActionCableV1(),
-                    functools.partial(deflated_text_frame, bits),
-                    frame(PING, b""),
-                )
-                for bits in (WINDOWS if options.websocket.enable_compression else ())
-            },
+            protocols=ACTION_CABLE,
+            encoders=Encoders(),
+            compresses=options.websocket.enable_compression,
             max_connections=options.server.max_conn,
             head=HeadLimits(
                 options.limits.max_header_size_bytes,
@@ -475,12 +465,9 @@ class Assembly:
 
     def hosted_entrance(self) -> Entrance:
         """For clients with whom another server speaks WebSocket."""
-        rules = msgspec.structs.replace(
-            self._cable_rules(()), encoder=Encoder(ActionCableV1(), ended), deflating={}
-        )
         return Entrance(
             self.node,
-            rules,
+            self._cable_rules(()),
             self.counters,
             deadlines=self._deadlines,
             late_messages=self._late_messages,

@@ -6,7 +6,7 @@ else is served at the same port.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -21,14 +21,15 @@ from catenary.errors import RequestRefused
 from catenary.messages.heartbeat import Heartbeat
 from catenary.metrics.counters import Counters
 from catenary.node.complaints import Complaints
-from catenary.node.encoder import Encoder
+from catenary.node.encoder import Encoders
 from catenary.node.node import Node
 from catenary.node.session import Traits
 from catenary.ports import Watch
-from catenary.protocols import actioncable
+from catenary.protocols.table import ClientProtocol, ProtocolSet
 from catenary.transports.turns import Turns
 from catenary.transports.websocket import Acceptance, WebSocketLimits
 from catenary.wire import deflate, handshake, http1
+from catenary.wire.framing import websocket_framing
 
 _log: Final = logging.getLogger("catenary.door")
 
@@ -44,11 +45,9 @@ class HeadLimits(msgspec.Struct, frozen=True):
 
 
 class CableRules(msgspec.Struct, frozen=True):
-    """Who may come in by a WebSocket, and how it is spoken to.
+    """Which clients may connect, and how the server speaks to them.
 
-    ``max_connections`` 0 means no limit. ``deflating`` has an encoder for each window of
-    :data:`catenary.wire.deflate.WINDOWS`, or nothing where nobody is spoken to in compressed
-    messages.
+    ``max_connections`` 0 means no limit.
     """
 
     paths: CablePaths
@@ -56,23 +55,23 @@ class CableRules(msgspec.Struct, frozen=True):
     proxied: Proxied
     heartbeat: Heartbeat
     limits: WebSocketLimits
-    encoder: Encoder
+    protocols: ProtocolSet
+    encoders: Encoders
     pong_timeout_s: float = 0
     keeps_sessions: bool = False
     max_connections: int = 0
-    deflating: Mapping[int, Encoder] = {}
+    compresses: bool = False
     head: HeadLimits = HeadLimits()
 
-    def traits_of(self, request: http1.Request, subprotocol: str | None) -> Traits:
-        """How a client is pinged, and whether it may be resumed: the extended protocol's may.
+    def traits_of(self, request: http1.Request, protocol: ClientProtocol) -> Traits:
+        """How a client is pinged, and whether its session may be resumed.
 
-        Pongs are wanted of those who know of them, and of all where pings are the transport's own.
+        Pongs are expected where the protocol has them, and from all where pings are the transport's own.
         """
         heartbeat = heartbeat_of(request, self.heartbeat)
-        is_extended = subprotocol == actioncable.EXTENDED
-        if self.pong_timeout_s > 0 and (is_extended or heartbeat.is_native):
+        if self.pong_timeout_s > 0 and (protocol.answers_pings or heartbeat.is_native):
             heartbeat = msgspec.structs.replace(heartbeat, pong_timeout_s=self.pong_timeout_s)
-        if not (is_extended and self.keeps_sessions):
+        if not (protocol.is_resumable and self.keeps_sessions):
             return Traits(heartbeat)
         return Traits(heartbeat, is_resumable=True, resumes=resumed_sid(request))
 
@@ -128,19 +127,24 @@ class Entrance:
         accept = handshake.check_upgrade(request)
         self.check(request)
         compression = (
-            deflate.agree(handshake.offered_extensions(request)) if rules.deflating else None
+            deflate.agree(handshake.offered_extensions(request)) if rules.compresses else None
         )
-        subprotocol = agreed_subprotocol(request)
+        protocol, subprotocol = rules.protocols.choose(handshake.offered_subprotocols(request))
         environment = environment_of(
             request, scheme=scheme, remote_addr=remote_addr, proxied=rules.proxied
         )
-        traits = rules.traits_of(request, subprotocol)
+        traits = rules.traits_of(request, protocol)
+        framing = websocket_framing(
+            is_binary=protocol.is_binary,
+            window_bits=0 if compression is None else compression.window_bits,
+        )
+        encoder = rules.encoders.encoder(protocol, framing)
         if compression is None:
             response = handshake.switching(accept, subprotocol)
-            return Acceptance(environment, rules.encoder, traits, response)
+            return Acceptance(environment, encoder, traits, response)
         return Acceptance(
             environment,
-            rules.deflating[compression.window_bits],
+            encoder,
             traits,
             handshake.switching(
                 accept, subprotocol, (("Sec-WebSocket-Extensions", compression.answer),)
@@ -156,14 +160,3 @@ class Entrance:
         if 0 < rules.max_connections <= self.counters.open_cables_num:
             self.counters.refused_connections_total += 1
             raise RequestRefused(503, "too many connections", LATER)
-
-
-def agreed_subprotocol(request: http1.Request) -> str | None:
-    """What both can speak, in the order of the reference. Action Cable's clients offer
-    ``actioncable-unsupported`` to be told that nothing else fits; with no word in common the answer
-    names none."""
-    offered = handshake.offered_subprotocols(request)
-    for known in (actioncable.SUBPROTOCOL, actioncable.EXTENDED, actioncable.UNSUPPORTED):
-        if known in offered:
-            return known
-    return None

@@ -25,9 +25,9 @@ from catenary.errors import ConfigError, RequestRefused
 from catenary.messages.environment import HostedEnvironment
 from catenary.messages.reasons import Reason
 from catenary.server.assembly import Assembly
-from catenary.server.entrance import agreed_subprotocol
 from catenary.transports.asgi import AsgiConnection
-from catenary.wire import http1
+from catenary.wire import handshake, http1
+from catenary.wire.framing import PREFIXED
 
 _log: Final = logging.getLogger("catenary.server")
 
@@ -151,21 +151,26 @@ class _Hosted:
             remote_addr=(scope.get("client") or ("",))[0],
             proxied=entrance.rules.proxied,
         )
-        subprotocol = agreed_subprotocol(request)
-        traits = entrance.rules.traits_of(request, subprotocol)
+        rules = entrance.rules
+        protocol, subprotocol = rules.protocols.choose(handshake.offered_subprotocols(request))
+        traits = rules.traits_of(request, protocol)
+        encoder = rules.encoders.encoder(protocol, PREFIXED)
         await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
         if self._is_stopping:
-            goodbye = entrance.rules.encoder.goodbye(Reason.SERVER_RESTART)
+            goodbye = encoder.goodbye(Reason.SERVER_RESTART)
             await send({"type": "websocket.close", "code": goodbye.code, "reason": goodbye.text})
             return
         connection = AsgiConnection(
-            entrance.node, entrance.rules.limits, entrance.counters, receive, send
+            entrance.node,
+            rules.limits,
+            entrance.counters,
+            receive,
+            send,
+            is_binary=protocol.is_binary,
         )
         self._connections.add(connection)
         try:
-            await connection.serve(
-                HostedEnvironment.of(environment, scope), entrance.rules.encoder, traits
-            )
+            await connection.serve(HostedEnvironment.of(environment, scope), encoder, traits)
         finally:
             self._connections.discard(connection)
             if self._is_stopping and not self._connections:

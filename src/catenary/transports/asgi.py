@@ -1,4 +1,4 @@
-"""One client of a cable that another ASGI server hosts: events in, commands to the node; texts out.
+"""One client of a cable that another ASGI server hosts: events in, commands to the node; messages out.
 
 The host speaks WebSocket with the client, answers its close frames and pings it as it likes. How
 far a slow client is felt here depends on the host's ``send``, which should not return before the
@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from starlette.types import Receive, Send
+from starlette.types import Message, Receive, Send
 
 from catenary.messages.environment import Environment
 from catenary.messages.reasons import Reason
@@ -24,16 +24,9 @@ from catenary.node.session import Session, Traits
 from catenary.ports import Goodbye
 from catenary.transports.websocket import WebSocketLimits
 from catenary.wire.frames import TOO_BIG
+from catenary.wire.framing import payloads
 
 _log: Final = logging.getLogger("catenary.asgi")
-
-_END: Final = b"\xff"
-"""No UTF-8 text contains it (RFC 3629, section 3)."""
-
-
-def ended(message: bytes) -> bytes:
-    """A message as it is written: the hub joins what travels together, the host wants it apart."""
-    return message + _END
 
 
 class AsgiConnection:
@@ -42,6 +35,7 @@ class AsgiConnection:
     __slots__ = (
         "_counters",
         "_goodbye",
+        "_is_binary",
         "_is_slow",
         "_limits",
         "_may_read",
@@ -57,12 +51,20 @@ class AsgiConnection:
     )
 
     def __init__(
-        self, node: Node, limits: WebSocketLimits, counters: Counters, receive: Receive, send: Send
+        self,
+        node: Node,
+        limits: WebSocketLimits,
+        counters: Counters,
+        receive: Receive,
+        send: Send,
+        *,
+        is_binary: bool = False,
     ) -> None:
+        """``receive`` and ``send`` are the host's; ``is_binary`` says that messages are no text."""
         self._node = node
         self._limits = limits
         self._counters = counters
-        # The host's
+        self._is_binary = is_binary
         self._receive = receive
         self._send = send
         # What it is to be sent
@@ -79,7 +81,8 @@ class AsgiConnection:
         self._session: Session
 
     async def serve(self, environment: Environment, encoder: Encoder, traits: Traits) -> None:
-        """From the host's acceptance to the client's end."""
+        """From the host's acceptance to the client's end. ``encoder`` frames with
+        :data:`catenary.wire.framing.PREFIXED`."""
         self._counters.open_cables_num += 1
         try:
             async with self._time:
@@ -116,9 +119,9 @@ class AsgiConnection:
 
     # What the client is sent
 
-    def _write(self, encoded: bytes) -> None:
-        self._waiting.append(encoded)
-        self._waiting_bytes += len(encoded)
+    def _write(self, batch: bytes) -> None:
+        self._waiting.append(batch)
+        self._waiting_bytes += len(batch)
         if self._sending is None:
             self._sending = asyncio.create_task(self._send_all())
         elif self._waiting_bytes > self._limits.high_water and not self._is_slow:
@@ -130,10 +133,10 @@ class AsgiConnection:
         """Sends what waits, in order, and the goodbye behind it."""
         try:
             while self._waiting:
-                encoded = self._waiting.popleft()
-                for message in encoded.split(_END)[:-1]:
-                    await self._send({"type": "websocket.send", "text": message.decode()})
-                self._waiting_bytes -= len(encoded)
+                batch = self._waiting.popleft()
+                for payload in payloads(batch):
+                    await self._send(self._message(payload))
+                self._waiting_bytes -= len(batch)
             if self._goodbye is not None:
                 code, text = self._goodbye
                 await self._send({"type": "websocket.close", "code": code, "reason": text})
@@ -145,6 +148,11 @@ class AsgiConnection:
             self._cut_later()
         finally:
             self._sending = None
+
+    def _message(self, payload: bytes) -> Message:
+        if self._is_binary:
+            return {"type": "websocket.send", "bytes": payload}
+        return {"type": "websocket.send", "text": payload.decode()}
 
     # Goodbyes
 
@@ -188,5 +196,5 @@ class AsgiConnection:
         self._may_read.set()
 
 
-def _discard(encoded: bytes) -> None:
+def _discard(batch: bytes) -> None:
     """Where replies go behind the goodbye."""

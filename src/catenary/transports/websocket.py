@@ -366,5 +366,5 @@ class WebSocketConnection(asyncio.Protocol):
         self._fail(FrameError(POLICY, "expected the rest of the message in time"))
 
 
-def _discard(encoded: bytes) -> None:
+def _discard(batch: bytes) -> None:
     """Where replies go after the close frame (section 5.5.1: nothing may follow it)."""

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from catenary.errors import FrameError
-from catenary.wire.frames import INVALID_PAYLOAD, RSV1, TEXT, TOO_BIG, frame
+from catenary.wire.frames import INVALID_PAYLOAD, RSV1, TOO_BIG, frame
 from catenary.wire.handshake import Extension
 
 NAME: Final = "permessage-deflate"
@@ -80,13 +80,13 @@ def _agreement(asked_bits: str | None) -> Agreement:
     return Agreement(window_bits, f"{answer}; server_max_window_bits={window_bits}")
 
 
-def deflated_text_frame(window_bits: int, payload: bytes) -> bytes:
-    """A text message in one frame, compressed where that makes it shorter (section 7.2.1)."""
+def deflated_frame(opcode: int, window_bits: int, payload: bytes) -> bytes:
+    """A message in one frame, compressed where that makes it shorter (section 7.2.1)."""
     if len(payload) >= MIN_BYTES:
         packed = deflated(payload, window_bits)
         if len(packed) < len(payload):
-            return frame(RSV1 | TEXT, packed)
-    return frame(TEXT, payload)
+            return frame(RSV1 | opcode, packed)
+    return frame(opcode, payload)
 
 
 def deflated(payload: bytes, window_bits: int) -> bytes:

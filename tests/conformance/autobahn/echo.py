@@ -29,23 +29,23 @@ from catenary.messages.names import Identifier
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Delivery, Reply
 from catenary.metrics.counters import Counters
-from catenary.node.encoder import Encoder
+from catenary.node.encoder import Encoder, Encoders
 from catenary.node.node import Node
 from catenary.node.session import Traits
 from catenary.ports import Goodbye, Outbound
+from catenary.protocols.table import ClientProtocol, ProtocolSet
 from catenary.server.door import Door
 from catenary.server.entrance import CableRules, Entrance
 from catenary.transports.turns import Turns
 from catenary.transports.websocket import WebSocketLimits
-from catenary.wire.deflate import WINDOWS, deflated_text_frame
-from catenary.wire.frames import BINARY, PING, TEXT, frame, text_frame
+from catenary.wire.frames import BINARY, TEXT
 
 LARGEST_MESSAGE: Final = 16 * 2**20
 """Cases 9.1.6 and 9.2.6."""
 
 
 class Bare:
-    """A client protocol that is nothing but its payload. Satisfies ClientProtocol."""
+    """A protocol whose messages are nothing but their payload. Satisfies Codec."""
 
     def decode(self, payload: bytes) -> Command | None:
         return None
@@ -98,18 +98,16 @@ class EchoNode:
 
 def entrance() -> Entrance:
     """A door for everybody, with compression."""
-    ping = frame(PING, b"")
+    bare = Bare()
     rules = CableRules(
         paths=CablePaths(["/cable"]),
         origins=Origins(()),
         proxied=Proxied((), ()),
         heartbeat=Heartbeat(0),
         limits=WebSocketLimits(max_message_bytes=LARGEST_MESSAGE, max_pending_bytes=0),
-        encoder=Encoder(Bare(), text_frame, ping),
-        deflating={
-            bits: Encoder(Bare(), functools.partial(deflated_text_frame, bits), ping)
-            for bits in WINDOWS
-        },
+        protocols=ProtocolSet((), fallback=ClientProtocol(subprotocols=(), codec=lambda: bare)),
+        encoders=Encoders(),
+        compresses=True,
     )
     counters = Counters()
     return Entrance(

@@ -1,0 +1,68 @@
+"""Framings: how payloads are delimited on each kind of connection.
+
+Every framing is self-delimiting: a batch of messages is the concatenation of their frames, so that one ``write``
+carries any number of them, and nobody who joins frames must know which framing it is.
+Knows: RFC 6455 frames, permessage-deflate. Does not know: what a payload says, sockets.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import msgspec
+
+from catenary.wire.deflate import WINDOWS, deflated_frame
+from catenary.wire.frames import BINARY, PING, TEXT, frame, text_frame
+
+_PREFIX_BYTES: Final = 4
+
+
+class Framing(msgspec.Struct, frozen=True, eq=False):
+    """One way to delimit payloads.
+
+    ``frame`` turns one payload into bytes that say where they end. ``ping`` is the heartbeat of the
+    transport itself, framed; empty where the transport has none.
+    """
+
+    frame: Callable[[bytes], bytes]
+    ping: bytes = b""
+
+
+_PING: Final = frame(PING, b"")
+
+WEBSOCKET_TEXT: Final = Framing(text_frame, _PING)
+WEBSOCKET_BINARY: Final = Framing(functools.partial(frame, BINARY), _PING)
+
+_DEFLATED: Final = {
+    (is_binary, bits): Framing(
+        functools.partial(deflated_frame, BINARY if is_binary else TEXT, bits), _PING
+    )
+    for is_binary in (False, True)
+    for bits in WINDOWS
+}
+
+
+def websocket_framing(*, is_binary: bool, window_bits: int = 0) -> Framing:
+    """The framing of a WebSocket; ``window_bits`` is the agreed window of permessage-deflate, 0 without
+    compression."""
+    if window_bits:
+        return _DEFLATED[is_binary, window_bits]
+    return WEBSOCKET_BINARY if is_binary else WEBSOCKET_TEXT
+
+
+def _prefixed(payload: bytes) -> bytes:
+    return len(payload).to_bytes(_PREFIX_BYTES, "big") + payload
+
+
+PREFIXED: Final = Framing(_prefixed)
+"""A length of four bytes before each payload: for transports that send each message by a call of its own, and
+split the batch again with :func:`payloads`."""
+
+
+def payloads(batch: bytes) -> Iterator[bytes]:
+    """The payloads of a batch in :data:`PREFIXED`, in order."""
+    start = 0
+    while start < len(batch):
+        body = start + _PREFIX_BYTES
+        start = body + int.from_bytes(batch[start:body], "big")
+        yield batch[body:start]

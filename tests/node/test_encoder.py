@@ -1,0 +1,27 @@
+"""Which sessions share an encoder: those whose messages are the same bytes."""
+
+from catenary.node.encoder import Encoders
+from catenary.protocols.actioncable import ActionCableJson
+from catenary.protocols.table import ACTION_CABLE_EXTENDED_JSON, ACTION_CABLE_JSON, ClientProtocol
+from catenary.wire.framing import PREFIXED, WEBSOCKET_TEXT
+
+
+def test_sessions_of_one_protocol_and_framing_share_an_encoder() -> None:
+    encoders = Encoders()
+    shared = encoders.encoder(ACTION_CABLE_JSON, WEBSOCKET_TEXT)
+    assert encoders.encoder(ACTION_CABLE_JSON, WEBSOCKET_TEXT) is shared
+    assert encoders.encoder(ACTION_CABLE_JSON, PREFIXED) is not shared
+
+
+def test_protocols_that_write_the_same_bytes_share_one_too() -> None:
+    """A publication is encoded once for clients of both."""
+    encoders = Encoders()
+    both = ACTION_CABLE_JSON, ACTION_CABLE_EXTENDED_JSON
+    assert len({encoders.encoder(each, WEBSOCKET_TEXT) for each in both}) == 1
+
+
+def test_a_protocol_with_state_has_an_encoder_for_each_session() -> None:
+    encoders = Encoders()
+    stateful = ClientProtocol(subprotocols=("x",), codec=ActionCableJson, has_state=True)
+    first = encoders.encoder(stateful, WEBSOCKET_TEXT)
+    assert encoders.encoder(stateful, WEBSOCKET_TEXT) is not first

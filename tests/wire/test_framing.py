@@ -1,0 +1,71 @@
+"""Framings: a batch is a concatenation, and its payloads come out of it as they went in."""
+
+import functools
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catenary.wire.deflate import WINDOWS, inflated
+from catenary.wire.frames import FrameReader, Message, unmask
+from catenary.wire.framing import PREFIXED, Framing, payloads, websocket_framing
+
+
+def _as_a_client_sends(frames: bytes) -> bytes:
+    """The frames of a server, masked, so that our own reader takes them."""
+    masked, at = b"", 0
+    while at < len(frames):
+        size, body = frames[at + 1], at + 2
+        if size >= 126:
+            width = 2 if size == 126 else 8
+            size, body = int.from_bytes(frames[body : body + width], "big"), body + width
+        head = bytearray(frames[at:body])
+        head[1] |= 0x80
+        masked += bytes(head) + b"mask" + unmask(frames[body : body + size], b"mask")
+        at = body + size
+    return masked
+
+
+def _read_websocket(batch: bytes, *, is_text: bool) -> list[bytes]:
+    events = FrameReader(2**20, inflated).receive(_as_a_client_sends(batch))
+    found = [each for each in events if isinstance(each, Message)]
+    assert len(found) == len(events)
+    assert all(each.is_text is is_text for each in found)
+    return [each.payload for each in found]
+
+
+Read = Callable[[bytes], list[bytes]]
+FRAMINGS: dict[str, tuple[Framing, Read, bool]] = {
+    "prefixed": (PREFIXED, lambda batch: list(payloads(batch)), True),
+    **{
+        f"websocket {'binary' if is_binary else 'text'} {bits}": (
+            websocket_framing(is_binary=is_binary, window_bits=bits),
+            functools.partial(_read_websocket, is_text=not is_binary),
+            is_binary,
+        )
+        for is_binary in (False, True)
+        for bits in (0, *WINDOWS)
+    },
+}
+
+
+@pytest.mark.parametrize("name", FRAMINGS)
+@given(data=st.data())
+def test_a_batch_is_the_concatenation_of_its_frames(name: str, data: st.DataObject) -> None:
+    framing, read, takes_bytes = FRAMINGS[name]
+    one = st.text(max_size=300).map(str.encode) | st.just(b"long " * 30_000)
+    if takes_bytes:
+        one |= st.binary(max_size=300)
+    sent = data.draw(st.lists(one, max_size=4))
+
+    assert read(b"".join(framing.frame(each) for each in sent)) == sent
+
+
+def test_one_framing_for_all_who_agreed_on_the_same() -> None:
+    for is_binary in (False, True):
+        for bits in (0, *WINDOWS):
+            once = websocket_framing(is_binary=is_binary, window_bits=bits)
+            assert once is websocket_framing(is_binary=is_binary, window_bits=bits)
+            assert once.ping == b"\x89\x00"
+    assert PREFIXED.ping == b""
