@@ -14,6 +14,8 @@
     ├── NotKept                no broker keeps what was asked for
     ├── LostPosition           a history does not reach back to what was asked for
     ├── BackendError           Redis, NATS: something beside us is away
+    │   └── BackendRefused     it refuses for good: a repetition can't change its answer
+    │       └── TooLarge       it takes nothing of that size
     └── ServerEnded            what the server can't go on without has ended by itself
 
 Knows: names. Does not know: who raises or catches them.
@@ -101,4 +103,18 @@ class ServerEnded(CatenaryError):
 
 
 class BackendError(CatenaryError):
-    """A service beside the server (Redis, NATS) is away or answers with an error."""
+    """A service beside the server (Redis, NATS) is away or answers with an error.
+
+    The same request may succeed later, except for :class:`BackendRefused`.
+    """
+
+
+class BackendRefused(BackendError):
+    """A service beside the server has refused a request for good: the same request fails again.
+
+    Code that repeats requests must not repeat this one: it would block everything after it.
+    """
+
+
+class TooLarge(BackendRefused):
+    """What was to be sent or kept is larger than the service takes."""

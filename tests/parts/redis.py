@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,10 +23,11 @@ from tests.parts.ports import free_port, wait_until_listening
 class RedisServer:
     """A redis-server process on a port that stays the same over stop and start.
 
-    With a directory it keeps there what it was told, and knows it again after a stop.
+    With a directory it keeps there what it was told, and knows it again after a stop. ``flags`` are
+    more of its own.
     """
 
-    def __init__(self, directory: Path | None = None) -> None:
+    def __init__(self, directory: Path | None = None, *, flags: Sequence[str] = ()) -> None:
         binary = shutil.which("redis-server")
         if binary is None:
             raise RuntimeError(
@@ -34,6 +35,7 @@ class RedisServer:
             )
         self.port = free_port()
         self._binary = binary
+        self._flags = flags
         self._persistence = (
             ("--appendonly", "no")
             if directory is None
@@ -56,6 +58,7 @@ class RedisServer:
                 *("--port", str(self.port)),
                 *("--save", ""),
                 *self._persistence,
+                *self._flags,
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -149,9 +152,11 @@ class RedisStreamPublisher:
 
 
 @contextmanager
-def redis_server(directory: Path | None = None) -> Iterator[RedisServer]:
+def redis_server(
+    directory: Path | None = None, *, flags: Sequence[str] = ()
+) -> Iterator[RedisServer]:
     """A redis-server for the length of a with block, accepting connections when it begins."""
-    server = RedisServer(directory)
+    server = RedisServer(directory, flags=flags)
     server.start()
     try:
         yield server

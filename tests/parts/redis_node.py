@@ -39,6 +39,7 @@ class RedisNode:
         *,
         deliver: Callable[[Publishable], None] | None = None,
         canary_interval_s: float = 3,
+        url: str | None = None,
     ) -> None:
         self.received: list[Publishable] = []
         self.restored = 0
@@ -46,7 +47,7 @@ class RedisNode:
         self.supervisor = Supervisor(self.counters)
         self.interest = Interest()
         self.engine = RedisEngine(
-            RedisAddress(server.url),
+            RedisAddress(url or server.url),
             RedisNames("test", "between"),
             limits,
             self.counters,
@@ -125,9 +126,10 @@ async def redis_node(
     *,
     deliver: Callable[[Publishable], None] | None = None,
     canary_interval_s: float = 3,
+    url: str | None = None,
 ) -> AsyncIterator[RedisNode]:
     """A node that is up, for the length of a with block."""
-    node = RedisNode(server, limits, deliver=deliver, canary_interval_s=canary_interval_s)
+    node = RedisNode(server, limits, deliver=deliver, canary_interval_s=canary_interval_s, url=url)
     await node.start()
     try:
         await node.is_up()

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from catenary.errors import BackendError, PublicationError
+from catenary.errors import BackendError, BackendRefused, PublicationError
 from catenary.metrics.counters import Counters
 
 _log: Final = logging.getLogger("catenary.broadcasts")
@@ -88,6 +88,9 @@ class Taking:
     async def _done(self, raw: bytes, sent: Awaitable[None]) -> None:
         try:
             await sent
+        except BackendRefused as error:
+            self._counters.refused_publications_total += 1
+            _log.warning("Publication refused: %s; it begins with %.100r", error, raw[:100])
         except BackendError as error:
             self._counters.lost_publications_total += 1
             _log.warning("A publication is lost: %s; it begins with %.100r", error, raw[:100])

@@ -11,7 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 from catenary.api.access import Access, Answer, send_answer
 from catenary.auth.origins import Origins
-from catenary.errors import BackendError, PublicationError
+from catenary.errors import BackendError, BackendRefused, PublicationError, TooLarge
+from catenary.metrics.counters import Counters
 from catenary.wire.http1 import header_text
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
@@ -21,22 +22,25 @@ MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 class Broadcasts:
     """The rules of the endpoint.
 
-    201 once a publication is on its way; 401 without the key, 413 for a body that is too large, 422
-    for what is no publication and for everything but POST (as anycable-go), 503 where what keeps it
-    or carries it to other nodes is away. ``key`` empty means
+    201 once a publication is on its way; 401 without the key; 413 for what is too large, for this
+    server or for Redis or NATS behind it; 422 for what is no publication, what Redis or NATS
+    refuse for another reason that lasts, and everything but POST (as anycable-go); 503 where they
+    are away, which says: try again. ``key`` empty means
     that everybody may publish; ``pages`` are those that may from a browser (CORS), None for none.
     """
 
-    __slots__ = ("_publish", "access")
+    __slots__ = ("_counters", "_publish", "access")
 
     def __init__(
         self,
         publish: Callable[[bytes], Awaitable[None] | None],
+        counters: Counters,
         *,
         key: str,
         pages: Origins | None,
     ) -> None:
         self._publish = publish
+        self._counters = counters
         self.access = Access("POST", key=key, pages=pages)
 
     def take(self, body: bytes) -> Answer | Awaitable[None]:
@@ -50,6 +54,9 @@ class Broadcasts:
         """What to answer when the wait is over: only what is stored, and on its way, is accepted."""
         try:
             await waiting
+        except BackendRefused as error:
+            self._counters.refused_publications_total += 1
+            return Answer(413 if isinstance(error, TooLarge) else 422, f"not published: {error}")
         except BackendError as error:
             return Answer(503, f"not published, try again: {error}")
         return Answer(201)

@@ -24,6 +24,7 @@ USUAL_BODY_BYTES: Final = 1024 * 1024
 _PHRASES: Final = {
     201: b"Created",
     401: b"Unauthorized",
+    413: b"Content Too Large",
     422: b"Unprocessable Content",
     503: b"Service Unavailable",
 }

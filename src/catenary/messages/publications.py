@@ -4,12 +4,15 @@ One parser for every way in (HTTP, Redis, …) and for what nodes send to each o
 Source: docs/broadcasting.md, "Publication format" (anycable/anycable).
 """
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from catenary.errors import PublicationError
 from catenary.messages.names import Sid, Stream
+
+BATCH_LIMIT: Final = 10_000
+"""Messages in one batch, which Redis keeps in one step: some 0.2 s, in which it does nothing else."""
 
 
 class Position(msgspec.Struct, frozen=True, gc=False):
@@ -131,6 +134,10 @@ def _parse_other(raw: bytes | str) -> tuple[Publishable, ...]:
     try:
         shape: Any = _read_any(raw)
         if isinstance(shape, list):
+            if len(shape) > BATCH_LIMIT:
+                raise PublicationError(
+                    f"expected up to {BATCH_LIMIT} messages in a batch, got {len(shape)}"
+                )
             return tuple(_publication(message) for message in _read_batch(raw))
         if isinstance(shape, dict) and "command" in shape:
             return (_command(_read_command(raw)),)

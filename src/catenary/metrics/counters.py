@@ -75,6 +75,9 @@ class Counters:
     lost_publications_total: int = _figure(
         "Publications that were heard and could not be handed on"
     )
+    refused_publications_total: int = _figure(
+        "What publishers sent and Redis or NATS refused for good, such as a message over max_payload"
+    )
     embedded_nats_restarts_total: int = _figure("Times the embedded NATS server was started again")
     redisx_lag_num: int = _figure("Publications that wait in the Redis stream")
     redisx_claimed_total: int = _figure("Publications claimed from dead nodes")

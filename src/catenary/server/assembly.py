@@ -479,6 +479,7 @@ class Assembly:
         http = self._options.http_broadcast
         return Broadcasts(
             self.node.publish,
+            self.counters,
             key=key_text(self._keys.broadcast, BROADCAST_PHRASE),
             pages=Origins(http.cors_hosts) if http.cors_headers else None,
         )
@@ -489,7 +490,9 @@ class Assembly:
         if not key:
             self.announcements.append("The API wants no key")
         pages = Origins(api.cors_hosts) if api.cors_headers else None
-        publishing = BroadcastEndpoint(Broadcasts(self.node.publish, key=key, pages=pages))
+        publishing = BroadcastEndpoint(
+            Broadcasts(self.node.publish, self.counters, key=key, pages=pages)
+        )
         reading = Access("GET", key=key, pages=pages)
         presence = ReadEndpoint(presence_of(self._reads), reading)
         return [

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from nats.aio.client import Client
 
-from catenary.errors import BackendError, PublicationError
+from catenary.errors import BackendError, PublicationError, TooLarge
 from catenary.metrics.counters import Counters
 from tests.adapters.nats.listening import (
     QUICK_S,
@@ -97,6 +97,8 @@ async def test_what_can_not_be_published_costs_nobody_else_anything(
                 return fail(ZeroDivisionError())
             if raw == b"away":
                 return fail(BackendError("JetStream is away"))
+            if raw == b"too large":
+                return fail(TooLarge("expected at most 1048320 bytes"))
             listener.got.append(raw)
             return None
 
@@ -106,13 +108,17 @@ async def test_what_can_not_be_published_costs_nobody_else_anything(
         assert counters.lost_publications_total == 2
         await publish(app, "away", "4")
         await until(lambda: listener.got[3:] == [b"4"])
+        await publish(app, "too large", "5")
+        await until(lambda: listener.got[4:] == [b"5"])
         assert counters.lost_publications_total == 3
+        assert counters.refused_publications_total == 1
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert [record.getMessage() for record in errors] == [
         "A publication could not be handled; it begins with b'broken'",
         "A publication could not be handled; it begins with b'broken later'",
     ]
     assert "A publication is lost: JetStream is away; it begins with b'away'" in caplog.text
+    assert "Publication refused: expected at most 1048320 bytes; it begins" in caplog.text
 
 
 class Gate:

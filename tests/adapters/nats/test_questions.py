@@ -22,10 +22,10 @@ class Answers:
 
 
 def ask(
-    questions: Questions, deadline: float = 1.0, *, is_long: bool = False
+    questions: Questions, deadline: float = 1.0, *, is_long: bool = False, subject: str = "s"
 ) -> tuple[bytes, Answers]:
     answers = Answers()
-    return questions.ask(answers, deadline, is_long=is_long).encode(), answers
+    return questions.ask(subject, answers, deadline, is_long=is_long).encode(), answers
 
 
 def test_an_answer_belongs_to_its_question_and_comes_once() -> None:
@@ -78,9 +78,9 @@ def test_at_the_end_all_end_and_one_that_asks_again_is_not_ended_with_them() -> 
 
     def ask_again(_headers: bytes, _payload: bytes, error: BackendError | None) -> None:
         assert error is gone
-        questions.ask(again, 1.0, is_long=False)
+        questions.ask("s", again, 1.0, is_long=False)
 
-    questions.ask(ask_again, 1.0, is_long=False)
+    questions.ask("s", ask_again, 1.0, is_long=False)
     _, other = ask(questions)
     questions.end_all(gone)
     assert other.errors == [gone]

@@ -14,7 +14,7 @@ import redis
 
 from catenary.adapters.redis.streams import BATCH, RedisStreamBroadcasts, StreamRules
 from catenary.config.addresses import RedisAddress
-from catenary.errors import BackendError, PublicationError
+from catenary.errors import BackendError, PublicationError, TooLarge
 from catenary.messages.publications import Publication, parse
 from catenary.metrics.counters import Counters
 from tests.parts.heart import in_loop
@@ -233,6 +233,34 @@ async def test_what_cannot_be_sent_is_tried_again_in_order(
         assert attempts == ["0", "1", "2", "2", "2", "2", "3"]
         assert one.counters.redisx_retries_total == 3
         await stands_still(redis_)
+
+
+@in_loop
+async def test_what_is_refused_for_good_is_dropped_and_what_is_behind_it_goes_on(
+    redis_: RedisServer, app: RedisStreamPublisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempts: list[str] = []
+
+    async def refuse() -> None:
+        raise TooLarge("expected at most 1048320 bytes, got 1100013")
+
+    def refuse_one(text: str) -> Awaitable[None] | None:
+        attempts.append(text)
+        return refuse() if text == "1" else None
+
+    async with node(redis_) as one:
+        one.before = refuse_one
+        app.publish(*texts(3))
+        assert await one.has(2) == ["0", "2"]
+        await stands_still(redis_)
+        assert (kept(redis_), owed(redis_)) == (0, 0)
+        assert attempts == texts(3)
+        counters = one.counters
+        assert (counters.refused_publications_total, counters.redisx_retries_total) == (1, 0)
+    (told,) = [each.getMessage() for each in caplog.records if each.levelno > logging.INFO]
+    assert told == (
+        "Publication refused: expected at most 1048320 bytes, got 1100013; it begins with b'1'"
+    )
 
 
 # Several nodes

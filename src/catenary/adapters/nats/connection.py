@@ -7,9 +7,10 @@ back.
 
 import asyncio
 import logging
+import re
 import ssl
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Collection, Generator
 from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
@@ -17,7 +18,7 @@ import msgspec
 from catenary.adapters.nats import wire
 from catenary.adapters.nats.questions import Answered, Questions
 from catenary.config.addresses import NatsAddress, nats_login
-from catenary.errors import BackendError
+from catenary.errors import BackendError, BackendRefused, TooLarge
 
 Result = TypeVar("Result")
 
@@ -36,6 +37,10 @@ HEADERS_SIZE: Final = 256
 
 ANSWERS: Final = 1
 """The number of the subscription on which answers come."""
+
+_violation: Final = re.compile(
+    r'permissions violation for publish (?:to|with reply of) "(.*)"', re.IGNORECASE | re.DOTALL
+).match
 
 Hear = Callable[[bytes, bytes, bytes], None]
 """Takes a message: subject, headers, payload."""
@@ -77,6 +82,24 @@ class Shared(Generic[Result]):
         return asyncio.shield(self._future).__await__()
 
 
+class _Published:
+    """Waits until the server has what was published, and fails where it may not be published there."""
+
+    __slots__ = ("_flushed", "_subjects")
+
+    def __init__(
+        self, flushed: "asyncio.Future[frozenset[str]]", subjects: Collection[str]
+    ) -> None:
+        self._flushed = flushed
+        self._subjects = subjects
+        flushed.add_done_callback(_look)
+
+    def __await__(self) -> Generator[Any, None, None]:
+        refused = yield from asyncio.shield(self._flushed).__await__()
+        if refused and not refused.isdisjoint(self._subjects):
+            raise _not_allowed(self._subjects)
+
+
 class Connection(asyncio.Protocol):
     """Built by :func:`connect`. ``lost`` is done, with the reason, when it has ended."""
 
@@ -84,6 +107,7 @@ class Connection(asyncio.Protocol):
         "_address",
         "_due",
         "_flushed",
+        "_forbidden",
         "_greeted",
         "_heard_at",
         "_hears",
@@ -115,9 +139,11 @@ class Connection(asyncio.Protocol):
         # To be written in this turn
         self._out: list[bytes] = []
         self._due = False
-        # PINGs without a PONG, in order, and the one that ends this turn
-        self._pongs: deque[asyncio.Future[None]] = deque()
-        self._flushed: asyncio.Future[None] | None = None
+        # PINGs without a PONG, in order, and the one that ends this turn; each is told the subjects
+        # on which the server let nothing be published since the PONG before
+        self._pongs: deque[asyncio.Future[frozenset[str]]] = deque()
+        self._flushed: asyncio.Future[frozenset[str]] | None = None
+        self._forbidden: frozenset[str] = frozenset()
         self._heard_at = self._loop.time()
         # Subscriptions: the first is for answers
         self._questions = Questions()
@@ -133,7 +159,7 @@ class Connection(asyncio.Protocol):
 
     def publish(self, subject: str, payload: bytes, headers: bytes = b"") -> None:
         """Sends a message; nobody says whether it arrives. Raises :class:`BackendError`."""
-        self._check(payload)
+        self.check(payload)
         self._write(wire.publish(subject, payload, "", headers))
 
     def subscribe(self, subject: str, hear: Hear, *, queue: str = "") -> int:
@@ -160,13 +186,23 @@ class Connection(asyncio.Protocol):
         await self.flushed()
         self._hears.pop(number, None)
 
-    def flushed(self) -> Awaitable[None]:
+    def flushed(self) -> Awaitable[object]:
         """Done when the server has everything that was written until the end of this turn."""
+        return Shared(self._flushing())
+
+    def published(self, subjects: Collection[str]) -> Awaitable[None]:
+        """The same for messages that were published on these subjects in this turn.
+
+        Raises :class:`BackendRefused` where nothing may be published on one of them.
+        """
+        return _Published(self._flushing(), subjects)
+
+    def _flushing(self) -> "asyncio.Future[frozenset[str]]":
         if self._flushed is None:
-            self._check(b"")
+            self.check(b"")
             self._flushed = self._loop.create_future()
             self._write(b"")
-        return Shared(self._flushed)
+        return self._flushed
 
     def question(self, subject: str, payload: bytes, headers: bytes, answered: Answered) -> None:
         """Sends a message; ``answered`` is called once. Raises :class:`BackendError`."""
@@ -300,7 +336,8 @@ class Connection(asyncio.Protocol):
         if self._flushed is not None:
             self._pongs.append(self._flushed)
             self._flushed = None
-        for future in (self._greeted, *self._pongs):
+        waiting: list[asyncio.Future[Any]] = [self._greeted, *self._pongs]
+        for future in waiting:
             if not future.done():
                 future.set_exception(gone)
                 _look(future)
@@ -320,7 +357,8 @@ class Connection(asyncio.Protocol):
             if self._pongs:
                 pong = self._pongs.popleft()
                 if not pong.done():
-                    pong.set_result(None)
+                    pong.set_result(self._forbidden)
+                self._forbidden = frozenset()
         elif word == b"INFO":
             self.info = msgspec.json.decode(rest, type=ServerInfo)
             if not self._greeted.done():
@@ -332,8 +370,12 @@ class Connection(asyncio.Protocol):
 
     def _refused(self, words: str) -> None:
         if words.lower().startswith("permissions violation"):
-            # The connection stays, and whoever asked gets no answer.
+            # The connection stays, and nobody else answers what was sent there.
             _log.warning("NATS: %s", words)
+            found = _violation(words)
+            if found is not None:
+                self._forbidden |= {found[1]}
+                self._questions.refuse(found[1], _not_allowed((found[1],)))
         elif "authorization" in words.lower():
             self.drop(f"it refuses the user, the password or the token of nats_servers: {words}")
         else:
@@ -341,11 +383,12 @@ class Connection(asyncio.Protocol):
 
     # What goes
 
-    def _check(self, payload: bytes) -> None:
+    def check(self, payload: bytes) -> None:
+        """May it be sent now? Raises :class:`BackendError`, and :class:`TooLarge` where it never may."""
         if self.lost.done() or self._transport is None:
             raise BackendError(f"NATS is away: {self._reason}")
         if len(payload) > self.info.max_payload - HEADERS_SIZE:
-            raise BackendError(
+            raise TooLarge(
                 f"expected at most {self.info.max_payload - HEADERS_SIZE} bytes, "
                 f"got {len(payload)} (max_payload of the NATS server)"
             )
@@ -361,9 +404,9 @@ class Connection(asyncio.Protocol):
         *,
         is_long: bool,
     ) -> None:
-        self._check(payload)
+        self.check(payload)
         deadline = self._loop.time() + PATIENCE_S
-        reply_to = self._questions.ask(answered, deadline, is_long=is_long)
+        reply_to = self._questions.ask(subject, answered, deadline, is_long=is_long)
         self._write(wire.publish(subject, payload, reply_to, headers))
 
     def _write(self, data: bytes) -> None:
@@ -425,3 +468,9 @@ def _look(future: "asyncio.Future[Any]") -> None:
     """Whoever does not wait for it does not want to know its error."""
     if not future.cancelled():
         future.exception()
+
+
+def _not_allowed(subjects: Collection[str]) -> BackendRefused:
+    return BackendRefused(
+        f"NATS: this user may not publish to {', '.join(subjects)[:200]} (permissions of the server)"
+    )

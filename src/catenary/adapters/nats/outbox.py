@@ -15,10 +15,10 @@ from typing import Final
 from catenary.adapters.nats.connection import Connection, Shared
 from catenary.adapters.nats.payload import pack
 from catenary.adapters.nats.questions import Nobody
-from catenary.adapters.nats.store import read_ack
+from catenary.adapters.nats.store import Store, read_ack
 from catenary.adapters.nats.subjects import Subjects
 from catenary.adapters.packing import pack_command
-from catenary.errors import BackendError
+from catenary.errors import BackendError, BackendRefused, TooLarge
 from catenary.messages.names import Stream
 from catenary.messages.publications import Publication, Publishable
 from catenary.metrics.counters import Counters
@@ -78,8 +78,8 @@ class _Lane:
 
 
 class Outbox:
-    """Over one connection. ``epoch`` is the history's, None where nothing is kept; ``suspect`` is
-    called where nobody stores what is sent to it."""
+    """Over one connection. ``kept`` is the stream of the history, None where nothing is kept;
+    ``suspect`` is called where nobody stores what is sent to it."""
 
     __slots__ = (
         "_connection",
@@ -87,6 +87,7 @@ class Outbox:
         "_epoch",
         "_lanes",
         "_loop",
+        "_max_kept_bytes",
         "_subjects",
         "_suspect",
         "_under_way",
@@ -102,13 +103,14 @@ class Outbox:
         counters: Counters,
         suspect: Callable[[], None],
         *,
-        epoch: str | None,
+        kept: Store | None,
     ) -> None:
         self._connection = connection
         self._subjects = subjects
         self._counters = counters
         self._suspect = suspect
-        self._epoch = epoch
+        self._epoch = None if kept is None else kept.epoch
+        self._max_kept_bytes = 0 if kept is None else kept.max_message_bytes
         self._loop = asyncio.get_running_loop()
         # In the window
         self._lanes: dict[Stream | None, _Lane] = {}
@@ -121,18 +123,22 @@ class Outbox:
     def send(self, publications: tuple[Publishable, ...]) -> Awaitable[None]:
         """Sends them behind all that was sent before; done when JetStream, or the server, has them.
 
-        Raises :class:`BackendError` when awaited.
+        Sends none of them where one can't be sent, or not all find room to wait. Raises
+        :class:`BackendError` when awaited.
         """
-        if self._under_way == 0 and not any(map(self._is_kept, publications)):
-            return self._send_at_once(publications)
+        try:
+            payloads = [self._packed(each) for each in publications]
+            if self._under_way == 0 and not any(map(self._is_kept, publications)):
+                return self._send_at_once(publications, payloads)
+            self._check_room(payloads)
+        except BackendError as error:
+            failed: asyncio.Future[None] = self._loop.create_future()
+            failed.set_exception(error)
+            return Shared(failed)
         batch = _Batch(self._loop.create_future(), len(publications))
-        for each in publications:
-            try:
-                item = self._item(batch, each)
-            except ValueError as error:
-                batch.one_less(BackendError(f"a publication can't be sent: {error}"))
-            else:
-                self._line_up(item)
+        for each, payload in zip(publications, payloads, strict=True):
+            stream = each.stream if isinstance(each, Publication) else None
+            self._line_up(_Item(batch, stream, payload, is_kept=self._is_kept(each)))
         return Shared(batch.done)
 
     async def settle(self) -> None:
@@ -146,37 +152,51 @@ class Outbox:
         is_plain = isinstance(publication, Publication) and not publication.transient
         return is_plain and self._epoch is not None
 
-    def _item(self, batch: _Batch, publication: Publishable) -> _Item:
-        if isinstance(publication, Publication):
-            is_kept = self._is_kept(publication)
-            return _Item(batch, publication.stream, pack(publication), is_kept=is_kept)
-        return _Item(batch, None, pack_command(publication), is_kept=False)
-
-    def _send_at_once(self, publications: tuple[Publishable, ...]) -> Awaitable[None]:
-        """Where nothing has to be waited for."""
+    def _packed(self, publication: Publishable) -> bytes:
+        """What travels. Raises :class:`BackendError` where the server would not take it."""
         try:
-            for each in publications:
-                if isinstance(each, Publication):
-                    self._connection.publish(self._subjects.passing(each.stream), pack(each))
-                else:
-                    self._connection.publish(self._subjects.commands, pack_command(each))
-            return self._connection.flushed()
-        except (BackendError, ValueError) as error:
-            failed: asyncio.Future[None] = self._loop.create_future()
-            failed.set_exception(BackendError(str(error)))
-            return Shared(failed)
+            if isinstance(publication, Publication):
+                payload = pack(publication)
+            else:
+                payload = pack_command(publication)
+        except ValueError as error:
+            raise BackendRefused(f"a publication can't be sent: {error}") from error
+        self._connection.check(payload)
+        if self._max_kept_bytes < len(payload) and self._is_kept(publication):
+            raise TooLarge(
+                f"expected at most {self._max_kept_bytes} bytes, got {len(payload)} "
+                "(max_msg_size of the JetStream stream)"
+            )
+        return payload
+
+    def _send_at_once(
+        self, publications: tuple[Publishable, ...], payloads: list[bytes]
+    ) -> Awaitable[None]:
+        """Where nothing has to be waited for."""
+        subjects = [
+            self._subjects.passing(each.stream)
+            if isinstance(each, Publication)
+            else self._subjects.commands
+            for each in publications
+        ]
+        for subject, payload in zip(subjects, payloads, strict=True):
+            self._connection.publish(subject, payload)
+        return self._connection.published(subjects)
 
     # In line
+
+    def _check_room(self, payloads: list[bytes]) -> None:
+        """Raises :class:`BackendError` where too much waits for JetStream already."""
+        if self._waiting and (
+            len(self._waiting) + len(payloads) > WAITING_LIMIT
+            or self._waiting_bytes + sum(map(len, payloads)) > WAITING_LIMIT_BYTES
+        ):
+            self._counters.pubsub_refused_total += len(payloads)
+            raise BackendError("too many publications wait for JetStream")
 
     def _line_up(self, item: _Item) -> None:
         if not self._waiting and self._has_room(item):
             self._begin(item)
-        elif (
-            len(self._waiting) >= WAITING_LIMIT
-            or self._waiting_bytes + len(item.payload) > WAITING_LIMIT_BYTES
-        ):
-            self._counters.pubsub_refused_total += 1
-            item.batch.one_less(BackendError("too many publications wait for JetStream"))
         else:
             self._waiting.append(item)
             self._waiting_bytes += len(item.payload)

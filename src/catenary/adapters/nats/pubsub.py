@@ -137,7 +137,7 @@ class NatsPubSub:
                 self._engine.subjects,
                 self._counters,
                 self._engine.suspect,
-                epoch=None if self._engine.history is None else self._engine.kept().epoch,
+                kept=None if self._engine.history is None else self._engine.kept(),
             )
             try:
                 await self._listen(connection)

@@ -24,9 +24,10 @@ class Nobody(BackendError):
 
 
 class _Question:
-    __slots__ = ("answered", "deadline", "is_long")
+    __slots__ = ("answered", "deadline", "is_long", "subject")
 
-    def __init__(self, answered: Answered, deadline: float, *, is_long: bool) -> None:
+    def __init__(self, subject: str, answered: Answered, deadline: float, *, is_long: bool) -> None:
+        self.subject = subject
         self.answered = answered
         self.deadline = deadline
         self.is_long = is_long
@@ -48,15 +49,15 @@ class Questions:
         """All subjects on which answers come."""
         return self._inbox + "*"
 
-    def ask(self, answered: Answered, deadline: float, *, is_long: bool) -> str:
-        """Adds a question, and returns the subject on which it is to be answered.
+    def ask(self, subject: str, answered: Answered, deadline: float, *, is_long: bool) -> str:
+        """Adds a question on a subject, and returns the subject on which it is to be answered.
 
         ``answered`` is called once; where the question ``is_long``, for each message until one
         comes with a status. No deadline may be before one of those that were given earlier.
         """
         self.asked_total += 1
         number = str(self.asked_total)
-        self._waiting[number.encode()] = _Question(answered, deadline, is_long=is_long)
+        self._waiting[number.encode()] = _Question(subject, answered, deadline, is_long=is_long)
         return self._inbox + number
 
     def hear(self, subject: bytes, headers: bytes, payload: bytes) -> None:
@@ -74,6 +75,13 @@ class Questions:
             )
         else:
             question.answered(headers, payload, None)
+
+    def refuse(self, subject: str, error: BackendError) -> None:
+        """Ends those that were sent on a subject, or are answered on it: the server lets nobody."""
+        for number, question in list(self._waiting.items()):
+            is_meant = subject in (question.subject, self._inbox + number.decode())
+            if is_meant and self._waiting.pop(number, None) is not None:
+                question.answered(b"", b"", error)
 
     def postpone(self, deadline: float) -> None:
         """All have time until then: nothing could be heard for a while."""

@@ -20,7 +20,7 @@ import msgspec
 from catenary.adapters.nats import wire
 from catenary.adapters.nats.connection import Answer, Connection
 from catenary.adapters.nats.questions import Nobody
-from catenary.errors import BackendError
+from catenary.errors import BackendError, BackendRefused, TooLarge
 
 _log: Final = logging.getLogger("catenary.nats")
 
@@ -38,6 +38,8 @@ SUBJECTS_AT_ONCE: Final = 1_000
 
 MESSAGES_AT_ONCE: Final = 1_000
 
+UNLIMITED: Final = 2**63
+
 EPOCH: Final = "catenary.epoch"
 """In the metadata of a stream."""
 
@@ -54,6 +56,13 @@ WRONG_SEQUENCE: Final = 10071
 NOT_THERE: Final = 10059
 TOO_SMALL: Final = (10005, 10023, 10052, 10074)
 """No peers, no resources, no cluster: for as many replicas as were asked for."""
+
+BAD_REQUEST: Final = 400
+"""The code of errors that lie in the request; others (503) lie in the state of the server."""
+NO_ROOM: Final = (10002, 10027)
+"""Limits of the account that are used up: there is room again when something has gone."""
+TOO_LARGE: Final = (10054, 10097)
+"""A message, or its headers, that are larger than the stream takes."""
 
 
 class Stale(BackendError):
@@ -106,8 +115,7 @@ def read_ack(payload: bytes) -> Ack:
     except msgspec.DecodeError as error:
         raise BackendError(f"JetStream: {error}") from error
     if ack.error is not None:
-        kind = Stale if ack.error.err_code == WRONG_SEQUENCE else BackendError
-        raise kind(f"JetStream: {ack.error.description}")
+        raise _refusal(ack.error)
     return ack
 
 
@@ -120,6 +128,7 @@ class Store:
         "_shape",
         "clock_ahead_s",
         "epoch",
+        "max_message_bytes",
         "name",
         "replicas",
     )
@@ -139,6 +148,8 @@ class Store:
         self.name = name
         self.epoch = ""
         """Which of all streams that ever had this name."""
+        self.max_message_bytes = UNLIMITED
+        """What the stream takes of one message, where somebody has limited that."""
         self.replicas = 1
         self.clock_ahead_s = 0.0
         """How far the server's clock is ahead of ours."""
@@ -223,6 +234,8 @@ class Store:
 
     def _opened(self, reply: _Reply) -> None:
         self.epoch = _epoch(reply)
+        limit = int(reply.config.get("max_msg_size", -1))
+        self.max_message_bytes = limit if limit >= 0 else UNLIMITED
         if reply.ts:
             self.clock_ahead_s = moment_s(reply.ts) - time.time()
 
@@ -353,7 +366,19 @@ def _words(reply: _Reply) -> str:
 
 def _check(reply: _Reply) -> None:
     if reply.error is not None:
-        raise BackendError(f"JetStream: {reply.error.description}")
+        raise _refusal(reply.error)
+
+
+def _refusal(error: _Error) -> BackendError:
+    """What an error of JetStream means: will the same request fail again?"""
+    kind: type[BackendError] = BackendError
+    if error.err_code == WRONG_SEQUENCE:
+        kind = Stale
+    elif error.err_code in TOO_LARGE:
+        kind = TooLarge
+    elif error.code == BAD_REQUEST and error.err_code not in NO_ROOM:
+        kind = BackendRefused
+    return kind(f"JetStream: {error.description}")
 
 
 def _check_version(version: str) -> None:

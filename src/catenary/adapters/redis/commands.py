@@ -24,8 +24,9 @@ from catenary.adapters.redis.connection import (
     pack,
 )
 from catenary.config.addresses import RedisAddress
-from catenary.errors import BackendError
+from catenary.errors import BackendError, BackendRefused, TooLarge
 from catenary.metrics.counters import Counters
+from catenary.protocols.redis_errors import is_lasting
 from catenary.supervision.backoff import Backoff
 from catenary.supervision.service import Service, Supervisor
 
@@ -38,6 +39,9 @@ PENDING_LIMIT: Final = 100_000
 """Calls without a reply; those beyond fail."""
 
 PENDING_BYTES_LIMIT: Final = 64 * 1024 * 1024
+
+MAX_ARGUMENT_BYTES: Final = 512 * 1024 * 1024
+"""What Redis takes of one argument, where it does not say: its default (``proto-max-bulk-len``)."""
 
 NOW: Final = """
 local time = redis.call('TIME')
@@ -72,7 +76,8 @@ class Commands:
     """A connection for commands that comes back; ``scripts`` are those that it may run.
 
     Futures raise :class:`BackendError`: for a call that Redis refuses, and for one without a reply,
-    of which nobody knows whether it took effect.
+    of which nobody knows whether it took effect. What Redis would refuse again is
+    :class:`BackendRefused`.
     """
 
     __slots__ = (
@@ -82,6 +87,7 @@ class Commands:
         "_connection",
         "_counters",
         "_loop",
+        "_max_argument_bytes",
         "_pending",
         "_pending_bytes",
         "_scripts",
@@ -109,6 +115,7 @@ class Commands:
         """When Redis was last found, on the loop's clock."""
         self.run_id = b""
         """Which run of which server that is."""
+        self._max_argument_bytes = MAX_ARGUMENT_BYTES
         # Without a reply; then those whose script was missing, and those called since: in order
         self._pending: deque[_Call] = deque()
         self._pending_bytes = 0
@@ -132,6 +139,8 @@ class Commands:
         call = _Call(pack(*args), self._loop)
         if self.trouble is not None:
             call.future.set_exception(BackendError(self.trouble))
+        elif len(call.packed) > self._max_argument_bytes and self._is_too_large(args):
+            call.future.set_exception(self._too_large())
         elif (
             len(self._pending) + len(self._behind) >= PENDING_LIMIT
             or self._pending_bytes >= PENDING_BYTES_LIMIT
@@ -143,6 +152,34 @@ class Commands:
         else:
             self._send(call)
         return call.future
+
+    def call_all(self, commands: Sequence[tuple[Argument, ...]]) -> "asyncio.Future[Any]":
+        """Sends commands that take effect in one step, all or none (MULTI and EXEC).
+
+        None where one may not be called or is too large. One that fails as it is carried out fails
+        alone: Redis takes nothing back.
+        """
+        if any(map(self._is_too_large, commands)):
+            failed: asyncio.Future[Any] = self._loop.create_future()
+            failed.set_exception(self._too_large())
+            return failed
+        # The first error is the cause; that of EXEC only says that there was one.
+        return asyncio.gather(
+            self.call("MULTI"), *(self.call(*each) for each in commands), self.call("EXEC")
+        )
+
+    def _is_too_large(self, args: tuple[Argument, ...]) -> bool:
+        limit = self._max_argument_bytes
+        return any(
+            len(each.encode() if isinstance(each, str) else each) > limit
+            for each in args
+            if not isinstance(each, int)
+        )
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(
+            f"expected at most {self._max_argument_bytes} bytes (proto-max-bulk-len of Redis)"
+        )
 
     def run(
         self, script: Script, keys: Sequence[Argument], *args: Argument
@@ -179,7 +216,8 @@ class Commands:
             self._again.append(call)
             return
         if not call.future.done():
-            call.future.set_exception(BackendError(f"Redis refuses: {error[:200]}"))
+            kind = BackendRefused if is_lasting(error) else BackendError
+            call.future.set_exception(kind(f"Redis refuses: {error[:200]}"))
         if "READONLY" in error and self._connection is not None:
             # It was the master once: sentinels name another one.
             self._connection.drop("this Redis is a replica now")
@@ -229,17 +267,24 @@ class Commands:
         self._connection = await open_connection(self._client, self._take)
         self._connection.lost.add_done_callback(self._fail)
         loads = self._load_scripts()
-        info = _Call(pack("INFO", "server"), self._loop)
-        info.future.add_done_callback(_hear)
-        self._send(info)
+        info = self._ask("INFO", "server")
+        limit = self._ask("CONFIG", "GET", "proto-max-bulk-len")
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await asyncio.gather(*loads)
-                self.run_id = await _run_id(info.future)
+                self.run_id = await _run_id(info)
+                self._max_argument_bytes = await _max_argument_bytes(limit)
         except TimeoutError as error:
             raise BackendError(f"no reply within {PATIENCE_S:g} s") from error
         self.up_since_s = self._loop.time()
         self.trouble = None
+
+    def _ask(self, *args: Argument) -> "asyncio.Future[Any]":
+        """Sends a command before the connection counts as open."""
+        call = _Call(pack(*args), self._loop)
+        call.future.add_done_callback(_hear)
+        self._send(call)
+        return call.future
 
     async def _until_lost(self) -> str:
         """Returns the reason."""
@@ -281,6 +326,15 @@ async def _run_id(info: "asyncio.Future[Any]") -> bytes:
             return b""
         raise
     return answer.partition(b"run_id:")[2].partition(b"\r\n")[0]
+
+
+async def _max_argument_bytes(config: "asyncio.Future[Any]") -> int:
+    """Redis hangs up on whoever sends more. Its default where this user may not ask."""
+    try:
+        answer: list[bytes] = await config
+    except BackendRefused:
+        return MAX_ARGUMENT_BYTES
+    return int(answer[1]) if len(answer) == 2 else MAX_ARGUMENT_BYTES
 
 
 def _hear(future: "asyncio.Future[Any]") -> None:

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from catenary.adapters.redis import payload
 from catenary.adapters.redis.commands import NOW, Commands, Script
+from catenary.adapters.redis.connection import Argument
 from catenary.broker.stream_log import KEPT_EMPTY
 from catenary.errors import BackendError, LostPosition
 from catenary.messages.names import Stream
@@ -37,36 +38,90 @@ NEWEST_AT_ONCE: Final = 200
 LATEST_S: Final = 2**40
 """A moment that never comes; greater ones are no numbers to Redis."""
 
+_APPEND: Final = """
+local run, limit, ttl, meta_ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local function may_publish(channel)
+  return not redis.acl_check_cmd or redis.acl_check_cmd('PUBLISH', channel, '')
+end
+local function append(meta, log, new_epoch, channel, packed)
+  local known = redis.call('HMGET', meta, 'epoch', 'offset', 'ms', 'run')
+  local epoch, offset, ms = known[1], tonumber(known[2]), now
+  if not epoch then
+    redis.call('DEL', log)
+    epoch, offset = new_epoch, 0
+  elseif known[4] ~= run then
+    epoch, offset, ms = new_epoch, 0, math.max(now, known[3] + 1)
+  else
+    ms = math.max(now, tonumber(known[3]))
+  end
+  offset = offset + 1
+  local position = epoch .. ' ' .. offset
+  local payload = position .. ' ' .. packed
+  if limit > 0 and ttl ~= '0' then
+    redis.call('XADD', log, 'MAXLEN', '=', limit, ms .. '-' .. offset, 'm', payload)
+    redis.call('XTRIM', log, 'MINID', now - ttl + 1)
+    redis.call('PEXPIRE', log, ttl)
+  end
+  redis.call('HSET', meta, 'epoch', epoch, 'offset', offset, 'ms', ms, 'run', run)
+  redis.call('PEXPIRE', meta, meta_ttl)
+  redis.call('PUBLISH', channel, payload)
+  return position
+end
+"""
+"""Redis takes nothing back of a script that fails: what would be refused is looked for before.
+
+Before Redis 7 a script can't ask what its user may publish (ACL).
+"""
+
 APPEND: Final = Script(
     NOW
+    + _APPEND
     + """
-local meta, log = KEYS[1], KEYS[2]
-local new_epoch, run, limit, ttl, meta_ttl = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
-local known = redis.call('HMGET', meta, 'epoch', 'offset', 'ms', 'run')
-local epoch, offset, ms = known[1], tonumber(known[2]), now
-if not epoch then
-  redis.call('DEL', log)
-  epoch, offset = new_epoch, 0
-elseif known[4] ~= run then
-  epoch, offset, ms = new_epoch, 0, math.max(now, known[3] + 1)
-else
-  ms = math.max(now, tonumber(known[3]))
+if not may_publish(ARGV[6]) then
+  return redis.error_reply('NOPERM this user may not publish to ' .. ARGV[6])
 end
-offset = offset + 1
-local position = epoch .. ' ' .. offset
-local payload = position .. ' ' .. ARGV[7]
-if limit > 0 and ttl ~= '0' then
-  redis.call('XADD', log, 'MAXLEN', '=', limit, ms .. '-' .. offset, 'm', payload)
-  redis.call('XTRIM', log, 'MINID', now - ttl + 1)
-  redis.call('PEXPIRE', log, ttl)
-end
-redis.call('HSET', meta, 'epoch', epoch, 'offset', offset, 'ms', ms, 'run', run)
-redis.call('PEXPIRE', meta, meta_ttl)
-redis.call('PUBLISH', ARGV[6], payload)
-return position
+return append(KEYS[1], KEYS[2], ARGV[5], ARGV[6], ARGV[7])
 """
 )
 """Keeps and publishes one message; answers its position."""
+
+APPEND_ALL: Final = Script(
+    NOW
+    + _APPEND
+    + """
+local function check(key, wanted)
+  local kind = redis.call('TYPE', key).ok
+  if kind ~= 'none' and kind ~= wanted then
+    return 'WRONGTYPE expected ' .. key .. ' to be a ' .. wanted .. ', got a ' .. kind
+  end
+end
+local wrong
+for number = 1, #KEYS, 2 do
+  wrong = wrong or check(KEYS[number], 'hash')
+  if redis.call('EXISTS', KEYS[number]) == 1 then wrong = wrong or check(KEYS[number + 1], 'stream') end
+end
+for number = 5, #ARGV, 3 do
+  if not may_publish(ARGV[number + 1]) then
+    wrong = wrong or 'NOPERM this user may not publish to ' .. ARGV[number + 1]
+  end
+end
+if wrong then return redis.error_reply(wrong) end
+local kept = 0
+for number = 5, #ARGV, 3 do
+  local new_epoch, channel, packed = ARGV[number], ARGV[number + 1], ARGV[number + 2]
+  if new_epoch == '' then
+    redis.call('PUBLISH', channel, packed)
+  else
+    append(KEYS[kept + 1], KEYS[kept + 2], new_epoch, channel, packed)
+    kept = kept + 2
+  end
+end
+"""
+)
+"""Keeps and publishes several messages, or none of them where one would be refused.
+
+Each is a new epoch, a channel and what is published there; with "" for the epoch it is not kept.
+"""
 
 AFTER: Final = Script(
     NOW
@@ -113,11 +168,12 @@ return found
 )
 """The newest positions; with an epoch, those streams begin of which nothing is known."""
 
-SCRIPTS: Final = (APPEND, AFTER, SINCE, NEWEST)
+SCRIPTS: Final = (APPEND, APPEND_ALL, AFTER, SINCE, NEWEST)
 
 
 class RedisHistory:
-    """Satisfies :class:`catenary.ports.History`; :meth:`append` and :meth:`newest` are for the pub/sub.
+    """Satisfies :class:`catenary.ports.History`; :meth:`append`, :meth:`append_all` and
+    :meth:`newest` are for the pub/sub.
 
     ``limit`` messages of each stream are kept, each for ``ttl_s``; where one of them is 0, nothing
     is kept, and offsets are handed out all the same.
@@ -139,14 +195,30 @@ class RedisHistory:
         return self._commands.run(
             APPEND,
             (self._meta(publication.stream), self._log(publication.stream)),
+            *self._rules(),
             secrets.token_hex(4),
-            self._commands.run_id,
-            self._limit,
-            self._ttl_ms,
-            self._meta_ttl_ms,
             channel,
             payload.pack(publication),
         )
+
+    def append_all(
+        self, messages: Sequence[tuple[Stream | None, bytes, bytes]]
+    ) -> "asyncio.Future[None]":
+        """Keeps and publishes all, or none where one would be refused.
+
+        Each message is its stream, or None where it is not kept, its channel and its payload.
+        """
+        keys: list[Argument] = []
+        args: list[Argument] = []
+        for stream, channel, packed in messages:
+            if stream is not None:
+                keys += (self._meta(stream), self._log(stream))
+            args += ("" if stream is None else secrets.token_hex(4), channel, packed)
+        return self._commands.run(APPEND_ALL, keys, *self._rules(), *args)
+
+    def _rules(self) -> tuple[Argument, ...]:
+        """What scripts that keep something are told first."""
+        return (self._commands.run_id, self._limit, self._ttl_ms, self._meta_ttl_ms)
 
     def after(self, stream: Stream, position: Position) -> Awaitable[tuple[Publication, ...]]:
         """Everything behind a position, in order.

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Never
+from typing import Any, Final, Never, TypeGuard
 
 import hiredis
 
@@ -30,7 +30,7 @@ from catenary.adapters.redis.connection import (
     pack,
 )
 from catenary.adapters.redis.engine import RedisEngine
-from catenary.errors import BackendError
+from catenary.errors import BackendError, BackendRefused
 from catenary.messages.names import Stream
 from catenary.messages.publications import Position, Publication, Publishable
 from catenary.supervision.backoff import Backoff
@@ -135,22 +135,41 @@ class RedisPubSub:
     # Publishing
 
     def send(self, publications: tuple[Publishable, ...]) -> Awaitable[Any] | None:
-        """Keeps and publishes, in order; awaiting raises :class:`BackendError`."""
-        if len(publications) == 1:
-            return self._send(publications[0])
-        if not publications:
-            return None
-        return asyncio.gather(*map(self._send, publications))
+        """Keeps and publishes, in order, all or nothing; awaiting raises :class:`BackendError`."""
+        try:
+            if len(publications) == 1:
+                return self._send(publications[0])
+            return self._send_all(publications) if publications else None
+        except ValueError as error:
+            failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            failed.set_exception(BackendRefused(f"a publication can't be sent: {error}"))
+            return failed
 
     def _send(self, publication: Publishable) -> "asyncio.Future[Any]":
+        if self._history is not None and _is_kept(publication):
+            return self._history.append(publication, self._prefix + publication.stream.encode())
+        return self._commands.call("PUBLISH", *self._unkept(publication))
+
+    def _send_all(self, publications: tuple[Publishable, ...]) -> "asyncio.Future[Any]":
+        if self._history is None or not any(map(_is_kept, publications)):
+            return self._commands.call_all(
+                [("PUBLISH", *self._unkept(each)) for each in publications]
+            )
+        return self._history.append_all(
+            [
+                (each.stream, self._prefix + each.stream.encode(), payload.pack(each))
+                if _is_kept(each)
+                else (None, *self._unkept(each))
+                for each in publications
+            ]
+        )
+
+    def _unkept(self, publication: Publishable) -> tuple[bytes, bytes]:
+        """The channel, and what is published there, of what no history keeps."""
         if not isinstance(publication, Publication):
-            command = packing.pack_command(publication)
-            return self._commands.call("PUBLISH", self._channel, command)
+            return self._channel, packing.pack_command(publication)
         channel = self._prefix + publication.stream.encode()
-        if publication.transient or self._history is None:
-            packed = payload.NOWHERE + payload.pack(publication)
-            return self._commands.call("PUBLISH", channel, packed)
-        return self._history.append(publication, channel)
+        return channel, payload.NOWHERE + payload.pack(publication)
 
     # Hearing
 
@@ -347,3 +366,8 @@ class RedisPubSub:
 async def _raise_when(lost: "asyncio.Future[str]") -> None:
     await asyncio.wait([lost])
     raise BackendError(lost.result())
+
+
+def _is_kept(publication: Publishable) -> TypeGuard[Publication]:
+    """Does a history keep it, where there is one?"""
+    return isinstance(publication, Publication) and not publication.transient

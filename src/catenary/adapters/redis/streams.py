@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from catenary.adapters.redis.client import connect
 from catenary.adapters.redis.consumer import Consumer, Entry
 from catenary.config.addresses import RedisAddress
-from catenary.errors import BackendError, PublicationError
+from catenary.errors import BackendError, BackendRefused, PublicationError
 from catenary.metrics.counters import Counters
 from catenary.supervision.backoff import Backoff
 from catenary.supervision.service import Service, Supervisor
@@ -56,8 +56,8 @@ class RedisStreamBroadcasts:
     lost while Redis keeps its data. It is published once by nodes that live, whoever comes and
     goes; twice where a node dies, or hears nothing from Redis for ``claim_idle_s``, between
     publishing and acknowledging, or where Redis itself forgets the acknowledgement in a crash.
-    What can't be published is tried again, before everything behind it. What is no publication is
-    counted, logged and dropped.
+    What can't be published while Redis or NATS is away is tried again, before everything behind it.
+    What is no publication, and what Redis or NATS refuse for good, is counted, logged and dropped.
 
     Each node publishes its share in order; across nodes, and for what a dead node left behind,
     there is none. When deliveries do not keep up, the stream is read later:
@@ -250,6 +250,10 @@ class RedisStreamBroadcasts:
         except PublicationError:
             # Counted and logged by the node; nobody is there to be told.
             return
+        except BackendRefused as error:
+            # Tried again, it would be refused again, and nothing behind it would ever be published.
+            self._counters.refused_publications_total += 1
+            _log.warning("Publication refused: %s; it begins with %r", error, payload[:100])
         except BackendError:
             raise
         except Exception:  # noqa: BLE001  (logged, with its beginning)
