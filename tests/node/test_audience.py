@@ -26,7 +26,7 @@ def listener(identifier: str = "i", encoder: Encoder = TEXT) -> Subscription:
     subscription = Subscription(
         Session(environment, encoder, MemoryOutbound()), Identifier(identifier)
     )
-    subscription.streams = (STREAM,)
+    subscription.add_stream(STREAM)
     return subscription
 
 
@@ -159,7 +159,7 @@ def test_stepping_out_passes_over_who_left_or_gave_up() -> None:
         audience = audience_of(staying := listener(), left := listener())
         waits = {each: loop.create_future() for each in (staying, left)}
         audience.stepping_out = list(waits.items())
-        left.streams = ()
+        left.remove_streams()
         audience.part(left)
         waits[left].cancel()
         audience.step_out()

@@ -7,6 +7,8 @@ when they are in force. Knows: names of streams, futures. Does not know: an engi
 import asyncio
 import time
 from collections.abc import Awaitable, Collection
+from functools import partial
+from heapq import heappop, heappush
 
 import msgspec
 
@@ -21,6 +23,48 @@ class Held(msgspec.Struct, frozen=True):
     previous: int
 
 
+Wait = asyncio.Future[None]
+
+
+class ReadAhead:
+    """Waits for offsets of one epoch: a message ends the waits up to its offset, and looks at no other."""
+
+    __slots__ = ("_offsets", "_order")
+
+    def __init__(self) -> None:
+        self._offsets: dict[int, set[Wait]] = {}
+        self._order: list[int] = []  # a heap of these offsets, and of some that nobody waits for
+
+    def __bool__(self) -> bool:
+        return bool(self._offsets)
+
+    def add(self, offset: int, wait: Wait) -> None:
+        """Adds a wait."""
+        waits = self._offsets.get(offset)
+        if waits is None:
+            waits = self._offsets[offset] = set()
+            heappush(self._order, offset)
+        waits.add(wait)
+
+    def discard(self, offset: int, wait: Wait) -> None:
+        """Removes a wait; nothing happens for one that has been ended."""
+        waits = self._offsets.get(offset)
+        if waits is None:
+            return
+        waits.discard(wait)
+        if not waits:
+            del self._offsets[offset]
+            while self._order and self._order[0] not in self._offsets:
+                heappop(self._order)
+
+    def end(self, up_to: float = float("inf")) -> None:
+        """Ends the waits for offsets up to one."""
+        while self._order and self._order[0] <= up_to:
+            for wait in self._offsets.pop(heappop(self._order), ()):
+                if not wait.done():
+                    wait.set_result(None)
+
+
 class Mark:
     """How far this node has heard of a stream.
 
@@ -28,7 +72,7 @@ class Mark:
     node began to listen; None until it is known. ``since_s`` is when somebody began to listen, in
     seconds since the epoch. While something is missing, ``held`` keeps what came behind it;
     ``is_short`` says that what is read then may not reach up to that, nor to ``newest``.
-    ``waits`` are those who have read ahead: up to where.
+    ``waits`` are those who have read ahead, by the epoch of what they have read.
     """
 
     __slots__ = ("held", "is_short", "newest", "position", "since_s", "waits")
@@ -39,32 +83,41 @@ class Mark:
         self.held: list[Held] | None = None
         self.is_short = False
         self.newest: Position | None = None
-        self.waits: dict[asyncio.Future[None], Position] | None = None
+        self.waits: dict[str, ReadAhead] | None = None
 
     def advance(self, position: Position | None) -> None:
         """Everything up to a position was heard."""
         before, self.position = self.position, position
         if not self.waits or position is None:
             return
-        is_anew = before is not None and before.epoch != position.epoch
-        for wait, wanted in self.waits.items():
-            is_over = is_anew and wanted.epoch != position.epoch
-            if (is_over or not is_behind(wanted, position)) and not wait.done():
-                wait.set_result(None)
+        if before is not None and before.epoch != position.epoch:
+            for epoch, waits in self.waits.items():
+                if epoch != position.epoch:
+                    waits.end()
+        waits_here = self.waits.get(position.epoch)
+        if waits_here is not None:
+            waits_here.end(position.offset)
 
-    def when_at(self, position: Position) -> "asyncio.Future[None]":
+    def when_at(self, position: Position) -> Wait:
         """A wait until everything up to a position was heard."""
-        waits = self.waits = {} if self.waits is None else self.waits
-        wait: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waits[wait] = position
-        wait.add_done_callback(lambda done: waits.pop(done, None))
+        if self.waits is None:
+            self.waits = {}
+        wait: Wait = asyncio.get_running_loop().create_future()
+        self.waits.setdefault(position.epoch, ReadAhead()).add(position.offset, wait)
+        wait.add_done_callback(partial(self._over, position))
         return wait
+
+    def _over(self, position: Position, wait: Wait) -> None:
+        waits = None if self.waits is None else self.waits.get(position.epoch)
+        if self.waits is not None and waits is not None:
+            waits.discard(position.offset, wait)
+            if not waits:
+                del self.waits[position.epoch]
 
     def forget(self) -> None:
         """Nobody listens any more, nor has to wait."""
-        for wait in self.waits or ():
-            if not wait.done():
-                wait.set_result(None)
+        for waits in (self.waits or {}).values():
+            waits.end()
 
 
 class Changes(msgspec.Struct, frozen=True):

@@ -74,7 +74,7 @@ class Call:
         self.sent: list[Sent] = []
         """Publications under way that nobody has waited for yet."""
         self._replies: list[Reply] = []
-        self._streams: list[Stream] = []
+        self._streams: dict[Stream, None] = {}
         self._stopped: list[Stream] = []
         self._stops_all = False
 
@@ -93,16 +93,14 @@ class Call:
     # Streams
 
     def start(self, stream: Stream, *, whisper: bool, presence: bool) -> None:
-        if stream not in self._streams:
-            self._streams.append(stream)
+        self._streams[stream] = None
         if whisper:
             self.istate[WHISPER_STATE] = stream
         if presence:
             self.istate[PRESENCE_STATE] = stream
 
     def stop(self, stream: Stream) -> None:
-        if stream in self._streams:
-            self._streams.remove(stream)
+        self._streams.pop(stream, None)
         if not self._stops_all:
             self._stopped.append(stream)
         for key in (WHISPER_STATE, PRESENCE_STATE):

@@ -7,6 +7,7 @@ for each client: with one interval for all, who was added last is due last.
 
 import asyncio
 import functools
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
@@ -43,7 +44,8 @@ class Beat:
         self._interval_s = interval_s
         self._run = run
         self._loop = asyncio.get_running_loop()
-        self._due: dict[Place, float] = {}
+        # A plain dict looks for its first key past all those that were deleted.
+        self._due: OrderedDict[Place, float] = OrderedDict()
         self._under_way: set[Place] = set()
         self._timer: asyncio.TimerHandle | None = None
 

@@ -337,22 +337,30 @@ def write(message: ToWorker | FromWorker, out: bytearray) -> None:
 class Frames:
     """Cuts what arrives into messages."""
 
-    __slots__ = ("_rest",)
+    __slots__ = ("_rest", "_wanted")
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
+        self._wanted = 0
+        """The size at which the first message of the rest is complete, as far as that is known."""
 
     def feed(self, data: bytes) -> Iterator[memoryview]:
         """The messages that are complete now, in order, each without its length."""
-        if self._rest:
-            data = self._rest + data
         whole = memoryview(data)
-        at, end = 0, len(data)
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._wanted:
+                return  # only gathered: no piece of a large message is copied twice
+            whole, self._rest = memoryview(self._rest), bytearray()
+        at, end = 0, len(whole)
+        self._wanted = _LENGTH
         while at + _LENGTH <= end:
             begin = at + _LENGTH
             length = int.from_bytes(whole[at:begin], "big")
             if begin + length > end:
+                self._wanted = _LENGTH + length
                 break
             at = begin + length
             yield whole[begin:at]
-        self._rest = data[at:] if at < end else b""
+        if at < end:
+            self._rest += whole[at:]

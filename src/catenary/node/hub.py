@@ -118,9 +118,8 @@ class Hub:
 
     def listen(self, subscription: Subscription, stream: Stream) -> None:
         """Adds a stream to a subscription; nothing happens where it has it already."""
-        if stream in subscription.streams:
+        if not subscription.add_stream(stream):
             return
-        subscription.streams = (*subscription.streams, stream)
         if stream in self._streams:
             self._audience(stream).join(subscription)
         else:
@@ -140,22 +139,18 @@ class Hub:
 
         To be ended by :meth:`bring_back`.
         """
-        if stream in subscription.streams:
-            return
-        subscription.streams = (*subscription.streams, stream)
-        self._audience(stream).join_apart(subscription)
+        if subscription.add_stream(stream):
+            self._audience(stream).join_apart(subscription)
 
     def unlisten(self, subscription: Subscription, stream: Stream) -> None:
         """Takes a stream from a subscription; nothing happens where it has it not."""
-        if stream in subscription.streams:
-            subscription.streams = tuple(s for s in subscription.streams if s != stream)
+        if subscription.remove_stream(stream):
             self._remove(subscription, stream)
 
     def unlisten_all(self, subscription: Subscription) -> None:
         """Takes every stream from a subscription."""
-        for stream in subscription.streams:
+        for stream in subscription.remove_streams():
             self._remove(subscription, stream)
-        subscription.streams = ()
 
     # Histories
 

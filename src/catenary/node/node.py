@@ -7,6 +7,7 @@ Knows: sessions, the hub, ports. Does not know: sockets, HTTP, what an applicati
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import Final, Literal, final
@@ -184,8 +185,11 @@ class Node:
         if inbox is None:
             self._wait_for(session, self._begin(session, command))
             return
-        inbox.commands.append(command)
-        if len(inbox.commands) >= INBOX_LIMIT and not inbox.is_full:
+        waiting = inbox.commands
+        if waiting is None:
+            waiting = inbox.commands = deque()
+        waiting.append(command)
+        if len(waiting) >= INBOX_LIMIT and not inbox.is_full:
             inbox.is_full = True
             self._counters.held_clients_total += 1
             session.outbound.pause_reading()
@@ -361,7 +365,7 @@ class Node:
     def _go_on(self, session: Session, inbox: Inbox) -> None:
         """Begins what the client said meanwhile, in order, until something takes time again."""
         while inbox.commands and not session.closed:
-            command = inbox.commands.pop(0)
+            command = inbox.commands.popleft()
             if inbox.is_full and not inbox.commands:
                 inbox.is_full = False
                 session.outbound.resume_reading()
@@ -374,11 +378,11 @@ class Node:
 
     def _follow(self, session: Session, commands: Sequence[Command]) -> None:
         """Before anything else that the client said: what belongs to the command just done."""
-        if session.inbox is not None:
-            session.inbox.commands[:0] = commands
-            return
-        for command in commands:
-            self.execute(session, command)
+        if session.inbox is None:
+            for command in commands:
+                self.execute(session, command)
+        elif commands:
+            session.inbox.commands = deque((*commands, *(session.inbox.commands or ())))
 
     # Decisions
 

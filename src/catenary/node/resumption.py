@@ -17,6 +17,7 @@ Does not know: where snapshots are kept.
 import asyncio
 import enum
 import logging
+from collections import OrderedDict
 from collections.abc import Awaitable
 from functools import partial
 from itertools import islice
@@ -118,7 +119,8 @@ class Resumption:
         self._sought: dict[Sid, _Known] = {}
         # What it has to be told: of those who live, and of those who have left
         self._changed: dict[Sid, Session] = {}
-        self._leaving: dict[Sid, _Left | _Over | _Renamed] = {}
+        # (a plain dict looks for its first key past all those that were deleted)
+        self._leaving: OrderedDict[Sid, _Left | _Over | _Renamed] = OrderedDict()
         self._saving: asyncio.Future[None] | None = None
         self._again: asyncio.TimerHandle | None = None
         self._finding: set[asyncio.Future[bytes | None]] = set()

@@ -3,7 +3,9 @@
 Knows: its own state. Does not know: the hub, the application, the node that moves it along.
 """
 
-from typing import Protocol
+from collections import deque
+from collections.abc import Collection
+from typing import Final, Protocol
 
 import msgspec
 
@@ -16,18 +18,58 @@ from catenary.messages.replies import Disconnected, Reply
 from catenary.node.encoder import Encoder
 from catenary.ports import Outbound
 
+FEW_STREAMS: Final = 8
+"""Up to so many streams of a subscription are kept in a tuple, which takes 48 bytes for one; a dict
+takes 232. Beyond, a dict finds, adds and removes one at the same cost for any number."""
+
 
 class Subscription:
-    """One identifier of one session, and the streams behind it."""
+    """One identifier of one session, and its streams in the order in which they were added."""
 
-    __slots__ = ("identifier", "seen_on", "session", "streams", "whispers_to")
+    __slots__ = ("_streams", "identifier", "seen_on", "session", "whispers_to")
 
     def __init__(self, session: "Session", identifier: Identifier) -> None:
         self.session = session
         self.identifier = identifier
-        self.streams: tuple[Stream, ...] = ()
+        self._streams: tuple[Stream, ...] | dict[Stream, None] = ()
         self.whispers_to: Stream | None = None
         self.seen_on: Stream | None = None
+
+    @property
+    def streams(self) -> Collection[Stream]:
+        """The streams: not to be iterated over while some are added or removed."""
+        return self._streams
+
+    def add_stream(self, stream: Stream) -> bool:
+        """Adds a stream; False where the subscription has it already."""
+        streams = self._streams
+        if stream in streams:
+            return False
+        if isinstance(streams, dict):
+            streams[stream] = None
+        elif len(streams) < FEW_STREAMS:
+            self._streams = (*streams, stream)
+        else:
+            self._streams = dict.fromkeys((*streams, stream))
+        return True
+
+    def remove_stream(self, stream: Stream) -> bool:
+        """Removes a stream; False where the subscription does not have it."""
+        streams = self._streams
+        if stream not in streams:
+            return False
+        if isinstance(streams, dict):
+            del streams[stream]
+            if not streams:
+                self._streams = ()  # a dict does not give its memory back by itself
+        else:
+            self._streams = tuple(each for each in streams if each != stream)
+        return True
+
+    def remove_streams(self) -> Collection[Stream]:
+        """Removes all streams, and returns them."""
+        streams, self._streams = self._streams, ()
+        return streams
 
 
 class Traits(msgspec.Struct, frozen=True):
@@ -56,8 +98,8 @@ class Inbox:
     __slots__ = ("commands", "is_full", "work")
 
     def __init__(self) -> None:
-        # Rarely anything, never many: a list costs less than what is made for both ends.
-        self.commands: list[Command] = []
+        # None until something waits, which is rare: most have ended before the client says more.
+        self.commands: deque[Command] | None = None
         self.work: Cancellable | None = None
         self.is_full = False
 

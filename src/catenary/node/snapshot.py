@@ -78,7 +78,7 @@ def snapshot_of(session: Session) -> Snapshot:
     return Snapshot(
         session.environment,
         {
-            identifier: _Kept(each.streams, each.whispers_to, each.seen_on)
+            identifier: _Kept(tuple(each.streams), each.whispers_to, each.seen_on)
             for identifier, each in session.subscriptions.items()
         },
         session.disconnect_wanted,

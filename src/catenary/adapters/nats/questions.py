@@ -6,6 +6,7 @@ Source: "Request-Reply" of the NATS documentation; ADR-4 and ADR-31 of the NATS 
 """
 
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -40,7 +41,8 @@ class Questions:
 
     def __init__(self) -> None:
         self._inbox: Final = f"_INBOX.{secrets.token_hex(11)}."
-        self._waiting: dict[bytes, _Question] = {}
+        # A plain dict looks for its first key past all those that were deleted.
+        self._waiting: OrderedDict[bytes, _Question] = OrderedDict()
         self.asked_total = 0
         """Questions that were ever asked."""
 
@@ -99,6 +101,6 @@ class Questions:
 
     def end_all(self, error: BackendError) -> None:
         """Ends all: nothing will be heard any more."""
-        waiting, self._waiting = self._waiting, {}
+        waiting, self._waiting = self._waiting, OrderedDict()
         for question in waiting.values():
             question.answered(b"", b"", error)

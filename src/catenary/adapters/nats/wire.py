@@ -49,7 +49,7 @@ class Reader:
         if self._parts:
             self._parts.append(data)
             self._size += len(data)
-            if self._size < self._wanted:
+            if self._size < self._wanted or self._is_midway(data):
                 return
             data = b"".join(self._parts)
             self._parts.clear()
@@ -58,6 +58,10 @@ class Reader:
             rest = data[position:]
             self._parts.append(rest)
             self._size = len(rest)
+
+    def _is_midway(self, data: bytes) -> bool:
+        """Is all that waits still a part of one line, which is not too long?"""
+        return self._wanted == 0 and b"\n" not in data and self._size <= LONGEST_LINE
 
     def _read(self, data: bytes) -> int:
         """Returns where the first message or line begins that is not whole."""
