@@ -204,7 +204,7 @@ _remembered: Final[dict[str, tuple[str, str]]] = {}
 
 def _odd_headers(lines: list[str]) -> dict[str, str]:
     """With repeated names, text that is not ASCII, or a fault. Raises :class:`RequestRefused`."""
-    headers: dict[str, str] = {}
+    fields = []
     for line in lines:
         name, colon, value = line.partition(":")
         # RFC 9112, section 5.1: no white space before the colon; 5.2: no folded lines.
@@ -212,20 +212,23 @@ def _odd_headers(lines: list[str]) -> dict[str, str]:
             raise RequestRefused(400, "expected header lines: NAME: VALUE")
         if _FORBIDDEN_IN_VALUE.search(value) is not None:
             raise RequestRefused(400, f"expected printable text in the header {name[:40]}")
-        _add(headers, name.lower(), value.strip(" \t"))
-    return headers
+        fields.append((name.lower(), value.strip(" \t")))
+    return _joined(fields)
 
 
-def _add(headers: dict[str, str], name: str, latin: str) -> None:
-    """One more header. Raises :class:`RequestRefused`."""
-    value = _text(latin)
-    if name in headers:
-        if name == "host":
+def _joined(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Headers by name, the values of a repeated one joined. Raises :class:`RequestRefused`."""
+    headers: dict[str, list[str]] = {}
+    for name, latin in fields:
+        values = headers.setdefault(name, [])
+        if values and name == "host":
             # RFC 9112, section 3.2.
             raise RequestRefused(400, "expected one Host header, got more")
-        # RFC 6265, section 5.4: cookies are joined by a semicolon, everything else by a comma.
-        value = headers[name] + ("; " if name == "cookie" else ", ") + value
-    headers[name] = value
+        values.append(_text(latin))
+    # RFC 6265, section 5.4: cookies are joined by a semicolon, everything else by a comma.
+    return {
+        name: ("; " if name == "cookie" else ", ").join(values) for name, values in headers.items()
+    }
 
 
 def already_read(
@@ -235,9 +238,7 @@ def already_read(
 
     Raises :class:`RequestRefused` as :func:`read_request` does for headers.
     """
-    headers: dict[str, str] = {}
-    for name, value in fields:
-        _add(headers, name.decode("latin-1"), value.decode("latin-1"))
+    headers = _joined((name.decode("latin-1"), value.decode("latin-1")) for name, value in fields)
     return Request(method, target, headers)
 
 
