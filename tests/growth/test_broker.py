@@ -239,11 +239,13 @@ def a_batch_is_read(size: int) -> Work:
     return lambda: parse(batch)
 
 
+def ignored(headers: bytes, payload: bytes, error: BackendError | None) -> None:
+    pass
+
+
 def asked(questions: Questions, size: int) -> list[bytes]:
-    prefix = len(questions.subjects) - 1
-    ignore = lambda *_: None  # noqa: E731
-    subjects = [questions.ask(ignore, number, is_long=False) for number in range(size)]
-    assert prefix
+    """The subjects on which so many questions are to be answered; each has a second more than the last."""
+    subjects = [questions.ask("s", ignored, number, is_long=False) for number in range(size)]
     return [each.encode() for each in subjects]
 
 
