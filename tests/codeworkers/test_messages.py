@@ -46,7 +46,7 @@ TO_WORKER: list[ToWorker] = [
 ]
 FROM_WORKER: list[FromWorker] = [
     Ready((DeclaredTimer("ChatChannel", "tick", 0.5),)),
-    Unanswered(3, "KeyError"),
+    Unanswered(3),
     Published(4, b'{"stream":"s","data":"1"}'),
     Counted(1, 2, 3),
 ]

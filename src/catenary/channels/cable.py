@@ -672,10 +672,9 @@ def _begin(work: Coroutine[Any, Any, Decision]) -> Decision | Awaitable[Decision
 
 
 async def _taken(call: Call) -> None:
-    """Waits for what was published and not waited for. What was not taken was logged already."""
+    """Waits for what was published and not waited for. What is not taken is logged by then."""
     for sent in call.sent:
-        with contextlib.suppress(Exception):
-            await sent
+        await sent.settled()
 
 
 def _failure(error: Exception | None) -> Decision:

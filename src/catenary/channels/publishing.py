@@ -41,17 +41,35 @@ class Sent:
     The method that did not wait is answered when everything that it published was taken.
     """
 
-    __slots__ = ("_future",)
+    __slots__ = ("_future", "_is_known")
 
     def __init__(self, future: "asyncio.Future[None] | None" = None) -> None:
         self._future = future
+        self._is_known = False
+        """A failure was raised where it was awaited, or it was logged."""
 
     @property
     def is_done(self) -> bool:
         """Nothing is left to wait for."""
         return self._future is None or self._future.done()
 
+    async def settled(self) -> None:
+        """Waits for the end, whatever it is: a failure is logged, not raised."""
+        if self._future is not None:
+            await asyncio.wait((self._future,))
+            self.log_failure()
+
+    def log_failure(self) -> None:
+        """Logs, once it has ended, that it was not taken; not where the code that awaits it learns that."""
+        if self._future is None or self._future.cancelled():
+            return
+        error = self._future.exception()
+        if error is not None and not self._is_known:
+            self._is_known = True
+            _log.error("A publication was not taken: %s", error)
+
     def __await__(self) -> Generator[Any, None, None]:
+        self._is_known = True
         if self._future is not None:
             # Whoever waits may be cancelled; what was published is not.
             yield from asyncio.shield(self._future).__await__()
@@ -111,7 +129,7 @@ class Publications:
         self._when = when
         self._hosted: Publisher | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._under_way: set[asyncio.Future[None]] = set()
+        self._under_way: dict[asyncio.Future[None], Sent] = {}
         self._batch: ContextVar[list[bytes] | None] = ContextVar("catenary_batch", default=None)
 
     def start(self, publisher: Publisher) -> None:
@@ -191,14 +209,12 @@ class Publications:
         if work is None or loop is None:
             return Sent()
         future = asyncio.ensure_future(work)
-        self._under_way.add(future)
+        sent = self._under_way[future] = Sent(future)
         future.add_done_callback(self._finished)
-        return Sent(future)
+        return sent
 
     def _finished(self, future: "asyncio.Future[None]") -> None:
-        self._under_way.discard(future)
-        if not future.cancelled() and (error := future.exception()) is not None:
-            _log.error("A publication was not taken: %s", error)
+        self._under_way.pop(future).log_failure()
 
 
 async def _publish(publisher: Publisher, raw: bytes) -> None:

@@ -27,7 +27,7 @@ from catenary.codeworkers.messages import (
     Taken,
     Unanswered,
 )
-from catenary.errors import AppError, AppFailed, AppUnavailable, CatenaryError
+from catenary.errors import AppFailed, AppUnavailable, CatenaryError
 from catenary.messages.decisions import Decision
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier
@@ -183,10 +183,10 @@ class WorkerLink:
                 if asked is not None:
                     asked.set_result(message.decision)
                     self._freed()
-            case Unanswered(number, error):
+            case Unanswered(number):
                 asked = self._done(number)
                 if asked is not None:
-                    self._end_without(asked, AppFailed(error) if error else None)
+                    self._end_without(asked, AppUnavailable(_NO_TIME))
                     self._freed()
             case Published(number, raw):
                 self._hand_on(number, raw)
@@ -217,13 +217,13 @@ class WorkerLink:
             self._idle.set()
         return asked
 
-    def _end_without(self, asked: WorkerCall, error: AppError | None) -> None:
+    def _end_without(self, asked: WorkerCall, error: AppUnavailable) -> None:
         """Ends a call that was not decided."""
         if asked.is_abandoned:
             asked.drop()
             return
         self._counters.rpc_error_total += 1
-        asked.set_exception(error or AppUnavailable(_NO_TIME))
+        asked.set_exception(error)
 
     def _fail_all(self, why: str) -> None:
         for number in tuple(self.calls):

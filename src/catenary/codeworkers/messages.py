@@ -126,10 +126,9 @@ class Answer(msgspec.Struct, array_like=True, tag=5, gc=False):
 
 
 class Unanswered(msgspec.Struct, array_like=True, tag=6, gc=False):
-    """A call ended without a decision: it failed, or, with an empty ``error``, it was abandoned."""
+    """A call ended without a decision: it was abandoned."""
 
     id: int
-    error: str
 
 
 class Published(msgspec.Struct, array_like=True, tag=7, gc=False):

@@ -193,7 +193,7 @@ class CodeWorker:
     def _end_call(self, number: int, call: "asyncio.Future[Decision | None]") -> None:
         del self._calls[number]
         if call.cancelled():
-            self._wire.send(Unanswered(number, ""))
+            self._wire.send(Unanswered(number))
         elif (error := call.exception()) is not None:
             self._fail(number, error)
         else:
@@ -204,8 +204,7 @@ class CodeWorker:
         try:
             self._wire.send(protocol.answer(number, decision))
         except ValueError as error:
-            failure = Decision(verdict=Verdict.ERROR, error=f"expected Unicode text: {error}")
-            self._wire.send(protocol.answer(number, failure))
+            self._fail(number, error)
 
     def _tell_counts(self) -> None:
         """Before the answer: whoever has heard that may look at once."""
@@ -218,7 +217,10 @@ class CodeWorker:
 
     def _fail(self, number: int, error: BaseException) -> None:
         _log.error("A call failed unexpectedly", exc_info=error)
-        self._wire.send(Unanswered(number, f"{type(error).__name__} in the code worker"))
+        failure = Decision(
+            verdict=Verdict.ERROR, error=f"{type(error).__name__} in the code worker"
+        )
+        self._wire.send(protocol.answer(number, failure))
 
 
 _DONE: Final = Decision()

@@ -19,7 +19,7 @@ class Verdict(enum.Enum):
     FAILURE = "failure"
     """The application said no."""
     ERROR = "error"
-    """The application broke; nothing else of the decision counts."""
+    """The application failed, and has logged why; nothing else of the decision counts."""
 
 
 class PresenceCommand(msgspec.Struct, frozen=True, gc=False):

@@ -465,7 +465,7 @@ class Node:
                 self._let_go(session, decision)
             return None
         if decision.verdict is Verdict.ERROR:
-            self._undecided(session, step, AppError(decision.error))
+            self._give_up(session, step)
             return None
         if decision.cstate:
             session.environment.merge_cstate(decision.cstate)
@@ -580,13 +580,18 @@ class Node:
             session.disconnect_wanted = True
 
     def _undecided(self, session: Session, step: _Step, error: Exception) -> None:
-        """No decision was had. A client that could not connect is sent away, to come back later;
-        a command is as if it had not been said."""
-        if not isinstance(error, AppError):
-            # A fault of our own, and yet the client must not wait for an answer for ever.
-            _log.error("sid=%s A call failed unexpectedly", session.sid, exc_info=error)
+        """There is no decision: logs why, in one line or, for a fault of our own, with its traceback."""
         name = type(step).__name__.lstrip("_")
-        self._complaints.write(logging.WARNING, "sid=%s %s failed: %s", session.sid, name, error)
+        if isinstance(error, AppError):
+            text = "sid=%s %s failed: %s"
+            self._complaints.write(logging.WARNING, text, session.sid, name, error)
+        else:
+            _log.error("sid=%s %s failed unexpectedly", session.sid, name, exc_info=error)
+        self._give_up(session, step)
+
+    def _give_up(self, session: Session, step: _Step) -> None:
+        """Drops a command whose decision failed; a client that could not connect is sent away, to come
+        back later."""
         if isinstance(step, _Connect):
             session.close(Reason.AUTH_ERROR)
         else:
