@@ -19,6 +19,7 @@ from catenary.broker.limits import Limits
 from catenary.messages.names import Stream
 from catenary.messages.publications import Publication, Publishable
 from catenary.metrics.counters import Counters
+from catenary.supervision.service import Supervisor
 from tests.parts.nats import NatsServer
 
 LIMITS = Limits(history_limit=100, history_ttl_s=60, sessions_ttl_s=60, presence_ttl_s=60)
@@ -71,6 +72,7 @@ class NatsNode:
         self.received: list[Publishable] = []
         self.restored = 0
         self.counters = Counters()
+        self.supervisor = Supervisor(self.counters)
         self.interest = Interest()
         self.engine = NatsEngine(
             NatsServers(urls=(url or server.url,)),
@@ -78,6 +80,7 @@ class NatsNode:
             limits,
             self.counters,
             clock=clock,
+            supervisor=self.supervisor,
         )
         self.following = Following(
             self.interest, deliver or self.received.append, self.engine.history, self.counters
@@ -88,6 +91,7 @@ class NatsNode:
             self.following,
             on_restored=self._note_restored,
             canary_interval_s=canary_interval_s,
+            supervisor=self.supervisor,
         )
 
     def _note_restored(self) -> None:

@@ -55,15 +55,9 @@ def test_what_breaks_at_once_again_and_again_is_one_row() -> None:
         pause = backoff.failed()
         clock.now += pause.seconds
         lines.append(("fails", pause.is_logged))
-    assert [word for word, is_logged in lines if is_logged] == ["works", *(["fails", "works"] * 4)]
+    # Failures 1 to 8, 16 and 32, each with the success after it.
+    assert [word for word, is_logged in lines if is_logged] == ["works", *(["fails", "works"] * 10)]
     assert pause.seconds > MAX_DELAY_S / 2
-
-
-def test_what_was_of_use_begins_a_new_row_however_briefly_it_worked() -> None:
-    backoff = Backoff(clock=Clock())
-    assert logged(backoff, 3) == [1]
-    backoff.works()
-    assert backoff.failed(was_of_use=True).is_logged
 
 
 def test_progress_shortens_the_pause_and_logs_nothing_more() -> None:

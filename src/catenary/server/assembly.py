@@ -183,7 +183,7 @@ class Assembly:
         if options.pubsub.adapter == "redis":
             engine = engines.by_redis(options, self.counters, self.supervisor)
         elif options.pubsub.adapter == "nats":
-            engine = engines.by_nats(options, self._nats_servers(), self.counters)
+            engine = engines.by_nats(options, self._nats_servers(), self.counters, self.supervisor)
         elif options.broker.adapter == "memory":
             engine = MemoryEngine(options.broker)
         else:
@@ -197,7 +197,9 @@ class Assembly:
             return self._place.nats_url
         if not self._options.enats.enabled:
             return ""
-        self._embedded = embedded = engines.embedded_nats(self._options, self.counters)
+        self._embedded = embedded = engines.embedded_nats(
+            self._options, self.counters, self.supervisor
+        )
         self.start += [embedded.start, embedded.ready]
         return embedded.client_url
 
@@ -524,7 +526,12 @@ class Assembly:
                 case "nats":
                     queue = publishers.QUEUE if self._engine.is_shared else ""
                     publisher = publishers.from_nats(
-                        options, self._nats_servers(), node.publish, self.counters, queue=queue
+                        options,
+                        self._nats_servers(),
+                        node.publish,
+                        self.counters,
+                        self.supervisor,
+                        queue=queue,
                     )
                 case _:
                     continue

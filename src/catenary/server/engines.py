@@ -206,16 +206,25 @@ def by_redis(options: Options, counters: Counters, supervisor: Supervisor) -> En
     return sharing
 
 
-def by_nats(options: Options, servers: NatsServers, counters: Counters) -> Engine:
+def by_nats(
+    options: Options, servers: NatsServers, counters: Counters, supervisor: Supervisor
+) -> Engine:
     """NATS between nodes. Raises :class:`ConfigError`."""
     limits = _limits(options.broker, "nats")
-    engine = NatsEngine(servers, options.pubsub.nats_channel, limits, counters)
+    engine = NatsEngine(
+        servers, options.pubsub.nats_channel, limits, counters, supervisor=supervisor
+    )
 
     def way(
         interest: AdapterInterest, hub: Hub, following: Following, restored: Callable[[], None]
     ) -> Way:
         return NatsPubSub(
-            engine, interest, following, on_restored=restored, caught_up=hub.caught_up
+            engine,
+            interest,
+            following,
+            on_restored=restored,
+            caught_up=hub.caught_up,
+            supervisor=supervisor,
         )
 
     sharing = Sharing(engine, way, counters)
@@ -223,9 +232,16 @@ def by_nats(options: Options, servers: NatsServers, counters: Counters) -> Engin
     return sharing
 
 
-def embedded_nats(options: Options, counters: Counters) -> EmbeddedNats:
+def embedded_nats(
+    options: Options, counters: Counters, supervisor: Supervisor | None = None
+) -> EmbeddedNats:
     """A NATS server beside us. Raises :class:`ConfigError`."""
-    return EmbeddedNats(options.enats, counters, needs_jetstream=options.broker.adapter == "nats")
+    return EmbeddedNats(
+        options.enats,
+        counters,
+        needs_jetstream=options.broker.adapter == "nats",
+        supervisor=supervisor,
+    )
 
 
 def nats_servers(options: NatsOptions, embedded_url: str) -> NatsServers:

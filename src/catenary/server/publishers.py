@@ -46,10 +46,23 @@ def from_redis(
 
 
 def from_nats(
-    options: Options, servers: NatsServers, publish: Publish, counters: Counters, *, queue: str
+    options: Options,
+    servers: NatsServers,
+    publish: Publish,
+    counters: Counters,
+    supervisor: Supervisor,
+    *,
+    queue: str,
 ) -> Publisher:
     """A subject, which every node hears, or one of a group. Raises :class:`ConfigError`."""
-    return NatsBroadcasts(servers, options.broadcast.nats_channel, publish, counters, queue=queue)
+    return NatsBroadcasts(
+        servers,
+        options.broadcast.nats_channel,
+        publish,
+        counters,
+        queue=queue,
+        supervisor=supervisor,
+    )
 
 
 def from_redis_stream(

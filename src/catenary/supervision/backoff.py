@@ -42,10 +42,18 @@ class Backoff:
     Of the failures in a row the first is logged, then number 8, 16, 32 and so on: 11 s later, 51 s
     later, and again whenever the outage has lasted twice as long. An outage of a day costs a dozen
     lines. A row ends when something has worked for :data:`STEADY_S`; a connection that breaks
-    sooner, again and again, is one row.
+    sooner, again and again, is one row, of which the first seven are logged as well.
     """
 
-    __slots__ = ("_clock", "_doublings", "_failures", "_is_news", "_longest_s", "_works_since")
+    __slots__ = (
+        "_clock",
+        "_doublings",
+        "_failures",
+        "_has_worked",
+        "_is_news",
+        "_longest_s",
+        "_since",
+    )
 
     def __init__(
         self, longest_s: float = MAX_DELAY_S, clock: Callable[[], float] = time.monotonic
@@ -55,32 +63,35 @@ class Backoff:
         self._failures = 0
         self._doublings = 0
         self._is_news = True
-        self._works_since: float | None = None
+        self._has_worked = False
+        self._since: float | None = None
+        """When it began to work, or to progress, after the last failure."""
 
     def works(self) -> bool:
         """Notes that the attempt has succeeded. Returns whether that deserves a line in the log:
         the first success does, and the first one after a failure that was logged."""
-        self._works_since = self._clock()
+        self._has_worked = True
+        self._since = self._clock()
         is_news, self._is_news = self._is_news, False
         return is_news
 
     def progressed(self) -> None:
         """Notes that a part has succeeded: the next pause is the shortest, and the row goes on."""
-        self._works_since = self._clock() if self._works_since is None else self._works_since
+        self._since = self._clock() if self._since is None else self._since
         self._doublings = 0
 
-    def failed(self, *, was_of_use: bool = False) -> Pause:
-        """Notes that the attempt has failed, or that what worked has ended.
-
-        ``was_of_use`` ends the row, too: it worked, however briefly.
-        """
-        since, self._works_since = self._works_since, None
-        if was_of_use or (since is not None and self._clock() - since >= STEADY_S):
+    def failed(self) -> Pause:
+        """Notes that the attempt has failed, or that what worked has ended."""
+        since, self._since = self._since, None
+        has_worked, self._has_worked = self._has_worked, False
+        if since is not None and self._clock() - since >= STEADY_S:
             self._failures = self._doublings = 0
         seconds = delay_s(self._doublings, self._longest_s)
         self._doublings += 1
         self._failures += 1
-        is_reminder = self._failures >= FIRST_REMINDER and self._failures.bit_count() == 1
-        is_logged = self._failures == 1 or is_reminder
+        if self._failures < FIRST_REMINDER:
+            is_logged = self._failures == 1 or has_worked
+        else:
+            is_logged = self._failures.bit_count() == 1
         self._is_news = self._is_news or is_logged
         return Pause(seconds, self._failures, is_logged)

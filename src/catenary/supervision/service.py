@@ -124,7 +124,6 @@ class Service:
         loop = asyncio.get_running_loop()
         self._task = loop.create_task(self._guarded(), name=self.name)
         self._task.add_done_callback(self._ended)
-        self._backoff.works()
         self._timer = None
         if self.trouble is not None:
             self._timer = loop.call_later(STEADY_S, self._settle)
@@ -142,6 +141,7 @@ class Service:
     def _settle(self) -> None:
         self._timer = None
         self.trouble = None
+        self._backoff.works()
 
     def _ended(self, task: "asyncio.Task[BaseException | None]") -> None:
         if self._is_stopped or self._supervisor.is_closing:

@@ -12,6 +12,7 @@ import pytest
 
 from catenary.adapters.nats import wire
 from catenary.adapters.nats.connection import Connection, connect
+from catenary.adapters.nats.payload import pack
 from catenary.adapters.nats.subjects import token
 from catenary.broker.limits import Limits
 from catenary.config.addresses import server_address
@@ -399,6 +400,31 @@ async def test_a_stream_of_jetstream_that_somebody_deletes_is_made_anew(
             await until(lambda n=node: n.restored == 1)  # type: ignore[misc]
             assert node.engine.kept().epoch != epoch
         assert one.heard(S) == other.heard(S)
+
+
+@pytest.mark.parametrize("name", ["NATS pub/sub", "NATS between nodes"])
+@in_loop
+async def test_a_task_that_is_cancelled_by_mistake_is_restarted(
+    server: JetStreamServer, name: str
+) -> None:
+    """And nothing of the run before is left that would deliver a second time."""
+    async with nats_node(server) as node:
+        await node.listen([S])
+        for task in asyncio.all_tasks():
+            if task.get_name() == name:
+                task.cancel()
+        await until(lambda: node.counters.service_failures_total == 1)
+        await until(lambda: node.restored == 1)
+        await node.is_up()
+        other = await stranger(server)
+        other.publish(node.engine.subjects.passing(S), pack(Publication(S, "passing")))
+        await other.flushed()
+        await until(lambda: bool(node.data(S)))
+        await eventually(node, S, "kept")
+        await until(lambda: "kept" in node.data(S))
+        await other.close(1)
+        assert node.data(S) == ["passing", "kept"]
+        assert node.counters.service_failures_total == 1
 
 
 # Bounds

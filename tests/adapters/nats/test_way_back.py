@@ -35,7 +35,7 @@ class Visitor:
         self.went: list[str] = []
         self.way = WayBack(NatsServers(urls=urls, in_order=True), self._visit, self.went.append)
 
-    async def _visit(self, connection: Connection, works: Callable[[], None]) -> str:
+    async def _visit(self, connection: Connection, works: Callable[[], bool]) -> str:
         self.connection = connection
         self.visits += 1
         works()
@@ -86,12 +86,34 @@ async def test_a_server_that_is_not_there_at_the_start_is_found_later(nats: Nats
 
 
 @in_loop
+async def test_an_outage_of_several_servers_is_one_row_of_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However the reasons differ: each server has its own, and they are tried in any order."""
+    monkeypatch.setattr("catenary.supervision.backoff.delay_s", lambda *_: 0.001)
+    urls = tuple(f"nats://127.0.0.1:{free_port()}" for _ in range(3))
+    went: list[str] = []
+    lines: list[str] = []
+
+    async def visit(connection: Connection, works: Callable[[], bool]) -> str:
+        raise AssertionError("expected nobody there")
+
+    way = WayBack(NatsServers(urls=urls), visit, went.append, log=lines.append)
+    way.start()
+    await until(lambda: len(lines) == 2)
+    await way.stop()
+    assert len(went) >= 3 * 8, "the second line is that of the eighth round"
+    for url in urls:
+        assert url in lines[0]
+
+
+@in_loop
 async def test_a_visit_in_vain_is_tried_again(nats: NatsServer) -> None:
     """What is needed is not there: the connection is given up, and the next one made."""
     connections: list[Connection] = []
     went: list[str] = []
 
-    async def visit(connection: Connection, works: Callable[[], None]) -> str:
+    async def visit(connection: Connection, works: Callable[[], bool]) -> str:
         connections.append(connection)
         raise BackendError("NATS: nothing is ready")
 

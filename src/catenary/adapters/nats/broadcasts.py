@@ -18,6 +18,7 @@ from catenary.adapters.nats.way_back import WayBack
 from catenary.adapters.taking import Taking
 from catenary.errors import BackendError
 from catenary.metrics.counters import Counters
+from catenary.supervision.service import Supervisor
 
 _log: Final = logging.getLogger("catenary.nats")
 
@@ -52,6 +53,7 @@ class NatsBroadcasts:
         counters: Counters,
         *,
         queue: str = "",
+        supervisor: Supervisor | None = None,
     ) -> None:
         """``queue`` names the group of nodes of which one gets each publication; "": all do.
 
@@ -59,7 +61,14 @@ class NatsBroadcasts:
         """
         self.trouble: str | None = "not subscribed yet"
         """Why nothing is heard at the moment; None where it is."""
-        self._way: Final = WayBack(servers, self._listen, self._went)
+        self._way: Final = WayBack(
+            servers,
+            self._listen,
+            self._went,
+            log=self._tell,
+            name="NATS broadcasts",
+            supervisor=supervisor,
+        )
         self._channel = channel
         self._counters = counters
         self._queue = queue
@@ -94,34 +103,35 @@ class NatsBroadcasts:
 
     # The way
 
-    async def _listen(self, connection: Connection, works: Callable[[], None]) -> str:
+    async def _listen(self, connection: Connection, works: Callable[[], bool]) -> str:
         """Subscribes, and stays; returns why the connection ended."""
         self._connection = connection
         self._number = connection.subscribe(self._channel, self._take, queue=self._queue)
         await connection.flushed()
-        works()
-        self._came()
+        self._came(is_news=works())
         return await asyncio.shield(connection.lost)
 
-    def _came(self) -> None:
+    def _came(self, *, is_news: bool) -> None:
         after = ""
         if self._away_since is not None:
             after = f" after {time.monotonic() - self._away_since:.1f} s without it"
         self._away_since = self.trouble = None
-        _log.info("Subscribed to the NATS subject %s%s", self._channel, after)
+        if is_news:
+            _log.info("Subscribed to the NATS subject %s%s", self._channel, after)
 
     def _went(self, reason: str) -> None:
         self._connection = None
         if self._away_since is None:
             self._away_since = time.monotonic()
             self._counters.broadcaster_reconnects_total += 1
-        if self.trouble != reason:
-            self.trouble = reason
-            _log.warning(
-                "NATS is away (%s): publications on %s are lost until it is back",
-                reason,
-                self._channel,
-            )
+        self.trouble = reason
+
+    def _tell(self, reason: str) -> None:
+        _log.warning(
+            "NATS is away (%s): publications on %s are lost until it is back",
+            reason,
+            self._channel,
+        )
 
     # What comes
 

@@ -30,7 +30,8 @@ from catenary.config.addresses import NatsAddress, gateway, listening_address
 from catenary.config.options import EnatsOptions
 from catenary.errors import BackendError, ConfigError
 from catenary.metrics.counters import Counters
-from catenary.supervision.backoff import STEADY_S, delay_s
+from catenary.supervision.backoff import Backoff
+from catenary.supervision.service import Service, Supervisor
 
 _log: Final = logging.getLogger("catenary.nats")
 
@@ -63,7 +64,12 @@ class EmbeddedNats:
     """A NATS server beside us. It ends before we do, and comes back when it dies."""
 
     def __init__(
-        self, options: EnatsOptions, counters: Counters, *, needs_jetstream: bool = False
+        self,
+        options: EnatsOptions,
+        counters: Counters,
+        *,
+        needs_jetstream: bool = False,
+        supervisor: Supervisor | None = None,
     ) -> None:
         """``needs_jetstream``: somebody keeps things there, whatever the options say.
 
@@ -87,7 +93,10 @@ class EmbeddedNats:
         self._settled = asyncio.Event()
         self._is_ready = False
         self._stop_timeout_s = STOP_TIMEOUT_S
-        self._task: asyncio.Task[None] | None = None
+        self._program = ""
+        self._directory: Path | None = None
+        self._backoff = Backoff()
+        self._service = Service("embedded NATS", self._keep, supervisor)
 
     @property
     def client_url(self) -> str:
@@ -101,12 +110,12 @@ class EmbeddedNats:
 
     async def start(self) -> None:
         """Starts it; :meth:`ready` waits. Raises :class:`ConfigError` where there is no program."""
-        program = nats_server()
+        self._program = nats_server()
         try:
-            directory = Path(tempfile.mkdtemp(prefix="catenary-nats-"))
+            self._directory = Path(tempfile.mkdtemp(prefix="catenary-nats-"))
         except OSError as error:
             raise ConfigError(f"embed_nats: no directory for temporary files: {error}") from error
-        self._task = asyncio.get_running_loop().create_task(self._keep(program, directory))
+        self._service.start()
 
     async def ready(self) -> None:
         """Returns when it accepts connections and JetStream is ready, if it has one.
@@ -129,50 +138,47 @@ class EmbeddedNats:
             await self.close(STOP_TIMEOUT_S)
             raise ConfigError(message) from error
         if not self._is_ready:
+            await self.close(STOP_TIMEOUT_S)
             raise ConfigError(f"embed_nats: the NATS server did not start{self._said()}")
         _log.info("Embedded NATS server %s accepts connections at %s", self.name, self._address.url)
 
     async def close(self, timeout_s: float) -> None:
         """Stops it: asks first, kills where that takes too long."""
-        if self._task is not None:
-            self._stop_timeout_s = timeout_s
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        self._stop_timeout_s = timeout_s
+        await self._service.stop()
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
 
     # The process
 
-    async def _keep(self, program: str, directory: Path) -> None:
-        """Starts it, again and again. One that did not even start the first time is given up."""
-        attempt = 0
-        try:
-            while True:
-                self._words.clear()
-                lasted_s = await self._run(program, directory)
-                if not self._is_ready:
-                    self._settled.set()
-                    return
-                attempt = 0 if lasted_s >= STEADY_S else attempt + 1
-                pause_s = delay_s(attempt)
-                self._counters.embedded_nats_restarts_total += 1
+    async def _keep(self) -> None:
+        """Starts it, again and again. One that did not even start the first time is given up: then
+        :meth:`ready` closes all this."""
+        while True:
+            self._words.clear()
+            await self._run()
+            if not self._is_ready:
+                self._settled.set()
+                await asyncio.Event().wait()
+            self._counters.embedded_nats_restarts_total += 1
+            pause = self._backoff.failed()
+            if pause.is_logged:
                 _log.error(
                     "The embedded NATS server ended%s; starting it again in %.1f s",
                     self._said(),
-                    pause_s,
+                    pause.seconds,
                 )
-                await asyncio.sleep(pause_s)
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
+            await asyncio.sleep(pause.seconds)
 
-    async def _run(self, program: str, directory: Path) -> float:
-        """Runs it to its end; returns after how many seconds that came."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+    async def _run(self) -> None:
+        """Runs it to its end."""
+        assert self._directory is not None
         try:
-            configuration = self._write_configuration(directory)
-            child = await Child.start((program, "-c", str(configuration)))
+            configuration = self._write_configuration(self._directory)
+            child = await Child.start((self._program, "-c", str(configuration)))
         except OSError as error:
             self._words.append(str(error))
-            return 0.0
+            return
         self.pid = child.pid
         try:
             status = await child.listen(self._hear)
@@ -181,7 +187,6 @@ class EmbeddedNats:
             await child.stop(self._stop_timeout_s)
         if status < 0:
             self._words.append(f"signal {-status}")
-        return loop.time() - began
 
     def _write_configuration(self, directory: Path) -> Path:
         """For our eyes only, as the directory is: routes and gateways may name passwords."""
@@ -223,7 +228,7 @@ class EmbeddedNats:
             self._configuration["port"] = self._address.port
         if text == _READY:
             self._words.clear()
-            if self._is_ready:
+            if self._backoff.works() and self._is_ready:
                 _log.info("The embedded NATS server is back")
             self._is_ready = True
             self._settled.set()

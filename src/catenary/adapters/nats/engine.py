@@ -27,6 +27,8 @@ from catenary.adapters.nats.way_back import WayBack
 from catenary.broker.limits import Limits
 from catenary.errors import BackendError
 from catenary.metrics.counters import Counters
+from catenary.supervision.backoff import Backoff
+from catenary.supervision.service import Supervisor
 
 _log: Final = logging.getLogger("catenary.nats")
 
@@ -49,10 +51,12 @@ class NatsEngine:
 
     __slots__ = (
         "_checking",
+        "_checks",
         "_connection",
         "_history_store",
         "_limits",
         "_nodes",
+        "_preparing",
         "_records",
         "_up",
         "_way",
@@ -73,6 +77,7 @@ class NatsEngine:
         counters: Counters,
         *,
         clock: Callable[[], float] | None = None,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self.subjects = Subjects(prefix)
         self.node = secrets.token_hex(8)
@@ -83,8 +88,16 @@ class NatsEngine:
         self.counters = counters
         # Coming and going
         self._way: Final = WayBack(
-            servers, self._visit, self._ended, longest_pause_s=LONGEST_PAUSE_S
+            servers,
+            self._visit,
+            self._ended,
+            log=self._tell,
+            longest_pause_s=LONGEST_PAUSE_S,
+            name="NATS between nodes",
+            supervisor=supervisor,
         )
+        self._preparing = Backoff()
+        self._checks = Backoff()
         self._connection: Connection | None = None
         self._up: asyncio.Event = asyncio.Event()
         self._checking: asyncio.Task[None] | None = None
@@ -163,20 +176,21 @@ class NatsEngine:
         if self._connection is not None:
             await self._connection.close(timeout_s)
 
-    async def _visit(self, connection: Connection, works: Callable[[], None]) -> str:
+    async def _visit(self, connection: Connection, works: Callable[[], bool]) -> str:
         """Is up as long as the connection lasts; returns why it ended."""
         self._connection = connection
         await self._prepare(connection)
-        works()
+        is_news = works()
         self.trouble = None
         self._up.set()
-        _log.info("Nodes meet on NATS at %s", connection.url)
+        if is_news:
+            _log.info("Nodes meet on NATS at %s", connection.url)
         return await self._stay(connection)
 
     def _ended(self, reason: str) -> None:
         self._up.clear()
         self._connection = self._history_store = self._records = None
-        self._went(reason)
+        self.trouble = reason
 
     async def _prepare(self, connection: Connection) -> None:
         """Waits for JetStream, which may need a while to be there: a leader, its files."""
@@ -203,9 +217,12 @@ class NatsEngine:
             except BackendError as error:
                 if connection.lost.done():
                     raise
-                self._went(str(error))
+                self.trouble = str(error).removeprefix("NATS: ")
+                if self._preparing.failed().is_logged:
+                    self._tell(self.trouble)
                 await asyncio.sleep(READY_PAUSE_S)
             else:
+                self._preparing.works()
                 self._history_store, self._records = history, records
                 return
 
@@ -234,10 +251,10 @@ class NatsEngine:
         except Nobody:
             connection.drop("JetStream is gone")
         except BackendError as error:
-            _log.warning("JetStream: %s", error)
+            if self._checks.failed().is_logged:
+                _log.warning("JetStream: %s", error)
+        else:
+            self._checks.works()
 
-    def _went(self, reason: str) -> None:
-        reason = reason.removeprefix("NATS: ")
-        if self.trouble != reason:
-            _log.warning("NATS between nodes is away: %s", reason)
-        self.trouble = reason
+    def _tell(self, reason: str) -> None:
+        _log.warning("NATS between nodes is away: %s", reason)

@@ -22,6 +22,7 @@ from catenary.adapters.packing import unpack_command
 from catenary.errors import BackendError
 from catenary.messages.names import Stream
 from catenary.messages.publications import Position, Publishable
+from catenary.supervision.service import Service, Supervisor, until_first_ends
 
 _log: Final = logging.getLogger("catenary.pubsub")
 
@@ -55,9 +56,10 @@ class NatsPubSub:
         "_on_restored",
         "_outbox",
         "_patience",
-        "_task",
+        "_service",
         "_trouble",
         "_was_paused",
+        "_was_up",
         "_yelp",
     )
 
@@ -70,6 +72,7 @@ class NatsPubSub:
         on_restored: Callable[[], None] = lambda: None,
         caught_up: Callable[[], Awaitable[None] | None] = lambda: None,
         canary_interval_s: float = CANARY_INTERVAL_S,
+        supervisor: Supervisor | None = None,
     ) -> None:
         self._engine = engine
         self._interest = interest
@@ -80,7 +83,8 @@ class NatsPubSub:
         self._canary_interval_s = canary_interval_s
         self._trouble: str | None = "not subscribed yet"
         self._is_deaf = False
-        self._task: asyncio.Task[None] | None = None
+        self._was_up = False
+        self._service = Service("NATS pub/sub", self._follow, supervisor)
         # Of the connection that is there
         self._connection: Connection | None = None
         self._outbox: Outbox | None = None
@@ -97,7 +101,7 @@ class NatsPubSub:
 
     async def start(self) -> None:
         """Begins to listen; does not wait for NATS, which may come later."""
-        self._task = asyncio.get_running_loop().create_task(self._follow())
+        self._service.start()
 
     async def close(self, timeout_s: float) -> None:
         """Waits for what is on its way out, then hears nothing any more."""
@@ -107,11 +111,7 @@ class NatsPubSub:
                     await self._outbox.settle()
             except (BackendError, TimeoutError) as error:
                 _log.warning("What was published last may be lost: %s", str(error) or "too slow")
-        tasks = [task for task in (self._task, *self._looks) if task is not None]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await self._service.stop()
         await self._following.close()
         self._trouble = "closed"
 
@@ -129,7 +129,9 @@ class NatsPubSub:
 
     async def _follow(self) -> None:
         """Listens over one connection after the other."""
-        is_first = True
+        if self._connection is not None:
+            # Of a run of the service that has failed: its subscriptions would deliver once more.
+            self._connection.drop("NATS pub/sub has failed")
         while True:
             self._connection = connection = await self._engine.up()
             self._outbox = Outbox(
@@ -142,9 +144,9 @@ class NatsPubSub:
             try:
                 await self._listen(connection)
                 self._trouble = None
-                if not is_first:
+                if self._was_up:
                     self._on_restored()
-                is_first = False
+                self._was_up = True
                 await self._stay(connection)
             except BackendError as error:
                 connection.drop(str(error).removeprefix("NATS: "))
@@ -152,9 +154,14 @@ class NatsPubSub:
             else:
                 reason = connection.lost.result()
             finally:
+                self._trouble = "publications do not arrive any more"
                 self._outbox = self._patience = None
                 self._interest.down()
                 self._numbers.clear()
+                looks = tuple(self._looks)
+                for look in looks:
+                    look.cancel()
+                await asyncio.gather(*looks, return_exceptions=True)
             self._trouble = reason
             self._counters.pubsub_reconnects_total += 1
 
@@ -171,20 +178,11 @@ class NatsPubSub:
 
     async def _stay(self, connection: Connection) -> None:
         """Returns when the connection is lost."""
-        loop = asyncio.get_running_loop()
-        tasks = (
-            loop.create_task(self._tell_changes(connection)),
-            loop.create_task(self._send_canaries(connection)),
+        await until_first_ends(
+            _until_lost(connection),
+            self._tell_changes(connection),
+            self._send_canaries(connection),
         )
-        try:
-            await asyncio.wait((connection.lost, *tasks), return_when=asyncio.FIRST_COMPLETED)
-            for task in tasks:
-                if task.done():
-                    task.result()
-        finally:
-            for task in (*tasks, *self._looks):
-                task.cancel()
-            await asyncio.wait((*tasks, *self._looks))
         if not connection.lost.done():
             raise BackendError("NATS: nothing is heard")
 
@@ -313,3 +311,7 @@ class NatsPubSub:
             _log.warning("What came on %.100s is no command: %s", subject.decode(), error)
             return
         self._following.arrive(command)
+
+
+async def _until_lost(connection: Connection) -> None:
+    await asyncio.wait([connection.lost])

@@ -4,7 +4,6 @@ Knows: servers, when to try again. Does not know: what a connection is for.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -12,22 +11,29 @@ from catenary.adapters.nats.connection import Connection, connect
 from catenary.adapters.nats.servers import Addresses, NatsServers
 from catenary.config.addresses import NatsAddress
 from catenary.errors import BackendError
-from catenary.supervision.backoff import MAX_DELAY_S, STEADY_S, delay_s
+from catenary.supervision.backoff import MAX_DELAY_S, Backoff
+from catenary.supervision.service import Service, Supervisor
 
-Visit = Callable[[Connection, Callable[[], None]], Awaitable[str]]
+Visit = Callable[[Connection, Callable[[], bool]], Awaitable[str]]
 """Uses a connection, and returns why it has ended. Calls what it is given once all it needs is
-there; raises BackendError where that, or the connection, is not to be had."""
+there, and hears whether that deserves a line in the log; raises BackendError where that, or the
+connection, is not to be had."""
+
+
+def _log_nothing(reasons: str) -> None:
+    """Where the user of a connection logs by itself."""
 
 
 class WayBack:
     """Connects, again and again, with longer and longer pauses while NATS is away.
 
-    ``visit`` uses each connection that is made; ``went`` hears of each end, and of each attempt in
-    vain, with the server and the reason. The pauses begin anew after a visit that has worked for a
-    while. Raises :class:`ConfigError`.
+    ``visit`` uses each connection that is made; ``went`` is called for each end, and for each
+    attempt that fails, with the server and the reason. ``log`` is called with the reasons of a round
+    of all servers that deserves a line. The pauses begin again after a visit that has worked for a
+    while. ``name`` is the service's. Raises :class:`ConfigError`.
     """
 
-    __slots__ = ("_addresses", "_longest_pause_s", "_task", "_visit", "_went")
+    __slots__ = ("_addresses", "_backoff", "_connection", "_log", "_service", "_visit", "_went")
 
     def __init__(
         self,
@@ -35,55 +41,61 @@ class WayBack:
         visit: Visit,
         went: Callable[[str], None],
         *,
+        log: Callable[[str], None] = _log_nothing,
         longest_pause_s: float = MAX_DELAY_S,
+        name: str = "NATS",
+        supervisor: Supervisor | None = None,
     ) -> None:
         self._addresses: Final = Addresses(servers)
         self._visit = visit
         self._went = went
-        self._longest_pause_s = longest_pause_s
-        self._task: asyncio.Task[None] | None = None
+        self._log = log
+        self._connection: Connection | None = None
+        self._backoff = Backoff(longest_pause_s)
+        self._service = Service(name, self._keep, supervisor)
 
     def start(self) -> None:
         """Begins to connect; does not wait for NATS, which may come later."""
-        self._task = asyncio.get_running_loop().create_task(self._keep())
+        self._service.start()
 
     async def stop(self) -> None:
         """Connects no more. A connection that is there is its user's to close."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await self._service.stop()
 
     async def _keep(self) -> None:
-        attempt = 0
+        if self._connection is not None:
+            # Of a run of the service that has failed: two would receive everything twice.
+            self._connection.drop("given up")
+            self._went(f"{self._connection.url}: given up")
         while True:
+            reasons: list[str] = []
             for address in self._addresses.once_around():
-                worked_s = await self._try(address)
-                if worked_s >= STEADY_S:
-                    attempt = 0
-                if worked_s > 0:
+                reason, has_worked = await self._try(address)
+                reasons.append(reason)
+                self._went(reason)
+                if has_worked:
                     break
-            pause_s = min(delay_s(attempt), self._longest_pause_s)
-            attempt += 1
-            await asyncio.sleep(pause_s)
+            pause = self._backoff.failed()
+            if pause.is_logged:
+                self._log("; ".join(reasons))
+            await asyncio.sleep(pause.seconds)
 
-    async def _try(self, address: NatsAddress) -> float:
-        """Connects and stays; how many seconds all was there, 0 if never."""
-        began = 0.0
+    async def _try(self, address: NatsAddress) -> tuple[str, bool]:
+        """Connects and stays; why that has ended, and whether all was ever there."""
+        has_worked = False
 
-        def works() -> None:
-            nonlocal began
-            began = time.monotonic()
+        def works() -> bool:
+            nonlocal has_worked
+            has_worked = True
             self._addresses.follow(address, connection.info.connect_urls)
+            return self._backoff.works()
 
         try:
-            connection = await connect(address)
-            try:
-                reason = await self._visit(connection, works)
-            except BackendError:
-                connection.drop("given up")
-                raise
-            connection.drop(reason)
+            connection = self._connection = await connect(address)
+            reason = await self._visit(connection, works)
         except BackendError as error:
             reason = str(error).removeprefix("NATS: ")
-        self._went(f"{address.url}: {reason}")
-        return max(time.monotonic() - began, 0.001) if began else 0.0
+        if self._connection is not None:
+            self._connection.drop(reason)
+            self._connection = None
+        return f"{address.url}: {reason}", has_worked

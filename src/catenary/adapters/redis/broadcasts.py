@@ -88,8 +88,7 @@ class RedisBroadcasts:
                 reason = str(error)
             finally:
                 await self._hang_up()
-            # The first reply is that to SUBSCRIBE.
-            pause = self._backoff.failed(was_of_use=self._heard > 1)
+            pause = self._backoff.failed()
             self._counters.broadcaster_reconnects_total += 1
             if pause.is_logged:
                 _log.warning(
@@ -103,7 +102,6 @@ class RedisBroadcasts:
 
     async def _stay(self) -> str:
         """Subscribes; returns why the connection ended. Raises :class:`BackendError`."""
-        self._heard = 0
         connection = self._connection = await open_connection(self._client, self._hear)
         connection.write(pack("SUBSCRIBE", self._channel))
         while not connection.lost.done():
