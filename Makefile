@@ -4,7 +4,7 @@
 PYTHON ?= $(shell .ci/python)
 BIN := .venv/bin
 
-.PHONY: setup run test lint bench fuzz docs lock dev
+.PHONY: setup run test lint bench fuzz faults docs lock dev
 
 setup: .venv/run.done
 
@@ -43,6 +43,10 @@ bench: dev
 # Hostile bytes for every pure core: FUZZ_INPUTS (a million) each; FUZZ_SEED repeats a run.
 fuzz: dev
 	nice -n 19 $(BIN)/python -m tests.fuzz
+
+# Kills, hangs and cuts everything, under load, on every engine: make faults FAULTS="--engine redisx --rounds 3"
+faults: dev
+	$(BIN)/python -m tests.faults $(FAULTS)
 
 # Pages that are drawn from the code; a test sees that they are up to date.
 docs: dev

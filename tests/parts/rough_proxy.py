@@ -20,13 +20,16 @@ class Roughness:
     """What happens to the bytes that a server sends. May be changed while the proxy runs.
 
     ``piece_bytes`` 0 passes them on as they come. Each piece is ``delay_s`` late. A connection is
-    cut when ``cut_after_bytes`` went through it. While ``is_silent``, nothing goes through, either way.
+    cut when ``cut_after_bytes`` went through it. While ``is_silent``, nothing goes through, either way;
+    while ``is_silent_up`` nothing to the server, while ``is_silent_down`` nothing from it.
     """
 
     piece_bytes: int = 0
     delay_s: float = 0.0
     cut_after_bytes: int | None = None
     is_silent: bool = False
+    is_silent_up: bool = False
+    is_silent_down: bool = False
 
 
 class RoughProxy:
@@ -62,7 +65,7 @@ class RoughProxy:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self.rough.is_silent = False
+        self.rough.is_silent = self.rough.is_silent_up = self.rough.is_silent_down = False
         self._threads[0].join()
         self.cut()
         for thread in self._threads:
@@ -108,13 +111,15 @@ class RoughProxy:
 
     def _to_server(self, client: socket.socket, server: socket.socket) -> None:
         while data := client.recv(CHUNK):
-            self._wait()
+            while self.rough.is_silent or self.rough.is_silent_up:
+                time.sleep(0.01)
             server.sendall(data)
 
     def _to_client(self, client: socket.socket, server: socket.socket) -> None:
         passed = 0
         while data := server.recv(CHUNK):
-            self._wait()
+            while self.rough.is_silent or self.rough.is_silent_down:
+                time.sleep(0.01)
             step = self.rough.piece_bytes or len(data)
             for at in range(0, len(data), step):
                 piece = data[at : at + step]
@@ -131,10 +136,6 @@ class RoughProxy:
         """How many bytes may still go through; None for any number."""
         limit = self.rough.cut_after_bytes
         return None if limit is None else max(limit - passed, 0)
-
-    def _wait(self) -> None:
-        while self.rough.is_silent:
-            time.sleep(0.01)
 
 
 @contextmanager

@@ -1,0 +1,46 @@
+"""``python -m tests.faults``: every fault on every engine, and a table of what it cost."""
+
+import argparse
+import asyncio
+import sys
+
+import uvloop
+
+from tests.faults.engines import ENGINES
+from tests.faults.injections import FAULTS
+from tests.faults.runs import Load, run
+from tests.faults.verdict import Verdict, table
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--engine", action="append", choices=ENGINES, help="may be repeated")
+    parser.add_argument("--fault", action="append", choices=FAULTS, help="may be repeated")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--clients", type=int, default=Load.clients)
+    parser.add_argument("--streams", type=int, default=Load.streams)
+    parser.add_argument(
+        "--per-second", type=float, default=Load.per_second, help="messages to each stream"
+    )
+    chosen = parser.parse_args()
+    load = Load(chosen.clients, chosen.streams, chosen.per_second)
+    verdicts = []
+    for engine in chosen.engine or ENGINES:
+        for fault in chosen.fault or FAULTS:
+            if engine in FAULTS[fault].engines:
+                for _ in range(chosen.rounds):
+                    verdicts.append(uvloop.run(_one(engine, fault, load)))
+                    print(table(verdicts[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
+                    for example in verdicts[-1].examples[:5]:
+                        print(f"    {example}", file=sys.stderr, flush=True)
+    print(table(verdicts))
+    return 0 if all(verdict.is_good for verdict in verdicts) else 1
+
+
+async def _one(engine: str, fault: str, load: Load) -> Verdict:
+    async with asyncio.timeout(300):
+        return await run(ENGINES[engine], FAULTS[fault], load)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

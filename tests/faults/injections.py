@@ -1,0 +1,142 @@
+"""Faults: each breaks something of a cluster under load, waits, and mends it.
+
+Knows: what can be broken. Does not know: who publishes or listens.
+"""
+
+import asyncio
+import random
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import redis.asyncio
+
+from tests.faults.engines import Cluster
+from tests.parts.server import CableServer
+
+OUTAGE_S: Final = 3.0
+"""How long a part is away, unless a fault says otherwise."""
+
+HANG_S: Final = 12.0
+"""Longer than every time limit of a node towards its store."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """``inject`` returns when what it broke is mended. ``needs_links`` asks for links that can be
+    broken; ``engines`` are those that it makes sense on."""
+
+    name: str
+    inject: Callable[[Cluster], Awaitable[None]]
+    engines: frozenset[str]
+    needs_links: bool = False
+
+
+async def nothing(cluster: Cluster) -> None:
+    """The load alone."""
+    await asyncio.sleep(OUTAGE_S)
+
+
+async def kill_node(cluster: Cluster) -> None:
+    """SIGKILL of one node; it is started again."""
+    await _kill(cluster.nodes[0])
+    await asyncio.sleep(OUTAGE_S)
+    await asyncio.to_thread(cluster.nodes[0].restart)
+
+
+async def kill_all_nodes(cluster: Cluster) -> None:
+    """SIGKILL of every node, one after the other, all away at the same time; then they come back."""
+    for node in cluster.nodes:
+        await _kill(node)
+        await asyncio.sleep(0.3)
+    await asyncio.sleep(OUTAGE_S)
+    await asyncio.gather(*(asyncio.to_thread(node.restart) for node in cluster.nodes))
+
+
+async def hang_node(cluster: Cluster) -> None:
+    """SIGSTOP of one node for longer than others wait for it."""
+    node = cluster.nodes[0]
+    node.process.send_signal(signal.SIGSTOP)
+    await asyncio.sleep(HANG_S)
+    node.process.send_signal(signal.SIGCONT)
+
+
+async def kill_store(cluster: Cluster) -> None:
+    """SIGKILL of Redis, of NATS, or of the leader of the JetStream; it is started again."""
+    await cluster.store.kill()
+    await asyncio.sleep(OUTAGE_S)
+    await cluster.store.start()
+
+
+async def hang_store(cluster: Cluster) -> None:
+    """SIGSTOP of it, for longer than every time limit."""
+    await cluster.store.hang()
+    await asyncio.sleep(HANG_S)
+    await cluster.store.resume()
+
+
+async def cut_links(cluster: Cluster) -> None:
+    """The connections of each node to the store break, five times, one node after the other."""
+    for _ in range(5):
+        for link in cluster.links:
+            link.cut()
+            await asyncio.sleep(0.2)
+
+
+async def kill_connections(cluster: Cluster) -> None:
+    """CLIENT KILL of every connection that Redis has, ten times."""
+    connection = redis.asyncio.Redis.from_url(cluster.redis_url)
+    for _ in range(10):
+        await connection.execute_command(  # type: ignore[no-untyped-call]
+            "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"
+        )
+        await asyncio.sleep(random.uniform(0.1, 0.5))
+    await connection.aclose()
+
+
+def _black_hole(direction: str) -> Callable[[Cluster], Awaitable[None]]:
+    async def inject(cluster: Cluster) -> None:
+        rough = cluster.links[0].rough
+        setattr(rough, direction, True)
+        await asyncio.sleep(HANG_S)
+        setattr(rough, direction, False)
+
+    return inject
+
+
+async def delay_links(cluster: Cluster) -> None:
+    """What the store sends to each node is late, by more for each: 50, 100, 150 ms."""
+    for index, link in enumerate(cluster.links, 1):
+        link.rough.delay_s = 0.05 * index
+    await asyncio.sleep(HANG_S)
+    for link in cluster.links:
+        link.rough.delay_s = 0
+
+
+async def _kill(node: CableServer) -> None:
+    node.process.kill()
+    await asyncio.to_thread(node.process.wait)
+
+
+ON_REDIS: Final = frozenset({"redis", "redisx"})
+ON_ONE_STORE: Final = ON_REDIS | {"nats"}
+ON_SERVERS: Final = ON_ONE_STORE | {"jetstream"}
+EVERYWHERE: Final = ON_SERVERS | {"embedded"}
+
+FAULTS: Final = {
+    fault.name: fault
+    for fault in (
+        Fault("nothing", nothing, EVERYWHERE),
+        Fault("kill-node", kill_node, EVERYWHERE),
+        Fault("kill-all-nodes", kill_all_nodes, ON_SERVERS),
+        Fault("hang-node", hang_node, EVERYWHERE),
+        Fault("kill-store", kill_store, EVERYWHERE),
+        Fault("hang-store", hang_store, ON_SERVERS),
+        Fault("kill-connections", kill_connections, ON_REDIS),
+        Fault("cut-links", cut_links, ON_ONE_STORE, needs_links=True),
+        Fault("silence-to-store", _black_hole("is_silent_up"), ON_ONE_STORE, needs_links=True),
+        Fault("silence-from-store", _black_hole("is_silent_down"), ON_ONE_STORE, needs_links=True),
+        Fault("delay-links", delay_links, ON_ONE_STORE, needs_links=True),
+    )
+}

@@ -1,0 +1,125 @@
+"""One run: a cluster under load, one fault, and the verdict. Knows: the order of things."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from tests.faults.client import RecordingClient
+from tests.faults.engines import Cluster, Engine
+from tests.faults.injections import Fault
+from tests.faults.publishers import Publisher
+from tests.faults.verdict import Verdict, compare_all
+
+BEFORE_S: Final = 2.0
+AFTER_S: Final = 3.0
+"""Load before the fault, and after what it broke was mended."""
+
+RECOVER_S: Final = 60.0
+"""Until publishers must have something accepted again."""
+
+SETTLE_S: Final = 30.0
+"""Until everybody must have what was accepted."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """``clients`` listen to all of ``streams``; each stream gets ``per_second`` messages."""
+
+    clients: int = 30
+    streams: int = 3
+    per_second: float = 60
+
+
+async def run(engine: Engine, fault: Fault, load: Load) -> Verdict:
+    """Raises TimeoutError where the cluster does not start or clients are not let in."""
+    opened = await asyncio.to_thread(_Opened, engine, with_links=fault.needs_links)
+    try:
+        return await _run(opened.cluster, engine, fault, load)
+    finally:
+        await asyncio.to_thread(opened.close)
+
+
+class _Opened:
+    """A cluster that one thread starts and another one ends."""
+
+    def __init__(self, engine: Engine, *, with_links: bool) -> None:
+        self._stack = contextlib.ExitStack()
+        self.cluster: Cluster = self._stack.enter_context(engine.open(with_links))
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+async def _run(cluster: Cluster, engine: Engine, fault: Fault, load: Load) -> Verdict:
+    streams = [f"s{index}" for index in range(load.streams)]
+    publishers = [cluster.publisher(cluster, stream, load.per_second) for stream in streams]
+    async with _crowd(cluster, streams, load.clients) as clients:
+        for publisher in publishers:
+            publisher.start()
+        await asyncio.sleep(BEFORE_S)
+        for client in clients:
+            client.mark()
+        for publisher in publishers:
+            publisher.mark()
+        await fault.inject(cluster)
+        await _until_accepted(publishers)
+        await asyncio.sleep(AFTER_S)
+        recovery_s = max(client.silent_for_s() for client in clients)
+        refusing_s = max(publisher.paused_for_s() for publisher in publishers)
+        for publisher in publishers:
+            await publisher.stop()
+        await _settle(clients, publishers)
+        counts, examples = compare_all(clients, publishers)
+        return Verdict(
+            engine=engine.name,
+            fault=fault.name,
+            accepted=sum(len(each.accepted) for each in publishers),
+            uncertain=sum(len(each.uncertain) for each in publishers),
+            counts=counts,
+            recovery_s=recovery_s,
+            refusing_s=refusing_s,
+            examples=examples,
+        )
+
+
+async def _until_accepted(publishers: list[Publisher]) -> None:
+    """Returns when each publisher has something accepted again, or when the time is over."""
+    before = [len(each.accepted) for each in publishers]
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(RECOVER_S):
+            for publisher, number in zip(publishers, before, strict=True):
+                while len(publisher.accepted) == number:  # noqa: ASYNC110  (it tells nobody)
+                    await asyncio.sleep(0.1)
+
+
+async def _settle(clients: list[RecordingClient], publishers: list[Publisher]) -> None:
+    """Returns when everybody has all that was accepted, or when the time is over."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SETTLE_S):
+            for publisher in publishers:
+                wanted = set(publisher.accepted)
+                for client in clients:
+                    while not wanted.issubset(  # noqa: ASYNC110  (a client counts, and tells nobody)
+                        client.received[publisher.stream]
+                    ):
+                        await asyncio.sleep(0.2)
+    # What comes twice comes late, too.
+    await asyncio.sleep(1)
+
+
+@asynccontextmanager
+async def _crowd(
+    cluster: Cluster, streams: list[str], number: int
+) -> AsyncIterator[list[RecordingClient]]:
+    clients = [RecordingClient(streams, cluster.next_port) for _ in range(number)]
+    try:
+        async with asyncio.timeout(30):
+            for client in clients:
+                await client.subscribed.wait()
+        yield clients
+    finally:
+        for client in clients:
+            await client.close()

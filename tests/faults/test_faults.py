@@ -1,0 +1,26 @@
+"""The short form of the suite: the faults that users meet first. ``make faults`` runs them all."""
+
+import asyncio
+
+import pytest
+
+from tests.faults.engines import ENGINES
+from tests.faults.injections import FAULTS
+from tests.faults.runs import Load, run
+
+SHORT = Load(clients=12, per_second=40)
+
+
+@pytest.mark.parametrize(
+    ("engine", "fault"),
+    [
+        ("redis", "kill-node"),
+        ("redis", "kill-store"),
+        ("nats", "kill-node"),
+        ("nats", "kill-store"),
+    ],
+)
+def test_what_is_accepted_arrives_once_and_in_order(engine: str, fault: str) -> None:
+    verdict = asyncio.run(run(ENGINES[engine], FAULTS[fault], SHORT))
+    assert verdict.accepted > 0
+    assert verdict.is_good, verdict

@@ -1,0 +1,122 @@
+"""What was accepted against what arrived: lost, doubled, out of order, and how long it took.
+
+Pure. Knows: numbers. Does not know: engines, faults, sockets.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tests.faults.client import RecordingClient
+from tests.faults.publishers import Publisher
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of one client and stream, or the sum of many.
+
+    ``lost`` were accepted and never arrived; ``told`` of those belong to a stream of which the client
+    was told that its history does not reach back. ``doubled`` arrived more than once, each further time
+    counts; ``disordered`` were accepted and arrived, the first time, after a greater one. (A publisher
+    that gives up waiting for an answer, and publishes the next one, has given up their order.)
+    """
+
+    due: int = 0
+    delivered: int = 0
+    lost: int = 0
+    told: int = 0
+    doubled: int = 0
+    disordered: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.due + other.due,
+            self.delivered + other.delivered,
+            self.lost + other.lost,
+            self.told + other.told,
+            self.doubled + other.doubled,
+            self.disordered + other.disordered,
+        )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Of one run. ``recovery_s`` is the longest time in which a client heard nothing of a stream;
+    ``refusing_s`` the longest time in which a publisher had nothing accepted."""
+
+    engine: str
+    fault: str
+    accepted: int
+    uncertain: int
+    counts: Counts
+    recovery_s: float
+    refusing_s: float
+    examples: tuple[str, ...] = ()
+
+    @property
+    def is_good(self) -> bool:
+        """Nothing lost, nothing twice, in order."""
+        counts = self.counts
+        return not (counts.lost or counts.doubled or counts.disordered)
+
+
+def compare(accepted: Sequence[int], received: Sequence[int], *, was_told: bool = False) -> Counts:
+    """One client's messages of one stream."""
+    in_order = set(accepted)
+    seen: set[int] = set()
+    disordered = newest = 0
+    for number in received:
+        if number not in seen and number in in_order:
+            disordered += number < newest
+            newest = max(newest, number)
+        seen.add(number)
+    lost = sum(number not in seen for number in accepted)
+    return Counts(
+        due=len(accepted),
+        delivered=len(received),
+        lost=lost,
+        told=lost if was_told else 0,
+        doubled=len(received) - len(seen),
+        disordered=disordered,
+    )
+
+
+def compare_all(
+    clients: Iterable[RecordingClient], publishers: Sequence[Publisher]
+) -> tuple[Counts, tuple[str, ...]]:
+    """The sum of all clients and streams, and a line for each of which something is wrong."""
+    total, examples = Counts(), []
+    for number, client in enumerate(clients):
+        for publisher in publishers:
+            stream = publisher.stream
+            counts = compare(
+                publisher.accepted,
+                client.received[stream],
+                was_told=stream in client.told_gaps,
+            )
+            total += counts
+            if counts.lost or counts.doubled or counts.disordered:
+                examples.append(f"client {number}, stream {stream}: {counts}")
+    return total, tuple(examples)
+
+
+COLUMNS = (
+    *("engine", "fault", "accepted", "uncertain", "due", "delivered", "lost", "doubled"),
+    *("out of order", "recovery, s", "refusing, s"),
+)
+
+
+def table(verdicts: Iterable[Verdict]) -> str:
+    """Markdown."""
+    rows = [COLUMNS, tuple("---" for _ in COLUMNS)]
+    for each in verdicts:
+        counts = each.counts
+        lost = f"{counts.lost} ({counts.told} told)" if counts.told else str(counts.lost)
+        rows.append(
+            (
+                *(each.engine, each.fault, str(each.accepted), str(each.uncertain)),
+                *(str(counts.due), str(counts.delivered), lost),
+                *(str(counts.doubled), str(counts.disordered)),
+                *(f"{each.recovery_s:.1f}", f"{each.refusing_s:.1f}"),
+            )
+        )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
