@@ -1,10 +1,16 @@
 """The HTTP endpoint of a running server: what may be asked, and every answer."""
 
+import contextlib
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator
+import os
+import re
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +45,28 @@ def ask(port: int, *requests: bytes) -> list[Answer]:
 
 def one(data: object, stream: str = "chat") -> dict[str, Any]:
     return {"stream": stream, "data": json.dumps(data)}
+
+
+def figure(server: CableServer, name: str) -> int:
+    """A figure of a server that shows them at /metrics."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=5) as answer:
+        (line,) = re.findall(rf"^anycable_go_{name} (\d+)$", answer.read().decode(), re.MULTILINE)
+    return int(line)
+
+
+def cpu_s(server: CableServer) -> float:
+    """The processor time that a server has used, in seconds; proc(5)."""
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float = 10) -> None:
+    """Returns once it holds. Raises TimeoutError."""
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -255,6 +283,97 @@ def test_public_mode_asks_for_no_key_and_says_so(flag: str) -> None:
 def test_public_mode_says_nothing_of_a_key_that_was_not_given(flags: tuple[str, ...]) -> None:
     with cable_server(*FLAGS, "--public", *flags) as server:
         assert "broadcast_key" not in server.output()
+
+
+# Requests that are not complete
+
+
+def unfinished(size: int, *headers: str, path: str = "/_broadcast") -> bytes:
+    """The head of a request whose body is to follow."""
+    lines = [f"POST {path} HTTP/1.1", "Host: test", f"Content-Length: {size}", *headers]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+@pytest.mark.parametrize("size", [1_000_000, 10_000_000])
+@pytest.mark.parametrize("path", ["/_broadcast", "/api/publish"])
+def test_a_publisher_without_the_key_is_refused_before_it_sends_the_body(
+    size: int, path: str
+) -> None:
+    with cable_server(*FLAGS, "--secret=qwerty", "--metrics_http=/metrics") as server:
+        port = server.port if path == "/api/publish" else server.broadcast_port
+        with RawSocket(port) as client:
+            client.send(unfinished(size, "Authorization: Bearer wrong", path=path))
+            assert client.answer()[0] == 401
+            for _ in range(10):
+                client.send(b"x" * (size // 10))
+                assert figure(server, "pending_requests_bytes") == 0
+            # What was refused is passed over, and the connection serves on.
+            client.send(unfinished(2, "Connection: close", path=path) + b"{}")
+            assert client.answer()[0] == 401
+            assert client.wait_for_end() == b""
+
+
+def test_a_refused_body_that_does_not_come_ends_the_connection() -> None:
+    flags = (*FLAGS, "--broadcast_key=k", "--handshake_timeout=1")
+    with cable_server(*flags) as server, RawSocket(server.broadcast_port) as client:
+        client.send(unfinished(1_000_000) + b"x")
+        assert client.answer()[0] == 401
+        assert client.wait_for_end(5) == b""
+
+
+def holds_and_refused(server: CableServer) -> int:
+    """Bytes of all incomplete requests, 400,000 for each that was refused."""
+    refused = 400_000 * figure(server, "refused_requests_total")
+    return figure(server, "pending_requests_bytes") + refused
+
+
+@pytest.mark.parametrize(
+    ("start", "rest"),
+    [
+        (unfinished(500_000) + b"x" * 399_900, b"x" * 100_100),
+        (unfinished(1_100_000) + b"x" * 399_900, b"x" * 700_100),
+        (
+            b"POST /_broadcast HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"61A80\r\n" + b"x" * 400_000,
+            b"\r\n0\r\n\r\n",
+        ),
+    ],
+    ids=["usual", "large", "chunked"],
+)
+def test_what_all_incomplete_requests_hold_is_limited(start: bytes, rest: bytes) -> None:
+    """Those that have waited longest are refused, those that came last are served."""
+    flags = ("--max_pending_requests_size=2000000", "--metrics_http=/metrics")
+    with cable_server(*FLAGS, *flags) as server, contextlib.ExitStack() as stack:
+        clients: list[RawSocket] = []
+        for _ in range(12):
+            client = stack.enter_context(RawSocket(server.broadcast_port))
+            client.send(start)
+            clients.append(client)
+            wait_until(lambda: holds_and_refused(server) >= 399_000 * len(clients))
+            assert figure(server, "pending_requests_bytes") <= 2_000_000
+        refused = figure(server, "refused_requests_total")
+        assert refused == 7
+        for client in clients[:refused]:
+            status, headers, _ = client.answer()
+            assert (status, headers["retry-after"]) == (503, "5")
+            client.wait_for_end()
+        clients[-1].send(rest)
+        assert clients[-1].answer()[0] == 422, "it was read to its end"
+        for client in clients[refused:]:
+            client.socket.close()
+        wait_until(lambda: figure(server, "pending_requests_bytes") == 0)
+
+
+def test_a_body_byte_by_byte_costs_no_copy_for_each(server: CableServer) -> None:
+    """A megabyte that is copied for each of 5,000 bytes would cost a second and more."""
+    body = json.dumps(one("x" * 1_000_000)).encode()
+    with RawSocket(server.broadcast_port) as client:
+        client.send(unfinished(len(body)) + body[:-5_000])
+        before = cpu_s(server)
+        for at in range(len(body) - 5_000, len(body)):
+            client.send(body[at : at + 1])
+        assert client.answer()[0] == 201
+        assert cpu_s(server) - before < 0.6
 
 
 # Browsers

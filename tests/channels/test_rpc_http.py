@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from catenary.auth.keys import RPC_PHRASE, derived_key
+from catenary.auth.keys import RPC_PHRASE, bearer, derived_key
+from catenary.channels import rpc_http
 from catenary.channels.rpc_http import MAX_BODY_BYTES, AsgiRpc, WsgiRpc, rpc_key
 from catenary.errors import ConfigError
 from tests.channels.chat import chat
@@ -114,6 +115,66 @@ def test_a_key_that_is_not_ascii(key: str) -> None:
 def test_what_is_no_call_is_refused(ask: Ask, what: tuple[str, str, bytes, str, int]) -> None:
     method, path, body, key, status = what
     assert ask(method, path, body, key)[0] == status
+
+
+def test_what_all_bodies_of_asgi_hold_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call that waits longest is answered 503, and does not wait for the rest of its body."""
+    monkeypatch.setattr(rpc_http, "MAX_PENDING_BYTES", 1_000)
+    application = chat().http_rpc(key=KEY)
+    headers = [(b"authorization", bearer(KEY))]
+    scope = {"type": "http", "method": "POST", "path": "/connect", "headers": headers}
+
+    async def call(pieces: "asyncio.Queue[bytes]") -> int:
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": await pieces.get(), "more_body": True}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await application(scope, receive, send)
+        status: int = sent[0]["status"]
+        return status
+
+    async def scenario() -> None:
+        first, second = asyncio.Queue[bytes](), asyncio.Queue[bytes]()
+        calls = [asyncio.create_task(call(each)) for each in (first, second)]
+        first.put_nowait(b"x" * 600)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        second.put_nowait(b"x" * 600)
+        assert await asyncio.wait_for(calls[0], 5) == 503
+        assert not calls[1].done()
+        calls[1].cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+    asyncio.run(scenario())
+
+
+def test_what_all_threads_of_wsgi_read_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc_http, "MAX_PENDING_BYTES", len(CONNECT) + 10)
+    inner: list[int] = []
+
+    class Body(io.BytesIO):
+        """While it is read, another call comes."""
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            inner.append(ask_wsgi(wsgi, "POST", "/connect", CONNECT)[0])
+            return super().read(size)
+
+    with contextlib.closing(chat().wsgi_http_rpc(key=KEY)) as wsgi:
+        environ = {
+            "REQUEST_METHOD": "POST",
+            "PATH_INFO": "/connect",
+            "CONTENT_LENGTH": str(len(CONNECT)),
+            "HTTP_AUTHORIZATION": f"Bearer {KEY}",
+            "wsgi.input": Body(CONNECT),
+        }
+        statuses: list[str] = []
+        list(wsgi(environ, lambda status, _: statuses.append(status)))
+        assert (inner, statuses) == ([503], ["200 OK"])
+        assert ask_wsgi(wsgi, "POST", "/connect", CONNECT)[0] == 200
 
 
 def test_plain_functions_and_publications_work_in_wsgi() -> None:

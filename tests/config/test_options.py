@@ -34,6 +34,7 @@ OURS = {
     "max_headers",
     "handshake_timeout",
     "max_waiting_handshakes",
+    "max_pending_requests_size",
     "ws_message_timeout",
     "ws_max_message_rate",
     "max_identifier_size",

@@ -35,6 +35,8 @@ from catenary.server.entrance import CableRules, Entrance
 from catenary.server.lifecycle import ACCEPTS_IN_A_CROWD, ACCEPTS_PER_TURN, CROWD
 from catenary.transports.turns import Turns
 from catenary.transports.websocket import WebSocketConnection, WebSocketLimits
+from catenary.wire.request_memory import RequestMemory
+from tests.api.test_broadcast import cpu_s
 from tests.parts.heart import NEVER, Heart, in_loop
 from tests.parts.ports import free_port, wait_until_listening
 from tests.parts.raw_socket import CLOSE, RawSocket, command, masked, upgrade
@@ -98,6 +100,7 @@ def door(heart: Heart, state: ServerState) -> Door:
         heart.counters,
         deadlines=Deadlines(5, time.monotonic),
         late_messages=NoDeadlines(),
+        memory=RequestMemory(0, heart.counters),
         queue=HandshakeQueue(1, heart.counters, asyncio.get_running_loop().call_soon),
         turns=Turns(),
     )
@@ -246,6 +249,43 @@ def test_what_is_no_handshake_is_answered_in_http(
     with RawSocket(server.port) as client:
         client.send(head)
         assert client.head().split()[1] == str(status)
+
+
+@pytest.mark.parametrize("is_used", [False, True], ids=["fresh", "used"])
+def test_what_all_incomplete_heads_hold_is_limited(is_used: bool) -> None:
+    """The connection that waited longest is refused, whoever serves it."""
+    with cable_server(*PUBLIC, "--max_pending_requests_size=100000") as server:
+        clients = [RawSocket(server.port) for _ in range(5)]
+        for client in clients:
+            if is_used:
+                client.send(get("/health"))
+                client.answer()
+            client.send(upgrade()[:-2] + b"Filler: ")
+            with RawSocket(server.port) as other:
+                # After a round trip elsewhere, what was sent has been read.
+                other.send(get("/health"))
+                other.answer()
+            client.send(b"x" * 30_000)
+        for client in clients[:2]:
+            status, headers, _ = client.answer()
+            assert (status, headers["retry-after"]) == (503, "5")
+        for client in clients[2:]:
+            client.send(b"\r\n\r\n")
+            client.opened()
+        for client in clients:
+            client.socket.close()
+
+
+def test_a_head_byte_by_byte_is_neither_copied_nor_searched_each_time() -> None:
+    head = upgrade()[:-2] + b"Filler: " + b"x" * 60_000
+    with cable_server(*PUBLIC) as server, RawSocket(server.port) as client:
+        client.send(head)
+        before = cpu_s(server)
+        for _ in range(4_000):
+            client.send(b"x")
+        client.send(b"\r\n\r\n")
+        client.opened()
+        assert cpu_s(server) - before < 0.4
 
 
 def test_more_connections_than_allowed() -> None:

@@ -24,6 +24,7 @@ class Answer(msgspec.Struct, frozen=True):
     status: int
     error: str = ""
     content: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def body(self) -> bytes:
@@ -76,7 +77,7 @@ async def send_answer(send: Send, answer: Answer, headers: Iterable[tuple[str, s
     fields = [("content-length", str(len(body)))]
     if body:
         fields.append(("content-type", "application/json"))
-    fields += headers
+    fields += [*answer.headers, *headers]
     await send(
         {
             "type": "http.response.start",

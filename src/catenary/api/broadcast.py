@@ -4,6 +4,7 @@ Source: docs/broadcasting.md, "HTTP adapter" (anycable).
 Knows: methods, keys, bodies. Does not know: connections; ``intake.py`` and uvicorn have those.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -11,9 +12,16 @@ from starlette.types import Receive, Scope, Send
 
 from catenary.api.access import Access, Answer, send_answer
 from catenary.auth.origins import Origins
-from catenary.errors import BackendError, BackendRefused, PublicationError, TooLarge
+from catenary.errors import (
+    BackendError,
+    BackendRefused,
+    PublicationError,
+    RequestRefused,
+    TooLarge,
+)
 from catenary.metrics.counters import Counters
 from catenary.wire.http1 import header_text
+from catenary.wire.request_memory import PendingBody, RequestMemory, too_many
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """More is refused with 413. Redis, which carries the same publications, stops at 512 MB."""
@@ -25,7 +33,7 @@ class Broadcasts:
     201 once a publication is on its way; 401 without the key; 413 for what is too large, for this
     server or for Redis or NATS behind it; 422 for what is no publication, what Redis or NATS
     refuse for another reason that lasts, and everything but POST (as anycable-go); 503 where they
-    are away, which says: try again. ``key`` empty means
+    are away, which says: try again, and where incomplete requests hold too much memory. ``key`` empty means
     that everybody may publish; ``pages`` are those that may from a browser (CORS), None for none.
     """
 
@@ -65,10 +73,11 @@ class Broadcasts:
 class BroadcastEndpoint:
     """The rules as an ASGI application, for every form that a request can have."""
 
-    __slots__ = ("_broadcasts",)
+    __slots__ = ("_broadcasts", "_memory")
 
-    def __init__(self, broadcasts: Broadcasts) -> None:
+    def __init__(self, broadcasts: Broadcasts, memory: RequestMemory) -> None:
         self._broadcasts = broadcasts
+        self._memory = memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name: header_text(value) for name, value in scope["headers"]}
@@ -80,28 +89,30 @@ class BroadcastEndpoint:
         refusal = self._broadcasts.access.check(method, headers.get(b"authorization", ""))
         if refusal is not None:
             return refusal
-        body = await _read(receive)
-        if body is None:
-            return Answer(413, f"expected a body of up to {MAX_BODY_BYTES} bytes")
+        try:
+            body = await self._read(receive)
+        except RequestRefused as error:
+            return Answer(error.status, str(error), headers=error.headers)
         taken = self._broadcasts.take(body)
         if isinstance(taken, Answer):
             return taken
         return await self._broadcasts.answer(taken)
 
-
-async def _read(receive: Receive) -> bytes | None:
-    """The whole body; None where it is larger than it may be."""
-    chunks: list[bytes] = []
-    size = 0
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return b""
-        chunk = message.get("body", b"")
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            return None
-        more = message.get("more_body", False)
-    return b"".join(chunks)
+    async def _read(self, receive: Receive) -> bytes:
+        """The whole body; empty where the client has left. Raises :class:`RequestRefused`."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(None) as wait:
+                body = PendingBody(
+                    self._memory, MAX_BODY_BYTES, lambda: wait.reschedule(loop.time())
+                )
+                try:
+                    while (message := await receive())["type"] == "http.request":
+                        body.add(message.get("body", b""))
+                        if not message.get("more_body", False):
+                            return body.taken()
+                    return b""
+                finally:
+                    body.close()
+        except TimeoutError:
+            raise too_many() from None

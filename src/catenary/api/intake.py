@@ -16,7 +16,8 @@ from catenary.api.access import Answer
 from catenary.api.broadcast import Broadcasts
 from catenary.errors import RequestRefused
 from catenary.ports import Watch
-from catenary.wire.http1 import END_OF_HEADERS, MAX_HEADER_BYTES, Request, read_request
+from catenary.wire.http1 import END_OF_HEADERS, MAX_HEADER_BYTES, Request, read_request, refusal
+from catenary.wire.request_memory import RequestMemory, too_many
 
 USUAL_BODY_BYTES: Final = 1024 * 1024
 """A larger body comes in many pieces, which others gather better."""
@@ -33,11 +34,12 @@ _UNUSUAL: Final = frozenset({"transfer-encoding", "expect", "upgrade", "origin"}
 
 
 class IntakeRules(msgspec.Struct, frozen=True):
-    """What the connections of all publishers share."""
+    """What the connections of all publishers share; ``memory`` is that of incomplete requests."""
 
     path: str
     broadcasts: Broadcasts
     watch: Watch
+    memory: RequestMemory
 
 
 class IntakeConnection(asyncio.Protocol):
@@ -48,12 +50,14 @@ class IntakeConnection(asyncio.Protocol):
 
     __slots__ = (
         "_connections",
-        "_data",
         "_hand_over",
         "_is_closing",
+        "_missing",
+        "_pending",
         "_rules",
         "_task",
         "_transport",
+        "_unread",
     )
 
     def __init__(
@@ -66,7 +70,12 @@ class IntakeConnection(asyncio.Protocol):
         self._connections = connections
         self._hand_over = hand_over
         self._transport: asyncio.Transport
-        self._data = b""
+        # A request that is not complete, and how many bytes of its body are missing: 0 where its head is
+        # not complete either.
+        self._pending = bytearray()
+        self._missing = 0
+        # Bytes of a body that was refused by its head.
+        self._unread = 0
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
 
@@ -80,9 +89,14 @@ class IntakeConnection(asyncio.Protocol):
     # asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
-        self._data = self._data + data if self._data else data
-        if self._task is None:
-            self._work()
+        if self._unread:
+            data = self._passed_over(data)
+            if not data:
+                return
+        if self._pending or self._task is not None:
+            data = self._joined(data)
+        if data:
+            self._work(data)
 
     def eof_received(self) -> None:
         """Answers are still written before the connection is closed."""
@@ -98,63 +112,124 @@ class IntakeConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
         self._rules.watch.forget(self)
+        self._rules.memory.release(self)
         if self._task is not None:
             self._task.cancel()
 
+    # Incomplete requests
+
+    def _passed_over(self, data: bytes) -> bytes:
+        """What comes after the body that was refused."""
+        count = min(self._unread, len(data))
+        self._unread -= count
+        if not self._unread:
+            self._go_on(None)
+        return data[count:] if not self._is_closing else b""
+
+    def _joined(self, data: bytes) -> bytes:
+        """All that is there of a request, once it is worth a look; else nothing."""
+        pending = self._pending
+        seen = max(len(pending) - len(END_OF_HEADERS) + 1, 0)
+        pending += data
+        if self._task is not None:
+            return b""
+        if self._missing > len(data):
+            self._missing -= len(data)
+            self._rules.watch.watch(self)
+        elif self._missing or END_OF_HEADERS in pending[seen:] or len(pending) > MAX_HEADER_BYTES:
+            return self._taken()
+        self._rules.memory.hold(self, len(pending))
+        return b""
+
+    def _taken(self) -> bytes:
+        self._rules.memory.release(self)
+        data = bytes(self._pending)
+        self._pending.clear()
+        self._missing = 0
+        return data
+
+    def _keep(self, data: bytes, missing: int) -> None:
+        self._pending += data
+        self._missing = missing
+        self._rules.memory.hold(self, len(data))
+
+    def give_up(self) -> None:
+        """The memory is needed for others."""
+        self._pending.clear()
+        self._transport.write(refusal(too_many()))
+        self._transport.close()
+
     # Requests
 
-    def _work(self) -> None:
+    def _work(self, data: bytes) -> None:
         """Answers what is complete, in order, in one write."""
         answers: list[bytes] = []
         waiting: Awaitable[None] | None = None
         is_usual = True
-        while self._data and waiting is None and not self._is_closing:
-            end = self._data.find(END_OF_HEADERS)
+        at = missing = 0
+        while at < len(data) and waiting is None and not self._is_closing:
+            end = data.find(END_OF_HEADERS, at)
             if end == -1:
-                is_usual = len(self._data) <= MAX_HEADER_BYTES
+                is_usual = len(data) - at <= MAX_HEADER_BYTES
                 break
-            request = _usual(self._data[:end], self._rules.path)
+            request = _usual(data[at:end], self._rules.path)
             if request is None:
                 is_usual = False
                 break
             start = end + len(END_OF_HEADERS)
             stop = start + int(request.headers["content-length"])
-            if len(self._data) < stop:
+            refused = self._refused(request)
+            if refused is None and stop > len(data):
+                missing = stop - len(data)
                 break
-            body, self._data = self._data[start:stop], self._data[stop:]
             self._is_closing |= request.headers.get("connection", "").lower() == "close"
-            waiting = self._publish(request, body, answers)
+            at = min(stop, len(data))
+            if refused is not None:
+                # Its body is not kept, however much of it is still to come.
+                self._unread = stop - at
+                answers.append(_written(refused))
+            else:
+                waiting = self._publish(data[start:stop], answers)
         if answers:
             self._transport.write(b"".join(answers))
-        self._go_on(waiting, is_usual=is_usual)
+        if not is_usual:
+            self._leave(data[at:])
+            return
+        if at < len(data) and not self._is_closing:
+            self._keep(data[at:], missing)
+        self._go_on(waiting)
 
-    def _publish(
-        self, request: Request, body: bytes, answers: list[bytes]
-    ) -> Awaitable[None] | None:
+    def _refused(self, request: Request) -> Answer | None:
+        authorization = request.headers.get("authorization", "")
+        return self._rules.broadcasts.access.check(request.method, authorization)
+
+    def _publish(self, body: bytes, answers: list[bytes]) -> Awaitable[None] | None:
         """Publishes one body; returns what is to be waited for before it is answered."""
-        broadcasts = self._rules.broadcasts
-        answer = broadcasts.access.check(request.method, request.headers.get("authorization", ""))
-        taken = broadcasts.take(body) if answer is None else answer
+        taken = self._rules.broadcasts.take(body)
         if isinstance(taken, Answer):
             answers.append(_written(taken))
             return None
         return taken
 
-    def _go_on(self, waiting: Awaitable[None] | None, *, is_usual: bool) -> None:
-        """What comes next on this connection: a wait, a goodbye, somebody else, or more."""
+    def _go_on(self, waiting: Awaitable[None] | None) -> None:
+        """What comes next on this connection: a wait, a goodbye, or more."""
         watch = self._rules.watch
         if waiting is not None:
             watch.forget(self)
+            # It waits for the server, which is not to blame it.
+            self._rules.memory.release(self)
             self._transport.pause_reading()
             self._task = asyncio.get_running_loop().create_task(self._answer_later(waiting))
-        elif self._is_closing:
+        elif self._is_closing and not self._unread:
             self._transport.close()
-        elif is_usual:
-            watch.watch(self)
         else:
-            watch.forget(self)
-            self._connections.discard(self)
-            self._hand_over(self._transport, self._data)
+            watch.watch(self)
+
+    def _leave(self, data: bytes) -> None:
+        """Others serve the connection from these bytes onwards."""
+        self._rules.watch.forget(self)
+        self._connections.discard(self)
+        self._hand_over(self._transport, data)
 
     async def _answer_later(self, waiting: Awaitable[None]) -> None:
         """The publisher feels that deliveries, or what keeps them, do not keep up: its answer, and its
@@ -164,7 +239,7 @@ class IntakeConnection(asyncio.Protocol):
         self._transport.write(_written(answer))
         if not self._transport.is_closing():
             self._transport.resume_reading()
-            self._work()
+            self._work(self._taken())
 
     # The end
 

@@ -16,15 +16,20 @@ import msgspec
 
 from catenary.auth.keys import RPC_PHRASE, BearerKey, derived_key
 from catenary.channels.rpc_handler import RpcHandler
-from catenary.errors import ConfigError, ProtocolError
+from catenary.errors import ConfigError, ProtocolError, RequestRefused
+from catenary.metrics.counters import Counters
 from catenary.ports import Application
 from catenary.protocols import rpc_json
 from catenary.wire.http1 import header_text
+from catenary.wire.request_memory import PendingBody, RequestMemory, too_many
 
 _log: Final = logging.getLogger("catenary.channels")
 
 MAX_BODY_BYTES: Final = 16 * 2**20
 """As large as the answers that a server takes."""
+
+MAX_PENDING_BYTES: Final = 64 * 2**20
+"""What all bodies of one application that are being read may hold in memory together."""
 
 _META: Final = "x-anycable-meta-"
 _REASONS: Final = {
@@ -34,6 +39,7 @@ _REASONS: Final = {
     413: "Content Too Large",
     422: "Unprocessable Content",
     500: "Internal Server Error",
+    503: "Service Unavailable",
 }
 
 Scope = MutableMapping[str, Any]
@@ -79,6 +85,7 @@ class AsgiRpc:
 
     def __init__(self, application: Application, key: str) -> None:
         self._calls = _Calls(application, key)
+        self._memory = RequestMemory(MAX_PENDING_BYTES, Counters())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -92,20 +99,39 @@ class AsgiRpc:
         path = scope["path"]
         answer = self._calls.refusal(scope["method"], path, authorization, size)
         if answer is None:
-            body = await _body(receive)
             metadata = {
                 name.removeprefix(_META): value.decode("latin-1")
                 for name, value in headers.items()
                 if name.startswith(_META)
             }
-            answer = (
-                _Answer(413, b"Body too large")
-                if body is None
-                else await self._calls.answer(path, body, metadata)
-            )
+            try:
+                body = await self._body(receive)
+            except RequestRefused as error:
+                answer = _Answer(error.status, str(error).encode())
+            else:
+                answer = await self._calls.answer(path, body, metadata)
         fields = [(name.lower().encode(), value.encode()) for name, value in _fields(answer)]
         await send({"type": "http.response.start", "status": answer.status, "headers": fields})
         await send({"type": "http.response.body", "body": answer.body})
+
+    async def _body(self, receive: Receive) -> bytes:
+        """The whole body. Raises :class:`RequestRefused` for one that is too large, or has to give way."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(None) as wait:
+                body = PendingBody(
+                    self._memory, MAX_BODY_BYTES, lambda: wait.reschedule(loop.time())
+                )
+                try:
+                    while True:
+                        message = await receive()
+                        body.add(message.get("body", b""))
+                        if not message.get("more_body", False):
+                            return body.taken()
+                finally:
+                    body.close()
+        except TimeoutError:
+            raise too_many() from None
 
 
 class WsgiRpc:
@@ -115,6 +141,7 @@ class WsgiRpc:
     def __init__(self, application: Application, key: str) -> None:
         self._calls = _Calls(application, key)
         self._lock = threading.Lock()
+        self._reading_bytes = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._process = 0
@@ -127,17 +154,29 @@ class WsgiRpc:
         authorization = header_text(environ.get("HTTP_AUTHORIZATION", "").encode("latin-1"))
         answer = self._calls.refusal(environ["REQUEST_METHOD"], path, authorization, size)
         if answer is None:
-            body = environ["wsgi.input"].read(size)
-            prefix = "HTTP_" + _META.upper().replace("-", "_")
-            metadata = {
-                name.removeprefix(prefix).lower(): value
-                for name, value in environ.items()
-                if name.startswith(prefix)
-            }
-            work = self._calls.answer(path, body, metadata)
-            answer = asyncio.run_coroutine_threadsafe(work, self._running_loop()).result()
+            answer = self._answer(environ, path, size)
         start_response(f"{answer.status} {_REASONS[answer.status]}", _fields(answer))
         return [answer.body]
+
+    def _answer(self, environ: Mapping[str, Any], path: str, size: int) -> _Answer:
+        """Reads the body and makes the call, unless other threads read too much at the moment."""
+        with self._lock:
+            if self._reading_bytes + size > MAX_PENDING_BYTES:
+                return _Answer(503, b"Too many unfinished requests")
+            self._reading_bytes += size
+        try:
+            body = environ["wsgi.input"].read(size)
+        finally:
+            with self._lock:
+                self._reading_bytes -= size
+        prefix = "HTTP_" + _META.upper().replace("-", "_")
+        metadata = {
+            name.removeprefix(prefix).lower(): value
+            for name, value in environ.items()
+            if name.startswith(prefix)
+        }
+        work = self._calls.answer(path, body, metadata)
+        return asyncio.run_coroutine_threadsafe(work, self._running_loop()).result()
 
     def close(self) -> None:
         """Ends the thread, where there is one."""
@@ -183,20 +222,6 @@ def _fields(answer: _Answer) -> list[tuple[str, str]]:
 def _number(text: str) -> int:
     """A content length; one that is none counts as none."""
     return int(text) if text.isascii() and text.isdigit() else 0
-
-
-async def _body(receive: Receive) -> bytes | None:
-    """The whole body; None for one that is too large."""
-    chunks, size = [], 0
-    while True:
-        message = await receive()
-        chunk: bytes = message.get("body", b"")
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            return None
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return b"".join(chunks)
 
 
 async def _live(receive: Receive, send: Send) -> None:

@@ -418,6 +418,11 @@ class LimitOptions(Group, frozen=True, kw_only=True):
     max_waiting_handshakes: int = option(
         4096, "How many handshakes may wait for their turn before more are refused", minimum=1
     )
+    max_pending_requests_size_bytes: int = option(
+        64 * 1024 * 1024,
+        "How many bytes all incomplete requests together may hold in memory; beyond, those that have"
+        " waited longest are refused (0: no limit)",
+    )
     message_timeout_s: int = option(
         30,
         "How long a message that has begun may take to be complete, in seconds (0: no limit)",

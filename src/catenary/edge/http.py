@@ -16,6 +16,7 @@ from catenary.errors import RequestRefused
 from catenary.metrics.counters import Counters
 from catenary.ports import Watch
 from catenary.wire import http1
+from catenary.wire.request_memory import RequestMemory, too_many
 
 _BEGINS_HERE: Final = -1
 
@@ -31,11 +32,13 @@ class BoundedHttp(HttpToolsProtocol):
         *,
         max_head_bytes: int,
         watch: Watch,
+        memory: RequestMemory,
         counters: Counters,
     ) -> None:
         super().__init__(config, server_state, app_state)
         self._max_head_bytes = max_head_bytes
         self._watch = watch
+        self._memory = memory
         self._counters = counters
         # Bytes of a head that is not complete; None outside one.
         self._head_bytes: int | None = None
@@ -48,8 +51,10 @@ class BoundedHttp(HttpToolsProtocol):
             # uvicorn does not say how many of these bytes belong to the head: counting starts with the next.
             self._head_bytes = 0
             self._watch.watch(self)
+            self._memory.hold(self, len(data))
             return
         self._head_bytes += len(data)
+        self._memory.hold(self, self._head_bytes)
         if self._head_bytes > self._max_head_bytes:
             self._counters.oversized_heads_total += 1
             limit = self._max_head_bytes
@@ -57,6 +62,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._watch.forget(self)
+        self._memory.release(self)
         super().connection_lost(exc)
 
     # httptools calls
@@ -68,6 +74,7 @@ class BoundedHttp(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._head_bytes != _BEGINS_HERE:
             self._watch.forget(self)
+            self._memory.release(self)
         self._head_bytes = None
         if not self.url.startswith(b"/"):
             self._make_origin_form()
@@ -98,6 +105,10 @@ class BoundedHttp(HttpToolsProtocol):
         else:
             self._refuse(RequestRefused(400, f"expected an HTTP/1.1 request: {error}"))
 
+    def give_up(self) -> None:
+        """Other requests need the memory."""
+        self._refuse(too_many())
+
     def time_out(self) -> None:
         """The head of a request took too long."""
         self._counters.late_handshakes_total += 1
@@ -107,5 +118,10 @@ class BoundedHttp(HttpToolsProtocol):
         # uvicorn sets it with the first request.
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.response_complete:
+            self.transport.write(http1.refusal(error))
+        elif self._head_bytes is None and not cycle.response_started and not self.pipeline:
+            # In the middle of a body. To the application, the client has left.
+            cycle.disconnected = True
+            cycle.message_event.set()
             self.transport.write(http1.refusal(error))
         self.transport.close()

@@ -62,6 +62,12 @@ class Counters:
     )
     oversized_heads_total: int = _figure("Requests whose head was too long or had too many headers")
     late_handshakes_total: int = _figure("Connections that were not served in time")
+    pending_requests_bytes: int = _figure(
+        "Bytes that requests which are not complete hold in memory"
+    )
+    refused_requests_total: int = _figure(
+        "Incomplete requests refused because all of them together held too much memory"
+    )
     held_handshakes_total: int = _figure("Handshakes that had to wait for their turn")
     late_messages_total: int = _figure("Clients that were closed in the middle of a message")
     slowed_clients_total: int = _figure("Times a client was not read because it said too much")

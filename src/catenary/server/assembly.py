@@ -59,6 +59,7 @@ from catenary.supervision.service import Supervisor
 from catenary.supervision.ticker import Ticker
 from catenary.transports.turns import Turns
 from catenary.transports.websocket import WebSocketLimits
+from catenary.wire.request_memory import RequestMemory
 
 if TYPE_CHECKING:
     from catenary.adapters.nats.embedded import EmbeddedNats
@@ -115,6 +116,7 @@ class Assembly:
             if limits.message_timeout_s
             else NoDeadlines()
         )
+        self._memory = RequestMemory(limits.max_pending_requests_size_bytes, self.counters)
         self._turns = Turns()
         loop = asyncio.get_running_loop()
         self._handshake_queue = HandshakeQueue(
@@ -168,9 +170,7 @@ class Assembly:
         if self._guest is not None:
             # The last to start: it may publish already.
             self.start.append(self._guest.start)
-        lag = LoopLag(self.counters)
-        self.start.append(lag.start)
-        self.finish.append(lag.stop)
+        self._measure_lag()
         if self._embedded is not None:
             self.finish.append(self._embedded.close)
 
@@ -220,6 +220,11 @@ class Assembly:
         ticker = Ticker(interval_s, call)
         self.start.append(ticker.start)
         self.finish.insert(0, ticker.stop)
+
+    def _measure_lag(self) -> None:
+        lag = LoopLag(self.counters)
+        self.start.append(lag.start)
+        self.finish.append(lag.stop)
 
     # The application
 
@@ -349,8 +354,13 @@ class Assembly:
             self._announce(http.port, "broadcasts", "http", http.path)
             broadcasts = self._broadcasts()
             own = doors[options.server.host, http.port]
-            own.routes.append(Route(http.path, BroadcastEndpoint(broadcasts)))
-            own.intake = IntakeRules(path=http.path, broadcasts=broadcasts, watch=self._deadlines)
+            own.routes.append(Route(http.path, BroadcastEndpoint(broadcasts, self._memory)))
+            own.intake = IntakeRules(
+                path=http.path,
+                broadcasts=broadcasts,
+                watch=self._deadlines,
+                memory=self._memory,
+            )
         if serves_api(options):
             api = options.api
             self._announce(api.port, "API", "http", api.path or "/", host=api.host)
@@ -396,6 +406,7 @@ class Assembly:
             self.counters,
             deadlines=self._deadlines,
             late_messages=self._late_messages,
+            memory=self._memory,
             queue=self._handshake_queue,
             turns=self._turns,
             intake=doors.intake,
@@ -473,6 +484,7 @@ class Assembly:
             self.counters,
             deadlines=self._deadlines,
             late_messages=self._late_messages,
+            memory=self._memory,
             queue=self._handshake_queue,
             turns=self._turns,
         )
@@ -492,9 +504,8 @@ class Assembly:
         if not key:
             self.announcements.append("The API wants no key")
         pages = Origins(api.cors_hosts) if api.cors_headers else None
-        publishing = BroadcastEndpoint(
-            Broadcasts(self.node.publish, self.counters, key=key, pages=pages)
-        )
+        broadcasts = Broadcasts(self.node.publish, self.counters, key=key, pages=pages)
+        publishing = BroadcastEndpoint(broadcasts, self._memory)
         reading = Access("GET", key=key, pages=pages)
         presence = ReadEndpoint(presence_of(self._reads), reading)
         return [

@@ -24,6 +24,7 @@ from catenary.server.entrance import LATER, Entrance
 from catenary.transports.websocket import Acceptance, WebSocketConnection
 from catenary.wire import http1
 from catenary.wire.frames import Event
+from catenary.wire.request_memory import too_many
 
 
 class Threshold:
@@ -56,7 +57,7 @@ class Threshold:
         self._server_state = server_state
         self._app_state = app_state
         self._transport: asyncio.Transport
-        self._head = b""
+        self._head: bytes | bytearray = b""
 
     def arrive(self, transport: asyncio.Transport) -> None:
         """Somebody is there, and should soon say what they want."""
@@ -67,28 +68,56 @@ class Threshold:
         """Nobody is here any more."""
         self._entrance.deadlines.forget(self)
         self._entrance.queue.leave(self)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Keeps nothing of the request any more."""
         self._head = b""
+        self._entrance.memory.release(self)
 
     def receive(self, data: bytes) -> Sequence[Event]:
         """Reads on. No event of a WebSocket comes out of it, whatever comes in."""
         if self._head:
-            data = self._head + data
-        end = data.find(http1.END_OF_HEADERS)
+            self._receive_more(data)
+        else:
+            self._look(data, 0)
+        return ()
+
+    def _receive_more(self, data: bytes) -> None:
+        """Appends in place and searches what is new: a head that comes byte by byte must not be copied and
+        searched each time."""
+        if type(self._head) is not bytearray:
+            self._head = bytearray(self._head)
+        head = self._head
+        seen = max(len(head) - len(http1.END_OF_HEADERS) + 1, 0)
+        head += data
+        if self not in self._entrance.queue:
+            self._look(head, seen)
+        elif len(head) > 2 * self._entrance.rules.head.max_bytes:
+            # It is read on, so that its end is noticed, but not without limit.
+            self._refuse(RequestRefused(400, "expected a client that waits for its answer"))
+        else:
+            self._entrance.memory.hold(self, len(head))
+
+    def _look(self, data: bytes | bytearray, seen: int) -> None:
+        """Decides once the head is there; before ``seen`` it does not end."""
+        end = data.find(http1.END_OF_HEADERS, seen)
         limit = self._entrance.rules.head.max_bytes
         if end == -1 and len(data) <= limit:
-            # Nobody behind this door has a limit of time for a head that does not end.
+            # What serves other requests has no time limit for a head.
             self._head = data
-            return ()
+            self._entrance.memory.hold(self, len(data))
+            return
         if end == -1 or end > limit:
             self._entrance.counters.oversized_heads_total += 1
             self._refuse(RequestRefused(431, f"expected a request head of up to {limit} bytes"))
-            return ()
+            return
+        data = bytes(data)
         path = _path(data)
         if path is not None and not self._entrance.rules.paths.match(path):
             self._lead_on(data, path)
         else:
             self._line_up(data, end)
-        return ()
 
     # Where to
 
@@ -96,14 +125,14 @@ class Threshold:
         """A request for a cable, or for nothing that can be told: when it is its turn."""
         queue = self._entrance.queue
         self._head = data
-        if not queue.enter(self, functools.partial(self._enter, data, end)):
+        if not queue.enter(self, functools.partial(self._enter, end)):
             self._entrance.counters.refused_connections_total += 1
             self._refuse(RequestRefused(503, "too many handshakes", LATER))
-        elif self in queue and len(data) > 2 * self._entrance.rules.head.max_bytes:
-            # It is read on, so that its end is heard; but it must not fill memory meanwhile.
-            self._refuse(RequestRefused(400, "expected a client that waits for its answer"))
+        elif self in queue:
+            self._entrance.memory.hold(self, len(data))
 
-    def _enter(self, data: bytes, end: int) -> None:
+    def _enter(self, end: int) -> None:
+        data = bytes(self._head)
         try:
             acceptance = self._accept(data, end)
         except RequestRefused as error:
@@ -146,6 +175,7 @@ class Threshold:
             self._app_state,
             max_head_bytes=entrance.rules.head.max_bytes,
             watch=entrance.deadlines,
+            memory=entrance.memory,
             counters=entrance.counters,
         )
         http.connection_made(transport)
@@ -165,8 +195,13 @@ class Threshold:
         )
         self._entrance.deadlines.forget(self)
         self._entrance.queue.leave(self)
+        self._let_go()
         self._transport.write(http1.refusal(error))
         self._transport.close()
+
+    def give_up(self) -> None:
+        """Other requests need the memory."""
+        self._refuse(too_many())
 
     def time_out(self) -> None:
         """The client took too long to ask for anything."""

@@ -30,6 +30,7 @@ from catenary.transports.turns import Turns
 from catenary.transports.websocket import Acceptance, WebSocketLimits
 from catenary.wire import deflate, handshake, http1
 from catenary.wire.framing import websocket_framing
+from catenary.wire.request_memory import RequestMemory
 
 _log: Final = logging.getLogger("catenary.door")
 
@@ -79,7 +80,7 @@ class CableRules(msgspec.Struct, frozen=True):
 class Entrance:
     """What the doors of one port share; no ``intake`` where publications go elsewhere.
 
-    ``deadlines`` are those of requests, ``late_messages`` those of messages that have begun; large
+    ``deadlines`` and ``memory`` are those of requests, ``late_messages`` those of messages that have begun; large
     reads are served in ``turns``.
     ``guest_websockets`` builds uvicorn's own protocol for WebSockets on other paths than cables.
     """
@@ -91,6 +92,7 @@ class Entrance:
         "guest_websockets",
         "intake",
         "late_messages",
+        "memory",
         "node",
         "queue",
         "rules",
@@ -105,6 +107,7 @@ class Entrance:
         *,
         deadlines: Deadlines,
         late_messages: Watch,
+        memory: RequestMemory,
         queue: HandshakeQueue,
         turns: Turns,
         intake: IntakeRules | None = None,
@@ -115,6 +118,7 @@ class Entrance:
         self.counters = counters
         self.deadlines = deadlines
         self.late_messages = late_messages
+        self.memory = memory
         self.queue = queue
         self.turns = turns
         self.complaints = Complaints(_log)

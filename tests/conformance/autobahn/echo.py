@@ -39,6 +39,7 @@ from catenary.server.entrance import CableRules, Entrance
 from catenary.transports.turns import Turns
 from catenary.transports.websocket import WebSocketLimits
 from catenary.wire.frames import BINARY, TEXT
+from catenary.wire.request_memory import RequestMemory
 
 LARGEST_MESSAGE: Final = 16 * 2**20
 """Cases 9.1.6 and 9.2.6."""
@@ -116,6 +117,7 @@ def entrance() -> Entrance:
         counters,
         deadlines=Deadlines(5, time.monotonic),
         late_messages=NoDeadlines(),
+        memory=RequestMemory(0, counters),
         queue=HandshakeQueue(
             100, counters, lambda serve: asyncio.get_running_loop().call_soon(serve)
         ),

@@ -1,0 +1,96 @@
+"""What all unfinished requests of a process hold in memory together, and a limit to it.
+
+Each connection has its own limit for a head and a body; ten thousand of them need one in common.
+Knows: sizes, and the order in which requests began to wait. Does not know: bytes, sockets.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from catenary.errors import RequestRefused
+from catenary.metrics.counters import Counters
+
+
+class Holder(Protocol):
+    """A connection that keeps a part of a request until the rest arrives."""
+
+    def give_up(self) -> None:
+        """Lets go of the bytes and refuses the request; its bytes are released already."""
+        ...
+
+
+class RequestMemory:
+    """Refuses the requests that have waited longest where all together hold more than ``limit_bytes``; 0
+    means no limit.
+
+    Moves ``pending_requests_bytes`` and ``refused_requests_total``.
+    """
+
+    __slots__ = ("_counters", "_limit", "_sizes")
+
+    def __init__(self, limit_bytes: int, counters: Counters) -> None:
+        self._limit = limit_bytes
+        self._counters = counters
+        # Insertion order is the order of waiting: a size that changes keeps its place.
+        self._sizes: dict[Holder, int] = {}
+
+    def hold(self, holder: Holder, size: int) -> None:
+        """A holder keeps ``size`` bytes, all in all. It, or others, may be told to give up at once."""
+        counters = self._counters
+        counters.pending_requests_bytes += size - self._sizes.get(holder, 0)
+        self._sizes[holder] = size
+        while counters.pending_requests_bytes > self._limit > 0:
+            oldest = next(iter(self._sizes))
+            self.release(oldest)
+            counters.refused_requests_total += 1
+            oldest.give_up()
+
+    def release(self, holder: Holder) -> None:
+        """The request is complete, refused or gone; nothing happens where the holder keeps nothing."""
+        self._counters.pending_requests_bytes -= self._sizes.pop(holder, 0)
+
+
+def too_many() -> RequestRefused:
+    """What is answered to a request that had to give up."""
+    return RequestRefused(503, "too many unfinished requests", (("Retry-After", "5"),))
+
+
+class PendingBody:
+    """A body that arrives in pieces: joined as they come, since a list of tiny ones would cost fifty times
+    their size. Satisfies :class:`Holder`."""
+
+    __slots__ = ("_body", "_interrupt", "_limit", "_memory", "is_given_up")
+
+    def __init__(
+        self, memory: RequestMemory, limit_bytes: int, interrupt: Callable[[], object]
+    ) -> None:
+        """``interrupt`` is called when the body is given up: it ends the wait for the next piece."""
+        self._memory = memory
+        self._limit = limit_bytes
+        self._interrupt = interrupt
+        self._body = bytearray()
+        self.is_given_up = False
+
+    def add(self, piece: bytes) -> None:
+        """One more piece. Raises :class:`RequestRefused` with 413 where the body is too large, with 503
+        where it was given up."""
+        if len(self._body) + len(piece) > self._limit:
+            raise RequestRefused(413, f"expected a body of up to {self._limit} bytes")
+        if not self.is_given_up:
+            self._body += piece
+            self._memory.hold(self, len(self._body))
+        if self.is_given_up:
+            raise too_many()
+
+    def taken(self) -> bytes:
+        """All of it."""
+        return bytes(self._body)
+
+    def give_up(self) -> None:
+        self.is_given_up = True
+        self._body.clear()
+        self._interrupt()
+
+    def close(self) -> None:
+        """Called once nothing more is added, whatever happened."""
+        self._memory.release(self)
