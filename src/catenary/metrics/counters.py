@@ -89,6 +89,10 @@ class Counters:
     redisx_claimed_total: int = _figure("Publications claimed from dead nodes")
     redisx_retries_total: int = _figure("Publications from the Redis stream tried again")
 
+    refused_sessions_total: int = _figure(
+        "Sessions that Redis or NATS refused for good, so that nobody can resume them"
+    )
+
     # Between nodes
     pubsub_reconnects_total: int = _figure("Times the way between nodes was lost")
     pubsub_canary_lost_total: int = _figure("Messages to itself that did not come back")

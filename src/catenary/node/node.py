@@ -137,7 +137,7 @@ class Node:
         self._pinger = pinger
         self._replayer = Replayer(hub, history)
         self._presences = Presences(presence, pubsub.send)
-        self._resumption = Resumption(sessions, hub, self._replayer, disconnector)
+        self._resumption = Resumption(sessions, hub, self._replayer, disconnector, counters)
         self._disconnector = disconnector
         self._disconnect_mode = disconnect_mode
         self._restored_action = restored_action

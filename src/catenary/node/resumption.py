@@ -25,10 +25,12 @@ from typing import Final
 
 import msgspec
 
-from catenary.errors import BackendError
+from catenary.errors import BackendError, BackendRefused
 from catenary.messages.names import Sid
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Welcome
+from catenary.metrics.counters import Counters
+from catenary.node.complaints import Complaints
 from catenary.node.disconnector import Disconnector, Ended
 from catenary.node.hub import Hub
 from catenary.node.replay import Replayer
@@ -46,6 +48,9 @@ PAUSE_S: Final = 0.2
 SAVED_AGAIN_S: Final = 0.1
 """Until what could not be kept is tried once more: a node may die before the next tick of its clock."""
 
+LONGEST_PAUSE_S: Final = 1.0
+"""The pause is doubled each time, up to this: what is away may answer, and each attempt costs it something."""
+
 UNSAVED_LIMIT: Final = 10_000
 """Sessions that left and wait to be kept, or to be ended, while what keeps them is away; of those
 beyond nothing more is kept, and they have ended unless something was kept before."""
@@ -61,9 +66,13 @@ class _Left(msgspec.Struct, frozen=True):
 
 
 class _Over(msgspec.Struct, frozen=True):
-    """A session that nobody may resume; ``ended`` is what the application has to be told, if it has."""
+    """A session that nobody may resume; ``ended`` is what the application has to be told, if it has.
+
+    ``lives_on`` is the session where it has not ended, and only can't be kept any more.
+    """
 
     ended: Ended | None
+    lives_on: Session | None = None
 
 
 class _Renamed(msgspec.Struct, frozen=True):
@@ -92,43 +101,60 @@ class Resumption:
     __slots__ = (
         "_again",
         "_changed",
+        "_complaints",
+        "_counters",
         "_disconnector",
+        "_expiry_trouble",
         "_finding",
         "_hub",
         "_is_away",
         "_known",
         "_leaving",
         "_replayer",
+        "_retries",
         "_saving",
         "_seeking",
         "_sessions",
         "_sought",
+        "_taken_over",
         "_unheard",
     )
 
     def __init__(
-        self, sessions: SessionCache, hub: Hub, replayer: Replayer, disconnector: Disconnector
+        self,
+        sessions: SessionCache,
+        hub: Hub,
+        replayer: Replayer,
+        disconnector: Disconnector,
+        counters: Counters,
     ) -> None:
         self._sessions = sessions
         self._hub = hub
         self._replayer = replayer
         self._disconnector = disconnector
+        self._counters = counters
+        self._complaints = Complaints(_log)
         # Shared alone. Whom the cache was told of, and has not been told to be over
         self._known: dict[Sid, _Known] = {}
         # And who has been taken over here, while the cache is asked whether another node was quicker
         self._sought: dict[Sid, _Known] = {}
+        # Who was taken over, until its own connection is lost
+        self._taken_over: set[Session] = set()
         # What it has to be told: of those who live, and of those who have left
         self._changed: dict[Sid, Session] = {}
         # (a plain dict looks for its first key past all those that were deleted)
         self._leaving: OrderedDict[Sid, _Left | _Over | _Renamed] = OrderedDict()
         self._saving: asyncio.Future[None] | None = None
         self._again: asyncio.TimerHandle | None = None
+        self._retries = 0
+        """Attempts in a row of which nothing was kept."""
         self._finding: set[asyncio.Future[bytes | None]] = set()
         # Whom somebody looks for, until that has come to an end
         self._seeking: dict[Sid, asyncio.Future[Snapshot | None]] = {}
         # Who was resumed and has said nothing since, by the name that its client knows
         self._unheard: dict[Sid, Session] = {}
         self._is_away = False
+        self._expiry_trouble = ""
 
     # Keeping
 
@@ -189,13 +215,16 @@ class Resumption:
                 if len(failed) == len(batch):
                     self._save_again()
                     return
+                self._retries = 0
         finally:
             self._saving = None
 
     def _save_again(self) -> None:
         if self._again is None:
+            pause_s = min(SAVED_AGAIN_S * 2.0**self._retries, LONGEST_PAUSE_S)
+            self._retries = min(self._retries + 1, 10)
             loop = asyncio.get_running_loop()
-            self._again = loop.call_later(SAVED_AGAIN_S, self._is_time_to_save)
+            self._again = loop.call_later(pause_s, self._is_time_to_save)
 
     def _is_time_to_save(self) -> None:
         self._again = None
@@ -209,7 +238,7 @@ class Resumption:
         while self._changed and not batch:
             for sid in list(islice(self._changed, SAVED_AT_ONCE)):
                 session = self._changed.pop(sid)
-                if session.connected and not session.closed:
+                if session.connected and not session.closed and session.is_resumable:
                     batch[sid] = session
         return batch
 
@@ -228,6 +257,8 @@ class Resumption:
             answer = told[sid]
             try:
                 taken = await answer if isinstance(answer, Awaitable) else answer
+            except BackendRefused as error:
+                self._give_up_keeping(sid, each, error)
             except BackendError as error:
                 failed[sid] = each
                 self._note_trouble(error)
@@ -257,8 +288,35 @@ class Resumption:
                     book[sid] = _Known.KEPT
             return
         known = self._known.pop(sid, _Known.NOTHING)
-        if isinstance(each, _Over) and (taken is not None or known is not _Known.KEPT):
+        if not isinstance(each, _Over):
+            return
+        if taken is not None or known is not _Known.KEPT:
             self._tell_of_end(each.ended)
+        elif each.lives_on is not None:
+            # Another node has taken it, and tells of its end.
+            each.lives_on.disconnect_wanted = False
+
+    def _give_up_keeping(self, sid: Sid, each: _Unsaved, error: BackendRefused) -> None:
+        """It will never be kept as it is: it can't be resumed from now on, nor as it was before."""
+        match each:
+            case Session():
+                each.is_resumable = False
+                self._note_refusal(sid, error)
+                self._put(sid, _Over(None, each))
+            case _Left(snapshot):
+                self._note_refusal(sid, error)
+                self._put(sid, _Over(_ended(snapshot)))
+            case _Over(ended):
+                self._known.pop(sid, None)
+                self._tell_of_end(ended)
+            case _Renamed():
+                self._known.pop(sid, None)
+
+    def _note_refusal(self, sid: Sid, error: BackendRefused) -> None:
+        self._counters.refused_sessions_total += 1
+        self._complaints.write(
+            logging.WARNING, "sid=%s The session can't be kept, nor resumed: %s", sid, error
+        )
 
     def _note_trouble(self, error: BackendError | None) -> None:
         if error is not None and not self._is_away:
@@ -423,6 +481,8 @@ class Resumption:
         while True:
             try:
                 return await taken
+            except BackendRefused:
+                raise
             except BackendError:
                 if clock() >= give_up_at:
                     raise
@@ -439,6 +499,7 @@ class Resumption:
             snapshot = snapshot_of(present)
             present.is_resumable = present.disconnect_wanted = False
             present.close(Reason.RESUMED)
+            self._taken_over.add(present)
             self._changed.pop(sid, None)
             return snapshot
         left = self._leaving.pop(sid, None)
@@ -500,6 +561,10 @@ class Resumption:
         What other nodes could resume ends when it is taken from them, unless one was quicker.
         """
         self._forget_other_name(session)
+        if session in self._taken_over:
+            # What is kept under its name is of whoever goes on with it, or has given it back.
+            self._taken_over.remove(session)
+            return None
         wanted = ended if session.disconnect_wanted else None
         if session.sid not in self._known:
             self._changed.pop(session.sid, None)
@@ -529,8 +594,7 @@ class Resumption:
 
     def _end(self, snapshots: list[Snapshot]) -> None:
         for each in snapshots:
-            if each.disconnect_wanted:
-                self._tell_of_end(Ended(each.environment, tuple(each.subscriptions)))
+            self._tell_of_end(_ended(each))
 
     def _tell_of_end(self, ended: Ended | None) -> None:
         if ended is not None:
@@ -539,8 +603,15 @@ class Resumption:
     async def _end_later(self, expired: Awaitable[tuple[bytes, ...]]) -> None:
         try:
             self._end(read_all(await expired))
+        except BackendRefused as error:
+            # Asked every second, whatever is answered: it is logged once.
+            if self._expiry_trouble != str(error):
+                self._expiry_trouble = str(error)
+                _log.error("Sessions whose time is over can't be ended: %s", error)
         except BackendError as error:
             self._note_trouble(error)
+        else:
+            self._expiry_trouble = ""
 
 
 async def _settle(touched: Awaitable[None]) -> None:
@@ -549,6 +620,13 @@ async def _settle(touched: Awaitable[None]) -> None:
         await touched
     except BackendError as error:
         _log.info("Sessions could not be kept up: %s", error)
+
+
+def _ended(snapshot: Snapshot) -> Ended | None:
+    """What the application has to be told of the end of a session, if it has."""
+    if not snapshot.disconnect_wanted:
+        return None
+    return Ended(snapshot.environment, tuple(snapshot.subscriptions))
 
 
 def _other(sid: Sid) -> Sid:
