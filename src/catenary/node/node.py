@@ -36,7 +36,7 @@ from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.publications import Publication, Publishable, parse
 from catenary.messages.reasons import Reason
-from catenary.messages.replies import Pong, Rejected
+from catenary.messages.replies import Confirmed, Pong, Rejected
 from catenary.metrics.counters import Counters
 from catenary.node.complaints import Complaints
 from catenary.node.disconnector import Disconnector, Ended
@@ -269,7 +269,7 @@ class Node:
             return self._decide(session, command)
         if type(command) is Subscribe:
             if command.identifier in session.subscriptions:
-                self._refuse(session, f"already subscribed to {command.identifier}")
+                self._confirm_again(session, command)
             elif self._may_have(session, command.identifier):
                 return self._decide(session, command)
             return None
@@ -301,6 +301,25 @@ class Node:
                 return self._presences.leave(subscription)
             case WhoIsHere(_, with_records):
                 return self._presences.tell(subscription, with_records=with_records)
+
+    def _confirm_again(self, session: Session, command: Subscribe) -> None:
+        """A subscription that exists is confirmed without asking the application: ``@rails/actioncable``
+        repeats the command twice a second until it is, for a second object with the same identifier.
+
+        Source: https://github.com/rails/rails/pull/57504
+        """
+        if session.inbox is not None and session.inbox.is_answered(command.identifier):
+            return
+        session.send(Confirmed(command.identifier))
+        self._counters.server_msg_total += 1
+        self._confirmed(session, command)
+
+    def _confirmed(self, session: Session, command: Subscribe) -> None:
+        """Does what a subscribe command asks for besides, after its confirmation was sent."""
+        asked = [] if command.history is None else [History(command.identifier, command.history)]
+        self._follow(session, [*asked, *([] if command.join is None else [command.join])])
+        if session.inbox is not None:
+            session.inbox.note_confirmation(command.identifier)
 
     def _may_have(self, session: Session, identifier: Identifier) -> bool:
         """One subscription more? Else the client is told no, without asking the application."""
@@ -511,8 +530,7 @@ class Node:
         if decision.disconnect:
             session.close(Reason.COMMAND_FAILED)
         elif type(step) is Subscribe and subscription is not None:
-            asked = [] if step.history is None else [History(step.identifier, step.history)]
-            self._follow(session, [*asked, *([] if step.join is None else [step.join])])
+            self._confirmed(session, step)
 
     def _apply_connect(self, session: Session, decision: Decision) -> None:
         if decision.verdict is Verdict.SUCCESS:
