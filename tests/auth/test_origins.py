@@ -1,5 +1,7 @@
 """Which pages may connect."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,6 +58,48 @@ def test_without_hosts_everybody_may_come(hosts: list[str], origin: str) -> None
         ("*", "http://evil.test", True),
         ("*", "null", True),
         ("*", "", True),
+        # Whole origins, and URLs that stand for theirs
+        ("https://example.com", "https://example.com", True),
+        ("https://example.com", "http://example.com", False),
+        ("https://example.com", "https://a.example.com", False),
+        ("https://example.com", "https://example.com:8443", False),
+        ("HTTPS://Example.com/", "https://example.com", True),
+        ("https://example.com/chat?room=1", "https://example.com", True),
+        ("https://example.com:443", "https://example.com", True),
+        ("https://example.com:80", "https://example.com", False),
+        ("https://example.com", "https://example.com:443", True),
+        ("http://localhost:3000", "http://localhost:3000", True),
+        ("http://localhost:3000", "https://localhost:3000", False),
+        ("wss://example.com/cable", "https://example.com", True),
+        ("ws://example.com", "https://example.com", False),
+        ("https://*.example.com", "https://a.example.com", True),
+        ("https://*.example.com", "http://a.example.com", False),
+        ("https://*.example.com", "https://example.com", False),
+        ("https://*.example.com", "https://a.example.com:8443", False),
+        ("https://*.example.com:8443", "https://a.example.com:8443", True),
+        ("https://*", "https://a.test", True),
+        ("https://*", "http://a.test", False),
+        ("https://*", "", False),
+        ("*://example.com", "https://example.com", True),
+        ("http://*:3000", "http://a.test:3000", True),
+        ("ionic://localhost", "ionic://localhost", True),
+        ("ionic://localhost", "http://localhost", False),
+        ("https://a.test,b.test", "http://b.test", True),
+        ("https://[::1]:3000", "https://[::1]:3000", True),
+        ("http://[::1]", "http://[::1]:80", True),
+        # Default ports, which browsers leave out
+        ("example.com/", "http://example.com", True),
+        ("example.com:443", "https://example.com", True),
+        ("example.com:443", "http://example.com", False),
+        ("example.com:80", "http://example.com", True),
+        ("*.example.com:443", "https://a.example.com", True),
+        ("*.example.com:443", "http://a.example.com", False),
+        ("[::1]:443", "https://[::1]", True),
+        # Names as people write them, and as browsers send them
+        ("münchen.example", "https://xn--mnchen-3ya.example", True),
+        ("https://MÜNCHEN.example", "https://xn--mnchen-3ya.example", True),
+        ("*.straße.example", "https://a.xn--strae-oqa.example", True),
+        ("例え。example", "https://xn--r8jz45g.example", True),
     ],
 )
 def test_hosts_decide(hosts: str, origin: str, allowed: bool) -> None:
@@ -63,6 +107,30 @@ def test_hosts_decide(hosts: str, origin: str, allowed: bool) -> None:
 
     assert not origins.is_open
     assert origins.allow(origin) is allowed
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "https://",
+        "a b",
+        "foo.*.com",
+        "https://user@a.test",
+        "a.test:99999",
+        "::1",
+        "a.test:",
+        "//a.test",
+    ],
+)
+def test_what_no_page_can_match_is_an_error(entry: str) -> None:
+    with pytest.raises(ValueError, match=r"expected a host such as example\.com"):
+        Origins([entry])
+
+
+@given(entry=st.text(), origin=st.text())
+def test_any_entry_is_read_or_refused(entry: str, origin: str) -> None:
+    with contextlib.suppress(ValueError):
+        Origins([entry]).allow(f"https://{origin}")
 
 
 @given(origin=st.text() | st.text().map("http://{}".format))

@@ -338,6 +338,11 @@ def test_what_asks_for_nothing_is_accepted(argv: list[str]) -> None:
             "rpc_host: expected an http:// or https:// URL for rpc_impl=http, got something else",
         ),
         (["--path=/a,b"], "path: expected a path that begins with /, got 'b'"),
+        (
+            ["--allowed_origins=https://a.test, b.*.test"],
+            "allowed_origins: expected a host such as example.com, *.example.com or localhost:3000,"
+            " or https://example.com, got 'b.*.test'",
+        ),
         (["--health-path=h"], "health-path: expected a path that begins with /, got 'h'"),
         (
             ["--http_broadcast_path="],

@@ -6,20 +6,24 @@ Source: ``allowed_origins`` of docs/configuration.md (anycable); RFC 6454 for wh
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from catenary.config.origins import DEFAULT_PORTS, allowed_origin
+
 
 class Origins:
-    """The hosts that pages may come from, such as ``example.com:3000`` and ``*.example.com``.
+    """The pages that are let in: hosts such as ``example.com:3000`` and ``*.example.com``, or whole
+    origins such as ``https://example.com``.
 
-    No host means every page, and also what is no page and sends no Origin.
+    No entry means every page, and also what is no page and sends no Origin.
     """
 
     __slots__ = ("_exact", "_suffixes", "is_open")
 
-    def __init__(self, hosts: Sequence[str]) -> None:
-        named = [host.strip().lower() for host in hosts if host.strip()]
-        self._exact = frozenset(host for host in named if not host.startswith("*"))
-        self._suffixes = tuple(host[1:] for host in named if host.startswith("*"))
-        self.is_open = not named
+    def __init__(self, allowed: Sequence[str]) -> None:
+        """Raises ValueError for an entry that no page could match."""
+        entries = [allowed_origin(text) for text in allowed if text.strip()]
+        self._exact = frozenset((each.scheme, each.host) for each in entries if not each.is_suffix)
+        self._suffixes = tuple((each.scheme, each.host) for each in entries if each.is_suffix)
+        self.is_open = not entries
         """Is nothing restricted?"""
 
     def allow(self, origin: str) -> bool:
@@ -27,8 +31,18 @@ class Origins:
         if self.is_open:
             return True
         try:
-            host = urlsplit(origin.lower()).netloc
+            url = urlsplit(origin.lower())
         except ValueError:
             return False
+        # An entry without a scheme may name the default port, which browsers leave out.
+        port = DEFAULT_PORTS.get(url.scheme, "")
+        host = url.netloc.removesuffix(f":{port}")
+        with_port = host if host.rpartition("]")[2].count(":") else f"{host}:{port}"
+        if not self._exact.isdisjoint(((url.scheme, host), ("", host), ("", with_port))):
+            return True
         # A lone * is the empty suffix: it takes everything, also what sends no Origin.
-        return host in self._exact or host.endswith(self._suffixes)
+        return any(
+            (scheme in ("", url.scheme) and host.endswith(suffix))
+            or (not scheme and ":" in suffix and with_port.endswith(suffix))
+            for scheme, suffix in self._suffixes
+        )

@@ -11,6 +11,7 @@ from typing import Final
 from catenary.config.addresses import gateway, listening_address, server_address
 from catenary.config.effective import keys
 from catenary.config.options import TABLE, Entry, Options, Shorthand, Value
+from catenary.config.origins import allowed_origin
 from catenary.errors import ConfigError
 
 _PARAM: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -58,6 +59,7 @@ def check_together(options: Options) -> None:
             "rpc_host: expected an http:// or https:// URL for rpc_impl=http, got something else"
         )
     _check_tokens(options)
+    _check_origins(options)
     _check_nodes(options)
     _check_nats_addresses(options)
     _check_nats_names(options)
@@ -71,6 +73,19 @@ def check_together(options: Options) -> None:
     ):
         if not path.startswith("/"):
             raise ConfigError(f"{name}: expected a path that begins with /, got {path!r}")
+
+
+def _check_origins(options: Options) -> None:
+    for name, entries in (
+        ("allowed_origins", options.server.allowed_origins),
+        ("http_broadcast.cors_hosts", options.http_broadcast.cors_hosts),
+        ("api.cors_hosts", options.api.cors_hosts),
+    ):
+        for entry in filter(str.strip, entries):
+            try:
+                allowed_origin(entry)
+            except ValueError as error:
+                raise ConfigError(f"{name}: {error}") from error
 
 
 def _check_nodes(options: Options) -> None:

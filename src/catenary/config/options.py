@@ -210,7 +210,8 @@ class ServerOptions(Group, frozen=True, kw_only=True):
     )
     allowed_origins: tuple[str, ...] = option(
         (),
-        "Origins that may connect, such as www.example.com or *.example.io (empty: all)",
+        "Origins that may connect, such as www.example.com, *.example.io or https://example.com"
+        " (empty: all)",
         joined=True,
     )
     ssl_cert: str = option(
