@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis as redis_library
 
 from catenary.channels.http_reader import HttpReader
 from catenary.messages.names import Stream
@@ -261,6 +262,10 @@ def test_what_nodes_share() -> None:
             assert ask(one_node.port, publish(one("shared")))[0][0] == 201
             status, found = answered(ask(other.port, get("/history/chat"))[0])
             assert (status, [each["data"] for each in found["messages"]]) == (200, ['"shared"'])
+            with redis_library.Redis(port=redis.port) as connection:
+                connection.set("catenary:__anycable_internal__:log:chat", "not ours")
+            (refused,) = ask(other.port, get("/history/chat"))
+            assert (refused[0], "WRONGTYPE" in answered(refused)[1]["error"]) == (422, True)
             redis.stop()
             (away,) = ask(other.port, get("/history/chat"))
             assert away[0] == 503

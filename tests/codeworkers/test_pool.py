@@ -16,7 +16,7 @@ import pytest
 from catenary.codeworkers import pool
 from catenary.codeworkers.link import WorkerCall
 from catenary.codeworkers.pool import CodeWorkerPool
-from catenary.errors import AppFailed, AppUnavailable, BackendError
+from catenary.errors import AppFailed, AppUnavailable, BackendError, PublicationError, TooLarge
 from catenary.messages.decisions import Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid
@@ -259,6 +259,14 @@ async def refuses() -> None:
     raise BackendError("Redis is away")
 
 
+async def refuses_for_good() -> None:
+    raise TooLarge("over max_payload")
+
+
+def is_none() -> None:
+    raise PublicationError("expected a stream")
+
+
 async def takes() -> None:
     await asyncio.sleep(0.01)
 
@@ -269,6 +277,8 @@ async def takes() -> None:
         (lambda: None, '"taken"'),
         (takes, '"taken"'),
         (refuses, '"BackendError: Redis is away"'),
+        (refuses_for_good, '"TooLarge: over max_payload"'),
+        (is_none, '"BackendRefused: expected a stream"'),
     ],
 )
 def test_who_awaits_a_publication_learns_whether_it_was_taken(

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from catenary.adapters.memory.presence import LocalPresence
-from catenary.errors import BackendError
+from catenary.errors import BackendError, BackendRefused, TooLarge
 from catenary.messages.decisions import Decision, PresenceCommand
-from catenary.messages.names import Stream
+from catenary.messages.names import Sid, Stream
 from catenary.messages.presence import Member
+from catenary.messages.publications import Publication, Publishable
 from catenary.messages.replies import Confirmed
 from tests.parts.heart import Client, Heart, in_loop, room, settle
 
@@ -206,6 +207,70 @@ class RemotePresence(LocalPresence):
     async def _later(self, read: Any) -> Any:
         await self.reached
         return read()
+
+
+class StrictPresence(LocalPresence):
+    """Refuses members with a long info for good, once ``limit`` is set."""
+
+    limit = 1_000_000
+
+    def join(self, stream: Stream, sid: Sid, member_id: str, info: str) -> Any:
+        if len(info) > self.limit:
+            return self._refuse()
+        return super().join(stream, sid, member_id, info)
+
+    async def _refuse(self) -> None:
+        raise TooLarge("over max_payload")
+
+
+@in_loop
+async def test_a_member_that_is_refused_as_all_join_again_costs_the_others_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now = 0.0
+    presence = StrictPresence(ttl_s=TTL_S, clock=lambda: now)
+    house = House(presence)
+    members = [house.member() for _ in range(3)]
+    for number, member in enumerate(members):
+        join(member, f"m{number}", "x" * 100 if number == 1 else "")
+    now = TTL_S + 1
+    presence.expire()
+    presence.limit = 50
+    house.heart.node.refresh()
+    await settle()
+    assert [each.id for each in presence.members(Stream("s"))] == ["m0", "m2"]
+    assert "1 members were refused as they joined again: over max_payload" in caplog.text
+
+
+class StrictPubSub:
+    """Satisfies :class:`catenary.ports.PubSub`: refuses, as a whole, what is for the stream ``bad``."""
+
+    def __init__(self) -> None:
+        self.sent: list[Stream] = []
+
+    def send(self, publications: tuple[Publishable, ...]) -> Awaitable[None] | None:
+        streams = [each.stream for each in publications if isinstance(each, Publication)]
+        if "bad" in streams:
+            return self._refuse()
+        self.sent += streams
+        return None
+
+    async def _refuse(self) -> None:
+        raise BackendRefused("NOPERM")
+
+
+@in_loop
+async def test_a_change_that_can_not_be_published_costs_the_others_nothing() -> None:
+    now = 0.0
+    presence = LocalPresence(ttl_s=TTL_S, clock=lambda: now)
+    pubsub = StrictPubSub()
+    heart = Heart(presence=presence, pubsub=pubsub)
+    for sid, stream in (("1", "bad"), ("2", "good"), ("3", "bad"), ("4", "good")):
+        presence.join(Stream(stream), Sid(sid), f"m{sid}", "null")
+    now = TTL_S + 1
+    heart.node.keep_time()
+    await settle()
+    assert pubsub.sent == ["good", "good"]
 
 
 @pytest.mark.parametrize("is_away", [False, True])

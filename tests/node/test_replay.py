@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from catenary.adapters.memory.history import LocalHistory
 from catenary.adapters.memory.sessions import LocalSessions
-from catenary.errors import BackendError, LostPosition
+from catenary.errors import BackendError, BackendRefused, LostPosition
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.publications import Position, Publication
 from catenary.node import hub, replay
@@ -383,6 +383,19 @@ async def test_a_failure_rejects_and_what_came_meanwhile_is_heard(
     ]
     publish(heart, "s", "later")
     assert client.messages[-1] == "later"
+
+
+@in_loop
+async def test_a_history_that_is_refused_for_good_is_not_asked_again() -> None:
+    history = SlowHistory()
+    heart = Heart(history=history)
+    client = heart.member()
+    client.say("subscribe", room("s"), history=after(("s", 0)))
+    await settle()
+    history.release(BackendRefused("WRONGTYPE"))
+    await settle()
+    assert said(client) == [CONFIRMED, REJECTED]
+    assert history.asked == []
 
 
 @in_loop

@@ -650,7 +650,7 @@ async def test_who_was_taken_over_does_not_end_what_was_given_back() -> None:
     await settle()
     await cluster.leave(new)
     cluster.sessions.answer()  # it has been found, for nobody: it is given back
-    await settle(3)
+    await settle()
     await cluster.leave(old)
     cluster.sessions.is_slow = False
     cluster.sessions.answer()

@@ -61,6 +61,18 @@ def test_each_line_is_a_message_in_order(server: CableServer, listener: CableCli
     assert [heard(listener) for _ in range(51)] == [*range(50), "last"]
 
 
+def test_a_line_that_is_refused_is_told_and_the_next_is_published(
+    server: CableServer, listener: CableClient
+) -> None:
+    given = f"before\n{'x' * 17_000_000}\nbehind\n"
+    done = catenary("publish", "chat/1", "--lines", given=given, **beside(server, SECRET))
+    assert done.returncode == 1
+    assert done.stderr.startswith("catenary publish: 'xxx")
+    assert "HTTP 413: expected a body of up to 16777216 bytes" in done.stderr
+    assert len(done.stderr) < 300
+    assert [heard(listener), heard(listener)] == ["before", "behind"]
+
+
 def test_somebody_is_left_out(server: CableServer, listener: CableClient) -> None:
     with CableClient(server.cable_url) as other:
         sid = other.receive_welcome()["sid"]
@@ -76,7 +88,10 @@ def test_a_refusal_is_told(server: CableServer) -> None:
     url = f"--url={server.broadcast_url}"
     done = catenary("publish", "chat/1", "x", url, "--secret=another")
     assert done.returncode == 1
-    assert done.stderr == "catenary publish: the server does not take the broadcast: HTTP 401\n"
+    assert done.stderr == (
+        "catenary publish: the server does not take the broadcast: HTTP 401: "
+        "expected Authorization: Bearer with the key\n"
+    )
 
 
 def test_the_key_itself(server: CableServer, listener: CableClient) -> None:

@@ -13,7 +13,13 @@ from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
 from catenary.api.access import Access, Answer, send_answer
-from catenary.errors import BackendError, CatenaryError, LostPosition, NotKept
+from catenary.errors import (
+    BackendError,
+    BackendRefused,
+    CatenaryError,
+    LostPosition,
+    NotKept,
+)
 from catenary.messages.names import Stream
 from catenary.messages.publications import Position, Publication, position_of
 from catenary.node.reads import Reads
@@ -22,11 +28,13 @@ from catenary.wire.http1 import header_text
 PAGE: Final = 1_000
 """The most messages of one answer: who wants more asks for what is behind the last."""
 
-_STATUS: Final[dict[type[CatenaryError], int]] = {
-    NotKept: 501,
-    LostPosition: 410,
-    BackendError: 503,
-}
+_STATUSES: Final[tuple[tuple[type[CatenaryError], int], ...]] = (
+    (NotKept, 501),
+    (LostPosition, 410),
+    (BackendRefused, 422),
+    (BackendError, 503),
+)
+"""The first that an error is."""
 _write: Final = msgspec.json.encode
 
 Read = Callable[[Stream, Mapping[str, str]], Awaitable[bytes]]
@@ -65,9 +73,9 @@ class _Messages(msgspec.Struct, gc=False):
 class ReadEndpoint:
     """An ASGI application that answers one kind of question about the ``stream`` of its path.
 
-    200; 401 without the key, 404 without a stream, 422 for a query that can't be read and for
-    everything but GET, 501 where no broker keeps it, 410 where a part of the history is gone, 503
-    where the broker is away.
+    200; 401 without the key, 404 without a stream, 422 for a query that can't be read or that the
+    broker refuses for good, and for everything but GET, 501 where no broker keeps it, 410 where a
+    part of the history is gone, 503 where the broker is away.
     """
 
     __slots__ = ("_access", "_read")
@@ -91,8 +99,9 @@ class ReadEndpoint:
             content = await self._read(stream, QueryParams(scope["query_string"]))
         except QueryError as error:
             return Answer(422, str(error))
-        except tuple(_STATUS) as error:
-            return Answer(_STATUS[type(error)], str(error))
+        except (NotKept, LostPosition, BackendError) as error:
+            status = next(status for kind, status in _STATUSES if isinstance(error, kind))
+            return Answer(status, str(error))
         return Answer(200, content=content)
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from catenary.auth.keys import bearer
 from catenary.channels.http_address import http_address
-from catenary.errors import BackendError, LostPosition, NotKept
+from catenary.errors import BackendError, BackendRefused, LostPosition, NotKept
 from catenary.messages.names import Stream
 from catenary.messages.presence import Member
 from catenary.messages.publications import Page, Position, Publication
@@ -113,5 +113,6 @@ def _refused(status: int, body: bytes) -> NoReturn:
     if status == 501:
         raise NotKept(told or "the server has no broker that keeps it")
     if status == 404:
-        raise BackendError("expected the API of Catenary at this URL (api_path), got HTTP 404")
-    raise BackendError(f"the API does not answer: HTTP {status}{told and ': '}{told}")
+        raise BackendRefused("expected the API of Catenary at this URL (api_path), got HTTP 404")
+    kind = BackendRefused if 400 <= status < 500 else BackendError
+    raise kind(f"the API does not answer: HTTP {status}{told and ': '}{told}")

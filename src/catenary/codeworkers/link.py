@@ -27,7 +27,7 @@ from catenary.codeworkers.messages import (
     Taken,
     Unanswered,
 )
-from catenary.errors import AppFailed, AppUnavailable, CatenaryError
+from catenary.errors import AppFailed, AppUnavailable, BackendRefused, CatenaryError
 from catenary.messages.decisions import Decision
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier
@@ -237,7 +237,7 @@ class WorkerLink:
         try:
             work = self._publish(raw)
         except CatenaryError as error:
-            self.wire.send(Taken(number, str(error)))
+            self.wire.send(Taken(number, str(error), type(error).__name__))
             return
         if work is None:
             self.wire.send(Taken(number, ""))
@@ -248,8 +248,15 @@ class WorkerLink:
 
     def _handed_on(self, number: int, publishing: "asyncio.Future[None]") -> None:
         self._publishing.discard(publishing)
-        error = "" if publishing.cancelled() else publishing.exception()
-        self.wire.send(Taken(number, "" if error is None else str(error) or "it was not taken"))
+        if publishing.cancelled():
+            self.wire.send(Taken(number, "it was not taken"))
+            return
+        error = publishing.exception()
+        if error is None:
+            self.wire.send(Taken(number, ""))
+            return
+        self._counters.refused_publications_total += isinstance(error, BackendRefused)
+        self.wire.send(Taken(number, str(error) or "it was not taken", type(error).__name__))
 
     # Reads
 

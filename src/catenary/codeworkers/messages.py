@@ -63,10 +63,14 @@ class Abandon(msgspec.Struct, array_like=True, tag=1, gc=False):
 
 
 class Taken(msgspec.Struct, array_like=True, tag=2, gc=False):
-    """What became of a publication; ``error`` is empty where it was taken."""
+    """What became of a publication; ``error`` is empty where it was taken.
+
+    ``failure`` is the name of the exception.
+    """
 
     id: int
     error: str
+    failure: str = ""
 
 
 class End(msgspec.Struct, array_like=True, tag=3, gc=False):

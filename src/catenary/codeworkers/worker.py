@@ -28,7 +28,14 @@ from catenary.codeworkers.messages import (
     ToWorker,
     Unanswered,
 )
-from catenary.errors import BackendError, LostPosition, NotKept
+from catenary.errors import (
+    BackendError,
+    BackendRefused,
+    CatenaryError,
+    LostPosition,
+    NotKept,
+    TooLarge,
+)
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.names import Stream
 from catenary.messages.presence import Member
@@ -121,8 +128,8 @@ class CodeWorker:
         match message:
             case Question():
                 self._begin(message)
-            case Taken(number, error):
-                self._take(number, error)
+            case Taken():
+                self._take(message)
             case Found(number):
                 looking = self._reads.get(number)
                 if looking is not None and not looking.done():
@@ -147,12 +154,12 @@ class CodeWorker:
         if not self._ending.done():
             self._ending.set_result(0)
 
-    def _take(self, number: int, error: str) -> None:
-        taken = self._publications.pop(number)
+    def _take(self, message: Taken) -> None:
+        taken = self._publications.pop(message.id)
         if taken.done():
             return
-        if error:
-            taken.set_exception(BackendError(error))
+        if message.error:
+            taken.set_exception(_FAILURES.get(message.failure, BackendError)(message.error))
         else:
             taken.set_result(None)
 
@@ -224,4 +231,9 @@ class CodeWorker:
 
 
 _DONE: Final = Decision()
-_FAILURES: Final = {each.__name__: each for each in (BackendError, LostPosition, NotKept)}
+_FAILURES: Final[dict[str, type[CatenaryError]]] = {
+    # What can't be read as a publication will not be taken the next time either.
+    "PublicationError": BackendRefused,
+    **{each.__name__: each for each in (BackendRefused, TooLarge, LostPosition, NotKept)},
+}
+"""Exceptions of the serving process by their names; others are :class:`BackendError` here."""

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from catenary.errors import BackendError
+from catenary.errors import BackendError, BackendRefused
 from catenary.messages.names import Stream
 from catenary.messages.presence import Member, PresenceChange
 from catenary.messages.publications import Publication, Publishable
@@ -101,13 +101,22 @@ class Presences:
 
     async def _rejoin(self) -> None:
         present = [(each, stream) for each, streams in self._present.items() for stream in streams]
+        refused = 0
         try:
             for session, stream in present:
                 member = self._present.get(session, {}).get(stream)
-                if member is not None:
+                if member is None:
+                    continue
+                try:
                     await self._join_anew(stream, session, member)
+                except BackendRefused as error:
+                    # This member alone: the next one may join.
+                    refused += 1
+                    reason = error
         except BackendError as error:
-            _log.warning("Not everybody who is here could join anew: %s", error)
+            _log.warning("Not all members could join again: %s", error)
+        if refused:
+            _log.warning("%d members were refused as they joined again: %s", refused, reason)
 
     async def _join_anew(self, stream: Stream, session: Session, member: Member) -> None:
         joined = self._presence.join(stream, session.sid, member.id, member.info)
@@ -133,9 +142,10 @@ class Presences:
                 await told
 
     def _tell_all(self, changes: tuple[PresenceChange, ...]) -> Awaitable[None] | None:
-        if not changes:
-            return None
-        return _maybe_lost(self._publish(tuple(map(_publication, changes))))
+        """One by one: as a batch, one that is refused would cost the others, too."""
+        sent = [self._publish((_publication(change),)) for change in changes]
+        waits = [each for each in sent if each is not None]
+        return _try(waits) if waits else None
 
     def _announce(
         self, change: PresenceChange | Awaitable[PresenceChange | None] | None
@@ -156,15 +166,12 @@ class Presences:
                 await told
 
 
-def _maybe_lost(sent: Awaitable[None] | None) -> Awaitable[None] | None:
-    return None if sent is None else _try(sent)
-
-
-async def _try(sent: Awaitable[None]) -> None:
-    try:
-        await sent
-    except BackendError as error:
-        _log.warning("A change of presence is lost: %s", error)
+async def _try(waits: list[Awaitable[None]]) -> None:
+    for each in waits:
+        try:
+            await each
+        except BackendError as error:
+            _log.warning("A change of presence is lost: %s", error)
 
 
 def _settled(touched: Awaitable[None] | None) -> Awaitable[None] | None:

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Collection
 from typing import Final
 
-from catenary.errors import BackendError, LostPosition
+from catenary.errors import BackendError, BackendRefused, LostPosition
 from catenary.messages.commands import HistoryRequest
 from catenary.messages.names import Stream
 from catenary.messages.publications import Position
@@ -158,6 +158,8 @@ class Replayer:
                 return answer
             try:
                 return await answer
+            except BackendRefused:
+                raise
             except BackendError:
                 # What keeps it may be electing a leader, or starting anew.
                 if clock() >= give_up_at:

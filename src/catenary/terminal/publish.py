@@ -4,7 +4,8 @@
   echo '{"text": "hi"}' | catenary publish chat/1
   tail -f app.log | catenary publish logs --lines
 
-Exit status: 0 where the server took everything, 1 where it refused.
+Exit status: 0 where the server took everything, 1 where it refused. A line that it refuses for good,
+such as one that is too large, is passed over; an outage ends the program.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 import msgspec
 
 from catenary.channels.publishers.http import HttpPublisher
-from catenary.errors import ConfigError
+from catenary.errors import BackendRefused, ConfigError
 from catenary.terminal.running import Given
 from catenary.terminal.surroundings import declare_keys, surroundings
 
@@ -40,12 +41,20 @@ def run(given: Given) -> int:
         publisher = HttpPublisher(url, key=arguments.key or around.broadcast_key)
     except ValueError as error:
         raise ConfigError(f"--url: {error}") from error
+    status = 0
     try:
         for text in _texts(arguments):
-            publisher.publish(_publication(arguments, text))
+            try:
+                publisher.publish(_publication(arguments, text))
+            except BackendRefused as error:
+                if not arguments.lines:
+                    raise
+                # The next line may be taken.
+                sys.stderr.write(f"catenary publish: {text[:60]!r}: {error}\n")
+                status = 1
     finally:
         publisher.close()
-    return 0
+    return status
 
 
 def _texts(arguments: argparse.Namespace) -> Iterator[str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import redis as redis_library
 
 from catenary import Cable
 from catenary.channels.publishers import publisher
@@ -22,7 +23,7 @@ from catenary.channels.publishers.nats import NatsPublisher
 from catenary.channels.publishers.ordered import OrderedPublisher
 from catenary.channels.publishers.redis import RedisPublisher, RedisStreamPublisher
 from catenary.channels.surroundings import Surroundings, publisher_from_environment
-from catenary.errors import BackendError, ConfigError
+from catenary.errors import BackendError, BackendRefused, ConfigError, TooLarge
 from tests.parts import nats as nats_part
 from tests.parts import redis as redis_part
 from tests.parts.cable_client import CableClient, identifier
@@ -168,6 +169,29 @@ def test_a_stream_that_nobody_reads_has_a_limit(redis: RedisServer) -> None:
     assert 100 <= int(str(kept)) <= 200
 
 
+@pytest.mark.parametrize("kind", ["redis", "redis+stream"])
+def test_what_redis_refuses_for_good_and_what_it_does_not(kind: str) -> None:
+    with redis_server(flags=("--proto-max-bulk-len", "1mb")) as server:
+        sending = publisher(server.url.replace("redis:", f"{kind}:"), channel="mine")
+        admin = redis_library.Redis(port=server.port)
+        with pytest.raises(TooLarge):
+            sending.publish(b"x" * 3_000_000)
+        sending.publish(b"1")
+        admin.config_set("maxmemory", 1)
+        if kind == "redis+stream":
+            with pytest.raises(BackendError) as caught:
+                sending.publish(b"2")
+            assert type(caught.value) is BackendError
+        admin.config_set("maxmemory", 0)
+        admin.delete("mine")
+        admin.set("mine", "not ours")
+        admin.acl_setuser("default", enabled=True, channels=["others"], reset_channels=True)
+        with pytest.raises(BackendRefused):
+            sending.publish(b"3")
+        sending.close()
+        admin.close()
+
+
 def test_nats_says_why_it_takes_nothing() -> None:
     with nats_server("--user", "ann", "--pass", "p") as guarded:
         for who in ("", "ann:wrong@"):
@@ -178,7 +202,7 @@ def test_nats_says_why_it_takes_nothing() -> None:
         away = f"nats://127.0.0.1:{free_port()}"
         sending = publisher(f"{away},nats://ann:p@127.0.0.1:{guarded.port}")
         sending.publish(b"1")
-        with pytest.raises(BackendError, match="max_payload"):
+        with pytest.raises(TooLarge, match="max_payload"):
             sending.publish(b"x" * (1024 * 1024 + 1))
         sending.publish(b"2")
         sending.close()
@@ -208,7 +232,7 @@ def test_nats_may_forbid_it(tmp_path: Path) -> None:
     with nats_server("-c", str(config)) as guarded:
         sending = publisher(f"nats://a:p@127.0.0.1:{guarded.port}")
         for _ in range(2):
-            with pytest.raises(BackendError, match="Permissions Violation"):
+            with pytest.raises(BackendRefused, match="Permissions Violation"):
                 sending.publish(b"1")
         sending.close()
 

@@ -11,7 +11,7 @@ import pytest
 from catenary.auth.keys import BROADCAST_PHRASE, derived_key
 from catenary.channels.publishers import ordered
 from catenary.channels.publishers.http import HttpPublisher
-from catenary.errors import BackendError, ConfigError
+from catenary.errors import BackendError, BackendRefused, ConfigError, TooLarge
 from tests.parts.heart import in_loop
 from tests.parts.ports import free_port
 
@@ -24,6 +24,8 @@ class Taken:
     keys: list[str | None] = field(default_factory=list)
     connections: int = 0
     status: int = 201
+    answer: bytes = b""
+    reads_nothing: bool = False
     hangs_up: bool = False
     url: str = ""
     door: threading.Event = field(default_factory=threading.Event)
@@ -42,14 +44,16 @@ def server() -> Iterator[Taken]:
             super().setup()
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
+            size = 0 if taken.reads_nothing else int(self.headers["content-length"])
+            body = self.rfile.read(size)
             taken.door.wait(5)
             taken.bodies.append(body)
             taken.keys.append(self.headers["authorization"])
             self.send_response(taken.status)
-            self.send_header("Content-Length", "0")
+            self.send_header("Content-Length", str(len(taken.answer)))
             self.end_headers()
-            self.close_connection = taken.hangs_up
+            self.wfile.write(taken.answer)
+            self.close_connection = taken.hangs_up or taken.reads_nothing
 
         def log_message(self, format: str, *args: object) -> None:
             """Says nothing."""
@@ -104,6 +108,50 @@ def test_what_is_not_taken_is_an_error_and_the_next_is_tried_anew(server: Taken)
     with pytest.raises(BackendError, match="takes no broadcasts"):
         away.publish(b"1")
     away.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (301, BackendRefused),
+        (401, BackendRefused),
+        (404, BackendRefused),
+        (413, TooLarge),
+        (422, BackendRefused),
+        (501, BackendRefused),
+        (408, BackendError),
+        (429, BackendError),
+        (500, BackendError),
+        (502, BackendError),
+        (503, BackendError),
+    ],
+)
+def test_a_status_says_whether_it_may_be_taken_later(
+    server: Taken, status: int, kind: type[BackendError]
+) -> None:
+    server.status = status
+    server.answer = b'{"error":"not published: too long"}'
+    publisher = HttpPublisher(server.url)
+    with pytest.raises(BackendError, match=f"HTTP {status}: not published: too long") as caught:
+        publisher.publish(b"1")
+    assert type(caught.value) is kind
+    server.answer = b"<html>"
+    with pytest.raises(BackendError, match=f"HTTP {status}$"):
+        publisher.publish(b"2")
+    publisher.close()
+    assert server.bodies == [b"1", b"2"]
+
+
+def test_a_server_that_refuses_before_it_has_read_everything(server: Taken) -> None:
+    publisher = HttpPublisher(server.url)
+    publisher.publish(b"first")
+    server.status, server.reads_nothing = 413, True
+    with pytest.raises(TooLarge, match="HTTP 413"):
+        publisher.publish(b"x" * 50_000_000)
+    server.status, server.reads_nothing = 201, False
+    publisher.publish(b"next")
+    publisher.close()
+    assert server.bodies == [b"first", b"", b"next"]
 
 
 def test_what_waits_has_a_limit(server: Taken, monkeypatch: pytest.MonkeyPatch) -> None:

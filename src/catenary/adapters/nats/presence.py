@@ -20,7 +20,7 @@ from catenary.adapters.nats.store import Stale, Store, Stored, TooMany
 from catenary.adapters.nats.subjects import ANY, Subjects
 from catenary.adapters.nats.turns import Turns
 from catenary.broker.timer_wheel import TimerWheel
-from catenary.errors import BackendError
+from catenary.errors import BackendError, BackendRefused
 from catenary.messages.names import Sid, Stream
 from catenary.messages.presence import Member, PresenceChange
 
@@ -316,6 +316,8 @@ class NatsPresence:
             # Not by the sequence that is known: it may be of a stream that was lost.
             found = await records.newest([subject])
             was_there = bool(found) and await records.delete(found[0].sequence)
+        except BackendRefused:
+            raise
         except BackendError:
             self._put_back(stream, sid, own)
             raise
@@ -342,6 +344,8 @@ class NatsPresence:
             return None
         try:
             others = await self._look(self._subjects.member(ANY, stream, member_id))
+        except BackendRefused:
+            raise
         except BackendError:
             self._unsaid[stream, member_id] = None
             raise

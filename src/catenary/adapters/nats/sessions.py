@@ -16,7 +16,7 @@ from catenary.adapters.nats.store import Stale, Store, Stored
 from catenary.adapters.nats.subjects import ANY, Subjects
 from catenary.adapters.nats.turns import Turns
 from catenary.broker.timer_wheel import TimerWheel
-from catenary.errors import BackendError
+from catenary.errors import BackendError, BackendRefused
 from catenary.messages.names import Sid
 
 _log: Final = logging.getLogger("catenary.nats")
@@ -199,6 +199,9 @@ class NatsSessions:
             # In a stream that was made anew the sequence may be somebody else's.
             is_ours = found is not None and found.subject == self._subject(sid)
             ended = await self._win(records, found) if found is not None and is_ours else None
+        except BackendRefused:
+            self._forget(sid)
+            raise
         except BackendError:
             self._wheel.schedule(sid, self._clock() + AGAIN_S)
             raise

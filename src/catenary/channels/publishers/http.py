@@ -4,11 +4,28 @@ Source: docs/broadcasting.md, "HTTP" (anycable/anycable).
 """
 
 import http.client
+from typing import Final
+
+import msgspec
 
 from catenary.auth.keys import BROADCAST_PHRASE, bearer, derived_key
 from catenary.channels.http_address import http_address
 from catenary.channels.publishers.ordered import OrderedPublisher
-from catenary.errors import BackendError
+from catenary.errors import BackendError, BackendRefused, TooLarge
+
+_PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 507, 509, 529})
+"""Statuses that may be another one for the same request later."""
+
+_TOO_LARGE: Final = 413
+
+
+class _Refusal(msgspec.Struct):
+    """What a server says of a request that it refuses."""
+
+    error: str = ""
+
+
+_read_refusal: Final = msgspec.json.Decoder(_Refusal).decode
 
 
 class HttpPublisher(OrderedPublisher):
@@ -31,18 +48,18 @@ class HttpPublisher(OrderedPublisher):
 
     def _deliver(self, raw: bytes) -> None:
         try:
-            status = self._exchange(raw)
+            status, body = self._exchange(raw)
         except (OSError, http.client.HTTPException) as error:
             self._hang_up()
             raise BackendError(f"the server takes no broadcasts: {error!r}") from error
         if status >= 300:
-            raise BackendError(f"the server does not take the broadcast: HTTP {status}")
+            raise _failure(status, body)
 
     def _hang_up(self) -> None:
         self._connection.close()
         self._served = False
 
-    def _exchange(self, raw: bytes) -> int:
+    def _exchange(self, raw: bytes) -> tuple[int, bytes]:
         try:
             return self._request(raw)
         except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
@@ -52,9 +69,37 @@ class HttpPublisher(OrderedPublisher):
             self._hang_up()
             return self._request(raw)
 
-    def _request(self, raw: bytes) -> int:
-        self._connection.request("POST", self._path, raw, self._headers)
-        response = self._connection.getresponse()
-        response.read()
+    def _request(self, raw: bytes) -> tuple[int, bytes]:
+        """The status of the answer, and its body."""
+        try:
+            self._connection.request("POST", self._path, raw, self._headers)
+        except (ConnectionResetError, BrokenPipeError):
+            # A server that takes nothing so large, or not without a key, may have answered before
+            # it had read everything.
+            if self._connection.sock is None:
+                raise
+            answer = self._answer()
+            self._hang_up()
+            return answer
+        answer = self._answer()
         self._served = True
-        return response.status
+        return answer
+
+    def _answer(self) -> tuple[int, bytes]:
+        response = self._connection.getresponse()
+        return response.status, response.read()
+
+
+def _failure(status: int, body: bytes) -> BackendError:
+    """What a status means: will the same publication be refused again?"""
+    try:
+        reason = _read_refusal(body).error
+    except msgspec.DecodeError:
+        reason = ""
+    kind: type[BackendError] = BackendRefused
+    if status in _PASSING:
+        kind = BackendError
+    elif status == _TOO_LARGE:
+        kind = TooLarge
+    told = f": {reason[:200]}" if reason else ""
+    return kind(f"the server does not take the broadcast: HTTP {status}{told}")

@@ -13,7 +13,7 @@ import msgspec
 
 from catenary.channels.publishers.ordered import OrderedPublisher
 from catenary.config.addresses import NatsAddress, nats_login, server_address
-from catenary.errors import BackendError, ConfigError
+from catenary.errors import BackendError, BackendRefused, ConfigError, TooLarge
 
 SUBJECT: Final = "__anycable__"
 MAX_LINE: Final = 64 * 1024
@@ -101,7 +101,7 @@ class NatsPublisher(OrderedPublisher):
 
     def _send(self, raw: bytes) -> None:
         if self._max_payload and len(raw) > self._max_payload:
-            raise BackendError(
+            raise TooLarge(
                 f"expected at most {self._max_payload} bytes (max_payload of NATS), got {len(raw)}"
             )
         self._write(b"%b%d\r\n%b\r\n" % (self._head, len(raw), raw))
@@ -115,7 +115,9 @@ class NatsPublisher(OrderedPublisher):
         """Reads up to the PONG: what was sent before has been taken."""
         while (line := self._lines.readline(MAX_LINE)) != b"PONG\r\n":
             if line.startswith(b"-ERR 'Permissions Violation"):
-                raise BackendError(f"NATS does not take the publication: {_words(line)}")
+                raise BackendRefused(f"NATS does not take the publication: {_words(line)}")
+            if line.startswith(b"-ERR 'Maximum Payload"):
+                raise TooLarge(f"NATS does not take the publication: {_words(line)}")
             if line.startswith(b"-ERR"):
                 # The server hangs up: for one thing, on those that it has not heard for long.
                 raise EOFError(_words(line))

@@ -7,19 +7,30 @@ from typing import Any, Final
 
 from catenary.channels.publishers.ordered import OrderedPublisher
 from catenary.config.addresses import RedisAddress, redis_settings, sentinel_credentials
-from catenary.errors import BackendError, ConfigError, MissingExtra
+from catenary.errors import BackendError, BackendRefused, ConfigError, MissingExtra, TooLarge
+from catenary.protocols.redis_errors import is_lasting
 
 try:
     from redis import Redis, Sentinel
     from redis.backoff import NoBackoff
     from redis.connection import parse_url
     from redis.exceptions import ConnectionError as Disconnected
-    from redis.exceptions import RedisError
+    from redis.exceptions import (
+        DataError,
+        MasterDownError,
+        OutOfMemoryError,
+        ReadOnlyError,
+        RedisError,
+        ResponseError,
+    )
     from redis.retry import Retry
 except ImportError as error:
     raise MissingExtra("publishing by way of Redis", "redis") from error
 
 CHANNEL: Final = "__anycable__"
+SMALLEST_LIMIT: Final = 1024 * 1024
+"""Redis takes so much of one publication, whatever its ``proto-max-bulk-len`` says."""
+
 STREAM_LENGTH: Final = 100_000
 """About so many publications wait in a stream that no server reads; then the oldest are dropped."""
 
@@ -31,11 +42,26 @@ class _Sender(OrderedPublisher):
             address = RedisAddress(url=address, tls_verify=True)
         self._redis = _client(address, timeout_s)
 
-    def _send(self, *command: str | bytes | int) -> None:
+    def _send(self, raw: bytes, *command: str | bytes | int) -> None:
+        """Sends a publication behind the rest of its command."""
         try:
-            self._redis.execute_command(*command)  # type: ignore[no-untyped-call]
+            self._redis.execute_command(*command, raw)  # type: ignore[no-untyped-call]
         except (RedisError, OSError) as error:
-            raise BackendError(f"Redis does not take the publication: {error}") from error
+            kind: type[BackendError] = BackendRefused if _is_lasting(error) else BackendError
+            if isinstance(error, Disconnected | ResponseError) and self._is_too_large(raw):
+                kind = TooLarge
+            raise kind(f"Redis does not take the publication: {error}") from error
+
+    def _is_too_large(self, raw: bytes) -> bool:
+        """Redis hangs up on whoever sends more than it takes: is that why it did?"""
+        if len(raw) <= SMALLEST_LIMIT:
+            return False
+        try:
+            config = self._redis.config_get("proto-max-bulk-len")
+        except RedisError:
+            return False
+        limit = config.get("proto-max-bulk-len")
+        return limit is not None and len(raw) > int(limit)
 
     def _hang_up(self) -> None:
         self._redis.close()
@@ -52,7 +78,7 @@ class RedisPublisher(_Sender):
         self._channel = channel
 
     def _deliver(self, raw: bytes) -> None:
-        self._send("PUBLISH", self._channel, raw)
+        self._send(raw, "PUBLISH", self._channel)
 
 
 class RedisStreamPublisher(_Sender):
@@ -72,7 +98,18 @@ class RedisStreamPublisher(_Sender):
         self._max_length = max_length
 
     def _deliver(self, raw: bytes) -> None:
-        self._send("XADD", self._stream, "MAXLEN", "~", self._max_length, "*", "payload", raw)
+        self._send(raw, "XADD", self._stream, "MAXLEN", "~", self._max_length, "*", "payload")
+
+
+def _is_lasting(error: Exception) -> bool:
+    """Will Redis refuse the same command again?"""
+    if isinstance(error, OutOfMemoryError | ReadOnlyError | MasterDownError):
+        return False
+    if type(error) is not ResponseError:
+        return isinstance(error, ResponseError | DataError)
+    # redis-py leaves out the code ERR, and those that have a class of their own.
+    text = str(error)
+    return is_lasting(text if text[:3].isupper() else f"ERR {text}")
 
 
 def _client(address: RedisAddress, timeout_s: float) -> Redis:
