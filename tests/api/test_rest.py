@@ -224,7 +224,7 @@ def test_without_a_broker_nothing_is_kept() -> None:
         for path in ("/history/a", "/presence/a/users"):
             status, body = answered(ask(server.port, get(path))[0])
             assert status == 501
-            assert "expected a broker" in body["error"]
+            assert "--presets=broker" in body["error"]
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_a_code_worker_hears_why_it_can_not_be_read() -> None:
         ann.receive_welcome()
         ann.subscribe(room := identifier("RoomChannel", id=1))
         ann.send("message", identifier=room, data='{"action":"read"}')
-        assert "NotKept" in server.wait_for_output("nobody keeps who is present")
+        assert "NotKept" in server.wait_for_output("presence is not kept")
 
 
 def test_without_a_broker_in_the_server_s_process() -> None:

@@ -396,6 +396,17 @@ def test_deprecated_options_are_said_to_be() -> None:
     ]
 
 
+def test_what_needs_a_broker_is_said_to_have_no_effect() -> None:
+    given = ("--history_limit=500", "--presence_ttl=15")  # the second is the default
+    environ = {"ANYCABLE_SESSIONS_TTL": "60"}
+    assert sorted(request(*given, environ=environ).warnings) == [
+        "--history_limit has no effect without a broker (--presets=broker)",
+        "ANYCABLE_SESSIONS_TTL has no effect without a broker (--presets=broker)",
+    ]
+    for broker in ("--broker=memory", "--presets=broker"):
+        assert request(*given, broker, environ=environ).warnings == ()
+
+
 @given(
     st.lists(
         st.sampled_from(["--port", "--debug", "=1", "true", "--", "-", "--x", "-h", "a b", ""])

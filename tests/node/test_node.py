@@ -462,10 +462,18 @@ async def test_who_whispers_faster_than_it_is_heard_waits() -> None:
 
 
 @in_loop
-async def test_nobody_whispers_without_a_stream_to_whisper_to() -> None:
+async def test_nobody_whispers_without_a_stream_to_whisper_to(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     heart = Heart()
     ann, bob = whisperer(heart, to=None), whisperer(heart, to="1")
-    ann.say("whisper", room("1"), data=1)
+    for _ in range(3):
+        ann.say("whisper", room("1"), data=1)
+    await settle()
+    assert bob.messages == []
+    (line,) = caplog.messages
+    assert "Whisper ignored" in line
+    assert "--streams_whisper" in line
     ann.say("whisper", room("unknown"), data=1)
     await settle()
     assert bob.messages == []

@@ -149,10 +149,16 @@ async def test_who_is_here() -> None:
 
 
 @in_loop
-async def test_where_there_is_no_stream_for_it_nobody_is_seen() -> None:
+async def test_where_there_is_no_stream_for_it_nobody_is_seen(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     house = House()
     ann = house.member(seen_on=None)
     join(ann, "ann")
+    join(ann, "ann")
+    (line,) = caplog.messages
+    assert "Presence ignored" in line
+    assert "--streams_presence" in line
     ann.say("leave", room("s"))
     assert ann.heard == []
     ann.say("presence", room("s"))

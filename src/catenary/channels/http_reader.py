@@ -111,7 +111,7 @@ def _refused(status: int, body: bytes) -> NoReturn:
     if status == 410:
         raise LostPosition(told or "a part of the history is gone")
     if status == 501:
-        raise NotKept(told or "the server has no broker that keeps it")
+        raise NotKept(told or "expected a server with a broker (--presets=broker)")
     if status == 404:
         raise BackendRefused("expected the API of Catenary at this URL (api_path), got HTTP 404")
     kind = BackendRefused if 400 <= status < 500 else BackendError

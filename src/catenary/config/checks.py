@@ -17,6 +17,7 @@ from catenary.errors import ConfigError
 _PARAM: Final = re.compile(r"[A-Za-z0-9_-]+")
 # A subject of NATS, with wildcards for whoever listens to several.
 _SUBJECT: Final = re.compile(r"([^\s.*>]+|\*)(\.([^\s.*>]+|\*))*(\.>)?")
+_BY_PLACE: Final = {entry.place: entry for entry in TABLE}
 UNAVAILABLE: Final = "not available in this version"
 
 
@@ -73,6 +74,19 @@ def check_together(options: Options) -> None:
     ):
         if not path.startswith("/"):
             raise ConfigError(f"{name}: expected a path that begins with /, got {path!r}")
+
+
+def idle_without_broker(options: Options, sources: Mapping[str, str]) -> list[str]:
+    """Lines for options that have no effect because no broker keeps anything; one that has its default
+    may come from a file that lists them all."""
+    if options.broker.adapter:
+        return []
+    return [
+        f"{source} has no effect without a broker (--presets=broker)"
+        for place, source in sources.items()
+        if place.startswith("broker.")
+        and (entry := _BY_PLACE[place]).value_in(options) != entry.value_in(Options())
+    ]
 
 
 def _check_origins(options: Options) -> None:

@@ -23,7 +23,12 @@ from typing import Any, Final, Literal, cast
 import msgspec
 
 from catenary.config import presets
-from catenary.config.checks import check_together, refuse_unbuilt, refuse_unbuilt_shorthand
+from catenary.config.checks import (
+    check_together,
+    idle_without_broker,
+    refuse_unbuilt,
+    refuse_unbuilt_shorthand,
+)
 from catenary.config.options import (
     SHORTHANDS,
     TABLE,
@@ -205,7 +210,7 @@ def combine(
         changed = {**presets.beside_a_cable(values), **changed}
     options = _build({**changed, **values})
     check_together(options)
-    return options, applied, tuple(warnings)
+    return options, applied, (*warnings, *idle_without_broker(options, sources))
 
 
 def _find_file(line: CommandLine, read: Callable[[str], str | None]) -> tuple[str | None, str]:

@@ -104,6 +104,7 @@ class Node:
         "_disconnect_mode",
         "_disconnector",
         "_hub",
+        "_is_whisper_logged",
         "_limits",
         "_pinger",
         "_presences",
@@ -144,6 +145,7 @@ class Node:
         self._counters = counters
         self._limits = limits
         self._complaints = Complaints(_log)
+        self._is_whisper_logged = False
         self._busy: set[asyncio.Future[None]] = set()
 
     # A client's life
@@ -655,6 +657,7 @@ class Node:
     def _whisper(self, subscription: Subscription, whisper: Whisper) -> Awaitable[None] | None:
         """To everybody else on the stream; ignored where the application gave none to whisper to."""
         if subscription.whispers_to is None:
+            self._log_ignored_whisper(subscription)
             return None
         sid = subscription.session.sid
         publication = Publication(
@@ -662,6 +665,17 @@ class Node:
         )
         # Who whispers faster than it can be heard waits like every publisher.
         return self._pubsub.send((publication,)) or self._hub.caught_up()
+
+    def _log_ignored_whisper(self, subscription: Subscription) -> None:
+        """Once: every client of a channel would cause the same line."""
+        if not self._is_whisper_logged:
+            self._is_whisper_logged = True
+            _log.warning(
+                "sid=%s Whisper ignored on %.200s: none of its streams is for whispers"
+                " (--streams_whisper; in a channel stream_from(…, whisper=True))",
+                subscription.session.sid,
+                subscription.identifier,
+            )
 
     def _finish(self, work: Awaitable[None] | None) -> None:
         """Sees to it that something is done, although nobody waits for it."""

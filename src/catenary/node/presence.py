@@ -30,18 +30,19 @@ Publish = Callable[[tuple[Publishable, ...]], Awaitable[None] | None]
 class Presences:
     """Members of streams by way of subscriptions; changes go to ``publish``."""
 
-    __slots__ = ("_presence", "_present", "_publish")
+    __slots__ = ("_is_refusal_logged", "_presence", "_present", "_publish")
 
     def __init__(self, presence: Presence, publish: Publish) -> None:
         self._presence = presence
         self._publish = publish
+        self._is_refusal_logged = False
         # Of this node: on which streams, and as whom
         self._present: dict[Session, dict[Stream, Member]] = {}
 
     def join(self, subscription: Subscription, member_id: str, info: str) -> Awaitable[None] | None:
         """Lets a client be seen; nothing happens where its subscription has no stream for that."""
         if subscription.seen_on is None:
-            _log.info("sid=%s No presence on %s", subscription.session.sid, subscription.identifier)
+            self._log_refusal(subscription)
             return None
         session = subscription.session
         streams = self._present.setdefault(session, {})
@@ -50,6 +51,17 @@ class Presences:
         return self._announce(
             self._presence.join(subscription.seen_on, session.sid, member_id, info)
         )
+
+    def _log_refusal(self, subscription: Subscription) -> None:
+        """Once: every client of a channel would cause the same line."""
+        if not self._is_refusal_logged:
+            self._is_refusal_logged = True
+            _log.warning(
+                "sid=%s Presence ignored on %.200s: none of its streams is for presence"
+                " (--streams_presence; in a channel stream_from(…, presence=True))",
+                subscription.session.sid,
+                subscription.identifier,
+            )
 
     def leave(self, subscription: Subscription) -> Awaitable[None] | None:
         """Lets a client be seen no longer."""

@@ -4,7 +4,7 @@ Knows: the ports that keep. Does not know: who asks, and how.
 """
 
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from catenary.errors import NotKept
 from catenary.messages.names import Stream
@@ -13,6 +13,8 @@ from catenary.messages.publications import Page, Position
 from catenary.ports import History, Presence
 
 T = TypeVar("T")
+
+_EXPECTED: Final = "expected a server with a broker (--presets=broker)"
 
 
 class Reads:
@@ -31,7 +33,7 @@ class Reads:
     async def members(self, stream: Stream) -> tuple[Member, ...]:
         """Who is on a stream, in the order in which they came."""
         if self._presence is None:
-            raise NotKept("nobody keeps who is present: expected a broker")
+            raise NotKept(f"presence is not kept: {_EXPECTED}")
         return await _waited(self._presence.members(stream))
 
     async def page(self, stream: Stream, start: int | Position, limit: int) -> Page:
@@ -39,7 +41,7 @@ class Reads:
         the first messages of that. Raises :class:`catenary.errors.LostPosition` where some of those
         are gone."""
         if self._history is None:
-            raise NotKept("no history is kept: expected a broker")
+            raise NotKept(f"no history is kept: {_EXPECTED}")
         found = await _waited(
             self._history.after(stream, start)
             if isinstance(start, Position)

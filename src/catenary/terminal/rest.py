@@ -45,7 +45,7 @@ def _refusal(status: int, body: bytes) -> str:
     meaning = {
         401: "the API wants another key (--secret, --key)",
         404: "there is no such API here (--url)",
-        501: "the server does not keep this (--broker)",
+        501: "the server does not keep this",
     }.get(status, "the API refuses")
     said = " ".join(body[:_SHOWN_BYTES].decode(errors="replace").split())
     return f"{meaning}: HTTP {status} {said if said.isprintable() else ''}".rstrip()
