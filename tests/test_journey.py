@@ -6,7 +6,7 @@ in memory: what a socket would have brought, and what a socket would have sent.
 
 import asyncio
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 
 from catenary.adapters.memory.pubsub import LocalPubSub
 from catenary.adapters.none import NoHistory, NoInterest, NoPresence, NoSessions
@@ -67,6 +67,7 @@ class Browser:
         self.received: list[bytes] = []
         self.write = self.received.append
 
+    def write_slices(self, slices: Iterator[bytes]) -> None: ...
     def close(self, goodbye: Goodbye) -> None: ...
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...

@@ -3,7 +3,7 @@
 Both sides import this file and not each other.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Generator
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -106,6 +106,15 @@ class Outbound(Protocol):
     transport that needs them apart finds their ends in that framing.
 
     Never calls back synchronously, never raises, does nothing after :meth:`close`."""
+
+    def write_slices(self, slices: Iterator[bytes]) -> Awaitable[None] | None:
+        """Sends batches one by one, after everything written before and ahead of everything written later.
+
+        Each is taken from the iterator when the client has read most of what is on its way to it, some in each turn of
+        the event loop. None if all are sent; the awaitable is done when the last one is, or the
+        connection has ended, and raises what the iterator raises.
+        """
+        ...
 
     def close(self, goodbye: Goodbye) -> None:
         """Ends the connection after everything written so far was sent. Only the first call counts."""

@@ -1,7 +1,7 @@
 """The contract of Outbound, run over the WebSocket, on a real connection, and over the one in memory."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, cast
 
@@ -13,8 +13,8 @@ from catenary.messages.environment import Environment
 from catenary.messages.names import Sid
 from catenary.messages.reasons import Reason
 from catenary.node.session import Traits
+from catenary.node.turns import CLIENTS_BUDGET_US, Turns
 from catenary.ports import Goodbye, Outbound
-from catenary.transports.turns import Turns
 from catenary.transports.websocket import Acceptance, WebSocketConnection, WebSocketLimits
 from catenary.wire.frames import close_frame, text_frame
 from tests.parts.heart import NEVER, Heart, MemoryOutbound, settle
@@ -77,7 +77,7 @@ class Handing(asyncio.Protocol):
             self._heart.counters,
             set(),
             late_messages=NoDeadlines(),
-            turns=Turns(),
+            turns=Turns(CLIENTS_BUDGET_US, asyncio.get_running_loop().call_soon),
         )
         environment = Environment(Sid("s"), "ws://test/", {})
         transport.set_protocol(connection)
@@ -199,5 +199,95 @@ def test_holding_and_resuming_may_be_repeated(way: Ways) -> None:
             made.outbound.pause_reading()
             made.outbound.close(Goodbye(Reason.REMOTE, 1000, ""))
             assert await made.everything() == FRAMES[0] + close_frame(1000, "")
+
+    run(scenario())
+
+
+# Large answers
+
+BYE = Goodbye(Reason.REMOTE, 1000, "bye")
+
+
+async def all_sent(sent: Awaitable[None] | None) -> None:
+    if sent is not None:
+        await sent
+
+
+def slices_of(size: int) -> list[bytes]:
+    return [text_frame(b"%d" % number + b"x" * 60_000) for number in range(size)]
+
+
+def test_slices_arrive_between_what_was_written_before_and_after(way: Ways) -> None:
+    slices = slices_of(5)
+
+    async def scenario() -> None:
+        async with way() as made:
+            made.outbound.write(FRAMES[0])
+            first = made.outbound.write_slices(iter(slices))
+            made.outbound.write(FRAMES[1])
+            made.outbound.write(FRAMES[2])
+            second = made.outbound.write_slices(iter(slices[:2]))
+            made.outbound.write(FRAMES[3])
+            await all_sent(first)
+            await all_sent(second)
+            made.outbound.write(FRAMES[4])
+            made.outbound.close(BYE)
+            expected = [FRAMES[0], *slices, *FRAMES[1:3], *slices[:2], *FRAMES[3:5]]
+            assert await made.everything() == b"".join(expected) + close_frame(BYE.code, BYE.text)
+
+    run(scenario())
+
+
+def test_an_answer_may_be_larger_than_what_may_wait_for_a_client(way: Ways) -> None:
+    slices = slices_of(100)
+
+    async def scenario() -> None:
+        async with way() as made:
+            sent = made.outbound.write_slices(iter(slices))
+            reading = asyncio.ensure_future(made.everything())
+            await all_sent(sent)
+            made.outbound.close(BYE)
+            assert await reading == b"".join(slices) + close_frame(BYE.code, BYE.text)
+
+    run(scenario())
+
+
+def test_the_goodbye_follows_the_slices(way: Ways) -> None:
+    slices = slices_of(3)
+
+    async def scenario() -> None:
+        async with way() as made:
+            made.outbound.write_slices(iter(slices))
+            made.outbound.close(BYE)
+            assert made.outbound.write_slices(iter(slices)) is None
+            assert await made.everything() == b"".join(slices) + close_frame(BYE.code, BYE.text)
+
+    run(scenario())
+
+
+def test_an_answer_that_cannot_be_encoded_ends_and_others_follow(way: Ways) -> None:
+    def failing() -> Iterator[bytes]:
+        yield FRAMES[0]
+        raise ValueError("no such text")
+
+    async def scenario() -> None:
+        async with way() as made:
+            with pytest.raises(ValueError, match="no such text"):
+                await all_sent(made.outbound.write_slices(failing()))
+            made.outbound.write(FRAMES[1])
+            made.outbound.close(BYE)
+            expected = b"".join(FRAMES[:2]) + close_frame(BYE.code, BYE.text)
+            assert await made.everything() == expected
+
+    run(scenario())
+
+
+def test_nobody_waits_for_slices_to_a_client_that_is_gone(way: Ways) -> None:
+    async def scenario() -> None:
+        async with way() as made:
+            sent = made.outbound.write_slices(iter(slices_of(1000)))
+            await made.hang_up()
+            await all_sent(sent)
+            assert made.outbound.write_slices(iter(FRAMES)) is None
 
     run(scenario())

@@ -235,7 +235,7 @@ def publications_wait_for_one_that_takes_long(size: int) -> Work:
 
 
 def a_batch_is_read(size: int) -> Work:
-    batch = "[" + ",".join('{"stream":"s","data":"1"}' for _ in range(size)) + "]"
+    batch = "[" + ",".join('{"stream":"s","data":"1"}' for _ in range(size // 2)) + "]"
     return lambda: parse(batch)
 
 

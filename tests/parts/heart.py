@@ -7,7 +7,7 @@ import asyncio
 import functools
 import json
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Literal, ParamSpec
 
 from catenary.adapters.memory.pubsub import LocalPubSub
@@ -77,11 +77,22 @@ class MemoryOutbound:
         self.frames: list[bytes] = []
         self.goodbye: Goodbye | None = None
         self.held: list[bool] = []
+        self.slices: list[tuple[Iterator[bytes], asyncio.Future[None]]] | None = None
         self.write: Callable[[bytes], None] = self._write
 
     def _write(self, encoded: bytes) -> None:
         if self.goodbye is None:
             self.frames.append(encoded)
+
+    def write_slices(self, slices: Iterator[bytes]) -> Awaitable[None] | None:
+        """Sends all at once, unless a test wants to see each: ``slices`` then keeps them."""
+        if self.slices is None:
+            for each in slices:
+                self.write(each)
+            return None
+        sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.slices.append((slices, sent))
+        return sent
 
     def close(self, goodbye: Goodbye) -> None:
         if self.goodbye is None:

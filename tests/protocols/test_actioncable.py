@@ -1,6 +1,7 @@
 """Action Cable as clients write and read it, byte for byte."""
 
 import json
+from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
@@ -456,6 +457,9 @@ class Heard:
     def __init__(self) -> None:
         self.messages: list[bytes] = []
         self.write = self.messages.append
+
+    def write_slices(self, slices: Iterator[bytes]) -> None:
+        raise AssertionError("expected no large answer")
 
     def close(self, goodbye: Goodbye) -> None:
         raise AssertionError(f"expected no close, got {goodbye}")

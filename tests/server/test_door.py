@@ -29,11 +29,11 @@ from catenary.edge.handshake_queue import HandshakeQueue
 from catenary.edge.request import Proxied
 from catenary.edge.routes import CablePaths
 from catenary.node.encoder import Encoders
+from catenary.node.turns import CLIENTS_BUDGET_US, Turns
 from catenary.protocols.table import ACTION_CABLE
 from catenary.server.door import Door, Threshold
 from catenary.server.entrance import CableRules, Entrance
 from catenary.server.lifecycle import ACCEPTS_IN_A_CROWD, ACCEPTS_PER_TURN, CROWD
-from catenary.transports.turns import Turns
 from catenary.transports.websocket import WebSocketConnection, WebSocketLimits
 from catenary.wire.request_memory import RequestMemory
 from tests.api.test_broadcast import cpu_s
@@ -102,7 +102,7 @@ def door(heart: Heart, state: ServerState) -> Door:
         late_messages=NoDeadlines(),
         memory=RequestMemory(0, heart.counters),
         queue=HandshakeQueue(1, heart.counters, asyncio.get_running_loop().call_soon),
-        turns=Turns(),
+        turns=Turns(CLIENTS_BUDGET_US, asyncio.get_running_loop().call_soon),
     )
     return Door(entrance, config=Config("none"), server_state=state, app_state={})
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from catenary.messages.reasons import Reason
 from catenary.metrics.counters import Counters
 from catenary.node.encoder import Encoder
 from catenary.node.session import Traits
+from catenary.node.turns import CLIENTS_BUDGET_US, Turns
 from catenary.ports import Goodbye
 from catenary.protocols.actioncable import ActionCableJson
 from catenary.transports.asgi import AsgiConnection
@@ -47,6 +49,7 @@ class Host:
             self.counters,
             self.events.get,
             self.send,
+            turns=Turns(CLIENTS_BUDGET_US, asyncio.get_running_loop().call_soon),
             is_binary=is_binary,
         )
         encoder = Encoder(ActionCableJson(), PREFIXED)
@@ -213,3 +216,59 @@ def test_a_scope_is_not_kept_with_its_session() -> None:
     assert hosted.scope["type"] == "websocket"
     kept = msgspec.json.decode(msgspec.json.encode(hosted), type=Environment)
     assert kept == somebody()
+
+
+# Large answers
+
+
+@in_loop
+async def test_slices_are_sent_in_order_with_what_is_written_meanwhile() -> None:
+    host = Host()
+    await settle()
+    write, write_slices = host.connection.write, host.connection.write_slices
+    slices = [PREFIXED.frame(b"%d" % number) for number in range(50)]
+    write(PREFIXED.frame(b'"before"'))
+    sent = write_slices(iter(slices))
+    write(PREFIXED.frame(b'"after"'))
+    assert sent is not None
+    await sent
+    host.events.put_nowait(GONE)
+    await host.end()
+    assert host.heard[1:] == ["before", *range(50), "after"]
+
+
+@in_loop
+async def test_the_next_slice_waits_until_the_host_has_sent_the_one_before() -> None:
+    host = Host()
+    await settle()
+    encoded = 0
+
+    def slices() -> Iterator[bytes]:
+        nonlocal encoded
+        for number in range(10):
+            encoded += 1
+            yield PREFIXED.frame(b"%d" % number)
+
+    host.may_send.clear()
+    sent = host.connection.write_slices(slices())
+    await settle()
+    assert encoded == 1
+    host.may_send.set()
+    assert sent is not None
+    await sent
+    assert encoded == 10
+    host.events.put_nowait(GONE)
+    await host.end()
+
+
+@in_loop
+async def test_nobody_waits_for_slices_that_the_host_can_not_send() -> None:
+    host = Host()
+    await settle()
+    host.failure = OSError("gone")
+    sent = [host.connection.write_slices(iter([PREFIXED.frame(b"1")])) for _ in range(3)]
+    for each in sent:
+        assert each is not None
+        await each
+    assert host.connection.write_slices(iter([b""])) is None
+    await host.end()

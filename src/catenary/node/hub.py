@@ -26,10 +26,14 @@ from catenary.messages.reasons import Reason
 from catenary.metrics.counters import Counters
 from catenary.node.audience import Audience, delivery_frame
 from catenary.node.session import Session, Subscription
+from catenary.node.turns import Turns
 from catenary.ports import Interest, Outbound
 
 TURN: Final = 1000
 """Clients served in one turn of the loop: 3 to 4 ms at 3.3 µs a write, most of it the kernel's."""
+
+WRITE_BYTES: Final = 8192
+"""So many bytes of a frame cost as much as another client does: fewer are served where frames are large."""
 
 WAITING_LIMIT: Final = 256
 """Publications that may wait for audiences before publishers are asked to wait, too."""
@@ -39,16 +43,15 @@ class Hub:
     """The listeners of this node. ``call_soon`` is the loop's; ``interest`` hears which streams count."""
 
     __slots__ = (
-        "_call_soon",
         "_counters",
         "_due",
-        "_has_turn",
         "_identified",
         "_interest",
+        "_is_in_line",
         "_patient",
-        "_room",
         "_sessions",
         "_streams",
+        "_turns",
         "_waiting_num",
     )
 
@@ -56,7 +59,6 @@ class Hub:
         self, counters: Counters, call_soon: Callable[..., object], interest: Interest
     ) -> None:
         self._counters = counters
-        self._call_soon = call_soon
         self._interest = interest
         # Who listens
         self._streams: dict[Stream, Subscription | Audience] = {}
@@ -64,8 +66,8 @@ class Hub:
         self._identified: dict[str, Session | set[Session]] = {}
         # Deliveries under way
         self._due: deque[tuple[Audience, Iterator[None]]] = deque()
-        self._room = TURN
-        self._has_turn = False
+        self._turns = Turns(TURN, call_soon)
+        self._is_in_line = False
         self._waiting_num = 0
         self._patient: list[asyncio.Future[None]] = []
 
@@ -292,7 +294,8 @@ class Hub:
 
     def _serve(self) -> None:
         """Delivers what this turn of the loop has room for; the rest comes in the next ones."""
-        while self._due and self._room > 0:
+        turns = self._turns
+        while self._due and turns.room > 0:
             audience, slices = self._due[0]
             for _ in slices:
                 break
@@ -308,13 +311,13 @@ class Hub:
                     if audience.size == 0:
                         # Kept until now: who came back meanwhile had to hear things in order.
                         self._forget_stream(audience.stream)
-        if self._room < TURN and not self._has_turn:
-            self._has_turn = True
-            self._call_soon(self._turn)
+        if self._due and not self._is_in_line:
+            self._is_in_line = True
+            turns.wait(self._serve_on)
 
-    def _turn(self) -> None:
-        self._has_turn = False
-        self._room = TURN
+    def _serve_on(self) -> None:
+        """The next turn's share."""
+        self._is_in_line = False
         self._serve()
         if self._patient and self._waiting_num < WAITING_LIMIT:
             patient, self._patient = self._patient, []
@@ -324,6 +327,7 @@ class Hub:
 
     def _slices(self, audience: Audience) -> Iterator[None]:
         """Delivers to an audience all that waits for it; yields when a turn has no more room."""
+        turns = self._turns
         batch, excluded = self._batch(audience.waiting)
         self._waiting_num -= len(batch)
         for frame, row in audience.frames(batch):
@@ -333,17 +337,19 @@ class Hub:
             left = len(members)
             self._counters.server_msg_total += left * len(batch)
             self._counters.data_sent_total += left * len(frame)
+            turns.spend(len(batch))  # to encode a message takes about as long as to write it
             rest = iter(members)
+            cost = 1 + len(frame) // WRITE_BYTES
             while left > 0:
-                if self._room <= 0:
+                if turns.room <= 0:
                     yield
-                part = min(left, self._room)
+                part = min(left, -(-turns.room // cost))
                 # Asked for together, and without a copy of the row: what a client has lies far from
                 # what the next one has, and each object that is touched is waited for.
                 for write in [each.write for each in islice(rest, part)]:
                     write(frame)
                 left -= part
-                self._room -= part
+                turns.spend(part * cost)
 
     def _batch(self, waiting: deque[Publication]) -> tuple[list[Publication], Outbound | None]:
         """Takes what may travel in one write: all that waits, up to one that excludes somebody."""

@@ -43,6 +43,7 @@ from catenary.node.node import ClientLimits, Node
 from catenary.node.pinger import Pinger
 from catenary.node.reads import Reads
 from catenary.node.router import Identify, Router
+from catenary.node.turns import CLIENTS_BUDGET_US, Turns
 from catenary.ports import Application, Watch
 from catenary.protocols.table import ACTION_CABLE
 from catenary.rpc.calls import CallLimits
@@ -57,7 +58,6 @@ from catenary.server.lifecycle import BACKLOG, Listener
 from catenary.server.place import Place
 from catenary.supervision.service import Supervisor
 from catenary.supervision.ticker import Ticker
-from catenary.transports.turns import Turns
 from catenary.transports.websocket import WebSocketLimits
 from catenary.wire.request_memory import RequestMemory
 
@@ -117,8 +117,8 @@ class Assembly:
             else NoDeadlines()
         )
         self._memory = RequestMemory(limits.max_pending_requests_size_bytes, self.counters)
-        self._turns = Turns()
         loop = asyncio.get_running_loop()
+        self._turns = Turns(CLIENTS_BUDGET_US, loop.call_soon)
         self._handshake_queue = HandshakeQueue(
             limits.max_waiting_handshakes, self.counters, loop.call_soon
         )

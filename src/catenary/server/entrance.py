@@ -24,9 +24,9 @@ from catenary.node.complaints import Complaints
 from catenary.node.encoder import Encoders
 from catenary.node.node import Node
 from catenary.node.session import Traits
+from catenary.node.turns import Turns
 from catenary.ports import Watch
 from catenary.protocols.table import ClientProtocol, ProtocolSet
-from catenary.transports.turns import Turns
 from catenary.transports.websocket import Acceptance, WebSocketLimits
 from catenary.wire import deflate, handshake, http1
 from catenary.wire.framing import websocket_framing

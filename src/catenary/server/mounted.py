@@ -166,6 +166,7 @@ class _Hosted:
             entrance.counters,
             receive,
             send,
+            turns=entrance.turns,
             is_binary=protocol.is_binary,
         )
         self._connections.add(connection)

@@ -10,7 +10,7 @@ Knows: ASGI. Does not know: frames, who may come in.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
 from starlette.types import Message, Receive, Send
@@ -21,7 +21,9 @@ from catenary.metrics.counters import Counters
 from catenary.node.encoder import Encoder
 from catenary.node.node import Node
 from catenary.node.session import Session, Traits
+from catenary.node.turns import Turns
 from catenary.ports import Goodbye
+from catenary.transports.sliced_writer import BYTES_PER_US, STEP_US, settle
 from catenary.transports.websocket import WebSocketLimits
 from catenary.wire.frames import TOO_BIG
 from catenary.wire.framing import payloads
@@ -45,6 +47,7 @@ class AsgiConnection:
         "_sending",
         "_session",
         "_time",
+        "_turns",
         "_waiting",
         "_waiting_bytes",
         "write",
@@ -58,17 +61,20 @@ class AsgiConnection:
         receive: Receive,
         send: Send,
         *,
+        turns: Turns,
         is_binary: bool = False,
     ) -> None:
-        """``receive`` and ``send`` are the host's; ``is_binary`` says that messages are no text."""
+        """``receive`` and ``send`` are the host's; large answers are sent in ``turns``; ``is_binary`` says
+        that messages are no text."""
         self._node = node
         self._limits = limits
         self._counters = counters
         self._is_binary = is_binary
         self._receive = receive
         self._send = send
-        # What it is to be sent
-        self._waiting: deque[bytes] = deque()
+        # What it is to be sent: batches, and answers whose slices are encoded when their turn comes
+        self._turns = turns
+        self._waiting: deque[bytes | tuple[Iterator[bytes], asyncio.Future[None]]] = deque()
         self._waiting_bytes = 0
         self._is_slow = False
         self._sending: asyncio.Task[None] | None = None
@@ -123,20 +129,34 @@ class AsgiConnection:
         self._waiting.append(batch)
         self._waiting_bytes += len(batch)
         if self._sending is None:
-            self._sending = asyncio.create_task(self._send_all())
+            self._begin_to_send()
         elif self._waiting_bytes > self._limits.high_water and not self._is_slow:
             # Never closed here, in the middle of a delivery.
             self._is_slow = True
             asyncio.get_running_loop().call_soon(self._give_up)
 
+    def write_slices(self, slices: Iterator[bytes]) -> Awaitable[None] | None:
+        if self.write is _discard:
+            return None
+        sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((slices, sent))
+        if self._sending is None:
+            self._begin_to_send()
+        return sent
+
+    def _begin_to_send(self) -> None:
+        self._sending = asyncio.create_task(self._send_all())
+
     async def _send_all(self) -> None:
-        """Sends what waits, in order, and the goodbye behind it."""
+        """Sends what waits, in order, and the goodbye after it."""
         try:
             while self._waiting:
-                batch = self._waiting.popleft()
-                for payload in payloads(batch):
-                    await self._send(self._message(payload))
-                self._waiting_bytes -= len(batch)
+                each = self._waiting.popleft()
+                if isinstance(each, bytes):
+                    await self._send_batch(each)
+                    self._waiting_bytes -= len(each)
+                else:
+                    await self._send_slices(*each)
             if self._goodbye is not None:
                 code, text = self._goodbye
                 await self._send({"type": "websocket.close", "code": code, "reason": text})
@@ -144,10 +164,37 @@ class AsgiConnection:
             # The host's own error, whichever that is, for a client that is gone.
             _log.debug("Not sent: %r", error)
             self.write = _discard
+            for each in self._waiting:
+                if not isinstance(each, bytes):
+                    settle(each[1])
             self._waiting.clear()
             self._cut_later()
         finally:
             self._sending = None
+
+    async def _send_batch(self, batch: bytes) -> None:
+        for payload in payloads(batch):
+            await self._send(self._message(payload))
+
+    async def _send_slices(self, slices: Iterator[bytes], sent: "asyncio.Future[None]") -> None:
+        """One in each turn that this connection gets; the host's ``send`` returns when there is room."""
+        try:
+            while (batch := await self._next(slices, sent)) is not None:
+                await self._send_batch(batch)
+        finally:
+            settle(sent)
+
+    async def _next(self, slices: Iterator[bytes], sent: "asyncio.Future[None]") -> bytes | None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._turns.wait(lambda: settle(turn))
+        await turn
+        try:
+            batch = next(slices, None)
+        except Exception as error:  # noqa: BLE001  (whoever waits for the answer reports it)
+            settle(sent, error)
+            return None
+        self._turns.spend(STEP_US + len(batch or b"") // BYTES_PER_US)
+        return batch
 
     def _message(self, payload: bytes) -> Message:
         if self._is_binary:
@@ -168,7 +215,7 @@ class AsgiConnection:
         self._may_read.set()
         self._cut_later()
         if self._sending is None:
-            self._sending = asyncio.create_task(self._send_all())
+            self._begin_to_send()
 
     def _cut_later(self) -> None:
         """Who neither reads nor answers, is not waited for longer than this."""

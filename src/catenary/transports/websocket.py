@@ -7,7 +7,7 @@ Knows: a socket, frames. Does not know: what a message means, who else is there.
 
 import asyncio
 import errno
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
 import msgspec
@@ -19,8 +19,9 @@ from catenary.metrics.counters import Counters
 from catenary.node.encoder import Encoder
 from catenary.node.node import Node
 from catenary.node.session import Session, Traits
+from catenary.node.turns import Turns
 from catenary.ports import Goodbye, Watch
-from catenary.transports.turns import PIECE_BYTES, Turns
+from catenary.transports.sliced_writer import SLICE_BYTES, SlicedWriter
 from catenary.wire.frames import (
     NO_STATUS,
     NORMAL,
@@ -39,7 +40,16 @@ from catenary.wire.frames import (
 
 _NO_LIMIT: Final = 2**31 - 1
 
+_NOTHING: Final = memoryview(b"")
+
 _BATCH: Final = 256
+
+PIECE_BYTES: Final = 2048
+"""Of one read, which may be 256 KB: 300 of the smallest frames, which take 0.5 to 2 ms. A few kilobytes may be a
+thousand messages; of twenty clients at once, a delivery would wait for all of them."""
+
+PIECE_US: Final = 1000
+"""What a piece costs of a turn."""
 
 SMALL_BYTES: Final = 1024
 """What is read at once, whoever else said something in the same turn: more than usual commands have."""
@@ -86,10 +96,11 @@ class Acceptance(msgspec.Struct, frozen=True):
     inflate: Inflate | None = None
 
 
-class _Flood:
-    """What only a client has that once said much: how many reasons not to read it, and a bucket."""
+class _Extras:
+    """What only a client has that once sent or asked for much: how many reasons not to read it, a bucket, and
+    what sends it a large answer."""
 
-    __slots__ = ("holds", "is_slowed", "level", "since")
+    __slots__ = ("holds", "is_slowed", "level", "since", "writer")
 
     def __init__(self) -> None:
         self.holds = 0
@@ -97,6 +108,8 @@ class _Flood:
         # How many messages there are in the bucket, and when that was
         self.level = 0.0
         self.since = 0.0
+        # While an answer is sent in slices
+        self.writer: SlicedWriter | None = None
 
 
 class WebSocketConnection(asyncio.Protocol):
@@ -107,7 +120,7 @@ class WebSocketConnection(asyncio.Protocol):
         "_close_timer",
         "_connections",
         "_counters",
-        "_flood",
+        "_extras",
         "_is_awaited",
         "_late_messages",
         "_limits",
@@ -143,9 +156,9 @@ class WebSocketConnection(asyncio.Protocol):
         self.write: Callable[[bytes], None]
         # What it may say before it is looked at again; what came of that
         self._allowance = limits.batch
-        self._flood: _Flood | None = None
+        self._extras: _Extras | None = None
         # What was read and waits for its turn
-        self._rest = b""
+        self._rest = _NOTHING
         self._turns = turns
         # Is the rest of a message awaited?
         self._late_messages = late_messages
@@ -197,14 +210,26 @@ class WebSocketConnection(asyncio.Protocol):
         if self._allowance < 0:
             self._count()
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool | None:
         """The client will say nothing more: what was written is still sent, then it is over."""
-        if self._transport.get_write_buffer_size():
+        writer = self._writer
+        if writer is not None:
+            writer.at_end = self._transport.close
+        if writer is not None or self._transport.get_write_buffer_size():
             self._cut_later()
+        return writer is not None
 
     def pause_writing(self) -> None:
-        """More waits for this client than it may. Never closed here, in the middle of a delivery."""
-        asyncio.get_running_loop().call_soon(self._give_up)
+        """As much waits for the socket as may: too much, unless an answer is sent in slices."""
+        if self._writer is not None:
+            self._writer.pause()
+        else:
+            # Never closed here, in the middle of a delivery.
+            asyncio.get_running_loop().call_soon(self._give_up)
+
+    def resume_writing(self) -> None:
+        if self._writer is not None:
+            self._writer.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.write = _discard
@@ -216,9 +241,41 @@ class WebSocketConnection(asyncio.Protocol):
             self._late_messages.forget(self)
         if self._close_timer is not None:
             self._close_timer.cancel()
+        if self._extras is not None and self._extras.writer is not None:
+            self._extras.writer.end()
+            self._extras.writer = None
         self._node.leave(self._session)
         # Each knows the other: left so, they would wait for the collector, which comes rarely.
         del self._session
+
+    # Large answers
+
+    @property
+    def _writer(self) -> SlicedWriter | None:
+        return None if self._extras is None else self._extras.writer
+
+    def write_slices(self, slices: Iterator[bytes]) -> Awaitable[None] | None:
+        if self.write is _discard:
+            return None
+        writer = self._writer
+        if writer is None:
+            writer = self._more().writer = SlicedWriter(
+                self._transport,
+                self._turns,
+                self._limits.high_water,
+                too_slow=self._give_up,
+                finished=self._all_written,
+            )
+            self.write = writer.write
+            self._transport.set_write_buffer_limits(high=min(SLICE_BYTES, self._limits.high_water))
+        return writer.write_slices(slices)
+
+    def _all_written(self) -> None:
+        """No answer is on its way any more."""
+        self._more().writer = None
+        if self.write is not _discard:
+            self.write = self._transport.write
+        self._transport.set_write_buffer_limits(high=self._limits.high_water)
 
     # Goodbyes
 
@@ -240,15 +297,25 @@ class WebSocketConnection(asyncio.Protocol):
         """Section 5.5.1: the same code back, where we did not begin; the server hangs up first."""
         self.write(close_frame(NORMAL if event.code == NO_STATUS else event.code, ""))
         self.write = _discard
-        self._transport.close()
+        self._when_written(self._transport.close)
         self._cut_later()
 
     def _fail(self, error: FrameError) -> None:
         """Section 7.1.7: no answer is read behind a fault, so the server's side ends at once. The
         client's stays open for a while: what it still sends would break off what it is told."""
         self._close(error.close_code, str(error))
+        self._when_written(self._write_eof)
+
+    def _write_eof(self) -> None:
         if self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()
+
+    def _when_written(self, call: Callable[[], None]) -> None:
+        """At once, unless an answer is still on its way."""
+        if self._writer is None:
+            call()
+        else:
+            self._writer.at_end = call
 
     def _cut_later(self) -> None:
         """Who neither reads nor answers, is not waited for longer than this."""
@@ -269,48 +336,51 @@ class WebSocketConnection(asyncio.Protocol):
     # Backpressure
 
     def pause_reading(self) -> None:
-        flood = self._flooded()
-        flood.holds += 1
-        if flood.holds == 1 and not self._transport.is_closing():
+        extras = self._more()
+        extras.holds += 1
+        if extras.holds == 1 and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        flood = self._flooded()
-        flood.holds -= 1
-        if flood.holds == 0 and not self._transport.is_closing():
+        extras = self._more()
+        extras.holds -= 1
+        if extras.holds == 0 and not self._transport.is_closing():
             self._transport.resume_reading()
 
     # Floods
 
-    def _flooded(self) -> "_Flood":
-        if self._flood is None:
-            self._flood = _Flood()
-        return self._flood
+    def _more(self) -> "_Extras":
+        if self._extras is None:
+            self._extras = _Extras()
+        return self._extras
 
     def _take_large(self, data: bytes) -> None:
         """A piece at once, where this turn has room; the rest waits until others had theirs."""
         if self._rest:
             # Its turn comes; somebody has resumed reading meanwhile.
-            self._rest += data
+            self._rest = memoryview(bytes(self._rest) + data)
             return
-        taken = PIECE_BYTES if self._turns.take() else 0
-        self._rest = data[taken:]
-        if self._rest:
+        taken = PIECE_BYTES if self._turns.is_free else 0
+        if len(data) > taken:
+            self._rest = memoryview(data)[taken:]
             self.pause_reading()
         if taken:
+            self._turns.spend(PIECE_US)
             self._take(data[:taken])
         self._stand_in_line()
 
     def _stand_in_line(self) -> None:
         """With what was not taken; who is slowed down stands there when that is over."""
-        if self._rest and not self._flooded().is_slowed:
+        if self._rest and not self._more().is_slowed:
             self._turns.wait(self._next_turn)
 
     def _next_turn(self) -> None:
         if self._transport.is_closing():
             return
-        data, self._rest = self._rest[:PIECE_BYTES], self._rest[PIECE_BYTES:]
+        self._turns.spend(PIECE_US)
+        data, self._rest = bytes(self._rest[:PIECE_BYTES]), self._rest[PIECE_BYTES:]
         if not self._rest:
+            self._rest = _NOTHING
             self.resume_reading()
         self._take(data)
         self._stand_in_line()
@@ -325,21 +395,21 @@ class WebSocketConnection(asyncio.Protocol):
         self._allowance = limits.batch
         if limits.max_message_rate == 0:
             return
-        flood, loop = self._flooded(), asyncio.get_running_loop()
+        extras, loop = self._more(), asyncio.get_running_loop()
         now = loop.time()
-        leaked = (now - flood.since) * limits.max_message_rate
-        flood.level = max(flood.level - leaked, 0) + said
-        flood.since = now
-        wait_s = flood.level / limits.max_message_rate - 1
-        if wait_s > 0 and not flood.is_slowed:
-            flood.is_slowed = True
+        leaked = (now - extras.since) * limits.max_message_rate
+        extras.level = max(extras.level - leaked, 0) + said
+        extras.since = now
+        wait_s = extras.level / limits.max_message_rate - 1
+        if wait_s > 0 and not extras.is_slowed:
+            extras.is_slowed = True
             self._counters.slowed_clients_total += 1
             self.pause_reading()
             loop.call_later(wait_s, self._go_on)
 
     def _go_on(self) -> None:
-        flood = self._flooded()
-        flood.is_slowed = False
+        extras = self._more()
+        extras.is_slowed = False
         self.resume_reading()
         self._stand_in_line()
 
@@ -357,7 +427,7 @@ class WebSocketConnection(asyncio.Protocol):
 
     def time_out(self) -> None:
         """The message took too long, unless it was us who did not read it."""
-        if self._flood is not None and self._flood.holds:
+        if self._extras is not None and self._extras.holds:
             self._late_messages.watch(self)
             return
         self._is_awaited = False

@@ -32,11 +32,11 @@ from catenary.metrics.counters import Counters
 from catenary.node.encoder import Encoder, Encoders
 from catenary.node.node import Node
 from catenary.node.session import Traits
+from catenary.node.turns import CLIENTS_BUDGET_US, Turns
 from catenary.ports import Goodbye, Outbound
 from catenary.protocols.table import ClientProtocol, ProtocolSet
 from catenary.server.door import Door
 from catenary.server.entrance import CableRules, Entrance
-from catenary.transports.turns import Turns
 from catenary.transports.websocket import WebSocketLimits
 from catenary.wire.frames import BINARY, TEXT
 from catenary.wire.request_memory import RequestMemory
@@ -121,7 +121,7 @@ def entrance() -> Entrance:
         queue=HandshakeQueue(
             100, counters, lambda serve: asyncio.get_running_loop().call_soon(serve)
         ),
-        turns=Turns(),
+        turns=Turns(CLIENTS_BUDGET_US, lambda turn: asyncio.get_running_loop().call_soon(turn)),
     )
 
 
