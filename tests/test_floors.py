@@ -279,7 +279,7 @@ def house(tmp_path: Path, **files: str) -> list[Import]:
         ("edge__sniffer", "from catenary.api.intake import IntakeEndpoint", False),
         ("node__node", "from catenary.edge.request import environment_of", False),
         ("api__broadcast", "from catenary.adapters.redis import client", False),
-        ("api__broadcast", "from catenary.server.door import Door", False),
+        ("api__broadcast", "from catenary.server.drain import drain", False),
     ],
 )
 def test_direction(tmp_path: Path, importer: str, statement: str, is_fine: bool) -> None:
@@ -316,7 +316,7 @@ def test_impurity_is_seen(tmp_path: Path, module: str) -> None:
         ("channels__rpc_grpc", "import grpc.aio", True),
         ("server__assembly", "import grpc", False),
         ("node__node", "import uvicorn", False),
-        ("server__door", "from uvicorn.config import Config", True),
+        ("server__assembly", "from uvicorn.config import Config", True),
         ("rpc__grpc", "from google.protobuf import message", False),
     ],
 )

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from catenary.edge.request import (
     MAX_PING_INTERVAL_S,
+    Peer,
     Proxied,
     environment_of,
     heartbeat_of,
@@ -37,9 +38,7 @@ def request(target: str = "/cable", **headers: str) -> Request:
     ],
 )
 def test_url_is_what_was_asked_for(scheme: str, target: str, host: str, url: str) -> None:
-    environment = environment_of(
-        request(target, host=host), scheme=scheme, remote_addr="1.2.3.4", proxied=ALL_COOKIES
-    )
+    environment = environment_of(request(target, host=host), Peer(scheme, "1.2.3.4"), ALL_COOKIES)
 
     assert environment.url == url
     assert (environment.identifiers, environment.cstate, environment.istate) == ("", None, None)
@@ -62,9 +61,8 @@ def test_headers_are_those_of_the_option(
 ) -> None:
     environment = environment_of(
         Request("GET", "/", headers),
-        scheme="http",
-        remote_addr="1.2.3.4",
-        proxied=Proxied(proxied, ()),
+        Peer("http", "1.2.3.4"),
+        Proxied(proxied, ()),
     )
 
     assert environment.headers == shown | {"REMOTE_ADDR": "1.2.3.4"}
@@ -73,9 +71,8 @@ def test_headers_are_those_of_the_option(
 def test_remote_addr_can_not_be_forged() -> None:
     environment = environment_of(
         Request("GET", "/", {"remote_addr": "6.6.6.6", "remote-addr": "6.6.6.6"}),
-        scheme="http",
-        remote_addr="1.2.3.4",
-        proxied=Proxied(("REMOTE_ADDR", "cookie"), ()),
+        Peer("http", "1.2.3.4"),
+        Proxied(("REMOTE_ADDR", "cookie"), ()),
     )
 
     assert environment.headers == {"REMOTE_ADDR": "1.2.3.4"}
@@ -102,12 +99,10 @@ TOKEN = {"x-jid": "abc"}
 )
 def test_token_is_a_header_or_a_subprotocol(headers: dict[str, str], shown: dict[str, str]) -> None:
     read = Request("GET", "/", headers)
-    environment = environment_of(
-        read, scheme="http", remote_addr="", proxied=Proxied((), (), "x-jid")
-    )
+    environment = environment_of(read, Peer("http", ""), Proxied((), (), "x-jid"))
 
     assert environment.headers == shown | {"REMOTE_ADDR": ""}
-    without = environment_of(read, scheme="http", remote_addr="", proxied=Proxied((), ()))
+    without = environment_of(read, Peer("http", ""), Proxied((), ()))
     assert without.headers == {"REMOTE_ADDR": ""}
 
 
@@ -133,9 +128,8 @@ def test_cookies_are_those_of_the_option(
 ) -> None:
     environment = environment_of(
         request(cookie=header),
-        scheme="http",
-        remote_addr="",
-        proxied=Proxied(("Cookie",), names),
+        Peer("http", ""),
+        Proxied(("Cookie",), names),
     )
 
     assert environment.headers.get("Cookie") == shown
@@ -143,7 +137,7 @@ def test_cookies_are_those_of_the_option(
 
 def test_cookies_of_browsers_are_utf8() -> None:
     read = read_request("GET / HTTP/1.1\r\nHost: a\r\nCookie: name=Zoë".encode())
-    environment = environment_of(read, scheme="http", remote_addr="", proxied=ALL_COOKIES)
+    environment = environment_of(read, Peer("http", ""), ALL_COOKIES)
 
     assert environment.headers["cookie"] == "name=Zoë"
 
@@ -153,9 +147,7 @@ def test_cookies_of_browsers_are_utf8() -> None:
 
 @pytest.mark.parametrize("sid", ["a", "550e8400-e29b-41d4-a716-446655440000", "!~", "x" * 255])
 def test_sid_is_the_request_id(sid: str) -> None:
-    environment = environment_of(
-        request(x_request_id=sid), scheme="http", remote_addr="", proxied=ALL_COOKIES
-    )
+    environment = environment_of(request(x_request_id=sid), Peer("http", ""), ALL_COOKIES)
 
     assert environment.sid == sid
 
@@ -167,10 +159,7 @@ def test_sid_is_the_request_id(sid: str) -> None:
 )
 def test_sid_is_made_up_where_the_request_id_is_unfit(sid: str | None) -> None:
     asked = request() if sid is None else request(x_request_id=sid)
-    made = [
-        environment_of(asked, scheme="http", remote_addr="", proxied=ALL_COOKIES).sid
-        for _ in range(50)
-    ]
+    made = [environment_of(asked, Peer("http", ""), ALL_COOKIES).sid for _ in range(50)]
 
     assert sid not in made
     assert len(set(made)) == 50
@@ -239,9 +228,8 @@ def test_any_query_gives_a_heartbeat(query: str) -> None:
 def test_no_cookie_is_shown_that_is_not_named(cookies: str, names: list[str]) -> None:
     environment = environment_of(
         request(cookie=cookies),
-        scheme="http",
-        remote_addr="",
-        proxied=Proxied(("cookie",), tuple(names)),
+        Peer("http", ""),
+        Proxied(("cookie",), tuple(names)),
     )
     shown = environment.headers.get("cookie", "")
 

@@ -17,7 +17,7 @@ from catenary.auth import jwt
 from catenary.auth.origins import Origins
 from catenary.auth.signatures import Signatures
 from catenary.auth.streams import CableReadyStreams, PubSubStreams, TurboStreams
-from catenary.edge.request import Proxied, environment_of, heartbeat_of, resumed_sid
+from catenary.edge.request import Peer, Proxied, environment_of, heartbeat_of, resumed_sid
 from catenary.errors import (
     AppFailed,
     CommandError,
@@ -172,7 +172,7 @@ _ORIGINS: Final = Origins(("www.example.com", "*.example.io"))
 def check_handshake(data: bytes, random: Random) -> None:
     try:
         request = http1.read_request(data.partition(http1.END_OF_HEADERS)[0])
-        environment = environment_of(request, scheme="ws", remote_addr="::1", proxied=_PROXIED)
+        environment = environment_of(request, Peer("http", "::1"), _PROXIED)
         assert 0 < len(environment.sid) <= 255
         heartbeat_of(request, Heartbeat(3))
         resumed_sid(request)

@@ -105,6 +105,11 @@ class MemoryOutbound:
         self.held.append(False)
 
     @property
+    def is_paused(self) -> bool:
+        """Whether nothing is to be read from the client."""
+        return self.held.count(True) > self.held.count(False)
+
+    @property
     def ended_for(self) -> Reason | None:
         """Why the server closed it; None while it is open."""
         return None if self.goodbye is None else self.goodbye.reason

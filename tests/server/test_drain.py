@@ -1,24 +1,41 @@
-"""Who is told when; from outside: test_door.py."""
+"""Who is told when; from outside: test_process.py."""
 
 import asyncio
 from typing import cast
 
-import pytest
+from uvicorn.config import Config
+from uvicorn.server import ServerState
 
-from catenary.server import drain as draining
-from catenary.server.drain import QUICK, SLOW, Pace, drain
+from catenary.edge.connection import ClientConnection, Stage
+from catenary.server.drain import QUICK, SLOW, DrainRate, drain
 from catenary.server.lifecycle import Listener
 from tests.parts.heart import in_loop
 
 
-class Client:
-    """A WebSocket that notes when it was told to come back."""
+class Noting:
+    """A stage that notes when it was told to end."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_client: bool = True) -> None:
+        self.is_client = is_client
         self.told_at: float | None = None
 
+    def begin(self, rest: bytes) -> None: ...
+    def receive(self, data: bytes) -> None: ...
+    def eof(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+    def lost(self, exc: Exception | None) -> None: ...
     def shutdown(self) -> None:
         self.told_at = asyncio.get_running_loop().time()
+
+
+def connected(stage: Stage) -> ClientConnection:
+    state = ServerState()
+    return ClientConnection(
+        lambda _connection, _host: stage, config=Config("none"), server_state=state, app_state={}
+    )
 
 
 class State:
@@ -31,30 +48,25 @@ class State:
 class Port:
     """A listener in memory."""
 
-    def __init__(self, *connections: object) -> None:
-        self.server_state = State(set(connections))
+    def __init__(self, *stages: Noting) -> None:
+        self.server_state = State({connected(stage) for stage in stages})
         self.is_open = True
 
-    def close_door(self) -> None:
+    def stop_accepting(self) -> None:
         self.is_open = False
 
 
-@pytest.fixture(autouse=True)
-def clients_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draining, "WebSocketConnection", Client)
-
-
-async def drained(*ports: Port, timeout_s: float, pace: Pace = SLOW) -> float:
+async def drained(*ports: Port, timeout_s: float, rate: DrainRate = SLOW) -> float:
     """How long it took."""
     clock = asyncio.get_running_loop().time
     began = clock()
-    await drain([cast("Listener", port) for port in ports], timeout_s, pace)
+    await drain([cast("Listener", port) for port in ports], timeout_s, rate)
     return clock() - began
 
 
 @in_loop
 async def test_clients_are_told_evenly_over_a_part_of_the_time() -> None:
-    clients = [Client() for _ in range(20)]
+    clients = [Noting() for _ in range(20)]
     took = await drained(Port(*clients), timeout_s=1)
     told_at = sorted(each.told_at for each in clients if each.told_at is not None)
     assert len(told_at) == 20
@@ -66,22 +78,22 @@ async def test_clients_are_told_evenly_over_a_part_of_the_time() -> None:
 
 @in_loop
 async def test_a_few_do_not_wait_as_long_as_many() -> None:
-    assert await drained(Port(Client(), Client()), timeout_s=30) < 5
+    assert await drained(Port(Noting(), Noting()), timeout_s=30) < 5
 
 
 @in_loop
 async def test_even_where_nobody_asked_for_it_a_crowd_is_not_told_in_one_moment() -> None:
-    clients = [Client() for _ in range(1000)]
-    took = await drained(Port(*clients), timeout_s=30, pace=QUICK)
+    clients = [Noting() for _ in range(1000)]
+    took = await drained(Port(*clients), timeout_s=30, rate=QUICK)
     told_at = sorted(each.told_at for each in clients if each.told_at is not None)
     assert len(told_at) == 1000
     assert 0.15 < told_at[-1] - told_at[0] <= took < 2
-    assert await drained(Port(*clients[:10]), timeout_s=30, pace=QUICK) < 1
+    assert await drained(Port(*clients[:10]), timeout_s=30, rate=QUICK) < 1
 
 
 @in_loop
 async def test_who_has_left_meanwhile_is_not_told() -> None:
-    clients = [Client() for _ in range(10)]
+    clients = [Noting() for _ in range(10)]
     port = Port(*clients)
     under_way = asyncio.ensure_future(drained(port, timeout_s=0.5))
     await asyncio.sleep(0)
@@ -93,10 +105,11 @@ async def test_who_has_left_meanwhile_is_not_told() -> None:
 
 @in_loop
 async def test_where_there_are_no_clients_everything_goes_on() -> None:
-    others = Port(object())
-    cables = Port(client := Client(), object())
+    others = Port(other := Noting(is_client=False))
+    cables = Port(client := Noting(), Noting(is_client=False))
     await drained(others, cables, timeout_s=0.1)
     assert client.told_at is not None
+    assert other.told_at is None
     assert others.is_open
     assert not cables.is_open
 

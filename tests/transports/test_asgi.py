@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from catenary.edge.deadlines import NoDeadlines
 from catenary.messages.environment import Environment, HostedEnvironment
 from catenary.messages.heartbeat import Heartbeat
 from catenary.messages.names import Sid
@@ -19,7 +20,7 @@ from catenary.node.turns import CLIENTS_BUDGET_US, Turns
 from catenary.ports import Goodbye
 from catenary.protocols.actioncable import ActionCableJson
 from catenary.transports.asgi import AsgiConnection
-from catenary.transports.websocket import WebSocketLimits
+from catenary.transports.websocket import WebSocketLimits, WebSocketServices
 from catenary.wire.framing import PREFIXED
 from tests.parts.heart import Heart, in_loop, settle
 
@@ -43,19 +44,17 @@ class Host:
         self.may_send = asyncio.Event()
         self.may_send.set()
         self.failure: Exception | None = None
+        turns = Turns(CLIENTS_BUDGET_US, asyncio.get_running_loop().call_soon)
         self.connection = AsgiConnection(
-            self.heart.node,
-            LIMITS,
-            self.counters,
+            WebSocketServices(self.heart.node, LIMITS, self.counters, NoDeadlines(), turns),
             self.events.get,
             self.send,
-            turns=Turns(CLIENTS_BUDGET_US, asyncio.get_running_loop().call_soon),
+            environment=somebody(),
+            encoder=Encoder(ActionCableJson(), PREFIXED),
+            traits=Traits(Heartbeat(0)),
             is_binary=is_binary,
         )
-        encoder = Encoder(ActionCableJson(), PREFIXED)
-        self.serving = asyncio.create_task(
-            self.connection.serve(somebody(), encoder, Traits(Heartbeat(0)))
-        )
+        self.serving = asyncio.create_task(self.connection.serve())
 
     async def send(self, event: Any) -> None:
         await self.may_send.wait()

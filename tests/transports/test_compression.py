@@ -10,10 +10,11 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
+from catenary.edge.request import Peer
 from catenary.node.encoder import Encoder
 from catenary.wire.deflate import deflated
 from catenary.wire.http1 import read_request
-from tests.conformance.autobahn.echo import entrance
+from tests.conformance.autobahn.echo import endpoint
 from tests.parts.node import CLIENTS, require_node, require_packages
 from tests.parts.raw_socket import RawSocket, masked, upgrade
 from tests.parts.server import CableServer, cable_server
@@ -97,11 +98,11 @@ def test_all_who_share_a_window_get_the_same_bytes(server: CableServer) -> None:
 
 def test_all_who_share_a_window_share_an_encoder() -> None:
     """And the hub makes one frame for each encoder: so it is compressed once."""
-    shared = entrance()
+    shared = endpoint()
 
     def encoder(offer: str) -> Encoder:
         head = upgrade("/cable", f"Sec-WebSocket-Extensions: {offer}").removesuffix(b"\r\n\r\n")
-        return shared.accept(read_request(head), "http", "").encoder
+        return shared.accept(read_request(head), Peer("http", "")).encoder
 
     wide = encoder("permessage-deflate")
     assert encoder("permessage-deflate; server_max_window_bits=15") is wide

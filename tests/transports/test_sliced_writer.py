@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 
+from catenary.edge.connection import Stage
 from catenary.edge.deadlines import NoDeadlines
 from catenary.messages.environment import Environment
 from catenary.messages.names import Sid
@@ -16,7 +17,12 @@ from catenary.node.turns import Turns
 from catenary.ports import Goodbye
 from catenary.transports import sliced_writer
 from catenary.transports.sliced_writer import SLICE_BYTES
-from catenary.transports.websocket import Acceptance, WebSocketConnection, WebSocketLimits
+from catenary.transports.websocket import (
+    Acceptance,
+    WebSocketConnection,
+    WebSocketLimits,
+    WebSocketServices,
+)
 from catenary.wire.frames import CLOSE, close_frame, frame
 from tests.parts.heart import NEVER, Heart, in_loop, settle
 
@@ -29,7 +35,7 @@ class Socket(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__()
-        self.protocol: asyncio.Protocol
+        self.stage: Stage
         self.taken = bytearray()
         self.unsent = b""
         self.is_stuck = False
@@ -50,7 +56,7 @@ class Socket(asyncio.Transport):
         self.unsent = self.unsent[size:]
         if self._is_paused and len(self.unsent) <= self._low:
             self._is_paused = False
-            self.protocol.resume_writing()
+            self.stage.resume_writing()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         assert high is not None
@@ -63,7 +69,7 @@ class Socket(asyncio.Transport):
     def _maybe_pause(self) -> None:
         if not self._is_paused and len(self.unsent) > self._high:
             self._is_paused = True
-            self.protocol.pause_writing()
+            self.stage.pause_writing()
 
     def is_closing(self) -> bool:
         return "close" in self.calls or "abort" in self.calls
@@ -94,18 +100,20 @@ class Open:
         self.heart = Heart()
         self.turns = Turns(budget, asyncio.get_running_loop().call_soon)
         self.socket = Socket()
-        self.connection = WebSocketConnection(
-            self.heart.node,
-            WebSocketLimits(max_pending_bytes=LIMIT, close_timeout_s=0.1),
-            self.heart.counters,
-            set(),
-            late_messages=NoDeadlines(),
-            turns=self.turns,
-        )
-        self.socket.protocol = self.connection
         environment = Environment(Sid("s"), "ws://test/", {})
-        acceptance = Acceptance(environment, self.heart.encoder, Traits(NEVER), b"")
-        self.connection.begin(cast("asyncio.Transport", self.socket), acceptance, b"")
+        self.connection = WebSocketConnection(
+            WebSocketServices(
+                self.heart.node,
+                WebSocketLimits(max_pending_bytes=LIMIT, close_timeout_s=0.1),
+                self.heart.counters,
+                NoDeadlines(),
+                self.turns,
+            ),
+            cast("asyncio.Transport", self.socket),
+            Acceptance(environment, self.heart.encoder, Traits(NEVER), b""),
+        )
+        self.socket.stage = self.connection
+        self.connection.begin(b"")
         self.socket.taken.clear()
         self.encoded = 0
 
@@ -207,7 +215,7 @@ async def test_a_client_that_takes_nothing_for_long_is_too_slow(
         while "abort" not in opened.socket.calls:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert opened.encoded == 2
-    opened.connection.connection_lost(None)
+    opened.connection.lost(None)
 
 
 @in_loop
@@ -228,7 +236,7 @@ async def test_its_own_close_is_answered_after_the_answer(is_stuck: bool) -> Non
     opened = Open()
     opened.socket.is_stuck = is_stuck
     opened.connection.write_slices(opened.slices(5))
-    opened.connection.data_received(b"\x88\x82\0\0\0\0\x03\xe8")
+    opened.connection.receive(b"\x88\x82\0\0\0\0\x03\xe8")
     assert opened.socket.calls == []
     await settle()
     opened.socket.is_stuck = False
@@ -242,7 +250,7 @@ async def test_its_own_close_is_answered_after_the_answer(is_stuck: bool) -> Non
 async def test_who_has_closed_its_side_still_gets_the_answer() -> None:
     opened = Open()
     opened.connection.write_slices(opened.slices(5))
-    assert opened.connection.eof_received() is True
+    assert opened.connection.eof() is True
     assert opened.socket.calls == []
     await settle()
     assert (opened.socket.calls, len(opened.socket.taken)) == (["close"], 5 * SLICE_BYTES)
@@ -252,7 +260,7 @@ async def test_who_has_closed_its_side_still_gets_the_answer() -> None:
 async def test_a_fault_is_told_after_the_answer() -> None:
     opened = Open()
     opened.connection.write_slices(opened.slices(5))
-    opened.connection.data_received(b"\xff\xff\xff\xff")
+    opened.connection.receive(b"\xff\xff\xff\xff")
     await settle()
     assert opened.socket.calls == ["eof"]
     assert bytes(opened.socket.taken).startswith(b"s" * 5 * SLICE_BYTES + b"\x88")
@@ -265,7 +273,7 @@ async def test_nothing_is_left_of_a_writer() -> None:
     sent = opened.connection.write_slices(opened.slices(100))
     await settle()
     opened.socket.abort()
-    opened.connection.connection_lost(None)
+    opened.connection.lost(None)
     assert sent is not None
     await sent
     await settle()

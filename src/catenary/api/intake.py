@@ -7,6 +7,7 @@ Knows: connections. Does not know: what a publication is, who hears it.
 """
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -14,6 +15,8 @@ import msgspec
 
 from catenary.api.access import Answer
 from catenary.api.broadcast import Broadcasts
+from catenary.edge.connection import ClientConnection, Host
+from catenary.edge.routes import Fallback
 from catenary.errors import RequestRefused
 from catenary.ports import Watch
 from catenary.wire.http1 import END_OF_HEADERS, MAX_HEADER_BYTES, Request, read_request, refusal
@@ -42,14 +45,31 @@ class IntakeRules(msgspec.Struct, frozen=True):
     memory: RequestMemory
 
 
-class IntakeConnection(asyncio.Protocol):
-    """One publisher's connection, as long as its requests are the usual ones.
+class IntakeFallback:
+    """Satisfies :data:`catenary.edge.routes.Fallback`: takes the publishers' path, passes every other on."""
 
-    ``hand_over`` takes the connection from the bytes given onwards; ``connections`` is uvicorn's set.
+    __slots__ = ("_otherwise", "_rules")
+
+    def __init__(self, rules: IntakeRules, otherwise: Fallback) -> None:
+        self._rules = rules
+        self._otherwise = otherwise
+
+    def __call__(self, connection: ClientConnection, host: Host, path: str, data: bytes) -> None:
+        if path != self._rules.path:
+            self._otherwise(connection, host, path, data)
+            return
+        hand_over = functools.partial(self._otherwise, connection, host, path)
+        connection.enter(IntakeStage(self._rules, connection.transport, hand_over), data)
+
+
+class IntakeStage:
+    """One publisher's connection, as long as its requests have the usual form.
+
+    Satisfies :class:`catenary.edge.connection.Stage`. ``hand_over`` gives the connection away, from the
+    given bytes on.
     """
 
     __slots__ = (
-        "_connections",
         "_hand_over",
         "_is_closing",
         "_missing",
@@ -60,16 +80,17 @@ class IntakeConnection(asyncio.Protocol):
         "_unread",
     )
 
+    is_client: Final = False
+
     def __init__(
         self,
         rules: IntakeRules,
-        connections: set[object],
-        hand_over: Callable[[asyncio.Transport, bytes], None],
+        transport: asyncio.Transport,
+        hand_over: Callable[[bytes], None],
     ) -> None:
         self._rules = rules
-        self._connections = connections
+        self._transport = transport
         self._hand_over = hand_over
-        self._transport: asyncio.Transport
         # A request that is not complete, and how many bytes of its body are missing: 0 where its head is
         # not complete either.
         self._pending = bytearray()
@@ -79,16 +100,12 @@ class IntakeConnection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
 
-    def open(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Takes a connection over; ``data`` is what it has brought so far."""
-        self._transport = transport
-        self._connections.add(self)
-        transport.set_protocol(self)
-        self.data_received(data)
+    # Stage
 
-    # asyncio.Protocol
+    def begin(self, rest: bytes) -> None:
+        self.receive(rest)
 
-    def data_received(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
         if self._unread:
             data = self._passed_over(data)
             if not data:
@@ -98,8 +115,9 @@ class IntakeConnection(asyncio.Protocol):
         if data:
             self._work(data)
 
-    def eof_received(self) -> None:
-        """Answers are still written before the connection is closed."""
+    def eof(self) -> bool:
+        """Closes the connection after the answers that are written already."""
+        return False
 
     def pause_writing(self) -> None:
         """A publisher that does not read its answers is not read either."""
@@ -109,8 +127,7 @@ class IntakeConnection(asyncio.Protocol):
         if self._task is None and not self._transport.is_closing():
             self._transport.resume_reading()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._connections.discard(self)
+    def lost(self, exc: Exception | None) -> None:
         self._rules.watch.forget(self)
         self._rules.memory.release(self)
         if self._task is not None:
@@ -228,8 +245,7 @@ class IntakeConnection(asyncio.Protocol):
     def _leave(self, data: bytes) -> None:
         """Others serve the connection from these bytes onwards."""
         self._rules.watch.forget(self)
-        self._connections.discard(self)
-        self._hand_over(self._transport, data)
+        self._hand_over(data)
 
     async def _answer_later(self, waiting: Awaitable[None]) -> None:
         """The publisher feels that deliveries, or what keeps them, do not keep up: its answer, and its

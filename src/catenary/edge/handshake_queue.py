@@ -5,6 +5,8 @@ with a few in each turn, everything else is served between one few and the next.
 Knows: an order. Does not know: what a handshake is.
 """
 
+import asyncio
+import functools
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
@@ -50,6 +52,25 @@ class HandshakeQueue:
             return False
         self._counters.held_handshakes_total += 1
         self._waiting[owner] = serve
+        return True
+
+    async def wait(self, timeout_s: float) -> bool:
+        """For handshakes that are coroutines: returns when it is the caller's turn.
+
+        False if the queue is full, or the turn has not come within the timeout.
+        """
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not self.enter(turn, functools.partial(turn.set_result, None)):
+            return False
+        if turn.done():
+            return True
+        try:
+            async with asyncio.timeout(timeout_s):
+                await turn
+        except TimeoutError:
+            return False
+        finally:
+            self.leave(turn)
         return True
 
     def __contains__(self, owner: object) -> bool:

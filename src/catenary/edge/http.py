@@ -4,7 +4,9 @@ uvicorn keeps what it reads until the head ends, however long that is and takes.
 Knows: bytes between requests. Does not know: what is requested.
 """
 
+import asyncio
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 import httptools
@@ -12,6 +14,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from catenary.edge.connection import ClientConnection, Host
 from catenary.errors import RequestRefused
 from catenary.metrics.counters import Counters
 from catenary.ports import Watch
@@ -125,3 +128,45 @@ class BoundedHttp(HttpToolsProtocol):
             cycle.message_event.set()
             self.transport.write(http1.refusal(error))
         self.transport.close()
+
+
+class HttpFallback:
+    """Satisfies :data:`catenary.edge.routes.Fallback`: uvicorn serves the connection, from its first byte on."""
+
+    __slots__ = ("_counters", "_max_head_bytes", "_memory", "_watch")
+
+    def __init__(
+        self, max_head_bytes: int, watch: Watch, memory: RequestMemory, counters: Counters
+    ) -> None:
+        self._max_head_bytes = max_head_bytes
+        self._watch = watch
+        self._memory = memory
+        self._counters = counters
+
+    def __call__(self, connection: ClientConnection, host: Host, path: str, data: bytes) -> None:
+        protocol = BoundedHttp(
+            *host,
+            max_head_bytes=self._max_head_bytes,
+            watch=self._watch,
+            memory=self._memory,
+            counters=self._counters,
+        )
+        connection.hand_over(protocol, data)
+
+
+class HostedWebSockets:
+    """The same for upgrades: uvicorn serves the WebSockets of a hosted application.
+
+    ``build`` builds uvicorn's protocol; None if there is no such application, or uvicorn lacks the
+    library for it: then the path is refused with 404.
+    """
+
+    __slots__ = ("_build",)
+
+    def __init__(self, build: Callable[..., asyncio.Protocol] | None) -> None:
+        self._build = build
+
+    def __call__(self, connection: ClientConnection, host: Host, path: str, data: bytes) -> None:
+        if self._build is None:
+            raise RequestRefused(404, f"expected the path of a cable, got {path[:100]!r}")
+        connection.hand_over(self._build(**host._asdict()), data)

@@ -4,11 +4,12 @@ Source: ``headers`` and ``proxy-cookies`` of docs/configuration.md and docs/rpc.
 Knows: HTTP. Does not know: WebSockets, sessions.
 """
 
+import asyncio
 import base64
 import os
 import re
 from collections.abc import Sequence
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 from urllib.parse import unquote_plus
 
 import msgspec
@@ -45,18 +46,31 @@ class Proxied(msgspec.Struct, frozen=True):
     token_header: str = ""
 
 
-def environment_of(
-    request: Request, *, scheme: str, remote_addr: str, proxied: Proxied
-) -> Environment:
+class Peer(NamedTuple):
+    """The other end of a connection: ``http`` or ``https``, and its IP address, empty if that is unknown."""
+
+    scheme: str
+    address: str
+
+
+def peer_of(transport: asyncio.Transport) -> Peer:
+    """The other end of a TCP connection."""
+    name = transport.get_extra_info("peername")
+    is_plain = transport.get_extra_info("sslcontext") is None
+    return Peer("http" if is_plain else "https", name[0] if name else "")
+
+
+def environment_of(request: Request, peer: Peer, proxied: Proxied) -> Environment:
     """The client as its application will know it.
 
     ``X-Request-ID``, where it is printable ASCII of up to 255 bytes, becomes the session's id.
     """
+    scheme = request.scheme or peer.scheme
     named = request.headers.get("x-request-id")
     return Environment(
         sid=Sid(named) if named is not None and _SID.match(named) else _new_sid(),
         url=f"{scheme}://{request.headers.get('host', '')}{request.target}",
-        headers=_shown_headers(request, remote_addr, proxied),
+        headers=_shown_headers(request, peer.address, proxied),
     )
 
 

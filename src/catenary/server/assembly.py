@@ -8,10 +8,11 @@ import functools
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
+import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
@@ -19,7 +20,7 @@ from starlette.routing import Route
 from catenary.api.access import Access
 from catenary.api.broadcast import BroadcastEndpoint, Broadcasts
 from catenary.api.health import Readiness, health, with_server_options
-from catenary.api.intake import IntakeRules
+from catenary.api.intake import IntakeFallback, IntakeRules
 from catenary.api.metrics import Metrics
 from catenary.api.reads import ReadEndpoint, history_of, presence_of
 from catenary.auth.keys import API_PHRASE, BROADCAST_PHRASE, RPC_PHRASE, key_text
@@ -27,10 +28,15 @@ from catenary.auth.origins import Origins
 from catenary.codeworkers.pool import CodeWorkerPool
 from catenary.config.effective import keys, serves_api
 from catenary.config.options import Options
+from catenary.edge.admission import Admission, AdmissionRules
+from catenary.edge.connection import ClientConnection, Host, Stage
 from catenary.edge.deadlines import Deadlines, NoDeadlines
 from catenary.edge.handshake_queue import HandshakeQueue
+from catenary.edge.http import HostedWebSockets, HttpFallback
+from catenary.edge.refusals import Refusals
 from catenary.edge.request import Proxied
-from catenary.edge.routes import CablePaths
+from catenary.edge.routes import Endpoint, Fallback, RouteTable
+from catenary.edge.sniffer import HeadLimits, LateUpgradeSniffer, Port, RequestSniffer
 from catenary.errors import ConfigError, MissingExtra
 from catenary.messages.heartbeat import Heartbeat
 from catenary.metrics.counters import Counters
@@ -44,21 +50,21 @@ from catenary.node.pinger import Pinger
 from catenary.node.reads import Reads
 from catenary.node.router import Identify, Router
 from catenary.node.turns import CLIENTS_BUDGET_US, Turns
-from catenary.ports import Application, Watch
+from catenary.ports import Application
 from catenary.protocols.table import ACTION_CABLE
 from catenary.rpc.calls import CallLimits
 from catenary.rpc.none import NoApplication
 from catenary.rpc.tls import Tls
 from catenary.server import engines, lifecycle, publishers, standalone
-from catenary.server.door import BackDoor, Door
 from catenary.server.engines import Engine, MemoryEngine
-from catenary.server.entrance import CableRules, Entrance, HeadLimits
 from catenary.server.lag import LoopLag
 from catenary.server.lifecycle import BACKLOG, Listener
 from catenary.server.place import Place
 from catenary.supervision.service import Supervisor
 from catenary.supervision.ticker import Ticker
-from catenary.transports.websocket import WebSocketLimits
+from catenary.transports.asgi import AsgiEndpoint
+from catenary.transports.websocket import WebSocketLimits, WebSocketServices
+from catenary.transports.websocket_endpoint import WebSocketEndpoint
 from catenary.wire.request_memory import RequestMemory
 
 if TYPE_CHECKING:
@@ -71,13 +77,23 @@ _EXAMPLE: Final = '{"stream":"hello","data":"{\\"text\\":\\"Hello\\"}"}'
 
 
 @dataclass
-class Doors:
+class PortSpec:
     """What is served at one port."""
 
     routes: list[Route] = field(default_factory=list)
-    cables: Sequence[str] = ()
+    endpoints: list[tuple[str, Endpoint]] = field(default_factory=list)
     intake: IntakeRules | None = None
     guest: "Guest | None" = None
+
+
+class HostedEdge(msgspec.Struct, frozen=True, eq=False):
+    """What a cable needs inside another server, which listens and speaks WebSocket itself."""
+
+    endpoint: AsgiEndpoint
+    queue: HandshakeQueue
+    handshake_timeout_s: float
+    refusals: Refusals
+    counters: Counters
 
 
 class Assembly:
@@ -111,12 +127,9 @@ class Assembly:
         self.announcements: list[str] = []
         limits = options.limits
         self._deadlines = Deadlines(limits.handshake_timeout_s, time.monotonic)
-        self._late_messages: Watch = (
-            Deadlines(limits.message_timeout_s, time.monotonic)
-            if limits.message_timeout_s
-            else NoDeadlines()
-        )
         self._memory = RequestMemory(limits.max_pending_requests_size_bytes, self.counters)
+        self._encoders = Encoders()
+        self._refusals = Refusals(self.counters)
         loop = asyncio.get_running_loop()
         self._turns = Turns(CLIENTS_BUDGET_US, loop.call_soon)
         self._handshake_queue = HandshakeQueue(
@@ -340,9 +353,16 @@ class Assembly:
         self._announce(port, "cable", "ws", *options.websocket.paths)
         self._announce(port, "health", "http", options.server.health_path)
         self._announce(port, "readiness", "http", options.server.ready_path)
-        doors: dict[tuple[str, int], Doors] = defaultdict(Doors)
-        main = doors[options.server.host, port]
-        main.cables = options.websocket.paths
+        ports: dict[tuple[str, int], PortSpec] = defaultdict(PortSpec)
+        main = ports[options.server.host, port]
+        cable = WebSocketEndpoint(
+            self._services(),
+            self._admission(),
+            ACTION_CABLE,
+            self._encoders,
+            compresses=options.websocket.enable_compression,
+        )
+        main.endpoints += [(path, cable) for path in options.websocket.paths]
         main.guest = self._guest
         if self._guest is not None:
             self._announce(port, options.server.asgi, "http", "/")
@@ -353,7 +373,7 @@ class Assembly:
         if "http" in options.broadcast.adapters:
             self._announce(http.port, "broadcasts", "http", http.path)
             broadcasts = self._broadcasts()
-            own = doors[options.server.host, http.port]
+            own = ports[options.server.host, http.port]
             own.routes.append(Route(http.path, BroadcastEndpoint(broadcasts, self._memory)))
             own.intake = IntakeRules(
                 path=http.path,
@@ -364,13 +384,13 @@ class Assembly:
         if serves_api(options):
             api = options.api
             self._announce(api.port, "API", "http", api.path or "/", host=api.host)
-            doors[api.host, api.port].routes += self._api()
+            ports[api.host, api.port].routes += self._api()
         if options.metrics.http_path:
             host, metrics_port = self._metrics_address()
             self._announce(metrics_port, "metrics", "http", options.metrics.http_path)
             route = Route(options.metrics.http_path, Metrics(self._shown_metrics))
-            doors[host, metrics_port].routes.append(route)
-        return [self._listener(host, port, each) for (host, port), each in doors.items()]
+            ports[host, metrics_port].routes.append(route)
+        return [self._listener(host, port, each) for (host, port), each in ports.items()]
 
     def _trouble(self) -> str | None:
         """Why this node should not be sent clients; None where it may."""
@@ -398,32 +418,20 @@ class Assembly:
             }
         return exposition(self.counters, asked, self._options.metrics.tags)
 
-    def _listener(self, host: str, port: int, doors: Doors) -> Listener:
+    def _listener(self, host: str, port: int, spec: PortSpec) -> Listener:
         options = self._options
-        entrance = Entrance(
-            self.node,
-            self._cable_rules(doors.cables),
-            self.counters,
-            deadlines=self._deadlines,
-            late_messages=self._late_messages,
-            memory=self._memory,
-            queue=self._handshake_queue,
-            turns=self._turns,
-            intake=doors.intake,
-            guest_websockets=None if doors.guest is None else doors.guest.websockets,
-        )
-        own = Starlette(routes=doors.routes)
+        shared = self._port(spec)
+        own = Starlette(routes=spec.routes)
         config = uvicorn.Config(
-            with_server_options(own if doors.guest is None else doors.guest.beside(own)),
-            # uvicorn asks for classes, and calls them.
-            http=cast("type[asyncio.Protocol]", functools.partial(Door, entrance)),
-            ws=cast("type[asyncio.Protocol]", functools.partial(BackDoor, entrance)),
+            with_server_options(own if spec.guest is None else spec.guest.beside(own)),
+            http=_protocol(functools.partial(RequestSniffer, shared)),
+            ws=_protocol(functools.partial(LateUpgradeSniffer, shared)),
             lifespan="off",
             log_config=None,
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            date_header=doors.guest is not None,
+            date_header=spec.guest is not None,
             backlog=BACKLOG,
             ssl_certfile=options.server.ssl_cert or None,
             ssl_keyfile=options.server.ssl_key or None,
@@ -443,10 +451,29 @@ class Assembly:
         lifecycle.find_the_dead(sockets, options.limits.tcp_timeout_s)
         return Listener(config, sockets)
 
-    def _cable_rules(self, paths: Sequence[str]) -> CableRules:
+    def _port(self, spec: PortSpec) -> Port:
+        """How connections at one port are served, whatever their first request asks for."""
+        limits = self._options.limits
+        fallback: Fallback = HttpFallback(
+            limits.max_header_size_bytes, self._deadlines, self._memory, self.counters
+        )
+        if spec.intake is not None:
+            fallback = IntakeFallback(spec.intake, fallback)
+        return Port(
+            routes=RouteTable(spec.endpoints),
+            fallback=fallback,
+            late_fallback=HostedWebSockets(None if spec.guest is None else spec.guest.websockets),
+            queue=self._handshake_queue,
+            deadlines=self._deadlines,
+            memory=self._memory,
+            head=HeadLimits(limits.max_header_size_bytes, limits.max_headers),
+            counters=self.counters,
+            refusals=self._refusals,
+        )
+
+    def _admission(self) -> Admission:
         options = self._options
-        return CableRules(
-            paths=CablePaths(paths),
+        rules = AdmissionRules(
             origins=Origins(options.server.allowed_origins),
             proxied=Proxied(
                 options.rpc.proxy_headers,
@@ -460,33 +487,34 @@ class Assembly:
             ),
             pong_timeout_s=options.ping.pong_timeout_s,
             keeps_sessions=self._keeps_sessions,
-            limits=WebSocketLimits(
+            max_connections=options.server.max_conn,
+        )
+        return Admission(rules, self.counters)
+
+    def _services(self) -> WebSocketServices:
+        options = self._options
+        timeout_s = options.limits.message_timeout_s
+        return WebSocketServices(
+            self.node,
+            WebSocketLimits(
                 max_message_bytes=options.websocket.max_message_size_bytes,
                 max_pending_bytes=options.websocket.max_pending_size_bytes,
                 close_timeout_s=options.websocket.write_timeout_s,
                 max_message_rate=options.limits.max_message_rate,
             ),
-            protocols=ACTION_CABLE,
-            encoders=Encoders(),
-            compresses=options.websocket.enable_compression,
-            max_connections=options.server.max_conn,
-            head=HeadLimits(
-                options.limits.max_header_size_bytes,
-                options.limits.max_headers,
-            ),
+            self.counters,
+            Deadlines(timeout_s, time.monotonic) if timeout_s else NoDeadlines(),
+            self._turns,
         )
 
-    def hosted_entrance(self) -> Entrance:
+    def hosted_edge(self) -> HostedEdge:
         """For clients with whom another server speaks WebSocket."""
-        return Entrance(
-            self.node,
-            self._cable_rules(()),
+        return HostedEdge(
+            AsgiEndpoint(self._services(), self._admission(), ACTION_CABLE, self._encoders),
+            self._handshake_queue,
+            self._options.limits.handshake_timeout_s,
+            self._refusals,
             self.counters,
-            deadlines=self._deadlines,
-            late_messages=self._late_messages,
-            memory=self._memory,
-            queue=self._handshake_queue,
-            turns=self._turns,
         )
 
     def _broadcasts(self) -> Broadcasts:
@@ -559,3 +587,10 @@ class Assembly:
         if what == "broadcasts" and self._options.access.public:
             url = f"{scheme}{secure}://{host}:{port}{paths[0]}"
             self.announcements.append(f"Try: curl {url} -d '{_EXAMPLE}'")
+
+
+def _protocol(
+    first: Callable[[ClientConnection, Host], Stage],
+) -> type[asyncio.Protocol]:
+    """Builds connections for uvicorn, which asks for a class and calls it."""
+    return cast("type[asyncio.Protocol]", functools.partial(ClientConnection, first))

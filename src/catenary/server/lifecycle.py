@@ -51,7 +51,7 @@ class Listener(uvicorn.Server):
         again = [each.dup() for each in sockets for _ in range(ACCEPTS_PER_TURN - 1)]
         self._sockets = [*sockets, *again]
         self._own = sockets
-        self._doors_are_closed = False
+        self._has_stopped_accepting = False
         # While many come
         self._more: list[asyncio.Server] = []
         self._came = 0
@@ -71,7 +71,7 @@ class Listener(uvicorn.Server):
         self._came += came
         if came >= CROWD:
             self._quiet_ticks = 0
-            if not self._more and not self._doors_are_closed:
+            if not self._more and not self._has_stopped_accepting:
                 await self._accept_more()
         elif self._more:
             self._quiet_ticks += 1
@@ -94,7 +94,7 @@ class Listener(uvicorn.Server):
                     build, sock=each.dup(), ssl=config.ssl, backlog=config.backlog
                 )
                 self._more.append(more)
-        if self._doors_are_closed:  # meanwhile
+        if self._has_stopped_accepting:  # meanwhile
             self._accept_less()
 
     def _accept_less(self) -> None:
@@ -103,9 +103,9 @@ class Listener(uvicorn.Server):
             each.close()
         self._more.clear()
 
-    def close_door(self) -> None:
+    def stop_accepting(self) -> None:
         """Takes no new connections, and serves those that there are."""
-        self._doors_are_closed = True
+        self._has_stopped_accepting = True
         self._accept_less()
         for server in self.servers:
             server.close()

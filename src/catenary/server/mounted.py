@@ -20,14 +20,12 @@ from catenary.channels.cable import Cable
 from catenary.config.effective import effective
 from catenary.config.hosted import load_hosted
 from catenary.config.options import Options
-from catenary.edge.request import environment_of
+from catenary.edge.refusals import unavailable
+from catenary.edge.request import Peer
 from catenary.errors import ConfigError, RequestRefused
-from catenary.messages.environment import HostedEnvironment
-from catenary.messages.reasons import Reason
 from catenary.server.assembly import Assembly
 from catenary.transports.asgi import AsgiConnection
-from catenary.wire import handshake, http1
-from catenary.wire.framing import PREFIXED
+from catenary.wire import http1
 
 _log: Final = logging.getLogger("catenary.server")
 
@@ -102,8 +100,7 @@ class Mounted:
         try:
             await hosted.serve(scope, receive, send)
         except RequestRefused as error:
-            hosted.entrance.counters.failed_handshakes_total += 1
-            _log.info("Handshake refused with %d: %s", error.status, error)
+            hosted.edge.refusals.note(error)
             await _refuse(error, scope, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -125,7 +122,7 @@ class _Hosted:
     def __init__(self, cable: Cable, options: Options) -> None:
         self.loop = asyncio.get_running_loop()
         self._assembly = Assembly(options, cable=cable, is_hosted=True)
-        self.entrance = self._assembly.hosted_entrance()
+        self.edge = self._assembly.hosted_edge()
         self._timeout_s = options.node.shutdown_timeout_s
         self._connections: set[AsgiConnection] = set()
         self._is_empty = asyncio.Event()
@@ -140,38 +137,23 @@ class _Hosted:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One client, to its end. Raises :class:`RequestRefused` before it is let in."""
+        edge = self.edge
+        if not await edge.queue.wait(edge.handshake_timeout_s):
+            raise unavailable("too many handshakes")
         if self._is_stopping:
-            raise RequestRefused(503, "the server is shutting down", (("Retry-After", "5"),))
-        entrance = self.entrance
+            raise unavailable("the server is shutting down")
         request = http1.already_read(_target(scope), scope["headers"])
-        entrance.check(request)
-        environment = environment_of(
-            request,
-            scheme=_SCHEMES.get(scope.get("scheme", "ws"), "http"),
-            remote_addr=(scope.get("client") or ("",))[0],
-            proxied=entrance.rules.proxied,
+        peer = Peer(
+            _SCHEMES.get(scope.get("scheme", "ws"), "http"), (scope.get("client") or ("",))[0]
         )
-        rules = entrance.rules
-        protocol, subprotocol = rules.protocols.choose(handshake.offered_subprotocols(request))
-        traits = rules.traits_of(request, protocol)
-        encoder = rules.encoders.encoder(protocol, PREFIXED)
-        await send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": []})
+        connection = edge.endpoint.open(request, peer, scope, receive, send)
+        await connection.accept()
         if self._is_stopping:
-            goodbye = encoder.goodbye(Reason.SERVER_RESTART)
-            await send({"type": "websocket.close", "code": goodbye.code, "reason": goodbye.text})
+            await connection.turn_away()
             return
-        connection = AsgiConnection(
-            entrance.node,
-            rules.limits,
-            entrance.counters,
-            receive,
-            send,
-            turns=entrance.turns,
-            is_binary=protocol.is_binary,
-        )
         self._connections.add(connection)
         try:
-            await connection.serve(HostedEnvironment.of(environment, scope), encoder, traits)
+            await connection.serve()
         finally:
             self._connections.discard(connection)
             if self._is_stopping and not self._connections:

@@ -75,8 +75,8 @@ async def serve(
 def _drain(
     options: NodeOptions, listeners: Sequence[lifecycle.Listener]
 ) -> Callable[[], Awaitable[None]]:
-    pace = SLOW if options.shutdown_slowdrain else QUICK
-    return functools.partial(drain, listeners, options.shutdown_timeout_s, pace)
+    rate = SLOW if options.shutdown_slowdrain else QUICK
+    return functools.partial(drain, listeners, options.shutdown_timeout_s, rate)
 
 
 async def answer_calls(options: Options, cable: "Cable") -> None:

@@ -13,41 +13,86 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
-from starlette.types import Message, Receive, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from catenary.messages.environment import Environment
+from catenary.edge.admission import Admission
+from catenary.edge.request import Peer
+from catenary.messages.environment import Environment, HostedEnvironment
 from catenary.messages.reasons import Reason
-from catenary.metrics.counters import Counters
-from catenary.node.encoder import Encoder
-from catenary.node.node import Node
+from catenary.node.encoder import Encoder, Encoders
 from catenary.node.session import Session, Traits
-from catenary.node.turns import Turns
 from catenary.ports import Goodbye
+from catenary.protocols.table import ProtocolSet
 from catenary.transports.sliced_writer import BYTES_PER_US, STEP_US, settle
-from catenary.transports.websocket import WebSocketLimits
+from catenary.transports.websocket import WebSocketServices
 from catenary.wire.frames import TOO_BIG
-from catenary.wire.framing import payloads
+from catenary.wire.framing import PREFIXED, payloads
+from catenary.wire.handshake import offered_subprotocols
+from catenary.wire.http1 import Request
 
 _log: Final = logging.getLogger("catenary.asgi")
 
 
+class AsgiEndpoint:
+    """Admits clients with whom a host speaks WebSocket: the counterpart of
+    :class:`catenary.transports.websocket_endpoint.WebSocketEndpoint`."""
+
+    __slots__ = ("_admission", "_encoders", "_protocols", "_services")
+
+    def __init__(
+        self,
+        services: WebSocketServices,
+        admission: Admission,
+        protocols: ProtocolSet,
+        encoders: Encoders,
+    ) -> None:
+        self._services = services
+        self._admission = admission
+        self._protocols = protocols
+        self._encoders = encoders
+
+    def open(
+        self, request: Request, peer: Peer, scope: Scope, receive: Receive, send: Send
+    ) -> "AsgiConnection":
+        """A client that may connect; nothing was sent to it yet. Raises
+        :class:`catenary.errors.RequestRefused`."""
+        protocol, subprotocol = self._protocols.choose(offered_subprotocols(request))
+        admitted = self._admission.admit(request, peer, protocol)
+        return AsgiConnection(
+            self._services,
+            receive,
+            send,
+            environment=HostedEnvironment.of(admitted.environment, scope),
+            encoder=self._encoders.encoder(protocol, PREFIXED),
+            traits=admitted.traits,
+            subprotocol=subprotocol,
+            is_binary=protocol.is_binary,
+        )
+
+
 class AsgiConnection:
-    """Satisfies :class:`catenary.ports.Outbound`. Lives as long as :meth:`serve`."""
+    """Satisfies :class:`catenary.ports.Outbound`. Lives as long as :meth:`serve`.
+
+    ``receive`` and ``send`` are the host's, ``encoder`` frames with
+    :data:`catenary.wire.framing.PREFIXED`.
+    """
 
     __slots__ = (
-        "_counters",
+        "_encoder",
+        "_environment",
         "_goodbye",
         "_is_binary",
         "_is_slow",
-        "_limits",
         "_may_read",
-        "_node",
+        "_pauses",
         "_receive",
         "_send",
         "_sending",
+        "_services",
         "_session",
+        "_subprotocol",
         "_time",
-        "_turns",
+        "_traits",
         "_waiting",
         "_waiting_bytes",
         "write",
@@ -55,52 +100,68 @@ class AsgiConnection:
 
     def __init__(
         self,
-        node: Node,
-        limits: WebSocketLimits,
-        counters: Counters,
+        services: WebSocketServices,
         receive: Receive,
         send: Send,
         *,
-        turns: Turns,
+        environment: Environment,
+        encoder: Encoder,
+        traits: Traits,
+        subprotocol: str | None = None,
         is_binary: bool = False,
     ) -> None:
-        """``receive`` and ``send`` are the host's; large answers are sent in ``turns``; ``is_binary`` says
-        that messages are no text."""
-        self._node = node
-        self._limits = limits
-        self._counters = counters
+        self._services = services
+        # The client
+        self._environment = environment
+        self._encoder = encoder
+        self._traits = traits
+        self._subprotocol = subprotocol
         self._is_binary = is_binary
+        # The host
         self._receive = receive
         self._send = send
-        # What it is to be sent: batches, and answers whose slices are encoded when their turn comes
-        self._turns = turns
+        # What is to be sent: batches, and answers whose slices are encoded when their turn comes
         self._waiting: deque[bytes | tuple[Iterator[bytes], asyncio.Future[None]]] = deque()
         self._waiting_bytes = 0
         self._is_slow = False
         self._sending: asyncio.Task[None] | None = None
         self._goodbye: tuple[int, str] | None = None
         self.write: Callable[[bytes], None] = self._write
-        # How long it may stay, and whether it is listened to
+        # How long it may stay, and whether it is read
         self._time = asyncio.timeout(None)
         self._may_read = asyncio.Event()
         self._may_read.set()
+        self._pauses = 0
         self._session: Session
 
-    async def serve(self, environment: Environment, encoder: Encoder, traits: Traits) -> None:
-        """From the host's acceptance to the client's end. ``encoder`` frames with
-        :data:`catenary.wire.framing.PREFIXED`."""
-        self._counters.open_cables_num += 1
+    async def accept(self) -> None:
+        """Completes the handshake."""
+        await self._send(
+            {"type": "websocket.accept", "subprotocol": self._subprotocol, "headers": []}
+        )
+
+    async def turn_away(self) -> None:
+        """Ends an accepted connection that is not served, because the server stops."""
+        goodbye = self._encoder.goodbye(Reason.SERVER_RESTART)
+        await self._send({"type": "websocket.close", "code": goodbye.code, "reason": goodbye.text})
+
+    async def serve(self) -> None:
+        """Serves an accepted connection to its end."""
+        services = self._services
+        services.counters.open_cables_num += 1
         try:
             async with self._time:
-                self._session = self._node.admit(environment, encoder, self, traits)
+                self._session = services.node.admit(
+                    self._environment, self._encoder, self, self._traits
+                )
                 await self._listen()
         except TimeoutError:
-            _log.debug("sid=%s Cut off: it did not answer the goodbye", environment.sid)
+            _log.debug("sid=%s Cut off: it did not answer the close frame", self._environment.sid)
         finally:
             self.write = _discard
-            self._counters.open_cables_num -= 1
-            self._node.leave(self._session)
-            # Each knows the other: left so, they would wait for the collector.
+            services.counters.open_cables_num -= 1
+            services.node.leave(self._session)
+            # Each refers to the other: kept so, they would wait for the collector.
             del self._session
             if self._sending is not None:
                 self._sending.cancel()
@@ -116,11 +177,11 @@ class AsgiConnection:
                 continue
             text = event.get("text")
             payload = event["bytes"] if text is None else text.encode()
-            if len(payload) > self._limits.max_message_bytes:
-                most = self._limits.max_message_bytes
+            if len(payload) > self._services.limits.max_message_bytes:
+                most = self._services.limits.max_message_bytes
                 self._close(TOO_BIG, f"expected a message of up to {most} bytes")
                 continue
-            self._node.receive(self._session, payload)
+            self._services.node.receive(self._session, payload)
             await self._may_read.wait()
 
     # What the client is sent
@@ -130,7 +191,7 @@ class AsgiConnection:
         self._waiting_bytes += len(batch)
         if self._sending is None:
             self._begin_to_send()
-        elif self._waiting_bytes > self._limits.high_water and not self._is_slow:
+        elif self._waiting_bytes > self._services.limits.high_water and not self._is_slow:
             # Never closed here, in the middle of a delivery.
             self._is_slow = True
             asyncio.get_running_loop().call_soon(self._give_up)
@@ -186,14 +247,14 @@ class AsgiConnection:
 
     async def _next(self, slices: Iterator[bytes], sent: "asyncio.Future[None]") -> bytes | None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._turns.wait(lambda: settle(turn))
+        self._services.turns.wait(lambda: settle(turn))
         await turn
         try:
             batch = next(slices, None)
         except Exception as error:  # noqa: BLE001  (whoever waits for the answer reports it)
             settle(sent, error)
             return None
-        self._turns.spend(STEP_US + len(batch or b"") // BYTES_PER_US)
+        self._services.turns.spend(STEP_US + len(batch or b"") // BYTES_PER_US)
         return batch
 
     def _message(self, payload: bytes) -> Message:
@@ -220,13 +281,13 @@ class AsgiConnection:
     def _cut_later(self) -> None:
         """Who neither reads nor answers, is not waited for longer than this."""
         if self._time.when() is None:
-            moment = asyncio.get_running_loop().time() + self._limits.close_timeout_s
+            moment = asyncio.get_running_loop().time() + self._services.limits.close_timeout_s
             self._time.reschedule(moment)
 
     def _give_up(self) -> None:
         self._is_slow = False
-        if self.write is not _discard and self._waiting_bytes > self._limits.high_water:
-            self._counters.disconnected_slow_clients_total += 1
+        if self.write is not _discard and self._waiting_bytes > self._services.limits.high_water:
+            self._services.counters.disconnected_slow_clients_total += 1
             self._session.close(Reason.SLOW_CLIENT)
 
     def shutdown(self) -> None:
@@ -237,10 +298,14 @@ class AsgiConnection:
     # Backpressure
 
     def pause_reading(self) -> None:
-        self._may_read.clear()
+        self._pauses += 1
+        if self.write is not _discard:
+            self._may_read.clear()
 
     def resume_reading(self) -> None:
-        self._may_read.set()
+        self._pauses -= 1
+        if self._pauses == 0:
+            self._may_read.set()
 
 
 def _discard(batch: bytes) -> None:

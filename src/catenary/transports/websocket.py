@@ -83,10 +83,25 @@ class WebSocketLimits:
         """Where a transport's buffer is full; transports count in 32 bits."""
 
 
-class Acceptance(msgspec.Struct, frozen=True):
-    """A client whose handshake is complete, and how to speak to it.
+class WebSocketServices(msgspec.Struct, frozen=True, eq=False):
+    """What all WebSockets of one server share.
 
-    ``inflate`` reads its compressed messages; None where compression was not agreed on.
+    ``late_messages`` watches messages that have begun and are not complete; large reads are served in
+    ``turns``.
+    """
+
+    node: Node
+    limits: WebSocketLimits
+    counters: Counters
+    late_messages: Watch
+    turns: Turns
+
+
+class Acceptance(msgspec.Struct, frozen=True):
+    """A client whose handshake is complete, and how to speak with it.
+
+    ``response`` is the answer to its handshake. ``inflate`` reads its compressed messages; None where
+    compression was not agreed on.
     """
 
     environment: Environment
@@ -112,79 +127,67 @@ class _Extras:
         self.writer: SlicedWriter | None = None
 
 
-class WebSocketConnection(asyncio.Protocol):
-    """Satisfies :class:`catenary.ports.Outbound`. A connection whose handshake has come."""
+class WebSocketConnection:
+    """Satisfies :class:`catenary.edge.connection.Stage` and :class:`catenary.ports.Outbound`."""
 
     __slots__ = (
+        "_acceptance",
         "_allowance",
         "_close_timer",
-        "_connections",
-        "_counters",
         "_extras",
         "_is_awaited",
-        "_late_messages",
-        "_limits",
         "_node",
         "_reader",
         "_rest",
+        "_services",
         "_session",
         "_transport",
-        "_turns",
         "write",
     )
 
+    is_client: Final = True
+
     def __init__(
-        self,
-        node: Node,
-        limits: WebSocketLimits,
-        counters: Counters,
-        connections: set[object],
-        *,
-        late_messages: Watch,
-        turns: Turns,
+        self, services: WebSocketServices, transport: asyncio.Transport, acceptance: Acceptance
     ) -> None:
-        """``late_messages`` watches messages that have begun; large reads are served in ``turns``."""
-        self._node = node
-        self._limits = limits
-        self._counters = counters
-        # uvicorn's: who is in it hears of the shutdown, and is waited for.
-        self._connections = connections
-        self._reader: FrameReader
-        self._transport: asyncio.Transport
+        self._services = services
+        # Of the services, what each message needs
+        self._node = services.node
+        self._transport = transport
+        self._acceptance = acceptance
+        self._reader = FrameReader(services.limits.max_message_bytes, acceptance.inflate)
         self._session: Session
         self._close_timer: asyncio.TimerHandle | None = None
         self.write: Callable[[bytes], None]
-        # What it may say before it is looked at again; what came of that
-        self._allowance = limits.batch
+        # How many messages it may send before they are counted, and what came of counting
+        self._allowance = services.limits.batch
         self._extras: _Extras | None = None
         # What was read and waits for its turn
         self._rest = _NOTHING
-        self._turns = turns
-        # Is the rest of a message awaited?
-        self._late_messages = late_messages
+        # Whether the rest of a message is awaited
         self._is_awaited = False
 
-    def begin(self, transport: asyncio.Transport, acceptance: Acceptance, rest: bytes) -> None:
-        """Answers the handshake; ``rest`` is what the client sent right behind it."""
-        self._transport = transport
-        self._reader = FrameReader(self._limits.max_message_bytes, acceptance.inflate)
-        self._counters.open_cables_num += 1
-        transport.set_write_buffer_limits(high=self._limits.high_water)
-        # What is said to it at once goes along with the answer.
-        said = [acceptance.response]
-        collect = self.write = said.append
+    # Stage
+
+    def begin(self, rest: bytes) -> None:
+        """Answers the handshake; ``rest`` is what the client sent right after it."""
+        acceptance = self._acceptance
+        del self._acceptance
+        self._services.counters.open_cables_num += 1
+        self._transport.set_write_buffer_limits(high=self._services.limits.high_water)
+        # What is sent at once leaves together with the answer.
+        sent = [acceptance.response]
+        collect = self.write = sent.append
         self._session = self._node.admit(
             acceptance.environment, acceptance.encoder, self, acceptance.traits
         )
         if self.write is collect:
-            self.write = transport.write
-        transport.write(b"".join(said))
+            self.write = self._transport.write
+        self._transport.write(b"".join(sent))
         if rest:
-            self.data_received(rest)
+            self.receive(rest)
 
-    # asyncio.Protocol
-
-    def data_received(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
         if len(data) > SMALL_BYTES or self._rest:
             self._take_large(data)
         else:
@@ -210,8 +213,8 @@ class WebSocketConnection(asyncio.Protocol):
         if self._allowance < 0:
             self._count()
 
-    def eof_received(self) -> bool | None:
-        """The client will say nothing more: what was written is still sent, then it is over."""
+    def eof(self) -> bool:
+        """The client sends nothing more: what was written is still sent, then the connection is closed."""
         writer = self._writer
         if writer is not None:
             writer.at_end = self._transport.close
@@ -220,32 +223,32 @@ class WebSocketConnection(asyncio.Protocol):
         return writer is not None
 
     def pause_writing(self) -> None:
-        """As much waits for the socket as may: too much, unless an answer is sent in slices."""
+        """As much waits to be sent as may: too much, unless an answer is sent in slices."""
         if self._writer is not None:
             self._writer.pause()
         else:
-            # Never closed here, in the middle of a delivery.
+            # Closed later: this may be the middle of a delivery.
             asyncio.get_running_loop().call_soon(self._give_up)
 
     def resume_writing(self) -> None:
         if self._writer is not None:
             self._writer.resume()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def lost(self, exc: Exception | None) -> None:
         self.write = _discard
-        self._connections.discard(self)
-        self._counters.open_cables_num -= 1
+        counters = self._services.counters
+        counters.open_cables_num -= 1
         if exc is not None and getattr(exc, "errno", None) == errno.ETIMEDOUT:
-            self._counters.dead_connections_total += 1
+            counters.dead_connections_total += 1
         if self._is_awaited:
-            self._late_messages.forget(self)
+            self._services.late_messages.forget(self)
         if self._close_timer is not None:
             self._close_timer.cancel()
         if self._extras is not None and self._extras.writer is not None:
             self._extras.writer.end()
             self._extras.writer = None
         self._node.leave(self._session)
-        # Each knows the other: left so, they would wait for the collector, which comes rarely.
+        # Each refers to the other: kept so, they would wait for the collector, which comes rarely.
         del self._session
 
     # Large answers
@@ -261,13 +264,15 @@ class WebSocketConnection(asyncio.Protocol):
         if writer is None:
             writer = self._more().writer = SlicedWriter(
                 self._transport,
-                self._turns,
-                self._limits.high_water,
+                self._services.turns,
+                self._services.limits.high_water,
                 too_slow=self._give_up,
                 finished=self._all_written,
             )
             self.write = writer.write
-            self._transport.set_write_buffer_limits(high=min(SLICE_BYTES, self._limits.high_water))
+            self._transport.set_write_buffer_limits(
+                high=min(SLICE_BYTES, self._services.limits.high_water)
+            )
         return writer.write_slices(slices)
 
     def _all_written(self) -> None:
@@ -275,7 +280,7 @@ class WebSocketConnection(asyncio.Protocol):
         self._more().writer = None
         if self.write is not _discard:
             self.write = self._transport.write
-        self._transport.set_write_buffer_limits(high=self._limits.high_water)
+        self._transport.set_write_buffer_limits(high=self._services.limits.high_water)
 
     # Goodbyes
 
@@ -321,12 +326,12 @@ class WebSocketConnection(asyncio.Protocol):
         """Who neither reads nor answers, is not waited for longer than this."""
         if self._close_timer is None:
             self._close_timer = asyncio.get_running_loop().call_later(
-                self._limits.close_timeout_s, self._transport.abort
+                self._services.limits.close_timeout_s, self._transport.abort
             )
 
     def _give_up(self) -> None:
         if self.write is not _discard:
-            self._counters.disconnected_slow_clients_total += 1
+            self._services.counters.disconnected_slow_clients_total += 1
             self._session.close(Reason.SLOW_CLIENT)
 
     def shutdown(self) -> None:
@@ -360,24 +365,24 @@ class WebSocketConnection(asyncio.Protocol):
             # Its turn comes; somebody has resumed reading meanwhile.
             self._rest = memoryview(bytes(self._rest) + data)
             return
-        taken = PIECE_BYTES if self._turns.is_free else 0
+        taken = PIECE_BYTES if self._services.turns.is_free else 0
         if len(data) > taken:
             self._rest = memoryview(data)[taken:]
             self.pause_reading()
         if taken:
-            self._turns.spend(PIECE_US)
+            self._services.turns.spend(PIECE_US)
             self._take(data[:taken])
         self._stand_in_line()
 
     def _stand_in_line(self) -> None:
         """With what was not taken; who is slowed down stands there when that is over."""
         if self._rest and not self._more().is_slowed:
-            self._turns.wait(self._next_turn)
+            self._services.turns.wait(self._next_turn)
 
     def _next_turn(self) -> None:
         if self._transport.is_closing():
             return
-        self._turns.spend(PIECE_US)
+        self._services.turns.spend(PIECE_US)
         data, self._rest = bytes(self._rest[:PIECE_BYTES]), self._rest[PIECE_BYTES:]
         if not self._rest:
             self._rest = _NOTHING
@@ -390,7 +395,7 @@ class WebSocketConnection(asyncio.Protocol):
 
         What is too much was carried out; for so long it is not read.
         """
-        limits = self._limits
+        limits = self._services.limits
         said = limits.batch - self._allowance
         self._allowance = limits.batch
         if limits.max_message_rate == 0:
@@ -403,7 +408,7 @@ class WebSocketConnection(asyncio.Protocol):
         wait_s = extras.level / limits.max_message_rate - 1
         if wait_s > 0 and not extras.is_slowed:
             extras.is_slowed = True
-            self._counters.slowed_clients_total += 1
+            self._services.counters.slowed_clients_total += 1
             self.pause_reading()
             loop.call_later(wait_s, self._go_on)
 
@@ -420,18 +425,18 @@ class WebSocketConnection(asyncio.Protocol):
         self._reader.pieces = 0
         if not self._reader.is_midway:
             self._is_awaited = False
-            self._late_messages.forget(self)
+            self._services.late_messages.forget(self)
         elif not self._is_awaited or any(isinstance(each, Message) for each in events):
             self._is_awaited = True
-            self._late_messages.watch(self)
+            self._services.late_messages.watch(self)
 
     def time_out(self) -> None:
         """The message took too long, unless it was us who did not read it."""
         if self._extras is not None and self._extras.holds:
-            self._late_messages.watch(self)
+            self._services.late_messages.watch(self)
             return
         self._is_awaited = False
-        self._counters.late_messages_total += 1
+        self._services.counters.late_messages_total += 1
         self._reader.finish()
         self._fail(FrameError(POLICY, "expected the rest of the message in time"))
 

@@ -2,8 +2,8 @@
 
     python -m tests.conformance.autobahn.echo
 
-Prints its port, serves until its standard input ends. The door, the handshake, the connection, the
-frames and the encoders are the server's own; only the node behind them is not. A node is not told
+Prints its port, serves until its standard input ends. The connection, the handshake, the frames and the
+encoders are the server's own; only the node behind them is not. A node is not told
 whether a message was text, so clients that ask for ``/cable?binary`` are answered in binary frames.
 """
 
@@ -11,6 +11,7 @@ import asyncio
 import functools
 import sys
 import time
+from collections.abc import Callable
 from typing import Final, cast
 
 import uvicorn
@@ -18,10 +19,15 @@ import uvloop
 from uvicorn.server import ServerState
 
 from catenary.auth.origins import Origins
+from catenary.edge.admission import Admission, AdmissionRules
+from catenary.edge.connection import ClientConnection
 from catenary.edge.deadlines import Deadlines, NoDeadlines
 from catenary.edge.handshake_queue import HandshakeQueue
+from catenary.edge.http import HostedWebSockets
+from catenary.edge.refusals import Refusals
 from catenary.edge.request import Proxied
-from catenary.edge.routes import CablePaths
+from catenary.edge.routes import RouteTable
+from catenary.edge.sniffer import HeadLimits, Port, RequestSniffer
 from catenary.messages.commands import Command
 from catenary.messages.environment import Environment
 from catenary.messages.heartbeat import Heartbeat
@@ -35,9 +41,8 @@ from catenary.node.session import Traits
 from catenary.node.turns import CLIENTS_BUDGET_US, Turns
 from catenary.ports import Goodbye, Outbound
 from catenary.protocols.table import ClientProtocol, ProtocolSet
-from catenary.server.door import Door
-from catenary.server.entrance import CableRules, Entrance
-from catenary.transports.websocket import WebSocketLimits
+from catenary.transports.websocket import WebSocketLimits, WebSocketServices
+from catenary.transports.websocket_endpoint import WebSocketEndpoint
 from catenary.wire.frames import BINARY, TEXT
 from catenary.wire.request_memory import RequestMemory
 
@@ -97,45 +102,53 @@ class EchoNode:
         """Nothing is kept."""
 
 
-def entrance() -> Entrance:
-    """A door for everybody, with compression."""
-    bare = Bare()
-    rules = CableRules(
-        paths=CablePaths(["/cable"]),
-        origins=Origins(()),
-        proxied=Proxied((), ()),
-        heartbeat=Heartbeat(0),
-        limits=WebSocketLimits(max_message_bytes=LARGEST_MESSAGE, max_pending_bytes=0),
-        protocols=ProtocolSet((), fallback=ClientProtocol(subprotocols=(), codec=lambda: bare)),
-        encoders=Encoders(),
+def endpoint() -> WebSocketEndpoint:
+    """WebSockets for everybody, with compression."""
+    counters, bare = Counters(), Bare()
+    return WebSocketEndpoint(
+        WebSocketServices(
+            cast("Node", EchoNode()),
+            WebSocketLimits(max_message_bytes=LARGEST_MESSAGE, max_pending_bytes=0),
+            counters,
+            NoDeadlines(),
+            Turns(CLIENTS_BUDGET_US, lambda turn: asyncio.get_running_loop().call_soon(turn)),
+        ),
+        Admission(
+            AdmissionRules(origins=Origins(()), proxied=Proxied((), ()), heartbeat=Heartbeat(0)),
+            counters,
+        ),
+        ProtocolSet((), fallback=ClientProtocol(subprotocols=(), codec=lambda: bare)),
+        Encoders(),
         compresses=True,
     )
+
+
+def port(call_soon: Callable[..., object]) -> Port:
     counters = Counters()
-    return Entrance(
-        cast("Node", EchoNode()),
-        rules,
-        counters,
+    return Port(
+        routes=RouteTable([("/cable", endpoint())]),
+        fallback=HostedWebSockets(None),
+        late_fallback=HostedWebSockets(None),
+        queue=HandshakeQueue(100, counters, call_soon),
         deadlines=Deadlines(5, time.monotonic),
-        late_messages=NoDeadlines(),
         memory=RequestMemory(0, counters),
-        queue=HandshakeQueue(
-            100, counters, lambda serve: asyncio.get_running_loop().call_soon(serve)
-        ),
-        turns=Turns(CLIENTS_BUDGET_US, lambda turn: asyncio.get_running_loop().call_soon(turn)),
+        head=HeadLimits(),
+        counters=counters,
+        refusals=Refusals(counters),
     )
 
 
 async def main() -> None:
     """Serves until the standard input ends."""
-    door = functools.partial(
-        Door,
-        entrance(),
+    loop = asyncio.get_running_loop()
+    connection = functools.partial(
+        ClientConnection,
+        functools.partial(RequestSniffer, port(loop.call_soon)),
         config=uvicorn.Config("none"),
         server_state=ServerState(),
         app_state={},
     )
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(door, "127.0.0.1", 0)
+    server = await loop.create_server(connection, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
     server.close()

@@ -1,0 +1,39 @@
+"""Requests that are refused: counted and logged alike, whichever transport they came by.
+
+Knows: statuses. Does not know: what was requested, how the answer is sent.
+"""
+
+import logging
+from typing import Final
+
+from catenary.errors import RequestRefused
+from catenary.metrics.counters import Counters
+from catenary.node.complaints import Complaints
+
+_log: Final = logging.getLogger("catenary.edge")
+
+_RETRY_LATER: Final = (("Retry-After", "5"),)
+
+
+def unavailable(message: str) -> RequestRefused:
+    """503: the request is good, and the server can't serve it now."""
+    return RequestRefused(503, message, _RETRY_LATER)
+
+
+class Refusals:
+    """Counts refused requests, and logs so many of them in a second."""
+
+    __slots__ = ("_complaints", "_counters")
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._complaints = Complaints(_log)
+
+    def note(self, refused: RequestRefused) -> None:
+        """To be called once for each, by whoever answers it."""
+        self._counters.failed_handshakes_total += 1
+        if refused.status == 431:
+            self._counters.oversized_heads_total += 1
+        elif refused.status == 503:
+            self._counters.refused_connections_total += 1
+        self._complaints.write(logging.INFO, "Request refused with %d: %s", refused.status, refused)

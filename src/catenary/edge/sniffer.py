@@ -1,0 +1,233 @@
+"""The first stage of a connection: reads the head of its first request and finds who serves it.
+
+Knows: request heads, the route table, the handshake queue, deadlines. Does not know: who may connect, what an
+endpoint does with a connection.
+"""
+
+import asyncio
+import functools
+from typing import Final
+
+import msgspec
+
+from catenary.edge.connection import ClientConnection, Host
+from catenary.edge.deadlines import Deadlines
+from catenary.edge.handshake_queue import HandshakeQueue
+from catenary.edge.refusals import Refusals, unavailable
+from catenary.edge.request import peer_of
+from catenary.edge.routes import Endpoint, Fallback, RouteTable
+from catenary.errors import RequestRefused
+from catenary.metrics.counters import Counters
+from catenary.wire import http1
+from catenary.wire.request_memory import RequestMemory, too_many
+
+
+class HeadLimits(msgspec.Struct, frozen=True):
+    """How long the head of a request may be, in bytes and in lines."""
+
+    max_bytes: int = http1.MAX_HEADER_BYTES
+    max_lines: int = http1.MAX_HEADERS
+
+
+class Port(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """What all connections of one port share.
+
+    ``fallback`` serves the paths that are not in ``routes``; ``late_fallback`` does for upgrades that
+    uvicorn meets on a connection that it has served before.
+    """
+
+    routes: RouteTable[Endpoint]
+    fallback: Fallback
+    late_fallback: Fallback
+    queue: HandshakeQueue
+    deadlines: Deadlines
+    memory: RequestMemory
+    head: HeadLimits
+    counters: Counters
+    refusals: Refusals
+
+
+class RequestSniffer:
+    """Satisfies :class:`catenary.edge.connection.Stage`."""
+
+    __slots__ = ("_connection", "_head", "_host", "_port")
+
+    is_client: Final = False
+
+    def __init__(self, port: Port, connection: ClientConnection, host: Host) -> None:
+        self._port = port
+        self._connection = connection
+        self._host = host
+        # What was received of the request
+        self._head: bytes | bytearray = b""
+
+    def begin(self, rest: bytes) -> None:
+        self._port.deadlines.watch(self)
+
+    def receive(self, data: bytes) -> None:
+        if self._head:
+            self._receive_more(data)
+        else:
+            self._look(data, 0)
+
+    def _receive_more(self, data: bytes) -> None:
+        """Appends in place and searches what is new: a head that comes byte by byte must not be copied and
+        searched each time."""
+        if type(self._head) is not bytearray:
+            self._head = bytearray(self._head)
+        head, port = self._head, self._port
+        seen = max(len(head) - len(http1.END_OF_HEADERS) + 1, 0)
+        head += data
+        if self not in port.queue:
+            self._look(head, seen)
+        elif len(head) > 2 * port.head.max_bytes:
+            # Reading goes on, to notice when the client leaves; but it must not fill the memory meanwhile.
+            self._refuse(RequestRefused(400, "expected a client that waits for its answer"))
+        else:
+            port.memory.hold(self, len(head))
+
+    def _look(self, data: bytes | bytearray, seen: int) -> None:
+        """Decides once the head is complete; it does not end before ``seen``."""
+        end = data.find(http1.END_OF_HEADERS, seen)
+        limit = self._port.head.max_bytes
+        if end == -1 and len(data) <= limit:
+            # Kept here for every path: only here, a head that does not end is limited in time.
+            self._head = data
+            self._port.memory.hold(self, len(data))
+        elif end == -1 or end > limit:
+            self._refuse(RequestRefused(431, f"expected a request head of up to {limit} bytes"))
+        else:
+            self._dispatch(bytes(data), end)
+
+    def _dispatch(self, data: bytes, end: int) -> None:
+        path = _path(data)
+        endpoint = None if path is None else self._port.routes.find(path)
+        if endpoint is None and path is not None:
+            self._fall_back(path, data)
+        else:
+            self._queue(endpoint, data, end)
+
+    # Endpoints
+
+    def _queue(self, endpoint: Endpoint | None, data: bytes, end: int) -> None:
+        """Opens the endpoint now or in a later turn. None for a request line that can't be read: it is
+        refused in its turn."""
+        port = self._port
+        self._head = data
+        if not port.queue.enter(self, functools.partial(self._open, endpoint, end)):
+            self._refuse(unavailable("too many handshakes"))
+        elif self in port.queue:
+            port.memory.hold(self, len(data))
+
+    def _open(self, endpoint: Endpoint | None, end: int) -> None:
+        data = bytes(self._head)
+        try:
+            request = http1.read_request(data[:end], self._port.head.max_lines)
+            if endpoint is None:
+                raise RequestRefused(400, "expected a path in the request line")
+            connection = self._connection
+            stage = endpoint.open(request, peer_of(connection.transport), connection)
+        except RequestRefused as refused:
+            self._refuse(refused)
+            return
+        self._host.server_state.total_requests += 1  # as uvicorn counts those that it serves
+        self._leave()
+        connection.enter(stage, data[end + len(http1.END_OF_HEADERS) :])
+
+    # Everything else
+
+    def _fall_back(self, path: str, data: bytes) -> None:
+        self._leave()
+        try:
+            self._fallback(self._connection, self._host, path, data)
+        except RequestRefused as refused:
+            self._refuse(refused)
+
+    @property
+    def _fallback(self) -> Fallback:
+        return self._port.fallback
+
+    # Ends
+
+    def _leave(self) -> None:
+        """Keeps nothing, and is waited for by nobody."""
+        port = self._port
+        port.deadlines.forget(self)
+        port.queue.leave(self)
+        port.memory.release(self)
+        self._head = b""
+
+    def give_up(self) -> None:
+        """Other requests need the memory (:class:`catenary.wire.request_memory.Holder`)."""
+        self._refuse(too_many())
+
+    def _refuse(self, refused: RequestRefused) -> None:
+        self._port.refusals.note(refused)
+        self._leave()
+        transport = self._connection.transport
+        transport.write(http1.refusal(refused))
+        transport.close()
+
+    def time_out(self) -> None:
+        """The client did not send a whole head in time, or waited too long in the queue."""
+        self._port.counters.late_handshakes_total += 1
+        if self in self._port.queue:
+            self._refuse(unavailable("too many handshakes"))
+        elif self._head:
+            seconds = self._port.deadlines.timeout_s
+            self._refuse(RequestRefused(408, f"expected a request within {seconds:g} s"))
+        else:
+            self._connection.transport.close()
+
+    def eof(self) -> bool:
+        """Nothing is owed to the client yet."""
+        return False
+
+    def pause_writing(self) -> None:
+        """At most one answer is written."""
+
+    def resume_writing(self) -> None:
+        """See :meth:`pause_writing`."""
+
+    def lost(self, exc: Exception | None) -> None:
+        self._leave()
+
+    def shutdown(self) -> None:
+        self._connection.transport.close()
+
+
+class LateUpgradeSniffer(RequestSniffer):
+    """For an upgrade that uvicorn meets on a connection that it has served before.
+
+    uvicorn sets the protocol that it has built only after it gave it the first bytes: they are read in
+    the next turn of the loop.
+    """
+
+    __slots__ = ()
+
+    def receive(self, data: bytes) -> None:
+        transport = self._connection.transport
+        asyncio.get_running_loop().call_soon(self._receive_later, transport, data)
+
+    def _receive_later(self, transport: asyncio.Transport, data: bytes) -> None:
+        if not transport.is_closing():
+            super().receive(data)
+
+    @property
+    def _fallback(self) -> Fallback:
+        return self._port.late_fallback
+
+
+def _path(head: bytes) -> str | None:
+    """The path of a complete head; None if its first line can't be read."""
+    words = head.split(b" ", 2)
+    if len(words) < 2:
+        return None
+    target = words[1].decode("latin-1")
+    if not target.startswith("/"):
+        try:
+            target = http1.origin_form(target)[2]
+        except RequestRefused:
+            return None
+    path, query, _ = target.partition("?")
+    return path if query or len(words) == 3 else None
