@@ -560,7 +560,7 @@ class BrokerOptions(Group, frozen=True, kw_only=True):
 
     adapter: BrokerAdapter = option(
         "",
-        "What keeps the history of streams, sessions and presence",
+        "What keeps the history of streams, sessions and presence; nats needs nats-server 2.11 or newer",
         group=BROADCASTING,
         flag="broker",
     )
