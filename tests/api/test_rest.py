@@ -170,6 +170,9 @@ def test_the_history_in_pages(server: CableServer) -> None:
         "messages": all_of_it["messages"][2:4],
         "more": True,
     }
+    _, newest = answered(ask(server.port, get("/history/pages?since=1&limit=3"))[0])
+    assert newest == {**all_of_it, "messages": all_of_it["messages"][-3:]}
+    assert answered(ask(server.port, get("/history/pages?limit=3"))[0])[1] == newest
     future, nothing = ask(
         server.port, get("/history/pages?since=99999999999.5"), get("/history/nothing")
     )

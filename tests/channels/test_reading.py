@@ -62,7 +62,11 @@ def test_the_history_from_elsewhere(publishing: Cable, monkeypatch: pytest.Monke
     everything = history(publishing, "a/b?")
     assert [each.data for each in everything] == [{"n": number} for number in range(5)]
     assert history(publishing, "a/b?", after=everything[1].position, limit=2) == everything[2:4]
-    assert history(publishing, "a/b?", since=before, limit=3) == everything[:3]
+    # Of one page, and of several
+    for limit in (1, 2, 3, 4, 9):
+        newest = everything[-limit:]
+        assert history(publishing, "a/b?", limit=limit) == newest
+        assert history(publishing, "a/b?", since=before, limit=limit) == newest
     moment = datetime.now(UTC) - timedelta(seconds=5)
     assert history(publishing, "a/b?", since=moment) == everything
     assert history(publishing, "a/b?", limit=0) == history(publishing, "empty") == []
@@ -123,7 +127,7 @@ def test_by_what_the_server_runs(place: tuple[str, ...]) -> None:
         sending.close()
         for way in ("read", "read_in_a_thread"):
             ann.send("message", identifier=room, data=f'{{"action":"{way}"}}')
-            assert ann.receive()["message"] == [[["ann", {"name": "Ann"}]], [0, 1]]
+            assert ann.receive()["message"] == [[["ann", {"name": "Ann"}]], [1, 2]]
 
 
 def test_a_code_worker_hears_why_it_can_not_be_read() -> None:
@@ -170,7 +174,7 @@ def test_in_a_test_without_a_server() -> None:
         for number in range(3):
             await application.broadcast("room", number)
         await room.perform("read")
-        room.assert_transmitted([[["ann", {"name": "Ann"}]], [0, 1]])
+        room.assert_transmitted([[["ann", {"name": "Ann"}]], [1, 2]])
         (first, *_) = [each async for each in application.history("room")]
         behind = [each.data async for each in application.history("room", after=first.position)]
         assert behind == [1, 2]

@@ -118,11 +118,13 @@ def presence_of(reads: Reads) -> Read:
 
 def history_of(reads: Reads) -> Read:
     """Answers what is kept of a stream, the oldest first: ``since`` a moment (seconds since the
-    epoch), or ``after`` a position (``offset:epoch``), at most ``limit`` messages."""
+    epoch), or ``after`` a position (``offset:epoch``). With a ``limit`` so many of them: the newest, or
+    those that come next after the position."""
 
     async def read(stream: Stream, query: Mapping[str, str]) -> bytes:
-        start = _start(query)
-        page = await reads.page(stream, start, _limit(query.get("limit")))
+        start, limit = _start(query), _limit(query.get("limit"))
+        newest = limit is not None and not isinstance(start, Position)
+        page = await reads.page(stream, start, limit or PAGE, newest=newest)
         position = page.messages[0].position if page.messages else start
         epoch = position.epoch if isinstance(position, Position) else None
         return _write(_Messages(stream, epoch, [*map(_message, page.messages)], page.more))
@@ -146,9 +148,9 @@ def _message(publication: Publication) -> _Message:
     return _Message(offset, publication.data, publication.kind)
 
 
-def _limit(text: str | None) -> int:
+def _limit(text: str | None) -> int | None:
     if text is None:
-        return PAGE
+        return None
     if not text.isascii() or not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= PAGE:
         raise QueryError(f"limit: expected a number from 1 to {PAGE}, got {text[:40]!r}")
     return int(text)

@@ -333,6 +333,7 @@ class Cable:
         """What is kept of a stream, the oldest first: all, or ``since`` a moment (seconds since the
         epoch, which are whole ones for the server), or ``after`` the ``position`` of a message.
 
+        Of more than ``limit`` messages these are the newest; after a position, those that come next.
         Raises as :meth:`presence`, and :class:`catenary.errors.LostPosition` where some of what
         stood behind the position is gone.
         """

@@ -67,11 +67,19 @@ class HttpReader:
             raise BackendError(f"the API answers no members: {error}") from error
         return tuple(Member(each.id, bytes(each.info).decode()) for each in records)
 
-    async def page(self, stream: Stream, start: int | Position, limit: int) -> Page:
+    async def page(
+        self, stream: Stream, start: int | Position, limit: int, *, newest: bool = False
+    ) -> Page:
         """A part of the history. Raises :class:`LostPosition`, too."""
-        query = {"after": start.text} if isinstance(start, Position) else {"since": str(start)}
-        asked = urlencode({**query, "limit": str(limit)})
-        body = await self._get(f"/history/{quote(stream, safe='')}?{asked}")
+        if isinstance(start, Position):
+            return await self._history(stream, {"after": start.text, "limit": str(limit)})
+        if newest:
+            return await self._history(stream, {"since": str(start), "limit": str(limit)})
+        found = await self._history(stream, {"since": str(start)})
+        return Page(found.messages[:limit], found.more or len(found.messages) > limit)
+
+    async def _history(self, stream: Stream, query: dict[str, str]) -> Page:
+        body = await self._get(f"/history/{quote(stream, safe='')}?{urlencode(query)}")
         try:
             found = _read_messages(body)
         except msgspec.DecodeError as error:

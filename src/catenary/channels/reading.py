@@ -5,7 +5,8 @@ Knows: who answers, and in which loop. Does not know: brokers, HTTP.
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
 
@@ -14,7 +15,7 @@ import msgspec
 from catenary.errors import BackendError
 from catenary.messages.names import Stream
 from catenary.messages.presence import Member
-from catenary.messages.publications import Page, Position, position_of
+from catenary.messages.publications import Page, Position, Publication, position_of
 
 PAGE: Final = 1_000
 """Messages that are asked for at once."""
@@ -48,8 +49,11 @@ class Reader(Protocol):
         """Who is on a stream, in the order in which they came."""
         ...
 
-    async def page(self, stream: Stream, start: int | Position, limit: int) -> Page:
-        """The first messages from a moment on (seconds since the epoch) or behind a position.
+    async def page(
+        self, stream: Stream, start: int | Position, limit: int, *, newest: bool = False
+    ) -> Page:
+        """The first messages from a moment on (seconds since the epoch) or after a position; with
+        ``newest`` the last since the moment. ``limit`` is 1 to ``PAGE``.
 
         Raises :class:`catenary.errors.LostPosition`.
         """
@@ -86,21 +90,43 @@ class Reading:
         after: str | None,
         limit: int | None,
     ) -> AsyncIterator[Kept]:
-        """Messages, the oldest first."""
+        """Messages, the oldest first. Of more than ``limit``, the newest; after a position, the next."""
         start = _start(since, after)
-        left: float = math.inf if limit is None else limit
+        if limit is None or isinstance(start, Position):
+            found = self._next(Stream(stream), start, math.inf if limit is None else limit)
+        else:
+            found = self._newest(Stream(stream), start, limit)
+        async for each in found:
+            if each.position is not None:
+                yield Kept(_value(each.data), each.position.text)
+
+    async def _next(
+        self, stream: Stream, start: int | Position, left: float
+    ) -> AsyncIterator[Publication]:
         more = left > 0
         while more:
-            page = await self._page(Stream(stream), start, int(min(left, PAGE)))
+            page = await self._page(stream, start, int(min(left, PAGE)), newest=False)
             for each in page.messages:
-                if each.position is not None:
-                    start = each.position
-                    yield Kept(_value(each.data), start.text)
+                start = each.position or start
+                yield each
             left -= len(page.messages)
             more = page.more and left > 0
 
-    async def _page(self, stream: Stream, start: int | Position, limit: int) -> Page:
-        return await self._ask(lambda reader: reader.page(stream, start, limit))
+    async def _page(
+        self, stream: Stream, start: int | Position, limit: int, *, newest: bool
+    ) -> Page:
+        return await self._ask(lambda reader: reader.page(stream, start, limit, newest=newest))
+
+    async def _newest(self, stream: Stream, since_s: int, limit: int) -> AsyncIterator[Publication]:
+        found: Iterable[Publication] = ()
+        if 0 < limit <= PAGE:
+            found = (await self._page(stream, since_s, limit, newest=True)).messages
+        elif limit > PAGE:
+            found = last = deque[Publication](maxlen=limit)
+            async for each in self._next(stream, since_s, math.inf):
+                last.append(each)
+        for each in found:
+            yield each
 
     async def _ask(self, question: Callable[[Reader], Coroutine[Any, Any, T]]) -> T:
         if self._hosted is None or self._loop is None:

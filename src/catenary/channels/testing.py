@@ -170,15 +170,18 @@ class _Kept:
         found = self._cable.members.get(stream, {})
         return tuple(Member(name, json.dumps(info)) for name, info in found.items())
 
-    async def page(self, stream: Stream, start: int | Position, limit: int) -> Page:
+    async def page(
+        self, stream: Stream, start: int | Position, limit: int, *, newest: bool = False
+    ) -> Page:
+        found = self._all(stream)[start.offset if isinstance(start, Position) else 0 :]
+        return Page(found[-limit:]) if newest else Page(found[:limit], len(found) > limit)
+
+    def _all(self, stream: Stream) -> tuple[Publication, ...]:
         kept = [each.message for each in self._cable.broadcasts if each.stream == stream]
-        behind = start.offset if isinstance(start, Position) else 0
-        messages = tuple(
+        return tuple(
             Publication(stream, json.dumps(message), position=Position("test", offset))
             for offset, message in enumerate(kept, 1)
-            if offset > behind
         )
-        return Page(messages[:limit], len(messages) > limit)
 
 
 class TestConnection:

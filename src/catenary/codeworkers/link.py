@@ -265,7 +265,9 @@ class WorkerLink:
             if isinstance(wanted, PresenceQuery):
                 found = Found(wanted.id, await self._reader.members(wanted.stream))
             else:
-                page = await self._reader.page(wanted.stream, wanted.start, wanted.limit)
+                page = await self._reader.page(
+                    wanted.stream, wanted.start, wanted.limit, newest=wanted.newest
+                )
                 found = Found(wanted.id, (), page)
         except CatenaryError as error:
             found = Found(wanted.id, failure=type(error).__name__, error=str(error))

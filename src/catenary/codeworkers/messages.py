@@ -156,6 +156,7 @@ class HistoryQuery(msgspec.Struct, array_like=True, tag=9, gc=False):
     stream: Stream
     start: int | Position
     limit: int
+    newest: bool
 
 
 class Counted(msgspec.Struct, array_like=True, tag=10, gc=False):

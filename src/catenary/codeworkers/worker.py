@@ -101,10 +101,12 @@ class CodeWorker:
         self._read += 1
         return (await self._look(PresenceQuery(self._read, stream))).members
 
-    async def page(self, stream: Stream, start: int | Position, limit: int) -> Page:
+    async def page(
+        self, stream: Stream, start: int | Position, limit: int, *, newest: bool = False
+    ) -> Page:
         """A part of a history, as the serving process has it."""
         self._read += 1
-        found = await self._look(HistoryQuery(self._read, stream, start, limit))
+        found = await self._look(HistoryQuery(self._read, stream, start, limit, newest))
         assert found.page is not None
         return found.page
 

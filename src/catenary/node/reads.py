@@ -36,10 +36,12 @@ class Reads:
             raise NotKept(f"presence is not kept: {_EXPECTED}")
         return await _waited(self._presence.members(stream))
 
-    async def page(self, stream: Stream, start: int | Position, limit: int) -> Page:
-        """What is kept of a stream from a moment on (seconds since the epoch) or behind a position:
-        the first messages of that. Raises :class:`catenary.errors.LostPosition` where some of those
-        are gone."""
+    async def page(
+        self, stream: Stream, start: int | Position, limit: int, *, newest: bool = False
+    ) -> Page:
+        """What is kept of a stream from a moment on (seconds since the epoch) or after a position: the
+        first ``limit`` messages of that (1 or more), or the ``newest``. Raises
+        :class:`catenary.errors.LostPosition` where some of those are gone."""
         if self._history is None:
             raise NotKept(f"no history is kept: {_EXPECTED}")
         found = await _waited(
@@ -47,7 +49,7 @@ class Reads:
             if isinstance(start, Position)
             else self._history.since(stream, start)
         )
-        return Page(found[:limit], len(found) > limit)
+        return Page(found[-limit:]) if newest else Page(found[:limit], len(found) > limit)
 
 
 async def _waited(found: T | Awaitable[T]) -> T:
