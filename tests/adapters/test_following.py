@@ -658,3 +658,19 @@ def test_everything_is_heard_once_in_order_whatever_becomes_of_the_way(
             assert missing - world.lost <= set(world.node.heard[stream])
 
     asyncio.run(play())
+
+
+@in_loop
+async def test_a_reading_that_is_cancelled_by_mistake_begins_again(clock: Clock) -> None:
+    node = Node(clock)
+    heard = node.listen_up()
+    node.publish()
+    node.arrive(node.publish())
+    await settle()
+    (task,) = node.following._tasks
+    task.cancel()
+    await node.answer()
+    assert heard == [1, 2]
+    node.arrive(node.publish())
+    assert heard == [1, 2, 3]
+    await node.following.close()

@@ -153,3 +153,36 @@ async def test_closing_waits_for_no_answer() -> None:
         assert server.requests == 2
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(waiting, 2)
+
+
+@in_loop
+async def test_a_set_that_a_library_stumbles_over_costs_no_keys(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    with key_set_server(web_key(RSA, "r")) as server:
+        remote = RemoteKeys(server.url, interval_s=60, clock=clock)
+        await remote.start()
+
+        def stumble(raw: bytes) -> None:
+            raise KeyError("crv")
+
+        monkeypatch.setattr("catenary.adapters.jwks.from_key_set", stumble)
+        clock.now_s += MIN_INTERVAL_S
+        await remote.look_again()
+        await remote.close(1)
+    assert names(remote) == ["r"]
+    assert "KeyError" in caplog.text
+
+
+@in_loop
+async def test_an_issuer_that_is_away_for_long_costs_few_lines(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("catenary.adapters.jwks.MIN_INTERVAL_S", 0)
+    remote = RemoteKeys(f"http://127.0.0.1:{free_port()}/", interval_s=60)
+    await remote.start()
+    for _ in range(19):
+        await remote.look_again()
+    await remote.close(1)
+    assert caplog.text.count("could not be fetched") == 3, "numbers 1, 8 and 16"

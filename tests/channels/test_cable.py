@@ -489,6 +489,37 @@ def test_a_wait_that_was_cancelled_elsewhere_is_an_error_of_this_call(
     assert "sid=s1 Disappointed.wait failed" in caplog.text
 
 
+@pytest.mark.parametrize("way", ["at_once", "later", "in_a_thread"])
+def test_sys_exit_ends_its_call_and_not_the_server(
+    way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Leaving(Channel):
+        @action
+        async def at_once(self) -> None:
+            sys.exit(3)
+
+        @action
+        async def later(self) -> None:
+            await asyncio.sleep(0)
+            sys.exit(3)
+
+        @action
+        def in_a_thread(self) -> None:
+            sys.exit(3)
+
+    @in_loop
+    async def scenario() -> None:
+        cable = Cable(channels=[Leaving])
+        place = Identifier('{"channel":"Leaving"}')
+        command = f'{{"action":"{way}"}}'
+        decision = await decided(cable.perform(environment(), place, command))
+        assert decision.verdict is Verdict.ERROR
+
+    scenario()
+    assert f"sid=s1 Leaving.{way} failed" in caplog.text
+    assert "sys.exit(3)\n" in caplog.text, "the traceback says where"
+
+
 def test_who_is_told_of_errors_may_fail_itself(caplog: pytest.LogCaptureFixture) -> None:
     class Failing(Channel):
         @action

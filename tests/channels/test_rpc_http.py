@@ -237,3 +237,16 @@ def test_asgi_lives_and_knows_nothing_else() -> None:
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     with pytest.raises(RuntimeError, match="expected an HTTP request, got websocket"):
         asyncio.run(application({"type": "websocket"}, receive, send))
+
+
+def test_a_loop_that_has_ended_is_followed_by_another() -> None:
+    """Whatever ended it: a thread of the server that waits for an answer would wait for ever."""
+    with contextlib.closing(chat().wsgi_http_rpc(key=KEY)) as wsgi:
+        assert ask_wsgi(wsgi, "POST", "/connect", CONNECT)[0] == 200
+        loop, thread = wsgi._loop, wsgi._thread
+        assert loop is not None
+        assert thread is not None
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+        assert ask_wsgi(wsgi, "POST", "/connect", CONNECT)[0] == 200

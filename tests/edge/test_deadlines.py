@@ -65,3 +65,22 @@ async def test_many_are_timed_out_a_few_in_each_turn() -> None:
     assert sorted(set(over)) == [0, AT_ONCE, 2 * AT_ONCE, 3 * AT_ONCE, len(everybody)]
     await asyncio.sleep(1.5 * SWEEP_S)
     assert {each.times for each in everybody} == {1}
+
+
+@in_loop
+async def test_one_that_cannot_be_timed_out_keeps_no_other_from_it() -> None:
+    failures: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: failures.append(context["exception"]))
+    deadlines = Deadlines(0, loop.time)
+
+    class Broken(Waiting):
+        def time_out(self) -> None:
+            raise RuntimeError("the transport is closed")
+
+    other = Waiting(deadlines)
+    deadlines.watch(Broken(deadlines))
+    deadlines.watch(other)
+    await asyncio.sleep(2.5 * SWEEP_S)
+    assert other.times == 1
+    assert len(failures) == 1

@@ -219,3 +219,25 @@ async def queue_is_told(queue: Queue, number: int) -> None:
     while len(queue.told) < number:
         assert asyncio.get_running_loop().time() < deadline_s, queue.told
         await asyncio.sleep(0.005)
+
+
+@in_loop
+async def test_a_pacer_that_fails_or_is_cancelled_by_mistake_is_followed_by_another(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("catenary.node.disconnector.PAUSE_S", 0.01)
+    queue = Queue(rate=100)
+    queue.enqueue(*names(10))
+    await queue_is_told(queue, 2)
+    pacer = queue.disconnector._pacer
+    assert pacer is not None
+    pacer.cancel()
+    await queue_is_told(queue, 4)
+    clock, queue.disconnector._clock = queue.disconnector._clock, lambda: 1 // 0
+    await settle()
+    async with asyncio.timeout(5):
+        while "ZeroDivisionError" not in caplog.text:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    queue.disconnector._clock = clock
+    await queue_is_told(queue, 10)
+    await queue.disconnector.drain(1)

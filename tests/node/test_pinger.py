@@ -1,6 +1,7 @@
 """The wheel of heartbeats, turned by a clock that the test owns."""
 
 import asyncio
+import contextlib
 import gc
 import heapq
 import itertools
@@ -187,3 +188,18 @@ def test_a_computer_that_slept_does_not_ping_for_all_that_time() -> None:
     pinged.clockwork.now_s += 3600
     pinged.clockwork.run(3)
     assert len(outbound.at_s) - before <= 2
+
+
+def test_a_session_that_cannot_be_pinged_ends_nobody_else_s_pings() -> None:
+    pinged = Pinged()
+    broken, _ = pinged.add(Heartbeat(3))
+    _, others = pinged.add(Heartbeat(3))
+
+    def fail(encoded: bytes) -> None:
+        raise RuntimeError("the transport is closed")
+
+    broken.outbound.write = fail
+    for _ in range(150):
+        with contextlib.suppress(RuntimeError):
+            pinged.clockwork.run(0.1)
+    assert len(others.at_s) == 5

@@ -96,6 +96,20 @@ async def ending_badly(app: FastAPI) -> AsyncIterator[None]:
 reluctant = FastAPI(lifespan=ending_badly)
 
 
+async def failing_later(scope: Scope, receive: Receive, send: Send) -> None:
+    """Something that it does beside its requests fails, when it is asked to."""
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await _failing.wait()
+        raise LookupError("the database is gone")
+    _failing.set()
+    await plain(scope, receive, send)
+
+
+_failing = asyncio.Event()
+
+
 async def plain(scope: Scope, receive: Receive, send: Send) -> None:
     """Knows of no lifespan."""
     assert scope["type"] == "http"

@@ -182,3 +182,23 @@ def test_newcomers_keep_nobody_waiting_who_is_there() -> None:
     assert room.order[-1] == "new 999"
     assert len(room.order) == 1003
     assert (room.barrier.busy, room.counters.rpc_pending_num) == (0, 0)
+
+
+def test_one_that_cannot_begin_keeps_nobody_else_waiting() -> None:
+    class Broken(Guest):
+        def begin(self) -> None:
+            raise RuntimeError("odd")
+
+    async def scenario() -> None:
+        room = Room(1)
+        first = room.enter("first")
+        room.barrier.enter(Broken(room, "broken", leaves_at_once=False))
+        last = room.enter("last")
+        with pytest.raises(RuntimeError):
+            first.end()
+        # It has taken its slot with it: to give that back is for its caller.
+        room.barrier.release()
+        await settle()
+        assert last in room.inside
+
+    run(scenario())

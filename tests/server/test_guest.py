@@ -159,3 +159,15 @@ def test_what_can_not_be_served_ends_with_one_line(where: str, expected: str) ->
     errors = [line for line in done.stderr.splitlines() if line.startswith("catenary: ")]
     assert (done.returncode, len(errors)) == (1, 1), done.stderr
     assert expected in errors[0]
+
+
+def test_a_lifespan_that_fails_later_is_told() -> None:
+    with cable_server(HTTP, f"--asgi={APP}:failing_later", command=CABLE) as server:
+        assert fetch(server, "/ready") == b"OK\n"
+        assert fetch(server, "/page") == b"/page"
+        output = server.wait_for_output("LookupError: the database is gone")
+        assert f"the lifespan of {APP}:failing_later has failed" in output
+        with pytest.raises(urllib.error.HTTPError, match="503") as error:
+            fetch(server, "/ready")
+        assert f"the lifespan of {APP}:failing_later has failed" in error.value.read().decode()
+        assert fetch(server, "/page") == b"/page"

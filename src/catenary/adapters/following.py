@@ -34,6 +34,7 @@ class Following:
     """The streams of one node. ``history`` is None where nothing is kept: then order is all there is."""
 
     __slots__ = (
+        "_closing",
         "_counters",
         "_deliver",
         "_heard_at",
@@ -60,6 +61,7 @@ class Following:
         self._tasks: set[asyncio.Task[None]] = set()
         self._heard_at = time.time()
         self._is_troubled = False
+        self._closing = False
         # Of the streams that are read now
         self._lost = 0
 
@@ -106,6 +108,7 @@ class Following:
 
     async def close(self) -> None:
         """Reads nothing any more."""
+        self._closing = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -133,15 +136,25 @@ class Following:
         mark.held = held
         self._counters.pubsub_caught_up_total += 1
         since_s = max(int(self._heard_at), mark.since_s)
+        self._start_reading(self._history, stream, mark, since_s)
+
+    def _start_reading(self, history: History, stream: Stream, mark: Mark, since_s: int) -> None:
         task = asyncio.get_running_loop().create_task(
-            self._read_missing(self._history, stream, mark, since_s)
+            self._read_missing(history, stream, mark, since_s)
         )
         self._tasks.add(task)
-        task.add_done_callback(self._done)
 
-    def _done(self, task: "asyncio.Task[None]") -> None:
+        def done(task: "asyncio.Task[None]") -> None:
+            self._tasks.discard(task)
+            if task.cancelled() and mark.held is not None and not self._closing:
+                # By mistake: without another, nothing of this stream would be delivered again.
+                self._start_reading(history, stream, mark, since_s)
+            self._note_lost()
+
+        task.add_done_callback(done)
+
+    def _note_lost(self) -> None:
         """When the last stream is read, one line tells of all whose history was lost."""
-        self._tasks.discard(task)
         if self._lost and not self._tasks:
             _log.warning("Messages may be missing on streams whose history is lost: %d", self._lost)
             self._lost = 0

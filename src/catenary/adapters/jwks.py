@@ -14,6 +14,8 @@ from collections.abc import Callable
 from typing import Final
 
 from catenary.auth.public_keys import PublicKey, from_key_set
+from catenary.supervision.backoff import Backoff
+from catenary.supervision.service import Service, Supervisor
 
 _log: Final = logging.getLogger("catenary.jwks")
 
@@ -26,10 +28,24 @@ _MAX_BYTES: Final = 2**20
 class RemoteKeys:
     """A key set that follows its original; ``keys`` are those of now."""
 
-    __slots__ = ("_asked_at", "_clock", "_interval_s", "_keeper", "_under_way", "_url", "keys")
+    __slots__ = (
+        "_asked_at",
+        "_backoff",
+        "_clock",
+        "_interval_s",
+        "_service",
+        "_under_way",
+        "_url",
+        "keys",
+    )
 
     def __init__(
-        self, url: str, *, interval_s: float, clock: Callable[[], float] = time.monotonic
+        self,
+        url: str,
+        *,
+        interval_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        supervisor: Supervisor | None = None,
     ) -> None:
         """``interval_s`` is the time between two regular requests; ``clock`` counts seconds."""
         self.keys: tuple[PublicKey, ...] = ()
@@ -38,19 +54,20 @@ class RemoteKeys:
         self._clock = clock
         self._asked_at: float | None = None
         self._under_way: asyncio.Task[None] | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._backoff = Backoff()
+        self._service = Service("refresh of token keys", self._keep, supervisor)
 
     async def start(self) -> None:
         """Fetches the keys, once; a failure is logged, and tried again later."""
         await self._refresh()
-        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+        self._service.start()
 
     async def close(self, timeout_s: float) -> None:
         """Fetches no more."""
-        tasks = [task for task in (self._keeper, self._under_way) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._service.stop()
+        if self._under_way is not None:
+            self._under_way.cancel()
+            await asyncio.wait([self._under_way])
 
     async def look_again(self) -> None:
         """Returns with newer keys, or at once where the last request is not long ago.
@@ -80,12 +97,21 @@ class RemoteKeys:
         self._asked_at = self._clock()
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                self.keys = from_key_set(await asyncio.to_thread(_fetch, self._url))
+                keys = from_key_set(await asyncio.to_thread(_fetch, self._url))
         except (OSError, http.client.HTTPException, ValueError) as error:
             # TimeoutError and URLError are OSErrors.
-            _log.warning("The keys of tokens could not be fetched: %r", error)
+            if self._backoff.failed().is_logged:
+                _log.warning("The keys of tokens could not be fetched: %r", error)
             return
-        if not self.keys:
+        except Exception:  # noqa: BLE001
+            # A key set that our libraries stumble over: the keys of before count on.
+            if self._backoff.failed().is_logged:
+                _log.exception("The keys of tokens could not be read")
+            return
+        self.keys = keys
+        if keys:
+            self._backoff.works()
+        elif self._backoff.failed().is_logged:
             _log.warning("The key set has no key for signatures: its tokens are refused")
 
 

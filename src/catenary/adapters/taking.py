@@ -19,7 +19,15 @@ _log: Final = logging.getLogger("catenary.broadcasts")
 class Taking:
     """Hands on to ``publish``; ``pause`` and ``resume`` say when to read."""
 
-    __slots__ = ("_counters", "_pause", "_publish", "_resume", "_waiting", "_worker")
+    __slots__ = (
+        "_counters",
+        "_is_given_up",
+        "_pause",
+        "_publish",
+        "_resume",
+        "_waiting",
+        "_worker",
+    )
 
     def __init__(
         self,
@@ -34,6 +42,7 @@ class Taking:
         self._pause = pause
         self._resume = resume
         self._waiting: deque[bytes] = deque()
+        self._is_given_up = False
         self._worker: asyncio.Task[None] | None = None
 
     def take(self, raw: bytes) -> None:
@@ -42,20 +51,21 @@ class Taking:
             sent = self._begin(raw)
             if sent is None:
                 return
-            self._worker = asyncio.get_running_loop().create_task(self._work(raw, sent))
+            self._start_worker(raw, sent)
         else:
             self._waiting.append(raw)
         self._pause()
 
     async def finish(self) -> None:
         """Waits for what has come."""
-        if self._worker is not None:
+        while self._worker is not None:
             await asyncio.wait([self._worker])
 
     async def give_up(self) -> int:
         """Drops what has come; returns how many publications may be lost by that."""
         if self._worker is None:
             return 0
+        self._is_given_up = True
         lost = 1 + len(self._waiting)
         self._counters.lost_publications_total += lost
         self._worker.cancel()
@@ -64,15 +74,28 @@ class Taking:
 
     async def _work(self, raw: bytes, sent: Awaitable[None]) -> None:
         """Waits until a publication is done with, then the next, until none waits."""
-        try:
-            await self._done(raw, sent)
-            while self._waiting:
-                raw = self._waiting.popleft()
-                following = self._begin(raw)
-                if following is not None:
-                    await self._done(raw, following)
-        finally:
-            self._worker = None
+        await self._done(raw, sent)
+        while self._waiting:
+            raw = self._waiting.popleft()
+            following = self._begin(raw)
+            if following is not None:
+                await self._done(raw, following)
+
+    def _start_worker(self, raw: bytes, sent: Awaitable[None]) -> None:
+        self._worker = asyncio.get_running_loop().create_task(self._work(raw, sent))
+        self._worker.add_done_callback(self._ended)
+
+    def _ended(self, worker: "asyncio.Task[None]") -> None:
+        """Nothing waits any more, or the worker was cancelled by mistake: then another goes on."""
+        self._worker = None
+        if self._is_given_up:
+            return
+        while self._waiting:
+            raw = self._waiting.popleft()
+            sent = self._begin(raw)
+            if sent is not None:
+                self._start_worker(raw, sent)
+                return
         self._resume()
 
     def _begin(self, raw: bytes) -> Awaitable[None] | None:
@@ -94,6 +117,11 @@ class Taking:
         except BackendError as error:
             self._counters.lost_publications_total += 1
             _log.warning("A publication is lost: %s; it begins with %.100r", error, raw[:100])
+        except asyncio.CancelledError:
+            # By whoever gives up, or by what was waited for: then the next one is to come.
+            if self._is_given_up:
+                raise
+            self._lose(raw)
         except Exception:  # noqa: BLE001  (the next one is to come all the same)
             self._lose(raw)
 

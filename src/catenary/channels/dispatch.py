@@ -15,7 +15,12 @@ from catenary.channels.call import Call, current
 from catenary.channels.channel import Channel
 from catenary.channels.connection import Connection
 from catenary.channels.declaration import Method
-from catenary.channels.errors import AbandonedError, ConnectionUnauthorized, SubscriptionRejected
+from catenary.channels.errors import (
+    AbandonedError,
+    ConnectionUnauthorized,
+    ExitedError,
+    SubscriptionRejected,
+)
 from catenary.channels.plans import Plan
 from catenary.channels.running import Runner
 from catenary.channels.states import State
@@ -64,6 +69,9 @@ class Dispatcher:
                     raise
                 # What the method waited for was cancelled, and not the call.
                 return AbandonedError(error)
+            except SystemExit as error:
+                # asyncio would let it through, and end the server for all clients.
+                return _exited(error)
             except Exception as error:  # noqa: BLE001
                 # Whatever an application raises costs this call and no other.
                 return await self._rescue(call, plan, owners, error)
@@ -93,6 +101,8 @@ class Dispatcher:
                     await self._runner.run(rescuer.method, owner, arguments)
                 except (SubscriptionRejected, ConnectionUnauthorized):
                     pass
+                except SystemExit as exiting:
+                    return _exited(exiting)
                 except Exception as another:  # noqa: BLE001
                     return another
                 call.is_rejected = call.is_rejected or plan.says_yes
@@ -109,6 +119,13 @@ class Dispatcher:
         except TypeError as error:
             return error
         return None
+
+
+def _exited(error: SystemExit) -> ExitedError:
+    """With where it was called, for the log."""
+    exited = ExitedError(f"sys.exit({error.code!r}) ends this call, and not the server")
+    exited.__cause__ = error
+    return exited
 
 
 def _is_cancelled() -> bool:

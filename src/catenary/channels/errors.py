@@ -9,6 +9,7 @@
     │   ├── InvalidArguments   arguments of other types than the action declares
     │   └── RateLimited        more calls than the action or the channel allows
     ├── AbandonedError         what a method waited for was cancelled
+    ├── ExitedError            a method has called sys.exit()
     └── NotHosted              nothing publishes for this cable
 
 Channel errors reach the handlers of ``rescue_from``; without one they are logged, without a traceback.
@@ -43,6 +44,10 @@ class RateLimited(ChannelError):
 
 class AbandonedError(CatenaryError):
     """What a method waited for was cancelled, although its call was not."""
+
+
+class ExitedError(CatenaryError):
+    """A method has called ``sys.exit``: its call has failed, and the server goes on."""
 
 
 class NotHosted(CatenaryError):

@@ -103,7 +103,7 @@ def _serving(procedure: Procedure) -> Serve:
             return await procedure(request, metadata)
         except ProtocolError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        except Exception:  # noqa: BLE001
+        except (Exception, SystemExit):  # noqa: BLE001
             # A fault of our own, and yet the server must not wait for an answer for ever.
             _log.exception("sid=%s A call failed unexpectedly", metadata.get("sid"))
             await context.abort(grpc.StatusCode.INTERNAL, "the application failed")

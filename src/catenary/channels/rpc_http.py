@@ -74,7 +74,7 @@ class _Calls:
             return _Answer(200, await self._procedures[path.rpartition("/")[2]](body, metadata))
         except ProtocolError as error:
             return _Answer(422, f"Invalid request body: {error}".encode())
-        except Exception:  # noqa: BLE001
+        except (Exception, SystemExit):  # noqa: BLE001
             # A fault of our own, and yet the server must not wait for an answer for ever.
             _log.exception("sid=%s A call failed unexpectedly", metadata.get("sid"))
             return _Answer(500, b"Internal error")
@@ -191,7 +191,8 @@ class WsgiRpc:
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         # A server that forks its workers keeps only the thread that forked.
         with self._lock:
-            if self._loop is None or self._process != os.getpid():
+            is_running = self._thread is not None and self._thread.is_alive()
+            if self._loop is None or not is_running or self._process != os.getpid():
                 self._loop = asyncio.new_event_loop()
                 self._process = os.getpid()
                 self._thread = threading.Thread(

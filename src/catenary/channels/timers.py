@@ -88,6 +88,12 @@ class Beat:
         self._timer = None if first is None else self._loop.call_at(first, self._strike)
 
     def _strike(self) -> None:
+        try:
+            self._run_due()
+        finally:
+            self._wait()
+
+    def _run_due(self) -> None:
         now = self._loop.time()
         while self._due:
             place, due = next(iter(self._due.items()))
@@ -98,11 +104,15 @@ class Beat:
                 self._due[place] = now + self._interval_s
                 continue
             self._under_way.add(place)
-            if self._run(place):
-                self._due[place] = now + self._interval_s
-            else:
+            # Before it begins: a run that can't begin must not be the last one.
+            self._due[place] = now + self._interval_s
+            try:
+                is_there = self._run(place)
+            except BaseException:
                 self._under_way.discard(place)
-        self._wait()
+                raise
+            if not is_there:
+                self.end(place)
 
 
 class Strike(Protocol):

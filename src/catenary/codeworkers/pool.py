@@ -7,6 +7,7 @@ made twice. Knows: workers, calls. Does not know: the application, sockets of cl
 """
 
 import asyncio
+import functools
 import logging
 import secrets
 from collections import OrderedDict
@@ -26,6 +27,8 @@ from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid
 from catenary.metrics.counters import Counters
+from catenary.supervision.backoff import Backoff
+from catenary.supervision.service import Service, Supervisor
 
 _log: Final = logging.getLogger("catenary.code")
 
@@ -43,8 +46,6 @@ LATE_S: Final = 5.0
 
 SHORT_LIFE_S: Final = 5.0
 """A worker that dies sooner after its start is replaced later and later."""
-
-LONGEST_PAUSE_S: Final = 5.0
 
 _RESTORED: Final = "restored"
 _TIMER: Final = "every:"
@@ -74,6 +75,7 @@ class CodeWorkerPool:
         patience_s: float,
         end_s: float,
         counters: Counters,
+        supervisor: Supervisor | None = None,
     ) -> None:
         """Calls wait ``patience_s`` for a worker, 0 for no limit; code that is replaced has
         ``end_s`` to finish its calls."""
@@ -82,6 +84,7 @@ class CodeWorkerPool:
         self._patience_s = patience_s
         self._end_s = end_s
         self._counters = counters
+        self._supervisor = supervisor
         self._loop = asyncio.get_running_loop()
         # What the cables have counted: see Cable
         self.limited_total = 0
@@ -104,7 +107,7 @@ class CodeWorkerPool:
         # Processes
         self._generation = 0
         self._workers: list[CodeProcess] = []
-        self._keepers: list[asyncio.Task[None]] = []
+        self._keepers: list[Service] = []
         self._old: set[CodeProcess] = set()
         """What was replaced and has not ended yet."""
         self._retiring: set[asyncio.Task[None]] = set()
@@ -130,9 +133,11 @@ class CodeWorkerPool:
         """Takes no more calls; lets those under way and the application come to their end."""
         self._closing = True
         self._timers.stop()
-        tasks = [*filter(None, (self._reloading, *self._keepers, *self._retiring))]
+        tasks = [*filter(None, (self._reloading, *self._retiring))]
         for task in tasks:
             task.cancel()
+        for keeper in self._keepers:
+            await keeper.stop()
         for asked in tuple(self._waiting):
             self._unqueue(asked)
             self._fail(asked, "the server is shutting down")
@@ -393,13 +398,22 @@ class CodeWorkerPool:
 
     def _adopt(self, workers: list[CodeProcess]) -> None:
         """From now on these take all new calls; those before them finish theirs, and end."""
-        for task in self._keepers:
-            task.cancel()
+        for keeper in self._keepers:
+            keeper.cancel()
         old, self._workers = self._workers, workers
         self._lines = [each.line for each in workers if not each.line.gone.is_set()]
         self._counters.app_workers_num = len(self._lines)
         self._timers.declare(workers[0].line.ready.result() or ())
-        self._keepers = [self._loop.create_task(self._keep(index)) for index in range(self._number)]
+        self._keepers = [
+            Service(
+                f"keeper of code worker {index + 1}",
+                functools.partial(self._keep, index),
+                self._supervisor,
+            )
+            for index in range(self._number)
+        ]
+        for keeper in self._keepers:
+            keeper.start()
         for worker in old:
             self._old.add(worker)
             task = self._loop.create_task(self._retire(worker))
@@ -426,36 +440,33 @@ class CodeWorkerPool:
 
     async def _keep(self, index: int) -> None:
         """Sees to it that there is a worker in one place of this generation."""
-        short_lives = 0
-        begun = self._loop.time()
+        backoff = Backoff(steady_s=SHORT_LIFE_S)
+        backoff.works()
         while True:
             worker = self._workers[index]
             await worker.line.gone.wait()
             status = await worker.kill()
             self._counters.app_worker_deaths_total += 1
-            short_lives = short_lives + 1 if self._loop.time() - begun < SHORT_LIFE_S else 0
-            _log.error(
-                "A code worker (pid %d) has died (%s); another takes its place in %.1f s",
-                worker.pid,
-                f"signal {-status}" if status < 0 else f"status {status}",
-                _pause_s(short_lives),
-            )
-            another = None
+            pause = backoff.failed()
+            if pause.is_logged:
+                _log.error(
+                    "A code worker (pid %d) has died (%s); another takes its place in %.1f s",
+                    worker.pid,
+                    f"signal {-status}" if status < 0 else f"status {status}",
+                    pause.seconds,
+                )
+            await asyncio.sleep(pause.seconds)
+            another = await self._start_worker()
             while another is None:
-                await asyncio.sleep(_pause_s(short_lives))
-                short_lives += 1
+                await asyncio.sleep(backoff.failed().seconds)
                 another = await self._start_worker()
-            begun = self._loop.time()
-            short_lives -= 1
+            is_news = backoff.works()
             self._workers[index] = another
             self._lines.append(another.line)
             self._counters.app_workers_num = len(self._lines)
-            _log.info("A code worker has taken its place (pid %d)", another.pid)
+            if is_news:
+                _log.info("A code worker has taken its place (pid %d)", another.pid)
             self._freed()
-
-
-def _pause_s(short_lives: int) -> float:
-    return min(0.1 * 2.0 ** min(short_lives, 10), LONGEST_PAUSE_S) if short_lives else 0
 
 
 def _note_end(asked: "asyncio.Future[Decision]") -> None:

@@ -47,14 +47,17 @@ class Deadlines:
     def _sweep(self) -> None:
         self._sweeper = None
         overdue = self._overdue(self._clock())
-        for connection in overdue:
-            del self._waiting[connection]
-        if len(overdue) == AT_ONCE:
-            self._sweeper = asyncio.get_running_loop().call_soon(self._sweep)
-        for connection in overdue:
-            connection.time_out()
-        if self._waiting and self._sweeper is None:
-            self._sweep_later()
+        try:
+            for connection in overdue:
+                # Forgotten meanwhile, where the end of one has ended another.
+                if self._waiting.pop(connection, None) is not None:
+                    connection.time_out()
+        finally:
+            # Where one can't be timed out, the rest of them are in the next turn.
+            if len(overdue) == AT_ONCE:
+                self._sweeper = asyncio.get_running_loop().call_soon(self._sweep)
+            elif self._waiting and self._sweeper is None:
+                self._sweep_later()
 
     def _overdue(self, now: float) -> list[Waiting]:
         """Insertion order is deadline order: every entry has the same timeout."""

@@ -20,6 +20,9 @@ from catenary.ports import Application
 
 _log: Final = logging.getLogger("catenary.disconnector")
 
+PAUSE_S: Final = 1.0
+"""Until a pacer that has failed is followed by another."""
+
 
 class Ended(msgspec.Struct, frozen=True):
     """A session that is over, as its application must hear of it."""
@@ -76,8 +79,27 @@ class Disconnector:
         self._counters.disconnect_queue_size = len(self._waiting)
         if len(self._waiting) == self._backlog + 1:
             _log.warning("More than %d Disconnect calls wait: pacing is off", self._backlog)
-        if self._pacer is None:
-            self._pacer = asyncio.get_running_loop().create_task(self._pace())
+        self._maybe_start_pacer()
+
+    def _start_pacer(self) -> None:
+        self._pacer = asyncio.get_running_loop().create_task(self._pace())
+        self._pacer.add_done_callback(self._paced)
+
+    def _paced(self, pacer: "asyncio.Task[None]") -> None:
+        """Another one goes on where something waits: calls that came at the last moment, or all of
+        them, because the pacer has failed."""
+        if self._pacer is not pacer:
+            return
+        self._pacer = None
+        if not pacer.cancelled() and (error := pacer.exception()) is not None:
+            _log.error("Starting Disconnect calls has failed, trying again", exc_info=error)
+            asyncio.get_running_loop().call_later(PAUSE_S, self._maybe_start_pacer)
+        else:
+            self._maybe_start_pacer()
+
+    def _maybe_start_pacer(self) -> None:
+        if self._waiting and self._pacer is None:
+            self._start_pacer()
 
     async def _pace(self) -> None:
         """Starts the calls that wait, one after the other, and ends when none is left."""
@@ -93,7 +115,6 @@ class Disconnector:
                 break
             self._start(self._waiting.popleft())
             self._due = max(self._due, self._clock() - self._interval_s) + self._interval_s
-        self._pacer = None
 
     def _start(self, ended: Ended) -> None:
         self._counters.disconnect_queue_size = len(self._waiting)
@@ -119,20 +140,21 @@ class Disconnector:
             abandoned = len(self._waiting) + len(self._calls)
             self._counters.abandoned_disconnects_total += abandoned
             _log.error("No time was left for %d Disconnect calls", abandoned)
-            for task in (self._pacer, *self._calls):
+            pacer, self._pacer = self._pacer, None
+            for task in (pacer, *self._calls):
                 if task is not None:
                     task.cancel()
 
     async def _finish(self) -> None:
         if self._pacer is not None:
             # The pacer may be asleep until the next call is due: a new one starts at once.
-            self._pacer.cancel()
-            self._pacer = None
+            pacer, self._pacer = self._pacer, None
+            pacer.cancel()
         while self._waiting or self._calls:
             # Whoever leaves meanwhile has started a pacer already.
             if self._waiting and self._pacer is None:
-                self._pacer = asyncio.get_running_loop().create_task(self._pace())
+                self._start_pacer()
             if self._pacer is not None:
-                await asyncio.shield(self._pacer)
+                await asyncio.wait([self._pacer])
             if self._calls:
                 await asyncio.wait(self._calls)

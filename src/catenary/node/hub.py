@@ -295,30 +295,39 @@ class Hub:
     def _serve(self) -> None:
         """Delivers what this turn of the loop has room for; the rest comes in the next ones."""
         turns = self._turns
-        while self._due and turns.room > 0:
-            audience, slices = self._due[0]
-            for _ in slices:
-                break
-            else:
-                self._due.popleft()
-                audience.step_out()
-                if audience.waiting:
-                    # Behind the others: a busy stream must not keep quiet ones waiting.
-                    self._due.append((audience, self._slices(audience)))
+        try:
+            while self._due and turns.room > 0:
+                audience, slices = self._due[0]
+                for _ in slices:
+                    break
                 else:
-                    audience.is_due = False
-                    audience.rejoin()
-                    if audience.size == 0:
-                        # Kept until now: who came back meanwhile had to hear things in order.
-                        self._forget_stream(audience.stream)
-        if self._due and not self._is_in_line:
-            self._is_in_line = True
-            turns.wait(self._serve_on)
+                    self._due.popleft()
+                    audience.step_out()
+                    if audience.waiting:
+                        # Behind the others: a busy stream must not keep quiet ones waiting.
+                        self._due.append((audience, self._slices(audience)))
+                    else:
+                        audience.is_due = False
+                        audience.rejoin()
+                        if audience.size == 0:
+                            # Kept until now: who came back meanwhile had to hear things in order.
+                            self._forget_stream(audience.stream)
+        finally:
+            # Whatever was raised: the other audiences have their turn, and publishers that wait.
+            if self._due and not self._is_in_line:
+                self._is_in_line = True
+                turns.wait(self._serve_on)
 
     def _serve_on(self) -> None:
         """The next turn's share."""
         self._is_in_line = False
-        self._serve()
+        try:
+            self._serve()
+        finally:
+            self._wake_patient()
+
+    def _wake_patient(self) -> None:
+        """Lets publishers go on that wait for deliveries, where these have caught up."""
         if self._patient and self._waiting_num < WAITING_LIMIT:
             patient, self._patient = self._patient, []
             for each in patient:

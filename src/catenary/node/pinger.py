@@ -64,7 +64,18 @@ class Pinger:
         return sum(wheel.size for wheel in self._wheels.values())
 
     def _turn(self, heartbeat: Heartbeat, wheel: "Wheel") -> None:
-        """Pings who is due. A wheel that has nobody left is taken away, with its timer."""
+        """One turn of a wheel. One that has nobody left is taken away, with its timer."""
+        try:
+            self._ping(heartbeat, wheel)
+        finally:
+            # A session that can't be pinged must not end the pings of all others.
+            if wheel.size == 0:
+                del self._wheels[heartbeat]
+            else:
+                self._turn_later(heartbeat, wheel)
+
+    def _ping(self, heartbeat: Heartbeat, wheel: "Wheel") -> None:
+        """Pings the sessions that are due."""
         timestamp = self._clock_ns() * PER_SECOND[heartbeat.precision] // 1_000_000_000
         frames: dict[Encoder, bytes | None] = {}
         for session in wheel.turn():
@@ -77,10 +88,6 @@ class Pinger:
             frame = frames[encoder]
             if frame is not None:
                 session.outbound.write(frame)
-        if wheel.size == 0:
-            del self._wheels[heartbeat]
-        else:
-            self._turn_later(heartbeat, wheel)
 
     def _turn_later(self, heartbeat: Heartbeat, wheel: "Wheel") -> None:
         """By the moments at which turns are due: timers are late, and what each is late would add up.

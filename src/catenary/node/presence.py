@@ -17,6 +17,7 @@ from catenary.messages.publications import Publication, Publishable
 from catenary.messages.replies import PresenceState, PresenceUnknown
 from catenary.node.session import Session, Subscription
 from catenary.ports import Presence
+from catenary.supervision.backoff import Backoff
 
 _log: Final = logging.getLogger("catenary.node")
 _write: Final = msgspec.json.Encoder().encode
@@ -30,7 +31,14 @@ Publish = Callable[[tuple[Publishable, ...]], Awaitable[None] | None]
 class Presences:
     """Members of streams by way of subscriptions; changes go to ``publish``."""
 
-    __slots__ = ("_is_refusal_logged", "_presence", "_present", "_publish")
+    __slots__ = (
+        "_expiring",
+        "_is_refusal_logged",
+        "_presence",
+        "_present",
+        "_publish",
+        "_touching",
+    )
 
     def __init__(self, presence: Presence, publish: Publish) -> None:
         self._presence = presence
@@ -38,6 +46,9 @@ class Presences:
         self._is_refusal_logged = False
         # Of this node: on which streams, and as whom
         self._present: dict[Session, dict[Stream, Member]] = {}
+        # What is tried again and again while an engine is away
+        self._touching = Backoff()
+        self._expiring = Backoff()
 
     def join(self, subscription: Subscription, member_id: str, info: str) -> Awaitable[None] | None:
         """Lets a client be seen; nothing happens where its subscription has no stream for that."""
@@ -74,7 +85,7 @@ class Presences:
     def gone(self, session: Session) -> Awaitable[None] | None:
         """A client's connection is lost: it stays a member for as long as it may come back."""
         if self._present.pop(session, None) is not None:
-            return _settled(self._presence.touch((session.sid,)))
+            return self._settled(self._presence.touch((session.sid,)))
         return None
 
     def tell(self, subscription: Subscription, *, with_records: bool) -> Awaitable[None] | None:
@@ -105,7 +116,20 @@ class Presences:
         """Who is connected is here: to be called a few times within the time that members have."""
         if not self._present:
             return None
-        return _settled(self._presence.touch([each.sid for each in self._present]))
+        return self._settled(self._presence.touch([each.sid for each in self._present]))
+
+    def _settled(self, touched: Awaitable[None] | None) -> Awaitable[None] | None:
+        return None if touched is None else self._settle(touched)
+
+    async def _settle(self, touched: Awaitable[None]) -> None:
+        """A touch that fails is followed by others, and members last for several of them."""
+        try:
+            await touched
+        except BackendError as error:
+            if self._touching.failed().is_logged:
+                _log.info("Members could not be kept up: %s", error)
+        else:
+            self._touching.works()
 
     def refresh(self) -> Awaitable[None] | None:
         """What keeps the members may have forgotten them: everybody who is here joins anew."""
@@ -148,8 +172,10 @@ class Presences:
         try:
             told = self._tell_all(await expired)
         except BackendError as error:
-            _log.info("Who is gone is told later: %s", error)
+            if self._expiring.failed().is_logged:
+                _log.info("Expired members are announced later: %s", error)
         else:
+            self._expiring.works()
             if told is not None:
                 await told
 
@@ -184,18 +210,6 @@ async def _try(waits: list[Awaitable[None]]) -> None:
             await each
         except BackendError as error:
             _log.warning("A change of presence is lost: %s", error)
-
-
-def _settled(touched: Awaitable[None] | None) -> Awaitable[None] | None:
-    return None if touched is None else _settle(touched)
-
-
-async def _settle(touched: Awaitable[None]) -> None:
-    """A touch that fails is followed by others, and members last for several of them."""
-    try:
-        await touched
-    except BackendError as error:
-        _log.info("Members could not be kept up: %s", error)
 
 
 def _tell(subscription: Subscription, members: tuple[Member, ...], *, with_records: bool) -> None:

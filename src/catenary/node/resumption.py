@@ -37,6 +37,7 @@ from catenary.node.replay import Replayer
 from catenary.node.session import Session, Subscription
 from catenary.node.snapshot import Snapshot, read, read_all, read_name, snapshot_of, write
 from catenary.ports import SessionCache
+from catenary.supervision.backoff import Backoff
 
 _log: Final = logging.getLogger("catenary.node")
 
@@ -117,6 +118,7 @@ class Resumption:
         "_sessions",
         "_sought",
         "_taken_over",
+        "_touching",
         "_unheard",
     )
 
@@ -155,6 +157,7 @@ class Resumption:
         self._unheard: dict[Sid, Session] = {}
         self._is_away = False
         self._expiry_trouble = ""
+        self._touching = Backoff()
 
     # Keeping
 
@@ -347,7 +350,17 @@ class Resumption:
         if not self._known:
             return None
         touched = self._sessions.touch(tuple(self._known))
-        return None if touched is None else _settle(touched)
+        return None if touched is None else self._settle(touched)
+
+    async def _settle(self, touched: Awaitable[None]) -> None:
+        """A touch that fails is followed by others, and sessions last for several of them."""
+        try:
+            await touched
+        except BackendError as error:
+            if self._touching.failed().is_logged:
+                _log.info("Sessions could not be kept up: %s", error)
+        else:
+            self._touching.works()
 
     def refresh(self) -> None:
         """What keeps sessions may have forgotten them: those who live are kept anew."""
@@ -612,14 +625,6 @@ class Resumption:
             self._note_trouble(error)
         else:
             self._expiry_trouble = ""
-
-
-async def _settle(touched: Awaitable[None]) -> None:
-    """A touch that fails is followed by others, and sessions last for several of them."""
-    try:
-        await touched
-    except BackendError as error:
-        _log.info("Sessions could not be kept up: %s", error)
 
 
 def _ended(snapshot: Snapshot) -> Ended | None:

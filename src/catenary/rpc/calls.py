@@ -246,7 +246,8 @@ class Call(Pending[_T]):
         else:
             try:
                 self._under_way = caller.begin(self, timeout_s)
-            except AppError as error:
+            except Exception as error:  # noqa: BLE001
+                # A fault of ours, too, must give the slot back.
                 self.failed(error)
 
     def _end(self, error: Exception) -> None:

@@ -93,10 +93,17 @@ class Barrier(Generic[_E]):
             self._free -= 1
             entrant, _ = line.popitem(last=False)
             self._counters.rpc_pending_num -= 1
-            entrant.begin()
-            if self._free and (self._waiting or self._newcomers):
-                asyncio.get_running_loop().call_soon(self._hand_on)
-                return
+            try:
+                entrant.begin()
+            finally:
+                self._end_handing_on()
+        else:
+            self._end_handing_on()
+
+    def _end_handing_on(self) -> None:
+        if self._is_handing_on and self._free and (self._waiting or self._newcomers):
+            asyncio.get_running_loop().call_soon(self._hand_on)
+            return
         self._is_handing_on = False
         if self._free == self._capacity:
             self._idle.set()

@@ -20,6 +20,7 @@ from catenary.rpc.grpc_endpoint import Wiring
 from catenary.rpc.grpc_targets import targets
 from catenary.rpc.remote import PROCEDURES, RemoteApplication
 from catenary.rpc.tls import Tls, client_context
+from catenary.supervision.service import Supervisor
 
 _RECEIVE_BYTES: Final = 4 * 2**20
 _PATHS: Final[dict[str, bytes]] = {
@@ -49,6 +50,7 @@ class GrpcApplication(RemoteApplication):
         tls: Tls | None = None,
         sizes: MessageSizes | None = None,
         pace: Pace | None = None,
+        supervisor: Supervisor | None = None,
     ) -> None:
         """``host`` is a gRPC target or "grpc-list://host:port,host:port"; no TLS where None.
 
@@ -70,7 +72,7 @@ class GrpcApplication(RemoteApplication):
         )
         receive_bytes = sizes.receive_bytes or _RECEIVE_BYTES
         self._wiring = Wiring(
-            context, fields, receive_bytes + grpc_status.PREFIX_BYTES, pace or Pace()
+            context, fields, receive_bytes + grpc_status.PREFIX_BYTES, pace or Pace(), supervisor
         )
         self._balancer: Balancer | None = None
 

@@ -154,13 +154,15 @@ class Balancer:
         calls = [*self._backlog]
         for connection in self.connections:
             calls += connection.calls
-        for call in calls:
-            if call.expires_at <= now:
+        expired = [call for call in calls if call.expires_at <= now]
+        wakes_at = min((call.expires_at for call in calls if call.expires_at > now), default=_NEVER)
+        try:
+            for call in expired:
                 self._give_up(call)
-            elif call.expires_at < self._wakes_at:
-                self._wakes_at = call.expires_at
-        if self._wakes_at < _NEVER:
-            self._wake_at(self._wakes_at)
+        finally:
+            # What was submitted meanwhile may have set a timer already.
+            if wakes_at < self._wakes_at:
+                self._wake_at(wakes_at)
 
     def _give_up(self, call: GrpcAttempt) -> None:
         if call.connection is not None:

@@ -8,14 +8,14 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from catenary.rpc.grpc_connection import GrpcConnection, Owner, Pace
 from catenary.rpc.grpc_targets import Address, Target, resolve
+from catenary.supervision.service import Service, Supervisor
 from catenary.wire import http2
 from catenary.wire.hpack import Field
 from catenary.wire.http2_frames import NO_ERROR
@@ -45,18 +45,22 @@ class Chooser(Owner, Protocol):
 
 
 class Wiring(msgspec.Struct, frozen=True):
-    """How connections are made: with TLS where there is a context, and ``fields`` in each request."""
+    """How connections are made: with TLS where there is a context, and ``fields`` in each request.
+
+    ``supervisor`` watches over what makes them.
+    """
 
     context: ssl.SSLContext | None
     fields: tuple[Field, ...]
     max_body_bytes: int
     pace: Pace
+    supervisor: Supervisor | None = None
 
 
 class Group:
     """A target and the endpoints behind it."""
 
-    __slots__ = ("_chooser", "_endpoints", "_target", "_task", "_trouble", "_wanted", "_wiring")
+    __slots__ = ("_chooser", "_endpoints", "_service", "_target", "_trouble", "_wanted", "_wiring")
 
     def __init__(self, target: Target, wiring: Wiring, chooser: Chooser) -> None:
         self._target = target
@@ -66,7 +70,10 @@ class Group:
         self._trouble = ""
         self._wanted = asyncio.Event()
         """An address could not be reached: there may be others by now."""
-        self._task = _running(self._follow())
+        self._service = Service(
+            f"gRPC name lookup of {target.host}", self._follow, wiring.supervisor
+        )
+        self._service.start()
 
     @property
     def trouble(self) -> str:
@@ -78,9 +85,8 @@ class Group:
 
     async def close(self) -> None:
         """Makes no more connections."""
-        tasks = [self._task, *(endpoint.retire() for endpoint in self._endpoints.values())]
-        self._task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._service.stop()
+        await asyncio.gather(*(endpoint.retire() for endpoint in self._endpoints.values()))
 
     async def _follow(self) -> None:
         """Looks the name up: again where an address is in trouble, and now and then."""
@@ -94,7 +100,8 @@ class Group:
                 log.debug("%s", self._trouble)
                 self._chooser.note_trouble()
             if self._target.addresses:
-                return
+                # They stand in the target, and stay what they are.
+                await asyncio.Event().wait()
             await asyncio.sleep(
                 pace.least_between_lookups_s if self._endpoints else pace.longest_backoff_s
             )
@@ -110,8 +117,7 @@ class Group:
                     self._target, address, self._wiring, self._chooser, self._wanted
                 )
         gone = self._endpoints.keys() - set(addresses)
-        tasks = [self._endpoints.pop(address).retire() for address in gone]
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(self._endpoints.pop(address).retire() for address in gone))
 
 
 class Endpoint:
@@ -121,8 +127,8 @@ class Endpoint:
         "_address",
         "_chooser",
         "_keepalive_s",
+        "_service",
         "_target",
-        "_task",
         "_wanted",
         "_wiring",
         "trouble",
@@ -145,12 +151,12 @@ class Endpoint:
         self._keepalive_s = wiring.pace.keepalive_s
         self.trouble = ""
         """Why it can't be reached; empty while it is, or may soon be."""
-        self._task = _running(self._keep())
+        self._service = Service(f"gRPC connection to {address}", self._keep, wiring.supervisor)
+        self._service.start()
 
-    def retire(self) -> asyncio.Task[None]:
-        """Connects no more; calls under way are answered. Returns what to wait for."""
-        self._task.cancel()
-        return self._task
+    async def retire(self) -> None:
+        """Connects no more; calls under way are answered."""
+        await self._service.stop()
 
     async def _keep(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -236,16 +242,3 @@ class Endpoint:
         self.trouble = f"no connection to {self._address}: {reason}"
         log.debug("%s", self.trouble)
         self._chooser.note_trouble()
-
-
-def _running(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """A task whose end, if it is no cancellation, is told: without it nothing would connect."""
-    task = asyncio.get_running_loop().create_task(work)
-    task.add_done_callback(_tell)
-    return task
-
-
-def _tell(task: asyncio.Task[None]) -> None:
-    error = None if task.cancelled() else task.exception()
-    if error is not None:
-        log.error("connecting has ended: %r", error, exc_info=error)

@@ -118,9 +118,9 @@ class Assembly:
         self._cable = cable
         self._place = place
         self._keys = keys(options)
-        self._tokens = standalone.maybe_tokens(options.jwt, self._keys.tokens)
         self.counters = Counters()
         self.supervisor = Supervisor(self.counters)
+        self._tokens = standalone.maybe_tokens(options.jwt, self._keys.tokens, self.supervisor)
         self.code = self._code_workers(code) if code else None
         self.start: list[Callable[[], Awaitable[None]]] = []
         self.finish: list[Callable[[float], Awaitable[None]]] = []
@@ -261,7 +261,7 @@ class Assembly:
             return None
         from catenary.server.guest import load_guest
 
-        return load_guest(where, self._cable)
+        return load_guest(where, self._cable, self.supervisor)
 
     def _remote_application(self) -> Application:
         if self._cable is not None:
@@ -293,6 +293,7 @@ class Assembly:
             patience_s=options.rpc.command_timeout_ms / 1000,
             end_s=options.node.shutdown_timeout_s,
             counters=self.counters,
+            supervisor=self.supervisor,
         )
 
     def _restored_action(self) -> str:
@@ -312,6 +313,7 @@ class Assembly:
             limits=self._call_limits(),
             tls=self._tls() if rpc.enable_tls else None,
             sizes=MessageSizes(rpc.max_recv_size_bytes, rpc.max_send_size_bytes),
+            supervisor=self.supervisor,
         )
         self.start.append(application.start)
         self.finish.append(application.close)

@@ -20,6 +20,7 @@ from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 
 from catenary.channels.loading import kind_of, named
 from catenary.errors import ConfigError
+from catenary.supervision.service import Supervisor
 
 if TYPE_CHECKING:
     from catenary.channels.cable import Cable
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger("catenary.server")
 
 
-def load_guest(where: str, cable: "Cable | None") -> "Guest":
+def load_guest(where: str, cable: "Cable | None", supervisor: Supervisor) -> "Guest":
     """The ASGI application that ``module:name`` names. Raises :class:`ConfigError`."""
     found = named(where, "an ASGI application")
     try:
@@ -39,16 +40,19 @@ def load_guest(where: str, cable: "Cable | None") -> "Guest":
         ) from error
     if AutoWebSocketsProtocol is None:
         _log.info("WebSockets of %s, other than cables, need: pip install websockets", where)
-    return Guest(cast("ASGIApp", found), where, cable)
+    return Guest(cast("ASGIApp", found), where, cable, supervisor)
 
 
 class Guest:
     """An ASGI application and its lifespan; ``where`` is its name in logs.
 
-    It finds the ``cable`` of this process, if any, in the state of its requests.
+    It finds the ``cable`` of this process, if any, in the state of its requests. ``supervisor``
+    hears where its lifespan ends before the server does.
     """
 
-    def __init__(self, app: ASGIApp, where: str, cable: "Cable | None") -> None:
+    def __init__(
+        self, app: ASGIApp, where: str, cable: "Cable | None", supervisor: Supervisor
+    ) -> None:
         # What uvicorn does unless it is told otherwise: a proxy on this machine is believed.
         self._app = cast("ASGIApp", ProxyHeadersMiddleware(cast("Any", app)))
         self.websockets: Callable[..., asyncio.Protocol] | None = AutoWebSocketsProtocol
@@ -59,6 +63,8 @@ class Guest:
         self._told: asyncio.Queue[Message] = asyncio.Queue()
         self._said: asyncio.Queue[Message | None] = asyncio.Queue()
         self._life: asyncio.Task[None] | None = None
+        self._is_up = False
+        self._supervisor = supervisor
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["state"] = self._state.copy()
@@ -87,9 +93,11 @@ class Guest:
                 _log.error("%s could not start:\n%s", self._where, message)
             reason = message.rpartition("\n")[2] or "it does not say why"
             raise ConfigError(f"asgi: {self._where} could not start: {reason}")
+        self._is_up = True
 
     async def stop(self, timeout_s: float) -> None:
         """Lets it put things away. Never raises: what goes wrong is logged."""
+        self._is_up = False
         if self._life is None:
             return
         if not self._life.done():
@@ -112,8 +120,12 @@ class Guest:
         }
         try:
             await self._lifespan(scope, self._told.get, self._said.put)
-        except Exception as error:  # noqa: BLE001
-            # The application's, whatever it is: most often that it knows of no lifespan.
-            _log.debug("The lifespan of %s raised %r", self._where, error)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+            if self._is_up:
+                # Nobody would hear of it: requests are answered all the same.
+                self._supervisor.note_end(f"the lifespan of {self._where}", error)
+            else:
+                # The application's, whatever it is: most often that it knows of no lifespan.
+                _log.debug("The lifespan of %s raised %r", self._where, error)
         finally:
             self._said.put_nowait(None)

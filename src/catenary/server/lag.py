@@ -39,6 +39,6 @@ class LoopLag:
 
     def _look(self) -> None:
         lag_s = asyncio.get_running_loop().time() - self._due
+        self._again()
         self._lags_ms = [*self._lags_ms[1 - WINDOW :], max(round(lag_s * 1000), 0)]
         self._counters.event_loop_lag_ms = max(self._lags_ms)
-        self._again()

@@ -23,6 +23,7 @@ from catenary.config.options import Options
 from catenary.edge.refusals import unavailable
 from catenary.edge.request import Peer
 from catenary.errors import ConfigError, RequestRefused
+from catenary.server import lifecycle
 from catenary.server.assembly import Assembly
 from catenary.transports.asgi import AsgiConnection
 from catenary.wire import http1
@@ -167,9 +168,11 @@ class _Hosted:
             connection.shutdown()
         if self._connections:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._is_empty.wait(), self._timeout_s)
-        for close in self._assembly.finish:
-            await close(max(deadline - self.loop.time(), 0.1))
+                # Not wait_for, which may swallow a cancellation on Python 3.11.
+                async with asyncio.timeout(self._timeout_s):
+                    await self._is_empty.wait()
+        await lifecycle.finish_all(self._assembly.finish, deadline)
+        self._assembly.supervisor.close()
         _log.info("Stopped")
 
 

@@ -125,7 +125,7 @@ def _replace_code(assembly: Assembly, code: CodeWorkerPool, *, watches: bool) ->
     """Loads the code again on SIGHUP, and where it ``watches`` files, when one changes."""
     hangup.listen(code.reload)
     if watches:
-        watch = SourceWatch(Path.cwd(), code.reload)
+        watch = SourceWatch(Path.cwd(), code.reload, assembly.supervisor)
         assembly.start.append(watch.start)
         assembly.finish.insert(0, watch.stop)
 

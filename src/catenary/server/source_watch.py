@@ -4,13 +4,14 @@ Needs the extra ``reload``. Knows: files. Does not know: what their change is go
 """
 
 import asyncio
-import contextlib
+import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from catenary.errors import MissingExtra
+from catenary.supervision.service import Service, Supervisor
 
 _log: Final = logging.getLogger("catenary.code")
 
@@ -21,42 +22,39 @@ SETTLE_MS: Final = 400
 class SourceWatch:
     """Watches the Python files under a directory; those of libraries and hidden ones are left out."""
 
-    def __init__(self, directory: Path, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        changed: Callable[[], None],
+        supervisor: Supervisor | None = None,
+    ) -> None:
         """Raises :class:`MissingExtra`."""
         try:
             from watchfiles import PythonFilter, awatch
         except ImportError as error:
             raise MissingExtra("reload", "reload") from error
-        self._directory = directory
         self._changed = changed
         self._stopping = asyncio.Event()
-        self._changes = awatch(
+        self._watch_changes = functools.partial(
+            awatch,
             directory,
             watch_filter=PythonFilter(),
             debounce=SETTLE_MS,
             stop_event=self._stopping,
         )
-        self._task: asyncio.Task[None] | None = None
+        self._service = Service(f"watching files in {directory}", self._watch, supervisor)
 
     async def start(self) -> None:
         """From now on the function is called behind every change."""
-        self._task = asyncio.create_task(self._watch())
+        self._service.start()
 
     async def stop(self, timeout_s: float) -> None:
         """Watches no more."""
         self._stopping.set()
-        if self._task is not None:
-            await asyncio.wait([self._task], timeout=timeout_s)
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._service.stop(timeout_s)
 
     async def _watch(self) -> None:
-        try:
-            async for changes in self._changes:
-                names = sorted({Path(path).name for _, path in changes})
-                _log.info("Changed: %s", ", ".join(names[:5]))
-                self._changed()
-        except Exception:  # noqa: BLE001
-            # The system may have no more watches to give; clients are served all the same.
-            _log.exception("The files under %s can't be watched any more", self._directory)
+        async for changes in self._watch_changes():
+            names = sorted({Path(path).name for _, path in changes})
+            _log.info("Changed: %s", ", ".join(names[:5]))
+            self._changed()

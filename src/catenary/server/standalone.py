@@ -21,6 +21,7 @@ from catenary.errors import ConfigError, MissingExtra
 from catenary.node.identity import TokenIdentity, header_of
 from catenary.node.streams import StreamChannel
 from catenary.ports import Channels
+from catenary.supervision.service import Supervisor
 
 _log: Final = logging.getLogger("catenary.server")
 
@@ -67,21 +68,25 @@ class Tokens(msgspec.Struct, frozen=True):
     finish: tuple[Callable[[float], Awaitable[None]], ...] = ()
 
 
-def maybe_tokens(options: JwtOptions, secret: str | None) -> Tokens | None:
+def maybe_tokens(
+    options: JwtOptions, secret: str | None, supervisor: Supervisor | None = None
+) -> Tokens | None:
     """None where there is no key to check tokens with.
 
     Raises :class:`ConfigError` for a key that can't be used.
     """
     keys: list[Key] = [] if secret is None else [SecretKey(secret)]
     if options.public_key or options.jwks_url:
-        return _with_public_keys(options, keys)
+        return _with_public_keys(options, keys, supervisor)
     if not keys:
         return None
     identity = _identity(options, lambda: keys, None, frozenset(HMAC_ALGORITHMS))
     return Tokens(identity, header_of(options.param))
 
 
-def _with_public_keys(options: JwtOptions, keys: list[Key]) -> Tokens:
+def _with_public_keys(
+    options: JwtOptions, keys: list[Key], supervisor: Supervisor | None
+) -> Tokens:
     try:
         from catenary.adapters.jwks import RemoteKeys
         from catenary.auth.public_keys import ALGORITHMS, from_pem
@@ -96,7 +101,7 @@ def _with_public_keys(options: JwtOptions, keys: list[Key]) -> Tokens:
     algorithms = frozenset[str]().union(*(key.algorithms for key in keys))
     if not options.jwks_url:
         return Tokens(_identity(options, lambda: keys, None, algorithms), header)
-    remote = RemoteKeys(options.jwks_url, interval_s=options.jwks_refresh_s)
+    remote = RemoteKeys(options.jwks_url, interval_s=options.jwks_refresh_s, supervisor=supervisor)
     identity = _identity(
         options,
         lambda: (*keys, *remote.keys),

@@ -6,25 +6,27 @@ kernel. Knows: processes, signals, sockets. Does not know: what workers serve.
 """
 
 import asyncio
+import contextlib
+import functools
 import logging
 import os
 import signal
 import socket
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from catenary.errors import ConfigError
 from catenary.server import hangup
 from catenary.server.lifecycle import bind
 from catenary.server.place import Place, told_to
+from catenary.supervision.backoff import Backoff
+from catenary.supervision.service import Service, Supervisor
 
 _log: Final = logging.getLogger("catenary.workers")
 
 SHORT_LIFE_S: Final = 5.0
 """A worker that dies sooner after its start is replaced later and later."""
-
-LONGEST_PAUSE_S: Final = 5.0
 
 GRACE_S: Final = 5.0
 """What workers may take beyond the time of an orderly end, before they are killed."""
@@ -61,7 +63,9 @@ class Workers:
         self._lifeline, self._hold = os.pipe()
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._serving: dict[int, asyncio.subprocess.Process] = {}
+        self._have_served: set[int] = set()
         self._ending = asyncio.Event()
+        self._failed: asyncio.Future[WorkerFailed] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
         """Serves until a signal. Raises :class:`WorkerFailed` where no worker can be started."""
@@ -70,19 +74,27 @@ class Workers:
             loop.add_signal_handler(number, self._on_signal, number)
         if self._reloads:
             hangup.listen(self._reload)
-        keeping = [asyncio.create_task(self._keep(index)) for index in range(len(self._shares))]
+        supervisor = Supervisor()
+        keepers = [
+            Service(
+                f"keeper of worker {index + 1}", functools.partial(self._keep, index), supervisor
+            )
+            for index in range(len(self._shares))
+        ]
+        for keeper in keepers:
+            keeper.start()
         ending = asyncio.create_task(self._ending.wait())
+        ends: tuple[asyncio.Future[Any], ...] = (ending, self._failed)
         try:
-            await asyncio.wait([ending, *keeping], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             self._ending.set()
             self._tell(signal.SIGTERM)
-            await asyncio.wait(keeping, timeout=self._end_s + GRACE_S)
-            for task in keeping:
-                if task.done():
-                    task.result()
+            await asyncio.gather(*(each.stop(self._end_s + GRACE_S) for each in keepers))
+            if self._failed.done():
+                raise self._failed.result()
         finally:
             self._tell(signal.SIGKILL)
-            await asyncio.wait(keeping)
+            await asyncio.gather(*(each.stop() for each in keepers))
             ending.cancel()
             os.close(self._hold)
             os.close(self._lifeline)
@@ -116,34 +128,47 @@ class Workers:
 
     async def _keep(self, index: int) -> None:
         """Sees to it that there is a worker in one place."""
-        loop = asyncio.get_running_loop()
-        has_served = False
-        short_lives = 0
+        backoff = Backoff(steady_s=SHORT_LIFE_S)
         while not self._ending.is_set():
-            begun = loop.time()
-            process, is_ready = await self._start(index)
-            has_served = has_served or is_ready
-            status = await process.wait()
+            end = await self._run_worker(index, backoff)
             if self._ending.is_set():
                 return
-            if not has_served:
-                raise WorkerFailed(f"workers: worker {index + 1} could not be started")
-            short_lives = short_lives + 1 if loop.time() - begun < SHORT_LIFE_S else 0
-            pause_s = min(0.1 * 2.0 ** min(short_lives, 10), LONGEST_PAUSE_S) if short_lives else 0
-            _log.error(
-                "Worker %d (pid %d) has died (%s); another takes its place in %.1f s",
-                index + 1,
-                process.pid,
-                f"signal {-status}" if status < 0 else f"status {status}",
-                pause_s,
-            )
-            try:
-                await asyncio.wait_for(self._ending.wait(), pause_s)
-            except TimeoutError:
-                pass
+            if index not in self._have_served:
+                if not self._failed.done():
+                    message = f"workers: worker {index + 1} could not be started"
+                    self._failed.set_result(WorkerFailed(message))
+                await self._ending.wait()
+                return
+            pause = backoff.failed()
+            if pause.is_logged:
+                _log.error(
+                    "Worker %d %s; another takes its place in %.1f s",
+                    index + 1,
+                    end,
+                    pause.seconds,
+                )
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause.seconds):
+                    await self._ending.wait()
 
-    async def _start(self, index: int) -> tuple[asyncio.subprocess.Process, bool]:
-        """A new worker, and whether it came so far as to serve."""
+    async def _run_worker(self, index: int, backoff: Backoff) -> str:
+        """One worker from its start to its end; returns what became of it."""
+        process = self._processes.get(index)
+        if process is None or process.returncode is not None:
+            try:
+                process = await self._start(index)
+            except OSError as error:
+                # The system has no room for another process, or for its files.
+                return f"can't be started ({error})"
+        # Else it is the process of a run of this service that has failed.
+        if index in self._have_served:
+            backoff.works()
+        status = await process.wait()
+        end = f"signal {-status}" if status < 0 else f"status {status}"
+        return f"(pid {process.pid}) has died ({end})"
+
+    async def _start(self, index: int) -> asyncio.subprocess.Process:
+        """A new worker; returns when it serves, or has ended before. Raises OSError."""
         share = self._shares[index]
         read_end, write_end = os.pipe()
         place = Place(
@@ -162,6 +187,9 @@ class Workers:
                 # Ctrl-C in a terminal is for this process, which tells the others.
                 process_group=0,
             )
+        except BaseException:
+            os.close(read_end)
+            raise
         finally:
             os.close(write_end)
         self._processes[index] = process
@@ -171,8 +199,9 @@ class Workers:
         is_ready = await _is_written(read_end)
         if is_ready:
             self._serving[index] = process
+            self._have_served.add(index)
             _log.info("Worker %d serves (pid %d)", index + 1, process.pid)
-        return process, is_ready
+        return process
 
 
 def command() -> tuple[str, ...]:

@@ -41,7 +41,7 @@ class Backoff:
 
     Of the failures in a row the first is logged, then number 8, 16, 32 and so on: 11 s later, 51 s
     later, and again whenever the outage has lasted twice as long. An outage of a day costs a dozen
-    lines. A row ends when something has worked for :data:`STEADY_S`; a connection that breaks
+    lines. A row ends when something has worked for ``steady_s``; a connection that breaks
     sooner, again and again, is one row, of which the first seven are logged as well.
     """
 
@@ -53,12 +53,18 @@ class Backoff:
         "_is_news",
         "_longest_s",
         "_since",
+        "_steady_s",
     )
 
     def __init__(
-        self, longest_s: float = MAX_DELAY_S, clock: Callable[[], float] = time.monotonic
+        self,
+        longest_s: float = MAX_DELAY_S,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        steady_s: float = STEADY_S,
     ) -> None:
         self._longest_s = longest_s
+        self._steady_s = steady_s
         self._clock = clock
         self._failures = 0
         self._doublings = 0
@@ -84,7 +90,7 @@ class Backoff:
         """Notes that the attempt has failed, or that what worked has ended."""
         since, self._since = self._since, None
         has_worked, self._has_worked = self._has_worked, False
-        if since is not None and self._clock() - since >= STEADY_S:
+        if since is not None and self._clock() - since >= self._steady_s:
             self._failures = self._doublings = 0
         seconds = delay_s(self._doublings, self._longest_s)
         self._doublings += 1

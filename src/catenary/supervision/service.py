@@ -24,17 +24,19 @@ Run = Callable[[], Coroutine[Any, Any, None]]
 class Supervisor:
     """The services of one server. Moves ``service_failures_total``."""
 
-    __slots__ = ("_counters", "_is_closing", "_services")
+    __slots__ = ("_counters", "_ended", "_is_closing", "_services")
 
     def __init__(self, counters: Counters | None = None) -> None:
         self._counters = Counters() if counters is None else counters
         self._services: dict[Service, None] = {}
+        self._ended: str | None = None
         self._is_closing = False
 
     @property
     def trouble(self) -> str | None:
         """Which service has failed and does not run, or has just been restarted; None where all run."""
-        return next((each.trouble for each in self._services if each.trouble is not None), None)
+        troubles = (each.trouble for each in self._services if each.trouble is not None)
+        return self._ended or next(troubles, None)
 
     @property
     def services(self) -> "tuple[Service, ...]":
@@ -49,6 +51,14 @@ class Supervisor:
     def close(self) -> None:
         """From now on services may end: the server does."""
         self._is_closing = True
+
+    def note_end(self, name: str, error: BaseException) -> None:
+        """A part has failed that nobody can restart: logged, and a trouble from now on."""
+        if self._is_closing:
+            return
+        self.count_failure()
+        self._ended = f"{name} has failed ({type(error).__name__})"
+        _log.error("%s has failed, and can't be restarted", name, exc_info=error)
 
     # For services
 
@@ -105,12 +115,15 @@ class Service:
         self._supervisor.add(self)
         self._begin_run()
 
+    def cancel(self) -> None:
+        """Stops it without waiting for its end."""
+        self._release()
+        if self._task is not None:
+            self._task.cancel()
+
     async def stop(self, timeout_s: float = 0) -> None:
         """Waits up to ``timeout_s`` for it to end by itself, then cancels it; returns when it has ended."""
-        self._is_stopped = True
-        self._supervisor.remove(self)
-        if self._timer is not None:
-            self._timer.cancel()
+        self._release()
         task = self._task
         if task is None:
             return
@@ -119,6 +132,13 @@ class Service:
         while not task.done():
             task.cancel()
             await asyncio.wait([task], timeout=_CANCEL_AGAIN_S)
+
+    def _release(self) -> None:
+        """From now on it may end."""
+        self._is_stopped = True
+        self._supervisor.remove(self)
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _begin_run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -168,13 +188,16 @@ class Service:
 
 async def until_first_ends(*works: Coroutine[Any, Any, None]) -> None:
     """Runs coroutines side by side until one of them ends; the others are cancelled and waited for.
+    Their tasks have the name of the task that calls this.
 
     Raises what that one raised. Used instead of a TaskGroup, which on Python 3.11.2 leaves its task
     with ``cancelling()`` above 0 where a child has failed, so that every later ``asyncio.timeout``
     in it raises CancelledError.
     """
     loop = asyncio.get_running_loop()
-    tasks = [loop.create_task(work) for work in works]
+    whole = asyncio.current_task()
+    name = None if whole is None else whole.get_name()
+    tasks = [loop.create_task(work, name=name) for work in works]
     try:
         ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -239,3 +239,19 @@ async def test_a_question_that_nobody_answers_ends(
                 await node.history.since(S, 0)
         finally:
             server.thaw()
+
+
+@in_loop
+async def test_a_reading_that_is_cancelled_before_it_begins_keeps_nobody_from_the_next(
+    server: JetStreamServer,
+) -> None:
+    async with nats_node(server) as node:
+        await node.publish(S, 1)
+        reading = asyncio.ensure_future(node.history.since(S, 0))
+        await asyncio.sleep(0)
+        task = node.history._waiting[S].task
+        assert task is not None
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert numbers(await node.history.since(S, 0)) == [1]

@@ -13,6 +13,7 @@ import math
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -155,9 +156,16 @@ class NatsHistory:
         if reading is None:
             reading = self._waiting[stream] = _Reading(first)
             reading.task = asyncio.get_running_loop().create_task(self._carry_out(stream))
-            reading.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+            reading.task.add_done_callback(partial(self._ended, stream, reading))
         reading.first = min(reading.first, first)
         return await asyncio.shield(reading.task)
+
+    def _ended(self, stream: Stream, reading: "_Reading", task: "asyncio.Task[_Kept]") -> None:
+        """Who joins a reading that was cancelled before it began would wait for nothing."""
+        if self._waiting.get(stream) is reading:
+            del self._waiting[stream]
+        if not task.cancelled():
+            task.exception()
 
     async def _carry_out(self, stream: Stream) -> _Kept:
         """One after the other for each stream: who comes while one is under way joins the next."""

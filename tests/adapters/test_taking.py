@@ -1,0 +1,80 @@
+"""Publications that are handed on one after the other, whatever becomes of each."""
+
+import asyncio
+from collections.abc import Awaitable
+
+import pytest
+
+from catenary.adapters.taking import Taking
+from catenary.metrics.counters import Counters
+from tests.parts.heart import in_loop, settle
+
+
+class Publisher:
+    """Each publication is done with when the test says so."""
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+        self.is_read = True
+        self.begun: dict[bytes, asyncio.Future[None]] = {}
+        self.taking = Taking(
+            self._publish,
+            self.counters,
+            pause=lambda: self._read(False),
+            resume=lambda: self._read(True),
+        )
+
+    def _read(self, is_read: bool) -> None:
+        self.is_read = is_read
+
+    def _publish(self, raw: bytes) -> Awaitable[None] | None:
+        self.begun[raw] = asyncio.get_running_loop().create_future()
+        return self.begun[raw]
+
+
+@in_loop
+async def test_what_is_waited_for_may_be_cancelled_and_reading_goes_on() -> None:
+    one = Publisher()
+    one.taking.take(b"1")
+    one.taking.take(b"2")
+    await settle()
+    one.begun[b"1"].cancel()
+    await settle()
+    assert list(one.begun) == [b"1", b"2"]
+    assert one.counters.lost_publications_total == 1
+    one.begun[b"2"].set_result(None)
+    await settle()
+    assert one.is_read
+
+
+@in_loop
+async def test_a_worker_that_is_cancelled_by_mistake_is_followed_by_another() -> None:
+    one = Publisher()
+    one.taking.take(b"1")
+    one.taking.take(b"2")
+    worker = one.taking._worker
+    assert worker is not None
+    # Before its first step: nothing in it can catch that.
+    worker.cancel()
+    await settle()
+    assert list(one.begun) == [b"1", b"2"]
+    one.begun[b"2"].set_result(None)
+    await one.taking.finish()
+    assert one.is_read
+    one.taking.take(b"3")
+    one.begun[b"3"].set_result(None)
+    await one.taking.finish()
+    assert list(one.begun) == [b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize("turns", [0, 5])
+@in_loop
+async def test_giving_up_drops_what_is_left(turns: int) -> None:
+    one = Publisher()
+    one.taking.take(b"1")
+    one.taking.take(b"2")
+    await settle(turns)
+    assert await one.taking.give_up() == 2
+    await settle()
+    assert list(one.begun) == [b"1"]
+    assert not one.is_read
