@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from catenary.adapters.interest import Held, Interest, Mark
@@ -139,6 +140,8 @@ class Following:
         self._start_reading(self._history, stream, mark, since_s)
 
     def _start_reading(self, history: History, stream: Stream, mark: Mark, since_s: int) -> None:
+        if self._closing:
+            return
         task = asyncio.get_running_loop().create_task(
             self._read_missing(history, stream, mark, since_s)
         )
@@ -146,9 +149,11 @@ class Following:
 
         def done(task: "asyncio.Task[None]") -> None:
             self._tasks.discard(task)
-            if task.cancelled() and mark.held is not None and not self._closing:
-                # By mistake: without another, nothing of this stream would be delivered again.
-                self._start_reading(history, stream, mark, since_s)
+            if task.cancelled() and mark.held is not None:
+                # By mistake: without another, nothing of this stream would be delivered again. Not at
+                # once: a loop that is being closed cancels everything, and nothing may begin then.
+                again = partial(self._start_reading, history, stream, mark, since_s)
+                asyncio.get_running_loop().call_later(PAUSE_S, again)
             self._note_lost()
 
         task.add_done_callback(done)

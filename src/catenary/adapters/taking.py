@@ -15,6 +15,9 @@ from catenary.metrics.counters import Counters
 
 _log: Final = logging.getLogger("catenary.broadcasts")
 
+PAUSE_S: Final = 0.1
+"""Until a worker that was cancelled by mistake is followed by another."""
+
 
 class Taking:
     """Hands on to ``publish``; ``pause`` and ``resume`` say when to read."""
@@ -87,6 +90,13 @@ class Taking:
 
     def _ended(self, worker: "asyncio.Task[None]") -> None:
         """Nothing waits any more, or the worker was cancelled by mistake: then another goes on."""
+        if worker.cancelled() and not self._is_given_up:
+            # Not at once: a loop that is being closed cancels everything, and nothing may begin then.
+            asyncio.get_running_loop().call_later(PAUSE_S, self._go_on)
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
         self._worker = None
         if self._is_given_up:
             return

@@ -91,11 +91,13 @@ class Disconnector:
         if self._pacer is not pacer:
             return
         self._pacer = None
-        if not pacer.cancelled() and (error := pacer.exception()) is not None:
-            _log.error("Starting Disconnect calls has failed, trying again", exc_info=error)
-            asyncio.get_running_loop().call_later(PAUSE_S, self._maybe_start_pacer)
-        else:
+        error = asyncio.CancelledError() if pacer.cancelled() else pacer.exception()
+        if error is None:
             self._maybe_start_pacer()
+            return
+        _log.error("Starting Disconnect calls has failed, trying again", exc_info=error)
+        # Not at once: a loop that is being closed cancels everything, and nothing may begin then.
+        asyncio.get_running_loop().call_later(PAUSE_S, self._maybe_start_pacer)
 
     def _maybe_start_pacer(self) -> None:
         if self._waiting and self._pacer is None:
