@@ -4,7 +4,7 @@ Both sides import this file and not each other.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterator
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -15,7 +15,7 @@ from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.presence import Member, PresenceChange
 from catenary.messages.publications import Position, Publication, Publishable
 from catenary.messages.reasons import Reason
-from catenary.messages.replies import Delivery, Reply
+from catenary.messages.replies import Delivery, PresenceState, Reply
 
 _T = TypeVar("_T")
 
@@ -98,6 +98,10 @@ class Goodbye(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
+SLICE_BYTES: Final = 32_768
+"""About the size of a slice of a large answer, and of a piece of a large message: some 100 µs of the event loop."""
+
+
 class Outbound(Protocol):
     """The sending side of one client's transport. The transport implements it; the session alone holds it."""
 
@@ -167,6 +171,11 @@ class Codec(Protocol):
 
     def encode(self, reply: Reply) -> bytes | None:
         """Writes one reply; None if this protocol has no message for it."""
+        ...
+
+    def encode_pieces(self, reply: PresenceState) -> Iterator[bytes]:
+        """Writes a reply that may be large: one payload, in pieces of about :data:`SLICE_BYTES`, each written when
+        it is asked for; no piece if this protocol has no message for it."""
         ...
 
     def encode_transmission(self, text: str) -> bytes | None:

@@ -12,6 +12,7 @@ import pytest
 
 from catenary.errors import CommandError
 from catenary.messages.names import Identifier, Sid
+from catenary.messages.presence import Member
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import (
     Confirmed,
@@ -19,11 +20,12 @@ from catenary.messages.replies import (
     Disconnected,
     Ping,
     Pong,
+    PresenceState,
     Rejected,
     Reply,
     Welcome,
 )
-from catenary.ports import Codec
+from catenary.ports import SLICE_BYTES, Codec
 from catenary.protocols import table
 from catenary.protocols.table import ClientProtocol
 from catenary.wire.frames import Close, FrameReader, close_frame, unmask
@@ -142,3 +144,29 @@ def test_every_goodbye_is_a_legal_close_frame(codec: Codec, reason: Reason) -> N
         bytes((sent[0], sent[1] | 0x80)) + b"mask" + unmask(sent[2:], b"mask")
     )
     assert close == Close(goodbye.code, goodbye.text), "whole, and a code that may be sent"
+
+
+MEMBERS = tuple(Member(f"é{number}", f'{{"n":{number}}}') for number in range(1_000))
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        PresenceState(Identifier("x"), 0, ()),
+        PresenceState(Identifier("x"), 3, None),
+        PresenceState(Identifier("é"), 1, MEMBERS[:1]),
+        PresenceState(Identifier("x"), len(MEMBERS), MEMBERS),
+        PresenceState(Identifier("x"), 2, (Member("a", f'"{"x" * 100_000}"'), *MEMBERS[:1])),
+    ],
+    ids=["empty", "count", "one", "many", "large"],
+)
+def test_the_pieces_of_a_reply_are_the_reply(codec: Codec, state: PresenceState) -> None:
+    assert b"".join(codec.encode_pieces(state)) == codec.encode(state)
+
+
+def test_many_members_are_written_in_pieces_of_a_slice(codec: Codec) -> None:
+    sizes = [
+        len(each) for each in codec.encode_pieces(PresenceState(Identifier("x"), 1_000, MEMBERS))
+    ]
+    assert len(sizes) > 5
+    assert max(sizes) < 2 * SLICE_BYTES

@@ -1,8 +1,10 @@
 """What a crowd has missed is encoded once, and means the same as if each had been told alone."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from catenary.messages.names import Identifier, Stream
@@ -11,6 +13,7 @@ from catenary.messages.replies import Delivery
 from catenary.node import answers
 from catenary.node.answers import Answer, Answers
 from catenary.node.encoder import Encoder
+from catenary.ports import SLICE_BYTES
 from catenary.protocols.actioncable import ActionCableJson
 from catenary.wire.framing import WEBSOCKET_TEXT, Framing
 from tests.parts.heart import payloads
@@ -39,7 +42,14 @@ class Crowd:
         self.encoder = Encoder(self.protocol, WEBSOCKET_TEXT)
 
     def ask(self, *found: tuple[Publication, ...], identifier: Identifier = ROOM) -> Answer:
-        return self.answers.answer(self.encoder, identifier, found)
+        answer = self.answers.answer(self.encoder, identifier, found)
+        assert isinstance(answer, Answer)
+        return answer
+
+    def ask_for_much(self, *found: tuple[Publication, ...]) -> Iterator[Answer]:
+        answer = self.answers.answer(self.encoder, ROOM, found)
+        assert not isinstance(answer, Answer)
+        return answer
 
 
 def history(stream: str, *offsets: int, epoch: str = "e") -> tuple[Publication, ...]:
@@ -88,7 +98,7 @@ def test_other_identifiers_and_encoders_have_answers_of_their_own() -> None:
     crowd.ask(history("a", 1))
     elsewhere = crowd.ask(history("a", 1), identifier=Identifier("elsewhere"))
     assert {each["identifier"] for each in said(elsewhere)} == {"elsewhere"}
-    crowd.encoder = Encoder(crowd.protocol, Framing(lambda payload: b"<" + payload))
+    crowd.encoder = Encoder(crowd.protocol, Framing(lambda payload: b"<" + payload, iter))
     assert crowd.ask(history("a", 1)).row.startswith(b"<")
 
 
@@ -115,3 +125,67 @@ def test_an_answer_that_is_too_large_is_not_kept(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(answers, "KEPT_BYTES", answers.ANSWER_BYTES)
     assert crowd.ask(history("a", 1)).messages == 1
     assert not crowd.answers._kept
+
+
+# More than a slice
+
+
+def long_history(
+    stream: str, *offsets: int, size: int = SLICE_BYTES // 4
+) -> tuple[Publication, ...]:
+    return tuple(
+        msgspec.structs.replace(each, data=json.dumps(f"{each.data} {'x' * size}"))
+        for each in history(stream, *offsets)
+    )
+
+
+def numbers(answer: Answer) -> list[int]:
+    return [int(each["message"].split()[0]) for each in said(answer) if "message" in each]
+
+
+def test_what_is_more_than_a_slice_is_encoded_when_it_is_asked_for() -> None:
+    crowd = Crowd()
+    answer = crowd.ask_for_much(long_history("a", *range(1, 8)), long_history("b", *range(8, 11)))
+    slices = []
+    for each in answer:
+        slices.append(each)
+        assert crowd.protocol.encoded <= sum(one.messages for one in slices) + 4
+    assert [number for each in slices for number in numbers(each)] == list(range(1, 11))
+    assert all(len(each.row) < 2 * SLICE_BYTES for each in slices)
+    assert sum(each.messages for each in slices) == 10
+    confirmations = [one for each in slices for one in said(each) if one.get("type")]
+    assert confirmations == [CONFIRMATION]
+    assert said(slices[-1])[-1] == CONFIRMATION
+
+
+def test_many_short_messages_are_more_than_a_slice() -> None:
+    slices = list(Crowd().ask_for_much(history("a", *range(1, 1001))))
+    assert [each.messages for each in slices if each.messages > 150] == []
+    assert sum(each.messages for each in slices) == 1000
+
+
+def test_a_message_that_is_larger_than_a_slice_is_one() -> None:
+    answer = Crowd().ask(long_history("a", 1, size=10 * SLICE_BYTES))
+    assert (answer.messages, said(answer)[-1]) == (1, CONFIRMATION)
+
+
+def test_slices_are_encoded_once_for_all_who_ask_at_about_the_same_time() -> None:
+    crowd = Crowd()
+    missed = long_history("a", *range(1, 100))
+    answers_of_all = [crowd.ask_for_much(missed) for _ in range(5)]
+    rows = list(zip(*answers_of_all, strict=True))
+    assert all(each is first for first, *others in rows for each in others)
+    assert crowd.protocol.encoded == len(missed)
+
+
+def test_the_oldest_slices_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "KEPT_BYTES", 4 * SLICE_BYTES)
+    crowd = Crowd()
+    missed = long_history("a", *range(1, 100))
+    first = crowd.ask_for_much(missed)
+    second = crowd.ask_for_much(missed)
+    next(first)
+    for one, other in zip(first, second, strict=False):
+        assert one is not other
+        assert crowd.answers._size_bytes <= 4 * SLICE_BYTES
+    assert crowd.protocol.encoded < 1.2 * len(missed)

@@ -126,7 +126,7 @@ def test_each_hears_it_under_its_own_identifier() -> None:
 
 def test_each_encoder_writes_its_own_frame() -> None:
     house = House()
-    shouting = Encoder(ActionCableJson(), Framing(lambda payload: frame(1, payload.upper())))
+    shouting = Encoder(ActionCableJson(), Framing(lambda payload: frame(1, payload.upper()), iter))
     quiet, loud = house.member(NEWS), house.member(NEWS, encoder=shouting)
     house.publish("hello")
     house.run()

@@ -1,12 +1,14 @@
 """One client's own state: what it is sent, and the one door for leaving."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from catenary.messages.commands import Command
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid
 from catenary.messages.reasons import Reason
-from catenary.messages.replies import Confirmed, Delivery, Disconnected, Ping, Reply
+from catenary.messages.replies import Confirmed, Delivery, Disconnected, Ping, PresenceState, Reply
 from catenary.node.encoder import Encoder
 from catenary.node.session import Session
 from catenary.ports import Goodbye
@@ -41,6 +43,9 @@ class Taciturn:
 
     def encode(self, reply: Reply) -> bytes | None:
         return None
+
+    def encode_pieces(self, reply: PresenceState) -> Iterator[bytes]:
+        return iter(())
 
     def encode_transmission(self, text: str) -> bytes:
         return text.encode()

@@ -475,7 +475,7 @@ def heard_of(raw: bytes) -> Any:
     """What a client reads of a publication, as its JSON parser understands it."""
     hub = Hub(Counters(), lambda *_: None, NoInterest())
     outbound = Heard()
-    encoder = Encoder(protocol, Framing(lambda payload: payload))
+    encoder = Encoder(protocol, Framing(lambda payload: payload, iter))
     session = Session(Environment(Sid("s"), "", {}), encoder, outbound)
     hub.listen(Subscription(session, CHAT), Stream("chat"))
     for publication in parse(raw):

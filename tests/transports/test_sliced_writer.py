@@ -14,9 +14,8 @@ from catenary.messages.names import Sid
 from catenary.messages.reasons import Reason
 from catenary.node.session import Traits
 from catenary.node.turns import Turns
-from catenary.ports import Goodbye
+from catenary.ports import SLICE_BYTES, Goodbye
 from catenary.transports import sliced_writer
-from catenary.transports.sliced_writer import SLICE_BYTES
 from catenary.transports.websocket import (
     Acceptance,
     WebSocketConnection,
@@ -129,7 +128,7 @@ class Open:
 
 @in_loop
 async def test_a_client_that_reads_is_sent_some_slices_in_each_turn() -> None:
-    opened = Open(budget=3 * SLICE_BYTES // sliced_writer.BYTES_PER_US)
+    opened = Open(budget=3 * (SLICE_BYTES // sliced_writer.BYTES_PER_US + sliced_writer.STEP_US))
     sent = opened.connection.write_slices(opened.slices(9))
     seen = [opened.encoded]
     while opened.encoded < 9:

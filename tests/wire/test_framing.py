@@ -1,7 +1,7 @@
 """Framings: a batch is a concatenation, and its payloads come out of it as they went in."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
@@ -69,3 +69,30 @@ def test_one_framing_for_all_who_agreed_on_the_same() -> None:
             assert once is websocket_framing(is_binary=is_binary, window_bits=bits)
             assert once.ping == b"\x89\x00"
     assert PREFIXED.ping == b""
+
+
+@pytest.mark.parametrize("name", FRAMINGS)
+@pytest.mark.parametrize(
+    "pieces",
+    [[b"a"], [b"", b"a", b""], ["é€".encode()[:3], "é€".encode()[3:]], [b"long " * 9000] * 9],
+)
+def test_a_payload_in_pieces_is_one_message(name: str, pieces: list[bytes]) -> None:
+    framing, read, _ = FRAMINGS[name]
+    before, after = framing.frame(b"before"), framing.frame(b"after")
+    batches = list(framing.frame_pieces(iter(pieces)))
+    assert read(before + b"".join(batches) + after) == [b"before", b"".join(pieces), b"after"]
+
+
+@pytest.mark.parametrize("name", FRAMINGS)
+def test_a_piece_is_asked_for_with_the_batch_that_it_is_in(name: str) -> None:
+    asked = []
+
+    def pieces() -> Iterator[bytes]:
+        for number in range(10):
+            asked.append(number)
+            yield f"{number}".encode() * 50_000
+
+    batches = FRAMINGS[name][0].frame_pieces(pieces())
+    for number in range(10):
+        next(batches)
+        assert len(asked) <= number + 2

@@ -1,11 +1,13 @@
 """Answers to requests for history, encoded once for all who have missed the same.
 
 A crowd that was cut off at once comes back from the same place: who shares identifier and encoder, and
-has missed the same messages, gets the same bytes, in one write.
+has missed the same messages, gets the same bytes. What is more than a slice is encoded slice by slice, when
+each is sent: clients that ask for the same at about the same time share the slices.
 Knows: messages and encoders. Does not know: who asks, where a history is.
 """
 
-from collections.abc import Collection
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -15,19 +17,22 @@ from catenary.messages.publications import Position, Publication
 from catenary.messages.replies import HistoryConfirmed
 from catenary.node.audience import delivery_frame
 from catenary.node.encoder import Encoder
+from catenary.ports import SLICE_BYTES
 
 KEPT_BYTES: Final = 4_194_304
-"""A larger answer is not kept, and what is kept makes room for the next."""
+"""What is kept makes room for the next: the oldest goes first. A larger slice is not kept."""
 
 ANSWER_BYTES: Final = 500
-"""What an answer costs beside its bytes, measured in CPython 3.11."""
+"""What a slice costs beside its bytes, measured in CPython 3.11."""
+
+MESSAGE_BYTES: Final = 300
+"""What a message counts beside its data: 100 in a slice, however short they are."""
 
 Messages = tuple[Publication, ...]
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """What to write: frames in a row, the confirmation last; ``messages`` is how many those are
-    without it."""
+    """What to write: frames in a row; ``messages`` is how many of them are published messages."""
 
     row: bytes
     messages: int
@@ -39,41 +44,95 @@ class Answers:
     __slots__ = ("_kept", "_size_bytes")
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[object, ...], Answer] = {}
+        self._kept: OrderedDict[tuple[object, ...], Answer] = OrderedDict()
         self._size_bytes = 0
 
     def answer(
         self, encoder: Encoder, identifier: Identifier, found: Collection[Messages]
+    ) -> Answer | Iterator[Answer]:
+        """What was missed on each stream, and the confirmation after it: in one row, or in several
+        where it is more than a slice."""
+        key = (encoder, identifier, True, *_ends(found))
+        answer = self._kept.get(key)
+        if answer is not None:
+            return answer
+        slices = sliced(found)
+        first = next(slices, [])
+        second = next(slices, None)
+        if second is None:
+            return self._row(encoder, identifier, first, is_last=True)
+        return self._rows(encoder, identifier, first, second, slices)
+
+    def _rows(
+        self,
+        encoder: Encoder,
+        identifier: Identifier,
+        first: list[Messages],
+        second: list[Messages] | None,
+        rest: Iterator[list[Messages]],
+    ) -> Iterator[Answer]:
+        while second is not None:
+            yield self._row(encoder, identifier, first, is_last=False)
+            first, second = second, next(rest, None)
+        yield self._row(encoder, identifier, first, is_last=True)
+
+    def _row(
+        self, encoder: Encoder, identifier: Identifier, found: list[Messages], *, is_last: bool
     ) -> Answer:
-        """What was missed on each stream, and the confirmation behind it."""
         # Histories have no holes: where a piece begins and ends says what is in it.
-        ends = [_ends(messages) for messages in found if messages]
-        key = (encoder, identifier, *ends)
+        key = (encoder, identifier, is_last, *_ends(found))
         answer = self._kept.get(key)
         if answer is None:
-            answer = _encoded(encoder, identifier, found)
+            answer = encoded(encoder, identifier, found)
+            if is_last:
+                confirmation = encoder.encode(HistoryConfirmed(identifier)) or b""
+                answer = Answer(answer.row + confirmation, answer.messages)
             self._keep(key, answer)
         return answer
 
     def forget(self) -> None:
-        """To be called every second or so: whoever still wants one has it encoded anew."""
+        """To be called every second or so: whoever still wants one has it encoded again."""
         self._kept.clear()
         self._size_bytes = 0
 
     def _keep(self, key: tuple[object, ...], answer: Answer) -> None:
         size = len(answer.row) + ANSWER_BYTES
-        if self._size_bytes + size > KEPT_BYTES:
-            self.forget()
-        if size <= KEPT_BYTES:
-            self._kept[key] = answer
-            self._size_bytes += size
+        if size > KEPT_BYTES:
+            return
+        self._kept[key] = answer
+        self._size_bytes += size
+        while self._size_bytes > KEPT_BYTES:
+            _, oldest = self._kept.popitem(last=False)
+            self._size_bytes -= len(oldest.row) + ANSWER_BYTES
 
 
-def _ends(messages: Messages) -> tuple[Stream, Position | None, Position | None]:
-    return messages[0].stream, messages[0].position, messages[-1].position
+def sliced(found: Iterable[Messages]) -> Iterator[list[Messages]]:
+    """Messages in parts of about a slice, each of them runs of one stream; nothing where there are none."""
+    part: list[Messages] = []
+    room = SLICE_BYTES
+    for messages in found:
+        begin = 0
+        for end, each in enumerate(messages, 1):
+            room -= MESSAGE_BYTES + len(each.data)
+            if room <= 0:
+                part.append(messages[begin:end])
+                yield part
+                part, room, begin = [], SLICE_BYTES, end
+        if begin < len(messages):
+            part.append(messages[begin:])
+    if part:
+        yield part
 
 
-def _encoded(encoder: Encoder, identifier: Identifier, found: Collection[Messages]) -> Answer:
+def encoded(encoder: Encoder, identifier: Identifier, found: Iterable[Messages]) -> Answer:
+    """Messages as one row."""
     frames = [delivery_frame(encoder, identifier, each) for messages in found for each in messages]
-    confirmation = encoder.encode(HistoryConfirmed(identifier)) or b""
-    return Answer(b"".join([*frames, confirmation]), len(frames))
+    return Answer(b"".join(frames), len(frames))
+
+
+def _ends(found: Iterable[Messages]) -> list[tuple[Stream, Position | None, Position | None]]:
+    return [
+        (messages[0].stream, messages[0].position, messages[-1].position)
+        for messages in found
+        if messages
+    ]

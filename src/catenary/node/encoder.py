@@ -4,11 +4,12 @@ One encoder serves every session that shares protocol and framing, so that a pub
 them. Knows: codecs and framings. Does not know: sessions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 
 from catenary.messages.commands import Command
 from catenary.messages.reasons import Reason
-from catenary.messages.replies import Delivery, Ping, Reply
+from catenary.messages.replies import Delivery, Ping, PresenceState, Reply
 from catenary.ports import Codec, Goodbye
 from catenary.protocols.table import ClientProtocol
 from catenary.wire.framing import Framing
@@ -20,10 +21,11 @@ class Encoder:
     What it returns can be joined: a batch of encoded messages is their concatenation.
     """
 
-    __slots__ = ("_codec", "_native_ping", "decode", "frame", "goodbye")
+    __slots__ = ("_codec", "_frame_pieces", "_native_ping", "decode", "frame", "goodbye")
 
     def __init__(self, codec: Codec, framing: Framing) -> None:
         self._codec = codec
+        self._frame_pieces = framing.frame_pieces
         self._native_ping = framing.ping
         self.frame: Callable[[bytes], bytes] = framing.frame
         """Frames a payload that is encoded already."""
@@ -36,6 +38,17 @@ class Encoder:
         """One reply, ready to be written; None where this protocol has no message for it."""
         payload = self._codec.encode(reply)
         return None if payload is None else self.frame(payload)
+
+    def encode_slices(self, reply: PresenceState) -> Iterator[bytes]:
+        """A reply that may be large, as batches for :meth:`catenary.ports.Outbound.write_slices`, each encoded
+        when it is asked for. A small one is one batch, the same as from :meth:`encode`; none where this protocol has no
+        message for it."""
+        pieces = self._codec.encode_pieces(reply)
+        first, second = next(pieces, None), next(pieces, None)
+        if first is not None and second is None:
+            yield self.frame(first)
+        elif first is not None and second is not None:
+            yield from self._frame_pieces(chain((first, second), pieces))
 
     def encode_transmission(self, text: str) -> bytes | None:
         """A message that the application wrote itself, ready to be written; None where this protocol has

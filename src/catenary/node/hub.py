@@ -10,7 +10,7 @@ meanwhile on the same stream waits, in order, and then travels in one write per 
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from itertools import islice
 from typing import Final
 
@@ -24,6 +24,7 @@ from catenary.messages.publications import (
 )
 from catenary.messages.reasons import Reason
 from catenary.metrics.counters import Counters
+from catenary.node.answers import Answer, Messages, encoded, sliced
 from catenary.node.audience import Audience, delivery_frame
 from catenary.node.session import Session, Subscription
 from catenary.node.turns import Turns
@@ -202,7 +203,7 @@ class Hub:
             return
         kept = audience.bring_back(subscription)
         if kept:
-            missed = [each for each in kept if is_behind(each.position, behind)]
+            missed = tuple(each for each in kept if is_behind(each.position, behind))
             self.write_all(subscription, missed)
         if audience.size == 1 and not audience.is_due and not audience.apart:
             self._streams[stream] = subscription
@@ -279,12 +280,26 @@ class Hub:
             subscription, delivery_frame(encoder, subscription.identifier, publication), 1
         )
 
-    def write_all(self, subscription: Subscription, publications: Sequence[Publication]) -> None:
-        """Sends publications to one listener alone, in one write."""
+    def write_all(self, subscription: Subscription, publications: Messages) -> None:
+        """Sends publications to one listener alone, in one write, or in slices where they are many."""
         encoder, identifier = subscription.session.encoder, subscription.identifier
-        frames = [delivery_frame(encoder, identifier, each) for each in publications]
-        if frames:
-            self.write_row(subscription, b"".join(frames), len(frames))
+        rows = (encoded(encoder, identifier, part) for part in sliced((publications,)))
+        subscription.session.send_slices(self._counted(rows))
+
+    def write_answer(
+        self, subscription: Subscription, answer: Answer | Iterator[Answer]
+    ) -> Awaitable[None] | None:
+        """Sends what was encoded for one listener alone; None once it is sent."""
+        if isinstance(answer, Answer):
+            self.write_row(subscription, answer.row, answer.messages)
+            return None
+        return subscription.session.send_slices(self._counted(answer))
+
+    def _counted(self, rows: Iterator[Answer]) -> Iterator[bytes]:
+        for each in rows:
+            self._counters.server_msg_total += each.messages
+            self._counters.data_sent_total += len(each.row)
+            yield each.row
 
     def write_row(self, subscription: Subscription, row: bytes, count: int) -> None:
         """Sends so many messages to one listener alone; they are encoded already."""

@@ -8,8 +8,9 @@ Knows: sessions, the hub, ports. Does not know: sockets, HTTP, what an applicati
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Final, Literal, final
 
 import msgspec
@@ -38,6 +39,7 @@ from catenary.messages.publications import Publication, Publishable, parse
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Confirmed, Pong, Rejected
 from catenary.metrics.counters import Counters
+from catenary.node.answers import MESSAGE_BYTES
 from catenary.node.complaints import Complaints
 from catenary.node.disconnector import Disconnector, Ended
 from catenary.node.encoder import Encoder
@@ -48,12 +50,15 @@ from catenary.node.replay import Replayer
 from catenary.node.resumption import Resumption
 from catenary.node.session import Inbox, Session, Subscription, Traits
 from catenary.node.snapshot import Snapshot
-from catenary.ports import Application, Outbound, Pending, PubSub
+from catenary.ports import SLICE_BYTES, Application, Outbound, Pending, PubSub
 
 _log: Final = logging.getLogger("catenary.node")
 
 INBOX_LIMIT: Final = 64
 """Commands of one client that may wait behind a slow one before nothing more is read from it."""
+
+FEW_MESSAGES: Final = 16
+"""What the application may write with one answer and have sent at once; more is sent in slices."""
 
 WHISPER_STATE: Final = "$w"
 """Where an application puts the stream to whisper to: WHISPER_STREAM_STATE of common.go (anycable)."""
@@ -512,8 +517,7 @@ class Node:
             self._resumption.changed(session)
         live = self._hub.when_live(decision.streams) if decision.streams else None
         if live is None:
-            self._answer(session, step, decision)
-            return None
+            return self._answer(session, step, decision)
         return self._answer_later(live, session, step, decision)
 
     async def _answer_later(
@@ -521,11 +525,29 @@ class Node:
     ) -> None:
         await live
         if not session.closed:
-            self._answer(session, step, decision)
+            sent = self._answer(session, step, decision)
+            if sent is not None:
+                await sent
 
-    def _answer(self, session: Session, step: _CommandStep, decision: Decision) -> None:
-        """Tells the client, and does what belongs behind that."""
-        self._transmit(session, decision)
+    def _answer(
+        self, session: Session, step: _CommandStep, decision: Decision
+    ) -> Awaitable[None] | None:
+        """Tells the client, and does what follows after that. None once that is done."""
+        sent = self._transmit(session, decision)
+        if sent is not None:
+            return self._conclude_later(sent, session, step, decision)
+        self._conclude(session, step, decision)
+        return None
+
+    async def _conclude_later(
+        self, sent: Awaitable[None], session: Session, step: _CommandStep, decision: Decision
+    ) -> None:
+        await sent
+        if not session.closed:
+            self._conclude(session, step, decision)
+
+    def _conclude(self, session: Session, step: _CommandStep, decision: Decision) -> None:
+        """Does what follows after the client was told."""
         subscription = session.subscriptions.get(step.identifier)
         if decision.presence is not None and subscription is not None:
             self._apply_presence(subscription, decision.presence)
@@ -585,12 +607,18 @@ class Node:
         else:
             self._finish(self._presences.leave(subscription))
 
-    def _transmit(self, session: Session, decision: Decision) -> None:
-        for reply in decision.replies:
+    def _transmit(self, session: Session, decision: Decision) -> Awaitable[None] | None:
+        """Sends what the application has written: at once, or in slices where it is much."""
+        replies, transmissions = decision.replies, decision.transmissions
+        count = len(replies) + len(transmissions)
+        self._counters.server_msg_total += count
+        if count > FEW_MESSAGES or sum(map(len, transmissions)) > SLICE_BYTES:
+            return session.send_slices(_slices_of(session.encoder, decision))
+        for reply in replies:
             session.send(reply)
-        for transmission in decision.transmissions:
+        for transmission in transmissions:
             session.transmit(transmission)
-        self._counters.server_msg_total += len(decision.replies) + len(decision.transmissions)
+        return None
 
     def _note_interest(self, session: Session, decision: Decision) -> None:
         """Does anybody want to hear of the end of this session? One who does is enough."""
@@ -699,6 +727,24 @@ def _changes_state(decision: Decision) -> bool:
         or decision.whispers_to is not None
         or decision.seen_on is not None
     )
+
+
+def _slices_of(encoder: Encoder, decision: Decision) -> Iterator[bytes]:
+    """What the application has written, in batches of about a slice."""
+    messages = chain(
+        map(encoder.encode, decision.replies),
+        map(encoder.encode_transmission, decision.transmissions),
+    )
+    batch: list[bytes] = []
+    room = SLICE_BYTES
+    for message in filter(None, messages):
+        batch.append(message)
+        room -= MESSAGE_BYTES + len(message)
+        if room <= 0:
+            yield b"".join(batch)
+            batch, room = [], SLICE_BYTES
+    if batch:
+        yield b"".join(batch)
 
 
 def _action(name: str) -> str:

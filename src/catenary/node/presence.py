@@ -89,14 +89,12 @@ class Presences:
         return None
 
     def tell(self, subscription: Subscription, *, with_records: bool) -> Awaitable[None] | None:
-        """Answers who is there."""
+        """Answers who is there. None once that is sent."""
         if subscription.seen_on is None:
-            _tell(subscription, (), with_records=with_records)
-            return None
+            return _tell(subscription, (), with_records=with_records)
         found = self._presence.members(subscription.seen_on)
         if isinstance(found, tuple):
-            _tell(subscription, found, with_records=with_records)
-            return None
+            return _tell(subscription, found, with_records=with_records)
         return self._tell_later(subscription, found, with_records=with_records)
 
     async def _tell_later(
@@ -107,10 +105,14 @@ class Presences:
         with_records: bool,
     ) -> None:
         try:
-            _tell(subscription, await found, with_records=with_records)
+            members = await found
         except BackendError as error:
             _log.warning("sid=%s Presence unknown: %s", subscription.session.sid, error)
             subscription.session.send(PresenceUnknown(subscription.identifier))
+            return
+        sent = _tell(subscription, members, with_records=with_records)
+        if sent is not None:
+            await sent
 
     def touch(self) -> Awaitable[None] | None:
         """Who is connected is here: to be called a few times within the time that members have."""
@@ -212,10 +214,12 @@ async def _try(waits: list[Awaitable[None]]) -> None:
             _log.warning("A change of presence is lost: %s", error)
 
 
-def _tell(subscription: Subscription, members: tuple[Member, ...], *, with_records: bool) -> None:
-    subscription.session.send(
-        PresenceState(subscription.identifier, len(members), members if with_records else None)
-    )
+def _tell(
+    subscription: Subscription, members: tuple[Member, ...], *, with_records: bool
+) -> Awaitable[None] | None:
+    session = subscription.session
+    state = PresenceState(subscription.identifier, len(members), members if with_records else None)
+    return session.send_slices(session.encoder.encode_slices(state))
 
 
 def _publication(change: PresenceChange) -> Publication:

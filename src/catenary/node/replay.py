@@ -82,16 +82,18 @@ class Replayer:
         self._awaited.pop(subscription, None)
         self._overdue.pop(subscription, None)
         if self._history.is_immediate and self._hub.is_quiet_for(subscription):
-            self._replay_at_once(subscription, request)
-            return None
+            return self._replay_at_once(subscription, request)
         # Now, not when the task begins: what is published meanwhile is in the history.
         streams = subscription.streams
         apart = {each: self._hub.set_apart(subscription, each) for each in streams}
         return self._replay_apart(subscription, request, apart)
 
-    def _replay_at_once(self, subscription: Subscription, request: HistoryRequest) -> None:
+    def _replay_at_once(
+        self, subscription: Subscription, request: HistoryRequest
+    ) -> Awaitable[None] | None:
         """Who is set apart because its request was awaited comes back in the same moment."""
         found: dict[Stream, Messages] = {}
+        sent: Awaitable[None] | None = None
         try:
             for stream in subscription.streams:
                 answer = self._ask(stream, request)
@@ -101,10 +103,11 @@ class Replayer:
             _reject(subscription, error)
             found.clear()
         else:
-            self._answer(subscription, found.values())
+            sent = self._answer(subscription, found.values())
         for stream in subscription.streams:
             behind = _reached(stream, found[stream], request) if found else None
             self._hub.bring_back(subscription, stream, behind)
+        return sent
 
     async def _replay_apart(
         self,
@@ -114,11 +117,12 @@ class Replayer:
     ) -> None:
         """The same while publishing goes on."""
         behind: dict[Stream, Position] = {}
+        sent: Awaitable[None] | None = None
         try:
             found = {
                 stream: await self._read(stream, request, done) for stream, done in apart.items()
             }
-            self._answer(subscription, found.values())
+            sent = self._answer(subscription, found.values())
             for stream, messages in found.items():
                 position = _reached(stream, messages, request)
                 if position is not None:
@@ -130,6 +134,8 @@ class Replayer:
         finally:
             for stream in apart:
                 self._hub.bring_back(subscription, stream, behind.get(stream))
+        if sent is not None:
+            await sent
 
     async def _until_heard(self, behind: dict[Stream, Position]) -> None:
         """What was in the history may still be on its way here. Raises TimeoutError."""
@@ -174,10 +180,13 @@ class Replayer:
             return self._history.since(stream, request.since_s)
         return ()
 
-    def _answer(self, subscription: Subscription, found: Collection[Messages]) -> None:
+    def _answer(
+        self, subscription: Subscription, found: Collection[Messages]
+    ) -> Awaitable[None] | None:
+        """None once the answer is sent. Whatever is written while it is on its way follows after it."""
         encoder = subscription.session.encoder
         answer = self._answers.answer(encoder, subscription.identifier, found)
-        self._hub.write_row(subscription, answer.row, answer.messages)
+        return self._hub.write_answer(subscription, answer)
 
 
 def _reached(stream: Stream, messages: Messages, request: HistoryRequest) -> Position | None:

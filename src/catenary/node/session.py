@@ -4,8 +4,9 @@ Knows: its own state. Does not know: the hub, the application, the node that mov
 """
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Awaitable, Collection, Iterator
 from functools import partial
+from itertools import chain
 from typing import Final, Protocol
 
 import msgspec
@@ -167,6 +168,18 @@ class Session:
         encoded = self.encoder.encode(reply)
         if encoded is not None:
             self.outbound.write(encoded)
+
+    def send_slices(self, slices: Iterator[bytes]) -> Awaitable[None] | None:
+        """Sends batches of which there may be many: a single one at once, more as
+        :meth:`catenary.ports.Outbound.write_slices` does, which says what is returned."""
+        first = next(slices, None)
+        if first is None:
+            return None
+        second = next(slices, None)
+        if second is None:
+            self.outbound.write(first)
+            return None
+        return self.outbound.write_slices(chain((first, second), slices))
 
     def transmit(self, text: str) -> None:
         """The same for a message that the application wrote itself."""

@@ -4,7 +4,7 @@ Source: docs/misc/action_cable_protocol.md of docs.anycable.io; where it is sile
 anycable-go 1.6.16 does. Knows: JSON. Does not know: frames, sessions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -41,7 +41,7 @@ from catenary.messages.replies import (
     Reply,
     Welcome,
 )
-from catenary.ports import Goodbye
+from catenary.ports import SLICE_BYTES, Goodbye
 
 SUBPROTOCOL: Final = "actioncable-v1-json"
 EXTENDED: Final = "actioncable-v1-ext-json"
@@ -49,6 +49,10 @@ EXTENDED: Final = "actioncable-v1-ext-json"
 
 UNSUPPORTED: Final = "actioncable-unsupported"
 """What Action Cable's clients offer last, to be told that nothing else fits."""
+
+
+_RECORD_BYTES: Final = 300
+"""What a member counts beside its info: 100 in a piece, however little is told of them."""
 
 
 class _History(msgspec.Struct, gc=False):
@@ -95,6 +99,10 @@ class ActionCableJson:
         """Writes one reply as JSON; None for a disconnect whose reason has no word."""
         return _WRITERS[type(reply)](reply)
 
+    def encode_pieces(self, reply: PresenceState) -> Iterator[bytes]:
+        """Members are written in runs, with what stands before them in the first piece."""
+        return _presence_pieces(reply)
+
     def encode_transmission(self, text: str) -> bytes:
         """The text itself: it is in this form already."""
         return text.encode()
@@ -128,13 +136,22 @@ def _position(delivery: Delivery) -> bytes:
     )
 
 
-def _presence(state: PresenceState) -> bytes:
-    message: dict[str, Any] = {"type": "info", "total": state.total}
-    if state.members:
-        message["records"] = [
-            {"id": member.id, "info": msgspec.Raw(member.info.encode())} for member in state.members
-        ]
-    return _write({"type": "presence", "identifier": state.identifier, "message": message})
+def _presence_pieces(state: PresenceState) -> Iterator[bytes]:
+    head = b'{"type":"presence","identifier":%b,"message":{"type":"info","total":%d'
+    piece = head % (_write(state.identifier), state.total)
+    if not state.members:
+        yield piece + b"}}"
+        return
+    piece += b',"records":['
+    records: list[dict[str, Any]] = []
+    size = 0
+    for member in state.members:
+        if size > SLICE_BYTES:
+            yield b"%b%b," % (piece, _write(records)[1:-1])
+            piece, records, size = b"", [], 0
+        records.append({"id": member.id, "info": msgspec.Raw(member.info.encode())})
+        size += _RECORD_BYTES + len(member.info)
+    yield b"%b%b]}}" % (piece, _write(records)[1:-1])
 
 
 def _perform(message: _Message) -> Perform:
@@ -231,7 +248,7 @@ _WRITERS: Final[dict[type[Reply], Callable[[Any], bytes | None]]] = {
     Rejected: _named("reject_subscription"),
     HistoryConfirmed: _named("confirm_history"),
     HistoryRejected: _named("reject_history"),
-    PresenceState: _presence,
+    PresenceState: lambda state: b"".join(_presence_pieces(state)),
     PresenceUnknown: _unknown,
     Disconnected: _disconnected,
     Delivery: ActionCableJson().encode_delivery,

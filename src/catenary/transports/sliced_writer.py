@@ -12,13 +12,11 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from catenary.node.turns import Turns
+from catenary.ports import SLICE_BYTES
 
-SLICE_BYTES: Final = 32_768
-"""About the size of a slice. As much may wait for the socket before the next one is asked for."""
-
+STEP_US: Final = 100
 BYTES_PER_US: Final = 256
-STEP_US: Final = 20
-"""What a slice costs of a turn: to encode it, to copy it, and to hand it to the kernel."""
+"""What a slice costs of a turn: to encode it, perhaps to compress it, and to hand it to the kernel."""
 
 STALL_S: Final = 10.0
 """A client that takes nothing of an answer for so long is too slow. A kernel that is told to keep much for a slow

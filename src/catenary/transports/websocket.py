@@ -20,8 +20,8 @@ from catenary.node.encoder import Encoder
 from catenary.node.node import Node
 from catenary.node.session import Session, Traits
 from catenary.node.turns import Turns
-from catenary.ports import Goodbye, Watch
-from catenary.transports.sliced_writer import SLICE_BYTES, SlicedWriter
+from catenary.ports import SLICE_BYTES, Goodbye, Watch
+from catenary.transports.sliced_writer import SlicedWriter
 from catenary.wire.frames import (
     NO_STATUS,
     NORMAL,

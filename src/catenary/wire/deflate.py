@@ -6,13 +6,13 @@ Knows: what was offered, DEFLATE. Does not know: sockets, who listens.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 
 from catenary.errors import FrameError
-from catenary.wire.frames import INVALID_PAYLOAD, RSV1, TOO_BIG, frame
+from catenary.wire.frames import INVALID_PAYLOAD, RSV1, TOO_BIG, fragments, frame
 from catenary.wire.handshake import Extension
 
 NAME: Final = "permessage-deflate"
@@ -89,11 +89,27 @@ def deflated_frame(opcode: int, window_bits: int, payload: bytes) -> bytes:
     return frame(opcode, payload)
 
 
+def deflated_fragments(opcode: int, window_bits: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """A message in several frames, compressed piece by piece (section 7.2.1)."""
+    return fragments(opcode, _deflated_pieces(pieces, window_bits), reserved=RSV1)
+
+
+def _deflated_pieces(pieces: Iterable[bytes], window_bits: int) -> Iterator[bytes]:
+    deflater = _deflater(window_bits)
+    for piece in pieces:
+        yield deflater.compress(piece)
+    yield deflater.flush(zlib.Z_SYNC_FLUSH)[: -len(_FLUSHED)]
+
+
 def deflated(payload: bytes, window_bits: int) -> bytes:
     """One message, compressed by itself."""
-    deflater = zlib.compressobj(_LEVEL, zlib.DEFLATED, -window_bits, _MEMORY)
+    deflater = _deflater(window_bits)
     packed = deflater.compress(payload) + deflater.flush(zlib.Z_SYNC_FLUSH)
     return packed[: -len(_FLUSHED)]
+
+
+def _deflater(window_bits: int) -> "zlib._Compress":
+    return zlib.compressobj(_LEVEL, zlib.DEFLATED, -window_bits, _MEMORY)
 
 
 def inflated(packed: bytes, max_bytes: int) -> bytes:

@@ -5,7 +5,7 @@ Knows: bits. Does not know: sockets, how messages are compressed, what they mean
 """
 
 import codecs
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -349,12 +349,29 @@ def unmask(payload: bytes, mask: bytes) -> bytes:
 
 def frame(opcode: int, payload: bytes) -> bytes:
     """One whole frame from the server: final, not masked."""
+    return _headed(_FIN | opcode, payload)
+
+
+def _headed(first: int, payload: bytes) -> bytes:
     size = len(payload)
     if size < 126:
-        return bytes((_FIN | opcode, size)) + payload
+        return bytes((first, size)) + payload
     if size < 65536:
-        return bytes((_FIN | opcode, 126)) + size.to_bytes(2, "big") + payload
-    return bytes((_FIN | opcode, 127)) + size.to_bytes(8, "big") + payload
+        return bytes((first, 126)) + size.to_bytes(2, "big") + payload
+    return bytes((first, 127)) + size.to_bytes(8, "big") + payload
+
+
+def fragments(opcode: int, pieces: Iterable[bytes], *, reserved: int = 0) -> Iterator[bytes]:
+    """One message in several frames (section 5.4), whose size need not be known before: a frame for each piece,
+    nothing for an empty one, and one that ends the message. ``reserved`` are bits of the first."""
+    first = opcode | reserved
+    for piece in pieces:
+        if piece:
+            yield _headed(first, piece)
+            first = CONTINUATION
+        else:
+            yield b""
+    yield _headed(_FIN | first, b"")
 
 
 def text_frame(payload: bytes) -> bytes:

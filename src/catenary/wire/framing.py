@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
-from catenary.wire.deflate import WINDOWS, deflated_frame
-from catenary.wire.frames import BINARY, PING, TEXT, frame, text_frame
+from catenary.wire.deflate import WINDOWS, deflated_fragments, deflated_frame
+from catenary.wire.frames import BINARY, PING, TEXT, fragments, frame, text_frame
 
 _PREFIX_BYTES: Final = 4
 
@@ -20,24 +20,39 @@ _PREFIX_BYTES: Final = 4
 class Framing(msgspec.Struct, frozen=True, eq=False):
     """One way to delimit payloads.
 
-    ``frame`` turns one payload into bytes that say where they end. ``ping`` is the heartbeat of the
-    transport itself, framed; empty where the transport has none.
+    ``frame`` turns one payload into bytes that say where they end. ``frame_pieces`` does so for a payload that
+    is written piece by piece: it returns batches, which are empty as long as nothing can be sent.
+    ``ping`` is the heartbeat of the transport itself, framed; empty where the transport has none.
     """
 
     frame: Callable[[bytes], bytes]
+    frame_pieces: Callable[[Iterator[bytes]], Iterator[bytes]]
     ping: bytes = b""
+
+
+def frame_whole(frame: Callable[[bytes], bytes], pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """For framings that need a whole payload: an empty batch for each piece, then the message."""
+    payload = bytearray()
+    for piece in pieces:
+        payload += piece
+        yield b""
+    yield frame(bytes(payload))
 
 
 _PING: Final = frame(PING, b"")
 
-WEBSOCKET_TEXT: Final = Framing(text_frame, _PING)
-WEBSOCKET_BINARY: Final = Framing(functools.partial(frame, BINARY), _PING)
+WEBSOCKET_TEXT: Final = Framing(text_frame, functools.partial(fragments, TEXT), _PING)
+WEBSOCKET_BINARY: Final = Framing(
+    functools.partial(frame, BINARY), functools.partial(fragments, BINARY), _PING
+)
 
 _DEFLATED: Final = {
-    (is_binary, bits): Framing(
-        functools.partial(deflated_frame, BINARY if is_binary else TEXT, bits), _PING
+    (opcode == BINARY, bits): Framing(
+        functools.partial(deflated_frame, opcode, bits),
+        functools.partial(deflated_fragments, opcode, bits),
+        _PING,
     )
-    for is_binary in (False, True)
+    for opcode in (TEXT, BINARY)
     for bits in WINDOWS
 }
 
@@ -54,7 +69,7 @@ def _prefixed(payload: bytes) -> bytes:
     return len(payload).to_bytes(_PREFIX_BYTES, "big") + payload
 
 
-PREFIXED: Final = Framing(_prefixed)
+PREFIXED: Final = Framing(_prefixed, functools.partial(frame_whole, _prefixed))
 """A length of four bytes before each payload: for transports that send each message by a call of its own, and
 split the batch again with :func:`payloads`."""
 

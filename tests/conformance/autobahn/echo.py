@@ -11,7 +11,7 @@ import asyncio
 import functools
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, cast
 
 import uvicorn
@@ -33,7 +33,7 @@ from catenary.messages.environment import Environment
 from catenary.messages.heartbeat import Heartbeat
 from catenary.messages.names import Identifier
 from catenary.messages.reasons import Reason
-from catenary.messages.replies import Delivery, Reply
+from catenary.messages.replies import Delivery, PresenceState, Reply
 from catenary.metrics.counters import Counters
 from catenary.node.encoder import Encoder, Encoders
 from catenary.node.node import Node
@@ -58,6 +58,9 @@ class Bare:
 
     def encode(self, reply: Reply) -> bytes | None:
         return None
+
+    def encode_pieces(self, reply: PresenceState) -> Iterator[bytes]:
+        return iter(())
 
     def encode_transmission(self, text: str) -> bytes:
         return text.encode()
