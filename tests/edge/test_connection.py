@@ -109,7 +109,7 @@ async def test_a_connection_becomes_a_websocket_and_reading_is_not_interrupted()
     assert [each[2:] for each in transport.written[1:]] == [b'{"type":"pong"}'] * 2
     assert len(state.connections) == 1
     client.connection_lost(None)
-    assert (heart.counters.open_cables_num, len(state.connections)) == (0, 0)
+    assert (heart.counters.open_connections_num, len(state.connections)) == (0, 0)
 
 
 @pytest.mark.parametrize("said", [b"", b"GET /cab", b"GET /cable HTTP/1.1\r\n\r\n", upgrade()])

@@ -28,7 +28,7 @@ def test_clients_are_counted_at_the_server_s_own_port() -> None:
         with CableClient(server.cable_url) as client:
             client.receive_welcome()
             figures = scrape(server.port)
-            assert (figures["clients_num"], figures["open_cables_num"]) == (1, 1)
+            assert (figures["clients_num"], figures["open_connections_num"]) == (1, 1)
             assert figures["mem_sys_bytes"] > 10_000_000
             assert figures["pubsub_trouble_num"] == 0
         deadline = time.monotonic() + 5

@@ -99,7 +99,7 @@ def test_as_many_clients_as_may_be() -> None:
             answer = refused.value.response
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
             assert counters(cable.asgi()).refused_connections_total == 1
-        while counters(cable.asgi()).open_cables_num:
+        while counters(cable.asgi()).open_connections_num:
             time.sleep(0.01)
         welcomed(host).close()
 
@@ -245,9 +245,9 @@ def test_a_client_that_does_not_read_is_sent_away_and_cut_off(reads_after_all: b
             assert slow.goodbye() == (1000, b"Slow client")
             slow.socket.close()
         deadline = time.monotonic() + 5
-        while figures.open_cables_num > 1 and time.monotonic() < deadline:
+        while figures.open_connections_num > 1 and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert (figures.disconnected_slow_clients_total, figures.open_cables_num) == (1, 1)
+        assert (figures.disconnected_slow_clients_total, figures.open_connections_num) == (1, 1)
         quick.expect_nothing()
 
 
@@ -259,7 +259,7 @@ def test_the_first_clients_start_it_and_its_end_tells_them() -> None:
     with asgi_host(mounted_at_cable(cable), lifespan="off") as host:
         with ThreadPoolExecutor(4) as pool:
             clients = list(pool.map(lambda _: welcomed(host), range(4)))
-        assert counters(cable.asgi()).open_cables_num == 4
+        assert counters(cable.asgi()).open_connections_num == 4
 
         async def end() -> None:
             async with cable.running():

@@ -13,7 +13,6 @@ from catenary.messages.environment import Environment, HostedEnvironment
 from catenary.messages.heartbeat import Heartbeat
 from catenary.messages.names import Sid
 from catenary.messages.reasons import Reason
-from catenary.metrics.counters import Counters
 from catenary.node.encoder import Encoder
 from catenary.node.session import Traits
 from catenary.node.turns import CLIENTS_BUDGET_US, Turns
@@ -38,7 +37,7 @@ class Host:
     def __init__(self, *, is_binary: bool = False) -> None:
         self.heart = Heart()
         self.before = asyncio.all_tasks()
-        self.counters = Counters()
+        self.counters = self.heart.counters
         self.events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.sent: list[Any] = []
         self.may_send = asyncio.Event()
@@ -73,7 +72,7 @@ class Host:
         """It must come to its end by itself, and leave nothing behind."""
         await asyncio.wait_for(self.serving, 5)
         await settle()
-        assert self.counters.open_cables_num == 0
+        assert self.counters.open_connections_num == 0
         assert asyncio.all_tasks() <= self.before
 
 
@@ -83,7 +82,7 @@ async def test_a_client_that_leaves() -> None:
     host.say('{"command":"ping"}')
     await settle()
     assert [each["type"] for each in host.heard] == ["welcome", "pong"]
-    assert host.counters.open_cables_num == 1
+    assert host.counters.open_connections_num == 1
     host.events.put_nowait(GONE)
     await host.end()
 
@@ -160,7 +159,7 @@ async def test_a_host_that_cancels() -> None:
     with pytest.raises(asyncio.CancelledError):
         await host.end()
     await settle()
-    assert host.counters.open_cables_num == 0
+    assert host.counters.open_connections_num == 0
     assert asyncio.all_tasks() <= host.before
 
 

@@ -54,7 +54,7 @@ class Admission:
         rules = self._rules
         if not rules.origins.allow(request.headers.get("origin", "")):
             raise RequestRefused(403, "expected an allowed origin")
-        if 0 < rules.max_connections <= self._counters.open_cables_num:
+        if 0 < rules.max_connections <= self._counters.open_connections_num:
             raise unavailable("too many connections")
         environment = environment_of(request, peer, rules.proxied)
         return Admitted(environment, self._traits(request, protocol))

@@ -21,7 +21,7 @@ class Counters:
     """Every counter and gauge that the rooms move; read at any time, by anybody."""
 
     # Clients
-    open_cables_num: int = _figure("WebSocket connections, welcomed or not")
+    open_connections_num: int = _figure("Client connections of every transport, let in or not")
     clients_num: int = _figure("Clients that were let in")
     failed_auths_total: int = _figure("Clients that were not let in")
     client_msg_total: int = _figure("Messages from clients")
@@ -56,7 +56,9 @@ class Counters:
     app_worker_deaths_total: int = _figure("Code workers that died by themselves")
 
     # Our own
-    refused_connections_total: int = _figure("Connections beyond max-conn")
+    refused_connections_total: int = _figure(
+        "Requests refused with 503: beyond a limit, or at a shutdown"
+    )
     failed_handshakes_total: int = _figure(
         "Connections that asked for nothing that could be understood"
     )

@@ -158,7 +158,11 @@ class Node:
     def admit(
         self, environment: Environment, encoder: Encoder, outbound: Outbound, traits: Traits
     ) -> Session:
-        """A client's transport is open: asks the application to let it in, and pings it from now on."""
+        """A client's transport is open: asks the application to let it in, and pings it from now on.
+
+        Counted as a connection until :meth:`leave`, which every transport calls once.
+        """
+        self._counters.open_connections_num += 1
         session = Session(environment, encoder, outbound)
         session.is_resumable = traits.is_resumable
         self._pinger.add(session, traits.heartbeat)
@@ -219,6 +223,7 @@ class Node:
     def leave(self, session: Session) -> None:
         """A client's transport is gone. Called once, by the transport, however it came to this."""
         session.closed = True
+        self._counters.open_connections_num -= 1
         if session.inbox is not None and session.inbox.work is not None:
             # Not before a task has begun: what it waits for would never be awaited.
             asyncio.get_running_loop().call_soon(session.inbox.work.cancel)

@@ -148,7 +148,6 @@ class AsgiConnection:
     async def serve(self) -> None:
         """Serves an accepted connection to its end."""
         services = self._services
-        services.counters.open_cables_num += 1
         try:
             async with self._time:
                 self._session = services.node.admit(
@@ -159,7 +158,6 @@ class AsgiConnection:
             _log.debug("sid=%s Cut off: it did not answer the close frame", self._environment.sid)
         finally:
             self.write = _discard
-            services.counters.open_cables_num -= 1
             services.node.leave(self._session)
             # Each refers to the other: kept so, they would wait for the collector.
             del self._session

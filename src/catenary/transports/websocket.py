@@ -173,7 +173,6 @@ class WebSocketConnection:
         """Answers the handshake; ``rest`` is what the client sent right after it."""
         acceptance = self._acceptance
         del self._acceptance
-        self._services.counters.open_cables_num += 1
         self._transport.set_write_buffer_limits(high=self._services.limits.high_water)
         # What is sent at once leaves together with the answer.
         sent = [acceptance.response]
@@ -236,10 +235,8 @@ class WebSocketConnection:
 
     def lost(self, exc: Exception | None) -> None:
         self.write = _discard
-        counters = self._services.counters
-        counters.open_cables_num -= 1
         if exc is not None and getattr(exc, "errno", None) == errno.ETIMEDOUT:
-            counters.dead_connections_total += 1
+            self._services.counters.dead_connections_total += 1
         if self._is_awaited:
             self._services.late_messages.forget(self)
         if self._close_timer is not None:
