@@ -10,6 +10,7 @@
     ├── PublicationError       what a publisher sent is no publication
     ├── AppError               the application behind us
     │   ├── AppUnavailable     it can't be reached, or did not answer in time
+    │   │   └── AppNotReached  it did not get the call, which may be made again
     │   └── AppFailed          it answered with an error of its own
     ├── NotKept                no broker keeps what was asked for
     ├── LostPosition           a history does not reach back to what was asked for
@@ -84,6 +85,13 @@ class AppError(CatenaryError):
 
 class AppUnavailable(AppError):
     """The application can't be reached, or did not answer in time."""
+
+
+class AppNotReached(AppUnavailable):
+    """The application is away, or has nobody free: it did not get the call, as far as is known.
+
+    The same call may be made again later.
+    """
 
 
 class AppFailed(AppError):

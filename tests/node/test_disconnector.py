@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from catenary.errors import AppUnavailable
+from catenary.errors import AppNotReached, AppUnavailable
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid
 from catenary.metrics.counters import Counters
+from catenary.node import disconnector as disconnector_module
 from catenary.node.disconnector import Disconnector, Ended
 from tests.parts.heart import PreparedApplication, in_loop, settle
 
@@ -25,6 +26,7 @@ class Queue:
         rate: int,
         backlog: int = BACKLOG,
         hang_up: Callable[[], Awaitable[None]] | None = None,
+        at_once: int = 100,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.counters = Counters()
@@ -33,7 +35,12 @@ class Queue:
         self._hang_up = hang_up
         self.began_s: list[float] = []
         self.disconnector = Disconnector(
-            self.application, self.counters, rate=rate, backlog=backlog, clock=self._loop.time
+            self.application,
+            self.counters,
+            rate=rate,
+            backlog=backlog,
+            clock=self._loop.time,
+            at_once=at_once,
         )
 
     async def _note(self) -> None:
@@ -212,6 +219,139 @@ async def test_a_call_that_fails_is_logged_and_the_next_is_made(
         await queue.disconnector.drain(5)
     assert len(queue.began_s) == 2
     assert "sid=a Disconnect call failed: nobody is there" in caplog.text
+
+
+# The application is away
+
+
+class Application:
+    """Answers, or is away: ``attempts`` are the calls that began, in their order."""
+
+    def __init__(self) -> None:
+        self.is_away = True
+        self.attempts: list[str] = []
+        self.unreachable: set[str] = set()
+        """Calls that never get through."""
+
+    def of(self, queue: Queue) -> None:
+        """Takes the place of the queue's application."""
+        queue.application.disconnect = self.disconnect  # type: ignore[method-assign]
+        self.ended = queue.application.ended
+
+    async def disconnect(
+        self, environment: Environment, subscriptions: tuple[Identifier, ...]
+    ) -> None:
+        self.attempts.append(environment.sid)
+        await asyncio.sleep(0)
+        if self.is_away or environment.sid in self.unreachable:
+            raise AppNotReached("nobody is there")
+        self.ended.append((environment, subscriptions))
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disconnector_module, "LONGEST_PAUSE_S", 0.02)
+
+
+@in_loop
+async def test_calls_wait_for_an_application_that_is_away_and_are_made_once(
+    quick: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    queue, application = Queue(rate=10_000), Application()
+    application.of(queue)
+    queue.enqueue(*names(50))
+    await until(lambda: len(application.attempts) >= 60)
+    # One at a time finds out, and none is tried again before the others.
+    assert len(set(application.attempts[:50])) >= 40
+    assert queue.counters.disconnect_queue_size >= 48
+    queue.enqueue("late")
+    application.is_away = False
+    await queue_is_told(queue, 51)
+    assert sorted(queue.told) == sorted([*names(50), "late"])
+    assert queue.counters.disconnect_queue_size == 0
+    assert [each.getMessage().partition(":")[0] for each in caplog.records] == [
+        "Disconnect calls wait for the application",
+        "The application is back",
+    ]
+
+
+@in_loop
+async def test_one_that_never_gets_through_stands_before_nobody(quick: None) -> None:
+    queue, application = Queue(rate=10_000), Application()
+    application.of(queue)
+    application.is_away = False
+    application.unreachable.add("poison")
+    queue.enqueue("poison", *names(20))
+    await queue_is_told(queue, 20)
+    assert sorted(queue.told) == sorted(names(20))
+
+
+@in_loop
+async def test_one_that_it_may_have_got_is_not_made_again(caplog: pytest.LogCaptureFixture) -> None:
+    async def late() -> None:
+        raise AppUnavailable("no answer within 3 s")
+
+    queue = Queue(rate=1000, hang_up=late)
+    queue.enqueue("a")
+    await until(lambda: "no answer within 3 s" in caplog.text)
+    await settle()
+    assert len(queue.began_s) == 1
+    assert queue.counters.disconnect_queue_size == 0
+
+
+@in_loop
+async def test_the_queue_has_a_limit_and_the_oldest_are_given_up(
+    quick: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(disconnector_module, "QUEUE_LIMIT", 100)
+    queue, application = Queue(rate=10_000), Application()
+    application.of(queue)
+    queue.enqueue(*names(150))
+    await settle()
+    assert queue.counters.disconnect_queue_size <= 100
+    assert queue.counters.abandoned_disconnects_total >= 50
+    assert "Disconnect calls were given up, because more than 100 waited" in caplog.text
+    application.is_away = False
+    await until(lambda: queue.counters.disconnect_queue_size == 0)
+    await queue.disconnector.drain(1)
+    assert len(queue.told) + queue.counters.abandoned_disconnects_total == 150
+    assert len(set(queue.told)) == len(queue.told)
+
+
+@in_loop
+async def test_only_so_many_are_under_way_however_slow_they_are() -> None:
+    gate = asyncio.Event()
+
+    async def slow() -> None:
+        await gate.wait()
+
+    queue = Queue(rate=10_000, hang_up=slow, at_once=3)
+    queue.enqueue(*names(10))
+    await asyncio.sleep(0.02)
+    assert len(queue.began_s) == 3
+    gate.set()
+    await queue_is_told(queue, 10)
+
+
+@in_loop
+async def test_a_drain_does_not_wait_for_an_application_that_is_away(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    queue, application = Queue(rate=10_000), Application()
+    application.of(queue)
+    queue.enqueue(*names(50))
+    await settle()
+    await asyncio.wait_for(queue.disconnector.drain(60), 1)
+    assert queue.counters.abandoned_disconnects_total == 50
+    assert "50 Disconnect calls were not made: the application is away" in caplog.text
+    assert len(set(application.attempts)) == 50
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110  (nothing here can set an event)
+            await asyncio.sleep(0.001)
 
 
 async def queue_is_told(queue: Queue, number: int) -> None:

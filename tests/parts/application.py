@@ -53,13 +53,15 @@ class TestApplication:
     """Answers and records. Any number of threads may call it at once.
 
     ``prepared`` answers are given first, one for each call; one that is an exception is raised.
-    ``publish`` is given (stream, data) by StreamChannel; ``reveal`` is added to each welcome.
+    ``publish`` is given (stream, data) by StreamChannel; ``reveal`` is added to each welcome;
+    ``note`` is given each call.
     """
 
     __test__ = False  # not a test class, in spite of its name
 
     publish: Callable[[str, str], None] | None = None
     reveal: Fields = field(default_factory=dict)
+    note: Callable[[Recorded], None] | None = None
     prepared: deque[Fields | Refusal] = field(default_factory=deque)
     calls: list[Recorded] = field(default_factory=list)
     under_way: int = 0
@@ -70,6 +72,8 @@ class TestApplication:
         """Takes one call. Raises Refusal where one is prepared."""
         with self._changed:
             self.calls.append(Recorded(procedure, request, metadata))
+            if self.note is not None:
+                self.note(self.calls[-1])
             self.under_way += 1
             self.most_under_way = max(self.most_under_way, self.under_way)
             prepared = self.prepared.popleft() if self.prepared else None

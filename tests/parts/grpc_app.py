@@ -1,6 +1,6 @@
 """The test application over gRPC, in this process or as one of its own.
 
-    python -m tests.parts.grpc_app PORT [--tls CERT KEY] [--redis URL]
+    python -m tests.parts.grpc_app PORT [--tls CERT KEY] [--redis URL] [--ended FILE]
 
 Built on grpcio's threaded server, which shares no loop with what is tested, or on its asyncio
 server, on a loop in a thread of its own.
@@ -24,7 +24,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import Message
 
 from catenary.protocols import rpc_pb2
-from tests.parts.application import Refusal, TestApplication
+from tests.parts.application import Recorded, Refusal, TestApplication
 from tests.parts.certificates import Certificate
 from tests.parts.ports import free_port
 
@@ -153,6 +153,17 @@ def _handler(application: TestApplication, name: str) -> "grpc.RpcMethodHandler[
     )
 
 
+def note_ends(file: Path) -> Callable[[Recorded], None]:
+    """Writes the sid of each session whose end is told, a line for each."""
+
+    def note(call: Recorded) -> None:
+        if call.procedure == "disconnect":
+            with file.open("a") as ended:
+                ended.write(f"{call.metadata['sid']}\n")
+
+    return note
+
+
 def redis_publisher(url: str) -> Callable[[str, str], None]:
     """Publishes as AnyCable's Redis adapter does: on the channel ``__anycable__``."""
     import redis  # only who publishes needs it
@@ -171,10 +182,14 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("--tls", nargs=2, metavar=("CERT", "KEY"), type=Path)
     parser.add_argument("--redis", metavar="URL")
+    parser.add_argument("--ended", metavar="FILE", type=Path)
     chosen = parser.parse_args(arguments)
     tls = Certificate(*(path.read_bytes() for path in chosen.tls)) if chosen.tls else None
     publish = redis_publisher(chosen.redis) if chosen.redis else None
-    server = GrpcServer(TestApplication(publish=publish), port=chosen.port, tls=tls)
+    application = TestApplication(publish=publish)
+    if chosen.ended:
+        application.note = note_ends(chosen.ended)
+    server = GrpcServer(application, port=chosen.port, tls=tls)
     server.start()
     finished = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: finished.set())

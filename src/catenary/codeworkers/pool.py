@@ -22,7 +22,7 @@ from catenary.codeworkers.link import WorkerCall, WorkerLink
 from catenary.codeworkers.messages import Counted, Kind
 from catenary.codeworkers.process import CodeProcess
 from catenary.codeworkers.timers import CodeTimers
-from catenary.errors import AppUnavailable, ConfigError
+from catenary.errors import AppNotReached, AppUnavailable, ConfigError
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid
@@ -140,7 +140,7 @@ class CodeWorkerPool:
             await keeper.stop()
         for asked in tuple(self._waiting):
             self._unqueue(asked)
-            self._fail(asked, "the server is shutting down")
+            self._fail(asked, AppUnavailable("the server is shutting down"))
         await asyncio.gather(*tasks, return_exceptions=True)
         stop_s = min(STOP_S, timeout_s)
         ends = [
@@ -190,8 +190,15 @@ class CodeWorkerPool:
         places = [Place(environment.sid, each) for each in subscriptions]
         for place in places:
             self._timers.end(place)
-        untold = tuple(each.identifier for each in places if self._endings.forget(each) is None)
-        await self._ask(protocol.DISCONNECT, environment, subscriptions=untold)
+        told = {each for each in places if self._endings.forget(each) is not None}
+        untold = tuple(each.identifier for each in places if each not in told)
+        try:
+            await self._ask(protocol.DISCONNECT, environment, subscriptions=untold)
+        except AppNotReached:
+            # It is called once more, with all of them.
+            for place in told:
+                self._endings.note(place, self._loop.time())
+            raise
 
     # Around calls
 
@@ -299,11 +306,11 @@ class CodeWorkerPool:
                 return
             self._unqueue(asked)
             self._counters.rpc_timeout_total += 1
-            self._fail(asked, "no code worker was free in time")
+            self._fail(asked, AppNotReached("no code worker was free in time"))
 
-    def _fail(self, asked: WorkerCall, why: str) -> None:
+    def _fail(self, asked: WorkerCall, error: AppUnavailable) -> None:
         self._counters.rpc_error_total += 1
-        asked.set_exception(AppUnavailable(why))
+        asked.set_exception(error)
 
     def _abandon(self, asked: WorkerCall) -> None:
         """The client has left: what was not sent is dropped, what was is broken off."""

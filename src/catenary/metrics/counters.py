@@ -78,7 +78,9 @@ class Counters:
     dead_connections_total: int = _figure("WebSocket connections that TCP found dead")
     held_clients_total: int = _figure("Times a client was not read because its commands waited")
     held_publishers_total: int = _figure("Times a publisher had to wait for deliveries")
-    abandoned_disconnects_total: int = _figure("Disconnect calls given up at a shutdown")
+    abandoned_disconnects_total: int = _figure(
+        "Disconnect calls given up: at a shutdown, or because too many waited"
+    )
     broadcaster_reconnects_total: int = _figure("Times a broadcast adapter lost its connection")
     lost_publications_total: int = _figure(
         "Publications that were heard and could not be handed on"

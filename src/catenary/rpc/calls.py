@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 import msgspec
 
-from catenary.errors import AppError, AppFailed, AppUnavailable
+from catenary.errors import AppError, AppFailed, AppNotReached, AppUnavailable
 from catenary.messages.names import Sid
 from catenary.metrics.counters import Counters
 from catenary.ports import Pending
@@ -33,13 +33,15 @@ _BUSY_BACKOFF_S: Final = 0.01
 _LONGEST_BACKOFF_S: Final = 0.5
 _PATIENCE_S: Final = 3.0
 """How long attempts are repeated where no command timeout says it; that option's default."""
+_LONG_WAIT: Final = 20
+"""How many times as long a call may take for whose answer no client waits."""
 
 
-class AppAway(AppUnavailable):
+class AppAway(AppNotReached):
     """Nobody answers at the application's address; another attempt may succeed."""
 
 
-class AppBusy(AppUnavailable):
+class AppBusy(AppNotReached):
     """The application has no free worker; another attempt may succeed."""
 
 
@@ -58,7 +60,7 @@ class CallLimits(msgspec.Struct, frozen=True):
 class Procedure(Generic[_T]):
     """What can be called, and what its answers mean."""
 
-    __slots__ = ("decide", "is_newcomers", "name", "read")
+    __slots__ = ("decide", "is_newcomers", "is_patient", "name", "read")
 
     def __init__(
         self,
@@ -67,12 +69,16 @@ class Procedure(Generic[_T]):
         decide: Callable[[Any], _T],
         *,
         is_newcomers: bool = False,
+        is_patient: bool = False,
     ) -> None:
         """``read`` makes bytes an answer, and what it refuses is a failed call; ``decide`` says what
         an answer means, or raises what the application has raised. ``is_newcomers`` calls are those
         of clients that are not connected yet: they have a line of their own, and what is under
-        way is seen through although its client leaves, because it may be let in all the same."""
+        way is seen through although its client leaves, because it may be let in all the same.
+        No client waits for the answers of ``is_patient`` calls: an application that hangs for a
+        while has more time for them."""
         self.name = name
+        self.is_patient = is_patient
         self.read = read
         self.decide = decide
         self.is_newcomers = is_newcomers
@@ -191,7 +197,8 @@ class Call(Pending[_T]):
         caller.counters.rpc_call_total += 1
         now = monotonic()
         self._give_up_at = now + caller.patience_s
-        self._try(now, caller.first_timeout_s)
+        is_patient = self.procedure.is_patient
+        self._try(now, caller.long_timeout_s if is_patient else caller.first_timeout_s)
 
     def answered(self, raw: bytes) -> None:
         """The answer is there."""
@@ -235,7 +242,11 @@ class Call(Pending[_T]):
 
     def _try_again(self) -> None:
         now = monotonic()
-        self._try(now, self._caller.timeout_s(self._give_up_at - now))
+        caller = self._caller
+        is_patient = self.procedure.is_patient
+        self._try(
+            now, caller.long_timeout_s if is_patient else caller.timeout_s(self._give_up_at - now)
+        )
 
     def _try(self, now: float, timeout_s: float | None) -> None:
         caller = self._caller
@@ -276,6 +287,7 @@ class Caller:
         "counters",
         "first_timeout_s",
         "is_closed",
+        "long_timeout_s",
         "outage",
         "patience_s",
     )
@@ -287,6 +299,7 @@ class Caller:
         self.barrier: Barrier[Call[Any]] = Barrier(limits.concurrency, counters)
         self.patience_s = limits.command_timeout_s or _PATIENCE_S
         self.first_timeout_s = self.timeout_s(self.patience_s)
+        self.long_timeout_s = self.timeout_s(self.patience_s * _LONG_WAIT)
         self.outage = Outage(self.patience_s)
         self._is_closing = False
         """New calls are refused."""

@@ -8,7 +8,7 @@ import asyncio
 import ssl
 from typing import Any, Final
 
-from catenary.errors import AppFailed
+from catenary.errors import AppFailed, AppNotReached
 from catenary.metrics.counters import Counters
 from catenary.protocols import rpc, rpc_json
 from catenary.rpc.calls import AppAway, AppLate, Call, CallLimits
@@ -18,6 +18,13 @@ from catenary.rpc.tls import Tls
 
 _META_PREFIX: Final = "x-anycable-meta-"
 _EXCERPT_BYTES: Final = 200
+_FOR_NOW: Final = frozenset({429, 502, 503, 504})
+"""Statuses by which an application, or what stands before it, says that it is away or busy."""
+
+
+class AppAwayForNow(AppFailed, AppNotReached):
+    """An answer says that the application is away. A client's call fails, as with the reference; the
+    end of a session is told later."""
 
 
 class HttpApplication(RemoteApplication):
@@ -93,4 +100,5 @@ def _body(response: HttpResponse) -> bytes:
             raise AppFailed("HTTP 401: the application does not accept our key (http_rpc_secret)")
         case status:
             excerpt = response.body[:_EXCERPT_BYTES].decode(errors="replace")
-            raise AppFailed(f"HTTP {status}: {excerpt}")
+            kind = AppAwayForNow if status in _FOR_NOW else AppFailed
+            raise kind(f"HTTP {status}: {excerpt}")

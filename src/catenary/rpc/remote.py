@@ -69,7 +69,9 @@ class RemoteApplication(ABC):
             is_newcomers=True,
         )
         self._command = Procedure("Command", codec.decode_command_response, rpc.command_decision)
-        self._disconnect = Procedure("Disconnect", self._check_disconnection, _nothing)
+        self._disconnect = Procedure(
+            "Disconnect", self._check_disconnection, _nothing, is_patient=True
+        )
 
     # What a wire does
 

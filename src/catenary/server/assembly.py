@@ -149,6 +149,8 @@ class Assembly:
             application,
             self.counters,
             rate=options.disconnector.rate,
+            # The other half is for clients that are connected, or want to be.
+            at_once=max(options.rpc.concurrency // 2, 1),
             backlog=options.disconnector.backlog,
             clock=loop.time,
         )
