@@ -18,6 +18,7 @@ ITEM = st.text(
 )
 
 WORD = st.from_regex(r"[A-Za-z0-9_-]+", fullmatch=True)
+HOST = st.from_regex(r"(\*\.)?[a-z0-9]{1,9}\.test(:[1-9][0-9]{0,3})?", fullmatch=True)
 ADDRESS = st.from_regex(r"nats://[a-z]{1,9}:[1-9][0-9]{0,3}", fullmatch=True)
 
 
@@ -97,6 +98,12 @@ def any_options(draw: st.DrawFn) -> Options:
         "server_name": draw(st.just("") | WORD),
     }
     rooms.setdefault("broadcast", {})["nats_channel"] = draw(WORD)
+    for room, name in (
+        ("server", "allowed_origins"),
+        ("http_broadcast", "cors_hosts"),
+        ("api", "cors_hosts"),
+    ):
+        rooms.setdefault(room, {})[name] = tuple(draw(st.lists(HOST, max_size=3)))
     # fly needs the variables of its place; test_presets has them.
     rooms.setdefault("deployment", {})["presets"] = draw(st.sampled_from([(), ("none",)]))
     return Options(
