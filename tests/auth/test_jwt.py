@@ -1,5 +1,6 @@
 """Tokens: the one in RFC 7515, those that PyJWT makes, and those that nobody should make."""
 
+import hmac
 import json
 import time
 from typing import Any
@@ -52,6 +53,20 @@ def test_what_is_signed_here_is_believed_here_and_by_pyjwt(identifiers: str) -> 
     assert judge(text) == Verified(identifiers)
     assert oracle.decode(text, SECRET, ["HS256"], {"verify_exp": False}) == claims
     assert judge(issued(Claims(**claims), "another")) is Flaw.SIGNATURE
+
+
+def test_what_json_parse_reads_is_a_token() -> None:
+    """JSON.stringify writes half of a surrogate pair as an escape, and issuers add what they like."""
+    payload = b'{"ext":"Ann \\ud83c","exp":%d,"more":[1e400]}' % (NOW + 60)
+    assert judge(of_payload(payload)) == Verified("Ann \ufffd")
+    deep = b'{"ext":"{}","aud":' + b"[" * 5_000 + b"]" * 5_000 + b"}"
+    assert judge(of_payload(deep)) is Flaw.MALFORMED
+
+
+def of_payload(payload: bytes) -> str:
+    """A token of any payload."""
+    signed = f"{base64url(json.dumps({'alg': 'HS256'}).encode())}.{base64url(payload)}"
+    return f"{signed}.{base64url(hmac.digest(SECRET.encode(), signed.encode(), 'sha256'))}"
 
 
 def test_the_token_of_rfc_7515() -> None:

@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
@@ -23,6 +24,7 @@ from catenary.channels.testing import TestCable
 from catenary.messages.decisions import Decision
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid
+from catenary.messages.replies import Delivery
 from tests.parts.heart import in_loop
 
 
@@ -163,6 +165,31 @@ def test_what_names_no_channel_is_rejected(cable: TestCable, identifier: str) ->
     performed = cable.cable.perform(environment, Identifier(identifier), "{}")
     assert isinstance(performed, Decision)
     assert performed.error
+
+
+@in_loop
+async def test_params_and_arguments_are_read_as_json_parse_reads_them(cable: TestCable) -> None:
+    """Half of a surrogate pair and large numbers are; what is too deep to be made is told."""
+    room = Identifier('{"channel":"Room","id":1,"topic":"a\\ud83c"}')
+    subscribed = await decided(cable.cable.subscribe(_environment(1), room))
+    assert last_message(subscribed) == {"hello": "a\ufffd 1"}
+    data = '{"action":"anything","first":1,"half":"\\ud83c","large":[1e400]}'
+    performed = await decided(cable.cable.perform(_environment(1), room, data))
+    assert last_message(performed)["rest"] == {"half": "\ufffd", "large": [None]}
+    deep = '{"action":"anything","first":1,"deep":' + "[" * 5_000 + "]" * 5_000 + "}"
+    refused = await decided(cable.cable.perform(_environment(1), room, deep))
+    assert "depth" in refused.error
+
+
+def last_message(decision: Decision) -> Any:
+    """The last message to the client."""
+    answer = decision.replies[-1]
+    assert isinstance(answer, Delivery)
+    return json.loads(answer.message)
+
+
+async def decided(decision: Decision | Awaitable[Decision]) -> Decision:
+    return decision if isinstance(decision, Decision) else await decision
 
 
 @in_loop

@@ -308,3 +308,37 @@ def test_a_state_that_another_server_wrote_is_read_where_it_can_be() -> None:
 def test_json_that_is_too_deep_is_no_answer() -> None:
     with pytest.raises(AppFailed):
         rpc_json.decode_command_response(b'{"more":' + b"[" * 2000)
+    deep = b"[" * 20_000 + b"]" * 20_000
+    with pytest.raises(AppFailed, match="depth"):
+        rpc_json.decode_command_response(b'{"more":%b}' % deep)
+
+
+def test_what_json_parse_reads_is_an_answer() -> None:
+    """Half of a surrogate pair in a transmission, and depth and numbers where nothing is read."""
+    deep = b"[" * 2000 + b"]" * 2000
+    raw = (
+        b'{"status":1,"transmissions":["party \\ud83c","{\\"a\\":1e400}"],"more":[1e400,%b]}' % deep
+    )
+    decision = rpc.command_decision(rpc_json.decode_command_response(raw))
+    assert decision.transmissions == ("party \ufffd", '{"a":1e400}')
+    request = rpc_json.decode_command_message(b'{"command":"message","data":"\\ud83c"}')
+    assert request.data == "\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("info", "told"),
+    [
+        ('{"a":"\\ud83c"}', '{"a":"\\ufffd"}'),
+        ("[" * 2000 + "]" * 2000, "[" * 2000 + "]" * 2000),
+        ('{"a":1e400}', '{"a":1e400}'),
+        ("[" * 20_000 + "]" * 20_000, json.dumps("[" * 20_000 + "]" * 20_000)),
+    ],
+    ids=["half of a surrogate pair", "deep", "large", "too deep"],
+)
+def test_what_is_told_of_a_member_is_json_to_others(info: str, told: str) -> None:
+    response = rpc.CommandResponse(
+        rpc.Status.SUCCESS, presence=rpc.PresenceResponse("join", "a", info)
+    )
+    decision = rpc.command_decision(response)
+    assert decision.presence is not None
+    assert decision.presence.info == told

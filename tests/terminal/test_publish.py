@@ -40,6 +40,8 @@ def heard(client: CableClient) -> object:
         (("--", "-42"), None, -42),
         ((), '{"from": "stdin"}\n', {"from": "stdin"}),
         (("-",), "two\nlines\n", "two\nlines"),
+        (('{"a": "party \\ud83c"}',), None, {"a": "party \ufffd"}),
+        (("no UTF-8: \udcfc",), None, "no UTF-8: \ufffd"),
     ],
 )
 def test_data(

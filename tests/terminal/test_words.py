@@ -14,13 +14,16 @@ from catenary.terminal.words import count, fields, header, seconds
         (('id="42"', "flag=true", "nothing=null"), {"id": "42", "flag": True, "nothing": None}),
         (("list=[1,2]", "a=b=c", "empty="), {"list": [1, 2], "a": "b=c", "empty": ""}),
         (('{"a": {"b": 1}}', "c=1"), {"a": {"b": 1}, "c": 1}),
+        (('a="\\ud83c"', "b=\udcfc", "c=\\ud83c"), {"a": "\ufffd", "b": "\ufffd", "c": "\\ud83c"}),
+        (('{"a": "\udcfc"}',), {"a": "\ufffd"}),
+        (("a=" + "[" * 5_000,), {"a": "[" * 5_000}),
     ],
 )
 def test_fields(words: tuple[str, ...], expected: object) -> None:
     assert fields(words) == expected
 
 
-@pytest.mark.parametrize("word", ["id", "=1", "{", "{]", ""])
+@pytest.mark.parametrize("word", ["id", "=1", "{", "{]", "", '{"a":' * 5_000 + "1" + "}" * 5_000])
 def test_what_is_no_field(word: str) -> None:
     with pytest.raises(ConfigError, match="expected"):
         fields([word])

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from catenary.auth.keys import key_bytes
+from catenary.messages.lenient_json import value_reader
 
 HMAC_ALGORITHMS: Final = {"HS256": "sha256", "HS384": "sha384", "HS512": "sha512"}
 
@@ -98,15 +99,15 @@ class _Claims(msgspec.Struct, gc=False):
     aud: Any = None
 
 
-_read_header: Final = msgspec.json.Decoder(_Header).decode
-_read_claims: Final = msgspec.json.Decoder(_Claims).decode
+_read_header: Final = value_reader(_Header)
+_read_claims: Final = value_reader(_Claims)
 
 
 def check(token: str, keys: Sequence[Key], rules: Rules, now_s: float) -> Verified | Flaw:
     """Judges a token at a moment (seconds since 1970). Claims count only where the signature fits."""
     try:
         parts = _parts(token)
-    except (ValueError, RecursionError):
+    except ValueError:
         # All that goes wrong in reading is a ValueError: msgspec's, binascii's, Unicode's.
         return Flaw.MALFORMED
     header = parts.header
@@ -122,7 +123,7 @@ def check(token: str, keys: Sequence[Key], rules: Rules, now_s: float) -> Verifi
         return Flaw.SIGNATURE
     try:
         claims = _read_claims(parts.payload)
-    except (ValueError, RecursionError):
+    except ValueError:
         return Flaw.MALFORMED
     return _flaw(claims, rules, now_s) or Verified(
         claims.ext if isinstance(claims.ext, str) else None

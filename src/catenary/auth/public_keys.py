@@ -14,6 +14,8 @@ from cryptography.x509 import load_pem_x509_certificate
 from jwt import PyJWK, PyJWTError
 from jwt.algorithms import Algorithm, get_default_algorithms
 
+from catenary.messages.lenient_json import read_object, reader
+
 ALGORITHMS: Final = (
     ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     ("ES256", "ES384", "ES512"),
@@ -86,21 +88,25 @@ class _KeySet(msgspec.Struct):
     keys: list[msgspec.Raw]
 
 
+_read_set: Final = reader(_KeySet)
+_read_key: Final = reader(_JsonWebKey)
+
+
 def from_key_set(raw: bytes) -> tuple[PublicKey, ...]:
     """The keys for signatures of a set; others are passed over (RFC 7517, section 5).
 
     Raises ValueError where it is no key set.
     """
-    found = (_maybe_key(bytes(each)) for each in msgspec.json.decode(raw, type=_KeySet).keys)
+    found = (_maybe_key(bytes(each)) for each in _read_set(raw).keys)
     return tuple(key for key in found if key is not None)
 
 
 def _maybe_key(raw: bytes) -> PublicKey | None:
     try:
-        facts = msgspec.json.decode(raw, type=_JsonWebKey)
+        facts = _read_key(raw)
         # "oct" is a secret: what everybody can read must not count as one.
         if facts.kty == "oct" or facts.use != "sig":
             return None
-        return PublicKey(PyJWK(msgspec.json.decode(raw)).key, facts.kid, facts.alg)
+        return PublicKey(PyJWK(read_object(raw)).key, facts.kid, facts.alg)
     except (ValueError, PyJWTError):
         return None

@@ -11,8 +11,9 @@ from typing import Final
 import msgspec
 
 from catenary.auth.keys import key_bytes
+from catenary.messages.lenient_json import reader
 
-_read: Final = msgspec.json.Decoder(str).decode
+_read: Final = reader(str)
 
 
 class Signatures:
@@ -44,7 +45,7 @@ class Signatures:
             return None
         try:
             return _read(base64.b64decode(encoded, validate=True))
-        except (ValueError, RecursionError):
+        except ValueError:
             return None
 
     def _digest(self, encoded: bytes) -> str:

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from catenary.auth.signatures import Signatures
+from catenary.messages.lenient_json import reader
 from catenary.messages.names import Identifier, Stream
 
 
@@ -38,9 +39,9 @@ class _CableReady(msgspec.Struct, gc=False):
     identifier: str
 
 
-_read_pubsub: Final = msgspec.json.Decoder(_PubSub).decode
-_read_turbo: Final = msgspec.json.Decoder(_Turbo).decode
-_read_cable_ready: Final = msgspec.json.Decoder(_CableReady).decode
+_read_pubsub: Final = reader(_PubSub)
+_read_turbo: Final = reader(_Turbo)
+_read_cable_ready: Final = reader(_CableReady)
 
 
 class PubSubStreams:
@@ -63,7 +64,7 @@ class PubSubStreams:
     def __call__(self, identifier: Identifier) -> Grant | None:
         try:
             params = _read_pubsub(identifier)
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
+        except msgspec.DecodeError:
             return None
         if params.signed_stream_name:
             if self._signatures is None:
@@ -86,7 +87,7 @@ class TurboStreams:
     def __call__(self, identifier: Identifier) -> Grant | None:
         try:
             signed = _read_turbo(identifier).signed_stream_name
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
+        except msgspec.DecodeError:
             return None
         stream = self._signatures.verified(signed)
         return Grant(Stream(stream)) if stream else None
@@ -103,7 +104,7 @@ class CableReadyStreams:
     def __call__(self, identifier: Identifier) -> Grant | None:
         try:
             signed = _read_cable_ready(identifier).identifier
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
+        except msgspec.DecodeError:
             return None
         stream = self._signatures.verified(signed)
         return Grant(Stream(stream)) if stream else None

@@ -56,6 +56,7 @@ from catenary.channels.timers import Beats, DeclaredTimer, Place
 from catenary.channels.tokens import TTL, Signer
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
+from catenary.messages.lenient_json import reader
 from catenary.messages.names import Identifier, Sid
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Confirmed, Disconnected, Rejected, Welcome
@@ -91,9 +92,9 @@ class _Performed(msgspec.Struct, gc=False):
     action: str = DEFAULT_ACTION
 
 
-_read_channel: Final = msgspec.json.Decoder(_Params).decode
-_read_action: Final = msgspec.json.Decoder(_Performed).decode
-_NOT_BUILT: Final = (msgspec.DecodeError, RecursionError, UnknownChannel)
+_read_channel: Final = reader(_Params)
+_read_action: Final = reader(_Performed)
+_NOT_BUILT: Final = (msgspec.DecodeError, UnknownChannel)
 
 
 class RemoteConnections:

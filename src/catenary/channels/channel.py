@@ -7,14 +7,13 @@ docs.anycable.io. Knows: what may be done to a client. Does not know: how it is 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, cast, overload
 
-import msgspec
-
 from catenary.channels.call import Call, Outlet, current
 from catenary.channels.connection import Connection, refuse_strangers
 from catenary.channels.errors import NotHosted, SubscriptionRejected
 from catenary.channels.publishing import Sent
 from catenary.channels.states import State, changes
 from catenary.channels.streams import stream_name
+from catenary.messages.lenient_json import read_object
 from catenary.messages.names import Stream
 
 if TYPE_CHECKING:
@@ -100,8 +99,7 @@ class Channel(Generic[C]):
     @property
     def params(self) -> Mapping[str, Any]:
         """Everything in the identifier, declared or not."""
-        everything: dict[str, Any] = msgspec.json.decode(self._call.identifier)
-        return everything
+        return read_object(self._call.identifier)
 
     def reject(self) -> NoReturn:
         """Refuses the subscription: of what the method did, only transmissions count."""

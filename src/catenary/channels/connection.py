@@ -15,6 +15,7 @@ from catenary.channels.call import Call
 from catenary.channels.errors import ConnectionUnauthorized
 from catenary.channels.states import State, changes
 from catenary.messages.environment import Environment, HostedEnvironment
+from catenary.messages.lenient_json import read_object
 
 T = TypeVar("T")
 
@@ -226,4 +227,4 @@ def identifiers(values: Mapping[str, object]) -> str:
 
 
 def _read_identifiers(text: str) -> dict[str, Any]:
-    return msgspec.json.decode(text, type=dict[str, Any]) if text else {}
+    return read_object(text) if text else {}

@@ -13,6 +13,7 @@ import msgspec
 from catenary.channels.errors import DeclarationError, InvalidArguments
 from catenary.channels.rates import Rate, parse_rate
 from catenary.channels.states import State
+from catenary.messages.lenient_json import value_reader
 
 Function = Callable[..., Any]
 F = TypeVar("F", bound=Function)
@@ -295,8 +296,8 @@ def arguments(owner: type, name: str) -> Callable[[str], dict[str, Any]]:
     if not fields and not rest:
         return lambda _: {}
     struct = msgspec.defstruct(f"{name}_arguments", fields, kw_only=True)
-    reader = msgspec.json.Decoder(_checkable(what, struct)).decode
-    read_all = msgspec.json.Decoder(dict[str, Any]).decode
+    reader = value_reader(_checkable(what, struct))
+    read_all = value_reader(dict[str, Any])
 
     def read(data: str) -> dict[str, Any]:
         try:
@@ -304,7 +305,7 @@ def arguments(owner: type, name: str) -> Callable[[str], dict[str, Any]]:
             if not rest:
                 return known
             return {**read_all(data), **known}
-        except (msgspec.DecodeError, RecursionError) as error:
+        except msgspec.DecodeError as error:
             raise InvalidArguments(f"{what}: {error}") from error
 
     def read_with_rest(data: str) -> dict[str, Any]:

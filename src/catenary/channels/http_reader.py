@@ -13,6 +13,7 @@ import msgspec
 from catenary.auth.keys import bearer
 from catenary.channels.http_address import http_address
 from catenary.errors import BackendError, BackendRefused, LostPosition, NotKept
+from catenary.messages.lenient_json import reader
 from catenary.messages.names import Stream
 from catenary.messages.presence import Member
 from catenary.messages.publications import Page, Position, Publication
@@ -43,9 +44,9 @@ class _Refusal(msgspec.Struct):
     error: str = ""
 
 
-_read_members: Final = msgspec.json.Decoder(_Members).decode
-_read_messages: Final = msgspec.json.Decoder(_Messages).decode
-_read_refusal: Final = msgspec.json.Decoder(_Refusal).decode
+_read_members: Final = reader(_Members)
+_read_messages: Final = reader(_Messages)
+_read_refusal: Final = reader(_Refusal)
 
 
 class HttpReader:

@@ -13,6 +13,7 @@ from catenary.channels.connection import Connection
 from catenary.channels.declaration import Declaration, Method, Rescuer, params_struct
 from catenary.channels.rates import Rate, parse_rate
 from catenary.channels.states import State
+from catenary.messages.lenient_json import value_reader
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -46,7 +47,7 @@ class Served:
             None if kind.channel_rate is None else parse_rate(kind.channel_rate)
         )
         params = params_struct(declared)
-        self.read_params = None if params is None else msgspec.json.Decoder(params).decode
+        self.read_params = None if params is None else value_reader(params)
         self._rescuers = (*declared.rescuers, *connection.rescuers)
         self._connection = connection
         self._states = declared.states

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 
 from catenary.errors import BackendError
+from catenary.messages.lenient_json import read_any
 from catenary.messages.names import Stream
 from catenary.messages.presence import Member
 from catenary.messages.publications import Page, Position, Publication, position_of
@@ -24,7 +25,6 @@ ANSWER_TIMEOUT_S: Final = 30.0
 """How long another loop waits for the server's, which may be ending."""
 
 T = TypeVar("T")
-_read: Final = msgspec.json.decode
 
 
 class Present(msgspec.Struct, frozen=True):
@@ -154,6 +154,6 @@ def _start(since: float | datetime | None, after: str | None) -> int | Position:
 def _value(text: str) -> Any:
     """JSON; text that is none is itself, as clients get it."""
     try:
-        return _read(text)
-    except (msgspec.DecodeError, RecursionError):
+        return read_any(text)
+    except msgspec.DecodeError:
         return text

@@ -13,6 +13,7 @@ import msgspec
 
 from catenary.channels.connection import Request
 from catenary.errors import MissingExtra
+from catenary.messages.lenient_json import read_object
 
 try:
     from itsdangerous import BadSignature, TimestampSigner
@@ -31,7 +32,7 @@ def starlette_session(
     value = request.cookies.get(cookie, "")
     try:
         data = TimestampSigner(secret_key).unsign(value, max_age=max_age_s)
-        session: dict[str, Any] = msgspec.json.decode(b64decode(data), type=dict[str, Any])
+        session = read_object(b64decode(data))
     except (BadSignature, ValueError, msgspec.MsgspecError):
         return {}
     return session

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
+from catenary.messages.lenient_json import read_any, value_reader
+
 _write: Final = msgspec.json.encode
 
 
@@ -23,7 +25,7 @@ class State:
             raise TypeError(f"expected default_factory={kind} for a {kind} that may change")
         self._default = default
         self._factory = default_factory
-        self._decode: Callable[[str], Any] = msgspec.json.decode
+        self._decode: Callable[[str], Any] = read_any
         self.name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -43,7 +45,7 @@ class State:
     def declare(self, hint: Any) -> None:
         """From now on what is kept is checked against this type. Raises TypeError for one that
         can't be."""
-        self._decode = msgspec.json.Decoder(hint).decode
+        self._decode = value_reader(hint)
 
     def change(self, instance: Any, kept: Mapping[str, str]) -> str | None:
         """What is to be kept now, "" for nothing; None where nothing changed.

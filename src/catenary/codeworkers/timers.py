@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from catenary.channels.timers import Beats, DeclaredTimer, Place, Strike
+from catenary.messages.lenient_json import reader
 from catenary.messages.names import Identifier
 
 
@@ -18,7 +19,7 @@ class _Params(msgspec.Struct, gc=False):
     channel: str
 
 
-_read_channel: Final = msgspec.json.Decoder(_Params).decode
+_read_channel: Final = reader(_Params)
 
 
 class CodeTimers:
@@ -53,5 +54,5 @@ class CodeTimers:
             return ""
         try:
             return _read_channel(identifier).channel
-        except (msgspec.DecodeError, RecursionError):
+        except msgspec.DecodeError:
             return ""

@@ -4,11 +4,12 @@ One parser for every way in (HTTP, Redis, …) and for what nodes send to each o
 Source: docs/broadcasting.md, "Publication format" (anycable/anycable).
 """
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from catenary.errors import PublicationError
+from catenary.messages.lenient_json import JSON_ERRORS, reader
 from catenary.messages.names import Sid, Stream
 
 BATCH_LIMIT: Final = 10_000
@@ -106,11 +107,16 @@ class _Command(msgspec.Struct, gc=False):
     payload: msgspec.Raw = msgspec.Raw(b"null")
 
 
-_read_message = msgspec.json.Decoder(_Message).decode
-_read_batch = msgspec.json.Decoder(list[_Message]).decode
-_read_command = msgspec.json.Decoder(_Command).decode
-_read_disconnect = msgspec.json.Decoder(_DisconnectPayload).decode
-_read_any = msgspec.json.Decoder().decode
+class _Shape(msgspec.Struct, gc=False):
+    command: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_read_usual = msgspec.json.Decoder(_Message).decode
+_read_message = reader(_Message)
+_read_batch = reader(list[_Message])
+_read_command = reader(_Command)
+_read_disconnect = reader(_DisconnectPayload)
+_read_shape = reader(_Shape)
 
 
 def parse(raw: bytes | str) -> tuple[Publishable, ...]:
@@ -119,34 +125,28 @@ def parse(raw: bytes | str) -> tuple[Publishable, ...]:
     Raises :class:`PublicationError` with what was expected. A batch is taken whole or not at all.
     """
     try:
-        return (_publication(_read_message(raw)),)
-    except msgspec.DecodeError:
-        pass
-    except UnicodeError as error:
-        raise PublicationError(f"expected JSON in UTF-8: {error}") from error
-    except RecursionError as error:
-        raise PublicationError(f"expected JSON of less depth: {error}") from error
-    return _parse_other(raw)
+        return (_publication(_read_usual(raw)),)
+    except JSON_ERRORS:
+        return _parse_other(raw)
 
 
 def _parse_other(raw: bytes | str) -> tuple[Publishable, ...]:
-    """Everything but the common case. Which shape was meant decides which error is told."""
+    """Everything but the common case. Which shape was meant decides which error is reported."""
     try:
-        shape: Any = _read_any(raw)
-        if isinstance(shape, list):
-            if len(shape) > BATCH_LIMIT:
+        if raw.lstrip()[:1] in ("[", b"["):
+            batch = _read_batch(raw)
+            if len(batch) > BATCH_LIMIT:
                 raise PublicationError(
-                    f"expected up to {BATCH_LIMIT} messages in a batch, got {len(shape)}"
+                    f"expected up to {BATCH_LIMIT} messages in a batch, got {len(batch)}"
                 )
-            return tuple(_publication(message) for message in _read_batch(raw))
-        if isinstance(shape, dict) and "command" in shape:
+            return tuple(map(_publication, batch))
+        if _read_shape(raw).command is not msgspec.UNSET:
             return (_command(_read_command(raw)),)
-        _read_message(raw)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        return (_publication(_read_message(raw)),)
+    except msgspec.DecodeError as error:
         raise PublicationError(
             f"expected {{stream, data}}, a list of those, or {{command, payload}}: {error}"
         ) from error
-    raise PublicationError("unreachable: read at the second try what failed at the first")
 
 
 def _publication(message: _Message) -> Publication:
@@ -167,5 +167,5 @@ def _publication(message: _Message) -> Publication:
 def _command(command: _Command) -> RemoteDisconnect:
     if command.command != "disconnect":
         raise PublicationError(f"expected the command 'disconnect', got {command.command!r}")
-    payload = _read_disconnect(command.payload)
+    payload = _read_disconnect(bytes(command.payload))
     return RemoteDisconnect(payload.identifier, payload.reconnect)

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from catenary.messages.lenient_json import JSON_ERRORS, checked_again
 from catenary.messages.names import Identifier, Stream
 from catenary.messages.publications import Publication
 from catenary.messages.replies import Delivery
@@ -188,6 +189,9 @@ def json_of(data: str) -> bytes:
     raw = data.encode()
     try:
         _check_json(raw)
-    except (msgspec.DecodeError, RecursionError):
-        return _write_json(data)
+    except JSON_ERRORS as error:
+        again = checked_again(raw, error)
+        if again is None:
+            return _write_json(data)
+        raw = again
     return _write_json(data) if raw.strip() == b"null" else raw

@@ -10,6 +10,7 @@ import msgspec
 
 from catenary.messages.decisions import Decision
 from catenary.messages.environment import Environment
+from catenary.messages.lenient_json import JSON_ERRORS, read_again
 from catenary.messages.names import Identifier
 from catenary.ports import Application, Channels
 
@@ -25,7 +26,14 @@ def channel_name(identifier: Identifier) -> str | None:
     """The channel of an identifier; None where it is no JSON object that names one."""
     try:
         return _read(identifier).channel
-    except (msgspec.DecodeError, RecursionError):
+    except JSON_ERRORS as error:
+        return _channel_again(identifier, error)
+
+
+def _channel_again(identifier: Identifier, error: Exception) -> str | None:
+    try:
+        return read_again(_read, identifier, error).channel
+    except msgspec.DecodeError:
         return None
 
 

@@ -4,8 +4,9 @@ Source: docs/misc/action_cable_protocol.md of docs.anycable.io; where it is sile
 anycable-go 1.6.16 does. Knows: JSON. Does not know: frames, sessions.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -24,6 +25,7 @@ from catenary.messages.commands import (
     Whisper,
     WhoIsHere,
 )
+from catenary.messages.lenient_json import JSON_ERRORS, reader
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.publications import Position
 from catenary.messages.reasons import Reason
@@ -77,6 +79,42 @@ _read = msgspec.json.Decoder(_Message | None).decode
 _write = msgspec.json.Encoder().encode
 
 
+class _OpaquePresence(msgspec.Struct, gc=False):
+    id: str | int = ""
+    info: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _OpaqueMessage(msgspec.Struct, gc=False):
+    """A message whose values are not read: they may be nested as deeply, and their numbers be as large,
+    as the client likes."""
+
+    command: str = ""
+    identifier: Identifier = Identifier("")
+    data: msgspec.Raw = msgspec.Raw(b"null")
+    history: _History | None = None
+    presence: _OpaquePresence | None = None
+
+
+_read_opaque: Final = reader(cast("type[_OpaqueMessage | None]", _OpaqueMessage | None))
+_read_data = msgspec.json.Decoder().decode
+
+
+def _read_again(payload: bytes, error: Exception) -> _Message | None:
+    """What is JSON to other readers, and not to msgspec's. Raises :class:`CommandError`."""
+    try:
+        opaque = _read_opaque(payload)
+    except msgspec.DecodeError as again:
+        raise CommandError(f"expected a JSON object with a command: {again}") from error
+    if opaque is None:
+        return None
+    data: Any = opaque.data
+    with contextlib.suppress(*JSON_ERRORS):
+        data = _read_data(data)
+    asked = opaque.presence
+    presence = None if asked is None else _Presence(asked.id, asked.info)
+    return _Message(opaque.command, opaque.identifier, data, opaque.history, presence)
+
+
 class ActionCableJson:
     """Satisfies :class:`catenary.ports.Codec`. Has no state: one serves every session."""
 
@@ -86,8 +124,8 @@ class ActionCableJson:
         """Reads one message. Raises :class:`CommandError`, also for an unknown command."""
         try:
             message = _read(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise CommandError(f"expected a JSON object with a command: {error}") from error
+        except JSON_ERRORS as error:
+            message = _read_again(payload, error)
         if message is None:
             return None
         read = _COMMANDS.get(message.command)
@@ -285,7 +323,7 @@ class _Written(msgspec.Struct, gc=False):
     restored_ids: tuple[Identifier, ...] | None = None
 
 
-_read_written: Final = msgspec.json.Decoder(_Written).decode
+_read_written: Final = reader(_Written)
 _REASON_OF: Final = {text: reason for reason, text in _REASONS.items()}
 
 
@@ -297,7 +335,7 @@ def read_reply(text: str) -> Reply | None:
     """
     try:
         written = _read_written(text)
-    except (msgspec.DecodeError, RecursionError):
+    except msgspec.DecodeError:
         return None
     read = _REPLIES.get(written.type or "", _written_delivery)
     return read(written)

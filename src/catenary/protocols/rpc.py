@@ -15,6 +15,7 @@ import msgspec
 from catenary.errors import AppFailed
 from catenary.messages.decisions import Decision, PresenceCommand, Verdict
 from catenary.messages.environment import Environment
+from catenary.messages.lenient_json import checked, reader
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.protocols.actioncable import ActionCableJson
 
@@ -236,11 +237,8 @@ def _json(text: str) -> str:
     """JSON as it is; other text as a string, none as null."""
     if not text:
         return "null"
-    try:
-        msgspec.json.decode(text, type=msgspec.Raw)
-    except (msgspec.DecodeError, RecursionError):
-        return msgspec.json.encode(text).decode()
-    return text
+    raw = checked(text.encode())
+    return msgspec.json.encode(text).decode() if raw is None else raw.decode()
 
 
 def check_disconnection(response: DisconnectResponse) -> None:
@@ -343,9 +341,12 @@ def _env_response(decision: Decision) -> EnvResponse | None:
     return EnvResponse({**(decision.cstate or {})}, {**(decision.istate or {})})
 
 
+_read_texts: Final = reader(dict[str, str])
+
+
 def _read_state(text: str) -> dict[str, str]:
     try:
-        return msgspec.json.decode(text, type=dict[str, str])
+        return _read_texts(text)
     except msgspec.DecodeError:
         # Another server may keep text of its own here: the application gets no state of it.
         return {}

@@ -5,17 +5,32 @@ passed over. Source: docs/rpc.md and etc/rpc-openapi.yml (anycable/anycable).
 The functions are those of rpc_protobuf.
 """
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from catenary.errors import AppFailed, ProtocolError
 from catenary.messages.environment import Environment
+from catenary.messages.lenient_json import reader
 from catenary.messages.names import Identifier
 from catenary.protocols import rpc
 
 _Response = TypeVar("_Response", bound=rpc.Response)
 _Request = TypeVar("_Request", bound=rpc.Request)
+
+
+_READERS: Final[dict[type, Callable[[bytes], Any]]] = {
+    kind: reader(kind)
+    for kind in (
+        rpc.ConnectionRequest,
+        rpc.CommandMessage,
+        rpc.DisconnectRequest,
+        rpc.ConnectionResponse,
+        rpc.CommandResponse,
+        rpc.DisconnectResponse,
+    )
+}
 
 
 def encode_connect(environment: Environment) -> bytes:
@@ -52,9 +67,10 @@ def decode_disconnect_response(raw: bytes) -> rpc.DisconnectResponse:
 
 def _decode(kind: type[_Response], raw: bytes) -> _Response:
     try:
-        return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        response: _Response = _READERS[kind](raw)
+    except msgspec.DecodeError as error:
         raise AppFailed(f"expected a {kind.__name__} in JSON: {error}") from error
+    return response
 
 
 # The application's side
@@ -82,6 +98,7 @@ def encode_response(response: rpc.Response) -> bytes:
 
 def _decode_request(kind: type[_Request], raw: bytes) -> _Request:
     try:
-        return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        request: _Request = _READERS[kind](raw)
+    except msgspec.DecodeError as error:
         raise ProtocolError(f"expected a {kind.__name__} in JSON: {error}") from error
+    return request

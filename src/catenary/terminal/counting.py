@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from catenary.messages.lenient_json import reader
 from catenary.messages.publications import Position
 from catenary.protocols.actioncable import EXTENDED
 from catenary.terminal.cable_socket import FIN_TEXT, CableSocket, Opening
@@ -36,8 +37,8 @@ class _Welcome(msgspec.Struct, gc=False):
 
 
 _write = msgspec.json.Encoder().encode
-_read_delivery = msgspec.json.Decoder(_Delivery).decode
-_read_welcome = msgspec.json.Decoder(_Welcome).decode
+_read_delivery = reader(_Delivery)
+_read_welcome = reader(_Welcome)
 
 
 def mark(number: int) -> str:

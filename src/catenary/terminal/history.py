@@ -18,6 +18,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from catenary.errors import BackendError
+from catenary.messages.lenient_json import reader
 from catenary.terminal import rest
 from catenary.terminal.running import Given
 from catenary.terminal.screen import papers, visible
@@ -97,6 +98,6 @@ def _page(given: Given, query: dict[str, object]) -> _History:
     key = arguments.key or around.api_key
     body = rest.get(arguments.url or around.api_url, path, key=key)
     try:
-        return msgspec.json.decode(body, type=_History)
+        return reader(_History)(body)
     except msgspec.DecodeError as error:
         raise BackendError(f"expected a history, got something else: {error}") from error

@@ -6,12 +6,12 @@ A line for each: JSON where standard output is no terminal. Exit status: 1 where
 """
 
 import argparse
-from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
 from catenary.errors import BackendError
+from catenary.messages.lenient_json import reader
 from catenary.terminal import rest
 from catenary.terminal.running import Given
 from catenary.terminal.screen import papers, visible
@@ -20,7 +20,7 @@ from catenary.terminal.surroundings import declare_keys, surroundings
 
 class _Record(msgspec.Struct):
     id: str | int
-    info: Any = None
+    info: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Info(msgspec.Struct):
@@ -40,13 +40,13 @@ def run(given: Given) -> int:
     key = arguments.key or around.api_key
     body = rest.get(arguments.url or around.api_url, path, key=key)
     try:
-        told = msgspec.json.decode(body, type=_Info)
+        told = reader(_Info)(body)
     except msgspec.DecodeError as error:
         raise BackendError(f"expected who is there, got something else: {error}") from error
     out, notes = papers(given.environ)
     for record in told.records:
         if out.is_terminal:
-            info = out.json(msgspec.json.encode(record.info).decode())
+            info = out.json(visible(bytes(record.info).decode()))
             out.say(f"{out.painted('bold', visible(str(record.id)))}  {info}")
         else:
             out.say(msgspec.json.encode(record).decode())

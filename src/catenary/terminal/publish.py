@@ -9,6 +9,7 @@ such as one that is too large, is passed over; an outage ends the program.
 """
 
 import argparse
+import io
 import sys
 from collections.abc import Iterator
 
@@ -16,6 +17,7 @@ import msgspec
 
 from catenary.channels.publishers.http import HttpPublisher
 from catenary.errors import BackendRefused, ConfigError
+from catenary.messages.lenient_json import checked, in_unicode
 from catenary.terminal.running import Given
 from catenary.terminal.surroundings import declare_keys, surroundings
 
@@ -58,6 +60,8 @@ def run(given: Given) -> int:
 
 
 def _texts(arguments: argparse.Namespace) -> Iterator[str]:
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
     if arguments.data != "-":
         yield arguments.data
     elif arguments.lines:
@@ -74,17 +78,11 @@ def _without_end(line: str) -> str:
 def _publication(arguments: argparse.Namespace, text: str) -> bytes:
     meta: dict[str, object] = {}
     if arguments.exclude_socket:
-        meta["exclude_socket"] = arguments.exclude_socket
+        meta["exclude_socket"] = in_unicode(arguments.exclude_socket)
     if arguments.transient:
         meta["transient"] = True
-    data = text if not arguments.text and _is_json(text) else msgspec.json.encode(text).decode()
-    publication = {"stream": arguments.stream, "data": data}
+    text = in_unicode(text)
+    read = None if arguments.text else checked(text.encode())
+    data = msgspec.json.encode(text) if read is None else read
+    publication = {"stream": in_unicode(arguments.stream), "data": data.decode()}
     return msgspec.json.encode({**publication, "meta": meta} if meta else publication)
-
-
-def _is_json(text: str) -> bool:
-    try:
-        msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True

@@ -26,6 +26,7 @@ from typing import Any, Final
 import msgspec
 
 from catenary.errors import BackendError, ConfigError
+from catenary.messages.lenient_json import reader
 from catenary.messages.publications import Position
 from catenary.protocols.actioncable import EXTENDED, SUBPROTOCOL
 from catenary.terminal.cable_socket import CableSocket, Opening, address, connect
@@ -83,12 +84,13 @@ class _Heard(msgspec.Struct):
 class _Event(msgspec.Struct):
     type: str = ""
     id: str | int = ""
-    info: Any = None
-    records: list[Any] = []
+    info: msgspec.Raw = msgspec.Raw(b"null")
+    records: list[msgspec.Raw] = []
 
 
 _write = msgspec.json.Encoder().encode
-_read = msgspec.json.Decoder(_Heard).decode
+_read = reader(_Heard)
+_read_event = reader(_Event)
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -275,7 +277,7 @@ class Listener(CableSocket):
         self._heard_at = time.monotonic()
         try:
             said = _read(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except msgspec.DecodeError as error:
             self._note(f"expected Action Cable's JSON, got something else: {error}")
             return
         answer = {
@@ -375,7 +377,7 @@ class Listener(CableSocket):
         if not self._out.is_terminal:
             self._out.say(_write({"type": "presence", "message": said.message}).decode())
         else:
-            self._tell_presence(msgspec.json.decode(said.message, type=_Event))
+            self._tell_presence(_read_event(bytes(said.message)))
         self._count()
 
     def _tell_presence(self, event: _Event) -> None:
@@ -384,7 +386,8 @@ class Listener(CableSocket):
             here = _write(event.records).decode()
             self._tell(f"{self._out.painted('blue', 'here ')} {self._out.json(visible(here))}")
             return
-        info = "" if event.info is None else self._out.json(visible(_write(event.info).decode()))
+        told = bytes(event.info).decode()
+        info = "" if told == "null" else self._out.json(visible(told))
         word = self._out.painted(styles[event.type], f"{event.type:5}")
         self._tell(f"{word} {visible(str(event.id))} {info}".rstrip())
 

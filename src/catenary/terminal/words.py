@@ -4,13 +4,15 @@ Knows: text. Does not know: what it is for.
 """
 
 import argparse
-import json
 import math
 import re
 from collections.abc import Iterable
 from typing import Any, Final
 
+from msgspec import DecodeError
+
 from catenary.errors import ConfigError
+from catenary.messages.lenient_json import in_unicode, read_any, read_object
 
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -35,9 +37,9 @@ def fields(words: Iterable[str]) -> dict[str, Any]:
 def value(text: str) -> Any:
     """The JSON value of a text, else the text."""
     try:
-        return json.loads(text)
-    except ValueError:
-        return text
+        return read_any(in_unicode(text))
+    except DecodeError:
+        return in_unicode(text)
 
 
 def seconds(text: str) -> float:
@@ -76,8 +78,6 @@ def token(text: str) -> str:
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
-    except ValueError as error:
+        return read_object(in_unicode(text))
+    except DecodeError as error:
         raise ConfigError(f"expected a JSON object, got {text!r}: {error}") from error
-    assert isinstance(found, dict)  # it began with a brace
-    return found
