@@ -114,15 +114,14 @@ def _serve(request: Request, where: str | None) -> None:
     if place is None and options.server.workers > 1:
         asyncio.run(supervise(options, request))
         return
-    if where is not None and options.app.workers:
-        _run(serve(options, request, place, None, where))
-        return
+    code = where if where is not None and options.app.workers else ""
     cable = None
-    if where is not None:
+    # The pages of --asgi are in this process, and publish by the cable that they import.
+    if where is not None and (not code or options.server.asgi):
         from catenary.channels.loading import load as load_cable
 
         cable = load_cable(where)
-    _run(serve(options, request, place, cable))
+    _run(serve(options, request, place, cable, code))
 
 
 def _run(server: Coroutine[Any, Any, None]) -> None:

@@ -299,7 +299,7 @@ def test_reloads_while_one_is_under_way_are_one_more(world: World) -> None:
     world.wait_for_code(3)
     jack = world.client("jack")
     assert world.who(jack)[1] == 3
-    assert world.server.output().count("Loading the code anew") == 2
+    assert world.server.output().count("Loading the code again") == 2
 
 
 def test_an_end_while_code_is_loaded_leaves_nobody(world: World) -> None:

@@ -1,10 +1,12 @@
 """``--asgi``: the user's own application at the cable's port, from outside."""
 
 import json
+import signal
 import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -62,6 +64,10 @@ def test_a_proxy_on_this_machine_is_believed(server: CableServer) -> None:
 
 
 def test_pages_and_threads_publish_to_the_cable(server: CableServer) -> None:
+    pages_publish(server)
+
+
+def pages_publish(server: CableServer) -> None:
     room = identifier("RoomChannel", id=7, quiet=True)
     with CableClient(f"{server.cable_url}?name=jack") as jack:
         jack.receive_welcome()
@@ -71,6 +77,24 @@ def test_pages_and_threads_publish_to_the_cable(server: CableServer) -> None:
         assert jack.receive() == delivered(room, {"text": "by a page"})
         fetch(server, "/say_in_thread/7", b"")
         assert jack.receive() == delivered(room, {"text": "by a thread"})
+
+
+@pytest.mark.parametrize("flag", ["--app_workers=1", "--reload"])
+def test_pages_beside_code_workers_publish_and_say_that_they_stay(
+    flag: str, tmp_path: Path
+) -> None:
+    here = {"PYTHONPATH": str(Path.cwd())}
+    flags = (HTTP, flag, f"--asgi={APP}:guest")
+    with cable_server(*flags, command=CABLE, env=here, directory=tmp_path) as server:
+        assert f"The pages of {APP}:guest are not reloaded" in server.output()
+        pages_publish(server)
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for_output("Code 2 runs")
+        assert f"Loading the code again, but not of the pages of {APP}:guest" in server.output()
+        pages_publish(server)
+        assert json.loads(fetch(server, "/page"))["pid"] == server.process.pid
+        assert server.stop() == 0
+        assert " ERROR " not in server.output()
 
 
 def test_the_guest_has_websockets_of_its_own(server: CableServer) -> None:

@@ -76,11 +76,14 @@ class CodeWorkerPool:
         end_s: float,
         counters: Counters,
         supervisor: Supervisor | None = None,
+        not_reloaded: str = "",
     ) -> None:
         """Calls wait ``patience_s`` for a worker, 0 for no limit; code that is replaced has
-        ``end_s`` to finish its calls."""
+        ``end_s`` to finish its calls. ``not_reloaded`` names pages of the serving process whose code
+        stays, for the log."""
         self._command = tuple(command)
         self._number = number
+        self._except = f", but not of the pages of {not_reloaded}" if not_reloaded else ""
         self._patience_s = patience_s
         self._end_s = end_s
         self._counters = counters
@@ -334,7 +337,7 @@ class CodeWorkerPool:
         try:
             while self._is_reload_wanted:
                 self._is_reload_wanted = False
-                _log.info("Loading the code anew")
+                _log.info("Loading the code again%s", self._except)
                 workers = await self._start_generation()
                 if workers is None:
                     self._counters.app_failed_reloads_total += 1

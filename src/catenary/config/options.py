@@ -235,8 +235,8 @@ class AppOptions(Group, frozen=True, kw_only=True):
     )
     reload: bool = option(
         False,
-        "Load the code of catenary app:cable anew when a Python file here changes (in one app"
-        " worker unless app_workers says otherwise)",
+        "Load the code of catenary app:cable again when a Python file here changes (in one app"
+        " worker unless app_workers says otherwise); the pages of asgi stay",
     )
 
 

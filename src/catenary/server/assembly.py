@@ -111,8 +111,9 @@ class Assembly:
         """Builds all of it; must be called where the loop runs.
 
         ``options`` are effective ones, ``place`` is that of a worker, ``cable`` an application in
-        this process, ``code`` the name of one (``module:cable``) that runs in code workers. What
-        ``is_hosted`` by another server does not listen. Raises :class:`ConfigError`.
+        this process, ``code`` the name of one (``module:cable``) that runs in code workers; with both, the
+        cable is the one by which the pages of ``asgi`` publish and read. What ``is_hosted`` by
+        another server does not listen. Raises :class:`ConfigError`.
         """
         self._options = options
         self._cable = cable
@@ -179,7 +180,8 @@ class Assembly:
         self.listeners = [] if is_hosted else self._listeners()
         self._listen_to_publishers()
         if cable is not None:
-            self.start.append(functools.partial(cable.start, self.node, self.node, self._reads))
+            performer = self.node if self.code is None else None
+            self.start.append(functools.partial(cable.start, self.node, performer, self._reads))
         if self.code is not None:
             self.start.append(functools.partial(self.code.start, self.node, self._reads))
         if self._guest is not None:
@@ -266,16 +268,18 @@ class Assembly:
         return load_guest(where, self._cable, self.supervisor)
 
     def _remote_application(self) -> Application:
-        if self._cable is not None:
-            self.finish.append(self._cable.stop)
-            self.announcements.append("The application runs in this process")
-            return self._cable
         if self.code is not None:
             self.finish.append(self.code.close)
+        if self._cable is not None:
+            self.finish.append(self._cable.stop)
+        if self.code is not None:
             self.announcements.append(
                 f"The application runs in code workers: {self._options.app.workers}"
             )
             return self.code
+        if self._cable is not None:
+            self.announcements.append("The application runs in this process")
+            return self._cable
         match self._options.rpc.implementation:
             case "grpc":
                 return self._grpc_application()
@@ -296,11 +300,12 @@ class Assembly:
             end_s=options.node.shutdown_timeout_s,
             counters=self.counters,
             supervisor=self.supervisor,
+            not_reloaded=options.server.asgi,
         )
 
     def _restored_action(self) -> str:
         """What is performed on the subscriptions of a resumed session."""
-        here = self._cable or self.code
+        here = self.code or self._cable
         return self._options.broker.restored_action if here is None else here.restored_action
 
     def _grpc_application(self) -> Application:
@@ -413,7 +418,7 @@ class Assembly:
             "mem_sys_bytes": lifecycle.resident_bytes(),
             "pubsub_trouble_num": int(self._engine.trouble() is not None),
         }
-        code = self._cable or self.code
+        code = self.code or self._cable
         if code is not None:
             asked |= {
                 "app_limited_total": code.limited_total,

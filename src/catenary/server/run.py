@@ -45,8 +45,8 @@ async def serve(
     """Serves until a signal; ``options`` are the effective ones of ``request``.
 
     ``place`` is that of a worker, ``cable`` an application in this process, ``code`` the
-    name of one that runs in code workers. Raises :class:`catenary.errors.ConfigError` before
-    anything is served.
+    name of one that runs in code workers: then the cable is for the pages of ``asgi`` alone. Raises
+    :class:`catenary.errors.ConfigError` before anything is served.
     """
     _begin(options, request, place)
     hangup.listen(hangup.nothing_to_reload(_RELOADABLE))
@@ -56,6 +56,11 @@ async def serve(
     if place is None or place.number == 1:
         for announcement in assembly.announcements:
             _log.info("%s", announcement)
+        if assembly.code is not None and options.server.asgi:
+            _log.warning(
+                "The pages of %s are not reloaded: neither --reload nor SIGHUP loads their code again",
+                options.server.asgi,
+            )
     if place is not None:
         _watch_lifeline(place.lifeline)
     try:
