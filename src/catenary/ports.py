@@ -13,7 +13,7 @@ from catenary.messages.decisions import Decision
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.presence import Member, PresenceChange
-from catenary.messages.publications import Position, Publication, Publishable
+from catenary.messages.publications import Position, Publication, Publishable, QueueEntry
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Delivery, PresenceState, Reply
 
@@ -325,12 +325,18 @@ class PubSub(Protocol):
     Built with ``deliver``, which it calls for each publication in the order of its stream.
     """
 
-    def send(self, publications: tuple[Publishable, ...]) -> Awaitable[None] | None:
+    def send(
+        self, publications: tuple[Publishable, ...], entry: QueueEntry | None = None
+    ) -> Awaitable[None] | None:
         """Gives each message its position, unless it is transient or nothing is kept, and hands
         all to the nodes, in order; None where that is done already.
 
         One stream's offsets are handed out in the order of the calls, and delivered in the order
         of the offsets, whichever nodes call. Awaiting raises
         :class:`catenary.errors.BackendError` for what could not be kept or sent.
+
+        With the ``entry`` of a queue that they were read from, an engine that can tell publishes them
+        once, however often it gets them; where it can't publish them, it does not publish entries of
+        the same stream that were sent behind them and before they failed.
         """
         ...

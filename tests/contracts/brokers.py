@@ -101,7 +101,9 @@ async def redis_history(limit: int, ttl_s: int) -> AsyncIterator[Kept]:
             def append(publication: Publication) -> Publication | Awaitable[Publication]:
                 if publication.transient:
                     return publication
-                return _positioned(publication, node.history.append(publication, b"channel"))
+                return _positioned(
+                    publication, node.engine.appender.append(publication, b"channel")
+                )
 
             yield Kept(node.history, asyncio.sleep, time.time, append)
 

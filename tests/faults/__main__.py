@@ -38,7 +38,7 @@ def main() -> int:
 
 
 async def _one(engine: str, fault: str, load: Load) -> Verdict:
-    async with asyncio.timeout(300):
+    async with asyncio.timeout(600):
         return await run(ENGINES[engine], FAULTS[fault], load)
 
 

@@ -85,6 +85,10 @@ class RecordingClient:
         self._message_at = dict.fromkeys(streams, 0.0)
         self._task = asyncio.create_task(self._stay_connected())
 
+    @property
+    def received_num(self) -> int:
+        return sum(map(len, self.received.values()))
+
     def mark(self) -> None:
         """From now on silences count."""
         self.longest_silence_s = 0.0

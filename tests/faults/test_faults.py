@@ -15,6 +15,7 @@ SHORT = Load(clients=12, per_second=40)
     ("engine", "fault"),
     [
         ("redis", "kill-node"),
+        ("redisx", "kill-node"),
         ("redis", "kill-store"),
         ("nats", "kill-node"),
         ("nats", "kill-store"),

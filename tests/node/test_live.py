@@ -363,7 +363,7 @@ class Sending:
     def __init__(self, sent: list[object]) -> None:
         self._sent = sent
 
-    def send(self, publications: tuple[object, ...]) -> None:
+    def send(self, publications: tuple[object, ...], entry: object = None) -> None:
         self._sent += publications
 
 

@@ -1,7 +1,7 @@
-"""A process that takes its share of a Redis stream, to be killed: ``python -m`` it with a URL.
+"""A process that reads a Redis stream, to be killed: ``python -m`` it with a URL.
 
 It writes each publication to its output as a line. The second argument is how many it publishes
-before it never gets done with one, the third is the seconds after which others may claim.
+before it never gets done with one, the third is for how many seconds it has the lease.
 """
 
 import asyncio
@@ -12,14 +12,15 @@ from contextlib import contextmanager
 
 from catenary.adapters.redis.streams import RedisStreamBroadcasts, StreamRules
 from catenary.config.addresses import RedisAddress
+from catenary.messages.publications import QueueEntry
 from catenary.metrics.counters import Counters
 
 
 class StreamNode:
     """Such a process, as its test sees it."""
 
-    def __init__(self, url: str, stops_after: int, claim_idle_s: float) -> None:
-        arguments = (url, str(stops_after), str(claim_idle_s))
+    def __init__(self, url: str, stops_after: int, lease_s: float) -> None:
+        arguments = (url, str(stops_after), str(lease_s))
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__, *arguments], stdout=subprocess.PIPE
         )
@@ -38,24 +39,24 @@ class StreamNode:
 
 
 @contextmanager
-def stream_node(url: str, stops_after: int, claim_idle_s: float) -> Iterator[StreamNode]:
-    node = StreamNode(url, stops_after, claim_idle_s)
+def stream_node(url: str, stops_after: int, lease_s: float) -> Iterator[StreamNode]:
+    node = StreamNode(url, stops_after, lease_s)
     try:
         yield node
     finally:
         node.kill()
 
 
-async def _run(url: str, stops_after: int, claim_idle_s: float) -> None:
+async def _run(url: str, stops_after: int, lease_s: float) -> None:
     published = 0
 
-    def publish(raw: bytes) -> Awaitable[None] | None:
+    def publish(raw: bytes, entry: QueueEntry) -> Awaitable[None] | None:
         nonlocal published
         print(raw.decode(), flush=True)
         published += 1
         return asyncio.get_running_loop().create_future() if published > stops_after else None
 
-    rules = StreamRules(claim_idle_s=claim_idle_s)
+    rules = StreamRules(lease_s=lease_s)
     await RedisStreamBroadcasts(RedisAddress(url), rules, publish, Counters()).start()
     await asyncio.Event().wait()
 

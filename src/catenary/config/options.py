@@ -503,7 +503,7 @@ class HttpBroadcastOptions(Group, frozen=True, kw_only=True):
 
 
 class RedisxOptions(Group, frozen=True, kw_only=True):
-    """Publications from a Redis stream, each taken by one node."""
+    """Publications from a Redis stream, which one node reads at a time."""
 
     section = Section(REDIS_X_BROADCAST, flags="redisx_", toml="redis_stream_broadcast.")
 

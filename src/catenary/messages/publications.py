@@ -85,6 +85,19 @@ class RemoteDisconnect(msgspec.Struct, frozen=True, gc=False):
 Publishable = Publication | RemoteDisconnect
 
 
+class QueueEntry(msgspec.Struct, frozen=True, gc=False):
+    """The entry of a queue that holds a publication until it has been published.
+
+    ``consumer`` of ``group`` has read it, and has to acknowledge it. Its ``id`` is unique in its
+    queue: an engine that gets the same entry again publishes it once, where it can tell.
+    """
+
+    queue: str
+    group: str
+    consumer: str
+    id: str
+
+
 class _Meta(msgspec.Struct, gc=False):
     exclude_socket: Sid | None = None
     broadcast_type: str | None = None

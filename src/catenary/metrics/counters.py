@@ -90,7 +90,9 @@ class Counters:
     )
     embedded_nats_restarts_total: int = _figure("Times the embedded NATS server was started again")
     redisx_lag_num: int = _figure("Publications that wait in the Redis stream")
-    redisx_claimed_total: int = _figure("Publications claimed from dead nodes")
+    redisx_claimed_total: int = _figure(
+        "Publications taken over from nodes that did not finish them"
+    )
     redisx_retries_total: int = _figure("Publications from the Redis stream tried again")
 
     refused_sessions_total: int = _figure(

@@ -35,7 +35,7 @@ from catenary.messages.commands import (
 from catenary.messages.decisions import Decision, PresenceCommand, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
-from catenary.messages.publications import Publication, Publishable, parse
+from catenary.messages.publications import Publication, Publishable, QueueEntry, parse
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Confirmed, Pong, Rejected
 from catenary.metrics.counters import Counters
@@ -659,14 +659,15 @@ class Node:
 
     # Publications
 
-    def publish(self, raw: bytes | str) -> Awaitable[None] | None:
+    def publish(self, raw: bytes | str, entry: QueueEntry | None = None) -> Awaitable[None] | None:
         """Sends what a publisher said to all nodes, in order; None where that is done already.
 
         What it returns otherwise is to be awaited before the next is sent: that is how a publisher
         feels that deliveries do not keep up. Raises :class:`PublicationError` for what is no
-        publication, after it was counted and logged.
+        publication, after it was counted and logged. ``entry`` is where it was read from, if that is a
+        queue.
         """
-        return self._pubsub.send(self._parsed(raw)) or self._hub.caught_up()
+        return self._pubsub.send(self._parsed(raw), entry) or self._hub.caught_up()
 
     def hear(self, raw: bytes | str) -> Awaitable[None] | None:
         """The same for what every node hears from the publisher itself: only for clients of this one.

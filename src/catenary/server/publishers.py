@@ -11,6 +11,7 @@ from catenary.adapters.nats.servers import NatsServers
 from catenary.config.effective import redis_address
 from catenary.config.options import Options
 from catenary.errors import MissingExtra
+from catenary.messages.publications import QueueEntry
 from catenary.metrics.counters import Counters
 from catenary.supervision.service import Supervisor
 
@@ -18,6 +19,7 @@ QUEUE: Final = "catenary"
 """The group of nodes of which one takes each publication from NATS, where they share what they have."""
 
 Publish = Callable[[bytes], Awaitable[None] | None]
+PublishEntry = Callable[[bytes, QueueEntry], Awaitable[None] | None]
 
 
 class Publisher(Protocol):
@@ -66,9 +68,9 @@ def from_nats(
 
 
 def from_redis_stream(
-    options: Options, publish: Publish, counters: Counters, supervisor: Supervisor
+    options: Options, publish: PublishEntry, counters: Counters, supervisor: Supervisor
 ) -> Publisher:
-    """A stream, of which each node takes a share. Raises :class:`MissingExtra`."""
+    """A stream, which one node reads at a time. Raises :class:`MissingExtra`."""
     try:
         from catenary.adapters.redis.streams import RedisStreamBroadcasts, StreamRules
     except ImportError as error:

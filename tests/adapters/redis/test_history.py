@@ -32,7 +32,7 @@ def keys(server: RedisServer) -> dict[str, int]:
 async def append(node: RedisNode, *data: object, stream: Stream = S) -> list[Position]:
     found = []
     for each in data:
-        answer = await node.history.append(Publication(stream, str(each)), b"channel")
+        answer = await node.engine.appender.append(Publication(stream, str(each)), b"channel")
         epoch, offset = answer.decode().split()
         found.append(Position(epoch, int(offset)))
     return found

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from catenary.messages.publications import Publication, Publishable
+from catenary.messages.publications import Publication, Publishable, QueueEntry
 
 
 class LocalPubSub:
@@ -18,7 +18,7 @@ class LocalPubSub:
         self._deliver = deliver
         self._keep = keep
 
-    def send(self, publications: tuple[Publishable, ...]) -> None:
+    def send(self, publications: tuple[Publishable, ...], entry: QueueEntry | None = None) -> None:
         """Keeps and delivers them in order."""
         for publication in publications:
             if self._keep is not None and isinstance(publication, Publication):

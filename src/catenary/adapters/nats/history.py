@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from catenary.adapters.nats.payload import unpack
-from catenary.adapters.nats.store import S, Store, Stored
+from catenary.adapters.nats.store import DUPLICATES_S, S, Store, Stored
 from catenary.adapters.nats.subjects import Subjects
 from catenary.broker.limits import Limits
 from catenary.errors import BackendError, LostPosition
@@ -50,7 +50,7 @@ def stream_limits(limits: Limits) -> dict[str, Any]:
     return {
         "max_msgs_per_subject": limits.history_limit + 1,
         "max_age": age_s * S,
-        "duplicate_window": S,
+        "duplicate_window": min(DUPLICATES_S, age_s) * S,
     }
 
 

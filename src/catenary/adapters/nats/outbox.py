@@ -16,11 +16,12 @@ from catenary.adapters.nats.connection import Connection, Shared
 from catenary.adapters.nats.payload import pack
 from catenary.adapters.nats.questions import Nobody
 from catenary.adapters.nats.store import Store, read_ack
-from catenary.adapters.nats.subjects import Subjects
+from catenary.adapters.nats.subjects import Subjects, token
+from catenary.adapters.nats.wire import header
 from catenary.adapters.packing import pack_command
 from catenary.errors import BackendError, BackendRefused, TooLarge
 from catenary.messages.names import Stream
-from catenary.messages.publications import Publication, Publishable
+from catenary.messages.publications import Publication, Publishable, QueueEntry
 from catenary.metrics.counters import Counters
 
 WINDOW: Final = 1_000
@@ -54,16 +55,24 @@ class _Batch:
 
 
 class _Item:
-    """One of them; ``stream`` is None for a remote command."""
+    """One of them; ``stream`` is None for a remote command. ``headers`` name the entry of a queue that
+    it was read from, if it was."""
 
-    __slots__ = ("batch", "is_kept", "payload", "stream")
+    __slots__ = ("batch", "headers", "is_kept", "payload", "stream")
 
     def __init__(
-        self, batch: _Batch, stream: Stream | None, payload: bytes, *, is_kept: bool
+        self,
+        batch: _Batch,
+        stream: Stream | None,
+        payload: bytes,
+        headers: bytes,
+        *,
+        is_kept: bool,
     ) -> None:
         self.batch = batch
         self.stream = stream
         self.payload = payload
+        self.headers = headers
         self.is_kept = is_kept
 
 
@@ -120,11 +129,14 @@ class Outbox:
         self._waiting: deque[_Item] = deque()
         self._waiting_bytes = 0
 
-    def send(self, publications: tuple[Publishable, ...]) -> Awaitable[None]:
+    def send(
+        self, publications: tuple[Publishable, ...], entry: QueueEntry | None = None
+    ) -> Awaitable[None]:
         """Sends them behind all that was sent before; done when JetStream, or the server, has them.
 
-        Sends none of them where one can't be sent, or not all find room to wait. Raises
-        :class:`BackendError` when awaited.
+        Sends none of them where one can't be sent, or not all find room to wait. What is kept of an
+        ``entry`` of a queue carries its id: JetStream keeps it once. Raises :class:`BackendError`
+        when awaited.
         """
         try:
             payloads = [self._packed(each) for each in publications]
@@ -136,9 +148,10 @@ class Outbox:
             failed.set_exception(error)
             return Shared(failed)
         batch = _Batch(self._loop.create_future(), len(publications))
-        for each, payload in zip(publications, payloads, strict=True):
+        for number, (each, payload) in enumerate(zip(publications, payloads, strict=True)):
             stream = each.stream if isinstance(each, Publication) else None
-            self._line_up(_Item(batch, stream, payload, is_kept=self._is_kept(each)))
+            headers = b"" if entry is None else _message_id(entry, number)
+            self._line_up(_Item(batch, stream, payload, headers, is_kept=self._is_kept(each)))
         return Shared(batch.done)
 
     async def settle(self) -> None:
@@ -216,9 +229,15 @@ class Outbox:
         self._advance(item.stream, lane)
 
     def _advance(self, stream: Stream | None, lane: _Lane) -> None:
-        """Sends of a stream what may go: what is kept at once, others when all before is stored."""
-        while lane.waiting and (lane.waiting[0].is_kept or lane.storing == 0):
-            item = lane.waiting.popleft()
+        """Sends of a stream what may go: what is kept at once, others when all before is stored.
+
+        So does what was read from a queue: where it is not stored, nothing behind it may be.
+        """
+        while lane.waiting:
+            item = lane.waiting[0]
+            if lane.storing and (item.headers or not item.is_kept):
+                return
+            lane.waiting.popleft()
             try:
                 if item.is_kept:
                     lane.storing += 1
@@ -236,7 +255,7 @@ class Outbox:
         assert self._epoch is not None
         subject = self._subjects.to_keep(self._epoch, item.stream)
         stored = partial(self._stored, item, lane)
-        self._connection.question(subject, item.payload, b"", stored)
+        self._connection.question(subject, item.payload, item.headers, stored)
 
     def _pass_on(self, item: _Item) -> None:
         if item.stream is None:
@@ -257,8 +276,24 @@ class Outbox:
             self._suspect()
         lane.storing -= 1
         self._finish(item, error)
+        if item.headers and error is not None and not isinstance(error, BackendRefused):
+            self._fail_queued(error)
         self._advance(item.stream, lane)
         self._refill()
+
+    def _fail_queued(self, error: BackendError) -> None:
+        """What was read from a queue behind something that could not be stored fails with it: whoever
+        reads the queue sends it all again, in order."""
+        for lane in self._lanes.values():
+            queued = [item for item in lane.waiting if item.headers]
+            lane.waiting = deque(item for item in lane.waiting if not item.headers)
+            for item in queued:
+                self._finish(item, error)
+        queued = [item for item in self._waiting if item.headers]
+        self._waiting = deque(item for item in self._waiting if not item.headers)
+        for item in queued:
+            self._waiting_bytes -= len(item.payload)
+            item.batch.one_less(error)
 
     def _finish(self, item: _Item, error: BackendError | None = None) -> None:
         self._under_way -= 1
@@ -270,3 +305,8 @@ class Outbox:
             item = self._waiting.popleft()
             self._waiting_bytes -= len(item.payload)
             self._begin(item)
+
+
+def _message_id(entry: QueueEntry, number: int) -> bytes:
+    """By which JetStream knows a publication of an entry again ("Message Deduplication", docs.nats.io)."""
+    return header("Nats-Msg-Id", f"{token(entry.queue)}:{entry.id}:{number}")

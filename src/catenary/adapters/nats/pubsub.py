@@ -21,7 +21,7 @@ from catenary.adapters.nats.payload import unpack
 from catenary.adapters.packing import unpack_command
 from catenary.errors import BackendError
 from catenary.messages.names import Stream
-from catenary.messages.publications import Position, Publishable
+from catenary.messages.publications import Position, Publishable, QueueEntry
 from catenary.supervision.service import Service, Supervisor, until_first_ends
 
 _log: Final = logging.getLogger("catenary.pubsub")
@@ -115,15 +115,20 @@ class NatsPubSub:
         await self._following.close()
         self._trouble = "closed"
 
-    def send(self, publications: tuple[Publishable, ...]) -> Awaitable[None] | None:
-        """Keeps and hands to all nodes, in order. Awaiting raises :class:`BackendError`."""
+    def send(
+        self, publications: tuple[Publishable, ...], entry: QueueEntry | None = None
+    ) -> Awaitable[None] | None:
+        """Keeps and hands to all nodes, in order. Awaiting raises :class:`BackendError`.
+
+        What is kept of an ``entry`` is kept once within :data:`store.DUPLICATES_S`.
+        """
         if not publications:
             return None
         if self._outbox is None:
             failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             failed.set_exception(BackendError(f"NATS is away: {self._engine.trouble}"))
             return Shared(failed)
-        return self._outbox.send(publications)
+        return self._outbox.send(publications, entry)
 
     # The way, as long as it lasts
 

@@ -33,6 +33,10 @@ REPLICAS: Final = 3
 S: Final = 1_000_000_000
 """Nanoseconds, in which JetStream counts."""
 
+DUPLICATES_S: Final = 30
+"""How long JetStream knows the id of a message that carries one, to keep it once: longer than an election
+of a leader and the takeover of a queue last together. It costs some 100 bytes for each."""
+
 SUBJECTS_AT_ONCE: Final = 1_000
 """Subjects whose last messages are asked for in one question: the server's limit is 1,024."""
 

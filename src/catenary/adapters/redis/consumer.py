@@ -1,28 +1,70 @@
-"""One consumer of a group that shares a Redis stream: the commands of Redis, and what they answer.
+"""The one reader of a group that shares a Redis stream: of several nodes, the one that has the lease.
 
-Only commands of Redis 6.2 are used. Every method raises :class:`redis.exceptions.RedisError` or
-OSError where Redis is away, is silent for too long, or refuses.
-Knows: streams and groups. Does not know: what the entries say, who takes them.
-Source: redis.io, "Redis Streams".
+All nodes read as the same consumer, :data:`READER`, so that what a node has read and not finished is
+what the next one finds, at once and in order. The lease is a key beside the stream:
+
+    <stream>:<group>:reader    the id of the node that reads; expires ``lease_s`` after its last sign
+
+Other servers of the group (anycable-go, older versions) read as consumers of their own; what they
+leave unfinished is claimed. Only commands of Redis 6.2 are used. Every method raises
+:class:`redis.exceptions.RedisError` or OSError where Redis is away, is silent for too long, or refuses.
+Knows: streams and groups. Does not know: what the entries say, who publishes them.
+Source: redis.io, "Redis Streams", "Distributed Locks with Redis".
 """
 
 import asyncio
 import secrets
 import socket
 from collections.abc import Awaitable, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 T = TypeVar("T")
 
-_REMOVE: Final = """
-if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) > 0 then return 0 end
-redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+READER: Final = "catenary"
+"""The consumer as which every node reads."""
+
+_READ: Final = """
+local stream, lease = KEYS[1], KEYS[2]
+local node, lease_ms, group, reader, after, count = unpack(ARGV)
+local holder = redis.call('GET', lease)
+if holder and holder ~= node then return {0} end
+if not holder then after = '0' end
+local read = redis.call(
+  'XREADGROUP', 'GROUP', group, reader, 'COUNT', count, 'STREAMS', stream, after
+)
+redis.call('SET', lease, node, 'PX', lease_ms)
+local last = ''
+if not read then
+  for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    for field = 1, #info, 2 do
+      if info[field] == 'name' and info[field + 1] ~= group then break end
+      if info[field] == 'last-delivered-id' then last = info[field + 1] end
+    end
+  end
+end
+return {holder and 1 or 2, read and read[1][2] or {}, last}
+"""
+"""Takes the lease, or renews it, and reads; nothing at all where another node has it.
+
+In one step: a node that has lost its lease reads nothing any more. One that has just got it reads
+what was read before and not finished. Answers what became of the lease, the entries, and after which
+id new ones come, where there are none.
+"""
+
+_KEEP: Final = """
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+redis.call('XREADGROUP', 'GROUP', ARGV[3], ARGV[4], 'COUNT', ARGV[5], 'STREAMS', KEYS[1], '0')
 return 1
 """
-"""Removes a consumer that owes nothing. In one step: what a removed consumer owed would be lost."""
+"""Renews the lease. What was read is read again, so that no other server of the group claims it."""
+
+_RELEASE: Final = """
+if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
+"""
 
 
 class Entry(NamedTuple):
@@ -33,21 +75,49 @@ class Entry(NamedTuple):
     fields: list[bytes] | None
 
 
+class Reading(NamedTuple):
+    """What a reader has got. ``is_new`` says that it had no lease before: then ``entries`` are what
+    another one has left unfinished. ``last`` is the id after which new entries come, where none came."""
+
+    entries: list[Entry]
+    is_new: bool
+    last: bytes
+
+
 class Consumer:
-    """A consumer with a name that no other process has."""
+    """One node of those that take turns. The lease ends ``lease_s`` after it was last renewed."""
 
-    __slots__ = ("_blocked", "_claimed_to", "_client", "_group", "_patience_s", "_stream", "name")
+    __slots__ = (
+        "_blocked",
+        "_claimed_to",
+        "_client",
+        "_group",
+        "_keep",
+        "_keys",
+        "_lease_ms",
+        "_patience_s",
+        "_read",
+        "_release",
+        "_stream",
+        "node",
+    )
 
-    def __init__(self, client: Redis, stream: str, group: str, patience_s: float) -> None:
-        self.name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+    def __init__(
+        self, client: Redis, stream: str, group: str, *, lease_s: float, patience_s: float
+    ) -> None:
+        self.node = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        """Who reads, for the lease."""
         self._client = client
         self._stream = stream
         self._group = group
+        self._keys = (stream, f"{stream}:{group}:reader")
+        self._lease_ms = int(lease_s * 1000)
         self._patience_s = patience_s
         self._blocked: asyncio.Timeout | None = None
         self._claimed_to: str | bytes = "0-0"
-        # redis-py answers in another shape for each of its versions and protocols.
-        client.set_response_callback("XREADGROUP", _entries)
+        self._read = client.register_script(_READ)
+        self._keep = client.register_script(_KEEP)
+        self._release = client.register_script(_RELEASE)
 
     async def join(self) -> None:
         """Sees to it that the group is there. A new one begins with all that the stream holds:
@@ -60,29 +130,37 @@ class Consumer:
             if not str(error).startswith("BUSYGROUP"):
                 raise
 
-    async def read_new(self, count: int, block_ms: int) -> list[Entry]:
-        """Entries that nobody has got yet; waits for the first one, and answers none after a while.
+    async def read_new(self, count: int) -> Reading | None:
+        """Entries that nobody has got yet; None where another node reads."""
+        return await self._read_after(">", count)
 
-        :meth:`interrupt` ends it with TimeoutError; what Redis gave out all the same is owed.
-        """
+    async def read_owed(self, count: int) -> Reading | None:
+        """The first entries that were read and not acknowledged, by whichever node; None as above."""
+        return await self._read_after("0", count)
+
+    async def wait(self, last: bytes, block_ms: int) -> None:
+        """Returns when there is an entry after ``last``, or after a while; :meth:`interrupt` ends it."""
         try:
             async with asyncio.timeout(block_ms / 1000 + self._patience_s) as self._blocked:
-                return await self._read(">", count, "BLOCK", block_ms)
+                await self._client.execute_command(  # type: ignore[no-untyped-call]
+                    *("XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", self._stream, last)
+                )
         finally:
             self._blocked = None
 
     def interrupt(self) -> None:
-        """Ends a wait for new entries, if there is one."""
+        """Ends a wait for new entries with TimeoutError, if there is one."""
         if self._blocked is not None and not self._blocked.expired():
             self._blocked.reschedule(asyncio.get_running_loop().time())
 
-    async def read_owed(self, count: int) -> list[Entry]:
-        """The first entries that this consumer has got and not acknowledged.
+    async def keep(self, count: int) -> bool:
+        """Renews the lease while a batch of ``count`` takes long; False where another node has it."""
+        arguments = (self.node, self._lease_ms, self._group, READER, count)
+        return bool(await self._within_patience(self._keep(self._keys, arguments)))
 
-        For each of them the time runs anew after which others may claim it, in the same step:
-        nothing is answered that another consumer has claimed.
-        """
-        return await self._within_patience(self._read("0", count))
+    async def release(self) -> None:
+        """Lets another node read, if this one does."""
+        await self._within_patience(self._release(self._keys, (self.node,)))
 
     async def acknowledge(self, ids: Sequence[bytes]) -> None:
         """They are done: no consumer gets them any more, and the stream does not keep them."""
@@ -98,7 +176,7 @@ class Consumer:
         """
         answer = await self._within_patience(
             self._client.xautoclaim(
-                *(self._stream, self._group, self.name, int(idle_s * 1000)),
+                *(self._stream, self._group, READER, int(idle_s * 1000)),
                 start_id=self._claimed_to,
                 count=count,
             )
@@ -115,47 +193,14 @@ class Consumer:
         waiting: int = length - owed["pending"]
         return max(waiting, 0)
 
-    async def remove_silent(self, idle_s: float) -> list[str]:
-        """Removes consumers that owe nothing and have not asked for anything this long: names.
-
-        Each consumer calls this more often than that. It shows that it lives itself: before Redis
-        7.2, to wait for new entries does not.
-        """
-        await self.read_owed(1)
-        consumers = await self._within_patience(
-            self._client.xinfo_consumers(self._stream, self._group)
-        )
-        silent = [
-            each["name"]
-            for each in consumers
-            if each["pending"] == 0 and each["idle"] >= idle_s * 1000
-        ]
-        return [name.decode(errors="replace") for name in silent if await self._remove(name)]
-
-    async def leave(self) -> bool:
-        """Removes this consumer; False, and it stays, where it owes something for others to claim."""
-        return await self._remove(self.name)
-
-    async def _remove(self, name: str | bytes) -> bool:
-        removal = self._client.eval(_REMOVE, 1, self._stream, self._group, name)
-        return bool(await self._within_patience(removal))
-
-    async def _read(self, after: str, count: int, *waiting: str | int) -> list[Entry]:
-        entries: list[Entry] = await self._client.execute_command(  # type: ignore[no-untyped-call]
-            *("XREADGROUP", "GROUP", self._group, self.name),
-            *("COUNT", count, *waiting),
-            *("STREAMS", self._stream, after),
-        )
-        return entries
+    async def _read_after(self, after: str, count: int) -> Reading | None:
+        arguments = (self.node, self._lease_ms, self._group, READER, after, count)
+        status, *rest = await self._within_patience(self._read(self._keys, arguments))
+        if not rest:
+            return None
+        entries, last = rest
+        return Reading([Entry(id_, fields) for id_, fields in entries], status == 2, last)
 
     async def _within_patience(self, answer: Awaitable[T]) -> T:
         async with asyncio.timeout(self._patience_s):
             return await answer
-
-
-def _entries(response: Any, **kwargs: Any) -> list[Entry]:
-    """The entries of the one stream that was read: a list of pairs before RESP3, then a dict."""
-    if not response:
-        return []
-    entries = next(iter(response.values())) if isinstance(response, dict) else response[0][1]
-    return [Entry(id_, fields) for id_, fields in entries]

@@ -5,8 +5,9 @@ Knows: what there is to build. Does not know: who uses it.
 
 import msgspec
 
-from catenary.adapters.redis import history, presence, sessions
-from catenary.adapters.redis.commands import Commands
+from catenary.adapters.redis import appender, history, presence, sessions
+from catenary.adapters.redis.appender import RedisAppender
+from catenary.adapters.redis.commands import Commands, Script
 from catenary.adapters.redis.history import RedisHistory
 from catenary.adapters.redis.presence import RedisPresence
 from catenary.adapters.redis.sessions import RedisSessions
@@ -30,7 +31,16 @@ class RedisNames(msgspec.Struct, frozen=True):
 class RedisEngine:
     """What nodes share. Without ``limits`` nothing is kept: there is only the way between them."""
 
-    __slots__ = ("address", "commands", "counters", "history", "names", "presence", "sessions")
+    __slots__ = (
+        "address",
+        "appender",
+        "commands",
+        "counters",
+        "history",
+        "names",
+        "presence",
+        "sessions",
+    )
 
     def __init__(
         self,
@@ -46,14 +56,19 @@ class RedisEngine:
         self.history: RedisHistory | None = None
         self.sessions: RedisSessions | None = None
         self.presence: RedisPresence | None = None
-        if limits is None:
-            self.commands = Commands(address, (), counters, supervisor)
-            return
-        scripts = (*history.SCRIPTS, *sessions.SCRIPTS, *presence.SCRIPTS)
+        scripts: tuple[Script, ...] = appender.SCRIPTS
+        if limits is not None:
+            scripts += (*history.SCRIPTS, *sessions.SCRIPTS, *presence.SCRIPTS)
         self.commands = Commands(address, scripts, counters, supervisor)
-        self.history = RedisHistory(
-            self.commands, names.prefix, limit=limits.history_limit, ttl_s=limits.history_ttl_s
+        self.appender = RedisAppender(
+            self.commands,
+            names.prefix,
+            limit=limits.history_limit if limits else 0,
+            ttl_s=limits.history_ttl_s if limits else 0,
         )
+        if limits is None:
+            return
+        self.history = RedisHistory(self.commands, names.prefix, ttl_s=limits.history_ttl_s)
         self.sessions = RedisSessions(self.commands, names.prefix, ttl_s=limits.sessions_ttl_s)
         self.presence = RedisPresence(self.commands, names.prefix, ttl_s=limits.presence_ttl_s)
 

@@ -32,7 +32,7 @@ from catenary.adapters.redis.connection import (
 from catenary.adapters.redis.engine import RedisEngine
 from catenary.errors import BackendError, BackendRefused
 from catenary.messages.names import Stream
-from catenary.messages.publications import Position, Publication, Publishable
+from catenary.messages.publications import Position, Publication, Publishable, QueueEntry
 from catenary.supervision.backoff import Backoff
 from catenary.supervision.service import Service, Supervisor, until_first_ends
 
@@ -54,6 +54,7 @@ class RedisPubSub:
     """
 
     __slots__ = (
+        "_appender",
         "_canary",
         "_canary_channel",
         "_canary_interval_s",
@@ -91,6 +92,7 @@ class RedisPubSub:
     ) -> None:
         self._client = connect(engine.address)
         self._commands = engine.commands
+        self._appender = engine.appender
         self._history = engine.history
         self._counters = engine.counters
         self._interest = interest
@@ -134,12 +136,17 @@ class RedisPubSub:
 
     # Publishing
 
-    def send(self, publications: tuple[Publishable, ...]) -> Awaitable[Any] | None:
-        """Keeps and publishes, in order, all or nothing; awaiting raises :class:`BackendError`."""
+    def send(
+        self, publications: tuple[Publishable, ...], entry: QueueEntry | None = None
+    ) -> Awaitable[Any] | None:
+        """Keeps and publishes, in order, all or nothing; awaiting raises :class:`BackendError`.
+
+        An ``entry`` of a queue of this Redis leaves its queue in the same step.
+        """
         try:
-            if len(publications) == 1:
+            if entry is None and len(publications) == 1:
                 return self._send(publications[0])
-            return self._send_all(publications) if publications else None
+            return self._send_all(publications, entry) if publications else None
         except ValueError as error:
             failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             failed.set_exception(BackendRefused(f"a publication can't be sent: {error}"))
@@ -147,21 +154,25 @@ class RedisPubSub:
 
     def _send(self, publication: Publishable) -> "asyncio.Future[Any]":
         if self._history is not None and _is_kept(publication):
-            return self._history.append(publication, self._prefix + publication.stream.encode())
+            return self._appender.append(publication, self._prefix + publication.stream.encode())
         return self._commands.call("PUBLISH", *self._unkept(publication))
 
-    def _send_all(self, publications: tuple[Publishable, ...]) -> "asyncio.Future[Any]":
-        if self._history is None or not any(map(_is_kept, publications)):
+    def _send_all(
+        self, publications: tuple[Publishable, ...], entry: QueueEntry | None
+    ) -> "asyncio.Future[Any]":
+        keeps = self._history is not None
+        if entry is None and not (keeps and any(map(_is_kept, publications))):
             return self._commands.call_all(
                 [("PUBLISH", *self._unkept(each)) for each in publications]
             )
-        return self._history.append_all(
+        return self._appender.append_all(
             [
                 (each.stream, self._prefix + each.stream.encode(), payload.pack(each))
-                if _is_kept(each)
+                if keeps and _is_kept(each)
                 else (None, *self._unkept(each))
                 for each in publications
-            ]
+            ],
+            entry,
         )
 
     def _unkept(self, publication: Publishable) -> tuple[bytes, bytes]:

@@ -1,0 +1,176 @@
+"""Writes histories in Redis, and publishes what it writes, in one step.
+
+One script hands out the offset, keeps the message and publishes it, so all nodes see one order. What
+was read from a queue of this Redis leaves the queue in the same step: it is published once and in the
+order of the queue, even if the node that read it dies, hangs, or never learns of the outcome.
+Knows: scripts that write. Does not know: who publishes, who listens.
+Source: redis.io, "Scripting with Lua", "Redis Streams"; the keys are those of ``history.py``.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from typing import Final
+
+from catenary.adapters.redis import payload
+from catenary.adapters.redis.commands import NOW, Commands, Script
+from catenary.adapters.redis.connection import Argument
+from catenary.adapters.redis.history import HistoryKeys, meta_ttl_ms
+from catenary.messages.names import Stream
+from catenary.messages.publications import Publication, QueueEntry
+
+_APPEND: Final = """
+local run, limit, ttl, meta_ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local function may_publish(channel)
+  return not redis.acl_check_cmd or redis.acl_check_cmd('PUBLISH', channel, '')
+end
+local function append(meta, log, new_epoch, channel, packed)
+  local known = redis.call('HMGET', meta, 'epoch', 'offset', 'ms', 'run')
+  local epoch, offset, ms = known[1], tonumber(known[2]), now
+  if not epoch then
+    redis.call('DEL', log)
+    epoch, offset = new_epoch, 0
+  elseif known[4] ~= run then
+    epoch, offset, ms = new_epoch, 0, math.max(now, known[3] + 1)
+  else
+    ms = math.max(now, tonumber(known[3]))
+  end
+  offset = offset + 1
+  local position = epoch .. ' ' .. offset
+  local payload = position .. ' ' .. packed
+  if limit > 0 and ttl ~= '0' then
+    redis.call('XADD', log, 'MAXLEN', '=', limit, ms .. '-' .. offset, 'm', payload)
+    redis.call('XTRIM', log, 'MINID', now - ttl + 1)
+    redis.call('PEXPIRE', log, ttl)
+  end
+  redis.call('HSET', meta, 'epoch', epoch, 'offset', offset, 'ms', ms, 'run', run)
+  redis.call('PEXPIRE', meta, meta_ttl)
+  redis.call('PUBLISH', channel, payload)
+  return position
+end
+"""
+"""Redis takes nothing back of a script that fails: what would be refused is looked for before.
+
+Before Redis 7 a script can't ask what its user may publish (ACL).
+"""
+
+APPEND: Final = Script(
+    NOW
+    + _APPEND
+    + """
+if not may_publish(ARGV[6]) then
+  return redis.error_reply('NOPERM this user may not publish to ' .. ARGV[6])
+end
+return append(KEYS[1], KEYS[2], ARGV[5], ARGV[6], ARGV[7])
+"""
+)
+"""Keeps and publishes one message; answers its position."""
+
+APPEND_ALL: Final = Script(
+    NOW
+    + _APPEND
+    + """
+local queue, group, consumer, id = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+if id ~= '' then
+  local pending = redis.pcall('XPENDING', queue, group, '-', '+', 1, consumer)
+  if pending.err then return redis.error_reply('TRYAGAIN the queue is gone: ' .. pending.err) end
+  if not pending[1] or pending[1][1] ~= id then
+    if not redis.call('XPENDING', queue, group, id, id, 1)[1] then return end
+    return redis.error_reply('TRYAGAIN an earlier entry of the queue comes first')
+  end
+end
+local function check(key, wanted)
+  local kind = redis.call('TYPE', key).ok
+  if kind ~= 'none' and kind ~= wanted then
+    return 'WRONGTYPE expected ' .. key .. ' to be a ' .. wanted .. ', got a ' .. kind
+  end
+end
+local wrong
+for number = 1, #KEYS, 2 do
+  wrong = wrong or check(KEYS[number], 'hash')
+  if redis.call('EXISTS', KEYS[number]) == 1 then wrong = wrong or check(KEYS[number + 1], 'stream') end
+end
+for number = 9, #ARGV, 3 do
+  if not may_publish(ARGV[number + 1]) then
+    wrong = wrong or 'NOPERM this user may not publish to ' .. ARGV[number + 1]
+  end
+end
+if wrong then return redis.error_reply(wrong) end
+local kept = 0
+for number = 9, #ARGV, 3 do
+  local new_epoch, channel, packed = ARGV[number], ARGV[number + 1], ARGV[number + 2]
+  if new_epoch == '' then
+    redis.call('PUBLISH', channel, packed)
+  else
+    append(KEYS[kept + 1], KEYS[kept + 2], new_epoch, channel, packed)
+    kept = kept + 2
+  end
+end
+if id ~= '' then
+  redis.call('XACK', queue, group, id)
+  redis.call('XDEL', queue, id)
+end
+"""
+)
+"""Keeps and publishes several messages, or none of them where one would be refused.
+
+Each is a new epoch, a channel and what is published there; with "" for the epoch it is not kept. With
+the ``id`` of a queue's entry, that entry is acknowledged and deleted; nothing happens where it was
+already, and the error says so where its consumer still has an earlier one.
+"""
+
+SCRIPTS: Final = (APPEND, APPEND_ALL)
+
+
+class RedisAppender:
+    """Publishes by script; ``limit`` messages of each stream are kept, each for ``ttl_s``.
+
+    Where one of them is 0, nothing is kept, and offsets are handed out all the same.
+    """
+
+    __slots__ = ("_commands", "_keys", "_limit", "_meta_ttl_ms", "_ttl_ms")
+
+    def __init__(self, commands: Commands, prefix: str, *, limit: int, ttl_s: int) -> None:
+        self._commands = commands
+        self._keys = HistoryKeys(prefix)
+        self._limit = limit
+        self._ttl_ms = ttl_s * 1000
+        self._meta_ttl_ms = meta_ttl_ms(ttl_s)
+
+    def append(self, publication: Publication, channel: bytes) -> "asyncio.Future[bytes]":
+        """Keeps and publishes; the answer is ``<epoch> <offset>``."""
+        return self._commands.run(
+            APPEND,
+            (self._keys.meta(publication.stream), self._keys.log(publication.stream)),
+            *self._rules(),
+            secrets.token_hex(4),
+            channel,
+            payload.pack(publication),
+        )
+
+    def append_all(
+        self,
+        messages: Sequence[tuple[Stream | None, bytes, bytes]],
+        entry: QueueEntry | None = None,
+    ) -> "asyncio.Future[None]":
+        """Keeps and publishes all, or none where one would be refused.
+
+        Each message is its stream, or None where it is not kept, its channel and its payload. With
+        an ``entry`` it leaves its queue in the same step; nothing happens where it has left before.
+        """
+        keys: list[Argument] = []
+        args: list[Argument] = []
+        for stream, channel, packed in messages:
+            if stream is not None:
+                keys += (self._keys.meta(stream), self._keys.log(stream))
+            args += ("" if stream is None else secrets.token_hex(4), channel, packed)
+        queue = (
+            ("", "", "", "")
+            if entry is None
+            else (entry.queue, entry.group, entry.consumer, entry.id)
+        )
+        return self._commands.run(APPEND_ALL, keys, *self._rules(), *queue, *args)
+
+    def _rules(self) -> tuple[Argument, ...]:
+        """What scripts that keep something are told first."""
+        return (self._commands.run_id, self._limit, self._ttl_ms, self._meta_ttl_ms)

@@ -1,0 +1,132 @@
+"""Publishes entries of a Redis stream in order, without waiting for each before the next.
+
+Knows: entries, what becomes of each. Does not know: who reads the stream, when to try again.
+Source: docs/broadcasting.md, "Redis X" (anycable).
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NamedTuple
+
+from catenary.adapters.redis.consumer import READER, Entry
+from catenary.errors import BackendError, BackendRefused, PublicationError
+from catenary.messages.publications import QueueEntry
+from catenary.metrics.counters import Counters
+
+_log: Final = logging.getLogger("catenary.redis")
+
+Publish = Callable[[bytes, QueueEntry], Awaitable[None] | None]
+
+
+class Unfinished(NamedTuple):
+    """What a burst has left over, in order; and why an attempt has failed, if one has."""
+
+    entries: list[Entry]
+    failure: BackendError | None
+
+
+class _Dropped(Exception):
+    """An entry will never be published. It has been counted and logged."""
+
+
+class Bursts:
+    """Publishes entries of ``stream``, read by ``group``. ``publish`` keeps their order: where one
+    fails, it fails those of the same message stream that were begun behind it."""
+
+    __slots__ = ("_counters", "_group", "_publish", "_stream")
+
+    def __init__(self, stream: str, group: str, publish: Publish, counters: Counters) -> None:
+        self._stream = stream
+        self._group = group
+        self._publish = publish
+        self._counters = counters
+
+    async def publish(
+        self, entries: Sequence[Entry], note_done: Callable[[Entry], None]
+    ) -> Unfinished:
+        """Publishes entries up to one that is dropped: that one has to leave the stream before those
+        behind it can. ``note_done`` is called for each that is published or dropped.
+        """
+        begun: list[Awaitable[None] | None] = []
+        has_dropped = False
+        failure: BackendError | None = None
+        for entry in entries:
+            try:
+                begun.append(self._begin(entry))
+            except _Dropped:
+                has_dropped = True
+                begun.append(None)
+                break
+            except BackendError as error:
+                failure = error
+                break
+        failed: list[Entry] = []
+        for entry, sent in zip(entries, begun, strict=False):
+            try:
+                if sent is not None:
+                    await self._finish(entry, sent)
+            except _Dropped:
+                has_dropped = True
+            except BackendError as error:
+                failure = failure or error
+                failed.append(entry)
+                continue
+            note_done(entry)
+        # Those that failed may have waited for nothing but the one that was dropped.
+        return Unfinished([*failed, *entries[len(begun) :]], None if has_dropped else failure)
+
+    def _begin(self, entry: Entry) -> Awaitable[None] | None:
+        """Publishes one entry. Raises :class:`_Dropped` for what is no publication, and
+        :class:`BackendError`."""
+        payload = _payload(entry)
+        if payload is None:
+            self._counters.failed_broadcast_msg_total += 1
+            _log.warning(
+                "Publication refused: expected a field payload in the stream entry %s, got %r",
+                entry.id.decode(),
+                b" ".join(entry.fields or ())[:100],
+            )
+            raise _Dropped
+        try:
+            source = QueueEntry(self._stream, self._group, READER, entry.id.decode())
+            return self._publish(payload, source)
+        except PublicationError as error:
+            # Counted and logged by the node; nobody is there to be told.
+            raise _Dropped from error
+        except BackendError:
+            raise
+        except Exception as error:
+            raise self._failed(payload) from error
+
+    async def _finish(self, entry: Entry, sent: Awaitable[None]) -> None:
+        """Waits until it is published. Raises :class:`BackendError` where it has to be tried again, and
+        :class:`_Dropped` where it never will be."""
+        try:
+            await sent
+        except BackendRefused as error:
+            # Tried again, it would be refused again, and nothing behind it would ever be published.
+            self._counters.refused_publications_total += 1
+            payload = _payload(entry) or b""
+            _log.warning("Publication refused: %s; it begins with %r", error, payload[:100])
+            raise _Dropped from error
+        except BackendError:
+            raise
+        except Exception as error:
+            raise self._failed(_payload(entry) or b"") from error
+
+    def _failed(self, payload: bytes) -> _Dropped:
+        """A fault of this server: tried again, it would stop this node and then every other one."""
+        self._counters.failed_broadcast_msg_total += 1
+        _log.exception("Publication failed; it begins with %r", payload[:100])
+        return _Dropped()
+
+
+def _payload(entry: Entry) -> bytes | None:
+    """The value of the field that publishers write."""
+    fields = entry.fields or []
+    if len(fields) == 2:
+        return fields[1] if fields[0] == b"payload" else None
+    for name, value in zip(fields[::2], fields[1::2], strict=True):
+        if name == b"payload":
+            return value
+    return None
