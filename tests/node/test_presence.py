@@ -11,7 +11,7 @@ from catenary.errors import BackendError, BackendRefused, TooLarge
 from catenary.messages.decisions import Decision, PresenceCommand
 from catenary.messages.names import Sid, Stream
 from catenary.messages.presence import Member
-from catenary.messages.publications import Publication, Publishable
+from catenary.messages.publications import Publication, Publishable, QueueEntry
 from catenary.messages.replies import Confirmed
 from tests.parts.heart import Client, Heart, in_loop, room, settle
 
@@ -254,7 +254,9 @@ class StrictPubSub:
     def __init__(self) -> None:
         self.sent: list[Stream] = []
 
-    def send(self, publications: tuple[Publishable, ...]) -> Awaitable[None] | None:
+    def send(
+        self, publications: tuple[Publishable, ...], entry: QueueEntry | None = None
+    ) -> Awaitable[None] | None:
         streams = [each.stream for each in publications if isinstance(each, Publication)]
         if "bad" in streams:
             return self._refuse()
