@@ -340,3 +340,51 @@ class PubSub(Protocol):
         the same stream that were sent behind them and before they failed.
         """
         ...
+
+
+class Observer(Protocol):
+    """Is told what happens to the clients and the publications of this node, for webhooks, tracing or a console.
+
+    Called in the middle of the work: methods return at once and never raise. A node has one or none; deliveries
+    are reported once for each frame, not for each client.
+    """
+
+    def connected(self, environment: Environment, *, is_resumed: bool) -> None:
+        """A client was let in by the application, or has resumed a session."""
+        ...
+
+    def rejected(self, environment: Environment, reason: Reason) -> None:
+        """A client was not let in."""
+        ...
+
+    def received(self, environment: Environment, command: Command) -> None:
+        """A client sent a command; it may have to wait for those before it."""
+        ...
+
+    def refused(self, environment: Environment, why: str) -> None:
+        """A client sent what is not a command, or one that makes no sense."""
+        ...
+
+    def subscribed(self, environment: Environment, identifier: Identifier) -> None:
+        """The application accepted a subscription."""
+        ...
+
+    def subscription_rejected(self, environment: Environment, identifier: Identifier) -> None:
+        """The application refused a subscription."""
+        ...
+
+    def unsubscribed(self, environment: Environment, identifier: Identifier) -> None:
+        """A client gave a subscription back. Those of a client that leaves end without this."""
+        ...
+
+    def disconnected(self, environment: Environment, reason: Reason | None) -> None:
+        """A client that was connected is gone; None for a client that left by itself, or was lost."""
+        ...
+
+    def published(self, publications: tuple[Publishable, ...]) -> None:
+        """A publisher sent these to this node."""
+        ...
+
+    def delivered(self, stream: Stream, messages: int, clients: int) -> None:
+        """So many messages of a stream are on their way to each of so many clients of this node."""
+        ...

@@ -27,7 +27,7 @@ from catenary.node.hub import Hub
 from catenary.node.node import Node
 from catenary.node.pinger import Pinger
 from catenary.node.session import Session, Traits
-from catenary.ports import Goodbye, History, Interest, Presence, PubSub, SessionCache
+from catenary.ports import Goodbye, History, Interest, Observer, Presence, PubSub, SessionCache
 from catenary.protocols.actioncable import ActionCableJson
 from catenary.wire.framing import WEBSOCKET_TEXT
 
@@ -252,11 +252,12 @@ class Heart:
         interest: Interest | None = None,
         pubsub: PubSub | None = None,
         restored_action: str = "",
+        observer: Observer | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.counters = Counters()
         self.application = PreparedApplication()
-        self.hub = Hub(self.counters, loop.call_soon, interest or NoInterest())
+        self.hub = Hub(self.counters, loop.call_soon, interest or NoInterest(), observer)
         self.disconnector = Disconnector(
             self.application, self.counters, rate=10_000, backlog=10_000, clock=loop.time
         )
@@ -273,6 +274,7 @@ class Heart:
             disconnect_mode=mode,
             restored_action=restored_action,
             counters=self.counters,
+            observer=observer,
         )
         self._admitted = 0
 

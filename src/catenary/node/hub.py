@@ -28,7 +28,7 @@ from catenary.node.answers import Answer, Messages, encoded, sliced
 from catenary.node.audience import Audience, delivery_frame
 from catenary.node.session import Session, Subscription
 from catenary.node.turns import Turns
-from catenary.ports import Interest, Outbound
+from catenary.ports import Interest, Observer, Outbound
 
 TURN: Final = 1000
 """Clients served in one turn of the loop: 3 to 4 ms at 3.3 µs a write, most of it the kernel's."""
@@ -49,6 +49,7 @@ class Hub:
         "_identified",
         "_interest",
         "_is_in_line",
+        "_observer",
         "_patient",
         "_sessions",
         "_streams",
@@ -57,9 +58,14 @@ class Hub:
     )
 
     def __init__(
-        self, counters: Counters, call_soon: Callable[..., object], interest: Interest
+        self,
+        counters: Counters,
+        call_soon: Callable[..., object],
+        interest: Interest,
+        observer: Observer | None = None,
     ) -> None:
         self._counters = counters
+        self._observer = observer
         self._interest = interest
         # Who listens
         self._streams: dict[Stream, Subscription | Audience] = {}
@@ -279,6 +285,8 @@ class Hub:
         self.write_row(
             subscription, delivery_frame(encoder, subscription.identifier, publication), 1
         )
+        if self._observer is not None:
+            self._observer.delivered(publication.stream, 1, 1)
 
     def write_all(self, subscription: Subscription, publications: Messages) -> None:
         """Sends publications to one listener alone, in one write, or in slices where they are many."""
@@ -359,6 +367,8 @@ class Hub:
             if excluded is not None and excluded in row:
                 members = [each for each in row if each is not excluded]
             left = len(members)
+            if self._observer is not None:
+                self._observer.delivered(audience.stream, len(batch), left)
             self._counters.server_msg_total += left * len(batch)
             self._counters.data_sent_total += left * len(frame)
             turns.spend(len(batch))  # to encode a message takes about as long as to write it

@@ -50,7 +50,7 @@ from catenary.node.replay import Replayer
 from catenary.node.resumption import Resumption
 from catenary.node.session import Inbox, Session, Subscription, Traits
 from catenary.node.snapshot import Snapshot
-from catenary.ports import SLICE_BYTES, Application, Outbound, Pending, PubSub
+from catenary.ports import SLICE_BYTES, Application, Observer, Outbound, Pending, PubSub
 
 _log: Final = logging.getLogger("catenary.node")
 
@@ -111,6 +111,7 @@ class Node:
         "_hub",
         "_is_whisper_logged",
         "_limits",
+        "_observer",
         "_pinger",
         "_presences",
         "_pubsub",
@@ -134,6 +135,7 @@ class Node:
         restored_action: str = "",
         counters: Counters,
         limits: ClientLimits = ClientLimits(),  # noqa: B008  (frozen)
+        observer: Observer | None = None,
     ) -> None:
         """``restored_action`` is performed on every subscription of a session that was resumed, so
         that the application hears of it; empty: it hears nothing."""
@@ -149,6 +151,7 @@ class Node:
         self._restored_action = restored_action
         self._counters = counters
         self._limits = limits
+        self._observer = observer
         self._complaints = Complaints(_log)
         self._is_whisper_logged = False
         self._busy: set[asyncio.Future[None]] = set()
@@ -184,6 +187,8 @@ class Node:
         if decoded is None:
             return
         self._counters.client_msg_total += 1
+        if self._observer is not None:
+            _report_received(self._observer, session, decoded)
         if not isinstance(decoded, tuple):
             self.execute(session, decoded)
             return
@@ -232,6 +237,8 @@ class Node:
         if not session.connected:
             return
         session.connected = False
+        if self._observer is not None:
+            self._observer.disconnected(session.environment, session.ended_for)
         self._finish(self._presences.gone(session))
         identifiers = tuple(session.subscriptions)
         if session.is_resumable:
@@ -432,6 +439,8 @@ class Node:
     def _resume(self, session: Session, formerly: Sid, snapshot: Snapshot) -> None:
         """Goes on as the session that it was; the application hears of it where it wants to."""
         self._resumption.resume(session, formerly, snapshot)
+        if self._observer is not None:
+            self._observer.connected(session.environment, is_resumed=True)
         if self._restored_action:
             data = _action(self._restored_action)
             self._follow(session, [Perform(each, data) for each in snapshot.subscriptions])
@@ -508,12 +517,16 @@ class Node:
             if decision.verdict is Verdict.SUCCESS:
                 session.subscriptions[identifier] = Subscription(session, identifier)
             self._note_interest(session, decision)
+            if self._observer is not None:
+                _report_subscription(self._observer, session, identifier, decision.verdict)
         elif type(step) is Unsubscribe:
             # Whatever was answered: the client does not listen any more.
             subscription = session.subscriptions.pop(identifier)
             self._hub.unlisten_all(subscription)
             self._finish(self._presences.leave(subscription))
             session.environment.forget_istate(identifier)
+            if self._observer is not None:
+                self._observer.unsubscribed(session.environment, identifier)
         changes = _changes_state(decision)
         if changes and identifier in session.subscriptions:
             asks = type(step) is Subscribe and step.history is not None
@@ -568,11 +581,18 @@ class Node:
             self._hub.add(session)
             self._note_interest(session, decision)
             self._resumption.changed(session)
+            if self._observer is not None:
+                self._observer.connected(session.environment, is_resumed=False)
             self._transmit(session, decision)
             return
         self._counters.failed_auths_total += 1
         self._transmit(session, decision)
-        session.close(Reason.AUTH_FAILED)
+        self._turn_away(session, Reason.AUTH_FAILED)
+
+    def _turn_away(self, session: Session, reason: Reason) -> None:
+        if self._observer is not None:
+            self._observer.rejected(session.environment, reason)
+        session.close(reason)
 
     def _let_go(self, session: Session, decision: Decision) -> None:
         """The client did not wait for the application's yes."""
@@ -646,13 +666,15 @@ class Node:
         """Drops a command whose decision failed; a client that could not connect is sent away, to come
         back later."""
         if isinstance(step, _Connect):
-            session.close(Reason.AUTH_ERROR)
+            self._turn_away(session, Reason.AUTH_ERROR)
         else:
             self._counters.failed_client_msg_total += 1
 
     def _refuse(self, session: Session, why: str) -> None:
         """A command that makes no sense: counted, logged, not answered (as anycable-go)."""
         self._counters.failed_client_msg_total += 1
+        if self._observer is not None:
+            self._observer.refused(session.environment, why)
         self._complaints.write(
             logging.WARNING, "sid=%s Command refused: %s", session.sid, why[:200]
         )
@@ -686,6 +708,8 @@ class Node:
             _log.warning("Publication refused: %s; it begins with %.100r", error, raw[:100])
             raise
         self._counters.publications_total += len(publications)
+        if self._observer is not None:
+            self._observer.published(publications)
         return publications
 
     def _whisper(self, subscription: Subscription, whisper: Whisper) -> Awaitable[None] | None:
@@ -720,6 +744,22 @@ class Node:
         """Keeps a task from being collected while it runs."""
         self._busy.add(task)
         task.add_done_callback(self._busy.discard)
+
+
+def _report_received(
+    observer: Observer, session: Session, decoded: Command | tuple[Command, ...]
+) -> None:
+    for command in decoded if isinstance(decoded, tuple) else (decoded,):
+        observer.received(session.environment, command)
+
+
+def _report_subscription(
+    observer: Observer, session: Session, identifier: Identifier, verdict: Verdict
+) -> None:
+    if verdict is Verdict.SUCCESS:
+        observer.subscribed(session.environment, identifier)
+    else:
+        observer.subscription_rejected(session.environment, identifier)
 
 
 def _changes_state(decision: Decision) -> bool:

@@ -136,6 +136,7 @@ class Session:
         "connected",
         "disconnect_wanted",
         "encoder",
+        "ended_for",
         "environment",
         "formerly",
         "inbox",
@@ -157,6 +158,7 @@ class Session:
         # Where it stands
         self.connected = False
         self.closed = False
+        self.ended_for: Reason | None = None
         self.disconnect_wanted = False
         self.is_resumable = False
         self.silent_since = 0.0
@@ -196,6 +198,7 @@ class Session:
         if self.closed:
             return
         self.closed = True
+        self.ended_for = reason
         may_return = reason.reconnect if reconnect is None else reconnect
         if not may_return or reason is Reason.REMOTE:
             # Whoever is sent away by the application comes back through its door, if at all.
