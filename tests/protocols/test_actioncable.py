@@ -569,4 +569,4 @@ def _refuse(constant: str) -> Any:
 
 
 def test_there_is_a_word_for_every_reply() -> None:
-    assert set(actioncable._WRITERS) == set(get_args(Reply))
+    assert set(actioncable._MESSAGES) == set(get_args(Reply))

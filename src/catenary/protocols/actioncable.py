@@ -1,7 +1,8 @@
-"""Action Cable, version 1, in JSON: payloads ↔ commands and replies.
+"""Action Cable, version 1: its messages, and their encoding in JSON.
 
-Source: docs/misc/action_cable_protocol.md of docs.anycable.io; where it is silent, what
-anycable-go 1.6.16 does. Knows: JSON. Does not know: frames, sessions.
+The other encodings (MessagePack, Protobuf) carry the same messages: they read a :class:`ClientMessage` and write what
+:func:`message_of` returns. Source: docs/misc/action_cable_protocol.md of docs.anycable.io; where it is silent, the
+behaviour of anycable-go 1.6.16. Knows: messages, JSON. Does not know: frames, sessions.
 """
 
 import contextlib
@@ -43,7 +44,7 @@ from catenary.messages.replies import (
     Reply,
     Welcome,
 )
-from catenary.ports import SLICE_BYTES, Goodbye
+from catenary.ports import Goodbye
 
 SUBPROTOCOL: Final = "actioncable-v1-json"
 EXTENDED: Final = "actioncable-v1-ext-json"
@@ -57,26 +58,49 @@ _RECORD_BYTES: Final = 300
 """What a member counts beside its info: 100 in a piece, however little is told of them."""
 
 
-class _History(msgspec.Struct, gc=False):
+class HistoryFields(msgspec.Struct, gc=False):
+    """The ``history`` of a client's message."""
+
     since: int | float | None = None
     streams: dict[str, Position] | None = None
 
 
-class _Presence(msgspec.Struct, gc=False):
+class PresenceFields(msgspec.Struct, gc=False):
+    """The ``presence`` of a client's message."""
+
     id: str | int = ""
     info: Any = None
 
 
-class _Message(msgspec.Struct, gc=False):
+class ClientMessage(msgspec.Struct, gc=False):
+    """A client's message, as every encoding of the protocol carries it."""
+
     command: str = ""
     identifier: Identifier = Identifier("")
     data: Any = None
-    history: _History | None = None
-    presence: _Presence | None = None
+    history: HistoryFields | None = None
+    presence: PresenceFields | None = None
 
 
-_read = msgspec.json.Decoder(_Message | None).decode
-_write = msgspec.json.Encoder().encode
+_read = msgspec.json.Decoder(ClientMessage | None).decode
+
+
+class JsonText:
+    """JSON text in the place of the value that it stands for."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def _as_it_is(value: Any) -> msgspec.Raw:
+    if not isinstance(value, JsonText):
+        raise TypeError(f"expected a JSON value, got {type(value).__name__}")
+    return msgspec.Raw(value.text.encode())
+
+
+_write = msgspec.json.Encoder(enc_hook=_as_it_is).encode
 
 
 class _OpaquePresence(msgspec.Struct, gc=False):
@@ -128,14 +152,15 @@ class ActionCableJson:
             message = _read_again(payload, error)
         if message is None:
             return None
-        read = _COMMANDS.get(message.command)
-        if read is None:
-            raise CommandError(f"expected a known command, got {message.command[:40]!r}")
-        return read(message)
+        return command_of(message)
 
     def encode(self, reply: Reply) -> bytes | None:
         """Writes one reply as JSON; None for a disconnect whose reason has no word."""
-        return _WRITERS[type(reply)](reply)
+        write = _WRITERS.get(type(reply))
+        if write is not None:
+            return write(reply)
+        message = message_of(reply)
+        return None if message is None else _write(message)
 
     def encode_pieces(self, reply: PresenceState) -> Iterator[bytes]:
         """Members are written in runs, with what stands before them in the first piece."""
@@ -147,7 +172,7 @@ class ActionCableJson:
 
     def goodbye(self, reason: Reason) -> Goodbye:
         """The close code and text that anycable-go sends, where it has that reason."""
-        return _GOODBYES[reason]
+        return GOODBYES[reason]
 
     def encode_delivery(self, delivery: Delivery) -> bytes:
         """Puts the message, which is JSON already, into its envelope without reading it again."""
@@ -155,13 +180,6 @@ class ActionCableJson:
         identifier = _write(delivery.identifier)
         where = b"" if delivery.position is None else _position(delivery)
         return b'{%b"identifier":%b,"message":%b%b}' % (kind, identifier, delivery.message, where)
-
-
-def _welcome(welcome: Welcome) -> bytes:
-    sid, restored = welcome.sid, welcome.restored
-    if restored is None:
-        return _write({"type": "welcome", "sid": sid})
-    return _write({"type": "welcome", "sid": sid, "restored": True, "restored_ids": restored})
 
 
 def _position(delivery: Delivery) -> bytes:
@@ -174,6 +192,10 @@ def _position(delivery: Delivery) -> bytes:
     )
 
 
+_RECORD_BYTES: Final = 300
+"""What a member counts beside its info: 100 in a piece, however little is told of them."""
+
+
 def _presence_pieces(state: PresenceState) -> Iterator[bytes]:
     head = b'{"type":"presence","identifier":%b,"message":{"type":"info","total":%d'
     piece = head % (_write(state.identifier), state.total)
@@ -181,44 +203,60 @@ def _presence_pieces(state: PresenceState) -> Iterator[bytes]:
         yield piece + b"}}"
         return
     piece += b',"records":['
+    for records in runs(state.members):
+        yield piece + _write(records)[1:-1]
+        piece = b","
+    yield b"]}}"
+
+
+def runs(members: Sequence[Member]) -> Iterator[list[dict[str, Any]]]:
+    """The records of members, in runs of about :data:`SLICE_BYTES`, each made when it is asked for."""
     records: list[dict[str, Any]] = []
     size = 0
-    for member in state.members:
+    for member in members:
         if size > SLICE_BYTES:
-            yield b"%b%b," % (piece, _write(records)[1:-1])
-            piece, records, size = b"", [], 0
-        records.append({"id": member.id, "info": msgspec.Raw(member.info.encode())})
+            yield records
+            records, size = [], 0
+        records.append({"id": member.id, "info": JsonText(member.info)})
         size += _RECORD_BYTES + len(member.info)
-    yield b"%b%b]}}" % (piece, _write(records)[1:-1])
+    yield records
 
 
-def _perform(message: _Message) -> Perform:
+def command_of(message: ClientMessage) -> Command:
+    """The command of a client's message. Raises :class:`CommandError`."""
+    read = _COMMANDS.get(message.command)
+    if read is None:
+        raise CommandError(f"expected a known command, got {message.command[:40]!r}")
+    return read(message)
+
+
+def _perform(message: ClientMessage) -> Perform:
     if not isinstance(message.data, str):
         raise CommandError(f"expected data as a string, got {type(message.data).__name__}")
     return Perform(message.identifier, message.data)
 
 
-def _subscribe(message: _Message) -> Subscribe:
+def _subscribe(message: ClientMessage) -> Subscribe:
     history = None if message.history is None else _requested(message.history)
     join = None if message.presence is None else _join(message)
     return Subscribe(message.identifier, history, join)
 
 
-def _requested(history: _History) -> HistoryRequest | None:
+def _requested(history: HistoryFields) -> HistoryRequest | None:
     """None for a request that asks for nothing."""
     if not history.since and history.streams is None:
         return None
     return HistoryRequest(int(history.since) if history.since else None, history.streams or {})
 
 
-def _history(message: _Message) -> History:
+def _history(message: ClientMessage) -> History:
     request = None if message.history is None else _requested(message.history)
     if request is None:
         raise CommandError("expected a history request with since or streams, got none")
     return History(message.identifier, request)
 
 
-def _join(message: _Message) -> Join:
+def _join(message: ClientMessage) -> Join:
     presence = message.presence
     if presence is None or presence.id == "":
         raise CommandError("expected presence with an id, got none")
@@ -226,19 +264,9 @@ def _join(message: _Message) -> Join:
     return Join(message.identifier, str(presence.id), info)
 
 
-def _who_is_here(message: _Message) -> WhoIsHere:
+def _who_is_here(message: ClientMessage) -> WhoIsHere:
     options = message.data if isinstance(message.data, dict) else {}
     return WhoIsHere(message.identifier, options.get("return_records") is not False)
-
-
-def _named(kind: str) -> Callable[[Any], bytes]:
-    """Writes a reply that tells no more than about which subscription it is."""
-    return lambda reply: _write({"type": kind, "identifier": reply.identifier})
-
-
-def _unknown(reply: PresenceUnknown) -> bytes:
-    message = {"type": "error", "total": 0}
-    return _write({"type": "presence", "identifier": reply.identifier, "message": message})
 
 
 _REASONS: Final = {
@@ -252,7 +280,7 @@ _REASONS: Final = {
 }
 """What a disconnect message says. For any other reason the client gets a close frame and no message."""
 
-_GOODBYES: Final = {
+GOODBYES: Final = {
     reason: Goodbye(reason, code, text)
     for reason, code, text in (
         (Reason.AUTH_FAILED, 1000, "Auth Failed"),
@@ -270,29 +298,82 @@ _GOODBYES: Final = {
 }
 
 
-def _disconnected(reply: Disconnected) -> bytes | None:
+def message_of(reply: Reply) -> dict[str, Any] | None:
+    """The fields of a reply's message, by their names in the protocol; None for a disconnect whose reason has no word.
+
+    JSON text inside the reply is there as :class:`JsonText`, which each encoding writes as the value it stands for.
+    """
+    return _MESSAGES[type(reply)](reply)
+
+
+def _welcome(welcome: Welcome) -> dict[str, Any]:
+    message = {"type": "welcome", "sid": welcome.sid}
+    if welcome.restored is None:
+        return message
+    return {**message, "restored": True, "restored_ids": welcome.restored}
+
+
+def _named(kind: str) -> Callable[[Any], dict[str, Any]]:
+    """For a reply that says no more than which subscription it is about."""
+    return lambda reply: {"type": kind, "identifier": reply.identifier}
+
+
+def _presence_state(state: PresenceState) -> dict[str, Any]:
+    message: dict[str, Any] = {"type": "info", "total": state.total}
+    if state.members:
+        message["records"] = [record for run in runs(state.members) for record in run]
+    return {"type": "presence", "identifier": state.identifier, "message": message}
+
+
+def _presence_unknown(reply: PresenceUnknown) -> dict[str, Any]:
+    message = {"type": "error", "total": 0}
+    return {"type": "presence", "identifier": reply.identifier, "message": message}
+
+
+def _disconnect(reply: Disconnected) -> dict[str, Any] | None:
     reason = reply.reason if isinstance(reply.reason, str) else _REASONS.get(reply.reason)
     if reason is None:
         return None
-    return _write({"type": "disconnect", "reason": reason, "reconnect": reply.reconnect})
+    return {"type": "disconnect", "reason": reason, "reconnect": reply.reconnect}
 
 
-# A table, because a question whether a struct is of a type takes 0.2 µs where it is not.
-_WRITERS: Final[dict[type[Reply], Callable[[Any], bytes | None]]] = {
+def _delivered(delivery: Delivery) -> dict[str, Any]:
+    message: dict[str, Any] = {"type": delivery.kind} if delivery.kind else {}
+    message["identifier"] = delivery.identifier
+    message["message"] = JsonText(delivery.message.decode())
+    if delivery.position is not None:
+        position = delivery.position
+        message |= {
+            "stream_id": delivery.stream,
+            "epoch": position.epoch,
+            "offset": position.offset,
+        }
+    return message
+
+
+# Tables, because a question whether a struct is of a type takes 0.2 µs where it is not.
+_MESSAGES: Final[dict[type[Reply], Callable[[Any], dict[str, Any] | None]]] = {
     Welcome: _welcome,
-    Ping: lambda reply: b'{"type":"ping","message":%d}' % reply.timestamp,
-    Pong: lambda _: b'{"type":"pong"}',
+    Ping: lambda reply: {"type": "ping", "message": reply.timestamp},
+    Pong: lambda _: {"type": "pong"},
     Confirmed: _named("confirm_subscription"),
     Rejected: _named("reject_subscription"),
     HistoryConfirmed: _named("confirm_history"),
     HistoryRejected: _named("reject_history"),
+    PresenceState: _presence_state,
+    PresenceUnknown: _presence_unknown,
+    Disconnected: _disconnect,
+    Delivery: _delivered,
+}
+
+# Messages that are written without a dict in between.
+_WRITERS: Final[dict[type[Reply], Callable[[Any], bytes]]] = {
+    Ping: lambda reply: b'{"type":"ping","message":%d}' % reply.timestamp,
     PresenceState: lambda state: b"".join(_presence_pieces(state)),
-    PresenceUnknown: _unknown,
-    Disconnected: _disconnected,
     Delivery: ActionCableJson().encode_delivery,
 }
 
-_COMMANDS: Final[dict[str, Callable[[_Message], Command]]] = {
+_COMMANDS: Final[dict[str, Callable[[ClientMessage], Command]]] = {
     "subscribe": _subscribe,
     "unsubscribe": lambda message: Unsubscribe(message.identifier),
     "message": _perform,
