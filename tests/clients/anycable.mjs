@@ -1,9 +1,18 @@
 // Drives @anycable/core: see dialogue.mjs for what it hears and says.
+//
+// options: protocol, another subprotocol than actioncable-v1-json, whose encoding may need the schema of the server.
 
 import { createCable } from "@anycable/core"
+import { encoderFor } from "./encoders.mjs"
 import { ObservedWebSocket, obey, options, tell } from "./dialogue.mjs"
 
+const protocol = options.protocol ?? "actioncable-v1-json"
+const encoder = encoderFor(protocol, options.schema)
+if (encoder) ObservedWebSocket.decode = encoder.decode
+
 const cable = createCable(options.url, {
+  protocol,
+  encoder,
   websocketImplementation: ObservedWebSocket,
   pingInterval: 1000 * options.pingIntervalS,
   // Its default waits longer with each attempt, up to minutes.

@@ -1,12 +1,19 @@
 // Drives @anycable/core with the extended protocol: see dialogue.mjs for what it hears and says.
 //
-// options: recovers, false for a client that subscribes anew instead of resuming its session.
+// options: recovers, false for a client that subscribes again instead of resuming its session; protocol, another
+// subprotocol than actioncable-v1-ext-json, whose encoding may need the schema of the server.
 
 import { createCable } from "@anycable/core"
+import { encoderFor } from "./encoders.mjs"
 import { ObservedWebSocket, obey, options, tell } from "./dialogue.mjs"
 
+const protocol = options.protocol ?? "actioncable-v1-ext-json"
+const encoder = encoderFor(protocol, options.schema)
+if (encoder) ObservedWebSocket.decode = encoder.decode
+
 const cable = createCable(options.url, {
-  protocol: "actioncable-v1-ext-json",
+  protocol,
+  encoder,
   protocolOptions: { pongs: true, disableSessionRecovery: !options.recovers },
   websocketImplementation: ObservedWebSocket,
   // Its default waits for seconds.
@@ -24,6 +31,7 @@ obey({
     channels.set(name, channel)
   },
   join: ({ name, id, info }) => channels.get(name).presence.join(id, info),
+  whisper: ({ name, payload }) => channels.get(name).whisper(payload),
   leave: ({ name }) => channels.get(name).presence.leave(),
   who: ({ name }) => channels.get(name).presence.info().then(
     who => tell("here", { name, ids: Object.keys(who) }),

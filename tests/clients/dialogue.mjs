@@ -13,10 +13,12 @@ export function tell(event, fields = {}) {
 }
 
 export class ObservedWebSocket extends WebSocket {
+  static decode = JSON.parse
+
   constructor(url, protocols, settings) {
     super(url, protocols, settings)
     this.on("open", () => tell("open", { protocol: this.protocol }))
-    this.on("message", frame => tell("frame", { message: JSON.parse(frame) }))
+    this.on("message", frame => tell("frame", { message: ObservedWebSocket.decode(frame) }))
     this.on("close", (code, reason) => tell("close", { code, reason: reason.toString() }))
     // The "close" that follows says enough; an unheard "error" would end the process.
     this.on("error", () => {})

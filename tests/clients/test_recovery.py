@@ -57,7 +57,11 @@ class Publisher:
         self._connection = http.client.HTTPConnection("127.0.0.1", server.broadcast_port)
 
     def publish(self, stream: str, message: object) -> None:
-        body = json.dumps({"stream": stream, "data": json.dumps(message)})
+        self.publish_all(stream, [message])
+
+    def publish_all(self, stream: str, messages: list[object]) -> None:
+        """All of them by one request."""
+        body = json.dumps([{"stream": stream, "data": json.dumps(each)} for each in messages])
         self._connection.request("POST", "/_broadcast", body)
         response = self._connection.getresponse()
         response.read()
@@ -106,9 +110,7 @@ def test_who_was_away_for_too_much_is_told_that_its_history_is_gone(
         publisher.publish("gone", "first")
         client.wait_for("received", message="first")
         relay.cut(half_open=True)
-        body = json.dumps([{"stream": "gone", "data": "1"}] * 2001)
-        publisher._connection.request("POST", "/_broadcast", body)
-        publisher._connection.getresponse().read()
+        publisher.publish_all("gone", [1] * 2001)
         client.wait_for("info", name="gone", type="history_not_found")
         publisher.publish("gone", "last")
         client.wait_for("received", message="last")

@@ -29,6 +29,7 @@ from catenary.ports import SLICE_BYTES, Codec
 from catenary.protocols import table
 from catenary.protocols.table import ClientProtocol
 from catenary.wire.frames import Close, FrameReader, close_frame, unmask
+from tests.parts.binary_cable import EXTENDED_PROTOBUF, MESSAGE_PACK, PROTOBUF
 
 Written = dict[str, Any]
 """A message of the server: ``type``, ``identifier``, ``message`` as Action Cable names them."""
@@ -64,9 +65,19 @@ JSON_GARBAGE = [
     b'{"command":"no such command"}',
 ]
 
+GARBAGE = [b"", b"\x00", b"\xff\xfe", b"\xc1" * 9, b"\x91" * 100_000, b"\x12\x01\x01"]
+
 PROTOCOLS = {
     "actioncable-v1-json": Case(table.ACTION_CABLE_JSON, json.loads, JSON_GARBAGE),
     "actioncable-v1-ext-json": Case(table.ACTION_CABLE_EXTENDED_JSON, json.loads, JSON_GARBAGE),
+    "actioncable-v1-msgpack": Case(table.ACTION_CABLE_MESSAGE_PACK, MESSAGE_PACK.read, GARBAGE),
+    "actioncable-v1-ext-msgpack": Case(
+        table.ACTION_CABLE_EXTENDED_MESSAGE_PACK, MESSAGE_PACK.read, GARBAGE
+    ),
+    "actioncable-v1-protobuf": Case(table.ACTION_CABLE_PROTOBUF, PROTOBUF.read, GARBAGE),
+    "actioncable-v1-ext-protobuf": Case(
+        table.ACTION_CABLE_EXTENDED_PROTOBUF, EXTENDED_PROTOBUF.read, GARBAGE
+    ),
     "actioncable-unsupported": Case(table.ACTION_CABLE_UNSUPPORTED, json.loads, JSON_GARBAGE),
 }
 

@@ -31,8 +31,8 @@ from catenary.messages.heartbeat import Heartbeat
 from catenary.messages.names import Identifier, Stream
 from catenary.messages.publications import Position, Publication, RemoteDisconnect, parse
 from catenary.messages.replies import Confirmed, Delivery, Rejected
-from catenary.protocols import rpc, rpc_json, rpc_protobuf
-from catenary.protocols.actioncable import ActionCableJson
+from catenary.ports import Codec
+from catenary.protocols import rpc, rpc_json, rpc_protobuf, table
 from catenary.wire import deflate, handshake, hpack, http1, http2
 from catenary.wire.frames import (
     BINARY,
@@ -58,6 +58,7 @@ from catenary.wire.http2_frames import (
     Http2Error,
     frame,
 )
+from tests.parts.binary_cable import EXTENDED_PROTOBUF, MESSAGE_PACK
 from tests.parts.raw_socket import masked, upgrade
 
 MAX_MESSAGE: Final = 1000
@@ -297,12 +298,21 @@ _HTTP2_WORDS: Final = (_HEAD, _TRAILERS, b"\0\0\0\x04\x01\0\0\0\0", b"\0\0\0\x01
 # JSON
 
 
-_cable: Final = ActionCableJson()
-
-
 def check_actioncable(data: bytes, random: Random) -> None:
+    _check_codec(table.ACTION_CABLE_JSON.codec(), json.loads, data)
+
+
+def check_message_pack(data: bytes, random: Random) -> None:
+    _check_codec(table.ACTION_CABLE_MESSAGE_PACK.codec(), MESSAGE_PACK.read, data)
+
+
+def check_protobuf(data: bytes, random: Random) -> None:
+    _check_codec(table.ACTION_CABLE_EXTENDED_PROTOBUF.codec(), EXTENDED_PROTOBUF.read, data)
+
+
+def _check_codec(codec: Codec, read: Callable[[bytes], dict[str, Any]], data: bytes) -> None:
     try:
-        command = _cable.decode(data)
+        command = codec.decode(data)
     except CommandError:
         return
     if command is None or isinstance(command, ClientPing | ClientPong):
@@ -310,13 +320,13 @@ def check_actioncable(data: bytes, random: Random) -> None:
     assert not isinstance(command, tuple | DirectReply | Checkpoint), "one command a message"
     identifier = command.identifier
     for reply in (Confirmed(identifier), Rejected(identifier)):
-        told = json.loads(_cable.encode(reply) or b"")
-        assert told["identifier"] == identifier, "the client recognises its own"
+        told = read(codec.encode(reply) or b"")
+        assert told.get("identifier", "") == identifier, "the client recognises its own"
     if isinstance(command, Subscribe) and command.join is not None:
         json.loads(command.join.info)
     message = b'{"a":1}'
     delivery = Delivery(identifier, message, "kind", Stream("s"), Position("e", 1))
-    assert json.loads(_cable.encode_delivery(delivery))["message"] == {"a": 1}
+    assert read(codec.encode_delivery(delivery))["message"] == {"a": 1}
 
 
 _IDENTIFIER: Final = json.dumps({"channel": "Chat", "id": "ä"})
@@ -341,6 +351,9 @@ _COMMANDS: Final = (
     b'{"command":"ping"}',
     b'{"type":"pong","command":"pong"}',
 )
+_PACKED: Final = tuple(MESSAGE_PACK.write(json.loads(each)) for each in _COMMANDS)
+_PROTOBUF: Final = tuple(EXTENDED_PROTOBUF.write(json.loads(each)) for each in _COMMANDS)
+_BINARY_WORDS: Final = (b"\x10\x01", b"\x1a\x05", b"\x42", b"\x80", b"\xd9\xff", b"\x91", b"\xa7")
 _JSON_WORDS: Final = (
     b'"command":"subscribe",',
     b'"identifier":',
@@ -560,6 +573,8 @@ CORES: Final = (
     Core("wire/hpack", [_HEAD, _TRAILERS, _HEAD + _TRAILERS], _HTTP2_WORDS, check_hpack),
     Core("wire/http2", _HTTP2, _HTTP2_WORDS, check_http2),
     Core("protocols/actioncable", _COMMANDS, _JSON_WORDS, check_actioncable),
+    Core("protocols/actioncable_msgpack", _PACKED, _BINARY_WORDS, check_message_pack),
+    Core("protocols/actioncable_protobuf", _PROTOBUF, _BINARY_WORDS, check_protobuf),
     Core(
         "protocols/rpc_json",
         [rpc_json.encode_response(each) for each in _RESPONSES],

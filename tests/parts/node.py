@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -151,10 +152,23 @@ def contains(message: Event, fields: Event) -> bool:
     return all(name in message and message[name] == value for name, value in fields.items())
 
 
+def speaking(protocol: str) -> dict[str, object]:
+    """The options of a driver that make it speak another subprotocol; empty: its own."""
+    if not protocol:
+        return {}
+    return {"protocol": protocol, "schema": str(files("catenary.protocols") / "actioncable.proto")}
+
+
 @contextmanager
-def node_client(driver: str, url: str, ping_interval_s: float = 3) -> Iterator[NodeClient]:
-    """A client for the length of a with block; it expects the server's pings at this interval."""
-    client = NodeClient(driver, {"url": url, "pingIntervalS": ping_interval_s})
+def node_client(
+    driver: str, url: str, ping_interval_s: float = 3, protocol: str = ""
+) -> Iterator[NodeClient]:
+    """A client for the length of a with block; it expects the server's pings at this interval.
+
+    ``protocol`` is a subprotocol other than the driver's own.
+    """
+    options: dict[str, object] = {"url": url, "pingIntervalS": ping_interval_s}
+    client = NodeClient(driver, {**options, **speaking(protocol)})
     try:
         yield client
     finally:

@@ -6,7 +6,7 @@ behaviour of anycable-go 1.6.16. Knows: messages, JSON. Does not know: frames, s
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, cast
 
 import msgspec
@@ -28,6 +28,7 @@ from catenary.messages.commands import (
 )
 from catenary.messages.lenient_json import JSON_ERRORS, reader
 from catenary.messages.names import Identifier, Sid, Stream
+from catenary.messages.presence import Member
 from catenary.messages.publications import Position
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import (
@@ -44,7 +45,7 @@ from catenary.messages.replies import (
     Reply,
     Welcome,
 )
-from catenary.ports import Goodbye
+from catenary.ports import SLICE_BYTES, Goodbye
 
 SUBPROTOCOL: Final = "actioncable-v1-json"
 EXTENDED: Final = "actioncable-v1-ext-json"
@@ -115,7 +116,7 @@ class _OpaqueMessage(msgspec.Struct, gc=False):
     command: str = ""
     identifier: Identifier = Identifier("")
     data: msgspec.Raw = msgspec.Raw(b"null")
-    history: _History | None = None
+    history: HistoryFields | None = None
     presence: _OpaquePresence | None = None
 
 
@@ -123,7 +124,7 @@ _read_opaque: Final = reader(cast("type[_OpaqueMessage | None]", _OpaqueMessage 
 _read_data = msgspec.json.Decoder().decode
 
 
-def _read_again(payload: bytes, error: Exception) -> _Message | None:
+def _read_again(payload: bytes, error: Exception) -> ClientMessage | None:
     """What is JSON to other readers, and not to msgspec's. Raises :class:`CommandError`."""
     try:
         opaque = _read_opaque(payload)
@@ -135,8 +136,8 @@ def _read_again(payload: bytes, error: Exception) -> _Message | None:
     with contextlib.suppress(*JSON_ERRORS):
         data = _read_data(data)
     asked = opaque.presence
-    presence = None if asked is None else _Presence(asked.id, asked.info)
-    return _Message(opaque.command, opaque.identifier, data, opaque.history, presence)
+    presence = None if asked is None else PresenceFields(asked.id, asked.info)
+    return ClientMessage(opaque.command, opaque.identifier, data, opaque.history, presence)
 
 
 class ActionCableJson:
@@ -190,10 +191,6 @@ def _position(delivery: Delivery) -> bytes:
         _write(position.epoch),
         position.offset,
     )
-
-
-_RECORD_BYTES: Final = 300
-"""What a member counts beside its info: 100 in a piece, however little is told of them."""
 
 
 def _presence_pieces(state: PresenceState) -> Iterator[bytes]:

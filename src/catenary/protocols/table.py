@@ -10,8 +10,10 @@ import msgspec
 
 from catenary.errors import RequestRefused
 from catenary.ports import Codec
-from catenary.protocols import actioncable
+from catenary.protocols import actioncable, actioncable_msgpack, actioncable_protobuf
 from catenary.protocols.actioncable import ActionCableJson
+from catenary.protocols.actioncable_msgpack import ActionCableMessagePack
+from catenary.protocols.actioncable_protobuf import ActionCableProtobuf
 
 
 class ClientProtocol(msgspec.Struct, frozen=True, eq=False, kw_only=True):
@@ -57,17 +59,44 @@ class ProtocolSet:
         return self._fallback, None
 
 
-_JSON: Final = ActionCableJson()
+def _shared(codec: Codec) -> Callable[[], Codec]:
+    """For a codec without state."""
+    return lambda: codec
 
 
-def _json() -> Codec:
-    return _JSON
-
+_json: Final = _shared(ActionCableJson())
+_message_pack: Final = _shared(ActionCableMessagePack())
 
 ACTION_CABLE_JSON: Final = ClientProtocol(subprotocols=(actioncable.SUBPROTOCOL,), codec=_json)
 
 ACTION_CABLE_EXTENDED_JSON: Final = ClientProtocol(
     subprotocols=(actioncable.EXTENDED,), codec=_json, is_resumable=True, answers_pings=True
+)
+
+ACTION_CABLE_MESSAGE_PACK: Final = ClientProtocol(
+    subprotocols=(actioncable_msgpack.SUBPROTOCOL,), codec=_message_pack, is_binary=True
+)
+
+ACTION_CABLE_EXTENDED_MESSAGE_PACK: Final = ClientProtocol(
+    subprotocols=(actioncable_msgpack.EXTENDED,),
+    codec=_message_pack,
+    is_binary=True,
+    is_resumable=True,
+    answers_pings=True,
+)
+
+ACTION_CABLE_PROTOBUF: Final = ClientProtocol(
+    subprotocols=(actioncable_protobuf.SUBPROTOCOL,),
+    codec=_shared(ActionCableProtobuf(is_extended=False)),
+    is_binary=True,
+)
+
+ACTION_CABLE_EXTENDED_PROTOBUF: Final = ClientProtocol(
+    subprotocols=(actioncable_protobuf.EXTENDED,),
+    codec=_shared(ActionCableProtobuf(is_extended=True)),
+    is_binary=True,
+    is_resumable=True,
+    answers_pings=True,
 )
 
 ACTION_CABLE_UNSUPPORTED: Final = ClientProtocol(
@@ -76,7 +105,15 @@ ACTION_CABLE_UNSUPPORTED: Final = ClientProtocol(
 """Clients offer this name last and close the connection if the server confirms it."""
 
 ACTION_CABLE: Final = ProtocolSet(
-    (ACTION_CABLE_JSON, ACTION_CABLE_EXTENDED_JSON, ACTION_CABLE_UNSUPPORTED),
+    (
+        ACTION_CABLE_JSON,
+        ACTION_CABLE_EXTENDED_JSON,
+        ACTION_CABLE_MESSAGE_PACK,
+        ACTION_CABLE_EXTENDED_MESSAGE_PACK,
+        ACTION_CABLE_PROTOBUF,
+        ACTION_CABLE_EXTENDED_PROTOBUF,
+        ACTION_CABLE_UNSUPPORTED,
+    ),
     fallback=ACTION_CABLE_JSON,
 )
 """What a cable path speaks. The order is that of anycable-go, and so is the fallback: a client that offers nothing
