@@ -259,6 +259,85 @@ def test_who_waits_for_room_too_long_hears_that_the_server_is_busy(run: Run) -> 
     run(scenario())
 
 
+STREAMS, WINDOW = 3, 4
+"""MAX_CONCURRENT_STREAMS and INITIAL_WINDOW_SIZE (RFC 9113, section 6.5.2)."""
+
+
+@pytest.mark.parametrize("shut", [[(STREAMS, 0)], [(WINDOW, 0)], [(STREAMS, 0), (WINDOW, 0)]])
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_server_that_allows_no_streams_is_given_up_for_the_next(
+    run: Run, shut: list[tuple[int, int]], is_late: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It keeps its connection, and answers pings; whoever takes the next connection is a good one."""
+
+    async def behave(peer: Peer) -> None:
+        if peer.number > 1:
+            await peer.shake()
+        elif is_late:
+            await peer.shake()
+            peer.answer((await peer.request()).stream)
+            peer.send(settings(*shut))
+        else:
+            await peer.shake(*shut)
+        await peer.serve()
+
+    async def scenario() -> None:
+        async with called(behave, limits=CallLimits(), pace=Pace(shut_s=0.2)) as application:
+            if is_late:
+                await welcomed(application)
+                await asyncio.sleep(0.05)
+            async with asyncio.timeout(2):
+                await asyncio.gather(*(welcomed(application) for _ in range(5)))
+
+    run(scenario())
+    assert caplog.text.count("allows no streams") == 1
+
+
+def test_a_server_that_allows_no_streams_for_a_moment_is_kept(run: Run) -> None:
+    async def behave(peer: Peer) -> None:
+        numbers.append(peer.number)
+        await peer.shake((STREAMS, 0))
+        await asyncio.sleep(0.1)
+        peer.send(settings((WINDOW, 0)))
+        peer.send(settings((STREAMS, 10)))
+        await asyncio.sleep(0.1)
+        peer.send(settings((WINDOW, 65_535)))
+        await peer.serve()
+
+    async def scenario() -> None:
+        async with called(behave, limits=CallLimits(), pace=Pace(shut_s=0.5)) as application:
+            await welcomed(application)
+            await asyncio.sleep(0.6)
+            await welcomed(application)
+
+    numbers: list[int] = []
+    run(scenario())
+    assert numbers == [0]
+
+
+def test_one_that_allows_no_streams_beside_one_that_does_costs_nobody_anything(run: Run) -> None:
+    async def shut(peer: Peer) -> None:
+        await peer.shake((STREAMS, 0))
+        await peer.serve()
+
+    async def good(peer: Peer) -> None:
+        await peer.shake()
+        await peer.serve()
+
+    async def scenario() -> None:
+        async with http2_server(shut) as one, http2_server(good) as other:
+            host = f"grpc-list://{one},{other}"
+            application = GrpcApplication(host, counters=Counters(), limits=CallLimits())
+            await application.start()
+            try:
+                async with asyncio.timeout(2):
+                    await asyncio.gather(*(welcomed(application) for _ in range(20)))
+            finally:
+                await application.close(2)
+
+    run(scenario())
+
+
 def test_a_call_that_waits_may_be_cancelled(run: Run) -> None:
     async def behave(peer: Peer) -> None:
         await peer.shake((3, 0))

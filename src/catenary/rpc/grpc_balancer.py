@@ -63,6 +63,7 @@ class Balancer:
             if trouble is not None:
                 raise trouble
             self._backlog[call] = None
+            self._await_room()
         call.owner = self
         if call.expires_at < self._wakes_at:
             self._wake_at(call.expires_at)
@@ -80,6 +81,7 @@ class Balancer:
         while self._backlog:
             connection = self._next()
             if connection is None:
+                self._await_room()
                 return
             call, _ = self._backlog.popitem(last=False)
             connection.start(call)
@@ -91,8 +93,7 @@ class Balancer:
             self._timer.cancel()
         closed = AppUnavailable("the channel was closed under the call")
         self._fail_backlog(closed)
-        for connection in tuple(self.connections):
-            connection.break_off(closed)
+        # First of all nobody connects any more: who is broken off would be connected to again.
         await asyncio.gather(*(group.close() for group in self._groups))
         for connection in tuple(self.connections):
             connection.break_off(closed)
@@ -106,6 +107,10 @@ class Balancer:
             if connection.core.has_room:
                 return connection
         return None
+
+    def _await_room(self) -> None:
+        for connection in self._ready:
+            connection.await_room()
 
     # Connections
 

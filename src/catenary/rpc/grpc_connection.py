@@ -29,6 +29,10 @@ class Pace(msgspec.Struct, frozen=True):
     longest_backoff_s: float = 1.0
     least_between_lookups_s: float = 5.0
     most_between_lookups_s: float = 30.0
+    shut_s: float = 1.0
+    """That calls wait for a connection whose server allows no streams, until there is another one.
+
+    RFC 9113, section 6.5.2: a server should do so for short durations only."""
     goodbye_s: float = 1.0
     """For what is written to leave before a connection is broken off."""
 
@@ -115,6 +119,7 @@ class GrpcConnection(asyncio.Protocol):
         "_loop",
         "_owner",
         "_pace",
+        "_shut_timer",
         "_timer",
         "_transport",
         "core",
@@ -123,6 +128,7 @@ class GrpcConnection(asyncio.Protocol):
         "lost",
         "opened",
         "reason",
+        "was_shut",
     )
 
     def __init__(
@@ -141,7 +147,10 @@ class GrpcConnection(asyncio.Protocol):
         self._calls: dict[int, GrpcAttempt] = {}
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._shut_timer: asyncio.TimerHandle | None = None
         self.reason = ""
+        self.was_shut = False
+        """Was it given up because its server allowed no streams?"""
 
         self._is_flush_planned = False
         self._is_paused = False
@@ -179,6 +188,17 @@ class GrpcConnection(asyncio.Protocol):
             self._plan_flush()
             self._owner.dispatch()
             self._end_if_done()
+
+    def await_room(self) -> None:
+        """Calls wait: a server that allows none for a while is given up, for there may be another."""
+        if self._shut_timer is None and self.core.is_shut:
+            self._shut_timer = self._loop.call_later(self._pace.shut_s, self._judge_shut)
+
+    def _judge_shut(self) -> None:
+        self._shut_timer = None
+        if self.core.is_shut:
+            self.was_shut = True
+            self._settle(self.ending)
 
     def retire(self) -> None:
         """Ends when the calls under way have ended."""
@@ -231,8 +251,9 @@ class GrpcConnection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._shut_timer):
+            if timer is not None:
+                timer.cancel()
         self.core.close()
         if not self.reason:
             self.reason = str(error) if error else "the server closed the connection"
@@ -321,6 +342,8 @@ class GrpcConnection(asyncio.Protocol):
     def abort(self) -> None:
         """Breaks the connection off, if there is one."""
         if self._transport is not None:
+            # uvloop's transports raise where they are written to before the end is told.
+            self._is_ending = self._is_paused = True
             self._transport.abort()
 
     def _fail_calls(self, error: AppError) -> None:

@@ -130,6 +130,7 @@ class Endpoint:
         "_service",
         "_target",
         "_wanted",
+        "_was_shut",
         "_wiring",
         "trouble",
     )
@@ -149,6 +150,7 @@ class Endpoint:
         self._chooser = chooser
         self._wanted = wanted
         self._keepalive_s = wiring.pace.keepalive_s
+        self._was_shut = False
         self.trouble = ""
         """Why it can't be reached; empty while it is, or may soon be."""
         self._service = Service(f"gRPC connection to {address}", self._keep, wiring.supervisor)
@@ -224,6 +226,9 @@ class Endpoint:
         finally:
             self._chooser.remove(connection)
             connection.retire()
+        if connection.was_shut and not self._was_shut:
+            log.warning("%s allows no streams: connecting again", self._target.authority)
+        self._was_shut = connection.was_shut
         goodbye = connection.goodbye
         if goodbye is not None and goodbye.debug == _TOO_MANY_PINGS:
             self._keepalive_s *= 2

@@ -5,6 +5,7 @@ Knows: status codes. Does not know: connections, messages of the application.
 """
 
 import math
+import re
 from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -25,7 +26,10 @@ _REMEMBERED: Final = 1_024
 
 _DETAILS_CHARS: Final = 200
 _TOO_LARGE: Final = "larger than max"
-"""How a message over a size limit differs from a server that is busy: both are RESOURCE_EXHAUSTED."""
+_is_too_large: Final = re.compile(r"larger than max|exceeds .*size|too large", re.IGNORECASE).search
+"""How a message over a size limit differs from a server that is busy: both are RESOURCE_EXHAUSTED.
+
+The first is what C, Go and JavaScript say, the second Java and .NET."""
 
 _STATUSES: Final = (
     "OK",
@@ -113,7 +117,7 @@ def failure(status: str, details: str) -> AppUnavailable | AppFailed:
         # A server that is stopped cancels its calls; where we did, this is not reached.
         case "UNAVAILABLE" | "CANCELLED":
             return AppAway(text)
-        case "RESOURCE_EXHAUSTED" if _TOO_LARGE not in details:
+        case "RESOURCE_EXHAUSTED" if not _is_too_large(details):
             return AppBusy(text)
         case "DEADLINE_EXCEEDED":
             return AppLate(text)

@@ -148,6 +148,7 @@ class Connection:
     """After :meth:`receive`, :meth:`request` and the like, send what :meth:`data_to_send` returns."""
 
     __slots__ = (
+        "_allowed",
         "_blocks",
         "_blocks_at",
         "_continued",
@@ -197,8 +198,11 @@ class Connection:
         self._streams: dict[int, _Answer | None] = {}
         """The requests under way, each with what has come of its answer."""
         self._next_id = 1
+        self._allowed = 0
+        """How many streams the server's settings allow."""
         self._limit = 0
-        """How many streams may be open: none before the server's settings and after its goodbye."""
+        """How many may be open: none before its settings, after its goodbye, and while its windows
+        are shut from the beginning."""
         self._is_going = False
         self._writer = BlockWriter()
         self._heads: dict[bytes, bytes] = {}
@@ -220,6 +224,11 @@ class Connection:
     def has_room(self) -> bool:
         """May a request be sent now?"""
         return len(self._streams) < self._limit
+
+    @property
+    def is_shut(self) -> bool:
+        """Do the server's settings allow no request at all? They may again, later."""
+        return self._limit == 0 and not self._is_going and self._expected != SETTINGS
 
     @property
     def is_going(self) -> bool:
@@ -495,10 +504,11 @@ class Connection:
             return
         self._expected = None
         if is_first:
-            self._limit = _MAX_WINDOW
+            self._allowed = _MAX_WINDOW
             events.append(Opened())
         for key, value in _setting.iter_unpack(payload):
             self._set(key, value)
+        self._limit = 0 if self._is_going or not self._initial_window else self._allowed
         self._reply(_SETTINGS_ACK)
         self._pump()
 
@@ -508,7 +518,7 @@ class Connection:
             self._writer.limit_table(value)
             self._heads.clear()
         elif key == MAX_CONCURRENT_STREAMS:
-            self._limit = 0 if self._is_going else value
+            self._allowed = value
         elif key == INITIAL_WINDOW_SIZE:
             self._check_window(value)
             for upload in self._uploads.values():
