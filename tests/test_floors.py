@@ -26,6 +26,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "auth": (1, ""),
     "ports": (1, ""),
     "supervision": (2, ""),
+    "logs": (2, ""),
     "node": (2, "heart"),
     "rpc": (2, "rpc"),
     "adapters": (2, "adapters"),

@@ -14,12 +14,14 @@ from typing import Final
 
 from catenary.adapters.interest import Held, Interest, Mark
 from catenary.errors import BackendError, LostPosition
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.names import Stream
 from catenary.messages.publications import Position, Publication, Publishable, is_behind
 from catenary.metrics.counters import Counters
 from catenary.ports import History
 
 _log: Final = logging.getLogger("catenary.pubsub")
+_limited: Final = RateLimitedLogger(_log)
 
 HELD_LIMIT: Final = 1_000
 """Messages of one stream that may wait for what is missing; those beyond are read with it."""
@@ -180,7 +182,7 @@ class Following:
                 continue
             except Exception:  # noqa: BLE001
                 # A fault of our own must cost what is missing, not everything behind it.
-                _log.exception("What is missing on %.100s can't be read", stream)
+                _limited.exception("What is missing on %.100s can't be read", stream)
                 self._counters.pubsub_gaps_total += 1
                 missing = ()
             self._note_trouble(None)
@@ -245,7 +247,7 @@ class Following:
                 found = history.after(stream, mark.position)
                 return found if isinstance(found, tuple) else await found
             except LostPosition as error:
-                _log.debug("Messages may be missing on %.100s: %s", stream, error)
+                _limited.debug("Messages may be missing on %.100s: %s", stream, error)
         kept = history.since(stream, since_s)
         missing = kept if isinstance(kept, tuple) else await kept
         is_lost = mark.position is not None

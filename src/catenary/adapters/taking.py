@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from catenary.errors import BackendError, BackendRefused, PublicationError
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.metrics.counters import Counters
 
-_log: Final = logging.getLogger("catenary.broadcasts")
+_limited: Final = RateLimitedLogger(logging.getLogger("catenary.broadcasts"))
 
 PAUSE_S: Final = 0.1
 """Until a worker that was cancelled by mistake is followed by another."""
@@ -123,10 +124,10 @@ class Taking:
             await sent
         except BackendRefused as error:
             self._counters.refused_publications_total += 1
-            _log.warning("Publication refused: %s; it begins with %.100r", error, raw[:100])
+            _limited.warning("Publication refused: %s; it begins with %.100r", error, raw[:100])
         except BackendError as error:
             self._counters.lost_publications_total += 1
-            _log.warning("A publication is lost: %s; it begins with %.100r", error, raw[:100])
+            _limited.warning("A publication is lost: %s; it begins with %.100r", error, raw[:100])
         except asyncio.CancelledError:
             # By whoever gives up, or by what was waited for: then the next one is to come.
             if self._is_given_up:
@@ -137,4 +138,4 @@ class Taking:
 
     def _lose(self, raw: bytes) -> None:
         self._counters.lost_publications_total += 1
-        _log.exception("A publication could not be handled; it begins with %.100r", raw[:100])
+        _limited.exception("A publication could not be handled; it begins with %.100r", raw[:100])

@@ -54,6 +54,7 @@ from catenary.channels.streams import stream_name
 from catenary.channels.surroundings import Surroundings
 from catenary.channels.timers import Beats, DeclaredTimer, Place
 from catenary.channels.tokens import TTL, Signer
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.lenient_json import reader
@@ -61,7 +62,7 @@ from catenary.messages.names import Identifier, Sid
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Confirmed, Disconnected, Rejected, Welcome
 
-_log: Final = logging.getLogger("catenary.channels")
+_limited: Final = RateLimitedLogger(logging.getLogger("catenary.channels"))
 T = TypeVar("T")
 
 CROSSING_S: Final = 5.0
@@ -402,7 +403,7 @@ class Cable:
         try:
             found, channel = self._build(call)
         except _NOT_BUILT as error:
-            _log.warning("sid=%s Rejected: %.200s: %s", environment.sid, identifier, error)
+            _limited.warning("sid=%s Rejected: %.200s: %s", environment.sid, identifier, error)
             return call.refusal(Rejected(identifier), disconnect_wanted=False)
         self._forget_ending(environment.sid, identifier)
         work = self._subscribe(call, found, channel)
@@ -416,7 +417,7 @@ class Cable:
         try:
             found, channel = self._build(call)
         except _NOT_BUILT as error:
-            _log.warning(
+            _limited.warning(
                 "sid=%s Not told of its end: %.200s: %s", environment.sid, identifier, error
             )
             return Decision(stop_all_streams=True)
@@ -435,7 +436,7 @@ class Cable:
             found, channel = self._build(call)
             name = _read_action(data).action
         except _NOT_BUILT as error:
-            _log.warning("sid=%s Not performed: %.200s: %s", environment.sid, data, error)
+            _limited.warning("sid=%s Not performed: %.200s: %s", environment.sid, data, error)
             return Decision(verdict=Verdict.ERROR, error=f"not performed: {error}")
         if name == self.restored_action:
             self._forget_ending(environment.sid, identifier)
@@ -635,11 +636,11 @@ class Cable:
                 tell(call.environment.sid, name, error)
             except Exception:  # noqa: BLE001
                 # Whoever collects errors must not make more of them.
-                _log.exception("sid=%s An error could not be told", call.environment.sid)
+                _limited.exception("sid=%s An error could not be told", call.environment.sid)
         if isinstance(error, ChannelError):
-            _log.warning("sid=%s %s", call.environment.sid, error)
+            _limited.warning("sid=%s %s", call.environment.sid, error)
         else:
-            _log.error("sid=%s %s failed", call.environment.sid, name, exc_info=error)
+            _limited.error("sid=%s %s failed", call.environment.sid, name, exc_info=error)
 
     # Timers
 

@@ -17,8 +17,9 @@ from catenary.channels.errors import NotHosted
 from catenary.channels.publishers.ordered import OrderedPublisher
 from catenary.channels.writing import write
 from catenary.errors import BackendError
+from catenary.logs.rate_limited import RateLimitedLogger
 
-_log: Final = logging.getLogger("catenary.channels")
+_limited: Final = RateLimitedLogger(logging.getLogger("catenary.channels"))
 
 TAKEN_TIMEOUT_S: Final = 30.0
 """How long a thread waits for the server's loop, which may be ending."""
@@ -66,7 +67,7 @@ class Sent:
         error = self._future.exception()
         if error is not None and not self._is_known:
             self._is_known = True
-            _log.error("A publication was not taken: %s", error)
+            _limited.error("A publication was not taken: %s", error)
 
     def __await__(self) -> Generator[Any, None, None]:
         self._is_known = True

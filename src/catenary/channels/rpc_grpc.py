@@ -15,10 +15,11 @@ import msgspec
 
 from catenary.channels.rpc_handler import Procedure, RpcHandler
 from catenary.errors import ConfigError, ProtocolError
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.ports import Application
 from catenary.protocols import rpc_protobuf
 
-_log: Final = logging.getLogger("catenary.channels")
+_limited: Final = RateLimitedLogger(logging.getLogger("catenary.channels"))
 
 HEALTH: Final = "grpc.health.v1.Health"
 _SERVING: Final = b"\x08\x01"
@@ -105,7 +106,7 @@ def _serving(procedure: Procedure) -> Serve:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except (Exception, SystemExit):  # noqa: BLE001
             # A fault of our own, and yet the server must not wait for an answer for ever.
-            _log.exception("sid=%s A call failed unexpectedly", metadata.get("sid"))
+            _limited.exception("sid=%s A call failed unexpectedly", metadata.get("sid"))
             await context.abort(grpc.StatusCode.INTERNAL, "the application failed")
 
     return serve

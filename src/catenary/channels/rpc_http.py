@@ -17,13 +17,14 @@ import msgspec
 from catenary.auth.keys import RPC_PHRASE, BearerKey, derived_key
 from catenary.channels.rpc_handler import RpcHandler
 from catenary.errors import ConfigError, ProtocolError, RequestRefused
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.metrics.counters import Counters
 from catenary.ports import Application
 from catenary.protocols import rpc_json
 from catenary.wire.http1 import header_text
 from catenary.wire.request_memory import PendingBody, RequestMemory, too_many
 
-_log: Final = logging.getLogger("catenary.channels")
+_limited: Final = RateLimitedLogger(logging.getLogger("catenary.channels"))
 
 MAX_BODY_BYTES: Final = 16 * 2**20
 """As large as the answers that a server takes."""
@@ -76,7 +77,7 @@ class _Calls:
             return _Answer(422, f"Invalid request body: {error}".encode())
         except (Exception, SystemExit):  # noqa: BLE001
             # A fault of our own, and yet the server must not wait for an answer for ever.
-            _log.exception("sid=%s A call failed unexpectedly", metadata.get("sid"))
+            _limited.exception("sid=%s A call failed unexpectedly", metadata.get("sid"))
             return _Answer(500, b"Internal error")
 
 

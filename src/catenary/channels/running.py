@@ -17,8 +17,9 @@ from types import coroutine
 from typing import Any, Final, TypeVar
 
 from catenary.channels.declaration import Method
+from catenary.logs.rate_limited import RateLimitedLogger
 
-_log: Final = logging.getLogger("catenary.channels")
+_limited: Final = RateLimitedLogger(logging.getLogger("catenary.channels"))
 T = TypeVar("T")
 
 Around = Callable[[], AbstractContextManager[object]]
@@ -111,7 +112,7 @@ class Runner:
     def _note(self, name: str, took_s: float) -> None:
         if took_s > self._slow_s:
             self.slow_total += 1
-            _log.warning(
+            _limited.warning(
                 "%s held the loop for %d ms: nobody else was served meanwhile", name, took_s * 1000
             )
 

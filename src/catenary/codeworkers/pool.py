@@ -23,6 +23,7 @@ from catenary.codeworkers.messages import Counted, Kind
 from catenary.codeworkers.process import CodeProcess
 from catenary.codeworkers.timers import CodeTimers
 from catenary.errors import AppNotReached, AppUnavailable, ConfigError
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid
@@ -31,6 +32,7 @@ from catenary.supervision.backoff import Backoff
 from catenary.supervision.service import Service, Supervisor
 
 _log: Final = logging.getLogger("catenary.code")
+_limited: Final = RateLimitedLogger(_log)
 
 CALLS_LIMIT: Final = 1_000
 """Calls under way in one worker; as many clients may wait for slow methods at once."""
@@ -482,4 +484,4 @@ class CodeWorkerPool:
 def _note_end(asked: "asyncio.Future[Decision]") -> None:
     """Nobody awaits it: what went wrong is logged here."""
     if not asked.cancelled() and (error := asked.exception()) is not None:
-        _log.warning("The end of a subscription could not be told: %s", error)
+        _limited.warning("The end of a subscription could not be told: %s", error)

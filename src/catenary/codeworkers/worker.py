@@ -36,12 +36,13 @@ from catenary.errors import (
     NotKept,
     TooLarge,
 )
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.names import Stream
 from catenary.messages.presence import Member
 from catenary.messages.publications import Page, Position
 
-_log: Final = logging.getLogger("catenary.channels")
+_limited: Final = RateLimitedLogger(logging.getLogger("catenary.channels"))
 
 PUBLICATIONS_LIMIT: Final = 100_000
 """Publications that the serving process has not taken yet; more are refused."""
@@ -225,7 +226,7 @@ class CodeWorker:
         self._wire.send(Counted(*(new - old for new, old in zip(now, told, strict=True))))
 
     def _fail(self, number: int, error: BaseException) -> None:
-        _log.error("A call failed unexpectedly", exc_info=error)
+        _limited.error("A call failed unexpectedly", exc_info=error)
         failure = Decision(
             verdict=Verdict.ERROR, error=f"{type(error).__name__} in the code worker"
         )

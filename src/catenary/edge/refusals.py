@@ -7,8 +7,8 @@ import logging
 from typing import Final
 
 from catenary.errors import RequestRefused
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.metrics.counters import Counters
-from catenary.node.complaints import Complaints
 
 _log: Final = logging.getLogger("catenary.edge")
 
@@ -23,11 +23,11 @@ def unavailable(message: str) -> RequestRefused:
 class Refusals:
     """Counts refused requests, and logs so many of them in a second."""
 
-    __slots__ = ("_complaints", "_counters")
+    __slots__ = ("_counters", "_limited")
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
-        self._complaints = Complaints(_log)
+        self._limited = RateLimitedLogger(_log)
 
     def note(self, refused: RequestRefused) -> None:
         """To be called once for each, by whoever answers it."""
@@ -36,4 +36,4 @@ class Refusals:
             self._counters.oversized_heads_total += 1
         elif refused.status == 503:
             self._counters.refused_connections_total += 1
-        self._complaints.write(logging.INFO, "Request refused with %d: %s", refused.status, refused)
+        self._limited.log(logging.INFO, "Request refused with %d: %s", refused.status, refused)

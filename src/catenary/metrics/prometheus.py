@@ -17,6 +17,7 @@ ASKED: Final = {
     "clients_uniq_num": "Different connection identifiers among the clients",
     "broadcast_streams_num": "Streams that clients of this node listen to",
     "mem_sys_bytes": "Memory of this process (resident)",
+    "suppressed_log_lines_total": "Log lines that clients and publishers caused and that were left out",
     "pubsub_trouble_num": "1 while this node does not hear the others, else 0",
     "app_limited_total": "Calls beyond the rates of channels and actions",
     "app_failed_total": "Calls in which the application raised what nothing rescued",

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from catenary.errors import AppError, AppNotReached, AppUnavailable
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier
 from catenary.metrics.counters import Counters
@@ -20,6 +21,7 @@ from catenary.ports import Application
 from catenary.supervision.backoff import delay_s
 
 _log: Final = logging.getLogger("catenary.disconnector")
+_limited: Final = RateLimitedLogger(_log)
 
 PAUSE_S: Final = 1.0
 """Until a pacer that has failed is followed by another."""
@@ -188,12 +190,12 @@ class Disconnector:
             return
         except AppUnavailable as error:
             # It may have got the call, and must not get it twice.
-            _log.warning("sid=%s Disconnect call failed: %s", ended.environment.sid, error)
+            _limited.warning("sid=%s Disconnect call failed: %s", ended.environment.sid, error)
             return
         except AppError as error:
-            _log.warning("sid=%s Disconnect call failed: %s", ended.environment.sid, error)
+            _limited.warning("sid=%s Disconnect call failed: %s", ended.environment.sid, error)
         except Exception:  # noqa: BLE001
-            _log.exception("sid=%s Disconnect call failed unexpectedly", ended.environment.sid)
+            _limited.exception("sid=%s Disconnect call failed unexpectedly", ended.environment.sid)
         if self._outage is not None:
             self._outage = None
             _log.warning("The application is back: %d Disconnect calls go on", len(self._waiting))

@@ -13,12 +13,13 @@ import msgspec
 
 from catenary.auth.jwt import Flaw, Key, Rules, Verified, check
 from catenary.errors import AppFailed
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Disconnected, Welcome
 
-_log: Final = logging.getLogger("catenary.identity")
+_limited: Final = RateLimitedLogger(logging.getLogger("catenary.identity"))
 
 _write: Final = msgspec.json.Encoder().encode
 
@@ -93,7 +94,7 @@ def header_of(param: str) -> str:
 
 def _decision(environment: Environment, found: Verified | Flaw) -> Decision:
     if isinstance(found, Flaw):
-        _log.debug("sid=%s Refused a token %s", environment.sid, found.value)
+        _limited.debug("sid=%s Refused a token %s", environment.sid, found.value)
         return _refusal(Reason.TOKEN_EXPIRED if found is Flaw.EXPIRED else Reason.UNAUTHORIZED)
     if found.identifiers is None:
         raise AppFailed("expected the identifiers as a string in the claim ext of the token")

@@ -17,6 +17,7 @@ import msgspec
 
 from catenary import ports
 from catenary.errors import AppError, BackendError, CommandError, PublicationError
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.commands import (
     Checkpoint,
     ClientPing,
@@ -40,7 +41,6 @@ from catenary.messages.reasons import Reason
 from catenary.messages.replies import Confirmed, Pong, Rejected
 from catenary.metrics.counters import Counters
 from catenary.node.answers import MESSAGE_BYTES
-from catenary.node.complaints import Complaints
 from catenary.node.disconnector import Disconnector, Ended
 from catenary.node.encoder import Encoder
 from catenary.node.hub import Hub
@@ -104,12 +104,12 @@ class Node:
     __slots__ = (
         "_application",
         "_busy",
-        "_complaints",
         "_counters",
         "_disconnect_mode",
         "_disconnector",
         "_hub",
         "_is_whisper_logged",
+        "_limited",
         "_limits",
         "_observer",
         "_pinger",
@@ -152,8 +152,8 @@ class Node:
         self._counters = counters
         self._limits = limits
         self._observer = observer
-        self._complaints = Complaints(_log)
         self._is_whisper_logged = False
+        self._limited = RateLimitedLogger(_log)
         self._busy: set[asyncio.Future[None]] = set()
 
     # A client's life
@@ -377,10 +377,12 @@ class Node:
             await work
         except BackendError as error:
             self._counters.failed_client_msg_total += 1
-            _log.warning("sid=%s A command could not be carried out: %s", session.sid, error)
+            self._limited.warning(
+                "sid=%s A command could not be carried out: %s", session.sid, error
+            )
         except Exception:  # noqa: BLE001
             # A fault of our own must cost this command, not the session's whole order.
-            _log.exception("sid=%s A command failed unexpectedly", session.sid)
+            self._limited.exception("sid=%s A command failed unexpectedly", session.sid)
         self._go_on(session, inbox)
 
     def _decided(
@@ -394,7 +396,7 @@ class Node:
             else:
                 self._undecided(session, step, outcome)
         except Exception:  # noqa: BLE001
-            _log.exception("sid=%s A command failed unexpectedly", session.sid)
+            self._limited.exception("sid=%s A command failed unexpectedly", session.sid)
         if live is None:
             self._go_on(session, inbox)
         else:
@@ -657,9 +659,9 @@ class Node:
         name = type(step).__name__.lstrip("_")
         if isinstance(error, AppError):
             text = "sid=%s %s failed: %s"
-            self._complaints.write(logging.WARNING, text, session.sid, name, error)
+            self._limited.log(logging.WARNING, text, session.sid, name, error)
         else:
-            _log.error("sid=%s %s failed unexpectedly", session.sid, name, exc_info=error)
+            self._limited.error("sid=%s %s failed unexpectedly", session.sid, name, exc_info=error)
         self._give_up(session, step)
 
     def _give_up(self, session: Session, step: _Step) -> None:
@@ -675,9 +677,7 @@ class Node:
         self._counters.failed_client_msg_total += 1
         if self._observer is not None:
             self._observer.refused(session.environment, why)
-        self._complaints.write(
-            logging.WARNING, "sid=%s Command refused: %s", session.sid, why[:200]
-        )
+        self._limited.log(logging.WARNING, "sid=%s Command refused: %s", session.sid, why[:200])
 
     # Publications
 
@@ -705,7 +705,9 @@ class Node:
             publications = parse(raw)
         except PublicationError as error:
             self._counters.failed_broadcast_msg_total += 1
-            _log.warning("Publication refused: %s; it begins with %.100r", error, raw[:100])
+            self._limited.warning(
+                "Publication refused: %s; it begins with %.100r", error, raw[:100]
+            )
             raise
         self._counters.publications_total += len(publications)
         if self._observer is not None:

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from catenary.errors import BackendError, BackendRefused
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.names import Stream
 from catenary.messages.presence import Member, PresenceChange
 from catenary.messages.publications import Publication, Publishable
@@ -20,6 +21,7 @@ from catenary.ports import Presence
 from catenary.supervision.backoff import Backoff
 
 _log: Final = logging.getLogger("catenary.node")
+_limited: Final = RateLimitedLogger(_log)
 _write: Final = msgspec.json.Encoder().encode
 
 KIND: Final = "presence"
@@ -107,7 +109,7 @@ class Presences:
         try:
             members = await found
         except BackendError as error:
-            _log.warning("sid=%s Presence unknown: %s", subscription.session.sid, error)
+            _limited.warning("sid=%s Presence unknown: %s", subscription.session.sid, error)
             subscription.session.send(PresenceUnknown(subscription.identifier))
             return
         sent = _tell(subscription, members, with_records=with_records)
@@ -200,7 +202,7 @@ class Presences:
         try:
             told = self._announce(await change)
         except BackendError as error:
-            _log.warning("A change of presence is lost: %s", error)
+            _limited.warning("A change of presence is lost: %s", error)
         else:
             if told is not None:
                 await told
@@ -211,7 +213,7 @@ async def _try(waits: list[Awaitable[None]]) -> None:
         try:
             await each
         except BackendError as error:
-            _log.warning("A change of presence is lost: %s", error)
+            _limited.warning("A change of presence is lost: %s", error)
 
 
 def _tell(

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Collection
 from typing import Final
 
 from catenary.errors import BackendError, BackendRefused, LostPosition
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.commands import HistoryRequest
 from catenary.messages.names import Stream
 from catenary.messages.publications import Position
@@ -23,7 +24,7 @@ from catenary.node.hub import Hub
 from catenary.node.session import Subscription
 from catenary.ports import History
 
-_log: Final = logging.getLogger("catenary.node")
+_limited: Final = RateLimitedLogger(logging.getLogger("catenary.node"))
 
 PATIENCE_S: Final = 5
 """For what was read and has not come yet: a way that is broken for longer may bring it twice."""
@@ -196,5 +197,5 @@ def _reached(stream: Stream, messages: Messages, request: HistoryRequest) -> Pos
 
 def _reject(subscription: Subscription, error: Exception) -> None:
     session = subscription.session
-    _log.info("sid=%s No history for %s: %s", session.sid, subscription.identifier, error)
+    _limited.info("sid=%s No history for %s: %s", session.sid, subscription.identifier, error)
     session.send(HistoryRejected(subscription.identifier))

@@ -26,11 +26,11 @@ from typing import Final
 import msgspec
 
 from catenary.errors import BackendError, BackendRefused
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.names import Sid
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Welcome
 from catenary.metrics.counters import Counters
-from catenary.node.complaints import Complaints
 from catenary.node.disconnector import Disconnector, Ended
 from catenary.node.hub import Hub
 from catenary.node.replay import Replayer
@@ -102,7 +102,6 @@ class Resumption:
     __slots__ = (
         "_again",
         "_changed",
-        "_complaints",
         "_counters",
         "_disconnector",
         "_expiry_trouble",
@@ -111,6 +110,7 @@ class Resumption:
         "_is_away",
         "_known",
         "_leaving",
+        "_limited",
         "_replayer",
         "_retries",
         "_saving",
@@ -135,7 +135,7 @@ class Resumption:
         self._replayer = replayer
         self._disconnector = disconnector
         self._counters = counters
-        self._complaints = Complaints(_log)
+        self._limited = RateLimitedLogger(_log)
         # Shared alone. Whom the cache was told of, and has not been told to be over
         self._known: dict[Sid, _Known] = {}
         # And who has been taken over here, while the cache is asked whether another node was quicker
@@ -317,7 +317,7 @@ class Resumption:
 
     def _note_refusal(self, sid: Sid, error: BackendRefused) -> None:
         self._counters.refused_sessions_total += 1
-        self._complaints.write(
+        self._limited.log(
             logging.WARNING, "sid=%s The session can't be kept, nor resumed: %s", sid, error
         )
 
@@ -429,7 +429,7 @@ class Resumption:
                 renamed = self._find_renamed(sid)
                 found = await renamed if isinstance(renamed, Awaitable) else renamed
         except BackendError as error:
-            _log.warning("A session can't be looked for: %s", error)
+            self._limited.warning("A session can't be looked for: %s", error)
             return None
         return found
 
@@ -481,7 +481,7 @@ class Resumption:
         try:
             taken = await finding
         except BackendError as error:
-            _log.warning("A session can't be looked for: %s", error)
+            self._limited.warning("A session can't be looked for: %s", error)
             self._is_taken(sid, finding)
             return own
         known = self._sought.pop(sid)

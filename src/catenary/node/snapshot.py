@@ -9,13 +9,14 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.node.session import Session
 
 Read = TypeVar("Read")
 
-_log: Final = logging.getLogger("catenary.node")
+_limited: Final = RateLimitedLogger(logging.getLogger("catenary.node"))
 
 
 class _Kept(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -68,7 +69,7 @@ def _readable(read: Callable[[bytes], Read], raw: bytes) -> Read | None:
     try:
         return read(raw)
     except msgspec.DecodeError as error:
-        _log.error("A session that was kept can't be read: %s", error)
+        _limited.error("A session that was kept can't be read: %s", error)
         return None
 
 

@@ -38,6 +38,7 @@ from catenary.edge.request import Proxied
 from catenary.edge.routes import Endpoint, Fallback, RouteTable
 from catenary.edge.sniffer import HeadLimits, LateUpgradeSniffer, Port, RequestSniffer
 from catenary.errors import ConfigError, MissingExtra
+from catenary.logs.rate_limited import LineLimit
 from catenary.messages.heartbeat import Heartbeat
 from catenary.metrics.counters import Counters
 from catenary.metrics.prometheus import exposition
@@ -416,6 +417,7 @@ class Assembly:
             "clients_uniq_num": self._hub.clients_uniq_num,
             "broadcast_streams_num": self._hub.streams_num,
             "mem_sys_bytes": lifecycle.resident_bytes(),
+            "suppressed_log_lines_total": LineLimit.suppressed_total,
             "pubsub_trouble_num": int(self._engine.trouble() is not None),
         }
         code = self.code or self._cable

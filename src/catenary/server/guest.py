@@ -90,7 +90,9 @@ class Guest:
         elif answer["type"] == "lifespan.startup.failed":
             message = answer.get("message", "").strip()
             if "\n" in message:
-                _log.error("%s could not start:\n%s", self._where, message)
+                _log.error("%s could not start:", self._where)
+                for line in message.splitlines():
+                    _log.error("%s", line)
             reason = message.rpartition("\n")[2] or "it does not say why"
             raise ConfigError(f"asgi: {self._where} could not start: {reason}")
         self._is_up = True

@@ -1,14 +1,22 @@
 """What is logged, and how: text for people, JSON for machines, on standard error.
 
+Every line is escaped and shortened here, wherever it was written (``logs/escaping.py``).
+
 Source: ``log_level`` and ``log_format`` of docs/configuration.md (anycable).
 """
 
 import datetime as dt
 import logging
 import sys
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
+
+from catenary.logs.escaping import message_of, traceback_of
+from catenary.logs.rate_limited import RateLimit
+
+_LIBRARIES: Final = ("uvicorn.error", "asyncio", "websockets.server")
+"""Loggers of libraries that write a line for what any client does."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -19,10 +27,10 @@ class JsonFormatter(logging.Formatter):
             "time": _rfc3339(record.created),
             "level": record.levelname,
             "logger": record.name,
-            "msg": record.getMessage(),
+            "msg": message_of(record),
         }
-        if record.exc_info:
-            entry["traceback"] = self.formatException(record.exc_info)
+        if trace := traceback_of(record):
+            entry["traceback"] = trace
         return msgspec.json.encode(entry).decode()
 
 
@@ -31,10 +39,9 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         name = record.name.removeprefix("catenary.")
-        line = f"{_rfc3339(record.created)} {record.levelname:<7} {name}: {record.getMessage()}"
-        if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
-        return line
+        line = f"{_rfc3339(record.created)} {record.levelname:<7} {name}: {message_of(record)}"
+        trace = traceback_of(record)
+        return f"{line}\n{trace}" if trace else line
 
 
 def _rfc3339(created_s: float) -> str:
@@ -47,6 +54,9 @@ def set_up(level: str, form: Literal["text", "json"]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    for name in _LIBRARIES:
+        log = logging.getLogger(name)
+        log.addFilter(RateLimit(log))
     logging.getLogger("catenary").setLevel(
         {
             "debug": logging.DEBUG,

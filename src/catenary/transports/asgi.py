@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from catenary.edge.admission import Admission
 from catenary.edge.request import Peer
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.environment import Environment, HostedEnvironment
 from catenary.messages.reasons import Reason
 from catenary.node.encoder import Encoder, Encoders
@@ -30,7 +31,7 @@ from catenary.wire.framing import PREFIXED, payloads
 from catenary.wire.handshake import offered_subprotocols
 from catenary.wire.http1 import Request
 
-_log: Final = logging.getLogger("catenary.asgi")
+_limited: Final = RateLimitedLogger(logging.getLogger("catenary.asgi"))
 
 
 class AsgiEndpoint:
@@ -155,7 +156,9 @@ class AsgiConnection:
                 )
                 await self._listen()
         except TimeoutError:
-            _log.debug("sid=%s Cut off: it did not answer the close frame", self._environment.sid)
+            _limited.debug(
+                "sid=%s Cut off: it did not answer the close frame", self._environment.sid
+            )
         finally:
             self.write = _discard
             services.node.leave(self._session)
@@ -221,7 +224,7 @@ class AsgiConnection:
                 await self._send({"type": "websocket.close", "code": code, "reason": text})
         except Exception as error:  # noqa: BLE001
             # The host's own error, whichever that is, for a client that is gone.
-            _log.debug("Not sent: %r", error)
+            _limited.debug("Not sent: %r", error)
             self.write = _discard
             for each in self._waiting:
                 if not isinstance(each, bytes):

@@ -19,10 +19,11 @@ from catenary.adapters.nats import wire
 from catenary.adapters.nats.questions import Answered, Questions
 from catenary.config.addresses import NatsAddress, nats_login
 from catenary.errors import BackendError, BackendRefused, TooLarge
+from catenary.logs.rate_limited import RateLimitedLogger
 
 Result = TypeVar("Result")
 
-_log: Final = logging.getLogger("catenary.nats")
+_limited: Final = RateLimitedLogger(logging.getLogger("catenary.nats"))
 
 PATIENCE_S: Final = 5.0
 """For an answer, for the connection, and for a server that says nothing at all."""
@@ -371,7 +372,7 @@ class Connection(asyncio.Protocol):
     def _refused(self, words: str) -> None:
         if words.lower().startswith("permissions violation"):
             # The connection stays, and nobody else answers what was sent there.
-            _log.warning("NATS: %s", words)
+            _limited.warning("NATS: %s", words)
             found = _violation(words)
             if found is not None:
                 self._forbidden |= {found[1]}

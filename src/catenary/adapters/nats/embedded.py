@@ -29,11 +29,13 @@ from catenary.adapters.nats.store import Store
 from catenary.config.addresses import NatsAddress, gateway, listening_address
 from catenary.config.options import EnatsOptions
 from catenary.errors import BackendError, ConfigError
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.metrics.counters import Counters
 from catenary.supervision.backoff import Backoff
 from catenary.supervision.service import Service, Supervisor
 
 _log: Final = logging.getLogger("catenary.nats")
+_limited: Final = RateLimitedLogger(_log)
 
 START_TIMEOUT_S: Final = 5
 """How long the server may take until it accepts connections; with JetStream it has its timeout."""
@@ -220,7 +222,7 @@ class EmbeddedNats:
             return
         if kind in ("WRN", "ERR", "FTL") and text not in self._words:
             self._words.append(text)
-        _log.log(self._level(kind), "nats-server: %s", text)
+        _limited.log(self._level(kind), "nats-server: %s", text)
         listening = _PORT.fullmatch(text)
         if listening is not None:
             # Who knows its address finds it there again after a restart.

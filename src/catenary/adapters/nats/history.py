@@ -23,10 +23,11 @@ from catenary.adapters.nats.store import DUPLICATES_S, S, Store, Stored
 from catenary.adapters.nats.subjects import Subjects
 from catenary.broker.limits import Limits
 from catenary.errors import BackendError, LostPosition
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.names import Stream
 from catenary.messages.publications import Position, Publication
 
-_log: Final = logging.getLogger("catenary.nats")
+_limited: Final = RateLimitedLogger(logging.getLogger("catenary.nats"))
 
 KEPT_SILENT: Final = 10
 """Times to live that the last message of a silent stream stays, so that its position is known."""
@@ -216,7 +217,7 @@ def _kept(epoch: str, messages: list[Stored], *, has_lost: bool) -> _Kept:
         try:
             publication = unpack(message.payload, Position(epoch, message.sequence))
         except ValueError as error:
-            _log.warning("JetStream: %s is no publication: %s", message.subject, error)
+            _limited.warning("JetStream: %s is no publication: %s", message.subject, error)
             continue
         publications.append(publication)
         offsets.append(message.sequence)

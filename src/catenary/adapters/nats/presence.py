@@ -21,10 +21,11 @@ from catenary.adapters.nats.subjects import ANY, Subjects
 from catenary.adapters.nats.turns import Turns
 from catenary.broker.timer_wheel import TimerWheel
 from catenary.errors import BackendError, BackendRefused
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.names import Sid, Stream
 from catenary.messages.presence import Member, PresenceChange
 
-_log: Final = logging.getLogger("catenary.nats")
+_limited: Final = RateLimitedLogger(logging.getLogger("catenary.nats"))
 
 ENDED_AT_ONCE: Final = 500
 """Sessions that one sweep ends, of this node and of each dead one."""
@@ -196,7 +197,7 @@ class NatsPresence:
         ended = await asyncio.gather(*ends, return_exceptions=True)
         for each in ended:
             if isinstance(each, BackendError):
-                _log.info("Somebody leaves later: %s", each)
+                _limited.info("Somebody leaves later: %s", each)
             elif isinstance(each, BaseException):
                 raise each
         return tuple({each: None for each in ended if isinstance(each, PresenceChange)})
@@ -371,7 +372,7 @@ def _seen(found: list[Stored]) -> Iterable[_Seen]:
         try:
             yield _Seen(_read(each.payload), each.subject, each.sequence)
         except msgspec.DecodeError as error:
-            _log.warning("JetStream: %s is no record: %s", each.subject, error)
+            _limited.warning("JetStream: %s is no record: %s", each.subject, error)
 
 
 def _newest(seen: list[_Seen]) -> _Seen:

@@ -20,11 +20,13 @@ from catenary.adapters.nats.outbox import Outbox
 from catenary.adapters.nats.payload import unpack
 from catenary.adapters.packing import unpack_command
 from catenary.errors import BackendError
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.names import Stream
 from catenary.messages.publications import Position, Publishable, QueueEntry
 from catenary.supervision.service import Service, Supervisor, until_first_ends
 
 _log: Final = logging.getLogger("catenary.pubsub")
+_limited: Final = RateLimitedLogger(_log)
 
 CANARY_INTERVAL_S: Final = 3.0
 
@@ -287,7 +289,7 @@ class NatsPubSub:
                 previous = int(wire.value_of(headers, b"Nats-Last-Sequence") or 0)
             publication = unpack(payload, position)
         except ValueError as error:
-            _log.warning("What came on %.100s is no publication: %s", subject.decode(), error)
+            _limited.warning("What came on %.100s is no publication: %s", subject.decode(), error)
             return
         self._following.arrive(publication, previous)
         if self._patience is None:
@@ -313,7 +315,7 @@ class NatsPubSub:
         try:
             command = unpack_command(payload)
         except ValueError as error:
-            _log.warning("What came on %.100s is no command: %s", subject.decode(), error)
+            _limited.warning("What came on %.100s is no command: %s", subject.decode(), error)
             return
         self._following.arrive(command)
 

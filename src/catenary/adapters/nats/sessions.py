@@ -17,9 +17,10 @@ from catenary.adapters.nats.subjects import ANY, Subjects
 from catenary.adapters.nats.turns import Turns
 from catenary.broker.timer_wheel import TimerWheel
 from catenary.errors import BackendError, BackendRefused
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.names import Sid
 
-_log: Final = logging.getLogger("catenary.nats")
+_limited: Final = RateLimitedLogger(logging.getLogger("catenary.nats"))
 
 ENDED_AT_ONCE: Final = 500
 """Sessions that one sweep ends, of this node and of each dead one."""
@@ -119,7 +120,7 @@ class NatsSessions:
         ended = await asyncio.gather(*ends, return_exceptions=True)
         for each in ended:
             if isinstance(each, BackendError):
-                _log.info("A session is ended later: %s", each)
+                _limited.info("A session is ended later: %s", each)
             elif isinstance(each, BaseException):
                 raise each
         return tuple(each for each in ended if isinstance(each, bytes))

@@ -10,10 +10,11 @@ from typing import Final, NamedTuple
 
 from catenary.adapters.redis.consumer import READER, Entry
 from catenary.errors import BackendError, BackendRefused, PublicationError
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.publications import QueueEntry
 from catenary.metrics.counters import Counters
 
-_log: Final = logging.getLogger("catenary.redis")
+_limited: Final = RateLimitedLogger(logging.getLogger("catenary.redis"))
 
 Publish = Callable[[bytes, QueueEntry], Awaitable[None] | None]
 
@@ -81,7 +82,7 @@ class Bursts:
         payload = _payload(entry)
         if payload is None:
             self._counters.failed_broadcast_msg_total += 1
-            _log.warning(
+            _limited.warning(
                 "Publication refused: expected a field payload in the stream entry %s, got %r",
                 entry.id.decode(),
                 b" ".join(entry.fields or ())[:100],
@@ -107,7 +108,7 @@ class Bursts:
             # Tried again, it would be refused again, and nothing behind it would ever be published.
             self._counters.refused_publications_total += 1
             payload = _payload(entry) or b""
-            _log.warning("Publication refused: %s; it begins with %r", error, payload[:100])
+            _limited.warning("Publication refused: %s; it begins with %r", error, payload[:100])
             raise _Dropped from error
         except BackendError:
             raise
@@ -117,7 +118,7 @@ class Bursts:
     def _failed(self, payload: bytes) -> _Dropped:
         """A fault of this server: tried again, it would stop this node and then every other one."""
         self._counters.failed_broadcast_msg_total += 1
-        _log.exception("Publication failed; it begins with %r", payload[:100])
+        _limited.exception("Publication failed; it begins with %r", payload[:100])
         return _Dropped()
 
 

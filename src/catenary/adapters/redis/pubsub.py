@@ -31,12 +31,14 @@ from catenary.adapters.redis.connection import (
 )
 from catenary.adapters.redis.engine import RedisEngine
 from catenary.errors import BackendError, BackendRefused
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.names import Stream
 from catenary.messages.publications import Position, Publication, Publishable, QueueEntry
 from catenary.supervision.backoff import Backoff
 from catenary.supervision.service import Service, Supervisor, until_first_ends
 
 _log: Final = logging.getLogger("catenary.pubsub")
+_limited: Final = RateLimitedLogger(_log)
 
 CHANNELS_AT_ONCE: Final = 1_000
 """Channels in one command: an answer of 100 KB."""
@@ -208,7 +210,7 @@ class RedisPubSub:
                 self._following.arrive(packing.unpack_command(content))
         except ValueError as error:
             # Somebody else publishes here; nobody is there to be told.
-            _log.warning("Not from a node: a message on %.100r: %s", channel, error)
+            _limited.warning("Not from a node: a message on %.100r: %s", channel, error)
             return
         if self._patience is None:
             self._wait_for_deliveries()

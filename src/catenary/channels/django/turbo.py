@@ -19,8 +19,9 @@ from catenary.channels.errors import NotHosted
 from catenary.channels.html import turbo_stream
 from catenary.channels.streams import stream_name
 from catenary.errors import BackendError
+from catenary.logs.rate_limited import RateLimitedLogger
 
-_log: Final = logging.getLogger("catenary.channels")
+_limited: Final = RateLimitedLogger(logging.getLogger("catenary.channels"))
 
 Action = Literal["append", "prepend", "before", "after", "replace", "update", "remove", "refresh"]
 M = TypeVar("M", bound=type[Model])
@@ -65,7 +66,7 @@ def broadcast_stream(
             project_cable().broadcast(stream, turbo_stream(action, where or "", content))
         except (BackendError, NotHosted) as error:
             # What was saved is saved: pages see it when they are loaded anew.
-            _log.warning("No page hears of %s on %s: %s", action, stream, error)
+            _limited.warning("No page hears of %s on %s: %s", action, stream, error)
 
     after_commit(publish, using=instance._state.db)
 

@@ -1,0 +1,80 @@
+"""A flood gets its first lines, and then one that counts the rest."""
+
+import asyncio
+import logging
+
+import pytest
+
+from catenary.logs.rate_limited import LINES_PER_SECOND, LineLimit, RateLimit, RateLimitedLogger
+from tests.parts.heart import in_loop
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def limited(clock: Clock) -> RateLimitedLogger:
+    return RateLimitedLogger(logging.getLogger("catenary.test"), clock)
+
+
+def test_so_many_lines_in_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    log = limited(clock)
+    before = LineLimit.suppressed_total
+    with caplog.at_level(logging.INFO, "catenary.test"):
+        for number in range(LINES_PER_SECOND + 7):
+            log.info("line %d", number)
+        assert len(caplog.messages) == LINES_PER_SECOND
+        assert LineLimit.suppressed_total - before == 7
+        clock.now += 1
+        log.warning("line %s", "again")
+        assert caplog.messages[-2:] == ["7 lines like these were left out", "line again"]
+        clock.now += 5
+        log.info("quiet")
+    assert caplog.messages[-1] == "quiet"
+    assert len(caplog.messages) == LINES_PER_SECOND + 3
+
+
+def test_levels_that_are_off_cost_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    log = limited(Clock())
+    with caplog.at_level(logging.INFO, "catenary.test"):
+        for _ in range(2 * LINES_PER_SECOND):
+            log.debug("not shown")
+        log.info("shown")
+    assert caplog.messages == ["shown"]
+
+
+def test_tracebacks_are_lines_like_others(caplog: pytest.LogCaptureFixture) -> None:
+    log = limited(Clock())
+    for _ in range(LINES_PER_SECOND + 1):
+        try:
+            raise ValueError("no")
+        except ValueError:
+            log.exception("raised")
+        log.error("raised", exc_info=ValueError("no"))
+    assert len(caplog.records) == LINES_PER_SECOND
+    assert all(each.exc_info and each.exc_info[0] is ValueError for each in caplog.records)
+
+
+@in_loop
+async def test_a_flood_that_is_over_is_counted_without_another_line() -> None:
+    reported: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    limit = LineLimit(reported.set_result)
+    for _ in range(LINES_PER_SECOND + 7):
+        limit.allows()
+    assert await asyncio.wait_for(reported, 5) == 7
+
+
+def test_a_library_s_logger(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    log = logging.getLogger("catenary_test_library")
+    log.addFilter(RateLimit(log, clock))
+    for number in range(LINES_PER_SECOND + 7):
+        log.warning("line %d", number)
+    assert len(caplog.messages) == LINES_PER_SECOND
+    clock.now += 1
+    log.warning("again")
+    assert caplog.messages[-2:] == ["7 lines of catenary_test_library were left out", "again"]
