@@ -15,8 +15,9 @@
     ├── NotKept                no broker keeps what was asked for
     ├── LostPosition           a history does not reach back to what was asked for
     ├── BackendError           Redis, NATS: something beside us is away
-    │   └── BackendRefused     it refuses for good: a repetition can't change its answer
-    │       └── TooLarge       it takes nothing of that size
+    │   ├── BackendRefused     it refuses for good: a repetition can't change its answer
+    │   │   └── TooLarge       it takes nothing of that size
+    │   └── NotCaughtUp        the node may not have received all remote disconnects yet
     └── ServerEnded            what the server can't go on without has ended by itself
 
 Knows: names. Does not know: who raises or catches them.
@@ -126,3 +127,7 @@ class BackendRefused(BackendError):
 
 class TooLarge(BackendRefused):
     """What was to be sent or kept is larger than the service takes."""
+
+
+class NotCaughtUp(BackendError):
+    """The node may not have received all remote disconnects yet, so it can't tell who may come back."""

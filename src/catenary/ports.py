@@ -8,12 +8,19 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
+from catenary.broker.revocations import Revocations
 from catenary.messages.commands import Command
 from catenary.messages.decisions import Decision
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.presence import Member, PresenceChange
-from catenary.messages.publications import Position, Publication, Publishable, QueueEntry
+from catenary.messages.publications import (
+    Position,
+    Publication,
+    Publishable,
+    QueueEntry,
+    RemoteDisconnect,
+)
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Delivery, PresenceState, Reply
 
@@ -229,11 +236,13 @@ class SessionCache(Protocol):
     """Sessions that may be resumed: each kept for a time after it was last saved or touched.
 
     ``is_shared`` says that other nodes see what is kept here: then sessions are kept while they
-    live, too, so that they outlive their node. Awaitables raise
+    live, too, so that they outlive their node. ``revocations`` are the remote disconnects that this
+    node has received: :class:`PubSub` adds each before it delivers the command. Awaitables raise
     :class:`catenary.errors.BackendError`.
     """
 
     is_shared: bool
+    revocations: Revocations
 
     def save(self, sid: Sid, snapshot: bytes, *, is_new: bool = True) -> Awaitable[None] | None:
         """Keeps a session, in place of what was kept of it.
@@ -247,7 +256,15 @@ class SessionCache(Protocol):
         ...
 
     def take(self, sid: Sid) -> bytes | Awaitable[bytes | None] | None:
-        """Takes a session out: of several who ask, one gets it. None where it is not there."""
+        """Takes a session out, to resume it: of several who ask, one gets it. None where it is not there.
+
+        Raises :class:`catenary.errors.NotCaughtUp` while this node may not know all revocations: then
+        nothing was taken out.
+        """
+        ...
+
+    def remove(self, sid: Sid) -> bytes | Awaitable[bytes | None] | None:
+        """Takes a session out, to end it: the same, whichever revocations are known."""
         ...
 
     def expire(self) -> tuple[bytes, ...] | Awaitable[tuple[bytes, ...]]:
@@ -322,6 +339,9 @@ class Interest(Protocol):
 class PubSub(Protocol):
     """Keeps publications in the history, and carries them to every node, this one too.
 
+    A remote disconnect revokes its identifiers before it is delivered (:class:`SessionCache`), on
+    every node: also on one that was away when it was sent.
+
     Built with ``deliver``, which it calls for each publication in the order of its stream.
     """
 
@@ -339,6 +359,11 @@ class PubSub(Protocol):
         once, however often it gets them; where it can't publish them, it does not publish entries of
         the same stream that were sent behind them and before they failed.
         """
+        ...
+
+    def relay(self, command: RemoteDisconnect) -> Awaitable[None] | None:
+        """Sends a command that every node has received from its publisher, and relays: it takes
+        effect once."""
         ...
 
 

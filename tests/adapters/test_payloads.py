@@ -1,5 +1,6 @@
 """How publications travel between nodes: what is packed is read again, all else is a ValueError."""
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,10 +36,18 @@ def test_a_publication_over_nats(publication: Publication) -> None:
     assert nats.unpack(nats.pack(publication), publication.position) == publication
 
 
-@given(identifiers=text, reconnect=st.booleans())
-def test_a_command(identifiers: str, reconnect: bool) -> None:
+@given(identifiers=text, reconnect=st.booleans(), number=st.integers(0, 2**63 - 1))
+def test_a_command(identifiers: str, reconnect: bool, number: int) -> None:
     command = RemoteDisconnect(identifiers, reconnect)
-    assert packing.unpack_command(packing.pack_command(command)) == command
+    packed = packing.pack_command(command, number)
+    assert packing.unpack_command(packed) == packing.NumberedCommand(command, number)
+
+
+def test_a_command_of_a_node_that_numbers_none() -> None:
+    """As Catenary sent it before sessions were ended by remote disconnects."""
+    packed = msgspec.msgpack.encode(["disconnect", "i", True])
+    expected = packing.NumberedCommand(RemoteDisconnect("i", True), 0)
+    assert packing.unpack_command(packed) == expected
 
 
 @given(st.binary() | st.just(DEEP) | st.just(b"  " + DEEP))

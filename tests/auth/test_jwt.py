@@ -3,6 +3,7 @@
 import hmac
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jwt as oracle
@@ -31,8 +32,12 @@ CLAIMS = {"ext": USER, "exp": NOW + 60}
 GOOD = Verified(USER)
 
 
-def judge(text: str, rules: Rules = ANY, now_s: float = NOW) -> Verified | Flaw:
-    return check(text, KEYS, rules, now_s)
+def judge(
+    text: str, rules: Rules = ANY, now_s: float = NOW, keys: Sequence[Key] = KEYS
+) -> Verified | Flaw:
+    """What a token says of the client; not when it expires."""
+    found = check(text, keys, rules, now_s)
+    return found if isinstance(found, Flaw) else Verified(found.identifiers)
 
 
 # {"ext":"{}","exp":4102444800}, signed by openssl dgst -sha256 -hmac qwerty.
@@ -43,7 +48,8 @@ FIXED = (
 
 
 def test_a_token_that_openssl_signed() -> None:
-    assert check(FIXED, [SecretKey("qwerty")], ANY, NOW) == Verified("{}")
+    found = check(FIXED, [SecretKey("qwerty")], ANY, NOW)
+    assert found == Verified("{}", expires_at=4_102_444_800)
 
 
 @given(identifiers=st.text(st.characters(exclude_categories=["Cs"])))
@@ -86,7 +92,7 @@ def test_tokens_with_a_secret(algorithm: str) -> None:
     assert judge(text, Rules(frozenset((algorithm,)))) == GOOD
     assert judge(text, Rules(frozenset(HMAC_ALGORITHMS) - {algorithm})) is Flaw.ALGORITHM
     assert check(text, [SecretKey("another")], ANY, NOW) is Flaw.SIGNATURE
-    assert check(text, [SecretKey("another"), *KEYS], ANY, NOW) == GOOD
+    assert judge(text, keys=[SecretKey("another"), *KEYS]) == GOOD
     assert check(text, [], ANY, NOW) is Flaw.UNKNOWN_KEY
 
 
@@ -120,6 +126,15 @@ def test_claims(claims: dict[str, Any], found: Verified | Flaw) -> None:
 
 def test_a_token_without_exp_is_good_for_ever() -> None:
     assert judge(token({"ext": USER}), now_s=1e12) == GOOD
+
+
+@pytest.mark.parametrize(
+    ("claims", "expires_at"),
+    [({"exp": NOW + 9}, NOW + 9), ({"exp": NOW + 0.5}, NOW + 0.5), ({}, None)],
+)
+def test_when_a_token_expires(claims: dict[str, Any], expires_at: float | None) -> None:
+    found = check(token({"ext": USER, **claims}), KEYS, ANY, NOW)
+    assert found == Verified(USER, expires_at)
 
 
 def test_a_token_without_ext_names_nobody() -> None:

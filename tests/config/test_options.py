@@ -24,6 +24,7 @@ OURS = {
     "jwt_algorithms",
     "jwt_issuer",
     "jwt_audience",
+    "jwt_resume_expired",
     "ready-path",
     "asgi",
     "workers",

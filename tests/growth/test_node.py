@@ -136,7 +136,7 @@ def the_application_hears_of_each_resumed_subscription(size: int) -> Work:
 
 def a_session_is_written_and_read(size: int) -> Work:
     client = member_of_rooms(Heart(), size)
-    return lambda: read(write(snapshot_of(client.session)))
+    return lambda: read(write(snapshot_of(client.session, 0)))
 
 
 # Commands of one client

@@ -22,7 +22,9 @@ NOW = 1_700_000_000
 SID = Sid("s")
 GOOD = token({"ext": '{"user":1}', "exp": NOW + 60})
 EXPIRED = token({"ext": '{"user":1}', "exp": NOW - 60})
-LET_IN = Decision(identifiers='{"user":1}', replies=(Welcome(SID),), disconnect_wanted=False)
+LET_IN = Decision(
+    identifiers='{"user":1}', replies=(Welcome(SID),), disconnect_wanted=False, expires_at=NOW + 60
+)
 
 
 def refused(reason: Reason) -> Decision:

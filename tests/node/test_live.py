@@ -12,7 +12,7 @@ from catenary.adapters.memory.history import LocalHistory
 from catenary.adapters.memory.sessions import LocalSessions
 from catenary.messages.decisions import Decision
 from catenary.messages.names import Sid, Stream
-from catenary.messages.publications import Position, Publication
+from catenary.messages.publications import Position, Publication, RemoteDisconnect
 from catenary.node import hub, replay
 from catenary.node.session import Traits
 from tests.parts.heart import NEVER, Client, Heart, confirming, in_loop, room, settle
@@ -365,6 +365,9 @@ class Sending:
 
     def send(self, publications: tuple[object, ...], entry: object = None) -> None:
         self._sent += publications
+
+    def relay(self, command: RemoteDisconnect) -> None:
+        self.send((command,))
 
 
 # What the interest hears, whatever happens

@@ -11,7 +11,7 @@ from catenary.errors import BackendError, BackendRefused, TooLarge
 from catenary.messages.decisions import Decision, PresenceCommand
 from catenary.messages.names import Sid, Stream
 from catenary.messages.presence import Member
-from catenary.messages.publications import Publication, Publishable, QueueEntry
+from catenary.messages.publications import Publication, Publishable, QueueEntry, RemoteDisconnect
 from catenary.messages.replies import Confirmed
 from tests.parts.heart import Client, Heart, in_loop, room, settle
 
@@ -262,6 +262,9 @@ class StrictPubSub:
             return self._refuse()
         self.sent += streams
         return None
+
+    def relay(self, command: RemoteDisconnect) -> None:
+        raise NotImplementedError
 
     async def _refuse(self) -> None:
         raise BackendRefused("NOPERM")

@@ -26,6 +26,7 @@ from catenary.node.encoder import Encoder
 from catenary.node.hub import Hub
 from catenary.node.node import Node
 from catenary.node.pinger import Pinger
+from catenary.node.resumption import ExpiryRules
 from catenary.node.session import Session, Traits
 from catenary.ports import Goodbye, History, Interest, Observer, Presence, PubSub, SessionCache
 from catenary.protocols.actioncable import ActionCableJson
@@ -253,6 +254,7 @@ class Heart:
         pubsub: PubSub | None = None,
         restored_action: str = "",
         observer: Observer | None = None,
+        expiry: ExpiryRules = ExpiryRules(),  # noqa: B008  (frozen)
     ) -> None:
         loop = asyncio.get_running_loop()
         self.counters = Counters()
@@ -265,7 +267,12 @@ class Heart:
         self.node = Node(
             self.application,
             hub=self.hub,
-            pubsub=pubsub or LocalPubSub(self.hub.deliver, getattr(history, "append", None)),
+            pubsub=pubsub
+            or LocalPubSub(
+                self.hub.deliver,
+                getattr(history, "append", None),
+                getattr(sessions, "revoke", None),
+            ),
             history=history or NoHistory(),
             presence=presence or NoPresence(),
             sessions=sessions or NoSessions(),
@@ -273,6 +280,7 @@ class Heart:
             disconnector=self.disconnector,
             disconnect_mode=mode,
             restored_action=restored_action,
+            expiry=expiry,
             counters=self.counters,
             observer=observer,
         )

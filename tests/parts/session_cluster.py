@@ -5,8 +5,10 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Any, TypeVar
 
 from catenary.adapters.memory.sessions import LocalSessions
-from catenary.errors import BackendError, BackendRefused, TooLarge
+from catenary.broker.revocations import Revocations
+from catenary.errors import BackendError, BackendRefused, NotCaughtUp, TooLarge
 from catenary.messages.names import Sid
+from catenary.messages.publications import RemoteDisconnect
 from catenary.node.session import Traits
 from tests.parts.heart import NEVER, Client, Heart, settle
 
@@ -16,14 +18,13 @@ TTL_S = 10
 
 
 class SharedSessions:
-    """Satisfies :class:`catenary.ports.SessionCache`, for several nodes.
+    """What several nodes keep.
 
     Calls take effect in their order and are answered at once, or, where ``is_slow``, when a test
     says so. While it ``is_away`` nothing takes effect. Snapshots of more than ``max_bytes`` are
-    refused for good, and so are all calls in ``refused``.
+    refused for good, and so are all calls in ``refused``. ``disconnects`` are the remote disconnects
+    that were sent.
     """
-
-    is_shared = True
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -34,6 +35,7 @@ class SharedSessions:
         self.max_bytes = 1_000_000
         self.refused: set[str] = set()
         self._owed: list[asyncio.Future[None]] = []
+        self.disconnects: list[RemoteDisconnect] = []
 
     @property
     def sids(self) -> list[Sid]:
@@ -70,9 +72,6 @@ class SharedSessions:
         answer.set_exception(error)
         return answer
 
-    def give_up(self) -> tuple[bytes, ...]:
-        return ()
-
     def _do(self, effect: Callable[[], T]) -> Awaitable[T]:
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if self.is_away:
@@ -102,14 +101,44 @@ class SharedSessions:
         self._owed.clear()
 
 
+class NodeSessions:
+    """Satisfies :class:`catenary.ports.SessionCache`: what one node sees of the shared sessions."""
+
+    is_shared = True
+
+    def __init__(self, shared: SharedSessions) -> None:
+        self._shared = shared
+        self.revocations = Revocations(TTL_S)
+        self.save = shared.save
+        self.touch = shared.touch
+        self.remove = shared.take
+        self.expire = shared.expire
+
+    def take(self, sid: Sid) -> Awaitable[bytes | None]:
+        if self.revocations.newest < len(self._shared.disconnects):
+            answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+            answer.set_exception(NotCaughtUp("not all disconnects have been received"))
+            return answer
+        return self._shared.take(sid)
+
+    def give_up(self) -> tuple[bytes, ...]:
+        return ()
+
+    def missed(self) -> list[RemoteDisconnect]:
+        """The remote disconnects that this node has not received; it has from now on."""
+        missed = self._shared.disconnects[self.revocations.newest :]
+        for each in missed:
+            self.revocations.revoke(each.identifiers, self._shared.now)
+        return missed
+
+
 class Cluster:
     """Two nodes with one cache."""
 
     def __init__(self, *, restored_action: str = "") -> None:
         self.sessions = SharedSessions()
-        self.nodes = [
-            Heart(sessions=self.sessions, restored_action=restored_action) for _ in range(2)
-        ]
+        self.views = [NodeSessions(self.sessions) for _ in range(2)]
+        self.nodes = [Heart(sessions=each, restored_action=restored_action) for each in self.views]
 
     async def connect(self, node: int, sid: str, resumes: str | None = None) -> Client:
         client = self.begin(node, sid, resumes)
@@ -120,6 +149,21 @@ class Cluster:
         wanted = None if resumes is None else Sid(resumes)
         traits = Traits(NEVER, is_resumable=True, resumes=wanted)
         return self.nodes[node].connect(sid, traits=traits)
+
+    def disconnect(self, identifiers: str, *nodes: int, reconnect: bool = False) -> None:
+        """A remote disconnect, which these nodes receive at once, or all."""
+        self.sessions.disconnects.append(RemoteDisconnect(identifiers, reconnect))
+        self.receive(*nodes)
+
+    def receive(self, *nodes: int) -> None:
+        """These nodes receive the remote disconnects that they have missed, or all nodes do."""
+        for each in nodes or range(len(self.nodes)):
+            for command in self.views[each].missed():
+                self.nodes[each].hub.deliver(command)
+
+    def is_behind(self, node: int) -> bool:
+        """Has this node not received all remote disconnects?"""
+        return self.views[node].revocations.newest < len(self.sessions.disconnects)
 
     async def leave(self, *clients: Client) -> None:
         for client in clients:
@@ -140,7 +184,8 @@ class Cluster:
 
     async def ended(self) -> list[str]:
         """Whose end the application has heard of, in all."""
-        await asyncio.sleep(0.005)  # the disconnector's pace is one in 0.1 ms
+        for each in self.nodes:
+            await each.disconnector.drain(5)
         return sorted(env.sid for heart in self.nodes for env, _ in heart.application.ended)
 
 

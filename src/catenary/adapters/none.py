@@ -8,6 +8,7 @@ import logging
 from collections.abc import Collection
 from typing import Final
 
+from catenary.broker.revocations import Revocations
 from catenary.errors import LostPosition
 from catenary.messages.names import Sid, Stream
 from catenary.messages.presence import Member, PresenceChange
@@ -55,9 +56,12 @@ class NoHistory:
 class NoSessions:
     """Satisfies :class:`catenary.ports.SessionCache`: nobody can be resumed."""
 
-    __slots__ = ()
+    __slots__ = ("revocations",)
 
     is_shared = False
+
+    def __init__(self) -> None:
+        self.revocations = Revocations(0)
 
     def save(self, sid: Sid, snapshot: bytes, *, is_new: bool = True) -> None:
         """Nothing."""
@@ -66,6 +70,9 @@ class NoSessions:
         """Nothing."""
 
     def take(self, sid: Sid) -> None:
+        """Nothing."""
+
+    def remove(self, sid: Sid) -> None:
         """Nothing."""
 
     def expire(self) -> tuple[bytes, ...]:

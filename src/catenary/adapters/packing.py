@@ -29,6 +29,14 @@ def reader(kind: type[_T]) -> Callable[[bytes], _T]:
 class _Disconnect(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="disconnect"):
     identifiers: str
     reconnect: bool
+    number: int = 0
+
+
+class NumberedCommand(msgspec.Struct, frozen=True, gc=False):
+    """A remote disconnect, with the number of the revocation; 0 where no sessions are kept."""
+
+    command: RemoteDisconnect
+    number: int
 
 
 pack: Final = msgspec.msgpack.Encoder().encode
@@ -36,12 +44,12 @@ pack: Final = msgspec.msgpack.Encoder().encode
 _unpack_command: Final = reader(_Disconnect)
 
 
-def pack_command(command: RemoteDisconnect) -> bytes:
+def pack_command(command: RemoteDisconnect, number: int = 0) -> bytes:
     """A command for every node."""
-    return pack(_Disconnect(command.identifiers, command.reconnect))
+    return pack(_Disconnect(command.identifiers, command.reconnect, number))
 
 
-def unpack_command(payload: bytes) -> RemoteDisconnect:
+def unpack_command(payload: bytes) -> NumberedCommand:
     """Reads it. Raises ValueError for anything else."""
     command = _unpack_command(payload)
-    return RemoteDisconnect(command.identifiers, command.reconnect)
+    return NumberedCommand(RemoteDisconnect(command.identifiers, command.reconnect), command.number)

@@ -79,9 +79,14 @@ class Rules(msgspec.Struct, frozen=True):
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """What a believed token says: the claim ``ext``, None where it is missing or no string."""
+    """The claims of a valid token.
+
+    ``identifiers`` is the claim ``ext``, None where it is missing or not a string; ``expires_at`` the
+    claim ``exp`` in seconds since 1970, None where the token does not expire.
+    """
 
     identifiers: str | None
+    expires_at: float | None = None
 
 
 # What nobody asks for may have any type: tokens are made for others, too.
@@ -126,7 +131,8 @@ def check(token: str, keys: Sequence[Key], rules: Rules, now_s: float) -> Verifi
     except ValueError:
         return Flaw.MALFORMED
     return _flaw(claims, rules, now_s) or Verified(
-        claims.ext if isinstance(claims.ext, str) else None
+        claims.ext if isinstance(claims.ext, str) else None,
+        claims.exp if isinstance(claims.exp, float) else None,
     )
 
 

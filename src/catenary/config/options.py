@@ -874,6 +874,9 @@ class JwtOptions(Group, frozen=True, kw_only=True):
     )
     issuer: str = option("", "Issuer (iss) that tokens must have (empty: any)")
     audience: str = option("", "Audience (aud) that tokens must be for (empty: any)")
+    resume_expired: bool = option(
+        False, "Let clients resume their sessions after their token has expired"
+    )
 
 
 class StreamsOptions(Group, frozen=True, kw_only=True):

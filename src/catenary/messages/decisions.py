@@ -37,7 +37,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     application wrote them. An empty value in ``cstate`` or ``istate`` removes its key.
     ``disconnect_wanted`` None means that the application did not say whether it wants to hear of
     the end of the session. ``whispers_to`` is the stream that the client may whisper to, ``seen_on``
-    that on which it may be present, ``presence`` its coming or going there.
+    that on which it may be present, ``presence`` its coming or going there. ``expires_at`` is when the
+    token with which the client connected expires, in seconds since 1970; None: never.
     """
 
     verdict: Verdict = Verdict.SUCCESS
@@ -55,3 +56,4 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     presence: PresenceCommand | None = None
     error: str = ""
     disconnect_wanted: bool | None = None
+    expires_at: float | None = None

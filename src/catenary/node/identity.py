@@ -74,6 +74,10 @@ class TokenIdentity:
         await look_again()
         return _decision(environment, self._check(token))
 
+    def shows_token(self, environment: Environment) -> bool:
+        """Does the request of a client carry a token, valid or not?"""
+        return self._token_of(environment) != ""
+
     def _check(self, token: str) -> Verified | Flaw:
         return check(token, self._keys(), self._rules, self._now())
 
@@ -98,12 +102,17 @@ def _decision(environment: Environment, found: Verified | Flaw) -> Decision:
         return _refusal(Reason.TOKEN_EXPIRED if found is Flaw.EXPIRED else Reason.UNAUTHORIZED)
     if found.identifiers is None:
         raise AppFailed("expected the identifiers as a string in the claim ext of the token")
-    return _welcome(environment, found.identifiers)
+    return _welcome(environment, found.identifiers, found.expires_at)
 
 
-def _welcome(environment: Environment, identifiers: str) -> Decision:
+def _welcome(
+    environment: Environment, identifiers: str, expires_at: float | None = None
+) -> Decision:
     return Decision(
-        identifiers=identifiers, replies=(Welcome(environment.sid),), disconnect_wanted=False
+        identifiers=identifiers,
+        replies=(Welcome(environment.sid),),
+        disconnect_wanted=False,
+        expires_at=expires_at,
     )
 
 

@@ -36,7 +36,13 @@ from catenary.messages.commands import (
 from catenary.messages.decisions import Decision, PresenceCommand, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
-from catenary.messages.publications import Publication, Publishable, QueueEntry, parse
+from catenary.messages.publications import (
+    Publication,
+    Publishable,
+    QueueEntry,
+    RemoteDisconnect,
+    parse,
+)
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Confirmed, Pong, Rejected
 from catenary.metrics.counters import Counters
@@ -47,7 +53,7 @@ from catenary.node.hub import Hub
 from catenary.node.pinger import Pinger
 from catenary.node.presence import Presences
 from catenary.node.replay import Replayer
-from catenary.node.resumption import Resumption
+from catenary.node.resumption import ExpiryRules, Resumption
 from catenary.node.session import Inbox, Session, Subscription, Traits
 from catenary.node.snapshot import Snapshot
 from catenary.ports import SLICE_BYTES, Application, Observer, Outbound, Pending, PubSub
@@ -107,6 +113,7 @@ class Node:
         "_counters",
         "_disconnect_mode",
         "_disconnector",
+        "_expiry",
         "_hub",
         "_is_whisper_logged",
         "_limited",
@@ -136,16 +143,21 @@ class Node:
         counters: Counters,
         limits: ClientLimits = ClientLimits(),  # noqa: B008  (frozen)
         observer: Observer | None = None,
+        expiry: ExpiryRules = ExpiryRules(),  # noqa: B008  (frozen)
     ) -> None:
         """``restored_action`` is performed on every subscription of a session that was resumed, so
-        that the application hears of it; empty: it hears nothing."""
+        that the application hears of it; empty: it hears nothing. ``expiry`` are the rules for sessions of
+        clients whose token has expired."""
         self._application = application
         self._hub = hub
         self._pubsub = pubsub
         self._pinger = pinger
         self._replayer = Replayer(hub, history)
         self._presences = Presences(presence, pubsub.send)
-        self._resumption = Resumption(sessions, hub, self._replayer, disconnector, counters)
+        self._resumption = Resumption(
+            sessions, hub, self._replayer, disconnector, counters, expiry=expiry
+        )
+        self._expiry = expiry
         self._disconnector = disconnector
         self._disconnect_mode = disconnect_mode
         self._restored_action = restored_action
@@ -434,9 +446,23 @@ class Node:
         if found is None:
             return self._decide(session, step)
         if isinstance(found, Snapshot):
-            self._resume(session, step.resumes, found)
-            return None
+            return self._come_back(session, step, found)
         return self._connect_later(session, step, found)
+
+    def _come_back(self, session: Session, step: _Connect, snapshot: Snapshot) -> _Work | None:
+        """Resumes the session that was found, or, where that is over, asks the application again."""
+        assert step.resumes is not None
+        why_over = self._resumption.why_over(snapshot)
+        if why_over is None:
+            self._resume(session, step.resumes, snapshot)
+            return None
+        self._resumption.discard(snapshot)
+        if why_over is Reason.TOKEN_EXPIRED and not self._expiry.shows_token(session.environment):
+            # The client refreshes its token, and connects again.
+            self._counters.failed_auths_total += 1
+            session.close(Reason.TOKEN_EXPIRED)
+            return None
+        return self._decide(session, step)
 
     def _resume(self, session: Session, formerly: Sid, snapshot: Snapshot) -> None:
         """Goes on as the session that it was; the application hears of it where it wants to."""
@@ -455,10 +481,10 @@ class Node:
         if session.closed:
             self._resumption.give_back(step.resumes, snapshot)
             return
-        if snapshot is not None:
-            self._resume(session, step.resumes, snapshot)
-            return
-        work = self._decide(session, step)
+        if snapshot is None:
+            work = self._decide(session, step)
+        else:
+            work = self._come_back(session, step, snapshot)
         if work is not None:
             assert not isinstance(work, _Asked)  # _decide() sees to it
             await work
@@ -579,6 +605,7 @@ class Node:
     def _apply_connect(self, session: Session, decision: Decision) -> None:
         if decision.verdict is Verdict.SUCCESS:
             session.environment.identifiers = decision.identifiers
+            session.expires_at = decision.expires_at
             session.connected = True
             self._hub.add(session)
             self._note_interest(session, decision)
@@ -694,11 +721,25 @@ class Node:
     def hear(self, raw: bytes | str) -> Awaitable[None] | None:
         """The same for what every node hears from the publisher itself: only for clients of this one.
 
-        No history keeps it: it has no position that nodes could agree on.
+        No history keeps it: it has no position that nodes could agree on. A remote disconnect is sent
+        on where sessions are kept for all nodes: it ends those, too.
         """
         for publication in self._parsed(raw):
+            if isinstance(publication, RemoteDisconnect) and self._resumption.is_shared:
+                return self._relay(publication)
             self._hub.deliver(publication)
         return self._hub.caught_up()
+
+    async def _relay(self, command: RemoteDisconnect) -> None:
+        try:
+            relayed = self._pubsub.relay(command)
+            if relayed is not None:
+                await relayed
+        except BackendError as error:
+            self._limited.warning(
+                "A remote disconnect reaches the clients of this node only: %s", error
+            )
+            self._hub.deliver(command)
 
     def _parsed(self, raw: bytes | str) -> tuple[Publishable, ...]:
         try:

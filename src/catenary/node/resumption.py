@@ -17,16 +17,18 @@ Does not know: where snapshots are kept.
 import asyncio
 import enum
 import logging
+import time
 from collections import OrderedDict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import islice
 from typing import Final
 
 import msgspec
 
-from catenary.errors import BackendError, BackendRefused
+from catenary.errors import BackendError, BackendRefused, NotCaughtUp
 from catenary.logs.rate_limited import RateLimitedLogger
+from catenary.messages.environment import Environment
 from catenary.messages.names import Sid
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Welcome
@@ -58,6 +60,18 @@ beyond nothing more is kept, and they have ended unless something was kept befor
 
 SAVED_AT_ONCE: Final = 500
 """Sessions under way to what keeps them."""
+
+
+class ExpiryRules(msgspec.Struct, frozen=True):
+    """Whether a session is resumed after the token of its client has expired.
+
+    ``now`` returns seconds since 1970. ``shows_token`` tells whether the request of a client carries a token:
+    then that decides, and not the one with which the session began.
+    """
+
+    now: Callable[[], float] = time.time
+    shows_token: Callable[[Environment], bool] = lambda _: False
+    may_resume_expired: bool = False
 
 
 class _Left(msgspec.Struct, frozen=True):
@@ -104,8 +118,8 @@ class Resumption:
         "_changed",
         "_counters",
         "_disconnector",
+        "_expiry",
         "_expiry_trouble",
-        "_finding",
         "_hub",
         "_is_away",
         "_known",
@@ -129,8 +143,11 @@ class Resumption:
         replayer: Replayer,
         disconnector: Disconnector,
         counters: Counters,
+        *,
+        expiry: ExpiryRules,
     ) -> None:
         self._sessions = sessions
+        self._expiry = expiry
         self._hub = hub
         self._replayer = replayer
         self._disconnector = disconnector
@@ -150,7 +167,6 @@ class Resumption:
         self._again: asyncio.TimerHandle | None = None
         self._retries = 0
         """Attempts in a row of which nothing was kept."""
-        self._finding: set[asyncio.Future[bytes | None]] = set()
         # Whom somebody looks for, until that has come to an end
         self._seeking: dict[Sid, asyncio.Future[Snapshot | None]] = {}
         # Who was resumed and has said nothing since, by the name that its client knows
@@ -158,6 +174,11 @@ class Resumption:
         self._is_away = False
         self._expiry_trouble = ""
         self._touching = Backoff()
+
+    @property
+    def is_shared(self) -> bool:
+        """Do other nodes see the sessions that are kept?"""
+        return self._sessions.is_shared
 
     # Keeping
 
@@ -172,7 +193,7 @@ class Resumption:
 
     def keep(self, session: Session) -> Awaitable[None] | None:
         """A session left, and may come back."""
-        snapshot = snapshot_of(session)
+        snapshot = self._snapshot_of(session)
         formerly = self._forget_other_name(session)
         if not self._sessions.is_shared:
             if formerly is not None:
@@ -182,6 +203,9 @@ class Resumption:
             self._put(_other(formerly), _Renamed(session.sid))
         self._put(session.sid, _Left(snapshot))
         return self._save_soon()
+
+    def _snapshot_of(self, session: Session) -> Snapshot:
+        return snapshot_of(session, self._sessions.revocations.newest)
 
     def _forget_other_name(self, session: Session) -> Sid | None:
         """Ends that a session of which nothing was heard has a second name; returns that."""
@@ -274,13 +298,13 @@ class Resumption:
     def _tell(self, sid: Sid, each: _Unsaved) -> Awaitable[bytes | None] | bytes | None:
         match each:
             case _Over():
-                return self._sessions.take(sid)
+                return self._sessions.remove(sid)
             case _Left(snapshot):
                 written = write(snapshot)
             case _Renamed(name):
                 written = write(name)
             case _:
-                written = write(snapshot_of(each))
+                written = write(self._snapshot_of(each))
         is_new = self._known.setdefault(sid, _Known.NOTHING) is not _Known.KEPT
         return self._sessions.save(sid, written, is_new=is_new)
 
@@ -444,7 +468,7 @@ class Resumption:
     async def _find_renamed_later(
         self, sid: Sid, taken: Awaitable[bytes | None]
     ) -> Snapshot | None:
-        name = read_name(await self._take_patiently(_other(sid), taken))
+        name = read_name(await self._take_patiently(_other(sid), taken, BackendError))
         found = None if name is None else self._find_named(name)
         return await found if isinstance(found, Awaitable) else found
 
@@ -460,35 +484,40 @@ class Resumption:
             return read(taken)
         if own is None:
             return self._find_foreign(sid, taken)
-        finding = asyncio.ensure_future(taken)
         self._sought[sid] = self._known.pop(sid)
-        if known is not _Known.DOUBTFUL:
-            return self._find_own(sid, own, finding)
-        finding.add_done_callback(partial(self._is_taken, sid))
-        self._finding.add(finding)
-        return own
+        return self._find_own(sid, own, taken)
 
     async def _find_foreign(self, sid: Sid, taken: Awaitable[bytes | None]) -> Snapshot | None:
-        return read(await self._take_patiently(sid, taken))
+        return read(await self._take_patiently(sid, taken, BackendError))
 
     async def _find_own(
-        self, sid: Sid, own: Snapshot, finding: "asyncio.Future[bytes | None]"
+        self, sid: Sid, own: Snapshot, taken: Awaitable[bytes | None]
     ) -> Snapshot | None:
         """``own`` is newer than what is found, if anything is.
 
         What is not there any more has been taken by another node, if it is known to have been there.
+        While the cache is away this node goes on with what it knows itself, but not while it may
+        have missed a remote disconnect.
         """
         try:
-            taken = await finding
+            found = await self._take_patiently(sid, taken, NotCaughtUp)
         except BackendError as error:
             self._limited.warning("A session can't be looked for: %s", error)
-            self._is_taken(sid, finding)
-            return own
+            # This node goes on with the session, or ends it: no other node may.
+            del self._sought[sid]
+            self._known[sid] = _Known.DOUBTFUL
+            self._put(sid, _Over(None))
+            if not isinstance(error, NotCaughtUp):
+                return own
+            self._end([own])
+            return None
         known = self._sought.pop(sid)
-        return None if taken is None and known is _Known.KEPT else own
+        return None if found is None and known is _Known.KEPT else own
 
-    async def _take_patiently(self, sid: Sid, taken: Awaitable[bytes | None]) -> bytes | None:
-        """What keeps sessions may be electing a leader, or starting anew: worth a wait."""
+    async def _take_patiently(
+        self, sid: Sid, taken: Awaitable[bytes | None], worth_a_wait: type[BackendError]
+    ) -> bytes | None:
+        """Tries again after such an error, for a while: what keeps sessions may be electing a leader, or restarting."""
         clock = asyncio.get_running_loop().time
         give_up_at = clock() + PATIENCE_S
         while True:
@@ -496,7 +525,7 @@ class Resumption:
                 return await taken
             except BackendRefused:
                 raise
-            except BackendError:
+            except worth_a_wait:
                 if clock() >= give_up_at:
                     raise
             await asyncio.sleep(PAUSE_S)
@@ -509,7 +538,7 @@ class Resumption:
         """What this node itself knows of a session, which lives or has just left."""
         present = self._hub.session(sid)
         if present is not None and present.is_resumable and not present.closed:
-            snapshot = snapshot_of(present)
+            snapshot = self._snapshot_of(present)
             present.is_resumable = present.disconnect_wanted = False
             present.close(Reason.RESUMED)
             self._taken_over.add(present)
@@ -533,19 +562,26 @@ class Resumption:
         self._known.pop(_other(sid), None)
         return left.sid
 
-    def _is_taken(self, sid: Sid, finding: "asyncio.Future[bytes | None]") -> None:
-        """Somebody goes on with it here, whatever was found; nobody else must."""
-        self._finding.discard(finding)
-        del self._sought[sid]
-        if not finding.cancelled() and isinstance(finding.exception(), BackendError):
-            self._known[sid] = _Known.DOUBTFUL
-            self._put(sid, _Over(None))
-
     def give_back(self, sid: Sid, snapshot: Snapshot | None) -> None:
         """Whoever asked for a session has left before it could go on with it."""
         if snapshot is not None:
             self._put(sid, _Left(snapshot))
             self._save_soon()
+
+    def why_over(self, snapshot: Snapshot) -> Reason | None:
+        """Why a session that was found must not be resumed any more; None: it may be."""
+        if self._sessions.revocations.is_revoked(
+            snapshot.environment.identifiers, snapshot.revision
+        ):
+            return Reason.REMOTE
+        expires_at = snapshot.expires_at
+        if expires_at is None or self._expiry.may_resume_expired:
+            return None
+        return Reason.TOKEN_EXPIRED if expires_at <= self._expiry.now() else None
+
+    def discard(self, snapshot: Snapshot) -> None:
+        """Ends a session that was found and must not be resumed."""
+        self._end([snapshot])
 
     def resume(self, session: Session, formerly: Sid, snapshot: Snapshot) -> None:
         """Goes on with what was kept; the client learns which subscriptions it has."""
@@ -556,6 +592,7 @@ class Resumption:
         environment.cstate = snapshot.environment.cstate
         environment.istate = snapshot.environment.istate
         session.disconnect_wanted = snapshot.disconnect_wanted
+        session.expires_at = snapshot.expires_at
         session.connected = True
         self._hub.add(session)
         for identifier, kept in snapshot.subscriptions.items():

@@ -128,7 +128,8 @@ class Session:
     ``inbox`` is None while nothing is awaited, which is most of a session's life. ``silent_since``
     is the moment of the first ping, where pongs are wanted, behind which nothing was heard; 0 where
     something was. ``formerly`` is what a session that was resumed was called before, until something
-    is heard of it: its client may not know yet how it is called now.
+    is heard of it: its client may not know yet how it is called now. ``expires_at`` is when the token of the
+    client expires, in seconds since 1970; None: never.
     """
 
     __slots__ = (
@@ -138,6 +139,7 @@ class Session:
         "encoder",
         "ended_for",
         "environment",
+        "expires_at",
         "formerly",
         "inbox",
         "is_resumable",
@@ -152,6 +154,7 @@ class Session:
         self.environment = environment
         self.sid = environment.sid
         self.formerly: Sid | None = None
+        self.expires_at: float | None = None
         # The way to it
         self.encoder = encoder
         self.outbound = outbound
@@ -200,8 +203,8 @@ class Session:
         self.closed = True
         self.ended_for = reason
         may_return = reason.reconnect if reconnect is None else reconnect
-        if not may_return or reason is Reason.REMOTE:
-            # Whoever is sent away by the application comes back through its door, if at all.
+        if not may_return or reason in (Reason.REMOTE, Reason.COMMAND_FAILED):
+            # The application ended the session: only the application lets this client in again.
             self.is_resumable = False
         self.send(Disconnected(reason, may_return))
         self.outbound.close(self.encoder.goodbye(reason))

@@ -27,12 +27,18 @@ class _Kept(msgspec.Struct, frozen=True, omit_defaults=True):
     seen_on: Stream | None = None
 
 
-class Snapshot(msgspec.Struct, frozen=True):
-    """All that is needed to go on with a session, or to tell of its end."""
+class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything that is needed to resume a session, or to report its end to the application.
+
+    ``revision`` is the number of the newest revocation that the node knew when it wrote the snapshot
+    (:class:`catenary.broker.revocations.Revocations`). ``expires_at`` is that of the session.
+    """
 
     environment: Environment
     subscriptions: dict[Identifier, _Kept]
     disconnect_wanted: bool
+    revision: int = 0
+    expires_at: float | None = None
 
 
 write: Final = msgspec.json.Encoder().encode
@@ -73,7 +79,7 @@ def _readable(read: Callable[[bytes], Read], raw: bytes) -> Read | None:
         return None
 
 
-def snapshot_of(session: Session) -> Snapshot:
+def snapshot_of(session: Session, revision: int) -> Snapshot:
     """A session as it is now."""
     session.environment.written = b""  # soon written again, and nothing to keep
     return Snapshot(
@@ -83,4 +89,6 @@ def snapshot_of(session: Session) -> Snapshot:
             for identifier, each in session.subscriptions.items()
         },
         session.disconnect_wanted,
+        revision,
+        session.expires_at,
     )

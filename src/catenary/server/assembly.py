@@ -49,6 +49,7 @@ from catenary.node.identity import everybody
 from catenary.node.node import ClientLimits, Node
 from catenary.node.pinger import Pinger
 from catenary.node.reads import Reads
+from catenary.node.resumption import ExpiryRules
 from catenary.node.router import Identify, Router
 from catenary.node.turns import CLIENTS_BUDGET_US, Turns
 from catenary.ports import Application
@@ -172,6 +173,7 @@ class Assembly:
             restored_action=self._restored_action(),
             counters=self.counters,
             limits=ClientLimits(limits.max_identifier_size, limits.max_subscriptions),
+            expiry=self._expiry_rules(),
         )
         self._reads = Reads(engine.history, engine.presence) if engine.keeps else Reads(None, None)
         # The first to finish: their calls need the application, which is closed behind them.
@@ -259,6 +261,14 @@ class Assembly:
         channels = standalone.channels(options.streams, self._keys)
         self.announcements += standalone.announcements(options, self._keys, self._tokens, channels)
         return Router(remote, channels=channels, identify=identify)
+
+    def _expiry_rules(self) -> ExpiryRules:
+        if self._tokens is None:
+            return ExpiryRules()
+        return ExpiryRules(
+            shows_token=self._tokens.identity.shows_token,
+            may_resume_expired=self._options.jwt.resume_expired,
+        )
 
     def _maybe_guest(self) -> "Guest | None":
         where = self._options.server.asgi

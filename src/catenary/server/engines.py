@@ -89,14 +89,14 @@ class MemoryEngine(Engine):
             clock=time.time,
         )
         self.presence = LocalPresence(ttl_s=options.presence_ttl_s, clock=loop.time)
-        self.sessions = LocalSessions(ttl_s=options.sessions_ttl_s, clock=loop.time)
+        self.sessions: LocalSessions = LocalSessions(ttl_s=options.sessions_ttl_s, clock=loop.time)
         self.announcements.append(f"Keeping in memory (epoch {epoch}): {kept(options)}")
         sweeper = Ticker(SWEEP_INTERVAL_S, self._sweep)
         self.start.append(sweeper.start)
         self.finish.append(sweeper.stop)
 
     def pubsub(self, hub: Hub, restored: Callable[[], None]) -> PubSub:
-        return LocalPubSub(hub.deliver, self.history.append)
+        return LocalPubSub(hub.deliver, self.history.append, self.sessions.revoke)
 
     def _sweep(self) -> None:
         if self.history.sweep():

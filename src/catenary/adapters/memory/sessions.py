@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 
+from catenary.broker.revocations import Revocations
 from catenary.broker.session_cache import Snapshots
 from catenary.messages.names import Sid
 
@@ -13,12 +14,13 @@ class LocalSessions:
     :meth:`expire` alone. ``clock`` counts seconds from any moment and is best monotonic.
     """
 
-    __slots__ = ("_clock", "_snapshots")
+    __slots__ = ("_clock", "_snapshots", "revocations")
 
     is_shared = False
 
     def __init__(self, *, ttl_s: float, clock: Callable[[], float]) -> None:
         self._snapshots = Snapshots(ttl_s)
+        self.revocations = Revocations(ttl_s)
         self._clock = clock
 
     @property
@@ -45,6 +47,14 @@ class LocalSessions:
     def take(self, sid: Sid) -> bytes | None:
         """Takes a session out; None where it is not there."""
         return self._snapshots.take(sid, self._clock())
+
+    def remove(self, sid: Sid) -> bytes | None:
+        """Takes a session out, to end it."""
+        return self.take(sid)
+
+    def revoke(self, identifiers: str) -> None:
+        """Ends the sessions of these identifiers that are kept."""
+        self.revocations.revoke(identifiers, self._clock())
 
     def expire(self) -> tuple[bytes, ...]:
         """Takes out the sessions whose time is over; each is returned once."""

@@ -2,7 +2,7 @@
 
 What is to be kept goes to JetStream, which publishes it when it is stored; the rest goes straight
 to the nodes. So that the rest does not overtake, it waits for what was sent before it on its
-stream; a remote command waits for everything.
+stream; a remote command waits for everything. Where sessions are kept it is stored first, which numbers it.
 Knows: what stands in line. Does not know: who listens, what happens while NATS is away.
 """
 
@@ -21,7 +21,7 @@ from catenary.adapters.nats.wire import header
 from catenary.adapters.packing import pack_command
 from catenary.errors import BackendError, BackendRefused, TooLarge
 from catenary.messages.names import Stream
-from catenary.messages.publications import Publication, Publishable, QueueEntry
+from catenary.messages.publications import Publication, Publishable, QueueEntry, RemoteDisconnect
 from catenary.metrics.counters import Counters
 
 WINDOW: Final = 1_000
@@ -58,19 +58,20 @@ class _Item:
     """One of them; ``stream`` is None for a remote command. ``headers`` name the entry of a queue that
     it was read from, if it was."""
 
-    __slots__ = ("batch", "headers", "is_kept", "payload", "stream")
+    __slots__ = ("batch", "headers", "is_kept", "payload", "publication", "stream")
 
     def __init__(
         self,
         batch: _Batch,
-        stream: Stream | None,
+        publication: Publishable,
         payload: bytes,
         headers: bytes,
         *,
         is_kept: bool,
     ) -> None:
         self.batch = batch
-        self.stream = stream
+        self.publication = publication
+        self.stream = publication.stream if isinstance(publication, Publication) else None
         self.payload = payload
         self.headers = headers
         self.is_kept = is_kept
@@ -87,8 +88,8 @@ class _Lane:
 
 
 class Outbox:
-    """Over one connection. ``kept`` is the stream of the history, None where nothing is kept;
-    ``suspect`` is called where nobody stores what is sent to it."""
+    """Over one connection. ``kept`` is the stream of the history, ``records`` that of sessions and remote
+    disconnects, None where nothing is kept; ``suspect`` is called where nobody stores what is sent to it."""
 
     __slots__ = (
         "_connection",
@@ -97,6 +98,7 @@ class Outbox:
         "_lanes",
         "_loop",
         "_max_kept_bytes",
+        "_records",
         "_subjects",
         "_suspect",
         "_under_way",
@@ -113,11 +115,13 @@ class Outbox:
         suspect: Callable[[], None],
         *,
         kept: Store | None,
+        records: Store | None,
     ) -> None:
         self._connection = connection
         self._subjects = subjects
         self._counters = counters
         self._suspect = suspect
+        self._records = records
         self._epoch = None if kept is None else kept.epoch
         self._max_kept_bytes = 0 if kept is None else kept.max_message_bytes
         self._loop = asyncio.get_running_loop()
@@ -149,9 +153,8 @@ class Outbox:
             return Shared(failed)
         batch = _Batch(self._loop.create_future(), len(publications))
         for number, (each, payload) in enumerate(zip(publications, payloads, strict=True)):
-            stream = each.stream if isinstance(each, Publication) else None
             headers = b"" if entry is None else _message_id(entry, number)
-            self._line_up(_Item(batch, stream, payload, headers, is_kept=self._is_kept(each)))
+            self._line_up(_Item(batch, each, payload, headers, is_kept=self._is_kept(each)))
         return Shared(batch.done)
 
     async def settle(self) -> None:
@@ -162,8 +165,9 @@ class Outbox:
             await done
 
     def _is_kept(self, publication: Publishable) -> bool:
-        is_plain = isinstance(publication, Publication) and not publication.transient
-        return is_plain and self._epoch is not None
+        if not isinstance(publication, Publication):
+            return self._records is not None
+        return not publication.transient and self._epoch is not None
 
     def _packed(self, publication: Publishable) -> bytes:
         """What travels. Raises :class:`BackendError` where the server would not take it."""
@@ -251,9 +255,11 @@ class Outbox:
             del self._lanes[stream]
 
     def _store(self, item: _Item, lane: _Lane) -> None:
-        assert item.stream is not None
-        assert self._epoch is not None
-        subject = self._subjects.to_keep(self._epoch, item.stream)
+        if isinstance(item.publication, Publication):
+            assert self._epoch is not None
+            subject = self._subjects.to_keep(self._epoch, item.publication.stream)
+        else:
+            subject = self._subjects.revocation(item.publication.identifiers)
         stored = partial(self._stored, item, lane)
         self._connection.question(subject, item.payload, item.headers, stored)
 
@@ -267,13 +273,16 @@ class Outbox:
     def _stored(
         self, item: _Item, lane: _Lane, headers: bytes, payload: bytes, error: BackendError | None
     ) -> None:
+        sequence = 0
         if error is None:
             try:
-                read_ack(payload)
+                sequence = read_ack(payload).seq
             except BackendError as refused:
                 error = refused
         elif isinstance(error, Nobody):
             self._suspect()
+        if not isinstance(item.publication, Publication):
+            error = self._publish_command(item.publication, sequence) or error
         lane.storing -= 1
         self._finish(item, error)
         if item.headers and error is not None and not isinstance(error, BackendRefused):
@@ -294,6 +303,17 @@ class Outbox:
         for item in queued:
             self._waiting_bytes -= len(item.payload)
             item.batch.one_less(error)
+
+    def _publish_command(self, command: RemoteDisconnect, sequence: int) -> BackendError | None:
+        """To all nodes; where it could not be stored, for those who are connected at least."""
+        number = 0
+        if sequence and self._records is not None:
+            number = self._records.first_number + sequence
+        try:
+            self._connection.publish(self._subjects.commands, pack_command(command, number))
+        except BackendError as error:
+            return error
+        return None
 
     def _finish(self, item: _Item, error: BackendError | None = None) -> None:
         self._under_way -= 1

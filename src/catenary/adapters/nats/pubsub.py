@@ -8,8 +8,8 @@ Knows: which streams are wanted, one connection at a time. Does not know: who wa
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
-from typing import Final
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from typing import Any, Final
 
 from catenary.adapters.following import Following
 from catenary.adapters.interest import Changes, Interest
@@ -18,11 +18,12 @@ from catenary.adapters.nats.connection import Connection, Shared
 from catenary.adapters.nats.engine import NatsEngine
 from catenary.adapters.nats.outbox import Outbox
 from catenary.adapters.nats.payload import unpack
-from catenary.adapters.packing import unpack_command
+from catenary.adapters.nats.sessions import NatsSessions
+from catenary.adapters.packing import NumberedCommand, unpack_command
 from catenary.errors import BackendError
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.names import Stream
-from catenary.messages.publications import Position, Publishable, QueueEntry
+from catenary.messages.publications import Position, Publishable, QueueEntry, RemoteDisconnect
 from catenary.supervision.service import Service, Supervisor, until_first_ends
 
 _log: Final = logging.getLogger("catenary.pubsub")
@@ -32,6 +33,10 @@ CANARY_INTERVAL_S: Final = 3.0
 
 SPREAD_S: Final = 0.5
 """How long a cluster may take to tell all its servers of a new subscription."""
+
+
+EARLY_LIMIT: Final = 10_000
+"""Remote disconnects that may come while the node still finds out which it has missed."""
 
 
 class NatsPubSub:
@@ -49,6 +54,7 @@ class NatsPubSub:
         "_caught_up",
         "_connection",
         "_counters",
+        "_early",
         "_engine",
         "_following",
         "_interest",
@@ -93,6 +99,8 @@ class NatsPubSub:
         self._numbers: dict[Stream, int] = {}
         self._looks: set[asyncio.Task[None]] = set()
         self._patience: asyncio.Future[None] | None = None
+        # Remote disconnects that came before it was known which were missed
+        self._early: list[NumberedCommand] | None = None
         self._was_paused = False
         self._yelp: asyncio.Event = asyncio.Event()
 
@@ -132,6 +140,15 @@ class NatsPubSub:
             return Shared(failed)
         return self._outbox.send(publications, entry)
 
+    async def relay(self, command: RemoteDisconnect) -> None:
+        """Sends a command that every node relays. Raises :class:`BackendError`."""
+        sessions = self._engine.sessions
+        if sessions is not None and await sessions.was_relayed(command.identifiers):
+            return
+        sent = self.send((command,))
+        if sent is not None:
+            await sent
+
     # The way, as long as it lasts
 
     async def _follow(self) -> None:
@@ -147,6 +164,7 @@ class NatsPubSub:
                 self._counters,
                 self._engine.suspect,
                 kept=None if self._engine.history is None else self._engine.kept(),
+                records=None if self._engine.sessions is None else self._engine.records(),
             )
             try:
                 await self._listen(connection)
@@ -165,6 +183,8 @@ class NatsPubSub:
                 self._outbox = self._patience = None
                 self._interest.down()
                 self._numbers.clear()
+                if self._engine.sessions is not None:
+                    self._engine.sessions.is_caught_up = False
                 looks = tuple(self._looks)
                 for look in looks:
                     look.cancel()
@@ -176,10 +196,12 @@ class NatsPubSub:
         """Subscribes to all that is wanted, then catches up with what was missed."""
         wanted = self._interest.up()
         subjects = self._engine.subjects
+        self._early = []
         connection.subscribe(subjects.commands, self._take_command)
         connection.subscribe(subjects.yelps + self._engine.node, self._take_yelp)
         self._subscribe(connection, wanted)
         await connection.flushed()
+        await self._catch_up_commands(connection)
         await self._catch_up(connection, wanted)
         self._following.alive()
 
@@ -228,12 +250,45 @@ class NatsPubSub:
         await self._newest(streams, self._following.resume)
         self._look_again(connection, streams)
 
+    async def _catch_up_commands(self, connection: Connection) -> None:
+        """Receives the remote disconnects that were sent while this node did not listen.
+
+        Those from before it listened for the first time concern none of its clients.
+        """
+        sessions = self._engine.sessions
+        if sessions is not None:
+            since = sessions.revocations.newest
+            for each in await sessions.missed(since, is_first=not self._was_up):
+                if sessions.received(each) and self._was_up:
+                    self._following.arrive(each.command)
+            if connection.info.cluster:
+                newest = sessions.revocations.newest
+                self._look_once_more(self._look_later_for_commands(connection, sessions, newest))
+        early, self._early = self._early or [], None
+        for each in early:
+            self._arrive_command(each)
+        if sessions is not None:
+            sessions.is_caught_up = True
+
+    async def _look_later_for_commands(
+        self, connection: Connection, sessions: NatsSessions, since: int
+    ) -> None:
+        await asyncio.sleep(SPREAD_S)
+        try:
+            for each in await sessions.missed(since, is_first=False):
+                self._arrive_command(each)
+        except BackendError as error:
+            connection.drop(str(error).removeprefix("NATS: "))
+
     def _look_again(self, connection: Connection, streams: Collection[Stream]) -> None:
         """A server acknowledges a subscription before the others of its cluster know of it."""
         if connection.info.cluster and streams:
-            task = asyncio.get_running_loop().create_task(self._look_later(connection, streams))
-            self._looks.add(task)
-            task.add_done_callback(self._looks.discard)
+            self._look_once_more(self._look_later(connection, streams))
+
+    def _look_once_more(self, look: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(look)
+        self._looks.add(task)
+        task.add_done_callback(self._looks.discard)
 
     async def _look_later(self, connection: Connection, streams: Collection[Stream]) -> None:
         await asyncio.sleep(SPREAD_S)
@@ -317,7 +372,19 @@ class NatsPubSub:
         except ValueError as error:
             _limited.warning("What came on %.100s is no command: %s", subject.decode(), error)
             return
-        self._following.arrive(command)
+        if self._early is None:
+            self._arrive_command(command)
+        elif len(self._early) < EARLY_LIMIT:
+            self._early.append(command)
+        elif self._connection is not None:
+            self._connection.drop(
+                "too many remote disconnects came before it was known which were missed"
+            )
+
+    def _arrive_command(self, command: NumberedCommand) -> None:
+        sessions = self._engine.sessions
+        if sessions is None or sessions.received(command):
+            self._following.arrive(command.command)
 
 
 async def _until_lost(connection: Connection) -> None:

@@ -3,11 +3,14 @@
 Each is a record of the node that has it, or that had it last. While that node lives it alone knows
 when a session's time is over, and ends it; what a dead node has left is ended by any other. Whoever
 takes or ends a session deletes its record by its sequence, which one alone can do.
+A remote disconnect is a record, too, before it is published: its sequence is its number. A node that was away
+reads those that it has missed, and takes no session before it has them all.
 Source: docs/reliable_streams.md (anycable).
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any, Final
 
@@ -15,8 +18,10 @@ from catenary.adapters.nats.nodes import Nodes
 from catenary.adapters.nats.store import Stale, Store, Stored
 from catenary.adapters.nats.subjects import ANY, Subjects
 from catenary.adapters.nats.turns import Turns
+from catenary.adapters.packing import NumberedCommand, unpack_command
+from catenary.broker.revocations import LATE_S, Revocations
 from catenary.broker.timer_wheel import TimerWheel
-from catenary.errors import BackendError, BackendRefused
+from catenary.errors import BackendError, BackendRefused, NotCaughtUp
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.names import Sid
 
@@ -32,6 +37,12 @@ RENEWED_S: Final = 8 * 3600
 """The age at which the record of a session that lives is put anew: well before JetStream drops it."""
 
 RENEWED_AT_ONCE: Final = 200
+
+MISSED_LIMIT: Final = 100_000
+"""Remote disconnects that a node reads which was away."""
+
+RELAY_S: Final = 2.0
+"""How far apart nodes may relay the same remote disconnect."""
 
 ATTEMPTS: Final = 10
 """To take a session that is saved by another node at the same moment, or was a moment ago."""
@@ -55,7 +66,18 @@ class _Own:
 class NatsSessions:
     """Satisfies :class:`catenary.ports.SessionCache`. ``records`` raises :class:`BackendError`."""
 
-    __slots__ = ("_clock", "_nodes", "_own", "_records", "_subjects", "_ttl_s", "_turns", "_wheel")
+    __slots__ = (
+        "_clock",
+        "_nodes",
+        "_own",
+        "_records",
+        "_subjects",
+        "_ttl_s",
+        "_turns",
+        "_wheel",
+        "is_caught_up",
+        "revocations",
+    )
 
     is_shared = True
 
@@ -75,6 +97,9 @@ class NatsSessions:
         self._own: dict[Sid, _Own] = {}
         self._wheel = TimerWheel[Sid](ttl_s)
         self._turns = Turns[Sid]()
+        self.revocations = Revocations(ttl_s)
+        self.is_caught_up = False
+        """Has this node received all remote disconnects? Nothing is taken before."""
 
     def save(self, sid: Sid, snapshot: bytes, *, is_new: bool = True) -> Awaitable[None]:
         """Keeps a session, in place of what was kept of it; one that is not new only there."""
@@ -98,7 +123,14 @@ class NatsSessions:
             self._turn(sid, lambda sid=sid: self._renew(sid))  # type: ignore[misc]
 
     def take(self, sid: Sid) -> Awaitable[bytes | None]:
-        """Takes a session out, wherever it is kept. None where it is not there."""
+        """Takes a session out, wherever it is kept. None where it is not there.
+
+        Raises :class:`NotCaughtUp` while this node may have missed remote disconnects.
+        """
+        return self._turn(sid, lambda: self._take_to_resume(sid))
+
+    def remove(self, sid: Sid) -> Awaitable[bytes | None]:
+        """Takes a session out, to end it."""
         return self._turn(sid, lambda: self._take(sid))
 
     async def expire(self) -> tuple[bytes, ...]:
@@ -128,6 +160,39 @@ class NatsSessions:
     def give_up(self) -> tuple[bytes, ...]:
         """At the end of this node: none, for another one ends them when their time is over."""
         return ()
+
+    # Remote disconnects
+
+    async def missed(self, since: int, *, is_first: bool) -> list[NumberedCommand]:
+        """The remote disconnects after a number, in order.
+
+        The first time, those that are newer than any session. Raises :class:`BackendError`.
+        """
+        records = self._records()
+        oldest_s = self._server_time_s() - self._ttl_s - LATE_S if is_first else 0.0
+        sequence = max(since - records.first_number, 0) + 1
+        found = await records.behind(self._subjects.revocations + "*", sequence, MISSED_LIMIT)
+        return [
+            NumberedCommand(
+                unpack_command(each.payload).command, records.first_number + each.sequence
+            )
+            for each in found
+            if each.moment_s > oldest_s
+        ]
+
+    async def was_relayed(self, identifiers: str) -> bool:
+        """Was a remote disconnect of these identifiers sent a moment ago? Raises :class:`BackendError`."""
+        found = await self._records().newest([self._subjects.revocation(identifiers)])
+        return any(self._server_time_s() - each.moment_s < RELAY_S for each in found)
+
+    def received(self, command: NumberedCommand) -> bool:
+        """Adds the revocation of a remote disconnect; False where it is known already."""
+        return command.number == 0 or self.revocations.add(
+            command.command.identifiers, command.number, self._clock()
+        )
+
+    def _server_time_s(self) -> float:
+        return time.time() + self._records().clock_ahead_s
 
     async def settle(self) -> None:
         """Waits until all that was called for is done."""
@@ -161,6 +226,11 @@ class NatsSessions:
         if own is not None and found is not None and found.subject == self._subject(sid):
             own.sequence = await self._put(sid, found.payload, own.sequence)
             own.put_at = self._clock()
+
+    async def _take_to_resume(self, sid: Sid) -> bytes | None:
+        if not self.is_caught_up:
+            raise NotCaughtUp("this node has not received all remote disconnects yet")
+        return await self._take(sid)
 
     async def _take(self, sid: Sid) -> bytes | None:
         own = self._own.get(sid)

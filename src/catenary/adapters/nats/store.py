@@ -44,6 +44,9 @@ MESSAGES_AT_ONCE: Final = 1_000
 
 UNLIMITED: Final = 2**63
 
+SEQUENCE_BITS: Final = 32
+"""A number has the second in which its stream was made before these bits: 63 in all, until the year 2038 and beyond."""
+
 EPOCH: Final = "catenary.epoch"
 """In the metadata of a stream."""
 
@@ -96,6 +99,7 @@ class _Reply(msgspec.Struct, frozen=True):
     error: _Error | None = None
     config: dict[str, Any] = {}
     ts: str = ""
+    created: str = ""
     message: dict[str, Any] = {}
 
 
@@ -132,6 +136,7 @@ class Store:
         "_shape",
         "clock_ahead_s",
         "epoch",
+        "first_number",
         "max_message_bytes",
         "name",
         "replicas",
@@ -152,6 +157,8 @@ class Store:
         self.name = name
         self.epoch = ""
         """Which of all streams that ever had this name."""
+        self.first_number = 0
+        """What a sequence is added to: numbers grow over all streams that ever had this name."""
         self.max_message_bytes = UNLIMITED
         """What the stream takes of one message, where somebody has limited that."""
         self.replicas = 1
@@ -238,6 +245,7 @@ class Store:
 
     def _opened(self, reply: _Reply) -> None:
         self.epoch = _epoch(reply)
+        self.first_number = int(moment_s(reply.created)) << SEQUENCE_BITS if reply.created else 0
         limit = int(reply.config.get("max_msg_size", -1))
         self.max_message_bytes = limit if limit >= 0 else UNLIMITED
         if reply.ts:

@@ -6,6 +6,7 @@
     <prefix>.y.<node>                               a node's canary
     <prefix>.r.n.<node>                             a node's heartbeat
     <prefix>.r.s.<node>.<sid>                       a session that may be resumed
+    <prefix>.r.d.<identifiers>                      the last remote disconnect of these identifiers
     <prefix>.r.m.<node>.<stream>.<member>.<sid>     a session by which a member is there
 
 Source: "Subject-Based Messaging" of the NATS documentation (docs.nats.io).
@@ -53,6 +54,7 @@ class Subjects:
         "names",
         "published",
         "records",
+        "revocations",
         "sessions",
         "yelps",
     )
@@ -77,6 +79,7 @@ class Subjects:
         self.records = f"{prefix}.r.>"
         self.heartbeats = f"{prefix}.r.n."
         self.sessions = f"{prefix}.r.s."
+        self.revocations = f"{prefix}.r.d."
         self.members = f"{prefix}.r.m."
 
     def passing(self, stream: str) -> str:
@@ -99,6 +102,10 @@ class Subjects:
     def session(self, node: str, sid: str) -> str:
         """Where a node keeps a session; ``node`` may be :data:`ANY`."""
         return f"{self.sessions}{node}.{token(sid)}"
+
+    def revocation(self, identifiers: str) -> str:
+        """Where the last remote disconnect of these identifiers is kept."""
+        return f"{self.revocations}{token(identifiers)}"
 
     def member(self, node: str, stream: str, member_id: str, sid: str | None = None) -> str:
         """Where a node keeps a member's session; without a sid all of that member's."""

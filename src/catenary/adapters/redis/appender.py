@@ -16,6 +16,7 @@ from catenary.adapters.redis import payload
 from catenary.adapters.redis.commands import NOW, Commands, Script
 from catenary.adapters.redis.connection import Argument
 from catenary.adapters.redis.history import HistoryKeys, meta_ttl_ms
+from catenary.adapters.redis.queue_entry import ENTRY, entry_arguments
 from catenary.messages.names import Stream
 from catenary.messages.publications import Publication, QueueEntry
 
@@ -69,16 +70,12 @@ return append(KEYS[1], KEYS[2], ARGV[5], ARGV[6], ARGV[7])
 APPEND_ALL: Final = Script(
     NOW
     + _APPEND
+    + ENTRY
     + """
 local queue, group, consumer, id = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
-if id ~= '' then
-  local pending = redis.pcall('XPENDING', queue, group, '-', '+', 1, consumer)
-  if pending.err then return redis.error_reply('TRYAGAIN the queue is gone: ' .. pending.err) end
-  if not pending[1] or pending[1][1] ~= id then
-    if not redis.call('XPENDING', queue, group, id, id, 1)[1] then return end
-    return redis.error_reply('TRYAGAIN an earlier entry of the queue comes first')
-  end
-end
+local entry, trouble = check_entry(queue, group, consumer, id)
+if trouble then return redis.error_reply(trouble) end
+if entry == 'gone' then return end
 local function check(key, wanted)
   local kind = redis.call('TYPE', key).ok
   if kind ~= 'none' and kind ~= wanted then
@@ -106,10 +103,7 @@ for number = 9, #ARGV, 3 do
     kept = kept + 2
   end
 end
-if id ~= '' then
-  redis.call('XACK', queue, group, id)
-  redis.call('XDEL', queue, id)
-end
+remove_entry(queue, group, id)
 """
 )
 """Keeps and publishes several messages, or none of them where one would be refused.
@@ -164,12 +158,7 @@ class RedisAppender:
             if stream is not None:
                 keys += (self._keys.meta(stream), self._keys.log(stream))
             args += ("" if stream is None else secrets.token_hex(4), channel, packed)
-        queue = (
-            ("", "", "", "")
-            if entry is None
-            else (entry.queue, entry.group, entry.consumer, entry.id)
-        )
-        return self._commands.run(APPEND_ALL, keys, *self._rules(), *queue, *args)
+        return self._commands.run(APPEND_ALL, keys, *self._rules(), *entry_arguments(entry), *args)
 
     def _rules(self) -> tuple[Argument, ...]:
         """What scripts that keep something are told first."""

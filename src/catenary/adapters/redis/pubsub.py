@@ -19,6 +19,7 @@ import hiredis
 from catenary.adapters import packing
 from catenary.adapters.following import Following
 from catenary.adapters.interest import Interest
+from catenary.adapters.packing import NumberedCommand
 from catenary.adapters.redis import payload
 from catenary.adapters.redis.client import connect
 from catenary.adapters.redis.commands import PATIENCE_S
@@ -33,7 +34,13 @@ from catenary.adapters.redis.engine import RedisEngine
 from catenary.errors import BackendError, BackendRefused
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.names import Stream
-from catenary.messages.publications import Position, Publication, Publishable, QueueEntry
+from catenary.messages.publications import (
+    Position,
+    Publication,
+    Publishable,
+    QueueEntry,
+    RemoteDisconnect,
+)
 from catenary.supervision.backoff import Backoff
 from catenary.supervision.service import Service, Supervisor, until_first_ends
 
@@ -74,6 +81,7 @@ class RedisPubSub:
         "_patience",
         "_prefix",
         "_service",
+        "_sessions",
         "_told",
         "_trouble",
         "_untold",
@@ -96,6 +104,7 @@ class RedisPubSub:
         self._commands = engine.commands
         self._appender = engine.appender
         self._history = engine.history
+        self._sessions = engine.sessions
         self._counters = engine.counters
         self._interest = interest
         self._following = following
@@ -115,7 +124,7 @@ class RedisPubSub:
         self._untold = 0
         self._told: asyncio.Future[None] | None = None
         # What came before it was known what was missed
-        self._early: list[Publication] | None = None
+        self._early: list[Publication | NumberedCommand] | None = None
         # Is the way open?
         self._canary = asyncio.Event()
         self._canary_interval_s = canary_interval_s
@@ -154,14 +163,26 @@ class RedisPubSub:
             failed.set_exception(BackendRefused(f"a publication can't be sent: {error}"))
             return failed
 
-    def _send(self, publication: Publishable) -> "asyncio.Future[Any]":
+    async def relay(self, command: RemoteDisconnect) -> None:
+        """Sends a command that every node relays. Raises :class:`BackendError`."""
+        if self._sessions is None:
+            await self._send(command)
+        else:
+            await self._sessions.revoke(command, self._channel, is_relayed=True)
+
+    def _send(self, publication: Publishable) -> "Awaitable[Any]":
+        if self._sessions is not None and isinstance(publication, RemoteDisconnect):
+            return self._sessions.revoke(publication, self._channel)
         if self._history is not None and _is_kept(publication):
             return self._appender.append(publication, self._prefix + publication.stream.encode())
         return self._commands.call("PUBLISH", *self._unkept(publication))
 
     def _send_all(
         self, publications: tuple[Publishable, ...], entry: QueueEntry | None
-    ) -> "asyncio.Future[Any]":
+    ) -> "Awaitable[Any]":
+        match publications:
+            case (RemoteDisconnect() as command,) if self._sessions is not None:
+                return self._sessions.revoke(command, self._channel, entry)
         keeps = self._history is not None
         if entry is None and not (keeps and any(map(_is_kept, publications))):
             return self._commands.call_all(
@@ -207,7 +228,7 @@ class RedisPubSub:
             elif channel == self._canary_channel:
                 self._canary.set()
             else:
-                self._following.arrive(packing.unpack_command(content))
+                self._arrive_command(packing.unpack_command(content))
         except ValueError as error:
             # Somebody else publishes here; nobody is there to be told.
             _limited.warning("Not from a node: a message on %.100r: %s", channel, error)
@@ -224,6 +245,14 @@ class RedisPubSub:
         elif publication.position is None:
             self._counters.pubsub_gaps_total += 1
         # Any other is in the history: it came before the newest position was asked for.
+
+    def _arrive_command(self, command: NumberedCommand) -> None:
+        if self._early is None:
+            if self._sessions is None or self._sessions.received(command):
+                self._following.arrive(command.command)
+        elif len(self._early) < EARLY_LIMIT:
+            self._early.append(command)
+        # Any other is read with those that were missed.
 
     def _wait_for_deliveries(self) -> None:
         """Reads on when deliveries have caught up, if they lag behind."""
@@ -273,8 +302,8 @@ class RedisPubSub:
     async def _follow(self, connection: Connection, backoff: Backoff) -> None:
         """Subscribes to all that is wanted, and follows what changes for as long as that goes well."""
         streams = self._interest.up()
-        await self._tell("SUBSCRIBE", [self._channel, self._canary_channel])
         self._early = [] if self._history is not None else None
+        await self._tell("SUBSCRIBE", [self._channel, self._canary_channel])
         await self._tell("SUBSCRIBE", self._channels(streams))
         connection.pause()
         await self._resume(streams)
@@ -305,6 +334,7 @@ class RedisPubSub:
         """
         if self._history is None:
             return
+        await self._catch_up_commands()
         marks = self._interest.marks
         known = [each for each in streams if each in marks and marks[each].position is not None]
         unknown = [each for each in streams if each in marks and marks[each].position is None]
@@ -315,8 +345,22 @@ class RedisPubSub:
         for stream, position in newest.items():
             self._following.resume(stream, position)
         early, self._early = self._early or [], None
-        for publication in early:
-            self._arrive(publication)
+        for each in early:
+            if isinstance(each, NumberedCommand):
+                self._arrive_command(each)
+            else:
+                self._arrive(each)
+
+    async def _catch_up_commands(self) -> None:
+        """Receives the remote disconnects that were sent while this node did not listen.
+
+        Those from before it listened for the first time concern none of its clients.
+        """
+        if self._sessions is None:
+            return
+        for each in await self._sessions.missed(is_first=not self._was_up):
+            if self._sessions.received(each) and self._was_up:
+                self._following.arrive(each.command)
 
     async def _follow_changes(self) -> None:
         """Tells Redis which streams are wanted, and no longer wanted, for as long as it is there."""

@@ -2,9 +2,14 @@
 
     <prefix>:sessions             hash        sid → snapshot
     <prefix>:sessions:deadlines   sorted set  sid → when its time is over, in ms of Redis' clock
+    <prefix>:sessions:revoked     sorted set  remote disconnect → number
 
-Two keys for all, and not one for each session, because then two expiries bound everything, however
+Two keys for all sessions, and not one for each, because then two expiries bound everything, however
 long a session lives: a day after no node uses them any more, Redis forgets them.
+
+A remote disconnect is stored and published by one script, which numbers it: by Redis' clock, so that numbers grow
+even when Redis has lost its data. A node that was away reads those that it has missed, and takes no session
+before it has them all.
 Knows: sids and bytes. Does not know: what a snapshot says.
 Source: broker/session_cache.py, the same in memory.
 """
@@ -13,8 +18,13 @@ import asyncio
 from collections.abc import Awaitable, Collection
 from typing import Any, Final
 
+from catenary.adapters.packing import NumberedCommand
 from catenary.adapters.redis.commands import NOW, Commands, Script
+from catenary.adapters.redis.queue_entry import ENTRY, entry_arguments
+from catenary.broker.revocations import LATE_S, LIMIT, Revocations
+from catenary.errors import NotCaughtUp
 from catenary.messages.names import Sid
+from catenary.messages.publications import QueueEntry, RemoteDisconnect
 
 TOUCHED_AT_ONCE: Final = 250
 """Sessions touched in one step: 2 ms, during which Redis does nothing else."""
@@ -24,6 +34,12 @@ EXPIRED_AT_ONCE: Final = 200
 
 UNUSED_S: Final = 86_400
 """What is stored outlives every node by so long: who comes back by then tells of all ends."""
+
+RELAY_MS: Final = 2_000
+"""How far apart nodes may relay the same remote disconnect."""
+
+ALL: Final = "inf"
+"""As the number of the newest revocation that is known: the session is taken whatever was revoked."""
 
 _KEEP: Final = """
 redis.call('PEXPIRE', KEYS[1], unused)
@@ -58,12 +74,48 @@ end
 TAKE: Final = Script(
     NOW
     + """
+local newest = redis.call('ZRANGE', KEYS[3], -1, -1, 'WITHSCORES')[2]
+if newest and tonumber(newest) > tonumber(ARGV[2]) then return 0 end
 local deadline = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if not deadline or tonumber(deadline) <= now then return end
 local snapshot = redis.call('HGET', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
 return snapshot
+"""
+)
+"""A snapshot; 0 where there are revocations after the newest one that the node knows."""
+
+REVOKE: Final = Script(
+    NOW
+    + ENTRY
+    + """
+local command, reconnect, channel, since = ARGV[1], ARGV[2], ARGV[3], now - ARGV[4]
+local limit, unused = ARGV[5], ARGV[6]
+local entry, trouble = check_entry(ARGV[7], ARGV[8], ARGV[9], ARGV[10])
+if trouble then return redis.error_reply(trouble) end
+if entry == 'gone' then return end
+local revocation = reconnect .. command
+local before = redis.call('ZSCORE', KEYS[1], revocation)
+if before and tonumber(before) > since then return end
+local newest = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
+local number = math.max(now, (tonumber(newest) or 0) + 1)
+redis.call('ZADD', KEYS[1], number, revocation)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - unused)
+redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -limit - 1)
+redis.call('PEXPIRE', KEYS[1], unused)
+redis.call('PUBLISH', channel, cmsgpack.pack({'disconnect', command, reconnect == '1', number}))
+remove_entry(ARGV[7], ARGV[8], ARGV[10])
+"""
+)
+"""Numbers a remote disconnect, keeps and publishes it. One that is relayed, and was a moment ago, is done already."""
+
+MISSED: Final = Script(
+    NOW
+    + """
+local since = ARGV[1]
+if ARGV[2] ~= '0' then since = now - ARGV[2] end
+return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.0f', since), '+inf', 'WITHSCORES')
 """
 )
 
@@ -79,19 +131,31 @@ return snapshots
 """
 )
 
-SCRIPTS: Final = (SAVE, TOUCH, TAKE, EXPIRE)
+SCRIPTS: Final = (SAVE, TOUCH, TAKE, REVOKE, MISSED, EXPIRE)
 
 
 class RedisSessions:
     """Satisfies :class:`catenary.ports.SessionCache`. Each may be taken for ``ttl_s``."""
 
-    __slots__ = ("_commands", "_keys", "_ttl_ms", "_ttl_s", "_unused_ms")
+    __slots__ = (
+        "_clock",
+        "_commands",
+        "_keys",
+        "_revoked",
+        "_ttl_ms",
+        "_ttl_s",
+        "_unused_ms",
+        "revocations",
+    )
 
     is_shared = True
 
     def __init__(self, commands: Commands, prefix: str, *, ttl_s: int) -> None:
         self._commands = commands
         self._keys = (f"{prefix}:sessions", f"{prefix}:sessions:deadlines")
+        self._revoked = f"{prefix}:sessions:revoked"
+        self._clock = asyncio.get_running_loop().time
+        self.revocations = Revocations(ttl_s)
         self._ttl_s = ttl_s
         self._ttl_ms = ttl_s * 1000
         self._unused_ms = (ttl_s + UNUSED_S) * 1000
@@ -121,8 +185,62 @@ class RedisSessions:
         )
 
     def take(self, sid: Sid) -> Awaitable[bytes | None]:
-        """Takes a session out: of several who ask, one gets it. None where it is not there."""
-        return self._commands.run(TAKE, self._keys, sid)
+        """Takes a session out: of several who ask, one gets it. None where it is not there.
+
+        Raises :class:`NotCaughtUp` where Redis has revocations that this node has not received yet.
+        """
+        return _taken(self._take(sid, self.revocations.newest))
+
+    def remove(self, sid: Sid) -> Awaitable[bytes | None]:
+        """Takes a session out, to end it."""
+        return self._take(sid, ALL)
+
+    def _take(self, sid: Sid, known: int | str) -> "asyncio.Future[Any]":
+        return self._commands.run(TAKE, (*self._keys, self._revoked), sid, known)
+
+    # Remote disconnects
+
+    def revoke(
+        self,
+        command: RemoteDisconnect,
+        channel: bytes,
+        entry: QueueEntry | None = None,
+        *,
+        is_relayed: bool = False,
+    ) -> Awaitable[None]:
+        """Revokes identifiers, and sends the command to all nodes; once, where all of them relay it.
+
+        The ``entry`` of a queue that it was read from leaves the queue in the same step.
+        """
+        return self._commands.run(
+            REVOKE,
+            (self._revoked,),
+            *(command.identifiers, int(command.reconnect), channel),
+            *(RELAY_MS if is_relayed else 0, LIMIT, self._unused_ms),
+            *entry_arguments(entry),
+        )
+
+    async def missed(self, *, is_first: bool) -> list[NumberedCommand]:
+        """The remote disconnects after the newest one that is known, in order.
+
+        The first time, those that are newer than any session. Raises :class:`BackendError`.
+        """
+        lately_ms = self._ttl_ms + LATE_S * 1000 if is_first else 0
+        found = await self._commands.run(
+            MISSED, (self._revoked,), self.revocations.newest, lately_ms
+        )
+        return [
+            NumberedCommand(
+                RemoteDisconnect(revocation[1:].decode(), revocation[:1] == b"1"), int(number)
+            )
+            for revocation, number in zip(found[::2], found[1::2], strict=True)
+        ]
+
+    def received(self, command: NumberedCommand) -> bool:
+        """Adds the revocation of a remote disconnect; False where it is known already."""
+        return command.number == 0 or self.revocations.add(
+            command.command.identifiers, command.number, self._clock()
+        )
 
     def expire(self) -> tuple[bytes, ...] | Awaitable[tuple[bytes, ...]]:
         """Takes out sessions whose time is over, 200 at most; each is returned once, to one node.
@@ -136,6 +254,13 @@ class RedisSessions:
     def give_up(self) -> tuple[bytes, ...]:
         """At the end of this node: none, for other nodes may resume them."""
         return ()
+
+
+async def _taken(answer: "asyncio.Future[Any]") -> bytes | None:
+    taken: bytes | int | None = await answer
+    if isinstance(taken, int):
+        raise NotCaughtUp("this node has not received all remote disconnects yet")
+    return taken
 
 
 async def _snapshots(answer: "asyncio.Future[Any]") -> tuple[bytes, ...]:
