@@ -40,6 +40,10 @@ OURS = {
     "ws_max_message_rate",
     "max_identifier_size",
     "max_subscriptions",
+    "max_streams",
+    "max_stream_name_size",
+    "max_state_keys",
+    "max_state_size",
     "tcp_timeout",
 }
 

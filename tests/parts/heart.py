@@ -24,6 +24,7 @@ from catenary.metrics.counters import Counters
 from catenary.node.disconnector import Disconnector
 from catenary.node.encoder import Encoder
 from catenary.node.hub import Hub
+from catenary.node.limits import ClientLimits
 from catenary.node.node import Node
 from catenary.node.pinger import Pinger
 from catenary.node.resumption import ExpiryRules
@@ -255,6 +256,7 @@ class Heart:
         restored_action: str = "",
         observer: Observer | None = None,
         expiry: ExpiryRules = ExpiryRules(),  # noqa: B008  (frozen)
+        limits: ClientLimits | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.counters = Counters()
@@ -283,6 +285,7 @@ class Heart:
             expiry=expiry,
             counters=self.counters,
             observer=observer,
+            limits=limits or ClientLimits(),
         )
         self._admitted = 0
 

@@ -439,6 +439,21 @@ class LimitOptions(Group, frozen=True, kw_only=True):
         8192, "Longest identifier of a subscription, in characters (0: no limit)"
     )
     max_subscriptions: int = option(1000, "How many subscriptions a client may have (0: no limit)")
+    max_streams: int = option(
+        65536, "How many streams the application may give a subscription (0: no limit)"
+    )
+    max_stream_name_size: int = option(
+        8192, "Longest name of a stream that the application may give, in characters (0: no limit)"
+    )
+    max_state_keys: int = option(
+        1000,
+        "How many keys of state the application may give a connection, or a subscription (0: no limit)",
+    )
+    max_state_size: int = option(
+        1048576,
+        "How long the state of a connection or of a subscription may be, its identifiers or its"
+        " presence info, in characters (0: no limit)",
+    )
     tcp_timeout_s: int = option(
         60,
         "How long the other end of a connection may leave TCP unanswered before it counts as dead,"

@@ -75,6 +75,9 @@ class Counters:
     slowed_clients_total: int = _figure("Times a client was not read because it said too much")
     long_identifiers_total: int = _figure("Subscriptions refused because of a long identifier")
     refused_subscriptions_total: int = _figure("Subscriptions beyond what a client may have")
+    refused_answers_total: int = _figure(
+        "Answers of the application that held more than a client may have"
+    )
     dead_connections_total: int = _figure("WebSocket connections that TCP found dead")
     held_clients_total: int = _figure("Times a client was not read because its commands waited")
     held_publishers_total: int = _figure("Times a publisher had to wait for deliveries")

@@ -50,6 +50,7 @@ from catenary.node.answers import MESSAGE_BYTES
 from catenary.node.disconnector import Disconnector, Ended
 from catenary.node.encoder import Encoder
 from catenary.node.hub import Hub
+from catenary.node.limits import ClientLimits
 from catenary.node.pinger import Pinger
 from catenary.node.presence import Presences
 from catenary.node.replay import Replayer
@@ -71,13 +72,6 @@ WHISPER_STATE: Final = "$w"
 
 PRESENCE_STATE: Final = "$p"
 """And the stream to be seen on: PRESENCE_STREAM_STATE, likewise."""
-
-
-class ClientLimits(msgspec.Struct, frozen=True):
-    """What one client may have; 0 for no limit. An identifier counts in characters."""
-
-    max_identifier_size: int = 0
-    max_subscriptions: int = 0
 
 
 @final
@@ -535,6 +529,14 @@ class Node:
         if decision.verdict is Verdict.ERROR:
             self._give_up(session, step)
             return None
+        changes = _changes_state(decision)
+        if changes or decision.identifiers or decision.presence is not None:
+            subscription = (
+                None if type(step) is _Connect else session.subscriptions.get(step.identifier)
+            )
+            excess = self._limits.excess(session.environment, subscription, decision)
+            if excess:
+                return self._apply_none_of(session, step, decision, excess)
         if decision.cstate:
             session.environment.merge_cstate(decision.cstate)
         if type(step) is _Connect:
@@ -555,7 +557,6 @@ class Node:
             session.environment.forget_istate(identifier)
             if self._observer is not None:
                 self._observer.unsubscribed(session.environment, identifier)
-        changes = _changes_state(decision)
         if changes and identifier in session.subscriptions:
             asks = type(step) is Subscribe and step.history is not None
             self._apply_streams(session.subscriptions[identifier], decision, asks=asks)
@@ -565,6 +566,24 @@ class Node:
         if live is None:
             return self._answer(session, step, decision)
         return self._answer_later(live, session, step, decision)
+
+    def _apply_none_of(
+        self, session: Session, step: _Step, decision: Decision, why: str
+    ) -> Awaitable[None] | None:
+        """An answer carries more than a client may have: nothing of it counts."""
+        self._counters.refused_answers_total += 1
+        name = type(step).__name__.lstrip("_")
+        self._limited.error("sid=%s Answer to %s refused: %s", session.sid, name, why)
+        if type(step) is Unsubscribe:
+            return self.apply(session, step, Decision(verdict=decision.verdict))
+        if type(step) is _Connect and decision.verdict is Verdict.SUCCESS:
+            # The application has let it in, and hears that it is over.
+            self._let_go(session, msgspec.structs.replace(decision, cstate=None))
+        self._give_up(session, step)
+        if type(step) is Subscribe:
+            session.send(Rejected(step.identifier))
+            self._counters.server_msg_total += 1
+        return None
 
     async def _answer_later(
         self, live: Awaitable[None], session: Session, step: _CommandStep, decision: Decision

@@ -46,7 +46,8 @@ from catenary.node.disconnector import Disconnector
 from catenary.node.encoder import Encoders
 from catenary.node.hub import Hub
 from catenary.node.identity import everybody
-from catenary.node.node import ClientLimits, Node
+from catenary.node.limits import ClientLimits
+from catenary.node.node import Node
 from catenary.node.pinger import Pinger
 from catenary.node.reads import Reads
 from catenary.node.resumption import ExpiryRules
@@ -172,7 +173,14 @@ class Assembly:
             disconnect_mode=options.disconnector.mode,
             restored_action=self._restored_action(),
             counters=self.counters,
-            limits=ClientLimits(limits.max_identifier_size, limits.max_subscriptions),
+            limits=ClientLimits(
+                max_identifier_size=limits.max_identifier_size,
+                max_subscriptions=limits.max_subscriptions,
+                max_streams=limits.max_streams,
+                max_stream_name_size=limits.max_stream_name_size,
+                max_state_keys=limits.max_state_keys,
+                max_state_size=limits.max_state_size,
+            ),
             expiry=self._expiry_rules(),
         )
         self._reads = Reads(engine.history, engine.presence) if engine.keeps else Reads(None, None)

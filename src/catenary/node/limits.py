@@ -1,0 +1,93 @@
+"""What one client may have, by what it says and by what its application answers.
+
+Knows: sizes and numbers. Does not know: what is done with what goes beyond.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from catenary.messages.decisions import Decision
+from catenary.messages.environment import Environment
+from catenary.messages.names import Stream
+from catenary.node.session import Subscription
+
+
+class ClientLimits(msgspec.Struct, frozen=True):
+    """0 for no limit. Names, identifiers and state count in characters.
+
+    The first two are limits of what clients say, the others of what applications answer: how many
+    streams a subscription has, how long a stream's name is, and of the state of a connection or of a
+    subscription how many keys and how long all together. The last is the longest identifiers of a
+    connection and info of a member, too.
+    """
+
+    max_identifier_size: int = 0
+    max_subscriptions: int = 0
+    max_streams: int = 0
+    max_stream_name_size: int = 0
+    max_state_keys: int = 0
+    max_state_size: int = 0
+
+    def excess(
+        self, environment: Environment, subscription: Subscription | None, decision: Decision
+    ) -> str:
+        """What an answer holds that its client may not have; empty where it is all right.
+
+        ``subscription`` is the one that the answer is for, None where there is none yet.
+        """
+        istate = {} if subscription is None else environment.istate_of(subscription.identifier)
+        return (
+            (self._streams_excess(subscription, decision) if decision.streams else "")
+            or self._names_excess((*decision.streams, decision.whispers_to, decision.seen_on))
+            or self._state_excess("the connection", environment.cstate or {}, decision.cstate)
+            or self._state_excess("the subscription", istate, decision.istate)
+            or self._text_excess("identifiers", decision.identifiers)
+            or self._text_excess(
+                "presence info", "" if decision.presence is None else decision.presence.info
+            )
+        )
+
+    def _streams_excess(self, subscription: Subscription | None, decision: Decision) -> str:
+        limit, new = self.max_streams, decision.streams
+        had = () if subscription is None or decision.stop_all_streams else subscription.streams
+        if not limit or len(had) + len(new) <= limit or len({*had, *new}) <= limit:
+            return ""
+        return f"expected up to {limit} streams for a subscription (max_streams), got {len(new)}"
+
+    def _names_excess(self, names: tuple[Stream | None, ...]) -> str:
+        limit = self.max_stream_name_size
+        for name in names:
+            if limit and name is not None and len(name) > limit:
+                return (
+                    f"expected names of streams of up to {limit} characters "
+                    f"(max_stream_name_size), got {len(name)}: {name[:40]!r}…"
+                )
+        return ""
+
+    def _state_excess(
+        self, whose: str, had: Mapping[str, str], new: Mapping[str, str] | None
+    ) -> str:
+        if not new:
+            return ""
+        state = {**had, **new} if had else new
+        if 0 < self.max_state_keys < len(state):
+            return (
+                f"expected up to {self.max_state_keys} keys of state for {whose} "
+                f"(max_state_keys), got {len(state)}"
+            )
+        size = sum(map(len, state)) + sum(map(len, state.values()))
+        if 0 < self.max_state_size < size:
+            return (
+                f"expected state of up to {self.max_state_size} characters for {whose} "
+                f"(max_state_size), got {size}"
+            )
+        return ""
+
+    def _text_excess(self, what: str, text: str) -> str:
+        if 0 < self.max_state_size < len(text):
+            return (
+                f"expected {what} of up to {self.max_state_size} characters "
+                f"(max_state_size), got {len(text)}"
+            )
+        return ""
