@@ -1,6 +1,7 @@
 """What is HTTP's own: paths, headers, statuses, connections, TLS."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -102,6 +103,7 @@ def test_a_request_on_the_wire() -> None:
             assert headers == {
                 "host": url.removeprefix("http://"),
                 "content-type": "application/json",
+                "accept-encoding": "identity",
                 "authorization": "Bearer k",
                 "x-anycable-meta-sid": "s1",
                 "x-anycable-meta-protov": "v1",
@@ -181,7 +183,64 @@ def test_other_statuses_fail_and_are_not_asked_again(status: int) -> None:
     assert (counters.rpc_error_total, counters.rpc_retries_total) == (1, 0)
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("/new/connect", "/new/connect"),
+        ("https://other.example/connect", "https://other.example/connect"),
+        ("https://user:hush@other.example/connect?key=hush#x", "https://other.example/connect"),
+        ("http://[", "no URL"),
+    ],
+)
+def test_where_a_redirect_leads_is_said(status: int, location: str, shown: str) -> None:
+    async def scenario() -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await read_request(reader)
+            head = f"HTTP/1.1 {status} Moved\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
+            writer.write(head.encode())
+
+        async with raw_server(answer) as url, opened(url) as application:
+            with pytest.raises(AppFailed) as failed:
+                await application.connect(ENVIRONMENT)
+        assert f"HTTP {status}: redirected to {shown} (rpc_host" in str(failed.value)
+        assert "hush" not in str(failed.value)
+
+    run(scenario())
+
+
+def compressed(body: bytes, coding: str = "gzip") -> bytes:
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+@pytest.mark.parametrize(
+    ("response", "why"),
+    [
+        (compressed(b"...", "br"), "without Content-Encoding, got br"),
+        (compressed(b"...", "gzip, gzip"), "got gzip, gzip"),
+        (compressed(b'{"status":1}'), "a body in gzip"),
+        (compressed(gzip.compress(b'{"status":1}')[:-4]), "a part of one"),
+        (compressed(gzip.compress(bytes(20 * 2**20))), "at most"),
+    ],
+    ids=["br", "twice", "not at all", "cut off", "too large"],
+)
+def test_what_is_compressed_and_can_t_be_read(response: bytes, why: str) -> None:
+    async def scenario() -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await read_request(reader)
+            writer.write(response)
+
+        async with raw_server(answer) as url, opened(url) as application:
+            with pytest.raises(AppFailed, match=why):
+                await application.connect(ENVIRONMENT)
+
+    run(scenario())
+
+
 RESPONSES = {
+    "in gzip, unasked": compressed(gzip.compress(b'{"status":1}')),
+    "in no coding, and says so": compressed(b'{"status":1}', "identity"),
     "in chunks": (
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         b'4\r\n{"st\r\n8\r\natus":1}\r\n0\r\n\r\n'

@@ -4,11 +4,14 @@ Knows: URLs. Does not know: what is asked there.
 """
 
 import http.client
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 
 from catenary.errors import ConfigError
+from catenary.messages.lenient_json import reader
+from catenary.wire.http1 import shown_location
 
 
 class HttpAddress(msgspec.Struct, frozen=True):
@@ -37,3 +40,22 @@ def http_address(url: str, what: str) -> HttpAddress:
         raise ConfigError(f"{expected}, got {parts.scheme or 'none'}://…")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return HttpAddress(parts.hostname, port, target, parts.scheme == "https")
+
+
+class _Refusal(msgspec.Struct):
+    error: str = ""
+
+
+_read_refusal: Final = reader(_Refusal)
+
+
+def reason_of(response: http.client.HTTPResponse) -> str:
+    """Why a server refuses, as far as it says so, or where it redirects to. Reads the body."""
+    body = response.read()
+    location = response.getheader("Location")
+    if location and 300 <= response.status < 400:
+        return f"redirected to {shown_location(location)}"
+    try:
+        return _read_refusal(body).error
+    except msgspec.DecodeError:
+        return ""

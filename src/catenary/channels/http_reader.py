@@ -5,14 +5,14 @@ Source: docs/api.md (anycable) for presence; only Catenary has the history.
 
 import asyncio
 import http.client
-from typing import Final, NoReturn
+from typing import Final
 from urllib.parse import quote, urlencode
 
 import msgspec
 
 from catenary.auth.keys import bearer
-from catenary.channels.http_address import http_address
-from catenary.errors import BackendError, BackendRefused, LostPosition, NotKept
+from catenary.channels.http_address import http_address, reason_of
+from catenary.errors import BackendError, BackendRefused, CatenaryError, LostPosition, NotKept
 from catenary.messages.lenient_json import reader
 from catenary.messages.names import Stream
 from catenary.messages.presence import Member
@@ -40,13 +40,8 @@ class _Messages(msgspec.Struct):
     more: bool
 
 
-class _Refusal(msgspec.Struct):
-    error: str = ""
-
-
 _read_members: Final = reader(_Members)
 _read_messages: Final = reader(_Messages)
-_read_refusal: Final = reader(_Refusal)
 
 
 class HttpReader:
@@ -93,35 +88,30 @@ class HttpReader:
         return Page(messages, found.more)
 
     async def _get(self, path: str) -> bytes:
-        status, body = await asyncio.to_thread(
-            self._exchange, self._address.target.rstrip("/") + path
-        )
-        if status != 200:
-            _refused(status, body)
-        return body
+        target = self._address.target.rstrip("/") + path
+        return await asyncio.to_thread(self._exchange, target)
 
-    def _exchange(self, path: str) -> tuple[int, bytes]:
+    def _exchange(self, path: str) -> bytes:
         connection = self._address.connection(self._timeout_s)
         try:
             connection.request("GET", path, headers=self._headers)
             response = connection.getresponse()
-            return response.status, response.read()
+            if response.status == 200:
+                return response.read()
+            reason = reason_of(response)
         except (OSError, http.client.HTTPException) as error:
             raise BackendError(f"the API can't be reached: {error!r}") from error
         finally:
             connection.close()
+        raise _refused(response.status, reason)
 
 
-def _refused(status: int, body: bytes) -> NoReturn:
-    try:
-        told = _read_refusal(body).error
-    except msgspec.DecodeError:
-        told = ""
+def _refused(status: int, told: str) -> CatenaryError:
     if status == 410:
-        raise LostPosition(told or "a part of the history is gone")
+        return LostPosition(told or "a part of the history is gone")
     if status == 501:
-        raise NotKept(told or "expected a server with a broker (--presets=broker)")
+        return NotKept(told or "expected a server with a broker (--presets=broker)")
     if status == 404:
-        raise BackendRefused("expected the API of Catenary at this URL (api_path), got HTTP 404")
+        return BackendRefused("expected the API of Catenary at this URL (api_path), got HTTP 404")
     kind = BackendRefused if 400 <= status < 500 else BackendError
-    raise kind(f"the API does not answer: HTTP {status}{told and ': '}{told}")
+    return kind(f"the API does not answer: HTTP {status}{told and ': '}{told}")

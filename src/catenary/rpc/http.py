@@ -15,6 +15,7 @@ from catenary.rpc.calls import AppAway, AppLate, Call, CallLimits
 from catenary.rpc.http_client import ConnectionBroken, HttpClient, HttpResponse, ResponseUnusable
 from catenary.rpc.remote import RemoteApplication
 from catenary.rpc.tls import Tls
+from catenary.wire.http1 import shown_location
 
 _META_PREFIX: Final = "x-anycable-meta-"
 _EXCERPT_BYTES: Final = 200
@@ -98,6 +99,10 @@ def _body(response: HttpResponse) -> bytes:
             return response.body
         case 401:
             raise AppFailed("HTTP 401: the application does not accept our key (http_rpc_secret)")
+        case status if 300 <= status < 400 and response.location:
+            # Followed, it would cost a round trip for each call, and a secret that goes elsewhere.
+            target = shown_location(response.location)
+            raise AppFailed(f"HTTP {status}: redirected to {target} (rpc_host should name that)")
         case status:
             excerpt = response.body[:_EXCERPT_BYTES].decode(errors="replace")
             kind = AppAwayForNow if status in _FOR_NOW else AppFailed

@@ -7,6 +7,7 @@ Knows: connections. Does not know: what is posted.
 
 import asyncio
 import base64
+import zlib
 from typing import Final, cast
 from urllib.parse import unquote, urlsplit
 
@@ -16,6 +17,7 @@ import msgspec
 from catenary.auth.keys import key_bytes
 from catenary.errors import ConfigError
 from catenary.rpc.tls import Tls, client_context
+from catenary.wire.http1 import header_text
 
 _MAX_BODY_BYTES: Final = 16 * 2**20
 _PORTS: Final = {"http": 80, "https": 443}
@@ -30,10 +32,11 @@ class ResponseUnusable(Exception):
 
 
 class HttpResponse(msgspec.Struct, frozen=True):
-    """Status code and body."""
+    """Status code and body, and where a redirect (status 3xx) leads: "" where that is not told."""
 
     status: int
     body: bytes
+    location: str = ""
 
 
 class HttpClient:
@@ -73,7 +76,12 @@ class HttpClient:
         self._open: set[_Connection] = set()
         self._idle: list[_Connection] = []
         self._is_closed = False
-        fixed = {"Host": parts.netloc.rpartition("@")[2], "Content-Type": "application/json"}
+        fixed = {
+            "Host": parts.netloc.rpartition("@")[2],
+            "Content-Type": "application/json",
+            # Without it, any coding would be acceptable (RFC 9110, section 12.5.3).
+            "Accept-Encoding": "identity",
+        }
         if parts.username is not None:
             user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             basic = base64.b64encode(key_bytes(user)).decode()
@@ -148,9 +156,11 @@ class _Connection(asyncio.Protocol):
 
     __slots__ = (
         "_body",
+        "_coding",
         "_ends_with_connection",
         "_heard",
         "_is_framed",
+        "_location",
         "_parser",
         "_response",
         "_served",
@@ -167,6 +177,8 @@ class _Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._response: asyncio.Future[HttpResponse] | None = None
         self._body: list[bytes] = []
+        self._coding = ""
+        self._location = ""
         self._size = 0
         self._is_framed = False
         self._ends_with_connection = False
@@ -225,9 +237,14 @@ class _Connection(asyncio.Protocol):
     # httptools calls
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Notes whether the end of the body can be told."""
-        if name.lower() in (b"content-length", b"transfer-encoding"):
-            self._is_framed = True
+        """Notes how the body ends and is coded, and where a redirect leads."""
+        match name.lower():
+            case b"content-length" | b"transfer-encoding":
+                self._is_framed = True
+            case b"content-encoding":
+                self._coding += ("," if self._coding else "") + value.decode("latin-1").lower()
+            case b"location":
+                self._location = header_text(value)
 
     def on_headers_complete(self) -> None:
         """A final response whose length nobody tells is complete when the connection ends."""
@@ -255,6 +272,8 @@ class _Connection(asyncio.Protocol):
 
     def _forget(self) -> None:
         self._body = []
+        self._coding = ""
+        self._location = ""
         self._size = 0
         self._is_framed = False
         self._ends_with_connection = False
@@ -262,10 +281,37 @@ class _Connection(asyncio.Protocol):
     def _finish(self) -> None:
         if self._response is not None and not self._response.done():
             self._served = True
-            body = b"".join(self._body)
-            self._response.set_result(HttpResponse(self._parser.get_status_code(), body))
+            try:
+                body = _decoded(b"".join(self._body), self._coding)
+            except ResponseUnusable as error:
+                self._response.set_exception(error)
+                return
+            status = self._parser.get_status_code()
+            self._response.set_result(HttpResponse(status, body, self._location))
 
     def _fail(self, error: ConnectionBroken | ResponseUnusable) -> None:
         if self._response is not None and not self._response.done():
             self._response.set_exception(error)
         self.abort()
+
+
+def _decoded(body: bytes, coding: str) -> bytes:
+    """The body itself, where something on the way has compressed it unasked.
+
+    Raises :class:`ResponseUnusable` for another coding than gzip (RFC 9110, section 8.4.1).
+    """
+    codings = [each.strip() for each in coding.split(",") if each.strip() not in ("", "identity")]
+    if not codings:
+        return body
+    if codings not in (["gzip"], ["x-gzip"]):
+        raise ResponseUnusable(f"expected a body without Content-Encoding, got {coding[:100]}")
+    reader = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        plain = reader.decompress(body, _MAX_BODY_BYTES + 1)
+    except zlib.error as error:
+        raise ResponseUnusable(f"expected a body in gzip: {error}") from error
+    if len(plain) > _MAX_BODY_BYTES:
+        raise ResponseUnusable(f"expected a body of at most {_MAX_BODY_BYTES} bytes, got more")
+    if not reader.eof:
+        raise ResponseUnusable("expected a body in gzip, got a part of one")
+    return plain

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from catenary.auth.keys import bearer
 from catenary.errors import BackendError, ConfigError
+from catenary.wire.http1 import shown_location
 
 TIMEOUT_S = 10.0
 _SHOWN_BYTES = 200
@@ -38,6 +39,9 @@ def get(url: str, path: str, *, key: str) -> bytes:
         connection.close()
     if response.status == 200:
         return body
+    location = response.getheader("Location")
+    if location:
+        body = f"redirected to {shown_location(location)} (--url)".encode()
     raise BackendError(_refusal(response.status, body))
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -255,6 +256,17 @@ def _text(latin: str) -> str:
         return latin.encode("latin-1").decode()
     except UnicodeDecodeError:
         return latin
+
+
+def shown_location(location: str) -> str:
+    """Where a redirect leads (RFC 9110, section 10.2.2), for a log: without credentials and query, which may
+    be secrets."""
+    try:
+        parts = urlsplit(location)
+    except ValueError:
+        return "no URL"
+    host = parts.netloc.rpartition("@")[2]
+    return (f"{parts.scheme}://{host}" if host else "") + parts.path
 
 
 def refusal(error: RequestRefused) -> bytes:

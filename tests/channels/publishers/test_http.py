@@ -25,6 +25,7 @@ class Taken:
     connections: int = 0
     status: int = 201
     answer: bytes = b""
+    location: str = ""
     reads_nothing: bool = False
     hangs_up: bool = False
     url: str = ""
@@ -51,6 +52,8 @@ def server() -> Iterator[Taken]:
             taken.keys.append(self.headers["authorization"])
             self.send_response(taken.status)
             self.send_header("Content-Length", str(len(taken.answer)))
+            if taken.location:
+                self.send_header("Location", taken.location)
             self.end_headers()
             self.wfile.write(taken.answer)
             self.close_connection = taken.hangs_up or taken.reads_nothing
@@ -94,6 +97,16 @@ def test_a_connection_that_the_server_closed_is_replaced(server: Taken) -> None:
     publisher.close()
     assert server.bodies == [b"0", b"1", b"2"]
     assert set(server.keys) == {"Bearer k"}
+
+
+def test_where_a_redirect_leads_is_said(server: Taken) -> None:
+    publisher = HttpPublisher(server.url)
+    server.status, server.location = 308, "https://me:hush@other.example/_broadcast?key=hush"
+    with pytest.raises(BackendError) as failed:
+        publisher.publish(b"1")
+    publisher.close()
+    assert "HTTP 308: redirected to https://other.example/_broadcast" in str(failed.value)
+    assert "hush" not in str(failed.value)
 
 
 def test_what_is_not_taken_is_an_error_and_the_next_is_tried_anew(server: Taken) -> None:

@@ -6,10 +6,8 @@ Source: docs/broadcasting.md, "HTTP" (anycable/anycable).
 import http.client
 from typing import Final
 
-import msgspec
-
 from catenary.auth.keys import BROADCAST_PHRASE, bearer, derived_key
-from catenary.channels.http_address import http_address
+from catenary.channels.http_address import http_address, reason_of
 from catenary.channels.publishers.ordered import OrderedPublisher
 from catenary.errors import BackendError, BackendRefused, TooLarge
 
@@ -17,15 +15,6 @@ _PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 507, 509, 529})
 """Statuses that may be another one for the same request later."""
 
 _TOO_LARGE: Final = 413
-
-
-class _Refusal(msgspec.Struct):
-    """What a server says of a request that it refuses."""
-
-    error: str = ""
-
-
-_read_refusal: Final = msgspec.json.Decoder(_Refusal).decode
 
 
 class HttpPublisher(OrderedPublisher):
@@ -48,18 +37,18 @@ class HttpPublisher(OrderedPublisher):
 
     def _deliver(self, raw: bytes) -> None:
         try:
-            status, body = self._exchange(raw)
+            status, reason = self._exchange(raw)
         except (OSError, http.client.HTTPException) as error:
             self._hang_up()
             raise BackendError(f"the server takes no broadcasts: {error!r}") from error
         if status >= 300:
-            raise _failure(status, body)
+            raise _failure(status, reason)
 
     def _hang_up(self) -> None:
         self._connection.close()
         self._served = False
 
-    def _exchange(self, raw: bytes) -> tuple[int, bytes]:
+    def _exchange(self, raw: bytes) -> tuple[int, str]:
         try:
             return self._request(raw)
         except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
@@ -69,8 +58,8 @@ class HttpPublisher(OrderedPublisher):
             self._hang_up()
             return self._request(raw)
 
-    def _request(self, raw: bytes) -> tuple[int, bytes]:
-        """The status of the answer, and its body."""
+    def _request(self, raw: bytes) -> tuple[int, str]:
+        """The status of the answer, and what the server says of it."""
         try:
             self._connection.request("POST", self._path, raw, self._headers)
         except (ConnectionResetError, BrokenPipeError):
@@ -85,17 +74,13 @@ class HttpPublisher(OrderedPublisher):
         self._served = True
         return answer
 
-    def _answer(self) -> tuple[int, bytes]:
+    def _answer(self) -> tuple[int, str]:
         response = self._connection.getresponse()
-        return response.status, response.read()
+        return response.status, reason_of(response)
 
 
-def _failure(status: int, body: bytes) -> BackendError:
+def _failure(status: int, reason: str) -> BackendError:
     """What a status means: will the same publication be refused again?"""
-    try:
-        reason = _read_refusal(body).error
-    except msgspec.DecodeError:
-        reason = ""
     kind: type[BackendError] = BackendRefused
     if status in _PASSING:
         kind = BackendError
