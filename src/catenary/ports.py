@@ -268,7 +268,8 @@ class SessionCache(Protocol):
         ...
 
     def expire(self) -> tuple[bytes, ...] | Awaitable[tuple[bytes, ...]]:
-        """Takes out the sessions whose time is over; each is returned once, by one node."""
+        """Takes out sessions whose time is over, some at a time; each is returned once, by one node. A cache
+        that answers with a value is asked again in the next turn of the loop, until it returns none."""
         ...
 
     def give_up(self) -> tuple[bytes, ...]:
@@ -304,7 +305,8 @@ class Presence(Protocol):
         ...
 
     def expire(self) -> tuple[PresenceChange, ...] | Awaitable[tuple[PresenceChange, ...]]:
-        """Drops whose time is over, and returns the leaves; it tells nobody."""
+        """Drops sessions whose time is over, some at a time, and returns the leaves; it tells nobody. One that
+        answers with a value is asked again in the next turn of the loop, until it returns none."""
         ...
 
 

@@ -3,117 +3,27 @@
 import asyncio
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import cast
 
 import pytest
 
-from catenary.edge.connection import Stage
-from catenary.edge.deadlines import NoDeadlines
-from catenary.messages.environment import Environment
-from catenary.messages.names import Sid
 from catenary.messages.reasons import Reason
-from catenary.node.session import Traits
-from catenary.node.turns import Turns
 from catenary.ports import SLICE_BYTES, Goodbye
 from catenary.transports import sliced_writer
-from catenary.transports.websocket import (
-    Acceptance,
-    WebSocketConnection,
-    WebSocketLimits,
-    WebSocketServices,
-)
+from catenary.transports.websocket import WebSocketLimits
 from catenary.wire.frames import CLOSE, close_frame, frame
-from tests.parts.heart import NEVER, Heart, in_loop, settle
+from tests.parts.heart import in_loop, settle
+from tests.parts.memory_socket import OpenWebSocket
 
 LIMIT = 4 * SLICE_BYTES
 BUDGET = 10_000
 
 
-class Socket(asyncio.Transport):
-    """A transport whose client reads when a test says so."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stage: Stage
-        self.taken = bytearray()
-        self.unsent = b""
-        self.is_stuck = False
-        self.calls: list[str] = []
-        self._high = self._low = 0
-        self._is_paused = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.unsent += bytes(data)
-        if not self.is_stuck:
-            self.read()
-        self._maybe_pause()
-
-    def read(self, size: int | None = None) -> None:
-        """The client takes something."""
-        size = len(self.unsent) if size is None else size
-        self.taken += self.unsent[:size]
-        self.unsent = self.unsent[size:]
-        if self._is_paused and len(self.unsent) <= self._low:
-            self._is_paused = False
-            self.stage.resume_writing()
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        assert high is not None
-        self._high, self._low = high, high // 4
-        self._maybe_pause()
-
-    def get_write_buffer_size(self) -> int:
-        return len(self.unsent)
-
-    def _maybe_pause(self) -> None:
-        if not self._is_paused and len(self.unsent) > self._high:
-            self._is_paused = True
-            self.stage.pause_writing()
-
-    def is_closing(self) -> bool:
-        return "close" in self.calls or "abort" in self.calls
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def write_eof(self) -> None:
-        self.calls.append("eof")
-
-    def close(self) -> None:
-        self.calls.append("close")
-
-    def abort(self) -> None:
-        self.calls.append("abort")
-
-    def pause_reading(self) -> None:
-        pass
-
-    def resume_reading(self) -> None:
-        pass
-
-
-class Open:
-    """A WebSocket that is open, on a socket of ours."""
+class Open(OpenWebSocket):
+    """Counts the slices that were asked for."""
 
     def __init__(self, budget: int = BUDGET) -> None:
-        self.heart = Heart()
-        self.turns = Turns(budget, asyncio.get_running_loop().call_soon)
-        self.socket = Socket()
-        environment = Environment(Sid("s"), "ws://test/", {})
-        self.connection = WebSocketConnection(
-            WebSocketServices(
-                self.heart.node,
-                WebSocketLimits(max_pending_bytes=LIMIT, close_timeout_s=0.1),
-                self.heart.counters,
-                NoDeadlines(),
-                self.turns,
-            ),
-            cast("asyncio.Transport", self.socket),
-            Acceptance(environment, self.heart.encoder, Traits(NEVER), b""),
-        )
-        self.socket.stage = self.connection
-        self.connection.begin(b"")
-        self.socket.taken.clear()
+        limits = WebSocketLimits(max_pending_bytes=LIMIT, close_timeout_s=0.1)
+        super().__init__(limits=limits, budget=budget)
         self.encoded = 0
 
     def slices(self, size: int) -> Iterator[bytes]:

@@ -4,6 +4,7 @@ Source: docs/api.md (anycable) for presence; the history is an addition.
 Knows: queries, JSON. Does not know: where anything is kept.
 """
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
@@ -23,6 +24,7 @@ from catenary.errors import (
 from catenary.messages.names import Stream
 from catenary.messages.publications import Position, Publication, position_of
 from catenary.node.reads import Reads
+from catenary.ports import SLICE_BYTES
 from catenary.wire.http1 import header_text
 
 PAGE: Final = 1_000
@@ -35,6 +37,9 @@ _STATUSES: Final[tuple[tuple[type[CatenaryError], int], ...]] = (
     (BackendError, 503),
 )
 """The first that an error is."""
+MEMBER_BYTES: Final = 300
+"""What a member counts beside its info in what is written in one turn of the loop."""
+
 _write: Final = msgspec.json.encode
 
 Read = Callable[[Stream, Mapping[str, str]], Awaitable[bytes]]
@@ -47,14 +52,6 @@ class QueryError(ValueError):
 class _Member(msgspec.Struct, gc=False):
     id: str
     info: msgspec.Raw
-
-
-class _Members(msgspec.Struct, gc=False, omit_defaults=True):
-    """``records`` are left out where there are none, as anycable-go does."""
-
-    type: str
-    total: int
-    records: list[_Member] = []
 
 
 class _Message(msgspec.Struct, gc=False, omit_defaults=True):
@@ -110,8 +107,21 @@ def presence_of(reads: Reads) -> Read:
 
     async def read(stream: Stream, query: Mapping[str, str]) -> bytes:
         members = await reads.members(stream)
-        records = [_Member(each.id, msgspec.Raw(each.info.encode())) for each in members]
-        return _write(_Members("info", len(records), records))
+        pieces = [b'{"type":"info","total":%d' % len(members)]
+        records: list[_Member] = []
+        room = SLICE_BYTES
+        for number, each in enumerate(members, 1):
+            records.append(_Member(each.id, msgspec.Raw(each.info.encode())))
+            room -= MEMBER_BYTES + len(each.info)
+            if room <= 0 or number == len(members):
+                pieces.append(
+                    (b"," if len(pieces) > 1 else b',"records":[') + _write(records)[1:-1]
+                )
+                records, room = [], SLICE_BYTES
+                await asyncio.sleep(0)
+        # Records are left out where there are none, as anycable-go does.
+        pieces.append(b"]}" if members else b"}")
+        return b"".join(pieces)
 
     return read
 

@@ -6,18 +6,24 @@ leaves: joining under another one changes nothing, as in anycable-go ("presence 
 clients hear nothing of it either. Unlike there, a new ``info`` of somebody present is a change.
 """
 
+from math import inf
+from operator import attrgetter
+from typing import Final
+
 from catenary.broker.timer_wheel import TimerWheel
 from catenary.messages.names import Sid, Stream
 from catenary.messages.presence import Member, PresenceChange
+
+_member_of: Final = attrgetter("member")  # 25 ns for each of a hundred thousand
 
 
 class _Present:
     """A member of one stream, and how many sessions it is there with."""
 
-    __slots__ = ("info", "sessions")
+    __slots__ = ("member", "sessions")
 
-    def __init__(self, info: str) -> None:
-        self.info = info
+    def __init__(self, member: Member) -> None:
+        self.member = member
         self.sessions = 0
 
 
@@ -55,18 +61,18 @@ class PresenceSet:
             return None
         self._wheel.schedule(sid, now + self._ttl_s)
         members = self._streams.setdefault(stream, {})
-        member = members.get(member_id)
-        is_new = member is None
-        if member is None:
-            member = members[member_id] = _Present(info)
+        present = members.get(member_id)
+        is_new = present is None
+        if present is None:
+            present = members[member_id] = _Present(Member(member_id, info))
         if stream not in streams:
             streams[stream] = member_id
-            member.sessions += 1
+            present.sessions += 1
         if is_new:
             return PresenceChange(stream, "join", member_id, info)
-        if member.info == info:
+        if present.member.info == info:
             return None
-        member.info = info
+        present.member = Member(member_id, info)
         return PresenceChange(stream, "update", member_id, info)
 
     def leave(self, stream: Stream, sid: Sid) -> PresenceChange | None:
@@ -87,13 +93,13 @@ class PresenceSet:
 
     def members(self, stream: Stream) -> tuple[Member, ...]:
         """Who is there, in the order in which they came."""
-        present = self._streams.get(stream, {})
-        return tuple(Member(member_id, member.info) for member_id, member in present.items())
+        return tuple(map(_member_of, self._streams.get(stream, {}).values()))
 
-    def expire(self, now: float) -> tuple[PresenceChange, ...]:
-        """Drops whose time is over, at most 1/32 of it too late, and returns the leaves."""
-        leaves = []
-        while (sid := self._wheel.pop_due(now)) is not None:
+    def expire(self, now: float, limit: float = inf) -> tuple[PresenceChange, ...]:
+        """Drops sessions whose time is over, at most 1/32 of it too late, and returns the leaves: about ``limit``
+        of them at most, the others with the next calls."""
+        leaves: list[PresenceChange] = []
+        while len(leaves) < limit and (sid := self._wheel.pop_due(now)) is not None:
             for stream, member_id in self._sessions.pop(sid).items():
                 change = self._part(stream, member_id)
                 if change is not None:

@@ -6,6 +6,7 @@ Source: docs/reliable_streams.md (anycable). A time to live of 0 means that noth
 """
 
 from collections import OrderedDict
+from math import inf
 from typing import Final
 
 from catenary.messages.names import Sid
@@ -53,15 +54,16 @@ class Snapshots:
             return None
         return self._drop(sid)
 
-    def expire(self, now: float) -> tuple[bytes, ...]:
-        """Takes out those whose time is over."""
+    def expire(self, now: float, limit: float = inf) -> tuple[bytes, ...]:
+        """Takes out those whose time is over, so many at most."""
         expired: list[bytes] = []
-        while self._kept:
+        while self._kept and len(expired) < limit:
             sid, (deadline, _) = next(iter(self._kept.items()))
             if deadline > now:
                 return tuple(expired)
             expired.append(self._drop(sid))
-        self._kept.clear()  # gives its memory back: a dict does not shrink by itself
+        if not self._kept:
+            self._kept.clear()  # gives its memory back: a dict does not shrink by itself
         return tuple(expired)
 
     def clear(self) -> tuple[bytes, ...]:

@@ -10,7 +10,7 @@ meanwhile on the same stream waits, in order, and then travels in one write per 
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import Final
 
@@ -24,7 +24,7 @@ from catenary.messages.publications import (
 )
 from catenary.messages.reasons import Reason
 from catenary.metrics.counters import Counters
-from catenary.node.answers import Answer, Messages, encoded, sliced
+from catenary.node.answers import Answer, encoded, sliced
 from catenary.node.audience import Audience, delivery_frame
 from catenary.node.session import Session, Subscription
 from catenary.node.turns import Turns
@@ -32,6 +32,9 @@ from catenary.ports import Interest, Observer, Outbound
 
 TURN: Final = 1000
 """Clients served in one turn of the loop: 3 to 4 ms at 3.3 µs a write, most of it the kernel's."""
+
+CLOSE_COST: Final = 10
+"""To close a session takes as long as to write to so many."""
 
 WRITE_BYTES: Final = 8192
 """So many bytes of a frame cost as much as another client does: fewer are served where frames are large."""
@@ -53,8 +56,8 @@ class Hub:
         "_patient",
         "_sessions",
         "_streams",
-        "_turns",
         "_waiting_num",
+        "turns",
     )
 
     def __init__(
@@ -73,7 +76,9 @@ class Hub:
         self._identified: dict[str, Session | set[Session]] = {}
         # Deliveries under way
         self._due: deque[tuple[Audience, Iterator[None]]] = deque()
-        self._turns = Turns(TURN, call_soon)
+        self.turns = Turns(TURN, call_soon)
+        """For deliveries and all else that many clients, or many subscriptions, cause at once; in writes to a
+        client."""
         self._is_in_line = False
         self._waiting_num = 0
         self._patient: list[asyncio.Future[None]] = []
@@ -108,9 +113,8 @@ class Hub:
         self._counters.clients_num += 1
 
     def forget(self, session: Session) -> None:
-        """A session is over: its streams, and itself."""
-        for subscription in session.subscriptions.values():
-            self.unlisten_all(subscription)
+        """A session is over: its streams, some in each turn of the loop, and itself."""
+        self.turns.run(self._leave(list(session.subscriptions.values())))
         if self._sessions.get(session.sid) is session:
             del self._sessions[session.sid]
         identifiers = session.environment.identifiers
@@ -122,6 +126,12 @@ class Hub:
         elif others is session:
             del self._identified[identifiers]
         self._counters.clients_num -= 1
+
+    def _leave(self, subscriptions: list[Subscription]) -> Iterator[int]:
+        for subscription in subscriptions:
+            for stream in subscription.remove_streams():
+                self._remove(subscription, stream)
+                yield 1
 
     # Who listens to what
 
@@ -209,7 +219,7 @@ class Hub:
             return
         kept = audience.bring_back(subscription)
         if kept:
-            missed = tuple(each for each in kept if is_behind(each.position, behind))
+            missed = (each for each in kept if is_behind(each.position, behind))
             self.write_all(subscription, missed)
         if audience.size == 1 and not audience.is_due and not audience.apart:
             self._streams[stream] = subscription
@@ -288,7 +298,7 @@ class Hub:
         if self._observer is not None:
             self._observer.delivered(publication.stream, 1, 1)
 
-    def write_all(self, subscription: Subscription, publications: Messages) -> None:
+    def write_all(self, subscription: Subscription, publications: Iterable[Publication]) -> None:
         """Sends publications to one listener alone, in one write, or in slices where they are many."""
         encoder, identifier = subscription.session.encoder, subscription.identifier
         rows = (encoded(encoder, identifier, part) for part in sliced((publications,)))
@@ -317,7 +327,7 @@ class Hub:
 
     def _serve(self) -> None:
         """Delivers what this turn of the loop has room for; the rest comes in the next ones."""
-        turns = self._turns
+        turns = self.turns
         try:
             while self._due and turns.room > 0:
                 audience, slices = self._due[0]
@@ -359,7 +369,7 @@ class Hub:
 
     def _slices(self, audience: Audience) -> Iterator[None]:
         """Delivers to an audience all that waits for it; yields when a turn has no more room."""
-        turns = self._turns
+        turns = self.turns
         batch, excluded = self._batch(audience.waiting)
         self._waiting_num -= len(batch)
         for frame, row in audience.frames(batch):
@@ -402,5 +412,11 @@ class Hub:
         found = self._identified.get(command.identifiers)
         if found is None:
             return
-        for session in list(found) if isinstance(found, set) else [found]:
-            session.close(Reason.REMOTE, reconnect=command.reconnect)
+        sessions = list(found) if isinstance(found, set) else [found]
+        self.turns.run(_closed(sessions, reconnect=command.reconnect))
+
+
+def _closed(sessions: list[Session], *, reconnect: bool) -> Iterator[int]:
+    for session in sessions:
+        session.close(Reason.REMOTE, reconnect=reconnect)
+        yield CLOSE_COST

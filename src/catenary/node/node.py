@@ -64,6 +64,12 @@ _log: Final = logging.getLogger("catenary.node")
 INBOX_LIMIT: Final = 64
 """Commands of one client that may wait behind a slow one before nothing more is read from it."""
 
+COMMANDS_AT_ONCE: Final = 64
+"""Commands of one client that are begun in one turn of the loop after they have waited."""
+
+HEARD_AT_ONCE: Final = 100
+"""Publications of a batch that are delivered in one turn of the loop: 1 to 2 ms."""
+
 FEW_MESSAGES: Final = 16
 """What the application may write with one answer and have sent at once; more is sent in slices."""
 
@@ -409,8 +415,14 @@ class Node:
             self._wait_in(session, inbox, live)
 
     def _go_on(self, session: Session, inbox: Inbox) -> None:
-        """Begins what the client said meanwhile, in order, until something takes time again."""
+        """Begins what the client said meanwhile, in order, until something takes time again, or it has had
+        its share of this turn of the loop."""
+        left = COMMANDS_AT_ONCE
         while inbox.commands and not session.closed:
+            if left == 0:
+                inbox.work = asyncio.get_running_loop().call_soon(self._go_on, session, inbox)
+                return
+            left -= 1
             command = inbox.commands.popleft()
             if inbox.is_full and not inbox.commands:
                 inbox.is_full = False
@@ -424,11 +436,16 @@ class Node:
 
     def _follow(self, session: Session, commands: Sequence[Command]) -> None:
         """Before anything else that the client said: what belongs to the command just done."""
-        if session.inbox is None:
+        if session.inbox is not None:
+            if commands:
+                session.inbox.commands = deque((*commands, *(session.inbox.commands or ())))
+        elif len(commands) <= COMMANDS_AT_ONCE:
             for command in commands:
                 self.execute(session, command)
-        elif commands:
-            session.inbox.commands = deque((*commands, *(session.inbox.commands or ())))
+        else:
+            inbox = session.inbox = Inbox()
+            inbox.commands = deque(commands)
+            self._go_on(session, inbox)
 
     # Decisions
 
@@ -743,11 +760,20 @@ class Node:
         No history keeps it: it has no position that nodes could agree on. A remote disconnect is sent
         on where sessions are kept for all nodes: it ends those, too.
         """
-        for publication in self._parsed(raw):
+        publications = self._parsed(raw)
+        if len(publications) > HEARD_AT_ONCE:
+            return self._hear_all(publications)
+        for publication in publications:
             if isinstance(publication, RemoteDisconnect) and self._resumption.is_shared:
                 return self._relay(publication)
             self._hub.deliver(publication)
         return self._hub.caught_up()
+
+    async def _hear_all(self, publications: tuple[Publishable, ...]) -> None:
+        for start in range(0, len(publications), HEARD_AT_ONCE):
+            for publication in publications[start : start + HEARD_AT_ONCE]:
+                self._hub.deliver(publication)
+            await (self._hub.caught_up() or asyncio.sleep(0))
 
     async def _relay(self, command: RemoteDisconnect) -> None:
         try:

@@ -4,6 +4,7 @@ Source: docs/presence.md (anycable); presence commands of the extended Action Ca
 Knows: subscriptions and their streams. Does not know: where members are kept.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -12,7 +13,7 @@ import msgspec
 
 from catenary.errors import BackendError, BackendRefused
 from catenary.logs.rate_limited import RateLimitedLogger
-from catenary.messages.names import Stream
+from catenary.messages.names import Sid, Stream
 from catenary.messages.presence import Member, PresenceChange
 from catenary.messages.publications import Publication, Publishable
 from catenary.messages.replies import PresenceState, PresenceUnknown
@@ -23,6 +24,9 @@ from catenary.supervision.backoff import Backoff
 _log: Final = logging.getLogger("catenary.node")
 _limited: Final = RateLimitedLogger(_log)
 _write: Final = msgspec.json.Encoder().encode
+
+TOUCHED_AT_ONCE: Final = 1_000
+"""Sessions that are touched in one turn of the loop: 1 ms."""
 
 KIND: Final = "presence"
 """The ``type`` of what others hear of a change."""
@@ -118,9 +122,15 @@ class Presences:
 
     def touch(self) -> Awaitable[None] | None:
         """Who is connected is here: to be called a few times within the time that members have."""
-        if not self._present:
-            return None
-        return self._settled(self._presence.touch([each.sid for each in self._present]))
+        present = [each.sid for each in self._present]
+        if len(present) > TOUCHED_AT_ONCE:
+            return self._touch_all(present)
+        return self._settled(self._presence.touch(present)) if present else None
+
+    async def _touch_all(self, sids: list[Sid]) -> None:
+        for start in range(0, len(sids), TOUCHED_AT_ONCE):
+            touched = self._settled(self._presence.touch(sids[start : start + TOUCHED_AT_ONCE]))
+            await (asyncio.sleep(0) if touched is None else touched)
 
     def _settled(self, touched: Awaitable[None] | None) -> Awaitable[None] | None:
         return None if touched is None else self._settle(touched)
@@ -168,9 +178,19 @@ class Presences:
     def expire(self) -> Awaitable[None] | None:
         """Lets leave whose time is over."""
         expired = self._presence.expire()
-        if isinstance(expired, tuple):
-            return self._tell_all(expired)
-        return self._expire_later(expired)
+        if not isinstance(expired, tuple):
+            return self._expire_later(expired)
+        return self._expire_rest(self._tell_all(expired)) if expired else None
+
+    async def _expire_rest(self, told: Awaitable[None] | None) -> None:
+        """Some in each turn of the loop, until no more are over."""
+        while True:
+            await (asyncio.sleep(0) if told is None else told)
+            again = self._presence.expire()
+            expired = again if isinstance(again, tuple) else await again
+            if not expired:
+                return
+            told = self._tell_all(expired)
 
     async def _expire_later(self, expired: Awaitable[tuple[PresenceChange, ...]]) -> None:
         try:

@@ -10,7 +10,8 @@ Knows: the order. Does not know: where a history is.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Collection
+from collections import OrderedDict
+from collections.abc import Awaitable, Collection, Iterator
 from typing import Final
 
 from catenary.errors import BackendError, BackendRefused, LostPosition
@@ -40,7 +41,7 @@ PAUSE_S: Final = 0.2
 class Replayer:
     """Answers requests for history."""
 
-    __slots__ = ("_answers", "_awaited", "_history", "_hub", "_overdue")
+    __slots__ = ("_answers", "_awaited", "_given_up", "_history", "_hub", "_overdue")
 
     def __init__(self, hub: Hub, history: History) -> None:
         self._hub = hub
@@ -49,6 +50,8 @@ class Replayer:
         # Whose requests are awaited, for less than one tick and for longer
         self._awaited: dict[Subscription, None] = {}
         self._overdue: dict[Subscription, None] = {}
+        # And whose requests are not awaited any more, until their turn comes
+        self._given_up: OrderedDict[Subscription, None] = OrderedDict()
 
     def listen(self, subscription: Subscription, stream: Stream) -> None:
         """Adds a stream to a subscription whose request for history is the next thing to be done."""
@@ -71,9 +74,17 @@ class Replayer:
         """To be called every second or so: who has not asked until now does not want to."""
         self._answers.forget()
         overdue, self._overdue, self._awaited = self._overdue, self._awaited, {}
-        for subscription in overdue:
-            for stream in subscription.streams:
+        if overdue:
+            self._given_up.update(overdue)
+            self._hub.turns.run(self._give_up())
+
+    def _give_up(self) -> Iterator[int]:
+        """They have not asked: they hear live what was kept for them."""
+        while self._given_up:
+            subscription, _ = self._given_up.popitem(last=False)
+            for stream in tuple(subscription.streams):
                 self._hub.bring_back(subscription, stream, None)
+            yield len(subscription.streams)
 
     def replay(self, subscription: Subscription, request: HistoryRequest) -> Awaitable[None] | None:
         """Sends what was missed on all streams of a subscription, or rejects; None once done.
@@ -82,6 +93,7 @@ class Replayer:
         """
         self._awaited.pop(subscription, None)
         self._overdue.pop(subscription, None)
+        self._given_up.pop(subscription, None)
         if self._history.is_immediate and self._hub.is_quiet_for(subscription):
             return self._replay_at_once(subscription, request)
         # Now, not when the task begins: what is published meanwhile is in the history.

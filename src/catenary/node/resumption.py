@@ -58,6 +58,9 @@ UNSAVED_LIMIT: Final = 10_000
 """Sessions that left and wait to be kept, or to be ended, while what keeps them is away; of those
 beyond nothing more is kept, and they have ended unless something was kept before."""
 
+TOUCHED_AT_ONCE: Final = 1_000
+"""Sessions that are touched in one turn of the loop: 1 ms."""
+
 SAVED_AT_ONCE: Final = 500
 """Sessions under way to what keeps them."""
 
@@ -371,9 +374,17 @@ class Resumption:
 
     def touch(self) -> Awaitable[None] | None:
         """Who lives can be resumed: to be called a few times within the time that sessions last."""
-        if not self._known:
-            return None
-        touched = self._sessions.touch(tuple(self._known))
+        sids = tuple(self._known)
+        if len(sids) > TOUCHED_AT_ONCE:
+            return self._touch_all(sids)
+        return self._settled(self._sessions.touch(sids)) if sids else None
+
+    async def _touch_all(self, sids: tuple[Sid, ...]) -> None:
+        for start in range(0, len(sids), TOUCHED_AT_ONCE):
+            touched = self._settled(self._sessions.touch(sids[start : start + TOUCHED_AT_ONCE]))
+            await (asyncio.sleep(0) if touched is None else touched)
+
+    def _settled(self, touched: Awaitable[None] | None) -> Awaitable[None] | None:
         return None if touched is None else self._settle(touched)
 
     async def _settle(self, touched: Awaitable[None]) -> None:
@@ -628,10 +639,20 @@ class Resumption:
         for name in [name for name, each in self._unheard.items() if each.formerly != name]:
             del self._unheard[name]
         expired = self._sessions.expire()
-        if isinstance(expired, tuple):
+        if not isinstance(expired, tuple):
+            return self._end_later(expired)
+        self._end(read_all(expired))
+        return self._end_rest() if expired else None
+
+    async def _end_rest(self) -> None:
+        """Some in each turn of the loop, until no more are over."""
+        while True:
+            await asyncio.sleep(0)
+            again = self._sessions.expire()
+            expired = again if isinstance(again, tuple) else await again
+            if not expired:
+                return
             self._end(read_all(expired))
-            return None
-        return self._end_later(expired)
 
     def give_up(self) -> None:
         """At the end of this node: tells of those who can't come back."""

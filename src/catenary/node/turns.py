@@ -7,7 +7,8 @@ Knows: an order, costs. Does not know: what a step does.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 CLIENTS_BUDGET_US: Final = 2_000
@@ -44,6 +45,21 @@ class Turns:
         """Takes something from the budget of this turn."""
         self.room -= cost
         self._begin()
+
+    def run(self, work: Iterator[int]) -> None:
+        """Carries out some work, whose steps yield what each has cost: as many as this turn has room for, the
+        others in turns to come. It must not raise."""
+        if self.is_free:
+            self._go_on(work)
+        else:
+            self.wait(partial(self._go_on, work))
+
+    def _go_on(self, work: Iterator[int]) -> None:
+        for cost in work:
+            self.spend(cost)
+            if self.room <= 0:
+                self.wait(partial(self._go_on, work))
+                return
 
     def wait(self, step: Step) -> None:
         """Calls a step in a turn to come, after all that wait already."""

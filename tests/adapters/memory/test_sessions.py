@@ -44,7 +44,7 @@ def test_50_000_sessions_leave_no_bytes() -> None:
         full, _ = tracemalloc.get_traced_memory()
         own_count = sessions.size_bytes
         clock.now += TTL_S * 1.1
-        expired = len(sessions.expire())
+        expired = sum(map(len, iter(sessions.expire, ())))
         gc.collect()  # the interpreter's own lists of what is free, too: 2,000 pairs
         after, _ = tracemalloc.get_traced_memory()
     finally:

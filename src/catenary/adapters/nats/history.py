@@ -21,6 +21,7 @@ import msgspec
 from catenary.adapters.nats.payload import unpack
 from catenary.adapters.nats.store import DUPLICATES_S, S, Store, Stored
 from catenary.adapters.nats.subjects import Subjects
+from catenary.adapters.pacing import paced
 from catenary.broker.limits import Limits
 from catenary.errors import BackendError, LostPosition
 from catenary.logs.rate_limited import RateLimitedLogger
@@ -139,7 +140,7 @@ class NatsHistory:
         subjects = {self._subjects.to_keep(store.epoch, each): each for each in streams}
         found = await store.newest(list(subjects))
         newest = {stream: Position(store.epoch, 0) for stream in streams}
-        for message in found:
+        async for message in paced(found):
             newest[subjects[message.subject]] = Position(store.epoch, message.sequence)
         return newest
 
@@ -187,12 +188,12 @@ class NatsHistory:
         subject = self._subjects.to_keep(store.epoch, stream)
         messages = await self._read_all(store, subject, first)
         if not messages:
-            return _kept(store.epoch, [], has_lost=False)
+            return await _kept(store.epoch, [], has_lost=False)
         # While it is read others publish, and the oldest messages make room, even in the middle of
         # what is read. But behind one that is still there nothing is missing.
         oldest = await store.first(subject, 1)
         there = [each for each in messages if oldest and each.sequence >= oldest[0].sequence]
-        return _kept(store.epoch, there, has_lost=len(there) < len(messages))
+        return await _kept(store.epoch, there, has_lost=len(there) < len(messages))
 
     async def _read_all(self, store: Store, subject: str, first: int) -> list[Stored]:
         """From an offset on, up to what was the newest message before this was asked.
@@ -211,9 +212,9 @@ class NatsHistory:
         raise BackendError("JetStream: this replica is behind")
 
 
-def _kept(epoch: str, messages: list[Stored], *, has_lost: bool) -> _Kept:
+async def _kept(epoch: str, messages: list[Stored], *, has_lost: bool) -> _Kept:
     publications, offsets, moments_s = [], [], []
-    for message in messages:
+    async for message in paced(messages, lambda each: len(each.payload)):
         try:
             publication = unpack(message.payload, Position(epoch, message.sequence))
         except ValueError as error:

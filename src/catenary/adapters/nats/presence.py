@@ -19,6 +19,7 @@ from catenary.adapters.nats.nodes import Nodes
 from catenary.adapters.nats.store import Stale, Store, Stored, TooMany
 from catenary.adapters.nats.subjects import ANY, Subjects
 from catenary.adapters.nats.turns import Turns
+from catenary.adapters.pacing import paced
 from catenary.broker.timer_wheel import TimerWheel
 from catenary.errors import BackendError, BackendRefused
 from catenary.logs.rate_limited import RateLimitedLogger
@@ -360,7 +361,7 @@ class NatsPresence:
             found = await records.newest([subject])
         except TooMany:
             found = await records.behind(subject, 1, EVERYBODY)
-        return list(_seen(found))
+        return [each async for each in paced(_seen(found), lambda each: len(each.record.info))]
 
 
 async def _nothing() -> None:

@@ -19,6 +19,7 @@ from catenary.adapters.nats.engine import NatsEngine
 from catenary.adapters.nats.outbox import Outbox
 from catenary.adapters.nats.payload import unpack
 from catenary.adapters.nats.sessions import NatsSessions
+from catenary.adapters.pacing import paced
 from catenary.adapters.packing import NumberedCommand, unpack_command
 from catenary.errors import BackendError
 from catenary.logs.rate_limited import RateLimitedLogger
@@ -243,7 +244,8 @@ class NatsPubSub:
         self, streams: Collection[Stream], tell: Callable[[Stream, Position], None]
     ) -> None:
         if self._engine.history is not None and streams:
-            for stream, position in (await self._engine.history.newest(streams)).items():
+            newest = await self._engine.history.newest(streams)
+            async for stream, position in paced(newest.items()):
                 tell(stream, position)
 
     async def _catch_up(self, connection: Connection, streams: Collection[Stream]) -> None:

@@ -20,6 +20,7 @@ import msgspec
 from catenary.adapters.nats import wire
 from catenary.adapters.nats.connection import Answer, Connection
 from catenary.adapters.nats.questions import Nobody
+from catenary.adapters.pacing import paced
 from catenary.errors import BackendError, BackendRefused, TooLarge
 
 _log: Final = logging.getLogger("catenary.nats")
@@ -336,7 +337,7 @@ class Store:
         if end.status not in (END, NOT_FOUND):
             raise BackendError(f"JetStream: {end.headers[9:80].decode(errors='replace')}")
         pending = int(wire.value_of(end.headers, b"Nats-Num-Pending") or 0)
-        return list(map(_stored, messages)), pending
+        return [_stored(each) async for each in paced(messages)], pending
 
     async def _call(self, what: str, body: dict[str, Any]) -> _Reply:
         answer = await self._connection.ask(f"$JS.API.{what}", _write(body))

@@ -18,8 +18,10 @@ Source: redis.io, "Redis Streams", "Scripting with Lua"; broker/stream_log.py, t
 import asyncio
 import secrets
 from collections.abc import Awaitable, Iterable, Sequence
+from itertools import chain
 from typing import Any, Final
 
+from catenary.adapters.pacing import paced
 from catenary.adapters.redis import payload
 from catenary.adapters.redis.commands import NOW, Commands, Script
 from catenary.broker.stream_log import KEPT_EMPTY
@@ -160,7 +162,7 @@ class RedisHistory:
             for start in range(0, len(streams), NEWEST_AT_ONCE)
         ]
         answers = await asyncio.gather(*asked)
-        known = [_position(each) for answer in answers for each in answer]
+        known = [_position(each) async for each in paced(chain.from_iterable(answers))]
         return dict(zip(streams, known, strict=True))
 
 
@@ -179,15 +181,16 @@ async def _behind(
             f"expected a position of {epoch.decode()!r} that is kept, up to {newest}, "
             f"got {position.offset} of {position.epoch!r}"
         )
-    return _publications(stream, reversed(rest[0])) if rest else ()
+    return await _publications(stream, reversed(rest[0])) if rest else ()
 
 
 async def _kept(stream: Stream, answer: "asyncio.Future[Any]") -> tuple[Publication, ...]:
-    return _publications(stream, await answer)
+    return await _publications(stream, await answer)
 
 
-def _publications(stream: Stream, entries: Iterable[Any]) -> tuple[Publication, ...]:
+async def _publications(stream: Stream, entries: Iterable[Any]) -> tuple[Publication, ...]:
+    packed = (fields[1] for _, fields in entries)
     try:
-        return tuple(payload.unpack(stream, fields[1]) for _, fields in entries)
+        return tuple([payload.unpack(stream, each) async for each in paced(packed, len)])
     except ValueError as error:
         raise BackendError(f"expected messages of a node in the history: {error}") from error

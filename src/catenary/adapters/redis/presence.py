@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import Awaitable, Collection
 from typing import Any, Final
 
+from catenary.adapters.pacing import paced
 from catenary.adapters.redis.commands import NOW, Commands, Script
 from catenary.messages.names import Sid, Stream
 from catenary.messages.presence import Member, PresenceChange
@@ -236,11 +237,16 @@ async def _members(answer: "asyncio.Future[list[bytes]]") -> tuple[Member, ...]:
     """Names and values in turn."""
     found = await answer
     members: dict[int, Member] = {}
-    for field, value in zip(found[::2], found[1::2], strict=True):
+    pairs = zip(found[::2], found[1::2], strict=True)
+    async for field, value in paced(pairs, _pair_size):
         if field.startswith(b"="):
             order, _, info = value.split(b" ", 2)
             members[int(order)] = Member(field[1:].decode(), info.decode())
     return tuple(members[order] for order in sorted(members))
+
+
+def _pair_size(pair: tuple[bytes, bytes]) -> int:
+    return len(pair[1])
 
 
 async def _leaves(answer: "asyncio.Future[Any]") -> tuple[PresenceChange, ...]:

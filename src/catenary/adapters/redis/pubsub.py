@@ -19,6 +19,7 @@ import hiredis
 from catenary.adapters import packing
 from catenary.adapters.following import Following
 from catenary.adapters.interest import Interest
+from catenary.adapters.pacing import paced
 from catenary.adapters.packing import NumberedCommand
 from catenary.adapters.redis import payload
 from catenary.adapters.redis.client import connect
@@ -342,7 +343,7 @@ class RedisPubSub:
             **await self._history.newest(known, begin=False),
             **await self._history.newest(unknown, begin=True),
         }
-        for stream, position in newest.items():
+        async for stream, position in paced(newest.items()):
             self._following.resume(stream, position)
         early, self._early = self._early or [], None
         for each in early:
@@ -369,7 +370,7 @@ class RedisPubSub:
             if self._history is not None:
                 # Before it is heard: what is published in between shows as a gap.
                 newest = await self._history.newest(changes.added, begin=True)
-                for stream, position in newest.items():
+                async for stream, position in paced(newest.items()):
                     self._following.begin(stream, position)
             await self._tell("UNSUBSCRIBE", self._channels(changes.removed))
             await self._tell("SUBSCRIBE", self._channels(changes.added))
