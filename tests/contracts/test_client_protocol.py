@@ -175,6 +175,14 @@ def test_the_pieces_of_a_reply_are_the_reply(codec: Codec, state: PresenceState)
     assert b"".join(codec.encode_pieces(state)) == codec.encode(state)
 
 
+def test_a_reply_that_is_no_more_than_a_slice_is_one_piece(codec: Codec) -> None:
+    for state in (
+        PresenceState(Identifier("x"), 0, ()),
+        PresenceState(Identifier("x"), 3, MEMBERS[:3]),
+    ):
+        assert len(list(codec.encode_pieces(state))) == 1
+
+
 def test_many_members_are_written_in_pieces_of_a_slice(codec: Codec) -> None:
     sizes = [
         len(each) for each in codec.encode_pieces(PresenceState(Identifier("x"), 1_000, MEMBERS))

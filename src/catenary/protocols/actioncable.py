@@ -199,11 +199,12 @@ def _presence_pieces(state: PresenceState) -> Iterator[bytes]:
     if not state.members:
         yield piece + b"}}"
         return
-    piece += b',"records":['
-    for records in runs(state.members):
-        yield piece + _write(records)[1:-1]
-        piece = b","
-    yield b"]}}"
+    written = map(_write, runs(state.members))
+    piece += b',"records":[' + next(written)[1:-1]
+    for records in written:
+        yield piece
+        piece = b"," + records[1:-1]
+    yield piece + b"]}}"
 
 
 def runs(members: Sequence[Member]) -> Iterator[list[dict[str, Any]]]:
