@@ -268,6 +268,14 @@ def test_what_message_pack_has_no_form_for(text: str, value: object) -> None:
     assert msgspec.msgpack.decode(packed(text)) == value
 
 
+@pytest.mark.parametrize("inside", ["", str(2**70), r'"\ud83c"'])
+def test_json_of_any_depth_is_packed(inside: str) -> None:
+    """Where a value can't be made of it, or not be written, clients get its text."""
+    for levels in (*range(300, 1_100, 7), 5_000):
+        text = "[" * levels + inside + "]" * levels
+        assert packed(text)[:1] in (b"\x91", b"\x90", b"\xda", b"\xdb", b"\xd9")
+
+
 def test_the_client_of_the_plain_protocol_reads_a_message() -> None:
     raw = CODECS["actioncable-v1-protobuf"].encode(Confirmed(CHAT)) or b""
     assert read_protobuf(raw, is_extended=False)["identifier"] == CHAT

@@ -97,16 +97,17 @@ def _array_head(length: int) -> bytes:
 def packed(json: str) -> bytes:
     """The MessagePack form of a JSON text.
 
-    Integers that take more than 64 bits become floats, as in JavaScript; text that is no JSON becomes a string.
+    Integers that take more than 64 bits become floats, as in JavaScript; text that is no JSON, or nested too
+    deeply for a value to be made of it, becomes a string.
     """
     try:
         value = read_any(json)
-    except msgspec.DecodeError:
-        value = json
-    try:
-        return pack(value)
-    except OverflowError:
-        return pack(_with_floats(value))
+        try:
+            return pack(value)
+        except OverflowError:
+            return pack(_with_floats(value))
+    except (msgspec.DecodeError, RecursionError):
+        return pack(json)
 
 
 def _with_floats(value: Any) -> Any:
