@@ -18,6 +18,7 @@ from catenary.config.values import from_toml
 
 # What the reference does not have.
 OURS = {
+    "sse_allowed_origins",
     "jwt_public_key",
     "jwt_jwks_url",
     "jwt_jwks_refresh",

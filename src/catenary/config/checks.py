@@ -70,6 +70,7 @@ def check_together(options: Options) -> None:
         ("http_broadcast_path", options.http_broadcast.path),
         ("api_path", options.api.path),
         *(("path", path) for path in options.websocket.paths),
+        ("sse_path", options.sse.path),
         *((("metrics_http", options.metrics.http_path),) if options.metrics.http_path else ()),
     ):
         if not path.startswith("/"):
@@ -94,6 +95,7 @@ def _check_origins(options: Options) -> None:
         ("allowed_origins", options.server.allowed_origins),
         ("http_broadcast.cors_hosts", options.http_broadcast.cors_hosts),
         ("api.cors_hosts", options.api.cors_hosts),
+        ("sse_allowed_origins", options.sse.allowed_origins),
     ):
         for entry in filter(str.strip, entries):
             try:

@@ -952,8 +952,11 @@ class SseOptions(Group, frozen=True, kw_only=True):
 
     section = Section(SSE, flags="sse_", toml="sse.")
 
-    enabled: bool = option(False, "Serve event streams", flag="sse", built=False)
-    path: str = option("/events", "Path of event streams", built=False)
+    enabled: bool = option(False, "Serve event streams", flag="sse")
+    path: str = option("/events", "Path of event streams")
+    allowed_origins: tuple[str, ...] = option(
+        (), "Origins whose pages may read event streams (empty: allowed_origins)", joined=True
+    )
 
 
 class DsOptions(Group, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ class Counters:
     # Clients
     open_connections_num: int = _figure("Client connections of every transport, let in or not")
     clients_num: int = _figure("Clients that were let in")
+    sse_clients_num: int = _figure("Clients with an open event stream")
     failed_auths_total: int = _figure("Clients that were not let in")
     client_msg_total: int = _figure("Messages from clients")
     failed_client_msg_total: int = _figure("Messages from clients that could not be carried out")

@@ -66,6 +66,7 @@ from catenary.server.place import Place
 from catenary.supervision.service import Supervisor
 from catenary.supervision.ticker import Ticker
 from catenary.transports.asgi import AsgiEndpoint
+from catenary.transports.event_stream import EventStreamEndpoint, StreamLimits, StreamServices
 from catenary.transports.websocket import WebSocketLimits, WebSocketServices
 from catenary.transports.websocket_endpoint import WebSocketEndpoint
 from catenary.wire.request_memory import RequestMemory
@@ -383,14 +384,18 @@ class Assembly:
         self._announce(port, "readiness", "http", options.server.ready_path)
         ports: dict[tuple[str, int], PortSpec] = defaultdict(PortSpec)
         main = ports[options.server.host, port]
+        services = self._services()
         cable = WebSocketEndpoint(
-            self._services(),
+            services,
             self._admission(),
             ACTION_CABLE,
             self._encoders,
             compresses=options.websocket.enable_compression,
         )
         main.endpoints += [(path, cable) for path in options.websocket.paths]
+        if options.sse.enabled:
+            self._announce(port, "event streams", "http", options.sse.path)
+            main.endpoints.append((options.sse.path, self._event_streams(services.limits)))
         main.guest = self._guest
         if self._guest is not None:
             self._announce(port, options.server.asgi, "http", "/")
@@ -501,8 +506,11 @@ class Assembly:
         )
 
     def _admission(self) -> Admission:
+        return Admission(self._admission_rules(), self.counters)
+
+    def _admission_rules(self) -> AdmissionRules:
         options = self._options
-        rules = AdmissionRules(
+        return AdmissionRules(
             origins=Origins(options.server.allowed_origins),
             proxied=Proxied(
                 options.rpc.proxy_headers,
@@ -518,7 +526,6 @@ class Assembly:
             keeps_sessions=self._keeps_sessions,
             max_connections=options.server.max_conn,
         )
-        return Admission(rules, self.counters)
 
     def _services(self) -> WebSocketServices:
         options = self._options
@@ -535,6 +542,33 @@ class Assembly:
             Deadlines(timeout_s, time.monotonic) if timeout_s else NoDeadlines(),
             self._turns,
         )
+
+    def _event_streams(self, limits: WebSocketLimits) -> EventStreamEndpoint:
+        options = self._options
+        pages = Origins(options.sse.allowed_origins or options.server.allowed_origins)
+        services = StreamServices(
+            self.node,
+            self._encoders,
+            StreamLimits(
+                max_body_bytes=limits.max_message_bytes,
+                high_water=limits.high_water,
+                close_timeout_s=limits.close_timeout_s,
+            ),
+            self.counters,
+            self._refusals,
+            self._turns,
+            self._deadlines,
+            self._memory,
+        )
+        return EventStreamEndpoint(
+            services, Admission(self._stream_rules(pages), self.counters), pages
+        )
+
+    def _stream_rules(self, pages: Origins) -> AdmissionRules:
+        """Nothing is read from event streams, so no pong can be expected."""
+        rules = self._admission_rules()
+        heartbeat = msgspec.structs.replace(rules.heartbeat, is_native=False)
+        return msgspec.structs.replace(rules, origins=pages, heartbeat=heartbeat, pong_timeout_s=0)
 
     def hosted_edge(self) -> HostedEdge:
         """For clients with whom another server speaks WebSocket."""
