@@ -279,7 +279,7 @@ UNBUILT = "this option is not available in this version; leave it at its default
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["--sse"], f"--sse: {UNBUILT}"),
+        (["--poll"], f"--poll: {UNBUILT}"),
         (["--statsd_prefix=x"], f"--statsd_prefix: {UNBUILT}"),
         (
             ["--rpc_concurrency=0"],
@@ -296,13 +296,13 @@ def test_what_is_not_built_is_refused(argv: list[str], line: str) -> None:
 
 
 def test_what_is_not_built_is_refused_from_every_source() -> None:
-    assert refused(environ={"ANYCABLE_SSE_PATH": "/e"}) == f"ANYCABLE_SSE_PATH: {UNBUILT}"
-    assert refused(file="[sse]\npath = '/e'") == f"./anycable.toml: sse.path: {UNBUILT}"
+    assert refused(environ={"ANYCABLE_POLL_PATH": "/e"}) == f"ANYCABLE_POLL_PATH: {UNBUILT}"
+    assert refused(file="[poll]\npath = '/e'") == f"./anycable.toml: poll.path: {UNBUILT}"
 
 
 def test_a_higher_source_can_take_back_what_is_not_built() -> None:
-    assert options("--sse=false", environ={"ANYCABLE_SSE": "true"}).sse.enabled is False
-    assert options(environ={"ANYCABLE_SSE": "false"}, file="[sse]\nenabled = true") == Options()
+    assert options("--poll=false", environ={"ANYCABLE_POLL": "true"}).poll.enabled is False
+    assert options(environ={"ANYCABLE_POLL": "false"}, file="[poll]\nenabled = true") == Options()
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_a_higher_source_can_take_back_what_is_not_built() -> None:
         ["--broker="],
         ["--broker=none"],
         ["--pubsub=none"],
-        ["--sse=false"],
+        ["--poll=false"],
         ["--history_ttl=300"],
         ["--port=9000", "--metrics_port=9000"],
         ["--secret=x", "--pusher_secret=x"],

@@ -62,6 +62,7 @@ def any_options(draw: st.DrawFn) -> Options:
         ("server", "health_path"),
         ("server", "ready_path"),
         ("http_broadcast", "path"),
+        ("sse", "path"),
         ("api", "path"),
         ("metrics", "http_path"),
     ):
@@ -102,6 +103,7 @@ def any_options(draw: st.DrawFn) -> Options:
         ("server", "allowed_origins"),
         ("http_broadcast", "cors_hosts"),
         ("api", "cors_hosts"),
+        ("sse", "allowed_origins"),
     ):
         rooms.setdefault(room, {})[name] = tuple(draw(st.lists(HOST, max_size=3)))
     # fly needs the variables of its place; test_presets has them.
@@ -165,7 +167,7 @@ def test_help_is_grouped_and_says_default_choices_and_variables() -> None:
     assert "(default: 8080) [$ANYCABLE_PORT, $PORT]" in text
     flat = " ".join(text.split())
     assert "one of debug, info, warn, error (default: info) [$ANYCABLE_LOG_LEVEL]" in flat
-    assert "--sse (not in this version) Serve event streams" in flat
+    assert "--poll (not in this version) Serve long polling" in flat
     assert "(0: not in this version)" in flat
     assert max(map(len, text.splitlines())) <= render.WIDTH
 

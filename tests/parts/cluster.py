@@ -38,10 +38,10 @@ class Cluster:
 
 
 @contextmanager
-def redis_cluster(number: int) -> Iterator[Cluster]:
-    """Nodes on one Redis, which keeps and carries everything."""
+def redis_cluster(number: int, *more: str) -> Iterator[Cluster]:
+    """Nodes on one Redis, which keeps and carries everything; ``more`` are flags of theirs."""
     with redis_server() as redis, ExitStack() as stack:
-        flags = (*FLAGS, "--broker=redis", f"--redis_url={redis.url}")
+        flags = (*FLAGS, "--broker=redis", f"--redis_url={redis.url}", *more)
         nodes = [stack.enter_context(cable_server(*flags)) for _ in range(number)]
         for node in nodes:
             node.wait_until_it_hears_others()
