@@ -387,6 +387,11 @@ def test_cors() -> None:
             request(one(1), "Origin: https://a.example.com"),
             request(one(1), "Origin: https://evil.test"),
         )
+        # Neither browsers nor this test's reader of answers take it for more than bytes.
+        with RawSocket(server.broadcast_port) as odd:
+            odd.send(request(one(1), "Origin: https://\u043a\u043b\u044e\u0447.example.com"))
+            assert odd.head().startswith("HTTP/1.1 201 ")
+        assert "Traceback" not in server.output()
     for (status, headers, _), expected in ((preflight, 200), (right, 201)):
         assert status == expected
         assert headers["access-control-allow-origin"] == "https://a.example.com"

@@ -82,7 +82,7 @@ async def send_answer(send: Send, answer: Answer, headers: Iterable[tuple[str, s
         {
             "type": "http.response.start",
             "status": answer.status,
-            "headers": [(name.encode(), value.encode("latin-1")) for name, value in fields],
+            "headers": [(name.encode(), value.encode()) for name, value in fields],
         }
     )
     await send({"type": "http.response.body", "body": body})
