@@ -1,0 +1,114 @@
+"""A publisher's connection without sockets: however its bytes are cut, the answers are the same."""
+
+from typing import Any, cast
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catenary.api.broadcast import Broadcasts
+from catenary.api.intake import IntakeRules, IntakeStage
+from catenary.edge.deadlines import NoDeadlines
+from catenary.metrics.counters import Counters
+from catenary.wire.request_memory import RequestMemory
+
+
+class Publisher:
+    """A connection and all that came of it. Satisfies as much of asyncio.Transport as is used."""
+
+    def __init__(self, limit: int = 0) -> None:
+        self.counters = Counters()
+        self.published: list[bytes] = []
+        self.answered = b""
+        self.handed_over: bytes | None = None
+        self.is_closed = False
+        rules = IntakeRules(
+            path="/_broadcast",
+            broadcasts=Broadcasts(self._publish, self.counters, key="k", pages=None),
+            watch=NoDeadlines(),
+            memory=RequestMemory(limit, self.counters),
+        )
+        self.stage = IntakeStage(rules, cast("Any", self), self._hand_over)
+
+    def _publish(self, raw: bytes) -> None:
+        self.published.append(raw)
+
+    def _hand_over(self, data: bytes) -> None:
+        self.handed_over = data
+
+    def say(self, pieces: list[bytes]) -> "Publisher":
+        first, *rest = pieces or [b""]
+        self.stage.begin(first)
+        for piece in rest:
+            if self.handed_over is not None:
+                self.handed_over += piece
+            elif not self.is_closed:
+                self.stage.receive(piece)
+        return self
+
+    # asyncio.Transport
+
+    def write(self, data: bytes) -> None:
+        self.answered += data
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def post(body: bytes, key: str = "k", *headers: str) -> bytes:
+    lines = ["POST /_broadcast HTTP/1.1", "Host: x", f"Authorization: Bearer {key}", *headers]
+    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+
+REQUESTS = [
+    post(b"1"),
+    post(b"22" * 40),
+    post(b""),
+    post(b"refused" * 10, "wrong"),
+    post(b"\r\n\r\nPOST", "wrong"),
+    post(b"\r\n\r\n\r\n"),
+    post(b"last", "k", "Connection: close"),
+    post(b"last and refused", "wrong", "Connection: close"),
+    b"GET /_broadcast HTTP/1.1\r\nHost: x\r\n\r\n",
+    post(b"unusual", "k", "Expect: 100-continue"),
+]
+
+
+@given(data=st.data(), requests=st.lists(st.sampled_from(REQUESTS), min_size=1, max_size=5))
+def test_however_they_are_cut_requests_are_answered_alike(
+    data: st.DataObject, requests: list[bytes]
+) -> None:
+    stream = b"".join(requests)
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(stream)), max_size=12)))
+    pieces = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+
+    whole, cut = Publisher().say([stream]), Publisher().say(pieces)
+
+    assert cut.published == whole.published
+    assert cut.answered == whole.answered
+    assert cut.is_closed == whole.is_closed
+    if not whole.is_closed:
+        assert cut.handed_over == whole.handed_over
+    assert cut.counters.pending_requests_bytes == 0
+
+
+def test_every_byte_on_its_own() -> None:
+    stream = post(b"1") + post(b"wrong" * 20, "wrong") + post(b"2")
+    publisher = Publisher().say([stream[at : at + 1] for at in range(len(stream))])
+    assert publisher.published == [b"1", b"2"]
+    assert publisher.answered.count(b"HTTP/1.1 201 ") == 2
+    assert publisher.answered.count(b"HTTP/1.1 401 ") == 1
+
+
+def test_what_is_refused_is_answered_at_once_and_not_kept() -> None:
+    publisher = Publisher().say([post(b"x" * 1_000, "wrong")[:-900]])
+    assert publisher.answered.startswith(b"HTTP/1.1 401 ")
+    assert publisher.counters.pending_requests_bytes == 0
+    assert not publisher.is_closed
+
+
+def test_one_that_holds_too_much_is_refused() -> None:
+    publisher = Publisher(limit=500).say([post(b"x" * 1_000)[:-900], b"x" * 450])
+    assert publisher.answered.startswith(b"HTTP/1.1 503 ")
+    assert publisher.is_closed
+    assert publisher.counters.pending_requests_bytes == 0
+    assert publisher.published == []
