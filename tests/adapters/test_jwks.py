@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from catenary.adapters.jwks import MIN_INTERVAL_S, RemoteKeys
+from catenary.errors import ConfigError
 from tests.parts.heart import in_loop
 from tests.parts.key_set import EC, ED, RSA, key_set_server, web_key
 from tests.parts.ports import free_port
@@ -173,6 +174,27 @@ async def test_a_set_that_a_library_stumbles_over_costs_no_keys(
         await remote.close(1)
     assert names(remote) == ["r"]
     assert "KeyError" in caplog.text
+
+
+@in_loop
+async def test_a_user_in_the_url_asks_and_is_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with key_set_server(web_key(RSA, "r")) as server:
+        url = server.url.replace("//", "//me:p%40ss@")
+        remote = RemoteKeys(url, interval_s=60)
+        await remote.start()
+        await remote.close(1)
+        assert names(remote) == ["r"]
+        assert server.authorization == "Basic bWU6cEBzcw=="
+    away = RemoteKeys(f"http://me:battery@127.0.0.1:{free_port()}/", interval_s=60)
+    await away.start()
+    await away.close(1)
+    assert "could not be fetched" in caplog.text
+    assert "battery" not in caplog.text
+    with pytest.raises(ConfigError, match="jwt_jwks_url: expected"):
+        RemoteKeys("http://u:hush@h:x", interval_s=60)
 
 
 @in_loop

@@ -1,12 +1,16 @@
-"""Addresses of NATS: every form that is read, and the one line that answers every other."""
+"""Addresses of NATS and Redis: every form that is read, and the one line that answers every other."""
 
 import pytest
 
 from catenary.config.addresses import (
     Gateway,
     NatsAddress,
+    RedisAddress,
+    RedisServer,
     gateway,
     listening_address,
+    redis_server,
+    sentinel_server,
     server_address,
 )
 from catenary.errors import ConfigError
@@ -149,3 +153,107 @@ def test_a_password_is_not_shown(argv: str) -> None:
 @pytest.mark.parametrize("subject", ["__anycable__", "a.b-c.d", "a.*.c", "a.>"])
 def test_subjects(subject: str) -> None:
     assert options(f"--nats_channel={subject}").broadcast.nats_channel == subject
+
+
+# Redis
+
+
+@pytest.mark.parametrize(
+    ("text", "server"),
+    [
+        ("redis://h", RedisServer(host="h")),
+        ("redis://h:1/2", RedisServer(host="h", port=1, db=2)),
+        ("h:1", RedisServer(host="h", port=1)),
+        ("localhost:6379", RedisServer()),
+        ("redis://", RedisServer()),
+        ("redis://:1/", RedisServer(port=1)),
+        ("[::1]:1/3", RedisServer(host="::1", port=1, db=3)),
+        ("redis://h?db=4", RedisServer(host="h", db=4)),
+        ("rediss://h", RedisServer(host="h", is_encrypted=True)),
+        ("valkey://h", RedisServer(host="h")),
+        ("valkeys://h", RedisServer(host="h", is_encrypted=True)),
+        ("redis://u:p%40@h", RedisServer(host="h", user="u", password="p@")),
+        ("redis://:p@q@h", RedisServer(host="h", password="p@q")),
+        ("redis://h?username=u&password=p", RedisServer(host="h", user="u", password="p")),
+        ("redis://h?name=cable", RedisServer(host="h", client_name="cable")),
+        ("redis://h?client_name=c", RedisServer(host="h", client_name="c")),
+        ("redis://h/0?dial_timeout=3s", RedisServer(host="h", unknown=("dial_timeout",))),
+        ("redis://MyMaster", RedisServer(host="MyMaster")),
+        ("unix:///run/r.sock", RedisServer(path="/run/r.sock")),
+        ("unix:/run/r.sock?db=1", RedisServer(path="/run/r.sock", db=1)),
+        ("/run/r.sock", RedisServer(path="/run/r.sock")),
+        ("unix:///r.sock?password=p", RedisServer(path="/r.sock", password="p")),
+    ],
+)
+def test_redis(text: str, server: RedisServer) -> None:
+    assert redis_server(text) == server
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "http://h",
+            "redis://h/x",
+            "redis://h/0/1",
+            "redis://h:x",
+            "redis://h:0",
+            "redis://h?db=x",
+        ),
+        *("redis://a,redis://b", "redis://h?addr=i:1", "redis://h?master_set=m", "redis://a..b"),
+        *("unix://", "unix:///", "unix://h/r.sock", "redis://h\n", "redis://[::1"),
+        *("redis://:hush/x@h:1", "redis://:12#hush@h", "redis://:12?hush@h", "redis://u:hu[sh@h:x"),
+    ],
+)
+def test_what_is_no_redis(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^expected ") as caught:
+        redis_server(text)
+    assert "hu" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "server"),
+    [
+        ("h", RedisServer(host="h", port=26379)),
+        ("h:1", RedisServer(host="h", port=1)),
+        ("[::1]:1", RedisServer(host="::1", port=1)),
+        ("redis://h:1", RedisServer(host="h", port=1)),
+        ("rediss://h:1", RedisServer(host="h", port=1, is_encrypted=True)),
+        (":p%40ss@h:1", RedisServer(host="h", port=1, password="p@ss")),
+        (":p@ss@h:1", RedisServer(host="h", port=1, password="p@ss")),
+        ("p@h", RedisServer(host="h", port=26379, password="p")),
+        ("u:p@h", RedisServer(host="h", port=26379, user="u", password="p")),
+    ],
+)
+def test_sentinels(text: str, server: RedisServer) -> None:
+    assert sentinel_server(text) == server
+
+
+@pytest.mark.parametrize("text", ["", ":1", "h:x", "http://h", "unix:///s", "a b", ":hush@h:99999"])
+def test_what_is_no_sentinel(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^expected ") as caught:
+        sentinel_server(text)
+    assert "hush" not in str(caught.value)
+
+
+def test_a_master_behind_sentinels() -> None:
+    address = RedisAddress("redis://u:p@MyMaster:1/5", sentinels=(":q@a", "b:1"))
+    assert (address.server.host, address.server.db) == ("MyMaster", 5)
+    assert address.sentinel_servers == (
+        RedisServer(host="a", port=26379, password="q"),
+        RedisServer(host="b", port=1, password="q"),
+    )
+    assert RedisAddress("redis://", sentinels=("a",)).server.host == "mymaster"
+    with pytest.raises(ConfigError, match=r"redis_url: expected the master's name"):
+        _ = RedisAddress("unix:///r.sock", sentinels=("a",)).server
+
+
+def test_tls_behind_sentinels() -> None:
+    """By either URL, as anycable-go has it by that of the sentinels, which it asks in plain text."""
+    assert RedisAddress("rediss://m", sentinels=("a",)).server.is_encrypted
+    assert not RedisAddress("rediss://m", sentinels=("a",)).sentinel_servers[0].is_encrypted
+    address = RedisAddress("redis://m", sentinels=("rediss://a",))
+    assert address.server.is_encrypted
+    assert [each.is_encrypted for each in address.sentinel_servers] == [True, False]
+    verified = RedisAddress("redis://m", sentinels=("rediss://a",), tls_verify=True)
+    assert [each.is_encrypted for each in verified.sentinel_servers] == [True]

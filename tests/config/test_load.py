@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catenary.config.effective import effective
 from catenary.config.load import load
-from catenary.config.options import Options, Value
+from catenary.config.options import TABLE, Options, Value
 from catenary.errors import ConfigError
 from tests.config.sources import options, request, value
 
@@ -72,6 +73,21 @@ def test_a_flag(argv: list[str], place: str, expected: Value) -> None:
         ({"PORT": "1", "ANYCABLE_PORT": "2"}, "server.port", 2),
         ({"PORT": "1", "ANYCABLE_PORT": ""}, "server.port", 8080),
         ({"REDIS_URL": "redis://r"}, "redis.url", "redis://r"),
+        ({"REDIS_URL": ""}, "redis.url", "redis://localhost:6379"),
+        ({"ANYCABLE_REDIS_URL": "", "REDIS_URL": "redis://r"}, "redis.url", "redis://r"),
+        ({"ANYCABLE_REDIS_SENTINELS": ""}, "redis.sentinels", ()),
+        ({"ANYCABLE_RPC_HOST": ""}, "rpc.host", "localhost:50051"),
+        ({"ANYCABLE_NATS_SERVERS": ""}, "nats.servers", ("nats://127.0.0.1:4222",)),
+        ({"ANYCABLE_NATS_CHANNEL": ""}, "broadcast.nats_channel", "__anycable__"),
+        ({"ANYCABLE_REDIS_CHANNEL": ""}, "broadcast.redis_channel", "__anycable__"),
+        ({"ANYCABLE_REDISX_STREAM": ""}, "redisx.stream", "__anycable__"),
+        ({"ANYCABLE_ENATS_CLUSTER_NAME": ""}, "enats.cluster_name", "anycable-cluster"),
+        ({"ANYCABLE_HTTP_BROADCAST_PATH": ""}, "http_broadcast.path", "/_broadcast"),
+        ({"ANYCABLE_HEALTH_PATH": ""}, "server.health_path", "/health"),
+        ({"ANYCABLE_READY_PATH": ""}, "server.ready_path", "/ready"),
+        ({"ANYCABLE_API_PATH": ""}, "api.path", "/api"),
+        ({"ANYCABLE_PATH": ""}, "websocket.paths", ("/cable",)),
+        ({"ANYCABLE_JWT_PARAM": ""}, "jwt.param", "jid"),
         ({"ANYCABLE_MAX_CONN": "5"}, "server.max_conn", 5),
         ({"ANYCABLE_PROXY_COOKIES": "a,b"}, "rpc.proxy_cookies", ("a", "b")),
         ({"ANYCABLE_DEBUG": "1"}, "log.debug", True),
@@ -87,6 +103,17 @@ def test_a_flag(argv: list[str], place: str, expected: Value) -> None:
 )
 def test_a_variable(environ: dict[str, str], place: str, expected: Value) -> None:
     assert value(options(environ=environ), place) == expected
+
+
+def test_all_variables_may_be_empty() -> None:
+    """As composers of containers set those that nobody gave; where empty text means something, too."""
+    names = [name for entry in TABLE for name in entry.option.variables]
+    assert len(names) > 100
+    for name in names:
+        effective(options(environ={name: ""}))
+    found = effective(options(environ=dict.fromkeys(names, "")))
+    assert found.redis == Options().redis
+    assert found.nats == Options().nats
 
 
 def test_unknown_variables_are_ignored() -> None:

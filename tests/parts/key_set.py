@@ -64,6 +64,8 @@ class KeySetServer:
         self.body: bytes | None = None
         self.status = 200
         self.requests = 0
+        self.authorization = ""
+        """What the last request has shown."""
         self.gate = threading.Event()
         self.gate.set()
         self.port = free_port()
@@ -84,6 +86,7 @@ def key_set_server(*keys: dict[str, Any]) -> Iterator[KeySetServer]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            server.authorization = self.headers.get("Authorization", "")
             body = server.answer()
             self.send_response(server.status)
             self.send_header("Content-Length", str(len(body)))

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from typing import Final
 
 from catenary.auth.public_keys import PublicKey, from_key_set
+from catenary.config.urls import HttpUrl, http_url
+from catenary.errors import ConfigError
 from catenary.supervision.backoff import Backoff
 from catenary.supervision.service import Service, Supervisor
 
@@ -47,9 +49,15 @@ class RemoteKeys:
         clock: Callable[[], float] = time.monotonic,
         supervisor: Supervisor | None = None,
     ) -> None:
-        """``interval_s`` is the time between two regular requests; ``clock`` counts seconds."""
+        """``interval_s`` is the time between two regular requests; ``clock`` counts seconds.
+
+        Raises :class:`ConfigError` for what is no URL.
+        """
         self.keys: tuple[PublicKey, ...] = ()
-        self._url = url
+        try:
+            self._url: Final = http_url(url)
+        except ValueError as error:
+            raise ConfigError(f"jwt_jwks_url: expected http(s)://…, {error}") from None
         self._interval_s = max(interval_s, MIN_INTERVAL_S)
         self._clock = clock
         self._asked_at: float | None = None
@@ -115,9 +123,12 @@ class RemoteKeys:
             _log.warning("The key set has no key for signatures: its tokens are refused")
 
 
-def _fetch(url: str) -> bytes:
+def _fetch(where: HttpUrl) -> bytes:
     """In a thread of its own. Raises OSError, HTTPException, or ValueError for too much."""
-    request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310
+    headers = {"Accept": "application/json"}
+    if where.authorization:
+        headers["Authorization"] = where.authorization
+    request = urllib.request.Request(where.url, headers=headers)  # noqa: S310
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310
         raw: bytes = response.read(_MAX_BYTES + 1)
     if len(raw) > _MAX_BYTES:

@@ -5,41 +5,47 @@ Knows: URLs. Does not know: what is asked there.
 
 import http.client
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 
+from catenary.config.urls import http_url
 from catenary.errors import ConfigError
 from catenary.messages.lenient_json import reader
 from catenary.wire.http1 import shown_location
 
 
 class HttpAddress(msgspec.Struct, frozen=True):
-    """A server, and the ``target`` of a request: its path with its query."""
+    """A server, and the ``target`` of a request: its path with its query.
+
+    ``authorization`` is that of the user in the URL, empty where there is none.
+    """
 
     host: str
-    port: int | None
+    port: int
     target: str
     is_encrypted: bool
+    authorization: str = ""
 
     def connection(self, timeout_s: float) -> http.client.HTTPConnection:
         """One that opens with its first request."""
         kind = http.client.HTTPSConnection if self.is_encrypted else http.client.HTTPConnection
         return kind(self.host, self.port, timeout=timeout_s)
 
+    def headers(self, authorization: bytes | str) -> dict[str, bytes | str]:
+        """What a request says of who asks: the key, else the user of the URL."""
+        shown = authorization or self.authorization
+        return {"Authorization": shown} if shown else {}
+
 
 def http_address(url: str, what: str) -> HttpAddress:
     """Reads the URL of ``what``. Raises :class:`ConfigError`, without what it may hold of secrets."""
-    expected = f"expected the URL of {what}, http://HOST:PORT/PATH"
     try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise ConfigError(expected) from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"{expected}, got {parts.scheme or 'none'}://…")
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return HttpAddress(parts.hostname, port, target, parts.scheme == "https")
+        found = http_url(url)
+    except ValueError as error:
+        raise ConfigError(f"expected the URL of {what}, http://HOST:PORT/PATH, {error}") from None
+    return HttpAddress(
+        found.host, found.port, found.target, found.is_encrypted, found.authorization
+    )
 
 
 class _Refusal(msgspec.Struct):

@@ -51,7 +51,7 @@ class HttpReader:
         """``url`` is that of the API, such as ``http://localhost:8080/api``; it wants the ``key``.
         Raises :class:`catenary.errors.ConfigError`."""
         self._address = http_address(url, "the API")
-        self._headers = {"Authorization": bearer(key)} if key else {}
+        self._headers = self._address.headers(bearer(key) if key else "")
         self._timeout_s = timeout_s
 
     async def members(self, stream: Stream) -> tuple[Member, ...]:

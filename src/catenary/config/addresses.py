@@ -3,14 +3,17 @@
 Sources: docs/embedded_nats.md; "Redis" of docs/configuration.md (anycable). Knows: text. Does not know: which option it is.
 """
 
+import re
 from typing import Any, Final
-from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
+from catenary.config.urls import UNENCODED, Url, joined, read_url
 from catenary.errors import ConfigError
 
 NATS_PORT: Final = 4222
+REDIS_PORT: Final = 6379
+SENTINEL_PORT: Final = 26379
 
 
 class NatsAddress(msgspec.Struct, frozen=True):
@@ -26,8 +29,7 @@ class NatsAddress(msgspec.Struct, frozen=True):
     def url(self) -> str:
         """Where it is, without who asks: fit for a log."""
         scheme = "tls" if self.is_encrypted else "nats"
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{scheme}://{host}:{self.port}"
+        return f"{scheme}://{joined(self.host, self.port)}"
 
 
 class Gateway(msgspec.Struct, frozen=True):
@@ -85,12 +87,131 @@ def nats_login(address: NatsAddress) -> dict[str, object]:
     }
 
 
-class RedisAddress(msgspec.Struct, frozen=True):
-    """Where Redis is.
+def _address(text: str, form: str, *, default_port: int | None) -> NatsAddress:
+    try:
+        found = read_url(text, default_scheme="nats")
+    except ValueError as error:
+        words = " a port from 1 to 65535 in" if "a port" in str(error) else ""
+        raise ValueError(f"expected{words} {form}") from error
+    port = found.port or default_port
+    if port is None:
+        raise ValueError(f"expected a port from 1 to 65535 in {form}")
+    if (
+        found.scheme not in ("nats", "tls")
+        or not found.host
+        or found.path not in ("", "/")
+        or found.query
+        or text.endswith("#")
+        or "#" in text
+    ):
+        raise ValueError(f"expected {form}")
+    return NatsAddress(
+        host=found.host,
+        port=port,
+        user=found.user,
+        password=found.password,
+        is_encrypted=found.scheme == "tls",
+    )
 
-    With ``sentinels`` (``host:port``, with or without ``user:password@``), the host of ``url`` is
-    the master's name. After ``keepalive_s`` without a word the connection is probed. The paths are
-    of PEM files; empty ones count as not given.
+
+class RedisServer(msgspec.Struct, frozen=True, kw_only=True):
+    """One server: a Redis, or a sentinel.
+
+    ``path`` is that of a Unix socket; then host and port mean nothing. ``unknown`` are parameters
+    of its URL that have no effect.
+    """
+
+    host: str = "localhost"
+    port: int = REDIS_PORT
+    path: str = ""
+    db: int = 0
+    user: str = ""
+    password: str = ""
+    client_name: str = ""
+    is_encrypted: bool = False
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """Without who asks: fit for a log."""
+        return self.path or joined(self.host, self.port)
+
+
+REDIS_FORM: Final = "redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH?db=DB"
+SENTINEL_FORM: Final = "HOST:PORT, redis://HOST:PORT or rediss://HOST:PORT"
+_REDIS_SCHEMES: Final = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}
+_KNOWN: Final = frozenset({"db", "user", "username", "password", "name", "client_name"})
+_ELSEWHERE: Final = {
+    "master_set": "the master's name as the host, and redis_sentinels",
+    "addr": "one server (Redis Cluster is not supported)",
+}
+
+
+def redis_server(text: str) -> RedisServer:
+    """Reads the URL of a Redis: ``redis://`` may be left out, and is ``valkey://``, too.
+
+    Raises ValueError with what was expected, and nothing of the URL, which may hold a password.
+    """
+    if text.startswith("/"):
+        text = f"unix://{text}"
+    elif text.startswith("unix:/") and not text.startswith("unix://"):
+        text = text.replace("unix:", "unix://", 1)
+    found = _read(text, REDIS_FORM)
+    parameters = found.parameters
+    for name, instead in _ELSEWHERE.items():
+        if name in parameters:
+            raise ValueError(f"expected {instead} in place of the parameter {name}")
+    is_socket = found.scheme == "unix"
+    if is_socket and (found.host or found.path in ("", "/")):
+        raise ValueError(f"expected unix:///PATH, got {'a host' if found.host else 'no path'}")
+    if not is_socket and found.scheme not in _REDIS_SCHEMES:
+        raise ValueError(f"expected {REDIS_FORM}, got {found.scheme}://…")
+    db = parameters.get("db", "") or ("" if is_socket else found.path.strip("/"))
+    if db and not (db.isascii() and db.isdecimal()):
+        raise ValueError(f"expected the number of a database in {REDIS_FORM}")
+    return RedisServer(
+        host=found.host or "localhost",
+        port=found.port or REDIS_PORT,
+        path=found.path if is_socket else "",
+        db=int(db or 0),
+        user=found.user or parameters.get("username", "") or parameters.get("user", ""),
+        password=found.password or parameters.get("password", ""),
+        client_name=parameters.get("client_name", "") or parameters.get("name", ""),
+        is_encrypted=_REDIS_SCHEMES.get(found.scheme, False),
+        unknown=tuple(name for name in parameters if name not in _KNOWN),
+    )
+
+
+def sentinel_server(text: str) -> RedisServer:
+    """Reads the address of a sentinel: a user without a colon is a password. Raises ValueError as above."""
+    found = _read(text, SENTINEL_FORM)
+    if found.scheme not in _REDIS_SCHEMES or not found.host:
+        raise ValueError(f"expected {SENTINEL_FORM}")
+    return RedisServer(
+        host=found.host,
+        port=found.port or SENTINEL_PORT,
+        user=found.user if found.has_password else "",
+        password=found.password if found.has_password else found.user,
+        is_encrypted=_REDIS_SCHEMES[found.scheme],
+    )
+
+
+def _read(text: str, form: str) -> Url:
+    try:
+        found = read_url(text, default_scheme="redis")
+    except ValueError as error:
+        raise ValueError(f"expected {form}, {error}") from error
+    if "@" in found.path + found.query and not found.user and not found.has_password:
+        raise ValueError(f"expected {form}, {UNENCODED}")
+    return found
+
+
+class RedisAddress(msgspec.Struct, frozen=True):
+    """Where Redis is, as options say it.
+
+    With ``sentinels``, the host of ``url`` is the master's name, as it is written. A sentinel without
+    user and password has those of the first one. After ``keepalive_s`` without a word the connection is
+    probed. The paths are of PEM files; empty ones count as not given.
     """
 
     url: str
@@ -102,69 +223,81 @@ class RedisAddress(msgspec.Struct, frozen=True):
     tls_client_key_path: str = ""
 
     @property
-    def sentinel_hosts(self) -> list[tuple[str, int]]:
-        """Host and port of each. Raises :class:`catenary.errors.ConfigError`."""
-        return [_host_and_port(each) for each in self.sentinels]
+    def server(self) -> RedisServer:
+        """The server, or what is known of a master that sentinels name.
+
+        As in anycable-go, ``rediss://`` among the sentinels says that the master speaks TLS.
+        Raises :class:`ConfigError`.
+        """
+        try:
+            server = redis_server(self.url)
+        except ValueError as error:
+            raise ConfigError(f"redis_url: {error}") from None
+        if not self.sentinels:
+            return server
+        if server.path:
+            raise ConfigError(
+                "redis_url: expected the master's name beside redis_sentinels, got a path"
+            )
+        if not read_url(self.url, default_scheme="redis").host:
+            server = msgspec.structs.replace(server, host=DEFAULT_MASTER)
+        is_encrypted = server.is_encrypted or any(
+            each.is_encrypted for each in self.sentinel_servers
+        )
+        return msgspec.structs.replace(server, is_encrypted=is_encrypted)
+
+    @property
+    def sentinel_servers(self) -> tuple[RedisServer, ...]:
+        """The sentinels as they are to be asked, in this order. Raises :class:`ConfigError`.
+
+        One with ``rediss://`` is asked over TLS. anycable-go asks it in plain text, so that is tried
+        next, unless certificates are verified: then nothing goes out in plain text.
+        """
+        try:
+            given = [sentinel_server(each) for each in self.sentinels]
+        except ValueError as error:
+            raise ConfigError(f"redis_sentinels: {error}") from None
+        found: list[RedisServer] = []
+        for each in given:
+            known = each
+            if not each.user and not each.password:
+                known = msgspec.structs.replace(
+                    each, user=given[0].user, password=given[0].password
+                )
+            found.append(known)
+            if known.is_encrypted and not self.tls_verify:
+                found.append(msgspec.structs.replace(known, is_encrypted=False))
+        return tuple(found)
 
 
-def redis_settings(address: RedisAddress) -> dict[str, Any]:
-    """What redis-py is told beside the URL, whichever of its clients it is."""
-    settings: dict[str, Any] = {"socket_keepalive": True}
-    if not address.url.startswith("rediss://"):
+DEFAULT_MASTER: Final = "mymaster"
+_REPRESENTATION: Final = re.compile(r"<redis\.[^ ]*<.*?>\)>\)> - ")
+
+
+def redis_reason(error: Exception) -> str:
+    """What redis-py says of a failure, for the log: without the clients of sentinels, which it describes at
+    length, and before version 8 with their passwords."""
+    return _REPRESENTATION.sub("", str(error)) or type(error).__name__
+
+
+def redis_settings(address: RedisAddress, server: RedisServer) -> dict[str, Any]:
+    """What redis-py is told of a server, whichever of its clients it is."""
+    settings: dict[str, Any] = {
+        "db": server.db,
+        "username": server.user or None,
+        "password": server.password or None,
+        "client_name": server.client_name or None,
+    }
+    if server.path:
+        return settings | {"unix_socket_path": server.path}
+    settings |= {"host": server.host, "port": server.port, "socket_keepalive": True}
+    if not server.is_encrypted:
         return settings
     return settings | {
+        "ssl": True,
         "ssl_cert_reqs": "required" if address.tls_verify else "none",
         "ssl_check_hostname": address.tls_verify,
         "ssl_ca_certs": address.tls_ca_path or None,
         "ssl_certfile": address.tls_client_cert_path or None,
         "ssl_keyfile": address.tls_client_key_path or None,
     }
-
-
-def sentinel_credentials(sentinel: str) -> dict[str, str]:
-    """Who asks a sentinel, as redis-py is told it."""
-    user, colon, password = sentinel.rpartition("@")[0].partition(":")
-    if not user and not password:
-        return {}
-    return {"username": user, "password": password} if colon else {"password": user}
-
-
-def _host_and_port(sentinel: str) -> tuple[str, int]:
-    host, _, port = sentinel.rpartition("@")[2].partition(":")
-    if port and not port.isdecimal():
-        raise ConfigError(f"redis_sentinels: expected HOST:PORT, got a port of {port!r}")
-    return host, int(port or 26379)
-
-
-def _address(text: str, form: str, *, default_port: int | None) -> NatsAddress:
-    split = _split(text if "://" in text else f"nats://{text}", form)
-    try:
-        port = split.port or default_port
-    except ValueError as error:
-        raise ValueError(f"expected a port from 1 to 65535 in {form}") from error
-    if split.port == 0 or port is None:
-        raise ValueError(f"expected a port from 1 to 65535 in {form}")
-    if (
-        split.scheme not in ("nats", "tls")
-        or not split.hostname
-        or split.path not in ("", "/")
-        or split.query
-        or split.fragment
-        or not text.isprintable()
-        or " " in text
-    ):
-        raise ValueError(f"expected {form}")
-    return NatsAddress(
-        host=split.hostname,
-        port=port,
-        user=unquote(split.username or ""),
-        password=unquote(split.password or ""),
-        is_encrypted=split.scheme == "tls",
-    )
-
-
-def _split(url: str, form: str) -> SplitResult:
-    try:
-        return urlsplit(url)
-    except ValueError as error:
-        raise ValueError(f"expected {form}") from error

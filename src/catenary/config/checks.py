@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from catenary.config.addresses import gateway, listening_address, server_address
-from catenary.config.effective import keys
+from catenary.config.effective import is_http, keys, redis_address, uses_redis
 from catenary.config.options import TABLE, Entry, Options, Shorthand, Value
 from catenary.config.origins import allowed_origin
+from catenary.config.urls import http_url
 from catenary.errors import ConfigError
 
 _PARAM: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -55,7 +56,7 @@ def check_together(options: Options) -> None:
         "redis_tls_client_key_path",
         redis.tls_client_key_path,
     )
-    if rpc.implementation == "http" and not rpc.host.startswith(("http://", "https://")):
+    if rpc.implementation == "http" and not is_http(rpc.host):
         raise ConfigError(
             "rpc_host: expected an http:// or https:// URL for rpc_impl=http, got something else"
         )
@@ -139,6 +140,20 @@ def _check_nodes(options: Options) -> None:
         )
 
 
+def check_redis(options: Options) -> list[str]:
+    """Whether the addresses of Redis can be read, where anything connects there: REDIS_URL may stand in
+    the environment for somebody else. Takes effective options.
+
+    Answers lines for parameters of the URL that mean nothing here. Raises
+    :class:`catenary.errors.ConfigError`.
+    """
+    if not uses_redis(options):
+        return []
+    address = redis_address(options.redis)
+    _ = address.sentinel_servers
+    return [f"redis_url: the parameter {name} has no effect" for name in address.server.unknown]
+
+
 def _check_nats_addresses(options: Options) -> None:
     enats = options.enats
     if not options.nats.servers:
@@ -155,15 +170,18 @@ def _check_nats_addresses(options: Options) -> None:
             try:
                 read(address)
             except ValueError as error:
-                # It may contain a password.
-                shown = "something else" if "@" in address else repr(address)
-                raise ConfigError(f"{name}: {error}, got {shown}") from error
+                raise ConfigError(f"{name}: {error}, got {_shown(address)}") from error
     for name, given, other, address in (
         ("enats_cluster_routes", enats.routes, "enats_cluster", enats.cluster_address),
         ("enats_gateways", enats.gateways, "enats_gateway", enats.gateway_address),
     ):
         if given and not address:
             raise ConfigError(f"{name}: expected {other} beside it, got {name} alone")
+
+
+def _shown(address: str) -> str:
+    """For an error: an address may contain a password."""
+    return "something else" if "@" in address else repr(address)
 
 
 def _check_nats_names(options: Options) -> None:
@@ -193,8 +211,13 @@ def _check_tokens(options: Options) -> None:
         )
     if _PARAM.fullmatch(jwt.param) is None:
         raise ConfigError(f"jwt_param: expected letters, digits, - and _, got {jwt.param!r}")
-    if jwt.jwks_url and not jwt.jwks_url.startswith(("https://", "http://")):
-        raise ConfigError(f"jwt_jwks_url: expected http(s)://…, got {jwt.jwks_url!r}")
+    if jwt.jwks_url:
+        try:
+            http_url(jwt.jwks_url)
+        except ValueError:
+            raise ConfigError(
+                f"jwt_jwks_url: expected http(s)://…, got {_shown(jwt.jwks_url)}"
+            ) from None
 
 
 def _check_pair(one: str, first: str, other: str, second: str) -> None:

@@ -62,6 +62,7 @@ def effective(options: Options) -> Options:
     (``enats.address`` is empty). Keys are :func:`keys`'s.
     """
     access = options.access
+    options = _filled(options)
     return replace(
         _between_nodes(options),
         app=replace(options.app, workers=options.app.workers or int(options.app.reload)),
@@ -91,6 +92,12 @@ def keys(options: Options) -> Keys:
     )
 
 
+def uses_redis(options: Options) -> bool:
+    """Does anything connect to Redis?"""
+    adapters = {options.broker.adapter, options.pubsub.adapter, *options.broadcast.adapters}
+    return not adapters.isdisjoint(("redis", "redisx"))
+
+
 def redis_address(redis: RedisOptions) -> RedisAddress:
     """The way to Redis that options describe."""
     return RedisAddress(
@@ -101,6 +108,16 @@ def redis_address(redis: RedisOptions) -> RedisAddress:
         tls_ca_path=redis.tls_ca_cert_path,
         tls_client_cert_path=redis.tls_client_cert_path,
         tls_client_key_path=redis.tls_client_key_path,
+    )
+
+
+def _filled(options: Options) -> Options:
+    """An address that is empty in a file or a flag is not given either."""
+    defaults = Options()
+    return replace(
+        options,
+        redis=replace(options.redis, url=options.redis.url or defaults.redis.url),
+        rpc=replace(options.rpc, host=options.rpc.host or defaults.rpc.host),
     )
 
 
@@ -140,8 +157,13 @@ def _rpc(rpc: RpcOptions) -> RpcOptions:
     )
 
 
+def is_http(host: str) -> bool:
+    """Is it a URL, and no target of gRPC?"""
+    return host.lower().startswith(("http://", "https://"))
+
+
 def _implementation(host: str) -> RpcImplementation:
-    return "http" if host.startswith(("http://", "https://")) else "grpc"
+    return "http" if is_http(host) else "grpc"
 
 
 def _http_broadcast(options: Options) -> HttpBroadcastOptions:

@@ -139,12 +139,13 @@ def parse_command_line(argv: Sequence[str]) -> CommandLine:
 def parse_environment(environ: Mapping[str, str]) -> dict[str, Given]:
     """Reads the variables of options; of several for one option the first that is set counts.
 
-    An empty one means false, an empty list or empty text, and elsewhere that nothing is given.
+    An empty one means false, an empty list or empty text; where that has no meaning, it is not set.
+    Of numbers it means the default, as in anycable-go, although another variable may be set.
     Raises :class:`catenary.errors.ConfigError`.
     """
     given: dict[str, Given] = {}
     for row in _ROWS:
-        name = next((name for name in _variables(row) if name in environ), None)
+        name = next((name for name in _variables(row) if _is_set(row, name, environ)), None)
         if name is None:
             continue
         text = environ[name]
@@ -316,6 +317,15 @@ def _is_secret(row: Row) -> bool:
 
 def _deprecated(row: Row) -> str | None:
     return row.deprecated if isinstance(row, Shorthand) else row.option.deprecated
+
+
+def _is_set(row: Row, name: str, environ: Mapping[str, str]) -> bool:
+    """Composers of containers set what is not given, too, to empty text."""
+    if not isinstance(row, Entry):
+        return name in environ
+    option = row.option
+    means_nothing = option.filled or option.required or not option.built
+    return bool(environ.get(name)) if means_nothing else name in environ
 
 
 def _choices_without_empty(row: Row) -> bool:

@@ -88,7 +88,8 @@ class Option(msgspec.Struct, frozen=True):
     ``ANYCABLE_MAX_CONN``); ``flag_aliases`` give theirs, too. ``minimum`` and ``maximum`` bound an
     int. A list is split at ``separator``; ``joined`` lists are printed to TOML as one string,
     ``tags`` as a table. ``secret``: never shown in an error. ``hidden``: left out of ``-h``.
-    ``required``: an empty value means the default. ``deprecated``: the replacement.
+    ``required``: an empty value means the default. ``filled``: an empty variable means that none is given,
+    because empty text would mean nothing. ``deprecated``: the replacement.
 
     ``built`` False: the feature is not in this version, and only the default, the ``harmless``
     values and that of the option ``same_as`` are accepted; ``later`` names single values of which
@@ -110,6 +111,7 @@ class Option(msgspec.Struct, frozen=True):
     secret: bool = False
     hidden: bool = False
     required: bool = False
+    filled: bool = False
     built: bool = True
     later: tuple[str | int, ...] = ()
     harmless: tuple[str | int, ...] = ()
@@ -198,9 +200,14 @@ class ServerOptions(Group, frozen=True, kw_only=True):
     max_conn: int = option(
         0, "How many clients may be connected at once (0: no limit)", flag="max-conn"
     )
-    health_path: str = option("/health", "Path that answers health checks", flag="health-path")
+    health_path: str = option(
+        "/health", "Path that answers health checks", flag="health-path", filled=True
+    )
     ready_path: str = option(
-        "/ready", "Path that answers whether this node may be sent clients", flag="ready-path"
+        "/ready",
+        "Path that answers whether this node may be sent clients",
+        flag="ready-path",
+        filled=True,
     )
     workers: int = option(
         1, "How many processes share the ports, each a node with its own limits", minimum=1
@@ -478,9 +485,13 @@ class BroadcastOptions(Group, frozen=True, kw_only=True):
         "__anycable__",
         "Redis channel that carries publications",
         toml="redis_pubsub_broadcast.channel",
+        filled=True,
     )
     nats_channel: str = option(
-        "__anycable__", "NATS subject that carries publications", toml="nats_broadcast.channel"
+        "__anycable__",
+        "NATS subject that carries publications",
+        toml="nats_broadcast.channel",
+        filled=True,
     )
 
 
@@ -494,7 +505,7 @@ class HttpBroadcastOptions(Group, frozen=True, kw_only=True):
         "Port that takes publications (0: the server's own where a key is needed, else 8090)",
         maximum=PORT_MAX,
     )
-    path: str = option("/_broadcast", "Path that takes publications")
+    path: str = option("/_broadcast", "Path that takes publications", filled=True)
     secret: str = option(
         "",
         "Key that publishers over HTTP must show",
@@ -522,13 +533,14 @@ class RedisxOptions(Group, frozen=True, kw_only=True):
 
     section = Section(REDIS_X_BROADCAST, flags="redisx_", toml="redis_stream_broadcast.")
 
-    stream: str = option("__anycable__", "Redis stream that carries publications")
+    stream: str = option("__anycable__", "Redis stream that carries publications", filled=True)
     consumer_group: str = option(
         "bx",
         "Consumer group of the nodes",
         flag="redisx_group",
         toml="redis_stream_broadcast.group",
         hidden=True,
+        filled=True,
     )
     read_block_ms: int = option(
         2000,
@@ -595,12 +607,17 @@ class RedisOptions(Group, frozen=True, kw_only=True):
 
     url: str = option(
         "redis://localhost:6379",
-        "URL of Redis; with sentinels its host is the name of the master",
+        "URL of Redis: redis://, rediss://, unix:///path or host:port; with sentinels its host is the name of"
+        " the master",
         variables=("REDIS_URL",),
         secret=True,
+        filled=True,
     )
     sentinels: tuple[str, ...] = option(
-        (), "Redis sentinels: host:port or :password@host:port", joined=True, secret=True
+        (),
+        "Redis sentinels: host:port, [::1]:port, :password@host:port; rediss://host:port for TLS",
+        joined=True,
+        secret=True,
     )
     sentinel_discovery_interval_s: int = option(
         30, "Accepted without effect: sentinels are asked at each connect (seconds)", hidden=True
@@ -633,7 +650,11 @@ class NatsOptions(Group, frozen=True, kw_only=True):
     section = Section(NATS, flags="nats_", toml="nats.")
 
     servers: tuple[str, ...] = option(
-        ("nats://127.0.0.1:4222",), "URLs of NATS servers", joined=True, secret=True
+        ("nats://127.0.0.1:4222",),
+        "URLs of NATS servers",
+        joined=True,
+        secret=True,
+        filled=True,
     )
     dont_randomize_servers: bool = option(False, "Try the servers in the order given", hidden=True)
     max_reconnect_attempts: int = option(
@@ -666,7 +687,7 @@ class EnatsOptions(Group, frozen=True, kw_only=True):
         toml="embedded_nats.cluster_addr",
         hidden=True,
     )
-    cluster_name: str = option("anycable-cluster", "Name of the NATS cluster")
+    cluster_name: str = option("anycable-cluster", "Name of the NATS cluster", filled=True)
     routes: tuple[str, ...] = option(
         (), "Known addresses of the NATS cluster", flag="enats_cluster_routes"
     )
@@ -704,6 +725,7 @@ class RpcOptions(Group, frozen=True, kw_only=True):
     host: str = option(
         "localhost:50051",
         "The application: host:port, dns:///host:port, grpc-list://a:1,b:2 or an http(s) URL",
+        filled=True,
     )
     implementation: RpcImplementation = option(
         "",
@@ -866,7 +888,9 @@ class JwtOptions(Group, frozen=True, kw_only=True):
         secret=True,
     )
     param: str = option(
-        "jid", "Query parameter that carries the token; a header of that name with x- in front, too"
+        "jid",
+        "Query parameter that carries the token; a header of that name with x- in front, too",
+        filled=True,
     )
     enforce: bool = option(
         False,
@@ -953,7 +977,7 @@ class SseOptions(Group, frozen=True, kw_only=True):
     section = Section(SSE, flags="sse_", toml="sse.")
 
     enabled: bool = option(False, "Serve event streams", flag="sse")
-    path: str = option("/events", "Path of event streams")
+    path: str = option("/events", "Path of event streams", filled=True)
     allowed_origins: tuple[str, ...] = option(
         (), "Origins whose pages may read event streams (empty: allowed_origins)", joined=True
     )
@@ -997,7 +1021,7 @@ class ApiOptions(Group, frozen=True, kw_only=True):
     section = Section(API, flags="api_", toml="api.")
 
     port: int = option(0, "Port of the API (0: the server's own)", maximum=PORT_MAX)
-    path: str = option("/api", "What the paths of the API begin with")
+    path: str = option("/api", "What the paths of the API begin with", filled=True)
     secret: str = option("", "Key that callers of the API must show", secret=True)
     host: str = option("", "Address of the API where it has its own port", flag=None, hidden=True)
     cors_headers: bool = option(False, "Let pages call the API (CORS)", flag=None, hidden=True)

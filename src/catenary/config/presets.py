@@ -20,8 +20,8 @@ HEROKU: Final = ("HEROKU_APP_ID", "HEROKU_DYNO_ID")
 def detect(environ: Mapping[str, str]) -> tuple[str, ...]:
     """The presets whose place this environment is."""
     return (
-        *(("fly",) if all(name in environ for name in FLY) else ()),
-        *(("heroku",) if all(name in environ for name in HEROKU) else ()),
+        *(("fly",) if all(environ.get(name) for name in FLY) else ()),
+        *(("heroku",) if all(environ.get(name) for name in HEROKU) else ()),
     )
 
 
@@ -54,7 +54,7 @@ def beside_a_cable(given: Mapping[str, Value]) -> dict[str, Value]:
 
 def _fly(given: Mapping[str, Value], environ: Mapping[str, str]) -> dict[str, Value]:
     for name in ("FLY_REGION", "FLY_APP_NAME"):
-        if name not in environ:
+        if not environ.get(name):
             raise ConfigError(f"presets: fly: expected {name} in the environment, got nothing")
     region, name = environ["FLY_REGION"], environ["FLY_APP_NAME"]
     changed: dict[str, Value] = {
@@ -66,11 +66,11 @@ def _fly(given: Mapping[str, Value], environ: Mapping[str, str]) -> dict[str, Va
     }
     if given.get("enats.cluster_address") != "":
         changed["enats.routes"] = (f"nats://{region}.{name}.internal:5222",)
-    if "FLY_ALLOC_ID" in environ:
+    if environ.get("FLY_ALLOC_ID"):
         # The same after a restart: JetStream counts a server with a new name as one more.
         changed["enats.server_name"] = f"fly-{region}-{environ['FLY_ALLOC_ID']}"
     application = environ.get("ANYCABLE_FLY_RPC_APP_NAME")
-    if application is not None:
+    if application:
         changed["rpc.host"] = f"dns:///{region}.{application}.internal:50051"
     return changed | _fly_pubsub(given)
 

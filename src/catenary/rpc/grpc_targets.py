@@ -5,12 +5,12 @@ Knows: names and addresses. Does not know: connections.
 """
 
 import asyncio
-import ipaddress
 import socket
 from typing import Final
 
 import msgspec
 
+from catenary.config.urls import host_and_port, is_ip, joined
 from catenary.errors import ConfigError
 from catenary.rpc.grpc_dns import lookup
 
@@ -68,11 +68,6 @@ async def resolve(target: Target) -> tuple[Address, ...]:
     return tuple(dict.fromkeys(Address(str(each[4][0]), target.port) for each in found))
 
 
-def joined(host: str, port: int) -> str:
-    """Writes host:port, with the brackets that an IPv6 address needs."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _target(text: str) -> Target:
     scheme, _, rest = text.partition(":")
     match scheme:
@@ -99,49 +94,32 @@ def _without_server(text: str, rest: str) -> tuple[str, Address | None]:
     if not server:
         return name, None
     host, port = _split(text, server, _DNS_PORT)
-    if not _is_ip(host):
+    if not is_ip(host):
         raise ConfigError(f"rpc_host: expected dns://IP:port/host:port, got {text!r}")
     return name, Address(host, port)
 
 
 def _named(text: str, name: str, server: Address | None) -> Target:
     host, port = _split(text, name, _DEFAULT_PORT)
-    addresses = (Address(host, port),) if _is_ip(host) else ()
+    addresses = (Address(host, port),) if is_ip(host) else ()
     return Target(joined(host, port), host, port, addresses, server)
 
 
 def _fixed(text: str, names: list[str]) -> Target:
     pairs = [_split(text, name, _DEFAULT_PORT) for name in names]
-    if not all(_is_ip(host) for host, _ in pairs):
+    if not all(is_ip(host) for host, _ in pairs):
         raise _unusable(text)
     host, port = pairs[0]
     return Target(joined(host, port), host, port, tuple(Address(*pair) for pair in pairs))
 
 
 def _split(text: str, name: str, default_port: int) -> tuple[str, int]:
-    """Host and port of "host", "host:port", "[ip]", "[ip]:port" or an IPv6 address alone."""
-    if name.startswith("["):
-        host, _, rest = name[1:].partition("]")
-        port = rest.removeprefix(":")
-    elif name.count(":") > 1:
-        host, port = name, ""
-    else:
-        host, _, port = name.partition(":")
-    is_odd = not host or host.startswith(".") or any(each in host for each in "/@ ")
-    if is_odd or not (port or str(default_port)).isdecimal():
-        raise _unusable(text)
-    number = int(port or default_port)
-    if not 0 < number < 2**16:
-        raise _unusable(text)
-    return host, number
-
-
-def _is_ip(host: str) -> bool:
+    """Host and port of what :func:`host_and_port` reads. Raises :class:`ConfigError`."""
     try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+        host, port = host_and_port(name)
+    except ValueError as error:
+        raise _unusable(text) from error
+    return host, port or default_port
 
 
 def _unusable(text: str) -> ConfigError:

@@ -6,21 +6,19 @@ Knows: connections. Does not know: what is posted.
 """
 
 import asyncio
-import base64
 import zlib
 from typing import Final, cast
-from urllib.parse import unquote, urlsplit
 
 import httptools
 import msgspec
 
 from catenary.auth.keys import key_bytes
+from catenary.config.urls import http_url
 from catenary.errors import ConfigError
 from catenary.rpc.tls import Tls, client_context
 from catenary.wire.http1 import header_text
 
 _MAX_BODY_BYTES: Final = 16 * 2**20
-_PORTS: Final = {"http": 80, "https": 443}
 
 
 class ConnectionBroken(Exception):
@@ -62,30 +60,27 @@ class HttpClient:
         Raises :class:`ConfigError` for what is no URL of http or https.
         """
         try:
-            parts = urlsplit(url)
-            port = parts.port
+            found = http_url(url)
         except ValueError as error:
-            raise ConfigError(f"rpc_host: expected a URL, got {error}") from error
-        if parts.scheme not in _PORTS or not parts.hostname:
-            raise ConfigError("rpc_host: expected http://host… or https://host…, got another URL")
-        self._host = parts.hostname
-        self._port = port or _PORTS[parts.scheme]
-        self._path = parts.path.rstrip("/")
-        self._query = f"?{parts.query}" if parts.query else ""
-        self._context = client_context(tls) if parts.scheme == "https" else None
+            raise ConfigError(
+                f"rpc_host: expected http://host… or https://host…, {error}"
+            ) from None
+        self._host = found.host
+        self._port = found.port
+        self._path = found.path.rstrip("/")
+        self._query = f"?{found.query}" if found.query else ""
+        self._context = client_context(tls) if found.is_encrypted else None
         self._open: set[_Connection] = set()
         self._idle: list[_Connection] = []
         self._is_closed = False
         fixed = {
-            "Host": parts.netloc.rpartition("@")[2],
+            "Host": found.authority,
             "Content-Type": "application/json",
             # Without it, any coding would be acceptable (RFC 9110, section 12.5.3).
             "Accept-Encoding": "identity",
         }
-        if parts.username is not None:
-            user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            basic = base64.b64encode(key_bytes(user)).decode()
-            fixed["Authorization"] = f"Basic {basic}"
+        if found.authorization:
+            fixed["Authorization"] = found.authorization
         self._fixed_headers = {**fixed, **headers}
 
     async def post(self, path: str, body: bytes, headers: dict[str, str]) -> HttpResponse:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from catenary import __version__
 from catenary.codeworkers.pool import CodeWorkerPool
+from catenary.config.checks import check_redis
 from catenary.config.effective import has_idle_key, serves_api
 from catenary.config.load import Request
 from catenary.config.options import NodeOptions, Options
@@ -118,7 +119,7 @@ def _begin(options: Options, request: Request, place: Place | None) -> None:
         _log.info("Configuration from %s", request.config_path)
     for name in request.presets:
         _log.info("Preset %s", name)
-    for warning in request.warnings:
+    for warning in (*request.warnings, *check_redis(options)):
         _log.warning("%s", warning)
     if options.access.public:
         _log.warning("Public mode: everybody may connect, subscribe and publish")

@@ -10,11 +10,11 @@ import os
 import ssl
 from collections.abc import Sequence
 from typing import Final, cast
-from urllib.parse import urlsplit
 
 import msgspec
 
 from catenary.auth.keys import key_bytes
+from catenary.config.urls import WEBSOCKET, http_url
 from catenary.errors import ConfigError
 from catenary.wire.frames import CLOSE, CONTINUATION, NO_STATUS, PING, PONG, TEXT, unmask
 from catenary.wire.handshake import accept_value
@@ -46,20 +46,18 @@ def address(url: str) -> Address:
 
     Raises :class:`catenary.errors.ConfigError`.
     """
-    parts = urlsplit(url)
     try:
-        host, port = parts.hostname, parts.port
+        found = http_url(url, WEBSOCKET) if url.isascii() else None
     except ValueError:
-        host = port = None
-    if parts.scheme not in ("ws", "wss", "http", "https") or not host or not url.isascii():
+        found = None
+    if found is None:
         raise ConfigError(f"expected a URL such as ws://localhost:8080/cable, got {url!r}")
-    is_secure = parts.scheme in ("wss", "https")
     return Address(
-        host=host,
-        port=port or (443 if is_secure else 80),
-        authority=parts.netloc.rpartition("@")[2],
-        target=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
-        is_secure=is_secure,
+        host=found.host,
+        port=found.port,
+        authority=found.authority,
+        target=found.target,
+        is_secure=found.is_encrypted,
     )
 
 

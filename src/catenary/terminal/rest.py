@@ -4,9 +4,9 @@ Source: docs/api.md (anycable). Knows: HTTP. Does not know: what is asked.
 """
 
 import http.client
-from urllib.parse import urlsplit
 
 from catenary.auth.keys import bearer
+from catenary.config.urls import http_url
 from catenary.errors import BackendError, ConfigError
 from catenary.wire.http1 import shown_location
 
@@ -19,22 +19,22 @@ def get(url: str, path: str, *, key: str) -> bytes:
 
     Raises :class:`BackendError` for any other answer or none.
     """
-    parts = urlsplit(url)
     try:
-        host, port = parts.hostname, parts.port
+        api = http_url(url)
     except ValueError as error:
-        raise ConfigError(f"--url: {error}") from error
-    if parts.scheme not in ("http", "https") or not host:
-        raise ConfigError(f"--url: expected the URL of an API, such as http://…/api, got {url!r}")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(host, port, timeout=TIMEOUT_S)
-    headers = {"Authorization": bearer(key)} if key else {}
+        raise ConfigError(
+            f"--url: expected the URL of an API, such as http://…/api, {error}"
+        ) from None
+    kind = http.client.HTTPSConnection if api.is_encrypted else http.client.HTTPConnection
+    connection = kind(api.host, api.port, timeout=TIMEOUT_S)
+    shown = bearer(key) if key else api.authorization
+    headers = {"Authorization": shown} if shown else {}
     try:
-        connection.request("GET", parts.path.rstrip("/") + path, headers=headers)
+        connection.request("GET", api.path.rstrip("/") + path, headers=headers)
         response = connection.getresponse()
         body = response.read()
     except (OSError, http.client.HTTPException) as error:
-        raise BackendError(f"the API at {parts.netloc} does not answer: {error!r}") from error
+        raise BackendError(f"the API at {api.authority} does not answer: {error!r}") from error
     finally:
         connection.close()
     if response.status == 200:

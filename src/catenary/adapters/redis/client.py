@@ -3,43 +3,77 @@
 Source: "Redis" of docs/configuration.md and docs/broadcasting.md (anycable).
 """
 
+import ssl
 from typing import Any, Final
 
 from redis.asyncio import Redis, Sentinel
-from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from catenary.config.addresses import RedisAddress, redis_settings, sentinel_credentials
+from catenary.config.addresses import RedisAddress, redis_settings
 from catenary.errors import ConfigError
 
 CONNECT_TIMEOUT_S: Final = 5
 
 
 def connect(address: RedisAddress) -> Redis:
-    """A client; nothing is sent before its first command. Raises :class:`ConfigError`."""
-    try:
-        options = parse_url(address.url)
-    except ValueError as error:
-        raise ConfigError(f"redis_url: expected redis://HOST:PORT/DB: {error}") from error
+    """A client; nothing is sent before its first command.
+
+    Raises :class:`ConfigError` for an address or files from which no connection can be built, so that
+    the server does not start with one.
+    """
+    server, sentinels = address.server, address.sentinel_servers
+    if server.is_encrypted:
+        check_tls(address)
     settings: dict[str, Any] = {
-        **redis_settings(address),
+        **redis_settings(address, server),
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         # Whoever uses the client comes back in its own way, and says so.
         "retry": Retry(NoBackoff(), 0),
     }
-    if not address.sentinels:
-        return Redis.from_url(address.url, **settings)
-    master = str(options.pop("host", "mymaster"))
-    options.pop("port", None)
-    sentinel = Sentinel(  # type: ignore[no-untyped-call]
-        address.sentinel_hosts,
-        sentinel_kwargs={
-            "socket_connect_timeout": CONNECT_TIMEOUT_S,
-            # The next sentinel is asked instead.
-            "retry": Retry(NoBackoff(), 0),
-            **sentinel_credentials(address.sentinels[0]),
-        },
-    )
-    client: Redis = sentinel.master_for(master, **{**options, **settings})
+    client: Redis
+    if not sentinels:
+        client = Redis(**settings)
+    else:
+        master, _ = settings.pop("host"), settings.pop("port")
+        asking = Sentinel([])  # type: ignore[no-untyped-call]
+        # One that is silent must leave time for the others: all of them within one attempt.
+        patience_s = CONNECT_TIMEOUT_S / (len(sentinels) + 1)
+        asking.sentinels = [
+            Redis(
+                **redis_settings(address, each),
+                socket_connect_timeout=patience_s,
+                socket_timeout=patience_s,
+                # The next sentinel is asked instead.
+                retry=Retry(NoBackoff(), 0),
+            )
+            for each in sentinels
+        ]
+        client = asking.master_for(master, **settings)
+    try:
+        client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"redis_url: no connection can be built: {error}") from error
     return client
+
+
+def check_tls(address: RedisAddress) -> None:
+    """Raises :class:`ConfigError` for files that TLS can't be begun with."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if address.tls_ca_path:
+        try:
+            context.load_verify_locations(address.tls_ca_path)
+        except OSError as error:
+            raise ConfigError(
+                f"redis_tls_ca_cert_path: expected certificates in PEM, got {error}"
+            ) from error
+    if address.tls_client_cert_path:
+        try:
+            context.load_cert_chain(
+                address.tls_client_cert_path, address.tls_client_key_path or None
+            )
+        except OSError as error:
+            raise ConfigError(
+                "redis_tls_client_cert_path, redis_tls_client_key_path: expected a certificate and its"
+                f" key in PEM, got {error}"
+            ) from error

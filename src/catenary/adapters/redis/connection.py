@@ -17,6 +17,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.exceptions import RedisError
 
 from catenary.adapters.redis.client import CONNECT_TIMEOUT_S
+from catenary.config.addresses import redis_reason
 from catenary.errors import BackendError
 
 LONGEST_PAUSE_S: Final = 2.0
@@ -124,7 +125,8 @@ async def open_connection(client: Redis, take: Callable[[Any], None]) -> Connect
             await opened.connect()  # type: ignore[no-untyped-call]
     except (RedisError, OSError) as error:
         await opened.disconnect(nowait=True)
-        raise BackendError(str(error) or "no answer in time") from error
+        reason = "no answer in time" if isinstance(error, TimeoutError) else redis_reason(error)
+        raise BackendError(reason) from error
     except BaseException:
         await opened.disconnect(nowait=True)
         raise

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from catenary.adapters.redis.bursts import Bursts, Publish
 from catenary.adapters.redis.client import connect
 from catenary.adapters.redis.consumer import Consumer, Entry, Reading
-from catenary.config.addresses import RedisAddress
+from catenary.config.addresses import RedisAddress, redis_reason
 from catenary.errors import BackendError
 from catenary.metrics.counters import Counters
 from catenary.supervision.backoff import Backoff
@@ -155,7 +155,7 @@ class RedisStreamBroadcasts:
                         "Redis stream %s can't be read (%s): publications wait there; "
                         "attempt %d failed, next in %.1f s",
                         self._rules.stream,
-                        str(error) or type(error).__name__,
+                        redis_reason(error),
                         pause.failures,
                         pause.seconds,
                     )
@@ -335,7 +335,9 @@ class RedisStreamBroadcasts:
             async with asyncio.timeout(timeout_s):
                 await self._consumer.release()
         except (RedisError, OSError) as error:
-            _log.warning("Redis did not take back the lease of a stream's reader: %r", error)
+            _log.warning(
+                "Redis did not take back the lease of a stream's reader: %s", redis_reason(error)
+            )
 
 
 async def _happens_within(event: asyncio.Event, seconds: float) -> bool:

@@ -5,7 +5,6 @@ Knows: URLs. Does not know: variables; see ``surroundings.py``.
 
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import urlsplit
 
 from catenary.channels.publishers.http import HttpPublisher
 from catenary.channels.publishers.ordered import OrderedPublisher
@@ -21,7 +20,7 @@ def publisher(url: str, *, secret: str = "", key: str = "", channel: str = "") -
     ``secret``. ``channel`` is another channel, stream or subject than servers listen to unless they
     are told. Several servers of NATS stand in one URL with commas. Raises :class:`ConfigError`.
     """
-    build = _BUILD.get(urlsplit(url).scheme)
+    build = _BUILD.get(url.partition("://")[0].lower())
     if build is None:
         # Not the URL: it may hold a password.
         raise ConfigError(f"expected the URL of a publisher, {EXPECTED}")
@@ -42,7 +41,7 @@ def _redis_stream(url: str, secret: str, key: str, channel: str) -> OrderedPubli
     from catenary.channels.publishers.redis import CHANNEL, RedisStreamPublisher
 
     scheme, _, rest = url.partition("://")
-    plain = "rediss" if scheme.startswith("rediss") else "redis"
+    plain = "rediss" if scheme.lower().startswith("rediss") else "redis"
     return RedisStreamPublisher(f"{plain}://{rest}", stream=channel or CHANNEL)
 
 
@@ -57,6 +56,9 @@ _BUILD: Final[dict[str, Callable[[str, str, str, str], OrderedPublisher]]] = {
     "https": _http,
     "redis": _redis,
     "rediss": _redis,
+    "valkey": _redis,
+    "valkeys": _redis,
+    "unix": _redis,
     "redis+stream": _redis_stream,
     "rediss+stream": _redis_stream,
     "redisx": _redis_stream,

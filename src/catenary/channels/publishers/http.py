@@ -30,9 +30,10 @@ class HttpPublisher(OrderedPublisher):
         self._connection = address.connection(timeout_s)
         self._path = address.target
         known = key or (derived_key(secret, BROADCAST_PHRASE) if secret else "")
-        self._headers: dict[str, str | bytes] = {"Content-Type": "application/json"}
-        if known:
-            self._headers["Authorization"] = bearer(known)
+        self._headers: dict[str, str | bytes] = {
+            "Content-Type": "application/json",
+            **address.headers(bearer(known) if known else ""),
+        }
         self._served = False
 
     def _deliver(self, raw: bytes) -> None:

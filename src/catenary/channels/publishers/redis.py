@@ -6,14 +6,13 @@ Source: docs/broadcasting.md, "Redis" and "Redis X" (anycable/anycable). redis-p
 from typing import Any, Final
 
 from catenary.channels.publishers.ordered import OrderedPublisher
-from catenary.config.addresses import RedisAddress, redis_settings, sentinel_credentials
-from catenary.errors import BackendError, BackendRefused, ConfigError, MissingExtra, TooLarge
+from catenary.config.addresses import RedisAddress, redis_reason, redis_settings
+from catenary.errors import BackendError, BackendRefused, MissingExtra, TooLarge
 from catenary.protocols.redis_errors import is_lasting
 
 try:
     from redis import Redis, Sentinel
     from redis.backoff import NoBackoff
-    from redis.connection import parse_url
     from redis.exceptions import ConnectionError as Disconnected
     from redis.exceptions import (
         DataError,
@@ -50,7 +49,7 @@ class _Sender(OrderedPublisher):
             kind: type[BackendError] = BackendRefused if _is_lasting(error) else BackendError
             if isinstance(error, Disconnected | ResponseError) and self._is_too_large(raw):
                 kind = TooLarge
-            raise kind(f"Redis does not take the publication: {error}") from error
+            raise kind(f"Redis does not take the publication: {redis_reason(error)}") from error
 
     def _is_too_large(self, raw: bytes) -> bool:
         """Redis hangs up on whoever sends more than it takes: is that why it did?"""
@@ -114,34 +113,28 @@ def _is_lasting(error: Exception) -> bool:
 
 def _client(address: RedisAddress, timeout_s: float) -> Redis:
     """One connection, which is opened by the first command, and anew where it was lost."""
+    server, sentinels = address.server, address.sentinel_servers
     settings: dict[str, Any] = {
-        **redis_settings(address),
+        **redis_settings(address, server),
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
         # Once more, for a connection that was lost since; a command that may still be carried out
         # is not sent again.
         "retry": Retry(NoBackoff(), 1, supported_errors=(Disconnected,)),
     }
-    try:
-        options = parse_url(address.url)  # type: ignore[no-untyped-call]
-    except ValueError:
-        # Without the reason, which may quote a password.
-        raise ConfigError("expected the URL of Redis, redis://HOST:PORT/DB") from None
-    if not address.sentinels:
-        return Redis.from_url(address.url, **settings)
-    master = str(options.pop("host", "mymaster"))
-    options.pop("port", None)
-    sentinel = Sentinel(  # type: ignore[no-untyped-call]
-        address.sentinel_hosts,
-        sentinel_kwargs={
-            "socket_timeout": timeout_s,
-            "socket_connect_timeout": timeout_s,
+    if not sentinels:
+        return Redis(**settings)
+    master, _ = settings.pop("host"), settings.pop("port")
+    asking = Sentinel([])  # type: ignore[no-untyped-call]
+    asking.sentinels = [
+        Redis(
+            **redis_settings(address, each),
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
             # The next sentinel is asked instead.
-            "retry": Retry(NoBackoff(), 0),
-            **sentinel_credentials(address.sentinels[0]),
-        },
-    )
-    client: Redis = sentinel.master_for(  # type: ignore[no-untyped-call]
-        master, **{**options, **settings}
-    )
+            retry=Retry(NoBackoff(), 0),
+        )
+        for each in sentinels
+    ]
+    client: Redis = asking.master_for(master, **settings)  # type: ignore[no-untyped-call]
     return client
