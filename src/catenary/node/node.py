@@ -201,11 +201,12 @@ class Node:
         self._counters.client_msg_total += 1
         if self._observer is not None:
             _report_received(self._observer, session, decoded)
-        if not isinstance(decoded, tuple):
-            self.execute(session, decoded)
-            return
-        for command in decoded:
-            self.execute(session, command)
+        if type(decoded) is tuple:
+            for command in decoded:
+                self.execute(session, command)
+        else:
+            # isinstance() takes 0.2 µs to say that a struct is not a tuple, and mypy narrows by nothing else.
+            self.execute(session, decoded)  # type: ignore[arg-type]
 
     def execute(self, session: Session, command: Command) -> None:
         """Carries one command out, or begins to, or lets it wait for those before it."""
