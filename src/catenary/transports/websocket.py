@@ -186,13 +186,11 @@ class WebSocketConnection:
         if rest:
             self.receive(rest)
 
-    def receive(self, data: bytes) -> None:
-        if len(data) > SMALL_BYTES or self._rest:
+    def receive(self, data: bytes, is_piece: bool = False) -> None:  # noqa: FBT002
+        """``is_piece`` is a part of a large read whose turn has come."""
+        if (len(data) > SMALL_BYTES or self._rest) and not is_piece:
             self._take_large(data)
-        else:
-            self._take(data)
-
-    def _take(self, data: bytes) -> None:
+            return
         reader = self._reader
         events = reader.receive(data)
         for event in events:
@@ -368,7 +366,7 @@ class WebSocketConnection:
             self.pause_reading()
         if taken:
             self._services.turns.spend(PIECE_US)
-            self._take(data[:taken])
+            self.receive(data[:taken], True)
         self._stand_in_line()
 
     def _stand_in_line(self) -> None:
@@ -384,7 +382,7 @@ class WebSocketConnection:
         if not self._rest:
             self._rest = _NOTHING
             self.resume_reading()
-        self._take(data)
+        self.receive(data, True)
         self._stand_in_line()
 
     def _count(self) -> None:
