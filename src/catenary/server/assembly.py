@@ -7,7 +7,6 @@ import asyncio
 import functools
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
@@ -28,6 +27,7 @@ from catenary.auth.origins import Origins
 from catenary.codeworkers.pool import CodeWorkerPool
 from catenary.config.effective import keys, serves_api
 from catenary.config.options import Options
+from catenary.config.urls import bracketed
 from catenary.edge.admission import Admission, AdmissionRules
 from catenary.edge.connection import ClientConnection, Host, Stage
 from catenary.edge.deadlines import Deadlines, NoDeadlines
@@ -59,9 +59,10 @@ from catenary.rpc.calls import CallLimits
 from catenary.rpc.none import NoApplication
 from catenary.rpc.tls import Tls
 from catenary.server import engines, lifecycle, publishers, standalone
+from catenary.server.binding import BACKLOG, ListenAddress, bind
 from catenary.server.engines import Engine, MemoryEngine
 from catenary.server.lag import LoopLag
-from catenary.server.lifecycle import BACKLOG, Listener
+from catenary.server.lifecycle import Listener
 from catenary.server.place import Place
 from catenary.supervision.service import Supervisor
 from catenary.supervision.ticker import Ticker
@@ -82,12 +83,29 @@ _EXAMPLE: Final = '{"stream":"hello","data":"{\\"text\\":\\"Hello\\"}"}'
 
 @dataclass
 class PortSpec:
-    """What is served at one port."""
+    """What is served at one port; ``where`` is how the first who wants it names it."""
 
+    where: ListenAddress
     routes: list[Route] = field(default_factory=list)
     endpoints: list[tuple[str, Endpoint]] = field(default_factory=list)
     intake: IntakeRules | None = None
     guest: "Guest | None" = None
+
+
+class Ports:
+    """The ports that are wanted, each once, however it is named."""
+
+    def __init__(self) -> None:
+        self._specs: dict[tuple[str, int], PortSpec] = {}
+
+    def at(self, where: ListenAddress) -> PortSpec:
+        """What is served there."""
+        return self._specs.setdefault(where.key, PortSpec(where))
+
+    @property
+    def specs(self) -> tuple[PortSpec, ...]:
+        """In the order in which they were first wanted."""
+        return tuple(self._specs.values())
 
 
 class HostedEdge(msgspec.Struct, frozen=True, eq=False):
@@ -382,8 +400,8 @@ class Assembly:
         self._announce(port, "cable", "ws", *options.websocket.paths)
         self._announce(port, "health", "http", options.server.health_path)
         self._announce(port, "readiness", "http", options.server.ready_path)
-        ports: dict[tuple[str, int], PortSpec] = defaultdict(PortSpec)
-        main = ports[options.server.host, port]
+        ports = Ports()
+        main = ports.at(ListenAddress(options.server.host, port))
         services = self._services()
         cable = WebSocketEndpoint(
             services,
@@ -406,7 +424,7 @@ class Assembly:
         if "http" in options.broadcast.adapters:
             self._announce(http.port, "broadcasts", "http", http.path)
             broadcasts = self._broadcasts()
-            own = ports[options.server.host, http.port]
+            own = ports.at(ListenAddress(options.server.host, http.port, "http_broadcast_port"))
             own.routes.append(Route(http.path, BroadcastEndpoint(broadcasts, self._memory)))
             own.intake = IntakeRules(
                 path=http.path,
@@ -417,23 +435,27 @@ class Assembly:
         if serves_api(options):
             api = options.api
             self._announce(api.port, "API", "http", api.path or "/", host=api.host)
-            ports[api.host, api.port].routes += self._api()
+            where = ListenAddress(api.host, api.port, "api_port", "api.host")
+            ports.at(where).routes += self._api()
         if options.metrics.http_path:
-            host, metrics_port = self._metrics_address()
-            self._announce(metrics_port, "metrics", "http", options.metrics.http_path)
+            where = self._metrics_address()
+            self._announce(
+                where.port, "metrics", "http", options.metrics.http_path, host=where.host
+            )
             route = Route(options.metrics.http_path, Metrics(self._shown_metrics))
-            ports[host, metrics_port].routes.append(route)
-        return [self._listener(host, port, each) for (host, port), each in ports.items()]
+            ports.at(where).routes.append(route)
+        return [self._listener(each) for each in ports.specs]
 
     def _trouble(self) -> str | None:
         """Why this node should not be sent clients; None where it may."""
         return self._engine.trouble() or self.supervisor.trouble
 
-    def _metrics_address(self) -> tuple[str, int]:
+    def _metrics_address(self) -> ListenAddress:
         """Each worker shows its own."""
         options = self._options
         host = options.metrics.host or options.server.host
-        return host, options.metrics.port + (self._place.number - 1 if self._place else 0)
+        port = options.metrics.port + (self._place.number - 1 if self._place else 0)
+        return ListenAddress(host, port, "metrics_port", "metrics_host")
 
     def _shown_metrics(self) -> str:
         asked = {
@@ -452,7 +474,7 @@ class Assembly:
             }
         return exposition(self.counters, asked, self._options.metrics.tags)
 
-    def _listener(self, host: str, port: int, spec: PortSpec) -> Listener:
+    def _listener(self, spec: PortSpec) -> Listener:
         options = self._options
         shared = self._port(spec)
         own = Starlette(routes=spec.routes)
@@ -478,10 +500,10 @@ class Assembly:
             raise ConfigError(
                 f"ssl_cert, ssl_key: expected a certificate and its key in PEM: {error}"
             ) from error
-        if self._place is not None and port in self._place.sockets:
-            sockets = self._place.listening(port)
+        if self._place is not None and spec.where.port in self._place.sockets:
+            sockets = self._place.listening(spec.where.port)
         else:
-            sockets = lifecycle.bind(host, port)
+            sockets = bind(spec.where)
         lifecycle.find_the_dead(sockets, options.limits.tcp_timeout_s)
         return Listener(config, sockets)
 
@@ -643,8 +665,7 @@ class Assembly:
 
     def _announce(self, port: int, what: str, scheme: str, *paths: str, host: str = "") -> None:
         secure = "s" if self._options.server.ssl_cert else ""
-        host = host or self._options.server.host or "localhost"
-        host = f"[{host}]" if ":" in host else host
+        host = bracketed((host or self._options.server.host or "localhost").strip("[]"))
         for path in paths:
             self.announcements.append(f"Serving {what} at {scheme}{secure}://{host}:{port}{path}")
         if what == "broadcasts" and self._options.access.public:

@@ -19,13 +19,9 @@ from typing import Final, cast
 
 import uvicorn
 
-from catenary.errors import ConfigError, ServerEnded
+from catenary.errors import ServerEnded
 
 _log: Final = logging.getLogger("catenary.server")
-
-BACKLOG: Final = 4096
-"""Connections that the kernel may hold until they are accepted; it caps this at net.core.somaxconn."""
-
 
 ACCEPTS_PER_TURN: Final = 2
 """How often each socket is listened on: libuv accepts one connection in a turn of the loop from each.
@@ -119,52 +115,6 @@ class Listener(uvicorn.Server):
     def stop(self) -> None:
         """Takes no new connections and asks those that there are to end."""
         self.should_exit = True
-
-
-def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
-    """Sockets that listen on a port: on every address of the host.
-
-    ``shared`` ones let others of this user listen there, too: the kernel spreads connections over
-    them. Raises :class:`ConfigError` where the port is taken, may not be used, or the host is unknown.
-    """
-    try:
-        found = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except OSError as error:
-        raise ConfigError(f"host: expected a name or an address, got {host!r}: {error}") from error
-    sockets: list[socket.socket] = []
-    failure: OSError | None = None
-    for family, _, _, _, address in dict.fromkeys(found):
-        try:
-            sockets.append(_listening(family, address, shared=shared))
-        except OSError as error:
-            # A machine without IPv6 still has a name for it in /etc/hosts.
-            failure = error
-    if not sockets or (failure is not None and failure.errno == _IN_USE):
-        for each in sockets:
-            each.close()
-        raise ConfigError(f"port: can't listen on {host}:{port}: {failure}")
-    return sockets
-
-
-_IN_USE: Final = 98 if os.uname().sysname == "Linux" else 48
-
-
-def _listening(family: int, address: object, *, shared: bool) -> socket.socket:
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listening.bind(address)  # type: ignore[arg-type]
-        listening.listen(BACKLOG)
-    except OSError:
-        listening.close()
-        raise
-    return listening
 
 
 def find_the_dead(sockets: Sequence[socket.socket], timeout_s: int) -> None:

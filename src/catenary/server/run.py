@@ -20,6 +20,7 @@ from catenary.errors import MissingExtra
 from catenary.metrics.counters import Counters
 from catenary.server import engines, hangup, interpreter, lifecycle, logs, workers
 from catenary.server.assembly import Assembly
+from catenary.server.binding import ListenAddress
 from catenary.server.drain import QUICK, SLOW, drain
 from catenary.server.place import Place
 from catenary.server.source_watch import SourceWatch
@@ -166,8 +167,7 @@ async def supervise(options: Options, request: Request) -> None:
         await workers.Workers(
             workers.command(),
             number=options.server.workers,
-            host=options.server.host,
-            ports=ports(options),
+            addresses=addresses(options),
             nats_url=embedded.client_url if embedded is not None else "",
             end_s=options.node.shutdown_delay_s + options.node.shutdown_timeout_s,
             reloads=options.app.workers > 0,
@@ -177,9 +177,15 @@ async def supervise(options: Options, request: Request) -> None:
             await embedded.close(NATS_END_S)
 
 
-def ports(options: Options) -> tuple[int, ...]:
-    """All ports that a server listens on."""
-    own = options.http_broadcast.port if "http" in options.broadcast.adapters else None
-    api = options.api.port if serves_api(options) else None
-    given = (options.server.port, own, api)
-    return tuple(dict.fromkeys(port for port in given if port is not None))
+def addresses(options: Options) -> tuple[ListenAddress, ...]:
+    """Where workers listen together: each port once, as the first who wants it names it."""
+    host = options.server.host
+    wanted = [ListenAddress(host, options.server.port)]
+    if "http" in options.broadcast.adapters:
+        wanted.append(ListenAddress(host, options.http_broadcast.port, "http_broadcast_port"))
+    if serves_api(options):
+        wanted.append(ListenAddress(host, options.api.port, "api_port", "api.host"))
+    found: dict[int, ListenAddress] = {}
+    for each in wanted:
+        found.setdefault(each.port, each)
+    return tuple(found.values())

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from catenary.errors import ConfigError
 from catenary.server import hangup
-from catenary.server.lifecycle import bind
+from catenary.server.binding import ListenAddress, bind
 from catenary.server.place import Place, told_to
 from catenary.supervision.backoff import Backoff
 from catenary.supervision.service import Service, Supervisor
@@ -37,7 +37,7 @@ class WorkerFailed(ConfigError):
 
 
 class Workers:
-    """``number`` processes that run ``command`` on ``ports`` of ``host``.
+    """``number`` processes that run ``command`` and listen at ``addresses``, whose ports differ.
 
     ``end_s`` is how long an orderly end may take; with ``reloads``, a SIGHUP is passed to every worker.
     """
@@ -47,8 +47,7 @@ class Workers:
         command: Sequence[str],
         *,
         number: int,
-        host: str,
-        ports: Sequence[int],
+        addresses: Sequence[ListenAddress],
         nats_url: str,
         end_s: float,
         reloads: bool = False,
@@ -58,8 +57,8 @@ class Workers:
         self._nats_url = nats_url
         self._end_s = end_s
         self._reloads = reloads
-        _refuse_taken(host, ports)
-        self._shares = [_bound(host, ports) for _ in range(number)]
+        _refuse_taken(addresses)
+        self._shares = [_bound(addresses) for _ in range(number)]
         self._lifeline, self._hold = os.pipe()
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._serving: dict[int, asyncio.subprocess.Process] = {}
@@ -209,15 +208,15 @@ def command() -> tuple[str, ...]:
     return (sys.executable, "-m", "catenary", *sys.argv[1:])
 
 
-def _refuse_taken(host: str, ports: Sequence[int]) -> None:
+def _refuse_taken(addresses: Sequence[ListenAddress]) -> None:
     """Shared sockets would be granted beside those of another server of this user."""
-    for port in ports:
-        for each in bind(host, port):
+    for address in addresses:
+        for each in bind(address):
             each.close()
 
 
-def _bound(host: str, ports: Sequence[int]) -> dict[int, list[socket.socket]]:
-    return {port: bind(host, port, shared=True) for port in ports}
+def _bound(addresses: Sequence[ListenAddress]) -> dict[int, list[socket.socket]]:
+    return {address.port: bind(address, shared=True) for address in addresses}
 
 
 async def _is_written(read_end: int) -> bool:

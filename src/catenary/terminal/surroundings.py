@@ -6,16 +6,14 @@ server they need no options. Knows: options. Does not know: who asks for what.
 
 import argparse
 import json
-from typing import Final
 
 from catenary.auth.keys import API_PHRASE, BROADCAST_PHRASE, key_text
 from catenary.auth.signatures import Signatures
 from catenary.config.effective import effective, keys
 from catenary.config.options import Options
+from catenary.config.urls import bracketed, is_everywhere
 from catenary.errors import ConfigError
 from catenary.terminal.running import Given, declare_sources
-
-_EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104  (what a server listens on, nobody connects to)
 
 
 def declare_keys(parser: argparse.ArgumentParser, key: str) -> None:
@@ -100,8 +98,9 @@ class Surroundings:
     @property
     def _host(self) -> str:
         host = self.options.server.host
-        host = "localhost" if host in _EVERYWHERE else host
-        return f"[{host}]" if ":" in host else host
+        host = host.removeprefix("[").removesuffix("]")
+        # Where a server listens everywhere, nobody connects to.
+        return "localhost" if is_everywhere(host) else bracketed(host)
 
     @property
     def _s(self) -> str:

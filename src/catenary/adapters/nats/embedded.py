@@ -28,6 +28,7 @@ from catenary.adapters.nats.connection import connect
 from catenary.adapters.nats.store import Store
 from catenary.config.addresses import NatsAddress, gateway, listening_address
 from catenary.config.options import EnatsOptions
+from catenary.config.urls import is_everywhere, joined
 from catenary.errors import BackendError, ConfigError
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.metrics.counters import Counters
@@ -59,6 +60,8 @@ _LINE: Final = re.compile(r"(?:\[\d+\] )?(?:\S+ \S+ )?\[(INF|DBG|WRN|ERR|FTL|TRC
 _USER: Final = re.compile(r"//[^/@\s]+@")
 _PORT: Final = re.compile(r"Listening for client connections on .*:(\d+)")
 _READY: Final = "Server is ready"
+_LISTENS_TO_ROUTES: Final = "Listening for route connections on "
+"""What it says after that, where it is in a cluster; a port of routes that is taken ends it."""
 _NO_STREAM: Final = "__anycable__ready__"
 
 
@@ -94,6 +97,8 @@ class EmbeddedNats:
         self._words: deque[str] = deque(maxlen=3)
         self._settled = asyncio.Event()
         self._is_ready = False
+        self._awaited: set[str] = set()
+        """What it has not said yet in this run."""
         self._stop_timeout_s = STOP_TIMEOUT_S
         self._program = ""
         self._directory: Path | None = None
@@ -141,7 +146,9 @@ class EmbeddedNats:
             raise ConfigError(message) from error
         if not self._is_ready:
             await self.close(STOP_TIMEOUT_S)
-            raise ConfigError(f"embed_nats: the NATS server did not start{self._said()}")
+            raise ConfigError(
+                f"embed_nats: the NATS server did not start{self._said()}{self._blamed()}"
+            )
         _log.info("Embedded NATS server %s accepts connections at %s", self.name, self._address.url)
 
     async def close(self, timeout_s: float) -> None:
@@ -158,6 +165,9 @@ class EmbeddedNats:
         :meth:`ready` closes all this."""
         while True:
             self._words.clear()
+            self._awaited = {_READY}
+            if self._options.cluster_address:
+                self._awaited.add(_LISTENS_TO_ROUTES)
             await self._run()
             if not self._is_ready:
                 self._settled.set()
@@ -228,7 +238,12 @@ class EmbeddedNats:
             # Who knows its address finds it there again after a restart.
             self._address = replace(self._address, port=int(listening[1]))
             self._configuration["port"] = self._address.port
-        if text == _READY:
+        for each in [each for each in self._awaited if text.startswith(each)]:
+            self._awaited.discard(each)
+            self._note_ready()
+
+    def _note_ready(self) -> None:
+        if not self._awaited:
             self._words.clear()
             if self._backoff.works() and self._is_ready:
                 _log.info("The embedded NATS server is back")
@@ -249,6 +264,20 @@ class EmbeddedNats:
 
     def _said(self) -> str:
         return f": {'; '.join(self._words)}" if self._words else ""
+
+    def _blamed(self) -> str:
+        """The option whose port is taken, in brackets, if that is what it says."""
+        words = self._said()
+        for name, address in (
+            ("enats_addr", self._options.address),
+            ("enats_cluster", self._options.cluster_address),
+            ("enats_gateway", self._options.gateway_address),
+        ):
+            if address and "already in use" in words:
+                where = listening_address(address)
+                if joined(where.host, where.port) in words or f":{where.port}:" in words:
+                    return f" ({name})"
+        return ""
 
     # JetStream
 
@@ -298,8 +327,9 @@ def _private() -> NatsAddress:
 
 def _for_clients(address: NatsAddress) -> NatsAddress:
     """Where a server is reached that listens everywhere."""
-    hosts = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
-    return replace(address, host=hosts.get(address.host, address.host))
+    if not is_everywhere(address.host):
+        return address
+    return replace(address, host="::1" if ":" in address.host else "127.0.0.1")
 
 
 def _configuration(options: EnatsOptions, name: str, address: NatsAddress) -> dict[str, object]:

@@ -1,0 +1,89 @@
+"""Sockets that listen on the ports that options name.
+
+Knows: hosts, ports, options by their names. Does not know: what is served there.
+"""
+
+import errno
+import socket
+from typing import Final
+
+import msgspec
+
+from catenary.config.urls import is_everywhere, joined
+from catenary.errors import ConfigError
+
+BACKLOG: Final = 4096
+"""Connections that the kernel may hold until they are accepted; it caps this at net.core.somaxconn."""
+
+
+class ListenAddress(msgspec.Struct, frozen=True):
+    """A port on the addresses of a host; ``port_option`` and ``host_option`` are who asked for them.
+
+    An empty host, and ``::``, mean every address of this machine, of IPv4 and IPv6: ``::`` is how many
+    places of work ask for that, and Linux' default for it (``bindv6only``, ipv6(7)). ``0.0.0.0`` means
+    those of IPv4.
+    """
+
+    host: str
+    port: int
+    port_option: str = "port"
+    host_option: str = "host"
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What is equal for all who can share its sockets."""
+        host = self.host.removeprefix("[").removesuffix("]")
+        return ("" if is_everywhere(host) and host != "0.0.0.0" else host, self.port)  # noqa: S104
+
+    def __str__(self) -> str:
+        host, port = self.key
+        return joined(host or "*", port)
+
+
+def bind(where: ListenAddress, *, shared: bool = False) -> list[socket.socket]:
+    """Sockets that listen: one for each address of the host.
+
+    ``shared`` ones let others of this user listen there, too: the kernel spreads connections over them.
+    Raises :class:`ConfigError`, with the name of the option, where the port is taken, may not be used, or
+    the host is unknown.
+    """
+    host, port = where.key
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(
+            f"{where.host_option}: expected a name or an address, got {where.host!r}: {error}"
+        ) from error
+    sockets: list[socket.socket] = []
+    failure: OSError | None = None
+    for family, _, _, _, address in dict.fromkeys(found):
+        try:
+            sockets.append(_listening(family, address, shared=shared))
+        except OSError as error:
+            # A machine without IPv6 still has a name for it in /etc/hosts.
+            failure = error
+    if not sockets or (failure is not None and failure.errno == errno.EADDRINUSE):
+        for each in sockets:
+            each.close()
+        raise ConfigError(f"{where.port_option}: can't listen on {where}: {failure}")
+    return sockets
+
+
+def _listening(family: int, address: object, *, shared: bool) -> socket.socket:
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            # IPv4 has a socket of its own: its clients have addresses of IPv4 then, in logs and for the
+            # application.
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind(address)  # type: ignore[arg-type]
+        listening.listen(BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
