@@ -184,6 +184,7 @@ class IntakeStage:
         waiting: Awaitable[None] | None = None
         is_usual = True
         at = missing = 0
+        check = self._rules.broadcasts.access.check
         while at < len(data) and waiting is None and not self._is_closing:
             end = data.find(END_OF_HEADERS, at)
             if end == -1:
@@ -195,7 +196,7 @@ class IntakeStage:
                 break
             start = end + len(END_OF_HEADERS)
             stop = start + int(request.headers["content-length"])
-            refused = self._refused(request)
+            refused = check(request.method, request.headers.get("authorization", ""))
             if refused is None and stop > len(data):
                 missing = stop - len(data)
                 break
@@ -215,10 +216,6 @@ class IntakeStage:
         if at < len(data) and not self._is_closing:
             self._keep(data[at:], missing)
         self._go_on(waiting)
-
-    def _refused(self, request: Request) -> Answer | None:
-        authorization = request.headers.get("authorization", "")
-        return self._rules.broadcasts.access.check(request.method, authorization)
 
     def _publish(self, body: bytes, answers: list[bytes]) -> Awaitable[None] | None:
         """Publishes one body; returns what is to be waited for before it is answered."""

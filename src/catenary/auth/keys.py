@@ -57,8 +57,10 @@ class BearerKey:
         """Compares in constant time. ``authorization`` is read by :func:`header_text`."""
         given = authorization.encode()
         # All of them are compared: the time must not tell which one came close.
-        found = [hmac.compare_digest(given, each) for each in self._accepted]
-        return any(found) or not self._accepted
+        is_accepted = not self._accepted
+        for each in self._accepted:
+            is_accepted |= hmac.compare_digest(given, each)
+        return is_accepted
 
 
 def key_text(key: Key | None, phrase: str) -> str:
