@@ -193,7 +193,7 @@ async def test_a_port_that_is_taken() -> None:
     async with embedded(options):
         said = await refusal(options)
     assert said.startswith("embed_nats: the NATS server did not start: Error listening on port: ")
-    assert said.endswith('address already in use"')
+    assert said.endswith('address already in use" (enats_addr)')
 
 
 @in_loop
