@@ -71,6 +71,18 @@ async def test_a_fault_in_the_middle_costs_its_own_command_only() -> None:
 
 
 @in_loop
+async def test_a_wait_that_was_cancelled_elsewhere_costs_its_own_command_only() -> None:
+    heart = Heart()
+    client = heart.member("1")
+    first = heart.application.later("perform")
+    client.say("message", room("1"), data="first")
+    client.say("message", room("1"), data="second")
+    first.cancel()
+    await settle()
+    assert [call[0] for call in heart.application.calls].count("perform") == 2
+
+
+@in_loop
 async def test_a_client_with_too_many_commands_under_way_is_not_read() -> None:
     heart = Heart()
     client = heart.member("1")

@@ -24,6 +24,7 @@ from catenary.channels.errors import (
 from catenary.channels.plans import Plan
 from catenary.channels.running import Runner
 from catenary.channels.states import State
+from catenary.supervision.service import is_cancelled
 
 _NO_ARGUMENTS: Final[dict[str, Any]] = {}
 
@@ -65,7 +66,7 @@ class Dispatcher:
             except (SubscriptionRejected, ConnectionUnauthorized):
                 call.is_rejected = True
             except asyncio.CancelledError as error:
-                if _is_cancelled():
+                if is_cancelled():
                     raise
                 # What the method waited for was cancelled, and not the call.
                 return AbandonedError(error)
@@ -126,8 +127,3 @@ def _exited(error: SystemExit) -> ExitedError:
     exited = ExitedError(f"sys.exit({error.code!r}) ends this call, and not the server")
     exited.__cause__ = error
     return exited
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -5,6 +5,7 @@ A call costs a future and no task. Knows: messages, futures. Does not know: othe
 
 import asyncio
 import functools
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -27,11 +28,13 @@ from catenary.codeworkers.messages import (
     Taken,
     Unanswered,
 )
-from catenary.errors import AppFailed, AppUnavailable, BackendRefused, CatenaryError
+from catenary.errors import AppFailed, AppUnavailable, BackendError, BackendRefused, CatenaryError
 from catenary.messages.decisions import Decision
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier
 from catenary.metrics.counters import Counters
+
+_log: Final = logging.getLogger("catenary.code")
 
 _DIED: Final = "its code worker has died; it may have been carried out"
 _NO_TIME: Final = "there was no time left to carry it out"
@@ -271,4 +274,8 @@ class WorkerLink:
                 found = Found(wanted.id, (), page)
         except CatenaryError as error:
             found = Found(wanted.id, failure=type(error).__name__, error=str(error))
+        except Exception as error:  # noqa: BLE001
+            # A fault of our own, and yet the worker must not wait for an answer for ever.
+            _log.exception("A question of a code worker failed unexpectedly")
+            found = Found(wanted.id, failure=BackendError.__name__, error=type(error).__name__)
         self.wire.send(found)

@@ -58,6 +58,7 @@ from catenary.node.resumption import ExpiryRules, Resumption
 from catenary.node.session import Inbox, Session, Subscription, Traits
 from catenary.node.snapshot import Snapshot
 from catenary.ports import SLICE_BYTES, Application, Observer, Outbound, Pending, PubSub
+from catenary.supervision.service import is_cancelled
 
 _log: Final = logging.getLogger("catenary.node")
 
@@ -393,6 +394,11 @@ class Node:
             self._limited.warning(
                 "sid=%s A command could not be carried out: %s", session.sid, error
             )
+        except asyncio.CancelledError:
+            # It left; or what was waited for was cancelled, which must not end its order either.
+            if is_cancelled():
+                raise
+            self._limited.exception("sid=%s A command was broken off unexpectedly", session.sid)
         except Exception:  # noqa: BLE001
             # A fault of our own must cost this command, not the session's whole order.
             self._limited.exception("sid=%s A command failed unexpectedly", session.sid)

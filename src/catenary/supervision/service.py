@@ -186,6 +186,12 @@ class Service:
         self._timer = asyncio.get_running_loop().call_later(pause.seconds, self._begin_run)
 
 
+def is_cancelled() -> bool:
+    """Was the running task itself cancelled? Else a CancelledError comes from what it waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def until_first_ends(*works: Coroutine[Any, Any, None]) -> None:
     """Runs coroutines side by side until one of them ends; the others are cancelled and waited for.
     Their tasks have the name of the task that calls this.
