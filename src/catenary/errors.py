@@ -23,6 +23,11 @@
 Knows: names. Does not know: who raises or catches them.
 """
 
+import json
+import shlex
+import sys
+from urllib.parse import unquote, urlsplit
+
 
 class CatenaryError(Exception):
     """The root: catch it to catch everything that Catenary raises on purpose."""
@@ -33,13 +38,10 @@ class ConfigError(CatenaryError):
 
 
 class MissingExtra(ConfigError):
-    """An optional library is not installed.
-
-    ``extra`` is the name of the extra that brings it, as in ``pip install 'catenary[redis]'``.
-    """
+    """An optional library is not installed; ``extra`` is the name of the extra that brings it."""
 
     def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs an optional library: pip install 'catenary[{extra}]'")
+        super().__init__(f"{feature} needs an optional library: {install_command(extra)}")
         self.extra = extra
 
 
@@ -131,3 +133,26 @@ class TooLarge(BackendRefused):
 
 class NotCaughtUp(BackendError):
     """The node may not have received all remote disconnects yet, so it can't tell who may come back."""
+
+
+def install_command(extra: str) -> str:
+    """What installs an extra from where this installation came from: a clone, a file, an index.
+
+    Source: https://packaging.python.org/en/latest/specifications/direct-url/
+    """
+    from importlib import metadata  # 20 ms, which every start would take
+
+    try:
+        text = metadata.distribution("catenary").read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        text = None
+    origin = json.loads(text or "{}")
+    url = urlsplit(origin.get("url", ""))
+    if url.scheme == "file":
+        flag = "--editable " if origin.get("dir_info", {}).get("editable") else ""
+        what = f"{unquote(url.path)}[{extra}]"
+    elif "vcs_info" in origin:
+        flag, what = "", f"catenary[{extra}] @ {origin['vcs_info']['vcs']}+{origin['url']}"
+    else:
+        flag, what = "", f"catenary[{extra}]"
+    return f"{sys.executable} -m pip install {flag}{shlex.quote(what)}"

@@ -1,11 +1,14 @@
 """The gRPC server: what it answers besides the calls of the contract suite."""
 
+import subprocess
+import sys
+
 import grpc
 import grpc.aio
 import pytest
 
 from catenary.channels.rpc_grpc import HEALTH, GrpcRpcServer, ServerTls
-from catenary.errors import ConfigError
+from catenary.errors import ConfigError, install_command
 from tests.channels.chat import chat
 from tests.parts.certificates import Authority
 from tests.parts.heart import in_loop
@@ -54,3 +57,10 @@ async def test_it_serves_over_tls() -> None:
     async with grpc.aio.secure_channel(f"localhost:{server.port}", trust) as channel:
         assert await call(channel, f"/{HEALTH}/Check", b"") == b"\x08\x01"
     await server.stop(1)
+
+
+def test_a_library_that_is_missing_is_named() -> None:
+    code = "import sys; sys.modules['grpc'] = None; import catenary.channels.rpc_grpc"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+    line = f"catenary.errors.MissingExtra: rpc needs an optional library: {install_command('rpc')}"
+    assert done.stderr.splitlines()[-1] == line

@@ -10,6 +10,7 @@ from itsdangerous import TimestampSigner
 
 from catenary.channels.connection import Request
 from catenary.channels.sessions import starlette_session
+from catenary.errors import install_command
 from catenary.messages.environment import Environment
 from catenary.messages.names import Sid
 
@@ -61,4 +62,4 @@ def test_a_session_that_is_too_old_is_none() -> None:
 def test_a_missing_library_is_named() -> None:
     code = "import sys; sys.modules['itsdangerous'] = None; import catenary.channels.sessions"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
-    assert "pip install 'catenary[sessions]'" in done.stderr.splitlines()[-1]
+    assert install_command("sessions") in done.stderr.splitlines()[-1]

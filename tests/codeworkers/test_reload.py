@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from catenary.errors import install_command
 from tests.parts.cable_client import CableClient, confirmed, delivered, identifier
 from tests.parts.missing import missing
 from tests.parts.ports import free_port
@@ -398,7 +399,7 @@ def test_watching_needs_a_library(world: World) -> None:
         cwd=world.directory,
     )
     assert done.returncode == 1
-    line = "catenary: reload needs an optional library: pip install 'catenary[reload]'"
+    line = f"catenary: reload needs an optional library: {install_command('reload')}"
     assert done.stderr.splitlines()[-1] == line
 
 

@@ -1,6 +1,6 @@
 """A cable behind gRPC: the server that anycable-go, and Catenary itself, call.
 
-Needs the extra ``grpc``. Answers health checks, too, as orchestrators ask them.
+Needs the extra ``rpc``. Answers health checks, too, as orchestrators ask them.
 Source: service anycable.RPC of etc/rpc.proto (anycable/anycable); grpc.health.v1.Health.
 Knows: gRPC. Does not know: what is asked.
 """
@@ -9,15 +9,20 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-import grpc
-import grpc.aio
 import msgspec
 
 from catenary.channels.rpc_handler import Procedure, RpcHandler
-from catenary.errors import ConfigError, ProtocolError
+from catenary.errors import ConfigError, MissingExtra, ProtocolError
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.ports import Application
-from catenary.protocols import rpc_protobuf
+
+try:
+    import grpc
+    import grpc.aio
+
+    from catenary.protocols import rpc_protobuf
+except ImportError as error:
+    raise MissingExtra("rpc", "rpc") from error
 
 _limited: Final = RateLimitedLogger(logging.getLogger("catenary.channels"))
 

@@ -9,6 +9,7 @@ Knows: ASGI. Does not know: cables, ports.
 import asyncio
 import inspect
 import logging
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -39,7 +40,11 @@ def load_guest(where: str, cable: "Cable | None", supervisor: Supervisor) -> "Gu
             f" send, got {kind_of(found)}"
         ) from error
     if AutoWebSocketsProtocol is None:
-        _log.info("WebSockets of %s, other than cables, need: pip install websockets", where)
+        _log.info(
+            "WebSockets of %s, other than cables, need: %s -m pip install websockets",
+            where,
+            sys.executable,
+        )
     return Guest(cast("ASGIApp", found), where, cable, supervisor)
 
 

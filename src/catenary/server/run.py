@@ -16,7 +16,6 @@ from catenary.config.checks import check_redis
 from catenary.config.effective import has_idle_key, serves_api
 from catenary.config.load import Request
 from catenary.config.options import NodeOptions, Options
-from catenary.errors import MissingExtra
 from catenary.metrics.counters import Counters
 from catenary.server import engines, hangup, interpreter, lifecycle, logs, workers
 from catenary.server.assembly import Assembly
@@ -88,10 +87,8 @@ def _drain(
 
 async def answer_calls(options: Options, cable: "Cable") -> None:
     """Answers the calls of a server elsewhere until a signal. Raises :class:`ConfigError`."""
-    try:
-        from catenary.channels.rpc_grpc import GrpcRpcServer
-    except ImportError as error:
-        raise MissingExtra("rpc", "rpc") from error
+    from catenary.channels.rpc_grpc import GrpcRpcServer
+
     logs.set_up(options.log.level, options.log.format)
     hangup.listen(hangup.nothing_to_reload("restart it to load new code"))
     ending = lifecycle.Ending()

@@ -240,7 +240,7 @@ def test_the_program_comes_with_the_extra_or_from_the_path(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert nats_server() == str(program)
     program.unlink()
-    with pytest.raises(ConfigError, match=r"pip install 'catenary\[nats\]'"):
+    with pytest.raises(ConfigError, match=r"-m pip install .*\[nats\]'"):
         nats_server()
 
 

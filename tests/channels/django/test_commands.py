@@ -12,6 +12,7 @@ from django.contrib.auth.models import User
 
 from catenary.auth.signatures import Signatures
 from catenary.channels.django.configuration import secret
+from catenary.errors import install_command
 from tests.channels.django.project.models import Room
 from tests.parts.cable_client import CableClient, confirmed, identifier
 from tests.parts.ports import free_port, wait_until_listening
@@ -140,4 +141,4 @@ def test_what_is_missing_is_one_line(environment: dict[str, str]) -> None:
     )
     assert "expected CATENARY" in told(sys.executable, "-c", no_cable, env={})
     without = "import sys; sys.modules['django'] = None; import catenary.channels.django"
-    assert "pip install 'catenary[django]'" in told(sys.executable, "-c", without, env={})
+    assert install_command("django") in told(sys.executable, "-c", without, env={})

