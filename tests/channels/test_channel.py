@@ -21,11 +21,13 @@ from catenary.channels.errors import (
     UnknownAction,
 )
 from catenary.channels.testing import TestCable
+from catenary.errors import BackendError
 from catenary.messages.decisions import Decision
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid
 from catenary.messages.replies import Delivery
 from tests.parts.heart import in_loop
+from tests.parts.ports import free_port
 
 
 class User(Connection):
@@ -699,14 +701,16 @@ async def test_a_channel_may_have_another_name_for_clients() -> None:
     cable.close()
 
 
-def test_nobody_publishes_for_a_cable_that_is_not_served() -> None:
+def test_nobody_publishes_for_a_cable_that_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
     class Lonely(Channel): ...
 
     with pytest.raises(NotHosted, match="expected a cable that serves Lonely"):
         Lonely.broadcast_to(1, "x")
     cable = Cable(channels=[Lonely])
-    with pytest.raises(NotHosted, match="a server or a publisher"):
+    monkeypatch.setenv("ANYCABLE_HTTP_BROADCAST_URL", url := f"http://127.0.0.1:{free_port()}/b")
+    with pytest.raises(BackendError, match=f"nobody takes broadcasts at {url}"):
         Lonely.broadcast_to(1, "x")
+    cable.release()
     with pytest.raises(TypeError, match="to_others"):
         cable.broadcast("chat", "x", to_others=True)
 

@@ -286,7 +286,8 @@ class Cable:
 
         ``exclude_socket`` is the sid of a connection that does not get it; ``to_others`` within a
         channel's method excludes its own client. A ``transient`` message is not kept in the history.
-        Raises TypeError for what JSON can't carry, :class:`NotHosted` where nobody publishes.
+        Raises TypeError for what JSON can't carry, :class:`catenary.errors.BackendError`, or what it
+        returns does, where nobody takes it.
         """
         exclude = exclude_socket or ""
         call = current.get()
@@ -359,7 +360,7 @@ class Cable:
             raise TypeError(f"expected the identifiers {names}, got {tuple(identifiers)}")
         return self._signer.token(identifiers, ttl)
 
-    def _find_publisher(self) -> OrderedPublisher | None:
+    def _find_publisher(self) -> OrderedPublisher:
         return self._surroundings.publisher()
 
     def _ask_elsewhere(self) -> Reader:

@@ -10,7 +10,7 @@
     │   └── RateLimited        more calls than the action or the channel allows
     ├── AbandonedError         what a method waited for was cancelled
     ├── ExitedError            a method has called sys.exit()
-    └── NotHosted              nothing publishes for this cable
+    └── NotHosted              a channel class that no cable serves, and that is to publish
 
 Channel errors reach the handlers of ``rescue_from``; without one they are logged, without a traceback.
 """
@@ -51,7 +51,7 @@ class ExitedError(CatenaryError):
 
 
 class NotHosted(CatenaryError):
-    """A publication with nobody to take it: no server hosts the cable, and it has no publisher."""
+    """A publication by a channel class that no cable serves."""
 
 
 class SubscriptionRejected(Exception):

@@ -26,6 +26,13 @@ class HttpAddress(msgspec.Struct, frozen=True):
     is_encrypted: bool
     authorization: str = ""
 
+    def __str__(self) -> str:
+        """Without a query, which may hold a secret: fit for a log."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port is None else f":{self.port}"
+        path = self.target.partition("?")[0]
+        return f"http{'s' if self.is_encrypted else ''}://{host}{port}{path}"
+
     def connection(self, timeout_s: float) -> http.client.HTTPConnection:
         """One that opens with its first request."""
         kind = http.client.HTTPSConnection if self.is_encrypted else http.client.HTTPConnection

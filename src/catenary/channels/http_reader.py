@@ -100,7 +100,7 @@ class HttpReader:
                 return response.read()
             reason = reason_of(response)
         except (OSError, http.client.HTTPException) as error:
-            raise BackendError(f"the API can't be reached: {error!r}") from error
+            raise BackendError(f"nobody answers at {self._address}: {error!r}") from error
         finally:
             connection.close()
         raise _refused(response.status, reason)

@@ -13,7 +13,6 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from catenary.channels.errors import NotHosted
 from catenary.channels.publishers.ordered import OrderedPublisher
 from catenary.channels.writing import write
 from catenary.errors import BackendError
@@ -121,7 +120,7 @@ class Publications:
     def __init__(
         self,
         publisher: Publisher | None,
-        find: Callable[[], OrderedPublisher | None],
+        find: Callable[[], OrderedPublisher],
         when: When | None,
     ) -> None:
         self._own = publisher
@@ -155,7 +154,7 @@ class Publications:
         """Publishes, or keeps it for the batch that is open, or for when the moment has come.
 
         In the server's loop, and in other loops, at once; in a thread without a loop it returns
-        when the publication was taken. Raises :class:`NotHosted` where nobody takes it.
+        when the publication was taken. Raises :class:`BackendError` where nobody takes it.
         """
         batch = self._batch.get()
         if batch is not None:
@@ -190,8 +189,6 @@ class Publications:
             return self._own
         if self._found is None:
             self._found = self._find()
-        if self._found is None:
-            raise NotHosted("expected a server or a publisher for this cable, got neither")
         return self._found
 
     @contextmanager

@@ -16,7 +16,6 @@ from catenary.channels.publishers.ordered import OrderedPublisher
 from catenary.config.effective import Keys, effective, keys, redis_address
 from catenary.config.load import load
 from catenary.config.options import TABLE, Options
-from catenary.errors import ConfigError
 
 BROADCAST_URL: Final = "ANYCABLE_HTTP_BROADCAST_URL"
 API_URL: Final = "ANYCABLE_API_URL"
@@ -48,14 +47,10 @@ class Surroundings:
         self.options: Options = effective(load((), known, _no_file).options)
         self.keys: Keys = keys(self.options)
 
-    def publisher(self) -> OrderedPublisher | None:
+    def publisher(self) -> OrderedPublisher:
         """By ``ANYCABLE_BROADCAST_ADAPTER``, of several the first; without it, by which of the URLs
-        is given: over HTTP, Redis or NATS. None where nothing is."""
+        is given: over HTTP, Redis or NATS. Over HTTP to the usual address where nothing is."""
         match self._adapter():
-            case "http":
-                return HttpPublisher(
-                    self._broadcast_url(), key=key_text(self.keys.broadcast, BROADCAST_PHRASE)
-                )
             case "redis":
                 from catenary.channels.publishers.redis import RedisPublisher
 
@@ -74,15 +69,14 @@ class Surroundings:
                 return NatsPublisher(
                     self.options.nats.servers, subject=self.options.broadcast.nats_channel
                 )
-        return None
+            case _:
+                key = key_text(self.keys.broadcast, BROADCAST_PHRASE)
+                return HttpPublisher(self._broadcast_url(), key=key)
 
     def reader(self) -> HttpReader:
-        """Who answers questions. Raises :class:`ConfigError` where nobody is named."""
-        url = self._environ.get(API_URL, "")
-        if not url:
-            raise ConfigError(
-                f"nobody to ask: expected a server in this process, Cable(api_url=…) or {API_URL}"
-            )
+        """The API that answers questions: at ``ANYCABLE_API_URL``, or at the usual address."""
+        api = self.options.api
+        url = self._environ.get(API_URL) or f"http://localhost:{api.port}{api.path}"
         return HttpReader(url, key=key_text(self.keys.api, API_PHRASE))
 
     def _adapter(self) -> str:
@@ -91,7 +85,7 @@ class Surroundings:
         for adapter, names in _SIGNS.items():
             if any(self._environ.get(name) for name in names):
                 return adapter
-        return ""
+        return "http"
 
     def _broadcast_url(self) -> str:
         http = self.options.http_broadcast
@@ -109,8 +103,8 @@ def _no_file(path: str) -> None:
     return None
 
 
-def publisher_from_environment(environ: Mapping[str, str] = os.environ) -> OrderedPublisher | None:
-    """The publisher that these variables ask for; None where they ask for none.
+def publisher_from_environment(environ: Mapping[str, str] = os.environ) -> OrderedPublisher:
+    """The publisher that these variables ask for: by default over HTTP to this machine.
 
     Raises :class:`catenary.errors.ConfigError`.
     """

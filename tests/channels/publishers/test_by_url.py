@@ -318,8 +318,7 @@ publisher("redis://localhost")
 def test_variables_name_the_way(environ: dict[str, str], kind: type[object]) -> None:
     found = publisher_from_environment(environ)
     assert type(found) is kind
-    if found is not None:
-        found.close()
+    found.close()
 
 
 def test_variables_that_can_t_be_read_are_refused() -> None:
@@ -349,9 +348,28 @@ def test_a_job_needs_the_variables_of_the_server(
 
 
 def test_the_usual_address_depends_on_the_secret() -> None:
-    for environ, port in (({}, 8090), ({"ANYCABLE_SECRET": "s"}, 8080)):
-        found = Surroundings({"ANYCABLE_BROADCAST_ADAPTER": "http", **environ}).publisher()
-        assert isinstance(found, HttpPublisher)
-        assert (found._connection.host, found._connection.port) == ("localhost", port)
-        assert found._path == "/_broadcast"
-        found.close()
+    secret = {"ANYCABLE_SECRET": "s"}
+    for environ, place in (
+        ({}, "8090/_broadcast"),
+        (secret, "8080/_broadcast"),
+        ({"ANYCABLE_HTTP_BROADCAST_PORT": "9090"}, "9090/_broadcast"),
+        ({**secret, "ANYCABLE_PORT": "9000"}, "9000/_broadcast"),
+        ({"ANYCABLE_HTTP_BROADCAST_PATH": "/here"}, "8090/here"),
+    ):
+        for named in ({}, {"ANYCABLE_BROADCAST_ADAPTER": "http"}):
+            found = Surroundings({**named, **environ}).publisher()
+            assert isinstance(found, HttpPublisher)
+            assert str(found._address) == f"http://localhost:{place}"
+            found.close()
+
+
+@pytest.mark.parametrize(
+    ("environ", "place"),
+    [
+        ({}, "8080/api"),
+        ({"ANYCABLE_PORT": "9000"}, "9000/api"),
+        ({"ANYCABLE_API_PORT": "9001", "ANYCABLE_API_PATH": "/v1"}, "9001/v1"),
+    ],
+)
+def test_so_does_that_of_the_api(environ: dict[str, str], place: str) -> None:
+    assert str(Surroundings(environ).reader()._address) == f"http://localhost:{place}"

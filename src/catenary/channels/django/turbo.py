@@ -15,7 +15,6 @@ from django.template.loader import render_to_string
 
 from catenary.channels.django.cable import after_commit
 from catenary.channels.django.configuration import project_cable
-from catenary.channels.errors import NotHosted
 from catenary.channels.html import turbo_stream
 from catenary.channels.streams import stream_name
 from catenary.errors import BackendError
@@ -64,7 +63,7 @@ def broadcast_stream(
             content = render_to_string(page, {**(context or {}), model: instance})
         try:
             project_cable().broadcast(stream, turbo_stream(action, where or "", content))
-        except (BackendError, NotHosted) as error:
+        except BackendError as error:
             # What was saved is saved: pages see it when they are loaded anew.
             _limited.warning("No page hears of %s on %s: %s", action, stream, error)
 

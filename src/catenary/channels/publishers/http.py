@@ -26,7 +26,7 @@ class HttpPublisher(OrderedPublisher):
         """``url`` is where the server takes broadcasts; it wants the ``key``, or the one that is
         derived from the application's ``secret``. Raises :class:`catenary.errors.ConfigError`."""
         super().__init__()
-        address = http_address(url, "broadcasts")
+        self._address = address = http_address(url, "broadcasts")
         self._connection = address.connection(timeout_s)
         self._path = address.target
         known = key or (derived_key(secret, BROADCAST_PHRASE) if secret else "")
@@ -41,7 +41,7 @@ class HttpPublisher(OrderedPublisher):
             status, reason = self._exchange(raw)
         except (OSError, http.client.HTTPException) as error:
             self._hang_up()
-            raise BackendError(f"the server takes no broadcasts: {error!r}") from error
+            raise BackendError(f"nobody takes broadcasts at {self._address}: {error!r}") from error
         if status >= 300:
             raise _failure(status, reason)
 

@@ -1,0 +1,143 @@
+"""The guides of docs/, beside the servers that they name, with nothing set but what they say.
+
+That their files fit together, and are typed, is tested in tests/channels and tests/terminal.
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.parts import guide
+from tests.parts.machine import Machine, blocks, machine
+
+GET = "curl --fail --silent --show-error"
+PUBLIC = "catenary --public --norpc --broadcast_adapter=http"
+"""``make run`` of the README."""
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Machine]:
+    with machine(tmp_path) as fresh:
+        yield fresh
+
+
+def python(code: str) -> str:
+    return f"python -W error - <<'END'\n{code}\nEND"
+
+
+def test_a_whole_job_without_a_variable(reader: Machine) -> None:
+    guide.write("publishing", reader.directory)
+    with (
+        reader.terminal(f"{PUBLIC} --presets=broker", 8080, 8090),
+        reader.terminal("catenary subscribe --stream=orders/1") as listener,
+    ):
+        listener.wait_for("subscribed to")
+        reader.type(python("import jobs; jobs.order_paid(1)"))
+        listener.wait_for('{"state":"paid"}')
+        printed = reader.type(python("import reading; print(reading.room_now('orders/1'))"))
+        assert printed == "([], [{'state': 'paid'}])\n"
+
+
+def test_a_whole_job_with_the_secret_of_the_server(reader: Machine) -> None:
+    guide.write("publishing", reader.directory)
+    text = (guide.ROOT / "docs" / "publishing.md").read_text()
+    (server,) = re.findall(r"^`(catenary .*--secret=s3cret.*)`:$", text, re.MULTILINE)
+    (api,) = blocks("docs/publishing.md")
+    with reader.terminal(f"{server} --broadcast_adapter=http", 8080):
+        job = python("import jobs; jobs.order_paid(1)")
+        reader.type(f"export ANYCABLE_SECRET=s3cret\n{job}")
+        reader.type(python("import places; places.over_http.publish(b'[]')"))
+        printed = reader.type(api.replace("curl ", f"{GET} "))
+        assert '{"type":"info","total":0}' in printed
+        assert '"messages":[]' in printed
+
+
+def test_a_job_without_a_server_says_where_it_looked(reader: Machine) -> None:
+    guide.write("publishing", reader.directory)
+    job = python("import jobs; jobs.order_paid(1)")
+    printed = reader.type(f"if {job}\nthen exit 1; fi".replace("END\nthen", "END\nthen"))
+    assert "BackendError: nobody takes broadcasts at http://localhost:8090/_broadcast" in printed
+
+
+def test_a_cable_and_its_jobs(reader: Machine) -> None:
+    guide.write("channels", reader.directory)
+    text = (guide.ROOT / "docs" / "channels.md").read_text()
+    (server,) = re.findall(r"^`(catenary chat:cable --secret=s3cret)`:$", text, re.MULTILINE)
+    listen = "catenary subscribe ChatChannel id=42 --header='Cookie: user_id=7'"
+    with (
+        reader.terminal(f"{server} --broadcast_adapter=http", 8080),
+        reader.terminal(f"{listen} --url=ws://localhost:8080/cable") as listener,
+    ):
+        listener.wait_for("subscribed to")
+        reader.type(python("import jobs; jobs.ChatChannel.broadcast_to(42, {'text': 'by a job'})"))
+        listener.wait_for('"by a job"')
+
+
+def test_every_way_to_serve_a_cable(reader: Machine) -> None:
+    guide.write("channels", reader.directory)
+    commands = [
+        line.partition("#")[0].strip()
+        for block in blocks("docs/channels.md")
+        for line in block.splitlines()
+    ]
+    assert len(commands) == 6
+    for command in commands:
+        port = 50051 if command.startswith("catenary rpc") else 8080
+        with reader.terminal(command, port) as server:
+            if port == 8080:
+                reader.type(f"{GET} localhost:8080/ready")
+            assert "Traceback" not in server.output()
+
+
+def test_pages_beside_a_cable_and_a_cable_beside_pages(reader: Machine) -> None:
+    guide.write("asgi", reader.directory)
+    _, serve, _, flask = blocks("docs/asgi.md")
+    ours, uvicorn = (line.partition("#")[0].strip() for line in serve.splitlines())
+    for command, port, path, pages in (
+        (ours, 8080, "/cable", ""),
+        (uvicorn, 8000, "/cable/", "/shop"),
+    ):
+        with reader.terminal(command, port):
+            orders_arrive(reader, f"ws://localhost:{port}{path}", f"http://localhost:{port}{pages}")
+    gunicorn, server = flask.splitlines()
+    assert gunicorn == "gunicorn --bind=localhost:5000 --threads=8 flask_app:wsgi"
+    serves = "from flask_app import wsgi; from werkzeug.serving import run_simple"
+    wsgi = f"{sys.executable} -c '{serves}; run_simple(\"localhost\", 5000, wsgi, threaded=True)'"
+    with reader.terminal(wsgi, 5000), reader.terminal(server, 8080):
+        orders_arrive(reader, "ws://localhost:8080/cable", "http://localhost:5000")
+
+
+def orders_arrive(reader: Machine, cable: str, pages: str) -> None:
+    cookies = reader.type(f"{GET} --cookie-jar - --request POST {pages}/login/7")
+    cookie = re.findall(r"session\t(\S+)", cookies)[0]
+    listen = f"catenary subscribe OrdersChannel --url={cable} --header='Cookie: session={cookie}'"
+    with reader.terminal(listen) as listener:
+        listener.wait_for("subscribed to")
+        reader.type(f"{GET} --request POST {pages}/orders/7")
+        listener.wait_for('{"status":"paid"}')
+
+
+def test_the_terminal(reader: Machine) -> None:
+    begin, serve, *steps = blocks("docs/terminal.md")
+    reader.type(begin)
+    reader.directory = reader.directory / "chat"
+    (public,) = (each for each in steps if each.startswith("catenary --public"))
+    with reader.terminal(serve, 8080), reader.terminal(public, 8081):
+        for step in steps:
+            if step is not public:
+                reader.type(re.sub(r"--(seconds|timeout)=1s?\b", r"--\1=0.2", step))
+
+
+def test_no_page_installs_from_an_index() -> None:
+    """There is no such package there: what people type must work from a clone."""
+    pages = [
+        guide.ROOT / "README.md",
+        *guide.ROOT.glob("docs/*.md"),
+        *guide.ROOT.glob("examples/**/*.md"),
+    ]
+    sources = [*guide.ROOT.glob("src/**/*.py"), *guide.ROOT.glob("src/**/*.in")]
+    wrong = re.compile(r"pip install ['\"]?catenary")
+    assert [each for each in (*pages, *sources) if wrong.search(each.read_text())] == []

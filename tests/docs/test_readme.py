@@ -1,0 +1,125 @@
+"""The README, typed from the first command to the last on a machine where nothing is set."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.parts.machine import ROOT, Machine, blocks, machine
+from tests.parts.node import require_node, require_packages
+
+(
+    RUN,
+    CURL,
+    INSTALL,
+    CHAT,
+    TERMINAL,
+    WORKERS,
+    REDIS,
+    BENCH,
+) = blocks("README.md")
+(PAGE,) = blocks("README.md", "js")
+(APPLICATION,) = blocks("README.md", "python")
+
+# The installation is there already, and pip would ask an index.
+MAKE_RUN = RUN.replace("make run", "make --old-file=.venv/run.done run")
+
+
+@pytest.fixture
+def clone() -> Iterator[Machine]:
+    with machine(ROOT) as fresh:
+        yield fresh
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Machine]:
+    with machine(tmp_path) as fresh:
+        yield fresh
+
+
+def test_in_a_minute(clone: Machine, tmp_path: Path) -> None:
+    page = tmp_path / "page.cjs"
+    library = require_packages() / "ws"
+    page.write_text(f'globalThis.WebSocket = require("{library}")\nvar socket\n{PAGE}')
+    with clone.terminal(MAKE_RUN, 8080, 8090) as server:
+        server.wait_for("everybody may connect, subscribe and publish")
+        with clone.terminal(f"{require_node()} {page}") as browser:
+            browser.wait_for("confirm_subscription")
+            clone.type(CURL)
+            browser.wait_for('"message":{"text":"Hello"}')
+
+
+def test_in_a_terminal(clone: Machine) -> None:
+    subscribe, publish, bench = TERMINAL.splitlines()
+    with clone.terminal(MAKE_RUN, 8080, 8090), clone.terminal(subscribe) as listener:
+        listener.wait_for("subscribed to")
+        clone.type(publish)
+        listener.wait_for('{"message":{"text": "Hello"}}')
+        assert "0 lost, 0 twice" in clone.type(bench.replace("1000", "100"))
+
+
+def test_more_than_one_core(clone: Machine) -> None:
+    with clone.terminal(WORKERS, 8080, 8090) as server:
+        server.wait_for("Worker 2 serves")
+        clone.type(CURL)
+        assert '"data":"{\\"text\\":\\"Hello\\"}"' in clone.type(".venv/bin/catenary history hello")
+
+
+def test_more_than_one_machine(clone: Machine) -> None:
+    with (
+        clone.terminal("redis-server --save ''", 6379),
+        clone.terminal(REDIS, 8080) as server,
+    ):
+        server.wait_for("Taking from the Redis stream")
+        assert clone.type("curl --silent --show-error localhost:8080/ready") == "OK\n"
+
+
+def test_an_application_in_python_however_it_is_served(elsewhere: Machine) -> None:
+    (elsewhere.directory / "chat.py").write_text(APPLICATION)
+    table = re.findall(
+        r"^\| `(catenary (?:rpc )?chat:cable.*?)`", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    assert len(table) == 4
+    (elsewhere.directory / "web.py").write_text(
+        "from starlette.applications import Starlette\n"
+        "from starlette.responses import Response\n"
+        "from starlette.routing import Route\n\n"
+        "from chat import ChatChannel\n\n\n"
+        "async def news(request):\n"
+        '    await ChatChannel.broadcast_to("chat", "by a page")\n'
+        "    return Response()\n\n\n"
+        'app = Starlette(routes=[Route("/news", news)])\n'
+    )
+    for command in table:
+        if command.startswith("catenary rpc"):
+            continue
+        with elsewhere.terminal(command, 8080):
+            speak(elsewhere)
+            if "--asgi" in command:
+                with elsewhere.terminal(f"{LISTEN} --count=1") as listener:
+                    listener.wait_for("subscribed to")
+                    elsewhere.type("curl --fail --silent --show-error localhost:8080/news")
+                    listener.wait_for('"by a page"')
+    (rpc,) = (each for each in table if each.startswith("catenary rpc"))
+    with (
+        elsewhere.terminal(rpc, 50051),
+        elsewhere.terminal("catenary --broadcast_adapter=http", 8080, 8090),
+    ):
+        speak(elsewhere)
+
+
+LISTEN = "catenary subscribe ChatChannel --url='ws://localhost:8080/cable?name=ann'"
+
+
+def speak(there: Machine) -> None:
+    """What somebody says comes back by what the application publishes."""
+    printed = there.type(f"{LISTEN} --perform speak text=hello --count=1 --timeout=20s")
+    assert '"message":{"text":"hello","name":"ann"}' in printed
+
+
+def test_the_other_commands_are_of_these_kinds() -> None:
+    """They ask a registry, are those of an example, or measure for minutes."""
+    assert "pip install" in INSTALL
+    assert "npm install" in CHAT
+    assert "make bench" in BENCH
