@@ -29,9 +29,8 @@ class HttpAddress(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         """Without a query, which may hold a secret: fit for a log."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if self.port is None else f":{self.port}"
         path = self.target.partition("?")[0]
-        return f"http{'s' if self.is_encrypted else ''}://{host}{port}{path}"
+        return f"http{'s' if self.is_encrypted else ''}://{host}:{self.port}{path}"
 
     def connection(self, timeout_s: float) -> http.client.HTTPConnection:
         """One that opens with its first request."""
