@@ -76,7 +76,7 @@ def test_help_and_the_server_need_nothing_of_the_tools() -> None:
         (("publish", "s", "x", "--lines"), 1, "--lines: expected the data on standard input"),
         (("publish", "s", "x", "--url=redis://x"), 1, "expected the URL of broadcasts"),
         (("publish", "s", "x", "--url=http://h:x"), 1, "expected the URL of broadcasts"),
-        (("publish", "s", "\udcff"), 1, "expected text in UTF-8"),
+        (("presence", "\udcff"), 1, "expected text in UTF-8"),
         (("presence", "s", "--url=http://h:x"), 1, "got a port that is not from 1 to 65535"),
         (("bench", "--jwt=a, b"), 2, "expected a token, got something else"),
         (("presence", "s", "--url=x"), 1, "--url: expected the URL of an API"),
