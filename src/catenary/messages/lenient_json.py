@@ -33,8 +33,9 @@ _LONE_HALF = re.compile(
     r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# A string that does not end is one, too: what is in it is not looked at once more from each of its quotes.
 _STRING_OR_LONG_INTEGER = re.compile(
-    r'"[^"\\]*(?:\\.[^"\\]*)*"|(?<![0-9.])-?[0-9]{4300,}(?![0-9.eE])', re.DOTALL
+    r'"[^"\\]*(?:\\.[^"\\]*)*"?|(?<![0-9.])-?[0-9]{4300,}(?![0-9.eE])', re.DOTALL
 )
 _check: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
