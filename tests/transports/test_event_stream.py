@@ -162,9 +162,13 @@ def test_what_is_refused(server: CableServer, raw: bytes, status: int, reason: b
 
 def test_head_and_options_connect_nobody(server: CableServer) -> None:
     before = figure(server, "open_connections_num")
-    for method, status in (("HEAD", "200 OK"), ("OPTIONS", "204 No Content")):
+    for method, query, status in (
+        ("HEAD", "?stream=a", "200 OK"),
+        ("HEAD", "", "400 Bad Request"),
+        ("OPTIONS", "", "204 No Content"),
+    ):
         with RawSocket(server.port) as client:
-            client.send(request(method, "/events?stream=a", "Origin: http://page.test"))
+            client.send(request(method, f"/events{query}", "Origin: http://page.test"))
             head = client.head()
             assert head.startswith(f"HTTP/1.1 {status}\r\n")
             assert "\r\nAccess-Control-Allow-Origin: http://page.test" in head

@@ -157,6 +157,15 @@ def subscription_asked(query: str, last_event_id: str) -> tuple[ClientProtocol, 
     return protocol, Subscribe(identifier, history)
 
 
+def asks_for_a_subscription(query: str) -> bool:
+    """Whether :func:`subscription_asked` can read a query."""
+    try:
+        subscription_asked(query, "")
+    except RequestRefused:
+        return False
+    return True
+
+
 def _identifier(asked: dict[str, str]) -> Identifier:
     if "identifier" in asked:
         return Identifier(asked["identifier"])

@@ -89,7 +89,10 @@ class EventStreamEndpoint:
         if request.method == "OPTIONS":
             return BriefAnswer(transport, _empty("204 No Content", (("Allow", METHODS), *cors)))
         if request.method == "HEAD":
-            return BriefAnswer(transport, response_head(framing, cors))
+            # RFC 9110, section 9.3.2: no content, whatever the status.
+            is_asking = event_stream.asks_for_a_subscription(request.query)
+            head = response_head(framing, cors) if is_asking else _empty("400 Bad Request", cors)
+            return BriefAnswer(transport, head)
         try:
             plan = self.plan(request, peer)
         except RequestRefused as refused:
