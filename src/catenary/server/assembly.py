@@ -68,6 +68,7 @@ from catenary.supervision.service import Supervisor
 from catenary.supervision.ticker import Ticker
 from catenary.transports.asgi import AsgiEndpoint
 from catenary.transports.event_stream import EventStreamEndpoint, StreamLimits, StreamServices
+from catenary.transports.hosting import HostedEdge
 from catenary.transports.websocket import WebSocketLimits, WebSocketServices
 from catenary.transports.websocket_endpoint import WebSocketEndpoint
 from catenary.wire.request_memory import RequestMemory
@@ -106,16 +107,6 @@ class Ports:
     def specs(self) -> tuple[PortSpec, ...]:
         """In the order in which they were first wanted."""
         return tuple(self._specs.values())
-
-
-class HostedEdge(msgspec.Struct, frozen=True, eq=False):
-    """What a cable needs inside another server, which listens and speaks WebSocket itself."""
-
-    endpoint: AsgiEndpoint
-    queue: HandshakeQueue
-    handshake_timeout_s: float
-    refusals: Refusals
-    counters: Counters
 
 
 class Assembly:
@@ -593,13 +584,14 @@ class Assembly:
         return msgspec.structs.replace(rules, origins=pages, heartbeat=heartbeat, pong_timeout_s=0)
 
     def hosted_edge(self) -> HostedEdge:
-        """For clients with whom another server speaks WebSocket."""
+        """For the clients of another server that hosts this cable."""
+        websockets = AsgiEndpoint(self._services(), self._admission(), ACTION_CABLE, self._encoders)
         return HostedEdge(
-            AsgiEndpoint(self._services(), self._admission(), ACTION_CABLE, self._encoders),
-            self._handshake_queue,
-            self._options.limits.handshake_timeout_s,
-            self._refusals,
-            self.counters,
+            endpoints={"websocket": websockets},
+            queue=self._handshake_queue,
+            handshake_timeout_s=self._options.limits.handshake_timeout_s,
+            refusals=self._refusals,
+            counters=self.counters,
         )
 
     def _broadcasts(self) -> Broadcasts:

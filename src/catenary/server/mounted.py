@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Final
 from urllib.parse import quote
 
-from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from catenary.channels.cable import Cable
@@ -25,12 +24,12 @@ from catenary.edge.request import Peer
 from catenary.errors import ConfigError, RequestRefused
 from catenary.server import lifecycle
 from catenary.server.assembly import Assembly
-from catenary.transports.asgi import AsgiConnection
+from catenary.transports.hosting import HostedClient
 from catenary.wire import http1
 
 _log: Final = logging.getLogger("catenary.server")
 
-_SCHEMES: Final = {"ws": "http", "wss": "https"}
+_SCHEMES: Final = {"ws": "http", "wss": "https", "https": "https"}
 
 
 class Mounted:
@@ -44,15 +43,10 @@ class Mounted:
         self._hosted: _Hosted | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await self._meet(scope, receive, send)
-        elif scope["type"] == "lifespan":
+        if scope["type"] == "lifespan":
             await self._live(receive, send)
         else:
-            refusal = PlainTextResponse(
-                "expected Upgrade: websocket\n", 426, {"Upgrade": "websocket"}
-            )
-            await refusal(scope, receive, send)
+            await self._meet(scope, receive, send)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -89,8 +83,9 @@ class Mounted:
         return hosted
 
     async def _meet(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One client: let in, or told why not."""
-        await receive()
+        """One client: served, or refused."""
+        if scope["type"] == "websocket":
+            await receive()
         try:
             hosted = await self._started()
         except Exception:  # noqa: BLE001
@@ -125,7 +120,7 @@ class _Hosted:
         self._assembly = Assembly(options, cable=cable, is_hosted=True)
         self.edge = self._assembly.hosted_edge()
         self._timeout_s = options.node.shutdown_timeout_s
-        self._connections: set[AsgiConnection] = set()
+        self._connections: set[HostedClient] = set()
         self._is_empty = asyncio.Event()
         self._is_stopping = False
         self.started = asyncio.ensure_future(self._start())
@@ -139,15 +134,17 @@ class _Hosted:
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One client, to its end. Raises :class:`RequestRefused` before it is let in."""
         edge = self.edge
+        endpoint = edge.endpoints.get(scope["type"])
+        if endpoint is None:
+            raise RequestRefused(426, "expected Upgrade: websocket", (("Upgrade", "websocket"),))
         if not await edge.queue.wait(edge.handshake_timeout_s):
             raise unavailable("too many handshakes")
         if self._is_stopping:
             raise unavailable("the server is shutting down")
-        request = http1.already_read(_target(scope), scope["headers"])
-        peer = Peer(
-            _SCHEMES.get(scope.get("scheme", "ws"), "http"), (scope.get("client") or ("",))[0]
-        )
-        connection = edge.endpoint.open(request, peer, scope, receive, send)
+        request = http1.already_read(_target(scope), scope["headers"], scope.get("method", "GET"))
+        scheme = _SCHEMES.get(scope.get("scheme", "http"), "http")
+        peer = Peer(scheme, (scope.get("client") or ("",))[0])
+        connection = endpoint.open(request, peer, scope, receive, send)
         await connection.accept()
         if self._is_stopping:
             await connection.turn_away()
@@ -185,12 +182,16 @@ def _target(scope: Scope) -> str:
 
 
 async def _refuse(error: RequestRefused, scope: Scope, send: Send) -> None:
-    """With the status where the host can carry it, else as it refuses everybody."""
-    if "websocket.http.response" not in scope.get("extensions", {}):
+    """With its status, unless a WebSocket's host can't pass that on: then as it refuses everybody."""
+    if scope["type"] == "http":
+        prefix = ""
+    elif "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1008, "reason": str(error)})
         return
+    else:
+        prefix = "websocket."
     headers = [(name.lower().encode(), value.encode()) for name, value in error.headers]
     headers.append((b"content-type", b"text/plain; charset=utf-8"))
-    start = {"type": "websocket.http.response.start", "status": error.status, "headers": headers}
+    start = {"type": f"{prefix}http.response.start", "status": error.status, "headers": headers}
     await send(start)
-    await send({"type": "websocket.http.response.body", "body": f"{error}\n".encode()})
+    await send({"type": f"{prefix}http.response.body", "body": f"{error}\n".encode()})

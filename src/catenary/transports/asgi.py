@@ -35,8 +35,7 @@ _limited: Final = RateLimitedLogger(logging.getLogger("catenary.asgi"))
 
 
 class AsgiEndpoint:
-    """Admits clients with whom a host speaks WebSocket: the counterpart of
-    :class:`catenary.transports.websocket_endpoint.WebSocketEndpoint`."""
+    """Satisfies :class:`catenary.transports.hosting.HostedEndpoint`: the host speaks WebSocket with its clients."""
 
     __slots__ = ("_admission", "_encoders", "_protocols", "_services")
 
@@ -72,7 +71,7 @@ class AsgiEndpoint:
 
 
 class AsgiConnection:
-    """Satisfies :class:`catenary.ports.Outbound`. Lives as long as :meth:`serve`.
+    """Satisfies :class:`catenary.transports.hosting.HostedClient` and :class:`catenary.ports.Outbound`.
 
     ``receive`` and ``send`` are the host's, ``encoder`` frames with
     :data:`catenary.wire.framing.PREFIXED`.
