@@ -70,7 +70,7 @@ def test_tokens_say_what_they_have_to() -> None:
     assert set(read) == {"ext", "exp"}
     rules = Rules(frozenset(("HS256",)))
     exp = read["exp"]
-    assert check(token, [SecretKey(SECRET)], rules, exp - 300) == Verified('{"user_id":42}')
+    assert check(token, [SecretKey(SECRET)], rules, exp - 300) == Verified('{"user_id":42}', exp)
 
 
 def test_tokens_name_issuer_and_audience_where_the_server_asks(

@@ -9,6 +9,7 @@ import pytest
 from tests.clients.test_recovery import CUTS, MESSAGES, Publisher, listen
 from tests.parts.cluster import redis_cluster
 from tests.parts.node import NodeClient, speaking
+from tests.parts.ports import free_port
 from tests.parts.server import OURS, CableServer, cable_server
 from tests.parts.tcp_relay import TcpRelay, tcp_relay
 
@@ -78,6 +79,9 @@ def test_a_client_that_is_cut_off_resumes_and_misses_nothing(
         client.wait_for("subscribed", name="news")
         for number in range(1, MESSAGES + 1):
             publisher.publish("news", {"number": number, "text": "é" * (number % 50)})
+            if number == 1:
+                # Without a position, the client asks for what came since its last ping.
+                client.wait_for("received", message={"number": 1, "text": "é"})
             if number in CUTS:
                 if number != CUTS[0]:
                     client.wait_for_frame(type="welcome")
@@ -92,14 +96,17 @@ def test_a_client_that_is_cut_off_resumes_and_misses_nothing(
 
 @pytest.mark.parametrize("protocol", EXTENDED)
 def test_a_history_that_is_gone_is_told(
-    relay: TcpRelay, publisher: Publisher, protocol: str
+    server: CableServer, relay: TcpRelay, publisher: Publisher, protocol: str
 ) -> None:
     with client_of(relay.port, protocol) as client:
         listen(client, "gone")
         publisher.publish("gone", "first")
         client.wait_for("received", message="first")
-        relay.cut(half_open=True)
+        # All are published before it can come back.
+        relay.aim(free_port())
+        relay.cut()
         publisher.publish_all("gone", [1] * 2001)
+        relay.aim(server.port)
         client.wait_for("info", name="gone", type="history_not_found", timeout_s=20)
 
 

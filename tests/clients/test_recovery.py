@@ -9,6 +9,7 @@ import pytest
 
 from tests.parts.cluster import Cluster, embedded_cluster, redis_cluster
 from tests.parts.node import NodeClient
+from tests.parts.ports import free_port
 from tests.parts.server import CableServer, cable_server
 from tests.parts.tcp_relay import TcpRelay, tcp_relay
 
@@ -103,14 +104,17 @@ def test_a_thousand_messages_arrive_in_order_once(
 
 
 def test_who_was_away_for_too_much_is_told_that_its_history_is_gone(
-    relay: TcpRelay, publisher: Publisher
+    server: CableServer, relay: TcpRelay, publisher: Publisher
 ) -> None:
     with client_by(relay) as client:
         listen(client, "gone")
         publisher.publish("gone", "first")
         client.wait_for("received", message="first")
-        relay.cut(half_open=True)
+        # All are published before it can come back.
+        relay.aim(free_port())
+        relay.cut()
         publisher.publish_all("gone", [1] * 2001)
+        relay.aim(server.port)
         client.wait_for("info", name="gone", type="history_not_found")
         publisher.publish("gone", "last")
         client.wait_for("received", message="last")

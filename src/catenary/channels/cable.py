@@ -540,8 +540,14 @@ class Cable:
             await answer
 
     async def _see_through(self, call: Call, work: Coroutine[Any, Any, Decision]) -> Decision:
-        """Whoever waits may be cancelled, the call is not."""
-        return await asyncio.shield(self._own(self._answer_later(call, work, None)))
+        """Finishes the call even if its client leaves meanwhile, and the wait for it is cancelled.
+
+        Only then the server tells of this end once more, with that of the session: otherwise nothing is kept of it.
+        """
+        decision = await asyncio.shield(self._own(self._answer_later(call, work, None)))
+        if self.is_hosted:
+            self._forget_ending(call.environment.sid, call.identifier)
+        return decision
 
     def _own(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         task = asyncio.get_running_loop().create_task(work)
