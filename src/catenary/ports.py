@@ -3,7 +3,7 @@
 Both sides import this file and not each other.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Generator, Iterator
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterator, Mapping
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
@@ -248,6 +248,14 @@ class SessionCache(Protocol):
         """Keeps a session, in place of what was kept of it.
 
         One that is not new and not there any more was taken or has ended, and is not kept again.
+        """
+        ...
+
+    def amend(self, sid: Sid, lines: Mapping[int, bytes]) -> Awaitable[None] | None:
+        """Replaces some lines of a snapshot that is kept, by their numbers from 0 on, or adds some behind.
+
+        A snapshot may have several lines, with line feeds between them, and each may be kept by
+        itself. Nothing happens for one that is not there any more. Needed where ``is_shared``.
         """
         ...
 

@@ -75,6 +75,74 @@ async def test_the_last_one_saved_counts(opened: Open) -> None:
         assert await take(subject.port, A) == b"3"
 
 
+LINES = b"first\nsecond\nthird"
+
+
+@in_loop
+async def test_lines_are_replaced_and_added_by_their_numbers(opened: Open) -> None:
+    async with opened(60) as subject:
+        cache = subject.port
+        await save(cache, A, LINES)
+        await answer(cache.amend(A, {1: b"2nd"}))
+        await answer(cache.amend(A, {0: b"1st", 3: b"4th", 4: b""}))
+        assert await take(cache, A) == b"1st\n2nd\nthird\n4th\n"
+        # Nothing of it is left behind.
+        await save(cache, A, b"new")
+        assert await take(cache, A) == b"new"
+
+
+@in_loop
+async def test_only_what_is_kept_is_amended(opened: Open) -> None:
+    async with opened(60) as subject:
+        cache = subject.port
+        await answer(cache.amend(A, {0: b"1st", 1: b"2nd"}))
+        assert await take(cache, A) is None
+        await save(cache, A, LINES)
+        assert await take(cache, A) == LINES
+        await answer(cache.amend(A, {1: b"2nd"}))
+        assert await take(cache, A) is None
+        await save(cache, A, b"one")
+        assert await take(cache, A) == b"one"
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+@in_loop
+async def test_a_session_has_the_lines_that_it_was_saved_with_last(
+    opened: Open, is_new: bool
+) -> None:
+    async with opened(60) as subject:
+        cache = subject.port
+        await save(cache, A, b"\n".join(b"%d" % number for number in range(30)))
+        await answer(cache.save(A, LINES, is_new=is_new))
+        await answer(cache.amend(A, {3: b"fourth"}))
+        assert await take(cache, A) == LINES + b"\nfourth"
+        await save(cache, A, LINES)
+        await answer(cache.save(A, b"alone", is_new=is_new))
+        assert await take(cache, A) == b"alone"
+
+
+@in_loop
+async def test_lines_leave_together_when_their_time_is_over(opened: Open) -> None:
+    async with opened(2) as subject:
+        cache = subject.port
+        await save(cache, A, LINES)
+        await save(cache, B, b"alone")
+        await subject.elapse(1)
+        await answer(cache.amend(A, {2: b"3rd"}))
+        await subject.elapse(1 + LATE_S)
+        assert b"alone" in await expire(cache)
+        await subject.elapse(2 + LATE_S)
+        assert await expire(cache) in ([b"first\nsecond\n3rd"], [])
+
+
+@in_loop
+async def test_of_several_who_take_lines_one_gets_all(opened: Open) -> None:
+    async with opened(60) as subject:
+        await save(subject.port, A, LINES)
+        taken = await asyncio.gather(*(take(subject.port, A) for _ in range(10)))
+        assert sorted(each or b"" for each in taken) == [b""] * 9 + [LINES]
+
+
 @in_loop
 async def test_time_takes_it_and_tells_once(opened: Open) -> None:
     async with opened(1) as subject:

@@ -1,7 +1,7 @@
 """Two nodes with one cache of sessions in memory, which is away, slow or refuses where a test says so."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from catenary.adapters.memory.sessions import LocalSessions
@@ -34,6 +34,8 @@ class SharedSessions:
         self.is_slow = False
         self.max_bytes = 1_000_000
         self.refused: set[str] = set()
+        self.amended = 0
+        """Bytes that were written by amending."""
         self._owed: list[asyncio.Future[None]] = []
         self.disconnects: list[RemoteDisconnect] = []
 
@@ -47,11 +49,20 @@ class SharedSessions:
 
     def save(self, sid: Sid, snapshot: bytes, *, is_new: bool = True) -> Awaitable[None]:
         self.calls.append(("save new" if is_new else "save", sid))
-        if len(snapshot) > self.max_bytes:
+        if max(map(len, snapshot.split(b"\n"))) > self.max_bytes:
             return self._refuse(TooLarge(f"expected at most {self.max_bytes} bytes"))
         if "save" in self.refused:
             return self._refuse(BackendRefused("WRONGTYPE"))
         return self._do(lambda: self.kept.save(sid, snapshot, is_new=is_new))
+
+    def amend(self, sid: Sid, lines: Mapping[int, bytes]) -> Awaitable[None]:
+        self.calls.append(("amend", sid))
+        self.amended += sum(map(len, lines.values()))
+        if max(map(len, lines.values())) > self.max_bytes:
+            return self._refuse(TooLarge(f"expected at most {self.max_bytes} bytes"))
+        if "save" in self.refused:
+            return self._refuse(BackendRefused("WRONGTYPE"))
+        return self._do(lambda: self.kept.amend(sid, lines))
 
     def touch(self, sids: Collection[Sid]) -> Awaitable[None]:
         return self._do(lambda: self.kept.touch(sids))
@@ -110,6 +121,7 @@ class NodeSessions:
         self._shared = shared
         self.revocations = Revocations(TTL_S)
         self.save = shared.save
+        self.amend = shared.amend
         self.touch = shared.touch
         self.remove = shared.take
         self.expire = shared.expire

@@ -5,7 +5,7 @@ told why it sees nobody, and an application that lets it join is not told anythi
 """
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from catenary.broker.revocations import Revocations
@@ -64,6 +64,9 @@ class NoSessions:
         self.revocations = Revocations(0)
 
     def save(self, sid: Sid, snapshot: bytes, *, is_new: bool = True) -> None:
+        """Nothing."""
+
+    def amend(self, sid: Sid, lines: Mapping[int, bytes]) -> None:
         """Nothing."""
 
     def touch(self, sids: Collection[Sid]) -> None:

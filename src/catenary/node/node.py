@@ -585,7 +585,7 @@ class Node:
             asks = type(step) is Subscribe and step.history is not None
             self._apply_streams(session.subscriptions[identifier], decision, asks=asks)
         if changes or type(step) is not Perform:
-            self._resumption.changed(session)
+            self._resumption.changed(session, identifier)
         live = self._hub.when_live(decision.streams) if decision.streams else None
         if live is None:
             return self._answer(session, step, decision)

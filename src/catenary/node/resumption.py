@@ -29,7 +29,7 @@ import msgspec
 from catenary.errors import BackendError, BackendRefused, NotCaughtUp
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.environment import Environment
-from catenary.messages.names import Sid
+from catenary.messages.names import Identifier, Sid
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Welcome
 from catenary.metrics.counters import Counters
@@ -38,6 +38,7 @@ from catenary.node.hub import Hub
 from catenary.node.replay import Replayer
 from catenary.node.session import Session, Subscription
 from catenary.node.snapshot import Snapshot, read, read_all, read_name, snapshot_of, write
+from catenary.node.snapshot_lines import SnapshotLines, written
 from catenary.ports import SessionCache
 from catenary.supervision.backoff import Backoff
 
@@ -128,6 +129,7 @@ class Resumption:
         "_known",
         "_leaving",
         "_limited",
+        "_lines",
         "_replayer",
         "_retries",
         "_saving",
@@ -162,6 +164,8 @@ class Resumption:
         self._sought: dict[Sid, _Known] = {}
         # Who was taken over, until its own connection is lost
         self._taken_over: set[Session] = set()
+        # Of large ones that live: how they are divided
+        self._lines: dict[Sid, SnapshotLines] = {}
         # What it has to be told: of those who live, and of those who have left
         self._changed: dict[Sid, Session] = {}
         # (a plain dict looks for its first key past all those that were deleted)
@@ -185,10 +189,12 @@ class Resumption:
 
     # Keeping
 
-    def changed(self, session: Session) -> None:
-        """A session lives, and is another than before."""
+    def changed(self, session: Session, identifier: Identifier | None = None) -> None:
+        """A session lives, and is another than before: itself, or one of its subscriptions."""
         if not self._sessions.is_shared or not session.is_resumable or not session.connected:
             return
+        if identifier is not None and (lines := self._lines.get(session.sid)) is not None:
+            lines.note(identifier)
         if not self._changed and self._saving is None and self._again is None:
             # What else changes in this turn of the loop travels with it.
             asyncio.get_running_loop().call_soon(self.save_changed)
@@ -202,6 +208,7 @@ class Resumption:
             if formerly is not None:
                 self._sessions.save(_other(formerly), write(session.sid))
             return self._sessions.save(session.sid, write(snapshot))
+        self._lines.pop(session.sid, None)
         if formerly is not None:
             self._put(_other(formerly), _Renamed(session.sid))
         self._put(session.sid, _Left(snapshot))
@@ -275,6 +282,8 @@ class Resumption:
     def _put_again(self, sid: Sid, each: _Unsaved) -> None:
         """It could not be told."""
         if isinstance(each, Session):
+            # Which of its lines were kept is not known: all are written again.
+            self._lines.pop(sid, None)
             self._changed[sid] = each
         else:
             self._put(sid, each)
@@ -299,17 +308,26 @@ class Resumption:
         return failed
 
     def _tell(self, sid: Sid, each: _Unsaved) -> Awaitable[bytes | None] | bytes | None:
-        match each:
-            case _Over():
-                return self._sessions.remove(sid)
-            case _Left(snapshot):
-                written = write(snapshot)
-            case _Renamed(name):
-                written = write(name)
-            case _:
-                written = write(self._snapshot_of(each))
+        if isinstance(each, _Over):
+            return self._sessions.remove(sid)
         is_new = self._known.setdefault(sid, _Known.NOTHING) is not _Known.KEPT
-        return self._sessions.save(sid, written, is_new=is_new)
+        if isinstance(each, Session):
+            return self._save_living(sid, each, is_new=is_new)
+        text = write(each.sid) if isinstance(each, _Renamed) else written(each.snapshot)[0]
+        return self._sessions.save(sid, text, is_new=is_new)
+
+    def _save_living(self, sid: Sid, session: Session, *, is_new: bool) -> Awaitable[None] | None:
+        """The whole session, or of a large one that is kept the lines that have changed."""
+        lines = self._lines.get(sid)
+        if lines is not None and not is_new:
+            changed = lines.changed(session, self._sessions.revocations.newest)
+            return self._sessions.amend(sid, changed) if changed else None
+        text, lines = written(self._snapshot_of(session))
+        if lines is None:
+            self._lines.pop(sid, None)
+        else:
+            self._lines[sid] = lines
+        return self._sessions.save(sid, text, is_new=is_new)
 
     def _told(self, sid: Sid, each: _Unsaved, taken: bytes | None) -> None:
         if isinstance(each, Session):
@@ -331,6 +349,7 @@ class Resumption:
         match each:
             case Session():
                 each.is_resumable = False
+                self._lines.pop(sid, None)
                 self._note_refusal(sid, error)
                 self._put(sid, _Over(None, each))
             case _Left(snapshot):
@@ -554,6 +573,7 @@ class Resumption:
             present.close(Reason.RESUMED)
             self._taken_over.add(present)
             self._changed.pop(sid, None)
+            self._lines.pop(sid, None)
             return snapshot
         left = self._leaving.pop(sid, None)
         return left.snapshot if isinstance(left, _Left) else None
@@ -626,6 +646,7 @@ class Resumption:
             # What is kept under its name is of whoever goes on with it, or has given it back.
             self._taken_over.remove(session)
             return None
+        self._lines.pop(session.sid, None)
         wanted = ended if session.disconnect_wanted else None
         if session.sid not in self._known:
             self._changed.pop(session.sid, None)

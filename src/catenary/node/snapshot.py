@@ -12,14 +12,18 @@ import msgspec
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
-from catenary.node.session import Session
+from catenary.node.session import Session, Subscription
 
 Read = TypeVar("Read")
 
 _limited: Final = RateLimitedLogger(logging.getLogger("catenary.node"))
 
 
-class _Kept(msgspec.Struct, frozen=True, omit_defaults=True):
+NEWLINE: Final = b"\n"
+"""Between the lines of a large session (:mod:`catenary.node.snapshot_lines`): JSON as we write it has none."""
+
+
+class Subscribed(msgspec.Struct, frozen=True, omit_defaults=True):
     """One subscription."""
 
     streams: tuple[Stream, ...]
@@ -35,16 +39,24 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     environment: Environment
-    subscriptions: dict[Identifier, _Kept]
+    subscriptions: dict[Identifier, Subscribed]
     disconnect_wanted: bool
     revision: int = 0
     expires_at: float | None = None
 
 
+class Part(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Some subscriptions of a large session, with their state: a line of it behind the first."""
+
+    subscriptions: dict[Identifier, Subscribed]
+    istate: dict[Identifier, dict[str, str]] = {}
+
+
 write: Final = msgspec.json.Encoder().encode
 """Writes a snapshot, or the name of one: the sid under which it is kept."""
 
-_read: Final = msgspec.json.Decoder(Snapshot).decode
+_read_line: Final = msgspec.json.Decoder(Snapshot).decode
+_read_part: Final = msgspec.json.Decoder(Part).decode
 _read_name: Final = msgspec.json.Decoder(str).decode
 
 
@@ -67,6 +79,20 @@ def read_all(kept: tuple[bytes, ...]) -> list[Snapshot]:
     return [each for each in map(read, kept) if each is not None]
 
 
+def _read(raw: bytes) -> Snapshot:
+    first, *others = raw.split(NEWLINE)
+    snapshot = _read_line(first)
+    if not others:
+        return snapshot
+    environment, subscriptions = snapshot.environment, snapshot.subscriptions
+    istate = environment.istate or {}
+    for part in map(_read_part, others):
+        subscriptions |= part.subscriptions
+        istate |= part.istate
+    environment.istate = istate or None
+    return snapshot
+
+
 def _is_name(raw: bytes) -> bool:
     return raw.startswith(b'"')
 
@@ -79,15 +105,17 @@ def _readable(read: Callable[[bytes], Read], raw: bytes) -> Read | None:
         return None
 
 
+def subscribed(subscription: Subscription) -> Subscribed:
+    """A subscription as it is now."""
+    return Subscribed(tuple(subscription.streams), subscription.whispers_to, subscription.seen_on)
+
+
 def snapshot_of(session: Session, revision: int) -> Snapshot:
     """A session as it is now."""
     session.environment.written = b""  # soon written again, and nothing to keep
     return Snapshot(
         session.environment,
-        {
-            identifier: _Kept(tuple(each.streams), each.whispers_to, each.seen_on)
-            for identifier, each in session.subscriptions.items()
-        },
+        {identifier: subscribed(each) for identifier, each in session.subscriptions.items()},
         session.disconnect_wanted,
         revision,
         session.expires_at,

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from catenary.adapters.nats.sessions import ENDED_AT_ONCE, RENEWED_S
-from catenary.errors import BackendError
+from catenary.errors import BackendError, TooLarge
 from catenary.messages.names import Sid
 from tests.contracts.brokers import Clock
 from tests.parts.heart import in_loop
@@ -207,7 +207,73 @@ async def test_who_lives_for_long_is_put_anew(server: JetStreamServer) -> None:
 @in_loop
 async def test_a_session_that_is_too_large_is_refused_alone(server: JetStreamServer) -> None:
     async with nats_node(server) as node:
-        with pytest.raises(BackendError, match="max_payload"):
+        with pytest.raises(TooLarge, match="max_payload"):
             await node.sessions.save(A, b"x" * 1_100_000)
+        with pytest.raises(TooLarge, match="max_payload"):
+            await node.sessions.save(A, b"small\n" + b"x" * 1_100_000)
         await node.sessions.save(A, b"x" * 1_000_000)
         assert len(await node.sessions.take(A) or b"") == 1_000_000
+
+
+# In lines
+
+
+LINES = b"\n".join(b"line %d" % number for number in range(40))
+
+
+@in_loop
+async def test_lines_of_a_session_go_with_it_and_together_may_be_larger_than_a_message(
+    server: JetStreamServer,
+) -> None:
+    async with nats_node(server) as one, nats_node(server) as other:
+        large = b"\n".join(b"%d" % number * 100_000 for number in range(10, 40))
+        await one.sessions.save(A, large)
+        assert len(await one.records()) == 30
+        assert await other.sessions.take(A) == large
+        assert await one.records() == []
+
+
+@in_loop
+async def test_lines_of_one_that_somebody_took_are_not_left_by_who_had_it(
+    server: JetStreamServer,
+) -> None:
+    async with nats_node(server) as one, nats_node(server) as other:
+        await one.sessions.save(A, LINES)
+        assert await other.sessions.take(A) == LINES
+        # Not known here yet: a line is put for nobody, until the session is saved or has left.
+        await one.sessions.amend(A, {7: b"late"})
+        assert await other.sessions.take(A) is None
+        await one.sessions.save(A, LINES, is_new=False)
+        assert await one.records() == []
+
+
+@in_loop
+async def test_lines_that_a_dead_node_has_left_end_with_their_session(
+    server: JetStreamServer,
+) -> None:
+    async with nats_node(server, SHORT) as one:
+        async with nats_node(server, SHORT) as dead:
+            await dead.sessions.save(A, LINES)
+            await dead.sessions.save(B, LINES)
+            assert await one.sessions.take(B) == LINES
+            await dead.sessions.amend(B, {3: b"for nobody"})
+        assert await ended_by(one, 1) == [LINES]
+        await one.nodes_are(1)
+        assert await one.records() == []
+
+
+@in_loop
+async def test_lines_are_put_anew_with_their_session(server: JetStreamServer) -> None:
+    clock = Clock()
+    limits = msgspec.structs.replace(LIMITS, sessions_ttl_s=int(RENEWED_S))
+    async with nats_node(server, limits, clock=clock) as node:
+        await node.sessions.save(A, LINES)
+        before = await node.engine.records().newest(["test.between.r.l.>"])
+        for _ in range(3):
+            await clock.elapse(RENEWED_S / 2)
+            node.sessions.touch([A])
+        await node.sessions.settle()
+        after = await node.engine.records().newest(["test.between.r.l.>"])
+        assert len(after) == len(before) == 39
+        assert min(each.sequence for each in after) > max(each.sequence for each in before)
+        assert await node.sessions.take(A) == LINES

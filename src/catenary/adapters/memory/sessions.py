@@ -1,6 +1,6 @@
 """Sessions that may be resumed, on a node that is alone."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from catenary.broker.revocations import Revocations
@@ -41,6 +41,14 @@ class LocalSessions:
         """Keeps a session, in place of what was kept of it; one that is not new only there."""
         if is_new or sid in self._snapshots:
             self._snapshots.save(sid, snapshot, self._clock())
+
+    def amend(self, sid: Sid, lines: Mapping[int, bytes]) -> None:
+        """Replaces or adds lines of a snapshot; nothing happens for one that is not there any more."""
+        now = self._clock()
+        kept = self._snapshots.take(sid, now)
+        if kept is not None:
+            numbered = {**dict(enumerate(kept.split(b"\n"))), **lines}
+            self._snapshots.save(sid, b"\n".join(numbered[each] for each in sorted(numbered)), now)
 
     def touch(self, sids: Collection[Sid]) -> None:
         """Their time runs anew; nothing happens for one that is not kept."""

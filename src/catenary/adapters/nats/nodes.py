@@ -142,4 +142,6 @@ class Nodes:
         for kind in (self._subjects.sessions, self._subjects.members):
             if await records.first(f"{kind}{name}.>", 1):
                 return
+        # Those of sessions that were taken by other nodes before it died.
+        await records.purge(f"{self._subjects.lines}{name}.>")
         await records.delete(self._sequences[name])

@@ -3,6 +3,8 @@
 Each is a record of the node that has it, or that had it last. While that node lives it alone knows
 when a session's time is over, and ends it; what a dead node has left is ended by any other. Whoever
 takes or ends a session deletes its record by its sequence, which one alone can do.
+The record is the first line of a snapshot; a large one has others, each a record of its own. A line feed at the end of
+the first says so. They are read before the first is deleted, and belong to whoever has deleted it.
 A remote disconnect is a record, too, before it is published: its sequence is its number. A node that was away
 reads those that it has missed, and takes no session before it has them all.
 Source: docs/reliable_streams.md (anycable).
@@ -11,7 +13,7 @@ Source: docs/reliable_streams.md (anycable).
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from typing import Any, Final
 
 from catenary.adapters.nats.nodes import Nodes
@@ -44,6 +46,11 @@ MISSED_LIMIT: Final = 100_000
 RELAY_S: Final = 2.0
 """How far apart nodes may relay the same remote disconnect."""
 
+LINES_LIMIT: Final = 100_000
+"""Lines of one session; a client has 1,000 subscriptions at most unless the options allow more."""
+
+LINE_FEED: Final = b"\n"
+
 ATTEMPTS: Final = 10
 """To take a session that is saved by another node at the same moment, or was a moment ago."""
 
@@ -55,10 +62,12 @@ LONGEST_PAUSE_S: Final = 0.5
 class _Own:
     """A record of this node. Moments are on the clock."""
 
-    __slots__ = ("deadline", "put_at", "sequence")
+    __slots__ = ("deadline", "lines", "put_at", "sequence")
 
-    def __init__(self, sequence: int, now: float, ttl_s: float) -> None:
+    def __init__(self, sequence: int, now: float, ttl_s: float, lines: int) -> None:
         self.sequence = sequence
+        self.lines = lines
+        """How many there are behind the first."""
         self.put_at = now
         self.deadline = now + ttl_s
 
@@ -104,6 +113,10 @@ class NatsSessions:
     def save(self, sid: Sid, snapshot: bytes, *, is_new: bool = True) -> Awaitable[None]:
         """Keeps a session, in place of what was kept of it; one that is not new only there."""
         return self._turn(sid, lambda: self._save(sid, snapshot, is_new=is_new))
+
+    def amend(self, sid: Sid, lines: Mapping[int, bytes]) -> Awaitable[None]:
+        """Replaces or adds lines of a snapshot; nothing happens for one that is not there any more."""
+        return self._turn(sid, lambda: self._amend(sid, lines))
 
     def touch(self, sids: Collection[Sid]) -> None:
         """Their time runs anew; nothing happens for one that is not kept by this node.
@@ -205,14 +218,48 @@ class NatsSessions:
         own = self._own.get(sid)
         if not is_new and own is None:
             return
+        first, *others = snapshot.split(LINE_FEED)
         expected = None if is_new or own is None else own.sequence
-        try:
-            sequence = await self._put(sid, snapshot, expected)
-        except Stale:
-            self._forget(sid)
+        had_lines = 0 if own is None else own.lines
+        await self._put_lines(sid, dict(enumerate(others, 1)))
+        await self._put_first(sid, first, expected, len(others))
+        for number in range(len(others) + 1, had_lines + 1):
+            await self._records().purge(f"{self._lines_of(sid)}{number}")
+
+    async def _amend(self, sid: Sid, lines: Mapping[int, bytes]) -> None:
+        own = self._own.get(sid)
+        if own is None:
             return
-        kept = self._own[sid] = _Own(sequence, self._clock(), self._ttl_s)
+        await self._put_lines(sid, {number: line for number, line in lines.items() if number})
+        own.lines = max(own.lines, *lines)
+        if 0 in lines:
+            await self._put_first(sid, lines[0], own.sequence, own.lines)
+        else:
+            own.deadline = self._clock() + self._ttl_s
+            self._wheel.schedule(sid, own.deadline)
+
+    async def _put_first(self, sid: Sid, line: bytes, expected: int | None, lines: int) -> None:
+        try:
+            sequence = await self._put(sid, line + LINE_FEED if lines else line, expected)
+        except Stale:
+            # Another node has taken it, and has read the other lines.
+            self._forget(sid)
+            if lines:
+                await self._records().purge(self._lines_of(sid) + ANY)
+            return
+        kept = self._own[sid] = _Own(sequence, self._clock(), self._ttl_s, lines)
         self._wheel.schedule(sid, kept.deadline)
+
+    async def _put_lines(self, sid: Sid, lines: Mapping[int, bytes]) -> None:
+        records, subject = self._records(), self._lines_of(sid)
+        puts = [records.put(f"{subject}{number}", line) for number, line in lines.items()]
+        # All of them, before the first error is raised: nothing of this save follows the next one.
+        for each in await asyncio.gather(*puts, return_exceptions=True):
+            if isinstance(each, BaseException):
+                raise each
+
+    def _lines_of(self, sid: Sid) -> str:
+        return self._subjects.lines_of(self._nodes.name, sid)
 
     async def _put(self, sid: Sid, snapshot: bytes, expected: int | None) -> int:
         return await self._records().put(self._subject(sid), snapshot, instead_of=expected)
@@ -224,6 +271,9 @@ class NatsSessions:
         own = self._own.get(sid)
         found = None if own is None else await self._records().at(own.sequence)
         if own is not None and found is not None and found.subject == self._subject(sid):
+            if own.lines:
+                lines = await self._read_lines(self._records(), found)
+                await self._put_lines(sid, dict(enumerate(lines, 1)))
             own.sequence = await self._put(sid, found.payload, own.sequence)
             own.put_at = self._clock()
 
@@ -249,11 +299,12 @@ class NatsSessions:
                 return None
             newest = max(found, key=lambda each: each.sequence)
             others = [each for each in found if each is not newest]
-            if await records.delete(newest.sequence):
+            taken = await self._win(records, newest)
+            if taken is not None:
                 for each in others:
-                    await records.delete(each.sequence)
+                    await self._win(records, each)
                 self._forget(sid)
-                return newest.payload
+                return taken
         raise BackendError("JetStream: a session changes faster than it can be taken")
 
     def _is_over(self, record: Stored) -> bool:
@@ -280,7 +331,27 @@ class NatsSessions:
         return ended
 
     async def _win(self, records: Store, record: Stored) -> bytes | None:
-        return record.payload if await records.delete(record.sequence) else None
+        """Takes a session out by its record; None where another was quicker."""
+        if not record.payload.endswith(LINE_FEED):
+            return record.payload if await records.delete(record.sequence) else None
+        lines = await self._read_lines(records, record)
+        if not await records.delete(record.sequence):
+            return None
+        await records.purge(self._subjects.lines_beside(record.subject) + ANY)
+        return record.payload + LINE_FEED.join(lines)
+
+    async def _read_lines(self, records: Store, record: Stored) -> list[bytes]:
+        """The lines of a large session behind the first, in order."""
+        subject = self._subjects.lines_beside(record.subject)
+        for attempt in range(ATTEMPTS):
+            newest = await records.newest_of_leader(subject + ANY) if records.may_lag else 0
+            found = await records.behind(subject + ANY, 1, LINES_LIMIT)
+            if newest <= max((each.sequence for each in found), default=0):
+                numbered = {int(each.subject[len(subject) :]): each.payload for each in found}
+                return [numbered[number] for number in sorted(numbered)]
+            # Any replica answers, and this one is behind.
+            await asyncio.sleep(min(REPLICA_PAUSE_S * 2**attempt, LONGEST_PAUSE_S))
+        raise BackendError("JetStream: this replica is behind")
 
     def _forget(self, sid: Sid) -> None:
         if self._own.pop(sid, None) is not None:

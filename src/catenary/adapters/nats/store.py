@@ -275,6 +275,10 @@ class Store:
         _check(reply)
         return True
 
+    async def purge(self, subject: str) -> None:
+        """Deletes all messages of a subject; it may have wildcards."""
+        _check(await self._call(f"STREAM.PURGE.{self.name}", {"filter": subject}))
+
     async def at(self, sequence: int) -> Stored | None:
         """The message of a sequence; None where it is not there any more."""
         answer = await self._connection.ask(self._direct, _write({"seq": sequence}))

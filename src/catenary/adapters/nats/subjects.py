@@ -50,6 +50,7 @@ class Subjects:
         "commands",
         "heartbeats",
         "kept",
+        "lines",
         "members",
         "names",
         "published",
@@ -79,6 +80,7 @@ class Subjects:
         self.records = f"{prefix}.r.>"
         self.heartbeats = f"{prefix}.r.n."
         self.sessions = f"{prefix}.r.s."
+        self.lines = f"{prefix}.r.l."
         self.revocations = f"{prefix}.r.d."
         self.members = f"{prefix}.r.m."
 
@@ -102,6 +104,14 @@ class Subjects:
     def session(self, node: str, sid: str) -> str:
         """Where a node keeps a session; ``node`` may be :data:`ANY`."""
         return f"{self.sessions}{node}.{token(sid)}"
+
+    def lines_of(self, node: str, sid: str) -> str:
+        """Where a node keeps the lines of a large session behind the first: their numbers follow."""
+        return f"{self.lines}{node}.{token(sid)}."
+
+    def lines_beside(self, session: str) -> str:
+        """The same, for the record of a session on this subject."""
+        return self.lines + session.removeprefix(self.sessions) + "."
 
     def revocation(self, identifiers: str) -> str:
         """Where the last remote disconnect of these identifiers is kept."""

@@ -1,6 +1,7 @@
 """Sessions that may be resumed, in Redis: any node can take them.
 
-    <prefix>:sessions             hash        sid → snapshot
+    <prefix>:sessions             hash        sid → the first line of a snapshot,
+                                              sid, line feed and number → another line of it
     <prefix>:sessions:deadlines   sorted set  sid → when its time is over, in ms of Redis' clock
     <prefix>:sessions:revoked     sorted set  remote disconnect → number
 
@@ -15,7 +16,7 @@ Source: broker/session_cache.py, the same in memory.
 """
 
 import asyncio
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Collection, Mapping
 from typing import Any, Final
 
 from catenary.adapters.packing import NumberedCommand
@@ -46,12 +47,46 @@ redis.call('PEXPIRE', KEYS[1], unused)
 redis.call('PEXPIRE', KEYS[2], unused)
 """
 
+_TAKE_LINES: Final = """
+local function take_lines(sid)
+  local lines, field, number = {}, sid, 0
+  while true do
+    local line = redis.call('HGET', KEYS[1], field)
+    if not line then return #lines > 0 and table.concat(lines, '\\n') end
+    redis.call('HDEL', KEYS[1], field)
+    number = number + 1
+    lines[number] = line
+    field = sid .. '\\n' .. number
+  end
+end
+"""
+
 SAVE: Final = Script(
     NOW
     + """
-local ttl, unused, sid, snapshot, is_new = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local ttl, unused, sid, is_new = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if is_new == '0' and not redis.call('ZSCORE', KEYS[2], sid) then return end
-redis.call('HSET', KEYS[1], sid, snapshot)
+redis.call('HSET', KEYS[1], sid, ARGV[5])
+for number = 6, #ARGV do
+  redis.call('HSET', KEYS[1], sid .. '\\n' .. number - 5, ARGV[number])
+end
+local number = #ARGV - 4
+while redis.call('HDEL', KEYS[1], sid .. '\\n' .. number) == 1 do number = number + 1 end
+redis.call('ZADD', KEYS[2], now + ttl, sid)
+"""
+    + _KEEP
+)
+"""Keeps the lines of a snapshot, and no others that it had before."""
+
+AMEND: Final = Script(
+    NOW
+    + """
+local ttl, unused, sid = ARGV[1], ARGV[2], ARGV[3]
+if not redis.call('ZSCORE', KEYS[2], sid) then return end
+for number = 4, #ARGV, 2 do
+  local field = ARGV[number] == '0' and sid or sid .. '\\n' .. ARGV[number]
+  redis.call('HSET', KEYS[1], field, ARGV[number + 1])
+end
 redis.call('ZADD', KEYS[2], now + ttl, sid)
 """
     + _KEEP
@@ -73,15 +108,14 @@ end
 
 TAKE: Final = Script(
     NOW
+    + _TAKE_LINES
     + """
 local newest = redis.call('ZRANGE', KEYS[3], -1, -1, 'WITHSCORES')[2]
 if newest and tonumber(newest) > tonumber(ARGV[2]) then return 0 end
 local deadline = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if not deadline or tonumber(deadline) <= now then return end
-local snapshot = redis.call('HGET', KEYS[1], ARGV[1])
-redis.call('HDEL', KEYS[1], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
-return snapshot
+return take_lines(ARGV[1])
 """
 )
 """A snapshot; 0 where there are revocations after the newest one that the node knows."""
@@ -121,17 +155,18 @@ return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.0f', since),
 
 EXPIRE: Final = Script(
     NOW
+    + _TAKE_LINES
     + """
 local sids = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, ARGV[1])
 if #sids == 0 then return {} end
-local snapshots = redis.call('HMGET', KEYS[1], unpack(sids))
-redis.call('HDEL', KEYS[1], unpack(sids))
+local snapshots = {}
+for number, sid in ipairs(sids) do snapshots[number] = take_lines(sid) end
 redis.call('ZREM', KEYS[2], unpack(sids))
 return snapshots
 """
 )
 
-SCRIPTS: Final = (SAVE, TOUCH, TAKE, REVOKE, MISSED, EXPIRE)
+SCRIPTS: Final = (SAVE, AMEND, TOUCH, TAKE, REVOKE, MISSED, EXPIRE)
 
 
 class RedisSessions:
@@ -163,8 +198,16 @@ class RedisSessions:
     def save(self, sid: Sid, snapshot: bytes, *, is_new: bool = True) -> Awaitable[None]:
         """Keeps a session, in place of what was kept of it; one that is not new only there."""
         return self._commands.run(
-            SAVE, self._keys, self._ttl_ms, self._unused_ms, sid, snapshot, int(is_new)
+            SAVE,
+            self._keys,
+            *(self._ttl_ms, self._unused_ms, sid, int(is_new)),
+            *snapshot.split(b"\n"),
         )
+
+    def amend(self, sid: Sid, lines: Mapping[int, bytes]) -> Awaitable[None]:
+        """Replaces or adds lines of a snapshot; nothing happens for one that is not there any more."""
+        numbered = [part for number, line in lines.items() for part in (number, line)]
+        return self._commands.run(AMEND, self._keys, self._ttl_ms, self._unused_ms, sid, *numbered)
 
     def touch(self, sids: Collection[Sid]) -> Awaitable[Any] | None:
         """Their time runs anew; nothing happens for one that is not kept."""
