@@ -262,6 +262,25 @@ async def test_a_session_ends_that_is_taken_from_a_connection_that_looks_open() 
     assert await cluster.ended() == ["a", "b"]
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+@in_loop
+async def test_others_wait_until_a_node_has_received_a_remote_disconnect(leaves: bool) -> None:
+    cluster = Cluster()
+    client = await cluster.connect(0, "a")
+    client.subscribe(room("private"))
+    await settle()
+    if leaves:
+        await cluster.leave(client)
+    cluster.disconnect("somebody", 1)
+    again = await cluster.connect(0, "b", resumes="a")
+    assert again.heard == []
+    cluster.receive(0)
+    async with asyncio.timeout(5):
+        while not again.heard:  # noqa: ASYNC110  (nothing says so)
+            await asyncio.sleep(0.01)
+    assert again.heard[0]["restored_ids"] == [room("private")]
+
+
 @in_loop
 async def test_a_node_that_does_not_catch_up_resumes_nobody_for_good(
     monkeypatch: pytest.MonkeyPatch,

@@ -277,3 +277,18 @@ async def test_lines_are_put_anew_with_their_session(server: JetStreamServer) ->
         assert len(after) == len(before) == 39
         assert min(each.sequence for each in after) > max(each.sequence for each in before)
         assert await node.sessions.take(A) == LINES
+
+
+@in_loop
+async def test_nothing_is_taken_when_nats_is_back_before_what_was_missed_is_known(
+    server: JetStreamServer,
+) -> None:
+    async with nats_node(server) as one:
+        assert one.sessions.is_caught_up
+        await one.sessions.save(A, b"1")
+        server.stop()
+        await until(lambda: one.pubsub.trouble is not None)
+        assert not one.sessions.is_caught_up
+        server.start()
+        await until(lambda: one.sessions.is_caught_up)
+        assert await one.sessions.take(A) == b"1"
