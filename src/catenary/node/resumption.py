@@ -601,7 +601,8 @@ class Resumption:
 
     def why_over(self, snapshot: Snapshot) -> Reason | None:
         """Why a session that was found must not be resumed any more; None: it may be."""
-        if self._sessions.revocations.is_revoked(
+        revocations = self._sessions.revocations
+        if revocations.newest != snapshot.revision and revocations.is_revoked(
             snapshot.environment.identifiers, snapshot.revision
         ):
             return Reason.REMOTE
