@@ -337,12 +337,15 @@ class Interest(Protocol):
         """
         ...
 
-    def when_heard(self, stream: Stream, position: Position) -> Awaitable[None] | None:
-        """None where everything up to a position has arrived here, else something to wait for.
+    def has_arrived(self, stream: Stream, position: Position) -> bool:
+        """Has everything up to a position arrived here? A history may be ahead of what arrives."""
+        ...
 
-        A history may be ahead of what arrives. The wait is over, too, when nobody listens any more.
-        Never raises.
-        """
+    def call_when_arrived(
+        self, stream: Stream, position: Position, call: Callable[[], None]
+    ) -> None:
+        """Calls once when everything up to a position has arrived, which it has not yet, or when nobody
+        listens any more; never before this returns. Never raises."""
         ...
 
 

@@ -481,11 +481,13 @@ async def test_who_has_read_ahead_goes_on_when_that_is_known_to_be_gone(clock: C
     clock.now += 1
     heard = node.listen()
     newest = node.history.newest(NEWS)
-    wait = node.interest.when_heard(NEWS, newest)
-    assert wait is not None
+    called: list[Position] = []
+    assert not node.interest.has_arrived(NEWS, newest)
+    node.interest.call_when_arrived(NEWS, newest, lambda: called.append(newest))
     node.following.resume(NEWS, newest)
     await node.answer()
-    await wait
+    await settle()
+    assert called == [newest]
     assert heard == []
 
 

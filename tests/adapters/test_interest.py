@@ -149,44 +149,45 @@ def test_a_stream_has_one_first_and_one_last_listener() -> None:
         interest.unlisten(A)
 
 
-# Who has read ahead
+# Histories that are ahead of what arrives
 
 
 @in_loop
-async def test_who_has_read_ahead_waits_until_that_was_heard() -> None:
+async def test_a_call_is_made_when_everything_up_to_a_position_has_arrived() -> None:
     interest = open_interest(A)
     mark = interest.marks[A]
     mark.advance(Position("e", 5))
-    assert interest.when_heard(A, Position("e", 5)) is None
-    assert interest.when_heard(B, Position("e", 5)) is None
-    seven, nine = (interest.when_heard(A, Position("e", offset)) for offset in (7, 9))
-    assert isinstance(seven, asyncio.Future)
-    assert isinstance(nine, asyncio.Future)
+    called: list[int] = []
+    assert interest.has_arrived(A, Position("e", 5))
+    assert interest.has_arrived(B, Position("e", 5))
+    assert not interest.has_arrived(A, Position("e", 6))
+    interest.call_when_arrived(A, Position("e", 7), lambda: called.append(7))
+    interest.call_when_arrived(A, Position("e", 9), lambda: called.append(9))
     mark.advance(Position("e", 6))
-    assert not seven.done()
+    await settle()
+    assert called == []
     mark.advance(Position("e", 8))
-    await seven
-    assert not nine.done()
+    await settle()
+    assert called == [7]
     interest.unlisten(A)
-    await nine
+    await settle()
+    assert called == [7, 9]
 
 
 @in_loop
-async def test_who_waits_for_what_a_new_epoch_has_made_void_goes_on() -> None:
+async def test_a_call_is_made_when_a_new_epoch_has_begun() -> None:
     interest = open_interest(A)
     mark = interest.marks[A]
     mark.advance(Position("e", 5))
-    wait = interest.when_heard(A, Position("e", 7))
-    assert wait is not None
+    called: list[str] = []
+    interest.call_when_arrived(A, Position("e", 7), lambda: called.append("e"))
+    interest.call_when_arrived(A, Position("f", 2), lambda: called.append("f"))
     mark.advance(Position("f", 1))
-    assert await is_over(wait)
-
-
-@in_loop
-async def test_who_leaves_while_it_waits_is_forgotten() -> None:
-    interest = open_interest(A)
-    wait = interest.when_heard(A, Position("e", 7))
-    assert not await is_over(wait)
+    await settle()
+    assert called == ["e"]
+    mark.advance(Position("f", 2))
+    await settle()
+    assert called == ["e", "f"]
     assert not interest.marks[A].waits
 
 

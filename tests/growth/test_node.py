@@ -327,10 +327,10 @@ def messages_wait_for_one_who_reads_its_history(size: int) -> Work:
     subscription = client.session.subscriptions[ROOM]
 
     async def work() -> None:
-        heart.hub.set_apart(subscription, Stream("r"))
+        heart.hub.detach(subscription, Stream("r"))
         for number in range(size):
             heart.publish("r", number)
-        heart.hub.bring_back(subscription, Stream("r"), None)
+        heart.hub.reattach(subscription, Stream("r"), None)
         await idle()
 
     return work

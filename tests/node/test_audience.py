@@ -1,4 +1,4 @@
-"""The listeners of one stream: who shares a frame, who stands apart."""
+"""The listeners of one stream: which of them share a frame, and which are detached."""
 
 import asyncio
 import json
@@ -8,6 +8,7 @@ import pytest
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.publications import Position, Publication
+from catenary.metrics.counters import Counters
 from catenary.node.audience import Audience, json_of
 from catenary.node.encoder import Encoder
 from catenary.node.session import Session, Subscription
@@ -67,107 +68,96 @@ def test_a_batch_is_a_row_of_frames() -> None:
     assert second == {"identifier": "a", "message": 2}
 
 
-def test_a_crowd_is_a_row_that_is_made_anew_only_where_it_changed() -> None:
-    crowd = [listener() for _ in range(5)]
-    audience = audience_of(*crowd)
+def test_the_recipients_of_a_group_are_listed_again_only_where_it_changed() -> None:
+    group = [listener() for _ in range(5)]
+    audience = audience_of(*group)
 
-    def row() -> list[Outbound]:
+    def recipients() -> list[Outbound]:
         ((_, outbounds),) = audience.frames([message("1")])
         return outbounds
 
-    begun = row()
-    assert begun == [each.session.outbound for each in crowd]
-    assert row() is begun
-    audience.part(crowd[1])
+    begun = recipients()
+    assert begun == [each.session.outbound for each in group]
+    assert recipients() is begun
+    audience.remove(group[1])
     audience.join(late := listener())
-    # Whoever goes on with the row that it has begun is not disturbed.
-    assert begun == [each.session.outbound for each in crowd]
-    expected = [*crowd[:1], *crowd[2:], late]
-    assert row() == [each.session.outbound for each in expected]
+    # A delivery that has begun with this list is not disturbed.
+    assert begun == [each.session.outbound for each in group]
+    expected = [*group[:1], *group[2:], late]
+    assert recipients() == [each.session.outbound for each in expected]
 
 
-def test_size_counts_everybody_wherever_they_are() -> None:
+def test_size_counts_all_listeners_detached_or_not() -> None:
     first, second, third = listener(), listener(), listener()
     audience = audience_of(first, second)
-    audience.join_apart(third)
-    audience.set_apart(first)
+    audience.join_detached(third)
+    audience.detach(first, Counters())
     assert audience.size == 3
     for each, left in ((first, 2), (second, 1), (third, 0)):
-        audience.part(each)
+        audience.remove(each)
         assert audience.size == left
     assert not audience.groups
-    assert not audience.apart
+    assert not audience.detached
 
 
-def test_who_is_set_apart_keeps_what_waits_for_the_group() -> None:
+def test_what_waits_for_the_group_is_buffered_for_a_listener_that_is_detached() -> None:
     staying, leaving = listener(), listener()
     audience = audience_of(staying, leaving)
     audience.waiting.append(message("1"))
-    audience.set_apart(leaving)
-    assert audience.apart[leaving] == [message("1")]
+    audience.detach(leaving, Counters())
+    assert audience.detached[leaving].take() == [message("1")]
     ((_, outbounds),) = audience.frames([message("1")])
     assert outbounds == [staying.session.outbound]
 
 
-def test_who_comes_back_joins_its_group_when_nothing_waits_for_that() -> None:
+def test_what_waits_and_excludes_a_listener_is_not_buffered_for_it() -> None:
+    leaving = listener()
+    audience = audience_of(listener(), leaving)
+    own = Publication(STREAM, "own", exclude_socket=leaving.session.sid)
+    audience.waiting.extend((own, message("1")))
+    audience.detach(leaving, Counters())
+    assert audience.detached[leaving].take() == [message("1")]
+
+
+def test_a_listener_is_reattached_when_nothing_waits_for_its_group() -> None:
     audience = audience_of(listener(), apart := listener())
-    audience.set_apart(apart)
-    audience.is_due = True
-    assert audience.bring_back(apart) == []
-    assert audience.apart == {apart: None}
-    audience.rejoin()
-    assert not audience.apart
+    audience.detach(apart, Counters())
+    assert audience.detached[apart].take() == []
+    audience.reattach_all()
+    assert not audience.detached
     assert audience.size == 2
     ((_, outbounds),) = audience.frames([message("1")])
     assert len(outbounds) == 2
 
 
-def test_who_comes_back_alone_leaves_the_others_apart() -> None:
-    audience = audience_of(first := listener(), second := listener())
-    for each in (first, second):
-        audience.set_apart(each)
-    audience.apart[first] = [message("1")]
-    assert audience.bring_back(first) == [message("1")]
-    assert audience.apart == {second: []}
-    assert audience.size == 2
+def test_listeners_stay_detached_while_their_history_is_read_or_ahead() -> None:
+    reading, ahead, done = listener(), listener(), listener()
+    audience = audience_of(reading, ahead, done)
+    for each in (reading, ahead, done):
+        audience.detach(each, Counters())
+    for each in (ahead, done):
+        audience.detached[each].take()
+    audience.detached[ahead].sent_up_to = Position("e", 7)
+    audience.reattach_all()
+    assert list(audience.detached) == [reading, ahead]
+    assert audience.size == 3
 
 
-def test_rejoining_leaves_those_apart_who_still_read() -> None:
-    audience = audience_of(reading := listener(), done := listener())
-    for each in (reading, done):
-        audience.set_apart(each)
-    audience.apart[done] = None
-    audience.rejoin()
-    assert audience.apart == {reading: []}
-
-
-def test_who_is_served_at_once_may_be_kept_for_again() -> None:
-    audience = audience_of(listener(), apart := listener())
-    audience.set_apart(apart)
-    audience.apart[apart] = None
-    audience.keep(apart)
-    kept = audience.apart[apart]
-    assert kept == []
-    kept.append(message("1"))
-    audience.keep(apart)
-    assert audience.apart[apart] == [message("1")]
-
-
-def test_stepping_out_passes_over_who_left_or_gave_up() -> None:
-    async def step_out() -> None:
+def test_a_pending_detach_passes_over_listeners_that_have_left() -> None:
+    async def detach_pending() -> None:
         loop = asyncio.get_running_loop()
         audience = audience_of(staying := listener(), left := listener())
         waits = {each: loop.create_future() for each in (staying, left)}
-        audience.stepping_out = list(waits.items())
+        audience.pending_detach = list(waits.items())
         left.remove_streams()
-        audience.part(left)
+        audience.remove(left)
         waits[left].cancel()
-        audience.step_out()
+        audience.detach_pending(Counters())
         assert waits[staying].done()
-        assert list(audience.apart) == [staying]
-        assert audience.stepping_out == []
+        assert list(audience.detached) == [staying]
+        assert audience.pending_detach == []
 
-    asyncio.run(step_out())
+    asyncio.run(detach_pending())
 
 
 @pytest.mark.parametrize(

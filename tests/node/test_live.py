@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Callable, Collection
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,7 @@ from catenary.adapters.memory.sessions import LocalSessions
 from catenary.messages.decisions import Decision
 from catenary.messages.names import Sid, Stream
 from catenary.messages.publications import Position, Publication, RemoteDisconnect
-from catenary.node import hub, replay
+from catenary.node import hub
 from catenary.node.session import Traits
 from tests.parts.heart import NEVER, Client, Heart, confirming, in_loop, room, settle
 
@@ -31,8 +31,8 @@ class SlowInterest:
         self.is_live = False
         self._waits: list[asyncio.Future[None]] = []
         self.asked: list[Stream] = []
-        self.heard: Position | None = None
-        self._hearing: list[asyncio.Future[None]] = []
+        self.arrived: Position | None = None
+        self._calls: list[Callable[[], None]] = []
 
     def listen(self, stream: Stream) -> None:
         assert stream not in self.wanted
@@ -56,17 +56,19 @@ class SlowInterest:
                 wait.set_result(None)
         await settle()
 
-    def when_heard(self, stream: Stream, position: Position) -> Awaitable[None] | None:
-        if self.heard is None or position.offset <= self.heard.offset:
-            return None
-        wait: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._hearing.append(wait)
-        return wait
+    def has_arrived(self, stream: Stream, position: Position) -> bool:
+        return self.arrived is None or position.offset <= self.arrived.offset
 
-    async def hear(self) -> None:
-        for wait in self._hearing:
-            wait.set_result(None)
-        await settle()
+    def call_when_arrived(
+        self, stream: Stream, position: Position, call: Callable[[], None]
+    ) -> None:
+        self._calls.append(call)
+
+    def arrive(self) -> None:
+        """Everything that was asked for has arrived."""
+        calls, self._calls = self._calls, []
+        for call in calls:
+            call()
 
 
 class RemoteHistory(LocalHistory):
@@ -284,58 +286,71 @@ async def test_who_was_resumed_gets_its_history_when_its_streams_are_live() -> N
     "request_", [{"since": 1}, {"streams": {"1": {"epoch": "e", "offset": 2}}}]
 )
 @in_loop
-async def test_what_was_read_ahead_does_not_come_again(request_: dict[str, object]) -> None:
-    """Read from the history, or heard at another node before."""
+async def test_what_was_sent_from_the_history_does_not_come_again_when_it_arrives(
+    request_: dict[str, object],
+) -> None:
+    """However late: the client had it from this history, or at another node before."""
     house = House(is_live=True)
-    house.interest.heard = Position("e", 0)
+    house.interest.arrived = Position("e", 0)
     messages = [house.keep("1", number) for number in (1, 2)]
     client = house.heart.member()
     client.say("subscribe", room("1"), history=request_)
     await settle()
     client.outbound.frames.clear()
+    assert client.session.inbox is None, "its commands need not wait for that"
     for each in messages:
         house.heart.hub.deliver(each)
     house.heart.hub.deliver(house.keep("1", 3))
-    await house.interest.hear()
     assert client.messages == [3]
+    house.interest.arrive()
+    assert house.heart.hub._streams[Stream("1")] is client.session.subscriptions[room("1")]
     house.heart.hub.deliver(house.keep("1", 4))
     assert client.messages == [3, 4]
 
 
 @in_loop
-async def test_a_way_that_stays_broken_holds_a_client_up_for_so_long_and_no_longer(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(replay, "PATIENCE_S", 0.01)
+async def test_a_second_history_does_not_bring_again_what_arrives_later() -> None:
     house = House(is_live=True)
-    house.interest.heard = Position("e", 0)
+    house.interest.arrived = Position("e", 0)
+    messages = [house.keep("1", number) for number in (1, 2)]
+    client = house.heart.member("1")
+    client.say("history", room("1"), history={"since": 1})
+    await settle()
+    client.say("history", room("1"), history={"since": 9_999_999_999})
+    await settle()
+    for each in messages:
+        house.heart.hub.deliver(each)
+    assert said(client) == [1, 2, HISTORY, HISTORY]
+    house.interest.arrive()
+    house.heart.hub.deliver(house.keep("1", 3))
+    assert client.messages == [1, 2, 3]
+
+
+@in_loop
+async def test_a_listener_that_leaves_before_everything_has_arrived_is_forgotten() -> None:
+    house = House(is_live=True)
+    house.interest.arrived = Position("e", 0)
     house.keep("1", 1)
     client = house.heart.member("1")
     client.say("history", room("1"), history={"since": 1})
-    client.say("message", room("1"), data="{}")
     await settle()
-    assert said(client) == [1, HISTORY]
-    assert performed(house) == []
-    assert client.session.inbox is not None
-    work = client.session.inbox.work
-    assert isinstance(work, asyncio.Task)
-    await work
-    assert performed(house) == ["{}"]
-    house.heart.hub.deliver(house.keep("1", 2))
-    assert client.messages == [1, 2]
+    client.leave()
+    assert house.interest.wanted == set()
+    house.interest.arrive()
+    assert house.heart.hub.streams_num == 0
 
 
 @in_loop
 async def test_positions_of_another_epoch_are_not_compared() -> None:
     house = House(is_live=True)
-    house.interest.heard = Position("e", 0)
+    house.interest.arrived = Position("e", 0)
     for number in (1, 2):
         house.keep("1", number)
     client = house.heart.member("1")
     client.say("history", room("1"), history={"since": 1})
     await settle()
     house.heart.hub.deliver(Publication(Stream("1"), "3", position=Position("f", 1)))
-    await house.interest.hear()
+    house.interest.arrive()
     assert client.messages == [1, 2, 3]
 
 

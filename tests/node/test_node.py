@@ -215,7 +215,7 @@ async def test_streams_are_stopped_before_others_start() -> None:
     for decision, streams in (
         (Decision(stopped_streams=(Stream("b"), Stream("unknown"))), ("a", "c")),
         (Decision(streams=(Stream("d"), Stream("a"))), ("a", "c", "d")),
-        (Decision(stopped_streams=(Stream("a"),), streams=(Stream("a"),)), ("c", "d", "a")),
+        (Decision(stopped_streams=(Stream("a"),), streams=(Stream("a"),)), ("a", "c", "d")),
         (Decision(stop_all_streams=True, streams=(Stream("e"),)), ("e",)),
         (Decision(stop_all_streams=True), ()),
     ):

@@ -67,6 +67,8 @@ async def test_who_comes_back_is_told_of_its_subscriptions_and_nobody_is_asked()
     assert len(house.heart.application.calls) == calls
     for name in ("1", "2"):
         house.heart.publish(name, name)
+    house.elapse(0)
+    again.answer_ping()
     for _ in range(2):
         house.elapse(0)
     assert again.messages == ["1", "2"]

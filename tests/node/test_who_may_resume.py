@@ -12,7 +12,7 @@ from catenary.messages.environment import Environment
 from catenary.messages.names import Sid
 from catenary.messages.publications import RemoteDisconnect
 from catenary.messages.replies import Welcome
-from catenary.node import resumption
+from catenary.node import hub, resumption
 from catenary.node.resumption import ExpiryRules
 from catenary.node.session import Traits
 from tests.parts.heart import NEVER, Client, Heart, in_loop, room, settle
@@ -113,6 +113,27 @@ async def test_all_sessions_of_the_identifiers_end() -> None:
     world.disconnect("eve")
     assert not any(is_restored(world.connect(f"{sid}2", resumes=sid)) for sid in "abc")
     assert await world.ended() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+@in_loop
+async def test_a_session_ends_that_is_not_closed_yet(
+    leaves: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are many, some are closed in each turn of the loop; one may leave, or be taken over, before."""
+    monkeypatch.setattr(hub, "TURN", 1)
+    world = World()
+    clients = [world.enter(f"a{number}", "eve") for number in range(5)]
+    world.disconnect("eve")
+    open_yet = next(each for each in clients if each.outbound.goodbye is None)
+    if leaves:
+        open_yet.leave()
+    assert not is_restored(world.connect("b", resumes=open_yet.session.sid))
+    await settle()
+    assert all(each.session.closed for each in clients)
+    assert not world.heart.hub._closing
+    world.enter("c", "eve").leave()
+    assert is_restored(world.connect("d", resumes="c"))
 
 
 @in_loop

@@ -57,10 +57,13 @@ async def settle(turns: int = 20) -> None:
 
 
 def payloads(data: bytes) -> list[str]:
-    """The texts in a row of a server's text frames (RFC 6455, section 5.2)."""
+    """The texts in a row of a server's text frames (RFC 6455, section 5.2); pings are passed over."""
     found = []
     position = 0
     while position < len(data):
+        if data[position : position + 2] == b"\x89\x00":
+            position += 2
+            continue
         assert data[position] == 0x81, f"expected a text frame, got {data[position]:#x}"
         size, start = data[position + 1], position + 2
         if size >= 126:
@@ -224,6 +227,15 @@ class Client:
         self.say("subscribe", identifier)
         assert self.heard[-1]["type"] == "confirm_subscription", self.heard
         self.outbound.frames.clear()
+
+    @property
+    def is_pinged(self) -> bool:
+        """Has the transport sent a ping of its own?"""
+        return b"\x89\x00" in self.outbound.frames
+
+    def answer_ping(self) -> None:
+        """What a client's WebSocket does by itself."""
+        self._heart.node.heard(self.session)
 
     def leave(self) -> None:
         """What a transport does when its connection is lost."""

@@ -6,7 +6,7 @@ when they are in force. Knows: names of streams, futures. Does not know: an engi
 
 import asyncio
 import time
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from heapq import heappop, heappush
 
@@ -176,12 +176,16 @@ class Interest:
             return None
         return _all_done(waits)
 
-    def when_heard(self, stream: Stream, position: Position) -> Awaitable[None] | None:
-        """None where everything up to a position was delivered here, else a wait for that."""
+    def has_arrived(self, stream: Stream, position: Position) -> bool:
+        """Was everything up to a position delivered here?"""
         mark = self.marks.get(stream)
-        if mark is None or not is_behind(position, mark.position):
-            return None
-        return mark.when_at(position)
+        return mark is None or not is_behind(position, mark.position)
+
+    def call_when_arrived(
+        self, stream: Stream, position: Position, call: Callable[[], None]
+    ) -> None:
+        """Calls when everything up to a position was delivered here, or nobody listens any more."""
+        self.marks[stream].when_at(position).add_done_callback(lambda _: call())
 
     # For the adapter
 

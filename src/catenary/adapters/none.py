@@ -5,7 +5,7 @@ told why it sees nobody, and an application that lets it join is not told anythi
 """
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from catenary.broker.revocations import Revocations
@@ -129,5 +129,11 @@ class NoInterest:
     def when_live(self, streams: Collection[Stream]) -> None:
         """Now."""
 
-    def when_heard(self, stream: Stream, position: Position) -> None:
-        """Now."""
+    def has_arrived(self, stream: Stream, position: Position) -> bool:
+        """Everything has."""
+        return True
+
+    def call_when_arrived(
+        self, stream: Stream, position: Position, call: Callable[[], None]
+    ) -> None:
+        """Nothing: everything has arrived."""

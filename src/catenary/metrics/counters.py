@@ -81,6 +81,9 @@ class Counters:
     )
     dead_connections_total: int = _figure("WebSocket connections that TCP found dead")
     held_clients_total: int = _figure("Times a client was not read because its commands waited")
+    replay_overflows_total: int = _figure(
+        "Times more was published than is buffered for a client that reads the history"
+    )
     held_publishers_total: int = _figure("Times a publisher had to wait for deliveries")
     abandoned_disconnects_total: int = _figure(
         "Disconnect calls given up: at a shutdown, or because too many waited"

@@ -1,4 +1,4 @@
-"""Everybody who listens to one stream, in the groups that a delivery needs.
+"""The listeners of one stream, in the groups that a delivery needs.
 
 Knows: subscriptions and who shares a frame. Does not know: when anything is delivered.
 """
@@ -14,6 +14,8 @@ from catenary.messages.lenient_json import JSON_ERRORS, checked_again
 from catenary.messages.names import Identifier, Stream
 from catenary.messages.publications import Publication
 from catenary.messages.replies import Delivery
+from catenary.metrics.counters import Counters
+from catenary.node.detached import Detached
 from catenary.node.encoder import Encoder
 from catenary.node.session import Subscription
 from catenary.ports import Outbound
@@ -22,14 +24,14 @@ _check_json: Final = msgspec.json.Decoder(msgspec.Raw).decode
 _write_json: Final = msgspec.json.Encoder().encode
 
 
-class Crowd:
+class SubscriberGroup:
     """Listeners of one stream who share identifier and encoder, so that one frame serves them all."""
 
-    __slots__ = ("_members", "_row")
+    __slots__ = ("_members", "_recipients")
 
     def __init__(self, first: Outbound, second: Outbound) -> None:
         self._members: dict[Outbound, None] = {first: None, second: None}
-        self._row: list[Outbound] | None = None
+        self._recipients: list[Outbound] | None = None
 
     def __len__(self) -> int:
         return len(self._members)
@@ -37,41 +39,41 @@ class Crowd:
     def join(self, outbound: Outbound) -> None:
         """Adds one."""
         self._members[outbound] = None
-        self._row = None
+        self._recipients = None
 
     def leave(self, outbound: Outbound) -> None:
-        """Takes one away."""
+        """Removes one."""
         del self._members[outbound]
-        self._row = None
+        self._recipients = None
 
-    def row(self) -> list[Outbound]:
-        """All, the first to come first: so they lie in memory, and what the kernel has of them.
+    def recipients(self) -> list[Outbound]:
+        """All, in the order in which they joined: so they lie in memory, and what the kernel has of them.
 
-        The list is made when somebody has come or left, and not changed after that: whoever
-        delivers may go on with it while others come and leave.
+        The list is made when a listener has joined or left, and not changed after that: a delivery under way
+        may go on with it while others join and leave.
         """
-        row = self._row
-        if row is None:
-            row = self._row = list(self._members)
-        return row
+        recipients = self._recipients
+        if recipients is None:
+            recipients = self._recipients = list(self._members)
+        return recipients
 
 
 class Audience:
     """All listeners of a stream that has, or had, more than one.
 
-    ``waiting`` holds what was published and has not begun to be delivered to the groups. ``apart``
-    are listeners who read the history meanwhile: what is published is kept for each, in order, or,
-    where None stands, sent at once, until the groups have caught up and it can join them.
-    ``stepping_out`` want to be apart, and wait for the end of a delivery under way.
+    ``waiting`` holds what was published and has not begun to be delivered to the groups. ``detached``
+    are listeners whose clients read the history meanwhile: what is published is buffered for each, and passes
+    through to each after that, until the groups have caught up and it can be reattached.
+    ``pending_detach`` are to be detached at the end of a delivery under way.
     """
 
-    __slots__ = ("apart", "groups", "is_due", "size", "stepping_out", "stream", "waiting")
+    __slots__ = ("detached", "groups", "is_due", "pending_detach", "size", "stream", "waiting")
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
-        self.groups: dict[Encoder, dict[Identifier, Subscription | Crowd]] = {}
-        self.apart: dict[Subscription, list[Publication] | None] = {}
-        self.stepping_out: list[tuple[Subscription, Future[None]]] = []
+        self.groups: dict[Encoder, dict[Identifier, Subscription | SubscriberGroup]] = {}
+        self.detached: dict[Subscription, Detached] = {}
+        self.pending_detach: list[tuple[Subscription, Future[None]]] = []
         self.size = 0
         self.waiting: deque[Publication] = deque()
         self.is_due = False
@@ -83,29 +85,27 @@ class Audience:
         outbound = subscription.session.outbound
         if present is None:
             group[subscription.identifier] = subscription
-        elif isinstance(present, Crowd):
+        elif isinstance(present, SubscriberGroup):
             present.join(outbound)
         else:
-            group[subscription.identifier] = Crowd(present.session.outbound, outbound)
+            group[subscription.identifier] = SubscriberGroup(present.session.outbound, outbound)
         self.size += 1
 
-    def join_apart(self, subscription: Subscription) -> None:
-        """Adds a listener for whom everything is kept from now on."""
-        self.apart[subscription] = []
+    def join_detached(self, subscription: Subscription) -> None:
+        """Adds a listener for which everything is buffered from now on."""
+        self.detached[subscription] = Detached()
         self.size += 1
 
-    def part(self, subscription: Subscription) -> None:
-        """Takes a listener away, wherever it is."""
-        if subscription in self.apart:
-            del self.apart[subscription]
-        else:
+    def remove(self, subscription: Subscription) -> None:
+        """Removes a listener, detached or not."""
+        if self.detached.pop(subscription, None) is None:
             self._leave_group(subscription)
         self.size -= 1
 
     def _leave_group(self, subscription: Subscription) -> None:
         group = self.groups[subscription.session.encoder]
         present = group[subscription.identifier]
-        if isinstance(present, Crowd):
+        if isinstance(present, SubscriberGroup):
             present.leave(subscription.session.outbound)
             if len(present):
                 return
@@ -113,48 +113,39 @@ class Audience:
         if not group:
             del self.groups[subscription.session.encoder]
 
-    def set_apart(self, subscription: Subscription) -> None:
-        """Takes a listener out of its group: what the group does not get now is kept for it."""
+    def detach(self, subscription: Subscription, counters: Counters) -> None:
+        """Takes a listener out of its group: what the group has not received yet is buffered for it."""
         self._leave_group(subscription)
-        self.apart[subscription] = list(self.waiting)
+        detached = self.detached[subscription] = Detached()
+        for each in self.waiting:
+            if each.exclude_socket != subscription.session.sid:
+                detached.takes(each, counters)
 
-    def keep(self, subscription: Subscription) -> None:
-        """Who is apart has its messages kept again, if they were sent at once by now."""
-        if self.apart[subscription] is None:
-            self.apart[subscription] = []
-
-    def bring_back(self, subscription: Subscription) -> list[Publication]:
-        """Ends the keeping, and returns what was kept."""
-        kept = self.apart[subscription]
-        if self.is_due:
-            self.apart[subscription] = None
-        else:
-            self._join_again(subscription)
-        return kept or []
-
-    def rejoin(self) -> None:
-        """Nothing waits for the groups: whoever hears everything at once may join them again."""
-        for subscription in [each for each, kept in self.apart.items() if kept is None]:
-            self._join_again(subscription)
-
-    def _join_again(self, subscription: Subscription) -> None:
-        del self.apart[subscription]
+    def reattach(self, subscription: Subscription) -> None:
+        """Puts a detached listener back into its group; nothing must wait for that."""
+        del self.detached[subscription]
         self.size -= 1
         self.join(subscription)
 
-    def step_out(self) -> None:
-        """A delivery is over: who waited for that is set apart now."""
-        stepping_out, self.stepping_out = self.stepping_out, []
-        for subscription, done in stepping_out:
-            if self.stream in subscription.streams and subscription not in self.apart:
-                self.set_apart(subscription)
+    def reattach_all(self) -> None:
+        """Nothing waits for the groups: reattaches the listeners that have received everything, too."""
+        for subscription, detached in list(self.detached.items()):
+            if detached.may_rejoin:
+                self.reattach(subscription)
+
+    def detach_pending(self, counters: Counters) -> None:
+        """Detaches those that waited for the end of the delivery that is over now."""
+        pending, self.pending_detach = self.pending_detach, []
+        for subscription, done in pending:
+            if self.stream in subscription.streams and subscription not in self.detached:
+                self.detach(subscription, counters)
             if not done.done():
                 done.set_result(None)
 
     def frames(self, batch: list[Publication]) -> Iterator[tuple[bytes, list[Outbound]]]:
-        """What to write, to whom: one frame (or a row of them) for each identifier and encoder.
+        """What to write, to whom: one frame (or several joined) for each identifier and encoder.
 
-        The lists are the crowds' own: not to be changed.
+        The lists are the groups' own: not to be changed.
         """
         messages = [(each, json_of(each.data)) for each in batch]
         for encoder, group in list(self.groups.items()):
@@ -165,8 +156,8 @@ class Audience:
                         for each, message in messages
                     ]
                 )
-                if isinstance(listeners, Crowd):
-                    yield frame, listeners.row()
+                if isinstance(listeners, SubscriberGroup):
+                    yield frame, listeners.recipients()
                 else:
                     yield frame, [listeners.session.outbound]
 

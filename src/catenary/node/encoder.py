@@ -21,12 +21,13 @@ class Encoder:
     What it returns can be joined: a batch of encoded messages is their concatenation.
     """
 
-    __slots__ = ("_codec", "_frame_pieces", "_native_ping", "decode", "frame", "goodbye")
+    __slots__ = ("_codec", "_frame_pieces", "decode", "frame", "goodbye", "native_ping")
 
     def __init__(self, codec: Codec, framing: Framing) -> None:
         self._codec = codec
         self._frame_pieces = framing.frame_pieces
-        self._native_ping = framing.ping
+        self.native_ping = framing.ping
+        """The transport's own ping, which clients answer by themselves; empty where it has none."""
         self.frame: Callable[[bytes], bytes] = framing.frame
         """Frames a payload that is encoded already."""
         self.decode: Callable[[bytes], Command | tuple[Command, ...] | None] = codec.decode
@@ -59,7 +60,7 @@ class Encoder:
     def encode_ping(self, timestamp: int, *, is_native: bool) -> bytes | None:
         """A heartbeat, and after it, if ``is_native``, the transport's own."""
         ping = self.encode(Ping(timestamp))
-        return (ping or b"") + self._native_ping if is_native else ping
+        return (ping or b"") + self.native_ping if is_native else ping
 
     def encode_delivery(self, delivery: Delivery) -> bytes:
         """A publication for one identifier, ready to be written to all who share it."""

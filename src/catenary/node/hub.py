@@ -11,6 +11,7 @@ meanwhile on the same stream waits, in order, and then travels in one write per 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -26,6 +27,7 @@ from catenary.messages.reasons import Reason
 from catenary.metrics.counters import Counters
 from catenary.node.answers import Answer, encoded, sliced
 from catenary.node.audience import Audience, delivery_frame
+from catenary.node.detached import Detached
 from catenary.node.session import Session, Subscription
 from catenary.node.turns import Turns
 from catenary.ports import Interest, Observer, Outbound
@@ -47,6 +49,7 @@ class Hub:
     """The listeners of this node. ``call_soon`` is the loop's; ``interest`` hears which streams count."""
 
     __slots__ = (
+        "_closing",
         "_counters",
         "_due",
         "_identified",
@@ -74,6 +77,8 @@ class Hub:
         self._streams: dict[Stream, Subscription | Audience] = {}
         self._sessions: dict[Sid, Session] = {}
         self._identified: dict[str, Session | set[Session]] = {}
+        # Identifiers of remote disconnects that are being carried out, and of how many each
+        self._closing: dict[str, int] = {}
         # Deliveries under way
         self._due: deque[tuple[Audience, Iterator[None]]] = deque()
         self.turns = Turns(TURN, call_soon)
@@ -149,17 +154,10 @@ class Hub:
         """None where everything published on these streams from now on arrives, else a wait."""
         return self._interest.when_live(streams)
 
-    def when_heard(self, stream: Stream, position: Position) -> Awaitable[None] | None:
-        """None where everything on a stream up to a position has arrived, else a wait."""
-        return self._interest.when_heard(stream, position)
-
-    def listen_apart(self, subscription: Subscription, stream: Stream) -> None:
-        """The same, with everything kept for the listener from the first moment.
-
-        To be ended by :meth:`bring_back`.
-        """
+    def listen_detached(self, subscription: Subscription, stream: Stream) -> None:
+        """The same, with everything buffered for the listener from the first moment, until :meth:`reattach`."""
         if subscription.add_stream(stream):
-            self._audience(stream).join_apart(subscription)
+            self._audience(stream).join_detached(subscription)
 
     def unlisten(self, subscription: Subscription, stream: Stream) -> None:
         """Takes a stream from a subscription; nothing happens where it has it not."""
@@ -179,50 +177,91 @@ class Hub:
         return not isinstance(present, Audience) or not present.is_due
 
     def is_quiet_for(self, subscription: Subscription) -> bool:
-        """Is nothing on its way to this listener? Nothing is to one who is set apart."""
+        """Is nothing on its way to this listener? Nothing is to one that is detached."""
         for stream in subscription.streams:
             present = self._streams.get(stream)
             if (
                 isinstance(present, Audience)
                 and present.is_due
-                and subscription not in present.apart
+                and subscription not in present.detached
             ):
                 return False
         return True
 
-    def set_apart(self, subscription: Subscription, stream: Stream) -> Awaitable[None] | None:
-        """Keeps what is published on a stream for a listener, instead of sending it.
+    def detach(self, subscription: Subscription, stream: Stream) -> Awaitable[None] | None:
+        """Buffers what is published on a stream for a listener, instead of sending it, until :meth:`reattach`.
 
         None where that is so from now on, else something to wait for: the end of a delivery that
-        the listener takes part in. To be ended by :meth:`bring_back`.
+        the listener takes part in.
         """
         audience = self._audience(stream)
-        if subscription in audience.apart:
-            audience.keep(subscription)
+        detached = audience.detached.get(subscription)
+        if detached is not None:
+            detached.begin_buffering()
             return None
         if not audience.is_due:
-            audience.set_apart(subscription)
+            audience.detach(subscription, self._counters)
             return None
         done = asyncio.get_running_loop().create_future()
-        audience.stepping_out.append((subscription, done))
+        audience.pending_detach.append((subscription, done))
         return done
 
-    def bring_back(
-        self, subscription: Subscription, stream: Stream, behind: Position | None
-    ) -> None:
-        """Sends what was kept and stands behind a position, then lets the listener hear on.
+    def detached(self, subscription: Subscription, stream: Stream) -> Detached | None:
+        """What is buffered for a listener on a stream; None where it is not detached."""
+        audience = self._streams.get(stream)
+        return audience.detached.get(subscription) if isinstance(audience, Audience) else None
 
-        Nothing happens where it does not listen any more.
+    def reattach(
+        self, subscription: Subscription, stream: Stream, sent_up_to: Position | None
+    ) -> None:
+        """Sends what was buffered; the listener receives what is published again.
+
+        Up to ``sent_up_to`` it has everything: that is not sent again, neither from the buffer nor when it
+        arrives later, because the history is ahead of what arrives. Nothing happens where the listener is not
+        detached.
         """
         audience = self._streams.get(stream)
-        if not isinstance(audience, Audience) or subscription not in audience.apart:
+        if not isinstance(audience, Audience):
             return
-        kept = audience.bring_back(subscription)
-        if kept:
-            missed = (each for each in kept if is_behind(each.position, behind))
+        detached = audience.detached.get(subscription)
+        if detached is None:
+            return
+        buffered = detached.take()
+        if buffered:
+            missed = (each for each in buffered if is_behind(each.position, sent_up_to))
             self.write_all(subscription, missed)
-        if audience.size == 1 and not audience.is_due and not audience.apart:
-            self._streams[stream] = subscription
+        if sent_up_to is not None and not self._interest.has_arrived(stream, sent_up_to):
+            self._drop_until_arrived(subscription, stream, detached, sent_up_to)
+        self._maybe_rejoin(audience, subscription, detached)
+
+    def _drop_until_arrived(
+        self, subscription: Subscription, stream: Stream, detached: Detached, sent_up_to: Position
+    ) -> None:
+        if is_behind(sent_up_to, detached.sent_up_to):
+            detached.sent_up_to = sent_up_to
+            arrived = partial(self._arrived, subscription, stream, detached, sent_up_to)
+            self._interest.call_when_arrived(stream, sent_up_to, arrived)
+
+    def _arrived(
+        self, subscription: Subscription, stream: Stream, detached: Detached, sent_up_to: Position
+    ) -> None:
+        """Everything that was sent from the history has arrived here, too."""
+        if detached.sent_up_to is not sent_up_to:
+            return
+        detached.sent_up_to = None
+        audience = self._streams.get(stream)
+        if isinstance(audience, Audience) and audience.detached.get(subscription) is detached:
+            self._maybe_rejoin(audience, subscription, detached)
+
+    def _maybe_rejoin(
+        self, audience: Audience, subscription: Subscription, detached: Detached
+    ) -> None:
+        """Puts a listener back into its group, unless the group has not received what this one has."""
+        if audience.is_due or not detached.may_rejoin:
+            return
+        audience.reattach(subscription)
+        if audience.size == 1 and not audience.detached:
+            self._streams[audience.stream] = subscription
 
     def _audience(self, stream: Stream) -> Audience:
         """The listeners of a stream, who are an audience from now on however few they are."""
@@ -245,7 +284,7 @@ class Hub:
         if isinstance(present, Subscription):
             self._forget_stream(stream)
             return
-        present.part(subscription)
+        present.remove(subscription)
         if present.size == 0 and not present.is_due:
             self._forget_stream(stream)
 
@@ -264,13 +303,11 @@ class Hub:
             if publication.exclude_socket != listeners.session.sid:
                 self.write(listeners, publication)
             return
-        for subscription, kept in listeners.apart.items():
-            if publication.exclude_socket == subscription.session.sid:
-                continue
-            if kept is None:
+        for subscription, detached in listeners.detached.items():
+            if publication.exclude_socket != subscription.session.sid and not detached.takes(
+                publication, self._counters
+            ):
                 self.write(subscription, publication)
-            else:
-                kept.append(publication)
         if not listeners.groups:
             return
         listeners.waiting.append(publication)
@@ -335,15 +372,15 @@ class Hub:
                     break
                 else:
                     self._due.popleft()
-                    audience.step_out()
+                    audience.detach_pending(self._counters)
                     if audience.waiting:
                         # Behind the others: a busy stream must not keep quiet ones waiting.
                         self._due.append((audience, self._slices(audience)))
                     else:
                         audience.is_due = False
-                        audience.rejoin()
+                        audience.reattach_all()
                         if audience.size == 0:
-                            # Kept until now: who came back meanwhile had to hear things in order.
+                            # Not before: a listener that came meanwhile had to receive things in order.
                             self._forget_stream(audience.stream)
         finally:
             # Whatever was raised: the other audiences have their turn, and publishers that wait.
@@ -413,10 +450,17 @@ class Hub:
         if found is None:
             return
         sessions = list(found) if isinstance(found, set) else [found]
-        self.turns.run(_closed(sessions, reconnect=command.reconnect))
+        self._closing[command.identifiers] = self._closing.get(command.identifiers, 0) + 1
+        self.turns.run(self._close(sessions, command))
 
+    def _close(self, sessions: list[Session], command: RemoteDisconnect) -> Iterator[int]:
+        for session in sessions:
+            session.close(Reason.REMOTE, reconnect=command.reconnect)
+            yield CLOSE_COST
+        left = self._closing.pop(command.identifiers) - 1
+        if left:
+            self._closing[command.identifiers] = left
 
-def _closed(sessions: list[Session], *, reconnect: bool) -> Iterator[int]:
-    for session in sessions:
-        session.close(Reason.REMOTE, reconnect=reconnect)
-        yield CLOSE_COST
+    def is_closing(self, session: Session) -> bool:
+        """Is a session about to be closed by a remote disconnect, which closes some in each turn of the loop?"""
+        return bool(self._closing) and session.environment.identifiers in self._closing

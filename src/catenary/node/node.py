@@ -236,8 +236,9 @@ class Node:
         return True
 
     def heard(self, session: Session) -> None:
-        """The client's transport gave a sign of life."""
+        """The client has answered a ping of its transport."""
         session.silent_since = 0
+        self._replayer.answered_ping(session)
 
     def leave(self, session: Session) -> None:
         """A client's transport is gone. Called once, by the transport, however it came to this."""
@@ -676,15 +677,26 @@ class Node:
             self._disconnector.enqueue(Ended(session.environment, ()))
 
     def _apply_streams(self, subscription: Subscription, decision: Decision, *, asks: bool) -> None:
-        """Stops come before starts, so that an answer may replace all streams by others.
+        """Stops come before starts, so that an answer may replace all streams by others. A stream that is stopped
+        and started goes on: nothing that is published meanwhile is lost.
 
         ``asks`` says that a request for history is what follows.
         """
-        listen = self._replayer.listen if asks else self._hub.listen
-        if decision.stop_all_streams:
-            self._hub.unlisten_all(subscription)
-        for stream in decision.stopped_streams:
-            self._hub.unlisten(subscription, stream)
+        hub = self._hub
+        if decision.stop_all_streams or decision.stopped_streams:
+            started = frozenset(decision.streams)
+            stopped = decision.stopped_streams
+            if decision.stop_all_streams:
+                stopped = tuple(subscription.streams)
+            for stream in stopped:
+                if stream not in started:
+                    hub.unlisten(subscription, stream)
+        if asks:
+            listen = self._replayer.listen
+        elif subscription.asked == "not yet":
+            listen = hub.listen_detached
+        else:
+            listen = hub.listen
         for stream in decision.streams:
             listen(subscription, stream)
         if decision.istate:

@@ -1,34 +1,35 @@
-"""From a history to what is live, with nothing missing and nothing twice.
+"""From a history to what is published now, with nothing lost, nothing twice and in order.
 
-A listener is set apart on its streams, so that what is published is kept for it; the history is
-read and sent; then comes what was kept and stands behind it. Where nothing is on its way and the
-history answers at once, all of that is one moment, and nothing need be kept. A history elsewhere
-may be ahead of what is delivered here: until that has come, too, everything is kept.
+A listener is detached on its streams, so that what is published is buffered for it; the history is
+read and sent; then comes what was buffered and follows it. Where nothing is on its way and the
+history answers at once, all of that is one step, and nothing is buffered. A history elsewhere
+may be ahead of what is delivered here: what arrives later and was sent already is dropped.
+
+A session that is resumed is detached until its client has asked for the history (``node/late_requests.py`` decides
+when it is not going to). A request that comes after that can't be answered in order: it is rejected if anything was
+missed.
 Knows: the order. Does not know: where a history is.
 """
 
 import asyncio
-import contextlib
 import logging
-from collections import OrderedDict
-from collections.abc import Awaitable, Collection, Iterator
+from collections.abc import Awaitable, Collection
 from typing import Final
 
 from catenary.errors import BackendError, BackendRefused, LostPosition
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.commands import HistoryRequest
 from catenary.messages.names import Stream
-from catenary.messages.publications import Position
+from catenary.messages.publications import Position, is_behind
 from catenary.messages.replies import HistoryRejected
 from catenary.node.answers import Answers, Messages
+from catenary.node.detached import Detached
 from catenary.node.hub import Hub
-from catenary.node.session import Subscription
+from catenary.node.late_requests import LateRequests
+from catenary.node.session import Session, Subscription
 from catenary.ports import History
 
 _limited: Final = RateLimitedLogger(logging.getLogger("catenary.node"))
-
-PATIENCE_S: Final = 5
-"""For what was read and has not come yet: a way that is broken for longer may bring it twice."""
 
 AWAY_S: Final = 15.0
 """How long a history may be away before it is refused: a JetStream whose leader died takes 4 to 9 s
@@ -37,138 +38,198 @@ to elect another one."""
 PAUSE_S: Final = 0.2
 """Until a history that is away is asked again."""
 
+READS: Final = 5
+"""How often a history is read where more is published meanwhile than is buffered."""
+
+
+EVERYTHING: Final = HistoryRequest(since_s=0)
+"""Read where a client asks for what came after a moment, and this is later than the first buffered message."""
+
 
 class Replayer:
     """Answers requests for history."""
 
-    __slots__ = ("_answers", "_awaited", "_given_up", "_history", "_hub", "_overdue")
+    __slots__ = ("_answers", "_history", "_hub", "_late")
 
     def __init__(self, hub: Hub, history: History) -> None:
         self._hub = hub
         self._history = history
         self._answers = Answers()
-        # Whose requests are awaited, for less than one tick and for longer
-        self._awaited: dict[Subscription, None] = {}
-        self._overdue: dict[Subscription, None] = {}
-        # And whose requests are not awaited any more, until their turn comes
-        self._given_up: OrderedDict[Subscription, None] = OrderedDict()
+        self._late = LateRequests(hub.turns, self._go_live)
 
     def listen(self, subscription: Subscription, stream: Stream) -> None:
         """Adds a stream to a subscription whose request for history is the next thing to be done."""
         if self._history.is_immediate and self._hub.is_quiet(stream):
             self._hub.listen(subscription, stream)
         else:
-            self._hub.listen_apart(subscription, stream)
+            self._hub.listen_detached(subscription, stream)
 
     def await_request(self, subscription: Subscription, streams: tuple[Stream, ...]) -> None:
-        """Adds streams to a subscription whose client will say soon what it has missed on them.
+        """Adds the streams of a subscription that was restored, whose client will ask for the history.
 
-        What is published until then must come behind that. Who does not ask hears it all the same,
-        a tick or two later.
+        What is published until then must come after that.
         """
+        subscription.asked = "not yet"
         for stream in streams:
-            self._hub.listen_apart(subscription, stream)
-        self._awaited[subscription] = None
+            self._hub.listen_detached(subscription, stream)
+        self._late.add(subscription)
+
+    def answered_ping(self, session: Session) -> None:
+        """The client has answered a ping of the transport."""
+        self._late.answered_ping(session)
 
     def tick(self) -> None:
-        """To be called every second or so: who has not asked until now does not want to."""
+        """To be called every second or so."""
         self._answers.forget()
-        overdue, self._overdue, self._awaited = self._overdue, self._awaited, {}
-        if overdue:
-            self._given_up.update(overdue)
-            self._hub.turns.run(self._give_up())
+        self._late.tick()
 
-    def _give_up(self) -> Iterator[int]:
-        """They have not asked: they hear live what was kept for them."""
-        while self._given_up:
-            subscription, _ = self._given_up.popitem(last=False)
-            for stream in tuple(subscription.streams):
-                self._hub.bring_back(subscription, stream, None)
-            yield len(subscription.streams)
+    def _go_live(self, subscription: Subscription) -> None:
+        """The client does not ask: sends what was buffered, and what is published from now on.
+
+        Where the buffer has overflowed, the client is told that messages are missing.
+        """
+        subscription.asked = "too late"
+        streams = tuple(subscription.streams)
+        if any(_has_gap(self._hub.detached(subscription, each)) for each in streams):
+            _reject(subscription, LostPosition("more was published than is buffered"))
+        for stream in streams:
+            self._hub.reattach(subscription, stream, None)
+
+    # Requests
 
     def replay(self, subscription: Subscription, request: HistoryRequest) -> Awaitable[None] | None:
         """Sends what was missed on all streams of a subscription, or rejects; None once done.
 
         Never raises.
         """
-        self._awaited.pop(subscription, None)
-        self._overdue.pop(subscription, None)
-        self._given_up.pop(subscription, None)
+        asked, subscription.asked = subscription.asked, "in time"
+        if asked == "not yet":
+            self._late.discard(subscription)
+        is_late = asked == "too late"
         if self._history.is_immediate and self._hub.is_quiet_for(subscription):
-            return self._replay_at_once(subscription, request)
+            return self._replay_at_once(subscription, request, is_late=is_late)
         # Now, not when the task begins: what is published meanwhile is in the history.
-        streams = subscription.streams
-        apart = {each: self._hub.set_apart(subscription, each) for each in streams}
-        return self._replay_apart(subscription, request, apart)
+        detached = {each: self._hub.detach(subscription, each) for each in subscription.streams}
+        return self._replay_detached(subscription, request, detached, is_late=is_late)
 
     def _replay_at_once(
-        self, subscription: Subscription, request: HistoryRequest
+        self, subscription: Subscription, request: HistoryRequest, *, is_late: bool
     ) -> Awaitable[None] | None:
-        """Who is set apart because its request was awaited comes back in the same moment."""
+        """A listener that is detached because its request was awaited is reattached in the same step."""
         found: dict[Stream, Messages] = {}
         sent: Awaitable[None] | None = None
         try:
             for stream in subscription.streams:
-                answer = self._ask(stream, request)
-                assert isinstance(answer, tuple), "an immediate history answers with values"
-                found[stream] = answer
+                found[stream] = self._ask_at_once(subscription, stream, request)
+            if is_late:
+                _check_nothing_missed(found)
         except LostPosition as error:
             _reject(subscription, error)
             found.clear()
         else:
             sent = self._answer(subscription, found.values())
         for stream in subscription.streams:
-            behind = _reached(stream, found[stream], request) if found else None
-            self._hub.bring_back(subscription, stream, behind)
+            reached = _reached(stream, found[stream], request) if found else None
+            self._hub.reattach(subscription, stream, reached)
         return sent
 
-    async def _replay_apart(
+    def _ask_at_once(
+        self, subscription: Subscription, stream: Stream, request: HistoryRequest
+    ) -> Messages:
+        answer = self._ask(stream, request)
+        assert isinstance(answer, tuple), "an immediate history answers with values"
+        detached = self._hub.detached(subscription, stream)
+        if (
+            detached is None
+            or (detached.first is None and not detached.has_lost)
+            or _is_complete(detached, stream, request, answer)
+        ):
+            return answer
+        answer = self._ask(stream, EVERYTHING)
+        assert isinstance(answer, tuple), "an immediate history answers with values"
+        return _from_first(detached, answer)
+
+    async def _replay_detached(
         self,
         subscription: Subscription,
         request: HistoryRequest,
-        apart: dict[Stream, Awaitable[None] | None],
+        pending: dict[Stream, Awaitable[None] | None],
+        *,
+        is_late: bool,
     ) -> None:
         """The same while publishing goes on."""
-        behind: dict[Stream, Position] = {}
+        found: dict[Stream, Messages] = {}
+        reached: dict[Stream, Position | None] = {}
         sent: Awaitable[None] | None = None
         try:
-            found = {
-                stream: await self._read(stream, request, done) for stream, done in apart.items()
-            }
+            for stream, detached in pending.items():
+                found[stream] = await self._read_first(subscription, stream, request, detached)
+            await self._read_again(subscription, request, found)
+            if subscription.session.closed:
+                return
+            if is_late:
+                _check_nothing_missed(found)
             sent = self._answer(subscription, found.values())
-            for stream, messages in found.items():
-                position = _reached(stream, messages, request)
-                if position is not None:
-                    behind[stream] = position
-            with contextlib.suppress(TimeoutError):
-                await self._until_heard(behind)
+            reached = {each: _reached(each, found[each], request) for each in found}
         except (LostPosition, BackendError) as error:
             _reject(subscription, error)
         finally:
-            for stream in apart:
-                self._hub.bring_back(subscription, stream, behind.get(stream))
+            for stream in pending:
+                self._hub.reattach(subscription, stream, reached.get(stream))
         if sent is not None:
             await sent
 
-    async def _until_heard(self, behind: dict[Stream, Position]) -> None:
-        """What was in the history may still be on its way here. Raises TimeoutError."""
-        heard = [self._hub.when_heard(stream, position) for stream, position in behind.items()]
-        waits = [each for each in heard if each is not None]
-        if not waits:
-            return  # without a time limit, which costs 8 µs
-        async with asyncio.timeout(PATIENCE_S):
-            for wait in waits:
-                await wait
-
-    async def _read(
-        self, stream: Stream, request: HistoryRequest, apart: Awaitable[None] | None
+    async def _read_first(
+        self,
+        subscription: Subscription,
+        stream: Stream,
+        request: HistoryRequest,
+        detached: Awaitable[None] | None,
     ) -> Messages:
-        """One stream's history, read when everything that is not in it will come live."""
-        if apart is not None:
-            await apart
+        """One stream's history, read when everything that is not in it will be buffered."""
+        if detached is not None:
+            await detached
         live = self._hub.when_live((stream,))
         if live is not None:
             await live
+        return await self._read(subscription, stream, request)
+
+    async def _read_again(
+        self,
+        subscription: Subscription,
+        request: HistoryRequest,
+        found: dict[Stream, Messages],
+    ) -> None:
+        """Reads those streams again on which more was published meanwhile than is buffered.
+
+        Raises :class:`LostPosition` where that goes on.
+        """
+        for _ in range(READS):
+            behind = [each for each in found if self._has_overflowed(subscription, each)]
+            if not behind:
+                return
+            for stream in behind:
+                found[stream] = await self._read(subscription, stream, request)
+        raise LostPosition("more is published than can be read meanwhile")
+
+    def _has_overflowed(self, subscription: Subscription, stream: Stream) -> bool:
+        detached = self._hub.detached(subscription, stream)
+        return detached is not None and detached.has_overflowed
+
+    async def _read(
+        self, subscription: Subscription, stream: Stream, request: HistoryRequest
+    ) -> Messages:
+        """Asks a history that may be elsewhere, and away for a while."""
+        detached = self._hub.detached(subscription, stream)
+        if detached is None:  # it listens no more
+            return ()
+        detached.begin_read()
+        found = await self._patiently(stream, request)
+        if _is_complete(detached, stream, request, found):
+            return found
+        return _from_first(detached, await self._patiently(stream, EVERYTHING))
+
+    async def _patiently(self, stream: Stream, request: HistoryRequest) -> Messages:
         clock = asyncio.get_running_loop().time
         give_up_at = clock() + AWAY_S
         while True:
@@ -180,7 +241,7 @@ class Replayer:
             except BackendRefused:
                 raise
             except BackendError:
-                # What keeps it may be electing a leader, or starting anew.
+                # What keeps it may be electing a leader, or restarting.
                 if clock() >= give_up_at:
                     raise
             await asyncio.sleep(PAUSE_S)
@@ -203,8 +264,41 @@ class Replayer:
 
 
 def _reached(stream: Stream, messages: Messages, request: HistoryRequest) -> Position | None:
-    """Up to where a client has what was on a stream, as far as that is known."""
+    """Up to where a client has everything of a stream, as far as that is known."""
     return messages[-1].position if messages else request.positions.get(stream)
+
+
+def _is_complete(
+    detached: Detached, stream: Stream, request: HistoryRequest, found: Messages
+) -> bool:
+    """Do the buffered messages follow what was found without a gap?
+
+    They do after a position. A moment may be later than the first of them: clocks of clients differ.
+    Raises :class:`LostPosition` where messages were dropped that are in no history.
+    """
+    if detached.has_lost:
+        raise LostPosition("messages that are in no history were dropped")
+    return stream in request.positions or detached.follows(found)
+
+
+def _from_first(detached: Detached, found: Messages) -> Messages:
+    """Everything since the first message that was buffered. Raises :class:`LostPosition`."""
+    if not detached.follows(found):
+        raise LostPosition("the history does not reach back to when the client was restored")
+    first = detached.first
+    return tuple(
+        each for each in found if each.position == first or is_behind(each.position, first)
+    )
+
+
+def _has_gap(detached: Detached | None) -> bool:
+    return detached is not None and detached.has_gap
+
+
+def _check_nothing_missed(found: dict[Stream, Messages]) -> None:
+    """Later messages were sent already, for the request came too late. Raises :class:`LostPosition`."""
+    if any(found.values()):
+        raise LostPosition("the client asked when later messages had been sent already")
 
 
 def _reject(subscription: Subscription, error: Exception) -> None:

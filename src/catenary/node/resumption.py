@@ -215,7 +215,9 @@ class Resumption:
         return self._save_soon()
 
     def _snapshot_of(self, session: Session) -> Snapshot:
-        return snapshot_of(session, self._sessions.revocations.newest)
+        """One that is about to be closed has not outlived the newest revocation."""
+        is_closing = self._hub.is_closing(session)
+        return snapshot_of(session, 0 if is_closing else self._sessions.revocations.newest)
 
     def _forget_other_name(self, session: Session) -> Sid | None:
         """Ends that a session of which nothing was heard has a second name; returns that."""

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Collection, Iterator
 from functools import partial
 from itertools import chain
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -25,15 +25,21 @@ FEW_STREAMS: Final = 8
 takes 232. Beyond, a dict finds, adds and removes one at the same cost for any number."""
 
 
+Asked = Literal["in time", "not yet", "too late"]
+"""Has the client of a restored subscription asked for the history? *In time*: it has, or the subscription was not
+restored. *Not yet*: what is published waits for that. *Too late*: it had not, and what was published has been sent."""
+
+
 class Subscription:
     """One identifier of one session, and its streams in the order in which they were added."""
 
-    __slots__ = ("_streams", "identifier", "seen_on", "session", "whispers_to")
+    __slots__ = ("_streams", "asked", "identifier", "seen_on", "session", "whispers_to")
 
     def __init__(self, session: "Session", identifier: Identifier) -> None:
         self.session = session
         self.identifier = identifier
         self._streams: tuple[Stream, ...] | dict[Stream, None] = ()
+        self.asked: Asked = "in time"
         self.whispers_to: Stream | None = None
         self.seen_on: Stream | None = None
 
