@@ -136,9 +136,12 @@ class RawSocket:
         return first & 0x0F, self._take(size)
 
     def message(self) -> Any:
-        """The next message that is no ping of Action Cable's."""
+        """The next message; pings of WebSocket (they are answered) and of Action Cable are passed over."""
         while True:
             opcode, payload = self.frame()
+            if opcode == PING:
+                self.send(masked(payload, opcode=PONG))
+                continue
             assert opcode == TEXT, f"expected a text frame, got {opcode:#x} {payload!r}"
             message = json.loads(payload)
             if not (isinstance(message, dict) and message.get("type") == "ping"):
