@@ -21,6 +21,7 @@ from bench.blocks import Held, ask
 from tests.parts.application import TestApplication
 from tests.parts.grpc_app import GrpcServer, grpc_server
 from tests.parts.raw_socket import CLOSE, RawSocket, command, masked, upgrade
+from tests.parts.redis import RedisServer, redis_server
 from tests.parts.server import CableServer, cable_server
 
 AT_ONCE: Final = 20
@@ -109,6 +110,11 @@ def resuming(server: CableServer) -> None:
             back.send(command("history", stream(name), history={"streams": {name: place}}))
             assert back.message()["message"] == 1
             expect(back, "confirm_history")
+
+
+def resuming_on_redis(server: CableServer) -> None:
+    """The same where Redis keeps sessions and histories, and each step waits for an answer."""
+    resuming(server)
 
 
 def present(server: CableServer) -> None:
@@ -272,6 +278,7 @@ VARIANTS: Final[dict[Visit, tuple[str, ...]]] = {
     private: ALONE,
     identifiers: ALONE,
     resuming: (*ALONE, *FORGETFUL),
+    resuming_on_redis: (*ALONE, *FORGETFUL[1:], "--broker=redis"),
     present: (*ALONE, *FORGETFUL),
     publications: (*ALONE, *FORGETFUL),
     turned_away: (*ALONE, "--allowed_origins=good.example"),
@@ -288,8 +295,10 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> dict[Visit, tuple[Held, He
     directory = tmp_path_factory.mktemp("held")
     with ExitStack() as stack:
         application = stack.enter_context(grpc_server(TestApplication(), workers=4))
+        redis = stack.enter_context(redis_server())
         servers = {
-            visit: stack.enter_context(counted(visit, directory, application)) for visit in VARIANTS
+            visit: stack.enter_context(counted(visit, directory, application, redis))
+            for visit in VARIANTS
         }
 
         def told() -> dict[Visit, Held]:
@@ -329,12 +338,13 @@ def left(before: Held, after: Held) -> dict[str, int]:
 
 
 def counted(
-    visit: Visit, directory: Path, application: GrpcServer
+    visit: Visit, directory: Path, application: GrpcServer, redis: RedisServer
 ) -> AbstractContextManager[CableServer]:
     words = ("tests.parts.room_app:cable",) if visit is in_process else ()
     return cable_server(
         *VARIANTS[visit],
         f"--rpc_host={application.address}",
+        f"--redis_url={redis.url}",
         *("--broadcast_adapter=http", "--ping_interval=1", "--log_level=error"),
         command=(sys.executable, "-m", "bench.blocks", str(directory / visit.__name__), *words),
         env={"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"},

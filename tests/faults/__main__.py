@@ -19,11 +19,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--clients", type=int, default=Load.clients)
     parser.add_argument("--streams", type=int, default=Load.streams)
+    parser.add_argument("--quiet-streams", type=int, default=Load.quiet_streams)
     parser.add_argument(
         "--per-second", type=float, default=Load.per_second, help="messages to each stream"
     )
     chosen = parser.parse_args()
-    load = Load(chosen.clients, chosen.streams, chosen.per_second)
+    load = Load(chosen.clients, chosen.streams, chosen.quiet_streams, chosen.per_second)
     verdicts = []
     for engine in chosen.engine or ENGINES:
         for fault in chosen.fault or FAULTS:

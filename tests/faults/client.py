@@ -73,7 +73,7 @@ class RecordingClient:
         self.restored = 0
         self.subscribed = asyncio.Event()
         self.longest_silence_s = 0.0
-        """Between two messages of one stream, since :meth:`mark`."""
+        """Between two messages of one of the streams of :meth:`mark`, since then."""
         self._next_port = next_port
         self._streams = {_identifier(stream): stream for stream in streams}
         self._confirmed: set[str] = set()
@@ -82,17 +82,17 @@ class RecordingClient:
         self._began_s = 0
         self._line: _Line | None = None
         self._data_at = 0.0
-        self._message_at = dict.fromkeys(streams, 0.0)
+        self._message_at: dict[str, float] = {}
         self._task = asyncio.create_task(self._stay_connected())
 
     @property
     def received_num(self) -> int:
         return sum(map(len, self.received.values()))
 
-    def mark(self) -> None:
-        """From now on silences count."""
+    def mark(self, streams: Sequence[str]) -> None:
+        """From now on silences of these streams count."""
         self.longest_silence_s = 0.0
-        self._message_at = dict.fromkeys(self._message_at, time.monotonic())
+        self._message_at = dict.fromkeys(streams, time.monotonic())
 
     def cut(self) -> None:
         """Breaks the connection; the client comes back."""
@@ -171,9 +171,10 @@ class RecordingClient:
         if message.offset >= 0:
             self._positions[stream] = {"epoch": message.epoch, "offset": message.offset}
         self.received[stream].append(message.message)
-        now = self._data_at
-        self.longest_silence_s = max(self.longest_silence_s, now - self._message_at[stream])
-        self._message_at[stream] = now
+        before, now = self._message_at.get(stream), self._data_at
+        if before is not None:
+            self.longest_silence_s = max(self.longest_silence_s, now - before)
+            self._message_at[stream] = now
 
     def _enter(self, welcome: _Incoming) -> None:
         self.connections += 1

@@ -17,6 +17,9 @@ BEFORE_S: Final = 2.0
 AFTER_S: Final = 3.0
 """Load before the fault, and after what it broke was mended."""
 
+FADING_S: Final = 1.0
+"""From the begin of a fault until the last quiet stream is quiet, at the earliest."""
+
 RECOVER_S: Final = 60.0
 """Until publishers must have something accepted again."""
 
@@ -28,10 +31,16 @@ POLL_S: Final = 0.5
 
 @dataclass(frozen=True)
 class Load:
-    """``clients`` listen to all of ``streams``; each stream gets ``per_second`` messages."""
+    """``clients`` listen to all streams.
+
+    Each of ``streams`` gets ``per_second`` messages all the time. Each of ``quiet_streams`` gets as many
+    until the first moments of the fault: nothing follows its last message that would show that it is
+    missing.
+    """
 
     clients: int = 30
     streams: int = 3
+    quiet_streams: int = 10
     per_second: float = 60
 
 
@@ -56,22 +65,25 @@ class _Opened:
 
 
 async def _run(cluster: Cluster, engine: Engine, fault: Fault, load: Load) -> Verdict:
-    streams = [f"s{index}" for index in range(load.streams)]
+    streams = [f"s{index}" for index in range(load.streams + load.quiet_streams)]
     publishers = [cluster.publisher(cluster, stream, load.per_second) for stream in streams]
+    steady, quiet = publishers[: load.streams], publishers[load.streams :]
     async with _crowd(cluster, streams, load.clients) as clients:
         for publisher in publishers:
             publisher.start()
         await asyncio.sleep(BEFORE_S)
         for client in clients:
-            client.mark()
-        for publisher in publishers:
+            client.mark(streams[: load.streams])
+        for publisher in steady:
             publisher.mark()
+        fading = asyncio.create_task(_stop_one_by_one(quiet))
         await fault.inject(cluster)
-        await _until_accepted(publishers)
+        await fading
+        await _until_accepted(steady)
         await asyncio.sleep(AFTER_S)
         recovery_s = max(client.silent_for_s() for client in clients)
-        refusing_s = max(publisher.paused_for_s() for publisher in publishers)
-        for publisher in publishers:
+        refusing_s = max(publisher.paused_for_s() for publisher in steady)
+        for publisher in steady:
             await publisher.stop()
         await _settle(clients, publishers)
         counts, examples = compare_all(clients, publishers)
@@ -85,6 +97,13 @@ async def _run(cluster: Cluster, engine: Engine, fault: Fault, load: Load) -> Ve
             refusing_s=refusing_s,
             examples=examples,
         )
+
+
+async def _stop_one_by_one(publishers: list[Publisher]) -> None:
+    """Within the first moments of a fault."""
+    for publisher in publishers:
+        await asyncio.sleep(FADING_S / len(publishers))
+        await publisher.stop()
 
 
 async def _until_accepted(publishers: list[Publisher]) -> None:

@@ -19,6 +19,7 @@ SHORT = Load(clients=12, per_second=40)
         ("redis", "kill-store"),
         ("nats", "kill-node"),
         ("nats", "kill-store"),
+        ("jetstream", "kill-store"),
     ],
 )
 def test_what_is_accepted_arrives_once_and_in_order(engine: str, fault: str) -> None:
