@@ -12,17 +12,18 @@ from tests.parts.node import require_node, require_packages
 (
     RUN,
     CURL,
+    TERMINAL,
     INSTALL,
     CHAT,
-    TERMINAL,
     WORKERS,
     REDIS,
     BENCH,
+    DEVELOPMENT,
 ) = blocks("README.md")
 (PAGE,) = blocks("README.md", "js")
 (APPLICATION,) = blocks("README.md", "python")
 
-# The installation is there already, and pip would ask an index.
+# The installation is complete already; pip would download from an index.
 MAKE_RUN = RUN.replace("make run", "make --old-file=.venv/run.done run")
 
 
@@ -38,7 +39,7 @@ def elsewhere(tmp_path: Path) -> Iterator[Machine]:
         yield fresh
 
 
-def test_in_a_minute(clone: Machine, tmp_path: Path) -> None:
+def test_try_it(clone: Machine, tmp_path: Path) -> None:
     page = tmp_path / "page.cjs"
     library = require_packages() / "ws"
     page.write_text(f'globalThis.WebSocket = require("{library}")\nvar socket\n{PAGE}')
@@ -57,6 +58,24 @@ def test_in_a_terminal(clone: Machine) -> None:
         clone.type(publish)
         listener.wait_for('{"message":{"text": "Hello"}}')
         assert "0 lost, 0 twice" in clone.type(bench.replace("1000", "100"))
+
+
+def test_an_application_over_grpc(clone: Machine) -> None:
+    """The page itself is tested in a browser: tests/browser/test_pages.py."""
+    install, rpc, server, page = CHAT.splitlines()
+    assert install.startswith("npm install --no-save @rails/actioncable@")
+    listen = "../../.venv/bin/catenary subscribe ChatChannel room=lobby"
+    perform = "--perform speak text=hello --count=1 --timeout=20s"
+    url = "--url='ws://localhost:8080/cable?name=Ann'"
+    clone.directory = ROOT / "examples" / "chat"
+    with (
+        clone.terminal("redis-server --save ''", 6379),
+        clone.terminal(rpc, 50051),
+        clone.terminal(server, 8080),
+        clone.terminal(page, 3000),
+    ):
+        assert "<!doctype html>" in clone.type("curl --fail 'http://localhost:3000/?name=Ann'")
+        assert '"text":"hello"' in clone.type(f"{listen} {url} {perform}")
 
 
 def test_more_than_one_core(clone: Machine) -> None:
@@ -119,7 +138,28 @@ def speak(there: Machine) -> None:
 
 
 def test_the_other_commands_are_of_these_kinds() -> None:
-    """They ask a registry, are those of an example, or measure for minutes."""
+    """They download packages, measure for minutes, or run all tests."""
     assert "pip install" in INSTALL
-    assert "npm install" in CHAT
     assert "make bench" in BENCH
+    assert [line.split()[0] for line in DEVELOPMENT.splitlines()] == ["make"] * 3
+
+
+def test_targets_of_make_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"\bmake ([a-z]+)", RUN + BENCH + DEVELOPMENT):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_links_lead_to_files() -> None:
+    """Also the links of docs/ and of the other pages at the root, with their headings."""
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")):
+        if "node_modules" in page.parts:
+            continue
+        for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+            path, _, heading = link.partition("#")
+            target = page.parent / path if path else page
+            assert target.exists(), f"{page.name}: {link}"
+            if heading:
+                titles = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
+                slugs = [re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in titles]
+                assert heading in slugs, f"{page.name}: {link}"
