@@ -36,6 +36,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "transports": (3, "transports"),
     "api": (3, "api"),
     "console": (3, "console"),
+    "process": (3, "process"),
     "cli": (4, ""),
     "__main__": (4, ""),
     "server": (4, ""),
@@ -63,9 +64,9 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "fastapi": ("channels.fastapi",),
     "itsdangerous": ("channels.sessions",),
     "django": ("channels.django",),
-    "watchfiles": ("server",),
+    "watchfiles": ("process.source_watch",),
     "uvloop": ("cli", "server", "terminal"),
-    "uvicorn": ("edge", "transports", "api", "console", "cli", "server"),
+    "uvicorn": ("edge", "transports", "api", "console", "process", "server"),
     "starlette": ("transports", "api", "console", "cli", "server"),
 }
 
@@ -280,7 +281,12 @@ def house(tmp_path: Path, **files: str) -> list[Import]:
         ("edge__sniffer", "from catenary.api.intake import IntakeEndpoint", False),
         ("node__node", "from catenary.edge.request import environment_of", False),
         ("api__broadcast", "from catenary.adapters.redis import client", False),
-        ("api__broadcast", "from catenary.server.drain import drain", False),
+        ("api__broadcast", "from catenary.process.drain import drain", False),
+        ("process__drain", "from catenary.edge.connection import ClientConnection", True),
+        ("process__drain", "from catenary.transports.websocket import WebSocketConnection", False),
+        ("process__lifecycle", "from catenary.server.assembly import Assembly", False),
+        ("process__workers", "from catenary.adapters.nats import embedded", False),
+        ("server__run", "from catenary.process.lifecycle import run", True),
     ],
 )
 def test_direction(tmp_path: Path, importer: str, statement: str, is_fine: bool) -> None:
@@ -318,6 +324,9 @@ def test_impurity_is_seen(tmp_path: Path, module: str) -> None:
         ("server__assembly", "import grpc", False),
         ("node__node", "import uvicorn", False),
         ("server__assembly", "from uvicorn.config import Config", True),
+        ("process__listener", "from uvicorn.config import Config", True),
+        ("cli", "import uvicorn", False),
+        ("server__run", "from watchfiles import awatch", False),
         ("rpc__grpc", "from google.protobuf import message", False),
     ],
 )

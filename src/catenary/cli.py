@@ -84,7 +84,7 @@ def _answer_calls(request: Request, where: str) -> None:
     import asyncio
 
     from catenary.channels.loading import load as load_cable
-    from catenary.server import hangup
+    from catenary.process import hangup
     from catenary.server.run import answer_calls
 
     hangup.survive()
@@ -99,10 +99,10 @@ def _serve(request: Request, where: str | None) -> None:
     """Runs until a signal. What a server needs is imported here: help and errors stay quick."""
     import asyncio
 
-    from catenary.server import hangup
+    from catenary.process import hangup
 
     hangup.survive()
-    from catenary.server.place import told
+    from catenary.process.worker_context import WorkerContext
     from catenary.server.run import serve, supervise
 
     options = effective(request.options)
@@ -110,8 +110,8 @@ def _serve(request: Request, where: str | None) -> None:
         raise ConfigError(
             "app_workers, reload: expected a cable to run, as in: catenary app:cable --app_workers=2"
         )
-    place = told(os.environ)
-    if place is None and options.server.workers > 1:
+    worker = WorkerContext.from_environ(os.environ)
+    if worker is None and options.server.workers > 1:
         asyncio.run(supervise(options, request))
         return
     code = where if where is not None and options.app.workers else ""
@@ -121,7 +121,7 @@ def _serve(request: Request, where: str | None) -> None:
         from catenary.channels.loading import load as load_cable
 
         cable = load_cable(where)
-    _run(serve(options, request, place, cable, code))
+    _run(serve(options, request, worker, cable, code))
 
 
 def _run(server: Coroutine[Any, Any, None]) -> None:

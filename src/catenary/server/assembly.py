@@ -54,16 +54,17 @@ from catenary.node.resumption import ExpiryRules
 from catenary.node.router import Identify, Router
 from catenary.node.turns import CLIENTS_BUDGET_US, Turns
 from catenary.ports import Application
+from catenary.process import lifecycle
+from catenary.process.binding import BACKLOG, ListenAddress, bind
+from catenary.process.lifecycle import Listener
+from catenary.process.loop_lag import LoopLag
+from catenary.process.worker_context import WorkerContext
 from catenary.protocols.table import ACTION_CABLE
 from catenary.rpc.calls import CallLimits
 from catenary.rpc.none import NoApplication
 from catenary.rpc.tls import Tls
-from catenary.server import engines, lifecycle, publishers, standalone
-from catenary.server.binding import BACKLOG, ListenAddress, bind
+from catenary.server import engines, publishers, standalone
 from catenary.server.engines import Engine, MemoryEngine
-from catenary.server.lag import LoopLag
-from catenary.server.lifecycle import Listener
-from catenary.server.place import Place
 from catenary.supervision.service import Supervisor
 from catenary.supervision.ticker import Ticker
 from catenary.transports.asgi import AsgiEndpoint
@@ -115,7 +116,7 @@ class Assembly:
     def __init__(
         self,
         options: Options,
-        place: Place | None = None,
+        worker: WorkerContext | None = None,
         cable: "Cable | None" = None,
         code: str = "",
         *,
@@ -123,14 +124,14 @@ class Assembly:
     ) -> None:
         """Builds all of it; must be called where the loop runs.
 
-        ``options`` are effective ones, ``place`` is that of a worker, ``cable`` an application in
+        ``options`` are effective ones, ``worker`` is set in a worker process, ``cable`` an application in
         this process, ``code`` the name of one (``module:cable``) that runs in code workers; with both, the
         cable is the one by which the pages of ``asgi`` publish and read. What ``is_hosted`` by
         another server does not listen. Raises :class:`ConfigError`.
         """
         self._options = options
         self._cable = cable
-        self._place = place
+        self._worker = worker
         self._keys = keys(options)
         self.counters = Counters()
         self.supervisor = Supervisor(self.counters)
@@ -231,8 +232,8 @@ class Assembly:
 
     def _maybe_embed_nats(self) -> str:
         """Where the NATS server is that is embedded here or in our parent; empty where none is."""
-        if self._place is not None:
-            return self._place.nats_url
+        if self._worker is not None:
+            return self._worker.nats_url
         if not self._options.enats.enabled:
             return ""
         self._embedded = embedded = engines.embedded_nats(
@@ -445,7 +446,7 @@ class Assembly:
         """Each worker shows its own."""
         options = self._options
         host = options.metrics.host or options.server.host
-        port = options.metrics.port + (self._place.number - 1 if self._place else 0)
+        port = options.metrics.port + (self._worker.number - 1 if self._worker else 0)
         return ListenAddress(host, port, "metrics_port", "metrics_host")
 
     def _shown_metrics(self) -> str:
@@ -491,8 +492,8 @@ class Assembly:
             raise ConfigError(
                 f"ssl_cert, ssl_key: expected a certificate and its key in PEM: {error}"
             ) from error
-        if self._place is not None and spec.where.port in self._place.sockets:
-            sockets = self._place.listening(spec.where.port)
+        if self._worker is not None and spec.where.port in self._worker.sockets:
+            sockets = self._worker.listening(spec.where.port)
         else:
             sockets = bind(spec.where)
         lifecycle.find_the_dead(sockets, options.limits.tcp_timeout_s)

@@ -18,7 +18,7 @@ from catenary.channels.loading import load
 from catenary.codeworkers.process import SOCKET
 from catenary.codeworkers.worker import CodeWorker
 from catenary.errors import ConfigError
-from catenary.server import lifecycle, logs, place
+from catenary.process import lifecycle, logs, worker_context
 
 _log: Final = logging.getLogger("catenary.code")
 
@@ -31,7 +31,7 @@ def main(where: str, level: str, form: str) -> int:
     connected = socket.socket(fileno=int(os.environ.pop(SOCKET)))
     connected.set_inheritable(False)
     # Of the serving process, with a secret in it: it is not for the application.
-    os.environ.pop(place.VARIABLE, None)
+    os.environ.pop(worker_context.VARIABLE, None)
     logs.set_up(level, "json" if form == "json" else "text")
     try:
         cable = load(where)

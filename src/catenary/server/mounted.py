@@ -22,7 +22,7 @@ from catenary.config.options import Options
 from catenary.edge.refusals import unavailable
 from catenary.edge.request import Peer
 from catenary.errors import ConfigError, RequestRefused
-from catenary.server import lifecycle
+from catenary.process import lifecycle
 from catenary.server.assembly import Assembly
 from catenary.transports.hosting import HostedClient
 from catenary.wire import http1

@@ -17,12 +17,13 @@ from catenary.config.effective import has_idle_key, serves_api
 from catenary.config.load import Request
 from catenary.config.options import NodeOptions, Options
 from catenary.metrics.counters import Counters
-from catenary.server import engines, hangup, interpreter, lifecycle, logs, workers
+from catenary.process import hangup, interpreter, lifecycle, logs, workers
+from catenary.process.binding import ListenAddress
+from catenary.process.drain import QUICK, SLOW, drain
+from catenary.process.source_watch import SourceWatch
+from catenary.process.worker_context import WorkerContext
+from catenary.server import engines
 from catenary.server.assembly import Assembly
-from catenary.server.binding import ListenAddress
-from catenary.server.drain import QUICK, SLOW, drain
-from catenary.server.place import Place
-from catenary.server.source_watch import SourceWatch
 
 if TYPE_CHECKING:
     from catenary.channels.cable import Cable
@@ -39,22 +40,22 @@ NATS_END_S: Final = 5.0
 async def serve(
     options: Options,
     request: Request,
-    place: Place | None,
+    worker: WorkerContext | None,
     cable: "Cable | None",
     code: str = "",
 ) -> None:
     """Serves until a signal; ``options`` are the effective ones of ``request``.
 
-    ``place`` is that of a worker, ``cable`` an application in this process, ``code`` the
+    ``worker`` is set in a worker process, ``cable`` an application in this process, ``code`` the
     name of one that runs in code workers: then the cable is for the pages of ``asgi`` alone. Raises
     :class:`catenary.errors.ConfigError` before anything is served.
     """
-    _begin(options, request, place)
+    _begin(options, request, worker)
     hangup.listen(hangup.nothing_to_reload(_RELOADABLE))
-    assembly = Assembly(options, place, cable, code)
+    assembly = Assembly(options, worker, cable, code)
     if assembly.code is not None:
         _replace_code(assembly, assembly.code, watches=options.app.reload)
-    if place is None or place.number == 1:
+    if worker is None or worker.number == 1:
         for announcement in assembly.announcements:
             _log.info("%s", announcement)
         if assembly.code is not None and options.server.asgi:
@@ -62,14 +63,14 @@ async def serve(
                 "The pages of %s are not reloaded: neither --reload nor SIGHUP loads their code again",
                 options.server.asgi,
             )
-    if place is not None:
-        _watch_lifeline(place.lifeline)
+    if worker is not None:
+        _watch_lifeline(worker.lifeline)
     try:
         await lifecycle.run(
             assembly.listeners,
             start=assembly.start,
             finish=assembly.finish,
-            started=place.tell_ready if place is not None else _nobody_asks,
+            started=worker.report_ready if worker is not None else _nobody_asks,
             drain=_drain(options.node, assembly.listeners),
             shutdown_delay_s=options.node.shutdown_delay_s,
             shutdown_timeout_s=options.node.shutdown_timeout_s,
@@ -101,11 +102,11 @@ async def answer_calls(options: Options, cable: "Cable") -> None:
     _log.info("Stopped")
 
 
-def _begin(options: Options, request: Request, place: Place | None) -> None:
+def _begin(options: Options, request: Request, worker: WorkerContext | None) -> None:
     """Logs, limits, and what there is to say of the configuration, once."""
     logs.set_up(options.log.level, options.log.format)
     open_files = lifecycle.raise_open_files()
-    if place is not None:
+    if worker is not None:
         return
     _log.info("Catenary %s (pid %d, up to %d open files)", __version__, os.getpid(), open_files)
     if not interpreter.is_optimized():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from catenary.server.interpreter import is_optimized
+from catenary.process.interpreter import is_optimized
 from tests.parts.server import cable_server
 
 CHOICE = Path(__file__).parents[2] / ".ci" / "python"
@@ -68,7 +68,7 @@ def test_one_that_will_not_do_is_passed_over(tmp_path: Path) -> None:
 
 def tells(python: str, expression: str) -> str:
     """What an expression is in another Python."""
-    program = f"import sys; from catenary.server.interpreter import *; print({expression})"
+    program = f"import sys; from catenary.process.interpreter import *; print({expression})"
     source = str(CHOICE.parents[1] / "src")
     answer = subprocess.run(
         [python, "-c", program],

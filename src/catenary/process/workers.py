@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from catenary.errors import ConfigError
-from catenary.server import hangup
-from catenary.server.binding import ListenAddress, bind
-from catenary.server.place import Place, told_to
+from catenary.process import hangup
+from catenary.process.binding import ListenAddress, bind
+from catenary.process.worker_context import WorkerContext
 from catenary.supervision.backoff import Backoff
 from catenary.supervision.service import Service, Supervisor
 
@@ -170,18 +170,18 @@ class Workers:
         """A new worker; returns when it serves, or has ended before. Raises OSError."""
         share = self._shares[index]
         read_end, write_end = os.pipe()
-        place = Place(
+        context = WorkerContext(
             number=index + 1,
             sockets={port: [each.fileno() for each in bound] for port, bound in share.items()},
             nats_url=self._nats_url,
             ready=write_end,
             lifeline=self._lifeline,
         )
-        inherited = [number for numbers in place.sockets.values() for number in numbers]
+        inherited = [number for numbers in context.sockets.values() for number in numbers]
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command,
-                env={**os.environ, **told_to(place)},
+                env={**os.environ, **context.to_environ()},
                 pass_fds=[*inherited, write_end, self._lifeline],
                 # Ctrl-C in a terminal is for this process, which tells the others.
                 process_group=0,

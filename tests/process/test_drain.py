@@ -7,8 +7,8 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from catenary.edge.connection import ClientConnection, Stage
-from catenary.server.drain import QUICK, SLOW, DrainRate, drain
-from catenary.server.lifecycle import Listener
+from catenary.process.drain import QUICK, SLOW, DrainRate, drain
+from catenary.process.lifecycle import Listener
 from tests.parts.heart import in_loop
 
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from catenary.server.lifecycle import ACCEPTS_IN_A_CROWD, ACCEPTS_PER_TURN, CROWD
+from catenary.process.lifecycle import ACCEPTS_IN_A_CROWD, ACCEPTS_PER_TURN, CROWD
 from tests.parts.ports import free_port, wait_until_listening
 from tests.parts.raw_socket import CLOSE, RawSocket, command, masked, upgrade
 from tests.parts.server import OURS, CableServer, cable_server

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from catenary.errors import ConfigError
-from catenary.server.binding import ListenAddress, bind
+from catenary.process.binding import ListenAddress, bind
 from tests.parts.ports import free_port
 from tests.parts.server import OURS, CableServer
 
@@ -84,11 +84,10 @@ def test_one_port_by_different_names() -> None:
 @pytest.fixture
 def taken() -> Iterator[int]:
     """A port that somebody else listens on."""
-    port = free_port()
     with socket.socket() as other:
-        other.bind(("127.0.0.1", port))
+        other.bind(("127.0.0.1", 0))
         other.listen()
-        yield port
+        yield other.getsockname()[1]
 
 
 @pytest.mark.parametrize(
