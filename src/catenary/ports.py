@@ -205,29 +205,31 @@ class Codec(Protocol):
 
 
 class History(Protocol):
-    """What was published, for a while, to read; :class:`PubSub` writes it.
+    """Reads the messages that were published to a stream and are still kept; :class:`PubSub` writes them.
 
-    Methods of a history elsewhere return awaitables.
-
-    Those raise :class:`catenary.errors.BackendError` where the history can't be reached.
-    ``is_immediate`` says that all of them return values.
+    A remote history returns awaitables, which raise :class:`catenary.errors.BackendError` when it can't be reached.
+    ``is_immediate`` says that every method returns a value. With a ``limit`` (1 or more), a read costs as much
+    as what it returns, however long the history is.
     """
 
     is_immediate: bool
 
     def since(
-        self, stream: Stream, moment_s: int
+        self, stream: Stream, moment_s: int, limit: int | None = None, *, newest: bool = False
     ) -> tuple[Publication, ...] | Awaitable[tuple[Publication, ...]]:
-        """What is kept of a stream from a moment on (seconds since the epoch), in order."""
+        """Returns the messages of a stream from a moment on (seconds since the epoch), oldest first.
+
+        With a ``limit``, returns the first so many of them, or the last so many if ``newest``.
+        """
         ...
 
     def after(
-        self, stream: Stream, position: Position
+        self, stream: Stream, position: Position, limit: int | None = None
     ) -> tuple[Publication, ...] | Awaitable[tuple[Publication, ...]]:
-        """Everything behind a position, in order.
+        """Returns the messages after a position, oldest first; with a ``limit``, the first so many of them.
 
-        Raises :class:`catenary.errors.LostPosition` where that is not all there any more: better
-        no history than one with a hole.
+        Raises :class:`catenary.errors.LostPosition` if a message after the position is no longer kept:
+        an incomplete history is never returned.
         """
         ...
 

@@ -81,11 +81,15 @@ class SlowHistory:
     def newest(self, stream: Stream) -> Position:
         return Position(f"e{self.epoch}", self.newest_offsets.get(stream, 0))
 
-    def since(self, stream: Stream, moment_s: int) -> Awaitable[Messages]:
-        return self._later(lambda: self.kept.since(stream, moment_s))
+    def since(
+        self, stream: Stream, moment_s: int, limit: int | None = None, *, newest: bool = False
+    ) -> Awaitable[Messages]:
+        return self._later(lambda: self.kept.since(stream, moment_s, limit, newest=newest))
 
-    def after(self, stream: Stream, position: Position) -> Awaitable[Messages]:
-        return self._later(lambda: self.kept.after(stream, position))
+    def after(
+        self, stream: Stream, position: Position, limit: int | None = None
+    ) -> Awaitable[Messages]:
+        return self._later(lambda: self.kept.after(stream, position, limit))
 
     def _later(self, read: Callable[[], Messages]) -> Awaitable[Messages]:
         answer: asyncio.Future[Messages] = asyncio.get_running_loop().create_future()

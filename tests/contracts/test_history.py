@@ -1,6 +1,7 @@
 """The contract of History, run over every adapter."""
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -158,6 +159,62 @@ async def test_since_a_moment(opened: Open) -> None:
         assert await since(moment) == late
         assert await since(moment - 10) == early + late
         assert await since(moment + 10) == []
+
+
+@in_loop
+async def test_a_limit_gives_the_first_messages_after_a_position(opened: Open) -> None:
+    async with opened(100, 60) as subject:
+        other = await publish(subject, *range(5), stream=Stream("other"))
+        kept = []
+        for number in range(20):
+            kept += await publish(subject, number)
+            other += await publish(subject, number, stream=Stream("other"))
+        for first, limit in itertools.product((0, 1, 9, 18, 19), (1, 2, 18, 19, 20, 1000)):
+            found = await answer(subject.port.after(S, at(kept[first]), limit))
+            assert list(found) == kept[first + 1 :][:limit]
+
+
+@in_loop
+async def test_a_limit_gives_the_first_or_the_newest_messages_since_a_moment(opened: Open) -> None:
+    async with opened(10, 60) as subject:
+        await publish(subject, *range(20), stream=Stream("other"))
+        early = await publish(subject, *range(6))
+        await subject.elapse(2)
+        moment = int(subject.now_s())
+        late = await publish(subject, *range(7))
+        kept = [*early, *late][-10:]
+        for limit in (1, 2, 6, 7, 8, 9, 10, 11, 1000):
+            assert list(await answer(subject.port.since(S, 0, limit))) == kept[:limit]
+            assert list(await answer(subject.port.since(S, moment, limit))) == late[:limit]
+            newest = await answer(subject.port.since(S, 0, limit, newest=True))
+            assert list(newest) == kept[-limit:]
+            newest = await answer(subject.port.since(S, moment, limit, newest=True))
+            assert list(newest) == late[-limit:]
+        assert await answer(subject.port.since(S, moment + 100, 5)) == ()
+        assert await answer(subject.port.since(S, 2**60, 5)) == ()
+        assert await answer(subject.port.since(Stream("nothing"), 0, 5)) == ()
+
+
+@in_loop
+async def test_a_limit_does_not_hide_a_gap(opened: Open) -> None:
+    async with opened(5, 60) as subject:
+        kept = await publish(subject, *range(20))
+        assert list(await answer(subject.port.after(S, at(kept[14]), 2))) == kept[15:17]
+        for lost in (kept[13], kept[0]):
+            with pytest.raises(LostPosition):
+                await answer(subject.port.after(S, at(lost), 2))
+
+
+@in_loop
+async def test_pages_go_on_while_more_is_published(opened: Open) -> None:
+    async with opened(1000, 60) as subject:
+        kept = await publish(subject, *range(50))
+        found = list(await answer(subject.port.since(S, 0, 7)))
+        while len(found) < 90:
+            if len(kept) < 90:
+                kept += await publish(subject, len(kept), len(kept) + 1)
+            found += await answer(subject.port.after(S, at(found[-1]), 7))
+        assert found == kept[: len(found)]
 
 
 @in_loop

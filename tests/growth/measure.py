@@ -68,6 +68,24 @@ def count(case: Case, size: int) -> Counted:
     return Counted(counting.steps, counting.longest_turn)
 
 
+async def steps_of(work: Callable[[], Awaitable[object]]) -> int:
+    """Awaits some work, which may wait for a server, and counts its steps in this process."""
+    steps = 0
+
+    def trace(frame: FrameType, event: str, arg: object) -> Any:
+        nonlocal steps
+        steps += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        await work()
+    finally:
+        sys.settrace(before)
+    return steps
+
+
 def cpu_s(case: Case, size: int) -> float:
     """Runs a case of a size once, and measures its CPU time."""
     moments: list[float] = []

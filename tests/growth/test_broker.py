@@ -277,6 +277,7 @@ def questions_are_late(size: int) -> Work:
         messages_grow_old,
         positions_are_read,
         moments_are_read,
+        a_history_is_read_by_pages,
         streams_are_forgotten,
         deadlines_move,
         snapshots_are_saved_touched_and_expire,

@@ -9,7 +9,7 @@ from catenary.adapters.memory.history import LocalHistory
 from catenary.adapters.memory.presence import LocalPresence
 from catenary.adapters.memory.sessions import LocalSessions
 from catenary.adapters.pacing import paced
-from catenary.api.reads import presence_of
+from catenary.api.reads import history_of, presence_of
 from catenary.messages.commands import History, HistoryRequest, Join, Perform, Subscribe, WhoIsHere
 from catenary.messages.decisions import Decision
 from catenary.messages.names import Sid, Stream
@@ -227,6 +227,15 @@ def many_are_read_from_outside(size: int) -> Work:
     return lambda: read(ROOM_STREAM, {})
 
 
+def a_history_is_read_from_outside(size: int) -> Work:
+    """Up to a page."""
+    history = LocalHistory(limit=size, ttl_s=60, epoch="e", clock=lambda: 1)
+    for number in range(size // 10):
+        history.append(Publication(ROOM_STREAM, f"{number}"))
+    read = history_of(Reads(history, None))
+    return lambda: read(ROOM_STREAM, {})
+
+
 def much_is_read_from_a_broker(size: int) -> Work:
     async def work() -> None:
         async for _ in paced(range(size)):
@@ -255,6 +264,7 @@ def much_is_read_from_a_broker(size: int) -> Work:
         a_message_to_many,
         many_listeners_under_identifiers_of_their_own,
         many_are_read_from_outside,
+        a_history_is_read_from_outside,
         much_is_read_from_a_broker,
     ],
 )

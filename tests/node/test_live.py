@@ -80,13 +80,17 @@ class RemoteHistory(LocalHistory):
         super().__init__(limit=100, ttl_s=300, epoch="e", clock=lambda: 1_000)
         self.asked = 0
 
-    def since(self, stream: Stream, moment_s: int) -> tuple[Publication, ...]:
+    def since(
+        self, stream: Stream, moment_s: int, limit: int | None = None, *, newest: bool = False
+    ) -> tuple[Publication, ...]:
         self.asked += 1
-        return super().since(stream, moment_s)
+        return super().since(stream, moment_s, limit, newest=newest)
 
-    def after(self, stream: Stream, position: Position) -> tuple[Publication, ...]:
+    def after(
+        self, stream: Stream, position: Position, limit: int | None = None
+    ) -> tuple[Publication, ...]:
         self.asked += 1
-        return super().after(stream, position)
+        return super().after(stream, position, limit)
 
 
 class House:

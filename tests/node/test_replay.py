@@ -49,11 +49,15 @@ class SlowHistory:
     def append(self, publication: Publication) -> Publication:
         return self.kept.append(publication)
 
-    def since(self, stream: Stream, moment_s: int) -> Awaitable[Messages]:
-        return self._later(lambda: self.kept.since(stream, moment_s))
+    def since(
+        self, stream: Stream, moment_s: int, limit: int | None = None, *, newest: bool = False
+    ) -> Awaitable[Messages]:
+        return self._later(lambda: self.kept.since(stream, moment_s, limit, newest=newest))
 
-    def after(self, stream: Stream, position: Position) -> Awaitable[Messages]:
-        return self._later(lambda: self.kept.after(stream, position))
+    def after(
+        self, stream: Stream, position: Position, limit: int | None = None
+    ) -> Awaitable[Messages]:
+        return self._later(lambda: self.kept.after(stream, position, limit))
 
     def _later(self, read: Callable[[], Messages]) -> Awaitable[Messages]:
         if self.is_early:

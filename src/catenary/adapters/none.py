@@ -43,12 +43,16 @@ class NoHistory:
     def __init__(self) -> None:
         self._missing = _Missing("A client asked for history; that, and resuming sessions,")
 
-    def since(self, stream: Stream, moment_s: int) -> tuple[Publication, ...]:
+    def since(
+        self, stream: Stream, moment_s: int, limit: int | None = None, *, newest: bool = False
+    ) -> tuple[Publication, ...]:
         """Raises :class:`LostPosition`."""
         self._missing.log()
         raise LostPosition("no history is kept (broker)")
 
-    def after(self, stream: Stream, position: Position) -> tuple[Publication, ...]:
+    def after(
+        self, stream: Stream, position: Position, limit: int | None = None
+    ) -> tuple[Publication, ...]:
         """Raises :class:`LostPosition`."""
         return self.since(stream, 0)
 

@@ -6,8 +6,8 @@ Knows: queries, JSON. Does not know: where anything is kept.
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final, TypeVar
 
 import msgspec
 from starlette.datastructures import QueryParams
@@ -22,13 +22,14 @@ from catenary.errors import (
     NotKept,
 )
 from catenary.messages.names import Stream
+from catenary.messages.presence import Member
 from catenary.messages.publications import Position, Publication, position_of
 from catenary.node.reads import Reads
 from catenary.ports import SLICE_BYTES
 from catenary.wire.http1 import header_text
 
 PAGE: Final = 1_000
-"""The most messages of one answer: who wants more asks for what is behind the last."""
+"""The most messages of one answer; a reader asks for the rest with the position of the last one."""
 
 _STATUSES: Final[tuple[tuple[type[CatenaryError], int], ...]] = (
     (NotKept, 501),
@@ -37,8 +38,10 @@ _STATUSES: Final[tuple[tuple[type[CatenaryError], int], ...]] = (
     (BackendError, 503),
 )
 """The first that an error is."""
-MEMBER_BYTES: Final = 300
-"""What a member counts beside its info in what is written in one turn of the loop."""
+RECORD_BYTES: Final = 300
+"""What a record counts beside its text in what is written in one turn of the loop."""
+
+_T = TypeVar("_T")
 
 _write: Final = msgspec.json.encode
 
@@ -63,7 +66,7 @@ class _Message(msgspec.Struct, gc=False, omit_defaults=True):
 class _Messages(msgspec.Struct, gc=False):
     stream: str
     epoch: str | None
-    messages: list[_Message]
+    messages: msgspec.Raw
     more: bool
 
 
@@ -107,21 +110,12 @@ def presence_of(reads: Reads) -> Read:
 
     async def read(stream: Stream, query: Mapping[str, str]) -> bytes:
         members = await reads.members(stream)
-        pieces = [b'{"type":"info","total":%d' % len(members)]
-        records: list[_Member] = []
-        room = SLICE_BYTES
-        for number, each in enumerate(members, 1):
-            records.append(_Member(each.id, msgspec.Raw(each.info.encode())))
-            room -= MEMBER_BYTES + len(each.info)
-            if room <= 0 or number == len(members):
-                pieces.append(
-                    (b"," if len(pieces) > 1 else b',"records":[') + _write(records)[1:-1]
-                )
-                records, room = [], SLICE_BYTES
-                await asyncio.sleep(0)
-        # Records are left out where there are none, as anycable-go does.
-        pieces.append(b"]}" if members else b"}")
-        return b"".join(pieces)
+        answer = b'{"type":"info","total":%d' % len(members)
+        # anycable-go leaves the records out if there are none.
+        if members:
+            records = await _list(members, _member, lambda each: len(each.info))
+            answer += b',"records":' + records
+        return answer + b"}"
 
     return read
 
@@ -137,9 +131,31 @@ def history_of(reads: Reads) -> Read:
         page = await reads.page(stream, start, limit or PAGE, newest=newest)
         position = page.messages[0].position if page.messages else start
         epoch = position.epoch if isinstance(position, Position) else None
-        return _write(_Messages(stream, epoch, [*map(_message, page.messages)], page.more))
+        messages = await _list(page.messages, _message, lambda each: len(each.data))
+        return _write(_Messages(stream, epoch, msgspec.Raw(messages), page.more))
 
     return read
+
+
+async def _list(
+    items: Sequence[_T], record: Callable[[_T], object], size: Callable[[_T], int]
+) -> bytes:
+    """Writes a JSON list, with a turn for the event loop after every :data:`SLICE_BYTES`."""
+    pieces: list[bytes] = []
+    records: list[object] = []
+    room = SLICE_BYTES
+    for number, each in enumerate(items, 1):
+        records.append(record(each))
+        room -= RECORD_BYTES + size(each)
+        if room <= 0 or number == len(items):
+            pieces.append(_write(records)[1:-1])
+            records, room = [], SLICE_BYTES
+            await asyncio.sleep(0)
+    return b"[%b]" % b",".join(pieces)
+
+
+def _member(member: Member) -> _Member:
+    return _Member(member.id, msgspec.Raw(member.info.encode()))
 
 
 def _start(query: Mapping[str, str]) -> int | Position:

@@ -85,8 +85,10 @@ class StreamLog:
             self.size_bytes += _size(publication)
         return publication
 
-    def after(self, position: Position, now: float) -> tuple[Publication, ...]:
-        """Everything behind a position, in order.
+    def after(
+        self, position: Position, now: float, limit: int | None = None
+    ) -> tuple[Publication, ...]:
+        """Returns the messages after a position, oldest first; with a ``limit``, the first so many of them.
 
         Raises :class:`LostPosition` where a part of that may be missing: the position is older than
         what is kept, of another epoch, or was never handed out.
@@ -100,12 +102,23 @@ class StreamLog:
             raise LostPosition(
                 f"expected an offset from {oldest} to {self.newest}, got {position.offset}"
             )
-        return tuple(self._messages[len(self._messages) - behind :])
+        first = len(self._messages) - behind
+        return tuple(self._messages[first : None if limit is None else first + limit])
 
-    def since(self, moment_s: float, now: float) -> tuple[Publication, ...]:
-        """What is kept from a moment on, that moment included, in order."""
+    def since(
+        self, moment_s: float, now: float, limit: int | None = None, *, newest: bool = False
+    ) -> tuple[Publication, ...]:
+        """Returns the messages from a moment on, that moment included, oldest first.
+
+        With a ``limit``, returns the first so many of them, or the last so many if ``newest``.
+        """
         self.expire(now)
-        return tuple(self._messages[bisect_left(self._moments, moment_s, self._dropped) :])
+        first = bisect_left(self._moments, moment_s, self._dropped)
+        if limit is None:
+            return tuple(self._messages[first:])
+        if newest:
+            first = max(first, len(self._messages) - limit)
+        return tuple(self._messages[first : first + limit])
 
     def expire(self, now: float) -> int:
         """Drops the messages whose time is over; how many."""

@@ -39,17 +39,20 @@ class Reads:
     async def page(
         self, stream: Stream, start: int | Position, limit: int, *, newest: bool = False
     ) -> Page:
-        """What is kept of a stream from a moment on (seconds since the epoch) or after a position: the
-        first ``limit`` messages of that (1 or more), or the ``newest``. Raises
-        :class:`catenary.errors.LostPosition` where some of those are gone."""
+        """Returns messages of a stream from a moment on (seconds since the epoch) or after a position: the
+        first ``limit`` of them (1 or more), or, from a moment on, the last ``limit`` if ``newest``. Raises
+        :class:`catenary.errors.LostPosition` if a message after the position is no longer kept."""
         if self._history is None:
             raise NotKept(f"no history is kept: {_EXPECTED}")
+        if newest and not isinstance(start, Position):
+            return Page(await _waited(self._history.since(stream, start, limit, newest=True)))
+        # One more than the page, to learn whether there are more
         found = await _waited(
-            self._history.after(stream, start)
+            self._history.after(stream, start, limit + 1)
             if isinstance(start, Position)
-            else self._history.since(stream, start)
+            else self._history.since(stream, start, limit + 1)
         )
-        return Page(found[-limit:]) if newest else Page(found[:limit], len(found) > limit)
+        return Page(found[:limit], len(found) > limit)
 
 
 async def _waited(found: T | Awaitable[T]) -> T:

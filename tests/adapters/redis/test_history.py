@@ -132,6 +132,7 @@ async def test_another_run_of_the_server_is_another_epoch_and_old_messages_stay(
         assert [each.data for each in await node.history.after(S, new[0])] == ["b"]
         begin = Position(new[0].epoch, 0)
         assert [each.data for each in await node.history.after(S, begin)] == ["a", "b"]
+        assert [each.data for each in await node.history.after(S, begin, 1)] == ["a"]
         for lost in (*old, Position(new[0].epoch, -1), Position(new[0].epoch, -3)):
             with pytest.raises(LostPosition):
                 await node.history.after(S, lost)

@@ -64,20 +64,24 @@ class LocalHistory:
             self._wheel.schedule(stream, log.deadline)
         return kept
 
-    def since(self, stream: Stream, moment_s: int) -> tuple[Publication, ...]:
-        """What is kept of a stream from a moment on (seconds since the epoch), in order."""
+    def since(
+        self, stream: Stream, moment_s: int, limit: int | None = None, *, newest: bool = False
+    ) -> tuple[Publication, ...]:
+        """Returns the messages of a stream from a moment on (seconds since the epoch), oldest first."""
         log = self._logs.get(stream)
-        return () if log is None else log.since(moment_s, self._clock())
+        return () if log is None else log.since(moment_s, self._clock(), limit, newest=newest)
 
-    def after(self, stream: Stream, position: Position) -> tuple[Publication, ...]:
-        """Everything behind a position, in order.
+    def after(
+        self, stream: Stream, position: Position, limit: int | None = None
+    ) -> tuple[Publication, ...]:
+        """Returns the messages after a position, oldest first.
 
-        Raises :class:`catenary.errors.LostPosition` where that is not all there any more.
+        Raises :class:`catenary.errors.LostPosition` if one of them is no longer kept.
         """
         log = self._logs.get(stream)
         if log is None:
             log = self._begin()
-        return log.after(position, self._clock())
+        return log.after(position, self._clock(), limit)
 
     def sweep(self) -> bool:
         """Drops what is over. True where it stopped before the end: more may be due."""

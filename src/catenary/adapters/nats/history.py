@@ -13,13 +13,14 @@ import math
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from catenary.adapters.nats.payload import unpack
-from catenary.adapters.nats.store import DUPLICATES_S, S, Store, Stored
+from catenary.adapters.nats.store import DUPLICATES_S, S, Start, Store, Stored
 from catenary.adapters.nats.subjects import Subjects
 from catenary.adapters.pacing import paced
 from catenary.broker.limits import Limits
@@ -37,6 +38,8 @@ SHORTEST_AGE_S: Final = 10
 """For times to live of nothing or next to it; JetStream takes 0 for ever."""
 
 LARGEST_OFFSET: Final = 2**63
+LATEST_S: Final = 2**37
+"""A time that never comes; ``datetime`` can't hold much later ones."""
 
 REPLICA_ATTEMPTS: Final = 8
 REPLICA_PAUSE_S: Final = 0.01
@@ -102,24 +105,63 @@ class NatsHistory:
         self._begun: dict[Stream, asyncio.Task[_Kept]] = {}
         self._waiting: dict[Stream, _Reading] = {}
 
-    async def since(self, stream: Stream, moment_s: int) -> tuple[Publication, ...]:
-        """What is kept of a stream from a moment on (seconds since the epoch), in order."""
+    async def since(
+        self, stream: Stream, moment_s: int, limit: int | None = None, *, newest: bool = False
+    ) -> tuple[Publication, ...]:
+        """Returns the messages of a stream from a moment on (seconds since the epoch), oldest first.
+
+        The newest ``limit`` are read with all others: JetStream reads forward only.
+        """
         store = self._store()
+        start_s = max(moment_s, self._oldest_s(store))
+        if limit is not None and not newest:
+            some = await self._first_since(store, stream, start_s, limit)
+            if some is not None:
+                return some
         kept = await self._read(stream, 1)
-        first = bisect_left(kept.moments_s, max(moment_s, self._oldest_s(store)))
-        return kept.publications[max(first, len(kept.offsets) - self._limits.history_limit) :]
+        first = bisect_left(kept.moments_s, start_s)
+        found = kept.publications[max(first, len(kept.offsets) - self._limits.history_limit) :]
+        if limit is None:
+            return found
+        return found[-limit:] if newest else found[:limit]
 
-    async def after(self, stream: Stream, position: Position) -> tuple[Publication, ...]:
-        """Everything behind a position, in order.
+    async def _first_since(
+        self, store: Store, stream: Stream, start_s: float, limit: int
+    ) -> tuple[Publication, ...] | None:
+        """Reads the first ``limit`` messages from a time on. None if JetStream dropped some of them meanwhile."""
+        if start_s > LATEST_S:
+            return ()
+        start = datetime.fromtimestamp(start_s, UTC)
+        subject = self._subjects.to_keep(store.epoch, stream)
+        async with self._places:
+            # One more: the oldest message of a full history does not count.
+            messages = await self._read_all(store, subject, start, limit + 1)
+            oldest, total = await store.oldest(subject)
+        if not messages:
+            return ()
+        if oldest is None or messages[0].sequence < oldest.sequence:
+            return None
+        is_full = total > self._limits.history_limit
+        counted = [each for each in messages if not is_full or each.sequence > oldest.sequence]
+        return (await _kept(store.epoch, counted[:limit], has_lost=False)).publications
 
-        Raises :class:`LostPosition` where a part of that may be missing.
+    async def after(
+        self, stream: Stream, position: Position, limit: int | None = None
+    ) -> tuple[Publication, ...]:
+        """Returns the messages after a position, oldest first.
+
+        Raises :class:`LostPosition` if one of them may be missing.
         """
         store = self._store()
         if position.epoch != store.epoch:
             raise LostPosition(f"expected the epoch {store.epoch!r}, got {position.epoch!r}")
         if not 0 <= position.offset < LARGEST_OFFSET:
             raise LostPosition(f"the offset {position.offset} was never handed out")
-        kept = await self._read(stream, position.offset)
+        if limit is None or position.offset == 0:
+            kept = await self._read(stream, position.offset)
+        else:
+            async with self._places:
+                kept = await self._fetch(stream, position.offset, limit + 1)
         behind = bisect_right(kept.offsets, position.offset)
         is_known = behind > 0 and kept.offsets[behind - 1] == position.offset
         # Nothing was there before the first message: all there ever was is kept, or it is too much.
@@ -132,7 +174,7 @@ class NatsHistory:
             raise LostPosition(f"the offset {position.offset} is not kept (any more)")
         if behind < len(kept.offsets) and kept.moments_s[behind] < self._oldest_s(store):
             raise LostPosition(f"what stands behind the offset {position.offset} is too old")
-        return kept.publications[behind:]
+        return kept.publications[behind : None if limit is None else behind + limit]
 
     async def newest(self, streams: Collection[Stream]) -> dict[Stream, Position]:
         """The position of the last message of each stream; 0 where none is kept."""
@@ -178,15 +220,15 @@ class NatsHistory:
             reading = self._waiting.pop(stream)
             self._begun[stream] = reading.task
             try:
-                return await self._fetch(stream, reading.first)
+                return await self._fetch(stream, reading.first, self._limits.history_limit + 1)
             finally:
                 if self._begun[stream] is reading.task:
                     del self._begun[stream]
 
-    async def _fetch(self, stream: Stream, first: int) -> _Kept:
+    async def _fetch(self, stream: Stream, first: int, limit: int) -> _Kept:
         store = self._store()
         subject = self._subjects.to_keep(store.epoch, stream)
-        messages = await self._read_all(store, subject, first)
+        messages = await self._read_all(store, subject, first, limit)
         if not messages:
             return await _kept(store.epoch, [], has_lost=False)
         # While it is read others publish, and the oldest messages make room, even in the middle of
@@ -195,18 +237,24 @@ class NatsHistory:
         there = [each for each in messages if oldest and each.sequence >= oldest[0].sequence]
         return await _kept(store.epoch, there, has_lost=len(there) < len(messages))
 
-    async def _read_all(self, store: Store, subject: str, first: int) -> list[Stored]:
-        """From an offset on, up to what was the newest message before this was asked.
+    async def _read_all(self, store: Store, subject: str, start: Start, limit: int) -> list[Stored]:
+        """Reads the first ``limit`` messages from an offset or a time on, up to the one that was the newest when this
+        was called.
 
-        Any replica answers, and may be behind. Raises :class:`BackendError` where it stays so.
+        Any replica may answer, and it may lag. Raises :class:`BackendError` if it still lags after several attempts.
         """
-        limit = self._limits.history_limit + 1
         if not store.may_lag:
-            return await store.behind(subject, first, limit)
+            return await store.all_from(subject, start, limit)
         newest = await store.newest_of_leader(subject)
+        is_before = (
+            newest.sequence <= start
+            if isinstance(start, int)
+            else newest.moment_s < start.timestamp()
+        )
         for attempt in range(REPLICA_ATTEMPTS):
-            messages = await store.behind(subject, first, limit)
-            if newest <= max([first, *(each.sequence for each in messages)]):
+            messages = await store.all_from(subject, start, limit)
+            reached = messages[-1].sequence if messages else 0
+            if is_before or len(messages) >= limit or newest.sequence <= reached:
                 return messages
             await asyncio.sleep(REPLICA_PAUSE_S * 2**attempt)
         raise BackendError("JetStream: this replica is behind")

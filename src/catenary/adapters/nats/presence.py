@@ -360,7 +360,7 @@ class NatsPresence:
         try:
             found = await records.newest([subject])
         except TooMany:
-            found = await records.behind(subject, 1, EVERYBODY)
+            found = await records.all_from(subject, 1, EVERYBODY)
         return [each async for each in paced(_seen(found), lambda each: len(each.record.info))]
 
 

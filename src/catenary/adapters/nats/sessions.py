@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from typing import Any, Final
 
 from catenary.adapters.nats.nodes import Nodes
-from catenary.adapters.nats.store import Stale, Store, Stored
+from catenary.adapters.nats.store import Newest, Stale, Store, Stored
 from catenary.adapters.nats.subjects import ANY, Subjects
 from catenary.adapters.nats.turns import Turns
 from catenary.adapters.packing import NumberedCommand, unpack_command
@@ -184,7 +184,7 @@ class NatsSessions:
         records = self._records()
         oldest_s = self._server_time_s() - self._ttl_s - LATE_S if is_first else 0.0
         sequence = max(since - records.first_number, 0) + 1
-        found = await records.behind(self._subjects.revocations + "*", sequence, MISSED_LIMIT)
+        found = await records.all_from(self._subjects.revocations + "*", sequence, MISSED_LIMIT)
         return [
             NumberedCommand(
                 unpack_command(each.payload).command, records.first_number + each.sequence
@@ -290,7 +290,7 @@ class NatsSessions:
         subject = self._subjects.session(ANY, sid)
         for attempt in range(ATTEMPTS):
             found = await records.newest([subject])
-            if not found and records.may_lag and await records.newest_of_leader(subject):
+            if not found and records.may_lag and (await records.newest_of_leader(subject)).sequence:
                 # Any replica answers, and this one is behind.
                 await asyncio.sleep(min(REPLICA_PAUSE_S * 2**attempt, LONGEST_PAUSE_S))
                 continue
@@ -344,9 +344,9 @@ class NatsSessions:
         """The lines of a large session behind the first, in order."""
         subject = self._subjects.lines_beside(record.subject)
         for attempt in range(ATTEMPTS):
-            newest = await records.newest_of_leader(subject + ANY) if records.may_lag else 0
-            found = await records.behind(subject + ANY, 1, LINES_LIMIT)
-            if newest <= max((each.sequence for each in found), default=0):
+            newest = await records.newest_of_leader(subject + ANY) if records.may_lag else Newest()
+            found = await records.all_from(subject + ANY, 1, LINES_LIMIT)
+            if newest.sequence <= max((each.sequence for each in found), default=0):
                 numbered = {int(each.subject[len(subject) :]): each.payload for each in found}
                 return [numbered[number] for number in sorted(numbered)]
             # Any replica answers, and this one is behind.

@@ -73,6 +73,10 @@ TOO_LARGE: Final = (10054, 10097)
 """A message, or its headers, that are larger than the stream takes."""
 
 
+Start = int | datetime
+"""Where a read begins: at a sequence, or at a time."""
+
+
 class Stale(BackendError):
     """A record is not the one any more that was to be replaced."""
 
@@ -88,6 +92,13 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     sequence: int
     moment_s: float
     payload: bytes
+
+
+class Newest(msgspec.Struct, frozen=True, gc=False):
+    """The sequence and the time (seconds since 1970) of a newest message; 0 where there is none."""
+
+    sequence: int = 0
+    moment_s: float = 0.0
 
 
 class _Error(msgspec.Struct, frozen=True):
@@ -308,26 +319,34 @@ class Store:
         messages, _ = await self._next(subject, sequence, limit)
         return messages
 
-    async def behind(self, subject: str, sequence: int, limit: int) -> list[Stored]:
-        """All messages of a subject from a sequence on, at most ``limit``."""
+    async def oldest(self, subject: str) -> tuple[Stored | None, int]:
+        """Returns the oldest message of a subject, if there is one, and the number of its messages."""
+        messages, remaining = await self._next(subject, 1, 1)
+        return (messages[0], 1 + remaining) if messages else (None, 0)
+
+    async def all_from(self, subject: str, start: Start, limit: int) -> list[Stored]:
+        """Returns the first ``limit`` messages of a subject from a sequence or a time on."""
         found: list[Stored] = []
         while True:
-            messages, pending = await self._next(subject, sequence, limit - len(found))
+            messages, pending = await self._next(subject, start, limit - len(found))
             found += messages
             if not messages or pending == 0 or len(found) >= limit:
                 return found
-            sequence = messages[-1].sequence + 1
+            start = messages[-1].sequence + 1
 
-    async def _next(self, subject: str, sequence: int, limit: int) -> tuple[list[Stored], int]:
-        return await self._many({"seq": max(sequence, 1), "next_by_subj": subject, "batch": limit})
+    async def _next(self, subject: str, start: Start, limit: int) -> tuple[list[Stored], int]:
+        from_ = (
+            {"seq": max(start, 1)} if isinstance(start, int) else {"start_time": start.isoformat()}
+        )
+        return await self._many({**from_, "next_by_subj": subject, "batch": limit})
 
-    async def newest_of_leader(self, subject: str) -> int:
-        """The sequence of the newest message as the leader knows it; 0 where there is none."""
+    async def newest_of_leader(self, subject: str) -> Newest:
+        """Returns the newest message of a subject as the leader knows it."""
         reply = await self._call(f"STREAM.MSG.GET.{self.name}", {"last_by_subj": subject})
         if reply.error is not None and reply.error.code == NOT_FOUND:
-            return 0
+            return Newest()
         _check(reply)
-        return int(reply.message["seq"])
+        return Newest(int(reply.message["seq"]), moment_s(reply.message["time"]))
 
     @property
     def _direct(self) -> str:

@@ -35,6 +35,10 @@ SHORTEST_META_S: Final = 60
 NEWEST_AT_ONCE: Final = 200
 """Streams asked for in one step: 2 to 3 ms, during which Redis does nothing else."""
 
+LOST: Final = 0
+NEWEST_FIRST: Final = 1
+"""How :data:`AFTER` begins its answer."""
+
 LATEST_S: Final = 2**40
 """A moment that never comes; greater ones are no numbers to Redis."""
 
@@ -46,23 +50,55 @@ local known = redis.call('HMGET', KEYS[1], 'epoch', 'offset')
 local newest = tonumber(known[2])
 local lost = {0, known[1] or '', newest or 0}
 if known[1] ~= epoch then return lost end
-local behind = newest - offset
-if behind == 0 then return {1} end
-if behind < 0 or behind > redis.call('XLEN', KEYS[2]) then return lost end
-local found = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', behind)
-local ms, first = string.match(found[behind][1], '^(%d+)-(%d+)$')
-if tonumber(first) ~= offset + 1 or now - ttl >= tonumber(ms) then return lost end
-return {1, found}
+local log, limit, wanted = KEYS[2], tonumber(ARGV[4]), offset + 1
+local remaining = newest - offset
+if remaining == 0 then return {1} end
+if remaining < 0 or remaining > redis.call('XLEN', log) then return lost end
+local function number(entry)
+  local ms, offset = string.match(entry[1], '^(%d+)-(%d+)$')
+  return tonumber(ms), tonumber(offset)
+end
+local function is_wanted(entry)
+  local ms, offset = number(entry)
+  return offset == wanted and ms > now - ttl
+end
+if limit == 0 or remaining <= limit then
+  local found = redis.call('XREVRANGE', log, '+', '-', 'COUNT', remaining)
+  if not is_wanted(found[remaining]) then return lost end
+  return {1, found}
+end
+local low = number(redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1])
+local high = number(redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1])
+while low < high do
+  local middle = math.ceil((low + high) / 2)
+  local entry = redis.call('XRANGE', log, middle, '+', 'COUNT', 1)[1]
+  local _, found = number(entry)
+  local is_of_epoch = string.sub(entry[2][2], 1, #epoch + 1) == epoch .. ' '
+  if is_of_epoch and found > wanted then high = middle - 1 else low = middle end
+end
+local found = redis.call('XRANGE', log, low .. '-' .. wanted, '+', 'COUNT', limit)
+if not found[1] or not is_wanted(found[1]) then return lost end
+return {2, found}
 """
 )
-"""Everything behind a position, the newest first, or the newest position where that is not there."""
+"""Returns the messages after a position: {1, newest first}, {2, oldest first}, or {0, the newest position} where
+one of them is missing.
+
+An entry is found by its time. A limited read knows only the offset of the first message it wants, so it searches for its
+time: offsets and times grow together within an epoch, and the entries of the newest epoch are the last ones.
+"""
 
 SINCE: Final = Script(
     NOW
     + """
-return redis.call('XRANGE', KEYS[1], math.max(now - ARGV[2] + 1, tonumber(ARGV[1])), '+')
+local log, limit = KEYS[1], tonumber(ARGV[3])
+local from = math.max(now - ARGV[2] + 1, tonumber(ARGV[1]))
+if limit == 0 then return redis.call('XRANGE', log, from, '+') end
+if ARGV[4] == '1' then return redis.call('XREVRANGE', log, '+', from, 'COUNT', limit) end
+return redis.call('XRANGE', log, from, '+', 'COUNT', limit)
 """
 )
+"""Returns the messages from a time on, oldest first; the last ``limit`` of them newest first. 0 is no limit."""
 
 NEWEST: Final = Script(
     NOW
@@ -122,10 +158,12 @@ class RedisHistory:
         self._ttl_ms = ttl_s * 1000
         self._meta_ttl_ms = meta_ttl_ms(ttl_s)
 
-    def after(self, stream: Stream, position: Position) -> Awaitable[tuple[Publication, ...]]:
-        """Everything behind a position, in order.
+    def after(
+        self, stream: Stream, position: Position, limit: int | None = None
+    ) -> Awaitable[tuple[Publication, ...]]:
+        """Returns the messages after a position, oldest first.
 
-        Raises :class:`catenary.errors.LostPosition` where that is not all there any more.
+        Raises :class:`catenary.errors.LostPosition` if one of them is no longer kept.
         """
         answer = self._commands.run(
             AFTER,
@@ -133,15 +171,25 @@ class RedisHistory:
             position.epoch,
             str(position.offset),
             self._ttl_ms,
+            limit or 0,
         )
-        return _behind(stream, position, answer)
+        return _after(stream, position, answer)
 
-    def since(self, stream: Stream, moment_s: int) -> Awaitable[tuple[Publication, ...]]:
-        """What is kept of a stream from a moment on (seconds since the epoch), in order."""
+    def since(
+        self, stream: Stream, moment_s: int, limit: int | None = None, *, newest: bool = False
+    ) -> Awaitable[tuple[Publication, ...]]:
+        """Returns the messages of a stream from a moment on (seconds since the epoch), oldest first."""
         moment_ms = max(0, min(moment_s, LATEST_S)) * 1000
-        return _kept(
-            stream, self._commands.run(SINCE, (self._keys.log(stream),), moment_ms, self._ttl_ms)
+        is_reversed = newest and limit is not None
+        answer = self._commands.run(
+            SINCE,
+            (self._keys.log(stream),),
+            moment_ms,
+            self._ttl_ms,
+            limit or 0,
+            int(is_reversed),
         )
+        return _since(stream, answer, is_reversed=is_reversed)
 
     async def newest(
         self, streams: Sequence[Stream], *, begin: bool
@@ -171,21 +219,26 @@ def _position(known: list[bytes | None]) -> Position | None:
     return None if epoch is None or offset is None else Position(epoch.decode(), int(offset))
 
 
-async def _behind(
+async def _after(
     stream: Stream, position: Position, answer: "asyncio.Future[Any]"
 ) -> tuple[Publication, ...]:
-    is_there, *rest = await answer
-    if not is_there:
+    order, *rest = await answer
+    if order == LOST:
         epoch, newest = rest
         raise LostPosition(
             f"expected a position of {epoch.decode()!r} that is kept, up to {newest}, "
             f"got {position.offset} of {position.epoch!r}"
         )
-    return await _publications(stream, reversed(rest[0])) if rest else ()
+    if not rest:
+        return ()
+    return await _publications(stream, reversed(rest[0]) if order == NEWEST_FIRST else rest[0])
 
 
-async def _kept(stream: Stream, answer: "asyncio.Future[Any]") -> tuple[Publication, ...]:
-    return await _publications(stream, await answer)
+async def _since(
+    stream: Stream, answer: "asyncio.Future[Any]", *, is_reversed: bool
+) -> tuple[Publication, ...]:
+    entries = await answer
+    return await _publications(stream, reversed(entries) if is_reversed else entries)
 
 
 async def _publications(stream: Stream, entries: Iterable[Any]) -> tuple[Publication, ...]:
