@@ -353,7 +353,7 @@ def redis() -> Iterator[RedisServer]:
         ({"brokr": "memory"}, "unknown option brokr; the nearest known one is broker"),
         ({"broker": "paper"}, "broker: expected one of none, memory, nats, redis, got 'paper'"),
         ({"max_conn": "many"}, "max_conn: expected a whole number of at least 0, got 'many'"),
-        ({"port": 80}, "port: this is for the server to say that hosts the cable"),
+        ({"port": 80}, "port: expected no option of the server that hosts the cable"),
         ({"broadcast_adapter": "http"}, "expected redis, redisx or nats, got http"),
         ({"jwt_secret": 5}, "jwt_secret: expected text, got a value of type int (not shown)"),
     ],

@@ -1,4 +1,4 @@
-"""Configuration: every option once, and how command line, environment and file become one value.
+"""Configuration: the table of options, and how command line, environment and file are combined.
 
 Read ``options`` (the table), ``load`` (sources and precedence), ``effective`` (what options imply
 about each other), then ``render`` (help, ``--print-config``, the table of the docs).

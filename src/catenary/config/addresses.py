@@ -1,4 +1,4 @@
-"""Addresses of NATS and Redis as options write them: one for the checks, for clients and for servers.
+"""Addresses of NATS and Redis as options write them; the checks, the clients and the embedded server use these.
 
 Sources: docs/embedded_nats.md; "Redis" of docs/configuration.md (anycable). Knows: text. Does not know: which option it is.
 """
@@ -27,7 +27,7 @@ class NatsAddress(msgspec.Struct, frozen=True):
 
     @property
     def url(self) -> str:
-        """Where it is, without who asks: fit for a log."""
+        """The address without user and password, for logs."""
         scheme = "tls" if self.is_encrypted else "nats"
         return f"{scheme}://{joined(self.host, self.port)}"
 
@@ -40,15 +40,15 @@ class Gateway(msgspec.Struct, frozen=True):
 
 
 def server_address(text: str) -> NatsAddress:
-    """Where a server is: ``nats://`` and the port may be left out, ``tls://`` asks for TLS.
+    """Reads the address of a server; ``nats://`` and the port are optional, ``tls://`` means TLS.
 
-    Raises ValueError with what was expected.
+    Raises ValueError that says what was expected.
     """
     return _address(text, "nats://HOST:PORT or tls://HOST:PORT", default_port=NATS_PORT)
 
 
 def listening_address(text: str) -> NatsAddress:
-    """Where to listen: with a port, and without a user. Raises ValueError as above."""
+    """Reads an address to listen on: with a port, without a user. Raises ValueError as :func:`server_address`."""
     form = "nats://HOST:PORT"
     found = _address(text, form, default_port=None)
     if found.user or found.password or found.is_encrypted:
@@ -57,10 +57,10 @@ def listening_address(text: str) -> NatsAddress:
 
 
 def gateway(text: str) -> Gateway:
-    """Reads ``NAME:ADDRESS,ADDRESS``. Raises ValueError as above."""
+    """Reads ``NAME:ADDRESS,ADDRESS``. Raises ValueError as :func:`server_address`."""
     name, _, rest = text.partition(":")
     urls = tuple(url.strip() for url in rest.split(",") if url.strip())
-    # Without a name the first word is a scheme.
+    # Without a name, the text before the first colon is a scheme.
     if not name.strip() or not urls or urls[0].startswith("//"):
         raise ValueError("expected NAME:ADDRESS,ADDRESS with addresses as nats://HOST:PORT")
     for url in urls:
@@ -69,13 +69,13 @@ def gateway(text: str) -> Gateway:
 
 
 def nats_login(address: NatsAddress) -> dict[str, object]:
-    """What a client says in its CONNECT."""
-    who: dict[str, object] = {}
+    """The fields of a client's CONNECT message."""
+    credentials: dict[str, object] = {}
     if address.password:
-        who = {"user": address.user, "pass": address.password}
+        credentials = {"user": address.user, "pass": address.password}
     elif address.user:
-        who = {"auth_token": address.user}
-    return who | {
+        credentials = {"auth_token": address.user}
+    return credentials | {
         "verbose": False,
         "pedantic": False,
         "headers": True,
@@ -115,10 +115,10 @@ def _address(text: str, form: str, *, default_port: int | None) -> NatsAddress:
 
 
 class RedisServer(msgspec.Struct, frozen=True, kw_only=True):
-    """One server: a Redis, or a sentinel.
+    """A Redis server or a sentinel.
 
-    ``path`` is that of a Unix socket; then host and port mean nothing. ``unknown`` are parameters
-    of its URL that have no effect.
+    With the ``path`` of a Unix socket, host and port are unused. ``unknown`` lists parameters of the URL
+    that have no effect.
     """
 
     host: str = "localhost"
@@ -133,7 +133,7 @@ class RedisServer(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def where(self) -> str:
-        """Without who asks: fit for a log."""
+        """The address without user and password, for logs."""
         return self.path or joined(self.host, self.port)
 
 
@@ -148,9 +148,9 @@ _ELSEWHERE: Final = {
 
 
 def redis_server(text: str) -> RedisServer:
-    """Reads the URL of a Redis: ``redis://`` may be left out, and is ``valkey://``, too.
+    """Reads the URL of a Redis server; ``redis://`` is optional, ``valkey://`` an alias.
 
-    Raises ValueError with what was expected, and nothing of the URL, which may hold a password.
+    Raises ValueError that says what was expected, and shows nothing of the URL: it may contain a password.
     """
     if text.startswith("/"):
         text = f"unix://{text}"
@@ -183,7 +183,7 @@ def redis_server(text: str) -> RedisServer:
 
 
 def sentinel_server(text: str) -> RedisServer:
-    """Reads the address of a sentinel: a user without a colon is a password. Raises ValueError as above."""
+    """Reads the address of a sentinel; a user without a colon is a password. Raises ValueError as :func:`redis_server`."""
     found = _read(text, SENTINEL_FORM)
     if found.scheme not in _REDIS_SCHEMES or not found.host:
         raise ValueError(f"expected {SENTINEL_FORM}")
@@ -207,11 +207,11 @@ def _read(text: str, form: str) -> Url:
 
 
 class RedisAddress(msgspec.Struct, frozen=True):
-    """Where Redis is, as options say it.
+    """The address of Redis as the options give it.
 
-    With ``sentinels``, the host of ``url`` is the master's name, as it is written. A sentinel without
-    user and password has those of the first one. After ``keepalive_s`` without a word the connection is
-    probed. The paths are of PEM files; empty ones count as not given.
+    With ``sentinels``, the host of ``url`` is the master's name, in its own case. A sentinel without user and
+    password uses those of the first one. An idle connection is probed after ``keepalive_s`` seconds. The
+    paths name PEM files; an empty one is not given.
     """
 
     url: str
@@ -224,9 +224,9 @@ class RedisAddress(msgspec.Struct, frozen=True):
 
     @property
     def server(self) -> RedisServer:
-        """The server, or what is known of a master that sentinels name.
+        """The server; with sentinels, the settings for the master that they will name.
 
-        As in anycable-go, ``rediss://`` among the sentinels says that the master speaks TLS.
+        As in anycable-go, ``rediss://`` among the sentinels means that the master uses TLS.
         Raises :class:`ConfigError`.
         """
         try:
@@ -248,10 +248,10 @@ class RedisAddress(msgspec.Struct, frozen=True):
 
     @property
     def sentinel_servers(self) -> tuple[RedisServer, ...]:
-        """The sentinels as they are to be asked, in this order. Raises :class:`ConfigError`.
+        """The sentinels in the order in which they are queried. Raises :class:`ConfigError`.
 
-        One with ``rediss://`` is asked over TLS. anycable-go asks it in plain text, so that is tried
-        next, unless certificates are verified: then nothing goes out in plain text.
+        One with ``rediss://`` is queried over TLS. anycable-go queries it in plain text, so plain text is
+        tried next, unless certificates are verified: then nothing is sent in plain text.
         """
         try:
             given = [sentinel_server(each) for each in self.sentinels]
@@ -275,13 +275,13 @@ _REPRESENTATION: Final = re.compile(r"<redis\.[^ ]*<.*?>\)>\)> - ")
 
 
 def redis_reason(error: Exception) -> str:
-    """What redis-py says of a failure, for the log: without the clients of sentinels, which it describes at
-    length, and before version 8 with their passwords."""
+    """The message of a redis-py error, for the log. Removes the representations of sentinel clients, which
+    contain passwords before redis-py 8."""
     return _REPRESENTATION.sub("", str(error)) or type(error).__name__
 
 
 def redis_settings(address: RedisAddress, server: RedisServer) -> dict[str, Any]:
-    """What redis-py is told of a server, whichever of its clients it is."""
+    """Keyword arguments for any redis-py client of this server."""
     settings: dict[str, Any] = {
         "db": server.db,
         "username": server.user or None,

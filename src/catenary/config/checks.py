@@ -1,7 +1,7 @@
-"""What must hold before the server starts, beyond the type of each value.
+"""Checks of options before the server starts, beyond the type of each value.
 
-Knows: which options go together, and which need a feature that this version does not have.
-Each finding is one line that names the option as it was given.
+Knows: which options go together, and which need a feature that this version lacks.
+Each error is one line that names the option as it was given.
 """
 
 import re
@@ -16,17 +16,17 @@ from catenary.config.urls import http_url
 from catenary.errors import ConfigError
 
 _PARAM: Final = re.compile(r"[A-Za-z0-9_-]+")
-# A subject of NATS, with wildcards for whoever listens to several.
+# A NATS subject; it may have wildcards, to subscribe to several.
 _SUBJECT: Final = re.compile(r"([^\s.*>]+|\*)(\.([^\s.*>]+|\*))*(\.>)?")
 _BY_PLACE: Final = {entry.place: entry for entry in TABLE}
 UNAVAILABLE: Final = "not available in this version"
 
 
 def refuse_unbuilt(options: Options, sources: Mapping[str, str]) -> None:
-    """Raises :class:`catenary.errors.ConfigError` for what needs a feature that is not built.
+    """Raises :class:`catenary.errors.ConfigError` for values that need a feature which is not built.
 
-    ``sources`` tell by place where a value comes from (``--broker``, ``ANYCABLE_BROKER``); an
-    option that nobody gave has its default and is fine.
+    ``sources`` maps a place to the source of its value (``--broker``, ``ANYCABLE_BROKER``); options that
+    were not given are not checked.
     """
     for entry in TABLE:
         source = sources.get(entry.place)
@@ -41,13 +41,13 @@ def refuse_unbuilt(options: Options, sources: Mapping[str, str]) -> None:
 
 
 def refuse_unbuilt_shorthand(row: Shorthand, value: Value, source: str) -> None:
-    """Raises :class:`catenary.errors.ConfigError` where such a flag asks for what is not built."""
+    """Raises :class:`catenary.errors.ConfigError` if the flag asks for a feature that is not built."""
     if not row.built and value not in (False, "", 0):
         raise ConfigError(f"{source}: this option is {UNAVAILABLE}; leave it out")
 
 
 def check_together(options: Options) -> None:
-    """Raises :class:`catenary.errors.ConfigError` for options that don't go together."""
+    """Raises :class:`catenary.errors.ConfigError` for options that contradict each other."""
     server, redis, rpc = options.server, options.redis, options.rpc
     _check_pair("ssl_cert", server.ssl_cert, "ssl_key", server.ssl_key)
     _check_pair(
@@ -79,8 +79,8 @@ def check_together(options: Options) -> None:
 
 
 def idle_without_broker(options: Options, sources: Mapping[str, str]) -> list[str]:
-    """Lines for options that have no effect because no broker keeps anything; one that has its default
-    may come from a file that lists them all."""
+    """Warnings for broker options that have no effect because there is no broker. Defaults cause none: they may
+    come from a file that lists every option."""
     if options.broker.adapter:
         return []
     return [
@@ -106,17 +106,17 @@ def _check_origins(options: Options) -> None:
 
 
 def _check_nodes(options: Options) -> None:
-    """What one node keeps in its memory, others know nothing of: a client that moves would be lost."""
+    """Refuses several nodes without shared storage: a client could not resume on another one."""
     broker, pubsub = options.broker.adapter, options.pubsub.adapter
     if broker == "memory" and options.server.workers > 1:
         raise ConfigError(
-            "workers: the memory of a process can't be shared: expected broker=nats (embedded, "
-            "nothing to install) or broker=redis for more than one, got broker=memory"
+            "workers: expected broker=nats (embedded) or broker=redis for more than one worker, got "
+            "broker=memory, which processes can't share"
         )
     if options.api.host not in ("", options.server.host) and options.server.workers > 1:
         raise ConfigError(
-            "api.host: workers share ports of one address: expected that of the server for more than "
-            "one worker, got another"
+            "api.host: expected the server's host for more than one worker, because workers share the "
+            "ports of one address, got another host"
         )
     metrics = options.metrics
     if (
@@ -125,8 +125,8 @@ def _check_nodes(options: Options) -> None:
         and metrics.port in (0, options.server.port)
     ):
         raise ConfigError(
-            "metrics_http: each worker has metrics of its own: expected a metrics_port for the first "
-            "of them (the others follow), got the port of the server"
+            "metrics_http: expected a metrics_port for more than one worker (the first worker's; the "
+            "others use the following ports), got the server's port"
         )
     if broker == "memory" and pubsub not in ("", "none"):
         raise ConfigError(
@@ -141,10 +141,10 @@ def _check_nodes(options: Options) -> None:
 
 
 def check_redis(options: Options) -> list[str]:
-    """Whether the addresses of Redis can be read, where anything connects there: REDIS_URL may stand in
-    the environment for somebody else. Takes effective options.
+    """Checks the addresses of Redis if anything connects to it: REDIS_URL may be set for another program. Takes
+    effective options.
 
-    Answers lines for parameters of the URL that mean nothing here. Raises
+    Returns warnings for parameters of the URL that have no effect. Raises
     :class:`catenary.errors.ConfigError`.
     """
     if not uses_redis(options):
@@ -180,7 +180,7 @@ def _check_nats_addresses(options: Options) -> None:
 
 
 def _shown(address: str) -> str:
-    """For an error: an address may contain a password."""
+    """The address for an error, without one that may contain a password."""
     return "something else" if "@" in address else repr(address)
 
 
@@ -202,7 +202,7 @@ def _check_nats_names(options: Options) -> None:
 
 
 def _check_tokens(options: Options) -> None:
-    """Who asks for tokens that nothing can check would let everybody in."""
+    """Refuses enforced tokens without a key: nothing could verify them."""
     jwt = options.jwt
     has_key = bool(keys(options).tokens or jwt.public_key or jwt.jwks_url)
     if jwt.enforce and not has_key:
@@ -227,7 +227,7 @@ def _check_pair(one: str, first: str, other: str, second: str) -> None:
 
 
 def _is_harmless(entry: Entry, value: Value, options: Options) -> bool:
-    """Whether a value asks for no more than the default does."""
+    """Whether a value has the same effect as the default."""
     if value == entry.default or value in entry.option.harmless:
         return True
     twin = next((row for row in TABLE if row.place == entry.option.same_as), None)

@@ -1,8 +1,8 @@
-"""What options imply about each other: given options become effective ones.
+"""Given options become effective ones: applies what options imply about each other.
 
-``--public`` opens three doors, the application secret stands in for keys that are not given, the
-port of HTTP broadcasts depends on whether a key is needed. Follows anycable-go 1.6.16, except that
-``secret=none`` means no secret everywhere (there some keys are then derived from the word "none").
+``--public`` sets three options, missing keys are derived from the application secret, the port of HTTP
+broadcasts depends on whether a key is required. Follows anycable-go 1.6.16, except that ``secret=none``
+means no secret everywhere (there some keys are derived from the word "none").
 Knows: options. Does not know: how a key is derived; see ``auth/keys.py``.
 """
 
@@ -27,17 +27,17 @@ HTTP_RPC_TIMEOUT_MS: Final = 3000
 
 
 class Key(msgspec.Struct, frozen=True):
-    """A key, or what it comes from: ``derived`` says that ``text`` is the application secret."""
+    """A key; if ``derived``, ``text`` is the application secret from which it is derived."""
 
     text: str
     derived: bool
 
 
 class Keys(msgspec.Struct, frozen=True, kw_only=True):
-    """Who needs which key; None: no key is asked for, or shown.
+    """The key of each use; None: no key is required, or sent.
 
-    The last four are keys as they are: clients' tokens and the names of streams are signed with
-    them, and without one nothing that is signed is good.
+    The last four are used without derivation: they verify tokens and stream names. Without one, nothing
+    signed is accepted.
     """
 
     broadcast: Key | None
@@ -50,16 +50,20 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def effective(options: Options) -> Options:
-    """Fills in everything that other options decide. Effective options stay as they are.
+    """Fills in every value that other options determine. Idempotent.
 
-    Afterwards: ``log.level`` heeds ``debug``; ``rpc.implementation`` is never empty;
-    ``rpc.request_timeout_ms`` 0 means no limit; ``rpc.enable_tls`` heeds the CA; header names are
-    in lower case; the ports of HTTP broadcasts, metrics and the API are known;
-    ``http_broadcast.cors_hosts`` and ``api.cors_hosts`` heed the allowed origins; ``access.public``
-    has set ``noauth`` and public streams; ``app.workers`` heeds ``app.reload``; and
-    ``pubsub.adapter`` is what carries publications between nodes, empty for a node that is alone.
-    Where several workers have nothing for that, NATS is embedded, at an address of its own
-    (``enats.address`` is empty). Keys are :func:`keys`'s.
+    In effective options:
+
+    - ``log.level`` includes ``debug``; ``app.workers`` includes ``app.reload``;
+    - ``rpc.implementation`` is never empty, ``rpc.request_timeout_ms`` 0 means no limit, ``rpc.enable_tls``
+      includes the CA, header names are in lower case;
+    - the ports of HTTP broadcasts, metrics and the API are set; ``http_broadcast.cors_hosts`` and
+      ``api.cors_hosts`` default to the allowed origins;
+    - ``access.public`` has set ``noauth`` and public streams;
+    - ``pubsub.adapter`` is the pub/sub between nodes, empty for a single node. Several workers without one
+      use an embedded NATS server at an address of its own (``enats.address`` is empty).
+
+    :func:`keys` has the keys.
     """
     access = options.access
     options = _filled(options)
@@ -77,7 +81,7 @@ def effective(options: Options) -> Options:
 
 
 def keys(options: Options) -> Keys:
-    """All keys. In public mode publishers need none, while the API wants its key all the same."""
+    """All keys. In public mode publishers need none, but the API still requires its key."""
     secret = options.access.secret
     given = options.streams
     streams = _shared(given.secret, secret)
@@ -93,13 +97,13 @@ def keys(options: Options) -> Keys:
 
 
 def uses_redis(options: Options) -> bool:
-    """Does anything connect to Redis?"""
+    """Whether anything connects to Redis."""
     adapters = {options.broker.adapter, options.pubsub.adapter, *options.broadcast.adapters}
     return not adapters.isdisjoint(("redis", "redisx"))
 
 
 def redis_address(redis: RedisOptions) -> RedisAddress:
-    """The way to Redis that options describe."""
+    """The address of Redis in the options."""
     return RedisAddress(
         url=redis.url,
         sentinels=redis.sentinels,
@@ -112,7 +116,7 @@ def redis_address(redis: RedisOptions) -> RedisAddress:
 
 
 def _filled(options: Options) -> Options:
-    """An address that is empty in a file or a flag is not given either."""
+    """Treats an address that is empty in a file or a flag as not given."""
     defaults = Options()
     return replace(
         options,
@@ -122,7 +126,7 @@ def _filled(options: Options) -> Options:
 
 
 def _between_nodes(options: Options) -> Options:
-    """A broker that nodes share carries publications, too: it keeps and sends in one step."""
+    """A shared broker is the pub/sub, too, because it stores and sends in one step."""
     broker = options.broker.adapter
     adapter: PubSubAdapter = "" if options.pubsub.adapter == "none" else options.pubsub.adapter
     is_given = adapter != ""
@@ -158,7 +162,7 @@ def _rpc(rpc: RpcOptions) -> RpcOptions:
 
 
 def is_http(host: str) -> bool:
-    """Is it a URL, and no target of gRPC?"""
+    """Whether a host is an HTTP URL, as opposed to a gRPC target."""
     return host.lower().startswith(("http://", "https://"))
 
 
@@ -167,7 +171,7 @@ def _implementation(host: str) -> RpcImplementation:
 
 
 def _http_broadcast(options: Options) -> HttpBroadcastOptions:
-    """The port is the server's own where a key would be needed, were the server not public."""
+    """The port defaults to the server's own if a key is required, or would be in a server that is not public."""
     given = options.http_broadcast
     default = HTTP_BROADCAST_PORT if _broadcast_key(options) is None else options.server.port
     return replace(
@@ -178,7 +182,7 @@ def _http_broadcast(options: Options) -> HttpBroadcastOptions:
 
 
 def _api(options: Options) -> ApiOptions:
-    """On the server's own port and address where nothing else is said."""
+    """The API defaults to the server's own port and address."""
     given, server = options.api, options.server
     port = given.port or server.port
     return replace(
@@ -191,15 +195,15 @@ def _api(options: Options) -> ApiOptions:
 
 
 def serves_api(options: Options) -> bool:
-    """Is there an API? Only where it is protected one way or another: by a key or by a port of its
-    own; or where the server is public. Of effective options."""
+    """Whether the API is served: it needs a key, or a port of its own, or a public server. Takes effective
+    options."""
     api = options.api
     is_apart = api.port != options.server.port
     return is_apart or options.access.public or keys(options).api is not None
 
 
 def has_idle_key(options: Options) -> bool:
-    """Is a key of publishers given, as such, that public mode does not ask for? So does anycable-go."""
+    """Whether a publishers' key is given (not derived) that public mode ignores, as anycable-go does."""
     key = _broadcast_key(options)
     return options.access.public and key is not None and not key.derived
 
@@ -210,7 +214,7 @@ def _broadcast_key(options: Options) -> Key | None:
 
 
 def _key(given: str, secret: str) -> Key | None:
-    """The key given, or one from the application secret; "none" stands for no key."""
+    """The given key, or one derived from the application secret; "none" means no key."""
     if given == "none":
         return None
     if given:
@@ -219,6 +223,6 @@ def _key(given: str, secret: str) -> Key | None:
 
 
 def _shared(given: str, other: str | None) -> str | None:
-    """The key given, or another as it is; "none" stands for no key."""
+    """The given key, or the other one without derivation; "none" means no key."""
     key = given or other
     return None if key in ("", "none") else key

@@ -1,8 +1,8 @@
 """The options of a cable inside another server: keywords and the environment, without any I/O.
 
-What belongs to the host (ports, TLS, paths, its log) is an error among the keywords, and passed
-over in the environment, which may be that of other servers, too. Nothing publishes from outside
-unless an adapter is named. Precedence: defaults < presets < environment < keywords.
+Options of the host (ports, TLS, paths, its log) are an error among the keywords, and ignored in the
+environment, which may be shared with other servers. Publications from outside need a named adapter.
+Precedence: defaults < presets < environment < keywords.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,9 @@ def load_hosted(keywords: Mapping[str, object], environ: Mapping[str, str]) -> O
     own = given_by_name(keywords)
     for one in own.values():
         if _is_the_host_s(one.row.place):
-            raise ConfigError(f"{one.source}: this is for the server to say that hosts the cable")
+            raise ConfigError(
+                f"{one.source}: expected no option of the server that hosts the cable"
+            )
         if one.row.place == "broadcast.adapters" and "http" in _listed(one):
             raise ConfigError(
                 f"{one.source}: expected redis, redisx or nats, got http: the port is the host's"

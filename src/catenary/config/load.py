@@ -1,17 +1,17 @@
-"""Command line, environment and ``anycable.toml`` become one :class:`Request`, without any I/O.
+"""Combines command line, environment and ``anycable.toml`` into one :class:`Request`, without any I/O.
 
-A program calls it so::
+Usage::
 
     request = load(sys.argv[1:], os.environ, read)
     match request.action: ...   # "serve", "help", "version", "print-config"
 
-where ``read(path)`` answers the text of a file, None where there is none; a file that is there and
-can't be read is for ``read`` to raise as :class:`catenary.errors.ConfigError`. The options are as
-they were given: :func:`catenary.config.effective.effective` adds what they imply.
+``read(path)`` returns the text of a file, or None if it does not exist; for a file that can't be read it raises
+:class:`catenary.errors.ConfigError`. The options are returned as given;
+:func:`catenary.config.effective.effective` applies what they imply.
 
-Precedence: defaults < presets < file < environment < command line. Follows anycable-go 1.6.16,
-except that a word which is no option is an error (there it ends the options silently), as is an
-unknown TOML key; unknown ``ANYCABLE_*`` variables are ignored, applications have their own.
+Precedence: defaults < presets < file < environment < command line. Follows anycable-go 1.6.16, except that a
+word that is not an option is an error (there it silently ends the options), and so is an unknown TOML key.
+Unknown ``ANYCABLE_*`` variables are ignored: applications have their own.
 """
 
 import difflib
@@ -48,10 +48,10 @@ Row = Entry | Shorthand
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked for.
+    """The action and the options that the sources ask for.
 
-    ``config_path`` is the file that was read, None where none was. ``presets`` are those applied.
-    ``warnings`` are lines for the log. With "help" and "version" the options are the defaults.
+    ``config_path`` is the file that was read, or None. ``presets`` are the applied ones. ``warnings`` are lines
+    for the log. With "help" and "version" the options are the defaults.
     """
 
     action: Action
@@ -62,7 +62,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Given(msgspec.Struct, frozen=True):
-    """A value with its source as its giver knows it: ``--port``, ``PORT``, a key of a file."""
+    """A value with the name of its source for errors: ``--port``, ``PORT``, a key of a file."""
 
     row: Row
     value: Value
@@ -70,7 +70,7 @@ class Given(msgspec.Struct, frozen=True):
 
 
 class CommandLine(msgspec.Struct):
-    """What the flags say, before anything else is known."""
+    """The parsed flags."""
 
     given: dict[str, Given]
     help: bool = False
@@ -87,7 +87,7 @@ def load(
     *,
     with_cable: bool = False,
 ) -> Request:
-    """Reads all sources. ``argv`` is without the program's name, and the cable's (``with_cable``).
+    """Reads all sources. ``argv`` excludes the program's name and, ``with_cable``, the cable's.
 
     Raises :class:`catenary.errors.ConfigError` with one line that names the option as it was given.
     """
@@ -113,8 +113,8 @@ def load(
 def parse_command_line(argv: Sequence[str]) -> CommandLine:
     """Reads flags: one or two dashes, ``_`` or ``-``, the value after ``=`` or as the next word.
 
-    A boolean needs no value and takes the next word only where that is one. The last of the same
-    flags wins. Raises :class:`catenary.errors.ConfigError`.
+    A boolean needs no value, and takes the next word only if it is a boolean. The last of repeated flags
+    wins. Raises :class:`catenary.errors.ConfigError`.
     """
     line = CommandLine({})
     words = deque(argv)
@@ -137,10 +137,10 @@ def parse_command_line(argv: Sequence[str]) -> CommandLine:
 
 
 def parse_environment(environ: Mapping[str, str]) -> dict[str, Given]:
-    """Reads the variables of options; of several for one option the first that is set counts.
+    """Reads the variables of options; if an option has several, the first one that is set counts.
 
-    An empty one means false, an empty list or empty text; where that has no meaning, it is not set.
-    Of numbers it means the default, as in anycable-go, although another variable may be set.
+    An empty variable means false, an empty list or empty text; if that has no meaning, the variable counts as
+    unset. For a number it means the default, as in anycable-go, even if another variable is set.
     Raises :class:`catenary.errors.ConfigError`.
     """
     given: dict[str, Given] = {}
@@ -158,8 +158,7 @@ def parse_environment(environ: Mapping[str, str]) -> dict[str, Given]:
 
 
 def given_by_name(keywords: Mapping[str, object]) -> dict[str, Given]:
-    """Reads what a program gives by the names of flags. Raises
-    :class:`catenary.errors.ConfigError`."""
+    """Reads keyword arguments named like flags. Raises :class:`catenary.errors.ConfigError`."""
     given: dict[str, Given] = {}
     for name, value in keywords.items():
         row = _FLAGS.get(name)
@@ -169,7 +168,7 @@ def given_by_name(keywords: Mapping[str, object]) -> dict[str, Given]:
         if isinstance(row, Shorthand):
             _put(given, row, from_text(row, str(value), name), name)
         else:
-            # TOML has no tuples.
+            # from_toml reads lists: TOML has no tuples.
             items = [*cast("tuple[object, ...]", value)] if isinstance(value, tuple) else value
             _put(given, row, from_toml(row, items, name), name)
     return given
@@ -196,10 +195,9 @@ def parse_file(text: str, path: str) -> dict[str, Given]:
 def combine(
     given: Mapping[str, Given], environ: Mapping[str, str], *, with_cable: bool = False
 ) -> tuple[Options, tuple[str, ...], tuple[str, ...]]:
-    """Builds the options out of what the sources gave, with presets applied and all checked.
+    """Builds the options from the given values, applies presets and checks everything.
 
-    Answers the options, the presets and the warnings. Raises
-    :class:`catenary.errors.ConfigError`.
+    Returns the options, the presets and the warnings. Raises :class:`catenary.errors.ConfigError`.
     """
     values, sources, warnings = _unfold(given)
     options = _build(values)
@@ -215,7 +213,7 @@ def combine(
 
 
 def _find_file(line: CommandLine, read: Callable[[str], str | None]) -> tuple[str | None, str]:
-    """The path and the text of the configuration file; (None, "") where there is none."""
+    """The path and the text of the configuration file, or (None, "")."""
     if line.ignore_config_path:
         return None, ""
     if line.config_path:
@@ -237,12 +235,12 @@ def _following(words: deque[str], name: str) -> str:
 
 
 def _switch_value(words: deque[str]) -> str:
-    """The next word where it is a boolean, else "true": the flag alone turns its option on."""
+    """The next word if it is a boolean, else "true": the flag alone enables its option."""
     return words.popleft() if words and words[0].lower() in TRUE | FALSE else "true"
 
 
 def _take(line: CommandLine, flag: str, text: str, source: str) -> None:
-    """Notes one flag."""
+    """Stores one flag."""
     row = _FLAGS.get(flag)
     if row is not None:
         _put(line.given, row, from_text(row, text, source), source)
@@ -255,7 +253,7 @@ def _take(line: CommandLine, flag: str, text: str, source: str) -> None:
 
 
 def _put(given: dict[str, Given], row: Row, value: Value, source: str) -> None:
-    """Notes a value, unless it is an empty one that stands for the default."""
+    """Stores a value, unless it is an empty one that means the default."""
     if not (isinstance(row, Entry) and row.option.required and value == ()):
         given[row.place] = Given(row, value, source)
 
@@ -263,7 +261,7 @@ def _put(given: dict[str, Given], row: Row, value: Value, source: str) -> None:
 def _unfold(
     given: Mapping[str, Given],
 ) -> tuple[dict[str, Value], dict[str, str], list[str]]:
-    """Values and sources by place, with the shorthands turned into what they stand for."""
+    """Values and sources by place, with shorthands expanded, and warnings for deprecated options."""
     values = {one.row.place: one.value for one in given.values() if isinstance(one.row, Entry)}
     sources = {place: given[place].source for place in values}
     warnings = [
@@ -291,7 +289,7 @@ def _build(values: Mapping[str, Value]) -> Options:
 
 
 def _flatten(table: Mapping[str, object], prefix: str) -> Iterator[tuple[str, object]]:
-    """Dotted keys and their values; a table that is a value (tags) stays one."""
+    """Dotted keys and their values; a table that is the value of an option (tags) is not flattened."""
     for name, value in table.items():
         key = f"{prefix}{name}"
         if isinstance(value, dict) and key not in _KEYS:
@@ -301,13 +299,13 @@ def _flatten(table: Mapping[str, object], prefix: str) -> Iterator[tuple[str, ob
 
 
 def _nearest(name: str, spellings: Mapping[str, str]) -> str:
-    """The end of an error line: the known name nearest to an unknown one, if one is near."""
+    """The end of an error line that suggests the nearest known name, if there is one."""
     found = difflib.get_close_matches(name, spellings, n=1)
     return f"; the nearest known one is {spellings[found[0]]}" if found else ""
 
 
 def _printable(name: str) -> str:
-    """A name that somebody else chose, on one line."""
+    """A foreign name, escaped so that it stays on one line."""
     return name if name.isprintable() else repr(name)
 
 
@@ -320,7 +318,7 @@ def _deprecated(row: Row) -> str | None:
 
 
 def _is_set(row: Row, name: str, environ: Mapping[str, str]) -> bool:
-    """Composers of containers set what is not given, too, to empty text."""
+    """Whether a variable counts as set. Container tools set missing variables to empty text."""
     if not isinstance(row, Entry):
         return name in environ
     option = row.option
@@ -343,7 +341,7 @@ def _variables(row: Row) -> tuple[str, ...]:
 
 
 def _plain(flag: str) -> str:
-    """The one form of a flag that may be written with ``_`` or ``-``."""
+    """The canonical form of a flag, which may be written with ``_`` or ``-``."""
     return flag.replace("-", "_")
 
 

@@ -1,10 +1,10 @@
 """Every option of the server, once: name, type, default, flag, variable, TOML key, meaning.
 
-The classes are the rooms' groups: a room gets its own, ``Options`` holds one of each and stays in
-the assembly. The value of a field declares its row in the table; what a row does not state derives from
-the field's name.
+Each class is the group of one room: a room receives its own group, and ``Options``, which holds one of each,
+stays in the assembly. The value of a field declares its row in the table; flag, variable and TOML key derive
+from the field's name unless the row states them.
 Follows anycable-go 1.6.16: its flags, its ``ANYCABLE_*`` variables, its ``anycable.toml``.
-Knows: facts. Does not know: where a value comes from; see ``load``.
+Knows: facts about options. Does not know: where a value comes from; see ``load``.
 """
 
 import re
@@ -19,7 +19,7 @@ Kind = Literal["int", "bool", "str", "list", "tags"]
 PORT_MAX: Final = 65535
 INT_MAX: Final = 2**63 - 1
 DERIVED: Final = ""
-"""What an option leaves to the :class:`Section` of its class."""
+"""The value of a field of :class:`Option` that derives from the :class:`Section` of its class."""
 
 _UNIT: Final = re.compile("_(s|ms|bytes)$")
 _V = TypeVar("_V")
@@ -81,19 +81,19 @@ StatsdTagsFormat = Literal["datadog", "influxdb", "graphite"]
 
 
 class Option(msgspec.Struct, frozen=True):
-    """What the sources and the documentation know about one option.
+    """Everything that parsing, ``--help``, ``--print-config`` and the documentation need of one option.
 
-    ``group`` is its heading in the help, ``toml`` its dotted key. ``flag`` None: it has neither a flag
-    nor a variable of its own. ``variables`` follow the one that the flag gives (``--max-conn``:
-    ``ANYCABLE_MAX_CONN``); ``flag_aliases`` give theirs, too. ``minimum`` and ``maximum`` bound an
-    int. A list is split at ``separator``; ``joined`` lists are printed to TOML as one string,
-    ``tags`` as a table. ``secret``: never shown in an error. ``hidden``: left out of ``-h``.
-    ``required``: an empty value means the default. ``filled``: an empty variable means that none is given,
-    because empty text would mean nothing. ``deprecated``: the replacement.
-
-    ``built`` False: the feature is not in this version, and only the default, the ``harmless``
-    values and that of the option ``same_as`` are accepted; ``later`` names single values of which
-    the same is true.
+    - ``group``: its heading in the help; ``toml``: its dotted key.
+    - ``flag``: None if it has neither a flag nor a variable of its own.
+    - ``variables``: read after the one that derives from the flag (``--max-conn``: ``ANYCABLE_MAX_CONN``);
+      ``flag_aliases`` have derived variables, too.
+    - ``minimum``, ``maximum``: bounds of an int, inclusive.
+    - ``separator``: splits a list; ``joined`` lists are printed to TOML as one string, ``tags`` as a table.
+    - ``secret``: never shown in an error. ``hidden``: left out of ``-h``.
+    - ``required``: an empty value means the default. ``filled``: an empty variable counts as unset.
+    - ``deprecated``: the replacement.
+    - ``built``: False if this version lacks the feature; then only the default, the ``harmless`` values and the
+      value of the option ``same_as`` are accepted. ``later``: single values that this version lacks.
     """
 
     help: str
@@ -120,11 +120,10 @@ class Option(msgspec.Struct, frozen=True):
 
 
 class Section(msgspec.Struct, frozen=True):
-    """What the options of one class derive from their names, unless they say otherwise.
+    """Derives heading, flag and TOML key of the options of one class from their names.
 
-    ``group`` is the heading. ``flags`` and ``toml`` stand before the name of an option without its
-    unit: ``interval_s`` in ``Section(PING, flags="ping_", toml="ping.")`` is ``--ping_interval`` and
-    ``ping.interval``.
+    ``flags`` and ``toml`` are prefixes of an option's name without its unit: ``interval_s`` in
+    ``Section(PING, flags="ping_", toml="ping.")`` becomes ``--ping_interval`` and ``ping.interval``.
     """
 
     group: str
@@ -132,7 +131,7 @@ class Section(msgspec.Struct, frozen=True):
     toml: str = ""
 
     def complete(self, name: str, stated: Option) -> Option:
-        """The option of this name with what it does not state itself, and all of its variables."""
+        """The option with all derived fields and all of its variables."""
         stem = _UNIT.sub("", name)
         flag = self.flags + stem if stated.flag == DERIVED else stated.flag
         flags = stated.flag_aliases if flag is None else (flag, *stated.flag_aliases)
@@ -146,7 +145,7 @@ class Section(msgspec.Struct, frozen=True):
 
 
 class _Declared(msgspec.Struct, frozen=True):
-    """What stands for a field in the body of its class, until the class is built."""
+    """Placeholder for a field in the body of its class, until :class:`_GroupMeta` replaces it by the default."""
 
     default: object
     option: Option
@@ -155,17 +154,16 @@ class _Declared(msgspec.Struct, frozen=True):
 def option(default: _V, help: str, **stated: Any) -> _V:
     """Declares an option, as the value of a class attribute whose annotation gives its type.
 
-    ``stated`` are fields of :class:`Option`: what its name and the :class:`Section` of its class do
-    not say, or say wrongly.
+    ``stated`` sets fields of :class:`Option` that do not derive from the attribute's name.
     """
     declared: Any = _Declared(default, Option(help, **stated))
     return declared  # type: ignore[no-any-return]
 
 
 class _GroupMeta(msgspec.StructMeta):
-    """Gives a struct the defaults of its options, and keeps the options beside them.
+    """Splits declared options into the defaults of the struct and the class attribute ``options``.
 
-    A dataclass has metadata for that, but building thirty of them takes 30 ms of every start.
+    Dataclasses have metadata for this, but building thirty of them takes 30 ms at every start.
     """
 
     def __new__(
@@ -179,7 +177,7 @@ class _GroupMeta(msgspec.StructMeta):
 
 
 class Group(msgspec.Struct, metaclass=_GroupMeta, frozen=True, kw_only=True):
-    """Options of one room; ``options`` has the row of each field."""
+    """Options of one room; ``options`` maps each field to its row."""
 
     section: ClassVar[Section]
     options: ClassVar[Mapping[str, Option]]
@@ -191,29 +189,29 @@ def variable_of(flag: str) -> str:
 
 
 class ServerOptions(Group, frozen=True, kw_only=True):
-    """Where the server listens and whom it lets in."""
+    """Addresses, ports and paths of the server; allowed origins; TLS."""
 
     section = Section(SERVER, toml="server.")
 
     host: str = option("localhost", "Address to listen on")
     port: int = option(8080, "Port to listen on", variables=("PORT",), maximum=PORT_MAX)
-    max_conn: int = option(
-        0, "How many clients may be connected at once (0: no limit)", flag="max-conn"
-    )
+    max_conn: int = option(0, "Maximum number of connected clients (0: no limit)", flag="max-conn")
     health_path: str = option(
-        "/health", "Path that answers health checks", flag="health-path", filled=True
+        "/health", "Path of the health check", flag="health-path", filled=True
     )
     ready_path: str = option(
         "/ready",
-        "Path that answers whether this node may be sent clients",
+        "Path of the readiness check",
         flag="ready-path",
         filled=True,
     )
     workers: int = option(
-        1, "How many processes share the ports, each a node with its own limits", minimum=1
+        1,
+        "Number of processes that share the ports; each is a node with limits of its own",
+        minimum=1,
     )
     asgi: str = option(
-        "", "ASGI application (module:name) that answers on the server's port what is not ours"
+        "", "ASGI application (module:name) that serves all other paths of the server's port"
     )
     allowed_origins: tuple[str, ...] = option(
         (),
@@ -230,71 +228,69 @@ class ServerOptions(Group, frozen=True, kw_only=True):
 
 
 class AppOptions(Group, frozen=True, kw_only=True):
-    """The application's code, where the server runs it itself."""
+    """Processes of the server that run the application's code."""
 
     section = Section(SERVER, toml="app.")
 
     workers: int = option(
         0,
-        "How many processes beside this one run the code of catenary app:cable, replaced on SIGHUP"
-        " (0: it runs in this process)",
+        "Number of processes that run the code of catenary app:cable and are replaced on SIGHUP"
+        " (0: it runs in the server's process)",
         flag="app_workers",
     )
     reload: bool = option(
         False,
-        "Load the code of catenary app:cable again when a Python file here changes (in one app"
-        " worker unless app_workers says otherwise); the pages of asgi stay",
+        "Reload the code of catenary app:cable when a Python file in the current directory changes"
+        " (in one app worker unless app_workers is set); pages of asgi are not reloaded",
     )
 
 
 class AccessOptions(Group, frozen=True, kw_only=True):
-    """Secrets and switches that concern several rooms; ``effective`` spreads them."""
+    """Secrets and switches that concern several rooms; ``effective`` applies them."""
 
     section = Section(SERVER)
 
     secret: str = option(
         "",
-        "Application secret: the keys of broadcasting, HTTP RPC, signed streams, JWT and the"
-        " API come from it unless they are given (none: no secret)",
+        "Application secret, from which the keys of broadcasting, HTTP RPC, signed streams, JWT and the"
+        " API are derived unless they are given (none: no secret)",
         secret=True,
     )
     broadcast_key: str = option(
-        "", "Key that publishers over HTTP must show, but for --public (none: no key)", secret=True
+        "",
+        "Key that publishers over HTTP must send, except with --public (none: no key)",
+        secret=True,
     )
-    public: bool = option(
-        False, "[UNSAFE] Let everybody connect, subscribe to any stream and publish"
-    )
-    noauth: bool = option(False, "[UNSAFE] Let everybody connect without asking the application")
+    public: bool = option(False, "[UNSAFE] Let anyone connect, subscribe to any stream and publish")
+    noauth: bool = option(False, "[UNSAFE] Let anyone connect without a call to the application")
 
 
 class NodeOptions(Group, frozen=True, kw_only=True):
-    """The node itself: its name, its end, its pools."""
+    """The node itself: its name, its shutdown, its statistics."""
 
     section = Section(SERVER, toml="app.")
 
     node_id: str = option(
         "",
-        "Name of this node in logs and between nodes (empty: made at each start)",
+        "Name of this node in logs and between nodes (empty: generated at each start)",
         toml="node_id",
         hidden=True,
     )
-    shutdown_timeout_s: int = option(30, "How long a graceful shutdown may take, in seconds")
-    shutdown_delay_s: int = option(
-        0, "How long to go on as before after the signal to shut down, in seconds"
-    )
+    shutdown_timeout_s: int = option(30, "Time limit of a graceful shutdown, in seconds")
+    shutdown_delay_s: int = option(0, "Delay between the signal and the shutdown, in seconds")
     shutdown_slowdrain: bool = option(
-        False, "Spread the disconnects of a shutdown over its timeout"
+        False, "Spread the disconnects of a shutdown over most of shutdown_timeout"
     )
     shutdown_pool_size: int = option(
         16,
-        "Accepted without effect: there is no pool of goroutines to size",
+        "Accepted without effect: there is no goroutine pool",
         toml="app.shutdown_disconnect_gopool_size",
         toml_aliases=("app.shutdown_pool_size",),
         hidden=True,
     )
     hub_pool_size: int = option(
         16,
-        "Accepted without effect: there is no pool of goroutines to size",
+        "Accepted without effect: there is no goroutine pool",
         group=BROADCASTING,
         flag="hub_gopool_size",
         toml="app.broadcast_gopool_size",
@@ -302,21 +298,21 @@ class NodeOptions(Group, frozen=True, kw_only=True):
         hidden=True,
     )
     stats_refresh_interval_s: int = option(
-        5, "How often to refresh the gauges of the server, in seconds", group=METRICS
+        5, "Interval at which gauges are refreshed, in seconds", group=METRICS
     )
 
 
 class DeploymentOptions(Group, frozen=True, kw_only=True):
-    """The place where the server runs."""
+    """The platform on which the server runs."""
 
     section = Section(DEPLOYMENT)
 
     presets: tuple[Preset, ...] = option(
-        (), "Defaults of a place: fly, heroku, broker, none (empty: found from the environment)"
+        (), "Sets of defaults: fly, heroku, broker, none (empty: detected from the environment)"
     )
     disable_telemetry: bool = option(
         False,
-        "Accepted without effect: no telemetry is ever sent",
+        "Accepted without effect: no telemetry is sent",
         flag=None,
         variables=("ANYCABLE_DISABLE_TELEMETRY",),
         hidden=True,
@@ -330,34 +326,34 @@ class WebSocketOptions(Group, frozen=True, kw_only=True):
 
     paths: tuple[str, ...] = option(
         ("/cable",),
-        "Paths of the cable; a * at the end and {placeholders} are allowed",
+        "Paths of the cable; a trailing * and {placeholders} are allowed",
         group=SERVER,
         flag="path",
         toml_aliases=("ws.path",),
         required=True,
     )
     max_message_size_bytes: int = option(
-        65536, "Longest message taken from a client, in bytes", minimum=1, hidden=True
+        65536, "Maximum size of a message from a client, in bytes", minimum=1, hidden=True
     )
     max_pending_size_bytes: int = option(
         1048576,
-        "How much may wait to be written to a client before it is disconnected as too slow,"
-        " in bytes (0: no limit)",
+        "Maximum of unsent data for a client; beyond, it is disconnected as too slow, in bytes"
+        " (0: no limit)",
         flag="ws_max_pending_size",
     )
     write_timeout_s: int = option(
         2,
-        "How long a client may take to answer a close frame before it is cut off, in seconds",
+        "Time limit for a client's answer to a close frame, in seconds",
         flag="ws_write_timeout",
     )
     read_buffer_size_bytes: int = option(
         1024,
-        "Accepted without effect: connections have no read buffer of their own (bytes)",
+        "Accepted without effect: connections have no read buffer (bytes)",
         hidden=True,
     )
     write_buffer_size_bytes: int = option(
         1024,
-        "Accepted without effect: connections have no write buffer of their own (bytes)",
+        "Accepted without effect: connections have no write buffer (bytes)",
         hidden=True,
     )
     enable_compression: bool = option(
@@ -383,26 +379,25 @@ class PingOptions(Group, frozen=True, kw_only=True):
 
     interval_s: int = option(
         3,
-        "How often clients get a ping, in seconds (0: never; a client may ask for another"
-        " with ?pi=)",
+        "Interval of pings to clients, in seconds (0: none; a client may choose another with ?pi=)",
         flag="ping_interval",
         toml="app.ping_interval",
     )
     timestamp_precision: TimestampPrecision = option(
         "s",
-        "Unit of the timestamp in a ping (a client may ask for another with ?ptp=)",
+        "Unit of the timestamp in a ping (a client may choose another with ?ptp=)",
         flag="ping_timestamp_precision",
         toml="app.ping_timestamp_precision",
         hidden=True,
     )
     pong_timeout_s: int = option(
         0,
-        "How long to wait for a pong before the client is disconnected, in seconds"
-        " (0: no pongs are asked for)",
+        "Time limit for a client's pong before it is disconnected, in seconds (0: pongs are not"
+        " required)",
     )
     native: bool = option(
         False,
-        "Send the transport's own pings (WebSocket ping frames) besides those of the protocol",
+        "Also send WebSocket ping frames",
         flag="enable_native_pings",
         toml="app.enable_native_ping",
         toml_aliases=("app.enable_native_pings",),
@@ -410,72 +405,74 @@ class PingOptions(Group, frozen=True, kw_only=True):
 
 
 class LimitOptions(Group, frozen=True, kw_only=True):
-    """What clients may cost, so that none harms the others. See docs/limits.md."""
+    """Limits on what a client may cost, so that none harms the others. See docs/limits.md."""
 
     section = Section(LIMITS, toml="limits.")
 
     max_header_size_bytes: int = option(
-        65536, "Longest head of a request that is read, in bytes", minimum=1024
+        65536, "Maximum size of a request head, in bytes", minimum=1024
     )
-    max_headers: int = option(128, "How many header lines a handshake may have", minimum=16)
+    max_headers: int = option(128, "Maximum number of headers of a request", minimum=16)
     handshake_timeout_s: int = option(
         5,
-        "How long a client may take to ask for something after it connected, in seconds",
+        "Time limit from the connection to a complete request head, in seconds",
         minimum=1,
     )
     max_waiting_handshakes: int = option(
-        4096, "How many handshakes may wait for their turn before more are refused", minimum=1
+        4096,
+        "Maximum number of handshakes that wait for their turn; beyond, clients get 503",
+        minimum=1,
     )
     max_pending_requests_size_bytes: int = option(
         64 * 1024 * 1024,
-        "How many bytes all incomplete requests together may hold in memory; beyond, those that have"
-        " waited longest are refused (0: no limit)",
+        "Maximum size of all incomplete requests together, in bytes; beyond, the oldest get 503"
+        " (0: no limit)",
     )
     message_timeout_s: int = option(
         30,
-        "How long a message that has begun may take to be complete, in seconds (0: no limit)",
+        "Time limit from the first byte of a message to its last, in seconds (0: no limit)",
         flag="ws_message_timeout",
     )
     max_message_rate: int = option(
         1000,
-        "How many messages a second are read from a client, pings included; what it says beyond"
-        " waits (0: no limit)",
+        "Maximum number of messages read from a client per second, pings included; more are read"
+        " later (0: no limit)",
         flag="ws_max_message_rate",
     )
     max_identifier_size: int = option(
-        8192, "Longest identifier of a subscription, in characters (0: no limit)"
+        8192, "Maximum length of a subscription's identifier, in characters (0: no limit)"
     )
-    max_subscriptions: int = option(1000, "How many subscriptions a client may have (0: no limit)")
-    max_streams: int = option(
-        65536, "How many streams the application may give a subscription (0: no limit)"
+    max_subscriptions: int = option(
+        1000, "Maximum number of subscriptions of a client (0: no limit)"
     )
+    max_streams: int = option(65536, "Maximum number of streams of a subscription (0: no limit)")
     max_stream_name_size: int = option(
-        8192, "Longest name of a stream that the application may give, in characters (0: no limit)"
+        8192, "Maximum length of a stream's name, in characters (0: no limit)"
     )
     max_state_keys: int = option(
         1000,
-        "How many keys of state the application may give a connection, or a subscription (0: no limit)",
+        "Maximum number of state keys of a connection or a subscription (0: no limit)",
     )
     max_state_size: int = option(
         1048576,
-        "How long the state of a connection or of a subscription may be, its identifiers or its"
-        " presence info, in characters (0: no limit)",
+        "Maximum size of the state of a connection or a subscription, of identifiers and of presence"
+        " info, in characters (0: no limit)",
     )
     tcp_timeout_s: int = option(
         60,
-        "How long the other end of a connection may leave TCP unanswered before it counts as dead,"
-        " in seconds (0: as the system has it)",
+        "Time without a TCP acknowledgement after which a connection counts as dead, in seconds"
+        " (0: the system's default)",
     )
 
 
 class BroadcastOptions(Group, frozen=True, kw_only=True):
-    """Where publications of the application come from."""
+    """Sources of publications."""
 
     section = Section(BROADCASTING)
 
     adapters: tuple[BroadcastAdapter, ...] = option(
         ("http", "redis"),
-        "Where publications come from; several may be given",
+        "Sources of publications; several may be given",
         flag="broadcast_adapter",
         toml="broadcast_adapters",
         toml_aliases=("broadcast_adapter",),
@@ -502,26 +499,26 @@ class HttpBroadcastOptions(Group, frozen=True, kw_only=True):
 
     port: int = option(
         0,
-        "Port that takes publications (0: the server's own where a key is needed, else 8090)",
+        "Port that accepts publications (0: the server's own if a key is required, else 8090)",
         maximum=PORT_MAX,
     )
-    path: str = option("/_broadcast", "Path that takes publications", filled=True)
+    path: str = option("/_broadcast", "Path that accepts publications", filled=True)
     secret: str = option(
         "",
-        "Key that publishers over HTTP must show",
+        "Key that publishers over HTTP must send",
         secret=True,
         hidden=True,
         deprecated="broadcast_key",
     )
     cors_headers: bool = option(
         False,
-        "Let pages of allowed origins publish (CORS)",
+        "Allow publications from pages of allowed origins (CORS)",
         flag="http_broadcast_cors",
         hidden=True,
     )
     cors_hosts: tuple[str, ...] = option(
         (),
-        "Origins that may publish from a page (empty: those of allowed_origins)",
+        "Origins whose pages may publish (empty: allowed_origins)",
         flag=None,
         joined=True,
         hidden=True,
@@ -536,7 +533,7 @@ class RedisxOptions(Group, frozen=True, kw_only=True):
     stream: str = option("__anycable__", "Redis stream that carries publications", filled=True)
     consumer_group: str = option(
         "bx",
-        "Consumer group of the nodes",
+        "Consumer group that the nodes form",
         flag="redisx_group",
         toml="redis_stream_broadcast.group",
         hidden=True,
@@ -544,7 +541,7 @@ class RedisxOptions(Group, frozen=True, kw_only=True):
     )
     read_block_ms: int = option(
         2000,
-        "How long one read of the stream may wait, in milliseconds",
+        "Time limit of one blocking read of the stream, in milliseconds",
         flag="redisx_read_block_milliseconds",
         toml="redis_stream_broadcast.stream_read_block_milliseconds",
         minimum=1,
@@ -553,13 +550,13 @@ class RedisxOptions(Group, frozen=True, kw_only=True):
 
 
 class PubSubOptions(Group, frozen=True, kw_only=True):
-    """What carries publications between nodes."""
+    """Pub/sub between nodes."""
 
     section = Section(BROADCASTING, flags="pubsub_")
 
     adapter: PubSubAdapter = option(
         "",
-        "What carries publications between nodes",
+        "Pub/sub between nodes",
         flag="pubsub",
         toml="pubsub_adapter",
         toml_aliases=("pubsub",),
@@ -581,34 +578,38 @@ class PubSubOptions(Group, frozen=True, kw_only=True):
 
 
 class BrokerOptions(Group, frozen=True, kw_only=True):
-    """What is kept of streams and sessions."""
+    """Storage of histories, sessions and presence."""
 
     section = Section(BROKER, toml="broker.")
 
     adapter: BrokerAdapter = option(
         "",
-        "What keeps the history of streams, sessions and presence; nats needs nats-server 2.11 or newer",
+        "Storage of histories, sessions and presence; nats needs nats-server 2.11 or newer",
         group=BROADCASTING,
         flag="broker",
     )
-    history_ttl_s: int = option(300, "How long the history of a stream is kept, in seconds")
-    history_limit: int = option(100, "How many messages the history of a stream keeps")
-    sessions_ttl_s: int = option(300, "How long a lost session can be resumed, in seconds")
-    restored_action: str = option(
-        "", "Action to perform on every subscription of a session that was resumed (empty: none)"
+    history_ttl_s: int = option(300, "Lifetime of the history of a stream, in seconds")
+    history_limit: int = option(100, "Maximum number of messages in the history of a stream")
+    sessions_ttl_s: int = option(
+        300, "Time in which a disconnected session can be resumed, in seconds"
     )
-    presence_ttl_s: int = option(15, "How long a lost session stays present, in seconds")
+    restored_action: str = option(
+        "", "Action to perform on every subscription of a resumed session (empty: none)"
+    )
+    presence_ttl_s: int = option(
+        15, "Time in which a disconnected session stays present, in seconds"
+    )
 
 
 class RedisOptions(Group, frozen=True, kw_only=True):
-    """The way to Redis."""
+    """The connection to Redis."""
 
     section = Section(REDIS, flags="redis_", toml="redis.")
 
     url: str = option(
         "redis://localhost:6379",
-        "URL of Redis: redis://, rediss://, unix:///path or host:port; with sentinels its host is the name of"
-        " the master",
+        "URL of Redis: redis://, rediss://, unix:///path or host:port; with sentinels the host is the"
+        " master's name",
         variables=("REDIS_URL",),
         secret=True,
         filled=True,
@@ -620,22 +621,24 @@ class RedisOptions(Group, frozen=True, kw_only=True):
         secret=True,
     )
     sentinel_discovery_interval_s: int = option(
-        30, "Accepted without effect: sentinels are asked at each connect (seconds)", hidden=True
+        30, "Accepted without effect: sentinels are queried at each connect (seconds)", hidden=True
     )
     keepalive_interval_s: int = option(
         30,
-        "How often to find out whether a quiet connection is alive, in seconds",
+        "Interval of probes of an idle connection, in seconds",
         toml="redis.keepalive_ping_interval",
         toml_aliases=("redis.keepalive_interval",),
         hidden=True,
     )
-    tls_verify: bool = option(False, "Check the certificate of Redis (rediss:// URLs)", hidden=True)
-    tls_ca_cert_path: str = option("", "Path of the CA certificate that signs the one of Redis")
-    tls_client_cert_path: str = option("", "Path of the certificate shown to Redis")
-    tls_client_key_path: str = option("", "Path of the key of the certificate shown to Redis")
+    tls_verify: bool = option(
+        False, "Verify the certificate of Redis (rediss:// URLs)", hidden=True
+    )
+    tls_ca_cert_path: str = option("", "Path of the CA certificate for Redis")
+    tls_client_cert_path: str = option("", "Path of the client certificate for Redis")
+    tls_client_key_path: str = option("", "Path of the client key for Redis")
     max_reconnect_attempts: int = option(
         5,
-        "Accepted without effect: a lost connection is tried again until it is back",
+        "Accepted without effect: a lost connection is retried without end",
         flag=None,
         hidden=True,
     )
@@ -645,7 +648,7 @@ class RedisOptions(Group, frozen=True, kw_only=True):
 
 
 class NatsOptions(Group, frozen=True, kw_only=True):
-    """The way to NATS."""
+    """The connection to NATS."""
 
     section = Section(NATS, flags="nats_", toml="nats.")
 
@@ -656,10 +659,12 @@ class NatsOptions(Group, frozen=True, kw_only=True):
         secret=True,
         filled=True,
     )
-    dont_randomize_servers: bool = option(False, "Try the servers in the order given", hidden=True)
+    dont_randomize_servers: bool = option(
+        False, "Connect to the servers in the given order", hidden=True
+    )
     max_reconnect_attempts: int = option(
         5,
-        "Accepted without effect: a lost connection is tried again for ever",
+        "Accepted without effect: a lost connection is retried without end",
         flag=None,
         hidden=True,
     )
@@ -671,11 +676,11 @@ class EnatsOptions(Group, frozen=True, kw_only=True):
     section = Section(EMBEDDED_NATS, flags="enats_", toml="embedded_nats.")
 
     enabled: bool = option(
-        False, "Run a NATS server inside and use it between nodes", flag="embed_nats"
+        False, "Run an embedded NATS server as pub/sub between nodes", flag="embed_nats"
     )
     address: str = option(
         "nats://127.0.0.1:4222",
-        "Address that NATS listens on (empty: a free port of this machine, with a secret)",
+        "Address that NATS listens on (empty: a free local port, with a generated secret)",
         flag="enats_addr",
         toml="embedded_nats.service_addr",
         hidden=True,
@@ -699,98 +704,101 @@ class EnatsOptions(Group, frozen=True, kw_only=True):
         hidden=True,
     )
     gateways: tuple[str, ...] = option(
-        (), "Known gateways, split by semicolons: name:address,address;name:address", separator=";"
+        (),
+        "Known gateways, separated by semicolons: name:address,address;name:address",
+        separator=";",
     )
-    gateway_advertise: str = option("", "Address under which others reach the NATS gateway")
+    gateway_advertise: str = option("", "Address at which others reach the NATS gateway")
     store_dir: str = option(
         "", "Directory of JetStream", toml="embedded_nats.jetstream_store_dir", hidden=True
     )
     server_name: str = option(
-        "", "Unique name of the NATS server (empty: made at each start)", toml="embedded_nats.name"
+        "",
+        "Unique name of the NATS server (empty: generated at each start)",
+        toml="embedded_nats.name",
     )
-    debug: bool = option(False, "Log what the NATS server does", hidden=True)
-    trace: bool = option(False, "Log what the NATS server says and hears", hidden=True)
-    max_payload_bytes: int = option(0, "Longest NATS message, in bytes (0: 1 MB)")
+    debug: bool = option(False, "Write debug logs of the NATS server", hidden=True)
+    trace: bool = option(False, "Log the protocol messages of the NATS server", hidden=True)
+    max_payload_bytes: int = option(0, "Maximum size of a NATS message, in bytes (0: 1 MB)")
     jetstream: bool = option(False, "Run JetStream in the NATS server", flag=None, hidden=True)
     jetstream_ready_timeout_s: int = option(
-        30, "How long to wait for JetStream, in seconds", flag=None, hidden=True
+        30, "Time limit for JetStream to become ready, in seconds", flag=None, hidden=True
     )
 
 
 class RpcOptions(Group, frozen=True, kw_only=True):
-    """The application behind the server."""
+    """RPC to the application."""
 
     section = Section(RPC, flags="rpc_", toml="rpc.")
 
     host: str = option(
         "localhost:50051",
-        "The application: host:port, dns:///host:port, grpc-list://a:1,b:2 or an http(s) URL",
+        "Address of the application: host:port, dns:///host:port, grpc-list://a:1,b:2 or an http(s) URL",
         filled=True,
     )
     implementation: RpcImplementation = option(
         "",
-        "How to speak to the application (empty: by the scheme of rpc_host)",
+        "Protocol of RPC (empty: by the scheme of rpc_host)",
         flag="rpc_impl",
         hidden=True,
     )
     concurrency: int = option(
         28,
-        "How many calls may be under way at once; slightly less than the application takes",
+        "Maximum number of concurrent calls; choose slightly less than the application's",
         later=(0,),
     )
     concurrency_initial: int = option(
-        25, "Adaptive concurrency: where it starts", minimum=1, built=False
+        25, "Adaptive concurrency: initial value", minimum=1, built=False
     )
-    concurrency_min: int = option(5, "Adaptive concurrency: its least", minimum=1, built=False)
-    concurrency_max: int = option(100, "Adaptive concurrency: its most", minimum=1, built=False)
+    concurrency_min: int = option(5, "Adaptive concurrency: minimum", minimum=1, built=False)
+    concurrency_max: int = option(100, "Adaptive concurrency: maximum", minimum=1, built=False)
     enable_tls: bool = option(False, "Use TLS for gRPC", hidden=True)
-    tls_verify: bool = option(True, "Check the certificate of the application", hidden=True)
+    tls_verify: bool = option(True, "Verify the certificate of the application", hidden=True)
     tls_root_ca: str = option(
         "",
-        "CA certificate of the application, a path or PEM text (empty: those of the system);"
-        " turns TLS on",
+        "CA certificate for the application, a path or PEM text (empty: the system's); enables TLS",
         toml="rpc.tls_root_ca_path",
         toml_aliases=("rpc.tls_root_ca",),
         hidden=True,
     )
     max_recv_size_bytes: int = option(
         0,
-        "Longest answer of a gRPC call, in bytes (0: 4 MB)",
+        "Maximum size of a gRPC response, in bytes (0: 4 MB)",
         flag="rpc_max_call_recv_size",
         toml_aliases=("rpc.max_call_recv_size",),
         hidden=True,
     )
     max_send_size_bytes: int = option(
         0,
-        "Longest request of a gRPC call, in bytes (0: no limit)",
+        "Maximum size of a gRPC request, in bytes (0: no limit)",
         flag="rpc_max_call_send_size",
         toml_aliases=("rpc.max_call_send_size",),
         hidden=True,
     )
     request_timeout_ms: int = option(
-        0, "How long one request may take, in milliseconds (0: gRPC no limit, HTTP 3000)"
+        0, "Time limit of one request, in milliseconds (0: none for gRPC, 3000 for HTTP)"
     )
     command_timeout_ms: int = option(
-        3000, "How long a call may take with all its retries, in milliseconds", hidden=True
+        3000, "Time limit of a call with all its retries, in milliseconds", hidden=True
     )
     proxy_headers: tuple[str, ...] = option(
         ("cookie",),
-        "Request headers that the application is told",
+        "Request headers that are sent to the application",
         flag="headers",
         toml_aliases=("rpc.headers",),
     )
     proxy_cookies: tuple[str, ...] = option(
-        (), "Cookies that the application is told (empty: all)", flag="proxy-cookies"
+        (), "Cookies that are sent to the application (empty: all)", flag="proxy-cookies"
     )
     secret: str = option(
         "",
-        "Key shown to the application in RPC over HTTP (none: no key)",
+        "Key that is sent to the application in HTTP RPC (none: no key)",
         flag="http_rpc_secret",
         secret=True,
     )
     http_request_timeout_ms: int = option(
         0,
-        "How long one request of RPC over HTTP may take, in milliseconds",
+        "Time limit of one HTTP RPC request, in milliseconds",
         flag="http_rpc_timeout",
         hidden=True,
         deprecated="rpc_request_timeout",
@@ -804,16 +812,14 @@ class DisconnectorOptions(Group, frozen=True, kw_only=True):
 
     mode: DisconnectMode = option(
         "auto",
-        "When the application is told that a client left; auto: where it knew the client",
+        "When Disconnect is called; auto: for clients that the application admitted",
         toml="app.disconnect_mode",
         toml_aliases=("disconnector.mode",),
     )
-    rate: int = option(
-        100, "How many Disconnect calls are made in a second at most", minimum=1, hidden=True
-    )
+    rate: int = option(100, "Maximum number of Disconnect calls per second", minimum=1, hidden=True)
     backlog: int = option(
         4096,
-        "How many Disconnect calls may wait",
+        "Maximum number of paced Disconnect calls that wait",
         flag="disconnect_backlog_size",
         toml_aliases=("disconnector.backlog_size",),
         hidden=True,
@@ -825,8 +831,8 @@ class LogOptions(Group, frozen=True, kw_only=True):
 
     section = Section(LOG, flags="log_", toml="logging.")
 
-    level: LogLevel = option("info", "The least that is logged")
-    format: LogFormat = option("text", "How lines of the log are written")
+    level: LogLevel = option("info", "Lowest level that is logged")
+    format: LogFormat = option("text", "Format of log lines")
     debug: bool = option(False, "Log everything (log_level=debug)", flag="debug")
 
 
@@ -837,9 +843,12 @@ class MetricsOptions(Group, frozen=True, kw_only=True):
 
     log: bool = option(False, "Log the metrics", built=False)
     rotate_interval_s: int = option(
-        15, "How often metrics go to the log and to StatsD, in seconds", minimum=1, built=False
+        15,
+        "Interval at which metrics are logged and sent to StatsD, in seconds",
+        minimum=1,
+        built=False,
     )
-    log_filter: tuple[str, ...] = option((), "Which metrics are logged (empty: all)", built=False)
+    log_filter: tuple[str, ...] = option((), "Metrics to log (empty: all)", built=False)
     http_path: str = option(
         "",
         "Path that serves the metrics (Prometheus)",
@@ -856,7 +865,7 @@ class MetricsOptions(Group, frozen=True, kw_only=True):
     tags: tuple[str, ...] = option((), "Tags added to every metric, as name:value", tags=True)
     memory: bool = option(
         False,
-        "Add detailed metrics of memory",
+        "Add detailed memory metrics",
         flag=None,
         variables=("ANYCABLE_MEMORY_METRICS",),
         hidden=True,
@@ -869,27 +878,27 @@ class StatsdOptions(Group, frozen=True, kw_only=True):
 
     section = Section(STATSD, flags="statsd_", toml="metrics.statsd.")
 
-    host: str = option("", "StatsD server that gets the metrics, as host:port", built=False)
-    prefix: str = option("anycable_go.", "What the names of metrics begin with", built=False)
+    host: str = option("", "Address of the StatsD server, as host:port", built=False)
+    prefix: str = option("anycable_go.", "Prefix of metric names", built=False)
     max_packet_size_bytes: int = option(
-        1400, "Longest UDP packet, in bytes", minimum=1, hidden=True, built=False
+        1400, "Maximum size of a UDP packet, in bytes", minimum=1, hidden=True, built=False
     )
-    tags_format: StatsdTagsFormat = option("datadog", "How tags are written", built=False)
+    tags_format: StatsdTagsFormat = option("datadog", "Format of tags", built=False)
 
 
 class JwtOptions(Group, frozen=True, kw_only=True):
-    """Clients that show a JSON Web Token."""
+    """Authentication by JSON Web Tokens."""
 
     section = Section(JWT, flags="jwt_", toml="jwt.")
 
     secret: str = option(
         "",
-        "Key that tokens are checked with (empty: the application secret; none: no key)",
+        "Key that verifies tokens (empty: the application secret; none: no key)",
         secret=True,
     )
     param: str = option(
         "jid",
-        "Query parameter that carries the token; a header of that name with x- in front, too",
+        "Query parameter with the token; the header with the prefix x- works, too",
         filled=True,
     )
     enforce: bool = option(
@@ -899,75 +908,73 @@ class JwtOptions(Group, frozen=True, kw_only=True):
         toml="jwt.force",
         toml_aliases=("jwt.enforce",),
     )
-    public_key: str = option(
-        "", "Public key that tokens are checked with: PEM, or the path of a PEM file"
-    )
-    jwks_url: str = option("", "URL of the JSON Web Key Set of the issuer of tokens")
+    public_key: str = option("", "Public key that verifies tokens: PEM, or the path of a PEM file")
+    jwks_url: str = option("", "URL of the issuer's JSON Web Key Set")
     jwks_refresh_s: int = option(
         300,
-        "How often the key set is fetched, in seconds (10 at least); unknown keys bring it forward",
+        "Interval at which the key set is fetched, in seconds (at least 10); an unknown key triggers a fetch",
         minimum=10,
     )
     algorithms: tuple[JwtAlgorithm, ...] = option(
-        (), "Algorithms that are accepted (empty: all that the given keys are good for)"
+        (), "Accepted algorithms (empty: all that fit the given keys)"
     )
-    issuer: str = option("", "Issuer (iss) that tokens must have (empty: any)")
-    audience: str = option("", "Audience (aud) that tokens must be for (empty: any)")
-    resume_expired: bool = option(
-        False, "Let clients resume their sessions after their token has expired"
-    )
+    issuer: str = option("", "Required issuer (iss) of tokens (empty: any)")
+    audience: str = option("", "Required audience (aud) of tokens (empty: any)")
+    resume_expired: bool = option(False, "Allow resuming a session after its token has expired")
 
 
 class StreamsOptions(Group, frozen=True, kw_only=True):
-    """Streams that clients subscribe to without the application."""
+    """Streams that clients subscribe to without a call to the application."""
 
     section = Section(SIGNED_STREAMS, toml="streams.")
 
     secret: str = option(
         "",
-        "Key that stream names are signed with (empty: the application secret; none: no key)",
+        "Key that signs stream names (empty: the application secret; none: no key)",
         flag="streams_secret",
         secret=True,
     )
     public: bool = option(
         False,
-        "Let clients subscribe to streams by their plain names",
+        "Allow subscribing to streams by their unsigned names",
         flag="public_streams",
         toml_aliases=("streams.public_streams",),
     )
     whisper: bool = option(
         False,
-        "Let clients of signed streams whisper to each other (those of public streams may)",
+        "Allow whispers on signed streams (always allowed on public ones)",
         flag="streams_whisper",
     )
     presence: bool = option(
         True,
-        "Let clients of signed and public streams tell that they are present",
+        "Allow presence on signed and public streams",
         flag="streams_presence",
     )
     pubsub_channel: str = option(
-        "$pubsub", "Name of the channel that gives these streams", flag=None, hidden=True
+        "$pubsub", "Name of the channel for these streams", flag=None, hidden=True
     )
     turbo: bool = option(
         False,
-        "Serve Turbo Streams without the application",
+        "Serve Turbo Streams without calls to the application",
         flag="turbo_streams",
         toml_aliases=("streams.turbo_streams",),
     )
     turbo_secret: str = option(
         "",
-        "Key of Turbo's stream names (empty: that of signed streams)",
+        "Key that signs Turbo's stream names (empty: the one of signed streams)",
         flag="turbo_streams_secret",
         toml_aliases=("streams.turbo_streams_secret",),
         secret=True,
     )
     cable_ready: bool = option(
         False,
-        "Serve CableReady streams without the application",
+        "Serve CableReady streams without calls to the application",
         flag_aliases=("cable_ready_streams",),
     )
     cable_ready_secret: str = option(
-        "", "Key of CableReady's stream names (empty: that of signed streams)", secret=True
+        "",
+        "Key that signs CableReady's stream names (empty: the one of signed streams)",
+        secret=True,
     )
 
 
@@ -990,13 +997,13 @@ class DsOptions(Group, frozen=True, kw_only=True):
 
     enabled: bool = option(False, "Serve Durable Streams", flag="ds", built=False)
     path: str = option("/ds", "Path of Durable Streams", built=False)
-    skip_auth: bool = option(False, "Check the stream only, not the client", built=False)
-    poll_interval_s: int = option(10, "How long a poll may wait, in seconds", built=False)
-    sse_ttl_s: int = option(60, "How long an event stream may last, in seconds", built=False)
+    skip_auth: bool = option(False, "Authorize the stream only, not the client", built=False)
+    poll_interval_s: int = option(10, "Time limit of a poll, in seconds", built=False)
+    sse_ttl_s: int = option(60, "Lifetime of an event stream, in seconds", built=False)
 
 
 class PusherOptions(Group, frozen=True, kw_only=True):
-    """Clients and publishers that speak Pusher."""
+    """Pusher's client protocol and its HTTP API."""
 
     section = Section(PUSHER, flags="pusher_", toml="pusher.")
 
@@ -1021,12 +1028,14 @@ class ApiOptions(Group, frozen=True, kw_only=True):
     section = Section(API, flags="api_", toml="api.")
 
     port: int = option(0, "Port of the API (0: the server's own)", maximum=PORT_MAX)
-    path: str = option("/api", "What the paths of the API begin with", filled=True)
-    secret: str = option("", "Key that callers of the API must show", secret=True)
-    host: str = option("", "Address of the API where it has its own port", flag=None, hidden=True)
-    cors_headers: bool = option(False, "Let pages call the API (CORS)", flag=None, hidden=True)
+    path: str = option("/api", "Prefix of the API's paths", filled=True)
+    secret: str = option("", "Key that API clients must send", secret=True)
+    host: str = option("", "Address of the API if it has a port of its own", flag=None, hidden=True)
+    cors_headers: bool = option(
+        False, "Allow API requests from pages (CORS)", flag=None, hidden=True
+    )
     cors_hosts: tuple[str, ...] = option(
-        (), "Origins that may call the API from a page", flag=None, joined=True, hidden=True
+        (), "Origins whose pages may use the API", flag=None, joined=True, hidden=True
     )
 
 
@@ -1037,18 +1046,20 @@ class PollOptions(Group, frozen=True, kw_only=True):
 
     enabled: bool = option(False, "Serve long polling", flag="poll", built=False)
     path: str = option("/lp", "Path of long polling", built=False)
-    interval_s: int = option(15, "How long a poll may wait, in seconds", built=False)
+    interval_s: int = option(15, "Time limit of a poll, in seconds", built=False)
     flush_interval_ms: int = option(
-        500, "How long to gather messages before a poll is answered, in milliseconds", built=False
+        500,
+        "Time in which messages are collected before a poll is answered, in milliseconds",
+        built=False,
     )
     max_request_size_bytes: int = option(
         65536,
-        "Longest request body, in bytes",
+        "Maximum size of a request body, in bytes",
         variables=("ANYCABLE_POLL_MAX_REQEUEST_SIZE",),
         built=False,
     )
     keepalive_timeout_s: int = option(
-        5, "How long a session lives without a poll, in seconds", built=False
+        5, "Lifetime of a session without a poll, in seconds", built=False
     )
 
 
@@ -1057,10 +1068,10 @@ class GraphqlOptions(Group, frozen=True, kw_only=True):
 
     section = Section(GRAPHQL, flags="graphql_", toml="graphql.")
 
-    path: str = option("", "Path that takes GraphQL clients (empty: none)", built=False)
+    path: str = option("", "Path for GraphQL clients (empty: none)", built=False)
     channel: str = option("GraphqlChannel", "Channel class of the application", built=False)
     action: str = option("execute", "Action of that channel", built=False)
-    idle_timeout_s: int = option(2, "How long to wait for connection_init, in seconds", built=False)
+    idle_timeout_s: int = option(2, "Time limit for connection_init, in seconds", built=False)
 
 
 class OcppOptions(Group, frozen=True, kw_only=True):
@@ -1068,21 +1079,21 @@ class OcppOptions(Group, frozen=True, kw_only=True):
 
     section = Section(OCPP, flags="ocpp_", toml="ocpp.")
 
-    path: str = option(
-        "", "What the paths of charging stations begin with (empty: none)", built=False
-    )
+    path: str = option("", "Prefix of the paths of charging stations (empty: none)", built=False)
     channel: str = option("OCPPChannel", "Channel class of the application", built=False)
-    granular_actions: bool = option(True, "Give each OCPP command its own action", built=False)
+    granular_actions: bool = option(
+        True, "Call a separate action for each OCPP command", built=False
+    )
     heartbeat_interval_s: int = option(
         30,
-        "How often stations send a heartbeat, in seconds",
+        "Interval of heartbeats, in seconds",
         flag_aliases=("ocpp_hearbeat_interval",),
         built=False,
     )
 
 
 class AdminOptions(Group, frozen=True, kw_only=True):
-    """The console page."""
+    """The admin console."""
 
     section = Section(ADMIN, flags="admin_", toml="admin.")
 
@@ -1091,11 +1102,11 @@ class AdminOptions(Group, frozen=True, kw_only=True):
     port: int = option(
         0, "Port of the console (0: the server's own)", maximum=PORT_MAX, built=False
     )
-    secret: str = option("", "Key that actions of the console need", secret=True, built=False)
+    secret: str = option("", "Key for actions of the console", secret=True, built=False)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """One of each group. Only the assembly and the command line hold it."""
+    """One of each group. Only the assembly and the command line use it."""
 
     server: ServerOptions = ServerOptions()
     app: AppOptions = AppOptions()
@@ -1131,7 +1142,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of the table: an option with the attribute that holds it."""
+    """A row of the table: an option and the attribute that holds its value."""
 
     room: str
     name: str
@@ -1152,10 +1163,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Shorthand(msgspec.Struct, frozen=True, kw_only=True):
-    """A flag that has no value of its own but sets others; most of them are old names.
+    """A flag that sets other options instead of having a value; most are deprecated names.
 
-    ``sets`` are pairs of a place and its value, None: the value given. A bool one acts where it is
-    true. ``wins``: over a value that its place was given, too. ``deprecated``: what to use instead.
+    ``sets`` are pairs of a place and its value (None: the value of the flag). A bool flag acts if it is true.
+    ``wins``: overrides a value given for the place itself. ``deprecated``: the replacement.
     """
 
     group: str
@@ -1171,7 +1182,7 @@ class Shorthand(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def place(self) -> str:
-        """What stands for it among the places."""
+        """Its key among the places, which no option has."""
         return f"--{self.flag}"
 
 
@@ -1180,7 +1191,7 @@ SHORTHANDS: Final = (
         group=RPC,
         flag="norpc",
         kind="bool",
-        help="Serve without an application behind",
+        help="Serve without an application",
         sets=(("rpc.implementation", "none"),),
         wins=True,
         hidden=False,
@@ -1205,7 +1216,7 @@ SHORTHANDS: Final = (
         group=METRICS,
         flag="metrics_log_interval",
         kind="int",
-        help="How often metrics are logged, in seconds",
+        help="Interval at which metrics are logged, in seconds",
         sets=(("metrics.rotate_interval_s", None),),
         built=False,
         deprecated="metrics_rotate_interval",
@@ -1221,7 +1232,7 @@ SHORTHANDS: Final = (
         group=JWT,
         flag="jwt_id_key",
         kind="str",
-        help="Key that tokens are checked with",
+        help="Key that verifies tokens",
         sets=(("jwt.secret", None),),
         secret=True,
         deprecated="jwt_secret",
@@ -1230,7 +1241,7 @@ SHORTHANDS: Final = (
         group=JWT,
         flag="jwt_id_param",
         kind="str",
-        help="Query parameter that carries the token",
+        help="Query parameter with the token",
         sets=(("jwt.param", None),),
         deprecated="jwt_param",
     ),
@@ -1246,7 +1257,7 @@ SHORTHANDS: Final = (
         group=SIGNED_STREAMS,
         flag="turbo_rails_key",
         kind="str",
-        help="Key of Turbo's stream names; serves them, too",
+        help="Key that signs Turbo's stream names; enables Turbo Streams",
         sets=(("streams.turbo_secret", None), ("streams.turbo", True)),
         wins=True,
         secret=True,
@@ -1263,7 +1274,7 @@ SHORTHANDS: Final = (
         group=SIGNED_STREAMS,
         flag="cable_ready_key",
         kind="str",
-        help="Key of CableReady's stream names; serves them, too",
+        help="Key that signs CableReady's stream names; enables CableReady streams",
         sets=(("streams.cable_ready_secret", None), ("streams.cable_ready", True)),
         wins=True,
         secret=True,
@@ -1280,7 +1291,7 @@ SHORTHANDS: Final = (
 
 
 def _entries() -> tuple[Entry, ...]:
-    """Reads the table off the fields of the groups."""
+    """Builds the table from the fields of the groups."""
     rows: list[Entry] = []
     for room, group in Options.__annotations__.items():
         defaults = group()
@@ -1308,7 +1319,7 @@ def _kind(declared: object, row: Option) -> Kind:
 
 
 def _choices(declared: object) -> tuple[str, ...]:
-    """The values of a Literal, or of a tuple of them; empty where anything goes."""
+    """The values of a Literal, or of a tuple of them; empty if every value is allowed."""
     if get_origin(declared) is tuple:
         return _choices(get_args(declared)[0])
     return get_args(declared) if get_origin(declared) is Literal else ()

@@ -1,5 +1,4 @@
-"""Entries of ``allowed_origins`` and ``cors_hosts``, as people write them: a host, or a URL that stands
-for its origin.
+"""Reads entries of ``allowed_origins`` and ``cors_hosts``: a host, or a URL, which means its origin.
 
 Source: docs/configuration.md (anycable) for hosts and ``*``; RFC 6454, section 4, for what an origin is.
 Knows: text. Does not know: requests.
@@ -21,7 +20,7 @@ EXPECTED: Final = (
 PORT_MAX: Final = 65_535
 
 _PAGE_SCHEMES: Final = {"ws": "http", "wss": "https"}
-"""Pages have an http origin; people copy the URL of the cable."""
+"""Origins of pages are http(s), but people copy the URL of the cable."""
 
 _ENTRY: Final = re.compile(
     r"(?:(?P<scheme>[a-z][a-z0-9+.-]*|\*)://)?"
@@ -30,10 +29,10 @@ _ENTRY: Final = re.compile(
 
 
 class AllowedOrigin(msgspec.Struct, frozen=True):
-    """Pages that are let in: of one ``scheme``, or of any where it is empty.
+    """Pages that are allowed: of one ``scheme``, or of any if it is empty.
 
-    ``host`` is a host and, where it is not the default one of the scheme, its port, as browsers write
-    them (lower case, ASCII); with ``is_suffix`` it is what those end with.
+    ``host`` is the host, with its port unless that is the scheme's default, as browsers write it (lower case,
+    ASCII); with ``is_suffix`` it is a suffix of that.
     """
 
     scheme: str
@@ -42,7 +41,7 @@ class AllowedOrigin(msgspec.Struct, frozen=True):
 
 
 def allowed_origin(text: str) -> AllowedOrigin:
-    """Reads an entry. Raises ValueError for one that no page could ever match."""
+    """Reads an entry. Raises ValueError if no page could match it."""
     found = _ENTRY.fullmatch(text.strip().lower())
     if (
         found is None
@@ -59,10 +58,10 @@ def allowed_origin(text: str) -> AllowedOrigin:
 
 
 def _ascii(host: str) -> str:
-    """An internationalized name as browsers send it: its A-labels (RFC 5890, section 2.3.2.1)."""
+    """An internationalized name as browsers send it, in A-labels (RFC 5890, section 2.3.2.1)."""
     if host.isascii():
         return host
-    # Full-width forms are others of the same letters, and dots (UTS #46).
+    # Maps full-width letters and dots to the plain ones (UTS #46).
     plain = unicodedata.normalize("NFKC", host).lower().replace("\N{IDEOGRAPHIC FULL STOP}", ".")
     return ".".join(
         label if label.isascii() else f"xn--{label.encode('punycode').decode()}"

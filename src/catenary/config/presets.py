@@ -1,10 +1,9 @@
-"""Presets: the defaults of a place where the server runs.
+"""Presets: sets of defaults, for a platform or for a purpose.
 
-They stand above the built-in defaults and below everything given. Found from the environment, as
-anycable-go 1.6.16 finds them, unless ``presets`` names some (``none``: no preset at all).
-Follows what anycable-go does: neither fly nor heroku moves the port of HTTP broadcasts. Otherwise
-than there, what is given stays even where it is the default, and with Redis ``broker`` keeps things
-there: nodes that share publications share what they keep, too.
+They override the built-in defaults, and every given value overrides them. They are detected from the
+environment as in anycable-go 1.6.16, unless ``presets`` names some (``none``: no preset).
+As there, neither fly nor heroku changes the port of HTTP broadcasts. Unlike there, a given value stays even
+if it equals the default, and ``broker`` with Redis stores in Redis, so that nodes share histories and sessions.
 """
 
 from collections.abc import Collection, Mapping
@@ -18,7 +17,7 @@ HEROKU: Final = ("HEROKU_APP_ID", "HEROKU_DYNO_ID")
 
 
 def detect(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The presets whose place this environment is."""
+    """The presets of the platform that this environment belongs to."""
     return (
         *(("fly",) if all(environ.get(name) for name in FLY) else ()),
         *(("heroku",) if all(environ.get(name) for name in HEROKU) else ()),
@@ -30,23 +29,23 @@ def values(
 ) -> dict[str, Value]:
     """The defaults that these presets change, by place (``server.host``).
 
-    ``given`` are the values that sources give, by place: they are left alone. Raises
-    :class:`catenary.errors.ConfigError` where a preset misses a variable of its place.
+    ``given`` are the values of all sources, by place; they are not changed. Raises
+    :class:`catenary.errors.ConfigError` if a variable of the platform is missing.
     """
     changed: dict[str, Value] = {}
     if "fly" in names:
         changed |= _fly(given, environ)
     if "heroku" in names:
-        changed["server.host"] = "0.0.0.0"  # noqa: S104  (the router of the place comes from outside)
+        changed["server.host"] = "0.0.0.0"  # noqa: S104  (the platform's router connects from outside)
     if "broker" in names:
-        # It builds on what stands so far, and leaves that alone, too.
+        # Builds on the presets above and does not change them either.
         changed = _broker({**changed, **given}) | changed
     return {place: value for place, value in changed.items() if place not in given}
 
 
 def beside_a_cable(given: Mapping[str, Value]) -> dict[str, Value]:
-    """The defaults that change where the application is in this process: it publishes here, so Redis
-    is listened to where somebody says so."""
+    """The defaults that change if the application runs in this process: it publishes directly, so Redis is
+    only read if an option names it."""
     if {"broadcast.adapters", "redis.url", "redis.sentinels"} & given.keys():
         return {}
     return {"broadcast.adapters": ("http",)}
@@ -67,7 +66,7 @@ def _fly(given: Mapping[str, Value], environ: Mapping[str, str]) -> dict[str, Va
     if given.get("enats.cluster_address") != "":
         changed["enats.routes"] = (f"nats://{region}.{name}.internal:5222",)
     if environ.get("FLY_ALLOC_ID"):
-        # The same after a restart: JetStream counts a server with a new name as one more.
+        # Stable across restarts: JetStream counts a server with a new name as an additional one.
         changed["enats.server_name"] = f"fly-{region}-{environ['FLY_ALLOC_ID']}"
     application = environ.get("ANYCABLE_FLY_RPC_APP_NAME")
     if application:
@@ -76,9 +75,9 @@ def _fly(given: Mapping[str, Value], environ: Mapping[str, str]) -> dict[str, Va
 
 
 def _fly_pubsub(given: Mapping[str, Value]) -> dict[str, Value]:
-    """What nodes share publications by: Redis or NATS, if one is given, else embedded NATS."""
+    """Pub/sub between nodes: Redis or NATS if one is given, else embedded NATS."""
     broker = given.get("broker.adapter")
-    # Who keeps things in the memory of a node, or says what carries publications, is left alone.
+    # Neither a broker in memory nor a given pub/sub is overridden.
     is_open = "pubsub.adapter" not in given and broker != "memory"
     if broker == "redis" or ("redis.url" in given and broker != "nats"):
         return {"pubsub.adapter": "redis"} if is_open else {}
@@ -90,7 +89,7 @@ def _fly_pubsub(given: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def _broker(given: Mapping[str, Value]) -> dict[str, Value]:
-    """One engine keeps and carries: what is given says which, else what is there."""
+    """Broker and pub/sub on one engine: the given one, else the one that has an address."""
     has_nats, has_redis = given.get("enats.enabled") is True, "redis.url" in given
     by_default = "nats" if has_nats else "redis" if has_redis else "memory"
     engine = next(

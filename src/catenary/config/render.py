@@ -1,7 +1,7 @@
-"""The table of options as text: ``-h``, ``--print-config``, and the table of the docs.
+"""The table of options as text: ``-h``, ``--print-config``, and docs/options.md.
 
-Knows: how options are shown. Does not know: how they are read, but what :func:`toml` writes,
-``load`` reads to the same values.
+Knows: how options are shown. Does not know: how they are read. ``load`` reads the output of :func:`toml` to
+the same values.
 """
 
 import textwrap
@@ -18,9 +18,9 @@ WIDTH: Final = 100
 _GENERAL: Final = (
     (
         "--config-path TEXT",
-        "Read this TOML file (else ./anycable.toml, /etc/anycable/anycable.toml)",
+        "Read this TOML file (default: ./anycable.toml or /etc/anycable/anycable.toml)",
     ),
-    ("--ignore-config-path", "Read no file"),
+    ("--ignore-config-path", "Read no TOML file"),
     ("--print-config", "Print the configuration as TOML and exit"),
     ("-h, --help", "Print this help and exit"),
     ("-v, --version", "Print the version and exit"),
@@ -33,13 +33,13 @@ Usage: catenary [module:cable] [options]
        catenary rpc module:cable [options]
        catenary COMMAND [arguments]
 
-Serves Action Cable clients in front of your application. An option may also be given as a
-variable or in a TOML file; the command line wins, then the variables, then the file.
+Serves Action Cable clients for your application. Options may also be set by variables and in a
+TOML file; flags override variables, variables override the file.
 """
 
 
 def help_text(commands: Iterable[tuple[str, str]] = ()) -> str:
-    """What ``-h`` prints: the commands given, and every option that is not hidden, by group."""
+    """The output of ``-h``: the given commands, and every option that is not hidden, by group."""
     parts = [_INTRODUCTION, _section("OPTIONS", _GENERAL)]
     lines = list(commands)
     if lines:
@@ -52,9 +52,9 @@ def help_text(commands: Iterable[tuple[str, str]] = ()) -> str:
 
 
 def toml(options: Options) -> str:
-    """What ``--print-config`` prints: an ``anycable.toml`` that gives the same options again.
+    """The output of ``--print-config``: an ``anycable.toml`` that results in the same options.
 
-    Every option is there under the key of anycable-go; those that this version lacks are comments.
+    It has every option under anycable-go's key; options that this version lacks are comments.
     """
     parts = ["# Configuration of a cable server\n"]
     # Top-level keys come before any section, else they would belong to it.
@@ -69,7 +69,7 @@ def toml(options: Options) -> str:
 
 
 def markdown() -> str:
-    """Every option as Markdown tables, one for each group; those not built are marked."""
+    """Every option as Markdown tables, one per group; options that are not built are marked."""
     parts: list[str] = []
     for group in _groups():
         parts.append(f"### {_title(group)}\n")
@@ -84,7 +84,7 @@ def _section(title: str, lines: Iterable[tuple[str, str]]) -> str:
 
 
 def _help_line(call: str, text: str) -> str:
-    """One option: what to write, and beside it (below it, where that is long) what it means."""
+    """One option: the flag, and its meaning beside it, or below a long flag."""
     margin = " " * _HELP_COLUMN
     start = f"  {call}  "
     first = (
@@ -142,7 +142,7 @@ def _code(words: Iterable[str]) -> str:
 
 
 def _plain(entry: Entry, value: Value) -> str:
-    """A value as a flag takes it."""
+    """A value as it is written for a flag."""
     if isinstance(value, tuple):
         return entry.option.separator.join(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -174,11 +174,11 @@ def _toml_value(entry: Entry, value: Value) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A TOML basic string: JSON's escapes are TOML's, but TOML has no plain U+007F."""
+    """A TOML basic string. It has JSON's escapes, but U+007F must be escaped, too."""
     try:
         return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")
     except UnicodeEncodeError:
-        raise ConfigError("print-config: expected values in UTF-8, which TOML is") from None
+        raise ConfigError("print-config: expected values in UTF-8, got other bytes") from None
 
 
 def _section_of(entry: Entry) -> str:

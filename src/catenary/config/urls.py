@@ -1,8 +1,8 @@
-"""The one reader of URLs and of host and port, for addresses of every kind.
+"""Reads URLs, and hosts with ports, for all addresses in options.
 
-``urllib.parse.urlsplit`` writes hosts in lower case, which names of Redis masters are not, quotes
-parts of passwords in its errors, and drops line feeds. RFC 3986, section 3.2, for what an authority is.
-Knows: text. Does not know: what is at an address.
+``urllib.parse.urlsplit`` is not used: it lowercases hosts (names of Redis masters have upper case), quotes
+parts of passwords in its errors, and drops line feeds. Source: RFC 3986, section 3.2 (authority).
+Knows: text. Does not know: which server is at an address.
 """
 
 import base64
@@ -15,15 +15,15 @@ import msgspec
 
 _NO_HOST: Final = frozenset('/\\?#@[]<>"^`{|}')
 _KEPT: Final = "/%:@!$&'()*+,;=~-._?"
-"""What stays as it is in the target of a request: it is encoded already, or need not be."""
+"""Characters of a request target that are not encoded: they are encoded already, or need not be."""
 
 UNENCODED: Final = "got a password with /, ? or #: they are written as %2F, %3F and %23"
 
 
 class Url(msgspec.Struct, frozen=True, kw_only=True):
-    """``SCHEME://USER:PASSWORD@HOST:PORT/PATH?QUERY``, each part decoded but ``path`` and ``query``.
+    """``SCHEME://USER:PASSWORD@HOST:PORT/PATH?QUERY``; every part except ``path`` and ``query`` is decoded.
 
-    ``host`` is empty where none is given, ``port`` None. ``has_password`` tells an empty one from none.
+    A missing ``host`` is empty, a missing ``port`` None. ``has_password`` distinguishes an empty password from none.
     """
 
     scheme: str
@@ -37,15 +37,15 @@ class Url(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def parameters(self) -> dict[str, str]:
-        """Those of the query; of several with one name the last."""
+        """The parameters of the query; the last one of each name."""
         return dict(parse_qsl(self.query, keep_blank_values=True))
 
 
 def read_url(text: str, *, default_scheme: str = "") -> Url:
-    """Takes a URL apart. Text without ``://`` has the ``default_scheme``.
+    """Splits a URL. Text without ``://`` has the ``default_scheme``.
 
-    A user or a password may hold any character but ``/``, ``?`` and ``#``, which must be written as
-    %2F, %3F and %23 (and % as %25). Raises ValueError, whose text shows nothing of the URL: it may hold a password.
+    In users and passwords, ``/``, ``?``, ``#`` and ``%`` must be written as %2F, %3F, %23 and %25. Raises
+    ValueError, whose text shows nothing of the URL: it may contain a password.
     """
     if not text.isprintable() or text != text.strip():
         raise ValueError("got spaces or control characters")
@@ -59,8 +59,8 @@ def read_url(text: str, *, default_scheme: str = "") -> Url:
         raise ValueError(UNENCODED)
     rest, _, query = rest.partition("?")
     authority, slash, path = rest.partition("/")
-    who, _, where = authority.rpartition("@")
-    user, colon, password = who.partition(":")
+    userinfo, _, where = authority.rpartition("@")
+    user, colon, password = userinfo.partition(":")
     host, port = ("", None) if not where else _split(where)
     return Url(
         scheme=scheme.lower(),
@@ -77,7 +77,7 @@ def read_url(text: str, *, default_scheme: str = "") -> Url:
 def host_and_port(text: str) -> tuple[str, int | None]:
     """Reads ``HOST``, ``HOST:PORT``, ``[IPv6]``, ``[IPv6]:PORT`` or an IPv6 address alone.
 
-    Raises ValueError as :func:`read_url`; a host must be there.
+    Raises ValueError as :func:`read_url`, also for an empty host.
     """
     host, port = _split(text)
     if not host:
@@ -86,17 +86,17 @@ def host_and_port(text: str) -> tuple[str, int | None]:
 
 
 def joined(host: str, port: int) -> str:
-    """Writes ``HOST:PORT``, with the brackets that an IPv6 address needs."""
+    """``HOST:PORT``, with the brackets of an IPv6 address."""
     return f"{bracketed(host)}:{port}"
 
 
 def bracketed(host: str) -> str:
-    """A host as it stands in a URL."""
+    """A host as it is written in a URL."""
     return f"[{host}]" if ":" in host else host
 
 
 def is_ip(host: str) -> bool:
-    """Is it an address of IPv4 or IPv6? An IPv6 address may have a zone (``fe80::1%eth0``)."""
+    """Whether a host is an IPv4 or IPv6 address; the latter may have a zone (``fe80::1%eth0``)."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -105,7 +105,7 @@ def is_ip(host: str) -> bool:
 
 
 def is_everywhere(host: str) -> bool:
-    """Does it mean every address of this machine, for whoever listens? An empty one does."""
+    """Whether listening on a host means listening on all addresses of this machine; an empty host does."""
     return not host or (is_ip(host) and ipaddress.ip_address(host).is_unspecified)
 
 
@@ -123,7 +123,7 @@ def _split(where: str) -> tuple[str, int | None]:
 
 
 def _checked(host: str) -> str:
-    """Raises ValueError for what no name server and no socket would take."""
+    """The host. Raises ValueError for one that is neither a name nor an address."""
     if ":" in host:
         if not is_ip(host):
             raise ValueError("got a host that is no IPv6 address, and has colons")
@@ -138,7 +138,7 @@ def _checked(host: str) -> str:
 
 
 def ascii_host(host: str) -> str:
-    """A name as name servers and HTTP know it (RFC 3490). Raises UnicodeError."""
+    """A name in ASCII, for DNS and HTTP (RFC 3490). Raises UnicodeError."""
     return host if not host or ":" in host else host.encode("idna").decode()
 
 
@@ -151,26 +151,26 @@ def _port(text: str) -> int | None:
 
 
 class HttpUrl(msgspec.Struct, frozen=True, kw_only=True):
-    """Where something is served over HTTP; ``path`` and ``query`` are those of a request."""
+    """An HTTP or WebSocket address; ``path`` and ``query`` are encoded as in a request."""
 
     is_encrypted: bool
     host: str
     port: int
     authority: str
-    """What the Host header says: without the scheme's own port, if the URL does not name it."""
+    """Value of the Host header; it has a port only if the URL has one."""
     authorization: str
-    """What the Authorization header says of the user in the URL; empty where there is none."""
+    """Value of the Authorization header for the user in the URL; empty if there is none."""
     path: str
     query: str
 
     @property
     def target(self) -> str:
-        """What a request asks for."""
+        """The request target: path and query."""
         return (self.path or "/") + (f"?{self.query}" if self.query else "")
 
     @property
     def url(self) -> str:
-        """Without who asks: fit for a log, and for whoever sends :attr:`authorization` apart."""
+        """The URL without user and password, for logs and for clients that send :attr:`authorization`."""
         return f"{'https' if self.is_encrypted else 'http'}://{self.authority}{self.target}"
 
 
@@ -179,7 +179,7 @@ WEBSOCKET: Final = {"ws": False, "wss": True, **HTTP}
 
 
 def http_url(text: str, schemes: Mapping[str, bool] = HTTP) -> HttpUrl:
-    """Reads the URL of something over HTTP; ``schemes`` say which are encrypted.
+    """Reads an HTTP URL; ``schemes`` maps each accepted scheme to whether it is encrypted.
 
     Raises ValueError, whose text shows nothing of the URL.
     """
@@ -192,8 +192,8 @@ def http_url(text: str, schemes: Mapping[str, bool] = HTTP) -> HttpUrl:
     host = ascii_host(found.host)
     authorization = ""
     if found.user or found.has_password:
-        who = f"{found.user}:{found.password}".encode()
-        authorization = f"Basic {base64.b64encode(who).decode()}"
+        credentials = f"{found.user}:{found.password}".encode()
+        authorization = f"Basic {base64.b64encode(credentials).decode()}"
     return HttpUrl(
         is_encrypted=is_encrypted,
         host=host,

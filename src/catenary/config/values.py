@@ -1,7 +1,7 @@
-"""From what a source says to an option's value, and the line that answers what can't be one.
+"""Converts a source's text or TOML value into an option's value, or into an error.
 
-Text comes from flags and variables, anything else from a TOML file. Numbers and booleans are
-written as Go writes them (``0x10``, ``1_000``; ``1``, ``t``, ``true``).
+Flags and variables give text, TOML files any type. Numbers and booleans have Go's syntax (``0x10``,
+``1_000``; ``1``, ``t``, ``true``).
 Knows: types and bounds of single options. Does not know: other options.
 """
 
@@ -14,9 +14,9 @@ from catenary.errors import ConfigError
 TRUE: Final = frozenset({"1", "t", "true"})
 FALSE: Final = frozenset({"0", "f", "false"})
 
-# What Go (strconv.ParseInt with base 0) and Python (int with base 0) read alike.
+# Numbers that Go (strconv.ParseInt with base 0) and Python (int with base 0) read in the same way.
 _NUMBER: Final = re.compile(r"[+-]?(0x[0-9a-f]+|0b[01]+|0|[1-9][0-9]*(_[0-9]+)*)", re.IGNORECASE)
-# No 64-bit number is longer; Python refuses to read very long ones.
+# No 64-bit number is longer, and Python refuses to read very long numbers.
 _NUMBER_LENGTH_MAX: Final = 80
 _SHOWN_LENGTH_MAX: Final = 80
 
@@ -24,7 +24,7 @@ _SHOWN_LENGTH_MAX: Final = 80
 def from_text(row: Entry | Shorthand, text: str, source: str) -> Value:
     """Reads the value of a flag or a variable.
 
-    Raises :class:`catenary.errors.ConfigError` naming ``source``, the value and what was expected.
+    Raises :class:`catenary.errors.ConfigError` that names ``source``, the value and the expected form.
     """
     value = _read(row, text)
     if value is None:
@@ -57,7 +57,7 @@ def from_toml(row: Entry, given: object, source: str) -> Value:
 
 
 def expected(row: Entry | Shorthand) -> str:
-    """What an option takes, in words."""
+    """The accepted values of an option, in words."""
     choices = _choices(row)
     if choices:
         words = ", ".join(choice for choice in choices if choice)
@@ -78,14 +78,14 @@ def expected(row: Entry | Shorthand) -> str:
 
 
 def wrong(row: Entry | Shorthand, source: str, given: object) -> ConfigError:
-    """The error for a value that an option can't have; a secret's value is not shown."""
+    """The error for an invalid value; the value of a secret is not shown."""
     secret = row.secret if isinstance(row, Shorthand) else row.option.secret
     shown = f"a value of type {type(given).__name__} (not shown)" if secret else _shown(given)
     return ConfigError(f"{source}: expected {expected(row)}, got {shown}")
 
 
 def _read(row: Entry | Shorthand, text: str) -> Value | None:
-    """The value of a text; None where it has none."""
+    """The value of a text, or None if it is invalid."""
     match row.kind:
         case "int":
             return int(text.strip(), 0) if _is_number(text.strip()) else None
@@ -107,7 +107,7 @@ def _is_number(text: str) -> bool:
 
 
 def _checked(row: Entry | Shorthand, value: Value, source: str) -> Value:
-    """The value, if it is one of the choices and within the bounds."""
+    """The value. Raises ConfigError if it is not one of the choices or not within the bounds."""
     choices = _choices(row)
     items = value if isinstance(value, tuple) else (value,)
     for item in items:
@@ -143,7 +143,7 @@ def _choices(row: Entry | Shorthand) -> tuple[str, ...]:
 
 
 def _shown(given: object) -> str:
-    """A value as its source writes it, cut to a readable length."""
+    """A value as its source writes it, truncated."""
     if isinstance(given, bool):
         return str(given).lower()
     text = repr(given)
