@@ -1,26 +1,22 @@
 """Figures in the text format of Prometheus."""
 
-from catenary.metrics.counters import Counters, described
-from catenary.metrics.prometheus import ASKED, exposition
+from catenary.metrics.prometheus import exposition
+from catenary.metrics.registry import Figure
 
-NOTHING = dict.fromkeys(ASKED, 0)
-
-
-def test_every_figure_is_shown_with_what_it_says() -> None:
-    text = exposition(Counters(), NOTHING)
-    for name in (*(name for name, _ in described()), *ASKED):
-        assert f"# HELP anycable_go_{name} " in text
-        assert f"\nanycable_go_{name} 0\n" in text
+CLIENTS = Figure("clients_num", "Clients", 2)
 
 
-def test_what_only_grows_is_a_counter() -> None:
-    text = exposition(Counters(client_msg_total=3, clients_num=2), NOTHING)
-    assert "# TYPE anycable_go_client_msg_total counter\nanycable_go_client_msg_total 3\n" in text
-    assert "# TYPE anycable_go_clients_num gauge\nanycable_go_clients_num 2\n" in text
-    assert "# TYPE anycable_go_app_failed_total counter\n" in text
-    assert "# TYPE anycable_go_mem_sys_bytes gauge\n" in text
+def test_a_figure_has_its_help_its_type_and_its_value() -> None:
+    assert exposition([CLIENTS, Figure("client_msg_total", "Messages", 3)]) == (
+        "# HELP anycable_go_clients_num Clients\n"
+        "# TYPE anycable_go_clients_num gauge\n"
+        "anycable_go_clients_num 2\n"
+        "# HELP anycable_go_client_msg_total Messages\n"
+        "# TYPE anycable_go_client_msg_total counter\n"
+        "anycable_go_client_msg_total 3\n"
+    )
 
 
 def test_tags_become_labels() -> None:
-    text = exposition(Counters(), NOTHING, ["env:prod", 'note:a "b"\\c', "empty:"])
-    assert 'anycable_go_clients_num{env="prod",note="a \\"b\\"\\\\c",empty=""} 0\n' in text
+    text = exposition([CLIENTS], ["env:prod", 'note:a "b"\\c', "empty:"])
+    assert text.endswith('\nanycable_go_clients_num{env="prod",note="a \\"b\\"\\\\c",empty=""} 2\n')

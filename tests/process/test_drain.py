@@ -8,7 +8,7 @@ from uvicorn.server import ServerState
 
 from catenary.edge.connection import ClientConnection, Stage
 from catenary.process.drain import QUICK, SLOW, DrainRate, drain
-from catenary.process.lifecycle import Listener
+from catenary.process.listener import Listener
 from tests.parts.heart import in_loop
 
 

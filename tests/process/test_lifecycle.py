@@ -10,7 +10,7 @@ from tests.parts.ports import free_port
 SABOTAGED = """
 import sys
 from catenary.cli import main
-from catenary.process.lifecycle import Listener
+from catenary.process.listener import Listener
 
 async def on_tick(self, counter):
     {}

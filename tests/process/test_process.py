@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from catenary.process.lifecycle import ACCEPTS_IN_A_CROWD, ACCEPTS_PER_TURN, CROWD
+from catenary.process.listener import ACCEPTS_IN_A_CROWD, ACCEPTS_PER_TURN, CROWD
 from tests.parts.ports import free_port, wait_until_listening
 from tests.parts.raw_socket import CLOSE, RawSocket, command, masked, upgrade
 from tests.parts.server import OURS, CableServer, cable_server
@@ -335,7 +335,7 @@ def test_a_second_signal_ends_at_once() -> None:
     with cable_server(*PUBLIC, "--shutdown_delay=30") as server:
         clients = open_clients(server, 3)
         server.process.send_signal(signal.SIGINT)
-        server.wait_for_output("the same again ends at once")
+        server.wait_for_output("a second one exits at once")
         clients[0].send(PING)
         assert clients[0].frame() == (0xA, b"x")  # still served
         server.process.send_signal(signal.SIGINT)

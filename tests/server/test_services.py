@@ -37,13 +37,12 @@ async def running(*flags: str) -> AsyncIterator[Assembly]:
     port = free_port()
     own = (f"--port={port}", f"--http_broadcast_port={port}")
     assembly = Assembly(effective(load((*own, *flags), {}, lambda _: None).options))
-    for start in assembly.start:
+    for start in assembly.build.start:
         await start()
     try:
         yield assembly
     finally:
-        for finish in assembly.finish:
-            await finish(1)
+        await assembly.build.shutdown.run(2)
         for listener in assembly.listeners:
             for each in listener._sockets:
                 each.close()
@@ -62,18 +61,18 @@ def names_of_tasks(others: "set[asyncio.Task[Any]]") -> set[str]:
 
 async def until_well(assembly: Assembly) -> None:
     """Returns when nothing is in trouble."""
-    await until(lambda: assembly._trouble() is None)
+    await until(lambda: assembly.build.trouble() is None)
 
 
 async def break_all(assembly: Assembly) -> None:
     """Cancels each service as by mistake, and waits until it is back."""
-    for service in assembly.supervisor.services:
-        failures = assembly.counters.service_failures_total
+    for service in assembly.build.supervisor.services:
+        failures = assembly.build.counters.service_failures_total
         for task in asyncio.all_tasks():
             if task.get_name() == service.name:
                 task.cancel()
-        await until(lambda n=failures: assembly.counters.service_failures_total > n)  # type: ignore[misc]
-        assert assembly._trouble() is not None, service.name
+        await until(lambda n=failures: assembly.build.counters.service_failures_total > n)  # type: ignore[misc]
+        assert assembly.build.trouble() is not None, service.name
         await until_well(assembly)
 
 
@@ -108,7 +107,7 @@ async def test_all_tasks_on_redis(on_redis: RedisServer) -> None:
             raw = json.dumps({"stream": "s", "data": "1"})
             assert other.publish("__anycable__", raw) == 1
             other.xadd("__anycable__", {"payload": raw})
-        await until(lambda: assembly.counters.publications_total == 2)
+        await until(lambda: assembly.build.counters.publications_total == 2)
 
 
 @in_loop
@@ -121,7 +120,7 @@ async def test_all_tasks_on_nats(on_nats: NatsServer) -> None:
         await break_all(assembly)
         app = NatsPublisher(on_nats)
         await asyncio.to_thread(app.publish, json.dumps({"stream": "s", "data": "1"}))
-        await until(lambda: assembly.counters.publications_total == 1)
+        await until(lambda: assembly.build.counters.publications_total == 1)
         app.close()
 
 
@@ -138,7 +137,7 @@ async def test_all_tasks_of_rpc_and_tokens() -> None:
         async with running(*flags) as assembly:
             wanted = {TOKENS, *(name.format(rpc_port) for name in OF_RPC)}
             await until(lambda: wanted <= names_of_tasks(own))
-            services = {service.name for service in assembly.supervisor.services}
+            services = {service.name for service in assembly.build.supervisor.services}
             await until(lambda: names_of_tasks(own) == services)
             await break_all(assembly)
             await until(lambda: names_of_tasks(own) == services)

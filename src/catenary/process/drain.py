@@ -13,7 +13,7 @@ from typing import Final, cast
 import msgspec
 
 from catenary.edge.connection import ClientConnection
-from catenary.process.lifecycle import Listener
+from catenary.process.listener import Listener
 
 _log: Final = logging.getLogger("catenary.server")
 

@@ -18,7 +18,8 @@ from catenary.channels.loading import load
 from catenary.codeworkers.process import SOCKET
 from catenary.codeworkers.worker import CodeWorker
 from catenary.errors import ConfigError
-from catenary.process import lifecycle, logs, worker_context
+from catenary.process import logs, worker_context
+from catenary.process.resources import freeze_gc
 
 _log: Final = logging.getLogger("catenary.code")
 
@@ -42,7 +43,7 @@ def main(where: str, level: str, form: str) -> int:
         # Whatever a module raises as it is imported: the code that runs goes on.
         _log.exception("%s can't be loaded", where)
         return 1
-    lifecycle.settle_memory()
+    freeze_gc()
     if not uvloop.run(_answer(cable, connected)):
         # Nobody waits for what the application still does in threads.
         logging.shutdown()

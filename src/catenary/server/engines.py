@@ -1,4 +1,4 @@
-"""What lies between nodes, and what is kept: in this process, on Redis or on NATS.
+"""What connects nodes, and what stores histories, members and sessions: this process, Redis or NATS.
 
 Knows: the adapters of each engine, options. Does not know: the node, the edges.
 """
@@ -7,7 +7,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from catenary.adapters.following import Following
@@ -28,27 +28,29 @@ from catenary.errors import MissingExtra
 from catenary.metrics.counters import Counters
 from catenary.node.hub import Hub
 from catenary.ports import History, Interest, Presence, PubSub, SessionCache
+from catenary.server.build import ServerBuild
+from catenary.server.shutdown_phases import (
+    CLOSE_PUBSUB,
+    CLOSE_STORES,
+    STOP_EMBEDDED_NATS,
+)
 from catenary.supervision.service import Supervisor
-from catenary.supervision.ticker import Ticker
 
 _log: Final = logging.getLogger("catenary.server")
 
 SWEEP_INTERVAL_S: Final = 1
 
-MEETING_S: Final = 2.0
-"""How long a node that starts waits for the others. Then it serves all the same: what is between them
-may come later."""
+CONNECT_TIMEOUT_S: Final = 2.0
+"""How long a starting node waits for Redis or NATS. Then it serves without: they may come back later."""
 
-MEETING_PAUSE_S: Final = 0.005
-
-Starter = Callable[[], Awaitable[None]]
-Finisher = Callable[[float], Awaitable[None]]
+CONNECT_POLL_S: Final = 0.005
 
 
 class Engine:
-    """One choice of all that. ``keeps`` says that there is anything to keep time for.
+    """How publications reach other nodes, and where things are stored. This one: neither.
 
-    The pub/sub is built last, because it delivers to what is built with the rest.
+    ``keeps`` says that histories, members and sessions are stored, and expire. ``is_shared`` says that publications
+    reach other nodes, so that exactly one node must take each from a publisher.
     """
 
     history: History = NoHistory()
@@ -57,29 +59,24 @@ class Engine:
     interest: Interest = NoInterest()
     keeps = False
     is_shared = False
-    """Publications reach other nodes, so that one of them has to take each of them up."""
 
-    def __init__(self) -> None:
-        self.start: list[Starter] = []
-        self.finish: list[Finisher] = []
-        self.announcements: list[str] = []
-
-    def pubsub(self, hub: Hub, restored: Callable[[], None]) -> PubSub:
-        """The way to all nodes; ``restored`` is called when it was broken, and is there again."""
+    def pubsub(self, build: ServerBuild, hub: Hub, restored: Callable[[], None]) -> PubSub:
+        """Built after the hub, to which it delivers; ``restored`` is called when a lost connection to the other nodes
+        is back. Called once."""
         return LocalPubSub(hub.deliver)
 
     def trouble(self) -> str | None:
-        """Why this node does not hear the others at the moment; None where it does."""
+        """Why this node does not receive from the others at the moment; None where it does."""
         return None
 
 
 class MemoryEngine(Engine):
-    """A node that is alone, and keeps things in its memory."""
+    """A single node that stores everything in its memory."""
 
     keeps = True
 
-    def __init__(self, options: BrokerOptions) -> None:
-        super().__init__()
+    def __init__(self, build: ServerBuild) -> None:
+        options = build.options.broker
         loop = asyncio.get_running_loop()
         epoch = secrets.token_hex(4)
         self.history: LocalHistory = LocalHistory(
@@ -90,22 +87,20 @@ class MemoryEngine(Engine):
         )
         self.presence = LocalPresence(ttl_s=options.presence_ttl_s, clock=loop.time)
         self.sessions: LocalSessions = LocalSessions(ttl_s=options.sessions_ttl_s, clock=loop.time)
-        self.announcements.append(f"Keeping in memory (epoch {epoch}): {kept(options)}")
-        sweeper = Ticker(SWEEP_INTERVAL_S, self._sweep)
-        self.start.append(sweeper.start)
-        self.finish.append(sweeper.stop)
+        build.announcements.append(f"Storing in memory (epoch {epoch}): {_stored(options)}")
+        build.tick(SWEEP_INTERVAL_S, self._sweep)
 
-    def pubsub(self, hub: Hub, restored: Callable[[], None]) -> PubSub:
+    def pubsub(self, build: ServerBuild, hub: Hub, restored: Callable[[], None]) -> PubSub:
         return LocalPubSub(hub.deliver, self.history.append, self.sessions.revoke)
 
     def _sweep(self) -> None:
         if self.history.sweep():
-            # More is over than one sweep may take: others have their turn in between.
+            # More has expired than one sweep may remove: other work runs in between.
             asyncio.get_running_loop().call_soon(self._sweep)
 
 
-class Kept(Protocol):
-    """What a node has on Redis or NATS; the three are None where nothing is kept."""
+class Stores(Protocol):
+    """What a node stores on Redis or NATS; the three are None where nothing is stored."""
 
     @property
     def history(self) -> History | None: ...
@@ -121,8 +116,8 @@ class Kept(Protocol):
     async def close(self, timeout_s: float) -> None: ...
 
 
-class Way(PubSub, Protocol):
-    """A pub/sub between nodes."""
+class ClusterPubSub(PubSub, Protocol):
+    """A pub/sub between nodes. ``trouble`` is why this node does not receive from the others, None where it does."""
 
     @property
     def trouble(self) -> str | None: ...
@@ -132,66 +127,87 @@ class Way(PubSub, Protocol):
     async def close(self, timeout_s: float) -> None: ...
 
 
-class Sharing(Engine):
-    """Nodes that share something: the way between them, and what is kept there."""
+PubSubBuilder = Callable[[AdapterInterest, Hub, Following, Callable[[], None]], ClusterPubSub]
+
+
+class ClusterEngine(Engine):
+    """Redis or NATS: a pub/sub between nodes, and what is stored there."""
 
     is_shared = True
 
-    def __init__(
-        self,
-        kept: Kept,
-        way: Callable[[AdapterInterest, Hub, Following, Callable[[], None]], Way],
-        counters: Counters,
-    ) -> None:
-        super().__init__()
+    def __init__(self, build: ServerBuild, stores: Stores, pubsub: PubSubBuilder) -> None:
         self.interest: AdapterInterest = AdapterInterest()
-        self._kept = kept
-        self._build_way = way
-        self._counters = counters
-        self._way: Way | None = None
-        self.start.append(kept.start)
-        self.finish.append(kept.close)
-        if kept.history is not None and kept.presence is not None and kept.sessions is not None:
+        self._stores = stores
+        self._build_pubsub = pubsub
+        self._pubsub: ClusterPubSub | None = None
+        build.add(stores.start, CLOSE_STORES, stores.close)
+        history, presence, sessions = stores.history, stores.presence, stores.sessions
+        if history is not None and presence is not None and sessions is not None:
             self.keeps = True
-            self.history, self.presence, self.sessions = kept.history, kept.presence, kept.sessions
+            self.history, self.presence, self.sessions = history, presence, sessions
 
-    def pubsub(self, hub: Hub, restored: Callable[[], None]) -> PubSub:
-        following = Following(self.interest, hub.deliver, self._kept.history, self._counters)
-        self._way = way = self._build_way(self.interest, hub, following, restored)
-        self.start += [way.start, self._meet]
-        self.finish.insert(0, way.close)
-        return way
-
-    async def _meet(self) -> None:
-        """Publications that are accepted before would reach nobody: they would be refused."""
-        clock = asyncio.get_running_loop().time
-        give_up_at = clock() + MEETING_S
-        while (trouble := self.trouble()) is not None:
-            if clock() >= give_up_at:
-                _log.warning("Serving before the other nodes are heard: %s", trouble)
-                return
-            await asyncio.sleep(MEETING_PAUSE_S)
+    def pubsub(self, build: ServerBuild, hub: Hub, restored: Callable[[], None]) -> PubSub:
+        following = Following(self.interest, hub.deliver, self._stores.history, build.counters)
+        pubsub = self._build_pubsub(self.interest, hub, following, restored)
+        build.add(pubsub.start, CLOSE_PUBSUB, pubsub.close)
+        build.start.append(self._await_connected)
+        self._pubsub = pubsub
+        return pubsub
 
     def trouble(self) -> str | None:
-        return None if self._way is None else self._way.trouble
+        return None if self._pubsub is None else self._pubsub.trouble
+
+    async def _await_connected(self) -> None:
+        """Publications that are accepted before the pub/sub is connected would be refused."""
+        clock = asyncio.get_running_loop().time
+        give_up_at = clock() + CONNECT_TIMEOUT_S
+        while (trouble := self.trouble()) is not None:
+            if clock() >= give_up_at:
+                _log.warning("Serving before the other nodes can be reached: %s", trouble)
+                return
+            await asyncio.sleep(CONNECT_POLL_S)
 
 
-def by_redis(options: Options, counters: Counters, supervisor: Supervisor) -> Engine:
-    """Redis between nodes. Raises :class:`MissingExtra` and :class:`ConfigError`."""
+def build_engine(build: ServerBuild, nats: NatsServers) -> Engine:
+    """The engine that the options name. Raises :class:`catenary.errors.ConfigError`."""
+    engine = _chosen_engine(build, nats)
+    build.readiness.append(engine.trouble)
+    build.figures.register(
+        "pubsub_trouble_num",
+        "1 while this node does not receive from the other nodes, else 0",
+        lambda: int(engine.trouble() is not None),
+    )
+    return engine
+
+
+def _chosen_engine(build: ServerBuild, nats: NatsServers) -> Engine:
+    match build.options.pubsub.adapter, build.options.broker.adapter:
+        case "redis", _:
+            return _by_redis(build)
+        case "nats", _:
+            return _by_nats(build, nats)
+        case _, "memory":
+            return MemoryEngine(build)
+        case _:
+            return Engine()
+
+
+def _by_redis(build: ServerBuild) -> Engine:
     try:
         from catenary.adapters.redis.engine import RedisEngine, RedisNames
         from catenary.adapters.redis.pubsub import RedisPubSub
     except ImportError as error:
         raise MissingExtra("pubsub=redis", "redis") from error
+    options, supervisor = build.options, build.supervisor
     channel = options.pubsub.redis_channel
-    # Clusters that hear nothing of each other share no keys either.
+    # Clusters that share no channel share no keys either.
     names = RedisNames(prefix=f"catenary:{channel}", channel=channel)
     limits = _limits(options.broker, "redis")
-    engine = RedisEngine(redis_address(options.redis), names, limits, counters, supervisor)
+    engine = RedisEngine(redis_address(options.redis), names, limits, build.counters, supervisor)
 
-    def way(
+    def pubsub(
         interest: AdapterInterest, hub: Hub, following: Following, restored: Callable[[], None]
-    ) -> Way:
+    ) -> ClusterPubSub:
         return RedisPubSub(
             engine,
             interest,
@@ -201,23 +217,20 @@ def by_redis(options: Options, counters: Counters, supervisor: Supervisor) -> En
             supervisor=supervisor,
         )
 
-    sharing = Sharing(engine, way, counters)
-    sharing.announcements += _announcements("Redis", options.broker, limits)
-    return sharing
+    build.announcements.extend(_announcements("Redis", options.broker, limits))
+    return ClusterEngine(build, engine, pubsub)
 
 
-def by_nats(
-    options: Options, servers: NatsServers, counters: Counters, supervisor: Supervisor
-) -> Engine:
-    """NATS between nodes. Raises :class:`ConfigError`."""
+def _by_nats(build: ServerBuild, servers: NatsServers) -> Engine:
+    options, supervisor = build.options, build.supervisor
     limits = _limits(options.broker, "nats")
     engine = NatsEngine(
-        servers, options.pubsub.nats_channel, limits, counters, supervisor=supervisor
+        servers, options.pubsub.nats_channel, limits, build.counters, supervisor=supervisor
     )
 
-    def way(
+    def pubsub(
         interest: AdapterInterest, hub: Hub, following: Following, restored: Callable[[], None]
-    ) -> Way:
+    ) -> ClusterPubSub:
         return NatsPubSub(
             engine,
             interest,
@@ -227,15 +240,28 @@ def by_nats(
             supervisor=supervisor,
         )
 
-    sharing = Sharing(engine, way, counters)
-    sharing.announcements += _announcements("NATS", options.broker, limits)
-    return sharing
+    build.announcements.extend(_announcements("NATS", options.broker, limits))
+    return ClusterEngine(build, engine, pubsub)
+
+
+def build_nats(build: ServerBuild) -> NatsServers:
+    """The NATS servers to connect to; embeds one if the options ask for it and the parent has not done so."""
+    if build.worker is not None:
+        url = build.worker.nats_url
+    elif build.options.enats.enabled:
+        embedded = embedded_nats(build.options, build.counters, build.supervisor)
+        build.add(embedded.start, STOP_EMBEDDED_NATS, embedded.close)
+        build.start.append(embedded.ready)
+        url = embedded.client_url
+    else:
+        url = ""
+    return _nats_servers(build.options.nats, url)
 
 
 def embedded_nats(
     options: Options, counters: Counters, supervisor: Supervisor | None = None
 ) -> EmbeddedNats:
-    """A NATS server beside us. Raises :class:`ConfigError`."""
+    """A NATS server in a child process. Raises :class:`catenary.errors.ConfigError`."""
     return EmbeddedNats(
         options.enats,
         counters,
@@ -244,16 +270,16 @@ def embedded_nats(
     )
 
 
-def nats_servers(options: NatsOptions, embedded_url: str) -> NatsServers:
-    """Those that are given; where none are, the one that is embedded."""
+def _nats_servers(options: NatsOptions, embedded_url: str) -> NatsServers:
+    """Those that the options name; the embedded one where they name none."""
     if embedded_url and options.servers == NatsOptions().servers:
         return NatsServers(urls=(embedded_url,), follows_cluster=False)
     return NatsServers(urls=options.servers, in_order=options.dont_randomize_servers)
 
 
 def _announcements(where: str, broker: BrokerOptions, limits: Limits | None) -> list[str]:
-    shared = f"Sharing publications with other nodes by {where}"
-    return [shared] if limits is None else [shared, f"Keeping on {where}: {kept(broker)}"]
+    shared = f"Sharing publications with other nodes through {where}"
+    return [shared] if limits is None else [shared, f"Storing on {where}: {_stored(broker)}"]
 
 
 def _limits(broker: BrokerOptions, adapter: str) -> Limits | None:
@@ -267,8 +293,8 @@ def _limits(broker: BrokerOptions, adapter: str) -> Limits | None:
     )
 
 
-def kept(options: BrokerOptions) -> str:
-    """What a broker keeps, for the announcement."""
+def _stored(options: BrokerOptions) -> str:
+    """What a broker stores, for the announcement."""
     return (
         f"history of {options.history_limit} messages for {options.history_ttl_s} s, "
         f"sessions for {options.sessions_ttl_s} s, presence for {options.presence_ttl_s} s"

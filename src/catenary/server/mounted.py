@@ -22,7 +22,6 @@ from catenary.config.options import Options
 from catenary.edge.refusals import unavailable
 from catenary.edge.request import Peer
 from catenary.errors import ConfigError, RequestRefused
-from catenary.process import lifecycle
 from catenary.server.assembly import Assembly
 from catenary.transports.hosting import HostedClient
 from catenary.wire import http1
@@ -126,9 +125,9 @@ class _Hosted:
         self.started = asyncio.ensure_future(self._start())
 
     async def _start(self) -> None:
-        for announcement in self._assembly.announcements:
+        for announcement in self._assembly.build.announcements:
             _log.info("%s", announcement)
-        for each in self._assembly.start:
+        for each in self._assembly.build.start:
             await each()
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -168,8 +167,8 @@ class _Hosted:
                 # Not wait_for, which may swallow a cancellation on Python 3.11.
                 async with asyncio.timeout(self._timeout_s):
                     await self._is_empty.wait()
-        await lifecycle.finish_all(self._assembly.finish, deadline)
-        self._assembly.supervisor.close()
+        await self._assembly.build.shutdown.run(deadline - self.loop.time())
+        self._assembly.build.supervisor.close()
         _log.info("Stopped")
 
 

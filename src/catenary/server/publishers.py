@@ -1,4 +1,4 @@
-"""Who publishes without HTTP: adapters of broadcasting, each of which listens for as long as we run.
+"""The broadcast adapters besides HTTP: each receives publications from Redis or NATS while the server runs.
 
 Knows: options, adapters. Does not know: what is published.
 """
@@ -9,72 +9,81 @@ from typing import Final, Protocol
 from catenary.adapters.nats.broadcasts import NatsBroadcasts
 from catenary.adapters.nats.servers import NatsServers
 from catenary.config.effective import redis_address
-from catenary.config.options import Options
 from catenary.errors import MissingExtra
 from catenary.messages.publications import QueueEntry
-from catenary.metrics.counters import Counters
-from catenary.supervision.service import Supervisor
+from catenary.node.node import Node
+from catenary.server.build import ServerBuild
+from catenary.server.engines import Engine
+from catenary.server.shutdown_phases import STOP_PUBLISHERS
 
 QUEUE: Final = "catenary"
-"""The group of nodes of which one takes each publication from NATS, where they share what they have."""
+"""The NATS queue group in which one node receives each publication, where nodes share publications."""
 
 Publish = Callable[[bytes], Awaitable[None] | None]
 PublishEntry = Callable[[bytes, QueueEntry], Awaitable[None] | None]
 
 
 class Publisher(Protocol):
-    """An adapter at work."""
+    """A broadcast adapter."""
 
     async def start(self) -> None: ...
 
     async def close(self, timeout_s: float) -> None: ...
 
 
-def from_redis(
-    options: Options, publish: Publish, counters: Counters, supervisor: Supervisor
-) -> Publisher:
-    """A channel, which every node hears. Raises :class:`MissingExtra`."""
+def start_publishers(build: ServerBuild, node: Node, engine: Engine, nats: NatsServers) -> None:
+    """Builds the adapters that ``broadcast_adapter`` names. Raises :class:`catenary.errors.ConfigError`."""
+    for adapter in build.options.broadcast.adapters:
+        match adapter:
+            case "redis":
+                # Every node receives these, so a node passes them to its own clients only: sending them to the other
+                # nodes, too, would deliver them once per node.
+                publish = node.hear if engine.is_shared else node.publish
+                publisher = _redis(build, publish)
+            case "redisx":
+                publisher = _redis_stream(build, node.publish)
+            case "nats":
+                publisher = _nats(build, nats, node.publish, QUEUE if engine.is_shared else "")
+            case _:
+                continue
+        build.add(publisher.start, STOP_PUBLISHERS, publisher.close)
+
+
+def _redis(build: ServerBuild, publish: Publish) -> Publisher:
+    """A channel, which every node receives."""
     try:
         from catenary.adapters.redis.broadcasts import RedisBroadcasts
     except ImportError as error:
         raise MissingExtra("broadcast_adapter=redis", "redis") from error
     return RedisBroadcasts(
-        redis_address(options.redis),
-        options.broadcast.redis_channel,
+        redis_address(build.options.redis),
+        build.options.broadcast.redis_channel,
         publish,
-        counters,
-        supervisor,
+        build.counters,
+        build.supervisor,
     )
 
 
-def from_nats(
-    options: Options,
-    servers: NatsServers,
-    publish: Publish,
-    counters: Counters,
-    supervisor: Supervisor,
-    *,
-    queue: str,
-) -> Publisher:
-    """A subject, which every node hears, or one of a group. Raises :class:`ConfigError`."""
+def _nats(build: ServerBuild, servers: NatsServers, publish: Publish, queue: str) -> Publisher:
+    """A subject, which every node receives, or one node of a ``queue`` group."""
     return NatsBroadcasts(
         servers,
-        options.broadcast.nats_channel,
+        build.options.broadcast.nats_channel,
         publish,
-        counters,
+        build.counters,
         queue=queue,
-        supervisor=supervisor,
+        supervisor=build.supervisor,
     )
 
 
-def from_redis_stream(
-    options: Options, publish: PublishEntry, counters: Counters, supervisor: Supervisor
-) -> Publisher:
-    """A stream, which one node reads at a time. Raises :class:`MissingExtra`."""
+def _redis_stream(build: ServerBuild, publish: PublishEntry) -> Publisher:
+    """A stream, which one node reads at a time."""
     try:
         from catenary.adapters.redis.streams import RedisStreamBroadcasts, StreamRules
     except ImportError as error:
         raise MissingExtra("broadcast_adapter=redisx", "redis") from error
-    redisx = options.redisx
+    redisx = build.options.redisx
     rules = StreamRules(redisx.stream, redisx.consumer_group, redisx.read_block_ms)
-    return RedisStreamBroadcasts(redis_address(options.redis), rules, publish, counters, supervisor)
+    return RedisStreamBroadcasts(
+        redis_address(build.options.redis), rules, publish, build.counters, build.supervisor
+    )

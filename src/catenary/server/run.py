@@ -1,29 +1,32 @@
 """Serving: builds, announces, runs to the end; in one process, or in several."""
 
 import asyncio
-import functools
 import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from catenary import __version__
 from catenary.codeworkers.pool import CodeWorkerPool
 from catenary.config.checks import check_redis
-from catenary.config.effective import has_idle_key, serves_api
+from catenary.config.effective import has_idle_key
 from catenary.config.load import Request
-from catenary.config.options import NodeOptions, Options
+from catenary.config.options import Options
 from catenary.metrics.counters import Counters
 from catenary.process import hangup, interpreter, lifecycle, logs, workers
-from catenary.process.binding import ListenAddress
 from catenary.process.drain import QUICK, SLOW, drain
+from catenary.process.listener import Listener
+from catenary.process.resources import raise_open_files
 from catenary.process.source_watch import SourceWatch
 from catenary.process.worker_context import WorkerContext
 from catenary.server import engines
 from catenary.server.assembly import Assembly
+from catenary.server.build import ServerBuild
+from catenary.server.http_routes import shared_addresses
+from catenary.server.shutdown_phases import DRAIN_CLIENTS, STOP_TIMERS
 
 if TYPE_CHECKING:
     from catenary.channels.cable import Cable
@@ -53,10 +56,11 @@ async def serve(
     _begin(options, request, worker)
     hangup.listen(hangup.nothing_to_reload(_RELOADABLE))
     assembly = Assembly(options, worker, cable, code)
+    build = assembly.build
     if assembly.code is not None:
-        _replace_code(assembly, assembly.code, watches=options.app.reload)
+        _replace_code(build, assembly.code, watches=options.app.reload)
     if worker is None or worker.number == 1:
-        for announcement in assembly.announcements:
+        for announcement in build.announcements:
             _log.info("%s", announcement)
         if assembly.code is not None and options.server.asgi:
             _log.warning(
@@ -65,25 +69,27 @@ async def serve(
             )
     if worker is not None:
         _watch_lifeline(worker.lifeline)
+    _drain_clients(build, assembly.listeners)
     try:
         await lifecycle.run(
             assembly.listeners,
-            start=assembly.start,
-            finish=assembly.finish,
-            started=worker.report_ready if worker is not None else _nobody_asks,
-            drain=_drain(options.node, assembly.listeners),
+            start=build.start,
+            shutdown=build.shutdown,
+            started=worker.report_ready if worker is not None else _ignore_start,
             shutdown_delay_s=options.node.shutdown_delay_s,
             shutdown_timeout_s=options.node.shutdown_timeout_s,
         )
     finally:
-        assembly.supervisor.close()
+        build.supervisor.close()
 
 
-def _drain(
-    options: NodeOptions, listeners: Sequence[lifecycle.Listener]
-) -> Callable[[], Awaitable[None]]:
-    rate = SLOW if options.shutdown_slowdrain else QUICK
-    return functools.partial(drain, listeners, options.shutdown_timeout_s, rate)
+def _drain_clients(build: ServerBuild, listeners: Sequence[Listener]) -> None:
+    """The drain paces itself, by the timeout of the whole shutdown."""
+    node = build.options.node
+    rate = SLOW if node.shutdown_slowdrain else QUICK
+    build.shutdown.add(
+        DRAIN_CLIENTS, lambda _limit_s: drain(listeners, node.shutdown_timeout_s, rate)
+    )
 
 
 async def answer_calls(options: Options, cable: "Cable") -> None:
@@ -92,11 +98,11 @@ async def answer_calls(options: Options, cable: "Cable") -> None:
 
     logs.set_up(options.log.level, options.log.format)
     hangup.listen(hangup.nothing_to_reload("restart it to load new code"))
-    ending = lifecycle.Ending()
+    signals = lifecycle.StopSignals()
     server = GrpcRpcServer(cable, options.rpc.host)
     await server.start()
     _log.info("Answering calls at %s (pid %d)", options.rpc.host, os.getpid())
-    await ending.asked.wait()
+    await signals.received.wait()
     await server.stop(options.node.shutdown_timeout_s)
     await cable.stop(options.node.shutdown_timeout_s)
     _log.info("Stopped")
@@ -105,7 +111,7 @@ async def answer_calls(options: Options, cable: "Cable") -> None:
 def _begin(options: Options, request: Request, worker: WorkerContext | None) -> None:
     """Logs, limits, and what there is to say of the configuration, once."""
     logs.set_up(options.log.level, options.log.format)
-    open_files = lifecycle.raise_open_files()
+    open_files = raise_open_files()
     if worker is not None:
         return
     _log.info("Catenary %s (pid %d, up to %d open files)", __version__, os.getpid(), open_files)
@@ -126,17 +132,16 @@ def _begin(options: Options, request: Request, worker: WorkerContext | None) -> 
             _log.warning("Public mode: publishers need not show the broadcast_key that is given")
 
 
-def _replace_code(assembly: Assembly, code: CodeWorkerPool, *, watches: bool) -> None:
+def _replace_code(build: ServerBuild, code: CodeWorkerPool, *, watches: bool) -> None:
     """Loads the code again on SIGHUP, and where it ``watches`` files, when one changes."""
     hangup.listen(code.reload)
     if watches:
-        watch = SourceWatch(Path.cwd(), code.reload, assembly.supervisor)
-        assembly.start.append(watch.start)
-        assembly.finish.insert(0, watch.stop)
+        watch = SourceWatch(Path.cwd(), code.reload, build.supervisor)
+        build.add(watch.start, STOP_TIMERS, watch.stop)
 
 
-def _nobody_asks() -> None:
-    """Nobody waits for this process to serve."""
+def _ignore_start() -> None:
+    """No parent waits for this process to serve."""
 
 
 def _watch_lifeline(lifeline: int) -> None:
@@ -165,7 +170,7 @@ async def supervise(options: Options, request: Request) -> None:
         await workers.Workers(
             workers.command(),
             number=options.server.workers,
-            addresses=addresses(options),
+            addresses=shared_addresses(options),
             nats_url=embedded.client_url if embedded is not None else "",
             end_s=options.node.shutdown_delay_s + options.node.shutdown_timeout_s,
             reloads=options.app.workers > 0,
@@ -173,17 +178,3 @@ async def supervise(options: Options, request: Request) -> None:
     finally:
         if embedded is not None:
             await embedded.close(NATS_END_S)
-
-
-def addresses(options: Options) -> tuple[ListenAddress, ...]:
-    """Where workers listen together: each port once, as the first who wants it names it."""
-    host = options.server.host
-    wanted = [ListenAddress(host, options.server.port)]
-    if "http" in options.broadcast.adapters:
-        wanted.append(ListenAddress(host, options.http_broadcast.port, "http_broadcast_port"))
-    if serves_api(options):
-        wanted.append(ListenAddress(host, options.api.port, "api_port", "api.host"))
-    found: dict[int, ListenAddress] = {}
-    for each in wanted:
-        found.setdefault(each.port, each)
-    return tuple(found.values())

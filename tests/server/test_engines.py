@@ -1,4 +1,4 @@
-"""A node that starts waits for its way to the others, though not for ever."""
+"""A starting node waits for the connection to the other nodes, and serves without it after a while."""
 
 import json
 import urllib.error
@@ -72,5 +72,5 @@ def test_what_is_published_first_is_accepted(between: Between) -> None:
 def test_a_node_serves_its_clients_when_nobody_comes(between: Between) -> None:
     with frozen(between), closing(node(between)) as server:
         server.wait_until_ready(20)
-        assert "Serving before the other nodes are heard" in server.output()
+        assert "Serving before the other nodes can be reached" in server.output()
         assert readiness(server) == 503

@@ -1,0 +1,197 @@
+"""What answers the commands of clients: the application, and what is decided here without it.
+
+Knows: options, every way to reach an application. Does not know: the node, the edges.
+"""
+
+import sys
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from catenary.auth.keys import RPC_PHRASE, key_text
+from catenary.codeworkers.pool import CodeWorkerPool
+from catenary.config.options import RpcOptions
+from catenary.errors import MissingExtra
+from catenary.node.identity import everybody
+from catenary.node.resumption import ExpiryRules
+from catenary.node.router import Identify, Router
+from catenary.ports import Application
+from catenary.rpc.calls import CallLimits
+from catenary.rpc.none import NoApplication
+from catenary.rpc.tls import Tls
+from catenary.server import standalone
+from catenary.server.build import ServerBuild
+from catenary.server.shutdown_phases import CLOSE_APPLICATION, STOP_HOSTED_APPLICATION
+from catenary.server.standalone import Tokens
+
+if TYPE_CHECKING:
+    from catenary.channels.cable import Cable
+    from catenary.server.guest import Guest
+
+
+class Applications(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """Everything on the application's side; None for what this server has not got.
+
+    ``router`` is what the node asks, ``cable`` the application in this process, ``code`` the pool of processes that
+    run it, ``guest`` the hosted ASGI application, ``restored_action`` the action that is performed on the
+    subscriptions of a resumed session, "" for none.
+    """
+
+    router: Application
+    tokens: Tokens | None
+    cable: "Cable | None"
+    code: CodeWorkerPool | None
+    guest: "Guest | None"
+    restored_action: str
+    expiry: ExpiryRules
+
+
+def build_applications(build: ServerBuild, cable: "Cable | None", code: str) -> Applications:
+    """``cable`` is an application in this process, ``code`` the name of one (``module:cable``) for code workers; with
+    both, the cable serves the pages of ``asgi`` only. Raises :class:`catenary.errors.ConfigError`."""
+    options = build.options
+    tokens = standalone.maybe_tokens(options.jwt, build.keys.tokens, build.supervisor)
+    pool = _code_workers(build, code) if code else None
+    guest = _hosted_application(build, cable)
+    application = _application(build, cable, pool)
+    identify: list[Identify] = []
+    if tokens is not None:
+        identify.append(tokens.identity)
+        build.start.extend(tokens.start)
+        for close in tokens.finish:
+            build.shutdown.add(CLOSE_APPLICATION, close)
+    if options.access.noauth:
+        identify.append(everybody)
+    channels = standalone.channels(options.streams, build.keys)
+    build.announcements.extend(standalone.announcements(options, build.keys, tokens, channels))
+    here = pool or cable
+    if here is not None:
+        _register_figures(build, here)
+    return Applications(
+        router=Router(application, channels=channels, identify=identify),
+        tokens=tokens,
+        cable=cable,
+        code=pool,
+        guest=guest,
+        restored_action=options.broker.restored_action if here is None else here.restored_action,
+        expiry=_expiry_rules(tokens, resume_expired=options.jwt.resume_expired),
+    )
+
+
+def _application(
+    build: ServerBuild, cable: "Cable | None", pool: CodeWorkerPool | None
+) -> Application:
+    if cable is not None:
+        build.shutdown.add(CLOSE_APPLICATION, cable.stop)
+    if pool is not None:
+        build.shutdown.add(CLOSE_APPLICATION, pool.close)
+        workers = build.options.app.workers
+        build.announcements.append(f"The application runs in code workers: {workers}")
+        return pool
+    if cable is not None:
+        build.announcements.append("The application runs in this process")
+        return cable
+    match build.options.rpc.implementation:
+        case "grpc":
+            return _grpc_application(build)
+        case "http":
+            return _http_application(build)
+        case _:
+            return NoApplication()
+
+
+def _hosted_application(build: ServerBuild, cable: "Cable | None") -> "Guest | None":
+    where = build.options.server.asgi
+    if not where:
+        return None
+    from catenary.server.guest import load_guest
+
+    guest = load_guest(where, cable, build.supervisor)
+    build.shutdown.add(STOP_HOSTED_APPLICATION, guest.stop)
+    return guest
+
+
+def _code_workers(build: ServerBuild, code: str) -> CodeWorkerPool:
+    options = build.options
+    return CodeWorkerPool(
+        (
+            *(sys.executable, "-m", "catenary.server.code_worker"),
+            *(code, options.log.level, options.log.format),
+        ),
+        number=options.app.workers,
+        patience_s=options.rpc.command_timeout_ms / 1000,
+        end_s=options.node.shutdown_timeout_s,
+        counters=build.counters,
+        supervisor=build.supervisor,
+        not_reloaded=options.server.asgi,
+    )
+
+
+def _grpc_application(build: ServerBuild) -> Application:
+    try:
+        from catenary.rpc.grpc import GrpcApplication, MessageSizes
+    except ImportError as error:
+        raise MissingExtra("rpc_host with gRPC", "grpc") from error
+    rpc = build.options.rpc
+    application = GrpcApplication(
+        rpc.host,
+        counters=build.counters,
+        limits=_call_limits(rpc),
+        tls=_tls(rpc) if rpc.enable_tls else None,
+        sizes=MessageSizes(rpc.max_recv_size_bytes, rpc.max_send_size_bytes),
+        supervisor=build.supervisor,
+    )
+    build.add(application.start, CLOSE_APPLICATION, application.close)
+    return application
+
+
+def _http_application(build: ServerBuild) -> Application:
+    from catenary.rpc.http import HttpApplication
+
+    rpc = build.options.rpc
+    application = HttpApplication(
+        rpc.host,
+        counters=build.counters,
+        limits=_call_limits(rpc),
+        tls=_tls(rpc),
+        key=key_text(build.keys.rpc, RPC_PHRASE),
+    )
+    build.add(application.start, CLOSE_APPLICATION, application.close)
+    return application
+
+
+def _call_limits(rpc: RpcOptions) -> CallLimits:
+    return CallLimits(
+        concurrency=rpc.concurrency,
+        request_timeout_s=rpc.request_timeout_ms / 1000,
+        command_timeout_s=rpc.command_timeout_ms / 1000,
+    )
+
+
+def _tls(rpc: RpcOptions) -> Tls:
+    return Tls(verify=rpc.tls_verify, root_ca=rpc.tls_root_ca)
+
+
+def _expiry_rules(tokens: Tokens | None, *, resume_expired: bool) -> ExpiryRules:
+    if tokens is None:
+        return ExpiryRules()
+    return ExpiryRules(shows_token=tokens.identity.shows_token, may_resume_expired=resume_expired)
+
+
+def _register_figures(build: ServerBuild, application: "CodeWorkerPool | Cable") -> None:
+    """Those of an application in Python."""
+    build.figures.register(
+        "app_limited_total",
+        "Calls rejected by the rate limits of channels and actions",
+        lambda: application.limited_total,
+    )
+    build.figures.register(
+        "app_failed_total",
+        "Calls in which the application raised an unhandled exception",
+        lambda: application.failed_total,
+    )
+    build.figures.register(
+        "app_slow_total",
+        "Times a method of the application blocked its event loop for too long",
+        lambda: application.slow_total,
+    )

@@ -1,0 +1,69 @@
+"""What the modules of the assembly share while they build one server.
+
+Each module builds the parts of its subject, and adds here how they are started, shut down, measured and announced.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from catenary.config.effective import keys
+from catenary.config.options import Options
+from catenary.metrics.counters import Counters
+from catenary.metrics.registry import Registry
+from catenary.process.shutdown import Phase, Shutdown
+from catenary.process.worker_context import WorkerContext
+from catenary.server.shutdown_phases import PHASES, STOP_TIMERS
+from catenary.supervision.service import Supervisor
+from catenary.supervision.ticker import Ticker
+
+
+class ServerBuild:
+    """One server under construction. ``worker`` is set in a worker process, ``options`` are effective ones."""
+
+    __slots__ = (
+        "announcements",
+        "counters",
+        "figures",
+        "keys",
+        "options",
+        "readiness",
+        "shutdown",
+        "start",
+        "supervisor",
+        "worker",
+    )
+
+    def __init__(self, options: Options, worker: WorkerContext | None = None) -> None:
+        self.options: Final = options
+        self.worker: Final = worker
+        self.keys: Final = keys(options)
+        self.counters: Final = Counters()
+        self.figures: Final = Registry(self.counters)
+        self.supervisor: Final = Supervisor(self.counters)
+        self.start: Final[list[Callable[[], Awaitable[None]]]] = []
+        """Called in order before clients are served; an exception ends the start."""
+        self.shutdown: Final = Shutdown(PHASES)
+        self.readiness: Final[list[Callable[[], str | None]]] = []
+        """Each returns why this node should not receive clients, None where it may."""
+        self.announcements: Final[list[str]] = []
+        """What is served, and where: lines for the log."""
+
+    def add(
+        self,
+        start: Callable[[], Awaitable[None]],
+        phase: Phase,
+        close: Callable[[float], Awaitable[None]],
+    ) -> None:
+        """A part that is started, and closed in a phase of the shutdown."""
+        self.start.append(start)
+        self.shutdown.add(phase, close)
+
+    def tick(self, interval_s: float, call: Callable[[], object]) -> None:
+        """Calls a function every ``interval_s`` seconds while the server runs."""
+        ticker = Ticker(interval_s, call)
+        self.add(ticker.start, STOP_TIMERS, ticker.stop)
+
+    def trouble(self) -> str | None:
+        """The first reason why this node should not receive clients; None where there is none."""
+        reasons = (reason for check in self.readiness if (reason := check()) is not None)
+        return next(reasons, self.supervisor.trouble)

@@ -1,0 +1,145 @@
+"""What clients meet: the endpoints of every transport, admission, and what all of their connections share.
+
+Knows: options, the node, transports. Does not know: ports, other HTTP requests.
+"""
+
+import asyncio
+import time
+
+import msgspec
+
+from catenary.auth.origins import Origins
+from catenary.edge.admission import Admission, AdmissionRules
+from catenary.edge.deadlines import Deadlines, NoDeadlines
+from catenary.edge.handshake_queue import HandshakeQueue
+from catenary.edge.refusals import Refusals
+from catenary.edge.request import Proxied
+from catenary.messages.heartbeat import Heartbeat
+from catenary.node.encoder import Encoders
+from catenary.node.node import Node
+from catenary.node.turns import CLIENTS_BUDGET_US, Turns
+from catenary.protocols.table import ACTION_CABLE
+from catenary.server.build import ServerBuild
+from catenary.transports.asgi import AsgiEndpoint
+from catenary.transports.event_stream import EventStreamEndpoint, StreamLimits, StreamServices
+from catenary.transports.hosting import HostedEdge
+from catenary.transports.websocket import WebSocketLimits, WebSocketServices
+from catenary.transports.websocket_endpoint import WebSocketEndpoint
+from catenary.wire.request_memory import RequestMemory
+
+
+class ClientEndpoints:
+    """Builds the endpoints of one node; each method at most once.
+
+    ``token_header`` carries tokens, "" where there are none. ``keeps_sessions`` says that clients may resume.
+    """
+
+    def __init__(
+        self, build: ServerBuild, node: Node, token_header: str, *, keeps_sessions: bool
+    ) -> None:
+        options, counters = build.options, build.counters
+        call_soon = asyncio.get_running_loop().call_soon
+        self._options = options
+        self._counters = counters
+        self._node = node
+        self._token_header = token_header
+        self._keeps_sessions = keeps_sessions
+        self._encoders = Encoders()
+        self._turns = Turns(CLIENTS_BUDGET_US, call_soon)
+        limits = options.limits
+        self.deadlines = Deadlines(limits.handshake_timeout_s, time.monotonic)
+        self.memory = RequestMemory(limits.max_pending_requests_size_bytes, counters)
+        self.refusals = Refusals(counters)
+        self.handshake_queue = HandshakeQueue(limits.max_waiting_handshakes, counters, call_soon)
+
+    def websockets(self) -> WebSocketEndpoint:
+        """Cables over WebSockets."""
+        return WebSocketEndpoint(
+            self._websocket_services(),
+            self._admission(self._rules()),
+            ACTION_CABLE,
+            self._encoders,
+            compresses=self._options.websocket.enable_compression,
+        )
+
+    def event_streams(self) -> EventStreamEndpoint:
+        """Event streams (SSE)."""
+        options = self._options
+        pages = Origins(options.sse.allowed_origins or options.server.allowed_origins)
+        limits = self._websocket_limits()
+        services = StreamServices(
+            self._node,
+            self._encoders,
+            StreamLimits(
+                max_body_bytes=limits.max_message_bytes,
+                high_water=limits.high_water,
+                close_timeout_s=limits.close_timeout_s,
+            ),
+            self._counters,
+            self.refusals,
+            self._turns,
+            self.deadlines,
+            self.memory,
+        )
+        return EventStreamEndpoint(services, self._admission(self._stream_rules(pages)), pages)
+
+    def hosted(self) -> HostedEdge:
+        """For the clients of another ASGI server that hosts this cable."""
+        websockets = AsgiEndpoint(
+            self._websocket_services(),
+            self._admission(self._rules()),
+            ACTION_CABLE,
+            self._encoders,
+        )
+        return HostedEdge(
+            endpoints={"websocket": websockets},
+            queue=self.handshake_queue,
+            handshake_timeout_s=self._options.limits.handshake_timeout_s,
+            refusals=self.refusals,
+            counters=self._counters,
+        )
+
+    def _admission(self, rules: AdmissionRules) -> Admission:
+        return Admission(rules, self._counters)
+
+    def _rules(self) -> AdmissionRules:
+        options = self._options
+        return AdmissionRules(
+            origins=Origins(options.server.allowed_origins),
+            proxied=Proxied(
+                options.rpc.proxy_headers, options.rpc.proxy_cookies, self._token_header
+            ),
+            heartbeat=Heartbeat(
+                options.ping.interval_s,
+                options.ping.timestamp_precision,
+                is_native=options.ping.native,
+            ),
+            pong_timeout_s=options.ping.pong_timeout_s,
+            keeps_sessions=self._keeps_sessions,
+            max_connections=options.server.max_conn,
+        )
+
+    def _stream_rules(self, pages: Origins) -> AdmissionRules:
+        """The client of an event stream sends nothing, so no pong can be expected."""
+        rules = self._rules()
+        heartbeat = msgspec.structs.replace(rules.heartbeat, is_native=False)
+        return msgspec.structs.replace(rules, origins=pages, heartbeat=heartbeat, pong_timeout_s=0)
+
+    def _websocket_services(self) -> WebSocketServices:
+        timeout_s = self._options.limits.message_timeout_s
+        return WebSocketServices(
+            self._node,
+            self._websocket_limits(),
+            self._counters,
+            Deadlines(timeout_s, time.monotonic) if timeout_s else NoDeadlines(),
+            self._turns,
+        )
+
+    def _websocket_limits(self) -> WebSocketLimits:
+        options = self._options
+        return WebSocketLimits(
+            max_message_bytes=options.websocket.max_message_size_bytes,
+            max_pending_bytes=options.websocket.max_pending_size_bytes,
+            close_timeout_s=options.websocket.write_timeout_s,
+            max_message_rate=options.limits.max_message_rate,
+        )

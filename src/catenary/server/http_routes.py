@@ -1,0 +1,143 @@
+"""HTTP requests that are not clients: health, publications, the REST API, figures. Each function adds to a port.
+
+Knows: options, the node, ``api/``. Does not know: sockets, clients.
+"""
+
+from typing import Final
+
+from starlette.routing import Route
+
+from catenary.api.access import Access
+from catenary.api.broadcast import BroadcastEndpoint, Broadcasts
+from catenary.api.health import Readiness, health
+from catenary.api.intake import IntakeRules
+from catenary.api.metrics import Metrics
+from catenary.api.reads import ReadEndpoint, history_of, presence_of
+from catenary.auth.keys import API_PHRASE, BROADCAST_PHRASE, key_text
+from catenary.auth.origins import Origins
+from catenary.config.effective import serves_api
+from catenary.config.options import Options
+from catenary.config.urls import bracketed
+from catenary.metrics.prometheus import exposition
+from catenary.node.node import Node
+from catenary.node.reads import Reads
+from catenary.process.binding import ListenAddress
+from catenary.server.build import ServerBuild
+from catenary.server.client_endpoints import ClientEndpoints
+from catenary.server.ports import Ports, PortSpec
+
+_EXAMPLE: Final = '{"stream":"hello","data":"{\\"text\\":\\"Hello\\"}"}'
+
+
+def add_health(build: ServerBuild, main: PortSpec) -> None:
+    """Health and readiness, at the clients' port."""
+    server = build.options.server
+    announce(build, server.port, "health", "http", server.health_path)
+    announce(build, server.port, "readiness", "http", server.ready_path)
+    main.routes += [
+        Route(server.health_path, health),
+        Route(server.ready_path, Readiness(build.trouble)),
+    ]
+
+
+def add_broadcasts(build: ServerBuild, ports: Ports, node: Node, clients: ClientEndpoints) -> None:
+    """Publications over HTTP."""
+    options, http = build.options, build.options.http_broadcast
+    if "http" not in options.broadcast.adapters:
+        return
+    announce(build, http.port, "broadcasts", "http", http.path)
+    if options.access.public:
+        url = _url(build, http.port, "http", http.path)
+        build.announcements.append(f"Try: curl {url} -d '{_EXAMPLE}'")
+    broadcasts = Broadcasts(
+        node.publish,
+        build.counters,
+        key=key_text(build.keys.broadcast, BROADCAST_PHRASE),
+        pages=Origins(http.cors_hosts) if http.cors_headers else None,
+    )
+    spec = ports.at(broadcasts_address(options))
+    spec.routes.append(Route(http.path, BroadcastEndpoint(broadcasts, clients.memory)))
+    spec.intake = IntakeRules(
+        path=http.path, broadcasts=broadcasts, watch=clients.deadlines, memory=clients.memory
+    )
+
+
+def add_api(
+    build: ServerBuild, ports: Ports, node: Node, reads: Reads, clients: ClientEndpoints
+) -> None:
+    """The REST API: publications, members and history of streams."""
+    if not serves_api(build.options):
+        return
+    api = build.options.api
+    announce(build, api.port, "API", "http", api.path or "/", host=api.host)
+    key = key_text(build.keys.api, API_PHRASE)
+    if not key:
+        build.announcements.append("The API requires no key")
+    pages = Origins(api.cors_hosts) if api.cors_headers else None
+    broadcasts = Broadcasts(node.publish, build.counters, key=key, pages=pages)
+    reading = Access("GET", key=key, pages=pages)
+    ports.at(api_address(build.options)).routes += [
+        Route(f"{api.path}/publish", BroadcastEndpoint(broadcasts, clients.memory)),
+        Route(
+            f"{api.path}/presence/{{stream:path}}/users", ReadEndpoint(presence_of(reads), reading)
+        ),
+        Route(f"{api.path}/history/{{stream:path}}", ReadEndpoint(history_of(reads), reading)),
+    ]
+
+
+def add_metrics(build: ServerBuild, ports: Ports) -> None:
+    """The figures for Prometheus; each worker has a port of its own."""
+    options = build.options
+    path = options.metrics.http_path
+    if not path:
+        return
+    host = options.metrics.host or options.server.host
+    port = options.metrics.port + (build.worker.number - 1 if build.worker else 0)
+    announce(build, port, "metrics", "http", path, host=host)
+    figures, tags = build.figures, options.metrics.tags
+    route = Route(path, Metrics(lambda: exposition(figures.figures(), tags)))
+    ports.at(ListenAddress(host, port, "metrics_port", "metrics_host")).routes.append(route)
+
+
+def main_address(options: Options) -> ListenAddress:
+    """Where clients connect."""
+    return ListenAddress(options.server.host, options.server.port)
+
+
+def broadcasts_address(options: Options) -> ListenAddress:
+    """Where publications are received over HTTP."""
+    return ListenAddress(options.server.host, options.http_broadcast.port, "http_broadcast_port")
+
+
+def api_address(options: Options) -> ListenAddress:
+    """Where the REST API is served."""
+    return ListenAddress(options.api.host, options.api.port, "api_port", "api.host")
+
+
+def shared_addresses(options: Options) -> tuple[ListenAddress, ...]:
+    """The addresses that all workers listen on together, each port once."""
+    wanted = [main_address(options)]
+    if "http" in options.broadcast.adapters:
+        wanted.append(broadcasts_address(options))
+    if serves_api(options):
+        wanted.append(api_address(options))
+    found: dict[int, ListenAddress] = {}
+    for each in wanted:
+        found.setdefault(each.port, each)
+    return tuple(found.values())
+
+
+def announce(
+    build: ServerBuild, port: int, what: str, scheme: str, *paths: str, host: str = ""
+) -> None:
+    """Adds a line for each URL."""
+    for path in paths:
+        url = _url(build, port, scheme, path, host)
+        build.announcements.append(f"Serving {what} at {url}")
+
+
+def _url(build: ServerBuild, port: int, scheme: str, path: str, host: str = "") -> str:
+    server = build.options.server
+    secure = "s" if server.ssl_cert else ""
+    name = bracketed((host or server.host or "localhost").strip("[]"))
+    return f"{scheme}{secure}://{name}:{port}{path}"

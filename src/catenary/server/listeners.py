@@ -1,0 +1,123 @@
+"""One listener for each port: the clients' port, and those of publications, API and metrics where they have their own.
+
+Knows: options, uvicorn, sockets. Does not know: what endpoints and routes do.
+"""
+
+import asyncio
+import functools
+from collections.abc import Callable
+from typing import cast
+
+import uvicorn
+from starlette.applications import Starlette
+
+from catenary.api.health import with_server_options
+from catenary.api.intake import IntakeFallback
+from catenary.edge.connection import ClientConnection, Host, Stage
+from catenary.edge.http import HostedWebSockets, HttpFallback
+from catenary.edge.routes import Fallback, RouteTable
+from catenary.edge.sniffer import HeadLimits, LateUpgradeSniffer, Port, RequestSniffer
+from catenary.errors import ConfigError
+from catenary.node.node import Node
+from catenary.node.reads import Reads
+from catenary.process.binding import BACKLOG, bind, enable_tcp_keepalive
+from catenary.process.listener import Listener
+from catenary.server import http_routes
+from catenary.server.applications import Applications
+from catenary.server.build import ServerBuild
+from catenary.server.client_endpoints import ClientEndpoints
+from catenary.server.http_routes import announce
+from catenary.server.ports import Ports, PortSpec
+from catenary.server.shutdown_phases import CLOSE_LISTENERS
+
+
+def build_listeners(
+    build: ServerBuild,
+    node: Node,
+    reads: Reads,
+    applications: Applications,
+    clients: ClientEndpoints,
+) -> list[Listener]:
+    """Binds the ports. Raises :class:`ConfigError`."""
+    options = build.options
+    port = options.server.port
+    ports = Ports()
+    main = ports.at(http_routes.main_address(options))
+    announce(build, port, "cable", "ws", *options.websocket.paths)
+    cable = clients.websockets()
+    main.endpoints += [(path, cable) for path in options.websocket.paths]
+    if options.sse.enabled:
+        announce(build, port, "event streams", "http", options.sse.path)
+        main.endpoints.append((options.sse.path, clients.event_streams()))
+    if applications.guest is not None:
+        announce(build, port, options.server.asgi, "http", "/")
+        main.guest = applications.guest
+    http_routes.add_health(build, main)
+    http_routes.add_broadcasts(build, ports, node, clients)
+    http_routes.add_api(build, ports, node, reads, clients)
+    http_routes.add_metrics(build, ports)
+    listeners = [_listener(build, clients, spec) for spec in ports.specs]
+    for listener in listeners:
+        build.shutdown.add(CLOSE_LISTENERS, listener.close)
+    return listeners
+
+
+def _listener(build: ServerBuild, clients: ClientEndpoints, spec: PortSpec) -> Listener:
+    options = build.options
+    port = _port(build, clients, spec)
+    own = Starlette(routes=spec.routes)
+    config = uvicorn.Config(
+        with_server_options(own if spec.guest is None else spec.guest.beside(own)),
+        http=_protocol(functools.partial(RequestSniffer, port)),
+        ws=_protocol(functools.partial(LateUpgradeSniffer, port)),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=spec.guest is not None,
+        backlog=BACKLOG,
+        ssl_certfile=options.server.ssl_cert or None,
+        ssl_keyfile=options.server.ssl_key or None,
+        # A request that does not end must leave time for the later phases of the shutdown.
+        timeout_graceful_shutdown=max(1, options.node.shutdown_timeout_s * 2 // 3),
+    )
+    try:
+        config.load()
+    except OSError as error:
+        raise ConfigError(
+            f"ssl_cert, ssl_key: expected a certificate and its key in PEM: {error}"
+        ) from error
+    worker = build.worker
+    if worker is not None and spec.address.port in worker.sockets:
+        sockets = worker.listening(spec.address.port)
+    else:
+        sockets = bind(spec.address)
+    enable_tcp_keepalive(sockets, options.limits.tcp_timeout_s)
+    return Listener(config, sockets)
+
+
+def _port(build: ServerBuild, clients: ClientEndpoints, spec: PortSpec) -> Port:
+    """How connections at one port are served, whatever their first request asks for."""
+    limits = build.options.limits
+    fallback: Fallback = HttpFallback(
+        limits.max_header_size_bytes, clients.deadlines, clients.memory, build.counters
+    )
+    if spec.intake is not None:
+        fallback = IntakeFallback(spec.intake, fallback)
+    return Port(
+        routes=RouteTable(spec.endpoints),
+        fallback=fallback,
+        late_fallback=HostedWebSockets(None if spec.guest is None else spec.guest.websockets),
+        queue=clients.handshake_queue,
+        deadlines=clients.deadlines,
+        memory=clients.memory,
+        head=HeadLimits(limits.max_header_size_bytes, limits.max_headers),
+        counters=build.counters,
+        refusals=clients.refusals,
+    )
+
+
+def _protocol(first: Callable[[ClientConnection, Host], Stage]) -> type[asyncio.Protocol]:
+    """Builds connections for uvicorn, which asks for a class and calls it."""
+    return cast("type[asyncio.Protocol]", functools.partial(ClientConnection, first))

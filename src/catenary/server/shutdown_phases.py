@@ -1,0 +1,53 @@
+"""The phases in which a server shuts down, in order.
+
+Clients first, then publishers, then the calls and the data that the last of them have caused, then the connections
+to what stands behind the server. The shares add up to less than the whole time at any phase: each phase leaves some to
+those after it.
+"""
+
+from typing import Final
+
+from catenary.process.shutdown import Phase
+
+DRAIN_CLIENTS: Final = Phase("drain clients", 0.9)
+"""Closes the clients, spread over a part of the shutdown timeout (:mod:`catenary.process.drain`)."""
+
+CLOSE_LISTENERS: Final = Phase("close listeners", 2 / 3)
+"""Accepts nothing more, and waits for the connections and requests that are left."""
+
+STOP_PUBLISHERS: Final = Phase("stop publishers", 1 / 2)
+"""Reads no more from broadcast adapters, and publishes what was read."""
+
+STOP_TIMERS: Final = Phase("stop timers", 1 / 2)
+
+SAVE_SESSIONS: Final = Phase("save sessions", 1 / 2)
+"""Writes the sessions that may be resumed at another node, and waits for calls of clients that have left."""
+
+FLUSH_DISCONNECTS: Final = Phase("flush disconnects", 4 / 5)
+"""Makes the Disconnect calls that are queued."""
+
+CLOSE_APPLICATION: Final = Phase("close application", 1 / 2)
+
+STOP_HOSTED_APPLICATION: Final = Phase("stop hosted application", 2 / 3)
+"""Ends the lifespan of ``--asgi``. After the cable, whose methods may need what that application keeps open."""
+
+CLOSE_PUBSUB: Final = Phase("close pub/sub", 2 / 3)
+"""Sends the publications that are on their way to other nodes."""
+
+CLOSE_STORES: Final = Phase("close stores", 2 / 3)
+
+STOP_EMBEDDED_NATS: Final = Phase("stop embedded NATS", 1)
+
+PHASES: Final = (
+    DRAIN_CLIENTS,
+    CLOSE_LISTENERS,
+    STOP_PUBLISHERS,
+    STOP_TIMERS,
+    SAVE_SESSIONS,
+    FLUSH_DISCONNECTS,
+    CLOSE_APPLICATION,
+    STOP_HOSTED_APPLICATION,
+    CLOSE_PUBSUB,
+    CLOSE_STORES,
+    STOP_EMBEDDED_NATS,
+)
