@@ -3,6 +3,7 @@
 Knows: options, adapters. Does not know: what is published.
 """
 
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
@@ -24,7 +25,10 @@ PublishEntry = Callable[[bytes, QueueEntry], Awaitable[None] | None]
 
 
 class Publisher(Protocol):
-    """A broadcast adapter."""
+    """A broadcast adapter; ``trouble`` is why it does not receive publications at the moment, None where it does."""
+
+    @property
+    def trouble(self) -> str | None: ...
 
     async def start(self) -> None: ...
 
@@ -47,6 +51,12 @@ def start_publishers(build: ServerBuild, node: Node, engine: Engine, nats: NatsS
             case _:
                 continue
         build.add(publisher.start, STOP_PUBLISHERS, publisher.close)
+        build.readiness.append(functools.partial(_trouble, adapter, publisher))
+
+
+def _trouble(adapter: str, publisher: Publisher) -> str | None:
+    reason = publisher.trouble
+    return None if reason is None else f"broadcast_adapter={adapter}: {reason}"
 
 
 def _redis(build: ServerBuild, publish: Publish) -> Publisher:

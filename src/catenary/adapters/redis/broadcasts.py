@@ -42,6 +42,7 @@ class RedisBroadcasts:
         "_keepalive_s",
         "_service",
         "_taking",
+        "trouble",
     )
 
     def __init__(
@@ -52,6 +53,8 @@ class RedisBroadcasts:
         counters: Counters,
         supervisor: Supervisor | None = None,
     ) -> None:
+        self.trouble: str | None = "not subscribed yet"
+        """Why publications are not received at the moment; None where they are."""
         self._client: Redis = connect(address)
         self._keepalive_s = address.keepalive_s
         self._channel = channel
@@ -88,6 +91,7 @@ class RedisBroadcasts:
                 reason = str(error)
             finally:
                 await self._hang_up()
+            self.trouble = reason
             pause = self._backoff.failed()
             self._counters.broadcaster_reconnects_total += 1
             if pause.is_logged:
@@ -135,8 +139,10 @@ class RedisBroadcasts:
                 self._connection.drop(f"Redis refuses: {str(reply)[:200]}")
         elif reply[0] == b"message":
             self._taking.take(reply[2])
-        elif reply[0] == b"subscribe" and self._backoff.works():
-            _log.info("Subscribed to the Redis channel %s", self._channel)
+        elif reply[0] == b"subscribe":
+            self.trouble = None
+            if self._backoff.works():
+                _log.info("Subscribed to the Redis channel %s", self._channel)
 
     def _pause(self) -> None:
         self._is_paused = True

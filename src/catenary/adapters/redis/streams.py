@@ -83,6 +83,7 @@ class RedisStreamBroadcasts:
         "_rules",
         "_taking",
         "_upkeep",
+        "trouble",
     )
 
     def __init__(
@@ -93,6 +94,8 @@ class RedisStreamBroadcasts:
         counters: Counters,
         supervisor: Supervisor | None = None,
     ) -> None:
+        self.trouble: str | None = "not joined the consumer group yet"
+        """Why this node can't read the stream at the moment; None where it can, or stands by while another reads."""
         self._client: Redis = connect(address)
         self._consumer = Consumer(
             self._client,
@@ -148,6 +151,7 @@ class RedisStreamBroadcasts:
                 await self._join()
                 await self._consume()
             except (RedisError, OSError) as error:
+                self.trouble = redis_reason(error)
                 pause = self._backoff.failed()
                 self._counters.broadcaster_reconnects_total += 1
                 if pause.is_logged:
@@ -155,7 +159,7 @@ class RedisStreamBroadcasts:
                         "Redis stream %s can't be read (%s): publications wait there; "
                         "attempt %d failed, next in %.1f s",
                         self._rules.stream,
-                        redis_reason(error),
+                        self.trouble,
                         pause.failures,
                         pause.seconds,
                     )
@@ -163,6 +167,7 @@ class RedisStreamBroadcasts:
 
     async def _join(self) -> None:
         await self._consumer.join()
+        self.trouble = None
         if self._backoff.works():
             _log.info(
                 "Taking turns with other nodes to read the Redis stream %s as %s of the group %s",
