@@ -100,6 +100,26 @@ def test_a_batch_in_its_order(server: CableServer, client: CableClient) -> None:
     assert [client.receive()["message"] for _ in range(50)] == list(range(50))
 
 
+def test_a_large_batch_in_its_order_before_what_is_asked_next(
+    server: CableServer, client: CableClient
+) -> None:
+    batch = [one(n) for n in range(3_000)]
+    answers = ask(server.broadcast_port, request(batch), request(one("next")))
+    assert [status for status, _, _ in answers] == [201, 201]
+    received = [client.receive()["message"] for _ in range(3_001)]
+    assert received == [*range(3_000), "next"]
+
+
+def test_a_large_batch_is_published_whole_or_not_at_all(
+    server: CableServer, client: CableClient
+) -> None:
+    batch = [*(one(n) for n in range(3_000)), {"stream": "chat"}]
+    ((status, _, body),) = ask(server.broadcast_port, request(batch))
+    assert status == 422
+    assert b"got message 3001: Object missing required field `data`" in body
+    client.expect_nothing()
+
+
 def test_meta(server: CableServer, client: CableClient) -> None:
     with CableClient(server.cable_url, headers={"X-Request-ID": "author"}) as author:
         author.receive_welcome()

@@ -202,6 +202,21 @@ def a_batch_for_many_streams(size: int) -> Work:
     return work
 
 
+def a_large_batch_of_a_publisher(size: int) -> Work:
+    """From its text to the last delivery."""
+    heart = Heart()
+    heart.connect().subscribe(ROOM)
+    messages = (f'{{"stream":"r","data":"{number} {"x" * 100}"}}' for number in range(size))
+    raw = f"[{','.join(messages)}]".encode()
+
+    async def work() -> None:
+        sent = heart.node.publish_in_turns(raw)
+        assert sent is not None
+        await sent
+
+    return work
+
+
 def a_message_to_many(size: int) -> Work:
     heart = Heart()
     for _ in range(size * 2):
@@ -261,6 +276,7 @@ def much_is_read_from_a_broker(size: int) -> Work:
         many_do_not_ask_for_their_history,
         many_members_are_touched,
         a_batch_for_many_streams,
+        a_large_batch_of_a_publisher,
         a_message_to_many,
         many_listeners_under_identifiers_of_their_own,
         many_are_read_from_outside,

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from catenary.errors import PublicationError
 from catenary.messages.names import Sid, Stream
-from catenary.messages.publications import Publication, Publishable, RemoteDisconnect, parse
+from catenary.messages.publications import (
+    BATCH_LIMIT,
+    STEP_MESSAGES,
+    Publication,
+    Publishable,
+    RemoteDisconnect,
+    parse,
+    parse_in_steps,
+)
 
 A = Publication(Stream("a"), "1")
 B = Publication(Stream("b"), "2")
@@ -261,3 +269,61 @@ def test_messages_are_read_as_they_were_meant(
     assert parse(raw) == parse(raw.encode()) == meant
     for said, publication in batch:
         assert parse(json.dumps(said, ensure_ascii=ensure_ascii)) == (publication,)
+
+
+# In steps
+
+
+def in_steps(raw: bytes) -> tuple[list[int], tuple[Publishable, ...]]:
+    """The sizes of the steps, and the result."""
+    steps = parse_in_steps(raw)
+    sizes: list[int] = []
+    while True:
+        try:
+            sizes.append(next(steps))
+        except StopIteration as end:
+            return sizes, end.value
+
+
+@given(batch=st.lists(messages(), max_size=4), ensure_ascii=st.booleans())
+def test_a_batch_in_steps_is_the_same_batch(
+    batch: list[tuple[dict[str, Any], Publication]], ensure_ascii: bool
+) -> None:
+    raw = json.dumps([said for said, _ in batch], ensure_ascii=ensure_ascii).encode()
+    assert in_steps(raw)[1] == parse(raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"stream":"a","data":"1"}',
+        b'{"command":"disconnect","payload":{"identifier":"{}"}}',
+        rb'[{"stream":"a","data":"\ud83c"}]',
+        b"[]",
+    ],
+    ids=["one", "command", "half of a surrogate pair", "empty batch"],
+)
+def test_other_texts_in_steps(raw: bytes) -> None:
+    assert in_steps(raw)[1] == parse(raw)
+
+
+def test_a_step_is_a_hundred_messages() -> None:
+    one = b'{"stream":"a","data":"1"}'
+    sizes, publications = in_steps(b"[" + b",".join([one] * (2 * STEP_MESSAGES + 1)) + b"]")
+    assert sizes == [STEP_MESSAGES * len(one)] * 2 + [len(one)]
+    assert publications == (A,) * (2 * STEP_MESSAGES + 1)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b'[{"stream":"a","data":"1"},{"stream":"a"}]', "got message 2: .*`data`"),
+        (b'[{"stream":"a","data":"1"},{"stream":"","data":"1"}]', "expected a stream"),
+        (b'[{"stream":"a","data":"1"},5]', "got message 2: "),
+        (b'[{"stream":"a","data":"1"}', "expected {stream, data}, a list of those"),
+        (b"[" + b"1," * BATCH_LIMIT + b"1]", "expected up to 10000 messages in a batch, got 10001"),
+    ],
+)
+def test_a_batch_with_a_fault_is_refused_whole(raw: bytes, expected: str) -> None:
+    with pytest.raises(PublicationError, match=expected):
+        in_steps(raw)

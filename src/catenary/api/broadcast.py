@@ -62,6 +62,8 @@ class Broadcasts:
         """What to answer when the wait is over: only what is stored, and on its way, is accepted."""
         try:
             await waiting
+        except PublicationError as error:
+            return Answer(422, str(error))
         except BackendRefused as error:
             self._counters.refused_publications_total += 1
             return Answer(413 if isinstance(error, TooLarge) else 422, f"not published: {error}")

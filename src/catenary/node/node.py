@@ -47,6 +47,7 @@ from catenary.messages.reasons import Reason
 from catenary.messages.replies import Confirmed, Pong, Rejected
 from catenary.metrics.counters import Counters
 from catenary.node.answers import MESSAGE_BYTES
+from catenary.node.batches import LARGE_BYTES, read_in_turns
 from catenary.node.disconnector import Disconnector, Ended
 from catenary.node.encoder import Encoder
 from catenary.node.hub import Hub
@@ -773,6 +774,23 @@ class Node:
         """
         return self._pubsub.send(self._parsed(raw), entry) or self._hub.caught_up()
 
+    def publish_in_turns(self, raw: bytes) -> Awaitable[None] | None:
+        """The same as :meth:`publish`, for publishers that wait for each publication: what is large is read in several
+        turns of the loop, and what other publishers send meanwhile may be sent before it. A batch is still sent whole or
+        not at all; awaiting raises :class:`PublicationError` where it is large."""
+        return self.publish(raw) if len(raw) <= LARGE_BYTES else self._publish_large(raw)
+
+    async def _publish_large(self, raw: bytes) -> None:
+        try:
+            publications = await read_in_turns(raw, self._hub.turns)
+        except PublicationError as error:
+            self._note_refused(raw, error)
+            raise
+        self._note_published(publications)
+        sent = self._pubsub.send(publications) or self._hub.caught_up()
+        if sent is not None:
+            await sent
+
     def hear(self, raw: bytes | str) -> Awaitable[None] | None:
         """The same for what every node hears from the publisher itself: only for clients of this one.
 
@@ -809,15 +827,19 @@ class Node:
         try:
             publications = parse(raw)
         except PublicationError as error:
-            self._counters.failed_broadcast_msg_total += 1
-            self._limited.warning(
-                "Publication refused: %s; it begins with %.100r", error, raw[:100]
-            )
+            self._note_refused(raw, error)
             raise
+        self._note_published(publications)
+        return publications
+
+    def _note_published(self, publications: tuple[Publishable, ...]) -> None:
         self._counters.publications_total += len(publications)
         if self._observer is not None:
             self._observer.published(publications)
-        return publications
+
+    def _note_refused(self, raw: bytes | str, error: PublicationError) -> None:
+        self._counters.failed_broadcast_msg_total += 1
+        self._limited.warning("Publication refused: %s; it begins with %.100r", error, raw[:100])
 
     def _whisper(self, subscription: Subscription, whisper: Whisper) -> Awaitable[None] | None:
         """To everybody else on the stream; ignored where the application gave none to whisper to."""

@@ -50,7 +50,7 @@ def add_broadcasts(build: ServerBuild, ports: Ports, node: Node, clients: Client
         url = _url(build, http.port, "http", http.path)
         build.announcements.append(f"Try: curl {url} -d '{_EXAMPLE}'")
     broadcasts = Broadcasts(
-        node.publish,
+        node.publish_in_turns,
         build.counters,
         key=key_text(build.keys.broadcast, BROADCAST_PHRASE),
         pages=Origins(http.cors_hosts) if http.cors_headers else None,
@@ -74,7 +74,7 @@ def add_api(
     if not key:
         build.announcements.append("The API requires no key")
     pages = Origins(api.cors_hosts) if api.cors_headers else None
-    broadcasts = Broadcasts(node.publish, build.counters, key=key, pages=pages)
+    broadcasts = Broadcasts(node.publish_in_turns, build.counters, key=key, pages=pages)
     reading = Access("GET", key=key, pages=pages)
     ports.at(api_address(build.options)).routes += [
         Route(f"{api.path}/publish", BroadcastEndpoint(broadcasts, clients.memory)),
