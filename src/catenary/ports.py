@@ -238,9 +238,9 @@ class SessionCache(Protocol):
     """Sessions that may be resumed: each kept for a time after it was last saved or touched.
 
     ``is_shared`` says that other nodes see what is kept here: then sessions are kept while they
-    live, too, so that they outlive their node. ``revocations`` are the remote disconnects that this
-    node has received: :class:`PubSub` adds each before it delivers the command. Awaitables raise
-    :class:`catenary.errors.BackendError`.
+    live, too, so that they outlive their node. A cache that is not shared returns values.
+    ``revocations`` are the remote disconnects that this node has received: :class:`PubSub` adds each
+    before it delivers the command. Awaitables raise :class:`catenary.errors.BackendError`.
     """
 
     is_shared: bool

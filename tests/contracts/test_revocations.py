@@ -15,7 +15,7 @@ import pytest
 from catenary.errors import BackendError, NotCaughtUp
 from catenary.messages.names import Sid
 from catenary.messages.publications import Publishable, RemoteDisconnect
-from catenary.node.resumption import PAUSE_S
+from catenary.node.takeover import PAUSE_S
 from tests.contracts.brokers import answer
 from tests.parts.heart import in_loop
 from tests.parts.nats import NatsServer

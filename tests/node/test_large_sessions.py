@@ -173,7 +173,7 @@ async def test_who_leaves_is_kept_as_it_was_last_and_ends_once() -> None:
     assert len(kept_snapshot(cluster, "a").subscriptions) == 30
     await cluster.elapse(TTL_S + 2)
     assert await cluster.ended() == ["a"]
-    assert cluster.nodes[0].node._resumption._lines == {}
+    assert cluster.writer(0)._lines == {}
 
 
 @in_loop

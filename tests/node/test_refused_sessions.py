@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from catenary.node import resumption
+from catenary.node import session_writer
 from tests.parts.heart import in_loop, room, settle
 from tests.parts.session_cluster import TTL_S, Cluster, is_restored
 
@@ -106,8 +106,8 @@ async def test_where_nothing_is_let_in_or_out_everybody_ends_once(
 
 @in_loop
 async def test_attempts_in_vain_come_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resumption, "SAVED_AGAIN_S", 0.01)
-    monkeypatch.setattr(resumption, "LONGEST_PAUSE_S", 0.08)
+    monkeypatch.setattr(session_writer, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(session_writer, "LONGEST_PAUSE_S", 0.08)
     cluster = Cluster()
     cluster.sessions.is_away = True
     await cluster.connect(0, "s1")

@@ -12,7 +12,7 @@ from catenary.messages.decisions import Decision
 from catenary.messages.names import Sid, Stream
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Confirmed
-from catenary.node import resumption
+from catenary.node import takeover
 from catenary.node.session import Traits
 from tests.parts.heart import NEVER, Client, Heart, confirming, in_loop, room, settle
 
@@ -287,7 +287,9 @@ async def test_at_the_end_of_the_node_everybody_who_is_away_has_ended() -> None:
 
 
 class RemoteSessions(LocalSessions):
-    """A cache elsewhere, whose answers to :meth:`take` a test gives."""
+    """A cache that nodes share, whose answers to :meth:`take` a test gives."""
+
+    is_shared = True
 
     def __init__(self) -> None:
         super().__init__(ttl_s=TTL_S, clock=lambda: 0)
@@ -302,12 +304,13 @@ class RemoteSessions(LocalSessions):
 async def test_what_a_client_says_waits_until_its_session_was_found(
     outcome: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resumption, "PATIENCE_S", 0)
+    monkeypatch.setattr(takeover, "PATIENCE_S", 0)
     sessions = RemoteSessions()
     house = House(sessions=sessions)
     client = house.connect("a")
     client.subscribe(room("1"))
     client.leave()
+    await settle()
     kept = LocalSessions.take(sessions, Sid("a"))
     again = house.connect("b", resumes="a")
     again.say("message", room("1"), data="{}")

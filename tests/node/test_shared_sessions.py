@@ -12,7 +12,7 @@ from catenary.messages.decisions import Decision
 from catenary.messages.names import Sid, Stream
 from catenary.messages.publications import RemoteDisconnect
 from catenary.messages.reasons import Reason
-from catenary.node import resumption
+from catenary.node import session_writer, takeover
 from tests.parts.heart import Client, in_loop, room, settle
 from tests.parts.session_cluster import TTL_S, Cluster, is_restored
 
@@ -340,7 +340,7 @@ async def test_who_gave_up_in_an_outage_comes_back_by_the_name_that_it_knows() -
     await cluster.elapse(3 * TTL_S)
     assert await cluster.ended() == ["c"]
     assert cluster.sessions.sids == []
-    assert not cluster.nodes[0].node._resumption._known
+    assert not cluster.writer(0)._states
 
 
 @in_loop
@@ -367,7 +367,7 @@ async def test_what_could_not_be_kept_is_kept_before_the_next_tick(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A node may be let down before its clock ticks: as it starts, what keeps sessions comes later."""
-    monkeypatch.setattr(resumption, "SAVED_AGAIN_S", 0.005)
+    monkeypatch.setattr(session_writer, "FIRST_PAUSE_S", 0.005)
     cluster = Cluster()
     cluster.sessions.is_away = True
     await cluster.connect(0, "a")
@@ -431,7 +431,7 @@ async def test_who_comes_back_to_its_node_in_an_outage_goes_on() -> None:
 async def test_who_comes_back_to_another_node_in_an_outage_is_let_in_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(resumption, "PATIENCE_S", 0)
+    monkeypatch.setattr(takeover, "PATIENCE_S", 0)
     cluster = Cluster()
     await cluster.leave(await cluster.connect(0, "a"))
     cluster.sessions.is_away = True
@@ -443,7 +443,7 @@ async def test_who_comes_back_to_another_node_in_an_outage_is_let_in_anew(
 async def test_who_comes_back_to_another_node_in_a_short_outage_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(resumption, "PAUSE_S", 0)
+    monkeypatch.setattr(takeover, "PAUSE_S", 0)
     cluster = Cluster()
     await cluster.leave(await cluster.connect(0, "a"))
     cluster.sessions.is_away = True
@@ -484,7 +484,7 @@ async def test_an_outage_costs_no_attempt_for_each_who_leaves() -> None:
 async def test_so_many_wait_and_the_oldest_beyond_have_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(resumption, "UNSAVED_LIMIT", 3)
+    monkeypatch.setattr(session_writer, "PENDING_LIMIT", 3)
     cluster = Cluster()
     kept = await cluster.connect(0, "kept")
     cluster.sessions.is_away = True

@@ -12,7 +12,7 @@ from catenary.messages.environment import Environment
 from catenary.messages.names import Sid
 from catenary.messages.publications import RemoteDisconnect
 from catenary.messages.replies import Welcome
-from catenary.node import hub, resumption
+from catenary.node import hub, takeover
 from catenary.node.resumption import ExpiryRules
 from catenary.node.session import Traits
 from tests.parts.heart import NEVER, Client, Heart, in_loop, room, settle
@@ -306,7 +306,7 @@ async def test_others_wait_until_a_node_has_received_a_remote_disconnect(leaves:
 async def test_a_node_that_does_not_catch_up_resumes_nobody_for_good(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(resumption, "PATIENCE_S", 0)
+    monkeypatch.setattr(takeover, "PATIENCE_S", 0)
     cluster = Cluster()
     half_open = await cluster.connect(0, "a")
     await cluster.leave(await cluster.connect(1, "other"))
@@ -440,7 +440,7 @@ def test_no_session_outlives_a_remote_disconnect(actions: list[tuple[str, int]])
         await trial.finish()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resumption, "PATIENCE_S", 0)
+        patch.setattr(takeover, "PATIENCE_S", 0)
         asyncio.run(play())
 
 

@@ -10,6 +10,7 @@ from catenary.errors import BackendError, BackendRefused, NotCaughtUp, TooLarge
 from catenary.messages.names import Sid
 from catenary.messages.publications import RemoteDisconnect
 from catenary.node.session import Traits
+from catenary.node.session_writer import SessionWriter
 from tests.parts.heart import NEVER, Client, Heart, settle
 
 T = TypeVar("T")
@@ -151,6 +152,12 @@ class Cluster:
         self.sessions = SharedSessions()
         self.views = [NodeSessions(self.sessions) for _ in range(2)]
         self.nodes = [Heart(sessions=each, restored_action=restored_action) for each in self.views]
+
+    def writer(self, node: int) -> SessionWriter:
+        """What writes the sessions of one node."""
+        writer = self.nodes[node].node._resumption._writer
+        assert isinstance(writer, SessionWriter)
+        return writer
 
     async def connect(self, node: int, sid: str, resumes: str | None = None) -> Client:
         client = self.begin(node, sid, resumes)

@@ -190,7 +190,7 @@ class Node:
         """A client sent a message: carried out at once, or after the commands before it."""
         self._counters.data_rcvd_total += len(payload)
         session.silent_since = 0
-        session.formerly = None
+        session.previous_sid = None
         if session.closed:
             return
         try:
@@ -268,7 +268,7 @@ class Node:
         """At the end, when no client is left: tells of those who can't come back, and waits for the
         calls that are seen through although their client left."""
         self._resumption.give_up()
-        self._finish(self._resumption.save_changed())
+        self._finish(self._resumption.flush())
         if self._busy:
             await asyncio.wait(self._busy, timeout=timeout_s)
         self._resumption.give_up_unsaved()
@@ -278,7 +278,7 @@ class Node:
         self._replayer.tick()
         self._finish(self._presences.expire())
         self._finish(self._resumption.expire())
-        self._finish(self._resumption.save_changed())
+        self._finish(self._resumption.flush())
 
     def touch_present(self) -> None:
         """To be called a few times within the time that members have: who is connected is here."""
@@ -291,7 +291,7 @@ class Node:
     def refresh(self) -> None:
         """What keeps sessions and members was away, and may have forgotten everything."""
         self._resumption.refresh()
-        self._finish(self._resumption.save_changed())
+        self._finish(self._resumption.flush())
         self._finish(self._presences.refresh())
 
     # One thing after the other
@@ -484,9 +484,9 @@ class Node:
             return None
         return self._decide(session, step)
 
-    def _resume(self, session: Session, formerly: Sid, snapshot: Snapshot) -> None:
+    def _resume(self, session: Session, previous_sid: Sid, snapshot: Snapshot) -> None:
         """Goes on as the session that it was; the application hears of it where it wants to."""
-        self._resumption.resume(session, formerly, snapshot)
+        self._resumption.resume(session, previous_sid, snapshot)
         if self._observer is not None:
             self._observer.connected(session.environment, is_resumed=True)
         if self._restored_action:
@@ -499,7 +499,7 @@ class Node:
         assert step.resumes is not None
         snapshot = await found
         if session.closed:
-            self._resumption.give_back(step.resumes, snapshot)
+            self._resumption.put_back(step.resumes, snapshot)
             return
         if snapshot is None:
             work = self._decide(session, step)
@@ -654,7 +654,7 @@ class Node:
             session.connected = True
             self._hub.add(session)
             self._note_interest(session, decision)
-            self._resumption.changed(session)
+            self._resumption.changed(session, None)
             if self._observer is not None:
                 self._observer.connected(session.environment, is_resumed=False)
             self._transmit(session, decision)

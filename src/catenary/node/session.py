@@ -133,7 +133,7 @@ class Session:
 
     ``inbox`` is None while nothing is awaited, which is most of a session's life. ``silent_since``
     is the moment of the first ping, where pongs are wanted, behind which nothing was heard; 0 where
-    something was. ``formerly`` is what a session that was resumed was called before, until something
+    something was. ``previous_sid`` is what a session that was resumed was called before, until something
     is heard of it: its client may not know yet how it is called now. ``expires_at`` is when the token of the
     client expires, in seconds since 1970; None: never.
     """
@@ -146,10 +146,10 @@ class Session:
         "ended_for",
         "environment",
         "expires_at",
-        "formerly",
         "inbox",
         "is_resumable",
         "outbound",
+        "previous_sid",
         "sid",
         "silent_since",
         "subscriptions",
@@ -159,7 +159,7 @@ class Session:
         # Who it is
         self.environment = environment
         self.sid = environment.sid
-        self.formerly: Sid | None = None
+        self.previous_sid: Sid | None = None
         self.expires_at: float | None = None
         # The way to it
         self.encoder = encoder

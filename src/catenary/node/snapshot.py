@@ -12,6 +12,7 @@ import msgspec
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
+from catenary.node.disconnector import Ended
 from catenary.node.session import Session, Subscription
 
 Read = TypeVar("Read")
@@ -43,6 +44,13 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
     disconnect_wanted: bool
     revision: int = 0
     expires_at: float | None = None
+
+    @property
+    def ended(self) -> Ended | None:
+        """What the application has to hear of the session's end; None where it does not want to."""
+        if not self.disconnect_wanted:
+            return None
+        return Ended(self.environment, tuple(self.subscriptions))
 
 
 class Part(msgspec.Struct, frozen=True, omit_defaults=True):
