@@ -198,3 +198,39 @@ async def test_what_another_program_wrote_is_an_error_and_no_crash(server: Redis
             connection.xadd("test:log:s", {"m": "nonsense"})
         with pytest.raises(BackendError):
             await node.history.since(S, 0)
+
+
+def large(number: int) -> Publication:
+    return Publication(S, f"{number} {'x' * 60_000}")
+
+
+@in_loop
+async def test_a_large_history_is_read_part_by_part(server: RedisServer) -> None:
+    """Redis serves nobody else during a script."""
+    async with redis_node(server) as node:
+        positions = [await node.engine.appender.append(large(n), b"channel") for n in range(40)]
+        first = Position(positions[0].split()[0].decode(), 1)
+        with redis.Redis(port=server.port) as connection:
+            connection.config_resetstat()
+            kept = await node.history.since(S, 0)
+            assert [each.data for each in kept] == [large(n).data for n in range(40)]
+            assert await node.history.after(S, first) == kept[1:]
+            assert await node.history.since(S, 0, 30, newest=True) == kept[-30:]
+            calls = connection.info("commandstats")["cmdstat_evalsha"]["calls"]
+        assert calls >= 3 * 3
+
+
+@in_loop
+async def test_what_redis_drops_between_two_parts_leaves_no_gap(server: RedisServer) -> None:
+    async with redis_node(server) as node:
+        append = node.engine.appender.append
+        for number in range(100):
+            position = await append(large(number), b"channel")
+        first = Position(position.split()[0].decode(), 1)
+        # The first part of each is read before, the others after these have made room for themselves.
+        since, after = node.history.since(S, 0), node.history.after(S, first)
+        dropping = [append(large(number), b"channel") for number in range(100, 150)]
+        assert [each.data for each in await since] == [large(n).data for n in range(50, 100)]
+        with pytest.raises(LostPosition):
+            await after
+        await asyncio.gather(*dropping)

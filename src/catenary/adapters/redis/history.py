@@ -24,6 +24,7 @@ from typing import Any, Final
 from catenary.adapters.pacing import paced
 from catenary.adapters.redis import payload
 from catenary.adapters.redis.commands import NOW, Commands, Script
+from catenary.adapters.redis.connection import Argument
 from catenary.broker.stream_log import KEPT_EMPTY
 from catenary.errors import BackendError, LostPosition
 from catenary.messages.names import Stream
@@ -36,14 +37,37 @@ NEWEST_AT_ONCE: Final = 200
 """Streams asked for in one step: 2 to 3 ms, during which Redis does nothing else."""
 
 LOST: Final = 0
-NEWEST_FIRST: Final = 1
+OLDEST_FIRST: Final = 2
 """How :data:`AFTER` begins its answer."""
 
 LATEST_S: Final = 2**40
 """A moment that never comes; greater ones are no numbers to Redis."""
 
+PART_BYTES: Final = 262_144
+"""Redis serves nobody else while a script copies what it read: a long history is read part by part."""
+
+_READ_PART: Final = f"""
+local function read_part(log, to, from, count)
+  local found, bytes = {{}}, 0
+  while #found < count and bytes < {PART_BYTES} do
+    local some = redis.call('XREVRANGE', log, to, from, 'COUNT', math.min(10, count - #found))
+    for _, entry in ipairs(some) do
+      found[#found + 1] = entry
+      bytes = bytes + #entry[2][2]
+      to = '(' .. entry[1]
+    end
+    if #some == 0 then return {{found, 0}} end
+  end
+  return {{found, count - #found}}
+end
+"""
+"""Reads at most ``count`` entries, newest first, about :data:`PART_BYTES` of them; and how many are still to be read."""
+
+PART: Final = Script(_READ_PART + "return read_part(KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]))")
+
 AFTER: Final = Script(
     NOW
+    + _READ_PART
     + """
 local epoch, offset, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local known = redis.call('HMGET', KEYS[1], 'epoch', 'offset')
@@ -63,9 +87,7 @@ local function is_wanted(entry)
   return offset == wanted and ms > now - ttl
 end
 if limit == 0 or remaining <= limit then
-  local found = redis.call('XREVRANGE', log, '+', '-', 'COUNT', remaining)
-  if not is_wanted(found[remaining]) then return lost end
-  return {1, found}
+  return {1, read_part(log, '+', '-', remaining), now - ttl}
 end
 local low = number(redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1])
 local high = number(redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1])
@@ -81,24 +103,32 @@ if not found[1] or not is_wanted(found[1]) then return lost end
 return {2, found}
 """
 )
-"""Returns the messages after a position: {1, newest first}, {2, oldest first}, or {0, the newest position} where
-one of them is missing.
+"""Returns the messages after a position: {1, a part, newest first, the time after which they must be}, {2, all, oldest
+first}, or {0, the newest position} where one of them is missing.
 
 An entry is found by its time. A limited read knows only the offset of the first message it wants, so it searches for its
 time: offsets and times grow together within an epoch, and the entries of the newest epoch are the last ones.
 """
 
-SINCE: Final = Script(
+FIRST: Final = Script(
     NOW
     + """
-local log, limit = KEYS[1], tonumber(ARGV[3])
 local from = math.max(now - ARGV[2] + 1, tonumber(ARGV[1]))
-if limit == 0 then return redis.call('XRANGE', log, from, '+') end
-if ARGV[4] == '1' then return redis.call('XREVRANGE', log, '+', from, 'COUNT', limit) end
-return redis.call('XRANGE', log, from, '+', 'COUNT', limit)
+return redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', ARGV[3])
 """
 )
-"""Returns the messages from a time on, oldest first; the last ``limit`` of them newest first. 0 is no limit."""
+"""Returns the first messages from a time on, oldest first."""
+
+SINCE: Final = Script(
+    NOW
+    + _READ_PART
+    + """
+local from, limit = math.max(now - ARGV[2] + 1, tonumber(ARGV[1])), tonumber(ARGV[3])
+if limit == 0 then limit = redis.call('XLEN', KEYS[1]) end
+return {read_part(KEYS[1], '+', from, limit), from}
+"""
+)
+"""Returns the last messages from a time on: a part, newest first, and the time. 0 is no limit."""
 
 NEWEST: Final = Script(
     NOW
@@ -119,7 +149,7 @@ return found
 )
 """The newest positions; with an epoch, those streams begin of which nothing is known."""
 
-SCRIPTS: Final = (AFTER, SINCE, NEWEST)
+SCRIPTS: Final = (PART, AFTER, FIRST, SINCE, NEWEST)
 
 
 class HistoryKeys:
@@ -173,23 +203,62 @@ class RedisHistory:
             self._ttl_ms,
             limit or 0,
         )
-        return _after(stream, position, answer)
+        return self._after(stream, position, answer)
 
     def since(
         self, stream: Stream, moment_s: int, limit: int | None = None, *, newest: bool = False
     ) -> Awaitable[tuple[Publication, ...]]:
         """Returns the messages of a stream from a moment on (seconds since the epoch), oldest first."""
         moment_ms = max(0, min(moment_s, LATEST_S)) * 1000
-        is_reversed = newest and limit is not None
-        answer = self._commands.run(
-            SINCE,
-            (self._keys.log(stream),),
-            moment_ms,
-            self._ttl_ms,
-            limit or 0,
-            int(is_reversed),
+        key = (self._keys.log(stream),)
+        if limit is not None and not newest:
+            return _first(stream, self._commands.run(FIRST, key, moment_ms, self._ttl_ms, limit))
+        return self._since(
+            stream, self._commands.run(SINCE, key, moment_ms, self._ttl_ms, limit or 0)
         )
-        return _since(stream, answer, is_reversed=is_reversed)
+
+    async def _after(
+        self, stream: Stream, position: Position, answer: "asyncio.Future[Any]"
+    ) -> tuple[Publication, ...]:
+        order, *rest = await answer
+        if order == LOST:
+            epoch, newest = rest
+            raise LostPosition(
+                f"expected a position of {epoch.decode()!r} that is kept, up to {newest}, "
+                f"got {position.offset} of {position.epoch!r}"
+            )
+        if order == OLDEST_FIRST:
+            return await _publications(stream, rest[0])
+        if not rest:
+            return ()
+        part, too_old_ms = rest
+        entries = await self._read_rest(stream, part, "-")
+        # The messages follow each other: if the oldest is the wanted one, all are there.
+        ms, offset = map(int, entries[-1][0].split(b"-")) if entries else (0, 0)
+        if offset != position.offset + 1 or ms <= too_old_ms:
+            raise LostPosition(f"the messages after {position.offset} are not kept (any more)")
+        return await _publications(stream, reversed(entries))
+
+    async def _since(
+        self, stream: Stream, answer: "asyncio.Future[Any]"
+    ) -> tuple[Publication, ...]:
+        part, from_ms = await answer
+        entries = await self._read_rest(stream, part, from_ms)
+        return await _publications(stream, reversed(entries))
+
+    async def _read_rest(self, stream: Stream, part: list[Any], from_ms: Argument) -> list[Any]:
+        """Reads the parts after the first one, from the newest entry to the oldest.
+
+        Redis may drop the oldest ones meanwhile; what was read has no gap.
+        """
+        entries, remaining = part
+        while remaining > 0:
+            before = b"(" + entries[-1][0]
+            more, remaining = await self._commands.run(
+                PART, (self._keys.log(stream),), before, from_ms, remaining
+            )
+            entries += more
+        return list(entries)
 
     async def newest(
         self, streams: Sequence[Stream], *, begin: bool
@@ -219,26 +288,8 @@ def _position(known: list[bytes | None]) -> Position | None:
     return None if epoch is None or offset is None else Position(epoch.decode(), int(offset))
 
 
-async def _after(
-    stream: Stream, position: Position, answer: "asyncio.Future[Any]"
-) -> tuple[Publication, ...]:
-    order, *rest = await answer
-    if order == LOST:
-        epoch, newest = rest
-        raise LostPosition(
-            f"expected a position of {epoch.decode()!r} that is kept, up to {newest}, "
-            f"got {position.offset} of {position.epoch!r}"
-        )
-    if not rest:
-        return ()
-    return await _publications(stream, reversed(rest[0]) if order == NEWEST_FIRST else rest[0])
-
-
-async def _since(
-    stream: Stream, answer: "asyncio.Future[Any]", *, is_reversed: bool
-) -> tuple[Publication, ...]:
-    entries = await answer
-    return await _publications(stream, reversed(entries) if is_reversed else entries)
+async def _first(stream: Stream, answer: "asyncio.Future[Any]") -> tuple[Publication, ...]:
+    return await _publications(stream, await answer)
 
 
 async def _publications(stream: Stream, entries: Iterable[Any]) -> tuple[Publication, ...]:
