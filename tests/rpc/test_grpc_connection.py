@@ -16,7 +16,7 @@ from catenary.messages.names import Sid
 from catenary.metrics.counters import Counters
 from catenary.rpc.calls import AppAway, AppBusy, AppLate, CallLimits
 from catenary.rpc.grpc import GrpcApplication
-from catenary.rpc.grpc_connection import Pace
+from catenary.rpc.grpc_connection import GrpcConnection, Pace
 from tests.parts.http2_peer import (
     DATA,
     HEADERS,
@@ -525,7 +525,20 @@ def test_a_call_on_a_connection_that_breaks_is_repeated(run: Run) -> None:
     assert counters.rpc_error_total == 0
 
 
-def test_a_call_in_the_moment_in_which_a_connection_breaks_is_repeated(run: Run) -> None:
+def break_off(connection: GrpcConnection) -> None:
+    connection.abort()
+
+
+def reset_as_the_loop_does(connection: GrpcConnection) -> None:
+    """The server has reset the connection: uvloop aborts the transport before it says that it is lost."""
+    assert connection._transport is not None
+    connection._transport.abort()
+
+
+@pytest.mark.parametrize("end", [break_off, reset_as_the_loop_does])
+def test_a_call_in_the_moment_in_which_a_connection_breaks_is_repeated(
+    run: Run, end: Callable[[GrpcConnection], None]
+) -> None:
     async def behave(peer: Peer) -> None:
         await peer.shake()
         await peer.serve()
@@ -540,7 +553,7 @@ def test_a_call_in_the_moment_in_which_a_connection_breaks_is_repeated(run: Run)
             call = asyncio.ensure_future(application.disconnect(ENVIRONMENT, ()))
             await asyncio.sleep(0)
             assert connection.calls
-            connection.abort()
+            end(connection)
             await call
 
     complaints: list[dict[str, Any]] = []

@@ -61,7 +61,8 @@ class IpcProtocol(asyncio.Protocol, Generic[Heard]):
             self._transport.abort()
 
     def _flush(self) -> None:
-        if self._out and self._transport is not None:
+        # uvloop raises when a closed transport is written to.
+        if self._out and self._transport is not None and not self._transport.is_closing():
             out, self._out = self._out, bytearray()
             self._transport.write(out)
 

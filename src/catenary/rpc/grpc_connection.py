@@ -342,8 +342,7 @@ class GrpcConnection(asyncio.Protocol):
     def abort(self) -> None:
         """Breaks the connection off, if there is one."""
         if self._transport is not None:
-            # uvloop's transports raise where they are written to before the end is told.
-            self._is_ending = self._is_paused = True
+            self._is_ending = True
             self._transport.abort()
 
     def _fail_calls(self, error: AppError) -> None:
@@ -359,8 +358,9 @@ class GrpcConnection(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._is_flush_planned = False
-        # None once it is lost: uvloop's transports raise where they are written to then.
-        if self._transport is None or self._is_paused:
+        # A transport of uvloop that is closed, by this side or by the server, raises when it is written to, and
+        # ``connection_lost`` is called only in a later turn of the loop.
+        if self._transport is None or self._is_paused or self._transport.is_closing():
             return
         data = self.core.data_to_send()
         if data:

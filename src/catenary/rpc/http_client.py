@@ -184,7 +184,7 @@ class _Connection(asyncio.Protocol):
 
     async def exchange(self, request: bytes) -> HttpResponse:
         """Sends a request and waits for its response. Raises :class:`ConnectionBroken`."""
-        if self._transport is None or not self.is_open:
+        if self._transport is None or self._transport.is_closing() or not self.is_open:
             raise ConnectionBroken("the connection is closed")
         self._forget()
         self._heard = False

@@ -229,10 +229,14 @@ class HistoryAgainstJournal(RuleBasedStateMachine):
             assert found == expected
 
     def is_kept(self, stream: Stream, back: int) -> bool:
-        moments = self.moments[stream]
-        if back == 0:
-            return moments[-1] + self.ttl_s * KEPT_EMPTY > self.clock.now
-        return back <= self.limit and moments[-back] + self.ttl_s > self.clock.now
+        """Must the messages after a position be found? A position is forgotten when its stream was silent for too
+        long after it, also where the stream was used again later."""
+        moments = [*self.moments[stream], self.clock.now]
+        if moments[-1 - back] - moments[-2 - back] >= self.ttl_s * KEPT_EMPTY:
+            return False
+        return back == 0 or (
+            back <= self.limit and moments[-1 - back] + self.ttl_s > self.clock.now
+        )
 
     @rule(stream=streams, ahead=st.integers(1, 10))
     def never_handed_out(self, stream: Stream, ahead: int) -> None:

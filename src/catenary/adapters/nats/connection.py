@@ -418,7 +418,8 @@ class Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._due = False
-        if self._transport is None or self.lost.done():
+        # uvloop raises when a closed transport is written to.
+        if self._transport is None or self.lost.done() or self._transport.is_closing():
             return
         if self._flushed is not None:
             self._pongs.append(self._flushed)
