@@ -180,4 +180,4 @@ def test_a_worker_is_killed_under_load_and_its_clients_go_on_at_the_other() -> N
         found = re.search(r"Worker 2 serves \(pid (\d+)\)", output)
         assert found is not None
         run(scenario(server, int(found[1])))
-        server.wait_for_output("another takes its place")
+        server.wait_for_output("restarting it in")

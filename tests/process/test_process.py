@@ -229,7 +229,7 @@ def test_a_slow_drain_tells_one_after_the_other_and_serves_the_rest_meanwhile() 
             client.send(command("subscribe", news))
             assert client.message()["type"] == "confirm_subscription"
         server.process.send_signal(signal.SIGTERM)
-        assert "10 clients to come back, for 4.0 s" in server.wait_for_output("Telling ")
+        assert "Disconnecting 10 clients within 4.0 s" in server.wait_for_output("Disconnecting ")
         with pytest.raises(ConnectionRefusedError):
             RawSocket(server.port)
         broadcast(server, {"stream": "news", "data": '"still here"'})
@@ -323,7 +323,7 @@ def test_nobody_comes_in_by_those_sockets_when_the_server_ends() -> None:
         clients: list[RawSocket] = []
         let_a_crowd_in(server, clients)
         server.process.send_signal(signal.SIGTERM)
-        server.wait_for_output("Telling ")
+        server.wait_for_output("Disconnecting ")
         with pytest.raises(ConnectionRefusedError):
             RawSocket(server.port)
         for client in clients:

@@ -1,4 +1,4 @@
-"""Sockets that listen on the ports that options name.
+"""Listening sockets for the ports that options name, and their TCP settings.
 
 Knows: hosts, ports, options by their names. Does not know: what is served there.
 """
@@ -14,15 +14,14 @@ from catenary.config.urls import is_everywhere, joined
 from catenary.errors import ConfigError
 
 BACKLOG: Final = 4096
-"""Connections that the kernel may hold until they are accepted; it caps this at net.core.somaxconn."""
+"""Connections that the kernel queues until they are accepted; it caps this at net.core.somaxconn."""
 
 
 class ListenAddress(msgspec.Struct, frozen=True):
-    """A port on the addresses of a host; ``port_option`` and ``host_option`` are who asked for them.
+    """A port on the addresses of a host; ``port_option`` and ``host_option`` name the options for error messages.
 
-    An empty host, and ``::``, mean every address of this machine, of IPv4 and IPv6: ``::`` is how many
-    places of work ask for that, and Linux' default for it (``bindv6only``, ipv6(7)). ``0.0.0.0`` means
-    those of IPv4.
+    An empty host, and ``::``, mean every IPv4 and IPv6 address of this machine: container platforms use ``::`` for
+    that, and so does Linux by default (``bindv6only``, ipv6(7)). ``0.0.0.0`` means the IPv4 addresses.
     """
 
     host: str
@@ -32,7 +31,7 @@ class ListenAddress(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> tuple[str, int]:
-        """What is equal for all who can share its sockets."""
+        """Equal for addresses that can share their sockets."""
         host = self.host.removeprefix("[").removesuffix("]")
         return ("" if is_everywhere(host) and host != "0.0.0.0" else host, self.port)  # noqa: S104
 
@@ -42,11 +41,11 @@ class ListenAddress(msgspec.Struct, frozen=True):
 
 
 def bind(where: ListenAddress, *, shared: bool = False) -> list[socket.socket]:
-    """Sockets that listen: one for each address of the host.
+    """Opens a listening socket for each address of the host.
 
-    ``shared`` ones let others of this user listen there, too: the kernel spreads connections over them.
-    Raises :class:`ConfigError`, with the name of the option, where the port is taken, may not be used, or
-    the host is unknown.
+    With ``shared``, other processes of this user can listen on the same port, and the kernel distributes
+    connections among them (SO_REUSEPORT). Raises :class:`ConfigError` with the name of the option if the port is
+    taken or not permitted, or the host is unknown.
     """
     host, port = where.key
     try:
@@ -63,7 +62,7 @@ def bind(where: ListenAddress, *, shared: bool = False) -> list[socket.socket]:
         try:
             sockets.append(_listening(family, address, shared=shared))
         except OSError as error:
-            # A machine without IPv6 still has a name for it in /etc/hosts.
+            # A machine without IPv6 may still list ::1 in /etc/hosts.
             failure = error
     if not sockets or (failure is not None and failure.errno == errno.EADDRINUSE):
         for each in sockets:
@@ -79,8 +78,7 @@ def _listening(family: int, address: object, *, shared: bool) -> socket.socket:
         if shared:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
-            # IPv4 has a socket of its own: its clients have addresses of IPv4 then, in logs and for the
-            # application.
+            # IPv4 has a socket of its own, so that logs and applications see plain IPv4 addresses.
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listening.bind(address)  # type: ignore[arg-type]
         listening.listen(BACKLOG)

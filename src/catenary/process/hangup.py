@@ -1,7 +1,7 @@
-"""SIGHUP: operators send it to reload something, the system when a terminal is closed.
+"""SIGHUP: operators send it to reload code, the system sends it when a terminal is closed.
 
-A process without a handler ends. A server never does: it reloads what it can, else it logs that there is
-nothing to reload. Only a closed terminal means the end, in order.
+A process without a handler is killed by it. A server reloads what it can, or logs that there is nothing to reload; it
+shuts down only if its terminal was closed.
 Knows: signals, the terminal at standard input. Does not know: what is reloaded.
 """
 
@@ -17,7 +17,7 @@ _log: Final = logging.getLogger("catenary.server")
 
 
 def survive() -> None:
-    """For a process that starts: SIGHUP has no effect until :func:`listen` gives it one."""
+    """Ignores SIGHUP while a process starts, until :func:`listen` handles it. Exits if its terminal was closed."""
     had_terminal = os.isatty(0)
 
     def hang_up(number: int, frame: object) -> None:
@@ -28,15 +28,15 @@ def survive() -> None:
 
 
 def listen(reload: Callable[[], None]) -> None:
-    """Calls ``reload`` for each SIGHUP to the running loop; replaces what was called before.
+    """Calls ``reload`` for each SIGHUP, in the running loop; replaces the earlier handler.
 
-    Where the terminal was closed instead, it asks for an orderly end (SIGTERM).
+    If the terminal was closed, it sends SIGTERM to this process instead.
     """
     had_terminal = os.isatty(0)
 
     def hang_up() -> None:
         if had_terminal and not os.isatty(0):
-            _log.warning("SIGHUP: the terminal was closed")
+            _log.warning("SIGHUP: the terminal was closed, shutting down")
             signal.raise_signal(signal.SIGTERM)
         else:
             reload()
@@ -45,5 +45,5 @@ def listen(reload: Callable[[], None]) -> None:
 
 
 def nothing_to_reload(hint: str) -> Callable[[], None]:
-    """A ``reload`` that logs that nothing is reloaded, and the ``hint`` what to do instead."""
+    """Returns a ``reload`` that logs that nothing is reloaded, and a ``hint`` what to do instead."""
     return functools.partial(_log.warning, "SIGHUP: nothing to reload: %s", hint)

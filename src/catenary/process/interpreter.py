@@ -1,8 +1,7 @@
-"""Whether the Python underneath was compiled to be quick.
+"""Tells whether this Python was compiled with profile-guided optimization (PGO).
 
-With profile-guided optimization the same work costs a sixth to a fourth less. Whoever compiles Python
-without asking for it (``--enable-optimizations``) does not get it: pyenv does not ask. Distributions,
-python.org, Docker's images, Homebrew, conda and uv do.
+With it, the same work costs a sixth to a fourth less. ``configure`` enables it only with ``--enable-optimizations``:
+Linux distributions, python.org, Docker's images, Homebrew, conda and uv use that flag, pyenv does not.
 Source: docs.python.org, "Configure Python", performance options. Knows: how Python was configured.
 Does not know: what runs on it.
 """
@@ -11,14 +10,14 @@ import sys
 import sysconfig
 from typing import Final
 
-_ASKED_FOR: Final = "--enable-optimizations"
-_DISTRIBUTIONS: Final = "/usr"
-"""Where their Pythons live. Debian's does not tell of its optimization in its configuration."""
+_PGO_FLAG: Final = "--enable-optimizations"
+_DISTRIBUTION_PREFIX: Final = "/usr"
+"""Prefix of the Pythons of Linux distributions: Debian's is optimized, but its configuration does not show the flag."""
 
 
 def is_optimized() -> bool:
-    """Was it compiled with profile-guided optimization, as far as it can tell?"""
-    if sys.base_prefix == _DISTRIBUTIONS:
+    """Whether this Python was compiled with PGO, as far as its configuration shows."""
+    if sys.base_prefix == _DISTRIBUTION_PREFIX:
         return True
     arguments: str | None = sysconfig.get_config_var("CONFIG_ARGS")
-    return arguments is None or _ASKED_FOR in arguments  # on Windows there are none, and it is
+    return arguments is None or _PGO_FLAG in arguments  # Windows has none, and is optimized

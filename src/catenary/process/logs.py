@@ -1,6 +1,6 @@
-"""What is logged, and how: text for people, JSON for machines, on standard error.
+"""Configures logging to standard error: text for people, JSON for programs.
 
-Every line is escaped and shortened here, wherever it was written (``logs/escaping.py``).
+The formatters escape and shorten every line, wherever it was logged (``logs/escaping.py``).
 
 Source: ``log_level`` and ``log_format`` of docs/configuration.md (anycable).
 """
@@ -16,11 +16,11 @@ from catenary.logs.escaping import message_of, traceback_of
 from catenary.logs.rate_limited import RateLimit
 
 _LIBRARIES: Final = ("uvicorn.error", "asyncio", "websockets.server")
-"""Loggers of libraries that write a line for what any client does."""
+"""Loggers of libraries that clients can make write lines."""
 
 
 class JsonFormatter(logging.Formatter):
-    """One object a line: time (RFC 3339, UTC), level, logger, message, and a traceback if any."""
+    """One JSON object per line: ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``msg``, and ``traceback`` if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {
@@ -50,7 +50,7 @@ def _rfc3339(created_s: float) -> str:
 
 
 def set_up(level: str, form: Literal["text", "json"]) -> None:
-    """Sends everything from ``level`` (debug, info, warn, error) upwards to standard error."""
+    """Logs everything from ``level`` (debug, info, warn, error) upwards to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

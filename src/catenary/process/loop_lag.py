@@ -1,4 +1,4 @@
-"""How late the event loop is: what one thing takes, everybody else waits for."""
+"""Event-loop lag: how late a timer runs because other work held the loop."""
 
 import asyncio
 from typing import Final
@@ -6,14 +6,14 @@ from typing import Final
 from catenary.metrics.counters import Counters
 
 INTERVAL_S: Final = 0.25
-"""How often it is measured: a pause shorter than that may fall between two looks."""
+"""Time between two measurements: a shorter blockage may fall between them."""
 
 WINDOW: Final = 20
-"""Looks that a figure stands for: whoever comes every 5 s sees every pause that was seen here."""
+"""Measurements that the figure covers (5 s): a scraper that reads it every 5 s misses none."""
 
 
 class LoopLag:
-    """Measures from :meth:`start` to :meth:`stop`; the worst of the last looks is the figure."""
+    """Measures from :meth:`start` to :meth:`stop`; ``event_loop_lag_ms`` is the worst of the last :data:`WINDOW`."""
 
     __slots__ = ("_counters", "_due", "_lags_ms", "_timer")
 
@@ -24,21 +24,21 @@ class LoopLag:
         self._timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Begins to measure."""
-        self._again()
+        """Starts measuring."""
+        self._schedule()
 
     async def stop(self, timeout_s: float) -> None:
-        """Measures no longer."""
+        """Stops measuring."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def _again(self) -> None:
+    def _schedule(self) -> None:
         loop = asyncio.get_running_loop()
         self._due = loop.time() + INTERVAL_S
-        self._timer = loop.call_at(self._due, self._look)
+        self._timer = loop.call_at(self._due, self._measure)
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         lag_s = asyncio.get_running_loop().time() - self._due
-        self._again()
+        self._schedule()
         self._lags_ms = [*self._lags_ms[1 - WINDOW :], max(round(lag_s * 1000), 0)]
         self._counters.event_loop_lag_ms = max(self._lags_ms)

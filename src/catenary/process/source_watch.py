@@ -1,6 +1,6 @@
-"""Python files that change: for ``--reload``.
+"""Watches Python files for changes, for ``--reload``.
 
-Needs the extra ``reload``. Knows: files. Does not know: what their change is good for.
+Needs the extra ``reload``. Knows: files. Does not know: what happens after a change.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from catenary.supervision.service import Service, Supervisor
 _log: Final = logging.getLogger("catenary.code")
 
 SETTLE_MS: Final = 400
-"""Changes that follow each other so closely, as an editor or git makes them, are one at most."""
+"""Changes within this time, as an editor or git makes them, are reported together."""
 
 
 class SourceWatch:
-    """Watches the Python files under a directory; those of libraries and hidden ones are left out."""
+    """Watches the Python files under a directory, except hidden ones and those of libraries."""
 
     def __init__(
         self,
@@ -45,16 +45,16 @@ class SourceWatch:
         self._service = Service(f"watching files in {directory}", self._watch, supervisor)
 
     async def start(self) -> None:
-        """From now on the function is called behind every change."""
+        """Starts watching: ``changed`` is called after every change."""
         self._service.start()
 
     async def stop(self, timeout_s: float) -> None:
-        """Watches no more."""
+        """Stops watching."""
         self._stopping.set()
         await self._service.stop(timeout_s)
 
     async def _watch(self) -> None:
         async for changes in self._watch_changes():
             names = sorted({Path(path).name for _, path in changes})
-            _log.info("Changed: %s", ", ".join(names[:5]))
+            _log.info("Source files changed: %s", ", ".join(names[:5]))
             self._changed()

@@ -1,8 +1,8 @@
-"""Several processes on the same ports: started, watched, replaced, ended together.
+"""Several worker processes on the same ports: started, watched, replaced and stopped together.
 
-Each worker is a whole server with a loop of its own, and a node of the cluster. The sockets belong
-to this process: while a worker is replaced, clients that come to its share of a port wait in the
-kernel. Knows: processes, signals, sockets. Does not know: what workers serve.
+Each worker is a complete server with an event loop of its own, and a node of the cluster. The sockets belong to this
+process: while a worker is replaced, new connections to its share of a port wait in the kernel.
+Knows: processes, signals, sockets. Does not know: what workers serve.
 """
 
 import asyncio
@@ -26,20 +26,20 @@ from catenary.supervision.service import Service, Supervisor
 _log: Final = logging.getLogger("catenary.workers")
 
 SHORT_LIFE_S: Final = 5.0
-"""A worker that dies sooner after its start is replaced later and later."""
+"""A worker that dies sooner after its start is replaced after a pause that doubles."""
 
 GRACE_S: Final = 5.0
-"""What workers may take beyond the time of an orderly end, before they are killed."""
+"""Time after the shutdown timeout until workers are killed."""
 
 
 class WorkerFailed(ConfigError):
-    """A worker ended before it served anybody; it has said why itself."""
+    """A worker exited before it served; it has logged the reason."""
 
 
 class Workers:
-    """``number`` processes that run ``command`` and listen at ``addresses``, whose ports differ.
+    """``number`` processes that run ``command`` and listen on ``addresses``, whose ports differ.
 
-    ``end_s`` is how long an orderly end may take; with ``reloads``, a SIGHUP is passed to every worker.
+    ``end_s`` is how long the shutdown of a worker may take; with ``reloads``, SIGHUP is passed to every worker.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Workers:
         self._failed: asyncio.Future[WorkerFailed] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
-        """Serves until a signal. Raises :class:`WorkerFailed` where no worker can be started."""
+        """Runs the workers until a signal. Raises :class:`WorkerFailed` if one fails to start the first time."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
@@ -76,7 +76,7 @@ class Workers:
         supervisor = Supervisor()
         keepers = [
             Service(
-                f"keeper of worker {index + 1}", functools.partial(self._keep, index), supervisor
+                f"supervision of worker {index + 1}", functools.partial(self._keep, index), supervisor
             )
             for index in range(len(self._shares))
         ]
@@ -87,12 +87,12 @@ class Workers:
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             self._ending.set()
-            self._tell(signal.SIGTERM)
+            self._signal_all(signal.SIGTERM)
             await asyncio.gather(*(each.stop(self._end_s + GRACE_S) for each in keepers))
             if self._failed.done():
                 raise self._failed.result()
         finally:
-            self._tell(signal.SIGKILL)
+            self._signal_all(signal.SIGKILL)
             await asyncio.gather(*(each.stop() for each in keepers))
             ending.cancel()
             os.close(self._hold)
@@ -105,28 +105,28 @@ class Workers:
 
     def _on_signal(self, number: signal.Signals) -> None:
         if self._ending.is_set():
-            _log.warning("Second %s: ending at once", number.name)
-            self._tell(signal.SIGKILL)
+            _log.warning("Second %s: exiting at once", number.name)
+            self._signal_all(signal.SIGKILL)
             logging.shutdown()
             os._exit(128 + number)
-        _log.info("%s: shutting down; the same again ends at once", number.name)
+        _log.info("%s: shutting down; a second one exits at once", number.name)
         self._ending.set()
 
     def _reload(self) -> None:
-        """Passes SIGHUP to the workers that serve: one that starts loads the present code anyway, and
-        dies of the signal before it has a handler."""
+        """Sends SIGHUP to the workers that serve. A starting one loads the present code anyway, and would be killed
+        by the signal, for which it has no handler yet."""
         _log.info("SIGHUP: the workers reload their code")
         for process in self._serving.values():
             if process.returncode is None:
                 process.send_signal(signal.SIGHUP)
 
-    def _tell(self, number: signal.Signals) -> None:
+    def _signal_all(self, number: signal.Signals) -> None:
         for process in self._processes.values():
             if process.returncode is None:
                 process.send_signal(number)
 
     async def _keep(self, index: int) -> None:
-        """Sees to it that there is a worker in one place."""
+        """Runs the worker of one index, again after each death, until the shutdown."""
         backoff = Backoff(steady_s=SHORT_LIFE_S)
         while not self._ending.is_set():
             end = await self._run_worker(index, backoff)
@@ -141,7 +141,7 @@ class Workers:
             pause = backoff.failed()
             if pause.is_logged:
                 _log.error(
-                    "Worker %d %s; another takes its place in %.1f s",
+                    "Worker %d %s; restarting it in %.1f s",
                     index + 1,
                     end,
                     pause.seconds,
@@ -151,15 +151,15 @@ class Workers:
                     await self._ending.wait()
 
     async def _run_worker(self, index: int, backoff: Backoff) -> str:
-        """One worker from its start to its end; returns what became of it."""
+        """Runs one worker to its end; returns how it ended."""
         process = self._processes.get(index)
         if process is None or process.returncode is not None:
             try:
                 process = await self._start(index)
             except OSError as error:
-                # The system has no room for another process, or for its files.
+                # No more processes or file descriptors.
                 return f"can't be started ({error})"
-        # Else it is the process of a run of this service that has failed.
+        # Else it was started by an earlier run of this service, which has failed.
         if index in self._have_served:
             backoff.works()
         status = await process.wait()
@@ -167,7 +167,7 @@ class Workers:
         return f"(pid {process.pid}) has died ({end})"
 
     async def _start(self, index: int) -> asyncio.subprocess.Process:
-        """A new worker; returns when it serves, or has ended before. Raises OSError."""
+        """Starts a worker; returns when it serves or has exited. Raises OSError."""
         share = self._shares[index]
         read_end, write_end = os.pipe()
         context = WorkerContext(
@@ -183,7 +183,7 @@ class Workers:
                 *self._command,
                 env={**os.environ, **context.to_environ()},
                 pass_fds=[*inherited, write_end, self._lifeline],
-                # Ctrl-C in a terminal is for this process, which tells the others.
+                # Ctrl-C in a terminal must reach this process only, which signals the workers.
                 process_group=0,
             )
         except BaseException:
@@ -193,7 +193,7 @@ class Workers:
             os.close(write_end)
         self._processes[index] = process
         if self._ending.is_set():
-            # The signal was given while this one began.
+            # The signal arrived while this worker was being started.
             process.terminate()
         is_ready = await _is_written(read_end)
         if is_ready:
@@ -204,12 +204,12 @@ class Workers:
 
 
 def command() -> tuple[str, ...]:
-    """What started this process, to start it once more."""
+    """The command line of this process, to start workers with."""
     return (sys.executable, "-m", "catenary", *sys.argv[1:])
 
 
 def _refuse_taken(addresses: Sequence[ListenAddress]) -> None:
-    """Shared sockets would be granted beside those of another server of this user."""
+    """Without this, shared sockets would be granted on a port that another server of this user listens on."""
     for address in addresses:
         for each in bind(address):
             each.close()
@@ -220,7 +220,7 @@ def _bound(addresses: Sequence[ListenAddress]) -> dict[int, list[socket.socket]]
 
 
 async def _is_written(read_end: int) -> bool:
-    """Whether a byte comes through a pipe before its other end is closed."""
+    """Whether a byte is written to a pipe before its other end is closed."""
     loop = asyncio.get_running_loop()
     written: asyncio.Future[bool] = loop.create_future()
 
