@@ -1,10 +1,9 @@
 """The command line: arguments → exit status.
 
-catenary [FLAGS]                 serves, as anycable-go does with the same flags
-catenary MODULE:CABLE [FLAGS]    serves with the application in the same process
-catenary rpc MODULE:CABLE [FLAGS]
-is the application behind another server, over gRPC at rpc_host
-catenary COMMAND …               one of the tools in ``terminal/``
+catenary [FLAGS]                   a server, as anycable-go with the same flags
+catenary MODULE:CABLE [FLAGS]      a server with the application in the same process
+catenary rpc MODULE:CABLE [FLAGS]  the application as a gRPC server at rpc_host, for another server
+catenary COMMAND …                 one of the tools in ``terminal/``
 """
 
 import os
@@ -21,8 +20,8 @@ from catenary.terminal.tools import HELP, TOOLS, find
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0 after an orderly end, 1 where the configuration can't be used or the server has ended
-    by itself; tools have their own."""
+    """Returns the exit status: 0 after an orderly end, 1 if the configuration is unusable or the server has ended
+    unexpectedly; tools have their own."""
     words = sys.argv[1:] if argv is None else argv
     if words and words[0] == HELP:
         words = (*filter(find, words[1:2]), "--help")
@@ -46,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
                 print(toml(request.options), end="")  # noqa: T201
             case "serve" if what[:1] == ("rpc",):
-                _answer_calls(request, what[1])
+                _serve_rpc(request, what[1])
             case "serve":
                 _serve(request, what[0] if what else None)
     except (ConfigError, ServerEnded) as error:
@@ -56,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _read(path: str) -> str | None:
-    """A file's text, None where there is none. Raises :class:`ConfigError`."""
+    """The text of a file; None if it does not exist. Raises :class:`ConfigError`."""
     try:
         return Path(path).read_text()
     except FileNotFoundError:
@@ -66,7 +65,7 @@ def _read(path: str) -> str | None:
 
 
 def _split(argv: Sequence[str]) -> tuple[tuple[str, ...], Sequence[str]]:
-    """The words before the flags, and the flags. Raises :class:`ConfigError`."""
+    """Splits arguments into the words before the flags, and the flags. Raises :class:`ConfigError`."""
     if argv and ":" in argv[0] and not argv[0].startswith("-"):
         return (argv[0],), argv[1:]
     if argv and argv[0] == "rpc":
@@ -76,9 +75,9 @@ def _split(argv: Sequence[str]) -> tuple[tuple[str, ...], Sequence[str]]:
     return (), argv
 
 
-def _answer_calls(request: Request, where: str) -> None:
-    """Runs until a signal."""
-    # grpcio writes lines of its own to standard error; ours say what matters.
+def _serve_rpc(request: Request, where: str) -> None:
+    """Runs an RPC server until a signal."""
+    # Silences grpcio's own lines on standard error; ours cover the same events.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
     import asyncio
@@ -96,7 +95,7 @@ def _answer_calls(request: Request, where: str) -> None:
 
 
 def _serve(request: Request, where: str | None) -> None:
-    """Runs until a signal. What a server needs is imported here: help and errors stay quick."""
+    """Runs a server until a signal. Imports are here, so that help and errors stay fast."""
     import asyncio
 
     from catenary.process import hangup
@@ -116,7 +115,7 @@ def _serve(request: Request, where: str | None) -> None:
         return
     code = where if where is not None and options.app.workers else ""
     cable = None
-    # The pages of --asgi are in this process, and publish by the cable that they import.
+    # The application of --asgi runs in this process, and publishes through the cable that it imports.
     if where is not None and (not code or options.server.asgi):
         from catenary.channels.loading import load as load_cable
 
@@ -125,8 +124,8 @@ def _serve(request: Request, where: str | None) -> None:
 
 
 def _run(server: Coroutine[Any, Any, None]) -> None:
-    """Runs to the end. Raises :class:`ServerEnded` where somebody's sys.exit() ends the event loop:
-    asyncio lets SystemExit through, whatever its status, and clients are served no more."""
+    """Runs a server to its end. Raises :class:`ServerEnded` if application code calls sys.exit(): asyncio lets
+    SystemExit end the event loop, whatever its status, and then no clients are served."""
     import logging
 
     import uvloop

@@ -36,7 +36,7 @@ def test_whether_it_is_optimized(
 def test_a_server_says_when_it_is_not() -> None:
     with cable_server("--norpc", "--broadcast_adapter=http") as server:
         output = server.wait_for_output("Serving cable")
-    assert ("This Python was compiled without optimization" in output) is not is_optimized()
+    assert ("This Python was compiled without PGO" in output) is not is_optimized()
 
 
 def chosen(directory: Path, *, own: str) -> str:

@@ -86,7 +86,7 @@ def test_pages_beside_code_workers_publish_and_say_that_they_stay(
     here = {"PYTHONPATH": str(Path.cwd())}
     flags = (HTTP, flag, f"--asgi={APP}:guest")
     with cable_server(*flags, command=CABLE, env=here, directory=tmp_path) as server:
-        assert f"The pages of {APP}:guest are not reloaded" in server.output()
+        assert f"{APP}:guest (--asgi) is not reloaded" in server.output()
         pages_publish(server)
         server.process.send_signal(signal.SIGHUP)
         server.wait_for_output("Code 2 runs")

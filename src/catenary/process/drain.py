@@ -65,5 +65,5 @@ async def drain(listeners: Sequence[Listener], shutdown_timeout_s: float, rate: 
 
 
 def _connections(listener: Listener) -> set[object]:
-    """uvicorn's set; its type names uvicorn's own protocols only."""
+    """Uvicorn's set; its type names uvicorn's own protocols only."""
     return cast("set[object]", listener.server_state.connections)

@@ -76,7 +76,9 @@ class Workers:
         supervisor = Supervisor()
         keepers = [
             Service(
-                f"supervision of worker {index + 1}", functools.partial(self._keep, index), supervisor
+                f"supervision of worker {index + 1}",
+                functools.partial(self._keep, index),
+                supervisor,
             )
             for index in range(len(self._shares))
         ]

@@ -1,5 +1,5 @@
-"""The cable as applications import it: :class:`catenary.channels.cable.Cable`, and a way into
-other ASGI servers. What that needs is loaded when it is asked for."""
+"""The cable as applications import it: :class:`catenary.channels.cable.Cable`, which can also be mounted in other
+ASGI servers. The server is imported only when it is."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 class Cable(cable.Cable):
-    """An application: who may connect, and the channels there are."""
+    """An application: its connection class and its channels."""
 
     _mounted: "Mounted | None" = None
 
     def asgi(self, **options: object) -> "Mounted":
-        """An ASGI application that serves the cable's clients, to be mounted anywhere, once.
+        """An ASGI application that serves the cable's clients; it can be mounted anywhere, once.
 
-        ``options`` are those of the server by the names of their flags, as in
-        ``asgi(broker="memory", secret="…")``, above ``ANYCABLE_*`` of the environment. Asked again
-        without options, it returns the same. Raises :class:`ConfigError`.
+        ``options`` are the server's, by the names of their flags, as in ``asgi(broker="memory", secret="…")``; they
+        override ``ANYCABLE_*`` of the environment. A second call without options returns the same application. Raises
+        :class:`ConfigError`.
         """
         if self._mounted is None:
             from catenary.server.mounted import Mounted
@@ -34,14 +34,13 @@ class Cable(cable.Cable):
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """The mounted cable runs within, and its clients are gone behind it. Raises
+        """Runs the mounted cable inside the block, and disconnects its clients at the end. Raises
         :class:`ConfigError`."""
         async with self.asgi().running():
             yield
 
     @asynccontextmanager
     async def lifespan(self, app: Any) -> AsyncIterator[dict[str, Any]]:
-        """The same as the lifespan of a Starlette or FastAPI application, whose requests find the
-        cable in their state."""
+        """The same as a lifespan for Starlette or FastAPI; requests have the cable in their state."""
         async with self.running():
             yield {"cable": self}

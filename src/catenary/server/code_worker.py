@@ -1,7 +1,7 @@
 """The program of a code worker: python -m catenary.server.code_worker MODULE:CABLE LEVEL FORMAT.
 
-Loads the cable and answers calls through the socket that it was started with. Its parent ends it, or
-its parent's death does; signals are for the parent.
+Loads the cable and answers calls through the socket that it inherits. It exits when its parent asks for it or dies;
+it ignores signals, which are for the parent.
 """
 
 import logging
@@ -25,13 +25,13 @@ _log: Final = logging.getLogger("catenary.code")
 
 
 def main(where: str, level: str, form: str) -> int:
-    """Returns 0 after an orderly end, 1 where the code can't be loaded."""
+    """Returns the exit status: 0 after an orderly end, 1 if the code can't be loaded."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # Whoever signals a whole group means its parent, which sees to an orderly end.
+        # A signal to the whole process group is handled by the parent, which stops its code workers in order.
         signal.signal(number, signal.SIG_IGN)
     connected = socket.socket(fileno=int(os.environ.pop(SOCKET)))
     connected.set_inheritable(False)
-    # Of the serving process, with a secret in it: it is not for the application.
+    # The context of the serving process contains a password; the application must not see it.
     os.environ.pop(worker_context.VARIABLE, None)
     logs.set_up(level, "json" if form == "json" else "text")
     try:
@@ -40,12 +40,12 @@ def main(where: str, level: str, form: str) -> int:
         _log.error("%s", error)
         return 1
     except Exception:  # noqa: BLE001
-        # Whatever a module raises as it is imported: the code that runs goes on.
+        # A module may raise anything at import; the old code workers go on.
         _log.exception("%s can't be loaded", where)
         return 1
     freeze_gc()
     if not uvloop.run(_answer(cable, connected)):
-        # Nobody waits for what the application still does in threads.
+        # Does not wait for threads of the application.
         logging.shutdown()
         os._exit(1)
     return 0

@@ -1,4 +1,4 @@
-"""Serving: builds, announces, runs to the end; in one process, or in several."""
+"""The programs: a server in one process or in several workers, and an RPC server in front of a cable."""
 
 import asyncio
 import logging
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger("catenary.server")
 
 
-_RELOADABLE: Final = "code is reloaded where it runs with --app_workers"
+_RELOADABLE: Final = "application code is reloaded if it runs with --app_workers"
 
 NATS_END_S: Final = 5.0
-"""How long the embedded NATS server may take to end, when its workers have."""
+"""How long the embedded NATS server may take to stop, after the workers."""
 
 
 async def serve(
@@ -49,11 +49,10 @@ async def serve(
 ) -> None:
     """Serves until a signal; ``options`` are the effective ones of ``request``.
 
-    ``worker`` is set in a worker process, ``cable`` an application in this process, ``code`` the
-    name of one that runs in code workers: then the cable is for the pages of ``asgi`` alone. Raises
-    :class:`catenary.errors.ConfigError` before anything is served.
+    ``worker``, ``cable`` and ``code`` are as in :class:`Assembly`. Raises :class:`catenary.errors.ConfigError` before
+    anything is served.
     """
-    _begin(options, request, worker)
+    _announce_start(options, request, worker)
     hangup.listen(hangup.nothing_to_reload(_RELOADABLE))
     assembly = Assembly(options, worker, cable, code)
     build = assembly.build
@@ -64,7 +63,7 @@ async def serve(
             _log.info("%s", announcement)
         if assembly.code is not None and options.server.asgi:
             _log.warning(
-                "The pages of %s are not reloaded: neither --reload nor SIGHUP loads their code again",
+                "%s (--asgi) is not reloaded: --reload and SIGHUP reload code workers only",
                 options.server.asgi,
             )
     if worker is not None:
@@ -93,7 +92,7 @@ def _drain_clients(build: ServerBuild, listeners: Sequence[Listener]) -> None:
 
 
 async def answer_calls(options: Options, cable: "Cable") -> None:
-    """Answers the calls of a server elsewhere until a signal. Raises :class:`ConfigError`."""
+    """Answers the gRPC calls of another server until a signal. Raises :class:`catenary.errors.ConfigError`."""
     from catenary.channels.rpc_grpc import GrpcRpcServer
 
     logs.set_up(options.log.level, options.log.format)
@@ -101,15 +100,15 @@ async def answer_calls(options: Options, cable: "Cable") -> None:
     signals = lifecycle.StopSignals()
     server = GrpcRpcServer(cable, options.rpc.host)
     await server.start()
-    _log.info("Answering calls at %s (pid %d)", options.rpc.host, os.getpid())
+    _log.info("Answering gRPC calls at %s (pid %d)", options.rpc.host, os.getpid())
     await signals.received.wait()
     await server.stop(options.node.shutdown_timeout_s)
     await cable.stop(options.node.shutdown_timeout_s)
     _log.info("Stopped")
 
 
-def _begin(options: Options, request: Request, worker: WorkerContext | None) -> None:
-    """Logs, limits, and what there is to say of the configuration, once."""
+def _announce_start(options: Options, request: Request, worker: WorkerContext | None) -> None:
+    """Sets up logs and limits; logs the version, the configuration and its warnings, once for all workers."""
     logs.set_up(options.log.level, options.log.format)
     open_files = raise_open_files()
     if worker is not None:
@@ -117,7 +116,7 @@ def _begin(options: Options, request: Request, worker: WorkerContext | None) -> 
     _log.info("Catenary %s (pid %d, up to %d open files)", __version__, os.getpid(), open_files)
     if not interpreter.is_optimized():
         _log.info(
-            "This Python was compiled without optimization, which costs a fourth more: %s",
+            "This Python was compiled without PGO, and needs a fourth more CPU: %s",
             sys.base_prefix,
         )
     if request.config_path is not None:
@@ -127,13 +126,13 @@ def _begin(options: Options, request: Request, worker: WorkerContext | None) -> 
     for warning in (*request.warnings, *check_redis(options)):
         _log.warning("%s", warning)
     if options.access.public:
-        _log.warning("Public mode: everybody may connect, subscribe and publish")
+        _log.warning("Public mode: anybody may connect, subscribe and publish")
         if has_idle_key(options):
-            _log.warning("Public mode: publishers need not show the broadcast_key that is given")
+            _log.warning("Public mode: broadcast_key is set, but not required from publishers")
 
 
 def _replace_code(build: ServerBuild, code: CodeWorkerPool, *, watches: bool) -> None:
-    """Loads the code again on SIGHUP, and where it ``watches`` files, when one changes."""
+    """Reloads the code workers on SIGHUP, and with ``watches`` also when a file changes."""
     hangup.listen(code.reload)
     if watches:
         watch = SourceWatch(Path.cwd(), code.reload, build.supervisor)
@@ -145,21 +144,21 @@ def _ignore_start() -> None:
 
 
 def _watch_lifeline(lifeline: int) -> None:
-    """Whoever started this process has died when its end of the pipe is closed: nobody would replace
-    this worker, nor end it."""
+    """Shuts down when the other end of the pipe is closed: then the parent has died, and nothing would stop this
+    worker."""
     loop = asyncio.get_running_loop()
 
     def end() -> None:
         loop.remove_reader(lifeline)
-        _log.error("The process that started this worker is gone")
+        _log.error("The parent process of this worker has died: shutting down")
         signal.raise_signal(signal.SIGTERM)
 
     loop.add_reader(lifeline, end)
 
 
 async def supervise(options: Options, request: Request) -> None:
-    """Runs workers until a signal. Raises as :func:`serve` does."""
-    _begin(options, request, None)
+    """Runs workers until a signal. Raises :class:`catenary.errors.ConfigError`."""
+    _announce_start(options, request, None)
     hangup.listen(hangup.nothing_to_reload(_RELOADABLE))
     embedded = engines.embedded_nats(options, Counters()) if options.enats.enabled else None
     if embedded is not None:

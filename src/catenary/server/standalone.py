@@ -1,7 +1,6 @@
-"""Who is let in, and which streams are given, without asking the application.
+"""What is decided without the application: clients with tokens, and the channels of public and signed streams.
 
-Builds it out of options: tokens, ``noauth``, and the channels of public and signed streams.
-Part of the assembly. Sources: docs/jwt_identification.md, docs/signed_streams.md (anycable).
+Sources: docs/jwt_identification.md, docs/signed_streams.md (anycable).
 """
 
 import logging
@@ -30,7 +29,7 @@ CABLE_READY_CHANNEL: Final = "CableReady::Stream"
 
 
 def channels(options: StreamsOptions, keys: Keys) -> dict[str, Channels]:
-    """The channels that are decided here, by name; everything else is the application's."""
+    """The channels that need no application, by name; all others are the application's."""
     found: dict[str, Channels] = {}
     if options.pubsub_channel:
         found[options.pubsub_channel] = StreamChannel(
@@ -44,22 +43,24 @@ def channels(options: StreamsOptions, keys: Keys) -> dict[str, Channels]:
     if options.turbo and keys.turbo is not None:
         found[TURBO_CHANNEL] = StreamChannel(TurboStreams(Signatures(keys.turbo)))
     elif options.turbo:
-        _warn_of_missing_key("turbo_streams")
+        _warn_missing_key("turbo_streams")
     if options.cable_ready and keys.cable_ready is not None:
         found[CABLE_READY_CHANNEL] = StreamChannel(CableReadyStreams(Signatures(keys.cable_ready)))
     elif options.cable_ready:
-        _warn_of_missing_key("cable_ready")
+        _warn_missing_key("cable_ready")
     return found
 
 
-def _warn_of_missing_key(option: str) -> None:
-    _log.warning("%s has no key (streams_secret): the application decides instead", option)
+def _warn_missing_key(option: str) -> None:
+    _log.warning(
+        "%s has no key (streams_secret): the application authorizes these streams instead", option
+    )
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """Clients with tokens: who decides about them, and what must be started and closed for that.
+    """How clients with tokens are identified, and what must be started and closed for that.
 
-    ``header`` carries the token, too.
+    ``header`` is the name of the request header that may carry the token, in lower case.
     """
 
     identity: TokenIdentity
@@ -71,10 +72,7 @@ class Tokens(msgspec.Struct, frozen=True):
 def maybe_tokens(
     options: JwtOptions, secret: str | None, supervisor: Supervisor | None = None
 ) -> Tokens | None:
-    """None where there is no key to check tokens with.
-
-    Raises :class:`ConfigError` for a key that can't be used.
-    """
+    """None without a key to verify tokens with. Raises :class:`ConfigError` for an unusable key."""
     keys: list[Key] = [] if secret is None else [SecretKey(secret)]
     if options.public_key or options.jwks_url:
         return _with_public_keys(options, keys, supervisor)
@@ -120,7 +118,7 @@ def _identity(
     accepted = algorithms & set(options.algorithms) if options.algorithms else algorithms
     if not accepted:
         raise ConfigError(
-            f"jwt_algorithms: expected one that the keys are good for ({', '.join(sorted(algorithms))}),"
+            f"jwt_algorithms: expected one that the keys support ({', '.join(sorted(algorithms))}),"
             f" got {', '.join(options.algorithms)}"
         )
     return TokenIdentity(
@@ -134,7 +132,7 @@ def _identity(
 
 
 def _pem(given: str) -> str:
-    """The PEM text itself, or what the file of that name contains. Raises :class:`ConfigError`."""
+    """Returns PEM text as it is, or the content of the file of that name. Raises :class:`ConfigError`."""
     if given.startswith("-----BEGIN "):
         return given
     try:
@@ -146,13 +144,13 @@ def _pem(given: str) -> str:
 def announcements(
     options: Options, keys: Keys, tokens: Tokens | None, channels: Collection[str]
 ) -> list[str]:
-    """What is worth a line at the start."""
+    """Lines for the log at the start."""
     lines = []
     if tokens is not None:
-        need = "required of everybody" if options.jwt.enforce else "optional"
+        need = "required" if options.jwt.enforce else "optional"
         lines.append(f"Tokens (JWT) in ?{options.jwt.param}= or {tokens.header}: {need}")
     if options.access.noauth and not options.jwt.enforce:
-        lines.append("Connections need no authentication")
+        lines.append("Connections need no authentication (noauth)")
     pubsub = options.streams.pubsub_channel
     is_open = options.streams.public or keys.streams is not None
     decided = [name for name in channels if name != pubsub or is_open]

@@ -1,1 +1,1 @@
-"""What lives as long as the server: tasks that are watched, pauses between attempts, ticks."""
+"""Long-lived tasks and their supervision, backoff for retries, periodic calls."""

@@ -1,6 +1,6 @@
-"""How long a retry loop waits before its next attempt, and which failures it writes to the log.
+"""Exponential backoff for retry loops: the pause before the next attempt, and which failures are logged.
 
-Knows: attempts, a clock. Does not know: what is tried.
+Knows: attempts, a clock. Does not know: what is attempted.
 """
 
 import random
@@ -9,26 +9,24 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 MAX_DELAY_S: Final = 5.0
-"""The longest pause between two attempts."""
+"""The longest pause between two attempts, before jitter."""
 
 STEADY_S: Final = 1.0
-"""What has lasted this long has worked: the next pause is the shortest one again."""
+"""A success that lasts this long resets the backoff."""
 
 FIRST_REMINDER: Final = 8
-"""The failure of a row that is logged after the first one; then each time there are twice as many."""
+"""The second logged failure of a row; then each doubling is logged."""
 
 
 def delay_s(attempt: int, longest_s: float = MAX_DELAY_S) -> float:
-    """0.1 s, doubled each time, and never the same for all nodes; ``longest_s`` is at most MAX_DELAY_S."""
-    # 0.1 * 2**6 is more than the longest already; a float overflows at 2**1024.
+    """0.1 s, doubled with each attempt up to ``longest_s`` (at most MAX_DELAY_S), with a jitter of 25 %."""
+    # 0.1 * 2**6 exceeds the longest already; a float overflows at 2**1024.
     return min(0.1 * 2.0 ** min(attempt, 6), longest_s) * random.uniform(0.75, 1.25)  # noqa: S311
 
 
 class Pause(NamedTuple):
-    """The answer to a failure: ``seconds`` until the next attempt.
-
-    ``failures`` is how many attempts in a row have failed. ``is_logged`` says that this failure
-    deserves a line in the log.
+    """The pause after a failure: ``seconds`` until the next attempt, ``failures`` in a row so far, and whether this one
+    should be logged.
     """
 
     seconds: float
@@ -39,10 +37,10 @@ class Pause(NamedTuple):
 class Backoff:
     """The state of one retry loop. ``clock`` is monotonic, in seconds.
 
-    Of the failures in a row the first is logged, then number 8, 16, 32 and so on: 11 s later, 51 s
-    later, and again whenever the outage has lasted twice as long. An outage of a day costs a dozen
-    lines. A row ends when something has worked for ``steady_s``; a connection that breaks
-    sooner, again and again, is one row, of which the first seven are logged as well.
+    Of the failures in a row, number 1, 8, 16, 32 and so on are logged: 11 s after the first, 51 s after it, and again
+    whenever the outage has lasted twice as long. An outage of a day takes a dozen lines. A row ends when something has
+    worked for ``steady_s``. A connection that is lost sooner, again and again, is one row, of which failures 2 to 7 are
+    logged, too.
     """
 
     __slots__ = (
@@ -71,23 +69,23 @@ class Backoff:
         self._is_news = True
         self._has_worked = False
         self._since: float | None = None
-        """When it began to work, or to progress, after the last failure."""
+        """When it began to work, or made progress, after the last failure."""
 
     def works(self) -> bool:
-        """Notes that the attempt has succeeded. Returns whether that deserves a line in the log:
-        the first success does, and the first one after a failure that was logged."""
+        """Notes a success. Returns whether it should be logged: the first one should, and the first one after a failure
+        that was logged."""
         self._has_worked = True
         self._since = self._clock()
         is_news, self._is_news = self._is_news, False
         return is_news
 
     def progressed(self) -> None:
-        """Notes that a part has succeeded: the next pause is the shortest, and the row goes on."""
+        """Notes a partial success: the next pause is the shortest, but the row of failures goes on."""
         self._since = self._clock() if self._since is None else self._since
         self._doublings = 0
 
     def failed(self) -> Pause:
-        """Notes that the attempt has failed, or that what worked has ended."""
+        """Notes that an attempt has failed, or that a connection that worked was lost."""
         since, self._since = self._since, None
         has_worked, self._has_worked = self._has_worked, False
         if since is not None and self._clock() - since >= self._steady_s:

@@ -1,7 +1,7 @@
-"""Tasks that live as long as the server: started, watched, restarted, stopped.
+"""Long-lived tasks: started, supervised, restarted after failures, stopped.
 
-A task that ends takes its exception with it: nobody awaits it, so nothing is logged, and whatever
-it listened to is not heard any more. A service is such a task with somebody who watches.
+An asyncio task that fails is silent: nothing awaits it, so its exception is not logged and its work stops. A service
+is such a task with supervision.
 Knows: tasks, pauses, the log. Does not know: what a service does.
 """
 
@@ -16,7 +16,7 @@ from catenary.supervision.backoff import STEADY_S, Backoff
 _log: Final = logging.getLogger("catenary.supervision")
 
 _CANCEL_AGAIN_S: Final = 1.0
-"""How long after a cancellation a service that has swallowed it is cancelled again."""
+"""A service that has suppressed its cancellation is cancelled again after this time."""
 
 Run = Callable[[], Coroutine[Any, Any, None]]
 
@@ -34,56 +34,55 @@ class Supervisor:
 
     @property
     def trouble(self) -> str | None:
-        """Which service has failed and does not run, or has just been restarted; None where all run."""
+        """Which service has failed and does not run, or was restarted less than a second ago; None if all run."""
         troubles = (each.trouble for each in self._services if each.trouble is not None)
         return self._ended or next(troubles, None)
 
     @property
     def services(self) -> "tuple[Service, ...]":
-        """Those that were started and not stopped."""
+        """The services that were started and not stopped."""
         return tuple(self._services)
 
     @property
     def is_closing(self) -> bool:
-        """Is the server ending? Then a service that ends is not restarted."""
+        """Whether the server shuts down. Then services that end are not restarted."""
         return self._is_closing
 
     def close(self) -> None:
-        """From now on services may end: the server does."""
+        """Called when the server shuts down: from now on services may end."""
         self._is_closing = True
 
     def note_end(self, name: str, error: BaseException) -> None:
-        """A part has failed that nobody can restart: logged, and a trouble from now on."""
+        """A part has failed that can't be restarted: logged, and reported as trouble from now on."""
         if self._is_closing:
             return
         self.count_failure()
         self._ended = f"{name} has failed ({type(error).__name__})"
-        _log.error("%s has failed, and can't be restarted", name, exc_info=error)
+        _log.error("%s has failed and can't be restarted", name, exc_info=error)
 
     # For services
 
     def add(self, service: "Service") -> None:
-        """It was started."""
+        """Called when a service is started."""
         self._services[service] = None
 
     def remove(self, service: "Service") -> None:
-        """It was stopped."""
+        """Called when a service is stopped."""
         self._services.pop(service, None)
 
     def count_failure(self) -> None:
-        """A service has ended that should not."""
+        """Called when a service has ended unexpectedly."""
         self._counters.service_failures_total += 1
 
 
 class Service:
-    """A coroutine that runs from :meth:`start` to :meth:`stop`, whatever becomes of it.
+    """A coroutine that runs from :meth:`start` to :meth:`stop`, and is restarted if it ends before.
 
-    ``run`` handles the errors that it expects and does not return. Where it ends all the same, by
-    an exception, by a cancellation that nobody asked for, or by returning, that is logged with its
-    traceback, ``trouble`` says so, and it is started again after a pause that doubles. Each run is
-    a task of its own: what an earlier one has left in its task (on Python 3.11.2 ``cancelling()``
-    stays above 0 after a TaskGroup whose child failed, and then ``asyncio.timeout`` raises
-    CancelledError) does not reach the next.
+    ``run`` handles the errors that it expects and does not return. If it ends by an exception, an unrequested
+    cancellation or a return, that is logged with its traceback, ``trouble`` reports it, and it is started again after
+    a pause that doubles with each failure. Each run has a task of its own, so that state of a failed task does not reach
+    the next run: on Python 3.11.2 ``cancelling()`` stays above 0 after a TaskGroup whose child failed, and then
+    ``asyncio.timeout`` raises CancelledError.
     """
 
     __slots__ = (
@@ -98,10 +97,10 @@ class Service:
     )
 
     def __init__(self, name: str, run: Run, supervisor: Supervisor | None = None) -> None:
-        """``name`` is for the log and for /ready. Without a ``supervisor`` it has one of its own."""
+        """``name`` appears in the log and at /ready. Without a ``supervisor``, the service has one of its own."""
         self.name = name
         self.trouble: str | None = None
-        """Why it does not run, or has just been restarted; None where all is well."""
+        """Why it does not run, or was restarted less than a second ago; None if it runs."""
         self._run = run
         self._supervisor = Supervisor() if supervisor is None else supervisor
         self._backoff = Backoff()
@@ -110,19 +109,19 @@ class Service:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begins to run."""
+        """Starts running."""
         self._is_stopped = False
         self._supervisor.add(self)
         self._begin_run()
 
     def cancel(self) -> None:
-        """Stops it without waiting for its end."""
+        """Stops the service without waiting for its end."""
         self._release()
         if self._task is not None:
             self._task.cancel()
 
     async def stop(self, timeout_s: float = 0) -> None:
-        """Waits up to ``timeout_s`` for it to end by itself, then cancels it; returns when it has ended."""
+        """Waits up to ``timeout_s`` for the coroutine to return, then cancels it; returns when it has ended."""
         self._release()
         task = self._task
         if task is None:
@@ -134,7 +133,7 @@ class Service:
             await asyncio.wait([task], timeout=_CANCEL_AGAIN_S)
 
     def _release(self) -> None:
-        """From now on it may end."""
+        """From now on the coroutine may end."""
         self._is_stopped = True
         self._supervisor.remove(self)
         if self._timer is not None:
@@ -146,10 +145,10 @@ class Service:
         self._task.add_done_callback(self._ended)
         self._timer = None
         if self.trouble is not None:
-            self._timer = loop.call_later(STEADY_S, self._settle)
+            self._timer = loop.call_later(STEADY_S, self._note_steady)
 
     async def _guarded(self) -> BaseException | None:
-        """Runs it, and returns what it raised: SystemExit in a task would end the loop."""
+        """Returns the exception instead of raising it: SystemExit in a task would end the event loop."""
         try:
             await self._run()
         except KeyboardInterrupt:
@@ -158,7 +157,7 @@ class Service:
             return error
         return None
 
-    def _settle(self) -> None:
+    def _note_steady(self) -> None:
         self._timer = None
         self.trouble = None
         self._backoff.works()
@@ -187,18 +186,17 @@ class Service:
 
 
 def is_cancelled() -> bool:
-    """Was the running task itself cancelled? Else a CancelledError comes from what it waited for."""
+    """Whether the running task itself was cancelled. If not, a CancelledError comes from something it awaited."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 async def until_first_ends(*works: Coroutine[Any, Any, None]) -> None:
-    """Runs coroutines side by side until one of them ends; the others are cancelled and waited for.
-    Their tasks have the name of the task that calls this.
+    """Runs coroutines concurrently until one of them ends, then cancels and awaits the others.
 
-    Raises what that one raised. Used instead of a TaskGroup, which on Python 3.11.2 leaves its task
-    with ``cancelling()`` above 0 where a child has failed, so that every later ``asyncio.timeout``
-    in it raises CancelledError.
+    Raises the exception of the one that ended. Their tasks have the name of the calling task. Replaces TaskGroup, which
+    on Python 3.11.2 leaves its task with ``cancelling()`` above 0 after a child has failed, so that every later
+    ``asyncio.timeout`` in it raises CancelledError.
     """
     loop = asyncio.get_running_loop()
     whole = asyncio.current_task()

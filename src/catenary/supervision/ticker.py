@@ -1,11 +1,11 @@
-"""Calls at regular intervals, without a task for each."""
+"""Calls a function at regular intervals, by a timer instead of a task."""
 
 import asyncio
 from collections.abc import Callable
 
 
 class Ticker:
-    """Calls something every ``interval_s`` seconds, from :meth:`start` to :meth:`stop`."""
+    """Calls a function every ``interval_s`` seconds, from :meth:`start` to :meth:`stop`."""
 
     __slots__ = ("_call", "_interval_s", "_timer")
 
@@ -16,16 +16,16 @@ class Ticker:
 
     async def start(self) -> None:
         """The first call comes after one interval."""
-        self._again()
+        self._schedule()
 
     async def stop(self, timeout_s: float) -> None:
-        """No call comes any more."""
+        """Stops calling."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def _again(self) -> None:
+    def _schedule(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(self._interval_s, self._tick)
 
     def _tick(self) -> None:
-        self._again()
+        self._schedule()
         self._call()
