@@ -31,7 +31,7 @@ def test_so_many_lines_in_a_second(caplog: pytest.LogCaptureFixture) -> None:
         assert LineLimit.suppressed_total - before == 7
         clock.now += 1
         log.warning("line %s", "again")
-        assert caplog.messages[-2:] == ["7 lines like these were left out", "line again"]
+        assert caplog.messages[-2:] == ["7 log lines suppressed by the rate limit", "line again"]
         clock.now += 5
         log.info("quiet")
     assert caplog.messages[-1] == "quiet"
@@ -77,4 +77,7 @@ def test_a_library_s_logger(caplog: pytest.LogCaptureFixture) -> None:
     assert len(caplog.messages) == LINES_PER_SECOND
     clock.now += 1
     log.warning("again")
-    assert caplog.messages[-2:] == ["7 lines of catenary_test_library were left out", "again"]
+    assert caplog.messages[-2:] == [
+        "7 log lines of catenary_test_library suppressed by the rate limit",
+        "again",
+    ]

@@ -36,7 +36,9 @@ def test_a_server_without_an_application_goes_on() -> None:
 
 def test_so_does_one_with_its_application_in_the_same_process() -> None:
     with cable_server(command=(*OURS, CABLE)) as server:
-        hang_up(server, server.process.pid, f"{NOTHING}: code is reloaded where it runs with")
+        hang_up(
+            server, server.process.pid, f"{NOTHING}: application code is reloaded if it runs with"
+        )
         assert server.stop() == 0
 
 

@@ -1,1 +1,1 @@
-"""What is asked over HTTP, by applications and operators."""
+"""HTTP requests of applications and operators: publications, the REST API, health, metrics."""

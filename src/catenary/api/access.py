@@ -1,7 +1,7 @@
-"""Who may ask over HTTP, and how they are answered: a status, and JSON where there is more to say.
+"""Authorization of HTTP requests by method, key and origin, and the answers that all endpoints share.
 
 Source: docs/broadcasting.md, "HTTP adapter", and docs/api.md (anycable).
-Knows: methods, keys, pages. Does not know: what is asked for.
+Knows: methods, keys, origins. Does not know: what an endpoint does.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ _CORS_HEADERS: Final = (
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A status and JSON: the ``content``, or with an ``error`` the object ``{"error": …}``."""
+    """A status with a JSON body: the ``content``, or ``{"error": …}`` if there is an ``error``."""
 
     status: int
     error: str = ""
@@ -32,10 +32,9 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Access:
-    """The door of an endpoint that takes one method.
+    """Access to an endpoint with one method.
 
-    ``key`` empty means that everybody may ask; ``pages`` are those that may from a browser (CORS),
-    None for none.
+    An empty ``key`` allows everybody; ``pages`` are the origins that browsers may call from (CORS), None for none.
     """
 
     __slots__ = ("_cors", "_key", "_method", "_pages")
@@ -51,7 +50,7 @@ class Access:
         )
 
     def check(self, method: str, authorization: str) -> Answer | None:
-        """Answers what needs no look at the rest; None where it may go on."""
+        """The answer to a preflight or unauthorized request; None if the request is permitted."""
         if self._pages is not None and method == "OPTIONS":
             return Answer(200)
         if method != self._method:
@@ -61,7 +60,7 @@ class Access:
         return None
 
     def cors(self, origin: str) -> tuple[tuple[str, str], ...]:
-        """Headers that tell a browser whether its page may ask."""
+        """The CORS headers of an answer to a page of this origin."""
         if self._pages is None:
             return ()
         if self._pages.is_open:
@@ -72,7 +71,7 @@ class Access:
 
 
 async def send_answer(send: Send, answer: Answer, headers: Iterable[tuple[str, str]]) -> None:
-    """Sends it as an ASGI application does."""
+    """Sends an answer through ASGI."""
     body = answer.body
     fields = [("content-length", str(len(body)))]
     if body:

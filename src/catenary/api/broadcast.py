@@ -1,7 +1,7 @@
-"""Publications over HTTP: what may be asked, and what is answered.
+"""The broadcast endpoint: publications over HTTP, and their answers.
 
 Source: docs/broadcasting.md, "HTTP adapter" (anycable).
-Knows: methods, keys, bodies. Does not know: connections; ``intake.py`` and uvicorn have those.
+Knows: methods, keys, bodies. Does not know: connections, which ``intake.py`` and uvicorn have.
 """
 
 import asyncio
@@ -24,17 +24,17 @@ from catenary.wire.http1 import header_text
 from catenary.wire.request_memory import PendingBody, RequestMemory, too_many
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
-"""More is refused with 413. Redis, which carries the same publications, stops at 512 MB."""
+"""Larger bodies are refused with 413."""
 
 
 class Broadcasts:
-    """The rules of the endpoint.
+    """The rules of the endpoint, independent of connections.
 
-    201 once a publication is on its way; 401 without the key; 413 for what is too large, for this
-    server or for Redis or NATS behind it; 422 for what is no publication, what Redis or NATS
-    refuse for another reason that lasts, and everything but POST (as anycable-go); 503 where they
-    are away, which says: try again, and where incomplete requests hold too much memory. ``key`` empty means
-    that everybody may publish; ``pages`` are those that may from a browser (CORS), None for none.
+    Answers 201 once a publication was sent; 401 without the key; 413 if it is too large for this server, Redis or NATS;
+    422 for malformed publications, for those that Redis or NATS refuse for another permanent reason, and for methods
+    other than POST (as anycable-go); 503 while Redis or NATS is away, or incomplete requests hold too much memory: the
+    publisher should try again. An empty ``key`` lets everybody publish; ``pages`` are the origins that browsers may
+    publish from (CORS), None for none.
     """
 
     __slots__ = ("_counters", "_publish", "access")
@@ -52,14 +52,14 @@ class Broadcasts:
         self.access = Access("POST", key=key, pages=pages)
 
     def take(self, body: bytes) -> Answer | Awaitable[None]:
-        """Publishes. What it returns to wait for is for :meth:`answer`."""
+        """Publishes a body. An awaitable that it returns must be passed to :meth:`answer`."""
         try:
             return self._publish(body) or Answer(201)
         except PublicationError as error:
             return Answer(422, str(error))
 
     async def answer(self, waiting: Awaitable[None]) -> Answer:
-        """What to answer when the wait is over: only what is stored, and on its way, is accepted."""
+        """Waits until the publication is stored and sent, and returns the answer."""
         try:
             await waiting
         except PublicationError as error:
@@ -73,7 +73,7 @@ class Broadcasts:
 
 
 class BroadcastEndpoint:
-    """The rules as an ASGI application, for every form that a request can have."""
+    """The endpoint as an ASGI application, for requests of any form."""
 
     __slots__ = ("_broadcasts", "_memory")
 
@@ -101,7 +101,7 @@ class BroadcastEndpoint:
         return await self._broadcasts.answer(taken)
 
     async def _read(self, receive: Receive) -> bytes:
-        """The whole body; empty where the client has left. Raises :class:`RequestRefused`."""
+        """Reads the whole body; empty if the client has left. Raises :class:`RequestRefused`."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(None) as wait:

@@ -1,4 +1,4 @@
-"""Is this process alive, and may it be sent clients? For load balancers and orchestrators."""
+"""Health and readiness checks, for load balancers and orchestrators."""
 
 from collections.abc import Callable
 
@@ -8,14 +8,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 async def health(request: Request) -> Response:
-    """Answers 200 whenever the loop turns."""
+    """Answers 200 as long as the event loop runs."""
     return PlainTextResponse("OK\n")
 
 
 class Readiness:
-    """Answers 200 while this node hears the others and all its services run, else 503 and the reason.
+    """Answers 200 while this node should receive clients, else 503 with the reason.
 
-    ``trouble`` returns the reason, None where there is none.
+    ``trouble`` returns the reason, None if there is none.
     """
 
     def __init__(self, trouble: Callable[[], str | None]) -> None:

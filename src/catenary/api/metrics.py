@@ -1,4 +1,4 @@
-"""The figures of this node, for Prometheus.
+"""The metrics endpoint, for Prometheus.
 
 Source: docs/instrumentation.md (anycable).
 """
@@ -12,7 +12,7 @@ from catenary.metrics.prometheus import CONTENT_TYPE
 
 
 class Metrics:
-    """Answers the text that ``show`` makes."""
+    """Answers with the text that ``show`` returns."""
 
     def __init__(self, show: Callable[[], str]) -> None:
         self._show = show

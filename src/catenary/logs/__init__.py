@@ -1,1 +1,1 @@
-"""What every room needs to log text of others: escaping, and a limit on lines."""
+"""Safe logging of text from clients and publishers: escaping, and a limit on the rate of lines."""

@@ -1,8 +1,8 @@
-"""Text of others in log lines: escaped, so that it stays on its line and commands no terminal, and short.
+"""Escapes and shortens untrusted text in log lines.
 
-Clients, publishers and applications choose much of what is logged: a line feed in it would begin a line
-of their own, an escape sequence would be carried out by the terminal of whoever reads the log. All lines
-are escaped here, in the formatters, and not where they are written: it can't be forgotten.
+Clients, publishers and applications choose much of what is logged: a line feed would let them forge a line, an escape
+sequence would be executed by the terminal of the person who reads the log. The formatters call this for every line, so
+that no call site can forget it.
 Sources: CWE-117; ECMA-48 (control sequences); Unicode Technical Report 36, section 3.2 (bidirectional text).
 """
 
@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Final
 
 ARGUMENT_CHARS: Final = 500
-"""The most of each piece of a message."""
+"""Longest argument of a message."""
 MESSAGE_CHARS: Final = 2_000
 TRACEBACK_CHARS: Final = 20_000
 
@@ -23,7 +23,7 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 def escaped(text: str) -> str:
-    r"""One line: what is not printable as Python writes it, such as ``\n``, ``\x1b`` and ``\u202e``."""
+    r"""The text with characters that are not printable as escapes, such as ``\n``, ``\x1b`` and ``\u202e``."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else _escape(each) for each in text)
@@ -34,12 +34,12 @@ def _escape(character: str) -> str:
 
 
 def shortened(text: str, limit: int = ARGUMENT_CHARS) -> str:
-    """The beginning of a text, and how long all of it is."""
+    """The beginning of a text, with the length of the whole."""
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
 
 
 class _Short:
-    """An argument of any kind, which is shortened as it is written."""
+    """An argument of any type, shortened when it is formatted."""
 
     __slots__ = ("_value",)
 
@@ -58,7 +58,7 @@ def _short(value: object) -> object:
 
 
 def message_of(record: logging.LogRecord) -> str:
-    """The message of a line."""
+    """The message of a record, escaped and shortened."""
     message = str(record.msg)
     args = record.args
     if isinstance(args, Mapping):
@@ -69,7 +69,7 @@ def message_of(record: logging.LogRecord) -> str:
 
 
 def traceback_of(record: logging.LogRecord) -> str:
-    """The traceback and the stack of a line, indented so that none of it looks like a line; "" for none."""
+    """The traceback and the stack of a record, indented so that none of it looks like a log line; "" for none."""
     lines: list[str] = []
     if record.exc_info and record.exc_info[0] is not None:
         lines += _traceback(record.exc_info)
@@ -82,7 +82,7 @@ def traceback_of(record: logging.LogRecord) -> str:
 
 
 def _traceback(exc_info: ExcInfo) -> Iterator[str]:
-    """What an exception says is one line, whatever it is; frames have several."""
+    """The message of an exception becomes one line, whatever it contains; frames keep theirs."""
     for piece in traceback.TracebackException(*exc_info).format():
         if piece.lstrip(" |").startswith('File "'):
             yield from piece.splitlines()

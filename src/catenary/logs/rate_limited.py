@@ -1,6 +1,7 @@
-"""Log lines that anybody outside can cause: so many a second, then the number of those left out.
+"""A rate limit for log lines that clients, publishers and peers can cause.
 
-Writing a line takes longer than refusing what caused it: a flood must not get a line for each request.
+Writing a line takes longer than refusing the request that caused it: a flood must not produce a line per request. The
+number of suppressed lines is logged.
 Knows: loggers, a clock. Does not know: what is logged.
 """
 
@@ -14,16 +15,16 @@ LINES_PER_SECOND: Final = 100
 
 
 class LineLimit:
-    """Allows :data:`LINES_PER_SECOND`, and counts the others.
+    """Allows :data:`LINES_PER_SECOND`, and counts the suppressed lines.
 
-    ``report`` is called with their number once there may be lines again: within two seconds where an
-    event loop runs, else before the next line. ``clock`` is monotonic, in seconds.
+    ``report`` is called with their number when lines are allowed again: within two seconds where an event loop runs,
+    else before the next line. ``clock`` is monotonic, in seconds.
     """
 
     __slots__ = ("_clock", "_left", "_loop", "_report", "_second", "_suppressed")
 
     suppressed_total: ClassVar[int] = 0
-    """Lines that this process has left out, whoever wanted to write them."""
+    """Lines suppressed in this process, by all limits together."""
 
     def __init__(
         self, report: Callable[[int], None], clock: Callable[[], float] = time.monotonic
@@ -33,46 +34,46 @@ class LineLimit:
         self._second = clock()
         self._left = LINES_PER_SECOND
         self._suppressed = 0
-        # That of the timer which reports next.
+        # The loop of the timer that will report.
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def allows(self) -> bool:
-        """Whether another line may be written now."""
+        """Whether another line may be logged now; counts it."""
         now = self._clock()
         if now - self._second >= 1:
             self._second = now
             self._left = LINES_PER_SECOND
             if self._suppressed:
-                self._tell()
+                self._report_suppressed()
         if self._left:
             self._left -= 1
             return True
         self._suppressed += 1
         LineLimit.suppressed_total += 1
-        self._tell_later()
+        self._report_later()
         return False
 
-    def _tell(self) -> None:
+    def _report_suppressed(self) -> None:
         suppressed, self._suppressed = self._suppressed, 0
         self._report(suppressed)
 
-    def _tell_later(self) -> None:
+    def _report_later(self) -> None:
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # in a thread of its own
+        except RuntimeError:  # in a thread without a loop
             return
         if self._loop is not loop:
             self._loop = loop
-            loop.call_later(1, self._tell_at_last)
+            loop.call_later(1, self._report_now)
 
-    def _tell_at_last(self) -> None:
+    def _report_now(self) -> None:
         self._loop = None
         if self._suppressed:
-            self._tell()
+            self._report_suppressed()
 
 
 class RateLimitedLogger:
-    """Writes to a logger, so many lines a second. Levels that are off cost no line."""
+    """A logger with the limit. Lines of disabled levels do not count."""
 
     __slots__ = ("_limit", "_log")
 
@@ -83,38 +84,38 @@ class RateLimitedLogger:
     def log(
         self, level: int, text: str, *args: object, exc_info: BaseException | bool | None = None
     ) -> None:
-        """One line, unless this second has had its share."""
+        """Logs one line, unless the limit of this second is used up."""
         if self._log.isEnabledFor(level) and self._limit.allows():
             self._log.log(level, text, *args, exc_info=exc_info)
 
     def debug(self, text: str, *args: object) -> None:
-        """For developers."""
+        """Logs for developers."""
         self.log(logging.DEBUG, text, *args)
 
     def info(self, text: str, *args: object) -> None:
-        """What happens when all is well."""
+        """Logs a normal event."""
         self.log(logging.INFO, text, *args)
 
     def warning(
         self, text: str, *args: object, exc_info: BaseException | bool | None = None
     ) -> None:
-        """What an operator may want to look at."""
+        """Logs something that an operator may want to look at."""
         self.log(logging.WARNING, text, *args, exc_info=exc_info)
 
     def error(self, text: str, *args: object, exc_info: BaseException | bool | None = None) -> None:
-        """A fault."""
+        """Logs a fault."""
         self.log(logging.ERROR, text, *args, exc_info=exc_info)
 
     def exception(self, text: str, *args: object) -> None:
-        """A fault, with the traceback of the exception that is handled."""
+        """Logs a fault, with the traceback of the exception being handled."""
         self.log(logging.ERROR, text, *args, exc_info=True)
 
     def _report(self, suppressed: int) -> None:
-        self._log.warning("%d lines like these were left out", suppressed)
+        self._log.warning("%d log lines suppressed by the rate limit", suppressed)
 
 
 class RateLimit(logging.Filter):
-    """The same for the logger of a library, to which it is added."""
+    """The same limit for the logger of a library, as a filter to add to it."""
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -123,8 +124,8 @@ class RateLimit(logging.Filter):
         self._limit = LineLimit(self._report, clock)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Called for each line."""
+        """Called by logging for each record."""
         return self._limit.allows()
 
     def _report(self, suppressed: int) -> None:
-        self._log.warning("%d lines of %s were left out", suppressed, self._name)
+        self._log.warning("%d log lines of %s suppressed by the rate limit", suppressed, self._name)

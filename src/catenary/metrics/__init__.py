@@ -1,1 +1,1 @@
-"""What is counted, and how it is shown. Counting is a plain addition: no locks, no labels."""
+"""What is counted, the registry of figures, and the text format of Prometheus. Counting is a plain addition."""

@@ -1,7 +1,7 @@
-"""The figures of one node, as plain integers.
+"""The counters and gauges of one node, as plain integers.
 
-Names are those of anycable-go (docs/instrumentation.md), so that dashboards keep working; the last
-group is our own. ``_total`` only grows, the others go up and down.
+The names are anycable-go's (docs/instrumentation.md), so that dashboards keep working; those of the groups from "Not in
+anycable-go" on are our own. Names that end in ``_total`` only grow, the others go up and down.
 Knows: numbers. Does not know: who shows them.
 """
 
@@ -18,110 +18,120 @@ def _figure(text: str) -> int:
 
 @dataclass(slots=True)
 class Counters:
-    """Every counter and gauge that the rooms move; read at any time, by anybody."""
+    """Every counter and gauge that the rooms change, and its help text; readable at any time."""
 
     # Clients
-    open_connections_num: int = _figure("Client connections of every transport, let in or not")
-    clients_num: int = _figure("Clients that were let in")
-    sse_clients_num: int = _figure("Clients with an open event stream")
-    failed_auths_total: int = _figure("Clients that were not let in")
-    client_msg_total: int = _figure("Messages from clients")
-    failed_client_msg_total: int = _figure("Messages from clients that could not be carried out")
-    server_msg_total: int = _figure("Messages to clients")
-    data_rcvd_total: int = _figure("Bytes from clients")
-    data_sent_total: int = _figure("Bytes to clients")
-    disconnected_slow_clients_total: int = _figure(
-        "Clients that were closed because they read too slowly"
+    open_connections_num: int = _figure(
+        "Open client connections of all transports, authenticated or not"
     )
+    clients_num: int = _figure("Authenticated clients")
+    sse_clients_num: int = _figure("Clients with an open event stream")
+    failed_auths_total: int = _figure("Clients rejected by authentication")
+    client_msg_total: int = _figure("Messages received from clients")
+    failed_client_msg_total: int = _figure("Messages from clients that could not be executed")
+    server_msg_total: int = _figure("Messages sent to clients")
+    data_rcvd_total: int = _figure("Bytes received from clients")
+    data_sent_total: int = _figure("Bytes sent to clients")
+    disconnected_slow_clients_total: int = _figure("Clients closed because they read too slowly")
 
     # Publications
-    publications_total: int = _figure("Publications from the application")
-    broadcast_msg_total: int = _figure("Publications for clients of this node, from whichever node")
-    failed_broadcast_msg_total: int = _figure("What publishers sent and could not be read")
-    remote_commands_total: int = _figure("Remote commands, from whichever node")
+    publications_total: int = _figure("Publications received from publishers")
+    broadcast_msg_total: int = _figure(
+        "Publications handled for subscribers of this node, from any node"
+    )
+    failed_broadcast_msg_total: int = _figure("Malformed publications")
+    remote_commands_total: int = _figure("Remote commands received, from any node")
 
     # The application
     rpc_call_total: int = _figure("Calls to the application")
-    rpc_error_total: int = _figure("Calls that ended without an answer")
-    rpc_retries_total: int = _figure("Attempts of calls beyond the first")
-    rpc_timeout_total: int = _figure("Calls that took too long")
-    rpc_canceled_total: int = _figure("Calls whose client had left")
-    rpc_pending_num: int = _figure("Calls that wait for their turn")
-    disconnect_queue_size: int = _figure("Disconnect calls that wait")
+    rpc_error_total: int = _figure("Calls that failed")
+    rpc_retries_total: int = _figure("Retried call attempts")
+    rpc_timeout_total: int = _figure("Calls that timed out")
+    rpc_canceled_total: int = _figure("Calls canceled because their client had left")
+    rpc_pending_num: int = _figure("Calls waiting for a slot")
+    disconnect_queue_size: int = _figure("Disconnect calls waiting in the queue")
 
-    # The application in processes beside this one
-    app_workers_num: int = _figure("Code workers that take calls")
-    app_calls_num: int = _figure("Calls under way in code workers")
-    app_reloads_total: int = _figure("Times new code took over")
-    app_failed_reloads_total: int = _figure("Times new code could not be started")
-    app_worker_deaths_total: int = _figure("Code workers that died by themselves")
+    # The application in code workers
+    app_workers_num: int = _figure("Code workers that accept calls")
+    app_calls_num: int = _figure("Calls in progress in code workers")
+    app_reloads_total: int = _figure("Successful reloads of application code")
+    app_failed_reloads_total: int = _figure(
+        "Reloads that failed because the new code could not be started"
+    )
+    app_worker_deaths_total: int = _figure("Code workers that died unexpectedly")
 
-    # Our own
+    # Not in anycable-go
     refused_connections_total: int = _figure(
-        "Requests refused with 503: beyond a limit, or at a shutdown"
+        "Requests refused with 503, because of a limit or a shutdown"
     )
-    failed_handshakes_total: int = _figure(
-        "Connections that asked for nothing that could be understood"
+    failed_handshakes_total: int = _figure("Connections without an intelligible request")
+    oversized_heads_total: int = _figure(
+        "Requests refused because their head was too long or had too many headers"
     )
-    oversized_heads_total: int = _figure("Requests whose head was too long or had too many headers")
-    late_handshakes_total: int = _figure("Connections that were not served in time")
-    pending_requests_bytes: int = _figure(
-        "Bytes that requests which are not complete hold in memory"
-    )
+    late_handshakes_total: int = _figure("Connections closed because they were not served in time")
+    pending_requests_bytes: int = _figure("Memory held by incomplete requests, in bytes")
     refused_requests_total: int = _figure(
-        "Incomplete requests refused because all of them together held too much memory"
+        "Incomplete requests refused because all of them together exceeded the memory limit"
     )
-    held_handshakes_total: int = _figure("Handshakes that had to wait for their turn")
-    late_messages_total: int = _figure("Clients that were closed in the middle of a message")
-    slowed_clients_total: int = _figure("Times a client was not read because it said too much")
-    long_identifiers_total: int = _figure("Subscriptions refused because of a long identifier")
-    refused_subscriptions_total: int = _figure("Subscriptions beyond what a client may have")
+    held_handshakes_total: int = _figure("Handshakes that had to wait in the queue")
+    late_messages_total: int = _figure("Clients closed because a message was not completed in time")
+    slowed_clients_total: int = _figure(
+        "Times a client was not read because it exceeded the message rate"
+    )
+    long_identifiers_total: int = _figure("Subscriptions rejected because of a long identifier")
+    refused_subscriptions_total: int = _figure(
+        "Subscriptions rejected because a client had too many"
+    )
     refused_answers_total: int = _figure(
-        "Answers of the application that held more than a client may have"
+        "Answers of the application refused because they exceeded a limit per client"
     )
-    dead_connections_total: int = _figure("WebSocket connections that TCP found dead")
-    held_clients_total: int = _figure("Times a client was not read because its commands waited")
+    dead_connections_total: int = _figure(
+        "WebSocket connections closed because TCP got no response"
+    )
+    held_clients_total: int = _figure(
+        "Times a client was not read because its commands were waiting"
+    )
     replay_overflows_total: int = _figure(
-        "Times more was published than is buffered for a client that reads the history"
+        "Times the buffer of a client that reads the history overflowed"
     )
     held_publishers_total: int = _figure("Times a publisher had to wait for deliveries")
     abandoned_disconnects_total: int = _figure(
-        "Disconnect calls given up: at a shutdown, or because too many waited"
+        "Disconnect calls dropped, at a shutdown or because the queue was full"
     )
     broadcaster_reconnects_total: int = _figure("Times a broadcast adapter lost its connection")
     lost_publications_total: int = _figure(
-        "Publications that were heard and could not be handed on"
+        "Publications received and lost, because they could not be sent on"
     )
     refused_publications_total: int = _figure(
-        "What publishers sent and Redis or NATS refused for good, such as a message over max_payload"
+        "Publications that Redis or NATS refused for good, such as a message over max_payload"
     )
-    embedded_nats_restarts_total: int = _figure("Times the embedded NATS server was started again")
-    redisx_lag_num: int = _figure("Publications that wait in the Redis stream")
+    embedded_nats_restarts_total: int = _figure("Restarts of the embedded NATS server")
+    redisx_lag_num: int = _figure("Publications waiting in the Redis stream")
     redisx_claimed_total: int = _figure(
-        "Publications taken over from nodes that did not finish them"
+        "Redis stream entries taken over from nodes that did not finish them"
     )
-    redisx_retries_total: int = _figure("Publications from the Redis stream tried again")
+    redisx_retries_total: int = _figure("Redis stream entries published again after a failure")
 
     refused_sessions_total: int = _figure(
-        "Sessions that Redis or NATS refused for good, so that nobody can resume them"
+        "Sessions that Redis or NATS refused to store, so that they can't be resumed"
     )
 
     # Between nodes
-    pubsub_reconnects_total: int = _figure("Times the way between nodes was lost")
-    pubsub_canary_lost_total: int = _figure("Messages to itself that did not come back")
-    pubsub_caught_up_total: int = _figure("Times a stream was caught up from its history")
-    pubsub_gaps_total: int = _figure("Times something was missing on a stream for good")
-    pubsub_refused_total: int = _figure("Calls refused because too many waited for Redis")
+    pubsub_reconnects_total: int = _figure("Times the pub/sub connection between nodes was lost")
+    pubsub_canary_lost_total: int = _figure(
+        "Messages that this node sent to itself and did not receive"
+    )
+    pubsub_caught_up_total: int = _figure(
+        "Times missing messages of a stream were read from its history"
+    )
+    pubsub_gaps_total: int = _figure("Times a message of a stream was missing for good")
+    pubsub_refused_total: int = _figure("Commands refused because too many were waiting for Redis")
 
-    # This process, as of a moment ago
-    service_failures_total: int = _figure(
-        "Times a task that lives as long as the server has failed and was restarted"
-    )
-    event_loop_lag_ms: int = _figure(
-        "The latest that the event loop was in the last seconds, in ms"
-    )
+    # This process
+    service_failures_total: int = _figure("Times a long-lived task failed and was restarted")
+    event_loop_lag_ms: int = _figure("Worst event-loop lag over the last 5 s, in ms")
 
 
 def described() -> tuple[tuple[str, str], ...]:
-    """The name of every figure, and what it says."""
+    """The name and the help text of every figure."""
     return tuple((each.name, each.metadata[HELP]) for each in fields(Counters))
