@@ -160,11 +160,11 @@ class CableClient(asyncio.Protocol):
                     arrived += 1
             position = end
         if arrived:
-            self._took(arrived)
+            self._add_received(arrived)
         return position
 
-    def _took(self, count: int) -> None:
-        self._tally.took(count)
+    def _add_received(self, count: int) -> None:
+        self._tally.add_received(count)
 
     def _is_new(self, number: int) -> bool:
         """A message that was not the next one: ahead of others, late, or here already."""
@@ -213,7 +213,7 @@ class Listener(CableClient):
         return f'{{"channel":"$pubsub","stream_name":"s{self._stream}"}}'
 
 
-class Echoer(CableClient):
+class EchoClient(CableClient):
     """Calls the application; says the next thing when the last one has come back."""
 
     __slots__ = ("_left",)
@@ -225,7 +225,7 @@ class Echoer(CableClient):
     def identifier(self) -> str:
         return '{"channel":"Echo"}'
 
-    def say_next(self) -> None:
+    def send_next(self) -> None:
         """Says one thing, where there is any left to say."""
         if self._left:
             self._left -= 1
@@ -233,7 +233,7 @@ class Echoer(CableClient):
             self.sent.append(perf_counter())
             self.send("message", data=data)
 
-    def _took(self, count: int) -> None:
-        super()._took(count)
+    def _add_received(self, count: int) -> None:
+        super()._add_received(count)
         for _ in range(count):
-            self.say_next()
+            self.send_next()

@@ -11,9 +11,9 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeVar
 
-from bench.client import CableClient, Echoer, Listener, Tally
+from bench.client import CableClient, EchoClient, Listener, Tally
 from bench.plan import Plan
-from bench.wanderer import Wanderer, token
+from bench.resuming_client import ResumingClient, token
 
 WINDOW: Final = 256
 """How many clients may be connecting at once: less than any listen backlog."""
@@ -47,17 +47,17 @@ class Crowd:
         everybody = (self._client(index) for index in range(plan.clients))
         self.clients = await self._bring(everybody)
 
-    async def invite(self, count: int) -> list[Wanderer]:
+    async def invite(self, count: int) -> list[ResumingClient]:
         """More clients, who come to a new stream of their own and are nobody's but the caller's."""
         self.sent.append(array("d"))
         stream = len(self.sent) - 1
         return await self._bring(
-            Wanderer(self.tally, self.sent[stream], stream) for _ in range(count)
+            ResumingClient(self.tally, self.sent[stream], stream) for _ in range(count)
         )
 
     async def bring_back(
-        self, clients: Iterable[Wanderer], on_back: Callable[[], None] = lambda: None
-    ) -> list[Wanderer]:
+        self, clients: Iterable[ResumingClient], on_back: Callable[[], None] = lambda: None
+    ) -> list[ResumingClient]:
         """Connects those who were cut off; ``on_back`` is called for each who has everything."""
         return await self._bring(clients, on_back)
 
@@ -75,11 +75,11 @@ class Crowd:
     def _client(self, index: int) -> CableClient:
         plan, tally = self._plan, self.tally
         if plan.echoes:
-            return Echoer(tally, plan.echoes)
+            return EchoClient(tally, plan.echoes)
         stream = index % plan.streams
         if plan.extended:
             pass_ = token(plan.secret, index) if plan.secret else ""
-            return Wanderer(tally, self.sent[stream], stream, token=pass_)
+            return ResumingClient(tally, self.sent[stream], stream, token=pass_)
         return Listener(tally, self.sent[stream], stream)
 
     async def _bring(

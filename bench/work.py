@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Final, cast
 
-from bench.client import Echoer
+from bench.client import EchoClient
 from bench.crowd import Crowd
 from bench.plan import Plan, Work
 from bench.publishers import PUBLISHERS, Publisher
-from bench.wanderer import Wanderer
+from bench.resuming_client import ResumingClient
 from catenary.terminal.counting import PATIENCE_S
 
 IDLE_BEAT_S: Final = 4.0
@@ -90,19 +90,19 @@ async def publish(site: Site) -> Done:
         if plan.rate:
             await asyncio.sleep(max(0, started + number / plan.rate - perf_counter()))
         site.publishers[0].publish(number % plan.streams)
-        if not plan.rate and not await crowd.tally.arrival_of(crowd.expected()):
+        if not plan.rate and not await crowd.tally.wait_for_total(crowd.expected()):
             break  # what is lost is known; the rest would only wait again
     publishing_s = perf_counter() - started
-    await crowd.tally.arrival_of(crowd.expected())
+    await crowd.tally.wait_for_total(crowd.expected())
     return Done(crowd.expected(), publishing_s=publishing_s)
 
 
 async def echo(site: Site) -> Done:
     """Each client says something and waits until it comes back, so many times."""
     for client in site.crowd.clients:
-        cast("Echoer", client).say_next()
+        cast("EchoClient", client).send_next()
     expected = site.plan.echoes * len(site.crowd.clients)
-    await site.crowd.tally.arrival_of(expected)
+    await site.crowd.tally.wait_for_total(expected)
     return Done(expected)
 
 
@@ -123,7 +123,7 @@ async def idle(site: Site) -> Done:
 async def storm(site: Site) -> Done:
     """All are cut off at once and come back for what they missed, while publishing goes on."""
     crowd = site.crowd
-    clients = [cast("Wanderer", client) for client in crowd.clients]
+    clients = [cast("ResumingClient", client) for client in crowd.clients]
     await site.open()
     await _publish_round(site)
     await site.beat("cut")
@@ -137,7 +137,7 @@ async def storm(site: Site) -> Done:
     over.set()
     publishing_s = await publishing
     if len(waits_s) == len(clients):  # else, what is missing is known, and waiting brings nothing
-        await crowd.tally.arrival_of(crowd.expected())
+        await crowd.tally.wait_for_total(crowd.expected())
     resumed = sum(client.restored for client in clients)
     return Done(
         crowd.expected(),
@@ -152,7 +152,7 @@ async def _publish_round(site: Site) -> None:
     """A message to every stream, so that each client knows its place."""
     for stream in range(site.plan.streams):
         site.publishers[0].publish(stream)
-    await site.crowd.tally.arrival_of(site.crowd.expected())
+    await site.crowd.tally.wait_for_total(site.crowd.expected())
 
 
 async def _publish_until(over: asyncio.Event, site: Site) -> float:
@@ -186,7 +186,7 @@ async def flood(site: Site) -> Done:
                 due -= share
         await asyncio.sleep(TICK_S)
     publishing_s = perf_counter() - started
-    await crowd.tally.arrival_of(crowd.expected())
+    await crowd.tally.wait_for_total(crowd.expected())
     over.set()
     await looks
     await site.beat("over")
@@ -241,7 +241,7 @@ async def _cycle(site: Site, done: Done) -> None:
     stream = len(crowd.sent) - 1
     publisher.publish(stream, MESSAGES_PER_CYCLE)
     done.expected += MESSAGES_PER_CYCLE * len(clients)
-    await crowd.tally.arrival_of(done.expected)
+    await crowd.tally.wait_for_total(done.expected)
     away = clients[::2]
     for client in away:
         client.cut()
@@ -249,7 +249,7 @@ async def _cycle(site: Site, done: Done) -> None:
     done.expected += MESSAGES_PER_CYCLE * len(clients)
     back = await crowd.bring_back(away)
     if len(back) == len(away):
-        await crowd.tally.arrival_of(done.expected)
+        await crowd.tally.wait_for_total(done.expected)
     done.resumed += len(back)
     done.lost += sum(client.lost for client in clients)
     for client in clients:

@@ -19,8 +19,8 @@ from tests.parts.cluster import (
     once,
     redis_cluster,
 )
+from tests.parts.resuming_client import ResumingClient
 from tests.parts.server import CableServer, cable_server
-from tests.parts.wanderer import Wanderer
 
 Opened = Callable[[int], AbstractContextManager[Cluster]]
 CLUSTERS: dict[str, Opened] = {
@@ -42,9 +42,10 @@ def run(scenario: Coroutine[None, None, None]) -> None:
 @asynccontextmanager
 async def crowd(
     number: int, stream: str, port: Callable[[], int], *, members: bool = False
-) -> AsyncIterator[list[Wanderer]]:
+) -> AsyncIterator[list[ResumingClient]]:
     clients = [
-        Wanderer(stream, port, member_id=f"m{index}" if members else "") for index in range(number)
+        ResumingClient(stream, port, member_id=f"m{index}" if members else "")
+        for index in range(number)
     ]
     try:
         async with asyncio.timeout(20):
@@ -56,7 +57,7 @@ async def crowd(
             await client.close()
 
 
-def heard_all(last: int) -> Callable[[Wanderer], bool]:
+def heard_all(last: int) -> Callable[[ResumingClient], bool]:
     return lambda client: last in client.heard
 
 
@@ -91,7 +92,7 @@ def test_a_node_is_killed_under_load_and_nobody_misses_anything(cluster: Cluster
             crowd(10, "killed", cluster.any_port, members=True) as clients,
             crowd(1, "killed", alive) as (watcher,),
         ):
-            lonely = Wanderer("killed", lambda: doomed.port, member_id="lonely")
+            lonely = ResumingClient("killed", lambda: doomed.port, member_id="lonely")
             await watcher.until(lambda each: ("join", "lonely") in each.events)
             for number in range(200):
                 if number == 70:

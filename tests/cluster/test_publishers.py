@@ -14,8 +14,8 @@ from tests.parts.heart import in_loop
 from tests.parts.nats import NatsServer, nats_server
 from tests.parts.nats_node import jetstream_server
 from tests.parts.redis import RedisPublisher, RedisServer, RedisStreamPublisher, redis_server
+from tests.parts.resuming_client import ResumingClient
 from tests.parts.server import cable_server
-from tests.parts.wanderer import Wanderer
 
 FLAGS = (
     *("--public", "--norpc", "--sessions_ttl=20", "--history_limit=5000"),
@@ -57,14 +57,14 @@ async def by_redis_stream(server: RedisServer) -> AsyncIterator[Publish]:
         yield publish
 
 
-def heard(numbers: list[int]) -> Callable[[Wanderer], bool]:
+def heard(numbers: list[int]) -> Callable[[ResumingClient], bool]:
     return lambda client: client.heard == numbers
 
 
 @asynccontextmanager
-async def wanderer(stream: str, port: Callable[[], int]) -> AsyncIterator[Wanderer]:
+async def wanderer(stream: str, port: Callable[[], int]) -> AsyncIterator[ResumingClient]:
     """A client for the length of a with block, subscribed when it begins."""
-    client = Wanderer(stream, port)
+    client = ResumingClient(stream, port)
     try:
         async with asyncio.timeout(10):
             await client.subscribed.wait()

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from catenary.terminal.cable_socket import Address, CableSocket, Opening, connect
+from catenary.terminal.cable_socket import CableAddress, CableSocket, HandshakeRequest, connect
 
 STALE_S: Final = 4.0
 """More than two pings of a node that sends one each second."""
@@ -46,15 +46,15 @@ _read: Final = msgspec.json.Decoder(_Incoming).decode
 class _Line(CableSocket):
     """One connection of a client."""
 
-    def __init__(self, opening: Opening, on_text: Callable[[bytes], None]) -> None:
+    def __init__(self, opening: HandshakeRequest, on_text: Callable[[bytes], None]) -> None:
         super().__init__(opening)
         self._on_text = on_text
         self.ended = asyncio.Event()
 
-    def heard(self, payload: bytes) -> None:
+    def message_received(self, payload: bytes) -> None:
         self._on_text(payload)
 
-    def refused(self, reason: str) -> None:
+    def failed(self, reason: str) -> None:
         self.ended.set()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -97,7 +97,7 @@ class RecordingClient:
     def cut(self) -> None:
         """Breaks the connection; the client comes back."""
         if self._line is not None:
-            self._line.cut()
+            self._line.abort()
 
     def silent_for_s(self) -> float:
         """The longest silence since :meth:`mark`, the one that lasts still included."""
@@ -124,14 +124,14 @@ class RecordingClient:
     async def _connect_once(self) -> None:
         """Returns when the connection has ended, or could not be made."""
         port = self._next_port()
-        where = Address(
+        where = CableAddress(
             host="127.0.0.1",
             port=port,
             authority=f"127.0.0.1:{port}",
             target=f"/cable?sid={self._sid}" if self._sid else "/cable",
             is_secure=False,
         )
-        opening = Opening(address=where, subprotocols=("actioncable-v1-ext-json",))
+        opening = HandshakeRequest(address=where, subprotocols=("actioncable-v1-ext-json",))
         line = self._line = _Line(opening, self._take)
         self._data_at = time.monotonic()
         try:
@@ -147,7 +147,7 @@ class RecordingClient:
         except (OSError, TimeoutError):
             return
         finally:
-            line.cut()
+            line.abort()
 
     # What arrives
 
@@ -203,7 +203,7 @@ class RecordingClient:
 
     def _say(self, command: dict[str, Any]) -> None:
         if self._line is not None:
-            self._line.say(json.dumps(command).encode())
+            self._line.send(json.dumps(command).encode())
 
 
 def _identifier(stream: str) -> str:

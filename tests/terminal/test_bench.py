@@ -68,7 +68,7 @@ def test_all_come_back_and_have_everything(server: CableServer) -> None:
     words = ("resume", "--clients=30", "--rate=50", "--seconds=0.2", "--missed=15")
     report = bench(server, *words)
     resumed, worked = report["resumed"], report["worked"]
-    assert (resumed["returned"], resumed["restored"], resumed["forgotten"]) == (30, 30, 0)
+    assert (resumed["returned"], resumed["restored"], resumed["rejected_histories"]) == (30, 30, 0)
     assert worked["received"] == worked["expected"] == 30 * (1 + 15 + 10)
     assert resumed["seconds"] > 0
 

@@ -3,7 +3,7 @@
 import pytest
 
 from catenary.errors import ConfigError
-from catenary.terminal.cable_socket import Address, CableSocket, Opening, address
+from catenary.terminal.cable_socket import CableAddress, CableSocket, HandshakeRequest, address
 from catenary.wire.frames import (
     BINARY,
     CLOSE,
@@ -19,15 +19,15 @@ from catenary.wire.frames import (
 )
 from catenary.wire.handshake import check_upgrade, switching
 from catenary.wire.http1 import read_request
-from tests.terminal.test_counting import Ear
+from tests.terminal.test_counting import RecordingTransport
 
 
-class Hearer(CableSocket):
+class RecordingSocket(CableSocket):
     """Notes what happens to it."""
 
     def __init__(self) -> None:
         super().__init__(
-            Opening(
+            HandshakeRequest(
                 address=address("wss://cable.example:444/cable?a=b"),
                 subprotocols=("one", "two"),
                 headers=(("Cookie", "c=d"),),
@@ -39,14 +39,14 @@ class Hearer(CableSocket):
     def query(self) -> str:
         return "sid=1"
 
-    def heard(self, payload: bytes) -> None:
+    def message_received(self, payload: bytes) -> None:
         self.texts.append(payload)
 
-    def refused(self, reason: str) -> None:
+    def failed(self, reason: str) -> None:
         self.reasons.append(reason)
 
 
-class Closable(Ear):
+class ClosableTransport(RecordingTransport):
     def __init__(self) -> None:
         super().__init__()
         self.closed = False
@@ -55,21 +55,23 @@ class Closable(Ear):
         self.closed = True
 
 
-def opened(*received: bytes, chunk: int = 10**6) -> tuple[Hearer, Closable, list[Event]]:
+def opened(
+    *received: bytes, chunk: int = 10**6
+) -> tuple[RecordingSocket, ClosableTransport, list[Event]]:
     """A client that has got these bytes; what it said after its handshake, as a server reads it."""
-    client, ear = Hearer(), Closable()
-    client.connection_made(ear)
-    request = read_request(ear.written.removesuffix(b"\r\n\r\n"))
+    client, transport = RecordingSocket(), ClosableTransport()
+    client.connection_made(transport)
+    request = read_request(transport.written.removesuffix(b"\r\n\r\n"))
     assert request.target == "/cable?a=b&sid=1"
     assert request.headers["host"] == "cable.example:444"
     assert request.headers["cookie"] == "c=d"
     assert request.headers["sec-websocket-protocol"] == "one, two"
-    ear.written = b""
+    transport.written = b""
     data = switching(check_upgrade(request), "two") + b"".join(received)
     for start in range(0, len(data), chunk):
         client.data_received(data[start : start + chunk])
     assert client.subprotocol == "two"
-    return client, ear, FrameReader(10**6).receive(ear.written)
+    return client, transport, FrameReader(10**6).receive(transport.written)
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 10**6])
@@ -90,10 +92,10 @@ def test_fragments_with_a_ping_between() -> None:
 
 
 def test_a_goodbye_is_answered() -> None:
-    client, ear, said = opened(close_frame(1001, "away"))
+    client, transport, said = opened(close_frame(1001, "away"))
     assert client.reasons == ["closed by the server: 1001 away"]
     assert said == [Close(1001, "")]
-    assert ear.closed
+    assert transport.closed
     client, _, said = opened(frame(CLOSE, b""))
     assert client.reasons == ["closed by the server: 1005"]
 
@@ -104,12 +106,12 @@ def test_what_is_no_text_ends_it() -> None:
 
 
 def test_what_it_says_is_masked() -> None:
-    client, ear, _ = opened()
-    client.say(b"hello")
-    assert b"hello" not in ear.written
-    assert FrameReader(100).receive(ear.written) == [Message(b"hello", is_text=True)]
+    client, transport, _ = opened()
+    client.send(b"hello")
+    assert b"hello" not in transport.written
+    assert FrameReader(100).receive(transport.written) == [Message(b"hello", is_text=True)]
     client.connection_lost(None)
-    client.say(b"into the void")
+    client.send(b"into the void")
 
 
 @pytest.mark.parametrize(
@@ -123,7 +125,7 @@ def test_what_it_says_is_masked() -> None:
 )
 def test_addresses(url: str, expected: tuple[str, int, str, str, bool]) -> None:
     host, port, authority, target, is_secure = expected
-    assert address(url) == Address(
+    assert address(url) == CableAddress(
         host=host, port=port, authority=authority, target=target, is_secure=is_secure
     )
 

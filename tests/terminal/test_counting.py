@@ -4,18 +4,18 @@ from collections.abc import Iterable
 
 import pytest
 
-from catenary.terminal.cable_socket import Opening, address, frame
+from catenary.terminal.cable_socket import HandshakeRequest, address, frame
 from catenary.terminal.counting import CountingClient, Tally, mark
 from catenary.wire.frames import TEXT, FrameReader, Message
 from catenary.wire.handshake import check_upgrade, switching
 from catenary.wire.http1 import read_request
 
-OPENING = Opening(
+OPENING = HandshakeRequest(
     address=address("ws://cable.example/cable"), subprotocols=("actioncable-v1-json",)
 )
 
 
-class Ear(asyncio.Transport):
+class RecordingTransport(asyncio.Transport):
     """Takes what a client writes."""
 
     def __init__(self) -> None:
@@ -29,9 +29,9 @@ class Ear(asyncio.Transport):
         pass
 
 
-def switched(ear: Ear) -> bytes:
+def switched(transport: RecordingTransport) -> bytes:
     """What a server answers to the opening handshake."""
-    return switching(check_upgrade(read_request(ear.written.removesuffix(b"\r\n\r\n"))), None)
+    return switching(check_upgrade(read_request(transport.written.removesuffix(b"\r\n\r\n"))), None)
 
 
 def spoken(text: str) -> bytes:
@@ -44,9 +44,16 @@ def spoken(text: str) -> bytes:
 async def heard(numbers: Iterable[int], *, chunk: int = 10_000) -> tuple[CountingClient, Tally]:
     """A client of a stream of four messages that has heard these."""
     tally = Tally()
-    client, ear = CountingClient(tally, array("d", [0.0] * 4), OPENING, "{}"), Ear()
-    client.connection_made(ear)
-    data = switched(ear) + spoken('{"type":"welcome"}') + spoken('{"type":"confirm_subscription"}')
+    client, transport = (
+        CountingClient(tally, array("d", [0.0] * 4), OPENING, "{}"),
+        RecordingTransport(),
+    )
+    client.connection_made(transport)
+    data = (
+        switched(transport)
+        + spoken('{"type":"welcome"}')
+        + spoken('{"type":"confirm_subscription"}')
+    )
     data += b"".join(spoken(mark(number) + "x" * (100 * number)) for number in numbers)
     for start in range(0, len(data), chunk):
         client.data_received(data[start : start + chunk])
@@ -79,7 +86,7 @@ def test_what_is_lost_or_comes_twice_or_late(
 def test_a_refused_handshake_fails_the_client() -> None:
     async def refused() -> None:
         client = CountingClient(Tally(), array("d"), OPENING, "{}")
-        client.connection_made(Ear())
+        client.connection_made(RecordingTransport())
         client.data_received(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
         await client.ready
 
@@ -89,9 +96,13 @@ def test_a_refused_handshake_fails_the_client() -> None:
 
 def test_the_answer_to_another_handshake_fails_the_client() -> None:
     async def answered() -> None:
-        client, ear, other = CountingClient(Tally(), array("d"), OPENING, "{}"), Ear(), Ear()
+        client, transport, other = (
+            CountingClient(Tally(), array("d"), OPENING, "{}"),
+            RecordingTransport(),
+            RecordingTransport(),
+        )
         client.connection_made(other)
-        client.connection_made(ear)
+        client.connection_made(transport)
         client.data_received(switched(other))
         await client.ready
 

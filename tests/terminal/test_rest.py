@@ -51,10 +51,12 @@ def test_the_end_of_a_history_of_a_server() -> None:
 def test_refusals(api: str, tool: str) -> None:
     done = catenary(tool, "chat/1", f"--url={api}", "--secret=another")
     assert done.returncode == 1
-    assert done.stderr.startswith(f"catenary {tool}: the API wants another key (--secret, --key): ")
+    assert done.stderr.startswith(
+        f"catenary {tool}: the API requires another key (--secret, --key): "
+    )
     done = catenary(tool, "chat/1", f"--url={api}/elsewhere", f"--secret={SECRET}")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "there is no such API here (--url): HTTP 404" in done.stderr
+    assert "no such API at this URL (--url): HTTP 404" in done.stderr
     done = catenary(tool, "chat/1", "--url=http://127.0.0.1:1/api")
     assert "does not answer" in done.stderr
 

@@ -1,12 +1,12 @@
-"""Loads an Action Cable server, and sees whether everything arrives, once and in order.
+"""Generates load for a cable server, and checks that every message arrives, once and in order.
 
   catenary bench                                   fanout: publications to 100 clients
   catenary bench connect --clients=5000
-  catenary bench echo --channel=BenchmarkChannel   calls of an action, one after the other
+  catenary bench echo --channel=BenchmarkChannel   calls of an action, one after another
   catenary bench echo --action= --clients=50       whispers, in pairs
-  catenary bench resume --clients=1000             all are cut off, and come back
+  catenary bench resume --clients=1000             all are disconnected, and reconnect
 
-Exit status: 1 where a client did not get in, or something was lost, doubled or out of order.
+Exit status: 1 if a client could not connect, or a message was lost, doubled or out of order.
 """
 
 import argparse
@@ -23,16 +23,24 @@ import uvloop
 
 from catenary.errors import BackendError, ConfigError
 from catenary.protocols.actioncable import EXTENDED, SUBPROTOCOL
-from catenary.terminal.cable_socket import Opening, address
-from catenary.terminal.load import Connected, Latency, Load, Plan, Resumed, Target, Worked
-from catenary.terminal.running import Given
-from catenary.terminal.screen import Bar, Paper, papers
-from catenary.terminal.surroundings import Surroundings, declare_keys, surroundings
-from catenary.terminal.words import count, header, seconds, token
+from catenary.terminal.argument_values import count, header, seconds, token
+from catenary.terminal.cable_socket import HandshakeRequest, address
+from catenary.terminal.console import Console, ProgressBar, consoles
+from catenary.terminal.load import (
+    ConnectResult,
+    Latency,
+    LoadGenerator,
+    LoadPlan,
+    ResumeResult,
+    Target,
+    WorkResult,
+)
+from catenary.terminal.running import Invocation
+from catenary.terminal.server_settings import ServerSettings, add_key_arguments, server_settings
 
 KINDS: Final = ("connect", "fanout", "echo", "resume")
 CHANNEL: Final = "BenchmarkChannel"
-"""What the shoot-outs of cable servers call it (palkan/websocket-shootout): it answers ``echo``."""
+"""The channel of AnyCable's benchmarks (palkan/websocket-shootout), which answers ``echo``."""
 
 _SPARE_FILES: Final = 50
 _ENDLESS: Final = 2**31
@@ -40,59 +48,81 @@ _T = TypeVar("_T")
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``--json`` prints."""
+    """The output of ``--json``."""
 
     format: int = 1
     kind: str
     clients: int
-    connected: Connected
-    worked: Worked | None = None
-    resumed: Resumed | None = None
+    connected: ConnectResult
+    worked: WorkResult | None = None
+    resumed: ResumeResult | None = None
     problems: tuple[str, ...] = ()
 
 
-def declare(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", choices=KINDS, nargs="?", default="fanout")
     parser.add_argument("--url", help="the cable, ws://…/cable")
-    parser.add_argument("--publish-url", metavar="URL", help="where the server takes broadcasts")
-    declare_keys(parser, "the broadcast key")
+    parser.add_argument(
+        "--publish-url", metavar="URL", help="where the server accepts publications"
+    )
+    add_key_arguments(parser, "the broadcast key")
     parser.add_argument("--clients", type=count, default=100, metavar="N")
     parser.add_argument("--seconds", type=seconds, default=5.0, metavar="S")
     parser.add_argument(
         "--rate", type=_rate, help="publications per second (10), or of connect: clients per second"
     )
-    parser.add_argument("--size", type=count, default=100, metavar="BYTES", help="of a message")
-    parser.add_argument("--streams", type=count, default=1, metavar="N", help="of fanout")
-    parser.add_argument("--missed", type=count, default=20, metavar="N", help="of resume (20)")
-    parser.add_argument("--channel", help="listen here instead of streams; of echo: who answers")
-    parser.add_argument("--stream", help="the stream of --channel, where it has one")
-    parser.add_argument("--action", default="echo", help="of echo; empty: whispers")
-    parser.add_argument("--plain", action="store_true", help="do not sign names of streams")
+    parser.add_argument(
+        "--size", type=count, default=100, metavar="BYTES", help="size of a message (100)"
+    )
+    parser.add_argument(
+        "--streams", type=count, default=1, metavar="N", help="number of streams, for fanout (1)"
+    )
+    parser.add_argument(
+        "--missed",
+        type=count,
+        default=20,
+        metavar="N",
+        help="messages missed by each client, for resume (20)",
+    )
+    parser.add_argument(
+        "--channel",
+        help="subscribe to this channel instead of streams; for echo, the channel that answers",
+    )
+    parser.add_argument("--stream", help="the stream of --channel, to publish to")
+    parser.add_argument(
+        "--action", default="echo", help="action to call, for echo; empty: clients whisper"
+    )
+    parser.add_argument("--plain", action="store_true", help="do not sign stream names")
     parser.add_argument("--header", action="append", type=header, default=[], metavar="NAME:VALUE")
-    parser.add_argument("--jwt", type=token, metavar="TOKEN", help="show this token")
-    parser.add_argument("--patience", type=seconds, default=5.0, help="for what is lost (5 s)")
-    parser.add_argument("--json", action="store_true", help="print data")
+    parser.add_argument("--jwt", type=token, metavar="TOKEN", help="authenticate with this token")
+    parser.add_argument(
+        "--patience",
+        type=seconds,
+        default=5.0,
+        help="time without a message after which missing ones count as lost (5 s)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
-def run(given: Given) -> int:
-    kind: str = given.arguments.kind
-    plan, target = _plan(given.arguments), _target(given)
+def run(invocation: Invocation) -> int:
+    kind: str = invocation.arguments.kind
+    plan, target = _plan(invocation.arguments), _target(invocation)
     _raise_open_files(plan.clients)
-    out, notes = papers(given.environ)
+    out, notes = consoles(invocation.environ)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         report = runner.run(_measured(kind, plan, target, notes))
-    is_data: bool = given.arguments.json
+    is_data: bool = invocation.arguments.json
     out.say(msgspec.json.encode(report).decode() if is_data else table(report, out))
     return 1 if report.problems else 0
 
 
-def _plan(arguments: argparse.Namespace) -> Plan:
+def _plan(arguments: argparse.Namespace) -> LoadPlan:
     kind, rate = arguments.kind, arguments.rate
     if kind == "echo" and not arguments.action and arguments.clients % 2:
         raise ConfigError(f"--clients: expected pairs that whisper, got {arguments.clients}")
     publishes = kind in ("fanout", "resume")
     publishing_rate = (rate or 10.0) if publishes else 0.0
-    return Plan(
+    return LoadPlan(
         clients=arguments.clients,
         streams=_stream_count(arguments),
         publications=max(1, round(publishing_rate * arguments.seconds)) if publishes else 0,
@@ -113,27 +143,27 @@ def _stream_count(arguments: argparse.Namespace) -> int:
     return streams
 
 
-def _target(given: Given) -> Target:
-    arguments, around = given.arguments, surroundings(given, "broadcast_key")
+def _target(invocation: Invocation) -> Target:
+    arguments, server = invocation.arguments, server_settings(invocation, "broadcast_key")
     subprotocol = EXTENDED if arguments.kind == "resume" else SUBPROTOCOL
     shown = (f"anycable-token.{arguments.jwt}",) if arguments.jwt else ()
     streams = _streams(arguments)
     return Target(
-        opening=Opening(
-            address=address(arguments.url or around.cable_url),
+        opening=HandshakeRequest(
+            address=address(arguments.url or server.cable_url),
             subprotocols=(subprotocol, *shown),
             headers=tuple(arguments.header),
         ),
-        broadcast_url=arguments.publish_url or around.broadcast_url,
-        broadcast_key=arguments.key or around.broadcast_key,
+        broadcast_url=arguments.publish_url or server.broadcast_url,
+        broadcast_key=arguments.key or server.broadcast_key,
         streams=streams,
-        identifiers=_identifiers(arguments, around, streams),
+        identifiers=_identifiers(arguments, server, streams),
         action=arguments.action,
     )
 
 
 def _streams(arguments: argparse.Namespace) -> tuple[str, ...]:
-    """New ones for each run, so that nobody else speaks there."""
+    """New names for each run, so that no other client uses them."""
     if arguments.stream:
         return (arguments.stream,)
     if arguments.channel and arguments.kind in ("fanout", "resume"):
@@ -145,7 +175,7 @@ def _streams(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _identifiers(
-    arguments: argparse.Namespace, around: Surroundings, streams: tuple[str, ...]
+    arguments: argparse.Namespace, server: ServerSettings, streams: tuple[str, ...]
 ) -> tuple[str, ...]:
     if arguments.channel or (arguments.kind == "echo" and arguments.action):
         channel = arguments.channel or CHANNEL
@@ -153,11 +183,11 @@ def _identifiers(
         return (identifier,) * len(streams)
     if arguments.kind == "connect":
         return ("",)
-    return tuple(around.identifier(stream, is_plain=arguments.plain) for stream in streams)
+    return tuple(server.identifier(stream, is_plain=arguments.plain) for stream in streams)
 
 
 def _raise_open_files(clients: int) -> None:
-    """To the hard limit. Raises :class:`ConfigError` where that is too low."""
+    """Raises the limit of open files to the hard limit. Raises :class:`ConfigError` if that is too low."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard != resource.RLIM_INFINITY and clients + _SPARE_FILES > hard:
@@ -165,8 +195,8 @@ def _raise_open_files(clients: int) -> None:
         raise ConfigError(f"--clients: expected at most {most} (open files: {hard}), got {clients}")
 
 
-async def _measured(kind: str, plan: Plan, target: Target, notes: Paper) -> Report:
-    load = Load(plan, target)
+async def _measured(kind: str, plan: LoadPlan, target: Target, notes: Console) -> Report:
+    load = LoadGenerator(plan, target)
     connected = await _watched(
         load.connect, notes, "connecting", lambda: (load.connected, plan.clients)
     )
@@ -174,24 +204,24 @@ async def _measured(kind: str, plan: Plan, target: Target, notes: Paper) -> Repo
     worked = resumed = None
     if connected.ready == plan.clients and kind != "connect":
         gc.collect()
-        gc.disable()  # its pauses would be told as the server's latency
+        gc.disable()  # its pauses would count as latency of the server
         try:
             if kind == "resume":
                 resumed = await _watched(
                     load.resume,
                     notes,
-                    "coming back",
+                    "reconnecting",
                     lambda: (load.connected - plan.clients, plan.clients),
                 )
             worked = await _watched(load.work, notes, kind, _progress(load, plan))
         except OSError as error:
-            raise BackendError(f"the server takes no broadcasts: {error}") from error
+            raise BackendError(f"the server accepts no publications: {error}") from error
     load.leave()
     report = msgspec.structs.replace(report, worked=worked, resumed=resumed)
     return msgspec.structs.replace(report, problems=_problems(report))
 
 
-def _progress(load: Load, plan: Plan) -> Callable[[], tuple[float, float]]:
+def _progress(load: LoadGenerator, plan: LoadPlan) -> Callable[[], tuple[float, float]]:
     if plan.echoes:
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -202,12 +232,12 @@ def _progress(load: Load, plan: Plan) -> Callable[[], tuple[float, float]]:
 
 async def _watched(
     work: Callable[[], Awaitable[_T]],
-    notes: Paper,
+    notes: Console,
     title: str,
     progress: Callable[[], tuple[float, float]],
 ) -> _T:
-    """Work with a bar beside it."""
-    watching = asyncio.create_task(Bar(notes).watch(title, progress))
+    """Awaits the work and shows a progress bar meanwhile."""
+    watching = asyncio.create_task(ProgressBar(notes).watch(title, progress))
     try:
         return await work()
     finally:
@@ -216,11 +246,11 @@ async def _watched(
 
 
 def _problems(report: Report) -> tuple[str, ...]:
-    """Each way in which not everything arrived once and in order."""
+    """Everything that is wrong with the result, a line each."""
     counts = {"not connected": report.clients - report.connected.ready}
     if report.resumed is not None:
-        counts["not back"] = report.clients - report.resumed.returned
-        counts["histories that did not reach back"] = report.resumed.forgotten
+        counts["not reconnected"] = report.clients - report.resumed.returned
+        counts["histories that did not reach back"] = report.resumed.rejected_histories
     if report.worked is not None:
         counts |= {
             "lost": report.worked.lost,
@@ -235,8 +265,8 @@ def _problems(report: Report) -> tuple[str, ...]:
     return (*found, f"first failure: {failure}") if failure else tuple(found)
 
 
-def table(report: Report, out: Paper) -> str:
-    """The report for people."""
+def table(report: Report, out: Console) -> str:
+    """The report as text."""
     connected = report.connected
     rows = [
         ("clients", f"{connected.ready:,} of {report.clients:,} in {connected.seconds:.2f} s"),
@@ -264,7 +294,7 @@ def table(report: Report, out: Paper) -> str:
 
 
 def _pace(report: Report) -> str:
-    """Where all that arrived belongs to one time."""
+    """The rate of deliveries; empty after a resume, whose messages do not belong to one period."""
     worked = report.worked
     if worked is None or report.resumed is not None:
         return ""

@@ -1,7 +1,7 @@
-"""A client's WebSocket (RFC 6455): the opening handshake, and frames both ways.
+"""A client's WebSocket (RFC 6455): the opening handshake, and frames in both directions.
 
-As little work for each frame as Python allows: thousands of these live in one process. Nothing is
-compressed. Knows: bytes, URLs. Does not know: Action Cable.
+Thousands of these run in one process, so each frame takes as little work as possible. There is no
+compression. Knows: bytes, URLs. Does not know: Action Cable.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from catenary.wire.frames import CLOSE, CONTINUATION, NO_STATUS, PING, PONG, TEX
 from catenary.wire.handshake import accept_value
 
 FIN_TEXT: Final = 0x80 | TEXT
-"""The first byte of a text in one piece, which is what servers send."""
+"""First byte of an unfragmented text frame."""
 
 _MAX_BYTES: Final = 64 * 1024 * 1024
-"""A longer message breaks the connection."""
+"""A larger message ends the connection."""
 
 
-class Address(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a cable is; ``target`` is the path with its query."""
+class CableAddress(msgspec.Struct, frozen=True, kw_only=True):
+    """The address of a cable; ``target`` is the path with its query."""
 
     host: str
     port: int
@@ -37,12 +37,12 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tls(self) -> ssl.SSLContext | None:
-        """What ``create_connection`` takes as ``ssl``; certificates are checked."""
+        """The argument ``ssl`` of ``create_connection``; certificates are verified."""
         return ssl.create_default_context() if self.is_secure else None
 
 
-def address(url: str) -> Address:
-    """Takes a URL apart: ``ws://``, ``wss://``, ``http://`` or ``https://``.
+def address(url: str) -> CableAddress:
+    """Reads a URL: ``ws://``, ``wss://``, ``http://`` or ``https://``.
 
     Raises :class:`catenary.errors.ConfigError`.
     """
@@ -52,7 +52,7 @@ def address(url: str) -> Address:
         found = None
     if found is None:
         raise ConfigError(f"expected a URL such as ws://localhost:8080/cable, got {url!r}")
-    return Address(
+    return CableAddress(
         host=found.host,
         port=found.port,
         authority=found.authority,
@@ -61,15 +61,15 @@ def address(url: str) -> Address:
     )
 
 
-class Opening(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client asks for when it connects."""
+class HandshakeRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The opening handshake of a client."""
 
-    address: Address
+    address: CableAddress
     subprotocols: tuple[str, ...]
     headers: tuple[tuple[str, str], ...] = ()
 
     def request(self, key: str, extra_query: str = "") -> bytes:
-        """The request (section 4.1)."""
+        """The request's bytes (section 4.1)."""
         target = self.address.target
         if extra_query:
             target += ("&" if "?" in target else "?") + extra_query
@@ -87,7 +87,7 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def frame(opcode: int, payload: bytes) -> bytes:
-    """A client's frame, masked as section 5.3 wants it."""
+    """A client's frame, masked (section 5.3)."""
     size = len(payload)
     if size < 126:
         header = bytes((0x80 | opcode, 0x80 | size))
@@ -100,7 +100,7 @@ def frame(opcode: int, payload: bytes) -> bytes:
 
 
 class CableSocket(asyncio.Protocol):
-    """One client; after its connection is lost it may be used for the next one."""
+    """One client; it may be used for several connections, one after another."""
 
     __slots__ = (
         "_accept",
@@ -112,7 +112,7 @@ class CableSocket(asyncio.Protocol):
         "subprotocol",
     )
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, opening: HandshakeRequest) -> None:
         self._opening = opening
         self._transport: asyncio.Transport | None = None
         self._rest = b""
@@ -120,41 +120,41 @@ class CableSocket(asyncio.Protocol):
         self._accept = ""
         self._fragments: bytearray | None = None
         self.subprotocol = ""
-        """What the server has chosen."""
+        """The subprotocol that the server has chosen."""
 
-    # What others add
+    # For subclasses
 
     def query(self) -> str:
-        """What the URL says beyond its own query."""
+        """Additional query of the URL."""
         return ""
 
-    def heard(self, payload: bytes) -> None:
-        """A text has arrived."""
+    def message_received(self, payload: bytes) -> None:
+        """Called for each text message."""
         raise NotImplementedError
 
-    def refused(self, reason: str) -> None:
-        """The server has not let this client in, or breaks the protocol: the connection ends."""
+    def failed(self, reason: str) -> None:
+        """Called when the server refuses the client, closes, or violates the protocol; the connection ends."""
         raise NotImplementedError
 
-    # What may be done with it
+    # Sending
 
-    def say(self, payload: bytes) -> None:
-        """Sends a text; into the void where there is no connection."""
+    def send(self, payload: bytes) -> None:
+        """Sends a text message; without a connection it is dropped."""
         if self._transport is not None:
             self._transport.write(frame(TEXT, payload))
 
-    def cut(self) -> None:
-        """Breaks the connection, without a goodbye."""
+    def abort(self) -> None:
+        """Aborts the connection without a close frame."""
         if self._transport is not None:
             self._transport.abort()
 
     def close(self) -> None:
-        """Says goodbye."""
+        """Sends a close frame and closes the connection."""
         if self._transport is not None:
             self._transport.write(frame(CLOSE, (1000).to_bytes(2, "big")))
             self._transport.close()
 
-    # What the loop calls
+    # Called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -174,14 +174,14 @@ class CableSocket(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
 
-    # What arrives
+    # Reading
 
     def _refuse(self, reason: str) -> None:
-        self.refused(reason)
-        self.cut()
+        self.failed(reason)
+        self.abort()
 
     def _shake_hands(self, data: bytes) -> int:
-        """Takes the answer to the opening handshake, and what came in the same segment."""
+        """Reads the response to the opening handshake, and the frames that arrived with it."""
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
             return 0
@@ -200,7 +200,7 @@ class CableSocket(asyncio.Protocol):
         return end + self._read(data[end:])
 
     def _read(self, data: bytes) -> int:
-        """Takes all whole frames; returns where the first one begins that is not."""
+        """Reads all complete frames; returns the position of the first incomplete one."""
         position, size = 0, len(data)
         while size - position >= 2:
             length = data[position + 1]
@@ -216,10 +216,10 @@ class CableSocket(asyncio.Protocol):
         return position
 
     def _take(self, first: int, payload: bytes) -> None:
-        """One frame. A masked one has its length's highest bit set, and never ends."""
+        """Handles one frame. The mask bit of a masked one makes its length too long: it never completes."""
         opcode = first & 0x0F
         if first == FIN_TEXT:
-            self.heard(payload)
+            self.message_received(payload)
         elif opcode in (TEXT, CONTINUATION):
             self._join(first, payload)
         elif opcode == PING:
@@ -236,21 +236,21 @@ class CableSocket(asyncio.Protocol):
         self._fragments += payload
         if first & 0x80:
             whole, self._fragments = bytes(self._fragments), None
-            self.heard(whole)
+            self.message_received(whole)
 
     def _end(self, payload: bytes) -> None:
         code = int.from_bytes(payload[:2], "big") if payload else NO_STATUS
         reason = payload[2:].decode(errors="replace")
-        self.refused(f"closed by the server: {code} {reason}".rstrip())
+        self.failed(f"closed by the server: {code} {reason}".rstrip())
         assert self._transport is not None
         self._transport.write(frame(CLOSE, payload[:2]))
         self._transport.close()
 
 
 async def connect(
-    client: CableSocket, where: Address, tls: ssl.SSLContext | None, source: str = ""
+    client: CableSocket, where: CableAddress, tls: ssl.SSLContext | None, source: str = ""
 ) -> None:
-    """Opens a client's connection, from a source address where one is given. Raises OSError."""
+    """Opens a client's connection, from ``source`` if given. Raises OSError."""
     await asyncio.get_running_loop().create_connection(
         lambda: client,
         where.host,

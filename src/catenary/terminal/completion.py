@@ -16,18 +16,18 @@ from typing import Final
 import msgspec
 
 from catenary.config.options import SHORTHANDS, TABLE
-from catenary.terminal.running import Given, parser_of
-from catenary.terminal.screen import papers
+from catenary.terminal.console import consoles
+from catenary.terminal.running import Invocation, parser_of
 from catenary.terminal.tools import HELP, TOOLS
 
 SHELLS: Final = ("bash", "zsh", "fish")
 
 SERVER: Final = ""
-"""The name of what `catenary` does without a subcommand."""
+"""The name of the command without a subcommand."""
 
 
 class Word(msgspec.Struct, frozen=True):
-    """An option as it is typed, what it means, and the values that it may have (if they are few)."""
+    """An option, its meaning, and its values if they are enumerated."""
 
     text: str
     meaning: str
@@ -36,7 +36,7 @@ class Word(msgspec.Struct, frozen=True):
 
 
 class Command(msgspec.Struct, frozen=True):
-    """A subcommand with its options; ``words`` are what may stand there besides."""
+    """A subcommand with its options; ``words`` are its positional values."""
 
     name: str
     meaning: str
@@ -44,31 +44,31 @@ class Command(msgspec.Struct, frozen=True):
     words: tuple[str, ...] = ()
 
 
-def declare(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", choices=SHELLS)
 
 
-def run(given: Given) -> int:
-    write = {"bash": bash, "zsh": zsh, "fish": fish}[given.arguments.shell]
-    papers(given.environ)[0].say(write(commands()).rstrip())
+def run(invocation: Invocation) -> int:
+    write = {"bash": bash, "zsh": zsh, "fish": fish}[invocation.arguments.shell]
+    consoles(invocation.environ)[0].say(write(commands()).rstrip())
     return 0
 
 
 def commands() -> tuple[Command, ...]:
-    """Everything that can be completed: the server first, then ``rpc``, the tools and ``help``."""
+    """All commands: the server first, then ``rpc``, the tools and ``help``."""
     server = (*_options(), *_GENERAL)
     names = tuple(tool.name for tool in TOOLS)
     return (
         Command(SERVER, "Serve", server),
-        Command("rpc", "Answer a server's calls with a cable", server),
+        Command("rpc", "Serve a cable over gRPC", server),
         *(_tool(tool.name, tool.summary, parser_of(tool)) for tool in TOOLS),
-        Command(HELP, "What a command does", (), names),
+        Command(HELP, "Explain a command", (), names),
     )
 
 
 _GENERAL: Final = (
     Word("--config-path", "Read this TOML file", takes_value=True),
-    Word("--ignore-config-path", "Read no file", takes_value=False),
+    Word("--ignore-config-path", "Read no TOML file", takes_value=False),
     Word("--print-config", "Print the configuration as TOML", takes_value=False),
     Word("--help", "Print the help", takes_value=False),
     Word("--version", "Print the version", takes_value=False),
@@ -109,14 +109,14 @@ def bash(known: Sequence[Command]) -> str:
         for each in (*known[1:], known[0])
     )
     values = "\n".join(
-        f"    {'|'.join(places)}) values={_quoted(' '.join(given))} ;;"
-        for given, places in _by_values(known).items()
+        f"    {'|'.join(places)}) values={_quoted(' '.join(invocation))} ;;"
+        for invocation, places in _by_values(known).items()
     )
     return f"""\
 _catenary() {{
   local current="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}"
   local command="${{COMP_WORDS[1]}}" options= words= values=
-  # bash takes --option=value for three words
+  # bash splits --option=value into three words
   if [[ $current == "=" ]]; then current=; elif [[ $before == "=" ]]; then before="${{COMP_WORDS[COMP_CWORD-2]}}"; fi
   [[ $COMP_CWORD == 1 ]] && command=
   case $command in
@@ -199,7 +199,7 @@ def _flags(command: Command) -> str:
 
 
 def _by_values(known: Sequence[Command]) -> dict[tuple[str, ...], list[str]]:
-    """Values, and at which options of which commands (``command:--option``) they may stand."""
+    """Values → the options (``command:--option``) that take them."""
     found: dict[tuple[str, ...], list[str]] = {}
     for command in known:
         for word in command.options:

@@ -1,7 +1,7 @@
-"""A client that counts what it hears: what is lost, comes twice, or late.
+"""A client that counts messages: received, lost, doubled, out of order, and their latencies.
 
-Knows: the Action Cable messages that lead to a subscription and back to it, and the mark that
-numbers each message. Does not know: what is published, or when.
+Knows: the Action Cable messages that subscribe and resume, and the mark that numbers each message. Does
+not know: what is published, or when.
 """
 
 from __future__ import annotations  # array[float], which Python 3.11 can't evaluate
@@ -16,10 +16,10 @@ import msgspec
 from catenary.messages.lenient_json import reader
 from catenary.messages.publications import Position
 from catenary.protocols.actioncable import EXTENDED
-from catenary.terminal.cable_socket import FIN_TEXT, CableSocket, Opening
+from catenary.terminal.cable_socket import FIN_TEXT, CableSocket, HandshakeRequest
 
 PATIENCE_S: Final = 20.0
-"""How long nothing at all may arrive before what is missing counts as lost."""
+"""Time without any message after which missing messages count as lost."""
 
 MARK: Final = b"@@"
 DIGITS: Final = 8
@@ -42,14 +42,14 @@ _read_welcome = reader(_Welcome)
 
 
 def mark(number: int) -> str:
-    """What a message carries so that its receiver knows which one it is."""
+    """The text in a message that contains its number."""
     return f"@@{number:0{DIGITS}d}"
 
 
 class Tally:
-    """What all clients counted together; latencies are in seconds.
+    """Counts of all clients together; latencies are in seconds.
 
-    ``restored`` counts sessions that were resumed, ``forgotten`` histories that did not reach back.
+    ``restored`` counts resumed sessions, ``rejected_histories`` the answers ``reject_history``.
     """
 
     __slots__ = (
@@ -58,11 +58,11 @@ class Tally:
         "_reached",
         "closed",
         "duplicates",
-        "forgotten",
         "latencies",
         "out_of_order",
         "pings",
         "received",
+        "rejected_histories",
         "restored",
         "unexpected",
     )
@@ -75,20 +75,20 @@ class Tally:
         self.closed = 0
         self.pings = 0
         self.restored = 0
-        self.forgotten = 0
+        self.rejected_histories = 0
         self.latencies = array("d")
         self._patience_s = patience_s
         self._awaited = -1
         self._reached = asyncio.Event()
 
-    def took(self, count: int) -> None:
-        """So many messages arrived for the first time; their latencies are noted."""
+    def add_received(self, count: int) -> None:
+        """Adds messages that arrived for the first time, whose latencies are recorded already."""
         self.received += count
         if self.received >= self._awaited:
             self._reached.set()
 
-    async def arrival_of(self, count: int) -> bool:
-        """Waits until so many have arrived in all; False where nothing came for too long."""
+    async def wait_for_total(self, count: int) -> bool:
+        """Waits until ``count`` messages have arrived in total; False if none arrived for ``patience_s``."""
         self._awaited = count
         self._reached.clear()
         while self.received < count:
@@ -103,11 +103,11 @@ class Tally:
 
 
 class CountingClient(CableSocket):
-    """Subscribes, then counts. ``ready`` is done once the subscription is confirmed, or, without an
-    ``identifier``, once the server has said welcome.
+    """Subscribes, then counts. ``ready`` is done when the subscription is confirmed, or, without an
+    ``identifier``, at the welcome.
 
-    ``sent`` holds when each message of its stream was sent, by number; publisher and clients share
-    it. Numbers of a stream count from 0 without a gap, so that each loss shows.
+    ``sent`` has the time at which each message of its stream was sent, by number; publisher and clients
+    share it. The numbers of a stream start at 0 and have no gaps, so that each loss is noticed.
     """
 
     __slots__ = (
@@ -124,7 +124,9 @@ class CountingClient(CableSocket):
         "sent",
     )
 
-    def __init__(self, tally: Tally, sent: array[float], opening: Opening, identifier: str) -> None:
+    def __init__(
+        self, tally: Tally, sent: array[float], opening: HandshakeRequest, identifier: str
+    ) -> None:
         super().__init__(opening)
         self.sent = sent
         self.missing: set[int] = set()
@@ -133,7 +135,7 @@ class CountingClient(CableSocket):
         self._tally = tally
         self._identifier = identifier
         self._next = 0
-        # How it comes back: its session, and the last message that it has heard
+        # For resuming: the session, and the last message with a position
         self._leaves = False
         self._gone: asyncio.Future[None] | None = None
         self._sid = ""
@@ -141,20 +143,20 @@ class CountingClient(CableSocket):
 
     @property
     def lost(self) -> int:
-        """How many messages of its stream have been sent and never came."""
+        """Number of messages of its stream that were sent and did not arrive."""
         return len(self.missing) + len(self.sent) - self._next
 
     def command(self, command: str, **fields: Any) -> None:
         """Sends one command."""
-        self.say(_write({"command": command, "identifier": self._identifier, **fields}))
+        self.send(_write({"command": command, "identifier": self._identifier, **fields}))
 
     def leave(self) -> None:
-        """Breaks the connection on purpose."""
+        """Aborts the connection; this does not count as closed by the server."""
         self._leaves = True
-        self.cut()
+        self.abort()
 
     async def away(self) -> None:
-        """Breaks the connection; when this returns, the client may be connected again."""
+        """Aborts the connection; after this returns, the client may be connected again."""
         loop = asyncio.get_running_loop()
         self._gone = loop.create_future()
         self.leave()
@@ -163,7 +165,7 @@ class CountingClient(CableSocket):
         self._leaves = False
         self.ready = loop.create_future()
 
-    # What the socket calls
+    # Called by the socket
 
     def query(self) -> str:
         return f"sid={self._sid}" if self._sid else ""
@@ -174,19 +176,19 @@ class CountingClient(CableSocket):
             self._gone.set_result(None)
         if not self._leaves:
             self._tally.closed += 1
-            self.refused("closed by the server")
+            self.failed("closed by the server")
 
-    def refused(self, reason: str) -> None:
+    def failed(self, reason: str) -> None:
         if not self.ready.done():
             self.ready.set_exception(ConnectionError(reason))
 
-    def heard(self, payload: bytes) -> None:
-        """Anything but a numbered message."""
+    def message_received(self, payload: bytes) -> None:
+        """Handles every message without a number."""
         if b'"ping"' in payload:
             self.pings += 1
             self._tally.pings += 1
             if self.subprotocol == EXTENDED:
-                self.say(b'{"command":"pong"}')
+                self.send(b'{"command":"pong"}')
         elif b'"welcome"' in payload:
             self._enter(payload)
         elif b'"confirm_subscription"' in payload:
@@ -195,11 +197,11 @@ class CountingClient(CableSocket):
         elif b'"confirm_history"' in payload:
             self._is_ready()
         elif b'"reject_history"' in payload:
-            self._tally.forgotten += 1
+            self._tally.rejected_histories += 1
             self._is_ready()
         else:
             self._tally.unexpected += 1
-            self.refused(f"expected a subscription, got {payload[:100]!r}")
+            self.failed(f"expected a subscription, got {payload[:100]!r}")
 
     def _enter(self, payload: bytes) -> None:
         if not self._identifier:
@@ -228,10 +230,10 @@ class CountingClient(CableSocket):
         if not self.ready.done():
             self.ready.set_result(None)
 
-    # The hot path: a frame with a number is counted where it lies
+    # The hot path: numbered frames are counted without copying them
 
     def _read(self, data: bytes) -> int:
-        """Takes all whole frames; returns where the first one begins that is not."""
+        """Reads all complete frames; returns the position of the first incomplete one."""
         now, note, arrived = perf_counter(), self._tally.latencies.append, 0
         position, size, last = 0, len(data), -1
         while size - position >= 2:
@@ -261,19 +263,19 @@ class CountingClient(CableSocket):
         if last >= 0 and self._sid:
             self._remember(data[last:last_end])
         if arrived:
-            self._took(arrived)
+            self._add_received(arrived)
         return position
 
     def _remember(self, payload: bytes) -> None:
-        """The last message tells where to go on, if it has a position at all."""
+        """Keeps the last message if it has a position, for resuming."""
         if b'"offset"' in payload:
             self._last = payload
 
-    def _took(self, count: int) -> None:
-        self._tally.took(count)
+    def _add_received(self, count: int) -> None:
+        self._tally.add_received(count)
 
     def _is_new(self, number: int) -> bool:
-        """A message that was not the next one: ahead of others, late, or here already."""
+        """Counts a message that is not the next one: after a gap, late, or doubled. True unless doubled."""
         if number > self._next:
             self.missing.update(range(self._next, number))
             self._next = number + 1
@@ -286,43 +288,43 @@ class CountingClient(CableSocket):
         return False
 
 
-class Echoer(CountingClient):
-    """Speaks, and says the next thing when the last one has been heard.
+class EchoClient(CountingClient):
+    """Sends a message, and the next one when that has been received.
 
-    ``hearer`` is who hears it: this client itself, where the application answers its ``action``, or
-    its partner, who whispers back. ``left`` is how often it still may speak.
+    ``receiver`` is the client that receives it: this one, if the application answers its ``action``, or its
+    partner, which whispers back. ``left`` is the number of messages that it may still send.
     """
 
-    __slots__ = ("_action", "hearer", "left")
+    __slots__ = ("_action", "left", "receiver")
 
     def __init__(
         self,
         tally: Tally,
-        opening: Opening,
+        opening: HandshakeRequest,
         identifier: str,
         *,
         action: str,
         echoes: int,
     ) -> None:
-        """``action`` empty: it whispers, to its partner."""
+        """With an empty ``action`` the client whispers to its partner."""
         super().__init__(tally, array("d"), opening, identifier)
         self.left = echoes
-        self.hearer: CountingClient = self
+        self.receiver: CountingClient = self
         self._action = _write(action).decode() if action else ""
 
-    def say_next(self) -> None:
-        """Says one thing, where there is any left to say."""
+    def send_next(self) -> None:
+        """Sends one message, if any are left."""
         if not self.left:
             return
         self.left -= 1
-        text = mark(len(self.hearer.sent))
-        self.hearer.sent.append(perf_counter())
+        text = mark(len(self.receiver.sent))
+        self.receiver.sent.append(perf_counter())
         if self._action:
             self.command("message", data=f'{{"action":{self._action},"text":"{text}"}}')
         else:
             self.command("whisper", data={"text": text})
 
-    def _took(self, count: int) -> None:
-        super()._took(count)
+    def _add_received(self, count: int) -> None:
+        super()._add_received(count)
         for _ in range(count):
-            self.say_next()
+            self.send_next()

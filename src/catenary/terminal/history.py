@@ -1,11 +1,11 @@
-"""What was published to a stream and is kept, as the REST API of a server tells.
+"""Prints the history of a stream, through the REST API of a server.
 
   catenary history chat/1
   catenary history chat/1 --since 5m --limit 10
 
-A line for each message, oldest first: JSON where standard output is no terminal. With --limit the newest
-messages. Exit status: 1 where the API refuses. anycable-go has no such endpoint; ``catenary subscribe
---history`` reads its history.
+A line for each message, oldest first: JSON unless standard output is a terminal. --limit prints the newest
+messages. Exit status: 1 if the API refuses. anycable-go has no such endpoint; ``catenary subscribe --history``
+reads its history.
 """
 
 import argparse
@@ -20,13 +20,13 @@ import msgspec
 from catenary.errors import BackendError
 from catenary.messages.lenient_json import reader
 from catenary.terminal import rest
-from catenary.terminal.running import Given
-from catenary.terminal.screen import papers, visible
-from catenary.terminal.surroundings import declare_keys, surroundings
-from catenary.terminal.words import count, seconds
+from catenary.terminal.argument_values import count, seconds
+from catenary.terminal.console import consoles, printable
+from catenary.terminal.running import Invocation
+from catenary.terminal.server_settings import add_key_arguments, server_settings
 
 PAGE: Final = 1_000
-"""The most messages of one answer: see ``api/reads.py``."""
+"""Maximum number of messages in a response: see ``api/reads.py``."""
 
 
 class _Message(msgspec.Struct):
@@ -35,7 +35,7 @@ class _Message(msgspec.Struct):
 
 
 class _History(msgspec.Struct):
-    """``epoch`` is None where nothing is kept of the stream, ``more`` where there is more after the last."""
+    """``epoch`` is None if the stream has no history; ``more`` means that messages follow the last one."""
 
     stream: str
     epoch: str | None
@@ -43,60 +43,62 @@ class _History(msgspec.Struct):
     more: bool = False
 
 
-def declare(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("stream", metavar="STREAM")
-    parser.add_argument("--since", type=seconds, help="how far back, such as 90, 5m or 2h (all)")
-    parser.add_argument("--limit", type=count, help="the newest so many (all)")
+    parser.add_argument(
+        "--since", type=seconds, help="start so far back, such as 90, 5m or 2h (default: all)"
+    )
+    parser.add_argument("--limit", type=count, help="print the newest N messages (default: all)")
     parser.add_argument("--url", help="the API, http://…/api")
-    declare_keys(parser, "the key of the API")
+    add_key_arguments(parser, "the key of the API")
 
 
-def run(given: Given) -> int:
-    out, notes = papers(given.environ)
+def run(invocation: Invocation) -> int:
+    out, notes = consoles(invocation.environ)
     number, epoch = 0, None
-    for page in _pages(given):
+    for page in _pages(invocation):
         number, epoch = number + len(page.messages), page.epoch or epoch
         for message in page.messages:
             if out.is_terminal:
-                data = out.json(visible(bytes(message.data).decode()))
+                data = out.json(printable(bytes(message.data).decode()))
                 out.say(f"{out.painted('dim', f'#{message.offset}')}  {data}")
             else:
                 out.say(msgspec.json.encode(message).decode())
     if out.is_terminal:
-        stream = visible(given.arguments.stream)
+        stream = printable(invocation.arguments.stream)
         notes.say(notes.painted("dim", f"{number} of {stream}, epoch {epoch or 'none'}"))
     return 0
 
 
-def _pages(given: Given) -> Iterator[_History]:
-    """The whole history in pages, or its end, which may be longer than a page."""
-    since, limit = given.arguments.since, given.arguments.limit
+def _pages(invocation: Invocation) -> Iterator[_History]:
+    """The pages of the history, or of its newest messages, which may be more than a page."""
+    since, limit = invocation.arguments.since, invocation.arguments.limit
     query: dict[str, object] = {} if since is None else {"since": int(time.time() - since)}
     if not limit:
-        yield from _following(given, query)
+        yield from _following(invocation, query)
     elif limit <= PAGE:
-        yield _page(given, {**query, "limit": limit})
+        yield _page(invocation, {**query, "limit": limit})
     else:
         last = deque[_Message](maxlen=limit)
-        for page in _following(given, query):
+        for page in _following(invocation, query):
             last += page.messages
         yield _History(page.stream, page.epoch, list(last))
 
 
-def _following(given: Given, query: dict[str, object]) -> Iterator[_History]:
-    page = _page(given, query)
+def _following(invocation: Invocation, query: dict[str, object]) -> Iterator[_History]:
+    page = _page(invocation, query)
     yield page
     while page.more:
-        page = _page(given, {"after": f"{page.messages[-1].offset}:{page.epoch}"})
+        page = _page(invocation, {"after": f"{page.messages[-1].offset}:{page.epoch}"})
         yield page
 
 
-def _page(given: Given, query: dict[str, object]) -> _History:
-    arguments, around = given.arguments, surroundings(given)
+def _page(invocation: Invocation, query: dict[str, object]) -> _History:
+    arguments, server = invocation.arguments, server_settings(invocation)
     path = f"/history/{quote(arguments.stream, safe='')}"
     path += f"?{urlencode(query)}" if query else ""
-    key = arguments.key or around.api_key
-    body = rest.get(arguments.url or around.api_url, path, key=key)
+    key = arguments.key or server.api_key
+    body = rest.get(arguments.url or server.api_url, path, key=key)
     try:
         return reader(_History)(body)
     except msgspec.DecodeError as error:

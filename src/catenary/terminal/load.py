@@ -1,6 +1,6 @@
-"""Many clients in one process, what is published for them, and what arrives of it.
+"""A load generator: many clients in one process, and the publications for them.
 
-Knows: clients and publications. Does not know: who asks for them, or how results are shown.
+Knows: clients and publications. Does not know: command lines, or how results are shown.
 """
 
 from __future__ import annotations  # array[float], which Python 3.11 can't evaluate
@@ -16,26 +16,28 @@ from typing import Final, cast
 import msgspec
 
 from catenary.auth.keys import key_bytes
-from catenary.terminal.cable_socket import Opening, address, connect
-from catenary.terminal.counting import PATIENCE_S, CountingClient, Echoer, Tally, mark
+from catenary.terminal.cable_socket import HandshakeRequest, address, connect
+from catenary.terminal.counting import PATIENCE_S, CountingClient, EchoClient, Tally, mark
 
 WINDOW: Final = 256
-"""How many clients may be connecting at once: less than any listen backlog."""
+"""Maximum number of concurrent connection attempts: less than any listen backlog."""
 
 CONNECT_TIMEOUT_S: Final = 30.0
 STRAGGLERS_S: Final = 0.2
-"""How long to listen on after the last message, for what comes twice."""
+"""Time to wait after the last message, for doubled ones."""
 
 ADDRESSES: Final = 250
 """Source addresses, 127.0.0.2 and up: each has about 28,000 ports, a minute's TIME_WAIT included."""
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """The work. ``rate`` is publications per second; 0 waits for all deliveries of each.
+class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """The work to do.
 
-    ``echoes`` is for each client, and ends after ``echo_s`` where that is given; ``payload_bytes``
-    is padding beside about 25 bytes of JSON; ``connect_rate`` is connections per second, 0: as
-    many as WINDOW allows; ``away`` is how many publications clients miss who are cut off.
+    - ``rate``: publications per second; 0 waits for all deliveries of one before the next.
+    - ``echoes``: per client; they end after ``echo_s`` if given.
+    - ``payload_bytes``: padding in addition to about 25 bytes of JSON.
+    - ``connect_rate``: connections per second; 0: limited by WINDOW only.
+    - ``away``: publications that disconnected clients miss.
     """
 
     clients: int
@@ -53,12 +55,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom to load. Clients take turns among the ``identifiers``, which give the ``streams``.
+    """The server under load. Clients are assigned to ``identifiers``, which belong to ``streams``, in turn.
 
-    ``action`` is what echoes are asked for with; where it is empty, pairs of clients whisper.
+    ``action`` is called for echoes; if it is empty, pairs of clients whisper.
     """
 
-    opening: Opening
+    opening: HandshakeRequest
     broadcast_url: str = ""
     broadcast_key: str = ""
     streams: tuple[str, ...] = ()
@@ -67,7 +69,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Quantiles, in milliseconds; all 0 where nothing was measured."""
+    """Quantiles, in milliseconds; all 0 if nothing was measured."""
 
     p50_ms: float = 0
     p95_ms: float = 0
@@ -75,8 +77,8 @@ class Latency(msgspec.Struct, frozen=True):
     max_ms: float = 0
 
 
-class Connected(msgspec.Struct, frozen=True):
-    """All clients are there, or have failed (``failure``: the first one's).
+class ConnectResult(msgspec.Struct, frozen=True):
+    """The result of connecting all clients; ``failure`` is the first error.
 
     ``latency`` is from opening the connection to the confirmed subscription.
     """
@@ -88,11 +90,11 @@ class Connected(msgspec.Struct, frozen=True):
     latency: Latency = Latency()
 
 
-class Worked(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done and what arrived of it; ``load_cpu_s`` is what the generator itself used.
+class WorkResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of the work; ``load_cpu_s`` is the CPU time of the generator.
 
-    ``refused`` publications were not answered with 2xx; ``closed`` connections ended by themselves;
-    ``unexpected`` counts what arrived and nobody waited for.
+    ``refused`` publications got no 2xx response; ``closed`` connections were ended by the server;
+    ``unexpected`` counts messages that no client expected.
     """
 
     seconds: float
@@ -110,17 +112,17 @@ class Worked(msgspec.Struct, frozen=True, kw_only=True):
     latency: Latency
 
 
-class Resumed(msgspec.Struct, frozen=True, kw_only=True):
-    """How clients came back that were cut off.
+class ResumeResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of reconnecting all clients.
 
-    ``seconds`` is from the first attempt until all have everything; ``latency`` is each client's
-    until it is subscribed again. ``restored`` sessions were resumed, ``forgotten`` histories did not
-    reach back.
+    ``seconds`` is the time from the first attempt until everything has arrived; ``latency`` is each client's
+    time until it is subscribed again. ``restored`` counts resumed sessions, ``rejected_histories`` the answers
+    ``reject_history``.
     """
 
     returned: int
     restored: int
-    forgotten: int
+    rejected_histories: int
     missed: int
     seconds: float
     latency: Latency
@@ -128,7 +130,7 @@ class Resumed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Publisher(asyncio.Protocol):
-    """Publishes over one HTTP connection, without waiting for the answers but counting them."""
+    """Publishes over one HTTP connection; counts the responses without waiting for them."""
 
     __slots__ = ("_heads", "_names", "_padding", "_rest", "_transport", "accepted", "sent")
 
@@ -165,8 +167,8 @@ class Publisher(asyncio.Protocol):
         self._rest = data[end:]
 
 
-class Load:
-    """A plan being carried out: :meth:`connect`, then :meth:`work`."""
+class LoadGenerator:
+    """Carries out a plan: :meth:`connect`, then :meth:`work`."""
 
     __slots__ = (
         "_clients",
@@ -180,7 +182,7 @@ class Load:
         "connected",
     )
 
-    def __init__(self, plan: Plan, target: Target) -> None:
+    def __init__(self, plan: LoadPlan, target: Target) -> None:
         self._plan = plan
         self._target = target
         self._tls = target.opening.address.tls
@@ -190,7 +192,7 @@ class Load:
         self._publisher: Publisher | None = None
         self._publishing_s = 0.0
         self.connected = 0
-        """How many have been connected so far; each return counts."""
+        """Number of connections so far, reconnections included."""
 
     @property
     def received(self) -> int:
@@ -200,18 +202,18 @@ class Load:
     def published(self) -> int:
         return sum(map(len, self._sent))
 
-    async def connect(self) -> Connected:
+    async def connect(self) -> ConnectResult:
         """Connects and subscribes all clients, WINDOW at a time."""
         started, cpu_s = perf_counter(), _own_cpu_s()
         times, failures = array("d"), list[str]()
-        clients = self._made()
-        self._clients = await self._let_in(clients, times, failures)
+        clients = self._new_clients()
+        self._clients = await self._connect_all(clients, times, failures)
         seconds, cpu_s = perf_counter() - started, _own_cpu_s() - cpu_s
         ready = len(self._clients)
-        return Connected(ready, seconds, cpu_s, "".join(failures[:1]), latency(times))
+        return ConnectResult(ready, seconds, cpu_s, "".join(failures[:1]), latency(times))
 
-    async def work(self) -> Worked:
-        """Does what the plan says."""
+    async def work(self) -> WorkResult:
+        """Publishes, echoes or idles as planned, and counts what arrives."""
         started, cpu_s = perf_counter(), _own_cpu_s()
         if self._plan.idle_s:
             expected, received, lost = await self._listen_to_pings()
@@ -222,7 +224,7 @@ class Load:
         await asyncio.sleep(STRAGGLERS_S)
         tally, published = self._tally, self.published
         accepted = self._publisher.accepted if self._publisher else 0
-        return Worked(
+        return WorkResult(
             seconds=seconds,
             load_cpu_s=cpu_s,
             expected=expected,
@@ -238,10 +240,10 @@ class Load:
             latency=latency(tally.latencies),
         )
 
-    async def resume(self) -> Resumed:
-        """Cuts all clients off, publishes what they miss, and lets them come back for it.
+    async def resume(self) -> ResumeResult:
+        """Disconnects all clients, publishes what they miss, and reconnects them.
 
-        To be followed by :meth:`work`, which counts what was lost here, too.
+        Call :meth:`work` afterwards: it counts the losses of this phase, too.
         """
         await self._publish(1)
         await asyncio.gather(*(client.away() for client in self._clients))
@@ -250,14 +252,14 @@ class Load:
         live, self._tally.latencies = self._tally.latencies, array("d")
         times, failures = array("d"), list[str]()
         started = perf_counter()
-        returned = await self._let_in(self._clients, times, failures)
-        await self._tally.arrival_of(self._expected())
+        returned = await self._connect_all(self._clients, times, failures)
+        await self._tally.wait_for_total(self._expected())
         seconds = perf_counter() - started
         self._tally.latencies = live
-        return Resumed(
+        return ResumeResult(
             returned=len(returned),
             restored=self._tally.restored,
-            forgotten=self._tally.forgotten,
+            rejected_histories=self._tally.rejected_histories,
             missed=self._plan.away,
             seconds=seconds,
             latency=latency(times),
@@ -265,18 +267,18 @@ class Load:
         )
 
     def leave(self) -> None:
-        """Breaks all connections."""
+        """Aborts all connections."""
         for client in self._clients:
             client.leave()
 
     # Connecting
 
-    async def _let_in(
+    async def _connect_all(
         self, clients: list[CountingClient], times: array[float], failures: list[str]
     ) -> list[CountingClient]:
-        """Connects these; returns those who are in, in their order.
+        """Connects these clients; returns the connected ones, in order.
 
-        ``times`` and ``failures`` are added to.
+        Appends to ``times`` and ``failures``.
         """
         inside: set[int] = set()
         waiting = iter(enumerate(clients))
@@ -309,20 +311,20 @@ class Load:
         await connect(client, where, self._tls, source)
         await client.ready
 
-    def _made(self) -> list[CountingClient]:
-        clients = [self._client(index) for index in range(self._plan.clients)]
+    def _new_clients(self) -> list[CountingClient]:
+        clients = [self._new_client(index) for index in range(self._plan.clients)]
         if self._plan.echoes and not self._target.action:
-            # Who whispers is heard by the others on its stream: two on each.
+            # A whisper reaches the other clients of its stream: there are two on each.
             for one, other in zip(clients[::2], clients[1::2], strict=True):
-                cast("Echoer", one).hearer = other
-                cast("Echoer", other).hearer = one
+                cast("EchoClient", one).receiver = other
+                cast("EchoClient", other).receiver = one
         return clients
 
-    def _client(self, index: int) -> CountingClient:
+    def _new_client(self, index: int) -> CountingClient:
         target, identifiers = self._target, self._target.identifiers
         if self._plan.echoes:
             place = index if target.action else index // 2
-            return Echoer(
+            return EchoClient(
                 self._tally,
                 target.opening,
                 identifiers[place % len(identifiers)],
@@ -335,7 +337,7 @@ class Load:
     # Working
 
     async def _publish(self, publications: int) -> None:
-        """Publishes so many more and waits for them."""
+        """Publishes this many messages and waits for their deliveries."""
         plan = self._plan
         if not publications:
             return
@@ -346,10 +348,10 @@ class Load:
             if plan.rate:
                 await asyncio.sleep(max(0, started + number / plan.rate - perf_counter()))
             self._publish_one(number)
-            if not plan.rate and not await self._tally.arrival_of(self._expected()):
-                break  # what is lost is known; the rest would only wait again
+            if not plan.rate and not await self._tally.wait_for_total(self._expected()):
+                break  # the loss is known; the rest would only wait again
         self._publishing_s += perf_counter() - started
-        await self._tally.arrival_of(self._expected())
+        await self._tally.wait_for_total(self._expected())
 
     async def _open_publisher(self) -> None:
         where = address(self._target.broadcast_url)
@@ -364,17 +366,17 @@ class Load:
         self._publisher.publish(number % self._plan.streams)
 
     async def _echo(self) -> None:
-        speakers = [cast("Echoer", client) for client in self._clients]
+        speakers = [cast("EchoClient", client) for client in self._clients]
         for client in speakers if self._target.action else speakers[::2]:
-            client.say_next()
+            client.send_next()
         if self._plan.echo_s:
             await asyncio.sleep(self._plan.echo_s)
             for client in speakers:
                 client.left = 0
-        await self._tally.arrival_of(self._expected())
+        await self._tally.wait_for_total(self._expected())
 
     def _expected(self) -> int:
-        """How many messages should have arrived by now, or, of echoes, should in the end."""
+        """Number of messages that should have arrived by now; of unlimited echoes, in the end."""
         if self._plan.echoes and not self._plan.echo_s:
             return self._plan.echoes * len(self._clients)
         if self._plan.streams == 1 and not self._plan.echoes:
@@ -382,7 +384,7 @@ class Load:
         return sum(len(client.sent) for client in self._clients)
 
     async def _listen_to_pings(self) -> tuple[int, int, int]:
-        """Pings due, heard, and missed. A third of an interval is allowed for jitter."""
+        """Pings due, received and missed. A third of an interval is allowed for jitter."""
         before = [client.pings for client in self._clients]
         await asyncio.sleep(self._plan.idle_s)
         heard = [client.pings - past for client, past in zip(self._clients, before, strict=True)]
@@ -392,7 +394,7 @@ class Load:
 
 
 def latency(seconds: array[float]) -> Latency:
-    """The quantiles of these."""
+    """The quantiles of these times."""
     ordered = sorted(seconds)
     shares = (0.5, 0.95, 0.99, 1.0)
     return Latency(*(_quantile(ordered, share) * 1000 for share in shares))

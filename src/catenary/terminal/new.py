@@ -1,8 +1,8 @@
-"""Begins a project: an application of a few lines, a page, a test, and what to type next.
+"""Creates a project: an application of a few lines, a page, a test, and a README.
 
   catenary new chat
 
-Nothing is written over: the directory must be new, or empty.
+The directory must be new or empty: nothing is overwritten.
 """
 
 import argparse
@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Final
 
 from catenary.errors import ConfigError
-from catenary.terminal.running import Given
-from catenary.terminal.screen import papers
+from catenary.terminal.console import consoles
+from catenary.terminal.running import Invocation
 
 _STARTER: Final = "starter"
 _ENDING: Final = ".in"
-"""Without it, a template that is Python would be taken for a module of ours."""
+"""Suffix of templates, so that a Python template is not taken for a module of this package."""
 
 
-def declare(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("directory", metavar="DIRECTORY", type=Path, help="new, or empty")
 
 
-def run(given: Given) -> int:
-    directory: Path = given.arguments.directory
+def run(invocation: Invocation) -> int:
+    directory: Path = invocation.arguments.directory
     words = {"@NAME@": _name(directory), "@SECRET@": secrets.token_hex(32)}
     try:
         if directory.exists() and any(directory.iterdir()):
@@ -37,9 +37,9 @@ def run(given: Given) -> int:
             (directory / name).write_text(text)
     except OSError as error:
         raise ConfigError(f"can't write to {directory}: {error}") from error
-    out, _ = papers(given.environ)
+    out, _ = consoles(invocation.environ)
     out.say(f"{', '.join(sorted(templates()))} in {directory}")
-    out.say(f"Next: cd {directory} && catenary app:cable; README.md tells the rest")
+    out.say(f"Next: cd {directory} && catenary app:cable; see README.md")
     return 0
 
 
@@ -50,6 +50,6 @@ def templates() -> dict[str, str]:
 
 
 def _name(directory: Path) -> str:
-    """What the project is called; it stands in a page and in a text."""
+    """The name of the project, reduced to characters that are safe in HTML and in text."""
     name = directory.resolve().name
     return "".join(each for each in name if each.isalnum() or each in " ._-") or "cable"

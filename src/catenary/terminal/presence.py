@@ -1,8 +1,8 @@
-"""Who is on a stream, as the REST API of a server tells.
+"""Lists who is present on a stream, through the REST API of a server.
 
   catenary presence chat/1
 
-A line for each: JSON where standard output is no terminal. Exit status: 1 where the API refuses.
+Prints a line for each member: JSON unless standard output is a terminal. Exit status: 1 if the API refuses.
 """
 
 import argparse
@@ -13,9 +13,9 @@ import msgspec
 from catenary.errors import BackendError
 from catenary.messages.lenient_json import reader
 from catenary.terminal import rest
-from catenary.terminal.running import Given
-from catenary.terminal.screen import papers, visible
-from catenary.terminal.surroundings import declare_keys, surroundings
+from catenary.terminal.console import consoles, printable
+from catenary.terminal.running import Invocation
+from catenary.terminal.server_settings import add_key_arguments, server_settings
 
 
 class _Record(msgspec.Struct):
@@ -28,28 +28,28 @@ class _Info(msgspec.Struct):
     records: list[_Record] = []
 
 
-def declare(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("stream", metavar="STREAM")
     parser.add_argument("--url", help="the API, http://…/api")
-    declare_keys(parser, "the key of the API")
+    add_key_arguments(parser, "the key of the API")
 
 
-def run(given: Given) -> int:
-    arguments, around = given.arguments, surroundings(given)
+def run(invocation: Invocation) -> int:
+    arguments, server = invocation.arguments, server_settings(invocation)
     path = f"/presence/{quote(arguments.stream, safe='')}/users"
-    key = arguments.key or around.api_key
-    body = rest.get(arguments.url or around.api_url, path, key=key)
+    key = arguments.key or server.api_key
+    body = rest.get(arguments.url or server.api_url, path, key=key)
     try:
-        told = reader(_Info)(body)
+        members = reader(_Info)(body)
     except msgspec.DecodeError as error:
-        raise BackendError(f"expected who is there, got something else: {error}") from error
-    out, notes = papers(given.environ)
-    for record in told.records:
+        raise BackendError(f"expected presence, got something else: {error}") from error
+    out, notes = consoles(invocation.environ)
+    for record in members.records:
         if out.is_terminal:
-            info = out.json(visible(bytes(record.info).decode()))
-            out.say(f"{out.painted('bold', visible(str(record.id)))}  {info}")
+            info = out.json(printable(bytes(record.info).decode()))
+            out.say(f"{out.painted('bold', printable(str(record.id)))}  {info}")
         else:
             out.say(msgspec.json.encode(record).decode())
     if out.is_terminal:
-        notes.say(notes.painted("dim", f"{told.total} on {visible(arguments.stream)}"))
+        notes.say(notes.painted("dim", f"{members.total} on {printable(arguments.stream)}"))
     return 0

@@ -4,8 +4,8 @@
   echo '{"text": "hi"}' | catenary publish chat/1
   tail -f app.log | catenary publish logs --lines
 
-Exit status: 0 where the server took everything, 1 where it refused. A line that it refuses for good,
-such as one that is too large, is passed over; an outage ends the program.
+Exit status: 0 if the server accepted everything, else 1. With --lines, a line that it refuses for good, such as
+one that is too large, is reported and skipped; an outage ends the program.
 """
 
 import argparse
@@ -18,29 +18,35 @@ import msgspec
 from catenary.channels.publishers.http import HttpPublisher
 from catenary.errors import BackendRefused, ConfigError
 from catenary.messages.lenient_json import checked, in_unicode
-from catenary.terminal.running import Given
-from catenary.terminal.surroundings import declare_keys, surroundings
+from catenary.terminal.running import Invocation
+from catenary.terminal.server_settings import add_key_arguments, server_settings
 
 
-def declare(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("stream", metavar="STREAM")
-    parser.add_argument("data", metavar="DATA", nargs="?", default="-", help="else standard input")
-    parser.add_argument("--url", help="where the server takes broadcasts, http://…/_broadcast")
-    declare_keys(parser, "the broadcast key")
-    parser.add_argument("--exclude-socket", metavar="SID", help="a session that must not get it")
+    parser.add_argument(
+        "data", metavar="DATA", nargs="?", default="-", help="default: standard input"
+    )
+    parser.add_argument("--url", help="where the server accepts publications, http://…/_broadcast")
+    add_key_arguments(parser, "the broadcast key")
+    parser.add_argument(
+        "--exclude-socket", metavar="SID", help="a session that must not receive it"
+    )
     parser.add_argument("--transient", action="store_true", help="keep it out of the history")
-    parser.add_argument("--text", action="store_true", help="the data is text even if it is JSON")
-    parser.add_argument("--lines", action="store_true", help="each line of standard input is one")
+    parser.add_argument(
+        "--text", action="store_true", help="send the data as text even if it is JSON"
+    )
+    parser.add_argument("--lines", action="store_true", help="publish each line of standard input")
 
 
-def run(given: Given) -> int:
-    arguments = given.arguments
+def run(invocation: Invocation) -> int:
+    arguments = invocation.arguments
     if arguments.lines and arguments.data != "-":
         raise ConfigError("--lines: expected the data on standard input, got some as an argument")
-    around = surroundings(given, "broadcast_key")
-    url = arguments.url or around.broadcast_url
+    server = server_settings(invocation, "broadcast_key")
+    url = arguments.url or server.broadcast_url
     try:
-        publisher = HttpPublisher(url, key=arguments.key or around.broadcast_key)
+        publisher = HttpPublisher(url, key=arguments.key or server.broadcast_key)
     except ValueError as error:
         raise ConfigError(f"--url: {error}") from error
     status = 0
@@ -51,7 +57,7 @@ def run(given: Given) -> int:
             except BackendRefused as error:
                 if not arguments.lines:
                     raise
-                # The next line may be taken.
+                # The next line may be accepted.
                 sys.stderr.write(f"catenary publish: {text[:60]!r}: {error}\n")
                 status = 1
     finally:
@@ -65,7 +71,7 @@ def _texts(arguments: argparse.Namespace) -> Iterator[str]:
     if arguments.data != "-":
         yield arguments.data
     elif arguments.lines:
-        # One by one, as they come: the writer may go on for days.
+        # One by one as they arrive: the input may never end.
         yield from (line for line in map(_without_end, sys.stdin) if line)
     else:
         yield _without_end(sys.stdin.read())

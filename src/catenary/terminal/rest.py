@@ -1,6 +1,6 @@
-"""One question to the REST API of a server.
+"""One request to the REST API of a server.
 
-Source: docs/api.md (anycable). Knows: HTTP. Does not know: what is asked.
+Source: docs/api.md (anycable). Knows: HTTP. Does not know: the meaning of a response.
 """
 
 import http.client
@@ -15,9 +15,9 @@ _SHOWN_BYTES = 200
 
 
 def get(url: str, path: str, *, key: str) -> bytes:
-    """The body of a 200; ``path`` is behind the API's ``url``, ``key`` empty for none.
+    """Returns the body of a 200 response. ``path`` is relative to the API's ``url``; an empty ``key`` sends none.
 
-    Raises :class:`BackendError` for any other answer or none.
+    Raises :class:`BackendError` for any other response, or none.
     """
     try:
         api = http_url(url)
@@ -47,9 +47,9 @@ def get(url: str, path: str, *, key: str) -> bytes:
 
 def _refusal(status: int, body: bytes) -> str:
     meaning = {
-        401: "the API wants another key (--secret, --key)",
-        404: "there is no such API here (--url)",
-        501: "the server does not keep this",
+        401: "the API requires another key (--secret, --key)",
+        404: "no such API at this URL (--url)",
+        501: "the server has no broker that stores this",
     }.get(status, "the API refuses")
     said = " ".join(body[:_SHOWN_BYTES].decode(errors="replace").split())
     return f"{meaning}: HTTP {status} {said if said.isprintable() else ''}".rstrip()

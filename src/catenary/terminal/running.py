@@ -1,6 +1,6 @@
-"""How a subcommand is carried out: its words → its exit status.
+"""Runs a subcommand: arguments → exit status.
 
-A tool's module is imported when it is asked for. Knows: arguments, errors, the sources of
+Imports the tool's module when it is run. Knows: arguments, errors, the sources of
 configuration. Does not know: what a tool does.
 """
 
@@ -18,20 +18,20 @@ from catenary.errors import CatenaryError
 from catenary.terminal.tools import Tool
 
 Read = Callable[[str], str | None]
-"""A file's text, None where there is none. Raises :class:`catenary.errors.ConfigError`."""
+"""Reads a file; None if it does not exist. Raises :class:`catenary.errors.ConfigError`."""
 
 
-class Given(msgspec.Struct, frozen=True):
-    """What a tool was given: its arguments, the environment, and a way to read files."""
+class Invocation(msgspec.Struct, frozen=True):
+    """The input of a tool: its arguments, the environment, and a function that reads files."""
 
     arguments: argparse.Namespace
     environ: Mapping[str, str]
     read: Read
 
     def configuration(self, *flags: str) -> Request:
-        """What the server's own sources say here, and these of its flags.
+        """The server's configuration, with these flags of the server.
 
-        ``--config-path`` is heeded, which :func:`declare_sources` declares. Raises :class:`catenary.errors.ConfigError`.
+        Reads ``--config-path``, which :func:`add_config_argument` declares. Raises :class:`catenary.errors.ConfigError`.
         """
         path = self.arguments.config_path
         where = (f"--config-path={path}",) if path else ()
@@ -39,44 +39,46 @@ class Given(msgspec.Struct, frozen=True):
 
 
 class _Module(Protocol):
-    """What every tool's module has."""
+    """The functions of every tool's module."""
 
-    def declare(self, parser: argparse.ArgumentParser) -> None:
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Adds the tool's arguments."""
         ...
 
-    def run(self, given: Given) -> int:
-        """Carries it out; the exit status. Raises :class:`catenary.errors.CatenaryError`."""
+    def run(self, invocation: Invocation) -> int:
+        """Runs the tool and returns the exit status. Raises :class:`catenary.errors.CatenaryError`."""
         ...
 
 
-def declare_sources(parser: argparse.ArgumentParser) -> None:
-    """Adds what :meth:`Given.configuration` heeds."""
+def add_config_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--config-path``, which :meth:`Invocation.configuration` reads."""
     parser.add_argument(
-        "--config-path", metavar="FILE", help="the server's configuration (else ./anycable.toml)"
+        "--config-path",
+        metavar="FILE",
+        help="the server's configuration (default: ./anycable.toml)",
     )
 
 
 def parser_of(tool: Tool) -> argparse.ArgumentParser:
-    """A tool's arguments."""
+    """The parser of a tool's arguments."""
     parser = argparse.ArgumentParser(
         prog=f"catenary {tool.name}",
         description=_module(tool).__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    _module(tool).declare(parser)
+    _module(tool).add_arguments(parser)
     return parser
 
 
 def run(tool: Tool, words: Sequence[str], environ: Mapping[str, str], read: Read) -> int:
-    """Carries a tool out: 0 done, 1 refused or lost, 2 not understood, 130 interrupted."""
+    """Runs a tool. Exit status: 0 done, 1 refused or lost, 2 invalid arguments, 130 interrupted."""
     try:
         arguments = parser_of(tool).parse_intermixed_args(words)
-        status = _module(tool).run(Given(arguments, environ, read))
+        status = _module(tool).run(Invocation(arguments, environ, read))
         sys.stdout.flush()
     except SystemExit as end:
-        # argparse has answered --help, or has said what it did not understand.
+        # argparse has printed the help or an error.
         return end.code if isinstance(end.code, int) else 2
     except CatenaryError as error:
         print(f"catenary {tool.name}: {error}", file=sys.stderr)  # noqa: T201
@@ -87,7 +89,7 @@ def run(tool: Tool, words: Sequence[str], environ: Mapping[str, str], read: Read
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Whoever read has had enough, as head does; nothing is left to be written to it.
+        # The reader closed the pipe, as head does; discard the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return status

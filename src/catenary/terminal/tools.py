@@ -1,6 +1,6 @@
-"""The table of subcommands. Knows: names. Does not know: what a tool does, or how it is called.
+"""The table of subcommands. Knows: names. Does not know: what a tool does, or how it is run.
 
-Importing it costs nothing: a server that starts, and ``--help``, need no more.
+The server and ``--help`` need only this table, so importing it is cheap.
 """
 
 from typing import Final
@@ -9,7 +9,7 @@ import msgspec
 
 
 class Tool(msgspec.Struct, frozen=True):
-    """A subcommand: its name, the module of this room that has it, and its sentence in the help."""
+    """A subcommand: its name, its module in this room, and its line in the help."""
 
     name: str
     module: str
@@ -18,14 +18,14 @@ class Tool(msgspec.Struct, frozen=True):
 
 TOOLS: Final = (
     Tool("publish", "publish", "Publish to a stream, over HTTP"),
-    Tool("subscribe", "subscribe", "Listen to a channel or a stream, and speak there"),
-    Tool("presence", "presence", "Who is on a stream"),
-    Tool("history", "history", "What was published to a stream"),
-    Tool("token", "tokens", "Make a token (JWT) that lets a client in"),
+    Tool("subscribe", "subscribe", "Print the messages of a channel or a stream"),
+    Tool("presence", "presence", "List who is present on a stream"),
+    Tool("history", "history", "Print the history of a stream"),
+    Tool("token", "tokens", "Print a token (JWT) that authenticates a client"),
     Tool("sign", "sign", "Sign the name of a stream"),
-    Tool("bench", "bench", "Load a cable server, and see whether everything arrives"),
-    Tool("new", "new", "Begin a project"),
-    Tool("completion", "completion", "A script that completes these words in a shell"),
+    Tool("bench", "bench", "Generate load, and check that every message arrives"),
+    Tool("new", "new", "Create a project"),
+    Tool("completion", "completion", "Print a completion script for a shell"),
 )
 
 HELP: Final = "help"

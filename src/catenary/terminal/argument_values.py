@@ -1,6 +1,6 @@
-"""What is written as ``name=value`` or as JSON becomes a dict.
+"""Parses values of arguments: ``name=value``, JSON, durations, counts, headers, tokens.
 
-Knows: text. Does not know: what it is for.
+Knows: text. Does not know: which tool uses a value.
 """
 
 import argparse
@@ -18,7 +18,7 @@ _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def fields(words: Iterable[str]) -> dict[str, Any]:
-    """``id=42 name=Ann`` or ``{"id": 42}``: a value is JSON where it can be, else text.
+    """``id=42 name=Ann`` or ``{"id": 42}``: a value is read as JSON if possible, else as text.
 
     Raises :class:`catenary.errors.ConfigError`.
     """
@@ -35,7 +35,7 @@ def fields(words: Iterable[str]) -> dict[str, Any]:
 
 
 def value(text: str) -> Any:
-    """The JSON value of a text, else the text."""
+    """The JSON value of a text, or the text."""
     try:
         return read_any(in_unicode(text))
     except DecodeError:
@@ -43,7 +43,7 @@ def value(text: str) -> Any:
 
 
 def seconds(text: str) -> float:
-    """``90``, ``90s``, ``5m``, ``2h``, ``1d``: for argparse, so it raises its error."""
+    """``90``, ``90s``, ``5m``, ``2h``, ``1d``: in seconds. Raises argparse's error."""
     unit = _UNITS_S.get(text[-1:])
     try:
         number = float(text if unit is None else text[:-1]) * (unit or 1)
@@ -70,7 +70,7 @@ def header(text: str) -> tuple[str, str]:
 
 
 def token(text: str) -> str:
-    """A token as it may stand in a header, for argparse; an error does not show it."""
+    """A token that fits a header, for argparse; an error does not show it."""
     if not re.fullmatch(r"[A-Za-z0-9._~+/=-]+", text):
         raise argparse.ArgumentTypeError("expected a token, got something else")
     return text

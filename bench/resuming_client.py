@@ -28,7 +28,7 @@ _TOKEN_EXPIRES: Final = 4_102_444_800
 """In the year 2100: a run never meets it."""
 
 
-class Wanderer(Listener):
+class ResumingClient(Listener):
     """Listens to a public stream and knows its place there. With a ``token`` it says who it is.
 
     It can be cut off once, after it has heard something; ``restored`` tells whether it then came

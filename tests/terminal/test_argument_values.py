@@ -3,7 +3,7 @@ import argparse
 import pytest
 
 from catenary.errors import ConfigError
-from catenary.terminal.words import count, fields, header, seconds
+from catenary.terminal.argument_values import count, fields, header, seconds
 
 
 @pytest.mark.parametrize(

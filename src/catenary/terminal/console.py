@@ -1,6 +1,6 @@
-"""What people see: colours, notes, and a bar while they wait; nothing of that where nobody looks.
+"""Output for people: colours, notes and a progress bar on a terminal; plain text elsewhere.
 
-Knows: terminals. Does not know: what is told.
+Knows: terminals. Does not know: what is printed.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ _BAR_WIDTH: Final = 30
 _REDRAW_S: Final = 0.1
 
 
-class Paper:
-    """A stream of text: a terminal, with colours unless NO_COLOR is set, or something else."""
+class Console:
+    """An output stream; on a terminal it has colours unless NO_COLOR is set."""
 
     def __init__(self, stream: TextIO, environ: Mapping[str, str]) -> None:
         self.stream = stream
@@ -42,11 +42,11 @@ class Paper:
         self._is_coloured = self.is_terminal and not environ.get("NO_COLOR") and not dumb
 
     def painted(self, style: str, text: str) -> str:
-        """The text in a style, where there are colours."""
+        """The text in a style, if there are colours."""
         return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if self._is_coloured else text
 
     def json(self, text: str) -> str:
-        """JSON text with its kinds of values told apart."""
+        """JSON text with a colour for each kind of value."""
         if not self._is_coloured:
             return text
         return _TOKEN.sub(
@@ -54,26 +54,26 @@ class Paper:
         )
 
     def say(self, line: str) -> None:
-        """Writes a line, at once."""
+        """Writes a line and flushes."""
         self.stream.write(line + "\n")
         self.stream.flush()
 
 
-def visible(text: str) -> str:
-    """Text of others on one line, without what would command a terminal."""
+def printable(text: str) -> str:
+    """Foreign text on one line, with control characters escaped."""
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
-class Bar:
-    """A line on a terminal that is drawn over: how far something is."""
+class ProgressBar:
+    """A progress bar on one line of a terminal."""
 
-    def __init__(self, paper: Paper) -> None:
-        self._paper = paper
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self._began = monotonic()
 
     async def watch(self, title: str, progress: Callable[[], tuple[float, float]]) -> None:
-        """Draws what ``progress`` tells (done, of how many) until it is cancelled."""
-        if not self._paper.is_terminal:
+        """Draws the result of ``progress`` (done, total) until it is cancelled."""
+        if not self._console.is_terminal:
             return
         self._began = monotonic()
         try:
@@ -81,21 +81,21 @@ class Bar:
                 self._draw(title, *progress())
                 await asyncio.sleep(_REDRAW_S)
         finally:
-            self._paper.stream.write("\r\x1b[K")
-            self._paper.stream.flush()
+            self._console.stream.write("\r\x1b[K")
+            self._console.stream.flush()
 
     def _draw(self, title: str, done: float, of: float) -> None:
         share = min(done / of, 1.0) if of else 0.0
         filled = round(share * _BAR_WIDTH)
-        bar = self._paper.painted("green", "━" * filled)
-        bar += self._paper.painted("dim", "━" * (_BAR_WIDTH - filled))
+        bar = self._console.painted("green", "━" * filled)
+        bar += self._console.painted("dim", "━" * (_BAR_WIDTH - filled))
         passed_s = monotonic() - self._began
-        self._paper.stream.write(
+        self._console.stream.write(
             f"\r\x1b[K{title:12} {bar} {share:4.0%} {done:,.0f}/{of:,.0f} {passed_s:.1f} s"
         )
-        self._paper.stream.flush()
+        self._console.stream.flush()
 
 
-def papers(environ: Mapping[str, str]) -> tuple[Paper, Paper]:
+def consoles(environ: Mapping[str, str]) -> tuple[Console, Console]:
     """Standard output and standard error."""
-    return Paper(sys.stdout, environ), Paper(sys.stderr, environ)
+    return Console(sys.stdout, environ), Console(sys.stderr, environ)

@@ -18,7 +18,7 @@ EXTENDED = Subprotocol("actioncable-v1-ext-json")
 RETRY_S = 0.05
 
 
-class Wanderer:
+class ResumingClient:
     """One client of one public stream. ``port`` says where it may try next."""
 
     def __init__(self, stream: str, port: Callable[[], int], *, member_id: str = "") -> None:
@@ -43,7 +43,9 @@ class Wanderer:
         self._connection: ClientConnection | None = None
         self._task = asyncio.create_task(self._live())
 
-    async def until(self, predicate: Callable[["Wanderer"], bool], timeout_s: float = 20) -> None:
+    async def until(
+        self, predicate: Callable[["ResumingClient"], bool], timeout_s: float = 20
+    ) -> None:
         """Waits until something is true of it. Raises TimeoutError with what it has heard."""
         try:
             async with asyncio.timeout(timeout_s), self._changed:

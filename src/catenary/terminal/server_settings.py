@@ -1,7 +1,7 @@
-"""Where the server is and which keys it knows, as its own configuration says.
+"""The URLs and keys of the server, from its own configuration.
 
-The tools read what the server reads (flags, ``ANYCABLE_*``, ``anycable.toml``), so that beside a
-server they need no options. Knows: options. Does not know: who asks for what.
+Tools read the same sources as the server (flags, ``ANYCABLE_*``, ``anycable.toml``), so that they need no
+options on its machine. Knows: options. Does not know: which tool needs them.
 """
 
 import argparse
@@ -13,36 +13,38 @@ from catenary.config.effective import effective, keys
 from catenary.config.options import Options
 from catenary.config.urls import bracketed, is_everywhere
 from catenary.errors import ConfigError
-from catenary.terminal.running import Given, declare_sources
+from catenary.terminal.running import Invocation, add_config_argument
 
 
-def declare_keys(parser: argparse.ArgumentParser, key: str) -> None:
-    """Adds ``--secret``, ``--key`` and where else keys stand; ``key`` says what the second is."""
+def add_key_arguments(parser: argparse.ArgumentParser, key: str) -> None:
+    """Adds ``--secret``, ``--key`` and ``--config-path``; ``key`` describes the second."""
     parser.add_argument(
-        "--secret", metavar="TEXT", help="the application's secret (else $ANYCABLE_SECRET)"
+        "--secret", metavar="TEXT", help="the application secret (default: $ANYCABLE_SECRET)"
     )
-    parser.add_argument("--key", metavar="TEXT", help=f"{key}, instead of what the secret gives")
-    declare_sources(parser)
+    parser.add_argument(
+        "--key", metavar="TEXT", help=f"{key}, instead of the one derived from the secret"
+    )
+    add_config_argument(parser)
 
 
-def surroundings(given: Given, key_option: str = "") -> "Surroundings":
-    """Those of a command; ``--key`` stands for the server's option ``key_option``.
+def server_settings(invocation: Invocation, key_option: str = "") -> "ServerSettings":
+    """The settings for a command; ``--key`` sets the server's option ``key_option``.
 
     Raises :class:`catenary.errors.ConfigError`.
     """
     flags = []
-    if getattr(given.arguments, "secret", None):
-        flags.append(f"--secret={given.arguments.secret}")
-    if key_option and given.arguments.key:
-        flags.append(f"--{key_option}={given.arguments.key}")
-    return Surroundings(effective(given.configuration(*flags).options))
+    if getattr(invocation.arguments, "secret", None):
+        flags.append(f"--secret={invocation.arguments.secret}")
+    if key_option and invocation.arguments.key:
+        flags.append(f"--{key_option}={invocation.arguments.key}")
+    return ServerSettings(effective(invocation.configuration(*flags).options))
 
 
-class Surroundings:
-    """The server that these options describe."""
+class ServerSettings:
+    """URLs and keys of the server that these options describe."""
 
     def __init__(self, options: Options) -> None:
-        """``options`` are effective ones."""
+        """Takes effective options."""
         self.options = options
         self._keys = keys(options)
 
@@ -63,23 +65,23 @@ class Surroundings:
 
     @property
     def broadcast_key(self) -> str:
-        """What publishers must show; empty where they need nothing."""
+        """The key that publishers must send; empty if they need none."""
         return key_text(self._keys.broadcast, BROADCAST_PHRASE)
 
     @property
     def api_key(self) -> str:
-        """What callers of the API must show; empty where nothing is known of one."""
+        """The key that API clients must send; empty if none is known."""
         return key_text(self._keys.api, API_PHRASE)
 
     @property
     def token_secret(self) -> str:
-        """What tokens are signed with. Raises :class:`catenary.errors.ConfigError`."""
+        """The secret that signs tokens. Raises :class:`catenary.errors.ConfigError`."""
         return _known(self._keys.tokens, "--secret, --key, ANYCABLE_SECRET or ANYCABLE_JWT_SECRET")
 
     def signed(self, stream: str, *, by: str = "streams") -> str:
-        """The name of a stream as it is signed for ``$pubsub``, ``turbo`` or ``cable_ready``.
+        """A stream name, signed for ``$pubsub``, ``turbo`` or ``cable_ready``.
 
-        Raises :class:`catenary.errors.ConfigError` where the key is not known.
+        Raises :class:`catenary.errors.ConfigError` if the key is not known.
         """
         key = {
             "streams": self._keys.streams,
@@ -90,7 +92,7 @@ class Surroundings:
         return Signatures(_known(key, sources)).signed(stream)
 
     def identifier(self, stream: str, *, is_plain: bool = False) -> str:
-        """What subscribes to a stream: signed where a key is known and streams are not public."""
+        """The identifier of a stream: signed if a key is known and streams are not public."""
         if is_plain or self.options.streams.public or self._keys.streams is None:
             return json.dumps({"channel": "$pubsub", "stream_name": stream})
         return json.dumps({"channel": "$pubsub", "signed_stream_name": self.signed(stream)})
@@ -99,7 +101,7 @@ class Surroundings:
     def _host(self) -> str:
         host = self.options.server.host
         host = host.removeprefix("[").removesuffix("]")
-        # Where a server listens everywhere, nobody connects to.
+        # A wildcard address is not one to connect to.
         return "localhost" if is_everywhere(host) else bracketed(host)
 
     @property

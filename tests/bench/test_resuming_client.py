@@ -7,7 +7,7 @@ import jwt
 import pytest
 
 from bench.client import Tally
-from bench.wanderer import Wanderer, token
+from bench.resuming_client import ResumingClient, token
 from catenary.terminal.counting import mark
 from catenary.wire.frames import FrameReader, Message
 from tests.parts.tokens import SECRET
@@ -53,7 +53,7 @@ class Story:
 
     def __init__(self, chunk: int) -> None:
         self.tally = Tally()
-        self.client = Wanderer(self.tally, array("d", [0.0] * 3), 7, token="abc")
+        self.client = ResumingClient(self.tally, array("d", [0.0] * 3), 7, token="abc")
         self.first = Wire()
         self.client.connection_made(self.first)
         self._chunk = chunk
