@@ -1,11 +1,16 @@
 """The life of the process: what ends it, and with which status."""
 
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from tests.parts.ports import free_port
+from tests.parts.raw_socket import RawSocket, masked
+from tests.parts.server import cable_server
+
+FLAGS = ("--public", "--norpc", "--broadcast_adapter=http")
 
 SABOTAGED = """
 import sys
@@ -31,12 +36,11 @@ sys.exit(main(sys.argv[1:]))
 )
 def test_a_listener_that_ends_ends_the_process_with_status_1(ending: str, word: str) -> None:
     """Whatever ended it: a process that serves nobody must not look as if all were well."""
-    flags = ("--public", "--norpc", "--broadcast_adapter=http")
     port = free_port()
     ended = subprocess.run(
         [
             *(sys.executable, "-c", SABOTAGED.format(ending)),
-            *(*flags, f"--port={port}", f"--http_broadcast_port={port}"),
+            *(*FLAGS, f"--port={port}", f"--http_broadcast_port={port}"),
         ],
         capture_output=True,
         text=True,
@@ -44,3 +48,17 @@ def test_a_listener_that_ends_ends_the_process_with_status_1(ending: str, word: 
     )
     assert ended.returncode == 1
     assert word in ended.stderr
+
+
+def test_a_second_signal_ends_at_once() -> None:
+    with cable_server(*FLAGS, "--shutdown_delay=30") as server:
+        clients = [RawSocket(server.port).open() for _ in range(3)]
+        server.process.send_signal(signal.SIGINT)
+        server.wait_for_output("a second one exits at once")
+        clients[0].send(masked(b"x", 0x9))
+        assert clients[0].frame() == (0xA, b"x")  # still served
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(2) == 130
+        for client in clients:
+            assert client.wait_for_end(2) == b""
+            client.socket.close()

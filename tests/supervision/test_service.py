@@ -137,7 +137,10 @@ async def test_a_stopped_service_is_not_told_nor_run_again(
 
 
 @in_loop
-async def test_a_failed_service_that_is_stopped_is_not_run_again() -> None:
+async def test_a_failed_service_that_is_stopped_is_not_run_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("catenary.supervision.backoff.delay_s", lambda *_: 0)
     flaky = Flaky(raises_type_error)
     supervisor = Supervisor()
     listening = Service("listening", flaky, supervisor)
@@ -146,8 +149,9 @@ async def test_a_failed_service_that_is_stopped_is_not_run_again() -> None:
     assert supervisor.trouble is not None
     await listening.stop()
     assert supervisor.trouble is None
-    await asyncio.sleep(0.2)
-    assert flaky.runs == 1
+    runs = flaky.runs
+    await settle()
+    assert flaky.runs == runs
 
 
 @in_loop
@@ -194,12 +198,15 @@ async def test_a_service_that_swallows_its_cancellation_is_cancelled_again(
 
 
 @in_loop
-async def test_services_may_end_when_the_server_does(caplog: pytest.LogCaptureFixture) -> None:
+async def test_services_may_end_when_the_server_does(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("catenary.supervision.backoff.delay_s", lambda *_: 0)
     supervisor = Supervisor()
     flaky = Flaky(raises_type_error)
     Service("listening", flaky, supervisor).start()
     supervisor.close()
-    await asyncio.sleep(0.2)
+    await settle()
     assert flaky.runs == 1
     assert not caplog.records
 

@@ -1,9 +1,9 @@
-"""Publishers who keep a connection open: their requests, answered without an HTTP framework.
+"""The fast path of the broadcast endpoint: publishers with a persistent connection, without an HTTP framework.
 
-The usual request, a POST with a length to the path of broadcasts, costs 4 µs here, without a task
-and an ASGI scope; what comes in one read is published, and answered, in one go. Whatever has
-another form is handed, with all bytes that follow, to those who know it.
-Knows: connections. Does not know: what a publication is, who hears it.
+The usual request, a POST with a Content-Length to the broadcast path, costs 4 µs here, without a task and an ASGI
+scope; all requests of one read are published, and answered in one write. A connection with a request of another form is
+handed over to uvicorn, with all bytes from that request on.
+Knows: connections, requests. Does not know: what a publication is, who receives it.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from catenary.wire.http1 import END_OF_HEADERS, MAX_HEADER_BYTES, Request, read_
 from catenary.wire.request_memory import RequestMemory, too_many
 
 USUAL_BODY_BYTES: Final = 1024 * 1024
-"""A larger body comes in many pieces, which others gather better."""
+"""Larger bodies arrive in many pieces; uvicorn and ``BroadcastEndpoint`` read them."""
 
 _PHRASES: Final = {
     201: b"Created",
@@ -37,7 +37,7 @@ _UNUSUAL: Final = frozenset({"transfer-encoding", "expect", "upgrade", "origin"}
 
 
 class IntakeRules(msgspec.Struct, frozen=True):
-    """What the connections of all publishers share; ``memory`` is that of incomplete requests."""
+    """What all publishers' connections share; ``memory`` limits their incomplete requests."""
 
     path: str
     broadcasts: Broadcasts
@@ -46,7 +46,7 @@ class IntakeRules(msgspec.Struct, frozen=True):
 
 
 class IntakeFallback:
-    """Satisfies :data:`catenary.edge.routes.Fallback`: takes the publishers' path, passes every other on."""
+    """Satisfies :data:`catenary.edge.routes.Fallback`: serves the broadcast path, passes other paths on."""
 
     __slots__ = ("_otherwise", "_rules")
 
@@ -65,8 +65,8 @@ class IntakeFallback:
 class IntakeStage:
     """One publisher's connection, as long as its requests have the usual form.
 
-    Satisfies :class:`catenary.edge.connection.Stage`. ``hand_over`` gives the connection away, from the
-    given bytes on.
+    Satisfies :class:`catenary.edge.connection.Stage`. ``hand_over`` passes the connection to uvicorn, from
+    the given bytes on.
     """
 
     __slots__ = (
@@ -91,11 +91,10 @@ class IntakeStage:
         self._rules = rules
         self._transport = transport
         self._hand_over = hand_over
-        # A request that is not complete, and how many bytes of its body are missing: 0 where its head is
-        # not complete either.
+        # An incomplete request, and how many bytes of its body are missing: 0 while its head is incomplete.
         self._pending = bytearray()
         self._missing = 0
-        # Bytes of a body that was refused by its head.
+        # Bytes still to be skipped: the body of a request that was refused by its head.
         self._unread = 0
         self._task: asyncio.Task[None] | None = None
         self._is_closing = False
@@ -107,20 +106,20 @@ class IntakeStage:
 
     def receive(self, data: bytes) -> None:
         if self._unread:
-            data = self._passed_over(data)
+            data = self._skip_refused(data)
             if not data:
                 return
         if self._pending or self._task is not None:
-            data = self._joined(data)
+            data = self._append(data)
         if data:
-            self._work(data)
+            self._handle(data)
 
     def eof(self) -> bool:
-        """Closes the connection after the answers that are written already."""
+        """Closes the connection after the answers that were written."""
         return False
 
     def pause_writing(self) -> None:
-        """A publisher that does not read its answers is not read either."""
+        """Stops reading from a publisher that does not read its answers."""
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
@@ -135,16 +134,16 @@ class IntakeStage:
 
     # Incomplete requests
 
-    def _passed_over(self, data: bytes) -> bytes:
-        """What comes after the body that was refused."""
+    def _skip_refused(self, data: bytes) -> bytes:
+        """Skips the refused body; returns the bytes after it."""
         count = min(self._unread, len(data))
         self._unread -= count
         if not self._unread:
-            self._go_on(None)
+            self._continue(None)
         return data[count:] if not self._is_closing else b""
 
-    def _joined(self, data: bytes) -> bytes:
-        """All that is there of a request, once it is worth a look; else nothing."""
+    def _append(self, data: bytes) -> bytes:
+        """Appends to the incomplete request. Returns all of it once its head or body is complete, else nothing."""
         pending = self._pending
         seen = max(len(pending) - len(END_OF_HEADERS) + 1, 0)
         pending += data
@@ -154,11 +153,11 @@ class IntakeStage:
             self._missing -= len(data)
             self._rules.watch.watch(self)
         elif self._missing or END_OF_HEADERS in pending[seen:] or len(pending) > MAX_HEADER_BYTES:
-            return self._taken()
+            return self._take_pending()
         self._rules.memory.hold(self, len(pending))
         return b""
 
-    def _taken(self) -> bytes:
+    def _take_pending(self) -> bytes:
         self._rules.memory.release(self)
         data = bytes(self._pending)
         self._pending.clear()
@@ -171,15 +170,15 @@ class IntakeStage:
         self._rules.memory.hold(self, len(data))
 
     def give_up(self) -> None:
-        """The memory is needed for others."""
+        """Other requests need the memory (:class:`catenary.wire.request_memory.Holder`)."""
         self._pending.clear()
         self._transport.write(refusal(too_many()))
         self._transport.close()
 
     # Requests
 
-    def _work(self, data: bytes) -> None:
-        """Answers what is complete, in order, in one write."""
+    def _handle(self, data: bytes) -> None:
+        """Handles all complete requests in order, and answers them in one write."""
         answers: list[bytes] = []
         waiting: Awaitable[None] | None = None
         is_usual = True
@@ -203,7 +202,7 @@ class IntakeStage:
             self._is_closing |= request.headers.get("connection", "").lower() == "close"
             at = min(stop, len(data))
             if refused is not None:
-                # Its body is not kept, however much of it is still to come.
+                # Its body is skipped, however large it is.
                 self._unread = stop - at
                 answers.append(_written(refused))
             else:
@@ -211,26 +210,26 @@ class IntakeStage:
         if answers:
             self._transport.write(b"".join(answers))
         if not is_usual:
-            self._leave(data[at:])
+            self._hand_on(data[at:])
             return
         if at < len(data) and not self._is_closing:
             self._keep(data[at:], missing)
-        self._go_on(waiting)
+        self._continue(waiting)
 
     def _publish(self, body: bytes, answers: list[bytes]) -> Awaitable[None] | None:
-        """Publishes one body; returns what is to be waited for before it is answered."""
+        """Publishes one body; returns what must be awaited before it is answered."""
         taken = self._rules.broadcasts.take(body)
         if isinstance(taken, Answer):
             answers.append(_written(taken))
             return None
         return taken
 
-    def _go_on(self, waiting: Awaitable[None] | None) -> None:
-        """What comes next on this connection: a wait, a goodbye, or more."""
+    def _continue(self, waiting: Awaitable[None] | None) -> None:
+        """Waits for a publication, closes the connection, or waits for the next request."""
         watch = self._rules.watch
         if waiting is not None:
             watch.forget(self)
-            # It waits for the server, which is not to blame it.
+            # The publisher waits for the server, so no timeout applies.
             self._rules.memory.release(self)
             self._transport.pause_reading()
             self._task = asyncio.get_running_loop().create_task(self._answer_later(waiting))
@@ -239,36 +238,36 @@ class IntakeStage:
         else:
             watch.watch(self)
 
-    def _leave(self, data: bytes) -> None:
-        """Others serve the connection from these bytes onwards."""
+    def _hand_on(self, data: bytes) -> None:
+        """Passes the connection on, from these bytes on."""
         self._rules.watch.forget(self)
         self._hand_over(data)
 
     async def _answer_later(self, waiting: Awaitable[None]) -> None:
-        """The publisher feels that deliveries, or what keeps them, do not keep up: its answer, and its
-        next turn, wait."""
+        """Answers when the publication was sent. Until then nothing is read: this slows publishers down when deliveries,
+        Redis or NATS do not keep up."""
         answer = await self._rules.broadcasts.answer(waiting)
         self._task = None
         self._transport.write(_written(answer))
         if not self._transport.is_closing():
             self._transport.resume_reading()
-            self._work(self._taken())
+            self._handle(self._take_pending())
 
     # The end
 
     def time_out(self) -> None:
-        """Nothing was asked for a while, or not to the end."""
+        """Idle for too long, or a request was not completed in time."""
         self._transport.close()
 
     def shutdown(self) -> None:
-        """Called by uvicorn when the server stops: what is under way is still answered."""
+        """Called by uvicorn when the server stops: a request in progress is still answered."""
         self._is_closing = True
         if self._task is None:
             self._transport.close()
 
 
 def _usual(head: bytes, path: str) -> Request | None:
-    """A request of the usual form; None for every other, which is no fault."""
+    """Reads a request of the usual form; None for any other, which uvicorn reads."""
     try:
         request = read_request(head)
     except RequestRefused:

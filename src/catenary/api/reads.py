@@ -1,7 +1,7 @@
-"""Questions about streams over HTTP: what is kept of them, and who is there.
+"""The REST API for reading: the history and the members of a stream.
 
 Source: docs/api.md (anycable) for presence; the history is an addition.
-Knows: queries, JSON. Does not know: where anything is kept.
+Knows: queries, JSON. Does not know: where anything is stored.
 """
 
 import asyncio
@@ -37,9 +37,9 @@ _STATUSES: Final[tuple[tuple[type[CatenaryError], int], ...]] = (
     (BackendRefused, 422),
     (BackendError, 503),
 )
-"""The first that an error is."""
+"""The status of an error: that of the first class that it is an instance of."""
 RECORD_BYTES: Final = 300
-"""What a record counts beside its text in what is written in one turn of the loop."""
+"""Cost of a record, besides its text, towards the bytes that are encoded in one turn of the event loop."""
 
 _T = TypeVar("_T")
 
@@ -49,7 +49,7 @@ Read = Callable[[Stream, Mapping[str, str]], Awaitable[bytes]]
 
 
 class QueryError(ValueError):
-    """A query that can't be read; says what was expected."""
+    """A malformed query; the message says what was expected."""
 
 
 class _Member(msgspec.Struct, gc=False):
@@ -71,7 +71,7 @@ class _Messages(msgspec.Struct, gc=False):
 
 
 class ReadEndpoint:
-    """An ASGI application that answers one kind of question about the ``stream`` of its path.
+    """An ASGI application that answers one kind of request about the ``stream`` of its path.
 
     200; 401 without the key, 404 without a stream, 422 for a query that can't be read or that the
     broker refuses for good, and for everything but GET, 501 where no broker keeps it, 410 where a
@@ -106,7 +106,7 @@ class ReadEndpoint:
 
 
 def presence_of(reads: Reads) -> Read:
-    """Answers who is on a stream."""
+    """Reads the members of a stream."""
 
     async def read(stream: Stream, query: Mapping[str, str]) -> bytes:
         members = await reads.members(stream)
@@ -121,7 +121,7 @@ def presence_of(reads: Reads) -> Read:
 
 
 def history_of(reads: Reads) -> Read:
-    """Answers what is kept of a stream, the oldest first: ``since`` a moment (seconds since the
+    """Reads the history of a stream, the oldest message first: ``since`` a moment (seconds since the
     epoch), or ``after`` a position (``offset:epoch``). With a ``limit`` so many of them: the newest, or
     those that come next after the position."""
 
