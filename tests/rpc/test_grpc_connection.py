@@ -14,6 +14,7 @@ from catenary.messages.decisions import Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Sid
 from catenary.metrics.counters import Counters
+from catenary.rpc import grpc_endpoint
 from catenary.rpc.calls import AppAway, AppBusy, AppLate, CallLimits
 from catenary.rpc.grpc import GrpcApplication
 from catenary.rpc.grpc_connection import GrpcConnection, Pace
@@ -30,6 +31,7 @@ from tests.parts.http2_peer import (
     reset,
     settings,
 )
+from tests.parts.nats_node import until
 
 QUICK = CallLimits(command_timeout_s=1.0)
 ENVIRONMENT = Environment(Sid("s1"), "ws://cable.test/cable", {"cookie": "session=hunter2"})
@@ -525,20 +527,7 @@ def test_a_call_on_a_connection_that_breaks_is_repeated(run: Run) -> None:
     assert counters.rpc_error_total == 0
 
 
-def break_off(connection: GrpcConnection) -> None:
-    connection.abort()
-
-
-def reset_as_the_loop_does(connection: GrpcConnection) -> None:
-    """The server has reset the connection: uvloop aborts the transport before it says that it is lost."""
-    assert connection._transport is not None
-    connection._transport.abort()
-
-
-@pytest.mark.parametrize("end", [break_off, reset_as_the_loop_does])
-def test_a_call_in_the_moment_in_which_a_connection_breaks_is_repeated(
-    run: Run, end: Callable[[GrpcConnection], None]
-) -> None:
+def test_a_call_in_the_moment_in_which_a_connection_breaks_is_repeated(run: Run) -> None:
     async def behave(peer: Peer) -> None:
         await peer.shake()
         await peer.serve()
@@ -553,13 +542,50 @@ def test_a_call_in_the_moment_in_which_a_connection_breaks_is_repeated(
             call = asyncio.ensure_future(application.disconnect(ENVIRONMENT, ()))
             await asyncio.sleep(0)
             assert connection.calls
-            end(connection)
+            connection.abort()
             await call
 
     complaints: list[dict[str, Any]] = []
     counters = Counters()
     run(scenario())
     assert counters.rpc_retries_total == 1
+    assert complaints == []
+
+
+def test_an_attempt_to_connect_that_is_cancelled_as_it_succeeds_leaves_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvloop closes the transport then, and does not say that it is lost."""
+
+    async def behave(peer: Peer) -> None:
+        await peer.reader.read()
+
+    class Cancelling(GrpcConnection):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            made.append(self)
+            attempts[0].cancel()
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: complaints.append(context))
+        async with called(behave) as application:
+            assert application._balancer is not None
+            (group,) = application._balancer._groups
+            await until(lambda: bool(group._endpoints))
+            (endpoint,) = group._endpoints.values()
+            monkeypatch.setattr(grpc_endpoint, "GrpcConnection", Cancelling)
+            attempts.append(asyncio.ensure_future(endpoint._dial()))
+            with pytest.raises(asyncio.CancelledError):
+                await attempts[0]
+            (connection,) = made
+            await asyncio.wait_for(asyncio.shield(connection.lost), 1)
+            assert connection not in application._balancer.connections
+
+    attempts: list[asyncio.Future[GrpcConnection]] = []
+    made: list[GrpcConnection] = []
+    complaints: list[dict[str, Any]] = []
+    run(scenario())
     assert complaints == []
 
 

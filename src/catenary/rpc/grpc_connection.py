@@ -341,9 +341,14 @@ class GrpcConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Breaks the connection off, if there is one."""
-        if self._transport is not None:
+        transport = self._transport
+        if transport is not None:
             self._is_ending = True
-            self._transport.abort()
+            transport.abort()
+            if not transport.is_closing():
+                # uvloop closes a transport without a call of connection_lost, and with no sign but this, when
+                # create_connection is cancelled in the moment the connection was made.
+                self.connection_lost(None)
 
     def _fail_calls(self, error: AppError) -> None:
         calls = self.calls
