@@ -74,7 +74,7 @@ class CableServer:
             time.sleep(0.02)
         raise TimeoutError(f"no {text!r} in the output:\n{self.output()}")
 
-    def wait_until_ready(self, timeout_s: float = 10) -> None:
+    def wait_until_ready(self, timeout_s: float = 30) -> None:
         """Returns once the cable port answers. Raises RuntimeError where the process ended."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
