@@ -73,12 +73,14 @@ def client_of(
 def test_a_client_that_is_cut_off_resumes_and_misses_nothing(
     relay: TcpRelay, publisher: Publisher, protocol: str
 ) -> None:
+    # A stream of its own: a history keeps what the last test published in the same second.
+    stream = f"news/{protocol}"
     with client_of(relay.port, protocol) as client:
-        client.do("subscribe", name="news")
+        client.do("subscribe", name=stream)
         assert client.wait_for("open")["protocol"] == protocol
-        client.wait_for("subscribed", name="news")
+        client.wait_for("subscribed", name=stream)
         for number in range(1, MESSAGES + 1):
-            publisher.publish("news", {"number": number, "text": "é" * (number % 50)})
+            publisher.publish(stream, {"number": number, "text": "é" * (number % 50)})
             if number == 1:
                 # Without a position, the client asks for what came since its last ping.
                 client.wait_for("received", message={"number": 1, "text": "é"})
