@@ -41,9 +41,9 @@ def message(stream: Stream = S, offset: int | None = None) -> Publication:
 
 
 def messages_beyond_the_limit(size: int) -> Work:
-    """The limit grows, too: each message drops one of so many."""
+    """The limit grows, too: each message drops one of so many. None is old enough to expire."""
     log = StreamLog(limit=size, ttl_s=60, epoch="e")
-    return lambda: [log.append(message(), number) for number in range(2 * size)]
+    return lambda: [log.append(message(), number / size) for number in range(2 * size)]
 
 
 def messages_grow_old(size: int) -> Work:
