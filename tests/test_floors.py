@@ -24,6 +24,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "protocols": (1, ""),
     "broker": (1, ""),
     "auth": (1, ""),
+    "maybe_awaitable": (1, ""),
     "ports": (1, ""),
     "supervision": (2, ""),
     "logs": (2, ""),

@@ -9,7 +9,7 @@ from catenary.messages.commands import Checkpoint, DirectReply, Perform
 from catenary.messages.decisions import Decision
 from catenary.messages.reasons import Reason
 from catenary.node.encoder import Encoder
-from catenary.node.node import INBOX_LIMIT
+from catenary.node.inboxes import INBOX_LIMIT
 from catenary.node.session import Subscription
 from catenary.protocols.actioncable import ActionCableJson
 from catenary.wire.framing import WEBSOCKET_TEXT

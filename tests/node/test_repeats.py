@@ -13,7 +13,7 @@ from catenary.adapters.memory.sessions import LocalSessions
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.names import Sid
 from catenary.messages.replies import Rejected
-from catenary.node.node import INBOX_LIMIT
+from catenary.node.inboxes import INBOX_LIMIT
 from catenary.node.session import Traits
 from tests.node.test_live import SlowInterest
 from tests.parts.heart import NEVER, Client, Heart, confirming, in_loop, room, settle

@@ -7,9 +7,7 @@ Knows: sessions, the hub, ports. Does not know: sockets, HTTP, what an applicati
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Iterator, Sequence
-from functools import partial
 from itertools import chain
 from typing import Final, Literal, final
 
@@ -18,6 +16,7 @@ import msgspec
 from catenary import ports
 from catenary.errors import AppError, BackendError, CommandError, PublicationError
 from catenary.logs.rate_limited import RateLimitedLogger
+from catenary.maybe_awaitable import then
 from catenary.messages.commands import (
     Checkpoint,
     ClientPing,
@@ -51,23 +50,17 @@ from catenary.node.batches import LARGE_BYTES, read_in_turns
 from catenary.node.disconnector import Disconnector, Ended
 from catenary.node.encoder import Encoder
 from catenary.node.hub import Hub
+from catenary.node.inboxes import COMMANDS_AT_ONCE, Inboxes, PendingDecision
 from catenary.node.limits import ClientLimits
 from catenary.node.pinger import Pinger
 from catenary.node.presence import Presences
 from catenary.node.replay import Replayer
 from catenary.node.resumption import ExpiryRules, Resumption
-from catenary.node.session import Inbox, Session, Subscription, Traits
+from catenary.node.session import Session, Subscription, Traits
 from catenary.node.snapshot import Snapshot
 from catenary.ports import SLICE_BYTES, Application, Observer, Outbound, Pending, PubSub
-from catenary.supervision.service import is_cancelled
 
 _log: Final = logging.getLogger("catenary.node")
-
-INBOX_LIMIT: Final = 64
-"""Commands of one client that may wait behind a slow one before nothing more is read from it."""
-
-COMMANDS_AT_ONCE: Final = 64
-"""Commands of one client that are begun in one turn of the loop after they have waited."""
 
 HEARD_AT_ONCE: Final = 100
 """Publications of a batch that are delivered in one turn of the loop: 1 to 2 ms."""
@@ -95,14 +88,7 @@ _Step = _Connect | _CommandStep
 """What the application decides about."""
 
 
-class _Asked(msgspec.Struct, frozen=True, gc=False):
-    """A decision about a command that somebody will bring."""
-
-    step: _CommandStep
-    answer: Pending[Decision]
-
-
-_Work = Awaitable[None] | _Asked
+_Work = Awaitable[None] | PendingDecision[_CommandStep]
 """What must end before a session's next command begins."""
 
 
@@ -117,6 +103,7 @@ class Node:
         "_disconnector",
         "_expiry",
         "_hub",
+        "_inboxes",
         "_is_whisper_logged",
         "_limited",
         "_limits",
@@ -169,6 +156,7 @@ class Node:
         self._is_whisper_logged = False
         self._limited = RateLimitedLogger(_log)
         self._busy: set[asyncio.Future[None]] = set()
+        self._inboxes = Inboxes(self._begin, self._resolve, self._own, counters)
 
     # A client's life
 
@@ -183,7 +171,9 @@ class Node:
         session = Session(environment, encoder, outbound)
         session.is_resumable = traits.is_resumable
         self._pinger.add(session, traits.heartbeat)
-        self._wait_for(session, self._connect(session, _Connect(traits.resumes)))
+        work = self._connect(session, _Connect(traits.resumes))
+        if work is not None:
+            self._inboxes.wait_for(session, work)
         return session
 
     def receive(self, session: Session, payload: bytes) -> None:
@@ -213,17 +203,12 @@ class Node:
     def execute(self, session: Session, command: Command) -> None:
         """Carries one command out, or begins to, or lets it wait for those before it."""
         inbox = session.inbox
-        if inbox is None:
-            self._wait_for(session, self._begin(session, command))
+        if inbox is not None:
+            self._inboxes.put(session, inbox, command)
             return
-        waiting = inbox.commands
-        if waiting is None:
-            waiting = inbox.commands = deque()
-        waiting.append(command)
-        if len(waiting) >= INBOX_LIMIT and not inbox.is_full:
-            inbox.is_full = True
-            self._counters.held_clients_total += 1
-            session.outbound.pause_reading()
+        work = self._begin(session, command)
+        if work is not None:
+            self._inboxes.wait_for(session, work)
 
     def perform(self, sid: Sid, identifier: Identifier, data: str) -> bool:
         """An action that the application calls itself, as if the client had: behind what that said.
@@ -245,10 +230,7 @@ class Node:
         """A client's transport is gone. Called once, by the transport, however it came to this."""
         session.closed = True
         self._counters.open_connections_num -= 1
-        if session.inbox is not None and session.inbox.work is not None:
-            # Not before a task has begun: what it waits for would never be awaited.
-            asyncio.get_running_loop().call_soon(session.inbox.work.cancel)
-        session.inbox = None
+        self._inboxes.close(session)
         self._pinger.left()
         if not session.connected:
             return
@@ -372,89 +354,13 @@ class Node:
         counters.server_msg_total += 1
         return False
 
-    def _wait_for(self, session: Session, work: _Work | None) -> None:
-        """Where something takes time: what the client says meanwhile waits in its inbox."""
-        if work is not None:
-            inbox = session.inbox = Inbox()
-            self._wait_in(session, inbox, work)
-
-    def _wait_in(self, session: Session, inbox: Inbox, work: _Work) -> None:
-        if isinstance(work, _Asked):
-            answer = inbox.work = work.answer
-            answer.then(partial(self._decided, session, inbox, work.step))
-            return
-        task = asyncio.get_running_loop().create_task(self._settle(session, inbox, work))
-        inbox.work = task
-        self._own(task)
-
-    async def _settle(self, session: Session, inbox: Inbox, work: Awaitable[None]) -> None:
-        """Waits for one thing, then does what the client said meanwhile."""
-        try:
-            await work
-        except BackendError as error:
-            self._counters.failed_client_msg_total += 1
-            self._limited.warning(
-                "sid=%s A command could not be carried out: %s", session.sid, error
-            )
-        except asyncio.CancelledError:
-            # It left; or what was waited for was cancelled, which must not end its order either.
-            if is_cancelled():
-                raise
-            self._limited.exception("sid=%s A command was broken off unexpectedly", session.sid)
-        except Exception:  # noqa: BLE001
-            # A fault of our own must cost this command, not the session's whole order.
-            self._limited.exception("sid=%s A command failed unexpectedly", session.sid)
-        self._go_on(session, inbox)
-
-    def _decided(
-        self, session: Session, inbox: Inbox, step: _CommandStep, outcome: Decision | Exception
-    ) -> None:
-        """The same for a decision that was brought: without a task, within whoever brings it."""
-        live = None
-        try:
-            if isinstance(outcome, Decision):
-                live = self.apply(session, step, outcome)
-            else:
-                self._undecided(session, step, outcome)
-        except Exception:  # noqa: BLE001
-            self._limited.exception("sid=%s A command failed unexpectedly", session.sid)
-        if live is None:
-            self._go_on(session, inbox)
-        else:
-            self._wait_in(session, inbox, live)
-
-    def _go_on(self, session: Session, inbox: Inbox) -> None:
-        """Begins what the client said meanwhile, in order, until something takes time again, or it has had
-        its share of this turn of the loop."""
-        left = COMMANDS_AT_ONCE
-        while inbox.commands and not session.closed:
-            if left == 0:
-                inbox.work = asyncio.get_running_loop().call_soon(self._go_on, session, inbox)
-                return
-            left -= 1
-            command = inbox.commands.popleft()
-            if inbox.is_full and not inbox.commands:
-                inbox.is_full = False
-                session.outbound.resume_reading()
-            work = self._begin(session, command)
-            if work is not None:
-                self._wait_in(session, inbox, work)
-                return
-        if session.inbox is inbox:
-            session.inbox = None
-
     def _follow(self, session: Session, commands: Sequence[Command]) -> None:
-        """Before anything else that the client said: what belongs to the command just done."""
-        if session.inbox is not None:
-            if commands:
-                session.inbox.commands = deque((*commands, *(session.inbox.commands or ())))
-        elif len(commands) <= COMMANDS_AT_ONCE:
+        """Carries out what belongs to the command just done, before anything else that the client sent."""
+        if session.inbox is None and len(commands) <= COMMANDS_AT_ONCE:
             for command in commands:
                 self.execute(session, command)
         else:
-            inbox = session.inbox = Inbox()
-            inbox.commands = deque(commands)
-            self._go_on(session, inbox)
+            self._inboxes.put_first(session, commands)
 
     # Decisions
 
@@ -506,11 +412,11 @@ class Node:
         else:
             work = self._come_back(session, step, snapshot)
         if work is not None:
-            assert not isinstance(work, _Asked)  # _decide() sees to it
+            assert not isinstance(work, PendingDecision)  # _decide() sees to it
             await work
 
     def _decide(self, session: Session, step: _Step) -> _Work | None:
-        """Asks the application, and applies its decision, now or when it is there."""
+        """Asks the application; its decision is resolved now, or when it has come."""
         application, environment = self._application, session.environment
         answer: Decision | Awaitable[Decision]
         try:
@@ -523,26 +429,35 @@ class Node:
             else:
                 answer = application.unsubscribe(environment, step.identifier)
         except AppError as error:
-            self._undecided(session, step, error)
-            return None
+            return self._resolve(session, step, error)
         if isinstance(answer, Pending) and type(step) is not _Connect:
-            return _Asked(step, answer)
+            return PendingDecision(step, answer)
         if isinstance(answer, Decision):
             return self.apply(session, step, answer)
         # A Connect call is seen through although its client leaves: settle() waits for its task.
-        return self._decide_later(session, step, answer)
+        return self._resolve_awaited(session, step, answer)
 
-    async def _decide_later(
+    async def _resolve_awaited(
         self, session: Session, step: _Step, answer: Awaitable[Decision]
     ) -> None:
+        outcome: Decision | Exception
         try:
-            decision = await answer
+            outcome = await answer
         except Exception as error:  # noqa: BLE001
-            self._undecided(session, step, error)
-            return
-        live = self.apply(session, step, decision)
-        if live is not None:
-            await live
+            outcome = error
+        work = self._resolve(session, step, outcome)
+        if work is not None:
+            await work
+
+    def _resolve(
+        self, session: Session, step: _Step, outcome: Decision | Exception
+    ) -> Awaitable[None] | None:
+        """What has come of a call: a decision, or (another exception than :class:`AppError` is a fault of our own)
+        the reason why there is none."""
+        if isinstance(outcome, Decision):
+            return self.apply(session, step, outcome)
+        self._undecided(session, step, outcome)
+        return None
 
     def apply(self, session: Session, step: _Step, decision: Decision) -> Awaitable[None] | None:
         """Carries a decision out, in one go, but for the answer to the client where its new streams
@@ -591,7 +506,11 @@ class Node:
         live = self._hub.when_live(decision.streams) if decision.streams else None
         if live is None:
             return self._answer(session, step, decision)
-        return self._answer_later(live, session, step, decision)
+
+        def answer(_: None) -> Awaitable[None] | None:
+            return None if session.closed else self._answer(session, step, decision)
+
+        return then(live, answer)
 
     def _apply_none_of(
         self, session: Session, step: _Step, decision: Decision, why: str
@@ -611,31 +530,20 @@ class Node:
             self._counters.server_msg_total += 1
         return None
 
-    async def _answer_later(
-        self, live: Awaitable[None], session: Session, step: _CommandStep, decision: Decision
-    ) -> None:
-        await live
-        if not session.closed:
-            sent = self._answer(session, step, decision)
-            if sent is not None:
-                await sent
-
     def _answer(
         self, session: Session, step: _CommandStep, decision: Decision
     ) -> Awaitable[None] | None:
         """Tells the client, and does what follows after that. None once that is done."""
         sent = self._transmit(session, decision)
         if sent is not None:
-            return self._conclude_later(sent, session, step, decision)
+
+            def conclude(_: None) -> None:
+                if not session.closed:
+                    self._conclude(session, step, decision)
+
+            return then(sent, conclude)
         self._conclude(session, step, decision)
         return None
-
-    async def _conclude_later(
-        self, sent: Awaitable[None], session: Session, step: _CommandStep, decision: Decision
-    ) -> None:
-        await sent
-        if not session.closed:
-            self._conclude(session, step, decision)
 
     def _conclude(self, session: Session, step: _CommandStep, decision: Decision) -> None:
         """Does what follows after the client was told."""

@@ -3,21 +3,19 @@
 Knows: its own state. Does not know: the hub, the application, the node that moves it along.
 """
 
-from collections import deque
 from collections.abc import Awaitable, Collection, Iterator
-from functools import partial
 from itertools import chain
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 import msgspec
 
-from catenary.messages.commands import Checkpoint, Command
 from catenary.messages.environment import Environment
 from catenary.messages.heartbeat import Heartbeat
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Disconnected, Reply
 from catenary.node.encoder import Encoder
+from catenary.node.inbox import Inbox
 from catenary.ports import Outbound
 
 FEW_STREAMS: Final = 8
@@ -90,42 +88,6 @@ class Traits(msgspec.Struct, frozen=True):
     heartbeat: Heartbeat = Heartbeat(0)
     is_resumable: bool = False
     resumes: Sid | None = None
-
-
-class Cancellable(Protocol):
-    """Something that may be given up."""
-
-    def cancel(self) -> object:
-        """Nobody waits for it any more."""
-        ...
-
-
-class Inbox:
-    """What waits behind something that takes time: that, and later commands."""
-
-    __slots__ = ("_answered", "commands", "is_full", "work")
-
-    def __init__(self) -> None:
-        # None until something waits, which is rare: most have ended before the client says more.
-        self.commands: deque[Command] | None = None
-        self.work: Cancellable | None = None
-        self.is_full = False
-        self._answered: set[Identifier] | None = None
-
-    def note_confirmation(self, identifier: Identifier) -> None:
-        """A subscription was confirmed: that answers all its subscribe commands that wait here, too.
-
-        Clients repeat the command until it is answered, and ``@anycable/core`` unsubscribes when a
-        second answer comes.
-        """
-        if self.commands:
-            answered = self._answered = self._answered or set()
-            answered.add(identifier)
-            self.commands.append(Checkpoint(partial(answered.discard, identifier)))
-
-    def is_answered(self, identifier: Identifier) -> bool:
-        """Was the command that comes next received before such a confirmation?"""
-        return self._answered is not None and identifier in self._answered
 
 
 class Session:
