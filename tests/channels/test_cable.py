@@ -100,9 +100,9 @@ class Recorder:
 @in_loop
 async def test_a_call_without_code_of_the_application_is_decided_at_once() -> None:
     cable = Cable(channels=[Pace])
-    assert isinstance(cable.connect(environment()), Decision)
-    assert isinstance(cable.subscribe(environment(), PACE), Decision)
-    assert isinstance(cable.unsubscribe(environment(), PACE), Decision)
+    assert isinstance(cable.application.connect(environment()), Decision)
+    assert isinstance(cable.application.subscribe(environment(), PACE), Decision)
+    assert isinstance(cable.application.unsubscribe(environment(), PACE), Decision)
 
 
 @in_loop
@@ -110,7 +110,7 @@ async def test_a_method_that_does_not_wait_is_decided_at_once_where_tasks_can_be
     None
 ):
     cable = Cable(channels=[Pace])
-    answer = cable.perform(environment(), PACE, '{"action":"at_once"}')
+    answer = cable.application.perform(environment(), PACE, '{"action":"at_once"}')
     assert isinstance(answer, Decision) == (sys.version_info >= (3, 12))
     assert (await decided(answer)).replies
 
@@ -118,7 +118,7 @@ async def test_a_method_that_does_not_wait_is_decided_at_once_where_tasks_can_be
 @in_loop
 async def test_what_waits_has_a_task_so_that_timeouts_work() -> None:
     cable = Cable(channels=[Pace])
-    answer = cable.perform(environment(), PACE, '{"action":"later"}')
+    answer = cable.application.perform(environment(), PACE, '{"action":"later"}')
     assert not isinstance(answer, Decision)
     assert (await answer).replies
 
@@ -126,10 +126,10 @@ async def test_what_waits_has_a_task_so_that_timeouts_work() -> None:
 @in_loop
 async def test_a_publication_that_takes_time_delays_the_answer_unless_it_is_done() -> None:
     cable, recorder = Cable(channels=[Pace]), Recorder()
-    await cable.start(recorder)
-    await decided(cable.perform(environment(), PACE, '{"action":"publish"}'))
+    await cable.application.start(recorder)
+    await decided(cable.application.perform(environment(), PACE, '{"action":"publish"}'))
     recorder.gate = asyncio.Event()
-    answer = cable.perform(environment(), PACE, '{"action":"publish"}')
+    answer = cable.application.perform(environment(), PACE, '{"action":"publish"}')
     assert not isinstance(answer, Decision)
     task = asyncio.ensure_future(answer)
     await asyncio.sleep(0)
@@ -143,9 +143,11 @@ def test_a_publication_that_is_not_taken_is_logged(caplog: pytest.LogCaptureFixt
     @in_loop
     async def scenario() -> None:
         cable, recorder = Cable(channels=[Pace]), Recorder()
-        await cable.start(recorder)
+        await cable.application.start(recorder)
         recorder.error = BackendError("away")
-        decision = await decided(cable.perform(environment(), PACE, '{"action":"publish"}'))
+        decision = await decided(
+            cable.application.perform(environment(), PACE, '{"action":"publish"}')
+        )
         assert decision.verdict is Verdict.SUCCESS
         assert caplog.messages == ["A publication was not taken: away"]
         cable.broadcast("chat", "x")
@@ -168,12 +170,14 @@ async def test_plain_functions_run_beside_each_other_and_hold_nobody() -> None:
     cable = Cable(channels=[Pace], threads=2)
     slow = [
         asyncio.ensure_future(
-            decided(cable.perform(environment(f"s{number}"), PACE, '{"action":"blocking"}'))
+            decided(
+                cable.application.perform(environment(f"s{number}"), PACE, '{"action":"blocking"}')
+            )
         )
         for number in range(3)
     ]
     await asyncio.sleep(0)
-    quick = await decided(cable.perform(environment(), PACE, '{"action":"later"}'))
+    quick = await decided(cable.application.perform(environment(), PACE, '{"action":"later"}'))
     assert quick.replies
     assert not any(each.done() for each in slow)
     Pace.door.set()
@@ -187,7 +191,7 @@ async def test_who_waits_for_a_thread_and_leaves_is_never_called() -> None:
     cable = Cable(channels=[Pace], threads=1)
     first, second = (
         asyncio.ensure_future(
-            decided(cable.perform(environment(sid), PACE, '{"action":"blocking"}'))
+            decided(cable.application.perform(environment(sid), PACE, '{"action":"blocking"}'))
         )
         for sid in ("a", "b")
     )
@@ -273,10 +277,12 @@ async def test_what_may_wait_has_something_around_it_where_it_runs() -> None:
         ],
     }.items():
         data = json.dumps({"action": name})
-        await decided(cable.perform(environment(), Identifier('{"channel":"Trodden"}'), data))
+        await decided(
+            cable.application.perform(environment(), Identifier('{"channel":"Trodden"}'), data)
+        )
         assert Trodden.steps == expected
         Trodden.steps.clear()
-    cable.release()
+    cable.application.release()
 
 
 @pytest.mark.parametrize("wait", [False, True])
@@ -285,9 +291,9 @@ def test_who_holds_the_loop_is_named(wait: bool, caplog: pytest.LogCaptureFixtur
     async def scenario() -> None:
         cable = Cable(channels=[Pace], slow_ms=20)
         data = json.dumps({"action": "hold_the_loop", "wait": wait})
-        await decided(cable.perform(environment(), PACE, data))
-        await decided(cable.perform(environment(), PACE, '{"action":"later"}'))
-        assert cable.slow_total == 1
+        await decided(cable.application.perform(environment(), PACE, data))
+        await decided(cable.application.perform(environment(), PACE, '{"action":"later"}'))
+        assert cable.application.slow_total == 1
 
     scenario()
     assert "Pace.hold_the_loop held the loop for" in caplog.text
@@ -299,7 +305,7 @@ def test_who_holds_the_loop_is_named(wait: bool, caplog: pytest.LogCaptureFixtur
 @in_loop
 async def test_any_thread_and_any_loop_may_publish() -> None:
     cable, recorder = Cable(channels=[Pace]), Recorder()
-    await cable.start(recorder)
+    await cable.application.start(recorder)
     cable.broadcast("a", 1)
 
     def elsewhere() -> None:
@@ -322,7 +328,7 @@ async def test_any_thread_and_any_loop_may_publish() -> None:
 @in_loop
 async def test_a_batch_goes_out_as_one_unless_its_block_raises() -> None:
     cable, recorder = Cable(channels=[Pace]), Recorder()
-    await cable.start(recorder)
+    await cable.application.start(recorder)
     with cable.batch():
         cable.broadcast("a", 1)
         Pace.broadcast_to(7, {"b": 2})
@@ -401,10 +407,10 @@ def test_who_leaves_while_it_subscribes_is_unsubscribed_at_once(pair: Cable) -> 
     async def scenario() -> None:
         Pair.gate = asyncio.Event()
         Pair.gate.set()
-        task = await cancelled(pair.subscribe(environment(), PAIR))
+        task = await cancelled(pair.application.subscribe(environment(), PAIR))
         Pair.door.set()
         await asyncio.wait([task])
-        await pair.disconnect(environment(), ())
+        await pair.application.disconnect(environment(), ())
         await pair.stop(5)
         assert Pair.counted == ["+", "-"]
 
@@ -416,12 +422,12 @@ def test_who_leaves_while_it_unsubscribes_is_unsubscribed_once(pair: Cable) -> N
     async def scenario() -> None:
         Pair.gate = asyncio.Event()
         Pair.door.set()
-        await decided(pair.subscribe(environment(), PAIR))
-        task = await cancelled(pair.unsubscribe(environment(), PAIR))
+        await decided(pair.application.subscribe(environment(), PAIR))
+        task = await cancelled(pair.application.unsubscribe(environment(), PAIR))
         await asyncio.wait([task])
         # The node did not hear the answer: for it, the subscription was there until the end.
         Pair.gate.set()
-        await pair.disconnect(environment(), (PAIR,))
+        await pair.application.disconnect(environment(), (PAIR,))
         await pair.stop(5)
         assert Pair.counted == ["+", "-"]
 
@@ -437,10 +443,10 @@ def test_behind_rpc_an_end_that_was_told_long_ago_may_be_another(later_s: int, t
         Pair.gate = asyncio.Event()
         Pair.gate.set()
         cable = Cable(channels=[Pair], clock=lambda: now[0])
-        await decided(cable.unsubscribe(environment(), PAIR))
+        await decided(cable.application.unsubscribe(environment(), PAIR))
         # Meanwhile another process may have let the client in again.
         now[0] += later_s
-        await cable.disconnect(environment(), (PAIR,))
+        await cable.application.disconnect(environment(), (PAIR,))
         assert Pair.counted == ["-"] * times
 
     scenario()
@@ -463,7 +469,7 @@ async def test_what_waits_is_cancelled_where_it_waits() -> None:
     heard: list[str] = []
     cable = Cable(channels=[Patient])
     place = Identifier('{"channel":"Patient"}')
-    task = await cancelled(cable.perform(environment(), place, '{"action":"wait"}'))
+    task = await cancelled(cable.application.perform(environment(), place, '{"action":"wait"}'))
     await asyncio.wait([task])
     assert (task.cancelled(), heard) == (True, ["cancelled"])
 
@@ -482,7 +488,9 @@ def test_a_wait_that_was_cancelled_elsewhere_is_an_error_of_this_call(
     async def scenario() -> None:
         cable = Cable(channels=[Disappointed])
         place = Identifier('{"channel":"Disappointed"}')
-        decision = await decided(cable.perform(environment(), place, '{"action":"wait"}'))
+        decision = await decided(
+            cable.application.perform(environment(), place, '{"action":"wait"}')
+        )
         assert decision.verdict is Verdict.ERROR
 
     scenario()
@@ -512,7 +520,7 @@ def test_sys_exit_ends_its_call_and_not_the_server(
         cable = Cable(channels=[Leaving])
         place = Identifier('{"channel":"Leaving"}')
         command = f'{{"action":"{way}"}}'
-        decision = await decided(cable.perform(environment(), place, command))
+        decision = await decided(cable.application.perform(environment(), place, command))
         assert decision.verdict is Verdict.ERROR
 
     scenario()
@@ -534,9 +542,11 @@ def test_who_is_told_of_errors_may_fail_itself(caplog: pytest.LogCaptureFixture)
     cable = Cable(channels=[Failing])
     cable.on_error.append(tell)
     place = Identifier('{"channel":"Failing"}')
-    asyncio.run(answered(lambda: cable.perform(environment(), place, '{"action":"fail"}')))
+    asyncio.run(
+        answered(lambda: cable.application.perform(environment(), place, '{"action":"fail"}'))
+    )
     assert told == [("s1", "Failing.fail", "on purpose")]
-    assert "An error could not be told" in caplog.text
+    assert "A function in Cable.on_error failed" in caplog.text
     assert "on purpose" in caplog.text
 
 
@@ -574,13 +584,13 @@ class Sessions:
         return True
 
     async def _run(self, sid: Sid, identifier: Identifier, data: str) -> None:
-        decision = await decided(self.cable.perform(self.there[sid], identifier, data))
+        decision = await decided(self.cable.application.perform(self.there[sid], identifier, data))
         self.there[sid].merge_istate(identifier, decision.istate or {})
         self.ticked.set()
 
     async def gone(self) -> None:
         """Returns when the cable runs no timer any more: it tells nobody that they have ended."""
-        while self.cable.timers:  # noqa: ASYNC110
+        while self.cable.application.timers.running:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
     async def tick(self) -> None:
@@ -593,18 +603,18 @@ async def test_timers_run_while_their_subscription_lives() -> None:
     Clock.told.clear()
     cable = Cable(channels=[Clock])
     sessions = Sessions(cable)
-    await cable.start(Recorder(), sessions)
+    await cable.application.start(Recorder(), sessions)
     for sid in ("a", "b"):
-        cable.subscribe(sessions.there[sid], CLOCK)
+        cable.application.subscribe(sessions.there[sid], CLOCK)
     while not {"a 2", "b 2"} <= set(Clock.told):
         await sessions.tick()
-    cable.unsubscribe(sessions.there["b"], CLOCK)
+    cable.application.unsubscribe(sessions.there["b"], CLOCK)
     before = [each for each in Clock.told if each.startswith("b")]
     for _ in range(3):
         await sessions.tick()
     assert [each for each in Clock.told if each.startswith("b")] == before
     del sessions.there["a"]
-    assert cable.timers == 1
+    assert cable.application.timers.running == 1
     await sessions.gone()
     await cable.stop(1)
 

@@ -153,7 +153,7 @@ def test_a_subscription_is_rejected(
 
     scenario()
     if params != {"id": 0}:
-        assert "sid=sid-1 Rejected: " in caplog.text
+        assert "sid=sid-1 Rejected a subscription to " in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -161,10 +161,10 @@ def test_a_subscription_is_rejected(
 )
 def test_what_names_no_channel_is_rejected(cable: TestCable, identifier: str) -> None:
     environment = _environment(1)
-    decision = cable.cable.subscribe(environment, Identifier(identifier))
+    decision = cable.cable.application.subscribe(environment, Identifier(identifier))
     assert isinstance(decision, Decision)
     assert [type(each).__name__ for each in decision.replies] == ["Rejected"]
-    performed = cable.cable.perform(environment, Identifier(identifier), "{}")
+    performed = cable.cable.application.perform(environment, Identifier(identifier), "{}")
     assert isinstance(performed, Decision)
     assert performed.error
 
@@ -173,13 +173,13 @@ def test_what_names_no_channel_is_rejected(cable: TestCable, identifier: str) ->
 async def test_params_and_arguments_are_read_as_json_parse_reads_them(cable: TestCable) -> None:
     """Half of a surrogate pair and large numbers are; what is too deep to be made is told."""
     room = Identifier('{"channel":"Room","id":1,"topic":"a\\ud83c"}')
-    subscribed = await decided(cable.cable.subscribe(_environment(1), room))
+    subscribed = await decided(cable.cable.application.subscribe(_environment(1), room))
     assert last_message(subscribed) == {"hello": "a\ufffd 1"}
     data = '{"action":"anything","first":1,"half":"\\ud83c","large":[1e400]}'
-    performed = await decided(cable.cable.perform(_environment(1), room, data))
+    performed = await decided(cable.cable.application.perform(_environment(1), room, data))
     assert last_message(performed)["rest"] == {"half": "\ufffd", "large": [None]}
     deep = '{"action":"anything","first":1,"deep":' + "[" * 5_000 + "]" * 5_000 + "}"
-    refused = await decided(cable.cable.perform(_environment(1), room, deep))
+    refused = await decided(cable.cable.application.perform(_environment(1), room, deep))
     assert "depth" in refused.error
 
 
@@ -319,7 +319,7 @@ def test_what_fails_is_logged_with_sid_name_and_traceback(
     assert record.getMessage() == "sid=sid-1 Room.break_down failed"
     assert record.exc_info is not None
     assert "on purpose" in caplog.text
-    assert cable.cable.failed_total == 1
+    assert cable.cable.application.failed_total == 1
 
 
 # State
@@ -588,8 +588,8 @@ async def test_the_last_handler_that_fits_answers() -> None:
         "done",
         {"known": "RateLimited"},
     ]
-    assert cable.cable.failed_total == 0
-    assert cable.cable.limited_total == 1
+    assert cable.cable.application.failed_total == 0
+    assert cable.cable.application.limited_total == 1
     cable.close()
 
 
@@ -710,7 +710,7 @@ def test_nobody_publishes_for_a_cable_that_is_not_served(monkeypatch: pytest.Mon
     monkeypatch.setenv("ANYCABLE_HTTP_BROADCAST_URL", url := f"http://127.0.0.1:{free_port()}/b")
     with pytest.raises(BackendError, match=f"nobody takes broadcasts at {url}"):
         Lonely.broadcast_to(1, "x")
-    cable.release()
+    cable.application.release()
     with pytest.raises(TypeError, match="to_others"):
         cable.broadcast("chat", "x", to_others=True)
 

@@ -41,7 +41,7 @@ class Recorder:
         self.taken.append(raw)
 
 async def main():
-    await cable.start(Recorder())
+    await cable.application.start(Recorder())
     await asyncio.to_thread(publish.from_a_thread)
     await publish.from_a_coroutine()
     await cable.stop(1)

@@ -50,7 +50,7 @@ def publishing(server: CableServer, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.setenv("ANYCABLE_HTTP_BROADCAST_URL", server.broadcast_url)
     cable = elsewhere(server)
     yield cable
-    cable.release()
+    cable.application.release()
 
 
 def test_the_history_from_elsewhere(publishing: Cable, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,10 +148,10 @@ def test_a_process_that_only_takes_publications_asks_the_api(
             def publish(self, raw: bytes) -> None: ...
 
         cable = Cable(channels=[])
-        await cable.start(Publisher())
+        await cable.application.start(Publisher())
         with pytest.raises(BackendError, match="nobody answers"):
             await cable.presence("lobby")
-        cable.release()
+        cable.application.release()
 
     asyncio.run(scenario())
 

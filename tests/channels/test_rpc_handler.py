@@ -110,7 +110,9 @@ def test_presence_goes_along(command: PresenceCommand, sent: rpc.PresenceRespons
 async def call(
     codec: Codec, name: str, raw: bytes, metadata: Mapping[str, str] | None = None
 ) -> bytes:
-    return await RpcHandler(chat(), codec).procedures[name](raw, metadata or {"sid": "s1"})
+    return await RpcHandler(chat().application, codec).procedures[name](
+        raw, metadata or {"sid": "s1"}
+    )
 
 
 @CODECS

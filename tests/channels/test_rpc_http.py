@@ -199,7 +199,7 @@ def test_plain_functions_and_publications_work_in_wsgi() -> None:
         ["jack", "left 1", 3]
     ]
     wsgi.close()
-    cable.release()
+    cable.application.release()
 
 
 def test_a_process_that_was_forked_has_a_loop_of_its_own() -> None:

@@ -5,15 +5,16 @@ import asyncio
 import pytest
 
 from catenary.channels.call import Call
-from catenary.channels.endings import Endings
-from catenary.channels.timers import Beat, Place
+from catenary.channels.ended_subscriptions import EndedSubscriptions
+from catenary.channels.subscription_key import SubscriptionKey
+from catenary.channels.timers import ChannelTimer
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
 from tests.growth.measure import Case, Work, assert_near_linear
 
 
-def places(size: int) -> list[Place]:
-    return [Place(Sid(f"sid-{number}"), Identifier("i")) for number in range(size)]
+def keys_of(size: int) -> list[SubscriptionKey]:
+    return [SubscriptionKey(Sid(f"sid-{number}"), Identifier("i")) for number in range(size)]
 
 
 def a_method_starts_and_stops_streams(size: int) -> Work:
@@ -38,32 +39,32 @@ def a_timer_of_many_subscriptions(size: int) -> Work:
         ran = 0
         done = asyncio.Event()
 
-        def run(place: Place) -> bool:
+        def fire(key: SubscriptionKey) -> bool:
             nonlocal ran
             ran += 1
-            beat.ran(place)
+            timer.finish_run(key)
             if ran == 3 * size:
                 done.set()
             return True
 
-        beat = Beat(interval_s, run)
-        for each in places(size):
-            beat.begin(each)
+        timer = ChannelTimer(interval_s, fire)
+        for each in keys_of(size):
+            timer.add(each)
         await done.wait()
-        beat.stop()
+        timer.stop()
 
     return work
 
 
 def subscriptions_end(size: int) -> Work:
-    endings = Endings()
-    ended = places(size)
+    ended = EndedSubscriptions()
+    keys = keys_of(size)
 
     def work() -> None:
-        for each in ended:
-            endings.note(each, 0)
-        for each in ended:
-            endings.forget(each)
+        for each in keys:
+            ended.add(each, 0)
+        for each in keys:
+            ended.pop(each)
 
     return work
 

@@ -22,8 +22,8 @@ PRESENCE_STATE: Final = "$p"
 """And the stream to be seen on: PRESENCE_STREAM_STATE, likewise."""
 
 
-class Outlet(Protocol):
-    """The way out of a call, to everybody."""
+class Broadcaster(Protocol):
+    """Publishes for the methods of channels. A cable satisfies it."""
 
     def broadcast(
         self,
@@ -46,6 +46,7 @@ class Call:
         "_stopped",
         "_stops_all",
         "_streams",
+        "broadcaster",
         "closes",
         "cstate",
         "environment",
@@ -53,17 +54,16 @@ class Call:
         "is_rejected",
         "is_through",
         "istate",
-        "outlet",
         "presence",
         "sent",
     )
 
     def __init__(
-        self, environment: Environment, identifier: Identifier, outlet: Outlet | None
+        self, environment: Environment, identifier: Identifier, broadcaster: Broadcaster | None
     ) -> None:
         self.environment = environment
         self.identifier = identifier
-        self.outlet = outlet
+        self.broadcaster = broadcaster
         self.is_rejected = False
         self.is_through = False
         """The method that was called has come to its end, or will whatever happens."""

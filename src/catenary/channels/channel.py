@@ -7,7 +7,7 @@ docs.anycable.io. Knows: what may be done to a client. Does not know: how it is 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, cast, overload
 
-from catenary.channels.call import Call, Outlet, current
+from catenary.channels.call import Broadcaster, Call, current
 from catenary.channels.connection import Connection, refuse_strangers
 from catenary.channels.errors import NotHosted, SubscriptionRejected
 from catenary.channels.publishing import Sent
@@ -46,8 +46,8 @@ class Channel(Generic[C]):
     channel_rate: ClassVar[str | None] = None
     """How often one subscription may call."""
 
-    outlet: ClassVar[Outlet | None] = None
-    """The cable that serves this class: of several, the one built last."""
+    broadcaster: ClassVar[Broadcaster | None] = None
+    """The cable that serves this class: of several, the one that was built last."""
 
     def __init_subclass__(
         cls, *, name: str | None = None, rate: str | None = None, **others: Any
@@ -170,10 +170,12 @@ class Channel(Generic[C]):
     ) -> Sent:
         """Publishes to all who stream for this object. See ``Cable.broadcast``."""
         call = current.get()
-        outlet = cls.outlet if call is None or call.outlet is None else call.outlet
-        if outlet is None:
+        broadcaster = cls.broadcaster
+        if call is not None and call.broadcaster is not None:
+            broadcaster = call.broadcaster
+        if broadcaster is None:
             raise NotHosted(f"expected a cable that serves {cls.__name__}, got none")
-        return outlet.broadcast(
+        return broadcaster.broadcast(
             cls.broadcasting_for(target),
             message,
             exclude_socket=exclude_socket,

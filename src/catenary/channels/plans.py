@@ -3,6 +3,7 @@
 Knows: methods and their order. Does not know: calls.
 """
 
+from collections.abc import Sequence
 from typing import Any, cast, get_args, get_origin
 
 import msgspec
@@ -11,8 +12,10 @@ from catenary.channels.call import Call
 from catenary.channels.channel import Channel
 from catenary.channels.connection import Connection
 from catenary.channels.declaration import Declaration, Method, Rescuer, params_struct
+from catenary.channels.errors import DeclarationError
 from catenary.channels.rates import Rate, parse_rate
 from catenary.channels.states import State
+from catenary.channels.timers import DeclaredTimer
 from catenary.messages.lenient_json import value_reader
 
 
@@ -42,7 +45,10 @@ class Served:
         declared = Declaration(kind, Channel, is_channels=True)
         self.kind = kind
         self.actions = declared.actions
-        self.timers = declared.timers
+        self.declared_timers = tuple(
+            DeclaredTimer(kind.channel_name, name, timer.interval_s)
+            for name, timer in declared.timers.items()
+        )
         self.rate: Rate | None = (
             None if kind.channel_rate is None else parse_rate(kind.channel_rate)
         )
@@ -69,7 +75,9 @@ class Served:
         self.performs = {
             name: self._plan([], [each.method], []) for name, each in self.actions.items()
         }
-        self.beats = {name: self._plan([], [each.method], []) for name, each in self.timers.items()}
+        self.timer_plans = {
+            name: self._plan([], [each.method], []) for name, each in declared.timers.items()
+        }
 
     def build(self, call: Call, connection: Connection) -> Channel[Any]:
         """Raises :class:`msgspec.ValidationError` for params that are not as declared."""
@@ -119,3 +127,27 @@ def connection_of(kind: type[Channel[Any]]) -> type[Connection]:
             if get_origin(base) is Channel and isinstance(wanted, type):
                 return cast(type[Connection], wanted)
     return Connection
+
+
+def served_channels(
+    channels: Sequence[type[Channel[Any]]], connection: Declaration
+) -> dict[str, Served]:
+    """The channels of a cable by their names.
+
+    Raises :class:`DeclarationError` for two of one name, and for one that is declared with another
+    connection class.
+    """
+    served: dict[str, Served] = {}
+    for kind in channels:
+        if kind.channel_name in served:
+            raise DeclarationError(
+                f"expected channels of different names, got {kind.channel_name} twice"
+            )
+        wanted = connection_of(kind)
+        if not issubclass(connection.owner, wanted):
+            raise DeclarationError(
+                f"{kind.__name__}: expected connections of {wanted.__name__}, the cable has"
+                f" {connection.owner.__name__}"
+            )
+        served[kind.channel_name] = Served(kind, connection)
+    return served

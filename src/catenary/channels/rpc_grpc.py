@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import msgspec
 
+from catenary.channels.cable import Cable
 from catenary.channels.rpc_handler import Procedure, RpcHandler
 from catenary.errors import ConfigError, MissingExtra, ProtocolError
 from catenary.logs.rate_limited import RateLimitedLogger
-from catenary.ports import Application
 
 try:
     import grpc
@@ -48,11 +48,11 @@ class ServerTls(msgspec.Struct, frozen=True):
 
 
 class GrpcRpcServer:
-    """Serves an application on one address, in the running loop."""
+    """Serves a cable on one address, in the running loop."""
 
     def __init__(
         self,
-        application: Application,
+        cable: Cable,
         address: str,
         *,
         tls: ServerTls | None = None,
@@ -60,7 +60,7 @@ class GrpcRpcServer:
     ) -> None:
         """``concurrency`` is how many calls are answered at once; more are refused as
         RESOURCE_EXHAUSTED, which callers try again."""
-        self._handler = RpcHandler(application, rpc_protobuf)
+        self._handler = RpcHandler(cable.application, rpc_protobuf)
         self._address = address
         self._tls = tls
         self._concurrency = concurrency

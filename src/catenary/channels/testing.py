@@ -57,7 +57,7 @@ class TestCable:
     def close(self) -> None:
         """Lets go of the cable."""
         self.cable.on_error.remove(self._note)
-        self.cable.release()
+        self.cable.application.release()
 
     def _note(self, sid: str, name: str, error: Exception) -> None:
         self._raised.append(error)
@@ -74,7 +74,7 @@ class TestCable:
         request decides. Raises what ``connect`` raises."""
         if asyncio.get_running_loop() is not self._loop:
             self._loop = asyncio.get_running_loop()
-            await self.cable.start(self, reader=_Kept(self))
+            await self.cable.application.start(self, reader=_Kept(self))
         sent = {name.lower(): value for name, value in (headers or {}).items()}
         if cookies:
             sent["cookie"] = "; ".join(f"{name}={each}" for name, each in cookies.items())
@@ -211,7 +211,7 @@ class TestConnection:
     async def knock(self) -> None:
         """Runs the application's ``connect``."""
         cable = self._cable
-        decision = await cable.settled(cable.cable.connect(self.environment))
+        decision = await cable.settled(cable.cable.application.connect(self.environment))
         self.apply(decision)
         self.environment.identifiers = decision.identifiers
         if decision.verdict is not Verdict.SUCCESS:
@@ -225,7 +225,9 @@ class TestConnection:
         identifier = Identifier(msgspec.json.encode({"channel": name, **params}).decode())
         subscription = TestSubscription(self._cable, self, identifier)
         cable = self._cable
-        decision = await cable.settled(cable.cable.subscribe(self.environment, identifier))
+        decision = await cable.settled(
+            cable.cable.application.subscribe(self.environment, identifier)
+        )
         if decision.verdict is Verdict.SUCCESS:
             self.subscriptions[identifier] = subscription
             subscription.calls.append("subscribed")
@@ -240,7 +242,7 @@ class TestConnection:
         """It is back, as the session that it was, and gets what it missed. Raises what
         ``restored`` raises."""
         self.is_dropped = False
-        data = json.dumps({"action": self._cable.cable.restored_action})
+        data = json.dumps({"action": self._cable.cable.application.restored_action})
         for subscription in tuple(self.subscriptions.values()):
             await subscription.carry_out("restored", data)
             subscription.catch_up()
@@ -255,7 +257,7 @@ class TestConnection:
             subscription.leave_presence()
         ended = tuple(self.subscriptions)
         self.subscriptions.clear()
-        await self._cable.cable.disconnect(self.environment, ended)
+        await self._cable.cable.application.disconnect(self.environment, ended)
         self._cable.raise_what_failed()
 
     def hear_disconnect(self, command: RemoteDisconnect) -> None:
@@ -317,14 +319,14 @@ class TestSubscription:
 
     async def tick(self, timer: str) -> None:
         """Runs a method of ``every`` once, as if its time had come."""
-        await self.carry_out(timer, self._cable.cable.timer_command(timer))
+        await self.carry_out(timer, self._cable.cable.application.timers.command(timer))
 
     async def carry_out(self, name: str, data: str) -> None:
         """Performs what is JSON already."""
         assert self.is_confirmed, "expected a confirmed subscription"
         cable = self._cable
         environment = self.connection.environment
-        answer = cable.cable.perform(environment, self.identifier, data)
+        answer = cable.cable.application.perform(environment, self.identifier, data)
         decision = await cable.settled(answer)
         self.calls.append(name)
         self.apply(decision)
@@ -334,7 +336,9 @@ class TestSubscription:
         cable = self._cable
         environment = self.connection.environment
         del self.connection.subscriptions[self.identifier]
-        decision = await cable.settled(cable.cable.unsubscribe(environment, self.identifier))
+        decision = await cable.settled(
+            cable.cable.application.unsubscribe(environment, self.identifier)
+        )
         self.calls.append("unsubscribed")
         self.leave_presence()
         self.apply(decision)

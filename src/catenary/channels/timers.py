@@ -1,26 +1,22 @@
-"""Methods that run again and again while their subscription lives.
+"""Timers of channels: methods that run every so many seconds while their subscription lives.
 
-Each run is a command of its own, in the order of the client's other commands; one that is not over
-when the next is due is not run twice. There is one timer of the loop for each declared method, not
-for each client: with one interval for all, who was added last is due last.
+Each run is a command of its own, in order with the client's other commands. A run that is still
+going on when the next is due is not started twice. The event loop has one timer for each declared
+method, not for each client: the interval is the same for all, so they are due in the order in which
+they were added.
 """
 
 import asyncio
 import functools
+import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import msgspec
 
+from catenary.channels.subscription_key import SubscriptionKey
 from catenary.messages.names import Identifier, Sid
-
-
-class Place(msgspec.Struct, frozen=True):
-    """One subscription."""
-
-    sid: Sid
-    identifier: Identifier
 
 
 class DeclaredTimer(msgspec.Struct, array_like=True, frozen=True):
@@ -31,153 +27,211 @@ class DeclaredTimer(msgspec.Struct, array_like=True, frozen=True):
     interval_s: float
 
 
-Run = Callable[[Place], bool]
-"""Begins a run; False where the subscription is not there any more."""
-
-
-class Beat:
+class ChannelTimer:
     """One declared method, for all subscriptions that have it. Belongs to the running loop."""
 
-    __slots__ = ("_due", "_interval_s", "_loop", "_run", "_timer", "_under_way")
+    __slots__ = ("_due", "_fire", "_handle", "_interval_s", "_loop", "_running")
 
-    def __init__(self, interval_s: float, run: Run) -> None:
+    def __init__(self, interval_s: float, fire: Callable[[SubscriptionKey], bool]) -> None:
+        """``fire`` starts a run; it returns False where the subscription no longer exists."""
         self._interval_s = interval_s
-        self._run = run
+        self._fire = fire
         self._loop = asyncio.get_running_loop()
-        # A plain dict looks for its first key past all those that were deleted.
-        self._due: OrderedDict[Place, float] = OrderedDict()
-        self._under_way: set[Place] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        # In a plain dict, finding the first key takes longer the more keys were deleted before it.
+        self._due: OrderedDict[SubscriptionKey, float] = OrderedDict()
+        self._running: set[SubscriptionKey] = set()
+        self._handle: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._due)
 
     @property
     def interval_s(self) -> float:
-        """From one run to the next."""
+        """Seconds from one run to the next."""
         return self._interval_s
 
-    def places(self) -> tuple[Place, ...]:
-        """The subscriptions that have it."""
+    def keys(self) -> tuple[SubscriptionKey, ...]:
+        """The subscriptions that have the timer."""
         return tuple(self._due)
 
-    def begin(self, place: Place) -> None:
-        """A subscription lives: its first run is due after one interval."""
-        self._due.setdefault(place, self._loop.time() + self._interval_s)
-        if self._timer is None:
-            self._wait()
+    def add(self, key: SubscriptionKey) -> None:
+        """Starts the timer of a subscription: the first run is due after one interval."""
+        self._due.setdefault(key, self._loop.time() + self._interval_s)
+        if self._handle is None:
+            self._schedule()
 
-    def end(self, place: Place) -> None:
-        """It is over."""
-        self._due.pop(place, None)
-        self._under_way.discard(place)
+    def remove(self, key: SubscriptionKey) -> None:
+        """Stops the timer of a subscription."""
+        self._due.pop(key, None)
+        self._running.discard(key)
 
-    def ran(self, place: Place) -> None:
-        """A run is over."""
-        self._under_way.discard(place)
+    def finish_run(self, key: SubscriptionKey) -> None:
+        """Notes that a run has ended."""
+        self._running.discard(key)
 
     def stop(self) -> None:
-        """No more runs."""
+        """Stops the timers of all subscriptions."""
         self._due.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
 
-    def _wait(self) -> None:
+    def _schedule(self) -> None:
         first = next(iter(self._due.values()), None)
-        self._timer = None if first is None else self._loop.call_at(first, self._strike)
+        self._handle = None if first is None else self._loop.call_at(first, self._wake)
 
-    def _strike(self) -> None:
+    def _wake(self) -> None:
         try:
-            self._run_due()
+            self._fire_due()
         finally:
-            self._wait()
+            self._schedule()
 
-    def _run_due(self) -> None:
+    def _fire_due(self) -> None:
         now = self._loop.time()
         while self._due:
-            place, due = next(iter(self._due.items()))
+            key, due = next(iter(self._due.items()))
             if due > now:
                 break
-            del self._due[place]
-            if place in self._under_way:
-                self._due[place] = now + self._interval_s
+            del self._due[key]
+            # Before the run starts: one that fails to start must not be the last one.
+            self._due[key] = now + self._interval_s
+            if key in self._running:
                 continue
-            self._under_way.add(place)
-            # Before it begins: a run that can't begin must not be the last one.
-            self._due[place] = now + self._interval_s
+            self._running.add(key)
             try:
-                is_there = self._run(place)
+                exists = self._fire(key)
             except BaseException:
-                self._under_way.discard(place)
+                self._running.discard(key)
                 raise
-            if not is_there:
-                self.end(place)
+            if not exists:
+                self.remove(key)
 
 
-class Strike(Protocol):
-    """Begins a run."""
+class Fire(Protocol):
+    """Starts a run."""
 
-    def __call__(self, timer: str, place: Place, /) -> bool:
-        """False where the subscription is not there any more."""
+    def __call__(self, timer: str, key: SubscriptionKey, /) -> bool:
+        """False where the subscription no longer exists."""
         ...
 
 
-class Beats:
-    """All declared methods of all channels. Belongs to the running loop."""
+class TimerScheduler:
+    """The timers of all declared methods of all channels. Belongs to the running loop."""
 
-    def __init__(self, strike: Strike) -> None:
-        self._strike = strike
-        self._beats: dict[tuple[str, str], Beat] = {}
+    def __init__(self, fire: Fire) -> None:
+        self._fire = fire
+        self._timers: dict[tuple[str, str], ChannelTimer] = {}
 
     @property
     def declared(self) -> int:
-        """How many methods are declared."""
-        return len(self._beats)
+        """The number of declared methods."""
+        return len(self._timers)
 
     @property
     def running(self) -> int:
-        """Timers that run: one for each subscription and method."""
-        return sum(map(len, self._beats.values()))
+        """The number of timers: one for each subscription and method."""
+        return sum(map(len, self._timers.values()))
 
     def declare(self, declared: Iterable[DeclaredTimer]) -> None:
-        """What is still declared goes on for the subscriptions that have it, what is new is for those
-        that come."""
-        before, self._beats = self._beats, {}
-        for timer in declared:
-            key = (timer.channel, timer.name)
-            beat = before.pop(key, None)
-            if beat is not None and beat.interval_s == timer.interval_s:
-                self._beats[key] = beat
+        """Replaces the declared methods.
+
+        The timers of those that are declared again go on; new ones start with subscriptions that
+        are added later.
+        """
+        before, self._timers = self._timers, {}
+        for each in declared:
+            name = (each.channel, each.name)
+            timer = before.pop(name, None)
+            if timer is not None and timer.interval_s == each.interval_s:
+                self._timers[name] = timer
                 continue
-            run = functools.partial(self._strike, timer.name)
-            fresh = self._beats[key] = Beat(timer.interval_s, run)
-            if beat is not None:
-                for place in beat.places():
-                    fresh.begin(place)
-                beat.stop()
-        for beat in before.values():
-            beat.stop()
+            fire = functools.partial(self._fire, each.name)
+            fresh = self._timers[name] = ChannelTimer(each.interval_s, fire)
+            if timer is not None:
+                for key in timer.keys():  # noqa: SIM118  (it is no mapping)
+                    fresh.add(key)
+                timer.stop()
+        for timer in before.values():
+            timer.stop()
 
-    def begin(self, channel: str, place: Place) -> None:
-        """A subscription to a channel lives."""
-        for beat in self._of(channel):
-            beat.begin(place)
+    def add(self, channel: str, key: SubscriptionKey) -> None:
+        """Starts the timers of a subscription to ``channel``."""
+        for timer in self._of(channel):
+            timer.add(key)
 
-    def end(self, channel: str, place: Place) -> None:
-        """It is over."""
-        for beat in self._of(channel):
-            beat.end(place)
+    def remove(self, channel: str, key: SubscriptionKey) -> None:
+        """Stops the timers of a subscription."""
+        for timer in self._of(channel):
+            timer.remove(key)
 
-    def ran(self, channel: str, timer: str, place: Place) -> None:
-        """A run is over."""
-        beat = self._beats.get((channel, timer))
-        if beat is not None:
-            beat.ran(place)
+    def finish_run(self, channel: str, name: str, key: SubscriptionKey) -> None:
+        """Notes that a run has ended."""
+        timer = self._timers.get((channel, name))
+        if timer is not None:
+            timer.finish_run(key)
 
     def stop(self) -> None:
-        """No more runs."""
+        """Stops all timers."""
         self.declare(())
 
-    def _of(self, channel: str) -> Iterator[Beat]:
-        return (beat for (owner, _), beat in self._beats.items() if owner == channel)
+    def _of(self, channel: str) -> Iterator[ChannelTimer]:
+        return (timer for (owner, _), timer in self._timers.items() if owner == channel)
+
+
+class Performer(Protocol):
+    """Runs commands that the application itself starts. A node satisfies it."""
+
+    def perform(self, sid: Sid, identifier: Identifier, data: str, /) -> bool:
+        """Queues a command after those that the client has sent; returns False where the session has
+        no such subscription."""
+        ...
+
+
+class LocalTimers:
+    """The timers of a cable that runs in the server's own process.
+
+    A run is an action whose name only this process knows, so that no client can start one.
+    """
+
+    def __init__(self, declared: tuple[DeclaredTimer, ...]) -> None:
+        self.declared = declared
+        self.prefix = f"$every:{secrets.token_hex(8)}:"
+        """The beginning of the action's name; the method's name follows."""
+        self._performer: Performer | None = None
+        self._scheduler = TimerScheduler(self._fire)
+
+    @property
+    def running(self) -> int:
+        """The number of timers: one for each subscription and method."""
+        return self._scheduler.running
+
+    def start(self, performer: Performer) -> None:
+        """Runs timers from now on, in the running loop."""
+        self._performer = performer
+        self._scheduler.declare(self.declared)
+
+    def stop(self) -> None:
+        """Stops all timers."""
+        self._scheduler.stop()
+        self._performer = None
+
+    def command(self, name: str) -> str:
+        """The data of the command that runs a method once."""
+        return msgspec.json.encode({"action": self.prefix + name}).decode()
+
+    def add(self, channel: str, key: SubscriptionKey) -> None:
+        """Starts the timers of a subscription to ``channel``."""
+        self._scheduler.add(channel, key)
+
+    def remove(self, channel: str, key: SubscriptionKey) -> None:
+        """Stops the timers of a subscription."""
+        self._scheduler.remove(channel, key)
+
+    def finish_run(self, channel: str, name: str, key: SubscriptionKey) -> None:
+        """Notes that a run has ended."""
+        self._scheduler.finish_run(channel, name, key)
+
+    def _fire(self, timer: str, key: SubscriptionKey) -> bool:
+        if self._performer is None:
+            return False
+        return self._performer.perform(key.sid, key.identifier, self.command(timer))

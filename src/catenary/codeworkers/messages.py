@@ -27,7 +27,7 @@ PERFORM: Final = 3
 DISCONNECT: Final = 4
 RESTORED: Final = 5
 """The session of a subscription was resumed."""
-BEAT: Final = 6
+TIMER: Final = 6
 """A timer is due: ``data`` is its name."""
 
 Kind = Literal[0, 1, 2, 3, 4, 5, 6]

@@ -14,14 +14,14 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Sequence
 from typing import Final, Protocol
 
-from catenary.channels.endings import Endings
+from catenary.channels.ended_subscriptions import EndedSubscriptions
 from catenary.channels.reading import Reader
-from catenary.channels.timers import Place
+from catenary.channels.subscription_key import SubscriptionKey
 from catenary.codeworkers import messages as protocol
 from catenary.codeworkers.link import WorkerCall, WorkerLink
 from catenary.codeworkers.messages import Counted, Kind
 from catenary.codeworkers.process import CodeProcess
-from catenary.codeworkers.timers import CodeTimers
+from catenary.codeworkers.timers import WorkerTimers
 from catenary.errors import AppNotReached, AppUnavailable, ConfigError
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.decisions import Decision, Verdict
@@ -102,12 +102,12 @@ class CodeWorkerPool:
         word = f"${secrets.token_hex(8)}:"
         self.restored_action = word + _RESTORED
         self._prefix = f'{{"action":"{word}'
-        self._timers = CodeTimers(self._strike)
+        self._timers = WorkerTimers(self._fire)
         # Calls
         self._lines: list[WorkerLink] = []
         self._waiting: OrderedDict[WorkerCall, float] = OrderedDict()
         self._patience: asyncio.TimerHandle | None = None
-        self._endings = Endings()
+        self._ended = EndedSubscriptions()
         self._late: dict[Sid, WorkerCall] = {}
         # Processes
         self._generation = 0
@@ -166,16 +166,16 @@ class CodeWorkerPool:
         return self._ask(protocol.CONNECT, environment)
 
     def subscribe(self, environment: Environment, identifier: Identifier) -> Awaitable[Decision]:
-        self._endings.forget(Place(environment.sid, identifier))
+        self._ended.pop(SubscriptionKey(environment.sid, identifier))
         asked = self._ask(protocol.SUBSCRIBE, environment, identifier)
         asked.add_done_callback(self._subscribed)
         return asked
 
     def unsubscribe(self, environment: Environment, identifier: Identifier) -> Awaitable[Decision]:
-        place = Place(environment.sid, identifier)
+        key = SubscriptionKey(environment.sid, identifier)
         asked = self._ask(protocol.UNSUBSCRIBE, environment, identifier)
-        self._endings.note(place, self._loop.time())
-        self._timers.end(place)
+        self._ended.add(key, self._loop.time())
+        self._timers.remove(key)
         asked.add_done_callback(self._unsubscribed)
         return asked
 
@@ -192,17 +192,17 @@ class CodeWorkerPool:
         late = self._late.get(environment.sid)
         if late is not None:
             await asyncio.wait([late], timeout=LATE_S)
-        places = [Place(environment.sid, each) for each in subscriptions]
-        for place in places:
-            self._timers.end(place)
-        told = {each for each in places if self._endings.forget(each) is not None}
-        untold = tuple(each.identifier for each in places if each not in told)
+        keys = [SubscriptionKey(environment.sid, each) for each in subscriptions]
+        for key in keys:
+            self._timers.remove(key)
+        told = {each for each in keys if self._ended.pop(each) is not None}
+        untold = tuple(each.identifier for each in keys if each not in told)
         try:
             await self._ask(protocol.DISCONNECT, environment, subscriptions=untold)
         except AppNotReached:
             # It is called once more, with all of them.
-            for place in told:
-                self._endings.note(place, self._loop.time())
+            for key in told:
+                self._ended.add(key, self._loop.time())
             raise
 
     # Around calls
@@ -211,21 +211,21 @@ class CodeWorkerPool:
         self, environment: Environment, identifier: Identifier, data: str
     ) -> Awaitable[Decision]:
         """What the node performs for us: a session was resumed, a timer is due."""
-        place = Place(environment.sid, identifier)
+        key = SubscriptionKey(environment.sid, identifier)
         what = data.removeprefix(self._prefix).removesuffix('"}')
         if what == _RESTORED:
-            self._endings.forget(place)
-            self._timers.begin(place)
+            self._ended.pop(key)
+            self._timers.add(key)
             return self._ask(protocol.RESTORED, environment, identifier)
         timer = what.removeprefix(_TIMER)
-        asked = self._ask(protocol.BEAT, environment, identifier, timer)
-        asked.add_done_callback(lambda _: self._timers.ran(timer, place))
+        asked = self._ask(protocol.TIMER, environment, identifier, timer)
+        asked.add_done_callback(lambda _: self._timers.finish_run(timer, key))
         return asked
 
-    def _strike(self, timer: str, place: Place) -> bool:
+    def _fire(self, timer: str, key: SubscriptionKey) -> bool:
         assert self._host is not None
         command = f'{self._prefix}{_TIMER}{timer}"}}'
-        return self._host.perform(place.sid, place.identifier, command)
+        return self._host.perform(key.sid, key.identifier, command)
 
     def _subscribed(self, asked: "asyncio.Future[Decision]") -> None:
         assert isinstance(asked, WorkerCall)
@@ -234,7 +234,7 @@ class CodeWorkerPool:
         if asked.result().verdict is not Verdict.SUCCESS:
             return
         if not asked.is_abandoned:
-            self._timers.begin(Place(asked.environment.sid, asked.identifier))
+            self._timers.add(SubscriptionKey(asked.environment.sid, asked.identifier))
         elif not self._closing:
             # It was let in as it left: nobody else will tell of its end.
             ending = self._ask(protocol.UNSUBSCRIBE, asked.environment, asked.identifier)
@@ -245,7 +245,7 @@ class CodeWorkerPool:
         assert isinstance(asked, WorkerCall)
         was_told = asked.line is not None if asked.cancelled() else asked.exception() is None
         if not was_told:
-            self._endings.forget(Place(asked.environment.sid, asked.identifier))
+            self._ended.pop(SubscriptionKey(asked.environment.sid, asked.identifier))
 
     # One call
 

@@ -1,8 +1,7 @@
-"""The timers of channels whose code runs in other processes.
+"""Timers of channels whose code runs in code workers.
 
-Subscriptions outlive these processes, so their timers are here, beside the sockets; what a timer runs
-is a call like every other. Knows: which methods are declared, and for which subscriptions they run.
-Does not know: who carries them out.
+Subscriptions outlive code workers, so their timers run here, in the serving process; each run is a
+call like any other. Knows: the declared methods, the keys of subscriptions. Does not know: workers.
 """
 
 from collections.abc import Sequence
@@ -10,7 +9,8 @@ from typing import Final
 
 import msgspec
 
-from catenary.channels.timers import Beats, DeclaredTimer, Place, Strike
+from catenary.channels.subscription_key import SubscriptionKey
+from catenary.channels.timers import DeclaredTimer, Fire, TimerScheduler
 from catenary.messages.lenient_json import reader
 from catenary.messages.names import Identifier
 
@@ -22,35 +22,35 @@ class _Params(msgspec.Struct, gc=False):
 _read_channel: Final = reader(_Params)
 
 
-class CodeTimers:
-    """The same as :class:`Beats`, for those who know no more of a subscription than its place."""
+class WorkerTimers:
+    """A :class:`TimerScheduler` that reads the name of the channel from the key of a subscription."""
 
-    def __init__(self, strike: Strike) -> None:
-        self._beats = Beats(strike)
+    def __init__(self, fire: Fire) -> None:
+        self._scheduler = TimerScheduler(fire)
 
     def declare(self, declared: Sequence[DeclaredTimer]) -> None:
-        """The code has changed."""
-        self._beats.declare(declared)
+        """Replaces the declared methods: new code is loaded."""
+        self._scheduler.declare(declared)
 
-    def begin(self, place: Place) -> None:
-        """A subscription lives."""
-        self._beats.begin(self._channel(place.identifier), place)
+    def add(self, key: SubscriptionKey) -> None:
+        """Starts the timers of a subscription."""
+        self._scheduler.add(self._channel(key.identifier), key)
 
-    def end(self, place: Place) -> None:
-        """It is over."""
-        self._beats.end(self._channel(place.identifier), place)
+    def remove(self, key: SubscriptionKey) -> None:
+        """Stops the timers of a subscription."""
+        self._scheduler.remove(self._channel(key.identifier), key)
 
-    def ran(self, timer: str, place: Place) -> None:
-        """A run is over."""
-        self._beats.ran(self._channel(place.identifier), timer, place)
+    def finish_run(self, timer: str, key: SubscriptionKey) -> None:
+        """Notes that a run has ended."""
+        self._scheduler.finish_run(self._channel(key.identifier), timer, key)
 
     def stop(self) -> None:
-        """No more runs."""
-        self._beats.stop()
+        """Stops all timers."""
+        self._scheduler.stop()
 
     def _channel(self, identifier: Identifier) -> str:
-        """Empty for what names none, and where no channel has timers."""
-        if not self._beats.declared:
+        """Empty where the identifier names no channel, or no channel has timers."""
+        if not self._scheduler.declared:
             return ""
         try:
             return _read_channel(identifier).channel

@@ -53,7 +53,7 @@ class CodeWorker:
     and :class:`catenary.channels.reading.Reader`."""
 
     def __init__(self, cable: Cable) -> None:
-        self._cable = cable
+        self._application = cable.application
         self._calls: dict[int, asyncio.Future[Decision | None]] = {}
         self._publications: dict[int, asyncio.Future[None]] = {}
         self._published = 0
@@ -71,12 +71,12 @@ class CodeWorker:
         """Answers until it is told to end; False where the serving process has died instead."""
         loop = asyncio.get_running_loop()
         await loop.create_connection(lambda: self._wire, sock=connected)
-        await self._cable.start(self, reader=self, counts_endings=False)
-        self._wire.send(Ready(self._cable.declared_timers))
+        await self._application.start(self, reader=self, reports_ends_once=False)
+        self._wire.send(Ready(self._application.timers.declared))
         timeout_s = await self._ending
         for call in tuple(self._calls.values()):
             call.cancel()
-        await self._cable.stop(timeout_s)
+        await self._application.stop(timeout_s)
         if self._publications:
             await asyncio.wait(self._publications.values(), timeout=timeout_s)
         self._tell_counts()
@@ -183,22 +183,25 @@ class CodeWorker:
         call.add_done_callback(functools.partial(self._end_call, question.id))
 
     def _ask(self, question: Question) -> Decision | Awaitable[Decision | None]:
-        cable, environment, identifier = self._cable, question.environment, question.identifier
+        environment, identifier = question.environment, question.identifier
+        application = self._application
         match question.kind:
             case protocol.PERFORM:
-                return cable.perform(environment, identifier, question.data)
+                return application.perform(environment, identifier, question.data)
             case protocol.SUBSCRIBE:
-                return cable.subscribe(environment, identifier)
+                return application.subscribe(environment, identifier)
             case protocol.UNSUBSCRIBE:
-                return cable.unsubscribe(environment, identifier)
+                return application.unsubscribe(environment, identifier)
             case protocol.CONNECT:
-                return cable.connect(environment)
+                return application.connect(environment)
             case protocol.DISCONNECT:
-                return cable.disconnect(environment, question.subscriptions)
+                return application.disconnect(environment, question.subscriptions)
             case protocol.RESTORED:
-                return cable.perform(environment, identifier, cable.restored_command())
-            case protocol.BEAT:
-                return cable.perform(environment, identifier, cable.timer_command(question.data))
+                return application.perform(environment, identifier, application.restored_command())
+            case protocol.TIMER:
+                return application.perform(
+                    environment, identifier, application.timers.command(question.data)
+                )
 
     def _end_call(self, number: int, call: "asyncio.Future[Decision | None]") -> None:
         del self._calls[number]
@@ -218,8 +221,8 @@ class CodeWorker:
 
     def _tell_counts(self) -> None:
         """Before the answer: whoever has heard that may look at once."""
-        cable = self._cable
-        now = (cable.limited_total, cable.failed_total, cable.slow_total)
+        application = self._application
+        now = (application.limited_total, application.failed_total, application.slow_total)
         if now == self._told:
             return
         told, self._told = self._told, now

@@ -25,6 +25,7 @@ from catenary.server.shutdown_phases import CLOSE_APPLICATION, STOP_HOSTED_APPLI
 from catenary.server.standalone import Tokens
 
 if TYPE_CHECKING:
+    from catenary.channels.application import CableApplication
     from catenary.channels.cable import Cable
     from catenary.server.guest import Guest
 
@@ -64,7 +65,7 @@ def build_applications(build: ServerBuild, cable: "Cable | None", code: str) -> 
         identify.append(everybody)
     channels = standalone.channels(options.streams, build.keys)
     build.announcements.extend(standalone.announcements(options, build.keys, tokens, channels))
-    here = pool or cable
+    here = pool if pool is not None or cable is None else cable.application
     if here is not None:
         _register_figures(build, here)
     return Applications(
@@ -90,7 +91,7 @@ def _application(
         return pool
     if cable is not None:
         build.announcements.append("The application runs in this process")
-        return cable
+        return cable.application
     match build.options.rpc.implementation:
         case "grpc":
             return _grpc_application(build)
@@ -178,7 +179,7 @@ def _expiry_rules(tokens: Tokens | None, *, resume_expired: bool) -> ExpiryRules
     return ExpiryRules(shows_token=tokens.identity.shows_token, may_resume_expired=resume_expired)
 
 
-def _register_figures(build: ServerBuild, application: "CodeWorkerPool | Cable") -> None:
+def _register_figures(build: ServerBuild, application: "CodeWorkerPool | CableApplication") -> None:
     """Those of an application in Python."""
     build.figures.register(
         "app_limited_total",

@@ -142,7 +142,7 @@ def _start_applications(
     cable, code, guest = applications.cable, applications.code, applications.guest
     if cable is not None:
         performer = node if code is None else None
-        build.start.append(functools.partial(cable.start, node, performer, reads))
+        build.start.append(functools.partial(cable.application.start, node, performer, reads))
     if code is not None:
         build.start.append(functools.partial(code.start, node, reads))
     if guest is not None:

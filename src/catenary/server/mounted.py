@@ -64,10 +64,10 @@ class Mounted:
         if hosted is not None and hosted.loop is not loop:
             if not hosted.loop.is_closed():
                 raise ConfigError("expected one loop for this cable, got a second")
-            self._cable.release()
+            self._cable.application.release()
             hosted = None
         if hosted is None:
-            if self._cable.is_hosted:
+            if self._cable.application.is_hosted:
                 raise ConfigError(
                     "expected a cable that is mounted or in a server of its own, got one that is both"
                 )

@@ -17,12 +17,12 @@ import pytest
 import redis as redis_library
 
 from catenary import Cable
+from catenary.channels.environment_settings import EnvironmentSettings, publisher_from_environment
 from catenary.channels.publishers import publisher
 from catenary.channels.publishers.http import HttpPublisher
 from catenary.channels.publishers.nats import NatsPublisher
 from catenary.channels.publishers.ordered import OrderedPublisher
 from catenary.channels.publishers.redis import RedisPublisher, RedisStreamPublisher
-from catenary.channels.surroundings import Surroundings, publisher_from_environment
 from catenary.errors import BackendError, BackendRefused, ConfigError, TooLarge, install_command
 from tests.parts import nats as nats_part
 from tests.parts import redis as redis_part
@@ -323,7 +323,7 @@ def test_variables_name_the_way(environ: dict[str, str], kind: type[object]) -> 
 
 def test_variables_that_can_t_be_read_are_refused() -> None:
     with pytest.raises(ConfigError, match="ANYCABLE_BROADCAST_ADAPTER"):
-        Surroundings({"ANYCABLE_BROADCAST_ADAPTER": "pigeon"})
+        EnvironmentSettings({"ANYCABLE_BROADCAST_ADAPTER": "pigeon"})
 
 
 @pytest.mark.parametrize("way", ["http", "redis", "redisx", "nats"])
@@ -344,7 +344,7 @@ def test_a_job_needs_the_variables_of_the_server(
         cable = Cable(channels=[])
         cable.broadcast("chat", way)
         assert client.receive()["message"] == way
-        cable.release()
+        cable.application.release()
 
 
 def test_the_usual_address_depends_on_the_secret() -> None:
@@ -357,7 +357,7 @@ def test_the_usual_address_depends_on_the_secret() -> None:
         ({"ANYCABLE_HTTP_BROADCAST_PATH": "/here"}, "8090/here"),
     ):
         for named in ({}, {"ANYCABLE_BROADCAST_ADAPTER": "http"}):
-            found = Surroundings({**named, **environ}).publisher()
+            found = EnvironmentSettings({**named, **environ}).publisher()
             assert isinstance(found, HttpPublisher)
             assert str(found._address) == f"http://localhost:{place}"
             found.close()
@@ -372,4 +372,4 @@ def test_the_usual_address_depends_on_the_secret() -> None:
     ],
 )
 def test_so_does_that_of_the_api(environ: dict[str, str], place: str) -> None:
-    assert str(Surroundings(environ).reader()._address) == f"http://localhost:{place}"
+    assert str(EnvironmentSettings(environ).reader()._address) == f"http://localhost:{place}"

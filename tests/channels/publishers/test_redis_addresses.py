@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from catenary.channels.environment_settings import publisher_from_environment
 from catenary.channels.publishers.redis import RedisPublisher, RedisStreamPublisher
-from catenary.channels.surroundings import publisher_from_environment
 from catenary.config.addresses import RedisAddress
 from catenary.errors import BackendError
 from tests.parts.certificates import Authority

@@ -1,6 +1,6 @@
 """Which publisher a URL asks for.
 
-Knows: URLs. Does not know: variables; see ``surroundings.py``.
+Knows: URLs. Does not know: variables; see ``environment_settings.py``.
 """
 
 from collections.abc import Callable

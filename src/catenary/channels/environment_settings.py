@@ -1,7 +1,7 @@
-"""What the variables of a process say about its server: those that the server itself reads.
+"""Settings of a server as the environment variables of another process give them.
 
-So a job needs nothing but the variables of the web process. Options of the server are read by its
-own table; beside them stand the two addresses that only clients of a server need.
+A job publishes and reads with the same variables that the web process has. The server's own table of
+options reads them; two addresses are added, which only clients of a server need.
 Sources: docs/broadcasting.md, docs/configuration.md (anycable/anycable).
 """
 
@@ -35,7 +35,7 @@ _NAMES: Final = frozenset(
 )
 
 
-class Surroundings:
+class EnvironmentSettings:
     """The variables, read once. Raises :class:`catenary.errors.ConfigError` for what can't be read."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -108,4 +108,4 @@ def publisher_from_environment(environ: Mapping[str, str] = os.environ) -> Order
 
     Raises :class:`catenary.errors.ConfigError`.
     """
-    return Surroundings(environ).publisher()
+    return EnvironmentSettings(environ).publisher()
