@@ -26,7 +26,7 @@ from catenary.node.session import Traits
 from catenary.node.turns import CLIENTS_BUDGET_US, Turns
 from catenary.ports import Goodbye, Outbound
 from catenary.protocols.actioncable import ActionCableJson
-from catenary.transports.asgi import AsgiConnection
+from catenary.transports.asgi_websocket import AsgiWebSocket
 from catenary.transports.websocket import (
     Acceptance,
     WebSocketConnection,
@@ -236,7 +236,7 @@ class Hosted:
         self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._sent: list[Any] = []
         self._is_gone = False
-        self.outbound = self._connection = AsgiConnection(
+        self.outbound = self._connection = AsgiWebSocket(
             services(Heart()),
             self._events.get,
             self._send,
@@ -265,7 +265,8 @@ class Hosted:
     async def got(self) -> Got:
         await asyncio.wait_for(self._serving, 5)
         messages: list[bytes] = []
-        for event in self._sent:
+        assert self._sent[0]["type"] == "websocket.accept"
+        for event in self._sent[1:]:
             if event["type"] == "websocket.close":
                 return Got(messages, (event["code"], event["reason"]))
             assert set(event) == {"type", self._key}

@@ -26,6 +26,7 @@ _PLACES: Final = {
     "server.ssl_key",
     "websocket.paths",
     "websocket.enable_compression",
+    "sse.path",
     "ping.native",
     "node.shutdown_delay_s",
     "node.shutdown_slowdrain",

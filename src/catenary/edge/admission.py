@@ -54,10 +54,15 @@ class Admission:
         rules = self._rules
         if not rules.origins.allow(request.headers.get("origin", "")):
             raise RequestRefused(403, "expected an allowed origin")
-        if 0 < rules.max_connections <= self._counters.open_connections_num:
-            raise unavailable("too many connections")
+        self.check_room()
         environment = environment_of(request, peer, rules.proxied)
         return Admitted(environment, self._traits(request, protocol))
+
+    def check_room(self) -> None:
+        """Raises :class:`RequestRefused` with 503 beyond the limit. A connection counts from the moment at which
+        the node knows it: a transport that has waited since it was admitted asks again."""
+        if 0 < self._rules.max_connections <= self._counters.open_connections_num:
+            raise unavailable("too many connections")
 
     def _traits(self, request: Request, protocol: ClientProtocol) -> Traits:
         """Pongs are expected where the protocol has them, and from all where pings are the transport's own."""

@@ -20,9 +20,12 @@ from catenary.node.node import Node
 from catenary.node.turns import CLIENTS_BUDGET_US, Turns
 from catenary.protocols.table import ACTION_CABLE
 from catenary.server.build import ServerBuild
-from catenary.transports.asgi import AsgiEndpoint
-from catenary.transports.event_stream import EventStreamEndpoint, StreamLimits, StreamServices
-from catenary.transports.hosting import HostedEdge
+from catenary.transports.asgi_event_stream import AsgiEventStreamEndpoint
+from catenary.transports.asgi_websocket import AsgiWebSocketEndpoint
+from catenary.transports.event_stream import StreamLimits, StreamServices
+from catenary.transports.event_stream_endpoint import EventStreamEndpoint
+from catenary.transports.event_stream_requests import EventStreamRequests
+from catenary.transports.hosting import HostedEdge, HostedEndpoint
 from catenary.transports.websocket import WebSocketLimits, WebSocketServices
 from catenary.transports.websocket_endpoint import WebSocketEndpoint
 from catenary.wire.request_memory import RequestMemory
@@ -64,35 +67,22 @@ class ClientEndpoints:
 
     def event_streams(self) -> EventStreamEndpoint:
         """Event streams (SSE)."""
-        options = self._options
-        pages = Origins(options.sse.allowed_origins or options.server.allowed_origins)
-        limits = self._websocket_limits()
-        services = StreamServices(
-            self._node,
-            self._encoders,
-            StreamLimits(
-                max_body_bytes=limits.max_message_bytes,
-                high_water=limits.high_water,
-                close_timeout_s=limits.close_timeout_s,
-            ),
-            self._counters,
-            self.refusals,
-            self._turns,
-            self.deadlines,
-            self.memory,
-        )
-        return EventStreamEndpoint(services, self._admission(self._stream_rules(pages)), pages)
+        return EventStreamEndpoint(self._stream_services())
 
     def hosted(self) -> HostedEdge:
         """For the clients of another ASGI server that hosts this cable."""
-        websockets = AsgiEndpoint(
-            self._websocket_services(),
-            self._admission(self._rules()),
-            ACTION_CABLE,
-            self._encoders,
-        )
+        endpoints: dict[str, HostedEndpoint] = {
+            "websocket": AsgiWebSocketEndpoint(
+                self._websocket_services(),
+                self._admission(self._rules()),
+                ACTION_CABLE,
+                self._encoders,
+            )
+        }
+        if self._options.sse.enabled:
+            endpoints["http"] = AsgiEventStreamEndpoint(self._stream_services())
         return HostedEdge(
-            endpoints={"websocket": websockets},
+            endpoints=endpoints,
             queue=self.handshake_queue,
             handshake_timeout_s=self._options.limits.handshake_timeout_s,
             refusals=self.refusals,
@@ -124,6 +114,26 @@ class ClientEndpoints:
         rules = self._rules()
         heartbeat = msgspec.structs.replace(rules.heartbeat, is_native=False)
         return msgspec.structs.replace(rules, origins=pages, heartbeat=heartbeat, pong_timeout_s=0)
+
+    def _stream_services(self) -> StreamServices:
+        options = self._options
+        pages = Origins(options.sse.allowed_origins or options.server.allowed_origins)
+        limits = self._websocket_limits()
+        return StreamServices(
+            self._node,
+            self._encoders,
+            EventStreamRequests(self._admission(self._stream_rules(pages)), pages),
+            StreamLimits(
+                max_body_bytes=limits.max_message_bytes,
+                high_water=limits.high_water,
+                close_timeout_s=limits.close_timeout_s,
+            ),
+            self._counters,
+            self.refusals,
+            self._turns,
+            self.deadlines,
+            self.memory,
+        )
 
     def _websocket_services(self) -> WebSocketServices:
         timeout_s = self._options.limits.message_timeout_s

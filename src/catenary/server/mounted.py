@@ -23,6 +23,7 @@ from catenary.edge.refusals import unavailable
 from catenary.edge.request import Peer
 from catenary.errors import ConfigError, RequestRefused
 from catenary.server.assembly import Assembly
+from catenary.transports.asgi_answers import refusal
 from catenary.transports.hosting import HostedClient
 from catenary.wire import http1
 
@@ -144,10 +145,6 @@ class _Hosted:
         scheme = _SCHEMES.get(scope.get("scheme", "http"), "http")
         peer = Peer(scheme, (scope.get("client") or ("",))[0])
         connection = endpoint.open(request, peer, scope, receive, send)
-        await connection.accept()
-        if self._is_stopping:
-            await connection.turn_away()
-            return
         self._connections.add(connection)
         try:
             await connection.serve()
@@ -180,17 +177,11 @@ def _target(scope: Scope) -> str:
     return f"{path}?{query}" if query else path
 
 
-async def _refuse(error: RequestRefused, scope: Scope, send: Send) -> None:
-    """With its status, unless a WebSocket's host can't pass that on: then as it refuses everybody."""
-    if scope["type"] == "http":
-        prefix = ""
-    elif "websocket.http.response" not in scope.get("extensions", {}):
-        await send({"type": "websocket.close", "code": 1008, "reason": str(error)})
+async def _refuse(refused: RequestRefused, scope: Scope, send: Send) -> None:
+    """With its status, unless the host of a WebSocket can't pass that on: then as the host refuses all."""
+    is_denial = scope["type"] == "websocket"
+    if is_denial and "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008, "reason": str(refused)})
         return
-    else:
-        prefix = "websocket."
-    headers = [(name.lower().encode(), value.encode()) for name, value in error.headers]
-    headers.append((b"content-type", b"text/plain; charset=utf-8"))
-    start = {"type": f"{prefix}http.response.start", "status": error.status, "headers": headers}
-    await send(start)
-    await send({"type": f"{prefix}http.response.body", "body": f"{error}\n".encode()})
+    for event in refusal(refused, is_denial=is_denial):
+        await send(event)

@@ -2,21 +2,17 @@
 
 The response begins when the application has let the client in and confirmed its subscriptions: until then a refusal is
 a status. Source: docs/sse.md (anycable/anycable); HTML Living Standard, section 9.2.
-Knows: HTTP requests, sockets. Does not know: what a message means, who else is there.
+Knows: sessions, a transport. Does not know: how requests and responses are written, what a message means.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
-from catenary.auth.origins import Origins
-from catenary.edge.admission import Admission, Admitted
-from catenary.edge.connection import ClientConnection
 from catenary.edge.deadlines import Deadlines
-from catenary.edge.refusals import Refusals
-from catenary.edge.request import Peer
+from catenary.edge.refusals import Refusals, unavailable
 from catenary.errors import RequestRefused
 from catenary.messages.commands import Checkpoint, Command, Subscribe
 from catenary.messages.reasons import Reason
@@ -27,25 +23,16 @@ from catenary.node.session import Session
 from catenary.node.turns import Turns
 from catenary.ports import SLICE_BYTES, Goodbye
 from catenary.protocols import event_stream
-from catenary.protocols.table import ClientProtocol
+from catenary.transports.event_stream_requests import (
+    EventStreamRequests,
+    Headers,
+    Plan,
+    refusal_of,
+    with_headers,
+)
 from catenary.transports.sliced_writer import SlicedWriter
-from catenary.wire.event_stream import CHUNKED, UNTIL_CLOSED, EventFraming, response_head
-from catenary.wire.http1 import Request, refusal
-from catenary.wire.request_memory import RequestMemory, too_many
-
-METHODS: Final = "GET, HEAD, POST, OPTIONS"
-
-_ALLOWED_HEADERS: Final = "Origin, X-Requested-With, X-Request-ID, Content-Type, Accept, X-CSRF-Token, Authorization, Last-Event-ID"
-
-_STATUSES: Final = {
-    Reason.AUTH_FAILED: 401,
-    Reason.UNAUTHORIZED: 401,
-    Reason.TOKEN_EXPIRED: 401,
-    Reason.AUTH_ERROR: 503,
-    Reason.SERVER_RESTART: 503,
-    Reason.REMOTE: 403,
-}
-"""How a session that ends before its response begins is answered; 400 for any other reason."""
+from catenary.wire.event_stream import EventFraming
+from catenary.wire.request_memory import PendingBody, RequestMemory, too_many
 
 
 class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +49,7 @@ class StreamServices(msgspec.Struct, frozen=True, eq=False):
 
     node: Node
     encoders: Encoders
+    requests: EventStreamRequests
     limits: StreamLimits
     counters: Counters
     refusals: Refusals
@@ -70,146 +58,32 @@ class StreamServices(msgspec.Struct, frozen=True, eq=False):
     memory: RequestMemory
 
 
-class EventStreamEndpoint:
-    """Satisfies :class:`catenary.edge.routes.Endpoint`. ``pages`` are those that may read what they get (CORS)."""
+class Answer(Protocol):
+    """Begins the response of one request; one of the methods is called, once. ``framing`` is that of the events."""
 
-    __slots__ = ("_admission", "_pages", "_services")
+    framing: EventFraming
 
-    def __init__(self, services: StreamServices, admission: Admission, pages: Origins) -> None:
-        self._services = services
-        self._admission = admission
-        self._pages = pages
+    def accept(self, headers: Headers, events: bytes) -> None:
+        """Sends the head of an event stream, and its first events."""
+        ...
 
-    def open(
-        self, request: Request, peer: Peer, connection: ClientConnection
-    ) -> "EventStream | BriefAnswer":
-        cors = self.cors(request.headers.get("origin", ""))
-        framing = UNTIL_CLOSED if request.is_http_1_0 else CHUNKED
-        transport = connection.transport
-        if request.method == "OPTIONS":
-            return BriefAnswer(transport, _empty("204 No Content", (("Allow", METHODS), *cors)))
-        if request.method == "HEAD":
-            # RFC 9110, section 9.3.2: no content, whatever the status.
-            is_asking = event_stream.asks_for_a_subscription(request.query)
-            head = response_head(framing, cors) if is_asking else _empty("400 Bad Request", cors)
-            return BriefAnswer(transport, head)
-        try:
-            plan = self.plan(request, peer)
-        except RequestRefused as refused:
-            raise with_headers(refused, cors) from refused
-        return EventStream(self._services, transport, plan, framing, cors)
-
-    def plan(self, request: Request, peer: Peer) -> "Plan":
-        """Checks a request by GET or POST. Raises :class:`RequestRefused`."""
-        commands: Sequence[Command] | None
-        if request.method == "GET":
-            last_event_id = request.headers.get("last-event-id", "")
-            protocol, subscribe = event_stream.subscription_asked(request.query, last_event_id)
-            commands, body_bytes = (subscribe,), 0
-        elif request.method == "POST":
-            protocol, commands = event_stream.WHOLE_MESSAGES, None
-            body_bytes = _body_bytes(request, self._services.limits.max_body_bytes)
-        else:
-            raise RequestRefused(
-                405, f"expected {METHODS}, got {request.method[:20]}", (("Allow", METHODS),)
-            )
-        return Plan(self._admission.admit(request, peer, protocol), protocol, commands, body_bytes)
-
-    def cors(self, origin: str) -> tuple[tuple[str, str], ...]:
-        """Headers that let a page read the response."""
-        if not origin:
-            return ()
-        headers = (
-            ("Access-Control-Allow-Methods", METHODS),
-            ("Access-Control-Allow-Headers", _ALLOWED_HEADERS),
-            ("Vary", "Origin"),
-        )
-        if not self._pages.allow(origin):
-            return headers
-        # Not *, with which browsers send no cookies.
-        return (
-            ("Access-Control-Allow-Origin", origin),
-            ("Access-Control-Allow-Credentials", "true"),
-            *headers,
-        )
+    def refuse(self, refused: RequestRefused) -> None:
+        """Sends a whole response; the transport is closed after it."""
+        ...
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """A client that may connect. ``commands`` None: they are in the body, of ``body_bytes``."""
+class _Opening:
+    """What an event stream needs until its response begins. ``body`` and what is ``missing`` of it, in bytes, are
+    None where they are not awaited or not known."""
 
-    admitted: Admitted
-    protocol: ClientProtocol
-    commands: Sequence[Command] | None
-    body_bytes: int
+    __slots__ = ("answer", "backlog", "body", "missing", "plan")
 
-
-def _body_bytes(request: Request, limit: int) -> int:
-    """Raises :class:`RequestRefused`: 411 without a length, 413 beyond the limit."""
-    length = request.headers.get("content-length", "0")
-    if "transfer-encoding" in request.headers:
-        raise RequestRefused(411, "expected a body with Content-Length")
-    if not length.isascii() or not length.isdecimal():
-        raise RequestRefused(400, "expected a number in Content-Length")
-    if len(length) > 18 or int(length) > limit:
-        raise RequestRefused(413, f"expected a body of up to {limit} bytes")
-    return int(length)
-
-
-def with_headers(refused: RequestRefused, headers: tuple[tuple[str, str], ...]) -> RequestRefused:
-    """The same refusal with more headers."""
-    return RequestRefused(refused.status, str(refused), (*refused.headers, *headers))
-
-
-def _empty(status: str, headers: tuple[tuple[str, str], ...]) -> bytes:
-    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers)]
-    return "\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1")
-
-
-def status_of(goodbye: Goodbye) -> RequestRefused:
-    """How a client is refused whose session ends before its response begins."""
-    return RequestRefused(_STATUSES.get(goodbye.reason, 400), goodbye.text)
-
-
-def refused_among(session: Session, commands: Sequence[Command]) -> RequestRefused | None:
-    """401 if the application has not confirmed all subscriptions (docs/sse.md), else None."""
-    for command in commands:
-        if type(command) is Subscribe and command.identifier not in session.subscriptions:
-            return RequestRefused(401, "the subscription was rejected")
-    return None
-
-
-class BriefAnswer:
-    """Satisfies :class:`catenary.edge.connection.Stage`: writes one answer and closes."""
-
-    __slots__ = ("_answer", "_transport")
-
-    is_client: Final = False
-
-    def __init__(self, transport: asyncio.Transport, answer: bytes) -> None:
-        self._transport = transport
-        self._answer = answer
-
-    def begin(self, rest: bytes) -> None:
-        self._transport.write(self._answer)
-        self._transport.close()
-
-    def receive(self, data: bytes) -> None:
-        """Nothing more is answered."""
-
-    def eof(self) -> bool:
-        return False
-
-    def pause_writing(self) -> None:
-        """It is as short as an answer can be."""
-
-    def resume_writing(self) -> None:
-        """See :meth:`pause_writing`."""
-
-    def lost(self, exc: Exception | None) -> None:
-        """Nothing was kept."""
-
-    def shutdown(self) -> None:
-        self._transport.close()
+    def __init__(self, plan: Plan, answer: Answer, missing: int | None) -> None:
+        self.plan = plan
+        self.answer = answer
+        self.body: PendingBody | None = None
+        self.missing = missing
+        self.backlog: list[bytes] = []
 
 
 class EventStream:
@@ -220,13 +94,9 @@ class EventStream:
     """
 
     __slots__ = (
-        "_backlog",
-        "_body",
         "_close_timer",
-        "_cors",
         "_framing",
-        "_is_open",
-        "_plan",
+        "_opening",
         "_services",
         "_session",
         "_transport",
@@ -239,23 +109,19 @@ class EventStream:
     def __init__(
         self,
         services: StreamServices,
-        transport: asyncio.Transport,
+        transport: asyncio.WriteTransport,
         plan: Plan,
-        framing: EventFraming,
-        cors: tuple[tuple[str, str], ...],
+        answer: Answer,
+        body_bytes: int | None = 0,
     ) -> None:
+        """``body_bytes`` None: the body ends where :meth:`end_body` is called."""
         self._services = services
         self._transport = transport
-        self._framing = framing
-        # What the response begins with, until it has begun
-        self._plan: Plan | None = plan
-        self._cors = cors
-        self._body = bytearray()
-        self._backlog: list[bytes] = []
-        # The session, and whether the response has begun
+        self._framing = answer.framing
+        # None once the response has begun
+        self._opening: _Opening | None = _Opening(plan, answer, body_bytes)
         self._session: Session | None = None
-        self._is_open = False
-        self.write: Callable[[bytes], None] = self._backlog.append
+        self.write: Callable[[bytes], None] = self._opening.backlog.append
         # While an answer is sent in slices, and after the end
         self._writer: SlicedWriter | None = None
         self._close_timer: asyncio.TimerHandle | None = None
@@ -263,38 +129,50 @@ class EventStream:
     # Stage
 
     def begin(self, rest: bytes) -> None:
-        self._transport.set_write_buffer_limits(high=self._services.limits.high_water)
-        assert self._plan is not None
-        if self._plan.commands is not None:
-            self._admit(self._plan.commands)
+        opening, services = self._opening, self._services
+        assert opening is not None
+        self._transport.set_write_buffer_limits(high=services.limits.high_water)
+        if opening.plan.commands is not None:
+            self._admit(opening, opening.plan.commands)
             return
-        self._services.deadlines.watch(self)
+        limit = services.limits.max_body_bytes
+        opening.body = PendingBody(services.memory, limit, self._give_up_body)
+        services.deadlines.watch(self)
         self.receive(rest)
 
     def receive(self, data: bytes) -> None:
         """Reads on in the body. After it, a client has nothing more to say."""
-        plan = self._plan
-        if plan is None or plan.commands is not None or self._session is not None:
+        opening = self._opening
+        if opening is None or opening.body is None:
             return
-        self._body += data
-        if len(self._body) < plan.body_bytes:
-            self._services.memory.hold(self, len(self._body))
-            return
-        self._forget_body()
-        body, self._body = bytes(self._body[: plan.body_bytes]), bytearray()
+        if opening.missing is not None:
+            data = data[: opening.missing]
+            opening.missing -= len(data)
         try:
-            commands = event_stream.commands_of(body)
+            opening.body.add(data)
         except RequestRefused as refused:
             self._refuse(refused)
             return
-        self._admit(commands)
+        if opening.missing == 0:
+            self.end_body()
 
-    def _forget_body(self) -> None:
-        self._services.deadlines.forget(self)
-        self._services.memory.release(self)
+    def end_body(self) -> None:
+        """All of the body has been received."""
+        opening = self._opening
+        if opening is None or opening.body is None:
+            return
+        body = opening.body.taken()
+        self._forget_body()
+        try:
+            commands = event_stream.commands_of(body)
+            self._services.requests.check_room()
+        except RequestRefused as refused:
+            self._refuse(refused)
+        else:
+            self._admit(opening, commands)
 
     def eof(self) -> bool:
-        """The client is gone: it would have nothing to send in any case."""
+        """The client has left: it would have nothing to send in any case."""
         return False
 
     def pause_writing(self) -> None:
@@ -303,7 +181,7 @@ class EventStream:
             self._writer.pause()
         else:
             # Closed later: this may be the middle of a delivery.
-            asyncio.get_running_loop().call_soon(self._give_up)
+            asyncio.get_running_loop().call_soon(self._look_at_buffer)
 
     def resume_writing(self) -> None:
         if self._writer is not None:
@@ -317,60 +195,26 @@ class EventStream:
         if self._writer is not None:
             self._writer.end()
             self._writer = None
-        if self._is_open:
+        if self._opening is None:
             self._services.counters.sse_clients_num -= 1
         if self._session is not None:
             self._services.node.leave(self._session)
         # Each refers to the other: kept so, they would wait for the collector.
-        self._session = None
+        self._session = self._opening = None
 
     def shutdown(self) -> None:
         if self._session is None:
-            self._transport.close()
+            self._refuse(unavailable("the server is shutting down"))
         else:
             self._session.close(Reason.SERVER_RESTART)
 
-    # Opening
+    # The body of a request
 
-    def _admit(self, commands: Sequence[Command]) -> None:
-        plan, node = self._plan, self._services.node
-        assert plan is not None
-        encoder = self._services.encoders.encoder(plan.protocol, self._framing.framing)
-        admitted = plan.admitted
-        session = node.admit(admitted.environment, encoder, self, admitted.traits)
-        self._session = session
-        for command in (*commands, Checkpoint(lambda: self._answer(commands))):
-            if self.write is _discard:
-                return
-            node.execute(session, command)
-
-    def _answer(self, commands: Sequence[Command]) -> None:
-        """Everything that was asked for is decided."""
-        if self._is_open or self.write is _discard or self._session is None:
-            return
-        refused = refused_among(self._session, commands)
-        if refused is None:
-            self._open()
-        else:
-            self._refuse(refused)
-
-    def _open(self) -> None:
-        self._is_open = True
-        self._plan = None
-        self._services.counters.sse_clients_num += 1
-        backlog, self._backlog = self._backlog, []
-        self.write = self._transport.write
-        self._transport.write(b"".join([response_head(self._framing, self._cors), *backlog]))
-        self._cors = ()
-
-    def _refuse(self, refused: RequestRefused) -> None:
-        self._services.refusals.note(refused)
-        self._forget_body()
-        self.write = _discard
-        self._backlog.clear()
-        self._transport.write(refusal(with_headers(refused, self._cors)))
-        self._transport.close()
-        self._cut_later()
+    def _forget_body(self) -> None:
+        if self._opening is not None and self._opening.body is not None:
+            self._services.deadlines.forget(self)
+            self._opening.body.close()
+            self._opening.body = None
 
     def time_out(self) -> None:
         """The body did not arrive in time."""
@@ -378,18 +222,60 @@ class EventStream:
         self._services.counters.late_handshakes_total += 1
         self._refuse(RequestRefused(408, f"expected a body within {seconds:g} s"))
 
-    def give_up(self) -> None:
-        """Other requests need the memory (:class:`catenary.wire.request_memory.Holder`)."""
+    def _give_up_body(self) -> None:
+        """Other requests need the memory."""
         self._refuse(too_many())
+
+    # Opening
+
+    def _admit(self, opening: _Opening, commands: Sequence[Command]) -> None:
+        plan, node = opening.plan, self._services.node
+        encoder = self._services.encoders.encoder(plan.protocol, self._framing.framing)
+        admitted = plan.admitted
+        session = node.admit(admitted.environment, encoder, self, admitted.traits)
+        self._session = session
+        for command in (*commands, Checkpoint(lambda: self._decide(commands))):
+            if self.write is _discard:
+                return
+            node.execute(session, command)
+
+    def _decide(self, commands: Sequence[Command]) -> None:
+        """Opens the stream if the application has confirmed all subscriptions, else answers 401 (docs/sse.md)."""
+        if self._opening is None or self.write is _discard or self._session is None:
+            return
+        confirmed = self._session.subscriptions
+        for command in commands:
+            if type(command) is Subscribe and command.identifier not in confirmed:
+                self._refuse(RequestRefused(401, "the subscription was rejected"))
+                return
+        self._open(self._opening)
+
+    def _open(self, opening: _Opening) -> None:
+        self._opening = None
+        self._services.counters.sse_clients_num += 1
+        self.write = self._transport.write
+        opening.answer.accept(opening.plan.cors, b"".join(opening.backlog))
+
+    def _refuse(self, refused: RequestRefused) -> None:
+        opening = self._opening
+        if opening is None or self.write is _discard:
+            return
+        self._services.refusals.note(refused)
+        self._forget_body()
+        self.write = _discard
+        opening.backlog.clear()
+        opening.answer.refuse(with_headers(refused, opening.plan.cors))
+        self._transport.close()
+        self._cut_later()
 
     # Large answers
 
     def write_slices(self, slices: Iterator[bytes]) -> Awaitable[None] | None:
-        if self.write is _discard:
+        if self.write is _discard or self._transport.is_closing():
             return None
-        if not self._is_open:
+        if self._opening is not None:
             # A history, or members: a subscription that has them is confirmed.
-            self._open()
+            self._open(self._opening)
         if self._writer is None:
             limits = self._services.limits
             self._writer = SlicedWriter(
@@ -415,8 +301,8 @@ class EventStream:
     def close(self, goodbye: Goodbye) -> None:
         if self.write is _discard:
             return
-        if not self._is_open:
-            self._refuse(status_of(goodbye))
+        if self._opening is not None:
+            self._refuse(refusal_of(goodbye))
             return
         if self._framing.end:
             self.write(self._framing.end)
@@ -433,6 +319,13 @@ class EventStream:
             self._close_timer = asyncio.get_running_loop().call_later(
                 self._services.limits.close_timeout_s, self._transport.abort
             )
+
+    # Slow clients
+
+    def _look_at_buffer(self) -> None:
+        """The client, or the host, may have taken everything meanwhile."""
+        if self._transport.get_write_buffer_size() > self._services.limits.high_water:
+            self._give_up()
 
     def _give_up(self) -> None:
         if self.write is not _discard and self._session is not None:

@@ -17,23 +17,15 @@ from catenary.wire.http1 import Request
 
 
 class HostedClient(Protocol):
-    """One client that may connect. The methods are called in this order; ``shutdown`` at any time after ``serve``
-    has begun."""
-
-    async def accept(self) -> None:
-        """Tells the host to accept the connection, if it asks."""
-        ...
-
-    async def turn_away(self) -> None:
-        """Ends the accepted connection instead of serving it: the server stops."""
-        ...
+    """One client that may connect."""
 
     async def serve(self) -> None:
-        """Serves the client to its end."""
+        """Accepts the connection and serves the client to its end. Called once, right after the client was opened:
+        nothing is awaited in between."""
         ...
 
     def shutdown(self) -> None:
-        """The server stops: end as soon as that can be done in order."""
+        """The server stops: end as soon as that can be done in order. Called while the client is served."""
         ...
 
 

@@ -47,7 +47,7 @@ class SlicedWriter:
 
     def __init__(
         self,
-        transport: asyncio.Transport,
+        transport: asyncio.WriteTransport,
         turns: Turns,
         limit_bytes: int,
         *,

@@ -18,7 +18,7 @@ from catenary.node.session import Traits
 from catenary.node.turns import CLIENTS_BUDGET_US, Turns
 from catenary.ports import Goodbye
 from catenary.protocols.actioncable import ActionCableJson
-from catenary.transports.asgi import AsgiConnection
+from catenary.transports.asgi_websocket import AsgiWebSocket
 from catenary.transports.websocket import WebSocketLimits, WebSocketServices
 from catenary.wire.framing import PREFIXED
 from tests.parts.heart import Heart, in_loop, settle
@@ -44,7 +44,7 @@ class Host:
         self.may_send.set()
         self.failure: Exception | None = None
         turns = Turns(CLIENTS_BUDGET_US, asyncio.get_running_loop().call_soon)
-        self.connection = AsgiConnection(
+        self.connection = AsgiWebSocket(
             WebSocketServices(self.heart.node, LIMITS, self.counters, NoDeadlines(), turns),
             self.events.get,
             self.send,
@@ -223,11 +223,10 @@ def test_a_scope_is_not_kept_with_its_session() -> None:
 async def test_slices_are_sent_in_order_with_what_is_written_meanwhile() -> None:
     host = Host()
     await settle()
-    write, write_slices = host.connection.write, host.connection.write_slices
     slices = [PREFIXED.frame(b"%d" % number) for number in range(50)]
-    write(PREFIXED.frame(b'"before"'))
-    sent = write_slices(iter(slices))
-    write(PREFIXED.frame(b'"after"'))
+    host.connection.write(PREFIXED.frame(b'"before"'))
+    sent = host.connection.write_slices(iter(slices))
+    host.connection.write(PREFIXED.frame(b'"after"'))
     assert sent is not None
     await sent
     host.events.put_nowait(GONE)
@@ -245,7 +244,7 @@ async def test_the_next_slice_waits_until_the_host_has_sent_the_one_before() -> 
         nonlocal encoded
         for number in range(10):
             encoded += 1
-            yield PREFIXED.frame(b"%d" % number)
+            yield PREFIXED.frame(b"%d" % number + b" " * 1000)
 
     host.may_send.clear()
     sent = host.connection.write_slices(slices())
@@ -269,4 +268,17 @@ async def test_nobody_waits_for_slices_that_the_host_can_not_send() -> None:
         assert each is not None
         await each
     assert host.connection.write_slices(iter([b""])) is None
+    await host.end()
+
+
+@in_loop
+async def test_a_handshake_that_the_host_has_not_accepted_yet_counts_as_a_connection() -> None:
+    host = Host()
+    host.may_send.clear()
+    await settle()
+    assert (host.sent, host.counters.open_connections_num) == ([], 1)
+    host.may_send.set()
+    await settle()
+    assert [each["type"] for each in host.sent] == ["websocket.accept", "websocket.send"]
+    host.events.put_nowait(GONE)
     await host.end()

@@ -1,0 +1,131 @@
+"""Event streams inside another ASGI server: the same as on a port of our own, written as events of ASGI.
+
+Source: ASGI 3.0, https://asgi.readthedocs.io/en/latest/specs/www.html#http.
+Knows: ASGI. Does not know: how the host writes a response, what a stream carries.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+from starlette.types import Message, Receive, Scope, Send
+
+from catenary.edge.request import Peer
+from catenary.errors import RequestRefused
+from catenary.messages.environment import HostedEnvironment
+from catenary.transports.asgi_answers import refusal, response_start
+from catenary.transports.asgi_transport import AsgiTransport
+from catenary.transports.event_stream import EventStream, StreamServices
+from catenary.transports.event_stream_requests import BriefAnswer, Headers, Plan
+from catenary.wire.event_stream import HEADERS, UNTIL_CLOSED
+from catenary.wire.http1 import Request
+
+_END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+class AsgiEventStreamEndpoint:
+    """Satisfies :class:`catenary.transports.hosting.HostedEndpoint`."""
+
+    __slots__ = ("_services",)
+
+    def __init__(self, services: StreamServices) -> None:
+        self._services = services
+
+    def open(
+        self, request: Request, peer: Peer, scope: Scope, receive: Receive, send: Send
+    ) -> "AsgiEventStream | AsgiBriefAnswer":
+        plan = self._services.requests.plan(request, peer)
+        if isinstance(plan, BriefAnswer):
+            return AsgiBriefAnswer(plan, send)
+        environment = HostedEnvironment.of(plan.admitted.environment, scope)
+        admitted = msgspec.structs.replace(plan.admitted, environment=environment)
+        plan = msgspec.structs.replace(plan, admitted=admitted)
+        return AsgiEventStream(self._services, plan, receive, send)
+
+
+class AsgiEventStream:
+    """Satisfies :class:`catenary.transports.hosting.HostedClient`."""
+
+    __slots__ = ("_close_timeout_s", "_receive", "_transport", "stream")
+
+    def __init__(self, services: StreamServices, plan: Plan, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._close_timeout_s = services.limits.close_timeout_s
+        self._transport = AsgiTransport(send, self, _events, last=_END)
+        answer = _AsgiAnswer(self._transport)
+        # The host says where the body ends.
+        self.stream = EventStream(services, self._transport, plan, answer, body_bytes=None)
+
+    async def serve(self) -> None:
+        try:
+            self.stream.begin(b"")
+            await self._transport.until_ended(self._listen)
+        except asyncio.CancelledError:
+            # A host that stops cancels requests that have not ended in time.
+            self.stream.shutdown()
+            await self._transport.flush(self._close_timeout_s)
+            raise
+        finally:
+            self.stream.lost(None)
+            await self._transport.stop()
+
+    async def _listen(self) -> None:
+        """Until the client has left."""
+        while True:
+            event = await self._receive()
+            if event["type"] != "http.request":
+                return
+            self.stream.receive(event.get("body", b""))
+            if not event.get("more_body", False):
+                self.stream.end_body()
+
+    def shutdown(self) -> None:
+        self.stream.shutdown()
+
+    # The transport says
+
+    def pause_writing(self) -> None:
+        self.stream.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.stream.resume_writing()
+
+
+class _AsgiAnswer:
+    """Satisfies :class:`catenary.transports.event_stream.Answer`."""
+
+    __slots__ = ("_transport", "framing")
+
+    def __init__(self, transport: AsgiTransport) -> None:
+        self._transport = transport
+        self.framing = UNTIL_CLOSED
+
+    def accept(self, headers: Headers, events: bytes) -> None:
+        self._transport.send(response_start(200, (*HEADERS, *headers)))
+        self._transport.write(events)
+
+    def refuse(self, refused: RequestRefused) -> None:
+        for event in refusal(refused):
+            self._transport.send(event)
+
+
+class AsgiBriefAnswer:
+    """Satisfies :class:`catenary.transports.hosting.HostedClient`: sends one answer."""
+
+    __slots__ = ("_answer", "_send")
+
+    def __init__(self, answer: BriefAnswer, send: Send) -> None:
+        self._answer = answer
+        self._send = send
+
+    async def serve(self) -> None:
+        await self._send(response_start(self._answer.status, self._answer.headers))
+        await self._send(_END)
+
+    def shutdown(self) -> None:
+        """It is being sent already."""
+
+
+def _events(batch: bytes) -> Iterable[Message]:
+    yield {"type": "http.response.body", "body": batch, "more_body": True}

@@ -1,0 +1,256 @@
+"""A WebSocket that another ASGI server holds: events in, commands to the node; messages out.
+
+The host speaks WebSocket with the client, answers its close frames and pings it as it likes.
+Source: ASGI 3.0, https://asgi.readthedocs.io/en/latest/specs/www.html#websocket.
+Knows: ASGI. Does not know: frames, who may connect.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+
+from starlette.types import Message, Receive, Scope, Send
+
+from catenary.edge.admission import Admission
+from catenary.edge.request import Peer
+from catenary.messages.environment import Environment, HostedEnvironment
+from catenary.messages.reasons import Reason
+from catenary.node.encoder import Encoder, Encoders
+from catenary.node.session import Session, Traits
+from catenary.ports import SLICE_BYTES, Goodbye
+from catenary.protocols.table import ProtocolSet
+from catenary.transports.asgi_transport import AsgiTransport
+from catenary.transports.sliced_writer import SlicedWriter
+from catenary.transports.websocket import WebSocketServices
+from catenary.wire.frames import TOO_BIG
+from catenary.wire.framing import PREFIXED, payloads
+from catenary.wire.handshake import offered_subprotocols
+from catenary.wire.http1 import Request
+
+
+class AsgiWebSocketEndpoint:
+    """Satisfies :class:`catenary.transports.hosting.HostedEndpoint`."""
+
+    __slots__ = ("_admission", "_encoders", "_protocols", "_services")
+
+    def __init__(
+        self,
+        services: WebSocketServices,
+        admission: Admission,
+        protocols: ProtocolSet,
+        encoders: Encoders,
+    ) -> None:
+        self._services = services
+        self._admission = admission
+        self._protocols = protocols
+        self._encoders = encoders
+
+    def open(
+        self, request: Request, peer: Peer, scope: Scope, receive: Receive, send: Send
+    ) -> "AsgiWebSocket":
+        protocol, subprotocol = self._protocols.choose(offered_subprotocols(request))
+        admitted = self._admission.admit(request, peer, protocol)
+        return AsgiWebSocket(
+            self._services,
+            receive,
+            send,
+            environment=HostedEnvironment.of(admitted.environment, scope),
+            encoder=self._encoders.encoder(protocol, PREFIXED),
+            traits=admitted.traits,
+            subprotocol=subprotocol,
+            is_binary=protocol.is_binary,
+        )
+
+
+class AsgiWebSocket:
+    """Satisfies :class:`catenary.transports.hosting.HostedClient` and :class:`catenary.ports.Outbound`.
+
+    ``receive`` and ``send`` are the host's, ``encoder`` frames with
+    :data:`catenary.wire.framing.PREFIXED`.
+    """
+
+    __slots__ = (
+        "_close_timer",
+        "_encoder",
+        "_environment",
+        "_may_read",
+        "_pauses",
+        "_receive",
+        "_services",
+        "_session",
+        "_subprotocol",
+        "_traits",
+        "_transport",
+        "_writer",
+        "write",
+    )
+
+    def __init__(
+        self,
+        services: WebSocketServices,
+        receive: Receive,
+        send: Send,
+        *,
+        environment: Environment,
+        encoder: Encoder,
+        traits: Traits,
+        subprotocol: str | None = None,
+        is_binary: bool = False,
+    ) -> None:
+        self._services = services
+        # The client
+        self._environment = environment
+        self._encoder = encoder
+        self._traits = traits
+        self._subprotocol = subprotocol
+        self._session: Session
+        # The host
+        self._receive = receive
+        self._transport = AsgiTransport(send, self, _binary_events if is_binary else _text_events)
+        self._transport.set_write_buffer_limits(high=services.limits.high_water)
+        self.write: Callable[[bytes], None] = self._transport.write
+        # While an answer is sent in slices, and after the end
+        self._writer: SlicedWriter | None = None
+        self._close_timer: asyncio.TimerHandle | None = None
+        # Whether the client is read
+        self._may_read = asyncio.Event()
+        self._may_read.set()
+        self._pauses = 0
+
+    async def serve(self) -> None:
+        """Answers the handshake and serves the client to its end."""
+        services, transport = self._services, self._transport
+        transport.send(
+            {"type": "websocket.accept", "subprotocol": self._subprotocol, "headers": []}
+        )
+        # Before anything is awaited: other handshakes would see one connection too few.
+        self._session = services.node.admit(self._environment, self._encoder, self, self._traits)
+        try:
+            await transport.until_ended(self._listen)
+        finally:
+            self.write = _discard
+            if self._close_timer is not None:
+                self._close_timer.cancel()
+            if self._writer is not None:
+                self._writer.end()
+                self._writer = None
+            services.node.leave(self._session)
+            # Each refers to the other: kept so, they would wait for the collector.
+            del self._session
+            await transport.stop()
+
+    async def _listen(self) -> None:
+        """Until the client has left."""
+        while True:
+            event = await self._receive()
+            if event["type"] != "websocket.receive":
+                return
+            if self.write is _discard:
+                continue
+            text = event.get("text")
+            payload = event["bytes"] if text is None else text.encode()
+            if len(payload) > self._services.limits.max_message_bytes:
+                most = self._services.limits.max_message_bytes
+                self._close(TOO_BIG, f"expected a message of up to {most} bytes")
+                continue
+            self._services.node.receive(self._session, payload)
+            await self._may_read.wait()
+
+    # Slow clients
+
+    def pause_writing(self) -> None:
+        """As much waits to be sent as may: too much, unless an answer is sent in slices."""
+        if self._writer is not None:
+            self._writer.pause()
+        else:
+            # Never closed here, in the middle of a delivery.
+            asyncio.get_running_loop().call_soon(self._look_at_buffer)
+
+    def resume_writing(self) -> None:
+        if self._writer is not None:
+            self._writer.resume()
+
+    def _look_at_buffer(self) -> None:
+        """The host may have taken everything meanwhile."""
+        if self._transport.get_write_buffer_size() > self._services.limits.high_water:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        if self.write is not _discard:
+            self._services.counters.disconnected_slow_clients_total += 1
+            self._session.close(Reason.SLOW_CLIENT)
+
+    # Large answers
+
+    def write_slices(self, slices: Iterator[bytes]) -> Awaitable[None] | None:
+        if self.write is _discard or self._transport.is_closing():
+            return None
+        if self._writer is None:
+            limits = self._services.limits
+            self._writer = SlicedWriter(
+                self._transport,
+                self._services.turns,
+                limits.high_water,
+                too_slow=self._give_up,
+                finished=self._all_written,
+            )
+            self.write = self._writer.write
+            self._transport.set_write_buffer_limits(high=min(SLICE_BYTES, limits.high_water))
+        return self._writer.write_slices(slices)
+
+    def _all_written(self) -> None:
+        """No answer is on its way any more."""
+        self._writer = None
+        if self.write is not _discard:
+            self.write = self._transport.write
+        self._transport.set_write_buffer_limits(high=self._services.limits.high_water)
+
+    # Goodbyes
+
+    def close(self, goodbye: Goodbye) -> None:
+        self._close(goodbye.code, goodbye.text)
+
+    def _close(self, code: int, text: str) -> None:
+        """After everything written; the client has as much time to read that as on a port of our own."""
+        if self.write is _discard:
+            return
+        self.write = _discard
+        self._may_read.set()
+        event = {"type": "websocket.close", "code": code, "reason": text}
+        if self._writer is None:
+            self._transport.send(event)
+        else:
+            self._writer.at_end = lambda: self._transport.send(event)
+        self._close_timer = asyncio.get_running_loop().call_later(
+            self._services.limits.close_timeout_s, self._transport.abort
+        )
+
+    def shutdown(self) -> None:
+        """The cable stops."""
+        if self.write is not _discard:
+            self._session.close(Reason.SERVER_RESTART)
+
+    # Backpressure
+
+    def pause_reading(self) -> None:
+        self._pauses += 1
+        if self.write is not _discard:
+            self._may_read.clear()
+
+    def resume_reading(self) -> None:
+        self._pauses -= 1
+        if self._pauses == 0:
+            self._may_read.set()
+
+
+def _text_events(batch: bytes) -> Iterable[Message]:
+    for payload in payloads(batch):
+        yield {"type": "websocket.send", "text": payload.decode()}
+
+
+def _binary_events(batch: bytes) -> Iterable[Message]:
+    for payload in payloads(batch):
+        yield {"type": "websocket.send", "bytes": payload}
+
+
+def _discard(batch: bytes) -> None:
+    """Where replies go after the goodbye."""
