@@ -56,18 +56,21 @@ def a_history_of_many_messages(size: int) -> Work:
 
 
 def many_histories(size: int) -> Work:
-    """A client asks again and again, and again before it is answered."""
+    """A client asks again and again before it is answered: ten times in each piece that is read of it."""
     history = LocalHistory(limit=100, ttl_s=60, epoch="e", clock=lambda: 1)
     heart = Heart(history=history)
     session = subscribed_socket(heart).session
     for number in range(100):
         history.append(Publication(ROOM_STREAM, f'"{number} {"x" * 2000}"'))
 
-    def work() -> None:
-        for _ in range(size // 100):
+    async def work() -> None:
+        for number in range(size // 100):
             heart.node.execute(session, History(ROOM, HistoryRequest(1, {})))
+            if number % 10 == 9:
+                await asyncio.sleep(0)
+        await idle()
 
-    return until_idle(work)
+    return work
 
 
 def messages_buffered_for_a_client_that_reads_its_history(size: int) -> Work:

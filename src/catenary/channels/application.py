@@ -367,7 +367,8 @@ class CableApplication:
         )
 
     async def _unsubscribe(self, call: Call, found: Served, channel: Channel[Any]) -> Decision:
-        self.timers.remove(found.kind.channel_name, _key(call))
+        key = SubscriptionKey(call.environment.sid, call.identifier)
+        self.timers.remove(found.kind.channel_name, key)
         error = await self._dispatcher.carry_out(
             call, found.unsubscribe, Owners(channel.connection, channel), no_arguments
         )

@@ -187,51 +187,34 @@ class Performer(Protocol):
         ...
 
 
-class LocalTimers:
+class LocalTimers(TimerScheduler):
     """The timers of a cable that runs in the server's own process.
 
     A run is an action whose name only this process knows, so that no client can start one.
     """
 
-    def __init__(self, declared: tuple[DeclaredTimer, ...]) -> None:
-        self.declared = declared
+    def __init__(self, declared_timers: tuple[DeclaredTimer, ...]) -> None:
+        super().__init__(self._perform)
+        self.declared_timers = declared_timers
         self.prefix = f"$every:{secrets.token_hex(8)}:"
         """The beginning of the action's name; the method's name follows."""
         self._performer: Performer | None = None
-        self._scheduler = TimerScheduler(self._fire)
-
-    @property
-    def running(self) -> int:
-        """The number of timers: one for each subscription and method."""
-        return self._scheduler.running
 
     def start(self, performer: Performer) -> None:
         """Runs timers from now on, in the running loop."""
         self._performer = performer
-        self._scheduler.declare(self.declared)
+        self.declare(self.declared_timers)
 
     def stop(self) -> None:
         """Stops all timers."""
-        self._scheduler.stop()
+        super().stop()
         self._performer = None
 
     def command(self, name: str) -> str:
         """The data of the command that runs a method once."""
         return msgspec.json.encode({"action": self.prefix + name}).decode()
 
-    def add(self, channel: str, key: SubscriptionKey) -> None:
-        """Starts the timers of a subscription to ``channel``."""
-        self._scheduler.add(channel, key)
-
-    def remove(self, channel: str, key: SubscriptionKey) -> None:
-        """Stops the timers of a subscription."""
-        self._scheduler.remove(channel, key)
-
-    def finish_run(self, channel: str, name: str, key: SubscriptionKey) -> None:
-        """Notes that a run has ended."""
-        self._scheduler.finish_run(channel, name, key)
-
-    def _fire(self, timer: str, key: SubscriptionKey) -> bool:
+    def _perform(self, timer: str, key: SubscriptionKey) -> bool:
         if self._performer is None:
             return False
         return self._performer.perform(key.sid, key.identifier, self.command(timer))

@@ -72,7 +72,7 @@ class CodeWorker:
         loop = asyncio.get_running_loop()
         await loop.create_connection(lambda: self._wire, sock=connected)
         await self._application.start(self, reader=self, reports_ends_once=False)
-        self._wire.send(Ready(self._application.timers.declared))
+        self._wire.send(Ready(self._application.timers.declared_timers))
         timeout_s = await self._ending
         for call in tuple(self._calls.values()):
             call.cancel()
