@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 import pytest
 
 from catenary.adapters.taking import Taking
+from catenary.errors import PublicationError
 from catenary.metrics.counters import Counters
 from tests.parts.heart import in_loop, settle
 
@@ -80,3 +81,20 @@ async def test_giving_up_drops_what_is_left(turns: int) -> None:
     await settle()
     assert list(one.begun) == [b"1"]
     assert not one.is_read
+
+
+@in_loop
+async def test_a_publication_that_is_refused_while_it_is_read_is_not_counted_as_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The node has counted and logged it, as it does where it refuses a short one at once."""
+    one = Publisher()
+    one.taking.take(b"1")
+    one.taking.take(b"2")
+    one.begun[b"1"].set_exception(PublicationError("expected a publication"))
+    await settle()
+    assert list(one.begun) == [b"1", b"2"]
+    assert one.counters.lost_publications_total == 0
+    assert caplog.text == ""
+    one.begun[b"2"].set_result(None)
+    await one.taking.finish()

@@ -9,6 +9,7 @@ from catenary.adapters.memory.history import LocalHistory
 from catenary.adapters.memory.presence import LocalPresence
 from catenary.adapters.memory.sessions import LocalSessions
 from catenary.adapters.pacing import paced
+from catenary.adapters.taking import Taking
 from catenary.api.reads import history_of, presence_of
 from catenary.messages.commands import History, HistoryRequest, Join, Perform, Subscribe, WhoIsHere
 from catenary.messages.decisions import Decision
@@ -220,6 +221,22 @@ def a_large_batch_of_a_publisher(size: int) -> Work:
     return work
 
 
+def a_large_batch_from_a_message_queue(size: int) -> Work:
+    heart = Heart()
+    heart.connect().subscribe(ROOM)
+    messages = (f'{{"stream":"r","data":"{number} {"x" * 100}"}}' for number in range(size))
+    raw = f"[{','.join(messages)}]".encode()
+    taking = Taking(
+        heart.node.publish_in_turns, heart.counters, pause=lambda: None, resume=lambda: None
+    )
+
+    async def work() -> None:
+        taking.take(raw)
+        await taking.finish()
+
+    return work
+
+
 def a_message_to_many(size: int) -> Work:
     heart = Heart()
     for _ in range(size * 2):
@@ -280,6 +297,7 @@ def much_is_read_from_a_broker(size: int) -> Work:
         many_members_are_touched,
         a_batch_for_many_streams,
         a_large_batch_of_a_publisher,
+        a_large_batch_from_a_message_queue,
         a_message_to_many,
         many_listeners_under_identifiers_of_their_own,
         many_are_read_from_outside,

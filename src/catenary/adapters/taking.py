@@ -122,6 +122,9 @@ class Taking:
     async def _done(self, raw: bytes, sent: Awaitable[None]) -> None:
         try:
             await sent
+        except PublicationError:
+            # Counted and logged by the node, as where it is raised at once.
+            return
         except BackendRefused as error:
             self._counters.refused_publications_total += 1
             _limited.warning("Publication refused: %s; it begins with %.100r", error, raw[:100])

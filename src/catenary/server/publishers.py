@@ -47,7 +47,8 @@ def start_publishers(build: ServerBuild, node: Node, engine: Engine, nats: NatsS
             case "redisx":
                 publisher = _redis_stream(build, node.publish)
             case "nats":
-                publisher = _nats(build, nats, node.publish, QUEUE if engine.is_shared else "")
+                queue = QUEUE if engine.is_shared else ""
+                publisher = _nats(build, nats, node.publish_in_turns, queue)
             case _:
                 continue
         build.add(publisher.start, STOP_PUBLISHERS, publisher.close)
