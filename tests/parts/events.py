@@ -32,3 +32,17 @@ def events_of(stream: bytes) -> list[Event]:
         elif name:
             fields[name] = value
     return events
+
+
+def chunks_of(body: bytes) -> list[bytes]:
+    """The chunks of a body (RFC 9112, section 7.1); an empty one ends it, and nothing may follow."""
+    chunks = []
+    while body:
+        size, separator, body = body.partition(b"\r\n")
+        assert separator, f"expected the size of a chunk, got {size[:40]!r}"
+        length = int(size, 16)
+        chunk, end, body = body[:length], body[length : length + 2], body[length + 2 :]
+        assert end == b"\r\n", f"expected a whole chunk of {length} bytes, got {len(chunk)}"
+        chunks.append(chunk)
+        assert chunk or not body, f"expected nothing after the last chunk, got {body[:40]!r}"
+    return chunks

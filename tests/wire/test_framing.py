@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catenary.wire.deflate import WINDOWS, inflated
+from catenary.wire.event_stream import CHUNKED, UNTIL_CLOSED
 from catenary.wire.frames import FrameReader, Message, unmask
 from catenary.wire.framing import PREFIXED, Framing, payloads, websocket_framing
+from tests.parts.events import chunks_of
 
 
 def _as_a_client_sends(frames: bytes) -> bytes:
@@ -35,6 +37,18 @@ def _read_websocket(batch: bytes, *, is_text: bool) -> list[bytes]:
     return [each.payload for each in found]
 
 
+def _read_events(events: bytes) -> list[bytes]:
+    *found, rest = events.split(b"\n\n")
+    assert rest == b"", "whole events only"
+    return found
+
+
+def _read_chunks(batch: bytes) -> list[bytes]:
+    chunks = chunks_of(batch)
+    assert all(chunks), "an empty chunk would end the response"
+    return _read_events(b"".join(chunks))
+
+
 Read = Callable[[bytes], list[bytes]]
 FRAMINGS: dict[str, tuple[Framing, Read, bool]] = {
     "prefixed": (PREFIXED, lambda batch: list(payloads(batch)), True),
@@ -47,14 +61,19 @@ FRAMINGS: dict[str, tuple[Framing, Read, bool]] = {
         for is_binary in (False, True)
         for bits in (0, *WINDOWS)
     },
+    "event stream in chunks": (CHUNKED.framing, _read_chunks, False),
+    "event stream until closed": (UNTIL_CLOSED.framing, _read_events, False),
 }
+
+# The payload of an event is its lines, none of them empty.
+_LINE = st.text(st.characters(exclude_characters="\r\n", codec="utf-8"), max_size=300)
 
 
 @pytest.mark.parametrize("name", FRAMINGS)
 @given(data=st.data())
 def test_a_batch_is_the_concatenation_of_its_frames(name: str, data: st.DataObject) -> None:
     framing, read, takes_bytes = FRAMINGS[name]
-    one = st.text(max_size=300).map(str.encode) | st.just(b"long " * 30_000)
+    one = _LINE.map(str.encode) | st.just(b"long " * 30_000)
     if takes_bytes:
         one |= st.binary(max_size=300)
     sent = data.draw(st.lists(one, max_size=4))
