@@ -171,8 +171,9 @@ class Codec(Protocol):
         """Reads one message: what it asks for, in order; None if there is nothing to do.
 
         What the protocol answers by itself, without the node, is a
-        :class:`catenary.messages.commands.DirectReply` among the commands. Raises
-        :class:`catenary.errors.CommandError`.
+        :class:`catenary.messages.commands.DirectReply` among the commands. A message for which the protocol
+        ends the connection is a :class:`catenary.messages.commands.CloseConnection`, with the close code of the protocol.
+        Raises :class:`catenary.errors.CommandError` for one that is only ignored.
         """
         ...
 
@@ -199,8 +200,9 @@ class Codec(Protocol):
         ...
 
     def goodbye(self, reason: Reason) -> Goodbye:
-        """How a connection ends for a reason. A message that says so before, if this protocol has one,
-        is the encoding of :class:`catenary.messages.replies.Disconnected`."""
+        """How a connection ends for a reason of the server, or of a client that broke no rule of this protocol. A message
+        that says so before, if this protocol has one, is the encoding of
+        :class:`catenary.messages.replies.Disconnected`."""
         ...
 
 

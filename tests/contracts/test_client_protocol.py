@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from catenary.errors import CommandError
+from catenary.messages.commands import CloseConnection
 from catenary.messages.names import Identifier, Sid
 from catenary.messages.presence import Member
 from catenary.messages.reasons import Reason
@@ -31,6 +32,7 @@ from catenary.protocols.table import ClientProtocol
 from catenary.wire.frames import Close, FrameReader, close_frame, unmask
 from tests.parts.binary_cable import EXTENDED_PROTOBUF, MESSAGE_PACK, PROTOBUF
 from tests.parts.events import events_of
+from tests.parts.strict_protocol import STRICT
 
 Written = dict[str, Any]
 """A message of the server: ``type``, ``identifier``, ``message`` as Action Cable names them."""
@@ -76,6 +78,8 @@ class Case(NamedTuple):
     garbage: Sequence[bytes]
     shown: Callable[[Delivery], Written] = whole
     """What a client can see of a delivery."""
+    fatal: Sequence[Sequence[bytes]] = ()
+    """Messages of a client, of which the last ends the connection."""
 
 
 REPLIES: list[Reply] = [
@@ -117,6 +121,19 @@ PROTOCOLS = {
     "events": Case(event_stream.MESSAGES, read_event, JSON_GARBAGE, unwrapped),
     "raw events": Case(event_stream.RAW_MESSAGES, read_event, JSON_GARBAGE, unwrapped_or_nothing),
     "events of whole messages": Case(event_stream.WHOLE_MESSAGES, read_whole_event, JSON_GARBAGE),
+    # Not of the table: the only one here with state and close codes of its own
+    "strict-v1": Case(
+        STRICT,
+        json.loads,
+        (),
+        fatal=[
+            [b"\xff"],
+            [b"[" * 100_000],
+            [b'{"type":"subscribe"}'],
+            [b'{"type":"init"}', b'{"type":"init"}'],
+            [b'{"type":"init"}', *[b'{"type":"subscribe","id":"%b"}' % (b"x" * 200)] * 2],
+        ],
+    ),
 }
 
 ROWS = [
@@ -138,7 +155,7 @@ def codec(case: Case) -> Codec:
 
 
 def test_every_row_of_the_table_is_here() -> None:
-    assert [each.protocol for each in PROTOCOLS.values()] == ROWS
+    assert [each.protocol for each in PROTOCOLS.values()] == [*ROWS, STRICT]
 
 
 def test_subprotocols_are_tokens_and_name_one_protocol_each() -> None:
@@ -194,10 +211,40 @@ def test_every_goodbye_is_a_legal_close_frame(codec: Codec, reason: Reason) -> N
     goodbye = codec.goodbye(reason)
     assert goodbye.reason is reason
     sent = close_frame(goodbye.code, goodbye.text)
+    assert read_close(sent) == Close(goodbye.code, goodbye.text), (
+        "whole, and a code that may be sent"
+    )
+
+
+def read_close(sent: bytes) -> object:
+    """A close frame of the server, as a strict reader sees it."""
     (close,) = FrameReader(0).receive(
         bytes((sent[0], sent[1] | 0x80)) + b"mask" + unmask(sent[2:], b"mask")
     )
-    assert close == Close(goodbye.code, goodbye.text), "whole, and a code that may be sent"
+    return close
+
+
+def test_a_fatal_message_ends_the_connection_with_a_code_that_may_be_sent(case: Case) -> None:
+    for messages in case.fatal:
+        codec = case.protocol.codec()
+        *_, decoded = map(codec.decode, messages)
+        *before, last = decoded if isinstance(decoded, tuple) else (decoded,)
+        assert isinstance(last, CloseConnection)
+        assert not any(isinstance(each, CloseConnection) for each in before)
+        sent = read_close(close_frame(last.code, last.text))
+        assert isinstance(sent, Close)
+        assert sent.code == last.code
+        assert last.text.startswith(sent.reason), "cut to what fits"
+
+
+def test_a_session_with_state_of_its_own_does_not_change_another(case: Case) -> None:
+    for messages in case.fatal:
+        used, fresh = case.protocol.codec(), case.protocol.codec()
+        for each in messages[:-1]:
+            used.decode(each)
+        alone = fresh.decode(messages[-1])
+        if len(messages) > 1:
+            assert used.decode(messages[-1]) != alone
 
 
 MEMBERS = tuple(Member(f"é{number}", f'{{"n":{number}}}') for number in range(1_000))

@@ -1,36 +1,20 @@
 """One connection and its stages: what they cost, and what is passed on to them."""
 
 import asyncio
-import functools
 import gc
-import time
 from typing import cast
 
 import pytest
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from catenary.auth.origins import Origins
-from catenary.edge.admission import Admission, AdmissionRules
 from catenary.edge.connection import ClientConnection, Host
-from catenary.edge.deadlines import Deadlines, NoDeadlines
-from catenary.edge.handshake_queue import HandshakeQueue
-from catenary.edge.http import HostedWebSockets
-from catenary.edge.refusals import Refusals
-from catenary.edge.request import Proxied
-from catenary.edge.routes import RouteTable
-from catenary.edge.sniffer import HeadLimits, Port, RequestSniffer
-from catenary.node.encoder import Encoders
-from catenary.node.turns import CLIENTS_BUDGET_US, Turns
-from catenary.protocols.table import ACTION_CABLE
+from catenary.edge.sniffer import RequestSniffer
 from catenary.transports.websocket import (
     WebSocketConnection,
-    WebSocketLimits,
-    WebSocketServices,
 )
-from catenary.transports.websocket_endpoint import WebSocketEndpoint
-from catenary.wire.request_memory import RequestMemory
-from tests.parts.heart import NEVER, Heart, in_loop
+from tests.parts.client_port import client_connection
+from tests.parts.heart import Heart, in_loop
 from tests.parts.raw_socket import command, upgrade
 
 
@@ -58,36 +42,10 @@ class Recorder(asyncio.Transport):
         """Nothing is open."""
 
 
-def connection(heart: Heart, state: ServerState) -> ClientConnection:
-    """One of a server that has only a cable."""
-    counters = heart.counters
-    turns = Turns(CLIENTS_BUDGET_US, asyncio.get_running_loop().call_soon)
-    rules = AdmissionRules(origins=Origins(()), proxied=Proxied((), ()), heartbeat=NEVER)
-    endpoint = WebSocketEndpoint(
-        WebSocketServices(heart.node, WebSocketLimits(), counters, NoDeadlines(), turns),
-        Admission(rules, counters),
-        ACTION_CABLE,
-        Encoders(),
-    )
-    port = Port(
-        routes=RouteTable([("/cable", endpoint)]),
-        fallback=HostedWebSockets(None),
-        late_fallback=HostedWebSockets(None),
-        queue=HandshakeQueue(1, counters, asyncio.get_running_loop().call_soon),
-        deadlines=Deadlines(5, time.monotonic),
-        memory=RequestMemory(0, counters),
-        head=HeadLimits(),
-        counters=counters,
-        refusals=Refusals(counters),
-    )
-    sniffer = functools.partial(RequestSniffer, port)
-    return ClientConnection(sniffer, config=Config("none"), server_state=state, app_state={})
-
-
 @in_loop
 async def test_the_answer_to_a_handshake_and_the_welcome_leave_in_one_write() -> None:
     transport = Recorder()
-    client = connection(Heart(), ServerState())
+    client = client_connection(Heart(), ServerState())
     client.connection_made(transport)
     client.data_received(upgrade())
     (written,) = transport.written
@@ -98,7 +56,7 @@ async def test_the_answer_to_a_handshake_and_the_welcome_leave_in_one_write() ->
 @in_loop
 async def test_a_connection_becomes_a_websocket_and_reading_is_not_interrupted() -> None:
     heart, transport, state = Heart(), Recorder(), ServerState()
-    client = connection(heart, state)
+    client = client_connection(heart, state)
     client.connection_made(transport)
     # A transport keeps this method.
     receive = client.data_received
@@ -117,7 +75,7 @@ async def test_a_connection_becomes_a_websocket_and_reading_is_not_interrupted()
 async def test_a_connection_is_freed_when_it_is_lost(said: bytes) -> None:
     """By its references: a cycle would wait for the collector."""
     gc.collect()
-    client = connection(Heart(), ServerState())
+    client = client_connection(Heart(), ServerState())
     client.connection_made(Recorder())
     client.data_received(said)
     client.connection_lost(None)

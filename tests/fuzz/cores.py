@@ -26,7 +26,14 @@ from catenary.errors import (
     PublicationError,
     RequestRefused,
 )
-from catenary.messages.commands import Checkpoint, ClientPing, ClientPong, DirectReply, Subscribe
+from catenary.messages.commands import (
+    Checkpoint,
+    ClientPing,
+    ClientPong,
+    CloseConnection,
+    DirectReply,
+    Subscribe,
+)
 from catenary.messages.heartbeat import Heartbeat
 from catenary.messages.names import Identifier, Stream
 from catenary.messages.publications import Position, Publication, RemoteDisconnect, parse
@@ -317,7 +324,9 @@ def _check_codec(codec: Codec, read: Callable[[bytes], dict[str, Any]], data: by
         return
     if command is None or isinstance(command, ClientPing | ClientPong):
         return
-    assert not isinstance(command, tuple | DirectReply | Checkpoint), "one command a message"
+    assert not isinstance(command, tuple | DirectReply | CloseConnection | Checkpoint), (
+        "one command"
+    )
     identifier = command.identifier
     for reply in (Confirmed(identifier), Rejected(identifier)):
         told = read(codec.encode(reply) or b"")

@@ -10,9 +10,10 @@ from catenary.messages.publications import parse, parse_in_steps
 from catenary.metrics.counters import Counters
 from catenary.wire.request_memory import PendingBody, RequestMemory
 from tests.api.test_intake import Publisher, post
-from tests.edge.test_connection import Recorder, connection
+from tests.edge.test_connection import Recorder
 from tests.growth.measure import Case, Work, assert_near_linear, for_each
 from tests.growth.test_wire import in_pieces
+from tests.parts.client_port import client_connection
 from tests.parts.heart import Heart
 from tests.parts.raw_socket import upgrade
 
@@ -20,7 +21,7 @@ from tests.parts.raw_socket import upgrade
 
 
 def a_head_byte_by_byte(size: int) -> Work:
-    client = connection(Heart(), ServerState())
+    client = client_connection(Heart(), ServerState())
     client.connection_made(Recorder())
     pieces = in_pieces(upgrade("/cable", "X-Long: " + "x" * size))
     return for_each(pieces, client.data_received)
@@ -28,7 +29,7 @@ def a_head_byte_by_byte(size: int) -> Work:
 
 def a_head_with_many_headers(size: int) -> Work:
     """More than are allowed: they are read up to the limit."""
-    client = connection(Heart(), ServerState())
+    client = client_connection(Heart(), ServerState())
     client.connection_made(Recorder())
     head = upgrade("/cable", *(f"X: {number}" for number in range(size)))
     return lambda: client.data_received(head)
@@ -36,7 +37,7 @@ def a_head_with_many_headers(size: int) -> Work:
 
 def many_connections_that_only_begin_a_head(size: int) -> Work:
     heart, state = Heart(), ServerState()
-    clients = [connection(heart, state) for _ in range(size // 10)]
+    clients = [client_connection(heart, state) for _ in range(size // 10)]
 
     def work() -> None:
         for client in clients:

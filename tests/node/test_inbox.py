@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from catenary.messages.commands import Checkpoint, DirectReply, Perform
+from catenary.messages.commands import Checkpoint, CloseConnection, Command, DirectReply, Perform
 from catenary.messages.decisions import Decision
 from catenary.messages.reasons import Reason
 from catenary.node.encoder import Encoder
 from catenary.node.inboxes import INBOX_LIMIT
 from catenary.node.session import Subscription
+from catenary.ports import Goodbye
 from catenary.protocols.actioncable import ActionCableJson
 from catenary.wire.framing import WEBSOCKET_TEXT
 from tests.parts.heart import Heart, confirming, in_loop, room, settle
@@ -153,12 +154,14 @@ class Chatty(ActionCableJson):
     """A codec that reads several commands from one message, and answers some of them by itself."""
 
     def decode(self, payload: bytes) -> Any:
-        return tuple(
-            DirectReply(b'"%b"' % each[1:])
-            if each.startswith(b"!")
-            else Perform(room("1"), each.decode())
-            for each in payload.split()
-        )
+        return tuple(map(self._command, payload.split()))
+
+    def _command(self, word: bytes) -> Command:
+        if word.startswith(b"!"):
+            return DirectReply(b'"%b"' % word[1:])
+        if word.startswith(b"#"):
+            return CloseConnection(4000, word[1:].decode())
+        return Perform(room("1"), word.decode())
 
 
 @in_loop
@@ -175,6 +178,28 @@ async def test_what_a_codec_answers_itself_keeps_its_place_among_the_commands() 
     await settle()
     assert client.outbound.take() == ["b", "third"]
     assert heart.counters.client_msg_total == 1, "a message, whatever it asks for"
+
+
+@pytest.mark.parametrize("is_slow", [False, True], ids=["at once", "later"])
+@in_loop
+async def test_nothing_is_done_after_a_message_that_ends_the_connection(is_slow: bool) -> None:
+    heart = Heart()
+    client = heart.connect(encoder=Encoder(Chatty(), WEBSOCKET_TEXT))
+    client.session.subscriptions[room("1")] = Subscription(client.session, room("1"))
+    client.outbound.take()
+    answer = Decision(transmissions=('"a"',))
+    if not is_slow:
+        heart.application.prepare("perform", answer)
+        client.say_raw("a !b #bye !c d #again")
+    else:
+        later = heart.application.later("perform")
+        client.say_raw("a !b #bye !c d #again")
+        client.say_raw("e")
+        later.set_result(answer)
+    await settle()
+    assert client.outbound.take() == ["a", "b"]
+    assert client.outbound.goodbye == Goodbye(Reason.INVALID_MESSAGE, 4000, "bye")
+    assert [each[2] for each in heart.application.calls if each[0] == "perform"] == ["a"]
 
 
 @in_loop

@@ -16,12 +16,13 @@ from catenary.messages.reasons import Reason
 from catenary.node.encoder import Encoder
 from catenary.node.session import Traits
 from catenary.node.turns import CLIENTS_BUDGET_US, Turns
-from catenary.ports import Goodbye
+from catenary.ports import Codec, Goodbye
 from catenary.protocols.actioncable import ActionCableJson
 from catenary.transports.asgi_websocket import AsgiWebSocket
 from catenary.transports.websocket import WebSocketLimits, WebSocketServices
 from catenary.wire.framing import PREFIXED
 from tests.parts.heart import Heart, in_loop, settle
+from tests.parts.strict_protocol import StrictCodec
 
 LIMITS = WebSocketLimits(max_message_bytes=100, max_pending_bytes=1000, close_timeout_s=0.05)
 GONE = {"type": "websocket.disconnect", "code": 1006}
@@ -34,7 +35,7 @@ def somebody() -> Environment:
 class Host:
     """The events that a test gives to a client's connection, and what it sends."""
 
-    def __init__(self, *, is_binary: bool = False) -> None:
+    def __init__(self, codec: Codec | None = None, *, is_binary: bool = False) -> None:
         self.heart = Heart()
         self.before = asyncio.all_tasks()
         self.counters = self.heart.counters
@@ -49,7 +50,7 @@ class Host:
             self.events.get,
             self.send,
             environment=somebody(),
-            encoder=Encoder(ActionCableJson(), PREFIXED),
+            encoder=Encoder(codec or ActionCableJson(), PREFIXED),
             traits=Traits(Heartbeat(0)),
             is_binary=is_binary,
         )
@@ -111,6 +112,17 @@ async def test_messages_of_a_binary_protocol_are_sent_as_bytes() -> None:
     assert all("text" not in each for each in host.sent)
     host.events.put_nowait(GONE)
     await host.end()
+
+
+@in_loop
+async def test_a_protocol_ends_a_connection_with_a_code_of_its_own() -> None:
+    host = Host(StrictCodec())
+    host.say('{"type":"init"}')
+    host.say('{"type":"init"}')
+    await host.end()
+    assert [each["type"] for each in host.heard] == ["welcome", "ack"]
+    reason = "Too many initialisation requests"
+    assert host.sent[-1] == {"type": "websocket.close", "code": 4429, "reason": reason}
 
 
 @in_loop

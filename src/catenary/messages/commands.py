@@ -99,6 +99,17 @@ class DirectReply(msgspec.Struct, frozen=True, gc=False):
 
 
 @final
+class CloseConnection(msgspec.Struct, frozen=True, gc=False):
+    """Ends the connection: the client sent a message that its protocol forbids.
+
+    ``code`` and ``text`` are the protocol's own close code and reason, such as 4400 of graphql-ws.
+    """
+
+    code: int
+    text: str
+
+
+@final
 class Checkpoint(msgspec.Struct, frozen=True):
     """Calls ``reached`` when everything before it has been carried out; never for a session that has
     ended by then."""
@@ -118,5 +129,6 @@ Command = (
     | ClientPing
     | ClientPong
     | DirectReply
+    | CloseConnection
     | Checkpoint
 )

@@ -21,6 +21,7 @@ class Reason(enum.Enum):
     NO_PONG = ("the client did not answer a ping", True)
     UNAUTHORIZED = ("the client has no valid token", False)
     TOKEN_EXPIRED = ("the token of the client has expired", False)
+    INVALID_MESSAGE = ("the client sent a message that its protocol forbids", False)
 
     description: str
     reconnect: bool

@@ -21,6 +21,7 @@ from catenary.messages.commands import (
     Checkpoint,
     ClientPing,
     ClientPong,
+    CloseConnection,
     Command,
     DirectReply,
     History,
@@ -58,7 +59,7 @@ from catenary.node.replay import Replayer
 from catenary.node.resumption import ExpiryRules, Resumption
 from catenary.node.session import Session, Subscription, Traits
 from catenary.node.snapshot import Snapshot
-from catenary.ports import SLICE_BYTES, Application, Observer, Outbound, Pending, PubSub
+from catenary.ports import SLICE_BYTES, Application, Goodbye, Observer, Outbound, Pending, PubSub
 
 _log: Final = logging.getLogger("catenary.node")
 
@@ -195,7 +196,8 @@ class Node:
             _report_received(self._observer, session, decoded)
         if type(decoded) is tuple:
             for command in decoded:
-                self.execute(session, command)
+                if not session.closed:
+                    self.execute(session, command)
         else:
             # isinstance() takes 0.2 µs to say that a struct is not a tuple, and mypy narrows by nothing else.
             self.execute(session, decoded)  # type: ignore[arg-type]
@@ -297,6 +299,11 @@ class Node:
             return None
         if type(command) is DirectReply:
             session.outbound.write(session.encoder.frame(command.payload))
+            return None
+        if type(command) is CloseConnection:
+            self._refuse(session, command.text)
+            goodbye = Goodbye(Reason.INVALID_MESSAGE, command.code, command.text)
+            session.close(goodbye.reason, goodbye=goodbye)
             return None
         if type(command) is Checkpoint:
             command.reached()

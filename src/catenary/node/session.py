@@ -16,7 +16,7 @@ from catenary.messages.reasons import Reason
 from catenary.messages.replies import Disconnected, Reply
 from catenary.node.encoder import Encoder
 from catenary.node.inbox import Inbox
-from catenary.ports import Outbound
+from catenary.ports import Goodbye, Outbound
 
 FEW_STREAMS: Final = 8
 """Up to so many streams of a subscription are kept in a tuple, which takes 48 bytes for one; a dict
@@ -160,8 +160,11 @@ class Session:
         if encoded is not None:
             self.outbound.write(encoded)
 
-    def close(self, reason: Reason, *, reconnect: bool | None = None) -> None:
-        """The only way to end a session: tells the client why, then asks the transport to close.
+    def close(
+        self, reason: Reason, *, reconnect: bool | None = None, goodbye: Goodbye | None = None
+    ) -> None:
+        """The only way to end a session: tells the client why, then asks the transport to close, with the
+        protocol's ``goodbye`` for the reason unless one is given.
 
         Everything else that the end of a session involves happens once, when the transport has lost its
         connection (:meth:`catenary.node.node.Node.leave`).
@@ -175,4 +178,4 @@ class Session:
             # The application ended the session: only the application lets this client in again.
             self.is_resumable = False
         self.send(Disconnected(reason, may_return))
-        self.outbound.close(self.encoder.goodbye(reason))
+        self.outbound.close(goodbye or self.encoder.goodbye(reason))

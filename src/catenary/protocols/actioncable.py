@@ -292,6 +292,7 @@ GOODBYES: Final = {
         (Reason.NO_PONG, 1000, "No Pong"),
         (Reason.UNAUTHORIZED, 1000, "Unauthorized"),
         (Reason.TOKEN_EXPIRED, 1000, "Token expired"),
+        (Reason.INVALID_MESSAGE, 1002, "Invalid message"),
     )
 }
 
