@@ -44,9 +44,9 @@ def test_so_does_one_with_its_application_in_the_same_process() -> None:
 
 def test_one_with_code_workers_reloads() -> None:
     with cable_server("--app_workers=1", command=(*OURS, CABLE)) as server:
-        server.wait_for_output("Code 1 runs")
+        server.wait_for_output("Application code loaded: generation 1")
         os.kill(server.process.pid, signal.SIGHUP)
-        server.wait_for_output("Code 2 runs")
+        server.wait_for_output("Application code loaded: generation 2")
         assert NOTHING not in server.output()
         assert server.stop() == 0
 
@@ -70,7 +70,7 @@ def test_several_processes_reload_their_code() -> None:
         server.wait_for_output(" serves (pid", times=2)
         os.kill(server.process.pid, signal.SIGHUP)
         server.wait_for_output("SIGHUP: the workers reload their code")
-        server.wait_for_output("Code 2 runs", times=2)
+        server.wait_for_output("Application code loaded: generation 2", times=2)
         assert server.stop() == 0
 
 

@@ -89,8 +89,10 @@ def test_pages_beside_code_workers_publish_and_say_that_they_stay(
         assert f"{APP}:guest (--asgi) is not reloaded" in server.output()
         pages_publish(server)
         server.process.send_signal(signal.SIGHUP)
-        server.wait_for_output("Code 2 runs")
-        assert f"Loading the code again, but not of the pages of {APP}:guest" in server.output()
+        server.wait_for_output("Application code loaded: generation 2")
+        assert (
+            f"Reloading the application code, but not the pages of {APP}:guest" in server.output()
+        )
         pages_publish(server)
         assert json.loads(fetch(server, "/page"))["pid"] == server.process.pid
         assert server.stop() == 0

@@ -55,7 +55,7 @@ class WorkerCall(asyncio.Future[Decision]):
         "identifier",
         "is_abandoned",
         "kind",
-        "line",
+        "link",
         "subscriptions",
     )
 
@@ -77,7 +77,7 @@ class WorkerCall(asyncio.Future[Decision]):
         self.data = data
         self.subscriptions = subscriptions
         self.id = 0
-        self.line: WorkerLink | None = None
+        self.link: WorkerLink | None = None
         """Where it was sent."""
         self.is_abandoned = False
         """Its client has left."""
@@ -134,31 +134,31 @@ class WorkerLink:
 
     # Calls
 
-    def ask(self, asked: WorkerCall) -> None:
+    def send(self, call: WorkerCall) -> None:
         """Sends a call."""
         self._last += 1
-        asked.id = self._last
-        asked.line = self
+        call.id = self._last
+        call.link = self
         message = protocol.question(
             self._last,
-            asked.kind,
-            asked.environment,
-            asked.identifier,
-            data=asked.data,
-            subscriptions=asked.subscriptions,
+            call.kind,
+            call.environment,
+            call.identifier,
+            data=call.data,
+            subscriptions=call.subscriptions,
         )
         try:
             self.wire.send(message)
         except ValueError as error:
             self._counters.rpc_error_total += 1
-            asked.set_exception(AppFailed(f"expected Unicode text to send, got {error}"))
+            call.set_exception(AppFailed(f"expected Unicode text to send, got {error}"))
             return
-        self.calls[self._last] = asked
+        self.calls[self._last] = call
         self._counters.app_calls_num += 1
 
-    def abandon(self, asked: WorkerCall) -> None:
+    def abandon(self, call: WorkerCall) -> None:
         """The client of a call under way has left."""
-        self.wire.send(Abandon(asked.id))
+        self.wire.send(Abandon(call.id))
 
     async def idle(self, timeout_s: float) -> bool:
         """Waits until no call is under way."""
@@ -173,7 +173,7 @@ class WorkerLink:
         return True
 
     def end(self, timeout_s: float) -> None:
-        """Nothing more will be asked: what is under way has failed, and the worker is to end."""
+        """Nothing more will be called: what is under way has failed, and the worker is to end."""
         self._fail_all(_NO_TIME)
         self.wire.send(End(timeout_s))
 
@@ -182,14 +182,14 @@ class WorkerLink:
     def _hear(self, message: FromWorker) -> None:
         match message:
             case Answer():
-                asked = self._done(message.id)
-                if asked is not None:
-                    asked.set_result(message.decision)
+                call = self._done(message.id)
+                if call is not None:
+                    call.set_result(message.decision)
                     self._freed()
             case Unanswered(number):
-                asked = self._done(number)
-                if asked is not None:
-                    self._end_without(asked, AppUnavailable(_NO_TIME))
+                call = self._done(number)
+                if call is not None:
+                    self._end_without(call, AppUnavailable(_NO_TIME))
                     self._freed()
             case Published(number, raw):
                 self._hand_on(number, raw)
@@ -212,27 +212,27 @@ class WorkerLink:
 
     def _done(self, number: int) -> WorkerCall | None:
         """A call that is over; None for one that was given up before."""
-        asked = self.calls.pop(number, None)
-        if asked is None:
+        call = self.calls.pop(number, None)
+        if call is None:
             return None
         self._counters.app_calls_num -= 1
         if self._idle is not None and not self.calls:
             self._idle.set()
-        return asked
+        return call
 
-    def _end_without(self, asked: WorkerCall, error: AppUnavailable) -> None:
+    def _end_without(self, call: WorkerCall, error: AppUnavailable) -> None:
         """Ends a call that was not decided."""
-        if asked.is_abandoned:
-            asked.drop()
+        if call.is_abandoned:
+            call.drop()
             return
         self._counters.rpc_error_total += 1
-        asked.set_exception(error)
+        call.set_exception(error)
 
     def _fail_all(self, why: str) -> None:
         for number in tuple(self.calls):
-            asked = self._done(number)
-            if asked is not None:
-                self._end_without(asked, AppUnavailable(why))
+            call = self._done(number)
+            if call is not None:
+                self._end_without(call, AppUnavailable(why))
 
     # Publications
 

@@ -21,16 +21,16 @@ LAST_WORDS_S: Final = 1.0
 
 
 class CodeProcess:
-    """One code worker, and the line to it."""
+    """One code worker, and the link to it."""
 
-    def __init__(self, process: asyncio.subprocess.Process, line: WorkerLink) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, link: WorkerLink) -> None:
         self._process = process
-        self.line = line
+        self.link = link
         self._watch = asyncio.get_running_loop().create_task(self._cut_off())
 
     @classmethod
-    async def start(cls, command: Sequence[str], line: WorkerLink) -> "CodeProcess":
-        """Starts one; its line tells when it is ready. Raises OSError where the system has no room."""
+    async def start(cls, command: Sequence[str], link: WorkerLink) -> "CodeProcess":
+        """Starts one; its link tells when it is ready. Raises OSError where the system has no room."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
             # In a session of its own: Ctrl-C in a terminal is for its parent, which ends it.
@@ -43,11 +43,11 @@ class CodeProcess:
             theirs.close()
             try:
                 loop = asyncio.get_running_loop()
-                await loop.create_unix_connection(lambda: line.wire, sock=ours.dup())
+                await loop.create_unix_connection(lambda: link.wire, sock=ours.dup())
             except BaseException:
                 process.kill()
                 raise
-        return cls(process, line)
+        return cls(process, link)
 
     @property
     def pid(self) -> int:
@@ -55,25 +55,25 @@ class CodeProcess:
 
     async def end(self, calls_s: float, stop_s: float) -> None:
         """Lets it finish its calls, then come to its end, each within a time; then kills it."""
-        await self.line.idle(calls_s)
+        await self.link.idle(calls_s)
         # It needs some of the time to end as a process.
-        self.line.end(stop_s * 0.8)
+        self.link.end(stop_s * 0.8)
         try:
             async with asyncio.timeout(stop_s):
                 await self._process.wait()
         except TimeoutError:
             await self.kill()
         # What it published last may stand in the socket still.
-        await self.line.gone.wait()
+        await self.link.gone.wait()
 
     async def _cut_off(self) -> None:
-        """When it has ended, so has its line, although a process that it forked may hold the socket."""
+        """When it has ended, so has its link, although a process that it forked may hold the socket."""
         await self._process.wait()
         try:
             async with asyncio.timeout(LAST_WORDS_S):
-                await self.line.gone.wait()
+                await self.link.gone.wait()
         except TimeoutError:
-            self.line.wire.abort()
+            self.link.wire.abort()
 
     async def kill(self) -> int:
         """Ends it at once, if it has not ended; returns its status, negative for a signal's number."""

@@ -120,7 +120,7 @@ def _code_workers(build: ServerBuild, code: str) -> CodeWorkerPool:
             *(code, options.log.level, options.log.format),
         ),
         number=options.app.workers,
-        patience_s=options.rpc.command_timeout_ms / 1000,
+        queue_timeout_s=options.rpc.command_timeout_ms / 1000,
         end_s=options.node.shutdown_timeout_s,
         counters=build.counters,
         supervisor=build.supervisor,
