@@ -9,13 +9,13 @@ Source: redis.io, "Scripting with Lua", "Redis Streams"; the keys are those of `
 
 import asyncio
 import secrets
-from collections.abc import Sequence
 from typing import Final
 
 from catenary.adapters.redis import payload
 from catenary.adapters.redis.commands import NOW, Commands, Script
 from catenary.adapters.redis.connection import Argument
 from catenary.adapters.redis.history import HistoryKeys, meta_ttl_ms
+from catenary.adapters.redis.large_commands import ScriptCall
 from catenary.adapters.redis.queue_entry import ENTRY, entry_arguments
 from catenary.messages.names import Stream
 from catenary.messages.publications import Publication, QueueEntry
@@ -87,20 +87,20 @@ for number = 1, #KEYS, 2 do
   wrong = wrong or check(KEYS[number], 'hash')
   if redis.call('EXISTS', KEYS[number]) == 1 then wrong = wrong or check(KEYS[number + 1], 'stream') end
 end
-for number = 9, #ARGV, 3 do
+for number = 10, #ARGV, 3 do
   if not may_publish(ARGV[number + 1]) then
     wrong = wrong or 'NOPERM this user may not publish to ' .. ARGV[number + 1]
   end
 end
 if wrong then return redis.error_reply(wrong) end
-local kept = 0
-for number = 9, #ARGV, 3 do
-  local new_epoch, channel, packed = ARGV[number], ARGV[number + 1], ARGV[number + 2]
-  if new_epoch == '' then
-    redis.call('PUBLISH', channel, packed)
-  else
+local new_epoch, kept = ARGV[9], 0
+for number = 10, #ARGV, 3 do
+  local is_kept, channel, packed = ARGV[number], ARGV[number + 1], ARGV[number + 2]
+  if is_kept == '1' then
     append(KEYS[kept + 1], KEYS[kept + 2], new_epoch, channel, packed)
     kept = kept + 2
+  else
+    redis.call('PUBLISH', channel, packed)
   end
 end
 remove_entry(queue, group, id)
@@ -108,9 +108,9 @@ remove_entry(queue, group, id)
 )
 """Keeps and publishes several messages, or none of them where one would be refused.
 
-Each is a new epoch, a channel and what is published there; with "" for the epoch it is not kept. With
-the ``id`` of a queue's entry, that entry is acknowledged and deleted; nothing happens where it was
-already, and the error says so where its consumer still has an earlier one.
+Each is 1 or 0 (kept or not), a channel and what is published there; streams that are new begin with ``ARGV[9]`` as
+their epoch. With the ``id`` of a queue's entry, that entry is acknowledged and deleted; nothing happens if it was
+already, and the error says so if its consumer still has an earlier one.
 """
 
 SCRIPTS: Final = (APPEND, APPEND_ALL)
@@ -142,23 +142,22 @@ class RedisAppender:
             payload.pack(publication),
         )
 
-    def append_all(
-        self,
-        messages: Sequence[tuple[Stream | None, bytes, bytes]],
-        entry: QueueEntry | None = None,
-    ) -> "asyncio.Future[None]":
-        """Keeps and publishes all, or none where one would be refused.
+    def begin_batch(self, entry: QueueEntry | None = None) -> ScriptCall:
+        """Begins a batch: all of it is published, or nothing if one message would be refused.
 
-        Each message is its stream, or None where it is not kept, its channel and its payload. With
-        an ``entry`` it leaves its queue in the same step; nothing happens where it has left before.
+        :meth:`add` adds the messages, :meth:`Commands.send` sends them. With the ``entry`` of a queue, the entry leaves
+        its queue in the same step; nothing happens if it has left before.
         """
-        keys: list[Argument] = []
-        args: list[Argument] = []
-        for stream, channel, packed in messages:
-            if stream is not None:
-                keys += (self._keys.meta(stream), self._keys.log(stream))
-            args += ("" if stream is None else secrets.token_hex(4), channel, packed)
-        return self._commands.run(APPEND_ALL, keys, *self._rules(), *entry_arguments(entry), *args)
+        batch = self._commands.script_call(APPEND_ALL)
+        batch.add((), *self._rules(), *entry_arguments(entry), secrets.token_hex(4))
+        return batch
+
+    def add(self, batch: ScriptCall, stream: Stream | None, channel: bytes, packed: bytes) -> None:
+        """Adds a message, which is not kept if ``stream`` is None. Raises :class:`TooLarge`."""
+        if stream is None:
+            batch.add((), 0, channel, packed)
+        else:
+            batch.add((self._keys.meta(stream), self._keys.log(stream)), 1, channel, packed)
 
     def _rules(self) -> tuple[Argument, ...]:
         """What scripts that keep something are told first."""

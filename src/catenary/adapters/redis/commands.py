@@ -23,6 +23,12 @@ from catenary.adapters.redis.connection import (
     open_connection,
     pack,
 )
+from catenary.adapters.redis.large_commands import (
+    LargeCommand,
+    ScriptCall,
+    Transaction,
+    check_size,
+)
 from catenary.config.addresses import RedisAddress
 from catenary.errors import BackendError, BackendRefused, TooLarge
 from catenary.metrics.counters import Counters
@@ -61,14 +67,16 @@ class Script:
 
 
 class _Call:
-    """A command that was sent. ``is_again`` says that its script was missing the first time."""
+    """A command that was sent. ``is_again`` says that its script was missing the first time; ``replies`` counts the
+    replies that are still to come: more than one for a transaction, whose last one is the answer."""
 
-    __slots__ = ("future", "is_again", "packed", "sent_at")
+    __slots__ = ("future", "is_again", "packed", "replies", "sent_at")
 
-    def __init__(self, packed: bytes, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, packed: bytes, loop: asyncio.AbstractEventLoop, replies: int = 1) -> None:
         self.packed = packed
         self.future: asyncio.Future[Any] = loop.create_future()
         self.sent_at = loop.time()
+        self.replies = replies
         self.is_again = False
 
 
@@ -137,10 +145,31 @@ class Commands:
     def call(self, *args: Argument) -> "asyncio.Future[Any]":
         """Sends a command. Text travels as UTF-8."""
         call = _Call(pack(*args), self._loop)
+        try:
+            check_size(call.packed, args, self._max_argument_bytes)
+        except TooLarge as error:
+            call.future.set_exception(error)
+        else:
+            self._send_or_fail(call)
+        return call.future
+
+    def send(self, command: LargeCommand) -> "asyncio.Future[Any]":
+        """Sends a command that was packed part by part. The future has the last reply, or the first error."""
+        call = _Call(command.packed(), self._loop, command.replies)
+        self._send_or_fail(call)
+        return call.future
+
+    def script_call(self, script: Script) -> ScriptCall:
+        """Begins a call of a script, to be sent with :meth:`send`."""
+        return ScriptCall(script.sha, self._max_argument_bytes)
+
+    def transaction(self) -> Transaction:
+        """Begins a transaction, to be sent with :meth:`send`."""
+        return Transaction(self._max_argument_bytes)
+
+    def _send_or_fail(self, call: _Call) -> None:
         if self.trouble is not None:
             call.future.set_exception(BackendError(self.trouble))
-        elif len(call.packed) > self._max_argument_bytes and self._is_too_large(args):
-            call.future.set_exception(self._too_large())
         elif (
             len(self._pending) + len(self._behind) >= PENDING_LIMIT
             or self._pending_bytes >= PENDING_BYTES_LIMIT
@@ -151,35 +180,6 @@ class Commands:
             self._behind.append(call)
         else:
             self._send(call)
-        return call.future
-
-    def call_all(self, commands: Sequence[tuple[Argument, ...]]) -> "asyncio.Future[Any]":
-        """Sends commands that take effect in one step, all or none (MULTI and EXEC).
-
-        None where one may not be called or is too large. One that fails as it is carried out fails
-        alone: Redis takes nothing back.
-        """
-        if any(map(self._is_too_large, commands)):
-            failed: asyncio.Future[Any] = self._loop.create_future()
-            failed.set_exception(self._too_large())
-            return failed
-        # The first error is the cause; that of EXEC only says that there was one.
-        return asyncio.gather(
-            self.call("MULTI"), *(self.call(*each) for each in commands), self.call("EXEC")
-        )
-
-    def _is_too_large(self, args: tuple[Argument, ...]) -> bool:
-        limit = self._max_argument_bytes
-        return any(
-            len(each.encode() if isinstance(each, str) else each) > limit
-            for each in args
-            if not isinstance(each, int)
-        )
-
-    def _too_large(self) -> TooLarge:
-        return TooLarge(
-            f"expected at most {self._max_argument_bytes} bytes (proto-max-bulk-len of Redis)"
-        )
 
     def run(
         self, script: Script, keys: Sequence[Argument], *args: Argument
@@ -201,11 +201,14 @@ class Commands:
     # Replies
 
     def _take(self, reply: Any) -> None:
-        call = self._pending.popleft()
-        self._pending_bytes -= len(call.packed)
+        call = self._pending[0]
+        call.replies -= 1
+        if call.replies == 0:
+            self._pending.popleft()
+            self._pending_bytes -= len(call.packed)
         if isinstance(reply, hiredis.ReplyError):
             self._take_error(call, str(reply))
-        elif not call.future.done():
+        elif call.replies == 0 and not call.future.done():
             call.future.set_result(reply)
         if self._again and not self._pending:
             self._send_again()
@@ -213,6 +216,7 @@ class Commands:
     def _take_error(self, call: _Call, error: str) -> None:
         if error.startswith("NOSCRIPT") and not call.is_again:
             call.is_again = True
+            call.replies = 1
             self._again.append(call)
             return
         if not call.future.done():

@@ -23,6 +23,12 @@ from catenary.errors import BackendError
 LONGEST_PAUSE_S: Final = 2.0
 """Between two attempts to come back: clients wait for it."""
 
+REPLIES_AT_ONCE: Final = 250
+"""Replies that are taken in one turn of the event loop: up to 2 ms if they are messages."""
+
+FEED_BYTES: Final = 16_384
+"""Bytes that the parser gets at once: it moves all that it has not parsed after each KB."""
+
 _MORE: Final = object()
 
 Argument = str | bytes | int
@@ -36,9 +42,20 @@ def pack(*args: Argument) -> bytes:
 
 
 class Connection(asyncio.Protocol):
-    """Bytes to and from Redis. ``lost`` is done when it is over, with the reason."""
+    """Bytes to and from Redis. ``lost`` is done when it is over, with the reason.
+
+    A read of the socket may hold thousands of replies: they are taken over several turns of the event loop, and the
+    socket is not read meanwhile.
+    """
 
     __slots__ = (
+        "_call_soon",
+        "_data",
+        "_has_rest",
+        "_is_due",
+        "_is_over",
+        "_is_paused",
+        "_offset",
         "_opened",
         "_outgoing",
         "_parser",
@@ -54,32 +71,114 @@ class Connection(asyncio.Protocol):
         self._parser = hiredis.Reader(notEnoughData=_MORE)
         self._reason = "the connection was closed"
         self._outgoing: list[bytes] = []
-        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._call_soon = loop.call_soon
+        self.lost: asyncio.Future[str] = loop.create_future()
+        # What was read, and up to where the parser has got it
+        self._data = b""
+        self._offset = 0
+        # Are there replies that have not been taken? Are some to be taken in the next turn?
+        self._has_rest = False
+        self._is_due = False
+        self._is_paused = False
+        self._is_over = False
         # redis-py has no public name for it.
         writer = opened._writer  # noqa: SLF001
         assert writer is not None
         self._transport = cast("asyncio.Transport", writer.transport)
         self._transport.set_protocol(self)
 
+    # Reading
+
     def data_received(self, data: bytes) -> None:
-        """Parses, and gives every reply to whoever takes them, in order."""
-        self._parser.feed(data)
-        try:
-            while (reply := self._parser.gets()) is not _MORE:
-                self._take(reply)
-        except hiredis.ProtocolError as error:
-            self.drop(f"expected replies of Redis: {error}")
+        """Parses, and takes every reply in order."""
+        if self._has_rest:
+            self._data = self._data[self._offset :] + data
+            self._offset = 0
+            return
+        self._data, self._offset = data, 0
+        self._take_some()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
             self._reason = str(exc) or type(exc).__name__
+        self._is_over = True
+        if self._has_rest:
+            self._take_later()
+        else:
+            self._end()
+
+    def _take_some(self) -> None:
+        """Takes as many replies as one turn has room for."""
+        self._is_due = False
+        try:
+            self._has_rest, had_rest = self._has_more(), self._has_rest
+        except hiredis.ProtocolError as error:
+            self._has_rest, had_rest = False, True
+            self.drop(f"expected replies of Redis: {error}")
+        except BaseException:
+            self._has_rest = False
+            self.drop("a reply could not be handled")
+            raise
+        if self._has_rest:
+            self._pause_transport()
+            if self._is_over or not self._is_paused:
+                self._take_later()
+        elif self._is_over:
+            self._end()
+        elif had_rest and not self._is_paused:
+            self._resume_transport()
+
+    def _has_more(self) -> bool:
+        """Takes replies; returns whether there may be more. Raises :class:`hiredis.ProtocolError`."""
+        parser, data = self._parser, self._data
+        for _ in range(REPLIES_AT_ONCE):
+            while (reply := parser.gets()) is _MORE:
+                fed = min(len(data) - self._offset, FEED_BYTES)
+                if fed == 0:
+                    self._data = b""
+                    return False
+                parser.feed(data, self._offset, fed)
+                self._offset += fed
+            self._take(reply)
+        return True
+
+    def _take_later(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self._call_soon(self._take_some)
+
+    def _end(self) -> None:
         if not self.lost.done():
             self.lost.set_result(self._reason)
+
+    def pause(self) -> None:
+        """Stops reading for a while: later replies wait at Redis. Those of this turn are still taken."""
+        self._is_paused = True
+        self._pause_transport()
+
+    def resume(self) -> None:
+        """Reads on."""
+        self._is_paused = False
+        if self._has_rest:
+            self._take_later()
+        else:
+            self._resume_transport()
+
+    def _pause_transport(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def _resume_transport(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    # Writing
 
     def write(self, packed: bytes) -> None:
         """Sends a command. All those of one turn of the loop leave together."""
         if not self._outgoing:
-            asyncio.get_running_loop().call_soon(self.flush)
+            self._call_soon(self.flush)
         self._outgoing.append(packed)
 
     def flush(self) -> None:
@@ -88,15 +187,7 @@ class Connection(asyncio.Protocol):
         if outgoing and not self._transport.is_closing():
             self._transport.write(b"".join(outgoing))
 
-    def pause(self) -> None:
-        """Reads no more for a while: what is on its way waits at Redis."""
-        if not self._transport.is_closing():
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        """Reads on."""
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+    # The end
 
     def drop(self, reason: str) -> None:
         """Ends it at once."""

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, Never, TypeGuard
 
 import hiredis
@@ -32,7 +33,9 @@ from catenary.adapters.redis.connection import (
     pack,
 )
 from catenary.adapters.redis.engine import RedisEngine
-from catenary.errors import BackendError, BackendRefused
+from catenary.adapters.redis.large_commands import LargeCommand, Transaction
+from catenary.adapters.send_queue import AT_ONCE, SendQueue
+from catenary.errors import BackendError, BackendRefused, TooLarge
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.names import Stream
 from catenary.messages.publications import (
@@ -81,6 +84,7 @@ class RedisPubSub:
         "_on_restored",
         "_patience",
         "_prefix",
+        "_queue",
         "_service",
         "_sessions",
         "_told",
@@ -111,6 +115,7 @@ class RedisPubSub:
         self._following = following
         self._on_restored = on_restored
         self._caught_up = caught_up
+        self._queue = SendQueue(engine.counters)
         # Names; no stream's channel has a "#" in this place
         self._channel = engine.names.channel.encode()
         self._prefix = self._channel + b":"
@@ -155,14 +160,11 @@ class RedisPubSub:
 
         An ``entry`` of a queue of this Redis leaves its queue in the same step.
         """
-        try:
-            if entry is None and len(publications) == 1:
-                return self._send(publications[0])
-            return self._send_all(publications, entry) if publications else None
-        except ValueError as error:
-            failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            failed.set_exception(BackendRefused(f"a publication can't be sent: {error}"))
-            return failed
+        if not publications:
+            return None
+        if self._queue.is_idle and len(publications) <= AT_ONCE:
+            return self._send_now(publications, entry)
+        return self._queue.add(len(publications), partial(self._send_in_turns, publications, entry))
 
     async def relay(self, command: RemoteDisconnect) -> None:
         """Sends a command that every node relays. Raises :class:`BackendError`."""
@@ -171,33 +173,58 @@ class RedisPubSub:
         else:
             await self._sessions.revoke(command, self._channel, is_relayed=True)
 
-    def _send(self, publication: Publishable) -> "Awaitable[Any]":
+    def _send_now(
+        self, publications: tuple[Publishable, ...], entry: QueueEntry | None
+    ) -> "Awaitable[Any]":
+        try:
+            if len(publications) == 1 and (entry is None or self._is_revocation(publications[0])):
+                return self._send(publications[0], entry)
+            batch = self._begin_batch(entry)
+            for each in publications:
+                self._add(batch, each)
+            return self._commands.send(batch)
+        except ValueError as error:
+            return _failed(_refused(error))
+        except TooLarge as error:
+            return _failed(error)
+
+    async def _send_in_turns(
+        self, publications: tuple[Publishable, ...], entry: QueueEntry | None
+    ) -> "Awaitable[Any]":
+        """The same as :meth:`_send_now` for a batch of any size. Raises :class:`BackendRefused`."""
+        if len(publications) <= AT_ONCE:
+            return self._send_now(publications, entry)
+        try:
+            batch = self._begin_batch(entry)
+            async for each in paced(publications, _size):
+                self._add(batch, each)
+        except ValueError as error:
+            raise _refused(error) from error
+        return self._commands.send(batch)
+
+    def _send(self, publication: Publishable, entry: QueueEntry | None = None) -> "Awaitable[Any]":
         if self._sessions is not None and isinstance(publication, RemoteDisconnect):
-            return self._sessions.revoke(publication, self._channel)
+            return self._sessions.revoke(publication, self._channel, entry)
         if self._history is not None and _is_kept(publication):
             return self._appender.append(publication, self._prefix + publication.stream.encode())
         return self._commands.call("PUBLISH", *self._unkept(publication))
 
-    def _send_all(
-        self, publications: tuple[Publishable, ...], entry: QueueEntry | None
-    ) -> "Awaitable[Any]":
-        match publications:
-            case (RemoteDisconnect() as command,) if self._sessions is not None:
-                return self._sessions.revoke(command, self._channel, entry)
-        keeps = self._history is not None
-        if entry is None and not (keeps and any(map(_is_kept, publications))):
-            return self._commands.call_all(
-                [("PUBLISH", *self._unkept(each)) for each in publications]
-            )
-        return self._appender.append_all(
-            [
-                (each.stream, self._prefix + each.stream.encode(), payload.pack(each))
-                if keeps and _is_kept(each)
-                else (None, *self._unkept(each))
-                for each in publications
-            ],
-            entry,
-        )
+    def _is_revocation(self, publication: Publishable) -> bool:
+        return self._sessions is not None and isinstance(publication, RemoteDisconnect)
+
+    def _begin_batch(self, entry: QueueEntry | None) -> LargeCommand:
+        if entry is None and self._history is None:
+            return self._commands.transaction()
+        return self._appender.begin_batch(entry)
+
+    def _add(self, batch: LargeCommand, publication: Publishable) -> None:
+        if isinstance(batch, Transaction):
+            batch.add("PUBLISH", *self._unkept(publication))
+        elif self._history is not None and _is_kept(publication):
+            channel = self._prefix + publication.stream.encode()
+            self._appender.add(batch, publication.stream, channel, payload.pack(publication))
+        else:
+            self._appender.add(batch, None, *self._unkept(publication))
 
     def _unkept(self, publication: Publishable) -> tuple[bytes, bytes]:
         """The channel, and what is published there, of what no history keeps."""
@@ -419,6 +446,20 @@ class RedisPubSub:
             else:
                 self._following.alive()
             await asyncio.sleep(began + self._canary_interval_s - loop.time())
+
+
+def _size(publication: Publishable) -> int:
+    return len(publication.data) if isinstance(publication, Publication) else 0
+
+
+def _refused(error: ValueError) -> BackendRefused:
+    return BackendRefused(f"a publication can't be sent: {error}")
+
+
+def _failed(error: BackendError) -> "asyncio.Future[Any]":
+    failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    failed.set_exception(error)
+    return failed
 
 
 async def _raise_when(lost: "asyncio.Future[str]") -> None:

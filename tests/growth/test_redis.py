@@ -1,0 +1,156 @@
+"""Redis: batches, bursts and replies, however large: no turn of the event loop grows with them."""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from typing import cast
+
+import pytest
+from redis.asyncio.connection import AbstractConnection
+
+from catenary.adapters.redis.connection import Connection
+from catenary.adapters.send_queue import SendQueue
+from catenary.broker.limits import Limits
+from catenary.messages.names import Stream
+from catenary.messages.publications import Publication, QueueEntry
+from catenary.metrics.counters import Counters
+from tests.growth.measure import Case, Work, assert_near_linear, assert_turns_bounded
+from tests.growth.test_wire import in_pieces
+from tests.parts.redis import RedisServer, redis_server
+from tests.parts.redis_node import LIMITS, redis_node
+
+STREAMS = [Stream(f"s{number}") for number in range(10)]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with redis_server() as running:
+        yield running
+
+
+def batch(size: int) -> tuple[Publication, ...]:
+    return tuple(Publication(STREAMS[each % 10], str(each)) for each in range(size))
+
+
+# Sending
+
+
+@pytest.mark.parametrize("entry", [None, QueueEntry("gone", "g", "c", "")])
+@pytest.mark.parametrize("limits", [None, LIMITS])
+def test_no_turn_grows_with_a_batch_that_is_sent(
+    server: RedisServer, limits: Limits | None, entry: QueueEntry | None
+) -> None:
+    def case(size: int) -> Work:
+        publications = batch(size)
+
+        async def send() -> None:
+            async with redis_node(server, limits) as node:
+                sent = node.pubsub.send(publications, entry)
+                assert sent is not None
+                await sent
+
+        return send
+
+    assert_turns_bounded(case)
+
+
+def many_small_sends_after_a_large_one(size: int) -> Work:
+    queue = SendQueue(Counters())
+
+    async def nothing() -> None:
+        pass
+
+    async def work() -> None:
+        for _ in range(size):
+            last = queue.add(1, nothing)
+        await last
+
+    return work
+
+
+def test_work_on_sends_that_wait_is_near_linear() -> None:
+    assert_near_linear(many_small_sends_after_a_large_one)
+
+
+# Receiving
+
+
+class _Transport(asyncio.Transport):
+    """Nothing leaves; reading is paused and resumed without effect."""
+
+    def is_closing(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        pass
+
+
+class _Opened:
+    """What redis-py opens."""
+
+    def __init__(self) -> None:
+        self._writer = self
+        self.transport = _Transport()
+
+
+def reads(pieces: Iterable[bytes], replies: int = 1) -> Work:
+    """A connection reads them, and takes so many replies."""
+
+    async def work() -> None:
+        taken: list[object] = []
+        connection = Connection(cast("AbstractConnection", _Opened()), taken.append)
+        for piece in pieces:
+            connection.data_received(piece)
+        while len(taken) < replies:  # noqa: ASYNC110  (the turns are what is measured)
+            await asyncio.sleep(0)
+
+    return work
+
+
+def a_text_byte_by_byte(size: int) -> Work:
+    return reads(in_pieces(b"$%d\r\n%s\r\n" % (size, b"x" * size)))
+
+
+def a_text_in_pieces(size: int) -> Work:
+    return reads(in_pieces(b"$%d\r\n%s\r\n" % (size * 100, b"x" * size * 100), 100))
+
+
+def a_large_array_byte_by_byte(size: int) -> Work:
+    return reads(in_pieces(b"*%d\r\n%s" % (size, b":1\r\n" * size)))
+
+
+def a_large_array_at_once(size: int) -> Work:
+    return reads([b"*%d\r\n%s" % (size, b"$1\r\nx\r\n" * size)])
+
+
+def many_arrays_byte_by_byte(size: int) -> Work:
+    return reads(in_pieces(b"*1\r\n:1\r\n" * size), size)
+
+
+def many_messages_at_once(size: int) -> Work:
+    message = b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$60\r\n%s\r\n" % (b"x" * 60)
+    return reads([message * size], size)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        a_text_byte_by_byte,
+        a_text_in_pieces,
+        a_large_array_byte_by_byte,
+        a_large_array_at_once,
+        many_arrays_byte_by_byte,
+        many_messages_at_once,
+    ],
+)
+def test_work_on_replies_is_near_linear(case: Case) -> None:
+    assert_near_linear(case)
+
+
+def test_no_turn_grows_with_the_messages_of_a_read() -> None:
+    assert_turns_bounded(many_messages_at_once)
