@@ -1,1 +1,1 @@
-"""Tools for the shell: to publish, to listen, to ask, to sign, to measure, to begin a project."""
+"""Shell tools: publish, subscribe, read presence and history, sign, generate load, create a project."""
