@@ -1,42 +1,60 @@
-"""The event-loop lag, as it is measured and forgotten."""
+"""The event-loop lag: measured, shown for one window, then dropped."""
 
 import asyncio
 import time
 
-import pytest
-
 from catenary.metrics.counters import Counters
-from catenary.process import loop_lag
-from catenary.process.loop_lag import WINDOW, LoopLag
+from catenary.process.loop_lag import INTERVAL_S, WINDOW, LoopLag
+from catenary.supervision.ticker import Ticker
 from tests.parts.heart import in_loop
 
 
-@in_loop
-async def test_the_worst_lag_of_the_window_is_shown_and_then_forgotten(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(loop_lag, "INTERVAL_S", 0.005)
-    counters = Counters()
-    lag = LoopLag(counters)
-    await lag.start()
-    time.sleep(0.2)  # noqa: ASYNC251  (what is measured: the loop is held)
-    while counters.event_loop_lag_ms == 0:  # noqa: ASYNC110
-        await asyncio.sleep(0)
-    assert counters.event_loop_lag_ms >= 190
-    async with asyncio.timeout(20):
-        while counters.event_loop_lag_ms >= 190:  # noqa: ASYNC110
-            await asyncio.sleep(0.005 * WINDOW)
-    await lag.stop(1)
+class _Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
-@in_loop
-async def test_nothing_is_measured_after_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop_lag, "INTERVAL_S", 0)
-    counters = Counters()
-    lag = LoopLag(counters)
-    await lag.start()
-    await lag.stop(1)
-    time.sleep(0.01)  # noqa: ASYNC251
-    for _ in range(10):
-        await asyncio.sleep(0)
+def test_the_worst_lag_of_the_window_is_shown() -> None:
+    clock, counters = _Clock(), Counters()
+    lag = LoopLag(counters, clock)
+    clock.now = 7.0
+    lag.measure()
     assert counters.event_loop_lag_ms == 0
+    shown = []
+    for late_s in (0.2, 0.05, *[0.01] * WINDOW):
+        clock.now += INTERVAL_S + late_s
+        lag.measure()
+        shown.append(counters.event_loop_lag_ms)
+    assert shown == [200] * WINDOW + [50, 10]
+
+
+def test_an_early_timer_is_no_lag() -> None:
+    clock, counters = _Clock(), Counters()
+    lag = LoopLag(counters, clock)
+    lag.measure()
+    clock.now = INTERVAL_S - 0.01
+    lag.measure()
+    assert counters.event_loop_lag_ms == 0
+
+
+@in_loop
+async def test_a_held_loop_is_measured() -> None:
+    counters = Counters()
+    lag = LoopLag(counters, asyncio.get_running_loop().time)
+    measured = asyncio.Event()
+
+    def measure() -> None:
+        lag.measure()
+        measured.set()
+
+    ticker = Ticker(INTERVAL_S, measure)
+    await ticker.start()
+    await measured.wait()
+    measured.clear()
+    time.sleep(2 * INTERVAL_S)  # noqa: ASYNC251  (the subject: the loop is held)
+    await measured.wait()
+    await ticker.stop(1)
+    assert counters.event_loop_lag_ms >= 1000 * INTERVAL_S - 10

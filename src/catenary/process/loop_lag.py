@@ -1,6 +1,7 @@
 """Event-loop lag: how late a timer runs because other work held the loop."""
 
-import asyncio
+from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from catenary.metrics.counters import Counters
@@ -13,32 +14,24 @@ WINDOW: Final = 20
 
 
 class LoopLag:
-    """Measures from :meth:`start` to :meth:`stop`; ``event_loop_lag_ms`` is the worst of the last :data:`WINDOW`."""
+    """``event_loop_lag_ms`` is the worst of the last :data:`WINDOW` measurements.
 
-    __slots__ = ("_counters", "_due", "_lags_ms", "_timer")
+    A timer calls :meth:`measure` every :data:`INTERVAL_S`, scheduled from the previous call. ``clock`` is monotonic, in
+    seconds.
+    """
 
-    def __init__(self, counters: Counters) -> None:
+    __slots__ = ("_clock", "_counters", "_due", "_lags_ms")
+
+    def __init__(self, counters: Counters, clock: Callable[[], float]) -> None:
         self._counters = counters
-        self._lags_ms: list[int] = []
-        self._due = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._clock = clock
+        self._lags_ms: deque[int] = deque(maxlen=WINDOW)
+        self._due: float | None = None
 
-    async def start(self) -> None:
-        """Starts measuring."""
-        self._schedule()
-
-    async def stop(self, timeout_s: float) -> None:
-        """Stops measuring."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _schedule(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._due = loop.time() + INTERVAL_S
-        self._timer = loop.call_at(self._due, self._measure)
-
-    def _measure(self) -> None:
-        lag_s = asyncio.get_running_loop().time() - self._due
-        self._schedule()
-        self._lags_ms = [*self._lags_ms[1 - WINDOW :], max(round(lag_s * 1000), 0)]
-        self._counters.event_loop_lag_ms = max(self._lags_ms)
+    def measure(self) -> None:
+        """Measures the lateness of this call. The first call only starts the measurement."""
+        now = self._clock()
+        if self._due is not None:
+            self._lags_ms.append(max(round((now - self._due) * 1000), 0))
+            self._counters.event_loop_lag_ms = max(self._lags_ms)
+        self._due = now + INTERVAL_S

@@ -1,6 +1,6 @@
-"""Builds a server out of its options, bottom up: engine, hub, applications, node, edges.
+"""Builds a server from its options, bottom up: engine, hub, applications, node, edges.
 
-Each step is a module of its own here; this one states their order. Everything is complete when it is built.
+Each step is a module of this room; this one states their order. Every part is complete when it is built.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from catenary.node.pinger import Pinger
 from catenary.node.reads import Reads
 from catenary.ports import PubSub
 from catenary.process.listener import Listener
-from catenary.process.loop_lag import LoopLag
+from catenary.process.loop_lag import INTERVAL_S, LoopLag
 from catenary.process.worker_context import WorkerContext
 from catenary.server import figures
 from catenary.server.applications import Applications, build_applications
@@ -26,7 +26,7 @@ from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.engines import Engine, build_engine, build_nats
 from catenary.server.listeners import build_listeners
 from catenary.server.publishers import start_publishers
-from catenary.server.shutdown_phases import FLUSH_DISCONNECTS, SAVE_SESSIONS, STOP_TIMERS
+from catenary.server.shutdown_phases import FLUSH_DISCONNECTS, SAVE_SESSIONS
 from catenary.transports.hosting import HostedEdge
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Assembly:
-    """A server that is ready to run: ``build`` has how it is started, shut down and announced."""
+    """A server that is ready to run: ``build`` lists how it is started, shut down and announced."""
 
     def __init__(
         self,
@@ -73,11 +73,11 @@ class Assembly:
             self.listeners += build_listeners(build, self.node, reads, applications, self._clients)
         start_publishers(build, self.node, engine, nats)
         _start_applications(build, self.node, reads, applications)
-        lag = LoopLag(build.counters)
-        build.add(lag.start, STOP_TIMERS, lag.stop)
+        lag = LoopLag(build.counters, asyncio.get_running_loop().time)
+        build.tick(INTERVAL_S, lag.measure)
 
     def hosted_edge(self) -> HostedEdge:
-        """What serves the clients of another server that hosts this cable."""
+        """Endpoints for the clients of another server that hosts this cable."""
         return self._clients.hosted()
 
     def _restored(self) -> None:
@@ -114,7 +114,7 @@ def _node(
         expiry=applications.expiry,
     )
     if engine.keeps:
-        # What expires is refreshed three times within its TTL.
+        # Sessions and members are refreshed three times within their TTL.
         broker = options.broker
         build.tick(1, node.keep_time)
         build.tick(max(broker.presence_ttl_s / 3, 0.1), node.touch_present)
@@ -138,7 +138,7 @@ def _client_limits(limits: LimitOptions) -> ClientLimits:
 def _start_applications(
     build: ServerBuild, node: Node, reads: Reads, applications: Applications
 ) -> None:
-    """Last, because they may publish as they start."""
+    """Called last: applications may publish when they start."""
     cable, code, guest = applications.cable, applications.code, applications.guest
     if cable is not None:
         performer = node if code is None else None
