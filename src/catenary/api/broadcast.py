@@ -32,8 +32,8 @@ class Broadcasts:
 
     Answers 201 once a publication was sent; 401 without the key; 413 if it is too large for this server, Redis or NATS;
     422 for malformed publications, for those that Redis or NATS refuse for another permanent reason, and for methods
-    other than POST (as anycable-go); 503 while Redis or NATS is away, or incomplete requests hold too much memory: the
-    publisher should try again. An empty ``key`` lets everybody publish; ``pages`` are the origins that browsers may
+    other than POST (as anycable-go); 503 while Redis or NATS is unavailable, or incomplete requests hold too much memory:
+    the publisher should retry. Without a ``key``, anyone may publish; ``pages`` are the origins that browsers may
     publish from (CORS), None for none.
     """
 

@@ -37,7 +37,7 @@ _UNUSUAL: Final = frozenset({"transfer-encoding", "expect", "upgrade", "origin"}
 
 
 class IntakeRules(msgspec.Struct, frozen=True):
-    """What all publishers' connections share; ``memory`` limits their incomplete requests."""
+    """The state that all connections of publishers share; ``memory`` limits their incomplete requests."""
 
     path: str
     broadcasts: Broadcasts

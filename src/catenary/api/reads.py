@@ -74,8 +74,8 @@ class ReadEndpoint:
     """An ASGI application that answers one kind of request about the ``stream`` of its path.
 
     200; 401 without the key, 404 without a stream, 422 for a query that can't be read or that the
-    broker refuses for good, and for everything but GET, 501 where no broker keeps it, 410 where a
-    part of the history is gone, 503 where the broker is away.
+    broker refuses for good, and for methods other than GET, 501 without a broker, 410 if a part of the
+    history is gone, 503 while the broker is unavailable.
     """
 
     __slots__ = ("_access", "_read")
@@ -121,9 +121,8 @@ def presence_of(reads: Reads) -> Read:
 
 
 def history_of(reads: Reads) -> Read:
-    """Reads the history of a stream, the oldest message first: ``since`` a moment (seconds since the
-    epoch), or ``after`` a position (``offset:epoch``). With a ``limit`` so many of them: the newest, or
-    those that come next after the position."""
+    """Reads the history of a stream, oldest message first: ``since`` a time (seconds since 1970), or ``after`` a
+    position (``offset:epoch``). A ``limit`` selects the newest messages, or the next ones after the position."""
 
     async def read(stream: Stream, query: Mapping[str, str]) -> bytes:
         start, limit = _start(query), _limit(query.get("limit"))

@@ -1,4 +1,4 @@
-"""Given options become effective ones: applies what options imply about each other.
+"""Turns given options into effective ones: fills in every value that depends on other options.
 
 ``--public`` sets three options, missing keys are derived from the application secret, the port of HTTP
 broadcasts depends on whether a key is required. Follows anycable-go 1.6.16, except that ``secret=none``

@@ -1,1 +1,1 @@
-"""What is counted, the registry of figures, and the text format of Prometheus. Counting is a plain addition."""
+"""The counters, the registry of figures, and the text format of Prometheus. Counting is a plain addition."""

@@ -2,7 +2,7 @@
 
 The names are anycable-go's (docs/instrumentation.md), so that dashboards keep working; those of the groups from "Not in
 anycable-go" on are our own. Names that end in ``_total`` only grow, the others go up and down.
-Knows: numbers. Does not know: who shows them.
+Knows: numbers. Does not know: how they are exported.
 """
 
 from dataclasses import dataclass, field, fields

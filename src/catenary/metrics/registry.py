@@ -1,7 +1,7 @@
 """The figures of one process by name, for everything that shows them: Prometheus, StatsD, the log, the console.
 
-A figure is a function that is called when somebody looks: registering costs nothing while the server runs.
-Knows: names, numbers. Does not know: what is measured, who shows it.
+A figure is a function that is called when the figures are read: registering costs nothing while the server runs.
+Knows: names, numbers. Does not know: what is measured, or how it is exported.
 """
 
 import functools
@@ -35,7 +35,7 @@ class Registry:
         }
 
     def register(self, name: str, text: str, read: Callable[[], int]) -> None:
-        """Adds a figure; ``read`` returns its present value. Raises ValueError where the name is taken."""
+        """Adds a figure; ``read`` returns its present value. Raises ValueError if the name is taken."""
         if name in self._figures:
             raise ValueError(f"the figure {name} is registered already")
         self._figures[name] = (text, read)

@@ -15,17 +15,17 @@ import uvicorn
 ACCEPTS_PER_TURN: Final = 2
 """How often each socket is listened on: libuv accepts one connection in a turn of the loop from each.
 
-A client that connects alone costs 3 % more than with one, for an accept that finds nobody, with four 9 %. Clients
-that connect in a crowd share turns, and cost 7 % less."""
+With two listeners, a client that connects alone costs 3 % more than with one, because of an accept that finds no
+connection; with four, 9 %. Clients that connect at the same time share turns, and cost 7 % less."""
 
 ACCEPTS_IN_A_CROWD: Final = 8
-"""The same while many clients connect: an eighth less than with two where a hundred or more wait."""
+"""The same while many clients connect: with a hundred or more waiting, each costs an eighth less than with two."""
 
 CROWD: Final = 30
-"""Connections in a tenth of a second."""
+"""This many connections in a tenth of a second are a crowd."""
 
 CROWD_IS_OVER: Final = 10
-"""Tenths of a second without a crowd."""
+"""Tenths of a second without a crowd, after which the additional listeners are closed."""
 
 
 class Listener(uvicorn.Server):
@@ -48,7 +48,7 @@ class Listener(uvicorn.Server):
         yield
 
     def listen(self) -> "asyncio.Task[None]":
-        """Begins to serve. The task ends with the last connection after :meth:`close`."""
+        """Starts serving. The task ends with the last connection after :meth:`close`."""
         self._serving = asyncio.create_task(self.serve(sockets=self._sockets))
         return self._serving
 
@@ -74,14 +74,14 @@ class Listener(uvicorn.Server):
             server_state=self.server_state,
             app_state=self.lifespan.state,
         )
-        # Without free file descriptors it goes on with the sockets that it has.
+        # Without free file descriptors, the present sockets suffice.
         with contextlib.suppress(OSError):
             for each in self._own * (ACCEPTS_IN_A_CROWD - ACCEPTS_PER_TURN):
                 more = await loop.create_server(
                     build, sock=each.dup(), ssl=config.ssl, backlog=config.backlog
                 )
                 self._more.append(more)
-        if self._has_stopped_accepting:  # meanwhile
+        if self._has_stopped_accepting:  # while a server was created
             self._accept_less()
 
     def _accept_less(self) -> None:
@@ -103,7 +103,7 @@ class Listener(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def close(self, timeout_s: float) -> None:
-        """Accepts nothing more, asks the open connections to end, and waits for them."""
+        """Accepts no new connections, asks the open ones to end, and waits for them."""
         self.should_exit = True
         if self._serving is not None:
             await asyncio.wait([self._serving], timeout=timeout_s)

@@ -1,4 +1,4 @@
-"""What the process uses of the machine: open files, memory, the garbage collector.
+"""The resources of the process: open files, memory, the garbage collector.
 
 Knows: the system's limits. Does not know: what uses them.
 """

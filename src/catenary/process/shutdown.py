@@ -38,7 +38,7 @@ class Shutdown:
         self._parts: dict[Phase, list[Close]] = {phase: [] for phase in phases}
 
     def add(self, phase: Phase, close: Close) -> None:
-        """``close`` is called in this phase, at the same time as what else was added to it."""
+        """``close`` is called in this phase, at the same time as the other functions that were added to it."""
         self._parts[phase].append(close)
 
     async def run(self, timeout_s: float) -> None:

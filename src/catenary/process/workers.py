@@ -161,7 +161,7 @@ class Workers:
             except OSError as error:
                 # No more processes or file descriptors.
                 return f"can't be started ({error})"
-        # Else it was started by an earlier run of this service, which has failed.
+        # Otherwise it was started by an earlier run of this service, which has failed.
         if index in self._have_served:
             backoff.works()
         status = await process.wait()

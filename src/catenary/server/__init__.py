@@ -1,1 +1,1 @@
-"""The assembly: knows everybody; nobody knows it."""
+"""The assembly of a server from all rooms. It may import every room; only the command line imports it."""

@@ -1,6 +1,6 @@
-"""What answers the commands of clients: the application, and what is decided here without it.
+"""Builds the deciders of clients' commands: the application, and the channels and tokens that need no application.
 
-Knows: options, every way to reach an application. Does not know: the node, the edges.
+Knows: options, every kind of connection to an application. Does not know: the node, the edges.
 """
 
 import sys
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 
 class Applications(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """Everything on the application's side; None for what this server has not got.
+    """Everything on the application's side; None for parts that this server lacks.
 
-    ``router`` is what the node asks, ``cable`` the application in this process, ``code`` the pool of processes that
+    ``router`` decides the node's commands, ``cable`` is the application in this process, ``code`` the pool of processes that
     run it, ``guest`` the hosted ASGI application, ``restored_action`` the action that is performed on the
     subscriptions of a resumed session, "" for none.
     """

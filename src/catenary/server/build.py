@@ -1,6 +1,6 @@
-"""What the modules of the assembly share while they build one server.
+"""One server under construction, shared by the modules of the assembly.
 
-Each module builds the parts of its subject, and adds here how they are started, shut down, measured and announced.
+Each module builds the parts of its subject, and registers here how they are started, shut down, measured and announced.
 """
 
 from collections.abc import Awaitable, Callable
@@ -18,7 +18,9 @@ from catenary.supervision.ticker import Ticker
 
 
 class ServerBuild:
-    """One server under construction. ``worker`` is set in a worker process, ``options`` are effective ones."""
+    """Start functions, shutdown phases, figures and announcements. ``worker`` is set in a worker process, ``options`` are
+    effective ones.
+    """
 
     __slots__ = (
         "announcements",
@@ -44,9 +46,9 @@ class ServerBuild:
         """Called in order before clients are served; an exception ends the start."""
         self.shutdown: Final = Shutdown(PHASES)
         self.readiness: Final[list[Callable[[], str | None]]] = []
-        """Each returns why this node should not receive clients, None where it may."""
+        """Each returns why this node should not receive clients, None if it may."""
         self.announcements: Final[list[str]] = []
-        """What is served, and where: lines for the log."""
+        """Lines for the log that name the served URLs."""
 
     def add(
         self,
@@ -54,7 +56,7 @@ class ServerBuild:
         phase: Phase,
         close: Callable[[float], Awaitable[None]],
     ) -> None:
-        """A part that is started, and closed in a phase of the shutdown."""
+        """Registers a part that is started, and closed in a phase of the shutdown."""
         self.start.append(start)
         self.shutdown.add(phase, close)
 
@@ -64,6 +66,6 @@ class ServerBuild:
         self.add(ticker.start, STOP_TIMERS, ticker.stop)
 
     def trouble(self) -> str | None:
-        """The first reason why this node should not receive clients; None where there is none."""
+        """The first reason why this node should not receive clients; None if there is none."""
         reasons = (reason for check in self.readiness if (reason := check()) is not None)
         return next(reasons, self.supervisor.trouble)

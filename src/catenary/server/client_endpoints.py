@@ -1,4 +1,4 @@
-"""What clients meet: the endpoints of every transport, admission, and what all of their connections share.
+"""Builds the client endpoints of every transport, with their admission and the state that all connections share.
 
 Knows: options, the node, transports. Does not know: ports, other HTTP requests.
 """

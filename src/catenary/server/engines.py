@@ -1,4 +1,4 @@
-"""What connects nodes, and what stores histories, members and sessions: this process, Redis or NATS.
+"""Builds the engine: pub/sub between nodes, and storage of histories, members and sessions, in this process, Redis or NATS.
 
 Knows: the adapters of each engine, options. Does not know: the node, the edges.
 """
@@ -47,10 +47,10 @@ CONNECT_POLL_S: Final = 0.005
 
 
 class Engine:
-    """How publications reach other nodes, and where things are stored. This one: neither.
+    """Pub/sub between nodes, and storage. This class has neither.
 
-    ``keeps`` says that histories, members and sessions are stored, and expire. ``is_shared`` says that publications
-    reach other nodes, so that exactly one node must take each from a publisher.
+    ``keeps``: histories, members and sessions are stored, and expire. ``is_shared``: publications reach other nodes, so
+    exactly one node must read each from a publisher.
     """
 
     history: History = NoHistory()
@@ -61,12 +61,12 @@ class Engine:
     is_shared = False
 
     def pubsub(self, build: ServerBuild, hub: Hub, restored: Callable[[], None]) -> PubSub:
-        """Built after the hub, to which it delivers; ``restored`` is called when a lost connection to the other nodes
-        is back. Called once."""
+        """Builds the pub/sub, which delivers to the ``hub``; ``restored`` is called when a lost connection to the other
+        nodes is available again. Called once."""
         return LocalPubSub(hub.deliver)
 
     def trouble(self) -> str | None:
-        """Why this node does not receive from the others at the moment; None where it does."""
+        """Why this node does not receive from the others at the moment; None if it does."""
         return None
 
 
@@ -100,7 +100,7 @@ class MemoryEngine(Engine):
 
 
 class Stores(Protocol):
-    """What a node stores on Redis or NATS; the three are None where nothing is stored."""
+    """The stores of a node on Redis or NATS; all three are None if nothing is stored."""
 
     @property
     def history(self) -> History | None: ...
@@ -117,7 +117,7 @@ class Stores(Protocol):
 
 
 class ClusterPubSub(PubSub, Protocol):
-    """A pub/sub between nodes. ``trouble`` is why this node does not receive from the others, None where it does."""
+    """A pub/sub between nodes. ``trouble`` is why this node does not receive from the others, None if it does."""
 
     @property
     def trouble(self) -> str | None: ...
@@ -271,7 +271,7 @@ def embedded_nats(
 
 
 def _nats_servers(options: NatsOptions, embedded_url: str) -> NatsServers:
-    """Those that the options name; the embedded one where they name none."""
+    """The servers that the options name; the embedded one if they name none."""
     if embedded_url and options.servers == NatsOptions().servers:
         return NatsServers(urls=(embedded_url,), follows_cluster=False)
     return NatsServers(urls=options.servers, in_order=options.dont_randomize_servers)
@@ -294,7 +294,7 @@ def _limits(broker: BrokerOptions, adapter: str) -> Limits | None:
 
 
 def _stored(options: BrokerOptions) -> str:
-    """What a broker stores, for the announcement."""
+    """The contents of a broker's storage, for the announcement."""
     return (
         f"history of {options.history_limit} messages for {options.history_ttl_s} s, "
         f"sessions for {options.sessions_ttl_s} s, presence for {options.presence_ttl_s} s"

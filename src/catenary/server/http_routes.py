@@ -100,17 +100,17 @@ def add_metrics(build: ServerBuild, ports: Ports) -> None:
 
 
 def main_address(options: Options) -> ListenAddress:
-    """Where clients connect."""
+    """The address for clients."""
     return ListenAddress(options.server.host, options.server.port)
 
 
 def broadcasts_address(options: Options) -> ListenAddress:
-    """Where publications are received over HTTP."""
+    """The address for publications over HTTP."""
     return ListenAddress(options.server.host, options.http_broadcast.port, "http_broadcast_port")
 
 
 def api_address(options: Options) -> ListenAddress:
-    """Where the REST API is served."""
+    """The address of the REST API."""
     return ListenAddress(options.api.host, options.api.port, "api_port", "api.host")
 
 

@@ -1,8 +1,8 @@
-"""A cable inside another ASGI server: the same node, with somebody else's WebSockets in front.
+"""A cable inside another ASGI server: the same node, with the host's WebSockets and requests as clients.
 
-Starts in the loop of its first client, unless it was started in good order before.
+It is started by its lifespan, or else by its first client, in that client's event loop.
 Source: ASGI 3.0, https://asgi.readthedocs.io/en/latest/specs/www.html.
-Knows: the assembly, ASGI scopes. Does not know: what a client says, who the host is.
+Knows: the assembly, ASGI scopes. Does not know: commands of clients, the host.
 """
 
 import asyncio
@@ -33,10 +33,10 @@ _SCHEMES: Final = {"ws": "http", "wss": "https", "https": "https"}
 
 
 class Mounted:
-    """An ASGI application (3.0). It can be run again, in another loop, when the first has ended."""
+    """An ASGI application (3.0). It can be run again, in another event loop, when the first one is closed."""
 
     def __init__(self, cable: Cable, keywords: Mapping[str, object]) -> None:
-        """``keywords`` are options by the names of their flags, above the environment's. Raises
+        """``keywords`` are options by the names of their flags; they override the environment. Raises
         :class:`ConfigError`."""
         self._cable = cable
         self._options = effective(load_hosted(keywords, os.environ))
@@ -44,14 +44,14 @@ class Mounted:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._run_lifespan(receive, send)
         else:
-            await self._meet(scope, receive, send)
+            await self._serve_client(scope, receive, send)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """The cable runs within, and its clients are gone behind it. Raises :class:`ConfigError`,
-        also where it runs in another loop."""
+        """Runs the cable inside the block, and disconnects its clients at the end. Raises :class:`ConfigError`, also if it
+        runs in another event loop."""
         hosted = await self._started()
         try:
             yield
@@ -74,7 +74,7 @@ class Mounted:
                 )
             hosted = self._hosted = _Hosted(self._cable, self._options)
         try:
-            # Whoever waits may be cancelled; others wait, too.
+            # Several clients may wait for the start; one of them that is cancelled must not cancel it.
             await asyncio.shield(hosted.started)
         except Exception:
             if self._hosted is hosted:
@@ -82,14 +82,14 @@ class Mounted:
             raise
         return hosted
 
-    async def _meet(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One client: served, or refused."""
+    async def _serve_client(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves or refuses one client."""
         if scope["type"] == "websocket":
             await receive()
         try:
             hosted = await self._started()
         except Exception:  # noqa: BLE001
-            # Whatever it is, the host's other requests go on, and the next client tries again.
+            # The host keeps serving other requests, and the next client tries to start the cable again.
             _log.exception("The cable could not start")
             await _refuse(RequestRefused(503, "the cable could not start"), scope, send)
             return
@@ -99,8 +99,8 @@ class Mounted:
             hosted.edge.refusals.note(error)
             await _refuse(error, scope, send)
 
-    async def _live(self, receive: Receive, send: Send) -> None:
-        """Where the cable is all that the host serves: the host says when."""
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
+        """The lifespan protocol, for a host that serves only the cable."""
         await receive()
         try:
             async with self.running():
@@ -113,7 +113,7 @@ class Mounted:
 
 
 class _Hosted:
-    """A node in one loop, from its start to its end."""
+    """A node in one event loop, from its start to its end."""
 
     def __init__(self, cable: Cable, options: Options) -> None:
         self.loop = asyncio.get_running_loop()
@@ -132,7 +132,7 @@ class _Hosted:
             await each()
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One client, to its end. Raises :class:`RequestRefused` before it is let in."""
+        """Serves one client until it leaves. Raises :class:`RequestRefused` if it is not admitted."""
         edge = self.edge
         endpoint = edge.endpoints.get(scope["type"])
         if endpoint is None:
@@ -154,7 +154,7 @@ class _Hosted:
                 self._is_empty.set()
 
     async def stop(self) -> None:
-        """Says goodbye to those that are there, then ends what stands behind them, in order."""
+        """Disconnects all clients, then runs the phases of the shutdown."""
         self._is_stopping = True
         deadline = self.loop.time() + self._timeout_s
         for connection in tuple(self._connections):
@@ -170,7 +170,7 @@ class _Hosted:
 
 
 def _target(scope: Scope) -> str:
-    """As it was asked for; ``raw_path`` is optional in ASGI."""
+    """The request target as it was sent; ``raw_path`` is optional in ASGI."""
     raw_path = scope.get("raw_path")
     path = raw_path.decode("latin-1") if raw_path else quote(scope["path"])
     query = scope.get("query_string", b"").decode("latin-1")
@@ -178,7 +178,7 @@ def _target(scope: Scope) -> str:
 
 
 async def _refuse(refused: RequestRefused, scope: Scope, send: Send) -> None:
-    """With its status, unless the host of a WebSocket can't pass that on: then as the host refuses all."""
+    """Refuses with the status of the error; if the host can't send a status for a WebSocket, closes it before accepting."""
     is_denial = scope["type"] == "websocket"
     if is_denial and "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1008, "reason": str(refused)})

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class PortSpec:
-    """What one port serves; ``address`` has the options' names of the first feature that asked for the port.
+    """Everything that one port serves; ``address`` has the options' names of the first feature that requested the port.
 
     ``endpoints`` are client endpoints by path, ``routes`` other HTTP requests, ``intake`` publications, ``guest`` the
     hosted application, which gets everything else.
@@ -43,5 +43,5 @@ class Ports:
 
     @property
     def specs(self) -> tuple[PortSpec, ...]:
-        """In the order in which they were first asked for."""
+        """In the order of the first request for each."""
         return tuple(self._specs.values())

@@ -25,7 +25,7 @@ PublishEntry = Callable[[bytes, QueueEntry], Awaitable[None] | None]
 
 
 class Publisher(Protocol):
-    """A broadcast adapter; ``trouble`` is why it does not receive publications at the moment, None where it does."""
+    """A broadcast adapter; ``trouble`` is why it does not receive publications at the moment, None if it does."""
 
     @property
     def trouble(self) -> str | None: ...

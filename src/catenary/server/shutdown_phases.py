@@ -1,8 +1,7 @@
 """The phases in which a server shuts down, in order.
 
 Clients first, then publishers, then the calls and the data that the last of them have caused, then the connections
-to what stands behind the server. The shares add up to less than the whole time at any phase: each phase leaves some to
-those after it.
+to the application, Redis and NATS. Each phase gets a share of the remaining time, and leaves some to those after it.
 """
 
 from typing import Final
@@ -13,7 +12,7 @@ DRAIN_CLIENTS: Final = Phase("drain clients", 0.9)
 """Closes the clients, spread over a part of the shutdown timeout (:mod:`catenary.process.drain`)."""
 
 CLOSE_LISTENERS: Final = Phase("close listeners", 2 / 3)
-"""Accepts nothing more, and waits for the connections and requests that are left."""
+"""Accepts no new connections, and waits for the open connections and requests."""
 
 STOP_PUBLISHERS: Final = Phase("stop publishers", 1 / 2)
 """Reads no more from broadcast adapters, and publishes what was read."""

@@ -1,4 +1,4 @@
-"""What is decided without the application: clients with tokens, and the channels of public and signed streams.
+"""Builds the deciders that need no application: clients with tokens, and the channels of public and signed streams.
 
 Sources: docs/jwt_identification.md, docs/signed_streams.md (anycable).
 """

@@ -34,7 +34,7 @@ class Supervisor:
 
     @property
     def trouble(self) -> str | None:
-        """Which service has failed and does not run, or was restarted less than a second ago; None if all run."""
+        """Names the service that has failed and does not run, or was restarted less than a second ago; None if all run."""
         troubles = (each.trouble for each in self._services if each.trouble is not None)
         return self._ended or next(troubles, None)
 
