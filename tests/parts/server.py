@@ -64,7 +64,7 @@ class CableServer:
         size = os.fstat(self._output.fileno()).st_size
         return os.pread(self._output.fileno(), size, 0).decode()
 
-    def wait_for_output(self, text: str, timeout_s: float = 10, *, times: int = 1) -> str:
+    def wait_for_output(self, text: str, timeout_s: float = 30, *, times: int = 1) -> str:
         """Returns the output once it contains a text. Raises TimeoutError with what there was."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
@@ -104,7 +104,7 @@ class CableServer:
                 return
         raise TimeoutError(f"not ready after {timeout_s} s: {reason}")
 
-    def stop(self, timeout_s: float = 15) -> int:
+    def stop(self, timeout_s: float = 30) -> int:
         """SIGTERM, and SIGKILL where that is not enough. Returns the exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)

@@ -1,7 +1,7 @@
 """A web application around the cable of the contract suite: FastAPI's pages, its own WebSocket.
 
-As the guest of ``catenary tests.channels.served:cable --asgi tests.parts.web_app:guest``, and as the host
-of a mounted cable (:func:`host`).
+It is hosted by ``catenary tests.channels.served:cable --asgi tests.parts.web_app:hosted``, and is the host of a
+mounted cable (:func:`host`).
 """
 
 import asyncio
@@ -20,14 +20,14 @@ from tests.channels.chat import LogChannel, chat
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-    print("the guest begins", flush=True)
+    print("the lifespan begins", flush=True)
     LogChannel.broadcast_to("all", "published by the lifespan")
     yield {"begun": "with state"}
-    print("the guest has ended", flush=True)
+    print("the lifespan has ended", flush=True)
 
 
 def pages(**options: Any) -> FastAPI:
-    """What both have."""
+    """The pages of both."""
     app = FastAPI(**options)
 
     @app.get("/page")
@@ -56,7 +56,7 @@ def pages(**options: Any) -> FastAPI:
     return app
 
 
-guest = pages(lifespan=lifespan)
+hosted = pages(lifespan=lifespan)
 
 
 def host(cable: Cable | None = None, **options: object) -> FastAPI:
@@ -88,16 +88,16 @@ twice = FastAPI(lifespan=served_twice)
 
 
 @asynccontextmanager
-async def ending_badly(app: FastAPI) -> AsyncIterator[None]:
+async def failing_at_the_end(app: FastAPI) -> AsyncIterator[None]:
     yield
     raise LookupError("still in use")
 
 
-reluctant = FastAPI(lifespan=ending_badly)
+failing_at_shutdown = FastAPI(lifespan=failing_at_the_end)
 
 
 async def failing_later(scope: Scope, receive: Receive, send: Send) -> None:
-    """Something that it does beside its requests fails, when it is asked to."""
+    """Its lifespan fails after the first request."""
     if scope["type"] == "lifespan":
         await receive()
         await send({"type": "lifespan.startup.complete"})
@@ -111,7 +111,7 @@ _failing = asyncio.Event()
 
 
 async def plain(scope: Scope, receive: Receive, send: Send) -> None:
-    """Knows of no lifespan."""
+    """Does not support lifespans."""
     assert scope["type"] == "http"
     headers = [(b"content-type", b"text/plain")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -119,5 +119,5 @@ async def plain(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def wsgi(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """Not what is expected."""
+    """Not an ASGI application."""
     return []

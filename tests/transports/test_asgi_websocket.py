@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from catenary.edge.deadlines import NoDeadlines
-from catenary.messages.environment import Environment, HostedEnvironment
+from catenary.messages.environment import AsgiEnvironment, Environment
 from catenary.messages.heartbeat import Heartbeat
 from catenary.messages.names import Sid
 from catenary.messages.reasons import Reason
@@ -222,7 +222,7 @@ async def test_who_is_told_to_hold_on_is_not_read_and_may_still_be_sent_away() -
 
 
 def test_a_scope_is_not_kept_with_its_session() -> None:
-    hosted = HostedEnvironment.of(somebody(), {"type": "websocket", "app": object()})
+    hosted = AsgiEnvironment.of(somebody(), {"type": "websocket", "app": object()})
     assert hosted.scope["type"] == "websocket"
     kept = msgspec.json.decode(msgspec.json.encode(hosted), type=Environment)
     assert kept == somebody()

@@ -14,7 +14,7 @@ import msgspec
 from catenary.channels.call import Call
 from catenary.channels.errors import ConnectionUnauthorized
 from catenary.channels.states import State, changes
-from catenary.messages.environment import Environment, HostedEnvironment
+from catenary.messages.environment import AsgiEnvironment, Environment
 from catenary.messages.lenient_json import read_object
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ class Request:
         """What the ASGI application in which the cable is mounted knows of the request, such as
         ``scope["session"]``; empty elsewhere, and where the session has outlived its request."""
         environment = self._environment
-        return environment.scope if isinstance(environment, HostedEnvironment) else {}
+        return environment.scope if isinstance(environment, AsgiEnvironment) else {}
 
     @property
     def state(self) -> Mapping[str, Any]:

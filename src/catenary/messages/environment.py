@@ -50,7 +50,7 @@ class Environment(msgspec.Struct, gc=False, omit_defaults=True):
         return (self.istate or {}).get(identifier, {})
 
 
-class HostedEnvironment(Environment, dict=True, gc=True):
+class AsgiEnvironment(Environment, dict=True, gc=True):
     """A client whose request another ASGI server has read.
 
     ``scope`` is what that told of it. No field, because it does not outlive the connection: a
@@ -58,7 +58,7 @@ class HostedEnvironment(Environment, dict=True, gc=True):
     """
 
     @classmethod
-    def of(cls, environment: Environment, scope: Mapping[str, Any]) -> "HostedEnvironment":
+    def of(cls, environment: Environment, scope: Mapping[str, Any]) -> "AsgiEnvironment":
         """The same client, with its scope."""
         hosted = cls(environment.sid, environment.url, environment.headers)
         vars(hosted)["scope"] = scope

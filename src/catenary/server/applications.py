@@ -27,14 +27,14 @@ from catenary.server.standalone import Tokens
 if TYPE_CHECKING:
     from catenary.channels.application import CableApplication
     from catenary.channels.cable import Cable
-    from catenary.server.guest import Guest
+    from catenary.server.hosted_application import HostedApplication
 
 
 class Applications(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """Everything on the application's side; None for parts that this server lacks.
 
     ``router`` decides the node's commands, ``cable`` is the application in this process, ``code`` the pool of processes that
-    run it, ``guest`` the hosted ASGI application, ``restored_action`` the action that is performed on the
+    run it, ``hosted`` the hosted ASGI application, ``restored_action`` the action that is performed on the
     subscriptions of a resumed session, "" for none.
     """
 
@@ -42,7 +42,7 @@ class Applications(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     tokens: Tokens | None
     cable: "Cable | None"
     code: CodeWorkerPool | None
-    guest: "Guest | None"
+    hosted: "HostedApplication | None"
     restored_action: str
     expiry: ExpiryRules
 
@@ -53,7 +53,7 @@ def build_applications(build: ServerBuild, cable: "Cable | None", code: str) -> 
     options = build.options
     tokens = standalone.maybe_tokens(options.jwt, build.keys.tokens, build.supervisor)
     pool = _code_workers(build, code) if code else None
-    guest = _hosted_application(build, cable)
+    hosted = _hosted_application(build, cable)
     application = _application(build, cable, pool)
     identify: list[Identify] = []
     if tokens is not None:
@@ -73,7 +73,7 @@ def build_applications(build: ServerBuild, cable: "Cable | None", code: str) -> 
         tokens=tokens,
         cable=cable,
         code=pool,
-        guest=guest,
+        hosted=hosted,
         restored_action=options.broker.restored_action if here is None else here.restored_action,
         expiry=_expiry_rules(tokens, resume_expired=options.jwt.resume_expired),
     )
@@ -101,15 +101,15 @@ def _application(
             return NoApplication()
 
 
-def _hosted_application(build: ServerBuild, cable: "Cable | None") -> "Guest | None":
+def _hosted_application(build: ServerBuild, cable: "Cable | None") -> "HostedApplication | None":
     where = build.options.server.asgi
     if not where:
         return None
-    from catenary.server.guest import load_guest
+    from catenary.server.hosted_application import load_hosted_application
 
-    guest = load_guest(where, cable, build.supervisor)
-    build.shutdown.add(STOP_HOSTED_APPLICATION, guest.stop)
-    return guest
+    hosted = load_hosted_application(where, cable, build.supervisor)
+    build.shutdown.add(STOP_HOSTED_APPLICATION, hosted.stop)
+    return hosted
 
 
 def _code_workers(build: ServerBuild, code: str) -> CodeWorkerPool:

@@ -27,7 +27,7 @@ from catenary.server.engines import Engine, build_engine, build_nats
 from catenary.server.listeners import build_listeners
 from catenary.server.publishers import start_publishers
 from catenary.server.shutdown_phases import FLUSH_DISCONNECTS, SAVE_SESSIONS
-from catenary.transports.hosting import HostedEdge
+from catenary.transports.asgi_edge import AsgiEdge
 
 if TYPE_CHECKING:
     from catenary.channels.cable import Cable
@@ -43,13 +43,13 @@ class Assembly:
         cable: "Cable | None" = None,
         code: str = "",
         *,
-        is_hosted: bool = False,
+        is_mounted: bool = False,
     ) -> None:
         """Must be called where the loop runs.
 
         ``options`` are effective ones, ``worker`` is set in a worker process, ``cable`` is an application in this
         process, ``code`` the name of one (``module:cable``) that runs in code workers; with both, the cable is the one
-        by which the pages of ``asgi`` publish and read. With ``is_hosted``, another server listens. Raises
+        by which the pages of ``asgi`` publish and read. With ``is_mounted``, another server listens. Raises
         :class:`catenary.errors.ConfigError`.
         """
         self.build = build = ServerBuild(options, worker)
@@ -69,16 +69,16 @@ class Assembly:
             keeps_sessions=engine.keeps and options.broker.sessions_ttl_s > 0,
         )
         self.listeners: list[Listener] = []
-        if not is_hosted:
+        if not is_mounted:
             self.listeners += build_listeners(build, self.node, reads, applications, self._clients)
         start_publishers(build, self.node, engine, nats)
         _start_applications(build, self.node, reads, applications)
         lag = LoopLag(build.counters, asyncio.get_running_loop().time)
         build.tick(INTERVAL_S, lag.measure)
 
-    def hosted_edge(self) -> HostedEdge:
+    def asgi_edge(self) -> AsgiEdge:
         """Endpoints for the clients of another server that hosts this cable."""
-        return self._clients.hosted()
+        return self._clients.asgi_edge()
 
     def _restored(self) -> None:
         self.node.refresh()
@@ -139,11 +139,11 @@ def _start_applications(
     build: ServerBuild, node: Node, reads: Reads, applications: Applications
 ) -> None:
     """Called last: applications may publish when they start."""
-    cable, code, guest = applications.cable, applications.code, applications.guest
+    cable, code, hosted = applications.cable, applications.code, applications.hosted
     if cable is not None:
         performer = node if code is None else None
         build.start.append(functools.partial(cable.application.start, node, performer, reads))
     if code is not None:
         build.start.append(functools.partial(code.start, node, reads))
-    if guest is not None:
-        build.start.append(guest.start)
+    if hosted is not None:
+        build.start.append(hosted.start)

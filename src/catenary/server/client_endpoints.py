@@ -20,12 +20,12 @@ from catenary.node.node import Node
 from catenary.node.turns import CLIENTS_BUDGET_US, Turns
 from catenary.protocols.table import ACTION_CABLE
 from catenary.server.build import ServerBuild
+from catenary.transports.asgi_edge import AsgiEdge, AsgiEndpoint
 from catenary.transports.asgi_event_stream import AsgiEventStreamEndpoint
 from catenary.transports.asgi_websocket import AsgiWebSocketEndpoint
 from catenary.transports.event_stream import StreamLimits, StreamServices
 from catenary.transports.event_stream_endpoint import EventStreamEndpoint
 from catenary.transports.event_stream_requests import EventStreamRequests
-from catenary.transports.hosting import HostedEdge, HostedEndpoint
 from catenary.transports.websocket import WebSocketLimits, WebSocketServices
 from catenary.transports.websocket_endpoint import WebSocketEndpoint
 from catenary.wire.request_memory import RequestMemory
@@ -69,9 +69,9 @@ class ClientEndpoints:
         """Event streams (SSE)."""
         return EventStreamEndpoint(self._stream_services())
 
-    def hosted(self) -> HostedEdge:
+    def asgi_edge(self) -> AsgiEdge:
         """For the clients of another ASGI server that hosts this cable."""
-        endpoints: dict[str, HostedEndpoint] = {
+        endpoints: dict[str, AsgiEndpoint] = {
             "websocket": AsgiWebSocketEndpoint(
                 self._websocket_services(),
                 self._admission(self._rules()),
@@ -81,7 +81,7 @@ class ClientEndpoints:
         }
         if self._options.sse.enabled:
             endpoints["http"] = AsgiEventStreamEndpoint(self._stream_services())
-        return HostedEdge(
+        return AsgiEdge(
             endpoints=endpoints,
             queue=self.handshake_queue,
             handshake_timeout_s=self._options.limits.handshake_timeout_s,

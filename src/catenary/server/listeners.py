@@ -49,9 +49,9 @@ def build_listeners(
     if options.sse.enabled:
         announce(build, port, "event streams", "http", options.sse.path)
         main.endpoints.append((options.sse.path, clients.event_streams()))
-    if applications.guest is not None:
+    if applications.hosted is not None:
         announce(build, port, options.server.asgi, "http", "/")
-        main.guest = applications.guest
+        main.hosted = applications.hosted
     http_routes.add_health(build, main)
     http_routes.add_broadcasts(build, ports, node, clients)
     http_routes.add_api(build, ports, node, reads, clients)
@@ -67,7 +67,7 @@ def _listener(build: ServerBuild, clients: ClientEndpoints, spec: PortSpec) -> L
     port = _port(build, clients, spec)
     own = Starlette(routes=spec.routes)
     config = uvicorn.Config(
-        with_server_options(own if spec.guest is None else spec.guest.beside(own)),
+        with_server_options(own if spec.hosted is None else spec.hosted.after(own)),
         http=_protocol(functools.partial(RequestSniffer, port)),
         ws=_protocol(functools.partial(LateUpgradeSniffer, port)),
         lifespan="off",
@@ -75,7 +75,7 @@ def _listener(build: ServerBuild, clients: ClientEndpoints, spec: PortSpec) -> L
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        date_header=spec.guest is not None,
+        date_header=spec.hosted is not None,
         backlog=BACKLOG,
         ssl_certfile=options.server.ssl_cert or None,
         ssl_keyfile=options.server.ssl_key or None,
@@ -108,7 +108,7 @@ def _port(build: ServerBuild, clients: ClientEndpoints, spec: PortSpec) -> Port:
     return Port(
         routes=RouteTable(spec.endpoints),
         fallback=fallback,
-        late_fallback=HostedWebSockets(None if spec.guest is None else spec.guest.websockets),
+        late_fallback=HostedWebSockets(None if spec.hosted is None else spec.hosted.websockets),
         queue=clients.handshake_queue,
         deadlines=clients.deadlines,
         memory=clients.memory,

@@ -24,7 +24,7 @@ from catenary.edge.request import Peer
 from catenary.errors import ConfigError, RequestRefused
 from catenary.server.assembly import Assembly
 from catenary.transports.asgi_answers import refusal
-from catenary.transports.hosting import HostedClient
+from catenary.transports.asgi_edge import AsgiClient
 from catenary.wire import http1
 
 _log: Final = logging.getLogger("catenary.server")
@@ -117,10 +117,10 @@ class _Hosted:
 
     def __init__(self, cable: Cable, options: Options) -> None:
         self.loop = asyncio.get_running_loop()
-        self._assembly = Assembly(options, cable=cable, is_hosted=True)
-        self.edge = self._assembly.hosted_edge()
+        self._assembly = Assembly(options, cable=cable, is_mounted=True)
+        self.edge = self._assembly.asgi_edge()
         self._timeout_s = options.node.shutdown_timeout_s
-        self._connections: set[HostedClient] = set()
+        self._connections: set[AsgiClient] = set()
         self._is_empty = asyncio.Event()
         self._is_stopping = False
         self.started = asyncio.ensure_future(self._start())

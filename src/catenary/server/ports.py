@@ -13,14 +13,14 @@ from catenary.edge.routes import Endpoint
 from catenary.process.binding import ListenAddress
 
 if TYPE_CHECKING:
-    from catenary.server.guest import Guest
+    from catenary.server.hosted_application import HostedApplication
 
 
 @dataclass
 class PortSpec:
     """Everything that one port serves; ``address`` has the options' names of the first feature that requested the port.
 
-    ``endpoints`` are client endpoints by path, ``routes`` other HTTP requests, ``intake`` publications, ``guest`` the
+    ``endpoints`` are client endpoints by path, ``routes`` other HTTP requests, ``intake`` publications, ``hosted`` the
     hosted application, which gets everything else.
     """
 
@@ -28,7 +28,7 @@ class PortSpec:
     routes: list[Route] = field(default_factory=list)
     endpoints: list[tuple[str, Endpoint]] = field(default_factory=list)
     intake: IntakeRules | None = None
-    guest: "Guest | None" = None
+    hosted: "HostedApplication | None" = None
 
 
 class Ports:

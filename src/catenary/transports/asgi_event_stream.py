@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from catenary.edge.request import Peer
 from catenary.errors import RequestRefused
-from catenary.messages.environment import HostedEnvironment
+from catenary.messages.environment import AsgiEnvironment
 from catenary.transports.asgi_answers import refusal, response_start
 from catenary.transports.asgi_transport import AsgiTransport
 from catenary.transports.event_stream import EventStream, StreamServices
@@ -25,7 +25,7 @@ _END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 class AsgiEventStreamEndpoint:
-    """Satisfies :class:`catenary.transports.hosting.HostedEndpoint`."""
+    """Satisfies :class:`catenary.transports.asgi_edge.AsgiEndpoint`."""
 
     __slots__ = ("_services",)
 
@@ -38,14 +38,14 @@ class AsgiEventStreamEndpoint:
         plan = self._services.requests.plan(request, peer)
         if isinstance(plan, BriefAnswer):
             return AsgiBriefAnswer(plan, send)
-        environment = HostedEnvironment.of(plan.admitted.environment, scope)
+        environment = AsgiEnvironment.of(plan.admitted.environment, scope)
         admitted = msgspec.structs.replace(plan.admitted, environment=environment)
         plan = msgspec.structs.replace(plan, admitted=admitted)
         return AsgiEventStream(self._services, plan, receive, send)
 
 
 class AsgiEventStream:
-    """Satisfies :class:`catenary.transports.hosting.HostedClient`."""
+    """Satisfies :class:`catenary.transports.asgi_edge.AsgiClient`."""
 
     __slots__ = ("_close_timeout_s", "_receive", "_transport", "stream")
 
@@ -111,7 +111,7 @@ class _AsgiAnswer:
 
 
 class AsgiBriefAnswer:
-    """Satisfies :class:`catenary.transports.hosting.HostedClient`: sends one answer."""
+    """Satisfies :class:`catenary.transports.asgi_edge.AsgiClient`: sends one answer."""
 
     __slots__ = ("_answer", "_send")
 

@@ -12,7 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from catenary.edge.admission import Admission
 from catenary.edge.request import Peer
-from catenary.messages.environment import Environment, HostedEnvironment
+from catenary.messages.environment import AsgiEnvironment, Environment
 from catenary.messages.reasons import Reason
 from catenary.node.encoder import Encoder, Encoders
 from catenary.node.session import Session, Traits
@@ -28,7 +28,7 @@ from catenary.wire.http1 import Request
 
 
 class AsgiWebSocketEndpoint:
-    """Satisfies :class:`catenary.transports.hosting.HostedEndpoint`."""
+    """Satisfies :class:`catenary.transports.asgi_edge.AsgiEndpoint`."""
 
     __slots__ = ("_admission", "_encoders", "_protocols", "_services")
 
@@ -53,7 +53,7 @@ class AsgiWebSocketEndpoint:
             self._services,
             receive,
             send,
-            environment=HostedEnvironment.of(admitted.environment, scope),
+            environment=AsgiEnvironment.of(admitted.environment, scope),
             encoder=self._encoders.encoder(protocol, PREFIXED),
             traits=admitted.traits,
             subprotocol=subprotocol,
@@ -62,7 +62,7 @@ class AsgiWebSocketEndpoint:
 
 
 class AsgiWebSocket:
-    """Satisfies :class:`catenary.transports.hosting.HostedClient` and :class:`catenary.ports.Outbound`.
+    """Satisfies :class:`catenary.transports.asgi_edge.AsgiClient` and :class:`catenary.ports.Outbound`.
 
     ``receive`` and ``send`` are the host's, ``encoder`` frames with
     :data:`catenary.wire.framing.PREFIXED`.

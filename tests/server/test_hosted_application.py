@@ -1,4 +1,4 @@
-"""``--asgi``: the user's own application at the cable's port, from outside."""
+"""``--asgi``: an ASGI application on the port of the cable, in a running server."""
 
 import json
 import signal
@@ -25,7 +25,7 @@ APP = "tests.parts.web_app"
 @pytest.fixture(scope="module")
 def server() -> Iterator[CableServer]:
     with cable_server(
-        HTTP, f"--asgi={APP}:guest", "--metrics_http=/metrics", command=CABLE
+        HTTP, f"--asgi={APP}:hosted", "--metrics_http=/metrics", command=CABLE
     ) as server:
         yield server
 
@@ -33,7 +33,7 @@ def server() -> Iterator[CableServer]:
 def fetch(server: CableServer, path: str, body: bytes | None = None, proto: str = "http") -> bytes:
     url = f"http://127.0.0.1:{server.port}{path}"
     request = urllib.request.Request(url, body, {"X-Forwarded-Proto": proto})
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:
         assert answer.headers["date"]
         content: bytes = answer.read()
         return content
@@ -46,19 +46,21 @@ def refused(server: CableServer, path: str) -> int:
     return error.value.code
 
 
-def test_what_is_not_ours_goes_to_the_guest(server: CableServer) -> None:
+def test_requests_without_a_route_of_the_server_reach_the_application(server: CableServer) -> None:
     page = json.loads(fetch(server, "/page"))
     assert page == {"pid": server.process.pid, "scheme": "http", "state": "with state"}
     assert refused(server, "/nothing") == 404
 
 
-def test_what_is_ours_stays_ours(server: CableServer) -> None:
+def test_requests_with_a_route_of_the_server_do_not_reach_the_application(
+    server: CableServer,
+) -> None:
     assert fetch(server, "/health") == b"OK\n"
     assert b"clients_num" in fetch(server, "/metrics")
     assert refused(server, "/cable") == 426
 
 
-def test_a_proxy_on_this_machine_is_believed(server: CableServer) -> None:
+def test_a_proxy_on_this_machine_is_trusted(server: CableServer) -> None:
     page = json.loads(fetch(server, "/page", proto="https"))
     assert page["scheme"] == "https"
 
@@ -80,18 +82,16 @@ def pages_publish(server: CableServer) -> None:
 
 
 @pytest.mark.parametrize("flag", ["--app_workers=1", "--reload"])
-def test_pages_beside_code_workers_publish_and_say_that_they_stay(
-    flag: str, tmp_path: Path
-) -> None:
+def test_pages_beside_code_workers_publish_and_are_not_reloaded(flag: str, tmp_path: Path) -> None:
     here = {"PYTHONPATH": str(Path.cwd())}
-    flags = (HTTP, flag, f"--asgi={APP}:guest")
+    flags = (HTTP, flag, f"--asgi={APP}:hosted")
     with cable_server(*flags, command=CABLE, env=here, directory=tmp_path) as server:
-        assert f"{APP}:guest (--asgi) is not reloaded" in server.output()
+        assert f"{APP}:hosted (--asgi) is not reloaded" in server.output()
         pages_publish(server)
         server.process.send_signal(signal.SIGHUP)
         server.wait_for_output("Application code loaded: generation 2")
         assert (
-            f"Reloading the application code, but not the pages of {APP}:guest" in server.output()
+            f"Reloading the application code, but not the pages of {APP}:hosted" in server.output()
         )
         pages_publish(server)
         assert json.loads(fetch(server, "/page"))["pid"] == server.process.pid
@@ -99,7 +99,7 @@ def test_pages_beside_code_workers_publish_and_say_that_they_stay(
         assert " ERROR " not in server.output()
 
 
-def test_the_guest_has_websockets_of_its_own(server: CableServer) -> None:
+def test_the_application_serves_its_own_websockets(server: CableServer) -> None:
     with connect(f"ws://127.0.0.1:{server.port}/echo", proxy=None) as socket:
         socket.send("hello")
         assert socket.recv(5) == "HELLO"
@@ -120,38 +120,38 @@ def test_a_connection_that_asked_for_a_page_becomes_either_kind_of_websocket(
                 assert client.message()["type"] == "welcome"
 
 
-def test_a_lifespan_is_from_before_the_first_to_after_the_last_client() -> None:
-    with cable_server(HTTP, f"--asgi={APP}:guest", command=CABLE) as server:
+def test_a_lifespan_begins_before_the_first_client_and_ends_after_the_last() -> None:
+    with cable_server(HTTP, f"--asgi={APP}:hosted", command=CABLE) as server:
         client = CableClient(f"{server.cable_url}?name=jack")
         client.receive_welcome()
-        assert "the guest begins" in server.output()
+        assert "the lifespan begins" in server.output()
         assert server.stop() == 0
         assert client.receive()["reason"] == "server_restart"
         client.close()
         output = server.output()
-        assert output.index("shutting down") < output.index("the guest has ended")
-        assert output.index("the guest has ended") < output.index("Stopped")
+        assert output.index("shutting down") < output.index("the lifespan has ended")
+        assert output.index("the lifespan has ended") < output.index("Stopped")
 
 
-def test_every_worker_has_it() -> None:
-    with cable_server(HTTP, "--workers=2", f"--asgi={APP}:guest", command=CABLE) as server:
+def test_every_worker_runs_the_application() -> None:
+    with cable_server(HTTP, "--workers=2", f"--asgi={APP}:hosted", command=CABLE) as server:
         pids: set[int] = set()
         while len(pids) < 2:
             pids.add(json.loads(fetch(server, "/page"))["pid"])
         assert server.process.pid not in pids
         assert server.stop() == 0
-        assert server.output().count("the guest has ended") == 2
+        assert server.output().count("the lifespan has ended") == 2
 
 
-def test_a_guest_without_a_cable_or_a_lifespan() -> None:
+def test_an_application_without_a_cable_or_a_lifespan() -> None:
     with cable_server("--norpc", HTTP, f"--asgi={APP}:plain") as server:
         assert fetch(server, "/any/path") == b"/any/path"
         server.wait_for_output("has no lifespan")
         assert server.stop() == 0
 
 
-def test_a_guest_that_ends_badly_is_told_of() -> None:
-    with cable_server("--norpc", HTTP, f"--asgi={APP}:reluctant") as server:
+def test_a_failure_at_the_shutdown_is_logged() -> None:
+    with cable_server("--norpc", HTTP, f"--asgi={APP}:failing_at_shutdown") as server:
         assert server.stop() == 0
         assert "LookupError: still in use" in server.output()
 
@@ -159,7 +159,7 @@ def test_a_guest_that_ends_badly_is_told_of() -> None:
 def test_a_cable_is_not_both_mounted_and_in_a_server_of_its_own() -> None:
     ports = (f"--port={free_port()}", f"--http_broadcast_port={free_port()}")
     command = [*CABLE, HTTP, *ports, f"--asgi={APP}:twice"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "got one that is both" in done.stderr.splitlines()[-1]
 
@@ -177,17 +177,19 @@ def test_a_cable_is_not_both_mounted_and_in_a_server_of_its_own() -> None:
         ("app", "expected an ASGI application as module:name, got 'app'"),
     ],
 )
-def test_what_can_not_be_served_ends_with_one_line(where: str, expected: str) -> None:
+def test_an_application_that_cannot_be_served_ends_the_start_with_one_line(
+    where: str, expected: str
+) -> None:
     flags = ["--norpc", HTTP, f"--port={free_port()}", f"--http_broadcast_port={free_port()}"]
     done = subprocess.run(
-        [*OURS, *flags, f"--asgi={where}"], capture_output=True, text=True, timeout=20
+        [*OURS, *flags, f"--asgi={where}"], capture_output=True, text=True, timeout=60
     )
     errors = [line for line in done.stderr.splitlines() if line.startswith("catenary: ")]
     assert (done.returncode, len(errors)) == (1, 1), done.stderr
     assert expected in errors[0]
 
 
-def test_a_lifespan_that_fails_later_is_told() -> None:
+def test_a_lifespan_that_fails_later_is_reported() -> None:
     with cable_server(HTTP, f"--asgi={APP}:failing_later", command=CABLE) as server:
         assert fetch(server, "/ready") == b"OK\n"
         assert fetch(server, "/page") == b"/page"

@@ -1,7 +1,7 @@
-"""The application's own web pages, as a guest at the port of the cable.
+"""An ASGI application that this server hosts beside the cable, on the same port (``--asgi``).
 
-Its requests go past us with everything that uvicorn knows of them; its lifespan begins before
-clients are served and ends when they are gone.
+It gets every request that no route of the server matches. Its lifespan begins before clients are served and ends
+after the last client has left.
 Source: ASGI 3.0, https://asgi.readthedocs.io/en/latest/specs/lifespan.html.
 Knows: ASGI. Does not know: cables, ports.
 """
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger("catenary.server")
 
 
-def load_guest(where: str, cable: "Cable | None", supervisor: Supervisor) -> "Guest":
-    """The ASGI application that ``module:name`` names. Raises :class:`ConfigError`."""
+def load_hosted_application(
+    where: str, cable: "Cable | None", supervisor: Supervisor
+) -> "HostedApplication":
+    """Imports the ASGI application that ``module:name`` names. Raises :class:`ConfigError`."""
     found = named(where, "an ASGI application")
     try:
         inspect.signature(found).bind(None, None, None)  # type: ignore[arg-type]
@@ -45,29 +47,29 @@ def load_guest(where: str, cable: "Cable | None", supervisor: Supervisor) -> "Gu
             where,
             sys.executable,
         )
-    return Guest(cast("ASGIApp", found), where, cable, supervisor)
+    return HostedApplication(cast("ASGIApp", found), where, cable, supervisor)
 
 
-class Guest:
+class HostedApplication:
     """An ASGI application and its lifespan; ``where`` is its name in logs.
 
-    It finds the ``cable`` of this process, if any, in the state of its requests. ``supervisor``
-    hears where its lifespan ends before the server does.
+    Its requests have the ``cable`` of this process, if there is one, in their state. A lifespan that fails while the
+    server runs is reported to the ``supervisor``.
     """
 
     def __init__(
         self, app: ASGIApp, where: str, cable: "Cable | None", supervisor: Supervisor
     ) -> None:
-        # What uvicorn does unless it is told otherwise: a proxy on this machine is believed.
+        # As uvicorn does by default: X-Forwarded-* headers from a proxy on this machine are trusted.
         self._app = cast("ASGIApp", ProxyHeadersMiddleware(cast("Any", app)))
         self.websockets: Callable[..., asyncio.Protocol] | None = AutoWebSocketsProtocol
-        """Builds uvicorn's protocol for WebSockets that are no cables; None without its library."""
+        """Builds uvicorn's protocol for the application's own WebSockets; None if no library for it is installed."""
         self._lifespan = app
         self._where = where
         self._state: dict[str, Any] = {} if cable is None else {"cable": cable}
-        self._told: asyncio.Queue[Message] = asyncio.Queue()
-        self._said: asyncio.Queue[Message | None] = asyncio.Queue()
-        self._life: asyncio.Task[None] | None = None
+        self._events: asyncio.Queue[Message] = asyncio.Queue()
+        self._answers: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._lifespan_task: asyncio.Task[None] | None = None
         self._is_up = False
         self._supervisor = supervisor
 
@@ -75,22 +77,22 @@ class Guest:
         scope["state"] = self._state.copy()
         await self._app(scope, receive, send)
 
-    def beside(self, own: Starlette) -> ASGIApp:
-        """Our own routes, and the guest for everything else."""
+    def after(self, server: Starlette) -> ASGIApp:
+        """An application that calls the ``server``'s routes where one matches, else the hosted application."""
 
-        async def shared(scope: Scope, receive: Receive, send: Send) -> None:
-            is_ours = any(route.matches(scope)[0] is not Match.NONE for route in own.routes)
-            await (own if is_ours else self)(scope, receive, send)
+        async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+            matches = any(route.matches(scope)[0] is not Match.NONE for route in server.routes)
+            await (server if matches else self)(scope, receive, send)
 
-        return shared
+        return choose
 
     async def start(self) -> None:
-        """Returns when it is ready. Raises :class:`ConfigError` where it says that it can't be."""
-        self._life = asyncio.create_task(self._live())
-        self._told.put_nowait({"type": "lifespan.startup"})
-        answer = await self._said.get()
+        """Returns when the application has started. Raises :class:`ConfigError` if it reports that it could not."""
+        self._lifespan_task = asyncio.create_task(self._run_lifespan())
+        self._events.put_nowait({"type": "lifespan.startup"})
+        answer = await self._answers.get()
         if answer is None:
-            # As the specification has it: then there are no events for it, and requests all the same.
+            # Allowed by the specification: such an application gets requests and no lifespan events.
             _log.info("%s has no lifespan", self._where)
         elif answer["type"] == "lifespan.startup.failed":
             message = answer.get("message", "").strip()
@@ -98,41 +100,41 @@ class Guest:
                 _log.error("%s could not start:", self._where)
                 for line in message.splitlines():
                     _log.error("%s", line)
-            reason = message.rpartition("\n")[2] or "it does not say why"
+            reason = message.rpartition("\n")[2] or "no reason given"
             raise ConfigError(f"asgi: {self._where} could not start: {reason}")
         self._is_up = True
 
     async def stop(self, timeout_s: float) -> None:
-        """Lets it put things away. Never raises: what goes wrong is logged."""
+        """Ends the lifespan, within ``timeout_s``. Never raises: failures are logged."""
         self._is_up = False
-        if self._life is None:
+        if self._lifespan_task is None:
             return
-        if not self._life.done():
-            self._told.put_nowait({"type": "lifespan.shutdown"})
-            await asyncio.wait([self._life], timeout=timeout_s)
-        if not self._life.done():
-            _log.error("%s did not end within its time", self._where)
-            self._life.cancel()
-        while not self._said.empty():
-            answer = self._said.get_nowait()
+        if not self._lifespan_task.done():
+            self._events.put_nowait({"type": "lifespan.shutdown"})
+            await asyncio.wait([self._lifespan_task], timeout=timeout_s)
+        if not self._lifespan_task.done():
+            _log.error("%s did not shut down in time", self._where)
+            self._lifespan_task.cancel()
+        while not self._answers.empty():
+            answer = self._answers.get_nowait()
             if answer is not None and answer["type"] == "lifespan.shutdown.failed":
                 message = answer.get("message", "").strip()
-                _log.error("%s did not end as it should: %s", self._where, message)
+                _log.error("%s could not shut down: %s", self._where, message)
 
-    async def _live(self) -> None:
+    async def _run_lifespan(self) -> None:
         scope = {
             "type": "lifespan",
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "state": self._state,
         }
         try:
-            await self._lifespan(scope, self._told.get, self._said.put)
+            await self._lifespan(scope, self._events.get, self._answers.put)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
             if self._is_up:
-                # Nobody would hear of it: requests are answered all the same.
+                # Requests are still answered, so only this report shows that the lifespan has ended.
                 self._supervisor.note_end(f"the lifespan of {self._where}", error)
             else:
-                # The application's, whatever it is: most often that it knows of no lifespan.
+                # Any exception of the application; most often it does not support lifespans.
                 _log.debug("The lifespan of %s raised %r", self._where, error)
         finally:
-            self._said.put_nowait(None)
+            self._answers.put_nowait(None)

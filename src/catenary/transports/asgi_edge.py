@@ -16,7 +16,7 @@ from catenary.metrics.counters import Counters
 from catenary.wire.http1 import Request
 
 
-class HostedClient(Protocol):
+class AsgiClient(Protocol):
     """One client that may connect."""
 
     async def serve(self) -> None:
@@ -29,20 +29,20 @@ class HostedClient(Protocol):
         ...
 
 
-class HostedEndpoint(Protocol):
+class AsgiEndpoint(Protocol):
     """The counterpart of :class:`catenary.edge.routes.Endpoint` for connections that a host has accepted."""
 
     def open(
         self, request: Request, peer: Peer, scope: Scope, receive: Receive, send: Send
-    ) -> HostedClient:
+    ) -> AsgiClient:
         """A client; nothing was sent to it yet. Raises :class:`catenary.errors.RequestRefused`."""
         ...
 
 
-class HostedEdge(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+class AsgiEdge(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """Everything in front of the node. ``endpoints`` are by the type of their scope: ``websocket`` or ``http``."""
 
-    endpoints: Mapping[str, HostedEndpoint]
+    endpoints: Mapping[str, AsgiEndpoint]
     queue: HandshakeQueue
     handshake_timeout_s: float
     refusals: Refusals
