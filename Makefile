@@ -44,7 +44,7 @@ bench: dev
 fuzz: dev
 	nice -n 19 $(BIN)/python -m tests.fuzz
 
-# Kills, hangs and cuts everything, under load, on every engine: make faults FAULTS="--engine redisx --rounds 3"
+# Kills, hangs, cuts and splits everything, under load, on every engine: make faults FAULTS="--engine redisx --rounds 3"
 faults: dev
 	$(BIN)/python -m tests.faults $(FAULTS)
 

@@ -32,7 +32,10 @@ def main() -> int:
                 for _ in range(chosen.rounds):
                     verdicts.append(uvloop.run(_one(engine, fault, load)))
                     print(table(verdicts[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
-                    for example in verdicts[-1].examples[:5]:
+                    for example in (
+                        *verdicts[-1].examples[:5],
+                        *verdicts[-1].readiness.problems,
+                    ):
                         print(f"    {example}", file=sys.stderr, flush=True)
     print(table(verdicts))
     return 0 if all(verdict.is_good for verdict in verdicts) else 1

@@ -76,7 +76,6 @@ class Engine:
 
     name: str
     open: Callable[[bool], AbstractContextManager[Cluster]]
-    has_links: bool
 
 
 class _Server:
@@ -217,8 +216,11 @@ def _nats(with_links: bool) -> Iterator[Cluster]:
 
 @contextmanager
 def _jetstream(with_links: bool) -> Iterator[Cluster]:
-    """Nodes on three nats-servers that replicate everything; each node prefers one of its own."""
-    assert not with_links, "servers tell clients of each other, around any proxy"
+    """Nodes on three nats-servers that replicate everything.
+
+    A node uses any of them, or, with links, one of its own: servers do not advertise the others then, which
+    would lead around the links.
+    """
     with ExitStack() as stack:
         directory = stack.enter_context(
             tempfile.TemporaryDirectory(prefix="catenary-faults-", ignore_cleanup_errors=True)
@@ -229,6 +231,7 @@ def _jetstream(with_links: bool) -> Iterator[Cluster]:
                 *("--cluster_name", "faults", "--cluster", f"nats://127.0.0.1:{route}"),
                 *("--routes", ",".join(f"nats://127.0.0.1:{other}" for other in routes)),
                 *("--server_name", f"server-{index}"),
+                *(("--no_advertise",) if with_links else ()),
                 store_dir=Path(directory) / str(index),
             )
             for index, route in enumerate(routes)
@@ -236,11 +239,10 @@ def _jetstream(with_links: bool) -> Iterator[Cluster]:
         for server in servers:
             server.start()
             stack.callback(server.stop)
-        ports = [server.port for server in servers]
-        nodes = _nodes(
-            stack, [_on_nats(ports[index:] + ports[:index]) for index in range(len(ports))]
-        )
-        yield Cluster(nodes, _Leader(servers), [], _over_http)
+        links = [_link(stack, server.port) for server in servers] if with_links else []
+        ports = [[link.port] for link in links] or [[each.port for each in servers]] * NODES
+        nodes = _nodes(stack, [_on_nats(each) for each in ports])
+        yield Cluster(nodes, _Leader(servers), links, _over_http)
 
 
 @contextmanager
@@ -274,10 +276,13 @@ def _on_nats(ports: Sequence[int]) -> tuple[str, ...]:
 
 
 def _links(stack: ExitStack, port: int) -> list[RoughProxy]:
-    links = [RoughProxy(port, Roughness()) for _ in range(NODES)]
-    for link in links:
-        stack.callback(link.close)
-    return links
+    return [_link(stack, port) for _ in range(NODES)]
+
+
+def _link(stack: ExitStack, port: int) -> RoughProxy:
+    link = RoughProxy(port, Roughness())
+    stack.callback(link.close)
+    return link
 
 
 def _nodes(stack: ExitStack, flags: Sequence[tuple[str, ...]]) -> list[CableServer]:
@@ -304,10 +309,10 @@ def _over_redis_stream(cluster: Cluster, stream: str, per_second: float) -> Publ
 ENGINES: Final = {
     engine.name: engine
     for engine in (
-        Engine("redis", _redis, has_links=True),
-        Engine("redisx", _redis_stream, has_links=True),
-        Engine("nats", _nats, has_links=True),
-        Engine("jetstream", _jetstream, has_links=False),
-        Engine("embedded", _embedded, has_links=False),
+        Engine("redis", _redis),
+        Engine("redisx", _redis_stream),
+        Engine("nats", _nats),
+        Engine("jetstream", _jetstream),
+        Engine("embedded", _embedded),
     )
 }

@@ -6,13 +6,16 @@ Knows: what can be broken. Does not know: who publishes or listens.
 import asyncio
 import random
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import redis.asyncio
 
-from tests.faults.engines import Cluster
+from tests.faults.engines import NODES, Cluster
+from tests.faults.readiness import CLOSED_S, MAY_CHANGE, SILENT_S, STAYS_READY, Expected
+from tests.parts.rough_proxy import Roughness
 from tests.parts.server import CableServer
 
 OUTAGE_S: Final = 3.0
@@ -22,15 +25,35 @@ HANG_S: Final = 12.0
 """Longer than every time limit of a node towards its store."""
 
 
+NONE: Final = frozenset[int]()
+FIRST: Final = frozenset({0})
+ALL: Final = frozenset(range(NODES))
+
+
 @dataclass(frozen=True)
 class Fault:
     """``inject`` returns when what it broke is mended. ``needs_links`` asks for links that can be
-    broken; ``engines`` are those that it makes sense on."""
+    broken; ``engines`` are those that it makes sense on.
+
+    Nodes of ``isolated`` are without their store for as long as it lasts, by links, or where all have the same, and
+    report it within ``reported_within_s``. Those of ``disturbed`` may be not ready for a while. All others stay
+    ready. Publishers publish ``share_of_load`` of their usual number, where more would not go through.
+    """
 
     name: str
     inject: Callable[[Cluster], Awaitable[None]]
     engines: frozenset[str]
     needs_links: bool = False
+    isolated: frozenset[int] = NONE
+    disturbed: frozenset[int] = NONE
+    reported_within_s: float = SILENT_S
+    share_of_load: float = 1.0
+
+    def expected(self, engine: str, node: int) -> Expected:
+        """How `/ready` of a node answers meanwhile."""
+        if node in self.isolated and (self.needs_links or engine in ON_ONE_STORE):
+            return Expected(may_change=True, reported_within_s=self.reported_within_s)
+        return MAY_CHANGE if node in self.isolated | self.disturbed else STAYS_READY
 
 
 async def nothing(cluster: Cluster) -> None:
@@ -114,6 +137,29 @@ async def delay_links(cluster: Cluster) -> None:
         link.rough.delay_s = 0
 
 
+async def split_links(cluster: Cluster) -> None:
+    """Everything between the nodes and the store passes in pieces of two bytes, in both directions."""
+    with _split(cluster):
+        await asyncio.sleep(OUTAGE_S)
+
+
+async def split_and_cut_links(cluster: Cluster) -> None:
+    """The same, and connections break: the nodes connect and catch up in such pieces."""
+    with _split(cluster):
+        for link in cluster.links:
+            link.cut()
+            await asyncio.sleep(OUTAGE_S)
+
+
+@contextmanager
+def _split(cluster: Cluster) -> Iterator[None]:
+    for link in cluster.links:
+        link.rough = Roughness(piece_bytes=2, piece_bytes_up=2, piece_pause_s=0.0001)
+    yield
+    for link in cluster.links:
+        link.rough = Roughness()
+
+
 async def _kill(node: CableServer) -> None:
     node.process.kill()
     await asyncio.to_thread(node.process.wait)
@@ -123,20 +169,36 @@ ON_REDIS: Final = frozenset({"redis", "redisx"})
 ON_ONE_STORE: Final = ON_REDIS | {"nats"}
 ON_SERVERS: Final = ON_ONE_STORE | {"jetstream"}
 EVERYWHERE: Final = ON_SERVERS | {"embedded"}
+WITH_LINKS: Final = ON_SERVERS
 
 FAULTS: Final = {
     fault.name: fault
     for fault in (
         Fault("nothing", nothing, EVERYWHERE),
-        Fault("kill-node", kill_node, EVERYWHERE),
-        Fault("kill-all-nodes", kill_all_nodes, ON_SERVERS),
-        Fault("hang-node", hang_node, EVERYWHERE),
-        Fault("kill-store", kill_store, EVERYWHERE),
-        Fault("hang-store", hang_store, ON_SERVERS),
-        Fault("kill-connections", kill_connections, ON_REDIS),
-        Fault("cut-links", cut_links, ON_ONE_STORE, needs_links=True),
-        Fault("silence-to-store", _black_hole("is_silent_up"), ON_ONE_STORE, needs_links=True),
-        Fault("silence-from-store", _black_hole("is_silent_down"), ON_ONE_STORE, needs_links=True),
-        Fault("delay-links", delay_links, ON_ONE_STORE, needs_links=True),
+        Fault("kill-node", kill_node, EVERYWHERE, disturbed=FIRST),
+        Fault("kill-all-nodes", kill_all_nodes, ON_SERVERS, disturbed=ALL),
+        Fault("hang-node", hang_node, EVERYWHERE, disturbed=FIRST),
+        Fault("kill-store", kill_store, EVERYWHERE, isolated=ALL, reported_within_s=CLOSED_S),
+        Fault("hang-store", hang_store, ON_SERVERS, isolated=ALL),
+        Fault("kill-connections", kill_connections, ON_REDIS, disturbed=ALL),
+        Fault("cut-links", cut_links, WITH_LINKS, needs_links=True, disturbed=ALL),
+        Fault(
+            *("silence-to-store", _black_hole("is_silent_up"), WITH_LINKS),
+            needs_links=True,
+            isolated=FIRST,
+        ),
+        Fault(
+            *("silence-from-store", _black_hole("is_silent_down"), WITH_LINKS),
+            needs_links=True,
+            isolated=FIRST,
+        ),
+        Fault("delay-links", delay_links, WITH_LINKS, needs_links=True),
+        Fault("split-links", split_links, WITH_LINKS, needs_links=True, share_of_load=1 / 6),
+        Fault(
+            *("split-and-cut-links", split_and_cut_links, WITH_LINKS),
+            needs_links=True,
+            disturbed=ALL,
+            share_of_load=1 / 6,
+        ),
     )
 }

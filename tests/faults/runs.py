@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from tests.faults.client import RecordingClient
 from tests.faults.engines import Cluster, Engine
 from tests.faults.injections import Fault
 from tests.faults.publishers import Publisher
+from tests.faults.readiness import AGAIN_S, Readiness, ReadyAnswer, judge
+from tests.faults.ready_watch import INTERVAL_S, watched
 from tests.faults.verdict import Verdict, compare_all
 
 BEFORE_S: Final = 2.0
@@ -66,9 +69,11 @@ class _Opened:
 
 async def _run(cluster: Cluster, engine: Engine, fault: Fault, load: Load) -> Verdict:
     streams = [f"s{index}" for index in range(load.streams + load.quiet_streams)]
-    publishers = [cluster.publisher(cluster, stream, load.per_second) for stream in streams]
+    per_second = load.per_second * fault.share_of_load
+    publishers = [cluster.publisher(cluster, stream, per_second) for stream in streams]
     steady, quiet = publishers[: load.streams], publishers[load.streams :]
-    async with _crowd(cluster, streams, load.clients) as clients:
+    ports = [node.port for node in cluster.nodes]
+    async with _crowd(cluster, streams, load.clients) as clients, watched(ports) as answers:
         for publisher in publishers:
             publisher.start()
         await asyncio.sleep(BEFORE_S)
@@ -77,7 +82,9 @@ async def _run(cluster: Cluster, engine: Engine, fault: Fault, load: Load) -> Ve
         for publisher in steady:
             publisher.mark()
         fading = asyncio.create_task(_stop_one_by_one(quiet))
+        broken_s = time.monotonic()
         await fault.inject(cluster)
+        mended_s = time.monotonic()
         await fading
         await _until_accepted(steady)
         await asyncio.sleep(AFTER_S)
@@ -86,6 +93,13 @@ async def _run(cluster: Cluster, engine: Engine, fault: Fault, load: Load) -> Ve
         for publisher in steady:
             await publisher.stop()
         await _settle(clients, publishers)
+        await _until_ready(answers)
+        readiness = judge(
+            answers,
+            [fault.expected(engine.name, number) for number in range(len(ports))],
+            broken_s,
+            mended_s,
+        )
         counts, examples = compare_all(clients, publishers)
         return Verdict(
             engine=engine.name,
@@ -95,6 +109,7 @@ async def _run(cluster: Cluster, engine: Engine, fault: Fault, load: Load) -> Ve
             counts=counts,
             recovery_s=recovery_s,
             refusing_s=refusing_s,
+            readiness=readiness,
             examples=examples,
         )
 
@@ -114,6 +129,15 @@ async def _until_accepted(publishers: list[Publisher]) -> None:
             for publisher, number in zip(publishers, before, strict=True):
                 while len(publisher.accepted) == number:  # noqa: ASYNC110  (it tells nobody)
                     await asyncio.sleep(0.1)
+
+
+async def _until_ready(nodes: list[list[ReadyAnswer]]) -> None:
+    """Returns when each node is ready, or when the time is over."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(AGAIN_S):
+            for answers in nodes:
+                while not answers or answers[-1].readiness is not Readiness.READY:  # noqa: ASYNC110
+                    await asyncio.sleep(INTERVAL_S)
 
 
 async def _settle(clients: list[RecordingClient], publishers: list[Publisher]) -> None:

@@ -20,9 +20,14 @@ SHORT = Load(clients=12, per_second=40)
         ("nats", "kill-node"),
         ("nats", "kill-store"),
         ("jetstream", "kill-store"),
+        ("redis", "split-links"),
+        ("redisx", "split-links"),
+        ("nats", "split-links"),
     ],
 )
-def test_what_is_accepted_arrives_once_and_in_order(engine: str, fault: str) -> None:
+def test_what_is_accepted_arrives_once_and_in_order_and_ready_is_right(
+    engine: str, fault: str
+) -> None:
     verdict = asyncio.run(run(ENGINES[engine], FAULTS[fault], SHORT))
     assert verdict.accepted > 0
     assert verdict.is_good, verdict

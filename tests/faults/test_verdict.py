@@ -1,7 +1,10 @@
 """What a run makes of the numbers that were accepted and received."""
 
+from dataclasses import replace
+
 import pytest
 
+from tests.faults.readiness import ReadinessVerdict
 from tests.faults.verdict import Counts, Verdict, compare, table
 
 
@@ -32,5 +35,19 @@ def test_what_a_client_was_told_to_be_lost_is_counted_and_lost_all_the_same() ->
 
 def test_a_row_of_the_table_is_a_run() -> None:
     counts = Counts(due=20, delivered=19, lost=1, told=1)
-    row = table([Verdict("redis", "kill-node", 10, 2, counts, 1.26, 0.5)]).splitlines()[-1]
-    assert row == "| redis | kill-node | 10 | 2 | 20 | 19 | 1 (1 told) | 0 | 0 | 1.3 | 0.5 |"
+    readiness = ReadinessVerdict(3.04, 0.26)
+    verdict = Verdict("redis", "kill-node", 10, 2, counts, 1.26, 0.5, readiness)
+    assert table([verdict]).splitlines()[-1] == (
+        "| redis | kill-node | 10 | 2 | 20 | 19 | 1 (1 told) | 0 | 0 | 1.3 | 0.5 "
+        "| 3.0 | 0.3 | as documented |"
+    )
+
+
+def test_a_run_is_good_when_nothing_is_missing_and_ready_answers_as_documented() -> None:
+    readiness = ReadinessVerdict(0, 0)
+    good = Verdict("redis", "nothing", 1, 0, Counts(due=1, delivered=1), 0, 0, readiness)
+    assert good.is_good
+    assert not replace(good, counts=Counts(due=1, lost=1)).is_good
+    silent = replace(good, readiness=replace(readiness, problems=("node 0 is not ready",)))
+    assert not silent.is_good
+    assert table([silent]).endswith("| wrong |")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tests.faults.client import RecordingClient
 from tests.faults.publishers import Publisher
+from tests.faults.readiness import ReadinessVerdict
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,15 @@ class Verdict:
     counts: Counts
     recovery_s: float
     refusing_s: float
+    readiness: ReadinessVerdict
     examples: tuple[str, ...] = ()
 
     @property
     def is_good(self) -> bool:
-        """Nothing lost, nothing twice, in order."""
+        """Nothing lost, nothing twice, in order, and `/ready` as documented."""
         counts = self.counts
-        return not (counts.lost or counts.doubled or counts.disordered)
+        is_complete = not (counts.lost or counts.doubled or counts.disordered)
+        return is_complete and not self.readiness.problems
 
 
 def compare(accepted: Sequence[int], received: Sequence[int], *, was_told: bool = False) -> Counts:
@@ -101,7 +104,7 @@ def compare_all(
 
 COLUMNS = (
     *("engine", "fault", "accepted", "uncertain", "due", "delivered", "lost", "doubled"),
-    *("out of order", "recovery, s", "refusing, s"),
+    *("out of order", "recovery, s", "refusing, s", "not ready, s", "ready again, s", "/ready"),
 )
 
 
@@ -117,6 +120,8 @@ def table(verdicts: Iterable[Verdict]) -> str:
                 *(str(counts.due), str(counts.delivered), lost),
                 *(str(counts.doubled), str(counts.disordered)),
                 *(f"{each.recovery_s:.1f}", f"{each.refusing_s:.1f}"),
+                *(f"{each.readiness.not_ready_s:.1f}", f"{each.readiness.again_s:.1f}"),
+                "wrong" if each.readiness.problems else "as documented",
             )
         )
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -19,12 +19,15 @@ CHUNK = 65_536
 class Roughness:
     """What happens to the bytes that a server sends. May be changed while the proxy runs.
 
-    ``piece_bytes`` 0 passes them on as they come. Each piece is ``delay_s`` late. A connection is
-    cut when ``cut_after_bytes`` went through it. While ``is_silent``, nothing goes through, either way;
+    They pass in pieces of ``piece_bytes``, those to the server in pieces of ``piece_bytes_up``; 0 passes
+    them on as they come. ``piece_pause_s`` keeps the pieces apart: the kernel joins those that are sent at
+    once. Each piece from the server is ``delay_s`` late. A connection is cut when ``cut_after_bytes`` went through it. While ``is_silent``, nothing goes through, either way;
     while ``is_silent_up`` nothing to the server, while ``is_silent_down`` nothing from it.
     """
 
     piece_bytes: int = 0
+    piece_bytes_up: int = 0
+    piece_pause_s: float = 0.0
     delay_s: float = 0.0
     cut_after_bytes: int | None = None
     is_silent: bool = False
@@ -83,7 +86,8 @@ class RoughProxy:
             except OSError:
                 client.close()
                 continue
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for end in (client, server):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self._open += [client, server]
             ends = threading.Barrier(2)
@@ -113,7 +117,11 @@ class RoughProxy:
         while data := client.recv(CHUNK):
             while self.rough.is_silent or self.rough.is_silent_up:
                 time.sleep(0.01)
-            server.sendall(data)
+            step = self.rough.piece_bytes_up or len(data)
+            for at in range(0, len(data), step):
+                server.sendall(data[at : at + step])
+                if self.rough.piece_pause_s:
+                    time.sleep(self.rough.piece_pause_s)
 
     def _to_client(self, client: socket.socket, server: socket.socket) -> None:
         passed = 0
@@ -127,6 +135,8 @@ class RoughProxy:
                     time.sleep(self.rough.delay_s)
                 left = self._left(passed)
                 client.sendall(piece[:left])
+                if self.rough.piece_pause_s:
+                    time.sleep(self.rough.piece_pause_s)
                 passed += len(piece)
                 if self._left(passed) == 0:
                     self.cuts += 1
