@@ -1,4 +1,4 @@
-"""What the tests of code workers stand on."""
+"""Fixtures for code workers."""
 
 from collections.abc import Iterator
 from pathlib import Path

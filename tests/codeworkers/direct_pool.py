@@ -133,7 +133,7 @@ class DirectPool:
     def block_until_answered(self) -> None:
         """Blocks until the worker has sent something, which is not read yet."""
         (worker,) = self.pool._generations._workers
-        transport = worker.link.wire._transport
+        transport = worker.link.ipc._transport
         assert transport is not None
         assert select.select([transport.get_extra_info("socket")], [], [], PATIENCE_S)[0]
 

@@ -81,7 +81,7 @@ async def test_a_worker_that_died_before_it_was_added_gets_no_calls() -> None:
     counters = Counters()
     queue = CallQueue(0, counters)
     dead = link_of(queue)
-    dead.wire.connection_lost(None)
+    dead.ipc.connection_lost(None)
     queue.add_link(dead)
     call = a_call(queue)
     queue.submit(call)

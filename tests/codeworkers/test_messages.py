@@ -1,4 +1,4 @@
-"""Messages between a serving process and code workers: both ways, and cut anywhere."""
+"""Messages between a serving process and code workers: in both directions, in pieces of any size."""
 
 import pytest
 from hypothesis import given
@@ -7,18 +7,18 @@ from hypothesis import strategies as st
 from catenary.channels.timers import DeclaredTimer
 from catenary.codeworkers import messages as protocol
 from catenary.codeworkers.messages import (
-    Abandon,
-    Answer,
-    Counted,
-    End,
-    Frames,
+    CallCancelled,
+    CallRequest,
+    CallResult,
+    CancelCall,
+    CounterDeltas,
     FromWorker,
-    Published,
-    Question,
+    MessageSplitter,
+    PublicationResult,
+    PublishRequest,
     Ready,
-    Taken,
+    StopWorker,
     ToWorker,
-    Unanswered,
 )
 from catenary.messages.decisions import Decision, PresenceCommand, Verdict
 from catenary.messages.environment import Environment
@@ -38,17 +38,17 @@ CHAT = Identifier('{"channel":"ChatChannel"}')
 OTHER = Identifier('{"channel":"OtherChannel"}')
 
 TO_WORKER: list[ToWorker] = [
-    Abandon(7),
-    Taken(2**40, ""),
-    Taken(1, "Redis is away"),
-    End(2.5),
-    Question(1, 3, Sid("s"), "ws://x/", {"a": "b"}, "{}", None, None, CHAT, "{}", ()),
+    CancelCall(7),
+    PublicationResult(2**40, ""),
+    PublicationResult(1, "Redis is away"),
+    StopWorker(2.5),
+    CallRequest(1, 3, Sid("s"), "ws://x/", {"a": "b"}, "{}", None, None, CHAT, "{}", ()),
 ]
 FROM_WORKER: list[FromWorker] = [
     Ready((DeclaredTimer("ChatChannel", "tick", 0.5),)),
-    Unanswered(3),
-    Published(4, b'{"stream":"s","data":"1"}'),
-    Counted(1, 2, 3),
+    CallCancelled(3),
+    PublishRequest(4, b'{"stream":"s","data":"1"}'),
+    CounterDeltas(1, 2, 3),
 ]
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -88,16 +88,16 @@ def written(*messages: ToWorker | FromWorker) -> bytes:
     return bytes(out)
 
 
-def read_answer(raw: bytes) -> Decision:
-    (message,) = Frames().feed(raw)
-    answer = protocol.read_from_worker(message)
-    assert isinstance(answer, Answer)
-    return answer.decision
+def read_decision(raw: bytes) -> Decision:
+    (message,) = MessageSplitter().feed(raw)
+    result = protocol.read_from_worker(message)
+    assert isinstance(result, CallResult)
+    return result.decision
 
 
 @given(decisions)
-def test_every_decision_arrives_as_it_was_taken(decision: Decision) -> None:
-    assert read_answer(written(protocol.answer(1, decision))) == decision
+def test_every_decision_arrives_unchanged(decision: Decision) -> None:
+    assert read_decision(written(protocol.call_result(1, decision))) == decision
 
 
 @pytest.mark.parametrize(
@@ -105,31 +105,33 @@ def test_every_decision_arrives_as_it_was_taken(decision: Decision) -> None:
 )
 def test_a_decision_that_only_replies_is_short(reply: Reply) -> None:
     decision = Decision(replies=(reply,))
-    raw = written(protocol.answer(1, decision))
+    raw = written(protocol.call_result(1, decision))
     assert len(raw) < len(CHAT) + 30
-    assert read_answer(raw) == decision
+    assert read_decision(raw) == decision
 
 
-def test_what_no_application_says_is_not_written() -> None:
-    with pytest.raises(ValueError, match="expected what applications say, got Ping"):
-        protocol.answer(1, Decision(replies=(Ping(1),)))
+def test_a_reply_that_applications_do_not_send_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected a reply of an application, got Ping"):
+        protocol.call_result(1, Decision(replies=(Ping(1),)))
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 10_000])
-def test_messages_are_cut_wherever_they_arrive_in_pieces(size: int) -> None:
+def test_messages_are_split_whatever_the_size_of_the_pieces(size: int) -> None:
     raw = written(*TO_WORKER)
-    frames = Frames()
-    heard = [
+    splitter = MessageSplitter()
+    received = [
         protocol.read_to_worker(message)
         for at in range(0, len(raw), size)
-        for message in frames.feed(raw[at : at + size])
+        for message in splitter.feed(raw[at : at + size])
     ]
-    assert heard == TO_WORKER
+    assert received == TO_WORKER
 
 
-def test_what_a_worker_says_is_read() -> None:
-    heard = [protocol.read_from_worker(each) for each in Frames().feed(written(*FROM_WORKER))]
-    assert heard == FROM_WORKER
+def test_messages_of_a_worker_are_read() -> None:
+    received = [
+        protocol.read_from_worker(each) for each in MessageSplitter().feed(written(*FROM_WORKER))
+    ]
+    assert received == FROM_WORKER
 
 
 def environment() -> Environment:
@@ -137,40 +139,45 @@ def environment() -> Environment:
     return Environment(Sid("s"), "ws://x/?a=1", {"cookie": "c"}, '{"id":1}', {"k": "v"}, istate)
 
 
-def asked(question: Question) -> Question:
-    (message,) = Frames().feed(written(question))
-    heard = protocol.read_to_worker(message)
-    assert isinstance(heard, Question)
-    return heard
+def sent(request: CallRequest) -> CallRequest:
+    (message,) = MessageSplitter().feed(written(request))
+    received = protocol.read_to_worker(message)
+    assert isinstance(received, CallRequest)
+    return received
 
 
-def test_a_command_takes_the_state_of_its_own_subscription_along() -> None:
+def test_a_command_carries_the_state_of_its_own_subscription_only() -> None:
     own = environment()
-    heard = asked(
-        protocol.question(9, protocol.PERFORM, own, CHAT, data='{"x":1}', subscriptions=())
+    received = sent(
+        protocol.call_request(9, protocol.PERFORM, own, CHAT, data='{"x":1}', subscriptions=())
     )
-    assert (heard.id, heard.kind, heard.identifier, heard.data) == (9, 3, CHAT, '{"x":1}')
+    assert (received.id, received.kind, received.identifier, received.data) == (
+        9,
+        3,
+        CHAT,
+        '{"x":1}',
+    )
     expected = environment()
     expected.forget_istate(OTHER)
-    assert heard.environment == expected
+    assert received.environment == expected
     assert own == environment()
 
 
-def test_the_end_of_a_session_takes_all_states_along() -> None:
-    nobody = Identifier("")
-    heard = asked(
-        protocol.question(
-            9, protocol.DISCONNECT, environment(), nobody, data="", subscriptions=(CHAT, OTHER)
+def test_the_end_of_a_session_carries_all_states() -> None:
+    none = Identifier("")
+    received = sent(
+        protocol.call_request(
+            9, protocol.DISCONNECT, environment(), none, data="", subscriptions=(CHAT, OTHER)
         )
     )
-    assert heard.environment == environment()
-    assert heard.subscriptions == (CHAT, OTHER)
+    assert received.environment == environment()
+    assert received.subscriptions == (CHAT, OTHER)
 
 
-def test_text_that_is_no_unicode_is_refused_and_costs_its_neighbours_nothing() -> None:
+def test_text_that_is_not_unicode_is_refused_and_other_messages_are_kept() -> None:
     out = bytearray()
     protocol.write(TO_WORKER[0], out)
     with pytest.raises(ValueError, match="surrogates"):
-        protocol.write(Taken(1, "\ud800" * 100), out)
+        protocol.write(PublicationResult(1, "\ud800" * 100), out)
     protocol.write(TO_WORKER[1], out)
     assert bytes(out) == written(*TO_WORKER[:2])

@@ -177,26 +177,26 @@ def many_messages_of_nats(size: int) -> Work:
 
 def a_message_of_a_code_worker_in_pieces(size: int) -> Work:
     out = bytearray()
-    code_workers.write(code_workers.Published(1, b"x" * size * 100), out)
-    frames, pieces = code_workers.Frames(), in_pieces(bytes(out), 100)
+    code_workers.write(code_workers.PublishRequest(1, b"x" * size * 100), out)
+    frames, pieces = code_workers.MessageSplitter(), in_pieces(bytes(out), 100)
     return lambda: [list(frames.feed(each)) for each in pieces]
 
 
 def many_messages_of_a_code_worker(size: int) -> Work:
     out = bytearray()
     for number in range(size):
-        code_workers.write(code_workers.Abandon(number), out)
-    frames, data = code_workers.Frames(), bytes(out)
+        code_workers.write(code_workers.CancelCall(number), out)
+    frames, data = code_workers.MessageSplitter(), bytes(out)
     return lambda: [code_workers.read_to_worker(each) for each in frames.feed(data)]
 
 
-def questions_to_a_code_worker(size: int) -> Work:
+def calls_of_a_code_worker(size: int) -> Work:
     environment = Environment(Sid("s"), "", {})
     out = bytearray()
 
     def work() -> None:
         for number in range(size):
-            question = code_workers.question(
+            request = code_workers.call_request(
                 number,
                 code_workers.PERFORM,
                 environment,
@@ -204,7 +204,7 @@ def questions_to_a_code_worker(size: int) -> Work:
                 data="",
                 subscriptions=(),
             )
-            code_workers.write(question, out)
+            code_workers.write(request, out)
 
     return work
 
@@ -234,7 +234,7 @@ def questions_to_a_code_worker(size: int) -> Work:
         many_messages_of_nats,
         a_message_of_a_code_worker_in_pieces,
         many_messages_of_a_code_worker,
-        questions_to_a_code_worker,
+        calls_of_a_code_worker,
     ],
 )
 def test_work_on_the_wire_is_near_linear(case: Case) -> None:

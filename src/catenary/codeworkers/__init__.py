@@ -1,1 +1,1 @@
-"""The application's code in processes of its own, which are replaced while clients stay connected."""
+"""Runs application code in separate processes, which are replaced while clients stay connected."""

@@ -1,45 +1,46 @@
 """One end of the socket between a serving process and a code worker.
 
-What is sent in one turn of the loop leaves in one write.
-Knows: a transport, and how messages are cut. Does not know: what they mean.
+Messages that are sent in one turn of the event loop leave in one write.
+Knows: a transport, the framing of messages. Does not know: what they mean.
 """
 
 import asyncio
 from collections.abc import Callable
 from typing import Generic, TypeVar, cast
 
-from catenary.codeworkers.messages import Frames, FromWorker, ToWorker, write
+from catenary.codeworkers.messages import FromWorker, MessageSplitter, ToWorker, write
 
-Heard = TypeVar("Heard")
+Received = TypeVar("Received")
 
 
-class IpcProtocol(asyncio.Protocol, Generic[Heard]):
-    """Sends messages, and hands over those that come. Belongs to the running loop."""
+class IpcProtocol(asyncio.Protocol, Generic[Received]):
+    """Sends and receives messages. Belongs to the running loop."""
 
     def __init__(
         self,
-        read: Callable[[memoryview], Heard],
-        hear: Callable[[Heard], None],
+        read: Callable[[memoryview], Received],
+        receive: Callable[[Received], None],
         lost: Callable[[], None],
     ) -> None:
-        """``hear`` is called for each message, in order; ``lost`` once, when the other end is gone."""
+        """``read`` decodes a message. ``receive`` is called for each message, in order; ``lost`` once, when
+        the connection is lost."""
         self._read = read
-        self._hear = hear
+        self._receive = receive
         self._lost = lost
-        self._frames = Frames()
+        self._splitter = MessageSplitter()
         self._out = bytearray()
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
 
     @property
     def is_open(self) -> bool:
-        """The other end has not gone."""
+        """False once the connection is lost."""
         return self._transport is not None
 
     def send(self, message: ToWorker | FromWorker) -> None:
-        """Sends within this turn of the loop; nothing happens where the other end is gone.
+        """Sends in this turn of the loop, or does nothing if the connection is lost.
 
-        Raises ValueError for text that is no Unicode.
+        Raises ValueError for text that is not Unicode.
         """
         if self._transport is None:
             return
@@ -50,7 +51,7 @@ class IpcProtocol(asyncio.Protocol, Generic[Heard]):
             write(message, self._out)
 
     def close(self) -> None:
-        """Closes when everything is sent."""
+        """Closes after everything is sent."""
         self._flush()
         if self._transport is not None:
             self._transport.close()
@@ -66,14 +67,14 @@ class IpcProtocol(asyncio.Protocol, Generic[Heard]):
             out, self._out = self._out, bytearray()
             self._transport.write(out)
 
-    # What the transport calls
+    # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        for message in self._frames.feed(data):
-            self._hear(self._read(message))
+        for message in self._splitter.feed(data):
+            self._receive(self._read(message))
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None

@@ -1,4 +1,4 @@
-"""One code worker as the serving process sees it: its calls under way, what it publishes.
+"""One code worker as the serving process sees it: its calls under way, its publications and queries.
 
 A call costs a future and no task. Knows: messages, futures. Does not know: other workers, processes.
 """
@@ -14,19 +14,19 @@ from catenary.channels.timers import DeclaredTimer
 from catenary.codeworkers import messages as protocol
 from catenary.codeworkers.ipc import IpcProtocol
 from catenary.codeworkers.messages import (
-    Abandon,
-    Answer,
-    Counted,
-    End,
-    Found,
+    CallCancelled,
+    CallResult,
+    CancelCall,
+    CounterDeltas,
     FromWorker,
     HistoryQuery,
     Kind,
     PresenceQuery,
-    Published,
+    PublicationResult,
+    PublishRequest,
+    QueryResult,
     Ready,
-    Taken,
-    Unanswered,
+    StopWorker,
 )
 from catenary.errors import AppFailed, AppUnavailable, BackendError, BackendRefused, CatenaryError
 from catenary.messages.decisions import Decision
@@ -43,8 +43,9 @@ _NO_TIME: Final = "there was no time left to carry it out"
 class WorkerCall(asyncio.Future[Decision]):
     """A call of the application.
 
-    Cancelling one that was sent asks its worker to break it off, and then waits for what that says:
-    an answer that was given all the same is the result. So nobody is let in without being known.
+    Cancelling a call that was sent asks its worker to cancel it, and does not end the wait: if the
+    application decides all the same, that decision is the result. Otherwise a client could be accepted
+    without the node knowing it.
     """
 
     __slots__ = (
@@ -78,13 +79,14 @@ class WorkerCall(asyncio.Future[Decision]):
         self.subscriptions = subscriptions
         self.id = 0
         self.link: WorkerLink | None = None
-        """Where it was sent."""
+        """The worker to which it was sent; None while it waits for one."""
         self.is_abandoned = False
-        """Its client has left."""
+        """The client has left."""
         self._abandon = abandon
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """True: whoever awaits it hears of its end, even where that is an answer by now."""
+        """Asks for cancellation; True unless it was cancelled before. A call that is decided by now keeps its
+        decision."""
         if self.cancelled():
             return False
         if not self.is_abandoned:
@@ -94,12 +96,12 @@ class WorkerCall(asyncio.Future[Decision]):
         return True
 
     def drop(self) -> None:
-        """It was broken off."""
+        """Ends the call as cancelled."""
         super().cancel()
 
 
 class WorkerLink:
-    """The way to one code worker. Belongs to the running loop."""
+    """The connection to one code worker. Belongs to the running loop."""
 
     def __init__(
         self,
@@ -109,17 +111,18 @@ class WorkerLink:
         *,
         freed: Callable[[], None],
         lost: "Callable[[WorkerLink], None]",
-        counted: Callable[[Counted], None],
+        counted: Callable[[CounterDeltas], None],
     ) -> None:
-        """``freed`` is called when a call is over, ``lost`` once, when the worker has gone, ``counted``
-        with what the application has counted."""
+        """``publish`` and ``reader`` serve the worker. ``freed`` is called when a call has ended, ``lost``
+        once, when the connection is lost, ``counted`` with increments of the application's counters.
+        """
         loop = asyncio.get_running_loop()
         self.calls: dict[int, WorkerCall] = {}
-        self.wire: IpcProtocol[FromWorker] = IpcProtocol(
-            protocol.read_from_worker, self._hear, self._lose
+        self.ipc: IpcProtocol[FromWorker] = IpcProtocol(
+            protocol.read_from_worker, self._receive, self._on_lost
         )
         self.ready: asyncio.Future[tuple[DeclaredTimer, ...] | None] = loop.create_future()
-        """The timers of its code once it is loaded; None where it will never be."""
+        """The timers that the code declares, once it is loaded; None if the worker ended before."""
         self.gone = asyncio.Event()
         self._publish = publish
         self._reader = reader
@@ -127,20 +130,20 @@ class WorkerLink:
         self._freed = freed
         self._lost = lost
         self._counted = counted
-        self._last = 0
+        self._last_id = 0
         self._idle: asyncio.Event | None = None
         self._publishing: set[asyncio.Future[None]] = set()
-        self._looking: set[asyncio.Task[None]] = set()
+        self._queries: set[asyncio.Task[None]] = set()
 
     # Calls
 
     def send(self, call: WorkerCall) -> None:
-        """Sends a call."""
-        self._last += 1
-        call.id = self._last
+        """Sends a call. It fails if its text can't be encoded."""
+        self._last_id += 1
+        call.id = self._last_id
         call.link = self
-        message = protocol.question(
-            self._last,
+        message = protocol.call_request(
+            self._last_id,
             call.kind,
             call.environment,
             call.identifier,
@@ -148,20 +151,20 @@ class WorkerLink:
             subscriptions=call.subscriptions,
         )
         try:
-            self.wire.send(message)
+            self.ipc.send(message)
         except ValueError as error:
             self._counters.rpc_error_total += 1
             call.set_exception(AppFailed(f"expected Unicode text to send, got {error}"))
             return
-        self.calls[self._last] = call
+        self.calls[self._last_id] = call
         self._counters.app_calls_num += 1
 
     def abandon(self, call: WorkerCall) -> None:
-        """The client of a call under way has left."""
-        self.wire.send(Abandon(call.id))
+        """Asks the worker to cancel a call, because its client has left."""
+        self.ipc.send(CancelCall(call.id))
 
     async def idle(self, timeout_s: float) -> bool:
-        """Waits until no call is under way."""
+        """Waits until no call is under way; False if that takes longer than ``timeout_s``."""
         self._idle = asyncio.Event()
         if not self.calls:
             return True
@@ -173,45 +176,45 @@ class WorkerLink:
         return True
 
     def end(self, timeout_s: float) -> None:
-        """Nothing more will be called: what is under way has failed, and the worker is to end."""
+        """Fails the calls under way and asks the worker to stop within ``timeout_s``."""
         self._fail_all(_NO_TIME)
-        self.wire.send(End(timeout_s))
+        self.ipc.send(StopWorker(timeout_s))
 
-    # What the worker says
+    # Messages of the worker
 
-    def _hear(self, message: FromWorker) -> None:
+    def _receive(self, message: FromWorker) -> None:
         match message:
-            case Answer():
-                call = self._done(message.id)
+            case CallResult():
+                call = self._finish(message.id)
                 if call is not None:
                     call.set_result(message.decision)
                     self._freed()
-            case Unanswered(number):
-                call = self._done(number)
+            case CallCancelled(number):
+                call = self._finish(number)
                 if call is not None:
-                    self._end_without(call, AppUnavailable(_NO_TIME))
+                    self._end_undecided(call, AppUnavailable(_NO_TIME))
                     self._freed()
-            case Published(number, raw):
-                self._hand_on(number, raw)
+            case PublishRequest(number, raw):
+                self._accept_publication(number, raw)
             case PresenceQuery() | HistoryQuery():
-                looking = asyncio.get_running_loop().create_task(self._look(message))
-                self._looking.add(looking)
-                looking.add_done_callback(self._looking.discard)
-            case Counted():
+                task = asyncio.get_running_loop().create_task(self._answer_query(message))
+                self._queries.add(task)
+                task.add_done_callback(self._queries.discard)
+            case CounterDeltas():
                 self._counted(message)
             case Ready(timers):
                 if not self.ready.done():
                     self.ready.set_result(timers)
 
-    def _lose(self) -> None:
+    def _on_lost(self) -> None:
         if not self.ready.done():
             self.ready.set_result(None)
         self.gone.set()
         self._lost(self)
         self._fail_all(_DIED)
 
-    def _done(self, number: int) -> WorkerCall | None:
-        """A call that is over; None for one that was given up before."""
+    def _finish(self, number: int) -> WorkerCall | None:
+        """Removes a call that has ended; None if :meth:`end` has removed it before."""
         call = self.calls.pop(number, None)
         if call is None:
             return None
@@ -220,62 +223,66 @@ class WorkerLink:
             self._idle.set()
         return call
 
-    def _end_without(self, call: WorkerCall, error: AppUnavailable) -> None:
-        """Ends a call that was not decided."""
+    def _end_undecided(self, call: WorkerCall, error: AppUnavailable) -> None:
+        """Ends a call for which there is no decision."""
         if call.is_abandoned:
             call.drop()
             return
         self._counters.rpc_error_total += 1
         call.set_exception(error)
 
-    def _fail_all(self, why: str) -> None:
+    def _fail_all(self, reason: str) -> None:
         for number in tuple(self.calls):
-            call = self._done(number)
+            call = self._finish(number)
             if call is not None:
-                self._end_without(call, AppUnavailable(why))
+                self._end_undecided(call, AppUnavailable(reason))
 
     # Publications
 
-    def _hand_on(self, number: int, raw: bytes) -> None:
+    def _accept_publication(self, number: int, raw: bytes) -> None:
         try:
             work = self._publish(raw)
         except CatenaryError as error:
-            self.wire.send(Taken(number, str(error), type(error).__name__))
+            self.ipc.send(PublicationResult(number, str(error), type(error).__name__))
             return
         if work is None:
-            self.wire.send(Taken(number, ""))
+            self.ipc.send(PublicationResult(number, ""))
             return
         publishing = asyncio.ensure_future(work)
         self._publishing.add(publishing)
-        publishing.add_done_callback(functools.partial(self._handed_on, number))
+        publishing.add_done_callback(functools.partial(self._report_publication, number))
 
-    def _handed_on(self, number: int, publishing: "asyncio.Future[None]") -> None:
+    def _report_publication(self, number: int, publishing: "asyncio.Future[None]") -> None:
         self._publishing.discard(publishing)
         if publishing.cancelled():
-            self.wire.send(Taken(number, "it was not taken"))
+            self.ipc.send(PublicationResult(number, "it was not accepted"))
             return
         error = publishing.exception()
         if error is None:
-            self.wire.send(Taken(number, ""))
+            self.ipc.send(PublicationResult(number, ""))
             return
         self._counters.refused_publications_total += isinstance(error, BackendRefused)
-        self.wire.send(Taken(number, str(error) or "it was not taken", type(error).__name__))
+        self.ipc.send(
+            PublicationResult(number, str(error) or "it was not accepted", type(error).__name__)
+        )
 
-    # Reads
+    # Queries
 
-    async def _look(self, wanted: PresenceQuery | HistoryQuery) -> None:
+    async def _answer_query(self, query: PresenceQuery | HistoryQuery) -> None:
         try:
-            if isinstance(wanted, PresenceQuery):
-                found = Found(wanted.id, await self._reader.members(wanted.stream))
+            if isinstance(query, PresenceQuery):
+                result = QueryResult(query.id, await self._reader.members(query.stream))
             else:
                 page = await self._reader.page(
-                    wanted.stream, wanted.start, wanted.limit, newest=wanted.newest
+                    query.stream, query.start, query.limit, newest=query.newest
                 )
-                found = Found(wanted.id, (), page)
+                result = QueryResult(query.id, (), page)
         except CatenaryError as error:
-            found = Found(wanted.id, failure=type(error).__name__, error=str(error))
+            result = QueryResult(query.id, failure=type(error).__name__, error=str(error))
         except Exception as error:  # noqa: BLE001
-            # A fault of our own, and yet the worker must not wait for an answer for ever.
-            _log.exception("A question of a code worker failed unexpectedly")
-            found = Found(wanted.id, failure=BackendError.__name__, error=type(error).__name__)
-        self.wire.send(found)
+            # A fault in this code, but the worker must not wait for ever.
+            _log.exception("A query of a code worker failed unexpectedly")
+            result = QueryResult(
+                query.id, failure=BackendError.__name__, error=type(error).__name__
+            )
+        self.ipc.send(result)

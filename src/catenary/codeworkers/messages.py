@@ -1,9 +1,9 @@
-"""What a serving process and the processes that run the application's code say to each other.
+"""The IPC protocol between a serving process and its code workers.
 
-Both are of one version and on one machine, so this is nobody else's protocol: each message is its
-length (4 bytes, big-endian) and MessagePack of a struct as an array, which begins with its kind.
-Calls and publications carry ids, so that many are under way at once, in both directions.
-Pure: bytes ↔ messages. Does not know: sockets, who runs what.
+A message is its length (4 bytes, big-endian) and a struct in MessagePack, as an array that begins with
+the kind of message. Both ends have the same version, so the protocol may change with any release.
+Calls, publications and queries have ids: many are under way at once, in both directions.
+Pure: bytes ↔ messages. Does not know: sockets, calls under way.
 """
 
 from collections.abc import Iterator
@@ -28,13 +28,13 @@ DISCONNECT: Final = 4
 RESTORED: Final = 5
 """The session of a subscription was resumed."""
 TIMER: Final = 6
-"""A timer is due: ``data`` is its name."""
+"""A timer of a channel is due: ``data`` is its name."""
 
 Kind = Literal[0, 1, 2, 3, 4, 5, 6]
 
 
-class Question(msgspec.Struct, array_like=True, tag=0, gc=False):
-    """A call of the application. Only the state that it can see comes along."""
+class CallRequest(msgspec.Struct, array_like=True, tag=0, gc=False):
+    """A call of the application, with the part of the client's state that the call may read."""
 
     id: int
     kind: Kind
@@ -50,37 +50,34 @@ class Question(msgspec.Struct, array_like=True, tag=0, gc=False):
 
     @property
     def environment(self) -> Environment:
-        """The client as its application sees it."""
+        """The client as the application sees it."""
         return Environment(
             self.sid, self.url, self.headers, self.identifiers, self.cstate, self.istate
         )
 
 
-class Abandon(msgspec.Struct, array_like=True, tag=1, gc=False):
-    """The client of a call has left. The call is answered all the same, in whichever way it ends."""
+class CancelCall(msgspec.Struct, array_like=True, tag=1, gc=False):
+    """The client of a call has left. The worker cancels the call and still reports its outcome."""
 
     id: int
 
 
-class Taken(msgspec.Struct, array_like=True, tag=2, gc=False):
-    """What became of a publication; ``error`` is empty where it was taken.
-
-    ``failure`` is the name of the exception.
-    """
+class PublicationResult(msgspec.Struct, array_like=True, tag=2, gc=False):
+    """The outcome of a publication. ``error`` is empty if it was accepted; ``failure`` is the name of the exception."""
 
     id: int
     error: str
     failure: str = ""
 
 
-class End(msgspec.Struct, array_like=True, tag=3, gc=False):
-    """There will be no more calls: the application has some seconds to come to its end."""
+class StopWorker(msgspec.Struct, array_like=True, tag=3, gc=False):
+    """There are no more calls: the application has ``timeout_s`` to stop."""
 
     timeout_s: float
 
 
-class Found(msgspec.Struct, array_like=True, tag=4):
-    """What is known of a stream; ``failure`` names an error of :mod:`catenary.errors`, ``error`` says more."""
+class QueryResult(msgspec.Struct, array_like=True, tag=4):
+    """The result of a query, or ``failure``: the name of an exception of :mod:`catenary.errors`, with ``error`` as its text."""
 
     id: int
     members: tuple[Member, ...] = ()
@@ -90,13 +87,13 @@ class Found(msgspec.Struct, array_like=True, tag=4):
 
 
 class Ready(msgspec.Struct, array_like=True, tag=4):
-    """The code is loaded, and calls may come."""
+    """The code is loaded, and the worker accepts calls."""
 
     timers: tuple[DeclaredTimer, ...]
 
 
-class Answer(msgspec.Struct, array_like=True, tag=5, gc=False):
-    """The decision about a call. What most decisions do not have stands in ``rest``."""
+class CallResult(msgspec.Struct, array_like=True, tag=5, gc=False):
+    """The decision of the application. Fields that most decisions leave empty are in ``rest``."""
 
     id: int
     verdict: int
@@ -105,8 +102,8 @@ class Answer(msgspec.Struct, array_like=True, tag=5, gc=False):
 
     @property
     def decision(self) -> Decision:
-        """The decision as the application took it."""
-        replies = tuple([_heard(each) for each in self.replies])
+        """The decision as the application returned it."""
+        replies = tuple([_decode_reply(each) for each in self.replies])
         if self.rest is None:
             return Decision(verdict=_VERDICTS[self.verdict], replies=replies)
         rest = self.rest
@@ -129,28 +126,28 @@ class Answer(msgspec.Struct, array_like=True, tag=5, gc=False):
         )
 
 
-class Unanswered(msgspec.Struct, array_like=True, tag=6, gc=False):
-    """A call ended without a decision: it was abandoned."""
+class CallCancelled(msgspec.Struct, array_like=True, tag=6, gc=False):
+    """A call was cancelled: there is no decision."""
 
     id: int
 
 
-class Published(msgspec.Struct, array_like=True, tag=7, gc=False):
-    """The application publishes; ``raw`` is JSON as every publisher sends it."""
+class PublishRequest(msgspec.Struct, array_like=True, tag=7, gc=False):
+    """The application publishes; ``raw`` is the JSON of AnyCable's publishers."""
 
     id: int
     raw: bytes
 
 
 class PresenceQuery(msgspec.Struct, array_like=True, tag=8, gc=False):
-    """The application wants to know who is on a stream."""
+    """The application asks for the members of a stream."""
 
     id: int
     stream: Stream
 
 
 class HistoryQuery(msgspec.Struct, array_like=True, tag=9, gc=False):
-    """The application wants a part of a history: see :meth:`catenary.channels.reading.Reader.page`."""
+    """The application asks for a page of a history: see :meth:`catenary.channels.reading.Reader.page`."""
 
     id: int
     stream: Stream
@@ -159,16 +156,24 @@ class HistoryQuery(msgspec.Struct, array_like=True, tag=9, gc=False):
     newest: bool
 
 
-class Counted(msgspec.Struct, array_like=True, tag=10, gc=False):
-    """What the application has counted since it last said so: see :class:`catenary.channels.cable.Cable`."""
+class CounterDeltas(msgspec.Struct, array_like=True, tag=10, gc=False):
+    """Increments of the counters of :class:`catenary.channels.application.CableApplication`."""
 
     limited: int
     failed: int
     slow: int
 
 
-ToWorker = Question | Abandon | Taken | End | Found
-FromWorker = Ready | Answer | Unanswered | Published | PresenceQuery | HistoryQuery | Counted
+ToWorker = CallRequest | CancelCall | PublicationResult | StopWorker | QueryResult
+FromWorker = (
+    Ready
+    | CallResult
+    | CallCancelled
+    | PublishRequest
+    | PresenceQuery
+    | HistoryQuery
+    | CounterDeltas
+)
 
 
 class _Delivered(msgspec.Struct, array_like=True, tag=0, gc=False):
@@ -197,7 +202,7 @@ _Reply = _Delivered | _Confirmed | _Rejected | _Welcomed | _Goodbye
 
 
 class _Rest(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
-    """See :class:`Decision`."""
+    """The other fields of :class:`Decision`."""
 
     identifiers: str = ""
     transmissions: tuple[str, ...] = ()
@@ -218,7 +223,7 @@ _VERDICTS: Final = tuple(Verdict)
 _NUMBERS: Final = {verdict: number for number, verdict in enumerate(_VERDICTS)}
 
 
-def question(
+def call_request(
     id: int,
     kind: Kind,
     environment: Environment,
@@ -226,13 +231,13 @@ def question(
     *,
     data: str,
     subscriptions: tuple[Identifier, ...],
-) -> Question:
-    """A call with what its client's environment is now."""
+) -> CallRequest:
+    """The message for a call, with the environment of the client as it is now."""
     istate = environment.istate
     if istate is not None and kind != DISCONNECT:
-        mine = istate.get(identifier)
-        istate = None if mine is None else {identifier: mine}
-    return Question(
+        own = istate.get(identifier)
+        istate = None if own is None else {identifier: own}
+    return CallRequest(
         id,
         kind,
         environment.sid,
@@ -247,10 +252,10 @@ def question(
     )
 
 
-def answer(id: int, decision: Decision) -> Answer:
-    """A decision on its way. Raises ValueError for a reply that applications do not send."""
-    replies = tuple([_said(each) for each in decision.replies])
-    return Answer(id, _NUMBERS[decision.verdict], replies, _rest(decision))
+def call_result(id: int, decision: Decision) -> CallResult:
+    """The message for a decision. Raises ValueError for a reply that applications do not send."""
+    replies = tuple([_encode_reply(each) for each in decision.replies])
+    return CallResult(id, _NUMBERS[decision.verdict], replies, _rest(decision))
 
 
 def _rest(decision: Decision) -> _Rest | None:
@@ -287,7 +292,7 @@ def _rest(decision: Decision) -> _Rest | None:
     )
 
 
-def _said(reply: Reply) -> _Reply:
+def _encode_reply(reply: Reply) -> _Reply:
     match reply:
         case Delivery(identifier, message):
             return _Delivered(identifier, message)
@@ -300,10 +305,10 @@ def _said(reply: Reply) -> _Reply:
         case Disconnected(Reason() as reason, reconnect):
             return _Goodbye(reason.name, reconnect)
         case _:
-            raise ValueError(f"expected what applications say, got {type(reply).__name__}")
+            raise ValueError(f"expected a reply of an application, got {type(reply).__name__}")
 
 
-def _heard(reply: _Reply) -> Reply:
+def _decode_reply(reply: _Reply) -> Reply:
     match reply:
         case _Delivered(identifier, message):
             return Delivery(identifier, message)
@@ -328,7 +333,7 @@ read_from_worker: Final = msgspec.msgpack.Decoder(FromWorker).decode
 
 
 def write(message: ToWorker | FromWorker, out: bytearray) -> None:
-    """Appends one message. Raises ValueError for text that is no Unicode; ``out`` is then as before."""
+    """Appends one message to ``out``. Raises ValueError for text that is not Unicode, and leaves ``out`` unchanged."""
     start = len(out)
     try:
         _encoder.encode_into(message, out, start + _LENGTH)
@@ -338,23 +343,23 @@ def write(message: ToWorker | FromWorker, out: bytearray) -> None:
     out[start : start + _LENGTH] = (len(out) - start - _LENGTH).to_bytes(_LENGTH, "big")
 
 
-class Frames:
-    """Cuts what arrives into messages."""
+class MessageSplitter:
+    """Splits received bytes into messages."""
 
     __slots__ = ("_rest", "_wanted")
 
     def __init__(self) -> None:
         self._rest = bytearray()
         self._wanted = 0
-        """The size at which the first message of the rest is complete, as far as that is known."""
+        """The size at which ``_rest`` contains a whole message; its length may not be known yet."""
 
     def feed(self, data: bytes) -> Iterator[memoryview]:
-        """The messages that are complete now, in order, each without its length."""
+        """Yields the messages that are complete now, in order, without their lengths."""
         whole = memoryview(data)
         if self._rest:
             self._rest += data
             if len(self._rest) < self._wanted:
-                return  # only gathered: no piece of a large message is copied twice
+                return  # pieces of a large message are collected without copying them again
             whole, self._rest = memoryview(self._rest), bytearray()
         at, end = 0, len(whole)
         self._wanted = _LENGTH

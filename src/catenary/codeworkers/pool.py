@@ -18,7 +18,7 @@ from catenary.codeworkers import messages as protocol
 from catenary.codeworkers.call_queue import CallQueue
 from catenary.codeworkers.generations import Generations
 from catenary.codeworkers.link import WorkerCall, WorkerLink
-from catenary.codeworkers.messages import Counted, Kind
+from catenary.codeworkers.messages import CounterDeltas, Kind
 from catenary.codeworkers.timers import WorkerTimers
 from catenary.errors import AppNotReached, AppUnavailable
 from catenary.logs.rate_limited import RateLimitedLogger
@@ -258,7 +258,7 @@ class CodeWorkerPool:
             counted=self._add_counts,
         )
 
-    def _add_counts(self, counted: Counted) -> None:
+    def _add_counts(self, counted: CounterDeltas) -> None:
         self.limited_total += counted.limited
         self.failed_total += counted.failed
         self.slow_total += counted.slow

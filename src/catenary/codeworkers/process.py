@@ -1,7 +1,7 @@
-"""A process that runs the application's code: started, and seen to its end.
+"""The operating-system process of a code worker: start, stop, kill.
 
-It is connected by a socket pair: when one side dies, the other hears of it.
-Knows: processes, sockets. Does not know: what is said.
+A socket pair connects it to the serving process, so that each side notices when the other one dies.
+Knows: processes, sockets. Does not know: messages.
 """
 
 import asyncio
@@ -14,26 +14,26 @@ from typing import Final
 from catenary.codeworkers.link import WorkerLink
 
 SOCKET: Final = "CATENARY_CODE_SOCKET"
-"""The variable that tells such a process the descriptor of its socket."""
+"""The environment variable with the file descriptor of the worker's socket."""
 
-LAST_WORDS_S: Final = 1.0
-"""How long what stands in the socket of a dead process may take to be read."""
+READ_REST_S: Final = 1.0
+"""How long reading the rest of the socket of a dead process may take."""
 
 
 class CodeProcess:
-    """One code worker, and the link to it."""
+    """One code worker: its process, and ``link`` for its calls."""
 
     def __init__(self, process: asyncio.subprocess.Process, link: WorkerLink) -> None:
         self._process = process
         self.link = link
-        self._watch = asyncio.get_running_loop().create_task(self._cut_off())
+        self._watch = asyncio.get_running_loop().create_task(self._disconnect_when_dead())
 
     @classmethod
     async def start(cls, command: Sequence[str], link: WorkerLink) -> "CodeProcess":
-        """Starts one; its link tells when it is ready. Raises OSError where the system has no room."""
+        """Starts a process; ``link.ready`` says when its code is loaded. Raises OSError if the system refuses."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            # In a session of its own: Ctrl-C in a terminal is for its parent, which ends it.
+            # In a session of its own: Ctrl-C in a terminal reaches the parent only, which stops its workers.
             process = await asyncio.create_subprocess_exec(
                 *command,
                 env={**os.environ, SOCKET: str(theirs.fileno())},
@@ -43,7 +43,7 @@ class CodeProcess:
             theirs.close()
             try:
                 loop = asyncio.get_running_loop()
-                await loop.create_unix_connection(lambda: link.wire, sock=ours.dup())
+                await loop.create_unix_connection(lambda: link.ipc, sock=ours.dup())
             except BaseException:
                 process.kill()
                 raise
@@ -54,29 +54,29 @@ class CodeProcess:
         return self._process.pid
 
     async def end(self, calls_s: float, stop_s: float) -> None:
-        """Lets it finish its calls, then come to its end, each within a time; then kills it."""
+        """Waits up to ``calls_s`` for its calls, asks it to stop within ``stop_s``, then kills it."""
         await self.link.idle(calls_s)
-        # It needs some of the time to end as a process.
+        # The rest of the time is for the exit of the process.
         self.link.end(stop_s * 0.8)
         try:
             async with asyncio.timeout(stop_s):
                 await self._process.wait()
         except TimeoutError:
             await self.kill()
-        # What it published last may stand in the socket still.
+        # Its last publications may still be in the socket.
         await self.link.gone.wait()
 
-    async def _cut_off(self) -> None:
-        """When it has ended, so has its link, although a process that it forked may hold the socket."""
+    async def _disconnect_when_dead(self) -> None:
+        """Closes the link of a dead process, even if a process that it forked holds the socket open."""
         await self._process.wait()
         try:
-            async with asyncio.timeout(LAST_WORDS_S):
+            async with asyncio.timeout(READ_REST_S):
                 await self.link.gone.wait()
         except TimeoutError:
-            self.link.wire.abort()
+            self.link.ipc.abort()
 
     async def kill(self) -> int:
-        """Ends it at once, if it has not ended; returns its status, negative for a signal's number."""
+        """Kills the process if it runs; returns its exit status, or the number of the signal as a negative one."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         return await self._process.wait()

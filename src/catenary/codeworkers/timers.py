@@ -1,7 +1,7 @@
 """Timers of channels whose code runs in code workers.
 
-Subscriptions outlive code workers, so their timers run here, in the serving process; each run is a
-call like any other. Knows: the declared methods, the keys of subscriptions. Does not know: workers.
+Subscriptions outlive code workers, so their timers run in the serving process; each run is a call.
+Knows: the declared methods, the keys of subscriptions. Does not know: workers.
 """
 
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ _read_channel: Final = reader(_Params)
 
 
 class WorkerTimers:
-    """A :class:`TimerScheduler` that reads the name of the channel from the key of a subscription."""
+    """A :class:`TimerScheduler` that finds the channel of a subscription in its identifier."""
 
     def __init__(self, fire: Fire) -> None:
         self._scheduler = TimerScheduler(fire)
 
     def declare(self, declared: Sequence[DeclaredTimer]) -> None:
-        """Replaces the declared methods: new code is loaded."""
+        """Replaces the declared methods, after new code was loaded."""
         self._scheduler.declare(declared)
 
     def add(self, key: SubscriptionKey) -> None:
@@ -49,7 +49,7 @@ class WorkerTimers:
         self._scheduler.stop()
 
     def _channel(self, identifier: Identifier) -> str:
-        """Empty where the identifier names no channel, or no channel has timers."""
+        """Empty if the identifier names no channel, or if no channel has timers."""
         if not self._scheduler.declared:
             return ""
         try:

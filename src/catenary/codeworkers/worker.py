@@ -1,7 +1,7 @@
-"""The application in a process of its own: answers the calls that come through a socket.
+"""The application's side of a code worker: receives calls through a socket and returns decisions.
 
-The cable is driven as in the server's process: what has nothing to wait for is answered in the same
-turn, everything else has a task. Knows: a cable, messages. Does not know: processes, clients.
+The cable is called as in the server's process: a call that need not wait is answered in the same turn
+of the event loop, any other one has a task. Knows: a cable, messages. Does not know: processes, clients.
 """
 
 import asyncio
@@ -15,18 +15,18 @@ from catenary.channels.cable import Cable
 from catenary.codeworkers import messages as protocol
 from catenary.codeworkers.ipc import IpcProtocol
 from catenary.codeworkers.messages import (
-    Abandon,
-    Counted,
-    End,
-    Found,
+    CallCancelled,
+    CallRequest,
+    CancelCall,
+    CounterDeltas,
     HistoryQuery,
     PresenceQuery,
-    Published,
-    Question,
+    PublicationResult,
+    PublishRequest,
+    QueryResult,
     Ready,
-    Taken,
+    StopWorker,
     ToWorker,
-    Unanswered,
 )
 from catenary.errors import (
     BackendError,
@@ -45,7 +45,7 @@ from catenary.messages.publications import Page, Position
 _limited: Final = RateLimitedLogger(logging.getLogger("catenary.channels"))
 
 PUBLICATIONS_LIMIT: Final = 100_000
-"""Publications that the serving process has not taken yet; more are refused."""
+"""Publications that the serving process has not accepted yet; more are refused."""
 
 
 class CodeWorker:
@@ -56,138 +56,138 @@ class CodeWorker:
         self._application = cable.application
         self._calls: dict[int, asyncio.Future[Decision | None]] = {}
         self._publications: dict[int, asyncio.Future[None]] = {}
-        self._published = 0
-        self._reads: dict[int, asyncio.Future[Found]] = {}
-        self._read = 0
-        self._wire: IpcProtocol[ToWorker] = IpcProtocol(
-            protocol.read_to_worker, self._hear, self._lose
+        self._publications_total = 0
+        self._queries: dict[int, asyncio.Future[QueryResult]] = {}
+        self._queries_total = 0
+        self._ipc: IpcProtocol[ToWorker] = IpcProtocol(
+            protocol.read_to_worker, self._receive, self._on_lost
         )
-        self._told = (0, 0, 0)
-        """What the serving process knows of what the cable has counted."""
+        self._sent_counts = (0, 0, 0)
+        """The counters of the application as the serving process knows them."""
         self._gone = asyncio.Event()
         self._ending: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
     async def run(self, connected: socket.socket) -> bool:
-        """Answers until it is told to end; False where the serving process has died instead."""
+        """Serves until the serving process asks it to stop; False if that has died instead."""
         loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: self._wire, sock=connected)
+        await loop.create_connection(lambda: self._ipc, sock=connected)
         await self._application.start(self, reader=self, reports_ends_once=False)
-        self._wire.send(Ready(self._application.timers.declared_timers))
+        self._ipc.send(Ready(self._application.timers.declared_timers))
         timeout_s = await self._ending
         for call in tuple(self._calls.values()):
             call.cancel()
         await self._application.stop(timeout_s)
         if self._publications:
             await asyncio.wait(self._publications.values(), timeout=timeout_s)
-        self._tell_counts()
-        is_orderly = self._wire.is_open
-        self._wire.close()
+        self._send_counts()
+        is_orderly = self._ipc.is_open
+        self._ipc.close()
         await self._gone.wait()
         return is_orderly
 
     def publish(self, raw: bytes) -> Awaitable[None]:
-        """Hands a publication to the node. Raises :class:`BackendError`, or the awaitable does."""
-        if not self._wire.is_open:
+        """Passes a publication to the node. Raises :class:`BackendError`, here or when the result is awaited."""
+        if not self._ipc.is_open:
             raise BackendError("the serving process is gone")
         if len(self._publications) >= PUBLICATIONS_LIMIT:
             raise BackendError(f"more than {PUBLICATIONS_LIMIT} publications wait for the server")
-        self._published += 1
-        taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._publications[self._published] = taken
-        self._wire.send(Published(self._published, raw))
-        return taken
+        self._publications_total += 1
+        accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._publications[self._publications_total] = accepted
+        self._ipc.send(PublishRequest(self._publications_total, raw))
+        return accepted
 
     async def members(self, stream: Stream) -> tuple[Member, ...]:
-        """Who is on a stream, as the serving process knows it."""
-        self._read += 1
-        return (await self._look(PresenceQuery(self._read, stream))).members
+        """The members of a stream; see :class:`catenary.channels.reading.Reader`."""
+        self._queries_total += 1
+        return (await self._query(PresenceQuery(self._queries_total, stream))).members
 
     async def page(
         self, stream: Stream, start: int | Position, limit: int, *, newest: bool = False
     ) -> Page:
-        """A part of a history, as the serving process has it."""
-        self._read += 1
-        found = await self._look(HistoryQuery(self._read, stream, start, limit, newest))
-        assert found.page is not None
-        return found.page
+        """A page of a history; see :class:`catenary.channels.reading.Reader`."""
+        self._queries_total += 1
+        result = await self._query(HistoryQuery(self._queries_total, stream, start, limit, newest))
+        assert result.page is not None
+        return result.page
 
-    async def _look(self, wanted: PresenceQuery | HistoryQuery) -> Found:
-        if not self._wire.is_open:
+    async def _query(self, query: PresenceQuery | HistoryQuery) -> QueryResult:
+        if not self._ipc.is_open:
             raise BackendError("the serving process is gone")
-        answer: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
-        self._reads[wanted.id] = answer
-        self._wire.send(wanted)
+        answer: asyncio.Future[QueryResult] = asyncio.get_running_loop().create_future()
+        self._queries[query.id] = answer
         try:
-            found = await answer
+            self._ipc.send(query)
+            result = await answer
         finally:
-            del self._reads[wanted.id]
-        if found.failure:
-            raise _FAILURES.get(found.failure, BackendError)(found.error)
-        return found
+            del self._queries[query.id]
+        if result.failure:
+            raise _FAILURES.get(result.failure, BackendError)(result.error)
+        return result
 
-    # What the serving process says
+    # Messages of the serving process
 
-    def _hear(self, message: ToWorker) -> None:
+    def _receive(self, message: ToWorker) -> None:
         match message:
-            case Question():
-                self._begin(message)
-            case Taken():
-                self._take(message)
-            case Found(number):
-                looking = self._reads.get(number)
-                if looking is not None and not looking.done():
-                    looking.set_result(message)
-            case Abandon(number):
+            case CallRequest():
+                self._begin_call(message)
+            case PublicationResult():
+                self._finish_publication(message)
+            case QueryResult(number):
+                query = self._queries.get(number)
+                if query is not None and not query.done():
+                    query.set_result(message)
+            case CancelCall(number):
                 call = self._calls.get(number)
                 if call is not None:
                     call.cancel()
-            case End(timeout_s):
+            case StopWorker(timeout_s):
                 if not self._ending.done():
                     self._ending.set_result(timeout_s)
 
-    def _lose(self) -> None:
+    def _on_lost(self) -> None:
         self._gone.set()
-        for taken in self._publications.values():
-            if not taken.done():
-                taken.set_exception(BackendError("the serving process is gone"))
+        for accepted in self._publications.values():
+            if not accepted.done():
+                accepted.set_exception(BackendError("the serving process is gone"))
         self._publications.clear()
-        for looking in self._reads.values():
-            if not looking.done():
-                looking.set_exception(BackendError("the serving process is gone"))
+        for query in self._queries.values():
+            if not query.done():
+                query.set_exception(BackendError("the serving process is gone"))
         if not self._ending.done():
             self._ending.set_result(0)
 
-    def _take(self, message: Taken) -> None:
-        taken = self._publications.pop(message.id)
-        if taken.done():
+    def _finish_publication(self, message: PublicationResult) -> None:
+        accepted = self._publications.pop(message.id)
+        if accepted.done():
             return
         if message.error:
-            taken.set_exception(_FAILURES.get(message.failure, BackendError)(message.error))
+            accepted.set_exception(_FAILURES.get(message.failure, BackendError)(message.error))
         else:
-            taken.set_result(None)
+            accepted.set_result(None)
 
     # Calls
 
-    def _begin(self, question: Question) -> None:
+    def _begin_call(self, request: CallRequest) -> None:
         try:
-            answer = self._ask(question)
+            answer = self._call_application(request)
         except Exception as error:  # noqa: BLE001
-            # A fault of our own, and yet the client must not wait for an answer for ever.
-            self._fail(question.id, error)
+            # A fault in this code, but the client must not wait for ever.
+            self._fail(request.id, error)
             return
         if isinstance(answer, Decision):
-            self._answer(question.id, answer)
+            self._answer(request.id, answer)
             return
         call: asyncio.Future[Decision | None] = asyncio.ensure_future(answer)
-        self._calls[question.id] = call
-        call.add_done_callback(functools.partial(self._end_call, question.id))
+        self._calls[request.id] = call
+        call.add_done_callback(functools.partial(self._end_call, request.id))
 
-    def _ask(self, question: Question) -> Decision | Awaitable[Decision | None]:
-        environment, identifier = question.environment, question.identifier
+    def _call_application(self, request: CallRequest) -> Decision | Awaitable[Decision | None]:
+        environment, identifier = request.environment, request.identifier
         application = self._application
-        match question.kind:
+        match request.kind:
             case protocol.PERFORM:
-                return application.perform(environment, identifier, question.data)
+                return application.perform(environment, identifier, request.data)
             case protocol.SUBSCRIBE:
                 return application.subscribe(environment, identifier)
             case protocol.UNSUBSCRIBE:
@@ -195,51 +195,51 @@ class CodeWorker:
             case protocol.CONNECT:
                 return application.connect(environment)
             case protocol.DISCONNECT:
-                return application.disconnect(environment, question.subscriptions)
+                return application.disconnect(environment, request.subscriptions)
             case protocol.RESTORED:
                 return application.perform(environment, identifier, application.restored_command())
             case protocol.TIMER:
                 return application.perform(
-                    environment, identifier, application.timers.command(question.data)
+                    environment, identifier, application.timers.command(request.data)
                 )
 
     def _end_call(self, number: int, call: "asyncio.Future[Decision | None]") -> None:
         del self._calls[number]
         if call.cancelled():
-            self._wire.send(Unanswered(number))
+            self._ipc.send(CallCancelled(number))
         elif (error := call.exception()) is not None:
             self._fail(number, error)
         else:
             self._answer(number, call.result() or _DONE)
 
     def _answer(self, number: int, decision: Decision) -> None:
-        self._tell_counts()
+        self._send_counts()
         try:
-            self._wire.send(protocol.answer(number, decision))
+            self._ipc.send(protocol.call_result(number, decision))
         except ValueError as error:
             self._fail(number, error)
 
-    def _tell_counts(self) -> None:
-        """Before the answer: whoever has heard that may look at once."""
+    def _send_counts(self) -> None:
+        """Sends them before the answer: a client that has it may look at the metrics at once."""
         application = self._application
         now = (application.limited_total, application.failed_total, application.slow_total)
-        if now == self._told:
+        if now == self._sent_counts:
             return
-        told, self._told = self._told, now
-        self._wire.send(Counted(*(new - old for new, old in zip(now, told, strict=True))))
+        before, self._sent_counts = self._sent_counts, now
+        self._ipc.send(CounterDeltas(*(new - old for new, old in zip(now, before, strict=True))))
 
     def _fail(self, number: int, error: BaseException) -> None:
         _limited.error("A call failed unexpectedly", exc_info=error)
         failure = Decision(
             verdict=Verdict.ERROR, error=f"{type(error).__name__} in the code worker"
         )
-        self._wire.send(protocol.answer(number, failure))
+        self._ipc.send(protocol.call_result(number, failure))
 
 
 _DONE: Final = Decision()
 _FAILURES: Final[dict[str, type[CatenaryError]]] = {
-    # What can't be read as a publication will not be taken the next time either.
+    # A publication that can't be read now can't be read when it is repeated.
     "PublicationError": BackendRefused,
     **{each.__name__: each for each in (BackendRefused, TooLarge, LostPosition, NotKept)},
 }
-"""Exceptions of the serving process by their names; others are :class:`BackendError` here."""
+"""Exceptions of the serving process, by name; any other is raised as :class:`BackendError`."""
