@@ -1,6 +1,7 @@
 """EventSource, on Node and in Chromium: it loses connections, and nothing that is published."""
 
 import json
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -11,14 +12,14 @@ import pytest
 from tests.clients.test_recovery import Publisher
 from tests.parts.cluster import redis_cluster
 from tests.parts.node import NodeClient
+from tests.parts.ports import free_port
 from tests.parts.server import CableServer, cable_server
 from tests.parts.tcp_relay import TcpRelay, tcp_relay
 from tests.parts.tokens import SECRET, token
+from tests.server.test_figures import scrape
 
-FLAGS = (
-    *("--public", "--norpc", "--broadcast_adapter=http", "--broker=memory", "--sse"),
-    *("--history_limit=2000", "--ping_interval=1"),
-)
+PUBLIC = ("--public", "--norpc", "--broadcast_adapter=http", "--sse")
+FLAGS = (*PUBLIC, "--broker=memory", "--history_limit=2000", "--ping_interval=1")
 MESSAGES = 300
 CUTS = (60, 130, 210)
 
@@ -80,6 +81,76 @@ def test_a_page_goes_on_at_another_node() -> None:
         for publisher in publishers:
             publisher.close()
     assert heard == list(range(1, 61))
+
+
+def test_a_page_that_moves_between_workers_misses_nothing() -> None:
+    """The kernel chooses a worker for each connection: the page is cut off until both have served it, twice."""
+    first = free_port(following=1)
+    flags = ("--workers=2", "--broker=nats", "--metrics_http=/metrics", f"--metrics_port={first}")
+    with (
+        cable_server(*PUBLIC, "--ping_interval=1", *flags) as server,
+        tcp_relay(server.port) as relay,
+    ):
+        for worker in ("1", "2"):
+            server.wait_for_output(f"Worker {worker} serves")
+        server.wait_until_it_hears_others()
+        publisher = Publisher(server)
+        with source_of(relay.port, stream="news") as client:
+            client.wait_for("confirm_subscription")
+            number, served_by = 0, [worker_with_a_stream(first)]
+            while served_by.count(0) < 2 or served_by.count(1) < 2:
+                number += 1
+                publisher.publish("news", number)
+                client.wait_for("received", data=str(number))
+                assert relay.cut() == 1
+                for _ in range(5):
+                    number += 1
+                    publisher.publish("news", number)
+                client.wait_for("received", data=str(number), timeout_s=20)
+                served_by.append(worker_with_a_stream(first))
+                assert len(served_by) < 40, served_by
+            heard = [int(told["data"]) for told in client.told("received")]
+        publisher.close()
+    assert heard == list(range(1, number + 1))
+
+
+def worker_with_a_stream(first: int, timeout_s: float = 10) -> int:
+    """The index of the worker that serves the only event stream; ``first`` is the port of its metrics."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        counts = [scrape(port)["sse_clients_num"] for port in (first, first + 1)]
+        if sorted(counts) == [0, 1]:
+            return counts.index(1)
+        assert time.monotonic() < deadline, counts
+
+
+def test_the_name_of_a_stream_may_be_any_text(server: CableServer, relay: TcpRelay) -> None:
+    name = "Räume/日本 100%"
+    publisher = Publisher(server)
+    with source_of(relay.port, stream=name) as client:
+        client.wait_for("confirm_subscription")
+        publisher.publish(name, "before")
+        client.wait_for("received", data="before")
+        relay.cut()
+        publisher.publish(name, "meanwhile")
+        client.wait_for("received", data="meanwhile", timeout_s=20)
+    publisher.close()
+
+
+def test_a_page_that_is_cut_off_before_its_first_message_asks_by_time(
+    server: CableServer, relay: TcpRelay
+) -> None:
+    publisher = Publisher(server)
+    with source_of(relay.port, stream="quiet", history_since=str(int(time.time()))) as client:
+        client.wait_for("confirm_subscription")
+        relay.cut()
+        publisher.publish("quiet", "meanwhile")
+        client.wait_for("received", data="meanwhile", timeout_s=20)
+        relay.cut()
+        publisher.publish("quiet", "later")
+        client.wait_for("received", data="later", timeout_s=20)
+        assert [told["data"] for told in client.told("received")] == ["meanwhile", "later"]
+    publisher.close()
 
 
 def test_a_history_that_is_gone_is_told(server: CableServer, relay: TcpRelay) -> None:

@@ -71,7 +71,10 @@ def read(reply: Reply, protocol: ClientProtocol = MESSAGES) -> list[Event]:
         (Delivery(CHAT, b'{"a":1}', "", *AT_3), Event("message", '{"a":1}', "3/chat/1/e1")),
         (Delivery(CHAT, b'"a\\nb\\r\\nc\\rd"'), Event("message", "a\nb\nc\nd")),
         (Delivery(CHAT, b'"\\ud83c"'), Event("message", '"\\ud83c"')),
-        (Delivery(CHAT, b'"x"', "", Stream("a\nb"), Position("e", 1)), Event("message", "x")),
+        (
+            Delivery(CHAT, b'"x"', "", Stream("a\nb/é 5%"), Position("e", 1)),
+            Event("message", "x", "1/a%0Ab/%C3%A9 5%25/e"),
+        ),
         (
             Delivery(CHAT, b'{"t":1}', "whisper"),
             Event(
@@ -150,6 +153,13 @@ def test_any_text_arrives_with_its_lines(text: str) -> None:
             '{"channel":"C"}',
             HistoryRequest(9, {"a/b/c": Position("e1", 7)}),
         ),
+        (
+            "channel=C",
+            "7/a%0Ab/%C3%A9 5%25/e1",
+            '{"channel":"C"}',
+            HistoryRequest(None, {"a\nb/é 5%": Position("e1", 7)}),
+        ),
+        ("channel=C", "7/%FF/e1", '{"channel":"C"}', None),
         ("channel=C", "not ours", '{"channel":"C"}', None),
         ("channel=C", "x/y/z", '{"channel":"C"}', None),
         ("channel=C", f"{'9' * 40}/y/z", '{"channel":"C"}', None),
@@ -161,6 +171,16 @@ def test_what_a_page_asks_for(
     protocol, subscribe = subscription_asked(query, last)
     assert protocol is MESSAGES
     assert subscribe == Subscribe(Identifier(identifier), history)
+
+
+@given(stream=st.text(st.characters(codec=None)), offset=st.integers(0, 10**19 - 1))
+def test_an_id_comes_back_as_the_position_that_it_names(stream: str, offset: int) -> None:
+    position = Position("e1", offset)
+    (event,) = read(Delivery(CHAT, b"1", "", Stream(stream), position))
+    assert event.id.isascii()
+    assert event.id.isprintable()
+    _, subscribe = subscription_asked("channel=C", event.id)
+    assert subscribe.history == HistoryRequest(None, {stream: position})
 
 
 @pytest.mark.parametrize("raw", ["1", "true", "T", "y"])

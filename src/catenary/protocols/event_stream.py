@@ -7,7 +7,7 @@ An event is its lines without the empty one that ends it: ``event: ping\ndata: {
 import re
 from collections.abc import Iterator, Sequence
 from typing import Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote, unquote
 
 import msgspec
 
@@ -29,7 +29,9 @@ _COMMENT: Final = b":"
 """An event of which a client sees nothing: it keeps proxies from closing the connection."""
 
 _LINE_BREAK: Final = re.compile(rb"\r\n|\r|\n")
-_NOT_IN_AN_ID: Final = re.compile("[\r\n\0]")
+_NOT_IN_A_LINE: Final = re.compile("[\r\n\0]")
+_NOT_IN_AN_ID: Final = re.compile("[^ -$&-~]")
+_SAFE_IN_AN_ID: Final = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 _TRUE: Final = frozenset({"1", "true", "t", "y"})
 
 _json: Final = ActionCableJson()
@@ -112,15 +114,19 @@ def _data(message: bytes) -> bytes:
 
 
 def _id(delivery: Delivery) -> bytes:
-    """``offset/stream/epoch``, where it can be an id: a stream's name may be any text."""
+    """``offset/stream/epoch``. A client repeats it in a header, which some clients encode in Latin-1, others in UTF-8,
+    so that everything but printable ASCII is percent-encoded in the name of the stream, and the percent sign."""
     position, stream = delivery.position, delivery.stream
-    if position is None or stream is None or not _is_line(stream):
+    if position is None or stream is None:
         return b""
-    return f"\nid: {position.offset}/{stream}/{position.epoch}".encode(errors="replace")
+    name = stream
+    if _NOT_IN_AN_ID.search(name) is not None:
+        name = quote(name, safe=_SAFE_IN_AN_ID, errors="surrogatepass")
+    return f"\nid: {position.offset}/{name}/{position.epoch}".encode()
 
 
 def _is_line(text: str) -> bool:
-    return _NOT_IN_AN_ID.search(text) is None
+    return _NOT_IN_A_LINE.search(text) is None
 
 
 def _protocol(*, unwraps: bool, is_raw: bool = False) -> ClientProtocol:
@@ -187,7 +193,10 @@ def _positions(last_event_id: str) -> dict[str, Position]:
     stream, slash, epoch = rest.rpartition("/")
     if not slash or not offset.isascii() or not offset.isdecimal() or len(offset) > 19:
         return {}
-    return {stream: Position(epoch, int(offset))}
+    try:
+        return {unquote(stream, errors="surrogatepass"): Position(epoch, int(offset))}
+    except UnicodeDecodeError:
+        return {}
 
 
 def _whole_number(name: str, text: str) -> int:
