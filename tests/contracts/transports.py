@@ -6,7 +6,6 @@ A transport joins by a row of ``TRANSPORTS``: something that opens one client, a
 
 import asyncio
 import functools
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NamedTuple, Protocol
@@ -14,25 +13,20 @@ from typing import Any, NamedTuple, Protocol
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from catenary.auth.origins import Origins
-from catenary.edge.admission import Admission, AdmissionRules
 from catenary.edge.connection import ClientConnection, Host, Stage
-from catenary.edge.deadlines import Deadlines, NoDeadlines
-from catenary.edge.refusals import Refusals
-from catenary.edge.request import Peer, Proxied
+from catenary.edge.deadlines import NoDeadlines
 from catenary.messages.environment import Environment
 from catenary.messages.names import Sid
 from catenary.messages.reasons import Reason
-from catenary.node.encoder import Encoder, Encoders
+from catenary.node.encoder import Encoder
 from catenary.node.session import Traits
 from catenary.node.turns import CLIENTS_BUDGET_US, Turns
 from catenary.ports import Goodbye, Outbound
 from catenary.protocols.actioncable import ActionCableJson
 from catenary.transports.asgi_event_stream import AsgiEventStream, AsgiEventStreamEndpoint
 from catenary.transports.asgi_websocket import AsgiWebSocket
-from catenary.transports.event_stream import EventStream, StreamLimits, StreamServices
+from catenary.transports.event_stream import EventStream, StreamLimits
 from catenary.transports.event_stream_endpoint import EventStreamEndpoint
-from catenary.transports.event_stream_requests import EventStreamRequests
 from catenary.transports.websocket import (
     Acceptance,
     WebSocketConnection,
@@ -43,13 +37,13 @@ from catenary.wire.deflate import inflated
 from catenary.wire.event_stream import CHUNKED, UNTIL_CLOSED
 from catenary.wire.frames import BINARY, CLOSE, RSV1, TEXT
 from catenary.wire.framing import PREFIXED, Framing, payloads, websocket_framing
-from catenary.wire.http1 import Request
-from catenary.wire.request_memory import RequestMemory
+from tests.parts.event_stream import PEER, post, stream_services
 from tests.parts.events import chunks_of, events_of
 from tests.parts.heart import NEVER, Heart, MemoryOutbound, settle
 from tests.parts.raw_socket import masked
 
 LIMITS = WebSocketLimits(close_timeout_s=0.3, max_pending_bytes=8_000_000)
+STREAM_LIMITS = StreamLimits(max_body_bytes=1000, high_water=8_000_000, close_timeout_s=0.3)
 WELCOME = b'{"type":"welcome","sid":"s"}'
 PONG = b'{"type":"pong"}'
 SAID = b'{"command":"ping"}'
@@ -269,7 +263,8 @@ async def websocket(*, is_binary: bool, window_bits: int = 0) -> AsyncIterator[C
 
 
 class _EventStreamClient:
-    """What clients of event streams have in common. They send nothing, and see no code at the end."""
+    """What clients of event streams have in common. Their request has no commands, so that the response begins at once;
+    they send nothing more, and see no code at the end."""
 
     def __init__(self, framing: Framing) -> None:
         self._framing = framing
@@ -282,28 +277,6 @@ class _EventStreamClient:
 
     async def say(self, payload: bytes) -> None:
         raise AssertionError("expected no message: a client of an event stream sends none")
-
-
-def stream_request(*, is_http_1_0: bool = False) -> Request:
-    """A request without commands: its response begins at once."""
-    headers = {"x-request-id": "s", "content-length": "0"}
-    return Request("POST", "/events", headers, is_http_1_0=is_http_1_0)
-
-
-def stream_services(heart: Heart) -> StreamServices:
-    every_page = Origins(())
-    rules = AdmissionRules(origins=every_page, proxied=Proxied((), ()), heartbeat=NEVER)
-    return StreamServices(
-        heart.node,
-        Encoders(),
-        EventStreamRequests(Admission(rules, heart.counters), every_page),
-        StreamLimits(max_body_bytes=1000, high_water=8_000_000, close_timeout_s=0.3),
-        heart.counters,
-        Refusals(heart.counters),
-        Turns(CLIENTS_BUDGET_US, asyncio.get_running_loop().call_soon),
-        Deadlines(10, time.monotonic),
-        RequestMemory(0, heart.counters),
-    )
 
 
 def data_of(events: bytes) -> list[bytes]:
@@ -344,9 +317,9 @@ async def event_stream(*, is_chunked: bool) -> AsyncIterator[Client]:
     heart = Heart()
 
     def enter(connection: ClientConnection) -> Stage:
-        endpoint = EventStreamEndpoint(stream_services(heart))
-        request = stream_request(is_http_1_0=not is_chunked)
-        return endpoint.open(request, Peer("http", "127.0.0.1"), connection)
+        endpoint = EventStreamEndpoint(stream_services(heart, limits=STREAM_LIMITS))
+        request = post(0, is_http_1_0=not is_chunked)
+        return endpoint.open(request, PEER, connection)
 
     async with on_tcp(enter) as (stage, reader, writer):
         assert isinstance(stage, EventStream)
@@ -440,10 +413,10 @@ class HostedEventStream(_EventStreamClient):
     def __init__(self) -> None:
         super().__init__(UNTIL_CLOSED.framing)
         self.host = AsgiHost()
-        endpoint = AsgiEventStreamEndpoint(stream_services(Heart()))
+        endpoint = AsgiEventStreamEndpoint(stream_services(Heart(), limits=STREAM_LIMITS))
         client = endpoint.open(
-            stream_request(),
-            Peer("http", "127.0.0.1"),
+            post(0),
+            PEER,
             {"type": "http"},
             self.host.events.get,
             self.host.send,

@@ -1,4 +1,4 @@
-"""Event streams on real sockets: how requests are answered, and how streams end."""
+"""Event streams on real sockets: how requests are answered, and how streams end; and in memory, what happens between."""
 
 import json
 import signal
@@ -8,10 +8,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from catenary.messages.decisions import Decision, Verdict
+from catenary.transports.event_stream import StreamLimits
+from tests.parts.event_stream import OpenEventStream, get, post, stream_services
 from tests.parts.events import Event, events_of
 from tests.parts.grpc_app import grpc_server
+from tests.parts.heart import Heart, confirming, in_loop, room, settle
 from tests.parts.raw_socket import RawSocket
 from tests.parts.server import CableServer, cable_server
+from tests.parts.tokens import SECRET, signed_name, token
 
 PUBLIC = ("--public", "--norpc", "--broadcast_adapter=http", "--sse", "--ping_interval=1")
 STREAM = '{"channel":"$pubsub","stream_name":"news"}'
@@ -67,9 +72,9 @@ class Stream:
     def __init__(self, client: RawSocket) -> None:
         self._client = client
         self.head = client.head()
-        self._unread: list[Event] = []
+        self.last_id = ""
 
-    def _chunk(self) -> bytes:
+    def chunk(self) -> bytes:
         size = b""
         while not size.endswith(b"\r\n"):
             size += self._client._take(1)
@@ -78,11 +83,12 @@ class Stream:
     def next(self) -> Event | None:
         """The next event that is no ping; None at the end of the response."""
         while True:
-            chunk = self._chunk()
+            chunk = self.chunk()
             if not chunk:
                 return None
-            assert chunk.endswith(b"\n\n"), "each chunk is whole events"
+            assert chunk.endswith(b"\n\n"), "each chunk is a whole event"
             for event in events_of(chunk):
+                self.last_id = event.id or self.last_id
                 if event.type != "ping":
                     return event
 
@@ -226,6 +232,58 @@ def test_actions_of_a_request_are_performed(rpc_server: CableServer) -> None:
         assert json.loads(events[2].data)["identifier"] == echo
 
 
+def test_a_subscription_that_is_given_back_is_not_missed(server: CableServer) -> None:
+    unsubscribe = json.dumps({"command": "unsubscribe", "identifier": STREAM}).encode()
+    with RawSocket(server.port) as client:
+        client.send(request("POST", "/events", body=subscribe(STREAM) + b"\n" + unsubscribe))
+        assert client.head().startswith("HTTP/1.1 200 ")
+
+
+def test_a_raw_stream_has_messages_only(server: CableServer) -> None:
+    with RawSocket(server.port) as client:
+        client.send(request("GET", "/events?stream=raw&raw=1"))
+        stream = Stream(client)
+        assert stream.head.startswith("HTTP/1.1 200 ")
+        publish(server, "first", "raw")
+        assert stream.next() == Event("message", "first", stream.last_id)
+        # In place of a ping
+        while stream.chunk() != b":\n\n":
+            pass
+
+
+def test_a_history_that_is_not_kept_is_rejected() -> None:
+    with cable_server(*PUBLIC) as server, RawSocket(server.port) as client:
+        client.send(request("GET", "/events?stream=news&history_since=1700000000"))
+        stream = Stream(client)
+        kinds = [event.type for _ in range(3) if (event := stream.next())]
+        assert kinds == ["welcome", "confirm_subscription", "reject_history"]
+        publish(server, 1)
+        event = stream.next()
+        assert event is not None
+        assert (event.data, event.id) == ("1", "")
+
+
+def test_signed_streams_and_tokens() -> None:
+    now = int(time.time())
+    flags = ("--sse", "--norpc", f"--jwt_secret={SECRET}", "--enforce_jwt", "--turbo_streams")
+    keys = (f"--streams_secret={SECRET}", "--broadcast_adapter=http")
+    good, late = token({"ext": "{}"}), token({"ext": "{}", "exp": now - 60})
+    name = signed_name("news")
+    with cable_server(*flags, *keys) as server:
+        for query, status in (
+            (f"signed_stream={name}&jid={good}", 200),
+            (f"turbo_signed_stream_name={name}&jid={good}", 200),
+            (f"signed_stream={name}0&jid={good}", 401),
+            (f"stream=news&jid={good}", 401),
+            (f"signed_stream={name}&jid={good}0", 401),
+            (f"signed_stream={name}&jid={late}", 401),
+            (f"signed_stream={name}", 401),
+        ):
+            with RawSocket(server.port) as client:
+                client.send(request("GET", f"/events?{query}"))
+                assert client.head().startswith(f"HTTP/1.1 {status} "), query
+
+
 def test_a_client_that_does_not_read_is_closed_and_counted() -> None:
     flags = ("--ws_max_pending_size=50000", "--metrics_http=/metrics")
     with (
@@ -273,3 +331,76 @@ def test_a_shutdown_is_told_and_ends_the_response() -> None:
         }
         assert stream.next() is None
         assert client.wait_for_end() == b""
+
+
+# In memory
+
+
+@in_loop
+async def test_what_arrives_before_the_response_is_sent_with_it() -> None:
+    heart = Heart()
+    answer = heart.application.later("subscribe")
+    body = subscribe(room("slow"))
+    heart.application.prepare("connect", Decision(replies=()))
+    client = OpenEventStream(stream_services(heart), post(len(body)), body)
+    client.stream.write(b"data: early\n\n")
+    assert client.socket.taken == b""
+    answer.set_result(confirming(room("slow")))
+    await settle()
+    assert b"data: early" in client.socket.taken
+    assert heart.counters.sse_clients_num == 1
+
+
+@in_loop
+async def test_what_waits_for_the_response_has_a_limit() -> None:
+    heart = Heart()
+    limits = StreamLimits(max_body_bytes=10_000, high_water=1_000, close_timeout_s=1)
+    heart.application.prepare("subscribe", confirming(room("fast")))
+    answer = heart.application.later("subscribe")
+    body = subscribe(room("fast"), room("slow"))
+    client = OpenEventStream(stream_services(heart, limits=limits), post(len(body)), body)
+    heart.publish("fast", "x" * 500)
+    await settle()
+    assert client.socket.taken == b""
+    heart.publish("fast", "x" * 500)
+    await settle()
+    assert client.socket.taken.startswith(b"HTTP/1.1 503 ")
+    assert client.socket.is_closing()
+    client.leave()
+    answer.cancel()
+    assert heart.counters.refused_connections_total == 1
+    assert (heart.counters.sse_clients_num, heart.hub.streams_num) == (0, 0)
+
+
+@in_loop
+async def test_a_client_that_leaves_while_its_commands_are_read_is_not_admitted() -> None:
+    heart = Heart()
+    body = subscribe(*(room(str(number)) for number in range(100)))
+    client = OpenEventStream(stream_services(heart, budget=100), post(len(body)), body)
+    await settle(2)
+    client.leave()
+    await settle(100)
+    assert heart.application.calls == []
+
+
+@in_loop
+async def test_a_client_that_leaves_while_its_commands_are_carried_out_costs_no_more() -> None:
+    heart = Heart()
+    body = subscribe(*(room(str(number)) for number in range(100)))
+    client = OpenEventStream(stream_services(heart, budget=100), post(len(body)), body)
+    while len(heart.application.calls) < 50:
+        await settle(1)
+    client.leave()
+    calls = len(heart.application.calls)
+    await settle(100)
+    assert [call[0] for call in heart.application.calls[calls:]] == ["disconnect"]
+    assert heart.hub.streams_num == 0
+
+
+@in_loop
+async def test_a_refused_client_s_commands_are_not_carried_out() -> None:
+    heart = Heart()
+    heart.application.prepare("connect", Decision(verdict=Verdict.FAILURE))
+    client = OpenEventStream(stream_services(heart), get("channel=Chat"))
+    assert client.socket.taken.startswith(b"HTTP/1.1 401 ")
+    assert [call[0] for call in heart.application.calls] == ["connect"]

@@ -4,8 +4,9 @@ An event is its lines without the empty one that ends it: ``event: ping\ndata: {
 (anycable/anycable). Knows: Action Cable's JSON, the lines of events. Does not know: HTTP connections, framings.
 """
 
+import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 from urllib.parse import parse_qs, quote, unquote
 
@@ -119,7 +120,7 @@ def _id(delivery: Delivery) -> bytes:
     position, stream = delivery.position, delivery.stream
     if position is None or stream is None:
         return b""
-    name = stream
+    name: str = stream
     if _NOT_IN_AN_ID.search(name) is not None:
         name = quote(name, safe=_SAFE_IN_AN_ID, errors="surrogatepass")
     return f"\nid: {position.offset}/{name}/{position.epoch}".encode()
@@ -205,16 +206,11 @@ def _whole_number(name: str, text: str) -> int:
     return int(text)
 
 
-def commands_of(body: bytes) -> Sequence[Command]:
-    """The commands of a request by POST, a line of JSON each. Raises :class:`RequestRefused` with 400."""
-    commands: list[Command] = []
-    for number, line in enumerate(body.split(b"\n"), 1):
-        if not line.strip():
-            continue
+def commands_of(body: bytes) -> Iterator[Command | None]:
+    """The commands of a request by POST, a line of JSON each; None for a line without one. Raises
+    :class:`RequestRefused` with 400."""
+    for number, line in enumerate(io.BytesIO(body), 1):
         try:
-            command = _json.decode(line)
+            yield _json.decode(line) if line.strip() else None
         except CommandError as error:
             raise RequestRefused(400, f"line {number}: {error}") from error
-        if command is not None:
-            commands.append(command)
-    return commands

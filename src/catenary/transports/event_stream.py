@@ -7,6 +7,7 @@ Knows: sessions, a transport. Does not know: how requests and responses are writ
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final, Protocol
 
 import msgspec
@@ -14,7 +15,8 @@ import msgspec
 from catenary.edge.deadlines import Deadlines
 from catenary.edge.refusals import Refusals, unavailable
 from catenary.errors import RequestRefused
-from catenary.messages.commands import Checkpoint, Command, Subscribe
+from catenary.messages.commands import Checkpoint, Command, Subscribe, Unsubscribe
+from catenary.messages.names import Identifier
 from catenary.messages.reasons import Reason
 from catenary.metrics.counters import Counters
 from catenary.node.encoder import Encoders
@@ -33,6 +35,9 @@ from catenary.transports.event_stream_requests import (
 from catenary.transports.sliced_writer import SlicedWriter
 from catenary.wire.event_stream import EventFraming
 from catenary.wire.request_memory import PendingBody, RequestMemory, too_many
+
+STEP_US: Final = 10
+"""What it costs of a turn to read a line of a request's body, or to carry out its command."""
 
 
 class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,9 +79,9 @@ class Answer(Protocol):
 
 class _Opening:
     """What an event stream needs until its response begins. ``body`` and what is ``missing`` of it, in bytes, are
-    None where they are not awaited or not known."""
+    None where they are not awaited or not known. ``backlog`` is what was written so far, ``waiting_bytes`` its size."""
 
-    __slots__ = ("answer", "backlog", "body", "missing", "plan")
+    __slots__ = ("answer", "backlog", "body", "missing", "plan", "waiting_bytes")
 
     def __init__(self, plan: Plan, answer: Answer, missing: int | None) -> None:
         self.plan = plan
@@ -84,6 +89,7 @@ class _Opening:
         self.body: PendingBody | None = None
         self.missing = missing
         self.backlog: list[bytes] = []
+        self.waiting_bytes = 0
 
 
 class EventStream:
@@ -121,7 +127,7 @@ class EventStream:
         # None once the response has begun
         self._opening: _Opening | None = _Opening(plan, answer, body_bytes)
         self._session: Session | None = None
-        self.write: Callable[[bytes], None] = self._opening.backlog.append
+        self.write: Callable[[bytes], None] = self._collect
         # While an answer is sent in slices, and after the end
         self._writer: SlicedWriter | None = None
         self._close_timer: asyncio.TimerHandle | None = None
@@ -132,8 +138,10 @@ class EventStream:
         opening, services = self._opening, self._services
         assert opening is not None
         self._transport.set_write_buffer_limits(high=services.limits.high_water)
-        if opening.plan.commands is not None:
-            self._admit(opening, opening.plan.commands)
+        commands = opening.plan.commands
+        if commands is not None:
+            for _ in self._execute(opening, commands):
+                pass
             return
         limit = services.limits.max_body_bytes
         opening.body = PendingBody(services.memory, limit, self._give_up_body)
@@ -163,13 +171,24 @@ class EventStream:
             return
         body = opening.body.taken()
         self._forget_body()
+        self._services.turns.run(self._read_and_execute(opening, body))
+
+    def _read_and_execute(self, opening: _Opening, body: bytes) -> Iterator[int]:
+        """The steps of a request by POST. All commands are read first: one that can't be read refuses the request
+        before anything is done."""
+        commands: list[Command] = []
         try:
-            commands = event_stream.commands_of(body)
+            for command in event_stream.commands_of(body):
+                if command is not None:
+                    commands.append(command)
+                yield STEP_US
+                if self.write is _discard:
+                    return
             self._services.requests.check_room()
         except RequestRefused as refused:
             self._refuse(refused)
-        else:
-            self._admit(opening, commands)
+            return
+        yield from self._execute(opening, commands)
 
     def eof(self) -> bool:
         """The client has left: it would have nothing to send in any case."""
@@ -228,27 +247,42 @@ class EventStream:
 
     # Opening
 
-    def _admit(self, opening: _Opening, commands: Sequence[Command]) -> None:
-        plan, node = opening.plan, self._services.node
-        encoder = self._services.encoders.encoder(plan.protocol, self._framing.framing)
-        admitted = plan.admitted
-        session = node.admit(admitted.environment, encoder, self, admitted.traits)
+    def _execute(self, opening: _Opening, commands: Sequence[Command]) -> Iterator[int]:
+        """Lets the node admit the client and carry out its commands, one in each step."""
+        services, admitted = self._services, opening.plan.admitted
+        encoder = services.encoders.encoder(opening.plan.protocol, self._framing.framing)
+        session = services.node.admit(admitted.environment, encoder, self, admitted.traits)
         self._session = session
-        for command in (*commands, Checkpoint(lambda: self._decide(commands))):
+        wanted: set[Identifier] = set()
+        for command in commands:
             if self.write is _discard:
                 return
-            node.execute(session, command)
+            if type(command) is Subscribe:
+                wanted.add(command.identifier)
+            elif type(command) is Unsubscribe:
+                wanted.discard(command.identifier)
+            services.node.execute(session, command)
+            yield STEP_US
+        services.node.execute(session, Checkpoint(lambda: self._decide(wanted)))
 
-    def _decide(self, commands: Sequence[Command]) -> None:
+    def _collect(self, batch: bytes) -> None:
+        """Keeps what is written before the response begins. The application may take its time to confirm one of
+        several subscriptions, while messages arrive for the others."""
+        opening = self._opening
+        assert opening is not None, "replaced when the response begins"
+        opening.backlog.append(batch)
+        opening.waiting_bytes += len(batch)
+        if opening.waiting_bytes > self._services.limits.high_water:
+            self._refuse(unavailable("too many messages before the subscriptions were confirmed"))
+
+    def _decide(self, wanted: AbstractSet[Identifier]) -> None:
         """Opens the stream if the application has confirmed all subscriptions, else answers 401 (docs/sse.md)."""
         if self._opening is None or self.write is _discard or self._session is None:
             return
-        confirmed = self._session.subscriptions
-        for command in commands:
-            if type(command) is Subscribe and command.identifier not in confirmed:
-                self._refuse(RequestRefused(401, "the subscription was rejected"))
-                return
-        self._open(self._opening)
+        if wanted <= self._session.subscriptions.keys():
+            self._open(self._opening)
+        else:
+            self._refuse(RequestRefused(401, "the subscription was rejected"))
 
     def _open(self, opening: _Opening) -> None:
         self._opening = None
