@@ -9,6 +9,7 @@ from catenary.adapters.taking import Taking
 from catenary.errors import PublicationError
 from catenary.metrics.counters import Counters
 from tests.parts.heart import in_loop, settle
+from tests.parts.redis_node import until
 
 
 class Publisher:
@@ -57,10 +58,10 @@ async def test_a_worker_that_is_cancelled_by_mistake_is_followed_by_another() ->
     assert worker is not None
     # Before its first step: nothing in it can catch that.
     worker.cancel()
-    async with asyncio.timeout(5):
-        while len(one.begun) < 2:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    one.begun[b"1"].set_result(None)
+    await until(lambda: len(one.begun) == 2)
     assert list(one.begun) == [b"1", b"2"]
+    assert one.counters.lost_publications_total == 0
     one.begun[b"2"].set_result(None)
     await one.taking.finish()
     assert one.is_read
@@ -68,6 +69,23 @@ async def test_a_worker_that_is_cancelled_by_mistake_is_followed_by_another() ->
     one.begun[b"3"].set_result(None)
     await one.taking.finish()
     assert list(one.begun) == [b"1", b"2", b"3"]
+
+
+@in_loop
+async def test_what_a_cancelled_worker_has_not_begun_to_wait_for_is_published() -> None:
+    """A coroutine does nothing before it is awaited."""
+    done: list[bytes] = []
+
+    async def publish(raw: bytes) -> None:
+        done.append(raw)
+
+    taking = Taking(publish, Counters(), pause=lambda: None, resume=lambda: None)
+    taking.take(b"1")
+    taking.take(b"2")
+    assert taking._worker is not None
+    taking._worker.cancel()
+    await taking.finish()
+    assert done == [b"1", b"2"]
 
 
 @pytest.mark.parametrize("turns", [0, 5])

@@ -1,6 +1,7 @@
 """No turn of the event loop grows with what one client, one answer or one moment brings."""
 
 import asyncio
+from collections.abc import Awaitable
 
 import msgspec
 import pytest
@@ -237,6 +238,40 @@ def a_large_batch_from_a_message_queue(size: int) -> Work:
     return work
 
 
+def a_large_batch_that_every_node_receives(size: int) -> Work:
+    heart = Heart()
+    heart.connect().subscribe(ROOM)
+    messages = (f'{{"stream":"r","data":"{number} {"x" * 100}"}}' for number in range(size))
+    raw = f"[{','.join(messages)}]".encode()
+
+    async def work() -> None:
+        heard = heart.node.hear(raw)
+        assert heard is not None
+        await heard
+
+    return work
+
+
+def many_publications_that_waited_for_one(size: int) -> Work:
+    """They came while one took its time; nobody listens to them."""
+    heart = Heart()
+    first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def publish(raw: bytes) -> Awaitable[None] | None:
+        return first if raw == b"first" else heart.node.hear(raw)
+
+    taking = Taking(publish, heart.counters, pause=lambda: None, resume=lambda: None)
+    taking.take(b"first")
+    for number in range(size):
+        taking.take(b'{"stream":"r","data":"%d"}' % number)
+
+    async def work() -> None:
+        first.set_result(None)
+        await taking.finish()
+
+    return work
+
+
 def a_message_to_many(size: int) -> Work:
     heart = Heart()
     for _ in range(size * 2):
@@ -298,6 +333,8 @@ def much_is_read_from_a_broker(size: int) -> Work:
         a_batch_for_many_streams,
         a_large_batch_of_a_publisher,
         a_large_batch_from_a_message_queue,
+        a_large_batch_that_every_node_receives,
+        many_publications_that_waited_for_one,
         a_message_to_many,
         many_listeners_under_identifiers_of_their_own,
         many_are_read_from_outside,

@@ -367,8 +367,8 @@ async def test_what_every_node_hears_itself_is_delivered_here_and_not_kept() -> 
     client = house.heart.member("1")
     sent: list[object] = []
     node = Heart(history=house.history, pubsub=Sending(sent)).node
-    assert node.hear(json.dumps({"stream": "1", "data": "0"})) is None
-    assert house.heart.node.hear(json.dumps({"stream": "1", "data": "1"})) is None
+    assert node.hear(json.dumps({"stream": "1", "data": "0"}).encode()) is None
+    assert house.heart.node.hear(json.dumps({"stream": "1", "data": "1"}).encode()) is None
     assert client.messages == [1]
     assert "offset" not in client.heard[-1]
     assert house.history.since(Stream("1"), 0) == ()

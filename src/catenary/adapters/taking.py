@@ -7,9 +7,10 @@ comes from; what waits here is what came in one read. Knows: when to read. Does 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
+from catenary.adapters.pacing import paced
 from catenary.errors import BackendError, BackendRefused, PublicationError
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.metrics.counters import Counters
@@ -25,6 +26,7 @@ class Taking:
 
     __slots__ = (
         "_counters",
+        "_current",
         "_is_given_up",
         "_pause",
         "_publish",
@@ -47,15 +49,17 @@ class Taking:
         self._resume = resume
         self._waiting: deque[bytes] = deque()
         self._is_given_up = False
+        # What is being published, and what waits for that
+        self._current: tuple[bytes, Awaitable[None]] | None = None
         self._worker: asyncio.Task[None] | None = None
 
     def take(self, raw: bytes) -> None:
         """Publishes what has come, behind what came before."""
         if self._worker is None:
-            sent = self._begin(raw)
-            if sent is None:
+            self._begin(raw)
+            if self._current is None:
                 return
-            self._start_worker(raw, sent)
+            self._start_worker()
         else:
             self._waiting.append(raw)
         self._pause()
@@ -76,17 +80,19 @@ class Taking:
         await asyncio.wait([self._worker])
         return lost
 
-    async def _work(self, raw: bytes, sent: Awaitable[None]) -> None:
+    async def _work(self) -> None:
         """Waits until a publication is done with, then the next, until none waits."""
-        await self._done(raw, sent)
-        while self._waiting:
-            raw = self._waiting.popleft()
-            following = self._begin(raw)
-            if following is not None:
-                await self._done(raw, following)
+        await self._finish_current()
+        async for raw in paced(self._take_waiting(), len):
+            self._begin(raw)
+            await self._finish_current()
 
-    def _start_worker(self, raw: bytes, sent: Awaitable[None]) -> None:
-        self._worker = asyncio.get_running_loop().create_task(self._work(raw, sent))
+    def _take_waiting(self) -> Iterator[bytes]:
+        while self._waiting:
+            yield self._waiting.popleft()
+
+    def _start_worker(self) -> None:
+        self._worker = asyncio.get_running_loop().create_task(self._work())
         self._worker.add_done_callback(self._ended)
 
     def _ended(self, worker: "asyncio.Task[None]") -> None:
@@ -101,30 +107,33 @@ class Taking:
         self._worker = None
         if self._is_given_up:
             return
-        while self._waiting:
-            raw = self._waiting.popleft()
-            sent = self._begin(raw)
-            if sent is not None:
-                self._start_worker(raw, sent)
-                return
-        self._resume()
+        if self._waiting or self._current is not None:
+            self._start_worker()
+        else:
+            self._resume()
 
-    def _begin(self, raw: bytes) -> Awaitable[None] | None:
+    def _begin(self, raw: bytes) -> None:
+        """Publishes; where that is not done at once, it becomes the current one."""
         try:
-            return self._publish(raw)
+            sent = self._publish(raw)
         except PublicationError:
             # Counted and logged by the node; nobody is there to be told.
-            return None
+            return
         except Exception:  # noqa: BLE001  (the next one is to come all the same)
             self._lose(raw)
-            return None
+            return
+        if sent is not None:
+            self._current = raw, sent
 
-    async def _done(self, raw: bytes, sent: Awaitable[None]) -> None:
+    async def _finish_current(self) -> None:
+        if self._current is None:
+            return
+        raw, sent = self._current
         try:
             await sent
         except PublicationError:
             # Counted and logged by the node, as where it is raised at once.
-            return
+            pass
         except BackendRefused as error:
             self._counters.refused_publications_total += 1
             _limited.warning("Publication refused: %s; it begins with %.100r", error, raw[:100])
@@ -138,6 +147,7 @@ class Taking:
             self._lose(raw)
         except Exception:  # noqa: BLE001  (the next one is to come all the same)
             self._lose(raw)
+        self._current = None
 
     def _lose(self, raw: bytes) -> None:
         self._counters.lost_publications_total += 1

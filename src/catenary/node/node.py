@@ -689,30 +689,48 @@ class Node:
         """
         return self._pubsub.send(self._parsed(raw), entry) or self._hub.caught_up()
 
-    def publish_in_turns(self, raw: bytes) -> Awaitable[None] | None:
+    def publish_in_turns(
+        self, raw: bytes, entry: QueueEntry | None = None
+    ) -> Awaitable[None] | None:
         """The same as :meth:`publish`, for publishers that wait for each publication: what is large is read in several
         turns of the loop, and what other publishers send meanwhile may be sent before it. A batch is still sent whole or
         not at all; awaiting raises :class:`PublicationError` where it is large."""
-        return self.publish(raw) if len(raw) <= LARGE_BYTES else self._publish_large(raw)
+        if len(raw) <= LARGE_BYTES:
+            return self.publish(raw, entry)
+        return self._publish_large(raw, entry)
 
-    async def _publish_large(self, raw: bytes) -> None:
+    async def _publish_large(self, raw: bytes, entry: QueueEntry | None) -> None:
+        publications = await self._read_large(raw)
+        sent = self._pubsub.send(publications, entry) or self._hub.caught_up()
+        if sent is not None:
+            await sent
+
+    async def _read_large(self, raw: bytes) -> tuple[Publishable, ...]:
         try:
             publications = await read_in_turns(raw, self._hub.turns)
         except PublicationError as error:
             self._note_refused(raw, error)
             raise
         self._note_published(publications)
-        sent = self._pubsub.send(publications) or self._hub.caught_up()
-        if sent is not None:
-            await sent
+        return publications
 
-    def hear(self, raw: bytes | str) -> Awaitable[None] | None:
-        """The same for what every node hears from the publisher itself: only for clients of this one.
+    def hear(self, raw: bytes) -> Awaitable[None] | None:
+        """The same as :meth:`publish_in_turns`, for what every node receives from the publisher itself: it is delivered
+        to the clients of this node only.
 
         No history keeps it: it has no position that nodes could agree on. A remote disconnect is sent
         on where sessions are kept for all nodes: it ends those, too.
         """
-        publications = self._parsed(raw)
+        if len(raw) <= LARGE_BYTES:
+            return self._hear(self._parsed(raw))
+        return self._hear_large(raw)
+
+    async def _hear_large(self, raw: bytes) -> None:
+        heard = self._hear(await self._read_large(raw))
+        if heard is not None:
+            await heard
+
+    def _hear(self, publications: tuple[Publishable, ...]) -> Awaitable[None] | None:
         if len(publications) > HEARD_AT_ONCE:
             return self._hear_all(publications)
         for publication in publications:

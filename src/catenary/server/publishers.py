@@ -42,10 +42,10 @@ def start_publishers(build: ServerBuild, node: Node, engine: Engine, nats: NatsS
             case "redis":
                 # Every node receives these, so a node passes them to its own clients only: sending them to the other
                 # nodes, too, would deliver them once per node.
-                publish = node.hear if engine.is_shared else node.publish
+                publish = node.hear if engine.is_shared else node.publish_in_turns
                 publisher = _redis(build, publish)
             case "redisx":
-                publisher = _redis_stream(build, node.publish)
+                publisher = _redis_stream(build, node.publish_in_turns)
             case "nats":
                 queue = QUEUE if engine.is_shared else ""
                 publisher = _nats(build, nats, node.publish_in_turns, queue)

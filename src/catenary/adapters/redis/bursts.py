@@ -19,6 +19,11 @@ _limited: Final = RateLimitedLogger(logging.getLogger("catenary.redis"))
 Publish = Callable[[bytes, QueueEntry], Awaitable[None] | None]
 
 
+BURST_BYTES: Final = 32_768
+"""Bytes of the entries of one burst, which are read in one turn of the event loop. An entry that is larger is a burst
+of its own: the node reads it over several turns, and no entry may be sent meanwhile."""
+
+
 class Unfinished(NamedTuple):
     """What a burst has left over, in order; and why an attempt has failed, if one has."""
 
@@ -45,13 +50,13 @@ class Bursts:
     async def publish(
         self, entries: Sequence[Entry], note_done: Callable[[Entry], None]
     ) -> Unfinished:
-        """Publishes entries up to one that is dropped: that one has to leave the stream before those
-        behind it can. ``note_done`` is called for each that is published or dropped.
+        """Publishes some entries, up to :data:`BURST_BYTES`, or up to one that is dropped: that one has to leave the
+        stream before later ones can. ``note_done`` is called for each that is published or dropped.
         """
         begun: list[Awaitable[None] | None] = []
         has_dropped = False
         failure: BackendError | None = None
-        for entry in entries:
+        for entry in entries[: _fitting(entries)]:
             try:
                 begun.append(self._begin(entry))
             except _Dropped:
@@ -104,6 +109,8 @@ class Bursts:
         :class:`_Dropped` where it never will be."""
         try:
             await sent
+        except PublicationError as error:
+            raise _Dropped from error
         except BackendRefused as error:
             # Tried again, it would be refused again, and nothing behind it would ever be published.
             self._counters.refused_publications_total += 1
@@ -120,6 +127,16 @@ class Bursts:
         self._counters.failed_broadcast_msg_total += 1
         _limited.exception("Publication failed; it begins with %r", payload[:100])
         return _Dropped()
+
+
+def _fitting(entries: Sequence[Entry]) -> int:
+    """How many entries are one burst: at least one."""
+    size = 0
+    for number, entry in enumerate(entries):
+        size += sum(map(len, entry.fields or ()))
+        if size > BURST_BYTES:
+            return max(number, 1)
+    return len(entries)
 
 
 def _payload(entry: Entry) -> bytes | None:
