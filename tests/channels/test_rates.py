@@ -1,11 +1,15 @@
-"""How often something may be called."""
+"""Rates: how they are written, and which calls they allow."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catenary.channels.errors import DeclarationError
+from catenary import Cable, Channel, action
+from catenary.channels.errors import DeclarationError, RateLimited
 from catenary.channels.rates import Limiter, Rate, parse_rate
+from catenary.channels.testing import TestCable
+from tests.channels.room import User
+from tests.parts.heart import in_loop
 
 
 @pytest.mark.parametrize(
@@ -55,3 +59,28 @@ def test_who_has_not_called_for_a_while_is_forgotten() -> None:
     for number in range(5_000):
         limiter.allows(number, rate, number / 10)
     assert len(limiter) <= 1_024 + 1
+
+
+@in_loop
+async def test_a_rate_of_a_channel_counts_all_its_actions_together() -> None:
+    class Busy(Channel[User], rate="3/s"):
+        @action
+        async def one(self) -> None: ...
+
+        @action(rate="1/s")
+        async def other(self) -> None: ...
+
+    now = [100.0]
+    cable = TestCable(Cable(connection=User, channels=[Busy], clock=lambda: now[0]))
+    connection = await cable.connect(user_id=1)
+    busy, second = await connection.subscribe(Busy), await connection.subscribe(Busy, two=2)
+    await busy.perform("one")
+    await busy.perform("other")
+    with pytest.raises(RateLimited, match=r"Busy\.other: expected at most 1 in 1 s, got more"):
+        await busy.perform("other")
+    with pytest.raises(RateLimited, match=r"Busy: expected at most 3 in 1 s, got more"):
+        await busy.perform("one")
+    await second.perform("other")
+    now[0] += 1
+    await busy.perform("other")
+    cable.close()

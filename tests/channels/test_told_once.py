@@ -168,7 +168,7 @@ def test_a_timer(application: Path, where: str) -> None:
 @pytest.mark.parametrize(
     ("action", "line"),
     [
-        ("publish", "A publication was not taken"),
+        ("publish", "A publication was not accepted"),
         ("publish_and_wait", "Careful.publish_and_wait failed"),
         ("publish_in_a_thread", "Careful.publish_in_a_thread failed"),
     ],

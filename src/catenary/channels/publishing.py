@@ -66,7 +66,7 @@ class Sent:
         error = self._future.exception()
         if error is not None and not self._is_known:
             self._is_known = True
-            _limited.error("A publication was not taken: %s", error)
+            _limited.error("A publication was not accepted: %s", error)
 
     def __await__(self) -> Generator[Any, None, None]:
         self._is_known = True
