@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from catenary.channels.declaration import callback as callback
     from catenary.channels.declaration import every as every
     from catenary.channels.declaration import rescue_from as rescue_from
+    from catenary.channels.observer import Observer as Observer
     from catenary.server.cable import Cable as Cable
 
 __version__ = "0.1.0"
@@ -22,6 +23,7 @@ _HOMES = {
     "Cable": "catenary.server.cable",
     "Channel": "catenary.channels.channel",
     "Connection": "catenary.channels.connection",
+    "Observer": "catenary.channels.observer",
     "action": "catenary.channels.declaration",
     "callback": "catenary.channels.declaration",
     "every": "catenary.channels.declaration",
@@ -32,6 +34,7 @@ __all__ = [
     "Cable",
     "Channel",
     "Connection",
+    "Observer",
     "__version__",
     "action",
     "callback",

@@ -385,10 +385,10 @@ class PubSub(Protocol):
 
 
 class Observer(Protocol):
-    """Is told what happens to the clients and the publications of this node, for webhooks, tracing or a console.
+    """Is notified of what happens to the clients and publications of this node, for webhooks, tracing or a console.
 
-    Called in the middle of the work: methods return at once and never raise. A node has one or none; deliveries
-    are reported once for each frame, not for each client.
+    Called in the middle of the work, in the event loop: methods return at once and never raise. A node has one or none;
+    deliveries are reported once for each frame, not for each client.
     """
 
     def connected(self, environment: Environment, *, is_resumed: bool) -> None:

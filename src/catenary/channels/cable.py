@@ -21,6 +21,7 @@ from catenary.channels.connection import Connection, identifiers
 from catenary.channels.environment_settings import EnvironmentSettings
 from catenary.channels.failures import Failures, OnError
 from catenary.channels.html import Html, turbo_stream_from
+from catenary.channels.observer import GuardedObserver
 from catenary.channels.publishers.ordered import OrderedPublisher
 from catenary.channels.publishing import (
     Publications,
@@ -35,6 +36,7 @@ from catenary.channels.rpc_http import AsgiRpc, WsgiRpc, rpc_key
 from catenary.channels.running import Around, Runner
 from catenary.channels.streams import stream_name
 from catenary.channels.tokens import TTL, Signer
+from catenary.ports import Observer
 
 
 class RemoteConnections:
@@ -69,6 +71,7 @@ class Cable:
         secret: str | None = None,
         api_url: str | None = None,
         api_secret: str | None = None,
+        observer: Observer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Reads the classes. Raises :class:`DeclarationError` for those that can't be served.
@@ -87,6 +90,8 @@ class Cable:
           address of the server's API, which wants ``api_secret`` or a key derived from ``secret``.
           Those not given are read from ``ANYCABLE_SECRET``, ``ANYCABLE_API_URL`` and
           ``ANYCABLE_API_SECRET`` when they are first needed.
+        - ``observer`` is notified of the clients and publications of a server that runs the cable in its own process;
+          an exception of it is logged.
         - ``clock`` measures rates, in seconds.
         """
         self.connection_class = connection
@@ -94,6 +99,8 @@ class Cable:
         self.on_error: list[OnError] = []
         """Functions that are called with each failure that is logged, for services that collect
         errors."""
+        self.observer: Observer | None = None if observer is None else GuardedObserver(observer)
+        """For the node of a server."""
         self._given = {
             name: value
             for name, value in (

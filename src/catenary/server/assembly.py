@@ -15,7 +15,7 @@ from catenary.node.limits import ClientLimits
 from catenary.node.node import Node
 from catenary.node.pinger import Pinger
 from catenary.node.reads import Reads
-from catenary.ports import PubSub
+from catenary.ports import Observer, PubSub
 from catenary.process.listener import Listener
 from catenary.process.loop_lag import INTERVAL_S, LoopLag
 from catenary.process.worker_context import WorkerContext
@@ -55,12 +55,14 @@ class Assembly:
         self.build = build = ServerBuild(options, worker)
         nats = build_nats(build)
         engine = build_engine(build, nats)
-        hub = Hub(build.counters, asyncio.get_running_loop().call_soon, engine.interest)
+        observer = None if cable is None or code else cable.observer
+        call_soon = asyncio.get_running_loop().call_soon
+        hub = Hub(build.counters, call_soon, engine.interest, observer)
         figures.register(build.figures, hub)
         applications = build_applications(build, cable, code)
         self.code = applications.code
         pubsub = engine.pubsub(build, hub, self._restored)
-        self.node = _node(build, engine, hub, pubsub, applications)
+        self.node = _node(build, engine, hub, pubsub, applications=applications, observer=observer)
         reads = Reads(engine.history, engine.presence) if engine.keeps else Reads(None, None)
         self._clients = ClientEndpoints(
             build,
@@ -85,7 +87,13 @@ class Assembly:
 
 
 def _node(
-    build: ServerBuild, engine: Engine, hub: Hub, pubsub: PubSub, applications: Applications
+    build: ServerBuild,
+    engine: Engine,
+    hub: Hub,
+    pubsub: PubSub,
+    *,
+    applications: Applications,
+    observer: Observer | None,
 ) -> Node:
     options = build.options
     loop = asyncio.get_running_loop()
@@ -111,6 +119,7 @@ def _node(
         restored_action=applications.restored_action,
         counters=build.counters,
         limits=_client_limits(options.limits),
+        observer=observer,
         expiry=applications.expiry,
     )
     if engine.keeps:

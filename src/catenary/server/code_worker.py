@@ -43,6 +43,8 @@ def main(where: str, level: str, form: str) -> int:
         # A module may raise anything at import; the old code workers go on.
         _log.exception("%s can't be loaded", where)
         return 1
+    if cable.observer is not None:
+        _log.warning("The observer of %s is not called: the cable runs in code workers", where)
     freeze_gc()
     if not uvloop.run(_answer(cable, connected)):
         # Does not wait for threads of the application.

@@ -1,0 +1,79 @@
+"""The observer that an author gives to a cable: notified of what happens to clients and publications.
+
+Knows: the port of observers. Does not know: who reports to them.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Final, ParamSpec
+
+from catenary import ports
+from catenary.logs.rate_limited import RateLimitedLogger
+from catenary.messages.commands import Command
+from catenary.messages.environment import Environment
+from catenary.messages.names import Identifier, Stream
+from catenary.messages.publications import Publishable
+from catenary.messages.reasons import Reason
+
+_limited: Final = RateLimitedLogger(logging.getLogger("catenary.channels"))
+
+_P = ParamSpec("_P")
+
+
+class Observer:
+    """Satisfies :class:`catenary.ports.Observer`, which says when each method is called: these do nothing, and a
+    subclass replaces those that it needs.
+
+    They are called in the event loop, in the middle of the server's work, and must return at once.
+    """
+
+    def connected(self, environment: Environment, *, is_resumed: bool) -> None: ...
+    def rejected(self, environment: Environment, reason: Reason) -> None: ...
+    def received(self, environment: Environment, command: Command) -> None: ...
+    def refused(self, environment: Environment, why: str) -> None: ...
+    def subscribed(self, environment: Environment, identifier: Identifier) -> None: ...
+    def subscription_rejected(self, environment: Environment, identifier: Identifier) -> None: ...
+    def unsubscribed(self, environment: Environment, identifier: Identifier) -> None: ...
+    def disconnected(self, environment: Environment, reason: Reason | None) -> None: ...
+    def published(self, publications: tuple[Publishable, ...]) -> None: ...
+    def delivered(self, stream: Stream, messages: int, clients: int) -> None: ...
+
+
+class GuardedObserver:
+    """Satisfies :class:`catenary.ports.Observer`: calls an author's observer, and logs its exceptions, so that they
+    cost no client anything."""
+
+    __slots__ = (
+        "connected",
+        "delivered",
+        "disconnected",
+        "published",
+        "received",
+        "refused",
+        "rejected",
+        "subscribed",
+        "subscription_rejected",
+        "unsubscribed",
+    )
+
+    def __init__(self, observer: ports.Observer) -> None:
+        self.connected = _guarded(observer.connected)
+        self.rejected = _guarded(observer.rejected)
+        self.received = _guarded(observer.received)
+        self.refused = _guarded(observer.refused)
+        self.subscribed = _guarded(observer.subscribed)
+        self.subscription_rejected = _guarded(observer.subscription_rejected)
+        self.unsubscribed = _guarded(observer.unsubscribed)
+        self.disconnected = _guarded(observer.disconnected)
+        self.published = _guarded(observer.published)
+        self.delivered = _guarded(observer.delivered)
+
+
+def _guarded(method: Callable[_P, object]) -> Callable[_P, None]:
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            method(*args, **kwargs)
+        except Exception:  # noqa: BLE001
+            _limited.exception("The observer failed in %s", method.__qualname__)
+
+    return call
