@@ -157,19 +157,31 @@ def reader_of_nats() -> wire.Reader:
     return wire.Reader(lambda *_: None, lambda *_: None)
 
 
+def read_nats(pieces: list[bytes]) -> Work:
+    reader = reader_of_nats()
+
+    def read(piece: bytes) -> None:
+        reader.feed(piece)
+        while reader.read():
+            pass
+
+    return for_each(pieces, read)
+
+
 def a_line_of_nats_byte_by_byte(size: int) -> Work:
-    reader, pieces = reader_of_nats(), in_pieces(b"INFO {" + b" " * size + b"}\r\n")
-    return for_each(pieces, reader.feed)
+    return read_nats(in_pieces(b"INFO {" + b" " * size + b"}\r\n"))
 
 
 def a_message_of_nats_byte_by_byte(size: int) -> Work:
-    reader, pieces = reader_of_nats(), in_pieces(b"MSG s 1 %d\r\n%b\r\n" % (size, b"x" * size))
-    return for_each(pieces, reader.feed)
+    return read_nats(in_pieces(b"MSG s 1 %d\r\n%b\r\n" % (size, b"x" * size)))
 
 
 def many_messages_of_nats(size: int) -> Work:
-    reader, data = reader_of_nats(), b"MSG s 1 2\r\n{}\r\n" * size
-    return lambda: reader.feed(data)
+    return read_nats([b"MSG s 1 2\r\n{}\r\n" * size])
+
+
+def many_messages_of_nats_byte_by_byte(size: int) -> Work:
+    return read_nats(in_pieces(b"MSG s 1 2\r\n{}\r\n" * size))
 
 
 # Code workers
@@ -232,6 +244,7 @@ def calls_of_a_code_worker(size: int) -> Work:
         a_line_of_nats_byte_by_byte,
         a_message_of_nats_byte_by_byte,
         many_messages_of_nats,
+        many_messages_of_nats_byte_by_byte,
         a_message_of_a_code_worker_in_pieces,
         many_messages_of_a_code_worker,
         calls_of_a_code_worker,

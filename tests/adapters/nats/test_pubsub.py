@@ -533,23 +533,3 @@ async def test_thousands_of_messages_a_second(
             await sent
         await until(lambda: len(node.received) == 10_000)
         assert 10_000 / (time.perf_counter() - began) > floor
-
-
-@in_loop
-async def test_a_flood_waits_in_line_and_what_is_beyond_the_line_is_refused(
-    server: JetStreamServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("catenary.adapters.nats.outbox.WAITING_LIMIT", 5_000)
-    async with nats_node(server) as node:
-        await node.listen([S])
-        sent = [node.pubsub.send((Publication(S, str(number)),)) for number in range(7_000)]
-        refused = 0
-        for each in sent:
-            assert each is not None
-            try:
-                await each
-            except BackendError:
-                refused += 1
-        assert refused == node.counters.pubsub_refused_total == 1_000
-        await until(lambda: len(node.received) == 6_000)
-        assert node.data(S) == [str(number) for number in range(6_000)]

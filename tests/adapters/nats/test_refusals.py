@@ -75,25 +75,6 @@ async def test_what_is_too_large_alone_and_in_a_batch(
         assert node.restored == 0
 
 
-@in_loop
-async def test_of_a_batch_that_finds_no_room_to_wait_nothing_is_sent(
-    server: NatsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("catenary.adapters.nats.outbox.WAITING_LIMIT", 100)
-    async with nats_node(server) as node:
-        await node.listen([S])
-        before = node.pubsub.send(tuple(said(S, *map(str, range(1_050)))))
-        error = await refusal(node, *said(S, *("no" for _ in range(51))))
-        assert not isinstance(error, BackendRefused)
-        assert node.counters.pubsub_refused_total == 51
-        after = node.pubsub.send(tuple(said(S, *map(str, range(1_050, 1_100)))))
-        assert before is not None
-        assert after is not None
-        await asyncio.gather(before, after)
-        await until(lambda: len(node.received) == 1_100)
-        assert node.data(S) == list(map(str, range(1_100)))
-
-
 @pytest.mark.parametrize("limits", [None, LIMITS])
 @in_loop
 async def test_what_this_user_may_not_publish_is_known_at_once(

@@ -27,6 +27,8 @@ def read(*parts: bytes) -> list[tuple[object, ...]]:
     reader = Reader(lambda *message: found.append(message), lambda *line: found.append(line))
     for part in parts:
         reader.feed(part)
+        while reader.read():
+            pass
     return found
 
 

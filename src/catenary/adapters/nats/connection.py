@@ -113,6 +113,7 @@ class Connection(asyncio.Protocol):
         "_heard_at",
         "_hears",
         "_is_paused",
+        "_is_reading_on",
         "_loop",
         "_number",
         "_out",
@@ -135,6 +136,7 @@ class Connection(asyncio.Protocol):
         self._ticking: asyncio.TimerHandle | None = None
         self._reason = ""
         self._is_paused = False
+        self._is_reading_on = False
         self.info = ServerInfo()
         self.lost: asyncio.Future[str] = self._loop.create_future()
         # To be written in this turn
@@ -189,16 +191,20 @@ class Connection(asyncio.Protocol):
 
     def flushed(self) -> Awaitable[object]:
         """Done when the server has everything that was written until the end of this turn."""
-        return Shared(self._flushing())
+        return Shared(self.flushing())
 
     def published(self, subjects: Collection[str]) -> Awaitable[None]:
         """The same for messages that were published on these subjects in this turn.
 
         Raises :class:`BackendRefused` where nothing may be published on one of them.
         """
-        return _Published(self._flushing(), subjects)
+        return _Published(self.flushing(), subjects)
 
-    def _flushing(self) -> "asyncio.Future[frozenset[str]]":
+    def flushing(self) -> "asyncio.Future[frozenset[str]]":
+        """The same as :meth:`flushed`, one future for each turn, which is not to be cancelled: see :func:`refusal`.
+
+        Raises :class:`BackendError`.
+        """
         if self._flushed is None:
             self.check(b"")
             self._flushed = self._loop.create_future()
@@ -255,7 +261,7 @@ class Connection(asyncio.Protocol):
         """Reads nothing until :meth:`resume`; nobody is taken to be silent meanwhile."""
         if self._transport is not None and not self._is_paused and not self.lost.done():
             self._is_paused = True
-            self._transport.pause_reading()
+            self._hold_or_receive()
 
     def resume(self) -> None:
         """Reads on."""
@@ -263,7 +269,7 @@ class Connection(asyncio.Protocol):
             self._is_paused = False
             self._heard_at = self._loop.time()
             self._questions.postpone(self._heard_at + PATIENCE_S)
-            self._transport.resume_reading()
+            self._hold_or_receive()
 
     def drop(self, reason: str) -> None:
         """Ends it at once."""
@@ -315,12 +321,36 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = self._loop.time()
+        self._reader.feed(data)
+        if not self._is_reading_on:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Handles what was received, a share of it in each turn of the loop, and receives no more until that is done."""
+        was_reading_on, self._is_reading_on = self._is_reading_on, False
+        if self.lost.done():
+            return
         try:
-            self._reader.feed(data)
+            self._is_reading_on = self._reader.read()
         except (wire.WireError, msgspec.DecodeError) as error:
             self.drop(f"not the NATS protocol: {error}")
+            return
+        if self._is_reading_on:
+            self._loop.call_soon(self._read_on)
+        if self._is_reading_on != was_reading_on:
+            self._hold_or_receive()
+
+    def _hold_or_receive(self) -> None:
+        if self._transport is None or self.lost.done():
+            return
+        if self._is_paused or self._is_reading_on:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
     def connection_lost(self, error: Exception | None) -> None:
+        while self._is_reading_on:
+            self._read_on()
         self._reason = self._reason or (
             "the server ended the connection" if error is None else str(error)
         )
@@ -464,6 +494,15 @@ async def connect(address: NatsAddress) -> Connection:
         connection.drop("not let in")
         raise
     return connection
+
+
+def refusal(flushing: "asyncio.Future[frozenset[str]]", subject: str) -> BackendError | None:
+    """Why a message on a subject did not arrive that was published in the turn of a ``flushing`` that is done; None:
+    it did."""
+    error = flushing.exception()
+    if isinstance(error, BackendError):
+        return error
+    return _not_allowed((subject,)) if subject in flushing.result() else None
 
 
 def _look(future: "asyncio.Future[Any]") -> None:

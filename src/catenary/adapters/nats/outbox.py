@@ -1,9 +1,10 @@
-"""What is published, on its way out over one connection: in order, and never too much at once.
+"""Publications on their way out over one connection: in order, and a limited number at a time.
 
-What is to be kept goes to JetStream, which publishes it when it is stored; the rest goes straight
-to the nodes. So that the rest does not overtake, it waits for what was sent before it on its
-stream; a remote command waits for everything. Where sessions are kept it is stored first, which numbers it.
-Knows: what stands in line. Does not know: who listens, what happens while NATS is away.
+JetStream stores what the history keeps, and republishes each message when it is stored; everything else goes straight
+to the nodes. To keep the order of a stream, that waits until everything sent before it on the stream is stored; a
+remote disconnect waits for everything. Where sessions are kept, JetStream stores it first, which gives it a number.
+Large batches are prepared, and sent, in several turns of the event loop.
+Knows: what waits, what is under way. Does not know: who listens, what happens while NATS is away.
 """
 
 import asyncio
@@ -12,12 +13,13 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
-from catenary.adapters.nats.connection import Connection, Shared
+from catenary.adapters.nats.connection import Connection, Shared, refusal
 from catenary.adapters.nats.payload import pack
 from catenary.adapters.nats.questions import Nobody
 from catenary.adapters.nats.store import Store, read_ack
 from catenary.adapters.nats.subjects import Subjects, token
 from catenary.adapters.nats.wire import header
+from catenary.adapters.pacing import BUDGET_BYTES, ITEM_BYTES, paced
 from catenary.adapters.packing import pack_command
 from catenary.errors import BackendError, BackendRefused, TooLarge
 from catenary.messages.names import Stream
@@ -25,26 +27,46 @@ from catenary.messages.publications import Publication, Publishable, QueueEntry,
 from catenary.metrics.counters import Counters
 
 WINDOW: Final = 1_000
-"""Publications that are being stored. JetStream refuses where 10,000 of all nodes wait for it."""
+"""Publications under way. JetStream refuses more where 10,000 of all nodes wait for it."""
 
 WINDOW_BYTES: Final = 16 * 1024 * 1024
 
 WAITING_LIMIT: Final = 100_000
-"""Publications that wait for the window; those beyond are refused, and counted."""
+"""Publications that wait for the window; more are refused, and counted."""
 
 WAITING_LIMIT_BYTES: Final = 64 * 1024 * 1024
 
 
+class _QueueReads:
+    """Entries of queues that were sent side by side. Once one has failed, ``error`` fails those after it: the reader
+    of the queue sends all of them again, in order."""
+
+    __slots__ = ("error",)
+
+    def __init__(self) -> None:
+        self.error: BackendError | None = None
+
+
 class _Batch:
-    """What was sent with one call."""
+    """The publications of one call. ``items`` are those that are not under way yet; None while they are prepared."""
 
-    __slots__ = ("done", "left")
+    __slots__ = ("done", "items", "left", "queue_reads")
 
-    def __init__(self, done: "asyncio.Future[None]", left: int) -> None:
+    def __init__(
+        self, done: "asyncio.Future[None]", left: int, queue_reads: _QueueReads | None
+    ) -> None:
         self.done = done
         self.left = left
+        self.queue_reads = queue_reads
+        self.items: deque[_Item] | None = None
 
-    def one_less(self, error: BackendError | None = None) -> None:
+    def fail(self, error: BaseException) -> None:
+        """Nothing more of it is sent."""
+        self.items = deque()
+        if not self.done.done():
+            self.done.set_exception(error)
+
+    def finish_one(self, error: BackendError | None) -> None:
         self.left -= 1
         if self.done.done():
             return
@@ -55,8 +77,8 @@ class _Batch:
 
 
 class _Item:
-    """One of them; ``stream`` is None for a remote command. ``headers`` name the entry of a queue that
-    it was read from, if it was."""
+    """One publication; ``stream`` is None for a remote disconnect. ``headers`` carry the id of the queue entry that it
+    was read from, if any."""
 
     __slots__ = ("batch", "headers", "is_kept", "payload", "publication", "stream")
 
@@ -78,7 +100,7 @@ class _Item:
 
 
 class _Lane:
-    """A stream of which something is being stored, and what comes behind that."""
+    """A stream with publications that are being stored, and those that wait for that."""
 
     __slots__ = ("storing", "waiting")
 
@@ -88,23 +110,30 @@ class _Lane:
 
 
 class Outbox:
-    """Over one connection. ``kept`` is the stream of the history, ``records`` that of sessions and remote
-    disconnects, None where nothing is kept; ``suspect`` is called where nobody stores what is sent to it."""
+    """Sends over one connection. ``kept`` is the JetStream stream of the history, ``records`` that of sessions and
+    remote disconnects; None where nothing is kept. ``suspect`` is called where no JetStream stream takes a message."""
 
     __slots__ = (
         "_connection",
         "_counters",
         "_epoch",
+        "_flushed",
+        "_is_due",
         "_lanes",
+        "_line",
+        "_line_bytes",
+        "_line_num",
         "_loop",
         "_max_kept_bytes",
+        "_passed",
+        "_preparing",
+        "_queue_reads",
         "_records",
         "_subjects",
         "_suspect",
+        "_tasks",
         "_under_way",
         "_under_way_bytes",
-        "_waiting",
-        "_waiting_bytes",
     )
 
     def __init__(
@@ -125,44 +154,65 @@ class Outbox:
         self._epoch = None if kept is None else kept.epoch
         self._max_kept_bytes = 0 if kept is None else kept.max_message_bytes
         self._loop = asyncio.get_running_loop()
-        # In the window
+        self._queue_reads = _QueueReads()
+        # Batches with publications that are not under way, and how many these are; large batches are prepared one
+        # after the other
+        self._line: deque[_Batch] = deque()
+        self._line_num = 0
+        self._line_bytes = 0
+        self._is_due = False
+        self._preparing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[tuple[deque[_Item], int]]] = set()
+        # Under way
         self._lanes: dict[Stream | None, _Lane] = {}
         self._under_way = 0
         self._under_way_bytes = 0
-        # Before it
-        self._waiting: deque[_Item] = deque()
-        self._waiting_bytes = 0
+        # Sent straight to the nodes in this turn of the loop, with their subjects
+        self._passed: list[tuple[_Item, str]] = []
+        self._flushed: asyncio.Future[frozenset[str]] | None = None
 
     def send(
         self, publications: tuple[Publishable, ...], entry: QueueEntry | None = None
     ) -> Awaitable[None]:
-        """Sends them behind all that was sent before; done when JetStream, or the server, has them.
+        """Sends publications after everything that was sent before; done when JetStream, or the server, has them.
 
-        Sends none of them where one can't be sent, or not all find room to wait. What is kept of an
-        ``entry`` of a queue carries its id: JetStream keeps it once. Raises :class:`BackendError`
-        when awaited.
+        Sends none of them where one can't be sent, or where they exceed what may wait. Kept publications of a queue's
+        ``entry`` carry its id: JetStream keeps them once. Raises :class:`BackendError` when awaited.
         """
         try:
+            if _is_large(publications):
+                return self._send_large(publications, entry)
             payloads = [self._packed(each) for each in publications]
-            if self._under_way == 0 and not any(map(self._is_kept, publications)):
+            if (
+                self._under_way == 0
+                and not self._line
+                and not any(map(self._is_kept, publications))
+            ):
                 return self._send_at_once(publications, payloads)
-            self._check_room(payloads)
+            self._check_room(self._line_num, len(payloads), sum(map(len, payloads)))
         except BackendError as error:
             failed: asyncio.Future[None] = self._loop.create_future()
             failed.set_exception(error)
             return Shared(failed)
-        batch = _Batch(self._loop.create_future(), len(publications))
-        for number, (each, payload) in enumerate(zip(publications, payloads, strict=True)):
-            headers = b"" if entry is None else _message_id(entry, number)
-            self._line_up(_Item(batch, each, payload, headers, is_kept=self._is_kept(each)))
+        batch = self._batch(len(publications), entry)
+        batch.items = deque(
+            self._item(batch, each, payload, entry, number)
+            for number, (each, payload) in enumerate(zip(publications, payloads, strict=True))
+        )
+        if not self._line:
+            while batch.items and self._has_room(batch.items[0]):
+                self._begin(batch.items.popleft())
+        if batch.items:
+            self._line_up(batch, batch.items)
         return Shared(batch.done)
 
     async def settle(self) -> None:
-        """Waits until all that was sent has gone out."""
-        while self._under_way or self._waiting:
-            last = self._waiting[-1] if self._waiting else None
-            done = self._connection.flushed() if last is None else Shared(last.batch.done)
-            await done
+        """Waits until everything that was sent has gone out. Raises :class:`BackendError` where the connection ends
+        before that."""
+        while self._under_way or self._line:
+            if self._line:
+                await asyncio.wait([self._line[-1].done])
+            await self._connection.flushed()
 
     def _is_kept(self, publication: Publishable) -> bool:
         if not isinstance(publication, Publication):
@@ -170,7 +220,7 @@ class Outbox:
         return not publication.transient and self._epoch is not None
 
     def _packed(self, publication: Publishable) -> bytes:
-        """What travels. Raises :class:`BackendError` where the server would not take it."""
+        """The payload. Raises :class:`BackendError` where the server would not take it."""
         try:
             if isinstance(publication, Publication):
                 payload = pack(publication)
@@ -190,38 +240,135 @@ class Outbox:
         self, publications: tuple[Publishable, ...], payloads: list[bytes]
     ) -> Awaitable[None]:
         """Where nothing has to be waited for."""
-        subjects = [
-            self._subjects.passing(each.stream)
-            if isinstance(each, Publication)
-            else self._subjects.commands
-            for each in publications
-        ]
+        subjects = list(map(self._subject, publications))
         for subject, payload in zip(subjects, payloads, strict=True):
             self._connection.publish(subject, payload)
         return self._connection.published(subjects)
 
-    # In line
+    def _subject(self, publication: Publishable) -> str:
+        """The subject on which the nodes receive what is not kept."""
+        if isinstance(publication, Publication):
+            return self._subjects.passing(publication.stream)
+        return self._subjects.commands
 
-    def _check_room(self, payloads: list[bytes]) -> None:
-        """Raises :class:`BackendError` where too much waits for JetStream already."""
-        if self._waiting and (
-            len(self._waiting) + len(payloads) > WAITING_LIMIT
-            or self._waiting_bytes + sum(map(len, payloads)) > WAITING_LIMIT_BYTES
+    # Large batches
+
+    def _send_large(
+        self, publications: tuple[Publishable, ...], entry: QueueEntry | None
+    ) -> Awaitable[None]:
+        """Takes a place in the line at once, and prepares the batch in several turns of the loop."""
+        self._check_room(self._line_num, len(publications), 0)
+        batch = self._batch(len(publications), entry)
+        self._line.append(batch)
+        self._line_num += len(publications)
+        task = self._loop.create_task(self._prepare(batch, publications, entry))
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._prepared, batch))
+        return Shared(batch.done)
+
+    async def _prepare(
+        self, batch: _Batch, publications: tuple[Publishable, ...], entry: QueueEntry | None
+    ) -> "tuple[deque[_Item], int]":
+        """Returns the items, and the size of their payloads."""
+        items: deque[_Item] = deque()
+        size = 0
+        async with self._preparing:
+            async for each in paced(publications, _text_size):
+                payload = self._packed(each)
+                items.append(self._item(batch, each, payload, entry, len(items)))
+                size += len(payload)
+        return items, size
+
+    def _prepared(self, batch: _Batch, task: "asyncio.Task[tuple[deque[_Item], int]]") -> None:
+        self._tasks.discard(task)
+        self._line_num -= batch.left
+        try:
+            items, size = task.result()
+            self._check_room(self._line_num, batch.left, size)
+        except asyncio.CancelledError:
+            batch.fail(BackendError("NATS: publishing was cancelled"))
+        except Exception as error:  # noqa: BLE001  (for the publisher; what waits after it is sent)
+            batch.fail(error)
+        else:
+            batch.items = items
+            self._line_num += batch.left
+            self._line_bytes += size
+        self._advance_line()
+
+    # The line
+
+    def _batch(self, size: int, entry: QueueEntry | None) -> _Batch:
+        return _Batch(
+            self._loop.create_future(), size, None if entry is None else self._queue_reads
+        )
+
+    def _item(
+        self,
+        batch: _Batch,
+        publication: Publishable,
+        payload: bytes,
+        entry: QueueEntry | None,
+        number: int,
+    ) -> _Item:
+        headers = b"" if entry is None else _message_id(entry, number)
+        return _Item(batch, publication, payload, headers, is_kept=self._is_kept(publication))
+
+    def _check_room(self, others: int, number: int, size: int) -> None:
+        """Raises :class:`BackendError` where too much would wait. However large a batch is, it may wait alone."""
+        if others and (
+            others + number > WAITING_LIMIT or self._line_bytes + size > WAITING_LIMIT_BYTES
         ):
-            self._counters.pubsub_refused_total += len(payloads)
+            self._counters.pubsub_refused_total += number
             raise BackendError("too many publications wait for JetStream")
 
-    def _line_up(self, item: _Item) -> None:
-        if not self._waiting and self._has_room(item):
+    def _line_up(self, batch: _Batch, items: "deque[_Item]") -> None:
+        self._line.append(batch)
+        self._line_num += len(items)
+        self._line_bytes += sum(map(_payload_size, items))
+
+    def _advance_line(self) -> None:
+        """Begins to send what waits and has room in the window: a share of it in each turn of the loop."""
+        budget = BUDGET_BYTES
+        while (item := self._next()) is not None:
             self._begin(item)
-        else:
-            self._waiting.append(item)
-            self._waiting_bytes += len(item.payload)
+            budget -= ITEM_BYTES + len(item.payload)
+            if budget <= 0:
+                self._advance_line_soon()
+                return
+
+    def _advance_line_soon(self) -> None:
+        if self._line and not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._advance_line_now)
+
+    def _advance_line_now(self) -> None:
+        self._is_due = False
+        self._advance_line()
+
+    def _next(self) -> _Item | None:
+        """Takes the first item from the line. None: there is none, it is being prepared, or has no room."""
+        while self._line:
+            items = self._line[0].items
+            if items is None:
+                return None
+            if items:
+                if not self._has_room(items[0]):
+                    return None
+                item = items.popleft()
+                self._line_num -= 1
+                self._line_bytes -= len(item.payload)
+                if not items:
+                    self._line.popleft()
+                return item
+            self._line.popleft()
+        return None
 
     def _has_room(self, item: _Item) -> bool:
         if item.stream is None:
             return self._under_way == 0
         return self._under_way < WINDOW and self._under_way_bytes < WINDOW_BYTES
+
+    # Under way
 
     def _begin(self, item: _Item) -> None:
         self._under_way += 1
@@ -233,23 +380,25 @@ class Outbox:
         self._advance(item.stream, lane)
 
     def _advance(self, stream: Stream | None, lane: _Lane) -> None:
-        """Sends of a stream what may go: what is kept at once, others when all before is stored.
+        """Sends what may go on a stream: what is kept at once, everything else once all before it is stored.
 
-        So does what was read from a queue: where it is not stored, nothing behind it may be.
+        What was read from a queue waits, too: where something is not stored, nothing after it may be.
         """
         while lane.waiting:
             item = lane.waiting[0]
             if lane.storing and (item.headers or not item.is_kept):
                 return
             lane.waiting.popleft()
+            reads = item.batch.queue_reads
+            if reads is not None and reads.error is not None:
+                self._finish(item, reads.error)
+                continue
             try:
                 if item.is_kept:
-                    lane.storing += 1
                     self._store(item, lane)
                 else:
                     self._pass_on(item)
             except BackendError as error:
-                lane.storing -= item.is_kept
                 self._finish(item, error)
         if not lane.storing and self._lanes.get(stream) is lane:
             del self._lanes[stream]
@@ -262,13 +411,7 @@ class Outbox:
             subject = self._subjects.revocation(item.publication.identifiers)
         stored = partial(self._stored, item, lane)
         self._connection.question(subject, item.payload, item.headers, stored)
-
-    def _pass_on(self, item: _Item) -> None:
-        if item.stream is None:
-            self._connection.publish(self._subjects.commands, item.payload)
-        else:
-            self._connection.publish(self._subjects.passing(item.stream), item.payload)
-        self._finish(item)
+        lane.storing += 1
 
     def _stored(
         self, item: _Item, lane: _Lane, headers: bytes, payload: bytes, error: BackendError | None
@@ -285,24 +428,13 @@ class Outbox:
             error = self._publish_command(item.publication, sequence) or error
         lane.storing -= 1
         self._finish(item, error)
-        if item.headers and error is not None and not isinstance(error, BackendRefused):
-            self._fail_queued(error)
+        reads = item.batch.queue_reads
+        if reads is not None and error is not None and not isinstance(error, BackendRefused):
+            reads.error = error
+            if self._queue_reads is reads:
+                self._queue_reads = _QueueReads()
         self._advance(item.stream, lane)
-        self._refill()
-
-    def _fail_queued(self, error: BackendError) -> None:
-        """What was read from a queue behind something that could not be stored fails with it: whoever
-        reads the queue sends it all again, in order."""
-        for lane in self._lanes.values():
-            queued = [item for item in lane.waiting if item.headers]
-            lane.waiting = deque(item for item in lane.waiting if not item.headers)
-            for item in queued:
-                self._finish(item, error)
-        queued = [item for item in self._waiting if item.headers]
-        self._waiting = deque(item for item in self._waiting if not item.headers)
-        for item in queued:
-            self._waiting_bytes -= len(item.payload)
-            item.batch.one_less(error)
+        self._advance_line_soon()
 
     def _publish_command(self, command: RemoteDisconnect, sequence: int) -> BackendError | None:
         """To all nodes; where it could not be stored, for those who are connected at least."""
@@ -315,18 +447,48 @@ class Outbox:
             return error
         return None
 
+    def _pass_on(self, item: _Item) -> None:
+        """Sends what is not kept to the nodes; it is done when the server has it."""
+        subject = self._subject(item.publication)
+        self._connection.publish(subject, item.payload)
+        flushed = self._connection.flushing()
+        if flushed is not self._flushed:
+            self._flushed, self._passed = flushed, []
+            flushed.add_done_callback(partial(self._received, self._passed))
+        self._passed.append((item, subject))
+
+    def _received(
+        self, passed: list[tuple[_Item, str]], flushed: "asyncio.Future[frozenset[str]]"
+    ) -> None:
+        """The server has received what was passed on in one turn, or the connection has ended."""
+        for item, subject in passed:
+            self._finish(item, refusal(flushed, subject))
+        self._advance_line_soon()
+
     def _finish(self, item: _Item, error: BackendError | None = None) -> None:
         self._under_way -= 1
         self._under_way_bytes -= len(item.payload)
-        item.batch.one_less(error)
+        item.batch.finish_one(error)
 
-    def _refill(self) -> None:
-        while self._waiting and self._has_room(self._waiting[0]):
-            item = self._waiting.popleft()
-            self._waiting_bytes -= len(item.payload)
-            self._begin(item)
+
+def _is_large(publications: tuple[Publishable, ...]) -> bool:
+    """Is it more than one share of a turn of the event loop?"""
+    number = len(publications)
+    if number == 1:
+        return False
+    if number * ITEM_BYTES > BUDGET_BYTES:
+        return True
+    return sum(map(_text_size, publications)) > BUDGET_BYTES
+
+
+def _text_size(publication: Publishable) -> int:
+    return len(publication.data) if isinstance(publication, Publication) else 0
+
+
+def _payload_size(item: _Item) -> int:
+    return len(item.payload)
 
 
 def _message_id(entry: QueueEntry, number: int) -> bytes:
-    """By which JetStream knows a publication of an entry again ("Message Deduplication", docs.nats.io)."""
+    """The id by which JetStream recognizes a publication of an entry ("Message Deduplication", docs.nats.io)."""
     return header("Nats-Msg-Id", f"{token(entry.queue)}:{entry.id}:{number}")
