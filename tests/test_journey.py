@@ -81,7 +81,7 @@ class Server:
         counters = Counters()
         self.application = Chat()
         self.hub = Hub(counters, loop.call_soon, NoInterest())
-        self.pubsub = LocalPubSub(self.hub.deliver)
+        self.pubsub = LocalPubSub(self.hub.deliver, counters)
         self.disconnector = Disconnector(
             self.application, counters, rate=100, backlog=100, clock=loop.time
         )

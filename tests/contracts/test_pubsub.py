@@ -12,6 +12,7 @@ from catenary.adapters.memory.pubsub import LocalPubSub
 from catenary.broker.limits import Limits
 from catenary.messages.names import Stream
 from catenary.messages.publications import Publication, Publishable, RemoteDisconnect
+from catenary.metrics.counters import Counters
 from catenary.ports import PubSub
 from tests.contracts.brokers import answer
 from tests.parts.heart import in_loop
@@ -28,7 +29,7 @@ STREAMS = [Stream(name) for name in ("s", "é", "s0", "s1", "s2", "a:b *>.\x00")
 
 @asynccontextmanager
 async def local(deliver: Deliver, streams: Sequence[Stream]) -> AsyncIterator[PubSub]:
-    yield LocalPubSub(deliver)
+    yield LocalPubSub(deliver, Counters())
 
 
 def on_redis(limits: Limits | None) -> Open:
@@ -143,6 +144,36 @@ async def test_calls_take_effect_in_their_order_whether_they_are_awaited_or_not(
         for each in reversed(sent):
             await each
         assert await delivered.all(100) == list(numbered(range(0, 300, 3)))
+
+
+LARGE = 1_000
+"""More than any adapter sends in one turn of the event loop."""
+
+
+@in_loop
+async def test_a_large_batch_keeps_its_place_among_smaller_ones(opened: Open) -> None:
+    """Though it takes several turns of the event loop."""
+    delivered = Delivered()
+    async with opened(delivered, STREAMS) as pubsub:
+        parts = (range(3), range(3, LARGE), range(LARGE, LARGE + 1), range(LARGE + 1, 2 * LARGE))
+        sent = [answer(pubsub.send(numbered(part))) for part in parts]
+        for each in reversed(sent):
+            await each
+        await delivered.all(2 * LARGE)
+        for number in range(3):
+            expected = list(numbered(range(number, 2 * LARGE, 3)))
+            assert delivered.on(Stream(f"s{number}")) == expected
+
+
+@in_loop
+async def test_a_large_batch_is_sent_though_its_publisher_leaves(opened: Open) -> None:
+    delivered = Delivered()
+    async with opened(delivered, STREAMS) as pubsub:
+        leaving = asyncio.ensure_future(answer(pubsub.send(numbered(range(LARGE)))))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await send(pubsub, *numbered(range(LARGE, LARGE + 3)))
+        assert len(await delivered.all(LARGE + 3)) == LARGE + 3
 
 
 @in_loop

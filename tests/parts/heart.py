@@ -284,6 +284,7 @@ class Heart:
             pubsub=pubsub
             or LocalPubSub(
                 self.hub.deliver,
+                self.counters,
                 getattr(history, "append", None),
                 getattr(sessions, "revoke", None),
             ),

@@ -63,7 +63,7 @@ class Engine:
     def pubsub(self, build: ServerBuild, hub: Hub, restored: Callable[[], None]) -> PubSub:
         """Builds the pub/sub, which delivers to the ``hub``; ``restored`` is called when a lost connection to the other
         nodes is available again. Called once."""
-        return LocalPubSub(hub.deliver)
+        return LocalPubSub(hub.deliver, build.counters)
 
     def trouble(self) -> str | None:
         """Why this node does not receive from the others at the moment; None if it does."""
@@ -91,7 +91,7 @@ class MemoryEngine(Engine):
         build.tick(SWEEP_INTERVAL_S, self._sweep)
 
     def pubsub(self, build: ServerBuild, hub: Hub, restored: Callable[[], None]) -> PubSub:
-        return LocalPubSub(hub.deliver, self.history.append, self.sessions.revoke)
+        return LocalPubSub(hub.deliver, build.counters, self.history.append, self.sessions.revoke)
 
     def _sweep(self) -> None:
         if self.history.sweep():

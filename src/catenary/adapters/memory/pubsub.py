@@ -1,70 +1,52 @@
-"""Publications for a node that is alone: kept and delivered at once, a large batch some in each turn of the loop."""
+"""Publications on a single node: kept and delivered at once, a large batch over several turns of the event loop."""
 
-import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final
+from functools import partial
 
+from catenary.adapters.pacing import ITEM_BYTES, paced
+from catenary.adapters.send_queue import AT_ONCE, SendQueue
 from catenary.messages.publications import Publication, Publishable, QueueEntry, RemoteDisconnect
-
-AT_ONCE: Final = 100
-"""Publications that are delivered in one turn of the loop: 1 to 2 ms."""
+from catenary.metrics.counters import Counters
 
 
 class LocalPubSub:
     """Satisfies :class:`catenary.ports.PubSub`.
 
-    ``keep`` writes the history, where there is one; ``revoke`` ends the sessions of identifiers that are
-    kept, where any are.
+    ``keep`` writes the history, and ``revoke`` ends stored sessions of some identifiers; both are None if nothing is
+    stored.
     """
 
-    __slots__ = ("_deliver", "_keep", "_revoke", "_waiting", "_worker")
+    __slots__ = ("_deliver", "_keep", "_queue", "_revoke")
 
     def __init__(
         self,
         deliver: Callable[[Publishable], None],
+        counters: Counters,
         keep: Callable[[Publication], Publication] | None = None,
         revoke: Callable[[str], None] | None = None,
     ) -> None:
         self._deliver = deliver
         self._keep = keep
         self._revoke = revoke
-        # While a large batch is delivered, what is sent meanwhile waits after it
-        self._waiting: deque[Publishable | asyncio.Future[None]] = deque()
-        self._worker: asyncio.Task[None] | None = None
+        self._queue = SendQueue(counters)
 
     def relay(self, command: RemoteDisconnect) -> Awaitable[None] | None:
-        """The same as :meth:`send`: there is no other node that relays it, too."""
+        """The same as :meth:`send`: no other node relays it, too."""
         return self.send((command,))
 
     def send(
         self, publications: tuple[Publishable, ...], entry: QueueEntry | None = None
     ) -> Awaitable[None] | None:
-        """Keeps and delivers them in order."""
-        if self._worker is None and len(publications) <= AT_ONCE:
+        """Keeps and delivers publications in order. Awaiting raises :class:`BackendError` if too many wait."""
+        if self._queue.is_idle and len(publications) <= AT_ONCE:
             for publication in publications:
                 self._send(publication)
             return None
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-        self._waiting += (*publications, done)
-        if self._worker is None:
-            self._worker = loop.create_task(self._send_all())
-        return asyncio.shield(done)
+        return self._queue.add(len(publications), partial(self._send_in_turns, publications))
 
-    async def _send_all(self) -> None:
-        left = AT_ONCE
-        while self._waiting:
-            each = self._waiting.popleft()
-            if isinstance(each, asyncio.Future):
-                each.set_result(None)
-            else:
-                self._send(each)
-                left -= 1
-            if left == 0:
-                left = AT_ONCE
-                await asyncio.sleep(0)
-        self._worker = None
+    async def _send_in_turns(self, publications: tuple[Publishable, ...]) -> None:
+        async for publication in paced(publications, _cost):
+            self._send(publication)
 
     def _send(self, publication: Publishable) -> None:
         if self._keep is not None and isinstance(publication, Publication):
@@ -73,3 +55,8 @@ class LocalPubSub:
         if self._revoke is not None and isinstance(publication, RemoteDisconnect):
             self._revoke(publication.identifiers)
         self._deliver(publication)
+
+
+def _cost(publication: Publishable) -> int:
+    """A delivery costs twice as much as reading a message: 100 are one turn, of 1 to 2 ms."""
+    return ITEM_BYTES
