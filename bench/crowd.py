@@ -11,9 +11,10 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeVar
 
-from bench.client import CableClient, EchoClient, Listener, Tally
+from bench.client import ECHO_IDENTIFIER, Listener, Tally, handshake
 from bench.plan import Plan
-from bench.resuming_client import ResumingClient, token
+from catenary.auth.jwt import Claims, issued
+from catenary.terminal.counting import CountingClient, EchoClient
 
 WINDOW: Final = 256
 """How many clients may be connecting at once: less than any listen backlog."""
@@ -24,22 +25,26 @@ _NOT_READY: Final = f"not ready after {CONNECT_TIMEOUT_S:.0f} s"
 ADDRESSES: Final = 250
 """Source addresses, 127.0.0.2 and up: each has about 28,000 ports, a minute's TIME_WAIT included."""
 
-_Client = TypeVar("_Client", bound=CableClient)
+_TOKEN_EXPIRES: Final = 4_102_444_800
+"""In the year 2100: after every run."""
+
+_Client = TypeVar("_Client", bound=CountingClient)
 
 
 class Crowd:
     """The clients of one plan; ``sent`` holds when each message of each stream was sent."""
 
-    __slots__ = ("_plan", "_port", "clients", "failures", "sent", "tally")
+    __slots__ = ("_opening", "_plan", "_port", "clients", "failures", "sent", "tally")
 
     def __init__(self, plan: Plan, port: int) -> None:
-        self.clients: list[CableClient] = []
+        self.clients: list[CountingClient] = []
         self.sent = [array("d") for _ in range(plan.streams)]
         self.tally = Tally()
         self.failures: list[str] = []
         """Why clients did not come, or not back."""
         self._plan = plan
         self._port = port
+        self._opening = handshake(port, extended=plan.extended)
 
     async def connect(self) -> None:
         """Connects all clients of the plan, each subscribed to its stream."""
@@ -47,18 +52,19 @@ class Crowd:
         everybody = (self._client(index) for index in range(plan.clients))
         self.clients = await self._bring(everybody)
 
-    async def invite(self, count: int) -> list[ResumingClient]:
-        """More clients, who come to a new stream of their own and are nobody's but the caller's."""
+    async def invite(self, count: int) -> list[Listener]:
+        """Connects more clients, subscribed to a new stream; they are not part of ``clients``."""
         self.sent.append(array("d"))
         stream = len(self.sent) - 1
+        opening = handshake(self._port, extended=True)
         return await self._bring(
-            ResumingClient(self.tally, self.sent[stream], stream) for _ in range(count)
+            Listener(self.tally, self.sent[stream], opening, stream) for _ in range(count)
         )
 
     async def bring_back(
-        self, clients: Iterable[ResumingClient], on_back: Callable[[], None] = lambda: None
-    ) -> list[ResumingClient]:
-        """Connects those who were cut off; ``on_back`` is called for each who has everything."""
+        self, clients: Iterable[_Client], on_back: Callable[[], None] = lambda: None
+    ) -> list[_Client]:
+        """Reconnects clients that were cut off; calls ``on_back`` for each that has received everything."""
         return await self._bring(clients, on_back)
 
     def expected(self) -> int:
@@ -72,15 +78,16 @@ class Crowd:
         for client in self.clients:
             client.leave()
 
-    def _client(self, index: int) -> CableClient:
-        plan, tally = self._plan, self.tally
+    def _client(self, index: int) -> CountingClient:
+        plan, tally, opening = self._plan, self.tally, self._opening
         if plan.echoes:
-            return EchoClient(tally, plan.echoes)
+            return EchoClient(tally, opening, ECHO_IDENTIFIER, action="echo", echoes=plan.echoes)
         stream = index % plan.streams
-        if plan.extended:
-            pass_ = token(plan.secret, index) if plan.secret else ""
-            return ResumingClient(tally, self.sent[stream], stream, token=pass_)
-        return Listener(tally, self.sent[stream], stream)
+        if plan.secret:
+            claims = Claims(ext=f'{{"user_id":{index}}}', exp=_TOKEN_EXPIRES)
+            token = issued(claims, plan.secret)
+            opening = handshake(self._port, extended=plan.extended, token=token)
+        return Listener(tally, self.sent[stream], opening, stream)
 
     async def _bring(
         self, clients: Iterable[_Client], on_ready: Callable[[], None] = lambda: None
@@ -99,9 +106,9 @@ class Crowd:
                 group.create_task(bring_some(waiting))
         return ready
 
-    async def _comes(self, client: CableClient, source: str) -> bool:
+    async def _comes(self, client: CountingClient, source: str) -> bool:
         loop = asyncio.get_running_loop()
-        late = loop.call_later(CONNECT_TIMEOUT_S, client.fail, _NOT_READY)
+        late = loop.call_later(CONNECT_TIMEOUT_S, client.failed, _NOT_READY)
         try:
             await loop.create_connection(lambda: client, sock=_socket(source, self._port))
             await client.ready

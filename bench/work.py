@@ -10,12 +10,10 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Final, cast
 
-from bench.client import EchoClient
 from bench.crowd import Crowd
 from bench.plan import Plan, Work
 from bench.publishers import PUBLISHERS, Publisher
-from bench.resuming_client import ResumingClient
-from catenary.terminal.counting import PATIENCE_S
+from catenary.terminal.counting import PATIENCE_S, EchoClient
 
 IDLE_BEAT_S: Final = 4.0
 """A server's worst pause is told for 5 s: a look every 4 s misses none."""
@@ -122,29 +120,26 @@ async def idle(site: Site) -> Done:
 
 async def storm(site: Site) -> Done:
     """All are cut off at once and come back for what they missed, while publishing goes on."""
-    crowd = site.crowd
-    clients = [cast("ResumingClient", client) for client in crowd.clients]
+    crowd, clients = site.crowd, site.crowd.clients
     await site.open()
     await _publish_round(site)
     await site.beat("cut")
     over = asyncio.Event()
     publishing = asyncio.create_task(_publish_until(over, site))
     waits_s, cut = array("d"), perf_counter()
-    for client in clients:
-        client.cut()
+    await asyncio.gather(*(client.away() for client in clients))
     await crowd.bring_back(clients, lambda: waits_s.append(perf_counter() - cut))
     await site.beat("back")
     over.set()
     publishing_s = await publishing
     if len(waits_s) == len(clients):  # else, what is missing is known, and waiting brings nothing
         await crowd.tally.wait_for_total(crowd.expected())
-    resumed = sum(client.restored for client in clients)
     return Done(
         crowd.expected(),
         publishing_s=publishing_s,
         waits_s=waits_s,
-        resumed=resumed,
-        not_resumed=len(clients) - len(waits_s),
+        resumed=crowd.tally.restored,
+        not_resumed=len(clients) - crowd.tally.restored,
     )
 
 
@@ -231,7 +226,7 @@ async def churn(site: Site) -> Done:
         done.publishing_s += perf_counter() - started
         await asyncio.sleep(plan.rest_s)
         await site.beat("rest")
-    done.not_resumed = len(crowd.failures) - earlier
+    done.resumed = crowd.tally.restored
     return done
 
 
@@ -242,15 +237,14 @@ async def _cycle(site: Site, done: Done) -> None:
     publisher.publish(stream, MESSAGES_PER_CYCLE)
     done.expected += MESSAGES_PER_CYCLE * len(clients)
     await crowd.tally.wait_for_total(done.expected)
-    away = clients[::2]
-    for client in away:
-        client.cut()
+    away, restored = clients[::2], crowd.tally.restored
+    await asyncio.gather(*(client.away() for client in away))
     publisher.publish(stream, MESSAGES_PER_CYCLE)
     done.expected += MESSAGES_PER_CYCLE * len(clients)
     back = await crowd.bring_back(away)
     if len(back) == len(away):
         await crowd.tally.wait_for_total(done.expected)
-    done.resumed += len(back)
+    done.not_resumed += len(away) - (crowd.tally.restored - restored)
     done.lost += sum(client.lost for client in clients)
     for client in clients:
         client.leave()

@@ -1,9 +1,12 @@
 import asyncio
+import json
 from array import array
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
+from catenary.protocols.actioncable import EXTENDED
 from catenary.terminal.cable_socket import HandshakeRequest, address, frame
 from catenary.terminal.counting import CountingClient, Tally, mark
 from catenary.wire.frames import TEXT, FrameReader, Message
@@ -18,20 +21,29 @@ OPENING = HandshakeRequest(
 class RecordingTransport(asyncio.Transport):
     """Takes what a client writes."""
 
-    def __init__(self) -> None:
+    def __init__(self, client: CountingClient | None = None) -> None:
+        """``client`` is told that the connection is lost when it aborts it."""
         super().__init__()
         self.written = b""
+        self._client = client
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written += bytes(data)
 
     def abort(self) -> None:
-        pass
+        if self._client is not None:
+            asyncio.get_running_loop().call_soon(self._client.connection_lost, None)
+
+    def commands(self) -> list[dict[str, Any]]:
+        """The commands after the handshake."""
+        frames = FrameReader(10_000).receive(self.written.partition(b"\r\n\r\n")[2])
+        return [json.loads(frame.payload) for frame in frames if isinstance(frame, Message)]
 
 
-def switched(transport: RecordingTransport) -> bytes:
+def switched(transport: RecordingTransport, subprotocol: str | None = None) -> bytes:
     """What a server answers to the opening handshake."""
-    return switching(check_upgrade(read_request(transport.written.removesuffix(b"\r\n\r\n"))), None)
+    request = read_request(transport.written.partition(b"\r\n\r\n")[0])
+    return switching(check_upgrade(request), subprotocol)
 
 
 def spoken(text: str) -> bytes:
@@ -81,6 +93,64 @@ def test_what_is_lost_or_comes_twice_or_late(
     assert (tally.received, client.lost) == (received, lost)
     assert (tally.duplicates, tally.out_of_order) == irregular
     assert len(tally.latencies) == received
+
+
+def numbered(number: int) -> str:
+    """A message of stream s7, whose history counts from 1."""
+    position = f'"stream_id":"s7","epoch":"ab1","offset":{number + 1}'
+    return f'{{"identifier":"x","message":{{"t":"{mark(number)}"}},{position}}}'
+
+
+@pytest.mark.parametrize("chunk", [1, 9, 10_000])
+@pytest.mark.parametrize("is_restored", [True, False])
+def test_a_client_that_was_cut_off_requests_what_it_missed(chunk: int, is_restored: bool) -> None:
+    opening = HandshakeRequest(
+        address=address("ws://cable.example/cable?jid=abc"), subprotocols=(EXTENDED,)
+    )
+
+    async def story() -> None:
+        tally = Tally()
+        client = CountingClient(tally, array("d", [0.0] * 3), opening, "{}")
+
+        def receive(data: bytes) -> None:
+            for start in range(0, len(data), chunk):
+                client.data_received(data[start : start + chunk])
+
+        first, second = RecordingTransport(client), RecordingTransport(client)
+        client.connection_made(first)
+        receive(switched(first, EXTENDED) + spoken('{"type":"welcome","sid":"one"}'))
+        receive(spoken('{"type":"confirm_subscription"}') + spoken(numbered(0)))
+        receive(spoken(numbered(1))[:-5])
+        assert client.ready.done()
+        await client.away()
+        client.connection_made(second)
+        assert second.written.startswith(b"GET /cable?jid=abc&sid=one HTTP/1.1\r\n")
+        restored = ',"restored":true' if is_restored else ""
+        receive(switched(second, EXTENDED) + spoken(f'{{"type":"welcome","sid":"two"{restored}}}'))
+        (command,) = second.commands()
+        assert command["command"] == ("history" if is_restored else "subscribe")
+        assert command["history"] == {"streams": {"s7": {"offset": 1, "epoch": "ab1"}}}
+        receive(spoken(numbered(1)) + spoken(numbered(2)))
+        assert not client.ready.done()
+        receive(spoken('{"type":"confirm_history"}'))
+        assert client.ready.done()
+        assert (client.lost, tally.duplicates, tally.closed, tally.received) == (0, 0, 0, 3)
+        assert tally.restored == is_restored
+
+    asyncio.run(story())
+
+
+def test_a_rejected_history_shows_as_lost_messages() -> None:
+    async def story() -> None:
+        tally = Tally()
+        client = CountingClient(tally, array("d", [0.0] * 3), OPENING, "{}")
+        transport = RecordingTransport(client)
+        client.connection_made(transport)
+        client.data_received(switched(transport) + spoken('{"type":"reject_history"}'))
+        assert client.ready.done()
+        assert (tally.rejected_histories, client.lost) == (1, 3)
+
+    asyncio.run(story())
 
 
 def test_a_refused_handshake_fails_the_client() -> None:
