@@ -12,7 +12,8 @@ from catenary.messages.names import Identifier, Sid
 from catenary.metrics.counters import Counters
 from catenary.node import disconnector as disconnector_module
 from catenary.node.disconnector import Disconnector, Ended
-from tests.parts.heart import PreparedApplication, in_loop, settle
+from tests.parts.heart import PreparedApplication, settle
+from tests.parts.virtual_time import in_virtual_time
 
 BACKLOG = 1_000_000
 
@@ -62,7 +63,7 @@ def names(number: int) -> list[str]:
     return [f"s{n}" for n in range(number)]
 
 
-@in_loop
+@in_virtual_time
 async def test_a_session_is_told_with_its_subscriptions() -> None:
     queue = Queue(rate=1000)
     queue.enqueue("a")
@@ -73,55 +74,53 @@ async def test_a_session_is_told_with_its_subscriptions() -> None:
     assert queue.counters.disconnect_queue_size == 0
 
 
-@in_loop
+@in_virtual_time
 async def test_a_crowd_is_paced() -> None:
     queue = Queue(rate=100)
     queue.enqueue(*names(10))
-    await queue_is_told(queue, 10)
+    await asyncio.sleep(1)
     assert queue.told == names(10)
-    spent_s = queue.began_s[-1] - queue.began_s[0]
-    assert spent_s >= 0.085, "ten calls at 100 a second take 90 ms"
+    assert queue.began_s == pytest.approx([number / 100 for number in range(10)])
 
 
-@in_loop
+@in_virtual_time
 async def test_those_who_leave_one_after_the_other_are_paced_as_well() -> None:
     queue = Queue(rate=100)
     for name in names(10):
         queue.enqueue(name)
         await settle(5)  # the queue is empty again, for as long as it keeps up
-    await queue_is_told(queue, 10)
+    await asyncio.sleep(1)
     assert queue.told == names(10)
-    assert queue.began_s[-1] - queue.began_s[0] >= 0.085
+    assert queue.began_s == pytest.approx([number / 100 for number in range(10)])
 
 
-@in_loop
+@in_virtual_time
 async def test_after_a_pause_the_first_goes_at_once_and_there_is_no_burst() -> None:
     queue = Queue(rate=100)
     queue.enqueue("early")
     await asyncio.sleep(0.05)
     queue.enqueue(*names(5))
-    await settle()
-    # One in its turn and one that the pause has earned, at most.
-    assert 2 <= len(queue.told) <= 3
-    await queue_is_told(queue, 6)
+    await asyncio.sleep(1)
+    assert queue.told == ["early", *names(5)]
+    # The first in its turn, and one that the pause has earned.
+    assert queue.began_s == pytest.approx([0, 0.05, 0.05, 0.06, 0.07, 0.08])
 
 
-@in_loop
+@in_virtual_time
 async def test_more_than_the_backlog_is_not_paced(caplog: pytest.LogCaptureFixture) -> None:
     queue = Queue(rate=1, backlog=2)
     with caplog.at_level(logging.WARNING, "catenary.disconnector"):
         queue.enqueue("early")
         await settle()
         queue.enqueue(*names(30))
-        await asyncio.sleep(1.1)
-        told = len(queue.told)
-    assert told >= 28, "what is above the backlog goes as soon as the pacer wakes"
-    assert "More than 2 Disconnect calls wait" in caplog.text
-    await queue.disconnector.drain(1)
+        await asyncio.sleep(60)
     assert queue.told == ["early", *names(30)]
+    # Calls above the backlog start at once; the last two wait until the rate is kept on the whole.
+    assert queue.began_s == pytest.approx([*[0] * 29, 29, 30])
+    assert "More than 2 Disconnect calls wait" in caplog.text
 
 
-@in_loop
+@in_virtual_time
 async def test_draining_is_not_paced_and_waits_for_the_calls() -> None:
     gate = asyncio.Event()
 
@@ -140,7 +139,7 @@ async def test_draining_is_not_paced_and_waits_for_the_calls() -> None:
     assert queue.counters.abandoned_disconnects_total == 0
 
 
-@in_loop
+@in_virtual_time
 async def test_who_leaves_during_the_drain_is_told_too() -> None:
     queue = Queue(rate=1)
     left = iter(names(5))
@@ -156,7 +155,7 @@ async def test_who_leaves_during_the_drain_is_told_too() -> None:
     assert queue.told == ["first", *names(5)]
 
 
-@in_loop
+@in_virtual_time
 async def test_who_leaves_when_the_last_call_ends_is_told_too() -> None:
     gates = [asyncio.get_running_loop().create_future() for _ in range(2)]
     waiting = iter(gates)
@@ -175,7 +174,7 @@ async def test_who_leaves_when_the_last_call_ends_is_told_too() -> None:
     assert queue.told == ["a", "b"]
 
 
-@in_loop
+@in_virtual_time
 async def test_a_drain_interrupts_the_pacer_between_two_calls_and_loses_none() -> None:
     for turns in range(8):
         queue = Queue(rate=1)
@@ -185,12 +184,13 @@ async def test_a_drain_interrupts_the_pacer_between_two_calls_and_loses_none() -
         assert queue.told == names(4)
 
 
-@in_loop
+@in_virtual_time
 async def test_an_empty_drain_ends_at_once() -> None:
-    await asyncio.wait_for(Queue(rate=1).disconnector.drain(60), 0.5)
+    await Queue(rate=1).disconnector.drain(60)
+    assert asyncio.get_running_loop().time() == 0
 
 
-@in_loop
+@in_virtual_time
 async def test_what_the_time_does_not_suffice_for_is_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -206,7 +206,7 @@ async def test_what_the_time_does_not_suffice_for_is_counted(
     assert queue.told == []
 
 
-@in_loop
+@in_virtual_time
 async def test_a_call_that_fails_is_logged_and_the_next_is_made(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -253,7 +253,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disconnector_module, "LONGEST_PAUSE_S", 0.02)
 
 
-@in_loop
+@in_virtual_time
 async def test_calls_wait_for_an_application_that_is_away_and_are_made_once(
     quick: None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -276,7 +276,7 @@ async def test_calls_wait_for_an_application_that_is_away_and_are_made_once(
     ]
 
 
-@in_loop
+@in_virtual_time
 async def test_one_that_never_gets_through_stands_before_nobody(quick: None) -> None:
     queue, application = Queue(rate=10_000), Application()
     application.of(queue)
@@ -287,7 +287,7 @@ async def test_one_that_never_gets_through_stands_before_nobody(quick: None) -> 
     assert sorted(queue.told) == sorted(names(20))
 
 
-@in_loop
+@in_virtual_time
 async def test_one_that_it_may_have_got_is_not_made_again(caplog: pytest.LogCaptureFixture) -> None:
     async def late() -> None:
         raise AppUnavailable("no answer within 3 s")
@@ -300,7 +300,7 @@ async def test_one_that_it_may_have_got_is_not_made_again(caplog: pytest.LogCapt
     assert queue.counters.disconnect_queue_size == 0
 
 
-@in_loop
+@in_virtual_time
 async def test_the_queue_has_a_limit_and_the_oldest_are_given_up(
     quick: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -319,7 +319,7 @@ async def test_the_queue_has_a_limit_and_the_oldest_are_given_up(
     assert len(set(queue.told)) == len(queue.told)
 
 
-@in_loop
+@in_virtual_time
 async def test_only_so_many_are_under_way_however_slow_they_are() -> None:
     gate = asyncio.Event()
 
@@ -334,7 +334,7 @@ async def test_only_so_many_are_under_way_however_slow_they_are() -> None:
     await queue_is_told(queue, 10)
 
 
-@in_loop
+@in_virtual_time
 async def test_a_drain_does_not_wait_for_an_application_that_is_away(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -361,7 +361,7 @@ async def queue_is_told(queue: Queue, number: int) -> None:
         await asyncio.sleep(0.005)
 
 
-@in_loop
+@in_virtual_time
 async def test_a_pacer_that_fails_or_is_cancelled_by_mistake_is_followed_by_another(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from catenary.messages.presence import Member, PresenceChange
 from tests.contracts.brokers import answer
 from tests.parts.heart import in_loop
 from tests.parts.redis import RedisServer, redis_server
+from tests.parts.redis_deadlines import Deadlines
 from tests.parts.redis_node import LIMITS, redis_node, until
 
 SHORT = msgspec.structs.replace(LIMITS, presence_ttl_s=1)
@@ -84,13 +85,19 @@ async def test_the_members_of_a_node_that_died_leave_once(server: RedisServer) -
 @in_loop
 async def test_many_are_touched(server: RedisServer) -> None:
     many = [Sid(str(number)) for number in range(2_500)]
-    async with redis_node(server, SHORT) as node:
+    async with redis_node(server) as node:
         await asyncio.gather(*(node.presence.join(S, sid, sid, "1") for sid in many))
-        for _ in range(3):
-            await asyncio.sleep(0.5)
+        with redis.Redis(port=server.port, decode_responses=True) as connection:
+            deadlines = Deadlines(connection, "test:presence:deadlines")
+            deadlines.shift(-30_000)
+            earliest_ms = deadlines.now_ms() + 60_000
             touched = node.presence.touch([*many, Sid("nobody")])
             assert touched is not None
             await touched
+            renewed = deadlines.by_sid()
+            assert sorted(renewed) == sorted(many)
+            assert earliest_ms <= min(renewed.values())
+            assert max(renewed.values()) <= deadlines.now_ms() + 60_000
         assert await answer(node.presence.expire()) == ()
         assert len(await node.presence.members(S)) == 2_500
         assert node.presence.touch([]) is None

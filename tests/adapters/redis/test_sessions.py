@@ -13,6 +13,7 @@ from catenary.messages.names import Sid
 from tests.contracts.brokers import answer
 from tests.parts.heart import in_loop
 from tests.parts.redis import RedisServer, redis_server
+from tests.parts.redis_deadlines import Deadlines
 from tests.parts.redis_node import LIMITS, redis_node, until
 
 SHORT = msgspec.structs.replace(LIMITS, sessions_ttl_s=1)
@@ -80,17 +81,21 @@ async def test_behind_an_outage_living_nodes_come_first(server: RedisServer) -> 
 @in_loop
 async def test_many_are_touched(server: RedisServer) -> None:
     many = [Sid(str(number)) for number in range(2_500)]
-    async with redis_node(server, SHORT) as node:
+    async with redis_node(server) as node:
         await asyncio.gather(*(node.sessions.save(sid, b"x") for sid in many))
-        for _ in range(3):
-            await asyncio.sleep(0.5)
+        with redis.Redis(port=server.port, decode_responses=True) as connection:
+            deadlines = Deadlines(connection, "test:sessions:deadlines")
+            deadlines.shift(-30_000)
+            earliest_ms = deadlines.now_ms() + 60_000
             touched = node.sessions.touch([*many, Sid("nobody")])
             assert touched is not None
             await touched
+            renewed = deadlines.by_sid()
+            assert sorted(renewed) == sorted(many)
+            assert earliest_ms <= min(renewed.values())
+            assert max(renewed.values()) <= deadlines.now_ms() + 60_000
         assert await answer(node.sessions.expire()) == ()
         assert node.sessions.touch([]) is None
-        with redis.Redis(port=server.port) as connection:
-            assert connection.zcard("test:sessions:deadlines") == 2_500
 
 
 @in_loop
