@@ -87,7 +87,7 @@ class TestApplication:
                 self.under_way -= 1
                 self._changed.notify_all()
 
-    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 10) -> None:
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 30) -> None:
         """Returns once a condition over what was recorded holds. Raises TimeoutError."""
         with self._changed:
             if not self._changed.wait_for(condition, timeout_s):

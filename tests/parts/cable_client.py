@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-DEADLINE_S = 5.0
+DEADLINE_S = 20.0
 V1 = ("actioncable-v1-json",)
 PONG = {"type": "pong"}
 

@@ -18,7 +18,7 @@ import grpc
 
 from catenary.protocols import rpc_pb2 as pb
 
-DEADLINE_S = 5.0
+DEADLINE_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)

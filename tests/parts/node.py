@@ -79,7 +79,7 @@ class NodeClient:
         self._process.stdin.write(json.dumps({"do": command, **arguments}) + "\n")
         self._process.stdin.flush()
 
-    def wait_for(self, event: str, timeout_s: float = 10, **fields: object) -> Event:
+    def wait_for(self, event: str, timeout_s: float = 30, **fields: object) -> Event:
         """The next event of this name with these fields; events before it are passed over.
 
         Raises TimeoutError with everything that was told.
@@ -87,7 +87,7 @@ class NodeClient:
         wanted = {"event": event, **fields}
         return self._wait(lambda told: contains(told, wanted), str(wanted), timeout_s)
 
-    def wait_for_frame(self, timeout_s: float = 10, **fields: object) -> Event:
+    def wait_for_frame(self, timeout_s: float = 30, **fields: object) -> Event:
         """The next message from the server with these fields at its top level."""
 
         def matches(told: Event) -> bool:

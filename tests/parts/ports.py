@@ -35,7 +35,7 @@ def _is_free(port: int) -> bool:
         return True
 
 
-def wait_until_listening(port: int, timeout_s: float = 10) -> None:
+def wait_until_listening(port: int, timeout_s: float = 30) -> None:
     """Returns once a connection to the port is accepted. Raises TimeoutError."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:

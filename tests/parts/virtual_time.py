@@ -16,11 +16,15 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """Starts at 0 s. Each turn takes no time."""
 
     def __init__(self) -> None:
-        self._selector_of_loop = _JumpingSelector()
-        super().__init__(self._selector_of_loop)
+        self._jumping = _JumpingSelector()
+        super().__init__(self._jumping)
 
     def time(self) -> float:
-        return self._selector_of_loop.now_s
+        return self._jumping.now_s
+
+    def hold(self, seconds: float) -> None:
+        """Lets time pass within this turn."""
+        self._jumping.now_s += seconds
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -46,3 +50,10 @@ def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P,
             runner.run(test(*args, **kwargs))
 
     return run
+
+
+def hold_the_loop(seconds: float) -> None:
+    """Holds the running loop, as long work would: timers that are due meanwhile are late."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    loop.hold(seconds)

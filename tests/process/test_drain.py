@@ -5,7 +5,6 @@ import json
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import cast
 
 import pytest
@@ -15,17 +14,17 @@ from uvicorn.server import ServerState
 from catenary.edge.connection import ClientConnection, Stage
 from catenary.process.drain import QUICK, SLOW, DrainRate, drain
 from catenary.process.listener import Listener
-from tests.parts.heart import in_loop
 from tests.parts.raw_socket import CLOSE, RawSocket, command, masked
 from tests.parts.server import CableServer, cable_server
+from tests.parts.virtual_time import hold_the_loop, in_virtual_time
 
 
 class Noting:
-    """A stage that notes when it was told to end."""
+    """A stage that notes when it was closed."""
 
     def __init__(self, *, is_client: bool = True) -> None:
         self.is_client = is_client
-        self.told_at: float | None = None
+        self.closed_at: float | None = None
 
     def begin(self, rest: bytes) -> None: ...
     def receive(self, data: bytes) -> None: ...
@@ -36,7 +35,7 @@ class Noting:
     def resume_writing(self) -> None: ...
     def lost(self, exc: Exception | None) -> None: ...
     def shutdown(self) -> None:
-        self.told_at = asyncio.get_running_loop().time()
+        self.closed_at = asyncio.get_running_loop().time()
 
 
 def connected(stage: Stage) -> ClientConnection:
@@ -64,67 +63,79 @@ class Port:
         self.is_open = False
 
 
+def moments(clients: list[Noting]) -> list[float]:
+    """When clients were closed, in order."""
+    return sorted(each.closed_at for each in clients if each.closed_at is not None)
+
+
 async def drained(*ports: Port, timeout_s: float, rate: DrainRate = SLOW) -> float:
-    """How long it took."""
+    """Returns how long it took."""
     clock = asyncio.get_running_loop().time
     began = clock()
     await drain([cast("Listener", port) for port in ports], timeout_s, rate)
     return clock() - began
 
 
-@in_loop
-async def test_clients_are_told_evenly_over_a_part_of_the_time() -> None:
+@in_virtual_time
+async def test_clients_are_closed_evenly_over_a_part_of_the_time() -> None:
     clients = [Noting() for _ in range(20)]
-    took = await drained(Port(*clients), timeout_s=1)
-    told_at = sorted(each.told_at for each in clients if each.told_at is not None)
-    assert len(told_at) == 20
-    assert 0.75 < took < 1.5
-    # Nobody is told before the moment that is theirs, however late those before were told.
-    assert all(at - told_at[0] > number * 0.04 - 0.005 for number, at in enumerate(told_at))
-    assert told_at[-1] - told_at[0] > 0.7
+    assert await drained(Port(*clients), timeout_s=1) == pytest.approx(0.8)
+    assert moments(clients) == pytest.approx([number * 0.04 for number in range(20)])
 
 
-@in_loop
+@in_virtual_time
 async def test_a_few_do_not_wait_as_long_as_many() -> None:
-    assert await drained(Port(Noting(), Noting()), timeout_s=30) < 5
+    clients = [Noting() for _ in range(2)]
+    assert await drained(Port(*clients), timeout_s=30) == pytest.approx(2 * SLOW.longest_pause_s)
 
 
-@in_loop
-async def test_even_where_nobody_asked_for_it_a_crowd_is_not_told_in_one_moment() -> None:
+@in_virtual_time
+async def test_without_slow_drain_a_crowd_is_not_closed_in_one_moment_either() -> None:
     clients = [Noting() for _ in range(1000)]
-    took = await drained(Port(*clients), timeout_s=30, rate=QUICK)
-    told_at = sorted(each.told_at for each in clients if each.told_at is not None)
-    assert len(told_at) == 1000
-    assert 0.15 < told_at[-1] - told_at[0] <= took < 2
-    assert await drained(Port(*clients[:10]), timeout_s=30, rate=QUICK) < 1
+    assert await drained(Port(*clients), timeout_s=30, rate=QUICK) == pytest.approx(0.2)
+    assert moments(clients) == pytest.approx([number * 0.0002 for number in range(1000)])
+    assert await drained(Port(*clients[:10]), timeout_s=30, rate=QUICK) == pytest.approx(0.002)
 
 
-@in_loop
-async def test_who_has_left_meanwhile_is_not_told() -> None:
+@in_virtual_time
+async def test_a_late_timer_delays_no_later_client() -> None:
+    clients = [Noting() for _ in range(20)]
+    under_way = asyncio.ensure_future(drained(Port(*clients), timeout_s=1))
+    await asyncio.sleep(0.1)
+    hold_the_loop(0.1)
+    await under_way
+    begun = moments(clients)
+    assert begun[:3] == pytest.approx([0, 0.04, 0.08])
+    assert begun[3:6] == pytest.approx([0.2, 0.2, 0.2])
+    assert begun[6:] == pytest.approx([number * 0.04 for number in range(6, 20)])
+
+
+@in_virtual_time
+async def test_a_client_that_has_left_meanwhile_is_not_closed() -> None:
     clients = [Noting() for _ in range(10)]
     port = Port(*clients)
     under_way = asyncio.ensure_future(drained(port, timeout_s=0.5))
     await asyncio.sleep(0)
-    assert sum(each.told_at is not None for each in clients) == 1
+    assert len(moments(clients)) == 1
     port.server_state.connections.clear()
     await under_way
-    assert sum(each.told_at is not None for each in clients) == 1
+    assert len(moments(clients)) == 1
 
 
-@in_loop
-async def test_where_there_are_no_clients_everything_goes_on() -> None:
+@in_virtual_time
+async def test_ports_without_clients_stay_open() -> None:
     others = Port(other := Noting(is_client=False))
     cables = Port(client := Noting(), Noting(is_client=False))
     await drained(others, cables, timeout_s=0.1)
-    assert client.told_at is not None
-    assert other.told_at is None
+    assert client.closed_at is not None
+    assert other.closed_at is None
     assert others.is_open
     assert not cables.is_open
 
 
-@in_loop
-async def test_nobody_is_waited_for_where_nobody_is() -> None:
-    assert await drained(Port(), timeout_s=30) < 1
+@in_virtual_time
+async def test_without_clients_nothing_is_waited_for() -> None:
+    assert await drained(Port(), timeout_s=30) == 0
 
 
 # A running server
@@ -155,7 +166,7 @@ def test_at_the_end_each_client_gets_its_farewell() -> None:
         for client in clients:
             assert client.wait_for_end(5) == b""
             client.socket.close()
-        assert server.process.wait(5) == 0
+        assert server.process.wait(30) == 0
         # Everybody answered: nobody had to be waited for.
         assert time.monotonic() - began < 3
         with pytest.raises(ConnectionRefusedError):
@@ -165,7 +176,7 @@ def test_at_the_end_each_client_gets_its_farewell() -> None:
 def test_the_end_is_not_delayed_by_those_who_do_not_play_along() -> None:
     """One never answers the close frame, one does not even read, one is in the middle of a request."""
     with (
-        cable_server(*PUBLIC, "--shutdown_timeout=8") as server,
+        cable_server(*PUBLIC, "--shutdown_timeout=40") as server,
         RawSocket(server.port) as silent,
         RawSocket(server.port, receive_buffer=4096) as deaf,
         RawSocket(server.port) as polite,
@@ -188,9 +199,9 @@ def test_the_end_is_not_delayed_by_those_who_do_not_play_along() -> None:
             assert client.message() == FAREWELL
             assert client.goodbye()[0] == 1001
         polite.send(masked(b"\x03\xe9", CLOSE))
-        assert polite.wait_for_end(1) == b""
-        assert server.process.wait(8) == 0
-        assert time.monotonic() - began < 6
+        assert polite.wait_for_end() == b""
+        assert server.process.wait(40) == 0
+        assert time.monotonic() - began < 20
 
 
 def test_a_slow_drain_tells_one_after_the_other_and_serves_the_rest_meanwhile() -> None:
@@ -200,6 +211,7 @@ def test_a_slow_drain_tells_one_after_the_other_and_serves_the_rest_meanwhile() 
         for client in clients:
             client.send(command("subscribe", news))
             assert client.message()["type"] == "confirm_subscription"
+        stopped_at = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert "Disconnecting 10 clients within 4.0 s" in server.wait_for_output("Disconnecting ")
         with pytest.raises(ConnectionRefusedError):
@@ -207,33 +219,36 @@ def test_a_slow_drain_tells_one_after_the_other_and_serves_the_rest_meanwhile() 
         broadcast(server, {"stream": "news", "data": '"still here"'})
         with ThreadPoolExecutor(len(clients)) as pool:
             farewells = list(pool.map(_farewell, clients))
-        told_at = sorted(at for at, _ in farewells)
-        assert told_at[-1] - told_at[0] > 3
-        assert max(later - at for at, later in pairwise(told_at)) < 2
-        # Who was told before the publication came has missed it, and nobody else.
-        assert sum(heard for _, heard in farewells) >= 8
-        assert server.process.wait(5) == 0
+        farewells.sort()
+        # A loaded machine delays each client, and advances none.
+        for number, (at, _) in enumerate(farewells):
+            assert at - stopped_at > number * 0.4
+        # Clients that were closed before the publication missed it, and no others.
+        received = [has_received for _, has_received in farewells]
+        assert received == sorted(received)
+        assert received[-1]
+        assert server.process.wait(30) == 0
 
 
 def _farewell(client: RawSocket) -> tuple[float, bool]:
-    """When it was told, and whether it heard something before; it answers as clients do."""
+    """When it was closed, and whether it received the publication before that; it answers as clients do."""
     with client:
-        said = client.message()
-        has_heard = said.get("message") == "still here"
-        if has_heard:
-            said = client.message()
+        message = client.message()
+        has_received = message.get("message") == "still here"
+        if has_received:
+            message = client.message()
         at = time.monotonic()
-        assert said == FAREWELL
+        assert message == FAREWELL
         assert client.goodbye()[0] == 1001
         client.send(masked(b"\x03\xe9", CLOSE))
-        return at, has_heard
+        return at, has_received
 
 
 def test_a_slow_drain_of_nobody_takes_no_time() -> None:
     with cable_server(*PUBLIC, "--shutdown_slowdrain") as server:
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(10) == 0
+        assert server.process.wait(30) == 0
         assert time.monotonic() - began < 3
 
 

@@ -96,7 +96,7 @@ def test_an_application_behind_grpc_goes_on() -> None:
             assert line, "it has ended before"
         wait_until_listening(port)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
 
 
 def test_one_that_loads_its_code_still_goes_on(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_terminal_that_is_closed_ends_it_in_order(flags: tuple[str, ...]) -> N
     with process.stderr as output:
         wait_until_listening(port)
         os.close(ours)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
         told = output.read()
     assert told.count(b"the terminal was closed") == 1
     assert b"has died" not in told

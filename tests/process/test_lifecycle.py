@@ -58,7 +58,7 @@ def test_a_second_signal_ends_at_once() -> None:
         clients[0].send(masked(b"x", 0x9))
         assert clients[0].frame() == (0xA, b"x")  # still served
         server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(2) == 130
+        assert server.process.wait(20) == 130  # long before the delay is over
         for client in clients:
-            assert client.wait_for_end(2) == b""
+            assert client.wait_for_end() == b""
             client.socket.close()

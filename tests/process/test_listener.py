@@ -33,7 +33,7 @@ def accepts_per_turn(server: CableServer) -> int:
 
 def let_a_crowd_in(server: CableServer, clients: list[RawSocket]) -> None:
     """Until the server has noticed; who came is among the clients then."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while accepts_per_turn(server) != ACCEPTS_IN_A_CROWD:
         assert time.monotonic() < deadline
         crowd = [RawSocket(server.port) for _ in range(2 * CROWD)]
@@ -48,7 +48,7 @@ def test_a_crowd_is_accepted_with_more_sockets_until_it_is_over() -> None:
         clients: list[RawSocket] = []
         for _ in range(2):
             let_a_crowd_in(server, clients)
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 30
             while accepts_per_turn(server) != ACCEPTS_PER_TURN:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
@@ -69,4 +69,4 @@ def test_nobody_comes_in_by_those_sockets_when_the_server_ends() -> None:
             RawSocket(server.port)
         for client in clients:
             client.socket.close()
-        assert server.process.wait(8) == 0
+        assert server.process.wait(30) == 0

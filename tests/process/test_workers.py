@@ -46,7 +46,7 @@ def is_alive(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def until(predicate: Callable[[], bool], timeout_s: float = 10) -> None:
+def until(predicate: Callable[[], bool], timeout_s: float = 30) -> None:
     deadline = time.monotonic() + timeout_s
     while not predicate():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -56,7 +56,7 @@ def until(predicate: Callable[[], bool], timeout_s: float = 10) -> None:
 def publish(server: CableServer, message: object) -> None:
     body = json.dumps({"stream": "s", "data": json.dumps(message)}).encode()
     request = urllib.request.Request(server.broadcast_url, body)
-    assert urllib.request.urlopen(request, timeout=5).status == 201
+    assert urllib.request.urlopen(request, timeout=20).status == 201
 
 
 def member(server: CableServer, stack: ExitStack) -> CableClient:
@@ -140,12 +140,13 @@ def test_workers_tell_their_clients_one_after_the_other() -> None:
         for number in (1, 2):
             server.wait_for_output(f"Worker {number} serves")
         clients = [member(server, stack) for _ in range(12)]
+        stopped_at = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         with ThreadPoolExecutor(len(clients)) as pool:
             told_at = sorted(pool.map(_told_at, clients))
-        # Each worker spreads its own over 3.2 s; which of them has how many, the kernel decides.
-        assert told_at[-1] - told_at[0] > 1
-        assert server.process.wait(10) == 0
+        # Each worker spreads its own clients over 3.2 s; the kernel decides which worker has how many.
+        assert told_at[-1] - stopped_at > 1
+        assert server.process.wait(30) == 0
 
 
 def _told_at(client: CableClient) -> float:

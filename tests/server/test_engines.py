@@ -35,13 +35,13 @@ def node(between: Between) -> CableServer:
 
 def publish(server: CableServer) -> int:
     body = json.dumps({"stream": "s", "data": "1"}).encode()
-    with urllib.request.urlopen(server.broadcast_url, body, timeout=5) as answer:
+    with urllib.request.urlopen(server.broadcast_url, body, timeout=20) as answer:
         return int(answer.status)
 
 
 def readiness(server: CableServer) -> int:
     try:
-        urllib.request.urlopen(f"http://127.0.0.1:{server.port}/ready", timeout=5).close()
+        urllib.request.urlopen(f"http://127.0.0.1:{server.port}/ready", timeout=20).close()
     except urllib.error.HTTPError as refused:
         return refused.code
     return 200

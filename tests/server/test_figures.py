@@ -16,7 +16,7 @@ PUBLIC = ("--public", "--norpc", "--broadcast_adapter=http")
 
 
 def scrape(port: int) -> dict[str, int]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as response:
         assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
         lines = response.read().decode().splitlines()
     found = [re.fullmatch(r"anycable_go_(\w+) (\d+)", line) for line in lines]

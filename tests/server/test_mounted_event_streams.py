@@ -28,7 +28,7 @@ class Stream:
     """The response to one request."""
 
     def __init__(self, host: AsgiHost, method: str, target: str, body: bytes | None = None) -> None:
-        self.connection = HTTPConnection("127.0.0.1", host.port, timeout=10)
+        self.connection = HTTPConnection("127.0.0.1", host.port, timeout=20)
         self.connection.request(method, target, body)
         self.response: HTTPResponse = self.connection.getresponse()
 
@@ -75,7 +75,7 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     return kind
 
 
-def until(is_so: Callable[[], bool], seconds: float = 10) -> None:
+def until(is_so: Callable[[], bool], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < deadline
@@ -151,7 +151,7 @@ def test_cors_and_other_origins(kind: Kind) -> None:
     mounted = cable.asgi(sse=True, sse_allowed_origins="page.test")
     with asgi_host(mounted, kind) as host:
         for page, status in (("http://page.test", 200), ("http://other.test", 403)):
-            connection = HTTPConnection("127.0.0.1", host.port, timeout=10)
+            connection = HTTPConnection("127.0.0.1", host.port, timeout=20)
             connection.request("GET", CHANNEL, headers={"Origin": page})
             response = connection.getresponse()
             allowed = response.headers["access-control-allow-origin"]

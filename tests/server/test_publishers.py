@@ -40,7 +40,7 @@ def server(adapter: str, backend: Backend) -> Iterator[CableServer]:
 
 def readiness(server: CableServer) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/ready", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/ready", timeout=20) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as refused:
         return refused.code, refused.read().decode()

@@ -10,7 +10,8 @@ import pytest
 from catenary.metrics.counters import Counters
 from catenary.supervision import service
 from catenary.supervision.service import Service, Supervisor, until_first_ends
-from tests.parts.heart import in_loop, settle
+from tests.parts.heart import settle
+from tests.parts.virtual_time import in_virtual_time
 
 Failing = Callable[[], Awaitable[None]]
 
@@ -72,7 +73,7 @@ class Flaky:
         (returns, "it returned"),
     ],
 )
-@in_loop
+@in_virtual_time
 async def test_whatever_ends_a_service_it_is_told_and_run_again(
     failing: Failing, word: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,7 +102,7 @@ async def test_whatever_ends_a_service_it_is_told_and_run_again(
     assert counters.service_failures_total == 1
 
 
-@in_loop
+@in_virtual_time
 async def test_a_task_that_is_cancelled_before_it_begins_is_run_again() -> None:
     flaky = Flaky(raises_type_error)
     flaky.runs = 1
@@ -117,7 +118,7 @@ async def test_a_task_that_is_cancelled_before_it_begins_is_run_again() -> None:
     await listening.stop()
 
 
-@in_loop
+@in_virtual_time
 async def test_a_stopped_service_is_not_told_nor_run_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -136,7 +137,7 @@ async def test_a_stopped_service_is_not_told_nor_run_again(
     assert flaky.runs == 2
 
 
-@in_loop
+@in_virtual_time
 async def test_a_failed_service_that_is_stopped_is_not_run_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -154,7 +155,7 @@ async def test_a_failed_service_that_is_stopped_is_not_run_again(
     assert flaky.runs == runs
 
 
-@in_loop
+@in_virtual_time
 async def test_a_service_may_end_by_itself_while_it_is_being_stopped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -175,7 +176,7 @@ async def test_a_service_may_end_by_itself_while_it_is_being_stopped(
     assert not caplog.records
 
 
-@in_loop
+@in_virtual_time
 async def test_a_service_that_swallows_its_cancellation_is_cancelled_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -197,7 +198,7 @@ async def test_a_service_that_swallows_its_cancellation_is_cancelled_again(
     assert swallowed == 3
 
 
-@in_loop
+@in_virtual_time
 async def test_services_may_end_when_the_server_does(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,7 +212,7 @@ async def test_services_may_end_when_the_server_does(
     assert not caplog.records
 
 
-@in_loop
+@in_virtual_time
 async def test_one_failure_of_several_is_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,7 +237,7 @@ async def test_one_failure_of_several_is_logged(
     ]
 
 
-@in_loop
+@in_virtual_time
 async def test_a_run_finds_a_fresh_task(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a failed TaskGroup leaves behind on Python 3.11.2 would turn the next timeout into a cancellation."""
     monkeypatch.setattr("catenary.supervision.backoff.delay_s", lambda *_: 0.001)
@@ -268,7 +269,7 @@ async def test_a_run_finds_a_fresh_task(monkeypatch: pytest.MonkeyPatch) -> None
 # Side by side
 
 
-@in_loop
+@in_virtual_time
 async def test_the_first_to_end_ends_the_others_and_a_timeout_stays_a_timeout() -> None:
     cancelled: list[str] = []
 
@@ -295,7 +296,7 @@ async def test_the_first_to_end_ends_the_others_and_a_timeout_stays_a_timeout() 
     assert task.cancelling() == 0
 
 
-@in_loop
+@in_virtual_time
 async def test_who_is_cancelled_takes_all_of_them_along() -> None:
     ended: list[int] = []
 
@@ -313,6 +314,7 @@ async def test_who_is_cancelled_takes_all_of_them_along() -> None:
     assert ended == [1, 2]
 
 
-@in_loop
+@in_virtual_time
 async def test_returning_ends_them_too() -> None:
     await until_first_ends(asyncio.sleep(0), asyncio.sleep(60))
+    assert asyncio.get_running_loop().time() == 0

@@ -70,7 +70,7 @@ def listening(*words: str, **variables: str) -> Iterator[Listening]:
             yield Listening(process)
         finally:
             process.terminate()
-            assert process.wait(10) == 0
+            assert process.wait(30) == 0
 
 
 def publish(server: CableServer, stream: str, *data: object) -> None:
@@ -212,7 +212,7 @@ def test_over_tls_the_certificate_counts(tmp_path: Path) -> None:
         assert "certificate verify failed" in done.stderr
     finally:
         server.terminate()
-        assert server.wait(10) == 0
+        assert server.wait(30) == 0
 
 
 def test_a_reader_that_has_had_enough_is_no_failure(public: CableServer) -> None:
@@ -232,7 +232,7 @@ def test_a_reader_that_has_had_enough_is_no_failure(public: CableServer) -> None
         assert process.stdout.readline() == "0\n"
         process.stdout.close()
         publish(public, "long", 1)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
         assert process.stderr.read() == ""
 
 
