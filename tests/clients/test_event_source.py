@@ -196,11 +196,9 @@ def test_a_page_that_is_sent_away_for_good_does_not_come_back() -> None:
         jid = token({"ext": identifiers})
         with source_of(server.port, stream="x", jid=jid) as client:
             client.wait_for("confirm_subscription")
-            payload = {"identifier": identifiers, "reconnect": False}
-            body = json.dumps({"command": "disconnect", "payload": payload})
-            urllib.request.urlopen(
-                f"http://127.0.0.1:{server.broadcast_port}/_broadcast", body.encode(), timeout=10
-            ).close()
+            publisher = Publisher(server)
+            publisher.disconnect(identifiers, reconnect=False)
+            publisher.close()
             assert client.wait_for("disconnect")["message"]["reconnect"] is False
             client.wait_for("error", closed=False)
             client.do("disconnect")

@@ -62,7 +62,15 @@ class Publisher:
 
     def publish_all(self, stream: str, messages: list[object]) -> None:
         """All of them by one request."""
-        body = json.dumps([{"stream": stream, "data": json.dumps(each)} for each in messages])
+        self._post([{"stream": stream, "data": json.dumps(each)} for each in messages])
+
+    def disconnect(self, identifiers: str, *, reconnect: bool) -> None:
+        """Disconnects the clients that have these identifiers."""
+        payload = {"identifier": identifiers, "reconnect": reconnect}
+        self._post({"command": "disconnect", "payload": payload})
+
+    def _post(self, content: object) -> None:
+        body = json.dumps(content)
         self._connection.request("POST", "/_broadcast", body)
         response = self._connection.getresponse()
         response.read()
