@@ -196,7 +196,9 @@ def test_a_transmission_says_what_the_application_wrote(case: Case, codec: Codec
 
 
 @pytest.mark.parametrize("kind", ["", "whisper"])
-@pytest.mark.parametrize("message", [b"1", b'"x"', b"{}", '{"é":["\U0001f600"]}'.encode()])
+@pytest.mark.parametrize(
+    "message", [b"1", b'"x"', b"{}", b'{\r\n"a":\n\n1\r}', '{"é":["\U0001f600"]}'.encode()]
+)
 def test_both_ways_to_encode_a_delivery_agree(
     case: Case, codec: Codec, message: bytes, kind: str
 ) -> None:

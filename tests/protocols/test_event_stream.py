@@ -101,6 +101,24 @@ def test_a_request_by_post_gets_whole_messages() -> None:
     }
 
 
+@pytest.mark.parametrize("protocol", [MESSAGES, WHOLE_MESSAGES])
+@pytest.mark.parametrize("kind", ["", "whisper"])
+def test_json_on_several_lines_arrives_whole(protocol: ClientProtocol, kind: str) -> None:
+    message = b'{\n "a": 1,\r\n\r\n "b": [\r2]\n}'
+    (event,) = read(Delivery(CHAT, message, kind), protocol)
+    told = json.loads(event.data)
+    assert told.get("message", told) == {"a": 1, "b": [2]}
+
+
+def test_members_on_several_lines_arrive_whole() -> None:
+    members = tuple(Member(f"{n}", f'{{\r\n"n":\n{n}}}' + "\r\n" * 500) for n in range(100))
+    pieces = list(MESSAGES.codec().encode_pieces(PresenceState(CHAT, 100, members)))
+    assert len(pieces) > 1
+    (event,) = events_of(b"".join(pieces) + b"\n\n")
+    records = json.loads(event.data)["message"]["records"]
+    assert [each["info"]["n"] for each in records] == list(range(100))
+
+
 def test_a_raw_stream_has_messages_only_and_comments_for_proxies() -> None:
     codec = RAW_MESSAGES.codec()
     for reply in (Welcome(Sid("s")), Confirmed(CHAT), Rejected(CHAT), PresenceState(CHAT, 0, ())):

@@ -30,6 +30,7 @@ _COMMENT: Final = b":"
 """An event of which a client sees nothing: it keeps proxies from closing the connection."""
 
 _LINE_BREAK: Final = re.compile(rb"\r\n|\r|\n")
+_NEXT_LINE: Final = b"\ndata: "
 _NOT_IN_A_LINE: Final = re.compile("[\r\n\0]")
 _NOT_IN_AN_ID: Final = re.compile("[^ -$&-~]")
 _SAFE_IN_AN_ID: Final = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
@@ -71,7 +72,7 @@ class ActionCableEvents:
             return None
         message = message_of(reply)
         assert message is not None, "it was written"
-        event = b"event: %b\ndata: %b" % (message["type"].encode(), data)
+        event = b"event: %b\n%b" % (message["type"].encode(), _data(data))
         return event + b"\nretry: %d" % RETRY_NEVER_MS if ends else event
 
     def encode_pieces(self, reply: PresenceState) -> Iterator[bytes]:
@@ -80,7 +81,7 @@ class ActionCableEvents:
             return
         head = b"event: presence\ndata: "
         for piece in _json.encode_pieces(reply):
-            yield head + piece
+            yield head + _LINE_BREAK.sub(_NEXT_LINE, piece)
             head = b""
 
     def encode_transmission(self, text: str) -> bytes | None:
@@ -94,24 +95,29 @@ class ActionCableEvents:
             if self._is_raw:
                 return _COMMENT
             event = b"event: %b\n" % delivery.kind.encode() if _is_line(delivery.kind) else b""
-            return event + b"data: %b" % _json.encode_delivery(delivery) + _id(delivery)
+            return event + _data(_json.encode_delivery(delivery)) + _id(delivery)
         if self._unwraps:
-            return _data(delivery.message) + _id(delivery)
-        return b"data: %b" % _json.encode_delivery(delivery) + _id(delivery)
+            return _data(_unwrapped(delivery.message)) + _id(delivery)
+        return _data(_json.encode_delivery(delivery)) + _id(delivery)
 
     def goodbye(self, reason: Reason) -> Goodbye:
         """The transport derives a status from the reason, or ends the response."""
         return GOODBYES[reason]
 
 
-def _data(message: bytes) -> bytes:
-    """The lines of a published message; of a text they are its own."""
+def _data(payload: bytes) -> bytes:
+    """A line for each line of a payload: JSON that was published may have several."""
+    return b"data: " + _LINE_BREAK.sub(_NEXT_LINE, payload)
+
+
+def _unwrapped(message: bytes) -> bytes:
+    """What was published: a text as it is, anything else as JSON."""
     if message.startswith(b'"'):
         try:
-            message = _read_text(message).encode(errors="replace")
+            return _read_text(message).encode(errors="replace")
         except JSON_ERRORS:
             pass
-    return b"data: " + _LINE_BREAK.sub(b"\ndata: ", message)
+    return message
 
 
 def _id(delivery: Delivery) -> bytes:
