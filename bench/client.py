@@ -9,7 +9,7 @@ import asyncio
 from array import array
 from typing import Final
 
-from catenary.protocols.actioncable import EXTENDED, SUBPROTOCOL
+from catenary.protocols.actioncable_json import EXTENDED, SUBPROTOCOL
 from catenary.terminal import counting
 from catenary.terminal.cable_socket import CableAddress, HandshakeRequest
 from catenary.terminal.counting import CountingClient

@@ -25,7 +25,7 @@ from catenary.node.pinger import Pinger
 from catenary.node.router import Router
 from catenary.node.session import Session, Traits
 from catenary.ports import Goodbye
-from catenary.protocols.actioncable import ActionCableJson
+from catenary.protocols.actioncable_json import ActionCableJson
 from catenary.wire.frames import FrameReader, Message, text_frame
 from catenary.wire.framing import WEBSOCKET_TEXT
 from tests.parts.heart import in_loop

@@ -191,7 +191,7 @@ class Codec(Protocol):
         has none for it.
 
         Codecs other than Action Cable's JSON read it with
-        :func:`catenary.protocols.actioncable.read_reply` and encode the reply.
+        :func:`catenary.protocols.actioncable_transmissions.read_reply` and encode the reply.
         """
         ...
 

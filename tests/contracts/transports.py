@@ -22,7 +22,7 @@ from catenary.node.encoder import Encoder
 from catenary.node.session import Traits
 from catenary.node.turns import CLIENTS_BUDGET_US, Turns
 from catenary.ports import Goodbye, Outbound
-from catenary.protocols.actioncable import ActionCableJson
+from catenary.protocols.actioncable_json import ActionCableJson
 from catenary.transports.asgi_event_stream import AsgiEventStream, AsgiEventStreamEndpoint
 from catenary.transports.asgi_websocket import AsgiWebSocket
 from catenary.transports.event_stream import EventStream, StreamLimits

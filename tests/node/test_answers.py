@@ -14,7 +14,7 @@ from catenary.node import answers
 from catenary.node.answers import Answer, Answers
 from catenary.node.encoder import Encoder
 from catenary.ports import SLICE_BYTES
-from catenary.protocols.actioncable import ActionCableJson
+from catenary.protocols.actioncable_json import ActionCableJson
 from catenary.wire.framing import WEBSOCKET_TEXT, Framing
 from tests.parts.heart import payloads
 

@@ -13,7 +13,7 @@ from catenary.node.audience import Audience, json_of
 from catenary.node.encoder import Encoder
 from catenary.node.session import Session, Subscription
 from catenary.ports import Outbound
-from catenary.protocols.actioncable import ActionCableJson
+from catenary.protocols.actioncable_json import ActionCableJson
 from catenary.wire.framing import WEBSOCKET_TEXT
 from tests.parts.heart import MemoryOutbound, payloads
 

@@ -1,7 +1,7 @@
 """Which sessions share an encoder: those whose messages are the same bytes."""
 
 from catenary.node.encoder import Encoders
-from catenary.protocols.actioncable import ActionCableJson
+from catenary.protocols.actioncable_json import ActionCableJson
 from catenary.protocols.table import ACTION_CABLE_EXTENDED_JSON, ACTION_CABLE_JSON, ClientProtocol
 from catenary.wire.framing import PREFIXED, WEBSOCKET_TEXT
 

@@ -18,7 +18,7 @@ from catenary.metrics.counters import Counters
 from catenary.node.encoder import Encoder
 from catenary.node.hub import TURN, WAITING_LIMIT, WRITE_BYTES, Hub
 from catenary.node.session import Session, Subscription
-from catenary.protocols.actioncable import ActionCableJson
+from catenary.protocols.actioncable_json import ActionCableJson
 from catenary.wire.frames import frame
 from catenary.wire.framing import WEBSOCKET_TEXT, Framing
 from tests.parts.heart import MemoryOutbound

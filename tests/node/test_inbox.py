@@ -12,7 +12,7 @@ from catenary.node.encoder import Encoder
 from catenary.node.inboxes import INBOX_LIMIT
 from catenary.node.session import Subscription
 from catenary.ports import Goodbye
-from catenary.protocols.actioncable import ActionCableJson
+from catenary.protocols.actioncable_json import ActionCableJson
 from catenary.wire.framing import WEBSOCKET_TEXT
 from tests.parts.heart import Heart, confirming, in_loop, room, settle
 

@@ -10,7 +10,7 @@ from catenary.messages.names import Stream
 from catenary.node import detached
 from catenary.node.encoder import Encoder
 from catenary.node.late_requests import UNANSWERED_TICKS
-from catenary.protocols.actioncable import ActionCableJson
+from catenary.protocols.actioncable_json import ActionCableJson
 from catenary.wire.framing import WEBSOCKET_TEXT, Framing
 from tests.node.test_replay import (
     CONFIRMED,

@@ -17,7 +17,7 @@ from catenary.messages.names import Sid
 from catenary.node.encoder import Encoder
 from catenary.node.pinger import MANY, SLOTS, Pinger
 from catenary.node.session import Session
-from catenary.protocols.actioncable import ActionCableJson
+from catenary.protocols.actioncable_json import ActionCableJson
 from catenary.wire.framing import WEBSOCKET_TEXT
 from tests.parts.heart import MemoryOutbound
 

@@ -12,7 +12,7 @@ from catenary.messages.replies import Confirmed, Delivery, Disconnected, Ping, P
 from catenary.node.encoder import Encoder
 from catenary.node.session import Session
 from catenary.ports import Goodbye
-from catenary.protocols.actioncable import ActionCableJson
+from catenary.protocols.actioncable_json import ActionCableJson
 from catenary.wire.frames import text_frame
 from catenary.wire.framing import WEBSOCKET_TEXT
 from tests.parts.heart import MemoryOutbound

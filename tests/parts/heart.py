@@ -30,7 +30,7 @@ from catenary.node.pinger import Pinger
 from catenary.node.resumption import ExpiryRules
 from catenary.node.session import Session, Traits
 from catenary.ports import Goodbye, History, Interest, Observer, Presence, PubSub, SessionCache
-from catenary.protocols.actioncable import ActionCableJson
+from catenary.protocols.actioncable_json import ActionCableJson
 from catenary.wire.framing import WEBSOCKET_TEXT
 
 P = ParamSpec("P")

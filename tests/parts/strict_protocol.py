@@ -10,7 +10,7 @@ from catenary.messages.commands import CloseConnection, Command, DirectReply, Su
 from catenary.messages.names import Identifier
 from catenary.messages.reasons import Reason
 from catenary.ports import Goodbye
-from catenary.protocols.actioncable import ActionCableJson
+from catenary.protocols.actioncable_json import ActionCableJson
 from catenary.protocols.table import ClientProtocol
 
 SUBPROTOCOL: Final = "strict-v1"

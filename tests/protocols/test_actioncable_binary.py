@@ -31,7 +31,7 @@ from catenary.messages.replies import (
     Welcome,
 )
 from catenary.protocols import protobuf, table
-from catenary.protocols.actioncable import ActionCableJson
+from catenary.protocols.actioncable_json import ActionCableJson
 from catenary.protocols.actioncable_msgpack import packed
 from tests.parts.binary_cable import ENCODINGS, read_protobuf, write_protobuf
 

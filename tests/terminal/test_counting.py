@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from catenary.protocols.actioncable import EXTENDED
+from catenary.protocols.actioncable_json import EXTENDED
 from catenary.terminal.cable_socket import HandshakeRequest, address, frame
 from catenary.terminal.counting import CountingClient, Tally, mark
 from catenary.wire.frames import TEXT, FrameReader, Message

@@ -17,7 +17,7 @@ from catenary.node.encoder import Encoder
 from catenary.node.session import Traits
 from catenary.node.turns import CLIENTS_BUDGET_US, Turns
 from catenary.ports import Codec, Goodbye
-from catenary.protocols.actioncable import ActionCableJson
+from catenary.protocols.actioncable_json import ActionCableJson
 from catenary.transports.asgi_websocket import AsgiWebSocket
 from catenary.transports.websocket import WebSocketLimits, WebSocketServices
 from catenary.wire.framing import PREFIXED

@@ -13,7 +13,7 @@ from websockets.typing import Subprotocol
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Confirmed
-from catenary.protocols.actioncable import ActionCableJson
+from catenary.protocols.actioncable_json import ActionCableJson
 from catenary.protocols.table import ProtocolSet
 from tests.node.test_observer import Noting
 from tests.parts.client_port import client_connection

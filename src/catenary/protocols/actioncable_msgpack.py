@@ -22,9 +22,9 @@ from catenary.protocols.actioncable import (
     JsonText,
     command_of,
     message_of,
-    read_reply,
     runs,
 )
+from catenary.protocols.actioncable_transmissions import read_reply
 
 SUBPROTOCOL: Final = "actioncable-v1-msgpack"
 EXTENDED: Final = "actioncable-v1-ext-msgpack"

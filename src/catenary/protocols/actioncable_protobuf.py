@@ -26,9 +26,9 @@ from catenary.protocols.actioncable import (
     PresenceFields,
     command_of,
     message_of,
-    read_reply,
 )
 from catenary.protocols.actioncable_msgpack import pack, packed, presence_pieces
+from catenary.protocols.actioncable_transmissions import read_reply
 
 SUBPROTOCOL: Final = "actioncable-v1-protobuf"
 EXTENDED: Final = "actioncable-v1-ext-protobuf"

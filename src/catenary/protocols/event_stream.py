@@ -20,7 +20,9 @@ from catenary.messages.publications import Position
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Delivery, Disconnected, Ping, PresenceState, Reply
 from catenary.ports import Goodbye
-from catenary.protocols.actioncable import GOODBYES, ActionCableJson, message_of, read_reply
+from catenary.protocols.actioncable import GOODBYES, message_of
+from catenary.protocols.actioncable_json import ActionCableJson
+from catenary.protocols.actioncable_transmissions import read_reply
 from catenary.protocols.table import ClientProtocol
 
 RETRY_NEVER_MS: Final = 31_536_000_000

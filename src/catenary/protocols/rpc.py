@@ -17,7 +17,7 @@ from catenary.messages.decisions import Decision, PresenceCommand, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.lenient_json import checked, reader
 from catenary.messages.names import Identifier, Sid, Stream
-from catenary.protocols.actioncable import ActionCableJson
+from catenary.protocols.actioncable_json import ActionCableJson
 
 VERSION: Final = "v1"
 """What the metadata ``protov`` says: the version of rpc.proto that is spoken."""

@@ -10,8 +10,8 @@ import msgspec
 
 from catenary.errors import RequestRefused
 from catenary.ports import Codec
-from catenary.protocols import actioncable, actioncable_msgpack, actioncable_protobuf
-from catenary.protocols.actioncable import ActionCableJson
+from catenary.protocols import actioncable_json, actioncable_msgpack, actioncable_protobuf
+from catenary.protocols.actioncable_json import ActionCableJson
 from catenary.protocols.actioncable_msgpack import ActionCableMessagePack
 from catenary.protocols.actioncable_protobuf import ActionCableProtobuf
 
@@ -67,10 +67,10 @@ def _shared(codec: Codec) -> Callable[[], Codec]:
 _json: Final = _shared(ActionCableJson())
 _message_pack: Final = _shared(ActionCableMessagePack())
 
-ACTION_CABLE_JSON: Final = ClientProtocol(subprotocols=(actioncable.SUBPROTOCOL,), codec=_json)
+ACTION_CABLE_JSON: Final = ClientProtocol(subprotocols=(actioncable_json.SUBPROTOCOL,), codec=_json)
 
 ACTION_CABLE_EXTENDED_JSON: Final = ClientProtocol(
-    subprotocols=(actioncable.EXTENDED,), codec=_json, is_resumable=True, answers_pings=True
+    subprotocols=(actioncable_json.EXTENDED,), codec=_json, is_resumable=True, answers_pings=True
 )
 
 ACTION_CABLE_MESSAGE_PACK: Final = ClientProtocol(
@@ -100,7 +100,7 @@ ACTION_CABLE_EXTENDED_PROTOBUF: Final = ClientProtocol(
 )
 
 ACTION_CABLE_UNSUPPORTED: Final = ClientProtocol(
-    subprotocols=(actioncable.UNSUPPORTED,), codec=_json
+    subprotocols=(actioncable_json.UNSUPPORTED,), codec=_json
 )
 """Clients offer this name last and close the connection if the server confirms it."""
 

@@ -22,7 +22,7 @@ import msgspec
 import uvloop
 
 from catenary.errors import BackendError, ConfigError
-from catenary.protocols.actioncable import EXTENDED, SUBPROTOCOL
+from catenary.protocols.actioncable_json import EXTENDED, SUBPROTOCOL
 from catenary.terminal.argument_values import count, header, seconds, token
 from catenary.terminal.cable_socket import HandshakeRequest, address
 from catenary.terminal.console import Console, ProgressBar, consoles

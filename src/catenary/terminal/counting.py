@@ -15,7 +15,7 @@ import msgspec
 
 from catenary.messages.lenient_json import reader
 from catenary.messages.publications import Position
-from catenary.protocols.actioncable import EXTENDED
+from catenary.protocols.actioncable_json import EXTENDED
 from catenary.terminal.cable_socket import FIN_TEXT, CableSocket, HandshakeRequest
 
 PATIENCE_S: Final = 20.0

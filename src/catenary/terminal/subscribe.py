@@ -21,7 +21,7 @@ import time
 from typing import Any, Final
 
 from catenary.errors import ConfigError
-from catenary.protocols.actioncable import EXTENDED
+from catenary.protocols.actioncable_json import EXTENDED
 from catenary.terminal.argument_values import count, fields, header, seconds, token
 from catenary.terminal.cable_socket import HandshakeRequest, address
 from catenary.terminal.console import Console, consoles

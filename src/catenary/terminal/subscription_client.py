@@ -17,7 +17,7 @@ import msgspec
 from catenary.errors import BackendError
 from catenary.messages.lenient_json import reader
 from catenary.messages.publications import Position
-from catenary.protocols.actioncable import EXTENDED, SUBPROTOCOL
+from catenary.protocols.actioncable_json import EXTENDED, SUBPROTOCOL
 from catenary.terminal.cable_socket import CableSocket, HandshakeRequest, connect
 from catenary.terminal.console import Console, printable
 
