@@ -21,6 +21,7 @@ from catenary.messages.publications import Publication, Publishable
 from catenary.metrics.counters import Counters
 from catenary.supervision.service import Supervisor
 from tests.parts.nats import NatsServer
+from tests.parts.ports import HasUrl
 
 LIMITS = Limits(history_limit=100, history_ttl_s=60, sessions_ttl_s=60, presence_ttl_s=60)
 
@@ -61,7 +62,7 @@ class NatsNode:
 
     def __init__(
         self,
-        server: NatsServer,
+        server: HasUrl,
         limits: Limits | None = LIMITS,
         *,
         deliver: Callable[[Publishable], None] | None = None,
@@ -164,7 +165,7 @@ class NatsNode:
 
 @asynccontextmanager
 async def nats_node(
-    server: NatsServer,
+    server: HasUrl,
     limits: Limits | None = LIMITS,
     *,
     deliver: Callable[[Publishable], None] | None = None,

@@ -4,6 +4,7 @@ import itertools
 import os
 import socket
 import time
+from typing import Protocol
 
 _FIRST = 12_000
 _EACH = 2_500
@@ -11,6 +12,13 @@ _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _start = _FIRST + _worker % 8 * _EACH
 _offset = os.getpid() * 17 % _EACH
 _ports = itertools.cycle([_start + (_offset + each * 7) % _EACH for each in range(_EACH)])
+
+
+class HasUrl(Protocol):
+    """A server, by the URL of its port."""
+
+    @property
+    def url(self) -> str: ...
 
 
 def free_port(following: int = 0) -> int:

@@ -17,7 +17,7 @@ from catenary.messages.names import Stream
 from catenary.messages.publications import Publication, Publishable
 from catenary.metrics.counters import Counters
 from catenary.supervision.service import Supervisor
-from tests.parts.redis import RedisServer
+from tests.parts.ports import HasUrl
 
 LIMITS = Limits(history_limit=100, history_ttl_s=60, sessions_ttl_s=60, presence_ttl_s=60)
 
@@ -34,7 +34,7 @@ class RedisNode:
 
     def __init__(
         self,
-        server: RedisServer,
+        server: HasUrl,
         limits: Limits | None = LIMITS,
         *,
         deliver: Callable[[Publishable], None] | None = None,
@@ -121,7 +121,7 @@ class RedisNode:
 
 @asynccontextmanager
 async def redis_node(
-    server: RedisServer,
+    server: HasUrl,
     limits: Limits | None = LIMITS,
     *,
     deliver: Callable[[Publishable], None] | None = None,

@@ -18,7 +18,7 @@ class TcpRelay:
 
     def __init__(self, target_port: int) -> None:
         self.port = free_port()
-        self._target_port = target_port
+        self.target_port = target_port
         self._listener = socket.create_server(("127.0.0.1", self.port))
         self._lock = threading.Lock()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
@@ -28,7 +28,7 @@ class TcpRelay:
 
     def aim(self, target_port: int) -> None:
         """From now on connections lead to another server; they break where nobody listens."""
-        self._target_port = target_port
+        self.target_port = target_port
 
     def cut(self, *, half_open: bool = False) -> int:
         """Breaks every connection, and tells how many; a half-open one looks alive to the server."""
@@ -59,7 +59,7 @@ class TcpRelay:
             except OSError:
                 return
             try:
-                server = socket.create_connection(("127.0.0.1", self._target_port))
+                server = socket.create_connection(("127.0.0.1", self.target_port))
             except OSError:
                 client.close()
                 continue

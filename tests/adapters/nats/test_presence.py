@@ -56,28 +56,6 @@ async def expired_by(*nodes: NatsNode, until_: int) -> list[PresenceChange]:
 
 
 @in_loop
-async def test_a_member_is_there_by_way_of_several_nodes(server: JetStreamServer) -> None:
-    async with nats_node(server) as one, nats_node(server) as other:
-        assert await one.presence.join(S, ONE, "jack", "1") == joined("jack", "1")
-        assert await other.presence.join(S, ROSE, "rose", "null") == joined("rose")
-        assert await other.presence.join(S, TWO, "jack", "1") is None
-        assert await other.presence.members(S) == (Member("jack", "1"), Member("rose", "null"))
-        assert await one.presence.leave(S, ONE) is None
-        # It keeps its place although the session that came first has gone.
-        assert await one.presence.members(S) == (Member("jack", "1"), Member("rose", "null"))
-        assert await other.presence.join(S, TWO, "jack", "2") == PresenceChange(
-            S, "update", "jack", "2"
-        )
-        assert await one.presence.join(S, ONE, "jack", "3") == PresenceChange(
-            S, "update", "jack", "3"
-        )
-        assert await other.presence.members(S) == (Member("jack", "3"), Member("rose", "null"))
-        assert await one.presence.leave(S, ONE) is None
-        assert await other.presence.leave(S, TWO) == left("jack")
-        assert await one.presence.members(S) == (Member("rose", "null"),)
-
-
-@in_loop
 async def test_who_comes_and_goes_on_many_nodes_at_once_is_announced(
     server: JetStreamServer,
 ) -> None:

@@ -16,8 +16,7 @@ from tests.parts.heart import in_loop
 from tests.parts.nats import NatsServer, nats_server
 from tests.parts.nats_node import LIMITS, NatsNode, jetstream_server, nats_node, until
 
-S, T, BAD = Stream("s"), Stream("t"), Stream("bad")
-LARGE = "x" * 1_100_000
+S, BAD = Stream("s"), Stream("bad")
 
 
 @pytest.fixture
@@ -54,25 +53,6 @@ async def refusal(node: NatsNode, *publications: Publication) -> BackendError:
     with pytest.raises(BackendError) as caught:
         await sent
     return caught.value
-
-
-@pytest.mark.parametrize("limits", [None, LIMITS])
-@in_loop
-async def test_what_is_too_large_alone_and_in_a_batch(
-    server: NatsServer, limits: Limits | None
-) -> None:
-    async with nats_node(server, limits) as node:
-        await node.listen([S, T])
-        assert isinstance(await refusal(node, *said(S, LARGE)), TooLarge)
-        assert isinstance(await refusal(node, *said(S, LARGE, transient=True)), TooLarge)
-        batch = (*said(S, "1"), *said(T, LARGE), *said(S, "3"))
-        assert isinstance(await refusal(node, *batch), TooLarge)
-        mixed = (*said(S, "1"), *said(T, LARGE, transient=True), *said(S, "3"))
-        assert isinstance(await refusal(node, *mixed), TooLarge)
-        await node.publish(S, "next")
-        await until(lambda: node.data(S) == ["next"])
-        assert node.data(T) == []
-        assert node.restored == 0
 
 
 @pytest.mark.parametrize("limits", [None, LIMITS])

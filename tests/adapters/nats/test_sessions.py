@@ -44,30 +44,6 @@ async def ended_by(node: NatsNode, number: int) -> list[bytes]:
 
 
 @in_loop
-async def test_of_two_nodes_one_takes_a_session(server: JetStreamServer) -> None:
-    async with nats_node(server) as one, nats_node(server) as other:
-        for number in range(20):
-            sid = Sid(f"é \x00{number}")
-            await one.sessions.save(sid, b"%d" % number)
-            taken = await asyncio.gather(one.sessions.take(sid), other.sessions.take(sid))
-            assert sorted(each or b"" for each in taken) == [b"", b"%d" % number]
-        assert await one.records() == []
-
-
-@in_loop
-async def test_a_session_that_somebody_took_is_not_kept_again_by_who_had_it(
-    server: JetStreamServer,
-) -> None:
-    async with nats_node(server) as one, nats_node(server) as other:
-        await one.sessions.save(A, b"1")
-        await one.sessions.save(A, b"2", is_new=False)
-        assert await other.sessions.take(A) == b"2"
-        await one.sessions.save(A, b"3", is_new=False)
-        assert await other.sessions.take(A) is None
-        assert await one.records() == []
-
-
-@in_loop
 async def test_calls_for_a_session_take_effect_in_their_order(server: JetStreamServer) -> None:
     async with nats_node(server) as node:
         calls = [

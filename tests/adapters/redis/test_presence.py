@@ -19,7 +19,7 @@ from tests.parts.redis_node import LIMITS, redis_node, until
 
 SHORT = msgspec.structs.replace(LIMITS, presence_ttl_s=1)
 S, T = Stream("s"), Stream("t:é \x00")
-ONE, TWO, ROSE = Sid("1 é"), Sid("2"), Sid("of rose")
+ONE, ROSE = Sid("1 é"), Sid("of rose")
 
 
 @pytest.fixture
@@ -32,19 +32,6 @@ def keys(server: RedisServer) -> dict[str, int]:
     """All keys of the server, with what is left of their lives in seconds."""
     with redis.Redis(port=server.port) as connection:
         return {key.decode(): connection.ttl(key) for key in connection.scan_iter()}
-
-
-@in_loop
-async def test_a_member_is_there_by_way_of_several_nodes(server: RedisServer) -> None:
-    async with redis_node(server) as one, redis_node(server) as other:
-        assert await one.presence.join(S, ONE, "jack", "1") == PresenceChange(
-            S, "join", "jack", "1"
-        )
-        assert await other.presence.join(S, TWO, "jack", "1") is None
-        assert await other.presence.members(S) == (Member("jack", "1"),)
-        assert await one.presence.leave(S, ONE) is None
-        assert await one.presence.members(S) == (Member("jack", "1"),)
-        assert await other.presence.leave(S, TWO) == PresenceChange(S, "leave", "jack")
 
 
 @in_loop

@@ -7,7 +7,7 @@ import redis
 
 from catenary.adapters.redis import commands as commands_module
 from catenary.broker.limits import Limits
-from catenary.errors import BackendError, BackendRefused, TooLarge
+from catenary.errors import BackendError, BackendRefused
 from catenary.messages.names import Stream
 from catenary.messages.publications import Publication, Publishable, RemoteDisconnect
 from tests.parts.heart import in_loop
@@ -128,21 +128,6 @@ async def test_what_may_not_be_published_leaves_no_hole_in_the_offsets(server: R
         await free.publish(BAD, "2")
         await until(lambda: free.data(BAD) == ["1", "2"])
         assert [each.position.offset for each in free.heard(BAD) if each.position] == [1, 2]
-
-
-@pytest.mark.parametrize("limits", [None, LIMITS])
-@in_loop
-async def test_what_is_too_large(limits: Limits | None) -> None:
-    with redis_server(flags=("--proto-max-bulk-len", "1mb")) as server:
-        async with redis_node(server, limits) as node:
-            await node.listen([S])
-            large = "x" * 1_100_000
-            assert isinstance(await refusal(node, *said(S, large)), TooLarge)
-            assert isinstance(await refusal(node, *said(S, large, transient=True)), TooLarge)
-            assert isinstance(await refusal(node, *said(S, "1", large, "3")), TooLarge)
-            await node.publish(S, *("y" * 1_000_000 for _ in range(3)))
-            await until(lambda: len(node.data(S)) == 3)
-            assert node.restored == 0
 
 
 @in_loop

@@ -27,28 +27,6 @@ def server() -> Iterator[RedisServer]:
 
 
 @in_loop
-async def test_of_two_nodes_one_takes_a_session(server: RedisServer) -> None:
-    async with redis_node(server) as one, redis_node(server) as other:
-        for number in range(20):
-            sid = Sid(f"é \x00{number}")
-            await one.sessions.save(sid, b"%d" % number)
-            taken = await asyncio.gather(one.sessions.take(sid), other.sessions.take(sid))
-            assert sorted(each or b"" for each in taken) == [b"", b"%d" % number]
-
-
-@in_loop
-async def test_a_session_that_somebody_took_is_not_kept_again_by_who_had_it(
-    server: RedisServer,
-) -> None:
-    async with redis_node(server) as one, redis_node(server) as other:
-        await one.sessions.save(A, b"1")
-        await one.sessions.save(A, b"2", is_new=False)
-        assert await other.sessions.take(A) == b"2"
-        await one.sessions.save(A, b"3", is_new=False)
-        assert await other.sessions.take(A) is None
-
-
-@in_loop
 async def test_each_end_is_told_to_one_node(server: RedisServer) -> None:
     many = EXPIRED_AT_ONCE + 50
     async with redis_node(server, SHORT) as one, redis_node(server, SHORT) as other:
