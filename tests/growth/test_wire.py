@@ -140,6 +140,36 @@ def requests_wait_for_the_window(size: int) -> Work:
     return work
 
 
+def requests_that_wait_for_the_window_of_the_connection(size: int) -> Work:
+    connection = opened()
+    connection.request(b"/", b"", b"x" * 65_535)
+    for _ in range(size):
+        connection.request(b"/", b"", b"x")
+    one = frame(0x8, 0, 0, struct.pack(">L", 1))
+    return for_each([one] * size, connection.receive)
+
+
+def requests_that_wait_for_windows_of_their_own(size: int) -> Work:
+    connection = opened()
+    connection.receive(frame(SETTINGS, 0, 0, struct.pack(">HL", 0x4, 1)))
+    numbers = [connection.request(b"/", b"", b"xx") for _ in range(size)]
+    one = struct.pack(">L", 1)
+    return for_each([frame(0x8, 0, each, one) for each in numbers], connection.receive)
+
+
+def requests_that_are_given_up_while_they_wait(size: int) -> Work:
+    connection = opened()
+    connection.request(b"/", b"", b"x" * 65_535)
+    numbers = [connection.request(b"/", b"", b"x") for _ in range(size)]
+
+    def work() -> None:
+        for each in numbers:
+            connection.cancel(each)
+        connection.receive(frame(0x8, 0, 0, struct.pack(">L", 1)))
+
+    return work
+
+
 def a_block_with_many_fields(size: int) -> Work:
     block = b"".join(literal(b"x-%d" % number, b"x") for number in range(size))
     return lambda: BlockReader(100_000_000).read(block)
@@ -239,6 +269,9 @@ def calls_of_a_code_worker(size: int) -> Work:
         a_large_answer,
         a_large_request,
         requests_wait_for_the_window,
+        requests_that_wait_for_the_window_of_the_connection,
+        requests_that_wait_for_windows_of_their_own,
+        requests_that_are_given_up_while_they_wait,
         a_block_with_many_fields,
         fields_of_many_requests,
         a_line_of_nats_byte_by_byte,

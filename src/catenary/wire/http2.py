@@ -6,6 +6,7 @@ upgrade from HTTP/1.1. Knows: frames, streams, windows. Does not know: sockets, 
 
 import re
 import struct
+from heapq import heapify, heappop, heappush
 from typing import ClassVar, Final
 
 import msgspec
@@ -120,13 +121,14 @@ Event = Opened | Response | Reset | Oversized | GoingAway | Http2Error
 
 
 class _Upload:
-    """What waits for room in the windows."""
+    """What waits for room in the windows; ``is_sendable`` where its stream's own has some."""
 
-    __slots__ = ("rest", "window")
+    __slots__ = ("is_sendable", "rest", "window")
 
     def __init__(self, body: bytes, window: int) -> None:
         self.rest = memoryview(body)
         self.window = window
+        self.is_sendable = False
 
 
 class _Answer:
@@ -167,6 +169,7 @@ class Connection:
         "_out",
         "_reader",
         "_replies",
+        "_sendable",
         "_streams",
         "_tail",
         "_uploads",
@@ -208,6 +211,8 @@ class Connection:
         self._heads: dict[bytes, bytes] = {}
         self._heads_at = 0
         self._uploads: dict[int, _Upload] = {}
+        self._sendable: list[int] = []
+        """A heap of streams with something to send and room in their windows; some may have ended."""
         self._window = _DEFAULT_WINDOW_BYTES
         self._initial_window = _DEFAULT_WINDOW_BYTES
         self._max_frame_bytes = MIN_FRAME_BYTES
@@ -269,7 +274,8 @@ class Connection:
             return stream_id
         self._send_block(stream_id, block)
         if body:
-            self._uploads[stream_id] = _Upload(body, self._initial_window)
+            upload = self._uploads[stream_id] = _Upload(body, self._initial_window)
+            self._note_window(stream_id, upload)
             self._pump()
         else:
             self._out.append(frame(DATA, END_STREAM, stream_id, b""))
@@ -521,10 +527,12 @@ class Connection:
             self._allowed = value
         elif key == INITIAL_WINDOW_SIZE:
             self._check_window(value)
-            for upload in self._uploads.values():
-                upload.window += value - self._initial_window
-                self._check_window(upload.window)
-            self._initial_window = value
+            if value != self._initial_window:
+                for stream_id, upload in self._uploads.items():
+                    upload.window += value - self._initial_window
+                    self._check_window(upload.window)
+                    self._note_window(stream_id, upload)
+                self._initial_window = value
         elif key == MAX_FRAME_SIZE:
             if not MIN_FRAME_BYTES <= value <= MAX_FRAME_BYTES:
                 raise Http2Error(PROTOCOL_ERROR, f"expected a size of frames, got {value}")
@@ -572,6 +580,7 @@ class Connection:
             upload = self._uploads[stream_id]
             upload.window += more
             self._check_window(upload.window)
+            self._note_window(stream_id, upload)
         elif stream_id not in self._streams:
             self._note_forgotten(stream_id)
         self._pump()
@@ -624,7 +633,10 @@ class Connection:
         if stream_id not in self._streams:
             return False
         del self._streams[stream_id]
-        self._uploads.pop(stream_id, None)
+        if self._uploads.pop(stream_id, None) and len(self._sendable) > 2 * len(self._uploads):
+            # As many have ended as are left, so that all of these together are linear.
+            self._sendable = [each for each in self._sendable if each in self._uploads]
+            heapify(self._sendable)
         return True
 
     def _go(self) -> None:
@@ -672,20 +684,37 @@ class Connection:
 
     # Windows
 
+    def _note_window(self, stream_id: int, upload: _Upload) -> None:
+        if upload.window > 0 and not upload.is_sendable:
+            upload.is_sendable = True
+            heappush(self._sendable, stream_id)
+
     def _pump(self) -> None:
-        """Sends what the windows allow, of the oldest request first."""
-        for stream_id in tuple(self._uploads):
-            upload = self._uploads[stream_id]
-            while upload.rest and (room := min(self._window, upload.window)) > 0:
-                piece = upload.rest[: min(room, self._max_frame_bytes)]
-                upload.rest = upload.rest[len(piece) :]
-                upload.window -= len(piece)
-                self._window -= len(piece)
-                self._idle_frames = 0
-                flags = 0 if upload.rest else END_STREAM
-                self._out.append(frame(DATA, flags, stream_id, bytes(piece)))
-            if not upload.rest:
-                del self._uploads[stream_id]
+        """Sends what the windows allow, of the oldest request first.
+
+        Looks at no request whose stream has no room: a server may open one window after the other.
+        """
+        while self._sendable and self._window > 0:
+            stream_id = self._sendable[0]
+            upload = self._uploads.get(stream_id)
+            if upload is not None:
+                self._send_body(stream_id, upload)
+                if not upload.rest:
+                    del self._uploads[stream_id]
+                elif upload.window > 0:
+                    return
+                upload.is_sendable = False
+            heappop(self._sendable)
+
+    def _send_body(self, stream_id: int, upload: _Upload) -> None:
+        while upload.rest and (room := min(self._window, upload.window)) > 0:
+            piece = upload.rest[: min(room, self._max_frame_bytes)]
+            upload.rest = upload.rest[len(piece) :]
+            upload.window -= len(piece)
+            self._window -= len(piece)
+            self._idle_frames = 0
+            flags = 0 if upload.rest else END_STREAM
+            self._out.append(frame(DATA, flags, stream_id, bytes(piece)))
 
     def _give(self, stream_id: int, more: int) -> int:
         self._out.append(frame(WINDOW_UPDATE, 0, stream_id, _word.pack(more)))

@@ -1,0 +1,90 @@
+"""Calls to the application: the slots that limit them, and the line of those that wait for one."""
+
+import pytest
+
+from catenary.messages.names import Sid
+from catenary.metrics.counters import Counters
+from catenary.rpc.calls import AppAway, Call, Caller, CallLimits, Procedure
+from tests.growth.measure import Case, Work, assert_near_linear, assert_turns_bounded
+
+CONNECT = Procedure[bytes]("connect", bytes, lambda answer: answer, is_newcomers=True)
+COMMAND = Procedure[bytes]("command", bytes, lambda answer: answer)
+
+
+class Application:
+    """Answers nothing before it is told to; or is away."""
+
+    def __init__(self, slots: int) -> None:
+        self.under_way: list[Call[bytes]] = []
+        self.is_away = False
+        self.caller = Caller(CallLimits(concurrency=slots), Counters(), self._begin)
+
+    def _begin(self, call: Call[bytes], timeout_s: float | None) -> "Application":
+        if self.is_away:
+            raise AppAway("nobody listens")
+        self.under_way.append(call)
+        return self
+
+    def cancel(self) -> None:
+        """Satisfies :class:`catenary.rpc.calls.Attempt`."""
+
+    def call(self, number: int) -> Call[bytes]:
+        """Every other one is that of a client that is not connected yet."""
+        procedure = CONNECT if number % 2 else COMMAND
+        return self.caller.call(procedure, Sid(str(number)), b"")
+
+
+def calls_wait_for_slots(size: int) -> Work:
+    application = Application(slots=10)
+
+    def work() -> None:
+        for number in range(size):
+            application.call(number)
+        for number in range(size):
+            application.under_way[number].answered(b"")
+        assert application.caller.barrier.busy == 0
+
+    return work
+
+
+def waiting_calls_are_given_up(size: int) -> Work:
+    """Clients leave in any order."""
+    application = Application(slots=1)
+    calls = [application.call(number) for number in range(size)]
+
+    def work() -> None:
+        for call in [*calls[1::3], *calls[2::3], *reversed(calls[0::3])]:
+            call.cancel()
+        assert application.caller.counters.rpc_pending_num == 0
+
+    return work
+
+
+def calls_wait_for_an_application_that_is_away(size: int) -> Work:
+    """It has been away for long: each call fails at once, and hands its slot to the next."""
+    application = Application(slots=1)
+    first = application.call(0)
+    waiting = [application.call(number) for number in range(1, size)]
+
+    failures: list[object] = []
+    for call in waiting:
+        call.then(failures.append)
+
+    async def work() -> None:
+        application.is_away = True
+        first.answered(b"")
+        # The answer has ended an outage: this one is old as it begins.
+        application.caller.outage.begin(float("-inf"))
+        await application.caller.barrier.idle()
+        assert len(failures) == size - 1
+
+    return work
+
+
+@pytest.mark.parametrize("case", [calls_wait_for_slots, waiting_calls_are_given_up])
+def test_work_of_calls_is_near_linear(case: Case) -> None:
+    assert_near_linear(case)
+
+
+def test_no_turn_grows_with_the_calls_that_wait() -> None:
+    assert_turns_bounded(calls_wait_for_an_application_that_is_away, size=300)
