@@ -156,7 +156,7 @@ async def test_a_publication() -> None:
     assert parse(body) == (publication,)
 
     # publication → every node → the hub → one frame, which both are sent
-    assert server.node.publish(body) is None
+    assert server.node.publications.publish(body) is None
     envelope = b'{"identifier":%b,"message":{"text":"hello"}}' % json.dumps(CHAT).encode()
     for browser in browsers:
         assert browser.received == [text_frame(envelope)]

@@ -161,7 +161,7 @@ def run(
 
     async def whole() -> None:
         direct = DirectPool(Path.cwd(), queue_timeout_s)
-        await direct.pool.start(direct.host, Reads(None, None))
+        await direct.pool.start(direct.host, direct.host, Reads(None, None))
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await scenario(direct)

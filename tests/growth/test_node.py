@@ -209,7 +209,7 @@ def clients_come_back(size: int) -> Work:
     for each in left:
         each.say("subscribe", ROOM)
         each.leave()
-    heart.node.publish('{"stream": "r", "data": "1"}')
+    heart.node.publications.publish('{"stream": "r", "data": "1"}')
 
     async def work() -> None:
         for each in left:
@@ -229,7 +229,7 @@ def sessions_expire(size: int) -> Work:
 
     async def work() -> None:
         now[0] = 100
-        heart.node.keep_time()
+        heart.node.tick()
         await idle()
 
     return work
@@ -292,7 +292,7 @@ def a_batch_of_publications(size: int) -> Work:
     batch = "[" + ",".join('{"stream":"r","data":"1"}' for _ in range(size // 2)) + "]"
 
     async def work() -> None:
-        sent = heart.node.publish(batch)
+        sent = heart.node.publications.publish(batch)
         if sent is not None:
             await sent
         await idle()
@@ -367,7 +367,7 @@ def members_are_touched(size: int) -> Work:
     heart, _ = present_on(size)
 
     async def work() -> None:
-        heart.node.touch_present()
+        heart.node.touch_members()
         await idle()
 
     return work

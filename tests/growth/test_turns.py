@@ -140,7 +140,7 @@ def many_sessions_expire(size: int) -> Work:
     for _ in range(size):
         heart.connect(traits=RESUMABLE).leave()
     now[0] = 100
-    return until_idle(heart.node.keep_time)
+    return until_idle(heart.node.tick)
 
 
 def many_members_expire(size: int) -> Work:
@@ -150,7 +150,7 @@ def many_members_expire(size: int) -> Work:
     for number in range(size):
         presence.join(ROOM_STREAM, Sid(str(number)), str(number), "{}")
     now[0] = 100
-    return until_idle(heart.node.keep_time)
+    return until_idle(heart.node.tick)
 
 
 def many_do_not_ask_for_their_history(size: int) -> Work:
@@ -164,13 +164,13 @@ def many_do_not_ask_for_their_history(size: int) -> Work:
         restored.append(heart.connect(traits=traits))
 
     async def work() -> None:
-        heart.node.keep_time()
+        heart.node.tick()
         await idle()
         for each in restored:
             each.answer_ping()
             await asyncio.sleep(0)  # each comes by itself
         for _ in range(2):
-            heart.node.keep_time()
+            heart.node.tick()
             await idle()
 
     return work
@@ -187,7 +187,7 @@ def many_members_are_touched(size: int) -> Work:
         heart.application.prepare("subscribe", seen)
         client.say("subscribe", ROOM)
         heart.node.execute(client.session, Join(ROOM, client.session.sid, "{}"))
-    return until_idle(heart.node.touch_present)
+    return until_idle(heart.node.touch_members)
 
 
 def a_batch_for_many_streams(size: int) -> Work:
@@ -197,10 +197,10 @@ def a_batch_for_many_streams(size: int) -> Work:
         client.subscribe(room(f"{number}"))
     messages = ",".join(f'{{"stream":"{number}","data":"1"}}' for number in range(size))
     publications = f"[{messages}]"
-    parsed = heart.node._parsed(publications)
+    parsed = heart.node.publications._parse(publications)
 
     async def work() -> None:
-        sent = heart.node._pubsub.send(parsed)
+        sent = heart.node.publications._pubsub.send(parsed)
         if sent is not None:
             await sent
 
@@ -215,7 +215,7 @@ def a_large_batch_of_a_publisher(size: int) -> Work:
     raw = f"[{','.join(messages)}]".encode()
 
     async def work() -> None:
-        sent = heart.node.publish_in_turns(raw)
+        sent = heart.node.publications.publish_in_turns(raw)
         assert sent is not None
         await sent
 
@@ -228,7 +228,10 @@ def a_large_batch_from_a_message_queue(size: int) -> Work:
     messages = (f'{{"stream":"r","data":"{number} {"x" * 100}"}}' for number in range(size))
     raw = f"[{','.join(messages)}]".encode()
     taking = Taking(
-        heart.node.publish_in_turns, heart.counters, pause=lambda: None, resume=lambda: None
+        heart.node.publications.publish_in_turns,
+        heart.counters,
+        pause=lambda: None,
+        resume=lambda: None,
     )
 
     async def work() -> None:
@@ -245,7 +248,7 @@ def a_large_batch_that_every_node_receives(size: int) -> Work:
     raw = f"[{','.join(messages)}]".encode()
 
     async def work() -> None:
-        heard = heart.node.hear(raw)
+        heard = heart.node.publications.publish_locally(raw)
         assert heard is not None
         await heard
 
@@ -258,7 +261,7 @@ def many_publications_that_waited_for_one(size: int) -> Work:
     first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def publish(raw: bytes) -> Awaitable[None] | None:
-        return first if raw == b"first" else heart.node.hear(raw)
+        return first if raw == b"first" else heart.node.publications.publish_locally(raw)
 
     taking = Taking(publish, heart.counters, pause=lambda: None, resume=lambda: None)
     taking.take(b"first")

@@ -139,7 +139,7 @@ class NodeAgainstModel(RuleBasedStateMachine):
         sid = None if author is None else author.session.sid
         meta = {"exclude_socket": sid} if sid else {}
         publication = {"stream": stream, "data": json.dumps(message), "meta": meta}
-        self.heart.node.publish(json.dumps(publication))
+        self.heart.node.publications.publish(json.dumps(publication))
         await settle(4)
 
     @rule(target=clients, client=consumes(clients), is_asked_to=st.booleans())
@@ -152,7 +152,9 @@ class NodeAgainstModel(RuleBasedStateMachine):
         if is_asked_to:
             identifiers = client.session.environment.identifiers
             payload = {"identifier": identifiers, "reconnect": False}
-            self.heart.node.publish(json.dumps({"command": "disconnect", "payload": payload}))
+            self.heart.node.publications.publish(
+                json.dumps({"command": "disconnect", "payload": payload})
+            )
             assert client.outbound.goodbye is not None
         self._left(client)
         await settle(4)

@@ -141,7 +141,7 @@ async def test_after_an_outage_the_whole_session_is_there() -> None:
     await settle()
     cluster.sessions.lose_everything()
     cluster.sessions.is_away = False
-    cluster.nodes[0].node.refresh()
+    cluster.nodes[0].node.restore()
     await settle()
     assert same(kept_snapshot(cluster, "a"), client)
     await subscribe(client, 32)

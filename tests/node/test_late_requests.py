@@ -53,7 +53,7 @@ class World:
 
     def tick(self, times: int = 1) -> None:
         for _ in range(times):
-            self.heart.node.keep_time()
+            self.heart.node.tick()
 
 
 def on(client: Client, stream: str) -> list[object]:
@@ -189,9 +189,9 @@ async def test_where_a_transport_can_not_ping_two_ticks_are_waited_for() -> None
     client.leave()
     again = heart.connect("again", traits=traits("before"), encoder=encoder)
     publish(heart, "s", 1)
-    heart.node.keep_time()
+    heart.node.tick()
     assert said(again) == ["welcome"]
-    heart.node.keep_time()
+    heart.node.tick()
     assert said(again) == ["welcome", 1]
     again.say("history", room("s"), history=after(("s", 0)))
     assert said(again) == ["welcome", 1, REJECTED]

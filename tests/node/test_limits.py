@@ -7,8 +7,8 @@ import pytest
 from catenary.messages.decisions import Decision, PresenceCommand, Verdict
 from catenary.messages.names import Stream
 from catenary.messages.replies import Confirmed
+from catenary.node.decisions import WHISPER_STATE
 from catenary.node.limits import ClientLimits
-from catenary.node.node import WHISPER_STATE
 from tests.parts.heart import Heart, in_loop, room, settle
 
 LIMITS = ClientLimits(max_streams=10, max_stream_name_size=20, max_state_keys=5, max_state_size=50)

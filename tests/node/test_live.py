@@ -1,6 +1,7 @@
 """Streams that take time to be live: what waits for that, in which order; and what the interest hears."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import Awaitable, Callable, Collection
 
@@ -236,7 +237,7 @@ async def test_who_leaves_meanwhile_is_forgotten(turns: int) -> None:
     assert client.heard == []
     assert performed(house) == []
     assert house.history.asked == 0
-    assert not house.heart.node._busy
+    assert not house.heart.node._background._running
 
 
 @in_loop
@@ -367,8 +368,15 @@ async def test_what_every_node_hears_itself_is_delivered_here_and_not_kept() -> 
     client = house.heart.member("1")
     sent: list[object] = []
     node = Heart(history=house.history, pubsub=Sending(sent)).node
-    assert node.hear(json.dumps({"stream": "1", "data": "0"}).encode()) is None
-    assert house.heart.node.hear(json.dumps({"stream": "1", "data": "1"}).encode()) is None
+    assert (
+        node.publications.publish_locally(json.dumps({"stream": "1", "data": "0"}).encode()) is None
+    )
+    assert (
+        house.heart.node.publications.publish_locally(
+            json.dumps({"stream": "1", "data": "1"}).encode()
+        )
+        is None
+    )
     assert client.messages == [1]
     assert "offset" not in client.heard[-1]
     assert house.history.since(Stream("1"), 0) == ()
@@ -399,6 +407,7 @@ class World:
         self.house = House(is_live=True)
         self.heart = self.house.heart
         self.clients: list[Client] = []
+        self.numbers = itertools.count()
 
     async def do(self, action: str, number: int, name: str) -> None:
         client = self.clients[number % len(self.clients)] if self.clients else None
@@ -407,7 +416,7 @@ class World:
             case "connect":
                 self.clients.append(self.house.connect(f"c{len(self.house.application.calls)}"))
             case "come back" if client is not None:
-                sid = f"r{number}{len(self.heart.node._busy)}{id(client)}"
+                sid = f"r{next(self.numbers)}"
                 self.clients.append(self.house.connect(sid, resumes=client.session.sid))
             case "leave" if client is not None:
                 self.clients.remove(client)
@@ -423,7 +432,7 @@ class World:
             case "history" if client is not None:
                 client.say("history", room(name), history=position)
             case "tick":
-                self.heart.node.keep_time()
+                self.heart.node.tick()
             case "turn":
                 await settle(1)
         if number % 2:

@@ -378,7 +378,7 @@ async def test_a_decision_for_a_session_that_is_closed_is_not_applied() -> None:
     later = heart.application.later("subscribe")
     client.say("subscribe", room("1"))
     identifiers = client.session.environment.identifiers
-    heart.node.publish(
+    heart.node.publications.publish(
         json.dumps({"command": "disconnect", "payload": {"identifier": identifiers}})
     )
     assert client.outbound.ended_for is Reason.REMOTE
@@ -499,10 +499,10 @@ async def test_the_state_of_a_subscription_names_the_stream_to_whisper_to() -> N
 async def test_one_a_batch_and_a_command() -> None:
     heart = Heart()
     client = heart.member("1")
-    assert heart.node.publish('{"stream":"1","data":"1"}') is None
-    heart.node.publish('[{"stream":"1","data":"2"},{"stream":"2","data":"3"}]')
+    assert heart.node.publications.publish('{"stream":"1","data":"1"}') is None
+    heart.node.publications.publish('[{"stream":"1","data":"2"},{"stream":"2","data":"3"}]')
     identifiers = client.session.environment.identifiers
-    heart.node.publish(
+    heart.node.publications.publish(
         json.dumps({"command": "disconnect", "payload": {"identifier": identifiers}}).encode()
     )
     assert client.messages == [1, 2]
@@ -520,7 +520,7 @@ async def test_what_is_no_publication_is_counted_logged_and_told(
         caplog.at_level(logging.WARNING, "catenary.node"),
         pytest.raises(PublicationError, match="expected"),
     ):
-        heart.node.publish(b'{"stream":' + b"x" * 10_000)
+        heart.node.publications.publish(b'{"stream":' + b"x" * 10_000)
     assert heart.counters.failed_broadcast_msg_total == 1
     assert heart.counters.publications_total == 0
     assert "xxx" in caplog.text

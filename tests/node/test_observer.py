@@ -140,9 +140,9 @@ async def test_publications_and_how_many_they_reach() -> None:
     members: list[Client] = [heart.member("crowd") for _ in range(3)]
     members.append(heart.member("alone"))
     observer.take()
-    heart.node.publish(json.dumps({"stream": "crowd", "data": "1"}))
-    heart.node.publish(json.dumps({"stream": "alone", "data": "2"}))
-    heart.node.publish(json.dumps({"stream": "nobody", "data": "3"}))
+    heart.node.publications.publish(json.dumps({"stream": "crowd", "data": "1"}))
+    heart.node.publications.publish(json.dumps({"stream": "alone", "data": "2"}))
+    heart.node.publications.publish(json.dumps({"stream": "nobody", "data": "3"}))
     await settle()
     assert observer.take() == [
         ("published", (Publication(Stream("crowd"), "1"),)),
@@ -152,5 +152,5 @@ async def test_publications_and_how_many_they_reach() -> None:
         ("published", (Publication(Stream("nobody"), "3"),)),
     ]
     with pytest.raises(PublicationError):
-        heart.node.publish("garbage")
+        heart.node.publications.publish("garbage")
     assert observer.take() == []

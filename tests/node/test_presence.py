@@ -41,7 +41,7 @@ class House:
 
     def elapse(self, seconds: float) -> None:
         self.now += seconds
-        self.heart.node.keep_time()
+        self.heart.node.tick()
 
 
 def join(client: Client, member: str, info: object = None) -> None:
@@ -104,17 +104,17 @@ async def test_who_is_connected_stays_and_who_is_cut_off_leaves_later() -> None:
     join(ben, "ben")
     for _ in range(5):
         house.now += TTL_S / 2
-        house.heart.node.touch_present()
+        house.heart.node.touch_members()
         house.elapse(0)
     assert len(house.presence.members(Stream("s"))) == 2
     ann.leave()
     events(ben)
     house.now += TTL_S / 2
-    house.heart.node.touch_present()
+    house.heart.node.touch_members()
     house.elapse(0)
     assert events(ben) == []
     house.now += TTL_S * 0.6
-    house.heart.node.touch_present()
+    house.heart.node.touch_members()
     house.elapse(0)
     assert events(ben) == [("leave", "ann")]
     assert house.presence.members(Stream("s")) == (Member("ben", "null"),)
@@ -242,7 +242,7 @@ async def test_a_member_that_is_refused_as_all_join_again_costs_the_others_nothi
     now = TTL_S + 1
     presence.expire()
     presence.limit = 50
-    house.heart.node.refresh()
+    house.heart.node.restore()
     await settle()
     assert [each.id for each in presence.members(Stream("s"))] == ["m0", "m2"]
     assert "1 members were refused as they joined again: over max_payload" in caplog.text
@@ -279,7 +279,7 @@ async def test_a_change_that_can_not_be_published_costs_the_others_nothing() -> 
     for sid, stream in (("1", "bad"), ("2", "good"), ("3", "bad"), ("4", "good")):
         presence.join(Stream(stream), Sid(sid), f"m{sid}", "null")
     now = TTL_S + 1
-    heart.node.keep_time()
+    heart.node.tick()
     await settle()
     assert pubsub.sent == ["good", "good"]
 

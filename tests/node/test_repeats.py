@@ -161,7 +161,7 @@ async def test_the_history_that_it_asks_for_follows(since: int | None) -> None:
     history = LocalHistory(limit=10, ttl_s=300, epoch="e", clock=time.time)
     heart = Heart(history=history)
     client = heart.member("1")
-    heart.node.publish(b'{"stream":"1","data":"1"}')
+    heart.node.publications.publish(b'{"stream":"1","data":"1"}')
     client.outbound.take()
     wanted = {} if since is None else {"history": {"since": since}}
     client.say("subscribe", room("1"), **wanted)

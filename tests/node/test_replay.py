@@ -90,7 +90,7 @@ def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def publish(heart: Heart, stream: str, message: object) -> None:
-    heart.node.publish(json.dumps({"stream": stream, "data": json.dumps(message)}))
+    heart.node.publications.publish(json.dumps({"stream": stream, "data": json.dumps(message)}))
 
 
 def after(*offsets: tuple[str, int], since: int | None = None) -> dict[str, Any]:
@@ -537,7 +537,7 @@ async def test_time_does_not_bring_back_who_is_being_answered() -> None:
     again.say("history", room("s"), history=after(("s", 0)))
     await settle()
     for _ in range(3):
-        heart.node.keep_time()
+        heart.node.tick()
     assert said(again) == ["welcome"]
     history.release()
     await settle()
@@ -587,7 +587,7 @@ class World:
             case "turn":
                 await settle(number % 3 + 1)
             case "tick":
-                self.heart.node.keep_time()
+                self.heart.node.tick()
             case "enter" | "enter later":
                 self.enter(number, is_later=action == "enter later")
             case "release":

@@ -38,7 +38,7 @@ class House:
 
     def elapse(self, seconds: float) -> None:
         self.now += seconds
-        self.heart.node.keep_time()
+        self.heart.node.tick()
 
 
 def welcome(sid: str, *names: str) -> dict[str, object]:

@@ -505,7 +505,7 @@ async def test_what_was_lost_is_kept_anew() -> None:
     living, leaving = [await cluster.connect(0, sid) for sid in "ab"]
     cluster.sessions.lose_everything()
     for heart in cluster.nodes:
-        heart.node.refresh()
+        heart.node.restore()
     await settle()
     assert cluster.sessions.sids == ["a", "b"]
     await cluster.leave(leaving)
@@ -527,7 +527,7 @@ async def test_who_leaves_before_anybody_knows_that_all_was_lost_has_ended_once(
     await cluster.tick()
     assert cluster.sessions.sids == ["a"]
     for heart in cluster.nodes:
-        heart.node.refresh()
+        heart.node.restore()
     await cluster.elapse(3 * TTL_S)
     assert await cluster.ended() == ["a", "b"]
 
@@ -704,8 +704,8 @@ class World:
                 self.cluster.sessions.is_slow = False
                 self.cluster.sessions.answer()
             case "tick":
-                heart.node.touch_resumable()
-                heart.node.keep_time()
+                heart.node.touch_sessions()
+                heart.node.tick()
         await settle(3)
 
     async def finish(self) -> None:

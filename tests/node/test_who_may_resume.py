@@ -55,7 +55,7 @@ class World:
         return client
 
     def disconnect(self, identifiers: str, *, reconnect: bool = False) -> None:
-        self.heart.node.publish(
+        self.heart.node.publications.publish(
             b'{"command":"disconnect","payload":{"identifier":"%b","reconnect":%b}}'
             % (identifiers.encode(), b"true" if reconnect else b"false")
         )
@@ -81,7 +81,7 @@ async def test_a_session_that_is_away_ends_with_a_remote_disconnect(reconnect: b
     assert again.session.subscriptions == {}
     assert await world.ended() == ["a"]
     world.now += 2 * TTL_S
-    world.heart.node.keep_time()
+    world.heart.node.tick()
     assert await world.ended() == ["a"]
 
 
@@ -91,7 +91,7 @@ async def test_one_that_does_not_come_back_ends_when_its_time_is_over() -> None:
     world.enter("a", "eve").leave()
     world.disconnect("eve")
     world.now += TTL_S
-    world.heart.node.keep_time()
+    world.heart.node.tick()
     assert await world.ended() == ["a"]
 
 
@@ -507,7 +507,7 @@ async def test_a_connection_outlives_its_token() -> None:
     world = World()
     client = world.enter("a", "eve", expires_in_s=5)
     world.now += 6
-    world.heart.node.keep_time()
+    world.heart.node.tick()
     world.heart.publish("private", "hello")
     assert client.messages == ["hello"]
 

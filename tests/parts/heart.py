@@ -235,7 +235,7 @@ class Client:
 
     def answer_ping(self) -> None:
         """What a client's WebSocket does by itself."""
-        self._heart.node.heard(self.session)
+        self._heart.node.receive_pong(self.session)
 
     def leave(self) -> None:
         """What a transport does when its connection is lost."""

@@ -197,8 +197,8 @@ class Cluster:
 
     async def tick(self, *nodes: int) -> None:
         for each in nodes or range(len(self.nodes)):
-            self.nodes[each].node.touch_resumable()
-            self.nodes[each].node.keep_time()
+            self.nodes[each].node.touch_sessions()
+            self.nodes[each].node.tick()
         await settle()
 
     async def ended(self) -> list[str]:

@@ -9,11 +9,13 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from catenary.channels.ended_subscriptions import EndedSubscriptions
+from catenary.channels.publishing import Publisher
 from catenary.channels.reading import Reader
 from catenary.channels.subscription_key import SubscriptionKey
+from catenary.channels.timers import Performer
 from catenary.codeworkers import messages as protocol
 from catenary.codeworkers.call_queue import CallQueue
 from catenary.codeworkers.generations import Generations
@@ -37,18 +39,6 @@ _CLOSING: Final = "the server is shutting down"
 _RESTORED: Final = "restored"
 _TIMER: Final = "every:"
 _NO_IDENTIFIER: Final = Identifier("")
-
-
-class Host(Protocol):
-    """What a node does for the application."""
-
-    def publish(self, raw: bytes, /) -> Awaitable[None] | None:
-        """Accepts a publication."""
-        ...
-
-    def perform(self, sid: Sid, identifier: Identifier, data: str, /) -> bool:
-        """Performs an action as if the client had sent it; False if there is no such subscription."""
-        ...
 
 
 class CodeWorkerPool:
@@ -75,7 +65,8 @@ class CodeWorkerPool:
         """See :class:`catenary.channels.application.CableApplication`; summed over all workers."""
         self.failed_total = 0
         self.slow_total = 0
-        self._host: Host | None = None
+        self._publisher: Publisher | None = None
+        self._performer: Performer | None = None
         self._reader: Reader | None = None
         self._is_closing = False
         # Commands that the node performs for the pool. No client can guess their action.
@@ -99,9 +90,10 @@ class CodeWorkerPool:
             not_reloaded=not_reloaded,
         )
 
-    async def start(self, host: Host, reader: Reader) -> None:
+    async def start(self, publisher: Publisher, performer: Performer, reader: Reader) -> None:
         """Returns when every worker has loaded the code. Raises :class:`ConfigError`."""
-        self._host = host
+        self._publisher = publisher
+        self._performer = performer
         self._reader = reader
         await self._generations.start()
 
@@ -179,9 +171,9 @@ class CodeWorkerPool:
         return call
 
     def _fire_timer(self, timer: str, key: SubscriptionKey) -> bool:
-        assert self._host is not None
+        assert self._performer is not None
         command = f'{self._own_prefix}{_TIMER}{timer}"}}'
-        return self._host.perform(key.sid, key.identifier, command)
+        return self._performer.perform(key.sid, key.identifier, command)
 
     # Calls
 
@@ -247,10 +239,10 @@ class CodeWorkerPool:
     # Workers
 
     def _create_link(self) -> WorkerLink:
-        assert self._host is not None
+        assert self._publisher is not None
         assert self._reader is not None
         return WorkerLink(
-            self._host.publish,
+            self._publisher.publish,
             self._reader,
             self._counters,
             freed=self._queue.send_waiting,

@@ -73,7 +73,7 @@ class Assembly:
         self.listeners: list[Listener] = []
         if not is_mounted:
             self.listeners += build_listeners(build, self.node, reads, applications, self._clients)
-        start_publishers(build, self.node, engine, nats)
+        start_publishers(build, self.node.publications, engine, nats)
         _start_applications(build, self.node, reads, applications)
         lag = LoopLag(build.counters, asyncio.get_running_loop().time)
         build.tick(INTERVAL_S, lag.measure)
@@ -83,7 +83,7 @@ class Assembly:
         return self._clients.asgi_edge()
 
     def _restored(self) -> None:
-        self.node.refresh()
+        self.node.restore()
 
 
 def _node(
@@ -125,9 +125,9 @@ def _node(
     if engine.keeps:
         # Sessions and members are refreshed three times within their TTL.
         broker = options.broker
-        build.tick(1, node.keep_time)
-        build.tick(max(broker.presence_ttl_s / 3, 0.1), node.touch_present)
-        build.tick(max(broker.sessions_ttl_s / 3, 0.1), node.touch_resumable)
+        build.tick(1, node.tick)
+        build.tick(max(broker.presence_ttl_s / 3, 0.1), node.touch_members)
+        build.tick(max(broker.sessions_ttl_s / 3, 0.1), node.touch_sessions)
     build.shutdown.add(SAVE_SESSIONS, node.settle)
     build.shutdown.add(FLUSH_DISCONNECTS, disconnector.drain)
     return node
@@ -149,10 +149,13 @@ def _start_applications(
 ) -> None:
     """Called last: applications may publish when they start."""
     cable, code, hosted = applications.cable, applications.code, applications.hosted
+    publications = node.publications
     if cable is not None:
         performer = node if code is None else None
-        build.start.append(functools.partial(cable.application.start, node, performer, reads))
+        build.start.append(
+            functools.partial(cable.application.start, publications, performer, reads)
+        )
     if code is not None:
-        build.start.append(functools.partial(code.start, node, reads))
+        build.start.append(functools.partial(code.start, publications, node, reads))
     if hosted is not None:
         build.start.append(hosted.start)

@@ -1,6 +1,6 @@
 """HTTP requests that are not clients: health, publications, the REST API, figures. Each function adds to a port.
 
-Knows: options, the node, ``api/``. Does not know: sockets, clients.
+Knows: options, publications, ``api/``. Does not know: sockets, clients.
 """
 
 from typing import Final
@@ -19,7 +19,7 @@ from catenary.config.effective import serves_api
 from catenary.config.options import Options
 from catenary.config.urls import bracketed
 from catenary.metrics.prometheus import exposition
-from catenary.node.node import Node
+from catenary.node.publications import Publications
 from catenary.node.reads import Reads
 from catenary.process.binding import ListenAddress
 from catenary.server.build import ServerBuild
@@ -40,7 +40,9 @@ def add_health(build: ServerBuild, main: PortSpec) -> None:
     ]
 
 
-def add_broadcasts(build: ServerBuild, ports: Ports, node: Node, clients: ClientEndpoints) -> None:
+def add_broadcasts(
+    build: ServerBuild, ports: Ports, publications: Publications, clients: ClientEndpoints
+) -> None:
     """Publications over HTTP."""
     options, http = build.options, build.options.http_broadcast
     if "http" not in options.broadcast.adapters:
@@ -50,7 +52,7 @@ def add_broadcasts(build: ServerBuild, ports: Ports, node: Node, clients: Client
         url = _url(build, http.port, "http", http.path)
         build.announcements.append(f"Try: curl {url} -d '{_EXAMPLE}'")
     broadcasts = Broadcasts(
-        node.publish_in_turns,
+        publications.publish_in_turns,
         build.counters,
         key=key_text(build.keys.broadcast, BROADCAST_PHRASE),
         pages=Origins(http.cors_hosts) if http.cors_headers else None,
@@ -63,7 +65,11 @@ def add_broadcasts(build: ServerBuild, ports: Ports, node: Node, clients: Client
 
 
 def add_api(
-    build: ServerBuild, ports: Ports, node: Node, reads: Reads, clients: ClientEndpoints
+    build: ServerBuild,
+    ports: Ports,
+    publications: Publications,
+    reads: Reads,
+    clients: ClientEndpoints,
 ) -> None:
     """The REST API: publications, members and history of streams."""
     if not serves_api(build.options):
@@ -74,7 +80,7 @@ def add_api(
     if not key:
         build.announcements.append("The API requires no key")
     pages = Origins(api.cors_hosts) if api.cors_headers else None
-    broadcasts = Broadcasts(node.publish_in_turns, build.counters, key=key, pages=pages)
+    broadcasts = Broadcasts(publications.publish_in_turns, build.counters, key=key, pages=pages)
     reading = Access("GET", key=key, pages=pages)
     ports.at(api_address(build.options)).routes += [
         Route(f"{api.path}/publish", BroadcastEndpoint(broadcasts, clients.memory)),

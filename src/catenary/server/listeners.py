@@ -53,8 +53,8 @@ def build_listeners(
         announce(build, port, options.server.asgi, "http", "/")
         main.hosted = applications.hosted
     http_routes.add_health(build, main)
-    http_routes.add_broadcasts(build, ports, node, clients)
-    http_routes.add_api(build, ports, node, reads, clients)
+    http_routes.add_broadcasts(build, ports, node.publications, clients)
+    http_routes.add_api(build, ports, node.publications, reads, clients)
     http_routes.add_metrics(build, ports)
     listeners = [_listener(build, clients, spec) for spec in ports.specs]
     for listener in listeners:

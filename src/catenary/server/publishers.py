@@ -12,7 +12,7 @@ from catenary.adapters.nats.servers import NatsServers
 from catenary.config.effective import redis_address
 from catenary.errors import MissingExtra
 from catenary.messages.publications import QueueEntry
-from catenary.node.node import Node
+from catenary.node.publications import Publications
 from catenary.server.build import ServerBuild
 from catenary.server.engines import Engine
 from catenary.server.shutdown_phases import STOP_PUBLISHERS
@@ -35,20 +35,26 @@ class Publisher(Protocol):
     async def close(self, timeout_s: float) -> None: ...
 
 
-def start_publishers(build: ServerBuild, node: Node, engine: Engine, nats: NatsServers) -> None:
+def start_publishers(
+    build: ServerBuild, publications: Publications, engine: Engine, nats: NatsServers
+) -> None:
     """Builds the adapters that ``broadcast_adapter`` names. Raises :class:`catenary.errors.ConfigError`."""
     for adapter in build.options.broadcast.adapters:
         match adapter:
             case "redis":
                 # Every node receives these, so a node passes them to its own clients only: sending them to the other
                 # nodes, too, would deliver them once per node.
-                publish = node.hear if engine.is_shared else node.publish_in_turns
+                publish = (
+                    publications.publish_locally
+                    if engine.is_shared
+                    else publications.publish_in_turns
+                )
                 publisher = _redis(build, publish)
             case "redisx":
-                publisher = _redis_stream(build, node.publish_in_turns)
+                publisher = _redis_stream(build, publications.publish_in_turns)
             case "nats":
                 queue = QUEUE if engine.is_shared else ""
-                publisher = _nats(build, nats, node.publish_in_turns, queue)
+                publisher = _nats(build, nats, publications.publish_in_turns, queue)
             case _:
                 continue
         build.add(publisher.start, STOP_PUBLISHERS, publisher.close)

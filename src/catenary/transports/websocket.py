@@ -199,7 +199,7 @@ class WebSocketConnection:
             elif isinstance(event, Ping):
                 self.write(frame(PONG, event.payload))
             elif isinstance(event, Pong):
-                self._node.heard(self._session)
+                self._node.receive_pong(self._session)
             elif isinstance(event, Close):
                 self._answer_close(event)
             elif isinstance(event, FrameError):

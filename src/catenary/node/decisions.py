@@ -1,0 +1,429 @@
+"""What the application decides about a client, and what follows from it.
+
+A step of a client (it connects, subscribes, performs an action, unsubscribes) is decided by one call of the application.
+Its decision is applied to the session in one plain function without an await, so there are no locks; then the
+client is answered.
+Knows: the application, sessions, the hub. Does not know: the order of a client's commands, publications.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import chain
+from typing import Final, Literal, final
+
+import msgspec
+
+from catenary.errors import AppError
+from catenary.logs.rate_limited import RateLimitedLogger
+from catenary.maybe_awaitable import then
+from catenary.messages.commands import Perform, Subscribe, Unsubscribe
+from catenary.messages.decisions import Decision, PresenceCommand, Verdict
+from catenary.messages.names import Identifier, Stream
+from catenary.messages.reasons import Reason
+from catenary.messages.replies import Rejected
+from catenary.metrics.counters import Counters
+from catenary.node.answers import MESSAGE_BYTES
+from catenary.node.background import BackgroundTasks
+from catenary.node.disconnector import Disconnector, Ended
+from catenary.node.encoder import Encoder
+from catenary.node.hub import Hub
+from catenary.node.inboxes import PendingDecision
+from catenary.node.limits import ClientLimits
+from catenary.node.presence import Presences
+from catenary.node.replay import Replayer
+from catenary.node.resumption import Resumption
+from catenary.node.session import Session, Subscription
+from catenary.ports import SLICE_BYTES, Application, Observer, Pending
+
+_log: Final = logging.getLogger("catenary.node")
+
+FEW_MESSAGES: Final = 16
+"""Messages of one decision that are sent at once; more are sent in slices."""
+
+WHISPER_STATE: Final = "$w"
+"""The key of a subscription's state under which an application puts the stream to whisper to: WHISPER_STREAM_STATE of
+common.go (anycable)."""
+
+PRESENCE_STATE: Final = "$p"
+"""The same for the stream on which the client is present: PRESENCE_STREAM_STATE, likewise."""
+
+
+@final
+class Connect(msgspec.Struct, frozen=True, gc=False):
+    """The first step of every session, before its first command."""
+
+
+CONNECT: Final = Connect()
+
+CommandStep = Subscribe | Unsubscribe | Perform
+"""The commands about which the application decides."""
+
+Step = Connect | CommandStep
+
+DisconnectMode = Literal["auto", "always", "never"]
+"""Whether the application is told of the end of a session: if it wants to (auto), always, or never."""
+
+
+class Decisions:
+    """Asks the application, applies its decisions to sessions, and answers clients.
+
+    ``confirmed`` is called when a subscription was confirmed to its client.
+    """
+
+    __slots__ = (
+        "_application",
+        "_background",
+        "_confirmed",
+        "_counters",
+        "_disconnect_mode",
+        "_disconnector",
+        "_hub",
+        "_limited",
+        "_limits",
+        "_observer",
+        "_presences",
+        "_replayer",
+        "_resumption",
+    )
+
+    def __init__(
+        self,
+        application: Application,
+        confirmed: Callable[[Session, Subscribe], None],
+        *,
+        hub: Hub,
+        replayer: Replayer,
+        presences: Presences,
+        resumption: Resumption,
+        disconnector: Disconnector,
+        disconnect_mode: DisconnectMode,
+        counters: Counters,
+        limits: ClientLimits,
+        observer: Observer | None,
+        background: BackgroundTasks,
+    ) -> None:
+        self._application = application
+        self._confirmed = confirmed
+        self._hub = hub
+        self._replayer = replayer
+        self._presences = presences
+        self._resumption = resumption
+        self._disconnector = disconnector
+        self._disconnect_mode = disconnect_mode
+        self._counters = counters
+        self._limits = limits
+        self._observer = observer
+        self._background = background
+        self._limited = RateLimitedLogger(_log)
+
+    # Asking the application
+
+    def connect(self, session: Session) -> Awaitable[None] | None:
+        """Asks the application to admit a client; None if that is decided.
+
+        The call is completed even if the client leaves: an application that has admitted a client is also told of its
+        end.
+        """
+        try:
+            answer = self._application.connect(session.environment)
+        except AppError as error:
+            return self.resolve(session, CONNECT, error)
+        if isinstance(answer, Decision):
+            return self.apply(session, CONNECT, answer)
+        return self._resolve_awaited(session, CONNECT, answer)
+
+    def decide(
+        self, session: Session, step: CommandStep
+    ) -> Awaitable[None] | PendingDecision[CommandStep] | None:
+        """Asks the application about a command; None if that is decided and applied."""
+        application, environment = self._application, session.environment
+        answer: Decision | Awaitable[Decision]
+        try:
+            if type(step) is Perform:
+                answer = application.perform(environment, step.identifier, step.data)
+            elif type(step) is Subscribe:
+                answer = application.subscribe(environment, step.identifier)
+            else:
+                answer = application.unsubscribe(environment, step.identifier)
+        except AppError as error:
+            return self.resolve(session, step, error)
+        if isinstance(answer, Pending):
+            return PendingDecision(step, answer)
+        if isinstance(answer, Decision):
+            return self.apply(session, step, answer)
+        return self._resolve_awaited(session, step, answer)
+
+    async def _resolve_awaited(
+        self, session: Session, step: Step, answer: Awaitable[Decision]
+    ) -> None:
+        outcome: Decision | Exception
+        try:
+            outcome = await answer
+        except Exception as error:  # noqa: BLE001
+            outcome = error
+        work = self.resolve(session, step, outcome)
+        if work is not None:
+            await work
+
+    def resolve(
+        self, session: Session, step: Step, outcome: Decision | Exception
+    ) -> Awaitable[None] | None:
+        """Ends a call: applies its decision, or logs the exception.
+
+        An exception other than :class:`AppError` is a fault of this server and logged with its traceback.
+        """
+        if isinstance(outcome, Decision):
+            return self.apply(session, step, outcome)
+        name = type(step).__name__
+        if isinstance(outcome, AppError):
+            text = "sid=%s %s failed: %s"
+            self._limited.log(logging.WARNING, text, session.sid, name, outcome)
+        else:
+            text = "sid=%s %s failed unexpectedly"
+            self._limited.error(text, session.sid, name, exc_info=outcome)
+        self._fail(session, step)
+        return None
+
+    def _fail(self, session: Session, step: Step) -> None:
+        """There is no decision: drops the command, or closes a client that could not connect, which may retry."""
+        if type(step) is Connect:
+            self._turn_away(session, Reason.AUTH_ERROR)
+        else:
+            self._counters.failed_client_msg_total += 1
+
+    # Applying a decision
+
+    def apply(self, session: Session, step: Step, decision: Decision) -> Awaitable[None] | None:
+        """Applies a decision in one step. None if the client was answered, too; the answer waits until the new
+        streams of a subscription are live.
+
+        Nothing is applied if the client has left. If the application has just admitted it, it is told of the end.
+        """
+        if session.closed:
+            if type(step) is Connect and decision.verdict is Verdict.SUCCESS:
+                self._end_admitted(session, decision)
+            return None
+        if decision.verdict is Verdict.ERROR:
+            self._fail(session, step)
+            return None
+        changes = _changes_state(decision)
+        if changes or decision.identifiers or decision.presence is not None:
+            subscription = (
+                None if type(step) is Connect else session.subscriptions.get(step.identifier)
+            )
+            excess = self._limits.excess(session.environment, subscription, decision)
+            if excess:
+                return self._refuse(session, step, decision, excess)
+        if decision.cstate:
+            session.environment.merge_cstate(decision.cstate)
+        if type(step) is Connect:
+            self._apply_connect(session, decision)
+            return None
+        identifier = step.identifier
+        if type(step) is Subscribe:
+            self._apply_subscribe(session, identifier, decision)
+        elif type(step) is Unsubscribe:
+            self._apply_unsubscribe(session, identifier)
+        if changes and identifier in session.subscriptions:
+            asks = type(step) is Subscribe and step.history is not None
+            self._apply_streams(session.subscriptions[identifier], decision, asks=asks)
+        if changes or type(step) is not Perform:
+            self._resumption.changed(session, identifier)
+        live = self._hub.when_live(decision.streams) if decision.streams else None
+        if live is None:
+            return self._answer(session, step, decision)
+
+        def answer(_: None) -> Awaitable[None] | None:
+            return None if session.closed else self._answer(session, step, decision)
+
+        return then(live, answer)
+
+    def _refuse(
+        self, session: Session, step: Step, decision: Decision, why: str
+    ) -> Awaitable[None] | None:
+        """A decision exceeds the limits of a client: no part of it is applied."""
+        self._counters.refused_answers_total += 1
+        self._limited.error(
+            "sid=%s Answer to %s refused: %s", session.sid, type(step).__name__, why
+        )
+        if type(step) is Unsubscribe:
+            return self.apply(session, step, Decision(verdict=decision.verdict))
+        if type(step) is Connect and decision.verdict is Verdict.SUCCESS:
+            # The application has admitted the client, and is told of its end.
+            self._end_admitted(session, msgspec.structs.replace(decision, cstate=None))
+        self._fail(session, step)
+        if type(step) is Subscribe:
+            session.send(Rejected(step.identifier))
+            self._counters.server_msg_total += 1
+        return None
+
+    def _apply_connect(self, session: Session, decision: Decision) -> None:
+        if decision.verdict is Verdict.SUCCESS:
+            session.environment.identifiers = decision.identifiers
+            session.expires_at = decision.expires_at
+            session.connected = True
+            self._hub.add(session)
+            self._note_interest(session, decision)
+            self._resumption.changed(session, None)
+            if self._observer is not None:
+                self._observer.connected(session.environment, is_resumed=False)
+            self._transmit(session, decision)
+            return
+        self._counters.failed_auths_total += 1
+        self._transmit(session, decision)
+        self._turn_away(session, Reason.AUTH_FAILED)
+
+    def _turn_away(self, session: Session, reason: Reason) -> None:
+        if self._observer is not None:
+            self._observer.rejected(session.environment, reason)
+        session.close(reason)
+
+    def _end_admitted(self, session: Session, decision: Decision) -> None:
+        """The application has admitted a client that does not become connected: reports its end."""
+        session.environment.identifiers = decision.identifiers
+        if decision.cstate:
+            session.environment.merge_cstate(decision.cstate)
+        self._note_interest(session, decision)
+        if session.disconnect_wanted:
+            self._disconnector.enqueue(Ended(session.environment, ()))
+
+    def _note_interest(self, session: Session, decision: Decision) -> None:
+        """Notes that the application wants to be told of the session's end; one decision that says so is enough."""
+        if self._disconnect_mode == "always" or (
+            self._disconnect_mode == "auto" and decision.disconnect_wanted is not False
+        ):
+            session.disconnect_wanted = True
+
+    def _apply_subscribe(
+        self, session: Session, identifier: Identifier, decision: Decision
+    ) -> None:
+        is_accepted = decision.verdict is Verdict.SUCCESS
+        if is_accepted:
+            session.subscriptions[identifier] = Subscription(session, identifier)
+        self._note_interest(session, decision)
+        if self._observer is None:
+            return
+        if is_accepted:
+            self._observer.subscribed(session.environment, identifier)
+        else:
+            self._observer.subscription_rejected(session.environment, identifier)
+
+    def _apply_unsubscribe(self, session: Session, identifier: Identifier) -> None:
+        """The subscription ends, whatever the application has decided."""
+        subscription = session.subscriptions.pop(identifier)
+        self._hub.unlisten_all(subscription)
+        self._background.run(self._presences.leave(subscription))
+        session.environment.forget_istate(identifier)
+        if self._observer is not None:
+            self._observer.unsubscribed(session.environment, identifier)
+
+    def _apply_streams(self, subscription: Subscription, decision: Decision, *, asks: bool) -> None:
+        """Stops streams, then starts others, so that a decision may replace all of them. A stream that is stopped
+        and started continues without a gap.
+
+        ``asks`` says that a request for history follows.
+        """
+        hub = self._hub
+        if decision.stop_all_streams or decision.stopped_streams:
+            started = frozenset(decision.streams)
+            stopped = decision.stopped_streams
+            if decision.stop_all_streams:
+                stopped = tuple(subscription.streams)
+            for stream in stopped:
+                if stream not in started:
+                    hub.unlisten(subscription, stream)
+        if asks:
+            listen = self._replayer.listen
+        elif subscription.asked == "not yet":
+            listen = hub.listen_detached
+        else:
+            listen = hub.listen
+        for stream in decision.streams:
+            listen(subscription, stream)
+        if decision.istate:
+            subscription.session.environment.merge_istate(subscription.identifier, decision.istate)
+            if WHISPER_STATE in decision.istate:
+                subscription.whispers_to = Stream(decision.istate[WHISPER_STATE]) or None
+            if PRESENCE_STATE in decision.istate:
+                subscription.seen_on = Stream(decision.istate[PRESENCE_STATE]) or None
+        if decision.whispers_to is not None:
+            subscription.whispers_to = decision.whispers_to
+        if decision.seen_on is not None:
+            subscription.seen_on = decision.seen_on
+
+    # Answering the client
+
+    def _answer(
+        self, session: Session, step: CommandStep, decision: Decision
+    ) -> Awaitable[None] | None:
+        """Sends the answer, then does what depends on it; None if that is done."""
+        sent = self._transmit(session, decision)
+        if sent is not None:
+
+            def conclude(_: None) -> None:
+                if not session.closed:
+                    self._conclude(session, step, decision)
+
+            return then(sent, conclude)
+        self._conclude(session, step, decision)
+        return None
+
+    def _transmit(self, session: Session, decision: Decision) -> Awaitable[None] | None:
+        """Sends the messages of a decision: at once, or in slices if they are many or large."""
+        replies, transmissions = decision.replies, decision.transmissions
+        count = len(replies) + len(transmissions)
+        self._counters.server_msg_total += count
+        if count > FEW_MESSAGES or sum(map(len, transmissions)) > SLICE_BYTES:
+            return session.send_slices(_slices_of(session.encoder, decision))
+        for reply in replies:
+            session.send(reply)
+        for transmission in transmissions:
+            session.transmit(transmission)
+        return None
+
+    def _conclude(self, session: Session, step: CommandStep, decision: Decision) -> None:
+        """Does what follows the answer: presence, the end of the connection, the rest of a subscribe command."""
+        subscription = session.subscriptions.get(step.identifier)
+        if decision.presence is not None and subscription is not None:
+            self._apply_presence(subscription, decision.presence)
+        if decision.disconnect:
+            session.close(Reason.COMMAND_FAILED)
+        elif type(step) is Subscribe and subscription is not None:
+            self._confirmed(session, step)
+
+    def _apply_presence(self, subscription: Subscription, command: PresenceCommand) -> None:
+        if command.kind == "join":
+            self._background.run(self._presences.join(subscription, command.id, command.info))
+        else:
+            self._background.run(self._presences.leave(subscription))
+
+
+def _changes_state(decision: Decision) -> bool:
+    """Whether a decision changes the streams or the state of a session."""
+    return bool(
+        decision.streams
+        or decision.stopped_streams
+        or decision.stop_all_streams
+        or decision.cstate
+        or decision.istate
+        or decision.whispers_to is not None
+        or decision.seen_on is not None
+    )
+
+
+def _slices_of(encoder: Encoder, decision: Decision) -> Iterator[bytes]:
+    """The messages of a decision, in batches of about :data:`SLICE_BYTES`."""
+    messages = chain(
+        map(encoder.encode, decision.replies),
+        map(encoder.encode_transmission, decision.transmissions),
+    )
+    batch: list[bytes] = []
+    room = SLICE_BYTES
+    for message in filter(None, messages):
+        batch.append(message)
+        room -= MESSAGE_BYTES + len(message)
+        if room <= 0:
+            yield b"".join(batch)
+            batch, room = [], SLICE_BYTES
+    if batch:
+        yield b"".join(batch)

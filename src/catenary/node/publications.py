@@ -1,0 +1,183 @@
+"""Publications: read, counted, and sent to every node or to the clients of this one.
+
+Knows: what publishers send, pub/sub, the hub. Does not know: sessions, where publishers are connected.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from typing import Final
+
+from catenary.errors import BackendError, PublicationError
+from catenary.logs.rate_limited import RateLimitedLogger
+from catenary.messages.commands import Whisper
+from catenary.messages.publications import (
+    Publication,
+    Publishable,
+    QueueEntry,
+    RemoteDisconnect,
+    parse,
+)
+from catenary.metrics.counters import Counters
+from catenary.node.batches import LARGE_BYTES, read_in_turns
+from catenary.node.hub import Hub
+from catenary.node.session import Subscription
+from catenary.ports import Observer, PubSub
+
+_log: Final = logging.getLogger("catenary.node")
+
+DELIVERED_AT_ONCE: Final = 100
+"""Publications of a batch that are delivered in one turn of the event loop: 1 to 2 ms."""
+
+
+class Publications:
+    """Takes what publishers and whispering clients send to this node."""
+
+    __slots__ = (
+        "_are_sessions_shared",
+        "_counters",
+        "_hub",
+        "_is_whisper_logged",
+        "_limited",
+        "_observer",
+        "_pubsub",
+    )
+
+    def __init__(
+        self,
+        hub: Hub,
+        pubsub: PubSub,
+        counters: Counters,
+        observer: Observer | None,
+        *,
+        are_sessions_shared: bool,
+    ) -> None:
+        """``are_sessions_shared`` says that a remote disconnect must also end sessions which other nodes keep."""
+        self._hub = hub
+        self._pubsub = pubsub
+        self._counters = counters
+        self._observer = observer
+        self._are_sessions_shared = are_sessions_shared
+        self._is_whisper_logged = False
+        self._limited = RateLimitedLogger(_log)
+
+    def publish(self, raw: bytes | str, entry: QueueEntry | None = None) -> Awaitable[None] | None:
+        """Sends publications to all nodes, in order; None if that is done.
+
+        A publisher awaits the result before it sends more: this is how it is slowed down when deliveries do not
+        keep up. Raises :class:`PublicationError` for malformed input, which was counted and logged. ``entry`` is the
+        queue entry that the publications were read from, if any.
+        """
+        return self._pubsub.send(self._parse(raw), entry) or self._hub.caught_up()
+
+    def publish_in_turns(
+        self, raw: bytes, entry: QueueEntry | None = None
+    ) -> Awaitable[None] | None:
+        """The same as :meth:`publish`, for publishers that wait for each publication: a large batch is read in several
+        turns of the event loop, and publications of others may be sent before it. It is still sent completely or
+        not at all. If it is large, awaiting raises :class:`PublicationError`."""
+        if len(raw) <= LARGE_BYTES:
+            return self.publish(raw, entry)
+        return self._publish_large(raw, entry)
+
+    async def _publish_large(self, raw: bytes, entry: QueueEntry | None) -> None:
+        publications = await self._parse_large(raw)
+        sent = self._pubsub.send(publications, entry) or self._hub.caught_up()
+        if sent is not None:
+            await sent
+
+    def publish_locally(self, raw: bytes) -> Awaitable[None] | None:
+        """The same as :meth:`publish_in_turns`, for publications that every node receives from the publisher itself: they
+        are delivered to the clients of this node only.
+
+        No history keeps them, because nodes could not agree on their positions. A remote disconnect is relayed
+        if sessions are shared by nodes: it ends those, too.
+        """
+        if len(raw) <= LARGE_BYTES:
+            return self._deliver(self._parse(raw))
+        return self._deliver_large(raw)
+
+    async def _deliver_large(self, raw: bytes) -> None:
+        delivered = self._deliver(await self._parse_large(raw))
+        if delivered is not None:
+            await delivered
+
+    def _deliver(self, publications: tuple[Publishable, ...]) -> Awaitable[None] | None:
+        if len(publications) > DELIVERED_AT_ONCE:
+            return self._deliver_in_turns(publications)
+        for publication in publications:
+            if isinstance(publication, RemoteDisconnect) and self._are_sessions_shared:
+                return self._relay(publication)
+            self._hub.deliver(publication)
+        return self._hub.caught_up()
+
+    async def _deliver_in_turns(self, publications: tuple[Publishable, ...]) -> None:
+        for start in range(0, len(publications), DELIVERED_AT_ONCE):
+            for publication in publications[start : start + DELIVERED_AT_ONCE]:
+                self._hub.deliver(publication)
+            await (self._hub.caught_up() or asyncio.sleep(0))
+
+    async def _relay(self, command: RemoteDisconnect) -> None:
+        try:
+            relayed = self._pubsub.relay(command)
+            if relayed is not None:
+                await relayed
+        except BackendError as error:
+            self._limited.warning(
+                "A remote disconnect reaches the clients of this node only: %s", error
+            )
+            self._hub.deliver(command)
+
+    def _parse(self, raw: bytes | str) -> tuple[Publishable, ...]:
+        try:
+            publications = parse(raw)
+        except PublicationError as error:
+            self._note_refused(raw, error)
+            raise
+        self._note_published(publications)
+        return publications
+
+    async def _parse_large(self, raw: bytes) -> tuple[Publishable, ...]:
+        try:
+            publications = await read_in_turns(raw, self._hub.turns)
+        except PublicationError as error:
+            self._note_refused(raw, error)
+            raise
+        self._note_published(publications)
+        return publications
+
+    def _note_published(self, publications: tuple[Publishable, ...]) -> None:
+        self._counters.publications_total += len(publications)
+        if self._observer is not None:
+            self._observer.published(publications)
+
+    def _note_refused(self, raw: bytes | str, error: PublicationError) -> None:
+        self._counters.failed_broadcast_msg_total += 1
+        self._limited.warning("Publication refused: %s; it begins with %.100r", error, raw[:100])
+
+    # Whispers
+
+    def whisper(self, subscription: Subscription, whisper: Whisper) -> Awaitable[None] | None:
+        """Sends a client's message to the other clients of its whisper stream; ignored if it has none.
+
+        A client that whispers faster than messages are delivered waits, as every publisher does.
+        """
+        if subscription.whispers_to is None:
+            self._log_ignored_whisper(subscription)
+            return None
+        sid = subscription.session.sid
+        publication = Publication(
+            subscription.whispers_to, whisper.data, exclude_socket=sid, transient=True
+        )
+        return self._pubsub.send((publication,)) or self._hub.caught_up()
+
+    def _log_ignored_whisper(self, subscription: Subscription) -> None:
+        """Logs once: every client of a channel would cause the same line."""
+        if not self._is_whisper_logged:
+            self._is_whisper_logged = True
+            _log.warning(
+                "sid=%s Whisper ignored on %.200s: none of its streams is for whispers"
+                " (--streams_whisper; in a channel stream_from(…, whisper=True))",
+                subscription.session.sid,
+                subscription.identifier,
+            )
