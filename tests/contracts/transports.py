@@ -168,26 +168,50 @@ class Opening:
     def shutdown(self) -> None: ...
 
 
+class ServerEnd(ClientConnection):
+    """The server's end of a connection; ``lost`` is set once it is closed."""
+
+    def __init__(self, lost: asyncio.Event, *first: Any, **uvicorn: Any) -> None:
+        super().__init__(*first, **uvicorn)
+        self._lost = lost
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._lost.set()
+
+
+class ClientEnd(NamedTuple):
+    """The client's end; ``lost`` is set once the server has noticed that the connection is closed."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    lost: asyncio.Event
+
+    async def leave(self) -> None:
+        self.writer.transport.abort()
+        await self.lost.wait()
+
+
 @asynccontextmanager
-async def on_tcp(
-    enter: Enter,
-) -> AsyncIterator[tuple[Any, asyncio.StreamReader, asyncio.StreamWriter]]:
+async def on_tcp(enter: Enter) -> AsyncIterator[tuple[Any, ClientEnd]]:
     """The stage of a client, and the client's end of the connection."""
     loop = asyncio.get_running_loop()
     opened: asyncio.Future[Stage] = loop.create_future()
+    lost = asyncio.Event()
     connection = functools.partial(
-        ClientConnection,
+        ServerEnd,
+        lost,
         functools.partial(Opening, enter, opened),
         config=Config("none"),
         server_state=ServerState(),
         app_state={},
     )
     server = await loop.create_server(connection, "127.0.0.1", 0)
-    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    end = ClientEnd(*await asyncio.open_connection(*server.sockets[0].getsockname()), lost)
     try:
-        yield await opened, reader, writer
+        yield await opened, end
     finally:
-        writer.close()
+        end.writer.close()
         server.close()
         await settle()
 
@@ -200,27 +224,22 @@ class WebSocketOnTcp(_WebSocketClient):
         self,
         outbound: Outbound,
         framing: Framing,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        end: ClientEnd,
         *,
         is_binary: bool,
     ) -> None:
         super().__init__(framing)
         self.outbound = outbound
-        self._reader = reader
-        self._writer = writer
+        self._end = end
+        self.leave = end.leave
         self._opcode = BINARY if is_binary else TEXT
 
     async def say(self, payload: bytes) -> None:
-        self._writer.write(masked(payload, self._opcode))
-        await asyncio.sleep(0.05)
-
-    async def leave(self) -> None:
-        self._writer.transport.abort()
-        await asyncio.sleep(0.05)
+        self._end.writer.write(masked(payload, self._opcode))
+        await settle()
 
     async def got(self) -> Got:
-        data = await asyncio.wait_for(self._reader.read(), 5)
+        data = await asyncio.wait_for(self._end.reader.read(), 5)
         assert data.startswith(b"OPEN")
         messages: list[bytes] = []
         for first, payload in frames(data[4:]):
@@ -255,8 +274,8 @@ async def websocket(*, is_binary: bool, window_bits: int = 0) -> AsyncIterator[C
         acceptance = Acceptance(environment, encoder, Traits(NEVER), b"OPEN")
         return WebSocketConnection(websocket_services(heart), connection.transport, acceptance)
 
-    async with on_tcp(enter) as (stage, reader, writer):
-        yield WebSocketOnTcp(stage, framing, reader, writer, is_binary=is_binary)
+    async with on_tcp(enter) as (stage, end):
+        yield WebSocketOnTcp(stage, framing, end, is_binary=is_binary)
 
 
 # An event stream on a TCP connection
@@ -287,23 +306,18 @@ class EventStreamOnTcp(_EventStreamClient):
     def __init__(
         self,
         outbound: Outbound,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        end: ClientEnd,
         *,
         is_chunked: bool,
     ) -> None:
         super().__init__((CHUNKED if is_chunked else UNTIL_CLOSED).framing)
         self.outbound = outbound
-        self._reader = reader
-        self._writer = writer
+        self._end = end
+        self.leave = end.leave
         self._is_chunked = is_chunked
 
-    async def leave(self) -> None:
-        self._writer.transport.abort()
-        await asyncio.sleep(0.05)
-
     async def got(self) -> Got:
-        data = await asyncio.wait_for(self._reader.read(), 5)
+        data = await asyncio.wait_for(self._end.reader.read(), 5)
         head, _, body = data.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 OK\r\n")
         if not self._is_chunked:
@@ -321,9 +335,9 @@ async def event_stream(*, is_chunked: bool) -> AsyncIterator[Client]:
         request = post(0, is_http_1_0=not is_chunked)
         return endpoint.open(request, PEER, connection)
 
-    async with on_tcp(enter) as (stage, reader, writer):
+    async with on_tcp(enter) as (stage, end):
         assert isinstance(stage, EventStream)
-        yield EventStreamOnTcp(stage, reader, writer, is_chunked=is_chunked)
+        yield EventStreamOnTcp(stage, end, is_chunked=is_chunked)
 
 
 # Clients of another ASGI server
