@@ -4,6 +4,7 @@ Each connection has its own limit for a head and a body; ten thousand of them ne
 Knows: sizes, and the order in which requests began to wait. Does not know: bytes, sockets.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
@@ -31,8 +32,9 @@ class RequestMemory:
     def __init__(self, limit_bytes: int, counters: Counters) -> None:
         self._limit = limit_bytes
         self._counters = counters
-        # Insertion order is the order of waiting: a size that changes keeps its place.
-        self._sizes: dict[Holder, int] = {}
+        # Insertion order is the order of waiting: a size that changes keeps its place. Finding the first key of a dict takes
+        # longer the more keys before it were deleted.
+        self._sizes: OrderedDict[Holder, int] = OrderedDict()
 
     def hold(self, holder: Holder, size: int) -> None:
         """A holder keeps ``size`` bytes, all in all. It, or others, may be told to give up at once."""
