@@ -175,10 +175,12 @@ def test_what_is_not_a_command_is_a_command_error(case: Case, codec: Codec) -> N
             codec.decode(garbage)
 
 
-def test_a_text_protocol_writes_utf8(case: Case, codec: Codec) -> None:
-    if not case.protocol.is_binary:
-        for reply in REPLIES:
-            (codec.encode(reply) or b"").decode()
+@pytest.mark.parametrize(
+    "name", [name for name, each in PROTOCOLS.items() if not each.protocol.is_binary]
+)
+@pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: type(reply).__name__)
+def test_a_text_protocol_writes_utf8(name: str, reply: Reply) -> None:
+    (PROTOCOLS[name].protocol.codec().encode(reply) or b"").decode()
 
 
 @pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: type(reply).__name__)

@@ -39,42 +39,60 @@ def test_a_server_says_when_it_is_not() -> None:
     assert ("This Python was compiled without PGO" in output) is not is_optimized()
 
 
-def chosen(directory: Path, *, own: str) -> str:
-    """What ``.ci/python`` prints where python3 is the given one."""
-    python = directory / "python3"
-    python.write_text(f"#!/bin/sh\n{own}\n")
-    python.chmod(0o755)
-    path = f"{directory}:{os.environ['PATH']}"
-    answer = subprocess.run(
-        [CHOICE], env={**os.environ, "PATH": path}, capture_output=True, text=True, check=True
-    )
-    return answer.stdout.strip()
+CANDIDATES = ("python3", "/usr/bin/python3", "python3.13", "python3.12", "python3.11")
+"""In the order in which ``.ci/python`` tries them."""
 
 
-def test_the_own_python_is_taken_where_it_is_optimized(tmp_path: Path) -> None:
-    assert chosen(tmp_path, own="echo optimized") == "python3"
+@pytest.mark.parametrize(
+    ("kinds", "chosen"),
+    [
+        ({"python3": "optimized", "python3.12": "optimized"}, "python3"),
+        ({"python3": "plain", "python3.12": "optimized"}, "python3.12"),
+        ({"python3": "plain", "python3.13": "plain"}, "python3"),
+        ({"python3.13": "plain", "python3.11": "optimized"}, "python3.11"),
+        ({"python3.12": "plain"}, "python3.12"),
+        ({"/usr/bin/python3": "optimized", "python3.13": "optimized"}, "/usr/bin/python3"),
+    ],
+    ids=str,
+)
+def test_the_first_optimized_python_is_chosen_else_the_first(
+    tmp_path: Path, kinds: dict[str, str], chosen: str
+) -> None:
+    choice = choose(tmp_path, kinds)
+    assert (choice.returncode, choice.stdout) == (0, f"{chosen}\n")
 
 
-def test_else_another_one_that_is_or_the_own(tmp_path: Path) -> None:
-    other = chosen(tmp_path, own="echo plain")
-    if other != "python3":
-        assert tells(other, "is_optimized()") == "True"
+def test_without_any_the_error_names_the_package_that_is_missing(tmp_path: Path) -> None:
+    choice = choose(tmp_path, {})
+    assert choice.returncode == 1
+    assert "apt install python3-venv" in choice.stderr
 
 
-def test_one_that_will_not_do_is_passed_over(tmp_path: Path) -> None:
-    other = chosen(tmp_path, own="exit 1")
-    assert tells(other, "sys.version_info >= (3, 11)") == "True"
+def test_a_real_python_tells_whether_it_is_optimized() -> None:
+    choice = subprocess.run([CHOICE], capture_output=True, text=True, check=True)
+    code = "import sys; assert sys.version_info >= (3, 11); import ensurepip, venv"
+    subprocess.run([choice.stdout.strip(), "-c", code], check=True)
 
 
-def tells(python: str, expression: str) -> str:
-    """What an expression is in another Python."""
-    program = f"import sys; from catenary.process.interpreter import *; print({expression})"
-    source = str(CHOICE.parents[1] / "src")
-    answer = subprocess.run(
-        [python, "-c", program],
-        env={**os.environ, "PYTHONPATH": source},
+def choose(directory: Path, kinds: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    """Runs ``.ci/python`` beside these Pythons and no others: each says what it is, or can't run at all."""
+    script = CHOICE.read_text()
+    for candidate in CANDIDATES:
+        name = candidate.replace("/", "_")
+        assert candidate in script
+        python = directory / name
+        python.write_text(
+            f"#!/bin/sh\necho {kinds[candidate]}\n" if candidate in kinds else "#!/bin/sh\nexit 1\n"
+        )
+        python.chmod(0o755)
+    # An absolute path is not looked up in PATH: the script under test runs the stand-in.
+    script = script.replace('"$candidate" -c', '"${candidate//\\//_}" -c')
+    (directory / "choice").mkdir()
+    (directory / "choice" / "python").write_text(script)
+    return subprocess.run(
+        ["bash", directory / "choice" / "python"],
+        env={**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
-    return answer.stdout.strip()
