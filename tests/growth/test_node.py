@@ -341,7 +341,9 @@ def present_on(size: int) -> tuple[Heart, list[Session]]:
     sessions = []
     for number in range(size):
         client = heart.connect(f"sid-{number}")
-        seen = Decision(replies=(Confirmed(ROOM),), streams=(Stream("r"),), seen_on=Stream("p"))
+        seen = Decision(
+            replies=(Confirmed(ROOM),), streams=(Stream("r"),), presence_stream=Stream("p")
+        )
         heart.application.prepare("subscribe", seen)
         client.say("subscribe", ROOM)
         client.say("join", ROOM, presence={"id": str(number), "info": {}})

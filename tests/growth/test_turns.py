@@ -88,7 +88,7 @@ def messages_buffered_for_a_client_that_reads_its_history(size: int) -> Work:
 def many_members(size: int) -> Work:
     presence = LocalPresence(ttl_s=60, clock=lambda: 0)
     heart = Heart(presence=presence)
-    seen = Decision(replies=(Confirmed(ROOM),), streams=(ROOM_STREAM,), seen_on=ROOM_STREAM)
+    seen = Decision(replies=(Confirmed(ROOM),), streams=(ROOM_STREAM,), presence_stream=ROOM_STREAM)
     heart.application.prepare("subscribe", seen)
     session = subscribed_socket(heart).session
     for number in range(size):
@@ -183,7 +183,7 @@ def many_members_are_touched(size: int) -> Work:
     heart = Heart(presence=LocalPresence(ttl_s=60, clock=lambda: 0))
     for _ in range(size):
         client = heart.connect()
-        seen = Decision(replies=(Confirmed(ROOM),), seen_on=ROOM_STREAM)
+        seen = Decision(replies=(Confirmed(ROOM),), presence_stream=ROOM_STREAM)
         heart.application.prepare("subscribe", seen)
         client.say("subscribe", ROOM)
         heart.node.execute(client.session, Join(ROOM, client.session.sid, "{}"))

@@ -92,7 +92,9 @@ async def test_states_and_streams_of_a_large_one_are_kept_and_it_is_resumed() ->
     for decision in (
         Decision(istate={"of": "7"}, streams=(Stream("more"),)),
         Decision(cstate={"of": "all"}),
-        Decision(stopped_streams=(Stream("7"),), whispers_to=Stream("w"), seen_on=Stream("p")),
+        Decision(
+            stopped_streams=(Stream("7"),), whisper_stream=Stream("w"), presence_stream=Stream("p")
+        ),
     ):
         application.prepare("perform", decision)
         client.say("message", room("7", pad=PAD), data="{}")
@@ -109,7 +111,7 @@ async def test_states_and_streams_of_a_large_one_are_kept_and_it_is_resumed() ->
     assert environment.istate == {room("7", pad=PAD): {"of": "7"}}
     subscription = back.session.subscriptions[room("7", pad=PAD)]
     assert tuple(subscription.streams) == ("more",)
-    assert (subscription.whispers_to, subscription.seen_on) == ("w", "p")
+    assert (subscription.whisper_stream, subscription.presence_stream) == ("w", "p")
     assert len(back.session.subscriptions) == 29
     await subscribe(back, 9)
     assert same(kept_snapshot(cluster, "b"), back)

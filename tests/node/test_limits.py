@@ -4,10 +4,9 @@ from typing import Any
 
 import pytest
 
-from catenary.messages.decisions import Decision, PresenceCommand, Verdict
+from catenary.messages.decisions import WHISPER_STATE, Decision, PresenceCommand, Verdict
 from catenary.messages.names import Stream
 from catenary.messages.replies import Confirmed
-from catenary.node.decisions import WHISPER_STATE
 from catenary.node.limits import ClientLimits
 from tests.parts.heart import Heart, in_loop, room, settle
 
@@ -63,8 +62,8 @@ class World:
     [
         ({"streams": streams(11)}, "max_streams"),
         ({"streams": (*streams(2), LONG)}, "max_stream_name_size"),
-        ({"whispers_to": LONG}, "max_stream_name_size"),
-        ({"seen_on": LONG}, "max_stream_name_size"),
+        ({"whisper_stream": LONG}, "max_stream_name_size"),
+        ({"presence_stream": LONG}, "max_stream_name_size"),
         ({"istate": keys(6)}, "max_state_keys"),
         ({"cstate": keys(6)}, "max_state_keys"),
         ({"istate": keys(2, 30)}, "max_state_size"),
@@ -98,7 +97,7 @@ async def test_what_is_just_within_the_limits_counts() -> None:
     world = World()
     heard = world.subscribe(
         streams=(*streams(9), Stream("x" * 20)),
-        whispers_to=Stream("w" * 20),
+        whisper_stream=Stream("w" * 20),
         cstate=keys(5),
         istate=keys(5, 8),
     )

@@ -424,11 +424,11 @@ async def test_whether_the_application_is_told_of_the_end(
 
 def whisperer(heart: Heart, *, to: str | None) -> Client:
     client = heart.connect()
-    whispers_to = None if to is None else Stream(to)
+    whisper_stream = None if to is None else Stream(to)
     decision = confirming(room("1"))
     heart.application.prepare(
         "subscribe",
-        Decision(streams=decision.streams, replies=decision.replies, whispers_to=whispers_to),
+        Decision(streams=decision.streams, replies=decision.replies, whisper_stream=whisper_stream),
     )
     client.subscribe(room("1"))
     return client

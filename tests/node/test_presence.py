@@ -34,7 +34,7 @@ class House:
 
     def allow(self, name: str = "s", **decided: Any) -> None:
         stream = Stream(name)
-        decision = {"streams": (stream,), "seen_on": stream, **decided}
+        decision = {"streams": (stream,), "presence_stream": stream, **decided}
         self.heart.application.prepare(
             "subscribe", Decision(replies=(Confirmed(room(name)),), **decision)
         )
@@ -153,7 +153,7 @@ async def test_where_there_is_no_stream_for_it_nobody_is_seen(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     house = House()
-    ann = house.member(seen_on=None)
+    ann = house.member(presence_stream=None)
     join(ann, "ann")
     join(ann, "ann")
     (line,) = caplog.messages
@@ -181,7 +181,7 @@ async def test_an_application_lets_join_and_leave() -> None:
 @in_loop
 async def test_an_application_names_the_stream_by_its_state() -> None:
     house = House()
-    ann = house.member(seen_on=None, istate={"$p": "other"})
+    ann = house.member(presence_stream=None, istate={"$p": "other"})
     join(ann, "ann")
     assert house.presence.members(Stream("other")) == (Member("ann", "null"),)
 

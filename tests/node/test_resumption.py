@@ -98,13 +98,13 @@ async def test_the_streams_to_whisper_to_and_to_be_seen_on_come_back() -> None:
     house = House()
     client = house.connect("a")
     decision = Decision(
-        replies=(Confirmed(room("1")),), whispers_to=Stream("w"), seen_on=Stream("p")
+        replies=(Confirmed(room("1")),), whisper_stream=Stream("w"), presence_stream=Stream("p")
     )
     house.heart.application.prepare("subscribe", decision)
     client.subscribe(room("1"))
     client.leave()
     subscription = house.connect("b", resumes="a").session.subscriptions[room("1")]
-    assert (subscription.whispers_to, subscription.seen_on) == ("w", "p")
+    assert (subscription.whisper_stream, subscription.presence_stream) == ("w", "p")
 
 
 @in_loop

@@ -25,8 +25,8 @@ def test_what_is_granted_is_confirmed(*, whisper: bool, presence: bool) -> None:
     assert subscribe(Grant(CHAT, whisper, presence)) == Decision(
         streams=(CHAT,),
         replies=(Confirmed(NAME),),
-        whispers_to=CHAT if whisper else None,
-        seen_on=CHAT if presence else None,
+        whisper_stream=CHAT if whisper else None,
+        presence_stream=CHAT if presence else None,
         disconnect_wanted=False,
     )
 

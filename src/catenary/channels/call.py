@@ -10,16 +10,16 @@ from typing import Final, Protocol
 
 from catenary.channels.publishing import Sent
 from catenary.channels.writing import write
-from catenary.messages.decisions import Decision, PresenceCommand, Verdict
+from catenary.messages.decisions import (
+    PRESENCE_STATE,
+    WHISPER_STATE,
+    Decision,
+    PresenceCommand,
+    Verdict,
+)
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Stream
 from catenary.messages.replies import Delivery, Reply
-
-WHISPER_STATE: Final = "$w"
-"""Where the server finds the stream to whisper to: WHISPER_STREAM_STATE of common.go (anycable)."""
-
-PRESENCE_STATE: Final = "$p"
-"""And the stream to be seen on: PRESENCE_STREAM_STATE, likewise."""
 
 
 class Broadcaster(Protocol):

@@ -15,11 +15,10 @@ from typing import Any, Final
 import msgspec
 
 from catenary.channels.cable import Cable
-from catenary.channels.call import PRESENCE_STATE, WHISPER_STATE
 from catenary.channels.channel import Channel
 from catenary.channels.connection import identifiers as written
 from catenary.channels.streams import stream_name
-from catenary.messages.decisions import Decision, Verdict
+from catenary.messages.decisions import PRESENCE_STATE, WHISPER_STATE, Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.presence import Member

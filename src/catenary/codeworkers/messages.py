@@ -118,8 +118,8 @@ class CallResult(msgspec.Struct, array_like=True, tag=5, gc=False):
             disconnect=rest.disconnect,
             cstate=rest.cstate,
             istate=rest.istate,
-            whispers_to=rest.whispers_to,
-            seen_on=rest.seen_on,
+            whisper_stream=rest.whisper_stream,
+            presence_stream=rest.presence_stream,
             presence=rest.presence,
             error=rest.error,
             disconnect_wanted=rest.disconnect_wanted,
@@ -212,8 +212,8 @@ class _Rest(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     disconnect: bool = False
     cstate: dict[str, str] | None = None
     istate: dict[str, str] | None = None
-    whispers_to: Stream | None = None
-    seen_on: Stream | None = None
+    whisper_stream: Stream | None = None
+    presence_stream: Stream | None = None
     presence: PresenceCommand | None = None
     error: str = ""
     disconnect_wanted: bool | None = None
@@ -270,8 +270,8 @@ def _rest(decision: Decision) -> _Rest | None:
         or decision.istate
         or decision.error
         or decision.presence is not None
-        or decision.whispers_to is not None
-        or decision.seen_on is not None
+        or decision.whisper_stream is not None
+        or decision.presence_stream is not None
         or decision.disconnect_wanted is not None
     ):
         return None
@@ -284,8 +284,8 @@ def _rest(decision: Decision) -> _Rest | None:
         disconnect=decision.disconnect,
         cstate=decision.cstate,
         istate=decision.istate,
-        whispers_to=decision.whispers_to,
-        seen_on=decision.seen_on,
+        whisper_stream=decision.whisper_stream,
+        presence_stream=decision.presence_stream,
         presence=decision.presence,
         error=decision.error,
         disconnect_wanted=decision.disconnect_wanted,

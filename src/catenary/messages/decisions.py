@@ -4,12 +4,19 @@ Source: ConnectionResponse and CommandResponse of etc/rpc.proto (anycable/anycab
 """
 
 import enum
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from catenary.messages.names import Stream
 from catenary.messages.replies import Reply
+
+WHISPER_STATE: Final = "$w"
+"""The key of a subscription's state under which an application puts its whisper stream: WHISPER_STREAM_STATE of common.go
+(anycable)."""
+
+PRESENCE_STATE: Final = "$p"
+"""The same for its presence stream: PRESENCE_STREAM_STATE, likewise."""
 
 
 class Verdict(enum.Enum):
@@ -36,7 +43,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     ``replies`` are sent first, in the client's own protocol; ``transmissions`` after them, as the
     application wrote them. An empty value in ``cstate`` or ``istate`` removes its key.
     ``disconnect_wanted`` None means that the application did not say whether it wants to hear of
-    the end of the session. ``whispers_to`` is the stream that the client may whisper to, ``seen_on``
+    the end of the session. ``whisper_stream`` is the stream that the client may whisper to, ``presence_stream``
     that on which it may be present, ``presence`` its coming or going there. ``expires_at`` is when the
     token with which the client connected expires, in seconds since 1970; None: never.
     """
@@ -51,8 +58,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     disconnect: bool = False
     cstate: dict[str, str] | None = None
     istate: dict[str, str] | None = None
-    whispers_to: Stream | None = None
-    seen_on: Stream | None = None
+    whisper_stream: Stream | None = None
+    presence_stream: Stream | None = None
     presence: PresenceCommand | None = None
     error: str = ""
     disconnect_wanted: bool | None = None

@@ -17,7 +17,13 @@ from catenary.errors import AppError
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.maybe_awaitable import then
 from catenary.messages.commands import Perform, Subscribe, Unsubscribe
-from catenary.messages.decisions import Decision, PresenceCommand, Verdict
+from catenary.messages.decisions import (
+    PRESENCE_STATE,
+    WHISPER_STATE,
+    Decision,
+    PresenceCommand,
+    Verdict,
+)
 from catenary.messages.names import Identifier, Stream
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Rejected
@@ -39,13 +45,6 @@ _log: Final = logging.getLogger("catenary.node")
 
 FEW_MESSAGES: Final = 16
 """Messages of one decision that are sent at once; more are sent in slices."""
-
-WHISPER_STATE: Final = "$w"
-"""The key of a subscription's state under which an application puts the stream to whisper to: WHISPER_STREAM_STATE of
-common.go (anycable)."""
-
-PRESENCE_STATE: Final = "$p"
-"""The same for the stream on which the client is present: PRESENCE_STREAM_STATE, likewise."""
 
 
 @final
@@ -343,13 +342,13 @@ class Decisions:
         if decision.istate:
             subscription.session.environment.merge_istate(subscription.identifier, decision.istate)
             if WHISPER_STATE in decision.istate:
-                subscription.whispers_to = Stream(decision.istate[WHISPER_STATE]) or None
+                subscription.whisper_stream = Stream(decision.istate[WHISPER_STATE]) or None
             if PRESENCE_STATE in decision.istate:
-                subscription.seen_on = Stream(decision.istate[PRESENCE_STATE]) or None
-        if decision.whispers_to is not None:
-            subscription.whispers_to = decision.whispers_to
-        if decision.seen_on is not None:
-            subscription.seen_on = decision.seen_on
+                subscription.presence_stream = Stream(decision.istate[PRESENCE_STATE]) or None
+        if decision.whisper_stream is not None:
+            subscription.whisper_stream = decision.whisper_stream
+        if decision.presence_stream is not None:
+            subscription.presence_stream = decision.presence_stream
 
     # Answering the client
 
@@ -406,8 +405,8 @@ def _changes_state(decision: Decision) -> bool:
         or decision.stop_all_streams
         or decision.cstate
         or decision.istate
-        or decision.whispers_to is not None
-        or decision.seen_on is not None
+        or decision.whisper_stream is not None
+        or decision.presence_stream is not None
     )
 
 

@@ -39,7 +39,9 @@ class ClientLimits(msgspec.Struct, frozen=True):
         istate = {} if subscription is None else environment.istate_of(subscription.identifier)
         return (
             (self._streams_excess(subscription, decision) if decision.streams else "")
-            or self._names_excess((*decision.streams, decision.whispers_to, decision.seen_on))
+            or self._names_excess(
+                (*decision.streams, decision.whisper_stream, decision.presence_stream)
+            )
             or self._state_excess("the connection", environment.cstate or {}, decision.cstate)
             or self._state_excess("the subscription", istate, decision.istate)
             or self._text_excess("identifiers", decision.identifiers)

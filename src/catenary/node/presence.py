@@ -58,15 +58,18 @@ class Presences:
 
     def join(self, subscription: Subscription, member_id: str, info: str) -> Awaitable[None] | None:
         """Lets a client be seen; nothing happens where its subscription has no stream for that."""
-        if subscription.seen_on is None:
+        if subscription.presence_stream is None:
             self._log_refusal(subscription)
             return None
         session = subscription.session
         streams = self._present.setdefault(session, {})
-        if streams.setdefault(subscription.seen_on, Member(member_id, info)).id == member_id:
-            streams[subscription.seen_on] = Member(member_id, info)
+        if (
+            streams.setdefault(subscription.presence_stream, Member(member_id, info)).id
+            == member_id
+        ):
+            streams[subscription.presence_stream] = Member(member_id, info)
         return self._announce(
-            self._presence.join(subscription.seen_on, session.sid, member_id, info)
+            self._presence.join(subscription.presence_stream, session.sid, member_id, info)
         )
 
     def _log_refusal(self, subscription: Subscription) -> None:
@@ -83,10 +86,10 @@ class Presences:
     def leave(self, subscription: Subscription) -> Awaitable[None] | None:
         """Lets a client be seen no longer."""
         session = subscription.session
-        if subscription.seen_on is None or session not in self._present:
+        if subscription.presence_stream is None or session not in self._present:
             return None
-        self._present[session].pop(subscription.seen_on, None)
-        return self._announce(self._presence.leave(subscription.seen_on, session.sid))
+        self._present[session].pop(subscription.presence_stream, None)
+        return self._announce(self._presence.leave(subscription.presence_stream, session.sid))
 
     def gone(self, session: Session) -> Awaitable[None] | None:
         """A client's connection is lost: it stays a member for as long as it may come back."""
@@ -96,9 +99,9 @@ class Presences:
 
     def tell(self, subscription: Subscription, *, with_records: bool) -> Awaitable[None] | None:
         """Answers who is there. None once that is sent."""
-        if subscription.seen_on is None:
+        if subscription.presence_stream is None:
             return _tell(subscription, (), with_records=with_records)
-        found = self._presence.members(subscription.seen_on)
+        found = self._presence.members(subscription.presence_stream)
         if isinstance(found, tuple):
             return _tell(subscription, found, with_records=with_records)
         return self._tell_later(subscription, found, with_records=with_records)

@@ -162,12 +162,12 @@ class Publications:
 
         A client that whispers faster than messages are delivered waits, as every publisher does.
         """
-        if subscription.whispers_to is None:
+        if subscription.whisper_stream is None:
             self._log_ignored_whisper(subscription)
             return None
         sid = subscription.session.sid
         publication = Publication(
-            subscription.whispers_to, whisper.data, exclude_socket=sid, transient=True
+            subscription.whisper_stream, whisper.data, exclude_socket=sid, transient=True
         )
         return self._pubsub.send((publication,)) or self._hub.caught_up()
 

@@ -157,8 +157,8 @@ class Resumption:
         self._hub.add(session)
         for identifier, kept in snapshot.subscriptions.items():
             subscription = session.subscriptions[identifier] = Subscription(session, identifier)
-            subscription.whispers_to = kept.whispers_to
-            subscription.seen_on = kept.seen_on
+            subscription.whisper_stream = kept.whisper_stream
+            subscription.presence_stream = kept.presence_stream
             self._replayer.await_request(subscription, kept.streams)
         self.changed(session, None)
         session.send(Welcome(session.sid, tuple(snapshot.subscriptions)))

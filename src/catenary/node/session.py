@@ -31,15 +31,15 @@ restored. *Not yet*: what is published waits for that. *Too late*: it had not, a
 class Subscription:
     """One identifier of one session, and its streams in the order in which they were added."""
 
-    __slots__ = ("_streams", "asked", "identifier", "seen_on", "session", "whispers_to")
+    __slots__ = ("_streams", "asked", "identifier", "presence_stream", "session", "whisper_stream")
 
     def __init__(self, session: "Session", identifier: Identifier) -> None:
         self.session = session
         self.identifier = identifier
         self._streams: tuple[Stream, ...] | dict[Stream, None] = ()
         self.asked: Asked = "in time"
-        self.whispers_to: Stream | None = None
-        self.seen_on: Stream | None = None
+        self.whisper_stream: Stream | None = None
+        self.presence_stream: Stream | None = None
 
     @property
     def streams(self) -> Collection[Stream]:

@@ -28,8 +28,8 @@ class Subscribed(msgspec.Struct, frozen=True, omit_defaults=True):
     """One subscription."""
 
     streams: tuple[Stream, ...]
-    whispers_to: Stream | None = None
-    seen_on: Stream | None = None
+    whisper_stream: Stream | None = None
+    presence_stream: Stream | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -115,7 +115,9 @@ def _readable(read: Callable[[bytes], Read], raw: bytes) -> Read | None:
 
 def subscribed(subscription: Subscription) -> Subscribed:
     """A subscription as it is now."""
-    return Subscribed(tuple(subscription.streams), subscription.whispers_to, subscription.seen_on)
+    return Subscribed(
+        tuple(subscription.streams), subscription.whisper_stream, subscription.presence_stream
+    )
 
 
 def snapshot_of(session: Session, revision: int) -> Snapshot:

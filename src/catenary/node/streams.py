@@ -30,8 +30,8 @@ class StreamChannel:
         return Decision(
             streams=(grant.stream,),
             replies=(Confirmed(identifier),),
-            whispers_to=grant.stream if grant.whisper else None,
-            seen_on=grant.stream if grant.presence else None,
+            whisper_stream=grant.stream if grant.whisper else None,
+            presence_stream=grant.stream if grant.presence else None,
             disconnect_wanted=False,
         )
 
