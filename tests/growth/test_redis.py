@@ -1,22 +1,29 @@
 """Redis: batches, bursts and replies, however large: no turn of the event loop grows with them."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
 from typing import cast
 
 import pytest
+import redis
 from redis.asyncio.connection import AbstractConnection
 
+from catenary.adapters.following import Following
+from catenary.adapters.interest import Interest
+from catenary.adapters.none import NoHistory
+from catenary.adapters.packing import NumberedCommand
 from catenary.adapters.redis.connection import Connection
 from catenary.adapters.send_queue import SendQueue
 from catenary.broker.limits import Limits
 from catenary.messages.names import Stream
-from catenary.messages.publications import Publication, QueueEntry
+from catenary.messages.publications import Position, Publication, Publishable, QueueEntry
 from catenary.metrics.counters import Counters
 from tests.growth.measure import Case, Work, assert_near_linear, assert_turns_bounded
 from tests.growth.test_wire import in_pieces
 from tests.parts.redis import RedisServer, redis_server
-from tests.parts.redis_node import LIMITS, redis_node
+from tests.parts.redis_node import LIMITS, RedisNode, redis_node, until
 
 STREAMS = [Stream(f"s{number}") for number in range(10)]
 
@@ -154,3 +161,89 @@ def test_work_on_replies_is_near_linear(case: Case) -> None:
 
 def test_no_turn_grows_with_the_messages_of_a_read() -> None:
     assert_turns_bounded(many_messages_at_once)
+
+
+# After an outage
+
+
+@asynccontextmanager
+async def listening(node: RedisNode, number: int) -> AsyncIterator[None]:
+    """Some streams at a time, so that the turns of the test itself are short."""
+    for start in range(0, number, 200):
+        await node.listen(Stream(f"s{each}") for each in range(start, start + 200))
+        await asyncio.sleep(0)
+    yield
+
+
+def cut_off(server: RedisServer) -> None:
+    with redis.Redis(port=server.port) as connection:
+        connection.client_kill_filter(_type="pubsub")
+
+
+@pytest.mark.parametrize("limits", [None, LIMITS])
+def test_no_turn_grows_with_the_streams_of_a_node_whose_connection_is_lost(
+    server: RedisServer, limits: Limits | None
+) -> None:
+    def case(size: int) -> Work:
+        async def lose() -> None:
+            async with redis_node(server, limits) as node, listening(node, size * 2):
+                cut_off(server)
+                await until(lambda: node.restored == 1, 60)
+
+        return lose
+
+    assert_turns_bounded(case)
+
+
+def test_no_turn_grows_with_the_messages_that_arrive_before_a_node_follows(
+    server: RedisServer,
+) -> None:
+    def case(size: int) -> Work:
+        early = deque[Publication | NumberedCommand](
+            Publication(Stream("s1"), str(each), position=Position("e", each + 1))
+            for each in range(size)
+        )
+
+        async def follow() -> None:
+            async with redis_node(server) as node, listening(node, 200):
+                node.pubsub._early = early
+                await node.pubsub._resume([])
+                assert len(node.received) == size
+
+        return follow
+
+    assert_turns_bounded(case)
+
+
+class HistoryOf(NoHistory):
+    """Some messages of one stream."""
+
+    def __init__(self, messages: tuple[Publication, ...]) -> None:
+        super().__init__()
+        self._messages = messages
+
+    def after(
+        self, stream: Stream, position: Position, limit: int | None = None
+    ) -> tuple[Publication, ...]:
+        return self._messages
+
+
+def test_no_turn_grows_with_the_messages_that_a_node_has_missed() -> None:
+    def case(size: int) -> Work:
+        stream = STREAMS[0]
+        missed = tuple(
+            Publication(stream, str(each), position=Position("e", each + 1)) for each in range(size)
+        )
+        interest, received = Interest(), list[Publishable]()
+        following = Following(interest, received.append, HistoryOf(missed), Counters())
+        interest.listen(stream)
+        following.begin(stream, Position("e", 0))
+
+        async def catch_up() -> None:
+            following.arrive(missed[-1], size - 1)
+            while len(received) < size:  # noqa: ASYNC110  (the turns are what is measured)
+                await asyncio.sleep(0)
+
+        return catch_up
+
+    assert_turns_bounded(case)

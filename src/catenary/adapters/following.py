@@ -8,11 +8,14 @@ behind it. Knows: positions, a history. Does not know: an engine, who listens.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
+from itertools import islice
+from operator import attrgetter
 from typing import Final
 
 from catenary.adapters.interest import Held, Interest, Mark
+from catenary.adapters.pacing import paced
 from catenary.errors import BackendError, LostPosition
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.names import Stream
@@ -31,6 +34,10 @@ READERS: Final = 16
 
 PAUSE_S: Final = 0.5
 """Until a history that can't be reached is asked again."""
+
+
+_epoch_of: Final = attrgetter("position.epoch")
+"""The epoch of a message of a history: all of them have positions."""
 
 
 class Following:
@@ -173,55 +180,65 @@ class Following:
         while self._interest.marks.get(stream) is mark:
             try:
                 async with self._readers:
-                    assert mark.held is not None
-                    known, mark.is_short = len(mark.held), False
-                    missing = await self._missing(history, stream, mark, since_s)
+                    await self._read_once(history, stream, mark, since_s)
             except BackendError as error:
                 self._note_trouble(error)
                 await asyncio.sleep(PAUSE_S)
-                continue
-            except Exception:  # noqa: BLE001
-                # A fault of our own must cost what is missing, not everything behind it.
-                _limited.exception("What is missing on %.100s can't be read", stream)
-                self._counters.pubsub_gaps_total += 1
-                missing = ()
-            self._note_trouble(None)
-            if self._interest.marks.get(stream) is mark and self._is_closed(mark, missing, known):
+            if mark.held is None:
                 return
 
-    def _is_closed(self, mark: Mark, missing: tuple[Publication, ...], known: int) -> bool:
-        """Delivers it all, unless something is missing in what came while it was read.
+    async def _read_once(self, history: History, stream: Stream, mark: Mark, since_s: int) -> None:
+        """Raises :class:`BackendError`. What is missing is delivered over several turns of the event loop."""
+        assert mark.held is not None
+        known, mark.is_short = len(mark.held), False
+        try:
+            missing = await self._missing(history, stream, mark, since_s)
+        except BackendError:
+            raise
+        except Exception:  # noqa: BLE001
+            # A fault of our own must cost what is missing, not everything behind it.
+            _limited.exception("What is missing on %.100s can't be read", stream)
+            self._counters.pubsub_gaps_total += 1
+            missing = ()
+        self._note_trouble(None)
+        async for _ in paced(self._take_all(mark, missing, known), _size):
+            pass
+
+    def _take_all(
+        self, mark: Mark, missing: tuple[Publication, ...], known: int
+    ) -> Iterator[Publication]:
+        """Delivers it all, with a step for each, unless something is missing in what came while it was read. In the
+        end ``mark.held`` is None if nothing is missing any more.
 
         The first ``known`` of those held came before: what stands before them has been read, or is
-        not kept.
+        not kept. What arrives between two steps is held, too.
         """
         held = mark.held
         assert held is not None
         before = _epoch(mark.position)
-        begun = self._take_missing(mark, missing, held, known)
-        for number, each in enumerate(held[begun:], begun):
+        begun = yield from self._take_missing(mark, missing, held, known)
+        for number, each in enumerate(islice(held, begun, None), begun):
             if number >= known and _has_gap(mark, each.publication, each.previous):
                 mark.held = held[number:]
-                return False
-            self._maybe_take(mark, each.publication)
+                return
+            yield self._maybe_take(mark, each.publication)
         if mark.is_short:
             mark.held = []
-            return False
+            return
         epoch = _epoch(mark.position)
         is_left = epoch not in {before, _epoch(mark.newest)}  # the newest has become old meanwhile
         if mark.newest is not None and is_behind(mark.newest, mark.position) and not is_left:
             mark.advance(mark.newest)  # the rest is not kept any more
         mark.held = mark.newest = None
-        return True
 
     def _take_missing(
         self, mark: Mark, missing: tuple[Publication, ...], held: list[Held], known: int
-    ) -> int:
+    ) -> Generator[Publication, None, int]:
         """Where the history began anew, those held of older epochs come between: how many.
 
         What came before the history was read, and is of none of its epochs, is older than it.
         """
-        epochs = {_epoch(publication.position) for publication in missing}
+        epochs = set(map(_epoch_of, missing))
         older = _number_up_to(
             held[:known], {_epoch(each.publication.position) for each in held} - epochs
         )
@@ -230,14 +247,16 @@ class Following:
             if _epoch(publication.position) != _epoch(mark.position):
                 old = max(older, _number_up_to(held, {_epoch(mark.position)}))
                 for each in held[begun:old]:
-                    self._maybe_take(mark, each.publication)
+                    yield self._maybe_take(mark, each.publication)
                 begun = max(begun, old)
-            self._maybe_take(mark, publication)
+            yield self._maybe_take(mark, publication)
         return begun
 
-    def _maybe_take(self, mark: Mark, publication: Publication) -> None:
-        if is_behind(publication.position, mark.position):
+    def _maybe_take(self, mark: Mark, publication: Publication) -> Publication:
+        is_wanted = self._interest.marks.get(publication.stream) is mark
+        if is_wanted and is_behind(publication.position, mark.position):
             self._take(mark, publication)
+        return publication
 
     async def _missing(
         self, history: History, stream: Stream, mark: Mark, since_s: int
@@ -270,6 +289,10 @@ def _has_gap(mark: Mark, publication: Publication, previous: int) -> bool:
     if mark.position is None or position.epoch != mark.position.epoch:
         return previous > 0
     return previous > mark.position.offset
+
+
+def _size(publication: Publication) -> int:
+    return len(publication.data)
 
 
 def _epoch(position: Position | None) -> str | None:

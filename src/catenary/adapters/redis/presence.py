@@ -250,7 +250,8 @@ def _pair_size(pair: tuple[bytes, bytes]) -> int:
 
 
 async def _leaves(answer: "asyncio.Future[Any]") -> tuple[PresenceChange, ...]:
-    return tuple(
+    leaves = [
         PresenceChange(Stream(stream.decode()), "leave", member_id.decode())
-        for stream, member_id in await answer
-    )
+        async for stream, member_id in paced(await answer)
+    ]
+    return tuple(leaves)

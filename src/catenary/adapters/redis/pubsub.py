@@ -11,7 +11,8 @@ Source: redis.io, "Redis Pub/sub".
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final, Never, TypeGuard
 
@@ -130,7 +131,7 @@ class RedisPubSub:
         self._untold = 0
         self._told: asyncio.Future[None] | None = None
         # What came before it was known what was missed
-        self._early: list[Publication | NumberedCommand] | None = None
+        self._early: deque[Publication | NumberedCommand] | None = None
         # Is the way open?
         self._canary = asyncio.Event()
         self._canary_interval_s = canary_interval_s
@@ -266,8 +267,7 @@ class RedisPubSub:
 
     def _arrive(self, publication: Publication) -> None:
         if self._early is None:
-            position = publication.position
-            self._following.arrive(publication, position.offset - 1 if position else 0)
+            self._follow_on(publication)
         elif len(self._early) < EARLY_LIMIT:
             self._early.append(publication)
         elif publication.position is None:
@@ -276,11 +276,18 @@ class RedisPubSub:
 
     def _arrive_command(self, command: NumberedCommand) -> None:
         if self._early is None:
-            if self._sessions is None or self._sessions.received(command):
-                self._following.arrive(command.command)
+            self._follow_command(command)
         elif len(self._early) < EARLY_LIMIT:
             self._early.append(command)
         # Any other is read with those that were missed.
+
+    def _follow_on(self, publication: Publication) -> None:
+        position = publication.position
+        self._following.arrive(publication, position.offset - 1 if position else 0)
+
+    def _follow_command(self, command: NumberedCommand) -> None:
+        if self._sessions is None or self._sessions.received(command):
+            self._following.arrive(command.command)
 
     def _wait_for_deliveries(self) -> None:
         """Reads on when deliveries have caught up, if they lag behind."""
@@ -330,9 +337,10 @@ class RedisPubSub:
     async def _follow(self, connection: Connection, backoff: Backoff) -> None:
         """Subscribes to all that is wanted, and follows what changes for as long as that goes well."""
         streams = self._interest.up()
-        self._early = [] if self._history is not None else None
+        self._early = deque() if self._history is not None else None
         await self._tell("SUBSCRIBE", [self._channel, self._canary_channel])
-        await self._tell("SUBSCRIBE", self._channels(streams))
+        await self._tell_streams("SUBSCRIBE", streams)
+        self._patience = None  # nothing else resumes
         connection.pause()
         await self._resume(streams)
         connection.resume()
@@ -364,20 +372,29 @@ class RedisPubSub:
             return
         await self._catch_up_commands()
         marks = self._interest.marks
-        known = [each for each in streams if each in marks and marks[each].position is not None]
-        unknown = [each for each in streams if each in marks and marks[each].position is None]
+        known: list[Stream] = []
+        unknown: list[Stream] = []
+        async for stream in paced(streams):
+            mark = marks.get(stream)
+            if mark is not None:
+                (unknown if mark.position is None else known).append(stream)
         newest: dict[Stream, Position | None] = {
             **await self._history.newest(known, begin=False),
             **await self._history.newest(unknown, begin=True),
         }
         async for stream, position in paced(newest.items()):
             self._following.resume(stream, position)
-        early, self._early = self._early or [], None
-        for each in early:
+        async for each in paced(self._take_early()):
             if isinstance(each, NumberedCommand):
-                self._arrive_command(each)
+                self._follow_command(each)
             else:
-                self._arrive(each)
+                self._follow_on(each)
+
+    def _take_early(self) -> Iterator[Publication | NumberedCommand]:
+        """The connection is paused: nothing else arrives between two steps."""
+        while self._early:
+            yield self._early.popleft()
+        self._early = None
 
     async def _catch_up_commands(self) -> None:
         """Receives the remote disconnects that were sent while this node did not listen.
@@ -386,7 +403,7 @@ class RedisPubSub:
         """
         if self._sessions is None:
             return
-        for each in await self._sessions.missed(is_first=not self._was_up):
+        async for each in paced(await self._sessions.missed(is_first=not self._was_up)):
             if self._sessions.received(each) and self._was_up:
                 self._following.arrive(each.command)
 
@@ -399,27 +416,28 @@ class RedisPubSub:
                 newest = await self._history.newest(changes.added, begin=True)
                 async for stream, position in paced(newest.items()):
                     self._following.begin(stream, position)
-            await self._tell("UNSUBSCRIBE", self._channels(changes.removed))
-            await self._tell("SUBSCRIBE", self._channels(changes.added))
+            await self._tell_streams("UNSUBSCRIBE", changes.removed)
+            await self._tell_streams("SUBSCRIBE", changes.added)
             self._interest.in_force(changes)
+
+    async def _tell_streams(self, command: str, streams: Sequence[Stream]) -> None:
+        """Returns when Redis has confirmed the channels of all streams."""
+        for start in range(0, len(streams), CHANNELS_AT_ONCE):
+            some = streams[start : start + CHANNELS_AT_ONCE]
+            await self._tell(command, [self._prefix + each.encode() for each in some])
 
     async def _tell(self, command: str, channels: Sequence[bytes]) -> None:
         """Returns when Redis has confirmed every channel."""
-        for start in range(0, len(channels), CHANNELS_AT_ONCE):
-            some = channels[start : start + CHANNELS_AT_ONCE]
-            connection = self._connection
-            assert connection is not None
-            self._untold = len(some)
-            self._told = asyncio.get_running_loop().create_future()
-            connection.write(pack(command, *some))
-            try:
-                async with asyncio.timeout(PATIENCE_S):
-                    await self._told
-            except TimeoutError as error:
-                raise BackendError(f"no answer to {command} in {PATIENCE_S:g} s") from error
-
-    def _channels(self, streams: Sequence[Stream]) -> list[bytes]:
-        return [self._prefix + stream.encode() for stream in streams]
+        connection = self._connection
+        assert connection is not None
+        self._untold = len(channels)
+        self._told = asyncio.get_running_loop().create_future()
+        connection.write(pack(command, *channels))
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await self._told
+        except TimeoutError as error:
+            raise BackendError(f"no answer to {command} in {PATIENCE_S:g} s") from error
 
     async def _send_canaries(self) -> None:
         """Raises :class:`BackendError` when one does not arrive in time."""

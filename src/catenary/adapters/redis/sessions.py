@@ -19,6 +19,7 @@ import asyncio
 from collections.abc import Awaitable, Collection, Mapping
 from typing import Any, Final
 
+from catenary.adapters.pacing import paced
 from catenary.adapters.packing import NumberedCommand
 from catenary.adapters.redis.commands import NOW, Commands, Script
 from catenary.adapters.redis.queue_entry import ENTRY, entry_arguments
@@ -276,7 +277,7 @@ class RedisSessions:
             NumberedCommand(
                 RemoteDisconnect(revocation[1:].decode(), revocation[:1] == b"1"), int(number)
             )
-            for revocation, number in zip(found[::2], found[1::2], strict=True)
+            async for revocation, number in paced(zip(found[::2], found[1::2], strict=True))
         ]
 
     def received(self, command: NumberedCommand) -> bool:
