@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 
+import pytest
+
 from catenary.config.load import Request, load
 from catenary.config.options import Options, Value
+from catenary.errors import ConfigError
 
 
 def request(
@@ -26,3 +29,12 @@ def value(options: Options, place: str) -> Value:
     room, _, name = place.partition(".")
     found: Value = getattr(getattr(options, room), name)
     return found
+
+
+def refused(*argv: str, environ: dict[str, str] | None = None, file: str | None = None) -> str:
+    """The error of such sources, which is one line."""
+    with pytest.raises(ConfigError) as caught:
+        options(*argv, environ=environ, file=file)
+    line = str(caught.value)
+    assert "\n" not in line
+    return line

@@ -8,15 +8,7 @@ from catenary.config.effective import effective
 from catenary.config.load import load
 from catenary.config.options import TABLE, Options, Value
 from catenary.errors import ConfigError
-from tests.config.sources import options, request, value
-
-
-def refused(*argv: str, environ: dict[str, str] | None = None, file: str | None = None) -> str:
-    with pytest.raises(ConfigError) as caught:
-        options(*argv, environ=environ, file=file)
-    line = str(caught.value)
-    assert "\n" not in line
-    return line
+from tests.config.sources import options, refused, request, value
 
 
 def test_nothing_given_means_the_defaults() -> None:
@@ -300,116 +292,6 @@ def test_a_secret_is_not_shown(argv: list[str]) -> None:
     assert "hush" not in refused(*argv)
 
 
-UNBUILT = "this option is not available in this version; leave it at its default"
-
-
-@pytest.mark.parametrize(
-    ("argv", "line"),
-    [
-        (["--poll"], f"--poll: {UNBUILT}"),
-        (["--statsd_prefix=x"], f"--statsd_prefix: {UNBUILT}"),
-        (
-            ["--rpc_concurrency=0"],
-            "--rpc_concurrency: the value 0 is not available in this version",
-        ),
-        (
-            ["--metrics_log_interval=5"],
-            "--metrics_log_interval: this option is not available in this version; leave it out",
-        ),
-    ],
-)
-def test_what_is_not_built_is_refused(argv: list[str], line: str) -> None:
-    assert refused(*argv) == line
-
-
-def test_what_is_not_built_is_refused_from_every_source() -> None:
-    assert refused(environ={"ANYCABLE_POLL_PATH": "/e"}) == f"ANYCABLE_POLL_PATH: {UNBUILT}"
-    assert refused(file="[poll]\npath = '/e'") == f"./anycable.toml: poll.path: {UNBUILT}"
-
-
-def test_a_higher_source_can_take_back_what_is_not_built() -> None:
-    assert options("--poll=false", environ={"ANYCABLE_POLL": "true"}).poll.enabled is False
-    assert options(environ={"ANYCABLE_POLL": "false"}, file="[poll]\nenabled = true") == Options()
-
-
-@pytest.mark.parametrize(
-    "argv",
-    [
-        ["--broker="],
-        ["--broker=none"],
-        ["--pubsub=none"],
-        ["--poll=false"],
-        ["--history_ttl=300"],
-        ["--port=9000", "--metrics_port=9000"],
-        ["--secret=x", "--pusher_secret=x"],
-        ["--turbo_rails_cleartext"],
-        ["--metrics_log_interval=0"],
-    ],
-)
-def test_what_asks_for_nothing_is_accepted(argv: list[str]) -> None:
-    assert request(*argv).action == "serve"
-
-
-@pytest.mark.parametrize(
-    ("argv", "line"),
-    [
-        (["--ssl_cert=c"], "ssl_cert: expected ssl_key beside it, got ssl_cert alone"),
-        (["--ssl_key=k"], "ssl_key: expected ssl_cert beside it, got ssl_key alone"),
-        (
-            ["--redis_tls_client_key_path=k"],
-            "redis_tls_client_key_path: expected redis_tls_client_cert_path beside it,"
-            " got redis_tls_client_key_path alone",
-        ),
-        (
-            ["--rpc_impl=http", "--rpc_host=u:hush@a"],
-            "rpc_host: expected an http:// or https:// URL for rpc_impl=http, got something else",
-        ),
-        (["--path=/a,b"], "path: expected a path that begins with /, got 'b'"),
-        (
-            ["--allowed_origins=https://a.test, b.*.test"],
-            "allowed_origins: expected a host such as example.com, *.example.com or localhost:3000,"
-            " or https://example.com, got 'b.*.test'",
-        ),
-        (["--health-path=h"], "health-path: expected a path that begins with /, got 'h'"),
-        (
-            ["--http_broadcast_path="],
-            "http_broadcast_path: expected a path that begins with /, got ''",
-        ),
-        *(
-            (
-                argv,
-                "enforce_jwt: expected a key to check tokens with, such as jwt_secret, got none",
-            )
-            for argv in (
-                ["--enforce_jwt"],
-                ["--enforce_jwt", "--secret=none"],
-                ["--enforce_jwt", "--secret=s", "--jwt_secret=none"],
-            )
-        ),
-        (["--jwt_param="], "jwt_param: expected letters, digits, - and _, got ''"),
-        (["--jwt_param=a b"], "jwt_param: expected letters, digits, - and _, got 'a b'"),
-        (
-            ["--jwt_jwks_url=file:///etc/passwd"],
-            "jwt_jwks_url: expected http(s)://…, got 'file:///etc/passwd'",
-        ),
-    ],
-)
-def test_options_that_do_not_go_together(argv: list[str], line: str) -> None:
-    assert refused(*argv) == line
-
-
-@pytest.mark.parametrize(
-    "key", ["--secret=s", "--jwt_secret=s", "--jwt_public_key=k.pem", "--jwt_jwks_url=https://a/"]
-)
-def test_tokens_can_be_enforced_where_they_can_be_checked(key: str) -> None:
-    assert options("--enforce_jwt", key).jwt.enforce
-
-
-def test_options_that_go_together() -> None:
-    found = options("--ssl_cert=c", "--ssl_key=k", "--rpc_impl=http", "--rpc_host=https://a")
-    assert (found.server.ssl_cert, found.server.ssl_key) == ("c", "k")
-
-
 def test_deprecated_options_are_said_to_be() -> None:
     asked = request(
         "--disable_disconnect",
@@ -421,17 +303,6 @@ def test_deprecated_options_are_said_to_be() -> None:
         "ANYCABLE_DISCONNECT_TIMEOUT is deprecated, use shutdown_timeout",
         "ANYCABLE_HTTP_RPC_TIMEOUT is deprecated, use rpc_request_timeout",
     ]
-
-
-def test_what_needs_a_broker_is_said_to_have_no_effect() -> None:
-    given = ("--history_limit=500", "--presence_ttl=15")  # the second is the default
-    environ = {"ANYCABLE_SESSIONS_TTL": "60"}
-    assert sorted(request(*given, environ=environ).warnings) == [
-        "--history_limit has no effect without a broker (--presets=broker)",
-        "ANYCABLE_SESSIONS_TTL has no effect without a broker (--presets=broker)",
-    ]
-    for broker in ("--broker=memory", "--presets=broker"):
-        assert request(*given, broker, environ=environ).warnings == ()
 
 
 @given(

@@ -1,3 +1,5 @@
+"""``catenary token``."""
+
 import json
 import time
 from typing import Any
@@ -7,7 +9,7 @@ import pytest
 
 from tests.parts.cable_client import CableClient, confirmed
 from tests.parts.server import cable_server
-from tests.parts.tokens import SECRET, signed_name
+from tests.parts.tokens import SECRET
 from tests.terminal.shell import catenary
 
 
@@ -38,25 +40,6 @@ def test_where_the_secret_comes_from() -> None:
     assert claims("a=1", f"--secret={SECRET}", ANYCABLE_SECRET="other")
     assert claims("a=1", f"--key={SECRET}", ANYCABLE_SECRET="other")
     assert claims("a=1", ANYCABLE_SECRET="other", ANYCABLE_JWT_SECRET=SECRET)
-
-
-def test_names_are_signed_as_applications_sign_them() -> None:
-    def signed(*words: str, **variables: str) -> str:
-        return catenary("sign", *words, **variables).stdout.strip()
-
-    assert signed("chat/1", ANYCABLE_SECRET=SECRET) == signed_name("chat/1")
-    assert signed("chat/1", ANYCABLE_STREAMS_SECRET=SECRET) == signed_name("chat/1")
-    assert signed("a", "--turbo", "--key=t", ANYCABLE_SECRET=SECRET) == signed_name("a", "t")
-    assert signed("a", "--cable-ready", ANYCABLE_CABLE_READY_SECRET="c") == signed_name("a", "c")
-    for flags, expected in (
-        ((), {"channel": "$pubsub", "signed_stream_name": signed_name("a")}),
-        (
-            ("--turbo",),
-            {"channel": "Turbo::StreamsChannel", "signed_stream_name": signed_name("a")},
-        ),
-        (("--cable-ready",), {"channel": "CableReady::Stream", "identifier": signed_name("a")}),
-    ):
-        assert json.loads(signed("a", "--identifier", *flags, f"--secret={SECRET}")) == expected
 
 
 def test_a_server_believes_both() -> None:
