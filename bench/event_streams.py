@@ -1,0 +1,265 @@
+"""What the client of an event stream costs, beside the client of a WebSocket.
+
+    python -m bench.event_streams [--clients N] [--publications N] [--rounds N]
+
+Memory is measured on a server of its own for each kind. Deliveries are measured on one server with clients of both
+kinds, which take turns within each round, so that whatever else the machine does meets both alike.
+Exit status 0 if both ratios are within their limits, 1 if not, 2 if nothing could be measured.
+"""
+
+import argparse
+import asyncio
+import resource
+import sys
+import time
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from statistics import median
+from typing import Final, NamedTuple, cast
+
+import uvloop
+
+from bench.crowd import ADDRESSES
+from bench.publishers import HttpPublisher
+from bench.servers import BenchError, Process, free_port, running, split_cores
+from catenary.terminal.counting import MARK, Tally
+
+MEMORY_LIMIT: Final = 1.3
+DELIVERY_LIMIT: Final = 1.1
+"""What an event stream may cost, as a multiple of a WebSocket."""
+
+PAYLOAD_BYTES: Final = 100
+SETTLE_S: Final = 1.0
+DEADLINE_S: Final = 60.0
+WINDOW: Final = 256
+"""Clients that connect at once."""
+
+_FLAGS: Final = (
+    *("--public", "--norpc", "--sse", "--broadcast_adapter=http", "--log_level=error"),
+    # A ping in the middle of a block would count as a delivery.
+    "--ping_interval=3600",
+)
+
+
+class Kind(NamedTuple):
+    """One kind of client: what it sends when it is connected, and after the response to that."""
+
+    name: str
+    opening: str
+    subscribe: Callable[[int], bytes]
+
+
+def _frame(payload: bytes) -> bytes:
+    """A text frame of a client; a mask of zeros changes nothing (RFC 6455, section 5.3)."""
+    assert len(payload) < 126
+    return bytes((0x81, 0x80 | len(payload), 0, 0, 0, 0)) + payload
+
+
+WEBSOCKET: Final = Kind(
+    "WebSocket",
+    "GET /cable HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    "Sec-WebSocket-Protocol: actioncable-v1-json\r\n\r\n",
+    lambda stream: _frame(
+        b'{"command":"subscribe",'
+        b'"identifier":"{\\"channel\\":\\"$pubsub\\",\\"stream_name\\":\\"s%d\\"}"}' % stream
+    ),
+)
+EVENT_STREAM: Final = Kind(
+    "event stream",
+    "GET /events?stream=s{stream} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    lambda _: b"",
+)
+KINDS: Final = (WEBSOCKET, EVENT_STREAM)
+"""Clients of a kind follow the stream whose number is its index."""
+
+
+class Client(asyncio.Protocol):
+    """Connects, subscribes, and counts messages."""
+
+    def __init__(self, kind: Kind, stream: int, tally: Tally) -> None:
+        self._kind = kind
+        self._stream = stream
+        self._tally = tally
+        self._transport: asyncio.Transport | None = None
+        self._head = b""
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.write(self._kind.opening.replace("{stream}", str(self._stream)).encode())
+
+    def data_received(self, data: bytes) -> None:
+        if self.ready.done():
+            self._tally.add_received(data.count(MARK))
+            return
+        had_welcome = b"welcome" in self._head
+        self._head += data
+        if b"confirm_subscription" in self._head:
+            self._head = b""
+            self.ready.set_result(None)
+        elif b"welcome" in self._head and not had_welcome and self._transport is not None:
+            self._transport.write(self._kind.subscribe(self._stream))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.ready.done():
+            self.ready.set_exception(BenchError(f"a client was refused: {self._head[:80]!r}"))
+
+    def leave(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+class Server(NamedTuple):
+    """A server, and its ports for clients and for publications."""
+
+    process: Process
+    port: int
+    intake_port: int
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """A fresh server, on a core of its own."""
+    port, intake_port = free_port(), free_port()
+    ports = ("--host=127.0.0.1", f"--port={port}", f"--http_broadcast_port={intake_port}")
+    command = (sys.executable, "-m", "catenary", *_FLAGS, *ports)
+    with running(command, split_cores().server) as process:
+        process.wait_until_listening(port, intake_port)
+        time.sleep(SETTLE_S)
+        yield Server(process, port, intake_port)
+
+
+async def connect(server: Server, kind: Kind, count: int, tally: Tally) -> list[Client]:
+    """So many clients of a kind, each subscribed. Raises BenchError."""
+    loop, stream = asyncio.get_running_loop(), KINDS.index(kind)
+    clients = [Client(kind, stream, tally) for _ in range(count)]
+    waiting = iter(enumerate(clients))
+
+    async def some() -> None:
+        for index, client in waiting:
+            source = (f"127.0.0.{2 + index % ADDRESSES}", 0)
+            await loop.create_connection(
+                lambda client=client: client,  # type: ignore[misc]
+                "127.0.0.1",
+                server.port,
+                local_addr=source,
+            )
+            await client.ready
+
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            await asyncio.gather(*(some() for _ in range(WINDOW)))
+    except (TimeoutError, OSError) as error:
+        raise BenchError(f"expected all clients within {DEADLINE_S:g} s: {error!r}") from error
+    return clients
+
+
+async def memory_kb(kind: Kind, count: int) -> float:
+    """What one idle client of a kind takes, in KB."""
+    with serving() as server:
+        empty = server.process.usage().pss_kb
+        clients = await connect(server, kind, count, Tally())
+        await asyncio.sleep(SETTLE_S)
+        full = server.process.usage().pss_kb
+        for client in clients:
+            client.leave()
+    return (full - empty) / count
+
+
+async def delivery_us(count: int, publications: int, rounds: int) -> list[tuple[float, ...]]:
+    """CPU of a delivery in µs, by kind, in each round."""
+    with serving() as server:
+        tally = Tally()
+        clients = [each for kind in KINDS for each in await connect(server, kind, count, tally)]
+        sent = [array("d") for _ in KINDS]
+        publisher = HttpPublisher(sent, PAYLOAD_BYTES)
+        await asyncio.get_running_loop().create_connection(
+            lambda: publisher, "127.0.0.1", server.intake_port
+        )
+
+        async def block(stream: int) -> float:
+            before = server.process.usage().cpu_s
+            for _ in range(publications):
+                expected = tally.received + count
+                publisher.publish(stream)
+                if not await tally.wait_for_total(expected):
+                    raise BenchError(f"expected {expected} messages, got {tally.received}")
+            return (server.process.usage().cpu_s - before) * 1e6 / (publications * count)
+
+        for stream in range(len(KINDS)):
+            await block(stream)  # warms up
+        found = [
+            tuple([await block(stream) for stream in range(len(KINDS))]) for _ in range(rounds)
+        ]
+        publisher.close()
+        for client in clients:
+            client.leave()
+    return found
+
+
+class Row(NamedTuple):
+    """A figure for both kinds, the median of its rounds, and the median of their ratios."""
+
+    title: str
+    websocket: float
+    event_stream: float
+    ratio: float
+    limit: float
+
+
+def row(title: str, rounds: Sequence[tuple[float, ...]], limit: float) -> Row:
+    return Row(
+        title,
+        median(each[0] for each in rounds),
+        median(each[1] for each in rounds),
+        median(each[1] / each[0] for each in rounds),
+        limit,
+    )
+
+
+def table(rows: Sequence[Row]) -> str:
+    lines = ["| | WebSocket | event stream | ratio | limit |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {each.title} | {each.websocket:.2f} | {each.event_stream:.2f} | {each.ratio:.2f} "
+        f"| {each.limit} |"
+        for each in rows
+    ]
+    return "\n".join(lines)
+
+
+async def measured(clients: int, publications: int, rounds: int) -> list[Row]:
+    memory = [tuple([await memory_kb(kind, clients) for kind in KINDS]) for _ in range(rounds)]
+    deliveries = await delivery_us(clients, publications, rounds)
+    return [
+        row("memory of an idle client, KB", memory, MEMORY_LIMIT),
+        row("CPU of a delivery, µs", deliveries, DELIVERY_LIMIT),
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures and prints a table; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.event_streams",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--clients", type=int, default=4000, help="of each kind")
+    parser.add_argument("--publications", type=int, default=50, help="in each round, to each kind")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args(arguments)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            rows = runner.run(measured(options.clients, options.publications, options.rounds))
+    except BenchError as error:
+        sys.stderr.write(f"bench: {error}\n")
+        return 2
+    sys.stdout.write(table(rows) + "\n")
+    return 0 if all(each.ratio <= each.limit for each in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
