@@ -59,7 +59,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "grpc": ("channels.rpc_grpc",),
     "pytest": ("channels.pytest_plugin",),
     "google": ("protocols",),
-    "httptools": ("rpc", "edge.http"),
+    "httptools": ("rpc", "edge.uvicorn_http"),
     "jwt": ("auth.public_keys",),
     "cryptography": ("auth.public_keys",),
     "fastapi": ("channels.fastapi",),

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from catenary.edge.connection import ClientConnection, Host, Stage
+from catenary.edge.connection import ClientConnection, Stage, UvicornContext
 from catenary.edge.deadlines import NoDeadlines
 from catenary.messages.environment import Environment
 from catenary.messages.names import Sid
@@ -147,7 +147,7 @@ class Opening:
         enter: Enter,
         opened: "asyncio.Future[Stage]",
         connection: ClientConnection,
-        host: Host,
+        uvicorn: UvicornContext,
     ) -> None:
         self._enter = enter
         self._opened = opened

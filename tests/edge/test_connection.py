@@ -8,7 +8,7 @@ import pytest
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from catenary.edge.connection import ClientConnection, Host
+from catenary.edge.connection import ClientConnection, UvicornContext
 from catenary.edge.sniffer import RequestSniffer
 from catenary.transports.websocket import (
     WebSocketConnection,
@@ -122,8 +122,8 @@ class Noting:
 def noting() -> tuple[ClientConnection, Noting, ServerState, Recorder]:
     stage, state, transport = Noting(), ServerState(), Recorder()
 
-    def first(connection: ClientConnection, host: Host) -> Noting:
-        assert host == (config, state, {"app": 1})
+    def first(connection: ClientConnection, uvicorn: UvicornContext) -> Noting:
+        assert uvicorn == (config, state, {"app": 1})
         return stage
 
     config = Config("none")

@@ -12,11 +12,11 @@ from catenary.edge.admission import Admission, AdmissionRules
 from catenary.edge.connection import ClientConnection
 from catenary.edge.deadlines import Deadlines, NoDeadlines
 from catenary.edge.handshake_queue import HandshakeQueue
-from catenary.edge.http import HostedWebSockets
 from catenary.edge.refusals import Refusals
 from catenary.edge.request import Proxied
 from catenary.edge.routes import RouteTable
 from catenary.edge.sniffer import HeadLimits, Port, RequestSniffer
+from catenary.edge.uvicorn_http import HostedWebSockets
 from catenary.node.encoder import Encoders
 from catenary.node.turns import CLIENTS_BUDGET_US, Turns
 from catenary.protocols.table import ACTION_CABLE, ProtocolSet

@@ -15,7 +15,7 @@ import msgspec
 
 from catenary.api.access import Answer
 from catenary.api.broadcast import Broadcasts
-from catenary.edge.connection import ClientConnection, Host
+from catenary.edge.connection import ClientConnection, UvicornContext
 from catenary.edge.routes import Fallback
 from catenary.errors import RequestRefused
 from catenary.ports import Watch
@@ -54,11 +54,13 @@ class IntakeFallback:
         self._rules = rules
         self._otherwise = otherwise
 
-    def __call__(self, connection: ClientConnection, host: Host, path: str, data: bytes) -> None:
+    def __call__(
+        self, connection: ClientConnection, uvicorn: UvicornContext, path: str, data: bytes
+    ) -> None:
         if path != self._rules.path:
-            self._otherwise(connection, host, path, data)
+            self._otherwise(connection, uvicorn, path, data)
             return
-        hand_over = functools.partial(self._otherwise, connection, host, path)
+        hand_over = functools.partial(self._otherwise, connection, uvicorn, path)
         connection.enter(IntakeStage(self._rules, connection.transport, hand_over), data)
 
 

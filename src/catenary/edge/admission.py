@@ -1,6 +1,6 @@
-"""Admission of clients: who may connect, and what the server knows of them. The same for every transport.
+"""Admission of clients: decides who may connect, and describes them to the node. It is the same for every transport.
 
-Knows: origins, limits, request facts, protocols. Does not know: bytes, how a client is answered.
+Knows: origins, limits, requests, protocols. Does not know: bytes, how a response is sent.
 """
 
 import msgspec
@@ -18,11 +18,11 @@ from catenary.wire.http1 import Request
 
 
 class AdmissionRules(msgspec.Struct, frozen=True, kw_only=True):
-    """Which clients may connect to an endpoint, and what is read from their requests.
+    """The rules of an endpoint: which clients may connect, and what is read from their requests.
 
-    ``heartbeat`` is for clients that ask for no other; ``pong_timeout_s`` 0 means that no answer to a
-    ping is awaited. ``keeps_sessions`` says that sessions can be resumed. ``max_connections`` is for
-    all endpoints together, 0 for no limit.
+    ``heartbeat`` is the default for clients that do not ask for another one. With ``pong_timeout_s`` 0, no pong is
+    expected. ``keeps_sessions`` says that sessions can be resumed. ``max_connections`` limits the connections of all
+    endpoints together; 0 means no limit.
     """
 
     origins: Origins
@@ -34,14 +34,14 @@ class AdmissionRules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Admitted(msgspec.Struct, frozen=True):
-    """A client that may connect, as the node is told of it."""
+    """A client that may connect: its environment and traits for :meth:`catenary.node.node.Node.admit`."""
 
     environment: Environment
     traits: Traits
 
 
 class Admission:
-    """Decides about the clients of one endpoint. The application decides afterwards, asked by the node."""
+    """Admits the clients of one endpoint. The node asks the application afterwards."""
 
     __slots__ = ("_counters", "_rules")
 
@@ -50,7 +50,7 @@ class Admission:
         self._counters = counters
 
     def admit(self, request: Request, peer: Peer, protocol: ClientProtocol) -> Admitted:
-        """Raises :class:`RequestRefused`: 403 for the page of another origin, 503 beyond the limit."""
+        """Raises :class:`RequestRefused`: 403 for a page of another origin, 503 beyond ``max_connections``."""
         rules = self._rules
         if not rules.origins.allow(request.headers.get("origin", "")):
             raise RequestRefused(403, "expected an allowed origin")
@@ -59,13 +59,13 @@ class Admission:
         return Admitted(environment, self._traits(request, protocol))
 
     def check_room(self) -> None:
-        """Raises :class:`RequestRefused` with 503 beyond the limit. A connection counts from the moment at which
-        the node knows it: a transport that has waited since it was admitted asks again."""
+        """Raises :class:`RequestRefused` with 503 beyond ``max_connections``. A connection is counted once the node has
+        admitted it, so a transport that waits between both calls this again."""
         if 0 < self._rules.max_connections <= self._counters.open_connections_num:
             raise unavailable("too many connections")
 
     def _traits(self, request: Request, protocol: ClientProtocol) -> Traits:
-        """Pongs are expected where the protocol has them, and from all where pings are the transport's own."""
+        """Pongs are expected if the protocol has them, or if the transport has pings of its own."""
         rules = self._rules
         heartbeat = heartbeat_of(request, rules.heartbeat)
         if rules.pong_timeout_s > 0 and (protocol.answers_pings or heartbeat.is_native):

@@ -1,8 +1,8 @@
-"""One accepted connection: the protocol that asyncio knows, and the stage that does its work.
+"""One accepted connection: an asyncio protocol that passes every event to its current stage.
 
-uvicorn builds one for each connection, as its HTTP protocol class. A connection begins as a request sniffer and
-becomes what its request asks for by exchanging the stage. The protocol object stays: a transport that is given
-another protocol stops reading and starts again, three changes of what epoll watches and 4 % of the cost of a connect.
+uvicorn creates one for each connection, as its HTTP protocol class. The first stage is a request sniffer; the next one is
+what the request asks for. Only the stage is exchanged, not the protocol: a transport that gets another protocol
+stops reading and starts again, which changes epoll three times and costs 4 % of a connect.
 Knows: asyncio, uvicorn's constructor. Does not know: requests, what a stage does.
 """
 
@@ -15,16 +15,15 @@ from uvicorn.server import ServerState
 
 
 class Stage(Protocol):
-    """What a connection is at the moment: a request that is being read, a WebSocket, an event stream."""
+    """The current state of a connection: a request that is being read, a WebSocket, an event stream."""
 
     @property
     def is_client(self) -> bool:
-        """Whether a client's session stands behind it: at a shutdown, such connections are closed one after
-        the other."""
+        """Whether the connection has a client's session: at a shutdown, such connections are closed one after another."""
         ...
 
     def begin(self, rest: bytes) -> None:
-        """The connection is in this stage now; ``rest`` was received already and belongs to it."""
+        """Called when the connection enters this stage; ``rest`` was received before and belongs to it."""
         ...
 
     def receive(self, data: bytes) -> None:
@@ -36,11 +35,11 @@ class Stage(Protocol):
         ...
 
     def pause_writing(self) -> None:
-        """More bytes wait to be sent than the high-water mark of the transport."""
+        """The write buffer of the transport exceeds its high-water mark."""
         ...
 
     def resume_writing(self) -> None:
-        """They were sent, down to its low-water mark."""
+        """The write buffer is down to the low-water mark again."""
         ...
 
     def lost(self, exc: Exception | None) -> None:
@@ -48,12 +47,12 @@ class Stage(Protocol):
         ...
 
     def shutdown(self) -> None:
-        """The server stops: end as soon as that can be done in order."""
+        """The server stops: ends the connection as soon as possible, in order."""
         ...
 
 
-class Host(NamedTuple):
-    """uvicorn's side of one port, to build its own protocols with."""
+class UvicornContext(NamedTuple):
+    """The arguments with which uvicorn builds the protocols of one port."""
 
     config: Config
     server_state: ServerState
@@ -61,38 +60,38 @@ class Host(NamedTuple):
 
 
 class ClientConnection(asyncio.Protocol):
-    """Passes what happens on a transport to its stage.
+    """Passes the events of a transport to its stage.
 
-    ``first`` builds the first stage. uvicorn sets the keyword arguments.
+    ``first`` builds the first stage. uvicorn passes the keyword arguments.
     """
 
     __slots__ = ("_connections", "stage", "transport")
 
     def __init__(
         self,
-        first: "Callable[[ClientConnection, Host], Stage]",
+        first: "Callable[[ClientConnection, UvicornContext], Stage]",
         *,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        # uvicorn waits for its members at a shutdown, and calls shutdown() of each.
+        # At a shutdown, uvicorn calls shutdown() of each member and waits until the set is empty.
         self._connections = cast("set[object]", server_state.connections)
         self.transport: asyncio.Transport
-        self.stage = first(self, Host(config, server_state, app_state))
+        self.stage = first(self, UvicornContext(config, server_state, app_state))
 
     @property
     def is_client(self) -> bool:
         return self.stage.is_client
 
     def enter(self, stage: Stage, rest: bytes) -> None:
-        """Exchanges the stage; ``rest`` is what was received and not used."""
+        """Exchanges the stage; ``rest`` was received and not used by the stage before."""
         self.stage = stage
         stage.begin(rest)
 
     def hand_over(self, protocol: asyncio.Protocol, data: bytes) -> None:
-        """Gives the transport to another protocol, from these bytes on, and forgets it."""
+        """Gives the transport to another protocol, which receives ``data`` first."""
         transport = self.transport
         self._forget()
         protocol.connection_made(transport)
@@ -101,13 +100,13 @@ class ClientConnection(asyncio.Protocol):
 
     def _forget(self) -> None:
         self._connections.discard(self)
-        # Connection, stage and transport refer to each other: kept, they would wait for the collector.
+        # Connection, stage and transport refer to each other: without this, only the garbage collector would free them.
         del self.stage, self.transport
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are no subclass.
+        # Transports of uvloop are not a subclass.
         self.transport = cast("asyncio.Transport", transport)
         self._connections.add(self)
         self.stage.begin(b"")

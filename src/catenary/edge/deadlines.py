@@ -1,6 +1,6 @@
-"""Closes connections on which expected bytes do not arrive in time, with one timer for all of them.
+"""Times out connections on which expected bytes do not arrive, with one timer for all of them.
 
-Knows: since when each is waited for. Does not know: what is expected.
+Knows: when each wait began. Does not know: what is expected.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from catenary.ports import Waiting
 SWEEP_S: Final = 1.0
 
 AT_ONCE: Final = 50
-"""Connections timed out in one turn of the event loop: 2 to 3 ms. The others wait for the next turn."""
+"""At most so many connections are timed out in one turn of the event loop: 2 to 3 ms."""
 
 
 class Deadlines:
@@ -49,11 +49,11 @@ class Deadlines:
         overdue = self._overdue(self._clock())
         try:
             for connection in overdue:
-                # Forgotten meanwhile, where the end of one has ended another.
+                # The end of one connection may have ended another.
                 if self._waiting.pop(connection, None) is not None:
                     connection.time_out()
         finally:
-            # Where one can't be timed out, the rest of them are in the next turn.
+            # Also after an exception: the remaining ones are timed out in the next turn.
             if len(overdue) == AT_ONCE:
                 self._sweeper = asyncio.get_running_loop().call_soon(self._sweep)
             elif self._waiting and self._sweeper is None:
@@ -70,7 +70,7 @@ class Deadlines:
 
 
 class NoDeadlines:
-    """Satisfies :class:`catenary.ports.Watch` without any limit of time."""
+    """Satisfies :class:`catenary.ports.Watch`: nothing times out."""
 
     __slots__ = ()
 

@@ -1,8 +1,8 @@
-"""Limits how many handshakes are served in one turn of the event loop; the others wait, in order.
+"""Limits how many handshakes are served in one turn of the event loop; the others wait, in order of arrival.
 
-A handshake takes some 150 µs. A thousand served in one turn would delay every delivery by their sum;
-with a few in each turn, everything else is served between one few and the next.
-Knows: an order. Does not know: what a handshake is.
+A handshake takes about 150 µs. A thousand in one turn would delay every delivery by 150 ms; with a few in each turn,
+deliveries and commands are served in between.
+Knows: the order of arrival. Does not know: what a handshake is.
 """
 
 import asyncio
@@ -17,27 +17,27 @@ PER_TURN: Final = 8
 
 
 class HandshakeQueue:
-    """Serves handshakes at once while the turn has room, else in order of arrival. Belongs to one event loop.
+    """Serves handshakes at once while fewer than :data:`PER_TURN` were served in this turn, else in order of arrival.
 
-    At most ``limit`` wait. Moves ``held_handshakes_total``.
+    At most ``limit`` wait. Counts those that wait in ``held_handshakes_total``. Belongs to one event loop.
     """
 
     __slots__ = ("_call_soon", "_counters", "_left", "_limit", "_waiting")
 
     def __init__(self, limit: int, counters: Counters, call_soon: Callable[..., object]) -> None:
-        """``call_soon`` is the loop's: asking for the running loop is a system call."""
+        """``call_soon`` is that of the loop: asyncio.get_running_loop() makes a system call."""
         self._limit = limit
         self._call_soon = call_soon
         self._counters = counters
         self._left = PER_TURN
-        # Ordered, and an entry can be removed from the middle in constant time.
+        # Ordered; removes an entry from the middle in constant time.
         self._waiting: OrderedDict[object, Callable[[], None]] = OrderedDict()
 
     def enter(self, owner: object, serve: Callable[[], None]) -> bool:
-        """Calls ``serve`` now or in a later turn. An owner that waits already keeps its position and
-        has its callback replaced.
+        """Calls ``serve`` now or in a later turn. An owner that waits already keeps its position; its callback is
+        replaced.
 
-        False if the queue is full: then ``serve`` is never called.
+        Returns False if the queue is full; ``serve`` is never called then.
         """
         if owner in self._waiting:
             self._waiting[owner] = serve
@@ -55,9 +55,9 @@ class HandshakeQueue:
         return True
 
     async def wait(self, timeout_s: float) -> bool:
-        """For handshakes that are coroutines: returns when it is the caller's turn.
+        """For handshakes that are coroutines: returns True when it is the caller's turn.
 
-        False if the queue is full, or the turn has not come within the timeout.
+        Returns False if the queue is full, or after ``timeout_s``.
         """
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if not self.enter(turn, functools.partial(turn.set_result, None)):
@@ -78,7 +78,7 @@ class HandshakeQueue:
         return owner in self._waiting
 
     def leave(self, owner: object) -> None:
-        """Removes an owner that need not be served any more; nothing happens if it does not wait."""
+        """Removes an owner; does nothing if it does not wait."""
         self._waiting.pop(owner, None)
 
     def _turn(self) -> None:

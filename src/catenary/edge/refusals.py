@@ -1,6 +1,6 @@
-"""Requests that are refused: counted and logged alike, whichever transport they came by.
+"""Counts and logs refused requests, for every transport.
 
-Knows: statuses. Does not know: what was requested, how the answer is sent.
+Knows: statuses. Does not know: what was requested, how the response is sent.
 """
 
 import logging
@@ -16,12 +16,12 @@ _RETRY_LATER: Final = (("Retry-After", "5"),)
 
 
 def unavailable(message: str) -> RequestRefused:
-    """503: the request is good, and the server can't serve it now."""
+    """503: the request is valid, but the server can't serve it now."""
     return RequestRefused(503, message, _RETRY_LATER)
 
 
 class Refusals:
-    """Counts refused requests, and logs so many of them in a second."""
+    """Counts refused requests and logs them, within the rate limit of log lines."""
 
     __slots__ = ("_counters", "_limited")
 
@@ -30,7 +30,7 @@ class Refusals:
         self._limited = RateLimitedLogger(_log)
 
     def note(self, refused: RequestRefused) -> None:
-        """To be called once for each, by whoever answers it."""
+        """Called once for each refused request, by the transport that sends the response."""
         self._counters.failed_handshakes_total += 1
         if refused.status == 431:
             self._counters.oversized_heads_total += 1

@@ -1,4 +1,4 @@
-"""What an opening request tells the server and, filtered, the application.
+"""Reads a client's opening request: its environment for the application, its heartbeat, the session it resumes.
 
 Source: ``headers`` and ``proxy-cookies`` of docs/configuration.md and docs/rpc.md (anycable).
 Knows: HTTP. Does not know: WebSockets, sessions.
@@ -25,20 +25,20 @@ RESTORE_HEADER: Final = "x-anycable-restore-sid"
 _INTERVAL = re.compile(r"-?[0-9]{1,9}\Z")
 _SID = re.compile(r"[!-~]{1,255}\Z")
 _SID_CHARS: Final = 22
-"""Of six bits each."""
+"""Six random bits each."""
 _SIDS_AT_ONCE: Final = 256
 _random: Final[list[Sid]] = []
-# A process that is forked must not hand out the same ones.
+# A forked process must not use the same ones.
 os.register_at_fork(after_in_child=_random.clear)
 MAX_PING_INTERVAL_S: Final = 86_400
 TOKEN_SUBPROTOCOL: Final = "anycable-token."  # noqa: S105  (a prefix)
 
 
 class Proxied(msgspec.Struct, frozen=True):
-    """Which parts of a request the application may see; no ``cookies`` means all of them.
+    """Which headers and cookies of a request are passed to the application; no ``cookies`` means all of them.
 
-    ``token_header``, where it is not empty, is one more header, in lower case; the subprotocol
-    ``anycable-token.…`` stands in for it, since browsers can't send headers.
+    ``token_header``, unless empty, is one more header, in lower case. The subprotocol ``anycable-token.…`` replaces it,
+    because browsers can't send headers.
     """
 
     headers: tuple[str, ...]
@@ -47,7 +47,7 @@ class Proxied(msgspec.Struct, frozen=True):
 
 
 class Peer(NamedTuple):
-    """The other end of a connection: ``http`` or ``https``, and its IP address, empty if that is unknown."""
+    """The other end of a connection: ``http`` or ``https``, and its IP address, empty if it is unknown."""
 
     scheme: str
     address: str
@@ -61,22 +61,21 @@ def peer_of(transport: asyncio.Transport) -> Peer:
 
 
 def environment_of(request: Request, peer: Peer, proxied: Proxied) -> Environment:
-    """The client as its application will know it.
+    """The environment of a client, for the application.
 
-    ``X-Request-ID``, where it is printable ASCII of up to 255 bytes, becomes the session's id.
+    ``X-Request-ID`` becomes the session's id if it is printable ASCII of up to 255 bytes.
     """
     scheme = request.scheme or peer.scheme
     named = request.headers.get("x-request-id")
     return Environment(
         sid=Sid(named) if named is not None and _SID.match(named) else _new_sid(),
         url=f"{scheme}://{request.headers.get('host', '')}{request.target}",
-        headers=_shown_headers(request, peer.address, proxied),
+        headers=_forwarded_headers(request, peer.address, proxied),
     )
 
 
 def _new_sid() -> Sid:
-    """132 random bits, as text. Many are made at once: to ask the system for them takes longer than
-    all else that a name needs."""
+    """132 random bits as text. Many are made at once, because the system call takes longer than the rest."""
     if not _random:
         entropy = os.urandom(_SIDS_AT_ONCE * _SID_CHARS * 6 // 8)
         text = base64.urlsafe_b64encode(entropy).decode()
@@ -85,21 +84,21 @@ def _new_sid() -> Sid:
     return _random.pop()
 
 
-def _shown_headers(request: Request, remote_addr: str, proxied: Proxied) -> dict[str, str]:
-    shown = {}
+def _forwarded_headers(request: Request, remote_addr: str, proxied: Proxied) -> dict[str, str]:
+    forwarded = {}
     for name in proxied.headers:
         lowered = name.lower()
         value = request.headers.get(lowered)
         if value and lowered == "cookie":
-            value = _shown_cookies(value, proxied.cookies)
+            value = _forwarded_cookies(value, proxied.cookies)
         if value:
-            shown[name] = value
+            forwarded[name] = value
     if proxied.token_header:
         token = request.headers.get(proxied.token_header, "") or _offered_token(request)
         if token:
-            shown[proxied.token_header] = token
-    shown["REMOTE_ADDR"] = remote_addr
-    return shown
+            forwarded[proxied.token_header] = token
+    forwarded["REMOTE_ADDR"] = remote_addr
+    return forwarded
 
 
 def _offered_token(request: Request) -> str:
@@ -110,33 +109,33 @@ def _offered_token(request: Request) -> str:
     return ""
 
 
-def _shown_cookies(header: str, names: Sequence[str]) -> str:
+def _forwarded_cookies(header: str, names: Sequence[str]) -> str:
     if not names:
         return header
     pairs = (pair.strip() for pair in header.split(";"))
     return ";".join(pair for pair in pairs if pair.partition("=")[0] in names)
 
 
-def heartbeat_of(request: Request, usual: Heartbeat) -> Heartbeat:
-    """How the client wants to be pinged: ``?pi=`` (seconds, 0 or less for never), ``?ptp=`` (s, ms, ns).
+def heartbeat_of(request: Request, default: Heartbeat) -> Heartbeat:
+    """The heartbeat that the client asks for: ``?pi=`` (seconds, 0 or less for none), ``?ptp=`` (s, ms, ns).
 
-    What makes no sense leaves the usual.
+    Invalid and missing values leave the ``default``.
     """
     if "pi=" not in request.target and "ptp=" not in request.target:
-        return usual
+        return default
     query = request.query
-    interval_s, precision = usual.interval_s, usual.precision
+    interval_s, precision = default.interval_s, default.precision
     asked = _parameter(query, "pi")
     if _INTERVAL.match(asked) is not None:
         interval_s = min(int(asked), MAX_PING_INTERVAL_S)
     unit = _parameter(query, "ptp")
     if unit in PRECISIONS:
         precision = unit
-    return msgspec.structs.replace(usual, interval_s=interval_s, precision=precision)
+    return msgspec.structs.replace(default, interval_s=interval_s, precision=precision)
 
 
 def resumed_sid(request: Request) -> Sid | None:
-    """The session that the client wants to be again: a header, else ``?sid=``.
+    """The id of the session that the client wants to resume: a header, else ``?sid=``.
 
     Source: docs/misc/action_cable_protocol.md of docs.anycable.io, "Handshake metadata".
     """
@@ -147,8 +146,8 @@ def resumed_sid(request: Request) -> Sid | None:
 
 
 def _parameter(query: str, name: str) -> str:
-    """The last value of a parameter that is not empty. A query of 64 KB takes a tenth of what
-    urllib takes, which decodes all of it."""
+    """The last value of a parameter that is not empty, or "". Takes a tenth of the time of urllib, which decodes the
+    whole query."""
     for pair in reversed(query.split("&")):
         key, _, value = pair.partition("=")
         if key == name and value:

@@ -1,4 +1,4 @@
-"""Which endpoint serves a path: ``/cable``, ``/admin/*``, ``/app/{tenant}/cable``.
+"""The route table: finds the endpoint of a path such as ``/cable``, ``/admin/*``, ``/app/{tenant}/cable``.
 
 Source: ``--path`` of docs/configuration.md (anycable), whose patterns are those of go-chi.
 """
@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from catenary.edge.connection import ClientConnection, Host, Stage
+from catenary.edge.connection import ClientConnection, Stage, UvicornContext
 from catenary.edge.request import Peer
 from catenary.errors import ConfigError
 from catenary.wire.http1 import Request
@@ -18,27 +18,27 @@ _T = TypeVar("_T")
 
 
 class Endpoint(Protocol):
-    """Serves clients on some paths: one row of the route table."""
+    """Serves the clients of some paths: a row of the route table."""
 
     def open(self, request: Request, peer: Peer, connection: ClientConnection) -> Stage:
-        """The stage in which a request goes on. It begins when the connection enters it; until then
-        nothing is sent. Raises :class:`catenary.errors.RequestRefused`."""
+        """Returns the stage that serves a request. Nothing is sent before the connection enters the stage. Raises
+        :class:`catenary.errors.RequestRefused`."""
         ...
 
 
-Fallback = Callable[[ClientConnection, Host, str, bytes], None]
-"""Serves a path that no endpoint has, from the first byte of its request: takes the connection to another stage or
-hands it over. Raises :class:`catenary.errors.RequestRefused`."""
+Fallback = Callable[[ClientConnection, UvicornContext, str, bytes], None]
+"""Serves a path without an endpoint, from the first byte of its request: exchanges the stage of the connection or
+hands its transport over. Raises :class:`catenary.errors.RequestRefused`."""
 
 
 class RouteTable(Generic[_T]):
-    """Endpoints by patterns of paths. Matching is by whole path, case-sensitive, without the query; the first
-    row that matches counts, but a path without wildcards goes before patterns."""
+    """Endpoints by path. Patterns match the whole path, case-sensitively, without the query. A path without wildcards takes
+    precedence over patterns; of several patterns, the first that matches."""
 
     __slots__ = ("_exact", "_patterns")
 
     def __init__(self, rows: Sequence[tuple[str, _T]]) -> None:
-        """Raises :class:`ConfigError` for what is not a pattern."""
+        """Raises :class:`ConfigError` for an invalid pattern."""
         self._exact: dict[str, _T] = {}
         self._patterns: list[tuple[re.Pattern[str], _T]] = []
         for pattern, endpoint in rows:
@@ -50,7 +50,7 @@ class RouteTable(Generic[_T]):
                 self._exact.setdefault(pattern, endpoint)
 
     def find(self, path: str) -> _T | None:
-        """The endpoint of a path; None where there is none."""
+        """The endpoint of a path; None if there is none."""
         endpoint = self._exact.get(path)
         if endpoint is None:
             for pattern, each in self._patterns:

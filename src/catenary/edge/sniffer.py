@@ -1,7 +1,7 @@
-"""The first stage of a connection: reads the head of its first request and finds who serves it.
+"""The first stage of a connection: reads the head of its first request and opens the endpoint of its path.
 
-Knows: request heads, the route table, the handshake queue, deadlines. Does not know: who may connect, what an
-endpoint does with a connection.
+Knows: request heads, the route table, the handshake queue, deadlines. Does not know: which clients may connect, what an
+endpoint does.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from catenary.edge.connection import ClientConnection, Host
+from catenary.edge.connection import ClientConnection, UvicornContext
 from catenary.edge.deadlines import Deadlines
 from catenary.edge.handshake_queue import HandshakeQueue
 from catenary.edge.refusals import Refusals, unavailable
@@ -23,17 +23,17 @@ from catenary.wire.request_memory import RequestMemory, too_many
 
 
 class HeadLimits(msgspec.Struct, frozen=True):
-    """How long the head of a request may be, in bytes and in lines."""
+    """Limits of a request head, in bytes and in lines."""
 
     max_bytes: int = http1.MAX_HEADER_BYTES
     max_lines: int = http1.MAX_HEADERS
 
 
 class Port(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """What all connections of one port share.
+    """Shared by all connections of one port.
 
-    ``fallback`` serves the paths that are not in ``routes``; ``late_fallback`` does for upgrades that
-    uvicorn meets on a connection that it has served before.
+    ``fallback`` serves the paths that are not in ``routes``; ``late_fallback`` does so for an upgrade that follows other
+    requests on its connection.
     """
 
     routes: RouteTable[Endpoint]
@@ -50,15 +50,15 @@ class Port(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 class RequestSniffer:
     """Satisfies :class:`catenary.edge.connection.Stage`."""
 
-    __slots__ = ("_connection", "_head", "_host", "_port")
+    __slots__ = ("_connection", "_head", "_port", "_uvicorn")
 
     is_client: Final = False
 
-    def __init__(self, port: Port, connection: ClientConnection, host: Host) -> None:
+    def __init__(self, port: Port, connection: ClientConnection, uvicorn: UvicornContext) -> None:
         self._port = port
         self._connection = connection
-        self._host = host
-        # What was received of the request
+        self._uvicorn = uvicorn
+        # The part of the request that was received
         self._head: bytes | bytearray = b""
 
     def begin(self, rest: bytes) -> None:
@@ -71,7 +71,7 @@ class RequestSniffer:
             self._look(data, 0)
 
     def _receive_more(self, data: bytes) -> None:
-        """Appends in place and searches what is new: a head that comes byte by byte must not be copied and
+        """Appends in place and searches the new bytes only: a head that arrives byte by byte must not be copied and
         searched each time."""
         if type(self._head) is not bytearray:
             self._head = bytearray(self._head)
@@ -81,17 +81,17 @@ class RequestSniffer:
         if self not in port.queue:
             self._look(head, seen)
         elif len(head) > 2 * port.head.max_bytes:
-            # Reading goes on, to notice when the client leaves; but it must not fill the memory meanwhile.
-            self._refuse(RequestRefused(400, "expected a client that waits for its answer"))
+            # Reading continues, to notice when the client leaves; the client must not fill the memory meanwhile.
+            self._refuse(RequestRefused(400, "expected a client that waits for its response"))
         else:
             port.memory.hold(self, len(head))
 
     def _look(self, data: bytes | bytearray, seen: int) -> None:
-        """Decides once the head is complete; it does not end before ``seen``."""
+        """Dispatches the request once its head is complete; the search for its end starts at ``seen``."""
         end = data.find(http1.END_OF_HEADERS, seen)
         limit = self._port.head.max_bytes
         if end == -1 and len(data) <= limit:
-            # Kept here for every path: only here, a head that does not end is limited in time.
+            # Kept here for every path, because only here an incomplete head times out.
             self._head = data
             self._port.memory.hold(self, len(data))
         elif end == -1 or end > limit:
@@ -110,8 +110,8 @@ class RequestSniffer:
     # Endpoints
 
     def _queue(self, endpoint: Endpoint | None, data: bytes, end: int) -> None:
-        """Opens the endpoint now or in a later turn. None for a request line that can't be read: it is
-        refused in its turn."""
+        """Opens the endpoint now or in a later turn. An invalid request line has no endpoint: the request is refused in its
+        turn."""
         port = self._port
         self._head = data
         if not port.queue.enter(self, functools.partial(self._open, endpoint, end)):
@@ -130,16 +130,16 @@ class RequestSniffer:
         except RequestRefused as refused:
             self._refuse(refused)
             return
-        self._host.server_state.total_requests += 1  # as uvicorn counts those that it serves
+        self._uvicorn.server_state.total_requests += 1  # as uvicorn does for its own
         self._leave()
         connection.enter(stage, data[end + len(http1.END_OF_HEADERS) :])
 
-    # Everything else
+    # Paths without an endpoint
 
     def _fall_back(self, path: str, data: bytes) -> None:
         self._leave()
         try:
-            self._fallback(self._connection, self._host, path, data)
+            self._fallback(self._connection, self._uvicorn, path, data)
         except RequestRefused as refused:
             self._refuse(refused)
 
@@ -150,7 +150,7 @@ class RequestSniffer:
     # Ends
 
     def _leave(self) -> None:
-        """Keeps nothing, and is waited for by nobody."""
+        """Releases the memory and leaves the queue and the deadlines."""
         port = self._port
         port.deadlines.forget(self)
         port.queue.leave(self)
@@ -158,7 +158,7 @@ class RequestSniffer:
         self._head = b""
 
     def give_up(self) -> None:
-        """Other requests need the memory (:class:`catenary.wire.request_memory.Holder`)."""
+        """Gives up for lack of memory (:class:`catenary.wire.request_memory.Holder`)."""
         self._refuse(too_many())
 
     def _refuse(self, refused: RequestRefused) -> None:
@@ -180,11 +180,11 @@ class RequestSniffer:
             self._connection.transport.close()
 
     def eof(self) -> bool:
-        """Nothing is owed to the client yet."""
+        """No response is pending yet."""
         return False
 
     def pause_writing(self) -> None:
-        """At most one answer is written."""
+        """Does nothing: at most one response is written."""
 
     def resume_writing(self) -> None:
         """See :meth:`pause_writing`."""
@@ -197,10 +197,10 @@ class RequestSniffer:
 
 
 class LateUpgradeSniffer(RequestSniffer):
-    """For an upgrade that uvicorn meets on a connection that it has served before.
+    """For an upgrade on a connection that uvicorn has served before.
 
-    uvicorn sets the protocol that it has built only after it gave it the first bytes: they are read in
-    the next turn of the loop.
+    uvicorn calls data_received() of the new protocol before it gives that to the transport: the bytes are read in the
+    next turn of the loop.
     """
 
     __slots__ = ()

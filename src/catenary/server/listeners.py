@@ -13,10 +13,10 @@ from starlette.applications import Starlette
 
 from catenary.api.health import with_server_options
 from catenary.api.intake import IntakeFallback
-from catenary.edge.connection import ClientConnection, Host, Stage
-from catenary.edge.http import HostedWebSockets, HttpFallback
+from catenary.edge.connection import ClientConnection, Stage, UvicornContext
 from catenary.edge.routes import Fallback, RouteTable
 from catenary.edge.sniffer import HeadLimits, LateUpgradeSniffer, Port, RequestSniffer
+from catenary.edge.uvicorn_http import HostedWebSockets, HttpFallback
 from catenary.errors import ConfigError
 from catenary.node.node import Node
 from catenary.node.reads import Reads
@@ -118,6 +118,6 @@ def _port(build: ServerBuild, clients: ClientEndpoints, spec: PortSpec) -> Port:
     )
 
 
-def _protocol(first: Callable[[ClientConnection, Host], Stage]) -> type[asyncio.Protocol]:
+def _protocol(first: Callable[[ClientConnection, UvicornContext], Stage]) -> type[asyncio.Protocol]:
     """Builds connections for uvicorn, which asks for a class and calls it."""
     return cast("type[asyncio.Protocol]", functools.partial(ClientConnection, first))

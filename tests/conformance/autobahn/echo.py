@@ -23,11 +23,11 @@ from catenary.edge.admission import Admission, AdmissionRules
 from catenary.edge.connection import ClientConnection
 from catenary.edge.deadlines import Deadlines, NoDeadlines
 from catenary.edge.handshake_queue import HandshakeQueue
-from catenary.edge.http import HostedWebSockets
 from catenary.edge.refusals import Refusals
 from catenary.edge.request import Proxied
 from catenary.edge.routes import RouteTable
 from catenary.edge.sniffer import HeadLimits, Port, RequestSniffer
+from catenary.edge.uvicorn_http import HostedWebSockets
 from catenary.messages.commands import Command
 from catenary.messages.environment import Environment
 from catenary.messages.heartbeat import Heartbeat

@@ -1,7 +1,7 @@
 """uvicorn's HTTP protocol with limits on the size and the duration of each request head.
 
-uvicorn keeps what it reads until the head ends, however long that is and takes.
-Knows: bytes between requests. Does not know: what is requested.
+uvicorn itself buffers a head of any size, for any time.
+Knows: the bytes of request heads. Does not know: what is requested.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from catenary.edge.connection import ClientConnection, Host
+from catenary.edge.connection import ClientConnection, UvicornContext
 from catenary.errors import RequestRefused
 from catenary.metrics.counters import Counters
 from catenary.ports import Watch
@@ -25,7 +25,7 @@ _BEGINS_HERE: Final = -1
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """Refuses a request whose head is longer than ``max_head_bytes`` or does not end in time."""
+    """Refuses a request whose head exceeds ``max_head_bytes`` or is not complete in time."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._watch = watch
         self._memory = memory
         self._counters = counters
-        # Bytes of a head that is not complete; None outside one.
+        # Bytes received of an incomplete head; None between heads.
         self._head_bytes: int | None = None
 
     def data_received(self, data: bytes) -> None:
@@ -51,7 +51,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self._head_bytes is None or self.transport.is_closing():
             return
         if self._head_bytes == _BEGINS_HERE:
-            # uvicorn does not say how many of these bytes belong to the head: counting starts with the next.
+            # It is unknown how many of these bytes belong to the head: counting starts with the next read.
             self._head_bytes = 0
             self._watch.watch(self)
             self._memory.hold(self, len(data))
@@ -84,17 +84,17 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _make_origin_form(self) -> None:
-        """Routes and applications expect paths, and the host that counts in the header Host."""
+        """Routes and applications expect a path, and the host in the header Host."""
         scheme, authority, target = http1.origin_form(self.url.decode("latin-1"))
         self.url = target.encode("latin-1")
         if scheme:
             self.headers[:] = [each for each in self.headers if each[0] != b"host"]
             self.headers.append((b"host", authority.encode("latin-1")))
 
-    # Goodbyes
+    # Refusals
 
     def send_400_response(self, msg: str) -> None:
-        """Called by uvicorn while it handles an error of the parser, which says what is wrong."""
+        """Called by uvicorn while it handles an error of the parser, which is the reason."""
         error = sys.exception()
         reason = (
             error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else error
@@ -109,21 +109,21 @@ class BoundedHttp(HttpToolsProtocol):
             self._refuse(RequestRefused(400, f"expected an HTTP/1.1 request: {error}"))
 
     def give_up(self) -> None:
-        """Other requests need the memory."""
+        """Gives up for lack of memory (:class:`catenary.wire.request_memory.Holder`)."""
         self._refuse(too_many())
 
     def time_out(self) -> None:
-        """The head of a request took too long."""
+        """The head of a request was not complete in time."""
         self._counters.late_handshakes_total += 1
         self._refuse(RequestRefused(408, "expected the rest of the request"))
 
     def _refuse(self, error: RequestRefused) -> None:
-        # uvicorn sets it with the first request.
+        # None before the first request.
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.response_complete:
             self.transport.write(http1.refusal(error))
         elif self._head_bytes is None and not cycle.response_started and not self.pipeline:
-            # In the middle of a body. To the application, the client has left.
+            # Within a body. The application is told that the client has disconnected.
             cycle.disconnected = True
             cycle.message_event.set()
             self.transport.write(http1.refusal(error))
@@ -131,7 +131,7 @@ class BoundedHttp(HttpToolsProtocol):
 
 
 class HttpFallback:
-    """Satisfies :data:`catenary.edge.routes.Fallback`: uvicorn serves the connection, from its first byte on."""
+    """Satisfies :data:`catenary.edge.routes.Fallback`: uvicorn serves the connection from its first byte."""
 
     __slots__ = ("_counters", "_max_head_bytes", "_memory", "_watch")
 
@@ -143,9 +143,11 @@ class HttpFallback:
         self._memory = memory
         self._counters = counters
 
-    def __call__(self, connection: ClientConnection, host: Host, path: str, data: bytes) -> None:
+    def __call__(
+        self, connection: ClientConnection, uvicorn: UvicornContext, path: str, data: bytes
+    ) -> None:
         protocol = BoundedHttp(
-            *host,
+            *uvicorn,
             max_head_bytes=self._max_head_bytes,
             watch=self._watch,
             memory=self._memory,
@@ -155,10 +157,10 @@ class HttpFallback:
 
 
 class HostedWebSockets:
-    """The same for upgrades: uvicorn serves the WebSockets of a hosted application.
+    """Satisfies :data:`catenary.edge.routes.Fallback` for upgrades: uvicorn serves the WebSockets of a hosted application.
 
-    ``build`` builds uvicorn's protocol; None if there is no such application, or uvicorn lacks the
-    library for it: then the path is refused with 404.
+    ``build`` builds uvicorn's protocol. It is None if no application is hosted, or no library for it is installed; then
+    the path is refused with 404.
     """
 
     __slots__ = ("_build",)
@@ -166,7 +168,9 @@ class HostedWebSockets:
     def __init__(self, build: Callable[..., asyncio.Protocol] | None) -> None:
         self._build = build
 
-    def __call__(self, connection: ClientConnection, host: Host, path: str, data: bytes) -> None:
+    def __call__(
+        self, connection: ClientConnection, uvicorn: UvicornContext, path: str, data: bytes
+    ) -> None:
         if self._build is None:
             raise RequestRefused(404, f"expected the path of a cable, got {path[:100]!r}")
-        connection.hand_over(self._build(**host._asdict()), data)
+        connection.hand_over(self._build(**uvicorn._asdict()), data)
