@@ -80,7 +80,7 @@ def world(serve: Serve, *flags: str) -> Iterator[World]:
         stack.callback(app.stop)
         server = stack.enter_context(
             cable_server(
-                *(f"--rpc_host={host}", "--rpc_command_timeout=300", "--broadcast_adapter=http"),
+                *(f"--rpc_host={host}", "--rpc_command_timeout=1000", "--broadcast_adapter=http"),
                 *flags,
             )
         )
@@ -95,7 +95,7 @@ def test_who_leaves_while_the_application_is_away_is_told_when_it_is_back(serve:
         here.app.stop()
         here.leave(20)
         here.server.wait_for_output("Disconnect calls wait for the application")
-        time.sleep(0.5)  # longer than a call is repeated for
+        time.sleep(1.5)  # longer than a call is repeated for
         here.leave(20)
         here.app.start()
         here.application.wait_for(lambda: len(here.ended) == 60)
