@@ -15,13 +15,16 @@ from catenary.adapters.interest import Interest
 from catenary.adapters.none import NoHistory
 from catenary.adapters.packing import NumberedCommand
 from catenary.adapters.redis.connection import Connection
+from catenary.adapters.redis.streams import RedisStreamBroadcasts, StreamRules
 from catenary.adapters.send_queue import SendQueue
 from catenary.broker.limits import Limits
+from catenary.config.addresses import RedisAddress
 from catenary.messages.names import Stream
 from catenary.messages.publications import Position, Publication, Publishable, QueueEntry
 from catenary.metrics.counters import Counters
 from tests.growth.measure import Case, Work, assert_near_linear, assert_turns_bounded
 from tests.growth.test_wire import in_pieces
+from tests.parts.heart import Heart
 from tests.parts.redis import RedisServer, redis_server
 from tests.parts.redis_node import LIMITS, RedisNode, redis_node, until
 
@@ -245,5 +248,44 @@ def test_no_turn_grows_with_the_messages_that_a_node_has_missed() -> None:
                 await asyncio.sleep(0)
 
         return catch_up
+
+    assert_turns_bounded(case)
+
+
+# A backlog in a Redis stream
+
+
+def backlog(server: RedisServer, entries: Iterable[str]) -> None:
+    with redis.Redis(port=server.port) as connection:
+        connection.flushall()
+        pipeline = connection.pipeline(transaction=False)
+        for each in entries:
+            pipeline.xadd("__anycable__", {"payload": each})
+        pipeline.execute()
+
+
+def message(number: int) -> str:
+    return f'{{"stream":"s","data":"{number}"}}'
+
+
+@pytest.mark.parametrize("batch_size", [1, 100])
+def test_no_turn_grows_with_the_backlog_of_a_redis_stream(
+    server: RedisServer, batch_size: int
+) -> None:
+    def case(size: int) -> Work:
+        heart = Heart()
+        texts = [message(each) for each in range(size * 2)]
+        batches = [texts[start : start + batch_size] for start in range(0, len(texts), batch_size)]
+        backlog(server, (each[0] if batch_size == 1 else f"[{','.join(each)}]" for each in batches))
+
+        async def publish() -> None:
+            broadcasts = RedisStreamBroadcasts(
+                RedisAddress(server.url), StreamRules(), heart.node.publications.publish_in_turns, heart.counters
+            )
+            await broadcasts.start()
+            await until(lambda: heart.counters.publications_total == len(texts), 60)
+            await broadcasts.close(5)
+
+        return publish
 
     assert_turns_bounded(case)
