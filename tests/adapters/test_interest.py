@@ -95,10 +95,10 @@ async def test_who_comes_back_to_a_stream_waits_for_the_new_listening() -> None:
     interest = open_interest()
     interest.listen(A)
     first = await interest.changes()
-    mark = interest.marks[A]
+    cursor = interest.cursors[A]
     interest.unlisten(A)
     interest.listen(A)
-    assert interest.marks[A] is not mark
+    assert interest.cursors[A] is not cursor
     interest.in_force(first)
     assert not await is_over(interest.when_live([A]))
     second = await interest.changes()
@@ -155,18 +155,18 @@ def test_a_stream_has_one_first_and_one_last_listener() -> None:
 @in_loop
 async def test_a_call_is_made_when_everything_up_to_a_position_has_arrived() -> None:
     interest = open_interest(A)
-    mark = interest.marks[A]
-    mark.advance(Position("e", 5))
+    cursor = interest.cursors[A]
+    cursor.advance(Position("e", 5))
     called: list[int] = []
     assert interest.has_arrived(A, Position("e", 5))
     assert interest.has_arrived(B, Position("e", 5))
     assert not interest.has_arrived(A, Position("e", 6))
     interest.call_when_arrived(A, Position("e", 7), lambda: called.append(7))
     interest.call_when_arrived(A, Position("e", 9), lambda: called.append(9))
-    mark.advance(Position("e", 6))
+    cursor.advance(Position("e", 6))
     await settle()
     assert called == []
-    mark.advance(Position("e", 8))
+    cursor.advance(Position("e", 8))
     await settle()
     assert called == [7]
     interest.unlisten(A)
@@ -177,18 +177,18 @@ async def test_a_call_is_made_when_everything_up_to_a_position_has_arrived() -> 
 @in_loop
 async def test_a_call_is_made_when_a_new_epoch_has_begun() -> None:
     interest = open_interest(A)
-    mark = interest.marks[A]
-    mark.advance(Position("e", 5))
+    cursor = interest.cursors[A]
+    cursor.advance(Position("e", 5))
     called: list[str] = []
     interest.call_when_arrived(A, Position("e", 7), lambda: called.append("e"))
     interest.call_when_arrived(A, Position("f", 2), lambda: called.append("f"))
-    mark.advance(Position("f", 1))
+    cursor.advance(Position("f", 1))
     await settle()
     assert called == ["e"]
-    mark.advance(Position("f", 2))
+    cursor.advance(Position("f", 2))
     await settle()
     assert called == ["e", "f"]
-    assert not interest.marks[A].waits
+    assert not interest.cursors[A].waits
 
 
 # Whatever happens, in whatever order: the engine listens to what is wanted
@@ -231,7 +231,7 @@ def test_the_engine_listens_to_what_is_wanted_whenever_nobody_waits(steps: list[
                     engine = told = None
                 case ["up"] if engine is None:
                     engine = set(interest.up())
-            assert set(interest.marks) == wanted
+            assert set(interest.cursors) == wanted
             live = {stream for stream in wanted if await is_over(interest.when_live([stream]))}
             assert engine is None or live <= engine
         assert engine == wanted == live

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from catenary.adapters.following import Following
 from catenary.adapters.interest import Interest
 from catenary.adapters.memory.history import LocalHistory
 from catenary.adapters.memory.pubsub import LocalPubSub
 from catenary.adapters.nats.embedded import EmbeddedNats
+from catenary.adapters.stream_recovery import StreamRecovery
 from catenary.broker.limits import Limits
 from catenary.config.options import EnatsOptions
 from catenary.messages.names import Stream
@@ -68,7 +68,7 @@ class EngineNode(OneNode, Protocol):
     counters: Counters
     supervisor: Supervisor
     interest: Interest
-    following: Following
+    recovery: StreamRecovery
 
     @property
     def pubsub(self) -> PubSubThatReports: ...

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
-from catenary.adapters.following import Following
 from catenary.adapters.interest import Interest
 from catenary.adapters.memory.history import LocalHistory
 from catenary.adapters.nats.questions import Questions
-from catenary.adapters.taking import Taking
+from catenary.adapters.ordered_intake import OrderedIntake
+from catenary.adapters.stream_recovery import StreamRecovery
 from catenary.broker.presence_set import PresenceSet
 from catenary.broker.session_cache import Snapshots
 from catenary.broker.stream_log import StreamLog
@@ -177,42 +177,42 @@ def interest_in_streams(size: int) -> Work:
     return work
 
 
-def followed(history: LocalHistory | None = None) -> tuple[Interest, Following]:
+def followed(history: LocalHistory | None = None) -> tuple[Interest, StreamRecovery]:
     def deliver(publication: Publishable) -> None:
         pass
 
     interest = Interest()
     interest.listen(S)
-    return interest, Following(interest, deliver, history, Counters())
+    return interest, StreamRecovery(interest, deliver, history, Counters())
 
 
 def messages_arrive(size: int) -> Work:
-    _, following = followed()
-    return for_each(range(1, size), lambda offset: following.arrive(message(S, offset), offset - 1))
+    _, recovery = followed()
+    return for_each(range(1, size), lambda offset: recovery.receive(message(S, offset), offset - 1))
 
 
 def messages_arrive_behind_a_gap(size: int) -> Work:
-    _, following = followed(kept(size))
+    _, recovery = followed(kept(size))
 
     async def work() -> None:
-        following.arrive(message(S, 1))
+        recovery.receive(message(S, 1))
         for offset in range(3, size):
-            following.arrive(message(S, offset), offset - 1)
-        await asyncio.gather(*following._tasks)
+            recovery.receive(message(S, offset), offset - 1)
+        await asyncio.gather(*recovery._tasks)
 
     return work
 
 
 def clients_wait_until_a_message_arrives(size: int) -> Work:
-    interest, following = followed()
+    interest, recovery = followed()
 
     async def work() -> None:
-        following.arrive(message(S, 1))
+        recovery.receive(message(S, 1))
         called: list[None] = []
         for offset in range(2, size):
             interest.call_when_arrived(S, Position("e", offset), lambda: called.append(None))
         for offset in range(2, size + 1):
-            following.arrive(message(S, offset), offset - 1)
+            recovery.receive(message(S, offset), offset - 1)
         await asyncio.sleep(0)
         assert len(called) == size - 2
 
@@ -223,16 +223,16 @@ def publications_wait_for_one_that_takes_long(size: int) -> Work:
     async def work() -> None:
         first = asyncio.get_running_loop().create_future()
         answers = [first]
-        taking = Taking(
+        intake = OrderedIntake(
             lambda raw: answers.pop() if answers else None,
             Counters(),
             pause=lambda: None,
             resume=lambda: None,
         )
         for _ in range(size):
-            taking.take(b"{}")
+            intake.add(b"{}")
         first.set_result(None)
-        await taking.finish()
+        await intake.finish()
 
     return work
 

@@ -10,13 +10,13 @@ import pytest
 import redis
 from redis.asyncio.connection import AbstractConnection
 
-from catenary.adapters.following import Following
 from catenary.adapters.interest import Interest
 from catenary.adapters.none import NoHistory
 from catenary.adapters.packing import NumberedCommand
 from catenary.adapters.redis.connection import Connection
 from catenary.adapters.redis.streams import RedisStreamBroadcasts, StreamRules
 from catenary.adapters.send_queue import SendQueue
+from catenary.adapters.stream_recovery import StreamRecovery
 from catenary.broker.limits import Limits
 from catenary.config.addresses import RedisAddress
 from catenary.messages.names import Stream
@@ -238,12 +238,12 @@ def test_no_turn_grows_with_the_messages_that_a_node_has_missed() -> None:
             Publication(stream, str(each), position=Position("e", each + 1)) for each in range(size)
         )
         interest, received = Interest(), list[Publishable]()
-        following = Following(interest, received.append, HistoryOf(missed), Counters())
+        recovery = StreamRecovery(interest, received.append, HistoryOf(missed), Counters())
         interest.listen(stream)
-        following.begin(stream, Position("e", 0))
+        recovery.begin_stream(stream, Position("e", 0))
 
         async def catch_up() -> None:
-            following.arrive(missed[-1], size - 1)
+            recovery.receive(missed[-1], size - 1)
             while len(received) < size:  # noqa: ASYNC110  (the turns are what is measured)
                 await asyncio.sleep(0)
 
@@ -280,7 +280,10 @@ def test_no_turn_grows_with_the_backlog_of_a_redis_stream(
 
         async def publish() -> None:
             broadcasts = RedisStreamBroadcasts(
-                RedisAddress(server.url), StreamRules(), heart.node.publications.publish_in_turns, heart.counters
+                RedisAddress(server.url),
+                StreamRules(),
+                heart.node.publications.publish_in_turns,
+                heart.counters,
             )
             await broadcasts.start()
             await until(lambda: heart.counters.publications_total == len(texts), 60)

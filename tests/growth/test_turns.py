@@ -9,8 +9,8 @@ import pytest
 from catenary.adapters.memory.history import LocalHistory
 from catenary.adapters.memory.presence import LocalPresence
 from catenary.adapters.memory.sessions import LocalSessions
+from catenary.adapters.ordered_intake import OrderedIntake
 from catenary.adapters.pacing import paced
-from catenary.adapters.taking import Taking
 from catenary.api.reads import history_of, presence_of
 from catenary.messages.commands import History, HistoryRequest, Join, Perform, Subscribe, WhoIsHere
 from catenary.messages.decisions import Decision
@@ -227,7 +227,7 @@ def a_large_batch_from_a_message_queue(size: int) -> Work:
     heart.connect().subscribe(ROOM)
     messages = (f'{{"stream":"r","data":"{number} {"x" * 100}"}}' for number in range(size))
     raw = f"[{','.join(messages)}]".encode()
-    taking = Taking(
+    intake = OrderedIntake(
         heart.node.publications.publish_in_turns,
         heart.counters,
         pause=lambda: None,
@@ -235,8 +235,8 @@ def a_large_batch_from_a_message_queue(size: int) -> Work:
     )
 
     async def work() -> None:
-        taking.take(raw)
-        await taking.finish()
+        intake.add(raw)
+        await intake.finish()
 
     return work
 
@@ -263,14 +263,14 @@ def many_publications_that_waited_for_one(size: int) -> Work:
     def publish(raw: bytes) -> Awaitable[None] | None:
         return first if raw == b"first" else heart.node.publications.publish_locally(raw)
 
-    taking = Taking(publish, heart.counters, pause=lambda: None, resume=lambda: None)
-    taking.take(b"first")
+    intake = OrderedIntake(publish, heart.counters, pause=lambda: None, resume=lambda: None)
+    intake.add(b"first")
     for number in range(size):
-        taking.take(b'{"stream":"r","data":"%d"}' % number)
+        intake.add(b'{"stream":"r","data":"%d"}' % number)
 
     async def work() -> None:
         first.set_result(None)
-        await taking.finish()
+        await intake.finish()
 
     return work
 

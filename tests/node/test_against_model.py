@@ -176,7 +176,7 @@ class NodeAgainstModel(RuleBasedStateMachine):
         if hasattr(self, "heart"):
             streams = set().union(*self.listening.values()) if self.listening else set()
             assert self.heart.hub.streams_num == len(streams)
-            assert set(self.interest.marks) == streams
+            assert set(self.interest.cursors) == streams
             assert self.heart.counters.clients_num == len(self.here)
 
 

@@ -1,4 +1,4 @@
-"""What a node has of NATS: engine, interest, following and pub/sub; and what it received."""
+"""What a node has of NATS: engine, interest, recovery and pub/sub; and what it received."""
 
 import asyncio
 import shutil
@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from catenary.adapters.following import Following
 from catenary.adapters.interest import Interest
 from catenary.adapters.nats.engine import NatsEngine
 from catenary.adapters.nats.history import NatsHistory
@@ -15,6 +14,7 @@ from catenary.adapters.nats.presence import NatsPresence
 from catenary.adapters.nats.pubsub import NatsPubSub
 from catenary.adapters.nats.servers import NatsServers
 from catenary.adapters.nats.sessions import NatsSessions
+from catenary.adapters.stream_recovery import StreamRecovery
 from catenary.broker.limits import Limits
 from catenary.messages.names import Stream
 from catenary.messages.publications import Publication, Publishable
@@ -83,13 +83,13 @@ class NatsNode:
             clock=clock,
             supervisor=self.supervisor,
         )
-        self.following = Following(
+        self.recovery = StreamRecovery(
             self.interest, deliver or self.received.append, self.engine.history, self.counters
         )
         self.pubsub = NatsPubSub(
             self.engine,
             self.interest,
-            self.following,
+            self.recovery,
             on_restored=self._note_restored,
             canary_interval_s=canary_interval_s,
             supervisor=self.supervisor,

@@ -1,16 +1,16 @@
-"""What a node has of Redis: engine, interest, following and pub/sub; and what it received."""
+"""What a node has of Redis: engine, interest, recovery and pub/sub; and what it received."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
-from catenary.adapters.following import Following
 from catenary.adapters.interest import Interest
 from catenary.adapters.redis.engine import RedisEngine, RedisNames
 from catenary.adapters.redis.history import RedisHistory
 from catenary.adapters.redis.presence import RedisPresence
 from catenary.adapters.redis.pubsub import RedisPubSub
 from catenary.adapters.redis.sessions import RedisSessions
+from catenary.adapters.stream_recovery import StreamRecovery
 from catenary.broker.limits import Limits
 from catenary.config.addresses import RedisAddress
 from catenary.messages.names import Stream
@@ -53,13 +53,13 @@ class RedisNode:
             self.counters,
             self.supervisor,
         )
-        self.following = Following(
+        self.recovery = StreamRecovery(
             self.interest, deliver or self.received.append, self.engine.history, self.counters
         )
         self.pubsub = RedisPubSub(
             self.engine,
             self.interest,
-            self.following,
+            self.recovery,
             on_restored=self._note_restored,
             canary_interval_s=canary_interval_s,
             supervisor=self.supervisor,

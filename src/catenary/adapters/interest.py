@@ -65,7 +65,7 @@ class ReadAhead:
                     wait.set_result(None)
 
 
-class Mark:
+class Cursor:
     """How far this node has heard of a stream.
 
     ``position`` is that of the last message that was delivered, or that was there already when the
@@ -129,12 +129,12 @@ class Changes(msgspec.Struct, frozen=True):
 
 
 class Interest:
-    """Satisfies :class:`catenary.ports.Interest`; ``marks`` has an entry for each wanted stream."""
+    """Satisfies :class:`catenary.ports.Interest`; ``cursors`` has an entry for each wanted stream."""
 
-    __slots__ = ("_added", "_changed", "_is_up", "_live", "_removed", "_waits", "marks")
+    __slots__ = ("_added", "_changed", "_is_up", "_live", "_removed", "_waits", "cursors")
 
     def __init__(self) -> None:
-        self.marks: dict[Stream, Mark] = {}
+        self.cursors: dict[Stream, Cursor] = {}
         self._is_up = False
         self._changed = asyncio.Event()
         # Not told yet
@@ -148,7 +148,7 @@ class Interest:
 
     def listen(self, stream: Stream) -> None:
         """The first listener came."""
-        self.marks[stream] = Mark()
+        self.cursors[stream] = Cursor()
         if not self._is_up:
             return
         if self._live is None:
@@ -159,7 +159,7 @@ class Interest:
 
     def unlisten(self, stream: Stream) -> None:
         """The last listener has gone."""
-        self.marks.pop(stream).forget()
+        self.cursors.pop(stream).forget()
         if not self._is_up:
             return
         self._waits.pop(stream, None)
@@ -178,14 +178,14 @@ class Interest:
 
     def has_arrived(self, stream: Stream, position: Position) -> bool:
         """Was everything up to a position delivered here?"""
-        mark = self.marks.get(stream)
-        return mark is None or not is_behind(position, mark.position)
+        cursor = self.cursors.get(stream)
+        return cursor is None or not is_behind(position, cursor.position)
 
     def call_when_arrived(
         self, stream: Stream, position: Position, call: Callable[[], None]
     ) -> None:
         """Calls when everything up to a position was delivered here, or nobody listens any more."""
-        self.marks[stream].when_at(position).add_done_callback(lambda _: call())
+        self.cursors[stream].when_at(position).add_done_callback(lambda _: call())
 
     # For the adapter
 
@@ -218,7 +218,7 @@ class Interest:
     def up(self) -> tuple[Stream, ...]:
         """The engine is there, and must be told of all these streams; of changes from now on."""
         self._is_up = True
-        return tuple(self.marks)
+        return tuple(self.cursors)
 
     def down(self) -> None:
         """The engine is away: nobody waits for it, and it will be told of everything anew."""

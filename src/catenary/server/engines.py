@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from catenary.adapters.following import Following
 from catenary.adapters.interest import Interest as AdapterInterest
 from catenary.adapters.memory.history import LocalHistory
 from catenary.adapters.memory.presence import LocalPresence
@@ -21,6 +20,7 @@ from catenary.adapters.nats.engine import NatsEngine
 from catenary.adapters.nats.pubsub import NatsPubSub
 from catenary.adapters.nats.servers import NatsServers
 from catenary.adapters.none import NoHistory, NoInterest, NoPresence, NoSessions
+from catenary.adapters.stream_recovery import StreamRecovery
 from catenary.broker.limits import Limits
 from catenary.config.effective import redis_address
 from catenary.config.options import BrokerOptions, NatsOptions, Options
@@ -127,7 +127,7 @@ class ClusterPubSub(PubSub, Protocol):
     async def close(self, timeout_s: float) -> None: ...
 
 
-PubSubBuilder = Callable[[AdapterInterest, Hub, Following, Callable[[], None]], ClusterPubSub]
+PubSubBuilder = Callable[[AdapterInterest, Hub, StreamRecovery, Callable[[], None]], ClusterPubSub]
 
 
 class ClusterEngine(Engine):
@@ -147,8 +147,8 @@ class ClusterEngine(Engine):
             self.history, self.presence, self.sessions = history, presence, sessions
 
     def pubsub(self, build: ServerBuild, hub: Hub, restored: Callable[[], None]) -> PubSub:
-        following = Following(self.interest, hub.deliver, self._stores.history, build.counters)
-        pubsub = self._build_pubsub(self.interest, hub, following, restored)
+        recovery = StreamRecovery(self.interest, hub.deliver, self._stores.history, build.counters)
+        pubsub = self._build_pubsub(self.interest, hub, recovery, restored)
         build.add(pubsub.start, CLOSE_PUBSUB, pubsub.close)
         build.start.append(self._await_connected)
         self._pubsub = pubsub
@@ -206,12 +206,12 @@ def _by_redis(build: ServerBuild) -> Engine:
     engine = RedisEngine(redis_address(options.redis), names, limits, build.counters, supervisor)
 
     def pubsub(
-        interest: AdapterInterest, hub: Hub, following: Following, restored: Callable[[], None]
+        interest: AdapterInterest, hub: Hub, recovery: StreamRecovery, restored: Callable[[], None]
     ) -> ClusterPubSub:
         return RedisPubSub(
             engine,
             interest,
-            following,
+            recovery,
             on_restored=restored,
             caught_up=hub.caught_up,
             supervisor=supervisor,
@@ -229,12 +229,12 @@ def _by_nats(build: ServerBuild, servers: NatsServers) -> Engine:
     )
 
     def pubsub(
-        interest: AdapterInterest, hub: Hub, following: Following, restored: Callable[[], None]
+        interest: AdapterInterest, hub: Hub, recovery: StreamRecovery, restored: Callable[[], None]
     ) -> ClusterPubSub:
         return NatsPubSub(
             engine,
             interest,
-            following,
+            recovery,
             on_restored=restored,
             caught_up=hub.caught_up,
             supervisor=supervisor,

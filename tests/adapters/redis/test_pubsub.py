@@ -127,13 +127,13 @@ async def test_canaries_come_back_all_the_time(server: RedisServer) -> None:
             nonlocal alive
             alive += 1
 
-        class Noting(type(node.following)):  # type: ignore[misc]
+        class Noting(type(node.recovery)):  # type: ignore[misc]
             __slots__ = ()
 
-            def alive(self) -> None:
+            def note_alive(self) -> None:
                 note()
 
-        node.following.__class__ = Noting
+        node.recovery.__class__ = Noting
         await until(lambda: alive > 5)
         assert node.counters.pubsub_canary_lost_total == 0
         assert node.received == []

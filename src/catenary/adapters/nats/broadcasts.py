@@ -15,7 +15,7 @@ from typing import Final
 from catenary.adapters.nats.connection import Connection
 from catenary.adapters.nats.servers import NatsServers
 from catenary.adapters.nats.way_back import WayBack
-from catenary.adapters.taking import Taking
+from catenary.adapters.ordered_intake import OrderedIntake
 from catenary.errors import BackendError
 from catenary.metrics.counters import Counters
 from catenary.supervision.service import Supervisor
@@ -38,9 +38,9 @@ class NatsBroadcasts:
         "_channel",
         "_connection",
         "_counters",
+        "_intake",
         "_number",
         "_queue",
-        "_taking",
         "_way",
         "trouble",
     )
@@ -76,7 +76,7 @@ class NatsBroadcasts:
         self._connection: Connection | None = None
         self._number = 0
         self._away_since: float | None = None
-        self._taking = Taking(publish, counters, pause=self._pause, resume=self._resume)
+        self._intake = OrderedIntake(publish, counters, pause=self._pause, resume=self._resume)
 
     async def start(self) -> None:
         """Begins to listen; does not wait for NATS, which may come later."""
@@ -90,7 +90,7 @@ class NatsBroadcasts:
                 await self._finish()
         if self._connection is not None:
             await self._connection.close(0)
-        lost = await self._taking.give_up()
+        lost = await self._intake.give_up()
         if lost:
             _log.warning("%d publications on %s may be lost: no time is left", lost, self._channel)
 
@@ -99,7 +99,7 @@ class NatsBroadcasts:
         if self._connection is not None:
             with contextlib.suppress(BackendError):
                 await self._connection.drain(self._number)
-        await self._taking.finish()
+        await self._intake.finish()
 
     # The way
 
@@ -136,7 +136,7 @@ class NatsBroadcasts:
     # What comes
 
     def _take(self, subject: bytes, headers: bytes, raw: bytes) -> None:
-        self._taking.take(raw)
+        self._intake.add(raw)
 
     def _pause(self) -> None:
         if self._connection is not None:

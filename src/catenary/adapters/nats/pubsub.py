@@ -11,7 +11,6 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any, Final
 
-from catenary.adapters.following import Following
 from catenary.adapters.interest import Changes, Interest
 from catenary.adapters.nats import wire
 from catenary.adapters.nats.connection import Connection, Shared
@@ -21,6 +20,7 @@ from catenary.adapters.nats.payload import unpack
 from catenary.adapters.nats.sessions import NatsSessions
 from catenary.adapters.pacing import paced
 from catenary.adapters.packing import NumberedCommand, unpack_command
+from catenary.adapters.stream_recovery import StreamRecovery
 from catenary.errors import BackendError
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.names import Stream
@@ -57,7 +57,6 @@ class NatsPubSub:
         "_counters",
         "_early",
         "_engine",
-        "_following",
         "_interest",
         "_is_deaf",
         "_looks",
@@ -65,6 +64,7 @@ class NatsPubSub:
         "_on_restored",
         "_outbox",
         "_patience",
+        "_recovery",
         "_service",
         "_trouble",
         "_was_paused",
@@ -76,7 +76,7 @@ class NatsPubSub:
         self,
         engine: NatsEngine,
         interest: Interest,
-        following: Following,
+        recovery: StreamRecovery,
         *,
         on_restored: Callable[[], None] = lambda: None,
         caught_up: Callable[[], Awaitable[None] | None] = lambda: None,
@@ -85,7 +85,7 @@ class NatsPubSub:
     ) -> None:
         self._engine = engine
         self._interest = interest
-        self._following = following
+        self._recovery = recovery
         self._counters = engine.counters
         self._caught_up = caught_up
         self._on_restored = on_restored
@@ -123,7 +123,7 @@ class NatsPubSub:
             except (BackendError, TimeoutError) as error:
                 _log.warning("What was published last may be lost: %s", str(error) or "too slow")
         await self._service.stop()
-        await self._following.close()
+        await self._recovery.close()
         self._trouble = "closed"
 
     def send(
@@ -204,7 +204,7 @@ class NatsPubSub:
         await connection.flushed()
         await self._catch_up_commands(connection)
         await self._catch_up(connection, wanted)
-        self._following.alive()
+        self._recovery.note_alive()
 
     async def _stay(self, connection: Connection) -> None:
         """Returns when the connection is lost."""
@@ -221,7 +221,7 @@ class NatsPubSub:
     async def _tell_changes(self, connection: Connection) -> None:
         while True:
             changes = await self._interest.changes()
-            await self._newest(changes.added, self._following.begin)
+            await self._newest(changes.added, self._recovery.begin_stream)
             self._apply(connection, changes)
             await connection.flushed()
             self._interest.in_force(changes)
@@ -249,7 +249,7 @@ class NatsPubSub:
                 tell(stream, position)
 
     async def _catch_up(self, connection: Connection, streams: Collection[Stream]) -> None:
-        await self._newest(streams, self._following.resume)
+        await self._newest(streams, self._recovery.resume_stream)
         self._look_again(connection, streams)
 
     async def _catch_up_commands(self, connection: Connection) -> None:
@@ -262,7 +262,7 @@ class NatsPubSub:
             since = sessions.revocations.newest
             for each in await sessions.missed(since, is_first=not self._was_up):
                 if sessions.received(each) and self._was_up:
-                    self._following.arrive(each.command)
+                    self._recovery.receive(each.command)
             if connection.info.cluster:
                 newest = sessions.revocations.newest
                 self._look_once_more(self._look_later_for_commands(connection, sessions, newest))
@@ -295,7 +295,7 @@ class NatsPubSub:
     async def _look_later(self, connection: Connection, streams: Collection[Stream]) -> None:
         await asyncio.sleep(SPREAD_S)
         try:
-            await self._newest(streams, self._following.resume)
+            await self._newest(streams, self._recovery.resume_stream)
         except BackendError as error:
             connection.drop(str(error).removeprefix("NATS: "))
 
@@ -329,7 +329,7 @@ class NatsPubSub:
             if self._is_deaf:
                 self._is_deaf = False
                 _log.info("Publications arrive again")
-            self._following.alive()
+            self._recovery.note_alive()
             await asyncio.sleep(self._canary_interval_s)
 
     def _take_yelp(self, subject: bytes, headers: bytes, payload: bytes) -> None:
@@ -348,7 +348,7 @@ class NatsPubSub:
         except ValueError as error:
             _limited.warning("What came on %.100s is no publication: %s", subject.decode(), error)
             return
-        self._following.arrive(publication, previous)
+        self._recovery.receive(publication, previous)
         if self._patience is None:
             self._wait_for_deliveries()
 
@@ -386,7 +386,7 @@ class NatsPubSub:
     def _arrive_command(self, command: NumberedCommand) -> None:
         sessions = self._engine.sessions
         if sessions is None or sessions.received(command):
-            self._following.arrive(command.command)
+            self._recovery.receive(command.command)
 
 
 async def _until_lost(connection: Connection) -> None:

@@ -12,9 +12,9 @@ from typing import Any, Final
 import hiredis
 from redis.asyncio import Redis
 
+from catenary.adapters.ordered_intake import OrderedIntake
 from catenary.adapters.redis.client import connect
 from catenary.adapters.redis.connection import Connection, close_client, open_connection, pack
-from catenary.adapters.taking import Taking
 from catenary.config.addresses import RedisAddress
 from catenary.errors import BackendError
 from catenary.metrics.counters import Counters
@@ -38,10 +38,10 @@ class RedisBroadcasts:
         "_connection",
         "_counters",
         "_heard",
+        "_intake",
         "_is_paused",
         "_keepalive_s",
         "_service",
-        "_taking",
         "trouble",
     )
 
@@ -59,7 +59,7 @@ class RedisBroadcasts:
         self._keepalive_s = address.keepalive_s
         self._channel = channel
         self._counters = counters
-        self._taking = Taking(publish, counters, pause=self._pause, resume=self._resume)
+        self._intake = OrderedIntake(publish, counters, pause=self._pause, resume=self._resume)
         self._service = Service("Redis broadcasts", self._listen, supervisor)
         self._backoff = Backoff()
         # Of the connection that is there
@@ -76,9 +76,9 @@ class RedisBroadcasts:
         await self._service.stop()
         try:
             async with asyncio.timeout(timeout_s):
-                await self._taking.finish()
+                await self._intake.finish()
         except TimeoutError:
-            lost = await self._taking.give_up()
+            lost = await self._intake.give_up()
             _log.warning("%d publications on %s may be lost: no time is left", lost, self._channel)
         await close_client(self._client)
 
@@ -138,7 +138,7 @@ class RedisBroadcasts:
             if self._connection is not None:
                 self._connection.drop(f"Redis refuses: {str(reply)[:200]}")
         elif reply[0] == b"message":
-            self._taking.take(reply[2])
+            self._intake.add(reply[2])
         elif reply[0] == b"subscribe":
             self.trouble = None
             if self._backoff.works():

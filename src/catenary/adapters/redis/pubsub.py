@@ -19,7 +19,6 @@ from typing import Any, Final, Never, TypeGuard
 import hiredis
 
 from catenary.adapters import packing
-from catenary.adapters.following import Following
 from catenary.adapters.interest import Interest
 from catenary.adapters.pacing import paced
 from catenary.adapters.packing import NumberedCommand
@@ -36,6 +35,7 @@ from catenary.adapters.redis.connection import (
 from catenary.adapters.redis.engine import RedisEngine
 from catenary.adapters.redis.large_commands import LargeCommand, Transaction
 from catenary.adapters.send_queue import AT_ONCE, SendQueue
+from catenary.adapters.stream_recovery import StreamRecovery
 from catenary.errors import BackendError, BackendRefused, TooLarge
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.names import Stream
@@ -79,13 +79,13 @@ class RedisPubSub:
         "_connection",
         "_counters",
         "_early",
-        "_following",
         "_history",
         "_interest",
         "_on_restored",
         "_patience",
         "_prefix",
         "_queue",
+        "_recovery",
         "_service",
         "_sessions",
         "_told",
@@ -99,7 +99,7 @@ class RedisPubSub:
         self,
         engine: RedisEngine,
         interest: Interest,
-        following: Following,
+        recovery: StreamRecovery,
         *,
         on_restored: Callable[[], None] = lambda: None,
         caught_up: Callable[[], Awaitable[None] | None] = lambda: None,
@@ -113,7 +113,7 @@ class RedisPubSub:
         self._sessions = engine.sessions
         self._counters = engine.counters
         self._interest = interest
-        self._following = following
+        self._recovery = recovery
         self._on_restored = on_restored
         self._caught_up = caught_up
         self._queue = SendQueue(engine.counters)
@@ -149,7 +149,7 @@ class RedisPubSub:
     async def close(self, timeout_s: float) -> None:
         """Listens no longer."""
         await self._service.stop()
-        await self._following.close()
+        await self._recovery.close()
         await close_client(self._client)
 
     # Publishing
@@ -283,11 +283,11 @@ class RedisPubSub:
 
     def _follow_on(self, publication: Publication) -> None:
         position = publication.position
-        self._following.arrive(publication, position.offset - 1 if position else 0)
+        self._recovery.receive(publication, position.offset - 1 if position else 0)
 
     def _follow_command(self, command: NumberedCommand) -> None:
         if self._sessions is None or self._sessions.received(command):
-            self._following.arrive(command.command)
+            self._recovery.receive(command.command)
 
     def _wait_for_deliveries(self) -> None:
         """Reads on when deliveries have caught up, if they lag behind."""
@@ -371,19 +371,19 @@ class RedisPubSub:
         if self._history is None:
             return
         await self._catch_up_commands()
-        marks = self._interest.marks
+        cursors = self._interest.cursors
         known: list[Stream] = []
         unknown: list[Stream] = []
         async for stream in paced(streams):
-            mark = marks.get(stream)
-            if mark is not None:
-                (unknown if mark.position is None else known).append(stream)
+            cursor = cursors.get(stream)
+            if cursor is not None:
+                (unknown if cursor.position is None else known).append(stream)
         newest: dict[Stream, Position | None] = {
             **await self._history.newest(known, begin=False),
             **await self._history.newest(unknown, begin=True),
         }
         async for stream, position in paced(newest.items()):
-            self._following.resume(stream, position)
+            self._recovery.resume_stream(stream, position)
         async for each in paced(self._take_early()):
             if isinstance(each, NumberedCommand):
                 self._follow_command(each)
@@ -405,7 +405,7 @@ class RedisPubSub:
             return
         async for each in paced(await self._sessions.missed(is_first=not self._was_up)):
             if self._sessions.received(each) and self._was_up:
-                self._following.arrive(each.command)
+                self._recovery.receive(each.command)
 
     async def _follow_changes(self) -> None:
         """Tells Redis which streams are wanted, and no longer wanted, for as long as it is there."""
@@ -415,7 +415,7 @@ class RedisPubSub:
                 # Before it is heard: what is published in between shows as a gap.
                 newest = await self._history.newest(changes.added, begin=True)
                 async for stream, position in paced(newest.items()):
-                    self._following.begin(stream, position)
+                    self._recovery.begin_stream(stream, position)
             await self._tell_streams("UNSUBSCRIBE", changes.removed)
             await self._tell_streams("SUBSCRIBE", changes.added)
             self._interest.in_force(changes)
@@ -462,7 +462,7 @@ class RedisPubSub:
                 # It was not sent: this tells nothing of the connection that listens.
                 pass
             else:
-                self._following.alive()
+                self._recovery.note_alive()
             await asyncio.sleep(began + self._canary_interval_s - loop.time())
 
 

@@ -80,8 +80,8 @@ class RedisStreamBroadcasts:
         "_ours_until",
         "_owing",
         "_publishing",
+        "_reading",
         "_rules",
-        "_taking",
         "_upkeep",
         "trouble",
     )
@@ -107,7 +107,7 @@ class RedisStreamBroadcasts:
         self._rules = rules
         self._bursts = Bursts(rules.stream, rules.group, publish, counters)
         self._counters = counters
-        self._taking = Service("Redis stream", self._listen, supervisor)
+        self._reading = Service("Redis stream", self._listen, supervisor)
         self._upkeep = Service("Redis stream upkeep", self._keep_up, supervisor)
         self._closing = asyncio.Event()
         # What is being published; and until when nobody else may read.
@@ -126,7 +126,7 @@ class RedisStreamBroadcasts:
 
     async def start(self) -> None:
         """Begins to read; does not wait for Redis, which may come later."""
-        self._taking.start()
+        self._reading.start()
         self._upkeep.start()
 
     async def close(self, timeout_s: float) -> None:
@@ -137,7 +137,7 @@ class RedisStreamBroadcasts:
         deadline = _now() + timeout_s
         self._closing.set()
         self._consumer.interrupt()
-        await self._taking.stop(timeout_s)
+        await self._reading.stop(timeout_s)
         await self._upkeep.stop()
         await self._leave(max(deadline - _now(), 0.1))
         await self._client.aclose()

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from catenary.adapters import following as following_module
 from catenary.adapters import interest as interest_module
-from catenary.adapters.following import HELD_LIMIT, Following
+from catenary.adapters import stream_recovery as recovery_module
 from catenary.adapters.interest import Interest
 from catenary.adapters.memory.history import LocalHistory
+from catenary.adapters.stream_recovery import HELD_LIMIT, StreamRecovery
 from catenary.errors import BackendError, LostPosition
 from catenary.messages.names import Stream
 from catenary.messages.publications import (
@@ -42,9 +42,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The time of day, and no pause before a history is asked again."""
     clock = Clock()
     time = SimpleNamespace(time=lambda: clock.now)
-    monkeypatch.setattr(following_module, "time", time)
+    monkeypatch.setattr(recovery_module, "time", time)
     monkeypatch.setattr(interest_module, "time", time)
-    monkeypatch.setattr(following_module, "PAUSE_S", 0)
+    monkeypatch.setattr(recovery_module, "PAUSE_S", 0)
     return clock
 
 
@@ -133,7 +133,7 @@ class Node:
         self.counters = Counters()
         self.heard: dict[Stream, list[int]] = {}
         self.commands: list[RemoteDisconnect] = []
-        self.following = Following(
+        self.recovery = StreamRecovery(
             self.interest, self._deliver, self.history if keeps else None, self.counters
         )
         self.published = 0
@@ -153,7 +153,7 @@ class Node:
     def listen_up(self, stream: Stream = NEWS) -> list[int]:
         """The same, with everything known of the stream."""
         heard = self.listen(stream)
-        self.following.begin(stream, self.history.newest(stream))
+        self.recovery.begin_stream(stream, self.history.newest(stream))
         return heard
 
     def publish(self, stream: Stream = NEWS, *, transient: bool = False) -> Publication:
@@ -164,7 +164,7 @@ class Node:
 
     def arrive(self, publication: Publication) -> None:
         position = publication.position
-        self.following.arrive(publication, 0 if position is None else position.offset - 1)
+        self.recovery.receive(publication, 0 if position is None else position.offset - 1)
 
     async def answer(self, *errors: Exception) -> None:
         """Lets the history answer, with errors first, until it owes nothing more."""
@@ -201,7 +201,7 @@ async def test_nobody_hears_what_nobody_listens_to(clock: Clock) -> None:
 async def test_commands_arrive(clock: Clock) -> None:
     node = Node(clock)
     command = RemoteDisconnect("somebody", reconnect=False)
-    node.following.arrive(command)
+    node.recovery.receive(command)
     assert node.commands == [command]
 
 
@@ -252,10 +252,10 @@ async def test_what_was_published_in_an_outage_is_read_when_it_is_over(clock: Cl
     heard = node.listen_up()
     node.arrive(node.publish())
     node.publish()
-    node.following.resume(NEWS, node.history.newest(NEWS))
+    node.recovery.resume_stream(NEWS, node.history.newest(NEWS))
     await node.answer()
     assert heard == [1, 2]
-    node.following.resume(NEWS, node.history.newest(NEWS))
+    node.recovery.resume_stream(NEWS, node.history.newest(NEWS))
     await settle()
     assert node.history.asked == []
 
@@ -268,7 +268,7 @@ async def test_an_outage_while_a_gap_is_read_is_read_as_well(clock: Clock) -> No
     node.arrive(node.publish())
     await settle()
     node.publish()
-    node.following.resume(NEWS, node.history.newest(NEWS))
+    node.recovery.resume_stream(NEWS, node.history.newest(NEWS))
     await node.answer()
     assert heard == [1, 2, 3]
 
@@ -279,7 +279,7 @@ async def test_the_first_messages_of_a_stream_in_an_outage_are_read(clock: Clock
     node = Node(clock)
     heard = node.listen()
     node.publish()
-    node.following.resume(NEWS, node.history.newest(NEWS))
+    node.recovery.resume_stream(NEWS, node.history.newest(NEWS))
     await node.answer()
     assert heard == [1]
 
@@ -293,7 +293,7 @@ async def test_one_that_comes_before_an_outage_is_known_to_be_over_waits_for_tho
     node.publish()
     node.interest.up()
     node.arrive(node.publish())
-    node.following.resume(NEWS, node.history.newest(NEWS))
+    node.recovery.resume_stream(NEWS, node.history.newest(NEWS))
     await node.answer()
     assert heard == [1, 2]
 
@@ -304,7 +304,7 @@ async def test_what_was_published_before_anybody_listened_is_not_read(clock: Clo
     node.publish()
     clock.now += 1
     heard = node.listen()
-    node.following.resume(NEWS, node.history.newest(NEWS))
+    node.recovery.resume_stream(NEWS, node.history.newest(NEWS))
     await node.answer()
     assert heard == []
     node.arrive(node.publish())
@@ -363,7 +363,7 @@ async def test_what_the_history_has_lost_is_counted_and_the_rest_of_it_heard(
     node = Node(clock, limit=2)
     heard = node.listen_up()
     node.arrive(node.publish())
-    node.following.alive()
+    node.recovery.note_alive()
     for _ in range(4):
         node.publish()
     node.arrive(node.publish())
@@ -385,7 +385,7 @@ async def test_a_history_that_is_lost_costs_one_line_however_many_streams_there_
     for outage in range(2):
         node.history.lose_everything()
         for stream in streams:
-            node.following.resume(stream, node.history.newest(stream))
+            node.recovery.resume_stream(stream, node.history.newest(stream))
         await node.answer(*[BackendError("away")] * outage)
         lines = [record.getMessage() for record in caplog.records]
         assert lines.count("Messages may be missing on streams whose history is lost: 100") == (
@@ -418,13 +418,13 @@ async def test_what_is_held_of_an_old_epoch_comes_before_the_new_one_and_nothing
     node.history.lose_everything()
     await settle()
     node.history.asked.clear()
-    node.following.alive()
+    node.recovery.note_alive()
     node.publish()
     node.arrive(node.publish())
-    for task in list(node.following._tasks):
+    for task in list(node.recovery._tasks):
         task.cancel()
-    mark = node.interest.marks[NEWS]
-    node.following._catch_up(NEWS, mark, mark.held or [])
+    cursor = node.interest.cursors[NEWS]
+    node.recovery._catch_up(NEWS, cursor, cursor.held or [])
     await node.answer()
     node.arrive(node.publish())
     assert heard == [1, 3, 4, 5, 6]
@@ -439,9 +439,9 @@ async def test_so_many_may_wait_and_those_beyond_are_read(clock: Clock) -> None:
     await settle()
     for _ in range(HELD_LIMIT + 49):
         node.arrive(node.publish())
-    mark = node.interest.marks[NEWS]
-    assert mark.held is not None
-    assert len(mark.held) == HELD_LIMIT
+    cursor = node.interest.cursors[NEWS]
+    assert cursor.held is not None
+    assert len(cursor.held) == HELD_LIMIT
     node.arrive(node.publish(transient=True))
     assert node.counters.pubsub_gaps_total == 1
     await node.answer()
@@ -488,7 +488,7 @@ async def test_who_has_read_ahead_goes_on_when_that_is_known_to_be_gone(clock: C
     called: list[Position] = []
     assert not node.interest.has_arrived(NEWS, newest)
     node.interest.call_when_arrived(NEWS, newest, lambda: called.append(newest))
-    node.following.resume(NEWS, newest)
+    node.recovery.resume_stream(NEWS, newest)
     await node.answer()
     await settle()
     assert called == [newest]
@@ -502,9 +502,9 @@ async def test_nothing_is_read_behind_the_end(clock: Clock) -> None:
     node.publish()
     node.arrive(node.publish())
     await settle()
-    await node.following.close()
+    await node.recovery.close()
     assert heard == []
-    assert not node.following._tasks
+    assert not node.recovery._tasks
 
 
 # Whatever happens, in whatever order
@@ -530,7 +530,7 @@ class World:
             self.way.append(message)
 
     def toggle(self, stream: Stream) -> None:
-        if stream in self.node.interest.marks:
+        if stream in self.node.interest.cursors:
             self.node.interest.unlisten(stream)
             self.due.pop(stream, None)
             return
@@ -547,7 +547,7 @@ class World:
             return
         changes = task.result()
         for stream in changes.added:
-            self.node.following.begin(stream, self.node.history.newest(stream))
+            self.node.recovery.begin_stream(stream, self.node.history.newest(stream))
             if is_busy:
                 self.publish(stream)
         self.subscribed -= set(changes.removed)
@@ -561,7 +561,7 @@ class World:
         self.node.interest.down()
         self.way.clear()
         self.subscribed.clear()
-        for stream in self.node.interest.marks:
+        for stream in self.node.interest.cursors:
             self.due.setdefault(stream, self.node.published)
 
     def up(self, *, is_busy: bool) -> None:
@@ -573,13 +573,13 @@ class World:
                 self.publish(stream)
                 self.deliver()
         for stream in streams:
-            self.node.following.resume(stream, self.node.history.newest(stream))
+            self.node.recovery.resume_stream(stream, self.node.history.newest(stream))
 
     def deliver(self) -> None:
         if self.way:
             self.node.arrive(self.way.pop(0))
         elif self.is_up:
-            self.node.following.alive()
+            self.node.recovery.note_alive()
 
     def restart(self) -> None:
         """The server comes back, and knows nothing."""
@@ -623,7 +623,7 @@ class World:
         self.down()
         self.up(is_busy=False)
         await self.node.answer()
-        await self.node.following.close()
+        await self.node.recovery.close()
 
 
 ACTIONS = st.lists(
@@ -673,10 +673,10 @@ async def test_a_reading_that_is_cancelled_by_mistake_begins_again(clock: Clock)
     node.publish()
     node.arrive(node.publish())
     await settle()
-    (task,) = node.following._tasks
+    (task,) = node.recovery._tasks
     task.cancel()
     await node.answer()
     assert heard == [1, 2]
     node.arrive(node.publish())
     assert heard == [1, 2, 3]
-    await node.following.close()
+    await node.recovery.close()

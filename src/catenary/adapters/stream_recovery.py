@@ -14,7 +14,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Final
 
-from catenary.adapters.interest import Held, Interest, Mark
+from catenary.adapters.interest import Cursor, Held, Interest
 from catenary.adapters.pacing import paced
 from catenary.errors import BackendError, LostPosition
 from catenary.logs.rate_limited import RateLimitedLogger
@@ -40,14 +40,14 @@ _epoch_of: Final = attrgetter("position.epoch")
 """The epoch of a message of a history: all of them have positions."""
 
 
-class Following:
+class StreamRecovery:
     """The streams of one node. ``history`` is None where nothing is kept: then order is all there is."""
 
     __slots__ = (
+        "_alive_at",
         "_closing",
         "_counters",
         "_deliver",
-        "_heard_at",
         "_history",
         "_interest",
         "_is_troubled",
@@ -69,52 +69,52 @@ class Following:
         self._counters = counters
         self._readers = asyncio.Semaphore(READERS)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._heard_at = time.time()
+        self._alive_at = time.time()
         self._is_troubled = False
         self._closing = False
         # Of the streams that are read now
         self._lost = 0
 
-    def arrive(self, publication: Publishable, previous: int = 0) -> None:
+    def receive(self, publication: Publishable, previous: int = 0) -> None:
         """Something came; ``previous`` is the offset of the message before it on its stream."""
         if not isinstance(publication, Publication):
             self._deliver(publication)
             return
-        mark = self._interest.marks.get(publication.stream)
-        if mark is None:
+        cursor = self._interest.cursors.get(publication.stream)
+        if cursor is None:
             return  # nobody listens any more
-        if mark.held is not None:
-            self._hold(mark, Held(publication, previous))
-        elif mark.position is None and not self._interest.is_live(publication.stream):
-            self._take(mark, publication)  # nobody has been promised what stands before it
-        elif _has_gap(mark, publication, previous):
-            self._catch_up(publication.stream, mark, [Held(publication, previous)])
+        if cursor.held is not None:
+            self._hold(cursor, Held(publication, previous))
+        elif cursor.position is None and not self._interest.is_live(publication.stream):
+            self._take(cursor, publication)  # nobody has been promised what stands before it
+        elif _has_gap(cursor, publication, previous):
+            self._catch_up(publication.stream, cursor, [Held(publication, previous)])
         else:
-            self._maybe_take(mark, publication)
+            self._maybe_take(cursor, publication)
 
-    def begin(self, stream: Stream, newest: Position | None) -> None:
+    def begin_stream(self, stream: Stream, newest: Position | None) -> None:
         """Listening to a stream is about to begin: the newest message there is, from the engine."""
-        mark = self._interest.marks.get(stream)
-        if mark is not None and mark.position is None:
-            mark.advance(newest)
+        cursor = self._interest.cursors.get(stream)
+        if cursor is not None and cursor.position is None:
+            cursor.advance(newest)
 
-    def resume(self, stream: Stream, newest: Position | None) -> None:
+    def resume_stream(self, stream: Stream, newest: Position | None) -> None:
         """The way is open again: reads what was published while it was not."""
-        mark = self._interest.marks.get(stream)
-        if mark is None or newest is None:
+        cursor = self._interest.cursors.get(stream)
+        if cursor is None or newest is None:
             return
-        if mark.held is not None:
+        if cursor.held is not None:
             # What is being read may have been asked for before all of that was published.
-            mark.newest, mark.is_short = newest, True
-        elif mark.position is None and newest.offset == 0:
-            mark.advance(newest)
-        elif is_behind(newest, mark.position):
-            mark.newest = newest
-            self._catch_up(stream, mark, [])
+            cursor.newest, cursor.is_short = newest, True
+        elif cursor.position is None and newest.offset == 0:
+            cursor.advance(newest)
+        elif is_behind(newest, cursor.position):
+            cursor.newest = newest
+            self._catch_up(stream, cursor, [])
 
-    def alive(self) -> None:
+    def note_alive(self) -> None:
         """The way was open at this moment."""
-        self._heard_at = time.time()
+        self._alive_at = time.time()
 
     async def close(self) -> None:
         """Reads nothing any more."""
@@ -124,44 +124,46 @@ class Following:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    def _take(self, mark: Mark, publication: Publication) -> None:
+    def _take(self, cursor: Cursor, publication: Publication) -> None:
         self._deliver(publication)
         if publication.position is not None:
-            mark.advance(publication.position)
+            cursor.advance(publication.position)
 
-    def _hold(self, mark: Mark, held: Held) -> None:
-        assert mark.held is not None
-        if len(mark.held) < HELD_LIMIT:
-            mark.held.append(held)
+    def _hold(self, cursor: Cursor, held: Held) -> None:
+        assert cursor.held is not None
+        if len(cursor.held) < HELD_LIMIT:
+            cursor.held.append(held)
         elif held.publication.position is None:
             self._counters.pubsub_gaps_total += 1
         else:
-            mark.is_short = True
+            cursor.is_short = True
 
-    def _catch_up(self, stream: Stream, mark: Mark, held: list[Held]) -> None:
+    def _catch_up(self, stream: Stream, cursor: Cursor, held: list[Held]) -> None:
         if self._history is None:
             for each in held:
-                self._take(mark, each.publication)
+                self._take(cursor, each.publication)
             return
-        mark.held = held
+        cursor.held = held
         self._counters.pubsub_caught_up_total += 1
-        since_s = max(int(self._heard_at), mark.since_s)
-        self._start_reading(self._history, stream, mark, since_s)
+        since_s = max(int(self._alive_at), cursor.since_s)
+        self._start_reading(self._history, stream, cursor, since_s)
 
-    def _start_reading(self, history: History, stream: Stream, mark: Mark, since_s: int) -> None:
+    def _start_reading(
+        self, history: History, stream: Stream, cursor: Cursor, since_s: int
+    ) -> None:
         if self._closing:
             return
         task = asyncio.get_running_loop().create_task(
-            self._read_missing(history, stream, mark, since_s)
+            self._read_missing(history, stream, cursor, since_s)
         )
         self._tasks.add(task)
 
         def done(task: "asyncio.Task[None]") -> None:
             self._tasks.discard(task)
-            if task.cancelled() and mark.held is not None:
+            if task.cancelled() and cursor.held is not None:
                 # By mistake: without another, nothing of this stream would be delivered again. Not at
                 # once: a loop that is being closed cancels everything, and nothing may begin then.
-                again = partial(self._start_reading, history, stream, mark, since_s)
+                again = partial(self._start_reading, history, stream, cursor, since_s)
                 asyncio.get_running_loop().call_later(PAUSE_S, again)
             self._note_lost()
 
@@ -174,25 +176,27 @@ class Following:
             self._lost = 0
 
     async def _read_missing(
-        self, history: History, stream: Stream, mark: Mark, since_s: int
+        self, history: History, stream: Stream, cursor: Cursor, since_s: int
     ) -> None:
         """Delivers what is missing, then what came meanwhile, until nothing is left to wait for."""
-        while self._interest.marks.get(stream) is mark:
+        while self._interest.cursors.get(stream) is cursor:
             try:
                 async with self._readers:
-                    await self._read_once(history, stream, mark, since_s)
+                    await self._read_once(history, stream, cursor, since_s)
             except BackendError as error:
                 self._note_trouble(error)
                 await asyncio.sleep(PAUSE_S)
-            if mark.held is None:
+            if cursor.held is None:
                 return
 
-    async def _read_once(self, history: History, stream: Stream, mark: Mark, since_s: int) -> None:
+    async def _read_once(
+        self, history: History, stream: Stream, cursor: Cursor, since_s: int
+    ) -> None:
         """Raises :class:`BackendError`. What is missing is delivered over several turns of the event loop."""
-        assert mark.held is not None
-        known, mark.is_short = len(mark.held), False
+        assert cursor.held is not None
+        known, cursor.is_short = len(cursor.held), False
         try:
-            missing = await self._missing(history, stream, mark, since_s)
+            missing = await self._missing(history, stream, cursor, since_s)
         except BackendError:
             raise
         except Exception:  # noqa: BLE001
@@ -201,38 +205,41 @@ class Following:
             self._counters.pubsub_gaps_total += 1
             missing = ()
         self._note_trouble(None)
-        async for _ in paced(self._take_all(mark, missing, known), _size):
+        async for _ in paced(self._take_all(cursor, missing, known), _size):
             pass
 
     def _take_all(
-        self, mark: Mark, missing: tuple[Publication, ...], known: int
+        self, cursor: Cursor, missing: tuple[Publication, ...], known: int
     ) -> Iterator[Publication]:
         """Delivers it all, with a step for each, unless something is missing in what came while it was read. In the
-        end ``mark.held`` is None if nothing is missing any more.
+        end ``cursor.held`` is None if nothing is missing any more.
 
         The first ``known`` of those held came before: what stands before them has been read, or is
         not kept. What arrives between two steps is held, too.
         """
-        held = mark.held
+        held = cursor.held
         assert held is not None
-        before = _epoch(mark.position)
-        begun = yield from self._take_missing(mark, missing, held, known)
+        before = _epoch(cursor.position)
+        begun = yield from self._take_missing(cursor, missing, held, known)
         for number, each in enumerate(islice(held, begun, None), begun):
-            if number >= known and _has_gap(mark, each.publication, each.previous):
-                mark.held = held[number:]
+            if number >= known and _has_gap(cursor, each.publication, each.previous):
+                cursor.held = held[number:]
                 return
-            yield self._maybe_take(mark, each.publication)
-        if mark.is_short:
-            mark.held = []
+            yield self._maybe_take(cursor, each.publication)
+        if cursor.is_short:
+            cursor.held = []
             return
-        epoch = _epoch(mark.position)
-        is_left = epoch not in {before, _epoch(mark.newest)}  # the newest has become old meanwhile
-        if mark.newest is not None and is_behind(mark.newest, mark.position) and not is_left:
-            mark.advance(mark.newest)  # the rest is not kept any more
-        mark.held = mark.newest = None
+        epoch = _epoch(cursor.position)
+        is_left = epoch not in {
+            before,
+            _epoch(cursor.newest),
+        }  # the newest has become old meanwhile
+        if cursor.newest is not None and is_behind(cursor.newest, cursor.position) and not is_left:
+            cursor.advance(cursor.newest)  # the rest is not kept any more
+        cursor.held = cursor.newest = None
 
     def _take_missing(
-        self, mark: Mark, missing: tuple[Publication, ...], held: list[Held], known: int
+        self, cursor: Cursor, missing: tuple[Publication, ...], held: list[Held], known: int
     ) -> Generator[Publication, None, int]:
         """Where the history began anew, those held of older epochs come between: how many.
 
@@ -244,35 +251,35 @@ class Following:
         )
         begun = 0
         for publication in missing:
-            if _epoch(publication.position) != _epoch(mark.position):
-                old = max(older, _number_up_to(held, {_epoch(mark.position)}))
+            if _epoch(publication.position) != _epoch(cursor.position):
+                old = max(older, _number_up_to(held, {_epoch(cursor.position)}))
                 for each in held[begun:old]:
-                    yield self._maybe_take(mark, each.publication)
+                    yield self._maybe_take(cursor, each.publication)
                 begun = max(begun, old)
-            yield self._maybe_take(mark, publication)
+            yield self._maybe_take(cursor, publication)
         return begun
 
-    def _maybe_take(self, mark: Mark, publication: Publication) -> Publication:
-        is_wanted = self._interest.marks.get(publication.stream) is mark
-        if is_wanted and is_behind(publication.position, mark.position):
-            self._take(mark, publication)
+    def _maybe_take(self, cursor: Cursor, publication: Publication) -> Publication:
+        is_wanted = self._interest.cursors.get(publication.stream) is cursor
+        if is_wanted and is_behind(publication.position, cursor.position):
+            self._take(cursor, publication)
         return publication
 
     async def _missing(
-        self, history: History, stream: Stream, mark: Mark, since_s: int
+        self, history: History, stream: Stream, cursor: Cursor, since_s: int
     ) -> tuple[Publication, ...]:
-        if mark.position is not None:
+        if cursor.position is not None:
             try:
-                found = history.after(stream, mark.position)
+                found = history.after(stream, cursor.position)
                 return found if isinstance(found, tuple) else await found
             except LostPosition as error:
                 _limited.debug("Messages may be missing on %.100s: %s", stream, error)
         kept = history.since(stream, since_s)
         missing = kept if isinstance(kept, tuple) else await kept
-        is_lost = mark.position is not None
+        is_lost = cursor.position is not None
         self._counters.pubsub_gaps_total += is_lost
         self._lost += is_lost
-        return _from(mark.position, missing)
+        return _from(cursor.position, missing)
 
     def _note_trouble(self, error: BackendError | None) -> None:
         """Once for all streams, when it begins."""
@@ -281,14 +288,14 @@ class Following:
         self._is_troubled = error is not None
 
 
-def _has_gap(mark: Mark, publication: Publication, previous: int) -> bool:
+def _has_gap(cursor: Cursor, publication: Publication, previous: int) -> bool:
     """Is something missing before it?"""
     position = publication.position
     if position is None:
         return False
-    if mark.position is None or position.epoch != mark.position.epoch:
+    if cursor.position is None or position.epoch != cursor.position.epoch:
         return previous > 0
-    return previous > mark.position.offset
+    return previous > cursor.position.offset
 
 
 def _size(publication: Publication) -> int:

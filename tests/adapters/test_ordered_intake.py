@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 
 import pytest
 
-from catenary.adapters.taking import Taking
+from catenary.adapters.ordered_intake import OrderedIntake
 from catenary.errors import PublicationError
 from catenary.metrics.counters import Counters
 from tests.parts.heart import in_loop, settle
@@ -19,7 +19,7 @@ class Publisher:
         self.counters = Counters()
         self.is_read = True
         self.begun: dict[bytes, asyncio.Future[None]] = {}
-        self.taking = Taking(
+        self.intake = OrderedIntake(
             self._publish,
             self.counters,
             pause=lambda: self._read(False),
@@ -37,8 +37,8 @@ class Publisher:
 @in_loop
 async def test_what_is_waited_for_may_be_cancelled_and_reading_goes_on() -> None:
     one = Publisher()
-    one.taking.take(b"1")
-    one.taking.take(b"2")
+    one.intake.add(b"1")
+    one.intake.add(b"2")
     await settle()
     one.begun[b"1"].cancel()
     await settle()
@@ -52,9 +52,9 @@ async def test_what_is_waited_for_may_be_cancelled_and_reading_goes_on() -> None
 @in_loop
 async def test_a_worker_that_is_cancelled_by_mistake_is_followed_by_another() -> None:
     one = Publisher()
-    one.taking.take(b"1")
-    one.taking.take(b"2")
-    worker = one.taking._worker
+    one.intake.add(b"1")
+    one.intake.add(b"2")
+    worker = one.intake._worker
     assert worker is not None
     # Before its first step: nothing in it can catch that.
     worker.cancel()
@@ -63,11 +63,11 @@ async def test_a_worker_that_is_cancelled_by_mistake_is_followed_by_another() ->
     assert list(one.begun) == [b"1", b"2"]
     assert one.counters.lost_publications_total == 0
     one.begun[b"2"].set_result(None)
-    await one.taking.finish()
+    await one.intake.finish()
     assert one.is_read
-    one.taking.take(b"3")
+    one.intake.add(b"3")
     one.begun[b"3"].set_result(None)
-    await one.taking.finish()
+    await one.intake.finish()
     assert list(one.begun) == [b"1", b"2", b"3"]
 
 
@@ -79,12 +79,12 @@ async def test_what_a_cancelled_worker_has_not_begun_to_wait_for_is_published() 
     async def publish(raw: bytes) -> None:
         done.append(raw)
 
-    taking = Taking(publish, Counters(), pause=lambda: None, resume=lambda: None)
-    taking.take(b"1")
-    taking.take(b"2")
-    assert taking._worker is not None
-    taking._worker.cancel()
-    await taking.finish()
+    intake = OrderedIntake(publish, Counters(), pause=lambda: None, resume=lambda: None)
+    intake.add(b"1")
+    intake.add(b"2")
+    assert intake._worker is not None
+    intake._worker.cancel()
+    await intake.finish()
     assert done == [b"1", b"2"]
 
 
@@ -92,10 +92,10 @@ async def test_what_a_cancelled_worker_has_not_begun_to_wait_for_is_published() 
 @in_loop
 async def test_giving_up_drops_what_is_left(turns: int) -> None:
     one = Publisher()
-    one.taking.take(b"1")
-    one.taking.take(b"2")
+    one.intake.add(b"1")
+    one.intake.add(b"2")
     await settle(turns)
-    assert await one.taking.give_up() == 2
+    assert await one.intake.give_up() == 2
     await settle()
     assert list(one.begun) == [b"1"]
     assert not one.is_read
@@ -107,12 +107,12 @@ async def test_a_publication_that_is_refused_while_it_is_read_is_not_counted_as_
 ) -> None:
     """The node has counted and logged it, as it does where it refuses a short one at once."""
     one = Publisher()
-    one.taking.take(b"1")
-    one.taking.take(b"2")
+    one.intake.add(b"1")
+    one.intake.add(b"2")
     one.begun[b"1"].set_exception(PublicationError("expected a publication"))
     await settle()
     assert list(one.begun) == [b"1", b"2"]
     assert one.counters.lost_publications_total == 0
     assert caplog.text == ""
     one.begun[b"2"].set_result(None)
-    await one.taking.finish()
+    await one.intake.finish()

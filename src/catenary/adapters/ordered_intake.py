@@ -21,7 +21,7 @@ PAUSE_S: Final = 0.1
 """Until a worker that was cancelled by mistake is followed by another."""
 
 
-class Taking:
+class OrderedIntake:
     """Hands on to ``publish``; ``pause`` and ``resume`` say when to read."""
 
     __slots__ = (
@@ -53,7 +53,7 @@ class Taking:
         self._current: tuple[bytes, Awaitable[None]] | None = None
         self._worker: asyncio.Task[None] | None = None
 
-    def take(self, raw: bytes) -> None:
+    def add(self, raw: bytes) -> None:
         """Publishes what has come, behind what came before."""
         if self._worker is None:
             self._begin(raw)
