@@ -43,7 +43,54 @@ async def test_what_changes_in_one_turn_is_saved_once_and_what_changes_nothing_i
     await settle()
     client.say("message", room("1"), data="{}")
     await settle()
-    assert cluster.sessions.calls == [("save new", "a")]
+    assert cluster.sessions.calls == [("save new", "a"), ("save", "a")]
+
+
+@in_loop
+async def test_a_session_is_sent_to_the_cache_before_its_client_learns_of_it() -> None:
+    """Its client may be at another node in the next moment."""
+    cluster = Cluster()
+    client = cluster.begin(0, "a")
+    assert client.heard, "the welcome was sent in this turn"
+    assert cluster.sessions.sids == ["a"]
+    resumed = await cluster.connect(1, "b", resumes="a")
+    assert is_restored(resumed)
+    again = await cluster.connect(0, "c", resumes="b")
+    assert is_restored(again)
+
+
+@in_loop
+async def test_a_write_waits_for_the_answers_of_its_own_session_only() -> None:
+    cluster = Cluster()
+    cluster.sessions.is_slow = True
+    first = cluster.begin(0, "a")
+    await settle()
+    first.subscribe(room("1"))
+    second = cluster.begin(0, "b")
+    await settle()
+    second.subscribe(room("2"))
+    await settle()
+    # Of each, one write is under way.
+    assert cluster.sessions.calls == [("save new", "a"), ("save new", "b")]
+    cluster.sessions.answer()
+    await settle()
+    assert cluster.sessions.calls[2:] == [("save", "a"), ("save", "b")]
+    cluster.sessions.answer()
+
+
+@in_loop
+async def test_no_more_writes_are_under_way_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_writer, "WRITTEN_AT_ONCE", 3)
+    cluster = Cluster()
+    cluster.sessions.is_slow = True
+    for number in range(8):
+        cluster.begin(0, str(number))
+    await settle()
+    for most in (3, 6, 8):
+        assert cluster.sessions.calls == [("save new", str(number)) for number in range(most)]
+        cluster.sessions.answer()
+        await settle()
+    assert len(cluster.sessions.sids) == 8
 
 
 @in_loop

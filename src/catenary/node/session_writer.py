@@ -1,8 +1,8 @@
 """Writes sessions to a cache that all nodes share, after the work that changes them (write-behind).
 
-A session is written while it lives, so that another node can resume it when this one has died. What changes in one
-turn of the event loop is one write. A write that fails is repeated after a pause; a newer one of the same session
-replaces it. What the cache was sent, and has confirmed, is remembered for each sid: it decides what a later answer
+A session is written while it lives, so that another node can resume it when this one has died, or when its client is
+quick. It is sent to the cache before its client learns of it; later changes of one turn of the event loop are one write.
+A write waits for the answers to earlier writes of the same session only. A write that fails is repeated after a pause; a newer one of the same session replaces it. What the cache was sent, and has confirmed, is remembered for each sid: it decides what a later answer
 means (``node/takeover.py``).
 Knows: snapshots, the cache. Does not know: who resumes a session.
 """
@@ -11,7 +11,7 @@ import asyncio
 import enum
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import islice
 from typing import Final
 
@@ -90,6 +90,9 @@ FinalWrite = Save | SaveAlias | Remove
 Write = Session | FinalWrite
 """A session stands for a write of what it is at the moment when it is written."""
 
+Sent = dict[Sid, tuple[Write, Awaitable[bytes | None] | bytes | None]]
+"""Writes that were sent, with the answers to await."""
+
 
 class SessionWriter:
     """The writes of one node to a shared cache; at most one for each sid waits.
@@ -98,11 +101,14 @@ class SessionWriter:
     """
 
     __slots__ = (
+        "_begun",
         "_changed",
         "_counters",
         "_final",
         "_flushing",
+        "_in_flight",
         "_is_away",
+        "_is_due",
         "_limited",
         "_lines",
         "_live",
@@ -138,7 +144,13 @@ class SessionWriter:
         # (A plain dict would look for its first key past all that were deleted.)
         self._final: OrderedDict[Sid, FinalWrite] = OrderedDict()
         # How it is written
-        self._flushing: asyncio.Future[None] | None = None
+        self._is_due = False
+        """Is a batch begun at the end of this turn of the event loop?"""
+        self._begun: Sent = {}
+        """The part of that batch that was sent already."""
+        self._in_flight: set[Sid] = set()
+        """Whose writes have been sent and not answered: the next one of the same session waits for the answer."""
+        self._flushing: set[asyncio.Future[None]] = set()
         self._retry: asyncio.TimerHandle | None = None
         self._retries = 0
         """Attempts in a row in which every write failed."""
@@ -153,10 +165,23 @@ class SessionWriter:
             return
         if identifier is not None and (lines := self._lines.get(session.sid)) is not None:
             lines.note(identifier)
-        if not self._changed and self._flushing is None and self._retry is None:
+        if not self._is_due and self._retry is None:
             # Later changes of this turn of the loop are written with it.
-            asyncio.get_running_loop().call_soon(self.flush)
-        self._changed[session.sid] = session
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._begin_batch)
+        sid = session.sid
+        if sid not in self._states and self._may_send(sid):
+            # Its client can be at another node as soon as it knows this sid, which is told after this.
+            self._begun[sid] = (session, self._send(sid, session))
+        else:
+            self._changed[sid] = session
+
+    def _may_send(self, sid: Sid) -> bool:
+        return (
+            self._retry is None
+            and len(self._in_flight) < WRITTEN_AT_ONCE
+            and sid not in self._in_flight
+        )
 
     def save(
         self, sid: Sid, snapshot: Snapshot, alias: Sid | None = None
@@ -166,7 +191,7 @@ class SessionWriter:
         if alias is not None:
             self._queue(alias_key(alias), SaveAlias(sid))
         self._queue(sid, Save(snapshot))
-        return self._flush_unless_retrying()
+        return None if self._retry is not None else self._begin_batch()
 
     def remove(self, sid: Sid, ended: Ended | None) -> Awaitable[None] | None:
         """A session has ended; it is reported once the cache says that no other node has taken it."""
@@ -176,7 +201,7 @@ class SessionWriter:
             self._report_end(ended)
             return None
         self._queue(sid, Remove(ended))
-        return self._flush_unless_retrying()
+        return None if self._retry is not None else self._begin_batch()
 
     def _queue(self, sid: Sid, write: FinalWrite) -> None:
         self._changed.pop(sid, None)
@@ -202,27 +227,39 @@ class SessionWriter:
     # Writing
 
     def flush(self) -> Awaitable[None] | None:
-        """Writes what waits, unless that is under way; what fails is repeated after a pause."""
-        if self._flushing is not None or not (self._final or self._changed):
-            return self._flushing
-        self._flushing = asyncio.ensure_future(self._flush_all())
-        return self._flushing
+        """Writes what waits; what fails is repeated after a pause. The awaitable ends with the writes under way."""
+        self._begin_batch()
+        return self._await_flushed() if self._flushing else None
 
-    def _flush_unless_retrying(self) -> Awaitable[None] | None:
-        return None if self._retry is not None else self.flush()
+    async def _await_flushed(self) -> None:
+        while self._flushing:
+            await asyncio.wait(self._flushing)
 
-    async def _flush_all(self) -> None:
-        try:
-            while batch := self._next_batch():
-                failed = await self._write_batch(batch)
-                for sid, write in failed.items():
-                    self._put_back(sid, write)
-                if len(failed) == len(batch):
-                    self._schedule_retry()
-                    return
-                self._retries = 0
-        finally:
-            self._flushing = None
+    def _begin_batch(self) -> "asyncio.Future[None] | None":
+        self._is_due = False
+        batch, self._begun = self._begun, {}
+        batch.update(self._send_next())
+        if not batch:
+            return None
+        task = asyncio.ensure_future(self._finish_batches(batch))
+        self._flushing.add(task)
+        task.add_done_callback(self._flushing.discard)
+        return task
+
+    async def _finish_batches(self, batch: Sent) -> None:
+        """Awaits the answers to a batch, then sends what has waited for them, or for room."""
+        while batch:
+            try:
+                failed = await self._await_answers(batch)
+            finally:
+                self._in_flight.difference_update(batch)
+            for sid, write in failed.items():
+                self._put_back(sid, write)
+            if len(failed) == len(batch):
+                self._schedule_retry()
+                return
+            self._retries = 0
+            batch = self._send_next()
 
     def _schedule_retry(self) -> None:
         if self._retry is None:
@@ -232,20 +269,30 @@ class SessionWriter:
 
     def _retry_now(self) -> None:
         self._retry = None
-        self.flush()
+        self._begin_batch()
 
-    def _next_batch(self) -> dict[Sid, Write]:
-        batch: dict[Sid, Write] = {}
-        for sid in list(islice(self._final, WRITTEN_AT_ONCE)):
-            batch[sid] = self._final.pop(sid)
-        while self._changed and not batch:
-            for sid in list(islice(self._changed, WRITTEN_AT_ONCE)):
+    def _send_next(self) -> Sent:
+        """Sends what waits and may be sent now."""
+        sent: Sent = {}
+        for sid in self._waiting(self._final):
+            write = self._final.pop(sid)
+            sent[sid] = (write, self._send(sid, write))
+        while not sent and (waiting := self._waiting(self._changed)):
+            for sid in waiting:
                 session = self._changed.pop(sid)
                 if session.connected and not session.closed and session.is_resumable:
-                    batch[sid] = session
-        return batch
+                    sent[sid] = (session, self._send(sid, session))
+        return sent
+
+    def _waiting(self, queue: Mapping[Sid, Write]) -> list[Sid]:
+        """The first of a queue that may be sent now, as many as there is room for."""
+        room = WRITTEN_AT_ONCE - len(self._in_flight)
+        return list(islice((sid for sid in queue if sid not in self._in_flight), room))
 
     def _put_back(self, sid: Sid, write: Write) -> None:
+        if sid in self._final:
+            # A newer one waits.
+            return
         if isinstance(write, Session):
             # Which of its lines were kept is not known: all are written again.
             self._lines.pop(sid, None)
@@ -253,12 +300,10 @@ class SessionWriter:
         else:
             self._queue(sid, write)
 
-    async def _write_batch(self, batch: dict[Sid, Write]) -> dict[Sid, Write]:
-        """Sends all, then awaits the answers. Returns the writes that failed and may be repeated."""
-        answers = {sid: self._send(sid, write) for sid, write in batch.items()}
+    async def _await_answers(self, batch: Sent) -> dict[Sid, Write]:
+        """Returns the writes that failed and may be repeated."""
         failed: dict[Sid, Write] = {}
-        for sid, write in batch.items():
-            answer = answers[sid]
+        for sid, (write, answer) in batch.items():
             try:
                 removed = await answer if isinstance(answer, Awaitable) else answer
             except BackendRefused as error:
@@ -273,6 +318,7 @@ class SessionWriter:
         return failed
 
     def _send(self, sid: Sid, write: Write) -> Awaitable[bytes | None] | bytes | None:
+        self._in_flight.add(sid)
         if isinstance(write, Remove):
             return self._sessions.remove(sid)
         is_new = self._states.setdefault(sid, CacheState.SENT) is not CacheState.KEPT
