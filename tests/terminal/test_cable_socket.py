@@ -105,6 +105,22 @@ def test_what_is_no_text_ends_it() -> None:
     assert client.reasons == ["expected text, got a frame of kind 2"]
 
 
+@pytest.mark.parametrize(
+    "received",
+    [
+        b"\x81\x7f" + (1001).to_bytes(8, "big"),
+        b"\x01\x7d" + b"x" * 125 + (b"\x00\x7d" + b"x" * 125) * 8,
+    ],
+    ids=["announced", "in fragments"],
+)
+def test_a_message_that_is_too_large_ends_it(
+    monkeypatch: pytest.MonkeyPatch, received: bytes
+) -> None:
+    monkeypatch.setattr("catenary.terminal.cable_socket._MAX_BYTES", 1000)
+    client, _, _ = opened(received)
+    assert client.reasons == ["expected messages of up to 1000 bytes, got more"]
+
+
 def test_what_it_says_is_masked() -> None:
     client, transport, _ = opened()
     client.send(b"hello")

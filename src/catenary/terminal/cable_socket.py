@@ -104,6 +104,7 @@ class CableSocket(asyncio.Protocol):
 
     __slots__ = (
         "_accept",
+        "_awaited",
         "_fragments",
         "_is_open",
         "_opening",
@@ -115,7 +116,9 @@ class CableSocket(asyncio.Protocol):
     def __init__(self, opening: HandshakeRequest) -> None:
         self._opening = opening
         self._transport: asyncio.Transport | None = None
-        self._rest = b""
+        # The start of an incomplete frame, and the size of the whole as far as it is known
+        self._rest: bytearray | None = None
+        self._awaited = 0
         self._is_open = False
         self._accept = ""
         self._fragments: bytearray | None = None
@@ -158,23 +161,31 @@ class CableSocket(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._rest, self._is_open, self._fragments = b"", False, None
+        self._rest, self._is_open, self._fragments = None, False, None
         key = base64.b64encode(os.urandom(16)).decode()
         self._accept = accept_value(key)
         self._transport.write(self._opening.request(key, self.query()))
 
     def data_received(self, data: bytes) -> None:
-        if self._rest:
-            data = self._rest + data
+        if self._rest is not None:
+            self._rest += data
+            if len(self._rest) < self._awaited:
+                return
+            data, self._rest = bytes(self._rest), None
         done = self._read(data) if self._is_open else self._shake_hands(data)
-        self._rest = data[done:]
-        if len(self._rest) > _MAX_BYTES:
-            self._refuse(f"expected messages of up to {_MAX_BYTES} bytes, got more")
+        if done < len(data):
+            self._rest = bytearray(data[done:])
+            self._awaited = _frame_size(self._rest) if self._is_open else 0
+            self._limit(max(len(self._rest), self._awaited))
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
 
     # Reading
+
+    def _limit(self, size: int) -> None:
+        if size > _MAX_BYTES:
+            self._refuse(f"expected messages of up to {_MAX_BYTES} bytes, got more")
 
     def _refuse(self, reason: str) -> None:
         self.failed(reason)
@@ -216,7 +227,7 @@ class CableSocket(asyncio.Protocol):
         return position
 
     def _take(self, first: int, payload: bytes) -> None:
-        """Handles one frame. The mask bit of a masked one makes its length too long: it never completes."""
+        """Handles one frame. The mask bit of a masked one makes its length too long: it is refused, or never completes."""
         opcode = first & 0x0F
         if first == FIN_TEXT:
             self.message_received(payload)
@@ -234,6 +245,7 @@ class CableSocket(asyncio.Protocol):
         if self._fragments is None:
             self._fragments = bytearray()
         self._fragments += payload
+        self._limit(len(self._fragments))
         if first & 0x80:
             whole, self._fragments = bytes(self._fragments), None
             self.message_received(whole)
@@ -245,6 +257,19 @@ class CableSocket(asyncio.Protocol):
         assert self._transport is not None
         self._transport.write(frame(CLOSE, payload[:2]))
         self._transport.close()
+
+
+def _frame_size(start: bytearray) -> int:
+    """The size of the frame that begins so, or of its head if that is incomplete."""
+    if len(start) < 2:
+        return 2
+    length, head = start[1], 2
+    if length >= 126:
+        head += 2 if length == 126 else 8
+        if len(start) < head:
+            return head
+        length = int.from_bytes(start[2:head], "big")
+    return head + length
 
 
 async def connect(

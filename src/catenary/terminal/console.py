@@ -21,8 +21,9 @@ STYLES: Final = {
     "cyan": "36",
 }
 
+# A string without an end is one token, so that no part of it is searched twice.
 _TOKEN: Final = re.compile(
-    r'(?P<key>"(?:[^"\\]|\\.)*")(?=\s*:)|(?P<text>"(?:[^"\\]|\\.)*")'
+    r'(?P<key>"(?:[^"\\]|\\.)*")(?=\s*:)|(?P<text>"(?:[^"\\]|\\.)*(?:"|\Z|\\\Z))'
     r"|(?P<number>-?\d[\d.eE+-]*)|(?P<word>true|false|null)"
 )
 _COLOURS: Final = {"key": "cyan", "text": "green", "number": "yellow", "word": "magenta"}
