@@ -187,8 +187,8 @@ async def test_nothing_is_left_of_a_writer() -> None:
     await sent
     await settle()
     assert opened.encoded == 2
-    assert opened.connection._extras is not None
-    assert opened.connection._extras.writer is None
+    assert opened.connection._heavy is not None
+    assert opened.connection._heavy.writer is None
 
 
 @in_loop

@@ -54,11 +54,11 @@ class Admission:
         rules = self._rules
         if not rules.origins.allow(request.headers.get("origin", "")):
             raise RequestRefused(403, "expected an allowed origin")
-        self.check_room()
+        self.check_capacity()
         environment = environment_of(request, peer, rules.proxied)
         return Admitted(environment, self._traits(request, protocol))
 
-    def check_room(self) -> None:
+    def check_capacity(self) -> None:
         """Raises :class:`RequestRefused` with 503 beyond ``max_connections``. A connection is counted once the node has
         admitted it, so a transport that waits between both calls this again."""
         if 0 < self._rules.max_connections <= self._counters.open_connections_num:

@@ -23,8 +23,8 @@ from catenary.edge.refusals import unavailable
 from catenary.edge.request import Peer
 from catenary.errors import ConfigError, RequestRefused
 from catenary.server.assembly import Assembly
-from catenary.transports.asgi_answers import refusal
 from catenary.transports.asgi_edge import AsgiClient
+from catenary.transports.asgi_responses import refusal
 from catenary.wire import http1
 
 _log: Final = logging.getLogger("catenary.server")

@@ -1,1 +1,1 @@
-"""The ways to a client. Each speaks to the node alone."""
+"""Transports: how clients are connected to the node."""

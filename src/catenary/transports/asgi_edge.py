@@ -1,6 +1,6 @@
-"""What a cable inside another ASGI server is made of: an endpoint for each type of connection that the host passes on.
+"""The edge of a cable inside another ASGI server (the host): one endpoint for each type of scope.
 
-Knows: ASGI scopes. Does not know: what an endpoint does with a connection, when the cable starts and stops.
+Knows: ASGI scopes. Does not know: what an endpoint does, when the cable starts and stops.
 """
 
 from collections.abc import Mapping
@@ -17,30 +17,30 @@ from catenary.wire.http1 import Request
 
 
 class AsgiClient(Protocol):
-    """One client that may connect."""
+    """A client that may connect."""
 
     async def serve(self) -> None:
-        """Accepts the connection and serves the client to its end. Called once, right after the client was opened:
-        nothing is awaited in between."""
+        """Accepts the connection and serves the client until it leaves. Called once, in the same turn of the event loop in
+        which the endpoint opened the client."""
         ...
 
     def shutdown(self) -> None:
-        """The server stops: end as soon as that can be done in order. Called while the client is served."""
+        """The server stops: ends the connection as soon as possible, in order. Called while the client is served."""
         ...
 
 
 class AsgiEndpoint(Protocol):
-    """The counterpart of :class:`catenary.edge.routes.Endpoint` for connections that a host has accepted."""
+    """The counterpart of :class:`catenary.edge.routes.Endpoint` for connections that a host accepted."""
 
     def open(
         self, request: Request, peer: Peer, scope: Scope, receive: Receive, send: Send
     ) -> AsgiClient:
-        """A client; nothing was sent to it yet. Raises :class:`catenary.errors.RequestRefused`."""
+        """Returns the client, before anything is sent to it. Raises :class:`catenary.errors.RequestRefused`."""
         ...
 
 
 class AsgiEdge(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """Everything in front of the node. ``endpoints`` are by the type of their scope: ``websocket`` or ``http``."""
+    """Everything between the host and the node. ``endpoints`` are by the type of the scope, ``websocket`` or ``http``."""
 
     endpoints: Mapping[str, AsgiEndpoint]
     queue: HandshakeQueue

@@ -1,7 +1,7 @@
-"""Event streams inside another ASGI server: the same as on a port of our own, written as events of ASGI.
+"""Event streams in another ASGI server (the host): those of ``event_stream.py``, sent as events of ASGI.
 
 Source: ASGI 3.0, https://asgi.readthedocs.io/en/latest/specs/www.html#http.
-Knows: ASGI. Does not know: how the host writes a response, what a stream carries.
+Knows: ASGI. Does not know: how the host writes a response, what the events mean.
 """
 
 import asyncio
@@ -14,10 +14,10 @@ from starlette.types import Message, Receive, Scope, Send
 from catenary.edge.request import Peer
 from catenary.errors import RequestRefused
 from catenary.messages.environment import AsgiEnvironment
-from catenary.transports.asgi_answers import refusal, response_start
+from catenary.transports.asgi_responses import refusal, response_start
 from catenary.transports.asgi_transport import AsgiTransport
 from catenary.transports.event_stream import EventStream, StreamServices
-from catenary.transports.event_stream_requests import BriefAnswer, Headers, Plan
+from catenary.transports.event_stream_requests import AcceptedRequest, BriefResponse, Headers
 from catenary.wire.event_stream import HEADERS, UNTIL_CLOSED
 from catenary.wire.http1 import Request
 
@@ -34,14 +34,14 @@ class AsgiEventStreamEndpoint:
 
     def open(
         self, request: Request, peer: Peer, scope: Scope, receive: Receive, send: Send
-    ) -> "AsgiEventStream | AsgiBriefAnswer":
-        plan = self._services.requests.plan(request, peer)
-        if isinstance(plan, BriefAnswer):
-            return AsgiBriefAnswer(plan, send)
-        environment = AsgiEnvironment.of(plan.admitted.environment, scope)
-        admitted = msgspec.structs.replace(plan.admitted, environment=environment)
-        plan = msgspec.structs.replace(plan, admitted=admitted)
-        return AsgiEventStream(self._services, plan, receive, send)
+    ) -> "AsgiEventStream | AsgiBriefResponse":
+        accepted = self._services.requests.accept(request, peer)
+        if isinstance(accepted, BriefResponse):
+            return AsgiBriefResponse(accepted, send)
+        environment = AsgiEnvironment.of(accepted.admitted.environment, scope)
+        admitted = msgspec.structs.replace(accepted.admitted, environment=environment)
+        accepted = msgspec.structs.replace(accepted, admitted=admitted)
+        return AsgiEventStream(self._services, accepted, receive, send)
 
 
 class AsgiEventStream:
@@ -49,20 +49,22 @@ class AsgiEventStream:
 
     __slots__ = ("_close_timeout_s", "_receive", "_transport", "stream")
 
-    def __init__(self, services: StreamServices, plan: Plan, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, services: StreamServices, accepted: AcceptedRequest, receive: Receive, send: Send
+    ) -> None:
         self._receive = receive
         self._close_timeout_s = services.limits.close_timeout_s
         self._transport = AsgiTransport(send, self, _events, last=_END)
-        answer = _AsgiAnswer(self._transport)
-        # The host says where the body ends.
-        self.stream = EventStream(services, self._transport, plan, answer, body_bytes=None)
+        response = _AsgiResponseWriter(self._transport)
+        # The host reports the end of the body.
+        self.stream = EventStream(services, self._transport, accepted, response, body_bytes=None)
 
     async def serve(self) -> None:
         try:
             self.stream.begin(b"")
             await self._transport.until_ended(self._listen)
         except asyncio.CancelledError:
-            # A host that stops cancels requests that have not ended in time.
+            # A host that stops cancels requests that do not end in time.
             self.stream.shutdown()
             await self._transport.flush(self._close_timeout_s)
             raise
@@ -71,7 +73,7 @@ class AsgiEventStream:
             await self._transport.stop()
 
     async def _listen(self) -> None:
-        """Until the client has left."""
+        """Reads events until the client has left."""
         while True:
             event = await self._receive()
             if event["type"] != "http.request":
@@ -83,7 +85,7 @@ class AsgiEventStream:
     def shutdown(self) -> None:
         self.stream.shutdown()
 
-    # The transport says
+    # Called by the transport
 
     def pause_writing(self) -> None:
         self.stream.pause_writing()
@@ -92,8 +94,8 @@ class AsgiEventStream:
         self.stream.resume_writing()
 
 
-class _AsgiAnswer:
-    """Satisfies :class:`catenary.transports.event_stream.Answer`."""
+class _AsgiResponseWriter:
+    """Satisfies :class:`catenary.transports.event_stream.ResponseWriter`."""
 
     __slots__ = ("_transport", "framing")
 
@@ -110,21 +112,21 @@ class _AsgiAnswer:
             self._transport.send(event)
 
 
-class AsgiBriefAnswer:
-    """Satisfies :class:`catenary.transports.asgi_edge.AsgiClient`: sends one answer."""
+class AsgiBriefResponse:
+    """Satisfies :class:`catenary.transports.asgi_edge.AsgiClient`: sends one response."""
 
-    __slots__ = ("_answer", "_send")
+    __slots__ = ("_response", "_send")
 
-    def __init__(self, answer: BriefAnswer, send: Send) -> None:
-        self._answer = answer
+    def __init__(self, response: BriefResponse, send: Send) -> None:
+        self._response = response
         self._send = send
 
     async def serve(self) -> None:
-        await self._send(response_start(self._answer.status, self._answer.headers))
+        await self._send(response_start(self._response.status, self._response.headers))
         await self._send(_END)
 
     def shutdown(self) -> None:
-        """It is being sent already."""
+        """Does nothing: the response is being sent already."""
 
 
 def _events(batch: bytes) -> Iterable[Message]:

@@ -1,10 +1,10 @@
-"""The sending side of a connection that another ASGI server holds, as a transport of asyncio.
+"""The sending side of a connection in another ASGI server (the host), as a transport of asyncio.
 
-``write`` queues and returns; a task that exists only while something waits hands the events to the host's ``send`` in
-order. A slow client is noticed only if that ``send`` does not return before the client's socket takes more, as those of
-uvicorn and hypercorn do.
+``write`` queues a batch and returns; a task, which exists only while the queue is not empty, awaits the host's ``send``
+for each event in order. A slow client is detected only if ``send`` waits for the client's socket, as in uvicorn
+and hypercorn.
 Source: ASGI 3.0, https://asgi.readthedocs.io/en/latest/specs/www.html.
-Knows: ASGI events, an order. Does not know: what is sent.
+Knows: ASGI events. Does not know: what is sent.
 """
 
 import asyncio
@@ -20,21 +20,21 @@ from catenary.logs.rate_limited import RateLimitedLogger
 _limited: Final = RateLimitedLogger(logging.getLogger("catenary.asgi"))
 
 
-class Flow(Protocol):
-    """What is told of a full buffer, as a protocol of asyncio is."""
+class FlowControl(Protocol):
+    """Is notified of a full write buffer, like a protocol of asyncio."""
 
     def pause_writing(self) -> None:
-        """More bytes wait to be sent than the high-water mark."""
+        """The write buffer exceeds the high-water mark."""
         ...
 
     def resume_writing(self) -> None:
-        """They were sent, down to the low-water mark."""
+        """The write buffer is down to the low-water mark again."""
         ...
 
 
 class AsgiTransport(asyncio.WriteTransport):
-    """Sends batches as events, in order. ``events`` turns a batch into events; ``last`` is sent by :meth:`close`
-    after everything else."""
+    """Sends batches as events, in order. ``events`` converts a batch into events; :meth:`close` sends ``last`` after
+    everything else."""
 
     __slots__ = (
         "_events",
@@ -54,17 +54,17 @@ class AsgiTransport(asyncio.WriteTransport):
     def __init__(
         self,
         send: Send,
-        flow: Flow,
+        flow: FlowControl,
         events: Callable[[bytes], Iterable[Message]],
         *,
         last: Message | None = None,
     ) -> None:
         super().__init__()
         self._send = send
-        self._flow: Flow | None = flow
+        self._flow: FlowControl | None = flow
         self._events = events
         self._last = last
-        # What is to be sent, and the bytes of its batches
+        # Unsent items, and the size of the batches among them
         self._queue: deque[bytes | Message] = deque()
         self._size = 0
         self._sending: asyncio.Task[None] | None = None
@@ -72,14 +72,14 @@ class AsgiTransport(asyncio.WriteTransport):
         # Backpressure
         self.set_write_buffer_limits()
         self._is_paused = False
-        # Exists while the host's events are read
+        # Exists while the host's events are awaited
         self._time: asyncio.Timeout | None = None
 
-    # The life of the connection
+    # The end of the connection
 
     async def until_ended(self, listen: Callable[[], Awaitable[None]]) -> None:
-        """Awaits ``listen``, which reads the host's events, and cancels it when the connection was closed from
-        here and everything is sent, or was aborted."""
+        """Awaits ``listen``, which reads the host's events, and cancels it when the connection was closed by this side and
+        everything is sent, or was aborted."""
         timeout = self._time = asyncio.timeout(None)
         try:
             async with timeout:
@@ -91,12 +91,12 @@ class AsgiTransport(asyncio.WriteTransport):
             self._time = None
 
     async def flush(self, timeout_s: float) -> None:
-        """Waits until everything is sent, at most so long."""
+        """Waits until everything is sent, for at most ``timeout_s``."""
         if self._sending is not None:
             await asyncio.wait([self._sending], timeout=timeout_s)
 
     async def stop(self) -> None:
-        """Drops what was not sent. Nothing is told to the flow any more, and nothing refers to it."""
+        """Drops unsent items, and stops notifying the ``flow``."""
         self._is_closing = True
         self._flow = None
         self._queue.clear()
@@ -170,7 +170,7 @@ class AsgiTransport(asyncio.WriteTransport):
                     await self._send(event)
                 self._note_sent(len(item))
         except Exception as error:  # noqa: BLE001
-            # The host's own error, of whichever type, for a client that has left.
+            # The host raises an error of its own for a client that has left.
             _limited.debug("Not sent: %r", error)
             self.abort()
         else:

@@ -1,8 +1,8 @@
-"""A WebSocket that another ASGI server holds: events in, commands to the node; messages out.
+"""A WebSocket in another ASGI server (the host): passes messages from events to the node, and encoded replies to the host.
 
-The host speaks WebSocket with the client, answers its close frames and pings it as it likes.
+The host reads and writes frames, answers close frames and sends pings of its own.
 Source: ASGI 3.0, https://asgi.readthedocs.io/en/latest/specs/www.html#websocket.
-Knows: ASGI. Does not know: frames, who may connect.
+Knows: ASGI. Does not know: frames, which clients may connect.
 """
 
 import asyncio
@@ -64,8 +64,7 @@ class AsgiWebSocketEndpoint:
 class AsgiWebSocket:
     """Satisfies :class:`catenary.transports.asgi_edge.AsgiClient` and :class:`catenary.ports.Outbound`.
 
-    ``receive`` and ``send`` are the host's, ``encoder`` frames with
-    :data:`catenary.wire.framing.PREFIXED`.
+    ``receive`` and ``send`` are the host's; the framing of ``encoder`` is :data:`catenary.wire.framing.PREFIXED`.
     """
 
     __slots__ = (
@@ -108,21 +107,21 @@ class AsgiWebSocket:
         self._transport = AsgiTransport(send, self, _binary_events if is_binary else _text_events)
         self._transport.set_write_buffer_limits(high=services.limits.high_water)
         self.write: Callable[[bytes], None] = self._transport.write
-        # While an answer is sent in slices, and after the end
+        # While a large reply is sent in slices, and after the end
         self._writer: SlicedWriter | None = None
         self._close_timer: asyncio.TimerHandle | None = None
-        # Whether the client is read
+        # Cleared while reading is paused
         self._may_read = asyncio.Event()
         self._may_read.set()
         self._pauses = 0
 
     async def serve(self) -> None:
-        """Answers the handshake and serves the client to its end."""
+        """Accepts the handshake and serves the client until it leaves."""
         services, transport = self._services, self._transport
         transport.send(
             {"type": "websocket.accept", "subprotocol": self._subprotocol, "headers": []}
         )
-        # Before anything is awaited: other handshakes would see one connection too few.
+        # Before the first await: other handshakes must see this connection in the count.
         self._session = services.node.admit(self._environment, self._encoder, self, self._traits)
         try:
             await transport.until_ended(self._listen)
@@ -134,12 +133,12 @@ class AsgiWebSocket:
                 self._writer.end()
                 self._writer = None
             services.node.leave(self._session)
-            # Each refers to the other: kept so, they would wait for the collector.
+            # A reference cycle: without this, only the garbage collector would free both.
             del self._session
             await transport.stop()
 
     async def _listen(self) -> None:
-        """Until the client has left."""
+        """Reads events until the client has left."""
         while True:
             event = await self._receive()
             if event["type"] != "websocket.receive":
@@ -158,28 +157,28 @@ class AsgiWebSocket:
     # Slow clients
 
     def pause_writing(self) -> None:
-        """As much waits to be sent as may: too much, unless an answer is sent in slices."""
+        """The write buffer is full: the client is slow, unless a reply is being sent in slices."""
         if self._writer is not None:
             self._writer.pause()
         else:
-            # Never closed here, in the middle of a delivery.
-            asyncio.get_running_loop().call_soon(self._look_at_buffer)
+            # Not closed here: the caller may be in the middle of a delivery.
+            asyncio.get_running_loop().call_soon(self._close_if_slow)
 
     def resume_writing(self) -> None:
         if self._writer is not None:
             self._writer.resume()
 
-    def _look_at_buffer(self) -> None:
-        """The host may have taken everything meanwhile."""
+    def _close_if_slow(self) -> None:
+        """The host may have sent everything meanwhile."""
         if self._transport.get_write_buffer_size() > self._services.limits.high_water:
-            self._give_up()
+            self._close_as_slow()
 
-    def _give_up(self) -> None:
+    def _close_as_slow(self) -> None:
         if self.write is not _discard:
             self._services.counters.disconnected_slow_clients_total += 1
             self._session.close(Reason.SLOW_CLIENT)
 
-    # Large answers
+    # Large replies
 
     def write_slices(self, slices: Iterator[bytes]) -> Awaitable[None] | None:
         if self.write is _discard or self._transport.is_closing():
@@ -190,7 +189,7 @@ class AsgiWebSocket:
                 self._transport,
                 self._services.turns,
                 limits.high_water,
-                too_slow=self._give_up,
+                too_slow=self._close_as_slow,
                 finished=self._all_written,
             )
             self.write = self._writer.write
@@ -198,19 +197,19 @@ class AsgiWebSocket:
         return self._writer.write_slices(slices)
 
     def _all_written(self) -> None:
-        """No answer is on its way any more."""
+        """Called when the last slice is written."""
         self._writer = None
         if self.write is not _discard:
             self.write = self._transport.write
         self._transport.set_write_buffer_limits(high=self._services.limits.high_water)
 
-    # Goodbyes
+    # Closing
 
     def close(self, goodbye: Goodbye) -> None:
         self._close(goodbye.code, goodbye.text)
 
     def _close(self, code: int, text: str) -> None:
-        """After everything written; the client has as much time to read that as on a port of our own."""
+        """Sends the close event after everything written, and aborts if the client has not left in time."""
         if self.write is _discard:
             return
         self.write = _discard
@@ -253,4 +252,4 @@ def _binary_events(batch: bytes) -> Iterable[Message]:
 
 
 def _discard(batch: bytes) -> None:
-    """Where replies go after the goodbye."""
+    """Replaces ``write`` after the close event."""

@@ -1,8 +1,8 @@
-"""Server-sent events: one request, whose response is the client's messages as they come.
+"""One event stream (server-sent events): one request, whose response carries the client's messages as events.
 
-The response begins when the application has let the client in and confirmed its subscriptions: until then a refusal is
-a status. Source: docs/sse.md (anycable/anycable); HTML Living Standard, section 9.2.
-Knows: sessions, a transport. Does not know: how requests and responses are written, what a message means.
+The response begins when the application has accepted the client and confirmed its subscriptions: until then, a refusal
+is an HTTP status. Source: docs/sse.md (anycable/anycable); HTML Living Standard, section 9.2.
+Knows: sessions, a transport. Does not know: how requests and responses are written, the meaning of messages.
 """
 
 import asyncio
@@ -26,9 +26,9 @@ from catenary.node.turns import Turns
 from catenary.ports import SLICE_BYTES, Goodbye
 from catenary.protocols import event_stream
 from catenary.transports.event_stream_requests import (
+    AcceptedRequest,
     EventStreamRequests,
     Headers,
-    Plan,
     refusal_of,
     with_headers,
 )
@@ -37,12 +37,12 @@ from catenary.wire.event_stream import EventFraming
 from catenary.wire.request_memory import PendingBody, RequestMemory, too_many
 
 STEP_US: Final = 10
-"""What it costs of a turn to read a line of a request's body, or to carry out its command."""
+"""Cost of reading a line of a body, or of carrying out its command, in the budget of a turn."""
 
 
 class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one client may cost: ``max_body_bytes`` of a request, ``high_water`` of bytes that wait to be
-    sent, and how long an ended response may take to be read."""
+    """Limits of one client: the size of a request's body, the high-water mark of the write buffer in bytes, and the time
+    in which the client must read the end of the response."""
 
     max_body_bytes: int
     high_water: int
@@ -50,7 +50,7 @@ class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StreamServices(msgspec.Struct, frozen=True, eq=False):
-    """What all event streams of one server share. ``deadlines`` and ``memory`` are for bodies of requests."""
+    """Shared by all event streams of one server. ``deadlines`` and ``memory`` are for bodies of requests."""
 
     node: Node
     encoders: Encoders
@@ -63,8 +63,8 @@ class StreamServices(msgspec.Struct, frozen=True, eq=False):
     memory: RequestMemory
 
 
-class Answer(Protocol):
-    """Begins the response of one request; one of the methods is called, once. ``framing`` is that of the events."""
+class ResponseWriter(Protocol):
+    """Begins the response to one request: one of the methods is called, once. ``framing`` is the framing of events."""
 
     framing: EventFraming
 
@@ -73,19 +73,22 @@ class Answer(Protocol):
         ...
 
     def refuse(self, refused: RequestRefused) -> None:
-        """Sends a whole response; the transport is closed after it."""
+        """Sends a whole response; the caller closes the transport after it."""
         ...
 
 
 class _Opening:
-    """What an event stream needs until its response begins. ``body`` and what is ``missing`` of it, in bytes, are
-    None where they are not awaited or not known. ``backlog`` is what was written so far, ``waiting_bytes`` its size."""
+    """State of an event stream until its response begins. ``body`` is None unless it is being received, ``missing`` is the
+    number of bytes still to come, None if unknown. ``backlog`` has the messages written so far, ``waiting_bytes`` is
+    their size."""
 
-    __slots__ = ("answer", "backlog", "body", "missing", "plan", "waiting_bytes")
+    __slots__ = ("accepted", "backlog", "body", "missing", "response", "waiting_bytes")
 
-    def __init__(self, plan: Plan, answer: Answer, missing: int | None) -> None:
-        self.plan = plan
-        self.answer = answer
+    def __init__(
+        self, accepted: AcceptedRequest, response: ResponseWriter, missing: int | None
+    ) -> None:
+        self.accepted = accepted
+        self.response = response
         self.body: PendingBody | None = None
         self.missing = missing
         self.backlog: list[bytes] = []
@@ -95,8 +98,8 @@ class _Opening:
 class EventStream:
     """Satisfies :class:`catenary.edge.connection.Stage` and :class:`catenary.ports.Outbound`.
 
-    First it reads the body of the request, if there is one; then it collects what is written, until the session's
-    subscriptions are confirmed; then it is open.
+    First it reads the body of the request, if there is one; then it collects the messages written until the session's
+    subscriptions are confirmed; then it sends them and is open.
     """
 
     __slots__ = (
@@ -116,19 +119,19 @@ class EventStream:
         self,
         services: StreamServices,
         transport: asyncio.WriteTransport,
-        plan: Plan,
-        answer: Answer,
+        accepted: AcceptedRequest,
+        response: ResponseWriter,
         body_bytes: int | None = 0,
     ) -> None:
-        """``body_bytes`` None: the body ends where :meth:`end_body` is called."""
+        """With ``body_bytes`` None, the body ends when :meth:`end_body` is called."""
         self._services = services
         self._transport = transport
-        self._framing = answer.framing
+        self._framing = response.framing
         # None once the response has begun
-        self._opening: _Opening | None = _Opening(plan, answer, body_bytes)
+        self._opening: _Opening | None = _Opening(accepted, response, body_bytes)
         self._session: Session | None = None
         self.write: Callable[[bytes], None] = self._collect
-        # While an answer is sent in slices, and after the end
+        # While a large reply is sent in slices, and after the end
         self._writer: SlicedWriter | None = None
         self._close_timer: asyncio.TimerHandle | None = None
 
@@ -138,7 +141,7 @@ class EventStream:
         opening, services = self._opening, self._services
         assert opening is not None
         self._transport.set_write_buffer_limits(high=services.limits.high_water)
-        commands = opening.plan.commands
+        commands = opening.accepted.commands
         if commands is not None:
             for _ in self._execute(opening, commands):
                 pass
@@ -149,7 +152,7 @@ class EventStream:
         self.receive(rest)
 
     def receive(self, data: bytes) -> None:
-        """Reads on in the body. After it, a client has nothing more to say."""
+        """Reads the body; what a client sends after it is ignored."""
         opening = self._opening
         if opening is None or opening.body is None:
             return
@@ -165,7 +168,7 @@ class EventStream:
             self.end_body()
 
     def end_body(self) -> None:
-        """All of the body has been received."""
+        """The body is complete."""
         opening = self._opening
         if opening is None or opening.body is None:
             return
@@ -174,8 +177,8 @@ class EventStream:
         self._services.turns.run(self._read_and_execute(opening, body))
 
     def _read_and_execute(self, opening: _Opening, body: bytes) -> Iterator[int]:
-        """The steps of a request by POST. All commands are read first: one that can't be read refuses the request
-        before anything is done."""
+        """The steps of a POST request. All commands are parsed first: an invalid one refuses the request before any is
+        carried out."""
         commands: list[Command] = []
         try:
             for command in event_stream.commands_of(body):
@@ -184,23 +187,23 @@ class EventStream:
                 yield STEP_US
                 if self.write is _discard:
                     return
-            self._services.requests.check_room()
+            self._services.requests.check_capacity()
         except RequestRefused as refused:
             self._refuse(refused)
             return
         yield from self._execute(opening, commands)
 
     def eof(self) -> bool:
-        """The client has left: it would have nothing to send in any case."""
+        """The client has left."""
         return False
 
     def pause_writing(self) -> None:
-        """As much waits to be sent as may: too much, unless an answer is sent in slices."""
+        """The write buffer is full: the client is slow, unless a reply is being sent in slices."""
         if self._writer is not None:
             self._writer.pause()
         else:
-            # Closed later: this may be the middle of a delivery.
-            asyncio.get_running_loop().call_soon(self._look_at_buffer)
+            # Not closed here: the caller may be in the middle of a delivery.
+            asyncio.get_running_loop().call_soon(self._close_if_slow)
 
     def resume_writing(self) -> None:
         if self._writer is not None:
@@ -218,7 +221,7 @@ class EventStream:
             self._services.counters.sse_clients_num -= 1
         if self._session is not None:
             self._services.node.leave(self._session)
-        # Each refers to the other: kept so, they would wait for the collector.
+        # A reference cycle: without this, only the garbage collector would free both.
         self._session = self._opening = None
 
     def shutdown(self) -> None:
@@ -236,21 +239,21 @@ class EventStream:
             self._opening.body = None
 
     def time_out(self) -> None:
-        """The body did not arrive in time."""
+        """The body is not complete in time."""
         seconds = self._services.deadlines.timeout_s
         self._services.counters.late_handshakes_total += 1
         self._refuse(RequestRefused(408, f"expected a body within {seconds:g} s"))
 
     def _give_up_body(self) -> None:
-        """Other requests need the memory."""
+        """Gives up for lack of memory."""
         self._refuse(too_many())
 
     # Opening
 
     def _execute(self, opening: _Opening, commands: Sequence[Command]) -> Iterator[int]:
-        """Lets the node admit the client and carry out its commands, one in each step."""
-        services, admitted = self._services, opening.plan.admitted
-        encoder = services.encoders.encoder(opening.plan.protocol, self._framing.framing)
+        """Passes the client and its commands to the node, one command in each step."""
+        services, admitted = self._services, opening.accepted.admitted
+        encoder = services.encoders.encoder(opening.accepted.protocol, self._framing.framing)
         session = services.node.admit(admitted.environment, encoder, self, admitted.traits)
         self._session = session
         wanted: set[Identifier] = set()
@@ -263,11 +266,11 @@ class EventStream:
                 wanted.discard(command.identifier)
             services.node.execute(session, command)
             yield STEP_US
-        services.node.execute(session, Checkpoint(lambda: self._decide(wanted)))
+        services.node.execute(session, Checkpoint(lambda: self._open_or_refuse(wanted)))
 
     def _collect(self, batch: bytes) -> None:
-        """Keeps what is written before the response begins. The application may take its time to confirm one of
-        several subscriptions, while messages arrive for the others."""
+        """Collects messages until the response begins: some may arrive for one subscription while the application decides
+        about another."""
         opening = self._opening
         assert opening is not None, "replaced when the response begins"
         opening.backlog.append(batch)
@@ -275,8 +278,8 @@ class EventStream:
         if opening.waiting_bytes > self._services.limits.high_water:
             self._refuse(unavailable("too many messages before the subscriptions were confirmed"))
 
-    def _decide(self, wanted: AbstractSet[Identifier]) -> None:
-        """Opens the stream if the application has confirmed all subscriptions, else answers 401 (docs/sse.md)."""
+    def _open_or_refuse(self, wanted: AbstractSet[Identifier]) -> None:
+        """Opens the stream if the application has confirmed all subscriptions, else responds with 401 (docs/sse.md)."""
         if self._opening is None or self.write is _discard or self._session is None:
             return
         if wanted <= self._session.subscriptions.keys():
@@ -288,7 +291,7 @@ class EventStream:
         self._opening = None
         self._services.counters.sse_clients_num += 1
         self.write = self._transport.write
-        opening.answer.accept(opening.plan.cors, b"".join(opening.backlog))
+        opening.response.accept(opening.accepted.cors, b"".join(opening.backlog))
 
     def _refuse(self, refused: RequestRefused) -> None:
         opening = self._opening
@@ -298,17 +301,17 @@ class EventStream:
         self._forget_body()
         self.write = _discard
         opening.backlog.clear()
-        opening.answer.refuse(with_headers(refused, opening.plan.cors))
+        opening.response.refuse(with_headers(refused, opening.accepted.cors))
         self._transport.close()
-        self._cut_later()
+        self._abort_later()
 
-    # Large answers
+    # Large replies
 
     def write_slices(self, slices: Iterator[bytes]) -> Awaitable[None] | None:
         if self.write is _discard or self._transport.is_closing():
             return None
         if self._opening is not None:
-            # A history, or members: a subscription that has them is confirmed.
+            # A history or members are sent only for a confirmed subscription.
             self._open(self._opening)
         if self._writer is None:
             limits = self._services.limits
@@ -316,7 +319,7 @@ class EventStream:
                 self._transport,
                 self._services.turns,
                 limits.high_water,
-                too_slow=self._give_up,
+                too_slow=self._close_as_slow,
                 finished=self._all_written,
             )
             self.write = self._writer.write
@@ -324,7 +327,7 @@ class EventStream:
         return self._writer.write_slices(slices)
 
     def _all_written(self) -> None:
-        """No answer is on its way any more."""
+        """Called when the last slice is written."""
         self._writer = None
         if self.write is not _discard:
             self.write = self._transport.write
@@ -345,10 +348,10 @@ class EventStream:
             self._transport.close()
         else:
             self._writer.at_end = self._transport.close
-        self._cut_later()
+        self._abort_later()
 
-    def _cut_later(self) -> None:
-        """A client that does not read is not waited for longer than this."""
+    def _abort_later(self) -> None:
+        """Aborts the connection if the client has not read the end in time."""
         if self._close_timer is None:
             self._close_timer = asyncio.get_running_loop().call_later(
                 self._services.limits.close_timeout_s, self._transport.abort
@@ -356,24 +359,24 @@ class EventStream:
 
     # Slow clients
 
-    def _look_at_buffer(self) -> None:
-        """The client, or the host, may have taken everything meanwhile."""
+    def _close_if_slow(self) -> None:
+        """The data may have been sent meanwhile."""
         if self._transport.get_write_buffer_size() > self._services.limits.high_water:
-            self._give_up()
+            self._close_as_slow()
 
-    def _give_up(self) -> None:
+    def _close_as_slow(self) -> None:
         if self.write is not _discard and self._session is not None:
             self._services.counters.disconnected_slow_clients_total += 1
             self._session.close(Reason.SLOW_CLIENT)
 
-    # A client sends nothing after its request
+    # Reading: a client sends nothing after its request
 
     def pause_reading(self) -> None:
-        """Its commands are all here already."""
+        """Does nothing: all commands have been received."""
 
     def resume_reading(self) -> None:
         """See :meth:`pause_reading`."""
 
 
 def _discard(batch: bytes) -> None:
-    """Where replies go after the end of the response."""
+    """Replaces ``write`` after the end of the response."""

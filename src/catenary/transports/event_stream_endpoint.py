@@ -1,6 +1,6 @@
-"""Event streams on the paths of one endpoint: answers requests in HTTP/1.1.
+"""The endpoint of event streams in HTTP/1.1.
 
-Knows: HTTP/1.1, requests for event streams. Does not know: admission, what a stream carries.
+Knows: HTTP/1.1, requests for event streams. Does not know: admission, the meaning of events.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from catenary.edge.connection import ClientConnection
 from catenary.edge.request import Peer
 from catenary.errors import RequestRefused
 from catenary.transports.event_stream import EventStream, StreamServices
-from catenary.transports.event_stream_requests import BriefAnswer, Headers, with_headers
+from catenary.transports.event_stream_requests import BriefResponse, Headers, with_headers
 from catenary.wire.event_stream import CHUNKED, UNTIL_CLOSED, EventFraming, response_head
 from catenary.wire.http1 import Request, refusal
 
@@ -26,20 +26,20 @@ class EventStreamEndpoint:
 
     def open(
         self, request: Request, peer: Peer, connection: ClientConnection
-    ) -> "EventStream | BriefStage":
-        plan = self._services.requests.plan(request, peer)
+    ) -> "EventStream | BriefResponseStage":
+        accepted = self._services.requests.accept(request, peer)
         transport = connection.transport
-        if isinstance(plan, BriefAnswer):
-            return BriefStage(transport, _head(plan))
+        if isinstance(accepted, BriefResponse):
+            return BriefResponseStage(transport, _head(accepted))
         body_bytes = 0
-        if plan.commands is None:
+        if accepted.commands is None:
             try:
                 body_bytes = _body_bytes(request, self._services.limits.max_body_bytes)
             except RequestRefused as refused:
-                raise with_headers(refused, plan.cors) from refused
+                raise with_headers(refused, accepted.cors) from refused
         framing = UNTIL_CLOSED if request.is_http_1_0 else CHUNKED
-        answer = _Http1Answer(transport, framing)
-        return EventStream(self._services, transport, plan, answer, body_bytes)
+        response = _Http1ResponseWriter(transport, framing)
+        return EventStream(self._services, transport, accepted, response, body_bytes)
 
 
 def _body_bytes(request: Request, limit: int) -> int:
@@ -54,8 +54,8 @@ def _body_bytes(request: Request, limit: int) -> int:
     return int(length)
 
 
-class _Http1Answer:
-    """Satisfies :class:`catenary.transports.event_stream.Answer`."""
+class _Http1ResponseWriter:
+    """Satisfies :class:`catenary.transports.event_stream.ResponseWriter`."""
 
     __slots__ = ("_transport", "framing")
 
@@ -70,44 +70,44 @@ class _Http1Answer:
         self._transport.write(refusal(refused))
 
 
-def _head(answer: BriefAnswer) -> bytes:
+def _head(response: BriefResponse) -> bytes:
     lines = [
-        f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}",
-        *(f"{name}: {value}" for name, value in answer.headers),
+        f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}",
+        *(f"{name}: {value}" for name, value in response.headers),
         "Connection: close",
     ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-class BriefStage:
-    """Satisfies :class:`catenary.edge.connection.Stage`: writes one answer and closes."""
+class BriefResponseStage:
+    """Satisfies :class:`catenary.edge.connection.Stage`: writes one response and closes the connection."""
 
-    __slots__ = ("_answer", "_transport")
+    __slots__ = ("_response", "_transport")
 
     is_client: Final = False
 
-    def __init__(self, transport: asyncio.WriteTransport, answer: bytes) -> None:
+    def __init__(self, transport: asyncio.WriteTransport, response: bytes) -> None:
         self._transport = transport
-        self._answer = answer
+        self._response = response
 
     def begin(self, rest: bytes) -> None:
-        self._transport.write(self._answer)
+        self._transport.write(self._response)
         self._transport.close()
 
     def receive(self, data: bytes) -> None:
-        """Nothing more is answered."""
+        """Does nothing: no further request is served."""
 
     def eof(self) -> bool:
         return False
 
     def pause_writing(self) -> None:
-        """It is as short as an answer can be."""
+        """Does nothing: the response is short."""
 
     def resume_writing(self) -> None:
         """See :meth:`pause_writing`."""
 
     def lost(self, exc: Exception | None) -> None:
-        """Nothing was kept."""
+        """Does nothing."""
 
     def shutdown(self) -> None:
         self._transport.close()

@@ -1,7 +1,7 @@
-"""Requests for event streams: which are answered at once, and what the others ask for.
+"""Reads requests for event streams: GET and POST connect clients, HEAD and OPTIONS get a brief response.
 
-The same for a port of our own and inside another ASGI server. Source: docs/sse.md (anycable/anycable).
-Knows: HTTP requests, CORS, admission. Does not know: connections, how an answer is sent.
+Used on own ports and in another ASGI server. Source: docs/sse.md (anycable/anycable).
+Knows: HTTP requests, CORS, admission. Does not know: connections, how a response is sent.
 """
 
 from collections.abc import Sequence
@@ -35,12 +35,12 @@ _STATUSES: Final = {
     Reason.SERVER_RESTART: 503,
     Reason.REMOTE: 403,
 }
-"""Statuses of sessions that end before their response begins; 400 for any other reason."""
+"""The status of the response if a session ends before its response begins; 400 for other reasons."""
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """A client that may connect. ``commands`` None: they are in the body of the request. ``cors`` are headers
-    for every answer to it."""
+class AcceptedRequest(msgspec.Struct, frozen=True):
+    """The request of a client that may connect. With ``commands`` None, they are in the body. ``cors`` are headers of every
+    response to it."""
 
     admitted: Admitted
     protocol: ClientProtocol
@@ -48,15 +48,15 @@ class Plan(msgspec.Struct, frozen=True):
     cors: Headers
 
 
-class BriefAnswer(msgspec.Struct, frozen=True):
-    """An answer without content, which connects no client."""
+class BriefResponse(msgspec.Struct, frozen=True):
+    """A response without content, to a request that connects no client."""
 
     status: int
     headers: Headers
 
 
 class EventStreamRequests:
-    """Reads requests for one endpoint. ``pages`` are the origins whose pages may read the answers (CORS)."""
+    """Reads the requests of one endpoint. Pages of the origins ``pages`` may read the responses (CORS)."""
 
     __slots__ = ("_admission", "_pages")
 
@@ -64,20 +64,20 @@ class EventStreamRequests:
         self._admission = admission
         self._pages = pages
 
-    def plan(self, request: Request, peer: Peer) -> Plan | BriefAnswer:
-        """What a request asks for. Raises :class:`RequestRefused`."""
+    def accept(self, request: Request, peer: Peer) -> AcceptedRequest | BriefResponse:
+        """Checks and reads a request. Raises :class:`RequestRefused`."""
         cors = self._cors(request.headers.get("origin", ""))
         if request.method == "OPTIONS":
-            return BriefAnswer(204, (("Allow", METHODS), *cors))
+            return BriefResponse(204, (("Allow", METHODS), *cors))
         if request.method == "HEAD":
             is_asking = event_stream.asks_for_a_subscription(request.query)
-            return BriefAnswer(200, (*HEADERS, *cors)) if is_asking else BriefAnswer(400, cors)
+            return BriefResponse(200, (*HEADERS, *cors)) if is_asking else BriefResponse(400, cors)
         try:
-            return self._plan(request, peer, cors)
+            return self._accept(request, peer, cors)
         except RequestRefused as refused:
             raise with_headers(refused, cors) from refused
 
-    def _plan(self, request: Request, peer: Peer, cors: Headers) -> Plan:
+    def _accept(self, request: Request, peer: Peer, cors: Headers) -> AcceptedRequest:
         commands: Sequence[Command] | None
         if request.method == "GET":
             last_event_id = request.headers.get("last-event-id", "")
@@ -88,14 +88,16 @@ class EventStreamRequests:
         else:
             allow = (("Allow", METHODS),)
             raise RequestRefused(405, f"expected {METHODS}, got {request.method[:20]}", allow)
-        return Plan(self._admission.admit(request, peer, protocol), protocol, commands, cors)
+        return AcceptedRequest(
+            self._admission.admit(request, peer, protocol), protocol, commands, cors
+        )
 
-    def check_room(self) -> None:
-        """To be asked again where time has passed since the plan. Raises :class:`RequestRefused` with 503."""
-        self._admission.check_room()
+    def check_capacity(self) -> None:
+        """Called again if the node admits the client later. Raises :class:`RequestRefused` with 503."""
+        self._admission.check_capacity()
 
     def _cors(self, origin: str) -> Headers:
-        """Headers that let a page read the answer."""
+        """Headers that allow a page to read the response."""
         if not origin:
             return ()
         headers = (
@@ -105,7 +107,7 @@ class EventStreamRequests:
         )
         if not self._pages.allow(origin):
             return headers
-        # Not *, with which browsers send no cookies.
+        # Not *, because then browsers send no cookies.
         return (
             ("Access-Control-Allow-Origin", origin),
             ("Access-Control-Allow-Credentials", "true"),
@@ -119,5 +121,5 @@ def with_headers(refused: RequestRefused, headers: Headers) -> RequestRefused:
 
 
 def refusal_of(goodbye: Goodbye) -> RequestRefused:
-    """The answer to a client whose session ends before its response begins."""
+    """The response to a client whose session ends before its response begins."""
     return RequestRefused(_STATUSES.get(goodbye.reason, 400), goodbye.text)

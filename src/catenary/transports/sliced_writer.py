@@ -1,8 +1,8 @@
-"""Answers that are larger than a turn of the event loop may hold, sent slice by slice over one socket.
+"""Sends a large reply slice by slice over one socket.
 
-The next slice is encoded and written when its turn has come and the client has read what was written before, so
-that a large answer holds neither the loop nor memory. Whatever else is written to the client meanwhile follows
-after the answer, in order, and counts as waiting for a slow client.
+A slice is encoded and written when the client has read the ones before and the turn of the event loop has budget left: a
+large reply blocks neither the event loop nor fills memory. Other writes to the client follow after the reply, in
+order, and count as unsent data of a slow client.
 Knows: a transport, turns. Does not know: what is sent.
 """
 
@@ -16,24 +16,24 @@ from catenary.ports import SLICE_BYTES
 
 STEP_US: Final = 100
 BYTES_PER_US: Final = 256
-"""What a slice costs of a turn: to encode it, perhaps to compress it, and to hand it to the kernel."""
+"""Cost of a slice in the budget of a turn: encoding, perhaps compression, and the system call."""
 
 STALL_S: Final = 10.0
-"""A client that takes nothing of an answer for so long is too slow. A kernel that is told to keep much for a slow
-link may take nothing more for some seconds."""
+"""A client that reads nothing of a reply for so long is slow. With large socket buffers and a slow link, the kernel may
+accept nothing for some seconds."""
 
 
 class SlicedWriter:
-    """Exists while answers are on their way to one client; ``finished`` is called when none is left.
+    """Exists while large replies are sent to one client; ``finished`` is called when none is left.
 
-    ``too_slow`` is called once, where more than ``limit_bytes`` wait for the client, or nothing has moved
-    for :data:`STALL_S`.
+    ``too_slow`` is called once, if more than ``limit_bytes`` of other writes wait or the client has read nothing for
+    :data:`STALL_S`.
     """
 
     __slots__ = (
         "_finished",
-        "_is_in_line",
         "_is_paused",
+        "_is_scheduled",
         "_is_slow",
         "_limit_bytes",
         "_queue",
@@ -59,47 +59,47 @@ class SlicedWriter:
         self._limit_bytes = limit_bytes
         self._too_slow = too_slow
         self._finished = finished
-        # What is to be sent, in order: batches, and answers that are encoded when their turn comes
+        # In order: batches, and replies that are encoded slice by slice
         self._queue: deque[bytes | tuple[Iterator[bytes], asyncio.Future[None]]] = deque()
         self._waiting_bytes = 0
         self.at_end: Callable[[], None] | None = None
         """Called when everything is written."""
-        # Where it stands
-        self._is_in_line = False
+        # State
+        self._is_scheduled = False
         self._is_paused = False
         self._is_slow = False
         self._stall: asyncio.TimerHandle | None = None
 
     def write(self, batch: bytes) -> None:
-        """Sends a batch after everything that was to be sent before."""
+        """Sends a batch after everything that is queued."""
         self._queue.append(batch)
         self._waiting_bytes += len(batch)
         if self._waiting_bytes > self._limit_bytes:
-            self._give_up()
+            self._report_slow()
 
     def write_slices(self, slices: Iterator[bytes]) -> "asyncio.Future[None]":
-        """Sends an answer after everything before it. Done when the client has room for more."""
+        """Sends a reply after everything that is queued. The future is done when its last slice is written."""
         sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append((slices, sent))
-        self._go_on()
+        self._schedule()
         return sent
 
-    # What the transport says
+    # Called by the transport's owner
 
     def pause(self) -> None:
-        """As much waits for the socket as may."""
+        """The write buffer is full."""
         self._is_paused = True
-        self._watch(self._transport.get_write_buffer_size())
+        self._start_stall_timer(self._transport.get_write_buffer_size())
 
     def resume(self) -> None:
-        """There is room again."""
+        """The write buffer has room again."""
         self._is_paused = False
-        self._unwatch()
-        self._go_on()
+        self._stop_stall_timer()
+        self._schedule()
 
     def end(self) -> None:
-        """The connection is gone, or what is left of an answer is of no use."""
-        self._unwatch()
+        """The connection is closed: drops the queue and completes its futures."""
+        self._stop_stall_timer()
         queue, self._queue = self._queue, deque()
         for each in queue:
             if not isinstance(each, bytes):
@@ -107,11 +107,11 @@ class SlicedWriter:
 
     # Slices
 
-    def _go_on(self) -> None:
-        if self._is_paused or self._is_in_line:
+    def _schedule(self) -> None:
+        if self._is_paused or self._is_scheduled:
             return
         if self._queue:
-            self._is_in_line = True
+            self._is_scheduled = True
             self._turns.wait(self._step)
             return
         self._finished()
@@ -119,7 +119,7 @@ class SlicedWriter:
             self.at_end()
 
     def _step(self) -> None:
-        self._is_in_line = False
+        self._is_scheduled = False
         if self._transport.is_closing():
             self.end()
         elif not self._is_paused:
@@ -127,10 +127,10 @@ class SlicedWriter:
             self._turns.spend(STEP_US + len(batch) // BYTES_PER_US)
             if batch:
                 self._transport.write(batch)
-            self._go_on()
+            self._schedule()
 
     def _next(self) -> bytes:
-        """The next slice, or as much as a slice of what was written meanwhile."""
+        """The next slice of a reply, or about a slice of other writes."""
         if not self._queue:
             return b""
         first = self._queue[0]
@@ -140,7 +140,7 @@ class SlicedWriter:
         try:
             for each in slices:
                 return each
-        except Exception as error:  # noqa: BLE001  (whoever waits for the answer reports it)
+        except Exception as error:  # noqa: BLE001  (raised by the future)
             settle(sent, error)
         else:
             settle(sent)
@@ -162,31 +162,31 @@ class SlicedWriter:
 
     # Slow clients
 
-    def _watch(self, size: int) -> None:
-        self._unwatch()
-        self._stall = asyncio.get_running_loop().call_later(STALL_S, self._look, size)
+    def _start_stall_timer(self, size: int) -> None:
+        self._stop_stall_timer()
+        self._stall = asyncio.get_running_loop().call_later(STALL_S, self._check_progress, size)
 
-    def _unwatch(self) -> None:
+    def _stop_stall_timer(self) -> None:
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
 
-    def _look(self, size: int) -> None:
+    def _check_progress(self, size: int) -> None:
         now = self._transport.get_write_buffer_size()
         if now < size:
-            self._watch(now)
+            self._start_stall_timer(now)
         else:
-            self._give_up()
+            self._report_slow()
 
-    def _give_up(self) -> None:
+    def _report_slow(self) -> None:
         if not self._is_slow:
             self._is_slow = True
-            # Never closed here, in the middle of a delivery.
+            # Not called here: the caller may be in the middle of a delivery.
             asyncio.get_running_loop().call_soon(self._too_slow)
 
 
 def settle(sent: "asyncio.Future[None]", error: Exception | None = None) -> None:
-    """Ends a wait, unless whoever waited has given up."""
+    """Completes a future, unless it was cancelled."""
     if sent.done():
         return
     if error is None:

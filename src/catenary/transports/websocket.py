@@ -1,8 +1,8 @@
-"""One WebSocket: frames in, commands to the node; encoded replies out (RFC 6455).
+"""One WebSocket (RFC 6455): passes messages from frames to the node, and encoded replies to the transport.
 
-Whoever sends more than others can bear with is read later: a large read is taken in turns with
-everybody else's, and who says too much in a second waits for the next.
-Knows: a socket, frames. Does not know: what a message means, who else is there.
+A client that sends much is read later: a large read is processed in pieces, in turns with those of other clients, and a
+client that exceeds ``max_message_rate`` is not read until it has kept to it.
+Knows: a socket, frames. Does not know: the meaning of messages, other clients.
 """
 
 import asyncio
@@ -40,31 +40,36 @@ from catenary.wire.frames import (
 
 _NO_LIMIT: Final = 2**31 - 1
 
-_NOTHING: Final = memoryview(b"")
+_EMPTY: Final = memoryview(b"")
 
 _BATCH: Final = 256
 
 PIECE_BYTES: Final = 2048
-"""Of one read, which may be 256 KB: 300 of the smallest frames, which take 0.5 to 2 ms. A few kilobytes may be a
-thousand messages; of twenty clients at once, a delivery would wait for all of them."""
+"""A large read is processed in pieces of this size: up to 300 of the smallest frames, which take 0.5 to 2 ms. A read
+may be 256 KB; without pieces, a delivery would wait for all messages of all clients that were read in a turn."""
 
 PIECE_US: Final = 1000
-"""What a piece costs of a turn."""
+"""Cost of a piece in the budget of a turn."""
 
 SMALL_BYTES: Final = 1024
-"""What is read at once, whoever else said something in the same turn: more than usual commands have."""
+"""Reads up to this size are processed at once: usual commands are smaller."""
 
 
 class WebSocketLimits:
-    """What one client may cost; one object for all of a port, never changed.
+    """Limits of one client; immutable, shared by all clients of a port.
 
-    ``max_message_bytes`` is the largest message that is read, ``max_pending_bytes`` how much may
-    wait to be sent before a client counts as slow (0: no limit), ``close_timeout_s`` how long a client may take
-    to answer a close frame before its connection is cut, ``max_message_rate`` how many messages
-    and control frames of it are read in a second (0: no limit).
+    ``max_message_bytes`` limits a message that is received. A client with more than ``max_pending_bytes`` of unsent
+    data is slow (0: no limit). A connection is aborted if the client does not answer a close frame within
+    ``close_timeout_s``. ``max_message_rate`` limits the messages and control frames read per second (0: no limit).
     """
 
-    __slots__ = ("batch", "close_timeout_s", "high_water", "max_message_bytes", "max_message_rate")
+    __slots__ = (
+        "close_timeout_s",
+        "high_water",
+        "max_message_bytes",
+        "max_message_rate",
+        "rate_batch",
+    )
 
     def __init__(
         self,
@@ -77,17 +82,16 @@ class WebSocketLimits:
         self.max_message_bytes = max_message_bytes
         self.close_timeout_s = close_timeout_s
         self.max_message_rate = max_message_rate
-        self.batch = min(max_message_rate or _BATCH, _BATCH)
-        """Messages that are counted together. No more: Python has one object for each small int."""
+        self.rate_batch = min(max_message_rate or _BATCH, _BATCH)
+        """The rate is computed once per so many messages; at most 256, because CPython caches such small integers."""
         self.high_water = min(max_pending_bytes or _NO_LIMIT, _NO_LIMIT)
-        """Where a transport's buffer is full; transports count in 32 bits."""
+        """High-water mark of the transport's write buffer, which fits in 32 bits."""
 
 
 class WebSocketServices(msgspec.Struct, frozen=True, eq=False):
-    """What all WebSockets of one server share.
+    """Shared by all WebSockets of one server.
 
-    ``late_messages`` watches messages that have begun and are not complete; large reads are served in
-    ``turns``.
+    ``late_messages`` times out incomplete messages; large reads are processed in ``turns``.
     """
 
     node: Node
@@ -98,10 +102,9 @@ class WebSocketServices(msgspec.Struct, frozen=True, eq=False):
 
 
 class Acceptance(msgspec.Struct, frozen=True):
-    """A client whose handshake is complete, and how to speak with it.
+    """The result of a client's handshake.
 
-    ``response`` is the answer to its handshake. ``inflate`` reads its compressed messages; None where
-    compression was not agreed on.
+    ``response`` is the response to it. ``inflate`` decompresses messages; None if compression was not negotiated.
     """
 
     environment: Environment
@@ -111,19 +114,19 @@ class Acceptance(msgspec.Struct, frozen=True):
     inflate: Inflate | None = None
 
 
-class _Extras:
-    """What only a client has that once sent or asked for much: how many reasons not to read it, a bucket, and
-    what sends it a large answer."""
+class _HeavyTraffic:
+    """State that a client has only after it sent or requested much: how often reading is paused, a leaky bucket for
+    its rate, and the writer of a large reply."""
 
-    __slots__ = ("holds", "is_slowed", "level", "since", "writer")
+    __slots__ = ("is_slowed", "level", "read_pauses", "since", "writer")
 
     def __init__(self) -> None:
-        self.holds = 0
+        self.read_pauses = 0
         self.is_slowed = False
-        # How many messages there are in the bucket, and when that was
+        # Messages in the bucket, and the time when they were counted
         self.level = 0.0
         self.since = 0.0
-        # While an answer is sent in slices
+        # While a large reply is sent in slices
         self.writer: SlicedWriter | None = None
 
 
@@ -134,14 +137,14 @@ class WebSocketConnection:
         "_acceptance",
         "_allowance",
         "_close_timer",
-        "_extras",
-        "_is_awaited",
+        "_heavy",
+        "_is_incomplete",
         "_node",
         "_reader",
-        "_rest",
         "_services",
         "_session",
         "_transport",
+        "_unread",
         "write",
     )
 
@@ -151,7 +154,7 @@ class WebSocketConnection:
         self, services: WebSocketServices, transport: asyncio.Transport, acceptance: Acceptance
     ) -> None:
         self._services = services
-        # Of the services, what each message needs
+        # Used for each message
         self._node = services.node
         self._transport = transport
         self._acceptance = acceptance
@@ -159,22 +162,22 @@ class WebSocketConnection:
         self._session: Session
         self._close_timer: asyncio.TimerHandle | None = None
         self.write: Callable[[bytes], None]
-        # How many messages it may send before they are counted, and what came of counting
-        self._allowance = services.limits.batch
-        self._extras: _Extras | None = None
-        # What was read and waits for its turn
-        self._rest = _NOTHING
-        # Whether the rest of a message is awaited
-        self._is_awaited = False
+        # Messages until the rate is computed again
+        self._allowance = services.limits.rate_batch
+        self._heavy: _HeavyTraffic | None = None
+        # The part of a large read that waits for its turn
+        self._unread = _EMPTY
+        # Whether a message has begun and is not complete
+        self._is_incomplete = False
 
     # Stage
 
     def begin(self, rest: bytes) -> None:
-        """Answers the handshake; ``rest`` is what the client sent right after it."""
+        """Sends the response to the handshake; ``rest`` was received after the request."""
         acceptance = self._acceptance
         del self._acceptance
         self._transport.set_write_buffer_limits(high=self._services.limits.high_water)
-        # What is sent at once leaves together with the answer.
+        # Replies that are sent at once are written together with the response.
         sent = [acceptance.response]
         collect = self.write = sent.append
         self._session = self._node.admit(
@@ -187,9 +190,9 @@ class WebSocketConnection:
             self.receive(rest)
 
     def receive(self, data: bytes, is_piece: bool = False) -> None:  # noqa: FBT002
-        """``is_piece`` is a part of a large read whose turn has come."""
-        if (len(data) > SMALL_BYTES or self._rest) and not is_piece:
-            self._take_large(data)
+        """With ``is_piece``, ``data`` is a piece of a large read, whose turn has come."""
+        if (len(data) > SMALL_BYTES or self._unread) and not is_piece:
+            self._receive_large(data)
             return
         reader = self._reader
         events = reader.receive(data)
@@ -204,28 +207,28 @@ class WebSocketConnection:
                 self._answer_close(event)
             elif isinstance(event, FrameError):
                 self._fail(event)
-        if reader.is_midway or self._is_awaited:
-            self._await_rest(events)
+        if reader.is_midway or self._is_incomplete:
+            self._watch_incomplete(events)
         self._allowance -= len(events)
         if self._allowance < 0:
-            self._count()
+            self._limit_rate()
 
     def eof(self) -> bool:
-        """The client sends nothing more: what was written is still sent, then the connection is closed."""
+        """The client sends nothing more: unsent data is still sent, then the connection is closed."""
         writer = self._writer
         if writer is not None:
             writer.at_end = self._transport.close
         if writer is not None or self._transport.get_write_buffer_size():
-            self._cut_later()
+            self._abort_later()
         return writer is not None
 
     def pause_writing(self) -> None:
-        """As much waits to be sent as may: too much, unless an answer is sent in slices."""
+        """The write buffer is full: the client is slow, unless a reply is being sent in slices."""
         if self._writer is not None:
             self._writer.pause()
         else:
-            # Closed later: this may be the middle of a delivery.
-            asyncio.get_running_loop().call_soon(self._give_up)
+            # Not closed here: the caller may be in the middle of a delivery.
+            asyncio.get_running_loop().call_soon(self._close_as_slow)
 
     def resume_writing(self) -> None:
         if self._writer is not None:
@@ -235,33 +238,33 @@ class WebSocketConnection:
         self.write = _discard
         if exc is not None and getattr(exc, "errno", None) == errno.ETIMEDOUT:
             self._services.counters.dead_connections_total += 1
-        if self._is_awaited:
+        if self._is_incomplete:
             self._services.late_messages.forget(self)
         if self._close_timer is not None:
             self._close_timer.cancel()
-        if self._extras is not None and self._extras.writer is not None:
-            self._extras.writer.end()
-            self._extras.writer = None
+        if self._heavy is not None and self._heavy.writer is not None:
+            self._heavy.writer.end()
+            self._heavy.writer = None
         self._node.leave(self._session)
-        # Each refers to the other: kept so, they would wait for the collector, which comes rarely.
+        # A reference cycle: without this, only the garbage collector would free both, and it runs rarely.
         del self._session
 
-    # Large answers
+    # Large replies
 
     @property
     def _writer(self) -> SlicedWriter | None:
-        return None if self._extras is None else self._extras.writer
+        return None if self._heavy is None else self._heavy.writer
 
     def write_slices(self, slices: Iterator[bytes]) -> Awaitable[None] | None:
         if self.write is _discard:
             return None
         writer = self._writer
         if writer is None:
-            writer = self._more().writer = SlicedWriter(
+            writer = self._heavy_traffic().writer = SlicedWriter(
                 self._transport,
                 self._services.turns,
                 self._services.limits.high_water,
-                too_slow=self._give_up,
+                too_slow=self._close_as_slow,
                 finished=self._all_written,
             )
             self.write = writer.write
@@ -271,19 +274,19 @@ class WebSocketConnection:
         return writer.write_slices(slices)
 
     def _all_written(self) -> None:
-        """No answer is on its way any more."""
-        self._more().writer = None
+        """Called when the last slice is written."""
+        self._heavy_traffic().writer = None
         if self.write is not _discard:
             self.write = self._transport.write
         self._transport.set_write_buffer_limits(high=self._services.limits.high_water)
 
-    # Goodbyes
+    # Closing
 
     def close(self, goodbye: Goodbye) -> None:
         self._close(goodbye.code, goodbye.text)
 
     def _close(self, code: int, text: str) -> None:
-        """Section 7.1.2: a close frame after what was written, then the client's answer."""
+        """Section 7.1.2: sends a close frame after everything written before, and waits for the client's."""
         if self.write is _discard:
             return
         self.write(close_frame(code, text))
@@ -291,18 +294,18 @@ class WebSocketConnection:
         if self._transport.is_closing():
             return
         self._transport.resume_reading()
-        self._cut_later()
+        self._abort_later()
 
     def _answer_close(self, event: Close) -> None:
-        """Section 5.5.1: the same code back, where we did not begin; the server hangs up first."""
+        """Section 5.5.1: answers with the same code, unless this side began; the server closes the connection first."""
         self.write(close_frame(NORMAL if event.code == NO_STATUS else event.code, ""))
         self.write = _discard
         self._when_written(self._transport.close)
-        self._cut_later()
+        self._abort_later()
 
     def _fail(self, error: FrameError) -> None:
-        """Section 7.1.7: no answer is read behind a fault, so the server's side ends at once. The
-        client's stays open for a while: what it still sends would break off what it is told."""
+        """Section 7.1.7: after an error no close frame of the client is awaited, so the sending side ends at once. The
+        receiving side stays open for a while: a reset would destroy the close frame on its way to the client."""
         self._close(error.close_code, str(error))
         self._when_written(self._write_eof)
 
@@ -311,20 +314,20 @@ class WebSocketConnection:
             self._transport.write_eof()
 
     def _when_written(self, call: Callable[[], None]) -> None:
-        """At once, unless an answer is still on its way."""
+        """Calls at once, or after the last slice of a reply."""
         if self._writer is None:
             call()
         else:
             self._writer.at_end = call
 
-    def _cut_later(self) -> None:
-        """Who neither reads nor answers, is not waited for longer than this."""
+    def _abort_later(self) -> None:
+        """Aborts the connection if the client does not close it within ``close_timeout_s``."""
         if self._close_timer is None:
             self._close_timer = asyncio.get_running_loop().call_later(
                 self._services.limits.close_timeout_s, self._transport.abort
             )
 
-    def _give_up(self) -> None:
+    def _close_as_slow(self) -> None:
         if self.write is not _discard:
             self._services.counters.disconnected_slow_clients_total += 1
             self._session.close(Reason.SLOW_CLIENT)
@@ -336,105 +339,105 @@ class WebSocketConnection:
     # Backpressure
 
     def pause_reading(self) -> None:
-        extras = self._more()
-        extras.holds += 1
-        if extras.holds == 1 and not self._transport.is_closing():
+        heavy = self._heavy_traffic()
+        heavy.read_pauses += 1
+        if heavy.read_pauses == 1 and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        extras = self._more()
-        extras.holds -= 1
-        if extras.holds == 0 and not self._transport.is_closing():
+        heavy = self._heavy_traffic()
+        heavy.read_pauses -= 1
+        if heavy.read_pauses == 0 and not self._transport.is_closing():
             self._transport.resume_reading()
 
-    # Floods
+    # Clients that send much
 
-    def _more(self) -> "_Extras":
-        if self._extras is None:
-            self._extras = _Extras()
-        return self._extras
+    def _heavy_traffic(self) -> "_HeavyTraffic":
+        if self._heavy is None:
+            self._heavy = _HeavyTraffic()
+        return self._heavy
 
-    def _take_large(self, data: bytes) -> None:
-        """A piece at once, where this turn has room; the rest waits until others had theirs."""
-        if self._rest:
-            # Its turn comes; somebody has resumed reading meanwhile.
-            self._rest = memoryview(bytes(self._rest) + data)
+    def _receive_large(self, data: bytes) -> None:
+        """Processes a piece at once if this turn has budget left; the rest waits for later turns."""
+        if self._unread:
+            # Read although a turn is awaited: reading was resumed for another reason.
+            self._unread = memoryview(bytes(self._unread) + data)
             return
         taken = PIECE_BYTES if self._services.turns.is_free else 0
         if len(data) > taken:
-            self._rest = memoryview(data)[taken:]
+            self._unread = memoryview(data)[taken:]
             self.pause_reading()
         if taken:
             self._services.turns.spend(PIECE_US)
             self.receive(data[:taken], True)
-        self._stand_in_line()
+        self._wait_for_turn()
 
-    def _stand_in_line(self) -> None:
-        """With what was not taken; who is slowed down stands there when that is over."""
-        if self._rest and not self._more().is_slowed:
-            self._services.turns.wait(self._next_turn)
+    def _wait_for_turn(self) -> None:
+        """For the rest of a large read; a client over its rate waits for a turn after that pause."""
+        if self._unread and not self._heavy_traffic().is_slowed:
+            self._services.turns.wait(self._receive_piece)
 
-    def _next_turn(self) -> None:
+    def _receive_piece(self) -> None:
         if self._transport.is_closing():
             return
         self._services.turns.spend(PIECE_US)
-        data, self._rest = bytes(self._rest[:PIECE_BYTES]), self._rest[PIECE_BYTES:]
-        if not self._rest:
-            self._rest = _NOTHING
+        data, self._unread = bytes(self._unread[:PIECE_BYTES]), self._unread[PIECE_BYTES:]
+        if not self._unread:
+            self._unread = _EMPTY
             self.resume_reading()
         self.receive(data, True)
-        self._stand_in_line()
+        self._wait_for_turn()
 
-    def _count(self) -> None:
-        """It has said what is counted together: a leaky bucket that holds what may come in a second.
+    def _limit_rate(self) -> None:
+        """Called every ``rate_batch`` messages: a leaky bucket with the capacity of one second.
 
-        What is too much was carried out; for so long it is not read.
+        The excess was carried out already; reading pauses until the bucket has leaked it.
         """
         limits = self._services.limits
-        said = limits.batch - self._allowance
-        self._allowance = limits.batch
+        received = limits.rate_batch - self._allowance
+        self._allowance = limits.rate_batch
         if limits.max_message_rate == 0:
             return
-        extras, loop = self._more(), asyncio.get_running_loop()
+        heavy, loop = self._heavy_traffic(), asyncio.get_running_loop()
         now = loop.time()
-        leaked = (now - extras.since) * limits.max_message_rate
-        extras.level = max(extras.level - leaked, 0) + said
-        extras.since = now
-        wait_s = extras.level / limits.max_message_rate - 1
-        if wait_s > 0 and not extras.is_slowed:
-            extras.is_slowed = True
+        leaked = (now - heavy.since) * limits.max_message_rate
+        heavy.level = max(heavy.level - leaked, 0) + received
+        heavy.since = now
+        wait_s = heavy.level / limits.max_message_rate - 1
+        if wait_s > 0 and not heavy.is_slowed:
+            heavy.is_slowed = True
             self._services.counters.slowed_clients_total += 1
             self.pause_reading()
-            loop.call_later(wait_s, self._go_on)
+            loop.call_later(wait_s, self._end_slowdown)
 
-    def _go_on(self) -> None:
-        extras = self._more()
-        extras.is_slowed = False
+    def _end_slowdown(self) -> None:
+        heavy = self._heavy_traffic()
+        heavy.is_slowed = False
         self.resume_reading()
-        self._stand_in_line()
+        self._wait_for_turn()
 
-    def _await_rest(self, events: list[Event]) -> None:
-        """A message that has begun is to be complete in time; control frames do not prolong that.
-        Its fragments count like messages."""
+    def _watch_incomplete(self, events: list[Event]) -> None:
+        """Watches a message until it is complete; control frames do not extend its time. Its fragments count as messages
+        in the rate."""
         self._allowance -= self._reader.pieces
         self._reader.pieces = 0
         if not self._reader.is_midway:
-            self._is_awaited = False
+            self._is_incomplete = False
             self._services.late_messages.forget(self)
-        elif not self._is_awaited or any(isinstance(each, Message) for each in events):
-            self._is_awaited = True
+        elif not self._is_incomplete or any(isinstance(each, Message) for each in events):
+            self._is_incomplete = True
             self._services.late_messages.watch(self)
 
     def time_out(self) -> None:
-        """The message took too long, unless it was us who did not read it."""
-        if self._extras is not None and self._extras.holds:
+        """The message is not complete in time. If reading was paused, its time starts again."""
+        if self._heavy is not None and self._heavy.read_pauses:
             self._services.late_messages.watch(self)
             return
-        self._is_awaited = False
+        self._is_incomplete = False
         self._services.counters.late_messages_total += 1
         self._reader.finish()
         self._fail(FrameError(POLICY, "expected the rest of the message in time"))
 
 
 def _discard(batch: bytes) -> None:
-    """Where replies go after the close frame (section 5.5.1: nothing may follow it)."""
+    """Replaces ``write`` after the close frame (section 5.5.1: no data may follow it)."""

@@ -1,4 +1,4 @@
-"""WebSockets on the paths of one endpoint: checks an upgrade, agrees on a protocol and on compression.
+"""The endpoint of WebSockets: checks an upgrade, negotiates the protocol and compression.
 
 Knows: RFC 6455 handshakes, protocols, admission. Does not know: sockets, frames.
 """
@@ -41,7 +41,7 @@ class WebSocketEndpoint:
         return WebSocketConnection(self._services, connection.transport, acceptance)
 
     def accept(self, request: Request, peer: Peer) -> Acceptance:
-        """Checks a handshake and prepares its answer. Raises :class:`catenary.errors.RequestRefused`."""
+        """Checks a handshake and prepares the response. Raises :class:`catenary.errors.RequestRefused`."""
         accept = handshake.check_upgrade(request)
         protocol, subprotocol = self._protocols.choose(handshake.offered_subprotocols(request))
         admitted = self._admission.admit(request, peer, protocol)

@@ -1,7 +1,7 @@
-"""Heads and refusals of HTTP responses as events of ASGI.
+"""HTTP responses as events of ASGI: their heads, and refusals.
 
 Source: ASGI 3.0, https://asgi.readthedocs.io/en/latest/specs/www.html, "Response Start" and "WebSocket Denial Response".
-Knows: ASGI events. Does not know: who is answered.
+Knows: ASGI events. Does not know: requests.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from catenary.errors import RequestRefused
 def response_start(
     status: int, headers: Iterable[tuple[str, str]], *, is_denial: bool = False
 ) -> Message:
-    """The head of a response; ``is_denial`` where it answers the handshake of a WebSocket."""
+    """The head of a response; ``is_denial`` for the response to a WebSocket's handshake."""
     return {
         "type": f"{'websocket.' if is_denial else ''}http.response.start",
         "status": status,
@@ -25,7 +25,7 @@ def response_start(
 
 
 def refusal(refused: RequestRefused, *, is_denial: bool = False) -> Sequence[Message]:
-    """A whole response, as :func:`catenary.wire.http1.refusal` writes it on a port of our own."""
+    """A whole response, the same as :func:`catenary.wire.http1.refusal` writes."""
     body = f"{refused}\n".encode()
     headers = (
         ("Content-Type", "text/plain; charset=utf-8"),
