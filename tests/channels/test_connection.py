@@ -54,7 +54,7 @@ async def test_identifiers_come_from_the_request_and_keep_their_types() -> None:
     channel = await connection.subscribe(Whoami)
     await channel.perform("tell")
     channel.assert_transmitted([JACK, "a b"])
-    with pytest.raises(AttributeError, match="identifiers are set in connect alone"):
+    with pytest.raises(AttributeError, match="identifiers can be set in connect only"):
         await channel.perform("become")
     cable.close()
 

@@ -132,7 +132,7 @@ def test_publishing_without_a_server_and_a_publisher_raises(
         Lonely.broadcast_to(1, "x")
     cable = Cable(channels=[Lonely])
     monkeypatch.setenv("ANYCABLE_HTTP_BROADCAST_URL", url := f"http://127.0.0.1:{free_port()}/b")
-    with pytest.raises(BackendError, match=f"nobody takes broadcasts at {url}"):
+    with pytest.raises(BackendError, match=f"no server accepts broadcasts at {url}"):
         Lonely.broadcast_to(1, "x")
     cable.application.release()
     with pytest.raises(TypeError, match="to_others"):

@@ -13,7 +13,7 @@ from catenary import Cable, Channel, action
 from catenary.channels import reading
 from catenary.channels.publishers.http import HttpPublisher
 from catenary.channels.publishing import publication
-from catenary.channels.reading import Kept, Present
+from catenary.channels.reading import PresentMember, StoredMessage
 from catenary.channels.testing import TestCable
 from catenary.errors import BackendError, ConfigError, LostPosition, NotKept
 from tests.parts.cable_client import CableClient, identifier
@@ -38,8 +38,8 @@ def elsewhere(server: CableServer, secret: str = "s3cret") -> Cable:
     return Cable(channels=[], secret=secret, api_url=f"http://127.0.0.1:{server.port}/api")
 
 
-def history(cable: Cable, stream: str, **where: Any) -> list[Kept]:
-    async def read() -> list[Kept]:
+def history(cable: Cable, stream: str, **where: Any) -> list[StoredMessage]:
+    async def read() -> list[StoredMessage]:
         return [each async for each in cable.history(stream, **where)]
 
     return asyncio.run(read())
@@ -86,7 +86,7 @@ def test_who_is_there_from_elsewhere(command: tuple[str, ...]) -> None:
             ann.subscribe(LOBBY)
             ann.send("join", identifier=LOBBY, presence={"id": "ann", "info": {"name": "Ann"}})
             assert ann.receive()["type"] == "presence"
-            assert asyncio.run(cable.presence("lobby")) == [Present("ann", {"name": "Ann"})]
+            assert asyncio.run(cable.presence("lobby")) == [PresentMember("ann", {"name": "Ann"})]
 
 
 @pytest.mark.parametrize("command", SERVERS.values(), ids=SERVERS)
@@ -103,7 +103,7 @@ def test_nobody_keeps_it(command: tuple[str, ...]) -> None:
 
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANYCABLE_API_URL", url := f"http://127.0.0.1:{free_port()}/api")
-    with pytest.raises(BackendError, match=f"nobody answers at {url}: "):
+    with pytest.raises(BackendError, match=f"no answer from {url}: "):
         asyncio.run(Cable(channels=[]).presence("lobby"))
     with pytest.raises(ConfigError, match="URL of the API"):
         asyncio.run(Cable(channels=[], api_url="localhost").presence("lobby"))

@@ -218,7 +218,7 @@ def test_the_key_is_given_or_derived_and_an_open_door_is_asked_for() -> None:
     assert rpc_key("k", None) == "k"
     assert rpc_key("", "secret") == ""
     assert rpc_key(None, "secret") == derived_key("secret", RPC_PHRASE)
-    with pytest.raises(ConfigError, match="key='' lets everybody call"):
+    with pytest.raises(ConfigError, match="key='' allows every caller"):
         chat().http_rpc()
 
 

@@ -161,4 +161,4 @@ def test_a_method_that_blocks_the_loop_is_named_in_the_log(
         assert cable.application.slow_total == 1
 
     scenario()
-    assert "Pace.hold_the_loop held the loop for" in caplog.text
+    assert "Pace.hold_the_loop blocked the event loop for" in caplog.text

@@ -60,7 +60,7 @@ def test_stored_state_of_another_type_is_an_error(cable: TestCable) -> None:
         connection = await cable.connect(user_id=7)
         room = await connection.subscribe(Room, id=1)
         connection.environment.merge_istate(room.identifier, {"muted": '"yes"'})
-        with pytest.raises(TypeError, match=r"Room\.muted: what is kept is of another type"):
+        with pytest.raises(TypeError, match=r"Room\.muted: the stored value has another type"):
             await room.perform("tell")
 
     scenario()

@@ -59,7 +59,9 @@ def test_a_job_without_a_server_says_where_it_looked(reader: Machine) -> None:
     guide.write("publishing", reader.directory)
     job = python("import jobs; jobs.order_paid(1)")
     printed = reader.type(f"if {job}\nthen exit 1; fi".replace("END\nthen", "END\nthen"))
-    assert "BackendError: nobody takes broadcasts at http://localhost:8090/_broadcast" in printed
+    assert (
+        "BackendError: no server accepts broadcasts at http://localhost:8090/_broadcast" in printed
+    )
 
 
 def test_a_cable_and_its_jobs(reader: Machine) -> None:

@@ -91,7 +91,7 @@ def test_a_refusal_is_told(server: CableServer) -> None:
     done = catenary("publish", "chat/1", "x", url, "--secret=another")
     assert done.returncode == 1
     assert done.stderr == (
-        "catenary publish: the server does not take the broadcast: HTTP 401: "
+        "catenary publish: the server refused the broadcast: HTTP 401: "
         "expected Authorization: Bearer with the key\n"
     )
 

@@ -1,1 +1,1 @@
-"""What an application author writes with: Connection, Channel, Cable. Needs no server, only msgspec."""
+"""The SDK for applications in Python: Connection, Channel, Cable. Needs no server, only msgspec."""

@@ -1,10 +1,10 @@
-"""A cable as a server calls it: what happens to clients → methods of the application → decisions.
+"""The application as a server calls it: commands of clients → methods of the application → decisions.
 
-Satisfies :class:`catenary.ports.Application`. A call without code of the application is decided at
-once; every other decision is awaited. It never raises: what the application raises is logged, and
-that one call is refused or answered with an error.
+Satisfies :class:`catenary.ports.Application`. A call for which the application has no code is decided
+at once; every other decision is awaited. Its methods never raise: an exception of the application is
+logged, and the call is rejected or answered with an error.
 Source: ActionCable::Connection::Subscriptions; lib/anycable/rails/connection.rb of anycable-rails.
-Knows: classes and calls. Does not know: sessions, hubs, who calls it.
+Knows: classes and calls. Does not know: sessions, hubs, servers.
 """
 
 import asyncio
@@ -40,11 +40,11 @@ from catenary.messages.replies import Confirmed, Disconnected, Rejected, Welcome
 T = TypeVar("T")
 
 CROSSING_S: Final = 5.0
-"""How long behind RPC the end of a subscription and that of its session may be apart. Later, the
-client may have subscribed again in another process, and the end of the session is a new one."""
+"""Behind RPC, an end of the session this long after the end of a subscription may follow a new
+subscription, made in another process: then ``unsubscribed`` runs again."""
 
 DEFAULT_ACTION: Final = "receive"
-"""The action of a client that names none: ActionCable::Channel::Base, perform_action."""
+"""The action of a command that names none: ActionCable::Channel::Base, perform_action."""
 
 
 class _Params(msgspec.Struct, gc=False):
@@ -63,8 +63,8 @@ _NOT_BUILT: Final = (msgspec.DecodeError, UnknownChannel)
 class CableApplication:
     """Calls the methods of one connection class and its channels.
 
-    ``broadcaster`` publishes for methods; ``publications`` and ``reading`` are told of the server.
-    ``clock`` measures rates, in seconds.
+    ``broadcaster`` publishes for methods; ``publications`` and ``reading`` are bound to the server that
+    starts the application. ``clock`` measures rates, in seconds.
     """
 
     def __init__(
@@ -86,11 +86,13 @@ class CableApplication:
         self.restored_action = restored_action
         self._failures = failures
         self.limited_total = 0
-        """Calls beyond the rates of actions and channels."""
+        """Calls that a rate limit of an action or a channel refused."""
         self._connection_class = connection
         self._hints = declared.hints
-        self._connects = plan_of(tuple(declared.own("connect")), None, rescuers, says_yes=True)
-        self._disconnects = plan_of(tuple(declared.own("disconnect")), None, rescuers)
+        self._connects = plan_of(
+            tuple(declared.overridden("connect")), None, rescuers, says_yes=True
+        )
+        self._disconnects = plan_of(tuple(declared.overridden("disconnect")), None, rescuers)
         self._served = served_channels(channels, declared)
         self.timers = LocalTimers(
             tuple(timer for each in self._served.values() for timer in each.declared_timers)
@@ -103,25 +105,25 @@ class CableApplication:
         self._limiter = Limiter()
         self._clock = clock
         self._owned: set[asyncio.Task[Any]] = set()
-        """Tasks that go on although their client has left."""
+        """Tasks that are finished even if their client leaves."""
         self._ended: EndedSubscriptions | None = EndedSubscriptions()
 
     @property
     def is_hosted(self) -> bool:
-        """A server in this process runs the cable."""
+        """Whether a server in this process runs the cable."""
         return self._publications.is_hosted
 
     @property
     def failed_total(self) -> int:
-        """Calls that failed because the application raised something that nothing rescued."""
+        """Calls that failed with an exception that nothing rescued."""
         return self._failures.total
 
     @property
     def slow_total(self) -> int:
-        """Methods that held the event loop for longer than ``slow_ms``."""
+        """Times a method blocked the event loop for longer than ``slow_ms``."""
         return self._runner.slow_total
 
-    # Its life in a server
+    # Start and stop
 
     async def start(
         self,
@@ -158,7 +160,7 @@ class CableApplication:
         self.timers.stop()
         self._runner.close()
 
-    # What a server calls
+    # The port
 
     def connect(self, environment: Environment) -> Decision | Awaitable[Decision]:
         """Decides whether a client may connect."""
@@ -288,7 +290,7 @@ class CableApplication:
         work: Coroutine[Any, Any, Decision],
         subscribing: Served | None = None,
     ) -> Decision | Awaitable[Decision]:
-        """Answers at once where the application has no code for this call, or that did not wait."""
+        """Decides at once if the application has no code for this call, or if its code did not wait."""
         if plan.is_empty:
             return run_now(work)
         return _start(self._answer_later(call, work, subscribing))
@@ -305,7 +307,7 @@ class CableApplication:
             decision = await work
             await _settle(call)
         except asyncio.CancelledError:
-            if subscribing is not None and call.is_through and not call.is_rejected:
+            if subscribing is not None and call.is_completed and not call.is_rejected:
                 self._own(self._end_unseen(call))
             raise
         return decision
@@ -425,8 +427,8 @@ def _key(call: Call) -> SubscriptionKey:
 
 
 def _start(work: Coroutine[Any, Any, Decision]) -> Decision | Awaitable[Decision]:
-    """Starts a coroutine where that can be done without a task switch: since Python 3.12 a task may
-    start, and even finish, within this call."""
+    """Starts a coroutine at once where Python can: since 3.12 a task may start, and even finish, within
+    this call."""
     if sys.version_info < (3, 12):
         return work
     task = asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)

@@ -1,6 +1,7 @@
-"""The cable: what the author of an application declares, and publishes, reads and signs with.
+"""The cable: an application of a connection class and channels, with which its author publishes, reads
+and signs.
 
-A server calls its :attr:`Cable.application`; authors need not know that.
+Servers call :attr:`Cable.application` (``application.py``), authors do not.
 Knows: connection classes and channels, publishers, readers, keys. Does not know: servers, clients.
 """
 
@@ -31,7 +32,7 @@ from catenary.channels.publishing import (
     disconnection,
     publication,
 )
-from catenary.channels.reading import Kept, Present, Reader, Reading
+from catenary.channels.reading import PresentMember, Reader, Reading, StoredMessage
 from catenary.channels.rpc_http import AsgiRpc, WsgiRpc, rpc_key
 from catenary.channels.running import Around, Runner
 from catenary.channels.streams import stream_name
@@ -40,20 +41,30 @@ from catenary.ports import Observer
 
 
 class RemoteConnections:
-    """All connections with the same identifiers, on every node."""
+    """All connections with the same identifiers, on every node: see :meth:`Cable.remote_connections`."""
 
     def __init__(self, publications: Publications, identifiers: str) -> None:
         self._publications = publications
         self._identifiers = identifiers
 
     def disconnect(self, *, reconnect: bool = True) -> Sent:
-        """Closes them; ``reconnect`` tells the clients whether they may connect again."""
+        """Closes them; ``reconnect`` tells the clients whether to connect again.
+
+        Raises :class:`catenary.errors.BackendError`, here or when the result is awaited, if the command
+        was not accepted.
+        """
         return self._publications.send(disconnection(self._identifiers, reconnect=reconnect))
 
 
 class Cable:
-    """An application: a connection class and its channels. Complete when it is built.
+    """An application: a connection class and its channels.
 
+    ::
+
+        cable = Cable(connection=User, channels=[ChatChannel])
+
+    ``catenary module:cable`` serves it; the name says where the module has it. Any process may publish
+    and read with it, also without a server.
     Satisfies :class:`catenary.channels.call.Broadcaster`.
     """
 
@@ -76,19 +87,19 @@ class Cable:
     ) -> None:
         """Reads the classes. Raises :class:`DeclarationError` for those that can't be served.
 
-        - ``publisher`` takes publications where no server runs the cable in this process; without it
-          the server's environment variables choose one (``environment_settings.py``).
+        - ``publisher`` sends publications if no server runs the cable in this process. Without it, the
+          environment variables of a server choose one (``environment_settings.py``).
         - ``threads``: how many plain (``def``) methods run at once.
-        - ``slow_ms``: a method that holds the event loop for longer is logged.
+        - ``slow_ms``: a method that blocks the event loop for longer is logged, in milliseconds.
         - ``restored_action``: the action that the server performs on each subscription of a resumed
-          session; a secret of this process unless it is given.
-        - ``publish_when`` is called with each publication as a function without arguments, and calls
-          that at once or later, like ``transaction.on_commit``.
-        - ``around`` is a context manager entered for every method: by plain methods in their thread,
-          by coroutines in the event loop.
-        - ``secret`` is the server's; it signs tokens and names of streams. ``api_url`` is the
-          address of the server's API, which wants ``api_secret`` or a key derived from ``secret``.
-          Those not given are read from ``ANYCABLE_SECRET``, ``ANYCABLE_API_URL`` and
+          session, for ``restored`` behind RPC; by default a secret of this process.
+        - ``publish_when`` gets each publication as a function without arguments, and calls it at once
+          or later, like ``transaction.on_commit``.
+        - ``around`` returns a context manager, which surrounds every method: plain methods in their
+          thread, coroutines in the event loop.
+        - ``secret`` is the secret of the server; it signs tokens and stream names. ``api_url`` is the
+          URL of the server's API, which requires ``api_secret`` or a key derived from ``secret``.
+          By default they are read from ``ANYCABLE_SECRET``, ``ANYCABLE_API_URL`` and
           ``ANYCABLE_API_SECRET`` when they are first needed.
         - ``observer`` is notified of the clients and publications of a server that runs the cable in its own process;
           an exception of it is logged.
@@ -97,8 +108,8 @@ class Cable:
         self.connection_class = connection
         self.channels = tuple(channels)
         self.on_error: list[OnError] = []
-        """Functions that are called with each failure that is logged, for services that collect
-        errors."""
+        """Functions for services that collect errors: called with the session's id, the name of the
+        method and the exception, for every exception that nothing rescued."""
         self.observer: Observer | None = None if observer is None else GuardedObserver(observer)
         """For the node of a server."""
         self._given = {
@@ -123,7 +134,7 @@ class Cable:
             restored_action=restored_action or f"$restored:{secrets.token_hex(8)}",
             clock=clock,
         )
-        """What a server calls."""
+        """The part that servers call."""
         for each in self.channels:
             each.broadcaster = self
 
@@ -138,13 +149,16 @@ class Cable:
         to_others: bool = False,
         transient: bool = False,
     ) -> Sent:
-        """Publishes to a stream: its name, or an object that names it.
+        """Publishes a message to all subscribers of a stream: ``cable.broadcast("news", {"text": "hi"})``.
 
-        ``exclude_socket`` is the sid of a connection that does not get the message; ``to_others``,
-        within a channel's method, excludes the method's own client. A ``transient`` message is not
-        kept in the history. Raises TypeError for a message that JSON can't carry. Raises
-        :class:`catenary.errors.BackendError`, here or when the result is awaited, if the publication
-        was not accepted.
+        ``stream`` is its name, or an object that names it (``streams.py``); ``message`` is anything that
+        JSON can carry. ``exclude_socket`` is the sid of a connection that does not get the message;
+        ``to_others``, within a channel's method, excludes the method's own client. A ``transient``
+        message is not stored in the history.
+
+        The result may be awaited, but need not be. Raises TypeError for a message that JSON can't carry,
+        and :class:`catenary.errors.BackendError`, here or when the result is awaited, if the publication
+        was not accepted (:class:`catenary.errors.BackendRefused` if it would be refused again).
         """
         exclude = exclude_socket or ""
         call = current.get()
@@ -159,11 +173,14 @@ class Cable:
         return sent
 
     def batch(self) -> AbstractContextManager[None]:
-        """Sends everything published within the block as one, in order, unless the block raises."""
+        """Sends everything that the block publishes as one publication, in order, at its end.
+
+        If the block raises, nothing is sent.
+        """
         return self._publications.batch()
 
     def remote_connections(self, **values: object) -> RemoteConnections:
-        """All connections with these identifiers.
+        """All connections with these identifiers: ``cable.remote_connections(user_id=1).disconnect()``.
 
         Raises TypeError unless exactly the names of ``identified_by`` are given.
         """
@@ -177,11 +194,11 @@ class Cable:
 
     # Reading
 
-    async def presence(self, stream: object) -> list[Present]:
-        """Returns the members that are present on a stream: its name, or an object that names it.
+    async def presence(self, stream: object) -> list[PresentMember]:
+        """Returns the members that are present on a stream, in the order in which they joined.
 
-        Raises :class:`catenary.errors.NotKept` where the server has no broker, and
-        :class:`catenary.errors.BackendError` where it can't be asked.
+        ``stream`` is its name, or an object that names it. Raises :class:`catenary.errors.NotKept` if the
+        server has no broker, and :class:`catenary.errors.BackendError` if it can't be reached.
         """
         return await self._reading.presence(stream_name(stream))
 
@@ -192,33 +209,37 @@ class Cable:
         since: float | datetime | None = None,
         after: str | None = None,
         limit: int | None = None,
-    ) -> AsyncIterator[Kept]:
-        """Yields the messages in a stream's history, the oldest first: all of them, those ``since`` a
-        moment (seconds since the epoch, in whole seconds), or those ``after`` the ``position`` of a
-        message.
+    ) -> AsyncIterator[StoredMessage]:
+        """Yields the messages in a stream's history, the oldest first.
 
-        With ``limit``, yields the newest so many; after a position, the next so many. Raises as
-        :meth:`presence` does, and :class:`catenary.errors.LostPosition` where messages after the
-        position are no longer kept.
+        By default all of them; with ``since``, those from a time on (a datetime, or seconds since the
+        epoch, rounded down to whole seconds); with ``after``, those after the ``position`` of a message.
+        ``limit`` bounds their number: to the newest, or after a position to the next ones. Raises like
+        :meth:`presence`, and :class:`catenary.errors.LostPosition` if messages after the position are no
+        longer stored.
         """
         return self._reading.history(stream_name(stream), since, after, limit)
 
     # Signing
 
     def signed_stream_name(self, *names: object) -> str:
-        """Signs the name of a stream, or of objects that name one: clients may subscribe to it
-        without a channel."""
+        """Returns the signed name of a stream, or of objects that name one.
+
+        With it a client may subscribe to the stream without a channel. Raises
+        :class:`catenary.errors.ConfigError` without a secret, like all methods that sign.
+        """
         return self._signer.signed_stream_name(*names)
 
     def turbo_stream_from(self, *names: object) -> Html:
-        """Returns the HTML element with which Turbo subscribes to such a stream."""
+        """Returns the HTML element with which Turbo subscribes to a stream; names as above."""
         return turbo_stream_from(*names, secret=self._signer.turbo_secret)
 
     def token(self, identifiers: Mapping[str, object], *, ttl: timedelta | float = TTL) -> str:
-        """Returns a JSON Web Token with which a client connects as these identifiers, without a call
-        of ``connect``. ``ttl`` is a timedelta or seconds.
+        """Returns a JSON Web Token with which a client connects as ``identifiers``; ``connect`` does not
+        run for it.
 
-        Raises TypeError for other names than those of ``identified_by``.
+        ``ttl`` is how long the token is valid, as a timedelta or in seconds. Raises TypeError for other
+        names than those of ``identified_by``.
         """
         if self.connection_class.identified_by:
             self._check_identifiers(identifiers)
@@ -227,34 +248,32 @@ class Cable:
     # Serving
 
     def http_rpc(self, *, key: str | None = None, secret: str | None = None) -> AsgiRpc:
-        """Returns an ASGI application that answers HTTP RPC, to be mounted anywhere.
+        """Returns an ASGI application that serves HTTP RPC, to be mounted under any path.
 
-        Callers must show the ``key``, or the one derived from ``secret``. Raises
-        :class:`catenary.errors.ConfigError` where neither is given.
+        Callers authenticate with ``key``, or with the key derived from ``secret``. Raises
+        :class:`catenary.errors.ConfigError` if neither is given; ``key=""`` admits every caller.
         """
         return AsgiRpc(self.application, rpc_key(key, secret))
 
     def wsgi_http_rpc(self, *, key: str | None = None, secret: str | None = None) -> WsgiRpc:
-        """Returns the same as a WSGI application."""
+        """Returns the same as a WSGI application, for Flask and Django."""
         return WsgiRpc(self.application, rpc_key(key, secret))
 
     async def stop(self, timeout_s: float) -> None:
-        """Waits for methods that must be finished, and closes the connections of publishers.
-
-        A server that runs the cable does this itself.
-        """
+        """Waits up to ``timeout_s`` for methods that must be finished, and closes the connections of
+        publishers. A server that runs the cable does this itself."""
         await self.application.stop(timeout_s)
 
     def release(self) -> None:
         """Closes the connections of publishers, without waiting for methods: for scripts and jobs."""
         self.application.release()
 
-    # What the environment says where no server runs the cable
-
     def _check_identifiers(self, values: Mapping[str, object]) -> None:
         names = self.connection_class.identified_by
         if set(values) != set(names):
             raise TypeError(f"expected the identifiers {names}, got {tuple(values)}")
+
+    # Without a server in this process: settings of the environment
 
     def _find_publisher(self) -> OrderedPublisher:
         return self._settings.publisher()

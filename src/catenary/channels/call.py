@@ -1,7 +1,7 @@
-"""One call of the application: what it is told, and what it has decided so far.
+"""One call of the application: its arguments, and the effects of its methods so far.
 
-Everything that a method of a channel does to its client is noted here, and becomes one Decision.
-Source: socket.rb and channel_state.rb of AnyCable's Ruby libraries, for what the state is called.
+Everything that a method of a channel does to its client is collected here and becomes one Decision.
+Source: socket.rb and channel_state.rb of AnyCable's Ruby libraries, for the names of states.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ class Broadcaster(Protocol):
 
 
 class Call:
-    """Lives as long as one call does, and so do the connection and the channel made for it."""
+    """Collects the effects of one call. The connection and the channel of a call live as long as it does."""
 
     __slots__ = (
         "_replies",
@@ -51,8 +51,8 @@ class Call:
         "cstate",
         "environment",
         "identifier",
+        "is_completed",
         "is_rejected",
-        "is_through",
         "istate",
         "presence",
         "sent",
@@ -65,26 +65,26 @@ class Call:
         self.identifier = identifier
         self.broadcaster = broadcaster
         self.is_rejected = False
-        self.is_through = False
-        """The method that was called has come to its end, or will whatever happens."""
+        self.is_completed = False
+        """The main method of the call has returned, or it can't be cancelled any more."""
         self.closes = False
         self.cstate: dict[str, str] = {}
         self.istate: dict[str, str] = {}
         self.presence: PresenceCommand | None = None
         self.sent: list[Sent] = []
-        """Publications under way that nobody has waited for yet."""
+        """Publications that were not accepted when they were made."""
         self._replies: list[Reply] = []
         self._streams: dict[Stream, None] = {}
         self._stopped: list[Stream] = []
         self._stops_all = False
 
     @property
-    def kept(self) -> Mapping[str, str]:
-        """The state of this subscription, as it was when the call began."""
+    def stored_istate(self) -> Mapping[str, str]:
+        """The stored state of this subscription, as it was when the call began."""
         return self.environment.istate_of(self.identifier)
 
-    def get_through(self) -> None:
-        self.is_through = True
+    def complete(self) -> None:
+        self.is_completed = True
 
     def transmit(self, message: object) -> None:
         """Raises TypeError for what JSON can't carry."""
@@ -118,8 +118,7 @@ class Call:
     # Presence
 
     def join(self, stream: Stream | None, member_id: str, info: object) -> None:
-        """Raises ValueError where there is no stream to be seen on, TypeError for an info that JSON
-        can't carry."""
+        """Raises ValueError without a presence stream, TypeError for an info that JSON can't carry."""
         where = stream or self._now(PRESENCE_STATE) or next(iter(self._streams), "")
         if not where:
             raise ValueError("expected a stream to be present on, got none")
@@ -132,9 +131,9 @@ class Call:
         self.presence = PresenceCommand("leave", member_id)
 
     def _now(self, key: str) -> str:
-        return self.istate.get(key, self.kept.get(key, ""))
+        return self.istate.get(key, self.stored_istate.get(key, ""))
 
-    # The outcome
+    # Decisions
 
     def decision(
         self,
@@ -142,7 +141,7 @@ class Call:
         identifiers: str = "",
         disconnect_wanted: bool | None = None,
     ) -> Decision:
-        """A yes, with everything that was noted; ``first`` is sent before what was transmitted."""
+        """Success, with all effects; the replies ``first`` precede the transmissions."""
         return Decision(
             identifiers=identifiers,
             replies=(*first, *self._replies),
@@ -157,7 +156,7 @@ class Call:
         )
 
     def refusal(self, *first: Reply, disconnect_wanted: bool | None = None) -> Decision:
-        """A no: of what was noted, only what was transmitted counts."""
+        """A rejection: of the effects, it has the transmissions only."""
         return Decision(
             verdict=Verdict.FAILURE,
             replies=(*first, *self._replies),
@@ -167,4 +166,4 @@ class Call:
 
 
 current: Final[ContextVar[Call | None]] = ContextVar("catenary_call", default=None)
-"""The call that the running method belongs to."""
+"""The call to which the running method belongs."""

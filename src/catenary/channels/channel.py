@@ -1,14 +1,14 @@
-"""One subscription of a client, for as long as one call lasts.
+"""A channel: one subscription of a client, for the length of one call.
 
 Source: ActionCable::Channel::Base; docs/rails/extensions.md and docs/rails/channels_state.md of
-docs.anycable.io. Knows: what may be done to a client. Does not know: how it is called.
+docs.anycable.io. Knows: effects on a client. Does not know: servers.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, cast, overload
 
 from catenary.channels.call import Broadcaster, Call, current
-from catenary.channels.connection import Connection, refuse_strangers
+from catenary.channels.connection import Connection, refuse_undeclared
 from catenary.channels.errors import NotHosted, SubscriptionRejected
 from catenary.channels.publishing import Sent
 from catenary.channels.states import State, changes
@@ -17,7 +17,7 @@ from catenary.messages.lenient_json import read_object
 from catenary.messages.names import Stream
 
 if TYPE_CHECKING:
-    # The library is not needed to run: type checkers bring what it says.
+    # Not needed at run time: type checkers bring their own copy.
     from typing_extensions import TypeVar
 
     C = TypeVar("C", bound=Connection, default=Connection)
@@ -30,24 +30,37 @@ else:
 
 
 class Channel(Generic[C]):
-    """What clients subscribe to. Subclass it as ``ChatChannel(Channel[AppConnection])``.
+    """A channel to which clients subscribe. Subclass it with the connection class as its parameter.
 
-    Annotated attributes are the params of the subscription, checked before any code runs. Objects
-    live for one call: params are there in each, and what is declared with ``Channel.state``. Other
-    attributes can't be set: they would be gone in the next call.
+    ::
 
-    The class arguments: ``name`` is what clients call the channel (else the class's own name),
-    ``rate`` how often one subscription may call its actions, all together.
+        class ChatChannel(Channel[User], rate="10/s"):
+            room: int
+
+            async def subscribed(self) -> None:
+                self.stream_for(self.room)
+
+            @action
+            async def speak(self, text: str) -> None:
+                self.broadcast_to(self.room, {"text": text})
+
+    Annotated attributes are the params of the subscription; they are checked before any code runs, and
+    a subscription with other types is rejected. Objects live for one call: params, and attributes
+    declared with ``Channel.state``, can be read in each. Setting any other attribute raises
+    AttributeError, because it would be lost after the call.
+
+    Class arguments: ``name`` is the channel's name for clients (by default that of the class), ``rate``
+    limits the calls of all actions of one subscription together: ``"10/s"``, ``"100/m"``, ``"20/10s"``.
     """
 
     channel_name: ClassVar[str] = "Channel"
-    """What clients call it."""
+    """The name of the channel for clients."""
 
     channel_rate: ClassVar[str | None] = None
-    """How often one subscription may call."""
+    """The rate limit of one subscription; None for no limit."""
 
     broadcaster: ClassVar[Broadcaster | None] = None
-    """The cable that serves this class: of several, the one that was built last."""
+    """The cable that serves this class; of several, the one that was built last."""
 
     def __init_subclass__(
         cls, *, name: str | None = None, rate: str | None = None, **others: Any
@@ -58,82 +71,84 @@ class Channel(Generic[C]):
             cls.channel_rate = rate
 
     def __init__(self, call: Call, connection: C) -> None:
-        """For the cable alone."""
+        """Called by the cable only."""
         self.__dict__["_call"] = call
         self.__dict__["_connection"] = connection
 
     @property
     def connection(self) -> C:
-        """Whose subscription it is."""
+        """The connection of the client."""
         return cast(C, self.__dict__["_connection"])
 
-    # For authors to write
+    # To be overridden
 
     def subscribed(self) -> Awaitable[None] | None:
-        """Starts streams, or rejects. What it raises rejects, too."""
+        """Runs for each subscription: starts streams, or rejects. An exception rejects it, too."""
         return None
 
     def unsubscribed(self) -> Awaitable[None] | None:
-        """The subscription is over: told once, of each that was confirmed."""
+        """Runs once at the end of each confirmed subscription, also if the client has left."""
         return None
 
     def restored(self) -> Awaitable[None] | None:
-        """The client came back, and goes on with this subscription as it was."""
+        """Runs when the client has reconnected and resumed this subscription."""
         return None
 
     def user_presence_id(self) -> object:
-        """As whom ``join_presence`` lets the client be seen, where it is not told."""
+        """The default id of ``join_presence``: the identifiers, or the sid."""
         return self._call.environment.identifiers or self.connection.sid
 
     def user_presence_info(self) -> object:
-        """What others learn of it, where ``join_presence`` is not told."""
+        """The default info of ``join_presence``, which other members see."""
         return None
 
-    # For authors to call: the subscription
+    # To be called: the subscription
 
     @property
     def identifier(self) -> str:
-        """The subscription as its client names it."""
+        """The identifier of the subscription: JSON, as the client wrote it."""
         return self._call.identifier
 
     @property
     def params(self) -> Mapping[str, Any]:
-        """Everything in the identifier, declared or not."""
+        """All params of the identifier, declared or not."""
         return read_object(self._call.identifier)
 
     def reject(self) -> NoReturn:
-        """Refuses the subscription: of what the method did, only transmissions count."""
+        """Rejects the subscription. Ends the method by an exception; of its effects, only transmissions count."""
         self._call.is_rejected = True
         raise SubscriptionRejected
 
     def transmit(self, message: object) -> None:
-        """Sends a message to this client alone. Raises TypeError for what JSON can't carry."""
+        """Sends a message to this client only. Raises TypeError for a message that JSON can't carry."""
         self._call.transmit(message)
 
     # Streams
 
     def stream_from(self, stream: str, *, whisper: bool = False, presence: bool = False) -> None:
-        """Sends to the client what is published to a stream, from now on.
+        """Subscribes the client to a stream: from now on it gets every message published there.
 
-        ``whisper`` lets the client speak to the others there, ``presence`` lets it be seen there;
-        one stream of a subscription can be each.
+        With ``whisper``, messages that the client whispers go to the other subscribers of this stream;
+        with ``presence``, ``join_presence`` uses this stream. A subscription has at most one of each.
+        Raises ValueError for an empty name.
         """
         self._call.start(Stream(_named(stream)), whisper=whisper, presence=presence)
 
     def stream_for(self, target: object, *, whisper: bool = False, presence: bool = False) -> None:
-        """The same for what is published with ``broadcast_to`` this object."""
+        """Subscribes to the stream of an object, on which ``broadcast_to`` publishes; raises as
+        ``stream_name``."""
         self.stream_from(self.broadcasting_for(target), whisper=whisper, presence=presence)
 
     def stop_stream_from(self, stream: str) -> None:
-        """Sends no more of a stream."""
+        """Unsubscribes the client from a stream."""
         self._call.stop(Stream(_named(stream)))
 
     def stop_stream_for(self, target: object) -> None:
-        """The same for an object."""
+        """Unsubscribes the client from the stream of an object."""
         self.stop_stream_from(self.broadcasting_for(target))
 
     def stop_all_streams(self) -> None:
-        """Sends no more of any stream that was started before."""
+        """Unsubscribes the client from all streams of this subscription."""
         self._call.stop_all()
 
     # Presence
@@ -141,21 +156,25 @@ class Channel(Generic[C]):
     def join_presence(
         self, stream: str | None = None, *, id: object = None, info: object = None
     ) -> None:
-        """Lets the client be seen on a stream: else on that with ``presence``, or the first
-        started here. Raises ValueError where there is none."""
+        """Adds the client to the members of a stream: of ``stream``, or of the one started with
+        ``presence``, or of the first one that this call started.
+
+        ``id`` identifies the member (several connections may share it), ``info`` is anything that JSON
+        can carry. Raises ValueError without a stream or with an empty id.
+        """
         member = self.user_presence_id() if id is None else id
         known = self.user_presence_info() if info is None else info
         self._call.join(None if stream is None else Stream(stream), str(member), known)
 
     def leave_presence(self, id: object = None) -> None:
-        """Lets the client be seen no longer; so does the end of the subscription."""
+        """Removes the client from the members; the end of the subscription does the same."""
         self._call.leave(str(self.user_presence_id() if id is None else id))
 
     # Publishing
 
     @classmethod
     def broadcasting_for(cls, target: object) -> str:
-        """The stream of an object in this channel, by the rule of ``stream_name``."""
+        """The name of the stream of an object in this channel: ``ChatChannel:42``. See ``streams.py``."""
         return f"{cls.channel_name}:{stream_name(target)}"
 
     @classmethod
@@ -168,7 +187,10 @@ class Channel(Generic[C]):
         to_others: bool = False,
         transient: bool = False,
     ) -> Sent:
-        """Publishes to all who stream for this object. See ``Cable.broadcast``."""
+        """Publishes to the stream of an object; arguments and errors are those of :meth:`Cable.broadcast`.
+
+        Raises :class:`NotHosted` if no cable serves this class.
+        """
         call = current.get()
         broadcaster = cls.broadcaster
         if call is not None and call.broadcaster is not None:
@@ -191,7 +213,10 @@ class Channel(Generic[C]):
     def state(*, default_factory: Callable[[], T]) -> T: ...
     @staticmethod
     def state(default: Any = None, *, default_factory: Callable[[], Any] | None = None) -> Any:
-        """Declares an attribute that survives between calls, as JSON."""
+        """Declares an attribute that survives between calls: ``muted: bool = Channel.state(False)``.
+
+        The server stores it as JSON. A list or dict needs a ``default_factory``.
+        """
         return State(default, default_factory)
 
     # For the cable
@@ -200,18 +225,18 @@ class Channel(Generic[C]):
     def _call(self) -> Call:
         return cast(Call, self.__dict__["_call"])
 
-    def kept_state(self) -> Mapping[str, str]:
-        """What the server keeps of this subscription."""
-        return self._call.kept
+    def stored_state(self) -> Mapping[str, str]:
+        """The stored state of this subscription: names → JSON."""
+        return self._call.stored_istate
 
     def changed_state(self, states: tuple[State, ...]) -> dict[str, str]:
-        """What it has to keep anew. Raises TypeError for what JSON can't carry."""
-        return changes(states, self, self.kept_state())
+        """The state to store after this call. Raises TypeError for a value that JSON can't carry."""
+        return changes(states, self, self.stored_state())
 
     if not TYPE_CHECKING:
 
         def __setattr__(self, name: str, value: object) -> None:
-            refuse_strangers(self, name)
+            refuse_undeclared(self, name)
             object.__setattr__(self, name, value)
 
 

@@ -1,7 +1,7 @@
-"""One client of the application, for as long as one call lasts.
+"""A connection as its application sees it: one client, for the length of one call.
 
 Source: ActionCable::Connection::Base, and docs/rails/channels_state.md (docs.anycable.io).
-Knows: identifiers, state, the client's request. Does not know: channels, how it is called.
+Knows: identifiers, state, the client's request. Does not know: channels, servers.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Headers(Mapping[str, str]):
-    """The request's headers, as far as the server passes them on; names in any case."""
+    """The headers of the request that the server passes on. Names are case-insensitive."""
 
     __slots__ = ("_values",)
 
@@ -46,7 +46,7 @@ class Request:
 
     @property
     def url(self) -> str:
-        """The whole URL."""
+        """The URL, with its query."""
         return self._environment.url
 
     @cached_property
@@ -56,17 +56,17 @@ class Request:
 
     @cached_property
     def params(self) -> Mapping[str, str]:
-        """The URL's query; of several values of one name, the last."""
+        """The query of the URL; of several values of one name, the last one."""
         return dict(parse_qsl(urlsplit(self.url).query, keep_blank_values=True))
 
     @cached_property
     def headers(self) -> Headers:
-        """Only what the server is told to pass on: its option ``headers``."""
+        """The headers that the server passes on: those of its option ``headers``."""
         return Headers(self._environment.headers)
 
     @cached_property
     def cookies(self) -> Mapping[str, str]:
-        """The client's cookies, as they were set; one that can't be read spoils no other."""
+        """The cookies of the request. A cookie that can't be parsed is left out."""
         pairs = (each.partition("=") for each in self.headers.get("cookie", "").split(";"))
         return {
             name.strip(): value.strip().removeprefix('"').removesuffix('"')
@@ -76,69 +76,78 @@ class Request:
 
     @property
     def remote_addr(self) -> str:
-        """The client's address, empty where the server does not tell it."""
+        """The IP address of the client, empty if the server does not pass it on."""
         return self.headers.get("remote_addr", "")
 
     @property
     def scope(self) -> Mapping[str, Any]:
-        """What the ASGI application in which the cable is mounted knows of the request, such as
-        ``scope["session"]``; empty elsewhere, and where the session has outlived its request."""
+        """The ASGI scope of the request, such as ``scope["session"]``, if the cable is mounted in an ASGI
+        application; otherwise, and after the session was resumed by another connection, empty."""
         environment = self._environment
         return environment.scope if isinstance(environment, AsgiEnvironment) else {}
 
     @property
     def state(self) -> Mapping[str, Any]:
-        """``scope["state"]``: what its lifespan and its middleware left there."""
+        """``scope["state"]``, which the lifespan and the middleware of the ASGI application fill."""
         state: Mapping[str, Any] = self.scope.get("state", {})
         return state
 
 
 class Connection:
-    """Who a client is. Subclass it, name ``identified_by``, and write ``connect``.
+    """A client. Subclass it, name ``identified_by``, and write ``connect``.
 
-    Objects live for one call. What ``identified_by`` names is set by ``connect`` and can be read in
-    every call; what is declared with ``Connection.state`` can be changed in every call. Other
-    attributes can't be set: they would be gone in the next call.
+    ::
+
+        class User(Connection):
+            identified_by = ("user_id",)
+            user_id: int
+
+            async def connect(self) -> None:
+                self.user_id = user_of(self.request.cookies) or self.reject_unauthorized_connection()
+
+    Objects live for one call. ``connect`` sets the attributes in ``identified_by``, and every later call
+    can read them; attributes declared with ``Connection.state`` can be changed in every call. Setting
+    any other attribute raises AttributeError, because it would be lost after the call.
     """
 
     identified_by: ClassVar[tuple[str, ...]] = ()
-    """Attributes that say who this is. They may be annotated with types that JSON can carry."""
+    """The names of the attributes that identify a client, annotated with types that JSON can carry."""
 
     def __init__(self, call: Call, hints: Mapping[str, Any]) -> None:
-        """For the cable alone."""
+        """Called by the cable only."""
         self.__dict__["_call"] = call
         self.__dict__["_hints"] = hints
         self.__dict__["_is_open"] = False
 
-    # For authors to write
+    # To be overridden
 
     def connect(self) -> Awaitable[None] | None:
-        """Lets the client in, having set what ``identified_by`` names, or rejects it."""
+        """Accepts the client after setting its identifiers, or rejects it. An exception rejects it, too."""
         return None
 
     def disconnect(self) -> Awaitable[None] | None:
-        """The client is gone, and its subscriptions have been told so."""
+        """Runs once after the client has left, after ``unsubscribed`` of its channels."""
         return None
 
-    # For authors to call
+    # To be called
 
     @property
     def sid(self) -> str:
-        """The session's id: what others exclude with ``exclude_socket``."""
+        """The id of the session; ``exclude_socket`` of a broadcast takes it."""
         return self._environment.sid
 
     @cached_property
     def request(self) -> Request:
-        """How the client came."""
+        """The HTTP request that opened the connection."""
         return Request(self._environment)
 
     def reject_unauthorized_connection(self) -> NoReturn:
-        """In ``connect``: the client is sent away, and told not to come back."""
+        """Rejects the client in ``connect``; it does not reconnect. Ends the method by an exception."""
         self._call.is_rejected = True
         raise ConnectionUnauthorized
 
     def close(self) -> None:
-        """Ends the connection, once what was transmitted is sent."""
+        """Closes the connection after its transmissions are sent."""
         self._call.closes = True
 
     @overload
@@ -149,7 +158,10 @@ class Connection:
     def state(*, default_factory: Callable[[], T]) -> T: ...
     @staticmethod
     def state(default: Any = None, *, default_factory: Callable[[], Any] | None = None) -> Any:
-        """Declares an attribute that survives between calls, as JSON."""
+        """Declares an attribute that survives between calls: ``seen: int = Connection.state(0)``.
+
+        The server stores it as JSON. A list or dict needs a ``default_factory``.
+        """
         return State(default, default_factory)
 
     # For the cable
@@ -164,16 +176,16 @@ class Connection:
         call: Call = self.__dict__["_call"]
         return call
 
-    def kept_state(self) -> Mapping[str, str]:
-        """What the server keeps of this connection."""
+    def stored_state(self) -> Mapping[str, str]:
+        """The stored state of this connection: names → JSON."""
         return self._environment.cstate or {}
 
     def changed_state(self, states: tuple[State, ...]) -> dict[str, str]:
-        """What it has to keep anew. Raises TypeError for what JSON can't carry."""
-        return changes(states, self, self.kept_state())
+        """The state to store after this call. Raises TypeError for a value that JSON can't carry."""
+        return changes(states, self, self.stored_state())
 
     def identify(self) -> str:
-        """The identifiers, as JSON. Raises TypeError where one was not set."""
+        """The identifiers, as JSON. Raises TypeError if one was not set."""
         values = {}
         for name in self.identified_by:
             if name not in self.__dict__:
@@ -182,35 +194,35 @@ class Connection:
         return identifiers(values)
 
     def open_for_identifiers(self) -> None:
-        """Now ``connect`` runs."""
+        """Allows setting identifiers, because ``connect`` runs next."""
         self.__dict__["_is_open"] = True
 
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            # Only for what is not set: identifiers, when they are first read in a later call.
+            # Called for attributes that are not set: identifiers, on their first use in a later call.
             if name not in type(self).identified_by or self._is_open:
                 raise AttributeError(f"{type(self).__name__} has no {name}")
-            kept = _read_identifiers(self._environment.identifiers)
-            for each, value in kept.items():
+            stored = _read_identifiers(self._environment.identifiers)
+            for each, value in stored.items():
                 hint = self._hints.get(each, Any)
                 self.__dict__.setdefault(each, msgspec.convert(value, hint))
-            if name not in kept:
+            if name not in stored:
                 raise AttributeError(f"{type(self).__name__}: {name} is not among the identifiers")
             return self.__dict__[name]
 
         def __setattr__(self, name: str, value: object) -> None:
             if name in type(self).identified_by:
                 if not self._is_open:
-                    raise AttributeError(f"{name}: identifiers are set in connect alone")
+                    raise AttributeError(f"{name}: identifiers can be set in connect only")
                 self.__dict__[name] = value
                 return
-            refuse_strangers(self, name)
+            refuse_undeclared(self, name)
             object.__setattr__(self, name, value)
 
 
-def refuse_strangers(instance: object, name: str) -> None:
-    """Raises AttributeError for an attribute that would be gone in the next call."""
+def refuse_undeclared(instance: object, name: str) -> None:
+    """Raises AttributeError for an attribute that would be lost after the call."""
     known = getattr(type(instance), name, None)
     if isinstance(known, State | property):
         return
@@ -222,7 +234,7 @@ def refuse_strangers(instance: object, name: str) -> None:
 
 
 def identifiers(values: Mapping[str, object]) -> str:
-    """Identifiers as the server knows them; empty where there are none."""
+    """Identifiers as the JSON that the server stores; empty if there are none."""
     return msgspec.json.encode(values).decode() if values else ""
 
 

@@ -1,7 +1,7 @@
-"""What channel and connection classes declare: params, state, actions, callbacks, timers.
+"""Declarations in channel and connection classes: params, state, actions, callbacks, timers.
 
-Decorators only mark functions, so that type checkers see the signatures that were written; what is
-marked is read once, when a cable is built.
+Decorators only mark functions, so that type checkers see the signatures as written. The marks are read
+once, when a cable is built.
 """
 
 import inspect
@@ -62,10 +62,11 @@ def action(function: F, /) -> F: ...
 @overload
 def action(*, rate: str | None = None) -> Callable[[F], F]: ...
 def action(function: F | None = None, /, *, rate: str | None = None) -> F | Callable[[F], F]:
-    """Lets clients call a method; no other can be called.
+    """Lets clients call a method of a channel; methods without it can't be called.
 
-    What they send is checked against the types of its arguments before it runs. ``rate`` is how
-    often one subscription may call it: ``"5/s"``, ``"100/m"``, ``"20/10s"``.
+    The client's data is checked against the types of the arguments before the method runs: other types
+    raise :class:`InvalidArguments`. ``rate`` limits how often one subscription may call it: ``"5/s"``,
+    ``"100/m"``, ``"20/10s"``; a call beyond it raises :class:`RateLimited`.
     """
     if function is not None:
         return _mark(function, _Action(rate))
@@ -73,57 +74,58 @@ def action(function: F | None = None, /, *, rate: str | None = None) -> F | Call
 
 
 def every(interval_s: float) -> Callable[[F], F]:
-    """Runs a method again and again, in seconds, while its subscription lives.
+    """Runs a method of a channel every ``interval_s`` seconds while its subscription lives.
 
-    Only where the cable runs in the server's own process.
+    A run that is due while the last one is under way is skipped. Timers run in the server's process and
+    in code workers, not behind RPC.
     """
     return lambda function: _mark(function, _Timer(interval_s))
 
 
 def rescue_from(*kinds: type[Exception]) -> Callable[[F], F]:
-    """Lets a method answer for these exceptions, on the channel or on its connection.
+    """Calls a method with each exception of these kinds that an action or a callback raises.
 
-    It gets the exception. The last one declared that fits is called.
+    On a connection it serves all channels. Of several that match, the one declared last is called.
     """
     return lambda function: _mark(function, _Rescuer(kinds))
 
 
 class _Callbacks:
-    """``callback.before_subscribe`` and so on, each a decorator."""
+    """Decorators for methods that run before or after others: ``@callback.before_subscribe``."""
 
     def before_subscribe(self, function: F, /) -> F:
-        """Runs before ``subscribed``; may reject."""
+        """Runs the method before ``subscribed``; it may reject."""
         return _mark(function, _Callback("before_subscribe"))
 
     def after_subscribe(self, function: F, /) -> F:
-        """Runs after ``subscribed``, unless the subscription was rejected."""
+        """Runs the method after ``subscribed``, unless the subscription was rejected."""
         return _mark(function, _Callback("after_subscribe"))
 
     def before_unsubscribe(self, function: F, /) -> F:
-        """Runs before ``unsubscribed``."""
+        """Runs the method before ``unsubscribed``."""
         return _mark(function, _Callback("before_unsubscribe"))
 
     def after_unsubscribe(self, function: F, /) -> F:
-        """Runs after ``unsubscribed``."""
+        """Runs the method after ``unsubscribed``."""
         return _mark(function, _Callback("after_unsubscribe"))
 
     def before_command(self, function: F, /) -> F:
-        """On a connection: runs before every subscription and action; may reject."""
+        """On a connection: runs the method before every subscription and action; it may reject."""
         return _mark(function, _Callback("before_command"))
 
     def after_command(self, function: F, /) -> F:
-        """On a connection: runs after every subscription and action, unless it was rejected."""
+        """On a connection: runs the method after every subscription and action that was not rejected."""
         return _mark(function, _Callback("after_command"))
 
 
 callback: Final = _Callbacks()
 
 
-# What is read from them
+# Declarations, as they are read
 
 
 class Method(msgspec.Struct, frozen=True):
-    """A function to run, and how."""
+    """A method of a class: a coroutine function, or a plain one, which runs in a thread."""
 
     function: Function
     name: str
@@ -132,14 +134,14 @@ class Method(msgspec.Struct, frozen=True):
 
 
 def method_of(owner: type, name: str, *, is_channels: bool) -> Method:
-    """How a method of a class is run."""
+    """The method of a class with this name."""
     function = getattr(owner, name)
     kind: Literal["async", "sync"] = "async" if inspect.iscoroutinefunction(function) else "sync"
     return Method(function, f"{owner.__name__}.{name}", kind, is_channels)
 
 
 class Action(msgspec.Struct, frozen=True):
-    """What clients may call."""
+    """A method that clients may call."""
 
     method: Method
     rate: Rate | None
@@ -148,14 +150,14 @@ class Action(msgspec.Struct, frozen=True):
 
 
 class Timer(msgspec.Struct, frozen=True):
-    """What runs every ``interval_s`` seconds."""
+    """A method that runs every ``interval_s`` seconds."""
 
     method: Method
     interval_s: float
 
 
 class Rescuer(msgspec.Struct, frozen=True):
-    """What answers for exceptions, which its only argument takes."""
+    """A method that is called with exceptions of these kinds."""
 
     method: Method
     kinds: tuple[type[Exception], ...]
@@ -163,7 +165,7 @@ class Rescuer(msgspec.Struct, frozen=True):
 
 
 class Declaration:
-    """Everything marked in one class."""
+    """The declarations of one class."""
 
     def __init__(self, owner: type, root: type, *, is_channels: bool) -> None:
         """``root`` is Channel or Connection. Raises :class:`DeclarationError`."""
@@ -184,18 +186,18 @@ class Declaration:
             if state.name in self.hints:
                 state.declare(self.hints[state.name])
 
-    def own(self, name: str) -> list[Method]:
-        """A method that authors may write, where they have."""
+    def overridden(self, name: str) -> list[Method]:
+        """The method with this name if the class overrides it, as a list of at most one."""
         if getattr(self.owner, name) is getattr(self.root, name):
             return []
         return [method_of(self.owner, name, is_channels=self._is_channels)]
 
     def of(self, when: When) -> list[Method]:
-        """The callbacks of one moment, in their order."""
+        """The callbacks of one kind, in order."""
         return self.callbacks.get(when, [])
 
     def fields(self) -> dict[str, Any]:
-        """What is annotated and is neither a state nor known to the root: names → types."""
+        """The params: annotated attributes that are no states. Names → types."""
         known = set(_hints(self.root)) | {state.name for state in self.states}
         return {
             name: hint
@@ -227,7 +229,7 @@ def _static(owner: type, name: str) -> object:
 
 
 def _marked(owner: type) -> Iterator[tuple[str, Mark]]:
-    """The names in the order in which they were first written, each as its last class has it."""
+    """Marked names, in the order of their first definition, each as the last class defines it."""
     names = [name for each in reversed(owner.__mro__) for name in vars(each)]
     for name in dict.fromkeys(names):
         for mark in getattr(_static(owner, name), _MARKS, ()):
@@ -239,12 +241,12 @@ def _hints(owner: type) -> dict[str, Any]:
         return get_type_hints(owner, include_extras=True)
     except NameError as error:
         raise DeclarationError(
-            f"{owner.__name__}: expected annotations that are there when the program runs: {error}"
+            f"{owner.__name__}: expected annotations that exist at run time: {error}"
         ) from error
 
 
 def params_struct(declaration: Declaration) -> type[msgspec.Struct] | None:
-    """What a subscription's identifier must carry; None where the class declares nothing.
+    """The struct of the params that an identifier must have; None if the class declares none.
 
     Raises :class:`DeclarationError` for types that can't be checked.
     """
@@ -265,7 +267,7 @@ def params_struct(declaration: Declaration) -> type[msgspec.Struct] | None:
 
 def _checkable(what: str, struct: type[msgspec.Struct]) -> type[msgspec.Struct]:
     try:
-        # A schema says more than a decoder: that every type in it is one of JSON's.
+        # A schema exists only if JSON has every type in it; a decoder would accept more.
         msgspec.json.schema(struct)
     except TypeError as error:
         raise DeclarationError(
@@ -275,7 +277,7 @@ def _checkable(what: str, struct: type[msgspec.Struct]) -> type[msgspec.Struct]:
 
 
 def arguments(owner: type, name: str) -> Callable[[str], dict[str, Any]]:
-    """How what a client sends becomes an action's arguments. Raises :class:`DeclarationError`."""
+    """A function that reads an action's arguments from the client's data. Raises :class:`DeclarationError`."""
     function = getattr(owner, name)
     what = f"{owner.__name__}.{name}"
     parameters = list(inspect.signature(function).parameters.values())[1:]

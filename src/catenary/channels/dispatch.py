@@ -1,8 +1,8 @@
-"""Dispatch: one call's methods are run in their order, what they raise is rescued, what they changed
-is kept.
+"""Runs the methods of one call in order, lets the application rescue exceptions, and collects changed
+state.
 
 Source: ActiveSupport::Rescuable for ``rescue_from``. Knows: plans, the call that they run in.
-Does not know: which call it is, what is answered.
+Does not know: which call it is, replies.
 """
 
 import asyncio
@@ -29,27 +29,27 @@ from catenary.supervision.service import is_cancelled
 _NO_ARGUMENTS: Final[dict[str, Any]] = {}
 
 Prepare = Callable[[], dict[str, Any]]
-"""Reads the arguments of a plan's main method; what it raises is the application's to rescue."""
+"""Reads the arguments of a plan's main method; the application may rescue its exceptions."""
 
 
 def no_arguments() -> dict[str, Any]:
-    """For methods that take none."""
+    """The arguments of methods that take none."""
     return _NO_ARGUMENTS
 
 
 class Owners(msgspec.Struct, frozen=True):
-    """Whose methods a plan runs; without a ``channel`` the connection's alone."""
+    """The objects on which the methods of a plan are called; some plans have no ``channel``."""
 
     connection: Connection
     channel: Channel[Any] | None = None
 
     def of(self, method: Method) -> Connection | Channel[Any] | None:
-        """On whom a method is called."""
+        """The object on which a method is called."""
         return self.channel if method.is_channels else self.connection
 
 
 class Dispatcher:
-    """Carries plans out; ``connection_states`` are the names that a connection keeps."""
+    """Runs plans; ``connection_states`` are the states that the connection class declares."""
 
     def __init__(self, runner: Runner, connection_states: tuple[State, ...]) -> None:
         self._runner = runner
@@ -58,7 +58,7 @@ class Dispatcher:
     async def carry_out(
         self, call: Call, plan: Plan, owners: Owners, prepare: Prepare
     ) -> Exception | None:
-        """Runs the methods of a plan; returns what they raised, unless it was rescued."""
+        """Runs the methods of a plan; returns the exception of one, unless it was rescued."""
         token = current.set(call)
         try:
             try:
@@ -68,15 +68,15 @@ class Dispatcher:
             except asyncio.CancelledError as error:
                 if is_cancelled():
                     raise
-                # What the method waited for was cancelled, and not the call.
+                # A future that the method awaited was cancelled, not the call.
                 return AbandonedError(error)
             except SystemExit as error:
-                # asyncio would let it through, and end the server for all clients.
+                # asyncio would pass it on and end the server.
                 return _exited(error)
             except Exception as error:  # noqa: BLE001
-                # Whatever an application raises costs this call and no other.
+                # An exception of the application must fail this call only.
                 return await self._rescue(call, plan, owners, error)
-            return self._keep(call, plan, owners)
+            return self._collect_state(call, plan, owners)
         finally:
             current.reset(token)
 
@@ -85,7 +85,7 @@ class Dispatcher:
         for method in plan.methods:
             owner = owners.of(method)
             if method is plan.main:
-                await self._runner.run(method, owner, arguments, call.get_through)
+                await self._runner.run(method, owner, arguments, call.complete)
             else:
                 await self._runner.run(method, owner, _NO_ARGUMENTS)
             if call.is_rejected:
@@ -94,7 +94,7 @@ class Dispatcher:
     async def _rescue(
         self, call: Call, plan: Plan, owners: Owners, error: Exception
     ) -> Exception | None:
-        """Lets the application answer for what was raised. A call that only says yes or no says no."""
+        """Runs the first rescuer that matches. A rescued ``connect`` or ``subscribed`` still rejects."""
         for rescuer in plan.rescuers:
             if isinstance(error, rescuer.kinds):
                 owner, arguments = owners.of(rescuer.method), {rescuer.argument: error}
@@ -107,10 +107,10 @@ class Dispatcher:
                 except Exception as another:  # noqa: BLE001
                     return another
                 call.is_rejected = call.is_rejected or plan.says_yes
-                return self._keep(call, plan, owners)
+                return self._collect_state(call, plan, owners)
         return error
 
-    def _keep(self, call: Call, plan: Plan, owners: Owners) -> Exception | None:
+    def _collect_state(self, call: Call, plan: Plan, owners: Owners) -> Exception | None:
         channel = owners.channel
         try:
             if self._connection_states:
@@ -123,7 +123,7 @@ class Dispatcher:
 
 
 def _exited(error: SystemExit) -> ExitedError:
-    """With where it was called, for the log."""
+    """The error for the log, with the traceback of the exit."""
     exited = ExitedError(f"sys.exit({error.code!r}) ends this call, and not the server")
     exited.__cause__ = error
     return exited

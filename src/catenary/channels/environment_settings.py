@@ -1,7 +1,7 @@
-"""Settings of a server as the environment variables of another process give them.
+"""Settings of a server, from environment variables of a process that publishes to it or reads from it.
 
-A job publishes and reads with the same variables that the web process has. The server's own table of
-options reads them; two addresses are added, which only clients of a server need.
+The server's table of options reads them, so a job uses the same variables as the server. Two URLs are
+added, which only clients of a server need.
 Sources: docs/broadcasting.md, docs/configuration.md (anycable/anycable).
 """
 
@@ -31,15 +31,15 @@ _NAMES: Final = frozenset(
     for entry in TABLE
     if entry.room in _ROOMS or entry.place in _PLACES
     for name in entry.option.variables
-    if name != "PORT"  # of the web process, more often than of the server
+    if name != "PORT"  # usually the port of a web server
 )
 
 
 class EnvironmentSettings:
-    """The variables, read once. Raises :class:`catenary.errors.ConfigError` for what can't be read."""
+    """The settings in ``environ``. Raises :class:`catenary.errors.ConfigError` for a value that can't be read."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        # Others are the server's business alone, which may be another one than ours.
+        # Other variables concern the server only, which may have another version.
         known = {name: environ[name] for name in _NAMES if name in environ}
         if environ.get("ANYCABLE_BROADCAST_ADAPTER") == "":
             del known["ANYCABLE_BROADCAST_ADAPTER"]
@@ -48,8 +48,8 @@ class EnvironmentSettings:
         self.keys: Keys = keys(self.options)
 
     def publisher(self) -> OrderedPublisher:
-        """By ``ANYCABLE_BROADCAST_ADAPTER``, of several the first; without it, by which of the URLs
-        is given: over HTTP, Redis or NATS. Over HTTP to the usual address where nothing is."""
+        """The publisher of the first ``ANYCABLE_BROADCAST_ADAPTER``; without that variable, the one whose URL
+        is given (HTTP, Redis or NATS); without any, HTTP to the default URL."""
         match self._adapter():
             case "redis":
                 from catenary.channels.publishers.redis import RedisPublisher
@@ -74,7 +74,7 @@ class EnvironmentSettings:
                 return HttpPublisher(self._broadcast_url(), key=key)
 
     def reader(self) -> HttpReader:
-        """The API that answers questions: at ``ANYCABLE_API_URL``, or at the usual address."""
+        """A reader of the API at ``ANYCABLE_API_URL``, or at the default URL."""
         api = self.options.api
         url = self._environ.get(API_URL) or f"http://localhost:{api.port}{api.path}"
         return HttpReader(url, key=key_text(self.keys.api, API_PHRASE))
@@ -104,7 +104,7 @@ def _no_file(path: str) -> None:
 
 
 def publisher_from_environment(environ: Mapping[str, str] = os.environ) -> OrderedPublisher:
-    """The publisher that these variables ask for: by default over HTTP to this machine.
+    """The publisher that the environment variables choose: by default HTTP to this machine.
 
     Raises :class:`catenary.errors.ConfigError`.
     """

@@ -1,25 +1,25 @@
-"""What goes wrong between an application and its clients.
+"""Errors between an application and its clients.
 
     CatenaryError
     ├── ConfigError
     │   └── DeclarationError   a channel or connection class that can't be served
-    ├── ChannelError           a client's command that its channel does not carry out
-    │   ├── UnknownChannel     no channel of this name is served
-    │   ├── UnknownAction      no action of this name is declared
+    ├── ChannelError           a client's command that its channel refuses
+    │   ├── UnknownChannel     no channel with this name is served
+    │   ├── UnknownAction      the channel has no action with this name
     │   ├── InvalidArguments   arguments of other types than the action declares
     │   └── RateLimited        more calls than the action or the channel allows
-    ├── AbandonedError         what a method waited for was cancelled
-    ├── ExitedError            a method has called sys.exit()
-    └── NotHosted              a channel class that no cable serves, and that is to publish
+    ├── AbandonedError         a future that a method awaited was cancelled
+    ├── ExitedError            a method called sys.exit()
+    └── NotHosted              a publication by a channel class that no cable serves
 
-Channel errors reach the handlers of ``rescue_from``; without one they are logged, without a traceback.
+Channel errors reach the methods of ``rescue_from``; without one they are logged, without a traceback.
 """
 
 from catenary.errors import CatenaryError, ConfigError
 
 
 class DeclarationError(ConfigError):
-    """A class that can't be served; the message names it, and what was expected."""
+    """A class that can't be served; the message names the class and what was expected."""
 
 
 class ChannelError(CatenaryError):
@@ -27,15 +27,15 @@ class ChannelError(CatenaryError):
 
 
 class UnknownChannel(ChannelError):
-    """No channel of this name is served."""
+    """No channel with this name is served."""
 
 
 class UnknownAction(ChannelError):
-    """No action of this name is declared."""
+    """The channel has no action with this name."""
 
 
 class InvalidArguments(ChannelError):
-    """Arguments that are not what the action declares."""
+    """Arguments of other types than the action declares."""
 
 
 class RateLimited(ChannelError):
@@ -43,11 +43,11 @@ class RateLimited(ChannelError):
 
 
 class AbandonedError(CatenaryError):
-    """What a method waited for was cancelled, although its call was not."""
+    """A future that a method awaited was cancelled, although its call was not."""
 
 
 class ExitedError(CatenaryError):
-    """A method has called ``sys.exit``: its call has failed, and the server goes on."""
+    """A method called ``sys.exit``: its call fails, and the server continues."""
 
 
 class NotHosted(CatenaryError):
@@ -55,8 +55,8 @@ class NotHosted(CatenaryError):
 
 
 class SubscriptionRejected(Exception):
-    """How ``Channel.reject`` ends the method that calls it."""
+    """Raised by ``Channel.reject``, to end the method that calls it."""
 
 
 class ConnectionUnauthorized(Exception):
-    """How ``Connection.reject_unauthorized_connection`` ends the method that calls it."""
+    """Raised by ``Connection.reject_unauthorized_connection``, to end the method that calls it."""

@@ -1,6 +1,6 @@
-"""Exceptions that nothing in the application rescued: counted, passed on to error collectors, logged.
+"""Counts, reports and logs exceptions that nothing in the application rescued.
 
-Knows: calls. Does not know: which decision follows.
+Knows: calls. Does not know: decisions.
 """
 
 import logging
@@ -12,7 +12,7 @@ from catenary.channels.errors import ChannelError
 from catenary.logs.rate_limited import RateLimitedLogger
 
 limited: Final = RateLimitedLogger(logging.getLogger("catenary.channels"))
-"""The log of everything that clients can cause."""
+"""The log of events that clients can cause."""
 
 OnError = Callable[[str, str, Exception], None]
 """Takes a session's id, the name of the method, and the exception."""
@@ -23,7 +23,7 @@ class Failures:
 
     def __init__(self, collectors: list[OnError]) -> None:
         self.total = 0
-        """Calls that failed because the application raised something that nothing rescued."""
+        """Calls that failed with an exception that nothing rescued."""
         self._collectors = collectors
 
     def note(self, call: Call, name: str, error: Exception | None) -> None:

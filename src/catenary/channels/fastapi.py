@@ -1,4 +1,4 @@
-"""The cable as a dependency of FastAPI's endpoints."""
+"""The cable as a dependency of FastAPI endpoints."""
 
 from typing import Annotated
 
@@ -9,10 +9,10 @@ from catenary.channels.cable import Cable
 
 
 def get_cable(connection: HTTPConnection) -> Cable:
-    """The cable that runs in this process. Raises RuntimeError where none does."""
+    """The cable that runs in this process. Raises RuntimeError if none does."""
     cable = getattr(connection.state, "cable", None)
     if not isinstance(cable, Cable):
-        raise RuntimeError(  # noqa: TRY004  (it is not there)
+        raise RuntimeError(  # noqa: TRY004  (there is none)
             "expected a cable, got none: give the application lifespan=cable.lifespan, or serve it"
             " with catenary app:cable --asgi app:api"
         )
@@ -20,4 +20,4 @@ def get_cable(connection: HTTPConnection) -> Cable:
 
 
 CableDep = Annotated[Cable, Depends(get_cable)]
-"""A parameter of this type is the cable."""
+"""The type of a parameter that FastAPI fills with the cable: ``cable: CableDep``."""

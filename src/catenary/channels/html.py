@@ -1,8 +1,7 @@
-"""Tags that tell a page about the cable, for templates of every kind.
+"""HTML tags for pages that use the cable, for any template engine.
 
-Pure functions; what they return is marked as safe for Django, Jinja2 and all who ask for
-``__html__``. Sources: docs of @rails/actioncable, @anycable/web and @hotwired/turbo-rails for the
-names that their scripts look for.
+Pure functions. Their results are marked as safe for Django, Jinja2 and others that ask for ``__html__``. Sources: docs of @rails/actioncable, @anycable/web and @hotwired/turbo-rails for the
+names that their scripts look up.
 Knows: HTML. Does not know: templates, requests.
 """
 
@@ -14,11 +13,11 @@ from catenary.channels.tokens import signed_stream_name
 
 TURBO_CHANNEL: Final = "Turbo::StreamsChannel"
 JWT_PARAM: Final = "jid"
-"""What the server calls the token in a URL unless it is told otherwise (``jwt_param``)."""
+"""The default of the server's option ``jwt_param``, the query parameter of a token."""
 
 
 class Html(str):
-    """Markup, escaped where it has to be."""
+    """Markup that needs no escaping."""
 
     __slots__ = ()
 
@@ -27,28 +26,27 @@ class Html(str):
 
 
 def action_cable_meta_tag(url: str) -> Html:
-    """Where the cable is."""
+    """The URL of the cable, for ``@rails/actioncable`` and ``@anycable/web``."""
     return _meta("action-cable-url", url)
 
 
 def action_cable_with_jwt_meta_tag(url: str, token: str, *, param: str = JWT_PARAM) -> Html:
-    """Where the cable is, with the token in the URL: for clients that know of no other way."""
+    """The URL of the cable with a token in it, for clients that can't send it otherwise."""
     parts = urlsplit(url)
     query = "&".join(filter(None, (parts.query, urlencode({param: token}))))
     return _meta("action-cable-url", urlunsplit(parts._replace(query=query)))
 
 
 def cable_jwt_meta_tag(token: str, *, param: str = "") -> Html:
-    """The token for ``@anycable/web``; ``param`` is what it is called in URLs, if it is not
-    what the client takes by itself."""
+    """The token for ``@anycable/web``; ``param`` is its query parameter, if it is not the client's default."""
     tag = _meta("cable-token", token)
     return Html(tag + _meta("cable-token-param", param)) if param else tag
 
 
 def turbo_stream_from(*names: object, secret: str, channel: str = TURBO_CHANNEL) -> Html:
-    """Lets Turbo listen to a stream: its name, or objects that name it, as for ``stream_for``.
+    """The element with which Turbo subscribes to a stream: its name, or objects that name it.
 
-    Raises TypeError for what has no name, ValueError for an empty secret.
+    Raises TypeError for an object without a name, ValueError for an empty secret.
     """
     return Html(
         f'<turbo-cable-stream-source channel="{escape(channel)}"'
@@ -58,8 +56,8 @@ def turbo_stream_from(*names: object, secret: str, channel: str = TURBO_CHANNEL)
 
 
 def turbo_stream(action: str, target: str = "", content: str | None = None) -> Html:
-    """What Turbo does with a page: ``append`` the content to the element with this id, ``remove`` it
-    and so on. Content that is not marked as safe is escaped."""
+    """A Turbo Stream action: ``append`` the content to the element with the id ``target``, ``remove`` it, and
+    so on. Content that is not marked as safe is escaped."""
     where = f' target="{escape(target)}"' if target else ""
     if content is None:
         within = ""

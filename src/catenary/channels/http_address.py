@@ -1,6 +1,6 @@
-"""Where a server answers HTTP.
+"""The address of an HTTP server, read from a URL.
 
-Knows: URLs. Does not know: what is asked there.
+Knows: URLs, connections. Does not know: what is requested.
 """
 
 import http.client
@@ -15,9 +15,9 @@ from catenary.wire.http1 import shown_location
 
 
 class HttpAddress(msgspec.Struct, frozen=True):
-    """A server, and the ``target`` of a request: its path with its query.
+    """A server, and the ``target`` of a request: its path and query.
 
-    ``authorization`` is that of the user in the URL, empty where there is none.
+    ``authorization`` is made of the user and password in the URL; empty if there are none.
     """
 
     host: str
@@ -27,24 +27,24 @@ class HttpAddress(msgspec.Struct, frozen=True):
     authorization: str = ""
 
     def __str__(self) -> str:
-        """Without a query, which may hold a secret: fit for a log."""
+        """The URL for logs: without the query, which may contain a secret."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         path = self.target.partition("?")[0]
         return f"http{'s' if self.is_encrypted else ''}://{host}:{self.port}{path}"
 
     def connection(self, timeout_s: float) -> http.client.HTTPConnection:
-        """One that opens with its first request."""
+        """A connection that opens with its first request."""
         kind = http.client.HTTPSConnection if self.is_encrypted else http.client.HTTPConnection
         return kind(self.host, self.port, timeout=timeout_s)
 
     def headers(self, authorization: bytes | str) -> dict[str, bytes | str]:
-        """What a request says of who asks: the key, else the user of the URL."""
+        """The Authorization header: the given value, or the user of the URL."""
         shown = authorization or self.authorization
         return {"Authorization": shown} if shown else {}
 
 
 def http_address(url: str, what: str) -> HttpAddress:
-    """Reads the URL of ``what``. Raises :class:`ConfigError`, without what it may hold of secrets."""
+    """Reads the URL of ``what``. Raises :class:`ConfigError`, whose text contains no secrets."""
     try:
         found = http_url(url)
     except ValueError as error:
@@ -62,7 +62,7 @@ _read_refusal: Final = reader(_Refusal)
 
 
 def reason_of(response: http.client.HTTPResponse) -> str:
-    """Why a server refuses, as far as it says so, or where it redirects to. Reads the body."""
+    """Why a server refused a request, if it says so, or where it redirects. Reads the body."""
     body = response.read()
     location = response.getheader("Location")
     if location and 300 <= response.status < 400:

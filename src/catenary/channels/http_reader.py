@@ -1,6 +1,6 @@
-"""Asks a server's API over HTTP: who is there, what was published.
+"""Reads presence and histories from a server's API over HTTP.
 
-Source: docs/api.md (anycable) for presence; only Catenary has the history.
+Source: docs/api.md (anycable) for presence; the history is Catenary's own.
 """
 
 import asyncio
@@ -45,28 +45,28 @@ _read_messages: Final = reader(_Messages)
 
 
 class HttpReader:
-    """Satisfies :class:`catenary.channels.reading.Reader`: a connection for each question."""
+    """Satisfies :class:`catenary.channels.reading.Reader`. Each request has its own connection."""
 
     def __init__(self, url: str, *, key: str = "", timeout_s: float = 5.0) -> None:
-        """``url`` is that of the API, such as ``http://localhost:8080/api``; it wants the ``key``.
+        """``url`` is that of the API, such as ``http://localhost:8080/api``; ``key`` is its bearer key.
         Raises :class:`catenary.errors.ConfigError`."""
         self._address = http_address(url, "the API")
         self._headers = self._address.headers(bearer(key) if key else "")
         self._timeout_s = timeout_s
 
     async def members(self, stream: Stream) -> tuple[Member, ...]:
-        """Who is on a stream. Raises :class:`NotKept` and :class:`BackendError`."""
+        """The members of a stream. Raises :class:`NotKept` and :class:`BackendError`."""
         body = await self._get(f"/presence/{quote(stream, safe='')}/users")
         try:
             records = _read_members(body).records
         except msgspec.DecodeError as error:
-            raise BackendError(f"the API answers no members: {error}") from error
+            raise BackendError(f"expected members from the API: {error}") from error
         return tuple(Member(each.id, bytes(each.info).decode()) for each in records)
 
     async def page(
         self, stream: Stream, start: int | Position, limit: int, *, newest: bool = False
     ) -> Page:
-        """A part of the history. Raises :class:`LostPosition`, too."""
+        """A page of a history. Raises :class:`LostPosition`, too."""
         if isinstance(start, Position):
             return await self._history(stream, {"after": start.text, "limit": str(limit)})
         if newest:
@@ -79,7 +79,7 @@ class HttpReader:
         try:
             found = _read_messages(body)
         except msgspec.DecodeError as error:
-            raise BackendError(f"the API answers no history: {error}") from error
+            raise BackendError(f"expected a history from the API: {error}") from error
         epoch = found.epoch or ""
         messages = tuple(
             Publication(stream, each.data, kind=each.type, position=Position(epoch, each.offset))
@@ -100,18 +100,18 @@ class HttpReader:
                 return response.read()
             reason = reason_of(response)
         except (OSError, http.client.HTTPException) as error:
-            raise BackendError(f"nobody answers at {self._address}: {error!r}") from error
+            raise BackendError(f"no answer from {self._address}: {error!r}") from error
         finally:
             connection.close()
         raise _refused(response.status, reason)
 
 
-def _refused(status: int, told: str) -> CatenaryError:
+def _refused(status: int, reason: str) -> CatenaryError:
     if status == 410:
-        return LostPosition(told or "a part of the history is gone")
+        return LostPosition(reason or "a part of the history is gone")
     if status == 501:
-        return NotKept(told or "expected a server with a broker (--presets=broker)")
+        return NotKept(reason or "expected a server with a broker (--presets=broker)")
     if status == 404:
         return BackendRefused("expected the API of Catenary at this URL (api_path), got HTTP 404")
     kind = BackendRefused if 400 <= status < 500 else BackendError
-    return kind(f"the API does not answer: HTTP {status}{told and ': '}{told}")
+    return kind(f"the API refused the request: HTTP {status}{reason and ': '}{reason}")

@@ -1,4 +1,4 @@
-"""``module:name`` → the cable that it names, or something else of the application."""
+"""Imports a cable, or another object of an application, by its name ``module:name``."""
 
 import importlib
 import os
@@ -13,7 +13,7 @@ from catenary.errors import ConfigError
 def load(where: str) -> Cable:
     """Imports a cable; the current directory is searched, too. Raises :class:`ConfigError`.
 
-    What the module itself raises when it is imported is not caught.
+    Exceptions that the module raises during its import are not caught.
     """
     found = named(where, "a cable")
     if not isinstance(found, Cable):
@@ -22,7 +22,7 @@ def load(where: str) -> Cable:
 
 
 def named(where: str, what: str) -> object:
-    """Imports whatever has this name, None where nothing has. Raises as :func:`load` does."""
+    """Imports the object with this name; None if there is none. Raises like :func:`load`."""
     module_name, colon, name = where.partition(":")
     if not (module_name and colon and name):
         raise ConfigError(f"expected {what} as module:name, got {where!r}")
@@ -30,7 +30,7 @@ def named(where: str, what: str) -> object:
     if here not in sys.path:
         sys.path.insert(0, here)
     if os.environ.get("DJANGO_SETTINGS_MODULE") and find_spec("django") is not None:
-        # Models can be imported when Django knows its applications, and not before.
+        # Models can be imported only after Django has loaded its applications.
         from catenary.channels.django.starting import set_up
 
         set_up()
@@ -47,5 +47,5 @@ def named(where: str, what: str) -> object:
 
 
 def kind_of(found: object) -> str:
-    """What it is, for an error."""
+    """The type of an object, for an error."""
     return "nothing" if found is None else type(found).__name__

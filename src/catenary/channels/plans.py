@@ -1,4 +1,4 @@
-"""What each kind of call runs: read once from the classes, when a cable is built.
+"""Plans: the methods that each kind of call runs. Read from the classes once, when a cable is built.
 
 Knows: methods and their order. Does not know: calls.
 """
@@ -20,26 +20,27 @@ from catenary.messages.lenient_json import value_reader
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The methods of one kind of call, in their order; the ``main`` one takes arguments.
+    """The methods of one kind of call, in order; the ``main`` one takes arguments.
 
-    One that ``says_yes`` lets a client in: not when something was raised, even if it was rescued.
+    A plan that ``says_yes`` accepts a client or a subscription: an exception rejects it, even if it was
+    rescued.
     """
 
     methods: tuple[Method, ...]
     main: Method | None
     rescuers: tuple[Rescuer, ...]
     states: tuple[State, ...]
-    """Of the channel: what may have changed afterwards."""
+    """The states of the channel, which the methods may change."""
     says_yes: bool
 
     @property
     def is_empty(self) -> bool:
-        """True where the application has written no code for this call."""
+        """Whether the application has no code for this call."""
         return not self.methods
 
 
 class Served:
-    """A channel class, as this cable serves it."""
+    """A channel class as a cable serves it: its plans, and how params are read."""
 
     def __init__(self, kind: type[Channel[Any]], connection: Declaration) -> None:
         declared = Declaration(kind, Channel, is_channels=True)
@@ -59,18 +60,18 @@ class Served:
         self._states = declared.states
         self.subscribe = self._plan(
             declared.of("before_subscribe"),
-            declared.own("subscribed"),
+            declared.overridden("subscribed"),
             declared.of("after_subscribe"),
             says_yes=True,
         )
         self.unsubscribe = self._plan(
             declared.of("before_unsubscribe"),
-            declared.own("unsubscribed"),
+            declared.overridden("unsubscribed"),
             declared.of("after_unsubscribe"),
-            # Nobody may refuse that something ends.
+            # An end can't be refused.
             is_command=False,
         )
-        self.restore = self._plan([], declared.own("restored"), [])
+        self.restore = self._plan([], declared.overridden("restored"), [])
         self.nothing = self._plan([], [], [])
         self.performs = {
             name: self._plan([], [each.method], []) for name, each in self.actions.items()
@@ -80,7 +81,7 @@ class Served:
         }
 
     def build(self, call: Call, connection: Connection) -> Channel[Any]:
-        """Raises :class:`msgspec.ValidationError` for params that are not as declared."""
+        """A channel for one call. Raises :class:`msgspec.ValidationError` for params of other types."""
         channel = self.kind(call, connection)
         if self.read_params is not None:
             channel.__dict__.update(msgspec.structs.asdict(self.read_params(call.identifier)))
@@ -120,7 +121,7 @@ def plan_of(
 
 
 def connection_of(kind: type[Channel[Any]]) -> type[Connection]:
-    """The connection class that a channel is declared with: ``Channel[AppConnection]``."""
+    """The connection class of a channel: ``User`` for ``Channel[User]``."""
     for each in kind.__mro__:
         for base in getattr(each, "__orig_bases__", ()):
             (wanted, *_) = get_args(base) or (None,)
@@ -132,10 +133,9 @@ def connection_of(kind: type[Channel[Any]]) -> type[Connection]:
 def served_channels(
     channels: Sequence[type[Channel[Any]]], connection: Declaration
 ) -> dict[str, Served]:
-    """The channels of a cable by their names.
+    """The channels of a cable, by name.
 
-    Raises :class:`DeclarationError` for two of one name, and for one that is declared with another
-    connection class.
+    Raises :class:`DeclarationError` for two with one name, and for one with another connection class.
     """
     served: dict[str, Served] = {}
     for kind in channels:

@@ -1,7 +1,7 @@
-"""The way out for publications: from a method, a task, another thread, to whoever hosts the cable.
+"""Sends publications from any method, task or thread to the server in this process, or to a publisher.
 
 Source: docs/broadcasting.md, "Publication format" (anycable/anycable).
-Knows: a publisher, and in which loop it lives. Does not know: channels, streams of objects.
+Knows: publishers, event loops. Does not know: channels, stream names of objects.
 """
 
 import asyncio
@@ -20,15 +20,15 @@ from catenary.logs.rate_limited import RateLimitedLogger
 
 _limited: Final = RateLimitedLogger(logging.getLogger("catenary.channels"))
 
-TAKEN_TIMEOUT_S: Final = 30.0
-"""How long a thread waits for the server's loop, which may be ending."""
+ACCEPT_TIMEOUT_S: Final = 30.0
+"""How long a thread waits for the server's event loop, which may be ending."""
 
 
 class Publisher(Protocol):
-    """Takes publications. A node satisfies it, and so does every ``OrderedPublisher``."""
+    """Accepts publications. A node satisfies it, and so does every ``OrderedPublisher``."""
 
     def publish(self, raw: bytes) -> Awaitable[None] | None:
-        """Publishes JSON; None where that is done already. Takes effect in the order of the calls.
+        """Publishes JSON, in the order of the calls. Returns None if it is done, else an awaitable.
 
         Raises :class:`catenary.errors.BackendError`, or the awaitable does.
         """
@@ -36,9 +36,9 @@ class Publisher(Protocol):
 
 
 class Sent:
-    """A publication on its way. It need not be awaited: who does learns whether it was taken.
+    """A publication under way. Awaiting it is optional, and raises if it was not accepted.
 
-    The method that did not wait is answered when everything that it published was taken.
+    The answer to a method's call waits until everything that the method published is accepted.
     """
 
     __slots__ = ("_future", "_is_known")
@@ -46,21 +46,21 @@ class Sent:
     def __init__(self, future: "asyncio.Future[None] | None" = None) -> None:
         self._future = future
         self._is_known = False
-        """A failure was raised where it was awaited, or it was logged."""
+        """A failure was raised to the code that awaits it, or it was logged."""
 
     @property
     def is_done(self) -> bool:
-        """Nothing is left to wait for."""
+        """Whether the outcome is known."""
         return self._future is None or self._future.done()
 
     async def settled(self) -> None:
-        """Waits for the end, whatever it is: a failure is logged, not raised."""
+        """Waits for the outcome. A failure is logged, not raised."""
         if self._future is not None:
             await asyncio.wait((self._future,))
             self.log_failure()
 
     def log_failure(self) -> None:
-        """Logs, once it has ended, that it was not taken; not where the code that awaits it learns that."""
+        """Logs a failure once, unless it is raised to the code that awaits the publication."""
         if self._future is None or self._future.cancelled():
             return
         error = self._future.exception()
@@ -71,7 +71,7 @@ class Sent:
     def __await__(self) -> Generator[Any, None, None]:
         self._is_known = True
         if self._future is not None:
-            # Whoever waits may be cancelled; what was published is not.
+            # Cancelling the wait does not cancel the publication.
             yield from asyncio.shield(self._future).__await__()
 
 
@@ -107,14 +107,14 @@ def disconnection(identifiers: str, *, reconnect: bool) -> bytes:
 
 
 When = Callable[[Callable[[], object]], object]
-"""Takes a function to call when the moment has come, at once or later: as ``on_commit`` does."""
+"""Gets a function and calls it at once or later, like ``transaction.on_commit``."""
 
 
 class Publications:
-    """Sends from wherever it is called.
+    """Sends publications; safe to call from any thread and event loop.
 
-    ``publisher`` is for when no server hosts the cable; ``find`` opens another where none is given.
-    ``when`` lets everything wait until something is certain, None for nothing.
+    Without a server in this process, ``publisher`` sends them, or the one that ``find`` returns. ``when``
+    decides when each is sent; None means at once.
     """
 
     def __init__(
@@ -133,17 +133,17 @@ class Publications:
         self._batch: ContextVar[list[bytes] | None] = ContextVar("catenary_batch", default=None)
 
     def start(self, publisher: Publisher) -> None:
-        """From now on a server takes publications, in the running loop."""
+        """Binds to a server, which accepts publications in the running loop."""
         self._hosted = publisher
         self._loop = asyncio.get_running_loop()
 
     @property
     def is_hosted(self) -> bool:
-        """A server takes publications."""
+        """Whether a server in this process accepts publications."""
         return self._hosted is not None
 
     def stop(self) -> None:
-        """The server is going."""
+        """Unbinds from the server, and closes a publisher that was found."""
         self._hosted = None
         self._loop = None
         if self._found is not None:
@@ -151,10 +151,10 @@ class Publications:
             self._found = None
 
     def send(self, raw: bytes) -> Sent:
-        """Publishes, or keeps it for the batch that is open, or for when the moment has come.
+        """Publishes, or adds the publication to the open batch, or passes it to ``when``.
 
-        In the server's loop, and in other loops, at once; in a thread without a loop it returns
-        when the publication was taken. Raises :class:`BackendError` where nobody takes it.
+        In an event loop this returns at once; in a thread without one, when the publication was accepted.
+        Raises :class:`BackendError`.
         """
         batch = self._batch.get()
         if batch is not None:
@@ -169,22 +169,22 @@ class Publications:
     def _send(self, raw: bytes) -> Sent:
         loop = _running_loop()
         if self._hosted is None or self._loop is None:
-            return self._sent(self._elsewhere().publish(raw), loop)
+            return self._sent(self._outside_publisher().publish(raw), loop)
         if loop is self._loop:
             return self._sent(self._hosted.publish(raw), loop)
-        taken = asyncio.run_coroutine_threadsafe(_publish(self._hosted, raw), self._loop)
+        accepted = asyncio.run_coroutine_threadsafe(_publish(self._hosted, raw), self._loop)
         if loop is None:
             try:
-                taken.result(TAKEN_TIMEOUT_S)
+                accepted.result(ACCEPT_TIMEOUT_S)
             except TimeoutError as error:
-                taken.cancel()
+                accepted.cancel()
                 raise BackendError(
-                    f"the server did not take it within {TAKEN_TIMEOUT_S:.0f} s"
+                    f"the server did not accept the publication within {ACCEPT_TIMEOUT_S:.0f} s"
                 ) from error
             return Sent()
-        return self._sent(asyncio.wrap_future(taken), loop)
+        return self._sent(asyncio.wrap_future(accepted), loop)
 
-    def _elsewhere(self) -> Publisher:
+    def _outside_publisher(self) -> Publisher:
         if self._own is not None:
             return self._own
         if self._found is None:
@@ -193,7 +193,7 @@ class Publications:
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Everything published within goes out as one, in order, unless the block raises."""
+        """Sends everything that the block publishes as one publication, unless the block raises."""
         messages: list[bytes] = []
         token = self._batch.set(messages)
         try:

@@ -1,7 +1,7 @@
-"""pytest's side of ``catenary.channels.testing``: the fixture ``cable``.
+"""The pytest plugin: a fixture ``cable``, which is a :class:`catenary.channels.testing.TestCable`.
 
-It is built around the cable of the ini option ``catenary_cable``, such as ``chat.cable:cable``, or of a
-fixture ``catenary_cable`` that overrides it. It works with every plugin that runs async tests.
+It serves the cable that the ini option ``catenary_cable`` names (``chat.cable:cable``), or that a fixture
+``catenary_cable`` returns. It works with every plugin that runs async tests.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def catenary_cable(request: pytest.FixtureRequest) -> Cable:
 
 @pytest.fixture
 def cable(catenary_cable: Cable) -> Iterator[TestCable]:
-    """The application's cable, served to this test alone."""
+    """The application's cable, served to one test."""
     served = TestCable(catenary_cable)
     yield served
     served.close()

@@ -1,7 +1,7 @@
-"""How often something may be called: ``"5/s"``, ``"100/m"``, ``"20/10s"``.
+"""Rate limits: ``"5/s"``, ``"100/m"``, ``"20/10s"``.
 
-The generic cell rate algorithm (ITU-T I.371): the whole number may come at once, then one for each
-share of the period. Knows: moments that it is given. Does not know: clocks, who calls.
+The generic cell rate algorithm (ITU-T I.371): the whole number may be used at once; after that, one call
+per share of the period. The time is an argument. Knows: rates. Does not know: clocks, callers.
 """
 
 import re
@@ -37,29 +37,29 @@ def parse_rate(text: str) -> Rate:
 
 
 class Limiter:
-    """Remembers who called how often lately; who has not called for a period costs nothing."""
+    """Applies rates to callers. A caller that has not called for a period takes no memory."""
 
     __slots__ = ("_due", "_sweep_at")
 
     def __init__(self) -> None:
-        # When the calls made so far would be over, were they made one for each share of the period
+        # The theoretical arrival time: when the calls so far end, at one per share of the period.
         self._due: dict[Hashable, float] = {}
         self._sweep_at = _SWEEP_AT
 
     def __len__(self) -> int:
         return len(self._due)
 
-    def allows(self, who: Hashable, rate: Rate, now_s: float) -> bool:
-        """Counts a call; False where it is one too many, which is not counted."""
+    def allows(self, caller: Hashable, rate: Rate, now_s: float) -> bool:
+        """Counts a call and returns True, or returns False if it exceeds the rate."""
         share_s = rate.period_s / rate.count
-        due = max(self._due.get(who, now_s), now_s)
+        due = max(self._due.get(caller, now_s), now_s)
         if due - now_s > rate.period_s - share_s + 1e-9:
             return False
         if len(self._due) >= self._sweep_at:
             self._sweep(now_s)
-        self._due[who] = due + share_s
+        self._due[caller] = due + share_s
         return True
 
     def _sweep(self, now_s: float) -> None:
-        self._due = {who: due for who, due in self._due.items() if due > now_s}
+        self._due = {caller: due for caller, due in self._due.items() if due > now_s}
         self._sweep_at = max(_SWEEP_AT, 2 * len(self._due))

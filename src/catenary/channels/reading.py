@@ -1,6 +1,6 @@
-"""What the server knows of a stream: who is there, and what was published.
+"""Presence and history of streams, read from the server in this process, or from a remote one.
 
-Knows: who answers, and in which loop. Does not know: brokers, HTTP.
+Knows: readers, event loops. Does not know: brokers, HTTP.
 """
 
 import asyncio
@@ -19,41 +19,41 @@ from catenary.messages.presence import Member
 from catenary.messages.publications import Page, Position, Publication, position_of
 
 PAGE: Final = 1_000
-"""Messages that are asked for at once."""
+"""Messages in one request."""
 
 ANSWER_TIMEOUT_S: Final = 30.0
-"""How long another loop waits for the server's, which may be ending."""
+"""How long another event loop waits for that of the server, which may be ending."""
 
 T = TypeVar("T")
 
 
-class Present(msgspec.Struct, frozen=True):
-    """Somebody who is there, with what is told of them."""
+class PresentMember(msgspec.Struct, frozen=True):
+    """A member of a stream: its id, and the info that it joined with."""
 
     id: str
     info: Any
 
 
-class Kept(msgspec.Struct, frozen=True):
-    """A message of a history; ``position`` says where to go on behind it."""
+class StoredMessage(msgspec.Struct, frozen=True):
+    """A message in a history: its data, and the ``position`` after which reading can continue."""
 
     data: Any
     position: str
 
 
 class Reader(Protocol):
-    """Who answers. Raises :class:`catenary.errors.NotKept` where no broker keeps it,
-    :class:`catenary.errors.BackendError` where nobody can be asked."""
+    """Reads from a server. Methods raise :class:`catenary.errors.NotKept` if it has no broker, and
+    :class:`catenary.errors.BackendError` if it can't be reached."""
 
     async def members(self, stream: Stream) -> tuple[Member, ...]:
-        """Who is on a stream, in the order in which they came."""
+        """The members of a stream, in the order in which they joined."""
         ...
 
     async def page(
         self, stream: Stream, start: int | Position, limit: int, *, newest: bool = False
     ) -> Page:
-        """The first messages from a moment on (seconds since the epoch) or after a position; with
-        ``newest`` the last since the moment. ``limit`` is 1 to ``PAGE``.
+        """The first messages since a time (seconds since the epoch) or after a position; with ``newest``, the
+        last ones since the time. ``limit`` is 1 to ``PAGE``.
 
         Raises :class:`catenary.errors.LostPosition`.
         """
@@ -61,7 +61,7 @@ class Reader(Protocol):
 
 
 class Reading:
-    """Asks the server in this process; without one, who ``remote`` names."""
+    """Reads from the server in this process; without one, from the reader that ``remote`` returns."""
 
     def __init__(self, remote: Callable[[], Reader]) -> None:
         self._remote = remote
@@ -69,19 +69,19 @@ class Reading:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self, reader: Reader | None) -> None:
-        """From now on a server answers, in the running loop."""
+        """Binds to a server, which runs in the running loop."""
         self._hosted = reader
         self._loop = asyncio.get_running_loop()
 
     def stop(self) -> None:
-        """The server is going."""
+        """Unbinds from the server."""
         self._hosted = None
         self._loop = None
 
-    async def presence(self, stream: str) -> list[Present]:
-        """Who is on a stream."""
-        found = await self._ask(lambda reader: reader.members(Stream(stream)))
-        return [Present(each.id, _value(each.info)) for each in found]
+    async def presence(self, stream: str) -> list[PresentMember]:
+        """The members of a stream."""
+        found = await self._read(lambda reader: reader.members(Stream(stream)))
+        return [PresentMember(each.id, _value(each.info)) for each in found]
 
     async def history(
         self,
@@ -89,8 +89,8 @@ class Reading:
         since: float | datetime | None,
         after: str | None,
         limit: int | None,
-    ) -> AsyncIterator[Kept]:
-        """Messages, the oldest first. Of more than ``limit``, the newest; after a position, the next."""
+    ) -> AsyncIterator[StoredMessage]:
+        """Yields messages, the oldest first. ``limit`` selects the newest; after a position, the next ones."""
         start = _start(since, after)
         if limit is None or isinstance(start, Position):
             found = self._next(Stream(stream), start, math.inf if limit is None else limit)
@@ -98,7 +98,7 @@ class Reading:
             found = self._newest(Stream(stream), start, limit)
         async for each in found:
             if each.position is not None:
-                yield Kept(_value(each.data), each.position.text)
+                yield StoredMessage(_value(each.data), each.position.text)
 
     async def _next(
         self, stream: Stream, start: int | Position, left: float
@@ -115,7 +115,7 @@ class Reading:
     async def _page(
         self, stream: Stream, start: int | Position, limit: int, *, newest: bool
     ) -> Page:
-        return await self._ask(lambda reader: reader.page(stream, start, limit, newest=newest))
+        return await self._read(lambda reader: reader.page(stream, start, limit, newest=newest))
 
     async def _newest(self, stream: Stream, since_s: int, limit: int) -> AsyncIterator[Publication]:
         found: Iterable[Publication] = ()
@@ -128,15 +128,15 @@ class Reading:
         for each in found:
             yield each
 
-    async def _ask(self, question: Callable[[Reader], Coroutine[Any, Any, T]]) -> T:
+    async def _read(self, query: Callable[[Reader], Coroutine[Any, Any, T]]) -> T:
         if self._hosted is None or self._loop is None:
-            return await question(self._remote())
+            return await query(self._remote())
         if asyncio.get_running_loop() is self._loop:
-            return await question(self._hosted)
-        asked = asyncio.run_coroutine_threadsafe(question(self._hosted), self._loop)
+            return await query(self._hosted)
+        answer = asyncio.run_coroutine_threadsafe(query(self._hosted), self._loop)
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                return await asyncio.wrap_future(asked)
+                return await asyncio.wrap_future(answer)
         except TimeoutError as error:
             raise BackendError(
                 f"the server did not answer within {ANSWER_TIMEOUT_S:.0f} s"
@@ -152,7 +152,7 @@ def _start(since: float | datetime | None, after: str | None) -> int | Position:
 
 
 def _value(text: str) -> Any:
-    """JSON; text that is none is itself, as clients get it."""
+    """The decoded JSON; text that is not JSON is returned unchanged, as clients get it."""
     try:
         return read_any(text)
     except msgspec.DecodeError:

@@ -1,8 +1,8 @@
-"""A cable behind gRPC: the server that anycable-go, and Catenary itself, call.
+"""Serves a cable over gRPC, for anycable-go and Catenary. Also answers gRPC health checks.
 
-Needs the extra ``rpc``. Answers health checks, too, as orchestrators ask them.
+Needs the extra ``rpc``.
 Source: service anycable.RPC of etc/rpc.proto (anycable/anycable); grpc.health.v1.Health.
-Knows: gRPC. Does not know: what is asked.
+Knows: gRPC. Does not know: the calls.
 """
 
 import logging
@@ -31,7 +31,7 @@ _SERVING: Final = b"\x08\x01"
 """HealthCheckResponse with status SERVING."""
 
 _OPTIONS: Final = (
-    # AnyCable's servers ping idle connections: they must not be taken for an attack.
+    # AnyCable's servers ping idle connections; by default gRPC closes such connections.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.so_reuseport", 0),
@@ -58,18 +58,18 @@ class GrpcRpcServer:
         tls: ServerTls | None = None,
         concurrency: int | None = None,
     ) -> None:
-        """``concurrency`` is how many calls are answered at once; more are refused as
-        RESOURCE_EXHAUSTED, which callers try again."""
+        """``concurrency`` limits the calls under way; further calls are refused with RESOURCE_EXHAUSTED, which
+        callers retry."""
         self._handler = RpcHandler(cable.application, rpc_protobuf)
         self._address = address
         self._tls = tls
         self._concurrency = concurrency
         self._server: grpc.aio.Server | None = None
         self.port = 0
-        """Where it listens, once it has started."""
+        """The port, after :meth:`start`."""
 
     async def start(self) -> None:
-        """Listens. Raises :class:`ConfigError` where the address can't be had."""
+        """Listens. Raises :class:`ConfigError` if the address is not available."""
         server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=self._concurrency)
         methods = {
             name.capitalize(): grpc.unary_unary_rpc_method_handler(_serving(procedure))
@@ -90,7 +90,7 @@ class GrpcRpcServer:
         self._server = server
 
     async def stop(self, timeout_s: float) -> None:
-        """Takes no more calls, waits for those under way, then breaks what is left."""
+        """Refuses new calls, waits up to ``timeout_s`` for those under way, then cancels the rest."""
         if self._server is not None:
             await self._server.stop(timeout_s)
             self._server = None
@@ -110,7 +110,7 @@ def _serving(procedure: Procedure) -> Serve:
         except ProtocolError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except (Exception, SystemExit):  # noqa: BLE001
-            # A fault of our own, and yet the server must not wait for an answer for ever.
+            # A fault in this code, but the server must not wait for ever.
             _limited.exception("sid=%s A call failed unexpectedly", metadata.get("sid"))
             await context.abort(grpc.StatusCode.INTERNAL, "the application failed")
 

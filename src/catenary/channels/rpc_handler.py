@@ -1,7 +1,7 @@
-"""A cable behind RPC: requests → questions to the cable, its decisions → responses.
+"""A cable behind RPC: requests → calls of the application, its decisions → responses.
 
-Source: etc/rpc.proto (anycable/anycable); what is answered follows lib/anycable/rpc/handlers of
-AnyCable's Ruby library. Knows: procedures and messages. Does not know: wires, secrets.
+Source: etc/rpc.proto (anycable/anycable); responses follow lib/anycable/rpc/handlers of AnyCable's
+Ruby library. Knows: procedures and messages. Does not know: gRPC, HTTP, keys.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -30,7 +30,7 @@ class Codec(Protocol):
         ...
 
     def encode_response(self, response: rpc.Response, /) -> bytes:
-        """Raises ValueError for text that is no Unicode."""
+        """Raises ValueError for text that is not Unicode."""
         ...
 
 
@@ -39,7 +39,7 @@ Procedure = Callable[[bytes, Mapping[str, str]], Awaitable[bytes]]
 
 
 class RpcHandler:
-    """Answers for an application, in one encoding."""
+    """Calls an application for RPC requests in one encoding."""
 
     def __init__(self, application: Application, codec: Codec) -> None:
         self._application = application

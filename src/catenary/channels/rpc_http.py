@@ -1,8 +1,8 @@
 """A cable behind HTTP RPC: as an ASGI application, and as a WSGI application.
 
-Each call is a POST of JSON to ``…/connect``, ``…/command`` or ``…/disconnect``, wherever it is mounted.
+Each call is a POST of JSON to ``…/connect``, ``…/command`` or ``…/disconnect``, under any mount path.
 Source: docs/rpc.md and etc/rpc-openapi.yml (anycable/anycable); statuses as lib/anycable/httrpc of
-AnyCable's Ruby library. Knows: HTTP's part. Does not know: what is asked.
+AnyCable's Ruby library. Knows: HTTP. Does not know: the calls.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ from catenary.wire.request_memory import PendingBody, RequestMemory, too_many
 _limited: Final = RateLimitedLogger(logging.getLogger("catenary.channels"))
 
 MAX_BODY_BYTES: Final = 16 * 2**20
-"""As large as the answers that a server takes."""
+"""The largest body; servers accept responses of the same size."""
 
 MAX_PENDING_BYTES: Final = 64 * 2**20
-"""What all bodies of one application that are being read may hold in memory together."""
+"""The memory of all bodies of one application that are being read."""
 
 _META: Final = "x-anycable-meta-"
 _REASONS: Final = {
@@ -55,14 +55,14 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 class _Calls:
-    """What both kinds of application have in common."""
+    """Authentication and calls, for ASGI and WSGI."""
 
     def __init__(self, application: Application, key: str) -> None:
         self._procedures = RpcHandler(application, rpc_json).procedures
         self._key = BearerKey(key)
 
     def refusal(self, method: str, path: str, authorization: str, size: int) -> _Answer | None:
-        """What is answered without reading the body; None where it is to be read."""
+        """The response without reading the body; None if the call is allowed."""
         if method != "POST" or path.rpartition("/")[2] not in self._procedures:
             return _Answer(404, b"Not found")
         if not self._key.fits(authorization):
@@ -70,19 +70,19 @@ class _Calls:
         return _Answer(413, b"Body too large") if size > MAX_BODY_BYTES else None
 
     async def answer(self, path: str, body: bytes, metadata: Mapping[str, str]) -> _Answer:
-        """Answers a call that may be made."""
+        """Makes an allowed call."""
         try:
             return _Answer(200, await self._procedures[path.rpartition("/")[2]](body, metadata))
         except ProtocolError as error:
             return _Answer(422, f"Invalid request body: {error}".encode())
         except (Exception, SystemExit):  # noqa: BLE001
-            # A fault of our own, and yet the server must not wait for an answer for ever.
+            # A fault in this code, but the server must not wait for ever.
             _limited.exception("sid=%s A call failed unexpectedly", metadata.get("sid"))
             return _Answer(500, b"Internal error")
 
 
 class AsgiRpc:
-    """An ASGI application, to be mounted or served. Source: ASGI 3.0."""
+    """An ASGI 3.0 application: see :meth:`catenary.channels.cable.Cable.http_rpc`."""
 
     def __init__(self, application: Application, key: str) -> None:
         self._calls = _Calls(application, key)
@@ -116,7 +116,7 @@ class AsgiRpc:
         await send({"type": "http.response.body", "body": answer.body})
 
     async def _body(self, receive: Receive) -> bytes:
-        """The whole body. Raises :class:`RequestRefused` for one that is too large, or has to give way."""
+        """The whole body. Raises :class:`RequestRefused` if it is too large, or displaced by other bodies."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(None) as wait:
@@ -136,8 +136,10 @@ class AsgiRpc:
 
 
 class WsgiRpc:
-    """A WSGI application (PEP 3333). Coroutines run in a loop of their own, in a thread of each
-    process; any number of the server's threads may wait for it."""
+    """A WSGI application (PEP 3333): see :meth:`catenary.channels.cable.Cable.wsgi_http_rpc`.
+
+    Each process has one thread with an event loop for coroutines; the server's threads wait for it.
+    """
 
     def __init__(self, application: Application, key: str) -> None:
         self._calls = _Calls(application, key)
@@ -160,7 +162,7 @@ class WsgiRpc:
         return [answer.body]
 
     def _answer(self, environ: Mapping[str, Any], path: str, size: int) -> _Answer:
-        """Reads the body and makes the call, unless other threads read too much at the moment."""
+        """Reads the body and makes the call, unless other threads are reading too much."""
         with self._lock:
             if self._reading_bytes + size > MAX_PENDING_BYTES:
                 return _Answer(503, b"Too many unfinished requests")
@@ -180,7 +182,7 @@ class WsgiRpc:
         return asyncio.run_coroutine_threadsafe(work, self._running_loop()).result()
 
     def close(self) -> None:
-        """Ends the thread, where there is one."""
+        """Stops the thread of the event loop."""
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
@@ -190,7 +192,7 @@ class WsgiRpc:
             loop.close()
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
-        # A server that forks its workers keeps only the thread that forked.
+        # Threads do not survive a fork.
         with self._lock:
             is_running = self._thread is not None and self._thread.is_alive()
             if self._loop is None or not is_running or self._process != os.getpid():
@@ -204,15 +206,14 @@ class WsgiRpc:
 
 
 def rpc_key(key: str | None, secret: str | None) -> str:
-    """The key that callers must know: given, or derived from the application's secret.
+    """The key of callers: given, or derived from the application's secret.
 
-    Raises :class:`ConfigError` where neither is given: an open door has to be asked for, with
-    ``key=""``.
+    Raises :class:`ConfigError` if neither is given: access without a key requires ``key=""``.
     """
     if key is not None:
         return key
     if not secret:
-        raise ConfigError("expected a key or a secret for HTTP RPC; key='' lets everybody call")
+        raise ConfigError("expected a key or a secret for HTTP RPC; key='' allows every caller")
     return derived_key(secret, RPC_PHRASE)
 
 
@@ -222,7 +223,7 @@ def _fields(answer: _Answer) -> list[tuple[str, str]]:
 
 
 def _number(text: str) -> int:
-    """A content length; one that is none counts as none."""
+    """A content length; 0 for an invalid one."""
     return int(text) if text.isascii() and text.isdigit() else 0
 
 

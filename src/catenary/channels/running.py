@@ -1,8 +1,8 @@
-"""How the methods of an application are run, each after its kind.
+"""Runs the methods of an application: coroutine functions in the event loop, plain functions in threads.
 
-- Coroutine functions run in the task of their call, because ``asyncio.timeout`` needs one; each step
-  is timed, because a step that does not return to the loop stops every client.
-- Plain functions may block, so they run in a bounded number of threads.
+- Coroutine functions run in the task of their call, because ``asyncio.timeout`` needs one. Each step is
+  timed, because a step that does not return to the event loop delays every client.
+- Plain functions may block, so they run in a limited number of threads.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ _limited: Final = RateLimitedLogger(logging.getLogger("catenary.channels"))
 T = TypeVar("T")
 
 Around = Callable[[], AbstractContextManager[object]]
-"""What is entered before a method and left behind it."""
+"""Returns the context manager that surrounds a method."""
 
 
 class Runner:
     """Runs methods. ``threads`` is how many plain functions run at once; others wait.
 
-    ``around`` is entered for everything that may wait: by plain functions in their thread, by
-    coroutines in the loop, where it must not wait itself.
+    ``around`` surrounds plain functions in their thread, and coroutines in the event loop, where it must
+    not block.
     """
 
     def __init__(self, *, threads: int, slow_s: float, around: Around = nullcontext) -> None:
@@ -39,12 +39,12 @@ class Runner:
         self._slow_s = slow_s
         self._pool: ThreadPoolExecutor | None = None
         self.slow_total = 0
-        """Methods that have held the loop for longer than they may."""
+        """Times a method blocked the event loop for longer than ``slow_s``."""
         self.waiting = 0
         """Plain functions that run or wait for a thread."""
 
     def close(self) -> None:
-        """Drops what waits for a thread; what runs ends by itself."""
+        """Drops calls that wait for a thread; those that run end by themselves."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
@@ -54,31 +54,31 @@ class Runner:
         method: Method,
         owner: object,
         arguments: dict[str, Any],
-        through: Callable[[], None] | None = None,
+        completed: Callable[[], None] | None = None,
     ) -> None:
-        """Runs a method to its end. Raises what it raises.
+        """Runs a method to its end. Raises its exceptions.
 
-        ``through`` is called when it has come to its end, which it may although whoever waits for
-        it is cancelled.
+        ``completed`` is called when the method has returned: also if this wait is cancelled while the
+        method runs in a thread, because a thread can't be cancelled.
         """
         match method.kind:
             case "async":
                 with self._around():
                     await _timed(method.function(owner, **arguments), method.name, self._note)
             case "sync":
-                await self._run_in_thread(method, owner, arguments, through)
+                await self._run_in_thread(method, owner, arguments, completed)
                 return
-        if through is not None:
-            through()
+        if completed is not None:
+            completed()
 
     async def _run_in_thread(
         self,
         method: Method,
         owner: object,
         arguments: dict[str, Any],
-        through: Callable[[], None] | None,
+        completed: Callable[[], None] | None,
     ) -> None:
-        """A function that has begun is seen through: cancelling waits for its end."""
+        """A cancelled wait for a function that has begun continues until its end."""
         future = self._submit(method, owner, arguments)
         self.waiting += 1
         try:
@@ -86,8 +86,8 @@ class Runner:
         except asyncio.CancelledError:
             if not future.cancelled():
                 await _end_of(future)
-                if through is not None and future.exception() is None:
-                    through()
+                if completed is not None and future.exception() is None:
+                    completed()
             raise
         finally:
             self.waiting -= 1
@@ -95,8 +95,8 @@ class Runner:
             # A plain function that returns a coroutine, as some decorators make them.
             with self._around():
                 await result
-        if through is not None:
-            through()
+        if completed is not None:
+            completed()
 
     def _submit(self, method: Method, owner: object, arguments: dict[str, Any]) -> "Future[Any]":
         if self._pool is None:
@@ -112,13 +112,11 @@ class Runner:
     def _note(self, name: str, took_s: float) -> None:
         if took_s > self._slow_s:
             self.slow_total += 1
-            _limited.warning(
-                "%s held the loop for %d ms: nobody else was served meanwhile", name, took_s * 1000
-            )
+            _limited.warning("%s blocked the event loop for %d ms", name, took_s * 1000)
 
 
 def run_now(work: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine that waits for nothing. Raises RuntimeError for one that does."""
+    """Runs a coroutine that does not wait. Raises RuntimeError if it does."""
     try:
         work.send(None)
     except StopIteration as done:
@@ -132,7 +130,7 @@ def run_now(work: Coroutine[Any, Any, T]) -> T:
 def _timed(
     work: Coroutine[Any, Any, T], name: str, note: Callable[[str, float], None]
 ) -> Generator[Any, Any, T]:
-    """Passes everything through, and tells how long each step took."""
+    """Runs a coroutine unchanged, and reports how long each step took."""
     step: Callable[[], Any] = lambda: work.send(None)  # noqa: E731
     while True:
         began = time.perf_counter()
@@ -149,7 +147,7 @@ def _timed(
             work.close()
             raise
         except BaseException as error:  # noqa: BLE001
-            # Whatever it is, it is for the coroutine to answer: CancelledError above all.
+            # The coroutine handles it, CancelledError above all.
             step = _thrower(work, error)
         else:
             step = _sender(work, sent)
@@ -164,8 +162,7 @@ def _thrower(work: Coroutine[Any, Any, Any], error: BaseException) -> Callable[[
 
 
 async def _end_of(future: "Future[Any]") -> None:
-    """Waits for the end of what runs in a thread, whatever it is, and however often one is told not
-    to wait."""
+    """Waits for the end of a function in a thread, however often the wait is cancelled."""
     ended = asyncio.ensure_future(asyncio.wait([asyncio.wrap_future(future)]))
     while not ended.done():
         try:

@@ -1,7 +1,7 @@
-"""The session that Starlette's SessionMiddleware keeps in a signed cookie.
+"""Reads the session that Starlette's SessionMiddleware stores in a signed cookie.
 
-Where the cable is mounted behind that middleware, ``self.request.scope["session"]`` is there
-already; this is for the server's own process, and for behind RPC.
+For cables in the server's own process and behind RPC. A cable that is mounted behind the middleware has
+the session in ``self.request.scope["session"]``.
 Source: starlette/middleware/sessions.py.
 """
 
@@ -21,14 +21,16 @@ except ImportError as error:
     raise MissingExtra("sessions of Starlette", "sessions") from error
 
 MAX_AGE_S: Final = 14 * 24 * 60 * 60
-"""As in Starlette."""
+"""Starlette's default."""
 
 
 def starlette_session(
     request: Request, secret_key: str, *, cookie: str = "session", max_age_s: int | None = MAX_AGE_S
 ) -> Mapping[str, Any]:
-    """What the session contains; empty where there is none, or one that is too old or not signed with
-    this key. The arguments are those of the middleware."""
+    """Returns the session of a request; empty if there is none, or if its signature is wrong or too old.
+
+    The arguments are those of the middleware.
+    """
     value = request.cookies.get(cookie, "")
     try:
         data = TimestampSigner(secret_key).unsign(value, max_age=max_age_s)

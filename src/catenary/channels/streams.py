@@ -1,12 +1,12 @@
-"""Names of streams for objects.
+"""Stream names for objects.
 
-The rule, in this order:
+The first rule that applies:
 
-- text is itself; whole numbers and UUIDs are their text;
-- lists and tuples are their parts, joined by ``:``;
-- what has a ``gid`` (text, or a method that returns it) is that;
-- what has ``to_param()`` or a ``pk`` is the name of its class, ``/``, and that;
-- anything else has no name: TypeError.
+- text names itself; whole numbers and UUIDs are written as text;
+- the names of the parts of a list or a tuple are joined by ``:``;
+- an object with a ``gid`` (an attribute or a method) has that name;
+- an object with ``to_param()`` or a ``pk`` is named by its class, ``/`` and that value: ``Room/42``;
+- any other object raises TypeError.
 
 Source: broadcasting_for of Action Cable, with GlobalID's idea of naming objects across processes.
 """
@@ -18,10 +18,10 @@ _MISSING: Final = object()
 
 
 def stream_name(target: object) -> str:
-    """The stream of an object. Raises TypeError for what has none, ValueError for an empty name."""
+    """The name of the stream of an object. Raises TypeError if it has none, ValueError for an empty one."""
     name = _name(target)
     if not name:
-        raise ValueError(f"expected something that names a stream, got {target!r}")
+        raise ValueError(f"expected an object that names a stream, got {target!r}")
     return name
 
 
@@ -48,7 +48,7 @@ def _name(target: object) -> str:
 
 
 def _class(target: object) -> str:
-    # Not type(): of the user of Django's requests, that is the proxy who finds them.
+    # Not type(): the user of Django's requests is a lazy proxy.
     return target.__class__.__name__
 
 

@@ -1,7 +1,14 @@
-"""A cable without a server, for tests of channels: nothing is sent, nothing takes time.
+"""Serves a cable to a test, without a server, sockets and waiting.
 
-Every answer of the cable is carried out as a server does it: streams, state, presence, deliveries.
-What a method raises is raised in the test.
+Decisions are applied as a server does: streams, state, presence, deliveries. Exceptions of the
+application are raised in the test. ::
+
+    cable = TestCable(app.cable)
+    connection = await cable.connect(user_id=1)
+    room = await connection.subscribe(ChatChannel, room=1)
+    with cable.assert_broadcast_to(1, {"text": "hi"}):
+        await room.perform("speak", text="hi")
+
 Source: ActionCable::Channel::TestCase and ActionCable::Connection::TestCase, for the assertions.
 """
 
@@ -26,11 +33,11 @@ from catenary.messages.publications import Page, Position, Publication, RemoteDi
 from catenary.messages.replies import Confirmed, Delivery, Disconnected
 
 ANYTHING: Final = object()
-"""Stands for any message."""
+"""Matches any message."""
 
 
 class Broadcast(msgspec.Struct, frozen=True):
-    """One publication."""
+    """A publication that the application made."""
 
     stream: str
     message: Any
@@ -38,14 +45,14 @@ class Broadcast(msgspec.Struct, frozen=True):
 
 
 class TestCable:
-    """Serves one cable to a test. Its methods belong to the test's loop, whichever that is."""
+    """Serves one cable to a test. Works in the event loop in which the test calls it."""
 
     __test__ = False
 
     def __init__(self, cable: Cable) -> None:
         self.cable = cable
         self.broadcasts: list[Broadcast] = []
-        """Everything published so far."""
+        """All publications so far, in order."""
         self.connections: list[TestConnection] = []
         self.members: dict[str, dict[str, Any]] = {}
         self._numbers = itertools.count(1)
@@ -54,7 +61,7 @@ class TestCable:
         cable.on_error.append(self._note)
 
     def close(self) -> None:
-        """Lets go of the cable."""
+        """Releases the cable."""
         self.cable.on_error.remove(self._note)
         self.cable.application.release()
 
@@ -69,11 +76,14 @@ class TestCable:
         cookies: Mapping[str, str] | None = None,
         **identifiers: object,
     ) -> "TestConnection":
-        """A client. With identifiers it is let in as these, and ``connect`` does not run; without, the
-        request decides. Raises what ``connect`` raises."""
+        """Connects a client.
+
+        With identifiers it is accepted with these, and ``connect`` does not run; without, ``connect``
+        decides on the request. Raises the exceptions of ``connect``.
+        """
         if asyncio.get_running_loop() is not self._loop:
             self._loop = asyncio.get_running_loop()
-            await self.cable.application.start(self, reader=_Kept(self))
+            await self.cable.application.start(self, reader=_PublishedReader(self))
         sent = {name.lower(): value for name, value in (headers or {}).items()}
         if cookies:
             sent["cookie"] = "; ".join(f"{name}={each}" for name, each in cookies.items())
@@ -84,7 +94,7 @@ class TestCable:
             assert set(identifiers) == set(names), f"expected {names}, got {tuple(identifiers)}"
             environment.identifiers = written({name: identifiers[name] for name in names})
         else:
-            await connection.knock()
+            await connection.run_connect()
         if connection.is_open:
             self.connections.append(connection)
         return connection
@@ -94,7 +104,7 @@ class TestCable:
         for each in parse(raw):
             if isinstance(each, RemoteDisconnect):
                 for connection in tuple(self.connections):
-                    connection.hear_disconnect(each)
+                    connection.receive_disconnect(each)
             else:
                 self._deliver(each)
 
@@ -105,14 +115,14 @@ class TestCable:
             if connection.sid != publication.exclude_socket:
                 connection.deliver(publication.stream, message)
 
-    async def settled(self, answer: Decision | Awaitable[Decision]) -> Decision:
-        """The decision. Raises what the application raised instead of deciding."""
+    async def decided(self, answer: Decision | Awaitable[Decision]) -> Decision:
+        """Returns the decision. Raises the exception of the application, if there was one."""
         decision = answer if isinstance(answer, Decision) else await answer
-        self.raise_what_failed()
+        self.raise_failure()
         return decision
 
-    def raise_what_failed(self) -> None:
-        """Raises the first of what was raised since the last time."""
+    def raise_failure(self) -> None:
+        """Raises the first exception since the last call of this method."""
         raised, self._raised = self._raised, []
         for error in raised:
             raise error
@@ -123,7 +133,7 @@ class TestCable:
     def assert_broadcast(
         self, stream: object, message: object = ANYTHING, *, times: int = 1
     ) -> Generator[None]:
-        """Within the block, a stream gets a message, so many times."""
+        """Asserts that the block publishes a message to a stream, ``times`` times."""
         with self._counted({stream_name(stream)}, message, times):
             yield
 
@@ -131,14 +141,14 @@ class TestCable:
     def assert_broadcast_to(
         self, target: object, message: object = ANYTHING, *, times: int = 1
     ) -> Generator[None]:
-        """The same for an object, by whichever channel."""
+        """Asserts the same for the stream of an object, in any channel."""
         streams = {each.broadcasting_for(target) for each in self.cable.channels}
         with self._counted(streams, message, times):
             yield
 
     @contextmanager
     def assert_no_broadcasts(self) -> Generator[None]:
-        """Within the block, nothing is published."""
+        """Asserts that the block publishes nothing."""
         before = len(self.broadcasts)
         yield
         assert self.broadcasts[before:] == [], "expected nothing to be published"
@@ -153,14 +163,14 @@ class TestCable:
             for each in published
             if each.stream in streams and (message is ANYTHING or each.message == message)
         ]
-        wanted = "any message" if message is ANYTHING else repr(message)
+        expected = "any message" if message is ANYTHING else repr(message)
         assert len(found) == times, (
-            f"expected {wanted} {times} times on {' or '.join(sorted(streams))}, got {published}"
+            f"expected {expected} {times} times on {' or '.join(sorted(streams))}, got {published}"
         )
 
 
-class _Kept:
-    """Satisfies :class:`catenary.channels.reading.Reader`: everything published so far is kept."""
+class _PublishedReader:
+    """Satisfies :class:`catenary.channels.reading.Reader` with all publications so far."""
 
     def __init__(self, cable: TestCable) -> None:
         self._cable = cable
@@ -176,15 +186,15 @@ class _Kept:
         return Page(found[-limit:]) if newest else Page(found[:limit], len(found) > limit)
 
     def _all(self, stream: Stream) -> tuple[Publication, ...]:
-        kept = [each.message for each in self._cable.broadcasts if each.stream == stream]
+        messages = [each.message for each in self._cable.broadcasts if each.stream == stream]
         return tuple(
             Publication(stream, json.dumps(message), position=Position("test", offset))
-            for offset, message in enumerate(kept, 1)
+            for offset, message in enumerate(messages, 1)
         )
 
 
 class TestConnection:
-    """One client."""
+    """A client of a :class:`TestCable`."""
 
     __test__ = False
 
@@ -195,7 +205,7 @@ class TestConnection:
         self.is_open = True
         self.is_dropped = False
         self.may_reconnect: bool | None = None
-        """What it was told when it was sent away."""
+        """The ``reconnect`` of the disconnect message; None if there was none."""
 
     @property
     def sid(self) -> str:
@@ -203,14 +213,14 @@ class TestConnection:
 
     @property
     def identifiers(self) -> dict[str, Any]:
-        """Who it is."""
+        """The identifiers: names → values."""
         known: dict[str, Any] = json.loads(self.environment.identifiers or "{}")
         return known
 
-    async def knock(self) -> None:
-        """Runs the application's ``connect``."""
+    async def run_connect(self) -> None:
+        """Runs ``connect`` and applies its decision."""
         cable = self._cable
-        decision = await cable.settled(cable.cable.application.connect(self.environment))
+        decision = await cable.decided(cable.cable.application.connect(self.environment))
         self.apply(decision)
         self.environment.identifiers = decision.identifiers
         if decision.verdict is not Verdict.SUCCESS:
@@ -219,12 +229,12 @@ class TestConnection:
     async def subscribe(
         self, channel: type[Channel[Any]] | str, **params: object
     ) -> "TestSubscription":
-        """Asks for a subscription. Raises what ``subscribed`` raises."""
+        """Subscribes to a channel, a class or a name. Raises the exceptions of ``subscribed``."""
         name = channel if isinstance(channel, str) else channel.channel_name
         identifier = Identifier(msgspec.json.encode({"channel": name, **params}).decode())
         subscription = TestSubscription(self._cable, self, identifier)
         cable = self._cable
-        decision = await cable.settled(
+        decision = await cable.decided(
             cable.cable.application.subscribe(self.environment, identifier)
         )
         if decision.verdict is Verdict.SUCCESS:
@@ -234,12 +244,12 @@ class TestConnection:
         return subscription
 
     async def drop(self) -> None:
-        """The connection is lost; the client may come back."""
+        """Loses the connection. :meth:`resume` restores the session, :meth:`disconnect` ends it."""
         self.is_dropped = True
 
     async def resume(self) -> None:
-        """It is back, as the session that it was, and gets what it missed. Raises what
-        ``restored`` raises."""
+        """Resumes the session: the client gets the messages that it missed. Raises the exceptions of
+        ``restored``."""
         self.is_dropped = False
         data = json.dumps({"action": self._cable.cable.application.restored_action})
         for subscription in tuple(self.subscriptions.values()):
@@ -247,7 +257,7 @@ class TestConnection:
             subscription.catch_up()
 
     async def disconnect(self) -> None:
-        """It is gone for good. Raises what a method raises about it."""
+        """Ends the session. Raises the exceptions of ``unsubscribed`` and ``disconnect``."""
         self.is_open = False
         if self in self._cable.connections:
             self._cable.connections.remove(self)
@@ -257,22 +267,22 @@ class TestConnection:
         ended = tuple(self.subscriptions)
         self.subscriptions.clear()
         await self._cable.cable.application.disconnect(self.environment, ended)
-        self._cable.raise_what_failed()
+        self._cable.raise_failure()
 
-    def hear_disconnect(self, command: RemoteDisconnect) -> None:
-        """Somebody ends all connections of these identifiers."""
+    def receive_disconnect(self, command: RemoteDisconnect) -> None:
+        """Applies a remote disconnect, if it names the identifiers of this client."""
         if command.identifiers == self.environment.identifiers:
             self.is_open = False
             self.may_reconnect = command.reconnect
 
     def deliver(self, stream: str, message: object) -> None:
-        """Something was published."""
+        """Delivers a publication to the subscriptions of its stream."""
         for subscription in self.subscriptions.values():
             if stream in subscription.streams:
-                subscription.hear(message, later=self.is_dropped)
+                subscription.receive(message, later=self.is_dropped)
 
     def apply(self, decision: Decision) -> None:
-        """What concerns the whole connection."""
+        """Applies the parts of a decision that concern the connection."""
         if decision.cstate:
             self.environment.merge_cstate(decision.cstate)
         for reply in decision.replies:
@@ -284,16 +294,16 @@ class TestConnection:
     # Assertions
 
     def assert_connected(self) -> None:
-        """The application let it in."""
-        assert self.is_open, "expected to be let in"
+        """Asserts that the application accepted the client."""
+        assert self.is_open, "expected to be accepted"
 
     def assert_rejected(self) -> None:
-        """The application sent it away."""
-        assert not self.is_open, f"expected to be sent away, is in as {self.identifiers}"
+        """Asserts that the application rejected the client, or closed its connection."""
+        assert not self.is_open, f"expected to be rejected, is connected as {self.identifiers}"
 
 
 class TestSubscription:
-    """One subscription of one client."""
+    """A subscription of a :class:`TestConnection`."""
 
     __test__ = False
 
@@ -306,36 +316,36 @@ class TestSubscription:
         self.is_confirmed = False
         self.streams: set[str] = set()
         self.messages: list[Any] = []
-        """What the client got: transmissions, and what was published to its streams."""
+        """The messages that the client got: transmissions, and publications to its streams."""
         self.calls: list[str] = []
-        """What the application was asked: "subscribed", names of actions, "restored" …"""
+        """The calls of the application: "subscribed", names of actions, "restored", "unsubscribed"."""
         self._missed: list[Any] = []
 
     async def perform(self, action: str, **data: object) -> None:
-        """Calls an action. Raises what it raises."""
+        """Calls an action. Raises its exceptions."""
         text = msgspec.json.encode({**data, "action": action}).decode()
         await self.carry_out(action, text)
 
     async def tick(self, timer: str) -> None:
-        """Runs a method of ``every`` once, as if its time had come."""
+        """Runs a method of ``@every`` once, as if it were due."""
         await self.carry_out(timer, self._cable.cable.application.timers.command(timer))
 
     async def carry_out(self, name: str, data: str) -> None:
-        """Performs what is JSON already."""
+        """Performs an action whose data is JSON; ``name`` is noted in ``calls``."""
         assert self.is_confirmed, "expected a confirmed subscription"
         cable = self._cable
         environment = self.connection.environment
         answer = cable.cable.application.perform(environment, self.identifier, data)
-        decision = await cable.settled(answer)
+        decision = await cable.decided(answer)
         self.calls.append(name)
         self.apply(decision)
 
     async def unsubscribe(self) -> None:
-        """Gives the subscription back. Raises what ``unsubscribed`` raises."""
+        """Unsubscribes. Raises the exceptions of ``unsubscribed``."""
         cable = self._cable
         environment = self.connection.environment
         del self.connection.subscriptions[self.identifier]
-        decision = await cable.settled(
+        decision = await cable.decided(
             cable.cable.application.unsubscribe(environment, self.identifier)
         )
         self.calls.append("unsubscribed")
@@ -344,7 +354,7 @@ class TestSubscription:
         environment.forget_istate(self.identifier)
 
     def whisper(self, message: object) -> None:
-        """Speaks to the others on the stream with ``whisper=True``; else nothing happens."""
+        """Whispers to the other subscribers of the stream with ``whisper=True``; without one, does nothing."""
         stream = self._state.get(WHISPER_STATE)
         if stream is None:
             return
@@ -353,14 +363,14 @@ class TestSubscription:
                 connection.deliver(stream, json.loads(json.dumps(message)))
 
     async def presence(self) -> dict[str, Any]:
-        """Who is seen where this client may be seen: infos by id."""
+        """The members of this subscription's presence stream: ids → infos."""
         stream = self._state.get(PRESENCE_STATE, "")
         return dict(self._cable.members.get(stream, {}))
 
-    # What happens to it
+    # Decisions and deliveries
 
     def apply(self, decision: Decision) -> None:
-        """Carries a decision out."""
+        """Applies a decision."""
         self.connection.apply(decision)
         if decision.stop_all_streams:
             self.streams.clear()
@@ -385,18 +395,18 @@ class TestSubscription:
     _member: tuple[str, str] | None = None
 
     def leave_presence(self) -> None:
-        """It is seen no longer."""
+        """Removes the client from the members of the presence stream."""
         if self._member is not None:
             stream, member_id = self._member
             self._cable.members[stream].pop(member_id, None)
             self._member = None
 
-    def hear(self, message: object, *, later: bool) -> None:
-        """Something was published on one of its streams."""
+    def receive(self, message: object, *, later: bool) -> None:
+        """Receives a message now, or ``later``, when the session is resumed."""
         (self._missed if later else self.messages).append(message)
 
     def catch_up(self) -> None:
-        """It gets what it missed."""
+        """Receives the messages that the client missed."""
         self.messages += self._missed
         self._missed.clear()
 
@@ -407,26 +417,26 @@ class TestSubscription:
     # Assertions
 
     def assert_confirmed(self) -> None:
-        """The application let it in."""
+        """Asserts that the subscription was confirmed."""
         assert self.is_confirmed, f"expected a confirmation of {self.identifier}"
 
     def assert_rejected(self) -> None:
-        """The application refused it."""
+        """Asserts that the subscription was rejected."""
         assert not self.is_confirmed, f"expected a rejection of {self.identifier}"
 
     def assert_has_stream(self, stream: str) -> None:
-        """It gets what is published to this stream."""
+        """Asserts that the client is subscribed to a stream."""
         assert stream in self.streams, f"expected {stream}, got {sorted(self.streams)}"
 
     def assert_has_stream_for(self, target: object) -> None:
-        """It gets what is broadcast to this object."""
+        """Asserts that the client is subscribed to the stream of an object."""
         name = json.loads(self.identifier)["channel"]
         self.assert_has_stream(f"{name}:{stream_name(target)}")
 
     def assert_has_no_streams(self) -> None:
-        """It gets nothing."""
+        """Asserts that the client is subscribed to no stream."""
         assert not self.streams, f"expected no streams, got {sorted(self.streams)}"
 
     def assert_transmitted(self, message: object) -> None:
-        """The client got this message, by transmission or publication."""
+        """Asserts that the client got a message, by transmission or publication."""
         assert message in self.messages, f"expected {message!r}, got {self.messages!r}"

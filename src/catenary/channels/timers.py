@@ -1,9 +1,8 @@
 """Timers of channels: methods that run every so many seconds while their subscription lives.
 
-Each run is a command of its own, in order with the client's other commands. A run that is still
-going on when the next is due is not started twice. The event loop has one timer for each declared
-method, not for each client: the interval is the same for all, so they are due in the order in which
-they were added.
+Each run is a command, in order with the client's other commands. A run that is due while the previous
+one is under way is skipped. The event loop has one timer for each declared method, not for each client:
+all intervals of a method are equal, so insertion order is the order of the due times.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""What an application signs, so that clients need not ask it: tokens, and names of streams.
+"""Signs tokens and stream names, with which clients connect and subscribe without a call to the application.
 
 Sources: docs/jwt_identification.md and docs/signed_streams.md (anycable).
-Knows: secrets. Does not know: where they come from, what is on a page.
+Knows: secrets. Does not know: where they come from, HTML.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,21 +17,21 @@ from catenary.config.options import JwtOptions
 from catenary.errors import ConfigError
 
 TTL: Final = timedelta(hours=1)
-"""How long a token is good, unless somebody says otherwise."""
+"""How long a token is valid by default."""
 
 
 def signed_stream_name(*names: object, secret: str) -> str:
-    """The name of a stream, or of objects that name one, with its signature: a right to hear it.
+    """Signs the name of a stream, or of objects that name one: a client that has it may subscribe.
 
-    Raises TypeError for what has no name, ValueError for an empty secret.
+    Raises TypeError for an object without a name, ValueError for an empty secret.
     """
     return Signatures(secret).signed(stream_name(names[0] if len(names) == 1 else names))
 
 
 class Signer:
-    """Signs with the keys that the server knows, too.
+    """Signs with the keys of the server.
 
-    Methods raise :class:`ConfigError` where there is no key. ``now`` counts seconds since 1970.
+    Methods raise :class:`ConfigError` if there is no key. ``now`` returns seconds since the epoch.
     """
 
     def __init__(self, keys: Keys, rules: JwtOptions, now: Callable[[], float]) -> None:
@@ -40,16 +40,16 @@ class Signer:
         self._now = now
 
     def signed_stream_name(self, *names: object) -> str:
-        """For the channel of signed streams, ``$pubsub``."""
+        """Signs a name for the channel of signed streams, ``$pubsub``."""
         return signed_stream_name(*names, secret=_given(self._keys.streams, "STREAMS_SECRET"))
 
     @property
     def turbo_secret(self) -> str:
-        """What names of Turbo's streams are signed with."""
+        """The secret that signs names for Turbo."""
         return _given(self._keys.turbo, "STREAMS_SECRET")
 
     def token(self, values: Mapping[str, object], ttl: timedelta | float) -> str:
-        """A token with which a client connects as somebody; ``ttl`` in seconds, unless it says."""
+        """Returns a JSON Web Token with these identifiers; ``ttl`` is a timedelta or seconds."""
         ttl_s = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
         claims = Claims(
             ext=identifiers(values) or "{}",

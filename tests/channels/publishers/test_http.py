@@ -118,7 +118,7 @@ def test_what_is_not_taken_is_an_error_and_the_next_is_tried_anew(server: Taken)
     assert publisher.publish(b"2") is None
     publisher.close()
     away = HttpPublisher(f"http://127.0.0.1:{free_port()}/_broadcast", timeout_s=1)
-    with pytest.raises(BackendError, match="nobody takes broadcasts at http://127"):
+    with pytest.raises(BackendError, match="no server accepts broadcasts at http://127"):
         away.publish(b"1")
     away.close()
 

@@ -1,8 +1,7 @@
 """Catenary in a Django project: ``INSTALLED_APPS = [..., "catenary.channels.django"]``.
 
-``cable`` has what a project's cable is built with, ``connection`` sessions and users, ``turbo``
-the streams of models, ``configuration`` the settings. Nothing here is imported by other rooms but
-``starting``.
+``cable`` has the arguments of a project's cable, ``connection`` sessions and users, ``turbo`` Turbo
+Streams of models, ``configuration`` the settings. Other rooms import ``starting`` only.
 """
 
 from catenary.errors import MissingExtra

@@ -1,4 +1,4 @@
-"""The application as Django knows it."""
+"""The Django application."""
 
 from django.apps import AppConfig
 from django.core.checks import register
@@ -7,7 +7,7 @@ from catenary.channels.django.checks import check_configuration
 
 
 class CatenaryConfig(AppConfig):
-    """Without models: it brings settings that are checked, commands, and tags for templates."""
+    """System checks, a management command and template tags; no models."""
 
     name = "catenary.channels.django"
     label = "catenary"

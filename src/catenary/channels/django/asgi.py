@@ -1,6 +1,6 @@
-"""The project as an ASGI application, for ``manage.py catenary --asgi`` in projects without their own.
+"""The project as an ASGI application: the default of ``manage.py catenary --asgi``.
 
-With DEBUG it has static files, too, as ``manage.py runserver`` does.
+With DEBUG it serves static files, too, like ``manage.py runserver``.
 """
 
 from django.apps import apps

@@ -1,4 +1,4 @@
-"""What a cable needs in a Django project: ``Cable(channels=[…], **in_django())``."""
+"""The arguments of a cable in a Django project: ``Cable(channels=[…], **in_django())``."""
 
 from collections.abc import Callable
 from typing import TypedDict
@@ -13,7 +13,7 @@ from catenary.channels.running import Around
 
 
 class Arguments(TypedDict, total=False):
-    """Those of ``Cable`` that Django's settings answer."""
+    """The arguments of ``Cable`` that Django's settings determine."""
 
     around: Around
     publish_when: When
@@ -23,8 +23,8 @@ class Arguments(TypedDict, total=False):
 
 
 def in_django() -> Arguments:
-    """Secrets and addresses as in ``CATENARY``, publishing after commit, connections to databases
-    as around requests. Raises :class:`ImproperlyConfigured` and :class:`ConfigError`."""
+    """Secrets and URLs of the setting ``CATENARY``, publishing after commit, and database connections that
+    are closed as around requests. Raises :class:`ImproperlyConfigured` and :class:`ConfigError`."""
     found = configuration()
     signed_with = secret()
     arguments: Arguments = {
@@ -40,8 +40,10 @@ def in_django() -> Arguments:
 
 
 def after_commit(publish: Callable[[], object], using: str | None = None) -> None:
-    """At once where no transaction is open, and without asking the database. What fails behind a
-    commit is logged by Django: what was committed has happened all the same."""
+    """Calls ``publish`` after the commit of the open transaction, or at once if there is none.
+
+    Does not use the database. Django logs an exception after a commit, which does not undo the commit.
+    """
     if transaction.get_connection(using).in_atomic_block:
         transaction.on_commit(publish, using=using, robust=True)
     else:

@@ -1,4 +1,4 @@
-"""System checks: ``manage.py check`` says what is wrong with ``CATENARY``."""
+"""System checks: ``manage.py check`` reports errors in the setting ``CATENARY``."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -21,15 +21,15 @@ from catenary.errors import ConfigError
 def check_configuration(
     app_configs: Sequence[AppConfig] | None, **options: Any
 ) -> list[CheckMessage]:
-    """Everything that is wrong, each with the key that it stands under."""
+    """All errors, each with its key in ``CATENARY``."""
     try:
         found = configuration()
     except ImproperlyConfigured as error:
         return [Error(str(error), id="catenary.E001")]
-    return list(_wrong(found))
+    return list(_errors(found))
 
 
-def _wrong(found: Configuration) -> Iterator[CheckMessage]:
+def _errors(found: Configuration) -> Iterator[CheckMessage]:
     if found.cable:
         try:
             project_cable()

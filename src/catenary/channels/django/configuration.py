@@ -1,6 +1,6 @@
-"""The setting ``CATENARY``: what it may say, and what follows where it says nothing.
+"""The setting ``CATENARY``: its keys and their defaults.
 
-It is read anew each time, so that tests can override it.
+It is read each time that it is used, so that tests can override it.
 Knows: Django's settings, options. Does not know: requests, models.
 """
 
@@ -25,30 +25,30 @@ SALT: Final = "catenary.channels.django"
 
 
 class Configuration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="upper"):
-    """``CATENARY``, a dict of these names in capitals; each may be left out."""
+    """``CATENARY``, a dict with these names in capitals as keys; all are optional."""
 
     cable: str = ""
     """``module:name`` of the project's cable."""
     asgi: str = ASGI
     """``module:name`` of the ASGI application that ``--asgi`` serves."""
     url: str = "/cable"
-    """Where browsers find the cable."""
+    """The URL of the cable for browsers."""
     secret: str = ""
-    """What client tokens and stream names are signed with; see :func:`secret`."""
+    """The secret that signs tokens and stream names; see :func:`secret`."""
     publisher: str = ""
-    """The URL by which other processes than the server's publish."""
+    """The URL with which other processes than the server publish."""
     api_url: str = ""
-    """Where the server's API answers other processes."""
+    """The URL of the server's API, from which other processes read."""
     identifiers: str = ""
     """The dotted path of a function, request → identifiers for a token, None for no token."""
     token_ttl: float = 3600
-    """How long a token is good, in seconds."""
+    """How long a token is valid, in seconds."""
     options: dict[str, Any] = {}
-    """Options of the server by the names of their flags, below its environment and its flags."""
+    """Options of the server, by the names of their flags. Environment variables and flags override them."""
 
 
 def configuration() -> Configuration:
-    """Raises :class:`ImproperlyConfigured`."""
+    """Reads the setting. Raises :class:`ImproperlyConfigured`."""
     try:
         return msgspec.convert(getattr(settings, "CATENARY", {}), Configuration)
     except msgspec.ValidationError as error:
@@ -56,18 +56,18 @@ def configuration() -> Configuration:
 
 
 def secret() -> str:
-    """``CATENARY["SECRET"]``, else ``ANYCABLE_SECRET``, else one that is derived from ``SECRET_KEY``.
+    """``CATENARY["SECRET"]``, or ``ANYCABLE_SECRET``, or a secret that is derived from ``SECRET_KEY``.
 
-    The derived one tells nothing of ``SECRET_KEY``, so that it may be given to a server.
+    The derived one does not reveal ``SECRET_KEY``, so it can be given to a server.
     """
     given = configuration().secret or os.environ.get(VARIABLE, "")
     return given or salted_hmac(SALT, "", algorithm="sha256").hexdigest()
 
 
 def server_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the server: a command line would show secrets to everybody.
+    """The environment of the server, which has the secret: every user can read a command line.
 
-    ``environ`` wins over ``OPTIONS``; the secret is that of the cable. Raises
+    ``environ`` overrides ``OPTIONS``; the secret is that of the cable. Raises
     :class:`catenary.errors.ConfigError`.
     """
     options = configuration().options

@@ -1,7 +1,7 @@
-"""Who a client is, from Django's session cookie.
+"""The session and the user of a client, from Django's session cookie.
 
-Nothing is written: a WebSocket can't set a cookie, so a session that got another key here would be
-lost to the browser. Works wherever the server passes the cookie on, as it does behind RPC.
+Sessions are only read: a WebSocket can't set a cookie, so the browser would lose a session that got
+another key here. Works if the server passes the cookie on, also behind RPC.
 Source: django/contrib/auth/__init__.py, get_user; django/contrib/sessions/middleware.py.
 """
 
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 
 class Request(connection.Request):
-    """How the client came, with its session and its user. Each is read once in a call."""
+    """The HTTP request of the client, with its session and user. Each is read once in a call."""
 
     @cached_property
     def session(self) -> Mapping[str, Any]:
-        """What the session contains, empty where there is none. In plain methods, or behind
-        ``await load_session()``, where sessions are in the database."""
+        """The session, empty if there is none. If sessions are in the database: in plain methods, or after
+        ``await load_session()``."""
         return self._session
 
     async def load_session(self) -> Mapping[str, Any]:
-        """The same in a coroutine."""
+        """The session, in coroutines."""
         return await sync_to_async(lambda: self.session)()
 
     def get_user(self) -> "AbstractBaseUser | AnonymousUser":
-        """Who is logged in, an ``AnonymousUser`` where nobody is; in plain methods."""
+        """The user who is logged in, or an ``AnonymousUser``; in plain methods."""
         return self._user
 
     async def user(self) -> "AbstractBaseUser | AnonymousUser":
-        """The same in a coroutine."""
+        """The user who is logged in, or an ``AnonymousUser``; in coroutines."""
         return await sync_to_async(self.get_user)()
 
     @cached_property
@@ -59,20 +59,20 @@ class Request(connection.Request):
 
 
 class DjangoConnection(connection.Connection):
-    """A client of a Django project: ``self.request`` knows its session and its user."""
+    """A connection of a Django project: ``self.request`` has the session and the user."""
 
     @cached_property
     def request(self) -> Request:
-        """How the client came."""
+        """The HTTP request that opened the connection."""
         return Request(self._environment)
 
 
 class _ReadSession(dict[str, Any]):
-    """What was read of a session, with what ``get_user`` asks of one: here alone, nothing is kept."""
+    """A session that is only read, with the methods that ``get_user`` calls. Changes are not stored."""
 
     def cycle_key(self) -> None:
-        """The browser knows its key, and is given another with its next request."""
+        """Does nothing: the browser gets another key with its next HTTP request."""
 
     def flush(self) -> None:
-        """The session belongs to nobody any more."""
+        """Clears the session in memory: it has no user."""
         self.clear()

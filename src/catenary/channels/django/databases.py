@@ -1,9 +1,9 @@
-"""Connections to databases around the methods of channels, as Django keeps them around requests.
+"""Closes old database connections around the methods of channels, as Django does around requests.
 
-No request begins or ends in a channel, so that nobody would close what the database has closed long
-ago, or what is older than CONN_MAX_AGE. Plain functions use the connections of their own threads.
-Coroutines reach the ORM through asgiref, which would run it for all clients in one thread of the
-process: here they share ``LANES`` threads.
+Channels have no requests, so connections that the database has closed, or that are older than
+CONN_MAX_AGE, would stay open. Plain functions use the connections of their own threads. Coroutines use
+the ORM through asgiref, which would run it for all clients in one thread of the process: here they share
+``LANES`` threads.
 Source: django.core.handlers.asgi; asgiref.sync, ThreadSensitiveContext.
 """
 
@@ -17,12 +17,12 @@ from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 from django.db import close_old_connections
 
 LANES: Final = 10
-"""Threads for the ORM of coroutines; as many as a cable has for plain functions."""
+"""Threads for the ORM of coroutines: as many as a cable has for plain functions."""
 
 
 @contextmanager
 def database_connections() -> Iterator[None]:
-    """Closes what is old before and behind a method: for ``Cable(around=…)``."""
+    """Closes old connections before and after a method: for ``Cable(around=…)``."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -40,12 +40,15 @@ def database_connections() -> Iterator[None]:
     finally:
         SyncToAsync.thread_sensitive_context.reset(token)
         lane.users -= 1
-        lane.tidy()
+        lane.close_if_unused()
 
 
 class _Lane(ThreadPoolExecutor):
-    """One thread for the ORM of those coroutines that are in it. Nobody waits for its tidying, which
-    it does before and behind what it is given; with ``users`` in it, what they began stays."""
+    """A thread for the ORM of several coroutines.
+
+    It closes old connections before their first query and after the last coroutine has left, and nothing
+    waits for that. While it has ``users``, their transactions stay open.
+    """
 
     def __init__(self) -> None:
         super().__init__(max_workers=1, thread_name_prefix="catenary-orm")
@@ -60,8 +63,8 @@ class _Lane(ThreadPoolExecutor):
             super().submit(close_old_connections)
         return super().submit(function, *args, **kwargs)
 
-    def tidy(self) -> None:
-        """When the last has left."""
+    def close_if_unused(self) -> None:
+        """Closes old connections if no coroutine uses the thread."""
         if self._is_used and not self.users:
             self._is_used = False
             super().submit(close_old_connections)

@@ -1,4 +1,4 @@
-"""Sets Django up in a process that Django did not start: ``catenary project.cable:cable``."""
+"""Sets up Django in a process that Django did not start: ``catenary project.cable:cable``."""
 
 import django
 from django.apps import apps
@@ -8,8 +8,7 @@ from catenary.errors import ConfigError
 
 
 def set_up() -> None:
-    """Once; nothing where Django runs already. Raises :class:`ConfigError` for settings that aren't
-    there or can't be used."""
+    """Sets up Django once. Raises :class:`ConfigError` for settings that are missing or invalid."""
     if apps.ready:
         return
     try:

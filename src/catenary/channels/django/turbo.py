@@ -1,7 +1,7 @@
-"""Turbo Streams for models: pages that follow what is saved and deleted.
+"""Turbo Streams for models: pages are updated when objects are saved and deleted.
 
-What is published is rendered from the model's template when its transaction was committed. A server
-that is away is logged, and fails no save.
+The model's template is rendered and published after the commit. If the server can't be reached, that is
+logged, and the save succeeds.
 Source: app/models/concerns/turbo/broadcastable.rb (hotwired/turbo-rails), and its names.
 """
 
@@ -42,14 +42,15 @@ def broadcast_stream(
     template: str | None = None,
     context: Mapping[str, object] | None = None,
 ) -> None:
-    """Tells the pages that listen to these names, as ``turbo_stream_from`` has them.
+    """Publishes a Turbo Stream action for an object to pages that use ``turbo_stream_from`` with these
+    names.
 
-    ``target`` is the id of an element: unless it is given, ``messages`` for what is put into a list of
-    ``Message``, and the object's own for the rest. The ``template`` is ``app/_message.html``
-    unless it is given, and finds the object as ``message``, with the ``context``.
+    ``target`` is the id of an element: by default ``messages`` if a ``Message`` is added to a list, and
+    :func:`dom_id` of the object otherwise. ``template`` is by default ``app/_message.html``; it gets the
+    object as ``message``, and ``context``. Raises ValueError for an object that is not saved.
     """
     names = tuple(streams)
-    # Names are read now: a deleted object has none later.
+    # Names are read now, because a deleted object has none later.
     stream = stream_name(names[0] if len(names) == 1 else names)
     model = str(instance._meta.model_name)
     where = target
@@ -64,53 +65,54 @@ def broadcast_stream(
         try:
             project_cable().broadcast(stream, turbo_stream(action, where or "", content))
         except BackendError as error:
-            # What was saved is saved: pages see it when they are loaded anew.
-            _limited.warning("No page hears of %s on %s: %s", action, stream, error)
+            # The object is saved: pages show it when they are loaded again.
+            _limited.warning("Turbo Stream was not published: %s on %s: %s", action, stream, error)
 
     after_commit(publish, using=instance._state.db)
 
 
 class Broadcasts:
-    """For models that tell pages of themselves: ``class Message(Broadcasts, models.Model)``.
+    """A mixin for models that publish Turbo Streams: ``class Message(Broadcasts, models.Model)``.
 
-    Keywords are those of :func:`broadcast_stream`. Methods use the database: call them from plain code.
+    Arguments by keyword are those of :func:`broadcast_stream`. Methods use the database: call them from
+    plain functions, not from coroutines.
     """
 
     def broadcast_action_to(self, *streams: object, action: Action, **how: Any) -> None:
-        """Tells pages that listen to these names to do this."""
+        """Publishes an action to pages that subscribe to these names."""
         assert isinstance(self, Model), "expected to be mixed into a model"
         broadcast_stream(self, streams, action, **how)
 
     def broadcast_append_to(self, *streams: object, **how: Any) -> None:
-        """Puts it at the end of a list."""
+        """Adds the object to the end of a list."""
         self.broadcast_action_to(*streams, action="append", **how)
 
     def broadcast_prepend_to(self, *streams: object, **how: Any) -> None:
-        """Puts it at the beginning of a list."""
+        """Adds the object to the beginning of a list."""
         self.broadcast_action_to(*streams, action="prepend", **how)
 
     def broadcast_before_to(self, *streams: object, **how: Any) -> None:
-        """Puts it before the ``target``."""
+        """Inserts the object before the ``target``."""
         self.broadcast_action_to(*streams, action="before", **how)
 
     def broadcast_after_to(self, *streams: object, **how: Any) -> None:
-        """Puts it behind the ``target``."""
+        """Inserts the object after the ``target``."""
         self.broadcast_action_to(*streams, action="after", **how)
 
     def broadcast_replace_to(self, *streams: object, **how: Any) -> None:
-        """Puts it in the place of its element."""
+        """Replaces the object's element."""
         self.broadcast_action_to(*streams, action="replace", **how)
 
     def broadcast_update_to(self, *streams: object, **how: Any) -> None:
-        """Puts it into its element."""
+        """Replaces the content of the object's element."""
         self.broadcast_action_to(*streams, action="update", **how)
 
     def broadcast_remove_to(self, *streams: object, **how: Any) -> None:
-        """Takes its element away."""
+        """Removes the object's element."""
         self.broadcast_action_to(*streams, action="remove", **how)
 
     def broadcast_refresh_to(self, *streams: object) -> None:
-        """Lets pages load themselves anew."""
+        """Reloads the pages."""
         self.broadcast_action_to(*streams, action="refresh")
 
 
@@ -121,12 +123,15 @@ def broadcasts_to(
     target: str | None = None,
     template: str | None = None,
 ) -> Callable[[M], M]:
-    """Lets each object of a model be put into a list when it is created (``inserts_by``, ``target``),
-    be replaced when it is saved again, and be removed when it is deleted.
+    """Publishes the changes of a model's objects: each is added to a list when it is created
+    (``inserts_by``, ``target``), replaced when it is saved again, and removed when it is deleted.
 
-    ``streams`` names where: a tuple for several names, as in
-    ``@broadcasts_to(lambda message: (message.room, "messages"))``. What Django saves without signals
-    (``update``, ``bulk_create``) is not told.
+    ``streams`` returns the name of the stream for an object, or a tuple of names::
+
+        @broadcasts_to(lambda message: (message.room, "messages"))
+        class Message(models.Model): ...
+
+    Changes that Django makes without signals (``update``, ``bulk_create``) are not published.
     """
 
     def names(instance: Model) -> tuple[object, ...]:
@@ -135,7 +140,7 @@ def broadcasts_to(
 
     def saved(instance: Model, *, created: bool, raw: bool, **_: Any) -> None:
         if raw:
-            # Of a fixture: what it names may not be there yet.
+            # An object of a fixture: related objects may not exist yet.
             return
         if created:
             broadcast_stream(

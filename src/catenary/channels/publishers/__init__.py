@@ -1,6 +1,6 @@
-"""Which publisher a URL asks for.
+"""Publishers for processes without a server: over HTTP, Redis, Redis Streams and NATS, chosen by URL.
 
-Knows: URLs. Does not know: variables; see ``environment_settings.py``.
+Knows: URLs. Does not know: environment variables; see ``environment_settings.py``.
 """
 
 from collections.abc import Callable
@@ -14,15 +14,19 @@ EXPECTED: Final = "http://, https://, redis://, rediss://, redis+stream://, nats
 
 
 def publisher(url: str, *, secret: str = "", key: str = "", channel: str = "") -> OrderedPublisher:
-    """A publisher; it connects when it first has something to publish.
+    """Returns a publisher, which connects with its first publication.
 
-    Over HTTP the server wants the ``key``, or the one that is derived from the application's
-    ``secret``. ``channel`` is another channel, stream or subject than servers listen to unless they
-    are told. Several servers of NATS stand in one URL with commas. Raises :class:`ConfigError`.
+    ::
+
+        cable = Cable(channels=[], publisher=publisher("redis://localhost:6379"))
+
+    ``key`` is the broadcast key of the HTTP server; by default it is derived from the application's
+    ``secret``. ``channel`` is the Redis channel or stream, or the NATS subject, if servers do not use the
+    default one. URLs of several NATS servers are separated by commas. Raises :class:`ConfigError`.
     """
     build = _BUILD.get(url.partition("://")[0].lower())
     if build is None:
-        # Not the URL: it may hold a password.
+        # Not the URL, which may contain a password.
         raise ConfigError(f"expected the URL of a publisher, {EXPECTED}")
     return build(url, secret, key, channel)
 

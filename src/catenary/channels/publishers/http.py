@@ -1,4 +1,4 @@
-"""Publishes over HTTP to a server that runs elsewhere: for RPC processes, jobs, shells.
+"""Publishes over HTTP to a server in another process.
 
 Source: docs/broadcasting.md, "HTTP" (anycable/anycable).
 """
@@ -11,20 +11,20 @@ from catenary.channels.http_address import http_address, reason_of
 from catenary.channels.publishers.ordered import OrderedPublisher
 from catenary.errors import BackendError, BackendRefused, TooLarge
 
-_PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 507, 509, 529})
-"""Statuses that may be another one for the same request later."""
+_TEMPORARY: Final = frozenset({408, 425, 429, 500, 502, 503, 504, 507, 509, 529})
+"""Temporary failures: the same request may succeed later."""
 
 _TOO_LARGE: Final = 413
 
 
 class HttpPublisher(OrderedPublisher):
-    """Posts to the endpoint of broadcasts, or to that of the API."""
+    """Posts to the server's broadcast endpoint, or to that of the API."""
 
     def __init__(
         self, url: str, *, key: str = "", secret: str = "", timeout_s: float = 5.0
     ) -> None:
-        """``url`` is where the server takes broadcasts; it wants the ``key``, or the one that is
-        derived from the application's ``secret``. Raises :class:`catenary.errors.ConfigError`."""
+        """``url`` is the broadcast endpoint, such as ``http://localhost:8090/_broadcast``; ``key`` is its bearer
+        key, by default derived from the application's ``secret``. Raises :class:`catenary.errors.ConfigError`."""
         super().__init__()
         self._address = address = http_address(url, "broadcasts")
         self._connection = address.connection(timeout_s)
@@ -41,7 +41,9 @@ class HttpPublisher(OrderedPublisher):
             status, reason = self._exchange(raw)
         except (OSError, http.client.HTTPException) as error:
             self._hang_up()
-            raise BackendError(f"nobody takes broadcasts at {self._address}: {error!r}") from error
+            raise BackendError(
+                f"no server accepts broadcasts at {self._address}: {error!r}"
+            ) from error
         if status >= 300:
             raise _failure(status, reason)
 
@@ -53,19 +55,18 @@ class HttpPublisher(OrderedPublisher):
         try:
             return self._request(raw)
         except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
-            # A connection kept from before, which the server has closed since.
+            # A connection of an earlier publication, which the server has closed since.
             if not self._served:
                 raise
             self._hang_up()
             return self._request(raw)
 
     def _request(self, raw: bytes) -> tuple[int, str]:
-        """The status of the answer, and what the server says of it."""
+        """The status of the response, and the reason that it gives."""
         try:
             self._connection.request("POST", self._path, raw, self._headers)
         except (ConnectionResetError, BrokenPipeError):
-            # A server that takes nothing so large, or not without a key, may have answered before
-            # it had read everything.
+            # A server that refuses the request may respond before it has read all of it.
             if self._connection.sock is None:
                 raise
             answer = self._answer()
@@ -81,11 +82,11 @@ class HttpPublisher(OrderedPublisher):
 
 
 def _failure(status: int, reason: str) -> BackendError:
-    """What a status means: will the same publication be refused again?"""
+    """The error for a status: :class:`BackendRefused` if the same publication would be refused again."""
     kind: type[BackendError] = BackendRefused
-    if status in _PASSING:
+    if status in _TEMPORARY:
         kind = BackendError
     elif status == _TOO_LARGE:
         kind = TooLarge
-    told = f": {reason[:200]}" if reason else ""
-    return kind(f"the server does not take the broadcast: HTTP {status}{told}")
+    why = f": {reason[:200]}" if reason else ""
+    return kind(f"the server refused the broadcast: HTTP {status}{why}")

@@ -1,6 +1,6 @@
-"""Publishes over NATS, with a client of a few lines that only publishes.
+"""Publishes over NATS, with a small client that only publishes.
 
-Each publication is followed by a PING: its PONG says that the server has taken it.
+A PING follows each publication; its PONG confirms that the server has accepted the publication.
 Sources: docs/broadcasting.md, "NATS" (anycable/anycable); docs.nats.io, "Client Protocol".
 """
 
@@ -17,19 +17,19 @@ from catenary.errors import BackendError, BackendRefused, ConfigError, TooLarge
 
 SUBJECT: Final = "__anycable__"
 MAX_LINE: Final = 64 * 1024
-"""The server's INFO is the longest: it names all servers of the cluster."""
+"""The longest line is the server's INFO, which lists the servers of the cluster."""
 
 _info: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class NatsPublisher(OrderedPublisher):
-    """Core NATS: servers that are away at that moment never hear of it."""
+    """Publishes to core NATS: servers that are not connected at that moment do not get it."""
 
     def __init__(
         self, servers: str | Sequence[str], *, subject: str = SUBJECT, timeout_s: float = 5.0
     ) -> None:
-        """``servers`` are URLs, or one text with commas between them: ``nats://USER:PASSWORD@HOST:PORT``
-        or ``tls://``; the first that answers is taken. Raises :class:`ConfigError`."""
+        """``servers`` are URLs, or one text with commas between them: ``nats://USER:PASSWORD@HOST:PORT`` or
+        ``tls://…``; the first that answers is used. Raises :class:`ConfigError`."""
         super().__init__()
         given = servers.split(",") if isinstance(servers, str) else servers
         try:
@@ -54,8 +54,8 @@ class NatsPublisher(OrderedPublisher):
         except (OSError, EOFError) as error:
             self._hang_up()
             if not is_kept or isinstance(error, TimeoutError):
-                raise BackendError(f"NATS does not take the publication: {error}") from error
-            # A connection kept from before, which was lost since.
+                raise BackendError(f"NATS refused the publication: {error}") from error
+            # A connection of an earlier publication, which was lost since.
             self._deliver(raw)
         except BackendError:
             self._hang_up()
@@ -79,13 +79,13 @@ class NatsPublisher(OrderedPublisher):
                 failures.append(f"{address.url}: {error}")
             else:
                 return
-        raise BackendError(f"no server of NATS can be reached: {'; '.join(failures)}")
+        raise BackendError(f"no NATS server can be reached: {'; '.join(failures)}")
 
     def _greet(self, address: NatsAddress) -> None:
         self._open(socket.create_connection((address.host, address.port), self._timeout_s))
         word, _, text = self._lines.readline(MAX_LINE).partition(b" ")
         if word != b"INFO":
-            raise EOFError("expected a server of NATS")
+            raise EOFError("expected a NATS server")
         info = _info(text)
         self._max_payload = int(info.get("max_payload", 0))
         if address.is_encrypted or info.get("tls_required"):
@@ -112,19 +112,19 @@ class NatsPublisher(OrderedPublisher):
         self._socket.sendall(data + b"PING\r\n")
 
     def _wait(self) -> None:
-        """Reads up to the PONG: what was sent before has been taken."""
+        """Reads up to the PONG: everything sent before is accepted."""
         while (line := self._lines.readline(MAX_LINE)) != b"PONG\r\n":
             if line.startswith(b"-ERR 'Permissions Violation"):
-                raise BackendRefused(f"NATS does not take the publication: {_words(line)}")
+                raise BackendRefused(f"NATS refused the publication: {_words(line)}")
             if line.startswith(b"-ERR 'Maximum Payload"):
-                raise TooLarge(f"NATS does not take the publication: {_words(line)}")
+                raise TooLarge(f"NATS refused the publication: {_words(line)}")
             if line.startswith(b"-ERR"):
-                # The server hangs up: for one thing, on those that it has not heard for long.
+                # The server closes the connection, for example of a client that was silent for long.
                 raise EOFError(_words(line))
             if line == b"PING\r\n" and self._socket is not None:
                 self._socket.sendall(b"PONG\r\n")
             elif not line:
-                raise EOFError("the server hung up")
+                raise EOFError("the server closed the connection")
 
 
 def _words(line: bytes) -> str:

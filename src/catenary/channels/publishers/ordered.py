@@ -1,6 +1,6 @@
-"""What all publishers to other processes have in common: order, a limit, and nobody's loop.
+"""The base of publishers to other processes: one thread that sends in order, with a limited backlog.
 
-Knows: threads, loops. Does not know: what carries publications.
+Knows: threads, event loops. Does not know: HTTP, Redis, NATS.
 """
 
 import asyncio
@@ -14,55 +14,55 @@ from typing import Final
 from catenary.errors import BackendError
 
 BACKLOG: Final = 1_000
-"""Publications that may wait for those before them."""
+"""The limit of publications under way in one publisher."""
 
 
 class OrderedPublisher(ABC):
-    """Satisfies :class:`catenary.channels.publishing.Publisher`: in order, on one connection.
+    """Satisfies :class:`catenary.channels.publishing.Publisher`: sends in order, on one connection.
 
-    One thread sends for all threads and loops of the process; it and the connection begin with the
-    first publication. In a loop, ``publish`` returns at once with something to await; elsewhere
-    when the publication was taken. A process that was forked begins anew.
+    One thread sends for all threads and event loops of the process; it starts and connects with the
+    first publication. In an event loop, ``publish`` returns an awaitable at once; elsewhere it returns
+    when the publication was accepted. A forked process starts a thread and a connection of its own.
     """
 
     def __init__(self) -> None:
-        self._begin()
+        self._start_thread()
         self._is_closed = False
 
-    def _begin(self) -> None:
+    def _start_thread(self) -> None:
         self._process = os.getpid()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="catenary-publisher")
         self._places = threading.Semaphore(BACKLOG)
 
     def publish(self, raw: bytes) -> Awaitable[None] | None:
-        """Raises :class:`BackendError`, at once where too many wait already."""
+        """Raises :class:`BackendError`: at once if ``BACKLOG`` publications are under way."""
         if self._process != os.getpid():
-            # Neither threads nor connections come through a fork.
-            self._begin()
+            # Neither threads nor connections survive a fork.
+            self._start_thread()
             self._hang_up()
         if self._is_closed:
             raise BackendError("expected an open publisher, got one that was closed")
         if not self._places.acquire(blocking=False):
             raise BackendError(f"expected at most {BACKLOG} publications under way, got more")
         places = self._places
-        taken = self._thread.submit(self._deliver, raw)
-        taken.add_done_callback(lambda _: places.release())
+        accepted = self._thread.submit(self._deliver, raw)
+        accepted.add_done_callback(lambda _: places.release())
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            taken.result()
+            accepted.result()
             return None
-        return asyncio.wrap_future(taken)
+        return asyncio.wrap_future(accepted)
 
     def close(self) -> None:
-        """Waits for what was published, and hangs up."""
+        """Waits for publications under way, and closes the connection."""
         self._is_closed = True
         self._thread.shutdown()
         self._hang_up()
 
     @abstractmethod
     def _deliver(self, raw: bytes) -> None:
-        """Sends one, connecting where that is needed. Raises :class:`BackendError`."""
+        """Sends one publication, after connecting if necessary. Raises :class:`BackendError`."""
 
     @abstractmethod
     def _hang_up(self) -> None:

@@ -1,6 +1,6 @@
-"""Publishes by way of Redis: a channel, which every server hears, or a stream, which they share.
+"""Publishes over Redis: to a channel, to which every server subscribes, or to a stream, which they share.
 
-Source: docs/broadcasting.md, "Redis" and "Redis X" (anycable/anycable). redis-py connects.
+Source: docs/broadcasting.md, "Redis" and "Redis X" (anycable/anycable). Uses redis-py.
 """
 
 from typing import Any, Final
@@ -24,14 +24,14 @@ try:
     )
     from redis.retry import Retry
 except ImportError as error:
-    raise MissingExtra("publishing by way of Redis", "redis") from error
+    raise MissingExtra("publishing over Redis", "redis") from error
 
 CHANNEL: Final = "__anycable__"
 SMALLEST_LIMIT: Final = 1024 * 1024
-"""Redis takes so much of one publication, whatever its ``proto-max-bulk-len`` says."""
+"""Redis accepts publications up to this size whatever its ``proto-max-bulk-len``."""
 
 STREAM_LENGTH: Final = 100_000
-"""About so many publications wait in a stream that no server reads; then the oldest are dropped."""
+"""The approximate limit of publications in the stream; beyond it, Redis drops the oldest."""
 
 
 class _Sender(OrderedPublisher):
@@ -42,17 +42,17 @@ class _Sender(OrderedPublisher):
         self._redis = _client(address, timeout_s)
 
     def _send(self, raw: bytes, *command: str | bytes | int) -> None:
-        """Sends a publication behind the rest of its command."""
+        """Sends a command whose last argument is the publication."""
         try:
             self._redis.execute_command(*command, raw)  # type: ignore[no-untyped-call]
         except (RedisError, OSError) as error:
             kind: type[BackendError] = BackendRefused if _is_lasting(error) else BackendError
             if isinstance(error, Disconnected | ResponseError) and self._is_too_large(raw):
                 kind = TooLarge
-            raise kind(f"Redis does not take the publication: {redis_reason(error)}") from error
+            raise kind(f"Redis refused the publication: {redis_reason(error)}") from error
 
     def _is_too_large(self, raw: bytes) -> bool:
-        """Redis hangs up on whoever sends more than it takes: is that why it did?"""
+        """Whether the publication is larger than Redis accepts; Redis closes the connection of its sender."""
         if len(raw) <= SMALLEST_LIMIT:
             return False
         try:
@@ -67,7 +67,7 @@ class _Sender(OrderedPublisher):
 
 
 class RedisPublisher(_Sender):
-    """PUBLISH: servers that are away at that moment never hear of it."""
+    """Publishes with PUBLISH: servers that are not connected at that moment do not get it."""
 
     def __init__(
         self, address: str | RedisAddress, *, channel: str = CHANNEL, timeout_s: float = 5.0
@@ -81,7 +81,7 @@ class RedisPublisher(_Sender):
 
 
 class RedisStreamPublisher(_Sender):
-    """XADD: what servers have not read waits for them, up to about ``max_length`` publications."""
+    """Publishes with XADD: the stream keeps publications, up to about ``max_length``, until servers read them."""
 
     def __init__(
         self,
@@ -101,25 +101,25 @@ class RedisStreamPublisher(_Sender):
 
 
 def _is_lasting(error: Exception) -> bool:
-    """Will Redis refuse the same command again?"""
+    """Whether Redis would refuse the same command again."""
     if isinstance(error, OutOfMemoryError | ReadOnlyError | MasterDownError):
         return False
     if type(error) is not ResponseError:
         return isinstance(error, ResponseError | DataError)
-    # redis-py leaves out the code ERR, and those that have a class of their own.
+    # redis-py leaves out the code ERR, and codes that have a class of their own.
     text = str(error)
     return is_lasting(text if text[:3].isupper() else f"ERR {text}")
 
 
 def _client(address: RedisAddress, timeout_s: float) -> Redis:
-    """One connection, which is opened by the first command, and anew where it was lost."""
+    """A client with one connection, which the first command opens, and again after it was lost."""
     server, sentinels = address.server, address.sentinel_servers
     settings: dict[str, Any] = {
         **redis_settings(address, server),
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
-        # Once more, for a connection that was lost since; a command that may still be carried out
-        # is not sent again.
+        # One retry, for a connection that was lost since. A command that timed out is not repeated, because
+        # Redis may still execute it.
         "retry": Retry(NoBackoff(), 1, supported_errors=(Disconnected,)),
     }
     if not sentinels:

@@ -1,4 +1,4 @@
-"""``{% load catenary %}``: tags that tell a page about the cable, and the ids of objects' elements."""
+"""``{% load catenary %}``: tags for the cable's URL, tokens, signed streams and element ids."""
 
 from typing import Any
 
@@ -16,13 +16,13 @@ register = Library()
 
 @register.simple_tag
 def action_cable_meta_tag() -> html.Html:
-    """``CATENARY["URL"]``, where scripts look for it."""
+    """``CATENARY["URL"]`` in a meta tag, for ``@rails/actioncable`` and ``@anycable/web``."""
     return html.action_cable_meta_tag(configuration().url)
 
 
 @register.simple_tag(takes_context=True)
 def action_cable_with_jwt_meta_tag(context: Context) -> html.Html:
-    """The same with a token in the URL, for whom ``CATENARY["IDENTIFIERS"]`` gives one."""
+    """The same with a token in the URL, if ``CATENARY["IDENTIFIERS"]`` returns identifiers for the request."""
     token = _token(context)
     if token is None:
         return action_cable_meta_tag()
@@ -31,20 +31,20 @@ def action_cable_with_jwt_meta_tag(context: Context) -> html.Html:
 
 @register.simple_tag(takes_context=True)
 def cable_jwt_meta_tag(context: Context) -> str:
-    """The token where ``@anycable/web`` looks for it, or nothing."""
+    """The token in a meta tag for ``@anycable/web``, or nothing."""
     token = _token(context)
     return "" if token is None else html.cable_jwt_meta_tag(token)
 
 
 @register.simple_tag
 def signed_stream_name(*names: object) -> str:
-    """A right to hear a stream, by its name or the objects that name it."""
+    """The signed name of a stream: of its name, or of objects that name it."""
     return project_cable().signed_stream_name(*names)
 
 
 @register.simple_tag
 def turbo_stream_from(*names: object) -> html.Html:
-    """Lets Turbo listen to a stream."""
+    """The element with which Turbo subscribes to a stream."""
     return project_cable().turbo_stream_from(*names)
 
 

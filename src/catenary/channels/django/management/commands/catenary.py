@@ -1,7 +1,7 @@
-"""``manage.py catenary`` serves the project's cable; ``manage.py catenary rpc`` answers for it.
+"""``manage.py catenary`` serves the project's cable; ``manage.py catenary rpc`` serves it over gRPC.
 
-The process becomes the program ``catenary``, with the project's settings as its environment: its
-flags, signals and workers are those of the program.
+The process replaces itself with the program ``catenary`` (exec), with the project's settings in its
+environment: flags, signals and workers are those of the program.
 """
 
 import os
@@ -16,11 +16,11 @@ from catenary.channels.django.configuration import configuration, server_environ
 
 
 class Command(BaseCommand):
-    """Passes what it does not know on."""
+    """Passes unknown flags to the program."""
 
     help = (
-        "Serves the project's cable (CATENARY in the settings), or with the word rpc answers the"
-        " calls of a server elsewhere. Takes the flags of catenary --help, too."
+        "Serves the project's cable (CATENARY in the settings); with the word rpc, serves it over"
+        " gRPC to another server. Accepts the flags of catenary --help, too."
     )
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
@@ -54,7 +54,7 @@ class Command(BaseCommand):
             words.append(f"--asgi={options['asgi'] or found.asgi}")
         warnings = [f"-W{each}" for each in sys.warnoptions]
         environ = server_environment(os.environ)
-        # Where this process found the project.
+        # The path on which this process found the project.
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         connections.close_all()
         sys.stdout.flush()
@@ -65,6 +65,6 @@ class Command(BaseCommand):
 
 def _parse(parser: CommandParser, args: Any = None, namespace: Any = None) -> Any:
     known, flags = parser.parse_known_args(args, namespace)
-    # As Django takes the words of a command.
+    # Django passes the positional words of a command like this.
     known.args = tuple(flags)
     return known
