@@ -4,9 +4,8 @@
                     [--json FILE] [--svg DIRECTORY]
     python -m bench --readme FILE
 
-ANYCABLE_GO names the binary to compare with; without it, Catenary is measured alone. Exit status 0
-where everything arrived once and in order, 1 where something did not, 2 where nothing could be
-measured.
+ANYCABLE_GO names the binary to compare with; without it, Catenary is measured alone. The exit status is
+0 if everything arrived once and in order, 1 if something did not, 2 if nothing could be measured.
 """
 
 import argparse
@@ -34,7 +33,7 @@ BAR: Final = 16
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs it; the exit status."""
+    """Runs the benchmark; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
         if options.readme:
@@ -47,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         machine = report.this_machine()
         results = _run(chosen, contestants, options.rounds or (1 if options.quick else 3))
     except BenchError as error:
-        _tell(f"bench: {error}")
+        _print_error(f"bench: {error}")
         return 2
     except KeyboardInterrupt:
         return 130
@@ -72,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _read(path: Path) -> report.Document:
-    """Results that were written before. Raises BenchError where they are none."""
+    """Results of an earlier run. Raises BenchError for a file with other contents."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=report.Document)
     except (OSError, msgspec.DecodeError) as error:
@@ -97,7 +96,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as data")
     parser.add_argument("--svg", type=Path, metavar="DIRECTORY", help="draw each scenario")
     parser.add_argument(
-        "--readme", type=Path, metavar="FILE", help="measure nothing; a table of what is in FILE"
+        "--readme",
+        type=Path,
+        metavar="FILE",
+        help="measure nothing; print a table of the results in FILE",
     )
     return parser
 
@@ -126,21 +128,21 @@ def _contestants() -> tuple[Contestant, ...]:
 
 
 def _chosen(options: argparse.Namespace) -> list[Scenario]:
-    """The scenarios in the sizes asked for. Raises BenchError where none is left."""
+    """The chosen scenarios in their sizes. Raises BenchError if there is none."""
     most = _most_clients()
     chosen = []
     for scenario in scenarios.SCENARIOS:
         if options.only and scenario.name not in options.only:
             continue
-        if reason := scenarios.left_out(scenario):
-            _tell(f"{scenario.name}: left out, {reason}")
+        if reason := scenarios.missing_requirement(scenario):
+            _print_error(f"{scenario.name}: left out, {reason}")
             continue
         plan = scenarios.lengthened(scenario.plan) if options.long else scenario.plan
-        plan = scenarios.quickened(plan) if options.quick else plan
+        plan = scenarios.shortened(plan) if options.quick else plan
         if options.clients:
             plan = scenarios.resized(plan, options.clients)
         elif _files(plan) > most:
-            _tell(f"{scenario.name}: {most:,} open files allow no {plan.clients:,} clients")
+            _print_error(f"{scenario.name}: {most:,} open files allow no {plan.clients:,} clients")
             plan = scenarios.resized(plan, max(1, most * plan.clients // _files(plan)))
         if _files(plan) > most:
             raise BenchError(
@@ -154,12 +156,12 @@ def _chosen(options: argparse.Namespace) -> list[Scenario]:
 
 
 def _files(plan: Plan) -> int:
-    """How many connections there are at once: those who stay in a churn, and those who come."""
+    """The connections at once: a churn has as many again as stay connected."""
     return plan.clients * (2 if plan.work == "churn" else 1)
 
 
 def _most_clients() -> int:
-    """What the hard limit of open files allows; the limit is raised to it for all started here."""
+    """The clients that the hard limit of open files allows. Raises the soft limit, also for child processes."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return sys.maxsize if hard == resource.RLIM_INFINITY else hard - SPARE_FILES
@@ -168,7 +170,7 @@ def _most_clients() -> int:
 def _run(
     chosen: Sequence[Scenario], contestants: Sequence[Contestant], rounds: int
 ) -> list[Result]:
-    """Servers take turns within each round, so that what else the machine does meets them alike."""
+    """Alternates servers within each round, so that other load on the machine affects them alike."""
     turns = [
         (number, scenario, server)
         for number in range(1, rounds + 1)
@@ -193,7 +195,7 @@ def _run(
 
 
 def _progress(done: int, turns: int, text: str) -> None:
-    """A bar and what is going on, in one line that is written over; on a terminal only."""
+    """Shows a progress bar and the phase in one line, on a terminal only."""
     if sys.stderr.isatty():
         full = BAR * done // turns
         bar = "█" * full + "░" * (BAR - full)
@@ -206,7 +208,7 @@ def _clear_progress() -> None:
         sys.stderr.write("\r\x1b[K")
 
 
-def _tell(text: str) -> None:
+def _print_error(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 

@@ -1,4 +1,4 @@
-"""The application of the RPC scenario: says yes to everything and echoes what it is told.
+"""The application of the RPC scenario: accepts every call and echoes messages.
 
     python -m bench.application PORT
 

@@ -1,10 +1,10 @@
-"""Catenary, while it says what it holds whenever it is asked.
+"""Runs Catenary and reports its allocations on request.
 
     python -m bench.blocks FILE FLAGS...
 
-SIGUSR1 asks, and the answer is FILE, written anew. Memory of the process says little about what is
-held: allocators keep what was freed, in pieces. The interpreter's own count of blocks is exact.
-Knows: the interpreter. Does not know: what the server does.
+On SIGUSR1 the server writes FILE. The memory of a process shows little about allocations, because
+allocators keep freed memory; the interpreter's own count of blocks is exact.
+Knows: the interpreter. Does not know: the server.
 """
 
 import ctypes
@@ -22,16 +22,15 @@ import msgspec
 from catenary.cli import main
 
 PATIENCE_S: Final = 10.0
-"""For an answer: a server that is at rest needs a tenth of a second."""
+"""For an answer: an idle server needs 0.1 s."""
 
 
-class Held(msgspec.Struct, frozen=True):
-    """Blocks that the interpreter has handed out, and the objects that its collector knows, by type.
+class Allocations(msgspec.Struct, frozen=True):
+    """Blocks that the interpreter has allocated, and the objects that its garbage collector tracks, by type.
 
-    Blocks are all objects of up to 512 bytes. The collector knows containers, and none of those
-    that were there when the server began to serve. Whatever else there is comes from malloc: its
-    bytes are exact where GLIBC_TUNABLES is glibc.malloc.tcache_count=0, for what it keeps in its
-    caches counts as used; None where it is not glibc's.
+    Blocks are objects of up to 512 bytes. The collector tracks containers that were created since the
+    server began to serve. Everything else comes from malloc: its bytes are exact with
+    GLIBC_TUNABLES=glibc.malloc.tcache_count=0, because cached memory counts as used; None without glibc.
     """
 
     blocks: int
@@ -39,24 +38,26 @@ class Held(msgspec.Struct, frozen=True):
     malloc_bytes: int | None
 
 
-def ask(pid: int, path: Path) -> Held:
-    """What a server holds that was started as above. Raises TimeoutError."""
+def ask(pid: int, path: Path) -> Allocations:
+    """The allocations of a server that was started as above. Raises TimeoutError."""
     path.unlink(missing_ok=True)
     os.kill(pid, signal.SIGUSR1)
     deadline = time.monotonic() + PATIENCE_S
     while not path.exists():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"process {pid} did not say what it holds in {PATIENCE_S} s")
+            raise TimeoutError(
+                f"process {pid} did not report its allocations within {PATIENCE_S} s"
+            )
         time.sleep(0.01)
-    return msgspec.json.decode(path.read_bytes(), type=Held)
+    return msgspec.json.decode(path.read_bytes(), type=Allocations)
 
 
-def _held() -> Held:
-    # Twice: what the first collection finalizes may have been all that held something else.
+def _allocations() -> Allocations:
+    # Twice: objects that the first collection finalizes may have been the last references to others.
     gc.collect()
     gc.collect()
     blocks, malloc_bytes = sys.getallocatedblocks(), _malloc_bytes()
-    return Held(blocks, Counter(map(_name, gc.get_objects())), malloc_bytes)
+    return Allocations(blocks, Counter(map(_name, gc.get_objects())), malloc_bytes)
 
 
 class _Mallinfo(ctypes.Structure):
@@ -76,8 +77,8 @@ def _malloc_bytes() -> int | None:
     if mallinfo is None:
         return None
     mallinfo.restype = _Mallinfo
-    told = mallinfo()
-    return int(told.uordblks + told.hblkhd)
+    info = mallinfo()
+    return int(info.uordblks + info.hblkhd)
 
 
 def _name(value: object) -> str:
@@ -85,13 +86,13 @@ def _name(value: object) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _answer(path: Path) -> None:
-    # Renamed when it is whole: whoever asked waits for its name.
+def _write_report(path: Path) -> None:
+    # Renamed when it is complete, because the reader waits for its name.
     unfinished = path.with_suffix(".unfinished")
-    unfinished.write_bytes(msgspec.json.encode(_held()))
+    unfinished.write_bytes(msgspec.json.encode(_allocations()))
     unfinished.rename(path)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGUSR1, lambda *_: _answer(Path(sys.argv[1])))
+    signal.signal(signal.SIGUSR1, lambda *_: _write_report(Path(sys.argv[1])))
     sys.exit(main(sys.argv[2:]))

@@ -23,28 +23,28 @@ ECHO_IDENTIFIER: Final = '{"channel":"Echo"}'
 class Tally(counting.Tally):
     """Counts of all clients together, and whether any of them received a canary."""
 
-    __slots__ = ("heard_canary",)
+    __slots__ = ("canary_received",)
 
     def __init__(self) -> None:
         super().__init__()
-        self.heard_canary = asyncio.Event()
+        self.canary_received = asyncio.Event()
 
 
 class Listener(CountingClient):
     """Subscribes to a public stream, by its number."""
 
-    __slots__ = ("_heard_canary",)
+    __slots__ = ("_canary_received",)
 
     def __init__(
         self, tally: Tally, sent: array[float], opening: HandshakeRequest, stream: int
     ) -> None:
         identifier = f'{{"channel":"$pubsub","stream_name":"s{stream}"}}'
         super().__init__(tally, sent, opening, identifier)
-        self._heard_canary = tally.heard_canary
+        self._canary_received = tally.canary_received
 
     def message_received(self, payload: bytes) -> None:
         if CANARY in payload:
-            self._heard_canary.set()
+            self._canary_received.set()
         else:
             super().message_received(payload)
 

@@ -1,6 +1,6 @@
-"""Many clients: connected a window at a time, cut off, brought back, sent away.
+"""The clients of a plan: connects them, a limited number at a time, and reconnects and disconnects them.
 
-Knows: clients and where the server is. Does not know: what is published, or why.
+Knows: clients, the server's port. Does not know: publications.
 """
 
 from __future__ import annotations  # array[float], which Python 3.11 can't evaluate
@@ -17,7 +17,7 @@ from catenary.auth.jwt import Claims, issued
 from catenary.terminal.counting import CountingClient, EchoClient
 
 WINDOW: Final = 256
-"""How many clients may be connecting at once: less than any listen backlog."""
+"""Clients that connect at once: less than any listen backlog."""
 
 CONNECT_TIMEOUT_S: Final = 30.0
 _NOT_READY: Final = f"not ready after {CONNECT_TIMEOUT_S:.0f} s"
@@ -32,7 +32,7 @@ _Client = TypeVar("_Client", bound=CountingClient)
 
 
 class Crowd:
-    """The clients of one plan; ``sent`` holds when each message of each stream was sent."""
+    """The clients of one plan; ``sent`` has the times at which the messages of each stream were sent."""
 
     __slots__ = ("_opening", "_plan", "_port", "clients", "failures", "sent", "tally")
 
@@ -41,7 +41,7 @@ class Crowd:
         self.sent = [array("d") for _ in range(plan.streams)]
         self.tally = Tally()
         self.failures: list[str] = []
-        """Why clients did not come, or not back."""
+        """Why clients failed to connect or to resume."""
         self._plan = plan
         self._port = port
         self._opening = handshake(port, extended=plan.extended)
@@ -49,32 +49,32 @@ class Crowd:
     async def connect(self) -> None:
         """Connects all clients of the plan, each subscribed to its stream."""
         plan = self._plan
-        everybody = (self._client(index) for index in range(plan.clients))
-        self.clients = await self._bring(everybody)
+        clients = (self._client(index) for index in range(plan.clients))
+        self.clients = await self._connect_all(clients)
 
-    async def invite(self, count: int) -> list[Listener]:
+    async def connect_more(self, count: int) -> list[Listener]:
         """Connects more clients, subscribed to a new stream; they are not part of ``clients``."""
         self.sent.append(array("d"))
         stream = len(self.sent) - 1
         opening = handshake(self._port, extended=True)
-        return await self._bring(
+        return await self._connect_all(
             Listener(self.tally, self.sent[stream], opening, stream) for _ in range(count)
         )
 
-    async def bring_back(
-        self, clients: Iterable[_Client], on_back: Callable[[], None] = lambda: None
+    async def reconnect(
+        self, clients: Iterable[_Client], on_ready: Callable[[], None] = lambda: None
     ) -> list[_Client]:
-        """Reconnects clients that were cut off; calls ``on_back`` for each that has received everything."""
-        return await self._bring(clients, on_back)
+        """Reconnects clients that were cut off; calls ``on_ready`` for each that has received everything."""
+        return await self._connect_all(clients, on_ready)
 
     def expected(self) -> int:
-        """How many messages all clients of the plan should have received of what has been sent."""
+        """The number of messages that all clients of the plan should have received so far."""
         if self._plan.streams == 1:
             return len(self.sent[0]) * len(self.clients)
         return sum(len(client.sent) for client in self.clients)
 
     def leave(self) -> None:
-        """Breaks all connections."""
+        """Aborts all connections."""
         for client in self.clients:
             client.leave()
 
@@ -89,24 +89,24 @@ class Crowd:
             opening = handshake(self._port, extended=plan.extended, token=token)
         return Listener(tally, self.sent[stream], opening, stream)
 
-    async def _bring(
+    async def _connect_all(
         self, clients: Iterable[_Client], on_ready: Callable[[], None] = lambda: None
     ) -> list[_Client]:
-        """Those who came."""
+        """Connects clients; returns those that succeeded."""
         waiting, ready = iter(enumerate(clients)), []
 
-        async def bring_some(waiting: Iterator[tuple[int, _Client]]) -> None:
+        async def connect_some(waiting: Iterator[tuple[int, _Client]]) -> None:
             for index, client in waiting:
-                if await self._comes(client, f"127.0.0.{2 + index % ADDRESSES}"):
+                if await self._connect_one(client, f"127.0.0.{2 + index % ADDRESSES}"):
                     ready.append(client)
                     on_ready()
 
         async with asyncio.TaskGroup() as group:
             for _ in range(WINDOW):
-                group.create_task(bring_some(waiting))
+                group.create_task(connect_some(waiting))
         return ready
 
-    async def _comes(self, client: CountingClient, source: str) -> bool:
+    async def _connect_one(self, client: CountingClient, source: str) -> bool:
         loop = asyncio.get_running_loop()
         late = loop.call_later(CONNECT_TIMEOUT_S, client.failed, _NOT_READY)
         try:
@@ -122,8 +122,8 @@ class Crowd:
 
 
 def _socket(source: str, port: int) -> socket.socket:
-    """On its way to the server. To have a loop look up addresses that are known takes longer than all
-    else that it does for a client."""
+    """A socket that connects to the server. asyncio would look up the address, which takes longer than
+    everything else that it does for a client."""
     opened = socket.socket()
     try:
         opened.setblocking(False)

@@ -1,9 +1,9 @@
-"""What the client of an event stream costs, beside the client of a WebSocket.
+"""Measures the cost of an event-stream client relative to a WebSocket client.
 
     python -m bench.event_streams [--clients N] [--publications N] [--rounds N]
 
-Memory is measured on a server of its own for each kind. Deliveries are measured on one server with clients of both
-kinds, which take turns within each round, so that whatever else the machine does meets both alike.
+Memory is measured with one server per kind. Deliveries are measured on one server with clients of both kinds,
+alternating within each round, so that other load on the machine affects both alike.
 Exit status 0 if both ratios are within their limits, 1 if not, 2 if nothing could be measured.
 """
 

@@ -1,11 +1,11 @@
-"""The load generator: a process of its own, so that what it costs is nobody's figure.
+"""The load generator, in a separate process, so that its cost is not counted as the server's.
 
     python -m bench.load JOB
 
-JOB is JSON of :class:`bench.plan.Job`. It prints a line when it is there, when all clients have
-subscribed, at each point of its work that is worth a look, when it is done; after each it waits for one. Whoever
-started it measures the server while it waits.
-Knows: clients and publications. Does not know: the server's process, or what a scenario is called.
+JOB is JSON of :class:`bench.plan.Job`. The generator prints a report when it has started, when all clients
+have subscribed, at each checkpoint of the work, and at the end. After each report it waits for a line from
+the measuring process, which samples the server meanwhile.
+Knows: clients and publications. Does not know: the server's process, scenarios.
 """
 
 import asyncio
@@ -20,22 +20,22 @@ import msgspec
 import uvloop
 
 from bench.crowd import Crowd
-from bench.plan import Beat, Connected, Job, Said, Worked
+from bench.plan import Checkpoint, Connected, Job, Report, Worked
 from bench.work import WORKS, Done, Site
 
 STRAGGLERS_S: Final = 0.2
-"""How long to listen on after the last message, for what comes twice."""
+"""How long to receive after the last message, for duplicates."""
 
 
-async def carry_out(job: Job) -> None:
-    """Speaks with whoever started this process: a line each way around every phase."""
+async def run(job: Job) -> None:
+    """Runs a job, with a report around every phase."""
     crowd = Crowd(job.plan, job.port)
-    await _beat("there")
-    await _say(await _connect(crowd))
+    await _reach("started")
+    await _report(await _connect(crowd))
     gc.collect()
-    gc.disable()  # its pauses would be told as the server's latency
-    site = Site(job.plan, crowd, job.intake_port, _beat)
-    await _say(await _work(site))
+    gc.disable()  # its pauses would count as the server's latency
+    site = Site(job.plan, crowd, job.intake_port, _reach)
+    await _report(await _work(site))
     crowd.leave()
     for publisher in site.publishers:
         publisher.close()
@@ -49,7 +49,7 @@ async def _connect(crowd: Crowd) -> Connected:
 
 
 async def _work(site: Site) -> Worked:
-    """Does what the plan says."""
+    """Runs the work of the plan."""
     crowd, tally = site.crowd, site.crowd.tally
     earlier = len(crowd.failures)
     started, cpu_s = perf_counter(), _own_cpu_s()
@@ -81,17 +81,17 @@ async def _work(site: Site) -> Worked:
 
 
 def _lost(crowd: Crowd, done: Done, received: int) -> int:
-    """By what clients miss, or by what was expected in all, whichever is more."""
+    """Lost messages: by the gaps of clients or by the total, whichever is more."""
     missing = done.lost + sum(client.lost for client in crowd.clients)
     return max(missing, done.expected - received)
 
 
-async def _beat(name: str) -> None:
-    await _say(Beat(name, _own_cpu_s()))
+async def _reach(name: str) -> None:
+    await _report(Checkpoint(name, _own_cpu_s()))
 
 
-async def _say(value: Said) -> None:
-    """Prints a line and waits for one; clients are served meanwhile."""
+async def _report(value: Report) -> None:
+    """Prints a report and waits for a line; the event loop runs meanwhile."""
     sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")
     sys.stdout.buffer.flush()
     await asyncio.to_thread(sys.stdin.readline)
@@ -108,4 +108,4 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(carry_out(msgspec.json.decode(sys.argv[1], type=Job)))
+        runner.run(run(msgspec.json.decode(sys.argv[1], type=Job)))

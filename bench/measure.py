@@ -1,6 +1,6 @@
-"""How a scenario is carried out once against one server, and what its figures are.
+"""Runs a scenario once with one server, and computes its figures.
 
-Each measurement has a fresh server, a fresh load generator and whatever else it needs, fresh too.
+Each measurement starts a new server, a new load generator, and a new broker or application.
 Knows: phases and figures. Does not know: how they are compared or printed.
 """
 
@@ -17,7 +17,7 @@ import msgspec
 
 from bench.blocks import ask
 from bench.pauses import longest_ms
-from bench.plan import Beat, Connected, Intake, Job, Plan, Said, Worked
+from bench.plan import Checkpoint, Connected, Intake, Job, Plan, Report, Worked
 from bench.scenarios import Result, Sample, Scenario
 from bench.servers import (
     BenchError,
@@ -33,15 +33,15 @@ from bench.servers import (
 
 _LAG: Final = "anycable_go_event_loop_lag_ms"
 
-_Phase = TypeVar("_Phase", Beat, Connected, Worked)
+_Phase = TypeVar("_Phase", Checkpoint, Connected, Worked)
 
 
 def measure(
     scenario: Scenario, server: Contestant, number: int, *, on_phase: Callable[[str], None]
 ) -> Result:
-    """Carries a scenario out once; what goes wrong is told in the result's problems.
+    """Runs a scenario once; failures are in the ``problems`` of the result.
 
-    ``number`` is the round; ``on_phase`` is told what begins.
+    ``number`` is the round; ``on_phase`` is called with the name of each phase.
     """
     result = Result(
         scenario=scenario.name, server=server.name, round=number, plan=scenario.plan, figures={}
@@ -54,16 +54,16 @@ def measure(
 
 
 class _Stage:
-    """The processes of one measurement, started; ``before`` is the server's usage until then."""
+    """The running processes of one measurement; ``before`` is the server's usage at its beginning."""
 
     __slots__ = (
+        "_allocations_file",
+        "_backend",
         "_began",
-        "_behind",
         "_collections",
-        "_held",
         "_load",
         "_metrics",
-        "_there_at",
+        "_started_at",
         "before",
         "samples",
         "server",
@@ -73,20 +73,20 @@ class _Stage:
         plan = scenario.plan
         cores = shared_cores() if scenario.shares_cores else split_cores()
         port, intake_port = free_port(), free_port()
-        command, self._collections, self._held = _observed(server, plan, stack)
+        command, self._collections, self._allocations_file = _observed(server, plan, stack)
         command += (*_flags(plan, port, intake_port), *scenario.flags)
         command += scenario.flags_of.get(server.name, ())
-        self._behind: Process | None = None
+        self._backend: Process | None = None
         if plan.echoes:
             rpc_port = free_port()
             command += (f"--rpc_host=127.0.0.1:{rpc_port}",)
             application = (sys.executable, "-m", "bench.application", str(rpc_port))
-            self._behind = stack.enter_context(running(application, cores.application))
-            self._behind.wait_until_listening(rpc_port)
+            self._backend = stack.enter_context(running(application, cores.application))
+            self._backend.wait_until_listening(rpc_port)
         elif plan.intake != "http":
-            between = _between(plan.intake, intake_port)
-            self._behind = stack.enter_context(running(between, cores.application))
-            self._behind.wait_until_listening(intake_port)
+            between = _broker_command(plan.intake, intake_port)
+            self._backend = stack.enter_context(running(between, cores.application))
+            self._backend.wait_until_listening(intake_port)
         self.server: Process = stack.enter_context(running(command, cores.server))
         self.server.wait_until_listening(port, intake_port)
         self.samples: list[Sample] = []
@@ -95,44 +95,44 @@ class _Stage:
         job = Job(plan=plan, port=port, intake_port=intake_port)
         load = (sys.executable, "-m", "bench.load", msgspec.json.encode(job).decode())
         self._load: Process = stack.enter_context(running(load, cores.load, talks=True))
-        # Not sooner: pages that both have, such as those of Python, count half from now on.
-        self.hear(Beat)
+        # Not earlier: from now on, memory pages that both processes share count half.
+        self.receive(Checkpoint)
         time.sleep(plan.settle_s)
         self.before: Usage = self.server.usage()
-        self._there_at = time.monotonic()
-        self.go_on()
+        self._started_at = time.monotonic()
+        self.resume_load()
 
     def begin(self) -> None:
-        """Samples count their seconds from now on."""
+        """Starts the clock of samples."""
         self._began = time.monotonic()
 
-    def cpu_s_behind(self) -> float:
-        """What the application, Redis or NATS has used so far; 0 where there is none."""
-        return self._behind.usage().cpu_s if self._behind else 0
+    def backend_cpu_s(self) -> float:
+        """The CPU of the application, Redis or NATS so far; 0 if there is none."""
+        return self._backend.usage().cpu_s if self._backend else 0
 
     def longest_collection_ms(self) -> float | None:
-        """Of garbage, since its start was over; None where that can't be told."""
-        return longest_ms(self._collections, self._there_at) if self._collections else None
+        """The longest garbage collection since the start; None if the server does not report it."""
+        return longest_ms(self._collections, self._started_at) if self._collections else None
 
-    def hear(self, kind: type[_Phase], on_sample: Callable[[int], None] | None = None) -> _Phase:
-        """Waits for the generator's next phase, and takes a sample at each point on the way.
+    def receive(self, kind: type[_Phase], on_sample: Callable[[int], None] | None = None) -> _Phase:
+        """Waits for a report of this kind, and samples the server at each checkpoint before it.
 
-        ``on_sample`` is told how many there are. Raises BenchError where it ends instead.
+        ``on_sample`` is called with the number of samples. Raises BenchError if the generator ends.
         """
         assert self._load.child.stdout is not None
         while line := self._load.child.stdout.readline():
-            said = msgspec.json.decode(line, type=Said)
-            if isinstance(said, kind):
-                return said
-            if isinstance(said, Beat):
-                self.samples.append(self._sample(said))
+            report = msgspec.json.decode(line, type=Report)
+            if isinstance(report, kind):
+                return report
+            if isinstance(report, Checkpoint):
+                self.samples.append(self._sample(report))
                 if on_sample is not None:
                     on_sample(len(self.samples))
-                self.go_on()
+                self.resume_load()
         raise BenchError(f"the load generator ended: {self._load.error_output()}")
 
-    def go_on(self) -> None:
-        """Lets the generator go on. Raises BenchError where it has ended."""
+    def resume_load(self) -> None:
+        """Lets the generator continue. Raises BenchError if it has ended."""
         assert self._load.child.stdin is not None
         try:
             self._load.child.stdin.write(b"\n")
@@ -140,24 +140,24 @@ class _Stage:
         except BrokenPipeError:
             raise BenchError(f"the load generator ended: {self._load.error_output()}") from None
 
-    def _sample(self, beat: Beat) -> Sample:
+    def _sample(self, checkpoint: Checkpoint) -> Sample:
         usage = self.server.usage()
         return Sample(
-            name=beat.name,
+            name=checkpoint.name,
             at_s=time.monotonic() - self._began,
             cpu_s=usage.cpu_s,
             pss_kb=usage.pss_kb,
-            load_cpu_s=beat.load_cpu_s,
+            load_cpu_s=checkpoint.load_cpu_s,
             lag_ms=_lag_ms(self._metrics) if self._metrics else None,
-            blocks=self._blocks() if beat.name == "rest" else None,
+            blocks=self._blocks() if checkpoint.name == "rest" else None,
         )
 
     def _blocks(self) -> int | None:
-        """What the server holds; None where it can't be asked. Raises BenchError."""
-        if self._held is None:
+        """The blocks that the server has allocated; None if it can't report them. Raises BenchError."""
+        if self._allocations_file is None:
             return None
         try:
-            return ask(self.server.child.pid, self._held).blocks
+            return ask(self.server.child.pid, self._allocations_file).blocks
         except (OSError, TimeoutError) as error:
             raise BenchError(str(error)) from None
 
@@ -165,8 +165,8 @@ class _Stage:
 def _observed(
     server: Contestant, plan: Plan, stack: ExitStack
 ) -> tuple[tuple[str, ...], Path | None, Path | None]:
-    """How the server is started, where its collections of garbage are written down, and where it
-    says what it holds."""
+    """The command of the server, the file to which it writes garbage collections, and the file to which
+    it writes allocations."""
     if plan.work == "idle" and server.observed:
         path = _scratch(stack)
         return (*server.observed, str(path)), path, None
@@ -198,19 +198,19 @@ def _flags(plan: Plan, port: int, intake_port: int) -> tuple[str, ...]:
     )
 
 
-def _between(intake: Intake, port: int) -> tuple[str, ...]:
-    """The command of what stands between publishers and servers. Raises BenchError."""
+def _broker_command(intake: Intake, port: int) -> tuple[str, ...]:
+    """The command of the broker between publishers and servers. Raises BenchError."""
     name = "nats-server" if intake == "nats" else "redis-server"
     path = program(name)
     if path is None:
-        raise BenchError(f"expected {name}, got nothing")
+        raise BenchError(f"expected {name}, found none")
     if intake == "nats":
         return (path, "-a", "127.0.0.1", "-p", str(port))
     return (path, "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no")
 
 
 def _lag_ms(url: str) -> float | None:
-    """The latest that the event loop was, where a server says so. Raises BenchError."""
+    """The worst event-loop lag, if the server reports it. Raises BenchError."""
     try:
         with urllib.request.urlopen(url, timeout=5) as response:  # noqa: S310  (http only)
             lines = response.read().decode().splitlines()
@@ -222,72 +222,72 @@ def _lag_ms(url: str) -> float | None:
 def _measured(result: Result, stage: _Stage, on_phase: Callable[[str], None]) -> Result:
     plan = result.plan
     on_phase("connecting")
-    connected = stage.hear(Connected)
+    connected = stage.receive(Connected)
     after = stage.server.usage()
     time.sleep(plan.settle_s)
     settled = stage.server.usage()
-    behind_cpu_s = stage.cpu_s_behind()
+    backend_cpu_s = stage.backend_cpu_s()
     on_phase("working")
     stage.begin()
-    stage.go_on()
-    worked = stage.hear(Worked, lambda count: on_phase(f"working, look {count}"))
+    stage.resume_load()
+    worked = stage.receive(Worked, lambda count: on_phase(f"working, sample {count}"))
     done = stage.server.usage()
-    behind_cpu_s = stage.cpu_s_behind() - behind_cpu_s
+    backend_cpu_s = stage.backend_cpu_s() - backend_cpu_s
     collection_ms = stage.longest_collection_ms()
-    stage.go_on()
-    spent = _spent(plan, connected, worked, stage.samples, (stage.before, after, settled, done))
-    looks = _sample_figures(plan, stage.samples)
+    stage.resume_load()
+    cost = _cost(plan, connected, worked, stage.samples, (stage.before, after, settled, done))
+    sampled = _sample_figures(plan, stage.samples)
     if collection_ms is not None:
-        looks["collection_ms"] = collection_ms
+        sampled["collection_ms"] = collection_ms
     return msgspec.structs.replace(
         result,
         figures={
             **_connect_figures(connected, stage.before, after, settled),
-            **_work_figures(plan, connected, worked, spent),
+            **_work_figures(plan, connected, worked, cost),
             **_memory_figures(settled, done),
-            **looks,
+            **sampled,
         },
         connected=connected,
         worked=worked,
         samples=tuple(stage.samples),
-        load_share=(spent.load_cpu_s + behind_cpu_s) / spent.seconds,
-        server_share=spent.server_cpu_s / spent.seconds,
-        server_cpu_s=spent.server_cpu_s,
+        load_share=(cost.load_cpu_s + backend_cpu_s) / cost.seconds,
+        server_share=cost.server_cpu_s / cost.seconds,
+        server_cpu_s=cost.server_cpu_s,
         problems=_problems(plan, connected, worked),
     )
 
 
-class _Spent(msgspec.Struct, frozen=True):
-    """What the part of a measurement cost that its figures are about."""
+class _Cost(msgspec.Struct, frozen=True):
+    """The cost of the measured part of the work."""
 
     seconds: float
     server_cpu_s: float
     load_cpu_s: float
 
 
-def _spent(
+def _cost(
     plan: Plan,
     connected: Connected,
     worked: Worked,
     samples: list[Sample],
     usages: tuple[Usage, Usage, Usage, Usage],
-) -> _Spent:
-    """Of connecting, between the first sample and the last of a storm or a flood, or of all the work.
+) -> _Cost:
+    """The cost of connecting; between the first and the last sample of a storm or a flood; or of all work.
 
-    Usages: before, after, settled, done.
+    ``usages`` are before and after connecting, settled, and done.
     """
     before, after, settled, done = usages
     if plan.work == "none":
         cpu_s = after.cpu_s - before.cpu_s
-        return _Spent(connected.seconds, cpu_s, connected.load_cpu_s)
+        return _Cost(connected.seconds, cpu_s, connected.load_cpu_s)
     if plan.work in ("storm", "flood"):
         first, last = samples[0], samples[-1]
-        return _Spent(
+        return _Cost(
             last.at_s - first.at_s,
             last.cpu_s - first.cpu_s,
             last.load_cpu_s - first.load_cpu_s,
         )
-    return _Spent(worked.seconds, done.cpu_s - settled.cpu_s, worked.load_cpu_s)
+    return _Cost(worked.seconds, done.cpu_s - settled.cpu_s, worked.load_cpu_s)
 
 
 def _connect_figures(
@@ -303,29 +303,27 @@ def _connect_figures(
 
 
 def _work_figures(
-    plan: Plan, connected: Connected, worked: Worked, spent: _Spent
+    plan: Plan, connected: Connected, worked: Worked, cost: _Cost
 ) -> dict[str, float]:
     if plan.work == "idle" and connected.ready:
-        return {
-            "cpu_us_per_client_s": spent.server_cpu_s * 1e6 / (connected.ready * worked.seconds)
-        }
+        return {"cpu_us_per_client_s": cost.server_cpu_s * 1e6 / (connected.ready * worked.seconds)}
     if not worked.received:
         return {}
     figures = {
-        "cpu_us_per_delivery": spent.server_cpu_s * 1e6 / worked.received,
-        "deliveries_per_s": worked.received / spent.seconds,
+        "cpu_us_per_delivery": cost.server_cpu_s * 1e6 / worked.received,
+        "deliveries_per_s": worked.received / cost.seconds,
         "p50_ms": worked.p50_ms,
         "p99_ms": worked.p99_ms,
-        "server_cpu_share": 100 * spent.server_cpu_s / spent.seconds,
+        "server_cpu_share": 100 * cost.server_cpu_s / cost.seconds,
     }
     if worked.publishing_s:
         figures["accepted_per_s"] = (worked.published - worked.refused) / worked.publishing_s
-    if spent.server_cpu_s:
-        figures["deliveries_per_cpu_s"] = worked.received / spent.server_cpu_s
+    if cost.server_cpu_s:
+        figures["deliveries_per_cpu_s"] = worked.received / cost.server_cpu_s
     if worked.resumed:
         figures["twice"] = float(worked.duplicates)
-        figures["cpu_us_per_resume"] = spent.server_cpu_s * 1e6 / worked.resumed
-        figures["resumes_per_s"] = worked.resumed / spent.seconds
+        figures["cpu_us_per_resume"] = cost.server_cpu_s * 1e6 / worked.resumed
+        figures["resumes_per_s"] = worked.resumed / cost.seconds
     return figures
 
 
@@ -334,7 +332,7 @@ def _memory_figures(settled: Usage, done: Usage) -> dict[str, float]:
 
 
 def _sample_figures(plan: Plan, samples: list[Sample]) -> dict[str, float]:
-    """What was seen on the way."""
+    """The figures that come from samples."""
     figures = {}
     lags = [sample.lag_ms for sample in samples if sample.lag_ms is not None]
     if lags:
@@ -345,7 +343,7 @@ def _sample_figures(plan: Plan, samples: list[Sample]) -> dict[str, float]:
 
 
 def _growth(plan: Plan, samples: list[Sample]) -> dict[str, float]:
-    """What the cycles left behind, from one rest to the other."""
+    """The growth of memory by the cycles, from the first rest to the second."""
     cycles = sum(sample.name == "cycle" for sample in samples)
     rests = [sample for sample in samples if sample.name == "rest"]
     if not cycles or len(rests) != 2:
@@ -361,7 +359,7 @@ def _growth(plan: Plan, samples: list[Sample]) -> dict[str, float]:
 
 
 def _problems(plan: Plan, connected: Connected, worked: Worked) -> tuple[str, ...]:
-    """Each way in which not everything arrived once and in order."""
+    """Every way in which messages did not arrive once and in order."""
     counts = {
         "not connected": plan.clients - connected.ready,
         "not resumed": worked.not_resumed,

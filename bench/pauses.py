@@ -1,9 +1,9 @@
-"""Catenary, while it writes down how long each collection of garbage takes.
+"""Runs Catenary and records how long each garbage collection takes.
 
     python -m bench.pauses FILE FLAGS...
 
-A line of FILE is one collection: when it ended by the monotonic clock, in seconds, and its length in
-ms. Nothing else runs in the server while one goes on. Knows: the collector. Does not know: what the server does.
+Each line of FILE is one collection: the time of its end by the monotonic clock, in seconds, and its length
+in ms. The server does nothing else meanwhile. Knows: the collector. Does not know: the server.
 """
 
 import gc
@@ -15,7 +15,7 @@ from catenary.cli import main
 
 
 class Pauses:
-    """Told by the collector when one begins and ends."""
+    """A callback of the collector, called at the beginning and the end of each collection."""
 
     __slots__ = ("_began", "_file")
 
@@ -32,7 +32,7 @@ class Pauses:
 
 
 def longest_ms(path: Path, since_s: float) -> float:
-    """The longest one that ended after a moment of the monotonic clock; 0 where there was none."""
+    """The longest collection that ended after ``since_s`` of the monotonic clock; 0 if there was none."""
     lines = (line.split() for line in path.read_text().splitlines())
     return max((float(length) for ended, length in lines if float(ended) > since_s), default=0.0)
 

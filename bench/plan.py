@@ -1,6 +1,6 @@
-"""What is to be done and what came of it: the words that the measuring side and the generator share.
+"""Plans and reports: the messages between the measuring process and the load generator.
 
-Knows: sizes and counts. Does not know: sockets, processes, how anything is carried out.
+Knows: sizes and counts. Does not know: sockets, processes.
 """
 
 from typing import Literal
@@ -14,10 +14,10 @@ Intake = Literal["http", "redis", "redisx", "nats"]
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The work. ``rate`` is publications per second; 0 waits for all deliveries of each.
 
-    ``echoes`` is for each client; ``payload_bytes`` is padding beside about 25 bytes of JSON.
-    ``seconds`` is how long work lasts that has no number of its own: idle, flood, churn.
-    ``rest_s`` is how long nobody does anything where a churn begins to count, and where it ends.
-    ``extended`` clients speak actioncable-v1-ext-json; with ``secret`` each brings a token of its own.
+    ``echoes`` is per client; ``payload_bytes`` is padding beside about 25 bytes of JSON. ``seconds`` is
+    the length of work without a count: idle, flood, churn. ``rest_s`` is the pause before the counted
+    part of a churn and after it. ``extended`` clients use actioncable-v1-ext-json; with ``secret`` each
+    has its own token.
     """
 
     clients: int
@@ -37,7 +37,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A plan and where to carry it out, on 127.0.0.1; publications go to ``intake_port``."""
+    """A plan and the ports of the server on 127.0.0.1; publications go to ``intake_port``."""
 
     plan: Plan
     port: int
@@ -45,7 +45,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Connected(msgspec.Struct, frozen=True, tag=True):
-    """All clients are there, or have failed (``failure``: the first one's)."""
+    """All clients are subscribed or have failed; ``failure`` is that of the first one."""
 
     ready: int
     seconds: float
@@ -53,20 +53,20 @@ class Connected(msgspec.Struct, frozen=True, tag=True):
     failure: str = ""
 
 
-class Beat(msgspec.Struct, frozen=True, tag=True):
-    """The work has come to a point worth a look at the server; ``load_cpu_s`` is used so far."""
+class Checkpoint(msgspec.Struct, frozen=True, tag=True):
+    """The work has reached a point at which the server is sampled; ``load_cpu_s`` is the CPU used so far."""
 
     name: str
     load_cpu_s: float
 
 
 class Worked(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """What was done and what arrived of it; ``load_cpu_s`` is what the generator itself used.
+    """The work is done: its counts; ``load_cpu_s`` is the CPU of the generator.
 
-    ``refused`` publications were not accepted; ``closed`` connections ended by themselves;
-    ``unexpected`` counts what arrived and nobody waited for; ``resumed`` counts sessions that came
-    back as they were, ``not_resumed`` those that were to and did not (``failure``: the first one's).
-    p50 and p99 are of a delivery, or, of a storm, from the cut until a client has everything again.
+    ``refused`` publications were not accepted; ``closed`` connections were closed by the server;
+    ``unexpected`` messages belong to no stream; ``resumed`` sessions were restored, ``not_resumed`` ones
+    should have been (``failure`` is that of the first one). p50 and p99 are of a delivery, or of a storm:
+    from the disconnect until a client has received everything.
     """
 
     seconds: float
@@ -88,5 +88,5 @@ class Worked(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     failure: str = ""
 
 
-Said = Connected | Beat | Worked
-"""A line of the generator. Each is answered with an empty line before it goes on."""
+Report = Connected | Checkpoint | Worked
+"""A line of the generator, which waits for an empty line after each."""

@@ -1,7 +1,7 @@
 """Drawings of results: bars for figures, curves for series; one SVG for each scenario.
 
 Colours follow the reader's light or dark scheme. Source: SVG 1.1, Media Queries 5 (CSS).
-Knows: results. Does not know: how they came about, or where a drawing goes.
+Knows: results. Does not know: how they were measured.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ HEAD: Final = 92
 GROUP_GAP: Final = 14
 CURVE_HEIGHT: Final = 200
 CURVE_FROM: Final = 90
-"""Where the area of a curve begins: left of it stand numbers."""
+"""The left edge of a curve; the numbers of its axis are left of it."""
 
 STYLE: Final = """
   text { font: 13px system-ui, sans-serif; fill: #1f2328; }
@@ -51,14 +51,14 @@ _CLASSES: Final = {OURS: "ours", THEIRS: "theirs"}
 
 
 class Point(msgspec.Struct, frozen=True):
-    """One value of a series, at so many seconds."""
+    """One value of a series, ``at_s`` seconds after the start."""
 
     at_s: float
     value: float
 
 
 def scenario(drawn: Scenario, document: Document) -> str:
-    """A scenario's figures, a group of bars each, and its series where it has one."""
+    """Draws the figures of a scenario, each as a group of bars, and its series as curves."""
     names = [server.name for server in document.servers]
     rows = [row for row in document.rows if row.scenario == drawn.name]
     parts, top = [_head(drawn, names)], HEAD
@@ -100,7 +100,7 @@ def _group_height(names: Sequence[str]) -> int:
 
 
 def _group(row: Row, names: Sequence[str], top: float) -> str:
-    """A figure of all servers. Each group has a scale of its own, for each has its own unit."""
+    """A figure of all servers. Each group has its own scale, because each figure has its own unit."""
     values = {OURS: row.ours, THEIRS: row.theirs}
     most = max((value for value in values.values() if value is not None), default=0)
     parts = [_text(MARGIN, top + _group_height(names) / 2 + 3, row.title)]
@@ -117,7 +117,7 @@ def _group(row: Row, names: Sequence[str], top: float) -> str:
 
 
 def _series(drawn: Scenario, server: str, document: Document) -> list[Point]:
-    """Of a server's last round that has one."""
+    """The series of a server's last round that has one."""
     for result in reversed(document.results):
         if (result.scenario, result.server) == (drawn.name, server) and result.samples:
             return [Point(each.at_s, each.pss_kb / 1024) for each in result.samples]

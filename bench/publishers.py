@@ -1,8 +1,8 @@
-"""Publishers: one connection each, which tells neither server nor broker to wait.
+"""Publishers, with one connection each.
 
-Each writes publications one by one, several at once under way, and counts those that were accepted.
+Each writes publications one by one, with several under way at once, and counts those that were accepted.
 Sources: docs/broadcasting.md (anycable/anycable), RESP2 (redis.io), the client protocol of NATS
-(docs.nats.io). Knows: how a publication is written. Does not know: when, or how many.
+(docs.nats.io). Knows: how a publication is encoded. Does not know: when, or how many.
 """
 
 from __future__ import annotations  # array[float], which Python 3.11 can't evaluate
@@ -23,9 +23,9 @@ CHANNEL: Final = "__anycable__"
 
 
 class Publisher(asyncio.Protocol):
-    """Numbers what it publishes to each stream; ``sent`` holds when, and is shared with clients.
+    """Numbers its publications to each stream; ``sent`` has their times, and is shared with clients.
 
-    ``accepted`` have been taken; ``answered`` have been taken or refused.
+    ``answered`` publications were accepted or refused, ``accepted`` ones were accepted.
     """
 
     __slots__ = ("_padding", "_rest", "_transport", "accepted", "answered", "published", "sent")
@@ -41,11 +41,11 @@ class Publisher(asyncio.Protocol):
 
     @property
     def waiting(self) -> int:
-        """How many have not been answered yet."""
+        """Publications without an answer so far."""
         return self.published - self.answered
 
     def publish(self, stream: int, count: int = 1) -> None:
-        """Sends the next messages of a stream, each a publication of its own."""
+        """Sends the next messages of a stream, each in its own publication."""
         assert self._transport is not None
         times, requests = self.sent[stream], []
         for _ in range(count):
@@ -56,7 +56,7 @@ class Publisher(asyncio.Protocol):
         self._transport.write(b"".join(requests) + self._after(count))
 
     def publish_canary(self, stream: int) -> None:
-        """Sends a message that nobody counts: whoever hears it is there."""
+        """Sends a message that is not counted: a client that receives it is subscribed."""
         assert self._transport is not None
         request = self._request(f'{{"stream":"s{stream}","data":"\\"{CANARY.decode()}\\""}}')
         self._transport.write(request + self._after(0))
@@ -66,7 +66,7 @@ class Publisher(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    # What the loop calls
+    # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -79,23 +79,23 @@ class Publisher(asyncio.Protocol):
             data = data[end:]
         self._rest = data
 
-    # What differs
+    # To be overridden
 
     def _request(self, publication: str) -> bytes:
-        """One publication as it is written."""
+        """The request of one publication."""
         raise NotImplementedError
 
     def _after(self, count: int) -> bytes:
-        """What follows so many of them."""
+        """The bytes after ``count`` requests."""
         return b""
 
     def _count(self, lines: bytes) -> None:
-        """Takes whole lines of answers."""
+        """Counts answers; ``lines`` are complete."""
         raise NotImplementedError
 
 
 class HttpPublisher(Publisher):
-    """POST /_broadcast; an answer is accepted where it is 2xx. No canary is sent this way."""
+    """POST /_broadcast; accepted if the status is 2xx. Not used for canaries."""
 
     __slots__ = ()
 
@@ -111,7 +111,7 @@ class HttpPublisher(Publisher):
 
 
 class RedisPublisher(Publisher):
-    """PUBLISH; accepted where anybody listens."""
+    """PUBLISH; accepted if it has subscribers."""
 
     __slots__ = ("_canaries",)
 
@@ -136,7 +136,7 @@ class RedisPublisher(Publisher):
 
 
 class RedisStreamPublisher(RedisPublisher):
-    """XADD; accepted where it is answered with an id."""
+    """XADD; accepted if the answer is an id."""
 
     __slots__ = ()
 
@@ -144,7 +144,7 @@ class RedisStreamPublisher(RedisPublisher):
         return _command("XADD", CHANNEL, "*", "payload", publication)
 
     def _count(self, lines: bytes) -> None:
-        # An id comes as its length and itself: only the latter says that it was taken.
+        # An id has two lines, its length and itself; only the second one is counted.
         answers = [line for line in lines.split(b"\r\n")[:-1] if not line.startswith(b"$")]
         of_canaries = min(self._canaries, len(answers))
         self._canaries -= of_canaries
@@ -153,13 +153,13 @@ class RedisStreamPublisher(RedisPublisher):
 
 
 class NatsPublisher(Publisher):
-    """PUB, which has no answer: accepted where the PING behind it is answered."""
+    """PUB, which has no answer: accepted if the PING after it is answered."""
 
-    __slots__ = ("_asked",)
+    __slots__ = ("_pings",)
 
     def __init__(self, sent: list[array[float]], padding: int) -> None:
         super().__init__(sent, padding)
-        self._asked: deque[int] = deque()
+        self._pings: deque[int] = deque()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -171,14 +171,14 @@ class NatsPublisher(Publisher):
         return f"PUB {CHANNEL} {len(publication)}\r\n{publication}\r\n".encode()
 
     def _after(self, count: int) -> bytes:
-        self._asked.append(count)
+        self._pings.append(count)
         return b"PING\r\n"
 
     def _count(self, lines: bytes) -> None:
         assert self._transport is not None
         for line in lines.split(b"\r\n"):
             if line == b"PONG":
-                count = self._asked.popleft()
+                count = self._pings.popleft()
                 self.answered += count
                 self.accepted += count
             elif line == b"PING":
@@ -194,7 +194,7 @@ PUBLISHERS: Final[dict[Intake, type[Publisher]]] = {
 
 
 def _command(*words: str) -> bytes:
-    """A command of Redis; words are ASCII, so that letters are bytes."""
+    """A Redis command of ASCII words."""
     return "".join(
         (f"*{len(words)}\r\n", *(f"${len(word)}\r\n{word}\r\n" for word in words))
     ).encode()

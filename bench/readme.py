@@ -1,7 +1,6 @@
-"""The table of the README, from results that were written as data.
+"""The table of the README, from results in JSON.
 
-Knows: which figures a reader asks for first, and how they are said. Does not know: how they were
-measured.
+Knows: the figures in it, and their titles. Does not know: how they were measured.
 """
 
 from typing import Final
@@ -13,41 +12,46 @@ from bench.scenarios import OURS, THEIRS, Result
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One line of the table; ``{clients}`` in its words is the number of them."""
+    """One line of the table; ``{clients}`` in its title is their number."""
 
     scenario: str
     figure: str
-    words: str
+    title: str
     unit: str = ""
 
 
 MARK: Final = "\\*"
 
 LINES: Final = (
-    Line("fanout", "cpu_us_per_delivery", "fan-out to {clients} clients: CPU for a delivery", "µs"),
+    Line("fanout", "cpu_us_per_delivery", "fan-out to {clients} clients: CPU per delivery", "µs"),
     Line("fanout", "p99_ms", "fan-out to {clients} clients: p99", "ms"),
     Line(
         "extended",
         "cpu_us_per_delivery",
-        "the same with history and tokens: CPU for a delivery",
+        "the same with history and tokens: CPU per delivery",
         "µs",
     ),
-    Line("extended", "kb_per_connection", "memory for such a connection", "KB"),
-    Line("private", "cpu_us_per_delivery", "{clients} private streams: CPU for a delivery", "µs"),
+    Line("extended", "kb_per_connection", "memory per such connection", "KB"),
+    Line("private", "cpu_us_per_delivery", "{clients} private streams: CPU per delivery", "µs"),
     Line("burst", "deliveries_per_s", "deliveries per second at saturation"),
-    Line("workers", "deliveries_per_cpu_s", "two cores: deliveries for a CPU second"),
+    Line("workers", "deliveries_per_cpu_s", "two cores: deliveries per CPU second"),
     Line("connect", "cpu_us_per_connect", "connect and subscribe: CPU", "µs"),
-    Line("connect", "kb_per_connection", "memory for a connection", "KB"),
+    Line("connect", "kb_per_connection", "memory per connection", "KB"),
     Line(
         "idle",
         "cpu_us_per_client_s",
-        "{clients} idle: CPU for a client and second, pings included",
+        "{clients} idle clients: CPU per client and second, pings included",
         "µs",
     ),
-    Line("idle", "lag_ms", "{clients} idle: longest pause of the event loop", "ms"),
-    Line("resume", "cpu_us_per_resume", "{clients} cut off at once: CPU to resume one", "µs"),
-    Line("resume", "p99_ms", "{clients} cut off at once: until all is there, p99", "ms"),
-    Line("resume", "twice", "{clients} cut off at once: messages that came twice"),
+    Line("idle", "lag_ms", "{clients} idle clients: longest pause of the event loop", "ms"),
+    Line("resume", "cpu_us_per_resume", "{clients} cut off at once: CPU per resumed client", "µs"),
+    Line(
+        "resume",
+        "p99_ms",
+        "{clients} cut off at once: time until everything has arrived, p99",
+        "ms",
+    ),
+    Line("resume", "twice", "{clients} cut off at once: messages that arrived twice"),
     Line("rpc", "cpu_us_per_delivery", "an echo through a gRPC application: CPU", "µs"),
     *(
         Line(
@@ -65,17 +69,17 @@ LINES: Final = (
     Line(
         "soak",
         "growth_kb_per_cycle",
-        "{clients} clients come and go, again and again: memory growth each time",
+        "{clients} clients connect and leave repeatedly: memory growth per cycle",
         "KB",
     ),
-    Line("soak", "blocks_per_client", "objects that each of these clients leaves behind"),
+    Line("soak", "blocks_per_client", "objects that remain per client after that"),
 )
 
 
 def table(document: Document) -> str:
-    """Markdown; lines whose figures are not in the results are left out.
+    """The table in Markdown, with the lines whose figures are in the results.
 
-    Figures of rounds in which something was lost are marked.
+    Figures of rounds in which messages were lost, doubled or out of order are marked.
     """
     names = [server.name for server in document.servers]
     is_compared = THEIRS in names
@@ -87,7 +91,7 @@ def table(document: Document) -> str:
         if row is not None and row.ours is not None:
             lines.append(_line(_cells(line, row, document, is_compared=is_compared)))
     if any(MARK in line for line in lines):
-        lines += ["", f"{MARK} something was lost, came twice or out of order"]
+        lines += ["", f"{MARK} messages were lost, doubled or out of order in this run"]
     return "\n".join(lines)
 
 
@@ -97,8 +101,8 @@ def _line(cells: list[str]) -> str:
 
 def _cells(line: Line, row: Row, document: Document, *, is_compared: bool) -> list[str]:
     mine = [result for result in document.results if result.scenario == line.scenario]
-    words = line.words.format(clients=f"{mine[0].plan.clients:,}")
-    cells = [words, _cell(row.ours, line, OURS, mine)]
+    title = line.title.format(clients=f"{mine[0].plan.clients:,}")
+    cells = [title, _cell(row.ours, line, OURS, mine)]
     if is_compared:
         cells.append(_cell(row.theirs, line, THEIRS, mine))
         cells.append("–" if row.ratio is None else f"{row.ratio:.2f}")  # noqa: RUF001
@@ -109,12 +113,12 @@ def _cell(value: float | None, line: Line, server: str, results: list[Result]) -
     is_marked = any(each.problems for each in results if each.server == server)
     if value is None:
         return number(None)
-    words = [_rounded(value), *([line.unit] if line.unit else [])]
-    return " ".join(words) + (MARK if is_marked else "")
+    parts = [_rounded(value), *([line.unit] if line.unit else [])]
+    return " ".join(parts) + (MARK if is_marked else "")
 
 
 def _rounded(value: float) -> str:
-    """Two digits that count, or all before the point."""
+    """At least two significant digits."""
     if abs(value) >= 10 or value == round(value):
         return f"{value:,.0f}"
     return f"{value:.1f}"

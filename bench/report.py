@@ -1,7 +1,7 @@
-"""What came out, as a table for people and as data for programs.
+"""Results, as a table for people and as data for programs.
 
 A figure is the median of its rounds; a ratio is ours divided by theirs.
-Knows: results. Does not know: how they came about.
+Knows: results. Does not know: how they were measured.
 """
 
 import os
@@ -17,21 +17,21 @@ from bench.servers import Contestant
 from catenary import __version__
 
 BUSY: Final = 0.9
-"""From this share of a core on, the generator and the application are said to be in the way."""
+"""From this share of a core on, the table notes that the generator and the application were busy."""
 
 COARSE_S: Final = 0.2
-"""Below this, ticks of 10 ms make a figure's error more than some 5 %."""
+"""Below this, ticks of 10 ms cause an error of more than about 5 %."""
 
 
 SPREAD: Final = 0.3
-"""From this distance on, in parts of the median, rounds are said to disagree."""
+"""From this spread on, as a share of the median, the table notes that rounds disagree."""
 
 KEPT_UP: Final = 0.8
-"""From this part of the deliveries on offer on, a rate may be that of the offer."""
+"""From this share of the offered deliveries on, the rate may be limited by the offer."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the table: None where there is nothing to say."""
+    """One line of the table; None for a missing value."""
 
     scenario: str
     figure: str
@@ -42,7 +42,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """Where it was measured; ``load_average`` is that of the last minute before."""
+    """The machine of a run; ``load_average`` is that of the minute before."""
 
     system: str
     python: str
@@ -63,7 +63,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def this_machine() -> Machine:
-    """The one this runs on, now."""
+    """The machine of this process, now."""
     return Machine(
         platform.platform(),
         platform.python_version(),
@@ -73,7 +73,7 @@ def this_machine() -> Machine:
 
 
 def is_complete(results: Iterable[Result]) -> bool:
-    """Did everything arrive, once and in order, everywhere?"""
+    """Whether everything arrived once and in order in every round."""
     return not any(result.problems for result in results)
 
 
@@ -88,7 +88,7 @@ def rows(scenarios: Sequence[Scenario], results: Sequence[Result]) -> tuple[Row,
 
 def _row(scenario: str, figure: Figure, results: Sequence[Result]) -> Row:
     ours, theirs = (_median(scenario, figure.name, name, results) for name in (OURS, THEIRS))
-    # Growth may be none or less: then, how often the one is in the other says nothing.
+    # Growth may be 0 or negative: then a ratio means nothing.
     ratio = ours / theirs if ours is not None and theirs and min(ours, theirs) > 0 else None
     return Row(
         scenario=scenario,
@@ -112,7 +112,7 @@ def _median(scenario: str, figure: str, server: str, results: Sequence[Result]) 
 def table(
     scenarios: Sequence[Scenario], results: Sequence[Result], servers: Sequence[Contestant]
 ) -> str:
-    """The rows, what arrived, and what a reader must know before believing a figure."""
+    """The rows, the counts of lost messages, and notes on doubtful figures."""
     names = [server.name for server in servers]
     lines = [_line("scenario", "figure", [*names, "ratio"] if len(names) > 1 else names)]
     for scenario in scenarios:
@@ -129,9 +129,9 @@ def _line(scenario: str, title: str, cells: Sequence[str]) -> str:
 
 
 def number(value: float | None) -> str:
-    """A figure as people read it."""
+    """A figure as text."""
     if value is None:
-        return "–"  # noqa: RUF001  (a dash for nothing)
+        return "–"  # noqa: RUF001  (a dash for a missing value)
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.2f}"
 
 
@@ -146,7 +146,7 @@ def _arrival(scenario: str, server: str, results: Iterable[Result]) -> str:
 
 
 def _notes(scenarios: Iterable[Scenario], results: Sequence[Result]) -> list[str]:
-    """What went wrong in which round, and what is doubtful about a server's figures."""
+    """Problems of each round, and reasons to doubt a server's figures."""
     figures = {scenario.name: scenario.figures for scenario in scenarios}
     pairs = dict.fromkeys((result.scenario, result.server) for result in results)
     notes = [
@@ -162,11 +162,11 @@ def _notes(scenarios: Iterable[Scenario], results: Sequence[Result]) -> list[str
 
 
 def _doubts(results: Sequence[Result]) -> Iterable[str]:
-    """Of one scenario and one server, each at its worst round."""
+    """Reasons to doubt the figures of one scenario and server, each from its worst round."""
     busiest = max(results, key=lambda result: result.load_share)
     if busiest.load_share > BUSY:
-        behind = busiest.plan.echoes or busiest.plan.intake != "http"
-        who = "load generator and what is behind were" if behind else "load generator was"
+        has_backend = busiest.plan.echoes or busiest.plan.intake != "http"
+        who = "load generator and its backend were" if has_backend else "load generator was"
         yield (
             f"the {who} busy {busiest.load_share:.0%} of the time, the server "
             f"{busiest.server_share:.0%}: latencies and rates are not the server's alone"
@@ -182,11 +182,11 @@ def _doubts(results: Sequence[Result]) -> Iterable[str]:
     fastest = max(result.figures.get("deliveries_per_s", 0) for result in results)
     is_single = results[0].plan.streams == 1 or results[0].plan.work == "flood"
     if is_single and rate and fastest > KEPT_UP * offered:
-        yield f"{offered:,.0f} deliveries per second were on offer: its rate is not its limit"
+        yield f"{offered:,.0f} deliveries per second were offered: the rate is not the server's limit"
 
 
 def _disagreements(figures: Iterable[Figure], results: Sequence[Result]) -> Iterable[str]:
-    """Figures whose median says little, because the rounds are far apart."""
+    """Figures whose rounds differ so much that their median means little."""
     for figure in figures:
         values = [each.figures[figure.name] for each in results if figure.name in each.figures]
         if values and max(values) - min(values) > SPREAD * abs(statistics.median(values)):

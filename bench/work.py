@@ -1,6 +1,6 @@
-"""What a crowd and its publishers are put to: a function for each kind of work.
+"""The kinds of work: what clients and publishers do, a function for each kind.
 
-Knows: the order of things. Does not know: servers, processes, what anything costs.
+Knows: clients, publishers, their order. Does not know: servers, processes, costs.
 """
 
 import asyncio
@@ -15,34 +15,34 @@ from bench.plan import Plan, Work
 from bench.publishers import PUBLISHERS, Publisher
 from catenary.terminal.counting import PATIENCE_S, EchoClient
 
-IDLE_BEAT_S: Final = 4.0
-"""A server's worst pause is told for 5 s: a look every 4 s misses none."""
+IDLE_SAMPLE_S: Final = 4.0
+"""Servers report the worst pause of the last 5 s: a sample every 4 s misses none."""
 
-FLOOD_BEAT_S: Final = 1.0
+FLOOD_SAMPLE_S: Final = 1.0
 TICK_S: Final = 0.004
-"""How often a flood is topped up."""
+"""How often a flood sends publications."""
 
 IN_FLIGHT: Final = 256
-"""How many publications of one connection may be unanswered."""
+"""Unanswered publications of one connection."""
 
 CANARY_S: Final = 0.05
 
 WARM_UP: Final = 1 / 2
-"""How long a churn goes on before it counts, in parts of its length: until then, allocators take
-what they need for one cycle."""
+"""The length of a churn before it counts, as a share of the counted part: allocators grow to what one
+cycle needs."""
 
 MESSAGES_PER_CYCLE: Final = 5
-"""What a churning client hears before it is cut off, and as many again while it is away."""
+"""Messages to a client of a churn before it disconnects, and again while it is disconnected."""
 
 
 @dataclass(slots=True)
 class Site:
-    """Where work is done. ``beat`` says that a point is reached, and waits for who looks there."""
+    """The context of work. ``reach`` reports a checkpoint, and returns when the server was sampled."""
 
     plan: Plan
     crowd: Crowd
     intake_port: int
-    beat: Callable[[str], Awaitable[None]]
+    reach: Callable[[str], Awaitable[None]]
     publishers: list[Publisher] = field(default_factory=list)
 
     async def open(self, count: int = 1) -> None:
@@ -60,9 +60,9 @@ class Site:
 
 @dataclass(slots=True)
 class Done:
-    """What work knows about itself; the crowd's tally knows the rest.
+    """The result of work, beside the counts of the clients' tally.
 
-    ``waits_s`` are the times that clients waited, where those are not of single deliveries.
+    ``waits_s`` are the times that clients waited, if the work does not measure single deliveries.
     """
 
     expected: int = 0
@@ -75,12 +75,12 @@ class Done:
 
 
 async def nothing(site: Site) -> Done:
-    """Clients have connected: that was it."""
+    """No work: the scenario measures connecting."""
     return Done()
 
 
 async def publish(site: Site) -> Done:
-    """Publishes all at a rate, or each when all have the one before, and waits for them."""
+    """Publishes at a rate, or each message when all clients have the one before; waits for all."""
     plan, crowd = site.plan, site.crowd
     await site.open()
     started = perf_counter()
@@ -89,14 +89,14 @@ async def publish(site: Site) -> Done:
             await asyncio.sleep(max(0, started + number / plan.rate - perf_counter()))
         site.publishers[0].publish(number % plan.streams)
         if not plan.rate and not await crowd.tally.wait_for_total(crowd.expected()):
-            break  # what is lost is known; the rest would only wait again
+            break  # messages are lost; each further one would wait as long
     publishing_s = perf_counter() - started
     await crowd.tally.wait_for_total(crowd.expected())
     return Done(crowd.expected(), publishing_s=publishing_s)
 
 
 async def echo(site: Site) -> Done:
-    """Each client says something and waits until it comes back, so many times."""
+    """Each client calls the application and waits for the echo, ``echoes`` times."""
     for client in site.crowd.clients:
         cast("EchoClient", client).send_next()
     expected = site.plan.echoes * len(site.crowd.clients)
@@ -105,34 +105,34 @@ async def echo(site: Site) -> Done:
 
 
 async def idle(site: Site) -> Done:
-    """Pings due, heard, and missed. A third of an interval is allowed for jitter."""
+    """Counts pings: due, received and missed. A third of an interval is allowed for jitter."""
     plan, clients = site.plan, site.crowd.clients
     before = [client.pings for client in clients]
     end = perf_counter() + plan.seconds
     while (left := end - perf_counter()) > 0:
-        await asyncio.sleep(min(left, IDLE_BEAT_S))
-        await site.beat("idle")
-    heard = [client.pings - past for client, past in zip(clients, before, strict=True)]
+        await asyncio.sleep(min(left, IDLE_SAMPLE_S))
+        await site.reach("idle")
+    received = [client.pings - past for client, past in zip(clients, before, strict=True)]
     due = int(plan.seconds / plan.ping_interval_s - 1 / 3)
-    missed = sum(max(0, due - pings) for pings in heard)
-    return Done(due * len(heard), sum(heard), missed)
+    missed = sum(max(0, due - pings) for pings in received)
+    return Done(due * len(received), sum(received), missed)
 
 
 async def storm(site: Site) -> Done:
-    """All are cut off at once and come back for what they missed, while publishing goes on."""
+    """All clients disconnect at once and resume, while publishing continues."""
     crowd, clients = site.crowd, site.crowd.clients
     await site.open()
     await _publish_round(site)
-    await site.beat("cut")
+    await site.reach("cut")
     over = asyncio.Event()
     publishing = asyncio.create_task(_publish_until(over, site))
     waits_s, cut = array("d"), perf_counter()
     await asyncio.gather(*(client.away() for client in clients))
-    await crowd.bring_back(clients, lambda: waits_s.append(perf_counter() - cut))
-    await site.beat("back")
+    await crowd.reconnect(clients, lambda: waits_s.append(perf_counter() - cut))
+    await site.reach("back")
     over.set()
     publishing_s = await publishing
-    if len(waits_s) == len(clients):  # else, what is missing is known, and waiting brings nothing
+    if len(waits_s) == len(clients):  # otherwise messages are missing, and waiting does not help
         await crowd.tally.wait_for_total(crowd.expected())
     return Done(
         crowd.expected(),
@@ -144,14 +144,14 @@ async def storm(site: Site) -> Done:
 
 
 async def _publish_round(site: Site) -> None:
-    """A message to every stream, so that each client knows its place."""
+    """Publishes a message to every stream, so that each client has a position."""
     for stream in range(site.plan.streams):
         site.publishers[0].publish(stream)
     await site.crowd.tally.wait_for_total(site.crowd.expected())
 
 
 async def _publish_until(over: asyncio.Event, site: Site) -> float:
-    """Publishes at the plan's rate to one stream after the other; how long."""
+    """Publishes at the plan's rate to the streams in turn; returns how long, in seconds."""
     started, number = perf_counter(), 0
     while not over.is_set():
         site.publishers[0].publish(number % site.plan.streams)
@@ -161,15 +161,14 @@ async def _publish_until(over: asyncio.Event, site: Site) -> float:
 
 
 async def flood(site: Site) -> Done:
-    """Publishes at a rate for a while, or as fast as publications are accepted; a connection for
-    each stream, so that order is kept.
-    """
+    """Publishes at a rate, or as fast as publications are accepted. Each stream has its own connection,
+    which keeps the order."""
     plan, crowd = site.plan, site.crowd
     await site.open(plan.streams)
-    await _open_way(site)
-    await site.beat("begun")
+    await _wait_until_delivered(site)
+    await site.reach("begun")
     over = asyncio.Event()
-    looks = asyncio.create_task(_beats_until(over, site))
+    looks = asyncio.create_task(_checkpoints_until(over, site))
     started, published = perf_counter(), 0
     while (now := perf_counter() - started) < plan.seconds:
         due = min(int(now * plan.rate), plan.publications) - published
@@ -184,55 +183,55 @@ async def flood(site: Site) -> Done:
     await crowd.tally.wait_for_total(crowd.expected())
     over.set()
     await looks
-    await site.beat("over")
+    await site.reach("over")
     return Done(crowd.expected(), publishing_s=publishing_s)
 
 
-async def _open_way(site: Site) -> None:
-    """Returns once publications arrive. Raises TimeoutError after PATIENCE_S."""
+async def _wait_until_delivered(site: Site) -> None:
+    """Returns when publications arrive. Raises TimeoutError after PATIENCE_S."""
     if site.plan.intake == "http":
-        return  # it listens before anything is measured
-    heard = site.crowd.tally.heard_canary
+        return  # the server has listened since its start
+    received = site.crowd.tally.canary_received
     async with asyncio.timeout(PATIENCE_S):
-        while not heard.is_set():
+        while not received.is_set():
             site.publishers[0].publish_canary(0)
             await asyncio.sleep(CANARY_S)
 
 
-async def _beats_until(over: asyncio.Event, site: Site) -> None:
+async def _checkpoints_until(over: asyncio.Event, site: Site) -> None:
     while not over.is_set():
         try:
-            async with asyncio.timeout(FLOOD_BEAT_S):
+            async with asyncio.timeout(FLOOD_SAMPLE_S):
                 await over.wait()
         except TimeoutError:
-            await site.beat("flood")
+            await site.reach("flood")
 
 
 async def churn(site: Site) -> Done:
-    """Cycles: as many clients as stay all along come, listen, are cut off, return, and go.
+    """In each cycle, further clients connect, receive, disconnect, resume and leave.
 
-    Behind a warm-up and behind the cycles is a rest, so long that nothing is kept of anybody: only
-    what the server holds then can be compared.
+    After a warm-up and after the cycles is a rest, in which all state of these clients expires: only the
+    server's memory after a rest can be compared.
     """
     plan, crowd = site.plan, site.crowd
     done = Done()
     earlier = len(crowd.failures)
     for seconds, name in ((plan.seconds * WARM_UP, "warm-up"), (plan.seconds, "cycle")):
-        await site.open()  # who publishes nothing for a rest is hung up on
+        await site.open()  # servers close connections that are silent for a rest
         started = perf_counter()
         while perf_counter() - started < seconds and len(crowd.failures) == earlier:
             await _cycle(site, done)
-            await site.beat(name)
+            await site.reach(name)
         done.publishing_s += perf_counter() - started
         await asyncio.sleep(plan.rest_s)
-        await site.beat("rest")
+        await site.reach("rest")
     done.resumed = crowd.tally.restored
     return done
 
 
 async def _cycle(site: Site, done: Done) -> None:
     crowd, publisher = site.crowd, site.publishers[-1]
-    clients = await crowd.invite(site.plan.clients)
+    clients = await crowd.connect_more(site.plan.clients)
     stream = len(crowd.sent) - 1
     publisher.publish(stream, MESSAGES_PER_CYCLE)
     done.expected += MESSAGES_PER_CYCLE * len(clients)
@@ -241,7 +240,7 @@ async def _cycle(site: Site, done: Done) -> None:
     await asyncio.gather(*(client.away() for client in away))
     publisher.publish(stream, MESSAGES_PER_CYCLE)
     done.expected += MESSAGES_PER_CYCLE * len(clients)
-    back = await crowd.bring_back(away)
+    back = await crowd.reconnect(away)
     if len(back) == len(away):
         await crowd.tally.wait_for_total(done.expected)
     done.not_resumed += len(away) - (crowd.tally.restored - restored)

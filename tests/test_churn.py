@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import pytest
 
-from bench.blocks import Held, ask
+from bench.blocks import Allocations, ask
 from tests.parts.application import TestApplication
 from tests.parts.grpc_app import GrpcServer, grpc_server
 from tests.parts.raw_socket import CLOSE, RawSocket, command, masked, upgrade
@@ -289,7 +289,7 @@ VARIANTS: Final[dict[Visit, tuple[str, ...]]] = {
 
 
 @pytest.fixture(scope="module")
-def held(tmp_path_factory: pytest.TempPathFactory) -> dict[Visit, tuple[Held, Held]]:
+def held(tmp_path_factory: pytest.TempPathFactory) -> dict[Visit, tuple[Allocations, Allocations]]:
     """What each server held before its clients, and what behind them. Their rests are one: most of
     it is waiting until clients are forgotten."""
     directory = tmp_path_factory.mktemp("held")
@@ -301,7 +301,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> dict[Visit, tuple[Held, He
             for visit in VARIANTS
         }
 
-        def told() -> dict[Visit, Held]:
+        def told() -> dict[Visit, Allocations]:
             return {
                 visit: at_rest(server, directory / visit.__name__)
                 for visit, server in servers.items()
@@ -325,7 +325,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> dict[Visit, tuple[Held, He
     return {visit: (before[visit], after[visit]) for visit in VARIANTS}
 
 
-def left(before: Held, after: Held) -> dict[str, int]:
+def left(before: Allocations, after: Allocations) -> dict[str, int]:
     """What there is more of, or less, than may be."""
     found = differing(before.types, after.types)
     blocks = after.blocks - before.blocks
@@ -358,7 +358,7 @@ def differing(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
     return {name: by for name, by in differences.items() if abs(by) > OBJECTS}
 
 
-def at_rest(server: CableServer, path: Path) -> Held:
+def at_rest(server: CableServer, path: Path) -> Allocations:
     """The least of some looks: a timer may be in the midst of something."""
     looks = []
     for _ in range(5):
@@ -375,6 +375,6 @@ def churn(servers: dict[Visit, CableServer], rounds: int) -> None:
 
 @pytest.mark.parametrize("visit", VARIANTS, ids=lambda visit: visit.__name__)
 def test_nothing_is_left_of_clients_that_have_gone(
-    visit: Visit, held: dict[Visit, tuple[Held, Held]]
+    visit: Visit, held: dict[Visit, tuple[Allocations, Allocations]]
 ) -> None:
     assert left(*held[visit]) == {}

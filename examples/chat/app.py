@@ -1,8 +1,8 @@
-"""A chat room: the application behind the cable, and behind RPC.
+"""A chat room: an application behind RPC.
 
-The server holds the sockets of the browsers and asks this application who may enter, what they
-listen to and what their actions do. What somebody says is published to Redis; the server hears it
-there and tells everybody in the room.
+The server holds the WebSockets of the browsers. It asks this application which clients may connect, to
+which streams they subscribe and what their actions do. Messages are published to Redis; the server
+receives them there and sends them to everyone in the room.
 """
 
 import os
@@ -16,13 +16,13 @@ class Visitor(Connection):
     user: str
 
     async def connect(self) -> None:
-        """Lets everybody in who has a name, as in ``/cable?name=Ann``."""
+        """Accepts every client that has a name, as in ``/cable?name=Ann``."""
         self.user = self.request.params.get("name", "")
         if not self.user:
             self.reject_unauthorized_connection()
 
     async def disconnect(self) -> None:
-        """Says who left; nothing else depends on it."""
+        """Prints who left."""
         print(f"gone: {self.user}", flush=True)
 
 

@@ -1,7 +1,7 @@
-"""The page of the dashboard, and the right to hear its streams: there is no channel.
+"""The page of the dashboard, and the signed names of its streams: there is no channel.
 
-Each machine publishes to a stream of its own. The page gets the signed names of those that it may
-hear, and subscribes to them at the server, which asks nobody.
+Each machine publishes to its own stream. The page gets the signed names of the streams that it may see,
+and subscribes to them; the server checks the signatures without a call to the application.
 """
 
 import time

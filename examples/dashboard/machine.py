@@ -1,4 +1,4 @@
-"""Publishes the figures of machines, which it makes up: python machine.py ant bee cow"""
+"""Publishes made-up figures of machines: python machine.py ant bee cow"""
 
 import random
 import sys
@@ -12,17 +12,17 @@ EVERY_S = 0.5
 cable = Cable(channels=[])
 
 
-def wander(load: float) -> float:
+def next_load(load: float) -> float:
     return min(100.0, max(0.0, load + random.uniform(-8, 8)))
 
 
 def publish(names: list[str]) -> None:
-    """For ever, all machines in one request. Raises BackendError where no server takes it."""
+    """Publishes for ever, all machines in one request. Raises BackendError without a server."""
     loads = {name: random.uniform(20, 80) for name in names}
     while True:
         with cable.batch():
             for name in names:
-                loads[name] = wander(loads[name])
+                loads[name] = next_load(loads[name])
                 cable.broadcast(f"machines/{name}", {"load": round(loads[name], 1)})
         time.sleep(EVERY_S)
 

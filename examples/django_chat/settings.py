@@ -1,11 +1,11 @@
-"""Settings of a chat on one machine: for development, not for the web."""
+"""Settings for development on one machine, not for production."""
 
 import os
 from pathlib import Path
 
 BASE_DIR = Path(__file__).parent
 DEBUG = True
-SECRET_KEY = os.environ.get("SECRET_KEY", "known to everybody who reads this")
+SECRET_KEY = os.environ.get("SECRET_KEY", "public, for development only")
 
 INSTALLED_APPS = [
     "django.contrib.auth",
@@ -38,13 +38,13 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 LOGIN_URL = "enter"
 
-# turbo.js, as npm has installed it
+# turbo.js, installed by npm
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "node_modules/@hotwired/turbo-rails/app/assets/javascripts"]
 
 CATENARY = {
     "CABLE": "chat.cable:cable",
-    # For other processes than the server's: a shell, a job.
+    # Used by other processes than the server: a shell, a job.
     "PUBLISHER": os.environ.get("ANYCABLE_HTTP_BROADCAST_URL", "http://localhost:8080/_broadcast"),
     "OPTIONS": {
         "broadcast_adapter": "http",

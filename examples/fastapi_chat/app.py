@@ -1,7 +1,7 @@
-"""Rooms to talk in, and who is here: FastAPI and its cable in one process.
+"""Chat rooms with presence: FastAPI and a cable in one process.
 
-FastAPI signs people in and keeps them in its session, a signed cookie. The cable reads the same
-cookie, so it knows who connects, and endpoints publish to the rooms of the cable.
+FastAPI signs users in and stores their names in its session, a signed cookie. The cable reads the same
+cookie to identify a client, and endpoints publish to the rooms of the cable.
 """
 
 import os
@@ -75,7 +75,7 @@ async def who_am_i(request: Request) -> dict[str, str | None]:
 
 @api.put("/session")
 async def sign_in(session: Session, request: Request) -> None:
-    # Whoever asks for a name gets it: put your own way of signing in here.
+    # Accepts any name: put your own sign-in here.
     request.session["name"] = session.name
 
 

@@ -1,7 +1,7 @@
-"""A list that everybody sees the same: Hotwire, and Flask instead of Rails.
+"""A list that is the same on all pages: Hotwire, with Flask instead of Rails.
 
-Flask renders all HTML, for the first view of the page and for what changes on it. What changes is
-published as Turbo Streams to the server, which holds the browsers' connections.
+Flask renders all HTML, for the page and for its changes. Changes are published as Turbo Streams to the
+server, which holds the browsers' connections.
 """
 
 import os
@@ -58,7 +58,7 @@ def add() -> str | Response:
         abort(422)
     item = Item(next(ids), text)
     items[item.id] = item
-    tell("append", "items", render_template("item.html", item=item))
+    publish("append", "items", render_template("item.html", item=item))
     return answer(turbo_stream("replace", "new-item", render_template("form.html")))
 
 
@@ -66,14 +66,14 @@ def add() -> str | Response:
 def toggle(id: int) -> str | Response:
     item = items.get(id) or abort(404)
     item.is_done = not item.is_done
-    tell("replace", f"item-{id}", render_template("item.html", item=item))
+    publish("replace", f"item-{id}", render_template("item.html", item=item))
     return answer("")
 
 
 @app.post("/items/<int:id>/delete")
 def delete(id: int) -> str | Response:
     items.pop(id, None)
-    tell("remove", f"item-{id}")
+    publish("remove", f"item-{id}")
     return answer("")
 
 
@@ -81,13 +81,13 @@ def turbo_stream(action: str, target: str, html: str = "") -> str:
     return render_template("turbo_stream.html", action=action, target=target, html=html)
 
 
-def tell(action: str, target: str, html: str = "") -> None:
-    """Everybody who has the page open, its sender too."""
+def publish(action: str, target: str, html: str = "") -> None:
+    """Publishes a change to all open pages, the sender's too."""
     cable.broadcast("items", turbo_stream(action, target, html))
 
 
 def answer(html: str) -> str | Response:
-    """What Turbo carries out; a browser without scripts gets the page again."""
+    """The response for Turbo; a browser without scripts is redirected to the page."""
     if TURBO_STREAM not in request.accept_mimetypes.values():
         return redirect(url_for("index"), 303)
     return app.response_class(html, mimetype=TURBO_STREAM)

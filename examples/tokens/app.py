@@ -1,7 +1,8 @@
-"""A language model's answers, token by token, to clients that may come and go.
+"""A language model's answers, token by token, to clients that may disconnect and return.
 
-The answer is not tied to a connection: it is published to a stream of its own, whose history the
-server keeps. Whoever comes back goes on behind the last token it got; who reloads reads all of it.
+An answer is not tied to a connection: it is published to its own stream, whose history the server
+stores. A client that reconnects gets the tokens after the last one it received; a page that is reloaded
+gets all of them.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ PACE_S = 0.04
 
 
 async def tokens(question: str) -> AsyncIterator[str]:
-    """Stands for a model: the words of a text, one after the other. Put the stream of yours here."""
+    """Simulates a model: yields the words of a text. Put your own model here."""
     for word in ANSWER.read_text().split():
         await asyncio.sleep(PACE_S)
         yield f"{word} "

@@ -1,3 +1,5 @@
+"""The benchmark as a program: ``python -m bench``."""
+
 import json
 import os
 import subprocess
@@ -10,7 +12,7 @@ import pytest
 
 from bench.measure import measure
 from bench.report import is_complete
-from bench.scenarios import OURS, SCENARIOS, Scenario, left_out, quickened
+from bench.scenarios import OURS, SCENARIOS, Scenario, missing_requirement, shortened
 from bench.servers import Contestant
 from tests.parts.missing import missing
 
@@ -49,12 +51,12 @@ def test_a_quick_run_measures_all_figures_of_a_scenario(tmp_path: Path) -> None:
         assert row["ours"] > 0
         assert row["theirs"] is row["ratio"] is None
         assert row["title"] in run.stdout
-    assert run.stderr == "", "no progress line where there is no terminal"
+    assert run.stderr == "", "a progress line needs a terminal"
 
 
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 AT_ONCE = ("extended", "workers", "idle", "resume", "soak", *(n for n in BY_NAME if "intake" in n))
-"""What one run measures for all tests below."""
+"""The scenarios of the one run that the tests below share."""
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,7 @@ def test_every_scenario_has_its_figures_and_loses_nothing(
     name: str, quick_run: tuple[dict[str, Any], Path]
 ) -> None:
     scenario = BY_NAME[name]
-    if reason := left_out(scenario):
+    if reason := missing_requirement(scenario):
         missing(name, reason)
     document, drawings = quick_run
     (result,) = [each for each in document["results"] if each["scenario"] == name]
@@ -96,14 +98,14 @@ def test_written_results_make_the_table_of_the_readme(
     path.write_text(json.dumps(quick_run[0]))
     run = bench("--readme", str(path))
     assert run.returncode == 0, run.stderr
-    assert "| 200 cut off at once: messages that came twice | 0 |\n" in run.stdout
+    assert "| 200 cut off at once: messages that arrived twice | 0 |\n" in run.stdout
     path.write_text("{}")
     run = bench("--readme", str(path))
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr.startswith("bench: expected results as --json writes them in ")
 
 
-def test_a_scenario_without_its_part_is_left_out_with_a_line() -> None:
+def test_a_scenario_whose_broker_is_missing_is_left_out_with_a_message() -> None:
     run = bench("--quick", "--only", "intake-redisx", PATH="/nowhere")
     assert run.returncode == 2
     assert run.stderr.splitlines() == [
@@ -112,22 +114,22 @@ def test_a_scenario_without_its_part_is_left_out_with_a_line() -> None:
     ]
 
 
-def test_what_is_not_resumed_and_lost_makes_a_run_incomplete() -> None:
-    forgetful = quick("resume", flags_of={OURS: ("--broker=none",)})
+def test_sessions_that_are_not_resumed_make_a_run_incomplete() -> None:
+    without_broker = quick("resume", flags_of={OURS: ("--broker=none",)})
     ours = Contestant(OURS, (sys.executable, "-m", "catenary"))
-    result = measure(forgetful, ours, 1, on_phase=lambda phase: None)
+    result = measure(without_broker, ours, 1, on_phase=lambda phase: None)
     assert result.problems[0] == "200 not resumed"
     assert result.problems[1].endswith(" lost")
     assert not is_complete([result])
 
 
 def quick(name: str, **changes: Any) -> Scenario:
-    """A scenario in the size of --quick, otherwise than it is in the table."""
+    """A changed scenario in the size of --quick."""
     scenario = msgspec.structs.replace(BY_NAME[name], **changes)
-    return msgspec.structs.replace(scenario, plan=quickened(scenario.plan))
+    return msgspec.structs.replace(scenario, plan=shortened(scenario.plan))
 
 
-def test_a_server_that_can_not_be_measured_is_told_and_fails_the_run() -> None:
+def test_a_server_that_does_not_start_is_reported_and_fails_the_run() -> None:
     run = bench("--quick", "--only", "connect", "--clients", "10", anycable_go="false")
     assert run.returncode == 1, run.stdout + run.stderr
     assert "connect, anycable-go, round 1: INCOMPLETE: nothing listens" in run.stdout

@@ -1,4 +1,4 @@
-"""What is made of samples."""
+"""Figures that are computed from samples."""
 
 import pytest
 
@@ -11,7 +11,7 @@ def sample(name: str, pss_kb: int, blocks: int | None = None) -> Sample:
     return Sample(name=name, at_s=0, cpu_s=0, pss_kb=pss_kb, load_cpu_s=0, blocks=blocks)
 
 
-def test_growth_is_what_cycles_left_from_rest_to_rest() -> None:
+def test_growth_is_the_difference_between_two_rests() -> None:
     samples = [
         sample("warm-up", 900),
         sample("rest", 500, blocks=1000),
@@ -26,7 +26,7 @@ def test_growth_is_what_cycles_left_from_rest_to_rest() -> None:
     }
 
 
-def test_a_server_that_can_not_tell_what_it_holds_has_no_figure_for_it() -> None:
+def test_without_counts_of_blocks_their_growth_is_left_out() -> None:
     samples = [sample("rest", 500), sample("cycle", 500), sample("rest", 500)]
     assert _growth(Plan(clients=10, work="churn"), samples) == {
         "cycles": 1,
@@ -34,5 +34,5 @@ def test_a_server_that_can_not_tell_what_it_holds_has_no_figure_for_it() -> None
     }
 
 
-def test_a_soak_that_was_broken_off_has_no_growth() -> None:
+def test_an_interrupted_soak_has_no_growth() -> None:
     assert _growth(Plan(clients=10, work="churn"), [sample("warm-up", 900)]) == {}

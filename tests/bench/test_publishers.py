@@ -1,3 +1,5 @@
+"""Requests of publishers, and how answers are counted."""
+
 import asyncio
 import json
 from array import array
@@ -9,8 +11,8 @@ from bench.plan import Intake
 from bench.publishers import PUBLISHERS, Publisher
 
 
-class Wire(asyncio.Transport):
-    """Keeps what is written."""
+class RecordingTransport(asyncio.Transport):
+    """Records written bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -20,13 +22,13 @@ class Wire(asyncio.Transport):
         self.written += data
 
 
-def connected(intake: Intake) -> tuple[Publisher, Wire]:
-    """A publisher of two streams, and its wire with nothing of the greeting on it."""
+def connected(intake: Intake) -> tuple[Publisher, RecordingTransport]:
+    """A publisher to two streams, and its transport without the bytes of the handshake."""
     publisher = PUBLISHERS[intake]([array("d"), array("d")], 3)
-    wire = Wire()
-    publisher.connection_made(wire)
-    wire.written = b""
-    return publisher, wire
+    transport = RecordingTransport()
+    publisher.connection_made(transport)
+    transport.written = b""
+    return publisher, transport
 
 
 BODY = '{"stream":"s1","data":"{\\"t\\":\\"@@0000000%d\\",\\"p\\":\\"xxx\\"}"}'
@@ -52,11 +54,11 @@ SIZE = len(BODY % 0)
     ],
 )
 def test_each_publication_is_one_request(intake: Intake, before: str, after: str) -> None:
-    publisher, wire = connected(intake)
+    publisher, transport = connected(intake)
     publisher.publish(1, 2)
     end = "PING\r\n" if intake == "nats" else ""
     expected = "".join(f"{before}{BODY % number}{after}" for number in (0, 1)) + end
-    assert wire.written.decode() == expected
+    assert transport.written.decode() == expected
     assert (len(publisher.sent[0]), len(publisher.sent[1])) == (0, 2)
     assert json.loads(json.loads(BODY % 0)["data"]) == {"t": "@@00000000", "p": "xxx"}
 
@@ -79,13 +81,13 @@ def test_each_publication_is_one_request(intake: Intake, before: str, after: str
         ("nats", "-ERR 'no'\r\n", 0, 0),
     ],
 )
-def test_what_is_accepted(
+def test_answers_are_counted_as_accepted_or_refused(
     intake: Intake, answers: str, answered: int, accepted: int, chunk: int
 ) -> None:
-    publisher, wire = connected(intake)
+    publisher, transport = connected(intake)
     if intake != "http":
         publisher.publish_canary(0)
-        assert CANARY in wire.written
+        assert CANARY in transport.written
     publisher.publish(0, 2)
     for start in range(0, len(answers), chunk):
         publisher.data_received(answers[start : start + chunk].encode())

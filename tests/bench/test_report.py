@@ -1,4 +1,7 @@
+"""Tables and drawings of results, and the sizes of scenarios."""
+
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -14,11 +17,12 @@ from bench.scenarios import (
     Sample,
     Scenario,
     lengthened,
-    quickened,
     resized,
+    shortened,
 )
 from bench.servers import Contestant
 
+ROOT = Path(__file__).parents[2]
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 
 
@@ -64,7 +68,7 @@ def test_a_drawing_has_a_bar_for_each_figure_and_server(scenario: Scenario) -> N
     assert "prefers-color-scheme: dark" in style
 
 
-def test_nothing_and_less_than_nothing_can_be_drawn() -> None:
+def test_missing_and_negative_figures_can_be_drawn() -> None:
     soak = BY_NAME["soak"]
     results = msgspec.structs.replace(document(soak, -2.0, 0.0), results=())
     ET.fromstring(plots.scenario(soak, results))
@@ -73,30 +77,40 @@ def test_nothing_and_less_than_nothing_can_be_drawn() -> None:
 
 
 def test_the_table_of_the_readme_comes_from_data() -> None:
-    told = document(BY_NAME["fanout"], 5.71, 11.6)
-    written = msgspec.json.decode(msgspec.json.encode(told), type=Document)
+    made = document(BY_NAME["fanout"], 5.71, 11.6)
+    written = msgspec.json.decode(msgspec.json.encode(made), type=Document)
     assert readme.table(written).splitlines() == [
         "| | catenary | anycable-go | ratio |",
         "|---|---|---|---|",
-        "| fan-out to 5,000 clients: CPU for a delivery | 5.7 µs | 12 µs | 0.49 |",
+        "| fan-out to 5,000 clients: CPU per delivery | 5.7 µs | 12 µs | 0.49 |",
         "| fan-out to 5,000 clients: p99 | 5.7 ms | 12 ms | 0.49 |",
     ]
 
 
 def test_figures_of_incomplete_rounds_are_marked() -> None:
-    told = readme.table(document(BY_NAME["resume"], 100, 200, ("4 twice",)))
-    assert "| 100 µs | 200 µs\\* | 0.50 |" in told
-    assert told.endswith("\\* something was lost, came twice or out of order")
+    made = readme.table(document(BY_NAME["resume"], 100, 200, ("4 twice",)))
+    assert "| 100 µs | 200 µs\\* | 0.50 |" in made
+    assert made.endswith("\\* messages were lost, doubled or out of order in this run")
 
 
-def test_every_line_of_the_readme_is_of_a_figure_that_is_measured() -> None:
+def test_every_line_of_the_readme_has_a_measured_figure() -> None:
     figures = {(scenario.name, each.name) for scenario in SCENARIOS for each in scenario.figures}
     assert {(line.scenario, line.figure) for line in readme.LINES} <= figures
 
 
+def test_the_table_of_the_docs_has_the_titles_of_the_benchmark() -> None:
+    docs = (ROOT / "docs" / "performance.md").read_text().splitlines()
+    start = docs.index("| | catenary | anycable-go | ratio |") + 2
+    end = docs.index("", start)
+    assert [line.split(" | ")[0].removeprefix("| ") for line in docs[start:end]] == [
+        line.title.format(clients=f"{BY_NAME[line.scenario].plan.clients:,}")
+        for line in readme.LINES
+    ]
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_sizes_hold_together(scenario: Scenario) -> None:
-    small, large = quickened(scenario.plan), lengthened(scenario.plan)
+def test_all_sizes_of_a_plan_are_consistent(scenario: Scenario) -> None:
+    small, large = shortened(scenario.plan), lengthened(scenario.plan)
     for plan in (small, large, resized(scenario.plan, 7)):
         assert plan.streams <= max(plan.clients, 1)
         assert plan.publications >= plan.streams or not plan.publications

@@ -1,6 +1,6 @@
-"""Each example as its README says, at the ports that it names, with nothing set but what it exports.
+"""Runs each example by the commands of its README, at its ports, without other settings.
 
-What their pages show is in tests/browser.
+Their pages are tested in tests/browser.
 """
 
 import re
@@ -25,14 +25,14 @@ GET = "curl --fail --silent --show-error"
 
 
 class Example:
-    """An example whose README was followed so far that everything runs."""
+    """An example whose processes run, started by the commands of its README."""
 
     def __init__(self, name: str, there: Machine) -> None:
         installs, starts, *self.more = blocks(f"examples/{name}/README.md")
         lines = installs.splitlines()
         assert lines[0] == "python3 -m venv .venv && . .venv/bin/activate"
         assert [each.partition(" ")[0] for each in lines[1:3]] == ["pip", "npm"]
-        # What is left sets the project up.
+        # The other lines set up the project.
         there.type("\n".join(lines[3:]))
         exports = [each for each in starts.splitlines() if each.startswith("export ")]
         self.starts = [each for each in starts.splitlines() if each not in exports]
@@ -101,7 +101,7 @@ def test_the_chat_of_django(tmp_path: Path) -> None:
             "Message.objects.create(room=room, author=User.objects.create(username='ann'), text='a')"
         )
         for command in (f'python manage.py shell -c "{make}"', delete):
-            assert "No page hears" not in example.type(command)
+            assert "Turbo Stream was not published" not in example.type(command)
 
 
 def test_the_chat_of_fastapi(tmp_path: Path) -> None:
@@ -126,10 +126,10 @@ def test_hotwire(tmp_path: Path) -> None:
             "catenary subscribe --url=ws://localhost:8080/cable"
             f" Turbo::StreamsChannel signed_stream_name={stream}"
         )
-        with example.there.terminal(listen) as somebody:
-            somebody.wait_for("subscribed to")
+        with example.there.terminal(listen) as client:
+            client.wait_for("subscribed to")
             example.type(f"{GET} --data text=Milk http://localhost:5000/items")
-            somebody.wait_for("Milk")
+            client.wait_for("Milk")
 
 
 def test_tokens(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Who may connect, and who is seen in a room. Messages come and go as Turbo Streams of the model."""
+"""Connections of users, and presence in rooms. Messages are Turbo Streams of the model."""
 
 from catenary import Cable, Channel
 from catenary.channels.django.cable import in_django

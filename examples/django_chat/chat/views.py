@@ -8,7 +8,7 @@ from chat.models import Message, Room
 
 
 def enter(request: HttpRequest) -> HttpResponse:
-    """Everybody is believed: this is an example. Django's own views ask for passwords."""
+    """Logs in without a password, because this is an example; use Django's own views."""
     name = request.POST.get("name", "").strip()[:40]
     if not name:
         return render(request, "chat/enter.html")
@@ -41,5 +41,5 @@ def say(request: HttpRequest, number: int) -> HttpResponse:
     text = request.POST.get("text", "").strip()[:500]
     if text:
         Message.objects.create(room=get_object_or_404(Room, pk=number), author=author, text=text)
-    # The page hears of the message as all others do.
+    # The page gets the message by its Turbo Stream, like all others.
     return HttpResponse(status=204)

@@ -1,7 +1,7 @@
 // turbo.js of @hotwired/turbo-rails: Turbo, <turbo-cable-stream-source>, and a client of Action Cable
 import { cable } from "../turbo.js"
 
-// <room-presence room="1">: the names of those who are in the room
+// <room-presence room="1">: the names of the members of a room
 customElements.define("room-presence", class extends HTMLElement {
   async connectedCallback() {
     const element = this
