@@ -1,4 +1,4 @@
-"""What Redis or NATS behind a server refuse for good: each publisher hears it, nobody is held up."""
+"""Publications that Redis or NATS refuse for good: the publisher gets the refusal, and no other is delayed."""
 
 import json
 import time

@@ -135,7 +135,7 @@ def wait_until(server: CableServer, figure: str) -> None:
 
 
 def first_answer(server: CableServer, sid: str) -> dict[str, object]:
-    """What a client hears first that names its session, and shows no token."""
+    """The first message to a client that names its session, and shows no token."""
     with CableClient(f"{server.cable_url}?sid={sid}", subprotocols=EXTENDED) as client:
         return client.receive()
 

@@ -1,4 +1,4 @@
-"""What any cable server must do, over real sockets: ours always, and another one beside it.
+"""The behaviour of any cable server, over real sockets: ours always, and optionally another one.
 
 With ``ANYCABLE_GO=path`` every test runs against that anycable-go too, so that a wrong expectation
 shows. Where it is known to be faulty, the test says so with the mark ``reference_fault``.

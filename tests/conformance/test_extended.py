@@ -513,7 +513,7 @@ def test_an_application_allows_whispers_by_its_state(
 
 
 def event(name: str, kind: str, member: str, **info: object) -> Message:
-    """What everybody on a stream hears of a member."""
+    """The messages about a member to all subscribers of a stream."""
     return {**delivered(name, {"type": kind, "id": member, **info}), "type": "presence"}
 
 

@@ -1,4 +1,4 @@
-"""What a client may do wrong: it costs that message, and nothing else.
+"""Wrong input of a client: it costs that message, and nothing else.
 
 Each test ends with proof that the connection is still usable, as far as it should be.
 """

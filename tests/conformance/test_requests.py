@@ -15,7 +15,7 @@ from tests.parts.server import CableServer
 UNAUTHORIZED = {"type": "disconnect", "reason": "unauthorized", "reconnect": False}
 
 
-# What the application is told
+# The requests to the application
 
 
 def test_url_is_set_during_connection(
@@ -146,7 +146,7 @@ def test_commands_carry_identifiers_and_environment(
         assert call.protov == "v1"
 
 
-# What it decides about a connection
+# Its decisions about a connection
 
 
 def test_client_hears_why_it_is_rejected(connect: Connect, app: ConformanceApp) -> None:

@@ -1,4 +1,4 @@
-"""What subscribers hear of publications, and what nobody hears."""
+"""Publications that subscribers receive, and those that they do not."""
 
 import json
 from contextlib import closing

@@ -212,7 +212,7 @@ def test_param_has_the_name_of_the_option(start_server: StartServer) -> None:
         assert not is_let_in(f"{server.cable_url}?jid={GOOD}")
 
 
-# Who must show one
+# Clients that need a token
 
 
 @pytest.mark.parametrize(

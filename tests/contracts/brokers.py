@@ -1,4 +1,4 @@
-"""What the contract suites of a broker run over: each adapter, and how its time goes by.
+"""The subjects of the contract suites of a broker: each adapter, and how its time passes.
 
 An adapter that is added here may return awaitables, and may take real time for ``elapse``: suites
 await whatever is awaitable, and ask for times of whole seconds.
@@ -153,7 +153,7 @@ async def nats_history(limit: int, ttl_s: int) -> AsyncIterator[Kept]:
         async with nats_node(server, limits) as node:
 
             def hear(subject: bytes, headers: bytes, payload: bytes) -> None:
-                """Whatever is published, as every node may hear it."""
+                """Receives all publications, as every node may."""
                 epoch = node.engine.subjects.epoch_of(subject) or ""
                 offset = int(value_of(headers, b"Nats-Sequence") or 0)
                 publication = unpack(payload, Position(epoch, offset))

@@ -1,7 +1,7 @@
-"""What the contract suite of an engine runs over: each engine, the server that its nodes share, and nodes.
+"""The subjects of the contract suite of an engine: each engine, the server that its nodes share, and nodes.
 
 A test breaks servers and the links of single nodes. An engine that is added here needs a server that can be
-killed, started again and stopped in its tracks, and a node with the attributes of :class:`EngineNode`.
+killed, started again and frozen, and a node with the attributes of :class:`EngineNode`.
 """
 
 import asyncio
@@ -87,7 +87,7 @@ class EngineNode(OneNode, Protocol):
 
 
 class SharedServer(Protocol):
-    """What the nodes share. ``kill`` is SIGKILL, after which ``start`` uses the same port."""
+    """The server that nodes share. ``kill`` is SIGKILL, after which ``start`` uses the same port."""
 
     port: int
 

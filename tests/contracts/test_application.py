@@ -93,7 +93,7 @@ def call_of(action: str, **params: object) -> str:
     return json.dumps({"action": action, **params})
 
 
-# What is asked, and what is decided
+# Requests and decisions
 
 
 def test_connect_tells_the_environment_and_brings_identifiers_and_state(line: Line) -> None:

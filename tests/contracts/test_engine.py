@@ -1,7 +1,7 @@
-"""The contract of an engine: what several nodes on one server promise their clients and publishers.
+"""The contract of an engine: the promises of several nodes on one server to their clients and publishers.
 
 One port at a time: ``test_pubsub.py``, ``test_history.py``, ``test_session_cache.py``, ``test_presence.py``. This
-suite is about what they do together, when servers die or hang, connections break, and much is published.
+suite is about the ports together, when servers die or hang, connections break, and much is published.
 """
 
 import asyncio
@@ -268,7 +268,7 @@ async def test_a_server_that_is_killed_under_load(engine: Engine, keeps: bool) -
         done = asyncio.Event()
 
         async def write(node: EngineNode) -> None:
-            """What fails may have been published or not; the next number follows."""
+            """A number whose publication fails may have been published or not; the next number follows."""
             while not done.is_set():
                 number = str(next(numbers))
                 with suppress(BackendError):
@@ -281,7 +281,7 @@ async def test_a_server_that_is_killed_under_load(engine: Engine, keeps: bool) -
             before = len(sent)
             await until(lambda n=before: len(sent) > n + 100)  # type: ignore[misc]
             if not keeps:
-                # What is not caught up before the next loss is lost, too.
+                # A message that a node has not caught up with before the next loss is lost, too.
                 newest = sent[-1]
                 for node in (one, other):
                     await until(lambda n=node, d=newest: d in n.data(S))  # type: ignore[misc]

@@ -24,7 +24,7 @@ Deliver = Callable[[Publishable], None]
 Open = Callable[[Deliver, Sequence[Stream]], AbstractAsyncContextManager[PubSub]]
 
 STREAMS = [Stream(name) for name in ("s", "é", "s0", "s1", "s2", "a:b *>.\x00")]
-"""What the node listens to in all tests."""
+"""The node listens to these streams in all tests."""
 
 
 @asynccontextmanager
@@ -69,7 +69,7 @@ def opened(request: pytest.FixtureRequest) -> Open:
 
 
 class Delivered:
-    """What was delivered, without the positions: not every adapter hands them out."""
+    """The deliveries, without positions: not every adapter returns them."""
 
     def __init__(self) -> None:
         self.publications: list[Publishable] = []

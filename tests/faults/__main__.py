@@ -1,8 +1,9 @@
-"""``python -m tests.faults``: every fault on every engine, and a table of what it cost."""
+"""``python -m tests.faults``: every fault on every engine, and a table of the results."""
 
 import argparse
 import asyncio
 import sys
+import traceback
 
 import uvloop
 
@@ -26,19 +27,29 @@ def main() -> int:
     chosen = parser.parse_args()
     load = Load(chosen.clients, chosen.streams, chosen.quiet_streams, chosen.per_second)
     verdicts = []
+    failed = 0
     for engine in chosen.engine or ENGINES:
         for fault in chosen.fault or FAULTS:
-            if engine in FAULTS[fault].engines:
-                for _ in range(chosen.rounds):
+            if engine not in FAULTS[fault].engines:
+                continue
+            for _ in range(chosen.rounds):
+                try:
                     verdicts.append(uvloop.run(_one(engine, fault, load)))
-                    print(table(verdicts[-1:]).splitlines()[-1], file=sys.stderr, flush=True)
-                    for example in (
-                        *verdicts[-1].examples[:5],
-                        *verdicts[-1].readiness.problems,
-                    ):
-                        print(f"    {example}", file=sys.stderr, flush=True)
+                except (OSError, RuntimeError, TimeoutError):
+                    # The cluster did not start, or admitted no client: the other runs go on.
+                    failed += 1
+                    print(f"{engine}, {fault}: no verdict", file=sys.stderr)
+                    traceback.print_exc()
+                else:
+                    _report(verdicts[-1])
     print(table(verdicts))
-    return 0 if all(verdict.is_good for verdict in verdicts) else 1
+    return 0 if failed == 0 and all(verdict.is_good for verdict in verdicts) else 1
+
+
+def _report(verdict: Verdict) -> None:
+    print(table([verdict]).splitlines()[-1], file=sys.stderr, flush=True)
+    for example in (*verdict.examples[:5], *verdict.readiness.problems):
+        print(f"    {example}", file=sys.stderr, flush=True)
 
 
 async def _one(engine: str, fault: str, load: Load) -> Verdict:

@@ -1,10 +1,10 @@
 """A client of the extended protocol that resumes its session on any node and records what it receives.
 
-It does what ``@anycable/core`` does: it comes back with its session's id, and asks for what it missed
-after the last position of each stream. A connection without any data for :data:`STALE_S` is given up,
+It does what ``@anycable/core`` does: it reconnects with the id of its session, and requests the messages
+after the last position of each stream. It closes a connection without any data for :data:`STALE_S`,
 as the monitor of that library does when pings stop.
 Source: extended Action Cable protocol, docs/misc/action_cable_protocol.md of docs.anycable.io.
-Knows: one client. Does not know: what was published, which fault is injected.
+Knows: one client. Does not know: publications, faults.
 """
 
 import asyncio
@@ -63,12 +63,12 @@ class _Line(CableSocket):
 
 
 class RecordingClient:
-    """Subscribes to public streams. ``received`` holds the numbers of each stream, as they came."""
+    """Subscribes to public streams. ``received`` holds the numbers of each stream in the order of their arrival."""
 
     def __init__(self, streams: Sequence[str], next_port: Callable[[], int]) -> None:
         self.received: dict[str, list[int]] = {stream: [] for stream in streams}
-        self.told_gaps: set[str] = set()
-        """Streams of which the server said that the history does not reach back."""
+        self.reported_gaps: set[str] = set()
+        """Streams for which the server sent ``reject_history``."""
         self.connections = 0
         self.restored = 0
         self.subscribed = asyncio.Event()
@@ -90,17 +90,17 @@ class RecordingClient:
         return sum(map(len, self.received.values()))
 
     def mark(self, streams: Sequence[str]) -> None:
-        """From now on silences of these streams count."""
+        """Measures silences of these streams from now on."""
         self.longest_silence_s = 0.0
         self._message_at = dict.fromkeys(streams, time.monotonic())
 
     def cut(self) -> None:
-        """Breaks the connection; the client comes back."""
+        """Breaks the connection; the client reconnects."""
         if self._line is not None:
             self._line.abort()
 
     def silent_for_s(self) -> float:
-        """The longest silence since :meth:`mark`, the one that lasts still included."""
+        """The longest silence since :meth:`mark`, including the present one."""
         return max(self.longest_silence_s, time.monotonic() - min(self._message_at.values()))
 
     async def close(self) -> None:
@@ -122,7 +122,7 @@ class RecordingClient:
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
 
     async def _connect_once(self) -> None:
-        """Returns when the connection has ended, or could not be made."""
+        """Returns when the connection has ended, or has failed."""
         port = self._next_port()
         where = CableAddress(
             host="127.0.0.1",
@@ -149,7 +149,7 @@ class RecordingClient:
         finally:
             line.abort()
 
-    # What arrives
+    # Incoming messages
 
     def _take(self, payload: bytes) -> None:
         self._data_at = time.monotonic()
@@ -162,7 +162,7 @@ class RecordingClient:
             case "confirm_subscription":
                 self._confirm(message.identifier)
             case "reject_history":
-                self.told_gaps.add(self._streams[message.identifier])
+                self.reported_gaps.add(self._streams[message.identifier])
 
     def _receive(self, message: _Incoming) -> None:
         stream = self._streams.get(message.identifier)

@@ -1,7 +1,7 @@
-"""Engines: nodes of a cluster, what lies between them, and the links between the two.
+"""Engines: nodes of a cluster, the store that they share, and the links between the two.
 
 Every server is a real process on this machine. Knows: processes, their flags, who leads a JetStream.
-Does not know: what is broken, or when.
+Does not know: faults.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ NODES: Final = 3
 
 
 class Store(Protocol):
-    """What lies between the nodes, as far as it can be broken: the leader, where there are several."""
+    """The store of the nodes, as far as a fault can break it: of several servers, the leader."""
 
     async def kill(self) -> None:
         """SIGKILL."""
         ...
 
     async def start(self) -> None:
-        """Starts again what was killed, on the same port."""
+        """Starts the killed server again, on the same port."""
         ...
 
     async def hang(self) -> None:
@@ -53,7 +53,7 @@ class Store(Protocol):
 
 @dataclass
 class Cluster:
-    """What an injection may break. ``links`` lead from the nodes to the store, one for each node."""
+    """The parts that a fault may break. ``links`` lead from the nodes to the store, one for each node."""
 
     nodes: list[CableServer]
     store: Store
@@ -63,7 +63,7 @@ class Cluster:
     _turn: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def next_port(self) -> int:
-        """The cable of the next node in turn, as a load balancer chooses that knows nothing."""
+        """The cable of the next node in turn, as a round-robin load balancer chooses."""
         return self.nodes[next(self._turn) % len(self.nodes)].port
 
     def next_broadcast_port(self) -> int:
@@ -286,7 +286,7 @@ def _link(stack: ExitStack, port: int) -> RoughProxy:
 
 
 def _nodes(stack: ExitStack, flags: Sequence[tuple[str, ...]]) -> list[CableServer]:
-    """Starts nodes side by side; returns once each hears the others."""
+    """Starts nodes side by side; returns when each is ready."""
     nodes = []
     for each in flags:
         nodes.append(CableServer(OURS, (*FLAGS, *each), {}))

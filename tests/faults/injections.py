@@ -1,6 +1,6 @@
-"""Faults: each breaks something of a cluster under load, waits, and mends it.
+"""Faults: each breaks something of a cluster under load, waits, and repairs it.
 
-Knows: what can be broken. Does not know: who publishes or listens.
+Knows: clusters. Does not know: publishers, clients.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ ALL: Final = frozenset(range(NODES))
 
 @dataclass(frozen=True)
 class Fault:
-    """``inject`` returns when what it broke is mended. ``needs_links`` asks for links that can be
+    """``inject`` returns after the repair. ``needs_links`` asks for links that can be
     broken; ``engines`` are those that it makes sense on.
 
     Nodes of ``isolated`` are without their store for as long as it lasts, by links, or where all have the same, and
@@ -69,7 +69,7 @@ async def kill_node(cluster: Cluster) -> None:
 
 
 async def kill_all_nodes(cluster: Cluster) -> None:
-    """SIGKILL of every node, one after the other, all away at the same time; then they come back."""
+    """SIGKILL of every node, one after the other, all away at the same time; then they are started again."""
     for node in cluster.nodes:
         await _kill(node)
         await asyncio.sleep(0.3)
@@ -93,7 +93,7 @@ async def kill_store(cluster: Cluster) -> None:
 
 
 async def hang_store(cluster: Cluster) -> None:
-    """SIGSTOP of it, for longer than every time limit."""
+    """SIGSTOP of the store, for longer than every time limit."""
     await cluster.store.hang()
     await asyncio.sleep(HANG_S)
     await cluster.store.resume()
@@ -108,7 +108,7 @@ async def cut_links(cluster: Cluster) -> None:
 
 
 async def kill_connections(cluster: Cluster) -> None:
-    """CLIENT KILL of every connection that Redis has, ten times."""
+    """CLIENT KILL of every connection to Redis, ten times."""
     connection = redis.asyncio.Redis.from_url(cluster.redis_url)
     for _ in range(10):
         await connection.execute_command(  # type: ignore[no-untyped-call]
@@ -129,7 +129,7 @@ def _black_hole(direction: str) -> Callable[[Cluster], Awaitable[None]]:
 
 
 async def delay_links(cluster: Cluster) -> None:
-    """What the store sends to each node is late, by more for each: 50, 100, 150 ms."""
+    """Bytes from the store are late: by 50, 100 and 150 ms for the three nodes."""
     for index, link in enumerate(cluster.links, 1):
         link.rough.delay_s = 0.05 * index
     await asyncio.sleep(HANG_S)

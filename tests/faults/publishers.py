@@ -1,7 +1,6 @@
-"""Publishers that number what they publish to one stream, and note what the server has accepted.
+"""Publishers of consecutive numbers to one stream, which record the numbers that the server has accepted.
 
-Nothing is published a second time: a number that came without an answer is *uncertain*, and may arrive
-or not. Source: docs/broadcasting.md (anycable/anycable). Knows: one stream. Does not know: who listens.
+No number is published a second time: one without an answer is *uncertain*, and may arrive or not. Source: docs/broadcasting.md (anycable/anycable). Knows: one stream. Does not know: clients.
 """
 
 import asyncio
@@ -26,7 +25,7 @@ class Publisher:
         self.uncertain: set[int] = set()
         self.refused: set[int] = set()
         self.longest_pause_s = 0.0
-        """Between two that were accepted, since :meth:`mark`."""
+        """Between two accepted numbers, since :meth:`mark`."""
         self._interval_s = 1 / per_second
         self._accepted_at = time.monotonic()
         self._number = 0
@@ -37,16 +36,16 @@ class Publisher:
         self._task = asyncio.create_task(self._run())
 
     def paused_for_s(self) -> float:
-        """The longest pause since :meth:`mark`, the one that lasts still included."""
+        """The longest pause since :meth:`mark`, including the present one."""
         return max(self.longest_pause_s, time.monotonic() - self._accepted_at)
 
     def mark(self) -> None:
-        """From now on pauses count."""
+        """Measures pauses from now on."""
         self.longest_pause_s = 0.0
         self._accepted_at = time.monotonic()
 
     async def stop(self) -> None:
-        """Publishes nothing more; returns when the last answer has come."""
+        """Stops publishing; returns when the last answer has arrived."""
         self._stopping = True
         if self._task is not None:
             await self._task
@@ -70,11 +69,11 @@ class Publisher:
         self.accepted.extend(numbers)
 
     async def _publish(self, numbers: range) -> None:
-        """Publishes some, and notes what has become of them."""
+        """Publishes some numbers, and records the result."""
         raise NotImplementedError
 
     async def _close(self) -> None:
-        """Ends what is open."""
+        """Closes the connection."""
 
 
 class HttpPublisher(Publisher):
@@ -135,7 +134,7 @@ class HttpPublisher(Publisher):
 
 
 class RedisStreamPublisher(Publisher):
-    """XADD, as ``anycable-rails`` publishes with ``redisx``; accepted is what Redis has answered."""
+    """XADD, as ``anycable-rails`` publishes with ``redisx``; accepted are the numbers that Redis has answered."""
 
     def __init__(self, stream: str, per_second: float, url: str) -> None:
         super().__init__(stream, per_second)

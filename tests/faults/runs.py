@@ -1,4 +1,4 @@
-"""One run: a cluster under load, one fault, and the verdict. Knows: the order of things."""
+"""One run: a cluster under load, one fault, and the verdict. Knows: the order of the steps."""
 
 import asyncio
 import contextlib
@@ -18,16 +18,16 @@ from tests.faults.verdict import Verdict, compare_all
 
 BEFORE_S: Final = 2.0
 AFTER_S: Final = 3.0
-"""Load before the fault, and after what it broke was mended."""
+"""Load before the fault, and after the repair."""
 
 FADING_S: Final = 1.0
-"""From the begin of a fault until the last quiet stream is quiet, at the earliest."""
+"""From the start of a fault until the last quiet stream is quiet, at the earliest."""
 
 RECOVER_S: Final = 60.0
-"""Until publishers must have something accepted again."""
+"""Within this time publications must be accepted again."""
 
 SETTLE_S: Final = 15.0
-"""How long nothing may come while somebody has not all that was accepted."""
+"""A run ends when nothing has arrived for this time, although clients lack accepted publications."""
 
 POLL_S: Final = 0.5
 
@@ -48,7 +48,7 @@ class Load:
 
 
 async def run(engine: Engine, fault: Fault, load: Load) -> Verdict:
-    """Raises TimeoutError where the cluster does not start or clients are not let in."""
+    """Raises TimeoutError if the cluster does not start or clients are not admitted."""
     opened = await asyncio.to_thread(_Opened, engine, with_links=fault.needs_links)
     try:
         return await _run(opened.cluster, engine, fault, load)
@@ -115,19 +115,19 @@ async def _run(cluster: Cluster, engine: Engine, fault: Fault, load: Load) -> Ve
 
 
 async def _stop_one_by_one(publishers: list[Publisher]) -> None:
-    """Within the first moments of a fault."""
+    """Stops them within the first second of a fault."""
     for publisher in publishers:
         await asyncio.sleep(FADING_S / len(publishers))
         await publisher.stop()
 
 
 async def _until_accepted(publishers: list[Publisher]) -> None:
-    """Returns when each publisher has something accepted again, or when the time is over."""
+    """Returns when a publication of each publisher was accepted again, or when the time is over."""
     before = [len(each.accepted) for each in publishers]
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(RECOVER_S):
             for publisher, number in zip(publishers, before, strict=True):
-                while len(publisher.accepted) == number:  # noqa: ASYNC110  (it tells nobody)
+                while len(publisher.accepted) == number:  # noqa: ASYNC110  (publishers set no event)
                     await asyncio.sleep(0.1)
 
 
@@ -141,7 +141,7 @@ async def _until_ready(nodes: list[list[ReadyAnswer]]) -> None:
 
 
 async def _settle(clients: list[RecordingClient], publishers: list[Publisher]) -> None:
-    """Returns when everybody has all that was accepted, or when nothing has come for a while."""
+    """Returns when every client has all accepted publications, or when nothing has arrived for a while."""
     wanted = {publisher.stream: set(publisher.accepted) for publisher in publishers}
     received = -1
     waited_s = 0.0
@@ -153,7 +153,7 @@ async def _settle(clients: list[RecordingClient], publishers: list[Publisher]) -
         before, received = received, sum(client.received_num for client in clients)
         waited_s = waited_s + POLL_S if received == before else 0.0
         await asyncio.sleep(POLL_S)
-    # What comes twice comes late, too.
+    # Second copies arrive late, too.
     await asyncio.sleep(1)
 
 

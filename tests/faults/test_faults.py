@@ -1,4 +1,4 @@
-"""The short form of the suite: the faults that users meet first. ``make faults`` runs them all."""
+"""The short form of the suite: the most frequent faults. ``make faults`` runs all of them."""
 
 import asyncio
 
@@ -25,7 +25,7 @@ SHORT = Load(clients=12, per_second=40)
         ("nats", "split-links"),
     ],
 )
-def test_what_is_accepted_arrives_once_and_in_order_and_ready_is_right(
+def test_accepted_publications_arrive_once_and_in_order_and_ready_is_right(
     engine: str, fault: str
 ) -> None:
     verdict = asyncio.run(run(ENGINES[engine], FAULTS[fault], SHORT))

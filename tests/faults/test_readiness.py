@@ -1,4 +1,4 @@
-"""Which answers of `/ready` contradict the docs."""
+"""The answers of `/ready` that contradict docs/reliability.md."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def answers(*changes: tuple[float, Readiness]) -> list[ReadyAnswer]:
         (STAYS_READY, [(12, NOT_READY), (13, READY)], "has its store and answered 503: Redis is"),
         # After the repair, too.
         (STAYS_READY, [(25, NOT_READY), (26, READY)], "has its store and answered 503: Redis is"),
-        # What was before the fault is another matter.
+        # Before the fault, it does not count.
         (STAYS_READY, [(5, NOT_READY), (6, READY)], ""),
         (MAY_CHANGE, [(12, NOT_READY), (13, READY)], ""),
         (MAY_CHANGE, [(12, NO_ANSWER), (22, READY)], ""),
@@ -53,7 +53,7 @@ def answers(*changes: tuple[float, Readiness]) -> list[ReadyAnswer]:
         (MAY_CHANGE, [(11, NO_ANSWER)], "is not ready at the end: "),
     ],
 )
-def test_what_contradicts_the_docs_is_named(
+def test_answers_that_contradict_the_docs_are_reported(
     expected: Expected, changes: list[tuple[float, Readiness]], problem: str
 ) -> None:
     found = judge([answers(*changes)], [expected], BROKEN_S, MENDED_S).problems

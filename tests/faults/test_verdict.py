@@ -1,4 +1,4 @@
-"""What a run makes of the numbers that were accepted and received."""
+"""The counts of a run, by the numbers that were accepted and received."""
 
 from dataclasses import replace
 
@@ -15,30 +15,30 @@ from tests.faults.verdict import Counts, Verdict, compare, table
         ([1, 2, 3], [1, 3], Counts(due=3, delivered=2, lost=1)),
         ([1, 2, 3], [1, 3, 2], Counts(due=3, delivered=3, disordered=1)),
         ([1, 2, 3], [1, 2, 3, 2, 3], Counts(due=3, delivered=5, doubled=2)),
-        # 2 was never answered: it may come, whenever it likes, or not, but not twice.
+        # 2 was never answered: it may arrive at any time, or not, but not twice.
         ([1, 3], [1, 3], Counts(due=2, delivered=2)),
         ([1, 3], [1, 3, 2], Counts(due=2, delivered=3)),
         ([1, 3], [1, 2, 3, 2], Counts(due=2, delivered=4, doubled=1)),
         ([1, 2], [], Counts(due=2, lost=2)),
     ],
 )
-def test_what_was_accepted_is_compared_with_what_came(
+def test_accepted_numbers_are_compared_with_received_ones(
     accepted: list[int], received: list[int], expected: Counts
 ) -> None:
     assert compare(accepted, received) == expected
 
 
-def test_what_a_client_was_told_to_be_lost_is_counted_and_lost_all_the_same() -> None:
-    counts = compare([1, 2, 3], [3], was_told=True)
-    assert (counts.lost, counts.told) == (2, 2)
+def test_a_loss_that_was_reported_to_the_client_is_a_loss() -> None:
+    counts = compare([1, 2, 3], [3], was_reported=True)
+    assert (counts.lost, counts.reported) == (2, 2)
 
 
 def test_a_row_of_the_table_is_a_run() -> None:
-    counts = Counts(due=20, delivered=19, lost=1, told=1)
+    counts = Counts(due=20, delivered=19, lost=1, reported=1)
     readiness = ReadinessVerdict(3.04, 0.26)
     verdict = Verdict("redis", "kill-node", 10, 2, counts, 1.26, 0.5, readiness)
     assert table([verdict]).splitlines()[-1] == (
-        "| redis | kill-node | 10 | 2 | 20 | 19 | 1 (1 told) | 0 | 0 | 1.3 | 0.5 "
+        "| redis | kill-node | 10 | 2 | 20 | 19 | 1 (1 reported) | 0 | 0 | 1.3 | 0.5 "
         "| 3.0 | 0.3 | as documented |"
     )
 

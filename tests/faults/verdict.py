@@ -1,4 +1,4 @@
-"""What was accepted against what arrived: lost, doubled, out of order, and how long it took.
+"""Accepted publications compared with those that arrived: lost, doubled, out of order, and the time to recover.
 
 Pure. Knows: numbers. Does not know: engines, faults, sockets.
 """
@@ -15,16 +15,16 @@ from tests.faults.readiness import ReadinessVerdict
 class Counts:
     """Of one client and stream, or the sum of many.
 
-    ``lost`` were accepted and never arrived; ``told`` of those belong to a stream of which the client
-    was told that its history does not reach back. ``doubled`` arrived more than once, each further time
-    counts; ``disordered`` were accepted and arrived, the first time, after a greater one. (A publisher
-    that gives up waiting for an answer, and publishes the next one, has given up their order.)
+    ``lost`` were accepted and never arrived; ``reported`` of those belong to a stream for which the client
+    received ``reject_history``. ``doubled`` counts each further arrival of a number; ``disordered`` were
+    accepted and arrived, the first time, after a greater one. (A publisher that stops waiting for an answer
+    and publishes the next number gives up the order of the two.)
     """
 
     due: int = 0
     delivered: int = 0
     lost: int = 0
-    told: int = 0
+    reported: int = 0
     doubled: int = 0
     disordered: int = 0
 
@@ -33,7 +33,7 @@ class Counts:
             self.due + other.due,
             self.delivered + other.delivered,
             self.lost + other.lost,
-            self.told + other.told,
+            self.reported + other.reported,
             self.doubled + other.doubled,
             self.disordered + other.disordered,
         )
@@ -41,8 +41,8 @@ class Counts:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one run. ``recovery_s`` is the longest time in which a client heard nothing of a stream;
-    ``refusing_s`` the longest time in which a publisher had nothing accepted."""
+    """Of one run. ``recovery_s`` is the longest time in which a client received nothing on a stream;
+    ``refusing_s`` the longest time in which nothing of a publisher was accepted."""
 
     engine: str
     fault: str
@@ -62,7 +62,9 @@ class Verdict:
         return is_complete and not self.readiness.problems
 
 
-def compare(accepted: Sequence[int], received: Sequence[int], *, was_told: bool = False) -> Counts:
+def compare(
+    accepted: Sequence[int], received: Sequence[int], *, was_reported: bool = False
+) -> Counts:
     """One client's messages of one stream."""
     in_order = set(accepted)
     seen: set[int] = set()
@@ -77,7 +79,7 @@ def compare(accepted: Sequence[int], received: Sequence[int], *, was_told: bool 
         due=len(accepted),
         delivered=len(received),
         lost=lost,
-        told=lost if was_told else 0,
+        reported=lost if was_reported else 0,
         doubled=len(received) - len(seen),
         disordered=disordered,
     )
@@ -86,7 +88,7 @@ def compare(accepted: Sequence[int], received: Sequence[int], *, was_told: bool 
 def compare_all(
     clients: Iterable[RecordingClient], publishers: Sequence[Publisher]
 ) -> tuple[Counts, tuple[str, ...]]:
-    """The sum of all clients and streams, and a line for each of which something is wrong."""
+    """The sum of all clients and streams, and a line for each that is wrong."""
     total, examples = Counts(), []
     for number, client in enumerate(clients):
         for publisher in publishers:
@@ -94,7 +96,7 @@ def compare_all(
             counts = compare(
                 publisher.accepted,
                 client.received[stream],
-                was_told=stream in client.told_gaps,
+                was_reported=stream in client.reported_gaps,
             )
             total += counts
             if counts.lost or counts.doubled or counts.disordered:
@@ -113,7 +115,9 @@ def table(verdicts: Iterable[Verdict]) -> str:
     rows = [COLUMNS, tuple("---" for _ in COLUMNS)]
     for each in verdicts:
         counts = each.counts
-        lost = f"{counts.lost} ({counts.told} told)" if counts.told else str(counts.lost)
+        lost = (
+            f"{counts.lost} ({counts.reported} reported)" if counts.reported else str(counts.lost)
+        )
         rows.append(
             (
                 *(each.engine, each.fault, str(each.accepted), str(each.uncertain)),

@@ -127,7 +127,7 @@ def _check_answer(offer: str, answer: dict[str, str]) -> None:
     }
 
 
-# What is sent
+# Outgoing messages
 
 
 def _random() -> Random:

@@ -73,7 +73,7 @@ class Bare:
 
 
 class EchoSession:
-    """What a connection holds of its client."""
+    """The state of a connection."""
 
     def __init__(self, encoder: Encoder, outbound: Outbound, *, is_binary: bool) -> None:
         self.encoder = encoder

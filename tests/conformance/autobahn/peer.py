@@ -161,7 +161,7 @@ class Peer:
             self._socket.sendall(piece)
 
     def is_left_alone(self, seconds: float) -> bool:
-        """Nothing comes for this long. What came before must have been heard."""
+        """Nothing arrives for this long. Everything that arrived before must have been read."""
         return not select.select([self._socket], [], [], seconds)[0]
 
     def hear(self) -> Heard:
