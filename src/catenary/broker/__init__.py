@@ -1,1 +1,1 @@
-"""What a broker remembers, as plain data structures: every method that needs the time is told it."""
+"""Histories, sessions and presence as data structures in memory. The time is an argument."""

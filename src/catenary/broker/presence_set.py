@@ -1,9 +1,9 @@
-"""Who is where: members of streams by their ids, each by way of one session or several.
+"""The members of streams: each has an id and one or more sessions.
 
-Knows: sessions and when each was last touched. Does not know: what others are told of changes.
-Source: docs/presence.md (anycable). A session keeps the id that it joined a stream with until it
-leaves: joining under another one changes nothing, as in anycable-go ("presence ID mismatch"), whose
-clients hear nothing of it either. Unlike there, a new ``info`` of somebody present is a change.
+Source: docs/presence.md (anycable). A session keeps the id with which it joined a stream until it leaves: joining
+with another id changes nothing, as in anycable-go ("presence ID mismatch"), and its client is not notified. Unlike
+there, a new ``info`` of a present member is a change.
+Knows: sessions and when each was last touched. Does not know: who is notified of changes.
 """
 
 from math import inf
@@ -18,7 +18,7 @@ _member_of: Final = attrgetter("member")  # 25 ns for each of a hundred thousand
 
 
 class _Present:
-    """A member of one stream, and how many sessions it is there with."""
+    """A member of one stream, and its number of sessions."""
 
     __slots__ = ("member", "sessions")
 
@@ -30,29 +30,31 @@ class _Present:
 class PresenceSet:
     """The members of all streams.
 
-    A session that was not touched for ``ttl_s`` is gone at the next :meth:`expire`, and not before:
-    so whoever is told of changes alone knows the same as who asks for the members. With a time
-    to live of 0 that is the next one after it joined.
+    A session that was not touched for ``ttl_s`` seconds is removed by the next :meth:`expire`, not earlier: a client
+    that only follows changes knows the same members as one that reads them. With a TTL of 0 it is removed by the next
+    call after it joined.
     """
 
     __slots__ = ("_sessions", "_streams", "_ttl_s", "_wheel")
 
     def __init__(self, ttl_s: float) -> None:
         self._ttl_s = ttl_s
-        self._streams: dict[Stream, dict[str, _Present]] = {}  # members in the order of coming
-        self._sessions: dict[Sid, dict[Stream, str]] = {}  # and as whom they are there
+        self._streams: dict[
+            Stream, dict[str, _Present]
+        ] = {}  # members in the order in which they joined
+        self._sessions: dict[Sid, dict[Stream, str]] = {}  # and the ids of their members
         self._wheel = TimerWheel[Sid](ttl_s)
 
     def __len__(self) -> int:
-        """How many sessions are somewhere."""
+        """The number of sessions that are present on any stream."""
         return len(self._sessions)
 
     def join(
         self, stream: Stream, sid: Sid, member_id: str, info: str, now: float
     ) -> PresenceChange | None:
-        """Adds a session to a member; it counts as touched. What changed: a join, an update, or None.
+        """Adds a session to a member, and touches it. Returns the change: a join, an update, or None.
 
-        The info that came last, by whichever session, is the member's.
+        The member has the ``info`` that was passed last, by any of its sessions.
         """
         streams = self._sessions.get(sid)
         if streams is None:
@@ -76,7 +78,7 @@ class PresenceSet:
         return PresenceChange(stream, "update", member_id, info)
 
     def leave(self, stream: Stream, sid: Sid) -> PresenceChange | None:
-        """Takes a session from its member, who leaves with the last one."""
+        """Removes a session from its member, which leaves with its last session."""
         streams = self._sessions.get(sid)
         if streams is None or stream not in streams:
             return None
@@ -84,32 +86,32 @@ class PresenceSet:
         if not streams:
             del self._sessions[sid]
             self._wheel.cancel(sid)
-        return self._part(stream, member_id)
+        return self._remove_session(stream, member_id)
 
     def touch(self, sid: Sid, now: float) -> None:
-        """The session is there: its time runs anew, on all its streams."""
+        """Restarts the TTL of a session on all its streams."""
         if sid in self._sessions:
             self._wheel.schedule(sid, now + self._ttl_s)
 
     def members(self, stream: Stream) -> tuple[Member, ...]:
-        """Who is there, in the order in which they came."""
+        """The members of a stream, in the order in which they joined."""
         return tuple(map(_member_of, self._streams.get(stream, {}).values()))
 
     def expire(self, now: float, limit: float = inf) -> tuple[PresenceChange, ...]:
-        """Drops sessions whose time is over, at most 1/32 of it too late, and returns the leaves: about ``limit``
-        of them at most, the others with the next calls."""
+        """Removes sessions whose TTL has passed, at most 1/32 of it late, and returns the members that left: about
+        ``limit`` of them, the others in the next calls."""
         leaves: list[PresenceChange] = []
         while len(leaves) < limit and (sid := self._wheel.pop_due(now)) is not None:
             for stream, member_id in self._sessions.pop(sid).items():
-                change = self._part(stream, member_id)
+                change = self._remove_session(stream, member_id)
                 if change is not None:
                     leaves.append(change)
         if not self._sessions:
-            self._sessions.clear()  # these give their memory back: dicts do not shrink by themselves
+            self._sessions.clear()  # frees memory: dicts do not shrink by themselves
             self._streams.clear()
         return tuple(leaves)
 
-    def _part(self, stream: Stream, member_id: str) -> PresenceChange | None:
+    def _remove_session(self, stream: Stream, member_id: str) -> PresenceChange | None:
         members = self._streams[stream]
         member = members[member_id]
         member.sessions -= 1

@@ -1,9 +1,9 @@
-"""Identifiers that were disconnected remotely: sessions of them that were kept before are over.
+"""Identifiers that were disconnected remotely: their stored sessions can no longer be resumed.
 
 A remote disconnect revokes its identifiers. Revocations are numbered in the order in which they took effect. A
-session that is kept carries the number of the newest revocation that its node knew when it wrote the session; it
-is over when its identifiers were revoked later than that. No clocks are compared, so the rule holds for a session
-that a node saves late, or that a node saves which was away when the command was sent.
+stored session has the number of the newest revocation that its node knew when it wrote the session; it has ended
+if its identifiers were revoked after that. No clocks are compared, so this is also right for a session that is
+saved late, or by a node that missed the command.
 Source: "Disconnect remote clients" of docs/rails/compatibility.md (anycable); the name is that of revoked tokens.
 Knows: identifiers, numbers. Does not know: sessions, how commands travel.
 """
@@ -12,23 +12,24 @@ from collections import OrderedDict
 from typing import Final
 
 LIMIT: Final = 10_000
-"""Identifiers that are remembered: 2 MB. Beyond, sessions that are older than the forgotten are over, too."""
+"""Identifiers that are remembered: 2 MB. Beyond that, the oldest are forgotten, and sessions older than a forgotten
+revocation count as revoked."""
 
 LATE_S: Final = 60
-"""How much longer than sessions revocations are remembered: a session may be touched once more by a node that
-hears of the revocation late."""
+"""Revocations are remembered for so much longer than sessions: a node that receives the revocation late may touch
+the session once more."""
 
 
 class Revocations:
-    """The revocations of the last ``ttl_s`` seconds, by identifiers. Moments are on one clock that never goes back."""
+    """The revocations of the last ``ttl_s`` seconds, by identifiers. Times are in seconds of one monotonic clock."""
 
     __slots__ = ("_forgotten", "_limit", "_numbers", "_ttl_s", "newest")
 
     def __init__(self, ttl_s: float, *, limit: int = LIMIT) -> None:
-        """``ttl_s`` is how long a session is kept."""
+        """``ttl_s`` is the TTL of sessions."""
         self._ttl_s = ttl_s + LATE_S
         self._limit = limit
-        # Number and moment, in the order in which they were added
+        # Number and time of each, in the order in which they were added
         self._numbers: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._forgotten = 0
         self.newest = 0
@@ -38,11 +39,11 @@ class Revocations:
         return len(self._numbers)
 
     def revoke(self, identifiers: str, now: float) -> None:
-        """Adds a revocation that nobody else numbers."""
+        """Adds a revocation and numbers it: for a node that shares no storage."""
         self.add(identifiers, self.newest + 1, now)
 
     def add(self, identifiers: str, number: int, now: float) -> bool:
-        """Adds a revocation; False where this one, or a later one of the same identifiers, is known already."""
+        """Adds a revocation. Returns False if this one, or a later one of the same identifiers, is known already."""
         known = self._numbers.get(identifiers)
         if known is not None and known[0] >= number:
             return False
@@ -53,14 +54,14 @@ class Revocations:
         return True
 
     def is_revoked(self, identifiers: str, since: int) -> bool:
-        """Were these identifiers revoked after the revocation of number ``since``?"""
+        """Whether these identifiers were revoked after the revocation with the number ``since``."""
         if since < self._forgotten:
             return True
         known = self._numbers.get(identifiers)
         return known is not None and known[0] > since
 
     def _forget(self, now: float) -> None:
-        """Drops revocations that no session can be older than; and the oldest where there are too many."""
+        """Drops revocations that are older than every session, and the oldest ones beyond the limit."""
         while self._numbers:
             number, added_at = next(iter(self._numbers.values()))
             if now - added_at < self._ttl_s:

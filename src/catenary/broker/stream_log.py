@@ -1,9 +1,9 @@
-"""One stream's messages for a while: the last ``limit`` of them, each for ``ttl_s``.
+"""The history of one stream: its last ``limit`` messages, each for ``ttl_s`` seconds.
 
-The promise is that a position gets everything behind it or :class:`LostPosition`, never a part.
-It rests on two things: the messages kept are always the newest ones without a hole, and no offset
-means two messages in one epoch. For the second, a log outlives its messages; and who forgets it in
-the end begins the stream's next log behind every offset of the forgotten ones (``newest``).
+A read after a position returns all messages after it, or raises :class:`LostPosition`; never a part of them. For
+that, the stored messages are always the newest ones without a gap, and an epoch never uses an offset twice. So a
+log outlives its messages, and the owner that finally drops it begins the next log of the stream after its highest
+offset (``newest``).
 Source: docs/reliable_streams.md (anycable).
 """
 
@@ -17,25 +17,25 @@ from catenary.errors import LostPosition
 from catenary.messages.publications import Position, Publication
 
 KEPT_EMPTY: Final = 10
-"""Times to live that a log without messages stays, as in anycable-go: its offsets go on."""
+"""A log without messages is kept for this many TTLs, as in anycable-go, so that its offsets continue."""
 
 LOG_BYTES: Final = 400
-"""What a log and its place among others cost without a message, measured in CPython 3.11."""
+"""Memory of an empty log and its entry in a dict, measured in CPython 3.11."""
 
 DROPPED_SHARE: Final = 8
-"""Messages that were dropped stay in front of the others until they are an eighth of all: to take one
-out moves the pointers of all others."""
+"""Dropped messages stay at the front of the list until they are an eighth of it: removing one moves the pointers of
+all others."""
 
 MESSAGE_BYTES: Final = 200
-"""What a message costs beside its text: the publication, its position and moment."""
+"""Memory of a message beside its text: the publication, its position and time."""
 
 
 class StreamLog:
     """Messages of one stream and one epoch.
 
-    ``now`` is in seconds; a clock that steps back stands still here until it has caught up.
-    ``newest`` is the offset handed out last; offsets grow by one. With a limit or a time to live of
-    0 nothing is kept, and offsets are handed out all the same.
+    ``now`` is in seconds since 1970; if the clock steps back, messages get the highest time so far. ``newest`` is
+    the last offset that was assigned; offsets grow by one. With a limit or a TTL of 0 no message is stored, but offsets
+    are assigned.
     """
 
     __slots__ = (
@@ -55,8 +55,8 @@ class StreamLog:
         self._ttl_s = ttl_s
         self._epoch = epoch
         self._messages: list[Publication] = []
-        self._moments: list[float] = []  # of the messages, never falling
-        self._dropped = 0  # how many of the first ones do not count any more
+        self._moments: list[float] = []  # times of the messages, in ascending order
+        self._dropped = 0  # number of dropped messages at the front
         self._last_moment = float("-inf")
         self.newest = newest
         self.size_bytes = LOG_BYTES
@@ -66,13 +66,13 @@ class StreamLog:
 
     @property
     def deadline(self) -> float:
-        """When something of it ends: its oldest message, or without one the log itself."""
+        """When its oldest message expires; without messages, when the log itself does."""
         if self._moments:
             return self._moments[self._dropped] + self._ttl_s
         return self._last_moment + self._ttl_s * KEPT_EMPTY
 
     def append(self, publication: Publication, now: float) -> Publication:
-        """Keeps a message, and returns it with its position."""
+        """Stores a message and returns it with its position."""
         self.expire(now)
         self.newest += 1
         position = Position(self._epoch, self.newest)
@@ -88,29 +88,29 @@ class StreamLog:
     def after(
         self, position: Position, now: float, limit: int | None = None
     ) -> tuple[Publication, ...]:
-        """Returns the messages after a position, oldest first; with a ``limit``, the first so many of them.
+        """Returns the messages after a position, oldest first, at most ``limit`` of them.
 
-        Raises :class:`LostPosition` where a part of that may be missing: the position is older than
-        what is kept, of another epoch, or was never handed out.
+        Raises :class:`LostPosition` if messages after the position may be missing: it is older than the stored
+        messages, of another epoch, or was never assigned.
         """
         if position.epoch != self._epoch:
             raise LostPosition(f"expected the epoch {self._epoch!r}, got {position.epoch!r}")
         self.expire(now)
-        behind = self.newest - position.offset
-        if not 0 <= behind <= len(self):
+        count = self.newest - position.offset
+        if not 0 <= count <= len(self):
             oldest = self.newest - len(self)
             raise LostPosition(
                 f"expected an offset from {oldest} to {self.newest}, got {position.offset}"
             )
-        first = len(self._messages) - behind
+        first = len(self._messages) - count
         return tuple(self._messages[first : None if limit is None else first + limit])
 
     def since(
         self, moment_s: float, now: float, limit: int | None = None, *, newest: bool = False
     ) -> tuple[Publication, ...]:
-        """Returns the messages from a moment on, that moment included, oldest first.
+        """Returns the messages since a time (inclusive), oldest first.
 
-        With a ``limit``, returns the first so many of them, or the last so many if ``newest``.
+        With a ``limit``, returns the first ``limit`` of them, or the last if ``newest``.
         """
         self.expire(now)
         first = bisect_left(self._moments, moment_s, self._dropped)
@@ -121,21 +121,21 @@ class StreamLog:
         return tuple(self._messages[first : first + limit])
 
     def expire(self, now: float) -> int:
-        """Drops the messages whose time is over; how many."""
+        """Drops messages whose TTL has passed, and returns their number."""
         dropped = self._dropped
         if not self._moments or self._moments[dropped] + self._ttl_s > now:
             return 0
-        # The sum that makes the deadline, not its inverse: rounded otherwise they might disagree.
+        # The same sum as in the deadline: its inverse may be rounded differently.
         end = bisect_right(self._moments, now, dropped, key=lambda moment: moment + self._ttl_s)
         self._drop(end - dropped)
         return end - dropped
 
     def is_over(self, now: float) -> bool:
-        """Has it been without messages for so long that nobody will come back for its offsets?"""
+        """Whether it has been empty for so long that no client will ask for its offsets again."""
         return len(self) == 0 and self.deadline <= now
 
     def _drop(self, count: int) -> None:
-        """The oldest ones."""
+        """Drops the oldest messages."""
         if count <= 0:
             return
         self._dropped += count

@@ -1,7 +1,7 @@
-"""Whose time is over, without looking at everybody: keys stand in slots by their deadlines.
+"""A timer wheel: finds expired keys without looking at all of them.
 
-Setting, moving and cancelling a deadline each cost the same for any number of keys, and a sweep
-costs as much as there is due. Knows: keys and deadlines. Does not know: what ends, clocks.
+Keys are in slots by their deadlines. Setting, moving and cancelling a deadline take constant time, and a sweep takes time
+in proportion to the expired keys. Knows: keys and deadlines. Does not know: what expires, clocks.
 """
 
 from collections.abc import Hashable
@@ -12,71 +12,71 @@ from typing import Final, Generic, TypeVar
 Key = TypeVar("Key", bound=Hashable)
 
 TICKS: Final = 32
-"""Ticks in the usual time to live: what ends is told at most 1/32 of that too late."""
+"""Ticks in the usual TTL: keys expire at most 1/32 of it late."""
 
 SHORTEST_TICK_S: Final = 0.001
-"""For times to live of nothing or next to it."""
+"""For TTLs of 0 or close to it."""
 
 
 class TimerWheel(Generic[Key]):
-    """Deadlines of keys; ``ttl_s`` is how far ahead they usually are, and so how fine slots are.
+    """Deadlines of keys. ``ttl_s`` is how far ahead they usually are, and sets the length of a tick.
 
-    Deadlines further away cost a slot for each tick that is in use.
+    Memory is one slot for each tick that has a deadline.
     """
 
-    __slots__ = ("_order", "_places", "_slots", "tick_s")
+    __slots__ = ("_order", "_slot_numbers", "_slots", "tick_s")
 
     def __init__(self, ttl_s: float) -> None:
         self.tick_s = max(ttl_s / TICKS, SHORTEST_TICK_S)
-        self._places: dict[Key, int] = {}
+        self._slot_numbers: dict[Key, int] = {}
         self._slots: dict[int, dict[Key, None]] = {}
         self._order: list[int] = []  # the numbers of the slots, as a heap
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._slot_numbers)
 
     def schedule(self, key: Key, deadline: float) -> None:
-        """Sets a key's deadline, in place of the one that it had."""
-        place = floor(deadline / self.tick_s)
-        old = self._places.get(key)
-        if old == place:
+        """Sets the deadline of a key, replacing its former one."""
+        number = floor(deadline / self.tick_s)
+        old = self._slot_numbers.get(key)
+        if old == number:
             return
         if old is not None:
-            self._take_out(key, old)
-        self._places[key] = place
-        slot = self._slots.get(place)
+            self._remove(key, old)
+        self._slot_numbers[key] = number
+        slot = self._slots.get(number)
         if slot is None:
-            slot = self._slots[place] = {}
-            heappush(self._order, place)
+            slot = self._slots[number] = {}
+            heappush(self._order, number)
         slot[key] = None
 
     def cancel(self, key: Key) -> None:
-        """Forgets a key; nothing happens for one that is not there."""
-        place = self._places.pop(key, None)
-        if place is not None:
-            self._take_out(key, place)
+        """Removes a key, if it is there."""
+        number = self._slot_numbers.pop(key, None)
+        if number is not None:
+            self._remove(key, number)
 
     def pop_due(self, now: float) -> Key | None:
-        """Takes out one whose deadline is over: none too early, none more than a tick too late.
+        """Removes a key whose deadline has passed and returns it; None if there is no other.
 
-        None where there is no other. In the order of their ticks, and within one in any order.
+        Never early, at most a tick late. Keys are returned in the order of their ticks; within a tick, in any order.
         """
-        # A slot that is not over may hold deadlines still to come: it waits for its end.
+        # The current slot may contain deadlines in the future: it is due at its end.
         current = floor(now / self.tick_s)
         while self._order and self._order[0] < current:
             slot = self._slots[self._order[0]]
             if slot:
                 key, _ = slot.popitem()
-                del self._places[key]
+                del self._slot_numbers[key]
                 return key
             del self._slots[heappop(self._order)]
-        if not self._places:
-            self._places.clear()  # gives its memory back: a dict does not shrink by itself
+        if not self._slot_numbers:
+            self._slot_numbers.clear()  # frees memory: a dict does not shrink by itself
         return None
 
-    def _take_out(self, key: Key, place: int) -> None:
-        """An empty slot stays until its time comes, so that its number is in the heap once."""
-        slot = self._slots[place]
+    def _remove(self, key: Key, number: int) -> None:
+        """Removes a key from its slot. An empty slot stays until it is due, so that its number is in the heap once."""
+        slot = self._slots[number]
         del slot[key]
         if not slot:
-            slot.clear()  # gives its memory back
+            slot.clear()  # frees memory
