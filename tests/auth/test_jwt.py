@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from catenary.auth.jwt import (
     HMAC_ALGORITHMS,
     Claims,
-    Flaw,
     Key,
     Rules,
     SecretKey,
+    TokenError,
     Verified,
     check,
     issued,
@@ -34,10 +34,10 @@ GOOD = Verified(USER)
 
 def judge(
     text: str, rules: Rules = ANY, now_s: float = NOW, keys: Sequence[Key] = KEYS
-) -> Verified | Flaw:
+) -> Verified | TokenError:
     """What a token says of the client; not when it expires."""
     found = check(text, keys, rules, now_s)
-    return found if isinstance(found, Flaw) else Verified(found.identifiers)
+    return found if isinstance(found, TokenError) else Verified(found.identifiers)
 
 
 # {"ext":"{}","exp":4102444800}, signed by openssl dgst -sha256 -hmac qwerty.
@@ -58,7 +58,7 @@ def test_what_is_signed_here_is_believed_here_and_by_pyjwt(identifiers: str) -> 
     text = issued(Claims(**claims), SECRET)
     assert judge(text) == Verified(identifiers)
     assert oracle.decode(text, SECRET, ["HS256"], {"verify_exp": False}) == claims
-    assert judge(issued(Claims(**claims), "another")) is Flaw.SIGNATURE
+    assert judge(issued(Claims(**claims), "another")) is TokenError.SIGNATURE
 
 
 def test_what_json_parse_reads_is_a_token() -> None:
@@ -66,7 +66,7 @@ def test_what_json_parse_reads_is_a_token() -> None:
     payload = b'{"ext":"Ann \\ud83c","exp":%d,"more":[1e400]}' % (NOW + 60)
     assert judge(of_payload(payload)) == Verified("Ann \ufffd")
     deep = b'{"ext":"{}","aud":' + b"[" * 5_000 + b"]" * 5_000 + b"}"
-    assert judge(of_payload(deep)) is Flaw.MALFORMED
+    assert judge(of_payload(deep)) is TokenError.MALFORMED
 
 
 def of_payload(payload: bytes) -> str:
@@ -82,7 +82,7 @@ def test_the_token_of_rfc_7515() -> None:
         ".eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
         ".dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
     )
-    assert judge(text) is Flaw.SIGNATURE
+    assert judge(text) is TokenError.SIGNATURE
 
 
 @pytest.mark.parametrize("algorithm", HMAC_ALGORITHMS)
@@ -90,10 +90,10 @@ def test_tokens_with_a_secret(algorithm: str) -> None:
     text = token(CLAIMS, algorithm=algorithm)
     assert judge(text) == GOOD
     assert judge(text, Rules(frozenset((algorithm,)))) == GOOD
-    assert judge(text, Rules(frozenset(HMAC_ALGORITHMS) - {algorithm})) is Flaw.ALGORITHM
-    assert check(text, [SecretKey("another")], ANY, NOW) is Flaw.SIGNATURE
+    assert judge(text, Rules(frozenset(HMAC_ALGORITHMS) - {algorithm})) is TokenError.ALGORITHM
+    assert check(text, [SecretKey("another")], ANY, NOW) is TokenError.SIGNATURE
     assert judge(text, keys=[SecretKey("another"), *KEYS]) == GOOD
-    assert check(text, [], ANY, NOW) is Flaw.UNKNOWN_KEY
+    assert check(text, [], ANY, NOW) is TokenError.UNKNOWN_KEY
 
 
 @pytest.mark.parametrize(
@@ -101,17 +101,17 @@ def test_tokens_with_a_secret(algorithm: str) -> None:
     [
         pytest.param({"exp": NOW + 1}, GOOD, id="for one second"),
         pytest.param({"exp": NOW + 0.5}, GOOD, id="for half a second"),
-        pytest.param({"exp": NOW}, Flaw.EXPIRED, id="at its second"),
-        pytest.param({"exp": 0}, Flaw.EXPIRED, id="long ago"),
-        pytest.param({"exp": -1}, Flaw.EXPIRED, id="before time"),
-        pytest.param({"exp": str(NOW + 9)}, Flaw.MALFORMED, id="exp is text"),
-        pytest.param({"exp": None}, Flaw.MALFORMED, id="exp is null"),
-        pytest.param({"exp": True}, Flaw.MALFORMED, id="exp is true"),
-        pytest.param({"exp": [NOW + 9]}, Flaw.MALFORMED, id="exp is a list"),
+        pytest.param({"exp": NOW}, TokenError.EXPIRED, id="at its second"),
+        pytest.param({"exp": 0}, TokenError.EXPIRED, id="long ago"),
+        pytest.param({"exp": -1}, TokenError.EXPIRED, id="before time"),
+        pytest.param({"exp": str(NOW + 9)}, TokenError.MALFORMED, id="exp is text"),
+        pytest.param({"exp": None}, TokenError.MALFORMED, id="exp is null"),
+        pytest.param({"exp": True}, TokenError.MALFORMED, id="exp is true"),
+        pytest.param({"exp": [NOW + 9]}, TokenError.MALFORMED, id="exp is a list"),
         pytest.param({"nbf": NOW}, GOOD, id="begins now"),
-        pytest.param({"nbf": NOW + 1}, Flaw.EARLY, id="begins later"),
-        pytest.param({"nbf": "soon"}, Flaw.MALFORMED, id="nbf is text"),
-        pytest.param({"nbf": NOW + 9, "exp": NOW - 9}, Flaw.EXPIRED, id="never"),
+        pytest.param({"nbf": NOW + 1}, TokenError.EARLY, id="begins later"),
+        pytest.param({"nbf": "soon"}, TokenError.MALFORMED, id="nbf is text"),
+        pytest.param({"nbf": NOW + 9, "exp": NOW - 9}, TokenError.EXPIRED, id="never"),
         pytest.param({"iat": NOW + 999}, GOOD, id="made later"),
         pytest.param({"iss": 5, "aud": 5, "sub": 5, "jti": 5}, GOOD, id="odd, and not asked for"),
         pytest.param({"ext": ""}, Verified(""), id="empty"),
@@ -120,7 +120,7 @@ def test_tokens_with_a_secret(algorithm: str) -> None:
         pytest.param({"ext": None}, Verified(None), id="null"),
     ],
 )
-def test_claims(claims: dict[str, Any], found: Verified | Flaw) -> None:
+def test_claims(claims: dict[str, Any], found: Verified | TokenError) -> None:
     assert judge(token({**CLAIMS, **claims})) == found
 
 
@@ -146,18 +146,18 @@ def test_a_token_without_ext_names_nobody() -> None:
     [
         ({"iss": "us", "aud": "app"}, GOOD),
         ({"iss": "us", "aud": ["other", "app"]}, GOOD),
-        ({"iss": "them", "aud": "app"}, Flaw.ISSUER),
-        ({"aud": "app"}, Flaw.ISSUER),
-        ({"iss": ["us"], "aud": "app"}, Flaw.ISSUER),
-        ({"iss": "us", "aud": "other"}, Flaw.AUDIENCE),
-        ({"iss": "us", "aud": "application"}, Flaw.AUDIENCE),
-        ({"iss": "us", "aud": []}, Flaw.AUDIENCE),
-        ({"iss": "us", "aud": {"app": 1}}, Flaw.AUDIENCE),
-        ({"iss": "us"}, Flaw.AUDIENCE),
+        ({"iss": "them", "aud": "app"}, TokenError.ISSUER),
+        ({"aud": "app"}, TokenError.ISSUER),
+        ({"iss": ["us"], "aud": "app"}, TokenError.ISSUER),
+        ({"iss": "us", "aud": "other"}, TokenError.AUDIENCE),
+        ({"iss": "us", "aud": "application"}, TokenError.AUDIENCE),
+        ({"iss": "us", "aud": []}, TokenError.AUDIENCE),
+        ({"iss": "us", "aud": {"app": 1}}, TokenError.AUDIENCE),
+        ({"iss": "us"}, TokenError.AUDIENCE),
     ],
 )
 def test_issuer_and_audience_where_they_are_asked_for(
-    claims: dict[str, Any], found: Verified | Flaw
+    claims: dict[str, Any], found: Verified | TokenError
 ) -> None:
     rules = Rules(ANY.algorithms, issuer="us", audience="app")
     assert judge(token({**CLAIMS, **claims}), rules) == found
@@ -166,20 +166,20 @@ def test_issuer_and_audience_where_they_are_asked_for(
 @pytest.mark.parametrize(
     ("header", "flaw"),
     [
-        ({"alg": "none"}, Flaw.ALGORITHM),
-        ({"alg": "None"}, Flaw.ALGORITHM),
-        ({"alg": "hs256"}, Flaw.ALGORITHM),
-        ({"alg": "RS256"}, Flaw.ALGORITHM),
-        ({"alg": ""}, Flaw.ALGORITHM),
-        ({"alg": "HS512"}, Flaw.SIGNATURE),
-        ({}, Flaw.MALFORMED),
-        ({"alg": None}, Flaw.MALFORMED),
-        ({"alg": ["HS256"]}, Flaw.MALFORMED),
-        ({"alg": "HS256", "crit": ["b64"], "b64": False}, Flaw.MALFORMED),
-        ({"alg": "HS256", "crit": None}, Flaw.MALFORMED),
+        ({"alg": "none"}, TokenError.ALGORITHM),
+        ({"alg": "None"}, TokenError.ALGORITHM),
+        ({"alg": "hs256"}, TokenError.ALGORITHM),
+        ({"alg": "RS256"}, TokenError.ALGORITHM),
+        ({"alg": ""}, TokenError.ALGORITHM),
+        ({"alg": "HS512"}, TokenError.SIGNATURE),
+        ({}, TokenError.MALFORMED),
+        ({"alg": None}, TokenError.MALFORMED),
+        ({"alg": ["HS256"]}, TokenError.MALFORMED),
+        ({"alg": "HS256", "crit": ["b64"], "b64": False}, TokenError.MALFORMED),
+        ({"alg": "HS256", "crit": None}, TokenError.MALFORMED),
     ],
 )
-def test_headers_that_are_refused(header: dict[str, Any], flaw: Flaw) -> None:
+def test_headers_that_are_refused(header: dict[str, Any], flaw: TokenError) -> None:
     assert judge(forged(header, CLAIMS)) is flaw
 
 
@@ -205,7 +205,7 @@ def altered() -> list[str]:
 
 @pytest.mark.parametrize("text", altered())
 def test_altered_tokens_are_refused(text: str) -> None:
-    assert judge(text) in {Flaw.SIGNATURE, Flaw.ALGORITHM, Flaw.MALFORMED}
+    assert judge(text) in {TokenError.SIGNATURE, TokenError.ALGORITHM, TokenError.MALFORMED}
 
 
 @pytest.mark.parametrize(
@@ -232,18 +232,18 @@ def test_altered_tokens_are_refused(text: str) -> None:
     ids=lambda text: ascii(text)[:20],
 )
 def test_garbage_is_refused(text: str) -> None:
-    assert judge(text) is Flaw.MALFORMED
+    assert judge(text) is TokenError.MALFORMED
 
 
 @pytest.mark.parametrize("payload", [b"", b"[1]", b'"text"', b"\xff", b"[" * 30_000])
 def test_signed_garbage_is_refused(payload: bytes) -> None:
     signed = oracle.api_jws.PyJWS().encode(payload, SECRET, "HS256")
-    assert judge(signed) is Flaw.MALFORMED
+    assert judge(signed) is TokenError.MALFORMED
 
 
 def test_what_is_not_signed_is_not_read() -> None:
     """A wrong signature is told before what the claims say."""
-    assert judge(token({**CLAIMS, "exp": 1}, key=SECRET + "!")) is Flaw.SIGNATURE
+    assert judge(token({**CLAIMS, "exp": 1}, key=SECRET + "!")) is TokenError.SIGNATURE
 
 
 def test_an_empty_secret_would_let_everybody_sign() -> None:
@@ -267,12 +267,12 @@ def test_pyjwt_agrees_on_when_a_token_is_good(offsets: dict[str, int]) -> None:
 
 @given(parts=st.lists(st.binary(max_size=20) | st.just(b'{"alg":"HS256"}'), min_size=3, max_size=3))
 def test_no_bytes_are_believed(parts: list[bytes]) -> None:
-    assert isinstance(judge(".".join(map(base64url, parts))), Flaw)
+    assert isinstance(judge(".".join(map(base64url, parts))), TokenError)
 
 
 @given(st.text())
 def test_no_text_is_believed(text: str) -> None:
-    assert judge(text) is Flaw.MALFORMED
+    assert judge(text) is TokenError.MALFORMED
 
 
 @given(index=st.integers(0), character=st.characters())

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa, x25519
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from catenary.auth.jwt import Flaw, Key, Rules, SecretKey, Verified, check
+from catenary.auth.jwt import Key, Rules, SecretKey, TokenError, Verified, check
 from catenary.auth.public_keys import ALGORITHMS, PublicKey, from_key_set, from_pem
 from tests.parts.key_set import EC, ED, RSA, PrivateKey, pem, web_key
 from tests.parts.tokens import SECRET, forged, token
@@ -31,7 +31,7 @@ PAIRS: list[tuple[PrivateKey, str]] = [
 ]
 
 
-def judge(text: str, *keys: Key, rules: Rules = EVERYTHING) -> Verified | Flaw:
+def judge(text: str, *keys: Key, rules: Rules = EVERYTHING) -> Verified | TokenError:
     return check(text, keys, rules, 0)
 
 
@@ -45,12 +45,14 @@ def test_every_algorithm(key: PrivateKey, algorithm: str) -> None:
     assert judge(text, from_pem(pem(key))) == GOOD
     assert judge(text, *key_set(web_key(key))) == GOOD
     assert judge(text, *key_set(web_key(key, alg=algorithm, use="sig"))) == GOOD
-    assert judge(text, from_pem(pem(key)), rules=Rules(frozenset(("HS256",)))) is Flaw.ALGORITHM
+    assert (
+        judge(text, from_pem(pem(key)), rules=Rules(frozenset(("HS256",)))) is TokenError.ALGORITHM
+    )
     others = [other for other, _ in PAIRS if other is not key]
-    assert judge(text, *(from_pem(pem(other)) for other in others)) is Flaw.UNKNOWN_KEY
+    assert judge(text, *(from_pem(pem(other)) for other in others)) is TokenError.UNKNOWN_KEY
     header, payload, _ = text.split(".")
     signature = token({}, key, algorithm).split(".")[2]
-    assert judge(f"{header}.{payload}.{signature}", from_pem(pem(key))) is Flaw.SIGNATURE
+    assert judge(f"{header}.{payload}.{signature}", from_pem(pem(key))) is TokenError.SIGNATURE
 
 
 def test_a_certificate_has_a_key() -> None:
@@ -68,8 +70,8 @@ def test_a_certificate_has_a_key() -> None:
 def test_a_public_key_is_no_secret(key: PrivateKey) -> None:
     """RFC 8725, section 2.1: everybody knows it, so that everybody could sign with it."""
     text = forged({"alg": "HS256"}, CLAIMS, pem(key).encode())
-    assert judge(text, from_pem(pem(key))) is Flaw.UNKNOWN_KEY
-    assert judge(text, from_pem(pem(key)), SecretKey(SECRET)) is Flaw.SIGNATURE
+    assert judge(text, from_pem(pem(key))) is TokenError.UNKNOWN_KEY
+    assert judge(text, from_pem(pem(key)), SecretKey(SECRET)) is TokenError.SIGNATURE
 
 
 def test_a_key_set_gives_no_secrets() -> None:
@@ -82,8 +84,8 @@ def test_the_name_of_a_key_chooses() -> None:
     keys = key_set(web_key(EC, "a"), web_key(other, "b"))
     assert [key.kid for key in keys] == ["a", "b"]
     assert judge(token(CLAIMS, EC, "ES256", kid="a"), *keys) == GOOD
-    assert judge(token(CLAIMS, EC, "ES256", kid="b"), *keys) is Flaw.SIGNATURE
-    assert judge(token(CLAIMS, EC, "ES256", kid="c"), *keys) is Flaw.UNKNOWN_KEY
+    assert judge(token(CLAIMS, EC, "ES256", kid="b"), *keys) is TokenError.SIGNATURE
+    assert judge(token(CLAIMS, EC, "ES256", kid="c"), *keys) is TokenError.UNKNOWN_KEY
     assert judge(token(CLAIMS, EC, "ES256"), *keys) == GOOD
     assert judge(token(CLAIMS, other, "ES256"), *keys) == GOOD
     assert judge(token(CLAIMS, EC, "ES256", kid="any"), *key_set(web_key(EC))) == GOOD
@@ -92,7 +94,7 @@ def test_the_name_of_a_key_chooses() -> None:
 def test_a_key_with_an_algorithm_serves_no_other() -> None:
     (key,) = key_set(web_key(RSA, alg="RS512"))
     assert key.algorithms == {"RS512"}
-    assert judge(token(CLAIMS, RSA, "RS256"), key) is Flaw.UNKNOWN_KEY
+    assert judge(token(CLAIMS, RSA, "RS256"), key) is TokenError.UNKNOWN_KEY
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from catenary.adapters.memory.history import LocalHistory
 from catenary.adapters.memory.presence import LocalPresence
 from catenary.adapters.memory.sessions import LocalSessions
 from catenary.errors import AppUnavailable
-from catenary.messages.commands import History, HistoryRequest, WhoIsHere
+from catenary.messages.commands import HistoryRequest, ReadHistory, ReadPresence
 from catenary.messages.decisions import Decision
 from catenary.messages.heartbeat import Heartbeat
 from catenary.messages.names import Stream
@@ -316,7 +316,7 @@ def a_history_is_read(size: int) -> Work:
     heart, client = with_history(size)
 
     async def work() -> None:
-        heart.node.execute(client.session, History(ROOM, HistoryRequest(1, {})))
+        heart.node.execute(client.session, ReadHistory(ROOM, HistoryRequest(1, {})))
         await idle()
 
     return work
@@ -359,7 +359,7 @@ def members_are_listed(size: int) -> Work:
     heart, (session, *_) = present_on(size)
 
     async def work() -> None:
-        heart.node.execute(session, WhoIsHere(ROOM, True))
+        heart.node.execute(session, ReadPresence(ROOM, True))
         await idle()
 
     return work

@@ -12,7 +12,14 @@ from catenary.adapters.memory.sessions import LocalSessions
 from catenary.adapters.ordered_intake import OrderedIntake
 from catenary.adapters.pacing import paced
 from catenary.api.reads import history_of, presence_of
-from catenary.messages.commands import History, HistoryRequest, Join, Perform, Subscribe, WhoIsHere
+from catenary.messages.commands import (
+    HistoryRequest,
+    Join,
+    Perform,
+    ReadHistory,
+    ReadPresence,
+    Subscribe,
+)
 from catenary.messages.decisions import Decision
 from catenary.messages.names import Sid, Stream
 from catenary.messages.publications import Publication, RemoteDisconnect
@@ -53,7 +60,7 @@ def a_history_of_many_messages(size: int) -> Work:
     session = subscribed_socket(heart).session
     for number in range(size):
         history.append(Publication(ROOM_STREAM, str(number)))
-    request = History(ROOM, HistoryRequest(1, {}))
+    request = ReadHistory(ROOM, HistoryRequest(1, {}))
     return until_idle(lambda: heart.node.execute(session, request))
 
 
@@ -67,7 +74,7 @@ def many_histories(size: int) -> Work:
 
     async def work() -> None:
         for number in range(size // 100):
-            heart.node.execute(session, History(ROOM, HistoryRequest(1, {})))
+            heart.node.execute(session, ReadHistory(ROOM, HistoryRequest(1, {})))
             if number % 10 == 9:
                 await asyncio.sleep(0)
         await idle()
@@ -93,7 +100,7 @@ def many_members(size: int) -> Work:
     session = subscribed_socket(heart).session
     for number in range(size):
         presence.join(ROOM_STREAM, Sid(str(number)), str(number), '{"name":"Ann"}')
-    return until_idle(lambda: heart.node.execute(session, WhoIsHere(ROOM, True)))
+    return until_idle(lambda: heart.node.execute(session, ReadPresence(ROOM, True)))
 
 
 def many_transmissions(size: int) -> Work:

@@ -16,10 +16,10 @@ from catenary.messages.commands import (
     Command,
     Join,
     Perform,
+    ReadPresence,
     Subscribe,
     Unsubscribe,
     Whisper,
-    WhoIsHere,
 )
 from catenary.messages.environment import Environment
 from catenary.messages.lenient_json import in_unicode
@@ -271,7 +271,7 @@ def test_refuses_what_is_no_command(payload: bytes) -> None:
         ),
         (
             b'{"command":"presence","data":{"return_records":false,"x":"\\ud800"}}',
-            WhoIsHere(Identifier(""), False),
+            ReadPresence(Identifier(""), False),
         ),
         (b'{"command":"ping","x":[1e999,"\\ud800"]}', ClientPing()),
     ],

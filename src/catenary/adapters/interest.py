@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 import msgspec
 
 from catenary.messages.names import Stream
-from catenary.messages.publications import Position, Publication, is_behind
+from catenary.messages.publications import Position, Publication, is_later
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -179,7 +179,7 @@ class Interest:
     def has_arrived(self, stream: Stream, position: Position) -> bool:
         """Was everything up to a position delivered here?"""
         cursor = self.cursors.get(stream)
-        return cursor is None or not is_behind(position, cursor.position)
+        return cursor is None or not is_later(position, cursor.position)
 
     def call_when_arrived(
         self, stream: Stream, position: Position, call: Callable[[], None]

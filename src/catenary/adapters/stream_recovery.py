@@ -19,7 +19,7 @@ from catenary.adapters.pacing import paced
 from catenary.errors import BackendError, LostPosition
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.names import Stream
-from catenary.messages.publications import Position, Publication, Publishable, is_behind
+from catenary.messages.publications import Position, Publication, Publishable, is_later
 from catenary.metrics.counters import Counters
 from catenary.ports import History
 
@@ -108,7 +108,7 @@ class StreamRecovery:
             cursor.newest, cursor.is_short = newest, True
         elif cursor.position is None and newest.offset == 0:
             cursor.advance(newest)
-        elif is_behind(newest, cursor.position):
+        elif is_later(newest, cursor.position):
             cursor.newest = newest
             self._catch_up(stream, cursor, [])
 
@@ -234,7 +234,7 @@ class StreamRecovery:
             before,
             _epoch(cursor.newest),
         }  # the newest has become old meanwhile
-        if cursor.newest is not None and is_behind(cursor.newest, cursor.position) and not is_left:
+        if cursor.newest is not None and is_later(cursor.newest, cursor.position) and not is_left:
             cursor.advance(cursor.newest)  # the rest is not kept any more
         cursor.held = cursor.newest = None
 
@@ -261,7 +261,7 @@ class StreamRecovery:
 
     def _maybe_take(self, cursor: Cursor, publication: Publication) -> Publication:
         is_wanted = self._interest.cursors.get(publication.stream) is cursor
-        if is_wanted and is_behind(publication.position, cursor.position):
+        if is_wanted and is_later(publication.position, cursor.position):
             self._take(cursor, publication)
         return publication
 
@@ -308,9 +308,7 @@ def _epoch(position: Position | None) -> str | None:
 
 def _from(position: Position | None, kept: tuple[Publication, ...]) -> tuple[Publication, ...]:
     """What is behind a position that is among them: before it may be older epochs, heard as well."""
-    heard = [
-        number for number, each in enumerate(kept, 1) if not is_behind(each.position, position)
-    ]
+    heard = [number for number, each in enumerate(kept, 1) if not is_later(each.position, position)]
     return kept[heard[-1] :] if heard else kept
 
 

@@ -57,7 +57,7 @@ class SecretKey:
         return hmac.compare_digest(expected, signature)
 
 
-class Flaw(enum.Enum):
+class TokenError(enum.Enum):
     """Why a token is not believed; the value completes "a token …"."""
 
     MALFORMED = "that is none"
@@ -108,29 +108,29 @@ _read_header: Final = value_reader(_Header)
 _read_claims: Final = value_reader(_Claims)
 
 
-def check(token: str, keys: Sequence[Key], rules: Rules, now_s: float) -> Verified | Flaw:
+def check(token: str, keys: Sequence[Key], rules: Rules, now_s: float) -> Verified | TokenError:
     """Judges a token at a moment (seconds since 1970). Claims count only where the signature fits."""
     try:
         parts = _parts(token)
     except ValueError:
         # All that goes wrong in reading is a ValueError: msgspec's, binascii's, Unicode's.
-        return Flaw.MALFORMED
+        return TokenError.MALFORMED
     header = parts.header
     if header.crit is not msgspec.UNSET:
         # RFC 7515, section 4.1.11: what is critical and not understood.
-        return Flaw.MALFORMED
+        return TokenError.MALFORMED
     if header.alg not in rules.algorithms:
-        return Flaw.ALGORITHM
+        return TokenError.ALGORITHM
     fitting = [key for key in keys if _fits(key, header)]
     if not fitting:
-        return Flaw.UNKNOWN_KEY
+        return TokenError.UNKNOWN_KEY
     if not any(key.verify(header.alg, parts.signed, parts.signature) for key in fitting):
-        return Flaw.SIGNATURE
+        return TokenError.SIGNATURE
     try:
         claims = _read_claims(parts.payload)
     except ValueError:
-        return Flaw.MALFORMED
-    return _flaw(claims, rules, now_s) or Verified(
+        return TokenError.MALFORMED
+    return _error_in(claims, rules, now_s) or Verified(
         claims.ext if isinstance(claims.ext, str) else None,
         claims.exp if isinstance(claims.exp, float) else None,
     )
@@ -191,15 +191,15 @@ def _fits(key: Key, header: _Header) -> bool:
     return key.kid is None or header.kid is None or key.kid == header.kid
 
 
-def _flaw(claims: _Claims, rules: Rules, now_s: float) -> Flaw | None:
+def _error_in(claims: _Claims, rules: Rules, now_s: float) -> TokenError | None:
     """RFC 7519, section 4.1. A token is gone at the very second of its ``exp``."""
     if isinstance(claims.exp, float) and now_s >= claims.exp:
-        return Flaw.EXPIRED
+        return TokenError.EXPIRED
     if isinstance(claims.nbf, float) and now_s < claims.nbf:
-        return Flaw.EARLY
+        return TokenError.EARLY
     if rules.issuer and claims.iss != rules.issuer:
-        return Flaw.ISSUER
+        return TokenError.ISSUER
     audiences = claims.aud if isinstance(claims.aud, list) else [claims.aud]
     if rules.audience and rules.audience not in audiences:
-        return Flaw.AUDIENCE
+        return TokenError.AUDIENCE
     return None

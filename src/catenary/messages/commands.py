@@ -61,7 +61,7 @@ class Whisper(msgspec.Struct, frozen=True, gc=False):
 
 
 @final
-class History(msgspec.Struct, frozen=True):
+class ReadHistory(msgspec.Struct, frozen=True):
     """Asks for what was missed on a subscription's streams."""
 
     identifier: Identifier
@@ -74,7 +74,7 @@ class Leave(msgspec.Struct, frozen=True, gc=False):
     identifier: Identifier
 
 
-class WhoIsHere(msgspec.Struct, frozen=True, gc=False):
+class ReadPresence(msgspec.Struct, frozen=True, gc=False):
     """Asks who is seen on a subscription's stream, or only how many."""
 
     identifier: Identifier
@@ -122,10 +122,10 @@ Command = (
     | Unsubscribe
     | Perform
     | Whisper
-    | History
+    | ReadHistory
     | Join
     | Leave
-    | WhoIsHere
+    | ReadPresence
     | ClientPing
     | ClientPong
     | DirectReply

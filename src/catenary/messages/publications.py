@@ -46,7 +46,7 @@ def position_of(text: str) -> Position:
     return Position(epoch, int(offset))
 
 
-def is_behind(position: Position | None, other: Position | None) -> bool:
+def is_later(position: Position | None, other: Position | None) -> bool:
     """Does a message come after another one on its stream?
 
     What has no position is not kept, and comes when it comes. Another epoch is another history,

@@ -7,7 +7,7 @@ Knows: positions, how much may be buffered. Does not know: histories, who delive
 
 from typing import Final
 
-from catenary.messages.publications import Position, Publication, is_behind
+from catenary.messages.publications import Position, Publication, is_later
 from catenary.metrics.counters import Counters
 
 BUFFER_LIMIT: Final = 1_000
@@ -50,7 +50,7 @@ class Detached:
 
     def takes(self, publication: Publication, counters: Counters) -> bool:
         """Buffers a message, or drops one that was sent from the history; False: it is to be sent now."""
-        if self.sent_up_to is not None and not is_behind(publication.position, self.sent_up_to):
+        if self.sent_up_to is not None and not is_later(publication.position, self.sent_up_to):
             return True
         buffered = self._buffered
         if buffered is None:
@@ -88,7 +88,7 @@ class Detached:
         """Is there no gap between the messages that were found in a history and those that were buffered?"""
         if self.first is None:
             return True
-        return not is_behind(found[0].position, self.first) if found else not self.has_gap
+        return not is_later(found[0].position, self.first) if found else not self.has_gap
 
     def take(self) -> list[Publication]:
         """Takes out what is buffered; from now on messages pass through."""

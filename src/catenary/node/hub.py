@@ -21,7 +21,7 @@ from catenary.messages.publications import (
     Publication,
     Publishable,
     RemoteDisconnect,
-    is_behind,
+    is_later,
 )
 from catenary.messages.reasons import Reason
 from catenary.metrics.counters import Counters
@@ -228,7 +228,7 @@ class Hub:
             return
         buffered = detached.take()
         if buffered:
-            missed = (each for each in buffered if is_behind(each.position, sent_up_to))
+            missed = (each for each in buffered if is_later(each.position, sent_up_to))
             self.write_all(subscription, missed)
         if sent_up_to is not None and not self._interest.has_arrived(stream, sent_up_to):
             self._drop_until_arrived(subscription, stream, detached, sent_up_to)
@@ -237,7 +237,7 @@ class Hub:
     def _drop_until_arrived(
         self, subscription: Subscription, stream: Stream, detached: Detached, sent_up_to: Position
     ) -> None:
-        if is_behind(sent_up_to, detached.sent_up_to):
+        if is_later(sent_up_to, detached.sent_up_to):
             detached.sent_up_to = sent_up_to
             arrived = partial(self._arrived, subscription, stream, detached, sent_up_to)
             self._interest.call_when_arrived(stream, sent_up_to, arrived)

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from catenary.auth.jwt import Flaw, Key, Rules, Verified, check
+from catenary.auth.jwt import Key, Rules, TokenError, Verified, check
 from catenary.errors import AppFailed
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.decisions import Decision, Verdict
@@ -64,7 +64,7 @@ class TokenIdentity:
         if not token:
             return _refusal(Reason.UNAUTHORIZED) if self._required else None
         found = self._check(token)
-        if found is Flaw.UNKNOWN_KEY and self._look_again is not None:
+        if found is TokenError.UNKNOWN_KEY and self._look_again is not None:
             return self._check_again(environment, token, self._look_again)
         return _decision(environment, found)
 
@@ -78,7 +78,7 @@ class TokenIdentity:
         """Does the request of a client carry a token, valid or not?"""
         return self._token_of(environment) != ""
 
-    def _check(self, token: str) -> Verified | Flaw:
+    def _check(self, token: str) -> Verified | TokenError:
         return check(token, self._keys(), self._rules, self._now())
 
     def _token_of(self, environment: Environment) -> str:
@@ -96,10 +96,12 @@ def header_of(param: str) -> str:
     return f"x-{param}".lower()
 
 
-def _decision(environment: Environment, found: Verified | Flaw) -> Decision:
-    if isinstance(found, Flaw):
+def _decision(environment: Environment, found: Verified | TokenError) -> Decision:
+    if isinstance(found, TokenError):
         _limited.debug("sid=%s Refused a token %s", environment.sid, found.value)
-        return _refusal(Reason.TOKEN_EXPIRED if found is Flaw.EXPIRED else Reason.UNAUTHORIZED)
+        return _refusal(
+            Reason.TOKEN_EXPIRED if found is TokenError.EXPIRED else Reason.UNAUTHORIZED
+        )
     if found.identifiers is None:
         raise AppFailed("expected the identifiers as a string in the claim ext of the token")
     return _welcome(environment, found.identifiers, found.expires_at)

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from catenary.messages.commands import History
+from catenary.messages.commands import ReadHistory
 from catenary.node.session import Session, Subscription
 from catenary.node.turns import Turns
 
@@ -141,7 +141,7 @@ class LateRequests:
         if inbox is None:
             return False
         for command in inbox.commands or ():
-            if type(command) is History:
+            if type(command) is ReadHistory:
                 subscription = session.subscriptions.get(command.identifier)
                 if subscription is not None:
                     late.subscriptions.pop(subscription, None)

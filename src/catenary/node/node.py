@@ -23,14 +23,14 @@ from catenary.messages.commands import (
     CloseConnection,
     Command,
     DirectReply,
-    History,
     Join,
     Leave,
     Perform,
+    ReadHistory,
+    ReadPresence,
     Subscribe,
     Unsubscribe,
     Whisper,
-    WhoIsHere,
 )
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid
@@ -272,7 +272,7 @@ class Node:
             return None
         if type(command) is Perform or type(command) is Unsubscribe:
             return self._decisions.decide(session, command)
-        if type(command) is History:
+        if type(command) is ReadHistory:
             return self._replayer.replay(subscription, command.request)
         match command:
             case Whisper():
@@ -281,7 +281,7 @@ class Node:
                 return self._presences.join(subscription, member_id, info)
             case Leave():
                 return self._presences.leave(subscription)
-            case WhoIsHere(_, with_records):
+            case ReadPresence(_, with_records):
                 return self._presences.tell(subscription, with_records=with_records)
 
     def _confirm_again(self, session: Session, command: Subscribe) -> None:
@@ -298,7 +298,9 @@ class Node:
 
     def _follow_confirmation(self, session: Session, command: Subscribe) -> None:
         """Executes the other parts of a subscribe command, after its confirmation was sent."""
-        asked = [] if command.history is None else [History(command.identifier, command.history)]
+        asked = (
+            [] if command.history is None else [ReadHistory(command.identifier, command.history)]
+        )
         self._follow(session, [*asked, *([] if command.join is None else [command.join])])
         if session.inbox is not None:
             session.inbox.note_confirmation(command.identifier)

@@ -20,7 +20,7 @@ from catenary.errors import BackendError, BackendRefused, LostPosition
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.commands import HistoryRequest
 from catenary.messages.names import Stream
-from catenary.messages.publications import Position, is_behind
+from catenary.messages.publications import Position, is_later
 from catenary.messages.replies import HistoryRejected
 from catenary.node.answers import Answers, Messages
 from catenary.node.detached import Detached
@@ -286,9 +286,7 @@ def _from_first(detached: Detached, found: Messages) -> Messages:
     if not detached.follows(found):
         raise LostPosition("the history does not reach back to when the client was restored")
     first = detached.first
-    return tuple(
-        each for each in found if each.position == first or is_behind(each.position, first)
-    )
+    return tuple(each for each in found if each.position == first or is_later(each.position, first))
 
 
 def _has_gap(detached: Detached | None) -> bool:

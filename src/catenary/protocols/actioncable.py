@@ -15,15 +15,15 @@ from catenary.messages.commands import (
     ClientPing,
     ClientPong,
     Command,
-    History,
     HistoryRequest,
     Join,
     Leave,
     Perform,
+    ReadHistory,
+    ReadPresence,
     Subscribe,
     Unsubscribe,
     Whisper,
-    WhoIsHere,
 )
 from catenary.messages.names import Identifier
 from catenary.messages.presence import Member
@@ -125,11 +125,11 @@ def _requested(history: HistoryFields) -> HistoryRequest | None:
     return HistoryRequest(int(history.since) if history.since else None, history.streams or {})
 
 
-def _history(message: ClientMessage) -> History:
+def _history(message: ClientMessage) -> ReadHistory:
     request = None if message.history is None else _requested(message.history)
     if request is None:
         raise CommandError("expected a history request with since or streams, got none")
-    return History(message.identifier, request)
+    return ReadHistory(message.identifier, request)
 
 
 def _join(message: ClientMessage) -> Join:
@@ -140,9 +140,9 @@ def _join(message: ClientMessage) -> Join:
     return Join(message.identifier, str(presence.id), info)
 
 
-def _who_is_here(message: ClientMessage) -> WhoIsHere:
+def _who_is_here(message: ClientMessage) -> ReadPresence:
     options = message.data if isinstance(message.data, dict) else {}
-    return WhoIsHere(message.identifier, options.get("return_records") is not False)
+    return ReadPresence(message.identifier, options.get("return_records") is not False)
 
 
 REASONS: Final = {
