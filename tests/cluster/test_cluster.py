@@ -105,7 +105,7 @@ def test_a_node_is_killed_under_load_and_nobody_misses_anything(cluster: Cluster
             assert sum(client.restored for client in clients) > 0
             await lonely.close()
             await watcher.until(lambda each: ("leave", "lonely") in each.events)
-            # Those who came back were never gone.
+            # Members that came back were never announced as gone.
             assert [each for each in watcher.events if each[0] == "leave"] == [("leave", "lonely")]
 
     turns = itertools.count()
@@ -134,7 +134,7 @@ def test_clients_cut_off_again_and_again_go_on_elsewhere(cluster: Cluster) -> No
 
 @pytest.mark.parametrize("opened", [redis_cluster, nats_cluster], ids=["redis", "nats"])
 def test_what_lies_between_nodes_is_restarted_under_load(opened: Opened) -> None:
-    """Redis without its memory, NATS with its files: what was accepted arrives, in order."""
+    """Redis without its memory, NATS with its files: accepted publications arrive, in order."""
 
     async def scenario(cluster: Cluster) -> None:
         publisher = Publisher(lambda: cluster.nodes[next(turns) % 3].broadcast_port)

@@ -21,7 +21,7 @@ LARGE = "x" * 1_100_000
 
 
 class Setting(NamedTuple):
-    """A server with a broker, a stream of Redis that it reads, and what the broker never takes."""
+    """A server with a broker, a Redis stream that it reads, and publications that the broker always refuses."""
 
     server: CableServer
     redis: RedisServer

@@ -156,7 +156,7 @@ def test_a_client_that_is_disconnected_while_it_is_away_needs_its_token(
 
 
 def wait_until_revoked(nodes: Nodes, times: int = 1) -> None:
-    """A publisher over Redis pub/sub is not told when its command was carried out: each node counts it."""
+    """A publisher over Redis pub/sub gets no answer when its command was carried out: each node counts it."""
     for server in nodes.servers:
         wait_until(server, f"remote_commands_total {times}")
 
@@ -190,7 +190,7 @@ def test_a_node_that_hangs_meanwhile_does_not_keep_the_session(nodes: Nodes) -> 
 
 @pytest.mark.parametrize("flags", [(), ("--app_workers=1",)])
 def test_an_application_of_ours_disconnects_a_client_that_is_away(flags: tuple[str, ...]) -> None:
-    """Also where it runs in code workers: it hears of the end of the session once."""
+    """Also if it runs in code workers: it is notified once of the end of the session."""
     more = ("--broker=memory", "--broadcast_adapter=http", "--metrics_http=/metrics")
     with cable_server(*flags, *more, command=IN_PROCESS) as server:
         log = CableClient(f"{server.cable_url}?name=log", subprotocols=EXTENDED)

@@ -1,4 +1,4 @@
-"""Welcome and pings: what every client hears without asking."""
+"""Welcome and pings: the messages that every client receives unasked."""
 
 import time
 
@@ -66,7 +66,7 @@ def test_client_asks_for_a_ping_interval(start_server: StartServer) -> None:
 
 
 def test_client_asks_for_no_pings_at_all(connect: Connect) -> None:
-    """Judged against a client that heard three of them meanwhile."""
+    """Compared with a client that received three of them meanwhile."""
     quiet = [connect("pi=0"), connect("pi=-1")]
     for client in quiet:
         client.receive_welcome()

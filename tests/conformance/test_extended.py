@@ -45,7 +45,7 @@ def public(start_server: StartServer) -> Iterator[CableServer]:
 
 @pytest.fixture(scope="module")
 def behind(start_server: StartServer, app: ConformanceApp) -> Iterator[CableServer]:
-    """With an application that hears of the end of sessions a second later."""
+    """With an application that is notified of the end of sessions a second later."""
     with start_server(
         *(f"--rpc_host={app.host}", "--broadcast_adapter=http", "--broker=memory"),
         "--sessions_ttl=1",
@@ -90,7 +90,7 @@ def position(message: Message, offset: int = 0) -> Message:
 
 
 def published(server: CableServer, stream: str, count: int) -> Message:
-    """Publishes 1 to ``count``, and tells the last one as somebody heard it."""
+    """Publishes 1 to ``count``, and returns the last message as a subscriber received it."""
     client, _ = welcomed(server)
     with client:
         client.subscribe(pubsub(stream))
@@ -154,7 +154,7 @@ def test_transient_messages_have_no_position_and_are_not_kept(
 def test_the_same_protocol_without_extension_has_positions_too(
     public: CableServer, stream: str
 ) -> None:
-    """As anycable-go: what the subprotocol changes is not what messages say."""
+    """As anycable-go: the subprotocol does not change the content of messages."""
     with CableClient(public.cable_url) as client:
         client.receive_welcome()
         client.subscribe(pubsub(stream))
@@ -355,7 +355,7 @@ def test_a_connection_that_looks_open_gives_its_session_away(
             assert restored["restored_ids"] == [pubsub(stream)]
             client.deadline_s = 1
             assert client.wait_for_close()[0] == 1000
-            # Now it is known that it has heard how it is called.
+            # This shows the server that the client has received its new sid.
             again.subscribe(pubsub(f"{stream}/more"))
             third, welcome = welcomed(public, f"sid={welcome['sid']}")
             third.close()

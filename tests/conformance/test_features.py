@@ -183,7 +183,7 @@ def test_disconnect_calls_are_finished_before_the_end(
 def test_disconnect_calls_that_wait_are_finished_before_the_end(
     start_server: StartServer, app: ConformanceApp
 ) -> None:
-    """Sessions that ended earlier are still in the queue when the server is told to stop."""
+    """Sessions that ended earlier are still in the queue when the server is stopped."""
     with ExitStack() as stack:
         server = stack.enter_context(
             start_server(

@@ -109,7 +109,7 @@ def test_handshake_with_another_method_is_refused(server: CableServer) -> None:
 
 
 def test_header_that_is_too_large_is_refused(server: CableServer) -> None:
-    """Or cut off: what reaches a client that is still writing is up to its TCP."""
+    """Or cut off: whether a response reaches a client that is still writing depends on its TCP."""
     try:
         answer = ask(server.port, "/cable", headers={**UPGRADE, "X-Large": "x" * 2_000_000})
     except (ConnectionError, http.client.RemoteDisconnected):

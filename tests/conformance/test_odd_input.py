@@ -23,7 +23,7 @@ def channel(app: ConformanceApp) -> str:
 
 
 def assert_usable(client: CableClient, app: ConformanceApp) -> None:
-    """It is told nothing of what came before, and can subscribe."""
+    """It gets no answer to its earlier messages, and can subscribe."""
     client.expect_nothing()
     fresh = identifier(app.define())
     assert client.subscribe(fresh) == confirmed(fresh)

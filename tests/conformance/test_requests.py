@@ -208,7 +208,7 @@ def test_all_transmissions_of_connect_are_sent_in_order(
 
 
 def broadcasting_unsubscribed(app: ConformanceApp, publisher: RedisPublisher, stream: str) -> str:
-    """A channel that tells its stream who left."""
+    """A channel that publishes to its stream which client left."""
 
     def subscribed(answer: ChannelAnswer) -> None:
         answer.stream_from(stream)

@@ -36,7 +36,7 @@ def subscriber(client: CableClient, channel: str) -> CableClient:
 
 @pytest.fixture
 def witness(connect: Connect, channel: str) -> CableClient:
-    """Another one: what it has heard, others would have heard."""
+    """A second publication: when it has arrived, an earlier one would have arrived, too."""
     client = connect()
     client.receive_welcome()
     assert client.subscribe(channel) == confirmed(channel)

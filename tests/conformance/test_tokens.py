@@ -1,4 +1,4 @@
-"""Clients that show a JSON Web Token: who is let in, and what the others are told."""
+"""Clients that present a JSON Web Token: which are admitted, and how the others are refused."""
 
 import time
 from collections.abc import Iterator
@@ -24,13 +24,13 @@ HS256 = {"alg": "HS256", "typ": "JWT"}
 
 @pytest.fixture(scope="module")
 def standalone(start_server: StartServer) -> Iterator[CableServer]:
-    """A server with a secret and no application: without a token nobody is let in."""
+    """A server with a secret and no application: without a token no client is admitted."""
     with start_server(f"--secret={SECRET}", "--norpc") as server:
         yield server
 
 
 def is_let_in(url: str, **options: Any) -> bool:
-    """Whether a client is welcomed; who is not must be told so in the usual way."""
+    """Whether a client is welcomed; a client that is not must be refused in the usual way."""
     with CableClient(url, **options) as client:
         message = client.receive()
         if message["type"] == "welcome":
@@ -250,7 +250,7 @@ def test_old_names_of_the_options_work(start_server: StartServer) -> None:
 def test_application_decides_without_a_token_and_knows_who_has_one(
     start_server: StartServer, app: ConformanceApp, sid: str
 ) -> None:
-    """It is not asked to let those in who have one, and sees the token as it came."""
+    """It gets no Connect call for clients that have one, and sees the token as it was sent."""
 
     def act(answer: ChannelAnswer) -> None:
         answer.transmit(answer.call.identifiers)

@@ -63,7 +63,7 @@ class Subject(Generic[T]):
 
 @dataclass(frozen=True)
 class Kept(Subject[History]):
-    """A history, and what its pub/sub does to write it: the publication comes back with its position."""
+    """A history, and the write that its pub/sub makes: it returns the publication with its position."""
 
     append: Callable[[Publication], Publication | Awaitable[Publication]]
 
@@ -132,7 +132,7 @@ async def redis_presence(ttl_s: int) -> AsyncIterator[Subject[Presence]]:
 
 
 def deadlines_of(node: RedisNode, key: str) -> Callable[[float], Awaitable[None]]:
-    """Lets time go by for those who wait for it: all deadlines come nearer, and so does the end of
+    """Lets time pass for tests: all deadlines come nearer, and so does the end of
     the pause after connecting. Tests of the adapter itself take real time."""
 
     async def elapse(seconds: float) -> None:

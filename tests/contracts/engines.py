@@ -42,7 +42,7 @@ class PubSubThatReports(PubSub, Protocol):
 
 
 class OneNode(Protocol):
-    """A node of any engine, and what it received."""
+    """A node of any engine, and its deliveries."""
 
     received: list[Publishable]
 

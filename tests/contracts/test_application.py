@@ -513,7 +513,7 @@ def test_logs_carry_the_sid_and_no_secrets(line: Line, caplog: pytest.LogCapture
 
 async def until(condition: Callable[[], bool]) -> None:
     """Returns once a condition holds; run() bounds the time."""
-    while not condition():  # noqa: ASYNC110  (counters are plain numbers, nobody tells of them)
+    while not condition():  # noqa: ASYNC110  (counters are plain numbers, which set no event)
         await asyncio.sleep(0.01)
 
 

@@ -310,7 +310,7 @@ async def test_a_server_that_is_killed_under_load(engine: Engine, keeps: bool) -
                 assert len(epochs(node.heard(S))) == 3, (
                     "a server that lost its data begins an epoch"
                 )
-                # Lost with the server is at most what was published when it was killed.
+                # The server loses at most the publications that were under way when it was killed.
                 assert len(set(sent) - set(node.data(S))) <= 2 * 6
         if keeps:
             assert one.heard(S) == other.heard(S)
@@ -331,7 +331,7 @@ async def test_what_is_published_while_one_node_is_away_is_caught_up(engine: Eng
             for number in range(5):
                 for stream in streams:
                     await other.publish(stream, number)
-        # No message follows that would show what is missing.
+        # No later message reveals the gap.
         await until(lambda: len(one.received) == 275)
         for stream in streams:
             expected = ["before"] * (stream in streams[:25]) + [str(n) for n in range(5)]
@@ -506,7 +506,7 @@ async def test_ten_thousand_streams_in_less_than_two_seconds(engine: Engine) -> 
 async def test_thousands_of_messages_a_second(
     engine: Engine, limits: Limits | None, floor: int
 ) -> None:
-    """The floor is a fifth of what one busy core carries: a change of kind shows, a busy day not."""
+    """The floor is a fifth of the rate of one core: only a change of the mechanism fails it, not a busy machine."""
     async with engine.server(True) as server, engine.node(server, limits) as node:
         streams = [Stream(f"s{number}") for number in range(10)]
         await node.listen(streams)

@@ -187,7 +187,7 @@ async def test_nothing_is_taken_before_all_revocations_are_known_and_ended_all_t
 
 
 async def half_started(engine: Engine) -> EndNode:
-    """A node that reaches what is kept, and does not listen."""
+    """A node that reaches the store, and does not listen."""
     if isinstance(engine.server, RedisServer):
         on_redis = RedisNode(engine.server)
         await on_redis.engine.start()

@@ -86,7 +86,7 @@ async def test_lines_are_replaced_and_added_by_their_numbers(opened: Open) -> No
         await answer(cache.amend(A, {1: b"2nd"}))
         await answer(cache.amend(A, {0: b"1st", 3: b"4th", 4: b""}))
         assert await take(cache, A) == b"1st\n2nd\nthird\n4th\n"
-        # Nothing of it is left behind.
+        # Nothing of it is left.
         await save(cache, A, b"new")
         assert await take(cache, A) == b"new"
 

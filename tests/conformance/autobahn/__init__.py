@@ -1,1 +1,1 @@
-"""The cases of the Autobahn test suite's fuzzing client, by their numbers, written anew."""
+"""The cases of the Autobahn test suite's fuzzing client, by their numbers, reimplemented."""

@@ -32,7 +32,7 @@ def cases() -> list[Case]:
 def closed(
     number: str, title: str, *sent: bytes, codes: Collection[int] = (NORMAL,), informs: bool = False
 ) -> Case:
-    """The close frame among what is sent is answered, with nothing before it or behind."""
+    """The close frame is answered, with nothing before or after it."""
 
     def play(peer: Peer) -> Verdict:
         peer.send([b"".join(sent)])

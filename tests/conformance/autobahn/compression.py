@@ -110,7 +110,7 @@ def _there_and_back(content: Content, offer: str, size: int, fragment: int, peer
 
 
 def _check_answer(offer: str, answer: dict[str, str]) -> None:
-    """Sections 7.1.1 and 7.1.2: what was asked of the server is promised, what was not, is not."""
+    """Sections 7.1.1 and 7.1.2: the server accepts the parameters that were offered, and adds none."""
     offered = {
         name: value for name, _, value in (each.partition("=") for each in offer.split("; "))
     }
@@ -181,7 +181,7 @@ def html() -> bytes:
 
 @cache
 def document() -> bytes:
-    """Objects with a few words around what is compressed already."""
+    """Objects with a few words around data that is compressed already."""
     random = _random()
     return b"".join(
         b"%d 0 obj\n<< /Length 2000 /Filter /FlateDecode >>\nstream\n%b\nendstream\nendobj\n"

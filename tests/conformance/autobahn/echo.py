@@ -1,4 +1,4 @@
-"""A server process that says back what it hears, in front of which everything is the real thing.
+"""A server process that echoes messages, on the real transports and framings.
 
     python -m tests.conformance.autobahn.echo
 
@@ -106,7 +106,7 @@ class EchoNode:
 
 
 def endpoint() -> WebSocketEndpoint:
-    """WebSockets for everybody, with compression."""
+    """WebSockets for every client, with compression."""
     counters, bare = Counters(), Bare()
     return WebSocketEndpoint(
         WebSocketServices(

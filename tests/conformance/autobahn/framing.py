@@ -224,7 +224,7 @@ def _each_way(frames: list[bytes]) -> list[tuple[str, list[bytes]]]:
 
 
 PAUSE_S = 0.1
-"""Autobahn waits a second; what counts is that the first pong does not wait for the rest."""
+"""Autobahn waits a second; the first pong must not wait for the rest."""
 
 
 def _in_two_goes(peer: Peer, *, frame_by_frame: bool = False) -> Verdict:

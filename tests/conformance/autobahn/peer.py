@@ -1,4 +1,4 @@
-"""A client that sends what a case says, byte for byte, and tells what it heard.
+"""A client that sends the bytes of a case, and records the answers.
 
 It shares no code with the server. Sources: RFC 6455, sections 4.1 and 5.2; RFC 7692, section 7.
 """
@@ -85,7 +85,7 @@ def inflated_by_steps(inflater: "zlib._Decompress", packed: bytes) -> bytes:
 
 
 class Compression:
-    """Both directions of what client and server agreed on (RFC 7692, section 7.1)."""
+    """Both directions of the negotiated extension (RFC 7692, section 7.1)."""
 
     def __init__(self, parameters: dict[str, str]) -> None:
         self.parameters = parameters

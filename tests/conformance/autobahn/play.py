@@ -1,4 +1,4 @@
-"""How a case is played, and what comes of it.
+"""Runs a case, and checks the outcome.
 
 A case passes with one of three verdicts, as Autobahn has them; one that fails raises AssertionError.
 """
@@ -15,7 +15,7 @@ PROTOCOL_ERROR: Final = 1002
 INVALID_PAYLOAD: Final = 1007
 
 HANG_UP_S: Final = 1.0
-"""How long behind a close frame the server's side may be open, as Autobahn counts."""
+"""How long the server's side may stay open after a close frame, as Autobahn counts."""
 
 
 class Verdict(Enum):
@@ -51,7 +51,7 @@ def close(code: int | None = NORMAL, reason: bytes = b"") -> bytes:
 
 
 def echo(number: str, title: str, pieces: Sequence[bytes], *heard: Heard) -> Case:
-    """Exactly this is heard, whereupon the client closes and the server hangs up."""
+    """Exactly this arrives; then the client closes and the server ends the connection."""
 
     def play(peer: Peer) -> Verdict:
         peer.send(pieces)
@@ -69,7 +69,7 @@ def refused(
     *heard: Heard,
     codes: Collection[int] = (PROTOCOL_ERROR,),
 ) -> Case:
-    """Exactly this is heard, and then that the server closes because of a fault."""
+    """Exactly this arrives, and then the server closes because of an error."""
 
     def play(peer: Peer) -> Verdict:
         peer.send(pieces)
@@ -85,7 +85,7 @@ def path_for(heard: Sequence[Heard]) -> str:
 
 
 def expect(peer: Peer, *heard: Heard) -> None:
-    """Hears exactly this."""
+    """Receives exactly this."""
     for expected in heard:
         got = peer.hear()
         # Not compared by ==, which shows all of 16 MB.
@@ -94,7 +94,7 @@ def expect(peer: Peer, *heard: Heard) -> None:
 
 
 def expect_close(peer: Peer, codes: Collection[int]) -> None:
-    """Hears a close frame with one of these codes, and that the server hangs up first."""
+    """Receives a close frame with one of these codes, and the server ends the connection first."""
     got = peer.hear()
     assert got.kind == "close", f"expected a close frame, got {got}"
     assert got.code in codes, f"expected a close code of {codes}, got {got.code}"

@@ -9,11 +9,11 @@ from tests.conformance.autobahn.cases import CASES, CATEGORIES, category, echo_s
 from tests.conformance.autobahn.play import Case, Verdict, run
 
 NON_STRICT = {"6.4.3", "6.4.4"}
-"""Text is checked frame by frame, so what is wrong inside a frame is found when the frame is there:
+"""Text is checked frame by frame, so an error inside a frame is found when the frame is complete:
 section 8.1 asks for no more, and a frame is no longer than a message may be."""
 
 INFORMATIONAL = {"7.1.6", "7.13.1", "7.13.2"}
-"""The RFC leaves open what happens."""
+"""The RFC does not specify the outcome."""
 
 COUNTS = {
     "1": 16,
