@@ -17,9 +17,9 @@ class Application:
     def __init__(self, slots: int) -> None:
         self.under_way: list[Call[bytes]] = []
         self.is_away = False
-        self.caller = Caller(CallLimits(concurrency=slots), Counters(), self._begin)
+        self.caller = Caller(CallLimits(concurrency=slots), Counters(), self._send)
 
-    def _begin(self, call: Call[bytes], timeout_s: float | None) -> "Application":
+    def _send(self, call: Call[bytes], timeout_s: float | None) -> "Application":
         if self.is_away:
             raise AppAway("nobody listens")
         self.under_way.append(call)
@@ -42,7 +42,7 @@ def calls_wait_for_slots(size: int) -> Work:
             application.call(number)
         for number in range(size):
             application.under_way[number].answered(b"")
-        assert application.caller.barrier.busy == 0
+        assert application.caller.limiter.busy == 0
 
     return work
 
@@ -74,8 +74,8 @@ def calls_wait_for_an_application_that_is_away(size: int) -> Work:
         application.is_away = True
         first.answered(b"")
         # The answer has ended an outage: this one is old as it begins.
-        application.caller.outage.begin(float("-inf"))
-        await application.caller.barrier.idle()
+        application.caller.breaker.record_failure(float("-inf"))
+        await application.caller.limiter.idle()
         assert len(failures) == size - 1
 
     return work

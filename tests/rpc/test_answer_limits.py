@@ -1,4 +1,4 @@
-"""Answers that hold very much, from a real application to a real server: refused, and nobody waits."""
+"""Oversized answers of a real application to a real server: refused, at no cost to other clients."""
 
 import time
 from collections.abc import Iterator

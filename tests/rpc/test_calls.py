@@ -17,11 +17,11 @@ from catenary.rpc.calls import (
     AppBusy,
     AppLate,
     Attempt,
-    Begin,
     Call,
     Caller,
     CallLimits,
     Procedure,
+    Send,
 )
 
 SID = Sid("s1")
@@ -46,7 +46,7 @@ def run(scenario: Coroutine[None, None, None]) -> None:
 
 
 class Wire:
-    """Begins attempts, which last until they are told how they end."""
+    """Makes attempts, which the test ends."""
 
     def __init__(self) -> None:
         self.given: list[float | None] = []
@@ -89,9 +89,9 @@ class Scripted(Wire):
 
 
 def caller(
-    begin: Begin, limits: CallLimits | None = None, counters: Counters | None = None
+    send: Send, limits: CallLimits | None = None, counters: Counters | None = None
 ) -> Caller:
-    return Caller(limits or CallLimits(), counters or Counters(), begin)
+    return Caller(limits or CallLimits(), counters or Counters(), send)
 
 
 def say(caller: Caller) -> Call[str]:
@@ -162,11 +162,11 @@ def test_a_fault_in_understanding_an_answer_is_told_to_who_waits() -> None:
         raise ZeroDivisionError
 
     async def scenario() -> None:
-        heard: list[str | Exception] = []
+        outcomes: list[str | Exception] = []
         call = caller(Wire().begin).call(Procedure("Odd", _text, decide), SID, b"")
-        call.then(heard.append)
+        call.then(outcomes.append)
         call.answered(b"yes")
-        assert [type(each) for each in heard] == [ZeroDivisionError]
+        assert [type(each) for each in outcomes] == [ZeroDivisionError]
 
     run(scenario())
 
@@ -186,16 +186,16 @@ def test_who_hears_of_the_answer_needs_no_task() -> None:
     wire = Wire()
 
     async def scenario() -> None:
-        heard: list[str | Exception] = []
+        outcomes: list[str | Exception] = []
         calls = caller(wire.begin, CallLimits(concurrency=1))
         first, second = say(calls), say(calls)
-        first.then(heard.append)
-        second.then(heard.append)
+        first.then(outcomes.append)
+        second.then(outcomes.append)
         assert wire.calls == [first]
         first.answered(b"one")
         assert wire.calls == [first, second]
         second.answered(b"two")
-        assert heard == ["one", "two"]
+        assert outcomes == ["one", "two"]
 
     run(scenario())
 
@@ -371,7 +371,7 @@ def test_a_call_that_is_not_seen_through_is_broken_off() -> None:
 
 @pytest.mark.parametrize("end", ["answered", "failed", "cancelled"])
 def test_what_has_ended_waits_for_no_collector(end: str) -> None:
-    """A call holds who hears, who may hold the call: left so, each would stay until it is collected."""
+    """A call refers to its callback, which may refer to the call: such a cycle would stay until the garbage collector runs."""
 
     async def scenario() -> None:
         wire = Wire()
@@ -379,7 +379,7 @@ def test_what_has_ended_waits_for_no_collector(end: str) -> None:
         for _ in range(50):
             call = say(calls)
             holder = [call]
-            call.then(partial(_heard, holder))
+            call.then(partial(_outcomes, holder))
             match end:
                 case "answered":
                     call.answered(b"yes")
@@ -405,5 +405,5 @@ def living_calls() -> int:
     return sum(isinstance(each, Call) for each in gc.get_objects())
 
 
-def _heard(holder: list[Call[str]], outcome: object) -> None:
-    """Somebody who keeps the call."""
+def _outcomes(holder: list[Call[str]], outcome: object) -> None:
+    """An object that refers to the call."""

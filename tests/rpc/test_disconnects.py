@@ -1,4 +1,4 @@
-"""Ends of sessions that an application misses: it is told of each when it is back, and once."""
+"""Disconnect calls while the application is away: made once each when it is back."""
 
 import os
 import signal

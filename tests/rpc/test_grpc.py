@@ -1,4 +1,4 @@
-"""What is gRPC's own: targets, balancing, TLS, status codes, sizes."""
+"""An application behind gRPC: targets, balancing, TLS, status codes, sizes."""
 
 import asyncio
 from collections import Counter
@@ -19,7 +19,7 @@ from catenary.messages.names import Identifier, Sid
 from catenary.metrics.counters import Counters
 from catenary.rpc.calls import AppAway, AppLate, CallLimits
 from catenary.rpc.grpc import GrpcApplication, MessageSizes
-from catenary.rpc.grpc_connection import Pace
+from catenary.rpc.grpc_connection import GrpcTimeouts
 from catenary.rpc.tls import Tls
 from tests.parts.application import Refusal, TestApplication
 from tests.parts.certificates import Authority
@@ -122,8 +122,8 @@ def test_the_addresses_of_a_name_are_balanced() -> None:
 def test_a_name_that_gets_another_address_is_followed() -> None:
     async def scenario() -> None:
         host = f"dns://127.0.0.1:{dns_port}/rpc.test:{one.port}"
-        pace = Pace(least_between_lookups_s=0.05, most_between_lookups_s=0.1)
-        async with opened(host, counters, CallLimits(), pace=pace) as application:
+        timeouts = GrpcTimeouts(least_between_lookups_s=0.05, most_between_lookups_s=0.1)
+        async with opened(host, counters, CallLimits(), timeouts=timeouts) as application:
             await application.connect(ENVIRONMENT)
             names["rpc.test"] = ("127.0.0.1", "127.0.0.2")
             await calls_until_both_are_asked(application, (one, two))
@@ -150,8 +150,8 @@ def test_a_name_that_gets_another_address_is_followed() -> None:
 def test_a_server_in_trouble_is_looked_up_anew() -> None:
     async def scenario() -> None:
         host = f"dns://127.0.0.1:{dns_port}/rpc.test:{one.port}"
-        pace = Pace(least_between_lookups_s=0.05, most_between_lookups_s=60)
-        async with opened(host, counters, CallLimits(), pace=pace) as application:
+        timeouts = GrpcTimeouts(least_between_lookups_s=0.05, most_between_lookups_s=60)
+        async with opened(host, counters, CallLimits(), timeouts=timeouts) as application:
             await application.connect(ENVIRONMENT)
             names["rpc.test"] = ("127.0.0.2",)
             await asyncio.to_thread(one.stop)
@@ -211,12 +211,12 @@ def test_a_server_that_is_busy_or_stopping_is_asked_again() -> None:
             assert (await application.connect(ENVIRONMENT)).verdict is Verdict.SUCCESS
 
     counters = Counters()
-    behind = TestApplication()
+    backend = TestApplication()
     codes = ("RESOURCE_EXHAUSTED", "UNAVAILABLE", "CANCELLED")
-    behind.prepared.extend(Refusal(code) for code in codes)
-    with grpc_server(behind) as server:
+    backend.prepared.extend(Refusal(code) for code in codes)
+    with grpc_server(backend) as server:
         run(scenario())
-    assert len(behind.calls) == 4
+    assert len(backend.calls) == 4
     assert counters.rpc_retries_total == 3
 
 
@@ -235,11 +235,11 @@ def test_other_codes_end_the_call(status: str, error: type[Exception]) -> None:
             with pytest.raises(error, match=f"gRPC {status}: refused on purpose"):
                 await application.connect(ENVIRONMENT)
 
-    behind = TestApplication()
-    behind.prepared.append(Refusal(status))
-    with grpc_server(behind) as server:
+    backend = TestApplication()
+    backend.prepared.append(Refusal(status))
+    with grpc_server(backend) as server:
         run(scenario())
-    assert len(behind.calls) == 1
+    assert len(backend.calls) == 1
 
 
 def test_a_handler_that_breaks_is_a_failure_with_short_text() -> None:
@@ -249,9 +249,9 @@ def test_a_handler_that_breaks_is_a_failure_with_short_text() -> None:
                 await application.connect(ENVIRONMENT)
             assert len(str(raised.value)) < 300
 
-    behind = TestApplication()
-    behind.prepared.append(Refusal("UNKNOWN", "x" * 5_000))
-    with grpc_server(behind) as server:
+    backend = TestApplication()
+    backend.prepared.append(Refusal("UNKNOWN", "x" * 5_000))
+    with grpc_server(backend) as server:
         run(scenario())
 
 
@@ -285,15 +285,15 @@ def test_a_message_over_the_limit_is_not_asked_for_again() -> None:
                 await application.perform(
                     ENVIRONMENT, ECHO, '{"action":"sleep","seconds":0,"x":"' + "x" * 2_000 + '"}'
                 )
-            assert behind.calls == []
-            behind.prepared.append({"status": 1, "transmissions": ["x" * 2_000]})
+            assert backend.calls == []
+            backend.prepared.append({"status": 1, "transmissions": ["x" * 2_000]})
             with pytest.raises(AppFailed, match="RESOURCE_EXHAUSTED"):
                 await application.connect(ENVIRONMENT)
-            assert len(behind.calls) == 1
+            assert len(backend.calls) == 1
 
     counters = Counters()
-    behind = TestApplication()
-    with grpc_server(behind) as server:
+    backend = TestApplication()
+    with grpc_server(backend) as server:
         run(scenario())
     assert counters.rpc_retries_total == 0
 
@@ -301,7 +301,7 @@ def test_a_message_over_the_limit_is_not_asked_for_again() -> None:
 def test_larger_messages_than_grpc_s_own_limit_can_be_allowed() -> None:
     async def scenario() -> None:
         big = {"status": 1, "transmissions": ["x" * 5 * 2**20]}
-        behind.prepared.extend([big, big])
+        backend.prepared.extend([big, big])
         async with opened(server.address, limits=CallLimits()) as application:
             with pytest.raises(AppFailed, match="larger than max"):
                 await application.connect(ENVIRONMENT)
@@ -310,8 +310,8 @@ def test_larger_messages_than_grpc_s_own_limit_can_be_allowed() -> None:
             decision = await application.connect(ENVIRONMENT)
             assert len(decision.transmissions[0]) == 5 * 2**20
 
-    behind = TestApplication()
-    with grpc_server(behind) as server:
+    backend = TestApplication()
+    with grpc_server(backend) as server:
         run(scenario())
 
 
@@ -439,10 +439,10 @@ def test_a_handshake_that_never_ends_is_given_up() -> None:
     async def scenario() -> None:
         server = await asyncio.start_server(_read_all, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        pace = Pace(connect_s=0.1)
+        timeouts = GrpcTimeouts(connect_s=0.1)
         async with (
             server,
-            opened(f"127.0.0.1:{port}", tls=Tls(verify=False), pace=pace) as application,
+            opened(f"127.0.0.1:{port}", tls=Tls(verify=False), timeouts=timeouts) as application,
         ):
             with pytest.raises(AppAway, match=r"none within 0\.1 s"):
                 await application.connect(ENVIRONMENT)

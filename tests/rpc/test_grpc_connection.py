@@ -1,4 +1,4 @@
-"""What connections do when servers leave, refuse, fall silent or break the rules."""
+"""Connections to servers that leave, refuse calls, stop answering or break the protocol."""
 
 import asyncio
 import logging
@@ -14,10 +14,10 @@ from catenary.messages.decisions import Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Sid
 from catenary.metrics.counters import Counters
-from catenary.rpc import grpc_endpoint
+from catenary.rpc import grpc_subchannels
 from catenary.rpc.calls import AppAway, AppBusy, AppLate, CallLimits
 from catenary.rpc.grpc import GrpcApplication
-from catenary.rpc.grpc_connection import GrpcConnection, Pace
+from catenary.rpc.grpc_connection import GrpcConnection, GrpcTimeouts
 from tests.parts.http2_peer import (
     DATA,
     HEADERS,
@@ -270,7 +270,7 @@ STREAMS, WINDOW = 3, 4
 def test_a_server_that_allows_no_streams_is_given_up_for_the_next(
     run: Run, shut: list[tuple[int, int]], is_late: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It keeps its connection, and answers pings; whoever takes the next connection is a good one."""
+    """It keeps its connection, and answers pings; a good server accepts the next connection."""
 
     async def behave(peer: Peer) -> None:
         if peer.number > 1:
@@ -284,7 +284,9 @@ def test_a_server_that_allows_no_streams_is_given_up_for_the_next(
         await peer.serve()
 
     async def scenario() -> None:
-        async with called(behave, limits=CallLimits(), pace=Pace(shut_s=0.2)) as application:
+        async with called(
+            behave, limits=CallLimits(), timeouts=GrpcTimeouts(shut_s=0.2)
+        ) as application:
             if is_late:
                 await welcomed(application)
                 await asyncio.sleep(0.05)
@@ -307,7 +309,9 @@ def test_a_server_that_allows_no_streams_for_a_moment_is_kept(run: Run) -> None:
         await peer.serve()
 
     async def scenario() -> None:
-        async with called(behave, limits=CallLimits(), pace=Pace(shut_s=0.5)) as application:
+        async with called(
+            behave, limits=CallLimits(), timeouts=GrpcTimeouts(shut_s=0.5)
+        ) as application:
             await welcomed(application)
             await asyncio.sleep(0.6)
             await welcomed(application)
@@ -495,8 +499,8 @@ def test_a_server_that_wants_fewer_pings_gets_fewer(
         pinged.set()
 
     async def scenario() -> None:
-        pace = Pace(keepalive_s=0.05, longest_backoff_s=0.05, first_backoff_s=0.05)
-        async with called(behave, pace=pace):
+        timeouts = GrpcTimeouts(keepalive_s=0.05, longest_backoff_s=0.05, first_backoff_s=0.05)
+        async with called(behave, timeouts=timeouts):
             await pinged.wait()
             await logged("one in 0.1 s")
 
@@ -571,11 +575,11 @@ def test_an_attempt_to_connect_that_is_cancelled_as_it_succeeds_leaves_nothing(
         loop.set_exception_handler(lambda _, context: complaints.append(context))
         async with called(behave) as application:
             assert application._balancer is not None
-            (group,) = application._balancer._groups
-            await until(lambda: bool(group._endpoints))
-            (endpoint,) = group._endpoints.values()
-            monkeypatch.setattr(grpc_endpoint, "GrpcConnection", Cancelling)
-            attempts.append(asyncio.ensure_future(endpoint._dial()))
+            (target,) = application._balancer._targets
+            await until(lambda: bool(target._subchannels))
+            (subchannel,) = target._subchannels.values()
+            monkeypatch.setattr(grpc_subchannels, "GrpcConnection", Cancelling)
+            attempts.append(asyncio.ensure_future(subchannel._dial()))
             with pytest.raises(asyncio.CancelledError):
                 await attempts[0]
             (connection,) = made
@@ -603,8 +607,8 @@ def test_a_silent_connection_is_asked_and_then_given_up(run: Run) -> None:
         await peer.serve()
 
     async def scenario() -> None:
-        pace = Pace(keepalive_s=0.1, silence_s=0.1)
-        async with called(behave, counters, CallLimits(), pace=pace) as application:
+        timeouts = GrpcTimeouts(keepalive_s=0.1, silence_s=0.1)
+        async with called(behave, counters, CallLimits(), timeouts=timeouts) as application:
             await welcomed(application)
             await welcomed(application)  # the first connection never answers it
 
@@ -626,8 +630,8 @@ def test_a_server_that_answers_pings_is_alive(run: Run) -> None:
         await peer.serve()
 
     async def scenario() -> None:
-        pace = Pace(keepalive_s=0.03, silence_s=0.3)
-        async with called(behave, pace=pace) as application:
+        timeouts = GrpcTimeouts(keepalive_s=0.03, silence_s=0.3)
+        async with called(behave, timeouts=timeouts) as application:
             await alive.wait()
             await welcomed(application)
 
@@ -642,7 +646,7 @@ def test_a_server_that_says_nothing_at_all_is_away(run: Run) -> None:
         await peer.reader.read()
 
     async def scenario() -> None:
-        async with called(behave, pace=Pace(connect_s=0.1)) as application:
+        async with called(behave, timeouts=GrpcTimeouts(connect_s=0.1)) as application:
             with pytest.raises(AppAway, match=r"none within 0\.1 s"):
                 await application.connect(ENVIRONMENT)
 

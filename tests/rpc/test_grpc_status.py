@@ -1,4 +1,4 @@
-"""What answers mean, as gRPC's own documents say."""
+"""The meaning of answers, resets and statuses, after the documents of gRPC."""
 
 import pytest
 

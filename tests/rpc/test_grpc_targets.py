@@ -1,4 +1,4 @@
-"""What rpc_host may be, and what a name server may answer."""
+"""The forms of rpc_host, and the answers of name servers."""
 
 import asyncio
 import struct
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catenary.errors import ConfigError
-from catenary.rpc.grpc_dns import addresses, lookup, question
+from catenary.rpc.grpc_dns import addresses, encode_query, lookup
 from catenary.rpc.grpc_targets import Address, Target, resolve, targets
 from tests.parts.dns import dns_server
 from tests.parts.ports import free_port
@@ -108,7 +108,7 @@ def test_a_name_server_that_is_not_there() -> None:
 @pytest.mark.parametrize("name", ["a..b", "x" * 64 + ".test", ""])
 def test_what_is_no_name_is_not_asked_for(name: str) -> None:
     with pytest.raises(OSError, match="host name"):
-        question(name, 1, 7)
+        encode_query(name, 1, 7)
 
 
 def answer(query: bytes, *records: tuple[bytes, int, bytes]) -> bytes:
@@ -121,7 +121,7 @@ def answer(query: bytes, *records: tuple[bytes, int, bytes]) -> bytes:
 
 def test_aliases_are_passed_over_and_both_families_read() -> None:
     pointer = b"\xc0\x0c"
-    query = question("rpc.test", 28, 7)
+    query = encode_query("rpc.test", 28, 7)
     loop = bytes(15) + b"\1"
     records = [
         (pointer, 5, b"\3app\xc0\x10"),
@@ -132,7 +132,7 @@ def test_aliases_are_passed_over_and_both_families_read() -> None:
 
 
 def test_an_answer_to_another_question_is_none() -> None:
-    query = question("rpc.test", 1, 7)
+    query = encode_query("rpc.test", 1, 7)
     data = answer(query, (b"\xc0\x0c", 1, b"\x7f\0\0\1"))
     assert addresses(query, data) == ("127.0.0.1",)
     assert addresses(query, b"\0\x08" + data[2:]) is None
@@ -141,7 +141,7 @@ def test_an_answer_to_another_question_is_none() -> None:
 
 @given(st.binary(max_size=80), st.integers(0, 100))
 def test_whatever_a_name_server_sends_is_an_answer_or_none(noise: bytes, cut: int) -> None:
-    query = question("rpc.test", 1, 7)
+    query = encode_query("rpc.test", 1, 7)
     whole = answer(query, (b"\xc0\x0c", 1, b"\x7f\0\0\1"))
     for data in (noise, whole[:cut] + noise, query[:2] + b"\x80" + noise):
         found = addresses(query, data)

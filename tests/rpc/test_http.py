@@ -1,4 +1,4 @@
-"""What is HTTP's own: paths, headers, statuses, connections, TLS."""
+"""An application behind HTTP: paths, headers, statuses, connections, TLS."""
 
 import asyncio
 import gzip
@@ -175,11 +175,11 @@ def test_other_statuses_fail_and_are_not_asked_again(status: int) -> None:
                 await application.connect(ENVIRONMENT)
 
     counters = Counters()
-    behind = TestApplication()
-    behind.prepared.append(Refusal(status))
-    with http_server(behind) as server:
+    backend = TestApplication()
+    backend.prepared.append(Refusal(status))
+    with http_server(backend) as server:
         run(scenario())
-    assert len(behind.calls) == 1
+    assert len(backend.calls) == 1
     assert (counters.rpc_error_total, counters.rpc_retries_total) == (1, 0)
 
 
@@ -402,16 +402,16 @@ def test_an_answer_nobody_waits_for_reaches_nobody() -> None:
         async with opened(server.url, limits=CallLimits(concurrency=1)) as application:
             slow = application.perform(ENVIRONMENT, ECHO, '{"action":"sleep","seconds":0.1}')
             task = asyncio.ensure_future(slow)
-            await asyncio.to_thread(behind.wait_for, lambda: behind.under_way == 1)
+            await asyncio.to_thread(backend.wait_for, lambda: backend.under_way == 1)
             task.cancel()
             decision = await application.perform(ENVIRONMENT, ECHO, '{"action":"echo"}')
             assert json.loads(decision.transmissions[0])["message"] == {"action": "echo"}
-            await asyncio.to_thread(behind.wait_for, lambda: behind.under_way == 0)
+            await asyncio.to_thread(backend.wait_for, lambda: backend.under_way == 0)
             decision = await application.perform(ENVIRONMENT, ECHO, '{"action":"echo","n":2}')
             assert json.loads(decision.transmissions[0])["message"] == {"action": "echo", "n": 2}
 
-    behind = TestApplication()
-    with http_server(behind) as server:
+    backend = TestApplication()
+    with http_server(backend) as server:
         run(scenario())
 
 

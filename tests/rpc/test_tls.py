@@ -1,4 +1,4 @@
-"""Whom to trust, and what is said where that can't be read."""
+"""Trusted authorities, and the errors of unusable ones."""
 
 import ssl
 from pathlib import Path

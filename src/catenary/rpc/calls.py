@@ -1,7 +1,7 @@
-"""One call from its start to its end: a slot, attempts, back-off, counters.
+"""A call to the application: a slot, attempts, back-off, counters.
 
-gRPC and HTTP differ in what an attempt is; all else is here. A call costs neither a task nor a
-future: whoever brings the answer calls, and the answer is carried out in the same turn of the loop.
+gRPC and HTTP differ in what an attempt is; everything else is here. A call costs neither a task nor a future: the
+connection that receives the answer calls back, and the decision takes effect in the same turn of the loop.
 Sources: docs/rpc.md and rpc/rpc.go (anycable/anycable) for time limits, intervals and counters.
 Knows: how attempts fail. Does not know: messages, connections.
 """
@@ -19,8 +19,8 @@ from catenary.errors import AppError, AppFailed, AppNotReached, AppUnavailable
 from catenary.messages.names import Sid
 from catenary.metrics.counters import Counters
 from catenary.ports import Pending
-from catenary.rpc.concurrency import Barrier
-from catenary.rpc.outage import Outage
+from catenary.rpc.circuit_breaker import CircuitBreaker
+from catenary.rpc.concurrency import ConcurrencyLimiter
 
 log = logging.getLogger("catenary.rpc")
 
@@ -28,17 +28,17 @@ _T = TypeVar("_T")
 
 _AWAY_BACKOFF_S: Final = 0.1
 _BUSY_BACKOFF_S: Final = 0.01
-# The reference doubles without end. A cap keeps the last attempt near the end of the command's
-# time: a server that comes back after two seconds is found.
+# The reference doubles without a limit. This one keeps the last attempt near the end of the command's time, so that a
+# server that is back after two seconds is found.
 _LONGEST_BACKOFF_S: Final = 0.5
 _PATIENCE_S: Final = 3.0
-"""How long attempts are repeated where no command timeout says it; that option's default."""
+"""How long attempts are repeated without a command timeout: that option's default."""
 _LONG_WAIT: Final = 20
-"""How many times as long a call may take for whose answer no client waits."""
+"""A patient call may take so many times as long as others."""
 
 
 class AppAway(AppNotReached):
-    """Nobody answers at the application's address; another attempt may succeed."""
+    """The application's address does not answer; another attempt may succeed."""
 
 
 class AppBusy(AppNotReached):
@@ -46,11 +46,11 @@ class AppBusy(AppNotReached):
 
 
 class AppLate(AppUnavailable):
-    """No answer within the time limit. Not repeated: the application may be at work on it."""
+    """There was no answer within the time limit. Not repeated: the application may still be at work on the call."""
 
 
 class CallLimits(msgspec.Struct, frozen=True):
-    """``concurrency`` calls at once; seconds for one attempt and for all of a command, 0 for no limit."""
+    """``concurrency`` calls at once; time limits in seconds for an attempt and for all attempts of a command, 0 for none."""
 
     concurrency: int = 28
     request_timeout_s: float = 0.0
@@ -58,7 +58,7 @@ class CallLimits(msgspec.Struct, frozen=True):
 
 
 class Procedure(Generic[_T]):
-    """What can be called, and what its answers mean."""
+    """A remote procedure, and what its answers mean."""
 
     __slots__ = ("decide", "is_newcomers", "is_patient", "name", "read")
 
@@ -71,12 +71,13 @@ class Procedure(Generic[_T]):
         is_newcomers: bool = False,
         is_patient: bool = False,
     ) -> None:
-        """``read`` makes bytes an answer, and what it refuses is a failed call; ``decide`` says what
-        an answer means, or raises what the application has raised. ``is_newcomers`` calls are those
-        of clients that are not connected yet: they have a line of their own, and what is under
-        way is seen through although its client leaves, because it may be let in all the same.
-        No client waits for the answers of ``is_patient`` calls: an application that hangs for a
-        while has more time for them."""
+        """``read`` decodes an answer; a call whose answer it refuses has failed. ``decide`` returns what an answer means,
+        or raises what the application has raised.
+
+        ``is_newcomers`` marks calls for clients that are not connected yet: they wait in a line of their own, and one
+        that is under way is not cancelled when its client leaves, because the application may admit the client all the
+        same. No client waits for the answers of ``is_patient`` calls: these have longer time limits.
+        """
         self.name = name
         self.is_patient = is_patient
         self.read = read
@@ -85,29 +86,29 @@ class Procedure(Generic[_T]):
 
 
 class Attempt(Protocol):
-    """A call that was sent once."""
+    """A call that has been sent once."""
 
     def cancel(self) -> object:
-        """Nothing more is to come of it."""
+        """Drops the attempt: neither :meth:`Call.answered` nor :meth:`Call.failed` is called."""
         ...
 
 
-Begin = Callable[["Call[Any]", float | None], Attempt]
-"""Sends a call once; it may last for so many seconds, None for no limit.
+Send = Callable[["Call[Any]", float | None], Attempt]
+"""Sends a call once, with a time limit in seconds, or None.
 
-What comes of it is told to :meth:`Call.answered` or :meth:`Call.failed`, after this has returned.
-What can't be sent at all raises :class:`AppError`.
+Calls :meth:`Call.answered` or :meth:`Call.failed` later, never before it returns. Raises :class:`AppError` where the
+call can't be sent at all.
 """
 
 
 class Call(Pending[_T]):
-    """Waits for a slot, then makes attempts until one ends with an answer or the time is over."""
+    """Waits for a slot, then makes attempts until one is answered or the time is up."""
 
     __slots__ = (
+        "_callback",
         "_caller",
         "_give_up_at",
         "_has_slot",
-        "_hear",
         "_is_over",
         "_last",
         "_tries",
@@ -121,56 +122,56 @@ class Call(Pending[_T]):
     def __init__(
         self, caller: "Caller", procedure: Procedure[_T], sid: Sid, payload: bytes
     ) -> None:
-        # What is asked
+        # The request
         self.procedure = procedure
         self.sid = sid
         self.payload = payload
-        # Where it stands
+        # Its state
         self._caller = caller
         self._has_slot = False
         self._is_over = False
         self._under_way: Attempt | None = None
-        """An attempt, or the pause before the next."""
+        """The present attempt, or the pause before the next."""
         self._give_up_at = 0.0
         self._tries = 0
         self._last: type[AppError] | None = None
-        # Who waits for what came of it
-        self._hear: Callable[[_T | Exception], None] | None = None
+        # Its result
+        self._callback: Callable[[_T | Exception], None] | None = None
         self.outcome: _T | Exception | None = None
-        """What has come of it before anybody waited."""
+        """The result of a call that has ended before its caller waited for it."""
 
-    # Who asks
+    # For the caller
 
     def then(self, hear: Callable[[_T | Exception], None]) -> None:
-        self._hear = hear
+        self._callback = hear
 
     def cancel(self) -> None:
         if self._is_over:
             return
         self._is_over = True
-        self._hear = None
+        self._callback = None
         caller = self._caller
         caller.counters.rpc_canceled_total += 1
         if not self._has_slot:
-            caller.barrier.leave(self)
+            caller.limiter.withdraw(self)
             return
         if self._under_way is not None:
             self._under_way.cancel()
             self._under_way = None
-        caller.outage.settle()
-        caller.barrier.release()
+        caller.breaker.end_probe()
+        caller.limiter.release()
 
     def __await__(self) -> Generator[Any, None, _T]:
         return self._wait().__await__()
 
     async def _wait(self) -> _T:
-        heard: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        result: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         if self._is_over:
-            _tell(heard, cast(_T | Exception, self.outcome))
+            _set_result(result, cast(_T | Exception, self.outcome))
         else:
-            self.then(partial(_tell, heard))
+            self.then(partial(_set_result, result))
         try:
-            return await asyncio.shield(heard)
+            return await asyncio.shield(result)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or not self._is_seen_through:
@@ -178,20 +179,20 @@ class Call(Pending[_T]):
                 raise
             task.uncancel()
         try:
-            return await heard
+            return await result
         except asyncio.CancelledError:
             self.cancel()
             raise
 
     @property
     def _is_seen_through(self) -> bool:
-        """Does it go on although its client has left?"""
+        """Does it go on after its client has left?"""
         return self.procedure.is_newcomers and self._has_slot and not self._is_over
 
-    # Who carries it
+    # For the limiter and the connections
 
-    def begin(self) -> None:
-        """It has a slot from now on."""
+    def slot_granted(self) -> None:
+        """Starts the first attempt."""
         caller = self._caller
         self._has_slot = True
         caller.counters.rpc_call_total += 1
@@ -201,28 +202,28 @@ class Call(Pending[_T]):
         self._try(now, caller.long_timeout_s if is_patient else caller.first_timeout_s)
 
     def answered(self, raw: bytes) -> None:
-        """The answer is there."""
+        """An attempt was answered: decodes the answer and completes the call."""
         caller = self._caller
         self._under_way = None
         try:
             answer = self.procedure.read(raw)
         except Exception as error:  # noqa: BLE001
-            # Whatever it is, it must cost this call and not the connection that brought it.
+            # Any failure must cost this call, and not the connection that received the answer.
             self.failed(error)
             return
-        if caller.outage.is_on:
+        if caller.breaker.is_failing:
             caller.note_answer()
-        caller.barrier.release()
+        caller.limiter.release()
         outcome: _T | Exception
         try:
             outcome = self.procedure.decide(answer)
         except Exception as error:  # noqa: BLE001
-            # What the application has raised, or a fault of ours: who waits must hear of either.
+            # Raised by the application, or a fault of ours: the caller gets either.
             outcome = error
-        self._tell(outcome)
+        self._complete(outcome)
 
     def failed(self, error: Exception) -> None:
-        """An attempt has ended without an answer: there may be another."""
+        """An attempt has ended without an answer: makes another after a pause, or completes the call."""
         self._under_way = None
         caller = self._caller
         now = monotonic()
@@ -233,7 +234,7 @@ class Call(Pending[_T]):
         self._tries = self._tries + 1 if type(error) is self._last else 1
         self._last = type(error)
         delay_s = _backoff_s(error, self._tries)
-        if now + delay_s >= self._give_up_at or caller.outage.is_old(now):
+        if now + delay_s >= self._give_up_at or caller.breaker.is_open(now):
             self._end(error)
             return
         log.debug("trying again in %.2f s: sid=%s %s", delay_s, self.sid, error)
@@ -252,88 +253,93 @@ class Call(Pending[_T]):
         caller = self._caller
         if caller.is_closed:
             self._end(AppUnavailable("the server is shutting down"))
-        elif caller.outage.is_on and not caller.outage.admits(now):
+        elif caller.breaker.is_failing and not caller.breaker.admits(now):
             self._end(AppAway("the application is away"))
         else:
             try:
-                self._under_way = caller.begin(self, timeout_s)
+                self._under_way = caller.send(self, timeout_s)
             except Exception as error:  # noqa: BLE001
-                # A fault of ours, too, must give the slot back.
+                # A fault of ours must give the slot back, too.
                 self.failed(error)
 
     def _end(self, error: Exception) -> None:
         if isinstance(error, AppError):
             self._caller.counters.rpc_error_total += 1
-        self._caller.barrier.release()
-        self._tell(error)
+        self._caller.limiter.release()
+        self._complete(error)
 
-    def _tell(self, outcome: _T | Exception) -> None:
+    def _complete(self, outcome: _T | Exception) -> None:
         self._is_over = True
-        hear, self._hear = self._hear, None  # who hears may hold the call: no circle is left behind
-        if hear is not None:
-            hear(outcome)
+        callback, self._callback = (
+            self._callback,
+            None,
+        )  # it may refer to the call: leaves no reference cycle
+        if callback is not None:
+            callback(outcome)
         else:
             self.outcome = outcome
 
 
 class Caller:
-    """Makes calls within the limits. Belongs to one event loop."""
+    """Makes calls within limits. Belongs to one event loop."""
 
     __slots__ = (
         "_is_closing",
         "_limits",
-        "barrier",
-        "begin",
+        "breaker",
         "counters",
         "first_timeout_s",
         "is_closed",
+        "limiter",
         "long_timeout_s",
-        "outage",
         "patience_s",
+        "send",
     )
 
-    def __init__(self, limits: CallLimits, counters: Counters, begin: Begin) -> None:
+    def __init__(self, limits: CallLimits, counters: Counters, send: Send) -> None:
         self._limits = limits
         self.counters = counters
-        self.begin = begin
-        self.barrier: Barrier[Call[Any]] = Barrier(limits.concurrency, counters)
+        self.send = send
+        self.limiter: ConcurrencyLimiter[Call[Any]] = ConcurrencyLimiter(
+            limits.concurrency, counters
+        )
         self.patience_s = limits.command_timeout_s or _PATIENCE_S
         self.first_timeout_s = self.timeout_s(self.patience_s)
         self.long_timeout_s = self.timeout_s(self.patience_s * _LONG_WAIT)
-        self.outage = Outage(self.patience_s)
+        self.breaker = CircuitBreaker(self.patience_s)
         self._is_closing = False
-        """New calls are refused."""
+        """Are new calls refused?"""
         self.is_closed = False
-        """Those under way make no more attempts."""
+        """Do calls under way make no more attempts?"""
 
     def call(self, procedure: Procedure[_T], sid: Sid, payload: bytes) -> Call[_T]:
-        """Begins a call, or lets it wait for a slot.
+        """Makes a call, as soon as it has a slot.
 
-        Raises :class:`AppUnavailable`, and what else ends it at once. A call that is cancelled
-        while it waits is never sent; one that is under way is broken off, unless it is a newcomer's.
+        Raises :class:`AppUnavailable` while the server shuts down, and every error that ends the call at once. A call
+        that is cancelled while it waits is never sent; one under way is dropped, unless it is a newcomer's.
         """
         if self._is_closing:
             self.counters.rpc_error_total += 1
             raise AppUnavailable("the server is shutting down")
         call = Call(self, procedure, sid, payload)
-        self.barrier.enter(call, is_newcomer=procedure.is_newcomers)
+        self.limiter.acquire(call, is_newcomer=procedure.is_newcomers)
         if isinstance(call.outcome, Exception):
             raise call.outcome
         return call
 
     async def close(self, timeout_s: float) -> int:
-        """Takes no more calls and waits for those under way; returns how many are left."""
+        """Refuses new calls and waits for those under way; returns how many are left after ``timeout_s``."""
         self._is_closing = True
         try:
             async with asyncio.timeout(timeout_s):
-                await self.barrier.idle()
+                await self.limiter.idle()
         except TimeoutError:
-            log.warning("closing with %d calls under way", self.barrier.busy)
+            log.warning("closing with %d calls under way", self.limiter.busy)
         self.is_closed = True
-        return self.barrier.busy
+        return self.limiter.busy
 
     def timeout_s(self, left_s: float) -> float | None:
-        """How long an attempt may last: the shorter of the two limits that are set."""
+        """How long an attempt may take: the shorter of the limits that are set; None without any."""
         limits = self._limits
         request_s = limits.request_timeout_s
         if not limits.command_timeout_s:
@@ -341,32 +347,32 @@ class Caller:
         return min(request_s, left_s) if request_s else left_s
 
     def note_failure(self, failure: Exception, now: float) -> None:
-        """Learns from how an attempt ends whether the application is there."""
+        """Updates the circuit breaker after a failed attempt."""
         match failure:
             case AppAway():
-                if self.outage.begin(now):
+                if self.breaker.record_failure(now):
                     log.warning("the application is away: %s", failure)
             case AppBusy() | AppFailed():
                 self.note_answer()
             case AppLate():
                 self.counters.rpc_timeout_total += 1
-                self.outage.settle()
+                self.breaker.end_probe()
             case _:
-                self.outage.settle()
+                self.breaker.end_probe()
 
     def note_answer(self) -> None:
-        """It is."""
-        if self.outage.end():
+        """Updates the circuit breaker after an answer."""
+        if self.breaker.record_answer():
             log.info("the application is back")
 
 
-def _tell(heard: "asyncio.Future[_T]", outcome: _T | Exception) -> None:
-    if heard.done():
+def _set_result(result: "asyncio.Future[_T]", outcome: _T | Exception) -> None:
+    if result.done():
         return
     if isinstance(outcome, Exception):
-        heard.set_exception(outcome)
+        result.set_exception(outcome)
     else:
-        heard.set_result(outcome)
+        result.set_result(outcome)
 
 
 def _backoff_s(failure: AppAway | AppBusy, tries: int) -> float:

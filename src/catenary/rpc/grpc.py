@@ -1,7 +1,7 @@
 """The application behind gRPC.
 
 Sources: rpc.proto; rpc/rpc.go and docs/rpc.md (anycable/anycable); PROTOCOL-HTTP2.md (grpc/grpc).
-Knows: paths, metadata, sizes. Does not know: connections, sessions, what a decision does.
+Knows: paths, metadata, sizes. Does not know: connections, sessions, what decisions mean.
 """
 
 from typing import Any, Final
@@ -15,8 +15,8 @@ from catenary.protocols import rpc_protobuf
 from catenary.rpc import grpc_status
 from catenary.rpc.calls import Call, CallLimits
 from catenary.rpc.grpc_balancer import Balancer
-from catenary.rpc.grpc_connection import GrpcAttempt, Pace
-from catenary.rpc.grpc_endpoint import Wiring
+from catenary.rpc.grpc_connection import GrpcAttempt, GrpcTimeouts
+from catenary.rpc.grpc_subchannels import ChannelConfig
 from catenary.rpc.grpc_targets import targets
 from catenary.rpc.remote import PROCEDURES, RemoteApplication
 from catenary.rpc.tls import Tls, client_context
@@ -37,9 +37,9 @@ class MessageSizes(msgspec.Struct, frozen=True):
 
 
 class GrpcApplication(RemoteApplication):
-    """Calls Protobuf over HTTP/2, over connections that stay open."""
+    """Calls the application with Protobuf messages over persistent HTTP/2 connections."""
 
-    __slots__ = ("_balancer", "_send_bytes", "_targets", "_wiring")
+    __slots__ = ("_balancer", "_config", "_send_bytes", "_targets")
 
     def __init__(
         self,
@@ -49,10 +49,10 @@ class GrpcApplication(RemoteApplication):
         limits: CallLimits,
         tls: Tls | None = None,
         sizes: MessageSizes | None = None,
-        pace: Pace | None = None,
+        timeouts: GrpcTimeouts | None = None,
         supervisor: Supervisor | None = None,
     ) -> None:
-        """``host`` is a gRPC target or "grpc-list://host:port,host:port"; no TLS where None.
+        """``host`` is a gRPC target or "grpc-list://host:port,host:port". Without ``tls``, connections are not encrypted.
 
         Raises :class:`catenary.errors.ConfigError`.
         """
@@ -71,20 +71,24 @@ class GrpcApplication(RemoteApplication):
             (b"user-agent", f"grpc-python-catenary/{__version__}".encode()),
         )
         receive_bytes = sizes.receive_bytes or _RECEIVE_BYTES
-        self._wiring = Wiring(
-            context, fields, receive_bytes + grpc_status.PREFIX_BYTES, pace or Pace(), supervisor
+        self._config = ChannelConfig(
+            context,
+            fields,
+            receive_bytes + grpc_status.PREFIX_BYTES,
+            timeouts or GrpcTimeouts(),
+            supervisor,
         )
         self._balancer: Balancer | None = None
 
     async def start(self) -> None:
-        """Begins to connect; whether that succeeds shows in the calls."""
-        self._balancer = Balancer(self._targets, self._wiring)
+        """Begins to connect. Does not wait: calls fail while no server can be reached."""
+        self._balancer = Balancer(self._targets, self._config)
 
     async def _hang_up(self) -> None:
         if self._balancer is not None:
             await self._balancer.close()
 
-    def _begin(self, call: Call[Any], timeout_s: float | None) -> GrpcAttempt:
+    def _send(self, call: Call[Any], timeout_s: float | None) -> GrpcAttempt:
         balancer = self._balancer
         if balancer is None:
             raise AppUnavailable("expected the application's channel to be open, got none: start()")

@@ -1,7 +1,7 @@
-"""Which connection a call takes: each in turn, and a queue where none has room.
+"""Picks a connection for each call, round robin; calls wait in a queue while none has room.
 
 Sources: load-balancing.md, wait-for-ready.md (grpc/grpc, doc/).
-Knows: calls, time limits, which connections there are. Does not know: addresses, what is called.
+Knows: calls, time limits, the connections that take calls. Does not know: addresses, what a call is about.
 """
 
 import asyncio
@@ -12,22 +12,22 @@ from typing import Final
 from catenary.errors import AppError, AppUnavailable
 from catenary.rpc.calls import AppBusy
 from catenary.rpc.grpc_connection import GrpcAttempt, GrpcConnection
-from catenary.rpc.grpc_endpoint import Group, Wiring
 from catenary.rpc.grpc_status import failure
+from catenary.rpc.grpc_subchannels import ChannelConfig, ResolvedTarget
 from catenary.rpc.grpc_targets import Target
 
 _NEVER: Final = float("inf")
 
 
 class Balancer:
-    """Satisfies :class:`catenary.rpc.grpc_endpoint.Chooser`. Belongs to one event loop."""
+    """Satisfies :class:`catenary.rpc.grpc_subchannels.Picker`. Belongs to one event loop."""
 
     __slots__ = (
         "_backlog",
-        "_groups",
         "_is_closed",
         "_loop",
         "_ready",
+        "_targets",
         "_timer",
         "_turn",
         "_wakes_at",
@@ -35,49 +35,48 @@ class Balancer:
         "time",
     )
 
-    def __init__(self, targets: Iterable[Target], wiring: Wiring) -> None:
+    def __init__(self, targets: Iterable[Target], config: ChannelConfig) -> None:
         self._loop = asyncio.get_running_loop()
         self.time = self._loop.time
         """The clock by which calls expire, in seconds."""
         self.connections: set[GrpcConnection] = set()
         self._ready: list[GrpcConnection] = []
         self._turn = 0
-        # Ordered, and yet a call in the middle is forgotten at once. No longer than there are
-        # calls under way: the Barrier limits them.
+        # Ordered, with a removal in the middle at constant cost. The concurrency limiter bounds its length.
         self._backlog: OrderedDict[GrpcAttempt, None] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = _NEVER
         self._is_closed = False
-        self._groups = [Group(target, wiring, self) for target in targets]
+        self._targets = [ResolvedTarget(target, config, self) for target in targets]
 
     # Calls
 
     def submit(self, call: GrpcAttempt) -> None:
-        """Sends a call over the next connection in turn that has room.
+        """Sends a call over the next connection that has room; if none has, the call waits.
 
-        Where none has, the call waits. Raises :class:`AppError` where no server can be reached.
+        Raises :class:`AppError` where no server can be reached.
         """
-        connection = self._next()  # none has room while others wait: see dispatch()
+        connection = self._next()  # none has room while calls wait: see dispatch()
         if connection is None:
-            trouble = self._hopeless()
+            trouble = self._unreachable()
             if trouble is not None:
                 raise trouble
             self._backlog[call] = None
             self._await_room()
-        call.owner = self
+        call.pool = self
         if call.expires_at < self._wakes_at:
             self._wake_at(call.expires_at)
         if connection is not None:
             connection.start(call)
 
     def withdraw(self, call: GrpcAttempt) -> None:
-        """Nobody waits for the answer any more."""
+        """Drops a call: its answer is no longer wanted."""
         self._backlog.pop(call, None)
         if call.connection is not None:
             call.connection.abandon(call)
 
     def dispatch(self) -> None:
-        """Sends calls that waited for room."""
+        """Sends the calls that wait, as far as connections have room."""
         while self._backlog:
             connection = self._next()
             if connection is None:
@@ -87,16 +86,16 @@ class Balancer:
             connection.start(call)
 
     async def close(self) -> None:
-        """Breaks what is under way and leaves nothing open."""
+        """Fails the calls under way and closes every connection."""
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
         closed = AppUnavailable("the channel was closed under the call")
         self._fail_backlog(closed)
-        # First of all nobody connects any more: who is broken off would be connected to again.
-        await asyncio.gather(*(group.close() for group in self._groups))
+        # The subchannels first, which would connect again otherwise.
+        await asyncio.gather(*(target.close() for target in self._targets))
         for connection in tuple(self.connections):
-            connection.break_off(closed)
+            connection.fail(closed)
         await asyncio.gather(*(connection.lost for connection in tuple(self.connections)))
 
     def _next(self) -> GrpcConnection | None:
@@ -122,17 +121,17 @@ class Balancer:
         self._ready.remove(connection)
 
     def note_trouble(self) -> None:
-        """Lets calls wait only while there is hope."""
-        trouble = self._hopeless() if self._backlog else None
+        """Fails the calls that wait if no server can be reached."""
+        trouble = self._unreachable() if self._backlog else None
         if trouble is not None:
             self._fail_backlog(trouble)
 
-    def _hopeless(self) -> AppError | None:
-        """Why a call need not wait for a connection; None where it may."""
+    def _unreachable(self) -> AppError | None:
+        """Why no connection can be expected soon; None if one can."""
         if self._is_closed:
             return AppUnavailable("the channel is closed")
         if not self._ready:
-            troubles = [group.trouble for group in self._groups]
+            troubles = [target.trouble for target in self._targets]
             if all(troubles):
                 return failure("UNAVAILABLE", "; ".join(troubles))
         return None
@@ -141,9 +140,9 @@ class Balancer:
         calls = tuple(self._backlog)
         self._backlog.clear()
         for call in calls:
-            call.asker.failed(error)
+            call.handler.failed(error)
 
-    # Time limits: one timer for all calls
+    # Time limits, with one timer for all calls
 
     def _wake_at(self, at: float) -> None:
         if self._timer is not None:
@@ -152,7 +151,7 @@ class Balancer:
         self._timer = self._loop.call_at(at, self._expire)
 
     def _expire(self) -> None:
-        """Ends the calls whose time is over, and sleeps until that of the next one is."""
+        """Fails the calls whose time limit has passed, and sets the timer for the next one."""
         self._timer = None
         self._wakes_at = _NEVER
         now = self._loop.time()
@@ -163,13 +162,13 @@ class Balancer:
         wakes_at = min((call.expires_at for call in calls if call.expires_at > now), default=_NEVER)
         try:
             for call in expired:
-                self._give_up(call)
+                self._fail_late(call)
         finally:
-            # What was submitted meanwhile may have set a timer already.
+            # A call that was submitted meanwhile may have set an earlier timer.
             if wakes_at < self._wakes_at:
                 self._wake_at(wakes_at)
 
-    def _give_up(self, call: GrpcAttempt) -> None:
+    def _fail_late(self, call: GrpcAttempt) -> None:
         if call.connection is not None:
             error = failure("DEADLINE_EXCEEDED", "no answer in time")
         elif self._ready:
@@ -177,4 +176,4 @@ class Balancer:
         else:
             error = failure("UNAVAILABLE", "no connection in time")
         self.withdraw(call)
-        call.asker.failed(error)
+        call.handler.failed(error)

@@ -1,7 +1,7 @@
-"""One connection to one server: calls in, answers out, all that a turn of the loop brings at once.
+"""One connection to one gRPC server. All calls of a turn of the loop leave in one write.
 
 Sources: PROTOCOL-HTTP2.md and keepalive.md (grpc/grpc, doc/).
-Knows: a transport, calls under way. Does not know: other connections, what is called.
+Knows: a transport, calls under way. Does not know: other connections, what a call is about.
 """
 
 import asyncio
@@ -16,110 +16,110 @@ from catenary.wire import http2
 from catenary.wire.http2_frames import REFUSED_STREAM, Http2Error
 
 
-class Pace(msgspec.Struct, frozen=True):
-    """How patient connections are, in seconds. The defaults are the reference's, or gRPC's."""
+class GrpcTimeouts(msgspec.Struct, frozen=True):
+    """Time limits and intervals of connections, in seconds. The defaults are the reference's, or gRPC's."""
 
     connect_s: float = 3.0
-    """For TCP, TLS and the server's settings together."""
+    """For TCP, TLS and the server's HTTP/2 settings together."""
     keepalive_s: float = 10.0
-    """Of silence, until the server is asked for a sign of life."""
+    """Silence after which the server is sent a PING."""
     silence_s: float = 20.0
-    """Without one, until the connection counts as dead."""
+    """Time after the PING until the connection counts as dead."""
     first_backoff_s: float = 0.1
     longest_backoff_s: float = 1.0
     least_between_lookups_s: float = 5.0
     most_between_lookups_s: float = 30.0
     shut_s: float = 1.0
-    """That calls wait for a connection whose server allows no streams, until there is another one.
+    """How long calls wait for a server that allows no streams, until it is connected to again.
 
-    RFC 9113, section 6.5.2: a server should do so for short durations only."""
+    RFC 9113, section 6.5.2: a server should allow none for short durations only."""
     goodbye_s: float = 1.0
-    """For what is written to leave before a connection is broken off."""
+    """For written data to leave before a connection is aborted."""
 
 
-class Owner(Protocol):
-    """Who gives calls to connections."""
+class ConnectionPool(Protocol):
+    """Gives calls to connections."""
 
     connections: "set[GrpcConnection]"
-    """Those that were made and are not lost."""
+    """The connections that exist."""
 
     def submit(self, call: "GrpcAttempt", /) -> None:
-        """Takes a call, also one back that the server did not begin. Raises AppError."""
+        """Takes a call, or takes back one that a server did not begin. Raises AppError."""
         ...
 
     def withdraw(self, call: "GrpcAttempt", /) -> None:
-        """Nobody waits for the answer any more."""
+        """Drops a call: its answer is no longer wanted."""
         ...
 
     def dispatch(self) -> None:
-        """There may be room for another call."""
+        """A connection may have room for another call."""
         ...
 
 
-class Asker(Protocol):
-    """Who hears what came of an attempt; :class:`catenary.rpc.calls.Call` does."""
+class ResponseHandler(Protocol):
+    """Receives the result of an attempt; :class:`catenary.rpc.calls.Call` is one."""
 
     def answered(self, raw: bytes) -> None:
-        """It was answered."""
+        """The answer is there."""
         ...
 
     def failed(self, error: Exception) -> None:
-        """It was not."""
+        """The attempt ended without one."""
         ...
 
 
 class GrpcAttempt:
-    """A call that is sent once: from when it is to be sent until its asker is told."""
+    """A call that is sent once, from its submission until its handler has the result."""
 
     __slots__ = (
-        "asker",
         "body",
         "connection",
         "expires_at",
         "fields",
-        "owner",
+        "handler",
         "path",
+        "pool",
         "stream_id",
         "was_refused",
     )
 
     def __init__(
-        self, asker: Asker, path: bytes, fields: bytes, body: bytes, expires_at: float
+        self, handler: ResponseHandler, path: bytes, fields: bytes, body: bytes, expires_at: float
     ) -> None:
-        self.asker = asker
+        self.handler = handler
         self.path = path
         self.fields = fields
-        """Header fields of this call alone, as they are sent."""
+        """Encoded header fields of this call alone."""
         self.body = body
         self.expires_at = expires_at
         """By the loop's clock."""
-        self.owner: Owner | None = None
-        """Who has taken it."""
+        self.pool: ConnectionPool | None = None
+        """The pool that has taken it."""
         self.connection: GrpcConnection | None = None
-        """None while it waits for one."""
+        """None while the call waits for one."""
         self.stream_id = 0
         self.was_refused = False
 
     def cancel(self) -> None:
-        """Nobody waits for the answer any more."""
-        if self.owner is not None:
-            self.owner.withdraw(self)
+        """Drops a call: its answer is no longer wanted."""
+        if self.pool is not None:
+            self.pool.withdraw(self)
 
 
 class GrpcConnection(asyncio.Protocol):
-    """Opened by the loop; ``opened`` tells whether the server speaks HTTP/2."""
+    """The loop connects it; the result of ``opened`` is whether the server speaks HTTP/2."""
 
     __slots__ = (
         "_calls",
+        "_has_received",
         "_is_ending",
         "_is_flush_planned",
-        "_is_heard",
         "_is_paused",
         "_keepalive_s",
         "_loop",
-        "_owner",
-        "_pace",
+        "_pool",
         "_shut_timer",
+        "_timeouts",
         "_timer",
         "_transport",
         "core",
@@ -135,35 +135,35 @@ class GrpcConnection(asyncio.Protocol):
         self,
         core: http2.Connection,
         *,
-        pace: Pace,
+        timeouts: GrpcTimeouts,
         keepalive_s: float,
-        owner: Owner,
+        pool: ConnectionPool,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.core = core
-        self._pace = pace
+        self._timeouts = timeouts
         self._keepalive_s = keepalive_s
-        self._owner = owner
+        self._pool = pool
         self._calls: dict[int, GrpcAttempt] = {}
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._shut_timer: asyncio.TimerHandle | None = None
         self.reason = ""
         self.was_shut = False
-        """Was it given up because its server allowed no streams?"""
+        """Was it ended because its server allowed no streams?"""
 
         self._is_flush_planned = False
         self._is_paused = False
-        self._is_heard = False
+        self._has_received = False
         self._is_ending = False
 
         self.opened: asyncio.Future[bool] = self._loop.create_future()
-        """Done when it is known whether calls can be made; if not, ``reason`` tells why."""
+        """Whether calls can be made; if not, ``reason`` is the cause."""
         self.goodbye: http2.GoingAway | None = None
         self.ending: asyncio.Future[None] = self._loop.create_future()
-        """Done when no more calls can be made, though some may still be answered."""
+        """Done when it takes no more calls, though some may still be answered."""
         self.lost: asyncio.Future[None] = self._loop.create_future()
-        """Done when nothing is left of it."""
+        """Done when it is closed."""
 
     # Calls
 
@@ -182,31 +182,32 @@ class GrpcConnection(asyncio.Protocol):
             self._loop.call_soon(self._flush)
 
     def abandon(self, call: GrpcAttempt) -> None:
-        """Wants no answer any more."""
+        """Drops a call; an answer that still comes is ignored."""
         if self._calls.pop(call.stream_id, None) is not None:
             self.core.cancel(call.stream_id)
             self._plan_flush()
-            self._owner.dispatch()
+            self._pool.dispatch()
             self._end_if_done()
 
     def await_room(self) -> None:
-        """Calls wait: a server that allows none for a while is given up, for there may be another."""
+        """Calls wait for room. If the server allows no streams for a while, the connection ends: another server may be
+        there."""
         if self._shut_timer is None and self.core.is_shut:
-            self._shut_timer = self._loop.call_later(self._pace.shut_s, self._judge_shut)
+            self._shut_timer = self._loop.call_later(self._timeouts.shut_s, self._end_if_shut)
 
-    def _judge_shut(self) -> None:
+    def _end_if_shut(self) -> None:
         self._shut_timer = None
         if self.core.is_shut:
             self.was_shut = True
             self._settle(self.ending)
 
     def retire(self) -> None:
-        """Ends when the calls under way have ended."""
+        """Takes no more calls, and closes when those under way have ended."""
         self._settle(self.ending)
         self._end_if_done()
 
-    def break_off(self, error: AppError) -> None:
-        """Ends now, and so do the calls under way."""
+    def fail(self, error: AppError) -> None:
+        """Closes now, and fails the calls under way."""
         self._fail_calls(error)
         self._end()
 
@@ -215,7 +216,7 @@ class GrpcConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclasses of asyncio.Transport.
         self._transport = cast(asyncio.Transport, transport)
-        self._owner.connections.add(self)
+        self._pool.connections.add(self)
         encryption: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
         if encryption is not None and encryption.selected_alpn_protocol() != "h2":
             self._break("expected a server that agrees to HTTP/2 in TLS (ALPN h2)")
@@ -223,20 +224,20 @@ class GrpcConnection(asyncio.Protocol):
         self._flush()
 
     def data_received(self, data: bytes) -> None:
-        self._is_heard = True
-        self._is_flush_planned = True  # for all that answers bring about: below
+        self._has_received = True
+        self._is_flush_planned = True  # one write, below, for all that the answers cause
         for event in self.core.receive(data):
             if type(event) is http2.Response:
                 call = self._calls.pop(event.stream_id)
                 try:
                     raw = grpc_status.payload(event)
                 except AppError as error:
-                    call.asker.failed(error)
+                    call.handler.failed(error)
                 else:
-                    call.asker.answered(raw)
+                    call.handler.answered(raw)
             else:
                 self._note(event)
-        self._owner.dispatch()
+        self._pool.dispatch()
         self._flush()
         if self.ending.done() or self.core.is_going:
             self._settle(self.ending)
@@ -261,62 +262,62 @@ class GrpcConnection(asyncio.Protocol):
             self.opened.set_result(False)
         self._settle(self.ending)
         self._fail_calls(grpc_status.failure("UNAVAILABLE", self.reason))
-        self._owner.connections.discard(self)
+        self._pool.connections.discard(self)
         self._settle(self.lost)
 
-    # What happens
+    # Events of the protocol
 
     def _note(self, event: http2.Event) -> None:
         match event:
             case http2.Reset(stream_id=stream_id, code=code):
                 call = self._calls.pop(stream_id)
                 if code == REFUSED_STREAM and not call.was_refused:
-                    self._give_back(call)
+                    self._resubmit(call)
                 else:
-                    call.asker.failed(grpc_status.reset(event))
+                    call.handler.failed(grpc_status.reset(event))
             case http2.Oversized(stream_id=stream_id):
                 limit = self.core.max_body_bytes - grpc_status.PREFIX_BYTES
-                self._calls.pop(stream_id).asker.failed(grpc_status.oversized("received", limit))
+                self._calls.pop(stream_id).handler.failed(grpc_status.oversized("received", limit))
             case http2.Opened():
                 if not self.opened.done():
                     self.opened.set_result(True)
-                self._timer = self._loop.call_later(self._keepalive_s, self._ask_for_life)
+                self._timer = self._loop.call_later(self._keepalive_s, self._send_keepalive)
             case http2.GoingAway():
                 self.goodbye = event
             case Http2Error():
                 self._break(str(event))
 
-    def _give_back(self, call: GrpcAttempt) -> None:
-        """The server says that it did not begin it: another connection may take it, once."""
+    def _resubmit(self, call: GrpcAttempt) -> None:
+        """The server did not begin the call: another connection may take it, once."""
         call.was_refused = True
         call.connection = None
         try:
-            self._owner.submit(call)
+            self._pool.submit(call)
         except AppError as error:
-            call.asker.failed(error)
+            call.handler.failed(error)
 
-    def _ask_for_life(self) -> None:
-        """Nothing was heard for a while, or else there is no need to ask."""
-        if self._is_heard:
-            self._is_heard = False
-            wait_s, then = self._keepalive_s, self._ask_for_life
+    def _send_keepalive(self) -> None:
+        """Sends a PING if nothing was received since the last check."""
+        if self._has_received:
+            self._has_received = False
+            wait_s, then = self._keepalive_s, self._send_keepalive
         else:
             self.core.ping()
             self._plan_flush()
-            wait_s, then = self._pace.silence_s, self._judge_silence
+            wait_s, then = self._timeouts.silence_s, self._check_keepalive
         self._timer = self._loop.call_later(wait_s, then)
 
-    def _judge_silence(self) -> None:
-        if self._is_heard:
-            self._ask_for_life()
+    def _check_keepalive(self) -> None:
+        if self._has_received:
+            self._send_keepalive()
             return
-        self.reason = f"no sign of life for {self._pace.silence_s:.0f} s"
+        self.reason = f"no sign of life for {self._timeouts.silence_s:.0f} s"
         self.abort()
 
     # The end
 
     def _break(self, reason: str) -> None:
-        """The server is at fault."""
+        """The server has broken the protocol."""
         self.reason = reason
         self._fail_calls(grpc_status.failure("UNAVAILABLE", reason))
         self._end()
@@ -326,7 +327,7 @@ class GrpcConnection(asyncio.Protocol):
             self._end()
 
     def _end(self) -> None:
-        """Says goodbye and closes; what takes too long is broken off."""
+        """Sends GOAWAY and closes; aborts the connection if that takes too long."""
         if self._is_ending or self._transport is None:
             return
         self._is_ending = True
@@ -337,10 +338,10 @@ class GrpcConnection(asyncio.Protocol):
         self._transport.close()
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(self._pace.goodbye_s, self.abort)
+        self._timer = self._loop.call_later(self._timeouts.goodbye_s, self.abort)
 
     def abort(self) -> None:
-        """Breaks the connection off, if there is one."""
+        """Aborts the connection, if there is one."""
         transport = self._transport
         if transport is not None:
             self._is_ending = True
@@ -354,7 +355,7 @@ class GrpcConnection(asyncio.Protocol):
         calls = self.calls
         self._calls.clear()
         for call in calls:
-            call.asker.failed(error)
+            call.handler.failed(error)
 
     def _plan_flush(self) -> None:
         if self.core.has_output and not self._is_flush_planned:

@@ -1,7 +1,7 @@
-"""Addresses of a name from one name server, for targets like dns://server/name:port.
+"""Asks one name server for the addresses of a name, for targets like dns://server/name:port.
 
-Source: RFC 1035, section 4; RFC 3596 for AAAA. One question in a datagram of its own, asked twice
-where no answer comes. Knows: questions and answers. Does not know: caches, search domains.
+Source: RFC 1035, section 4; RFC 3596 for AAAA. Each query is a datagram, sent a second time if no answer comes.
+Knows: queries and answers. Does not know: caches, search domains.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _record = struct.Struct(">HHLH")
 
 
 async def lookup(name: str, server_ip: str, server_port: int) -> tuple[str, ...]:
-    """The IPv4 addresses, then the IPv6 addresses. Raises OSError where there are none."""
+    """Returns the IPv4 addresses, then the IPv6 addresses. Raises OSError where there are none."""
     found = await _ask(name, _A, server_ip, server_port)
     try:
         found += await _ask(name, _AAAA, server_ip, server_port)
@@ -36,7 +36,7 @@ async def lookup(name: str, server_ip: str, server_port: int) -> tuple[str, ...]
 
 
 async def _ask(name: str, kind: int, server_ip: str, server_port: int) -> tuple[str, ...]:
-    query = question(name, kind, secrets.randbelow(2**16))
+    query = encode_query(name, kind, secrets.randbelow(2**16))
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[tuple[str, ...]] = loop.create_future()
     transport, _ = await loop.create_datagram_endpoint(
@@ -54,7 +54,7 @@ async def _ask(name: str, kind: int, server_ip: str, server_port: int) -> tuple[
 
 
 class _Exchange(asyncio.DatagramProtocol):
-    """Waits for the answer to one question. What is no answer to it is passed over."""
+    """Waits for the answer to one query; ignores every other datagram."""
 
     def __init__(self, query: bytes, answer: asyncio.Future[tuple[str, ...]]) -> None:
         self._query = query
@@ -70,8 +70,8 @@ class _Exchange(asyncio.DatagramProtocol):
             self._answer.set_exception(exc)
 
 
-def question(name: str, kind: int, number: int) -> bytes:
-    """A query. Raises OSError for what is no name."""
+def encode_query(name: str, kind: int, number: int) -> bytes:
+    """Encodes a query. Raises OSError for an invalid name."""
     try:
         labels = [label.encode("idna") for label in name.removesuffix(".").split(".")]
     except UnicodeError:
@@ -84,17 +84,17 @@ def question(name: str, kind: int, number: int) -> bytes:
 
 
 def addresses(query: bytes, data: bytes) -> tuple[str, ...] | None:
-    """The addresses in an answer; None where it is none to this query, or can't be read.
+    """Reads the addresses in an answer; None if it does not answer this query, or can't be read.
 
-    Aliases are passed over: what they lead to stands in the same answer.
+    Aliases are skipped: the records that they lead to are in the same answer.
     """
     try:
-        _, _, questions, records, _, _ = _header.unpack_from(data)
+        _, _, queries, records, _, _ = _header.unpack_from(data)
         if data[:2] != query[:2] or not data[2] & 0x80:
             return None
         kind = int.from_bytes(query[-4:-2], "big")
         at = _header.size
-        for _ in range(questions):
+        for _ in range(queries):
             at = _after_name(data, at) + 4
         found = []
         for _ in range(records):
@@ -110,7 +110,7 @@ def addresses(query: bytes, data: bytes) -> tuple[str, ...] | None:
 
 
 def _after_name(data: bytes, at: int) -> int:
-    """Where a name ends: at an empty label, or at a pointer to the rest (section 4.1.4)."""
+    """Returns the end of a name: after an empty label, or after a pointer to the rest (section 4.1.4)."""
     while data[at]:
         if data[at] & 0xC0:
             return at + 2

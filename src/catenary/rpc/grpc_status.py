@@ -1,4 +1,4 @@
-"""How calls go into HTTP/2 messages, and what answers and endings mean.
+"""Writes calls as HTTP/2 messages, and reads results from answers, resets and statuses.
 
 Sources: PROTOCOL-HTTP2.md, http-grpc-status-mapping.md and statuscodes.md (grpc/grpc, doc/).
 Knows: status codes. Does not know: connections, messages of the application.
@@ -19,17 +19,17 @@ from catenary.wire.hpack import literal
 from catenary.wire.http2 import Reset, Response
 
 PREFIX_BYTES: Final = 5
-"""Before each message: whether it is compressed, and its size in four bytes."""
+"""Before each message: a byte for its compression, and four for its size."""
 
 _REMEMBERED: Final = 1_024
-"""Header fields of that many clients, and time limits: a client calls more than once."""
+"""Encoded header fields are remembered for so many clients and time limits: clients call more than once."""
 
 _DETAILS_CHARS: Final = 200
 _TOO_LARGE: Final = "larger than max"
 _is_too_large: Final = re.compile(r"larger than max|exceeds .*size|too large", re.IGNORECASE).search
-"""How a message over a size limit differs from a server that is busy: both are RESOURCE_EXHAUSTED.
+"""Tells a message over a size limit from a busy server: both have the status RESOURCE_EXHAUSTED.
 
-The first is what C, Go and JavaScript say, the second Java and .NET."""
+The first is the text of the libraries for C, Go and JavaScript, the second of those for Java and .NET."""
 
 _STATUSES: Final = (
     "OK",
@@ -72,19 +72,19 @@ _BY_HTTP2_CODE: Final = {
 
 
 def message(payload: bytes) -> bytes:
-    """A request's body, not compressed: the first byte says so, and the size follows."""
+    """Returns a request's body, without compression: the prefix is its size, with a first byte of 0."""
     return len(payload).to_bytes(PREFIX_BYTES, "big") + payload
 
 
 @lru_cache(_REMEMBERED)
 def call_fields(sid: Sid, timeout_s: float | None) -> bytes:
-    """The header fields of one call alone; without a time limit where that is None."""
+    """Encodes the header fields of one call alone; ``timeout_s`` may be None."""
     fields = metadata_fields(sid)
     return fields if timeout_s is None else fields + timeout_field(timeout_s)
 
 
 def timeout_field(timeout_s: float) -> bytes:
-    """The field that tells the server how long it has: at most eight digits and a unit."""
+    """Encodes the time limit for the server: at most eight digits and a unit."""
     milliseconds = max(math.ceil(timeout_s * 1000), 1)
     if milliseconds < 10**8:
         return literal(b"grpc-timeout", b"%dm" % milliseconds)
@@ -92,13 +92,13 @@ def timeout_field(timeout_s: float) -> bytes:
 
 
 def metadata_fields(sid: Sid) -> bytes:
-    """What goes with a call, as header fields of its request."""
+    """Encodes the metadata of a call."""
     metadata = rpc.metadata(sid)
     return b"".join([literal(name.encode(), value.encode()) for name, value in metadata.items()])
 
 
 def payload(response: Response) -> bytes:
-    """The one message of an answer. Raises :class:`AppFailed` and :class:`AppUnavailable`."""
+    """Returns the message of an answer. Raises :class:`AppFailed` and :class:`AppUnavailable`."""
     body = response.body
     # The prefix as one number: not compressed, and of this size.
     if (
@@ -110,11 +110,11 @@ def payload(response: Response) -> bytes:
 
 
 def failure(status: str, details: str) -> AppUnavailable | AppFailed:
-    """What a status means for the call."""
+    """Returns the error for a gRPC status."""
     details = details[:_DETAILS_CHARS]
     text = f"gRPC {status}: {details}"
     match status:
-        # A server that is stopped cancels its calls; where we did, this is not reached.
+        # A server that is stopped cancels its calls. Calls that this side cancels do not get here.
         case "UNAVAILABLE" | "CANCELLED":
             return AppAway(text)
         case "RESOURCE_EXHAUSTED" if not _is_too_large(details):
@@ -126,12 +126,12 @@ def failure(status: str, details: str) -> AppUnavailable | AppFailed:
 
 
 def oversized(direction: str, limit_bytes: int) -> AppUnavailable | AppFailed:
-    """A message that may not be ``direction``: "sent" or "received"."""
+    """Returns the error for a message that is too large to be ``direction``: "sent" or "received"."""
     return failure("RESOURCE_EXHAUSTED", f"{direction} message {_TOO_LARGE} ({limit_bytes} bytes)")
 
 
 def reset(event: Reset) -> AppUnavailable | AppFailed:
-    """What it means that a stream ended without an answer."""
+    """Returns the error for a stream that was reset."""
     if event.malformed:
         return failure("INTERNAL", event.malformed)
     status = _BY_HTTP2_CODE.get(event.code, "INTERNAL")
@@ -154,7 +154,7 @@ def _refusal(response: Response) -> AppUnavailable | AppFailed:
 
 
 def _fault(body: bytes) -> str:
-    """What is wrong with a body that should be one message."""
+    """Says what is wrong with a body that is not exactly one message."""
     if body[:1] > b"\0":
         return "expected a message that is not compressed"
     if len(body) < PREFIX_BYTES:

@@ -1,4 +1,4 @@
-"""What a value of rpc_host names: targets, and the addresses behind each.
+"""Reads rpc_host: gRPC targets, and their addresses.
 
 Sources: naming.md (grpc/grpc, doc/) for the forms; docs/rpc.md (anycable/anycable) for grpc-list.
 Knows: names and addresses. Does not know: connections.
@@ -20,7 +20,7 @@ _DNS_PORT: Final = 53
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where to connect: an IP address and a port, or the path of a Unix socket."""
+    """An IP address and a port, or the path of a Unix socket."""
 
     ip: str = ""
     port: int = 0
@@ -31,10 +31,10 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class Target(msgspec.Struct, frozen=True):
-    """A name with its port, to be resolved, or else addresses.
+    """A name with its port, to be resolved, or a list of addresses.
 
-    ``authority`` is what requests are addressed to; ``host`` is whom a certificate must name.
-    ``server`` is the name server to ask, where it is not the system's business.
+    ``authority`` is sent with requests; ``host`` is the name that a certificate must have. ``server`` is the name server
+    to ask; None for the system's resolver.
     """
 
     authority: str
@@ -56,7 +56,7 @@ def targets(rpc_host: str) -> tuple[Target, ...]:
 
 
 async def resolve(target: Target) -> tuple[Address, ...]:
-    """The addresses of a target, each once. Raises OSError."""
+    """Returns the addresses of a target, each once. Raises OSError."""
     if target.addresses:
         return target.addresses
     if target.server is not None:
@@ -87,7 +87,7 @@ def _target(text: str) -> Target:
 
 
 def _without_server(text: str, rest: str) -> tuple[str, Address | None]:
-    """The parts of "host:port", "///host:port" or "//server/host:port"."""
+    """Splits "host:port", "///host:port" or "//server/host:port" into the name and its server."""
     if not rest.startswith("//"):
         return rest, None
     server, _, name = rest[2:].partition("/")
@@ -114,7 +114,7 @@ def _fixed(text: str, names: list[str]) -> Target:
 
 
 def _split(text: str, name: str, default_port: int) -> tuple[str, int]:
-    """Host and port of what :func:`host_and_port` reads. Raises :class:`ConfigError`."""
+    """Splits a host and a port. Raises :class:`ConfigError`."""
     try:
         host, port = host_and_port(name)
     except ValueError as error:
@@ -123,7 +123,7 @@ def _split(text: str, name: str, default_port: int) -> tuple[str, int]:
 
 
 def _unusable(text: str) -> ConfigError:
-    # A URL may carry a password: it is not repeated.
+    # A URL may contain a password, which must not be repeated.
     shown = "another form" if "@" in text else repr(text)
     return ConfigError(
         f"rpc_host: expected host:port, dns:///host:port, unix:path or grpc-list://…, got {shown}"

@@ -1,7 +1,7 @@
 """The application behind HTTP: each call is a POST of JSON.
 
-Sources: docs/rpc.md and etc/rpc-openapi.yml (anycable/anycable); what a status means follows
-rpc/http.go there. Knows: paths, headers, statuses. Does not know: sessions, what a decision does.
+Sources: docs/rpc.md, etc/rpc-openapi.yml and, for the meaning of statuses, rpc/http.go (anycable/anycable).
+Knows: paths, headers, statuses. Does not know: sessions, what decisions mean.
 """
 
 import asyncio
@@ -20,16 +20,16 @@ from catenary.wire.http1 import shown_location
 _META_PREFIX: Final = "x-anycable-meta-"
 _EXCERPT_BYTES: Final = 200
 _FOR_NOW: Final = frozenset({429, 502, 503, 504})
-"""Statuses by which an application, or what stands before it, says that it is away or busy."""
+"""Statuses of an application, or of a proxy, that is away or busy."""
 
 
 class AppAwayForNow(AppFailed, AppNotReached):
-    """An answer says that the application is away. A client's call fails, as with the reference; the
-    end of a session is told later."""
+    """An answer says that the application is away. A client's call fails, as with the reference; a Disconnect call is
+    made again later."""
 
 
 class HttpApplication(RemoteApplication):
-    """Calls JSON over HTTP/1.1, on as many connections as there are calls at once."""
+    """Calls the application with JSON over HTTP/1.1, on one connection for each call under way."""
 
     __slots__ = ("_client",)
 
@@ -42,7 +42,7 @@ class HttpApplication(RemoteApplication):
         key: str = "",
         tls: Tls | None = None,
     ) -> None:
-        """``key`` goes along as bearer token where it is set; ``tls`` counts with https only.
+        """``key`` is sent as a bearer token if it is set; ``tls`` applies to https only.
 
         Raises :class:`catenary.errors.ConfigError`.
         """
@@ -51,19 +51,19 @@ class HttpApplication(RemoteApplication):
         self._client = HttpClient(url, tls or Tls(), headers)
 
     async def start(self) -> None:
-        """Nothing to do: connections are made when they are needed."""
+        """Does nothing: connections are made when they are needed."""
 
     async def _hang_up(self) -> None:
         await self._client.close()
 
-    def _begin(self, call: Call[Any], timeout_s: float | None) -> "asyncio.Task[None]":
+    def _send(self, call: Call[Any], timeout_s: float | None) -> "asyncio.Task[None]":
         return asyncio.get_running_loop().create_task(self._attempt(call, timeout_s))
 
     async def _attempt(self, call: Call[Any], timeout_s: float | None) -> None:
         try:
             raw = await self._exchange(call, timeout_s)
         except Exception as error:  # noqa: BLE001
-            # The call tells whoever waits for it; a task that nobody awaits tells nobody.
+            # The call passes it to its caller; nothing awaits this task.
             call.failed(error)
         else:
             call.answered(raw)
@@ -100,7 +100,7 @@ def _body(response: HttpResponse) -> bytes:
         case 401:
             raise AppFailed("HTTP 401: the application does not accept our key (http_rpc_secret)")
         case status if 300 <= status < 400 and response.location:
-            # Followed, it would cost a round trip for each call, and a secret that goes elsewhere.
+            # Following it would cost each call a round trip, and send the key to another server.
             target = shown_location(response.location)
             raise AppFailed(f"HTTP {status}: redirected to {target} (rpc_host should name that)")
         case status:

@@ -1,7 +1,7 @@
 """A small HTTP/1.1 client: POST to one origin, over connections that stay open.
 
 Parsing is httptools' (llhttp), which uvicorn needs anyway. No redirects, no proxies, no cookies: an
-application's endpoint needs none of them. Sources: RFC 9110, RFC 9112.
+application's subchannel needs none of them. Sources: RFC 9110, RFC 9112.
 Knows: connections. Does not know: what is posted.
 """
 
@@ -26,11 +26,11 @@ class ConnectionBroken(Exception):
 
 
 class ResponseUnusable(Exception):
-    """What came is no HTTP response, or more than we take."""
+    """The server sent something else than an HTTP response, or a body that is too large."""
 
 
 class HttpResponse(msgspec.Struct, frozen=True):
-    """Status code and body, and where a redirect (status 3xx) leads: "" where that is not told."""
+    """Status code, body, and the Location of a redirect (status 3xx): "" without one."""
 
     status: int
     body: bytes
@@ -38,7 +38,7 @@ class HttpResponse(msgspec.Struct, frozen=True):
 
 
 class HttpClient:
-    """Holds the connections to one origin: as many as requests are under way at once."""
+    """A pool of connections to one origin: one for each request under way."""
 
     __slots__ = (
         "_context",
@@ -53,7 +53,7 @@ class HttpClient:
     )
 
     def __init__(self, url: str, tls: Tls, headers: dict[str, str]) -> None:
-        """``url`` is what paths are appended to; ``headers`` go with every request.
+        """Paths are appended to ``url``; ``headers`` are sent with every request.
 
         ``tls`` counts with https only.
 
@@ -76,7 +76,7 @@ class HttpClient:
         fixed = {
             "Host": found.authority,
             "Content-Type": "application/json",
-            # Without it, any coding would be acceptable (RFC 9110, section 12.5.3).
+            # Without this header, any coding would be acceptable (RFC 9110, section 12.5.3).
             "Accept-Encoding": "identity",
         }
         if found.authorization:
@@ -99,12 +99,12 @@ class HttpClient:
                     raise
 
     async def connect(self) -> None:
-        """Makes sure that a connection is open, so that only the exchange is left to wait for."""
+        """Opens a connection in advance."""
         if not self._idle:
             self._idle.append(await self._dial())
 
     async def close(self) -> None:
-        """Breaks every connection, and the exchanges on them; makes no new ones."""
+        """Aborts every connection with its exchange; makes no new ones."""
         self._is_closed = True
         connections = tuple(self._open)
         for connection in connections:
@@ -131,7 +131,7 @@ class HttpClient:
         try:
             response = await connection.exchange(request)
         except BaseException:
-            # Broken, or cancelled halfway: an answer that comes later has nobody to go to.
+            # Failed, or cancelled midway: a late answer must not be taken for that of another request.
             connection.abort()
             raise
         if connection.is_open:
@@ -153,12 +153,12 @@ class _Connection(asyncio.Protocol):
         "_body",
         "_coding",
         "_ends_with_connection",
-        "_heard",
+        "_has_received",
+        "_has_served",
         "_is_framed",
         "_location",
         "_parser",
         "_response",
-        "_served",
         "_size",
         "_transport",
         "is_open",
@@ -167,7 +167,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, lost: asyncio.Future[None]) -> None:
         self.lost = lost
-        """Done when the connection is."""
+        """Done when the connection is closed."""
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._response: asyncio.Future[HttpResponse] | None = None
@@ -177,8 +177,8 @@ class _Connection(asyncio.Protocol):
         self._size = 0
         self._is_framed = False
         self._ends_with_connection = False
-        self._heard = False
-        self._served = False
+        self._has_received = False
+        self._has_served = False
         self.is_open = False
         """May another request be sent?"""
 
@@ -187,7 +187,7 @@ class _Connection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing() or not self.is_open:
             raise ConnectionBroken("the connection is closed")
         self._forget()
-        self._heard = False
+        self._has_received = False
         self._response = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return await self._response
@@ -195,7 +195,7 @@ class _Connection(asyncio.Protocol):
     @property
     def was_stale(self) -> bool:
         """Did the server close it after an earlier exchange, before it said anything to this one?"""
-        return self._served and not self._heard
+        return self._has_served and not self._has_received
 
     def abort(self) -> None:
         """Ends the connection at once."""
@@ -212,9 +212,9 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._response is None or self._response.done():
-            self.abort()  # nobody asked
+            self.abort()  # without a request
             return
-        self._heard = True
+        self._has_received = True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -232,7 +232,7 @@ class _Connection(asyncio.Protocol):
     # httptools calls
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Notes how the body ends and is coded, and where a redirect leads."""
+        """Notes the framing and the coding of the body, and the Location of a redirect."""
         match name.lower():
             case b"content-length" | b"transfer-encoding":
                 self._is_framed = True
@@ -242,11 +242,11 @@ class _Connection(asyncio.Protocol):
                 self._location = header_text(value)
 
     def on_headers_complete(self) -> None:
-        """A final response whose length nobody tells is complete when the connection ends."""
+        """A final response without a length is complete when the connection ends."""
         self._ends_with_connection = not self._is_framed and self._parser.get_status_code() >= 200
 
     def on_body(self, chunk: bytes) -> None:
-        """Collects, up to a limit."""
+        """Collects the body, up to a limit."""
         self._size += len(chunk)
         if self._size > _MAX_BODY_BYTES:
             self._fail(
@@ -256,7 +256,7 @@ class _Connection(asyncio.Protocol):
         self._body.append(chunk)
 
     def on_message_complete(self) -> None:
-        """Hands the response over. An interim one (100 Continue …) is passed over."""
+        """Completes the exchange. An interim response (100 Continue …) is ignored."""
         if self._parser.get_status_code() < 200:
             self._forget()
             return
@@ -275,7 +275,7 @@ class _Connection(asyncio.Protocol):
 
     def _finish(self) -> None:
         if self._response is not None and not self._response.done():
-            self._served = True
+            self._has_served = True
             try:
                 body = _decoded(b"".join(self._body), self._coding)
             except ResponseUnusable as error:
@@ -291,7 +291,7 @@ class _Connection(asyncio.Protocol):
 
 
 def _decoded(body: bytes, coding: str) -> bytes:
-    """The body itself, where something on the way has compressed it unasked.
+    """Returns the decoded body: a proxy may have compressed it without being asked to.
 
     Raises :class:`ResponseUnusable` for another coding than gzip (RFC 9110, section 8.4.1).
     """

@@ -1,6 +1,6 @@
-"""No application: what ``--norpc`` answers where nothing else decides.
+"""No application (``--norpc``): everything that nothing else decides is refused.
 
-Source: docs/configuration.md and what anycable-go 1.6.16 answers (its NullController).
+Source: docs/configuration.md (anycable/anycable), and the answers of anycable-go 1.6.16 (its NullController).
 """
 
 import msgspec
@@ -17,12 +17,12 @@ _UNAUTHORIZED = Decision(
 
 
 class NoApplication:
-    """Satisfies :class:`catenary.ports.Application`: lets nobody in and confirms nothing."""
+    """Satisfies :class:`catenary.ports.Application`: refuses connections and subscriptions."""
 
     __slots__ = ()
 
     def connect(self, environment: Environment) -> Decision:
-        """Refuses, and tells the client not to come back."""
+        """Refuses the connection; the client does not reconnect."""
         return _UNAUTHORIZED
 
     def subscribe(self, environment: Environment, identifier: Identifier) -> Decision:
@@ -33,14 +33,14 @@ class NoApplication:
         )
 
     def unsubscribe(self, environment: Environment, identifier: Identifier) -> Decision:
-        """Raises :class:`AppUnavailable`: no subscription of ours can be given back."""
+        """Raises :class:`AppUnavailable`: there are no subscriptions of an application."""
         raise AppUnavailable("expected an application to unsubscribe from, got none (norpc)")
 
     def perform(self, environment: Environment, identifier: Identifier, data: str) -> Decision:
-        """Raises :class:`AppUnavailable`: nobody is there to act."""
+        """Raises :class:`AppUnavailable`: there is no application to act."""
         raise AppUnavailable("expected an application to perform the action, got none (norpc)")
 
     async def disconnect(
         self, environment: Environment, subscriptions: tuple[Identifier, ...]
     ) -> None:
-        """Tells nobody."""
+        """Does nothing."""

@@ -1,6 +1,6 @@
-"""An application that is called over a network: what gRPC and HTTP have in common.
+"""An application that is called over a network: the common part of gRPC and HTTP.
 
-Knows: which procedure a question is, and how to ask within the limits. Does not know: bytes, wires.
+Knows: the procedures, and how to call them within the limits. Does not know: bytes, connections.
 """
 
 from abc import ABC, abstractmethod
@@ -19,7 +19,7 @@ from catenary.rpc.calls import Attempt, Call, Caller, CallLimits, Procedure
 Name = Literal["Connect", "Command", "Disconnect"]
 PROCEDURES: Final[tuple[Name, ...]] = ("Connect", "Command", "Disconnect")
 _T = TypeVar("_T")
-_Said = TypeVarTuple("_Said")
+_Args = TypeVarTuple("_Args")
 
 
 class Codec(Protocol):
@@ -61,7 +61,7 @@ class RemoteApplication(ABC):
 
     def __init__(self, codec: Codec, limits: CallLimits, counters: Counters) -> None:
         self._codec = codec
-        self._caller = Caller(limits, counters, self._begin)
+        self._caller = Caller(limits, counters, self._send)
         self._connect = Procedure(
             "Connect",
             codec.decode_connection_response,
@@ -73,24 +73,25 @@ class RemoteApplication(ABC):
             "Disconnect", self._check_disconnection, _nothing, is_patient=True
         )
 
-    # What a wire does
+    # For the transport to implement
 
     @abstractmethod
     async def start(self) -> None:
-        """Makes ready to call. Does not wait for the application: it may start later."""
+        """Prepares for calls. Does not wait for the application, which may start later."""
 
     @abstractmethod
-    def _begin(self, call: Call[Any], timeout_s: float | None) -> Attempt:
-        """See :data:`catenary.rpc.calls.Begin`."""
+    def _send(self, call: Call[Any], timeout_s: float | None) -> Attempt:
+        """See :data:`catenary.rpc.calls.Send`."""
 
     @abstractmethod
     async def _hang_up(self) -> None:
-        """Breaks what is under way and leaves nothing open."""
+        """Fails the calls under way and closes every connection."""
 
-    # What the node asks
+    # For the node
 
     def connect(self, environment: Environment) -> Pending[Decision]:
-        """Calls Connect, to the end: who is let in is to be ended, even if the client has left."""
+        """Calls Connect. A client that leaves does not cancel the call: the application may admit it, and must then get a
+        Disconnect call."""
         return self._call(self._connect, self._codec.encode_connect, environment)
 
     def subscribe(self, environment: Environment, identifier: Identifier) -> Pending[Decision]:
@@ -118,28 +119,27 @@ class RemoteApplication(ABC):
         return self._call(self._disconnect, encode, environment, subscriptions)
 
     async def close(self, timeout_s: float) -> None:
-        """Takes no more calls, waits for those under way, then breaks what is left."""
+        """Refuses new calls, waits up to ``timeout_s`` for those under way, and fails the others."""
         await self._caller.close(timeout_s)
         await self._hang_up()
 
     def _call(
         self,
         procedure: Procedure[_T],
-        encode: Callable[[Environment, *_Said], bytes],
+        encode: Callable[[Environment, *_Args], bytes],
         environment: Environment,
-        *said: *_Said,
+        *args: *_Args,
     ) -> Call[_T]:
         try:
-            payload = encode(environment, *said)
+            payload = encode(environment, *args)
         except ValueError as error:
             raise AppFailed(f"expected Unicode text to send, got {error}") from error
         return self._caller.call(procedure, environment.sid, payload)
 
     def _check_disconnection(self, raw: bytes) -> None:
-        # Here, unlike with the other procedures, the reference counts an application's error as a
-        # failed call.
+        # The reference counts an application's error as a failed call for this procedure only.
         rpc.check_disconnection(self._codec.decode_disconnect_response(raw))
 
 
 def _nothing(answer: None) -> None:
-    """What the end of a session decides."""
+    """A Disconnect call decides nothing."""

@@ -1,4 +1,4 @@
-"""TLS towards the application: whom to trust.
+"""TLS to the application: trusted certificate authorities.
 
 Source: the options rpc_enable_tls, rpc_tls_verify and rpc_tls_root_ca (anycable/anycable,
 rpc/config.go). Knows: certificates. Does not know: gRPC, HTTP.
@@ -15,7 +15,7 @@ from catenary.errors import ConfigError
 class Tls(msgspec.Struct, frozen=True):
     """``root_ca`` is the path of a PEM file or PEM text; empty for the system's authorities.
 
-    Without ``verify``, anybody's certificate will do: the connection is encrypted, and that is all.
+    Without ``verify``, any certificate is accepted: the connection is encrypted, but not authenticated.
     """
 
     verify: bool = True
@@ -23,15 +23,15 @@ class Tls(msgspec.Struct, frozen=True):
 
 
 def client_context(tls: Tls) -> ssl.SSLContext:
-    """What a client of ours connects with. Raises :class:`ConfigError` for an unusable root_ca."""
+    """Returns the context for connections. Raises :class:`ConfigError` for an unusable root_ca."""
     pem = _root_pem(tls)
     try:
         context = ssl.create_default_context(cadata=pem or None)
     except ssl.SSLError as error:
         raise ConfigError(f"rpc_tls_root_ca: expected certificates in PEM, got {error}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Python 3.13 switches it on, and then takes none of the certificates that a company's own
-    # authority has issued without naming its key: openssl x509 does not by itself, Go does not ask.
+    # Python 3.13 sets this flag, and then refuses the certificates of many private authorities: ``openssl x509`` does
+    # not add the key identifier that it demands, and Go does not check for it.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if not tls.verify:
         context.check_hostname = False

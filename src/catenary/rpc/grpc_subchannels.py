@@ -1,7 +1,7 @@
-"""The servers behind a target: which addresses there are, and a connection to each that comes back.
+"""Subchannels: one per address of a target, each with a connection that is made again when it ends.
 
 Sources: connection-backoff.md, naming.md (grpc/grpc, doc/).
-Knows: when to connect and to look names up. Does not know: calls.
+Knows: when to connect and when to resolve names. Does not know: calls.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from catenary.rpc.grpc_connection import GrpcConnection, Owner, Pace
+from catenary.rpc.grpc_connection import ConnectionPool, GrpcConnection, GrpcTimeouts
 from catenary.rpc.grpc_targets import Address, Target, resolve
 from catenary.supervision.service import Service, Supervisor
 from catenary.wire import http2
@@ -25,72 +25,70 @@ log = logging.getLogger("catenary.rpc")
 _BACKOFF_FACTOR: Final = 1.6
 _JITTER: Final = 0.2
 _TOO_MANY_PINGS: Final = b"too_many_pings"
-"""What a server says that wants fewer: from then on it gets half as many (gRFC A8)."""
+"""The debug data of a server that wants fewer keepalive PINGs: it gets half as many from then on (gRFC A8)."""
 
 
-class Chooser(Owner, Protocol):
-    """Who is told which connections can take calls."""
+class Picker(ConnectionPool, Protocol):
+    """Picks a connection for each call, among those that were added."""
 
     def add(self, connection: GrpcConnection, /) -> None:
-        """It can, from now on."""
+        """The connection takes calls from now on."""
         ...
 
     def remove(self, connection: GrpcConnection, /) -> None:
-        """It can't any more."""
+        """The connection takes no more calls."""
         ...
 
     def note_trouble(self) -> None:
-        """An address or a name can't be reached."""
+        """An address can't be reached, or a name can't be resolved."""
         ...
 
 
-class Wiring(msgspec.Struct, frozen=True):
-    """How connections are made: with TLS where there is a context, and ``fields`` in each request.
-
-    ``supervisor`` watches over what makes them.
-    """
+class ChannelConfig(msgspec.Struct, frozen=True):
+    """How connections are made: with TLS if there is a context, and with ``fields`` in each request. ``supervisor``
+    watches the services that make them."""
 
     context: ssl.SSLContext | None
     fields: tuple[Field, ...]
     max_body_bytes: int
-    pace: Pace
+    timeouts: GrpcTimeouts
     supervisor: Supervisor | None = None
 
 
-class Group:
-    """A target and the endpoints behind it."""
+class ResolvedTarget:
+    """A target, resolved again and again, and its subchannels."""
 
-    __slots__ = ("_chooser", "_endpoints", "_service", "_target", "_trouble", "_wanted", "_wiring")
+    __slots__ = ("_config", "_picker", "_service", "_subchannels", "_target", "_trouble", "_wanted")
 
-    def __init__(self, target: Target, wiring: Wiring, chooser: Chooser) -> None:
+    def __init__(self, target: Target, config: ChannelConfig, picker: Picker) -> None:
         self._target = target
-        self._wiring = wiring
-        self._chooser = chooser
-        self._endpoints: dict[Address, Endpoint] = {}
+        self._config = config
+        self._picker = picker
+        self._subchannels: dict[Address, Subchannel] = {}
         self._trouble = ""
         self._wanted = asyncio.Event()
-        """An address could not be reached: there may be others by now."""
+        """Set when an address can't be reached: the name may have others by now."""
         self._service = Service(
-            f"gRPC name lookup of {target.host}", self._follow, wiring.supervisor
+            f"gRPC name lookup of {target.host}", self._follow, config.supervisor
         )
         self._service.start()
 
     @property
     def trouble(self) -> str:
-        """Why nothing here can be reached; empty while something is, or may soon be."""
-        if not self._endpoints:
+        """Why no address of the target can be reached; empty while one is, or may soon be."""
+        if not self._subchannels:
             return self._trouble
-        troubles = [endpoint.trouble for endpoint in self._endpoints.values()]
+        troubles = [subchannel.trouble for subchannel in self._subchannels.values()]
         return troubles[0] if all(troubles) else ""
 
     async def close(self) -> None:
         """Makes no more connections."""
         await self._service.stop()
-        await asyncio.gather(*(endpoint.retire() for endpoint in self._endpoints.values()))
+        await asyncio.gather(*(subchannel.retire() for subchannel in self._subchannels.values()))
 
     async def _follow(self) -> None:
-        """Looks the name up: again where an address is in trouble, and now and then."""
-        pace = self._wiring.pace
+        """Resolves the name: again where an address can't be reached, and at intervals."""
+        timeouts = self._config.timeouts
         while True:
             self._wanted.clear()
             try:
@@ -98,40 +96,44 @@ class Group:
             except (OSError, UnicodeError) as error:
                 self._trouble = f"no address of {self._target.host}: {error}"
                 log.debug("%s", self._trouble)
-                self._chooser.note_trouble()
+                self._picker.note_trouble()
             if self._target.addresses:
-                # They stand in the target, and stay what they are.
+                # The target names its addresses: they do not change.
                 await asyncio.Event().wait()
             await asyncio.sleep(
-                pace.least_between_lookups_s if self._endpoints else pace.longest_backoff_s
+                timeouts.least_between_lookups_s
+                if self._subchannels
+                else timeouts.longest_backoff_s
             )
             with suppress(TimeoutError):
-                async with asyncio.timeout(pace.most_between_lookups_s if self._endpoints else 0):
+                async with asyncio.timeout(
+                    timeouts.most_between_lookups_s if self._subchannels else 0
+                ):
                     await self._wanted.wait()
 
     async def _adopt(self, addresses: tuple[Address, ...]) -> None:
-        """Connects to what is new, and lets go of what is gone."""
+        """Connects to new addresses, and retires those that are gone."""
         for address in addresses:
-            if address not in self._endpoints:
-                self._endpoints[address] = Endpoint(
-                    self._target, address, self._wiring, self._chooser, self._wanted
+            if address not in self._subchannels:
+                self._subchannels[address] = Subchannel(
+                    self._target, address, self._config, self._picker, self._wanted
                 )
-        gone = self._endpoints.keys() - set(addresses)
-        await asyncio.gather(*(self._endpoints.pop(address).retire() for address in gone))
+        gone = self._subchannels.keys() - set(addresses)
+        await asyncio.gather(*(self._subchannels.pop(address).retire() for address in gone))
 
 
-class Endpoint:
-    """One address: connects, and connects again with growing pauses."""
+class Subchannel:
+    """Keeps a connection to one address, and connects again after growing pauses."""
 
     __slots__ = (
         "_address",
-        "_chooser",
+        "_config",
         "_keepalive_s",
+        "_picker",
         "_service",
         "_target",
         "_wanted",
         "_was_shut",
-        "_wiring",
         "trouble",
     )
 
@@ -139,31 +141,31 @@ class Endpoint:
         self,
         target: Target,
         address: Address,
-        wiring: Wiring,
-        chooser: Chooser,
+        config: ChannelConfig,
+        picker: Picker,
         wanted: asyncio.Event,
     ) -> None:
-        """``wanted`` is set when the address is in trouble."""
+        """``wanted`` is set when the connection has ended, or can't be made."""
         self._target = target
         self._address = address
-        self._wiring = wiring
-        self._chooser = chooser
+        self._config = config
+        self._picker = picker
         self._wanted = wanted
-        self._keepalive_s = wiring.pace.keepalive_s
+        self._keepalive_s = config.timeouts.keepalive_s
         self._was_shut = False
         self.trouble = ""
-        """Why it can't be reached; empty while it is, or may soon be."""
-        self._service = Service(f"gRPC connection to {address}", self._keep, wiring.supervisor)
+        """Why the address can't be reached; empty while it is, or may soon be."""
+        self._service = Service(f"gRPC connection to {address}", self._keep, config.supervisor)
         self._service.start()
 
     async def retire(self) -> None:
-        """Connects no more; calls under way are answered."""
+        """Connects no more; calls under way may still be answered."""
         await self._service.stop()
 
     async def _keep(self) -> None:
         clock = asyncio.get_running_loop().time
-        pace = self._wiring.pace
-        backoff_s = pace.first_backoff_s
+        timeouts = self._config.timeouts
+        backoff_s = timeouts.first_backoff_s
         while True:
             began = clock()
             try:
@@ -174,57 +176,57 @@ class Endpoint:
                 self.trouble = ""
                 opened = clock()
                 await self._use(connection)
-                if clock() - opened > pace.longest_backoff_s:
-                    backoff_s = pace.first_backoff_s
+                if clock() - opened > timeouts.longest_backoff_s:
+                    backoff_s = timeouts.first_backoff_s
             self._wanted.set()
             jitter = random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
             await asyncio.sleep(began + backoff_s * jitter - clock())
-            backoff_s = min(backoff_s * _BACKOFF_FACTOR, pace.longest_backoff_s)
+            backoff_s = min(backoff_s * _BACKOFF_FACTOR, timeouts.longest_backoff_s)
 
     async def _dial(self) -> GrpcConnection:
-        """A connection that takes calls. Raises OSError."""
+        """Returns a connection that takes calls. Raises OSError."""
         loop = asyncio.get_running_loop()
-        wiring = self._wiring
+        config = self._config
         address = self._address
         authority = (b":authority", self._target.authority.encode())
         connection = GrpcConnection(
-            http2.Connection((authority, *wiring.fields), wiring.max_body_bytes),
-            pace=wiring.pace,
+            http2.Connection((authority, *config.fields), config.max_body_bytes),
+            timeouts=config.timeouts,
             keepalive_s=self._keepalive_s,
-            owner=self._chooser,
+            pool=self._picker,
         )
-        name = None if wiring.context is None else self._target.host
+        name = None if config.context is None else self._target.host
         try:
-            async with asyncio.timeout(wiring.pace.connect_s) as limit:
+            async with asyncio.timeout(config.timeouts.connect_s) as limit:
                 if address.path:
                     await loop.create_unix_connection(
-                        lambda: connection, address.path, ssl=wiring.context, server_hostname=name
+                        lambda: connection, address.path, ssl=config.context, server_hostname=name
                     )
                 else:
                     await loop.create_connection(
                         lambda: connection,
                         address.ip,
                         address.port,
-                        ssl=wiring.context,
+                        ssl=config.context,
                         server_hostname=name,
                     )
                 is_open = await connection.opened
         except BaseException as error:
             connection.abort()
             if isinstance(error, TimeoutError) and limit.expired():
-                raise TimeoutError(f"none within {wiring.pace.connect_s:g} s") from None
+                raise TimeoutError(f"none within {config.timeouts.connect_s:g} s") from None
             raise
         if not is_open:
             raise ConnectionError(connection.reason)
         return connection
 
     async def _use(self, connection: GrpcConnection) -> None:
-        """Until it takes no more calls, or is not wanted any more."""
-        self._chooser.add(connection)
+        """Returns when the connection takes no more calls, or is no longer wanted."""
+        self._picker.add(connection)
         try:
             await asyncio.wait((connection.ending,))
         finally:
-            self._chooser.remove(connection)
+            self._picker.remove(connection)
             connection.retire()
         if connection.was_shut and not self._was_shut:
             log.warning("%s allows no streams: connecting again", self._target.authority)
@@ -246,4 +248,4 @@ class Endpoint:
             reason = f"TLS handshake failed: {error.reason or error}"
         self.trouble = f"no connection to {self._address}: {reason}"
         log.debug("%s", self.trouble)
-        self._chooser.note_trouble()
+        self._picker.note_trouble()
