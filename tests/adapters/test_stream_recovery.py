@@ -3,19 +3,17 @@ that the history has."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from catenary.adapters import interest as interest_module
+from catenary.adapters import pacing
 from catenary.adapters import stream_recovery as recovery_module
 from catenary.adapters.interest import Interest
 from catenary.adapters.memory.history import LocalHistory
 from catenary.adapters.stream_recovery import HELD_LIMIT, StreamRecovery
-from catenary.errors import BackendError, LostPosition
+from catenary.errors import BackendError
 from catenary.messages.names import Stream
 from catenary.messages.publications import (
     Position,
@@ -25,8 +23,7 @@ from catenary.messages.publications import (
 )
 from catenary.metrics.counters import Counters
 from tests.parts.heart import in_loop, settle
-
-Messages = tuple[Publication, ...]
+from tests.parts.slow_history import SlowHistory
 
 NEWS, OTHER = Stream("news"), Stream("other")
 
@@ -39,41 +36,37 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The time of day, and no pause before a history is asked again."""
+    """The time of day, and no pause before a history is read again."""
     clock = Clock()
-    time = SimpleNamespace(time=lambda: clock.now)
-    monkeypatch.setattr(recovery_module, "time", time)
-    monkeypatch.setattr(interest_module, "time", time)
     monkeypatch.setattr(recovery_module, "PAUSE_S", 0)
     return clock
 
 
-class SlowHistory:
-    """Satisfies :class:`catenary.ports.History`: reads when it is asked, or when it answers, and
-    answers when a test says so."""
-
-    is_immediate = False
+class Storage(SlowHistory):
+    """The history of the engine, which may lose everything."""
 
     def __init__(self, clock: Clock, *, limit: int = 1_000) -> None:
         self.clock = clock
         self.limit = limit
         self.epoch = 0
-        self.asked: list[tuple[asyncio.Future[Messages], Callable[[], Messages]]] = []
-        self.is_early = True
-        self.lose_everything()
+        self.newest_offsets: dict[Stream, int] = {}
+        super().__init__(self._new_epoch(), is_early=True)
 
     def lose_everything(self) -> None:
+        self.kept = self._new_epoch()
+
+    def _new_epoch(self) -> LocalHistory:
         self.epoch += 1
-        self.kept = LocalHistory(
+        self.newest_offsets.clear()
+        return LocalHistory(
             limit=self.limit,
             ttl_s=1_000_000,
             epoch=f"e{self.epoch}",
             clock=lambda: self.clock.now,
         )
-        self.newest_offsets: dict[Stream, int] = {}
 
     def append(self, publication: Publication) -> Publication:
-        kept = self.kept.append(publication)
+        kept = super().append(publication)
         if kept.position is not None:
             self.newest_offsets[kept.stream] = kept.position.offset
         return kept
@@ -81,60 +74,23 @@ class SlowHistory:
     def newest(self, stream: Stream) -> Position:
         return Position(f"e{self.epoch}", self.newest_offsets.get(stream, 0))
 
-    def since(
-        self, stream: Stream, moment_s: int, limit: int | None = None, *, newest: bool = False
-    ) -> Awaitable[Messages]:
-        return self._later(lambda: self.kept.since(stream, moment_s, limit, newest=newest))
-
-    def after(
-        self, stream: Stream, position: Position, limit: int | None = None
-    ) -> Awaitable[Messages]:
-        return self._later(lambda: self.kept.after(stream, position, limit))
-
-    def _later(self, read: Callable[[], Messages]) -> Awaitable[Messages]:
-        answer: asyncio.Future[Messages] = asyncio.get_running_loop().create_future()
-        self.asked.append((answer, _at_once(read) if self.is_early else read))
-        return answer
-
-    def release(self, error: Exception | None = None) -> None:
-        """Gives the oldest answer that is owed."""
-        answer, read = self.asked.pop(0)
-        if answer.done():
-            return
-        try:
-            if error is not None:
-                raise error
-            answer.set_result(read())
-        except (BackendError, LostPosition, ZeroDivisionError) as raised:
-            answer.set_exception(raised)
-
-
-def _at_once(read: Callable[[], Messages]) -> Callable[[], Messages]:
-    """What would be read now, whenever it is asked for."""
-    try:
-        found = read()
-    except LostPosition as error:
-        lost = error
-
-        def fail() -> Messages:
-            raise lost
-
-        return fail
-    return lambda: found
-
 
 class Node:
     """One node: its engine, and what it heard on each stream, by the numbers of messages."""
 
     def __init__(self, clock: Clock, *, keeps: bool = True, limit: int = 1_000) -> None:
         self.clock = clock
-        self.history = SlowHistory(clock, limit=limit)
-        self.interest = Interest()
+        self.history = Storage(clock, limit=limit)
+        self.interest = Interest(lambda: clock.now)
         self.counters = Counters()
         self.heard: dict[Stream, list[int]] = {}
         self.commands: list[RemoteDisconnect] = []
         self.recovery = StreamRecovery(
-            self.interest, self._deliver, self.history if keeps else None, self.counters
+            self.interest,
+            self._deliver,
+            self.history if keeps else None,
+            self.counters,
+            clock=lambda: clock.now,
         )
         self.published = 0
 
@@ -353,7 +309,7 @@ async def test_a_fault_of_the_history_costs_what_is_missing_and_no_more(
     node.arrive(node.publish())
     assert heard == [2, 3]
     assert node.counters.pubsub_gaps_total == 1
-    assert "can't be read" in caplog.text
+    assert "Reading missing messages" in caplog.text
 
 
 @in_loop
@@ -370,7 +326,7 @@ async def test_what_the_history_has_lost_is_counted_and_the_rest_of_it_heard(
     await node.answer(BackendError("away"))
     assert heard == [1, 5, 6]
     assert node.counters.pubsub_gaps_total == 1
-    assert "on streams whose history is lost: 1" in caplog.text
+    assert "streams whose history is gone: 1" in caplog.text
 
 
 @in_loop
@@ -388,7 +344,7 @@ async def test_a_history_that_is_lost_costs_one_line_however_many_streams_there_
             node.recovery.resume_stream(stream, node.history.newest(stream))
         await node.answer(*[BackendError("away")] * outage)
         lines = [record.getMessage() for record in caplog.records]
-        assert lines.count("Messages may be missing on streams whose history is lost: 100") == (
+        assert lines.count("Messages may be lost; streams whose history is gone: 100") == (
             outage + 1
         )
     # And one of the trouble in between
@@ -641,15 +597,18 @@ ACTIONS = st.lists(
 )
 
 
+@pytest.mark.parametrize("budget", [pacing.BUDGET_BYTES, 1])
 @given(actions=ACTIONS)
 @settings(
-    max_examples=500,
+    max_examples=300,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_everything_is_heard_once_in_order_whatever_becomes_of_the_way(
-    clock: Clock, actions: list[tuple[str, Stream]]
+    clock: Clock, budget: int, actions: list[tuple[str, Stream]]
 ) -> None:
+    """Also if each message is delivered in a turn of its own."""
+
     async def play() -> None:
         world = World(clock)
         for action, stream in [("mend", NEWS), ("toggle", NEWS), ("tell", NEWS), *actions]:
@@ -663,7 +622,10 @@ def test_everything_is_heard_once_in_order_whatever_becomes_of_the_way(
             }
             assert missing - world.lost <= set(world.node.heard[stream])
 
-    asyncio.run(play())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pacing, "BUDGET_BYTES", budget)
+        patch.setattr(pacing, "SLICE_BYTES", min(pacing.SLICE_BYTES, budget))
+        asyncio.run(play())
 
 
 @in_loop

@@ -16,15 +16,16 @@ from tests.node.test_replay import (
     CONFIRMED,
     HISTORY,
     REJECTED,
-    SlowHistory,
     after,
     local_history,
     local_sessions,
     publish,
     said,
+    slow_history,
     traits,
 )
 from tests.parts.heart import Client, Heart, in_loop, room, settle
+from tests.parts.slow_history import SlowHistory
 
 NO_PING = Framing(WEBSOCKET_TEXT.frame, WEBSOCKET_TEXT.frame_pieces, b"")
 """Of a transport that can't ping, such as that of another ASGI server."""
@@ -94,7 +95,7 @@ async def test_a_client_that_has_answered_the_ping_still_has_a_tick_to_ask() -> 
 @in_loop
 async def test_requests_that_wait_after_slow_ones_are_in_time() -> None:
     """As those of a client with many subscriptions, where the history is slow."""
-    history = SlowHistory()
+    history = slow_history()
     streams = [f"s{number}" for number in range(5)]
     world = World(*streams, history=history)
     for stream in streams:
@@ -261,7 +262,7 @@ async def test_whatever_it_asks_for_after_that_it_gets() -> None:
 
 @in_loop
 async def test_it_is_told_the_same_where_the_history_is_elsewhere() -> None:
-    history = SlowHistory()
+    history = slow_history()
     world = World(history=history)
     world.tick()
     world.client.answer_ping()
@@ -297,7 +298,7 @@ async def test_what_was_dropped_before_a_client_asks_is_in_the_history() -> None
 @pytest.mark.usefixtures("small_buffer")
 @in_loop
 async def test_what_is_dropped_while_a_history_is_read_is_read_again() -> None:
-    history = SlowHistory()
+    history = slow_history()
     history.is_early = True
     world = World(history=history)
     world.ask()
@@ -316,7 +317,7 @@ async def test_what_is_dropped_while_a_history_is_read_is_read_again() -> None:
 @pytest.mark.usefixtures("small_buffer")
 @in_loop
 async def test_a_client_is_told_where_more_is_always_published_than_can_be_read() -> None:
-    history = SlowHistory()
+    history = slow_history()
     history.is_early = True
     world = World(history=history)
     world.ask()

@@ -5,7 +5,6 @@ Over the real history in memory, and over one that is elsewhere: its answers com
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +16,13 @@ from catenary.adapters.memory.history import LocalHistory
 from catenary.adapters.memory.sessions import LocalSessions
 from catenary.errors import BackendError, BackendRefused, LostPosition
 from catenary.messages.names import Identifier, Sid, Stream
-from catenary.messages.publications import Position, Publication
+from catenary.messages.publications import Publication
 from catenary.node import detached, hub, replay
 from catenary.node.audience import Audience
 from catenary.node.session import Traits
 from catenary.ports import History
 from tests.parts.heart import NEVER, Client, Heart, confirming, in_loop, room, settle
+from tests.parts.slow_history import SlowHistory
 
 EPOCH = "e1"
 LIMIT = 1000
@@ -33,54 +33,8 @@ def local_history(limit: int = LIMIT) -> LocalHistory:
     return LocalHistory(limit=limit, ttl_s=300, epoch=EPOCH, clock=lambda: 1_700_000_000.0)
 
 
-class SlowHistory:
-    """Satisfies :class:`catenary.ports.History`: appends at once, and answers when it is told to.
-
-    An answer is what was there when it was asked for, or, where ``is_early`` is False, when it came.
-    """
-
-    is_immediate = False
-
-    def __init__(self) -> None:
-        self.kept = local_history()
-        self.asked: list[tuple[asyncio.Future[Messages], Callable[[], Messages]]] = []
-        self.is_early = False
-
-    def append(self, publication: Publication) -> Publication:
-        return self.kept.append(publication)
-
-    def since(
-        self, stream: Stream, moment_s: int, limit: int | None = None, *, newest: bool = False
-    ) -> Awaitable[Messages]:
-        return self._later(lambda: self.kept.since(stream, moment_s, limit, newest=newest))
-
-    def after(
-        self, stream: Stream, position: Position, limit: int | None = None
-    ) -> Awaitable[Messages]:
-        return self._later(lambda: self.kept.after(stream, position, limit))
-
-    def _later(self, read: Callable[[], Messages]) -> Awaitable[Messages]:
-        if self.is_early:
-            found = read()
-            read = lambda: found  # noqa: E731
-        answer: asyncio.Future[Messages] = asyncio.get_running_loop().create_future()
-        self.asked.append((answer, read))
-        return answer
-
-    def release(self, error: Exception | None = None) -> None:
-        """Gives the oldest answer that is owed; nothing happens where none is."""
-        if not self.asked:
-            return
-        answer, read = self.asked.pop(0)
-        if answer.done():
-            return
-        if error is not None:
-            answer.set_exception(error)
-            return
-        try:
-            answer.set_result(read())
-        except LostPosition as lost:
-            answer.set_exception(lost)
+def slow_history() -> SlowHistory:
+    return SlowHistory(local_history())
 
 
 @pytest.fixture(autouse=True)
@@ -267,7 +221,7 @@ async def test_a_client_that_leaves_while_it_waits_is_forgotten() -> None:
 
 @in_loop
 async def test_a_single_listener_is_one_entry_again_when_it_was_served() -> None:
-    history = SlowHistory()
+    history = slow_history()
     heart = Heart(history=history)
     client = heart.member("s")
     client.say("history", room("s"), history=after(("s", 0)))
@@ -283,7 +237,7 @@ async def test_a_single_listener_is_one_entry_again_when_it_was_served() -> None
 
 @in_loop
 async def test_what_is_published_meanwhile_comes_behind_the_history() -> None:
-    history = SlowHistory()
+    history = slow_history()
     heart = Heart(history=history)
     publish(heart, "s", 1)
     client = heart.member()
@@ -300,7 +254,7 @@ async def test_what_is_published_meanwhile_comes_behind_the_history() -> None:
 
 @in_loop
 async def test_what_is_not_kept_in_a_history_is_kept_for_who_waits() -> None:
-    history = SlowHistory()
+    history = slow_history()
     heart = Heart(history=history)
     client = heart.member("s")
     client.say("history", room("s"), history={"since": 1})
@@ -315,7 +269,7 @@ async def test_what_is_not_kept_in_a_history_is_kept_for_who_waits() -> None:
 
 @in_loop
 async def test_requests_are_answered_one_after_the_other() -> None:
-    history = SlowHistory()
+    history = slow_history()
     heart = Heart(history=history)
     for number in range(2):
         publish(heart, "s", number)
@@ -337,7 +291,7 @@ async def test_requests_are_answered_one_after_the_other() -> None:
 
 @in_loop
 async def test_a_second_request_while_an_audience_is_busy_is_served_in_order() -> None:
-    history = SlowHistory()
+    history = slow_history()
     heart = Heart(history=history)
     for _ in range(9):
         heart.member("s")
@@ -366,7 +320,7 @@ async def test_a_failure_rejects_and_what_came_meanwhile_is_heard(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay, "AWAY_S", 0)
-    history = SlowHistory()
+    history = slow_history()
     heart = Heart(history=history)
     heart.application.prepare("subscribe", confirming(room("s"), "s", "t"))
     publish(heart, "s", "missed")
@@ -391,7 +345,7 @@ async def test_a_failure_rejects_and_what_came_meanwhile_is_heard(
 
 @in_loop
 async def test_a_history_that_is_refused_for_good_is_not_asked_again() -> None:
-    history = SlowHistory()
+    history = slow_history()
     heart = Heart(history=history)
     client = heart.member()
     client.say("subscribe", room("s"), history=after(("s", 0)))
@@ -407,7 +361,7 @@ async def test_a_history_that_is_away_for_a_moment_is_asked_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(replay, "PAUSE_S", 0)
-    history = SlowHistory()
+    history = slow_history()
     heart = Heart(history=history)
     publish(heart, "s", 1)
     client = heart.member()
@@ -424,7 +378,7 @@ async def test_a_history_that_is_away_for_a_moment_is_asked_again(
 
 @in_loop
 async def test_who_unsubscribes_while_it_waits_hears_the_answer_and_no_more() -> None:
-    history = SlowHistory()
+    history = slow_history()
     heart = Heart(history=history)
     client = heart.member("s")
     client.say("history", room("s"), history=after(("s", 0)))
@@ -441,7 +395,7 @@ async def test_who_unsubscribes_while_it_waits_hears_the_answer_and_no_more() ->
 @pytest.mark.parametrize("turns", [0, 1, 20])
 @in_loop
 async def test_who_leaves_while_it_waits_is_forgotten(turns: int) -> None:
-    history = SlowHistory()
+    history = slow_history()
     heart = Heart(history=history)
     client = heart.member("s")
     client.say("history", room("s"), history=after(("s", 0)))
@@ -527,7 +481,7 @@ async def test_who_comes_back_for_too_much_hears_what_was_kept_for_it() -> None:
 
 @in_loop
 async def test_time_does_not_bring_back_who_is_being_answered() -> None:
-    history = SlowHistory()
+    history = slow_history()
     heart = Heart(history=history, sessions=local_sessions())
     client = heart.connect("before", traits=traits())
     client.subscribe(room("s"))
@@ -679,7 +633,7 @@ def test_every_listener_hears_every_offset_once_in_order(
     """Or is told that something is missing: when it asks too late, or more is published than is buffered."""
 
     async def play() -> None:
-        history: History = SlowHistory() if is_elsewhere else local_history()
+        history: History = slow_history() if is_elsewhere else local_history()
         world = World(history)
         for action, number in actions:
             await world.do(action, number)

@@ -1,7 +1,8 @@
-"""Which streams the clients of this node listen to, and what the engine has not been told of yet.
+"""The streams that the clients of this node are subscribed to, and the changes that the engine does not know yet.
 
-Redis and NATS alike: the hub says what it wants, the adapter takes the changes in batches and says
-when they are in force. Knows: names of streams, futures. Does not know: an engine.
+The hub reports the first and the last subscriber of each stream. The adapter of Redis or NATS takes the changes in
+batches, and reports when they are in force.
+Knows: names of streams, futures. Does not know: an engine.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from catenary.messages.publications import Position, Publication, is_later
 
 
 class Held(msgspec.Struct, frozen=True):
-    """A message that waits for what is missing; ``previous`` is the offset of the one before it."""
+    """A message that waits for missing ones; ``previous`` is the offset of its predecessor."""
 
     publication: Publication
     previous: int
@@ -26,14 +27,16 @@ class Held(msgspec.Struct, frozen=True):
 Wait = asyncio.Future[None]
 
 
-class ReadAhead:
-    """Waits for offsets of one epoch: a message ends the waits up to its offset, and looks at no other."""
+class PositionWaits:
+    """Waits for offsets of one epoch. A delivery ends the waits up to its offset, and looks at no others."""
 
     __slots__ = ("_offsets", "_order")
 
     def __init__(self) -> None:
         self._offsets: dict[int, set[Wait]] = {}
-        self._order: list[int] = []  # a heap of these offsets, and of some that nobody waits for
+        self._order: list[
+            int
+        ] = []  # a heap of these offsets, and of some that have no waits any more
 
     def __bool__(self) -> bool:
         return bool(self._offsets)
@@ -47,7 +50,7 @@ class ReadAhead:
         waits.add(wait)
 
     def discard(self, offset: int, wait: Wait) -> None:
-        """Removes a wait; nothing happens for one that has been ended."""
+        """Removes a wait; does nothing if it has ended."""
         waits = self._offsets.get(offset)
         if waits is None:
             return
@@ -66,27 +69,27 @@ class ReadAhead:
 
 
 class Cursor:
-    """How far this node has heard of a stream.
+    """Up to where a stream was delivered on this node.
 
-    ``position`` is that of the last message that was delivered, or that was there already when the
-    node began to listen; None until it is known. ``since_s`` is when somebody began to listen, in
-    seconds since the epoch. While something is missing, ``held`` keeps what came behind it;
-    ``is_short`` says that what is read then may not reach up to that, nor to ``newest``.
-    ``waits`` are those who have read ahead, by the epoch of what they have read.
+    ``position`` belongs to the last message that was delivered, or to the newest one when the node
+    subscribed; None until it is known. ``since_s`` is the time of the first subscription, in
+    seconds since the epoch. While messages are missing, ``held`` has the later ones;
+    ``is_short`` says that the reading under way may end before those, or before ``newest``.
+    ``waits`` belong to clients that have read the history beyond ``position``, by epoch.
     """
 
     __slots__ = ("held", "is_short", "newest", "position", "since_s", "waits")
 
-    def __init__(self) -> None:
+    def __init__(self, since_s: int) -> None:
         self.position: Position | None = None
-        self.since_s = int(time.time())
+        self.since_s = since_s
         self.held: list[Held] | None = None
         self.is_short = False
         self.newest: Position | None = None
-        self.waits: dict[str, ReadAhead] | None = None
+        self.waits: dict[str, PositionWaits] | None = None
 
     def advance(self, position: Position | None) -> None:
-        """Everything up to a position was heard."""
+        """Everything up to a position was delivered."""
         before, self.position = self.position, position
         if not self.waits or position is None:
             return
@@ -99,15 +102,15 @@ class Cursor:
             waits_here.end(position.offset)
 
     def when_at(self, position: Position) -> Wait:
-        """A wait until everything up to a position was heard."""
+        """A wait until everything up to a position was delivered."""
         if self.waits is None:
             self.waits = {}
         wait: Wait = asyncio.get_running_loop().create_future()
-        self.waits.setdefault(position.epoch, ReadAhead()).add(position.offset, wait)
-        wait.add_done_callback(partial(self._over, position))
+        self.waits.setdefault(position.epoch, PositionWaits()).add(position.offset, wait)
+        wait.add_done_callback(partial(self._wait_ended, position))
         return wait
 
-    def _over(self, position: Position, wait: Wait) -> None:
+    def _wait_ended(self, position: Position, wait: Wait) -> None:
         waits = None if self.waits is None else self.waits.get(position.epoch)
         if self.waits is not None and waits is not None:
             waits.discard(position.offset, wait)
@@ -115,13 +118,13 @@ class Cursor:
                 del self.waits[position.epoch]
 
     def forget(self) -> None:
-        """Nobody listens any more, nor has to wait."""
+        """The last subscriber has left: ends all waits."""
         for waits in (self.waits or {}).values():
             waits.end()
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """What the engine has to be told. ``live`` is to be set when the added streams are in force."""
+    """Changes of subscriptions for the engine. ``live`` is done when the added ones are in force."""
 
     removed: tuple[Stream, ...]
     added: tuple[Stream, ...]
@@ -129,26 +132,30 @@ class Changes(msgspec.Struct, frozen=True):
 
 
 class Interest:
-    """Satisfies :class:`catenary.ports.Interest`; ``cursors`` has an entry for each wanted stream."""
+    """Satisfies :class:`catenary.ports.Interest`; ``cursors`` has an entry for each stream with a subscriber.
 
-    __slots__ = ("_added", "_changed", "_is_up", "_live", "_removed", "_waits", "cursors")
+    ``clock`` returns seconds since the epoch.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_added", "_changed", "_clock", "_is_up", "_live", "_removed", "_waits", "cursors")
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
         self.cursors: dict[Stream, Cursor] = {}
         self._is_up = False
         self._changed = asyncio.Event()
-        # Not told yet
+        # Changes that the engine has not received
         self._added: dict[Stream, None] = {}
         self._removed: dict[Stream, None] = {}
         self._live: asyncio.Future[None] | None = None
-        # Not in force yet, told or not
+        # Streams that are not in force yet
         self._waits: dict[Stream, asyncio.Future[None]] = {}
 
     # For the hub
 
     def listen(self, stream: Stream) -> None:
-        """The first listener came."""
-        self.cursors[stream] = Cursor()
+        """The first subscriber has come."""
+        self.cursors[stream] = Cursor(int(self._clock()))
         if not self._is_up:
             return
         if self._live is None:
@@ -158,43 +165,42 @@ class Interest:
         self._changed.set()
 
     def unlisten(self, stream: Stream) -> None:
-        """The last listener has gone."""
+        """The last subscriber has left."""
         self.cursors.pop(stream).forget()
         if not self._is_up:
             return
         self._waits.pop(stream, None)
-        # What the engine was never told to add is removed from it all the same: it may be there from
-        # before, and has forgotten it otherwise.
+        # Also if the engine never received that it was added: it may have it from an earlier time.
         self._added.pop(stream, None)
         self._removed[stream] = None
         self._changed.set()
 
     def when_live(self, streams: Collection[Stream]) -> Awaitable[None] | None:
-        """None where all of these are in force, or the engine is away."""
+        """Returns when all of these are in force; None if they are, or if the engine is unavailable."""
         waits = {self._waits[stream] for stream in streams if stream in self._waits}
         if not waits:
             return None
         return _all_done(waits)
 
     def has_arrived(self, stream: Stream, position: Position) -> bool:
-        """Was everything up to a position delivered here?"""
+        """Was everything up to a position delivered on this node?"""
         cursor = self.cursors.get(stream)
         return cursor is None or not is_later(position, cursor.position)
 
     def call_when_arrived(
         self, stream: Stream, position: Position, call: Callable[[], None]
     ) -> None:
-        """Calls when everything up to a position was delivered here, or nobody listens any more."""
+        """Calls ``call`` when everything up to a position was delivered, or the last subscriber has left."""
         self.cursors[stream].when_at(position).add_done_callback(lambda _: call())
 
     # For the adapter
 
     def is_live(self, stream: Stream) -> bool:
-        """Is a wanted stream in force, as far as anything is?"""
+        """Is the subscription of a stream in force?"""
         return stream not in self._waits
 
     async def changes(self) -> Changes:
-        """What has changed since the last time, when something has."""
+        """Waits for changes, and returns all since the last call."""
         await self._changed.wait()
         self._changed.clear()
         live, self._live = self._live, None
@@ -208,7 +214,7 @@ class Interest:
         return changes
 
     def in_force(self, changes: Changes) -> None:
-        """The engine sends from now on what is published on the added streams."""
+        """The engine delivers the added streams from now on."""
         for stream in changes.added:
             if self._waits.get(stream) is changes.live:
                 del self._waits[stream]
@@ -216,12 +222,12 @@ class Interest:
             changes.live.set_result(None)
 
     def up(self) -> tuple[Stream, ...]:
-        """The engine is there, and must be told of all these streams; of changes from now on."""
+        """The engine is available: returns all streams that it needs; later ones are :meth:`changes`."""
         self._is_up = True
         return tuple(self.cursors)
 
     def down(self) -> None:
-        """The engine is away: nobody waits for it, and it will be told of everything anew."""
+        """The engine is unavailable: ends all waits. It gets all streams again from :meth:`up`."""
         self._is_up = False
         self._changed.clear()
         self._added.clear()
@@ -234,5 +240,5 @@ class Interest:
 
 
 async def _all_done(waits: "set[asyncio.Future[None]]") -> None:
-    """Whoever waits may be cancelled, and the others wait on."""
+    """Waits for all; cancelling it cancels none of them."""
     await asyncio.wait(waits)

@@ -1,7 +1,7 @@
-"""The public keys of an issuer of tokens, from its JSON Web Key Set on the web (RFC 7517).
+"""The public keys of a token issuer, fetched from its JSON Web Key Set (RFC 7517).
 
-Fetched at the start, then regularly, and when a token names a key that is not there: but not more
-often than the issuer can be expected to bear. While it is away the keys of before count on.
+The key set is fetched at the start, at regular intervals, and when a token names an unknown key, but at most every
+:data:`MIN_INTERVAL_S`. If the issuer is unavailable, the last keys stay valid.
 Knows: HTTP. Does not know: tokens.
 """
 
@@ -23,12 +23,12 @@ _log: Final = logging.getLogger("catenary.jwks")
 
 TIMEOUT_S: Final = 5.0
 MIN_INTERVAL_S: Final = 10.0
-"""How long after one request the next may follow, whatever tokens say."""
+"""Shortest time between two requests, whatever tokens ask for."""
 _MAX_BYTES: Final = 2**20
 
 
 class RemoteKeys:
-    """A key set that follows its original; ``keys`` are those of now."""
+    """A copy of the key set of an issuer; ``keys`` are the present ones."""
 
     __slots__ = (
         "_asked_at",
@@ -49,9 +49,9 @@ class RemoteKeys:
         clock: Callable[[], float] = time.monotonic,
         supervisor: Supervisor | None = None,
     ) -> None:
-        """``interval_s`` is the time between two regular requests; ``clock`` counts seconds.
+        """``interval_s`` is the time between two regular requests; ``clock`` returns seconds.
 
-        Raises :class:`ConfigError` for what is no URL.
+        Raises :class:`ConfigError` for an invalid URL.
         """
         self.keys: tuple[PublicKey, ...] = ()
         try:
@@ -63,45 +63,42 @@ class RemoteKeys:
         self._asked_at: float | None = None
         self._under_way: asyncio.Task[None] | None = None
         self._backoff = Backoff()
-        self._service = Service("refresh of token keys", self._keep, supervisor)
+        self._service = Service("refresh of token keys", self._refresh_regularly, supervisor)
 
     async def start(self) -> None:
-        """Fetches the keys, once; a failure is logged, and tried again later."""
-        await self._refresh()
+        """Fetches the keys. A failure is logged and retried later."""
+        await self._fetch_keys()
         self._service.start()
 
     async def close(self, timeout_s: float) -> None:
-        """Fetches no more."""
+        """Stops fetching."""
         await self._service.stop()
         if self._under_way is not None:
             self._under_way.cancel()
             await asyncio.wait([self._under_way])
 
-    async def look_again(self) -> None:
-        """Returns with newer keys, or at once where the last request is not long ago.
-
-        Who comes while a request is under way waits for that one.
-        """
+    async def refresh(self) -> None:
+        """Fetches the keys again, unless the last request is recent. Concurrent callers share one request."""
         if self._under_way is None and self._is_too_early():
             return
         if self._under_way is None:
-            self._under_way = asyncio.get_running_loop().create_task(self._refresh())
-            self._under_way.add_done_callback(self._arrived)
-        # A client that leaves must not break off what others wait for.
+            self._under_way = asyncio.get_running_loop().create_task(self._fetch_keys())
+            self._under_way.add_done_callback(self._fetched)
+        # A client that leaves must not cancel the request of others.
         await asyncio.shield(self._under_way)
 
     def _is_too_early(self) -> bool:
         return self._asked_at is not None and self._clock() < self._asked_at + MIN_INTERVAL_S
 
-    def _arrived(self, task: "asyncio.Task[None]") -> None:
+    def _fetched(self, task: "asyncio.Task[None]") -> None:
         self._under_way = None
 
-    async def _keep(self) -> None:
+    async def _refresh_regularly(self) -> None:
         while True:
             await asyncio.sleep(self._interval_s)
-            await self.look_again()
+            await self.refresh()
 
-    async def _refresh(self) -> None:
+    async def _fetch_keys(self) -> None:
         self._asked_at = self._clock()
         try:
             async with asyncio.timeout(TIMEOUT_S):
@@ -109,22 +106,22 @@ class RemoteKeys:
         except (OSError, http.client.HTTPException, ValueError) as error:
             # TimeoutError and URLError are OSErrors.
             if self._backoff.failed().is_logged:
-                _log.warning("The keys of tokens could not be fetched: %r", error)
+                _log.warning("Fetching token keys failed, retrying: %r", error)
             return
         except Exception:  # noqa: BLE001
-            # A key set that our libraries stumble over: the keys of before count on.
+            # A key set that our libraries fail on: the last keys stay valid.
             if self._backoff.failed().is_logged:
-                _log.exception("The keys of tokens could not be read")
+                _log.exception("Reading the token keys failed")
             return
         self.keys = keys
         if keys:
             self._backoff.works()
         elif self._backoff.failed().is_logged:
-            _log.warning("The key set has no key for signatures: its tokens are refused")
+            _log.warning("The key set has no signature key: all its tokens are refused")
 
 
 def _fetch(where: HttpUrl) -> bytes:
-    """In a thread of its own. Raises OSError, HTTPException, or ValueError for too much."""
+    """Runs in a thread. Raises OSError, HTTPException, or ValueError for a response that is too large."""
     headers = {"Accept": "application/json"}
     if where.authorization:
         headers["Authorization"] = where.authorization

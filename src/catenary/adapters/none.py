@@ -1,7 +1,7 @@
-"""No broker, no other nodes: nothing is kept, and nobody has to ask whether something is.
+"""The ports of a node without a broker and without other nodes: nothing is stored.
 
-What only a broker can answer is logged at the first time, with the flag that brings one: a client is not
-told why it sees nobody, and an application that lets it join is not told anything.
+The first request that only a broker can answer is logged, with the flag that enables one: neither the client nor the
+application would learn why there is no history or no presence.
 """
 
 import logging
@@ -18,7 +18,7 @@ _log: Final = logging.getLogger("catenary.node")
 
 
 class _Missing:
-    """A broker that somebody needs."""
+    """Logs once that a broker is needed."""
 
     __slots__ = ("_is_logged", "_text")
 
@@ -27,14 +27,14 @@ class _Missing:
         self._is_logged = False
 
     def log(self) -> None:
-        """Once."""
+        """Logs the first time."""
         if not self._is_logged:
             self._is_logged = True
             _log.warning("%s needs a broker: --presets=broker", self._text)
 
 
 class NoHistory:
-    """Satisfies :class:`catenary.ports.History`: whoever asks for history is told that there is none."""
+    """Satisfies :class:`catenary.ports.History`: rejects every request."""
 
     __slots__ = ("_missing",)
 
@@ -48,7 +48,7 @@ class NoHistory:
     ) -> tuple[Publication, ...]:
         """Raises :class:`LostPosition`."""
         self._missing.log()
-        raise LostPosition("no history is kept (broker)")
+        raise LostPosition("no history is stored (broker)")
 
     def after(
         self, stream: Stream, position: Position, limit: int | None = None
@@ -58,7 +58,7 @@ class NoHistory:
 
 
 class NoSessions:
-    """Satisfies :class:`catenary.ports.SessionCache`: nobody can be resumed."""
+    """Satisfies :class:`catenary.ports.SessionCache`: no session can be resumed."""
 
     __slots__ = ("revocations",)
 
@@ -68,31 +68,31 @@ class NoSessions:
         self.revocations = Revocations(0)
 
     def save(self, sid: Sid, snapshot: bytes, *, is_new: bool = True) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def amend(self, sid: Sid, lines: Mapping[int, bytes]) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def touch(self, sids: Collection[Sid]) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def take(self, sid: Sid) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def remove(self, sid: Sid) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def expire(self) -> tuple[bytes, ...]:
-        """Nobody."""
+        """No sessions."""
         return ()
 
     def give_up(self) -> tuple[bytes, ...]:
-        """Nobody."""
+        """No sessions."""
         return ()
 
 
 class NoPresence:
-    """Satisfies :class:`catenary.ports.Presence`: nobody is seen."""
+    """Satisfies :class:`catenary.ports.Presence`: there are no members."""
 
     __slots__ = ("_missing",)
 
@@ -100,14 +100,14 @@ class NoPresence:
         self._missing = _Missing("Presence was asked for; that")
 
     def join(self, stream: Stream, sid: Sid, member_id: str, info: str) -> None:
-        """Nothing."""
+        """Does nothing."""
         self._missing.log()
 
     def leave(self, stream: Stream, sid: Sid) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def touch(self, sids: Collection[Sid]) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def members(self, stream: Stream) -> tuple[Member, ...]:
         """Nobody."""
@@ -115,29 +115,29 @@ class NoPresence:
         return ()
 
     def expire(self) -> tuple[PresenceChange, ...]:
-        """Nobody."""
+        """No members."""
         return ()
 
 
 class NoInterest:
-    """Satisfies :class:`catenary.ports.Interest`, for a node that is alone: everything arrives."""
+    """Satisfies :class:`catenary.ports.Interest` on a single node: every subscription is in force at once."""
 
     __slots__ = ()
 
     def listen(self, stream: Stream) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def unlisten(self, stream: Stream) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def when_live(self, streams: Collection[Stream]) -> None:
-        """Now."""
+        """At once."""
 
     def has_arrived(self, stream: Stream, position: Position) -> bool:
-        """Everything has."""
+        """Always."""
         return True
 
     def call_when_arrived(
         self, stream: Stream, position: Position, call: Callable[[], None]
     ) -> None:
-        """Nothing: everything has arrived."""
+        """Does nothing: :meth:`has_arrived` is always true."""

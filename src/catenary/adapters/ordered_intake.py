@@ -1,7 +1,8 @@
-"""What publishers send, handed on in the order in which it comes, each before the next.
+"""Publishes the publications of one source in order, each after the one before it is finished.
 
-Most are done with at once. While one takes its time nothing more is read, so the rest waits where it
-comes from; what waits here is what came in one read. Knows: when to read. Does not know: from where.
+Most are finished at once. While one takes time, the source is not read, so later ones wait there; those of one read
+wait here.
+Knows: when to read. Does not know: the source.
 """
 
 import asyncio
@@ -18,11 +19,11 @@ from catenary.metrics.counters import Counters
 _limited: Final = RateLimitedLogger(logging.getLogger("catenary.broadcasts"))
 
 PAUSE_S: Final = 0.1
-"""Until a worker that was cancelled by mistake is followed by another."""
+"""Time until a worker that was cancelled is replaced."""
 
 
 class OrderedIntake:
-    """Hands on to ``publish``; ``pause`` and ``resume`` say when to read."""
+    """Calls ``publish`` for each publication; calls ``pause`` and ``resume`` to stop and continue reading."""
 
     __slots__ = (
         "_counters",
@@ -49,12 +50,12 @@ class OrderedIntake:
         self._resume = resume
         self._waiting: deque[bytes] = deque()
         self._is_given_up = False
-        # What is being published, and what waits for that
+        # The one that is being published; the others are in ``_waiting``
         self._current: tuple[bytes, Awaitable[None]] | None = None
         self._worker: asyncio.Task[None] | None = None
 
     def add(self, raw: bytes) -> None:
-        """Publishes what has come, behind what came before."""
+        """Publishes a publication after those that were added before."""
         if self._worker is None:
             self._begin(raw)
             if self._current is None:
@@ -65,12 +66,12 @@ class OrderedIntake:
         self._pause()
 
     async def finish(self) -> None:
-        """Waits for what has come."""
+        """Waits until all that were added are published."""
         while self._worker is not None:
             await asyncio.wait([self._worker])
 
     async def give_up(self) -> int:
-        """Drops what has come; returns how many publications may be lost by that."""
+        """Drops all that are not published; returns how many may be lost."""
         if self._worker is None:
             return 0
         self._is_given_up = True
@@ -81,7 +82,7 @@ class OrderedIntake:
         return lost
 
     async def _work(self) -> None:
-        """Waits until a publication is done with, then the next, until none waits."""
+        """Publishes one after the other until none waits."""
         await self._finish_current()
         async for raw in paced(self._take_waiting(), len):
             self._begin(raw)
@@ -96,9 +97,9 @@ class OrderedIntake:
         self._worker.add_done_callback(self._ended)
 
     def _ended(self, worker: "asyncio.Task[None]") -> None:
-        """Nothing waits any more, or the worker was cancelled by mistake: then another goes on."""
+        """The worker has finished, or was cancelled from outside and is replaced."""
         if worker.cancelled() and not self._is_given_up:
-            # Not at once: a loop that is being closed cancels everything, and nothing may begin then.
+            # Not at once: a loop that is being closed cancels all tasks, and must not get new ones.
             asyncio.get_running_loop().call_later(PAUSE_S, self._go_on)
         else:
             self._go_on()
@@ -113,13 +114,13 @@ class OrderedIntake:
             self._resume()
 
     def _begin(self, raw: bytes) -> None:
-        """Publishes; where that is not done at once, it becomes the current one."""
+        """Calls ``publish``; a publication that is not finished at once becomes the current one."""
         try:
             sent = self._publish(raw)
         except PublicationError:
-            # Counted and logged by the node; nobody is there to be told.
+            # Counted and logged by the node; the publisher does not expect an answer.
             return
-        except Exception:  # noqa: BLE001  (the next one is to come all the same)
+        except Exception:  # noqa: BLE001  (the next ones are published anyway)
             self._lose(raw)
             return
         if sent is not None:
@@ -132,23 +133,23 @@ class OrderedIntake:
         try:
             await sent
         except PublicationError:
-            # Counted and logged by the node, as where it is raised at once.
+            # The same, for a batch that was read over several turns.
             pass
         except BackendRefused as error:
             self._counters.refused_publications_total += 1
             _limited.warning("Publication refused: %s; it begins with %.100r", error, raw[:100])
         except BackendError as error:
             self._counters.lost_publications_total += 1
-            _limited.warning("A publication is lost: %s; it begins with %.100r", error, raw[:100])
+            _limited.warning("Publication lost: %s; it begins with %.100r", error, raw[:100])
         except asyncio.CancelledError:
-            # By whoever gives up, or by what was waited for: then the next one is to come.
+            # Either ``give_up`` has cancelled the worker, or the awaited publication was cancelled.
             if self._is_given_up:
                 raise
             self._lose(raw)
-        except Exception:  # noqa: BLE001  (the next one is to come all the same)
+        except Exception:  # noqa: BLE001  (the next ones are published anyway)
             self._lose(raw)
         self._current = None
 
     def _lose(self, raw: bytes) -> None:
         self._counters.lost_publications_total += 1
-        _limited.exception("A publication could not be handled; it begins with %.100r", raw[:100])
+        _limited.exception("Publishing failed; the publication begins with %.100r", raw[:100])

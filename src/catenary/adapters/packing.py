@@ -1,6 +1,6 @@
-"""What travels between nodes, in MessagePack: whatever is wrong with it is a ValueError.
+"""MessagePack for messages between nodes. Malformed input raises ValueError.
 
-Knows: bytes, remote commands. Does not know: Redis, NATS, how publications are kept there.
+Knows: bytes, remote commands. Does not know: Redis, NATS, their formats for publications.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 
 def reader(kind: type[_T]) -> Callable[[bytes], _T]:
-    """Reads values of one type. What it returns raises ValueError for anything else."""
+    """Returns a decoder for one type, which raises ValueError for anything else."""
     decode = msgspec.msgpack.Decoder(kind).decode
 
     def read(packed: bytes) -> _T:
@@ -33,23 +33,23 @@ class _Disconnect(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="d
 
 
 class NumberedCommand(msgspec.Struct, frozen=True, gc=False):
-    """A remote disconnect, with the number of the revocation; 0 where no sessions are kept."""
+    """A remote disconnect, with the number of its revocation; 0 if no sessions are stored."""
 
     command: RemoteDisconnect
     number: int
 
 
 pack: Final = msgspec.msgpack.Encoder().encode
-"""Raises ValueError for text that is no Unicode."""
+"""Raises ValueError for text with lone surrogates."""
 _unpack_command: Final = reader(_Disconnect)
 
 
 def pack_command(command: RemoteDisconnect, number: int = 0) -> bytes:
-    """A command for every node."""
+    """Packs a command for every node."""
     return pack(_Disconnect(command.identifiers, command.reconnect, number))
 
 
 def unpack_command(payload: bytes) -> NumberedCommand:
-    """Reads it. Raises ValueError for anything else."""
+    """Unpacks it. Raises ValueError for anything else."""
     command = _unpack_command(payload)
     return NumberedCommand(RemoteDisconnect(command.identifiers, command.reconnect), command.number)

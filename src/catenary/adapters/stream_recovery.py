@@ -1,8 +1,8 @@
-"""What arrives from other nodes, in order and without a hole, whatever became of the way.
+"""Delivers the messages of other nodes in order and without gaps, even after a connection was lost.
 
-Every message tells which one stands before it on its stream. Where that one has not been heard, or
-where the way was broken, what is missing is read from the history, and what comes meanwhile waits
-behind it. Knows: positions, a history. Does not know: an engine, who listens.
+Every message names its predecessor on its stream. If the predecessor was not delivered, or after an outage, the missing
+messages are read from the history, and messages that arrive meanwhile are held until those are delivered.
+Knows: positions, a history. Does not know: an engine, subscribers.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ _log: Final = logging.getLogger("catenary.pubsub")
 _limited: Final = RateLimitedLogger(_log)
 
 HELD_LIMIT: Final = 1_000
-"""Messages of one stream that may wait for what is missing; those beyond are read with it."""
+"""Messages of one stream that are held while missing ones are read; further ones are read from the history."""
 
 READERS: Final = 16
-"""Streams that are read at once."""
+"""Streams that are read concurrently."""
 
 PAUSE_S: Final = 0.5
-"""Until a history that can't be reached is asked again."""
+"""Time before a history that is unavailable is read again."""
 
 
 _epoch_of: Final = attrgetter("position.epoch")
@@ -41,10 +41,14 @@ _epoch_of: Final = attrgetter("position.epoch")
 
 
 class StreamRecovery:
-    """The streams of one node. ``history`` is None where nothing is kept: then order is all there is."""
+    """The streams of one node. If nothing is stored, ``history`` is None: missing messages stay missing then.
+
+    ``clock`` returns seconds since the epoch.
+    """
 
     __slots__ = (
         "_alive_at",
+        "_clock",
         "_closing",
         "_counters",
         "_deliver",
@@ -62,6 +66,8 @@ class StreamRecovery:
         deliver: Callable[[Publishable], None],
         history: History | None,
         counters: Counters,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._interest = interest
         self._deliver = deliver
@@ -69,42 +75,44 @@ class StreamRecovery:
         self._counters = counters
         self._readers = asyncio.Semaphore(READERS)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._alive_at = time.time()
+        self._clock = clock
+        self._alive_at = clock()
         self._is_troubled = False
         self._closing = False
-        # Of the streams that are read now
+        # Streams that are being read and whose history was lost
         self._lost = 0
 
     def receive(self, publication: Publishable, previous: int = 0) -> None:
-        """Something came; ``previous`` is the offset of the message before it on its stream."""
+        """A message has arrived; ``previous`` is the offset of its predecessor on the stream."""
         if not isinstance(publication, Publication):
             self._deliver(publication)
             return
         cursor = self._interest.cursors.get(publication.stream)
         if cursor is None:
-            return  # nobody listens any more
+            return  # the last subscriber has left
         if cursor.held is not None:
             self._hold(cursor, Held(publication, previous))
         elif cursor.position is None and not self._interest.is_live(publication.stream):
-            self._take(cursor, publication)  # nobody has been promised what stands before it
+            # The subscription is not confirmed yet, so earlier messages were not promised.
+            self._take(cursor, publication)
         elif _has_gap(cursor, publication, previous):
             self._catch_up(publication.stream, cursor, [Held(publication, previous)])
         else:
             self._maybe_take(cursor, publication)
 
     def begin_stream(self, stream: Stream, newest: Position | None) -> None:
-        """Listening to a stream is about to begin: the newest message there is, from the engine."""
+        """The node is about to subscribe to a stream, whose newest position the engine has read."""
         cursor = self._interest.cursors.get(stream)
         if cursor is not None and cursor.position is None:
             cursor.advance(newest)
 
     def resume_stream(self, stream: Stream, newest: Position | None) -> None:
-        """The way is open again: reads what was published while it was not."""
+        """The connection is restored: reads what was published on a stream during the outage."""
         cursor = self._interest.cursors.get(stream)
         if cursor is None or newest is None:
             return
         if cursor.held is not None:
-            # What is being read may have been asked for before all of that was published.
+            # The reading under way may have been requested before the newest message was published.
             cursor.newest, cursor.is_short = newest, True
         elif cursor.position is None and newest.offset == 0:
             cursor.advance(newest)
@@ -113,11 +121,11 @@ class StreamRecovery:
             self._catch_up(stream, cursor, [])
 
     def note_alive(self) -> None:
-        """The way was open at this moment."""
-        self._alive_at = time.time()
+        """The connection works at this moment."""
+        self._alive_at = self._clock()
 
     async def close(self) -> None:
-        """Reads nothing any more."""
+        """Stops reading."""
         self._closing = True
         for task in self._tasks:
             task.cancel()
@@ -161,8 +169,8 @@ class StreamRecovery:
         def done(task: "asyncio.Task[None]") -> None:
             self._tasks.discard(task)
             if task.cancelled() and cursor.held is not None:
-                # By mistake: without another, nothing of this stream would be delivered again. Not at
-                # once: a loop that is being closed cancels everything, and nothing may begin then.
+                # Without another task, no message of this stream would be delivered again. Not at
+                # once: a loop that is being closed cancels all tasks, and must not get new ones.
                 again = partial(self._start_reading, history, stream, cursor, since_s)
                 asyncio.get_running_loop().call_later(PAUSE_S, again)
             self._note_lost()
@@ -170,15 +178,15 @@ class StreamRecovery:
         task.add_done_callback(done)
 
     def _note_lost(self) -> None:
-        """When the last stream is read, one line tells of all whose history was lost."""
+        """Logs one line for all streams whose history was lost, when the last one is read."""
         if self._lost and not self._tasks:
-            _log.warning("Messages may be missing on streams whose history is lost: %d", self._lost)
+            _log.warning("Messages may be lost; streams whose history is gone: %d", self._lost)
             self._lost = 0
 
     async def _read_missing(
         self, history: History, stream: Stream, cursor: Cursor, since_s: int
     ) -> None:
-        """Delivers what is missing, then what came meanwhile, until nothing is left to wait for."""
+        """Delivers what is missing, then what arrived meanwhile, until no gap is left."""
         while self._interest.cursors.get(stream) is cursor:
             try:
                 async with self._readers:
@@ -192,7 +200,7 @@ class StreamRecovery:
     async def _read_once(
         self, history: History, stream: Stream, cursor: Cursor, since_s: int
     ) -> None:
-        """Raises :class:`BackendError`. What is missing is delivered over several turns of the event loop."""
+        """Reads the history once, and delivers over several turns of the event loop. Raises :class:`BackendError`."""
         assert cursor.held is not None
         known, cursor.is_short = len(cursor.held), False
         try:
@@ -200,8 +208,8 @@ class StreamRecovery:
         except BackendError:
             raise
         except Exception:  # noqa: BLE001
-            # A fault of our own must cost what is missing, not everything behind it.
-            _limited.exception("What is missing on %.100s can't be read", stream)
+            # A bug must cost the missing messages, not all later ones.
+            _limited.exception("Reading missing messages of %.100s failed", stream)
             self._counters.pubsub_gaps_total += 1
             missing = ()
         self._note_trouble(None)
@@ -211,11 +219,11 @@ class StreamRecovery:
     def _take_all(
         self, cursor: Cursor, missing: tuple[Publication, ...], known: int
     ) -> Iterator[Publication]:
-        """Delivers it all, with a step for each, unless something is missing in what came while it was read. In the
-        end ``cursor.held`` is None if nothing is missing any more.
+        """Delivers the missing messages and the held ones, one in each step, up to a gap in those that arrived
+        while the history was read. At the end ``cursor.held`` is None if no gap is left.
 
-        The first ``known`` of those held came before: what stands before them has been read, or is
-        not kept. What arrives between two steps is held, too.
+        The first ``known`` of the held ones arrived before the history was read: their predecessors were read, or are no
+        longer stored. A message that arrives between two steps is held, too.
         """
         held = cursor.held
         assert held is not None
@@ -233,17 +241,18 @@ class StreamRecovery:
         is_left = epoch not in {
             before,
             _epoch(cursor.newest),
-        }  # the newest has become old meanwhile
+        }  # a new epoch has begun meanwhile
         if cursor.newest is not None and is_later(cursor.newest, cursor.position) and not is_left:
-            cursor.advance(cursor.newest)  # the rest is not kept any more
+            cursor.advance(cursor.newest)  # the others are no longer stored
         cursor.held = cursor.newest = None
 
     def _take_missing(
         self, cursor: Cursor, missing: tuple[Publication, ...], held: list[Held], known: int
     ) -> Generator[Publication, None, int]:
-        """Where the history began anew, those held of older epochs come between: how many.
+        """Delivers the missing messages. At the start of a new epoch, held messages of older epochs are delivered first.
+        Returns how many held ones were.
 
-        What came before the history was read, and is of none of its epochs, is older than it.
+        A held message that arrived before the history was read, and whose epoch is not in the history, is older than it.
         """
         epochs = set(map(_epoch_of, missing))
         older = _number_up_to(
@@ -273,7 +282,7 @@ class StreamRecovery:
                 found = history.after(stream, cursor.position)
                 return found if isinstance(found, tuple) else await found
             except LostPosition as error:
-                _limited.debug("Messages may be missing on %.100s: %s", stream, error)
+                _limited.debug("Messages may be lost on %.100s: %s", stream, error)
         kept = history.since(stream, since_s)
         missing = kept if isinstance(kept, tuple) else await kept
         is_lost = cursor.position is not None
@@ -282,14 +291,14 @@ class StreamRecovery:
         return _from(cursor.position, missing)
 
     def _note_trouble(self, error: BackendError | None) -> None:
-        """Once for all streams, when it begins."""
+        """Logs the first failure, for all streams."""
         if error is not None and not self._is_troubled:
-            _log.warning("Nothing can be caught up at the moment: %s", error)
+            _log.warning("Missing messages can't be read, retrying: %s", error)
         self._is_troubled = error is not None
 
 
 def _has_gap(cursor: Cursor, publication: Publication, previous: int) -> bool:
-    """Is something missing before it?"""
+    """Are messages missing between the delivered ones and this one?"""
     position = publication.position
     if position is None:
         return False
@@ -307,13 +316,15 @@ def _epoch(position: Position | None) -> str | None:
 
 
 def _from(position: Position | None, kept: tuple[Publication, ...]) -> tuple[Publication, ...]:
-    """What is behind a position that is among them: before it may be older epochs, heard as well."""
-    heard = [number for number, each in enumerate(kept, 1) if not is_later(each.position, position)]
-    return kept[heard[-1] :] if heard else kept
+    """The messages after a position that is among them. All messages before it were delivered, older epochs too."""
+    delivered = [
+        number for number, each in enumerate(kept, 1) if not is_later(each.position, position)
+    ]
+    return kept[delivered[-1] :] if delivered else kept
 
 
 def _number_up_to(held: list[Held], epochs: set[str | None]) -> int:
-    """How many there are up to the last one of some epochs."""
+    """The number of messages up to the last one of some epochs."""
     numbers = (
         number
         for number, each in enumerate(held, 1)

@@ -103,7 +103,7 @@ def _with_public_keys(
     identity = _identity(
         options,
         lambda: (*keys, *remote.keys),
-        remote.look_again,
+        remote.refresh,
         algorithms.union(*ALGORITHMS),
     )
     return Tokens(identity, header, (remote.start,), (remote.close,))

@@ -1,1 +1,1 @@
-"""Inside this process: for one node, with nothing to install."""
+"""Storage and pub/sub in the memory of this process, for a single node."""

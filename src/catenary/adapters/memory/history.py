@@ -1,9 +1,8 @@
-"""The history of a node that is alone: in its memory, and lost with it.
+"""The history of a single node, in its memory.
 
-A stream is forgotten some time after its last message, so that streams nobody uses any more cost
-nothing. What is left of all forgotten ones is one number, the highest of their offsets: a stream
-that comes back, and any new one, begins behind it. So within an epoch no offset of a stream is ever
-handed out twice, and a position from before is found to be lost instead of mixed up.
+A stream is forgotten some time after its last message, so that unused streams cost nothing. Of all forgotten streams
+one number is kept, the highest of their offsets: a stream that is used again, and every new one, begins after it. So
+no offset of a stream is assigned twice within an epoch, and a position from before is detected as lost.
 """
 
 from collections.abc import Callable
@@ -15,15 +14,15 @@ from catenary.messages.names import Stream
 from catenary.messages.publications import Position, Publication
 
 SWEEP: Final = 5_000
-"""Messages dropped and streams looked at in one sweep, together: 2 to 5 ms."""
+"""Messages dropped plus streams examined in one sweep: 2 to 5 ms."""
 
 
 class LocalHistory:
     """Satisfies :class:`catenary.ports.History`.
 
-    ``limit`` messages of each stream are kept, each for ``ttl_s``; where one of them is 0, nothing
-    is kept. ``epoch`` must be another one at every start. ``clock`` counts seconds since the epoch
-    of Unix, because ``since`` does.
+    ``limit`` messages of each stream are stored, each for ``ttl_s`` seconds; if one of them is 0, none
+    is stored. ``epoch`` must differ at every start. ``clock`` returns seconds since the Unix epoch, like the
+    moments of :meth:`since`.
     """
 
     __slots__ = ("_clock", "_epoch", "_forgotten", "_limit", "_logs", "_ttl_s", "_wheel")
@@ -36,31 +35,31 @@ class LocalHistory:
         self._epoch = epoch
         self._clock = clock
         self._logs: dict[Stream, StreamLog] = {}
-        self._forgotten = 0  # the highest offset of the streams that were forgotten
+        self._forgotten = 0  # the highest offset of all forgotten streams
         self._wheel = TimerWheel[Stream](ttl_s)
 
     @property
     def streams(self) -> int:
-        """How many streams are remembered, with messages or without."""
+        """The number of streams with messages, or with a newest position that is still known."""
         return len(self._logs)
 
     @property
     def size_bytes(self) -> int:
-        """About the memory that it takes. Adds up all streams: not for every second."""
+        """The approximate memory in bytes. Adds up all streams, so it is not for every second."""
         return sum(log.size_bytes for log in self._logs.values())
 
     def append(self, publication: Publication) -> Publication:
-        """Keeps a message and returns it with its position; transient ones come back as they are."""
+        """Stores a message and returns it with its position; returns a transient one unchanged."""
         if publication.transient:
             return publication
         stream = publication.stream
         log = self._logs.get(stream)
         if log is None:
             log = self._logs[stream] = self._begin()
-        # Who has messages waits for the oldest one's end already.
-        is_waiting = len(log) > 0
+        # A log with messages is scheduled already, for the end of the oldest.
+        is_scheduled = len(log) > 0
         kept = log.append(publication, self._clock())
-        if not is_waiting:
+        if not is_scheduled:
             self._wheel.schedule(stream, log.deadline)
         return kept
 
@@ -76,7 +75,7 @@ class LocalHistory:
     ) -> tuple[Publication, ...]:
         """Returns the messages after a position, oldest first.
 
-        Raises :class:`catenary.errors.LostPosition` if one of them is no longer kept.
+        Raises :class:`catenary.errors.LostPosition` if one of them is no longer stored.
         """
         log = self._logs.get(stream)
         if log is None:
@@ -84,7 +83,7 @@ class LocalHistory:
         return log.after(position, self._clock(), limit)
 
     def sweep(self) -> bool:
-        """Drops what is over. True where it stopped before the end: more may be due."""
+        """Drops expired messages and streams. Returns True if it stopped early and more may be due."""
         now = self._clock()
         budget = SWEEP
         while budget > 0:
@@ -108,4 +107,4 @@ class LocalHistory:
         self._forgotten = max(self._forgotten, log.newest)
         del self._logs[stream]
         if not self._logs:
-            self._logs.clear()  # gives its memory back: a dict does not shrink by itself
+            self._logs.clear()  # frees memory: a dict does not shrink when entries are deleted

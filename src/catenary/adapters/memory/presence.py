@@ -1,4 +1,4 @@
-"""Who is on the streams of a node that is alone."""
+"""The presence of a single node."""
 
 from collections.abc import Callable, Collection
 from typing import Final
@@ -8,14 +8,14 @@ from catenary.messages.names import Sid, Stream
 from catenary.messages.presence import Member, PresenceChange
 
 EXPIRED_AT_ONCE: Final = 200
-"""Leaves that are told in one turn of the loop: 2 to 3 ms."""
+"""Members that expire in one turn of the event loop: 2 to 3 ms."""
 
 
 class LocalPresence:
     """Satisfies :class:`catenary.ports.Presence`.
 
-    A session that was not touched for ``ttl_s`` is gone at the next :meth:`expire`, which is the
-    sweep, too. ``clock`` counts seconds from any moment and is best monotonic.
+    A session that was not touched for ``ttl_s`` seconds leaves at the next :meth:`expire`. ``clock`` returns seconds and
+    should be monotonic.
     """
 
     __slots__ = ("_clock", "_present")
@@ -26,30 +26,30 @@ class LocalPresence:
 
     @property
     def sessions(self) -> int:
-        """How many sessions are on any stream."""
+        """The number of sessions that are present on a stream."""
         return len(self._present)
 
     def join(self, stream: Stream, sid: Sid, member_id: str, info: str) -> PresenceChange | None:
-        """Adds a session to a member; None where nothing changed for others.
+        """Adds a session to a member; returns None if nothing changed for others.
 
-        Nothing changes either for a session that is there under another id already.
+        Nothing changes if the session is present under another id.
         """
         return self._present.join(stream, sid, member_id, info, self._clock())
 
     def leave(self, stream: Stream, sid: Sid) -> PresenceChange | None:
-        """Takes a session from its member, who leaves with the last one."""
+        """Removes a session from its member, which leaves with its last session."""
         return self._present.leave(stream, sid)
 
     def touch(self, sids: Collection[Sid]) -> None:
-        """These sessions are there: their time runs anew, on all their streams."""
+        """Restarts the time to live of sessions, on all their streams."""
         now = self._clock()
         for sid in sids:
             self._present.touch(sid, now)
 
     def members(self, stream: Stream) -> tuple[Member, ...]:
-        """Who is there now, in the order in which they came."""
+        """The members, in the order in which they joined."""
         return self._present.members(stream)
 
     def expire(self) -> tuple[PresenceChange, ...]:
-        """Drops sessions whose time is over, and returns some 200 leaves at most; it tells nobody."""
+        """Removes expired sessions, and returns the leaves, about 200 at most, without notifying subscribers."""
         return self._present.expire(self._clock(), EXPIRED_AT_ONCE)
