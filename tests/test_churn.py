@@ -1,7 +1,7 @@
 """Clients come and go in every way there is, and the server holds what it held before.
 
 Memory varies with the allocators' pieces. What is held can be counted: blocks of the interpreter,
-objects by type, bytes of malloc. One object that each client leaves behind is seen in each.
+objects by type, bytes of malloc. One object that each client leaves is visible in each.
 """
 
 import itertools
@@ -39,18 +39,18 @@ handles of each of two kinds for the next ones."""
 
 MALLOC_BYTES: Final = 64 * CLIENTS
 """An object that is too large for a block has 512 bytes and more; the table of a full cache, which is
-made anew now and then, has 40,000."""
+replaced now and then, has 40,000."""
 
 FORGOTTEN_S: Final = 13.0
-"""When nothing is kept of anybody: with a history of 1 s, the place in a stream is for 10 s more."""
+"""Time until nothing of a client is stored: with a history of 1 s, its position in a stream is kept for 10 s more."""
 
 EXTENDED: Final = "actioncable-v1-ext-json"
 
 numbers: Final = itertools.count()
-"""For names that nobody else ever has."""
+"""Makes names unique."""
 
 
-# What clients do, AT_ONCE of them
+# Actions of clients, AT_ONCE at a time
 
 
 def plain(server: CableServer) -> None:
@@ -133,7 +133,7 @@ def present(server: CableServer) -> None:
 
 
 def publications(server: CableServer) -> None:
-    """To streams to which nobody listens, each kept; and one that can't be read."""
+    """To streams without subscribers, each stored; and a malformed one."""
     for _ in range(AT_ONCE):
         publish(server, unique("unheard"))
     with RawSocket(server.broadcast_port) as publisher:
@@ -197,7 +197,7 @@ def called(server: CableServer) -> None:
 
 
 def in_process(server: CableServer) -> None:
-    """An application in the server's process: its states, threads, presence, and ends that it hears of."""
+    """An application in the server's process: its states, threads, presence, and Disconnect calls."""
     with crowd(server, "/cable?name=", protocol=EXTENDED) as clients:
         for each in clients:
             room = json.dumps({"channel": "Room", "name": unique("room")})
@@ -290,8 +290,8 @@ VARIANTS: Final[dict[Visit, tuple[str, ...]]] = {
 
 @pytest.fixture(scope="module")
 def held(tmp_path_factory: pytest.TempPathFactory) -> dict[Visit, tuple[Allocations, Allocations]]:
-    """What each server held before its clients, and what behind them. Their rests are one: most of
-    it is waiting until clients are forgotten."""
+    """The contents of each server before its clients and after them. All servers are measured together, because most
+    of the time is spent waiting until their clients have expired."""
     directory = tmp_path_factory.mktemp("held")
     with ExitStack() as stack:
         application = stack.enter_context(grpc_server(TestApplication(), workers=4))
@@ -308,13 +308,13 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> dict[Visit, tuple[Allocati
             }
 
         churn(servers, WARM_UP)
-        told()  # what the counting itself needs is there from now on
+        told()  # loads what the counting itself needs
         time.sleep(FORGOTTEN_S)
         before = told()
         churn(servers, ROUNDS)
         time.sleep(FORGOTTEN_S)
         after = told()
-        # Somewhere a table is made anew, once and seldom; what a client leaves, it leaves each time.
+        # A table may be replaced once; a client that leaves something leaves it each time.
         again = {visit: servers[visit] for visit in VARIANTS if left(before[visit], after[visit])}
         if again:
             churn(again, ROUNDS)
@@ -326,7 +326,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> dict[Visit, tuple[Allocati
 
 
 def left(before: Allocations, after: Allocations) -> dict[str, int]:
-    """What there is more of, or less, than may be."""
+    """The differences above the limits."""
     found = differing(before.types, after.types)
     blocks = after.blocks - before.blocks
     if abs(blocks) >= BLOCKS:

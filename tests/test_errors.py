@@ -1,4 +1,4 @@
-"""What an error tells people to type works where they type it."""
+"""Commands that errors suggest work for the installation at hand."""
 
 import json
 import shlex

@@ -152,7 +152,7 @@ def _may(each: Import) -> bool:
         known = KNOWN_TO_CODE_WORKERS if importer == "codeworkers" else KNOWN_TO_EDGES
         return other in known
     if floor == below:
-        # What is in no wing is known to all wings of its floor, and knows none of them.
+        # A room outside the wings may be imported by all wings of its floor, and imports none of them.
         return not other
     return below < floor
 
@@ -161,7 +161,7 @@ def circles(imports: Iterable[Import]) -> list[str]:
     """Modules that import each other, whichever way round."""
     graph: dict[str, set[str]] = {}
     for each in imports:
-        # What the package itself names is loaded when it is asked for.
+        # Names that the package itself exports are loaded on request.
         if each.is_ours and each.importer not in ("", each.imported):
             graph.setdefault(each.importer, set()).add(each.imported)
     try:
@@ -172,7 +172,7 @@ def circles(imports: Iterable[Import]) -> list[str]:
 
 
 def impure(imports: Iterable[Import]) -> list[str]:
-    """What floors 0 and 1 must not have: I/O, clocks, chance, logs."""
+    """Floors 0 and 1 have no I/O, clocks, random numbers or logs."""
     return [
         str(each)
         for each in imports

@@ -104,7 +104,7 @@ class Server:
         return self.node.admit(environment, self.encoder, browser, Traits())
 
 
-# What a browser sends to subscribe, masked with the key 0 0 0 0 (RFC 6455, section 5.3).
+# A browser's subscribe command, masked with the key 0 0 0 0 (RFC 6455, section 5.3).
 SAID = json.dumps({"command": "subscribe", "identifier": CHAT}).encode()
 BYTES = bytes((0x81, 0x80 | len(SAID), 0, 0, 0, 0)) + SAID
 
@@ -176,6 +176,6 @@ async def test_leaving() -> None:
     assert server.hub.clients_uniq_num == 0
     assert server.application.goodbyes == []
 
-    # The application hears of it, once, with what the client was subscribed to.
+    # The application gets one Disconnect call, with the client's subscriptions.
     await server.disconnector.drain(timeout_s=1)
     assert server.application.goodbyes == [("ann", (CHAT,))]

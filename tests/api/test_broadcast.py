@@ -83,7 +83,7 @@ def client(server: CableServer) -> Iterator[CableClient]:
         yield client
 
 
-# What may be asked
+# Requests
 
 
 def test_a_publication_is_created_and_heard(server: CableServer, client: CableClient) -> None:
@@ -148,7 +148,7 @@ def test_a_remote_disconnect(server: CableServer, client: CableClient, reconnect
     client.expect_nothing()
 
 
-# What is wrong
+# Refused requests
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_a_publisher_without_the_key_is_refused_before_it_sends_the_body(
             for _ in range(10):
                 client.send(b"x" * (size // 10))
                 assert figure(server, "pending_requests_bytes") == 0
-            # What was refused is passed over, and the connection serves on.
+            # The refused body is skipped, and the connection is still served.
             client.send(unfinished(2, "Connection: close", path=path) + b"{}")
             assert client.answer()[0] == 401
             assert client.wait_for_end() == b""
@@ -475,7 +475,7 @@ def test_on_the_port_of_the_cable() -> None:
             assert [connection.answer()[0] for _ in range(2)] == [201, 200]
 
 
-# What carries publications is away
+# Redis or NATS is unavailable
 
 
 @pytest.mark.parametrize("header", ["X-Usual: 1", "Origin: http://page"])

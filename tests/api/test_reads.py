@@ -1,6 +1,6 @@
-"""The API of a running server: who may ask, and every answer.
+"""The REST API of a running server: authorization, and every answer.
 
-With ``ANYCABLE_GO`` in the environment, what the reference has is asked of it, too.
+With ``ANYCABLE_GO`` in the environment, the tests of presence run against that binary, too.
 """
 
 import asyncio
@@ -67,7 +67,7 @@ def server() -> Iterator[CableServer]:
         yield server
 
 
-# What the reference has
+# As in anycable-go
 
 
 def test_a_publication_reaches_clients(either: CableServer) -> None:
@@ -144,7 +144,7 @@ def test_where_there_is_an_api(command: tuple[str, ...], tmp_path: Path) -> None
         assert ask(apart.port, request(one(1), path="/x/publish"))[0][0] == 404
 
 
-# What only ours has
+# Additions to anycable-go
 
 
 def test_a_stream_may_have_slashes(server: CableServer) -> None:

@@ -4,7 +4,7 @@ from catenary.config.render import markdown
 
 
 def page() -> str:
-    """What docs/options.md must contain."""
+    """The content of docs/options.md."""
     return f"# Options\n\nDrawn from `config/options.py` by `make docs`.\n\n{markdown()}"
 
 

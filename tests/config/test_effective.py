@@ -1,4 +1,4 @@
-"""What options imply about each other."""
+"""Values that depend on other options."""
 
 import pytest
 

@@ -98,7 +98,7 @@ def test_a_variable(environ: dict[str, str], place: str, expected: Value) -> Non
 
 
 def test_all_variables_may_be_empty() -> None:
-    """As composers of containers set those that nobody gave; where empty text means something, too."""
+    """Container tools set missing variables to empty text; also where empty text has a meaning."""
     names = [name for entry in TABLE for name in entry.option.variables]
     assert len(names) > 100
     for name in names:

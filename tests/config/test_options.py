@@ -16,7 +16,7 @@ from catenary.config.options import (
 )
 from catenary.config.values import from_toml
 
-# What the reference does not have.
+# Additions to anycable-go.
 OURS = {
     "sse_allowed_origins",
     "jwt_public_key",

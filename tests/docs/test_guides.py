@@ -1,6 +1,6 @@
-"""The guides of docs/, beside the servers that they name, with nothing set but what they say.
+"""Runs the code and commands of docs/, with the servers and variables that they name.
 
-That their files fit together, and are typed, is tested in tests/channels and tests/terminal.
+That their files fit together and pass type checks is tested in tests/channels and tests/terminal.
 """
 
 import re
@@ -134,7 +134,7 @@ def test_the_terminal(reader: Machine) -> None:
 
 
 def test_no_page_installs_from_an_index() -> None:
-    """There is no such package there: what people type must work from a clone."""
+    """No index has this package: every command must work from a clone."""
     pages = [
         guide.ROOT / "README.md",
         *guide.ROOT.glob("docs/*.md"),

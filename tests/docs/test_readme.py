@@ -132,7 +132,7 @@ LISTEN = "catenary subscribe ChatChannel --url='ws://localhost:8080/cable?name=a
 
 
 def speak(there: Machine) -> None:
-    """What somebody says comes back by what the application publishes."""
+    """A client receives its own words, which the application publishes."""
     printed = there.type(f"{LISTEN} --perform speak text=hello --count=1 --timeout=20s")
     assert '"message":{"text":"hello","name":"ann"}' in printed
 

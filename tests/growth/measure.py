@@ -1,21 +1,21 @@
-"""How work grows with its input: prepare it for several sizes, count what it takes, compare.
+"""Measures how work grows with its input: prepares it for several sizes, counts its cost, compares.
 
-Two measures, because neither sees everything:
+There are two measures, because neither detects everything:
 
 - **Steps**: executed lines and calls of Python (``sys.settrace``), exact and the same on every machine.
-  They see each loop in Python, and none in C.
+  They count each loop in Python, and none in C.
 - **CPU** of this thread, for sizes at which a copy of everything (``bytes + bytes``, ``list.pop(0)``,
-  ``in`` on a list, the first key of a dict whose first keys were deleted) takes longer than all else.
-  Linear work takes ten times as much for ten times the input, quadratic work a hundred times: the
-  limit lies far from both, and only the best of several runs counts, so that a busy machine can't fail it.
+  ``in`` on a list, the first key of a dict whose first keys were deleted) takes longer than all other work.
+  Linear work takes ten times as long for ten times the input, quadratic work a hundred times: the
+  limit is far from both, and only the best of several runs counts, so that a busy machine does not fail it.
 
-A case is a function from a size to the work to be measured; what it does itself is not measured::
+A case is a function that returns the work to be measured for a size; the case itself is not measured::
 
     def a_line_byte_by_byte(size: int) -> Work:
         reader, pieces = Reader(), in_pieces(b"x" * size + b"\r\n")
         return for_each(pieces, reader.feed)
 
-Add it to the list of ``parametrize`` below it. Work that waits returns an awaitable; a loop runs.
+Add it to the list of ``parametrize`` below it. Work that waits returns an awaitable; an event loop is running.
 """
 
 import asyncio
@@ -33,14 +33,14 @@ Case = Callable[[int], Work]
 
 SIZES: Final = (10, 100, 1_000)
 STEPS_RATIO: Final = 14
-"""What ten times the input may take: 10 times the steps, or some more for a sort or a heap."""
+"""Limit of steps for ten times the input: 10 times as many, or some more for a sort or a heap."""
 
 LARGE_SIZES: Final = (2_000, 20_000)
 CPU_RATIO: Final = 25
 ATTEMPTS: Final = 3
 
 LARGER_TURN: Final = 1.5
-"""What the longest turn of the loop may take more for ten times the input."""
+"""Limit of the growth of the longest turn of the event loop for ten times the input."""
 
 
 def for_each(inputs: Iterable[T], call: Callable[[T], object]) -> Work:
@@ -131,7 +131,7 @@ def assert_turns_bounded(case: Case, *, size: int = 1_000) -> None:
 
 async def _run(case: Case, size: int, begin: Callable[[], None], end: Callable[[], None]) -> None:
     work = case(size)
-    # What the case itself has brought about is over before the work begins.
+    # Callbacks that the preparation has scheduled run before the work begins.
     await asyncio.sleep(0)
     begin()
     try:

@@ -1,4 +1,4 @@
-"""What a broker remembers, wherever that is, and what comes from other nodes."""
+"""Histories, sessions and presence of every broker, and messages of other nodes."""
 
 import asyncio
 from collections.abc import Callable
@@ -154,7 +154,7 @@ def members_come_and_expire(size: int) -> Work:
     return work
 
 
-# What other nodes say
+# Messages of other nodes
 
 
 def interest_in_streams(size: int) -> Work:

@@ -1,4 +1,4 @@
-"""What an application's author writes with."""
+"""The classes with which authors write applications."""
 
 import asyncio
 

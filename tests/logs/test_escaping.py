@@ -1,4 +1,4 @@
-r"""What is logged of others stays on its line, commands no terminal, and is short."""
+r"""Untrusted text in the log stays on one line, sends no commands to a terminal, and is short."""
 
 import logging
 import sys

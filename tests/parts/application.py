@@ -1,19 +1,19 @@
-"""A small, complete application for tests, whatever it is called over.
+"""A small, complete application for tests, independent of the protocol over which it is called.
 
 Requests and responses are dicts with the names of rpc.proto (statuses as numbers), so that none of
 our own reading and writing takes part in it.
 
-Connecting: ``?reject=1`` is refused, ``?error=1`` breaks; the user is ``?user=…`` or the cookie
+Connecting: ``?reject=1`` is refused, ``?error=1`` fails; the user is ``?user=…`` or the cookie
 ``user``, else "guest"; the cookie ``user=banned`` is refused. Channels:
 
-    EchoChannel    echo(…) transmits what it got
+    EchoChannel    echo(…) transmits its arguments
     StreamChannel  subscribes to "stream_" + room; publish(text), follow(stream), unfollow(stream),
                    unfollow_all()
     StateChannel   set(key, value), set_connection(key, value); get() transmits both states
     SlowChannel    sleep(seconds), then transmits as EchoChannel does
     ByeChannel     bye() disconnects
     RejectChannel  refuses the subscription
-    ErrorChannel   breaks, with transmissions that nobody may see
+    ErrorChannel   fails, with transmissions that no client may receive
 """
 
 import json

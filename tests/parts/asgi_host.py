@@ -26,13 +26,13 @@ class AsgiHost:
         self._loop = loop
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Runs something in the loop of the server."""
+        """Runs a coroutine in the event loop of the server."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
 
 @contextmanager
 def asgi_host(app: ASGIApp, kind: Kind = "uvicorn", **settings: Any) -> Iterator[AsgiHost]:
-    """Serves an application for the length of a with block; its lifespan ends behind it."""
+    """Serves an application for the length of a with block; its lifespan ends after the block."""
     port = free_port()
     loop = asyncio.new_event_loop()
     serve, stop = (_uvicorn if kind == "uvicorn" else _hypercorn)(app, port, settings)

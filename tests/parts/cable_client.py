@@ -26,12 +26,12 @@ def identifier(channel: str, **params: object) -> str:
 
 
 def confirmed(identifier: str) -> dict[str, Any]:
-    """What a client hears when its subscription is accepted."""
+    """The message that accepts a subscription."""
     return {"type": "confirm_subscription", "identifier": identifier}
 
 
 def rejected(identifier: str) -> dict[str, Any]:
-    """What a client hears when its subscription is refused."""
+    """The message that rejects a subscription."""
     return {"type": "reject_subscription", "identifier": identifier}
 
 
@@ -41,7 +41,7 @@ def delivered(identifier: str, message: object) -> dict[str, Any]:
 
 
 class CableClient:
-    """One connection. Whatever takes longer than ``deadline_s`` raises TimeoutError."""
+    """One connection. Every wait longer than ``deadline_s`` raises TimeoutError."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class CableClient:
     ) -> None:
         self.close()
 
-    # What the client says
+    # Sending
 
     def send(self, command: str, **fields: object) -> None:
         """Sends one command, as in ``send("subscribe", identifier=…)``."""
@@ -101,20 +101,20 @@ class CableClient:
         data = json.dumps({"action": action, **params})
         self.send("message", identifier=identifier, data=data)
 
-    # What it hears
+    # Receiving
 
     def receive_raw(self) -> str | bytes:
-        """The next message as it came, pings too."""
+        """The next message as it arrived, pings included."""
         return self.connection.recv(timeout=self.deadline_s)
 
     def receive_any(self) -> dict[str, Any]:
-        """The next message, pings too."""
+        """The next message, pings included."""
         message = json.loads(self.receive_raw())
         assert isinstance(message, dict)
         return message
 
     def receive_text(self) -> str:
-        """The next message that is no ping, as it came."""
+        """The next message that is not a ping, as it arrived."""
         deadline = time.monotonic() + self.deadline_s
         while time.monotonic() < deadline:
             text = self.receive_raw()
@@ -124,7 +124,7 @@ class CableClient:
         raise TimeoutError(f"nothing but pings within {self.deadline_s} s")
 
     def receive(self) -> dict[str, Any]:
-        """The next message that is no ping."""
+        """The next message that is not a ping."""
         message = json.loads(self.receive_text())
         assert isinstance(message, dict)
         return message
@@ -136,19 +136,19 @@ class CableClient:
         return message
 
     def expect_nothing(self) -> None:
-        """Nothing was said to this client so far, pings aside.
+        """Asserts that nothing was sent to this client so far, pings aside.
 
-        Judged by a round trip: commands of one client are answered in order, so the pong comes
-        behind whatever was sent before it.
+        Sends a ping: commands of one client are answered in order, so a message that was sent earlier arrives
+        before the pong.
         """
         self.send("ping")
         message = self.receive()
         assert message == PONG, f"expected nothing before the pong, got {message}"
 
-    # How it ends
+    # Ending
 
     def wait_for_close(self) -> tuple[int, str]:
-        """Reads until the server closes; the code is 1006 where no close frame came."""
+        """Reads until the server closes; the code is 1006 if no close frame arrived."""
         deadline = time.monotonic() + self.deadline_s
         while (left_s := deadline - time.monotonic()) > 0:
             try:
@@ -159,9 +159,9 @@ class CableClient:
         raise TimeoutError(f"not closed within {self.deadline_s} s")
 
     def drop(self) -> None:
-        """Breaks the connection without a goodbye."""
+        """Breaks the connection without a close frame."""
         self.connection.socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Says goodbye with code 1000; nothing happens at the second time."""
+        """Closes with code 1000; a second call does nothing."""
         self._opened.close()

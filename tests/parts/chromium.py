@@ -14,7 +14,7 @@ ARGUMENTS = (
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
-    # A test's browser talks to the test and to nobody else.
+    # A test's browser connects to the test only.
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
@@ -22,7 +22,7 @@ ARGUMENTS = (
 
 
 def require_chromium() -> str:
-    """The path of the browser. Skips or fails the test where there is none."""
+    """The path of the browser. Skips or fails the test if there is none."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         missing("Chromium", "apt-get install chromium")

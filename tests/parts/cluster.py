@@ -1,6 +1,6 @@
-"""Several cable servers that are the nodes of one cluster, and whoever publishes to them.
+"""Several cable servers that are the nodes of one cluster, and publishers to them.
 
-Knows: processes and their ports. Does not know: what travels between nodes.
+Knows: processes and their ports. Does not know: messages between nodes.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ FLAGS = (
 
 @dataclass
 class Cluster:
-    """The nodes, and what lies between them: to ``stop`` and ``start`` again, where a test may."""
+    """The nodes, and the server between them, which a test may ``stop`` and ``start`` again."""
 
     nodes: list[CableServer]
     stop: Callable[[], None]
@@ -33,13 +33,13 @@ class Cluster:
     _turn: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def any_port(self) -> int:
-        """The next node in turn, as a load balancer would say; it does not know who has died."""
+        """The next node in turn, as a load balancer would choose it, including nodes that have died."""
         return self.nodes[next(self._turn) % len(self.nodes)].port
 
 
 @contextmanager
 def redis_cluster(number: int, *more: str) -> Iterator[Cluster]:
-    """Nodes on one Redis, which keeps and carries everything; ``more`` are flags of theirs."""
+    """Nodes on one Redis, which stores and forwards everything; ``more`` are additional flags of the nodes."""
     with redis_server() as redis, ExitStack() as stack:
         flags = (*FLAGS, "--broker=redis", f"--redis_url={redis.url}", *more)
         nodes = [stack.enter_context(cable_server(*flags)) for _ in range(number)]
@@ -104,8 +104,8 @@ def _not_to_be_stopped() -> None:
 class Publisher:
     """Publishes numbers over HTTP, one after the other; tries again until each is accepted.
 
-    ``repeated`` are those for which a try failed without an answer that says it was not accepted:
-    they may be there twice.
+    ``repeated`` are the numbers of which an attempt failed without an answer that excludes its acceptance: they may
+    arrive twice.
     """
 
     def __init__(self, ports: Callable[[], int]) -> None:
@@ -140,7 +140,7 @@ class Publisher:
 
 
 def once(numbers: list[int], repeated: set[int]) -> list[int]:
-    """What was heard, without the second one of each that may be there twice."""
+    """The received numbers, without the second one of each that may arrive twice."""
     seen: set[int] = set()
     kept = []
     for number in numbers:

@@ -1,6 +1,6 @@
 """An application behind the server: a grpcio server in the test's own process.
 
-Its channels are small Python functions that a test defines, and it remembers every call.
+Its channels are small Python functions that a test defines; it records every call.
 Source: service anycable.RPC, etc/rpc.proto of anycable/anycable.
 """
 
@@ -23,7 +23,7 @@ DEADLINE_S = 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One call as the application got it; ``kind`` is connect, disconnect or a command's name."""
+    """One call as the application received it; ``kind`` is connect, disconnect or a command's name."""
 
     kind: str
     sid: str
@@ -50,20 +50,20 @@ class Call:
 
     @property
     def params(self) -> dict[str, Any]:
-        """What the client put into the identifier."""
+        """The params in the identifier."""
         params: dict[str, Any] = json.loads(self.identifier)
         return params
 
     @property
     def payload(self) -> dict[str, Any]:
-        """What the client performs an action with."""
+        """The data of the action."""
         payload: dict[str, Any] = json.loads(self.data)
         return payload
 
 
 @dataclass
 class ConnectAnswer:
-    """What a connect function decides; accepted with a welcome message unless it says otherwise."""
+    """The decision of a connect function: by default, accepted with a welcome message."""
 
     call: Call
     response: pb.ConnectionResponse = field(default_factory=pb.ConnectionResponse)
@@ -87,7 +87,7 @@ class ConnectAnswer:
 
 @dataclass
 class ChannelAnswer:
-    """What a channel function decides; success unless it says otherwise."""
+    """The decision of a channel function: by default, success."""
 
     call: Call
     response: pb.CommandResponse = field(default_factory=pb.CommandResponse)
@@ -176,7 +176,7 @@ class Recorder:
 class ConformanceApp:
     """The application: ``define`` a channel, ``define_connect`` an authentication, read ``calls``.
 
-    A connect function is chosen by the query parameter ``test``; without it everybody may connect.
+    The query parameter ``test`` chooses a connect function; without it every client may connect.
     """
 
     def __init__(self) -> None:
@@ -190,7 +190,7 @@ class ConformanceApp:
 
     @property
     def host(self) -> str:
-        """What the server's option rpc_host takes."""
+        """The value for the server's option rpc_host."""
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
@@ -209,7 +209,7 @@ class ConformanceApp:
         return name
 
     def define_connect(self, function: ConnectFunction) -> str:
-        """A new way to authenticate, by the value for the query parameter ``test``."""
+        """Defines an authentication, chosen by the value of the query parameter ``test``."""
         name = f"connect{next(self._numbers)}"
         self._connects[name] = function
         return name
@@ -293,7 +293,7 @@ class ConformanceApp:
 
 
 def _do_nothing(_answer: ChannelAnswer) -> None:
-    """What a channel does where it defines no function."""
+    """The default functions of a channel."""
 
 
 def _call(kind: str, env: pb.Env, context: grpc.ServicerContext, **more: Any) -> Call:

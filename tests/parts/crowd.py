@@ -1,4 +1,4 @@
-"""A crowd of Action Cable clients in a process of its own: opens them, says so, drops them.
+"""A crowd of Action Cable clients in a process of its own: opens them, prints a line, drops them.
 
     python -m tests.parts.crowd PORT NUMBER
 
@@ -19,12 +19,12 @@ from tests.parts.raw_socket import upgrade
 UNDER_WAY = 500
 """Handshakes at the same time."""
 
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 PER_ADDRESS = 4_000
 
 
 def main(port: int, number: int) -> None:
-    """Raises TimeoutError where not everybody is welcomed in time."""
+    """Raises TimeoutError if not all clients are welcomed in time."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     selector = selectors.DefaultSelector()
@@ -57,7 +57,7 @@ def _begin(port: int, source: str) -> socket.socket:
 
 
 def _go_on(selector: selectors.BaseSelector, key: selectors.SelectorKey) -> int:
-    """One step of one client; 1 where it has just been welcomed."""
+    """One step of one client; 1 if it has just been welcomed."""
     client = key.fileobj
     assert isinstance(client, socket.socket)
     if key.events & selectors.EVENT_WRITE:

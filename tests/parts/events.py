@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class Event(NamedTuple):
-    """One event that a page hears."""
+    """One event that a page receives."""
 
     type: str
     data: str
@@ -14,7 +14,7 @@ class Event(NamedTuple):
 
 
 def events_of(stream: bytes) -> list[Event]:
-    """The complete events of a stream; what has no data is no event."""
+    """The complete events of a stream; a block without data is not an event."""
     events = []
     fields: dict[str, str] = {}
     data: list[str] = []

@@ -119,7 +119,7 @@ class AioGrpcServer:
 
 @contextmanager
 def grpc_server(application: TestApplication | None = None, **how: Any) -> Iterator[GrpcServer]:
-    """A server for the length of a with block; the application records what it is asked."""
+    """A server for the length of a with block; the application records its calls."""
     server = GrpcServer(application or TestApplication(), **how)
     server.start()
     try:
@@ -154,7 +154,7 @@ def _handler(application: TestApplication, name: str) -> "grpc.RpcMethodHandler[
 
 
 def note_ends(file: Path) -> Callable[[Recorded], None]:
-    """Writes the sid of each session whose end is told, a line for each."""
+    """Writes the sid of each session for which Disconnect is called, a line each."""
 
     def note(call: Recorded) -> None:
         if call.procedure == "disconnect":
@@ -166,7 +166,7 @@ def note_ends(file: Path) -> Callable[[Recorded], None]:
 
 def redis_publisher(url: str) -> Callable[[str, str], None]:
     """Publishes as AnyCable's Redis adapter does: on the channel ``__anycable__``."""
-    import redis  # only who publishes needs it
+    import redis  # only needed for publishing
 
     client = redis.Redis.from_url(url)
 

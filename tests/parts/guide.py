@@ -1,6 +1,6 @@
 """The files that a guide of docs/ consists of: each block of code begins with its name.
 
-Templates of Django have it in a comment of theirs.
+Templates of Django have it in a comment.
 """
 
 import json
@@ -40,14 +40,14 @@ def run(directory: Path, *arguments: str, env: dict[str, str] | None = None) -> 
 
 
 def check_types(directory: Path) -> None:
-    """As strictly as it can be done."""
+    """Checks the files with mypy, strict."""
     run(
         directory, "-m", "mypy", "--strict", "--cache-dir", str(ROOT / ".mypy_cache" / "guide"), "."
     )
 
 
 def check_types_by_pyright(directory: Path) -> None:
-    """The same by the checker that editors ask."""
+    """Checks the files with pyright, as editors do."""
     config = {"typeCheckingMode": "strict", "pythonVersion": "3.11"}
     (directory / "pyrightconfig.json").write_text(json.dumps(config))
     run(directory, "-m", "basedpyright", "--project", ".", "--pythonpath", sys.executable)

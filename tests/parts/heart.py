@@ -1,6 +1,6 @@
-"""A node with its hub and queue, an application that a test prepares, and clients in memory.
+"""A node with its hub and queue, an application whose answers a test prepares, and clients in memory.
 
-Everything between the application and the client is the real thing: frames, protocol, encoder.
+Everything between the application and the client is real: frames, protocol, encoder.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ P = ParamSpec("P")
 Answer = Decision | AppError | Awaitable[Decision]
 
 NEVER = Heartbeat(0)
-"""No pings: a test that counts frames wants none."""
+"""No pings, so that tests can count frames."""
 
 
 def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
@@ -51,7 +51,7 @@ def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
 
 
 async def settle(turns: int = 20) -> None:
-    """Lets everything happen that needs no time, only turns of the loop."""
+    """Lets turns of the event loop pass, for work that needs no time."""
     for _ in range(turns):
         await asyncio.sleep(0)
 
@@ -76,7 +76,7 @@ def payloads(data: bytes) -> list[str]:
 
 
 class MemoryOutbound:
-    """Satisfies :class:`catenary.ports.Outbound`; keeps what a client would have got."""
+    """Satisfies :class:`catenary.ports.Outbound`; keeps everything that is sent to the client."""
 
     def __init__(self) -> None:
         self.frames: list[bytes] = []
@@ -111,7 +111,7 @@ class MemoryOutbound:
 
     @property
     def is_paused(self) -> bool:
-        """Whether nothing is to be read from the client."""
+        """Whether reading from the client is paused."""
         return self.held.count(True) > self.held.count(False)
 
     @property
@@ -139,8 +139,8 @@ def room(name: str, **params: object) -> Identifier:
 class PreparedApplication:
     """Satisfies :class:`catenary.ports.Application`.
 
-    Gives the prepared answers first. With none left it lets everybody in as ``{"sid": …}``,
-    confirms every subscription and puts it on the stream of its room.
+    Gives the prepared answers first. With none left it accepts every client as ``{"sid": …}``,
+    confirms every subscription and starts the stream of its room.
     """
 
     def __init__(self) -> None:
@@ -153,7 +153,7 @@ class PreparedApplication:
         self.prepared[procedure].extend(answers)
 
     def later(self, procedure: str) -> "asyncio.Future[Decision]":
-        """Prepares an answer that the test gives when it likes."""
+        """Prepares an answer that the test gives later."""
         answer: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
         self.prepare(procedure, answer)
         return answer
@@ -202,13 +202,13 @@ class PreparedApplication:
 
 
 def confirming(identifier: Identifier, *streams: str) -> Decision:
-    """A yes; without streams, that of the identifier's room."""
+    """An accepting decision; without ``streams``, it starts the stream of the identifier's room."""
     names = streams or (json.loads(identifier)["room"],)
     return Decision(streams=tuple(map(Stream, names)), replies=(Confirmed(identifier),))
 
 
 class Client:
-    """A session at the node, and what it has heard."""
+    """A session of the node, and the messages that it has received."""
 
     def __init__(self, heart: "Heart", session: Session, outbound: MemoryOutbound) -> None:
         self._heart = heart
@@ -234,11 +234,11 @@ class Client:
         return b"\x89\x00" in self.outbound.frames
 
     def answer_ping(self) -> None:
-        """What a client's WebSocket does by itself."""
+        """Answers pings, as a client's WebSocket does by itself."""
         self._heart.node.receive_pong(self.session)
 
     def leave(self) -> None:
-        """What a transport does when its connection is lost."""
+        """Loses the connection, as a transport reports it."""
         self._heart.node.leave(self.session)
 
     @property
@@ -247,14 +247,14 @@ class Client:
 
     @property
     def messages(self) -> list[Any]:
-        """The published messages among what was heard."""
+        """The published messages among the received ones."""
         return [
             each["message"] for each in self.heard if "identifier" in each and "message" in each
         ]
 
 
 class Heart:
-    """Everything of one node; to be built where a loop runs."""
+    """All parts of one node; must be built in a running event loop."""
 
     def __init__(
         self,
@@ -305,7 +305,7 @@ class Heart:
     def connect(
         self, sid: str = "", *, encoder: Encoder | None = None, traits: Traits | None = None
     ) -> Client:
-        """A client at the door; it is let in unless the application was told otherwise."""
+        """A client that connects; it is admitted unless the application has another answer prepared."""
         self._admitted += 1
         environment = Environment(
             sid=Sid(sid or f"sid-{self._admitted}"), url="ws://test/cable", headers={}
@@ -317,7 +317,7 @@ class Heart:
         return Client(self, session, outbound)
 
     def member(self, *rooms: str) -> Client:
-        """A client that has been welcomed and is subscribed to these rooms."""
+        """A client that was welcomed and is subscribed to these rooms."""
         client = self.connect()
         for name in rooms:
             client.subscribe(room(name))

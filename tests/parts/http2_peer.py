@@ -1,4 +1,4 @@
-"""A server that says in HTTP/2 whatever a test wants it to, right or wrong.
+"""An HTTP/2 server that sends any frames that a test chooses, valid or not.
 
 Frames are written here and header blocks by the library ``hpack``: nothing of ours takes part.
 """
@@ -64,7 +64,7 @@ class Peer:
     _begun: dict[int, Request] = field(default_factory=dict)
 
     async def shake(self, *pairs: tuple[int, int]) -> None:
-        """Begins as a server does."""
+        """Sends and receives the preface and settings."""
         await self.reader.readexactly(PREFACE_BYTES)
         self.send(settings(*pairs))
 
@@ -135,7 +135,7 @@ async def http2_server(behave: Callable[[Peer], Awaitable[None]]) -> AsyncIterat
         try:
             await behave(peer)
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client went first
+            pass  # the client closed first
         finally:
             writer.close()
             try:

@@ -141,7 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def http_server(application: TestApplication | None = None, **how: Any) -> Iterator[HttpServer]:
-    """A server for the length of a with block; the application records what it is asked."""
+    """A server for the length of a with block; the application records its calls."""
     server = HttpServer(application or TestApplication(), **how)
     server.start()
     try:

@@ -54,7 +54,7 @@ def web_key(key: PrivateKey, kid: str | None = None, **fields: object) -> dict[s
 
 
 class KeySetServer:
-    """Serves a key set that a test may change; counts how often it was asked.
+    """Serves a key set that a test may change; counts the requests.
 
     ``status`` other than 200 is an outage; ``gate`` holds answers back while it is not set.
     """
@@ -65,7 +65,7 @@ class KeySetServer:
         self.status = 200
         self.requests = 0
         self.authorization = ""
-        """What the last request has shown."""
+        """The Authorization header of the last request."""
         self.gate = threading.Event()
         self.gate.set()
         self.port = free_port()

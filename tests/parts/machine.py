@@ -59,7 +59,7 @@ class Terminal:
         return os.pread(self._output.fileno(), size, 0).decode()
 
     def wait_for(self, text: str, timeout_s: float = 30) -> None:
-        """Returns once it has printed a text. Raises TimeoutError."""
+        """Returns when it has printed a text. Raises TimeoutError."""
         deadline = time.monotonic() + timeout_s
         while text not in self.output():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -105,12 +105,12 @@ class Machine:
         self._network.communicate()
 
     def command(self, block: str) -> list[str]:
-        """What runs a block there, as a shell does that stops at the first failure."""
+        """The command that runs a block there, in a shell that stops at the first failure."""
         enter = ["nsenter", f"--target={self._network.pid}", "--user", "--net"]
         return [*enter, "--preserve-credentials", "bash", "-euo", "pipefail", "-c", block]
 
     def type(self, block: str, timeout_s: float = 60) -> str:
-        """Runs a block to its end; what it printed. It must succeed."""
+        """Runs a block to its end, and returns its output. Raises AssertionError if it fails."""
         done = subprocess.run(
             self.command(block),
             cwd=self.directory,
@@ -127,8 +127,8 @@ class Machine:
 
     @contextmanager
     def terminal(self, block: str, *ports: int) -> Iterator[Terminal]:
-        """A terminal in which a block runs, for the length of a with block that begins when somebody
-        listens on all of the ``ports``."""
+        """A terminal in which a block runs, for the length of a with block that begins when all of the
+        ``ports`` are listened on."""
         terminal = Terminal(self, block)
         try:
             for port in ports:
@@ -143,7 +143,7 @@ class Machine:
         try:
             self.type(probe, timeout_s)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"nobody listens on {port}:\n{terminal.output()}") from None
+            raise AssertionError(f"no listener on port {port}:\n{terminal.output()}") from None
 
 
 @contextmanager

@@ -38,7 +38,7 @@ class MemorySocket(asyncio.Transport):
         self._maybe_pause()
 
     def read(self, size: int | None = None) -> None:
-        """The client takes something."""
+        """The client reads some bytes."""
         size = len(self.unsent) if size is None else size
         self.taken += self.unsent[:size]
         self.unsent = self.unsent[size:]
@@ -82,7 +82,7 @@ class MemorySocket(asyncio.Transport):
 
 
 class OpenWebSocket:
-    """A client of a node, its own one unless there is another."""
+    """A client of a node, by default a new one."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """A nats-server of its own, on a free port; and a publisher for it.
 
-It can be stopped and started again on the same port, as an outage looks to who is connected.
+It can be stopped and started again on the same port, which clients see as an outage.
 Source of the publications: docs/broadcasting.md, "Publication format" (anycable/anycable).
 """
 
@@ -31,8 +31,8 @@ def nats_server_binary() -> str:
 class NatsServer:
     """A nats-server process on a port that stays the same over stop and start.
 
-    With ``store_dir`` it has JetStream, which finds there what was kept before. ``flags`` are more
-    of its own.
+    With ``store_dir`` it has JetStream, which keeps its data there over a restart. ``flags`` are additional
+    flags.
     """
 
     def __init__(self, *flags: str, store_dir: Path | None = None) -> None:
@@ -67,13 +67,13 @@ class NatsServer:
         wait_until_listening(self.port)
 
     def freeze(self) -> None:
-        """Its connections stay open, and nothing is answered any more."""
+        """Stops answering; connections stay open."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def thaw(self) -> None:
-        """It goes on."""
+        """Answers again."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
@@ -88,7 +88,7 @@ class NatsServer:
 class NatsPublisher:
     """Publishes as an application does, over core NATS.
 
-    Each publication is tried until the server knows somebody who listens, so that none is lost in a
+    Each publication is retried until the server has a subscriber, so that none is lost in a
     start or an outage; after ``deadline_s`` it raises TimeoutError.
     """
 
@@ -100,7 +100,7 @@ class NatsPublisher:
         self._channel = channel
         self._deadline_s = deadline_s
         assert self._lines.readline().startswith(b"INFO ")
-        # With headers and no_responders the server says where nobody listened to a message.
+        # With headers and no_responders the server reports a message without subscribers.
         options = {"verbose": False, "headers": True, "no_responders": True}
         self._socket.sendall(f"CONNECT {json.dumps(options)}\r\nSUB inbox 1\r\n".encode())
 
@@ -117,14 +117,14 @@ class NatsPublisher:
         self.publish(json.dumps({"command": "disconnect", "payload": payload}))
 
     def publish(self, raw: str | bytes) -> None:
-        """Publishes a text, or bytes, as they are."""
+        """Publishes a text, or bytes, unchanged."""
         payload = raw.encode() if isinstance(raw, str) else raw
         deadline = time.monotonic() + self._deadline_s
         while time.monotonic() < deadline:
             if self._was_heard(payload):
                 return
             time.sleep(0.01)
-        raise TimeoutError(f"nobody listens to {self._channel} after {self._deadline_s} s")
+        raise TimeoutError(f"no subscriber of {self._channel} after {self._deadline_s} s")
 
     def _was_heard(self, payload: bytes) -> bool:
         head = f"PUB {self._channel} inbox {len(payload)}\r\n".encode()

@@ -1,4 +1,4 @@
-"""What a node has of NATS: engine, interest, recovery and pub/sub; and what it received."""
+"""The parts of a node on NATS: engine, interest, recovery and pub/sub; and the messages that it received."""
 
 import asyncio
 import shutil
@@ -27,21 +27,21 @@ LIMITS = Limits(history_limit=100, history_ttl_s=60, sessions_ttl_s=60, presence
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
-    """Returns when it holds. Raises TimeoutError."""
+    """Returns when the condition holds. Raises TimeoutError."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110  (nothing here can set an event)
             await asyncio.sleep(0.002)
 
 
 class JetStreamServer(NatsServer):
-    """A server that keeps what it is given, even when it is stopped and started."""
+    """A server that keeps its data over a restart."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(store_dir=folder)
         self._folder = folder
 
     def forget(self) -> None:
-        """While it is stopped: what it kept is lost."""
+        """Deletes its data, while it is stopped."""
         shutil.rmtree(self._folder)
 
 
@@ -58,7 +58,7 @@ def jetstream_server() -> Iterator[JetStreamServer]:
 
 
 class NatsNode:
-    """One of several nodes on a server; to be built where a loop runs."""
+    """One of several nodes on a server; must be built in a running event loop."""
 
     def __init__(
         self,

@@ -50,9 +50,9 @@ def require_packages() -> Path:
 
 
 class NodeClient:
-    """A driver of tests/clients at work: :meth:`do` gives it commands, it tells events.
+    """A running driver of tests/clients: :meth:`do` sends it commands, it reports events.
 
-    Events are kept in order. Each wait goes on where the last one ended, so that an event answers
+    Events are kept in order. Each wait continues after the event of the last one, so that an event ends
     one wait only.
     """
 
@@ -74,7 +74,7 @@ class NodeClient:
         self._reader.start()
 
     def do(self, command: str, **arguments: object) -> None:
-        """Gives one command; what comes of it is told as events."""
+        """Sends one command; its results are reported as events."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": command, **arguments}) + "\n")
         self._process.stdin.flush()
@@ -82,7 +82,7 @@ class NodeClient:
     def wait_for(self, event: str, timeout_s: float = 30, **fields: object) -> Event:
         """The next event of this name with these fields; events before it are passed over.
 
-        Raises TimeoutError with everything that was told.
+        Raises TimeoutError with all events so far.
         """
         wanted = {"event": event, **fields}
         return self._wait(lambda told: contains(told, wanted), str(wanted), timeout_s)
@@ -107,7 +107,7 @@ class NodeClient:
             return [told for told in self._events if told["event"] == event]
 
     def stop(self) -> None:
-        """Ends the driver as its test's end does: nothing more on stdin."""
+        """Ends the driver by closing its standard input."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
@@ -148,7 +148,7 @@ class NodeClient:
 
 
 def contains(message: Event, fields: Event) -> bool:
-    """Whether a message has these fields, whatever else it has."""
+    """Whether a message has these fields, among others."""
     return all(name in message and message[name] == value for name, value in fields.items())
 
 

@@ -1,4 +1,4 @@
-"""Free ports, and waiting for somebody to listen on them."""
+"""Free ports, and waiting until one is listened on."""
 
 import itertools
 import os
@@ -22,10 +22,10 @@ class HasUrl(Protocol):
 
 
 def free_port(following: int = 0) -> int:
-    """A TCP port of the loopback interface that nobody listens on; as little on those behind it.
+    """A free TCP port of the loopback interface; those after it are free, too.
 
     Out of the range of this process of the tests, below those that the kernel gives to connections:
-    nobody else takes it before it is used.
+    no other process takes it before it is used.
     """
     while True:
         port = next(_ports)
@@ -53,4 +53,4 @@ def wait_until_listening(port: int, timeout_s: float = 30) -> None:
             time.sleep(0.02)
         else:
             return
-    raise TimeoutError(f"nobody listens on port {port} after {timeout_s} s")
+    raise TimeoutError(f"no listener on port {port} after {timeout_s} s")

@@ -1,4 +1,4 @@
-"""A WebSocket client that is nothing but a socket: it may break every rule.
+"""A WebSocket client on a plain socket, which may violate every rule.
 
 Source: RFC 6455, sections 4.1 (opening) and 5.2 (frames).
 """
@@ -81,7 +81,7 @@ class RawSocket:
         self.socket.close()
 
     def send(self, *pieces: bytes) -> None:
-        """Sends each piece in a packet of its own, as far as the kernel lets us decide."""
+        """Sends each piece in a packet of its own, if the kernel does not join them."""
         for piece in pieces:
             self.socket.sendall(piece)
 
@@ -115,12 +115,12 @@ class RawSocket:
         return int(status.split()[1]), headers, self._take(int(headers["content-length"]))
 
     def open(self, path: str = "/cable", *headers: str) -> Self:
-        """Shakes hands and hears the welcome."""
+        """Sends a handshake, and reads the response and the welcome."""
         self.send(upgrade(path, *headers))
         return self.opened()
 
     def opened(self) -> Self:
-        """Hears the answer to a handshake that was sent, and the welcome."""
+        """Reads the response to a handshake, and the welcome."""
         head = self.head()
         assert head.startswith("HTTP/1.1 101 "), head
         assert self.message()["type"] == "welcome"
@@ -148,14 +148,14 @@ class RawSocket:
                 return message
 
     def goodbye(self) -> tuple[int, bytes]:
-        """The close frame behind whatever else comes: code (1005: none given) and reason."""
+        """The close frame, after any other frames: code (1005: none given) and reason."""
         while True:
             opcode, payload = self.frame()
             if opcode == CLOSE:
                 return (int.from_bytes(payload[:2], "big") if payload else 1005), payload[2:]
 
     def wait_for_end(self, timeout_s: float = DEADLINE_S) -> bytes:
-        """What still comes until the server hangs up."""
+        """Everything that arrives until the server closes."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             self.socket.settimeout(max(deadline - time.monotonic(), 0.01))

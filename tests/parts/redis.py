@@ -1,6 +1,6 @@
 """A redis-server of its own, on a free port, without persistence; and publishers for it.
 
-It can be stopped and started again on the same port, as an outage looks to who is connected.
+It can be stopped and started again on the same port, which clients see as an outage.
 Source of the publications: docs/broadcasting.md, "Publication format" and "Redis X"
 (anycable/anycable).
 """
@@ -23,8 +23,8 @@ from tests.parts.ports import free_port, wait_until_listening
 class RedisServer:
     """A redis-server process on a port that stays the same over stop and start.
 
-    With a directory it keeps there what it was told, and knows it again after a stop. ``flags`` are
-    more of its own.
+    With a directory it keeps its data there over a restart. ``flags`` are additional
+    flags.
     """
 
     def __init__(self, directory: Path | None = None, *, flags: Sequence[str] = ()) -> None:
@@ -67,13 +67,13 @@ class RedisServer:
         wait_until_listening(self.port)
 
     def freeze(self) -> None:
-        """Its connections stay open, and nothing is answered any more."""
+        """Stops answering; connections stay open."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def thaw(self) -> None:
-        """It goes on."""
+        """Answers again."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
@@ -88,7 +88,7 @@ class RedisServer:
 class RedisPublisher:
     """Publishes as an application does, over Redis pub/sub.
 
-    Before each publication it waits for a server to listen, so that none is lost in a start or an
+    Before each publication it waits for a subscriber, so that none is lost in a start or an
     outage of a server; after ``deadline_s`` it raises TimeoutError.
     """
 
@@ -112,14 +112,14 @@ class RedisPublisher:
         self.publish(json.dumps({"command": "disconnect", "payload": payload}))
 
     def publish(self, raw: str) -> None:
-        """Publishes a text as it is."""
+        """Publishes a text unchanged."""
         deadline = time.monotonic() + self._deadline_s
         while time.monotonic() < deadline:
             if self._listeners() > 0:
                 self._connection.publish(self._channel, raw)
                 return
             time.sleep(0.01)
-        raise TimeoutError(f"nobody listens to {self._channel} after {self._deadline_s} s")
+        raise TimeoutError(f"no subscriber of {self._channel} after {self._deadline_s} s")
 
     def _listeners(self) -> int:
         ((_, number),) = self._connection.pubsub_numsub(self._channel)

@@ -1,4 +1,4 @@
-"""What a node has of Redis: engine, interest, recovery and pub/sub; and what it received."""
+"""The parts of a node on Redis: engine, interest, recovery and pub/sub; and the messages that it received."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -23,14 +23,14 @@ LIMITS = Limits(history_limit=100, history_ttl_s=60, sessions_ttl_s=60, presence
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
-    """Returns when it holds. Raises TimeoutError."""
+    """Returns when the condition holds. Raises TimeoutError."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110  (nothing here can set an event)
             await asyncio.sleep(0.002)
 
 
 class RedisNode:
-    """One of several nodes on a server; to be built where a loop runs."""
+    """One of several nodes on a server; must be built in a running event loop."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""A client of the extended protocol that is cut off, comes back to any node, and counts what it gets.
+"""A client of the extended protocol that is cut off, reconnects to any node, and counts what it receives.
 
-It does what `@anycable/core` does: it resumes by its session's id, and where that is not granted it
-subscribes anew; both times it asks for what it has missed behind the last position that it knows.
+It does what `@anycable/core` does: it resumes by its session's id, and subscribes again if that is refused. In both
+cases it requests the messages after the last position that it knows.
 Source: extended Action Cable protocol, docs/misc/action_cable_protocol.md of docs.anycable.io.
 """
 
@@ -19,21 +19,21 @@ RETRY_S = 0.05
 
 
 class ResumingClient:
-    """One client of one public stream. ``port`` says where it may try next."""
+    """One client of one public stream. ``port`` returns the port of its next attempt."""
 
     def __init__(self, stream: str, port: Callable[[], int], *, member_id: str = "") -> None:
         self.identifier = json.dumps({"channel": "$pubsub", "stream_name": stream})
         self.stream = stream
         self.heard: list[Any] = []
-        """Every message, in the order in which it came."""
+        """Every message, in order of arrival."""
         self.events: list[tuple[str, str]] = []
-        """Every change of presence: its type and whose."""
+        """Every change of presence: its type and the member."""
         self.lost: list[str] = []
-        """Why history was not to be had, if that ever happened."""
+        """The reasons of rejected histories."""
         self.restored = 0
-        """How often its session was resumed."""
+        """The number of resumed sessions."""
         self.welcomes = 0
-        """How often it was let in."""
+        """The number of welcomes."""
         self.subscribed = asyncio.Event()
         self._port = port
         self._member_id = member_id
@@ -46,7 +46,7 @@ class ResumingClient:
     async def until(
         self, predicate: Callable[["ResumingClient"], bool], timeout_s: float = 20
     ) -> None:
-        """Waits until something is true of it. Raises TimeoutError with what it has heard."""
+        """Waits until a condition holds. Raises TimeoutError with what it has received."""
         try:
             async with asyncio.timeout(timeout_s), self._changed:
                 await self._changed.wait_for(lambda: predicate(self))
@@ -57,13 +57,13 @@ class ResumingClient:
             ) from None
 
     def drop(self) -> None:
-        """Loses its connection without a goodbye."""
+        """Loses its connection without a close frame."""
         if self._connection is not None:
             self.subscribed.clear()
             self._connection.transport.abort()
 
     async def close(self) -> None:
-        """Goes home."""
+        """Leaves."""
         self._task.cancel()
         await asyncio.wait([self._task])
 

@@ -1,6 +1,6 @@
 """A proxy that treats a server's bytes as a bad network does: in pieces, late, cut short, or not at all.
 
-Knows: bytes. Does not know: what they say. (``tcp_relay`` breaks connections and nothing else.)
+Knows: bytes. Does not know: their meaning. (``tcp_relay`` breaks connections and nothing else.)
 """
 
 import socket
@@ -17,7 +17,7 @@ CHUNK = 65_536
 
 @dataclass
 class Roughness:
-    """What happens to the bytes that a server sends. May be changed while the proxy runs.
+    """Treatment of the bytes that a server sends. May be changed while the proxy runs.
 
     They pass in pieces of ``piece_bytes``, those to the server in pieces of ``piece_bytes_up``; 0 passes
     them on as they come. ``piece_pause_s`` keeps the pieces apart: the kernel joins those that are sent at

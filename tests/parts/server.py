@@ -59,7 +59,7 @@ class CableServer:
         return f"http://127.0.0.1:{self.broadcast_port}/_broadcast"
 
     def output(self) -> str:
-        """Everything it has printed so far."""
+        """All output so far."""
         # Not read(): the child writes at the offset that both share.
         size = os.fstat(self._output.fileno()).st_size
         return os.pread(self._output.fileno(), size, 0).decode()
@@ -121,7 +121,7 @@ class CableServer:
         self.wait_until_ready()
 
     def close(self) -> None:
-        """Stops it and forgets what it printed."""
+        """Stops it and drops its output."""
         self.stop()
         self._output.close()
 
@@ -143,6 +143,6 @@ def cable_server(
 
 
 def _clean_environment() -> dict[str, str]:
-    """The machine's environment without what would configure a server."""
+    """The machine's environment without variables that configure a server."""
     prefixes = ("ANYCABLE_", "REDIS_", "PORT", "NATS_")
     return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}

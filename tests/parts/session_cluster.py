@@ -1,4 +1,4 @@
-"""Two nodes with one cache of sessions in memory, which is away, slow or refuses where a test says so."""
+"""Two nodes with one cache of sessions in memory, which is unavailable, slow or refusing when a test decides."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -19,7 +19,7 @@ TTL_S = 10
 
 
 class SharedSessions:
-    """What several nodes keep.
+    """The cache that several nodes share.
 
     Calls take effect in their order and are answered at once, or, where ``is_slow``, when a test
     says so. While it ``is_away`` nothing takes effect. Snapshots of more than ``max_bytes`` are
@@ -42,7 +42,7 @@ class SharedSessions:
 
     @property
     def sids(self) -> list[Sid]:
-        """Whose sessions are there."""
+        """The stored sessions."""
         return sorted(self.kept._snapshots._kept)
 
     def lose_everything(self) -> None:
@@ -102,7 +102,7 @@ class SharedSessions:
         return result
 
     def answer(self, error: Exception | None = None) -> None:
-        """Gives all answers that are owed."""
+        """Gives all pending answers."""
         for owed in self._owed:
             if owed.done():
                 continue
@@ -114,7 +114,7 @@ class SharedSessions:
 
 
 class NodeSessions:
-    """Satisfies :class:`catenary.ports.SessionCache`: what one node sees of the shared sessions."""
+    """Satisfies :class:`catenary.ports.SessionCache`: one node's view of the shared sessions."""
 
     is_shared = True
 
@@ -154,7 +154,7 @@ class Cluster:
         self.nodes = [Heart(sessions=each, restored_action=restored_action) for each in self.views]
 
     def writer(self, node: int) -> SessionWriter:
-        """What writes the sessions of one node."""
+        """The writer of one node's sessions."""
         writer = self.nodes[node].node._resumption._writer
         assert isinstance(writer, SessionWriter)
         return writer
@@ -202,7 +202,7 @@ class Cluster:
         await settle()
 
     async def ended(self) -> list[str]:
-        """Whose end the application has heard of, in all."""
+        """The sessions for which Disconnect was called, on all nodes."""
         for each in self.nodes:
             await each.disconnector.drain(5)
         return sorted(env.sid for heart in self.nodes for env, _ in heart.application.ended)

@@ -26,7 +26,7 @@ class StreamNode:
         )
 
     def read(self, number: int) -> list[bytes]:
-        """What it published: waits for that many."""
+        """Waits for this many publications, and returns them."""
         assert self._process.stdout is not None
         return [self._process.stdout.readline().rstrip(b"\n") for _ in range(number)]
 

@@ -1,6 +1,6 @@
 """A relay in front of a server, whose connections a test can break as a network does.
 
-Knows: bytes. Does not know: what they say.
+Knows: bytes. Does not know: their meaning.
 """
 
 import socket
@@ -27,11 +27,11 @@ class TcpRelay:
         self._threads[0].start()
 
     def aim(self, target_port: int) -> None:
-        """From now on connections lead to another server; they break where nobody listens."""
+        """Connects to another server from now on; connections break if it does not listen."""
         self.target_port = target_port
 
     def cut(self, *, half_open: bool = False) -> int:
-        """Breaks every connection, and tells how many; a half-open one looks alive to the server."""
+        """Breaks every connection, and returns their number; a half-open one looks alive to the server."""
         with self._lock:
             pairs, self._pairs = self._pairs, []
             if half_open:

@@ -20,14 +20,14 @@ _jws = PyJWS()
 def token(
     claims: dict[str, Any], key: Any = SECRET, algorithm: str = "HS256", **header: Any
 ) -> str:
-    """A token with these claims, whatever they are."""
+    """A token with any claims."""
     return _jws.encode(
         json.dumps(claims).encode(), key, algorithm, headers={"typ": "JWT", **header}
     )
 
 
 def forged(header: dict[str, Any], claims: dict[str, Any], key: bytes = SECRET.encode()) -> str:
-    """A token whose header says what it likes; signed with HMAC-SHA256 all the same."""
+    """A token with any header, signed with HMAC-SHA256."""
     signed = ".".join(base64url(json.dumps(part).encode()) for part in (header, claims))
     return f"{signed}.{base64url(hmac.digest(key, signed.encode(), 'sha256'))}"
 

@@ -83,7 +83,7 @@ def test_one_port_by_different_names() -> None:
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port that somebody else listens on."""
+    """A port that another socket listens on."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

@@ -35,7 +35,7 @@ sys.exit(main(sys.argv[1:]))
     ],
 )
 def test_a_listener_that_ends_ends_the_process_with_status_1(ending: str, word: str) -> None:
-    """Whatever ended it: a process that serves nobody must not look as if all were well."""
+    """A process whose listener has ended must not keep running as if it served clients."""
     port = free_port()
     ended = subprocess.run(
         [

@@ -1,4 +1,4 @@
-"""What a worker inherits from its parent."""
+"""The context that a worker inherits from its parent."""
 
 import os
 import socket

@@ -15,7 +15,7 @@ class Client(Connection):
 
 
 class MirrorChannel(Channel[Client]):
-    """What there is to know."""
+    """Transmits what the connection knows of its request."""
 
     async def subscribed(self) -> None:
         self.stream_from("news")
@@ -47,5 +47,5 @@ class MirrorChannel(Channel[Client]):
 
 
 def mirror(**settings: Any) -> Cable:
-    """The application, anew."""
+    """A new cable with the same classes."""
     return Cable(connection=Client, channels=[MirrorChannel], **settings)

@@ -1,4 +1,4 @@
-"""What a server without a broker can't do is said once, with the flag that helps."""
+"""Warnings, once each, about options and calls that have no effect without a broker."""
 
 import json
 

@@ -151,7 +151,7 @@ def test_the_host_s_session_and_another_path_than_a_mount_s() -> None:
             assert client.receive()["message"]["session"] == {"user": 7}
 
 
-# What is sent and received
+# Messages
 
 
 def test_pings_come_as_they_are_asked_for(host: AsgiHost) -> None:
@@ -271,7 +271,7 @@ def test_the_first_clients_start_it_and_its_end_tells_them() -> None:
             assert client.receive() == goodbye
             assert client.wait_for_close() == (1001, "Server restart")
             client.close()
-        # And anew.
+        # A second run.
         welcomed(host).close()
 
 

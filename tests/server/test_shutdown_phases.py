@@ -1,4 +1,4 @@
-"""The order in which a server shuts down, seen from outside: its log, and what its application is told."""
+"""The order in which a server shuts down, seen from outside: its log, and the calls to its application."""
 
 import re
 import sys

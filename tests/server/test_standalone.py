@@ -1,4 +1,4 @@
-"""What the reference does not have: public keys, key sets, rules for tokens; and what is announced."""
+"""Additions to anycable-go: public keys, key sets, rules for tokens; and the announcements."""
 
 import sys
 from collections.abc import Awaitable

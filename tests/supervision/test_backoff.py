@@ -12,7 +12,7 @@ class Clock:
 
 
 def logged(backoff: Backoff, failures: int) -> list[int]:
-    """Which of so many failures in a row are logged."""
+    """The numbers of the logged failures, of so many in a row."""
     pauses = [backoff.failed() for _ in range(failures)]
     return [pause.failures for pause in pauses if pause.is_logged]
 

@@ -239,7 +239,7 @@ async def test_one_failure_of_several_is_logged(
 
 @in_virtual_time
 async def test_a_run_finds_a_fresh_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a failed TaskGroup leaves behind on Python 3.11.2 would turn the next timeout into a cancellation."""
+    """On Python 3.11.2 the state of a task after a failed TaskGroup turns the next timeout into a cancellation."""
     monkeypatch.setattr("catenary.supervision.backoff.delay_s", lambda *_: 0.001)
     timed_out = asyncio.Event()
     runs = 0

@@ -69,7 +69,7 @@ def typed(block: str, directory: Path, **variables: str) -> str:
 
 
 def lines(done: subprocess.CompletedProcess[str]) -> list[Any]:
-    """What a tool printed as JSON lines."""
+    """The JSON lines that a tool printed."""
     assert done.returncode == 0, done.stdout + done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 

@@ -19,7 +19,7 @@ def server() -> Iterator[CableServer]:
 
 
 def bench(server: CableServer, *words: str, status: int = 0) -> dict[str, Any]:
-    """What a run found, as data."""
+    """The report of a run, as data."""
     done = catenary("bench", *words, "--json", **beside(server, SECRET))
     assert done.returncode == status, done.stdout + done.stderr
     assert done.stderr == "", "no bar where there is no terminal"

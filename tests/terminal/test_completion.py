@@ -14,7 +14,7 @@ from tests.terminal.shell import environment
 
 
 def in_bash(*words: str) -> list[str]:
-    """What bash offers for the last of these words."""
+    """The completions that bash offers for the last of these words."""
     script = f"""
     source <(catenary completion bash)
     COMP_WORDS=({shlex.join(words)})

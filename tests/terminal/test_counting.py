@@ -41,7 +41,7 @@ class RecordingTransport(asyncio.Transport):
 
 
 def switched(transport: RecordingTransport, subprotocol: str | None = None) -> bytes:
-    """What a server answers to the opening handshake."""
+    """A server's response to the opening handshake."""
     request = read_request(transport.written.partition(b"\r\n\r\n")[0])
     return switching(check_upgrade(request), subprotocol)
 
@@ -54,7 +54,7 @@ def spoken(text: str) -> bytes:
 
 
 async def heard(numbers: Iterable[int], *, chunk: int = 10_000) -> tuple[CountingClient, Tally]:
-    """A client of a stream of four messages that has heard these."""
+    """A client of a stream of four messages that has received these."""
     tally = Tally()
     client, transport = (
         CountingClient(tally, array("d", [0.0] * 4), OPENING, "{}"),

@@ -37,7 +37,7 @@ def test_the_end_of_a_history_of_a_server() -> None:
             done = catenary("history", "news", f"--limit={limit}", **beside(server))
             expected = [str(number) for number in range(2500)][-limit:]
             assert [each["data"] for each in lines(done)] == expected
-        # All of it, in pages; and nothing of a stream that nobody has heard of.
+        # All of it, in pages; and nothing of an unknown stream.
         assert len(lines(catenary("history", "news", **beside(server)))) == 2500
         assert lines(catenary("history", "silence", **beside(server))) == []
         assert lines(catenary("history", "silence", "--limit=3", **beside(server))) == []

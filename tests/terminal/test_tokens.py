@@ -14,7 +14,7 @@ from tests.terminal.shell import catenary
 
 
 def claims(*words: str, **variables: str) -> dict[str, Any]:
-    """What a token says to PyJWT, which believes it."""
+    """The claims of a token, verified by PyJWT."""
     done = catenary("token", *words, **variables)
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = jwt.decode(done.stdout.strip(), SECRET, algorithms=["HS256"])
