@@ -44,7 +44,7 @@ def test_try_it(clone: Machine, tmp_path: Path) -> None:
     library = require_packages() / "ws"
     page.write_text(f'globalThis.WebSocket = require("{library}")\nvar socket\n{PAGE}')
     with clone.terminal(MAKE_RUN, 8080, 8090) as server:
-        server.wait_for("anybody may connect, subscribe and publish")
+        server.wait_for("anyone may connect, subscribe and publish")
         with clone.terminal(f"{require_node()} {page}") as browser:
             browser.wait_for("confirm_subscription")
             clone.type(CURL)

@@ -34,7 +34,7 @@ class Answer(msgspec.Struct, frozen=True):
 class Access:
     """Access to an endpoint with one method.
 
-    An empty ``key`` allows everybody; ``pages`` are the origins that browsers may call from (CORS), None for none.
+    With an empty ``key`` anyone may send requests; ``pages`` are the origins that browsers may call from (CORS), None for none.
     """
 
     __slots__ = ("_cors", "_key", "_method", "_pages")

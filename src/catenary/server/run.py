@@ -126,7 +126,7 @@ def _announce_start(options: Options, request: Request, worker: WorkerContext | 
     for warning in (*request.warnings, *check_redis(options)):
         _log.warning("%s", warning)
     if options.access.public:
-        _log.warning("Public mode: anybody may connect, subscribe and publish")
+        _log.warning("Public mode: anyone may connect, subscribe and publish")
         if has_idle_key(options):
             _log.warning("Public mode: broadcast_key is set, but not required from publishers")
 
