@@ -1,6 +1,6 @@
-"""The ports: what the heart asks of the rooms around it, with the contract on each method.
+"""The ports: the interfaces between the node and the rooms around it, with the contract of each method.
 
-Both sides import this file and not each other.
+Both sides import this module, not each other.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterator, Mapping
@@ -28,19 +28,19 @@ _T = TypeVar("_T")
 
 
 class Pending(Generic[_T]):
-    """An awaitable that can be waited for without a task, which would cost more than what it waits for.
+    """An awaitable that also takes a callback, so that waiting for it needs no task.
 
     Either it is awaited or :meth:`then` is called, once.
     """
 
     __slots__ = ()
 
-    def then(self, hear: Callable[[_T | Exception], None]) -> None:
-        """``hear`` is called once with what has come of it, later: never before this returns."""
+    def then(self, callback: Callable[[_T | Exception], None]) -> None:
+        """The callback runs exactly once, with the result or the exception, never synchronously."""
         raise NotImplementedError
 
     def cancel(self) -> None:
-        """Nobody waits any more: ``hear`` is not called."""
+        """The result is not needed any more: the callback is not called."""
         raise NotImplementedError
 
     def __await__(self) -> Generator[Any, None, _T]:
@@ -48,48 +48,48 @@ class Pending(Generic[_T]):
 
 
 class Channels(Protocol):
-    """Takes the decisions about subscriptions.
+    """Decides about subscriptions.
 
-    A decision that needs no waiting is returned as it is, without a task; one that others bring
-    may be :class:`Pending`, which needs none either. The node makes one call at a time for each
-    session, in the order of the client's commands, and cancels the awaitable of a client that left. Methods and awaitables raise :class:`catenary.errors.AppError` where no
-    decision could be had; nothing else.
+    An immediate decision is returned as a value, without a task; one that arrives by a callback may be
+    :class:`Pending`, which needs none either. The node makes one call at a time for each session, in the order of the
+    client's commands, and cancels the awaitable of a client that has left. If there is no decision, methods and awaitables
+    raise :class:`catenary.errors.AppError`, and nothing else.
     """
 
     def subscribe(
         self, environment: Environment, identifier: Identifier
     ) -> Decision | Awaitable[Decision]:
-        """May it subscribe? A successful decision carries the streams and a confirmation."""
+        """Decides whether a client may subscribe. A successful decision has the streams and a confirmation."""
         ...
 
     def unsubscribe(
         self, environment: Environment, identifier: Identifier
     ) -> Decision | Awaitable[Decision]:
-        """It gives a subscription back: the node stops its streams whatever is answered."""
+        """A client unsubscribes. The node stops its streams whatever the decision is."""
         ...
 
     def perform(
         self, environment: Environment, identifier: Identifier, data: str
     ) -> Decision | Awaitable[Decision]:
-        """It calls an action; ``data`` is JSON text."""
+        """A client calls an action; ``data`` is JSON text."""
         ...
 
 
 class Application(Channels, Protocol):
-    """Takes all decisions, under the contract of :class:`Channels`."""
+    """Decides about clients and their subscriptions, under the contract of :class:`Channels`."""
 
     def connect(self, environment: Environment) -> Decision | Awaitable[Decision]:
-        """May this client connect? A successful decision carries its identifiers.
+        """Decides whether a client may connect. A successful decision has its identifiers.
 
-        An awaitable that is cancelled while its question is under way may return the answer all the
-        same: who was let in, and has left, is then ended like everybody else.
+        An awaitable that is cancelled during its call may still return the decision: the end of a client that was
+        admitted and has left is then reported as any other.
         """
         ...
 
     def disconnect(
         self, environment: Environment, subscriptions: tuple[Identifier, ...]
     ) -> Awaitable[None]:
-        """The session is over. Called at most once for each."""
+        """A session has ended. Called at most once for each."""
         ...
 
 
@@ -106,33 +106,33 @@ class Goodbye(msgspec.Struct, frozen=True, gc=False):
 
 
 SLICE_BYTES: Final = 32_768
-"""About the size of a slice of a large answer, and of a piece of a large message: some 100 µs of the event loop."""
+"""Approximate size of a slice of a large answer, and of a piece of a large message: 100 µs of the event loop."""
 
 
 class Outbound(Protocol):
-    """The sending side of one client's transport. The transport implements it; the session alone holds it."""
+    """The sending side of one client's transport. Implemented by the transport, used by the session."""
 
     write: Callable[[bytes], None]
-    """Sends a batch: one framed message, or several joined. Each was framed by the session's encoder, and a
-    transport that needs them apart finds their ends in that framing.
+    """Sends a batch: one or several joined messages, each framed by the session's encoder. A transport that needs
+    the single messages finds their ends in that framing.
 
     Never calls back synchronously, never raises, does nothing after :meth:`close`."""
 
     def write_slices(self, slices: Iterator[bytes]) -> Awaitable[None] | None:
-        """Sends batches one by one, after everything written before and ahead of everything written later.
+        """Sends batches one by one, after all messages written before and ahead of all written later.
 
-        Each is taken from the iterator when the client has read most of what is on its way to it, some in each turn of
-        the event loop. None if all are sent; the awaitable is done when the last one is, or the
-        connection has ended, and raises what the iterator raises.
+        Each is taken from the iterator when the client has read most of the previous ones, some in each turn of the event
+        loop. None if all are sent. The awaitable is done when the last one is sent or the connection has ended; it
+        raises the exceptions of the iterator.
         """
         ...
 
     def close(self, goodbye: Goodbye) -> None:
-        """Ends the connection after everything written so far was sent. Only the first call counts."""
+        """Ends the connection after all messages written so far were sent. Only the first call counts."""
         ...
 
     def pause_reading(self) -> None:
-        """Stops reading: the client has as many commands under way as it may. Calls are counted."""
+        """Stops reading: the inbox of the client is full. Calls are counted."""
         ...
 
     def resume_reading(self) -> None:
@@ -141,22 +141,22 @@ class Outbound(Protocol):
 
 
 class Waiting(Protocol):
-    """A connection that waits for its client to speak."""
+    """A connection that waits for data of its client."""
 
     def time_out(self) -> None:
-        """The client took too long."""
+        """The deadline has passed."""
         ...
 
 
 class Watch(Protocol):
-    """Ends connections on which nothing is said for too long."""
+    """Calls :meth:`Waiting.time_out` on connections that wait for too long."""
 
     def watch(self, connection: Waiting) -> None:
-        """From now on its time runs; once more for one that is watched already."""
+        """Starts the time limit of a connection; starts it again if it is running."""
         ...
 
     def forget(self, connection: Waiting) -> None:
-        """It has spoken, or it is gone; nothing happens for one that is not watched."""
+        """Stops the time limit: data has arrived, or the connection is lost. Does nothing if it is not running."""
         ...
 
 
@@ -168,9 +168,9 @@ class Codec(Protocol):
     """
 
     def decode(self, payload: bytes) -> Command | tuple[Command, ...] | None:
-        """Reads one message: what it asks for, in order; None if there is nothing to do.
+        """Reads one message: its commands in order; None if it has none.
 
-        What the protocol answers by itself, without the node, is a
+        An answer that the protocol gives itself, without the node, is a
         :class:`catenary.messages.commands.DirectReply` among the commands. A message for which the protocol
         ends the connection is a :class:`catenary.messages.commands.CloseConnection`, with the close code of the protocol.
         Raises :class:`catenary.errors.CommandError` for one that is only ignored.
@@ -182,13 +182,13 @@ class Codec(Protocol):
         ...
 
     def encode_pieces(self, reply: PresenceState) -> Iterator[bytes]:
-        """Writes a reply that may be large: one payload, in pieces of about :data:`SLICE_BYTES`, each written when
-        it is asked for; no piece if this protocol has no message for it."""
+        """Writes a reply that may be large: one payload, in pieces of about :data:`SLICE_BYTES`, each written on
+        demand; no piece if this protocol has no message for it."""
         ...
 
     def encode_transmission(self, text: str) -> bytes | None:
-        """Writes a message that the application wrote itself, in Action Cable's JSON; None if this protocol
-        has none for it.
+        """Writes a message that the application wrote itself, in Action Cable's JSON; None if this protocol has no
+        message for it.
 
         Codecs other than Action Cable's JSON read it with
         :func:`catenary.protocols.actioncable_transmissions.read_reply` and encode the reply.
@@ -196,7 +196,7 @@ class Codec(Protocol):
         ...
 
     def encode_delivery(self, delivery: Delivery) -> bytes:
-        """Writes a publication for one identifier: the hot path, called once for all sessions that share it."""
+        """Writes a publication for one identifier, once for all sessions that share it: the hot path."""
         ...
 
     def goodbye(self, reason: Reason) -> Goodbye:
@@ -207,9 +207,9 @@ class Codec(Protocol):
 
 
 class History(Protocol):
-    """Reads the messages that were published to a stream and are still kept; :class:`PubSub` writes them.
+    """Reads the stored messages of a stream; :class:`PubSub` writes them.
 
-    A remote history returns awaitables, which raise :class:`catenary.errors.BackendError` when it can't be reached.
+    A remote history returns awaitables, which raise :class:`catenary.errors.BackendError` if it can't be reached.
     ``is_immediate`` says that every method returns a value. With a ``limit`` (1 or more), a read costs as much
     as what it returns, however long the history is.
     """
@@ -237,174 +237,173 @@ class History(Protocol):
 
 
 class SessionCache(Protocol):
-    """Sessions that may be resumed: each kept for a time after it was last saved or touched.
+    """Stores sessions that may be resumed, each for a time to live after it was last saved or touched.
 
-    ``is_shared`` says that other nodes see what is kept here: then sessions are kept while they
-    live, too, so that they outlive their node. A cache that is not shared returns values.
-    ``revocations`` are the remote disconnects that this node has received: :class:`PubSub` adds each
-    before it delivers the command. Awaitables raise :class:`catenary.errors.BackendError`.
+    ``is_shared`` says that all nodes use the same cache: then living sessions are stored, too, so that they survive
+    their node. A cache that is not shared returns values. ``revocations`` are the remote disconnects that this node has
+    received: :class:`PubSub` adds each before it delivers the command. Awaitables raise
+    :class:`catenary.errors.BackendError`.
     """
 
     is_shared: bool
     revocations: Revocations
 
     def save(self, sid: Sid, snapshot: bytes, *, is_new: bool = True) -> Awaitable[None] | None:
-        """Keeps a session, in place of what was kept of it.
+        """Stores a session and replaces an earlier state of it.
 
-        One that is not new and not there any more was taken or has ended, and is not kept again.
+        A session that is not new and not stored any more was taken or has ended: it is not stored again.
         """
         ...
 
     def amend(self, sid: Sid, lines: Mapping[int, bytes]) -> Awaitable[None] | None:
-        """Replaces some lines of a snapshot that is kept, by their numbers from 0 on, or adds some behind.
+        """Replaces lines of a stored snapshot, by their numbers from 0 on, or appends lines.
 
-        A snapshot may have several lines, with line feeds between them, and each may be kept by
-        itself. Nothing happens for one that is not there any more. Needed where ``is_shared``.
+        A snapshot may have several lines, separated by line feeds, which may be stored separately. Does nothing for
+        a snapshot that is not stored any more. Required if ``is_shared``.
         """
         ...
 
     def touch(self, sids: Collection[Sid]) -> Awaitable[None] | None:
-        """Their time runs anew; nothing happens for one that is not kept."""
+        """Starts the time to live of these sessions again; does nothing for one that is not stored."""
         ...
 
     def take(self, sid: Sid) -> bytes | Awaitable[bytes | None] | None:
-        """Takes a session out, to resume it: of several who ask, one gets it. None where it is not there.
+        """Removes and returns a session, to resume it; of several callers, one gets it. None if it is not stored.
 
-        Raises :class:`catenary.errors.NotCaughtUp` while this node may not know all revocations: then
-        nothing was taken out.
+        Raises :class:`catenary.errors.NotCaughtUp` while this node may not know all revocations: then the session was
+        not removed.
         """
         ...
 
     def remove(self, sid: Sid) -> bytes | Awaitable[bytes | None] | None:
-        """Takes a session out, to end it: the same, whichever revocations are known."""
+        """Removes and returns a session, to end it, whichever revocations are known."""
         ...
 
     def expire(self) -> tuple[bytes, ...] | Awaitable[tuple[bytes, ...]]:
-        """Takes out sessions whose time is over, some at a time; each is returned once, by one node. A cache
-        that answers with a value is asked again in the next turn of the loop, until it returns none."""
+        """Removes and returns sessions whose time to live has passed, some at a time; each is returned once, to one node. A
+        cache that returns a value is asked again in the next turn of the event loop, until it returns none."""
         ...
 
     def give_up(self) -> tuple[bytes, ...]:
-        """At the end of this node: takes out those that nobody can resume any more."""
+        """When this node ends: removes and returns the sessions that no client can resume any more."""
         ...
 
 
 class Presence(Protocol):
-    """Who is on a stream: members by their id, each by way of one session or several.
+    """The members of each stream by their id, each with one session or several.
 
-    A session that is not touched for a time counts as gone. ``info`` is JSON text.
+    A session whose time to live has passed without a touch is removed. ``info`` is JSON text.
     """
 
     def join(
         self, stream: Stream, sid: Sid, member_id: str, info: str
     ) -> PresenceChange | Awaitable[PresenceChange | None] | None:
-        """Adds a session to a member. What changed for others: a join, or the new info of a member
-        who was there; None where nothing did."""
+        """Adds a session to a member. Returns the change for others: a join, or new info of an existing member; None
+        if there is none."""
         ...
 
     def leave(
         self, stream: Stream, sid: Sid
     ) -> PresenceChange | Awaitable[PresenceChange | None] | None:
-        """Takes a session from its member, who leaves with the last one."""
+        """Removes a session from its member, which leaves with its last one."""
         ...
 
     def touch(self, sids: Collection[Sid]) -> Awaitable[None] | None:
-        """These sessions are there: their time runs anew, on all their streams."""
+        """Starts the time to live of these sessions again, on all their streams."""
         ...
 
     def members(self, stream: Stream) -> tuple[Member, ...] | Awaitable[tuple[Member, ...]]:
-        """Who is there now, in the order in which they came."""
+        """Returns the members of a stream, in the order in which they joined."""
         ...
 
     def expire(self) -> tuple[PresenceChange, ...] | Awaitable[tuple[PresenceChange, ...]]:
-        """Drops sessions whose time is over, some at a time, and returns the leaves; it tells nobody. One that
-        answers with a value is asked again in the next turn of the loop, until it returns none."""
+        """Removes sessions whose time to live has passed, some at a time, and returns the leaves, which it does not publish.
+        A port that returns a value is called again in the next turn of the event loop, until it returns none."""
         ...
 
 
 class Interest(Protocol):
-    """Hears which streams the clients of this node listen to: it need not receive any other."""
+    """Learns which streams have listeners on this node: messages of others need not be received."""
 
     def listen(self, stream: Stream) -> None:
-        """The first listener came."""
+        """A stream has its first listener."""
         ...
 
     def unlisten(self, stream: Stream) -> None:
-        """The last listener has gone."""
+        """A stream has lost its last listener."""
         ...
 
     def when_live(self, streams: Collection[Stream]) -> Awaitable[None] | None:
-        """None where everything published from now on arrives here, else something to wait for.
+        """None if all messages that are published from now on arrive here; else to be awaited.
 
-        The wait is over, too, when nothing can be had: what is published meanwhile is then caught
-        up later. Never raises.
+        The awaitable is also done if the engine is away: messages that are published meanwhile are read later. Never
+        raises.
         """
         ...
 
     def has_arrived(self, stream: Stream, position: Position) -> bool:
-        """Has everything up to a position arrived here? A history may be ahead of what arrives."""
+        """Whether all messages up to a position have arrived here. A history may be ahead of live delivery."""
         ...
 
     def call_when_arrived(
         self, stream: Stream, position: Position, call: Callable[[], None]
     ) -> None:
-        """Calls once when everything up to a position has arrived, which it has not yet, or when nobody
-        listens any more; never before this returns. Never raises."""
+        """Calls ``call`` once, when all messages up to a position have arrived, or the stream has lost its last listener.
+        Not called synchronously. To be called only if :meth:`has_arrived` is false. Never raises."""
         ...
 
 
 class PubSub(Protocol):
-    """Keeps publications in the history, and carries them to every node, this one too.
+    """Stores publications in the history and sends them to every node, this one included.
 
-    A remote disconnect revokes its identifiers before it is delivered (:class:`SessionCache`), on
-    every node: also on one that was away when it was sent.
+    A remote disconnect revokes its identifiers before it is delivered (:class:`SessionCache`), on every node, also on
+    one that was away when it was sent.
 
-    Built with ``deliver``, which it calls for each publication in the order of its stream.
+    Built with ``deliver``, which it calls for each publication, in the order of each stream.
     """
 
     def send(
         self, publications: tuple[Publishable, ...], entry: QueueEntry | None = None
     ) -> Awaitable[None] | None:
-        """Gives each message its position, unless it is transient or nothing is kept, and hands
-        all to the nodes, in order; None where that is done already.
+        """Gives each message its position, unless it is transient or there is no history, and sends all to the nodes, in
+        order; None if that is done.
 
-        One stream's offsets are handed out in the order of the calls, and delivered in the order
-        of the offsets, whichever nodes call. Awaiting raises
-        :class:`catenary.errors.BackendError` for what could not be kept or sent.
+        The offsets of a stream are assigned in the order of the calls, and delivered in the order of the offsets,
+        whichever nodes call. Awaiting raises :class:`catenary.errors.BackendError` for messages that could not be stored
+        or sent.
 
-        With the ``entry`` of a queue that they were read from, an engine that can tell publishes them
-        once, however often it gets them; where it can't publish them, it does not publish entries of
-        the same stream that were sent behind them and before they failed.
+        ``entry`` is the queue entry that they were read from: an engine that supports it publishes an entry once, however
+        often it receives it. If that fails, it does not publish entries of the same stream that were sent after it and
+        before the failure.
         """
         ...
 
     def relay(self, command: RemoteDisconnect) -> Awaitable[None] | None:
-        """Sends a command that every node has received from its publisher, and relays: it takes
-        effect once."""
+        """Sends a command that every node has received from its publisher and relays. It takes effect once."""
         ...
 
 
 class Observer(Protocol):
-    """Is notified of what happens to the clients and publications of this node, for webhooks, tracing or a console.
+    """Is notified of the clients and publications of this node, for webhooks, tracing or a console.
 
-    Called in the middle of the work, in the event loop: methods return at once and never raise. A node has one or none;
-    deliveries are reported once for each frame, not for each client.
+    Called synchronously in the event loop: methods return at once and never raise. A node has one or none. Deliveries are
+    reported once for each frame, not for each client.
     """
 
     def connected(self, environment: Environment, *, is_resumed: bool) -> None:
-        """A client was let in by the application, or has resumed a session."""
+        """The application has admitted a client, or a client has resumed a session."""
         ...
 
     def rejected(self, environment: Environment, reason: Reason) -> None:
-        """A client was not let in."""
+        """A client was not admitted."""
         ...
 
     def received(self, environment: Environment, command: Command) -> None:
-        """A client sent a command; it may have to wait for those before it."""
+        """A client sent a command, which may wait for those before it."""
         ...
 
     def refused(self, environment: Environment, why: str) -> None:
-        """A client sent what is not a command, or one that makes no sense."""
+        """A client sent an invalid message or command."""
         ...
 
     def subscribed(self, environment: Environment, identifier: Identifier) -> None:
@@ -416,11 +415,11 @@ class Observer(Protocol):
         ...
 
     def unsubscribed(self, environment: Environment, identifier: Identifier) -> None:
-        """A client gave a subscription back. Those of a client that leaves end without this."""
+        """A client has unsubscribed. Not called for the subscriptions of a client that leaves."""
         ...
 
     def disconnected(self, environment: Environment, reason: Reason | None) -> None:
-        """A client that was connected is gone; None for a client that left by itself, or was lost."""
+        """A connected client has left; ``reason`` is None if it closed or lost the connection."""
         ...
 
     def published(self, publications: tuple[Publishable, ...]) -> None:
@@ -428,5 +427,5 @@ class Observer(Protocol):
         ...
 
     def delivered(self, stream: Stream, messages: int, clients: int) -> None:
-        """So many messages of a stream are on their way to each of so many clients of this node."""
+        """``messages`` of a stream are sent to each of ``clients`` of this node."""
         ...

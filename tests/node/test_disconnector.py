@@ -311,7 +311,7 @@ async def test_the_queue_has_a_limit_and_the_oldest_are_given_up(
     await settle()
     assert queue.counters.disconnect_queue_size <= 100
     assert queue.counters.abandoned_disconnects_total >= 50
-    assert "Disconnect calls were given up, because more than 100 waited" in caplog.text
+    assert "Disconnect calls were abandoned, because more than 100 waited" in caplog.text
     application.is_away = False
     await until(lambda: queue.counters.disconnect_queue_size == 0)
     await queue.disconnector.drain(1)

@@ -36,13 +36,13 @@ def identity(
     param: str = "jid",
     required: bool = False,
     keys: Callable[[], list[Key]] = lambda: [SecretKey(SECRET)],
-    look_again: Callable[[], Awaitable[None]] | None = None,
+    refresh_keys: Callable[[], Awaitable[None]] | None = None,
 ) -> TokenIdentity:
     return TokenIdentity(
         param,
         required=required,
         keys=keys,
-        look_again=look_again,
+        refresh_keys=refresh_keys,
         rules=Rules(frozenset(HMAC_ALGORITHMS)),
         now=lambda: NOW,
     )
@@ -136,12 +136,12 @@ async def test_an_unknown_key_is_looked_for_once() -> None:
     keys: list[Key] = []
     looks: list[int] = []
 
-    async def look_again() -> None:
+    async def refresh_keys() -> None:
         looks.append(1)
         await asyncio.sleep(0)
         keys.append(SecretKey(SECRET))
 
-    subject = identity(keys=lambda: keys, look_again=look_again)
+    subject = identity(keys=lambda: keys, refresh_keys=refresh_keys)
     answer = subject(client(x_jid=GOOD))
     assert isinstance(answer, Awaitable)
     assert await answer == LET_IN
@@ -152,9 +152,9 @@ async def test_an_unknown_key_is_looked_for_once() -> None:
 
 @in_loop
 async def test_a_key_that_is_not_found_is_refused() -> None:
-    async def look_again() -> None:
+    async def refresh_keys() -> None:
         pass
 
-    answer = identity(keys=list, look_again=look_again)(client(x_jid=GOOD))
+    answer = identity(keys=list, refresh_keys=refresh_keys)(client(x_jid=GOOD))
     assert isinstance(answer, Awaitable)
     assert await answer == refused(Reason.UNAUTHORIZED)

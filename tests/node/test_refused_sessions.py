@@ -100,7 +100,7 @@ async def test_where_nothing_is_let_in_or_out_everybody_ends_once(
     told = warnings(caplog)
     assert len([each for each in told if "nor resumed" in each]) == 5
     # Asked each second, by each node
-    assert len([each for each in told if "can't be ended" in each]) == 2
+    assert len([each for each in told if "Session expiry failed" in each]) == 2
     assert len(told) == 5 + 2 + 1
 
 

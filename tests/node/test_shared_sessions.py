@@ -511,8 +511,8 @@ async def test_an_outage_is_told_once_and_so_is_its_end(
         await cluster.leave(await cluster.connect(0, f"a{number}"))
     cluster.sessions.is_away = False
     await cluster.tick()
-    told = [each.message for each in caplog.records if "kept" in each.message]
-    assert told == ["Sessions can't be kept at the moment: away", "Sessions are kept again"]
+    told = [each.message for each in caplog.records if "stored" in each.message]
+    assert told == ["Sessions can't be stored, will retry: away", "Sessions are stored again"]
 
 
 @in_loop

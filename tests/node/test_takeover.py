@@ -1,6 +1,4 @@
-"""The table of takeovers says something for everything that can be known and answered."""
-
-from itertools import product
+"""The table of takeovers is complete, and its actions fit to what a node knows."""
 
 import pytest
 
@@ -11,20 +9,21 @@ OWN = {Action.RESUME_OWN, Action.RESUME_OWN_UNCONFIRMED, Action.END_OWN}
 
 
 def test_every_answer_has_an_action() -> None:
-    assert set(TAKEOVERS) == set(product([None, *CacheState], Answer))
+    assert set(TAKEOVERS) == {None, *CacheState}
+    assert all(set(actions) == set(Answer) for actions in TAKEOVERS.values())
 
 
 @pytest.mark.parametrize("answer", Answer)
 def test_a_node_resumes_its_own_session_only_if_it_knows_one(answer: Answer) -> None:
-    assert TAKEOVERS[None, answer] not in OWN
-    assert all(TAKEOVERS[state, answer] is not Action.RESUME_FOUND for state in CacheState)
+    assert TAKEOVERS[None][answer] not in OWN
+    assert all(TAKEOVERS[state][answer] is not Action.RESUME_FOUND for state in CacheState)
 
 
 @pytest.mark.parametrize("state", CacheState)
 def test_a_session_that_may_have_been_disconnected_ends(state: CacheState) -> None:
-    assert TAKEOVERS[state, Answer.BEHIND] is Action.END_OWN
+    assert TAKEOVERS[state][Answer.BEHIND] is Action.END_OWN
 
 
 def test_what_is_missing_was_taken_by_another_node_only_where_it_was_kept_for_certain() -> None:
-    taken_elsewhere = {each for each in CacheState if TAKEOVERS[each, Answer.MISSING] not in OWN}
+    taken_elsewhere = {each for each in CacheState if TAKEOVERS[each][Answer.MISSING] not in OWN}
     assert taken_elsewhere == {CacheState.KEPT}

@@ -99,7 +99,7 @@ def test_who_leaves_while_the_application_is_away_is_told_when_it_is_back(serve:
         here.leave(20)
         here.app.start()
         here.application.wait_for(lambda: len(here.ended) == 60)
-        here.server.wait_for_output("Disconnect calls go on")
+        here.server.wait_for_output("Disconnect calls continue")
         assert here.ended == {f"s{number}": 1 for number in range(60)}
         output = here.server.output()
         assert output.count("Disconnect calls wait for the application") == 1
@@ -112,7 +112,7 @@ def test_an_application_behind_a_proxy_that_says_it_is_away(tmp_path: Path) -> N
         here.application.prepared.extend(Refusal(status) for status in (502, 503, 504, 429))
         here.leave(3)
         here.application.wait_for(lambda: len(here.application.calls_of("disconnect")) == 7)
-        here.server.wait_for_output("Disconnect calls go on")
+        here.server.wait_for_output("Disconnect calls continue")
         assert sum(here.ended.values()) == 7
         assert len(here.ended) == 3
 

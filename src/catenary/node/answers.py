@@ -1,9 +1,9 @@
-"""Answers to requests for history, encoded once for all who have missed the same.
+"""Answers to requests for history, encoded once for all clients that missed the same messages.
 
-A crowd that was cut off at once comes back from the same place: who shares identifier and encoder, and
-has missed the same messages, gets the same bytes. What is more than a slice is encoded slice by slice, when
-each is sent: clients that ask for the same at about the same time share the slices.
-Knows: messages and encoders. Does not know: who asks, where a history is.
+Clients that lost their connections at the same moment ask for the same messages: those that share identifier and
+encoder get the same bytes. A large answer is encoded slice by slice, when each slice is sent; clients that ask for it at
+about the same time share the slices.
+Knows: messages and encoders. Does not know: clients, where a history is stored.
 """
 
 from collections import OrderedDict
@@ -20,27 +20,27 @@ from catenary.node.encoder import Encoder
 from catenary.ports import SLICE_BYTES
 
 KEPT_BYTES: Final = 4_194_304
-"""What is kept makes room for the next: the oldest goes first. A larger slice is not kept."""
+"""Size of the cache: the oldest answers are removed first. A larger slice is not kept."""
 
 ANSWER_BYTES: Final = 500
-"""What a slice costs beside its bytes, measured in CPython 3.11."""
+"""The memory of a cached slice beside its bytes, measured in CPython 3.11."""
 
 MESSAGE_BYTES: Final = 600
-"""What a message counts beside its data: 54 in a slice, however short they are, which take 150 µs."""
+"""The cost of a message in a slice beside its data: a slice has up to 54 messages, however short, which take 150 µs."""
 
 Messages = tuple[Publication, ...]
 Run = Sequence[Publication]
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """What to write: frames in a row; ``messages`` is how many of them are published messages."""
+    """Joined frames; ``messages`` is how many of them are published messages."""
 
     row: bytes
     messages: int
 
 
 class Answers:
-    """Those of the last second or so."""
+    """A cache of the answers of the last second or so."""
 
     __slots__ = ("_kept", "_size_bytes")
 
@@ -51,8 +51,8 @@ class Answers:
     def answer(
         self, encoder: Encoder, identifier: Identifier, found: Collection[Messages]
     ) -> Answer | Iterator[Answer]:
-        """What was missed on each stream, and the confirmation after it: in one row, or in several
-        where it is more than a slice."""
+        """Encodes the messages of each stream that a client missed, and the confirmation: one answer, or an iterator of
+        several if it is more than a slice."""
         key = (encoder, identifier, True, *_ends(found))
         answer = self._kept.get(key)
         if answer is not None:
@@ -80,7 +80,7 @@ class Answers:
     def _row(
         self, encoder: Encoder, identifier: Identifier, found: list[Run], *, is_last: bool
     ) -> Answer:
-        # Histories have no holes: where a piece begins and ends says what is in it.
+        # Histories have no gaps: the first and the last position of a part identify its messages.
         key = (encoder, identifier, is_last, *_ends(found))
         answer = self._kept.get(key)
         if answer is None:
@@ -92,7 +92,7 @@ class Answers:
         return answer
 
     def forget(self) -> None:
-        """To be called every second or so: whoever still wants one has it encoded again."""
+        """Empties the cache. To be called every second or so."""
         self._kept.clear()
         self._size_bytes = 0
 
@@ -108,7 +108,7 @@ class Answers:
 
 
 def sliced(found: Iterable[Iterable[Publication]]) -> Iterator[list[Run]]:
-    """Messages in parts of about a slice, each of them runs of one stream; nothing where there are none."""
+    """Divides messages into parts of about a slice; a part consists of runs, each of one stream."""
     part: list[Run] = []
     room = SLICE_BYTES
     for messages in found:
@@ -126,7 +126,7 @@ def sliced(found: Iterable[Iterable[Publication]]) -> Iterator[list[Run]]:
 
 
 def encoded(encoder: Encoder, identifier: Identifier, found: Iterable[Run]) -> Answer:
-    """Messages as one row."""
+    """Encodes messages as joined frames."""
     frames = [delivery_frame(encoder, identifier, each) for messages in found for each in messages]
     return Answer(b"".join(frames), len(frames))
 

@@ -1,6 +1,6 @@
-"""The listeners of one stream, in the groups that a delivery needs.
+"""The listeners of one stream, grouped by identifier and encoder.
 
-Knows: subscriptions and who shares a frame. Does not know: when anything is delivered.
+Knows: which subscriptions share a frame. Does not know: when messages are delivered.
 """
 
 from asyncio import Future
@@ -25,7 +25,7 @@ _write_json: Final = msgspec.json.Encoder().encode
 
 
 class SubscriberGroup:
-    """Listeners of one stream who share identifier and encoder, so that one frame serves them all."""
+    """Listeners of one stream that share identifier and encoder, and so the frames of a delivery."""
 
     __slots__ = ("_members", "_recipients")
 
@@ -37,20 +37,20 @@ class SubscriberGroup:
         return len(self._members)
 
     def join(self, outbound: Outbound) -> None:
-        """Adds one."""
+        """Adds a listener by its outbound."""
         self._members[outbound] = None
         self._recipients = None
 
     def leave(self, outbound: Outbound) -> None:
-        """Removes one."""
+        """Removes a listener."""
         del self._members[outbound]
         self._recipients = None
 
     def recipients(self) -> list[Outbound]:
-        """All, in the order in which they joined: so they lie in memory, and what the kernel has of them.
+        """All listeners in the order in which they joined, which is their order in memory and in the kernel.
 
-        The list is made when a listener has joined or left, and not changed after that: a delivery under way
-        may go on with it while others join and leave.
+        The list is not changed later: a new one is built after a listener has joined or left. So a delivery under way
+        may iterate over it while others join and leave.
         """
         recipients = self._recipients
         if recipients is None:
@@ -61,10 +61,10 @@ class SubscriberGroup:
 class Audience:
     """All listeners of a stream that has, or had, more than one.
 
-    ``waiting`` holds what was published and has not begun to be delivered to the groups. ``detached``
-    are listeners whose clients read the history meanwhile: what is published is buffered for each, and passes
-    through to each after that, until the groups have caught up and it can be reattached.
-    ``pending_detach`` are to be detached at the end of a delivery under way.
+    ``waiting`` are publications whose delivery to the groups has not begun. ``detached`` are listeners whose
+    clients read the history: messages are buffered for each, later passed through to each, until the groups have caught
+    up and it is reattached. ``pending_detach`` are to be detached at the end of a delivery under way, which ``is_due``
+    reports.
     """
 
     __slots__ = ("detached", "groups", "is_due", "pending_detach", "size", "stream", "waiting")
@@ -92,7 +92,7 @@ class Audience:
         self.size += 1
 
     def join_detached(self, subscription: Subscription) -> None:
-        """Adds a listener for which everything is buffered from now on."""
+        """Adds a detached listener: all messages are buffered for it."""
         self.detached[subscription] = Detached()
         self.size += 1
 
@@ -114,7 +114,7 @@ class Audience:
             del self.groups[subscription.session.encoder]
 
     def detach(self, subscription: Subscription, counters: Counters) -> None:
-        """Takes a listener out of its group: what the group has not received yet is buffered for it."""
+        """Moves a listener out of its group: messages that the group has not received yet are buffered for it."""
         self._leave_group(subscription)
         detached = self.detached[subscription] = Detached()
         for each in self.waiting:
@@ -122,19 +122,19 @@ class Audience:
                 detached.takes(each, counters)
 
     def reattach(self, subscription: Subscription) -> None:
-        """Puts a detached listener back into its group; nothing must wait for that."""
+        """Moves a detached listener back into its group, which must have no waiting messages."""
         del self.detached[subscription]
         self.size -= 1
         self.join(subscription)
 
     def reattach_all(self) -> None:
-        """Nothing waits for the groups: reattaches the listeners that have received everything, too."""
+        """The groups have no waiting messages: reattaches the listeners that have caught up, too."""
         for subscription, detached in list(self.detached.items()):
             if detached.may_rejoin:
                 self.reattach(subscription)
 
     def detach_pending(self, counters: Counters) -> None:
-        """Detaches those that waited for the end of the delivery that is over now."""
+        """A delivery has ended: detaches the listeners that waited for that."""
         pending, self.pending_detach = self.pending_detach, []
         for subscription, done in pending:
             if self.stream in subscription.streams and subscription not in self.detached:
@@ -143,9 +143,9 @@ class Audience:
                 done.set_result(None)
 
     def frames(self, batch: list[Publication]) -> Iterator[tuple[bytes, list[Outbound]]]:
-        """What to write, to whom: one frame (or several joined) for each identifier and encoder.
+        """Encodes a batch once for each identifier and encoder; returns the joined frames with their recipients.
 
-        The lists are the groups' own: not to be changed.
+        The lists belong to the groups and must not be changed.
         """
         messages = [(each, json_of(each.data)) for each in batch]
         for encoder, group in list(self.groups.items()):
@@ -163,20 +163,20 @@ class Audience:
 
 
 def delivery(identifier: Identifier, publication: Publication, message: bytes) -> Delivery:
-    """A publication for one identifier, its data read already."""
+    """A publication for one identifier; ``message`` is its data as :func:`json_of` returns it."""
     if publication.position is None:
         return Delivery(identifier, message, publication.kind)
     return Delivery(identifier, message, publication.kind, publication.stream, publication.position)
 
 
 def delivery_frame(encoder: Encoder, identifier: Identifier, publication: Publication) -> bytes:
-    """A publication for one identifier, ready to be written."""
+    """A publication for one identifier, encoded and framed."""
     message = json_of(publication.data)
     return encoder.encode_delivery(delivery(identifier, publication, message))
 
 
 def json_of(data: str) -> bytes:
-    """JSON as it came; anything else, and null, as a string: what anycable-go makes of them."""
+    """The data of a publication as JSON: unchanged if it is JSON; anything else, and null, as a string (as anycable-go)."""
     raw = data.encode()
     try:
         _check_json(raw)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 
 
 class BackgroundTasks:
-    """The tasks of one node that run until they are done, whoever leaves meanwhile."""
+    """The tasks of one node that run until they are done, even if their client leaves."""
 
     __slots__ = ("_running",)
 

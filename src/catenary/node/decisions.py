@@ -1,4 +1,4 @@
-"""What the application decides about a client, and what follows from it.
+"""Decisions of the application about a client, and their effects.
 
 A step of a client (it connects, subscribes, performs an action, unsubscribes) is decided by one call of the application.
 Its decision is applied to the session in one plain function without an await, so there are no locks; then the
@@ -60,7 +60,7 @@ CommandStep = Subscribe | Unsubscribe | Perform
 Step = Connect | CommandStep
 
 DisconnectMode = Literal["auto", "always", "never"]
-"""Whether the application is told of the end of a session: if it wants to (auto), always, or never."""
+"""Whether the end of a session is reported to the application: if it wants that (auto), always, or never."""
 
 
 class Decisions:
@@ -120,8 +120,8 @@ class Decisions:
     def connect(self, session: Session) -> Awaitable[None] | None:
         """Asks the application to admit a client; None if that is decided.
 
-        The call is completed even if the client leaves: an application that has admitted a client is also told of its
-        end.
+        The call is completed even if the client leaves: the end of a client that was admitted is always
+        reported.
         """
         try:
             answer = self._application.connect(session.environment)
@@ -196,7 +196,7 @@ class Decisions:
         """Applies a decision in one step. None if the client was answered, too; the answer waits until the new
         streams of a subscription are live.
 
-        Nothing is applied if the client has left. If the application has just admitted it, it is told of the end.
+        Nothing is applied if the client has left. If the application has just admitted it, its end is reported.
         """
         if session.closed:
             if type(step) is Connect and decision.verdict is Verdict.SUCCESS:
@@ -248,7 +248,7 @@ class Decisions:
         if type(step) is Unsubscribe:
             return self.apply(session, step, Decision(verdict=decision.verdict))
         if type(step) is Connect and decision.verdict is Verdict.SUCCESS:
-            # The application has admitted the client, and is told of its end.
+            # The application has admitted the client: its end is reported.
             self._end_admitted(session, msgspec.structs.replace(decision, cstate=None))
         self._fail(session, step)
         if type(step) is Subscribe:
@@ -287,7 +287,7 @@ class Decisions:
             self._disconnector.enqueue(Ended(session.environment, ()))
 
     def _note_interest(self, session: Session, decision: Decision) -> None:
-        """Notes that the application wants to be told of the session's end; one decision that says so is enough."""
+        """Notes whether the end of the session is reported to the application; one decision that asks for it is enough."""
         if self._disconnect_mode == "always" or (
             self._disconnect_mode == "auto" and decision.disconnect_wanted is not False
         ):

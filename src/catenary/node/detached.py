@@ -1,8 +1,8 @@
-"""A listener that is detached from its group on one stream, because its client reads the history meanwhile.
+"""A listener that is detached from its group on one stream while its client reads the history.
 
-What is published is buffered until the history has been sent; then it passes through to this listener alone, until
-the group has caught up and the listener is reattached.
-Knows: positions, how much may be buffered. Does not know: histories, who delivers.
+Messages are buffered until the history has been sent; then they pass through to this listener, until the group has
+caught up and the listener is reattached.
+Knows: positions, limits of the buffer. Does not know: histories, deliveries.
 """
 
 from typing import Final
@@ -11,19 +11,19 @@ from catenary.messages.publications import Position, Publication, is_later
 from catenary.metrics.counters import Counters
 
 BUFFER_LIMIT: Final = 1_000
-"""Messages of one stream that are buffered for a listener: ten times what a history has by default. Those
-beyond are read from the history; where that does not have them, the client is told so."""
+"""Messages of one stream that are buffered for a listener: ten times the default length of a history. On overflow, messages
+are read from the history; if it lacks some, the request is rejected."""
 
 BUFFER_BYTES: Final = 1_048_576
-"""And their data: as much as may wait to be sent to a client by default (``ws_max_pending_size``)."""
+"""Size of their data: the default of ``ws_max_pending_size``, which limits what waits to be sent to a client."""
 
 
 class Detached:
-    """Buffers what is published on one stream for one listener, or lets it pass through.
+    """Buffers the messages of one stream for one listener, or lets them pass through.
 
-    ``first`` is where the first message stands that was buffered. ``has_gap`` says that messages were dropped,
-    ``has_lost`` that some of these are in no history, ``has_overflowed`` that any were since :meth:`begin_read`. Up to
-    ``sent_up_to`` messages were sent from the history before they arrived here.
+    ``first`` is the position of the first buffered message. ``has_gap`` says that messages were dropped,
+    ``has_lost`` that some of them are in no history, ``has_overflowed`` that messages were dropped since
+    :meth:`begin_read`. Messages up to ``sent_up_to`` were sent from the history before they arrived here.
     """
 
     __slots__ = (
@@ -45,11 +45,11 @@ class Detached:
 
     @property
     def may_rejoin(self) -> bool:
-        """Has everything that was sent from the history arrived here, so that the group may serve the listener?"""
+        """Whether all messages that were sent from the history have arrived here, so that the listener can join its group."""
         return self._buffered is None and self.sent_up_to is None
 
     def takes(self, publication: Publication, counters: Counters) -> bool:
-        """Buffers a message, or drops one that was sent from the history; False: it is to be sent now."""
+        """Buffers a message, or drops one that was sent from the history. False if it must be sent now."""
         if self.sent_up_to is not None and not is_later(publication.position, self.sent_up_to):
             return True
         buffered = self._buffered
@@ -65,7 +65,7 @@ class Detached:
         return True
 
     def _overflow(self, buffered: list[Publication], counters: Counters) -> None:
-        """Drops what is buffered: a history has it, but for what is kept in none."""
+        """Drops the buffered messages. They are read from the history, except those that are in none."""
         counters.replay_overflows_total += 1
         self.has_overflowed = self.has_gap = True
         self.has_lost = self.has_lost or any(each.position is None for each in buffered)
@@ -73,7 +73,7 @@ class Detached:
         self._size_bytes = 0
 
     def begin_buffering(self) -> None:
-        """Buffers again where messages passed through; what is buffered already stays."""
+        """Buffers again if messages passed through; buffered messages stay."""
         if self._buffered is None:
             self._buffered = []
             self._size_bytes = 0
@@ -81,16 +81,16 @@ class Detached:
             self.has_gap = self.has_lost = self.has_overflowed = False
 
     def begin_read(self) -> None:
-        """A history is read from now on: it has everything that was dropped before."""
+        """A read of the history begins: it returns the messages that were dropped before."""
         self.has_overflowed = False
 
     def follows(self, found: tuple[Publication, ...]) -> bool:
-        """Is there no gap between the messages that were found in a history and those that were buffered?"""
+        """Whether there is no gap between the messages found in a history and the buffered ones."""
         if self.first is None:
             return True
         return not is_later(found[0].position, self.first) if found else not self.has_gap
 
     def take(self) -> list[Publication]:
-        """Takes out what is buffered; from now on messages pass through."""
+        """Returns the buffered messages; later messages pass through."""
         buffered, self._buffered = self._buffered, None
         return buffered or []

@@ -1,6 +1,6 @@
-"""Tells the application that sessions are over, no faster than it can bear.
+"""Reports ended sessions to the application, at a limited rate.
 
-A crowd that leaves at once becomes a paced queue of Disconnect calls.
+When many clients leave at once, their Disconnect calls are queued and paced.
 Source: ``disconnect_rate`` and ``disconnect_backlog_size`` of docs/configuration.md (anycable).
 """
 
@@ -24,27 +24,27 @@ _log: Final = logging.getLogger("catenary.disconnector")
 _limited: Final = RateLimitedLogger(_log)
 
 PAUSE_S: Final = 1.0
-"""Until a pacer that has failed is followed by another."""
+"""Before a failed pacer is replaced."""
 
 QUEUE_LIMIT: Final = 100_000
-"""Calls that wait: some 150 MB."""
+"""Calls in the queue: about 150 MB."""
 
 LONGEST_PAUSE_S: Final = 2.0
-"""Between two calls that find out whether the application is back."""
+"""Between two probes of an application that is away."""
 
 DRAINED_AT_ONCE: Final = 100
-"""Calls under way at the end of the server, when no client needs the application any more."""
+"""Calls under way at shutdown, when no client needs the application."""
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """A session that is over, as its application must hear of it."""
+    """An ended session, as it is reported to its application."""
 
     environment: Environment
     subscriptions: tuple[Identifier, ...]
 
 
 class _Outage:
-    """The application is away; ``probes`` are the calls that were made to find out whether it still is."""
+    """The application is away; ``probes`` is the number of calls made since, to find out whether it is back."""
 
     __slots__ = ("probes",)
 
@@ -55,13 +55,13 @@ class _Outage:
 class Disconnector:
     """The queue of Disconnect calls.
 
-    ``rate`` calls start in a second, and up to ``at_once`` are under way; while more than ``backlog``
-    wait, they are not paced, so that the queue is worked off as fast as the application allows.
+    ``rate`` calls start per second, and up to ``at_once`` are under way. While more than ``backlog`` wait, calls are
+    not paced, so that the queue shrinks as fast as the application allows.
 
-    While the application is away, calls stay in the queue, and one at a time finds out whether it is
-    back. Each goes to the end of the queue then, so that one that never gets through does not
-    stand before the others. The queue holds :data:`QUEUE_LIMIT`: beyond, the oldest is given up,
-    counted and logged. Else nothing is given up before :meth:`drain`.
+    While the application is away, calls stay in the queue, and one at a time is made as a probe. A call that fails goes
+    to the end of the queue, so that one that never succeeds does not block the others. The queue holds
+    :data:`QUEUE_LIMIT` calls: beyond, the oldest is abandoned, counted and logged. No other call is abandoned before
+    :meth:`drain`.
     """
 
     __slots__ = (
@@ -99,22 +99,22 @@ class Disconnector:
         self._waiting: deque[Ended] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         self._pacer: asyncio.Task[None] | None = None
-        # When the next call may start; kept from one pacer to the next, so that the rate holds.
+        # When the next call may start; kept from one pacer to the next, so that the rate is kept.
         self._due = clock()
         self._outage: _Outage | None = None
         self._is_draining = False
         self._unreached = 0
-        """Calls that were tried at the end of the server, and did not reach the application."""
+        """Calls at shutdown that did not reach the application."""
 
     def enqueue(self, ended: Ended) -> None:
-        """Takes a session that is over; its call is made in its turn."""
+        """Queues the call for an ended session."""
         self._append(ended)
         if len(self._waiting) == self._backlog + 1 and self._outage is None:
             _log.warning("More than %d Disconnect calls wait: pacing is off", self._backlog)
 
     def _append(self, ended: Ended) -> None:
         if len(self._waiting) >= QUEUE_LIMIT:
-            self._give_up(self._waiting.popleft())
+            self._abandon(self._waiting.popleft())
         self._waiting.append(ended)
         self._counters.disconnect_queue_size = len(self._waiting)
         self._maybe_start_pacer()
@@ -124,8 +124,8 @@ class Disconnector:
         self._pacer.add_done_callback(self._paced)
 
     def _paced(self, pacer: "asyncio.Task[None]") -> None:
-        """Another one goes on where something waits: calls that came at the last moment, or all of
-        them, because the pacer has failed."""
+        """A pacer has ended: starts another if calls wait, because they were queued at the last moment, or
+        the pacer has failed."""
         if self._pacer is not pacer:
             return
         self._pacer = None
@@ -133,26 +133,26 @@ class Disconnector:
         if error is None:
             self._maybe_start_pacer()
             return
-        _log.error("Starting Disconnect calls has failed, trying again", exc_info=error)
-        # Not at once: a loop that is being closed cancels everything, and nothing may begin then.
+        _log.error("Starting Disconnect calls failed, will retry", exc_info=error)
+        # Not at once: an event loop that is being closed cancels all tasks, and none may start then.
         asyncio.get_running_loop().call_later(PAUSE_S, self._maybe_start_pacer)
 
     def _maybe_start_pacer(self) -> None:
         if self._waiting and self._pacer is None:
             self._start_pacer()
 
-    def _give_up(self, ended: Ended) -> None:
+    def _abandon(self, ended: Ended) -> None:
         self._counters.abandoned_disconnects_total += 1
         if self._counters.abandoned_disconnects_total.bit_count() == 1:
             _log.error(
-                "%d Disconnect calls were given up, because more than %d waited; the last: sid=%s",
+                "%d Disconnect calls were abandoned, because more than %d waited; the last: sid=%s",
                 self._counters.abandoned_disconnects_total,
                 QUEUE_LIMIT,
                 ended.environment.sid,
             )
 
     async def _pace(self) -> None:
-        """Starts the calls that wait, one after the other, and ends when none is left."""
+        """Starts the waiting calls one by one; ends when none is left."""
         while self._waiting:
             if self._outage is not None and not self._is_draining:
                 await self._probe(self._outage)
@@ -169,7 +169,7 @@ class Disconnector:
                 self._due = max(self._due, self._clock() - self._interval_s) + self._interval_s
 
     async def _probe(self, outage: "_Outage") -> None:
-        """Makes one call after a pause: is the application back?"""
+        """Makes one call after a pause, to find out whether the application is back."""
         await asyncio.sleep(delay_s(outage.probes, LONGEST_PAUSE_S))
         outage.probes += 1
         if self._outage is outage and self._waiting:
@@ -178,18 +178,18 @@ class Disconnector:
 
     def _start(self, ended: Ended) -> None:
         self._counters.disconnect_queue_size = len(self._waiting)
-        call = asyncio.get_running_loop().create_task(self._tell(ended))
+        call = asyncio.get_running_loop().create_task(self._call(ended))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
 
-    async def _tell(self, ended: Ended) -> None:
+    async def _call(self, ended: Ended) -> None:
         try:
             await self._application.disconnect(ended.environment, ended.subscriptions)
         except AppNotReached as error:
             self._put_back(ended, error)
             return
         except AppUnavailable as error:
-            # It may have got the call, and must not get it twice.
+            # The application may have received the call, and must not receive it twice.
             _limited.warning("sid=%s Disconnect call failed: %s", ended.environment.sid, error)
             return
         except AppError as error:
@@ -198,7 +198,9 @@ class Disconnector:
             _limited.exception("sid=%s Disconnect call failed unexpectedly", ended.environment.sid)
         if self._outage is not None:
             self._outage = None
-            _log.warning("The application is back: %d Disconnect calls go on", len(self._waiting))
+            _log.warning(
+                "The application is back: %d Disconnect calls continue", len(self._waiting)
+            )
 
     def _put_back(self, ended: Ended, error: AppNotReached) -> None:
         if self._is_draining:
@@ -210,10 +212,10 @@ class Disconnector:
         self._append(ended)
 
     async def drain(self, timeout_s: float) -> None:
-        """Makes all calls that wait, unpaced.
+        """Makes all waiting calls without pacing.
 
-        Gives up, counted and logged, what is left after the timeout, and at once what does not
-        reach the application: it may be away for longer than this server.
+        Abandons calls that are left after the timeout, and calls that do not reach the application, which may be away
+        for longer than this server runs. Both are counted and logged.
         """
         self._is_draining = True
         try:
@@ -239,7 +241,7 @@ class Disconnector:
             pacer, self._pacer = self._pacer, None
             pacer.cancel()
         while self._waiting or self._calls:
-            # Whoever leaves meanwhile has started a pacer already.
+            # A client that left meanwhile has started a pacer.
             if self._waiting and self._pacer is None:
                 self._start_pacer()
             if self._pacer is not None:

@@ -1,4 +1,4 @@
-"""How replies become the bytes that a transport sends: a codec inside a framing.
+"""Encodes replies as the bytes that a transport sends: a codec and a framing.
 
 One encoder serves every session that shares protocol and framing, so that a publication is encoded once for all of
 them. Knows: codecs and framings. Does not know: sessions.
@@ -27,22 +27,22 @@ class Encoder:
         self._codec = codec
         self._frame_pieces = framing.frame_pieces
         self.native_ping = framing.ping
-        """The transport's own ping, which clients answer by themselves; empty where it has none."""
+        """The transport's own ping, which clients answer automatically; empty if the transport has none."""
         self.frame: Callable[[bytes], bytes] = framing.frame
-        """Frames a payload that is encoded already."""
+        """Frames an encoded payload."""
         self.decode: Callable[[bytes], Command | tuple[Command, ...] | None] = codec.decode
         """See :meth:`catenary.ports.Codec.decode`."""
         self.goodbye: Callable[[Reason], Goodbye] = codec.goodbye
         """See :meth:`catenary.ports.Codec.goodbye`."""
 
     def encode(self, reply: Reply) -> bytes | None:
-        """One reply, ready to be written; None where this protocol has no message for it."""
+        """Encodes and frames a reply; None if this protocol has no message for it."""
         payload = self._codec.encode(reply)
         return None if payload is None else self.frame(payload)
 
     def encode_slices(self, reply: PresenceState) -> Iterator[bytes]:
-        """A reply that may be large, as batches for :meth:`catenary.ports.Outbound.write_slices`, each encoded
-        when it is asked for. A small one is one batch, the same as from :meth:`encode`; none where this protocol has no
+        """Encodes a reply that may be large: batches for :meth:`catenary.ports.Outbound.write_slices`, each encoded
+        on demand. A small reply is one batch, the same as :meth:`encode` returns; no batch if this protocol has no
         message for it."""
         pieces = self._codec.encode_pieces(reply)
         first, second = next(pieces, None), next(pieces, None)
@@ -52,23 +52,23 @@ class Encoder:
             yield from self._frame_pieces(chain((first, second), pieces))
 
     def encode_transmission(self, text: str) -> bytes | None:
-        """A message that the application wrote itself, ready to be written; None where this protocol has
-        none for it."""
+        """Encodes and frames a message that the application wrote itself; None if this protocol has no message
+        for it."""
         payload = self._codec.encode_transmission(text)
         return None if payload is None else self.frame(payload)
 
     def encode_ping(self, timestamp: int, *, is_native: bool) -> bytes | None:
-        """A heartbeat, and after it, if ``is_native``, the transport's own."""
+        """Encodes and frames a ping of the protocol, followed by the transport's own if ``is_native``."""
         ping = self.encode(Ping(timestamp))
         return (ping or b"") + self.native_ping if is_native else ping
 
     def encode_delivery(self, delivery: Delivery) -> bytes:
-        """A publication for one identifier, ready to be written to all who share it."""
+        """Encodes and frames a publication for one identifier, for all its subscribers that use this encoder."""
         return self.frame(self._codec.encode_delivery(delivery))
 
 
 class Encoders:
-    """The encoders of one server: one for each codec and framing, shared by all sessions that have both."""
+    """The encoders of one server: one for each pair of codec and framing, shared by all sessions that use it."""
 
     __slots__ = ("_shared",)
 

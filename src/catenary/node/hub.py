@@ -1,11 +1,10 @@
-"""Who listens to which stream, and the delivery of publications to them.
+"""The subscribers of each stream, and the delivery of publications to them.
 
-Knows: subscriptions, encoders, slices. Does not know: the application, where publications come from.
-
-The hot path of the server. One frame is encoded for all who share identifier and encoder. A stream
-with one listener costs one entry of a dict. Audiences are served in turns of the loop, a limited
-number of clients in each, so that a delivery never holds the loop for long; what is published
-meanwhile on the same stream waits, in order, and then travels in one write per client.
+The hot path of the server. One frame is encoded for all subscribers that share identifier and encoder. A stream
+with one listener costs one entry of a dict. Audiences are served in turns of the event loop, a limited number of clients
+in each, so that a delivery never blocks the loop for long. Messages that are published on the same stream meanwhile wait,
+in order, and are then sent in one write per client.
+Knows: subscriptions, encoders, slices. Does not know: the application, publishers.
 """
 
 import asyncio
@@ -33,30 +32,30 @@ from catenary.node.turns import Turns
 from catenary.ports import Interest, Observer, Outbound
 
 TURN: Final = 1000
-"""Clients served in one turn of the loop: 3 to 4 ms at 3.3 µs a write, most of it the kernel's."""
+"""Clients served in one turn of the event loop: 3 to 4 ms at 3.3 µs per write, most of it in the kernel."""
 
 CLOSE_COST: Final = 10
-"""To close a session takes as long as to write to so many."""
+"""Closing a session takes as long as this number of writes."""
 
 WRITE_BYTES: Final = 8192
-"""So many bytes of a frame cost as much as another client does: fewer are served where frames are large."""
+"""Bytes of a frame that cost as much as another client: fewer clients are served per turn if frames are large."""
 
 WAITING_LIMIT: Final = 256
-"""Publications that may wait for audiences before publishers are asked to wait, too."""
+"""Publications that may wait for delivery; with more, publishers have to wait."""
 
 
 class Hub:
-    """The listeners of this node. ``call_soon`` is the loop's; ``interest`` hears which streams count."""
+    """The listeners of this node. ``call_soon`` is the event loop's; ``interest`` learns which streams have listeners."""
 
     __slots__ = (
         "_closing",
         "_counters",
         "_due",
+        "_held_publishers",
         "_identified",
         "_interest",
         "_is_in_line",
         "_observer",
-        "_patient",
         "_sessions",
         "_streams",
         "_waiting_num",
@@ -73,39 +72,39 @@ class Hub:
         self._counters = counters
         self._observer = observer
         self._interest = interest
-        # Who listens
+        # Listeners and sessions
         self._streams: dict[Stream, Subscription | Audience] = {}
         self._sessions: dict[Sid, Session] = {}
         self._identified: dict[str, Session | set[Session]] = {}
-        # Identifiers of remote disconnects that are being carried out, and of how many each
+        # Remote disconnects under way: how many for each connection identifiers
         self._closing: dict[str, int] = {}
         # Deliveries under way
         self._due: deque[tuple[Audience, Iterator[None]]] = deque()
         self.turns = Turns(TURN, call_soon)
-        """For deliveries and all else that many clients, or many subscriptions, cause at once; in writes to a
-        client."""
+        """For deliveries and other work that many clients or subscriptions cause at once. The unit of cost is a write to
+        a client."""
         self._is_in_line = False
         self._waiting_num = 0
-        self._patient: list[asyncio.Future[None]] = []
+        self._held_publishers: list[asyncio.Future[None]] = []
 
-    # Who is here
+    # Sessions
 
     @property
     def streams_num(self) -> int:
-        """How many streams somebody listens to."""
+        """Number of streams that have listeners."""
         return len(self._streams)
 
     @property
     def clients_uniq_num(self) -> int:
-        """How many different connection identifiers there are."""
+        """Number of different connection identifiers."""
         return len(self._identified)
 
     def session(self, sid: Sid) -> Session | None:
-        """The session of this node with an id."""
+        """The connected session with a sid; None if this node has none."""
         return self._sessions.get(sid)
 
     def add(self, session: Session) -> None:
-        """A session was accepted: from now on it can be found by sid and by identifiers."""
+        """Adds an accepted session, which is found by its sid and by its identifiers."""
         self._sessions[session.sid] = session
         identifiers = session.environment.identifiers
         others = self._identified.get(identifiers)
@@ -118,7 +117,7 @@ class Hub:
         self._counters.clients_num += 1
 
     def forget(self, session: Session) -> None:
-        """A session is over: its streams, some in each turn of the loop, and itself."""
+        """Removes a session, and its streams, some in each turn of the event loop."""
         self.turns.run(self._leave(list(session.subscriptions.values())))
         if self._sessions.get(session.sid) is session:
             del self._sessions[session.sid]
@@ -138,10 +137,10 @@ class Hub:
                 self._remove(subscription, stream)
                 yield 1
 
-    # Who listens to what
+    # Listeners
 
     def listen(self, subscription: Subscription, stream: Stream) -> None:
-        """Adds a stream to a subscription; nothing happens where it has it already."""
+        """Adds a stream to a subscription, unless it has it."""
         if not subscription.add_stream(stream):
             return
         if stream in self._streams:
@@ -151,33 +150,33 @@ class Hub:
             self._interest.listen(stream)
 
     def when_live(self, streams: Collection[Stream]) -> Awaitable[None] | None:
-        """None where everything published on these streams from now on arrives, else a wait."""
+        """None if every message that is published on these streams from now on arrives; else to be awaited."""
         return self._interest.when_live(streams)
 
     def listen_detached(self, subscription: Subscription, stream: Stream) -> None:
-        """The same, with everything buffered for the listener from the first moment, until :meth:`reattach`."""
+        """Adds a stream to a subscription; its messages are buffered for the listener until :meth:`reattach`."""
         if subscription.add_stream(stream):
             self._audience(stream).join_detached(subscription)
 
     def unlisten(self, subscription: Subscription, stream: Stream) -> None:
-        """Takes a stream from a subscription; nothing happens where it has it not."""
+        """Removes a stream from a subscription, if it has it."""
         if subscription.remove_stream(stream):
             self._remove(subscription, stream)
 
     def unlisten_all(self, subscription: Subscription) -> None:
-        """Takes every stream from a subscription."""
+        """Removes all streams from a subscription."""
         for stream in subscription.remove_streams():
             self._remove(subscription, stream)
 
-    # Histories
+    # Detached listeners (node/replay.py)
 
     def is_quiet(self, stream: Stream) -> bool:
-        """Is nothing on its way to the listeners of a stream?"""
+        """Whether no message is on its way to the listeners of a stream."""
         present = self._streams.get(stream)
         return not isinstance(present, Audience) or not present.is_due
 
     def is_quiet_for(self, subscription: Subscription) -> bool:
-        """Is nothing on its way to this listener? Nothing is to one that is detached."""
+        """Whether no message is on its way to this listener; true for one that is detached."""
         for stream in subscription.streams:
             present = self._streams.get(stream)
             if (
@@ -189,10 +188,9 @@ class Hub:
         return True
 
     def detach(self, subscription: Subscription, stream: Stream) -> Awaitable[None] | None:
-        """Buffers what is published on a stream for a listener, instead of sending it, until :meth:`reattach`.
+        """Buffers the messages of a stream for a listener, instead of sending them, until :meth:`reattach`.
 
-        None where that is so from now on, else something to wait for: the end of a delivery that
-        the listener takes part in.
+        None if that is so from now on. Otherwise to be awaited: the end of a delivery in which the listener takes part.
         """
         audience = self._audience(stream)
         detached = audience.detached.get(subscription)
@@ -207,18 +205,17 @@ class Hub:
         return done
 
     def detached(self, subscription: Subscription, stream: Stream) -> Detached | None:
-        """What is buffered for a listener on a stream; None where it is not detached."""
+        """The buffer of a listener for a stream; None if the listener is not detached."""
         audience = self._streams.get(stream)
         return audience.detached.get(subscription) if isinstance(audience, Audience) else None
 
     def reattach(
         self, subscription: Subscription, stream: Stream, sent_up_to: Position | None
     ) -> None:
-        """Sends what was buffered; the listener receives what is published again.
+        """Sends a listener its buffered messages, and then each message that is published.
 
-        Up to ``sent_up_to`` it has everything: that is not sent again, neither from the buffer nor when it
-        arrives later, because the history is ahead of what arrives. Nothing happens where the listener is not
-        detached.
+        Messages up to ``sent_up_to`` are not sent again, neither from the buffer nor when they arrive later,
+        because the history was ahead of live delivery. Does nothing if the listener is not detached.
         """
         audience = self._streams.get(stream)
         if not isinstance(audience, Audience):
@@ -232,7 +229,7 @@ class Hub:
             self.write_all(subscription, missed)
         if sent_up_to is not None and not self._interest.has_arrived(stream, sent_up_to):
             self._drop_until_arrived(subscription, stream, detached, sent_up_to)
-        self._maybe_rejoin(audience, subscription, detached)
+        self._reattach_if_caught_up(audience, subscription, detached)
 
     def _drop_until_arrived(
         self, subscription: Subscription, stream: Stream, detached: Detached, sent_up_to: Position
@@ -245,18 +242,18 @@ class Hub:
     def _arrived(
         self, subscription: Subscription, stream: Stream, detached: Detached, sent_up_to: Position
     ) -> None:
-        """Everything that was sent from the history has arrived here, too."""
+        """All messages that were sent from the history have arrived here, too."""
         if detached.sent_up_to is not sent_up_to:
             return
         detached.sent_up_to = None
         audience = self._streams.get(stream)
         if isinstance(audience, Audience) and audience.detached.get(subscription) is detached:
-            self._maybe_rejoin(audience, subscription, detached)
+            self._reattach_if_caught_up(audience, subscription, detached)
 
-    def _maybe_rejoin(
+    def _reattach_if_caught_up(
         self, audience: Audience, subscription: Subscription, detached: Detached
     ) -> None:
-        """Puts a listener back into its group, unless the group has not received what this one has."""
+        """Moves a listener back into its group, if the group has received as much as the listener."""
         if audience.is_due or not detached.may_rejoin:
             return
         audience.reattach(subscription)
@@ -264,7 +261,7 @@ class Hub:
             self._streams[audience.stream] = subscription
 
     def _audience(self, stream: Stream) -> Audience:
-        """The listeners of a stream, who are an audience from now on however few they are."""
+        """The audience of a stream, which is created if the stream has one listener or none."""
         present = self._streams.get(stream)
         if isinstance(present, Audience):
             return present
@@ -291,7 +288,7 @@ class Hub:
     # Delivery
 
     def deliver(self, publication: Publishable) -> None:
-        """Sends a publication to everybody of this node who should get it. Never raises."""
+        """Delivers a publication to its recipients on this node. Never raises."""
         if isinstance(publication, RemoteDisconnect):
             self._disconnect(publication)
             return
@@ -318,16 +315,16 @@ class Hub:
             self._serve()
 
     def caught_up(self) -> Awaitable[None] | None:
-        """For publishers: None while deliveries keep up, else something to wait for."""
+        """For publishers: None while deliveries keep up; else to be awaited before the next publication."""
         if self._waiting_num < WAITING_LIMIT:
             return None
         self._counters.held_publishers_total += 1
-        patient = asyncio.get_running_loop().create_future()
-        self._patient.append(patient)
-        return patient
+        held = asyncio.get_running_loop().create_future()
+        self._held_publishers.append(held)
+        return held
 
     def write(self, subscription: Subscription, publication: Publication) -> None:
-        """Sends a publication to one listener alone."""
+        """Sends a publication to one listener only."""
         encoder = subscription.session.encoder
         self.write_row(
             subscription, delivery_frame(encoder, subscription.identifier, publication), 1
@@ -336,7 +333,7 @@ class Hub:
             self._observer.delivered(publication.stream, 1, 1)
 
     def write_all(self, subscription: Subscription, publications: Iterable[Publication]) -> None:
-        """Sends publications to one listener alone, in one write, or in slices where they are many."""
+        """Sends publications to one listener only, in one write, or in slices if they are many."""
         encoder, identifier = subscription.session.encoder, subscription.identifier
         rows = (encoded(encoder, identifier, part) for part in sliced((publications,)))
         subscription.session.send_slices(self._counted(rows))
@@ -344,7 +341,7 @@ class Hub:
     def write_answer(
         self, subscription: Subscription, answer: Answer | Iterator[Answer]
     ) -> Awaitable[None] | None:
-        """Sends what was encoded for one listener alone; None once it is sent."""
+        """Sends an answer to one listener only; None if it is sent."""
         if isinstance(answer, Answer):
             self.write_row(subscription, answer.row, answer.messages)
             return None
@@ -357,13 +354,13 @@ class Hub:
             yield each.row
 
     def write_row(self, subscription: Subscription, row: bytes, count: int) -> None:
-        """Sends so many messages to one listener alone; they are encoded already."""
+        """Sends ``count`` messages, which are encoded, to one listener only."""
         subscription.session.outbound.write(row)
         self._counters.server_msg_total += count
         self._counters.data_sent_total += len(row)
 
     def _serve(self) -> None:
-        """Delivers what this turn of the loop has room for; the rest comes in the next ones."""
+        """Delivers as much as this turn of the event loop has room for; the rest follows in later turns."""
         turns = self.turns
         try:
             while self._due and turns.room > 0:
@@ -374,38 +371,38 @@ class Hub:
                     self._due.popleft()
                     audience.detach_pending(self._counters)
                     if audience.waiting:
-                        # Behind the others: a busy stream must not keep quiet ones waiting.
+                        # After the others: a busy stream must not delay quiet ones.
                         self._due.append((audience, self._slices(audience)))
                     else:
                         audience.is_due = False
                         audience.reattach_all()
                         if audience.size == 0:
-                            # Not before: a listener that came meanwhile had to receive things in order.
+                            # Not earlier: a listener that joined meanwhile had to receive messages in order.
                             self._forget_stream(audience.stream)
         finally:
-            # Whatever was raised: the other audiences have their turn, and publishers that wait.
+            # Even after an exception, the other audiences are served and held publishers are released.
             if self._due and not self._is_in_line:
                 self._is_in_line = True
                 turns.wait(self._serve_on)
 
     def _serve_on(self) -> None:
-        """The next turn's share."""
+        """Continues in a later turn."""
         self._is_in_line = False
         try:
             self._serve()
         finally:
-            self._wake_patient()
+            self._release_publishers()
 
-    def _wake_patient(self) -> None:
-        """Lets publishers go on that wait for deliveries, where these have caught up."""
-        if self._patient and self._waiting_num < WAITING_LIMIT:
-            patient, self._patient = self._patient, []
-            for each in patient:
+    def _release_publishers(self) -> None:
+        """Lets held publishers continue if deliveries have caught up."""
+        if self._held_publishers and self._waiting_num < WAITING_LIMIT:
+            held, self._held_publishers = self._held_publishers, []
+            for each in held:
                 if not each.done():
                     each.set_result(None)
 
     def _slices(self, audience: Audience) -> Iterator[None]:
-        """Delivers to an audience all that waits for it; yields when a turn has no more room."""
+        """Delivers the waiting publications of an audience; yields when the turn has no more room."""
         turns = self.turns
         batch, excluded = self._batch(audience.waiting)
         self._waiting_num -= len(batch)
@@ -418,22 +415,22 @@ class Hub:
                 self._observer.delivered(audience.stream, len(batch), left)
             self._counters.server_msg_total += left * len(batch)
             self._counters.data_sent_total += left * len(frame)
-            turns.spend(len(batch))  # to encode a message takes about as long as to write it
+            turns.spend(len(batch))  # encoding a message takes about as long as a write
             rest = iter(members)
             cost = 1 + len(frame) // WRITE_BYTES
             while left > 0:
                 if turns.room <= 0:
                     yield
                 part = min(left, -(-turns.room // cost))
-                # Asked for together, and without a copy of the row: what a client has lies far from
-                # what the next one has, and each object that is touched is waited for.
+                # The methods are looked up together, and without a copy of the list: the objects of
+                # different clients are far apart in memory, and each access is a cache miss.
                 for write in [each.write for each in islice(rest, part)]:
                     write(frame)
                 left -= part
                 turns.spend(part * cost)
 
     def _batch(self, waiting: deque[Publication]) -> tuple[list[Publication], Outbound | None]:
-        """Takes what may travel in one write: all that waits, up to one that excludes somebody."""
+        """Takes the publications for one write: all that wait, up to one that excludes a session; returns its outbound, too."""
         first = waiting.popleft()
         if first.exclude_socket is not None:
             session = self._sessions.get(first.exclude_socket)
@@ -444,7 +441,7 @@ class Hub:
         return batch, None
 
     def _disconnect(self, command: RemoteDisconnect) -> None:
-        """Ends every session that has the identifiers, not only the first."""
+        """Closes every session that has the identifiers, not only the first."""
         self._counters.remote_commands_total += 1
         found = self._identified.get(command.identifiers)
         if found is None:
@@ -462,5 +459,5 @@ class Hub:
             self._closing[command.identifiers] = left
 
     def is_closing(self, session: Session) -> bool:
-        """Is a session about to be closed by a remote disconnect, which closes some in each turn of the loop?"""
+        """Whether a remote disconnect, which closes some sessions in each turn, is about to close this one."""
         return bool(self._closing) and session.environment.identifiers in self._closing

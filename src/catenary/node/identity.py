@@ -1,4 +1,4 @@
-"""Connections that need no application to be let in: everybody, or who shows a token.
+"""Connections that are accepted without the application: all clients, or those with a token.
 
 Source: ``--noauth`` and ``--public`` of docs/configuration.md, docs/jwt_identification.md (anycable).
 Knows: environments, tokens. Does not know: where keys come from. Logs no token, and no claim.
@@ -25,18 +25,18 @@ _write: Final = msgspec.json.Encoder().encode
 
 
 def everybody(environment: Environment) -> Decision:
-    """Lets everybody in, identified by the session id alone."""
+    """Accepts every client, identified by its session id."""
     return _welcome(environment, _write({"sid": environment.sid}).decode())
 
 
 class TokenIdentity:
-    """Lets in who shows a JSON Web Token; its claim ``ext`` has the identifiers.
+    """Accepts clients with a JSON Web Token, whose claim ``ext`` has the identifiers.
 
-    The token is the value of the header ``x-`` + ``param``, else of ``param`` in the query. Without
-    one, others decide, unless a token is ``required``.
+    The token is the value of the header ``x-`` + ``param``, else of the query parameter ``param``. For clients without
+    a token, the next identification or the application decides, unless a token is ``required``.
     """
 
-    __slots__ = ("_header", "_keys", "_look_again", "_now", "_param", "_required", "_rules")
+    __slots__ = ("_header", "_keys", "_now", "_param", "_refresh_keys", "_required", "_rules")
 
     def __init__(
         self,
@@ -44,38 +44,38 @@ class TokenIdentity:
         *,
         required: bool,
         keys: Callable[[], Sequence[Key]],
-        look_again: Callable[[], Awaitable[None]] | None,
+        refresh_keys: Callable[[], Awaitable[None]] | None,
         rules: Rules,
         now: Callable[[], float],
     ) -> None:
-        """``keys`` are those of the moment; ``look_again`` is awaited before a token whose key is
-        not among them is refused. ``now`` tells seconds since 1970."""
+        """``keys`` returns the current keys; ``refresh_keys`` is awaited before a token is refused because its key is
+        unknown. ``now`` returns seconds since 1970."""
         self._param = param
         self._header = header_of(param)
         self._required = required
         self._keys = keys
-        self._look_again = look_again
+        self._refresh_keys = refresh_keys
         self._rules = rules
         self._now = now
 
     def __call__(self, environment: Environment) -> Decision | Awaitable[Decision] | None:
-        """Raises :class:`AppFailed` for a good token without identifiers."""
+        """Raises :class:`AppFailed` for a valid token without identifiers."""
         token = self._token_of(environment)
         if not token:
             return _refusal(Reason.UNAUTHORIZED) if self._required else None
         found = self._check(token)
-        if found is TokenError.UNKNOWN_KEY and self._look_again is not None:
-            return self._check_again(environment, token, self._look_again)
+        if found is TokenError.UNKNOWN_KEY and self._refresh_keys is not None:
+            return self._check_with_new_keys(environment, token, self._refresh_keys)
         return _decision(environment, found)
 
-    async def _check_again(
-        self, environment: Environment, token: str, look_again: Callable[[], Awaitable[None]]
+    async def _check_with_new_keys(
+        self, environment: Environment, token: str, refresh_keys: Callable[[], Awaitable[None]]
     ) -> Decision:
-        await look_again()
+        await refresh_keys()
         return _decision(environment, self._check(token))
 
     def shows_token(self, environment: Environment) -> bool:
-        """Does the request of a client carry a token, valid or not?"""
+        """Whether the request of a client has a token, valid or not."""
         return self._token_of(environment) != ""
 
     def _check(self, token: str) -> Verified | TokenError:
@@ -92,7 +92,7 @@ class TokenIdentity:
 
 
 def header_of(param: str) -> str:
-    """The header that carries a token, in lower case."""
+    """The name of the header for a token, in lower case."""
     return f"x-{param}".lower()
 
 

@@ -1,4 +1,4 @@
-"""The commands of one client that wait while an earlier one takes time.
+"""The commands of one client that wait while an earlier one is executed.
 
 Knows: commands. Does not know: sessions, when the commands are carried out (``node/inboxes.py``).
 """
@@ -12,30 +12,30 @@ from catenary.messages.names import Identifier
 
 
 class Cancellable(Protocol):
-    """Something that is waited for and can be given up."""
+    """Work that can be cancelled."""
 
     def cancel(self) -> object:
-        """Gives it up."""
+        """Cancels the work."""
         ...
 
 
 class Inbox:
-    """What takes time, as ``work``, and the commands that wait for it."""
+    """The ``work`` of one command, and the commands that wait for its end."""
 
     __slots__ = ("_answered", "commands", "is_full", "work")
 
     def __init__(self) -> None:
-        # None until something waits, which is rare: most have ended before the client says more.
+        # None until a command waits, which is rare: most work ends before the client sends more.
         self.commands: deque[Command] | None = None
         self.work: Cancellable | None = None
         self.is_full = False
         self._answered: set[Identifier] | None = None
 
     def note_confirmation(self, identifier: Identifier) -> None:
-        """A subscription was confirmed: that answers all its subscribe commands that wait here, too.
+        """A subscription was confirmed, which also answers its subscribe commands that wait here.
 
-        Clients repeat the command until it is answered, and ``@anycable/core`` unsubscribes when a
-        second answer comes.
+        Clients repeat the command until it is answered, and ``@anycable/core`` unsubscribes when it receives a
+        second answer.
         """
         if self.commands:
             answered = self._answered = self._answered or set()
@@ -43,5 +43,5 @@ class Inbox:
             self.commands.append(Checkpoint(partial(answered.discard, identifier)))
 
     def is_answered(self, identifier: Identifier) -> bool:
-        """Was the command that comes next received before such a confirmation?"""
+        """Whether the next command was received before such a confirmation was sent."""
         return self._answered is not None and identifier in self._answered

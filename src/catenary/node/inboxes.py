@@ -1,7 +1,7 @@
-"""The order of one client's commands: while one takes time, later ones wait in the session's inbox.
+"""Executes the commands of each client in order: while one is executed, later ones wait in the session's inbox.
 
-A session whose commands are done at once has no inbox. ``begin`` starts a command and returns what must end before
-the next one starts, or None; a decision that the application brings goes to ``resolve``, by whichever way it comes.
+A session whose commands end at once has no inbox. ``start`` starts a command and returns the work that must end before
+the next one starts, or None. ``resolve`` receives a decision that the application reports by a callback.
 Knows: sessions, their inboxes. Does not know: what a command does.
 """
 
@@ -25,16 +25,16 @@ from catenary.supervision.service import is_cancelled
 _log: Final = logging.getLogger("catenary.node")
 
 INBOX_LIMIT: Final = 64
-"""Commands of one client that may wait after a slow one before its socket is not read any more."""
+"""Commands of one client that may wait; with more, its socket is not read."""
 
 COMMANDS_AT_ONCE: Final = 64
-"""Commands of one client that are begun in one turn of the event loop after they have waited."""
+"""Waiting commands of one client that are started in one turn of the event loop."""
 
 Step = TypeVar("Step")
 
 
 class PendingDecision(Generic[Step]):
-    """A decision about a step that the application brings by calling back, which needs no task."""
+    """A decision about a step that the application reports by a callback, which needs no task."""
 
     __slots__ = ("answer", "step")
 
@@ -46,24 +46,24 @@ class PendingDecision(Generic[Step]):
 class Inboxes(Generic[Step]):
     """The inboxes of one node; one for each session that waits."""
 
-    __slots__ = ("_begin", "_counters", "_limited", "_own", "_resolve")
+    __slots__ = ("_counters", "_hold", "_limited", "_resolve", "_start")
 
     def __init__(
         self,
-        begin: Callable[[Session, Command], Awaitable[None] | PendingDecision[Step] | None],
+        start: Callable[[Session, Command], Awaitable[None] | PendingDecision[Step] | None],
         resolve: Callable[[Session, Step, Decision | Exception], Awaitable[None] | None],
-        own: Callable[["asyncio.Task[None]"], None],
+        hold: Callable[["asyncio.Task[None]"], None],
         counters: Counters,
     ) -> None:
-        """``own`` keeps a task from being collected while it runs."""
-        self._begin = begin
+        """``hold`` keeps a task from being collected while it runs."""
+        self._start = start
         self._resolve = resolve
-        self._own = own
+        self._hold = hold
         self._counters = counters
         self._limited = RateLimitedLogger(_log)
 
     def put(self, session: Session, inbox: Inbox, command: Command) -> None:
-        """Lets a command wait for those before it; where too many wait, the socket is not read."""
+        """Queues a command. If too many wait, the socket of the client is not read."""
         waiting = inbox.commands
         if waiting is None:
             waiting = inbox.commands = deque()
@@ -74,7 +74,7 @@ class Inboxes(Generic[Step]):
             session.outbound.pause_reading()
 
     def put_first(self, session: Session, commands: Sequence[Command]) -> None:
-        """Carries out what belongs to the command just done, before anything else that the client sent."""
+        """Executes commands that belong to the one that has just been executed, before others of the client."""
         inbox = session.inbox
         if inbox is not None:
             if commands:
@@ -82,17 +82,17 @@ class Inboxes(Generic[Step]):
             return
         inbox = session.inbox = Inbox()
         inbox.commands = deque(commands)
-        self._go_on(session, inbox)
+        self._continue(session, inbox)
 
     def wait_for(self, session: Session, work: Awaitable[None] | PendingDecision[Step]) -> None:
-        """Something takes time: what the client sends meanwhile waits."""
+        """Waits for the work of a command; commands that the client sends meanwhile wait in its inbox."""
         inbox = session.inbox = Inbox()
         self._wait_in(session, inbox, work)
 
     def close(self, session: Session) -> None:
-        """The client left: cancels what it waits for, and drops its commands."""
+        """The client left: cancels the work under way and drops the waiting commands."""
         if session.inbox is not None and session.inbox.work is not None:
-            # Not before a task has begun: what it waits for would never be awaited.
+            # Not immediately: a task that has not started yet would never await its coroutine.
             asyncio.get_running_loop().call_soon(session.inbox.work.cancel)
         session.inbox = None
 
@@ -105,7 +105,7 @@ class Inboxes(Generic[Step]):
             return
         task = asyncio.get_running_loop().create_task(self._wait(session, inbox, work))
         inbox.work = task
-        self._own(task)
+        self._hold(task)
 
     async def _wait(self, session: Session, inbox: Inbox, work: Awaitable[None]) -> None:
         try:
@@ -116,43 +116,43 @@ class Inboxes(Generic[Step]):
                 "sid=%s A command could not be carried out: %s", session.sid, error
             )
         except asyncio.CancelledError:
-            # The client left; or what was waited for was cancelled, which must not end its order either.
+            # The client left; or only the work was cancelled, and the session continues with its next command.
             if is_cancelled():
                 raise
-            self._limited.exception("sid=%s A command was broken off unexpectedly", session.sid)
+            self._limited.exception("sid=%s A command was cancelled unexpectedly", session.sid)
         except Exception:  # noqa: BLE001
-            # A fault of our own must cost this command, not the session's whole order.
+            # A fault of this server costs this command only: the session continues with its next one.
             self._limited.exception("sid=%s A command failed unexpectedly", session.sid)
-        self._go_on(session, inbox)
+        self._continue(session, inbox)
 
     def _decided(
         self, session: Session, inbox: Inbox, step: Step, outcome: Decision | Exception
     ) -> None:
-        """The application has called back: goes on within its call, without a task."""
+        """The application has called back: continues within its call, without a task."""
         work = None
         try:
             work = self._resolve(session, step, outcome)
         except Exception:  # noqa: BLE001
             self._limited.exception("sid=%s A command failed unexpectedly", session.sid)
         if work is None:
-            self._go_on(session, inbox)
+            self._continue(session, inbox)
         else:
             self._wait_in(session, inbox, work)
 
-    def _go_on(self, session: Session, inbox: Inbox) -> None:
-        """Begins the commands that wait, in order, until one takes time, or the client has had its share of this
+    def _continue(self, session: Session, inbox: Inbox) -> None:
+        """Starts the waiting commands in order, until one has to be waited for, or the client has used its share of this
         turn of the event loop."""
         left = COMMANDS_AT_ONCE
         while inbox.commands and not session.closed:
             if left == 0:
-                inbox.work = asyncio.get_running_loop().call_soon(self._go_on, session, inbox)
+                inbox.work = asyncio.get_running_loop().call_soon(self._continue, session, inbox)
                 return
             left -= 1
             command = inbox.commands.popleft()
             if inbox.is_full and not inbox.commands:
                 inbox.is_full = False
                 session.outbound.resume_reading()
-            work = self._begin(session, command)
+            work = self._start(session, command)
             if work is not None:
                 self._wait_in(session, inbox, work)
                 return

@@ -1,10 +1,11 @@
-"""Restored subscriptions whose clients have not asked for the history yet, and when they are not going to.
+"""Decides when the client of a restored subscription is not going to request the history.
 
-A client that knows how to resume asks as soon as it receives its welcome. Time alone does not tell whether
-it is going to: the line may be slow, or its requests may wait after others. So a client is pinged by its transport when
-it has not asked within a tick or two. It has answered in order: what it had said before has been read. Only then, or when
-it has not answered for so long that clients take a connection for dead themselves, it counts as one that does not ask.
-Knows: sessions. Does not know: histories, what is buffered.
+A client that supports resuming requests the history when it receives its welcome. Time alone does not show that it will
+not: its connection may be slow, or its requests may wait after others. So a client that has sent no request within a tick
+or two is pinged by its transport. It answers in order: when the pong arrives, everything that it sent before has been
+read. Only then, or after the time in which clients themselves consider a connection dead, it counts as a client that does
+not request the history.
+Knows: sessions. Does not know: histories, buffers.
 """
 
 from collections import OrderedDict
@@ -16,11 +17,10 @@ from catenary.node.session import Session, Subscription
 from catenary.node.turns import Turns
 
 UNANSWERED_TICKS: Final = 6
-"""How long an answer to the ping is waited for: as long as ``@anycable/core`` takes to notice that its own
-pings are missing, after which it connects again."""
+"""The time limit for the pong: the time after which ``@anycable/core`` misses the server's pings and reconnects."""
 
 PROCESSING_TICKS: Final = 1
-"""How long a client is waited for that has answered: pings are answered before a page has run its handlers."""
+"""Extra time for a client that has answered: browsers answer pings before a page has run its handlers."""
 
 
 class _Late:
@@ -36,7 +36,7 @@ class _Late:
         self.answered_at = 0
 
     def is_over(self) -> bool:
-        """Has the client had its chance? Called once a tick."""
+        """Whether the time of the client is over. Called once per tick."""
         self.ticks += 1
         if not self.is_pinged:
             return True
@@ -48,27 +48,27 @@ class _Late:
 
 
 class LateRequests:
-    """``go_live`` is called for each subscription whose client does not ask, some in each turn of the loop."""
+    """Calls ``go_live`` for each subscription whose client does not request the history, some in each turn of the event loop."""
 
     __slots__ = ("_aging", "_due", "_fresh", "_go_live", "_is_advancing", "_late", "_turns")
 
     def __init__(self, turns: Turns, go_live: Callable[[Subscription], None]) -> None:
         self._turns = turns
         self._go_live = go_live
-        # Since the last tick; since the one before, until there is room for them; for longer
+        # Restored since the last tick; before it; before that one
         self._fresh: dict[Subscription, None] = {}
         self._aging: OrderedDict[Subscription, None] = OrderedDict()
         self._late: dict[Session, _Late] = {}
-        # And those that go live when there is room for them
+        # Subscriptions that go live as soon as a turn has room for them
         self._due: OrderedDict[Subscription, None] = OrderedDict()
         self._is_advancing = False
 
     def add(self, subscription: Subscription) -> None:
-        """A subscription was restored; its client may ask."""
+        """A subscription was restored; its client may request the history."""
         self._fresh[subscription] = None
 
     def discard(self, subscription: Subscription) -> None:
-        """The client has asked."""
+        """The client has requested the history."""
         if subscription in self._fresh:
             del self._fresh[subscription]
             return
@@ -87,7 +87,7 @@ class LateRequests:
             late.has_answered = True
 
     def tick(self) -> None:
-        """To be called every second or so."""
+        """Starts a check of all clients. To be called every second or so."""
         if self._is_advancing or not (self._fresh or self._late):
             return
         self._is_advancing = True
@@ -96,7 +96,7 @@ class LateRequests:
         self._turns.run(self._advance(list(self._late)))
 
     def _advance(self, sessions: list[Session]) -> Iterator[int]:
-        """What a tick brings, some in each turn of the loop."""
+        """The work of a tick, some in each turn of the event loop."""
         try:
             yield from self._age(sessions)
             yield from self._all_go_live()
@@ -136,7 +136,7 @@ class LateRequests:
         late.subscriptions[subscription] = None
 
     def _may_be_waiting(self, session: Session, late: _Late) -> bool:
-        """May requests of the client wait after other commands? Those that are known to are not late."""
+        """Whether requests of the client may wait after its other commands; those that do are not late."""
         inbox = session.inbox
         if inbox is None:
             return False
@@ -145,12 +145,12 @@ class LateRequests:
                 subscription = session.subscriptions.get(command.identifier)
                 if subscription is not None:
                     late.subscriptions.pop(subscription, None)
-        # Beyond its limit the client is not read: its requests may be among what waits in its socket.
+        # The socket of a client with a full inbox is not read: it may contain requests.
         return inbox.is_full
 
 
 def _ping(session: Session) -> bool:
-    """Pings a client; False where its transport can't."""
+    """Pings a client; False if its transport has no pings."""
     ping = session.encoder.native_ping
     if ping:
         session.outbound.write(ping)

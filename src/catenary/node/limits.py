@@ -1,6 +1,6 @@
-"""What one client may have, by what it says and by what its application answers.
+"""Limits of one client: of its commands, and of its application's decisions about it.
 
-Knows: sizes and numbers. Does not know: what is done with what goes beyond.
+Knows: sizes and numbers. Does not know: what happens when a limit is exceeded.
 """
 
 from collections.abc import Mapping
@@ -14,12 +14,11 @@ from catenary.node.session import Subscription
 
 
 class ClientLimits(msgspec.Struct, frozen=True):
-    """0 for no limit. Names, identifiers and state count in characters.
+    """0 means no limit. Sizes are in characters.
 
-    The first two are limits of what clients say, the others of what applications answer: how many
-    streams a subscription has, how long a stream's name is, and of the state of a connection or of a
-    subscription how many keys and how long all together. The last is the longest identifiers of a
-    connection and info of a member, too.
+    The first two limit commands of clients, the others decisions of applications: streams of a subscription, size of a
+    stream's name, keys and total size of the state of a connection or of a subscription. ``max_state_size`` also limits
+    the identifiers of a connection and the presence info of a member.
     """
 
     max_identifier_size: int = 0
@@ -32,9 +31,9 @@ class ClientLimits(msgspec.Struct, frozen=True):
     def excess(
         self, environment: Environment, subscription: Subscription | None, decision: Decision
     ) -> str:
-        """What an answer holds that its client may not have; empty where it is all right.
+        """Describes the first limit that a decision exceeds; empty if it exceeds none.
 
-        ``subscription`` is the one that the answer is for, None where there is none yet.
+        ``subscription`` is the subject of the decision; None if it does not exist yet.
         """
         istate = {} if subscription is None else environment.istate_of(subscription.identifier)
         return (

@@ -1,6 +1,6 @@
 """Snapshots of the sessions that are connected to this node, and the sessions that lost their connection to another.
 
-A connection that broke is often noticed late. Its client is back before that, at this node or at another one, and
+A lost connection is often noticed late. Its client connects again before that, to this node or to another one, and
 takes the session over from the connection that still looks open.
 Knows: the hub. Does not know: where snapshots are kept.
 """

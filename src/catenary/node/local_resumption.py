@@ -1,6 +1,6 @@
-"""Keeps sessions, and finds them, on a node that shares them with no other: every answer is a value.
+"""Keeps and finds sessions on a node that does not share them with others: every result is a value.
 
-A session is written once, when it leaves. Nothing has to be asked of other nodes, and no answer can be lost.
+A session is written once, when its client leaves. No other node is asked, and no answer can be lost.
 Knows: the cache, snapshots. Does not know: how a session is resumed.
 """
 
@@ -17,8 +17,8 @@ from catenary.ports import SessionCache
 
 
 class LocalResumption:
-    """What :class:`catenary.node.session_writer.SessionWriter` and :class:`catenary.node.takeover.Takeover` do
-    where nodes share a cache."""
+    """Takes the place of :class:`catenary.node.session_writer.SessionWriter` and
+    :class:`catenary.node.takeover.Takeover`, which are for nodes that share a cache."""
 
     __slots__ = ("_aliases", "_live", "_report_end", "_sessions")
 
@@ -35,21 +35,21 @@ class LocalResumption:
         self._report_end = report_end
 
     def save(self, sid: Sid, snapshot: Snapshot, alias: Sid | None = None) -> None:
-        """Keeps a session that left; it is found by its ``alias``, too, if it has one."""
+        """Keeps the session of a client that left; it is found by its ``alias``, too, if it has one."""
         if alias is not None:
             self._sessions.save(alias_key(alias), write(sid))
         self._sessions.save(sid, write(snapshot))
 
     def remove(self, sid: Sid, ended: Ended | None) -> None:
-        """A session has ended: nothing is kept of it while it lives."""
+        """Reports the end of a session; nothing of a living session is stored."""
         self._report_end(ended)
 
     def find(self, sid: Sid) -> Snapshot | None:
-        """Takes a session out, to resume it; a connection that still looks open is closed."""
+        """Takes a session out to resume it; a connection that still looks open is closed."""
         found = self._take(self._aliases.take(sid) or sid)
         if found is not None:
             return found
-        # One that left before its client had heard of its new sid
+        # A session that left before its client received its new sid
         named = read_name(self._take_kept(alias_key(sid)))
         return None if named is None else self._take(named)
 
@@ -67,21 +67,21 @@ class LocalResumption:
             self.save(sid, snapshot)
 
     def changed(self, session: Session, identifier: Identifier | None = None) -> None:
-        """Nothing: a living session is not kept."""
+        """Does nothing: a living session is not stored."""
 
     def flush(self) -> Awaitable[None] | None:
-        """Nothing waits."""
+        """Does nothing: no write waits."""
         return None
 
     def touch(self) -> Awaitable[None] | None:
-        """Nothing: a living session is not kept."""
+        """Does nothing: a living session is not stored."""
         return None
 
     def write_all_again(self) -> None:
-        """Nothing: the cache is this process's memory."""
+        """Does nothing: the cache is the memory of this process."""
 
     def note_outage(self, error: BackendError | None) -> None:
-        """Nothing: it is never away."""
+        """Does nothing: the cache can't be away."""
 
     def drop_all(self) -> None:
-        """Nothing waits."""
+        """Does nothing: no write waits."""

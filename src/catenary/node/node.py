@@ -95,8 +95,8 @@ class Node:
         observer: Observer | None = None,
         expiry: ExpiryRules = ExpiryRules(),  # noqa: B008  (frozen)
     ) -> None:
-        """``restored_action`` is performed on every subscription of a resumed session, which tells the application;
-        empty: the application is not told. ``expiry`` are the rules for sessions of clients whose token has expired."""
+        """``restored_action`` is performed on every subscription of a resumed session, which notifies the application;
+        empty: it is not notified. ``expiry`` are the rules for sessions of clients whose token has expired."""
         self._hub = hub
         self._pinger = pinger
         self._counters = counters
@@ -114,7 +114,7 @@ class Node:
         self.publications = Publications(
             hub, pubsub, counters, observer, are_sessions_shared=sessions.is_shared
         )
-        """What publishers use."""
+        """Used by all publishers."""
         self._decisions = Decisions(
             application,
             self._follow_confirmation,
@@ -282,7 +282,7 @@ class Node:
             case Leave():
                 return self._presences.leave(subscription)
             case ReadPresence(_, with_records):
-                return self._presences.tell(subscription, with_records=with_records)
+                return self._presences.send_state(subscription, with_records=with_records)
 
     def _confirm_again(self, session: Session, command: Subscribe) -> None:
         """Confirms an existing subscription without asking the application: ``@rails/actioncable`` repeats
@@ -349,7 +349,7 @@ class Node:
         session.connected = False
         if self._observer is not None:
             self._observer.disconnected(session.environment, session.ended_for)
-        self._background.run(self._presences.gone(session))
+        self._background.run(self._presences.disconnected(session))
         if session.is_resumable:
             self._background.run(self._resumption.keep(session))
         else:
@@ -385,9 +385,9 @@ class Node:
 
     def restore(self) -> None:
         """The engine was away and may have lost its data: writes sessions and members again."""
-        self._resumption.refresh()
+        self._resumption.restore()
         self._background.run(self._resumption.flush())
-        self._background.run(self._presences.refresh())
+        self._background.run(self._presences.restore())
 
 
 def _report_received(

@@ -1,7 +1,7 @@
-"""Heartbeats: every client hears a ping in its own interval, so that it notices a dead connection.
+"""Heartbeats: pings every client in its own interval, so that it notices a dead connection.
 
-A wheel for each pair of interval and precision, with no timer, no task and no frame per client:
-a turn of the wheel encodes one ping for all who are due. Sessions that ended fall off at their next turn.
+One timer wheel for each heartbeat configuration, without a timer, a task or a frame per client: a turn of the wheel
+encodes one ping for all clients that are due. Closed sessions are removed at their next turn.
 Source: "Ping" of the Action Cable protocol; ``pi`` and ``ptp`` of docs/configuration.md (anycable).
 """
 
@@ -15,11 +15,11 @@ from catenary.node.encoder import Encoder
 from catenary.node.session import Session
 
 SLOTS: Final = 30
-"""Turns of a wheel in one interval: every 100 ms at the usual 3 s."""
+"""Turns of a wheel per interval: one each 100 ms at the default interval of 3 s."""
 
 
 MANY: Final = 1000
-"""Sessions that may be over and still on a wheel, whatever its interval."""
+"""Closed sessions that may remain on the wheels, whatever their intervals."""
 
 
 class Pinger:
@@ -31,7 +31,7 @@ class Pinger:
         self._loop = loop
         self._clock_ns = clock_ns
         self._wheels: dict[Heartbeat, Wheel] = {}
-        # How many have left since others were forgotten, and how many may have
+        # Sessions closed since the last pruning, and how many may be before the next
         self._left = 0
         self._many = MANY
 
@@ -46,13 +46,13 @@ class Pinger:
         wheel.add(session)
 
     def left(self) -> None:
-        """A session is over. Each falls off at its next turn, and all before they are too many."""
+        """A session has closed. It is removed at its next turn, or earlier if there are many."""
         self._left += 1
         if self._left > self._many:
             self._prune()
 
     def _prune(self) -> None:
-        """Where half of all have left, or more. Else they are counted again when that many have."""
+        """Prunes the wheels if at least half of their sessions are closed; else checks again when that many are."""
         if self._left > self._size / 2:
             self._left = 0
             for wheel in self._wheels.values():
@@ -64,7 +64,7 @@ class Pinger:
         return sum(wheel.size for wheel in self._wheels.values())
 
     def _turn(self, heartbeat: Heartbeat, wheel: "Wheel") -> None:
-        """One turn of a wheel. One that has nobody left is taken away, with its timer."""
+        """Turns a wheel, and removes it with its timer if it is empty."""
         try:
             self._ping(heartbeat, wheel)
         finally:
@@ -90,9 +90,9 @@ class Pinger:
                 session.outbound.write(frame)
 
     def _turn_later(self, heartbeat: Heartbeat, wheel: "Wheel") -> None:
-        """By the moments at which turns are due: timers are late, and what each is late would add up.
+        """Schedules from the previous due time, so that timer lateness does not accumulate.
 
-        Who could not turn for a whole interval, as on a computer that slept, begins anew.
+        After a pause of a whole interval or more (suspended computer) the schedule starts again from now.
         """
         now = self._loop.time()
         if now - wheel.due_at > heartbeat.interval_s:
@@ -101,7 +101,7 @@ class Pinger:
         self._loop.call_at(wheel.due_at, self._turn, heartbeat, wheel)
 
     def _is_gone(self, session: Session, heartbeat: Heartbeat) -> bool:
-        """Was nothing heard since a ping that is too long ago? The pongs are due at the next turn."""
+        """Whether the client has sent nothing since a ping longer ago than the pong timeout. A pong is expected by the next turn."""
         now = self._loop.time()
         if session.silent_since == 0:
             session.silent_since = now
@@ -115,7 +115,7 @@ class Wheel:
     __slots__ = ("_at", "_joined", "_slots", "due_at", "size")
 
     def __init__(self, due_at: float) -> None:
-        """``due_at`` is the moment of its last turn, or from which on its turns count."""
+        """``due_at`` is the loop time of the last turn, at first that of the wheel's start."""
         self.due_at = due_at
         self._slots: list[list[Session]] = [[] for _ in range(SLOTS)]
         self._at = 0
@@ -123,19 +123,19 @@ class Wheel:
         self.size = 0
 
     def add(self, session: Session) -> None:
-        """The first ping comes after half an interval or more, and never to all newcomers at once."""
+        """Adds a session. Its first ping is due after half an interval or more; new sessions are spread over the slots."""
         self._joined += 1
         ahead = SLOTS // 2 + self._joined % (SLOTS // 2)
         self._slots[(self._at + ahead) % SLOTS].append(session)
         self.size += 1
 
     def prune(self) -> None:
-        """Forgets everybody who has left."""
+        """Removes closed sessions from all slots."""
         self._slots = [[each for each in slot if not each.closed] for slot in self._slots]
         self.size = sum(map(len, self._slots))
 
     def turn(self) -> list[Session]:
-        """Those who are due now; who has left is forgotten."""
+        """Returns the open sessions of the next slot and removes the closed ones from it."""
         slot = self._slots[self._at]
         due = [session for session in slot if not session.closed]
         self._slots[self._at] = due

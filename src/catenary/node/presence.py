@@ -1,18 +1,20 @@
-"""Who is here: members come and go by their sessions, and everybody on the stream is told.
+"""Presence: clients become members of streams, and the other clients of a stream are notified.
 
 Source: docs/presence.md (anycable); presence commands of the extended Action Cable protocol.
-Knows: subscriptions and their streams. Does not know: where members are kept.
+Knows: subscriptions and their presence streams. Does not know: where members are stored.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from catenary.errors import BackendError, BackendRefused
 from catenary.logs.rate_limited import RateLimitedLogger
+from catenary.maybe_awaitable import settled, then
 from catenary.messages.names import Sid, Stream
 from catenary.messages.presence import Member, PresenceChange
 from catenary.messages.publications import Publication, Publishable
@@ -26,22 +28,22 @@ _limited: Final = RateLimitedLogger(_log)
 _write: Final = msgspec.json.Encoder().encode
 
 TOUCHED_AT_ONCE: Final = 1_000
-"""Sessions that are touched in one turn of the loop: 1 ms."""
+"""Sessions that are touched in one turn of the event loop: 1 ms."""
 
 KIND: Final = "presence"
-"""The ``type`` of what others hear of a change."""
+"""The ``type`` of the messages that report a change."""
 
 Publish = Callable[[tuple[Publishable, ...]], Awaitable[None] | None]
 
 
 class Presences:
-    """Members of streams by way of subscriptions; changes go to ``publish``."""
+    """The members of this node. ``publish`` sends their changes to the other clients of a stream."""
 
     __slots__ = (
         "_expiring",
         "_is_refusal_logged",
+        "_members",
         "_presence",
-        "_present",
         "_publish",
         "_touching",
     )
@@ -50,30 +52,28 @@ class Presences:
         self._presence = presence
         self._publish = publish
         self._is_refusal_logged = False
-        # Of this node: on which streams, and as whom
-        self._present: dict[Session, dict[Stream, Member]] = {}
-        # What is tried again and again while an engine is away
+        # The members of each session of this node, by stream
+        self._members: dict[Session, dict[Stream, Member]] = {}
+        # Periodic calls that are repeated while the engine is away
         self._touching = Backoff()
         self._expiring = Backoff()
 
+    # Commands of clients
+
     def join(self, subscription: Subscription, member_id: str, info: str) -> Awaitable[None] | None:
-        """Lets a client be seen; nothing happens where its subscription has no stream for that."""
-        if subscription.presence_stream is None:
+        """Makes a client a member of its presence stream; ignored if its subscription has none."""
+        stream = subscription.presence_stream
+        if stream is None:
             self._log_refusal(subscription)
             return None
         session = subscription.session
-        streams = self._present.setdefault(session, {})
-        if (
-            streams.setdefault(subscription.presence_stream, Member(member_id, info)).id
-            == member_id
-        ):
-            streams[subscription.presence_stream] = Member(member_id, info)
-        return self._announce(
-            self._presence.join(subscription.presence_stream, session.sid, member_id, info)
-        )
+        members = self._members.setdefault(session, {})
+        if members.setdefault(stream, Member(member_id, info)).id == member_id:
+            members[stream] = Member(member_id, info)
+        return self._publish_change(self._presence.join(stream, session.sid, member_id, info))
 
     def _log_refusal(self, subscription: Subscription) -> None:
-        """Once: every client of a channel would cause the same line."""
+        """Logs once: every client of a channel would cause the same line."""
         if not self._is_refusal_logged:
             self._is_refusal_logged = True
             _log.warning(
@@ -84,84 +84,71 @@ class Presences:
             )
 
     def leave(self, subscription: Subscription) -> Awaitable[None] | None:
-        """Lets a client be seen no longer."""
-        session = subscription.session
-        if subscription.presence_stream is None or session not in self._present:
+        """Removes a client from the members of its presence stream."""
+        session, stream = subscription.session, subscription.presence_stream
+        if stream is None or session not in self._members:
             return None
-        self._present[session].pop(subscription.presence_stream, None)
-        return self._announce(self._presence.leave(subscription.presence_stream, session.sid))
+        self._members[session].pop(stream, None)
+        return self._publish_change(self._presence.leave(stream, session.sid))
 
-    def gone(self, session: Session) -> Awaitable[None] | None:
-        """A client's connection is lost: it stays a member for as long as it may come back."""
-        if self._present.pop(session, None) is not None:
-            return self._settled(self._presence.touch((session.sid,)))
-        return None
-
-    def tell(self, subscription: Subscription, *, with_records: bool) -> Awaitable[None] | None:
-        """Answers who is there. None once that is sent."""
+    def send_state(
+        self, subscription: Subscription, *, with_records: bool
+    ) -> Awaitable[None] | None:
+        """Sends a client the members of its presence stream, or only their number. None if they are sent."""
         if subscription.presence_stream is None:
-            return _tell(subscription, (), with_records=with_records)
-        found = self._presence.members(subscription.presence_stream)
-        if isinstance(found, tuple):
-            return _tell(subscription, found, with_records=with_records)
-        return self._tell_later(subscription, found, with_records=with_records)
+            return _send_state(subscription, (), with_records=with_records)
+        members = self._presence.members(subscription.presence_stream)
+        sent = then(members, partial(_send_state, subscription, with_records=with_records))
+        return None if sent is None else _send_state_or_error(subscription, sent)
 
-    async def _tell_later(
-        self,
-        subscription: Subscription,
-        found: Awaitable[tuple[Member, ...]],
-        *,
-        with_records: bool,
-    ) -> None:
-        try:
-            members = await found
-        except BackendError as error:
-            _limited.warning("sid=%s Presence unknown: %s", subscription.session.sid, error)
-            subscription.session.send(PresenceUnknown(subscription.identifier))
-            return
-        sent = _tell(subscription, members, with_records=with_records)
-        if sent is not None:
-            await sent
+    # Sessions of this node
+
+    def disconnected(self, session: Session) -> Awaitable[None] | None:
+        """A client has lost its connection: it stays a member for its time to live, because it may come back."""
+        if self._members.pop(session, None) is None:
+            return None
+        return self._touch((session.sid,))
 
     def touch(self) -> Awaitable[None] | None:
-        """Who is connected is here: to be called a few times within the time that members have."""
-        present = [each.sid for each in self._present]
-        if len(present) > TOUCHED_AT_ONCE:
-            return self._touch_all(present)
-        return self._settled(self._presence.touch(present)) if present else None
+        """Extends the time to live of connected members. To be called several times within it."""
+        sids = [each.sid for each in self._members]
+        if len(sids) > TOUCHED_AT_ONCE:
+            return self._touch_in_turns(sids)
+        return self._touch(sids) if sids else None
 
-    async def _touch_all(self, sids: list[Sid]) -> None:
+    async def _touch_in_turns(self, sids: list[Sid]) -> None:
         for start in range(0, len(sids), TOUCHED_AT_ONCE):
-            touched = self._settled(self._presence.touch(sids[start : start + TOUCHED_AT_ONCE]))
+            touched = self._touch(sids[start : start + TOUCHED_AT_ONCE])
             await (asyncio.sleep(0) if touched is None else touched)
 
-    def _settled(self, touched: Awaitable[None] | None) -> Awaitable[None] | None:
-        return None if touched is None else self._settle(touched)
+    def _touch(self, sids: Collection[Sid]) -> Awaitable[None] | None:
+        touched = self._presence.touch(sids)
+        return None if touched is None else self._await_touched(touched)
 
-    async def _settle(self, touched: Awaitable[None]) -> None:
-        """A touch that fails is followed by others, and members last for several of them."""
+    async def _await_touched(self, touched: Awaitable[None]) -> None:
+        """A failure is only logged: others follow, and the time to live is that of several touches."""
         try:
             await touched
         except BackendError as error:
             if self._touching.failed().is_logged:
-                _log.info("Members could not be kept up: %s", error)
+                _log.info("Presence could not be refreshed, will retry: %s", error)
         else:
             self._touching.works()
 
-    def refresh(self) -> Awaitable[None] | None:
-        """What keeps the members may have forgotten them: everybody who is here joins anew."""
-        return self._rejoin() if self._present else None
+    def restore(self) -> Awaitable[None] | None:
+        """The engine may have lost its data: the members of this node join again."""
+        return self._join_all_again() if self._members else None
 
-    async def _rejoin(self) -> None:
-        present = [(each, stream) for each, streams in self._present.items() for stream in streams]
+    async def _join_all_again(self) -> None:
+        joined = [(each, stream) for each, streams in self._members.items() for stream in streams]
         refused = 0
         try:
-            for session, stream in present:
-                member = self._present.get(session, {}).get(stream)
+            for session, stream in joined:
+                member = self._members.get(session, {}).get(stream)
                 if member is None:
                     continue
                 try:
-                    await self._join_anew(stream, session, member)
+                    await self._join_again(stream, session, member)
                 except BackendRefused as error:
                     # This member alone: the next one may join.
                     refused += 1
@@ -171,75 +158,74 @@ class Presences:
         if refused:
             _log.warning("%d members were refused as they joined again: %s", refused, reason)
 
-    async def _join_anew(self, stream: Stream, session: Session, member: Member) -> None:
+    async def _join_again(self, stream: Stream, session: Session, member: Member) -> None:
         joined = self._presence.join(stream, session.sid, member.id, member.info)
-        change = await joined if isinstance(joined, Awaitable) else joined
-        sent = None if change is None else self._publish((_publication(change),))
+        sent = self._send_change(await settled(joined))
         if sent is not None:
             await sent
 
+    # Members of any node
+
     def expire(self) -> Awaitable[None] | None:
-        """Lets leave whose time is over."""
+        """Removes the members whose time to live has passed, and reports that they left."""
         expired = self._presence.expire()
         if not isinstance(expired, tuple):
-            return self._expire_later(expired)
-        return self._expire_rest(self._tell_all(expired)) if expired else None
+            return self._publish_expired(expired)
+        return self._publish_rest(self._publish_changes(expired)) if expired else None
 
-    async def _expire_rest(self, told: Awaitable[None] | None) -> None:
-        """Some in each turn of the loop, until no more are over."""
+    async def _publish_rest(self, sent: Awaitable[None] | None) -> None:
+        """Publishes some in each turn of the event loop, until none is left."""
         while True:
-            await (asyncio.sleep(0) if told is None else told)
-            again = self._presence.expire()
-            expired = again if isinstance(again, tuple) else await again
-            if not expired:
+            await (asyncio.sleep(0) if sent is None else sent)
+            changes = await settled(self._presence.expire())
+            if not changes:
                 return
-            told = self._tell_all(expired)
+            sent = self._publish_changes(changes)
 
-    async def _expire_later(self, expired: Awaitable[tuple[PresenceChange, ...]]) -> None:
+    async def _publish_expired(self, expired: Awaitable[tuple[PresenceChange, ...]]) -> None:
         try:
-            told = self._tell_all(await expired)
+            changes = await expired
         except BackendError as error:
             if self._expiring.failed().is_logged:
-                _log.info("Expired members are announced later: %s", error)
-        else:
-            self._expiring.works()
-            if told is not None:
-                await told
+                _log.info("Presence expiry failed, will retry: %s", error)
+            return
+        self._expiring.works()
+        sent = self._publish_changes(changes)
+        if sent is not None:
+            await sent
 
-    def _tell_all(self, changes: tuple[PresenceChange, ...]) -> Awaitable[None] | None:
-        """One by one: as a batch, one that is refused would cost the others, too."""
-        sent = [self._publish((_publication(change),)) for change in changes]
-        waits = [each for each in sent if each is not None]
-        return _try(waits) if waits else None
+    # Changes
 
-    def _announce(
+    def _publish_changes(self, changes: tuple[PresenceChange, ...]) -> Awaitable[None] | None:
+        """Publishes one by one: in a batch, one that is refused would cost the others, too."""
+        sent = [self._publish_change(each) for each in changes]
+        pending = [each for each in sent if each is not None]
+        return _await_all(pending) if pending else None
+
+    def _publish_change(
         self, change: PresenceChange | Awaitable[PresenceChange | None] | None
     ) -> Awaitable[None] | None:
-        if change is None:
-            return None
-        if isinstance(change, PresenceChange):
-            return self._tell_all((change,))
-        return self._announce_later(change)
+        """None if a change is published, or there is none; the awaitable does not raise errors of the engine."""
+        sent = then(change, self._send_change)
+        return None if sent is None else _await_or_log(sent)
 
-    async def _announce_later(self, change: Awaitable[PresenceChange | None]) -> None:
-        try:
-            told = self._announce(await change)
-        except BackendError as error:
-            _limited.warning("A change of presence is lost: %s", error)
-        else:
-            if told is not None:
-                await told
+    def _send_change(self, change: PresenceChange | None) -> Awaitable[None] | None:
+        return None if change is None else self._publish((_publication(change),))
 
 
-async def _try(waits: list[Awaitable[None]]) -> None:
-    for each in waits:
-        try:
-            await each
-        except BackendError as error:
-            _limited.warning("A change of presence is lost: %s", error)
+async def _await_all(pending: list[Awaitable[None]]) -> None:
+    for each in pending:
+        await each
 
 
-def _tell(
+async def _await_or_log(sent: Awaitable[None]) -> None:
+    try:
+        await sent
+    except BackendError as error:
+        _limited.warning("A change of presence is lost: %s", error)
+
+
+def _send_state(
     subscription: Subscription, members: tuple[Member, ...], *, with_records: bool
 ) -> Awaitable[None] | None:
     session = subscription.session
@@ -247,10 +233,18 @@ def _tell(
     return session.send_slices(session.encoder.encode_slices(state))
 
 
-def _publication(change: PresenceChange) -> Publication:
-    """What everybody on the stream hears; it is not kept in the history.
+async def _send_state_or_error(subscription: Subscription, sent: Awaitable[None]) -> None:
+    try:
+        await sent
+    except BackendError as error:
+        _limited.warning("sid=%s Presence unknown: %s", subscription.session.sid, error)
+        subscription.session.send(PresenceUnknown(subscription.identifier))
 
-    An update travels as a join: clients keep members by id, and know no third word.
+
+def _publication(change: PresenceChange) -> Publication:
+    """The message about a change; it is not kept in the history.
+
+    An update is sent as a join: clients keep members by id, and know no third event.
     """
     event: dict[str, object] = {"type": "leave", "id": change.id}
     if change.kind != "leave":

@@ -1,14 +1,13 @@
-"""From a history to what is published now, with nothing lost, nothing twice and in order.
+"""Replays a history to a client and continues with live messages: in order, none lost, none twice.
 
-A listener is detached on its streams, so that what is published is buffered for it; the history is
-read and sent; then comes what was buffered and follows it. Where nothing is on its way and the
-history answers at once, all of that is one step, and nothing is buffered. A history elsewhere
-may be ahead of what is delivered here: what arrives later and was sent already is dropped.
+The listener is detached from live delivery on its streams, and messages are buffered for it. The history is read and sent,
+then the buffered messages that follow it. If no message is on its way and the history answers at once, this is one step
+without a buffer. A remote history may be ahead of live delivery: messages that were sent from it are dropped when they
+arrive.
 
-A session that is resumed is detached until its client has asked for the history (``node/late_requests.py`` decides
-when it is not going to). A request that comes after that can't be answered in order: it is rejected if anything was
-missed.
-Knows: the order. Does not know: where a history is.
+A restored session is detached until its client requests the history; ``node/late_requests.py`` decides when it is not
+going to. A later request can't be answered in order: it is rejected if the client has missed messages.
+Knows: the order of messages. Does not know: where a history is stored.
 """
 
 import asyncio
@@ -32,18 +31,18 @@ from catenary.ports import History
 _limited: Final = RateLimitedLogger(logging.getLogger("catenary.node"))
 
 AWAY_S: Final = 15.0
-"""How long a history may be away before it is refused: a JetStream whose leader died takes 4 to 9 s
-to elect another one."""
+"""How long a history may be away before the request is rejected: a JetStream whose leader died takes 4 to 9 s to elect
+another one."""
 
 PAUSE_S: Final = 0.2
-"""Until a history that is away is asked again."""
+"""Before a history that is away is asked again."""
 
 READS: Final = 5
-"""How often a history is read where more is published meanwhile than is buffered."""
+"""How often a history is read if more is published meanwhile than can be buffered."""
 
 
 EVERYTHING: Final = HistoryRequest(since_s=0)
-"""Read where a client asks for what came after a moment, and this is later than the first buffered message."""
+"""Read if a client asks for messages since a moment, and that is later than the first buffered message."""
 
 
 class Replayer:
@@ -58,16 +57,16 @@ class Replayer:
         self._late = LateRequests(hub.turns, self._go_live)
 
     def listen(self, subscription: Subscription, stream: Stream) -> None:
-        """Adds a stream to a subscription whose request for history is the next thing to be done."""
+        """Adds a stream to a subscription whose request for history is handled next."""
         if self._history.is_immediate and self._hub.is_quiet(stream):
             self._hub.listen(subscription, stream)
         else:
             self._hub.listen_detached(subscription, stream)
 
     def await_request(self, subscription: Subscription, streams: tuple[Stream, ...]) -> None:
-        """Adds the streams of a subscription that was restored, whose client will ask for the history.
+        """Adds the streams of a restored subscription, whose client is expected to request the history.
 
-        What is published until then must come after that.
+        Messages that are published before are buffered and follow the history.
         """
         subscription.asked = "not yet"
         for stream in streams:
@@ -84,9 +83,9 @@ class Replayer:
         self._late.tick()
 
     def _go_live(self, subscription: Subscription) -> None:
-        """The client does not ask: sends what was buffered, and what is published from now on.
+        """The client does not request the history: sends the buffered messages, and then live ones.
 
-        Where the buffer has overflowed, the client is told that messages are missing.
+        If the buffer has overflowed, the client receives a rejection, because messages are missing.
         """
         subscription.asked = "too late"
         streams = tuple(subscription.streams)
@@ -98,7 +97,7 @@ class Replayer:
     # Requests
 
     def replay(self, subscription: Subscription, request: HistoryRequest) -> Awaitable[None] | None:
-        """Sends what was missed on all streams of a subscription, or rejects; None once done.
+        """Sends the missed messages of all streams of a subscription, or a rejection; None if that is done.
 
         Never raises.
         """
@@ -108,14 +107,14 @@ class Replayer:
         is_late = asked == "too late"
         if self._history.is_immediate and self._hub.is_quiet_for(subscription):
             return self._replay_at_once(subscription, request, is_late=is_late)
-        # Now, not when the task begins: what is published meanwhile is in the history.
+        # Now, not when the task starts: messages that are published before are in the history.
         detached = {each: self._hub.detach(subscription, each) for each in subscription.streams}
         return self._replay_detached(subscription, request, detached, is_late=is_late)
 
     def _replay_at_once(
         self, subscription: Subscription, request: HistoryRequest, *, is_late: bool
     ) -> Awaitable[None] | None:
-        """A listener that is detached because its request was awaited is reattached in the same step."""
+        """Answers in one step; a listener that was detached because its request was expected is reattached."""
         found: dict[Stream, Messages] = {}
         sent: Awaitable[None] | None = None
         try:
@@ -157,7 +156,7 @@ class Replayer:
         *,
         is_late: bool,
     ) -> None:
-        """The same while publishing goes on."""
+        """Answers while messages are published."""
         found: dict[Stream, Messages] = {}
         reached: dict[Stream, Position | None] = {}
         sent: Awaitable[None] | None = None
@@ -186,7 +185,7 @@ class Replayer:
         request: HistoryRequest,
         detached: Awaitable[None] | None,
     ) -> Messages:
-        """One stream's history, read when everything that is not in it will be buffered."""
+        """Reads the history of one stream, when all messages that are not in it will be buffered."""
         if detached is not None:
             await detached
         live = self._hub.when_live((stream,))
@@ -200,15 +199,15 @@ class Replayer:
         request: HistoryRequest,
         found: dict[Stream, Messages],
     ) -> None:
-        """Reads those streams again on which more was published meanwhile than is buffered.
+        """Reads the streams again whose buffers have overflowed meanwhile.
 
-        Raises :class:`LostPosition` where that goes on.
+        Raises :class:`LostPosition` if they still overflow after several reads.
         """
         for _ in range(READS):
-            behind = [each for each in found if self._has_overflowed(subscription, each)]
-            if not behind:
+            overflowed = [each for each in found if self._has_overflowed(subscription, each)]
+            if not overflowed:
                 return
-            for stream in behind:
+            for stream in overflowed:
                 found[stream] = await self._read(subscription, stream, request)
         raise LostPosition("more is published than can be read meanwhile")
 
@@ -219,17 +218,17 @@ class Replayer:
     async def _read(
         self, subscription: Subscription, stream: Stream, request: HistoryRequest
     ) -> Messages:
-        """Asks a history that may be elsewhere, and away for a while."""
+        """Reads a history that may be remote, and away for a while."""
         detached = self._hub.detached(subscription, stream)
-        if detached is None:  # it listens no more
+        if detached is None:  # it does not listen any more
             return ()
         detached.begin_read()
-        found = await self._patiently(stream, request)
+        found = await self._ask_patiently(stream, request)
         if _is_complete(detached, stream, request, found):
             return found
-        return _from_first(detached, await self._patiently(stream, EVERYTHING))
+        return _from_first(detached, await self._ask_patiently(stream, EVERYTHING))
 
-    async def _patiently(self, stream: Stream, request: HistoryRequest) -> Messages:
+    async def _ask_patiently(self, stream: Stream, request: HistoryRequest) -> Messages:
         clock = asyncio.get_running_loop().time
         give_up_at = clock() + AWAY_S
         while True:
@@ -241,7 +240,7 @@ class Replayer:
             except BackendRefused:
                 raise
             except BackendError:
-                # What keeps it may be electing a leader, or restarting.
+                # Its server may be electing a leader, or restarting.
                 if clock() >= give_up_at:
                     raise
             await asyncio.sleep(PAUSE_S)
@@ -257,24 +256,24 @@ class Replayer:
     def _answer(
         self, subscription: Subscription, found: Collection[Messages]
     ) -> Awaitable[None] | None:
-        """None once the answer is sent. Whatever is written while it is on its way follows after it."""
+        """Sends the answer; None if it is sent. Messages that are written meanwhile follow it."""
         encoder = subscription.session.encoder
         answer = self._answers.answer(encoder, subscription.identifier, found)
         return self._hub.write_answer(subscription, answer)
 
 
 def _reached(stream: Stream, messages: Messages, request: HistoryRequest) -> Position | None:
-    """Up to where a client has everything of a stream, as far as that is known."""
+    """The position up to which a client has all messages of a stream; None if unknown."""
     return messages[-1].position if messages else request.positions.get(stream)
 
 
 def _is_complete(
     detached: Detached, stream: Stream, request: HistoryRequest, found: Messages
 ) -> bool:
-    """Do the buffered messages follow what was found without a gap?
+    """Whether the buffered messages follow the found ones without a gap.
 
-    They do after a position. A moment may be later than the first of them: clocks of clients differ.
-    Raises :class:`LostPosition` where messages were dropped that are in no history.
+    They do if the client named a position. A moment may be later than the first of them, because clocks of clients differ.
+    Raises :class:`LostPosition` if messages were dropped that are in no history.
     """
     if detached.has_lost:
         raise LostPosition("messages that are in no history were dropped")
@@ -282,7 +281,7 @@ def _is_complete(
 
 
 def _from_first(detached: Detached, found: Messages) -> Messages:
-    """Everything since the first message that was buffered. Raises :class:`LostPosition`."""
+    """The found messages since the first buffered one. Raises :class:`LostPosition` if the history begins later."""
     if not detached.follows(found):
         raise LostPosition("the history does not reach back to when the client was restored")
     first = detached.first
@@ -294,7 +293,7 @@ def _has_gap(detached: Detached | None) -> bool:
 
 
 def _check_nothing_missed(found: dict[Stream, Messages]) -> None:
-    """Later messages were sent already, for the request came too late. Raises :class:`LostPosition`."""
+    """Raises :class:`LostPosition` if a late request has missed messages: later ones were sent before."""
     if any(found.values()):
         raise LostPosition("the client asked when later messages had been sent already")
 

@@ -1,8 +1,8 @@
 """Sessions whose connection is lost, and that another connection of the same client may resume.
 
-A session that left is kept for a time. A client that comes back with its sid gets its identifiers, state and
-subscriptions, and the application is not told. A session that no client resumes ends when that time is over: only
-then is the application told, so it hears of one end.
+A session whose client left is kept for a time. A client that comes back with its sid gets its identifiers, state and
+subscriptions, and the application is not notified. A session that no client resumes ends after that time: only
+then is the application notified, so each session ends once.
 
 Nodes that share a cache write a session while it lives, too, so that it survives its node
 (``node/session_writer.py``), and agree on who resumes it by taking it out (``node/takeover.py``). A node that is alone
@@ -21,6 +21,7 @@ from typing import Final
 import msgspec
 
 from catenary.errors import BackendError, BackendRefused
+from catenary.maybe_awaitable import settled
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid
 from catenary.messages.reasons import Reason
@@ -42,10 +43,10 @@ _log: Final = logging.getLogger("catenary.node")
 
 
 class ExpiryRules(msgspec.Struct, frozen=True):
-    """Whether a session is resumed after the token of its client has expired.
+    """Rules for sessions whose client's token has expired.
 
-    ``now`` returns seconds since 1970. ``shows_token`` says whether the request of a client carries a token:
-    then that decides, and not the one with which the session began.
+    ``now`` returns seconds since 1970. ``shows_token`` says whether the request of a client has a token: that one
+    decides then, not the token with which the session began.
     """
 
     now: Callable[[], float] = time.time
@@ -122,7 +123,7 @@ class Resumption:
         snapshot = self._live.snapshot(session)
         return self._writer.save(session.sid, snapshot, self._aliases.release(session))
 
-    def refresh(self) -> None:
+    def restore(self) -> None:
         """The cache may have lost its sessions: those that live are written again, with the next flush."""
         self._writer.write_all_again()
 
@@ -145,7 +146,7 @@ class Resumption:
         self._report_end(snapshot.ended)
 
     def resume(self, session: Session, previous_sid: Sid, snapshot: Snapshot) -> None:
-        """Makes a new connection the session that was found, and tells the client its subscriptions."""
+        """Gives a new connection the session that was found, and sends the client its subscriptions."""
         self._aliases.add(session, previous_sid)
         environment = session.environment
         environment.identifiers = snapshot.environment.identifiers
@@ -166,10 +167,10 @@ class Resumption:
     # Ends
 
     def end(self, session: Session, ended: Ended) -> Awaitable[None] | None:
-        """A session left that can't come back, or that was taken over from this connection already."""
+        """Ends a session that can't be resumed; does nothing if it was taken over from this connection."""
         self._aliases.release(session)
         if self._live.forget_taken_over(session):
-            # What is kept under its sid belongs to the connection that took it over, or has put it back.
+            # The stored session belongs to the connection that took it over, or has put it back.
             return None
         return self._writer.remove(session.sid, ended if session.disconnect_wanted else None)
 
@@ -178,28 +179,25 @@ class Resumption:
         self._aliases.prune()
         expired = self._sessions.expire()
         if not isinstance(expired, tuple):
-            return self._end_later(expired)
+            return self._end_expired(expired)
         self._end_all(expired)
         return self._end_rest() if expired else None
 
     async def _end_rest(self) -> None:
-        """Some in each turn of the event loop, until none is left."""
-        while True:
-            await asyncio.sleep(0)
-            again = self._sessions.expire()
-            expired = again if isinstance(again, tuple) else await again
-            if not expired:
-                return
+        """Ends some in each turn of the event loop, until none is left."""
+        await asyncio.sleep(0)
+        while expired := await settled(self._sessions.expire()):
             self._end_all(expired)
+            await asyncio.sleep(0)
 
-    async def _end_later(self, expired: Awaitable[tuple[bytes, ...]]) -> None:
+    async def _end_expired(self, expired: Awaitable[tuple[bytes, ...]]) -> None:
         try:
             self._end_all(await expired)
         except BackendRefused as error:
-            # The cache is asked every second, whatever it answers: the same refusal is logged once.
+            # The cache is asked every second, so the same refusal is logged once.
             if self._expiry_trouble != str(error):
                 self._expiry_trouble = str(error)
-                _log.error("Expired sessions can't be ended: %s", error)
+                _log.error("Session expiry failed: %s", error)
         except BackendError as error:
             self._writer.note_outage(error)
         else:

@@ -1,4 +1,4 @@
-"""Which application decides: the one whose channel is named, else the one that knows them all.
+"""Routes decisions: to the channel that an identifier names, else to the default application.
 
 Source: router/router.go of anycable-go. Knows: channel names. Does not know: what the channels do.
 """
@@ -23,7 +23,7 @@ _read: Final = msgspec.json.Decoder(_Params).decode
 
 
 def channel_name(identifier: Identifier) -> str | None:
-    """The channel of an identifier; None where it is no JSON object that names one."""
+    """The channel of an identifier; None if it is not a JSON object with a channel."""
     try:
         return _read(identifier).channel
     except JSON_ERRORS as error:
@@ -38,14 +38,14 @@ def _channel_again(identifier: Identifier, error: Exception) -> str | None:
 
 
 Identify = Callable[[Environment], Decision | Awaitable[Decision] | None]
-"""Decides about a connection without asking the application; None leaves the decision to others."""
+"""Decides about a connection without the application; None passes the decision on."""
 
 
 class Router:
     """Satisfies :class:`catenary.ports.Application`.
 
-    A connection is decided by the first of ``identify`` that has an opinion, a subscription by the
-    channel of its name in ``channels``, everything else by ``default``.
+    The first of ``identify`` that returns a decision decides about a connection, the channel in ``channels`` about its
+    subscriptions, ``default`` about everything else.
     """
 
     __slots__ = ("_channels", "_default", "_identify")

@@ -1,6 +1,6 @@
-"""One client: who it is, what it is subscribed to, and the way to it.
+"""One client: its identity, its subscriptions, its transport.
 
-Knows: its own state. Does not know: the hub, the application, the node that moves it along.
+Knows: its own state. Does not know: the hub, the application, the node.
 """
 
 from collections.abc import Awaitable, Collection, Iterator
@@ -19,13 +19,13 @@ from catenary.node.inbox import Inbox
 from catenary.ports import Goodbye, Outbound
 
 FEW_STREAMS: Final = 8
-"""Up to so many streams of a subscription are kept in a tuple, which takes 48 bytes for one; a dict
-takes 232. Beyond, a dict finds, adds and removes one at the same cost for any number."""
+"""Up to this number, the streams of a subscription are in a tuple: 48 bytes for one, a dict takes 232. More are in a dict,
+which finds, adds and removes one at a constant cost."""
 
 
 Asked = Literal["in time", "not yet", "too late"]
-"""Has the client of a restored subscription asked for the history? *In time*: it has, or the subscription was not
-restored. *Not yet*: what is published waits for that. *Too late*: it had not, and what was published has been sent."""
+"""Whether the client of a restored subscription has requested the history. *In time*: it has, or the subscription was not
+restored. *Not yet*: messages are buffered until it does. *Too late*: it had not, and the buffered messages were sent."""
 
 
 class Subscription:
@@ -43,11 +43,11 @@ class Subscription:
 
     @property
     def streams(self) -> Collection[Stream]:
-        """The streams: not to be iterated over while some are added or removed."""
+        """The streams. Not to be iterated over while streams are added or removed."""
         return self._streams
 
     def add_stream(self, stream: Stream) -> bool:
-        """Adds a stream; False where the subscription has it already."""
+        """Adds a stream; False if the subscription has it."""
         streams = self._streams
         if stream in streams:
             return False
@@ -60,14 +60,14 @@ class Subscription:
         return True
 
     def remove_stream(self, stream: Stream) -> bool:
-        """Removes a stream; False where the subscription does not have it."""
+        """Removes a stream; False if the subscription does not have it."""
         streams = self._streams
         if stream not in streams:
             return False
         if isinstance(streams, dict):
             del streams[stream]
             if not streams:
-                self._streams = ()  # a dict does not give its memory back by itself
+                self._streams = ()  # an empty dict keeps its memory
         else:
             self._streams = tuple(each for each in streams if each != stream)
         return True
@@ -79,10 +79,10 @@ class Subscription:
 
 
 class Traits(msgspec.Struct, frozen=True):
-    """What a client's request says of it besides its environment.
+    """Properties of a client that follow from its request, besides its environment.
 
-    ``is_resumable`` clients may come back as the session that they were; ``resumes`` is the one
-    that this client wants to be again.
+    The session of an ``is_resumable`` client may be resumed later; ``resumes`` is the session that this client asks to
+    resume.
     """
 
     heartbeat: Heartbeat = Heartbeat(0)
@@ -91,13 +91,12 @@ class Traits(msgspec.Struct, frozen=True):
 
 
 class Session:
-    """A client from its handshake to its end.
+    """A client from its handshake to the loss of its connection.
 
-    ``inbox`` is None while nothing is awaited, which is most of a session's life. ``silent_since``
-    is the moment of the first ping, where pongs are wanted, behind which nothing was heard; 0 where
-    something was. ``previous_sid`` is what a session that was resumed was called before, until something
-    is heard of it: its client may not know yet how it is called now. ``expires_at`` is when the token of the
-    client expires, in seconds since 1970; None: never.
+    ``inbox`` is None while no command is waited for, which is most of the time. ``silent_since`` is the loop time of the
+    first ping since the client sent something; 0 if it has sent something since the last ping, or no pongs are expected.
+    ``previous_sid`` is the former sid of a resumed session until the client sends something: it may not have received
+    its new one. ``expires_at`` is when the token of the client expires, in seconds since 1970; None: never.
     """
 
     __slots__ = (
@@ -118,15 +117,15 @@ class Session:
     )
 
     def __init__(self, environment: Environment, encoder: Encoder, outbound: Outbound) -> None:
-        # Who it is
+        # Identity
         self.environment = environment
         self.sid = environment.sid
         self.previous_sid: Sid | None = None
         self.expires_at: float | None = None
-        # The way to it
+        # Transport
         self.encoder = encoder
         self.outbound = outbound
-        # Where it stands
+        # State
         self.connected = False
         self.closed = False
         self.ended_for: Reason | None = None
@@ -137,14 +136,14 @@ class Session:
         self.subscriptions: dict[Identifier, Subscription] = {}
 
     def send(self, reply: Reply) -> None:
-        """The one way out for what is meant for this client alone."""
+        """Sends a reply to this client; all messages that are not publications are sent here or by :meth:`transmit`."""
         encoded = self.encoder.encode(reply)
         if encoded is not None:
             self.outbound.write(encoded)
 
     def send_slices(self, slices: Iterator[bytes]) -> Awaitable[None] | None:
-        """Sends batches of which there may be many: a single one at once, more as
-        :meth:`catenary.ports.Outbound.write_slices` does, which says what is returned."""
+        """Sends batches: a single one at once, more by :meth:`catenary.ports.Outbound.write_slices`, whose result
+        is returned."""
         first = next(slices, None)
         if first is None:
             return None
@@ -155,7 +154,7 @@ class Session:
         return self.outbound.write_slices(chain((first, second), slices))
 
     def transmit(self, text: str) -> None:
-        """The same for a message that the application wrote itself."""
+        """Sends a message that the application wrote itself."""
         encoded = self.encoder.encode_transmission(text)
         if encoded is not None:
             self.outbound.write(encoded)
@@ -163,7 +162,7 @@ class Session:
     def close(
         self, reason: Reason, *, reconnect: bool | None = None, goodbye: Goodbye | None = None
     ) -> None:
-        """The only way to end a session: tells the client why, then asks the transport to close, with the
+        """The only way to end a session: sends the client the reason, then closes the transport, with the
         protocol's ``goodbye`` for the reason unless one is given.
 
         Everything else that the end of a session involves happens once, when the transport has lost its
@@ -175,7 +174,7 @@ class Session:
         self.ended_for = reason
         may_return = reason.reconnect if reconnect is None else reconnect
         if not may_return or reason in (Reason.REMOTE, Reason.COMMAND_FAILED):
-            # The application ended the session: only the application lets this client in again.
+            # The application ended the session: it has to admit this client again.
             self.is_resumable = False
         self.send(Disconnected(reason, may_return))
         self.outbound.close(goodbye or self.encoder.goodbye(reason))

@@ -1,8 +1,8 @@
 """Aliases of resumed sessions: the sids by which their clients may still ask for them.
 
-A resumed session has a new sid. Its client learns of it from the welcome message, which may not arrive: the client
-gives up before, connects again and asks for the previous sid. So the session is found by both until the client is
-heard from, which :attr:`catenary.node.session.Session.previous_sid` says.
+A resumed session has a new sid, which its client receives in the welcome message. If the connection breaks before, the
+client connects again and asks for the previous sid. So the session is found by both until the client sends something
+(:attr:`catenary.node.session.Session.previous_sid`).
 Knows: sids, sessions of this node. Does not know: where sessions are kept.
 """
 
@@ -16,7 +16,7 @@ class SessionAliases:
     __slots__ = ("_unconfirmed",)
 
     def __init__(self) -> None:
-        # Sessions whose clients have been heard from stay until they are released, or pruned.
+        # Sessions whose clients have sent something stay until they are released or pruned.
         self._unconfirmed: dict[Sid, Session] = {}
 
     def add(self, session: Session, previous_sid: Sid) -> None:
@@ -25,7 +25,7 @@ class SessionAliases:
         self._unconfirmed[previous_sid] = session
 
     def release(self, session: Session) -> Sid | None:
-        """Removes the alias of a session that leaves. Returns it where the client may still use it."""
+        """Removes the alias of a session whose client leaves. Returns it if the client may still use it."""
         previous_sid = session.previous_sid
         if previous_sid is None or self._unconfirmed.get(previous_sid) is not session:
             return None
@@ -33,7 +33,7 @@ class SessionAliases:
         return previous_sid
 
     def take(self, alias: Sid) -> Sid | None:
-        """Removes an alias. Returns the sid of its session where the client may still use it."""
+        """Removes an alias. Returns the sid of its session if the client may still use it."""
         session = self._unconfirmed.pop(alias, None)
         if session is None or session.previous_sid != alias:
             return None
@@ -47,7 +47,7 @@ class SessionAliases:
 
 
 def alias_key(sid: Sid) -> Sid:
-    """Where the cache keeps the new sid of a session that left before its client was heard from.
+    """The key under which the cache keeps the new sid of a session whose client left before it sent something.
 
     Not under ``sid`` itself: another node may still have an open connection of that session.
     """

@@ -40,8 +40,8 @@ LONGEST_PAUSE_S: Final = 1.0
 """The pause is doubled each time, up to this: the cache may answer late, and each attempt costs it something."""
 
 PENDING_LIMIT: Final = 10_000
-"""Writes of sessions that left which wait while the cache is away. Beyond, the oldest is dropped: its session has
-ended, unless an earlier state of it was kept."""
+"""Writes of sessions that left and wait while the cache is away. Beyond, the oldest is dropped: its session has
+ended, unless an earlier state of it was stored."""
 
 TOUCHED_AT_ONCE: Final = 1_000
 """Sessions that are touched in one turn of the event loop: 1 ms."""
@@ -54,11 +54,11 @@ class CacheState(enum.Enum):
     """What this node knows of a session in the cache. A session without a state was never sent there."""
 
     SENT = enum.auto()
-    """It may be kept: the answer to the first write is still to come, or was lost."""
+    """It may be stored: the answer to the first write is pending, or was lost."""
     KEPT = enum.auto()
-    """It is kept, unless another node has taken it."""
+    """It is stored, unless another node has taken it."""
     UNCERTAIN = enum.auto()
-    """It was kept, before the cache was away."""
+    """It was stored before the cache was away."""
 
 
 class Save(msgspec.Struct, frozen=True):
@@ -88,7 +88,7 @@ FinalWrite = Save | SaveAlias | Remove
 """The last write of a sid: its session has left, or must not be resumed."""
 
 Write = Session | FinalWrite
-"""A session stands for a write of what it is at the moment when it is written."""
+"""A session stands for a write of its state at the time of the write."""
 
 Sent = dict[Sid, tuple[Write, Awaitable[bytes | None] | bytes | None]]
 """Writes that were sent, with the answers to await."""
@@ -97,11 +97,10 @@ Sent = dict[Sid, tuple[Write, Awaitable[bytes | None] | bytes | None]]
 class SessionWriter:
     """The writes of one node to a shared cache; at most one for each sid waits.
 
-    ``report_end`` receives each session that has ended here and that the application must hear of.
+    ``report_end`` receives each session that has ended here and must be reported to the application.
     """
 
     __slots__ = (
-        "_begun",
         "_changed",
         "_counters",
         "_final",
@@ -116,6 +115,7 @@ class SessionWriter:
         "_retries",
         "_retry",
         "_sessions",
+        "_started",
         "_states",
         "_taking",
         "_touching",
@@ -133,23 +133,23 @@ class SessionWriter:
         self._report_end = report_end
         self._counters = counters
         self._limited = RateLimitedLogger(_log)
-        # What the cache knows
+        # Stored sessions
         self._states: dict[Sid, CacheState] = {}
         self._taking: dict[Sid, CacheState] = {}
         """Of sessions that were taken over here, while the cache is asked whether another node was quicker."""
         self._lines: dict[Sid, SnapshotLines] = {}
-        """How large living sessions are divided there."""
-        # What waits to be written
+        """The lines of large living sessions there."""
+        # Waiting writes
         self._changed: dict[Sid, Session] = {}
         # (A plain dict would look for its first key past all that were deleted.)
         self._final: OrderedDict[Sid, FinalWrite] = OrderedDict()
-        # How it is written
+        # Writing
         self._is_due = False
-        """Is a batch begun at the end of this turn of the event loop?"""
-        self._begun: Sent = {}
-        """The part of that batch that was sent already."""
+        """Whether a batch is started at the end of this turn of the event loop."""
+        self._started: Sent = {}
+        """The part of that batch that was sent before."""
         self._in_flight: set[Sid] = set()
-        """Whose writes have been sent and not answered: the next one of the same session waits for the answer."""
+        """Sids whose writes have been sent and not answered: the next write of the same session waits for the answer."""
         self._flushing: set[asyncio.Future[None]] = set()
         self._retry: asyncio.TimerHandle | None = None
         self._retries = 0
@@ -157,7 +157,7 @@ class SessionWriter:
         self._is_away = False
         self._touching = Backoff()
 
-    # What is to be written
+    # Queueing writes
 
     def changed(self, session: Session, identifier: Identifier | None = None) -> None:
         """A living session has changed: itself, or one of its subscriptions."""
@@ -168,11 +168,11 @@ class SessionWriter:
         if not self._is_due and self._retry is None:
             # Later changes of this turn of the loop are written with it.
             self._is_due = True
-            asyncio.get_running_loop().call_soon(self._begin_batch)
+            asyncio.get_running_loop().call_soon(self._start_batch)
         sid = session.sid
         if sid not in self._states and self._may_send(sid):
             # Its client can be at another node as soon as it knows this sid, which is told after this.
-            self._begun[sid] = (session, self._send(sid, session))
+            self._started[sid] = (session, self._send(sid, session))
         else:
             self._changed[sid] = session
 
@@ -191,7 +191,7 @@ class SessionWriter:
         if alias is not None:
             self._queue(alias_key(alias), SaveAlias(sid))
         self._queue(sid, Save(snapshot))
-        return None if self._retry is not None else self._begin_batch()
+        return None if self._retry is not None else self._start_batch()
 
     def remove(self, sid: Sid, ended: Ended | None) -> Awaitable[None] | None:
         """A session has ended; it is reported once the cache says that no other node has taken it."""
@@ -201,7 +201,7 @@ class SessionWriter:
             self._report_end(ended)
             return None
         self._queue(sid, Remove(ended))
-        return None if self._retry is not None else self._begin_batch()
+        return None if self._retry is not None else self._start_batch()
 
     def _queue(self, sid: Sid, write: FinalWrite) -> None:
         self._changed.pop(sid, None)
@@ -210,7 +210,7 @@ class SessionWriter:
             self._drop(next(iter(self._final)))
 
     def _drop(self, sid: Sid) -> None:
-        """Gives a write up. A session that may be kept in an earlier state ends when its time there is over."""
+        """Drops a write. A session that may be stored in an earlier state ends when its time to live there has passed."""
         write = self._final.pop(sid)
         if self._states.pop(sid, CacheState.SENT) is not CacheState.SENT:
             return
@@ -220,24 +220,24 @@ class SessionWriter:
             self._report_end(write.ended)
 
     def drop_all(self) -> None:
-        """Gives up all that waits, when this node ends."""
+        """Drops all waiting writes, when this node ends."""
         for sid in list(self._final):
             self._drop(sid)
 
     # Writing
 
     def flush(self) -> Awaitable[None] | None:
-        """Writes what waits; what fails is repeated after a pause. The awaitable ends with the writes under way."""
-        self._begin_batch()
+        """Starts the waiting writes; failed ones are repeated after a pause. The awaitable ends with the writes under way."""
+        self._start_batch()
         return self._await_flushed() if self._flushing else None
 
     async def _await_flushed(self) -> None:
         while self._flushing:
             await asyncio.wait(self._flushing)
 
-    def _begin_batch(self) -> "asyncio.Future[None] | None":
+    def _start_batch(self) -> "asyncio.Future[None] | None":
         self._is_due = False
-        batch, self._begun = self._begun, {}
+        batch, self._started = self._started, {}
         batch.update(self._send_next())
         if not batch:
             return None
@@ -247,7 +247,7 @@ class SessionWriter:
         return task
 
     async def _finish_batches(self, batch: Sent) -> None:
-        """Awaits the answers to a batch, then sends what has waited for them, or for room."""
+        """Awaits the answers to a batch, then sends the writes that waited for them, or for room."""
         while batch:
             try:
                 failed = await self._await_answers(batch)
@@ -269,10 +269,10 @@ class SessionWriter:
 
     def _retry_now(self) -> None:
         self._retry = None
-        self._begin_batch()
+        self._start_batch()
 
     def _send_next(self) -> Sent:
-        """Sends what waits and may be sent now."""
+        """Sends the waiting writes that may be sent now."""
         sent: Sent = {}
         for sid in self._waiting(self._final):
             write = self._final.pop(sid)
@@ -285,7 +285,7 @@ class SessionWriter:
         return sent
 
     def _waiting(self, queue: Mapping[Sid, Write]) -> list[Sid]:
-        """The first of a queue that may be sent now, as many as there is room for."""
+        """The first sids of a queue whose writes may be sent now, as many as there is room for."""
         room = WRITTEN_AT_ONCE - len(self._in_flight)
         return list(islice((sid for sid in queue if sid not in self._in_flight), room))
 
@@ -294,7 +294,7 @@ class SessionWriter:
             # A newer one waits.
             return
         if isinstance(write, Session):
-            # Which of its lines were kept is not known: all are written again.
+            # Which of its lines were stored is unknown: all are written again.
             self._lines.pop(sid, None)
             self._changed[sid] = write
         else:
@@ -382,10 +382,10 @@ class SessionWriter:
     def note_outage(self, error: BackendError | None) -> None:
         """The cache can't be reached, or (None) can be again."""
         if error is not None and not self._is_away:
-            _log.warning("Sessions can't be kept at the moment: %s", error)
+            _log.warning("Sessions can't be stored, will retry: %s", error)
             self._doubt_all()
         elif error is None and self._is_away:
-            _log.warning("Sessions are kept again")
+            _log.warning("Sessions are stored again")
         self._is_away = error is not None
 
     def _doubt_all(self) -> None:

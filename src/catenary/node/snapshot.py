@@ -1,6 +1,6 @@
-"""What is kept of a session that may be resumed, and how it is written.
+"""Snapshots: the stored form of a session that may be resumed, in JSON.
 
-Knows: sessions. Does not know: where anything is kept, for how long.
+Knows: sessions. Does not know: where snapshots are stored, for how long.
 """
 
 import logging
@@ -47,14 +47,14 @@ class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def ended(self) -> Ended | None:
-        """What the application has to hear of the session's end; None where it does not want to."""
+        """The report of the session's end for the application; None if the application does not want one."""
         if not self.disconnect_wanted:
             return None
         return Ended(self.environment, tuple(self.subscriptions))
 
 
 class Part(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Some subscriptions of a large session, with their state: a line of it behind the first."""
+    """Some subscriptions of a large session, with their state: a line after its first."""
 
     subscriptions: dict[Identifier, Subscribed]
     istate: dict[Identifier, dict[str, str]] = {}
@@ -69,21 +69,21 @@ _read_name: Final = msgspec.json.Decoder(str).decode
 
 
 def read(raw: bytes | None) -> Snapshot | None:
-    """A snapshot; None where there is none.
+    """Reads a snapshot; None if there is none.
 
-    None, too, for what another version may have written: that can't be resumed, nor told of.
+    Also None for one that another version wrote in another format: it can neither be resumed nor reported.
     """
     return None if raw is None or _is_name(raw) else _readable(_read, raw)
 
 
 def read_name(raw: bytes | None) -> Sid | None:
-    """The name of a snapshot; None where there is none, or nobody can read it."""
+    """Reads the name of a snapshot; None if there is none, or it is not readable."""
     name = None if raw is None or not _is_name(raw) else _readable(_read_name, raw)
     return None if name is None else Sid(name)
 
 
 def read_all(kept: tuple[bytes, ...]) -> list[Snapshot]:
-    """The snapshots among what was kept."""
+    """Reads the snapshots among stored values."""
     return [each for each in map(read, kept) if each is not None]
 
 
@@ -109,7 +109,7 @@ def _readable(read: Callable[[bytes], Read], raw: bytes) -> Read | None:
     try:
         return read(raw)
     except msgspec.DecodeError as error:
-        _limited.error("A session that was kept can't be read: %s", error)
+        _limited.error("A stored session can't be read: %s", error)
         return None
 
 
@@ -122,7 +122,7 @@ def subscribed(subscription: Subscription) -> Subscribed:
 
 def snapshot_of(session: Session, revision: int) -> Snapshot:
     """A session as it is now."""
-    session.environment.written = b""  # soon written again, and nothing to keep
+    session.environment.written = b""  # a memo, which is not stored
     return Snapshot(
         session.environment,
         {identifier: subscribed(each) for identifier, each in session.subscriptions.items()},

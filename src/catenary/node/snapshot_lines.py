@@ -1,9 +1,9 @@
-"""Large sessions in lines, of which only those are written again that have changed.
+"""Snapshots of large sessions in lines, of which only changed ones are written again.
 
-A session that is written as a whole with each of its subscriptions costs the square of their number, and may
-be more than NATS takes in one message. A small one is a single line. A larger one is divided: its
-first line has no subscriptions, each other line has some of them.
-Knows: sizes, subscriptions. Does not know: where lines are kept.
+Writing the whole session for each of its subscriptions would cost the square of their number, and could exceed the
+message size of NATS. A small session is a single line. A larger one is divided: its first line has no subscriptions, each
+other line has some of them.
+Knows: sizes, subscriptions. Does not know: where lines are stored.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,27 +23,27 @@ Find = Callable[[Identifier], Subscribed | None]
 
 
 class SnapshotLines:
-    """How a session is divided, and what of it has changed since it was written last."""
+    """The lines of a session, and its subscriptions that have changed since it was written last."""
 
     __slots__ = ("_changed", "_head", "_line_of", "_members", "_roomy", "_sizes")
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._head = _head(snapshot)
         self._members: list[dict[Identifier, None]] = [{}]
-        """By the number of the line: the first has none."""
+        """The subscriptions of each line, by its number; the first line has none."""
         self._sizes: list[int] = [0]
-        """In bytes, as written last; what was placed since then is estimated."""
+        """The size of each line as last written, in bytes; for subscriptions placed since, an estimate."""
         self._line_of: dict[Identifier, int] = {}
         self._roomy: dict[int, None] = {}
-        """The lines that take more subscriptions."""
+        """Lines with room for more subscriptions."""
         self._changed: dict[Identifier, None] = dict.fromkeys(snapshot.subscriptions)
 
     def note(self, identifier: Identifier) -> None:
-        """A subscription has begun, changed or ended."""
+        """A subscription was added, changed or removed."""
         self._changed[identifier] = None
 
     def changed(self, session: Session, revision: int) -> dict[int, bytes]:
-        """The lines that are others than they were the last time, by their numbers."""
+        """Writes the lines that have changed since the last call; returns them by their numbers."""
 
         def find(identifier: Identifier) -> Subscribed | None:
             subscription = session.subscriptions.get(identifier)
@@ -60,7 +60,7 @@ class SnapshotLines:
         return lines
 
     def all(self, snapshot: Snapshot) -> bytes:
-        """All lines of the session that this was built for."""
+        """Writes all lines of the session that this object was built for."""
         rest = self._rewritten(snapshot.subscriptions.get, snapshot.environment)
         return NEWLINE.join([_first(snapshot), *(rest[number] for number in sorted(rest))])
 
@@ -110,7 +110,7 @@ class SnapshotLines:
 
 
 def written(snapshot: Snapshot) -> tuple[bytes, SnapshotLines | None]:
-    """A whole session, and how it is divided: None where it is one line."""
+    """Writes a whole session; returns its division, too, or None if it is one line."""
     line = write(snapshot)
     if len(line) <= LINE_BYTES:
         return line, None
@@ -119,7 +119,7 @@ def written(snapshot: Snapshot) -> tuple[bytes, SnapshotLines | None]:
 
 
 def _head(snapshot: Snapshot) -> tuple[object, ...]:
-    """What the first line says, as far as that may change."""
+    """The changeable values of the first line."""
     environment = snapshot.environment
     return (
         environment.identifiers,

@@ -1,7 +1,6 @@
-"""Channels that grant a stream by its name, without an application: public, signed, Turbo, CableReady.
+"""Channels without an application, which grant a stream by its name: public, signed, Turbo, CableReady.
 
-Source: docs/signed_streams.md (anycable). Knows: what a name grants; see ``auth/streams.py``.
-Does not know: RPC.
+Source: docs/signed_streams.md (anycable). Knows: the grant of a name (``auth/streams.py``). Does not know: RPC.
 """
 
 from catenary.auth.streams import Resolve
@@ -13,7 +12,7 @@ from catenary.messages.replies import Confirmed, Rejected
 
 
 class StreamChannel:
-    """One such channel. Satisfies :class:`catenary.ports.Channels`."""
+    """Subscribes clients to the streams that ``resolve`` grants. Satisfies :class:`catenary.ports.Channels`."""
 
     __slots__ = ("_resolve",)
 
@@ -21,7 +20,7 @@ class StreamChannel:
         self._resolve = resolve
 
     def subscribe(self, environment: Environment, identifier: Identifier) -> Decision:
-        """Confirms or rejects, without asking anybody."""
+        """Confirms the subscription if its stream is granted, else rejects it."""
         grant = self._resolve(identifier)
         if grant is None:
             return Decision(
@@ -36,9 +35,9 @@ class StreamChannel:
         )
 
     def unsubscribe(self, environment: Environment, identifier: Identifier) -> Decision:
-        """Always agrees; says nothing to the client, as the protocol wants it."""
+        """Always accepts; the protocol has no reply to this command."""
         return Decision(stop_all_streams=True)
 
     def perform(self, environment: Environment, identifier: Identifier, data: str) -> Decision:
-        """There are no actions: raises :class:`AppFailed`, which is logged."""
+        """Raises :class:`AppFailed`, which is logged: there are no actions."""
         raise AppFailed("expected no actions on a stream without a channel")

@@ -1,4 +1,4 @@
-"""Finds a session for the client that wants it back, where several nodes share the cache.
+"""Finds a session for the client that resumes it, if several nodes share the cache.
 
 The cache hands each session out once: of several nodes that ask, one resumes it. This node may know the session
 itself: it left here and is not written yet, or its broken connection has not been noticed. Then what this node knows
@@ -26,68 +26,67 @@ from catenary.ports import SessionCache
 _log: Final = logging.getLogger("catenary.node")
 
 PATIENCE_S: Final = 15.0
-"""How long a session is looked for while the cache is away; after that its client begins a new one."""
+"""How long a session is looked for while the cache is away; then its client gets a new session."""
 
 PAUSE_S: Final = 0.2
 """Before the cache is asked again."""
 
 
 class Answer(enum.Enum):
-    """What the cache says when it is asked for a session."""
+    """The cache's answer to a request for a session."""
 
     FOUND = enum.auto()
-    """It had the session, and hands it out: no other node gets it."""
+    """It returns the session, and no other node gets it."""
     MISSING = enum.auto()
     """It does not have the session."""
     AWAY = enum.auto()
-    """It can't be asked."""
+    """It can't be reached."""
     BEHIND = enum.auto()
-    """This node has not received all remote disconnects (:class:`catenary.errors.NotCaughtUp`), and may be the
-    one that would resume a session which was disconnected."""
+    """This node has not received all remote disconnects (:class:`catenary.errors.NotCaughtUp`), and might resume a session
+    that was disconnected."""
 
 
 class Action(enum.Enum):
-    """What comes of it."""
+    """The action of this node."""
 
     RESUME_FOUND = enum.auto()
-    """The session is resumed as the cache had it."""
+    """Resumes the session as the cache had it."""
     RESUME_OWN = enum.auto()
-    """The session is resumed as this node knows it, which is newer."""
+    """Resumes the session as this node knows it, which is newer."""
     RESUME_OWN_UNCONFIRMED = enum.auto()
-    """The same, and what the cache has of it is removed when it is back."""
+    """The same; the session is removed from the cache when that is back."""
     END_OWN = enum.auto()
-    """The session ends, and what the cache has of it is removed when it is back."""
+    """Ends the session, which is removed from the cache when that is back."""
     LOOK_FOR_ALIAS = enum.auto()
     """There is no session under this sid: it may be the alias of another one."""
     GIVE_UP = enum.auto()
-    """The client begins a new session."""
+    """The client gets a new session."""
 
 
-_S, _A, _DO = CacheState, Answer, Action
-
-TAKEOVERS: Final[dict[tuple[CacheState | None, Answer], Action]] = {
-    # This node does not know the session.
-    (None, _A.FOUND): _DO.RESUME_FOUND,
-    (None, _A.MISSING): _DO.LOOK_FOR_ALIAS,
-    (None, _A.AWAY): _DO.GIVE_UP,
-    (None, _A.BEHIND): _DO.GIVE_UP,
-    # It knows the session and has sent it to the cache, which has not confirmed that.
-    (_S.SENT, _A.FOUND): _DO.RESUME_OWN,
-    (_S.SENT, _A.MISSING): _DO.RESUME_OWN,
-    (_S.SENT, _A.AWAY): _DO.RESUME_OWN_UNCONFIRMED,
-    (_S.SENT, _A.BEHIND): _DO.END_OWN,
-    # The cache has confirmed it: if it is missing now, another node has taken it.
-    (_S.KEPT, _A.FOUND): _DO.RESUME_OWN,
-    (_S.KEPT, _A.MISSING): _DO.LOOK_FOR_ALIAS,
-    (_S.KEPT, _A.AWAY): _DO.RESUME_OWN_UNCONFIRMED,
-    (_S.KEPT, _A.BEHIND): _DO.END_OWN,
-    # The cache has been away since, and may have lost it.
-    (_S.UNCERTAIN, _A.FOUND): _DO.RESUME_OWN,
-    (_S.UNCERTAIN, _A.MISSING): _DO.RESUME_OWN,
-    (_S.UNCERTAIN, _A.AWAY): _DO.RESUME_OWN_UNCONFIRMED,
-    (_S.UNCERTAIN, _A.BEHIND): _DO.END_OWN,
+_OWN: Final = {
+    Answer.FOUND: Action.RESUME_OWN,
+    Answer.MISSING: Action.RESUME_OWN,
+    Answer.AWAY: Action.RESUME_OWN_UNCONFIRMED,
+    Answer.BEHIND: Action.END_OWN,
 }
-"""What is done by what this node knows (None: nothing) and what the cache answers. A session that this node knows and
+"""For a session that this node knows, and that the cache may not have."""
+
+TAKEOVERS: Final[dict[CacheState | None, dict[Answer, Action]]] = {
+    # This node does not know the session.
+    None: {
+        Answer.FOUND: Action.RESUME_FOUND,
+        Answer.MISSING: Action.LOOK_FOR_ALIAS,
+        Answer.AWAY: Action.GIVE_UP,
+        Answer.BEHIND: Action.GIVE_UP,
+    },
+    # It has sent the session to the cache, which has not confirmed that.
+    CacheState.SENT: _OWN,
+    # The cache has confirmed it: if it is missing now, another node has taken it.
+    CacheState.KEPT: {**_OWN, Answer.MISSING: Action.LOOK_FOR_ALIAS},
+    # The cache has been away since, and may have lost it.
+    CacheState.UNCERTAIN: _OWN,
+}
+"""The action by what this node knows (None: nothing) and by the cache's answer. A session that this node knows and
 never sent to the cache is resumed without asking."""
 
 
@@ -112,7 +111,7 @@ class Takeover:
         self._lookups: dict[Sid, asyncio.Future[Snapshot | None]] = {}
 
     def find(self, sid: Sid) -> Snapshot | Awaitable[Snapshot | None]:
-        """Takes a session out, to resume it; the awaitable gives None where there is none.
+        """Takes a session out, to resume it; the awaitable returns None if there is none.
 
         A connection of this node that still looks open is closed. Never raises.
         """
@@ -172,7 +171,7 @@ class Takeover:
             return None
 
     async def _follow_alias(self, alias: Sid) -> Snapshot | None:
-        """Finds a session that left before its client had heard of its new sid."""
+        """Finds a session that left before its client received its new sid."""
         key = alias_key(alias)
         sid = read_name(await self._ask_patiently(key, self._sessions.take(key), BackendError))
         found = None if sid is None else self._take(sid)
@@ -195,7 +194,7 @@ class Takeover:
     async def _take_over(
         self, sid: Sid, own: Snapshot | None, asked: Awaitable[bytes | None] | bytes | None
     ) -> Snapshot | None:
-        """Does what :data:`TAKEOVERS` says. Raises :class:`BackendError` where the client has to begin again."""
+        """Takes the action of :data:`TAKEOVERS`. Raises :class:`BackendError` if the client gets a new session."""
         # While the cache is away, this node goes on with what it knows, unless it may have missed a disconnect.
         worth_a_wait = BackendError if own is None else NotCaughtUp
         found, error = None, BackendError()
@@ -206,7 +205,7 @@ class Takeover:
             answer = Answer.BEHIND if isinstance(caught, NotCaughtUp) else Answer.AWAY
             error = caught
         state = None if own is None else self._writer.end_take(sid)
-        match TAKEOVERS[state, answer]:
+        match TAKEOVERS[state][answer]:
             case Action.RESUME_FOUND:
                 return read(found)
             case Action.RESUME_OWN:

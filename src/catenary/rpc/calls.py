@@ -142,8 +142,8 @@ class Call(Pending[_T]):
 
     # For the caller
 
-    def then(self, hear: Callable[[_T | Exception], None]) -> None:
-        self._callback = hear
+    def then(self, callback: Callable[[_T | Exception], None]) -> None:
+        self._callback = callback
 
     def cancel(self) -> None:
         if self._is_over:

@@ -112,7 +112,7 @@ def _with_public_keys(
 def _identity(
     options: JwtOptions,
     keys: Callable[[], Sequence[Key]],
-    look_again: Callable[[], Awaitable[None]] | None,
+    refresh_keys: Callable[[], Awaitable[None]] | None,
     algorithms: frozenset[str],
 ) -> TokenIdentity:
     accepted = algorithms & set(options.algorithms) if options.algorithms else algorithms
@@ -125,7 +125,7 @@ def _identity(
         options.param,
         required=options.enforce,
         keys=keys,
-        look_again=look_again,
+        refresh_keys=refresh_keys,
         rules=Rules(accepted, options.issuer, options.audience),
         now=time.time,
     )
