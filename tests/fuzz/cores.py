@@ -189,7 +189,7 @@ def check_handshake(data: bytes, random: Random) -> None:
         accept = handshake.check_upgrade(request)
         agreed = deflate.agree(handshake.offered_extensions(request))
         offered = handshake.offered_subprotocols(request)
-        extra = () if agreed is None else (("Sec-WebSocket-Extensions", agreed.answer),)
+        extra = () if agreed is None else (("Sec-WebSocket-Extensions", agreed.header),)
         answer = handshake.switching(accept, None, extra)
         assert len(accept) == 28
         assert request.method == "GET"
@@ -248,8 +248,8 @@ def check_hpack(data: bytes, random: Random) -> None:
     assert again.read(hpack.BlockWriter().write(fields_written)) == fields, "written and read"
 
 
-def _connection() -> http2.Connection:
-    connection = http2.Connection(((b":method", b"POST"), (b"te", b"trailers")), 2000)
+def _connection() -> http2.Http2Connection:
+    connection = http2.Http2Connection(((b":method", b"POST"), (b"te", b"trailers")), 2000)
     connection.receive(_SETTINGS)
     for _ in range(3):
         connection.request(b"/path", b"", b"body")

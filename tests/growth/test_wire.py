@@ -89,8 +89,8 @@ def an_offer_with_much_space(size: int) -> Work:
 # HTTP/2
 
 
-def opened() -> http2.Connection:
-    connection = http2.Connection(((b":scheme", b"http"),), 100_000_000)
+def opened() -> http2.Http2Connection:
+    connection = http2.Http2Connection(((b":scheme", b"http"),), 100_000_000)
     connection.receive(frame(SETTINGS, 0, 0, b""))
     return connection
 

@@ -455,7 +455,7 @@ def test_a_peer_agrees_and_both_read_each_other(
     assert agreement is not None
     answered = [
         (name, value or None)
-        for name, _, value in (each.partition("=") for each in agreement.answer.split("; ")[1:])
+        for name, _, value in (each.partition("=") for each in agreement.header.split("; ")[1:])
     ]
     peer = factory.process_response_params(answered, [])
     assert isinstance(peer, PerMessageDeflate)

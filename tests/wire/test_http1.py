@@ -140,9 +140,9 @@ def test_plain_headers_are_read_as_odd_ones_are(lines: list[tuple[str, str, str]
     assert first == read("e"), "remembered"
 
 
-def test_few_lines_are_remembered_and_nobody_s_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_lines_are_cached_and_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     remembered: dict[str, tuple[str, str]] = {}
-    monkeypatch.setattr(http1, "_remembered", remembered)
+    monkeypatch.setattr(http1, "_cached_lines", remembered)
     read_request(
         b"GET / HTTP/1.1\r\nHost: h\r\nCookie: session=hush\r\nAuthorization: Bearer hush\r\n"
         b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nX-Real-IP: 1.2.3.4\r\norigin: o\r\n"

@@ -17,9 +17,9 @@ from catenary.wire.http2 import (
     MAX_IDLE_FRAMES,
     PREFACE,
     STREAM_WINDOW_BYTES,
-    Connection,
     Event,
     GoingAway,
+    Http2Connection,
     Opened,
     Oversized,
     Reset,
@@ -79,13 +79,13 @@ def split(data: bytes) -> list[tuple[int, int, int, bytes]]:
     return found
 
 
-def sent(connection: Connection) -> list[tuple[int, int, int, bytes]]:
+def sent(connection: Http2Connection) -> list[tuple[int, int, int, bytes]]:
     return split(connection.data_to_send())
 
 
-def opened(data: bytes = settings(), calls: int = 1, body: bytes = b"request") -> Connection:
+def opened(data: bytes = settings(), calls: int = 1, body: bytes = b"request") -> Http2Connection:
     """A connection with requests under way, all of it sent."""
-    connection = Connection(FIELDS, MAX_BODY)
+    connection = Http2Connection(FIELDS, MAX_BODY)
     connection.receive(data)
     for _ in range(calls):
         connection.request(b"/path", b"", body)
@@ -105,7 +105,7 @@ RESPONSE = Response(1, dict(HEAD), b"hello", dict(TRAILERS))
 
 
 def test_it_begins_with_the_preface_and_settings() -> None:
-    connection = Connection(FIELDS, MAX_BODY)
+    connection = Http2Connection(FIELDS, MAX_BODY)
     data = connection.data_to_send()
     assert data.startswith(PREFACE)
     (kind, flags, stream, payload), window = split(data.removeprefix(PREFACE))
@@ -185,7 +185,7 @@ def test_a_cancelled_request_is_reset_and_its_answer_passed_over() -> None:
 # Windows, outwards
 
 
-def uploaded(connection: Connection) -> list[int]:
+def uploaded(connection: Http2Connection) -> list[int]:
     """The sizes of the DATA frames that go out."""
     return [len(each[3]) for each in sent(connection) if each[0] == DATA]
 
@@ -403,7 +403,7 @@ def test_a_goodbye_refuses_what_came_after_its_last_stream() -> None:
     connection = opened(calls=3)
     goodbye = frame(GOAWAY, 0, 0, word(3) + word(NO_ERROR) + b"bye")
     assert connection.receive(goodbye) == [Reset(5, REFUSED), GoingAway(NO_ERROR, b"bye")]
-    assert connection.is_going
+    assert connection.is_going_away
     assert not connection.has_room
     connection.receive(settings(streams=100))
     assert not connection.has_room
@@ -421,13 +421,13 @@ def test_the_number_of_streams_is_limited_by_the_server() -> None:
     assert connection.has_room
 
 
-def test_when_the_numbers_of_streams_are_used_up_it_is_going() -> None:
+def test_when_the_numbers_of_streams_are_used_up_it_is_going_away() -> None:
     connection = opened(calls=0)
     connection._next_id = 2**31 - 3
     connection.request(b"/path", b"", b"")
     assert connection.has_room
     assert connection.request(b"/path", b"", b"") == 2**31 - 1
-    assert connection.is_going
+    assert connection.is_going_away
     assert not connection.has_room
     assert len(connection.receive(answer(2**31 - 1))) == 1
 
@@ -478,7 +478,7 @@ BROKEN = {
     "a pushed request": (PROTOCOL, frame(PUSH, END_HEADERS, 1, word(2))),
     "a ping of a stream": (PROTOCOL, frame(PING, 0, 1, bytes(8))),
     "a short ping": (SIZE, frame(PING, 0, 0, b"x")),
-    "a goodbye of a stream": (PROTOCOL, frame(GOAWAY, 0, 1, bytes(8))),
+    "GOAWAY of a stream": (PROTOCOL, frame(GOAWAY, 0, 1, bytes(8))),
     "a short goodbye": (SIZE, frame(GOAWAY, 0, 0, b"x")),
     "no increment": (PROTOCOL, frame(WINDOW, 0, 0, word(0))),
     "half an increment": (SIZE, frame(WINDOW, 0, 0, b"x")),
@@ -512,7 +512,7 @@ def test_a_broken_rule_ends_the_connection(case: str) -> None:
     ],
 )
 def test_who_begins_otherwise_does_not_speak_http2(beginning: bytes) -> None:
-    connection = Connection(FIELDS, MAX_BODY)
+    connection = Http2Connection(FIELDS, MAX_BODY)
     (error,) = connection.receive(beginning)
     assert isinstance(error, Http2Error)
     assert error.code == PROTOCOL

@@ -133,7 +133,7 @@ class GrpcConnection(asyncio.Protocol):
 
     def __init__(
         self,
-        core: http2.Connection,
+        core: http2.Http2Connection,
         *,
         timeouts: GrpcTimeouts,
         keepalive_s: float,
@@ -239,7 +239,7 @@ class GrpcConnection(asyncio.Protocol):
                 self._note(event)
         self._pool.dispatch()
         self._flush()
-        if self.ending.done() or self.core.is_going:
+        if self.ending.done() or self.core.is_going_away:
             self._settle(self.ending)
             self._end_if_done()
 

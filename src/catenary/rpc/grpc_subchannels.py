@@ -190,7 +190,7 @@ class Subchannel:
         address = self._address
         authority = (b":authority", self._target.authority.encode())
         connection = GrpcConnection(
-            http2.Connection((authority, *config.fields), config.max_body_bytes),
+            http2.Http2Connection((authority, *config.fields), config.max_body_bytes),
             timeouts=config.timeouts,
             keepalive_s=self._keepalive_s,
             pool=self._picker,

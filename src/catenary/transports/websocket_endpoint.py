@@ -49,7 +49,7 @@ class WebSocketEndpoint:
         framing = websocket_framing(
             is_binary=protocol.is_binary, window_bits=0 if agreed is None else agreed.window_bits
         )
-        extensions = () if agreed is None else (("Sec-WebSocket-Extensions", agreed.answer),)
+        extensions = () if agreed is None else (("Sec-WebSocket-Extensions", agreed.header),)
         return Acceptance(
             admitted.environment,
             self._encoders.encoder(protocol, framing),

@@ -1,1 +1,1 @@
-"""Protocols as bytes: pure functions and state machines, no sockets, no clocks."""
+"""Wire formats: pure functions and state machines over bytes, without sockets and clocks."""

@@ -1,8 +1,8 @@
 """Compressed messages: permessage-deflate (RFC 7692) without context takeover in either direction.
 
-Every message stands for itself: one compressed frame serves all who agreed on a window, and no
+Each message is compressed independently: one compressed frame is sent to all clients with the same window, and no
 connection keeps a compressor.
-Knows: what was offered, DEFLATE. Does not know: sockets, who listens.
+Knows: offers of extensions, DEFLATE. Does not know: sockets, clients.
 """
 
 import zlib
@@ -18,27 +18,27 @@ from catenary.wire.handshake import Extension
 NAME: Final = "permessage-deflate"
 
 LARGEST_WINDOW: Final = 12
-"""We look back 2**12 bytes, whoever takes more: a compressor with 2**15 takes 38 µs for a message
-of 200 bytes, one with 2**12 takes 13, and what it makes of messages up to 20 KB is as small."""
+"""The server's window is at most 2**12 bytes, even if a client accepts more: a compressor with 2**15 takes 38 µs for a
+message of 200 bytes, one with 2**12 takes 13 µs, and messages of up to 20 KB become as small."""
 
 WINDOWS: Final = range(9, LARGEST_WINDOW + 1)
-"""Each needs frames of its own. zlib compresses with no window of 2**8."""
+"""The windows that the server uses, each with frames of its own. zlib can't compress with 2**8."""
 
 MIN_BYTES: Final = 128
-"""Shorter messages travel as they are: 12 µs would save some 20 bytes."""
+"""Shorter messages are not compressed: 12 µs would save about 20 bytes."""
 
 _LEVEL: Final = 1
-"""Level 6 makes messages of 1 KB 5 % smaller and of 4 KB 9 %, and takes up to 2.5 times as long."""
+"""Level 6 makes messages of 1 KB 5 % smaller and those of 4 KB 9 %, in up to 2.5 times the time."""
 
 _MEMORY: Final = 5
 _INFLATING_WINDOW: Final = 15
-"""Reads what was compressed with any window."""
+"""Decompresses data of any window."""
 
 _FLUSHED: Final = b"\x00\x00\xff\xff"
-"""Section 7.2.1: what ends a flush, and is left out."""
+"""Section 7.2.1: the end of a flush, which is not sent."""
 
 _END: Final = _FLUSHED + b"\x01\x00\x00\xff\xff"
-"""What was left out, and a last block: zlib reaches its end there if the message was whole."""
+"""The end that was not sent, and a final block: there zlib reaches the end of the data if the message was complete."""
 
 _VALUES: Final[dict[str, frozenset[str | None]]] = {
     "server_no_context_takeover": frozenset([None]),
@@ -46,18 +46,18 @@ _VALUES: Final[dict[str, frozenset[str | None]]] = {
     "server_max_window_bits": frozenset(map(str, range(9, 16))),
     "client_max_window_bits": frozenset([None, *map(str, range(8, 16))]),
 }
-"""Section 7.1: the parameters of an offer and the values that can be agreed to."""
+"""Section 7.1: the parameters of an offer, and their acceptable values."""
 
 
 class Agreement(msgspec.Struct, frozen=True, gc=False):
-    """How one connection compresses: our window as a power of two, and the words that say so."""
+    """The compression of one connection: the server's window (an exponent of 2), and the header value to respond with."""
 
     window_bits: int
-    answer: str
+    header: str
 
 
 def agree(offers: Sequence[Extension]) -> Agreement | None:
-    """The first offer that can be agreed to (section 5.1); None where all are declined."""
+    """Accepts the first acceptable offer (section 5.1); None if there is none."""
     for offer in offers:
         if offer.name == NAME and _is_acceptable(offer):
             return _agreement(dict(offer.parameters).get("server_max_window_bits"))
@@ -65,7 +65,7 @@ def agree(offers: Sequence[Extension]) -> Agreement | None:
 
 
 def _is_acceptable(offer: Extension) -> bool:
-    """Section 7: what has an unknown parameter, one of a wrong value or one twice, is declined."""
+    """Section 7: an offer with an unknown parameter, an invalid value or a repeated parameter is declined."""
     names = [name for name, _ in offer.parameters]
     return len(set(names)) == len(names) and all(
         value in _VALUES.get(name, ()) for name, value in offer.parameters
@@ -73,15 +73,15 @@ def _is_acceptable(offer: Extension) -> bool:
 
 
 def _agreement(asked_bits: str | None) -> Agreement:
-    answer = f"{NAME}; server_no_context_takeover; client_no_context_takeover"
+    header = f"{NAME}; server_no_context_takeover; client_no_context_takeover"
     if asked_bits is None:
-        return Agreement(LARGEST_WINDOW, answer)
+        return Agreement(LARGEST_WINDOW, header)
     window_bits = min(int(asked_bits), LARGEST_WINDOW)
-    return Agreement(window_bits, f"{answer}; server_max_window_bits={window_bits}")
+    return Agreement(window_bits, f"{header}; server_max_window_bits={window_bits}")
 
 
 def deflated_frame(opcode: int, window_bits: int, payload: bytes) -> bytes:
-    """A message in one frame, compressed where that makes it shorter (section 7.2.1)."""
+    """A message in one frame, compressed if that makes it shorter (section 7.2.1)."""
     if len(payload) >= MIN_BYTES:
         packed = deflated(payload, window_bits)
         if len(packed) < len(payload):
@@ -102,7 +102,7 @@ def _deflated_pieces(pieces: Iterable[bytes], window_bits: int) -> Iterator[byte
 
 
 def deflated(payload: bytes, window_bits: int) -> bytes:
-    """One message, compressed by itself."""
+    """Compresses one message."""
     deflater = _deflater(window_bits)
     packed = deflater.compress(payload) + deflater.flush(zlib.Z_SYNC_FLUSH)
     return packed[: -len(_FLUSHED)]
@@ -113,10 +113,10 @@ def _deflater(window_bits: int) -> "zlib._Compress":
 
 
 def inflated(packed: bytes, max_bytes: int) -> bytes:
-    """One message as it was (section 7.2.2).
+    """Decompresses one message (section 7.2.2).
 
-    Raises :class:`FrameError` with 1009 where it has more than ``max_bytes``, of which one byte is
-    written before that is known, and with 1007 where it is no DEFLATE, or not all of it.
+    Raises :class:`FrameError`: 1009 if it exceeds ``max_bytes``, by decompressing no more than one byte beyond them; 1007
+    for data that is not DEFLATE, or not complete.
     """
     inflater = zlib.decompressobj(-_INFLATING_WINDOW)
     try:
@@ -125,7 +125,7 @@ def inflated(packed: bytes, max_bytes: int) -> bytes:
         raise FrameError(INVALID_PAYLOAD, f"expected compressed data: {error}") from error
     if len(payload) > max_bytes:
         raise FrameError(TOO_BIG, f"expected messages of up to {max_bytes} bytes, got more")
-    # Section 7.2.3.4: a client may end its message with a last block of its own, and a zero.
+    # Section 7.2.3.4: a client may end its message with a final block and a zero byte.
     if not inflater.eof or inflater.unused_data not in (b"", b"\x00" + _END):
         raise FrameError(INVALID_PAYLOAD, "expected the compressed data of a whole message")
     return payload

@@ -1,7 +1,7 @@
 """Server-sent events on an HTTP connection: the head of the response, and two framings of events.
 
 Source: HTML Living Standard, section 9.2 (server-sent events); RFC 9112, section 7.1 (chunked). Knows: the grammar of
-events and chunks. Does not know: what an event says, sockets.
+events and chunks. Does not know: the meaning of events, sockets.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,13 +16,13 @@ HEADERS: Final = (
     ("Content-Type", "text/event-stream; charset=utf-8"),
     ("Cache-Control", "private, no-cache, no-store, must-revalidate, max-age=0"),
     ("X-Content-Type-Options", "nosniff"),
-    # nginx passes on what it gets instead of collecting it.
+    # Disables buffering in nginx.
     ("X-Accel-Buffering", "no"),
 )
 
 
 class EventFraming:
-    """How events are sent in one version of HTTP: ``framing`` frames each, ``end`` ends the response."""
+    """The framing of events in one version of HTTP; ``end`` ends the response."""
 
     __slots__ = ("end", "framing")
 
@@ -49,7 +49,7 @@ def _event_chunk(payload: bytes) -> bytes:
 
 
 def _event_chunks(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    # An empty chunk would be the last.
+    # An empty chunk would end the response.
     return (_chunk(piece) if piece else b"" for piece in _event_pieces(pieces))
 
 

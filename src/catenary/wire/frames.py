@@ -1,7 +1,7 @@
 """WebSocket frames (RFC 6455, section 5): bytes → messages and control frames, and back.
 
-The server's side: what comes in is masked, what goes out is not.
-Knows: bits. Does not know: sockets, how messages are compressed, what they mean, when to answer.
+The server's side: received frames are masked, sent frames are not.
+Knows: bits. Does not know: sockets, compression, the meaning of messages.
 """
 
 import codecs
@@ -30,25 +30,25 @@ POLICY: Final = 1008
 TOO_BIG: Final = 1009
 
 RSV1: Final = 0x40
-"""Section 5.2; of the first frame of a compressed message (RFC 7692, section 6)."""
+"""Section 5.2; set in the first frame of a compressed message (RFC 7692, section 6)."""
 
 _FIN: Final = 0x80
 _RESERVED: Final = 0x70
 _MASKED: Final = 0x80
 _WHOLE_TEXT: Final = _FIN | TEXT
-"""The first byte of nearly every frame: it needs no other check than that of its mask."""
+"""The first byte of nearly every frame; then only the mask bit must be checked."""
 _SHORT_FRAME_BYTES: Final = 6 + 125
-"""The longest frame that says its size in its second byte."""
+"""The longest frame whose second byte is its length."""
 _MEDIUM: Final = _MASKED | 126
 _MEDIUM_FRAME_BYTES: Final = 8 + 126
-"""The second byte of a frame whose size takes two more, and the shortest such frame."""
+"""A frame with a length of 16 bits: its second byte, and its shortest size."""
 _SHORT_TEXTS: Final = tuple(bytes((_WHOLE_TEXT, size)) for size in range(126))
 _MAX_CONTROL_BYTES: Final = 125
 _MAX_REASON_BYTES: Final = 123
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """A whole message, its fragments joined. A text's ``payload`` is valid UTF-8."""
+    """A complete message, its fragments joined. The ``payload`` of a text is valid UTF-8."""
 
     payload: bytes
     is_text: bool
@@ -67,7 +67,7 @@ class Pong(msgspec.Struct, frozen=True, gc=False):
 
 
 class Close(msgspec.Struct, frozen=True, gc=False):
-    """Section 5.5.1; ``code`` is 1005 where the frame carries none."""
+    """Section 5.5.1; ``code`` is 1005 if the frame has none."""
 
     code: int
     reason: str
@@ -76,14 +76,14 @@ class Close(msgspec.Struct, frozen=True, gc=False):
 Event = Message | Ping | Pong | Close | FrameError
 
 Inflate = Callable[[bytes, int], bytes]
-"""Unpacks a compressed message of up to so many bytes. Raises :class:`FrameError`."""
+"""Decompresses a message to at most so many bytes. Raises :class:`FrameError`."""
 
 
 class FrameReader:
-    """Turns bytes, however they are split, into events.
+    """Converts bytes, however they are split, into events.
 
-    A frame that breaks the rules becomes a :class:`FrameError`, always the last event. After it, or
-    after a Close, nothing more is read. Idle, a reader holds no buffers.
+    An invalid frame becomes a :class:`FrameError`, which is always the last event: nothing is read after it, nor after a
+    Close. An idle reader has no buffers.
     """
 
     __slots__ = (
@@ -100,30 +100,30 @@ class FrameReader:
     )
 
     def __init__(self, max_message_bytes: int, inflate: Inflate | None = None) -> None:
-        """``inflate`` where compression was agreed on; else nothing may be compressed."""
+        """``inflate`` is set if compression was negotiated; without it, compressed frames are invalid."""
         self._max_bytes = max_message_bytes
         self._inflate = inflate
-        # The frame that is not complete yet
+        # An incomplete frame, and the size that it must reach
         self._tail: bytearray | None = None
         self._missing = 0
-        # The message that is not: its first byte, its payload, and how much of that is good text
+        # An incomplete message: its first byte, its payload, and the length of its valid text
         self._opener = 0
         self._fragments: bytearray | None = None
         self._valid = 0
         self.finished = False
-        # Has something begun that is not complete?
+        # Whether a frame or a message is incomplete
         self.is_midway = False
-        # Fragments so far, for whoever counts what a client sends: they are no events
+        # Fragments received, which are not events, for the rate limit
         self.pieces = 0
 
     def finish(self) -> None:
-        """Reads nothing more, and keeps nothing of what has begun."""
+        """Stops reading, and drops incomplete frames and messages."""
         self.finished = True
         self._tail = self._fragments = None
         self.is_midway = False
 
     def receive(self, data: bytes) -> list[Event]:
-        """Reads on; returns what is complete now, in the order in which it was sent."""
+        """Reads more bytes; returns the events that are complete now, in order."""
         if not self.is_midway and not self.finished:
             payload = _lone_text(data, self._max_bytes)
             if payload is not None:
@@ -156,7 +156,7 @@ class FrameReader:
         return events
 
     def _read_frame(self, data: bytes, start: int, events: list[Event]) -> int:
-        """Reads one frame; returns its end, 0 where it is not complete yet."""
+        """Reads one frame; returns its end, or 0 if it is incomplete."""
         available = len(data) - start
         self._missing = 2
         if available < 2:
@@ -189,7 +189,7 @@ class FrameReader:
             self._check_size(first, length)
         end = body + length
         if end > len(data):
-            # Until this many bytes are there, receive() only gathers: no piece is read twice.
+            # Until so many bytes are there, receive() only appends: no byte is parsed twice.
             self._missing = end - start
             return 0
         payload = data[body:end]
@@ -205,7 +205,7 @@ class FrameReader:
         return end
 
     def _check_header(self, first: int, second: int) -> None:
-        """The rules that two bytes tell (sections 5.2 to 5.5), so that no body is awaited in vain."""
+        """Checks the first two bytes (sections 5.2 to 5.5), before the body of an invalid frame is awaited."""
         opcode = first & 0x0F
         if first & _RESERVED:
             self._check_reserved(first)
@@ -228,18 +228,18 @@ class FrameReader:
     def _check_reserved(self, first: int) -> None:
         if self._inflate is None:
             raise FrameError(PROTOCOL_ERROR, "expected reserved bits of 0: no extension is in use")
-        # RFC 7692, section 6: neither control frames nor what continues a message carry it.
+        # RFC 7692, section 6: neither control frames nor continuations have it.
         if first & _RESERVED != RSV1 or first & 0x0F not in (TEXT, BINARY):
             raise FrameError(PROTOCOL_ERROR, "expected no reserved bit but that of compression")
 
     def _check_size(self, first: int, length: int) -> None:
-        """Of the whole message, as far as its frames have told."""
+        """Checks the size of the message, as far as it is known."""
         if self._fragments is not None:
             first = self._opener
             length += len(self._fragments)
         limit = self._max_bytes
         if first & RSV1:
-            # What can't be compressed grows: by 1/8 where each byte is a literal of 9 bits.
+            # Incompressible data grows: by 1/8 if each byte is a literal of 9 bits.
             limit += limit // 8 + 64
         if length > limit:
             raise FrameError(TOO_BIG, f"expected messages of up to {limit} bytes, got {length}")
@@ -256,7 +256,7 @@ class FrameReader:
                 self._continue(self._fragments, payload)
         elif opcode == CONTINUATION:
             fragments = self._fragments
-            assert fragments is not None  # _check_header saw to it
+            assert fragments is not None  # by _check_header
             self._continue(fragments, payload)
             if first & _FIN:
                 self._fragments = None
@@ -270,7 +270,7 @@ class FrameReader:
             events.append(_close(payload))
 
     def _continue(self, fragments: bytearray, payload: bytes) -> None:
-        """Text is checked as it comes, so that nobody sends the rest of what is refused."""
+        """Text is checked as it arrives: an invalid message is refused before its rest is sent."""
         fragments += payload
         self.pieces += 1
         if self._opener & ~_FIN == TEXT:
@@ -278,7 +278,7 @@ class FrameReader:
 
     def _message(self, opener: int, payload: bytes) -> Message:
         if opener & RSV1:
-            assert self._inflate is not None  # _check_reserved saw to it
+            assert self._inflate is not None  # by _check_reserved
             payload = self._inflate(payload, self._max_bytes)
         is_text = opener & 0x0F == TEXT
         if is_text and not payload.isascii():
@@ -287,7 +287,7 @@ class FrameReader:
 
 
 def _valid_bytes(text: bytes | bytearray, *, is_whole: bool) -> int:
-    """How many bytes of it are whole characters. Raises :class:`FrameError` (section 8.1)."""
+    """The number of bytes that are complete characters. Raises :class:`FrameError` (section 8.1)."""
     try:
         return codecs.utf_8_decode(text, "strict", is_whole)[1]
     except UnicodeDecodeError as error:
@@ -309,8 +309,8 @@ def _close(payload: bytes) -> Close:
 
 
 def _lone_text(data: bytes, max_bytes: int) -> bytes | None:
-    """What nearly every read brings: one whole text of ASCII and nothing else. None for what is more,
-    or less, or wrong. A shortcut: it takes half the time."""
+    """The payload if the data is exactly one unfragmented ASCII text, as in nearly every read; else None. A fast path:
+    it takes half the time."""
     size = len(data)
     if size < 6 or data[0] != _WHOLE_TEXT:
         return None
@@ -331,14 +331,14 @@ def _lone_text(data: bytes, max_bytes: int) -> bytes | None:
 
 
 def _may_be_sent(code: int) -> bool:
-    """Sections 7.4.1 and 7.4.2: 1004 to 1006 and 1015 never travel, 1012 to 1014 were added since."""
+    """Sections 7.4.1 and 7.4.2: 1004 to 1006 and 1015 must not be sent; 1012 to 1014 were registered later."""
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
 def unmask(payload: bytes, mask: bytes) -> bytes:
     """Section 5.3. Its own inverse.
 
-    One XOR of two long integers: 0.3 µs for 100 bytes, where a loop over bytes takes 8 µs.
+    One XOR of two long integers takes 0.3 µs for 100 bytes; a loop over bytes takes 8 µs.
     """
     size = len(payload)
     key = (mask * (size // 4 + 1))[:size]
@@ -362,8 +362,8 @@ def _headed(first: int, payload: bytes) -> bytes:
 
 
 def fragments(opcode: int, pieces: Iterable[bytes], *, reserved: int = 0) -> Iterator[bytes]:
-    """One message in several frames (section 5.4), whose size need not be known before: a frame for each piece,
-    nothing for an empty one, and one that ends the message. ``reserved`` are bits of the first."""
+    """One message in several frames (section 5.4), so that its size need not be known in advance: a frame for each piece
+    that is not empty, and a last one. ``reserved`` are bits of the first."""
     first = opcode | reserved
     for piece in pieces:
         if piece:
@@ -383,7 +383,7 @@ def text_frame(payload: bytes) -> bytes:
 
 
 def close_frame(code: int, reason: str) -> bytes:
-    """Section 5.5.1; the reason is cut to what fits, never inside a character."""
+    """Section 5.5.1; the reason is truncated to 123 bytes, never within a character."""
     if code == NO_STATUS:
         return frame(CLOSE, b"")
     text = reason.encode()[:_MAX_REASON_BYTES].decode(errors="ignore").encode()

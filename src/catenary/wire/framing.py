@@ -1,8 +1,8 @@
 """Framings: how payloads are delimited on each kind of connection.
 
-Every framing is self-delimiting: a batch of messages is the concatenation of their frames, so that one ``write``
-carries any number of them, and nobody who joins frames must know which framing it is.
-Knows: RFC 6455 frames, permessage-deflate. Does not know: what a payload says, sockets.
+Every framing is self-delimiting: a batch of messages is the concatenation of their frames, so one ``write`` sends any
+number of them, and the code that joins frames need not know the framing.
+Knows: RFC 6455 frames, permessage-deflate. Does not know: the meaning of payloads, sockets.
 """
 
 import functools
@@ -20,9 +20,9 @@ _PREFIX_BYTES: Final = 4
 class Framing(msgspec.Struct, frozen=True, eq=False):
     """One way to delimit payloads.
 
-    ``frame`` turns one payload into bytes that say where they end. ``frame_pieces`` does so for a payload that
-    is written piece by piece: it returns batches, which are empty as long as nothing can be sent.
-    ``ping`` is the heartbeat of the transport itself, framed; empty where the transport has none.
+    ``frame`` delimits one payload. ``frame_pieces`` does so for a payload that is encoded piece by piece: it yields
+    batches, which are empty while nothing can be sent. ``ping`` is the transport's own heartbeat, framed; empty if it
+    has none.
     """
 
     frame: Callable[[bytes], bytes]
@@ -31,7 +31,7 @@ class Framing(msgspec.Struct, frozen=True, eq=False):
 
 
 def frame_whole(frame: Callable[[bytes], bytes], pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """For framings that need a whole payload: an empty batch for each piece, then the message."""
+    """For framings that need the whole payload: yields an empty batch for each piece, then the message."""
     payload = bytearray()
     for piece in pieces:
         payload += piece
@@ -58,8 +58,7 @@ _DEFLATED: Final = {
 
 
 def websocket_framing(*, is_binary: bool, window_bits: int = 0) -> Framing:
-    """The framing of a WebSocket; ``window_bits`` is the agreed window of permessage-deflate, 0 without
-    compression."""
+    """The framing of a WebSocket; ``window_bits`` is the negotiated window of permessage-deflate, 0 without compression."""
     if window_bits:
         return _DEFLATED[is_binary, window_bits]
     return WEBSOCKET_BINARY if is_binary else WEBSOCKET_TEXT
@@ -70,8 +69,8 @@ def _prefixed(payload: bytes) -> bytes:
 
 
 PREFIXED: Final = Framing(_prefixed, functools.partial(frame_whole, _prefixed))
-"""A length of four bytes before each payload: for transports that send each message by a call of its own, and
-split the batch again with :func:`payloads`."""
+"""A length of four bytes before each payload, for transports that send each message by a separate call and split
+the batch with :func:`payloads`."""
 
 
 def payloads(batch: bytes) -> Iterator[bytes]:

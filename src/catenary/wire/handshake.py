@@ -1,6 +1,6 @@
-"""The opening handshake of a WebSocket (RFC 6455, section 4.2): request → facts → answer.
+"""The opening handshake of a WebSocket (RFC 6455, section 4.2): checks a request and writes the response.
 
-Knows: what an upgrade must carry. Does not know: how a head is read, which paths exist, who may come in.
+Knows: the headers of an upgrade. Does not know: how heads are parsed, which paths exist, which clients may connect.
 """
 
 import binascii
@@ -19,13 +19,13 @@ _UPGRADE: Final = ("Upgrade", "websocket")
 _VERSION: Final = (("Sec-WebSocket-Version", "13"),)
 
 _MAX_OFFERS: Final = 32
-"""Extensions, and parameters of each. Browsers offer one with one; 64 KB of them would take 20 ms."""
+"""The maximum of extensions, and of parameters of each. Browsers offer one with one; 64 KB of them would take 20 ms."""
 
-# RFC 6455, section 9.1: extensions between commas, each with its parameters behind semicolons. A
-# value in quotes is a token, too, and a backslash in it stands for nothing.
+# RFC 6455, section 9.1: extensions are separated by commas, their parameters by semicolons. A value in quotes is a
+# token, too; a backslash in it is ignored.
 _TCHAR = r"[!#$%&'*+.^_`|~0-9A-Za-z-]"
-# One part is matched at a time: no pattern here can go back over more than its own part, so that
-# neither a possessive repetition is needed (wrong in Python before 3.11.5, gh-106052) nor much time.
+# One part is matched at a time, so no pattern can backtrack beyond its part: that bounds the time without possessive
+# repetitions, which are wrong in Python before 3.11.5 (gh-106052).
 _NAME = re.compile(rf"[ \t]*({_TCHAR}+)?[ \t]*")
 _PARAMETER = re.compile(
     rf';[ \t]*({_TCHAR}+)[ \t]*(?:=[ \t]*(?:({_TCHAR}+)|"((?:\\?{_TCHAR})+)")[ \t]*)?'
@@ -33,14 +33,14 @@ _PARAMETER = re.compile(
 
 
 class Extension(msgspec.Struct, frozen=True, gc=False):
-    """One that the client offers; a parameter without a value has None."""
+    """An extension that the client offers; the value of a parameter without one is None."""
 
     name: str
     parameters: tuple[tuple[str, str | None], ...] = ()
 
 
 def wants_upgrade(request: Request) -> bool:
-    """Does it ask for a WebSocket at all? Everything else is for an HTTP server."""
+    """Whether a request asks for a WebSocket; others are for an HTTP server."""
     value = request.headers.get("upgrade", "")
     return value == "websocket" or "websocket" in _tokens(value)
 
@@ -48,7 +48,7 @@ def wants_upgrade(request: Request) -> bool:
 def check_upgrade(request: Request) -> str:
     """Returns the value for Sec-WebSocket-Accept (section 4.2.2).
 
-    Raises :class:`RequestRefused`: 405, 400, or 426 with what the server would accept.
+    Raises :class:`RequestRefused`: 405, 400, or 426 with the version that the server accepts.
     """
     headers = request.headers
     if request.method != "GET":
@@ -58,14 +58,14 @@ def check_upgrade(request: Request) -> str:
     if not wants_upgrade(request):
         raise RequestRefused(426, "expected Upgrade: websocket", (_UPGRADE, *_VERSION))
     if "transfer-encoding" in headers or headers.get("content-length", "0") != "0":
-        # What follows would be frames to us, and a body to a proxy.
+        # The next bytes would be frames for this server, and a body for a proxy.
         raise RequestRefused(400, "expected a request without a body", _VERSION)
     connection = headers.get("connection", "")
     if connection != "Upgrade" and "upgrade" not in _tokens(connection):
         raise RequestRefused(400, "expected Connection: Upgrade", _VERSION)
     version = headers.get("sec-websocket-version", "")
     if version != "13":
-        # Section 4.2.2: a version that we do not know is answered with the one that we do.
+        # Section 4.2.2: the response to an unknown version names the known one.
         raise RequestRefused(
             426,
             f"expected Sec-WebSocket-Version: 13, got {version[:20]!r}",
@@ -97,7 +97,7 @@ def _tokens(value: str) -> Sequence[str]:
 
 
 def offered_subprotocols(request: Request) -> list[str]:
-    """What the client can speak, as it prefers."""
+    """The subprotocols that the client offers, in its order of preference."""
     value = request.headers.get("sec-websocket-protocol", "")
     if "," not in value:
         token = value.strip()
@@ -106,16 +106,16 @@ def offered_subprotocols(request: Request) -> list[str]:
 
 
 def offered_extensions(request: Request) -> list[Extension]:
-    """What could be added to the protocol, as the client prefers (section 9.1).
+    """The extensions that the client offers, in its order of preference (section 9.1).
 
-    Raises :class:`RequestRefused` with 400 for what is no list of extensions.
+    Raises :class:`RequestRefused` with 400 for an invalid list.
     """
     value = request.headers.get("sec-websocket-extensions", "")
     offers: list[Extension] = []
     position = 0
     while position < len(value):
         named = _NAME.match(value, position)
-        assert named is not None, "an empty element of a list is one, too"
+        assert named is not None, "also matches an empty element of the list"
         position = named.end()
         if named[1] is not None:
             parameters, position = _parameters(value, position)
@@ -131,7 +131,7 @@ def offered_extensions(request: Request) -> list[Extension]:
 
 
 def _parameters(value: str, position: int) -> tuple[tuple[tuple[str, str | None], ...], int]:
-    """Those that begin here, and where they end."""
+    """The parameters that begin at a position, and their end."""
     parameters: list[tuple[str, str | None]] = []
     while (match := _PARAMETER.match(value, position)) is not None:
         name, plain, quoted = match.groups("")
@@ -151,7 +151,7 @@ _SWITCHING: Final = (
 
 
 def switching(accept: str, subprotocol: str | None, extra: Sequence[tuple[str, str]] = ()) -> bytes:
-    """The answer that opens the WebSocket."""
+    """The response that opens the WebSocket."""
     text = f"{_SWITCHING}{accept}\r\n"
     if subprotocol is not None:
         text += f"Sec-WebSocket-Protocol: {subprotocol}\r\n"

@@ -1,7 +1,7 @@
 """Header compression of HTTP/2 (RFC 7541): blocks → fields, and fields → blocks.
 
-Own code because proxies put fields into answers that change with each (a date, a duration): then
-every block is new, and takes the library ``hpack`` 70 to 90 µs, more than all else of a call together.
+Own code because proxies add fields that differ in every response (a date, a duration): then every block is new and
+takes the library ``hpack`` 70 to 90 µs, more than the rest of a call.
 Knows: tables and bits. Does not know: frames, which fields a message must have.
 """
 
@@ -13,43 +13,43 @@ Field = tuple[bytes, bytes]
 """Name and value."""
 
 TABLE_BYTES: Final = 4_096
-"""The size of a dynamic table that nobody set (RFC 9113, section 6.5.2)."""
+"""The default size of a dynamic table (RFC 9113, section 6.5.2)."""
 
 _ENTRY_OVERHEAD: Final = 32
-"""What an entry counts beside its name and value (section 4.1)."""
+"""Counted for an entry besides its name and value (section 4.1)."""
 
 _HUFFMAN: Final = 0x80
 _NO_TABLE: Final = b"\x20"
 """A dynamic table size update to 0 (section 6.3)."""
 
 _INTEGER_BYTES: Final = 4
-"""How many bytes may follow an integer's first: 28 bits, where nothing here is longer than 17."""
+"""The maximum of bytes after the first of an integer: 28 bits; no valid one here needs more than 17."""
 
 _REMEMBERED_STEPS: Final = 8_192
-"""Of 65,536 that there are: what usual texts need, in less than 2 MB."""
+"""Of 65,536 possible ones: enough for usual texts, in less than 2 MB."""
 
 
 class HpackError(Exception):
-    """A block that can't be read. What comes after it on the same connection can't be, either."""
+    """An invalid block. Later blocks of the same connection can't be read, either."""
 
 
 class HeaderListTooLarge(Exception):
-    """A block with more than its reader wants. The blocks after it can be read."""
+    """A block that exceeds the reader's limit. Later blocks can be read."""
 
 
 class BlockReader:
-    """Reads one side's blocks, in the order in which they were sent."""
+    """Reads the blocks of one side, in the order in which they were sent."""
 
     __slots__ = ("_entries", "_limit_bytes", "_size_bytes", "_used_bytes", "changes")
 
     def __init__(self, max_list_bytes: int) -> None:
-        """``max_list_bytes`` counts as SETTINGS_MAX_HEADER_LIST_SIZE does: 32 more for each field."""
+        """``max_list_bytes`` is counted as in SETTINGS_MAX_HEADER_LIST_SIZE: 32 more for each field."""
         self._limit_bytes = max_list_bytes
         self._entries: deque[Field] = deque()
         self._size_bytes = TABLE_BYTES
         self._used_bytes = 0
         self.changes = 0
-        """How often the table changed: while it does not, the same block has the same fields."""
+        """Number of changes of the table: while it is the same, the same block has the same fields."""
 
     def read(self, block: bytes) -> list[Field]:
         """Raises :class:`HpackError` and :class:`HeaderListTooLarge`."""
@@ -77,7 +77,7 @@ class BlockReader:
                 if list_bytes <= self._limit_bytes:
                     fields.append(field)
         except IndexError:
-            raise HpackError("expected a whole block, got its beginning") from None
+            raise HpackError("expected a complete block") from None
         if list_bytes > self._limit_bytes:
             raise HeaderListTooLarge(
                 f"expected header fields of up to {self._limit_bytes} bytes, got {list_bytes}"
@@ -134,7 +134,7 @@ class BlockReader:
 
 
 class BlockWriter:
-    """Writes our side's blocks. They must be sent in the order in which they were written."""
+    """Writes the blocks of this side. They must be sent in the order in which they were written."""
 
     __slots__ = ("_entries", "_forget", "_may_index", "_used_bytes", "changes")
 
@@ -144,10 +144,10 @@ class BlockWriter:
         self._may_index = True
         self._forget = False
         self.changes = 0
-        """How often the table changed: while it does not, the same fields have the same block."""
+        """Number of changes of the table: while it is the same, the same fields have the same block."""
 
     def limit_table(self, size_bytes: int) -> None:
-        """The reader has another SETTINGS_HEADER_TABLE_SIZE: a smaller one is not used at all."""
+        """The reader has set SETTINGS_HEADER_TABLE_SIZE: a table smaller than the default is not used at all."""
         if size_bytes < TABLE_BYTES and self._may_index:
             self._may_index = False
             self._forget = True
@@ -155,7 +155,7 @@ class BlockWriter:
             self.changes += 1
 
     def write(self, fields: tuple[Field, ...]) -> bytes:
-        """The block of fields that are worth keeping in the table."""
+        """The block of fields, which are added to the table if there is room."""
         pieces: list[bytes] = []
         if self._forget:
             pieces.append(_NO_TABLE)
@@ -179,7 +179,7 @@ class BlockWriter:
 
 
 def literal(name: bytes, value: bytes) -> bytes:
-    """A field that goes into no table (section 6.2.2): may stand at the end of any block."""
+    """A field that is not added to the table (section 6.2.2): may be appended to any block."""
     return b"\x00" + _string(name) + _string(value)
 
 
@@ -190,8 +190,8 @@ def decode_huffman(code: bytes) -> bytes:
     for byte in code:
         path, symbols = _step(path, byte)
         text += symbols
-    # "A padding strictly longer than 7 bits MUST be treated as a decoding error", as must one
-    # that is not the beginning of the code for the end: all ones.
+    # "A padding strictly longer than 7 bits MUST be treated as a decoding error", as must one that is not a prefix of
+    # the code for the end of a string, which is all ones.
     if path & (path + 1) or path >= 1 << 8:
         raise HpackError("expected padding of up to seven ones")
     return bytes(text)
@@ -199,7 +199,7 @@ def decode_huffman(code: bytes) -> bytes:
 
 @lru_cache(_REMEMBERED_STEPS)
 def _step(path: int, byte: int) -> tuple[int, bytes]:
-    """Goes eight bits on from a place in the tree: where that leads, and the symbols met."""
+    """Follows eight bits from a node of the tree: the node reached, and the symbols on the way."""
     symbols = bytearray()
     for shift in _SHIFTS:
         path = path << 1 | (byte >> shift & 1)
@@ -213,7 +213,7 @@ def _step(path: int, byte: int) -> tuple[int, bytes]:
 
 
 def _integer(block: bytes, at: int, mask: int) -> tuple[int, int]:
-    """Section 5.1: the integer, and where it ends."""
+    """Section 5.1: the integer, and its end."""
     value = block[at] & mask
     at += 1
     if value < mask:
@@ -228,7 +228,7 @@ def _integer(block: bytes, at: int, mask: int) -> tuple[int, int]:
 
 
 def _packed(value: int, mask: int, pattern: int) -> bytes:
-    """Section 5.1, the other way."""
+    """Section 5.1: encodes an integer."""
     if value < mask:
         return bytes((pattern | value,))
     packed = bytearray((pattern | mask,))
@@ -276,7 +276,7 @@ _STATIC: Final[tuple[Field, ...]] = (
 )
 _STATIC_INDEX: Final = {field: index for index, field in enumerate(_STATIC, 1)}
 
-# Appendix B. The code is canonical: the lengths tell the codes, in the order of the symbols.
+# Appendix B. The code is canonical: the lengths determine the codes, in the order of the symbols.
 _CODE_BITS: Final = bytes.fromhex(
     "0d171c1c1c1c1c1c1c181e1c1c1e1c1c1c1c1c1c1c1c1e1c1c1c1c1c1c1c1c1c060a0a0c0d06080b0a0a"
     "080b080606060505050606060606060607080f060c0a0d06070707070707070707070707070707070707"
@@ -291,7 +291,7 @@ _SHIFTS: Final = range(7, -1, -1)
 
 
 def _symbols() -> dict[int, int]:
-    """Each code, behind a one that keeps its leading zeros, and the symbol it stands for."""
+    """The symbol of each code, which is prefixed with a 1 to keep its leading zeros."""
     symbols: dict[int, int] = {}
     code = last = 0
     for bits, symbol in sorted((bits, symbol) for symbol, bits in enumerate(_CODE_BITS)):

@@ -1,6 +1,6 @@
-"""Heads of HTTP/1.1 requests (RFC 9112), and the answers that refuse them: bytes → facts → bytes.
+"""Heads of HTTP/1.1 requests (RFC 9112), and the responses that refuse them.
 
-Knows: the grammar of one request head. Does not know: bodies, what is asked for, who may ask.
+Knows: the grammar of a request head. Does not know: bodies, the meaning of requests.
 """
 
 import re
@@ -16,15 +16,15 @@ from catenary.errors import RequestRefused
 END_OF_HEADERS: Final = b"\r\n\r\n"
 
 MAX_HEADER_BYTES: Final = 65536
-"""More stops a request with 431. Precedents: node.js 16 KB, nginx 32 KB, Go (the reference) 1 MB."""
+"""A longer head is refused with 431. Precedents: node.js 16 KB, nginx 32 KB, Go (the reference) 1 MB."""
 
 MAX_HEADERS: Final = 128
-"""Lines. Precedents: Apache and Python's http.client 100, node.js 2,000. Browsers send some 15."""
+"""Lines of a head. Precedents: Apache and Python's http.client 100, node.js 2,000. Browsers send about 15."""
 
 # RFC 9110, section 5.6.2 (token) and RFC 9112, section 3 (request line).
 _REQUEST_LINE = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~\x80-\xff]+) HTTP/([0-9]\.[0-9])\Z")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
-# What browsers, clients and proxies send, as they spell it: a name that stands here need not be checked.
+# Names as browsers, clients and proxies spell them; these need no check.
 _USUAL_NAMES: Final = {
     spelled: name.lower()
     for name in (
@@ -68,9 +68,9 @@ _FORBIDDEN_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 class Request(msgspec.Struct, frozen=True, gc=False):
     """The head of an HTTP request. Header names are in lower case; repeated ones are joined by a comma.
 
-    ``target`` is in origin form, or it is ``*`` or an authority. Of a target that was a whole URL, the authority
-    stands in for the header ``host``, and ``scheme`` is its scheme; it is empty for every other target.
-    ``is_http_1_0`` says that the client speaks HTTP/1.0: its connection is not kept.
+    ``target`` is in origin form, or it is ``*`` or an authority. If the target was an absolute URL, its authority
+    replaces the header ``host`` and ``scheme`` is its scheme; otherwise ``scheme`` is empty. ``is_http_1_0``: the client
+    uses HTTP/1.0, so its connection is closed after the response.
     """
 
     method: str
@@ -89,7 +89,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
 
 
 def read_request(head: bytes, max_headers: int = MAX_HEADERS) -> Request:
-    """Reads the bytes up to and without the empty line.
+    """Reads a head, the bytes before the empty line.
 
     Raises :class:`RequestRefused` with status 400 (grammar), 431 (too many headers) or 505 (HTTP
     version).
@@ -102,11 +102,11 @@ def read_request(head: bytes, max_headers: int = MAX_HEADERS) -> Request:
         target = words[1]
         if target.startswith("/") and target.isascii() and target.isprintable():
             return Request("GET", target, _headers(lines))
-    return _odd_request(first, _headers(lines))
+    return _other_request(first, _headers(lines))
 
 
-def _odd_request(line: str, headers: dict[str, str]) -> Request:
-    """With another method, target or version than a browser's. Raises :class:`RequestRefused`."""
+def _other_request(line: str, headers: dict[str, str]) -> Request:
+    """Reads a request with a method, target or version that browsers do not send. Raises :class:`RequestRefused`."""
     match = _REQUEST_LINE.match(line)
     if match is None:
         raise RequestRefused(400, "expected a request line: METHOD TARGET HTTP/1.1")
@@ -123,11 +123,11 @@ def _odd_request(line: str, headers: dict[str, str]) -> Request:
 
 
 def origin_form(target: str) -> tuple[str, str, str]:
-    """Scheme, authority and origin form of a target that is a whole URL; two empty texts and the target
-    itself for every other form.
+    """Scheme, authority and origin form of a target that is an absolute URL; for other targets, two empty texts and the
+    target itself.
 
-    A server must accept whole URLs, and the authority in them counts more than the header Host (RFC 9112,
-    section 3.2.2). Raises :class:`RequestRefused` with 400.
+    A server must accept absolute URLs, and their authority overrides the header Host (RFC 9112, section 3.2.2). Raises
+    :class:`RequestRefused` with 400.
     """
     if target.startswith("/"):
         return "", "", target
@@ -141,18 +141,17 @@ def origin_form(target: str) -> tuple[str, str, str]:
 
 
 def _headers(lines: list[str]) -> dict[str, str]:
-    """Quickly where every line is NAME: VALUE in printable ASCII and no name comes twice, which is
-    usual; else with care."""
-    read: list[Any] = [_remembered.get(line) or _plain_line(line) for line in lines]
+    """A fast path for the usual case: every line is NAME: VALUE in printable ASCII, and no name is repeated."""
+    read: list[Any] = [_cached_lines.get(line) or _usual_line(line) for line in lines]
     if all(read):
         headers: dict[str, str] = dict(read)
         if len(headers) == len(read):
             return headers
-    return _odd_headers(lines)
+    return _other_headers(lines)
 
 
-def _plain_line(line: str) -> tuple[str, str] | None:
-    """None where it is to be read with care."""
+def _usual_line(line: str) -> tuple[str, str] | None:
+    """None if the line needs :func:`_other_headers`."""
     spelled, colon, value = line.partition(": ")
     name = _USUAL_NAMES.get(spelled)
     if name is None and _TOKEN.match(spelled) is not None:
@@ -160,10 +159,10 @@ def _plain_line(line: str) -> tuple[str, str] | None:
     if name is None or not colon or not (line.isascii() and line.isprintable()):
         return None
     read = (name, value.strip(" "))
-    if len(line) <= _REMEMBERED_CHARS and _is_shared(*read):
-        if len(_remembered) == _REMEMBERED_LINES:
-            del _remembered[next(iter(_remembered))]  # the oldest
-        _remembered[line] = read
+    if len(line) <= _CACHED_LINE_CHARS and _is_shared(*read):
+        if len(_cached_lines) == _CACHED_LINES:
+            del _cached_lines[next(iter(_cached_lines))]  # the oldest
+        _cached_lines[line] = read
     return read
 
 
@@ -185,10 +184,10 @@ _SHARED_NAMES: Final = frozenset(
         "user-agent",
     }
 )
-"""Whose lines many clients send alike. Nobody's cookies, keys and addresses are remembered."""
+"""Headers whose lines are the same for many clients. Cookies, keys and addresses are never cached."""
 
 _PUBLIC_OFFER: Final = re.compile(r"actioncable[a-z0-9-]*(?:, actioncable[a-z0-9-]*)*\Z")
-"""Subprotocols among which there is no token."""
+"""Subprotocols without a token."""
 
 
 def _is_shared(name: str, value: str) -> bool:
@@ -197,14 +196,14 @@ def _is_shared(name: str, value: str) -> bool:
     return name in _SHARED_NAMES
 
 
-_REMEMBERED_LINES: Final = 256
-_REMEMBERED_CHARS: Final = 200
-_remembered: Final[dict[str, tuple[str, str]]] = {}
-"""Lines that were read before: to look one up takes a fourth of what it takes to read it."""
+_CACHED_LINES: Final = 256
+_CACHED_LINE_CHARS: Final = 200
+_cached_lines: Final[dict[str, tuple[str, str]]] = {}
+"""Parsed lines: looking one up takes a fourth of the time of parsing it."""
 
 
-def _odd_headers(lines: list[str]) -> dict[str, str]:
-    """With repeated names, text that is not ASCII, or a fault. Raises :class:`RequestRefused`."""
+def _other_headers(lines: list[str]) -> dict[str, str]:
+    """Reads headers with repeated names, text that is not ASCII, or errors. Raises :class:`RequestRefused`."""
     fields = []
     for line in lines:
         name, colon, value = line.partition(":")
@@ -235,7 +234,7 @@ def _joined(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
 def already_read(
     target: str, fields: Iterable[tuple[bytes, bytes]], method: str = "GET"
 ) -> Request:
-    """A request whose grammar another server has checked; names are in lower case.
+    """A request whose head another server has parsed; names are in lower case.
 
     Raises :class:`RequestRefused` as :func:`read_request` does for headers.
     """
@@ -244,12 +243,12 @@ def already_read(
 
 
 def header_text(value: bytes) -> str:
-    """The text of a header: UTF-8 where it is that, else Latin-1 (RFC 9110, section 5.5)."""
+    """The text of a header: UTF-8 if it is valid, else Latin-1 (RFC 9110, section 5.5)."""
     return _text(value.decode("latin-1"))
 
 
 def _text(latin: str) -> str:
-    """UTF-8, which is what browsers send in cookies, where it is that; else Latin-1 as it came."""
+    """UTF-8, which browsers send in cookies, if it is valid; else Latin-1."""
     if latin.isascii():
         return latin
     try:
@@ -259,8 +258,8 @@ def _text(latin: str) -> str:
 
 
 def shown_location(location: str) -> str:
-    """Where a redirect leads (RFC 9110, section 10.2.2), for a log: without credentials and query, which may
-    be secrets."""
+    """The target of a redirect (RFC 9110, section 10.2.2) for a log line: without credentials and query, which may be
+    secrets."""
     try:
         parts = urlsplit(location)
     except ValueError:
@@ -270,7 +269,7 @@ def shown_location(location: str) -> str:
 
 
 def refusal(error: RequestRefused) -> bytes:
-    """The answer to a request that is refused; the connection ends after it."""
+    """The response to a refused request; the connection is closed after it."""
     body = f"{error}\n".encode()
     lines = [
         f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}",

@@ -1,6 +1,6 @@
-"""The client's half of HTTP/2 (RFC 9113), as far as calls with one answer need it.
+"""The client side of HTTP/2 (RFC 9113), as far as unary calls need it.
 
-Requests go out whole; an answer becomes one event when it is whole. No push, no priorities, no
+A request is sent as a whole; a response becomes one event when it is complete. There is no push, no priorities and no
 upgrade from HTTP/1.1. Knows: frames, streams, windows. Does not know: sockets, clocks, gRPC.
 """
 
@@ -52,28 +52,28 @@ from catenary.wire.http2_frames import (
 )
 
 Headers = dict[bytes, bytes]
-"""The fields of a message, pseudo-fields too. The same for every message with the same block."""
+"""The fields of a message, pseudo-header fields included. Messages with the same block share one object."""
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 MAX_BLOCK_BYTES: Final = 65_536
-"""A message's header fields, as they are sent and as they count in MAX_HEADER_LIST_SIZE."""
+"""The maximum of a message's header fields, both as sent and as counted in MAX_HEADER_LIST_SIZE."""
 
 STREAM_WINDOW_BYTES: Final = 2**20
 CONNECTION_WINDOW_BYTES: Final = 2**24
-"""What a server may send ahead. Answers are taken at once, so this bounds nothing but a flood."""
+"""The receive windows. Responses are processed at once, so the windows limit a flood only."""
 
 MAX_IDLE_FRAMES: Final = 10_000
-"""Frames in a row that bring no call on, and those of ours that a server asked for and does not read.
+"""The maximum of consecutive frames without progress of any call, and of acknowledgements that the server does not read.
 
-Half an hour of one ping in ten seconds would be 180; a flood is there in less than a second.
+A ping every ten seconds makes 180 in half an hour; a flood makes so many within a second.
 """
 
 _DEFAULT_WINDOW_BYTES: Final = 65_535
 _MAX_WINDOW: Final = 2**31 - 1
 _LAST_STREAM: Final = 2**31 - 1
-_REMEMBERED_BLOCKS: Final = 128
-_REMEMBERED_BLOCK_BYTES: Final = 256
+_CACHED_BLOCKS: Final = 128
+_CACHED_BLOCK_BYTES: Final = 256
 
 _HEAD_ALONE: Final = HEADERS << 8 | END_HEADERS
 _REQUEST_HEAD: Final = _HEAD_ALONE << 32
@@ -84,11 +84,11 @@ _word: Final = struct.Struct(">L")
 
 
 class Opened(msgspec.Struct, frozen=True, gc=False):
-    """The server said what it is set to: requests may be sent."""
+    """The server's settings have arrived: requests may be sent."""
 
 
 class Response(msgspec.Struct, frozen=True, gc=False):
-    """A whole answer. One that has nothing but a head has it as its trailers, too."""
+    """A complete response. If it has nothing but a head, that is also its trailers."""
 
     stream_id: int
     head: Headers
@@ -97,7 +97,7 @@ class Response(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reset(msgspec.Struct, frozen=True, gc=False):
-    """A request that gets no answer: the server's word, or ours where the answer is ``malformed``."""
+    """A request without a response: reset by the server, or by this side if the response is ``malformed``."""
 
     stream_id: int
     code: int
@@ -105,13 +105,13 @@ class Reset(msgspec.Struct, frozen=True, gc=False):
 
 
 class Oversized(msgspec.Struct, frozen=True, gc=False):
-    """An answer that is larger than it may be, and is not read on."""
+    """A response that exceeds the limit; its rest is not read."""
 
     stream_id: int
 
 
 class GoingAway(msgspec.Struct, frozen=True, gc=False):
-    """No more requests on this connection; those that get no answer are events of their own."""
+    """No more requests can be sent on this connection. Requests that get no response have events of their own."""
 
     code: int
     debug: bytes
@@ -121,7 +121,7 @@ Event = Opened | Response | Reset | Oversized | GoingAway | Http2Error
 
 
 class _Upload:
-    """What waits for room in the windows; ``is_sendable`` where its stream's own has some."""
+    """The unsent rest of a request's body; ``is_sendable`` while the stream's window has room."""
 
     __slots__ = ("is_sendable", "rest", "window")
 
@@ -131,8 +131,8 @@ class _Upload:
         self.is_sendable = False
 
 
-class _Answer:
-    """What has come of an answer that did not come in one piece."""
+class _PartialResponse:
+    """An incomplete response."""
 
     __slots__ = ("body", "credit", "head")
 
@@ -143,11 +143,11 @@ class _Answer:
 
 
 class _Malformed(Exception):
-    """An answer that breaks section 8: the stream's fault, not the connection's."""
+    """A response that violates section 8: an error of the stream, not of the connection."""
 
 
-class Connection:
-    """After :meth:`receive`, :meth:`request` and the like, send what :meth:`data_to_send` returns."""
+class Http2Connection:
+    """One connection. After each call of a method, the caller sends what :meth:`data_to_send` returns."""
 
     __slots__ = (
         "_allowed",
@@ -157,18 +157,18 @@ class Connection:
         "_credit",
         "_expected",
         "_fields",
-        "_heads",
-        "_heads_at",
         "_idle_frames",
         "_initial_window",
         "_is_finished",
-        "_is_going",
+        "_is_going_away",
         "_limit",
         "_max_frame_bytes",
         "_next_id",
         "_out",
         "_reader",
         "_replies",
+        "_request_heads",
+        "_request_heads_at",
         "_sendable",
         "_streams",
         "_tail",
@@ -179,14 +179,14 @@ class Connection:
     )
 
     def __init__(self, fields: tuple[Field, ...], max_body_bytes: int) -> None:
-        """``fields`` go with every request, pseudo-fields first; the path is put before them."""
+        """``fields`` are sent with every request, after the method and the path; pseudo-header fields first."""
         self._fields = fields
         self.max_body_bytes = max_body_bytes
 
-        # What is read
+        # Receiving
         self._tail = b""
         self._expected: int | None = SETTINGS
-        """The only type that the next frame may have."""
+        """The only type allowed for the next frame; None for any."""
         self._continued: _Block | None = None
         self._reader = BlockReader(MAX_BLOCK_BYTES)
         self._blocks: dict[bytes, Headers] = {}
@@ -194,25 +194,24 @@ class Connection:
         self._credit = CONNECTION_WINDOW_BYTES
         self._idle_frames = 0
         self._replies = 0
-        """Acknowledgements that were not sent yet."""
+        """Acknowledgements not sent yet."""
         self._is_finished = False
 
-        # What is written
-        self._streams: dict[int, _Answer | None] = {}
-        """The requests under way, each with what has come of its answer."""
+        # Sending
+        self._streams: dict[int, _PartialResponse | None] = {}
+        """Requests in flight, each with its partial response."""
         self._next_id = 1
         self._allowed = 0
-        """How many streams the server's settings allow."""
+        """Streams allowed by the server's settings."""
         self._limit = 0
-        """How many may be open: none before its settings, after its goodbye, and while its windows
-        are shut from the beginning."""
-        self._is_going = False
+        """Streams that may be open: 0 before the settings, after GOAWAY, and while the initial window is 0."""
+        self._is_going_away = False
         self._writer = BlockWriter()
-        self._heads: dict[bytes, bytes] = {}
-        self._heads_at = 0
+        self._request_heads: dict[bytes, bytes] = {}
+        self._request_heads_at = 0
         self._uploads: dict[int, _Upload] = {}
         self._sendable: list[int] = []
-        """A heap of streams with something to send and room in their windows; some may have ended."""
+        """A heap of streams with unsent data and room in their windows; some may have ended."""
         self._window = _DEFAULT_WINDOW_BYTES
         self._initial_window = _DEFAULT_WINDOW_BYTES
         self._max_frame_bytes = MIN_FRAME_BYTES
@@ -223,45 +222,45 @@ class Connection:
             frame(WINDOW_UPDATE, 0, 0, _word.pack(more)),
         ]
 
-    # What is asked
+    # Requests
 
     @property
     def has_room(self) -> bool:
-        """May a request be sent now?"""
+        """Whether a request may be sent now."""
         return len(self._streams) < self._limit
 
     @property
     def is_shut(self) -> bool:
-        """Do the server's settings allow no request at all? They may again, later."""
-        return self._limit == 0 and not self._is_going and self._expected != SETTINGS
+        """Whether the server's settings allow no request at all, for now."""
+        return self._limit == 0 and not self._is_going_away and self._expected != SETTINGS
 
     @property
-    def is_going(self) -> bool:
-        """Will no request be possible any more, though answers may still come?"""
-        return self._is_going
+    def is_going_away(self) -> bool:
+        """Whether no more requests can be sent; responses may still arrive."""
+        return self._is_going_away
 
     @property
     def has_output(self) -> bool:
-        """Is there anything to send?"""
+        """Whether there is data to send."""
         return bool(self._out)
 
     def request(self, path: bytes, more: bytes, body: bytes) -> int:
-        """Sends a POST, the body as the windows allow, and returns the number of its stream.
+        """Sends a POST, its body as the windows allow, and returns the number of its stream.
 
-        ``more`` are fields of this request alone, from :func:`catenary.wire.hpack.literal`.
-        Call it only while there is room.
+        ``more`` are fields of this request only, from :func:`catenary.wire.hpack.literal`. Allowed only while
+        :attr:`has_room`.
         """
         stream_id = self._next_id
         self._next_id = stream_id + 2
         if stream_id >= _LAST_STREAM:
-            self._go()
+            self._stop_requests()
         self._idle_frames = 0
         self._streams[stream_id] = None
-        block = (self._heads.get(path) or self._head(path)) + more
+        block = (self._request_heads.get(path) or self._head(path)) + more
         size = len(body)
         longest = self._max_frame_bytes
         if size <= self._window and size <= self._initial_window and len(block) + size <= longest:
-            # The two frames of nearly every request are put together here.
+            # A fast path: nearly every request is two frames.
             self._window -= size
             head = len(block) << 48 | _REQUEST_HEAD | stream_id
             then = size << 48 | _REQUEST_BODY | stream_id
@@ -275,43 +274,43 @@ class Connection:
         self._send_block(stream_id, block)
         if body:
             upload = self._uploads[stream_id] = _Upload(body, self._initial_window)
-            self._note_window(stream_id, upload)
-            self._pump()
+            self._update_sendable(stream_id, upload)
+            self._send_uploads()
         else:
             self._out.append(frame(DATA, END_STREAM, stream_id, b""))
         return stream_id
 
     def cancel(self, stream_id: int) -> None:
-        """Wants no answer any more. What comes of it is passed over."""
+        """Resets a request; frames of its response are ignored."""
         if self._forget(stream_id):
             self._out.append(frame(RST_STREAM, 0, stream_id, _word.pack(CANCEL)))
 
     def ping(self) -> None:
-        """Asks for a sign of life."""
+        """Sends a ping, which the server must acknowledge."""
         self._idle_frames = 0
         self._out.append(frame(PING, 0, 0, bytes(8)))
 
     def close(self, code: int = NO_ERROR) -> None:
-        """Says goodbye, once (section 6.8). Nothing is read any more."""
+        """Sends GOAWAY, once (section 6.8). Nothing is read after that."""
         if self._is_finished:
             return
         self._is_finished = True
-        self._go()
+        self._stop_requests()
         self._out.append(frame(GOAWAY, 0, 0, bytes(4) + _word.pack(code)))
 
     def data_to_send(self) -> bytes:
-        """What is to be sent now. Empty where nothing is."""
+        """Returns the bytes to send now, empty if there are none."""
         data = b"".join(self._out)
         self._out.clear()
         self._replies = 0
         return data
 
-    # What is answered
+    # Responses
 
     def receive(self, data: bytes) -> list[Event]:
-        """Reads on; returns what is complete now, in the order in which it was sent.
+        """Reads more bytes; returns the events that are complete now, in order.
 
-        A broken rule becomes an :class:`Http2Error`, always the last event.
+        A connection error becomes an :class:`Http2Error`, which is always the last event.
         """
         events: list[Event] = []
         if self._is_finished:
@@ -326,13 +325,13 @@ class Connection:
                 size = size << 8 | low
                 start = at + HEAD_BYTES
                 if what == _HEAD_ALONE and self._expected is None:
-                    after = self._read_whole(data, start, size, stream_id, events)
+                    after = self._read_usual_response(data, start, size, stream_id, events)
                     if after:
                         at = after
                         continue
                 kind = what >> 8
                 if self._expected is not None and kind != self._expected:
-                    self._refuse_kind(data[at:start])
+                    self._raise_unexpected(data[at:start])
                 if size > MIN_FRAME_BYTES:
                     raise Http2Error(
                         FRAME_SIZE_ERROR,
@@ -343,7 +342,7 @@ class Connection:
                 at = start + size
                 read = self._READERS.get(kind)
                 if read is None:
-                    self._note_idle()
+                    self._count_idle_frame()
                 else:
                     read(self, stream_id & _MAX_WINDOW, what & 0xFF, data[start:at], events)
         except Http2Error as error:
@@ -352,13 +351,13 @@ class Connection:
         self._tail = data[at:]
         return events
 
-    def _read_whole(
+    def _read_usual_response(
         self, data: bytes, start: int, size: int, stream_id: int, events: list[Event]
     ) -> int:
-        """Reads a whole answer where it has the usual form; returns its end, else 0.
+        """Reads a complete response of the usual form and returns its end; returns 0 for any other.
 
-        That is a head and trailers like those before, and one DATA frame in between. A shortcut:
-        it saves half the time, and what it leaves alone, the readers of single frames read.
+        The usual form is a head and trailers with cached blocks, and one DATA frame between them. A fast path: it saves
+        half the time. Any other response is read frame by frame.
         """
         head = self._blocks.get(data[start : start + size])
         at = start + size
@@ -399,41 +398,43 @@ class Connection:
         self._credit -= size
         if self._credit < CONNECTION_WINDOW_BYTES // 2:
             if self._credit < 0:
-                raise Http2Error(FLOW_CONTROL_ERROR, "expected no more than the window takes")
-            self._credit += self._give(0, CONNECTION_WINDOW_BYTES - self._credit)
+                raise Http2Error(FLOW_CONTROL_ERROR, "expected no more data than the window allows")
+            self._credit += self._extend_window(0, CONNECTION_WINDOW_BYTES - self._credit)
         if flags & PADDED:
             payload = without_padding(payload)
-        answer = self._streams.get(stream_id)
-        if answer is None:
+        response = self._streams.get(stream_id)
+        if response is None:
             if stream_id in self._streams:
-                self._break(stream_id, "expected header fields before data", events)
+                self._reset_stream(stream_id, "expected header fields before data", events)
             else:
-                self._note_forgotten(stream_id)
+                self._check_known_stream(stream_id)
             return
-        answer.credit -= size
-        if answer.credit < 0:
-            raise Http2Error(FLOW_CONTROL_ERROR, "expected no more than a stream's window takes")
-        if not answer.body:
-            answer.body = payload
-        elif isinstance(answer.body, bytearray):
-            answer.body += payload
+        response.credit -= size
+        if response.credit < 0:
+            raise Http2Error(
+                FLOW_CONTROL_ERROR, "expected no more data than a stream's window allows"
+            )
+        if not response.body:
+            response.body = payload
+        elif isinstance(response.body, bytearray):
+            response.body += payload
         else:
-            answer.body = bytearray(answer.body + payload)
-        if len(answer.body) > self.max_body_bytes:
+            response.body = bytearray(response.body + payload)
+        if len(response.body) > self.max_body_bytes:
             self.cancel(stream_id)
             events.append(Oversized(stream_id))
         elif flags & END_STREAM:
-            self._finish(stream_id, answer, {}, events)
+            self._finish(stream_id, response, {}, events)
         elif not payload:
-            self._note_idle()
-        elif answer.credit < STREAM_WINDOW_BYTES // 2:
-            answer.credit += self._give(stream_id, STREAM_WINDOW_BYTES - answer.credit)
+            self._count_idle_frame()
+        elif response.credit < STREAM_WINDOW_BYTES // 2:
+            response.credit += self._extend_window(stream_id, STREAM_WINDOW_BYTES - response.credit)
 
     def _read_headers(
         self, stream_id: int, flags: int, payload: bytes, events: list[Event]
     ) -> None:
         if not stream_id & 1 or stream_id >= self._next_id:
-            raise Http2Error(PROTOCOL_ERROR, f"expected a stream of ours, got {stream_id}")
+            raise Http2Error(PROTOCOL_ERROR, f"expected a stream of this client, got {stream_id}")
         if flags & PADDED:
             payload = without_padding(payload)
         if flags & PRIORITIZED:
@@ -451,8 +452,8 @@ class Connection:
     ) -> None:
         block = self._continued
         if block is None or stream_id != block.stream_id:
-            raise Http2Error(PROTOCOL_ERROR, "expected a continuation of what was begun")
-        self._note_idle()
+            raise Http2Error(PROTOCOL_ERROR, "expected a continuation of the same stream")
+        self._count_idle_frame()
         block.pieces += payload
         if len(block.pieces) > MAX_BLOCK_BYTES:
             raise Http2Error(
@@ -468,26 +469,26 @@ class Connection:
             if headers is None:
                 headers = self._decode(block)
             if stream_id not in self._streams:
-                self._note_idle()
+                self._count_idle_frame()
                 return
-            answer = self._streams[stream_id]
+            response = self._streams[stream_id]
             status = headers.get(b":status")
-            if answer is not None:
+            if response is not None:
                 if status is not None or not flags & END_STREAM:
                     raise _Malformed("expected trailers, got another head")
-                self._finish(stream_id, answer, headers, events)
+                self._finish(stream_id, response, headers, events)
             elif status is None:
                 raise _Malformed("expected a status, got none")
             elif status < b"200":
                 if flags & END_STREAM:
-                    raise _Malformed("expected more than an interim answer")
-                self._note_idle()
+                    raise _Malformed("expected more than an interim response")
+                self._count_idle_frame()
             elif flags & END_STREAM:
-                self._finish(stream_id, _Answer(headers), headers, events)
+                self._finish(stream_id, _PartialResponse(headers), headers, events)
             else:
-                self._streams[stream_id] = _Answer(headers)
+                self._streams[stream_id] = _PartialResponse(headers)
         except _Malformed as error:
-            self._break(stream_id, str(error), events)
+            self._reset_stream(stream_id, str(error), events)
 
     def _read_reset(self, stream_id: int, flags: int, payload: bytes, events: list[Event]) -> None:
         if len(payload) != 4:
@@ -495,7 +496,7 @@ class Connection:
         if self._forget(stream_id):
             events.append(Reset(stream_id, _word.unpack(payload)[0]))
         else:
-            self._note_forgotten(stream_id)
+            self._check_known_stream(stream_id)
 
     def _read_settings(
         self, stream_id: int, flags: int, payload: bytes, events: list[Event]
@@ -505,7 +506,7 @@ class Connection:
             raise Http2Error(PROTOCOL_ERROR, "expected settings of the connection")
         if len(payload) % _setting.size or (flags & ACK and payload):
             raise Http2Error(FRAME_SIZE_ERROR, "expected settings of six bytes each")
-        self._note_idle()
+        self._count_idle_frame()
         if flags & ACK:
             return
         self._expected = None
@@ -514,15 +515,15 @@ class Connection:
             events.append(Opened())
         for key, value in _setting.iter_unpack(payload):
             self._set(key, value)
-        self._limit = 0 if self._is_going or not self._initial_window else self._allowed
+        self._limit = 0 if self._is_going_away or not self._initial_window else self._allowed
         self._reply(_SETTINGS_ACK)
-        self._pump()
+        self._send_uploads()
 
     def _set(self, key: int, value: int) -> None:
-        """Section 6.5.2. What is unknown is passed over."""
+        """Section 6.5.2. Unknown settings are ignored."""
         if key == HEADER_TABLE_SIZE:
             self._writer.limit_table(value)
-            self._heads.clear()
+            self._request_heads.clear()
         elif key == MAX_CONCURRENT_STREAMS:
             self._allowed = value
         elif key == INITIAL_WINDOW_SIZE:
@@ -531,7 +532,7 @@ class Connection:
                 for stream_id, upload in self._uploads.items():
                     upload.window += value - self._initial_window
                     self._check_window(upload.window)
-                    self._note_window(stream_id, upload)
+                    self._update_sendable(stream_id, upload)
                 self._initial_window = value
         elif key == MAX_FRAME_SIZE:
             if not MIN_FRAME_BYTES <= value <= MAX_FRAME_BYTES:
@@ -548,17 +549,17 @@ class Connection:
             raise Http2Error(PROTOCOL_ERROR, "expected a ping of the connection")
         if len(payload) != 8:
             raise Http2Error(FRAME_SIZE_ERROR, "expected a ping of eight bytes")
-        self._note_idle()
+        self._count_idle_frame()
         if not flags & ACK:
             self._reply(frame(PING, ACK, 0, payload))
 
     def _read_goaway(self, stream_id: int, flags: int, payload: bytes, events: list[Event]) -> None:
         if stream_id:
-            raise Http2Error(PROTOCOL_ERROR, "expected a goodbye of the connection")
+            raise Http2Error(PROTOCOL_ERROR, "expected GOAWAY of the connection")
         if len(payload) < 8:
-            raise Http2Error(FRAME_SIZE_ERROR, "expected a goodbye of eight bytes or more")
-        self._note_idle()
-        self._go()
+            raise Http2Error(FRAME_SIZE_ERROR, "expected GOAWAY of eight bytes or more")
+        self._count_idle_frame()
+        self._stop_requests()
         last = _word.unpack_from(payload)[0] & _MAX_WINDOW
         for refused in [each for each in self._streams if each > last]:
             self._forget(refused)
@@ -568,10 +569,10 @@ class Connection:
     def _read_window(self, stream_id: int, flags: int, payload: bytes, events: list[Event]) -> None:
         if len(payload) != 4:
             raise Http2Error(FRAME_SIZE_ERROR, "expected an increment of four bytes")
-        self._note_idle()
+        self._count_idle_frame()
         more = _word.unpack(payload)[0] & _MAX_WINDOW
         if not more:
-            # A stream's would be the stream's fault (section 6.9), but who sends one is broken.
+            # For a stream, section 6.9 asks for a stream error; but such a server is broken.
             raise Http2Error(PROTOCOL_ERROR, "expected an increment, got 0")
         if not stream_id:
             self._window += more
@@ -580,10 +581,10 @@ class Connection:
             upload = self._uploads[stream_id]
             upload.window += more
             self._check_window(upload.window)
-            self._note_window(stream_id, upload)
+            self._update_sendable(stream_id, upload)
         elif stream_id not in self._streams:
-            self._note_forgotten(stream_id)
-        self._pump()
+            self._check_known_stream(stream_id)
+        self._send_uploads()
 
     def _read_priority(
         self, stream_id: int, flags: int, payload: bytes, events: list[Event]
@@ -592,7 +593,7 @@ class Connection:
             raise Http2Error(PROTOCOL_ERROR, "expected a priority of a stream")
         if len(payload) != 5:
             raise Http2Error(FRAME_SIZE_ERROR, "expected a priority of five bytes")
-        self._note_idle()
+        self._count_idle_frame()
 
     _READERS: ClassVar = {
         DATA: _read_data,
@@ -610,54 +611,54 @@ class Connection:
     # The ends of streams
 
     def _finish(
-        self, stream_id: int, answer: _Answer, trailers: Headers, events: list[Event]
+        self, stream_id: int, response: _PartialResponse, trailers: Headers, events: list[Event]
     ) -> None:
         self._idle_frames = 0
         if stream_id in self._uploads:
-            # Section 8.1: an answer may be complete before the request is.
+            # Section 8.1: a response may end before its request.
             self.cancel(stream_id)
         else:
             del self._streams[stream_id]
-        events.append(Response(stream_id, answer.head, bytes(answer.body), trailers))
+        events.append(Response(stream_id, response.head, bytes(response.body), trailers))
 
-    def _break(self, stream_id: int, reason: str, events: list[Event]) -> None:
+    def _reset_stream(self, stream_id: int, reason: str, events: list[Event]) -> None:
         """Section 8.1.1: "a stream error of type PROTOCOL_ERROR"."""
         if not self._forget(stream_id):
-            self._note_idle()
+            self._count_idle_frame()
             return
         self._out.append(frame(RST_STREAM, 0, stream_id, _word.pack(PROTOCOL_ERROR)))
         events.append(Reset(stream_id, PROTOCOL_ERROR, reason))
 
     def _forget(self, stream_id: int) -> bool:
-        """Whether there was anything to forget."""
+        """Removes a stream; returns whether it existed."""
         if stream_id not in self._streams:
             return False
         del self._streams[stream_id]
         if self._uploads.pop(stream_id, None) and len(self._sendable) > 2 * len(self._uploads):
-            # As many have ended as are left, so that all of these together are linear.
+            # As many have ended as are left, so the total cost is linear.
             self._sendable = [each for each in self._sendable if each in self._uploads]
             heapify(self._sendable)
         return True
 
-    def _go(self) -> None:
-        self._is_going = True
+    def _stop_requests(self) -> None:
+        self._is_going_away = True
         self._limit = 0
 
     # Header blocks
 
     def _head(self, path: bytes) -> bytes:
-        """The block of what all requests for a path share, remembered while it stays the same."""
+        """The block of the fields that all requests for a path share, cached while the table stays the same."""
         block = self._writer.write((_POST, (b":path", path), *self._fields))
-        if self._heads_at == self._writer.changes:
-            self._heads[path] = block
+        if self._request_heads_at == self._writer.changes:
+            self._request_heads[path] = block
         else:
-            # Indexes count from the newest entry: a new one moves those of all heads.
-            self._heads.clear()
-            self._heads_at = self._writer.changes
+            # Indexes count from the newest entry: a new entry changes the blocks of all heads.
+            self._request_heads.clear()
+            self._request_heads_at = self._writer.changes
         return block
 
     def _send_block(self, stream_id: int, block: bytes) -> None:
-        """In as many frames as it takes."""
+        """Sends a block in as many frames as it needs."""
         size = self._max_frame_bytes
         for at in range(0, len(block), size):
             kind = CONTINUATION if at else HEADERS
@@ -665,7 +666,7 @@ class Connection:
             self._out.append(frame(kind, flags, stream_id, block[at : at + size]))
 
     def _decode(self, block: bytes) -> Headers:
-        """Reads a block, and remembers it while the same bytes mean the same."""
+        """Reads a block, and caches it while the table stays the same."""
         try:
             fields = self._reader.read(block)
         except HpackError as error:
@@ -674,25 +675,25 @@ class Connection:
             raise _Malformed(str(error)) from None
         finally:
             is_new = self._reader.changes != self._blocks_at
-            if is_new or len(self._blocks) >= _REMEMBERED_BLOCKS:
+            if is_new or len(self._blocks) >= _CACHED_BLOCKS:
                 self._blocks.clear()
                 self._blocks_at = self._reader.changes
         headers = _headers(fields)
-        if not is_new and len(block) <= _REMEMBERED_BLOCK_BYTES:
+        if not is_new and len(block) <= _CACHED_BLOCK_BYTES:
             self._blocks[block] = headers
         return headers
 
     # Windows
 
-    def _note_window(self, stream_id: int, upload: _Upload) -> None:
+    def _update_sendable(self, stream_id: int, upload: _Upload) -> None:
         if upload.window > 0 and not upload.is_sendable:
             upload.is_sendable = True
             heappush(self._sendable, stream_id)
 
-    def _pump(self) -> None:
-        """Sends what the windows allow, of the oldest request first.
+    def _send_uploads(self) -> None:
+        """Sends as much as the windows allow, of the oldest request first.
 
-        Looks at no request whose stream has no room: a server may open one window after the other.
+        Skips requests whose stream has no room, because a server may open the windows one by one.
         """
         while self._sendable and self._window > 0:
             stream_id = self._sendable[0]
@@ -716,7 +717,7 @@ class Connection:
             flags = 0 if upload.rest else END_STREAM
             self._out.append(frame(DATA, flags, stream_id, bytes(piece)))
 
-    def _give(self, stream_id: int, more: int) -> int:
+    def _extend_window(self, stream_id: int, more: int) -> int:
         self._out.append(frame(WINDOW_UPDATE, 0, stream_id, _word.pack(more)))
         return more
 
@@ -724,35 +725,35 @@ class Connection:
         if size > _MAX_WINDOW:
             raise Http2Error(FLOW_CONTROL_ERROR, f"expected windows of 31 bits, got {size}")
 
-    # Frames out of place
+    # Unexpected frames
 
-    def _refuse_kind(self, head: bytes) -> None:
+    def _raise_unexpected(self, head: bytes) -> None:
         if self._expected == CONTINUATION:
             raise Http2Error(PROTOCOL_ERROR, "expected a continuation, got another frame")
         raise Http2Error(PROTOCOL_ERROR, f"expected HTTP/2 settings, got {head!r}")
 
-    def _note_forgotten(self, stream_id: int) -> None:
-        """A frame of a stream that ended here first is no fault; of one that never was, it is."""
+    def _check_known_stream(self, stream_id: int) -> None:
+        """A frame of a stream that this side has ended is ignored; one of a stream that never existed is an error."""
         if not stream_id & 1 or stream_id >= self._next_id:
-            raise Http2Error(PROTOCOL_ERROR, f"expected a stream of ours, got {stream_id}")
-        self._note_idle()
+            raise Http2Error(PROTOCOL_ERROR, f"expected a stream of this client, got {stream_id}")
+        self._count_idle_frame()
 
     def _reply(self, acknowledgement: bytes) -> None:
         self._out.append(acknowledgement)
         self._replies += 1
         if self._replies > MAX_IDLE_FRAMES:
-            raise Http2Error(ENHANCE_YOUR_CALM, "expected a server that reads its answers")
+            raise Http2Error(ENHANCE_YOUR_CALM, "expected a server that reads acknowledgements")
 
-    def _note_idle(self) -> None:
+    def _count_idle_frame(self) -> None:
         self._idle_frames += 1
         if self._idle_frames > MAX_IDLE_FRAMES:
             raise Http2Error(
-                ENHANCE_YOUR_CALM, f"expected answers, got {self._idle_frames} other frames"
+                ENHANCE_YOUR_CALM, f"expected responses, got {self._idle_frames} other frames"
             )
 
 
 class _Block:
-    """A header block that is not complete."""
+    """An incomplete header block."""
 
     __slots__ = ("flags", "pieces", "stream_id")
 

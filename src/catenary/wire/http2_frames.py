@@ -1,6 +1,6 @@
-"""Frames of HTTP/2 (RFC 9113, sections 4 and 6): their numbers and their outer form.
+"""Frames of HTTP/2 (RFC 9113, sections 4 and 6): their constants and their header.
 
-Knows: bytes and names. Does not know: which frame may come when.
+Knows: bytes. Does not know: which frame is allowed when.
 """
 
 import struct
@@ -45,19 +45,19 @@ ENHANCE_YOUR_CALM: Final = 0xB
 INADEQUATE_SECURITY: Final = 0xC
 
 HEAD_BYTES: Final = 9
-"""What stands before each payload."""
+"""The header of each frame."""
 MIN_FRAME_BYTES: Final = 16_384
 MAX_FRAME_BYTES: Final = 2**24 - 1
-"""Between these lies SETTINGS_MAX_FRAME_SIZE; the first is the default."""
+"""SETTINGS_MAX_FRAME_SIZE is between these; the first is the default."""
 
 unpack_head: Final = struct.Struct(">HBHL").unpack_from
-"""A frame's head: its size in two parts, type and flags in one number, the stream."""
+"""A frame's header: its size in two parts, type and flags in one number, the stream."""
 
 
 class Http2Error(Exception):
-    """The server broke the rules, and the connection is of no use any more.
+    """A connection error: the peer broke the protocol, and the connection can't be used any more.
 
-    ``code`` is what it is told (section 7).
+    ``code`` is the error code that is sent to it (section 7).
     """
 
     def __init__(self, code: int, message: str) -> None:

@@ -1,7 +1,7 @@
-"""What all unfinished requests of a process hold in memory together, and a limit to it.
+"""Limits the memory of all incomplete requests of a process together.
 
-Each connection has its own limit for a head and a body; ten thousand of them need one in common.
-Knows: sizes, and the order in which requests began to wait. Does not know: bytes, sockets.
+Each connection has limits for a head and a body; ten thousand connections need a common one.
+Knows: sizes, and the order in which requests began. Does not know: bytes, sockets.
 """
 
 from collections import OrderedDict
@@ -13,18 +13,17 @@ from catenary.metrics.counters import Counters
 
 
 class Holder(Protocol):
-    """A connection that keeps a part of a request until the rest arrives."""
+    """A connection that holds a part of a request until the rest arrives."""
 
     def give_up(self) -> None:
-        """Lets go of the bytes and refuses the request; its bytes are released already."""
+        """Drops the bytes and refuses the request. Its size is not counted any more."""
         ...
 
 
 class RequestMemory:
-    """Refuses the requests that have waited longest where all together hold more than ``limit_bytes``; 0
-    means no limit.
+    """Refuses the oldest requests while all together hold more than ``limit_bytes``; 0 means no limit.
 
-    Moves ``pending_requests_bytes`` and ``refused_requests_total``.
+    Updates ``pending_requests_bytes`` and ``refused_requests_total``.
     """
 
     __slots__ = ("_counters", "_limit", "_sizes")
@@ -32,12 +31,12 @@ class RequestMemory:
     def __init__(self, limit_bytes: int, counters: Counters) -> None:
         self._limit = limit_bytes
         self._counters = counters
-        # Insertion order is the order of waiting: a size that changes keeps its place. Finding the first key of a dict takes
+        # Insertion order is the order of age: a size that changes keeps its position. Finding the first key of a dict takes
         # longer the more keys before it were deleted.
         self._sizes: OrderedDict[Holder, int] = OrderedDict()
 
     def hold(self, holder: Holder, size: int) -> None:
-        """A holder keeps ``size`` bytes, all in all. It, or others, may be told to give up at once."""
+        """A holder holds ``size`` bytes in total. May call ``give_up`` of this holder or of others."""
         counters = self._counters
         counters.pending_requests_bytes += size - self._sizes.get(holder, 0)
         self._sizes[holder] = size
@@ -48,25 +47,25 @@ class RequestMemory:
             oldest.give_up()
 
     def release(self, holder: Holder) -> None:
-        """The request is complete, refused or gone; nothing happens where the holder keeps nothing."""
+        """The request is complete, refused or lost; does nothing if the holder holds nothing."""
         self._counters.pending_requests_bytes -= self._sizes.pop(holder, 0)
 
 
 def too_many() -> RequestRefused:
-    """What is answered to a request that had to give up."""
+    """The response to a request that had to give up."""
     return RequestRefused(503, "too many unfinished requests", (("Retry-After", "5"),))
 
 
 class PendingBody:
-    """A body that arrives in pieces: joined as they come, since a list of tiny ones would cost fifty times
-    their size. Satisfies :class:`Holder`."""
+    """A body that arrives in pieces. They are joined at once, because a list of tiny ones would take fifty times their
+    size. Satisfies :class:`Holder`."""
 
     __slots__ = ("_body", "_interrupt", "_limit", "_memory", "is_given_up")
 
     def __init__(
         self, memory: RequestMemory, limit_bytes: int, interrupt: Callable[[], object]
     ) -> None:
-        """``interrupt`` is called when the body is given up: it ends the wait for the next piece."""
+        """``interrupt`` is called when the body is given up, to end the wait for the next piece."""
         self._memory = memory
         self._limit = limit_bytes
         self._interrupt = interrupt
@@ -74,8 +73,7 @@ class PendingBody:
         self.is_given_up = False
 
     def add(self, piece: bytes) -> None:
-        """One more piece. Raises :class:`RequestRefused` with 413 where the body is too large, with 503
-        where it was given up."""
+        """Adds a piece. Raises :class:`RequestRefused`: 413 if the body is too large, 503 if it was given up."""
         if len(self._body) + len(piece) > self._limit:
             raise RequestRefused(413, f"expected a body of up to {self._limit} bytes")
         if not self.is_given_up:
@@ -85,7 +83,7 @@ class PendingBody:
             raise too_many()
 
     def taken(self) -> bytes:
-        """All of it."""
+        """Returns the whole body."""
         return bytes(self._body)
 
     def give_up(self) -> None:
@@ -94,5 +92,5 @@ class PendingBody:
         self._interrupt()
 
     def close(self) -> None:
-        """Called once nothing more is added, whatever happened."""
+        """Releases the memory. Called once, when nothing more is added."""
         self._memory.release(self)
