@@ -1,4 +1,4 @@
-"""What an event stream costs beside a WebSocket is measured, and judged."""
+"""The cost of an event stream relative to a WebSocket is measured and compared with its limit."""
 
 import subprocess
 import sys

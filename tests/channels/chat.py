@@ -1,10 +1,10 @@
-"""The application of the contract suite: it tells on the stream "log" what happens to it."""
+"""The application of the contract suite. It publishes its calls on the stream "log"."""
 
 from catenary import Cable, Channel, Connection, action, callback, rescue_from
 from catenary.channels.publishing import Publisher
 
 RESTORED = "$back"
-"""What the servers of the suite perform on the subscriptions of a resumed session."""
+"""The action that the suite's servers perform on each subscription of a resumed session."""
 
 
 class User(Connection):
@@ -26,7 +26,7 @@ class User(Connection):
 
 
 class LogChannel(Channel[User]):
-    """Whoever wants to know."""
+    """Subscribes to the calls of the application."""
 
     async def subscribed(self) -> None:
         self.stream_for("all")
@@ -110,7 +110,7 @@ class RoomChannel(Channel[User]):
 
 
 def chat(publisher: Publisher | None = None) -> Cable:
-    """The application, anew."""
+    """A new cable of the application."""
     return Cable(
         connection=User,
         channels=[LogChannel, RoomChannel],

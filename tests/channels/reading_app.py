@@ -1,4 +1,4 @@
-"""An application that reads what its own server keeps: in the server's loop, and in a thread."""
+"""An application that reads from its own server: in the event loop, and in a thread."""
 
 import asyncio
 from typing import Any

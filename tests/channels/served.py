@@ -1,4 +1,4 @@
-"""The cable of the contract suite, by the name that a server is given."""
+"""The cable of the contract suite, under the name that servers load."""
 
 from tests.channels.chat import chat
 

@@ -1,4 +1,4 @@
-"""The application of the contract suite, as each kind of server has it."""
+"""Serves the application of the contract suite over gRPC and HTTP."""
 
 import asyncio
 import threading
@@ -23,7 +23,7 @@ IN_PROCESS = (*OURS, "tests.channels.served:cable")
 
 @contextmanager
 def grpc_rpc(server: CableServer, port: int) -> Iterator[None]:
-    """Answers a server's calls over gRPC for the length of a with block."""
+    """Serves calls over gRPC for the length of a with block."""
     publisher = HttpPublisher(server.broadcast_url)
     cable = chat(publisher)
     rpc = GrpcRpcServer(cable, f"127.0.0.1:{port}")

@@ -1,4 +1,4 @@
-"""docs/asgi.md: every block of code in it is a file, and each application runs as it is told to."""
+"""docs/asgi.md: its code blocks as files, its applications served with its commands."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ def process(directory: Path, port: int, *arguments: str) -> Iterator[None]:
 
 
 def post(url: str) -> str:
-    """Posts nothing; the cookie that comes back."""
+    """The cookie of the response to an empty POST."""
     with urllib.request.urlopen(url, b"", timeout=5) as answer:
         cookie: str = answer.headers.get("set-cookie", "")
         return cookie.partition(";")[0]
@@ -93,13 +93,13 @@ def test_flask_behind_the_server(written: Path) -> None:
         )
         with process(written, port, "-c", code + serve):
             orders_arrive(ours.cable_url, f"http://127.0.0.1:{port}")
-            # While there is somebody to tell of the end of its clients.
+            # The server reports the end of its clients to an application that still runs.
             assert ours.stop() == 0
 
 
-def test_every_file_is_typed_as_strictly_as_it_can_be(written: Path) -> None:
+def test_every_file_passes_mypy_strict(written: Path) -> None:
     guide.check_types(written)
 
 
-def test_pyright_finds_nothing_either(written: Path) -> None:
+def test_the_guide_passes_pyright(written: Path) -> None:
     guide.check_types_by_pyright(written)

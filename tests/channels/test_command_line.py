@@ -31,9 +31,9 @@ def says_hello(url: str) -> None:
     with CableClient(f"{url}?name=ann") as client:
         client.receive_welcome()
         client.send("subscribe", identifier=ROOM)
-        heard = [client.receive(), client.receive()]
-        assert confirmed(ROOM) in heard
-        assert {"identifier": ROOM, "message": {"hello": "ann"}} in heard
+        received = [client.receive(), client.receive()]
+        assert confirmed(ROOM) in received
+        assert {"identifier": ROOM, "message": {"hello": "ann"}} in received
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -44,7 +44,7 @@ def test_the_application_in_the_server_s_processes(workers: int) -> None:
         server.wait_for_output("The application runs in this process")
 
 
-def test_the_application_in_a_process_of_its_own() -> None:
+def test_the_application_behind_grpc() -> None:
     port = free_port()
     with (
         answering(port),
@@ -66,7 +66,9 @@ def test_the_application_in_a_process_of_its_own() -> None:
         (("serve",), "expected an option such as --port=8080, got the word 'serve'"),
     ],
 )
-def test_what_can_not_be_run_is_told_in_one_line(words: tuple[str, ...], expected: str) -> None:
+def test_an_application_that_can_not_be_run_is_reported_in_one_line(
+    words: tuple[str, ...], expected: str
+) -> None:
     done = subprocess.run([*OURS, *words], capture_output=True, text=True, timeout=20)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), json.dumps(done.stderr)
     assert expected in done.stderr

@@ -1,4 +1,4 @@
-"""Who a client is: requests, identifiers, and who is sent away."""
+"""Connections: requests, identifiers, rejections."""
 
 import logging
 from uuid import UUID
@@ -60,7 +60,7 @@ async def test_identifiers_come_from_the_request_and_keep_their_types() -> None:
 
 
 @in_loop
-async def test_who_is_rejected_is_told_not_to_come_back() -> None:
+async def test_a_rejected_client_is_told_not_to_reconnect() -> None:
     cable = TestCable(WHOAMI)
     connection = await cable.connect()
     connection.assert_rejected()
@@ -69,7 +69,7 @@ async def test_who_is_rejected_is_told_not_to_come_back() -> None:
     cable.close()
 
 
-def test_what_connect_raises_is_logged_and_lets_nobody_in(
+def test_an_exception_in_connect_is_logged_and_rejects(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     @in_loop
@@ -87,7 +87,7 @@ def test_what_connect_raises_is_logged_and_lets_nobody_in(
 
 
 @in_loop
-async def test_an_error_in_connect_that_is_rescued_lets_nobody_in() -> None:
+async def test_a_rescued_exception_in_connect_still_rejects() -> None:
     class Open(Connection):
         async def connect(self) -> None:
             raise LookupError
@@ -112,7 +112,7 @@ async def test_remote_connections_are_those_with_all_identifiers() -> None:
     cable.close()
 
 
-def test_what_a_request_tells() -> None:
+def test_the_request_of_a_connection() -> None:
     headers = {"Cookie": 'a=1; [b]; c[]="x%20y";d=e=f', "X-Kind": "test", "REMOTE_ADDR": "10.0.0.1"}
     request = Request(Environment(Sid("s1"), "wss://cable.test/ca%20ble?a=1&a=2&b=", headers))
     assert request.url == "wss://cable.test/ca%20ble?a=1&a=2&b="

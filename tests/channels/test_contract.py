@@ -39,13 +39,13 @@ class World:
     way: str
 
     def client(self, name: str, **options: object) -> CableClient:
-        """Somebody who has been welcomed."""
+        """A client that is connected."""
         client = CableClient(f"{self.server.cable_url}?name={name}", **options)  # type: ignore[arg-type]
         client.receive_welcome()
         return client
 
     def log(self) -> CableClient:
-        """Somebody who hears what happens to the application."""
+        """A client that receives the calls of the application."""
         client = self.client("log")
         assert client.subscribe(LOG) == confirmed(LOG)
         return client
@@ -85,7 +85,7 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 
 @pytest.fixture
 def room() -> str:
-    """A room that nobody has been in."""
+    """A new room."""
     return identifier("RoomChannel", id=next(_rooms), quiet=True)
 
 
@@ -103,17 +103,19 @@ def test_identifiers_come_from_the_request(world: World, room: str) -> None:
         enter(jill, room, "jill")
 
 
-def test_who_is_not_known_is_sent_away(world: World) -> None:
-    with CableClient(world.server.cable_url) as nobody:
+def test_unknown_clients_are_rejected(world: World) -> None:
+    with CableClient(world.server.cable_url) as stranger:
         goodbye = {"type": "disconnect", "reason": "unauthorized", "reconnect": False}
-        assert nobody.receive() == goodbye
-        nobody.wait_for_close()
+        assert stranger.receive() == goodbye
+        stranger.wait_for_close()
 
 
 @pytest.mark.parametrize(
     "params", [{}, {"id": "1"}, {"id": -1}, {"id": 1, "quiet": "yes"}, {"id": None}]
 )
-def test_bad_params_and_a_no_are_rejections(world: World, params: dict[str, object]) -> None:
+def test_wrong_params_and_unknown_channels_are_rejected(
+    world: World, params: dict[str, object]
+) -> None:
     wrong = identifier("RoomChannel", **params)
     unknown = identifier("NoChannel")
     with world.client("jack") as jack:
@@ -122,7 +124,7 @@ def test_bad_params_and_a_no_are_rejections(world: World, params: dict[str, obje
         jack.expect_nothing()
 
 
-def test_actions_have_typed_arguments_and_speak_to_all(world: World, room: str) -> None:
+def test_actions_have_typed_arguments_and_broadcast(world: World, room: str) -> None:
     with world.client("jack") as jack, world.client("jill") as jill:
         enter(jack, room, "jack")
         enter(jill, room, "jill")
@@ -133,7 +135,7 @@ def test_actions_have_typed_arguments_and_speak_to_all(world: World, room: str) 
             assert each.receive()["message"] == {"text": "hi"}
 
 
-def test_others_are_spoken_to_without_their_author(world: World, room: str) -> None:
+def test_to_others_excludes_the_caller(world: World, room: str) -> None:
     with world.client("jack") as jack, world.client("jill") as jill:
         enter(jack, room, "jack")
         enter(jill, room, "jill")
@@ -150,14 +152,14 @@ def test_state_survives_between_calls(world: World, room: str) -> None:
         for number, word in enumerate(("a", "b"), 1):
             jack.perform(room, "add", word=word)
             words = ["a", "b"][:number]
-            told = {"words": words, "count": number + 1, "calls": number}
-            assert jack.receive() == delivered(room, told)
+            state = {"words": words, "count": number + 1, "calls": number}
+            assert jack.receive() == delivered(room, state)
         jack.perform(second, "add", word="c")
-        told = {"words": ["c"], "count": 2, "calls": 3}
-        assert jack.receive() == delivered(second, told)
+        state = {"words": ["c"], "count": 2, "calls": 3}
+        assert jack.receive() == delivered(second, state)
 
 
-def test_streams_come_and_go(world: World, room: str) -> None:
+def test_streams_start_and_stop(world: World, room: str) -> None:
     other = identifier("RoomChannel", id=next(_rooms), quiet=True)
     name = other.partition('"id": ')[2].partition(",")[0]
     with world.client("jack") as jack, world.client("jill") as jill:
@@ -178,7 +180,7 @@ def test_streams_come_and_go(world: World, room: str) -> None:
         jack.expect_nothing()
 
 
-def test_whispers_reach_the_others(world: World, room: str) -> None:
+def test_whispers_reach_other_clients(world: World, room: str) -> None:
     with world.client("jack") as jack, world.client("jill") as jill:
         enter(jack, room, "jack")
         enter(jill, room, "jill")
@@ -187,12 +189,12 @@ def test_whispers_reach_the_others(world: World, room: str) -> None:
         jack.expect_nothing()
 
 
-def test_members_come_and_go(world: World) -> None:
+def test_members_join_and_leave(world: World) -> None:
     room = identifier("RoomChannel", id=next(_rooms))
     with world.client("jack") as jack, world.client("jill") as jill:
         assert jack.subscribe(room) == confirmed(room)
-        heard = [jack.receive() for _ in range(2)]
-        assert delivered(room, {"hello": "jack"}) in heard
+        received = [jack.receive() for _ in range(2)]
+        assert delivered(room, {"hello": "jack"}) in received
         assert jill.subscribe(room) == confirmed(room)
         joined = jack.receive()
         assert joined["type"] == "presence"
@@ -206,7 +208,7 @@ def test_members_come_and_go(world: World) -> None:
         assert [each["id"] for each in here["records"]] == ["jack"]
 
 
-def test_what_an_action_raises_costs_nothing_else(world: World, room: str) -> None:
+def test_an_exception_in_an_action_fails_this_call_only(world: World, room: str) -> None:
     with world.client("jack") as jack:
         enter(jack, room, "jack")
         jack.perform(room, "divide", by=0)
@@ -216,15 +218,15 @@ def test_what_an_action_raises_costs_nothing_else(world: World, room: str) -> No
         assert jack.receive()["message"] == {"words": ["a"], "count": 2, "calls": 1}
 
 
-def told(log: CableClient, name: str) -> list[object]:
-    """The next thing that happened to somebody; what happened to others is passed over."""
+def next_event(log: CableClient, name: str) -> list[object]:
+    """The next call for a client; calls for other clients are skipped."""
     while (message := log.receive()["message"])[0] != name:
         pass
     rest: list[object] = message[1:]
     return rest
 
 
-def test_an_end_is_told_once(world: World) -> None:
+def test_each_end_is_reported_once(world: World) -> None:
     first, second = next(_rooms), next(_rooms)
     rooms = [identifier("RoomChannel", id=each, quiet=True) for each in (first, second)]
     name = f"pat{first}"
@@ -232,11 +234,11 @@ def test_an_end_is_told_once(world: World) -> None:
         pat = enter(world.client(name), rooms[0], name)
         enter(pat, rooms[1], name)
         pat.send("unsubscribe", identifier=rooms[0])
-        assert told(log, name) == [f"left {first}", 1]
+        assert next_event(log, name) == [f"left {first}", 1]
         pat.close()
-        assert told(log, name) == [f"left {second}", 1]
-        assert told(log, name) == ["disconnected"]
-        # Nothing else of this client: what happens to the next one is told behind it.
+        assert next_event(log, name) == [f"left {second}", 1]
+        assert next_event(log, name) == ["disconnected"]
+        # Nothing else of this client comes before the calls of the next one.
         world.client(f"{name}-friend").close()
         while (message := log.receive()["message"])[0] != f"{name}-friend":
             assert message[0] != name
@@ -250,9 +252,9 @@ def test_an_action_may_end_the_connection(world: World, room: str) -> None:
         jack.wait_for_close()
 
 
-def test_who_comes_back_goes_on_and_the_application_hears_of_it(world: World, room: str) -> None:
+def test_a_resumed_session_keeps_its_state_and_restored_runs(world: World, room: str) -> None:
     if world.way.startswith("reference"):
-        # It tells nobody: that is the point of restored_action.
+        # It does not report resumed sessions, which restored_action adds.
         return
     jack = CableClient(f"{world.server.cable_url}?name=jack", subprotocols=EXTENDED)
     sid = jack.receive_welcome()["sid"]
@@ -264,6 +266,6 @@ def test_who_comes_back_goes_on_and_the_application_hears_of_it(world: World, ro
         assert back.receive_welcome()["restored"] is True
         assert back.receive() == delivered(room, {"restored": "jack", "count": 2})
         back.perform(room, "add", word="b")
-        told = {"words": ["a", "b"], "count": 3, "calls": 2}
-        assert back.receive() == delivered(room, told)
+        state = {"words": ["a", "b"], "count": 3, "calls": 2}
+        assert back.receive() == delivered(room, state)
     jack.close()

@@ -19,7 +19,7 @@ def test_classes_that_can_not_be_served_are_refused_when_the_cable_is_built() ->
     class Strange(Channel):
         id: threading.Thread
 
-    class Taken(Channel):
+    class Reserved(Channel):
         transmit: int  # type: ignore[assignment]
 
     class Unreadable(Channel):
@@ -38,7 +38,7 @@ def test_classes_that_can_not_be_served_are_refused_when_the_cable_is_built() ->
         @rescue_from(ValueError)
         async def rescue(self) -> None: ...
 
-    for kind in (Strange, Taken, Unreadable, Positional, TooOften, Deaf):
+    for kind in (Strange, Reserved, Unreadable, Positional, TooOften, Deaf):
         with pytest.raises(DeclarationError):
             Cable(channels=[kind])
     with pytest.raises(DeclarationError, match="expected connections of User, the cable has Guest"):

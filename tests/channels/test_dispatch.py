@@ -152,7 +152,7 @@ async def test_the_last_matching_rescuer_runs() -> None:
     await careful.perform("divide", by=0)
     await careful.perform("look_up", key="x")
     await careful.perform("divide", by="x")
-    await careful.perform("nobody")
+    await careful.perform("unknown")
     for _ in range(3):
         await careful.perform("seldom")
     assert careful.messages == [

@@ -29,16 +29,16 @@ def test_every_channel_of_the_guide_can_be_served(written: Path) -> None:
     run(written, "-c", code)
 
 
-def test_what_the_guide_publishes_is_taken(written: Path) -> None:
+def test_the_publications_of_the_guide_are_accepted(written: Path) -> None:
     code = """
 import asyncio, json
 import publish
 from chat import cable
 
 class Recorder:
-    taken = []
+    published = []
     def publish(self, raw):
-        self.taken.append(raw)
+        self.published.append(raw)
 
 async def main():
     await cable.application.start(Recorder())
@@ -47,8 +47,8 @@ async def main():
     await cable.stop(1)
 
 asyncio.run(main())
-assert len(Recorder.taken) == 5, Recorder.taken
-assert len(json.loads(Recorder.taken[3])) == 2
+assert len(Recorder.published) == 5, Recorder.published
+assert len(json.loads(Recorder.published[3])) == 2
 """
     run(written, "-c", code)
 
@@ -72,9 +72,9 @@ def test_the_guide_s_tests_pass(written: Path) -> None:
     run(written, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 
 
-def test_the_guide_is_typed_as_strictly_as_it_can_be(written: Path) -> None:
+def test_the_guide_passes_mypy_strict(written: Path) -> None:
     guide.check_types(written)
 
 
-def test_pyright_finds_nothing_either(written: Path) -> None:
+def test_the_guide_passes_pyright(written: Path) -> None:
     guide.check_types_by_pyright(written)

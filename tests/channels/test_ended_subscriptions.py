@@ -1,4 +1,4 @@
-"""What is remembered of subscriptions that have ended."""
+"""Subscriptions that ended recently."""
 
 import tracemalloc
 
@@ -11,7 +11,7 @@ def key(number: int, size: int = 1) -> SubscriptionKey:
     return SubscriptionKey(Sid(f"sid{number}"), Identifier(f"{number}".rjust(size, "x")))
 
 
-def test_an_ending_is_known_until_it_is_forgotten() -> None:
+def test_an_end_is_remembered_until_it_is_popped() -> None:
     ended = EndedSubscriptions()
     ended.add(key(1), 7.5)
     assert ended.pop(key(2)) is None
@@ -19,7 +19,7 @@ def test_an_ending_is_known_until_it_is_forgotten() -> None:
     assert ended.pop(key(1)) is None
 
 
-def test_the_last_ones_are_known_and_the_first_are_not() -> None:
+def test_only_the_latest_ends_are_remembered() -> None:
     ended = EndedSubscriptions()
     for number in range(3 * LIMIT):
         ended.add(key(number), number)
@@ -27,7 +27,7 @@ def test_the_last_ones_are_known_and_the_first_are_not() -> None:
     assert ended.pop(key(LIMIT - 1)) is None
 
 
-def test_one_that_was_noted_again_is_forgotten_at_once() -> None:
+def test_an_end_that_was_added_twice_is_popped_at_once() -> None:
     ended = EndedSubscriptions()
     ended.add(key(0), 1)
     for number in range(1, LIMIT + 1):
@@ -37,7 +37,7 @@ def test_one_that_was_noted_again_is_forgotten_at_once() -> None:
     assert ended.pop(key(0)) is None
 
 
-def test_clients_can_not_fill_the_memory_with_long_identifiers() -> None:
+def test_long_identifiers_take_no_memory() -> None:
     tracemalloc.start()
     ended = EndedSubscriptions()
     for number in range(3 * LIMIT):

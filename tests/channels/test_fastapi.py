@@ -1,4 +1,4 @@
-"""The cable as FastAPI hands it out."""
+"""The cable as a dependency of FastAPI."""
 
 import pytest
 from fastapi import FastAPI
@@ -17,12 +17,12 @@ def naming(app: FastAPI) -> FastAPI:
     return app
 
 
-def test_endpoints_get_the_cable_that_runs() -> None:
+def test_endpoints_get_the_running_cable() -> None:
     with TestClient(naming(FastAPI(lifespan=chat().lifespan))) as client:
         assert client.get("/").json() == ["LogChannel", "RoomChannel"]
 
 
-def test_tests_may_put_another_in_its_place() -> None:
+def test_the_cable_can_be_overridden_in_tests() -> None:
     app = naming(FastAPI())
 
     def another() -> Cable:
@@ -32,6 +32,6 @@ def test_tests_may_put_another_in_its_place() -> None:
     assert TestClient(app).get("/").json() == ["LogChannel", "RoomChannel"]
 
 
-def test_without_one_the_error_says_what_to_do() -> None:
+def test_the_error_without_a_cable_names_the_remedy() -> None:
     with pytest.raises(RuntimeError, match=r"give the application lifespan=cable\.lifespan"):
         TestClient(naming(FastAPI())).get("/")

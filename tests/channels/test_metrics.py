@@ -1,4 +1,4 @@
-"""What an application in Python counts is shown with the server's figures, wherever its code runs."""
+"""The counters of an application in Python are among the server's metrics, also with code workers."""
 
 import re
 import urllib.request
@@ -37,9 +37,7 @@ BUSY = identifier("Busy")
 
 
 @pytest.mark.parametrize("where", [(), ("--app_workers=1",)], ids=["in process", "in a worker"])
-def test_calls_that_are_limited_failed_or_slow_are_shown(
-    where: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_limited_failed_and_slow_calls_are_counted(where: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "busy.py").write_text(APPLICATION)
     with (
         cable_server(
@@ -56,11 +54,11 @@ def test_calls_that_are_limited_failed_or_slow_are_shown(
             client.perform(BUSY, action)
         assert client.receive()["message"] == "once"
         assert client.receive()["message"] == "at last"
-        # Who is limited has failed, too: nothing rescued it.
+        # A limited call has failed, too, because nothing rescued its exception.
         assert counted(server) == {"limited": 1, "failed": 3, "slow": 1}
 
 
-def test_a_server_without_such_an_application_does_not_show_them() -> None:
+def test_a_server_without_a_python_application_has_no_such_metrics() -> None:
     with cable_server("--public", "--norpc", "--metrics_http=/metrics") as server:
         assert counted(server) == {}
 

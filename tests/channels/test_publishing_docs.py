@@ -44,7 +44,7 @@ def test_every_file_can_be_imported(written: Path) -> None:
     run(written, "-c", "import " + ", ".join(names))
 
 
-def test_what_is_published_is_heard_and_kept(
+def test_publications_are_received_and_stored(
     written: Path, server: CableServer, variables: dict[str, str]
 ) -> None:
     run(written, "-c", "import jobs; jobs.order_paid(1); jobs.cable.release()", env=variables)
@@ -61,7 +61,7 @@ transactions.cable.release()
     run(written, "-c", code, env=variables)
 
 
-def test_clients_get_in_with_what_pages_say(written: Path, server: CableServer) -> None:
+def test_clients_connect_with_the_tags_of_pages(written: Path, server: CableServer) -> None:
     code = """
 import pathlib, pages
 pathlib.Path("page").write_text("|".join((pages.head(7), pages.body(1), pages.for_scripts(1))))
@@ -77,9 +77,9 @@ pathlib.Path("page").write_text("|".join((pages.head(7), pages.body(1), pages.fo
             assert client.subscribe(asked)["type"] == "confirm_subscription"
 
 
-def test_the_guide_is_typed_as_strictly_as_it_can_be(written: Path) -> None:
+def test_the_guide_passes_mypy_strict(written: Path) -> None:
     check_types(written)
 
 
-def test_pyright_finds_nothing_either(written: Path) -> None:
+def test_the_guide_passes_pyright(written: Path) -> None:
     check_types_by_pyright(written)

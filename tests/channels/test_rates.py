@@ -29,12 +29,12 @@ def test_a_rate_is_read(text: str, rate: Rate) -> None:
 @pytest.mark.parametrize(
     "text", ["", "5", "5/", "0/s", "5/0s", "-1/s", "5/d", "5/s ", "x/s", "5/1.5s"]
 )
-def test_what_is_no_rate_is_refused(text: str) -> None:
+def test_an_invalid_rate_is_refused(text: str) -> None:
     with pytest.raises(DeclarationError, match="expected a rate"):
         parse_rate(text)
 
 
-def test_the_whole_number_may_come_at_once_and_then_one_for_each_share() -> None:
+def test_the_whole_number_may_be_used_at_once_and_then_one_call_per_share() -> None:
     limiter, rate = Limiter(), Rate(5, 1)
     assert [limiter.allows("jack", rate, 10.0) for _ in range(6)] == [True] * 5 + [False]
     assert limiter.allows("jack", rate, 10.2)
@@ -44,7 +44,7 @@ def test_the_whole_number_may_come_at_once_and_then_one_for_each_share() -> None
 
 
 @given(st.lists(st.floats(0, 3), max_size=60), st.integers(1, 7))
-def test_no_period_holds_more_than_twice_the_number(gaps: list[float], count: int) -> None:
+def test_no_period_has_more_than_twice_the_number(gaps: list[float], count: int) -> None:
     limiter, rate, now, allowed = Limiter(), Rate(count, 1), 0.0, []
     for gap in gaps:
         now += gap
@@ -54,7 +54,7 @@ def test_no_period_holds_more_than_twice_the_number(gaps: list[float], count: in
         assert sum(moment <= each < moment + 1 for each in allowed) <= 2 * count
 
 
-def test_who_has_not_called_for_a_while_is_forgotten() -> None:
+def test_callers_of_an_earlier_period_are_forgotten() -> None:
     limiter, rate = Limiter(), Rate(5, 1)
     for number in range(5_000):
         limiter.allows(number, rate, number / 10)

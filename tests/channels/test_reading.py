@@ -1,4 +1,4 @@
-"""Who is there, and what was published: asked in the server's process, and from elsewhere."""
+"""Reading presence and histories, in the server's process and from another one."""
 
 import asyncio
 import os
@@ -53,7 +53,9 @@ def publishing(server: CableServer, monkeypatch: pytest.MonkeyPatch) -> Iterator
     cable.application.release()
 
 
-def test_the_history_from_elsewhere(publishing: Cable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_history_from_another_process(
+    publishing: Cable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # In pages, as one too long for a single answer is.
     monkeypatch.setattr(reading, "PAGE", 2)
     before = time.time()
@@ -77,7 +79,7 @@ def test_the_history_from_elsewhere(publishing: Cable, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("command", SERVERS.values(), ids=SERVERS)
-def test_who_is_there_from_elsewhere(command: tuple[str, ...]) -> None:
+def test_presence_from_another_process(command: tuple[str, ...]) -> None:
     with cable_server(*FLAGS, "--broker=memory", command=command) as server:
         cable = elsewhere(server)
         assert asyncio.run(cable.presence("lobby")) == []
@@ -90,7 +92,7 @@ def test_who_is_there_from_elsewhere(command: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("command", SERVERS.values(), ids=SERVERS)
-def test_nobody_keeps_it(command: tuple[str, ...]) -> None:
+def test_without_a_broker_nothing_is_stored(command: tuple[str, ...]) -> None:
     with cable_server(*FLAGS, command=command) as server:
         with pytest.raises(NotKept, match="broker"):
             asyncio.run(elsewhere(server).presence("lobby"))
@@ -101,7 +103,7 @@ def test_nobody_keeps_it(command: tuple[str, ...]) -> None:
             asyncio.run(nowhere.presence("lobby"))
 
 
-def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_api_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANYCABLE_API_URL", url := f"http://127.0.0.1:{free_port()}/api")
     with pytest.raises(BackendError, match=f"no answer from {url}: "):
         asyncio.run(Cable(channels=[]).presence("lobby"))
@@ -110,7 +112,7 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("place", [(), ("--app_workers=1",)], ids=["in process", "code worker"])
-def test_by_what_the_server_runs(place: tuple[str, ...]) -> None:
+def test_reading_in_the_process_of_the_server(place: tuple[str, ...]) -> None:
     flags = ("--noauth", "--broker=memory", "--broadcast_adapter=http", *place)
     room = identifier("RoomChannel", id=1)
     command = (*OURS, "tests.channels.reading_app:cable")
@@ -128,7 +130,7 @@ def test_by_what_the_server_runs(place: tuple[str, ...]) -> None:
             assert ann.receive()["message"] == [[["ann", {"name": "Ann"}]], [1, 2]]
 
 
-def test_a_code_worker_hears_why_it_can_not_be_read() -> None:
+def test_a_code_worker_gets_the_error_of_a_read() -> None:
     flags = ("--noauth", "--app_workers=1")
     command = (*OURS, "tests.channels.reading_app:cable")
     with cable_server(*flags, command=command) as server, CableClient(server.cable_url) as ann:
@@ -138,7 +140,7 @@ def test_a_code_worker_hears_why_it_can_not_be_read() -> None:
         assert "NotKept" in server.wait_for_output("presence is not kept")
 
 
-def test_a_process_that_only_takes_publications_asks_the_api(
+def test_a_process_without_a_reader_uses_the_api(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ANYCABLE_API_URL", f"http://127.0.0.1:{free_port()}/api")
@@ -156,7 +158,7 @@ def test_a_process_that_only_takes_publications_asks_the_api(
     asyncio.run(scenario())
 
 
-def test_in_a_test_without_a_server() -> None:
+def test_reading_in_a_test_without_a_server() -> None:
     class Room(Channel):
         async def subscribed(self) -> None:
             self.stream_from("room", presence=True)
@@ -178,8 +180,8 @@ def test_in_a_test_without_a_server() -> None:
         await room.perform("read")
         room.assert_transmitted([[["ann", {"name": "Ann"}]], [1, 2]])
         (first, *_) = [each async for each in application.history("room")]
-        behind = [each.data async for each in application.history("room", after=first.position)]
-        assert behind == [1, 2]
+        later = [each.data async for each in application.history("room", after=first.position)]
+        assert later == [1, 2]
         testing.close()
 
     asyncio.run(scenario())

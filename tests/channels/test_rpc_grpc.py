@@ -20,7 +20,7 @@ async def call(channel: grpc.aio.Channel, method: str, raw: bytes) -> bytes:
 
 
 @in_loop
-async def test_it_is_healthy_and_says_what_is_wrong_with_a_request() -> None:
+async def test_health_checks_and_invalid_requests() -> None:
     server = GrpcRpcServer(chat(), "127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
@@ -35,7 +35,7 @@ async def test_it_is_healthy_and_says_what_is_wrong_with_a_request() -> None:
 
 
 @in_loop
-async def test_an_address_that_is_taken_is_a_configuration_error() -> None:
+async def test_an_address_in_use_is_a_configuration_error() -> None:
     first = GrpcRpcServer(chat(), "127.0.0.1:0")
     await first.start()
     second = GrpcRpcServer(chat(), f"127.0.0.1:{first.port}")
@@ -59,7 +59,7 @@ async def test_it_serves_over_tls() -> None:
     await server.stop(1)
 
 
-def test_a_library_that_is_missing_is_named() -> None:
+def test_a_missing_library_is_named() -> None:
     code = "import sys; sys.modules['grpc'] = None; import catenary.channels.rpc_grpc"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
     line = f"catenary.errors.MissingExtra: rpc needs an optional library: {install_command('rpc')}"

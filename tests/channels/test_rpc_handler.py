@@ -60,7 +60,7 @@ responses = st.one_of(
 
 @CODECS
 @given(environment=environments, identifier=text.map(Identifier), data=text)
-def test_a_request_is_read_as_it_was_written(
+def test_requests_are_decoded_as_they_were_encoded(
     codec: ModuleType, environment: Environment, identifier: Identifier, data: str
 ) -> None:
     raw = codec.encode_connect(environment)
@@ -76,7 +76,9 @@ def test_a_request_is_read_as_it_was_written(
 
 @CODECS
 @given(response=responses)
-def test_a_response_is_read_as_it_was_written(codec: ModuleType, response: rpc.Response) -> None:
+def test_responses_are_decoded_as_they_were_encoded(
+    codec: ModuleType, response: rpc.Response
+) -> None:
     read = {
         rpc.ConnectionResponse: lambda raw: rpc.connection_decision(
             codec.decode_connection_response(raw)
@@ -100,7 +102,9 @@ def test_a_response_is_read_as_it_was_written(codec: ModuleType, response: rpc.R
         (PresenceCommand("leave", "7"), rpc.PresenceResponse("leave", "7", "")),
     ],
 )
-def test_presence_goes_along(command: PresenceCommand, sent: rpc.PresenceResponse) -> None:
+def test_presence_commands_are_in_responses(
+    command: PresenceCommand, sent: rpc.PresenceResponse
+) -> None:
     decision = Decision(presence=command)
     response = rpc.command_response(decision)
     assert response.presence == sent
@@ -116,7 +120,7 @@ async def call(
 
 
 @CODECS
-def test_the_sid_comes_from_the_metadata_and_state_goes_to_and_fro(codec: ModuleType) -> None:
+def test_the_sid_is_in_the_metadata_and_state_in_both_directions(codec: ModuleType) -> None:
     @in_loop
     async def scenario() -> None:
         environment = Environment(Sid("s1"), "ws://test/cable?name=jack", {})
@@ -146,7 +150,7 @@ def test_the_sid_comes_from_the_metadata_and_state_goes_to_and_fro(codec: Module
 
 
 @CODECS
-def test_what_fails_in_the_application_is_status_error(codec: ModuleType) -> None:
+def test_an_exception_in_the_application_is_status_error(codec: ModuleType) -> None:
     @in_loop
     async def scenario() -> None:
         environment = Environment(Sid("s1"), "", {}, '{"name":"jack"}')
@@ -162,7 +166,7 @@ def test_what_fails_in_the_application_is_status_error(codec: ModuleType) -> Non
 
 @CODECS
 @pytest.mark.parametrize("name", ["connect", "command", "disconnect"])
-def test_what_is_no_request_is_said_to_be_none(codec: ModuleType, name: str) -> None:
+def test_an_invalid_request_is_a_protocol_error(codec: ModuleType, name: str) -> None:
     with pytest.raises(ProtocolError, match="expected a "):
         asyncio.run(call(codec, name, b"\xff\xfe<html>"))
 
@@ -174,12 +178,12 @@ def test_what_is_no_request_is_said_to_be_none(codec: ModuleType, name: str) -> 
         (rpc_protobuf, rpc_pb2.CommandMessage(command="dance").SerializeToString()),
     ],
 )
-def test_an_unknown_command_is_said_to_be_one(codec: ModuleType, raw: bytes) -> None:
+def test_an_unknown_command_is_a_protocol_error(codec: ModuleType, raw: bytes) -> None:
     with pytest.raises(ProtocolError, match="got 'dance'"):
         asyncio.run(call(codec, "command", raw))
 
 
-def test_a_refused_subscription_carries_its_rejection_as_text() -> None:
+def test_a_rejected_subscription_has_its_message() -> None:
     @in_loop
     async def scenario() -> None:
         environment = Environment(Sid("s1"), "", {}, '{"name":"jack"}')

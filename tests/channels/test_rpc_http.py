@@ -78,7 +78,7 @@ def ask(request: pytest.FixtureRequest) -> Iterator[Ask]:
 
 
 @pytest.mark.parametrize("path", ["/connect", "connect", "/deep/below/connect"])
-def test_a_call_is_answered_wherever_it_is_mounted(ask: Ask, path: str) -> None:
+def test_calls_are_answered_under_any_mount_path(ask: Ask, path: str) -> None:
     status, body = ask("POST", path, CONNECT)
     assert status == 200
     answer = json.loads(body)
@@ -112,12 +112,12 @@ def test_a_key_that_is_not_ascii(key: str) -> None:
         ("POST", "/connect", b" " * (MAX_BODY_BYTES + 1), KEY, 413),
     ],
 )
-def test_what_is_no_call_is_refused(ask: Ask, what: tuple[str, str, bytes, str, int]) -> None:
+def test_invalid_calls_are_refused(ask: Ask, what: tuple[str, str, bytes, str, int]) -> None:
     method, path, body, key, status = what
     assert ask(method, path, body, key)[0] == status
 
 
-def test_what_all_bodies_of_asgi_hold_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_of_all_bodies_is_limited_in_asgi(monkeypatch: pytest.MonkeyPatch) -> None:
     """The call that waits longest is answered 503, and does not wait for the rest of its body."""
     monkeypatch.setattr(rpc_http, "MAX_PENDING_BYTES", 1_000)
     application = chat().http_rpc(key=KEY)
@@ -152,7 +152,7 @@ def test_what_all_bodies_of_asgi_hold_is_limited(monkeypatch: pytest.MonkeyPatch
     asyncio.run(scenario())
 
 
-def test_what_all_threads_of_wsgi_read_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_of_all_bodies_is_limited_in_wsgi(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rpc_http, "MAX_PENDING_BYTES", len(CONNECT) + 10)
     inner: list[int] = []
 
@@ -177,7 +177,7 @@ def test_what_all_threads_of_wsgi_read_is_limited(monkeypatch: pytest.MonkeyPatc
         assert ask_wsgi(wsgi, "POST", "/connect", CONNECT)[0] == 200
 
 
-def test_plain_functions_and_publications_work_in_wsgi() -> None:
+def test_plain_methods_and_publications_work_in_wsgi() -> None:
     class Recorder:
         taken: list[bytes] = []  # noqa: RUF012
 
@@ -202,7 +202,7 @@ def test_plain_functions_and_publications_work_in_wsgi() -> None:
     cable.application.release()
 
 
-def test_a_process_that_was_forked_has_a_loop_of_its_own() -> None:
+def test_a_forked_process_has_its_own_event_loop() -> None:
     wsgi = chat().wsgi_http_rpc(key=KEY)
     assert ask_wsgi(wsgi, "POST", "/connect", CONNECT, KEY)[0] == 200
     child = os.fork()
@@ -214,7 +214,7 @@ def test_a_process_that_was_forked_has_a_loop_of_its_own() -> None:
     wsgi.close()
 
 
-def test_the_key_is_given_or_derived_and_an_open_door_is_asked_for() -> None:
+def test_the_key_is_given_or_derived_and_access_without_one_is_explicit() -> None:
     assert rpc_key("k", None) == "k"
     assert rpc_key("", "secret") == ""
     assert rpc_key(None, "secret") == derived_key("secret", RPC_PHRASE)
@@ -222,7 +222,7 @@ def test_the_key_is_given_or_derived_and_an_open_door_is_asked_for() -> None:
         chat().http_rpc()
 
 
-def test_asgi_lives_and_knows_nothing_else() -> None:
+def test_asgi_lifespan_and_other_scopes() -> None:
     application = chat().http_rpc(key=KEY)
     events = ["lifespan.startup", "lifespan.shutdown"]
     sent: list[str] = []
@@ -239,8 +239,8 @@ def test_asgi_lives_and_knows_nothing_else() -> None:
         asyncio.run(application({"type": "websocket"}, receive, send))
 
 
-def test_a_loop_that_has_ended_is_followed_by_another() -> None:
-    """Whatever ended it: a thread of the server that waits for an answer would wait for ever."""
+def test_an_event_loop_that_ended_is_replaced() -> None:
+    """Otherwise a thread of the server would wait for an answer for ever."""
     with contextlib.closing(chat().wsgi_http_rpc(key=KEY)) as wsgi:
         assert ask_wsgi(wsgi, "POST", "/connect", CONNECT)[0] == 200
         loop, thread = wsgi._loop, wsgi._thread

@@ -26,7 +26,7 @@ def with_cookie(header: str) -> Request:
     return Request(Environment(Sid("s"), "ws://test/", {"cookie": header}))
 
 
-def test_what_was_signed_with_the_key_is_read() -> None:
+def test_a_session_signed_with_the_key_is_read() -> None:
     signed = with_cookie(f"a=b; session={cookie({'user_id': 7})}; c=d")
     assert starlette_session(signed, KEY) == {"user_id": 7}
     named = with_cookie(f"sid={cookie({'user_id': 7})}")
@@ -51,11 +51,11 @@ def test_what_was_signed_with_the_key_is_read() -> None:
         "no base64",
     ],
 )
-def test_everything_else_is_no_session(header: str) -> None:
+def test_any_other_cookie_is_an_empty_session(header: str) -> None:
     assert starlette_session(with_cookie(header), KEY) == {}
 
 
-def test_a_session_that_is_too_old_is_none() -> None:
+def test_a_session_that_is_too_old_is_empty() -> None:
     assert starlette_session(with_cookie(f"session={cookie({'a': 1})}"), KEY, max_age_s=-1) == {}
 
 

@@ -45,12 +45,12 @@ class Asked:
         (Asked(), "gid://app/Asked/7"),
     ],
 )
-def test_the_rule(target: object, name: str) -> None:
+def test_the_name_of_an_object(target: object, name: str) -> None:
     assert stream_name(target) == name
 
 
 @pytest.mark.parametrize("target", [None, True, 1.5, object(), {"a": 1}, b"bytes"])
-def test_what_has_no_name_is_refused(target: object) -> None:
+def test_an_object_without_a_name_is_refused(target: object) -> None:
     with pytest.raises(TypeError, match="expected text, a number"):
         stream_name(target)
 

@@ -1,4 +1,4 @@
-"""What an application signs, as servers read it; and the tags that carry it to a page."""
+"""Tokens and signed stream names, as servers read them, and the HTML tags that contain them."""
 
 import json
 import os
@@ -43,14 +43,14 @@ def server(request: pytest.FixtureRequest) -> Iterator[CableServer]:
         yield server
 
 
-def test_servers_let_in_whom_the_application_names(server: CableServer) -> None:
+def test_servers_accept_tokens(server: CableServer) -> None:
     with CableClient(f"{server.cable_url}?jid={cable.token({'user_id': 42})}") as client:
         client.receive_welcome()
     with CableClient(f"{server.cable_url}?jid={cable.token({'user_id': 42}, ttl=-1)}") as late:
         assert late.receive()["reason"] == "token_expired"
 
 
-def test_servers_know_what_the_application_signs(server: CableServer) -> None:
+def test_servers_accept_signed_stream_names(server: CableServer) -> None:
     with CableClient(f"{server.cable_url}?jid={cable.token({'user_id': 1})}") as client:
         client.receive_welcome()
         right = identifier("$pubsub", signed_stream_name=cable.signed_stream_name("Straße/1"))
@@ -63,7 +63,7 @@ def test_servers_know_what_the_application_signs(server: CableServer) -> None:
         assert client.subscribe(turbo) == confirmed(turbo)
 
 
-def test_tokens_say_what_they_have_to() -> None:
+def test_the_claims_of_a_token() -> None:
     token = cable.token({"user_id": 42}, ttl=timedelta(minutes=5))
     read = jwt.decode(token, SECRET, algorithms=["HS256"])
     assert json.loads(read["ext"]) == {"user_id": 42}
@@ -73,7 +73,7 @@ def test_tokens_say_what_they_have_to() -> None:
     assert check(token, [SecretKey(SECRET)], rules, exp - 300) == Verified('{"user_id":42}', exp)
 
 
-def test_tokens_name_issuer_and_audience_where_the_server_asks(
+def test_tokens_have_the_issuer_and_audience_of_the_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ANYCABLE_JWT_SECRET", SECRET)
@@ -82,12 +82,12 @@ def test_tokens_name_issuer_and_audience_where_the_server_asks(
     assert jwt.decode(token, SECRET, algorithms=["HS256"], issuer="us")["ext"] == "{}"
 
 
-def test_other_identifiers_than_the_connection_s_are_a_mistake() -> None:
+def test_other_identifiers_than_those_of_the_connection_raise() -> None:
     with pytest.raises(TypeError, match="user_id"):
         cable.token({"id": 1})
 
 
-def test_names_are_signed_as_rails_does() -> None:
+def test_names_are_signed_like_those_of_rails() -> None:
     assert cable.signed_stream_name("chat/1") == signed_name("chat/1")
     assert Signatures("k").verified(signed_stream_name("a", 1, secret="k")) == "a:1"
 
@@ -131,7 +131,7 @@ def test_tags() -> None:
     )
 
 
-def test_templates_take_them_as_they_are() -> None:
+def test_templates_do_not_escape_tags() -> None:
     tag = action_cable_meta_tag("/cable")
     assert tag.__html__() == str(tag)
     assert type(tag.__html__()) is str

@@ -6,10 +6,10 @@ from catenary.channels.html import Html
 from catenary.channels.writing import write
 
 
-def test_marked_text_is_text() -> None:
+def test_safe_markup_is_text() -> None:
     assert write({"html": [Html("<b>")]}) == b'{"html":["<b>"]}'
 
 
-def test_what_json_can_not_carry() -> None:
+def test_a_value_that_json_can_not_carry_raises() -> None:
     with pytest.raises(TypeError, match="Encoding objects of type object is unsupported"):
         write(object())

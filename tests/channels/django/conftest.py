@@ -40,7 +40,7 @@ def _empty_tables() -> Iterator[None]:
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """What another process needs to be of the same project."""
+    """The environment of another process of the same project."""
     return {
         "DJANGO_SETTINGS_MODULE": "tests.channels.django.project.settings",
         "PROJECT_DATABASE": str(DATABASE),

@@ -1,4 +1,4 @@
-"""manage.py check: what is wrong with the settings, each by its key."""
+"""manage.py check: errors in the settings, by key."""
 
 import pytest
 from django.core.checks import Error, run_checks
@@ -15,7 +15,7 @@ def found(**changes: object) -> list[str]:
         return [f"{each.id} {each.msg}" for each in errors]
 
 
-def test_nothing_is_wrong_with_the_project_nor_with_no_settings_at_all() -> None:
+def test_the_project_and_empty_settings_have_no_errors() -> None:
     assert found() == []
     with override_settings(CATENARY={}):
         assert run_checks() == []
@@ -36,12 +36,12 @@ def test_nothing_is_wrong_with_the_project_nor_with_no_settings_at_all() -> None
         ({"IDENTIFIERS": "os.sep"}, "catenary.E005 CATENARY: IDENTIFIERS: expected the dotted"),
     ],
 )
-def test_what_is_wrong_is_named(changes: dict[str, object], expected: str) -> None:
+def test_errors_name_their_key(changes: dict[str, object], expected: str) -> None:
     (only,) = found(**changes)
     assert only.startswith(expected)
     assert "x:y" not in only
 
 
-def test_settings_that_are_no_dict() -> None:
+def test_settings_of_another_type_are_an_error() -> None:
     with override_settings(CATENARY="cable"), pytest.raises(ImproperlyConfigured, match="CATENARY"):
         configuration()

@@ -1,4 +1,4 @@
-"""manage.py catenary, and catenary by itself: the project in processes of its own, over real sockets."""
+"""``manage.py catenary`` and ``catenary`` as programs that serve the project."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ def _content() -> None:
 
 
 def get(url: str) -> str:
-    """The cookie that comes with a page."""
+    """The cookie of a page."""
     with urllib.request.urlopen(url, timeout=5) as answer:
         cookie: str = answer.headers.get("set-cookie", "")
         return cookie.partition(";")[0]
@@ -71,7 +71,7 @@ def test_cable_and_pages_at_one_port(environment: dict[str, str]) -> None:
     assert secret() not in output
 
 
-def test_the_cable_by_its_name(environment: dict[str, str]) -> None:
+def test_catenary_serves_the_cable_of_a_project(environment: dict[str, str]) -> None:
     command = (*OURS, "tests.channels.django.project.cable:cable")
     flags = ("--asgi=catenary.channels.django.asgi:application", "--broadcast_adapter=http")
     with cable_server(*flags, command=command, env=environment) as server:
@@ -103,8 +103,8 @@ def process(port: int, *arguments: str, env: dict[str, str]) -> Iterator[None]:
         started.wait(10)
 
 
-def told(*arguments: str, env: dict[str, str]) -> str:
-    """What a command that can't be carried out says at last."""
+def last_line(*arguments: str, env: dict[str, str]) -> str:
+    """The last line of a command that fails."""
     done = subprocess.run(
         [*arguments], capture_output=True, text=True, timeout=30, env={**os.environ, **env}
     )
@@ -112,7 +112,7 @@ def told(*arguments: str, env: dict[str, str]) -> str:
     return done.stderr.splitlines()[-1]
 
 
-def test_flags_are_passed_on_and_settings_are_below_them(environment: dict[str, str]) -> None:
+def test_flags_override_the_settings(environment: dict[str, str]) -> None:
     def printed(*flags: str, **variables: str) -> str:
         done = subprocess.run(
             [*MANAGE, "--verbosity", "1", "--print-config", *flags],
@@ -130,15 +130,15 @@ def test_flags_are_passed_on_and_settings_are_below_them(environment: dict[str, 
     assert 'adapter = "memory"' not in printed(ANYCABLE_BROKER="none")
 
 
-def test_what_is_missing_is_one_line(environment: dict[str, str]) -> None:
+def test_a_missing_setting_is_reported_in_one_line(environment: dict[str, str]) -> None:
     nowhere = {**environment, "DJANGO_SETTINGS_MODULE": "no.where"}
-    ours = told(*OURS, "tests.channels.django.project.cable:cable", env=nowhere)
+    ours = last_line(*OURS, "tests.channels.django.project.cable:cable", env=nowhere)
     assert ours == "catenary: DJANGO_SETTINGS_MODULE: No module named 'no'"
     no_cable = (
         "from django.conf import settings; from django.core.management import call_command;"
         "settings.configure(INSTALLED_APPS=['catenary.channels.django'], CATENARY={});"
         "import django; django.setup(); call_command('catenary')"
     )
-    assert "expected CATENARY" in told(sys.executable, "-c", no_cable, env={})
+    assert "expected CATENARY" in last_line(sys.executable, "-c", no_cable, env={})
     without = "import sys; sys.modules['django'] = None; import catenary.channels.django"
-    assert install_command("django") in told(sys.executable, "-c", without, env={})
+    assert install_command("django") in last_line(sys.executable, "-c", without, env={})

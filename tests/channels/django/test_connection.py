@@ -1,4 +1,4 @@
-"""Sessions and users of Django, as a connection finds them by the cookie."""
+"""Django sessions and users of a connection, by its cookie."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -35,7 +35,7 @@ def ann() -> User:
 
 @pytest.fixture
 def cookies() -> dict[str, str]:
-    """Those of a browser in which Ann has logged in."""
+    """The cookies of a browser in which Ann has logged in."""
     client = Client()
     assert client.get("/enter/ann").status_code == 200
     return {name: morsel.value for name, morsel in client.cookies.items()}
@@ -52,11 +52,11 @@ def come(cable: TestCable, cookies: dict[str, str]) -> TestConnection:
     return found[0]
 
 
-def test_who_is_logged_in_is_let_in(cable: TestCable, cookies: dict[str, str], ann: User) -> None:
+def test_a_logged_in_user_is_accepted(cable: TestCable, cookies: dict[str, str], ann: User) -> None:
     assert come(cable, cookies).identifiers == {"user_id": ann.pk}
 
 
-def test_who_is_not_is_sent_away(cable: TestCable, cookies: dict[str, str]) -> None:
+def test_an_anonymous_user_is_rejected(cable: TestCable, cookies: dict[str, str]) -> None:
     come(cable, {}).assert_rejected()
     come(cable, {"sessionid": ""}).assert_rejected()
     come(cable, {"sessionid": "x" * 32}).assert_rejected()
@@ -65,7 +65,7 @@ def test_who_is_not_is_sent_away(cable: TestCable, cookies: dict[str, str]) -> N
     come(cable, cookies).assert_rejected()
 
 
-def test_who_has_another_password_is_sent_away_and_nothing_is_written(
+def test_a_session_of_an_old_password_is_rejected_and_not_written(
     cable: TestCable, cookies: dict[str, str], ann: User
 ) -> None:
     ann.set_password("another")
@@ -74,15 +74,13 @@ def test_who_has_another_password_is_sent_away_and_nothing_is_written(
     assert Session.objects.count() == 1
 
 
-def test_who_is_not_active_is_sent_away(
-    cable: TestCable, cookies: dict[str, str], ann: User
-) -> None:
+def test_an_inactive_user_is_rejected(cable: TestCable, cookies: dict[str, str], ann: User) -> None:
     ann.is_active = False
     ann.save()
     come(cable, cookies).assert_rejected()
 
 
-def test_a_session_of_an_older_secret_stays_as_the_browser_knows_it(
+def test_a_session_signed_with_a_fallback_secret_keeps_its_key(
     cable: TestCable, cookies: dict[str, str]
 ) -> None:
     fallback = override_settings(SECRET_KEY="a new one", SECRET_KEY_FALLBACKS=["a key of tests"])

@@ -1,4 +1,4 @@
-"""Connections to a real database around methods: opened where they are used, closed when they are old."""
+"""Database connections around methods: opened on use, closed when they are old."""
 
 import asyncio
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ def cable() -> Iterator[TestCable]:
 
 @pytest.fixture
 def ages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Connections live for ten minutes."""
+    """Keeps connections for ten minutes."""
     monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 600)
     opened: list[BaseDatabaseWrapper] = []
 
@@ -71,7 +71,7 @@ async def uses(room: TestSubscription, method: str) -> Use:
 
 
 async def tidied(use: Use) -> None:
-    """Returns when nothing is left of a use, though nobody waits for that but we."""
+    """Waits until connections are closed, which happens after the call has returned."""
     async with asyncio.timeout(5):
         while use.wrapper.connection is not None:  # noqa: ASYNC110  (a thread closes it)
             await asyncio.sleep(0.001)
@@ -79,7 +79,7 @@ async def tidied(use: Use) -> None:
 
 @METHODS
 @in_loop
-async def test_a_connection_is_closed_behind_its_method(cable: TestCable, method: str) -> None:
+async def test_a_connection_is_closed_after_its_method(cable: TestCable, method: str) -> None:
     room = await in_room(cable)
     first = await uses(room, method)
     assert first.opened is not None
@@ -92,7 +92,7 @@ async def test_a_connection_is_closed_behind_its_method(cable: TestCable, method
 @METHODS
 @pytest.mark.usefixtures("ages")
 @in_loop
-async def test_one_that_may_live_is_used_again_until_it_is_old(
+async def test_a_persistent_connection_is_reused_until_it_is_too_old(
     cable: TestCable, method: str
 ) -> None:
     room = await in_room(cable)
@@ -117,7 +117,7 @@ async def test_coroutines_share_a_bounded_number_of_threads(cable: TestCable) ->
 
 
 @in_loop
-async def test_what_a_coroutine_reads_is_not_closed_by_another_in_its_thread(
+async def test_a_coroutine_does_not_close_the_connection_of_another_in_its_thread(
     cable: TestCable,
 ) -> None:
     await Room.objects.abulk_create(Room(name=f"room {number}") for number in range(3))

@@ -1,4 +1,4 @@
-"""docs/django.md: its files in a project as Django begins one, served as it says."""
+"""docs/django.md: its files in a new Django project, served with its commands."""
 
 import re
 import subprocess
@@ -38,7 +38,7 @@ MANAGE = (sys.executable, "-W", "error", "manage.py")
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with what the guide adds to it."""
+    """A project with the files of the guide."""
     written = guide.write("django", tmp_path_factory.mktemp("guide"))
     begun = tmp_path_factory.mktemp("project")
     guide.run(begun, "-m", "django", "startproject", "shop", ".")
@@ -63,7 +63,7 @@ def get(url: str, cookie: str = "") -> tuple[str, str]:
         return answer.read().decode(), "; ".join(each.partition(";")[0] for each in given)
 
 
-def test_a_shop_whose_pages_follow_its_orders(project: Path) -> None:
+def test_the_shop_of_the_guide(project: Path) -> None:
     with cable_server("--asgi", command=(*MANAGE, "catenary"), directory=project) as server:
         pages = f"http://127.0.0.1:{server.port}"
         _, cookie = get(f"{pages}/enter")

@@ -1,4 +1,4 @@
-"""What is published in a transaction: after its commit, and never without one."""
+"""Publications in a transaction are sent after its commit."""
 
 from typing import Any
 
@@ -18,13 +18,13 @@ class Recorder:
     """Satisfies Publisher."""
 
     def __init__(self) -> None:
-        self.taken: list[bytes] = []
+        self.published: list[bytes] = []
         self.fails = False
 
     def publish(self, raw: bytes) -> None:
         if self.fails:
             raise BackendError("away")
-        self.taken.append(raw)
+        self.published.append(raw)
 
 
 @pytest.fixture
@@ -38,20 +38,22 @@ def cable(recorder: Recorder) -> Cable:
     return Cable(channels=[], **arguments)
 
 
-def test_it_goes_out_behind_the_commit_in_order(cable: Cable, recorder: Recorder) -> None:
+def test_publications_are_sent_in_order_after_the_commit(cable: Cable, recorder: Recorder) -> None:
     with transaction.atomic():
         cable.broadcast("news", 1)
         with transaction.atomic():
             cable.broadcast("news", 2)
         Room.objects.create(name="den")
-        assert recorder.taken == []
-    assert recorder.taken == [
+        assert recorder.published == []
+    assert recorder.published == [
         b'{"stream":"news","data":"1"}',
         b'{"stream":"news","data":"2"}',
     ]
 
 
-def test_what_is_rolled_back_is_never_published(cable: Cable, recorder: Recorder) -> None:
+def test_publications_of_a_rolled_back_transaction_are_never_sent(
+    cable: Cable, recorder: Recorder
+) -> None:
     with transaction.atomic():
         cable.broadcast("news", "kept")
         with transaction.atomic():
@@ -60,19 +62,19 @@ def test_what_is_rolled_back_is_never_published(cable: Cable, recorder: Recorder
     with transaction.atomic():
         cable.broadcast("news", "of a transaction")
         transaction.set_rollback(True)
-    assert recorder.taken == [b'{"stream":"news","data":"\\"kept\\""}']
+    assert recorder.published == [b'{"stream":"news","data":"\\"kept\\""}']
 
 
-def test_outside_of_a_transaction_the_database_is_not_asked(
+def test_publishing_outside_a_transaction_does_not_use_the_database(
     cable: Cable, recorder: Recorder
 ) -> None:
     connections.close_all()
     cable.broadcast("news", 1)
-    assert len(recorder.taken) == 1
+    assert len(recorder.published) == 1
     assert connections["default"].connection is None
 
 
-def test_a_publication_that_fails_costs_no_committed_request(
+def test_a_failed_publication_after_the_commit_does_not_fail_the_request(
     cable: Cable, recorder: Recorder, caplog: pytest.LogCaptureFixture
 ) -> None:
     recorder.fails = True
@@ -85,7 +87,7 @@ def test_a_publication_that_fails_costs_no_committed_request(
         cable.broadcast("news", 1)
 
 
-def test_the_addresses_of_the_settings() -> None:
+def test_publisher_and_api_url_come_from_the_settings() -> None:
     given = {"PUBLISHER": "http://localhost:1/_broadcast", "API_URL": "http://localhost:1/api"}
     with override_settings(CATENARY=given):
         arguments = in_django()
@@ -93,7 +95,9 @@ def test_the_addresses_of_the_settings() -> None:
     assert arguments["api_url"] == "http://localhost:1/api"
 
 
-def test_whose_secret_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_secret_of_settings_environment_and_secret_key_in_this_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("ANYCABLE_SECRET", raising=False)
     derived = secret()
     assert len(derived) == 64

@@ -1,4 +1,4 @@
-"""{% load catenary %}: what the tags write, and for whom."""
+"""The template tags of ``{% load catenary %}``."""
 
 import re
 from typing import Any
@@ -29,7 +29,7 @@ def render(template: str, **context: object) -> str:
     return engines["django"].from_string("{% load catenary %}" + template).render(context, request)
 
 
-def test_a_page_has_what_its_scripts_look_for(room: Room) -> None:
+def test_tags_for_scripts(room: Room) -> None:
     request: Any = RequestFactory().get("/")
     request.user = User(pk=7)
     page = render_to_string("project/room.html", {"room": room}, request)
@@ -44,7 +44,7 @@ def test_a_page_has_what_its_scripts_look_for(room: Room) -> None:
     assert signatures.verified(plain[1]) == "Room/1"
 
 
-def test_strangers_get_no_token() -> None:
+def test_anonymous_users_get_no_token() -> None:
     assert render("{% cable_jwt_meta_tag %}") == ""
     assert render("{% action_cable_with_jwt_meta_tag %}") == action_cable_meta_tag("/cable")
     page = render("{% action_cable_with_jwt_meta_tag %}", user=User(pk=7))
@@ -59,7 +59,7 @@ def test_the_user_of_a_request_names_the_stream_of_the_user() -> None:
     )
 
 
-def test_urls_are_escaped_where_they_must_be() -> None:
+def test_urls_are_escaped() -> None:
     with override_settings(CATENARY={**project.CATENARY, "URL": 'wss://x/?a="&b'}):
         page = render("{% action_cable_meta_tag %}")
     assert page == '<meta name="action-cable-url" content="wss://x/?a=&quot;&amp;b">'
@@ -71,7 +71,7 @@ def test_ids_of_elements(room: Room) -> None:
         render("{% dom_id message %}", message=Message())
 
 
-def test_what_is_missing_is_named(room: Room) -> None:
+def test_missing_settings_are_named(room: Room) -> None:
     with override_settings(CATENARY={}):
         with pytest.raises(ImproperlyConfigured, match="IDENTIFIERS"):
             render("{% cable_jwt_meta_tag %}")

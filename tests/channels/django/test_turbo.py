@@ -1,4 +1,4 @@
-"""What pages are told of models that are saved and deleted."""
+"""Turbo Streams of models that are saved and deleted."""
 
 from collections.abc import Iterator
 from html import escape
@@ -17,8 +17,8 @@ STREAM = "Room/1:messages"
 
 
 @pytest.fixture
-def told() -> Iterator[list[Broadcast]]:
-    """What the project's cable published."""
+def published() -> Iterator[list[Broadcast]]:
+    """The publications of the project's cable."""
     served = TestCable(project_cable)
     publications = project_cable._publications
     publications._own = served
@@ -38,8 +38,8 @@ def stream(action: str, target: str, content: str | None = None) -> str:
     return f'<turbo-stream action="{action}"{where}>{within}</turbo-stream>'
 
 
-def test_it_is_put_into_a_list_then_replaced_then_removed(
-    told: list[Broadcast], room: Room
+def test_an_object_is_appended_then_replaced_then_removed(
+    published: list[Broadcast], room: Room
 ) -> None:
     message = Message.objects.create(room=room, text="<b>hi</b>")
     number = message.pk
@@ -48,43 +48,43 @@ def test_it_is_put_into_a_list_then_replaced_then_removed(
     message.delete()
     first = f'<p id="message_{number}">{escape("<b>hi</b>")}</p>\n'
     second = f'<p id="message_{number}">ho</p>\n'
-    assert [each.stream for each in told] == [STREAM] * 3
-    assert [each.message for each in told] == [
+    assert [each.stream for each in published] == [STREAM] * 3
+    assert [each.message for each in published] == [
         stream("append", "messages", first),
         stream("replace", f"message_{number}", second),
         stream("remove", f"message_{number}"),
     ]
 
 
-def test_pages_hear_of_what_was_committed_alone(told: list[Broadcast], room: Room) -> None:
+def test_only_committed_changes_are_published(published: list[Broadcast], room: Room) -> None:
     with transaction.atomic():
         Message.objects.create(room=room, text="never")
         transaction.set_rollback(True)
     with transaction.atomic():
         message = Message.objects.create(room=room, text="not yet")
         message.text = "as committed"
-        assert told == []
-    (only,) = told
+        assert published == []
+    (only,) = published
     assert "as committed" in only.message
 
 
-def test_what_goes_with_a_room_is_removed(told: list[Broadcast], room: Room) -> None:
+def test_cascaded_deletes_are_published(published: list[Broadcast], room: Room) -> None:
     message = Message.objects.create(room=room, text="hi")
     number = message.pk
     room.delete()
-    assert told[-1].message == stream("remove", f"message_{number}")
-    assert told[-1].stream == STREAM
+    assert published[-1].message == stream("remove", f"message_{number}")
+    assert published[-1].stream == STREAM
 
 
-def test_fixtures_are_not_told(told: list[Broadcast], room: Room) -> None:
+def test_fixtures_are_not_published(published: list[Broadcast], room: Room) -> None:
     text = serializers.serialize("json", [Message(pk=1, room=room, text="hi")])
     for each in serializers.deserialize("json", text):
         each.save()
     assert Message.objects.count() == 1
-    assert told == []
+    assert published == []
 
 
-def test_what_a_model_says_when_it_wants_to(told: list[Broadcast], room: Room) -> None:
+def test_the_methods_of_a_model(published: list[Broadcast], room: Room) -> None:
     message = Message(pk=7, room=room, text="hi")
     how = {"template": "project/_message.html", "context": {"mark": "!"}}
     content = '<p id="message_7">hi!</p>\n'
@@ -96,7 +96,7 @@ def test_what_a_model_says_when_it_wants_to(told: list[Broadcast], room: Room) -
     message.broadcast_update_to("all", **how)
     message.broadcast_remove_to(room, "all")
     message.broadcast_refresh_to(room)
-    assert [each.message for each in told] == [
+    assert [each.message for each in published] == [
         stream("append", "messages", content),
         stream("prepend", "here", content),
         stream("before", "there", content),
@@ -106,10 +106,12 @@ def test_what_a_model_says_when_it_wants_to(told: list[Broadcast], room: Room) -
         stream("remove", "message_7"),
         stream("refresh", ""),
     ]
-    assert [each.stream for each in told[-3:]] == ["all", "Room/1:all", "Room/1"]
+    assert [each.stream for each in published[-3:]] == ["all", "Room/1:all", "Room/1"]
 
 
-def test_a_server_that_is_away_fails_no_save(room: Room, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreachable_server_does_not_fail_a_save(
+    room: Room, caplog: pytest.LogCaptureFixture
+) -> None:
     Message.objects.create(room=room, text="hi")
     assert Message.objects.count() == 1
     assert (
@@ -118,13 +120,13 @@ def test_a_server_that_is_away_fails_no_save(room: Room, caplog: pytest.LogCaptu
     )
 
 
-def test_what_has_no_key_has_no_element(room: Room) -> None:
+def test_an_unsaved_object_has_no_element_id(room: Room) -> None:
     with pytest.raises(ValueError, match="expected it to be saved"):
         broadcast_stream(Message(room=room), [room], "remove")
 
 
 @in_loop
-async def test_coroutines_save_and_pages_are_told() -> None:
+async def test_changes_by_coroutines_are_published() -> None:
     room = await Room.objects.acreate(pk=1, name="den")
     served = TestCable(project_cable)
     try:

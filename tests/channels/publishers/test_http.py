@@ -1,4 +1,4 @@
-"""Publications over HTTP: taken in order, on one connection, or an error that says why not."""
+"""Publishing over HTTP: order, connections, errors."""
 
 import asyncio
 import threading
@@ -17,8 +17,8 @@ from tests.parts.ports import free_port
 
 
 @dataclass
-class Taken:
-    """What a server got, and how it answers."""
+class RecordingServer:
+    """The requests to a server, and how it answers the next ones."""
 
     bodies: list[bytes] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
@@ -26,46 +26,46 @@ class Taken:
     status: int = 201
     answer: bytes = b""
     location: str = ""
-    reads_nothing: bool = False
-    hangs_up: bool = False
+    reads_no_body: bool = False
+    closes: bool = False
     url: str = ""
-    door: threading.Event = field(default_factory=threading.Event)
+    gate: threading.Event = field(default_factory=threading.Event)
 
 
 @pytest.fixture
-def server() -> Iterator[Taken]:
-    taken = Taken()
-    taken.door.set()
+def server() -> Iterator[RecordingServer]:
+    recorded = RecordingServer()
+    recorded.gate.set()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def setup(self) -> None:
-            taken.connections += 1
+            recorded.connections += 1
             super().setup()
 
         def do_POST(self) -> None:
-            size = 0 if taken.reads_nothing else int(self.headers["content-length"])
+            size = 0 if recorded.reads_no_body else int(self.headers["content-length"])
             body = self.rfile.read(size)
-            taken.door.wait(5)
-            taken.bodies.append(body)
-            taken.keys.append(self.headers["authorization"])
-            self.send_response(taken.status)
-            self.send_header("Content-Length", str(len(taken.answer)))
-            if taken.location:
-                self.send_header("Location", taken.location)
+            recorded.gate.wait(5)
+            recorded.bodies.append(body)
+            recorded.keys.append(self.headers["authorization"])
+            self.send_response(recorded.status)
+            self.send_header("Content-Length", str(len(recorded.answer)))
+            if recorded.location:
+                self.send_header("Location", recorded.location)
             self.end_headers()
-            self.wfile.write(taken.answer)
-            self.close_connection = taken.hangs_up or taken.reads_nothing
+            self.wfile.write(recorded.answer)
+            self.close_connection = recorded.closes or recorded.reads_no_body
 
         def log_message(self, format: str, *args: object) -> None:
-            """Says nothing."""
+            """Logs nothing."""
 
     http_server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    taken.url = f"http://127.0.0.1:{http_server.server_port}/_broadcast"
+    recorded.url = f"http://127.0.0.1:{http_server.server_port}/_broadcast"
     thread = threading.Thread(target=http_server.serve_forever, args=(0.02,))
     thread.start()
-    yield taken
+    yield recorded
     http_server.shutdown()
     http_server.server_close()
     thread.join()
@@ -79,7 +79,7 @@ async def _publish(publisher: HttpPublisher, count: int) -> None:
         await work
 
 
-def test_in_a_loop_and_without_one_it_is_taken_in_order(server: Taken) -> None:
+def test_publications_are_sent_in_order_on_one_connection(server: RecordingServer) -> None:
     publisher = HttpPublisher(server.url, secret="s3cret")
     _publish(publisher, 20)
     assert publisher.publish(b"20") is None
@@ -89,9 +89,9 @@ def test_in_a_loop_and_without_one_it_is_taken_in_order(server: Taken) -> None:
     assert server.connections == 1
 
 
-def test_a_connection_that_the_server_closed_is_replaced(server: Taken) -> None:
+def test_a_connection_that_the_server_closed_is_replaced(server: RecordingServer) -> None:
     publisher = HttpPublisher(server.url, key="k")
-    server.hangs_up = True
+    server.closes = True
     for number in range(3):
         publisher.publish(b"%d" % number)
     publisher.close()
@@ -99,7 +99,7 @@ def test_a_connection_that_the_server_closed_is_replaced(server: Taken) -> None:
     assert set(server.keys) == {"Bearer k"}
 
 
-def test_where_a_redirect_leads_is_said(server: Taken) -> None:
+def test_a_redirect_is_an_error_with_its_location(server: RecordingServer) -> None:
     publisher = HttpPublisher(server.url)
     server.status, server.location = 308, "https://me:hush@other.example/_broadcast?key=hush"
     with pytest.raises(BackendError) as failed:
@@ -109,7 +109,9 @@ def test_where_a_redirect_leads_is_said(server: Taken) -> None:
     assert "hush" not in str(failed.value)
 
 
-def test_what_is_not_taken_is_an_error_and_the_next_is_tried_anew(server: Taken) -> None:
+def test_a_refused_publication_is_an_error_and_the_next_one_is_sent(
+    server: RecordingServer,
+) -> None:
     publisher = HttpPublisher(server.url)
     server.status = 401
     with pytest.raises(BackendError, match="HTTP 401"):
@@ -139,8 +141,8 @@ def test_what_is_not_taken_is_an_error_and_the_next_is_tried_anew(server: Taken)
         (503, BackendError),
     ],
 )
-def test_a_status_says_whether_it_may_be_taken_later(
-    server: Taken, status: int, kind: type[BackendError]
+def test_the_status_decides_whether_a_refusal_is_lasting(
+    server: RecordingServer, status: int, kind: type[BackendError]
 ) -> None:
     server.status = status
     server.answer = b'{"error":"not published: too long"}'
@@ -155,28 +157,30 @@ def test_a_status_says_whether_it_may_be_taken_later(
     assert server.bodies == [b"1", b"2"]
 
 
-def test_a_server_that_refuses_before_it_has_read_everything(server: Taken) -> None:
+def test_a_refusal_before_the_whole_body_is_read(server: RecordingServer) -> None:
     publisher = HttpPublisher(server.url)
     publisher.publish(b"first")
-    server.status, server.reads_nothing = 413, True
+    server.status, server.reads_no_body = 413, True
     with pytest.raises(TooLarge, match="HTTP 413"):
         publisher.publish(b"x" * 50_000_000)
-    server.status, server.reads_nothing = 201, False
+    server.status, server.reads_no_body = 201, False
     publisher.publish(b"next")
     publisher.close()
     assert server.bodies == [b"first", b"", b"next"]
 
 
-def test_what_waits_has_a_limit(server: Taken, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_publications_under_way_are_limited(
+    server: RecordingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ordered, "BACKLOG", 2)
     publisher = HttpPublisher(server.url)
-    server.door.clear()
+    server.gate.clear()
 
     async def scenario() -> None:
         waiting = [publisher.publish(b"1"), publisher.publish(b"2")]
         with pytest.raises(BackendError, match="at most 2"):
             publisher.publish(b"3")
-        server.door.set()
+        server.gate.set()
         for each in waiting:
             assert each is not None
             await each
@@ -187,6 +191,6 @@ def test_what_waits_has_a_limit(server: Taken, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8090", "redis://localhost", "http://"])
-def test_what_is_no_url_is_refused(url: str) -> None:
+def test_an_invalid_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="expected the URL of broadcasts"):
         HttpPublisher(url)

@@ -1,4 +1,4 @@
-"""The cable of the project: its channels tell how they found the database."""
+"""The cable of the project. Its channels report the state of database connections."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""Ways to a Redis that is not simply there: named by sentinels, or behind TLS."""
+"""Redis behind Sentinel and TLS."""
 
 import subprocess
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from tests.parts.redis import redis_server
 
 @contextmanager
 def listening(port: int, *arguments: str) -> Iterator[None]:
-    """A redis-server with these arguments for the length of a with block."""
+    """Runs a redis-server with these arguments for the length of a with block."""
     process = subprocess.Popen(
         ["redis-server", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -1,6 +1,5 @@
-"""Publishing by every way there is: in order, once, to our server and to the reference.
-
-With ``ANYCABLE_GO`` in the environment, to anycable-go as well.
+"""Publishing over HTTP, Redis, Redis Streams and NATS, to Catenary and, if ``ANYCABLE_GO`` names it,
+anycable-go; publishers by URL and by environment variables.
 """
 
 import asyncio
@@ -17,7 +16,6 @@ import pytest
 import redis as redis_library
 
 from catenary import Cable
-from catenary.channels.environment_settings import EnvironmentSettings, publisher_from_environment
 from catenary.channels.publishers import publisher
 from catenary.channels.publishers.http import HttpPublisher
 from catenary.channels.publishers.nats import NatsPublisher
@@ -82,17 +80,19 @@ def world(request: pytest.FixtureRequest, redis: RedisServer, nats: NatsServer) 
         f"--nats_servers={nats.url}",
     )
     with cable_server(*flags, command=SERVERS[request.param]) as server:
-        # Until it listens everywhere: these two wait for a listener.
+        # These two return when the server has subscribed.
         listening = redis_part.RedisPublisher(redis)
-        listening.broadcast("nobody", 0)
+        listening.broadcast("unused", 0)
         listening.close()
         with nats_part.nats_publisher(nats) as also:
-            also.broadcast("nobody", 0)
+            also.broadcast("unused", 0)
         yield World(server, redis, nats)
 
 
 @pytest.mark.parametrize("way", ["http", "redis", "redis+stream", "nats"])
-def test_in_a_loop_and_without_one_it_arrives_in_order(world: World, way: str) -> None:
+def test_publications_arrive_in_order_with_and_without_an_event_loop(
+    world: World, way: str
+) -> None:
     with CableClient(world.server.cable_url) as client:
         client.receive_welcome()
         client.subscribe(CHAT)
@@ -117,7 +117,7 @@ def test_in_a_loop_and_without_one_it_arrives_in_order(world: World, way: str) -
 
 
 @pytest.mark.parametrize("kind", ["redis", "redis+stream", "nats"])
-def test_an_outage_is_an_error_and_then_it_is_over(kind: str) -> None:
+def test_a_publisher_reconnects_after_an_outage(kind: str) -> None:
     part: RedisServer | NatsServer = NatsServer() if kind == "nats" else RedisServer()
     part.start()
     sending = publisher(part.url.replace("redis:", f"{kind}:"))
@@ -125,7 +125,7 @@ def test_an_outage_is_an_error_and_then_it_is_over(kind: str) -> None:
         sending.publish(b"1")
         part.stop()
         part.start()
-        # A connection that was lost meanwhile is nobody's concern.
+        # A connection that was lost meanwhile is replaced.
         sending.publish(b"2")
         part.stop()
         for _ in range(2):
@@ -139,7 +139,7 @@ def test_an_outage_is_an_error_and_then_it_is_over(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["redis", "nats"])
-def test_one_that_does_not_answer_is_an_error(kind: str) -> None:
+def test_a_server_that_does_not_answer_is_an_error(kind: str) -> None:
     part: RedisServer | NatsServer = NatsServer() if kind == "nats" else RedisServer()
     part.start()
     sending: OrderedPublisher = (
@@ -159,7 +159,7 @@ def test_one_that_does_not_answer_is_an_error(kind: str) -> None:
         part.stop()
 
 
-def test_a_stream_that_nobody_reads_has_a_limit(redis: RedisServer) -> None:
+def test_an_unread_stream_is_trimmed(redis: RedisServer) -> None:
     sending = RedisStreamPublisher(redis.url, stream="unread", max_length=100)
     for _ in range(300):
         sending.publish(b"{}")
@@ -170,7 +170,7 @@ def test_a_stream_that_nobody_reads_has_a_limit(redis: RedisServer) -> None:
 
 
 @pytest.mark.parametrize("kind", ["redis", "redis+stream"])
-def test_what_redis_refuses_for_good_and_what_it_does_not(kind: str) -> None:
+def test_lasting_and_temporary_refusals_of_redis(kind: str) -> None:
     with redis_server(flags=("--proto-max-bulk-len", "1mb")) as server:
         sending = publisher(server.url.replace("redis:", f"{kind}:"), channel="mine")
         admin = redis_library.Redis(port=server.port)
@@ -192,7 +192,7 @@ def test_what_redis_refuses_for_good_and_what_it_does_not(kind: str) -> None:
         admin.close()
 
 
-def test_nats_says_why_it_takes_nothing() -> None:
+def test_a_refusal_of_nats_has_its_reason() -> None:
     with nats_server("--user", "ann", "--pass", "p") as guarded:
         for who in ("", "ann:wrong@"):
             refused = NatsPublisher(f"nats://{who}127.0.0.1:{guarded.port}")
@@ -208,7 +208,7 @@ def test_nats_says_why_it_takes_nothing() -> None:
         sending.close()
 
 
-def test_nats_hangs_up_on_who_is_silent(tmp_path: Path) -> None:
+def test_a_connection_that_nats_closed_as_stale_is_replaced(tmp_path: Path) -> None:
     config = tmp_path / "nats.conf"
     config.write_text('ping_interval: "50ms"\nping_max: 1\n')
     with nats_server("-c", str(config)) as impatient:
@@ -225,7 +225,7 @@ def test_nats_hangs_up_on_who_is_silent(tmp_path: Path) -> None:
         sending.close()
 
 
-def test_nats_may_forbid_it(tmp_path: Path) -> None:
+def test_missing_permissions_of_nats_are_a_refusal(tmp_path: Path) -> None:
     permissions = 'permissions: {publish: {deny: "__anycable__"}}'
     config = tmp_path / "nats.conf"
     config.write_text(f"authorization {{ users: [{{user: a, password: p, {permissions}}}] }}")
@@ -237,8 +237,8 @@ def test_nats_may_forbid_it(tmp_path: Path) -> None:
         sending.close()
 
 
-def test_a_process_that_was_forked_begins_anew(redis: RedisServer) -> None:
-    """As gunicorn and Celery do, with a publisher that has been used before."""
+def test_a_forked_process_has_its_own_connection(redis: RedisServer) -> None:
+    """gunicorn and Celery fork processes after a publisher was used."""
     code = f"""
 import os
 from catenary.channels.publishers import publisher
@@ -273,20 +273,20 @@ if child:
         ("tls://a", NatsPublisher),
     ],
 )
-def test_a_url_names_the_way(url: str, kind: type[OrderedPublisher]) -> None:
+def test_a_url_chooses_the_publisher(url: str, kind: type[OrderedPublisher]) -> None:
     found = publisher(url)
     assert type(found) is kind
     found.close()
 
 
 @pytest.mark.parametrize("scheme", ["", "amqp://", "http://", "redis://", "redisx://", "nats://"])
-def test_what_is_no_url_is_refused_and_not_shown(scheme: str) -> None:
+def test_an_invalid_url_is_refused_and_not_shown(scheme: str) -> None:
     with pytest.raises(ConfigError, match="expected") as caught:
         publisher(f"{scheme}host:p4ss")
     assert "p4ss" not in str(caught.value)
 
 
-def test_a_library_that_is_missing_is_named() -> None:
+def test_a_missing_library_is_named() -> None:
     code = """
 import sys
 sys.modules["redis"] = None
@@ -298,32 +298,6 @@ publisher("redis://localhost")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
     missing = f"publishing over Redis needs an optional library: {install_command('redis')}"
     assert missing in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("environ", "kind"),
-    [
-        ({}, HttpPublisher),
-        ({"ANYCABLE_SECRET": "s", "ANYCABLE_SSE": "true", "PORT": "x"}, HttpPublisher),
-        ({"ANYCABLE_BROADCAST_ADAPTER": ""}, HttpPublisher),
-        ({"ANYCABLE_BROADCAST_ADAPTER": "http"}, HttpPublisher),
-        ({"ANYCABLE_BROADCAST_ADAPTER": "redisx,http"}, RedisStreamPublisher),
-        ({"ANYCABLE_BROADCAST_ADAPTER": "nats"}, NatsPublisher),
-        ({"ANYCABLE_HTTP_BROADCAST_URL": "http://h/_broadcast"}, HttpPublisher),
-        ({"REDIS_URL": "redis://h"}, RedisPublisher),
-        ({"ANYCABLE_REDIS_URL": "rediss://h", "ANYCABLE_REDIS_SENTINELS": "a:1"}, RedisPublisher),
-        ({"ANYCABLE_NATS_SERVERS": "nats://a,nats://b"}, NatsPublisher),
-    ],
-)
-def test_variables_name_the_way(environ: dict[str, str], kind: type[object]) -> None:
-    found = publisher_from_environment(environ)
-    assert type(found) is kind
-    found.close()
-
-
-def test_variables_that_can_t_be_read_are_refused() -> None:
-    with pytest.raises(ConfigError, match="ANYCABLE_BROADCAST_ADAPTER"):
-        EnvironmentSettings({"ANYCABLE_BROADCAST_ADAPTER": "pigeon"})
 
 
 @pytest.mark.parametrize("way", ["http", "redis", "redisx", "nats"])
@@ -345,31 +319,3 @@ def test_a_job_needs_the_variables_of_the_server(
         cable.broadcast("chat", way)
         assert client.receive()["message"] == way
         cable.application.release()
-
-
-def test_the_usual_address_depends_on_the_secret() -> None:
-    secret = {"ANYCABLE_SECRET": "s"}
-    for environ, place in (
-        ({}, "8090/_broadcast"),
-        (secret, "8080/_broadcast"),
-        ({"ANYCABLE_HTTP_BROADCAST_PORT": "9090"}, "9090/_broadcast"),
-        ({**secret, "ANYCABLE_PORT": "9000"}, "9000/_broadcast"),
-        ({"ANYCABLE_HTTP_BROADCAST_PATH": "/here"}, "8090/here"),
-    ):
-        for named in ({}, {"ANYCABLE_BROADCAST_ADAPTER": "http"}):
-            found = EnvironmentSettings({**named, **environ}).publisher()
-            assert isinstance(found, HttpPublisher)
-            assert str(found._address) == f"http://localhost:{place}"
-            found.close()
-
-
-@pytest.mark.parametrize(
-    ("environ", "place"),
-    [
-        ({}, "8080/api"),
-        ({"ANYCABLE_PORT": "9000"}, "9000/api"),
-        ({"ANYCABLE_API_PORT": "9001", "ANYCABLE_API_PATH": "/v1"}, "9001/v1"),
-    ],
-)
-def test_so_does_that_of_the_api(environ: dict[str, str], place: str) -> None:
-    assert str(EnvironmentSettings(environ).reader()._address) == f"http://localhost:{place}"

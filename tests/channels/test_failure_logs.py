@@ -1,4 +1,4 @@
-"""What fails in the application is logged once by each process, whatever led there."""
+"""A failure of the application is logged exactly once by each process."""
 
 import signal
 import subprocess
@@ -102,12 +102,12 @@ def serving(directory: Path, where: str, *flags: str) -> Iterator[CableServer]:
 
 
 def troubles(output: str) -> list[str]:
-    """The lines of warnings and errors; a traceback belongs to its line."""
+    """The lines of warnings and errors, without tracebacks."""
     return [line for line in output.splitlines() if " WARNING " in line or " ERROR " in line]
 
 
 def settle(client: CableClient, channel: str = CHANNEL) -> None:
-    """What the client did before was carried out when this is answered."""
+    """Waits until the client's earlier commands were carried out."""
     client.perform(channel, "ping")
     while client.receive().get("message") != "pong":
         pass
@@ -173,7 +173,7 @@ def test_a_timer(application: Path, where: str) -> None:
         ("publish_in_a_thread", "Careful.publish_in_a_thread failed"),
     ],
 )
-def test_a_publication_that_is_not_taken(
+def test_a_publication_that_is_not_accepted(
     application: Path, where: str, action: str, line: str
 ) -> None:
     with redis_server() as redis:
@@ -190,12 +190,14 @@ def test_a_publication_that_is_not_taken(
             server.wait_for_output(line)
             settle(client)
             lines = troubles(server.output())
-            told = [each for each in lines if " redis: " not in each and " pubsub: " not in each]
-            assert len(told) == 1, server.output()
+            lines_of_publication = [
+                each for each in lines if " redis: " not in each and " pubsub: " not in each
+            ]
+            assert len(lines_of_publication) == 1, server.output()
 
 
 def test_an_action_behind_grpc(application: Path) -> None:
-    """Each of the two processes has a log of its own."""
+    """Both processes log it, each once."""
     port = free_port()
     process = subprocess.Popen(
         [*OURS, "rpc", "app:cable", f"--rpc_host=127.0.0.1:{port}"],

@@ -1,4 +1,4 @@
-"""pytest's fixture, as an application's own tests use it: in a process of their own."""
+"""The pytest plugin, in the tests of an application that run in another process."""
 
 import subprocess
 import sys
@@ -93,7 +93,7 @@ def test_the_fixture_serves_the_cable_of_the_ini_file(tmp_path: Path) -> None:
     assert "2 passed" in done.stdout, done.stdout
 
 
-def test_without_a_cable_it_says_what_is_missing(tmp_path: Path) -> None:
+def test_without_a_cable_the_error_names_the_option(tmp_path: Path) -> None:
     done = run(tmp_path)
     assert done.returncode == 1
     assert "expected catenary_cable = module:name" in done.stdout
