@@ -1,15 +1,14 @@
-"""The pool as an application: clients that leave during a call, ends of subscriptions, publications."""
+"""The pool as an application: clients that leave during a call, ends of subscriptions."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
 
 from catenary.codeworkers.link import WorkerCall
-from catenary.errors import AppFailed, AppUnavailable, BackendError, PublicationError, TooLarge
+from catenary.errors import AppUnavailable
 from catenary.messages.decisions import Verdict
-from catenary.messages.replies import Delivery
 from tests.codeworkers.direct_pool import ROOM, DirectPool, client, run
 from tests.parts.reloadable_server import WORK, ReloadableServer, is_alive, until
 
@@ -100,68 +99,5 @@ def test_a_closed_pool_refuses_calls_and_ignores_reloads() -> None:
         with pytest.raises(AppUnavailable, match="shutting down"):
             direct.perform("once")
         direct.pool.reload()
-
-    run(scenario)
-
-
-# Publications
-
-
-async def refuse() -> None:
-    raise BackendError("Redis is away")
-
-
-async def refuse_for_good() -> None:
-    raise TooLarge("over max_payload")
-
-
-def refuse_at_once() -> None:
-    raise PublicationError("expected a stream")
-
-
-async def accept_later() -> None:
-    await asyncio.sleep(0)
-
-
-@pytest.mark.parametrize(
-    ("answer", "outcome"),
-    [
-        (lambda: None, '"accepted"'),
-        (accept_later, '"accepted"'),
-        (refuse, '"BackendError: Redis is away"'),
-        (refuse_for_good, '"TooLarge: over max_payload"'),
-        (refuse_at_once, '"BackendRefused: expected a stream"'),
-    ],
-)
-def test_an_awaited_publication_returns_or_raises_what_the_node_does(
-    answer: Callable[[], Awaitable[None] | None], outcome: str
-) -> None:
-    async def scenario(direct: DirectPool) -> None:
-        direct.host.answer = answer
-        decision = await direct.perform("publish")
-        assert decision.replies == (Delivery(ROOM, outcome.encode()),)
-        assert direct.host.publications == [b'{"stream":"s","data":"1"}']
-
-    run(scenario)
-
-
-def test_publications_of_a_worker_that_stops_arrive() -> None:
-    """They are more than a socket holds, and no call awaits them."""
-
-    async def scenario(direct: DirectPool) -> None:
-        await direct.perform("flood", ',"number":3000')
-        await direct.pool.close(5)
-        assert len(direct.host.publications) == 3000
-
-    run(scenario)
-
-
-def test_text_that_is_not_unicode_fails_its_own_call_only() -> None:
-    async def scenario(direct: DirectPool) -> None:
-        bad = direct.pool.perform(client(), ROOM, "\ud800")
-        good = direct.perform("once")
-        with pytest.raises(AppFailed, match="expected Unicode text"):
-            await bad
-        await good
 
     run(scenario)

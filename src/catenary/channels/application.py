@@ -23,7 +23,7 @@ from catenary.channels.dispatch import Dispatcher, Owners, Prepare, no_arguments
 from catenary.channels.ended_subscriptions import EndedSubscriptions
 from catenary.channels.errors import RateLimited, UnknownAction, UnknownChannel
 from catenary.channels.failures import Failures, limited
-from catenary.channels.plans import Plan, Served, plan_of, served_channels
+from catenary.channels.plans import Plan, ServedChannel, plan_of, served_channels
 from catenary.channels.publishing import Publications, Publisher
 from catenary.channels.rates import Limiter, Rate
 from catenary.channels.reading import Reader, Reading
@@ -39,7 +39,7 @@ from catenary.messages.replies import Confirmed, Disconnected, Rejected, Welcome
 
 T = TypeVar("T")
 
-CROSSING_S: Final = 5.0
+REPEATED_END_S: Final = 5.0
 """Behind RPC, an end of the session this long after the end of a subscription may follow a new
 subscription, made in another process: then ``unsubscribed`` runs again."""
 
@@ -93,9 +93,9 @@ class CableApplication:
             tuple(declared.overridden("connect")), None, rescuers, says_yes=True
         )
         self._disconnects = plan_of(tuple(declared.overridden("disconnect")), None, rescuers)
-        self._served = served_channels(channels, declared)
+        self._channels = served_channels(channels, declared)
         self.timers = LocalTimers(
-            tuple(timer for each in self._served.values() for timer in each.declared_timers)
+            tuple(timer for each in self._channels.values() for timer in each.declared_timers)
         )
         self._broadcaster = broadcaster
         self._publications = publications
@@ -104,7 +104,7 @@ class CableApplication:
         self._dispatcher = Dispatcher(runner, declared.states)
         self._limiter = Limiter()
         self._clock = clock
-        self._owned: set[asyncio.Task[Any]] = set()
+        self._detached: set[asyncio.Task[Any]] = set()
         """Tasks that are finished even if their client leaves."""
         self._ended: EndedSubscriptions | None = EndedSubscriptions()
 
@@ -147,8 +147,8 @@ class CableApplication:
     async def stop(self, timeout_s: float) -> None:
         """Waits for calls that must be finished, cancels those that take longer, and releases."""
         self.timers.stop()
-        if self._owned:
-            _, late = await asyncio.wait(self._owned, timeout=timeout_s)
+        if self._detached:
+            _, late = await asyncio.wait(self._detached, timeout=timeout_s)
             for task in late:
                 task.cancel()
         self.release()
@@ -165,7 +165,7 @@ class CableApplication:
     def connect(self, environment: Environment) -> Decision | Awaitable[Decision]:
         """Decides whether a client may connect."""
         call = Call(environment, Identifier(""), self._broadcaster)
-        return self._answer(call, self._connects, self._connect(call))
+        return self._decide(call, self._connects, self._connect(call))
 
     def subscribe(
         self, environment: Environment, identifier: Identifier
@@ -173,15 +173,15 @@ class CableApplication:
         """Decides whether a client may subscribe. An exception is a rejection."""
         call = Call(environment, identifier, self._broadcaster)
         try:
-            found, channel = self._build(call)
+            served, channel = self._build_channel(call)
         except _NOT_BUILT as error:
             limited.warning(
                 "sid=%s Rejected a subscription to %.200s: %s", environment.sid, identifier, error
             )
             return call.refusal(Rejected(identifier), disconnect_wanted=False)
         self._forget_end(environment.sid, identifier)
-        work = self._subscribe(call, found, channel)
-        return self._answer(call, found.subscribe, work, found)
+        work = self._subscribe(call, served, channel)
+        return self._decide(call, served.subscribe, work, served)
 
     def unsubscribe(
         self, environment: Environment, identifier: Identifier
@@ -189,7 +189,7 @@ class CableApplication:
         """Ends a subscription. The call is finished even if its client leaves meanwhile."""
         call = Call(environment, identifier, self._broadcaster)
         try:
-            found, channel = self._build(call)
+            served, channel = self._build_channel(call)
         except _NOT_BUILT as error:
             limited.warning(
                 "sid=%s Can't report the end of a subscription to %.200s: %s",
@@ -198,11 +198,11 @@ class CableApplication:
                 error,
             )
             return Decision(stop_all_streams=True)
-        work = self._unsubscribe(call, found, channel)
-        if found.unsubscribe.is_empty:
+        work = self._unsubscribe(call, served, channel)
+        if served.unsubscribe.is_empty:
             return run_now(work)
         if self._ended is not None:
-            self._ended.add(_key(call), self._clock())
+            self._ended.add(_key_of(call), self._clock())
         return self._finish(call, work)
 
     def perform(
@@ -212,7 +212,7 @@ class CableApplication:
         ``restored``."""
         call = Call(environment, identifier, self._broadcaster)
         try:
-            found, channel = self._build(call)
+            served, channel = self._build_channel(call)
             name = _read_action(data).action
         except _NOT_BUILT as error:
             limited.warning(
@@ -221,17 +221,17 @@ class CableApplication:
             return Decision(verdict=Verdict.ERROR, error=f"not performed: {error}")
         if name == self.restored_action:
             self._forget_end(environment.sid, identifier)
-            self.timers.add(found.kind.channel_name, _key(call))
-            work = self._perform(call, found.restore, channel, "restored", no_arguments)
-            return self._answer(call, found.restore, work)
+            self.timers.add(served.kind.channel_name, _key_of(call))
+            work = self._perform(call, served.restore, channel, "restored", no_arguments)
+            return self._decide(call, served.restore, work)
         if name.startswith(self.timers.prefix):
             timer = name.removeprefix(self.timers.prefix)
-            if timer in found.timer_plans:
-                work = self._perform_timer(call, found, channel, timer)
-                return self._answer(call, found.timer_plans[timer], work)
-        plan = found.performs.get(name, found.nothing)
-        prepare = functools.partial(self._prepare, call, found, name, data)
-        return self._answer(call, plan, self._perform(call, plan, channel, name, prepare))
+            if timer in served.timer_plans:
+                work = self._perform_timer(call, served, channel, timer)
+                return self._decide(call, served.timer_plans[timer], work)
+        plan = served.performs.get(name, served.nothing)
+        prepare = functools.partial(self._prepare, call, served, name, data)
+        return self._decide(call, plan, self._perform(call, plan, channel, name, prepare))
 
     async def disconnect(
         self, environment: Environment, subscriptions: tuple[Identifier, ...]
@@ -267,36 +267,36 @@ class CableApplication:
         moment = self._forget_end(sid, identifier)
         if moment is None:
             return False
-        return self.is_hosted or self._clock() - moment < CROSSING_S
+        return self.is_hosted or self._clock() - moment < REPEATED_END_S
 
     # One call
 
-    def _build(self, call: Call) -> tuple[Served, Channel[Any]]:
+    def _build_channel(self, call: Call) -> tuple[ServedChannel, Channel[Any]]:
         """Raises one of _NOT_BUILT for an identifier that names no channel or has params of other
         types than the channel declares."""
         name = _read_channel(call.identifier).channel
-        found = self._served.get(name)
-        if found is None:
+        served = self._channels.get(name)
+        if served is None:
             raise UnknownChannel(f"expected a channel of this cable, got {name!r}")
-        return found, found.build(call, self._connection(call))
+        return served, served.build(call, self._connection(call))
 
     def _connection(self, call: Call) -> Connection:
         return self._connection_class(call, self._hints)
 
-    def _answer(
+    def _decide(
         self,
         call: Call,
         plan: Plan,
         work: Coroutine[Any, Any, Decision],
-        subscribing: Served | None = None,
+        subscribing: ServedChannel | None = None,
     ) -> Decision | Awaitable[Decision]:
         """Decides at once if the application has no code for this call, or if its code did not wait."""
         if plan.is_empty:
             return run_now(work)
-        return _start(self._answer_later(call, work, subscribing))
+        return _start(self._decide_later(call, work, subscribing))
 
-    async def _answer_later(
-        self, call: Call, work: Coroutine[Any, Any, Decision], subscribing: Served | None
+    async def _decide_later(
+        self, call: Call, work: Coroutine[Any, Any, Decision], subscribing: ServedChannel | None
     ) -> Decision:
         """Returns the decision when everything that the call published was accepted.
 
@@ -308,11 +308,12 @@ class CableApplication:
             await _settle(call)
         except asyncio.CancelledError:
             if subscribing is not None and call.is_completed and not call.is_rejected:
-                self._own(self._end_unseen(call))
+                self._detach(self._end_unconfirmed(call))
             raise
         return decision
 
-    async def _end_unseen(self, call: Call) -> None:
+    async def _end_unconfirmed(self, call: Call) -> None:
+        """Ends a subscription that the application accepted and the server does not know."""
         answer = self.unsubscribe(call.environment, call.identifier)
         if not isinstance(answer, Decision):
             await answer
@@ -323,15 +324,16 @@ class CableApplication:
         Only in that case does a server in this process report the same end again, with the end of
         the session: otherwise the end is forgotten.
         """
-        decision = await asyncio.shield(self._own(self._answer_later(call, work, None)))
+        decision = await asyncio.shield(self._detach(self._decide_later(call, work, None)))
         if self.is_hosted:
             self._forget_end(call.environment.sid, call.identifier)
         return decision
 
-    def _own(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+    def _detach(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Starts a task that is finished even if the client leaves."""
         task = asyncio.get_running_loop().create_task(work)
-        self._owned.add(task)
-        task.add_done_callback(self._owned.discard)
+        self._detached.add(task)
+        task.add_done_callback(self._detached.discard)
         return task
 
     async def _connect(self, call: Call) -> Decision:
@@ -355,26 +357,29 @@ class CableApplication:
         self._failures.note(call, "connect", error)
         return _failure(error)
 
-    async def _subscribe(self, call: Call, found: Served, channel: Channel[Any]) -> Decision:
+    async def _subscribe(
+        self, call: Call, served: ServedChannel, channel: Channel[Any]
+    ) -> Decision:
         error = await self._dispatcher.carry_out(
-            call, found.subscribe, Owners(channel.connection, channel), no_arguments
+            call, served.subscribe, Owners(channel.connection, channel), no_arguments
         )
-        self._failures.note(call, f"{found.kind.__name__}.subscribed", error)
+        self._failures.note(call, f"{served.kind.__name__}.subscribed", error)
         if error is not None or call.is_rejected:
             call.is_rejected = True
             return call.refusal(Rejected(call.identifier), disconnect_wanted=False)
-        self.timers.add(found.kind.channel_name, _key(call))
+        self.timers.add(served.kind.channel_name, _key_of(call))
         return call.decision(
-            Confirmed(call.identifier), disconnect_wanted=bool(found.unsubscribe.methods)
+            Confirmed(call.identifier), disconnect_wanted=bool(served.unsubscribe.methods)
         )
 
-    async def _unsubscribe(self, call: Call, found: Served, channel: Channel[Any]) -> Decision:
-        key = SubscriptionKey(call.environment.sid, call.identifier)
-        self.timers.remove(found.kind.channel_name, key)
+    async def _unsubscribe(
+        self, call: Call, served: ServedChannel, channel: Channel[Any]
+    ) -> Decision:
+        self.timers.remove(served.kind.channel_name, _key_of(call))
         error = await self._dispatcher.carry_out(
-            call, found.unsubscribe, Owners(channel.connection, channel), no_arguments
+            call, served.unsubscribe, Owners(channel.connection, channel), no_arguments
         )
-        self._failures.note(call, f"{found.kind.__name__}.unsubscribed", error)
+        self._failures.note(call, f"{served.kind.__name__}.unsubscribed", error)
         call.stop_all()
         return call.decision()
 
@@ -395,21 +400,21 @@ class CableApplication:
         return call.refusal() if call.is_rejected else call.decision()
 
     async def _perform_timer(
-        self, call: Call, found: Served, channel: Channel[Any], timer: str
+        self, call: Call, served: ServedChannel, channel: Channel[Any], timer: str
     ) -> Decision:
         try:
-            plan = found.timer_plans[timer]
+            plan = served.timer_plans[timer]
             return await self._perform(call, plan, channel, timer, no_arguments)
         finally:
-            self.timers.finish_run(found.kind.channel_name, timer, _key(call))
+            self.timers.finish_run(served.kind.channel_name, timer, _key_of(call))
 
-    def _prepare(self, call: Call, found: Served, name: str, data: str) -> dict[str, Any]:
+    def _prepare(self, call: Call, served: ServedChannel, name: str, data: str) -> dict[str, Any]:
         """Returns the arguments of an action. Raises :class:`ChannelError`."""
-        kind = found.kind.__name__
-        action = found.actions.get(name)
+        kind = served.kind.__name__
+        action = served.actions.get(name)
         if action is None:
             raise UnknownAction(f"{kind}: expected an action, got {name[:40]!r}")
-        self._check_rate(call, found.rate, kind, "")
+        self._check_rate(call, served.rate, kind, "")
         self._check_rate(call, action.rate, f"{kind}.{name}", name)
         return action.read(data)
 
@@ -422,7 +427,7 @@ class CableApplication:
             raise RateLimited(f"{what}: expected at most {rate}, got more")
 
 
-def _key(call: Call) -> SubscriptionKey:
+def _key_of(call: Call) -> SubscriptionKey:
     return SubscriptionKey(call.environment.sid, call.identifier)
 
 

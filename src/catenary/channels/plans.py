@@ -39,7 +39,7 @@ class Plan(msgspec.Struct, frozen=True):
         return not self.methods
 
 
-class Served:
+class ServedChannel:
     """A channel class as a cable serves it: its plans, and how params are read."""
 
     def __init__(self, kind: type[Channel[Any]], connection: Declaration) -> None:
@@ -132,12 +132,12 @@ def connection_of(kind: type[Channel[Any]]) -> type[Connection]:
 
 def served_channels(
     channels: Sequence[type[Channel[Any]]], connection: Declaration
-) -> dict[str, Served]:
+) -> dict[str, ServedChannel]:
     """The channels of a cable, by name.
 
     Raises :class:`DeclarationError` for two with one name, and for one with another connection class.
     """
-    served: dict[str, Served] = {}
+    served: dict[str, ServedChannel] = {}
     for kind in channels:
         if kind.channel_name in served:
             raise DeclarationError(
@@ -149,5 +149,5 @@ def served_channels(
                 f"{kind.__name__}: expected connections of {wanted.__name__}, the cable has"
                 f" {connection.owner.__name__}"
             )
-        served[kind.channel_name] = Served(kind, connection)
+        served[kind.channel_name] = ServedChannel(kind, connection)
     return served
