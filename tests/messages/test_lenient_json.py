@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from catenary.messages.lenient_json import (
     DEPTH,
     checked,
-    in_unicode,
-    mended,
     read_any,
     read_object,
     reader,
+    repaired,
+    without_surrogates,
 )
 
 TEXTS = [
@@ -91,7 +91,7 @@ def test_what_json_parse_takes_is_passed_on(verdicts: dict[str, bool], text: str
     assert (raw is not None) == verdicts[text]
     if raw is not None:
         assert json.loads(in_json(raw)) == json.loads(in_json(text.encode()))
-        assert mended(raw) is None, "strict readers take it"
+        assert repaired(raw) is None, "strict readers take it"
 
 
 def in_json(raw: bytes) -> str:
@@ -100,7 +100,7 @@ def in_json(raw: bytes) -> str:
     if levels > 900:
         return json.dumps(raw.decode().replace(r"\ud83c", r"\ufffd"))
     read = json.loads(raw, parse_int=float, parse_float=float)
-    return in_unicode(json.dumps(read, ensure_ascii=False))
+    return without_surrogates(json.dumps(read, ensure_ascii=False))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_what_is_no_utf_8_is_refused(raw: bytes) -> None:
 
 
 def test_good_text_is_not_looked_at_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("catenary.messages.lenient_json.mended", lambda _: pytest.fail("looked"))
+    monkeypatch.setattr("catenary.messages.lenient_json.repaired", lambda _: pytest.fail("looked"))
     assert read_any(r'{"a":["\ud83c\udf89"]}') == {"a": ["\U0001f389"]}
     assert checked(b"[1]") == b"[1]"
 

@@ -1,1 +1,1 @@
-"""The vocabulary: values that travel between the rooms. They do nothing but know their own shape."""
+"""The vocabulary: values that are passed between the rooms, without behaviour of their own."""

@@ -1,7 +1,7 @@
-"""What a client may say.
+"""The commands of a client.
 
-Source: Action Cable protocol, docs/misc/action_cable_protocol.md of docs.anycable.io. The last two are not a
-client's own words: a codec or a transport adds them, to be carried out in the order of the client's commands.
+Source: Action Cable protocol, docs/misc/action_cable_protocol.md of docs.anycable.io. The last three are not sent by
+clients: a codec or a transport adds them, to be executed in the order of the client's commands.
 """
 
 from collections.abc import Callable
@@ -14,15 +14,15 @@ from catenary.messages.publications import Position
 
 
 class HistoryRequest(msgspec.Struct, frozen=True):
-    """What a client has missed: everything behind a position, for streams that have one; for the
-    others everything since a moment (seconds since the epoch), where there is one."""
+    """Asks for missed messages: of streams with a position, those after it; of other streams, those since a time
+    (seconds since 1970), if there is one."""
 
     since_s: int | None = None
     positions: dict[str, Position] = {}
 
 
 class Join(msgspec.Struct, frozen=True, gc=False):
-    """Wants to be seen on a subscription's stream, as the member ``id``; ``info`` is JSON text."""
+    """Joins the presence of a subscription's stream as the member ``id``; ``info`` is JSON text."""
 
     identifier: Identifier
     id: str
@@ -31,7 +31,7 @@ class Join(msgspec.Struct, frozen=True, gc=False):
 
 @final
 class Subscribe(msgspec.Struct, frozen=True):
-    """Asks for a subscription, and for what is to follow a confirmation."""
+    """Asks for a subscription; after its confirmation, for the history, and to join its presence."""
 
     identifier: Identifier
     history: HistoryRequest | None = None
@@ -40,7 +40,7 @@ class Subscribe(msgspec.Struct, frozen=True):
 
 @final
 class Unsubscribe(msgspec.Struct, frozen=True, gc=False):
-    """Gives a subscription back."""
+    """Ends a subscription."""
 
     identifier: Identifier
 
@@ -54,7 +54,7 @@ class Perform(msgspec.Struct, frozen=True, gc=False):
 
 
 class Whisper(msgspec.Struct, frozen=True, gc=False):
-    """Speaks to the other subscribers of a stream; ``data`` is JSON text."""
+    """Sends a message to the other subscribers of a stream; ``data`` is JSON text."""
 
     identifier: Identifier
     data: str
@@ -62,20 +62,20 @@ class Whisper(msgspec.Struct, frozen=True, gc=False):
 
 @final
 class ReadHistory(msgspec.Struct, frozen=True):
-    """Asks for what was missed on a subscription's streams."""
+    """Asks for the missed messages of a subscription's streams."""
 
     identifier: Identifier
     request: HistoryRequest
 
 
 class Leave(msgspec.Struct, frozen=True, gc=False):
-    """Wants to be seen on a subscription's stream no longer."""
+    """Leaves the presence of a subscription's stream."""
 
     identifier: Identifier
 
 
 class ReadPresence(msgspec.Struct, frozen=True, gc=False):
-    """Asks who is seen on a subscription's stream, or only how many."""
+    """Asks for the members of a subscription's stream, or only for their number."""
 
     identifier: Identifier
     with_records: bool = True
@@ -93,7 +93,7 @@ class ClientPong(msgspec.Struct, frozen=True, gc=False):
 
 @final
 class DirectReply(msgspec.Struct, frozen=True, gc=False):
-    """Sends ``payload`` back: what a codec answers by itself, encoded and not yet framed."""
+    """Sends ``payload``, which is encoded and not yet framed: the answer of a codec, without the node."""
 
     payload: bytes
 
@@ -111,8 +111,7 @@ class CloseConnection(msgspec.Struct, frozen=True, gc=False):
 
 @final
 class Checkpoint(msgspec.Struct, frozen=True):
-    """Calls ``reached`` when everything before it has been carried out; never for a session that has
-    ended by then."""
+    """Calls ``reached`` when all commands before it have been executed; never if the session has ended by then."""
 
     reached: Callable[[], None]
 

@@ -1,4 +1,4 @@
-"""What the application decided about one call.
+"""The decision of the application about one call.
 
 Source: ConnectionResponse and CommandResponse of etc/rpc.proto (anycable/anycable).
 """
@@ -12,11 +12,10 @@ from catenary.messages.names import Stream
 from catenary.messages.replies import Reply
 
 WHISPER_STATE: Final = "$w"
-"""The key of a subscription's state under which an application puts its whisper stream: WHISPER_STREAM_STATE of common.go
-(anycable)."""
+"""The key of a subscription's state for its whisper stream: WHISPER_STREAM_STATE of common.go (anycable)."""
 
 PRESENCE_STATE: Final = "$p"
-"""The same for its presence stream: PRESENCE_STREAM_STATE, likewise."""
+"""The key for its presence stream: PRESENCE_STREAM_STATE of common.go (anycable)."""
 
 
 class Verdict(enum.Enum):
@@ -24,13 +23,13 @@ class Verdict(enum.Enum):
 
     SUCCESS = "success"
     FAILURE = "failure"
-    """The application said no."""
+    """The application refused."""
     ERROR = "error"
-    """The application failed, and has logged why; nothing else of the decision counts."""
+    """The application failed and has logged the cause; the other fields of the decision are ignored."""
 
 
 class PresenceCommand(msgspec.Struct, frozen=True, gc=False):
-    """The application lets a client join as the member ``id``, with ``info`` in JSON, or leave."""
+    """The application makes a client join as the member ``id``, with ``info`` in JSON, or leave."""
 
     kind: Literal["join", "leave"]
     id: str = ""
@@ -38,14 +37,13 @@ class PresenceCommand(msgspec.Struct, frozen=True, gc=False):
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to one call; everything in it is applied in one go.
+    """The answer to one call, which is applied in one step.
 
     ``replies`` are sent first, in the client's own protocol; ``transmissions`` after them, as the
     application wrote them. An empty value in ``cstate`` or ``istate`` removes its key.
-    ``disconnect_wanted`` None means that the application did not say whether it wants to hear of
-    the end of the session. ``whisper_stream`` is the stream that the client may whisper to, ``presence_stream``
-    that on which it may be present, ``presence`` its coming or going there. ``expires_at`` is when the
-    token with which the client connected expires, in seconds since 1970; None: never.
+    ``disconnect_wanted`` says whether the application wants a Disconnect call for the session; None if it did
+    not say so. The client may whisper on ``whisper_stream`` and be present on ``presence_stream``; ``presence`` is its
+    join or leave there. ``expires_at`` is when the token of the client expires, in seconds since 1970; None: never.
     """
 
     verdict: Verdict = Verdict.SUCCESS

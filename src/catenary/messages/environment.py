@@ -1,4 +1,4 @@
-"""What the application is told of a client with every call.
+"""The client as it is described to the application in every call.
 
 Source: message Env of etc/rpc.proto and the state rules of common.go (anycable/anycable).
 """
@@ -12,10 +12,10 @@ from catenary.messages.names import Identifier, Sid
 
 
 class Environment(msgspec.Struct, gc=False, omit_defaults=True):
-    """One client as its application sees it. The node alone changes it, between two calls.
+    """One client as its application sees it. Only the node changes it, between two calls.
 
-    ``cstate`` is the connection's state, ``istate`` the state of each subscription; both None
-    until the application sets something (most clients never have any).
+    ``cstate`` is the state of the connection, ``istate`` that of each subscription. Both are None until the
+    application sets something, which saves memory: most clients have no state.
     """
 
     sid: Sid
@@ -25,15 +25,15 @@ class Environment(msgspec.Struct, gc=False, omit_defaults=True):
     cstate: dict[str, str] | None = None
     istate: dict[Identifier, dict[str, str]] | None = None
     written: bytes = b""
-    """``url`` and ``headers``, which never change, as the way to the application has written them
-    once; empty where it has no use for that."""
+    """``url`` and ``headers``, which never change, as encoded once for all calls to the application; empty if the
+    application needs no such encoding."""
 
     def merge_cstate(self, changes: dict[str, str]) -> None:
-        """Takes changes over; an empty value removes its key."""
+        """Applies changes to the connection's state; an empty value removes its key."""
         self.cstate = _merged(self.cstate or {}, changes)
 
     def merge_istate(self, identifier: Identifier, changes: dict[str, str]) -> None:
-        """The same for one subscription."""
+        """Applies changes to the state of one subscription."""
         if self.istate is None:
             self.istate = {}
         self.istate[identifier] = _merged(self.istate.get(identifier, {}), changes)
@@ -46,20 +46,20 @@ class Environment(msgspec.Struct, gc=False, omit_defaults=True):
                 self.istate = None
 
     def istate_of(self, identifier: Identifier) -> dict[str, str]:
-        """The state of one subscription, empty where it has none."""
+        """The state of one subscription, empty if it has none."""
         return (self.istate or {}).get(identifier, {})
 
 
 class AsgiEnvironment(Environment, dict=True, gc=True):
-    """A client whose request another ASGI server has read.
+    """A client of a cable inside another ASGI server.
 
-    ``scope`` is what that told of it. No field, because it does not outlive the connection: a
-    session that is kept is kept without it.
+    ``scope`` describes its connection as ASGI does. It is not a field of the struct, so it is not stored with a
+    session that can be resumed.
     """
 
     @classmethod
     def of(cls, environment: Environment, scope: Mapping[str, Any]) -> "AsgiEnvironment":
-        """The same client, with its scope."""
+        """A copy of an environment with a scope."""
         hosted = cls(environment.sid, environment.url, environment.headers)
         vars(hosted)["scope"] = scope
         return hosted
@@ -71,5 +71,5 @@ class AsgiEnvironment(Environment, dict=True, gc=True):
 
 
 def _merged(state: dict[str, str], changes: dict[str, str]) -> dict[str, str]:
-    """A new dict each time: a call under way keeps the state that it was started with."""
+    """Returns a new dict, so that a call in progress keeps the state with which it was started."""
     return {key: value for key, value in {**state, **changes}.items() if value}

@@ -1,4 +1,4 @@
-"""How a client wants to be pinged.
+"""The heartbeat that a client asked for.
 
 Source: "Ping" of the Action Cable protocol; ``pi`` and ``ptp`` of docs/configuration.md (anycable).
 """
@@ -14,8 +14,8 @@ PRECISIONS: Final = frozenset(PER_SECOND)
 class Heartbeat(msgspec.Struct, frozen=True):
     """A ping every ``interval_s``, 0 or less for never, with timestamps in s, ms or ns.
 
-    A client that says nothing for ``pong_timeout_s`` behind a ping is gone; 0 means that it need
-    not answer. ``is_native`` adds a ping of the transport's own, which clients answer by themselves.
+    A client that sends nothing for ``pong_timeout_s`` after a ping is disconnected; with 0, no answer is expected.
+    ``is_native`` adds the ping of the transport, which clients answer by themselves.
     """
 
     interval_s: float

@@ -1,4 +1,4 @@
-r"""JSON as JSON.parse reads it, where msgspec's reader is stricter.
+r"""Reads JSON that JSON.parse accepts and msgspec refuses.
 
 | text | msgspec | here |
 |---|---|---|
@@ -6,9 +6,8 @@ r"""JSON as JSON.parse reads it, where msgspec's reader is stricter.
 | more than some 900 levels of arrays and objects | RecursionError | up to :data:`DEPTH` where text is passed on or searched; an error where values are made |
 | ``1e400``, integers of more than 4,300 digits | out of range | passed on as they are; infinite where values are made |
 
-Everything is tried only after a reader has failed: good text costs nothing.
-What is no UTF-8 is no text, and refused as before.
-Source: RFC 8259, sections 6 to 9; ECMA-262, JSON.parse. Knows: text. Does not know: what it says.
+Each is tried only after msgspec has failed, so other text costs nothing more. Text that is not UTF-8 is refused.
+Source: RFC 8259, sections 6 to 9; ECMA-262, JSON.parse. Knows: text. Does not know: what it means.
 """
 
 import re
@@ -22,36 +21,36 @@ T = TypeVar("T")
 Text = bytes | str
 
 JSON_ERRORS: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
-"""What a decoder of msgspec raises."""
+"""The exceptions of msgspec's decoders."""
 
 DEPTH: Final = 10_000
-"""As many levels as anycable-go reads (encoding/json of Go). Python 3.12 stops at 1,500."""
+"""Levels of nesting, as in anycable-go (encoding/json of Go). Python 3.12 stops at 1,500."""
 
-# Halves that are not beside their other half, in text whose escaped backslashes are out of the way.
+# Unpaired surrogates, in text whose escaped backslashes were replaced before.
 _LONE_HALF = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
     r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# A string that does not end is one, too: what is in it is not looked at once more from each of its quotes.
+# An unterminated string matches, too, so that it is not searched again from each of its quotes.
 _STRING_OR_LONG_INTEGER = re.compile(
     r'"[^"\\]*(?:\\.[^"\\]*)*"?|(?<![0-9.])-?[0-9]{4300,}(?![0-9.eE])', re.DOTALL
 )
 _check: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
-def in_unicode(text: str) -> str:
-    """The text with U+FFFD for each surrogate: what arguments are made of that are no UTF-8 (PEP 383)."""
+def without_surrogates(text: str) -> str:
+    """Replaces surrogates by U+FFFD. Arguments that are not UTF-8 contain them (PEP 383)."""
     return _SURROGATE.sub("\ufffd", text)
 
 
-def mended(text: Text) -> str | None:
-    """The text with U+FFFD for each half of a surrogate pair that stands alone; None where none does."""
+def repaired(text: Text) -> str | None:
+    """Replaces unpaired surrogates by U+FFFD; None if there is none."""
     try:
         whole = text.decode() if isinstance(text, bytes) else text
     except UnicodeDecodeError:
         return None
-    if "\\u" not in whole or "\0" in whole:  # with a NUL, it is malformed all the same
+    if "\\u" not in whole or "\0" in whole:  # with a NUL, it is malformed in any case
         return None
     hidden = whole.replace("\\\\", "\0")
     changed = _LONE_HALF.sub(r"\\ufffd", hidden)
@@ -59,12 +58,12 @@ def mended(text: Text) -> str | None:
 
 
 def read_again(decode: Callable[[Text], T], text: Text, error: Exception) -> T:
-    """What a decoder of msgspec's makes of a text at which it has failed with an ``error``.
+    """Decodes a text again, leniently, after msgspec has failed with ``error``.
 
-    For types of texts, numbers and :class:`msgspec.Raw`: everything else is skipped, whose depth costs
-    40 bytes of the stack for a level. Raises :class:`msgspec.DecodeError`, whatever is wrong.
+    For types of texts, numbers and :class:`msgspec.Raw`: a decoder skips all other values, which takes 40 bytes of the
+    stack for each level of nesting. Raises only :class:`msgspec.DecodeError`.
     """
-    better = mended(text)
+    better = repaired(text)
     if better is not None:
         text = better
         try:
@@ -74,7 +73,7 @@ def read_again(decode: Callable[[Text], T], text: Text, error: Exception) -> T:
     if not isinstance(error, RecursionError):
         raise _decode_error(error)
     usual = sys.getrecursionlimit()
-    # For the time of one call in C, which lets no other thread run.
+    # During one call in C, which does not release the GIL.
     sys.setrecursionlimit(usual + DEPTH)
     try:
         return decode(text)
@@ -85,8 +84,8 @@ def read_again(decode: Callable[[Text], T], text: Text, error: Exception) -> T:
 
 
 def read_values_again(decode: Callable[[Text], T], text: Text, error: Exception) -> T:
-    """The same for types with values of any kind, which are made of the text."""
-    better = mended(text)
+    """:func:`read_again` for types that contain values of any kind."""
+    better = repaired(text)
     try:
         if better is not None:
             text = better
@@ -95,7 +94,7 @@ def read_values_again(decode: Callable[[Text], T], text: Text, error: Exception)
         error = again
     if not isinstance(error, msgspec.ValidationError) or "out of range" not in str(error):
         raise _decode_error(error)
-    # As in JavaScript, a number that is too large is infinite.
+    # As in JavaScript, a number that is too large becomes infinity.
     kind: Any = cast("Any", decode).__self__.type
     whole = text.decode() if isinstance(text, bytes) else text
     whole = _STRING_OR_LONG_INTEGER.sub(_with_exponent, whole)
@@ -119,7 +118,7 @@ def _decode_error(error: Exception) -> msgspec.DecodeError:
 
 
 def checked(raw: bytes) -> bytes | None:
-    """A JSON text as it is, or mended; None for text that is no JSON."""
+    """A JSON text, with unpaired surrogates replaced; None for text that is not JSON."""
     try:
         _check(raw)
     except JSON_ERRORS as error:
@@ -128,7 +127,7 @@ def checked(raw: bytes) -> bytes | None:
 
 
 def checked_again(raw: bytes, error: Exception) -> bytes | None:
-    """The same for a text at which a reader has failed with an error."""
+    """:func:`checked` for a text at which msgspec has failed with ``error``."""
     try:
         return bytes(read_again(_check, raw, error))
     except msgspec.DecodeError:
@@ -136,7 +135,7 @@ def checked_again(raw: bytes, error: Exception) -> bytes | None:
 
 
 def reader(kind: type[T]) -> Callable[[Text], T]:
-    """Reads values of a type, as :func:`read_again` says. It raises :class:`msgspec.DecodeError` alone."""
+    """A reader for a type that falls back to :func:`read_again`. It raises only :class:`msgspec.DecodeError`."""
     decode = msgspec.json.Decoder(kind).decode
 
     def read(text: Text) -> T:
@@ -149,7 +148,7 @@ def reader(kind: type[T]) -> Callable[[Text], T]:
 
 
 def value_reader(kind: type[T]) -> Callable[[Text], T]:
-    """The same, as :func:`read_values_again` says."""
+    """A reader for a type that falls back to :func:`read_values_again`. It raises only :class:`msgspec.DecodeError`."""
     decode = msgspec.json.Decoder(kind).decode
 
     def read(text: Text) -> T:

@@ -1,15 +1,15 @@
 """Three kinds of strings that must not be mixed up.
 
-To call one of them costs as much as any function: where many are read, msgspec is told their types.
+Calling one of them costs as much as any function, so structs that are decoded often declare these types.
 """
 
 from typing import NewType
 
 Sid = NewType("Sid", str)
-"""A session's id: unique among all nodes, told to the client in the welcome message."""
+"""The id of a session: unique among all nodes, sent to the client in the welcome message."""
 
 Stream = NewType("Stream", str)
-"""What publications are addressed to. Clients never see it in the v1 protocol."""
+"""The destination of publications. Clients never see it in the v1 protocol."""
 
 Identifier = NewType("Identifier", str)
-"""A subscription as its client names it: the JSON text of channel name and params, byte for byte."""
+"""The name of a subscription: the JSON text of its channel and params, byte for byte as the client sent it."""

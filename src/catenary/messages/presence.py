@@ -1,4 +1,4 @@
-"""Who is on a stream, and what others are told of it.
+"""The members of a stream, and changes of them.
 
 Source: docs/presence.md (anycable); "presence" of the extended Action Cable protocol.
 """
@@ -11,14 +11,14 @@ from catenary.messages.names import Stream
 
 
 class Member(msgspec.Struct, frozen=True, gc=False):
-    """Somebody who is present; ``info`` is JSON text."""
+    """A member of a stream; ``info`` is JSON text."""
 
     id: str
     info: str
 
 
 class PresenceChange(msgspec.Struct, frozen=True, gc=False):
-    """Somebody came, went, or is known otherwise now; a leave has no ``info``."""
+    """A member joined or left, or its ``info`` changed; a leave has no ``info``."""
 
     stream: Stream
     kind: Literal["join", "leave", "update"]

@@ -1,6 +1,6 @@
-"""What publishers send: a message for a stream, a batch of them, or a remote command.
+"""Publications: a message for a stream, a batch of messages, or a remote disconnect.
 
-One parser for every way in (HTTP, Redis, …) and for what nodes send to each other.
+One parser serves all sources (HTTP, Redis, NATS).
 Source: docs/broadcasting.md, "Publication format" (anycable/anycable).
 """
 
@@ -14,7 +14,7 @@ from catenary.messages.lenient_json import JSON_ERRORS, reader
 from catenary.messages.names import Sid, Stream
 
 BATCH_LIMIT: Final = 10_000
-"""Messages in one batch, which Redis keeps in one step: some 0.2 s, in which it does nothing else."""
+"""Messages in one batch. Redis stores a batch in one step, which takes about 0.2 s and blocks everything else."""
 
 
 STEP_MESSAGES: Final = 100
@@ -22,11 +22,11 @@ STEP_MESSAGES: Final = 100
 
 
 class Position(msgspec.Struct, frozen=True, gc=False):
-    """Where a message stands in the history of its stream.
+    """The position of a message in the history of its stream.
 
-    Offsets of one epoch grow: by one in memory and on Redis, by any number on NATS, where all
-    streams are counted together. Another epoch is another history, and nothing is known of how the
-    two meet (a memory that was lost begins a new one).
+    Offsets of one epoch grow: by one in memory and on Redis, by any number on NATS, where all streams share one
+    sequence. Each epoch is a history of its own (a broker that lost its memory begins a new one); positions of
+    different epochs can't be compared.
     """
 
     epoch: str
@@ -47,10 +47,9 @@ def position_of(text: str) -> Position:
 
 
 def is_later(position: Position | None, other: Position | None) -> bool:
-    """Does a message come after another one on its stream?
+    """Whether the message at ``position`` is to be delivered after the one at ``other``, on the same stream.
 
-    What has no position is not kept, and comes when it comes. Another epoch is another history,
-    which begins anew.
+    True if either has no position, since such messages are not stored, and for positions of different epochs.
     """
     if position is None or other is None or position.epoch != other.epoch:
         return True
@@ -58,11 +57,11 @@ def is_later(position: Position | None, other: Position | None) -> bool:
 
 
 class Publication(msgspec.Struct, frozen=True, gc=False):
-    """A message for everybody who listens to a stream.
+    """A message for the subscribers of a stream.
 
-    ``data`` is JSON text; text that is no JSON reaches clients as a string. ``exclude_socket`` is
-    a session that must not get it. ``kind`` becomes the ``type`` of what clients receive.
-    ``transient`` messages are not kept in the history, and have no ``position``.
+    ``data`` is JSON text; other text is delivered as a JSON string. The session ``exclude_socket`` does not
+    receive it. ``kind`` is the ``type`` of the message that clients receive. ``transient`` messages are not stored in the
+    history and have no ``position``.
     """
 
     stream: Stream
@@ -74,7 +73,7 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
 
 
 class Page(msgspec.Struct, frozen=True, gc=False):
-    """A part of a stream's history, the oldest first; ``more`` is to be had behind the last."""
+    """A part of a stream's history, oldest first; ``more`` says whether there are messages after it."""
 
     messages: tuple[Publication, ...]
     more: bool = False
@@ -91,10 +90,10 @@ Publishable = Publication | RemoteDisconnect
 
 
 class QueueEntry(msgspec.Struct, frozen=True, gc=False):
-    """The entry of a queue that holds a publication until it has been published.
+    """An entry of a queue, which holds a publication until it has been published.
 
-    ``consumer`` of ``group`` has read it, and has to acknowledge it. Its ``id`` is unique in its
-    queue: an engine that gets the same entry again publishes it once, where it can tell.
+    The ``consumer`` of the ``group`` has read it and must acknowledge it. Its ``id`` is unique in its queue, so that an
+    engine that receives an entry again can publish it once.
     """
 
     queue: str
@@ -139,9 +138,9 @@ _read_shape = reader(_Shape)
 
 
 def parse(raw: bytes | str) -> tuple[Publishable, ...]:
-    """Reads what one publisher sent in one piece.
+    """Reads one request or message of a publisher.
 
-    Raises :class:`PublicationError` with what was expected. A batch is taken whole or not at all.
+    Raises :class:`PublicationError`, which says what was expected. A batch is accepted as a whole or not at all.
     """
     try:
         return (_publication(_read_usual(raw)),)
@@ -150,8 +149,8 @@ def parse(raw: bytes | str) -> tuple[Publishable, ...]:
 
 
 def parse_in_steps(raw: bytes) -> Generator[int, None, tuple[Publishable, ...]]:
-    """The same as :func:`parse`, a batch in steps. Each step yields how many bytes of messages it has read; the
-    generator returns the result, and raises as :func:`parse` does."""
+    """:func:`parse`, in steps for a batch. Each step yields the number of bytes that it has read; the generator
+    returns the publications and raises as :func:`parse` does."""
     try:
         pieces = _split(raw)
     except JSON_ERRORS:
@@ -187,7 +186,7 @@ def _check_length(number: int) -> None:
 
 
 def _parse_other(raw: bytes | str) -> tuple[Publishable, ...]:
-    """Everything but the common case. Which shape was meant decides which error is reported."""
+    """Reads everything but the usual form. The error is about the form that was meant."""
     try:
         if raw.lstrip()[:1] in ("[", b"["):
             batch = _read_batch(raw)

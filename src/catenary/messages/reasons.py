@@ -1,6 +1,6 @@
-"""Why the server ends a session.
+"""Reasons of the server to end a session.
 
-How a client learns of it (a message, a close code, an event, a status) is up to its protocol and its transport:
+The protocol and the transport choose how the client is notified (a message, a close code, an event, a status):
 :meth:`catenary.ports.Codec.goodbye`.
 """
 
@@ -8,7 +8,7 @@ import enum
 
 
 class Reason(enum.Enum):
-    """One reason each; ``reconnect`` says whether the client may come back by itself."""
+    """A reason; ``reconnect`` says whether the client may reconnect by itself."""
 
     AUTH_FAILED = ("the application did not let the client in", False)
     AUTH_ERROR = ("the application could not be asked whether to let the client in", True)

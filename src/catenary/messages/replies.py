@@ -1,4 +1,4 @@
-"""What a client may hear.
+"""The messages of the server to a client.
 
 Source: Action Cable protocol, docs/misc/action_cable_protocol.md of docs.anycable.io.
 """
@@ -41,19 +41,19 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
 
 
 class HistoryConfirmed(msgspec.Struct, frozen=True, gc=False):
-    """Everything that was missed has been sent."""
+    """All missed messages have been sent."""
 
     identifier: Identifier
 
 
 class HistoryRejected(msgspec.Struct, frozen=True, gc=False):
-    """Not everything that was missed is there; nothing of it was sent."""
+    """Some missed messages are no longer stored, so none of them was sent."""
 
     identifier: Identifier
 
 
 class PresenceState(msgspec.Struct, frozen=True, gc=False):
-    """Who is on a subscription's stream: ``total``, and the ``members`` unless only that was asked."""
+    """The members of a subscription's stream, or only their number ``total`` if no more was asked for."""
 
     identifier: Identifier
     total: int
@@ -61,15 +61,15 @@ class PresenceState(msgspec.Struct, frozen=True, gc=False):
 
 
 class PresenceUnknown(msgspec.Struct, frozen=True, gc=False):
-    """Who is there could not be found out."""
+    """The members of a subscription's stream could not be read."""
 
     identifier: Identifier
 
 
 class Disconnected(msgspec.Struct, frozen=True, gc=False):
-    """The server is about to close; ``reconnect`` tells whether the client may come back.
+    """The server is about to close the connection; ``reconnect`` says whether the client may reconnect.
 
-    ``reason`` is a text where the application wrote one of its own.
+    ``reason`` is a text if the application wrote it.
     """
 
     reason: Reason | str
@@ -79,7 +79,7 @@ class Disconnected(msgspec.Struct, frozen=True, gc=False):
 class Delivery(msgspec.Struct, frozen=True, gc=False):
     """A publication on its way to one subscription; ``message`` is JSON text.
 
-    With a ``position``, ``stream`` tells the client to which history that belongs.
+    With a ``position``, ``stream`` names the history to which it belongs.
     """
 
     identifier: Identifier

@@ -12,7 +12,7 @@ from typing import Any, Final
 from msgspec import DecodeError
 
 from catenary.errors import ConfigError
-from catenary.messages.lenient_json import in_unicode, read_any, read_object
+from catenary.messages.lenient_json import read_any, read_object, without_surrogates
 
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -37,9 +37,9 @@ def fields(words: Iterable[str]) -> dict[str, Any]:
 def value(text: str) -> Any:
     """The JSON value of a text, or the text."""
     try:
-        return read_any(in_unicode(text))
+        return read_any(without_surrogates(text))
     except DecodeError:
-        return in_unicode(text)
+        return without_surrogates(text)
 
 
 def seconds(text: str) -> float:
@@ -78,6 +78,6 @@ def token(text: str) -> str:
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        return read_object(in_unicode(text))
+        return read_object(without_surrogates(text))
     except DecodeError as error:
         raise ConfigError(f"expected a JSON object, got {text!r}: {error}") from error

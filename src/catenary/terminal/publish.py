@@ -17,7 +17,7 @@ import msgspec
 
 from catenary.channels.publishers.http import HttpPublisher
 from catenary.errors import BackendRefused, ConfigError
-from catenary.messages.lenient_json import checked, in_unicode
+from catenary.messages.lenient_json import checked, without_surrogates
 from catenary.terminal.running import Invocation
 from catenary.terminal.server_settings import add_key_arguments, server_settings
 
@@ -84,11 +84,11 @@ def _without_end(line: str) -> str:
 def _publication(arguments: argparse.Namespace, text: str) -> bytes:
     meta: dict[str, object] = {}
     if arguments.exclude_socket:
-        meta["exclude_socket"] = in_unicode(arguments.exclude_socket)
+        meta["exclude_socket"] = without_surrogates(arguments.exclude_socket)
     if arguments.transient:
         meta["transient"] = True
-    text = in_unicode(text)
+    text = without_surrogates(text)
     read = None if arguments.text else checked(text.encode())
     data = msgspec.json.encode(text) if read is None else read
-    publication = {"stream": in_unicode(arguments.stream), "data": data.decode()}
+    publication = {"stream": without_surrogates(arguments.stream), "data": data.decode()}
     return msgspec.json.encode({**publication, "meta": meta} if meta else publication)

@@ -7,7 +7,7 @@ options on its machine. Knows: options. Does not know: which tool needs them.
 import argparse
 import json
 
-from catenary.auth.keys import API_PHRASE, BROADCAST_PHRASE, key_text
+from catenary.auth.keys import API_PHRASE, BROADCAST_PHRASE, effective_key
 from catenary.auth.signatures import Signatures
 from catenary.config.effective import effective, keys
 from catenary.config.options import Options
@@ -66,12 +66,12 @@ class ServerSettings:
     @property
     def broadcast_key(self) -> str:
         """The key that publishers must send; empty if they need none."""
-        return key_text(self._keys.broadcast, BROADCAST_PHRASE)
+        return effective_key(self._keys.broadcast, BROADCAST_PHRASE)
 
     @property
     def api_key(self) -> str:
         """The key that API clients must send; empty if none is known."""
-        return key_text(self._keys.api, API_PHRASE)
+        return effective_key(self._keys.api, API_PHRASE)
 
     @property
     def token_secret(self) -> str:
