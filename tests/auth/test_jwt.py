@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 from catenary.auth.jwt import (
     HMAC_ALGORITHMS,
     Claims,
-    Key,
     Rules,
     SecretKey,
     TokenError,
     Verified,
+    VerifyingKey,
     check,
     issued,
 )
 from tests.parts.tokens import SECRET, base64url, forged, token
 
 NOW = 1_700_000_000
-KEYS: tuple[Key, ...] = (SecretKey(SECRET),)
+KEYS: tuple[VerifyingKey, ...] = (SecretKey(SECRET),)
 ANY = Rules(frozenset(HMAC_ALGORITHMS))
 USER = '{"user":1}'
 CLAIMS = {"ext": USER, "exp": NOW + 60}
@@ -33,7 +33,7 @@ GOOD = Verified(USER)
 
 
 def judge(
-    text: str, rules: Rules = ANY, now_s: float = NOW, keys: Sequence[Key] = KEYS
+    text: str, rules: Rules = ANY, now_s: float = NOW, keys: Sequence[VerifyingKey] = KEYS
 ) -> Verified | TokenError:
     """What a token says of the client; not when it expires."""
     found = check(text, keys, rules, now_s)

@@ -55,12 +55,12 @@ def test_a_secret_that_is_not_utf_8_counts_as_the_bytes_that_were_given() -> Non
 )
 def test_a_key_fits_as_clients_send_it(key: str, sent: bytes) -> None:
     expected = BearerKey(key)
-    assert expected.fits(header_text(b"Bearer " + sent))
-    assert expected.fits(header_text(bearer(key)))
+    assert expected.matches(header_text(b"Bearer " + sent))
+    assert expected.matches(header_text(bearer(key)))
     for other in (sent, b"Bearer " + sent + b"x", b"Bearer ", b"", b"Bearer \xff", b"Bearer k\xc3"):
-        assert not expected.fits(header_text(other))
+        assert not expected.matches(header_text(other))
 
 
-def test_without_a_key_every_header_fits() -> None:
+def test_without_a_key_every_header_matches() -> None:
     for header in ("", "Bearer ", "Bearer \u043a\u043b\u044e\u0447"):
-        assert BearerKey("").fits(header)
+        assert BearerKey("").matches(header)

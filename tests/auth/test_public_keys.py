@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa, x25519
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from catenary.auth.jwt import Key, Rules, SecretKey, TokenError, Verified, check
+from catenary.auth.jwt import Rules, SecretKey, TokenError, Verified, VerifyingKey, check
 from catenary.auth.public_keys import ALGORITHMS, PublicKey, from_key_set, from_pem
 from tests.parts.key_set import EC, ED, RSA, PrivateKey, pem, web_key
 from tests.parts.tokens import SECRET, forged, token
@@ -31,7 +31,7 @@ PAIRS: list[tuple[PrivateKey, str]] = [
 ]
 
 
-def judge(text: str, *keys: Key, rules: Rules = EVERYTHING) -> Verified | TokenError:
+def judge(text: str, *keys: VerifyingKey, rules: Rules = EVERYTHING) -> Verified | TokenError:
     return check(text, keys, rules, 0)
 
 

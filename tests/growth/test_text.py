@@ -7,7 +7,7 @@ import pytest
 
 from catenary.auth.origins import Origins
 from catenary.logs.escaping import escaped
-from catenary.messages.lenient_json import mended, read_any
+from catenary.messages.lenient_json import read_any, repaired
 from catenary.protocols.actioncable_msgpack import packed
 from tests.growth.measure import Case, Work, assert_near_linear
 
@@ -43,12 +43,12 @@ def many_long_runs_of_digits(size: int) -> Work:
 
 def many_halves_of_characters(size: int) -> Work:
     text = '["' + "\\ud83c" * size + '"]'
-    return lambda: mended(text)
+    return lambda: repaired(text)
 
 
 def many_backslashes(size: int) -> Work:
     text = '["\\ud83c' + "\\\\" * size + '"]'
-    return lambda: mended(text)
+    return lambda: repaired(text)
 
 
 def many_values_in_messagepack(size: int) -> Work:

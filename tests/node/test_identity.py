@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from catenary.auth.jwt import HMAC_ALGORITHMS, Key, Rules, SecretKey
+from catenary.auth.jwt import HMAC_ALGORITHMS, Rules, SecretKey, VerifyingKey
 from catenary.errors import AppFailed
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
@@ -35,7 +35,7 @@ def identity(
     *,
     param: str = "jid",
     required: bool = False,
-    keys: Callable[[], list[Key]] = lambda: [SecretKey(SECRET)],
+    keys: Callable[[], list[VerifyingKey]] = lambda: [SecretKey(SECRET)],
     refresh_keys: Callable[[], Awaitable[None]] | None = None,
 ) -> TokenIdentity:
     return TokenIdentity(
@@ -127,13 +127,13 @@ def test_no_token_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     identity(required=True)(client())
     assert caplog.messages == [
         "sid=s Refused a token that has expired",
-        "sid=s Refused a token that is none",
+        "sid=s Refused a token that is malformed",
     ]
 
 
 @in_loop
 async def test_an_unknown_key_is_looked_for_once() -> None:
-    keys: list[Key] = []
+    keys: list[VerifyingKey] = []
     looks: list[int] = []
 
     async def refresh_keys() -> None:

@@ -22,7 +22,7 @@ from catenary.messages.commands import (
     Whisper,
 )
 from catenary.messages.environment import Environment
-from catenary.messages.lenient_json import in_unicode
+from catenary.messages.lenient_json import without_surrogates
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.publications import Publication, parse
 from catenary.messages.reasons import Reason
@@ -360,7 +360,7 @@ def test_any_text_is_read_as_it_was_meant(text: str, data: str) -> None:
     said = {"command": "message", "identifier": text, "data": data}
     command = protocol.decode(json.dumps(said).encode())
     # Two halves side by side are one character, in JSON.
-    text, data = (in_unicode(json.loads(json.dumps(each))) for each in (text, data))
+    text, data = (without_surrogates(json.loads(json.dumps(each))) for each in (text, data))
     assert command == Perform(Identifier(text), data)
 
 

@@ -55,7 +55,7 @@ class Access:
             return Answer(200)
         if method != self._method:
             return Answer(422, f"expected {self._method}, got {method}")
-        if not self._key.fits(authorization):
+        if not self._key.matches(authorization):
             return Answer(401, "expected Authorization: Bearer with the key")
         return None
 

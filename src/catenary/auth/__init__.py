@@ -1,1 +1,1 @@
-"""Who may: keys, signatures, origins. Pure, and in constant time where secrets are compared."""
+"""Keys, tokens, signatures and origins. Pure; secrets are compared in constant time."""

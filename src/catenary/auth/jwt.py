@@ -1,8 +1,8 @@
-"""JSON Web Tokens in their compact form: text → what it says, or why it is not believed; and back.
+"""JSON Web Tokens in compact form: verified and issued.
 
 Sources: RFC 7515 (signatures), RFC 7518 (algorithms), RFC 7519 (claims); docs/jwt_identification.md
-(anycable) for the claim ``ext``. Tokens with a secret need no library; see ``public_keys`` for the
-others. Knows: keys, a moment. Does not know: where a token or a key comes from.
+(anycable) for the claim ``ext``. HMAC needs no library; ``public_keys`` verifies the other algorithms.
+Knows: keys, the time as an argument. Does not know: where a token or a key comes from.
 """
 
 import base64
@@ -19,33 +19,33 @@ from catenary.messages.lenient_json import value_reader
 HMAC_ALGORITHMS: Final = {"HS256": "sha256", "HS384": "sha384", "HS512": "sha512"}
 
 
-class Key(Protocol):
-    """What signatures are checked with."""
+class VerifyingKey(Protocol):
+    """A key that verifies signatures."""
 
     @property
     def kid(self) -> str | None:
-        """The key's name (RFC 7517, section 4.5); None for one that fits tokens of every name."""
+        """The id of the key (RFC 7517, section 4.5); None for a key that matches tokens with any id."""
         ...
 
     @property
     def algorithms(self) -> frozenset[str]:
-        """What it may be used for: a key serves one family, so that no token can choose another."""
+        """Algorithms that the key is used for: those of one family, so that no token can choose another."""
         ...
 
     def verify(self, algorithm: str, message: bytes, signature: bytes) -> bool:
-        """Was this signed with its counterpart? ``algorithm`` is one of its own."""
+        """Whether the signature is valid. ``algorithm`` is one of :attr:`algorithms`."""
         ...
 
 
 class SecretKey:
-    """A secret that the issuer shares. Satisfies :class:`Key`."""
+    """A secret that the issuer shares. Satisfies :class:`VerifyingKey`."""
 
     __slots__ = ("_secret", "algorithms")
 
     kid: Final = None
 
     def __init__(self, secret: str) -> None:
-        """Raises ValueError for an empty secret, with which everybody could sign."""
+        """Raises ValueError for an empty secret, with which anyone could sign."""
         if not secret:
             raise ValueError("expected a secret, got an empty one")
         self._secret = key_bytes(secret)
@@ -58,12 +58,12 @@ class SecretKey:
 
 
 class TokenError(enum.Enum):
-    """Why a token is not believed; the value completes "a token …"."""
+    """Why a token is refused; the value completes "a token …" in the log."""
 
-    MALFORMED = "that is none"
+    MALFORMED = "that is malformed"
     ALGORITHM = "with an algorithm that is not accepted"
-    UNKNOWN_KEY = "whose key is not known"
-    SIGNATURE = "with a signature that does not fit"
+    UNKNOWN_KEY = "with an unknown key"
+    SIGNATURE = "with an invalid signature"
     EXPIRED = "that has expired"
     EARLY = "that is not valid yet"
     ISSUER = "of another issuer"
@@ -71,7 +71,7 @@ class TokenError(enum.Enum):
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """What a token must be beyond being signed; empty ``issuer`` and ``audience`` fit every token."""
+    """Requirements beside a valid signature; an empty ``issuer`` or ``audience`` matches every token."""
 
     algorithms: frozenset[str]
     issuer: str = ""
@@ -81,15 +81,15 @@ class Rules(msgspec.Struct, frozen=True):
 class Verified(msgspec.Struct, frozen=True):
     """The claims of a valid token.
 
-    ``identifiers`` is the claim ``ext``, None where it is missing or not a string; ``expires_at`` the
-    claim ``exp`` in seconds since 1970, None where the token does not expire.
+    ``identifiers`` is the claim ``ext``, None if it is missing or not a string; ``expires_at`` is the claim
+    ``exp`` in seconds since 1970, None if the token does not expire.
     """
 
     identifiers: str | None
     expires_at: float | None = None
 
 
-# What nobody asks for may have any type: tokens are made for others, too.
+# Unused claims may have any type: tokens are also made for other consumers.
 class _Header(msgspec.Struct, gc=False):
     alg: str
     kid: Any = None
@@ -108,23 +108,25 @@ _read_header: Final = value_reader(_Header)
 _read_claims: Final = value_reader(_Claims)
 
 
-def check(token: str, keys: Sequence[Key], rules: Rules, now_s: float) -> Verified | TokenError:
-    """Judges a token at a moment (seconds since 1970). Claims count only where the signature fits."""
+def check(
+    token: str, keys: Sequence[VerifyingKey], rules: Rules, now_s: float
+) -> Verified | TokenError:
+    """Verifies a token at a time (seconds since 1970). Claims are read after the signature has been verified."""
     try:
         parts = _parts(token)
     except ValueError:
-        # All that goes wrong in reading is a ValueError: msgspec's, binascii's, Unicode's.
+        # The errors of msgspec, binascii and Unicode are ValueErrors.
         return TokenError.MALFORMED
     header = parts.header
     if header.crit is not msgspec.UNSET:
-        # RFC 7515, section 4.1.11: what is critical and not understood.
+        # RFC 7515, section 4.1.11: refuse critical extensions that are not understood.
         return TokenError.MALFORMED
     if header.alg not in rules.algorithms:
         return TokenError.ALGORITHM
-    fitting = [key for key in keys if _fits(key, header)]
-    if not fitting:
+    matching = [key for key in keys if _matches(key, header)]
+    if not matching:
         return TokenError.UNKNOWN_KEY
-    if not any(key.verify(header.alg, parts.signed, parts.signature) for key in fitting):
+    if not any(key.verify(header.alg, parts.signed, parts.signature) for key in matching):
         return TokenError.SIGNATURE
     try:
         claims = _read_claims(parts.payload)
@@ -137,8 +139,8 @@ def check(token: str, keys: Sequence[Key], rules: Rules, now_s: float) -> Verifi
 
 
 class Claims(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a token says of a client: its identifiers (``ext``), until when (seconds since 1970), who
-    says so and to whom."""
+    """The claims of a token: the client's identifiers (``ext``), expiry (seconds since 1970), issuer and
+    audience."""
 
     ext: str
     exp: int
@@ -147,7 +149,7 @@ class Claims(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def issued(claims: Claims, secret: str) -> str:
-    """A token, signed with HMAC-SHA256. Raises ValueError for an empty secret."""
+    """Issues a token, signed with HMAC-SHA256. Raises ValueError for an empty secret."""
     if not secret:
         raise ValueError("expected a secret, got an empty one")
     parts = (b'{"alg":"HS256","typ":"JWT"}', msgspec.json.encode(claims))
@@ -160,7 +162,7 @@ def _encoded(raw: bytes) -> bytes:
 
 
 class _Parts(msgspec.Struct, gc=False):
-    """A token taken apart; ``signed`` is the text under the signature."""
+    """The parts of a token; ``signed`` is the text that the signature covers."""
 
     signed: bytes
     header: _Header
@@ -185,14 +187,14 @@ def _decoded(part: str) -> bytes:
     return base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
 
 
-def _fits(key: Key, header: _Header) -> bool:
+def _matches(key: VerifyingKey, header: _Header) -> bool:
     if header.alg not in key.algorithms:
         return False
     return key.kid is None or header.kid is None or key.kid == header.kid
 
 
 def _error_in(claims: _Claims, rules: Rules, now_s: float) -> TokenError | None:
-    """RFC 7519, section 4.1. A token is gone at the very second of its ``exp``."""
+    """RFC 7519, section 4.1. A token has expired at the second of its ``exp``."""
     if isinstance(claims.exp, float) and now_s >= claims.exp:
         return TokenError.EXPIRED
     if isinstance(claims.nbf, float) and now_s < claims.nbf:

@@ -1,8 +1,8 @@
-"""Keys that are derived from the application's one secret, and the header that carries a key.
+"""Keys that are derived from the application's secret, and the header that carries a key.
 
-A publisher and a server that share the secret derive the same keys, so no key is configured twice.
+A publisher and a server that share the secret derive the same keys, so keys need no configuration of their own.
 Sources: docs/broadcasting.md, docs/rpc.md and docs/api.md (anycable/anycable).
-Knows: keys and what they come from. Does not know: requests.
+Knows: keys and secrets. Does not know: requests.
 """
 
 import contextlib
@@ -26,8 +26,8 @@ def derived_key(secret: str, phrase: str) -> str:
 def key_bytes(text: str) -> bytes:
     """A key or a secret as bytes: UTF-8.
 
-    Python reads arguments and variables that are not UTF-8 as lone surrogates (PEP 383): these become
-    the bytes that were given.
+    Python reads arguments and variables that are not UTF-8 as lone surrogates (PEP 383); these are turned back
+    into the original bytes.
     """
     return text.encode(errors="surrogateescape")
 
@@ -38,10 +38,10 @@ def bearer(key: str) -> bytes:
 
 
 class BearerKey:
-    """Compares the header Authorization of a request with a key; an empty key fits every request.
+    """Compares the header Authorization of a request with a key; an empty key matches every request.
 
-    A key that is not ASCII fits in UTF-8, which curl sends, and in Latin-1, which browsers and Python's
-    http.client send.
+    A key that is not ASCII is accepted in UTF-8, as curl sends it, and in Latin-1, as browsers and Python's
+    http.client send it.
     """
 
     __slots__ = ("_accepted",)
@@ -50,21 +50,21 @@ class BearerKey:
         sent = {bearer(key)}
         with contextlib.suppress(UnicodeEncodeError):
             sent.add(b"Bearer " + key.encode("latin-1"))
-        # As headers are read: two ways to send a key may be one text.
+        # Decoded as headers are: both encodings of a key may be the same text.
         self._accepted = tuple({header_text(each).encode() for each in sent}) if key else ()
 
-    def fits(self, authorization: str) -> bool:
-        """Compares in constant time. ``authorization`` is read by :func:`header_text`."""
+    def matches(self, authorization: str) -> bool:
+        """Compares in constant time. ``authorization`` was decoded by :func:`header_text`."""
         given = authorization.encode()
-        # All of them are compared: the time must not tell which one came close.
+        # Compares all of them, so that the time does not reveal which one is similar.
         is_accepted = not self._accepted
         for each in self._accepted:
             is_accepted |= hmac.compare_digest(given, each)
         return is_accepted
 
 
-def key_text(key: Key | None, phrase: str) -> str:
-    """The key itself; empty where none is asked for."""
+def effective_key(key: Key | None, phrase: str) -> str:
+    """The text of a configured key, derived if necessary; empty if no key is required."""
     if key is None:
         return ""
     return derived_key(key.text, phrase) if key.derived else key.text

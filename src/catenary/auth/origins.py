@@ -1,4 +1,4 @@
-"""Which web pages may connect.
+"""Origins of web pages that may connect.
 
 Source: ``allowed_origins`` of docs/configuration.md (anycable); RFC 6454 for what an origin is.
 """
@@ -10,24 +10,24 @@ from catenary.config.origins import DEFAULT_PORTS, allowed_origin
 
 
 class Origins:
-    """The pages that are let in: hosts such as ``example.com:3000`` and ``*.example.com``, or whole
-    origins such as ``https://example.com``.
+    """Allowed origins: hosts such as ``example.com:3000`` and ``*.example.com``, or whole origins such as
+    ``https://example.com``.
 
-    No entry means every page, and also what is no page and sends no Origin.
+    Without an entry, every client is allowed, also without an Origin.
     """
 
     __slots__ = ("_exact", "_suffixes", "is_open")
 
     def __init__(self, allowed: Sequence[str]) -> None:
-        """Raises ValueError for an entry that no page could match."""
+        """Raises ValueError for an entry that no origin can match."""
         entries = [allowed_origin(text) for text in allowed if text.strip()]
         self._exact = frozenset((each.scheme, each.host) for each in entries if not each.is_suffix)
         self._suffixes = tuple((each.scheme, each.host) for each in entries if each.is_suffix)
         self.is_open = not entries
-        """Is nothing restricted?"""
+        """Whether every origin is allowed."""
 
     def allow(self, origin: str) -> bool:
-        """May a page of this origin (the header's value, empty where there is none) connect?"""
+        """Whether a page of this origin may connect: the value of the header, empty if there is none."""
         if self.is_open:
             return True
         try:
@@ -40,7 +40,7 @@ class Origins:
         with_port = host if host.rpartition("]")[2].count(":") else f"{host}:{port}"
         if not self._exact.isdisjoint(((url.scheme, host), ("", host), ("", with_port))):
             return True
-        # A lone * is the empty suffix: it takes everything, also what sends no Origin.
+        # A lone * is the empty suffix: it matches everything, also a missing Origin.
         return any(
             (scheme in ("", url.scheme) and host.endswith(suffix))
             or (not scheme and ":" in suffix and with_port.endswith(suffix))

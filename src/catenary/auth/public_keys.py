@@ -1,7 +1,7 @@
-"""Public keys that tokens are checked with: from PEM, and from JSON Web Key Sets.
+"""Public keys that verify tokens: from PEM, and from JSON Web Key Sets.
 
-Sources: RFC 7517 (key sets), RFC 7518 and RFC 8037 (algorithms). The arithmetic is PyJWT's and
-cryptography's; which key may serve which algorithm is decided here, and a key never serves HMAC.
+Sources: RFC 7517 (key sets), RFC 7518 and RFC 8037 (algorithms). PyJWT and cryptography verify signatures; this
+module decides which key is used for which algorithm. A public key is never used for HMAC.
 Knows: key material. Does not know: where it comes from.
 """
 
@@ -34,14 +34,14 @@ MIN_RSA_BITS: Final = 2048
 
 
 class PublicKey:
-    """Satisfies :class:`catenary.auth.jwt.Key`."""
+    """Satisfies :class:`catenary.auth.jwt.VerifyingKey`."""
 
     __slots__ = ("_key", "algorithms", "kid")
 
     def __init__(self, key: Any, kid: str | None = None, algorithm: str | None = None) -> None:
-        """``key`` is one of cryptography's; ``algorithm`` the only one, where its owner named it.
+        """``key`` is a key of cryptography; ``algorithm`` restricts it to the one that its owner named.
 
-        Raises ValueError for a key that serves no algorithm we know, or a weak one.
+        Raises ValueError for a weak key, or one for no supported algorithm.
         """
         family = _family(key)
         if algorithm is not None:
@@ -53,7 +53,7 @@ class PublicKey:
         self.algorithms = family
 
     def verify(self, algorithm: str, message: bytes, signature: bytes) -> bool:
-        """Asks cryptography."""
+        """Verifies with cryptography."""
         return bool(_VERIFIERS[algorithm].verify(message, self._key, signature))
 
 
@@ -70,7 +70,7 @@ def _family(key: object) -> frozenset[str]:
 
 
 def from_pem(text: str) -> PublicKey:
-    """A public key, or that of a certificate. Raises ValueError."""
+    """Reads a public key, or that of a certificate. Raises ValueError."""
     raw = text.encode()
     if b"-----BEGIN CERTIFICATE-----" in raw:
         return PublicKey(load_pem_x509_certificate(raw).public_key())
@@ -93,9 +93,9 @@ _read_key: Final = reader(_JsonWebKey)
 
 
 def from_key_set(raw: bytes) -> tuple[PublicKey, ...]:
-    """The keys for signatures of a set; others are passed over (RFC 7517, section 5).
+    """Reads the keys for signatures of a key set; others are skipped (RFC 7517, section 5).
 
-    Raises ValueError where it is no key set.
+    Raises ValueError if it is not a key set.
     """
     found = (_maybe_key(bytes(each)) for each in _read_set(raw).keys)
     return tuple(key for key in found if key is not None)
@@ -104,7 +104,7 @@ def from_key_set(raw: bytes) -> tuple[PublicKey, ...]:
 def _maybe_key(raw: bytes) -> PublicKey | None:
     try:
         facts = _read_key(raw)
-        # "oct" is a secret: what everybody can read must not count as one.
+        # "oct" is a secret, and this one is public.
         if facts.kty == "oct" or facts.use != "sig":
             return None
         return PublicKey(PyJWK(read_object(raw)).key, facts.kid, facts.alg)

@@ -1,7 +1,7 @@
-"""Signed strings, as Rails' MessageVerifier makes them with SHA-256 and JSON.
+"""Signed strings in the format of Rails' MessageVerifier with SHA-256 and JSON.
 
 ``base64(JSON)--hexadecimal HMAC-SHA256 of the base64``. Source: docs/signed_streams.md (anycable),
-"Signing algorithm". Knows: strings. Does not know: what they name.
+"Signing algorithm". Knows: strings. Does not know: what they mean.
 """
 
 import base64
@@ -17,12 +17,12 @@ _read: Final = reader(str)
 
 
 class Signatures:
-    """Signs with one key, and reads what was signed with it."""
+    """Signs strings with one key and verifies them."""
 
     __slots__ = ("_key",)
 
     def __init__(self, key: str) -> None:
-        """Raises ValueError for an empty key, with which everybody could sign."""
+        """Raises ValueError for an empty key, with which anyone could sign."""
         if not key:
             raise ValueError("expected a key, got an empty one")
         self._key = key_bytes(key)
@@ -33,9 +33,9 @@ class Signatures:
         return f"{encoded.decode()}--{self._digest(encoded)}"
 
     def verified(self, signed: str) -> str | None:
-        """The string that was signed; None where the signature does not fit or it is no string.
+        """The string that was signed; None if the signature is invalid or covers no string.
 
-        Compares in constant time, and reads nothing that is not signed.
+        Compares in constant time, and decodes only signed content.
         """
         encoded, dashes, digest = signed.partition("--")
         if not dashes:
@@ -53,5 +53,5 @@ class Signatures:
 
 
 def _bytes(text: str) -> bytes:
-    """Text of a client may hold lone surrogates, which UTF-8 has no bytes for."""
+    """Encodes text of a client, which may contain lone surrogates."""
     return text.encode(errors="surrogatepass")

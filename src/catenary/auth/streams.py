@@ -1,7 +1,7 @@
-"""Which stream an identifier gives a right to, where no application is asked.
+"""Streams that an identifier grants without a call to the application.
 
-Source: docs/signed_streams.md and streams/controller.go (anycable). Three channels, three ways to
-name a stream. Knows: identifiers, signatures. Does not know: sessions, decisions.
+Source: docs/signed_streams.md and streams/controller.go (anycable). Each of three channels names its stream in
+its own params. Knows: identifiers, signatures. Does not know: sessions, decisions.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from catenary.messages.names import Identifier, Stream
 
 
 class Grant(msgspec.Struct, frozen=True, gc=False):
-    """A stream that may be heard, and what else may be done there."""
+    """A stream that the client may receive, and whether it may whisper and be present there."""
 
     stream: Stream
     whisper: bool = False
@@ -23,7 +23,7 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
 
 
 Resolve = Callable[[Identifier], Grant | None]
-"""From an identifier to what it grants; None where it grants nothing."""
+"""Returns the grant of an identifier; None if it grants nothing."""
 
 
 class _PubSub(msgspec.Struct, gc=False):
@@ -45,10 +45,10 @@ _read_cable_ready: Final = reader(_CableReady)
 
 
 class PubSubStreams:
-    """The channel ``$pubsub``: signed names, and plain ones where they are public.
+    """The channel ``$pubsub``: signed names, and plain names if streams are public.
 
-    Everything is allowed on a public stream; ``whisper`` and ``presence`` are about signed ones.
-    A name that is given both ways counts as signed. No ``signatures``: no signed name is good.
+    Public streams allow whispers and presence; ``whisper`` and ``presence`` are for signed streams. If both names are
+    given, the signed one is used. Without ``signatures``, signed names are refused.
     """
 
     __slots__ = ("_is_public", "_presence", "_signatures", "_whisper")

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
-from catenary.auth.keys import API_PHRASE, BROADCAST_PHRASE, key_text
+from catenary.auth.keys import API_PHRASE, BROADCAST_PHRASE, effective_key
 from catenary.channels.http_reader import HttpReader
 from catenary.channels.publishers.http import HttpPublisher
 from catenary.channels.publishers.ordered import OrderedPublisher
@@ -70,14 +70,14 @@ class EnvironmentSettings:
                     self.options.nats.servers, subject=self.options.broadcast.nats_channel
                 )
             case _:
-                key = key_text(self.keys.broadcast, BROADCAST_PHRASE)
+                key = effective_key(self.keys.broadcast, BROADCAST_PHRASE)
                 return HttpPublisher(self._broadcast_url(), key=key)
 
     def reader(self) -> HttpReader:
         """A reader of the API at ``ANYCABLE_API_URL``, or at the default URL."""
         api = self.options.api
         url = self._environ.get(API_URL) or f"http://localhost:{api.port}{api.path}"
-        return HttpReader(url, key=key_text(self.keys.api, API_PHRASE))
+        return HttpReader(url, key=effective_key(self.keys.api, API_PHRASE))
 
     def _adapter(self) -> str:
         if self._environ.get("ANYCABLE_BROADCAST_ADAPTER"):

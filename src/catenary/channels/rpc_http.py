@@ -65,7 +65,7 @@ class _Calls:
         """The response without reading the body; None if the call is allowed."""
         if method != "POST" or path.rpartition("/")[2] not in self._procedures:
             return _Answer(404, b"Not found")
-        if not self._key.fits(authorization):
+        if not self._key.matches(authorization):
             return _Answer(401, b"Unauthorized")
         return _Answer(413, b"Body too large") if size > MAX_BODY_BYTES else None
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from catenary.auth.jwt import Key, Rules, TokenError, Verified, check
+from catenary.auth.jwt import Rules, TokenError, Verified, VerifyingKey, check
 from catenary.errors import AppFailed
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.decisions import Decision, Verdict
@@ -43,7 +43,7 @@ class TokenIdentity:
         param: str,
         *,
         required: bool,
-        keys: Callable[[], Sequence[Key]],
+        keys: Callable[[], Sequence[VerifyingKey]],
         refresh_keys: Callable[[], Awaitable[None]] | None,
         rules: Rules,
         now: Callable[[], float],

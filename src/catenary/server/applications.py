@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from catenary.auth.keys import RPC_PHRASE, key_text
+from catenary.auth.keys import RPC_PHRASE, effective_key
 from catenary.codeworkers.pool import CodeWorkerPool
 from catenary.config.options import RpcOptions
 from catenary.errors import MissingExtra
@@ -155,7 +155,7 @@ def _http_application(build: ServerBuild) -> Application:
         counters=build.counters,
         limits=_call_limits(rpc),
         tls=_tls(rpc),
-        key=key_text(build.keys.rpc, RPC_PHRASE),
+        key=effective_key(build.keys.rpc, RPC_PHRASE),
     )
     build.add(application.start, CLOSE_APPLICATION, application.close)
     return application

@@ -13,7 +13,7 @@ from catenary.api.health import Readiness, health
 from catenary.api.intake import IntakeRules
 from catenary.api.metrics import Metrics
 from catenary.api.reads import ReadEndpoint, history_of, presence_of
-from catenary.auth.keys import API_PHRASE, BROADCAST_PHRASE, key_text
+from catenary.auth.keys import API_PHRASE, BROADCAST_PHRASE, effective_key
 from catenary.auth.origins import Origins
 from catenary.config.effective import serves_api
 from catenary.config.options import Options
@@ -54,7 +54,7 @@ def add_broadcasts(
     broadcasts = Broadcasts(
         publications.publish_in_turns,
         build.counters,
-        key=key_text(build.keys.broadcast, BROADCAST_PHRASE),
+        key=effective_key(build.keys.broadcast, BROADCAST_PHRASE),
         pages=Origins(http.cors_hosts) if http.cors_headers else None,
     )
     spec = ports.at(broadcasts_address(options))
@@ -76,7 +76,7 @@ def add_api(
         return
     api = build.options.api
     announce(build, api.port, "API", "http", api.path or "/", host=api.host)
-    key = key_text(build.keys.api, API_PHRASE)
+    key = effective_key(build.keys.api, API_PHRASE)
     if not key:
         build.announcements.append("The API requires no key")
     pages = Origins(api.cors_hosts) if api.cors_headers else None

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from catenary.auth.jwt import HMAC_ALGORITHMS, Key, Rules, SecretKey
+from catenary.auth.jwt import HMAC_ALGORITHMS, Rules, SecretKey, VerifyingKey
 from catenary.auth.signatures import Signatures
 from catenary.auth.streams import CableReadyStreams, PubSubStreams, TurboStreams
 from catenary.config.effective import Keys
@@ -73,7 +73,7 @@ def maybe_tokens(
     options: JwtOptions, secret: str | None, supervisor: Supervisor | None = None
 ) -> Tokens | None:
     """None without a key to verify tokens with. Raises :class:`ConfigError` for an unusable key."""
-    keys: list[Key] = [] if secret is None else [SecretKey(secret)]
+    keys: list[VerifyingKey] = [] if secret is None else [SecretKey(secret)]
     if options.public_key or options.jwks_url:
         return _with_public_keys(options, keys, supervisor)
     if not keys:
@@ -83,7 +83,7 @@ def maybe_tokens(
 
 
 def _with_public_keys(
-    options: JwtOptions, keys: list[Key], supervisor: Supervisor | None
+    options: JwtOptions, keys: list[VerifyingKey], supervisor: Supervisor | None
 ) -> Tokens:
     try:
         from catenary.adapters.jwks import RemoteKeys
@@ -111,7 +111,7 @@ def _with_public_keys(
 
 def _identity(
     options: JwtOptions,
-    keys: Callable[[], Sequence[Key]],
+    keys: Callable[[], Sequence[VerifyingKey]],
     refresh_keys: Callable[[], Awaitable[None]] | None,
     algorithms: frozenset[str],
 ) -> TokenIdentity:
