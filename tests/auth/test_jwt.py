@@ -1,4 +1,4 @@
-"""Tokens: the one in RFC 7515, those that PyJWT makes, and those that nobody should make."""
+"""Tokens: that of RFC 7515, those of PyJWT, and malformed ones."""
 
 import hmac
 import json
@@ -35,7 +35,7 @@ GOOD = Verified(USER)
 def judge(
     text: str, rules: Rules = ANY, now_s: float = NOW, keys: Sequence[VerifyingKey] = KEYS
 ) -> Verified | TokenError:
-    """What a token says of the client; not when it expires."""
+    """The identifiers in a token, without its expiry."""
     found = check(text, keys, rules, now_s)
     return found if isinstance(found, TokenError) else Verified(found.identifiers)
 
@@ -53,7 +53,7 @@ def test_a_token_that_openssl_signed() -> None:
 
 
 @given(identifiers=st.text(st.characters(exclude_categories=["Cs"])))
-def test_what_is_signed_here_is_believed_here_and_by_pyjwt(identifiers: str) -> None:
+def test_issued_tokens_are_accepted_here_and_by_pyjwt(identifiers: str) -> None:
     claims: dict[str, Any] = {"ext": identifiers, "exp": NOW + 60}
     text = issued(Claims(**claims), SECRET)
     assert judge(text) == Verified(identifiers)
@@ -61,8 +61,8 @@ def test_what_is_signed_here_is_believed_here_and_by_pyjwt(identifiers: str) -> 
     assert judge(issued(Claims(**claims), "another")) is TokenError.SIGNATURE
 
 
-def test_what_json_parse_reads_is_a_token() -> None:
-    """JSON.stringify writes half of a surrogate pair as an escape, and issuers add what they like."""
+def test_claims_may_be_any_json() -> None:
+    """JSON.stringify escapes unpaired surrogates, and issuers add claims of their own."""
     payload = b'{"ext":"Ann \\ud83c","exp":%d,"more":[1e400]}' % (NOW + 60)
     assert judge(of_payload(payload)) == Verified("Ann \ufffd")
     deep = b'{"ext":"{}","aud":' + b"[" * 5_000 + b"]" * 5_000 + b"}"
@@ -70,13 +70,13 @@ def test_what_json_parse_reads_is_a_token() -> None:
 
 
 def of_payload(payload: bytes) -> str:
-    """A token of any payload."""
+    """A token with any payload."""
     signed = f"{base64url(json.dumps({'alg': 'HS256'}).encode())}.{base64url(payload)}"
     return f"{signed}.{base64url(hmac.digest(SECRET.encode(), signed.encode(), 'sha256'))}"
 
 
 def test_the_token_of_rfc_7515() -> None:
-    """Appendix A.1; its key is no text, so that only the reading is proved, not the signature."""
+    """Appendix A.1; its key is not text, so this proves the reading, not the signature."""
     text = (
         "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9"
         ".eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
@@ -124,7 +124,7 @@ def test_claims(claims: dict[str, Any], found: Verified | TokenError) -> None:
     assert judge(token({**CLAIMS, **claims})) == found
 
 
-def test_a_token_without_exp_is_good_for_ever() -> None:
+def test_a_token_without_exp_does_not_expire() -> None:
     assert judge(token({"ext": USER}), now_s=1e12) == GOOD
 
 
@@ -137,7 +137,7 @@ def test_when_a_token_expires(claims: dict[str, Any], expires_at: float | None) 
     assert found == Verified(USER, expires_at)
 
 
-def test_a_token_without_ext_names_nobody() -> None:
+def test_a_token_without_ext_has_no_identifiers() -> None:
     assert judge(token({"exp": NOW + 9})) == Verified(None)
 
 
@@ -156,7 +156,7 @@ def test_a_token_without_ext_names_nobody() -> None:
         ({"iss": "us"}, TokenError.AUDIENCE),
     ],
 )
-def test_issuer_and_audience_where_they_are_asked_for(
+def test_issuer_and_audience_if_they_are_required(
     claims: dict[str, Any], found: Verified | TokenError
 ) -> None:
     rules = Rules(ANY.algorithms, issuer="us", audience="app")
@@ -184,7 +184,7 @@ def test_headers_that_are_refused(header: dict[str, Any], flaw: TokenError) -> N
 
 
 @pytest.mark.parametrize("header", [{}, {"kid": "k"}, {"kid": 7}, {"typ": 7}, {"more": {}}])
-def test_headers_that_do_not_matter(header: dict[str, Any]) -> None:
+def test_headers_that_are_ignored(header: dict[str, Any]) -> None:
     assert judge(forged({"alg": "HS256", **header}, CLAIMS)) == GOOD
 
 
@@ -241,18 +241,18 @@ def test_signed_garbage_is_refused(payload: bytes) -> None:
     assert judge(signed) is TokenError.MALFORMED
 
 
-def test_what_is_not_signed_is_not_read() -> None:
-    """A wrong signature is told before what the claims say."""
+def test_claims_without_a_valid_signature_are_not_read() -> None:
+    """An invalid signature is reported, not the claims."""
     assert judge(token({**CLAIMS, "exp": 1}, key=SECRET + "!")) is TokenError.SIGNATURE
 
 
-def test_an_empty_secret_would_let_everybody_sign() -> None:
+def test_an_empty_secret_is_refused() -> None:
     with pytest.raises(ValueError, match="expected a secret"):
         SecretKey("")
 
 
 @given(st.dictionaries(st.sampled_from(["exp", "nbf"]), st.integers(-9, 9)))
-def test_pyjwt_agrees_on_when_a_token_is_good(offsets: dict[str, int]) -> None:
+def test_pyjwt_agrees_on_the_validity_period(offsets: dict[str, int]) -> None:
     """Its clock is the machine's, so the steps are far apart."""
     now = int(time.time())
     text = token({"ext": USER, **{name: now + 400 * n for name, n in offsets.items()}})
@@ -266,19 +266,19 @@ def test_pyjwt_agrees_on_when_a_token_is_good(offsets: dict[str, int]) -> None:
 
 
 @given(parts=st.lists(st.binary(max_size=20) | st.just(b'{"alg":"HS256"}'), min_size=3, max_size=3))
-def test_no_bytes_are_believed(parts: list[bytes]) -> None:
+def test_random_bytes_are_refused(parts: list[bytes]) -> None:
     assert isinstance(judge(".".join(map(base64url, parts))), TokenError)
 
 
 @given(st.text())
-def test_no_text_is_believed(text: str) -> None:
+def test_random_text_is_refused(text: str) -> None:
     assert judge(text) is TokenError.MALFORMED
 
 
 @given(index=st.integers(0), character=st.characters())
-def test_a_changed_character_is_seen(index: int, character: str) -> None:
+def test_a_changed_character_is_noticed(index: int, character: str) -> None:
     good = token(CLAIMS)
-    # The last character has bits that are in no byte.
+    # Some bits of the last character belong to no byte.
     index %= len(good) - 1
     changed = good[:index] + character + good[index + 1 :]
     assert (judge(changed) == GOOD) is (changed == good)

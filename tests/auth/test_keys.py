@@ -29,7 +29,7 @@ def test_keys_are_derived_as_openssl_derives_them(phrase: str, key: str) -> None
     assert derived_key("qwerty", phrase) == key
 
 
-def test_a_secret_that_is_not_utf_8_counts_as_the_bytes_that_were_given() -> None:
+def test_a_secret_that_is_not_utf_8_is_used_as_its_original_bytes() -> None:
     secret = os.fsdecode(b"schl\xfcssel")
     expected = hmac.new(b"schl\xfcssel", RPC_PHRASE.encode(), hashlib.sha256).hexdigest()
     assert derived_key(secret, RPC_PHRASE) == expected
@@ -46,14 +46,14 @@ def test_a_secret_that_is_not_utf_8_counts_as_the_bytes_that_were_given() -> Non
             "\u043a\u043b\u044e\u0447\u00fc \U0001f511",
             "\u043a\u043b\u044e\u0447\u00fc \U0001f511".encode(),
         ),
-        # Latin-1 that is UTF-8 as well, for another text.
+        # Latin-1 that is also UTF-8 of another text.
         ("\u00c3\u00bc", b"\xc3\xbc"),
         ("\u00c3\u00bc", "\u00c3\u00bc".encode()),
         (os.fsdecode(b"schl\xfcssel"), b"schl\xfcssel"),
         (os.fsdecode(b"\xff\xfe"), b"\xff\xfe"),
     ],
 )
-def test_a_key_fits_as_clients_send_it(key: str, sent: bytes) -> None:
+def test_a_key_matches_as_clients_send_it(key: str, sent: bytes) -> None:
     expected = BearerKey(key)
     assert expected.matches(header_text(b"Bearer " + sent))
     assert expected.matches(header_text(bearer(key)))

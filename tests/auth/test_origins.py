@@ -1,4 +1,4 @@
-"""Which pages may connect."""
+"""Origins of pages that may connect."""
 
 import contextlib
 
@@ -11,7 +11,7 @@ from catenary.auth.origins import Origins
 
 @pytest.mark.parametrize("hosts", [[], [""], ["", "  "]], ids=["none", "empty", "blank"])
 @pytest.mark.parametrize("origin", ["", "null", "http://example.com", "nonsense", "http://["])
-def test_without_hosts_everybody_may_come(hosts: list[str], origin: str) -> None:
+def test_without_hosts_every_origin_is_allowed(hosts: list[str], origin: str) -> None:
     origins = Origins(hosts)
 
     assert origins.is_open
@@ -122,7 +122,7 @@ def test_hosts_decide(hosts: str, origin: str, allowed: bool) -> None:
         "//a.test",
     ],
 )
-def test_what_no_page_can_match_is_an_error(entry: str) -> None:
+def test_an_entry_that_no_page_can_match_is_an_error(entry: str) -> None:
     with pytest.raises(ValueError, match=r"expected a host such as example\.com"):
         Origins([entry])
 
@@ -134,7 +134,7 @@ def test_any_entry_is_read_or_refused(entry: str, origin: str) -> None:
 
 
 @given(origin=st.text() | st.text().map("http://{}".format))
-def test_any_text_is_judged(origin: str) -> None:
+def test_any_text_is_allowed_or_not(origin: str) -> None:
     allowed = Origins(["ok.test", "*.ok.test"]).allow(origin)
 
     assert isinstance(allowed, bool)

@@ -1,4 +1,4 @@
-"""Public keys: who may check what. Tokens are PyJWT's, keys are cryptography's."""
+"""Public keys: which key verifies which token. Tokens are made by PyJWT, keys by cryptography."""
 
 import datetime as dt
 import json
@@ -67,19 +67,19 @@ def test_a_certificate_has_a_key() -> None:
 
 
 @pytest.mark.parametrize("key", [RSA, EC, ED], ids=["RSA", "EC", "Ed25519"])
-def test_a_public_key_is_no_secret(key: PrivateKey) -> None:
-    """RFC 8725, section 2.1: everybody knows it, so that everybody could sign with it."""
+def test_a_public_key_is_not_used_as_a_secret(key: PrivateKey) -> None:
+    """RFC 8725, section 2.1: it is public, so anyone could sign with it."""
     text = forged({"alg": "HS256"}, CLAIMS, pem(key).encode())
     assert judge(text, from_pem(pem(key))) is TokenError.UNKNOWN_KEY
     assert judge(text, from_pem(pem(key)), SecretKey(SECRET)) is TokenError.SIGNATURE
 
 
-def test_a_key_set_gives_no_secrets() -> None:
+def test_secrets_in_a_key_set_are_ignored() -> None:
     secret = {"kty": "oct", "k": "c2VjcmV0"}
     assert key_set(secret, {**secret, "alg": "HS256"}) == ()
 
 
-def test_the_name_of_a_key_chooses() -> None:
+def test_the_id_of_a_key_selects_it() -> None:
     other = ec.generate_private_key(ec.SECP256R1())
     keys = key_set(web_key(EC, "a"), web_key(other, "b"))
     assert [key.kid for key in keys] == ["a", "b"]
@@ -91,7 +91,7 @@ def test_the_name_of_a_key_chooses() -> None:
     assert judge(token(CLAIMS, EC, "ES256", kid="any"), *key_set(web_key(EC))) == GOOD
 
 
-def test_a_key_with_an_algorithm_serves_no_other() -> None:
+def test_a_key_with_an_algorithm_is_used_for_no_other() -> None:
     (key,) = key_set(web_key(RSA, alg="RS512"))
     assert key.algorithms == {"RS512"}
     assert judge(token(CLAIMS, RSA, "RS256"), key) is TokenError.UNKNOWN_KEY
@@ -117,17 +117,17 @@ def test_a_key_with_an_algorithm_serves_no_other() -> None:
         *("no point", "odd curve", "no curve", "odd kind", "no kind", "nothing"),
     ],
 )
-def test_other_keys_of_a_set_are_passed_over(key: dict[str, Any]) -> None:
+def test_other_keys_of_a_set_are_skipped(key: dict[str, Any]) -> None:
     assert [found.kid for found in key_set(key, web_key(ED, "good"))] == ["good"]
 
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b"[]", b'{"keys":5}', b"<html>", b"\xff"])
-def test_what_is_no_key_set(raw: bytes) -> None:
+def test_text_that_is_not_a_key_set(raw: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         from_key_set(raw)
 
 
-def test_an_odd_member_of_a_set_is_passed_over() -> None:
+def test_an_invalid_member_of_a_set_is_skipped() -> None:
     assert from_key_set(b'{"keys":[5,null,"x",[]]}') == ()
 
 
@@ -148,7 +148,7 @@ def public_pem(key: Any) -> str:
     ],
     ids=["empty", "garbage", "garbage in PEM", "weak", "not for signatures", "odd curve"],
 )
-def test_pem_that_is_no_use(text: str) -> None:
+def test_pem_without_a_usable_key(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         from_pem(text)
 

@@ -1,4 +1,4 @@
-"""Which stream an identifier grants: every rule as a table."""
+"""Streams that identifiers grant: every rule as a table."""
 
 import json
 
@@ -58,7 +58,7 @@ def test_signed_names(resolve: Resolve, grant: Grant | None) -> None:
         (pubsub(whisper=True, presence=True), False),
     ],
 )
-def test_plain_names_may_do_everything_where_they_are_public(
+def test_plain_names_grant_everything_if_streams_are_public(
     resolve: Resolve, *, is_granted: bool
 ) -> None:
     grant = Grant(CHAT, whisper=True, presence=True) if is_granted else None
@@ -100,7 +100,7 @@ def test_everything_else_grants_nothing(text: str) -> None:
         (CableReadyStreams(SIGNATURES), "identifier", "signed_stream_name"),
     ],
 )
-def test_turbo_and_cable_ready_take_signed_names_alone(
+def test_turbo_and_cable_ready_accept_only_signed_names(
     resolve: Resolve, param: str, other: str
 ) -> None:
     assert resolve(identifier(**{param: SIGNED})) == Grant(CHAT)
@@ -121,6 +121,6 @@ def test_turbo_and_cable_ready_take_signed_names_alone(
 
 
 @given(text=st.text() | st.dictionaries(st.text(), st.text()).map(json.dumps))
-def test_any_identifier_is_judged(text: str) -> None:
+def test_any_identifier_is_granted_or_refused(text: str) -> None:
     for resolve in (pubsub(), TurboStreams(SIGNATURES), CableReadyStreams(SIGNATURES)):
         assert resolve(Identifier(text)) is None

@@ -1,4 +1,4 @@
-"""Members, sessions and times against a model that is a list of who joined."""
+"""Members, sessions and TTLs, against a list of joined sessions as the model."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ S, T = Stream("s"), Stream("t")
 ONE, TWO = Sid("1"), Sid("2")
 
 
-def test_gone_a_tick_after_its_time_and_not_before() -> None:
+def test_a_session_expires_at_most_a_tick_after_its_ttl() -> None:
     present = PresenceSet(TTL_S)
     present.join(S, ONE, "jack", "1", 0)
     assert present.expire(TTL_S) == ()
@@ -42,7 +42,7 @@ def test_a_refused_join_changes_nothing() -> None:
     assert present.expire(10 + TTL_S) == (PresenceChange(S, "leave", "jack"),)
 
 
-def test_who_is_touched_before_the_sweep_never_left() -> None:
+def test_a_session_that_is_touched_before_the_sweep_has_not_left() -> None:
     present = PresenceSet(TTL_S)
     present.join(S, ONE, "jack", "1", 0)
     present.touch(ONE, TTL_S + 10)
@@ -51,14 +51,14 @@ def test_who_is_touched_before_the_sweep_never_left() -> None:
 
 
 @pytest.mark.parametrize("ttl_s", [-1, 0])
-def test_a_time_to_live_of_0_ends_with_the_next_sweep(ttl_s: float) -> None:
+def test_with_a_ttl_of_0_a_session_expires_in_the_next_sweep(ttl_s: float) -> None:
     present = PresenceSet(ttl_s)
     assert present.join(S, ONE, "jack", "1", 100) is not None
     assert present.members(S) == (Member("jack", "1"),)
     assert present.expire(101) == (PresenceChange(S, "leave", "jack"),)
 
 
-def test_a_session_that_left_everything_is_forgotten() -> None:
+def test_a_session_that_left_all_streams_is_forgotten() -> None:
     present = PresenceSet(TTL_S)
     present.join(S, ONE, "jack", "1", 0)
     present.join(T, ONE, "jack", "1", 0)
@@ -81,7 +81,7 @@ class Joined:
 
 
 class SetAgainstModel(RuleBasedStateMachine):
-    """``joined`` is in the order of coming; ``infos`` is what each member said last."""
+    """``joined`` is in the order of joining; ``known`` has the last info of each member."""
 
     streams = st.sampled_from([S, T])
     sids = st.sampled_from([Sid(each) for each in "12345"])
@@ -101,7 +101,7 @@ class SetAgainstModel(RuleBasedStateMachine):
         return matching[0] if matching else None
 
     def without_sessions(self) -> list[PresenceChange]:
-        """Takes members out whose last session went."""
+        """Removes members without sessions, and returns their leaves."""
         here = {(each.stream, each.member_id) for each in self.joined}
         gone = [
             (stream, member_id)
@@ -145,7 +145,7 @@ class SetAgainstModel(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0, 0.5, 7, 14.5, 15, 15.5, 40]))
     def expire(self, seconds: float) -> None:
-        """All moments here are whole ticks, so that who is over is known exactly."""
+        """All times are whole ticks, so that the expired sessions are known exactly."""
         self.now += seconds
         leaves = self.present.expire(self.now)
         self.joined = [
@@ -161,7 +161,7 @@ class SetAgainstModel(RuleBasedStateMachine):
             assert self.present.members(stream) == expected
 
     @invariant()
-    def nobody_else_is_remembered(self) -> None:
+    def no_other_session_is_remembered(self) -> None:
         assert len(self.present) == len({each.sid for each in self.joined})
 
 

@@ -1,4 +1,4 @@
-"""Snapshots against a model that is a dict: each leaves once, to a taker or at the end of its time."""
+"""Snapshots against a dict as the model: each is returned once, to a taker or when its TTL has passed."""
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -11,7 +11,7 @@ TTL_S = 16.0
 A, B = Sid("a"), Sid("b")
 
 
-def test_taken_until_the_very_end_of_its_time() -> None:
+def test_a_snapshot_can_be_taken_until_its_ttl_has_passed() -> None:
     snapshots = Snapshots(TTL_S)
     snapshots.save(A, b"1", 0)
     snapshots.save(B, b"2", 0)
@@ -19,7 +19,7 @@ def test_taken_until_the_very_end_of_its_time() -> None:
     assert snapshots.take(B, TTL_S) is None
 
 
-def test_who_comes_too_late_does_not_take_it_from_the_sweep() -> None:
+def test_a_snapshot_that_is_asked_for_too_late_still_expires() -> None:
     snapshots = Snapshots(TTL_S)
     snapshots.save(A, b"1", 0)
     assert snapshots.take(A, TTL_S) is None
@@ -29,7 +29,7 @@ def test_who_comes_too_late_does_not_take_it_from_the_sweep() -> None:
     assert snapshots.expire(TTL_S) == ()
 
 
-def test_saved_again_after_its_time_it_is_another() -> None:
+def test_a_snapshot_that_is_saved_again_after_its_ttl_replaces_the_old_one() -> None:
     snapshots = Snapshots(TTL_S)
     snapshots.save(A, b"1", 0)
     snapshots.save(A, b"2", TTL_S + 5)
@@ -37,14 +37,14 @@ def test_saved_again_after_its_time_it_is_another() -> None:
     assert snapshots.take(A, TTL_S + 10) == b"2"
 
 
-def test_with_a_time_to_live_of_0_nothing_is_taken_and_nothing_lost() -> None:
+def test_with_a_ttl_of_0_nothing_is_taken_and_everything_expires() -> None:
     snapshots = Snapshots(0)
     snapshots.save(A, b"1", 100)
     assert snapshots.take(A, 100) is None
     assert snapshots.expire(101) == (b"1",)
 
 
-def test_cleared_all_are_there_once() -> None:
+def test_clear_returns_each_snapshot_once() -> None:
     snapshots = Snapshots(TTL_S)
     snapshots.save(A, b"1", 0)
     snapshots.save(B, b"2", 10)
@@ -55,7 +55,7 @@ def test_cleared_all_are_there_once() -> None:
 
 
 class CacheAgainstModel(RuleBasedStateMachine):
-    """All moments are sums of halves, so that it is known exactly what a sweep finds."""
+    """All times are multiples of 0.5 s, so that the expired snapshots are known exactly."""
 
     sids = st.sampled_from([Sid(each) for each in "abcd"])
 

@@ -1,4 +1,4 @@
-"""One stream's messages against a table of cases and a model that is a list of all there ever was."""
+"""The history of one stream, against a table of cases and a list of all messages as the model."""
 
 import pytest
 from hypothesis import given
@@ -18,7 +18,7 @@ Found = list[int] | str
 
 
 def log_of(count: int, *, limit: int = 100, ttl_s: float = TTL_S, newest: int = 0) -> StreamLog:
-    """A log to which the numbers from 1 were published, one each second."""
+    """A log with the numbers from 1, one published each second."""
     log = StreamLog(limit=limit, ttl_s=ttl_s, epoch=EPOCH, newest=newest)
     for number in range(1, count + 1):
         log.append(message(number), float(number))
@@ -30,7 +30,7 @@ def message(number: int) -> Publication:
 
 
 def found(log: StreamLog, offset: int, now: float, epoch: str = EPOCH) -> Found:
-    """What is behind an offset."""
+    """The messages after an offset."""
     try:
         return [int(each.data) for each in log.after(Position(epoch, offset), now)]
     except LostPosition:
@@ -72,7 +72,7 @@ def found(log: StreamLog, offset: int, now: float, epoch: str = EPOCH) -> Found:
         (log_of(2, newest=7), 0, 2, LOST),
     ],
 )
-def test_behind_a_position(log: StreamLog, offset: int, now: float, expected: Found) -> None:
+def test_after_a_position(log: StreamLog, offset: int, now: float, expected: Found) -> None:
     assert found(log, offset, now) == expected
 
 
@@ -81,7 +81,7 @@ def test_another_epoch_is_lost() -> None:
     assert found(log_of(0), 0, 0, "other") == LOST
 
 
-def test_what_a_lost_position_says() -> None:
+def test_the_error_of_a_lost_position() -> None:
     with pytest.raises(LostPosition, match=r"^expected an offset from 2 to 5, got 1$"):
         log_of(5, limit=3).after(Position(EPOCH, 1), 5)
     with pytest.raises(LostPosition, match=r"^expected the epoch '2vRx', got 'other'$"):
@@ -99,11 +99,11 @@ def test_what_a_lost_position_says() -> None:
         (0, 15, []),
     ],
 )
-def test_since_a_moment(moment_s: float, now: float, expected: list[int]) -> None:
+def test_since_a_time(moment_s: float, now: float, expected: list[int]) -> None:
     assert [int(each.data) for each in log_of(5).since(moment_s, now)] == expected
 
 
-def test_a_message_is_returned_and_kept_with_its_position() -> None:
+def test_a_message_is_returned_and_stored_with_its_position() -> None:
     log = log_of(1)
     publication = Publication(Stream("s"), "2", Sid("1"), "whisper")
     kept = log.append(publication, 2)
@@ -116,7 +116,7 @@ def test_a_position_from_elsewhere_is_replaced() -> None:
     assert log_of(0).append(publication, 1).position == Position(EPOCH, 1)
 
 
-def test_a_clock_that_steps_back_stands_still() -> None:
+def test_times_do_not_decrease_when_the_clock_steps_back() -> None:
     log = log_of(3)
     for number in range(4, 9):
         log.append(message(number), 0)
@@ -127,7 +127,7 @@ def test_a_clock_that_steps_back_stands_still() -> None:
 
 
 @pytest.mark.parametrize("limit", [0, 100])
-def test_it_outlives_its_messages(limit: int) -> None:
+def test_a_log_outlives_its_messages(limit: int) -> None:
     log = log_of(5, limit=limit)
     over = 5 + KEPT_EMPTY * TTL_S
     log.expire(over - 1)
@@ -137,11 +137,11 @@ def test_it_outlives_its_messages(limit: int) -> None:
     assert log.is_over(over)
 
 
-def test_it_is_not_over_because_its_messages_are() -> None:
+def test_a_log_is_not_over_when_its_messages_have_expired() -> None:
     assert not log_of(5).is_over(1 + TTL_S)
 
 
-def test_its_deadline_is_that_of_its_oldest_message() -> None:
+def test_the_deadline_is_that_of_the_oldest_message() -> None:
     log = log_of(5)
     assert log.deadline == 1 + TTL_S
     assert log.expire(2 + TTL_S) == 2
@@ -155,7 +155,7 @@ def test_its_deadline_is_that_of_its_oldest_message() -> None:
     st.integers(-1, 20),
     st.floats(0, 40),
 )
-def test_bytes_are_those_of_what_is_kept(
+def test_the_size_is_that_of_the_stored_messages(
     messages: list[tuple[float, str]], limit: int, rest_s: float
 ) -> None:
     log = StreamLog(limit=limit, ttl_s=20, epoch=EPOCH)
@@ -175,7 +175,7 @@ def test_bytes_are_those_of_what_is_kept(
 
 
 class LogAgainstModel(RuleBasedStateMachine):
-    """``published`` is every moment at which something was published, by offset - 1 - ``first``."""
+    """``published`` has the time of each message, at the index offset - 1 - ``first``."""
 
     @initialize(
         limit=st.integers(0, 5), ttl_s=st.sampled_from([0, 1, 7.5]), first=st.sampled_from([0, 3])
@@ -191,7 +191,7 @@ class LogAgainstModel(RuleBasedStateMachine):
         return self.first + len(self.published)
 
     def kept(self) -> list[int]:
-        """Offsets of what must be there now."""
+        """The offsets that must be stored now."""
         offsets = range(self.first + 1, self.newest + 1)
         last = list(zip(offsets, self.published, strict=True))[-self.limit :]
         if self.limit == 0:

@@ -1,4 +1,4 @@
-"""Keys are due in their time: none too early, none more than a tick too late."""
+"""Keys are never due early, and at most a tick late."""
 
 import math
 import tracemalloc
@@ -21,7 +21,7 @@ def all_due(wheel: TimerWheel[str], now: float) -> Iterator[str]:
         yield key
 
 
-def test_never_too_early_and_at_most_a_tick_too_late() -> None:
+def test_never_early_and_at_most_a_tick_late() -> None:
     wheel = TimerWheel[str](TICKS)
     wheel.schedule("a", 10.0)
     wheel.schedule("b", 10.5)
@@ -47,14 +47,14 @@ def test_moved_and_cancelled() -> None:
     assert due(wheel, 100.0) == ["a"]
 
 
-def test_ticks_are_told_in_order() -> None:
+def test_keys_are_returned_in_the_order_of_ticks() -> None:
     wheel = TimerWheel[str](TICKS)
     for deadline in (7, 3, 9, 1):
         wheel.schedule(str(deadline), deadline)
     assert list(all_due(wheel, 8.0)) == ["1", "3", "7"]
 
 
-def test_a_deadline_that_is_over_already_is_told() -> None:
+def test_a_deadline_in_the_past_is_due() -> None:
     wheel = TimerWheel[str](TICKS)
     wheel.schedule("a", 100.0)
     assert due(wheel, 200.0) == ["a"]
@@ -63,7 +63,7 @@ def test_a_deadline_that_is_over_already_is_told() -> None:
 
 
 @pytest.mark.parametrize("ttl_s", [-1, 0, 0.001, 15, 1e7])
-def test_any_time_to_live(ttl_s: float) -> None:
+def test_any_ttl(ttl_s: float) -> None:
     wheel = TimerWheel[str](ttl_s)
     wheel.schedule("a", 1.7e9 + ttl_s)
     # At this size of numbers the clock itself has steps of 0.2 µs.
@@ -71,7 +71,7 @@ def test_any_time_to_live(ttl_s: float) -> None:
     assert due(wheel, 1.7e9 + ttl_s + wheel.tick_s * 1.01) == ["a"]
 
 
-def test_cost_does_not_depend_on_who_is_not_due() -> None:
+def test_cost_does_not_depend_on_keys_that_are_not_due() -> None:
     def sweeps_s(keys: int) -> float:
         wheel = TimerWheel[int](TICKS)
         for key in range(keys):
@@ -103,7 +103,7 @@ def test_going_back_and_forth_leaves_nothing() -> None:
 
 
 class WheelAgainstModel(RuleBasedStateMachine):
-    """The model is a dict of deadlines that is looked at as a whole each time."""
+    """The model is a dict of deadlines, which is searched as a whole each time."""
 
     def __init__(self) -> None:
         super().__init__()

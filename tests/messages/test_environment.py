@@ -1,4 +1,4 @@
-"""What the application is told of a client, and how its state changes."""
+"""The client as the application sees it, and changes of its state."""
 
 import pytest
 from hypothesis import given
@@ -75,7 +75,7 @@ def test_forgets_the_state_of_one_subscription() -> None:
     assert client.istate is None
 
 
-def test_state_of_a_call_under_way_does_not_change() -> None:
+def test_the_state_of_a_call_in_progress_does_not_change() -> None:
     client = environment()
     client.merge_cstate({"a": "1"})
     client.merge_istate(CHAT, {"b": "1"})

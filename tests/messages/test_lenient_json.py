@@ -1,4 +1,4 @@
-"""Text that JSON.parse of Node takes, and what is made of it here; and what it refuses is refused."""
+"""Text is accepted if, and only if, JSON.parse of Node accepts it."""
 
 import json
 import subprocess
@@ -78,7 +78,7 @@ console.log(JSON.stringify(verdicts))
 
 @pytest.fixture(scope="module")
 def verdicts() -> dict[str, bool]:
-    """Whether JSON.parse takes each text."""
+    """Whether JSON.parse accepts each text."""
     done = subprocess.run(
         ["node", "-e", IN_NODE], input=json.dumps(TEXTS).encode(), capture_output=True, check=True
     )
@@ -86,7 +86,7 @@ def verdicts() -> dict[str, bool]:
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: ascii(text)[:30])
-def test_what_json_parse_takes_is_passed_on(verdicts: dict[str, bool], text: str) -> None:
+def test_text_that_json_parse_accepts_is_passed_on(verdicts: dict[str, bool], text: str) -> None:
     raw = checked(text.encode())
     assert (raw is not None) == verdicts[text]
     if raw is not None:
@@ -95,7 +95,7 @@ def test_what_json_parse_takes_is_passed_on(verdicts: dict[str, bool], text: str
 
 
 def in_json(raw: bytes) -> str:
-    """The text with all that Python's reader does not take as we do made alike."""
+    """The text with everything replaced that Python's reader reads differently."""
     levels = raw.count(b"[") + raw.count(b"{")
     if levels > 900:
         return json.dumps(raw.decode().replace(r"\ud83c", r"\ufffd"))
@@ -108,7 +108,7 @@ def in_json(raw: bytes) -> str:
     [each for each in TEXTS if each.count("[") < 900 and each.count("{") < 900],
     ids=lambda text: ascii(text)[:30],
 )
-def test_what_json_parse_takes_is_read(verdicts: dict[str, bool], text: str) -> None:
+def test_text_that_json_parse_accepts_is_read(verdicts: dict[str, bool], text: str) -> None:
     if not verdicts[text]:
         with pytest.raises(msgspec.DecodeError):
             read_any(text)
@@ -116,7 +116,7 @@ def test_what_json_parse_takes_is_read(verdicts: dict[str, bool], text: str) -> 
     assert read_any(text) == read_any(text.encode()) == json.loads(in_json(text.encode()))
 
 
-def test_what_is_too_deep_to_be_made_is_an_error() -> None:
+def test_values_that_are_nested_too_deep_are_an_error() -> None:
     deep = '{"a":' * 5_000 + "1" + "}" * 5_000
     with pytest.raises(msgspec.DecodeError, match="depth"):
         read_object(deep)
@@ -132,12 +132,12 @@ def test_the_depth_has_a_limit() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"\xff", b'"\xed\xa0\x80"', b'"\\ud83c\xff"'])
-def test_what_is_no_utf_8_is_refused(raw: bytes) -> None:
+def test_text_that_is_not_utf_8_is_refused(raw: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         read_any(raw)
 
 
-def test_good_text_is_not_looked_at_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_good_text_is_not_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("catenary.messages.lenient_json.repaired", lambda _: pytest.fail("looked"))
     assert read_any(r'{"a":["\ud83c\udf89"]}') == {"a": ["\U0001f389"]}
     assert checked(b"[1]") == b"[1]"
@@ -145,7 +145,7 @@ def test_good_text_is_not_looked_at_twice(monkeypatch: pytest.MonkeyPatch) -> No
 
 @given(st.text(st.characters() | st.characters(categories=["Cs"])))
 def test_every_text_of_javascript_is_read(text: str) -> None:
-    """What JSON.stringify makes of any string of JavaScript's, which need not be Unicode."""
+    """JSON.stringify of any string of JavaScript, which need not be valid Unicode."""
     halves = text.encode("utf-16-be", "surrogatepass")
     units = [int.from_bytes(halves[at : at + 2], "big") for at in range(0, len(halves), 2)]
     written = '"' + "".join(f"\\u{unit:04x}" for unit in units) + '"'
@@ -160,5 +160,5 @@ values: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(values)
-def test_good_values_are_read_as_ever(value: Any) -> None:
+def test_good_values_are_read_as_msgspec_reads_them(value: Any) -> None:
     assert read_any(json.dumps(value)) == value

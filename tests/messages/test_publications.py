@@ -1,4 +1,4 @@
-"""What publishers send: every shape of docs/broadcasting.md (anycable), and what is none."""
+"""Publications: every form of docs/broadcasting.md (anycable), and text that has none."""
 
 import json
 from typing import Any
@@ -189,7 +189,7 @@ def test_refuses(raw: str, why: str) -> None:
     ],
     ids=ascii,
 )
-def test_refuses_what_is_not_utf8(raw: bytes) -> None:
+def test_refuses_text_that_is_not_utf8(raw: bytes) -> None:
     with pytest.raises(PublicationError, match=r"^expected "):
         parse(raw)
 
@@ -233,7 +233,7 @@ def test_anything_is_read_or_refused(raw: bytes | str) -> None:
         refused = ""
     assert "unreachable" not in refused
     for publication in publications:
-        # What was read can be written: no half of a surrogate pair came through.
+        # It can be encoded: no unpaired surrogate is left.
         match publication:
             case Publication(stream, data):
                 assert stream.encode() is not None
@@ -244,7 +244,7 @@ def test_anything_is_read_or_refused(raw: bytes | str) -> None:
 
 @st.composite
 def messages(draw: st.DrawFn) -> tuple[dict[str, Any], Publication]:
-    """A message as JSON, and what it means."""
+    """A message as JSON, and the publication that it stands for."""
     stream, data = draw(st.text(min_size=1)), draw(st.text())
     meta = draw(st.none() | metas)
     said: dict[str, Any] = {"stream": stream, "data": data}
@@ -260,7 +260,7 @@ def messages(draw: st.DrawFn) -> tuple[dict[str, Any], Publication]:
 
 
 @given(batch=st.lists(messages(), max_size=4), ensure_ascii=st.booleans())
-def test_messages_are_read_as_they_were_meant(
+def test_messages_are_read_as_publications(
     batch: list[tuple[dict[str, Any], Publication]], ensure_ascii: bool
 ) -> None:
     raw = json.dumps([said for said, _ in batch], ensure_ascii=ensure_ascii)

@@ -1,10 +1,10 @@
-"""Reasons: each is one of its own, and says whether the client may come back."""
+"""Reasons: none is an alias of another, and each says whether the client may reconnect."""
 
 import pytest
 
 from catenary.messages.reasons import Reason
 
-COMES_BACK = {
+RECONNECTS = {
     Reason.AUTH_FAILED: False,
     Reason.AUTH_ERROR: True,
     Reason.COMMAND_FAILED: True,
@@ -16,6 +16,7 @@ COMES_BACK = {
     Reason.RESUMED: True,
     Reason.UNAUTHORIZED: False,
     Reason.TOKEN_EXPIRED: False,
+    Reason.INVALID_MESSAGE: False,
 }
 
 
@@ -25,5 +26,5 @@ def test_no_reason_is_an_alias_of_another() -> None:
 
 
 @pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)
-def test_whether_the_client_may_come_back(reason: Reason) -> None:
-    assert reason.reconnect is COMES_BACK[reason]
+def test_whether_the_client_may_reconnect(reason: Reason) -> None:
+    assert reason.reconnect is RECONNECTS[reason]
