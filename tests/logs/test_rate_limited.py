@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from catenary.logs.rate_limited import LINES_PER_SECOND, LineLimit, RateLimit, RateLimitedLogger
-from tests.parts.heart import in_loop
+from tests.parts.virtual_time import in_virtual_time
 
 
 class Clock:
@@ -59,13 +59,15 @@ def test_tracebacks_are_lines_like_others(caplog: pytest.LogCaptureFixture) -> N
     assert all(each.exc_info and each.exc_info[0] is ValueError for each in caplog.records)
 
 
-@in_loop
+@in_virtual_time
 async def test_a_flood_that_is_over_is_counted_without_another_line() -> None:
-    reported: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-    limit = LineLimit(reported.set_result)
+    loop = asyncio.get_running_loop()
+    reported: asyncio.Future[int] = loop.create_future()
+    limit = LineLimit(reported.set_result, loop.time)
     for _ in range(LINES_PER_SECOND + 7):
         limit.allows()
-    assert await asyncio.wait_for(reported, 5) == 7
+    assert await reported == 7
+    assert loop.time() == 1
 
 
 def test_a_library_s_logger(caplog: pytest.LogCaptureFixture) -> None:
