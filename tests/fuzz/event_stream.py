@@ -23,10 +23,10 @@ def check(data: bytes, random: Random) -> None:
     head, _, body = data.partition(b"\r\n\r\n")
     with contextlib.suppress(RequestRefused):
         request = http1.read_request(head)
-        asked = event_stream.asks_for_a_subscription(request.query)
+        asked = event_stream.is_subscription(request.query)
         last_event_id = request.headers.get("last-event-id", "")
         if asked:
-            _, subscribe = event_stream.subscription_asked(request.query, last_event_id)
+            _, subscribe = event_stream.read_subscription(request.query, last_event_id)
             subscribe.identifier.encode()
         for _ in event_stream.commands_of(body):
             pass
@@ -45,7 +45,7 @@ def _check_events(message: bytes) -> None:
                 encoded = codec.encode_delivery(delivery)
                 (event,) = events_of(encoded + b"\n\n")
                 assert event.id.isascii(), "an id can be repeated in a header"
-                _, asked = event_stream.subscription_asked("channel=C", event.id)
+                _, asked = event_stream.read_subscription("channel=C", event.id)
                 assert asked.history == HistoryRequest(None, {Stream(text): position})
 
 

@@ -10,7 +10,7 @@ from catenary.messages.names import Identifier, Stream
 from catenary.messages.publications import Position, Publication
 from catenary.messages.replies import Delivery
 from catenary.node.turns import CLIENTS_BUDGET_US
-from catenary.protocols.event_stream import MESSAGES, commands_of, subscription_asked
+from catenary.protocols.event_stream import MESSAGES, commands_of, read_subscription
 from catenary.transports.event_stream import StreamServices
 from tests.growth.measure import (
     Case,
@@ -84,13 +84,13 @@ def a_line_without_an_end(size: int) -> Work:
 
 def a_long_last_event_id(size: int) -> Work:
     last = f"1/{'%C3%A9/' * size * 10}/e"
-    return lambda: subscription_asked("channel=C", last)
+    return lambda: read_subscription("channel=C", last)
 
 
 def fields_of_a_query(size: int) -> Work:
     """Up to the limit, and one long one."""
     query = f"channel=C&x={'%41' * size * 10}"
-    return lambda: subscription_asked(query, "")
+    return lambda: read_subscription(query, "")
 
 
 # Deliveries

@@ -28,7 +28,7 @@ from catenary.protocols.event_stream import (
     RAW_MESSAGES,
     WHOLE_MESSAGES,
     commands_of,
-    subscription_asked,
+    read_subscription,
 )
 from catenary.protocols.table import ClientProtocol
 from tests.parts.events import Event, events_of
@@ -186,7 +186,7 @@ def test_any_text_arrives_with_its_lines(text: str) -> None:
 def test_what_a_page_asks_for(
     query: str, last: str, identifier: str, history: HistoryRequest | None
 ) -> None:
-    protocol, subscribe = subscription_asked(query, last)
+    protocol, subscribe = read_subscription(query, last)
     assert protocol is MESSAGES
     assert subscribe == Subscribe(Identifier(identifier), history)
 
@@ -197,14 +197,14 @@ def test_an_id_comes_back_as_the_position_that_it_names(stream: str, offset: int
     (event,) = read(Delivery(CHAT, b"1", "", Stream(stream), position))
     assert event.id.isascii()
     assert event.id.isprintable()
-    _, subscribe = subscription_asked("channel=C", event.id)
+    _, subscribe = read_subscription("channel=C", event.id)
     assert subscribe.history == HistoryRequest(None, {stream: position})
 
 
 @pytest.mark.parametrize("raw", ["1", "true", "T", "y"])
 def test_a_raw_stream_is_asked_for(raw: str) -> None:
-    assert subscription_asked(f"channel=C&raw={raw}", "")[0] is RAW_MESSAGES
-    assert subscription_asked("channel=C&raw=0", "")[0] is MESSAGES
+    assert read_subscription(f"channel=C&raw={raw}", "")[0] is RAW_MESSAGES
+    assert read_subscription("channel=C&raw=0", "")[0] is MESSAGES
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_a_raw_stream_is_asked_for(raw: str) -> None:
 )
 def test_a_request_that_asks_for_nothing_known(query: str) -> None:
     with pytest.raises(RequestRefused, match="expected") as refused:
-        subscription_asked(query, "")
+        read_subscription(query, "")
     assert refused.value.status == 400
 
 
@@ -242,6 +242,6 @@ def test_a_body_has_a_command_a_line() -> None:
 @given(query=st.text(), last=st.text(), body=st.binary())
 def test_whatever_is_asked_is_understood_or_refused(query: str, last: str, body: bytes) -> None:
     with contextlib.suppress(RequestRefused):
-        subscription_asked(query, last)
+        read_subscription(query, last)
     with contextlib.suppress(RequestRefused):
         list(commands_of(body))

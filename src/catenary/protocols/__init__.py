@@ -1,1 +1,1 @@
-"""What clients and applications speak: bytes ↔ the vocabulary of ``messages``. Pure."""
+"""Codecs of client protocols and RPC: bytes ↔ the vocabulary of ``messages``. Pure."""

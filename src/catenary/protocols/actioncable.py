@@ -154,7 +154,7 @@ REASONS: Final = {
     Reason.UNAUTHORIZED: "unauthorized",
     Reason.TOKEN_EXPIRED: "token_expired",
 }
-"""What a disconnect message says. For any other reason the client gets a close frame and no message."""
+"""The reason in a disconnect message. For other reasons the client gets a close frame without a message."""
 
 GOODBYES: Final = {
     reason: Goodbye(reason, code, text)

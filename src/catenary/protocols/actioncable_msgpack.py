@@ -1,6 +1,6 @@
 """Action Cable, version 1, in MessagePack: the messages of the JSON encoding as maps with the same keys.
 
-The data of an action stays JSON text, because only the application reads it. Source: docs/binary_formats.md
+The data of an action stays JSON text, which only the application reads. Source: docs/binary_formats.md
 (anycable/anycable), "Msgpack". Knows: MessagePack. Does not know: frames, sessions.
 """
 
@@ -35,7 +35,7 @@ _SMALLEST: Final = -(2**63)
 
 
 class ActionCableMessagePack:
-    """Satisfies :class:`catenary.ports.Codec`. Has no state: one serves every session."""
+    """Satisfies :class:`catenary.ports.Codec`. It has no state, so all sessions share one."""
 
     __slots__ = ()
 
@@ -44,31 +44,31 @@ class ActionCableMessagePack:
         try:
             message = _read(payload)
             return None if message is None else command_of(message)
-        # TypeError: a map with an array as a key, or a value that JSON has no form for.
+        # TypeError: a map with an array as a key, or a value without a JSON form.
         except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
             raise CommandError(f"expected a MessagePack map with a command: {error}") from error
 
     def encode(self, reply: Reply) -> bytes | None:
-        """Writes one reply; None for a disconnect whose reason has no word."""
+        """Writes one reply; None for a disconnect whose reason has no name in this protocol."""
         if type(reply) is PresenceState:
             return b"".join(self.encode_pieces(reply))
         message = message_of(reply)
         return None if message is None else pack(message)
 
     def encode_pieces(self, reply: PresenceState) -> Iterator[bytes]:
-        """Members are written in runs, after an array's head with their number."""
+        """One run of members in each piece, after the head of an array with their number."""
         head = b"\x83%b%b%b%b%b" % tuple(
             map(pack, ("type", "presence", "identifier", reply.identifier, "message"))
         )
         yield from presence_pieces(reply, head)
 
     def encode_transmission(self, text: str) -> bytes | None:
-        """The same message in MessagePack; None for text that is no message of Action Cable."""
+        """The same message in MessagePack; None for text that is not a message of Action Cable."""
         reply = read_reply(text)
         return None if reply is None else self.encode(reply)
 
     def encode_delivery(self, delivery: Delivery) -> bytes:
-        """Reads the message, which is JSON, and writes it with its envelope."""
+        """Converts the message from JSON, and writes it with its envelope."""
         return pack(message_of(delivery))
 
     def goodbye(self, reason: Reason) -> Goodbye:
@@ -77,7 +77,7 @@ class ActionCableMessagePack:
 
 
 def presence_pieces(state: PresenceState, head: bytes = b"") -> Iterator[bytes]:
-    """The message of a reply about members in MessagePack, in pieces of about :data:`SLICE_BYTES`, after a head."""
+    """The ``message`` of a presence reply in MessagePack, in pieces of about :data:`SLICE_BYTES`, after a head."""
     size = b"\x83" if state.members else b"\x82"
     piece = head + size + b"".join(map(pack, ("type", "info", "total", state.total)))
     if not state.members:
@@ -97,8 +97,8 @@ def _array_head(length: int) -> bytes:
 def packed(json: str) -> bytes:
     """The MessagePack form of a JSON text.
 
-    Integers that take more than 64 bits become floats, as in JavaScript; text that is no JSON, or nested too
-    deeply for a value to be made of it, becomes a string.
+    Integers of more than 64 bits become floats, as in JavaScript. Text that is not JSON, or nested too deeply to be
+    parsed, becomes a string.
     """
     try:
         value = read_any(json)
@@ -111,7 +111,7 @@ def packed(json: str) -> bytes:
 
 
 def _with_floats(value: Any) -> Any:
-    """The same value with floats for the integers that MessagePack has no room for."""
+    """The same value with floats for integers that do not fit into MessagePack."""
     match value:
         case dict():
             return {key: _with_floats(each) for key, each in value.items()}
@@ -133,4 +133,4 @@ def _as_value(value: Any) -> msgspec.Raw:
 
 
 pack: Final = msgspec.msgpack.Encoder(enc_hook=_as_value).encode
-"""Writes a value, and what :class:`JsonText` stands for in it."""
+"""Writes a value; a :class:`JsonText` in it is written as its value."""

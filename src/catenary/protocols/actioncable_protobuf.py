@@ -1,6 +1,6 @@
-"""Action Cable, version 1, in Protobuf: the messages of ``actioncable.proto``, which stands beside this file.
+"""Action Cable, version 1, in Protobuf: the messages of ``actioncable.proto`` in this directory.
 
-Payloads without a schema (messages, the info of members) are MessagePack inside. Source: docs/binary_formats.md
+Values without a schema (messages, the info of members) are MessagePack. Source: docs/binary_formats.md
 (anycable/anycable), "Protobuf"; message.proto of anycable-client. Knows: Protobuf's wire format. Does not know: frames,
 sessions.
 """
@@ -58,7 +58,7 @@ _COMMANDS: Final = {
 }
 
 _MESSAGE: Final = {"identifier": 3, "message": 5, "reason": 6, "reconnect": 7}
-"""The fields of ``Message`` that the server writes, but for its type (1)."""
+"""The fields of ``Message`` that the server writes, besides its type (1)."""
 
 _REPLY: Final = {
     "identifier": 2,
@@ -72,31 +72,31 @@ _REPLY: Final = {
     "restored": 10,
     "restored_ids": 11,
 }
-"""And those of ``Reply``."""
+"""The fields of ``Reply``, besides its type (1)."""
 
 _KEYS: Final = [protobuf.key(field) for field in range(12)]
 _read_packed = msgspec.msgpack.Decoder().decode
 
 
 class ActionCableProtobuf:
-    """Satisfies :class:`catenary.ports.Codec`. Has no state: one of each serves every session."""
+    """Satisfies :class:`catenary.ports.Codec`. It has no state, so all sessions of a protocol share one."""
 
     __slots__ = ("_fields",)
 
     def __init__(self, *, is_extended: bool) -> None:
-        """Writes a ``Reply`` to clients that speak the extended protocol, to others a ``Message``."""
+        """The server's messages are ``Reply`` in the extended protocol, ``Message`` otherwise."""
         self._fields = _REPLY if is_extended else _MESSAGE
 
     def decode(self, payload: bytes) -> Command | None:
         """Reads one ``Message``. Raises :class:`CommandError`, also for an unknown command."""
         try:
             return command_of(_read_message(payload))
-        # TypeError: a field has the wire type of another, or MessagePack has a value without a form in JSON.
+        # TypeError: a field has a wrong wire type, or MessagePack has a value without a JSON form.
         except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
             raise CommandError(f"expected a Protobuf Message with a command: {error}") from error
 
     def encode(self, reply: Reply) -> bytes | None:
-        """Writes one reply; None for a disconnect whose reason has no word."""
+        """Writes one reply; None for a disconnect whose reason has no name in this protocol."""
         if type(reply) is PresenceState:
             return b"".join(self.encode_pieces(reply))
         message = message_of(reply)
@@ -110,7 +110,7 @@ class ActionCableProtobuf:
         return b"".join(parts)
 
     def encode_pieces(self, reply: PresenceState) -> Iterator[bytes]:
-        """Members are encoded in runs. The length of all stands before the first, so the pieces are empty until then."""
+        """The total length precedes the members: pieces are empty until all are encoded."""
         parts: list[bytes] = []
         for part in presence_pieces(reply):
             if parts:
@@ -123,15 +123,15 @@ class ActionCableProtobuf:
         yield from parts[1:]
 
     def encode_transmission(self, text: str) -> bytes | None:
-        """The same message in Protobuf; None for text that is no message of Action Cable."""
+        """The same message in Protobuf; None for text that is not a message of Action Cable."""
         reply = read_reply(text)
         return None if reply is None else self.encode(reply)
 
     def encode_delivery(self, delivery: Delivery) -> bytes:
-        """Reads the message, which is JSON, and writes it with its envelope. The schema has no types of deliveries but
-        that of presence: others are left out."""
+        """Converts the message from JSON, and writes it with its envelope. Of the types of deliveries, the schema has only
+        that of presence: others are omitted."""
         written = self.encode(delivery)
-        assert written is not None, "only disconnects can have no word"
+        assert written is not None, "only a disconnect may have no message"
         return written
 
     def goodbye(self, reason: Reason) -> Goodbye:
@@ -140,7 +140,7 @@ class ActionCableProtobuf:
 
 
 def _written(field: int, name: str, value: Any) -> bytes:
-    """One field of the server's."""
+    """Encodes one field of a server's message."""
     key = _KEYS[field]
     if name == "message":
         return protobuf.block(key, packed(value.text) if type(value) is JsonText else pack(value))
@@ -148,7 +148,7 @@ def _written(field: int, name: str, value: Any) -> bytes:
         return protobuf.text(key, value)
     if isinstance(value, int):
         return protobuf.number(field, value)
-    # An empty text is an element of a list all the same.
+    # An empty text is an element of the list, too.
     return b"".join([protobuf.block(key, each.encode()) for each in value])
 
 
@@ -167,7 +167,7 @@ def _read_message(raw: bytes) -> ClientMessage:
                 message.history = _history(_bytes(value))
             case 9:
                 message.presence = _presence(_bytes(value))
-    # The data of an action is text for the application; other data is a value, which clients write as JSON.
+    # The data of an action is text for the application; other data is a value, which clients encode as JSON.
     message.data = data if message.command == "message" else _value(data)
     return message
 
@@ -197,7 +197,7 @@ def _presence(raw: bytes) -> PresenceFields:
 
 
 def _value(data: str) -> Any:
-    """The value of JSON text, None for no text. Other text is the value: clients do not write a text as JSON."""
+    """The value of JSON text; None for empty text. Text that is not JSON is the value itself: clients send strings so."""
     if not data:
         return None
     try:

@@ -1,6 +1,6 @@
-r"""Action Cable over server-sent events: a request ↔ commands, replies → events.
+r"""Action Cable over server-sent events: requests → commands, replies → events.
 
-An event is its lines without the empty one that ends it: ``event: ping\ndata: {…}``. Source: docs/sse.md
+An event is written without the empty line that ends it: ``event: ping\ndata: {…}``. Source: docs/sse.md
 (anycable/anycable). Knows: Action Cable's JSON, the lines of events. Does not know: HTTP connections, framings.
 """
 
@@ -26,10 +26,10 @@ from catenary.protocols.actioncable_transmissions import read_reply
 from catenary.protocols.table import ClientProtocol
 
 RETRY_NEVER_MS: Final = 31_536_000_000
-"""A year: EventSource has no other way to be told that it must not reconnect. docs/sse.md, "retry"."""
+"""A year: the only way to tell EventSource not to reconnect (docs/sse.md, "retry")."""
 
 _COMMENT: Final = b":"
-"""An event of which a client sees nothing: it keeps proxies from closing the connection."""
+"""An event without effect at the client: it keeps proxies from closing the connection."""
 
 _LINE_BREAK: Final = re.compile(rb"\r\n|\r|\n")
 _NEXT_LINE: Final = b"\ndata: "
@@ -44,10 +44,10 @@ _write: Final = msgspec.json.Encoder().encode
 
 
 class ActionCableEvents:
-    """Satisfies :class:`catenary.ports.Codec`. Has no state: one of each kind serves every session.
+    """Satisfies :class:`catenary.ports.Codec`. It has no state, so all sessions of a protocol share one.
 
-    With ``unwraps``, the data of a message is what was published, without its identifier. With
-    ``is_raw`` there are no events but messages.
+    With ``unwraps``, the data of a message is the published message, without its identifier. With ``is_raw``, messages
+    are the only events.
     """
 
     __slots__ = ("_is_raw", "_unwraps")
@@ -61,7 +61,7 @@ class ActionCableEvents:
         return _json.decode(payload)
 
     def encode(self, reply: Reply) -> bytes | None:
-        """Writes one reply; None for a disconnect whose reason has no word, and for what a raw stream leaves out."""
+        """Writes one reply; None for a disconnect whose reason has no name, and for replies that a raw stream omits."""
         if type(reply) is Delivery:
             return self.encode_delivery(reply)
         ends = type(reply) is Disconnected and not reply.reconnect
@@ -73,7 +73,7 @@ class ActionCableEvents:
         if data is None:
             return None
         message = message_of(reply)
-        assert message is not None, "it was written"
+        assert message is not None, "encoded above"
         event = b"event: %b\n%b" % (message["type"].encode(), _data(data))
         return event + b"\nretry: %d" % RETRY_NEVER_MS if ends else event
 
@@ -87,7 +87,7 @@ class ActionCableEvents:
             head = b""
 
     def encode_transmission(self, text: str) -> bytes | None:
-        """The event of a message in Action Cable's JSON; None for text that is no such message."""
+        """The event of a message in Action Cable's JSON; None for text that is not a message of Action Cable."""
         reply = read_reply(text)
         return None if reply is None else self.encode(reply)
 
@@ -113,7 +113,7 @@ def _data(payload: bytes) -> bytes:
 
 
 def _unwrapped(message: bytes) -> bytes:
-    """What was published: a text as it is, anything else as JSON."""
+    """The published message: the characters of a text, JSON for other values."""
     if message.startswith(b'"'):
         try:
             return _read_text(message).encode(errors="replace")
@@ -144,20 +144,20 @@ def _protocol(*, unwraps: bool, is_raw: bool = False) -> ClientProtocol:
 
 
 MESSAGES: Final = _protocol(unwraps=True)
-"""For requests by GET, such as EventSource's."""
+"""For GET requests, such as those of EventSource."""
 
 RAW_MESSAGES: Final = _protocol(unwraps=True, is_raw=True)
-"""The same with ``?raw=1``."""
+"""For GET requests with ``?raw=1``."""
 
 WHOLE_MESSAGES: Final = _protocol(unwraps=False)
-"""For requests by POST, whose subscriptions may be several."""
+"""For POST requests, which may have several subscriptions."""
 
 
 # Requests
 
 
-def subscription_asked(query: str, last_event_id: str) -> tuple[ClientProtocol, Subscribe]:
-    """What a request by GET asks for. Raises :class:`RequestRefused` with 400."""
+def read_subscription(query: str, last_event_id: str) -> tuple[ClientProtocol, Subscribe]:
+    """The subscription of a GET request. Raises :class:`RequestRefused` with 400."""
     try:
         asked = {name: values[-1] for name, values in parse_qs(query, max_num_fields=100).items()}
     except ValueError as error:
@@ -172,10 +172,10 @@ def subscription_asked(query: str, last_event_id: str) -> tuple[ClientProtocol, 
     return protocol, Subscribe(identifier, history)
 
 
-def asks_for_a_subscription(query: str) -> bool:
-    """Whether :func:`subscription_asked` can read a query."""
+def is_subscription(query: str) -> bool:
+    """Whether :func:`read_subscription` can read a query."""
     try:
-        subscription_asked(query, "")
+        read_subscription(query, "")
     except RequestRefused:
         return False
     return True
@@ -197,7 +197,7 @@ def _identifier(asked: dict[str, str]) -> Identifier:
 
 
 def _positions(last_event_id: str) -> dict[str, Position]:
-    """Of an id that this server has sent; any other is ignored, as of a page that was served elsewhere before."""
+    """The position in the id of an event; ids that this server did not write are ignored."""
     offset, _, rest = last_event_id.partition("/")
     stream, slash, epoch = rest.rpartition("/")
     if not slash or not offset.isascii() or not offset.isdecimal() or len(offset) > 19:
@@ -215,7 +215,7 @@ def _whole_number(name: str, text: str) -> int:
 
 
 def commands_of(body: bytes) -> Iterator[Command | None]:
-    """The commands of a request by POST, a line of JSON each; None for a line without one. Raises
+    """The commands of a POST request, one per line of JSON; None for a line without a command. Raises
     :class:`RequestRefused` with 400."""
     for number, line in enumerate(io.BytesIO(body), 1):
         try:

@@ -1,7 +1,7 @@
-"""Protobuf's wire format, as far as the messages of every command need it.
+"""Protobuf's wire format, as far as the messages of commands need it.
 
-The library takes three times as long for messages of this size, most of it for calls into it, and is not installed
-everywhere. Source: protobuf.dev, "Encoding". Knows: keys, lengths, text. Does not know: messages.
+The library is optional, and takes three times as long for messages of this size, mostly for the calls into it. Source:
+protobuf.dev, "Encoding". Knows: keys, lengths, text. Does not know: messages.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,8 +14,7 @@ _LONGEST_VARINT: Final = 10
 _INT64: Final = 2**64 - 1
 
 Key = tuple[bytes, ...]
-"""What stands before a text, bytes or a message: the field's number and the length, for each length
-that takes one byte."""
+"""The prefix of a text, bytes or a message, by length: the field's number and the length, for each length of one byte."""
 
 
 def key(number: int) -> Key:
@@ -24,7 +23,7 @@ def key(number: int) -> Key:
 
 
 def text(key: Key, value: str) -> bytes:
-    """A field of text, nothing for an empty one. Raises ValueError for text that is no Unicode."""
+    """A field of text; nothing if it is empty. Raises ValueError for text with lone surrogates."""
     if not value:
         return b""
     raw = value.encode()
@@ -33,25 +32,25 @@ def text(key: Key, value: str) -> bytes:
 
 
 def block(key: Key, raw: bytes) -> bytes:
-    """A field of bytes, or of a message."""
+    """A field of bytes or of a message."""
     size = len(raw)
     return key[size] + raw if size < 0x80 else key[0][:1] + varint(size) + raw
 
 
 def head(key: Key, size: int) -> bytes:
-    """The beginning of a field of so many bytes."""
+    """The prefix of a field of ``size`` bytes."""
     return key[size] if size < 0x80 else key[0][:1] + varint(size)
 
 
 def texts(key: Key, values: Mapping[str, str]) -> bytes:
-    """A map from text to text: each entry is a message of its own."""
+    """A map from text to text: a message for each entry."""
     return b"".join(
         [block(key, text(_ENTRY_KEY, name) + text(_ENTRY_VALUE, values[name])) for name in values]
     )
 
 
 def varint(number: int) -> bytes:
-    """A number of any size, in groups of seven bits, the lowest first."""
+    """A number in groups of seven bits, the lowest first."""
     groups = bytearray()
     while number > 0x7F:
         groups.append(number & 0x7F | 0x80)
@@ -61,15 +60,15 @@ def varint(number: int) -> bytes:
 
 
 def number(field: int, value: int) -> bytes:
-    """A field of a number, an enum or a bool (up to field 15), nothing for 0. A negative one is an int64."""
+    """A field of a number, an enum or a bool (up to field 15); nothing for 0. A negative number is an int64."""
     return bytes((field << 3,)) + varint(value & _INT64) if value else b""
 
 
 def read_fields(raw: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a message in their order: number and value.
+    """The fields of a message in order: number and value.
 
-    A value is what the wire says: an unsigned number, or the bytes of a text or message; 32- and 64-bit values are
-    skipped, since no message here has them. Raises ValueError for bytes that are no message.
+    A value is an unsigned number, or the bytes of a text or message. 32- and 64-bit values are skipped: no message here
+    has them. Raises ValueError for an invalid message.
     """
     position, size = 0, len(raw)
     while position < size:

@@ -1,7 +1,7 @@
-"""Calls to the application: environments → requests, responses → decisions, and the way back.
+"""RPC messages: environments → requests, responses → decisions, and the reverse for the application's side.
 
-The structs are the messages of rpc.proto with its names. What fields mean, and what is left out,
-follows protocol/protocol.go and docs/rpc.md (anycable/anycable). Both ends use this module.
+The structs are the messages of rpc.proto, with its names. The meaning of fields follows protocol/protocol.go and
+docs/rpc.md (anycable/anycable).
 Knows: values. Does not know: bytes (rpc_protobuf and rpc_json do).
 """
 
@@ -20,14 +20,14 @@ from catenary.messages.names import Identifier, Sid, Stream
 from catenary.protocols.actioncable_json import ActionCableJson
 
 VERSION: Final = "v1"
-"""What the metadata ``protov`` says: the version of rpc.proto that is spoken."""
+"""The version of rpc.proto, sent as the metadata ``protov``."""
 
 Action = Literal["subscribe", "unsubscribe", "message"]
 ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 
 
 class Status(enum.IntEnum):
-    """How a call ended. An unknown number counts as ERROR."""
+    """The result of a call. An unknown number counts as ERROR."""
 
     ERROR = 0
     SUCCESS = 1
@@ -35,7 +35,7 @@ class Status(enum.IntEnum):
 
 
 class Env(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A client as its application sees it."""
+    """The environment of a client."""
 
     url: str = ""
     headers: dict[str, str] = {}
@@ -44,7 +44,7 @@ class Env(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ConnectionRequest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """May this client connect?"""
+    """Asks whether a client may connect."""
 
     env: Env = Env()
 
@@ -70,14 +70,14 @@ class DisconnectRequest(msgspec.Struct, frozen=True, omit_defaults=True):
 class EnvResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     """Changes of state."""
 
-    # Null anywhere in a response means "nothing": that is how the JSON of Go and JavaScript
-    # applications says it, and the reference accepts it.
+    # Null anywhere in a response means "nothing": applications in Go and JavaScript write it, and the reference
+    # accepts it.
     cstate: dict[str, str | None] | None = None
     istate: dict[str, str | None] | None = None
 
 
 class ConnectionResponse(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Answers a ConnectionRequest."""
+    """The response to a ConnectionRequest."""
 
     status: int | None = 0
     identifiers: str | None = ""
@@ -87,7 +87,7 @@ class ConnectionResponse(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PresenceResponse(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A coming or going: ``type`` is "join" or "leave", ``info`` JSON, or else plain text."""
+    """A join or leave: ``type`` is "join" or "leave", ``info`` JSON or plain text."""
 
     type: str | None = ""
     id: str | None = ""
@@ -95,7 +95,7 @@ class PresenceResponse(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CommandResponse(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Answers a CommandMessage."""
+    """The response to a CommandMessage."""
 
     status: int | None = 0
     disconnect: bool | None = False
@@ -109,7 +109,7 @@ class CommandResponse(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class DisconnectResponse(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Answers a DisconnectRequest."""
+    """The response to a DisconnectRequest."""
 
     status: int | None = 0
     error_msg: str | None = ""
@@ -121,7 +121,7 @@ Request = ConnectionRequest | CommandMessage | DisconnectRequest
 Response = ConnectionResponse | CommandResponse | DisconnectResponse
 
 
-# The server's side: what it asks
+# The server's side: requests
 
 
 def connection_request(environment: Environment) -> ConnectionRequest:
@@ -132,7 +132,7 @@ def connection_request(environment: Environment) -> ConnectionRequest:
 def command_message(
     environment: Environment, action: Action, identifier: Identifier, data: str = ""
 ) -> CommandMessage:
-    """Asks what to do with a command; of the channel state, only its own subscription's goes along."""
+    """Passes on a command, with the channel state of its subscription only."""
     return CommandMessage(
         command=action,
         identifier=identifier,
@@ -145,7 +145,7 @@ def command_message(
 def disconnect_request(
     environment: Environment, subscriptions: tuple[Identifier, ...]
 ) -> DisconnectRequest:
-    """Tells that a client left, with the state of each subscription as JSON text."""
+    """Reports that a client has left, with the state of each subscription as JSON text."""
     env = _env(environment, states(environment))
     return DisconnectRequest(environment.identifiers, subscriptions, env)
 
@@ -159,9 +159,9 @@ def states(environment: Environment) -> dict[str, str]:
 
 
 def metadata(sid: Sid) -> dict[str, str]:
-    """What goes with every call, beside the message.
+    """The metadata of every call.
 
-    A sid may come from a client's X-Request-ID: what metadata can't carry is percent-encoded.
+    A sid may come from a client's X-Request-ID: one that metadata can't carry is percent-encoded.
     """
     safe = sid if sid.isascii() and sid.isprintable() else quote(sid)
     return {"sid": safe, "protov": VERSION}
@@ -171,13 +171,13 @@ def _env(environment: Environment, istate: dict[str, str]) -> Env:
     return Env(environment.url, environment.headers, environment.cstate or {}, istate)
 
 
-# The server's side: what it is answered
+# The server's side: responses
 
 
 def connection_decision(response: ConnectionResponse) -> Decision:
-    """Reads the answer to a connection request. Raises :class:`AppFailed` for status ERROR.
+    """Reads the response to a connection request. Raises :class:`AppFailed` for status ERROR.
 
-    Who was refused has no identifiers, whatever the answer says.
+    A rejected client has no identifiers, whatever the response contains.
     """
     verdict = _verdict(response)
     accepted = verdict is Verdict.SUCCESS
@@ -190,7 +190,7 @@ def connection_decision(response: ConnectionResponse) -> Decision:
 
 
 def command_decision(response: CommandResponse) -> Decision:
-    """Reads the answer to a command. Raises :class:`AppFailed` for status ERROR."""
+    """Reads the response to a command. Raises :class:`AppFailed` for status ERROR."""
     if response.status == _SUCCESS and _is_plain(response):
         return Decision(transmissions=response.transmissions or ())
     verdict = _verdict(response)
@@ -209,7 +209,7 @@ def command_decision(response: CommandResponse) -> Decision:
 
 
 def _is_plain(response: CommandResponse) -> bool:
-    """Does it say no more than how it went, and what the client is to hear? Most do not."""
+    """Whether the response has nothing but a status and transmissions, as most do."""
     return not (
         response.streams
         or response.env
@@ -221,7 +221,7 @@ def _is_plain(response: CommandResponse) -> bool:
 
 
 def _presence(response: PresenceResponse | None) -> PresenceCommand | None:
-    """What is neither a join nor a leave is nothing (the reference logs it)."""
+    """A type other than join and leave is ignored (the reference logs it)."""
     if response is None:
         return None
     match response.type:
@@ -234,7 +234,7 @@ def _presence(response: PresenceResponse | None) -> PresenceCommand | None:
 
 
 def _json(text: str) -> str:
-    """JSON as it is; other text as a string, none as null."""
+    """JSON text unchanged; other text as a JSON string, empty text as null."""
     if not text:
         return "null"
     raw = checked(text.encode())
@@ -242,7 +242,7 @@ def _json(text: str) -> str:
 
 
 def check_disconnection(response: DisconnectResponse) -> None:
-    """Reads the answer to a disconnect request. Raises :class:`AppFailed` for status ERROR."""
+    """Reads the response to a disconnect request. Raises :class:`AppFailed` for status ERROR."""
     _verdict(response)
 
 
@@ -264,7 +264,7 @@ def _changes(state: Mapping[str, str | None] | None) -> dict[str, str] | None:
 
 
 def environment_of(request: Request, sid: Sid) -> Environment:
-    """The environment as the server had it, as far as the request tells."""
+    """The client's environment, as far as the request contains it."""
     env = request.env
     match request:
         case ConnectionRequest():
@@ -280,7 +280,7 @@ def environment_of(request: Request, sid: Sid) -> Environment:
 
 
 def connection_response(decision: Decision) -> ConnectionResponse:
-    """Writes a decision as the answer to a connection request."""
+    """Writes a decision as the response to a connection request."""
     return ConnectionResponse(
         status=_STATUSES[decision.verdict],
         identifiers=decision.identifiers,
@@ -291,7 +291,7 @@ def connection_response(decision: Decision) -> ConnectionResponse:
 
 
 def command_response(decision: Decision) -> CommandResponse:
-    """Writes a decision as the answer to a command."""
+    """Writes a decision as the response to a command."""
     return CommandResponse(
         status=_STATUSES[decision.verdict],
         disconnect=decision.disconnect,
@@ -306,7 +306,7 @@ def command_response(decision: Decision) -> CommandResponse:
 
 
 def disconnect_response() -> DisconnectResponse:
-    """Says that the end of a session was heard of."""
+    """Confirms a disconnect request."""
     return DisconnectResponse(Status.SUCCESS)
 
 
@@ -314,7 +314,7 @@ _cable = ActionCableJson()
 
 
 def _texts(decision: Decision) -> tuple[str, ...]:
-    """Replies as text, in the protocol that every server of these calls speaks; then the rest."""
+    """Replies as text in Action Cable's JSON, which every server of these calls reads; then the transmissions."""
     if not decision.replies:
         return decision.transmissions
     replies = [_cable.encode(reply) for reply in decision.replies]
@@ -348,5 +348,5 @@ def _read_state(text: str) -> dict[str, str]:
     try:
         return _read_texts(text)
     except msgspec.DecodeError:
-        # Another server may keep text of its own here: the application gets no state of it.
+        # Another server may send other text here: the application gets no state then.
         return {}

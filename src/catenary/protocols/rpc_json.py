@@ -1,7 +1,6 @@
-"""The messages of calls ↔ JSON, as HTTP carries them.
+"""RPC messages ↔ JSON, for RPC over HTTP.
 
-Keys are the names of rpc.proto, statuses are numbers, empty fields are left out; unknown fields are
-passed over. Source: docs/rpc.md and etc/rpc-openapi.yml (anycable/anycable).
+Keys are the names of rpc.proto, statuses are numbers, empty fields are omitted, unknown fields are ignored. Source: docs/rpc.md and etc/rpc-openapi.yml (anycable/anycable).
 The functions are those of rpc_protobuf.
 """
 
@@ -34,34 +33,34 @@ _READERS: Final[dict[type, Callable[[bytes], Any]]] = {
 
 
 def encode_connect(environment: Environment) -> bytes:
-    """Writes what connect asks. Raises ValueError for text that is no Unicode."""
+    """Writes the request of connect. Raises ValueError for text with lone surrogates."""
     return msgspec.json.encode(rpc.connection_request(environment))
 
 
 def encode_command(
     environment: Environment, action: rpc.Action, identifier: Identifier, data: str
 ) -> bytes:
-    """Writes what command asks. Raises ValueError for text that is no Unicode."""
+    """Writes the request of command. Raises ValueError for text with lone surrogates."""
     return msgspec.json.encode(rpc.command_message(environment, action, identifier, data))
 
 
 def encode_disconnect(environment: Environment, subscriptions: tuple[Identifier, ...]) -> bytes:
-    """Writes what disconnect asks. Raises ValueError for text that is no Unicode."""
+    """Writes the request of disconnect. Raises ValueError for text with lone surrogates."""
     return msgspec.json.encode(rpc.disconnect_request(environment, subscriptions))
 
 
 def decode_connection_response(raw: bytes) -> rpc.ConnectionResponse:
-    """Reads what connect answers. Raises :class:`AppFailed` for text that is no such message."""
+    """Reads the response of connect. Raises :class:`AppFailed` for invalid text."""
     return _decode(rpc.ConnectionResponse, raw)
 
 
 def decode_command_response(raw: bytes) -> rpc.CommandResponse:
-    """Reads what command answers. Raises :class:`AppFailed` for text that is no such message."""
+    """Reads the response of command. Raises :class:`AppFailed` for invalid text."""
     return _decode(rpc.CommandResponse, raw)
 
 
 def decode_disconnect_response(raw: bytes) -> rpc.DisconnectResponse:
-    """Reads what disconnect answers. Raises :class:`AppFailed` for text that is no such message."""
+    """Reads the response of disconnect. Raises :class:`AppFailed` for invalid text."""
     return _decode(rpc.DisconnectResponse, raw)
 
 
@@ -77,22 +76,22 @@ def _decode(kind: type[_Response], raw: bytes) -> _Response:
 
 
 def decode_connection_request(raw: bytes) -> rpc.ConnectionRequest:
-    """Reads what connect asks. Raises :class:`ProtocolError` for text that is no such message."""
+    """Reads the request of connect. Raises :class:`ProtocolError` for invalid text."""
     return _decode_request(rpc.ConnectionRequest, raw)
 
 
 def decode_command_message(raw: bytes) -> rpc.CommandMessage:
-    """Reads what command asks. Raises :class:`ProtocolError` for text that is no such message."""
+    """Reads the request of command. Raises :class:`ProtocolError` for invalid text."""
     return _decode_request(rpc.CommandMessage, raw)
 
 
 def decode_disconnect_request(raw: bytes) -> rpc.DisconnectRequest:
-    """Reads what disconnect asks. Raises :class:`ProtocolError` for text that is no such message."""
+    """Reads the request of disconnect. Raises :class:`ProtocolError` for invalid text."""
     return _decode_request(rpc.DisconnectRequest, raw)
 
 
 def encode_response(response: rpc.Response) -> bytes:
-    """Writes an answer. Raises ValueError for text that is no Unicode."""
+    """Writes a response. Raises ValueError for text with lone surrogates."""
     return msgspec.json.encode(response)
 
 

@@ -1,7 +1,7 @@
-"""The messages of calls ↔ Protobuf, as gRPC carries them.
+"""RPC messages ↔ Protobuf, for RPC over gRPC.
 
-Needs the library ``protobuf`` (extra ``grpc``), so nothing imports this module that works without.
-Source: rpc.proto, beside this file. Knows: fields. Does not know: what they mean.
+Needs the library ``protobuf`` (extra ``grpc``), so it is imported only where that is required.
+Source: rpc.proto in this directory. Knows: fields. Does not know: their meaning.
 """
 
 from collections.abc import Callable
@@ -19,15 +19,15 @@ SERVICE = rpc_pb2.DESCRIPTOR.services_by_name["RPC"].full_name
 
 
 def encode_connect(environment: Environment) -> bytes:
-    """Writes what Connect asks. Raises ValueError for text that is no Unicode."""
+    """Writes the request of Connect. Raises ValueError for text with lone surrogates."""
     return block(_CONNECTION_ENV, _env_before(environment))
 
 
 def encode_command(
     environment: Environment, action: rpc.Action, identifier: Identifier, data: str
 ) -> bytes:
-    """Writes what Command asks, as :func:`catenary.protocols.rpc.command_message` says it, without
-    that. Raises ValueError for text that is no Unicode."""
+    """Writes the request of Command: the same as :func:`catenary.protocols.rpc.command_message` encoded, without
+    building it. Raises ValueError for text with lone surrogates."""
     env = _env_before(environment)
     if environment.istate is not None:
         env += texts(_ISTATE, environment.istate_of(identifier))
@@ -43,9 +43,9 @@ def encode_command(
 
 
 def encode_disconnect(environment: Environment, subscriptions: tuple[Identifier, ...]) -> bytes:
-    """Writes what Disconnect asks. Raises ValueError for text that is no Unicode."""
+    """Writes the request of Disconnect. Raises ValueError for text with lone surrogates."""
     istate = rpc.states(environment)
-    # Of many, an empty one is one, too.
+    # An empty text is an element of the list, too.
     listed = [block(_SUBSCRIPTIONS, each.encode()) for each in subscriptions]
     return (
         text(_IDENTIFIERS, environment.identifiers)
@@ -55,8 +55,7 @@ def encode_disconnect(environment: Environment, subscriptions: tuple[Identifier,
 
 
 def _env_before(environment: Environment) -> bytes:
-    """A client without the state of its subscriptions. What never changes of it, its URL and its
-    headers, is written once."""
+    """The environment without the state of subscriptions. URL and headers never change and are encoded once."""
     written = environment.written
     if not written:
         written = text(_URL, environment.url) + texts(_HEADERS, environment.headers)
@@ -87,18 +86,18 @@ _TRANSMISSIONS: Final = key(5)[0][0]
 
 
 def decode_connection_response(raw: bytes) -> rpc.ConnectionResponse:
-    """Reads what Connect answers. Raises :class:`AppFailed` for bytes that are no such message."""
+    """Reads the response of Connect. Raises :class:`AppFailed` for invalid bytes."""
     return rpc.ConnectionResponse(**_values(rpc_pb2.ConnectionResponse(), raw))
 
 
 def decode_command_response(raw: bytes) -> rpc.CommandResponse:
-    """Reads what Command answers. Raises :class:`AppFailed` for bytes that are no such message."""
+    """Reads the response of Command. Raises :class:`AppFailed` for invalid bytes."""
     return _plain_response(raw) or rpc.CommandResponse(**_values(rpc_pb2.CommandResponse(), raw))
 
 
 def _plain_response(raw: bytes) -> rpc.CommandResponse | None:
-    """Reads an answer that says no more than how it went, which streams to start, and what the client
-    is to hear; None for any other, and for what is broken: the library reads these."""
+    """A fast path for responses with nothing but a status, streams and transmissions. None for others and for invalid ones:
+    the library reads these."""
     status = at = 0
     streams: list[str] = []
     transmissions: list[str] = []
@@ -134,15 +133,15 @@ def _plain_response(raw: bytes) -> rpc.CommandResponse | None:
 
 
 def decode_disconnect_response(raw: bytes) -> rpc.DisconnectResponse:
-    """Reads what Disconnect answers. Raises :class:`AppFailed` for bytes that are no such message."""
+    """Reads the response of Disconnect. Raises :class:`AppFailed` for invalid bytes."""
     return rpc.DisconnectResponse(**_values(rpc_pb2.DisconnectResponse(), raw))
 
 
-_Answer = rpc_pb2.ConnectionResponse | rpc_pb2.CommandResponse | rpc_pb2.DisconnectResponse
+_ResponseMessage = rpc_pb2.ConnectionResponse | rpc_pb2.CommandResponse | rpc_pb2.DisconnectResponse
 
 
-def _values(message: _Answer, raw: bytes) -> dict[str, Any]:
-    """Reads a message: the fields that are set, by their names, which are those of the struct."""
+def _values(message: _ResponseMessage, raw: bytes) -> dict[str, Any]:
+    """Parses a message: the fields that are set, by name, as the struct takes them."""
     try:
         message.ParseFromString(raw)
     except DecodeError as error:
@@ -176,14 +175,14 @@ _READERS: Final[dict[str, Callable[[Any], object]]] = {
 
 
 def decode_connection_request(raw: bytes) -> rpc.ConnectionRequest:
-    """Reads what Connect asks. Raises :class:`ProtocolError` for bytes that are no such message."""
+    """Reads the request of Connect. Raises :class:`ProtocolError` for invalid bytes."""
     message = rpc_pb2.ConnectionRequest()
     _parse_request(message, raw)
     return rpc.ConnectionRequest(_env(message.env))
 
 
 def decode_command_message(raw: bytes) -> rpc.CommandMessage:
-    """Reads what Command asks. Raises :class:`ProtocolError` for bytes that are no such message."""
+    """Reads the request of Command. Raises :class:`ProtocolError` for invalid bytes."""
     message = rpc_pb2.CommandMessage()
     _parse_request(message, raw)
     return rpc.CommandMessage(
@@ -196,7 +195,7 @@ def decode_command_message(raw: bytes) -> rpc.CommandMessage:
 
 
 def decode_disconnect_request(raw: bytes) -> rpc.DisconnectRequest:
-    """Reads what Disconnect asks. Raises :class:`ProtocolError` for bytes that are no such message."""
+    """Reads the request of Disconnect. Raises :class:`ProtocolError` for invalid bytes."""
     message = rpc_pb2.DisconnectRequest()
     _parse_request(message, raw)
     return rpc.DisconnectRequest(
@@ -205,7 +204,7 @@ def decode_disconnect_request(raw: bytes) -> rpc.DisconnectRequest:
 
 
 def encode_response(response: rpc.Response) -> bytes:
-    """Writes an answer. Raises ValueError for text that is no Unicode."""
+    """Writes a response. Raises ValueError for text with lone surrogates."""
     status = rpc_pb2.Status.Name(response.status or 0)
     match response:
         case rpc.ConnectionResponse():
@@ -235,10 +234,10 @@ def encode_response(response: rpc.Response) -> bytes:
             ).SerializeToString()
 
 
-_Question = rpc_pb2.ConnectionRequest | rpc_pb2.CommandMessage | rpc_pb2.DisconnectRequest
+_RequestMessage = rpc_pb2.ConnectionRequest | rpc_pb2.CommandMessage | rpc_pb2.DisconnectRequest
 
 
-def _parse_request(message: _Question, raw: bytes) -> None:
+def _parse_request(message: _RequestMessage, raw: bytes) -> None:
     try:
         message.ParseFromString(raw)
     except DecodeError as error:

@@ -1,6 +1,6 @@
-"""The client protocols that this server speaks: one value each.
+"""The table of client protocols, one value each.
 
-Knows: names of subprotocols, what each protocol's clients are capable of. Does not know: frames, paths, sessions.
+Knows: subprotocols, the capabilities of each protocol's clients. Does not know: frames, paths, sessions.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +17,11 @@ from catenary.protocols.actioncable_protobuf import ActionCableProtobuf
 
 
 class ClientProtocol(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """One protocol that clients speak.
+    """One client protocol.
 
-    ``subprotocols`` are its names in Sec-WebSocket-Protocol. ``codec`` returns the codec of a session:
-    always the same one, unless ``has_state``; then a new one for each session. Payloads that are not
-    text in UTF-8 are ``is_binary``. ``is_resumable`` clients can resume a session on another
-    connection, ``answers_pings`` says that they answer each ping.
+    ``subprotocols`` are its names in Sec-WebSocket-Protocol. ``codec`` returns the codec of a session: with ``has_state``
+    a new one for each session, else always the same one. ``is_binary``: payloads are not text in UTF-8.
+    ``is_resumable``: clients can resume a session on another connection. ``answers_pings``: clients answer each ping.
     """
 
     subprotocols: tuple[str, ...]
@@ -41,12 +40,12 @@ class ProtocolSet:
     def __init__(
         self, protocols: Sequence[ClientProtocol], *, fallback: ClientProtocol | None = None
     ) -> None:
-        """``fallback`` is spoken with clients that offer none of these; without it they are refused."""
+        """``fallback`` is used for clients that offer none of these; without it they are refused."""
         self._by_name = {name: each for each in protocols for name in each.subprotocols}
         self._fallback = fallback
 
     def choose(self, offered: Sequence[str]) -> tuple[ClientProtocol, str | None]:
-        """The protocol for a client that offers these subprotocols, and the one to confirm, if any.
+        """The protocol for a client that offers these subprotocols, and the subprotocol to confirm, if any.
 
         Raises :class:`RequestRefused` with 400 if there is none.
         """
@@ -116,5 +115,5 @@ ACTION_CABLE: Final = ProtocolSet(
     ),
     fallback=ACTION_CABLE_JSON,
 )
-"""What a cable path speaks. The order is that of anycable-go, and so is the fallback: a client that offers nothing
-known is served all the same."""
+"""The protocols of cable paths, in the order of anycable-go, and with its fallback: a client that offers no known
+subprotocol is served, too."""

@@ -70,7 +70,7 @@ class EventStreamRequests:
         if request.method == "OPTIONS":
             return BriefResponse(204, (("Allow", METHODS), *cors))
         if request.method == "HEAD":
-            is_asking = event_stream.asks_for_a_subscription(request.query)
+            is_asking = event_stream.is_subscription(request.query)
             return BriefResponse(200, (*HEADERS, *cors)) if is_asking else BriefResponse(400, cors)
         try:
             return self._accept(request, peer, cors)
@@ -81,7 +81,7 @@ class EventStreamRequests:
         commands: Sequence[Command] | None
         if request.method == "GET":
             last_event_id = request.headers.get("last-event-id", "")
-            protocol, subscribe = event_stream.subscription_asked(request.query, last_event_id)
+            protocol, subscribe = event_stream.read_subscription(request.query, last_event_id)
             commands = (subscribe,)
         elif request.method == "POST":
             protocol, commands = event_stream.WHOLE_MESSAGES, None
