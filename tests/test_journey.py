@@ -173,7 +173,7 @@ async def test_leaving() -> None:
     # The transport lost its connection → the hub forgets, the queue of Disconnect calls knows.
     server.node.leave(session)
     assert server.hub.streams_num == 0
-    assert server.hub.clients_uniq_num == 0
+    assert server.hub.sessions.identifiers_num == 0
     assert server.application.goodbyes == []
 
     # The application gets one Disconnect call, with the client's subscriptions.

@@ -56,7 +56,7 @@ class NodeAgainstModel(RuleBasedStateMachine):
         told = {environment.sid: set(ids) for environment, ids in self.heart.application.ended}
         assert len(self.heart.application.ended) == len(told), "one Disconnect for each"
         assert told == self.ended
-        assert self.heart.hub.streams_num == self.heart.hub.clients_uniq_num == 0
+        assert self.heart.hub.streams_num == self.heart.hub.sessions.identifiers_num == 0
 
     def _left(self, client: Client) -> None:
         self.here.discard(client)

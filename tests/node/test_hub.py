@@ -66,7 +66,7 @@ class House:
         member = Member(
             Session(environment, encoder or self.encoder, outbound), identifier, outbound
         )
-        self.hub.add(member.session)
+        self.hub.sessions.add(member.session)
         for stream in streams:
             self.hub.listen(member.subscription, stream)
         return member
@@ -266,7 +266,7 @@ def test_when_everybody_has_left_nothing_is_left() -> None:
         for n in range(50)
     ]
     assert house.hub.streams_num == 51
-    assert house.hub.clients_uniq_num == 4
+    assert house.hub.sessions.identifiers_num == 4
     assert house.counters.clients_num == 50
     house.publish(1)
     for member in members:
@@ -468,4 +468,4 @@ def test_of_sessions_that_share_identifiers_those_that_left_are_forgotten() -> N
     assert first.outbound.goodbye is third.outbound.goodbye is None
     assert second.outbound.goodbye is not None
     house.hub.forget(second.session)
-    assert house.hub.clients_uniq_num == 0
+    assert house.hub.sessions.identifiers_num == 0

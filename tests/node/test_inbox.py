@@ -141,7 +141,7 @@ async def test_leaving_at_any_moment_leaves_nothing_behind(turns: int) -> None:
     client.leave()
     await settle()
     assert len(client.heard) == heard
-    assert heart.hub.streams_num == heart.hub.clients_uniq_num == 0
+    assert heart.hub.streams_num == heart.hub.sessions.identifiers_num == 0
     assert client.session.inbox is None
     await heart.disconnector.drain(1)
     ((_, subscriptions),) = heart.application.ended

@@ -31,7 +31,7 @@ async def test_who_is_let_in_is_welcomed_and_found() -> None:
     client = heart.connect("ann")
     assert client.heard == [{"type": "welcome", "sid": "ann"}]
     assert client.session.connected
-    assert heart.counters.clients_num == heart.hub.clients_uniq_num == 1
+    assert heart.counters.clients_num == heart.hub.sessions.identifiers_num == 1
     assert heart.counters.server_msg_total == 1
 
 
@@ -302,7 +302,7 @@ async def test_who_leaves_is_forgotten_and_ended_once() -> None:
     heart = Heart()
     client = heart.member("1", "2")
     client.leave()
-    assert heart.hub.streams_num == heart.hub.clients_uniq_num == 0
+    assert heart.hub.streams_num == heart.hub.sessions.identifiers_num == 0
     heart.publish("1", "anybody?")
     await heart.disconnector.drain(1)
     ((environment, subscriptions),) = heart.application.ended
@@ -347,7 +347,7 @@ async def test_whom_the_application_let_in_although_it_left_is_ended_once() -> N
     assert environment.cstate == {"a": "1"}
     assert subscriptions == ()
     assert client.heard == []
-    assert heart.counters.clients_num == heart.hub.clients_uniq_num == 0
+    assert heart.counters.clients_num == heart.hub.sessions.identifiers_num == 0
 
 
 @pytest.mark.parametrize("command", ["subscribe", "perform", "unsubscribe"])

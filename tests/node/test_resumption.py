@@ -90,7 +90,7 @@ async def test_identifiers_and_state_come_back() -> None:
     assert session.environment.identifiers == identifiers
     assert session.environment.cstate == {"c": "1"}
     assert session.environment.istate == {room("1"): {"i": "2", "$w": "w"}}
-    assert house.heart.hub.clients_uniq_num == 1
+    assert house.heart.hub.sessions.identifiers_num == 1
 
 
 @in_loop

@@ -798,7 +798,7 @@ def test_for_every_connect_there_is_one_disconnect(actions: list[tuple[str, int]
         assert len(set(ended)) == connects
         assert world.cluster.sessions.sids == []
         for heart in world.cluster.nodes:
-            assert heart.hub.streams_num == heart.hub.clients_uniq_num == 0
+            assert heart.hub.streams_num == heart.hub.sessions.identifiers_num == 0
             assert heart.counters.clients_num == 0
 
     asyncio.run(play())

@@ -131,7 +131,7 @@ async def test_a_session_ends_that_is_not_closed_yet(
     assert not is_restored(world.connect("b", resumes=open_yet.session.sid))
     await settle()
     assert all(each.session.closed for each in clients)
-    assert not world.heart.hub._closing
+    assert not world.heart.hub.sessions._closing
     world.enter("c", "eve").leave()
     assert is_restored(world.connect("d", resumes="c"))
 

@@ -261,7 +261,7 @@ class Decisions:
             session.environment.identifiers = decision.identifiers
             session.expires_at = decision.expires_at
             session.connected = True
-            self._hub.add(session)
+            self._hub.sessions.add(session)
             self._note_interest(session, decision)
             self._resumption.changed(session, None)
             if self._observer is not None:

@@ -14,7 +14,7 @@ from functools import partial
 from itertools import islice
 from typing import Final
 
-from catenary.messages.names import Sid, Stream
+from catenary.messages.names import Stream
 from catenary.messages.publications import (
     Position,
     Publication,
@@ -22,20 +22,17 @@ from catenary.messages.publications import (
     RemoteDisconnect,
     is_later,
 )
-from catenary.messages.reasons import Reason
 from catenary.metrics.counters import Counters
 from catenary.node.answers import Answer, encoded, sliced
 from catenary.node.audience import Audience, delivery_frame
 from catenary.node.detached import Detached
 from catenary.node.session import Session, Subscription
+from catenary.node.session_table import SessionTable
 from catenary.node.turns import Turns
 from catenary.ports import Interest, Observer, Outbound
 
 TURN: Final = 1000
 """Clients served in one turn of the event loop: 3 to 4 ms at 3.3 µs per write, most of it in the kernel."""
-
-CLOSE_COST: Final = 10
-"""Closing a session takes as long as this number of writes."""
 
 WRITE_BYTES: Final = 8192
 """Bytes of a frame that cost as much as another client: fewer clients are served per turn if frames are large."""
@@ -48,17 +45,15 @@ class Hub:
     """The listeners of this node. ``call_soon`` is the event loop's; ``interest`` learns which streams have listeners."""
 
     __slots__ = (
-        "_closing",
         "_counters",
         "_due",
         "_held_publishers",
-        "_identified",
         "_interest",
         "_is_in_line",
         "_observer",
-        "_sessions",
         "_streams",
         "_waiting_num",
+        "sessions",
         "turns",
     )
 
@@ -72,72 +67,34 @@ class Hub:
         self._counters = counters
         self._observer = observer
         self._interest = interest
-        # Listeners and sessions
         self._streams: dict[Stream, Subscription | Audience] = {}
-        self._sessions: dict[Sid, Session] = {}
-        self._identified: dict[str, Session | set[Session]] = {}
-        # Remote disconnects under way: how many for each connection identifiers
-        self._closing: dict[str, int] = {}
         # Deliveries under way
         self._due: deque[tuple[Audience, Iterator[None]]] = deque()
         self.turns = Turns(TURN, call_soon)
         """For deliveries and other work that many clients or subscriptions cause at once. The unit of cost is a write to
         a client."""
+        self.sessions = SessionTable(counters, self.turns)
         self._is_in_line = False
         self._waiting_num = 0
         self._held_publishers: list[asyncio.Future[None]] = []
 
-    # Sessions
+    # Listeners
 
     @property
     def streams_num(self) -> int:
         """Number of streams that have listeners."""
         return len(self._streams)
 
-    @property
-    def clients_uniq_num(self) -> int:
-        """Number of different connection identifiers."""
-        return len(self._identified)
-
-    def session(self, sid: Sid) -> Session | None:
-        """The connected session with a sid; None if this node has none."""
-        return self._sessions.get(sid)
-
-    def add(self, session: Session) -> None:
-        """Adds an accepted session, which is found by its sid and by its identifiers."""
-        self._sessions[session.sid] = session
-        identifiers = session.environment.identifiers
-        others = self._identified.get(identifiers)
-        if others is None:
-            self._identified[identifiers] = session
-        elif isinstance(others, set):
-            others.add(session)
-        else:
-            self._identified[identifiers] = {others, session}
-        self._counters.clients_num += 1
-
     def forget(self, session: Session) -> None:
         """Removes a session, and its streams, some in each turn of the event loop."""
         self.turns.run(self._leave(list(session.subscriptions.values())))
-        if self._sessions.get(session.sid) is session:
-            del self._sessions[session.sid]
-        identifiers = session.environment.identifiers
-        others = self._identified.get(identifiers)
-        if isinstance(others, set):
-            others.remove(session)
-            if len(others) == 1:
-                self._identified[identifiers] = others.pop()
-        elif others is session:
-            del self._identified[identifiers]
-        self._counters.clients_num -= 1
+        self.sessions.remove(session)
 
     def _leave(self, subscriptions: list[Subscription]) -> Iterator[int]:
         for subscription in subscriptions:
             for stream in subscription.remove_streams():
                 self._remove(subscription, stream)
                 yield 1
-
-    # Listeners
 
     def listen(self, subscription: Subscription, stream: Stream) -> None:
         """Adds a stream to a subscription, unless it has it."""
@@ -290,7 +247,7 @@ class Hub:
     def deliver(self, publication: Publishable) -> None:
         """Delivers a publication to its recipients on this node. Never raises."""
         if isinstance(publication, RemoteDisconnect):
-            self._disconnect(publication)
+            self.sessions.disconnect(publication)
             return
         self._counters.broadcast_msg_total += 1
         listeners = self._streams.get(publication.stream)
@@ -433,31 +390,9 @@ class Hub:
         """Takes the publications for one write: all that wait, up to one that excludes a session; returns its outbound, too."""
         first = waiting.popleft()
         if first.exclude_socket is not None:
-            session = self._sessions.get(first.exclude_socket)
+            session = self.sessions.find(first.exclude_socket)
             return [first], None if session is None else session.outbound
         batch = [first]
         while waiting and waiting[0].exclude_socket is None:
             batch.append(waiting.popleft())
         return batch, None
-
-    def _disconnect(self, command: RemoteDisconnect) -> None:
-        """Closes every session that has the identifiers, not only the first."""
-        self._counters.remote_commands_total += 1
-        found = self._identified.get(command.identifiers)
-        if found is None:
-            return
-        sessions = list(found) if isinstance(found, set) else [found]
-        self._closing[command.identifiers] = self._closing.get(command.identifiers, 0) + 1
-        self.turns.run(self._close(sessions, command))
-
-    def _close(self, sessions: list[Session], command: RemoteDisconnect) -> Iterator[int]:
-        for session in sessions:
-            session.close(Reason.REMOTE, reconnect=command.reconnect)
-            yield CLOSE_COST
-        left = self._closing.pop(command.identifiers) - 1
-        if left:
-            self._closing[command.identifiers] = left
-
-    def is_closing(self, session: Session) -> bool:
-        """Whether a remote disconnect, which closes some sessions in each turn, is about to close this one."""
-        return bool(self._closing) and session.environment.identifiers in self._closing

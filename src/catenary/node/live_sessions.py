@@ -26,7 +26,7 @@ class LiveSessions:
 
     def find(self, sid: Sid) -> Session | None:
         """The connected session with a sid."""
-        return self._hub.session(sid)
+        return self._hub.sessions.find(sid)
 
     @property
     def newest_revocation(self) -> int:
@@ -35,12 +35,12 @@ class LiveSessions:
 
     def snapshot(self, session: Session) -> Snapshot:
         """The session as it is now. One that a remote disconnect is about to close counts as revoked."""
-        is_closing = self._hub.is_closing(session)
+        is_closing = self._hub.sessions.is_closing(session)
         return snapshot_of(session, 0 if is_closing else self._revocations.newest)
 
     def take(self, sid: Sid) -> Snapshot | None:
         """Takes a session over from its connection, which is closed; None where none is connected."""
-        session = self._hub.session(sid)
+        session = self._hub.sessions.find(sid)
         if session is None or not session.is_resumable or session.closed:
             return None
         snapshot = self.snapshot(session)

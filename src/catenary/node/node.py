@@ -221,7 +221,7 @@ class Node:
 
         False if this node has no such subscription.
         """
-        session = self._hub.session(sid)
+        session = self._hub.sessions.find(sid)
         if session is None or session.closed or identifier not in session.subscriptions:
             return False
         self.execute(session, Perform(identifier, data))

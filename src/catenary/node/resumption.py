@@ -155,7 +155,7 @@ class Resumption:
         session.disconnect_wanted = snapshot.disconnect_wanted
         session.expires_at = snapshot.expires_at
         session.connected = True
-        self._hub.add(session)
+        self._hub.sessions.add(session)
         for identifier, kept in snapshot.subscriptions.items():
             subscription = session.subscriptions[identifier] = Subscription(session, identifier)
             subscription.whisper_stream = kept.whisper_stream

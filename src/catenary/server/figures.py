@@ -11,7 +11,7 @@ def register(figures: Registry, hub: Hub) -> None:
     figures.register(
         "clients_uniq_num",
         "Distinct connection identifiers among the clients",
-        lambda: hub.clients_uniq_num,
+        lambda: hub.sessions.identifiers_num,
     )
     figures.register(
         "broadcast_streams_num",

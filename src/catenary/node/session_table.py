@@ -1,0 +1,90 @@
+"""The connected sessions of this node, by sid and by connection identifiers, and remote disconnects of them.
+
+Knows: sessions, turns. Does not know: streams, how a session is resumed.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from catenary.messages.names import Sid
+from catenary.messages.publications import RemoteDisconnect
+from catenary.messages.reasons import Reason
+from catenary.metrics.counters import Counters
+from catenary.node.session import Session
+from catenary.node.turns import Turns
+
+CLOSE_COST: Final = 10
+"""Closing a session takes as long as this number of writes."""
+
+
+class SessionTable:
+    """Sessions that the application has accepted, until their connections are lost."""
+
+    __slots__ = ("_by_identifiers", "_by_sid", "_closing", "_counters", "_turns")
+
+    def __init__(self, counters: Counters, turns: Turns) -> None:
+        self._counters = counters
+        self._turns = turns
+        self._by_sid: dict[Sid, Session] = {}
+        # A set only if several sessions share the identifiers
+        self._by_identifiers: dict[str, Session | set[Session]] = {}
+        # Remote disconnects under way: how many for each connection identifiers
+        self._closing: dict[str, int] = {}
+
+    @property
+    def identifiers_num(self) -> int:
+        """Number of different connection identifiers."""
+        return len(self._by_identifiers)
+
+    def find(self, sid: Sid) -> Session | None:
+        """The session with a sid; None if this node has none."""
+        return self._by_sid.get(sid)
+
+    def add(self, session: Session) -> None:
+        """Adds an accepted session."""
+        self._by_sid[session.sid] = session
+        identifiers = session.environment.identifiers
+        others = self._by_identifiers.get(identifiers)
+        if others is None:
+            self._by_identifiers[identifiers] = session
+        elif isinstance(others, set):
+            others.add(session)
+        else:
+            self._by_identifiers[identifiers] = {others, session}
+        self._counters.clients_num += 1
+
+    def remove(self, session: Session) -> None:
+        """Removes a session whose connection is lost."""
+        if self._by_sid.get(session.sid) is session:
+            del self._by_sid[session.sid]
+        identifiers = session.environment.identifiers
+        others = self._by_identifiers.get(identifiers)
+        if isinstance(others, set):
+            others.remove(session)
+            if len(others) == 1:
+                self._by_identifiers[identifiers] = others.pop()
+        elif others is session:
+            del self._by_identifiers[identifiers]
+        self._counters.clients_num -= 1
+
+    def disconnect(self, command: RemoteDisconnect) -> None:
+        """Closes every session that has the identifiers, not only the first; some in each turn of the event loop."""
+        self._counters.remote_commands_total += 1
+        found = self._by_identifiers.get(command.identifiers)
+        if found is None:
+            return
+        sessions = list(found) if isinstance(found, set) else [found]
+        self._closing[command.identifiers] = self._closing.get(command.identifiers, 0) + 1
+        self._turns.run(self._close(sessions, command))
+
+    def _close(self, sessions: list[Session], command: RemoteDisconnect) -> Iterator[int]:
+        for session in sessions:
+            session.close(Reason.REMOTE, reconnect=command.reconnect)
+            yield CLOSE_COST
+        left = self._closing.pop(command.identifiers) - 1
+        if left:
+            self._closing[command.identifiers] = left
+
+    def is_closing(self, session: Session) -> bool:
+        """Whether a remote disconnect is about to close a session."""
+        return bool(self._closing) and session.environment.identifiers in self._closing
