@@ -12,7 +12,7 @@ import pytest
 from catenary.adapters.none import NoInterest
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
-from catenary.messages.publications import Publication, RemoteDisconnect
+from catenary.messages.publications import Publication
 from catenary.messages.reasons import Reason
 from catenary.metrics.counters import Counters
 from catenary.node.encoder import Encoder
@@ -256,7 +256,12 @@ def test_two_sessions_with_one_sid_are_still_two() -> None:
 
 
 def slots(hub: Hub) -> dict[str, object]:
-    return {name: getattr(hub, name) for name in ("_streams", "_sessions", "_identified")}
+    sessions = hub.sessions
+    return {
+        "streams": hub._streams,
+        "sessions": sessions._by_sid,
+        "identifiers": sessions._by_identifiers,
+    }
 
 
 def test_when_everybody_has_left_nothing_is_left() -> None:
@@ -272,7 +277,7 @@ def test_when_everybody_has_left_nothing_is_left() -> None:
     for member in members:
         house.hub.forget(member.session)
     house.run()
-    assert slots(house.hub) == {"_streams": {}, "_sessions": {}, "_identified": {}}
+    assert slots(house.hub) == {"streams": {}, "sessions": {}, "identifiers": {}}
     assert house.counters.clients_num == 0
 
 
@@ -436,36 +441,3 @@ def test_publishers_are_asked_to_wait_where_deliveries_do_not_keep_up() -> None:
         assert house.hub.caught_up() is None
 
     asyncio.run(publish())
-
-
-# Remote disconnects
-
-
-@pytest.mark.parametrize("reconnect", [True, False])
-@pytest.mark.parametrize("sessions", [1, 2, 5])
-def test_a_remote_disconnect_reaches_every_session_of_its_identifiers(
-    sessions: int, reconnect: bool
-) -> None:
-    house = House()
-    meant = [house.member(identifiers='{"user":1}') for _ in range(sessions)]
-    other = house.member(identifiers='{"user":2}')
-    house.hub.deliver(RemoteDisconnect('{"user":1}', reconnect))
-    house.hub.deliver(RemoteDisconnect('{"user":3}', reconnect))
-    said = {"type": "disconnect", "reason": "remote", "reconnect": reconnect}
-    for member in meant:
-        assert member.outbound.heard == [said]
-        assert member.outbound.ended_for is Reason.REMOTE
-    assert other.outbound.goodbye is None
-    assert house.counters.remote_commands_total == 2
-
-
-def test_of_sessions_that_share_identifiers_those_that_left_are_forgotten() -> None:
-    house = House()
-    first, second, third = (house.member(identifiers="u") for _ in range(3))
-    house.hub.forget(first.session)
-    house.hub.forget(third.session)
-    house.hub.deliver(RemoteDisconnect("u", False))
-    assert first.outbound.goodbye is third.outbound.goodbye is None
-    assert second.outbound.goodbye is not None
-    house.hub.forget(second.session)
-    assert house.hub.sessions.identifiers_num == 0

@@ -1,20 +1,11 @@
-"""The heart: what happens to a client, for every kind of answer that an application can give."""
+"""The life of a client at the node: it connects, sends commands, leaves."""
 
-import asyncio
 import json
-import logging
-from typing import Literal
 
-import pytest
-
-from catenary.errors import AppFailed, AppUnavailable, PublicationError
 from catenary.messages.decisions import Decision, Verdict
-from catenary.messages.environment import Environment
 from catenary.messages.names import Stream
-from catenary.messages.reasons import Reason
-from catenary.node.hub import TURN, WAITING_LIMIT
 from catenary.node.identity import everybody
-from tests.parts.heart import Client, Heart, confirming, in_loop, room, settle
+from tests.parts.heart import Heart, in_loop, room, settle
 
 FAILURE = Decision(verdict=Verdict.FAILURE, transmissions=('{"no":1}',))
 ERROR = Decision(
@@ -26,7 +17,7 @@ ERROR = Decision(
 
 
 @in_loop
-async def test_who_is_let_in_is_welcomed_and_found() -> None:
+async def test_an_accepted_client_is_welcomed_and_found() -> None:
     heart = Heart()
     client = heart.connect("ann")
     assert client.heard == [{"type": "welcome", "sid": "ann"}]
@@ -36,37 +27,7 @@ async def test_who_is_let_in_is_welcomed_and_found() -> None:
 
 
 @in_loop
-async def test_who_is_refused_hears_why_and_is_closed() -> None:
-    heart = Heart()
-    heart.application.prepare("connect", FAILURE)
-    client = heart.connect()
-    assert client.heard == [{"no": 1}]
-    assert client.outbound.ended_for is Reason.AUTH_FAILED
-    assert heart.counters.failed_auths_total == 1
-    client.leave()
-    await heart.disconnector.drain(1)
-    assert heart.application.ended == []
-    assert heart.counters.clients_num == 0
-
-
-@in_loop
-async def test_without_a_decision_a_client_is_sent_away() -> None:
-    heart = Heart()
-    later = heart.application.later("connect")
-    heart.application.prepare("connect", AppUnavailable("away"), ERROR)
-    clients = [heart.connect() for _ in range(3)]
-    later.set_exception(AppFailed("broken"))
-    await settle()
-    for client in clients:
-        assert client.heard == []
-        assert client.outbound.ended_for is Reason.AUTH_ERROR
-        client.leave()
-    await heart.disconnector.drain(1)
-    assert heart.application.ended == []
-
-
-@in_loop
-async def test_what_is_said_before_the_welcome_waits_for_it() -> None:
+async def test_commands_before_the_welcome_wait_for_it() -> None:
     heart = Heart()
     later = heart.application.later("connect")
     client = heart.connect("ann")
@@ -78,7 +39,7 @@ async def test_what_is_said_before_the_welcome_waits_for_it() -> None:
 
 
 @in_loop
-async def test_what_a_refused_client_said_meanwhile_is_not_heard() -> None:
+async def test_commands_of_a_refused_client_are_dropped() -> None:
     heart = Heart()
     later = heart.application.later("connect")
     client = heart.connect("ann")
@@ -113,7 +74,7 @@ async def test_subscribing_performing_and_unsubscribing() -> None:
 
 
 @in_loop
-async def test_what_makes_no_sense_is_counted_and_not_asked() -> None:
+async def test_invalid_commands_are_counted_and_do_not_reach_the_application() -> None:
     heart = Heart()
     client = heart.member("1")
     asked = len(heart.application.calls)
@@ -135,121 +96,6 @@ async def test_what_makes_no_sense_is_counted_and_not_asked() -> None:
 
 
 @in_loop
-async def test_a_rejected_subscription_is_none() -> None:
-    heart = Heart()
-    client = heart.member()
-    heart.application.prepare("subscribe", FAILURE)
-    client.say("subscribe", room("1"))
-    assert client.outbound.take() == [{"no": 1}]
-    assert client.session.subscriptions == {}
-    client.subscribe(room("1"))
-
-
-@pytest.mark.parametrize("how", ["raised", "awaited", "verdict", "bug"])
-@pytest.mark.parametrize("command", ["subscribe", "unsubscribe", "perform"])
-@in_loop
-async def test_without_a_decision_a_command_was_not_said(
-    command: str, how: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    heart = Heart()
-    client = heart.member() if command == "subscribe" else heart.member("1")
-    before = list(client.session.subscriptions)
-    match how:
-        case "raised":
-            heart.application.prepare(command, AppUnavailable("broken"))
-        case "verdict":
-            heart.application.prepare(command, ERROR)
-        case "awaited":
-            heart.application.later(command).set_exception(AppFailed("broken"))
-        case _:
-            heart.application.later(command).set_exception(ZeroDivisionError("broken"))
-    with caplog.at_level(logging.WARNING, "catenary.node"):
-        said = "message" if command == "perform" else command
-        client.say(said, room("1"), **({"data": "{}"} if command == "perform" else {}))
-        await settle()
-    # Whoever decided so has logged why.
-    lines = 0 if how == "verdict" else 1
-    assert len(caplog.messages) == lines
-    assert caplog.text.count(f"sid={client.session.sid}") == lines
-    assert caplog.text.count("broken") == lines
-    assert client.heard == []
-    assert client.outbound.goodbye is None
-    assert list(client.session.subscriptions) == before
-    assert heart.counters.failed_client_msg_total == 1
-    # The next command is as good as ever.
-    client.subscribe(room("next"))
-
-
-@in_loop
-async def test_a_failed_action_may_answer_and_change_streams() -> None:
-    heart = Heart()
-    client = heart.member("1")
-    heart.application.prepare(
-        "perform",
-        Decision(
-            verdict=Verdict.FAILURE, transmissions=('{"sorry":1}',), streams=(Stream("extra"),)
-        ),
-    )
-    client.say("message", room("1"), data="{}")
-    assert client.outbound.take() == [{"sorry": 1}]
-    assert heart.hub.streams_num == 2
-
-
-@in_loop
-async def test_an_unsubscription_that_is_refused_ends_the_streams_all_the_same() -> None:
-    heart = Heart()
-    client = heart.member("1")
-    heart.application.prepare("unsubscribe", FAILURE)
-    client.say("unsubscribe", room("1"))
-    assert heart.hub.streams_num == 0
-    assert client.session.subscriptions == {}
-
-
-@in_loop
-async def test_streams_are_stopped_before_others_start() -> None:
-    heart = Heart()
-    client = heart.member()
-    heart.application.prepare("subscribe", confirming(room("1"), "a", "b", "c"))
-    client.subscribe(room("1"))
-    subscription = client.session.subscriptions[room("1")]
-    for decision, streams in (
-        (Decision(stopped_streams=(Stream("b"), Stream("unknown"))), ("a", "c")),
-        (Decision(streams=(Stream("d"), Stream("a"))), ("a", "c", "d")),
-        (Decision(stopped_streams=(Stream("a"),), streams=(Stream("a"),)), ("a", "c", "d")),
-        (Decision(stop_all_streams=True, streams=(Stream("e"),)), ("e",)),
-        (Decision(stop_all_streams=True), ()),
-    ):
-        heart.application.prepare("perform", decision)
-        client.say("message", room("1"), data="{}")
-        assert subscription.streams == streams
-        assert heart.hub.streams_num == len(streams)
-
-
-@in_loop
-async def test_replies_come_before_transmissions() -> None:
-    heart = Heart()
-    client = heart.member()
-    decision = confirming(room("1"))
-    heart.application.prepare(
-        "subscribe", Decision(replies=decision.replies, transmissions=("1", "2"))
-    )
-    client.say("subscribe", room("1"))
-    assert client.heard == [{"type": "confirm_subscription", "identifier": room("1")}, 1, 2]
-
-
-@in_loop
-async def test_an_answer_may_end_the_session() -> None:
-    heart = Heart()
-    client = heart.member("1")
-    heart.application.prepare("perform", Decision(transmissions=('"bye"',), disconnect=True))
-    client.say("message", room("1"), data="{}")
-    client.say("message", room("1"), data="{}")
-    assert client.heard == ["bye"]
-    assert client.outbound.ended_for is Reason.COMMAND_FAILED
-    assert [call[0] for call in heart.application.calls].count("perform") == 1
-
-
-@in_loop
 async def test_pings_of_clients_are_answered_and_pongs_are_not() -> None:
     heart = Heart()
     client = heart.member()
@@ -258,47 +104,11 @@ async def test_pings_of_clients_are_answered_and_pongs_are_not() -> None:
     assert client.heard == [{"type": "pong"}]
 
 
-# State
-
-
-@in_loop
-async def test_states_are_merged_and_empty_values_remove_keys() -> None:
-    heart = Heart()
-    client = heart.member("1", "2")
-    environment = client.session.environment
-    for cstate, istate in (
-        ({"a": "1", "b": "2"}, {"x": "1"}),
-        ({"b": ""}, {"y": "2"}),
-        (None, {"x": ""}),
-    ):
-        heart.application.prepare("perform", Decision(cstate=cstate, istate=istate))
-        client.say("message", room("1"), data="{}")
-    assert environment.cstate == {"a": "1"}
-    assert environment.istate_of(room("1")) == {"y": "2"}
-    assert environment.istate_of(room("2")) == {}
-    client.say("unsubscribe", room("1"))
-    assert environment.istate is None
-
-
-@in_loop
-async def test_the_application_hears_the_state_at_the_end() -> None:
-    heart = Heart()
-    client = heart.member("1")
-    heart.application.prepare("perform", Decision(cstate={"c": "1"}, istate={"i": "1"}))
-    client.say("message", room("1"), data="{}")
-    client.leave()
-    await heart.disconnector.drain(1)
-    ((environment, subscriptions),) = heart.application.ended
-    assert environment.cstate == {"c": "1"}
-    assert environment.istate_of(room("1")) == {"i": "1"}
-    assert subscriptions == (room("1"),)
-
-
 # Leaving
 
 
 @in_loop
-async def test_who_leaves_is_forgotten_and_ended_once() -> None:
+async def test_a_client_that_leaves_is_removed_and_ended_once() -> None:
     heart = Heart()
     client = heart.member("1", "2")
     client.leave()
@@ -311,7 +121,7 @@ async def test_who_leaves_is_forgotten_and_ended_once() -> None:
 
 
 @in_loop
-async def test_who_leaves_before_the_answer_was_never_here() -> None:
+async def test_a_client_that_leaves_before_the_decision_is_not_connected() -> None:
     heart = Heart()
     later = heart.application.later("connect")
     client = heart.connect()
@@ -322,206 +132,3 @@ async def test_who_leaves_before_the_answer_was_never_here() -> None:
     await heart.disconnector.drain(1)
     assert heart.application.ended == []
     assert heart.counters.clients_num == 0
-
-
-@in_loop
-async def test_whom_the_application_let_in_although_it_left_is_ended_once() -> None:
-    heart = Heart()
-
-    async def stubborn(environment: Environment) -> Decision:
-        """As a call that was sent already and is not taken back."""
-        try:
-            await settle(1000)
-        except BaseException:  # noqa: BLE001
-            return Decision(identifiers='{"user":1}', cstate={"a": "1"})
-        raise AssertionError("expected to be cancelled")
-
-    heart.application.prepare("connect", stubborn(Environment(None, "", {})))  # type: ignore[arg-type]
-    client = heart.connect("ann")
-    await settle()
-    client.leave()
-    await settle()
-    await heart.disconnector.drain(1)
-    ((environment, subscriptions),) = heart.application.ended
-    assert (environment.sid, environment.identifiers) == ("ann", '{"user":1}')
-    assert environment.cstate == {"a": "1"}
-    assert subscriptions == ()
-    assert client.heard == []
-    assert heart.counters.clients_num == heart.hub.sessions.identifiers_num == 0
-
-
-@pytest.mark.parametrize("command", ["subscribe", "perform", "unsubscribe"])
-@in_loop
-async def test_who_leaves_during_a_command_gets_nothing_of_it(command: str) -> None:
-    heart = Heart()
-    client = heart.member() if command == "subscribe" else heart.member("1")
-    was_subscribed = tuple(client.session.subscriptions)
-    later = heart.application.later(command)
-    said = "message" if command == "perform" else command
-    client.say(said, room("1"), **({"data": "{}"} if command == "perform" else {}))
-    client.say("subscribe", room("behind"))
-    await settle()
-    client.leave()
-    await settle()
-    assert later.cancelled()
-    assert client.heard == []
-    assert heart.hub.streams_num == 0
-    assert ("subscribe", room("behind")) not in heart.application.calls
-    await heart.disconnector.drain(1)
-    assert [subscriptions for _, subscriptions in heart.application.ended] == [was_subscribed]
-
-
-@in_loop
-async def test_a_decision_for_a_session_that_is_closed_is_not_applied() -> None:
-    heart = Heart()
-    client = heart.member()
-    later = heart.application.later("subscribe")
-    client.say("subscribe", room("1"))
-    identifiers = client.session.environment.identifiers
-    heart.node.publications.publish(
-        json.dumps({"command": "disconnect", "payload": {"identifier": identifiers}})
-    )
-    assert client.outbound.ended_for is Reason.REMOTE
-    later.set_result(confirming(room("1")))
-    await settle()
-    assert heart.hub.streams_num == 0
-    client.leave()
-    await heart.disconnector.drain(1)
-    assert len(heart.application.ended) == 1
-
-
-@pytest.mark.parametrize(
-    ("mode", "on_connect", "on_subscribe", "is_told"),
-    [
-        ("auto", None, None, True),
-        ("auto", True, False, True),
-        ("auto", False, True, True),
-        ("auto", False, None, True),
-        ("auto", False, False, False),
-        ("always", False, False, True),
-        ("never", True, True, False),
-    ],
-)
-@in_loop
-async def test_whether_the_application_is_told_of_the_end(
-    mode: Literal["auto", "always", "never"],
-    on_connect: bool | None,
-    on_subscribe: bool | None,
-    is_told: bool,
-) -> None:
-    heart = Heart(mode=mode)
-    heart.application.prepare("connect", Decision(disconnect_wanted=on_connect))
-    client = heart.connect()
-    heart.application.prepare("subscribe", Decision(disconnect_wanted=on_subscribe))
-    client.say("subscribe", room("1"))
-    client.leave()
-    await heart.disconnector.drain(1)
-    assert len(heart.application.ended) == is_told
-
-
-# Whispers
-
-
-def whisperer(heart: Heart, *, to: str | None) -> Client:
-    client = heart.connect()
-    whisper_stream = None if to is None else Stream(to)
-    decision = confirming(room("1"))
-    heart.application.prepare(
-        "subscribe",
-        Decision(streams=decision.streams, replies=decision.replies, whisper_stream=whisper_stream),
-    )
-    client.subscribe(room("1"))
-    return client
-
-
-@in_loop
-async def test_a_whisper_reaches_everybody_else_and_not_the_application() -> None:
-    heart = Heart()
-    ann, bob = whisperer(heart, to="1"), whisperer(heart, to="1")
-    asked = len(heart.application.calls)
-    ann.say("whisper", room("1"), data={"typing": True})
-    await settle()
-    assert (ann.messages, bob.messages) == ([], [{"typing": True}])
-    assert len(heart.application.calls) == asked
-
-
-@in_loop
-async def test_who_whispers_faster_than_it_is_heard_waits() -> None:
-    heart = Heart()
-    ann, bob = whisperer(heart, to="1"), whisperer(heart, to="1")
-    for _ in range(TURN):
-        whisperer(heart, to="1")
-    said = list(range(WAITING_LIMIT + 10))
-    for each in said:
-        ann.say("whisper", room("1"), data=each)
-    assert ann.session.inbox is not None
-    while len(bob.messages) < len(said):
-        await asyncio.wait_for(settle(), 1)
-    assert bob.messages == said
-    assert heart.counters.held_publishers_total > 0
-
-
-@in_loop
-async def test_nobody_whispers_without_a_stream_to_whisper_to(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    heart = Heart()
-    ann, bob = whisperer(heart, to=None), whisperer(heart, to="1")
-    for _ in range(3):
-        ann.say("whisper", room("1"), data=1)
-    await settle()
-    assert bob.messages == []
-    (line,) = caplog.messages
-    assert "Whisper ignored" in line
-    assert "--streams_whisper" in line
-    ann.say("whisper", room("unknown"), data=1)
-    await settle()
-    assert bob.messages == []
-
-
-@in_loop
-async def test_the_state_of_a_subscription_names_the_stream_to_whisper_to() -> None:
-    heart = Heart()
-    ann, bob = whisperer(heart, to=None), whisperer(heart, to=None)
-    heart.application.prepare("perform", Decision(istate={"$w": "1"}), Decision(istate={"$w": ""}))
-    ann.say("message", room("1"), data="{}")
-    ann.say("whisper", room("1"), data=1)
-    ann.say("message", room("1"), data="{}")
-    ann.say("whisper", room("1"), data=2)
-    await settle()
-    assert bob.messages == [1]
-
-
-# Publications
-
-
-@in_loop
-async def test_one_a_batch_and_a_command() -> None:
-    heart = Heart()
-    client = heart.member("1")
-    assert heart.node.publications.publish('{"stream":"1","data":"1"}') is None
-    heart.node.publications.publish('[{"stream":"1","data":"2"},{"stream":"2","data":"3"}]')
-    identifiers = client.session.environment.identifiers
-    heart.node.publications.publish(
-        json.dumps({"command": "disconnect", "payload": {"identifier": identifiers}}).encode()
-    )
-    assert client.messages == [1, 2]
-    assert client.outbound.goodbye is not None
-    assert heart.counters.publications_total == 4
-    assert heart.counters.failed_broadcast_msg_total == 0
-
-
-@in_loop
-async def test_what_is_no_publication_is_counted_logged_and_told(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    heart = Heart()
-    with (
-        caplog.at_level(logging.WARNING, "catenary.node"),
-        pytest.raises(PublicationError, match="expected"),
-    ):
-        heart.node.publications.publish(b'{"stream":' + b"x" * 10_000)
-    assert heart.counters.failed_broadcast_msg_total == 1
-    assert heart.counters.publications_total == 0
-    assert "xxx" in caplog.text
-    assert len(caplog.text) < 600, "a payload is logged with its beginning only"
