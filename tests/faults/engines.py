@@ -157,9 +157,9 @@ async def leader_of_histories(port: int) -> str:
     """The name of the nats-server that leads it (``$JS.API.STREAM.INFO``)."""
     connection = await connect(NatsAddress("127.0.0.1", port))
     try:
-        answer = await connection.ask("$JS.API.STREAM.NAMES", b"{}")
+        answer = await connection.request("$JS.API.STREAM.NAMES", b"{}")
         (name,) = (each for each in json.loads(answer.payload)["streams"] if each.endswith("_H"))
-        answer = await connection.ask(f"$JS.API.STREAM.INFO.{name}", b"{}")
+        answer = await connection.request(f"$JS.API.STREAM.INFO.{name}", b"{}")
         leader: str = json.loads(answer.payload)["cluster"]["leader"]
         return leader
     finally:

@@ -7,7 +7,7 @@ import pytest
 
 from catenary.adapters.interest import Interest
 from catenary.adapters.memory.history import LocalHistory
-from catenary.adapters.nats.questions import Questions
+from catenary.adapters.nats.pending_requests import PendingRequests
 from catenary.adapters.ordered_intake import OrderedIntake
 from catenary.adapters.stream_recovery import StreamRecovery
 from catenary.broker.presence_set import PresenceSet
@@ -246,28 +246,28 @@ def ignored(headers: bytes, payload: bytes, error: BackendError | None) -> None:
     pass
 
 
-def asked(questions: Questions, size: int) -> list[bytes]:
-    """The subjects on which so many questions are to be answered; each has a second more than the last."""
-    subjects = [questions.ask("s", ignored, number, is_long=False) for number in range(size)]
+def asked(requests: PendingRequests, size: int) -> list[bytes]:
+    """The subjects on which so many requests are to be answered; each has a second more than the last."""
+    subjects = [requests.add("s", ignored, number, is_long=False) for number in range(size)]
     return [each.encode() for each in subjects]
 
 
-def questions_are_answered(size: int) -> Work:
-    questions = Questions()
-    subjects = asked(questions, size)
+def requests_are_answered(size: int) -> Work:
+    requests = PendingRequests()
+    subjects = asked(requests, size)
 
     def work() -> None:
         for now, each in enumerate(subjects):
-            questions.hear(each, b"", b"")
-            questions.end_late(now, BackendError("late"))
+            requests.receive(each, b"", b"")
+            requests.expire(now, BackendError("late"))
 
     return work
 
 
-def questions_are_late(size: int) -> Work:
-    questions = Questions()
-    asked(questions, size)
-    return lambda: questions.end_late(size, BackendError("late"))
+def requests_are_late(size: int) -> Work:
+    requests = PendingRequests()
+    asked(requests, size)
+    return lambda: requests.expire(size, BackendError("late"))
 
 
 @pytest.mark.parametrize(
@@ -288,8 +288,8 @@ def questions_are_late(size: int) -> Work:
         clients_wait_until_a_message_arrives,
         publications_wait_for_one_that_takes_long,
         a_batch_is_read,
-        questions_are_answered,
-        questions_are_late,
+        requests_are_answered,
+        requests_are_late,
     ],
 )
 def test_work_of_what_is_kept_is_near_linear(case: Case) -> None:

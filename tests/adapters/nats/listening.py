@@ -1,4 +1,4 @@
-"""What the tests of this room share: a node that listens, a client of NATS that is not ours, patience."""
+"""Shared by the tests of NATS: a node that receives publications, a client of the library nats-py, short timeouts."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,11 +14,11 @@ from catenary.metrics.counters import Counters
 from tests.parts.nats import NatsPublisher
 
 QUICK_S = 0.4
-"""A patience with which a frozen server is found while a test waits."""
+"""A timeout after which a frozen server is found while a test waits."""
 
 
-def lose_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections wait no longer than that for an answer."""
+def shorten_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections wait no longer than that for a reply."""
     monkeypatch.setattr(connection_module, "PATIENCE_S", QUICK_S)
     monkeypatch.setattr(connection_module, "TICK_S", QUICK_S / 4)
 
@@ -31,13 +31,13 @@ async def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
 
 
 async def publish(app: NatsPublisher, *raw: str | bytes) -> None:
-    """Publishes, one after the other, while the loop goes on."""
+    """Publishes one after the other, without blocking the loop."""
     for each in raw:
         await asyncio.to_thread(app.publish, each)
 
 
 async def _say_nothing(error: Exception) -> None:
-    """What the library would print."""
+    """Drops errors that the library would print."""
 
 
 @asynccontextmanager
@@ -71,7 +71,7 @@ async def settled(app: Client) -> None:
 
 
 class Node:
-    """What a server does with publications: ``got`` is what was published, in order."""
+    """A node that receives publications: ``got`` has them in order."""
 
     def __init__(self, url: str, counters: Counters, queue: str = "") -> None:
         self.got: list[bytes] = []

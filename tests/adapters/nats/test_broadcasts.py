@@ -14,11 +14,11 @@ from catenary.errors import BackendError, PublicationError, TooLarge
 from catenary.metrics.counters import Counters
 from tests.adapters.nats.listening import (
     QUICK_S,
-    lose_patience,
     node,
     peer,
     publish,
     settled,
+    shorten_timeouts,
     until,
 )
 from tests.parts.heart import in_loop
@@ -149,7 +149,7 @@ async def test_what_comes_faster_than_it_is_published_waits_at_the_server(nats: 
             await app.publish("news", BIG)
         await settled(app)
         await until(lambda: bool(gate.came))
-        # Another node hears it all in this time.
+        # Another node receives everything meanwhile.
         async with node(nats.url) as other:
             await app.publish("news", b"last")
             await until(lambda: other.got == [b"last"])
@@ -210,7 +210,7 @@ async def test_a_nats_that_says_nothing_is_noticed(
     nats: NatsServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its connection stays open all the time: only a question finds out."""
-    lose_patience(monkeypatch)
+    shorten_timeouts(monkeypatch)
     counters = Counters()
     async with node(nats.url, counters=counters) as listener:
         nats.freeze()

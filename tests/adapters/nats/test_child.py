@@ -32,7 +32,7 @@ uvloop.run(main())
 
 
 def is_running(pid: int) -> bool:
-    """A zombie, which nobody has asked for its status, runs no more."""
+    """A zombie, whose status was not collected, no longer runs."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
     except FileNotFoundError:

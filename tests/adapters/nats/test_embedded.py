@@ -39,7 +39,7 @@ def address() -> str:
 
 @pytest.fixture(autouse=True)
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What is left behind is left here."""
+    """Temporary files are created here."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
@@ -93,13 +93,13 @@ async def kept(client: Client) -> bytes | None:
 
 
 async def listen(client: Client, subject: str) -> list[bytes]:
-    """What is heard from now on."""
+    """Receives messages from now on."""
     heard: list[bytes] = []
 
-    async def hear(message: Msg) -> None:
+    async def note(message: Msg) -> None:
         heard.append(message.data)
 
-    await client.subscribe(subject, cb=hear)
+    await client.subscribe(subject, cb=note)
     await client.flush()
     return heard
 
@@ -388,10 +388,10 @@ async def test_clusters_that_are_joined_by_gateways() -> None:
         ("[7] [INF]", None, ""),
     ],
 )
-def test_what_it_says_goes_to_our_log(
+def test_lines_of_its_log_are_logged(
     line: str, level: int | None, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "catenary.nats")
-    EmbeddedNats(EnatsOptions(), Counters())._hear(line)
+    EmbeddedNats(EnatsOptions(), Counters())._read_line(line)
     expected = [] if level is None else [("catenary.nats", level, f"nats-server: {text}")]
     assert caplog.record_tuples == expected

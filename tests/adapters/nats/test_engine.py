@@ -1,4 +1,4 @@
-"""The engine on NATS: what it needs to be up, who lets it in, clusters."""
+"""The engine on NATS: its requirements, logins, clusters."""
 
 import asyncio
 from collections.abc import Iterator
@@ -44,10 +44,10 @@ async def test_a_server_without_jetstream_is_trouble_until_it_has_it() -> None:
         node = NatsNode(plain)
         await node.start()
         try:
-            await until(lambda: "switched on" in (node.pubsub.trouble or ""))
-            with pytest.raises(BackendError, match="switched on"):
+            await until(lambda: "enabled" in (node.pubsub.trouble or ""))
+            with pytest.raises(BackendError, match="enabled"):
                 await node.history.since(S, 0)
-            with pytest.raises(BackendError, match="switched on"):
+            with pytest.raises(BackendError, match="enabled"):
                 await node.publish(S, 1)
         finally:
             await node.close()

@@ -65,7 +65,7 @@ async def test_any_node_reads_what_any_node_has_written(server: JetStreamServer)
 
 
 @in_loop
-async def test_the_position_of_nothing_has_all_that_follows_behind_it(
+async def test_the_position_of_nothing_has_all_that_follows_after_it(
     server: JetStreamServer,
 ) -> None:
     limits = msgspec.structs.replace(LIMITS, history_limit=3)
@@ -126,13 +126,13 @@ async def test_what_is_read_while_others_write_has_no_hole(
             assert_whole(kept)
             newest = (await one.history.newest([S]))[S]
             try:
-                behind = await one.history.after(S, newest)
+                after = await one.history.after(S, newest)
             except LostPosition:
                 lost += 1
                 continue
             found += 1
-            assert not behind or at(behind[0]).offset == newest.offset + 1
-            assert_whole(behind)
+            assert not after or at(after[0]).offset == newest.offset + 1
+            assert_whole(after)
         is_done = True
         await writer
         assert found > 0
@@ -146,7 +146,7 @@ async def test_many_who_ask_at_the_same_time_are_answered_by_few_reads(
     async with nats_node(server) as node:
         await node.publish(S, *range(50))
         kept = await node.history.since(S, 0)
-        asked = node.engine.connection._questions.asked_total
+        asked = node.engine.connection._requests.requests_total
         answers = await asyncio.gather(
             *(node.history.after(S, at(kept[n % 50])) for n in range(500)),
             *(node.history.since(S, 0) for _ in range(500)),
@@ -154,7 +154,7 @@ async def test_many_who_ask_at_the_same_time_are_answered_by_few_reads(
         for number, answer in enumerate(answers[:500]):
             assert answer == kept[number % 50 + 1 :]
         assert answers[500:] == [kept] * 500
-        assert node.engine.connection._questions.asked_total - asked <= 6
+        assert node.engine.connection._requests.requests_total - asked <= 6
         assert not node.history._waiting
         assert not node.history._begun
 
@@ -200,7 +200,7 @@ async def test_limits_that_are_changed_are_changed_in_jetstream(server: JetStrea
     async with nats_node(server, smaller) as node:
         assert node.engine.kept().epoch == epoch
         assert numbers(await node.history.since(S, 0)) == [7, 8, 9]
-        info = await node.engine.connection.ask(
+        info = await node.engine.connection.request(
             f"$JS.API.STREAM.INFO.{node.engine.kept().name}", b"{}"
         )
         config = msgspec.json.decode(info.payload)["config"]

@@ -182,7 +182,7 @@ async def test_everything_goes_out_before_a_node_closes(server: JetStreamServer)
         assert other.data(S) == texts(range(5_000))
 
 
-# What may wait
+# Limits of what waits
 
 
 @in_loop

@@ -45,7 +45,7 @@ def left(member_id: str) -> PresenceChange:
 
 
 async def expired_by(*nodes: NatsNode, until_: int) -> list[PresenceChange]:
-    """What nodes let leave until it is so many."""
+    """Returns the members that nodes remove, once they are so many."""
     changes: list[PresenceChange] = []
     async with asyncio.timeout(20):
         while len(changes) < until_:
@@ -93,7 +93,7 @@ async def test_nothing_is_left_of_those_who_left(server: JetStreamServer) -> Non
         assert await node.records() == []
         assert not node.presence._own
         assert not node.presence._sessions
-        assert not node.presence._turns._last
+        assert not node.presence._locks._last
 
 
 @in_loop
@@ -116,7 +116,7 @@ async def test_the_members_of_a_node_that_died_leave_once(server: JetStreamServe
                 await asyncio.sleep(0.02)
         assert {each.kind for each in changes} == {"leave"}
         assert {int(each.id) for each in changes} == set(range(many // 2))
-        # Both may find the last of somebody's sessions gone, seldom.
+        # Both may find the last session of a member gone, rarely.
         assert len(changes) < many // 2 * 1.1
         assert len(await one.records()) == 1
         await one.nodes_are(2)
@@ -124,7 +124,7 @@ async def test_the_members_of_a_node_that_died_leave_once(server: JetStreamServe
 
 @in_loop
 async def test_who_was_there_before_an_outage_does_not_join_anew(server: JetStreamServer) -> None:
-    """As the node does after each: everybody who is here joins once more."""
+    """As the node does after each: every present member joins once more."""
     async with nats_node(server) as one, nats_node(server) as other:
         await one.presence.join(S, ONE, "jack", "1")
         await one.presence.join(S, TWO, "jack", "1")
@@ -180,7 +180,7 @@ async def test_a_crowd_of_one_stream(server: JetStreamServer) -> None:
         for start in range(0, many, 500):
             await asyncio.gather(
                 *(
-                    one.presence.join(S, Sid(str(n)), str(n), '{"name":"somebody"}')
+                    one.presence.join(S, Sid(str(n)), str(n), '{"name":"Ann"}')
                     for n in range(start, start + 500)
                 )
             )
@@ -194,11 +194,11 @@ async def test_many_are_touched_without_a_message(server: JetStreamServer) -> No
     async with nats_node(server, clock=clock) as node:
         sids = [Sid(str(number)) for number in range(200)]
         await asyncio.gather(*(node.presence.join(S, sid, sid, "1") for sid in sids))
-        asked = node.engine.connection._questions.asked_total
+        asked = node.engine.connection._requests.requests_total
         for _ in range(5):
             await clock.elapse(50)
-            node.presence.touch([*sids, Sid("nobody")])
-        assert node.engine.connection._questions.asked_total - asked <= 5, "heartbeats alone"
+            node.presence.touch([*sids, Sid("unknown")])
+        assert node.engine.connection._requests.requests_total - asked <= 5, "heartbeats alone"
         assert await node.presence.expire() == ()
         assert len(await node.presence.members(S)) == 200
 

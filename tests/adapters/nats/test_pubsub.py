@@ -41,8 +41,8 @@ async def eventually(node: NatsNode, stream: Stream, *data: object) -> None:
                 return
 
 
-async def stranger(server: JetStreamServer) -> Connection:
-    """Somebody else on the same server."""
+async def other_connection(server: JetStreamServer) -> Connection:
+    """Another client of the same server."""
     return await connect(server_address(server.url))
 
 
@@ -55,14 +55,14 @@ async def test_a_node_receives_the_streams_its_clients_listen_to_and_no_other(
 ) -> None:
     async with nats_node(server) as one, nats_node(server) as other:
         counted: dict[bytes, int] = {}
-        take = one.engine.connection._reader._take
+        take = one.engine.connection._reader._on_message
 
         def count(number: int, subject: bytes, headers: bytes, payload: bytes) -> None:
             if subject.startswith(b"test.between.p."):
                 counted[subject] = counted.get(subject, 0) + 1
             take(number, subject, headers, payload)
 
-        one.engine.connection._reader._take = count
+        one.engine.connection._reader._on_message = count
         await one.listen([S])
         for number in range(50):
             await other.publish(Stream(f"other {number}"), "x")
@@ -98,7 +98,7 @@ async def test_names_that_a_subject_does_not_take(server: JetStreamServer) -> No
 
 
 @in_loop
-async def test_a_stream_of_jetstream_that_somebody_deletes_is_made_anew(
+async def test_a_stream_of_jetstream_that_other_client_deletes_is_made_anew(
     server: JetStreamServer,
 ) -> None:
     async with nats_node(server) as one, nats_node(server) as other:
@@ -107,11 +107,11 @@ async def test_a_stream_of_jetstream_that_somebody_deletes_is_made_anew(
         await one.publish(S, 1)
         await until(lambda: one.data(S) == other.data(S) == ["1"])
         epoch = one.engine.kept().epoch
-        somebody = await stranger(server)
-        await somebody.ask(f"$JS.API.STREAM.DELETE.{one.engine.kept().name}")
-        await somebody.close(1)
+        other_client = await other_connection(server)
+        await other_client.request(f"$JS.API.STREAM.DELETE.{one.engine.kept().name}")
+        await other_client.close(1)
         with pytest.raises(BackendError, match="no such stream"):
-            await one.publish(S, "nobody keeps it")
+            await one.publish(S, "it is not kept")
         for node in (one, other):
             await eventually(node, S, "kept")
         for node in (one, other):
@@ -130,19 +130,19 @@ async def test_messages_of_strangers_cost_nobody_anything(
 ) -> None:
     async with nats_node(server) as node:
         await node.listen([S])
-        somebody = await stranger(server)
+        other_client = await other_connection(server)
         epoch = node.engine.kept().epoch
         for raw in (b"", b"x", b"\x94", b"\x95\xa1s\xa0\xc0\xa0\xa0"):
             for subject in (f"p.0.{token(S)}", f"h.{epoch}.{token(S)}", "c"):
-                somebody.publish(f"test.between.{subject}", raw)
-        somebody.publish(
+                other_client.publish(f"test.between.{subject}", raw)
+        other_client.publish(
             f"test.between.p.{epoch}.{token(S)}", b"", wire.header("Nats-Sequence", "é")
         )
-        await somebody.flushed()
+        await other_client.flushed()
         await node.publish(S, "good")
         await until(lambda: node.data(S) == ["good"])
         assert await node.history.since(S, 0) == tuple(node.received)
-        await somebody.close(1)
+        await other_client.close(1)
         assert node.restored == 0
-    assert caplog.text.count("is no publication") >= 8
-    assert caplog.text.count("is no command") == 4
+    assert caplog.text.count("is not a publication") >= 8
+    assert caplog.text.count("is not a command") == 4

@@ -1,4 +1,4 @@
-"""What is published from an entry of a queue: JetStream keeps it once, and nothing overtakes it."""
+"""Publications of queue entries: JetStream stores them once, and nothing overtakes them."""
 
 import asyncio
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ async def test_an_entry_that_is_sent_again_is_kept_and_heard_once(server: JetStr
 @in_loop
 async def test_ids_are_known_for_longer_than_a_takeover_takes(server: JetStreamServer) -> None:
     async with nats_node(server) as node:
-        reply = await node.engine.connection.ask("$JS.API.STREAM.INFO.test_between_H", b"{}")
+        reply = await node.engine.connection.request("$JS.API.STREAM.INFO.test_between_H", b"{}")
         assert f'"duplicate_window":{DUPLICATES_S * S}'.encode() in reply.payload
 
 

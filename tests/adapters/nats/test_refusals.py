@@ -1,4 +1,4 @@
-"""What NATS refuses for good, alone or in a batch: it is told apart from an outage."""
+"""Permanent refusals of NATS, of one publication or of a batch, are not taken for outages."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ def server() -> Iterator[NatsServer]:
 
 @pytest.fixture
 def strict(tmp_path: Path) -> Iterator[NatsServer]:
-    """A server whose user may publish everything but what is for the stream BAD."""
+    """A server whose user may publish on every stream but BAD."""
     file = tmp_path / "nats.conf"
     denied = [f"test.between.*.*.{token(BAD)}", f"test.between.*.{token(BAD)}"]
     names = ", ".join(f'"{each}"' for each in denied)

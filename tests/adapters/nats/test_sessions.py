@@ -34,7 +34,7 @@ def server() -> Iterator[JetStreamServer]:
 
 
 async def ended_by(node: NatsNode, number: int) -> list[bytes]:
-    """What a node ends until it has ended so many."""
+    """Returns the sessions that a node ends, once they are so many."""
     ended: list[bytes] = []
     async with asyncio.timeout(20):
         while len(ended) < number:
@@ -63,11 +63,11 @@ async def test_one_that_is_touched_costs_no_message(server: JetStreamServer) -> 
     clock = Clock()
     async with nats_node(server, clock=clock) as node:
         await asyncio.gather(*(node.sessions.save(Sid(str(n)), b"x") for n in range(100)))
-        asked = node.engine.connection._questions.asked_total
+        asked = node.engine.connection._requests.requests_total
         for _ in range(5):
             await clock.elapse(50)
             node.sessions.touch([Sid(str(n)) for n in range(100)])
-        assert node.engine.connection._questions.asked_total - asked <= 5, "heartbeats alone"
+        assert node.engine.connection._requests.requests_total - asked <= 5, "heartbeats alone"
         assert await node.sessions.expire() == ()
         assert await node.sessions.take(Sid("7")) == b"x"
 
@@ -216,7 +216,7 @@ async def test_lines_of_one_that_somebody_took_are_not_left_by_who_had_it(
     async with nats_node(server) as one, nats_node(server) as other:
         await one.sessions.save(A, LINES)
         assert await other.sessions.take(A) == LINES
-        # Not known here yet: a line is put for nobody, until the session is saved or has left.
+        # Not known here yet: lines are written without their session, until it is saved or has left.
         await one.sessions.amend(A, {7: b"late"})
         assert await other.sessions.take(A) is None
         await one.sessions.save(A, LINES, is_new=False)
@@ -232,7 +232,7 @@ async def test_lines_that_a_dead_node_has_left_end_with_their_session(
             await dead.sessions.save(A, LINES)
             await dead.sessions.save(B, LINES)
             assert await one.sessions.take(B) == LINES
-            await dead.sessions.amend(B, {3: b"for nobody"})
+            await dead.sessions.amend(B, {3: b"without a session"})
         assert await ended_by(one, 1) == [LINES]
         await one.nodes_are(1)
         assert await one.records() == []

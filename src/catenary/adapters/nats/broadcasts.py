@@ -1,7 +1,7 @@
-"""Publications from a NATS subject.
+"""Receives publications from a NATS subject.
 
-Without a queue group every node hears every publication, and each delivers to its own clients
-alone; with one, a publication is for one of the nodes, which hands it to the others.
+Without a queue group every node receives every publication, and delivers it to its own clients; with one, one of the
+nodes receives it, and sends it to the others.
 Source: docs/broadcasting.md, "NATS Pub/Sub" (anycable).
 """
 
@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from catenary.adapters.nats.connection import Connection
+from catenary.adapters.nats.reconnector import Reconnector
 from catenary.adapters.nats.servers import NatsServers
-from catenary.adapters.nats.way_back import WayBack
 from catenary.adapters.ordered_intake import OrderedIntake
 from catenary.errors import BackendError
 from catenary.metrics.counters import Counters
@@ -24,13 +24,12 @@ _log: Final = logging.getLogger("catenary.nats")
 
 
 class NatsBroadcasts:
-    """Listens to a subject for as long as the server runs, whatever becomes of NATS.
+    """Keeps a subscription for as long as the server runs, and subscribes again after every outage of NATS.
 
-    What is published while NATS is away, or before the subscription is back, is lost: that is what
-    core NATS promises, and the log says from when to when. One publication is done with before the
-    next one begins. While that takes its time, NATS is not read: what waits here is what came in
-    one read, and the rest waits there, up to the server's ``max_pending``. Then it ends the
-    connection, which is an outage like others.
+    Messages that are published during an outage are lost, as core NATS delivers at most once; the log says from when to
+    when. Each publication is finished before the next one begins. Meanwhile the connection is not read: what came in
+    one read waits here, and the rest in the NATS server, up to its ``max_pending``. Then it ends the connection, which
+    is an outage like others.
     """
 
     __slots__ = (
@@ -41,7 +40,7 @@ class NatsBroadcasts:
         "_intake",
         "_number",
         "_queue",
-        "_way",
+        "_reconnector",
         "trouble",
     )
 
@@ -55,36 +54,36 @@ class NatsBroadcasts:
         queue: str = "",
         supervisor: Supervisor | None = None,
     ) -> None:
-        """``queue`` names the group of nodes of which one gets each publication; "": all do.
+        """``queue`` names the group of nodes of which one receives each publication; "": every node does.
 
         Raises :class:`ConfigError`.
         """
         self.trouble: str | None = "not subscribed yet"
-        """Why nothing is heard at the moment; None where it is."""
-        self._way: Final = WayBack(
+        """Why no publications are received at the moment; None: they are."""
+        self._reconnector: Final = Reconnector(
             servers,
-            self._listen,
-            self._went,
-            log=self._tell,
+            self._subscribe,
+            self._note_end,
+            log=self._log_outage,
             name="NATS broadcasts",
             supervisor=supervisor,
         )
         self._channel = channel
         self._counters = counters
         self._queue = queue
-        # Coming and going
+        # The connection
         self._connection: Connection | None = None
         self._number = 0
         self._away_since: float | None = None
         self._intake = OrderedIntake(publish, counters, pause=self._pause, resume=self._resume)
 
     async def start(self) -> None:
-        """Begins to listen; does not wait for NATS, which may come later."""
-        self._way.start()
+        """Begins to connect. Does not wait for NATS, which may start later."""
+        self._reconnector.start()
 
     async def close(self, timeout_s: float) -> None:
-        """Stops listening; what has come is published first, and what is not in time is counted."""
-        await self._way.stop()
+        """Unsubscribes, publishes what was received, and counts what is left after ``timeout_s`` as lost."""
+        await self._reconnector.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._finish()
@@ -95,23 +94,23 @@ class NatsBroadcasts:
             _log.warning("%d publications on %s may be lost: no time is left", lost, self._channel)
 
     async def _finish(self) -> None:
-        """Hears no more, then waits for what was heard."""
+        """Unsubscribes, then waits until everything that was received is published."""
         if self._connection is not None:
             with contextlib.suppress(BackendError):
                 await self._connection.drain(self._number)
         await self._intake.finish()
 
-    # The way
+    # The subscription
 
-    async def _listen(self, connection: Connection, works: Callable[[], bool]) -> str:
-        """Subscribes, and stays; returns why the connection ended."""
+    async def _subscribe(self, connection: Connection, works: Callable[[], bool]) -> str:
+        """Subscribes; returns the reason when the connection has ended."""
         self._connection = connection
         self._number = connection.subscribe(self._channel, self._take, queue=self._queue)
         await connection.flushed()
-        self._came(is_news=works())
+        self._note_subscribed(is_news=works())
         return await asyncio.shield(connection.lost)
 
-    def _came(self, *, is_news: bool) -> None:
+    def _note_subscribed(self, *, is_news: bool) -> None:
         after = ""
         if self._away_since is not None:
             after = f" after {time.monotonic() - self._away_since:.1f} s without it"
@@ -119,21 +118,21 @@ class NatsBroadcasts:
         if is_news:
             _log.info("Subscribed to the NATS subject %s%s", self._channel, after)
 
-    def _went(self, reason: str) -> None:
+    def _note_end(self, reason: str) -> None:
         self._connection = None
         if self._away_since is None:
             self._away_since = time.monotonic()
             self._counters.broadcaster_reconnects_total += 1
         self.trouble = reason
 
-    def _tell(self, reason: str) -> None:
+    def _log_outage(self, reason: str) -> None:
         _log.warning(
             "NATS is away (%s): publications on %s are lost until it is back",
             reason,
             self._channel,
         )
 
-    # What comes
+    # Messages
 
     def _take(self, subject: bytes, headers: bytes, raw: bytes) -> None:
         self._intake.add(raw)

@@ -1,7 +1,7 @@
-"""A child process that says lines on its standard error, and never outlives us.
+"""A child process that logs lines to its standard error, and never outlives this process.
 
-Linux kills it when its parent dies (``PR_SET_PDEATHSIG``, prctl(2)). Elsewhere a guard waits at the
-end of a pipe that we hold open: the kernel closes it when we die, however that comes about.
+Linux kills it when its parent dies (``PR_SET_PDEATHSIG``, prctl(2)). On other systems a guard process reads from a pipe
+that this process holds open: the kernel closes the pipe when this process dies, in whatever way.
 Knows: processes. Does not know: what runs in them.
 """
 
@@ -25,7 +25,7 @@ _GUARD: Final = 'read -r _; kill -9 "$0"'
 
 
 class Child:
-    """A running process; it has its own session, so that a Ctrl-C in our terminal is ours alone."""
+    """A running process, in a session of its own: Ctrl-C in the terminal does not reach it."""
 
     def __init__(self, process: Process, guard: Process | None) -> None:
         self._process = process
@@ -33,7 +33,7 @@ class Child:
 
     @classmethod
     async def start(cls, command: Sequence[str], *, is_guarded: bool = not IS_LINUX) -> "Child":
-        """Raises OSError where there is no such program."""
+        """Starts a program. Raises OSError where there is none."""
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=DEVNULL,
@@ -58,10 +58,10 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
-    async def listen(self, hear: Callable[[str], None]) -> int:
-        """Calls ``hear`` for each line until the process ends, and returns its status.
+    async def listen(self, on_line: Callable[[str], None]) -> int:
+        """Calls ``on_line`` for each line until the process ends, and returns its status.
 
-        The status of one that a signal killed is the signal's number, negative.
+        A process that was killed by a signal has the negative number of the signal as its status.
         """
         errors = self._process.stderr
         assert errors is not None
@@ -72,13 +72,13 @@ class Child:
                 continue  # longer than the limit
             if not line:
                 break
-            hear(line.decode(errors="replace").rstrip())
+            on_line(line.decode(errors="replace").rstrip())
         status = await self._process.wait()
         await self._dismiss_guard()
         return status
 
     async def stop(self, timeout_s: float) -> None:
-        """Asks it to end, and kills it where that takes too long."""
+        """Sends SIGTERM, and kills the process if it has not ended after ``timeout_s``."""
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
@@ -92,7 +92,7 @@ class Child:
         await self._dismiss_guard()
 
     async def _dismiss_guard(self) -> None:
-        """Before anything else may get the number of the process that it would kill."""
+        """Ends the guard before another process can get the id that it would kill."""
         guard, self._guard = self._guard, None
         if guard is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -101,7 +101,7 @@ class Child:
 
 
 def _tie_to(parent: int) -> Callable[[], None]:
-    """What the child does before it becomes the program: asks to be killed when we die."""
+    """Returns what the child runs before the program: it asks the kernel to be killed with its parent."""
     prctl = ctypes.CDLL(None).prctl
 
     def tie() -> None:

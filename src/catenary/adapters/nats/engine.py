@@ -1,9 +1,8 @@
-"""NATS between nodes, and JetStream for what is kept: the connection, and what stands on it.
+"""NATS as a cluster engine: the connection between nodes, and the JetStream streams of the broker.
 
-Two streams of JetStream, one for histories, one for records of sessions and members. They are
-found or made at each connection; only then is the engine up.
-Source: "NATS" of docs/pubsub.md and docs/broker.md (anycable). Knows: servers, streams. Does not
-know: what is sent.
+There are two streams: one for histories, one for records of sessions and members. The engine finds or creates them on
+each connection, and is up only then.
+Source: "NATS" of docs/pubsub.md and docs/broker.md (anycable). Knows: servers, streams. Does not know: messages.
 """
 
 import asyncio
@@ -17,13 +16,13 @@ from typing import Final
 from catenary.adapters.nats.connection import Connection
 from catenary.adapters.nats.history import NatsHistory, stream_limits, stream_subjects
 from catenary.adapters.nats.nodes import Nodes
+from catenary.adapters.nats.pending_requests import NoResponders
 from catenary.adapters.nats.presence import NatsPresence
-from catenary.adapters.nats.questions import Nobody
+from catenary.adapters.nats.reconnector import Reconnector
 from catenary.adapters.nats.servers import NatsServers
 from catenary.adapters.nats.sessions import NatsSessions
 from catenary.adapters.nats.store import S, Store
 from catenary.adapters.nats.subjects import Subjects
-from catenary.adapters.nats.way_back import WayBack
 from catenary.broker.limits import Limits
 from catenary.errors import BackendError
 from catenary.metrics.counters import Counters
@@ -33,20 +32,21 @@ from catenary.supervision.service import Supervisor
 _log: Final = logging.getLogger("catenary.nats")
 
 LONGEST_PAUSE_S: Final = 2.0
-"""Between two attempts: less than what other nodes wait before they count this one as dead."""
+"""Between two attempts: less than the time after which other nodes count this one as dead."""
 
 READY_PAUSE_S: Final = 0.5
-"""Until a JetStream that is not ready, such as one without a leader, is asked again."""
+"""Until JetStream is asked again that is not ready, for example without a leader."""
 
 RECORDS_AGE_S: Final = 24 * 3600
-"""How long a record stays when no node is there any more to end it; living nodes renew theirs."""
+"""How long a record is kept without any node to delete it; living nodes renew theirs."""
 
 
 class NatsEngine:
-    """What a node has on NATS. ``limits`` is None where nothing is kept: then no JetStream is needed.
+    """The connection of a node, its history, sessions and presence. Without ``limits``, nothing is kept, and JetStream is
+    not needed.
 
-    ``servers`` may come later than :meth:`start`. ``clock`` counts the seconds that sessions and
-    members are kept: the loop's, unless told otherwise. Raises :class:`ConfigError`.
+    ``servers`` may start later than this node. ``clock`` counts the seconds of times to live; the default is the loop's.
+    Raises :class:`ConfigError`.
     """
 
     __slots__ = (
@@ -57,9 +57,9 @@ class NatsEngine:
         "_limits",
         "_nodes",
         "_preparing",
+        "_reconnector",
         "_records",
         "_up",
-        "_way",
         "counters",
         "history",
         "node",
@@ -81,17 +81,17 @@ class NatsEngine:
     ) -> None:
         self.subjects = Subjects(prefix)
         self.node = secrets.token_hex(8)
-        """This node's name among others; another one at each start."""
+        """The name of this node in the cluster; another one at each start."""
         self.trouble: str | None = "not connected to NATS yet"
-        """Why nothing can be had at the moment; None where it can."""
+        """Why NATS can't be used at the moment; None: it can."""
         self._limits = limits
         self.counters = counters
-        # Coming and going
-        self._way: Final = WayBack(
+        # The connection
+        self._reconnector: Final = Reconnector(
             servers,
             self._visit,
             self._ended,
-            log=self._tell,
+            log=self._log_outage,
             longest_pause_s=LONGEST_PAUSE_S,
             name="NATS between nodes",
             supervisor=supervisor,
@@ -101,7 +101,7 @@ class NatsEngine:
         self._connection: Connection | None = None
         self._up: asyncio.Event = asyncio.Event()
         self._checking: asyncio.Task[None] | None = None
-        # What is kept
+        # The broker
         self._history_store: Store | None = None
         self._records: Store | None = None
         self._nodes: Nodes | None = None
@@ -119,7 +119,7 @@ class NatsEngine:
                 self.records, self.subjects, nodes, limits.presence_ttl_s, clock
             )
 
-    # What stands on it
+    # Uses
 
     @property
     def connection(self) -> Connection:
@@ -138,36 +138,36 @@ class NatsEngine:
 
     def kept(self) -> Store:
         """The stream of histories. Raises :class:`BackendError`."""
-        return self._there(self._history_store)
+        return self._require(self._history_store)
 
     def records(self) -> Store:
         """The stream of sessions, members and nodes. Raises :class:`BackendError`."""
-        return self._there(self._records)
+        return self._require(self._records)
 
-    def _there(self, store: Store | None) -> Store:
+    def _require(self, store: Store | None) -> Store:
         if store is None or not self._up.is_set():
             raise BackendError(f"NATS is away: {self.trouble}")
         return store
 
     def suspect(self) -> None:
-        """Nobody stored what was sent: are the streams still there? If not, all begins anew."""
+        """A message had no responders: checks whether the streams exist, and connects again if not."""
         if self._connection is not None and (self._checking is None or self._checking.done()):
             self._checking = asyncio.get_running_loop().create_task(self._check(self._connection))
 
-    # The way
+    # The connection
 
     async def start(self) -> None:
-        """Begins to connect; does not wait for NATS, which may come later."""
-        self._way.start()
+        """Begins to connect. Does not wait for NATS, which may start later."""
+        self._reconnector.start()
 
     async def close(self, timeout_s: float) -> None:
-        """Does what was called for, and ends. What this node keeps is there until its time is over."""
+        """Finishes pending writes, and disconnects. Sessions and members of this node expire later."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 for each in (self.sessions, self.presence):
                     if each is not None:
                         await each.settle()
-        await self._way.stop()
+        await self._reconnector.stop()
         if self._checking is not None:
             self._checking.cancel()
             await asyncio.wait([self._checking])
@@ -177,7 +177,7 @@ class NatsEngine:
             await self._connection.close(timeout_s)
 
     async def _visit(self, connection: Connection, works: Callable[[], bool]) -> str:
-        """Is up as long as the connection lasts; returns why it ended."""
+        """Prepares the streams, and is up as long as the connection lasts; returns why it ended."""
         self._connection = connection
         await self._prepare(connection)
         is_news = works()
@@ -193,7 +193,7 @@ class NatsEngine:
         self.trouble = reason
 
     async def _prepare(self, connection: Connection) -> None:
-        """Waits for JetStream, which may need a while to be there: a leader, its files."""
+        """Waits until JetStream is ready: it may need to elect a leader or to read its files."""
         if self._limits is None or self._nodes is None:
             return
         names, limits = self.subjects.names, self._limits
@@ -219,7 +219,7 @@ class NatsEngine:
                     raise
                 self.trouble = str(error).removeprefix("NATS: ")
                 if self._preparing.failed().is_logged:
-                    self._tell(self.trouble)
+                    self._log_outage(self.trouble)
                 await asyncio.sleep(READY_PAUSE_S)
             else:
                 self._preparing.works()
@@ -227,7 +227,7 @@ class NatsEngine:
                 return
 
     async def _stay(self, connection: Connection) -> str:
-        """Returns why the connection ended."""
+        """Sends heartbeats; returns the reason when the connection has ended."""
         if self._nodes is None:
             return await asyncio.shield(connection.lost)
         while not (await asyncio.wait([connection.lost], timeout=self._nodes.interval_s))[0]:
@@ -235,7 +235,7 @@ class NatsEngine:
         return connection.lost.result()
 
     async def _check(self, connection: Connection) -> None:
-        """Tells the others that this node lives, and finds out whether the streams do."""
+        """Writes the heartbeat of this node, and checks that the streams exist."""
         if self._nodes is None or self._history_store is None or self._records is None:
             return
         history, records = self._history_store, self._records
@@ -248,7 +248,7 @@ class NatsEngine:
                     connection.drop(f"the JetStream stream {store.name} is gone")
                     return
             await self._nodes.beat(records)
-        except Nobody:
+        except NoResponders:
             connection.drop("JetStream is gone")
         except BackendError as error:
             if self._checks.failed().is_logged:
@@ -256,5 +256,5 @@ class NatsEngine:
         else:
             self._checks.works()
 
-    def _tell(self, reason: str) -> None:
+    def _log_outage(self, reason: str) -> None:
         _log.warning("NATS between nodes is away: %s", reason)

@@ -1,9 +1,8 @@
-"""What is kept of streams: all of them in one stream of JetStream, each under its own subject.
+"""Histories: all in one stream of JetStream, each under a subject of its own.
 
-Offsets are JetStream's sequences: those of one stream grow, and not by one. JetStream keeps one
-message more than the limit, and all for longer than the time to live: while the message at a
-position is there, nothing behind it is missing, and a client that has seen the last one of a
-stream that fell silent still finds its place.
+Offsets are JetStream's sequences: within one history they grow, but not by one. JetStream keeps one message more than
+the limit, and keeps messages for longer than the time to live. So while the message at a position exists, no message
+after it is missing, and a client that has received the last message of an idle stream can still resume.
 Source: docs/reliable_streams.md (anycable); ADR-31 of the NATS architecture.
 """
 
@@ -32,25 +31,25 @@ from catenary.messages.publications import Position, Publication
 _limited: Final = RateLimitedLogger(logging.getLogger("catenary.nats"))
 
 KEPT_SILENT: Final = 10
-"""Times to live that the last message of a silent stream stays, so that its position is known."""
+"""Times to live for which the last message of an idle stream is kept, so that its position is known."""
 
 SHORTEST_AGE_S: Final = 10
-"""For times to live of nothing or next to it; JetStream takes 0 for ever."""
+"""For shorter times to live; JetStream takes 0 as no limit."""
 
 LARGEST_OFFSET: Final = 2**63
 LATEST_S: Final = 2**37
-"""A time that never comes; ``datetime`` can't hold much later ones."""
+"""The latest start of a read; ``datetime`` can't hold much later moments."""
 
 REPLICA_ATTEMPTS: Final = 8
 REPLICA_PAUSE_S: Final = 0.01
-"""Until a replica that is behind is asked again, twice as long each time: 2.5 s in all."""
+"""Until a lagging replica is asked again, twice as long each time: 2.5 s in all."""
 
 READS: Final = 64
-"""Streams that are read at once."""
+"""Histories that are read at the same time."""
 
 
 def stream_limits(limits: Limits) -> dict[str, Any]:
-    """What the JetStream stream keeps."""
+    """Returns the limits of the JetStream stream."""
     age_s = max(limits.history_ttl_s * KEPT_SILENT, SHORTEST_AGE_S)
     return {
         "max_msgs_per_subject": limits.history_limit + 1,
@@ -60,16 +59,16 @@ def stream_limits(limits: Limits) -> dict[str, Any]:
 
 
 def stream_subjects(subjects: Subjects, epoch: str) -> dict[str, Any]:
-    """What the JetStream stream takes; each message that it keeps it publishes, in order."""
+    """Returns the subjects of the JetStream stream, and those on which it republishes each stored message, in order."""
     taken = f"{subjects.kept}{epoch}.*"
     given = f"{subjects.published}{epoch}.{{{{wildcard(1)}}}}"
     return {"subjects": [taken], "republish": {"src": taken, "dest": given}}
 
 
 class _Kept(msgspec.Struct, frozen=True):
-    """Messages of one stream from an offset on, without a hole, and when each was stored.
+    """Messages of one stream from an offset on, without a gap, and the time at which each was stored.
 
-    ``has_lost`` says that there were others before them a moment ago.
+    ``has_lost``: JetStream dropped others before them while they were read.
     """
 
     publications: tuple[Publication, ...]
@@ -79,7 +78,7 @@ class _Kept(msgspec.Struct, frozen=True):
 
 
 class _Reading:
-    """A read that somebody waits for; until it begins, others may join."""
+    """A read that has not begun: further callers may join it."""
 
     __slots__ = ("first", "task")
 
@@ -162,9 +161,9 @@ class NatsHistory:
         else:
             async with self._places:
                 kept = await self._fetch(stream, position.offset, limit + 1)
-        behind = bisect_right(kept.offsets, position.offset)
-        is_known = behind > 0 and kept.offsets[behind - 1] == position.offset
-        # Nothing was there before the first message: all there ever was is kept, or it is too much.
+        index = bisect_right(kept.offsets, position.offset)
+        is_known = index > 0 and kept.offsets[index - 1] == position.offset
+        # Offset 0 precedes the first message: every message is still kept, unless there were too many.
         is_beginning = (
             position.offset == 0
             and not kept.has_lost
@@ -172,12 +171,12 @@ class NatsHistory:
         )
         if not is_known and not is_beginning:
             raise LostPosition(f"the offset {position.offset} is not kept (any more)")
-        if behind < len(kept.offsets) and kept.moments_s[behind] < self._oldest_s(store):
-            raise LostPosition(f"what stands behind the offset {position.offset} is too old")
-        return kept.publications[behind : None if limit is None else behind + limit]
+        if index < len(kept.offsets) and kept.moments_s[index] < self._oldest_s(store):
+            raise LostPosition(f"what follows the offset {position.offset} is too old")
+        return kept.publications[index : None if limit is None else index + limit]
 
     async def newest(self, streams: Collection[Stream]) -> dict[Stream, Position]:
-        """The position of the last message of each stream; 0 where none is kept."""
+        """Returns the position of the last message of each stream; 0 where none is kept."""
         store = self._store()
         subjects = {self._subjects.to_keep(store.epoch, each): each for each in streams}
         found = await store.newest(list(subjects))
@@ -187,15 +186,15 @@ class NatsHistory:
         return newest
 
     def _oldest_s(self, store: Store) -> float:
-        """From when on messages count, on the server's clock. With no time to live none does."""
+        """The time from which on messages count, by the server's clock. With a time to live of 0 none does."""
         if self._limits.history_ttl_s == 0:
             return math.inf
         return time.time() + store.clock_ahead_s - self._limits.history_ttl_s
 
-    # Reading, once for all who ask at the same time
+    # Reads, shared by callers that ask at the same time
 
     async def _read(self, stream: Stream, first: int) -> _Kept:
-        """At least what is kept from an offset on, as it is now or later."""
+        """Returns at least what is kept from an offset on, now or later."""
         reading = self._waiting.get(stream)
         if reading is None:
             reading = self._waiting[stream] = _Reading(first)
@@ -205,14 +204,14 @@ class NatsHistory:
         return await asyncio.shield(reading.task)
 
     def _ended(self, stream: Stream, reading: "_Reading", task: "asyncio.Task[_Kept]") -> None:
-        """Who joins a reading that was cancelled before it began would wait for nothing."""
+        """A read that was cancelled before it began must not be joined."""
         if self._waiting.get(stream) is reading:
             del self._waiting[stream]
         if not task.cancelled():
             task.exception()
 
     async def _carry_out(self, stream: Stream) -> _Kept:
-        """One after the other for each stream: who comes while one is under way joins the next."""
+        """Reads one after the other for each stream: callers that come during a read join the next one."""
         before = self._begun.get(stream)
         if before is not None:
             await asyncio.wait([before])
@@ -231,8 +230,8 @@ class NatsHistory:
         messages = await self._read_all(store, subject, first, limit)
         if not messages:
             return await _kept(store.epoch, [], has_lost=False)
-        # While it is read others publish, and the oldest messages make room, even in the middle of
-        # what is read. But behind one that is still there nothing is missing.
+        # While it is read, messages are published, and JetStream drops the oldest ones, even in the middle of what was
+        # read. But after one that still exists, none is missing.
         oldest = await store.first(subject, 1)
         there = [each for each in messages if oldest and each.sequence >= oldest[0].sequence]
         return await _kept(store.epoch, there, has_lost=len(there) < len(messages))
@@ -257,7 +256,7 @@ class NatsHistory:
             if is_before or len(messages) >= limit or newest.sequence <= reached:
                 return messages
             await asyncio.sleep(REPLICA_PAUSE_S * 2**attempt)
-        raise BackendError("JetStream: this replica is behind")
+        raise BackendError("JetStream: this replica lags")
 
 
 async def _kept(epoch: str, messages: list[Stored], *, has_lost: bool) -> _Kept:
@@ -266,7 +265,7 @@ async def _kept(epoch: str, messages: list[Stored], *, has_lost: bool) -> _Kept:
         try:
             publication = unpack(message.payload, Position(epoch, message.sequence))
         except ValueError as error:
-            _limited.warning("JetStream: %s is no publication: %s", message.subject, error)
+            _limited.warning("JetStream: %s is not a publication: %s", message.subject, error)
             continue
         publications.append(publication)
         offsets.append(message.sequence)

@@ -1,8 +1,8 @@
-"""Which nodes live: each puts a record every few seconds, and reads those of the others.
+"""Membership: each node writes a heartbeat record every few seconds, and reads those of the others.
 
-What a node keeps of its clients counts as alive with it, so that nothing need be written for each
-of them. A node whose record has grown old is dead, and any other may end what it has left; when
-nothing is left, its record goes, too. Ages are taken by the server's clock alone.
+The sessions and members of a node live as long as the node, so that no record is written for each of them. A node whose
+heartbeat is old is dead: another node ends its sessions and members, and then deletes its heartbeat. Ages are taken by
+the server's clock alone.
 """
 
 import asyncio
@@ -17,21 +17,22 @@ LONGEST_INTERVAL_S: Final = 5.0
 SHORTEST_INTERVAL_S: Final = 0.25
 
 BEATS: Final = 4
-"""Within the shortest time that something is kept."""
+"""Heartbeats within the shortest time to live."""
 
 BEATS_MISSED: Final = 3
-"""A node is not dead before, however short the times are that something is kept."""
+"""Missed heartbeats before a node counts as dead, however short the times to live are."""
 
 QUIET_S: Final = 1.0
-"""A node that has just begun counts nobody as dead for a while."""
+"""A node that has just started counts no other as dead for so long."""
 
 QUIET_AGAIN_S: Final = 4.0
-"""After NATS was away nobody does for longer: all have to find it again, and until a node has, it
-does not hear who leaves. Longer than the longest pause between two attempts to find it."""
+"""After NATS was away, no node counts another as dead for longer: all have to connect again first. More than the longest
+pause between two attempts."""
 
 
 class Nodes:
-    """A node among others; ``clock`` counts the seconds that things are kept. Whatever is awaited raises :class:`catenary.errors.BackendError`."""
+    """The living and the dead nodes. ``clock`` counts the seconds of times to live. Awaiting raises
+    :class:`catenary.errors.BackendError`."""
 
     __slots__ = (
         "_ages_s",
@@ -68,30 +69,30 @@ class Nodes:
             SHORTEST_INTERVAL_S, min(self._shortest_s / BEATS, LONGEST_INTERVAL_S)
         )
         self.generation = 0
-        """Which connection this is: what was kept over an earlier one may have been lost since."""
+        """The number of the connection: records of an earlier one may have been lost since."""
         self._began_at = float("-inf")
         self._quiet_s = QUIET_S
-        # On the loop's clock, whatever the other one is
+        # By the loop's clock
         self._beaten_at = self._read_at = float("-inf")
-        # As read last, by the server's clock
+        # As last read, by the server's clock
         self._now_s = 0.0
         self._ages_s: dict[str, float] = {}
         self._sequences: dict[str, int] = {}
 
     @property
     def name(self) -> str:
-        """What this node is called."""
+        """The name of this node."""
         return self._node
 
     async def begin(self, records: Store) -> None:
-        """NATS is there, for the first time or again."""
+        """Notes that NATS is connected, for the first time or again."""
         await self.beat(records)
         self._began_at = self._clock()
         self._quiet_s = QUIET_S if self.generation == 0 else QUIET_AGAIN_S
         self.generation += 1
 
     async def beat(self, records: Store) -> None:
-        """Says that this node lives, and reads who else does."""
+        """Writes the heartbeat of this node, and reads those of the others."""
         await records.put(self._subjects.heartbeats + self._node, b"")
         self._beaten_at = self._loop.time()
         found = await records.newest([self._subjects.heartbeats + "*"])
@@ -106,31 +107,31 @@ class Nodes:
             await self._forget(records, name)
 
     def is_late(self) -> bool:
-        """Was this node itself silent for so long that others may have counted it as dead?"""
+        """Was the last heartbeat of this node so long ago that others may count it as dead?"""
         return self._loop.time() - self._beaten_at > self._patience_s(self._shortest_s)
 
     def is_settled(self, ttl_s: float) -> bool:
-        """Has NATS been there for long enough that whoever lives has said so?"""
+        """Has NATS been connected for long enough that every living node has sent a heartbeat?"""
         return self._clock() - self._began_at >= max(ttl_s / 3, self._quiet_s)
 
     def dead(self, ttl_s: float) -> list[str]:
-        """Nodes of which all is over that they keep for ``ttl_s``, as far as is known just now."""
+        """Nodes whose records with a time to live of ``ttl_s`` have expired, as far as is known at the moment."""
         if self._loop.time() - self._read_at > 2 * self.interval_s or not self.is_settled(ttl_s):
             return []
         patience_s = self._patience_s(ttl_s)
         return [name for name, age_s in self._ages_s.items() if age_s > patience_s]
 
     def to_end(self, ttl_s: float) -> list[str]:
-        """The dead nodes, for the one that ends what they have left: the first of the living.
+        """The dead nodes, if this node is the first of the living, which ends their sessions and members.
 
-        Others would do it as well: a few may when they disagree about who lives. But of a member's
-        sessions that two nodes end at the same moment both may count as the last.
+        Any node could do so, and several do if they disagree about which nodes live. But if two nodes end two sessions
+        of a member at the same moment, both may count theirs as the last.
         """
         dead = self.dead(ttl_s)
         return dead if self._node == min(set(self._ages_s) - set(dead), default="") else []
 
     def is_over(self, record: Stored, name: str, ttl_s: float) -> bool:
-        """Is a record left by a dead node? A new one shows that the node has just come back."""
+        """Was a record left by a dead node? A new record shows that the node has just come back."""
         now_s = self._now_s + self._loop.time() - self._read_at
         return name in self.dead(ttl_s) and now_s - record.moment_s > self._patience_s(ttl_s)
 
@@ -138,10 +139,10 @@ class Nodes:
         return max(ttl_s, BEATS_MISSED * self.interval_s)
 
     async def _forget(self, records: Store, name: str) -> None:
-        """Deletes the record of a dead node that has nothing left."""
+        """Deletes the heartbeat of a dead node without records."""
         for kind in (self._subjects.sessions, self._subjects.members):
             if await records.first(f"{kind}{name}.>", 1):
                 return
-        # Those of sessions that were taken by other nodes before it died.
+        # Lines of sessions that other nodes had taken before it died.
         await records.purge(f"{self._subjects.lines}{name}.>")
         await records.delete(self._sequences[name])

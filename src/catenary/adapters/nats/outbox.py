@@ -4,7 +4,7 @@ JetStream stores what the history keeps, and republishes each message when it is
 to the nodes. To keep the order of a stream, that waits until everything sent before it on the stream is stored; a
 remote disconnect waits for everything. Where sessions are kept, JetStream stores it first, which gives it a number.
 Large batches are prepared, and sent, in several turns of the event loop.
-Knows: what waits, what is under way. Does not know: who listens, what happens while NATS is away.
+Knows: what waits, what is under way. Does not know: subscribers, reconnecting.
 """
 
 import asyncio
@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
-from catenary.adapters.nats.connection import Connection, Shared, refusal
+from catenary.adapters.nats.connection import Connection
+from catenary.adapters.nats.flushes import Flush, Shared, refusal
 from catenary.adapters.nats.payload import pack
-from catenary.adapters.nats.questions import Nobody
+from catenary.adapters.nats.pending_requests import NoResponders
 from catenary.adapters.nats.store import Store, read_ack
 from catenary.adapters.nats.subjects import Subjects, token
 from catenary.adapters.nats.wire import header
@@ -169,7 +170,7 @@ class Outbox:
         self._under_way_bytes = 0
         # Sent straight to the nodes in this turn of the loop, with their subjects
         self._passed: list[tuple[_Item, str]] = []
-        self._flushed: asyncio.Future[frozenset[str]] | None = None
+        self._flushed: Flush | None = None
 
     def send(
         self, publications: tuple[Publishable, ...], entry: QueueEntry | None = None
@@ -410,7 +411,7 @@ class Outbox:
         else:
             subject = self._subjects.revocation(item.publication.identifiers)
         stored = partial(self._stored, item, lane)
-        self._connection.question(subject, item.payload, item.headers, stored)
+        self._connection.send_request(subject, item.payload, item.headers, stored)
         lane.storing += 1
 
     def _stored(
@@ -422,7 +423,7 @@ class Outbox:
                 sequence = read_ack(payload).seq
             except BackendError as refused:
                 error = refused
-        elif isinstance(error, Nobody):
+        elif isinstance(error, NoResponders):
             self._suspect()
         if not isinstance(item.publication, Publication):
             error = self._publish_command(item.publication, sequence) or error
@@ -437,7 +438,7 @@ class Outbox:
         self._advance_line_soon()
 
     def _publish_command(self, command: RemoteDisconnect, sequence: int) -> BackendError | None:
-        """To all nodes; where it could not be stored, for those who are connected at least."""
+        """Sends a remote disconnect to all nodes; if it could not be stored, it ends the connected sessions at least."""
         number = 0
         if sequence and self._records is not None:
             number = self._records.first_number + sequence
@@ -457,9 +458,7 @@ class Outbox:
             flushed.add_done_callback(partial(self._received, self._passed))
         self._passed.append((item, subject))
 
-    def _received(
-        self, passed: list[tuple[_Item, str]], flushed: "asyncio.Future[frozenset[str]]"
-    ) -> None:
+    def _received(self, passed: list[tuple[_Item, str]], flushed: Flush) -> None:
         """The server has received what was passed on in one turn, or the connection has ended."""
         for item, subject in passed:
             self._finish(item, refusal(flushed, subject))

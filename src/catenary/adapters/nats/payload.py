@@ -1,6 +1,6 @@
-"""A publication on its way between nodes, and as it is kept. Its position stands in the headers.
+"""The payload of a publication between nodes and in JetStream. Its position is in the headers.
 
-The stream travels too, because long names are hashed in subjects.
+It contains the name of the stream, because subjects contain a hash of long names.
 Knows: publications, bytes. Does not know: NATS.
 """
 
@@ -25,7 +25,7 @@ _unpack: Final = packing.reader(_Sent)
 
 
 def pack(publication: Publication) -> bytes:
-    """All but the position. Raises ValueError for text that is no Unicode."""
+    """Encodes everything but the position. Raises ValueError for text that is not Unicode."""
     return packing.pack(
         _Sent(
             publication.stream,
@@ -38,7 +38,7 @@ def pack(publication: Publication) -> bytes:
 
 
 def unpack(payload: bytes, position: Position | None) -> Publication:
-    """Reads it. Raises ValueError for anything else."""
+    """Decodes a payload. Raises ValueError for anything else."""
     sent = _unpack(payload)
     return Publication(
         sent.stream, sent.data, sent.exclude_socket, sent.kind, sent.transient, position

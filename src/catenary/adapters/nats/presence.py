@@ -1,10 +1,9 @@
-"""Who is on a stream, by way of which sessions, on all nodes.
+"""Presence: the members of a stream on all nodes, each with one or more sessions.
 
-Each session on a stream is a record of its node, with the member's id and info. Whoever joins puts
-its record first and looks then who was there before; whoever leaves deletes its record first and
-looks then who is there still. So of several who come or go at the same moment at least one sees
-that it is the first or the last; two may. A living node knows alone when its sessions' time is
-over; what a dead node has left is ended by any other.
+Each session on a stream is a record of its node, with the member's id and info. A join writes its record first, and then
+reads which others exist; a leave deletes its record first, and then reads which are left. So if several sessions of a
+member come or go at the same moment, at least one of them finds that it is the first or the last; two may. While a node
+lives, it alone knows when its sessions expire; those of a dead node are ended by another node.
 Source: docs/presence.md (anycable).
 """
 
@@ -15,10 +14,10 @@ from typing import Any, Final
 
 import msgspec
 
+from catenary.adapters.nats.keyed_lock import KeyedLock
 from catenary.adapters.nats.nodes import Nodes
 from catenary.adapters.nats.store import Stale, Store, Stored, TooMany
 from catenary.adapters.nats.subjects import ANY, Subjects
-from catenary.adapters.nats.turns import Turns
 from catenary.adapters.pacing import paced
 from catenary.broker.timer_wheel import TimerWheel
 from catenary.errors import BackendError, BackendRefused
@@ -32,19 +31,19 @@ ENDED_AT_ONCE: Final = 500
 """Sessions that one sweep ends, of this node and of each dead one."""
 
 AGAIN_S: Final = 1.0
-"""Until sessions are ended once more where that failed."""
+"""Until the end of a session is tried again after a failure."""
 
 RENEWED_S: Final = 8 * 3600
-"""The age at which the record of a session that is here is put anew: well before JetStream drops it."""
+"""The age at which the record of a present session is written again: well before JetStream drops it."""
 
 RENEWED_AT_ONCE: Final = 200
 
-EVERYBODY: Final = 1_000_000
-"""Sessions of one stream, where there are more than JetStream answers at once."""
+SESSIONS_LIMIT: Final = 1_000_000
+"""Sessions of one stream, if they are more than JetStream returns at once."""
 
 
 class _Record(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What JetStream keeps; ``came`` is the sequence by which the member came, 0 for this one."""
+    """A session of a member in JetStream; ``came`` is the sequence with which the member joined, 0 for that of this record."""
 
     stream: Stream
     member_id: str
@@ -54,7 +53,7 @@ class _Record(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class _Seen(msgspec.Struct, frozen=True, gc=False):
-    """A record with its place."""
+    """A record with its subject and sequence."""
 
     record: _Record
     subject: str
@@ -66,7 +65,7 @@ class _Seen(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Own:
-    """A session of this node on a stream. ``sequence`` is 0 until its record is put."""
+    """A session of this node on a stream. ``sequence`` is 0 until its record is written."""
 
     __slots__ = (
         "came",
@@ -101,14 +100,14 @@ class NatsPresence:
 
     __slots__ = (
         "_clock",
+        "_locks",
         "_nodes",
         "_own",
         "_records",
         "_sessions",
         "_subjects",
         "_ttl_s",
-        "_turns",
-        "_unsaid",
+        "_uncertain",
         "_wheel",
     )
 
@@ -125,16 +124,16 @@ class NatsPresence:
         self._nodes = nodes
         self._ttl_s = ttl_s
         self._clock = clock
-        # Of this node: members' sessions, and where each session is
+        # Of this node: the sessions of each member, and the streams of each session
         self._own: dict[tuple[Stream, str], dict[Sid, _Own]] = {}
         self._sessions: dict[Sid, dict[Stream, _Own]] = {}
         self._wheel = TimerWheel[Sid](ttl_s)
-        # Who has lost a session, and may have left: it could not be found out
-        self._unsaid: dict[tuple[Stream, str], None] = {}
-        self._turns = Turns[tuple[Stream, str]]()
+        # Members that have lost a session, and may have left: NATS failed before that was known
+        self._uncertain: dict[tuple[Stream, str], None] = {}
+        self._locks = KeyedLock[tuple[Stream, str]]()
 
     def join(self, stream: Stream, sid: Sid, member_id: str, info: str) -> Awaitable[Change]:
-        """Adds a session to a member. What changed for others: a join, an update, or None."""
+        """Adds a session to a member. Returns what changed for others: a join, an update, or None."""
         streams = self._sessions.setdefault(sid, {})
         own = streams.get(stream)
         if own is not None and own.member_id != member_id:
@@ -146,16 +145,16 @@ class NatsPresence:
         return self._turn(stream, member_id, lambda: self._join(stream, sid, own, info))
 
     def leave(self, stream: Stream, sid: Sid) -> Awaitable[Change]:
-        """Takes a session from its member, who leaves with the last one."""
+        """Removes a session from its member, which leaves with its last session."""
         own = self._take_out(stream, sid)
         if own is None:
             return _nothing()
         return self._turn(stream, own.member_id, lambda: self._leave(stream, sid, own))
 
     def touch(self, sids: Collection[Sid]) -> None:
-        """These sessions are there: their time runs anew, on all their streams.
+        """Restarts the time to live of sessions, on all their streams.
 
-        Nothing is sent: a living node stands for all of its sessions.
+        Nothing is sent: the sessions of a node live as long as the node does.
         """
         now = self._clock()
         budget = RENEWED_AT_ONCE
@@ -170,9 +169,9 @@ class NatsPresence:
                     self._renew(stream, sid, own)
 
     async def members(self, stream: Stream) -> tuple[Member, ...]:
-        """Who is there now, in the order in which they came."""
+        """Returns the members of a stream, in the order in which they joined."""
         members: dict[str, list[_Seen]] = {}
-        for seen in await self._look(self._subjects.everybody(stream)):
+        for seen in await self._look(self._subjects.members_of(stream)):
             if seen.record.stream == stream:
                 members.setdefault(seen.record.member_id, []).append(seen)
         ordered = sorted(members.values(), key=lambda each: min(seen.came for seen in each))
@@ -181,7 +180,7 @@ class NatsPresence:
         )
 
     async def expire(self) -> tuple[PresenceChange, ...]:
-        """Drops whose time is over, of this node and of dead ones, and returns the leaves."""
+        """Removes expired sessions of this node and of dead ones, and returns the members that have left by that."""
         records = self._records()
         if not self._nodes.is_settled(self._ttl_s):
             return ()
@@ -189,7 +188,7 @@ class NatsPresence:
         ends: list[Awaitable[Change]] = []
         while len(ends) < ENDED_AT_ONCE and (sid := self._wheel.pop_due(now)) is not None:
             ends += [self.leave(stream, sid) for stream in tuple(self._sessions.get(sid, ()))]
-        unsaid, self._unsaid = self._unsaid, {}
+        unsaid, self._uncertain = self._uncertain, {}
         ends += [self._last(stream, member_id) for stream, member_id in unsaid]
         for node in self._nodes.to_end(self._ttl_s):
             left = await records.first(f"{self._subjects.members}{node}.>", ENDED_AT_ONCE)
@@ -198,25 +197,25 @@ class NatsPresence:
         ended = await asyncio.gather(*ends, return_exceptions=True)
         for each in ended:
             if isinstance(each, BackendError):
-                _limited.info("Somebody leaves later: %s", each)
+                _limited.info("presence leave failed, will retry: %s", each)
             elif isinstance(each, BaseException):
                 raise each
         return tuple({each: None for each in ended if isinstance(each, PresenceChange)})
 
     async def settle(self) -> None:
-        """Waits until all that was called for is done."""
-        await self._turns.settle()
+        """Waits until all work is done."""
+        await self._locks.settle()
 
     def _turn(
         self, stream: Stream, member_id: str, work: Callable[[], Coroutine[Any, Any, Change]]
     ) -> Awaitable[Change]:
-        return self._turns.take((stream, member_id), work)
+        return self._locks.run((stream, member_id), work)
 
-    # Coming
+    # Joins
 
     async def _join(self, stream: Stream, sid: Sid, own: _Own, info: str) -> Change:
         if not own.is_here:
-            return None  # it left, or its time was over, before its turn came
+            return None  # it left or expired before its turn
         is_known = own.sequence > 0 and own.generation == self._nodes.generation
         if is_known and own.info == info:
             return None
@@ -224,7 +223,7 @@ class NatsPresence:
             try:
                 return await self._update(stream, sid, own, info)
             except Stale:
-                # Others have ended it, or it was lost with the stream.
+                # Another node has ended it, or it was lost with the JetStream stream.
                 own.came = own.sequence = 0
         own.info = info
         here = self._here(stream, own)
@@ -238,7 +237,7 @@ class NatsPresence:
         return await self._join_first(stream, sid, own)
 
     async def _join_first(self, stream: Stream, sid: Sid, own: _Own) -> Change:
-        """The first session of its member on this node; there may be others elsewhere."""
+        """Joins with the first session of a member on this node; other nodes may have sessions of it."""
         await self._put(stream, sid, own)
         subject = self._subjects.member(ANY, stream, own.member_id)
         ours = self._subjects.member(self._nodes.name, stream, own.member_id, sid)
@@ -251,7 +250,7 @@ class NatsPresence:
         return None if _newest(before).record.info == own.info else _update_of(stream, own)
 
     async def _update(self, stream: Stream, sid: Sid, own: _Own, info: str) -> Change:
-        """A session that is there says so once more. Raises :class:`Stale` where it is not."""
+        """Joins again with a session that is present. Raises :class:`Stale` where it no longer is."""
         before, own.info = own.info, info
         try:
             await self._put(stream, sid, own, instead_of=own.sequence)
@@ -263,7 +262,7 @@ class NatsPresence:
         return None if before == info else _update_of(stream, own)
 
     def _here(self, stream: Stream, own: _Own) -> _Own | None:
-        """Another session of the member on this node, whose record is there."""
+        """Returns another session of the member on this node whose record exists."""
         for other in self._own.get((stream, own.member_id), {}).values():
             if other is not own and self._is_there(other):
                 return other
@@ -291,7 +290,7 @@ class NatsPresence:
 
         self._turn(stream, own.member_id, renew)
 
-    # Going
+    # Leaves
 
     def _take_out(self, stream: Stream, sid: Sid) -> _Own | None:
         streams = self._sessions.get(sid, {})
@@ -307,7 +306,7 @@ class NatsPresence:
         if not sessions:
             del self._own[stream, own.member_id]
         if not self._own:
-            self._own.clear()  # these give their memory back: dicts do not shrink by themselves
+            self._own.clear()  # frees their memory: dicts do not shrink by themselves
             self._sessions.clear()
         return own
 
@@ -315,7 +314,7 @@ class NatsPresence:
         subject = self._subjects.member(self._nodes.name, stream, own.member_id, sid)
         try:
             records = self._records()
-            # Not by the sequence that is known: it may be of a stream that was lost.
+            # Not by the known sequence, which may be of a JetStream stream that was lost.
             found = await records.newest([subject])
             was_there = bool(found) and await records.delete(found[0].sequence)
         except BackendRefused:
@@ -323,11 +322,11 @@ class NatsPresence:
         except BackendError:
             self._put_back(stream, sid, own)
             raise
-        # The first attempt may have deleted it, although nobody heard of that.
+        # An earlier attempt may have deleted it, although its reply was lost.
         return await self._last(stream, own.member_id) if was_there or own.is_again else None
 
     def _put_back(self, stream: Stream, sid: Sid, own: _Own) -> None:
-        """Its time is over a moment later, once more, unless it has joined anew since."""
+        """Lets a session expire again in a moment, unless it has joined again since."""
         streams = self._sessions.setdefault(sid, {})
         if stream not in streams:
             own.is_here = own.is_again = True
@@ -341,7 +340,7 @@ class NatsPresence:
         return await self._last(seen.record.stream, seen.record.member_id)
 
     async def _last(self, stream: Stream, member_id: str) -> Change:
-        """Was that the last session of the member? Asked when its record is deleted."""
+        """Returns a leave if the member has no sessions left. To be called after a record was deleted."""
         if any(map(self._is_there, self._own.get((stream, member_id), {}).values())):
             return None
         try:
@@ -349,7 +348,7 @@ class NatsPresence:
         except BackendRefused:
             raise
         except BackendError:
-            self._unsaid[stream, member_id] = None
+            self._uncertain[stream, member_id] = None
             raise
         if others:
             return None
@@ -360,12 +359,12 @@ class NatsPresence:
         try:
             found = await records.newest([subject])
         except TooMany:
-            found = await records.all_from(subject, 1, EVERYBODY)
+            found = await records.all_from(subject, 1, SESSIONS_LIMIT)
         return [each async for each in paced(_seen(found), lambda each: len(each.record.info))]
 
 
 async def _nothing() -> None:
-    """For what changes nothing."""
+    """The result of a call that changes nothing."""
 
 
 def _seen(found: list[Stored]) -> Iterable[_Seen]:
@@ -373,7 +372,7 @@ def _seen(found: list[Stored]) -> Iterable[_Seen]:
         try:
             yield _Seen(_read(each.payload), each.subject, each.sequence)
         except msgspec.DecodeError as error:
-            _limited.warning("JetStream: %s is no record: %s", each.subject, error)
+            _limited.warning("JetStream: %s is not a record: %s", each.subject, error)
 
 
 def _newest(seen: list[_Seen]) -> _Seen:

@@ -1,9 +1,9 @@
-"""Publications between nodes: each node hears the streams that its own clients listen to.
+"""Publications between nodes: each node subscribes to the streams of its own clients.
 
-Core NATS carries them; what is kept comes by way of JetStream, which publishes each message when
-it is stored, with its own number and that of the message before it on its stream.
+Core NATS carries them. Kept publications come from JetStream, which republishes each message when it is stored, with its
+sequence and that of the message before it on its stream.
 Source: docs/pubsub.md (anycable); "RePublish" of the JetStream documentation.
-Knows: which streams are wanted, one connection at a time. Does not know: who wants them.
+Knows: the wanted streams, one connection at a time. Does not know: clients.
 """
 
 import asyncio
@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from catenary.adapters.interest import Changes, Interest
 from catenary.adapters.nats import wire
-from catenary.adapters.nats.connection import Connection, Shared
+from catenary.adapters.nats.connection import Connection
 from catenary.adapters.nats.engine import NatsEngine
+from catenary.adapters.nats.flushes import Shared
 from catenary.adapters.nats.outbox import Outbox
 from catenary.adapters.nats.payload import unpack
 from catenary.adapters.nats.sessions import NatsSessions
@@ -33,43 +34,41 @@ _limited: Final = RateLimitedLogger(_log)
 CANARY_INTERVAL_S: Final = 3.0
 
 SPREAD_S: Final = 0.5
-"""How long a cluster may take to tell all its servers of a new subscription."""
-
+"""How long the servers of a cluster may take to learn of a new subscription."""
 
 EARLY_LIMIT: Final = 10_000
-"""Remote disconnects that may come while the node still finds out which it has missed."""
+"""Remote disconnects that may arrive while the node still reads those that it has missed."""
 
 
 class NatsPubSub:
     """Satisfies :class:`catenary.ports.PubSub`.
 
-    ``on_restored`` is called whenever the way is open again, though not the first time.
-    ``caught_up`` tells whether deliveries keep up: while they do not, NATS is read later, and
-    closes a connection that is not read for too long; then the history helps. Every
-    ``canary_interval_s`` the node sends something to itself; where that does not arrive, the
-    connection is made anew.
+    ``on_restored`` is called after each reconnect. ``caught_up`` returns an awaitable while deliveries lag: until then
+    NATS is not read. A NATS server closes a connection that is not read for too long; the missed publications come from
+    the history. Every ``canary_interval_s`` the node sends a message to itself; if it does not arrive, the node connects
+    again.
     """
 
     __slots__ = (
+        "_canary",
         "_canary_interval_s",
         "_caught_up",
         "_connection",
         "_counters",
         "_early",
         "_engine",
+        "_has_lost_canary",
         "_interest",
-        "_is_deaf",
-        "_looks",
         "_numbers",
         "_on_restored",
         "_outbox",
         "_patience",
+        "_rechecks",
         "_recovery",
         "_service",
         "_trouble",
         "_was_paused",
         "_was_up",
-        "_yelp",
     )
 
     def __init__(
@@ -91,19 +90,19 @@ class NatsPubSub:
         self._on_restored = on_restored
         self._canary_interval_s = canary_interval_s
         self._trouble: str | None = "not subscribed yet"
-        self._is_deaf = False
+        self._has_lost_canary = False
         self._was_up = False
         self._service = Service("NATS pub/sub", self._follow, supervisor)
-        # Of the connection that is there
+        # Of the present connection
         self._connection: Connection | None = None
         self._outbox: Outbox | None = None
         self._numbers: dict[Stream, int] = {}
-        self._looks: set[asyncio.Task[None]] = set()
+        self._rechecks: set[asyncio.Task[None]] = set()
         self._patience: asyncio.Future[None] | None = None
-        # Remote disconnects that came before it was known which were missed
+        # Remote disconnects that arrived before the missed ones were read
         self._early: list[NumberedCommand] | None = None
         self._was_paused = False
-        self._yelp: asyncio.Event = asyncio.Event()
+        self._canary: asyncio.Event = asyncio.Event()
 
     @property
     def trouble(self) -> str | None:
@@ -111,17 +110,17 @@ class NatsPubSub:
         return self._engine.trouble or self._trouble
 
     async def start(self) -> None:
-        """Begins to listen; does not wait for NATS, which may come later."""
+        """Begins to connect. Does not wait for NATS, which may start later."""
         self._service.start()
 
     async def close(self, timeout_s: float) -> None:
-        """Waits for what is on its way out, then hears nothing any more."""
+        """Waits up to ``timeout_s`` until everything is sent, then unsubscribes."""
         if self._outbox is not None:
             try:
                 async with asyncio.timeout(timeout_s):
                     await self._outbox.settle()
             except (BackendError, TimeoutError) as error:
-                _log.warning("What was published last may be lost: %s", str(error) or "too slow")
+                _log.warning("The last publications may be lost: %s", str(error) or "too slow")
         await self._service.stop()
         await self._recovery.close()
         self._trouble = "closed"
@@ -129,9 +128,9 @@ class NatsPubSub:
     def send(
         self, publications: tuple[Publishable, ...], entry: QueueEntry | None = None
     ) -> Awaitable[None] | None:
-        """Keeps and hands to all nodes, in order. Awaiting raises :class:`BackendError`.
+        """Stores publications and sends them to all nodes, in order. Awaiting raises :class:`BackendError`.
 
-        What is kept of an ``entry`` is kept once within :data:`store.DUPLICATES_S`.
+        Publications of the same ``entry`` are stored once within :data:`store.DUPLICATES_S`.
         """
         if not publications:
             return None
@@ -150,12 +149,12 @@ class NatsPubSub:
         if sent is not None:
             await sent
 
-    # The way, as long as it lasts
+    # Connections
 
     async def _follow(self) -> None:
-        """Listens over one connection after the other."""
+        """Subscribes on one connection after the other."""
         if self._connection is not None:
-            # Of a run of the service that has failed: its subscriptions would deliver once more.
+            # Left by a failed run of the service: its subscriptions would deliver everything a second time.
             self._connection.drop("NATS pub/sub has failed")
         while True:
             self._connection = connection = await self._engine.up()
@@ -186,20 +185,20 @@ class NatsPubSub:
                 self._numbers.clear()
                 if self._engine.sessions is not None:
                     self._engine.sessions.is_caught_up = False
-                looks = tuple(self._looks)
-                for look in looks:
-                    look.cancel()
-                await asyncio.gather(*looks, return_exceptions=True)
+                rechecks = tuple(self._rechecks)
+                for recheck in rechecks:
+                    recheck.cancel()
+                await asyncio.gather(*rechecks, return_exceptions=True)
             self._trouble = reason
             self._counters.pubsub_reconnects_total += 1
 
     async def _listen(self, connection: Connection) -> None:
-        """Subscribes to all that is wanted, then catches up with what was missed."""
+        """Subscribes to all wanted streams, then catches up with what was missed."""
         wanted = self._interest.up()
         subjects = self._engine.subjects
         self._early = []
         connection.subscribe(subjects.commands, self._take_command)
-        connection.subscribe(subjects.yelps + self._engine.node, self._take_yelp)
+        connection.subscribe(subjects.canaries + self._engine.node, self._take_canary)
         self._subscribe(connection, wanted)
         await connection.flushed()
         await self._catch_up_commands(connection)
@@ -210,22 +209,22 @@ class NatsPubSub:
         """Returns when the connection is lost."""
         await until_first_ends(
             _until_lost(connection),
-            self._tell_changes(connection),
+            self._follow_changes(connection),
             self._send_canaries(connection),
         )
         if not connection.lost.done():
-            raise BackendError("NATS: nothing is heard")
+            raise BackendError("NATS: nothing is received")
 
-    # What is wanted
+    # Wanted streams
 
-    async def _tell_changes(self, connection: Connection) -> None:
+    async def _follow_changes(self, connection: Connection) -> None:
         while True:
             changes = await self._interest.changes()
             await self._newest(changes.added, self._recovery.begin_stream)
             self._apply(connection, changes)
             await connection.flushed()
             self._interest.in_force(changes)
-            self._look_again(connection, changes.added)
+            self._recheck(connection, changes.added)
 
     def _apply(self, connection: Connection, changes: Changes) -> None:
         for stream in changes.removed:
@@ -235,22 +234,22 @@ class NatsPubSub:
         self._subscribe(connection, changes.added)
 
     def _subscribe(self, connection: Connection, streams: Collection[Stream]) -> None:
-        heard = self._engine.subjects.heard
+        subject = self._engine.subjects.all_of
         for stream in streams:
             if stream not in self._numbers:
-                self._numbers[stream] = connection.subscribe(heard(stream), self._take)
+                self._numbers[stream] = connection.subscribe(subject(stream), self._take)
 
     async def _newest(
-        self, streams: Collection[Stream], tell: Callable[[Stream, Position], None]
+        self, streams: Collection[Stream], receive: Callable[[Stream, Position], None]
     ) -> None:
         if self._engine.history is not None and streams:
             newest = await self._engine.history.newest(streams)
             async for stream, position in paced(newest.items()):
-                tell(stream, position)
+                receive(stream, position)
 
     async def _catch_up(self, connection: Connection, streams: Collection[Stream]) -> None:
         await self._newest(streams, self._recovery.resume_stream)
-        self._look_again(connection, streams)
+        self._recheck(connection, streams)
 
     async def _catch_up_commands(self, connection: Connection) -> None:
         """Receives the remote disconnects that were sent while this node did not listen.
@@ -265,14 +264,14 @@ class NatsPubSub:
                     self._recovery.receive(each.command)
             if connection.info.cluster:
                 newest = sessions.revocations.newest
-                self._look_once_more(self._look_later_for_commands(connection, sessions, newest))
+                self._start_recheck(self._recheck_commands_later(connection, sessions, newest))
         early, self._early = self._early or [], None
         for each in early:
             self._arrive_command(each)
         if sessions is not None:
             sessions.is_caught_up = True
 
-    async def _look_later_for_commands(
+    async def _recheck_commands_later(
         self, connection: Connection, sessions: NatsSessions, since: int
     ) -> None:
         await asyncio.sleep(SPREAD_S)
@@ -282,38 +281,38 @@ class NatsPubSub:
         except BackendError as error:
             connection.drop(str(error).removeprefix("NATS: "))
 
-    def _look_again(self, connection: Connection, streams: Collection[Stream]) -> None:
-        """A server acknowledges a subscription before the others of its cluster know of it."""
+    def _recheck(self, connection: Connection, streams: Collection[Stream]) -> None:
+        """Catches up once more: a server confirms a subscription before the others of its cluster know of it."""
         if connection.info.cluster and streams:
-            self._look_once_more(self._look_later(connection, streams))
+            self._start_recheck(self._recheck_later(connection, streams))
 
-    def _look_once_more(self, look: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(look)
-        self._looks.add(task)
-        task.add_done_callback(self._looks.discard)
+    def _start_recheck(self, recheck: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(recheck)
+        self._rechecks.add(task)
+        task.add_done_callback(self._rechecks.discard)
 
-    async def _look_later(self, connection: Connection, streams: Collection[Stream]) -> None:
+    async def _recheck_later(self, connection: Connection, streams: Collection[Stream]) -> None:
         await asyncio.sleep(SPREAD_S)
         try:
             await self._newest(streams, self._recovery.resume_stream)
         except BackendError as error:
             connection.drop(str(error).removeprefix("NATS: "))
 
-    # Does anything arrive at all?
+    # Canaries
 
     async def _send_canaries(self, connection: Connection) -> None:
-        subject = self._engine.subjects.yelps + self._engine.node
+        subject = self._engine.subjects.canaries + self._engine.node
         while True:
-            self._yelp.clear()
+            self._canary.clear()
             self._was_paused = self._patience is not None
             connection.publish(subject, b"")
             try:
                 # Not wait_for: that of Python 3.11 may swallow the cancellation at the end.
                 async with asyncio.timeout(self._canary_interval_s):
-                    await self._yelp.wait()
+                    await self._canary.wait()
             except TimeoutError as error:
                 if self._was_paused:
-                    # What was not read because deliveries lagged behind may well be there.
+                    # It may not have been read, because deliveries lagged.
                     if self._patience is not None:
                         await asyncio.wait([self._patience])
                     continue
@@ -322,20 +321,20 @@ class NatsPubSub:
                     "what this node sends to itself has not come back within "
                     f"{self._canary_interval_s:g} s"
                 )
-                if not self._is_deaf:
+                if not self._has_lost_canary:
                     _log.warning("Publications do not arrive: %s", reason)
-                self._is_deaf = True
+                self._has_lost_canary = True
                 raise BackendError(reason) from error
-            if self._is_deaf:
-                self._is_deaf = False
+            if self._has_lost_canary:
+                self._has_lost_canary = False
                 _log.info("Publications arrive again")
             self._recovery.note_alive()
             await asyncio.sleep(self._canary_interval_s)
 
-    def _take_yelp(self, subject: bytes, headers: bytes, payload: bytes) -> None:
-        self._yelp.set()
+    def _take_canary(self, subject: bytes, headers: bytes, payload: bytes) -> None:
+        self._canary.set()
 
-    # What arrives
+    # Messages
 
     def _take(self, subject: bytes, headers: bytes, payload: bytes) -> None:
         position, previous = None, 0
@@ -346,14 +345,16 @@ class NatsPubSub:
                 previous = int(wire.value_of(headers, b"Nats-Last-Sequence") or 0)
             publication = unpack(payload, position)
         except ValueError as error:
-            _limited.warning("What came on %.100s is no publication: %s", subject.decode(), error)
+            _limited.warning(
+                "A message on %.100s is not a publication: %s", subject.decode(), error
+            )
             return
         self._recovery.receive(publication, previous)
         if self._patience is None:
             self._wait_for_deliveries()
 
     def _wait_for_deliveries(self) -> None:
-        """Reads on when deliveries have caught up, if they lag behind."""
+        """Stops reading until deliveries have caught up, if they lag."""
         caught_up = self._caught_up()
         connection = self._connection
         if caught_up is None or connection is None:
@@ -372,7 +373,7 @@ class NatsPubSub:
         try:
             command = unpack_command(payload)
         except ValueError as error:
-            _limited.warning("What came on %.100s is no command: %s", subject.decode(), error)
+            _limited.warning("A message on %.100s is not a command: %s", subject.decode(), error)
             return
         if self._early is None:
             self._arrive_command(command)
@@ -380,7 +381,7 @@ class NatsPubSub:
             self._early.append(command)
         elif self._connection is not None:
             self._connection.drop(
-                "too many remote disconnects came before it was known which were missed"
+                "too many remote disconnects arrived before the missed ones were read"
             )
 
     def _arrive_command(self, command: NumberedCommand) -> None:

@@ -1,6 +1,6 @@
-"""Where NATS is: the servers that options name, and those that they name themselves.
+"""The addresses of NATS: servers from the options, and their neighbours in a cluster.
 
-Knows: addresses. Does not know: who connects, and when.
+Knows: addresses. Does not know: connections.
 """
 
 import contextlib
@@ -14,10 +14,10 @@ from catenary.errors import ConfigError
 
 
 class NatsServers(msgspec.Struct, frozen=True, kw_only=True):
-    """Where NATS is.
+    """The servers of the options.
 
-    ``urls`` are ``nats://USER:PASSWORD@HOST:PORT`` or ``tls://``, taken in any order unless
-    ``in_order``. ``follows_cluster``: servers that a server names as its neighbours are tried, too.
+    ``urls`` are ``nats://USER:PASSWORD@HOST:PORT`` or ``tls://``, tried in random order unless ``in_order``. With
+    ``follows_cluster``, neighbours that a server lists are tried, too.
     """
 
     urls: tuple[str, ...]
@@ -41,7 +41,7 @@ class Addresses:
         self._named: tuple[NatsAddress, ...] = ()
 
     def once_around(self) -> list[NatsAddress]:
-        """Each server once, those that were given first."""
+        """Returns each server once, those of the options first."""
         given, named = list(self._given), list(self._named)
         if not self._servers.in_order:
             random.shuffle(given)
@@ -49,7 +49,7 @@ class Addresses:
         return given + [each for each in named if each not in given]
 
     def follow(self, address: NatsAddress, urls: tuple[str, ...]) -> None:
-        """A server has named its neighbours, which take the same user."""
+        """Notes the neighbours that a server lists, which accept the same user."""
         if self._servers.follows_cluster:
             self._named = tuple(_neighbours(address, urls))
 

@@ -1,12 +1,12 @@
 """Sessions that may be resumed, on any node.
 
-Each is a record of the node that has it, or that had it last. While that node lives it alone knows
-when a session's time is over, and ends it; what a dead node has left is ended by any other. Whoever
-takes or ends a session deletes its record by its sequence, which one alone can do.
-The record is the first line of a snapshot; a large one has others, each a record of its own. A line feed at the end of
-the first says so. They are read before the first is deleted, and belong to whoever has deleted it.
-A remote disconnect is a record, too, before it is published: its sequence is its number. A node that was away
-reads those that it has missed, and takes no session before it has them all.
+Each is a record of the node that has it, or that had it last. While that node lives, it alone knows when a session
+expires, and ends it; sessions of a dead node are ended by another node. A node takes or ends a session by deleting its
+record by sequence, which only one node can do.
+The record is the first line of a snapshot. A large snapshot has more lines, each a record of its own; a line feed at the
+end of the first says so. They are read before the first is deleted, and belong to the node that has deleted it.
+A remote disconnect is a record, too, before it is published: its sequence is its number. A node that was away reads
+those that it has missed, and takes no session before it has all of them.
 Source: docs/reliable_streams.md (anycable).
 """
 
@@ -16,10 +16,10 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from typing import Any, Final
 
+from catenary.adapters.nats.keyed_lock import KeyedLock
 from catenary.adapters.nats.nodes import Nodes
 from catenary.adapters.nats.store import Newest, Stale, Store, Stored
 from catenary.adapters.nats.subjects import ANY, Subjects
-from catenary.adapters.nats.turns import Turns
 from catenary.adapters.packing import NumberedCommand, unpack_command
 from catenary.broker.revocations import LATE_S, Revocations
 from catenary.broker.timer_wheel import TimerWheel
@@ -33,18 +33,18 @@ ENDED_AT_ONCE: Final = 500
 """Sessions that one sweep ends, of this node and of each dead one."""
 
 AGAIN_S: Final = 1.0
-"""Until a session is ended once more where that failed."""
+"""Until the end of a session is tried again after a failure."""
 
 RENEWED_S: Final = 8 * 3600
-"""The age at which the record of a session that lives is put anew: well before JetStream drops it."""
+"""The age at which the record of a living session is written again: well before JetStream drops it."""
 
 RENEWED_AT_ONCE: Final = 200
 
 MISSED_LIMIT: Final = 100_000
-"""Remote disconnects that a node reads which was away."""
+"""Remote disconnects that a node reads after it was away."""
 
 RELAY_S: Final = 2.0
-"""How far apart nodes may relay the same remote disconnect."""
+"""Within so many seconds nodes may relay the same remote disconnect."""
 
 LINES_LIMIT: Final = 100_000
 """Lines of one session; a client has 1,000 subscriptions at most unless the options allow more."""
@@ -52,22 +52,22 @@ LINES_LIMIT: Final = 100_000
 LINE_FEED: Final = b"\n"
 
 ATTEMPTS: Final = 10
-"""To take a session that is saved by another node at the same moment, or was a moment ago."""
+"""To take a session that another node saves at the same moment, or has just saved."""
 
 REPLICA_PAUSE_S: Final = 0.01
 LONGEST_PAUSE_S: Final = 0.5
-"""Until a replica that is behind is asked again: from the one to the other, twice as long each time."""
+"""Until a lagging replica is asked again: from the one to the other, twice as long each time."""
 
 
 class _Own:
-    """A record of this node. Moments are on the clock."""
+    """A session of this node. Moments are by the clock."""
 
     __slots__ = ("deadline", "lines", "put_at", "sequence")
 
     def __init__(self, sequence: int, now: float, ttl_s: float, lines: int) -> None:
         self.sequence = sequence
         self.lines = lines
-        """How many there are behind the first."""
+        """The number of lines after the first."""
         self.put_at = now
         self.deadline = now + ttl_s
 
@@ -77,12 +77,12 @@ class NatsSessions:
 
     __slots__ = (
         "_clock",
+        "_locks",
         "_nodes",
         "_own",
         "_records",
         "_subjects",
         "_ttl_s",
-        "_turns",
         "_wheel",
         "is_caught_up",
         "revocations",
@@ -105,23 +105,23 @@ class NatsSessions:
         self._clock = clock
         self._own: dict[Sid, _Own] = {}
         self._wheel = TimerWheel[Sid](ttl_s)
-        self._turns = Turns[Sid]()
+        self._locks = KeyedLock[Sid]()
         self.revocations = Revocations(ttl_s)
         self.is_caught_up = False
-        """Has this node received all remote disconnects? Nothing is taken before."""
+        """Has this node received all remote disconnects? No session is taken before."""
 
     def save(self, sid: Sid, snapshot: bytes, *, is_new: bool = True) -> Awaitable[None]:
-        """Keeps a session, in place of what was kept of it; one that is not new only there."""
+        """Saves a session, in place of an earlier snapshot; one that is not new only if there is an earlier one."""
         return self._turn(sid, lambda: self._save(sid, snapshot, is_new=is_new))
 
     def amend(self, sid: Sid, lines: Mapping[int, bytes]) -> Awaitable[None]:
-        """Replaces or adds lines of a snapshot; nothing happens for one that is not there any more."""
+        """Replaces or adds lines of a snapshot; does nothing if the session is no longer saved."""
         return self._turn(sid, lambda: self._amend(sid, lines))
 
     def touch(self, sids: Collection[Sid]) -> None:
-        """Their time runs anew; nothing happens for one that is not kept by this node.
+        """Restarts the time to live of sessions of this node; ignores others.
 
-        Nothing is sent either: a living node stands for all of its sessions.
+        Nothing is sent: the sessions of a node live as long as the node does.
         """
         now = self._clock()
         old = []
@@ -136,7 +136,7 @@ class NatsSessions:
             self._turn(sid, lambda sid=sid: self._renew(sid))  # type: ignore[misc]
 
     def take(self, sid: Sid) -> Awaitable[bytes | None]:
-        """Takes a session out, wherever it is kept. None where it is not there.
+        """Takes a session out, of whatever node. Returns None where there is none.
 
         Raises :class:`NotCaughtUp` while this node may have missed remote disconnects.
         """
@@ -147,7 +147,7 @@ class NatsSessions:
         return self._turn(sid, lambda: self._take(sid))
 
     async def expire(self) -> tuple[bytes, ...]:
-        """Takes out the sessions of this node, and of dead ones, whose time is over."""
+        """Takes out the expired sessions of this node and of dead ones."""
         records = self._records()
         if not self._nodes.is_settled(self._ttl_s):
             return ()
@@ -171,7 +171,7 @@ class NatsSessions:
         return tuple(each for each in ended if isinstance(each, bytes))
 
     def give_up(self) -> tuple[bytes, ...]:
-        """At the end of this node: none, for another one ends them when their time is over."""
+        """At the end of this node: nothing, because another node ends its sessions when they expire."""
         return ()
 
     # Remote disconnects
@@ -209,10 +209,10 @@ class NatsSessions:
 
     async def settle(self) -> None:
         """Waits until all that was called for is done."""
-        await self._turns.settle()
+        await self._locks.settle()
 
     def _turn(self, sid: Sid, work: Callable[[], Coroutine[Any, Any, Any]]) -> Awaitable[Any]:
-        return self._turns.take(sid, work)
+        return self._locks.run(sid, work)
 
     async def _save(self, sid: Sid, snapshot: bytes, *, is_new: bool) -> None:
         own = self._own.get(sid)
@@ -291,7 +291,7 @@ class NatsSessions:
         for attempt in range(ATTEMPTS):
             found = await records.newest([subject])
             if not found and records.may_lag and (await records.newest_of_leader(subject)).sequence:
-                # Any replica answers, and this one is behind.
+                # Any replica may answer, and this one lags.
                 await asyncio.sleep(min(REPLICA_PAUSE_S * 2**attempt, LONGEST_PAUSE_S))
                 continue
             found = [each for each in found if not self._is_over(each)]
@@ -311,14 +311,14 @@ class NatsSessions:
         return self._nodes.is_over(record, self._subjects.node_of(record.subject), self._ttl_s)
 
     async def _end(self, sid: Sid) -> bytes | None:
-        """Ends a session of this node whose time was over."""
+        """Ends an expired session of this node."""
         own = self._own.get(sid)
         if own is None or own.deadline > self._clock():
             return None
         try:
             records = self._records()
             found = await records.at(own.sequence)
-            # In a stream that was made anew the sequence may be somebody else's.
+            # In a stream that was created again, the sequence may be of another session.
             is_ours = found is not None and found.subject == self._subject(sid)
             ended = await self._win(records, found) if found is not None and is_ours else None
         except BackendRefused:
@@ -331,7 +331,7 @@ class NatsSessions:
         return ended
 
     async def _win(self, records: Store, record: Stored) -> bytes | None:
-        """Takes a session out by its record; None where another was quicker."""
+        """Takes a session out by its record; None where another node was faster."""
         if not record.payload.endswith(LINE_FEED):
             return record.payload if await records.delete(record.sequence) else None
         lines = await self._read_lines(records, record)
@@ -341,7 +341,7 @@ class NatsSessions:
         return record.payload + LINE_FEED.join(lines)
 
     async def _read_lines(self, records: Store, record: Stored) -> list[bytes]:
-        """The lines of a large session behind the first, in order."""
+        """Returns the lines of a large session after the first, in order."""
         subject = self._subjects.lines_beside(record.subject)
         for attempt in range(ATTEMPTS):
             newest = await records.newest_of_leader(subject + ANY) if records.may_lag else Newest()
@@ -349,12 +349,12 @@ class NatsSessions:
             if newest.sequence <= max((each.sequence for each in found), default=0):
                 numbered = {int(each.subject[len(subject) :]): each.payload for each in found}
                 return [numbered[number] for number in sorted(numbered)]
-            # Any replica answers, and this one is behind.
+            # Any replica may answer, and this one lags.
             await asyncio.sleep(min(REPLICA_PAUSE_S * 2**attempt, LONGEST_PAUSE_S))
-        raise BackendError("JetStream: this replica is behind")
+        raise BackendError("JetStream: this replica lags")
 
     def _forget(self, sid: Sid) -> None:
         if self._own.pop(sid, None) is not None:
             self._wheel.cancel(sid)
         if not self._own:
-            self._own.clear()  # gives its memory back: a dict does not shrink by itself
+            self._own.clear()  # frees its memory: a dict does not shrink by itself

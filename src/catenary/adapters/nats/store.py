@@ -1,9 +1,9 @@
-"""A stream of JetStream: found by its name, made where there is none, limited as we want it.
+"""A JetStream stream: found by its name, created if there is none, with the wanted limits.
 
-Each has an epoch, which is new whenever it is made: a stream that was lost and made anew by another
-node is never taken for the one before. Of several nodes that make it at the same moment one
-succeeds, for the name is the same and the epochs are not. (Names that differ would not do: a
-server that is asked twice at the same moment makes two streams of the same subjects.)
+Each has an epoch, which is new whenever the stream is created: one that was lost and created again by another node is
+never taken for the one before. Of several nodes that create it at the same moment one succeeds, because the names are
+equal and the epochs differ. (With different names, a server that gets two requests at the same moment would create two
+streams of the same subjects.)
 Source: ADR-2, ADR-8 and ADR-31 of the NATS architecture; "Streams" of its documentation.
 """
 
@@ -18,38 +18,38 @@ from typing import Any, Final
 import msgspec
 
 from catenary.adapters.nats import wire
-from catenary.adapters.nats.connection import Answer, Connection
-from catenary.adapters.nats.questions import Nobody
+from catenary.adapters.nats.connection import Connection, Reply
+from catenary.adapters.nats.pending_requests import NoResponders
 from catenary.adapters.pacing import paced
 from catenary.errors import BackendError, BackendRefused, TooLarge
 
 _log: Final = logging.getLogger("catenary.nats")
 
 OLDEST_SERVER: Final = (2, 11)
-"""The first nats-server that answers a question with many messages (ADR-31)."""
+"""The first nats-server that answers a request with many messages (ADR-31)."""
 
 REPLICAS: Final = 3
-"""In a cluster; where it is too small, as many as there can be."""
+"""In a cluster; one in a cluster that is too small."""
 
 S: Final = 1_000_000_000
-"""Nanoseconds, in which JetStream counts."""
+"""One second in nanoseconds, the unit of JetStream."""
 
 DUPLICATES_S: Final = 30
-"""How long JetStream knows the id of a message that carries one, to keep it once: longer than an election
-of a leader and the takeover of a queue last together. It costs some 100 bytes for each."""
+"""How long JetStream remembers message ids, to store each message once: longer than the election of a leader and the
+takeover of a queue together. Each id costs some 100 bytes."""
 
 SUBJECTS_AT_ONCE: Final = 1_000
-"""Subjects whose last messages are asked for in one question: the server's limit is 1,024."""
+"""Subjects whose last messages are read with one request: the server's limit is 1,024."""
 
 MESSAGES_AT_ONCE: Final = 1_000
 
 UNLIMITED: Final = 2**63
 
 SEQUENCE_BITS: Final = 32
-"""A number has the second in which its stream was made before these bits: 63 in all, until the year 2038 and beyond."""
+"""The bits of a number for the sequence; those before them are the second in which the stream was created."""
 
 EPOCH: Final = "catenary.epoch"
-"""In the metadata of a stream."""
+"""The key of the epoch in the metadata of a stream."""
 
 END: Final = 204
 NOT_FOUND: Final = 404
@@ -57,32 +57,32 @@ TOO_MANY: Final = 413
 """Statuses (ADR-31)."""
 
 TAKEN: Final = (10058, 10065)
-"""Another has made it at the same moment: the name, or its subjects."""
+"""Another node has created it at the same moment: the name or the subjects are taken."""
 
 GONE: Final = 10043
 WRONG_SEQUENCE: Final = 10071
 NOT_THERE: Final = 10059
 TOO_SMALL: Final = (10005, 10023, 10052, 10074)
-"""No peers, no resources, no cluster: for as many replicas as were asked for."""
+"""No peers, no resources, no cluster for so many replicas."""
 
 BAD_REQUEST: Final = 400
-"""The code of errors that lie in the request; others (503) lie in the state of the server."""
+"""The code of errors of the request; others (503) are of the state of the server."""
 NO_ROOM: Final = (10002, 10027)
-"""Limits of the account that are used up: there is room again when something has gone."""
+"""Limits of the account are used up: there is room again when something is deleted."""
 TOO_LARGE: Final = (10054, 10097)
-"""A message, or its headers, that are larger than the stream takes."""
+"""A message, or its headers, are larger than the stream takes."""
 
 
 Start = int | datetime
-"""Where a read begins: at a sequence, or at a time."""
+"""The start of a read: a sequence, or a time."""
 
 
 class Stale(BackendError):
-    """A record is not the one any more that was to be replaced."""
+    """A record that was to be replaced has changed."""
 
 
 class TooMany(BackendError):
-    """More messages match than JetStream answers in one go."""
+    """More messages match than JetStream returns at once."""
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -116,7 +116,7 @@ class _Reply(msgspec.Struct, frozen=True):
 
 
 class Ack(msgspec.Struct, frozen=True, gc=False):
-    """What JetStream says when a message is stored, or why it is not."""
+    """The acknowledgement of a stored message, or the error."""
 
     stream: str = ""
     seq: int = 0
@@ -129,7 +129,7 @@ _write: Final = msgspec.json.Encoder().encode
 
 
 def read_ack(payload: bytes) -> Ack:
-    """Reads it. Raises :class:`BackendError` where the message was not stored."""
+    """Reads an acknowledgement. Raises :class:`BackendError` where the message was not stored."""
     try:
         ack = _read_ack(payload)
     except msgspec.DecodeError as error:
@@ -140,7 +140,7 @@ def read_ack(payload: bytes) -> Ack:
 
 
 class Store:
-    """One stream, over one connection. Whatever is awaited raises :class:`BackendError`."""
+    """One stream, over one connection. Awaiting raises :class:`BackendError`."""
 
     __slots__ = (
         "_connection",
@@ -161,18 +161,17 @@ class Store:
         limits: dict[str, Any],
         subjects: Callable[[str], dict[str, Any]],
     ) -> None:
-        """``limits`` may change, ``subjects`` are what the stream begins with in its epoch: fields of
-        its configuration."""
+        """Fields of the configuration: ``limits`` may change; ``subjects`` returns those of a new stream, by its epoch."""
         self._connection = connection
         self._limits = {"allow_direct": True, **limits}
         self._shape = subjects
         self.name = name
         self.epoch = ""
-        """Which of all streams that ever had this name."""
+        """Identifies the stream among all that ever had this name."""
         self.first_number = 0
-        """What a sequence is added to: numbers grow over all streams that ever had this name."""
+        """Added to a sequence makes a number, which grows over all streams that ever had this name."""
         self.max_message_bytes = UNLIMITED
-        """What the stream takes of one message, where somebody has limited that."""
+        """The largest message that the stream takes, if its configuration limits that."""
         self.replicas = 1
         self.clock_ahead_s = 0.0
         """How far the server's clock is ahead of ours."""
@@ -180,23 +179,23 @@ class Store:
     # The stream
 
     async def open(self) -> None:
-        """Finds the stream, or makes it."""
+        """Finds the stream, or creates it."""
         _check_version(self._connection.info.version)
         try:
             for _ in range(3):
                 if await self._find() or await self._make():
                     return
-        except Nobody as error:
-            raise BackendError("JetStream does not answer: is it switched on?") from error
+        except NoResponders as error:
+            raise BackendError("JetStream does not answer: is it enabled?") from error
         raise BackendError(f"JetStream: others are making the stream {self.name}")
 
     @property
     def may_lag(self) -> bool:
-        """May whoever answers not have the newest yet? In a cluster, other nodes add replicas."""
+        """May the replica that answers lag? In a cluster, other nodes may add replicas."""
         return bool(self._connection.info.cluster)
 
     async def is_there(self) -> bool:
-        """Is it still the stream that was opened?"""
+        """Does the stream that was opened still exist?"""
         reply = await self._call(f"STREAM.INFO.{self.name}", {})
         if _code(reply) == NOT_THERE:
             return False
@@ -245,7 +244,7 @@ class Store:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _adjust(self, config: dict[str, Any]) -> None:
-        """Limits that were changed, and a cluster that has grown."""
+        """Applies changed limits, and adds replicas in a cluster that has grown."""
         self.replicas = config.get("num_replicas", 1)
         if self._connection.info.cluster and self.replicas < REPLICAS:
             grown = {**config, "num_replicas": REPLICAS}
@@ -263,7 +262,7 @@ class Store:
         if reply.ts:
             self.clock_ahead_s = moment_s(reply.ts) - time.time()
 
-    # Its messages
+    # Messages
 
     async def put(self, subject: str, payload: bytes, *, instead_of: int | None = None) -> int:
         """Stores a message and returns its sequence.
@@ -274,11 +273,11 @@ class Store:
         headers = b""
         if instead_of is not None:
             headers = wire.header("Nats-Expected-Last-Subject-Sequence", instead_of)
-        answer = await self._connection.ask(subject, payload, headers)
+        answer = await self._connection.request(subject, payload, headers)
         return read_ack(answer.payload).seq
 
     async def delete(self, sequence: int) -> bool:
-        """Deletes a message: of several who do, one hears that it was there."""
+        """Deletes a message; returns whether it existed, which is true for one of several callers."""
         query = {"seq": sequence, "no_erase": True}
         reply = await self._call(f"STREAM.MSG.DELETE.{self.name}", query)
         if _code(reply) == GONE:
@@ -291,14 +290,14 @@ class Store:
         _check(await self._call(f"STREAM.PURGE.{self.name}", {"filter": subject}))
 
     async def at(self, sequence: int) -> Stored | None:
-        """The message of a sequence; None where it is not there any more."""
-        answer = await self._connection.ask(self._direct, _write({"seq": sequence}))
+        """Returns the message of a sequence; None if it no longer exists."""
+        answer = await self._connection.request(self._direct, _write({"seq": sequence}))
         if answer.status == NOT_FOUND:
             return None
         return _stored(answer)
 
     async def newest(self, subjects: list[str]) -> list[Stored]:
-        """The newest message of each subject that has any; subjects may have wildcards.
+        """Returns the newest message of each subject that has any; subjects may have wildcards.
 
         Raises :class:`TooMany`.
         """
@@ -312,7 +311,7 @@ class Store:
         return found
 
     async def first(self, subject: str, limit: int, sequence: int = 1) -> list[Stored]:
-        """The first messages of a subject from a sequence on; it may have wildcards.
+        """Returns the first messages of a subject from a sequence on; it may have wildcards.
 
         At most ``limit``, and fewer where they are large.
         """
@@ -353,8 +352,8 @@ class Store:
         return f"$JS.API.DIRECT.GET.{self.name}"
 
     async def _many(self, query: dict[str, Any]) -> tuple[list[Stored], int]:
-        """As many as the server sends in one go, and how many there are behind them."""
-        *messages, end = await self._connection.ask_many(self._direct, _write(query))
+        """Returns as many messages as the server sends at once, and how many follow them."""
+        *messages, end = await self._connection.request_many(self._direct, _write(query))
         if end.status == TOO_MANY:
             raise TooMany("JetStream: too many messages match")
         if end.status not in (END, NOT_FOUND):
@@ -363,7 +362,7 @@ class Store:
         return [_stored(each) async for each in paced(messages)], pending
 
     async def _call(self, what: str, body: dict[str, Any]) -> _Reply:
-        answer = await self._connection.ask(f"$JS.API.{what}", _write(body))
+        answer = await self._connection.request(f"$JS.API.{what}", _write(body))
         try:
             return _read(answer.payload)
         except msgspec.DecodeError as error:
@@ -371,11 +370,11 @@ class Store:
 
 
 def moment_s(text: str) -> float:
-    """Seconds since the epoch of Unix, of a moment as JetStream writes it (RFC 3339)."""
+    """Reads a moment of JetStream (RFC 3339) as seconds since 1970."""
     return datetime.fromisoformat(text).timestamp()
 
 
-def _stored(answer: Answer) -> Stored:
+def _stored(answer: Reply) -> Stored:
     headers = answer.headers
     try:
         return Stored(
@@ -406,7 +405,7 @@ def _check(reply: _Reply) -> None:
 
 
 def _refusal(error: _Error) -> BackendError:
-    """What an error of JetStream means: will the same request fail again?"""
+    """Returns the exception for an error of JetStream: a repetition of the request may help, or not."""
     kind: type[BackendError] = BackendError
     if error.err_code == WRONG_SEQUENCE:
         kind = Stale

@@ -1,16 +1,16 @@
-"""What things are called on NATS: subjects for names of any text, and names of JetStream streams.
+"""Subjects on NATS for names of any text, and names of JetStream streams.
 
-    <prefix>.p.<epoch>.<stream>                     published, to whoever listens
-    <prefix>.h.<epoch>.<stream>                     published, to be kept and then published
+    <prefix>.p.<epoch>.<stream>                     a publication, for the nodes
+    <prefix>.h.<epoch>.<stream>                     a publication for JetStream to store and republish
     <prefix>.c                                      remote commands, for every node
     <prefix>.y.<node>                               a node's canary
     <prefix>.r.n.<node>                             a node's heartbeat
     <prefix>.r.s.<node>.<sid>                       a session that may be resumed
     <prefix>.r.d.<identifiers>                      the last remote disconnect of these identifiers
-    <prefix>.r.m.<node>.<stream>.<member>.<sid>     a session by which a member is there
+    <prefix>.r.m.<node>.<stream>.<member>.<sid>     a session of a member
 
 Source: "Subject-Based Messaging" of the NATS documentation (docs.nats.io).
-Knows: names. Does not know: what is sent.
+Knows: names. Does not know: messages.
 """
 
 import re
@@ -22,23 +22,23 @@ from typing import Final
 from catenary.errors import ConfigError
 
 LONGEST_TOKEN: Final = 128
-"""Longer names are hashed: a server reads lines of 4,096 bytes, and a subject has several names."""
+"""Longer names are hashed: a server reads lines of up to 4,096 bytes, and a subject has several names."""
 
 LONGEST_PREFIX: Final = 64
 
 ANY: Final = "*"
 
 NOWHERE: Final = "0"
-"""In the place of an epoch, for what is not kept."""
+"""The epoch of publications that are not kept."""
 
 
 @lru_cache(maxsize=4096)
 def token(name: str) -> str:
-    """A name as one token of a subject: another one for each name, whatever characters it has."""
+    """Encodes a name of any characters as one token of a subject, each name as another."""
     raw = name.encode("utf-8", "surrogatepass")
     encoded = urlsafe_b64encode(raw).rstrip(b"=").decode()
     if len(encoded) > LONGEST_TOKEN:
-        # No encoded name begins so.
+        # No encoded name begins with "=".
         return "=" + sha256(raw).hexdigest()
     return encoded or "-"
 
@@ -47,6 +47,7 @@ class Subjects:
     """The subjects below a prefix. Raises :class:`ConfigError` for one that NATS does not take."""
 
     __slots__ = (
+        "canaries",
         "commands",
         "heartbeats",
         "kept",
@@ -57,7 +58,6 @@ class Subjects:
         "records",
         "revocations",
         "sessions",
-        "yelps",
     )
 
     def __init__(self, prefix: str) -> None:
@@ -72,11 +72,11 @@ class Subjects:
                 f"nats_pubsub.channel: expected a subject without wildcards, got {prefix!r}"
             )
         self.names = re.sub(r"[^A-Za-z0-9-]", "_", prefix)
-        """What the JetStream streams' names begin with."""
+        """The beginning of the names of JetStream streams."""
         self.published = f"{prefix}.p."
         self.kept = f"{prefix}.h."
         self.commands = f"{prefix}.c"
-        self.yelps = f"{prefix}.y."
+        self.canaries = f"{prefix}.y."
         self.records = f"{prefix}.r.>"
         self.heartbeats = f"{prefix}.r.n."
         self.sessions = f"{prefix}.r.s."
@@ -85,49 +85,49 @@ class Subjects:
         self.members = f"{prefix}.r.m."
 
     def passing(self, stream: str) -> str:
-        """Where is published what is not kept."""
+        """The subject of publications that are not kept."""
         return f"{self.published}{NOWHERE}.{token(stream)}"
 
     def to_keep(self, epoch: str, stream: str) -> str:
-        """Where is published what is to be kept in the history of an epoch."""
+        """The subject of publications for the history of an epoch."""
         return f"{self.kept}{epoch}.{token(stream)}"
 
-    def heard(self, stream: str) -> str:
-        """All that is published on a stream, kept or not."""
+    def all_of(self, stream: str) -> str:
+        """The subjects of all publications of a stream, kept or not."""
         return f"{self.published}*.{token(stream)}"
 
     def epoch_of(self, subject: bytes) -> str | None:
-        """The epoch of the history that something published is kept in; None: it is not kept."""
+        """The epoch of the history that keeps a publication; None: it is not kept."""
         epoch = subject[len(self.published) :].partition(b".")[0].decode()
         return None if epoch == NOWHERE else epoch
 
     def session(self, node: str, sid: str) -> str:
-        """Where a node keeps a session; ``node`` may be :data:`ANY`."""
+        """The subject of a session of a node; ``node`` may be :data:`ANY`."""
         return f"{self.sessions}{node}.{token(sid)}"
 
     def lines_of(self, node: str, sid: str) -> str:
-        """Where a node keeps the lines of a large session behind the first: their numbers follow."""
+        """The subjects of the lines of a large session after the first; the number of the line is to be appended."""
         return f"{self.lines}{node}.{token(sid)}."
 
     def lines_beside(self, session: str) -> str:
-        """The same, for the record of a session on this subject."""
+        """The same, for the session on a subject."""
         return self.lines + session.removeprefix(self.sessions) + "."
 
     def revocation(self, identifiers: str) -> str:
-        """Where the last remote disconnect of these identifiers is kept."""
+        """The subject of the last remote disconnect of these identifiers."""
         return f"{self.revocations}{token(identifiers)}"
 
     def member(self, node: str, stream: str, member_id: str, sid: str | None = None) -> str:
-        """Where a node keeps a member's session; without a sid all of that member's."""
+        """The subject of a session of a member; without ``sid`` those of all sessions of the member."""
         return (
             f"{self.members}{node}.{token(stream)}.{token(member_id)}."
             f"{ANY if sid is None else token(sid)}"
         )
 
-    def everybody(self, stream: str) -> str:
-        """All sessions of all members of a stream."""
+    def members_of(self, stream: str) -> str:
+        """The subjects of all sessions of all members of a stream."""
         return f"{self.members}*.{token(stream)}.>"
 
     def node_of(self, subject: str) -> str:
-        """The node that a record of a session or a member belongs to."""
+        """The node of the record of a session or a member."""
         return subject[len(self.sessions) :].partition(".")[0]

@@ -1,10 +1,10 @@
-"""The NATS client protocol: bytes of a server → messages, and what a client sends.
+"""The NATS client protocol: reads messages and lines from bytes of a server, and writes those of a client.
 
 Source: "Client Protocol" of the NATS documentation (docs.nats.io), ADR-4 for headers.
 Knows: bytes. Does not know: sockets, subjects' meaning.
 
-A message with headers, sent and received, takes about 10 µs: a client library that has a coroutine
-and an object for each takes several times as long.
+A message with headers, sent and received, takes about 10 µs: a library with a coroutine and an object for each takes
+several times as long.
 """
 
 from collections.abc import Callable
@@ -16,36 +16,36 @@ PONG: Final = b"PONG\r\n"
 HEADERS: Final = b"NATS/1.0"
 
 LONGEST_LINE: Final = 1024 * 1024
-"""A server's INFO names its whole cluster; no other line is longer than a subject or two."""
+"""The INFO of a server lists its cluster; other lines are as long as one or two subjects."""
 
 LARGEST_MESSAGE: Final = 64 * 1024 * 1024
-"""What a server can be made to accept at most (``max_payload``)."""
+"""The largest ``max_payload`` that a server can be configured with."""
 
 MESSAGES_AT_ONCE: Final = 100
-"""What is handled in one turn of the event loop: about 1 ms. One read may bring twenty times as many."""
+"""Messages that are handled in one turn of the event loop: about 1 ms. One read may bring twenty times as many."""
 
-Take = Callable[[int, bytes, bytes, bytes], None]
-"""Takes a message: number of the subscription, subject, headers, payload."""
+OnMessage = Callable[[int, bytes, bytes, bytes], None]
+"""Receives a message: number of the subscription, subject, headers, payload."""
 
-Hear = Callable[[bytes, bytes], None]
-"""Takes another line: the first word, and the rest."""
+OnLine = Callable[[bytes, bytes], None]
+"""Receives another line: the first word, and the rest."""
 
 
 class WireError(Exception):
-    """A server sent something else than the protocol."""
+    """The bytes of a server break the protocol."""
 
 
 class Reader:
-    """Cuts what a server sends into messages and lines; what is not complete yet waits.
+    """Splits received bytes into messages and lines; incomplete ones wait.
 
-    Call :meth:`feed` with what was received, then :meth:`read`, in turns of the event loop, until it returns False.
+    Call :meth:`feed` with received bytes, then :meth:`read`, in turns of the event loop, until it returns False.
     """
 
-    __slots__ = ("_hear", "_is_ready", "_parts", "_size", "_start", "_take", "_wanted")
+    __slots__ = ("_is_ready", "_on_line", "_on_message", "_parts", "_size", "_start", "_wanted")
 
-    def __init__(self, take: Take, hear: Hear) -> None:
-        self._take = take
-        self._hear = hear
+    def __init__(self, on_message: OnMessage, on_line: OnLine) -> None:
+        self._on_message = on_message
+        self._on_line = on_line
         self._parts: list[bytes] = []
         self._start = 0
         self._size = 0
@@ -87,7 +87,7 @@ class Reader:
         return False
 
     def _read(self, data: bytes, position: int) -> int:
-        """Returns the end of what was handled. Notes whether there may be more, or how many bytes are wanted."""
+        """Returns the end of the handled bytes. Notes whether there may be more messages, or how many bytes are wanted."""
         handled = 0
         while (end := data.find(CRLF, position)) >= 0:
             if handled == MESSAGES_AT_ONCE:
@@ -96,7 +96,7 @@ class Reader:
             handled += 1
             word, _, rest = data[position:end].partition(b" ")
             if word != b"MSG" and word != b"HMSG":
-                self._hear(word.upper(), rest)
+                self._on_line(word.upper(), rest)
                 position = end + 2
                 continue
             words = rest.split(b" ")
@@ -113,7 +113,7 @@ class Reader:
                 self._wanted = stop + 2 - position
                 return position
             middle = begin + headers_size
-            self._take(number, words[0], data[begin:middle], data[middle:stop])
+            self._on_message(number, words[0], data[begin:middle], data[middle:stop])
             position = stop + 2
         if len(data) - position > LONGEST_LINE:
             raise WireError(f"expected a line of at most {LONGEST_LINE} bytes")
@@ -121,7 +121,7 @@ class Reader:
 
 
 def publish(subject: str, payload: bytes, reply: str = "", headers: bytes = b"") -> bytes:
-    """A message; ``headers`` as from :func:`header`."""
+    """Writes a message; ``headers`` come from :func:`header`."""
     if headers:
         head = f"HPUB {subject} {reply} {len(headers)} {len(headers) + len(payload)}\r\n"
         return b"%b%b%b\r\n" % (head.encode(), headers, payload)
@@ -129,26 +129,26 @@ def publish(subject: str, payload: bytes, reply: str = "", headers: bytes = b"")
 
 
 def header(name: str, value: object) -> bytes:
-    """Headers of one line."""
+    """Writes headers of one line."""
     return f"NATS/1.0\r\n{name}: {value}\r\n\r\n".encode()
 
 
 def subscribe(subject: str, number: int, queue: str = "") -> bytes:
-    """From now on messages on the subject come with this number.
+    """Writes a subscription: messages on the subject come with its number.
 
-    Of all subscriptions that name the same ``queue`` one gets each of them.
+    Each message goes to one of the subscriptions that name the same ``queue``.
     """
     group = f" {queue}" if queue else ""
     return f"SUB {subject}{group} {number}\r\n".encode()
 
 
 def unsubscribe(number: int) -> bytes:
-    """No more of them."""
+    """Writes the end of a subscription."""
     return b"UNSUB %d\r\n" % number
 
 
 def value_of(headers: bytes, name: bytes) -> bytes | None:
-    """The value of the first header with a name; None where there is none."""
+    """Returns the value of the first header with a name, or None."""
     start = headers.find(b"\r\n%b: " % name)
     if start < 0:
         return None
@@ -157,7 +157,7 @@ def value_of(headers: bytes, name: bytes) -> bytes | None:
 
 
 def status_of(headers: bytes) -> int:
-    """The status that headers begin with, such as 503; 0 for those of a message."""
+    """Returns the status at the beginning of headers, such as 503; 0 for those of a message."""
     status = headers[len(HEADERS) + 1 : len(HEADERS) + 4]
     return (
         int(status) if headers[len(HEADERS) : len(HEADERS) + 1] == b" " and status.isdigit() else 0

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from catenary.adapters.nats.connection import Connection
+from catenary.adapters.nats.reconnector import Reconnector
 from catenary.adapters.nats.servers import NatsServers
-from catenary.adapters.nats.way_back import WayBack
 from catenary.errors import BackendError, ConfigError
-from tests.adapters.nats.listening import QUICK_S, lose_patience, until
+from tests.adapters.nats.listening import QUICK_S, shorten_timeouts, until
 from tests.parts.certificates import Authority
 from tests.parts.heart import in_loop
 from tests.parts.nats import NatsServer, nats_server
@@ -33,7 +33,7 @@ class Visitor:
         self.connection: Connection | None = None
         self.visits = 0
         self.went: list[str] = []
-        self.way = WayBack(NatsServers(urls=urls, in_order=True), self._visit, self.went.append)
+        self.way = Reconnector(NatsServers(urls=urls, in_order=True), self._visit, self.went.append)
 
     async def _visit(self, connection: Connection, works: Callable[[], bool]) -> str:
         self.connection = connection
@@ -96,9 +96,9 @@ async def test_an_outage_of_several_servers_is_one_row_of_lines(
     lines: list[str] = []
 
     async def visit(connection: Connection, works: Callable[[], bool]) -> str:
-        raise AssertionError("expected nobody there")
+        raise AssertionError("expected no connection")
 
-    way = WayBack(NatsServers(urls=urls), visit, went.append, log=lines.append)
+    way = Reconnector(NatsServers(urls=urls), visit, went.append, log=lines.append)
     way.start()
     await until(lambda: len(lines) == 2)
     await way.stop()
@@ -109,7 +109,7 @@ async def test_an_outage_of_several_servers_is_one_row_of_lines(
 
 @in_loop
 async def test_a_visit_in_vain_is_tried_again(nats: NatsServer) -> None:
-    """What is needed is not there: the connection is given up, and the next one made."""
+    """The connection is of no use: it is closed, and the next one made."""
     connections: list[Connection] = []
     went: list[str] = []
 
@@ -117,7 +117,7 @@ async def test_a_visit_in_vain_is_tried_again(nats: NatsServer) -> None:
         connections.append(connection)
         raise BackendError("NATS: nothing is ready")
 
-    way = WayBack(NatsServers(urls=(nats.url,)), visit, went.append)
+    way = Reconnector(NatsServers(urls=(nats.url,)), visit, went.append)
     way.start()
     await until(lambda: len(connections) == 3)
     await way.stop()
@@ -131,7 +131,7 @@ async def test_a_frozen_server_is_left_and_found_again(
     nats: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its connection stays open all the time: only a question finds out."""
-    lose_patience(monkeypatch)
+    shorten_timeouts(monkeypatch)
     async with visitor(nats.url) as one:
         nats.freeze()
         try:

@@ -1,4 +1,4 @@
-"""One connection to NATS after the other, for as long as somebody needs one.
+"""Keeps a connection to NATS: makes another whenever one ends.
 
 Knows: servers, when to try again. Does not know: what a connection is for.
 """
@@ -15,31 +15,29 @@ from catenary.supervision.backoff import MAX_DELAY_S, Backoff
 from catenary.supervision.service import Service, Supervisor
 
 Visit = Callable[[Connection, Callable[[], bool]], Awaitable[str]]
-"""Uses a connection, and returns why it has ended. Calls what it is given once all it needs is
-there, and hears whether that deserves a line in the log; raises BackendError where that, or the
-connection, is not to be had."""
+"""Uses a connection, and returns the reason when it has ended. Once the connection works, calls its second argument,
+which returns whether that is to be logged. Raises BackendError where the connection is of no use."""
 
 
 def _log_nothing(reasons: str) -> None:
-    """Where the user of a connection logs by itself."""
+    """For users that log the reasons themselves."""
 
 
-class WayBack:
-    """Connects, again and again, with longer and longer pauses while NATS is away.
+class Reconnector:
+    """Connects, and connects again, with growing pauses while NATS is away.
 
-    ``visit`` uses each connection that is made; ``went`` is called for each end, and for each
-    attempt that fails, with the server and the reason. ``log`` is called with the reasons of a round
-    of all servers that deserves a line. The pauses begin again after a visit that has worked for a
-    while. ``name`` is the service's. Raises :class:`ConfigError`.
+    ``visit`` uses each connection; ``on_end`` is called after each, and after each failed attempt, with the server and
+    the reason. ``log`` is called with the reasons of a round of all servers, where they are to be logged. A connection
+    that has worked resets the pauses. ``name`` is that of the service. Raises :class:`ConfigError`.
     """
 
-    __slots__ = ("_addresses", "_backoff", "_connection", "_log", "_service", "_visit", "_went")
+    __slots__ = ("_addresses", "_backoff", "_connection", "_log", "_on_end", "_service", "_visit")
 
     def __init__(
         self,
         servers: NatsServers,
         visit: Visit,
-        went: Callable[[str], None],
+        on_end: Callable[[str], None],
         *,
         log: Callable[[str], None] = _log_nothing,
         longest_pause_s: float = MAX_DELAY_S,
@@ -48,7 +46,7 @@ class WayBack:
     ) -> None:
         self._addresses: Final = Addresses(servers)
         self._visit = visit
-        self._went = went
+        self._on_end = on_end
         self._log = log
         self._connection: Connection | None = None
         self._backoff = Backoff(longest_pause_s)
@@ -59,20 +57,20 @@ class WayBack:
         self._service.start()
 
     async def stop(self) -> None:
-        """Connects no more. A connection that is there is its user's to close."""
+        """Connects no more. The user of the present connection closes it."""
         await self._service.stop()
 
     async def _keep(self) -> None:
         if self._connection is not None:
-            # Of a run of the service that has failed: two would receive everything twice.
+            # Left by a failed run of the service: two connections would receive everything twice.
             self._connection.drop("given up")
-            self._went(f"{self._connection.url}: given up")
+            self._on_end(f"{self._connection.url}: given up")
         while True:
             reasons: list[str] = []
             for address in self._addresses.once_around():
                 reason, has_worked = await self._try(address)
                 reasons.append(reason)
-                self._went(reason)
+                self._on_end(reason)
                 if has_worked:
                     break
             pause = self._backoff.failed()
@@ -81,7 +79,7 @@ class WayBack:
             await asyncio.sleep(pause.seconds)
 
     async def _try(self, address: NatsAddress) -> tuple[str, bool]:
-        """Connects and stays; why that has ended, and whether all was ever there."""
+        """Connects, and returns when that has ended: why, and whether the connection has worked."""
         has_worked = False
 
         def works() -> bool:

@@ -1,27 +1,27 @@
-"""One after the other for the same key, in the order of the calls; side by side for others."""
+"""Runs coroutines one after the other for each key, in the order of the calls, and side by side for different keys."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
-from catenary.adapters.nats.connection import Shared
+from catenary.adapters.nats.flushes import Shared
 
 Key = TypeVar("Key", bound=Hashable)
 Result = TypeVar("Result")
 
 
-class Turns(Generic[Key]):
-    """Who has the last turn of each key; nothing is left of keys whose turns are over."""
+class KeyedLock(Generic[Key]):
+    """The last task of each key; a key is forgotten when its last task has ended."""
 
     __slots__ = ("_last",)
 
     def __init__(self) -> None:
         self._last: dict[Key, asyncio.Task[Any]] = {}
 
-    def take(self, key: Key, work: Callable[[], Coroutine[Any, Any, Result]]) -> Shared[Result]:
-        """Does some work when all work of this key that was called for before is done.
+    def run(self, key: Key, work: Callable[[], Coroutine[Any, Any, Result]]) -> Shared[Result]:
+        """Runs some work after all earlier work of this key.
 
-        Work that has begun goes on whoever waits for it, so that none is done by half.
+        Cancelling the one that awaits it does not cancel the work, which would leave it half done.
         """
         before = self._last.get(key)
         task = asyncio.get_running_loop().create_task(_after(before, work))
@@ -35,7 +35,7 @@ class Turns(Generic[Key]):
         return Shared(task)
 
     async def settle(self) -> None:
-        """Waits until all that was called for is done."""
+        """Waits until all work is done."""
         while self._last:
             await asyncio.wait(list(self._last.values()))
 
