@@ -27,7 +27,7 @@ from catenary.terminal.counting import MARK, Tally
 
 MEMORY_LIMIT: Final = 1.3
 DELIVERY_LIMIT: Final = 1.1
-"""What an event stream may cost, as a multiple of a WebSocket."""
+"""The limits of the ratios, event stream to WebSocket."""
 
 PAYLOAD_BYTES: Final = 100
 SETTLE_S: Final = 1.0
@@ -72,7 +72,7 @@ EVENT_STREAM: Final = Kind(
     lambda _: b"",
 )
 KINDS: Final = (WEBSOCKET, EVENT_STREAM)
-"""Clients of a kind follow the stream whose number is its index."""
+"""Clients of a kind subscribe to the stream whose number is its index."""
 
 
 class Client(asyncio.Protocol):
@@ -121,7 +121,7 @@ class Server(NamedTuple):
 
 @contextmanager
 def serving() -> Iterator[Server]:
-    """A fresh server, on a core of its own."""
+    """Runs a new server, pinned to a core."""
     port, intake_port = free_port(), free_port()
     ports = ("--host=127.0.0.1", f"--port={port}", f"--http_broadcast_port={intake_port}")
     command = (sys.executable, "-m", "catenary", *_FLAGS, *ports)
@@ -132,7 +132,7 @@ def serving() -> Iterator[Server]:
 
 
 async def connect(server: Server, kind: Kind, count: int, tally: Tally) -> list[Client]:
-    """So many clients of a kind, each subscribed. Raises BenchError."""
+    """Connects and subscribes ``count`` clients of a kind. Raises BenchError."""
     loop, stream = asyncio.get_running_loop(), KINDS.index(kind)
     clients = [Client(kind, stream, tally) for _ in range(count)]
     waiting = iter(enumerate(clients))
@@ -157,7 +157,7 @@ async def connect(server: Server, kind: Kind, count: int, tally: Tally) -> list[
 
 
 async def memory_kb(kind: Kind, count: int) -> float:
-    """What one idle client of a kind takes, in KB."""
+    """The memory of one idle client of a kind, in KB."""
     with serving() as server:
         empty = server.process.usage().pss_kb
         clients = await connect(server, kind, count, Tally())

@@ -6,11 +6,7 @@ from typing import ClassVar
 from catenary import Cable, Channel, every
 from catenary.channels.testing import TestCable
 from catenary.messages.names import Identifier, Sid
-from tests.channels.direct_calls import (
-    RecordingPublisher,
-    decided,
-    environment,
-)
+from tests.channels.direct_calls import RecordingPublisher, decided, environment
 from tests.parts.heart import in_loop
 
 
@@ -72,6 +68,8 @@ async def test_timers_run_while_their_subscription_lives() -> None:
     while not {"a 2", "b 2"} <= set(Clock.ticked):
         await sessions.tick()
     cable.application.unsubscribe(sessions.clients["b"], CLOCK)
+    # A run of b may have begun before.
+    await asyncio.gather(*sessions.runs)
     before = [each for each in Clock.ticked if each.startswith("b")]
     for _ in range(3):
         await sessions.tick()

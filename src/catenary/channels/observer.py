@@ -1,6 +1,6 @@
 """The observer that an author gives to a cable: notified of what happens to clients and publications.
 
-Knows: the port of observers. Does not know: who reports to them.
+Knows: the port of observers. Does not know: what reports to them.
 """
 
 import logging
