@@ -123,8 +123,8 @@ def _unwrapped(message: bytes) -> bytes:
 
 
 def _id(delivery: Delivery) -> bytes:
-    """``offset/stream/epoch``. A client repeats it in a header, which some clients encode in Latin-1, others in UTF-8,
-    so that everything but printable ASCII is percent-encoded in the name of the stream, and the percent sign."""
+    """``offset/stream/epoch``. Clients repeat it in a header, where Node's fetch accepts only Latin-1 and no client a
+    line break: in the name of the stream, the percent sign and everything but printable ASCII are percent-encoded."""
     position, stream = delivery.position, delivery.stream
     if position is None or stream is None:
         return b""
