@@ -49,7 +49,7 @@ def catenary(
         env=environment(**variables),
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
     )
 
 
