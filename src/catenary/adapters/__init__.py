@@ -1,1 +1,1 @@
-"""What publications and state travel through: one outside thing each."""
+"""Storage, pub/sub and sources of publications: one package for each external system."""

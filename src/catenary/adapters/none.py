@@ -110,7 +110,7 @@ class NoPresence:
         """Does nothing."""
 
     def members(self, stream: Stream) -> tuple[Member, ...]:
-        """Nobody."""
+        """No members."""
         self._missing.log()
         return ()
 

@@ -97,7 +97,7 @@ async def test_calls_stay_in_order_when_somebody_else_loads_the_script_meanwhile
             other.script_flush()
             first = commands.run(PUSH, ("list",), 1)
             blocked = commands.call("BLPOP", "gate", 5)
-            await until(lambda: bool(commands._again))
+            await until(lambda: bool(commands._without_script))
             other.script_load(PUSH.source)
             second = commands.run(PUSH, ("list",), 2)
             await asyncio.sleep(0)
@@ -149,7 +149,7 @@ async def test_a_start_before_redis(server: RedisServer) -> None:
 async def test_a_redis_that_does_not_answer_is_given_up(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands_module, "PATIENCE_S", 0.4)
+    monkeypatch.setattr(commands_module, "REPLY_TIMEOUT_S", 0.4)
     async with connected(server) as commands:
         server.freeze()
         try:

@@ -92,7 +92,7 @@ async def test_a_pause_leaves_the_rest_of_a_read_for_later() -> None:
                 if len(replies) == 1:
                     connection.pause()
 
-            connection._take = take
+            connection._on_reply = take
             connection.data_received(integers(MANY))
             assert len(replies) == REPLIES_AT_ONCE
             await connection_answers(server.url)
@@ -126,7 +126,7 @@ async def test_what_came_before_the_end_is_taken_first(is_paused: bool) -> None:
             if is_paused:
                 connection.pause()
 
-        connection._take = take
+        connection._on_reply = take
         connection.write(pack("GO"))
         await until(lambda: len(replies) >= REPLIES_AT_ONCE)
         await connection.close()

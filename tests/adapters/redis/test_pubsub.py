@@ -65,15 +65,15 @@ async def test_a_node_receives_the_streams_its_clients_listen_to_and_no_other(
 def count_messages(node: RedisNode) -> dict[bytes, int]:
     """Messages that reach the node, by channel, but for canaries."""
     counted: dict[bytes, int] = {}
-    hear = node.pubsub._hear
+    on_message = node.pubsub._on_message
 
     class Counting(type(node.pubsub)):  # type: ignore[misc]
         __slots__ = ()
 
-        def _hear(self, channel: bytes, content: bytes) -> None:
+        def _on_message(self, channel: bytes, content: bytes) -> None:
             if b"#" not in channel:
                 counted[channel] = counted.get(channel, 0) + 1
-            hear(channel, content)
+            on_message(channel, content)
 
     node.pubsub.__class__ = Counting
     return counted
@@ -95,8 +95,8 @@ async def test_a_new_epoch_does_not_hide_what_was_missed_of_the_old_one(
         class Early(type(one.pubsub)):  # type: ignore[misc]
             __slots__ = ()
 
-            async def _tell(self, command: str, channels: list[bytes]) -> None:
-                await super()._tell(command, channels)
+            async def _send_command(self, command: str, channels: list[bytes]) -> None:
+                await super()._send_command(command, channels)
                 if b"between:s" in channels:
                     other.engine.commands.run_id = b"another"
                     await other.publish(S, "new epoch")
@@ -145,7 +145,7 @@ async def test_a_redis_that_hangs_while_it_is_connected_to(
 ) -> None:
     """The listening fails, and then connecting runs into its time limit, in the same service."""
     monkeypatch.setattr("catenary.adapters.redis.connection.CONNECT_TIMEOUT_S", QUICK_S)
-    monkeypatch.setattr("catenary.adapters.redis.commands.PATIENCE_S", QUICK_S)
+    monkeypatch.setattr("catenary.adapters.redis.commands.REPLY_TIMEOUT_S", QUICK_S)
     async with redis_node(server, canary_interval_s=QUICK_S) as node:
         await node.listen([S])
         server.freeze()
@@ -176,7 +176,7 @@ async def test_messages_of_strangers_cost_nobody_anything(
         await until(lambda: node.data(S) == ["good"])
         assert len(node.received) == 1
         assert node.restored == 0
-    assert caplog.text.count("Not from a node") == 12
+    assert caplog.text.count("not from a node") == 12
 
 
 # In transit

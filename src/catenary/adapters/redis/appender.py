@@ -1,9 +1,9 @@
-"""Writes histories in Redis, and publishes what it writes, in one step.
+"""Appends messages to histories in Redis, and publishes them in the same step.
 
-One script hands out the offset, keeps the message and publishes it, so all nodes see one order. What
-was read from a queue of this Redis leaves the queue in the same step: it is published once and in the
-order of the queue, even if the node that read it dies, hangs, or never learns of the outcome.
-Knows: scripts that write. Does not know: who publishes, who listens.
+One script assigns the offset, stores the message and publishes it, so all nodes see one order. An entry of a queue in
+this Redis leaves the queue in the same step: it is published once and in the order of the queue, even if the node
+that read it dies, hangs, or never receives the reply.
+Knows: scripts that write. Does not know: publishers, subscribers.
 Source: redis.io, "Scripting with Lua", "Redis Streams"; the keys are those of ``history.py``.
 """
 
@@ -50,9 +50,9 @@ local function append(meta, log, new_epoch, channel, packed)
   return position
 end
 """
-"""Redis takes nothing back of a script that fails: what would be refused is looked for before.
+"""Redis does not roll back a script that fails, so the script checks first what would be refused.
 
-Before Redis 7 a script can't ask what its user may publish (ACL).
+Before Redis 7, a script can't check what its user may publish (ACL).
 """
 
 APPEND: Final = Script(
@@ -65,7 +65,7 @@ end
 return append(KEYS[1], KEYS[2], ARGV[5], ARGV[6], ARGV[7])
 """
 )
-"""Keeps and publishes one message; answers its position."""
+"""Stores and publishes one message; returns its position."""
 
 APPEND_ALL: Final = Script(
     NOW
@@ -106,20 +106,20 @@ end
 remove_entry(queue, group, id)
 """
 )
-"""Keeps and publishes several messages, or none of them where one would be refused.
+"""Stores and publishes several messages, or none of them if one would be refused.
 
-Each is 1 or 0 (kept or not), a channel and what is published there; streams that are new begin with ``ARGV[9]`` as
-their epoch. With the ``id`` of a queue's entry, that entry is acknowledged and deleted; nothing happens if it was
-already, and the error says so if its consumer still has an earlier one.
+Each is 1 or 0 (stored or not), a channel and a payload; a new stream gets ``ARGV[9]`` as its epoch. With the ``id`` of
+a queue entry, the entry is acknowledged and deleted; if that was done before, nothing is published, and if its
+consumer still has an earlier entry, the script returns an error.
 """
 
 SCRIPTS: Final = (APPEND, APPEND_ALL)
 
 
 class RedisAppender:
-    """Publishes by script; ``limit`` messages of each stream are kept, each for ``ttl_s``.
+    """Publishes by script. ``limit`` messages of each stream are stored, each for ``ttl_s`` seconds.
 
-    Where one of them is 0, nothing is kept, and offsets are handed out all the same.
+    If one of them is 0, none is stored, but offsets are assigned.
     """
 
     __slots__ = ("_commands", "_keys", "_limit", "_meta_ttl_ms", "_ttl_ms")
@@ -132,7 +132,7 @@ class RedisAppender:
         self._meta_ttl_ms = meta_ttl_ms(ttl_s)
 
     def append(self, publication: Publication, channel: bytes) -> "asyncio.Future[bytes]":
-        """Keeps and publishes; the answer is ``<epoch> <offset>``."""
+        """Stores and publishes; the reply is ``<epoch> <offset>``."""
         return self._commands.run(
             APPEND,
             (self._keys.meta(publication.stream), self._keys.log(publication.stream)),
@@ -153,12 +153,12 @@ class RedisAppender:
         return batch
 
     def add(self, batch: ScriptCall, stream: Stream | None, channel: bytes, packed: bytes) -> None:
-        """Adds a message, which is not kept if ``stream`` is None. Raises :class:`TooLarge`."""
+        """Adds a message, which is not stored if ``stream`` is None. Raises :class:`TooLarge`."""
         if stream is None:
             batch.add((), 0, channel, packed)
         else:
             batch.add((self._keys.meta(stream), self._keys.log(stream)), 1, channel, packed)
 
     def _rules(self) -> tuple[Argument, ...]:
-        """What scripts that keep something are told first."""
+        """The first arguments of both scripts."""
         return (self._commands.run_id, self._limit, self._ttl_ms, self._meta_ttl_ms)

@@ -1,6 +1,6 @@
 """Publications from a Redis pub/sub channel.
 
-Every node hears every publication, so each delivers to its own clients alone.
+Every node receives every publication, so each node delivers to its own clients only.
 Source: docs/broadcasting.md, "Redis Pub/Sub" (anycable).
 """
 
@@ -25,10 +25,9 @@ _log: Final = logging.getLogger("catenary.redis")
 
 
 class RedisBroadcasts:
-    """Listens to a channel for as long as the server runs, whatever becomes of Redis.
+    """Subscribes to a channel while the server runs, and again after each outage of Redis.
 
-    What is published while Redis is away, or before the subscription is back, is lost: that is what
-    Redis pub/sub promises, and the log says from when to when.
+    Publications during an outage are lost, as always with Redis pub/sub; the log shows when it began and ended.
     """
 
     __slots__ = (
@@ -37,10 +36,10 @@ class RedisBroadcasts:
         "_client",
         "_connection",
         "_counters",
-        "_heard",
         "_intake",
         "_is_paused",
         "_keepalive_s",
+        "_received",
         "_service",
         "trouble",
     )
@@ -54,7 +53,7 @@ class RedisBroadcasts:
         supervisor: Supervisor | None = None,
     ) -> None:
         self.trouble: str | None = "not subscribed yet"
-        """Why publications are not received at the moment; None where they are."""
+        """Why publications are not received at the moment; None if they are."""
         self._client: Redis = connect(address)
         self._keepalive_s = address.keepalive_s
         self._channel = channel
@@ -62,35 +61,39 @@ class RedisBroadcasts:
         self._intake = OrderedIntake(publish, counters, pause=self._pause, resume=self._resume)
         self._service = Service("Redis broadcasts", self._listen, supervisor)
         self._backoff = Backoff()
-        # Of the connection that is there
+        # The present connection
         self._connection: Connection | None = None
-        self._heard = 0
+        self._received = 0
         self._is_paused = False
 
     async def start(self) -> None:
-        """Begins to listen; does not wait for Redis, which may come later."""
+        """Starts to subscribe; does not wait for Redis."""
         self._service.start()
 
     async def close(self, timeout_s: float) -> None:
-        """Stops listening; what has come is published first, and what is not in time is counted."""
+        """Unsubscribes, and publishes what was received; what is not published in time is counted as lost."""
         await self._service.stop()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._intake.finish()
         except TimeoutError:
             lost = await self._intake.give_up()
-            _log.warning("%d publications on %s may be lost: no time is left", lost, self._channel)
+            _log.warning(
+                "%d publications on %s may be lost: the time for the shutdown is over",
+                lost,
+                self._channel,
+            )
         await close_client(self._client)
 
     async def _listen(self) -> None:
-        """Subscribes, again and again, with longer and longer pauses while Redis is away."""
+        """Subscribes until it is stopped, with growing pauses while Redis is unavailable."""
         while True:
             try:
-                reason = await self._stay()
+                reason = await self._subscribe()
             except BackendError as error:
                 reason = str(error)
             finally:
-                await self._hang_up()
+                await self._disconnect()
             self.trouble = reason
             pause = self._backoff.failed()
             self._counters.broadcaster_reconnects_total += 1
@@ -104,36 +107,36 @@ class RedisBroadcasts:
                 )
             await asyncio.sleep(pause.seconds)
 
-    async def _stay(self) -> str:
-        """Subscribes; returns why the connection ended. Raises :class:`BackendError`."""
-        connection = self._connection = await open_connection(self._client, self._hear)
+    async def _subscribe(self) -> str:
+        """Subscribes; returns the reason when the connection ends. Raises :class:`BackendError`."""
+        connection = self._connection = await open_connection(self._client, self._on_reply)
         connection.write(pack("SUBSCRIBE", self._channel))
         while not connection.lost.done():
-            heard = self._heard
+            received = self._received
             await asyncio.wait([connection.lost], timeout=self._keepalive_s)
-            if self._heard == heard and not self._is_paused and not connection.lost.done():
-                await self._ask_for_life(connection)
+            if self._received == received and not self._is_paused and not connection.lost.done():
+                await self._ping(connection)
         return connection.lost.result()
 
-    async def _ask_for_life(self, connection: Connection) -> None:
-        """A Redis that says nothing for long is asked whether it is there."""
-        heard = self._heard
+    async def _ping(self, connection: Connection) -> None:
+        """Sends a ping, and drops the connection if nothing is received in time."""
+        received = self._received
         connection.write(pack("PING"))
         await asyncio.wait([connection.lost], timeout=self._keepalive_s)
-        if self._heard == heard and not self._is_paused:
+        if self._received == received and not self._is_paused:
             connection.drop(f"no answer to a ping within {self._keepalive_s:g} s")
             await connection.lost
 
-    async def _hang_up(self) -> None:
+    async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         self._is_paused = False
         if connection is not None:
             await connection.close()
 
-    # What comes
+    # Receiving
 
-    def _hear(self, reply: Any) -> None:
-        self._heard += 1
+    def _on_reply(self, reply: Any) -> None:
+        self._received += 1
         if isinstance(reply, hiredis.ReplyError):
             if self._connection is not None:
                 self._connection.drop(f"Redis refuses: {str(reply)[:200]}")

@@ -1,6 +1,6 @@
-"""Publishes entries of a Redis stream in order, without waiting for each before the next.
+"""Publishes entries of a Redis stream in order, without waiting for each before it begins the next.
 
-Knows: entries, what becomes of each. Does not know: who reads the stream, when to try again.
+Knows: entries, the outcome of each. Does not know: reading the stream, retries.
 Source: docs/broadcasting.md, "Redis X" (anycable).
 """
 
@@ -25,19 +25,19 @@ of its own: the node reads it over several turns, and no entry may be sent meanw
 
 
 class Unfinished(NamedTuple):
-    """What a burst has left over, in order; and why an attempt has failed, if one has."""
+    """The entries that a burst did not finish, in order; and the reason if publishing failed."""
 
     entries: list[Entry]
     failure: BackendError | None
 
 
 class _Dropped(Exception):
-    """An entry will never be published. It has been counted and logged."""
+    """An entry can never be published. It was counted and logged."""
 
 
 class Bursts:
-    """Publishes entries of ``stream``, read by ``group``. ``publish`` keeps their order: where one
-    fails, it fails those of the same message stream that were begun behind it."""
+    """Publishes entries of ``stream`` that ``group`` has read. ``publish`` keeps their order: if one
+    fails, the later ones of the same message stream that were begun before the failure fail, too."""
 
     __slots__ = ("_counters", "_group", "_publish", "_stream")
 
@@ -78,11 +78,11 @@ class Bursts:
                 failed.append(entry)
                 continue
             note_done(entry)
-        # Those that failed may have waited for nothing but the one that was dropped.
+        # The others may have failed only because the dropped one is still in the stream.
         return Unfinished([*failed, *entries[len(begun) :]], None if has_dropped else failure)
 
     def _begin(self, entry: Entry) -> Awaitable[None] | None:
-        """Publishes one entry. Raises :class:`_Dropped` for what is no publication, and
+        """Begins to publish one entry. Raises :class:`_Dropped` for a malformed publication, and
         :class:`BackendError`."""
         payload = _payload(entry)
         if payload is None:
@@ -97,7 +97,7 @@ class Bursts:
             source = QueueEntry(self._stream, self._group, READER, entry.id.decode())
             return self._publish(payload, source)
         except PublicationError as error:
-            # Counted and logged by the node; nobody is there to be told.
+            # Counted and logged by the node; the publisher does not expect an answer.
             raise _Dropped from error
         except BackendError:
             raise
@@ -105,14 +105,14 @@ class Bursts:
             raise self._failed(payload) from error
 
     async def _finish(self, entry: Entry, sent: Awaitable[None]) -> None:
-        """Waits until it is published. Raises :class:`BackendError` where it has to be tried again, and
-        :class:`_Dropped` where it never will be."""
+        """Waits until an entry is published. Raises :class:`BackendError` if it must be retried, and
+        :class:`_Dropped` if it can never be published."""
         try:
             await sent
         except PublicationError as error:
             raise _Dropped from error
         except BackendRefused as error:
-            # Tried again, it would be refused again, and nothing behind it would ever be published.
+            # A retry would be refused again, and no later entry would ever be published.
             self._counters.refused_publications_total += 1
             payload = _payload(entry) or b""
             _limited.warning("Publication refused: %s; it begins with %r", error, payload[:100])
@@ -123,7 +123,7 @@ class Bursts:
             raise self._failed(_payload(entry) or b"") from error
 
     def _failed(self, payload: bytes) -> _Dropped:
-        """A fault of this server: tried again, it would stop this node and then every other one."""
+        """Handles a bug of this server: retries would stop this node, and then every other one."""
         self._counters.failed_broadcast_msg_total += 1
         _limited.exception("Publication failed; it begins with %r", payload[:100])
         return _Dropped()
@@ -140,7 +140,7 @@ def _fitting(entries: Sequence[Entry]) -> int:
 
 
 def _payload(entry: Entry) -> bytes | None:
-    """The value of the field that publishers write."""
+    """The value of the field ``payload``."""
     fields = entry.fields or []
     if len(fields) == 2:
         return fields[1] if fields[0] == b"payload" else None

@@ -1,4 +1,4 @@
-"""A connection to Redis: one server, or the master that sentinels name.
+"""Clients of redis-py, for one server or for the master that sentinels name.
 
 Source: "Redis" of docs/configuration.md and docs/broadcasting.md (anycable).
 """
@@ -17,10 +17,10 @@ CONNECT_TIMEOUT_S: Final = 5
 
 
 def connect(address: RedisAddress) -> Redis:
-    """A client; nothing is sent before its first command.
+    """Returns a client, which connects at its first command.
 
-    Raises :class:`ConfigError` for an address or files from which no connection can be built, so that
-    the server does not start with one.
+    Raises :class:`ConfigError` for an address, or for certificate files, with which no connection can be built: the
+    server must not start with them.
     """
     server, sentinels = address.server, address.sentinel_servers
     if server.is_encrypted:
@@ -28,7 +28,7 @@ def connect(address: RedisAddress) -> Redis:
     settings: dict[str, Any] = {
         **redis_settings(address, server),
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
-        # Whoever uses the client comes back in its own way, and says so.
+        # The users of the client reconnect by themselves, and log it.
         "retry": Retry(NoBackoff(), 0),
     }
     client: Redis
@@ -37,7 +37,7 @@ def connect(address: RedisAddress) -> Redis:
     else:
         master, _ = settings.pop("host"), settings.pop("port")
         asking = Sentinel([])  # type: ignore[no-untyped-call]
-        # One that is silent must leave time for the others: all of them within one attempt.
+        # A sentinel that hangs must leave time for the others: all are asked within one attempt.
         patience_s = CONNECT_TIMEOUT_S / (len(sentinels) + 1)
         asking.sentinels = [
             Redis(
@@ -58,7 +58,7 @@ def connect(address: RedisAddress) -> Redis:
 
 
 def check_tls(address: RedisAddress) -> None:
-    """Raises :class:`ConfigError` for files that TLS can't be begun with."""
+    """Raises :class:`ConfigError` for certificate files that can't be loaded."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if address.tls_ca_path:
         try:

@@ -1,8 +1,8 @@
 """Commands to Redis over one connection, in the order of the calls.
 
-A call writes, and returns a future: all calls of one turn of the loop leave together, and the
-replies come in the same order. While Redis is away a call fails at once: nothing is queued for it.
-Knows: commands, scripts, outages. Does not know: keys, what is kept in them.
+A call writes a command and returns a future. All calls of one turn of the event loop are one write, and replies come in
+the same order. While Redis is unavailable, a call fails at once.
+Knows: commands, scripts, outages. Does not know: keys, values.
 """
 
 import asyncio
@@ -38,26 +38,26 @@ from catenary.supervision.service import Service, Supervisor
 
 _log: Final = logging.getLogger("catenary.redis")
 
-PATIENCE_S: Final = 5.0
-"""A Redis that leaves a call without a reply for so long is given up."""
+REPLY_TIMEOUT_S: Final = 5.0
+"""If a call has no reply after this time, the connection is dropped."""
 
 PENDING_LIMIT: Final = 100_000
-"""Calls without a reply; those beyond fail."""
+"""Calls without a reply; further ones fail."""
 
 PENDING_BYTES_LIMIT: Final = 64 * 1024 * 1024
 
 MAX_ARGUMENT_BYTES: Final = 512 * 1024 * 1024
-"""What Redis takes of one argument, where it does not say: its default (``proto-max-bulk-len``)."""
+"""The longest argument that Redis accepts by default (``proto-max-bulk-len``)."""
 
 NOW: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
-"""How a script begins that needs the time: milliseconds of Redis' clock, the same for all nodes."""
+"""The beginning of a script that needs the time: milliseconds of Redis' clock, the same for all nodes."""
 
 
 class Script:
-    """A script in Lua, which Redis runs in one step, and knows by its hash once it was loaded."""
+    """A Lua script, which Redis runs in one step. Once loaded, it is called by its hash."""
 
     __slots__ = ("sha", "source")
 
@@ -67,30 +67,29 @@ class Script:
 
 
 class _Call:
-    """A command that was sent. ``is_again`` says that its script was missing the first time; ``replies`` counts the
+    """A command that was sent. ``is_repeated`` says that its script was missing the first time; ``replies`` counts the
     replies that are still to come: more than one for a transaction, whose last one is the answer."""
 
-    __slots__ = ("future", "is_again", "packed", "replies", "sent_at")
+    __slots__ = ("future", "is_repeated", "packed", "replies", "sent_at")
 
     def __init__(self, packed: bytes, loop: asyncio.AbstractEventLoop, replies: int = 1) -> None:
         self.packed = packed
         self.future: asyncio.Future[Any] = loop.create_future()
         self.sent_at = loop.time()
         self.replies = replies
-        self.is_again = False
+        self.is_repeated = False
 
 
 class Commands:
-    """A connection for commands that comes back; ``scripts`` are those that it may run.
+    """A connection for commands, which is restored after an outage; it loads ``scripts``.
 
-    Futures raise :class:`BackendError`: for a call that Redis refuses, and for one without a reply,
-    of which nobody knows whether it took effect. What Redis would refuse again is
+    Futures raise :class:`BackendError` for a call that Redis refuses, and for a call without a reply,
+    which may have taken effect or not. If Redis would refuse it again, they raise
     :class:`BackendRefused`.
     """
 
     __slots__ = (
-        "_again",
-        "_behind",
+        "_after_those",
         "_client",
         "_connection",
         "_counters",
@@ -100,6 +99,7 @@ class Commands:
         "_pending_bytes",
         "_scripts",
         "_service",
+        "_without_script",
         "run_id",
         "trouble",
         "up_since_s",
@@ -120,22 +120,22 @@ class Commands:
         self._connection: Connection | None = None
         self.trouble: str | None = "not connected to Redis yet"
         self.up_since_s = 0.0
-        """When Redis was last found, on the loop's clock."""
+        """When the connection was opened, on the loop's clock."""
         self.run_id = b""
-        """Which run of which server that is."""
+        """Identifies the run of the server: it changes when Redis restarts."""
         self._max_argument_bytes = MAX_ARGUMENT_BYTES
-        # Without a reply; then those whose script was missing, and those called since: in order
+        # Calls without a reply; then, in order, those whose script was missing, and those called after them
         self._pending: deque[_Call] = deque()
         self._pending_bytes = 0
-        self._again: list[_Call] = []
-        self._behind: list[_Call] = []
+        self._without_script: list[_Call] = []
+        self._after_those: list[_Call] = []
 
     async def start(self) -> None:
-        """Begins to connect; does not wait for Redis, which may come later."""
+        """Starts to connect; does not wait for Redis."""
         self._service.start()
 
     async def close(self, timeout_s: float) -> None:
-        """Waits for the replies that are due, then hangs up."""
+        """Waits for outstanding replies, then disconnects."""
         unanswered = [call.future for call in self._unanswered()]
         if unanswered:
             await asyncio.wait(unanswered, timeout=timeout_s)
@@ -171,13 +171,13 @@ class Commands:
         if self.trouble is not None:
             call.future.set_exception(BackendError(self.trouble))
         elif (
-            len(self._pending) + len(self._behind) >= PENDING_LIMIT
+            len(self._pending) + len(self._after_those) >= PENDING_LIMIT
             or self._pending_bytes >= PENDING_BYTES_LIMIT
         ):
             self._counters.pubsub_refused_total += 1
             call.future.set_exception(BackendError("too many commands wait for Redis"))
-        elif self._again:
-            self._behind.append(call)
+        elif self._without_script:
+            self._after_those.append(call)
         else:
             self._send(call)
 
@@ -188,8 +188,8 @@ class Commands:
         return self.call("EVALSHA", script.sha, len(keys), *keys, *args)
 
     def is_settled(self, ttl_s: float) -> bool:
-        """Has Redis been there for long enough that living nodes have touched what has this time to
-        live? That is a third of it, for they do so a few times within it."""
+        """Has Redis been available for long enough that all live nodes have touched their keys with this time to
+        live? They do so several times within it, so a third of it is enough."""
         return self.trouble is None and self._loop.time() - self.up_since_s >= max(ttl_s / 3, 1)
 
     def _send(self, call: _Call) -> None:
@@ -200,7 +200,7 @@ class Commands:
 
     # Replies
 
-    def _take(self, reply: Any) -> None:
+    def _on_reply(self, reply: Any) -> None:
         call = self._pending[0]
         call.replies -= 1
         if call.replies == 0:
@@ -210,14 +210,14 @@ class Commands:
             self._take_error(call, str(reply))
         elif call.replies == 0 and not call.future.done():
             call.future.set_result(reply)
-        if self._again and not self._pending:
-            self._send_again()
+        if self._without_script and not self._pending:
+            self._resend()
 
     def _take_error(self, call: _Call, error: str) -> None:
-        if error.startswith("NOSCRIPT") and not call.is_again:
-            call.is_again = True
+        if error.startswith("NOSCRIPT") and not call.is_repeated:
+            call.is_repeated = True
             call.replies = 1
-            self._again.append(call)
+            self._without_script.append(call)
             return
         if not call.future.done():
             kind = BackendRefused if is_lasting(error) else BackendError
@@ -226,23 +226,23 @@ class Commands:
             # It was the master once: sentinels name another one.
             self._connection.drop("this Redis is a replica now")
 
-    def _send_again(self) -> None:
-        """Somebody made Redis forget its scripts: all that failed follows them, in its order."""
+    def _resend(self) -> None:
+        """Redis has lost its scripts (SCRIPT FLUSH): loads them, then repeats all that failed, in order."""
         self._load_scripts()
-        waiting = (*self._again, *self._behind)
-        self._again.clear()
-        self._behind.clear()
+        waiting = (*self._without_script, *self._after_those)
+        self._without_script.clear()
+        self._after_those.clear()
         for call in waiting:
             self._send(call)
 
     def _unanswered(self) -> tuple[_Call, ...]:
-        return (*self._pending, *self._again, *self._behind)
+        return (*self._pending, *self._without_script, *self._after_those)
 
     def _load_scripts(self) -> "list[asyncio.Future[Any]]":
         loads = [_Call(pack("SCRIPT", "LOAD", each.source), self._loop) for each in self._scripts]
         for load in loads:
-            # Who runs a script that could not be loaded hears of it.
-            load.future.add_done_callback(_hear)
+            # A failure shows when the script is run.
+            load.future.add_done_callback(_retrieve)
             self._send(load)
         return [load.future for load in loads]
 
@@ -259,7 +259,7 @@ class Commands:
             except BackendError as error:
                 reason = str(error)
             finally:
-                await self._hang_up()
+                await self._disconnect()
             self.trouble = f"Redis is away: {reason}"
             pause = backoff.failed()
             if pause.is_logged:
@@ -267,26 +267,26 @@ class Commands:
             await asyncio.sleep(pause.seconds)
 
     async def _open(self) -> None:
-        """Connects, and finds out what it is connected to. Raises :class:`BackendError`."""
-        self._connection = await open_connection(self._client, self._take)
+        """Connects, loads the scripts and reads the server's settings. Raises :class:`BackendError`."""
+        self._connection = await open_connection(self._client, self._on_reply)
         self._connection.lost.add_done_callback(self._fail)
         loads = self._load_scripts()
         info = self._ask("INFO", "server")
         limit = self._ask("CONFIG", "GET", "proto-max-bulk-len")
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(REPLY_TIMEOUT_S):
                 await asyncio.gather(*loads)
                 self.run_id = await _run_id(info)
                 self._max_argument_bytes = await _max_argument_bytes(limit)
         except TimeoutError as error:
-            raise BackendError(f"no reply within {PATIENCE_S:g} s") from error
+            raise BackendError(f"no reply within {REPLY_TIMEOUT_S:g} s") from error
         self.up_since_s = self._loop.time()
         self.trouble = None
 
     def _ask(self, *args: Argument) -> "asyncio.Future[Any]":
-        """Sends a command before the connection counts as open."""
+        """Sends a command before the connection is available to others."""
         call = _Call(pack(*args), self._loop)
-        call.future.add_done_callback(_hear)
+        call.future.add_done_callback(_retrieve)
         self._send(call)
         return call.future
 
@@ -295,25 +295,25 @@ class Commands:
         assert self._connection is not None
         lost = self._connection.lost
         while not lost.done():
-            await asyncio.wait([lost], timeout=PATIENCE_S / 10)
-            if self._pending and self._loop.time() - self._pending[0].sent_at > PATIENCE_S:
-                self._connection.drop(f"no reply within {PATIENCE_S:g} s")
+            await asyncio.wait([lost], timeout=REPLY_TIMEOUT_S / 10)
+            if self._pending and self._loop.time() - self._pending[0].sent_at > REPLY_TIMEOUT_S:
+                self._connection.drop(f"no reply within {REPLY_TIMEOUT_S:g} s")
                 await lost
         return lost.result()
 
     def _fail(self, lost: "asyncio.Future[str]") -> None:
-        """Nobody will ever get a reply on this connection."""
+        """The connection is lost: all calls without a reply fail."""
         self.trouble = f"Redis is away: {lost.result()}"
         calls = self._unanswered()
         self._pending.clear()
         self._pending_bytes = 0
-        self._again.clear()
-        self._behind.clear()
+        self._without_script.clear()
+        self._after_those.clear()
         for call in calls:
             if not call.future.done():
                 call.future.set_exception(BackendError(self.trouble))
 
-    async def _hang_up(self) -> None:
+    async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             self.trouble = "the connection to Redis is being closed"
@@ -321,8 +321,7 @@ class Commands:
 
 
 async def _run_id(info: "asyncio.Future[Any]") -> bytes:
-    """Empty where this user may not ask: then a server that lost its newest data is taken for one
-    that did not."""
+    """The run id, or empty if this user may not read it: then a restart that lost data is not detected."""
     try:
         answer: bytes = await info
     except BackendError as error:
@@ -333,7 +332,7 @@ async def _run_id(info: "asyncio.Future[Any]") -> bytes:
 
 
 async def _max_argument_bytes(config: "asyncio.Future[Any]") -> int:
-    """Redis hangs up on whoever sends more. Its default where this user may not ask."""
+    """The longest argument in bytes, at which Redis does not disconnect; its default if this user may not read it."""
     try:
         answer: list[bytes] = await config
     except BackendRefused:
@@ -341,7 +340,7 @@ async def _max_argument_bytes(config: "asyncio.Future[Any]") -> int:
     return int(answer[1]) if len(answer) == 2 else MAX_ARGUMENT_BYTES
 
 
-def _hear(future: "asyncio.Future[Any]") -> None:
-    """What went wrong is told elsewhere."""
+def _retrieve(future: "asyncio.Future[Any]") -> None:
+    """Marks the exception of a future as retrieved."""
     if not future.cancelled():
         future.exception()

@@ -1,14 +1,14 @@
-"""The one reader of a group that shares a Redis stream: of several nodes, the one that has the lease.
+"""The reader of a Redis stream in a consumer group: the node that holds the lease.
 
-All nodes read as the same consumer, :data:`READER`, so that what a node has read and not finished is
-what the next one finds, at once and in order. The lease is a key beside the stream:
+All nodes read as the same consumer, :data:`READER`, so the next node finds the entries that a node has read and not
+finished, at once and in order. The lease is a key beside the stream:
 
-    <stream>:<group>:reader    the id of the node that reads; expires ``lease_s`` after its last sign
+    <stream>:<group>:reader    the id of the node that reads; expires ``lease_s`` after it was last renewed
 
-Other servers of the group (anycable-go, older versions) read as consumers of their own; what they
-leave unfinished is claimed. Only commands of Redis 6.2 are used. Every method raises
-:class:`redis.exceptions.RedisError` or OSError where Redis is away, is silent for too long, or refuses.
-Knows: streams and groups. Does not know: what the entries say, who publishes them.
+Other servers of the group (anycable-go, older versions) read as consumers of their own; entries that they do not
+finish are claimed. Only commands of Redis 6.2 are used. Every method raises
+:class:`redis.exceptions.RedisError` or OSError if Redis is unavailable, does not answer in time, or refuses.
+Knows: streams and groups. Does not know: the contents of entries, who publishes them.
 Source: redis.io, "Redis Streams", "Distributed Locks with Redis".
 """
 
@@ -24,7 +24,7 @@ from redis.exceptions import ResponseError
 T = TypeVar("T")
 
 READER: Final = "catenary"
-"""The consumer as which every node reads."""
+"""The name of the consumer, the same for every node."""
 
 _READ: Final = """
 local stream, lease = KEYS[1], KEYS[2]
@@ -47,11 +47,11 @@ if not read then
 end
 return {holder and 1 or 2, read and read[1][2] or {}, last}
 """
-"""Takes the lease, or renews it, and reads; nothing at all where another node has it.
+"""Acquires or renews the lease, and reads; does nothing if another node holds it.
 
-In one step: a node that has lost its lease reads nothing any more. One that has just got it reads
-what was read before and not finished. Answers what became of the lease, the entries, and after which
-id new ones come, where there are none.
+This is one step, so a node that has lost its lease can't read. A node that has just acquired it reads the entries that
+were read before and not finished. Returns 0 (another node holds the lease), 1 (renewed) or 2 (acquired), the entries,
+and, if there are none, the id after which new ones come.
 """
 
 _KEEP: Final = """
@@ -60,7 +60,7 @@ redis.call('PEXPIRE', KEYS[2], ARGV[2])
 redis.call('XREADGROUP', 'GROUP', ARGV[3], ARGV[4], 'COUNT', ARGV[5], 'STREAMS', KEYS[1], '0')
 return 1
 """
-"""Renews the lease. What was read is read again, so that no other server of the group claims it."""
+"""Renews the lease. Reads the pending entries again, so that no other server of the group claims them."""
 
 _RELEASE: Final = """
 if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
@@ -68,7 +68,7 @@ if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
 
 
 class Entry(NamedTuple):
-    """An entry of the stream. ``fields`` are names and values in turn; None where it was deleted
+    """An entry of the stream. ``fields`` are alternating names and values; None if it was deleted
     from the stream before it was acknowledged."""
 
     id: bytes
@@ -76,8 +76,8 @@ class Entry(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What a reader has got. ``is_new`` says that it had no lease before: then ``entries`` are what
-    another one has left unfinished. ``last`` is the id after which new entries come, where none came."""
+    """The result of a read. ``is_new``: the lease was just acquired, and ``entries`` are those that another
+    node did not finish. ``last`` is the id after which new entries come, if there are none."""
 
     entries: list[Entry]
     is_new: bool
@@ -85,7 +85,7 @@ class Reading(NamedTuple):
 
 
 class Consumer:
-    """One node of those that take turns. The lease ends ``lease_s`` after it was last renewed."""
+    """One of the nodes that may read. The lease expires ``lease_s`` after it was last renewed."""
 
     __slots__ = (
         "_blocked",
@@ -106,7 +106,7 @@ class Consumer:
         self, client: Redis, stream: str, group: str, *, lease_s: float, patience_s: float
     ) -> None:
         self.node = f"{socket.gethostname()}-{secrets.token_hex(4)}"
-        """Who reads, for the lease."""
+        """The id of this node, as the value of the lease."""
         self._client = client
         self._stream = stream
         self._group = group
@@ -120,8 +120,8 @@ class Consumer:
         self._release = client.register_script(_RELEASE)
 
     async def join(self) -> None:
-        """Sees to it that the group is there. A new one begins with all that the stream holds:
-        what was published before any node came, or after Redis lost the group, is wanted."""
+        """Creates the group if it does not exist. A new group begins with the oldest entry of the stream, so
+        that entries from before the first node, or from before Redis lost the group, are published."""
         try:
             await self._within_patience(
                 self._client.xgroup_create(self._stream, self._group, id="0", mkstream=True)
@@ -131,15 +131,15 @@ class Consumer:
                 raise
 
     async def read_new(self, count: int) -> Reading | None:
-        """Entries that nobody has got yet; None where another node reads."""
+        """Reads entries that no consumer has; None if another node holds the lease."""
         return await self._read_after(">", count)
 
-    async def read_owed(self, count: int) -> Reading | None:
-        """The first entries that were read and not acknowledged, by whichever node; None as above."""
+    async def read_pending(self, count: int) -> Reading | None:
+        """Reads the first entries that were read, by any node, and not acknowledged; None as above."""
         return await self._read_after("0", count)
 
     async def wait(self, last: bytes, block_ms: int) -> None:
-        """Returns when there is an entry after ``last``, or after a while; :meth:`interrupt` ends it."""
+        """Waits for an entry after ``last``, up to ``block_ms``; :meth:`interrupt` ends the wait."""
         try:
             async with asyncio.timeout(block_ms / 1000 + self._patience_s) as self._blocked:
                 await self._client.execute_command(  # type: ignore[no-untyped-call]
@@ -149,30 +149,30 @@ class Consumer:
             self._blocked = None
 
     def interrupt(self) -> None:
-        """Ends a wait for new entries with TimeoutError, if there is one."""
+        """Ends :meth:`wait` with TimeoutError, if it waits."""
         if self._blocked is not None and not self._blocked.expired():
             self._blocked.reschedule(asyncio.get_running_loop().time())
 
-    async def keep(self, count: int) -> bool:
-        """Renews the lease while a batch of ``count`` takes long; False where another node has it."""
+    async def renew(self, count: int) -> bool:
+        """Renews the lease while ``count`` entries are being published; False if another node holds it."""
         arguments = (self.node, self._lease_ms, self._group, READER, count)
         return bool(await self._within_patience(self._keep(self._keys, arguments)))
 
     async def release(self) -> None:
-        """Lets another node read, if this one does."""
+        """Releases the lease, if this node holds it."""
         await self._within_patience(self._release(self._keys, (self.node,)))
 
     async def acknowledge(self, ids: Sequence[bytes]) -> None:
-        """They are done: no consumer gets them any more, and the stream does not keep them."""
+        """Acknowledges and deletes entries."""
         pipeline = self._client.pipeline(transaction=True)
         pipeline.xack(self._stream, self._group, *ids)
         pipeline.xdel(self._stream, *ids)
         await self._within_patience(pipeline.execute())
 
     async def claim(self, count: int, idle_s: float) -> int:
-        """Takes over what any consumer got this long ago and did not acknowledge; how many.
+        """Claims entries that any consumer has read ``idle_s`` ago and not acknowledged; returns how many.
 
-        Redis looks at ten times ``count`` entries; the next call goes on behind them.
+        Redis examines ten times ``count`` entries; the next call continues after them.
         """
         answer = await self._within_patience(
             self._client.xautoclaim(
@@ -185,7 +185,7 @@ class Consumer:
         return len(answer[1])
 
     async def lag(self) -> int:
-        """How many entries wait in the stream for any consumer to take them."""
+        """The number of entries that no consumer has read."""
         pipeline = self._client.pipeline(transaction=True)
         pipeline.xlen(self._stream)
         pipeline.xpending(self._stream, self._group)

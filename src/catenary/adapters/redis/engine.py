@@ -1,6 +1,6 @@
-"""Redis as the engine between nodes: one connection for commands, and what is kept by way of it.
+"""Redis as the engine of a cluster: one connection for commands, and the stores that use it.
 
-Knows: what there is to build. Does not know: who uses it.
+Knows: how the stores are built. Does not know: who uses them.
 """
 
 import msgspec
@@ -18,9 +18,9 @@ from catenary.supervision.service import Supervisor
 
 
 class RedisNames(msgspec.Struct, frozen=True):
-    """Where everything is in Redis: nodes that have these in common are one cluster.
+    """The names in Redis: nodes with the same names are one cluster.
 
-    Keys begin with ``prefix``. Remote commands travel on ``channel``, and streams on
+    Keys begin with ``prefix``. Remote commands are published on ``channel``, messages of streams on
     ``<channel>:<stream>``.
     """
 
@@ -29,7 +29,7 @@ class RedisNames(msgspec.Struct, frozen=True):
 
 
 class RedisEngine:
-    """What nodes share. Without ``limits`` nothing is kept: there is only the way between them."""
+    """The stores that nodes share. Without ``limits`` nothing is stored: there is only pub/sub."""
 
     __slots__ = (
         "address",
@@ -73,9 +73,9 @@ class RedisEngine:
         self.presence = RedisPresence(self.commands, names.prefix, ttl_s=limits.presence_ttl_s)
 
     async def start(self) -> None:
-        """Begins to connect; does not wait for Redis, which may come later."""
+        """Starts to connect; does not wait for Redis."""
         await self.commands.start()
 
     async def close(self, timeout_s: float) -> None:
-        """Waits for the replies that are due, then hangs up."""
+        """Waits for outstanding replies, then disconnects."""
         await self.commands.close(timeout_s)

@@ -1,17 +1,18 @@
-"""Histories in Redis: what was published on each stream, for a while.
+"""Histories in Redis: the recent messages of each stream.
 
     <prefix>:meta:<stream>   hash    epoch, offset (the newest), ms (of the newest), run
     <prefix>:log:<stream>    stream  entries "<ms>-<offset>", each with the payload as published
 
-The scripts of ``appender.py`` write them. The time is that of Redis; it never falls within a log.
+The scripts of ``appender.py`` write them. The time is that of Redis; within a log it never decreases.
 
-An epoch belongs to one stream. A new one begins where nothing is known of the stream, and with
+An epoch belongs to one stream. A new one begins if the stream is unknown, and with
 every run of the server: a Redis that was restarted, or a replica that became the master, may have
-lost its newest messages, and would hand out their offsets once more. Old messages stay in the log
+lost its newest messages, and would assign their offsets again. Old messages stay in the log
 and can be read by time.
 
-Keys of one script live anywhere: Redis Cluster is not supported. Only commands of Redis 6.2 are used.
-Knows: streams of Redis. Does not know: who listens.
+The keys of a script may belong to different slots, so Redis Cluster is not supported. Only commands of Redis 6.2 are
+used.
+Knows: Redis streams. Does not know: subscribers.
 Source: redis.io, "Redis Streams", "Scripting with Lua"; broker/stream_log.py, the same in memory.
 """
 
@@ -31,20 +32,20 @@ from catenary.messages.names import Stream
 from catenary.messages.publications import Position, Publication
 
 SHORTEST_META_S: Final = 60
-"""For times to live of nothing or next to it: offsets go on for so long all the same."""
+"""Offsets continue for at least this time, even if messages are stored for a shorter one."""
 
 NEWEST_AT_ONCE: Final = 200
-"""Streams asked for in one step: 2 to 3 ms, during which Redis does nothing else."""
+"""Streams of one script call: 2 to 3 ms, during which Redis does nothing else."""
 
 LOST: Final = 0
 OLDEST_FIRST: Final = 2
-"""How :data:`AFTER` begins its answer."""
+"""The first element of the reply of :data:`AFTER`."""
 
 LATEST_S: Final = 2**40
-"""A moment that never comes; greater ones are no numbers to Redis."""
+"""The latest moment; Redis can't represent greater ones exactly."""
 
 PART_BYTES: Final = 262_144
-"""Redis serves nobody else while a script copies what it read: a long history is read part by part."""
+"""Redis runs nothing else while a script copies its result, so a long history is read in parts."""
 
 _READ_PART: Final = f"""
 local function read_part(log, to, from, count)
@@ -61,7 +62,7 @@ local function read_part(log, to, from, count)
   return {{found, count - #found}}
 end
 """
-"""Reads at most ``count`` entries, newest first, about :data:`PART_BYTES` of them; and how many are still to be read."""
+"""Reads at most ``count`` entries, newest first, up to about :data:`PART_BYTES`; returns them and how many are left."""
 
 PART: Final = Script(_READ_PART + "return read_part(KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]))")
 
@@ -147,7 +148,7 @@ end
 return found
 """
 )
-"""The newest positions; with an epoch, those streams begin of which nothing is known."""
+"""Returns the newest positions; with an epoch, unknown streams begin with it."""
 
 SCRIPTS: Final = (PART, AFTER, FIRST, SINCE, NEWEST)
 
@@ -168,14 +169,14 @@ class HistoryKeys:
 
 
 def meta_ttl_ms(ttl_s: int) -> int:
-    """How long the newest position of a stream is known whose messages are kept for ``ttl_s``."""
+    """The time for which the newest position of a stream is stored, if messages are stored for ``ttl_s``."""
     return max(ttl_s * KEPT_EMPTY, SHORTEST_META_S) * 1000
 
 
 class RedisHistory:
     """Satisfies :class:`catenary.ports.History`; :meth:`newest` is for the pub/sub.
 
-    Each message is there for ``ttl_s``.
+    Each message is stored for ``ttl_s`` seconds.
     """
 
     __slots__ = ("_commands", "_keys", "_meta_ttl_ms", "_ttl_ms")
@@ -193,7 +194,7 @@ class RedisHistory:
     ) -> Awaitable[tuple[Publication, ...]]:
         """Returns the messages after a position, oldest first.
 
-        Raises :class:`catenary.errors.LostPosition` if one of them is no longer kept.
+        Raises :class:`catenary.errors.LostPosition` if one of them is no longer stored.
         """
         answer = self._commands.run(
             AFTER,
@@ -263,10 +264,10 @@ class RedisHistory:
     async def newest(
         self, streams: Sequence[Stream], *, begin: bool
     ) -> dict[Stream, Position | None]:
-        """The newest positions of streams, which are remembered for a while from now on.
+        """Returns the newest positions of streams, and extends their time to live.
 
-        A stream of which nothing is known begins with ``begin``, so that whatever is published
-        next has something before it; else its position is None.
+        With ``begin``, an unknown stream begins a new epoch, so that its first message
+        has a predecessor; else its position is None.
         """
         asked = [
             self._commands.run(

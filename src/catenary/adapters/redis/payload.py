@@ -1,10 +1,10 @@
-"""How a publication travels between nodes and is kept: its position in front, then the rest.
+"""The format of publications between nodes and in histories: the position, then the rest.
 
-    "<epoch> <offset> " + MessagePack          kept in the history
-    "  " + MessagePack                         not kept: it has no position
+    "<epoch> <offset> " + MessagePack          stored in the history
+    "  " + MessagePack                         not stored: it has no position
 
-The position stands apart because Redis hands it out: a script writes it before what it was given.
-The stream is not told: the channel, or the key of the history, says it.
+The position is separate because Redis assigns it: a script writes it in front of the payload.
+The stream is not included: it is the name of the channel or of the key.
 Knows: publications, bytes. Does not know: Redis.
 """
 
@@ -17,7 +17,7 @@ from catenary.messages.names import Sid, Stream
 from catenary.messages.publications import Position, Publication
 
 NOWHERE: Final = b"  "
-"""Before what has no position."""
+"""The position of a publication that has none."""
 
 
 class _Rest(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -31,7 +31,7 @@ _unpack_rest: Final = packing.reader(_Rest)
 
 
 def pack(publication: Publication) -> bytes:
-    """All but the stream and the position."""
+    """Packs everything but the stream and the position."""
     return packing.pack(
         _Rest(
             publication.data,
@@ -43,7 +43,7 @@ def pack(publication: Publication) -> bytes:
 
 
 def unpack(stream: Stream, payload: bytes) -> Publication:
-    """Reads what was published on a stream. Raises ValueError for anything else."""
+    """Unpacks a publication of a stream. Raises ValueError for anything else."""
     epoch, offset, packed = payload.split(b" ", 2)
     rest = _unpack_rest(packed)
     position = Position(epoch.decode(), int(offset)) if epoch else None

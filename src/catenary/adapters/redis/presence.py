@@ -1,13 +1,13 @@
-"""Who is on the streams of all nodes, in Redis.
+"""The presence of a cluster, in Redis.
 
-    <prefix>:presence:deadlines     sorted set  sid → when its time is over, in ms of Redis' clock
-    <prefix>:presence:of:<sid>      hash        stream → as whom the session is there
+    <prefix>:presence:deadlines     sorted set  sid → when it expires, in ms of Redis' clock
+    <prefix>:presence:of:<sid>      hash        stream → the member id of the session
     <prefix>:presence:on:<stream>   hash        "=" + member id → "<order> <sessions> <info>",
-                                                "n" → the order handed out last
+                                                "n" → the order assigned last
 
-Every step is one script. Scripts find keys in what they read: Redis Cluster is not supported. A day
-after no node uses a key any more, Redis forgets it.
-Knows: sids, ids, times. Does not know: who is told of changes.
+Every step is one script. Scripts use keys whose names they have read, so Redis Cluster is not supported. Keys expire a
+day after the last use.
+Knows: sids, ids, times. Does not know: how changes are announced.
 Source: broker/presence_set.py, the same in memory.
 """
 
@@ -21,16 +21,16 @@ from catenary.messages.names import Sid, Stream
 from catenary.messages.presence import Member, PresenceChange
 
 TOUCHED_AT_ONCE: Final = 250
-"""Sessions touched in one step: 1 to 2 ms, during which Redis does nothing else; once an hour 6."""
+"""Sessions touched by one script: 1 to 2 ms, during which Redis does nothing else; once an hour 6 ms."""
 
 EXPIRED_AT_ONCE: Final = 200
-"""Sessions that end in one step."""
+"""Sessions that expire in one script."""
 
 UNUSED_S: Final = 86_400
-"""What is stored outlives every node by so long."""
+"""The time for which keys are stored after the last node has stopped."""
 
 RENEW_S: Final = 3_600
-"""How often the keys of who is there are told to stay: within a day, and hardly ever."""
+"""The interval at which the keys of present sessions are renewed: less than a day, and rare enough to cost little."""
 
 _PART: Final = """
 local function part(on, id)
@@ -72,7 +72,7 @@ if not entry then return 1 end
 return before == info and 0 or 2
 """
 )
-"""0: nothing changed for others, 1: a join, 2: new info."""
+"""Returns 0 (nothing changed for others), 1 (a join) or 2 (new info)."""
 
 LEAVE: Final = Script(
     _PART
@@ -86,7 +86,7 @@ if redis.call('EXISTS', of) == 0 then redis.call('ZREM', deadlines, sid) end
 if part(on, id) then return id end
 """
 )
-"""The id of the member who is gone with this session."""
+"""Returns the id of the member that leaves with this session."""
 
 TOUCH: Final = Script(
     NOW
@@ -109,7 +109,7 @@ for number = 5, #ARGV do
 end
 """
 )
-"""With prefixes, the keys of these sessions and their streams are told to stay, too."""
+"""With prefixes, the keys of these sessions and of their streams are renewed, too."""
 
 EXPIRE: Final = Script(
     NOW
@@ -137,7 +137,7 @@ SCRIPTS: Final = (JOIN, LEAVE, TOUCH, EXPIRE)
 class RedisPresence:
     """Satisfies :class:`catenary.ports.Presence`.
 
-    A session that was not touched for ``ttl_s`` is gone at the next :meth:`expire` of any node.
+    A session that was not touched for ``ttl_s`` seconds leaves at the next :meth:`expire` of any node.
     """
 
     __slots__ = ("_commands", "_deadlines", "_of", "_on", "_ttl_ms", "_ttl_s", "_unused_ms")
@@ -154,9 +154,9 @@ class RedisPresence:
     def join(
         self, stream: Stream, sid: Sid, member_id: str, info: str
     ) -> Awaitable[PresenceChange | None]:
-        """Adds a session to a member; None where nothing changed for others.
+        """Adds a session to a member; returns None if nothing changed for others.
 
-        Nothing changes either for a session that is there under another id already.
+        Nothing changes if the session is present under another id.
         """
         answer = self._commands.run(
             JOIN,
@@ -171,12 +171,12 @@ class RedisPresence:
         return _joined(answer, stream, member_id, info)
 
     def leave(self, stream: Stream, sid: Sid) -> Awaitable[PresenceChange | None]:
-        """Takes a session from its member, who leaves with the last one."""
+        """Removes a session from its member, which leaves with its last session."""
         keys = (self._deadlines, self._of + sid, self._on + stream)
         return _left(self._commands.run(LEAVE, keys, stream, sid), stream)
 
     def touch(self, sids: Collection[Sid]) -> Awaitable[Any] | None:
-        """These sessions are there: their time runs anew, on all their streams."""
+        """Restarts the time to live of sessions, on all their streams."""
         some = list(sids)
         if not some:
             return None
@@ -197,13 +197,13 @@ class RedisPresence:
         )
 
     def members(self, stream: Stream) -> Awaitable[tuple[Member, ...]]:
-        """Who is there now, in the order in which they came."""
+        """The members, in the order in which they joined."""
         return _members(self._commands.call("HGETALL", self._on + stream))
 
     def expire(self) -> tuple[PresenceChange, ...] | Awaitable[tuple[PresenceChange, ...]]:
-        """Drops whose time is over, 200 at most, and returns the leaves, each to one node.
+        """Removes expired sessions, 200 at most, and returns the leaves, each on one node.
 
-        Behind an outage it waits for a while: the nodes that live touch theirs first.
+        Does nothing for some time after an outage, so that live nodes can touch their sessions first.
         """
         if not self._commands.is_settled(self._ttl_s):
             return ()
@@ -212,7 +212,7 @@ class RedisPresence:
         )
 
     def is_renewing(self, now_s: float) -> bool:
-        """For as long as members last, once an hour: who is there is touched within that time."""
+        """True once an hour for ``ttl_s``: each present session is touched within this time."""
         return now_s % RENEW_S < self._ttl_s
 
 
@@ -234,7 +234,7 @@ async def _left(answer: "asyncio.Future[bytes | None]", stream: Stream) -> Prese
 
 
 async def _members(answer: "asyncio.Future[list[bytes]]") -> tuple[Member, ...]:
-    """Names and values in turn."""
+    """Reads alternating names and values."""
     found = await answer
     members: dict[int, Member] = {}
     pairs = zip(found[::2], found[1::2], strict=True)

@@ -1,10 +1,10 @@
-"""Publications to every node, and from every node, by way of Redis.
+"""Publications between nodes over Redis pub/sub.
 
-What is kept is published by the script that keeps it, so nodes hear it in the order of its offsets.
-The connection that listens has exactly the channels of the streams that clients of this node listen
-to, the one of remote commands, and one of its own: on that one a canary must arrive every few
-seconds, or the connection is taken for dead and built anew. What was missed is caught up.
-Knows: channels. Does not know: who listens to what, how gaps are closed.
+The script that stores a message publishes it, so all nodes receive messages in the order of their offsets.
+The subscribing connection has the channels of the streams with subscribers on this node, the channel of remote
+commands, and a channel of its own: a canary must arrive on it every few
+seconds, else the connection is considered dead and opened again. Missed messages are recovered.
+Knows: channels. Does not know: subscribers, how gaps are closed.
 Source: redis.io, "Redis Pub/sub".
 """
 
@@ -24,7 +24,7 @@ from catenary.adapters.pacing import paced
 from catenary.adapters.packing import NumberedCommand
 from catenary.adapters.redis import payload
 from catenary.adapters.redis.client import connect
-from catenary.adapters.redis.commands import PATIENCE_S
+from catenary.adapters.redis.commands import REPLY_TIMEOUT_S
 from catenary.adapters.redis.connection import (
     LONGEST_PAUSE_S,
     Connection,
@@ -53,18 +53,18 @@ _log: Final = logging.getLogger("catenary.pubsub")
 _limited: Final = RateLimitedLogger(_log)
 
 CHANNELS_AT_ONCE: Final = 1_000
-"""Channels in one command: an answer of 100 KB."""
+"""Channels in one command; the replies to it have 100 KB."""
 
 EARLY_LIMIT: Final = 10_000
-"""Messages that may come while the node still finds out what it has missed."""
+"""Messages that are kept while the node determines what it has missed."""
 
 
 class RedisPubSub:
     """Satisfies :class:`catenary.ports.PubSub`.
 
-    ``on_restored`` is called whenever the way is open again, though not the first time.
-    ``caught_up`` tells whether deliveries keep up: while they do not, Redis is read later, and
-    closes a connection that is not read for too long; then the history helps.
+    ``on_restored`` is called when the connection is restored after an outage.
+    ``caught_up`` returns an awaitable while deliveries do not keep up: Redis is not read meanwhile. If that takes too
+    long, Redis closes the connection, and messages are recovered from the history.
     """
 
     __slots__ = (
@@ -72,25 +72,25 @@ class RedisPubSub:
         "_canary",
         "_canary_channel",
         "_canary_interval_s",
+        "_catching_up",
         "_caught_up",
         "_channel",
         "_client",
         "_commands",
+        "_confirmed",
         "_connection",
         "_counters",
         "_early",
         "_history",
         "_interest",
         "_on_restored",
-        "_patience",
         "_prefix",
         "_queue",
         "_recovery",
         "_service",
         "_sessions",
-        "_told",
         "_trouble",
-        "_untold",
+        "_unconfirmed",
         "_was_paused",
         "_was_up",
     )
@@ -117,37 +117,37 @@ class RedisPubSub:
         self._on_restored = on_restored
         self._caught_up = caught_up
         self._queue = SendQueue(engine.counters)
-        # Names; no stream's channel has a "#" in this place
+        # Names; no channel of a stream has a "#" in this place
         self._channel = engine.names.channel.encode()
         self._prefix = self._channel + b":"
         self._canary_channel = self._channel + b"#" + secrets.token_hex(8).encode()
-        # The way at the moment
-        self._service = Service("Redis pub/sub", self._stay_subscribed, supervisor)
+        # The present connection
+        self._service = Service("Redis pub/sub", self._keep_subscribed, supervisor)
         self._connection: Connection | None = None
         self._trouble: str | None = "not subscribed yet"
         self._was_up = False
-        self._patience: asyncio.Future[None] | None = None
-        # Channels that Redis has not confirmed, and who waits for them
-        self._untold = 0
-        self._told: asyncio.Future[None] | None = None
-        # What came before it was known what was missed
+        self._catching_up: asyncio.Future[None] | None = None
+        # Channels that Redis has not confirmed
+        self._unconfirmed = 0
+        self._confirmed: asyncio.Future[None] | None = None
+        # Messages that arrived before it was known what was missed
         self._early: deque[Publication | NumberedCommand] | None = None
-        # Is the way open?
+        # Whether messages arrive
         self._canary = asyncio.Event()
         self._canary_interval_s = canary_interval_s
         self._was_paused = False
 
     @property
     def trouble(self) -> str | None:
-        """Why publications do not reach this node, or leave it, at the moment; None: they do."""
+        """Why publications can't be received or sent at the moment; None if they can."""
         return self._trouble or self._commands.trouble
 
     async def start(self) -> None:
-        """Begins to listen; does not wait for Redis, which may come later."""
+        """Starts to subscribe; does not wait for Redis."""
         self._service.start()
 
     async def close(self, timeout_s: float) -> None:
-        """Listens no longer."""
+        """Unsubscribes."""
         await self._service.stop()
         await self._recovery.close()
         await close_client(self._client)
@@ -157,7 +157,7 @@ class RedisPubSub:
     def send(
         self, publications: tuple[Publishable, ...], entry: QueueEntry | None = None
     ) -> Awaitable[Any] | None:
-        """Keeps and publishes, in order, all or nothing; awaiting raises :class:`BackendError`.
+        """Stores and publishes in order, all or nothing; awaiting raises :class:`BackendError`.
 
         An ``entry`` of a queue of this Redis leaves its queue in the same step.
         """
@@ -228,28 +228,28 @@ class RedisPubSub:
             self._appender.add(batch, None, *self._unkept(publication))
 
     def _unkept(self, publication: Publishable) -> tuple[bytes, bytes]:
-        """The channel, and what is published there, of what no history keeps."""
+        """The channel and the payload of a publication that no history stores."""
         if not isinstance(publication, Publication):
             return self._channel, packing.pack_command(publication)
         channel = self._prefix + publication.stream.encode()
         return channel, payload.NOWHERE + payload.pack(publication)
 
-    # Hearing
+    # Receiving
 
-    def _take(self, reply: Any) -> None:
-        """One message, or one confirmation, of the connection that listens."""
+    def _on_reply(self, reply: Any) -> None:
+        """Takes a message or a confirmation of the subscribing connection."""
         if isinstance(reply, hiredis.ReplyError):
             self._drop(f"Redis refuses: {str(reply)[:200]}")
             return
         kind, channel, content = reply
         if kind == b"message":
-            self._hear(channel, content)
+            self._on_message(channel, content)
             return
-        self._untold -= 1
-        if self._untold == 0 and self._told is not None and not self._told.done():
-            self._told.set_result(None)
+        self._unconfirmed -= 1
+        if self._unconfirmed == 0 and self._confirmed is not None and not self._confirmed.done():
+            self._confirmed.set_result(None)
 
-    def _hear(self, channel: bytes, content: bytes) -> None:
+    def _on_message(self, channel: bytes, content: bytes) -> None:
         try:
             if channel.startswith(self._prefix):
                 stream = Stream(channel[len(self._prefix) :].decode())
@@ -259,10 +259,10 @@ class RedisPubSub:
             else:
                 self._arrive_command(packing.unpack_command(content))
         except ValueError as error:
-            # Somebody else publishes here; nobody is there to be told.
-            _limited.warning("Not from a node: a message on %.100r: %s", channel, error)
+            # Another program publishes on this channel.
+            _limited.warning("Malformed message on %.100r, not from a node: %s", channel, error)
             return
-        if self._patience is None:
+        if self._catching_up is None:
             self._wait_for_deliveries()
 
     def _arrive(self, publication: Publication) -> None:
@@ -272,14 +272,14 @@ class RedisPubSub:
             self._early.append(publication)
         elif publication.position is None:
             self._counters.pubsub_gaps_total += 1
-        # Any other is in the history: it came before the newest position was asked for.
+        # Any other is in the history: it arrived before the newest position was requested.
 
     def _arrive_command(self, command: NumberedCommand) -> None:
         if self._early is None:
             self._follow_command(command)
         elif len(self._early) < EARLY_LIMIT:
             self._early.append(command)
-        # Any other is read with those that were missed.
+        # Any other is read with the missed ones.
 
     def _follow_on(self, publication: Publication) -> None:
         position = publication.position
@@ -290,18 +290,18 @@ class RedisPubSub:
             self._recovery.receive(command.command)
 
     def _wait_for_deliveries(self) -> None:
-        """Reads on when deliveries have caught up, if they lag behind."""
+        """Stops reading until deliveries have caught up, if they lag."""
         caught_up = self._caught_up()
         if caught_up is None or self._connection is None:
             return
         self._connection.pause()
         self._was_paused = True
-        self._patience = asyncio.ensure_future(caught_up)
-        self._patience.add_done_callback(self._go_on)
+        self._catching_up = asyncio.ensure_future(caught_up)
+        self._catching_up.add_done_callback(self._go_on)
 
-    def _go_on(self, patience: "asyncio.Future[None]") -> None:
-        if self._patience is patience and self._connection is not None:
-            self._patience = None
+    def _go_on(self, catching_up: "asyncio.Future[None]") -> None:
+        if self._catching_up is catching_up and self._connection is not None:
+            self._catching_up = None
             self._connection.resume()
 
     def _drop(self, reason: str) -> None:
@@ -310,17 +310,17 @@ class RedisPubSub:
 
     # Staying subscribed
 
-    async def _stay_subscribed(self) -> None:
+    async def _keep_subscribed(self) -> None:
         backoff = Backoff(LONGEST_PAUSE_S)
         while True:
             try:
-                await self._listen(backoff)
+                await self._connect_once(backoff)
             except BackendError as error:
                 reason = str(error)
             finally:
-                self._trouble = "publications do not arrive any more"
+                self._trouble = "not subscribed"
                 self._interest.down()
-                await self._hang_up()
+                await self._disconnect()
             pause = backoff.failed()
             if pause.is_logged:
                 _log.warning("Publications do not arrive: %s", reason)
@@ -328,19 +328,19 @@ class RedisPubSub:
             self._counters.pubsub_reconnects_total += 1
             await asyncio.sleep(pause.seconds)
 
-    async def _listen(self, backoff: Backoff) -> Never:
-        """Raises :class:`BackendError` when it is over; never returns."""
-        connection = self._connection = await open_connection(self._client, self._take)
+    async def _connect_once(self, backoff: Backoff) -> Never:
+        """Raises :class:`BackendError` when the connection is lost; never returns."""
+        connection = self._connection = await open_connection(self._client, self._on_reply)
         await until_first_ends(_raise_when(connection.lost), self._follow(connection, backoff))
-        raise BackendError("nothing is heard any more")
+        raise BackendError("the subscription has ended")
 
     async def _follow(self, connection: Connection, backoff: Backoff) -> None:
-        """Subscribes to all that is wanted, and follows what changes for as long as that goes well."""
+        """Subscribes to all streams, recovers what was missed, and then applies changes."""
         streams = self._interest.up()
         self._early = deque() if self._history is not None else None
-        await self._tell("SUBSCRIBE", [self._channel, self._canary_channel])
-        await self._tell_streams("SUBSCRIBE", streams)
-        self._patience = None  # nothing else resumes
+        await self._send_command("SUBSCRIBE", [self._channel, self._canary_channel])
+        await self._subscribe("SUBSCRIBE", streams)
+        self._catching_up = None  # so that only this method resumes reading
         connection.pause()
         await self._resume(streams)
         connection.resume()
@@ -357,16 +357,16 @@ class RedisPubSub:
             _log.info("Listening to publications of all nodes")
         self._was_up = True
 
-    async def _hang_up(self) -> None:
+    async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
-        self._patience = None
+        self._catching_up = None
         if connection is not None:
             await connection.close()
 
     async def _resume(self, streams: Sequence[Stream]) -> None:
-        """Every stream is heard by now: what was published before that is caught up.
+        """All streams are subscribed to: recovers what was published before.
 
-        Messages wait for it: a first one of a new epoch would hide what was missed of the old one.
+        New messages wait until then: the first one of a new epoch would hide missed ones of the old epoch.
         """
         if self._history is None:
             return
@@ -397,9 +397,9 @@ class RedisPubSub:
         self._early = None
 
     async def _catch_up_commands(self) -> None:
-        """Receives the remote disconnects that were sent while this node did not listen.
+        """Reads the remote disconnects that were sent during the outage.
 
-        Those from before it listened for the first time concern none of its clients.
+        Those from before the first subscription concern none of its clients.
         """
         if self._sessions is None:
             return
@@ -408,58 +408,58 @@ class RedisPubSub:
                 self._recovery.receive(each.command)
 
     async def _follow_changes(self) -> None:
-        """Tells Redis which streams are wanted, and no longer wanted, for as long as it is there."""
+        """Subscribes and unsubscribes as the interest of this node changes."""
         while True:
             changes = await self._interest.changes()
             if self._history is not None:
-                # Before it is heard: what is published in between shows as a gap.
+                # Before the subscription: a message that is published in between shows as a gap.
                 newest = await self._history.newest(changes.added, begin=True)
                 async for stream, position in paced(newest.items()):
                     self._recovery.begin_stream(stream, position)
-            await self._tell_streams("UNSUBSCRIBE", changes.removed)
-            await self._tell_streams("SUBSCRIBE", changes.added)
+            await self._subscribe("UNSUBSCRIBE", changes.removed)
+            await self._subscribe("SUBSCRIBE", changes.added)
             self._interest.in_force(changes)
 
-    async def _tell_streams(self, command: str, streams: Sequence[Stream]) -> None:
+    async def _subscribe(self, command: str, streams: Sequence[Stream]) -> None:
         """Returns when Redis has confirmed the channels of all streams."""
         for start in range(0, len(streams), CHANNELS_AT_ONCE):
             some = streams[start : start + CHANNELS_AT_ONCE]
-            await self._tell(command, [self._prefix + each.encode() for each in some])
+            await self._send_command(command, [self._prefix + each.encode() for each in some])
 
-    async def _tell(self, command: str, channels: Sequence[bytes]) -> None:
+    async def _send_command(self, command: str, channels: Sequence[bytes]) -> None:
         """Returns when Redis has confirmed every channel."""
         connection = self._connection
         assert connection is not None
-        self._untold = len(channels)
-        self._told = asyncio.get_running_loop().create_future()
+        self._unconfirmed = len(channels)
+        self._confirmed = asyncio.get_running_loop().create_future()
         connection.write(pack(command, *channels))
         try:
-            async with asyncio.timeout(PATIENCE_S):
-                await self._told
+            async with asyncio.timeout(REPLY_TIMEOUT_S):
+                await self._confirmed
         except TimeoutError as error:
-            raise BackendError(f"no answer to {command} in {PATIENCE_S:g} s") from error
+            raise BackendError(f"no answer to {command} in {REPLY_TIMEOUT_S:g} s") from error
 
     async def _send_canaries(self) -> None:
-        """Raises :class:`BackendError` when one does not arrive in time."""
+        """Raises :class:`BackendError` if a canary does not arrive in time."""
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
             self._canary.clear()
-            self._was_paused = self._patience is not None
+            self._was_paused = self._catching_up is not None
             published = self._commands.call("PUBLISH", self._canary_channel, b"")
             try:
                 async with asyncio.timeout(self._canary_interval_s):
                     await published
                     await self._canary.wait()
             except TimeoutError:
-                # What was not read because deliveries lagged behind may well be there.
+                # If reading was paused, the canary may wait in the socket.
                 if not self._was_paused:
                     self._counters.pubsub_canary_lost_total += 1
                     raise BackendError(
-                        f"what was sent did not come back within {self._canary_interval_s:g} s"
+                        f"a canary did not arrive within {self._canary_interval_s:g} s"
                     ) from None
             except BackendError:
-                # It was not sent: this tells nothing of the connection that listens.
+                # It was not sent: that says nothing about the subscribing connection.
                 pass
             else:
                 self._recovery.note_alive()
@@ -486,5 +486,5 @@ async def _raise_when(lost: "asyncio.Future[str]") -> None:
 
 
 def _is_kept(publication: Publishable) -> TypeGuard[Publication]:
-    """Does a history keep it, where there is one?"""
+    """Is it stored, if there is a history?"""
     return isinstance(publication, Publication) and not publication.transient

@@ -1,6 +1,6 @@
-"""An entry of a queue in this Redis, in scripts that publish it: it leaves the queue in the same step.
+"""Parts of scripts that publish an entry of a queue in this Redis and remove it from the queue in the same step.
 
-Knows: Redis Streams. Does not know: what is published.
+Knows: Redis Streams. Does not know: the publication.
 Source: redis.io, "Redis Streams", "XPENDING".
 """
 
@@ -25,12 +25,12 @@ local function remove_entry(queue, group, id)
   end
 end
 """
-"""Functions in Lua. ``check_entry`` answers whether an entry is the next of its consumer, or has left its queue
-before; or an error. Without an id there is no entry, and both let everything pass."""
+"""Lua functions. ``check_entry`` returns "ours" if an entry is the next of its consumer, "gone" if it has left its queue,
+or an error. Without an id there is no entry: the first returns "ours", the second does nothing."""
 
 
 def entry_arguments(entry: QueueEntry | None) -> tuple[Argument, ...]:
-    """Queue, group, consumer and id, as a script takes them."""
+    """Queue, group, consumer and id, as the script expects them."""
     if entry is None:
         return ("", "", "", "")
     return (entry.queue, entry.group, entry.consumer, entry.id)

@@ -1,17 +1,17 @@
-"""Sessions that may be resumed, in Redis: any node can take them.
+"""Resumable sessions in Redis: any node can take them.
 
     <prefix>:sessions             hash        sid → the first line of a snapshot,
                                               sid, line feed and number → another line of it
-    <prefix>:sessions:deadlines   sorted set  sid → when its time is over, in ms of Redis' clock
+    <prefix>:sessions:deadlines   sorted set  sid → when it expires, in ms of Redis' clock
     <prefix>:sessions:revoked     sorted set  remote disconnect → number
 
-Two keys for all sessions, and not one for each, because then two expiries bound everything, however
-long a session lives: a day after no node uses them any more, Redis forgets them.
+All sessions share two keys, so that two expiries are enough, however
+long a session lives: the keys expire a day after the last use.
 
-A remote disconnect is stored and published by one script, which numbers it: by Redis' clock, so that numbers grow
-even when Redis has lost its data. A node that was away reads those that it has missed, and takes no session
-before it has them all.
-Knows: sids and bytes. Does not know: what a snapshot says.
+One script numbers, stores and publishes a remote disconnect. The numbers follow Redis' clock, so they grow
+even if Redis has lost its data. A node that was disconnected reads the remote disconnects that it has missed, and takes
+no session before it has all of them.
+Knows: sids and bytes. Does not know: the contents of snapshots.
 Source: broker/session_cache.py, the same in memory.
 """
 
@@ -29,19 +29,19 @@ from catenary.messages.names import Sid
 from catenary.messages.publications import QueueEntry, RemoteDisconnect
 
 TOUCHED_AT_ONCE: Final = 250
-"""Sessions touched in one step: 2 ms, during which Redis does nothing else."""
+"""Sessions touched by one script: 2 ms, during which Redis does nothing else."""
 
 EXPIRED_AT_ONCE: Final = 200
-"""Snapshots that one answer carries."""
+"""Snapshots in one reply."""
 
 UNUSED_S: Final = 86_400
-"""What is stored outlives every node by so long: who comes back by then tells of all ends."""
+"""The time for which sessions are stored after the last node has stopped: a node that starts within it ends them."""
 
 RELAY_MS: Final = 2_000
-"""How far apart nodes may relay the same remote disconnect."""
+"""The time within which all nodes relay the same remote disconnect."""
 
 ALL: Final = "inf"
-"""As the number of the newest revocation that is known: the session is taken whatever was revoked."""
+"""In place of the number of the newest known revocation: the session is taken in any case."""
 
 _KEEP: Final = """
 redis.call('PEXPIRE', KEYS[1], unused)
@@ -77,7 +77,7 @@ redis.call('ZADD', KEYS[2], now + ttl, sid)
 """
     + _KEEP
 )
-"""Keeps the lines of a snapshot, and no others that it had before."""
+"""Stores the lines of a snapshot, and deletes those that it had in addition."""
 
 AMEND: Final = Script(
     NOW
@@ -119,7 +119,7 @@ redis.call('ZREM', KEYS[2], ARGV[1])
 return take_lines(ARGV[1])
 """
 )
-"""A snapshot; 0 where there are revocations after the newest one that the node knows."""
+"""Returns a snapshot, or 0 if there are revocations after the newest one that the node knows."""
 
 REVOKE: Final = Script(
     NOW
@@ -143,7 +143,7 @@ redis.call('PUBLISH', channel, cmsgpack.pack({'disconnect', command, reconnect =
 remove_entry(ARGV[7], ARGV[8], ARGV[10])
 """
 )
-"""Numbers a remote disconnect, keeps and publishes it. One that is relayed, and was a moment ago, is done already."""
+"""Numbers, stores and publishes a remote disconnect. If another node has just relayed the same one, does nothing."""
 
 MISSED: Final = Script(
     NOW
@@ -171,7 +171,7 @@ SCRIPTS: Final = (SAVE, AMEND, TOUCH, TAKE, REVOKE, MISSED, EXPIRE)
 
 
 class RedisSessions:
-    """Satisfies :class:`catenary.ports.SessionCache`. Each may be taken for ``ttl_s``."""
+    """Satisfies :class:`catenary.ports.SessionCache`. A session can be taken for ``ttl_s`` seconds."""
 
     __slots__ = (
         "_clock",
@@ -197,7 +197,7 @@ class RedisSessions:
         self._unused_ms = (ttl_s + UNUSED_S) * 1000
 
     def save(self, sid: Sid, snapshot: bytes, *, is_new: bool = True) -> Awaitable[None]:
-        """Keeps a session, in place of what was kept of it; one that is not new only there."""
+        """Stores a session. If it is not new, it only replaces an earlier snapshot."""
         return self._commands.run(
             SAVE,
             self._keys,
@@ -206,12 +206,12 @@ class RedisSessions:
         )
 
     def amend(self, sid: Sid, lines: Mapping[int, bytes]) -> Awaitable[None]:
-        """Replaces or adds lines of a snapshot; nothing happens for one that is not there any more."""
+        """Replaces or adds lines of a snapshot; does nothing if it is not stored any more."""
         numbered = [part for number, line in lines.items() for part in (number, line)]
         return self._commands.run(AMEND, self._keys, self._ttl_ms, self._unused_ms, sid, *numbered)
 
     def touch(self, sids: Collection[Sid]) -> Awaitable[Any] | None:
-        """Their time runs anew; nothing happens for one that is not kept."""
+        """Restarts the time to live of those that are stored."""
         some = list(sids)
         if not some:
             return None
@@ -229,9 +229,9 @@ class RedisSessions:
         )
 
     def take(self, sid: Sid) -> Awaitable[bytes | None]:
-        """Takes a session out: of several who ask, one gets it. None where it is not there.
+        """Takes a session out: one of several concurrent callers gets it. None if it is not stored.
 
-        Raises :class:`NotCaughtUp` where Redis has revocations that this node has not received yet.
+        Raises :class:`NotCaughtUp` if Redis has revocations that this node has not received.
         """
         return _taken(self._take(sid, self.revocations.newest))
 
@@ -252,9 +252,9 @@ class RedisSessions:
         *,
         is_relayed: bool = False,
     ) -> Awaitable[None]:
-        """Revokes identifiers, and sends the command to all nodes; once, where all of them relay it.
+        """Revokes identifiers, and sends the command to all nodes; once, if all of them relay it.
 
-        The ``entry`` of a queue that it was read from leaves the queue in the same step.
+        If it was read from a queue, its ``entry`` leaves the queue in the same step.
         """
         return self._commands.run(
             REVOKE,
@@ -265,9 +265,9 @@ class RedisSessions:
         )
 
     async def missed(self, *, is_first: bool) -> list[NumberedCommand]:
-        """The remote disconnects after the newest one that is known, in order.
+        """Reads the remote disconnects after the newest known one, in order.
 
-        The first time, those that are newer than any session. Raises :class:`BackendError`.
+        The first time, reads those that are younger than the oldest session can be. Raises :class:`BackendError`.
         """
         lately_ms = self._ttl_ms + LATE_S * 1000 if is_first else 0
         found = await self._commands.run(
@@ -281,22 +281,22 @@ class RedisSessions:
         ]
 
     def received(self, command: NumberedCommand) -> bool:
-        """Adds the revocation of a remote disconnect; False where it is known already."""
+        """Adds the revocation of a remote disconnect; returns False if it is known."""
         return command.number == 0 or self.revocations.add(
             command.command.identifiers, command.number, self._clock()
         )
 
     def expire(self) -> tuple[bytes, ...] | Awaitable[tuple[bytes, ...]]:
-        """Takes out sessions whose time is over, 200 at most; each is returned once, to one node.
+        """Takes out expired sessions, 200 at most; each is returned once, on one node.
 
-        Behind an outage it waits for a while: the nodes that live touch theirs first.
+        Does nothing for some time after an outage, so that live nodes can touch their sessions first.
         """
         if not self._commands.is_settled(self._ttl_s):
             return ()
         return _snapshots(self._commands.run(EXPIRE, self._keys, EXPIRED_AT_ONCE))
 
     def give_up(self) -> tuple[bytes, ...]:
-        """At the end of this node: none, for other nodes may resume them."""
+        """Returns none at the end of this node: other nodes may resume them."""
         return ()
 
 

@@ -1,6 +1,6 @@
-"""Publications from a Redis stream, which all nodes share: one node at a time publishes them, in order.
+"""Publications from a Redis stream that all nodes share: one node at a time publishes them, in order.
 
-Knows: batches, attempts, for how long this node may publish. Does not know: what is published.
+Knows: batches, retries, the time for which this node may publish. Does not know: the publications.
 Source: docs/broadcasting.md, "Redis X" (anycable).
 """
 
@@ -25,21 +25,20 @@ from catenary.supervision.service import Service, Supervisor
 _log: Final = logging.getLogger("catenary.redis")
 
 BATCH: Final = 200
-"""Entries read at once, and published without waiting for each: 100 reads in a second carry 20,000
-publications."""
+"""Entries in one read: 100 reads per second carry 20,000 publications."""
 
 UPKEEP_S: Final = 1.0
-"""How often the lease is renewed while a batch takes long, and the lag is measured. anycable-go claims
-what is 2 s old: beside it, too, a slow batch stays ours."""
+"""Interval at which the lease is renewed while a batch is published, and the lag is measured. anycable-go claims
+entries after 2 s, so a slow batch is not claimed if it is a member of the group, too."""
 
 
 class StreamRules(msgspec.Struct, frozen=True):
-    """Which stream, as which group, and when other readers count as dead.
+    """The stream, the group, and the time limits of other readers.
 
-    A node that gives no sign of life for ``lease_s`` is followed by another one, of which each asks
-    every ``poll_s`` whether that is so. One wait for new entries lasts ``read_block_ms``, and no longer
-    than a third of ``lease_s``. What other servers of the group have read and not finished for
-    ``claim_idle_s`` is claimed.
+    If a node does not renew its lease for ``lease_s``, another one acquires it; each tries
+    every ``poll_s``. One wait for new entries lasts ``read_block_ms``, but no longer
+    than a third of ``lease_s``. Entries that other servers of the group have read and not finished for
+    ``claim_idle_s`` are claimed.
     """
 
     stream: str = "__anycable__"
@@ -51,18 +50,18 @@ class StreamRules(msgspec.Struct, frozen=True):
 
 
 class RedisStreamBroadcasts:
-    """Reads a stream whenever no other node does, for as long as the server runs.
+    """Reads a stream while the server runs, unless another node does.
 
-    A publication is acknowledged, and deleted from the stream, after it was published: none is lost
-    while Redis keeps its data. All are published in the order of the stream, by one node after the
-    other. Where the engine removes the entry in the same step as it publishes (Redis), each is
-    published once, whatever dies, hangs or is cut off; where it knows the entry again (JetStream),
-    once within a time; elsewhere, a node that dies leaves up to :data:`BATCH` that may come twice.
+    An entry is acknowledged and deleted after it was published, so none is lost
+    while Redis keeps its data. Entries are published in the order of the stream, by one node at a
+    time. If the engine removes the entry in the step that publishes it (Redis), each is
+    published once, even if nodes die, hang or are disconnected; if it recognizes a repeated entry (JetStream),
+    once within some time; else, after the death of a node, up to :data:`BATCH` may be published twice.
 
-    What can't be published while Redis or NATS is away is tried again, before everything behind it, by
-    any node that can. What is no publication, and what Redis or NATS refuse for good, is counted,
-    logged and dropped. When deliveries do not keep up, the stream is read later: ``redisx_lag_num``
-    is what waits there.
+    If Redis or NATS is unavailable, an entry is retried, before all later ones, by
+    any node that can publish. Malformed publications, and those that Redis or NATS refuse permanently, are counted,
+    logged and dropped. If deliveries do not keep up, the stream is read later: ``redisx_lag_num``
+    counts the entries that wait there.
     """
 
     __slots__ = (
@@ -76,9 +75,9 @@ class RedisStreamBroadcasts:
         "_consumer",
         "_counters",
         "_done",
+        "_has_pending",
         "_is_reader",
         "_ours_until",
-        "_owing",
         "_publishing",
         "_reading",
         "_rules",
@@ -95,7 +94,7 @@ class RedisStreamBroadcasts:
         supervisor: Supervisor | None = None,
     ) -> None:
         self.trouble: str | None = "not joined the consumer group yet"
-        """Why this node can't read the stream at the moment; None where it can, or stands by while another reads."""
+        """Why this node can't read the stream at the moment; None if it reads, or stands by while another node reads."""
         self._client: Redis = connect(address)
         self._consumer = Consumer(
             self._client,
@@ -110,42 +109,42 @@ class RedisStreamBroadcasts:
         self._reading = Service("Redis stream", self._listen, supervisor)
         self._upkeep = Service("Redis stream upkeep", self._keep_up, supervisor)
         self._closing = asyncio.Event()
-        # What is being published; and until when nobody else may read.
+        # The entries that are being published, and the end of the lease
         self._batch: list[Entry] | None = None
         self._ours_until = 0.0
         self._is_reader = False
-        # What was published and is not acknowledged; one acknowledges at a time.
+        # Entries that were published and are not acknowledged
         self._done: list[bytes] = []
         self._acknowledging = asyncio.Lock()
-        # Redis may hold something that was read and not finished.
-        self._owing = True
-        # Attempts at Redis, and at publishing.
+        # Redis may have entries that were read and not finished
+        self._has_pending = True
+        # Attempts to read, and to publish
         self._backoff = Backoff()
         self._publishing = Backoff()
         self._claim_at = 0.0
 
     async def start(self) -> None:
-        """Begins to read; does not wait for Redis, which may come later."""
+        """Starts to read; does not wait for Redis."""
         self._reading.start()
         self._upkeep.start()
 
     async def close(self, timeout_s: float) -> None:
-        """Publishes and acknowledges what was read, and lets another node read.
+        """Publishes and acknowledges the entries that were read, and releases the lease.
 
-        What is not done within the time, or can't be published, is left for that one.
+        Entries that are not finished in time, or can't be published, are left for other nodes.
         """
         deadline = _now() + timeout_s
         self._closing.set()
         self._consumer.interrupt()
         await self._reading.stop(timeout_s)
         await self._upkeep.stop()
-        await self._leave(max(deadline - _now(), 0.1))
+        await self._release(max(deadline - _now(), 0.1))
         await self._client.aclose()
 
     # Reading
 
     async def _listen(self) -> None:
-        """Reads, again and again, with longer and longer pauses while Redis is away."""
+        """Reads until it is stopped, with growing pauses while Redis is unavailable."""
         while not self._closing.is_set():
             try:
                 await self._join()
@@ -177,13 +176,13 @@ class RedisStreamBroadcasts:
             )
 
     async def _consume(self) -> None:
-        """Reads a batch, publishes it, acknowledges it; what is owed before what is new.
+        """Reads a batch, publishes it, and acknowledges it; pending entries first, then new ones.
 
-        Asks again where another node reads. At the end of the server, what is owed is published still.
+        Stands by while another node reads. At the shutdown, pending entries are still published.
         """
         await self._acknowledge()
-        self._owing = True
-        while self._owing or not self._closing.is_set():
+        self._has_pending = True
+        while self._has_pending or not self._closing.is_set():
             batch = await self._read_batch()
             if batch is None:
                 if await self._is_over_after_standing_by():
@@ -197,20 +196,20 @@ class RedisStreamBroadcasts:
                     return
 
     async def _read_batch(self) -> list[Entry] | None:
-        """Waits for new entries where nothing is owed; none may come. None where another node reads."""
-        if not self._owing:
+        """Reads a batch, which may be empty. Waits for new entries if none is pending. None if another node reads."""
+        if not self._has_pending:
             await self._claim()
-        asked_at = _now()
-        was_owing = self._owing
+        requested_at = _now()
+        had_pending = self._has_pending
         reading = await (
-            self._consumer.read_owed(BATCH) if was_owing else self._consumer.read_new(BATCH)
+            self._consumer.read_pending(BATCH) if had_pending else self._consumer.read_new(BATCH)
         )
         if reading is None:
             return None
-        self._ours_until = asked_at + self._rules.lease_s
+        self._ours_until = requested_at + self._rules.lease_s
         self._note_reading(reading)
-        if was_owing or reading.is_new:
-            self._owing = bool(reading.entries)
+        if had_pending or reading.is_new:
+            self._has_pending = bool(reading.entries)
         elif not reading.entries:
             await self._wait(reading.last)
         return reading.entries
@@ -238,21 +237,21 @@ class RedisStreamBroadcasts:
                 raise
 
     async def _is_over_after_standing_by(self) -> bool:
-        """Another node reads; True where the server ends before it is time to ask again."""
+        """Stands by while another node reads; returns True if the server stops meanwhile."""
         if self._is_reader:
             self._is_reader = False
             _log.info("Another node reads the Redis stream %s now", self._rules.stream)
-        self._owing = True
+        self._has_pending = True
         return await _happens_within(self._closing, self._rules.poll_s)
 
     async def _claim(self) -> None:
-        """Takes over what other servers of the group have left, which read as consumers of their own."""
+        """Claims entries of other servers of the group, which read as consumers of their own."""
         now = _now()
         if now < self._claim_at:
             return
         claimed = await self._consumer.claim(BATCH, self._rules.claim_idle_s)
         if claimed:
-            self._owing = True
+            self._has_pending = True
             self._note_claimed(claimed)
         else:
             self._claim_at = now + self._rules.claim_idle_s / 3
@@ -260,7 +259,7 @@ class RedisStreamBroadcasts:
     # Publishing
 
     async def _publish_batch(self, batch: list[Entry]) -> BackendError | None:
-        """Publishes and acknowledges in order, as long as this node may. Why it could not."""
+        """Publishes and acknowledges in order, while the lease is valid. Returns the reason of a failure."""
         self._batch = batch
         failure = None
         try:
@@ -270,8 +269,8 @@ class RedisStreamBroadcasts:
                     self._publishing.progressed()
                 await self._acknowledge()
         finally:
-            # What is left over is owed: Redis gives it out again, to whichever node reads then.
-            self._owing = self._owing or bool(batch)
+            # The rest is pending: the node that holds the lease reads it again.
+            self._has_pending = self._has_pending or bool(batch)
             self._batch = None
         return failure
 
@@ -279,7 +278,7 @@ class RedisStreamBroadcasts:
         self._done.append(entry.id)
 
     async def _is_over_after(self, failure: BackendError) -> bool:
-        """Waits for the next attempt; True where the server ends before it."""
+        """Waits for the next attempt; returns True if the server stops before it."""
         pause = self._publishing.failed()
         self._counters.redisx_retries_total += 1
         if pause.is_logged:
@@ -293,7 +292,7 @@ class RedisStreamBroadcasts:
         return await _happens_within(self._closing, pause.seconds)
 
     async def _acknowledge(self) -> None:
-        """What is done and could not be acknowledged is acknowledged the next time."""
+        """Acknowledges published entries; those that can't be acknowledged stay for the next time."""
         async with self._acknowledging:
             done, self._done = self._done, []
             if not done:
@@ -304,10 +303,10 @@ class RedisStreamBroadcasts:
                 self._done[:0] = done
                 raise
 
-    # Beside it
+    # Upkeep
 
     async def _keep_up(self) -> None:
-        """Does what must not wait for a publication that takes long."""
+        """Renews the lease and measures the lag, while a publication may take long."""
         every_s = min(UPKEEP_S, self._rules.lease_s / 3)
         while True:
             await asyncio.sleep(every_s)
@@ -315,38 +314,36 @@ class RedisStreamBroadcasts:
                 await self._keep_lease()
                 self._counters.redisx_lag_num = await self._consumer.lag()
             except (RedisError, OSError) as error:
-                # Whoever reads finds out, too, and says so.
-                _log.debug("Redis stream %s can't be kept up: %s", self._rules.stream, error)
+                # The reading fails, too, and logs it.
+                _log.debug("Upkeep of the Redis stream %s failed: %s", self._rules.stream, error)
 
     async def _keep_lease(self) -> None:
-        """Renews the lease while a batch is published; reading renews it otherwise.
+        """Renews the lease while a batch is published; at other times, reading renews it.
 
-        What is done of the batch need not wait for the rest to be acknowledged.
+        Acknowledges the entries that are published already.
         """
         await self._acknowledge()
-        batch, asked_at = self._batch, _now()
+        batch, requested_at = self._batch, _now()
         if batch is None:
             return
-        is_ours = await self._consumer.keep(BATCH)
+        is_ours = await self._consumer.renew(BATCH)
         if self._batch is batch:
-            self._ours_until = asked_at + self._rules.lease_s if is_ours else 0.0
+            self._ours_until = requested_at + self._rules.lease_s if is_ours else 0.0
 
-    async def _leave(self, timeout_s: float) -> None:
+    async def _release(self, timeout_s: float) -> None:
         if not self._is_reader:
             return
-        if self._owing:
-            _log.warning("Publications that were not finished are left for other nodes")
+        if self._has_pending:
+            _log.warning("Unfinished publications are left for other nodes")
         try:
             async with asyncio.timeout(timeout_s):
                 await self._consumer.release()
         except (RedisError, OSError) as error:
-            _log.warning(
-                "Redis did not take back the lease of a stream's reader: %s", redis_reason(error)
-            )
+            _log.warning("Releasing the lease of a Redis stream failed: %s", redis_reason(error))
 
 
 async def _happens_within(event: asyncio.Event, seconds: float) -> bool:
-    """Waits for an event, and says whether it has happened."""
+    """Waits for an event; returns whether it has happened in time."""
     try:
         async with asyncio.timeout(seconds):
             await event.wait()
