@@ -79,6 +79,22 @@ async def test_a_write_waits_for_the_answers_of_its_own_session_only() -> None:
 
 
 @in_loop
+async def test_a_session_that_left_and_one_that_changed_do_not_wait_for_each_other() -> None:
+    cluster = Cluster()
+    cluster.sessions.is_slow = True
+    first, second = cluster.begin(0, "a"), cluster.begin(0, "b")
+    await settle()
+    first.leave()
+    second.subscribe(room("2"))
+    await settle()
+    assert len(cluster.sessions.calls) == 2
+    cluster.sessions.answer()
+    await settle()
+    assert cluster.sessions.calls[2:] == [("save", "a"), ("save", "b")]
+    cluster.sessions.answer()
+
+
+@in_loop
 async def test_no_more_writes_are_under_way_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_writer, "WRITTEN_AT_ONCE", 3)
     cluster = Cluster()

@@ -274,10 +274,12 @@ class SessionWriter:
     def _send_next(self) -> Sent:
         """Sends the waiting writes that may be sent now."""
         sent: Sent = {}
+        if not self._final and not self._changed:
+            return sent
         for sid in self._waiting(self._final):
             write = self._final.pop(sid)
             sent[sid] = (write, self._send(sid, write))
-        while not sent and (waiting := self._waiting(self._changed)):
+        while self._changed and (waiting := self._waiting(self._changed)):
             for sid in waiting:
                 session = self._changed.pop(sid)
                 if session.connected and not session.closed and session.is_resumable:
