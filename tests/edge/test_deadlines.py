@@ -1,13 +1,33 @@
-"""One timer for everybody who is watched, and none for nobody."""
+"""One timer for all watched connections, and none if there is none."""
 
 import asyncio
 
-from catenary.edge.deadlines import AT_ONCE, SWEEP_S, Deadlines
-from tests.parts.heart import in_loop
+import pytest
+
+from catenary.edge import deadlines as module
+from catenary.edge.deadlines import AT_ONCE, Deadlines
+from tests.parts.heart import in_loop, settle
+
+
+@pytest.fixture(autouse=True)
+def _sweeps_every_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SWEEP_S", 0)
+
+
+class Clock:
+    """Seconds that pass when a test says so, and how often they were read."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.reads = 0
+
+    def __call__(self) -> float:
+        self.reads += 1
+        return self.now
 
 
 class Waiting:
-    """Notes when it was timed out; may want to be watched once more."""
+    """Counts its timeouts; is watched again after the first ``again`` of them."""
 
     def __init__(self, deadlines: Deadlines, *, again: int = 0) -> None:
         self._deadlines = deadlines
@@ -21,40 +41,56 @@ class Waiting:
 
 
 @in_loop
-async def test_who_is_watched_once_more_brings_no_second_timer() -> None:
-    loop = asyncio.get_running_loop()
-    sweeps = 0
-
-    def clock() -> float:
-        nonlocal sweeps
-        sweeps += 1
-        return loop.time()
-
+async def test_a_connection_that_is_watched_again_adds_no_second_timer() -> None:
+    clock = Clock()
     deadlines = Deadlines(0, clock)
     patient, other = Waiting(deadlines, again=2), Waiting(deadlines)
     deadlines.watch(patient)
     deadlines.watch(other)
-    await asyncio.sleep(3.5 * SWEEP_S)
+    await settle()
     assert (patient.times, other.times) == (3, 1)
     # Two and two more were watched; three sweeps.
-    assert sweeps == 4 + 3
+    assert clock.reads == 4 + 3
 
 
 @in_loop
-async def test_who_is_forgotten_is_left_alone() -> None:
-    deadlines = Deadlines(0, asyncio.get_running_loop().time)
+async def test_a_connection_is_timed_out_once_its_time_has_passed() -> None:
+    clock = Clock()
+    deadlines = Deadlines(5, clock)
+    first, second = Waiting(deadlines), Waiting(deadlines)
+    deadlines.watch(first)
+    clock.now = 3
+    deadlines.watch(second)
+    clock.now = 4.9
+    await settle()
+    assert (first.times, second.times) == (0, 0)
+    clock.now = 5
+    await settle()
+    assert (first.times, second.times) == (1, 0)
+    deadlines.watch(second)
+    clock.now = 8
+    await settle()
+    assert second.times == 0, "its time began again"
+    clock.now = 10
+    await settle()
+    assert second.times == 1
+
+
+@in_loop
+async def test_a_forgotten_connection_is_not_timed_out() -> None:
+    deadlines = Deadlines(0, Clock())
     gone, there = Waiting(deadlines), Waiting(deadlines)
     deadlines.watch(gone)
     deadlines.watch(there)
     deadlines.forget(gone)
     deadlines.forget(gone)
-    await asyncio.sleep(1.5 * SWEEP_S)
+    await settle()
     assert (gone.times, there.times) == (0, 1)
 
 
 @in_loop
 async def test_many_are_timed_out_a_few_in_each_turn() -> None:
-    deadlines = Deadlines(0, asyncio.get_running_loop().time)
+    deadlines = Deadlines(0, Clock())
     everybody = [Waiting(deadlines) for _ in range(3 * AT_ONCE + 1)]
     for each in everybody:
         deadlines.watch(each)
@@ -63,16 +99,16 @@ async def test_many_are_timed_out_a_few_in_each_turn() -> None:
         await asyncio.sleep(0)
         over.append(sum(each.times for each in everybody))
     assert sorted(set(over)) == [0, AT_ONCE, 2 * AT_ONCE, 3 * AT_ONCE, len(everybody)]
-    await asyncio.sleep(1.5 * SWEEP_S)
+    await settle()
     assert {each.times for each in everybody} == {1}
 
 
 @in_loop
-async def test_one_that_cannot_be_timed_out_keeps_no_other_from_it() -> None:
+async def test_a_failing_timeout_does_not_prevent_others() -> None:
     failures: list[object] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: failures.append(context["exception"]))
-    deadlines = Deadlines(0, loop.time)
+    deadlines = Deadlines(0, Clock())
 
     class Broken(Waiting):
         def time_out(self) -> None:
@@ -81,6 +117,6 @@ async def test_one_that_cannot_be_timed_out_keeps_no_other_from_it() -> None:
     other = Waiting(deadlines)
     deadlines.watch(Broken(deadlines))
     deadlines.watch(other)
-    await asyncio.sleep(2.5 * SWEEP_S)
+    await settle()
     assert other.times == 1
     assert len(failures) == 1

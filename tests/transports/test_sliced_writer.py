@@ -110,12 +110,12 @@ async def test_what_is_written_meanwhile_follows_and_counts_as_waiting() -> None
 async def test_a_client_that_takes_nothing_for_long_is_too_slow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sliced_writer, "STALL_S", 0.05)
+    monkeypatch.setattr(sliced_writer, "STALL_S", 0.4)
     opened = Open()
     opened.socket.is_stuck = True
     opened.connection.write_slices(opened.slices(100))
     for _ in range(8):
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.06)
         opened.socket.read(1000)
     assert opened.too_slow == 0
     async with asyncio.timeout(5):

@@ -2,8 +2,8 @@
 
 import contextlib
 import json
+import re
 import socket
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -204,14 +204,7 @@ def test_a_client_that_vanishes_is_forgotten(server: CableServer) -> None:
 # Slow readers
 
 
-def stuff(server: CableServer, stream: str, stop: threading.Event) -> None:
-    """Publishes 64 KB at a time until told to stop."""
-    data = json.dumps("x" * 65_000)
-    while not stop.is_set():
-        publish(server, stream, data)
-
-
-def test_a_slow_reader_is_closed_and_nobody_else_notices() -> None:
+def test_a_slow_reader_is_closed_and_others_are_not_affected() -> None:
     with (
         cable_server(*PUBLIC, "--ws_max_pending_size=200000") as server,
         RawSocket(server.port, receive_buffer=4096) as slow,
@@ -226,7 +219,7 @@ def test_a_slow_reader_is_closed_and_nobody_else_notices() -> None:
         for number in range(150):
             publish(server, "flood", json.dumps([number, "x" * 65_000]))
             assert quick.message()["message"][0] == number
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while sockets(server) >= both:
             assert time.monotonic() < deadline, "a client that reads nothing was never closed"
             time.sleep(0.02)
@@ -243,21 +236,16 @@ def sockets(server: CableServer) -> int:
     return number
 
 
-def test_a_slow_reader_that_reads_after_all_hears_why() -> None:
+def test_a_slow_reader_that_reads_after_all_gets_the_reason() -> None:
     with (
         cable_server(*PUBLIC, "--ws_max_pending_size=200000") as server,
         RawSocket(server.port, receive_buffer=4096) as slow,
     ):
         slow.open().send(command("subscribe", on("flood")))
         assert slow.message()["type"] == "confirm_subscription"
-        stop = threading.Event()
-        flood = threading.Thread(target=stuff, args=(server, "flood", stop))
-        flood.start()
-        try:
-            time.sleep(0.5)
-        finally:
-            stop.set()
-            flood.join()
+        # The kernel takes some megabytes before anything waits in the server.
+        for _ in range(150):
+            publish(server, "flood", json.dumps("x" * 65_000))
         last = slow.message()
         while "message" in last:
             last = slow.message()
@@ -288,7 +276,7 @@ def test_who_closes_and_does_not_read_is_not_waited_for() -> None:
             publish(server, "flood", json.dumps("x" * 65_000))
         before = sockets(server)
         stuck.send(masked(b"", CLOSE))
-        deadline = time.monotonic() + 6
+        deadline = time.monotonic() + 30
         while sockets(server) >= before:
             assert time.monotonic() < deadline, "the connection is kept for ever"
             time.sleep(0.05)
@@ -337,7 +325,12 @@ def test_a_goodbye_behind_a_flood_is_answered(client: RawSocket) -> None:
 
 @pytest.fixture(scope="module")
 def strict() -> Iterator[CableServer]:
-    flags = ("--ws_max_message_rate=50", "--ws_message_timeout=1", "--handshake_timeout=1")
+    flags = (
+        "--ws_max_message_rate=50",
+        "--ws_message_timeout=1",
+        "--handshake_timeout=1",
+        "--metrics_http=/metrics",
+    )
     with cable_server(*PUBLIC, *flags) as server:
         yield server
 
@@ -355,14 +348,21 @@ def test_what_is_said_beyond_the_rate_is_done_later_and_not_lost(strict: CableSe
         assert client.goodbye()[0] == 1000
 
 
-def test_within_the_rate_nobody_waits(strict: CableServer) -> None:
+def slowed_clients(server: CableServer) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=30) as answer:
+        found = re.search(rb"^\w*slowed_clients_total (\d+)", answer.read(), re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
+def test_within_the_rate_no_client_is_slowed(strict: CableServer) -> None:
+    before = slowed_clients(strict)
     with RawSocket(strict.port) as client:
         client.open()
-        begun = time.monotonic()
         client.send(*[masked(b"", PING)] * 50)
         for _ in range(50):
             assert client.frame() == (PONG, b"")
-        assert time.monotonic() - begun < 0.5
+    assert slowed_clients(strict) == before
 
 
 def test_a_message_that_is_not_complete_in_time(strict: CableServer) -> None:
