@@ -1,4 +1,4 @@
-"""Hub and node against a model that is nothing but sets: whatever happens, in whatever order."""
+"""Hub and node against a model that consists of sets: any events, in any order."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a crowd has missed is encoded once, and means the same as if each had been told alone."""
+"""Answers to requests for history: encoded once, and equal to what each client alone would receive."""
 
 import json
 from collections.abc import Iterator
@@ -70,11 +70,11 @@ def test_all_that_was_missed_and_the_confirmation_are_one_row() -> None:
     assert answer.messages == 3
 
 
-def test_who_has_missed_nothing_gets_the_confirmation_alone() -> None:
+def test_a_client_that_missed_nothing_gets_only_the_confirmation() -> None:
     assert said(Crowd().ask((), ())) == [CONFIRMATION]
 
 
-def test_one_answer_is_encoded_for_all_who_missed_the_same() -> None:
+def test_an_answer_is_encoded_once_for_clients_that_missed_the_same_messages() -> None:
     crowd = Crowd()
     first = crowd.ask(history("a", 1, 2))
     assert crowd.ask(history("a", 1, 2)) is first
@@ -85,7 +85,9 @@ def test_one_answer_is_encoded_for_all_who_missed_the_same() -> None:
     "other",
     [history("a", 2), history("a", 1, 2, 3), history("b", 1, 2), history("a", 1, 2, epoch="f"), ()],
 )
-def test_who_missed_something_else_gets_something_else(other: tuple[Publication, ...]) -> None:
+def test_a_client_that_missed_other_messages_gets_another_answer(
+    other: tuple[Publication, ...],
+) -> None:
     crowd = Crowd()
     crowd.ask(history("a", 1, 2))
     assert [each.get("offset") for each in said(crowd.ask(other))][:-1] == [
@@ -110,7 +112,7 @@ def test_an_answer_is_forgotten_with_the_next_tick() -> None:
     assert crowd.protocol.encoded == 2
 
 
-def test_what_is_kept_makes_room_and_never_is_more_than_its_limit(
+def test_the_oldest_answers_are_removed_beyond_the_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     crowd = Crowd()
@@ -143,7 +145,7 @@ def numbers(answer: Answer) -> list[int]:
     return [int(each["message"].split()[0]) for each in said(answer) if "message" in each]
 
 
-def test_what_is_more_than_a_slice_is_encoded_when_it_is_asked_for() -> None:
+def test_a_large_answer_is_encoded_slice_by_slice_on_demand() -> None:
     crowd = Crowd()
     answer = crowd.ask_for_much(long_history("a", *range(1, 8)), long_history("b", *range(8, 11)))
     slices = []
@@ -169,7 +171,7 @@ def test_a_message_that_is_larger_than_a_slice_is_one() -> None:
     assert (answer.messages, said(answer)[-1]) == (1, CONFIRMATION)
 
 
-def test_slices_are_encoded_once_for_all_who_ask_at_about_the_same_time() -> None:
+def test_slices_are_encoded_once_for_requests_at_about_the_same_time() -> None:
     crowd = Crowd()
     missed = long_history("a", *range(1, 100))
     answers_of_all = [crowd.ask_for_much(missed) for _ in range(5)]

@@ -100,7 +100,7 @@ def test_size_counts_all_listeners_detached_or_not() -> None:
     assert not audience.detached
 
 
-def test_what_waits_for_the_group_is_buffered_for_a_listener_that_is_detached() -> None:
+def test_waiting_messages_are_buffered_for_a_listener_that_is_detached() -> None:
     staying, leaving = listener(), listener()
     audience = audience_of(staying, leaving)
     audience.waiting.append(message("1"))
@@ -110,7 +110,7 @@ def test_what_waits_for_the_group_is_buffered_for_a_listener_that_is_detached() 
     assert outbounds == [staying.session.outbound]
 
 
-def test_what_waits_and_excludes_a_listener_is_not_buffered_for_it() -> None:
+def test_a_waiting_message_that_excludes_a_listener_is_not_buffered_for_it() -> None:
     leaving = listener()
     audience = audience_of(listener(), leaving)
     own = Publication(STREAM, "own", exclude_socket=leaving.session.sid)

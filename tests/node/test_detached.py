@@ -1,4 +1,4 @@
-"""What is buffered for a listener whose client reads the history: how much, and what is told of the rest."""
+"""The buffer of a listener whose client reads the history: its limits, and what is reported beyond them."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def test_messages_are_buffered_in_order_and_then_pass_through(counters: Counters
     assert not detached.takes(message(3), counters)
 
 
-def test_what_was_sent_from_the_history_is_dropped_when_it_arrives(counters: Counters) -> None:
+def test_messages_sent_from_the_history_are_dropped_when_they_arrive(counters: Counters) -> None:
     detached = Detached()
     detached.take()
     detached.sent_up_to = Position("e", 7)

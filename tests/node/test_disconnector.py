@@ -1,4 +1,4 @@
-"""The paced queue of Disconnect calls: nothing lost, nothing twice, no faster than it may."""
+"""The paced queue of Disconnect calls: none lost, none made twice, none earlier than the rate allows."""
 
 import asyncio
 import logging
@@ -64,7 +64,7 @@ def names(number: int) -> list[str]:
 
 
 @in_virtual_time
-async def test_a_session_is_told_with_its_subscriptions() -> None:
+async def test_the_call_has_the_subscriptions_of_the_session() -> None:
     queue = Queue(rate=1000)
     queue.enqueue("a")
     assert queue.counters.disconnect_queue_size == 1
@@ -84,7 +84,7 @@ async def test_a_crowd_is_paced() -> None:
 
 
 @in_virtual_time
-async def test_those_who_leave_one_after_the_other_are_paced_as_well() -> None:
+async def test_clients_that_leave_one_after_the_other_are_paced_as_well() -> None:
     queue = Queue(rate=100)
     for name in names(10):
         queue.enqueue(name)
@@ -140,7 +140,7 @@ async def test_draining_is_not_paced_and_waits_for_the_calls() -> None:
 
 
 @in_virtual_time
-async def test_who_leaves_during_the_drain_is_told_too() -> None:
+async def test_a_session_that_ends_during_the_drain_is_reported() -> None:
     queue = Queue(rate=1)
     left = iter(names(5))
 
@@ -156,7 +156,7 @@ async def test_who_leaves_during_the_drain_is_told_too() -> None:
 
 
 @in_virtual_time
-async def test_who_leaves_when_the_last_call_ends_is_told_too() -> None:
+async def test_a_session_that_ends_with_the_last_call_is_reported() -> None:
     gates = [asyncio.get_running_loop().create_future() for _ in range(2)]
     waiting = iter(gates)
 
@@ -191,7 +191,7 @@ async def test_an_empty_drain_ends_at_once() -> None:
 
 
 @in_virtual_time
-async def test_what_the_time_does_not_suffice_for_is_counted(
+async def test_calls_left_after_the_timeout_are_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def never() -> None:
@@ -277,7 +277,7 @@ async def test_calls_wait_for_an_application_that_is_away_and_are_made_once(
 
 
 @in_virtual_time
-async def test_one_that_never_gets_through_stands_before_nobody(quick: None) -> None:
+async def test_a_call_that_never_succeeds_does_not_block_the_others(quick: None) -> None:
     queue, application = Queue(rate=10_000), Application()
     application.of(queue)
     application.is_away = False

@@ -1,4 +1,4 @@
-"""Which sessions share an encoder: those whose messages are the same bytes."""
+"""Which sessions share an encoder: those with the same codec and framing."""
 
 from catenary.node.encoder import Encoders
 from catenary.protocols.actioncable_json import ActionCableJson

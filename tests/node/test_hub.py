@@ -1,4 +1,4 @@
-"""Who gets what, and in which order; turns of the loop are taken by hand."""
+"""Recipients of publications and their order; the test takes the turns of the loop by hand."""
 
 import asyncio
 import json
@@ -88,7 +88,7 @@ class House:
 # To whom
 
 
-def test_nobody_listens() -> None:
+def test_a_stream_without_listeners() -> None:
     house = House()
     house.publish("hello")
     assert house.counters.broadcast_msg_total == 1
@@ -115,7 +115,7 @@ def test_an_audience_of_one_identifier_shares_one_frame() -> None:
     assert house.counters.server_msg_total == 3
 
 
-def test_each_hears_it_under_its_own_identifier() -> None:
+def test_each_listener_receives_it_under_its_own_identifier() -> None:
     house = House()
     members = [house.member(NEWS, identifier=name) for name in ("a", "b", "b", "c")]
     house.publish(1)
@@ -145,7 +145,7 @@ def test_two_subscriptions_of_one_session_hear_it_each() -> None:
 
 
 @pytest.mark.parametrize("others", [0, 1, 2])
-def test_the_excluded_session_hears_nothing_under_any_identifier(others: int) -> None:
+def test_the_excluded_session_receives_nothing_under_any_identifier(others: int) -> None:
     house = House()
     author = house.member(NEWS, sid="author")
     house.hub.listen(Subscription(author.session, Identifier("second")), NEWS)
@@ -264,7 +264,7 @@ def slots(hub: Hub) -> dict[str, object]:
     }
 
 
-def test_when_everybody_has_left_nothing_is_left() -> None:
+def test_nothing_is_kept_after_all_clients_have_left() -> None:
     house = House()
     members = [
         house.member(NEWS, Stream(f"own-{n}"), identifier=f"id-{n % 3}", identifiers=f"u{n % 4}")
@@ -315,7 +315,7 @@ def test_fewer_are_served_in_a_turn_where_frames_are_large() -> None:
     assert served[-1] == len(members)
 
 
-def test_what_is_encoded_for_each_identifier_takes_its_share_of_a_turn() -> None:
+def test_encoding_for_each_identifier_takes_its_share_of_a_turn() -> None:
     house = House()
     members = [house.member(NEWS, identifier=f"id-{n}") for n in range(TURN)]
     for number in range(100):
@@ -371,7 +371,7 @@ def test_a_busy_stream_does_not_keep_a_quiet_one_waiting() -> None:
     assert [member.heard for member in quiet] == [["psst"]] * 2
 
 
-def test_who_joins_leaves_or_closes_meanwhile_disturbs_nobody() -> None:
+def test_clients_that_join_leave_or_close_during_a_delivery_do_not_disturb_others() -> None:
     house = House()
     members = crowded(house)
     house.publish("first")
@@ -393,7 +393,7 @@ def test_who_joins_leaves_or_closes_meanwhile_disturbs_nobody() -> None:
         assert member.heard in (["third"], ["second", "third"], ["first", "second", "third"])
 
 
-def test_everybody_leaves_in_the_middle_of_a_delivery() -> None:
+def test_all_clients_leave_during_a_delivery() -> None:
     house = House()
     members = crowded(house)
     house.publish("first")
@@ -409,7 +409,7 @@ def test_everybody_leaves_in_the_middle_of_a_delivery() -> None:
     assert [member.heard for member in again] == [["third"]] * 2
 
 
-def test_who_comes_back_to_an_abandoned_stream_hears_it_in_order() -> None:
+def test_a_client_that_returns_to_an_abandoned_stream_receives_messages_in_order() -> None:
     house = House()
     members = crowded(house)
     house.publish("first")

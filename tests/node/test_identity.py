@@ -1,4 +1,4 @@
-"""Connections that the application is not asked about: everybody's, and those with tokens."""
+"""Connections that are decided without the application: all clients, or those with tokens."""
 
 import asyncio
 import logging
@@ -53,7 +53,7 @@ def client(query: str = "", **headers: str) -> Environment:
     return Environment(SID, url, {name.replace("_", "-"): headers[name] for name in headers})
 
 
-def test_everybody_is_welcome_under_the_id_of_the_session() -> None:
+def test_every_client_is_accepted_under_its_session_id() -> None:
     sid = Sid('quo"ted')
     assert everybody(Environment(sid, "ws://test/", {})) == Decision(
         identifiers='{"sid":"quo\\"ted"}', replies=(Welcome(sid),), disconnect_wanted=False
@@ -115,7 +115,7 @@ def test_a_bad_token_is_refused_even_where_none_is_required(text: str, reason: R
     assert identity()(client(f"jid={GOOD}", x_jid=text)) == refused(reason)
 
 
-def test_a_token_that_names_nobody_is_a_fault_of_its_maker() -> None:
+def test_a_valid_token_without_identifiers_is_an_error() -> None:
     with pytest.raises(AppFailed, match="claim ext"):
         identity()(client(x_jid=token({"exp": NOW + 60})))
 

@@ -1,4 +1,4 @@
-"""A restored client asks for the history late, or never: nothing comes twice, or out of order, or is missing untold."""
+"""A restored client requests the history late, or never: no message twice, out of order, or missing silently."""
 
 import time
 
@@ -129,7 +129,9 @@ async def test_a_client_that_is_not_read_is_in_time_with_what_it_says_later() ->
 
 
 @in_loop
-async def test_a_client_that_waits_for_its_application_hears_live_if_it_has_not_asked() -> None:
+async def test_a_client_that_waits_for_its_application_receives_live_messages_if_it_has_not_asked() -> (
+    None
+):
     world = World()
     world.heart.application.later("perform")
     world.client.say("message", room("s"), data="{}")
@@ -151,7 +153,7 @@ async def test_a_client_asks_once_more_with_its_subscribe_command() -> None:
 
 
 @in_loop
-async def test_a_client_that_does_not_ask_hears_everything_a_little_later() -> None:
+async def test_a_client_that_does_not_ask_receives_all_messages_a_little_later() -> None:
     world = World()
     world.tick()
     assert world.client.is_pinged
@@ -236,7 +238,7 @@ def gone_live() -> World:
 
 
 @in_loop
-async def test_a_client_that_asks_too_late_is_told_that_something_is_missing() -> None:
+async def test_a_late_request_is_rejected_if_messages_were_missed() -> None:
     """Else 2 would come after 3, or 3 twice."""
     world = gone_live()
     world.ask()
@@ -245,7 +247,7 @@ async def test_a_client_that_asks_too_late_is_told_that_something_is_missing() -
 
 
 @in_loop
-async def test_a_client_that_asks_too_late_and_has_missed_nothing_is_told_so() -> None:
+async def test_a_late_request_is_confirmed_if_no_message_was_missed() -> None:
     world = gone_live()
     world.ask(offset=3)
     publish(world.heart, "s", 4)
@@ -253,7 +255,7 @@ async def test_a_client_that_asks_too_late_and_has_missed_nothing_is_told_so() -
 
 
 @in_loop
-async def test_whatever_it_asks_for_after_that_it_gets() -> None:
+async def test_requests_after_a_late_one_are_answered() -> None:
     world = gone_live()
     for _ in range(2):
         world.ask()
@@ -261,7 +263,7 @@ async def test_whatever_it_asks_for_after_that_it_gets() -> None:
 
 
 @in_loop
-async def test_it_is_told_the_same_where_the_history_is_elsewhere() -> None:
+async def test_late_requests_are_answered_in_the_same_way_from_a_remote_history() -> None:
     history = slow_history()
     world = World(history=history)
     world.tick()
@@ -285,7 +287,7 @@ def small_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small_buffer")
 @in_loop
-async def test_what_was_dropped_before_a_client_asks_is_in_the_history() -> None:
+async def test_messages_dropped_before_the_request_are_in_the_history() -> None:
     world = World()
     for number in range(4, 11):
         publish(world.heart, "s", number)
@@ -297,7 +299,7 @@ async def test_what_was_dropped_before_a_client_asks_is_in_the_history() -> None
 
 @pytest.mark.usefixtures("small_buffer")
 @in_loop
-async def test_what_is_dropped_while_a_history_is_read_is_read_again() -> None:
+async def test_messages_dropped_during_a_read_are_read_again() -> None:
     history = slow_history()
     history.is_early = True
     world = World(history=history)
@@ -316,7 +318,7 @@ async def test_what_is_dropped_while_a_history_is_read_is_read_again() -> None:
 
 @pytest.mark.usefixtures("small_buffer")
 @in_loop
-async def test_a_client_is_told_where_more_is_always_published_than_can_be_read() -> None:
+async def test_a_request_is_rejected_if_more_is_published_than_can_be_read() -> None:
     history = slow_history()
     history.is_early = True
     world = World(history=history)
@@ -339,7 +341,7 @@ async def test_a_client_is_told_where_more_is_always_published_than_can_be_read(
 
 @pytest.mark.usefixtures("small_buffer")
 @in_loop
-async def test_a_client_that_does_not_ask_is_told_that_messages_were_dropped() -> None:
+async def test_a_client_that_does_not_ask_receives_a_rejection_if_messages_were_dropped() -> None:
     world = World()
     for number in range(4, 8):
         publish(world.heart, "s", number)
@@ -352,7 +354,7 @@ async def test_a_client_that_does_not_ask_is_told_that_messages_were_dropped() -
 
 @pytest.mark.usefixtures("small_buffer")
 @in_loop
-async def test_a_client_is_told_where_nothing_but_that_was_published() -> None:
+async def test_a_client_receives_a_rejection_if_only_dropped_messages_were_published() -> None:
     heart = Heart(history=local_history(), sessions=local_sessions())
     client = heart.connect("before", traits=traits())
     client.subscribe(room("s"))
@@ -366,7 +368,7 @@ async def test_a_client_is_told_where_nothing_but_that_was_published() -> None:
 
 @pytest.mark.usefixtures("small_buffer")
 @in_loop
-async def test_a_client_is_told_where_what_was_dropped_is_in_no_history() -> None:
+async def test_a_request_is_rejected_if_dropped_messages_are_in_no_history() -> None:
     world = World()
     world.heart.publish("s", "transient", transient=True)
     for number in range(4, 8):
@@ -410,9 +412,7 @@ async def test_a_clock_that_is_ahead_loses_nothing(kind: type[LocalHistory], ahe
 
 
 @in_loop
-async def test_a_stream_that_the_client_says_nothing_of_is_heard_from_when_it_was_restored() -> (
-    None
-):
+async def test_a_stream_without_a_position_continues_from_the_restore() -> None:
     world = World("s", "t")
     world.client.say("history", room("t"), history={"streams": {}})
     publish(world.heart, "t", 4)

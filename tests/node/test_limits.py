@@ -1,4 +1,4 @@
-"""What an answer of the application may hold for one client: all of it counts, or nothing."""
+"""Limits of a decision about one client: it is applied as a whole, or not at all."""
 
 from typing import Any
 
@@ -93,7 +93,7 @@ async def test_a_subscription_with_too_much_is_rejected_and_leaves_nothing(
 
 
 @in_loop
-async def test_what_is_just_within_the_limits_counts() -> None:
+async def test_a_decision_within_the_limits_is_applied() -> None:
     world = World()
     heard = world.subscribe(
         streams=(*streams(9), Stream("x" * 20)),
@@ -133,7 +133,7 @@ async def test_state_of_several_answers_counts_together_and_can_be_replaced() ->
 
 
 @in_loop
-async def test_who_was_let_in_with_too_much_is_sent_away_and_ends_once() -> None:
+async def test_a_client_accepted_beyond_the_limits_is_closed_and_ends_once() -> None:
     heart = Heart(limits=LIMITS)
     for decision in (Decision(cstate=keys(6)), Decision(identifiers="x" * 51)):
         heart.application.prepare("connect", decision)
@@ -147,7 +147,7 @@ async def test_who_was_let_in_with_too_much_is_sent_away_and_ends_once() -> None
 
 
 @in_loop
-async def test_who_was_refused_is_refused() -> None:
+async def test_a_refused_client_stays_refused() -> None:
     heart = Heart(limits=LIMITS)
     heart.application.prepare("connect", Decision(verdict=Verdict.FAILURE, cstate=keys(6)))
     client = heart.connect()
@@ -157,7 +157,7 @@ async def test_who_was_refused_is_refused() -> None:
 
 
 @in_loop
-async def test_who_unsubscribes_is_unsubscribed_whatever_is_answered() -> None:
+async def test_an_unsubscribe_command_takes_effect_whatever_the_decision() -> None:
     world = World()
     world.subscribe(istate=keys(1))
     world.heart.application.prepare("unsubscribe", Decision(cstate=keys(6), streams=streams(11)))

@@ -1,4 +1,4 @@
-"""What an observer is told, in the order in which it happens."""
+"""Calls of an observer, in the order of the events."""
 
 import json
 from typing import Any
@@ -100,7 +100,7 @@ async def test_a_client_that_is_not_let_in(answer: Any, reason: Reason) -> None:
 
 
 @in_loop
-async def test_what_is_refused() -> None:
+async def test_refused_messages_are_reported() -> None:
     heart, observer = observed()
     client = heart.connect("s")
     observer.take()

@@ -1,4 +1,4 @@
-"""The wheel of heartbeats, turned by a clock that the test owns."""
+"""The timer wheel of heartbeats, turned by a clock of the test."""
 
 import asyncio
 import contextlib
@@ -113,7 +113,7 @@ def test_a_crowd_that_comes_at_once_is_not_pinged_at_once() -> None:
     assert max(moments.values()) == 150 // (SLOTS // 2)
 
 
-def test_one_frame_serves_all_who_are_due() -> None:
+def test_one_frame_serves_all_sessions_that_are_due() -> None:
     pinged = Pinged()
     crowd = [pinged.add(Heartbeat(3))[1] for _ in range(60)]
     pinged.clockwork.run(3.1)
@@ -121,7 +121,7 @@ def test_one_frame_serves_all_who_are_due() -> None:
 
 
 @pytest.mark.parametrize("interval_s", [0, -1])
-def test_who_wants_no_pings_gets_none_and_costs_no_timer(interval_s: int) -> None:
+def test_a_session_without_pings_needs_no_timer(interval_s: int) -> None:
     pinged = Pinged()
     _, outbound = pinged.add(Heartbeat(interval_s))
     assert pinged.clockwork.timers == []
@@ -129,7 +129,7 @@ def test_who_wants_no_pings_gets_none_and_costs_no_timer(interval_s: int) -> Non
     assert outbound.frames == []
 
 
-def test_who_has_left_is_not_pinged_and_others_are() -> None:
+def test_closed_sessions_are_not_pinged_and_others_are() -> None:
     pinged = Pinged()
     gone, silent = pinged.add(Heartbeat(3))
     _, loud = pinged.add(Heartbeat(3))
@@ -161,7 +161,7 @@ def test_each_pair_of_interval_and_precision_has_one_timer() -> None:
     assert len(pinged.clockwork.timers) == 3
 
 
-def test_who_left_is_forgotten_however_long_the_interval() -> None:
+def test_closed_sessions_are_removed_however_long_the_interval() -> None:
     """Or whoever drops clients with a long ?pi= fills the memory."""
     pinged = Pinged()
     pinged.add(Heartbeat(86_400))
@@ -190,7 +190,7 @@ def test_a_computer_that_slept_does_not_ping_for_all_that_time() -> None:
     assert len(outbound.at_s) - before <= 2
 
 
-def test_a_session_that_cannot_be_pinged_ends_nobody_else_s_pings() -> None:
+def test_a_session_that_cannot_be_pinged_does_not_end_the_pings_of_others() -> None:
     pinged = Pinged()
     broken, _ = pinged.add(Heartbeat(3))
     _, others = pinged.add(Heartbeat(3))

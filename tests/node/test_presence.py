@@ -1,4 +1,4 @@
-"""Members by way of subscriptions, and what everybody on the stream hears of them."""
+"""Members of streams by their subscriptions, and the messages about their changes."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -58,7 +58,7 @@ def events(client: Client) -> list[tuple[object, ...]]:
 
 
 @in_loop
-async def test_everybody_hears_who_comes_and_goes() -> None:
+async def test_all_clients_of_a_stream_receive_joins_and_leaves() -> None:
     house = House()
     ann, ben = house.member(), house.member()
     join(ann, "ann", {"n": 1})
@@ -86,7 +86,7 @@ async def test_the_last_session_of_a_member_leaves_for_it() -> None:
 
 
 @in_loop
-async def test_who_unsubscribes_leaves_and_does_not_hear_of_it() -> None:
+async def test_a_client_that_unsubscribes_leaves_and_receives_no_message_about_it() -> None:
     house = House()
     ann, ben = house.member(), house.member()
     join(ann, "ann")
@@ -97,7 +97,7 @@ async def test_who_unsubscribes_leaves_and_does_not_hear_of_it() -> None:
 
 
 @in_loop
-async def test_who_is_connected_stays_and_who_is_cut_off_leaves_later() -> None:
+async def test_a_connected_member_stays_and_a_lost_one_leaves_after_its_time() -> None:
     house = House()
     ann, ben = house.member(), house.member()
     join(ann, "ann")
@@ -121,7 +121,7 @@ async def test_who_is_connected_stays_and_who_is_cut_off_leaves_later() -> None:
 
 
 @in_loop
-async def test_the_time_of_who_is_cut_off_begins_then() -> None:
+async def test_the_time_of_a_lost_member_begins_with_the_loss() -> None:
     house = House()
     ann, ben = house.member(), house.member()
     join(ann, "ann")
@@ -133,7 +133,7 @@ async def test_the_time_of_who_is_cut_off_begins_then() -> None:
 
 
 @in_loop
-async def test_who_is_here() -> None:
+async def test_the_presence_state() -> None:
     house = House()
     ann, ben = house.member(), house.member()
     join(ann, "ann", {"n": 1})
@@ -149,7 +149,7 @@ async def test_who_is_here() -> None:
 
 
 @in_loop
-async def test_where_there_is_no_stream_for_it_nobody_is_seen(
+async def test_without_a_presence_stream_joins_are_ignored(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     house = House()
@@ -187,7 +187,7 @@ async def test_an_application_names_the_stream_by_its_state() -> None:
 
 
 @in_loop
-async def test_who_joins_within_subscribe_is_confirmed_first() -> None:
+async def test_a_join_within_subscribe_follows_the_confirmation() -> None:
     house = House()
     client = house.heart.connect()
     house.allow()

@@ -81,7 +81,7 @@ async def test_history_comes_between_its_confirmations() -> None:
 
 
 @in_loop
-async def test_what_is_kept_needs_no_task_where_nothing_is_on_its_way() -> None:
+async def test_a_local_history_needs_no_task_if_no_message_is_on_its_way() -> None:
     """Ten thousand who come back at once are served one by one, without a task for each."""
     heart = Heart(history=local_history())
     client = heart.member("s")
@@ -153,7 +153,7 @@ async def test_a_lost_position_is_rejected(position: tuple[str, int]) -> None:
 
 
 @in_loop
-async def test_who_comes_in_the_middle_of_a_delivery_gets_all_of_it_once() -> None:
+async def test_a_client_that_joins_during_a_delivery_receives_all_of_it_once() -> None:
     heart = Heart(history=local_history())
     crowd = [heart.member("s") for _ in range(5)]
     publish(heart, "s", 1)
@@ -170,7 +170,7 @@ async def test_who_comes_in_the_middle_of_a_delivery_gets_all_of_it_once() -> No
 
 
 @in_loop
-async def test_who_comes_into_a_group_that_is_served_later_does_not_get_it_twice() -> None:
+async def test_a_client_that_joins_a_group_served_later_does_not_receive_it_twice() -> None:
     """The delivery under way has not come to its group: it would be served live as well."""
     heart = Heart(history=local_history())
     for _ in range(5):
@@ -236,7 +236,7 @@ async def test_a_single_listener_is_one_entry_again_when_it_was_served() -> None
 
 
 @in_loop
-async def test_what_is_published_meanwhile_comes_behind_the_history() -> None:
+async def test_messages_published_meanwhile_follow_the_history() -> None:
     history = slow_history()
     heart = Heart(history=history)
     publish(heart, "s", 1)
@@ -253,7 +253,7 @@ async def test_what_is_published_meanwhile_comes_behind_the_history() -> None:
 
 
 @in_loop
-async def test_what_is_not_kept_in_a_history_is_kept_for_who_waits() -> None:
+async def test_transient_messages_are_buffered_for_a_client_that_waits() -> None:
     history = slow_history()
     heart = Heart(history=history)
     client = heart.member("s")
@@ -316,7 +316,7 @@ async def test_a_second_request_while_an_audience_is_busy_is_served_in_order() -
 
 @pytest.mark.parametrize("error", [LostPosition("gone"), BackendError("away")])
 @in_loop
-async def test_a_failure_rejects_and_what_came_meanwhile_is_heard(
+async def test_after_a_failure_the_request_is_rejected_and_buffered_messages_are_sent(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay, "AWAY_S", 0)
@@ -377,7 +377,7 @@ async def test_a_history_that_is_away_for_a_moment_is_asked_again(
 
 
 @in_loop
-async def test_who_unsubscribes_while_it_waits_hears_the_answer_and_no_more() -> None:
+async def test_a_client_that_unsubscribes_while_it_waits_receives_only_the_answer() -> None:
     history = slow_history()
     heart = Heart(history=history)
     client = heart.member("s")
@@ -394,7 +394,7 @@ async def test_who_unsubscribes_while_it_waits_hears_the_answer_and_no_more() ->
 
 @pytest.mark.parametrize("turns", [0, 1, 20])
 @in_loop
-async def test_who_leaves_while_it_waits_is_forgotten(turns: int) -> None:
+async def test_nothing_is_kept_of_a_client_that_leaves_while_it_waits(turns: int) -> None:
     history = slow_history()
     heart = Heart(history=history)
     client = heart.member("s")
@@ -421,9 +421,7 @@ def local_sessions() -> LocalSessions:
 
 
 @in_loop
-async def test_what_is_published_before_a_restored_client_asks_comes_behind_what_it_missed() -> (
-    None
-):
+async def test_messages_published_before_a_restored_client_asks_follow_the_missed_ones() -> None:
     heart = Heart(history=local_history(), sessions=local_sessions())
     client = heart.connect("before", traits=traits())
     client.subscribe(room("s"))
@@ -439,7 +437,7 @@ async def test_what_is_published_before_a_restored_client_asks_comes_behind_what
 
 
 @in_loop
-async def test_who_comes_back_is_answered_at_once_where_the_history_answers_at_once() -> None:
+async def test_a_resumed_client_is_answered_at_once_by_a_local_history() -> None:
     """Also in the middle of a delivery to others: nothing of that is on its way to a detached listener."""
     heart = Heart(history=local_history(), sessions=local_sessions())
     for _ in range(5):
@@ -465,7 +463,7 @@ async def test_who_comes_back_is_answered_at_once_where_the_history_answers_at_o
 
 
 @in_loop
-async def test_who_comes_back_for_too_much_hears_what_was_kept_for_it() -> None:
+async def test_a_resumed_client_whose_request_is_rejected_receives_the_buffered_messages() -> None:
     heart = Heart(history=local_history(limit=1), sessions=local_sessions())
     client = heart.connect("before", traits=traits())
     client.subscribe(room("s"))
@@ -480,7 +478,7 @@ async def test_who_comes_back_for_too_much_hears_what_was_kept_for_it() -> None:
 
 
 @in_loop
-async def test_time_does_not_bring_back_who_is_being_answered() -> None:
+async def test_a_tick_does_not_reattach_a_client_that_is_being_answered() -> None:
     history = slow_history()
     heart = Heart(history=history, sessions=local_sessions())
     client = heart.connect("before", traits=traits())
@@ -627,7 +625,7 @@ ACTIONS = st.lists(
 
 @settings(max_examples=300)
 @given(ACTIONS, st.booleans(), st.sampled_from([2, 5, 1000]))
-def test_every_listener_hears_every_offset_once_in_order(
+def test_every_listener_receives_every_offset_once_in_order(
     actions: list[tuple[str, int]], is_elsewhere: bool, buffer_limit: int
 ) -> None:
     """Or is told that something is missing: when it asks too late, or more is published than is buffered."""

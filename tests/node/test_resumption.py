@@ -1,4 +1,4 @@
-"""Sessions that lost their connection: who comes back, with what, and how each ends once."""
+"""Sessions that lost their connection: how they are resumed, and how each ends once."""
 
 import asyncio
 import json
@@ -32,8 +32,8 @@ class House:
         return self.heart.connect(sid, traits=Traits(NEVER, is_resumable=True, resumes=wanted))
 
     async def ended(self) -> list[tuple[str, tuple[str, ...]]]:
-        """Whose end the application has heard of so far, with their subscriptions."""
-        await asyncio.sleep(0.005)  # the disconnector's pace is one in 0.1 ms
+        """The sessions whose end was reported to the application, with their subscriptions."""
+        await self.heart.disconnector.drain(1)
         return [(each.sid, names) for each, names in self.heart.application.ended]
 
     def elapse(self, seconds: float) -> None:
@@ -55,7 +55,7 @@ def speak(client: Client) -> None:
 
 
 @in_loop
-async def test_who_comes_back_is_told_of_its_subscriptions_and_nobody_is_asked() -> None:
+async def test_a_resumed_client_receives_its_subscriptions_without_the_application() -> None:
     house = House()
     client = house.connect("a")
     for name in ("1", "2"):
@@ -108,7 +108,7 @@ async def test_the_streams_to_whisper_to_and_to_be_seen_on_come_back() -> None:
 
 
 @in_loop
-async def test_the_application_hears_of_one_end_when_the_time_is_over() -> None:
+async def test_one_end_is_reported_when_the_time_is_over() -> None:
     house = House()
     client = house.connect("a")
     client.subscribe(room("1"))
@@ -142,7 +142,7 @@ async def test_only_one_of_two_gets_a_session() -> None:
 
 @pytest.mark.parametrize("has_left", [True, False])
 @in_loop
-async def test_who_gave_up_before_it_heard_comes_back_by_the_name_that_it_knows(
+async def test_a_client_that_did_not_receive_its_new_sid_resumes_by_the_previous_one(
     has_left: bool,
 ) -> None:
     house = House()
@@ -164,7 +164,7 @@ async def test_who_gave_up_before_it_heard_comes_back_by_the_name_that_it_knows(
 
 
 @in_loop
-async def test_who_heard_and_said_nothing_comes_back_by_its_new_name() -> None:
+async def test_a_client_that_received_its_new_sid_resumes_by_it() -> None:
     house = House()
     house.connect("a").leave()
     house.connect("b", resumes="a").leave()
@@ -173,7 +173,7 @@ async def test_who_heard_and_said_nothing_comes_back_by_its_new_name() -> None:
 
 
 @in_loop
-async def test_who_has_said_something_has_one_name() -> None:
+async def test_a_client_that_has_sent_something_resumes_only_by_its_new_sid() -> None:
     house = House()
     house.connect("a").leave()
     client = house.connect("b", resumes="a")
@@ -206,7 +206,7 @@ async def test_names_last_as_long_as_sessions_and_end_nothing() -> None:
 
 
 @in_loop
-async def test_a_name_that_can_not_be_read_is_nobody(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unreadable_alias_finds_no_session(caplog: pytest.LogCaptureFixture) -> None:
     house = House()
     house.sessions.save(Sid("a~"), b'"')
     assert house.connect("b", resumes="a").heard == [{"type": "welcome", "sid": "b"}]
@@ -214,7 +214,7 @@ async def test_a_name_that_can_not_be_read_is_nobody(caplog: pytest.LogCaptureFi
 
 
 @in_loop
-async def test_who_did_not_want_to_hear_of_the_end_does_not() -> None:
+async def test_ends_are_not_reported_if_the_application_does_not_want_them() -> None:
     house = House()
     house.heart.application.prepare("connect", Decision(disconnect_wanted=False))
     house.connect("a").leave()
@@ -254,7 +254,7 @@ async def test_a_decision_that_comes_when_the_session_was_taken_over_is_not_appl
 
 @pytest.mark.parametrize("may_return", [True, False])
 @in_loop
-async def test_who_was_sent_away_by_the_application_is_not_resumed(may_return: bool) -> None:
+async def test_a_session_closed_by_the_application_is_not_resumed(may_return: bool) -> None:
     """It may come back as a new client: then the application is asked again."""
     house = House()
     client = house.connect("a")
@@ -268,7 +268,7 @@ async def test_who_was_sent_away_by_the_application_is_not_resumed(may_return: b
 
 
 @in_loop
-async def test_who_speaks_the_plain_protocol_ends_at_once_and_resumes_nothing() -> None:
+async def test_a_session_of_the_plain_protocol_ends_at_once_and_is_not_resumed() -> None:
     house = House()
     house.connect("a").leave()
     plain = house.heart.connect("b", traits=Traits(NEVER, resumes=Sid("a")))
@@ -278,7 +278,7 @@ async def test_who_speaks_the_plain_protocol_ends_at_once_and_resumes_nothing() 
 
 
 @in_loop
-async def test_at_the_end_of_the_node_everybody_who_is_away_has_ended() -> None:
+async def test_at_the_end_of_the_node_all_stored_sessions_have_ended() -> None:
     house = House()
     for sid in ("a", "b"):
         house.connect(sid).leave()
@@ -301,7 +301,7 @@ class RemoteSessions(LocalSessions):
 
 @pytest.mark.parametrize("outcome", ["found", "unknown", "away"])
 @in_loop
-async def test_what_a_client_says_waits_until_its_session_was_found(
+async def test_commands_wait_until_the_session_was_found(
     outcome: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(takeover, "PATIENCE_S", 0)

@@ -1,4 +1,4 @@
-"""Who decides: by the name of the channel, else the application."""
+"""Routing of decisions: by the name of the channel, else to the application."""
 
 import asyncio
 import json
@@ -64,7 +64,7 @@ async def _disconnect(router: Router) -> None:
     await router.disconnect(CLIENT, ())
 
 
-def test_the_first_who_has_an_opinion_decides_about_a_connection() -> None:
+def test_the_first_identification_with_a_decision_decides_about_a_connection() -> None:
     default = PreparedApplication()
     no = Decision(verdict=Verdict.FAILURE)
 

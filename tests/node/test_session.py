@@ -1,4 +1,4 @@
-"""One client's own state: what it is sent, and the one door for leaving."""
+"""The state of one client: what is sent to it, and how it is closed."""
 
 from collections.abc import Iterator
 
@@ -57,7 +57,7 @@ class Taciturn:
         return Goodbye(reason, 4001, "over")
 
 
-def test_what_the_protocol_has_no_word_for_is_not_sent() -> None:
+def test_replies_without_a_message_in_the_protocol_are_not_sent() -> None:
     session, outbound = a_session(Encoder(Taciturn(), WEBSOCKET_TEXT))
     session.send(Confirmed(Identifier("x")))
     session.close(Reason.SERVER_RESTART)
@@ -76,7 +76,7 @@ def test_the_protocol_says_why_where_it_has_a_word_then_how_to_close(reason: Rea
 
 
 @pytest.mark.parametrize("reconnect", [True, False])
-def test_whoever_closes_may_decide_about_the_return(reconnect: bool) -> None:
+def test_the_caller_of_close_may_decide_about_reconnecting(reconnect: bool) -> None:
     session, outbound = a_session()
     session.close(Reason.REMOTE, reconnect=reconnect)
     (said,) = outbound.heard

@@ -1,4 +1,4 @@
-"""Aliases lead to a resumed session until its client is heard from."""
+"""Aliases find a resumed session until its client sends something."""
 
 from collections.abc import Callable
 
@@ -27,7 +27,7 @@ async def test_a_client_that_has_said_nothing_is_found_by_its_previous_sid_once(
 
 
 @in_loop
-async def test_a_client_that_was_heard_from_is_not() -> None:
+async def test_a_client_that_has_sent_something_has_no_alias() -> None:
     aliases, session = resumed()
     session.previous_sid = None
     assert aliases.take(OLD) is None
@@ -45,7 +45,7 @@ async def test_a_session_that_leaves_keeps_the_alias_that_its_client_may_still_u
 
 
 @in_loop
-async def test_aliases_of_clients_that_were_heard_from_are_pruned() -> None:
+async def test_aliases_of_clients_that_have_sent_something_are_pruned() -> None:
     aliases, session = resumed()
     session.previous_sid = None
     aliases.prune()

@@ -1,4 +1,4 @@
-"""Channels without an application: what a grant becomes."""
+"""Channels without an application: the decisions that follow from a grant."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def subscribe(grant: Grant | None) -> Decision:
 
 @pytest.mark.parametrize("whisper", [True, False])
 @pytest.mark.parametrize("presence", [True, False])
-def test_what_is_granted_is_confirmed(*, whisper: bool, presence: bool) -> None:
+def test_granted_streams_are_confirmed(*, whisper: bool, presence: bool) -> None:
     assert subscribe(Grant(CHAT, whisper, presence)) == Decision(
         streams=(CHAT,),
         replies=(Confirmed(NAME),),
@@ -31,7 +31,7 @@ def test_what_is_granted_is_confirmed(*, whisper: bool, presence: bool) -> None:
     )
 
 
-def test_what_is_not_granted_is_rejected() -> None:
+def test_streams_without_a_grant_are_rejected() -> None:
     assert subscribe(None) == Decision(
         verdict=Verdict.FAILURE, replies=(Rejected(NAME),), disconnect_wanted=False
     )

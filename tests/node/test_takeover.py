@@ -24,6 +24,6 @@ def test_a_session_that_may_have_been_disconnected_ends(state: CacheState) -> No
     assert TAKEOVERS[state][Answer.BEHIND] is Action.END_OWN
 
 
-def test_what_is_missing_was_taken_by_another_node_only_where_it_was_kept_for_certain() -> None:
+def test_a_missing_session_was_taken_by_another_node_only_if_it_was_certainly_stored() -> None:
     taken_elsewhere = {each for each in CacheState if TAKEOVERS[each][Answer.MISSING] not in OWN}
     assert taken_elsewhere == {CacheState.KEPT}

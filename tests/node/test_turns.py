@@ -1,4 +1,4 @@
-"""Some steps of everybody's work in each turn of the loop, in order."""
+"""Large work in steps, some in each turn of the event loop, in order."""
 
 import asyncio
 

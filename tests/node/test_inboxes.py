@@ -1,4 +1,4 @@
-"""One command at a time, in order, and no more of them than a client may have under way."""
+"""One command of a client at a time, in order, and a limit for those that wait."""
 
 import json
 from typing import Any
@@ -18,7 +18,7 @@ from tests.parts.heart import Heart, confirming, in_loop, room, settle
 
 
 @in_loop
-async def test_commands_wait_behind_a_slow_decision_in_order() -> None:
+async def test_commands_wait_for_a_slow_decision_in_order() -> None:
     heart = Heart()
     client = heart.member()
     first = heart.application.later("subscribe")
@@ -45,7 +45,7 @@ async def test_commands_wait_behind_a_slow_decision_in_order() -> None:
 
 
 @in_loop
-async def test_a_slow_client_command_keeps_nobody_else_waiting() -> None:
+async def test_a_slow_command_does_not_delay_other_clients() -> None:
     heart = Heart()
     slow, quick = heart.member(), heart.member()
     heart.application.later("subscribe")
@@ -129,7 +129,7 @@ async def test_after_the_last_answer_nothing_is_kept() -> None:
 
 @pytest.mark.parametrize("turns", range(6))
 @in_loop
-async def test_leaving_at_any_moment_leaves_nothing_behind(turns: int) -> None:
+async def test_nothing_is_kept_of_a_client_that_leaves_at_any_moment(turns: int) -> None:
     heart = Heart()
     client = heart.member()
     later = heart.application.later("subscribe")
@@ -165,7 +165,7 @@ class Chatty(ActionCableJson):
 
 
 @in_loop
-async def test_what_a_codec_answers_itself_keeps_its_place_among_the_commands() -> None:
+async def test_direct_replies_of_a_codec_keep_their_place_among_the_commands() -> None:
     heart = Heart()
     client = heart.connect(encoder=Encoder(Chatty(), WEBSOCKET_TEXT))
     client.session.subscriptions[room("1")] = Subscription(client.session, room("1"))

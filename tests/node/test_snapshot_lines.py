@@ -1,4 +1,4 @@
-"""Sessions that are kept in lines: what is kept is the session, and it costs what has changed."""
+"""Large sessions in lines: the lines are the session, and only changed ones are written."""
 
 import asyncio
 import json
@@ -73,7 +73,7 @@ async def test_a_large_one_is_written_in_lines_that_have_changed() -> None:
 
 
 @in_loop
-async def test_what_it_costs_grows_with_the_number_of_subscriptions() -> None:
+async def test_the_cost_is_proportional_to_the_number_of_subscriptions() -> None:
     amended = []
     for number in (50, 500):
         cluster = Cluster()
@@ -152,7 +152,7 @@ async def test_after_an_outage_the_whole_session_is_there() -> None:
 
 
 @in_loop
-async def test_what_changes_while_it_is_saved_is_saved_after_that() -> None:
+async def test_changes_during_a_write_are_written_after_it() -> None:
     cluster = Cluster()
     client = await cluster.connect(0, "a")
     await subscribe(client, *range(30))
@@ -167,7 +167,7 @@ async def test_what_changes_while_it_is_saved_is_saved_after_that() -> None:
 
 
 @in_loop
-async def test_who_leaves_is_kept_as_it_was_last_and_ends_once() -> None:
+async def test_the_last_state_of_a_client_that_leaves_is_stored_and_it_ends_once() -> None:
     cluster = Cluster()
     client = await cluster.connect(0, "a")
     await subscribe(client, *range(30))
@@ -211,7 +211,7 @@ ACTIONS = [
     )
 )
 @settings(max_examples=150, deadline=None)
-def test_what_is_kept_is_the_session(actions: list[tuple[str, int, int]]) -> None:
+def test_the_stored_lines_are_the_session(actions: list[tuple[str, int, int]]) -> None:
     """Whatever it does, in whatever order, while saves are quick or slow."""
 
     async def play() -> None:

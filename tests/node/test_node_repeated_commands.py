@@ -15,7 +15,7 @@ from catenary.messages.names import Sid
 from catenary.messages.replies import Rejected
 from catenary.node.inboxes import INBOX_LIMIT
 from catenary.node.session import Traits
-from tests.node.test_live import SlowInterest
+from tests.node.test_node_slow_streams import SlowInterest
 from tests.parts.heart import NEVER, Client, Heart, confirming, in_loop, room, settle
 
 CONFIRMED = {"type": "confirm_subscription", "identifier": room("1")}
@@ -34,7 +34,7 @@ def repeat(client: Client, times: int = 1) -> None:
 
 
 @in_loop
-async def test_it_is_confirmed_each_time_and_heard_once() -> None:
+async def test_a_repeated_command_is_confirmed_and_the_application_asked_once() -> None:
     heart = Heart()
     client = heart.member("1")
     for _ in range(3):
@@ -79,7 +79,7 @@ async def test_so_it_does_where_streams_take_time_to_be_live() -> None:
 
 
 @in_loop
-async def test_what_comes_while_the_client_waits_for_something_else_is_answered_once() -> None:
+async def test_repeats_that_wait_for_another_command_are_answered_once() -> None:
     heart = Heart()
     client = heart.member("1")
     later = heart.application.later("perform")
@@ -102,7 +102,7 @@ async def test_one_that_was_rejected_is_asked_again() -> None:
 
 
 @in_loop
-async def test_also_where_it_waited_behind_the_first() -> None:
+async def test_a_repeat_that_waited_for_the_first_command_is_answered_once() -> None:
     heart = Heart()
     client = heart.member()
     first = heart.application.later("subscribe")

@@ -1,4 +1,4 @@
-"""Sessions that other nodes can resume: kept while they live, and ended once, whoever dies or hurries."""
+"""Sessions that other nodes can resume: stored while they live, and ended once, whichever node fails."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ async def test_a_session_is_kept_while_it_lives_with_all_that_it_has_become() ->
 
 
 @in_loop
-async def test_what_changes_in_one_turn_is_saved_once_and_what_changes_nothing_is_not() -> None:
+async def test_changes_of_one_turn_are_one_write_and_no_change_is_none() -> None:
     cluster = Cluster()
     client = cluster.begin(0, "a")
     for name in ("1", "2", "3"):
@@ -110,7 +110,7 @@ async def test_no_more_writes_are_under_way_than_may_be(monkeypatch: pytest.Monk
 
 
 @in_loop
-async def test_who_does_not_speak_the_extended_protocol_is_not_kept() -> None:
+async def test_a_session_of_the_plain_protocol_is_not_stored() -> None:
     cluster = Cluster()
     client = cluster.nodes[0].connect("a")
     client.subscribe(room("1"))
@@ -122,7 +122,7 @@ async def test_who_does_not_speak_the_extended_protocol_is_not_kept() -> None:
 
 
 @in_loop
-async def test_who_lives_is_touched_and_does_not_expire() -> None:
+async def test_a_living_session_is_touched_and_does_not_expire() -> None:
     cluster = Cluster()
     await cluster.connect(0, "a")
     await cluster.elapse(3 * TTL_S)
@@ -147,7 +147,7 @@ async def test_when_a_node_dies_its_clients_go_on_at_another() -> None:
 
 
 @in_loop
-async def test_when_a_node_dies_another_tells_of_those_who_do_not_come_back() -> None:
+async def test_when_a_node_dies_another_reports_the_sessions_that_are_not_resumed() -> None:
     cluster = Cluster()
     await cluster.connect(0, "a")
     await cluster.elapse(2 * TTL_S, 1)
@@ -155,7 +155,7 @@ async def test_when_a_node_dies_another_tells_of_those_who_do_not_come_back() ->
 
 
 @in_loop
-async def test_who_leaves_and_does_not_come_back_has_ended_once() -> None:
+async def test_a_session_that_is_not_resumed_ends_once() -> None:
     cluster = Cluster()
     await cluster.leave(await cluster.connect(0, "a"))
     assert await cluster.ended() == []
@@ -207,7 +207,7 @@ async def test_of_two_nodes_that_are_asked_one_goes_on() -> None:
 
 
 @in_loop
-async def test_who_is_sent_away_has_ended_at_once_and_is_not_kept() -> None:
+async def test_a_closed_session_ends_at_once_and_is_not_stored() -> None:
     cluster = Cluster()
     client = await cluster.connect(0, "a")
     identifiers = client.session.environment.identifiers
@@ -219,7 +219,7 @@ async def test_who_is_sent_away_has_ended_at_once_and_is_not_kept() -> None:
 
 
 @in_loop
-async def test_who_is_sent_away_before_it_was_kept_has_ended_once() -> None:
+async def test_a_session_closed_before_it_was_stored_ends_once() -> None:
     cluster = Cluster()
     cluster.sessions.is_slow = True
     client = await cluster.connect(0, "a")
@@ -236,7 +236,7 @@ async def test_who_is_sent_away_before_it_was_kept_has_ended_once() -> None:
 
 
 @in_loop
-async def test_who_was_sent_away_is_not_resumed_while_its_end_is_under_way() -> None:
+async def test_a_closed_session_is_not_resumed_while_its_removal_is_under_way() -> None:
     cluster = Cluster()
     cluster.sessions.is_slow = True
     client = await cluster.connect(0, "a")
@@ -250,7 +250,7 @@ async def test_who_was_sent_away_is_not_resumed_while_its_end_is_under_way() -> 
 
 
 @in_loop
-async def test_what_could_not_be_kept_of_one_that_has_ended_is_not_kept_later() -> None:
+async def test_a_failed_write_is_not_repeated_after_the_session_has_ended() -> None:
     cluster = Cluster()
     cluster.sessions.is_slow = True
     client = await cluster.connect(0, "a")
@@ -266,7 +266,7 @@ async def test_what_could_not_be_kept_of_one_that_has_ended_is_not_kept_later() 
 
 
 @in_loop
-async def test_who_wants_no_end_to_be_told_is_forgotten_silently() -> None:
+async def test_a_session_whose_end_is_not_wanted_is_removed_silently() -> None:
     cluster = Cluster()
     cluster.nodes[0].application.prepare("connect", Decision(disconnect_wanted=False))
     client = await cluster.connect(0, "a")
@@ -277,7 +277,7 @@ async def test_who_wants_no_end_to_be_told_is_forgotten_silently() -> None:
 
 
 @in_loop
-async def test_what_a_session_was_last_is_kept_whatever_is_still_under_way() -> None:
+async def test_the_last_state_of_a_session_is_stored_whatever_is_under_way() -> None:
     cluster = Cluster()
     cluster.sessions.is_slow = True
     client = await cluster.connect(0, "a")
@@ -300,7 +300,7 @@ async def test_what_a_session_was_last_is_kept_whatever_is_still_under_way() -> 
 
 @pytest.mark.parametrize("answered", ["before it leaves", "in the same turn", "later"])
 @in_loop
-async def test_who_leaves_while_its_session_is_looked_for_can_come_back_once_more(
+async def test_a_client_that_leaves_during_the_lookup_can_resume_again(
     answered: str,
 ) -> None:
     cluster = Cluster()
@@ -329,7 +329,7 @@ async def test_who_leaves_while_its_session_is_looked_for_can_come_back_once_mor
 
 @pytest.mark.parametrize("has_left", [True, False])
 @in_loop
-async def test_who_asks_again_while_it_is_still_looked_for_goes_on(has_left: bool) -> None:
+async def test_a_client_that_asks_again_during_the_lookup_resumes(has_left: bool) -> None:
     """A client gives up on a slow answer, and its next connection comes to the same node."""
     cluster = Cluster()
     client = await cluster.connect(0, "a")
@@ -356,7 +356,9 @@ async def test_who_asks_again_while_it_is_still_looked_for_goes_on(has_left: boo
 
 @pytest.mark.parametrize("node", [0, 1])
 @in_loop
-async def test_who_gave_up_before_it_heard_comes_back_by_the_name_that_it_knows(node: int) -> None:
+async def test_a_client_that_did_not_receive_its_new_sid_resumes_by_the_previous_one(
+    node: int,
+) -> None:
     cluster = Cluster()
     client = await cluster.connect(0, "a")
     client.subscribe(room("1"))
@@ -371,9 +373,7 @@ async def test_who_gave_up_before_it_heard_comes_back_by_the_name_that_it_knows(
 
 
 @in_loop
-async def test_who_was_taken_over_while_it_looked_open_ends_nothing_though_nobody_was_heard() -> (
-    None
-):
+async def test_a_connection_whose_session_was_taken_over_ends_nothing() -> None:
     cluster = Cluster()
     half_open = await cluster.connect(0, "a")
     await cluster.leave(await cluster.connect(1, "b", resumes="a"))
@@ -389,7 +389,7 @@ async def test_who_was_taken_over_while_it_looked_open_ends_nothing_though_nobod
 
 
 @in_loop
-async def test_who_gave_up_in_an_outage_comes_back_by_the_name_that_it_knows() -> None:
+async def test_a_client_that_gave_up_in_an_outage_resumes_by_the_previous_sid() -> None:
     cluster = Cluster()
     await cluster.leave(await cluster.connect(0, "a"))
     hasty = await cluster.connect(0, "b", resumes="a")
@@ -407,7 +407,7 @@ async def test_who_gave_up_in_an_outage_comes_back_by_the_name_that_it_knows() -
 
 
 @in_loop
-async def test_what_could_not_be_kept_is_kept_later() -> None:
+async def test_failed_writes_are_repeated() -> None:
     cluster = Cluster()
     cluster.sessions.is_away = True
     left, living, sent_away = [await cluster.connect(0, sid) for sid in "abc"]
@@ -426,7 +426,7 @@ async def test_what_could_not_be_kept_is_kept_later() -> None:
 
 
 @in_loop
-async def test_what_could_not_be_kept_is_kept_before_the_next_tick(
+async def test_failed_writes_are_repeated_before_the_next_tick(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A node may be let down before its clock ticks: as it starts, what keeps sessions comes later."""
@@ -445,7 +445,7 @@ async def test_what_could_not_be_kept_is_kept_before_the_next_tick(
 
 @pytest.mark.parametrize("leaves", [False, True])
 @in_loop
-async def test_who_comes_right_after_an_outage_is_kept_at_once(leaves: bool) -> None:
+async def test_a_session_that_begins_right_after_an_outage_is_stored_at_once(leaves: bool) -> None:
     """An outage in which nobody came or left is known to the clock alone, and ends unnoticed."""
     cluster = Cluster()
     client = await cluster.connect(0, "a") if leaves else None
@@ -461,7 +461,7 @@ async def test_who_comes_right_after_an_outage_is_kept_at_once(leaves: bool) -> 
 
 
 @in_loop
-async def test_who_was_kept_and_ends_in_an_outage_has_ended_once() -> None:
+async def test_a_stored_session_that_ends_in_an_outage_ends_once() -> None:
     cluster = Cluster()
     sent_away, leaving = [await cluster.connect(0, sid) for sid in "ab"]
     cluster.sessions.is_away = True
@@ -474,7 +474,7 @@ async def test_who_was_kept_and_ends_in_an_outage_has_ended_once() -> None:
 
 
 @in_loop
-async def test_who_comes_back_to_its_node_in_an_outage_goes_on() -> None:
+async def test_a_client_that_returns_to_its_node_in_an_outage_resumes() -> None:
     cluster = Cluster()
     client = await cluster.connect(0, "a")
     client.subscribe(room("1"))
@@ -491,7 +491,7 @@ async def test_who_comes_back_to_its_node_in_an_outage_goes_on() -> None:
 
 
 @in_loop
-async def test_who_comes_back_to_another_node_in_an_outage_is_let_in_anew(
+async def test_a_client_that_returns_to_another_node_in_an_outage_gets_a_new_session(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(takeover, "PATIENCE_S", 0)
@@ -503,7 +503,7 @@ async def test_who_comes_back_to_another_node_in_an_outage_is_let_in_anew(
 
 
 @in_loop
-async def test_who_comes_back_to_another_node_in_a_short_outage_goes_on(
+async def test_a_client_that_returns_to_another_node_in_a_short_outage_resumes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(takeover, "PAUSE_S", 0)
@@ -518,7 +518,7 @@ async def test_who_comes_back_to_another_node_in_a_short_outage_goes_on(
 
 
 @in_loop
-async def test_an_outage_is_told_once_and_so_is_its_end(
+async def test_an_outage_and_its_end_are_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     cluster = Cluster()
@@ -532,7 +532,7 @@ async def test_an_outage_is_told_once_and_so_is_its_end(
 
 
 @in_loop
-async def test_an_outage_costs_no_attempt_for_each_who_leaves() -> None:
+async def test_an_outage_costs_no_attempt_for_each_client_that_leaves() -> None:
     cluster = Cluster()
     clients = [await cluster.connect(0, f"a{number}") for number in range(20)]
     cluster.sessions.is_away = True
@@ -563,7 +563,7 @@ async def test_so_many_wait_and_the_oldest_beyond_have_ended(
 
 
 @in_loop
-async def test_what_was_lost_is_kept_anew() -> None:
+async def test_lost_sessions_are_stored_again() -> None:
     cluster = Cluster()
     living, leaving = [await cluster.connect(0, sid) for sid in "ab"]
     cluster.sessions.lose_everything()
@@ -579,7 +579,7 @@ async def test_what_was_lost_is_kept_anew() -> None:
 
 
 @in_loop
-async def test_who_leaves_before_anybody_knows_that_all_was_lost_has_ended_once() -> None:
+async def test_a_session_that_ends_before_the_loss_is_noticed_ends_once() -> None:
     cluster = Cluster()
     leaving, sent_away = [await cluster.connect(0, sid) for sid in "ab"]
     cluster.sessions.is_away = True
@@ -627,7 +627,7 @@ async def test_a_node_that_ends_leaves_its_sessions_to_the_others() -> None:
 
 
 @in_loop
-async def test_a_node_that_ends_in_an_outage_tells_of_those_whom_nobody_knows() -> None:
+async def test_a_node_that_ends_in_an_outage_reports_the_sessions_that_were_never_stored() -> None:
     cluster = Cluster()
     known = await cluster.connect(0, "known")
     cluster.sessions.is_away = True
@@ -641,7 +641,7 @@ async def test_a_node_that_ends_in_an_outage_tells_of_those_whom_nobody_knows() 
 
 
 @in_loop
-async def test_what_can_not_be_read_is_nobody_and_costs_nobody_else_anything(
+async def test_an_unreadable_session_is_ignored_and_others_are_not(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     cluster = Cluster()
@@ -659,7 +659,9 @@ async def test_what_can_not_be_read_is_nobody_and_costs_nobody_else_anything(
 
 @pytest.mark.parametrize("is_here", [True, False])
 @in_loop
-async def test_the_application_hears_of_who_comes_back_if_it_wants_to(is_here: bool) -> None:
+async def test_the_application_is_notified_of_resumed_sessions_if_it_wants_that(
+    is_here: bool,
+) -> None:
     """On every subscription, in order, before anything that the client says itself."""
     cluster = Cluster(restored_action="restored")
     client = await cluster.connect(0, "a")
@@ -686,7 +688,7 @@ async def test_the_application_hears_of_who_comes_back_if_it_wants_to(is_here: b
 
 
 @in_loop
-async def test_the_application_hears_nothing_of_who_comes_back_unless_it_wants_to() -> None:
+async def test_the_application_is_not_notified_of_resumed_sessions_by_default() -> None:
     cluster = Cluster()
     client = await cluster.connect(0, "a")
     client.subscribe(room("1"))
@@ -704,7 +706,7 @@ async def test_a_new_session_performs_nothing_by_itself() -> None:
 
 
 @in_loop
-async def test_who_was_taken_over_does_not_end_what_was_given_back() -> None:
+async def test_a_connection_whose_session_was_put_back_does_not_end_it() -> None:
     """The client that came back gave up at once; its old connection is found dead after that."""
     cluster = Cluster()
     old = await cluster.connect(0, "s1")

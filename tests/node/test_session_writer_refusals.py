@@ -1,4 +1,4 @@
-"""Sessions that Redis or NATS refuse for good: told once, not resumed, and ended once all the same."""
+"""Sessions that Redis or NATS refuse: logged once, not resumed, and still ended once."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @pytest.mark.parametrize("was_kept", [True, False])
 @in_loop
-async def test_a_session_that_is_refused_is_told_once_and_can_not_be_resumed(
+async def test_a_refused_session_is_reported_once_and_cannot_be_resumed(
     was_kept: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     cluster = Cluster()
@@ -83,7 +83,7 @@ async def test_one_that_another_node_took_before_it_was_refused_has_not_ended_he
 
 
 @in_loop
-async def test_where_nothing_is_let_in_or_out_everybody_ends_once(
+async def test_every_session_ends_once_if_the_cache_refuses_all(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     cluster = Cluster()

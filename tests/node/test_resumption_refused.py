@@ -1,4 +1,4 @@
-"""Who may come back: not a client that was disconnected remotely, nor one whose token has expired."""
+"""Sessions that are not resumed: after a remote disconnect, or with an expired token."""
 
 import asyncio
 
@@ -172,7 +172,7 @@ async def test_both_names_of_a_session_end(known_name: str) -> None:
 
 
 @in_loop
-async def test_a_client_that_the_application_disconnects_connects_anew() -> None:
+async def test_a_client_that_the_application_disconnects_gets_a_new_session() -> None:
     world = World()
     client = world.enter("a", "eve")
     world.heart.application.prepare("perform", Decision(disconnect=True))
@@ -303,7 +303,7 @@ async def test_others_wait_until_a_node_has_received_a_remote_disconnect(leaves:
 
 
 @in_loop
-async def test_a_node_that_does_not_catch_up_resumes_nobody_for_good(
+async def test_a_node_that_does_not_catch_up_resumes_no_session(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(takeover, "PATIENCE_S", 0)

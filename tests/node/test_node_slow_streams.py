@@ -1,4 +1,4 @@
-"""Streams that take time to be live: what waits for that, in which order; and what the interest hears."""
+"""Streams that take time to be live: what waits for them, in which order; and calls of the interest."""
 
 import asyncio
 import itertools
@@ -155,7 +155,7 @@ async def test_one_whose_streams_are_live_is_confirmed_at_once() -> None:
 
 @pytest.mark.parametrize("is_slow", [True, False])
 @in_loop
-async def test_what_a_client_says_meanwhile_waits_in_order(is_slow: bool) -> None:
+async def test_commands_of_a_client_wait_in_order(is_slow: bool) -> None:
     house = House()
     client = house.heart.member()
     answer = house.application.later("subscribe") if is_slow else None
@@ -208,7 +208,7 @@ async def test_a_decision_that_starts_no_stream_waits_for_none() -> None:
 
 
 @in_loop
-async def test_one_that_ends_the_session_does_so_behind_its_answer() -> None:
+async def test_a_decision_that_ends_the_session_is_answered_first() -> None:
     house = House()
     client = house.heart.member()
     house.application.prepare(
@@ -225,7 +225,7 @@ async def test_one_that_ends_the_session_does_so_behind_its_answer() -> None:
 
 @pytest.mark.parametrize("turns", [0, 1, 5])
 @in_loop
-async def test_who_leaves_meanwhile_is_forgotten(turns: int) -> None:
+async def test_nothing_is_kept_of_a_client_that_leaves_meanwhile(turns: int) -> None:
     house = House()
     client = house.heart.member()
     client.say("subscribe", room("1"), history={"since": 1})
@@ -241,7 +241,7 @@ async def test_who_leaves_meanwhile_is_forgotten(turns: int) -> None:
 
 
 @in_loop
-async def test_who_is_closed_meanwhile_is_not_answered() -> None:
+async def test_a_client_that_is_closed_meanwhile_is_not_answered() -> None:
     house = House()
     client = house.connect("a")
     client.say("subscribe", room("1"))
@@ -270,7 +270,7 @@ async def test_the_history_is_read_when_its_streams_are_live() -> None:
 
 
 @in_loop
-async def test_who_was_resumed_gets_its_history_when_its_streams_are_live() -> None:
+async def test_a_resumed_client_receives_its_history_when_its_streams_are_live() -> None:
     house = House(is_live=True)
     client = house.connect("a")
     client.subscribe(room("1"))
@@ -291,7 +291,7 @@ async def test_who_was_resumed_gets_its_history_when_its_streams_are_live() -> N
     "request_", [{"since": 1}, {"streams": {"1": {"epoch": "e", "offset": 2}}}]
 )
 @in_loop
-async def test_what_was_sent_from_the_history_does_not_come_again_when_it_arrives(
+async def test_messages_sent_from_the_history_are_not_sent_again_when_they_arrive(
     request_: dict[str, object],
 ) -> None:
     """However late: the client had it from this history, or at another node before."""
@@ -363,7 +363,7 @@ async def test_positions_of_another_epoch_are_not_compared() -> None:
 
 
 @in_loop
-async def test_what_every_node_hears_itself_is_delivered_here_and_not_kept() -> None:
+async def test_publications_that_every_node_receives_are_delivered_here_and_not_stored() -> None:
     house = House(is_live=True)
     client = house.heart.member("1")
     sent: list[object] = []
@@ -466,7 +466,7 @@ class World:
     )
 )
 @settings(max_examples=300, deadline=None)
-def test_the_interest_hears_of_first_and_last_listeners_alone(
+def test_the_interest_is_notified_only_of_first_and_last_listeners(
     actions: list[tuple[str, int, str]],
 ) -> None:
     async def play() -> None:
