@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catenary.channels.rpc_handler import Codec, RpcHandler
+from catenary.channels.rpc_handler import RpcCodec, RpcHandler
 from catenary.errors import ProtocolError
 from catenary.messages.decisions import Decision, PresenceCommand, Verdict
 from catenary.messages.environment import Environment
@@ -112,7 +112,7 @@ def test_presence_commands_are_in_responses(
 
 
 async def call(
-    codec: Codec, name: str, raw: bytes, metadata: Mapping[str, str] | None = None
+    codec: RpcCodec, name: str, raw: bytes, metadata: Mapping[str, str] | None = None
 ) -> bytes:
     return await RpcHandler(chat().application, codec).procedures[name](
         raw, metadata or {"sid": "s1"}

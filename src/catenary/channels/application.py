@@ -24,9 +24,9 @@ from catenary.channels.ended_subscriptions import EndedSubscriptions
 from catenary.channels.errors import RateLimited, UnknownAction, UnknownChannel
 from catenary.channels.failures import Failures, limited
 from catenary.channels.plans import Plan, ServedChannel, plan_of, served_channels
-from catenary.channels.publishing import Publications, Publisher
+from catenary.channels.publishing import PublicationSender, Publisher
 from catenary.channels.rates import Limiter, Rate
-from catenary.channels.reading import Reader, Reading
+from catenary.channels.reading import Reader, StreamReader
 from catenary.channels.running import Runner, run_now
 from catenary.channels.subscription_key import SubscriptionKey
 from catenary.channels.timers import LocalTimers, Performer
@@ -73,8 +73,8 @@ class CableApplication:
         channels: Sequence[type[Channel[Any]]],
         *,
         broadcaster: Broadcaster,
-        publications: Publications,
-        reading: Reading,
+        publications: PublicationSender,
+        reading: StreamReader,
         runner: Runner,
         failures: Failures,
         restored_action: str,

@@ -25,14 +25,14 @@ from catenary.channels.html import Html, turbo_stream_from
 from catenary.channels.observer import GuardedObserver
 from catenary.channels.publishers.ordered import OrderedPublisher
 from catenary.channels.publishing import (
-    Publications,
+    PublicationSender,
     Publisher,
     Sent,
     When,
     disconnection,
     publication,
 )
-from catenary.channels.reading import PresentMember, Reader, Reading, StoredMessage
+from catenary.channels.reading import PresentMember, Reader, StoredMessage, StreamReader
 from catenary.channels.rpc_http import AsgiRpc, WsgiRpc, rpc_key
 from catenary.channels.running import Around, Runner
 from catenary.channels.streams import stream_name
@@ -43,7 +43,7 @@ from catenary.ports import Observer
 class RemoteConnections:
     """All connections with the same identifiers, on every node: see :meth:`Cable.remote_connections`."""
 
-    def __init__(self, publications: Publications, identifiers: str) -> None:
+    def __init__(self, publications: PublicationSender, identifiers: str) -> None:
         self._publications = publications
         self._identifiers = identifiers
 
@@ -121,8 +121,8 @@ class Cable:
             )
             if value is not None
         }
-        self._publications = Publications(publisher, self._find_publisher, publish_when)
-        self._reading = Reading(self._find_reader)
+        self._publications = PublicationSender(publisher, self._find_publisher, publish_when)
+        self._reading = StreamReader(self._find_reader)
         self.application = CableApplication(
             connection,
             self.channels,

@@ -1,7 +1,8 @@
 """HTML tags for pages that use the cable, for any template engine.
 
-Pure functions. Their results are marked as safe for Django, Jinja2 and others that ask for ``__html__``. Sources: docs of @rails/actioncable, @anycable/web and @hotwired/turbo-rails for the
-names that their scripts look up.
+Pure functions. Their results are marked as safe for Django, Jinja2 and others that ask for ``__html__``.
+Sources: docs of @rails/actioncable, @anycable/web and @hotwired/turbo-rails for the names that their
+scripts look up.
 Knows: HTML. Does not know: templates, requests.
 """
 

@@ -110,7 +110,7 @@ When = Callable[[Callable[[], object]], object]
 """Gets a function and calls it at once or later, like ``transaction.on_commit``."""
 
 
-class Publications:
+class PublicationSender:
     """Sends publications; safe to call from any thread and event loop.
 
     Without a server in this process, ``publisher`` sends them, or the one that ``find`` returns. ``when``

@@ -60,7 +60,7 @@ class Reader(Protocol):
         ...
 
 
-class Reading:
+class StreamReader:
     """Reads from the server in this process; without one, from the reader that ``remote`` returns."""
 
     def __init__(self, remote: Callable[[], Reader]) -> None:

@@ -14,7 +14,7 @@ from catenary.ports import Application
 from catenary.protocols import rpc
 
 
-class Codec(Protocol):
+class RpcCodec(Protocol):
     """Messages ↔ bytes. The modules rpc_protobuf and rpc_json satisfy it."""
 
     def decode_connection_request(self, raw: bytes, /) -> rpc.ConnectionRequest:
@@ -41,7 +41,7 @@ Procedure = Callable[[bytes, Mapping[str, str]], Awaitable[bytes]]
 class RpcHandler:
     """Calls an application for RPC requests in one encoding."""
 
-    def __init__(self, application: Application, codec: Codec) -> None:
+    def __init__(self, application: Application, codec: RpcCodec) -> None:
         self._application = application
         self._codec = codec
         self.procedures: Final[dict[str, Procedure]] = {

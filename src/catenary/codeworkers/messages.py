@@ -77,7 +77,7 @@ class StopWorker(msgspec.Struct, array_like=True, tag=3, gc=False):
 
 
 class QueryResult(msgspec.Struct, array_like=True, tag=4):
-    """The result of a query, or ``failure``: the name of an exception of :mod:`catenary.errors`, with ``error`` as its text."""
+    """The result of a query, or a ``failure``: the name of an exception, with ``error`` as its text."""
 
     id: int
     members: tuple[Member, ...] = ()

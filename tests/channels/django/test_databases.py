@@ -11,7 +11,7 @@ from django.db.backends.signals import connection_created
 from catenary import Cable
 from catenary.channels.django.cable import in_django
 from catenary.channels.django.connection import DjangoConnection
-from catenary.channels.django.databases import LANES
+from catenary.channels.django.databases import ORM_THREADS
 from catenary.channels.testing import TestCable, TestSubscription
 from tests.channels.django.project.cable import RoomChannel, Use
 from tests.channels.django.project.models import Room
@@ -108,10 +108,10 @@ async def test_a_persistent_connection_is_reused_until_it_is_too_old(
 
 @in_loop
 async def test_coroutines_share_a_bounded_number_of_threads(cable: TestCable) -> None:
-    rooms = [await in_room(cable) for _ in range(3 * LANES)]
+    rooms = [await in_room(cable) for _ in range(3 * ORM_THREADS)]
     await asyncio.gather(*(room.perform("later") for room in rooms))
     threads = {use.thread for use in USES}
-    assert 1 < len(threads) <= LANES
+    assert 1 < len(threads) <= ORM_THREADS
     for use in USES:
         await tidied(use)
 
@@ -122,10 +122,10 @@ async def test_a_coroutine_does_not_close_the_connection_of_another_in_its_threa
 ) -> None:
     await Room.objects.abulk_create(Room(name=f"room {number}") for number in range(3))
     RoomChannel.gate = asyncio.Event()
-    rooms = [await in_room(cable) for _ in range(LANES)]
+    rooms = [await in_room(cable) for _ in range(ORM_THREADS)]
     walks = [asyncio.create_task(room.perform("walk")) for room in rooms]
     async with asyncio.timeout(5):
-        while len(USES) < LANES:  # noqa: ASYNC110  (threads fill it)
+        while len(USES) < ORM_THREADS:  # noqa: ASYNC110  (threads fill it)
             await asyncio.sleep(0.001)
     # Begins and ends while they read.
     await rooms[0].perform("later")

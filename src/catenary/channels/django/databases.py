@@ -3,7 +3,7 @@
 Channels have no requests, so connections that the database has closed, or that are older than
 CONN_MAX_AGE, would stay open. Plain functions use the connections of their own threads. Coroutines use
 the ORM through asgiref, which would run it for all clients in one thread of the process: here they share
-``LANES`` threads.
+``ORM_THREADS`` threads.
 Source: django.core.handlers.asgi; asgiref.sync, ThreadSensitiveContext.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, Final
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 from django.db import close_old_connections
 
-LANES: Final = 10
+ORM_THREADS: Final = 10
 """Threads for the ORM of coroutines: as many as a cable has for plain functions."""
 
 
@@ -32,18 +32,18 @@ def database_connections() -> Iterator[None]:
         finally:
             close_old_connections()
         return
-    lane = min(_lanes, key=lambda each: each.users)
-    lane.users += 1
-    token = SyncToAsync.thread_sensitive_context.set(lane.context)
+    thread = min(_threads, key=lambda each: each.users)
+    thread.users += 1
+    token = SyncToAsync.thread_sensitive_context.set(thread.context)
     try:
         yield
     finally:
         SyncToAsync.thread_sensitive_context.reset(token)
-        lane.users -= 1
-        lane.close_if_unused()
+        thread.users -= 1
+        thread.close_if_unused()
 
 
-class _Lane(ThreadPoolExecutor):
+class _OrmThread(ThreadPoolExecutor):
     """A thread for the ORM of several coroutines.
 
     It closes old connections before their first query and after the last coroutine has left, and nothing
@@ -70,4 +70,4 @@ class _Lane(ThreadPoolExecutor):
             super().submit(close_old_connections)
 
 
-_lanes: Final = tuple(_Lane() for _ in range(LANES))
+_threads: Final = tuple(_OrmThread() for _ in range(ORM_THREADS))
