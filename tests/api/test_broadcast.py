@@ -430,8 +430,8 @@ def test_a_connection_serves_many_requests_in_order(
     requests = [request(one(n)) if n % 5 else request(b"garbage") for n in range(100)]
     statuses = [status for status, _, _ in ask(server.broadcast_port, *requests)]
     assert statuses == [201 if n % 5 else 422 for n in range(100)]
-    heard = [client.receive()["message"] for _ in range(80)]
-    assert heard == [n for n in range(100) if n % 5]
+    received = [client.receive()["message"] for _ in range(80)]
+    assert received == [n for n in range(100) if n % 5]
 
 
 @pytest.mark.parametrize("size", [1, 7, 64])
@@ -454,8 +454,8 @@ def test_a_request_of_another_form_between_the_usual_ones(
     with RawSocket(server.broadcast_port) as connection:
         connection.send(request(one("usual")), chunked, request(one("usual again")))
         assert [connection.answer()[0] for _ in range(3)] == [201, 201, 201]
-    heard = [client.receive()["message"] for _ in range(3)]
-    assert heard == ["usual", "chunked", "usual again"]
+    received = [client.receive()["message"] for _ in range(3)]
+    assert received == ["usual", "chunked", "usual again"]
 
 
 def test_a_connection_is_closed_where_that_is_asked_for(server: CableServer) -> None:
@@ -495,6 +495,6 @@ def test_only_what_is_on_its_way_is_accepted(header: str) -> None:
             assert "try again" in json.loads(refused[2])["error"]
             redis.start()
             server.wait_for_output("Publications arrive again")
-            (behind,) = ask(server.broadcast_port, request(one(3), header))
-            assert behind[0] == 201
+            (after,) = ask(server.broadcast_port, request(one(3), header))
+            assert after[0] == 201
             assert client.receive()["message"] == 3

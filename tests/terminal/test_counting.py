@@ -53,7 +53,9 @@ def spoken(text: str) -> bytes:
     return b"\x81" + (bytes((size,)) if size < 126 else b"\x7e" + size.to_bytes(2, "big")) + payload
 
 
-async def heard(numbers: Iterable[int], *, chunk: int = 10_000) -> tuple[CountingClient, Tally]:
+async def client_after(
+    numbers: Iterable[int], *, chunk: int = 10_000
+) -> tuple[CountingClient, Tally]:
     """A client of a stream of four messages that has received these."""
     tally = Tally()
     client, transport = (
@@ -88,7 +90,7 @@ async def heard(numbers: Iterable[int], *, chunk: int = 10_000) -> tuple[Countin
 def test_what_is_lost_or_comes_twice_or_late(
     numbers: tuple[int, ...], received: int, lost: int, irregular: tuple[int, int], chunk: int
 ) -> None:
-    client, tally = asyncio.run(heard(numbers, chunk=chunk))
+    client, tally = asyncio.run(client_after(numbers, chunk=chunk))
     assert client.ready.done()
     assert (tally.received, client.lost) == (received, lost)
     assert (tally.duplicates, tally.out_of_order) == irregular

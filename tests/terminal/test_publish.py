@@ -26,7 +26,7 @@ def listener(server: CableServer) -> Iterator[CableClient]:
         yield client
 
 
-def heard(client: CableClient) -> object:
+def received(client: CableClient) -> object:
     return client.receive()["message"]
 
 
@@ -53,26 +53,26 @@ def test_data(
 ) -> None:
     done = catenary("publish", "chat/1", *words, given=given, **beside(server, SECRET))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert heard(listener) == expected
+    assert received(listener) == expected
 
 
 def test_each_line_is_a_message_in_order(server: CableServer, listener: CableClient) -> None:
     given = "".join(f"{number}\r\n" for number in range(50)) + "\nlast"
     done = catenary("publish", "chat/1", "--lines", given=given, **beside(server, SECRET))
     assert done.returncode == 0, done.stderr
-    assert [heard(listener) for _ in range(51)] == [*range(50), "last"]
+    assert [received(listener) for _ in range(51)] == [*range(50), "last"]
 
 
 def test_a_line_that_is_refused_is_told_and_the_next_is_published(
     server: CableServer, listener: CableClient
 ) -> None:
-    given = f"before\n{'x' * 17_000_000}\nbehind\n"
+    given = f"before\n{'x' * 17_000_000}\nafter\n"
     done = catenary("publish", "chat/1", "--lines", given=given, **beside(server, SECRET))
     assert done.returncode == 1
     assert done.stderr.startswith("catenary publish: 'xxx")
     assert "HTTP 413: expected a body of up to 16777216 bytes" in done.stderr
     assert len(done.stderr) < 300
-    assert [heard(listener), heard(listener)] == ["before", "behind"]
+    assert [received(listener), received(listener)] == ["before", "after"]
 
 
 def test_somebody_is_left_out(server: CableServer, listener: CableClient) -> None:
@@ -82,8 +82,8 @@ def test_somebody_is_left_out(server: CableServer, listener: CableClient) -> Non
         around = beside(server, SECRET)
         assert catenary("publish", "chat/1", "1", "--exclude-socket", sid, **around).returncode == 0
         assert catenary("publish", "chat/1", "2", **around).returncode == 0
-        assert heard(other) == 2
-        assert [heard(listener), heard(listener)] == [1, 2]
+        assert received(other) == 2
+        assert [received(listener), received(listener)] == [1, 2]
 
 
 def test_a_refusal_is_told(server: CableServer) -> None:
@@ -100,4 +100,4 @@ def test_the_key_itself(server: CableServer, listener: CableClient) -> None:
     url = f"--url={server.broadcast_url}"
     key = derived_key(SECRET, BROADCAST_PHRASE)
     assert catenary("publish", "chat/1", json.dumps("k"), url, f"--key={key}").returncode == 0
-    assert heard(listener) == "k"
+    assert received(listener) == "k"

@@ -387,10 +387,10 @@ class LoadGenerator:
         """Pings due, received and missed. A third of an interval is allowed for jitter."""
         before = [client.pings for client in self._clients]
         await asyncio.sleep(self._plan.idle_s)
-        heard = [client.pings - past for client, past in zip(self._clients, before, strict=True)]
+        received = [client.pings - past for client, past in zip(self._clients, before, strict=True)]
         due = int(self._plan.idle_s / self._plan.ping_interval_s - 1 / 3)
-        missed = sum(max(0, due - pings) for pings in heard)
-        return due * len(heard), sum(heard), missed
+        missed = sum(max(0, due - pings) for pings in received)
+        return due * len(received), sum(received), missed
 
 
 def latency(seconds: array[float]) -> Latency:
