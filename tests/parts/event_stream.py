@@ -75,5 +75,6 @@ class OpenEventStream:
         return session
 
     def leave(self) -> None:
-        """Loses its connection."""
+        """Loses its connection, which forgets its stage before."""
+        del self.socket.stage
         self.stream.lost(None)

@@ -1,5 +1,6 @@
 """Event streams on real sockets: how requests are answered, and how streams end; and in memory, what happens between."""
 
+import gc
 import json
 import signal
 import time
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from catenary.messages.decisions import Decision, Verdict
-from catenary.transports.event_stream import StreamLimits
+from catenary.transports.event_stream import EventStream, StreamLimits
 from tests.parts.event_stream import OpenEventStream, get, post, stream_services
 from tests.parts.events import Event, events_of
 from tests.parts.grpc_app import grpc_server
@@ -404,3 +405,42 @@ async def test_a_refused_client_s_commands_are_not_carried_out() -> None:
     client = OpenEventStream(stream_services(heart), get("channel=Chat"))
     assert client.socket.taken.startswith(b"HTTP/1.1 401 ")
     assert [call[0] for call in heart.application.calls] == ["connect"]
+
+
+def open_streams() -> int:
+    return sum(type(each) is EventStream for each in gc.get_objects())
+
+
+@pytest.mark.parametrize("how", ["opened", "refused", "incomplete", "interrupted"])
+def test_a_client_that_left_is_freed_without_the_collector(how: str) -> None:
+    """By reference counts: a cycle would wait for the collector."""
+
+    @in_loop
+    async def scenario() -> None:
+        heart = Heart()
+        services = stream_services(heart, budget=100)
+        body = subscribe(*(room(str(number)) for number in range(50)))
+        if how == "opened":
+            client = OpenEventStream(services, get(f"identifier={room('r')}"))
+            assert heart.counters.sse_clients_num == 1
+        elif how == "refused":
+            heart.application.prepare("connect", Decision(verdict=Verdict.FAILURE))
+            client = OpenEventStream(services, get("channel=Chat"))
+        elif how == "incomplete":
+            client = OpenEventStream(services, post(len(body)), body[:9])
+        else:
+            client = OpenEventStream(services, post(len(body)), body)
+            await settle(2)
+        assert open_streams() == before + 1
+        client.leave()
+        del client
+        await settle(200)
+        assert open_streams() == before
+
+    gc.collect()
+    before = open_streams()
+    gc.disable()
+    try:
+        scenario()
+    finally:
+        gc.enable()
