@@ -43,7 +43,7 @@ HUGE: dict[str, Fields] = {
 
 
 @pytest.mark.parametrize("kind", ["grpc", "http"])
-def test_what_is_too_much_is_refused_and_nobody_waits(kind: str) -> None:
+def test_oversized_answers_are_refused_without_delaying_other_clients(kind: str) -> None:
     application = TestApplication()
     with served(kind, application) as server, CableClient(server.cable_url) as client:
         client.receive_welcome()

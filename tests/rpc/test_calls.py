@@ -5,6 +5,7 @@ import gc
 from collections.abc import Coroutine
 from functools import partial
 from itertools import pairwise
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -128,7 +129,7 @@ def test_other_failures_are_not_repeated(error: Exception) -> None:
     assert (counters.rpc_error_total, counters.rpc_retries_total) == (1, 0)
 
 
-def test_what_can_not_be_sent_fails_at_once() -> None:
+def test_an_attempt_that_can_not_be_sent_fails_at_once() -> None:
     counters = Counters()
 
     def begin(call: Call[Any], timeout_s: float | None) -> Attempt:
@@ -157,7 +158,7 @@ def test_a_fault_in_reading_an_answer_costs_that_call() -> None:
     run(scenario())
 
 
-def test_a_fault_in_understanding_an_answer_is_told_to_who_waits() -> None:
+def test_a_fault_in_reading_an_answer_reaches_the_caller() -> None:
     def decide(text: str) -> str:
         raise ZeroDivisionError
 
@@ -171,7 +172,7 @@ def test_a_fault_in_understanding_an_answer_is_told_to_who_waits() -> None:
     run(scenario())
 
 
-def test_what_the_application_raises_is_no_failed_call() -> None:
+def test_an_error_of_the_application_is_no_failed_call() -> None:
     counters = Counters()
 
     async def scenario() -> None:
@@ -182,7 +183,7 @@ def test_what_the_application_raises_is_no_failed_call() -> None:
     assert (counters.rpc_call_total, counters.rpc_error_total) == (1, 0)
 
 
-def test_who_hears_of_the_answer_needs_no_task() -> None:
+def test_an_answer_needs_no_task() -> None:
     wire = Wire()
 
     async def scenario() -> None:
@@ -210,7 +211,7 @@ def test_an_answer_that_comes_before_anybody_waits_is_not_lost() -> None:
     run(scenario())
 
 
-def test_the_interval_doubles_up_to_a_cap_and_starts_anew_for_another_reason() -> None:
+def test_the_interval_doubles_up_to_a_cap_and_restarts_for_another_reason() -> None:
     async def scenario() -> None:
         wire = Scripted(*[AppAway("")] * 5, *[AppBusy("")] * 3, "done")
         assert await say(caller(wire.begin)) == "done"
@@ -267,7 +268,7 @@ def test_without_limits_an_attempt_has_none_and_yet_repeating_ends() -> None:
     assert set(wire.given) == {None}
 
 
-def test_a_cancelled_probe_lets_another_one_try() -> None:
+def test_a_cancelled_probe_lets_another_one_try(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         wire = Wire()
         calls = caller(wire.begin, CallLimits(command_timeout_s=0.05))
@@ -275,7 +276,7 @@ def test_a_cancelled_probe_lets_another_one_try() -> None:
         first.failed(AppAway("away"))
         with pytest.raises(AppAway):
             await first
-        await asyncio.sleep(0.06)
+        monkeypatch.setattr("catenary.rpc.calls.monotonic", lambda: monotonic() + 1)
 
         probe = say(calls)
         assert wire.calls[-1] is probe
@@ -336,7 +337,7 @@ def test_a_call_that_is_seen_through_ends_with_its_answer_all_the_same() -> None
     run(scenario())
 
 
-def test_who_cancels_twice_breaks_it_off() -> None:
+def test_cancelling_twice_drops_the_call() -> None:
     async def scenario() -> None:
         wire = Wire()
         call = asyncio.ensure_future(caller(wire.begin).call(GREET, SID, b""))
@@ -370,7 +371,7 @@ def test_a_call_that_is_not_seen_through_is_broken_off() -> None:
 
 
 @pytest.mark.parametrize("end", ["answered", "failed", "cancelled"])
-def test_what_has_ended_waits_for_no_collector(end: str) -> None:
+def test_an_ended_call_leaves_no_reference_cycle(end: str) -> None:
     """A call refers to its callback, which may refer to the call: such a cycle would stay until the garbage collector runs."""
 
     async def scenario() -> None:

@@ -88,7 +88,7 @@ def world(serve: Serve, *flags: str) -> Iterator[World]:
 
 
 @pytest.mark.parametrize("serve", [by_grpc, by_http])
-def test_who_leaves_while_the_application_is_away_is_told_when_it_is_back(serve: Serve) -> None:
+def test_disconnect_calls_are_made_once_the_application_is_back(serve: Serve) -> None:
     with world(serve) as here:
         here.connect(60)
         here.leave(20)
@@ -130,7 +130,7 @@ def test_one_that_is_refused_for_good_is_not_repeated() -> None:
         assert set(here.ended.values()) == {1}
 
 
-def test_a_server_that_ends_while_the_application_is_away_says_what_was_not_told() -> None:
+def test_a_server_that_ends_logs_the_disconnect_calls_that_were_not_made() -> None:
     with world(by_grpc, "--shutdown_timeout=20") as here:
         here.connect(5)
         here.app.stop()
@@ -143,7 +143,7 @@ def test_a_server_that_ends_while_the_application_is_away_says_what_was_not_told
         assert "5 Disconnect calls were not made: the application is away" in output
 
 
-def test_who_leaves_while_the_application_hangs_is_told_when_it_goes_on(tmp_path: Path) -> None:
+def test_disconnect_calls_are_made_once_after_the_application_was_stopped(tmp_path: Path) -> None:
     """Its process is stopped for longer than a command may take; nothing is refused meanwhile."""
     port, file = free_port(), tmp_path / "ended"
     command = [sys.executable, "-m", "tests.parts.grpc_app", str(port), f"--ended={file}"]

@@ -147,7 +147,7 @@ def test_a_name_that_gets_another_address_is_followed() -> None:
     assert counters.rpc_retries_total == 0
 
 
-def test_a_server_in_trouble_is_looked_up_anew() -> None:
+def test_an_unreachable_server_is_resolved_again() -> None:
     async def scenario() -> None:
         host = f"dns://127.0.0.1:{dns_port}/rpc.test:{one.port}"
         timeouts = GrpcTimeouts(least_between_lookups_s=0.05, most_between_lookups_s=60)
@@ -183,7 +183,7 @@ def test_a_name_that_is_known_later_is_found() -> None:
         run(scenario())
 
 
-def test_a_name_that_nobody_knows() -> None:
+def test_an_unknown_name() -> None:
     async def scenario() -> None:
         async with opened(f"dns://127.0.0.1:{dns_port}/rpc.test:1") as application:
             with pytest.raises(AppAway, match=r"no address of rpc\.test"):
@@ -423,7 +423,7 @@ def test_a_unix_socket(tmp_path: Path) -> None:
         run(scenario(f"unix://{path}"))
 
 
-def test_who_does_not_agree_to_http2_in_tls_is_not_called(tmp_path: Path) -> None:
+def test_a_server_without_http2_in_tls_is_not_called(tmp_path: Path) -> None:
     async def scenario() -> None:
         context = Authority().issue("localhost").server_context(tmp_path)  # no ALPN
         server = await asyncio.start_server(_read_all, "127.0.0.1", 0, ssl=context)
@@ -489,7 +489,7 @@ def test_a_server_that_is_replaced_under_load_loses_no_call() -> None:
     assert counters.rpc_error_total == 0
 
 
-def test_nobody_ever_there() -> None:
+def test_an_application_that_never_starts() -> None:
     async def scenario() -> None:
         async with opened(f"127.0.0.1:{free_port()}") as application:
             with pytest.raises(AppAway, match="gRPC UNAVAILABLE"):

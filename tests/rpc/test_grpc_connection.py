@@ -17,6 +17,7 @@ from catenary.metrics.counters import Counters
 from catenary.rpc import grpc_subchannels
 from catenary.rpc.calls import AppAway, AppBusy, AppLate, CallLimits
 from catenary.rpc.grpc import GrpcApplication
+from catenary.rpc.grpc_balancer import Balancer
 from catenary.rpc.grpc_connection import GrpcConnection, GrpcTimeouts
 from tests.parts.http2_peer import (
     DATA,
@@ -54,6 +55,15 @@ def run(request: pytest.FixtureRequest) -> Callable[[Awaitable[None]], None]:
 
 
 Run = Callable[[Awaitable[None]], None]
+
+
+def balancer(application: GrpcApplication) -> Balancer:
+    assert application._balancer is not None
+    return application._balancer
+
+
+def connections(application: GrpcApplication) -> set[GrpcConnection]:
+    return balancer(application).connections
 
 
 @asynccontextmanager
@@ -248,7 +258,7 @@ def test_calls_wait_where_a_server_takes_few_at_once(run: Run) -> None:
     assert counters.rpc_retries_total == 0
 
 
-def test_who_waits_for_room_too_long_hears_that_the_server_is_busy(run: Run) -> None:
+def test_a_call_that_waits_for_room_too_long_fails_as_busy(run: Run) -> None:
     async def behave(peer: Peer) -> None:
         await peer.shake((3, 0))
         await peer.serve()
@@ -289,7 +299,7 @@ def test_a_server_that_allows_no_streams_is_given_up_for_the_next(
         ) as application:
             if is_late:
                 await welcomed(application)
-                await asyncio.sleep(0.05)
+                await until(lambda: any(each.core.is_shut for each in connections(application)))
             async with asyncio.timeout(2):
                 await asyncio.gather(*(welcomed(application) for _ in range(5)))
 
@@ -321,7 +331,7 @@ def test_a_server_that_allows_no_streams_for_a_moment_is_kept(run: Run) -> None:
     assert numbers == [0]
 
 
-def test_one_that_allows_no_streams_beside_one_that_does_costs_nobody_anything(run: Run) -> None:
+def test_a_server_that_allows_no_streams_does_not_affect_another(run: Run) -> None:
     async def shut(peer: Peer) -> None:
         await peer.shake((STREAMS, 0))
         await peer.serve()
@@ -358,7 +368,8 @@ def test_a_call_that_waits_may_be_cancelled(run: Run) -> None:
             calls = [
                 asyncio.ensure_future(application.disconnect(ENVIRONMENT, ())) for _ in range(3)
             ]
-            await asyncio.sleep(0.05)
+            await until(lambda: any(each.core.is_shut for each in connections(application)))
+            assert len(balancer(application)._backlog) == 3
             calls[1].cancel()
             asked.set()
             results = await asyncio.gather(*calls, return_exceptions=True)
@@ -374,7 +385,7 @@ def test_a_call_that_waits_may_be_cancelled(run: Run) -> None:
     assert len(answered) == 2
 
 
-def test_who_is_cancelled_makes_room_for_who_waits(run: Run) -> None:
+def test_a_cancelled_call_makes_room_for_one_that_waits(run: Run) -> None:
     async def behave(peer: Peer) -> None:
         await peer.shake((3, 1))
         await peer.request()
@@ -653,7 +664,7 @@ def test_a_server_that_says_nothing_at_all_is_away(run: Run) -> None:
     run(scenario())
 
 
-def test_closing_does_not_wait_for_who_never_answers(run: Run) -> None:
+def test_closing_does_not_wait_for_a_server_that_never_answers(run: Run) -> None:
     async def behave(peer: Peer) -> None:
         await peer.shake()
         await peer.request()
@@ -685,7 +696,7 @@ BROKEN: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_who_does_not_speak_http2_is_away(run: Run, case: str) -> None:
+def test_a_server_without_http2_is_away(run: Run, case: str) -> None:
     async def behave(peer: Peer) -> None:
         peer.send(BROKEN[case])
         await peer.reader.read()

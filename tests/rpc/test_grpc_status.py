@@ -20,7 +20,7 @@ def response(
     return Response(1, head, body, trailers)
 
 
-def test_a_message_is_what_stands_behind_its_prefix() -> None:
+def test_a_message_follows_its_prefix() -> None:
     for text in (b"", b"x", b"x" * 70_000):
         assert payload(response(message(text))) == text
 

@@ -75,7 +75,7 @@ def test_targets(rpc_host: str, found: list[Target]) -> None:
         ".test:1",
     ],
 )
-def test_what_is_no_target_stops_the_start(rpc_host: str) -> None:
+def test_an_invalid_target_stops_the_start(rpc_host: str) -> None:
     with pytest.raises(ConfigError, match="rpc_host: expected"):
         targets(rpc_host)
 
@@ -106,7 +106,7 @@ def test_a_name_server_that_is_not_there() -> None:
 
 
 @pytest.mark.parametrize("name", ["a..b", "x" * 64 + ".test", ""])
-def test_what_is_no_name_is_not_asked_for(name: str) -> None:
+def test_an_invalid_name_is_not_resolved(name: str) -> None:
     with pytest.raises(OSError, match="host name"):
         encode_query(name, 1, 7)
 
@@ -140,7 +140,7 @@ def test_an_answer_to_another_question_is_none() -> None:
 
 
 @given(st.binary(max_size=80), st.integers(0, 100))
-def test_whatever_a_name_server_sends_is_an_answer_or_none(noise: bytes, cut: int) -> None:
+def test_any_bytes_of_a_name_server_are_an_answer_or_none(noise: bytes, cut: int) -> None:
     query = encode_query("rpc.test", 1, 7)
     whole = answer(query, (b"\xc0\x0c", 1, b"\x7f\0\0\1"))
     for data in (noise, whole[:cut] + noise, query[:2] + b"\x80" + noise):

@@ -135,7 +135,7 @@ def test_the_parts_of_a_url() -> None:
 
 
 @pytest.mark.parametrize("url", ["localhost:3000", "ftp://x/", "http://", "http://x:port/"])
-def test_what_is_no_url_stops_the_start(url: str) -> None:
+def test_an_invalid_url_stops_the_start(url: str) -> None:
     with pytest.raises(ConfigError, match="rpc_host: expected"):
         HttpApplication(url, counters=Counters(), limits=QUICK)
 
@@ -225,7 +225,7 @@ def compressed(body: bytes, coding: str = "gzip") -> bytes:
     ],
     ids=["br", "twice", "not at all", "cut off", "too large"],
 )
-def test_what_is_compressed_and_can_t_be_read(response: bytes, why: str) -> None:
+def test_compressed_bodies_that_can_t_be_read(response: bytes, why: str) -> None:
     async def scenario() -> None:
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await read_request(reader)
@@ -286,7 +286,7 @@ def test_responses_in_every_form(response: bytes, piece_bytes: int) -> None:
         (b'HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{"status":"1"}', AppFailed),
     ],
 )
-def test_what_is_no_response(response: bytes, error: type[Exception]) -> None:
+def test_invalid_responses(response: bytes, error: type[Exception]) -> None:
     async def scenario() -> None:
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await read_request(reader)
@@ -397,7 +397,7 @@ def test_a_cancelled_call_closes_its_connection() -> None:
     run(scenario())
 
 
-def test_an_answer_nobody_waits_for_reaches_nobody() -> None:
+def test_an_answer_to_a_cancelled_call_is_dropped() -> None:
     async def scenario() -> None:
         async with opened(server.url, limits=CallLimits(concurrency=1)) as application:
             slow = application.perform(ENVIRONMENT, ECHO, '{"action":"sleep","seconds":0.1}')

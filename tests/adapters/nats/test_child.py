@@ -41,7 +41,7 @@ def is_running(pid: int) -> bool:
 
 @GUARDED
 @in_loop
-async def test_it_is_heard_line_by_line_to_its_end(is_guarded: bool) -> None:
+async def test_its_lines_are_read_to_its_end(is_guarded: bool) -> None:
     heard: list[str] = []
     child = await Child.start(
         ["sh", "-c", r"echo one >&2; echo lost; printf 'tw\377o\n\nend' >&2; exit 3"],
@@ -64,7 +64,7 @@ async def test_a_line_that_is_too_long_is_skipped() -> None:
 
 @GUARDED
 @in_loop
-async def test_who_does_not_end_is_killed(is_guarded: bool) -> None:
+async def test_a_process_that_does_not_end_is_killed(is_guarded: bool) -> None:
     heard: list[str] = []
     child = await Child.start(["sh", "-c", STUBBORN], is_guarded=is_guarded)
     listening = asyncio.create_task(child.listen(heard.append))

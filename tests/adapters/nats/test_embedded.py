@@ -197,7 +197,7 @@ async def test_a_port_that_is_taken() -> None:
 
 
 @in_loop
-async def test_what_the_server_does_not_take_is_said_in_its_words(tmp_path: Path) -> None:
+async def test_the_error_of_a_configuration_is_that_of_the_server(tmp_path: Path) -> None:
     too_much = EnatsOptions(address=address(), max_payload_bytes=2**40)
     assert "max_payload" in await refusal(too_much)
     (tmp_path / "file").touch()
@@ -259,7 +259,7 @@ def test_an_address_that_is_none(options: EnatsOptions) -> None:
 
 @pytest.mark.parametrize("given", [{"store_dir": True}, {"server_name": True}])
 @in_loop
-async def test_what_is_kept_outlives_a_restart(given: dict[str, bool], tmp_path: Path) -> None:
+async def test_stored_messages_outlive_a_restart(given: dict[str, bool], tmp_path: Path) -> None:
     options = EnatsOptions(address=address(), jetstream=True)
     if "store_dir" in given:
         options = replace(options, store_dir=str(tmp_path / "store"))
@@ -273,7 +273,7 @@ async def test_what_is_kept_outlives_a_restart(given: dict[str, bool], tmp_path:
 
 
 @in_loop
-async def test_jetstream_is_there_for_who_asks_alone() -> None:
+async def test_jetstream_runs_only_where_it_is_needed() -> None:
     async with (
         embedded(EnatsOptions(address=address()), needs_jetstream=True) as server,
         peer(server.client_url) as client,

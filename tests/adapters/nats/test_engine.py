@@ -58,7 +58,7 @@ async def test_a_server_without_jetstream_is_trouble_until_it_has_it() -> None:
 
 
 @in_loop
-async def test_a_server_that_is_too_old_is_told_so(
+async def test_a_server_that_is_too_old_is_refused(
     server: JetStreamServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("catenary.adapters.nats.store.OLDEST_SERVER", (99, 0))
@@ -107,7 +107,7 @@ async def test_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @in_loop
-async def test_who_asks_for_tls_shows_no_password_without_it(server: JetStreamServer) -> None:
+async def test_without_tls_no_password_is_sent(server: JetStreamServer) -> None:
     node = NatsNode(server, url=server.url.replace("nats://", "tls://user:hush@"))
     await node.start()
     try:
@@ -123,7 +123,7 @@ def test_prefixes_that_are_no_subjects(prefix: str) -> None:
         Subjects(prefix)
 
 
-def test_names_are_told_apart() -> None:
+def test_names_stay_distinct() -> None:
     names = ["", "-", "a", "A", "*", "a.b", "\ud800", "\ud801", *("x" * n for n in range(90, 200))]
     tokens = {token(name) for name in names}
     assert len(tokens) == len(names)

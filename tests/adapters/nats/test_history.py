@@ -93,7 +93,7 @@ async def test_a_history_outlives_its_nodes_and_its_server(server: JetStreamServ
 
 
 @in_loop
-async def test_what_is_read_while_others_write_has_no_hole(
+async def test_a_read_during_writes_has_no_gap(
     server: JetStreamServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a small history the oldest messages make room all the time, even while it is read."""
@@ -140,7 +140,7 @@ async def test_what_is_read_while_others_write_has_no_hole(
 
 
 @in_loop
-async def test_many_who_ask_at_the_same_time_are_answered_by_few_reads(
+async def test_many_requests_at_the_same_time_share_a_few_reads(
     server: JetStreamServer,
 ) -> None:
     async with nats_node(server) as node:
@@ -160,7 +160,7 @@ async def test_many_who_ask_at_the_same_time_are_answered_by_few_reads(
 
 
 @in_loop
-async def test_what_is_asked_for_while_a_read_is_under_way_is_read_anew(
+async def test_a_request_during_a_read_gets_a_read_of_its_own(
     server: JetStreamServer,
 ) -> None:
     async with nats_node(server) as node:
@@ -182,7 +182,7 @@ async def test_large_messages_are_read_piece_by_piece(server: JetStreamServer) -
 
 
 @in_loop
-async def test_positions_that_nobody_has_handed_out(server: JetStreamServer) -> None:
+async def test_positions_that_were_never_assigned(server: JetStreamServer) -> None:
     async with nats_node(server) as node:
         await node.publish(S, 1)
         epoch = node.engine.kept().epoch
@@ -209,7 +209,7 @@ async def test_limits_that_are_changed_are_changed_in_jetstream(server: JetStrea
 
 
 @in_loop
-async def test_jetstream_forgets_what_nobody_can_ask_for(
+async def test_jetstream_drops_messages_that_are_no_longer_readable(
     server: JetStreamServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("catenary.adapters.nats.history.KEPT_SILENT", 2)
@@ -227,7 +227,7 @@ async def test_jetstream_forgets_what_nobody_can_ask_for(
 
 
 @in_loop
-async def test_a_question_that_nobody_answers_ends(
+async def test_a_request_without_a_reply_ends(
     server: JetStreamServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with nats_node(server) as node:
@@ -242,7 +242,7 @@ async def test_a_question_that_nobody_answers_ends(
 
 
 @in_loop
-async def test_a_reading_that_is_cancelled_before_it_begins_keeps_nobody_from_the_next(
+async def test_a_read_that_is_cancelled_before_it_begins_does_not_block_the_next(
     server: JetStreamServer,
 ) -> None:
     async with nats_node(server) as node:

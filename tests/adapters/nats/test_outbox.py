@@ -87,7 +87,9 @@ async def test_the_largest_batch_arrives_whole_and_once_and_nothing_overtakes_it
 
 
 @in_loop
-async def test_what_is_not_kept_waits_for_what_is_on_its_stream(server: JetStreamServer) -> None:
+async def test_unkept_messages_wait_for_those_before_them_on_their_stream(
+    server: JetStreamServer,
+) -> None:
     async with nats_node(server) as node:
         await node.listen([S])
         batch = [

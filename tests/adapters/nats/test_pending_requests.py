@@ -49,7 +49,7 @@ def test_a_long_answer_ends_with_a_status() -> None:
     assert answers.heard == [b"1", b"2", b""]
 
 
-def test_where_nobody_listens_the_question_ends() -> None:
+def test_a_request_without_responders_ends() -> None:
     requests = PendingRequests()
     for is_long in (False, True):
         subject, answers = ask(requests, is_long=is_long)
@@ -58,7 +58,7 @@ def test_where_nobody_listens_the_question_ends() -> None:
         assert [type(each) for each in answers.errors] == [NoResponders]
 
 
-def test_who_is_late_ends_and_the_others_do_not() -> None:
+def test_late_requests_end_and_others_do_not() -> None:
     requests = PendingRequests()
     late = BackendError("late")
     (_, one), (_, two) = ask(requests, 1.0), ask(requests, 2.0)

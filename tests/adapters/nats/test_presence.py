@@ -56,7 +56,7 @@ async def expired_by(*nodes: NatsNode, until_: int) -> list[PresenceChange]:
 
 
 @in_loop
-async def test_who_comes_and_goes_on_many_nodes_at_once_is_announced(
+async def test_joins_and_leaves_on_many_nodes_at_once_are_announced(
     server: JetStreamServer,
 ) -> None:
     """Twice is fine; not at all is not."""
@@ -81,7 +81,7 @@ async def test_who_comes_and_goes_on_many_nodes_at_once_is_announced(
 
 
 @in_loop
-async def test_nothing_is_left_of_those_who_left(server: JetStreamServer) -> None:
+async def test_no_record_is_left_after_a_leave(server: JetStreamServer) -> None:
     async with nats_node(server) as node:
         for number in range(20):
             await node.presence.join(S, Sid(str(number)), f"member {number % 7}", "null")
@@ -123,7 +123,7 @@ async def test_the_members_of_a_node_that_died_leave_once(server: JetStreamServe
 
 
 @in_loop
-async def test_who_was_there_before_an_outage_does_not_join_anew(server: JetStreamServer) -> None:
+async def test_members_from_before_an_outage_do_not_join_again(server: JetStreamServer) -> None:
     """As the node does after each: every present member joins once more."""
     async with nats_node(server) as one, nats_node(server) as other:
         await one.presence.join(S, ONE, "jack", "1")
@@ -150,7 +150,7 @@ async def test_who_was_there_before_an_outage_does_not_join_anew(server: JetStre
 
 
 @in_loop
-async def test_who_leaves_during_an_outage_leaves_later(server: JetStreamServer) -> None:
+async def test_a_leave_during_an_outage_is_made_up_for(server: JetStreamServer) -> None:
     async with nats_node(server, SHORT) as node:
         await node.presence.join(S, ONE, "jack", "1")
         await node.presence.join(T, ONE, "jack", "1")
@@ -204,7 +204,7 @@ async def test_many_are_touched_without_a_message(server: JetStreamServer) -> No
 
 
 @in_loop
-async def test_who_is_there_for_long_is_put_anew(server: JetStreamServer) -> None:
+async def test_records_of_long_present_sessions_are_renewed(server: JetStreamServer) -> None:
     """JetStream drops records that no node has renewed for a day."""
     clock = Clock()
     long = msgspec.structs.replace(LIMITS, presence_ttl_s=RENEWED_S)

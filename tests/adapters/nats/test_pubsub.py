@@ -98,7 +98,7 @@ async def test_names_that_a_subject_does_not_take(server: JetStreamServer) -> No
 
 
 @in_loop
-async def test_a_stream_of_jetstream_that_other_client_deletes_is_made_anew(
+async def test_a_jetstream_stream_that_another_client_deletes_is_created_again(
     server: JetStreamServer,
 ) -> None:
     async with nats_node(server) as one, nats_node(server) as other:
@@ -125,7 +125,7 @@ async def test_a_stream_of_jetstream_that_other_client_deletes_is_made_anew(
 
 
 @in_loop
-async def test_messages_of_strangers_cost_nobody_anything(
+async def test_invalid_messages_of_other_clients_are_dropped(
     server: JetStreamServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with nats_node(server) as node:

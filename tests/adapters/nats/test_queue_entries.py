@@ -37,7 +37,9 @@ async def send(node: NatsNode, number: int, *publications: Publishable) -> None:
 
 
 @in_loop
-async def test_an_entry_that_is_sent_again_is_kept_and_heard_once(server: JetStreamServer) -> None:
+async def test_an_entry_that_is_sent_again_is_stored_and_received_once(
+    server: JetStreamServer,
+) -> None:
     """By another node, too, and of a batch each."""
     async with nats_node(server) as node, nats_node(server) as other:
         await node.listen([ONE, TWO])
@@ -59,7 +61,7 @@ async def test_ids_are_known_for_longer_than_a_takeover_takes(server: JetStreamS
 
 
 @in_loop
-async def test_what_is_sent_side_by_side_behind_a_failure_fails_with_it(
+async def test_entries_that_were_sent_after_a_failing_one_fail_with_it(
     server: JetStreamServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And is not kept before what failed is sent again: then all of it comes, once and in order."""

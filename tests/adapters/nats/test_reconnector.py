@@ -217,7 +217,7 @@ async def test_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @in_loop
-async def test_who_asks_for_tls_shows_no_password_without_it(
+async def test_without_tls_no_password_is_sent(
     nats: NatsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)

@@ -57,7 +57,7 @@ async def refusal(node: NatsNode, *publications: Publication) -> BackendError:
 
 @pytest.mark.parametrize("limits", [None, LIMITS])
 @in_loop
-async def test_what_this_user_may_not_publish_is_known_at_once(
+async def test_missing_permissions_are_known_at_once(
     strict: NatsServer, limits: Limits | None
 ) -> None:
     async with nats_node(strict, limits, url=login(strict)) as node:
@@ -78,7 +78,7 @@ async def test_what_this_user_may_not_publish_is_known_at_once(
 
 
 @in_loop
-async def test_a_stream_of_jetstream_that_somebody_has_limited(server: NatsServer) -> None:
+async def test_a_jetstream_stream_with_a_message_limit(server: NatsServer) -> None:
     async with nats_node(server) as node:
         name = node.engine.kept().name
         reply = await node.engine.kept()._call(f"STREAM.INFO.{name}", {})
@@ -117,7 +117,7 @@ async def test_a_stream_of_jetstream_that_somebody_has_limited(server: NatsServe
         ),
     ],
 )
-def test_what_jetstream_answers_means_one_of_both(error: bytes, kind: type[BackendError]) -> None:
+def test_errors_of_jetstream_are_permanent_or_not(error: bytes, kind: type[BackendError]) -> None:
     with pytest.raises(BackendError) as caught:
         read_ack(b'{"error":%b,"stream":"S","seq":0}' % error)
     assert type(caught.value) is kind

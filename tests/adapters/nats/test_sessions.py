@@ -73,7 +73,7 @@ async def test_one_that_is_touched_costs_no_message(server: JetStreamServer) -> 
 
 
 @in_loop
-async def test_what_a_dead_node_has_left_is_ended_once(server: JetStreamServer) -> None:
+async def test_sessions_of_a_dead_node_are_ended_once(server: JetStreamServer) -> None:
     many = ENDED_AT_ONCE + 20
     async with nats_node(server, SHORT) as dead:
         await asyncio.gather(*(dead.sessions.save(Sid(str(n)), b"%d" % n) for n in range(many)))
@@ -121,7 +121,7 @@ async def test_the_sessions_of_a_living_node_are_its_own_to_end(server: JetStrea
 
 
 @in_loop
-async def test_behind_an_outage_living_nodes_come_first(server: JetStreamServer) -> None:
+async def test_after_an_outage_living_nodes_keep_their_sessions(server: JetStreamServer) -> None:
     async with nats_node(server, SHORT) as one, nats_node(server, SHORT) as other:
         await one.sessions.save(A, b"1")
         server.stop()
@@ -163,7 +163,7 @@ async def test_after_a_loss_sequences_are_not_taken_for_those_of_before(
 
 
 @in_loop
-async def test_who_lives_for_long_is_put_anew(server: JetStreamServer) -> None:
+async def test_records_of_long_living_sessions_are_renewed(server: JetStreamServer) -> None:
     """JetStream drops records that no node has renewed for a day."""
     clock = Clock()
     long = msgspec.structs.replace(LIMITS, sessions_ttl_s=RENEWED_S)
@@ -210,7 +210,7 @@ async def test_lines_of_a_session_go_with_it_and_together_may_be_larger_than_a_m
 
 
 @in_loop
-async def test_lines_of_one_that_somebody_took_are_not_left_by_who_had_it(
+async def test_lines_of_a_session_that_another_node_took_are_not_left(
     server: JetStreamServer,
 ) -> None:
     async with nats_node(server) as one, nats_node(server) as other:
@@ -239,7 +239,7 @@ async def test_lines_that_a_dead_node_has_left_end_with_their_session(
 
 
 @in_loop
-async def test_lines_are_put_anew_with_their_session(server: JetStreamServer) -> None:
+async def test_lines_are_renewed_with_their_session(server: JetStreamServer) -> None:
     clock = Clock()
     limits = msgspec.structs.replace(LIMITS, sessions_ttl_s=int(RENEWED_S))
     async with nats_node(server, limits, clock=clock) as node:

@@ -39,7 +39,7 @@ def test_it_is_the_same_wherever_it_is_cut(cuts: list[int]) -> None:
     assert read(*parts) == read(STREAM)
 
 
-def test_what_a_server_says() -> None:
+def test_messages_and_lines() -> None:
     stream = (
         b"PING\r\nMSG a.b 7 5\r\nhello\r\nMSG a.b 8 _INBOX.x 0\r\n\r\n"
         b"HMSG in.1 1 r 16 18\r\nNATS/1.0 503\r\n\r\nhi\r\n-ERR 'Bad'\r\n"
@@ -65,12 +65,12 @@ def test_what_a_server_says() -> None:
         b"x" * (wire.LONGEST_LINE + 1),
     ],
 )
-def test_what_is_no_message(raw: bytes) -> None:
+def test_invalid_messages(raw: bytes) -> None:
     with pytest.raises(WireError):
         read(raw)
 
 
-def test_what_is_written() -> None:
+def test_written_lines() -> None:
     assert wire.publish("a", b"hi") == b"PUB a  2\r\nhi\r\n"
     assert wire.publish("a", b"", "in.1") == b"PUB a in.1 0\r\n\r\n"
     headers = wire.header("N", 1)
