@@ -30,6 +30,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "logs": (2, ""),
     "node": (2, "heart"),
     "rpc": (2, "rpc"),
+    "routing": (2, "routing"),
     "adapters": (2, "adapters"),
     "channels": (2, "channels"),
     "edge": (3, ""),  # what transports and api stand on: without a wing, all of its floor know it

@@ -22,10 +22,10 @@ from catenary.node.encoder import Encoder
 from catenary.node.hub import Hub
 from catenary.node.node import Node
 from catenary.node.pinger import Pinger
-from catenary.node.router import Router
 from catenary.node.session import Session, Traits
 from catenary.ports import Goodbye
 from catenary.protocols.actioncable_json import ActionCableJson
+from catenary.routing.router import Router
 from catenary.wire.frames import FrameReader, Message, text_frame
 from catenary.wire.framing import WEBSOCKET_TEXT
 from tests.parts.heart import in_loop

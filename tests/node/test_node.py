@@ -4,7 +4,7 @@ import json
 
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.names import Stream
-from catenary.node.identity import everybody
+from catenary.routing.identity import everybody
 from tests.parts.heart import Heart, in_loop, room, settle
 
 FAILURE = Decision(verdict=Verdict.FAILURE, transmissions=('{"no":1}',))

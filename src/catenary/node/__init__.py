@@ -1,1 +1,1 @@
-"""The heart: what happens to clients, commands and publications, in order. Start with ``node.py``."""
+"""The heart: sessions, their commands and publications, in order. Start with ``node.py``."""

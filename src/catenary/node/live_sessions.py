@@ -39,7 +39,7 @@ class LiveSessions:
         return snapshot_of(session, 0 if is_closing else self._revocations.newest)
 
     def take(self, sid: Sid) -> Snapshot | None:
-        """Takes a session over from its connection, which is closed; None where none is connected."""
+        """Takes a session over from its connection, which is closed; None if none is connected."""
         session = self._hub.sessions.find(sid)
         if session is None or not session.is_resumable or session.closed:
             return None
@@ -50,7 +50,7 @@ class LiveSessions:
         return snapshot
 
     def forget_taken_over(self, session: Session) -> bool:
-        """A session's connection is lost. True where the session had been taken over from it before."""
+        """A session's connection is lost. True if the session had been taken over from it."""
         if session not in self._taken_over:
             return False
         self._taken_over.remove(session)

@@ -114,7 +114,7 @@ class Resumption:
         self.find: Callable[[Sid], Snapshot | Awaitable[Snapshot | None] | None] = (
             self._takeover.find
         )
-        """See :meth:`catenary.node.takeover.Takeover.find`; None where there is none."""
+        """See :meth:`catenary.node.takeover.Takeover.find`; None if there is none."""
         self.put_back: Callable[[Sid, Snapshot | None], None] = self._takeover.put_back
         """See :meth:`catenary.node.takeover.Takeover.put_back`."""
 

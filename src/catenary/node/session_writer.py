@@ -77,7 +77,7 @@ class Remove(msgspec.Struct, frozen=True):
     """The removal of a session that no client may resume.
 
     ``ended`` is reported to the application once it is removed, unless another node was quicker. ``living`` is the
-    session where it goes on, and only can't be kept any more.
+    session if it continues and only can't be stored any more.
     """
 
     ended: Ended | None

@@ -12,10 +12,10 @@ from catenary.auth.keys import RPC_PHRASE, effective_key
 from catenary.codeworkers.pool import CodeWorkerPool
 from catenary.config.options import RpcOptions
 from catenary.errors import MissingExtra
-from catenary.node.identity import everybody
 from catenary.node.resumption import ExpiryRules
-from catenary.node.router import Identify, Router
 from catenary.ports import Application
+from catenary.routing.identity import everybody
+from catenary.routing.router import Identify, Router
 from catenary.rpc.calls import CallLimits
 from catenary.rpc.none import NoApplication
 from catenary.rpc.tls import Tls

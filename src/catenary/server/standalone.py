@@ -17,9 +17,9 @@ from catenary.auth.streams import CableReadyStreams, PubSubStreams, TurboStreams
 from catenary.config.effective import Keys
 from catenary.config.options import JwtOptions, Options, StreamsOptions
 from catenary.errors import ConfigError, MissingExtra
-from catenary.node.identity import TokenIdentity, header_of
-from catenary.node.streams import StreamChannel
 from catenary.ports import Channels
+from catenary.routing.identity import TokenIdentity, header_of
+from catenary.routing.streams import StreamChannel
 from catenary.supervision.service import Supervisor
 
 _log: Final = logging.getLogger("catenary.server")

@@ -9,8 +9,8 @@ import pytest
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid
-from catenary.node.identity import everybody
-from catenary.node.router import Router, channel_name
+from catenary.routing.identity import everybody
+from catenary.routing.router import Router, channel_name
 from tests.parts.heart import PreparedApplication, room
 
 CLIENT = Environment(Sid("s"), "ws://test/", {})

@@ -8,7 +8,7 @@ from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.replies import Confirmed, Rejected
-from catenary.node.streams import StreamChannel
+from catenary.routing.streams import StreamChannel
 
 CLIENT = Environment(Sid("s"), "ws://test/", {})
 CHAT = Stream("chat/1")

@@ -14,7 +14,7 @@ from catenary.messages.environment import Environment
 from catenary.messages.names import Sid
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Disconnected, Welcome
-from catenary.node.identity import TokenIdentity, everybody
+from catenary.routing.identity import TokenIdentity, everybody
 from tests.parts.heart import in_loop
 from tests.parts.tokens import SECRET, forged, token
 

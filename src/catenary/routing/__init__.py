@@ -1,0 +1,1 @@
+"""Decisions without an application, and the choice of the application that decides."""
