@@ -1,4 +1,4 @@
-"""Publications that are handed on one after the other, whatever becomes of each."""
+"""Publications of one source are published one after the other, whatever the outcome of each."""
 
 import asyncio
 from collections.abc import Awaitable

@@ -1,5 +1,5 @@
-"""What arrives from other nodes: whatever becomes of the way, in order, nothing twice, nothing missing
-that the history has."""
+"""Messages of other nodes are delivered in order and once, and none is missing that the history has, whatever happens to
+connections."""
 
 import asyncio
 import logging

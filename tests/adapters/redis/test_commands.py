@@ -121,7 +121,6 @@ async def test_calls_fail_at_once_while_redis_is_away_and_work_when_it_is_back(
                 await commands.call("PING")
         assert commands.trouble is not None
         assert not commands.is_settled(0)
-        await asyncio.sleep(0.3)
         server.start()
         await until(lambda: commands.trouble is None)
         assert await commands.run(TWICE, (), 2) == 4

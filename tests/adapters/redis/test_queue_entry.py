@@ -1,4 +1,4 @@
-"""What is published from an entry of a Redis stream leaves the stream in the same step: once, in order."""
+"""Publishing an entry of a Redis stream removes it from the stream in the same step: once, in order."""
 
 import asyncio
 from collections.abc import Iterator

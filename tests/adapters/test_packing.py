@@ -1,4 +1,4 @@
-"""How publications travel between nodes: what is packed is read again, all else is a ValueError."""
+"""Messages between nodes, on Redis and NATS: what is packed can be unpacked, everything else raises ValueError."""
 
 import msgspec
 from hypothesis import given

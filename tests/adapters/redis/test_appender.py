@@ -1,4 +1,4 @@
-"""What Redis refuses for good, alone or in a batch: it is told apart from an outage."""
+"""Appending and publishing: batches, and publications that Redis refuses permanently, which is not an outage."""
 
 from collections.abc import Iterator, Sequence
 
