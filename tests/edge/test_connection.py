@@ -132,7 +132,7 @@ def noting() -> tuple[ClientConnection, Noting, ServerState, Recorder]:
     return made, stage, state, transport
 
 
-def test_what_happens_on_the_transport_is_passed_to_the_stage() -> None:
+def test_events_of_the_transport_are_passed_to_the_stage() -> None:
     made, stage, state, _ = noting()
     connections = cast("set[object]", state.connections)
     assert connections == {made}
@@ -149,7 +149,7 @@ def test_what_happens_on_the_transport_is_passed_to_the_stage() -> None:
     assert connections == set()
 
 
-def test_another_stage_gets_what_was_read_and_all_that_follows() -> None:
+def test_the_next_stage_gets_the_unread_bytes_and_all_later_ones() -> None:
     made, first, _, transport = noting()
     second = Noting()
     made.enter(second, b"rest")
@@ -161,7 +161,7 @@ def test_another_stage_gets_what_was_read_and_all_that_follows() -> None:
 
 
 class Other(asyncio.Protocol):
-    """A protocol of somebody else's."""
+    """A protocol that is not a stage."""
 
     def __init__(self) -> None:
         self.transport: asyncio.BaseTransport | None = None

@@ -1,4 +1,4 @@
-"""What an opening request tells: the environment, and the heartbeat that is wished for."""
+"""The environment, the heartbeat and the resumed session of an opening request."""
 
 import pytest
 from hypothesis import given
@@ -37,7 +37,7 @@ def request(target: str = "/cable", **headers: str) -> Request:
         ("http", "/", "", "http:///"),
     ],
 )
-def test_url_is_what_was_asked_for(scheme: str, target: str, host: str, url: str) -> None:
+def test_the_url_is_that_of_the_request(scheme: str, target: str, host: str, url: str) -> None:
     environment = environment_of(request(target, host=host), Peer(scheme, "1.2.3.4"), ALL_COOKIES)
 
     assert environment.url == url

@@ -33,7 +33,7 @@ def test_a_head_split_at_every_byte(server: CableServer) -> None:
     def split(at: int) -> None:
         with RawSocket(server.port) as client:
             client.send(head[:at])
-            # Behind a round trip elsewhere the first piece has been read on its own.
+            # After a round trip on another connection, the first piece has been read.
             with RawSocket(server.port) as other:
                 other.send(get("/health"))
                 assert other.answer()[0] == 200
@@ -118,7 +118,7 @@ def test_a_head_that_comes_too_slowly(server: CableServer) -> None:
         (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
     ],
 )
-def test_what_is_no_handshake_is_answered_in_http(
+def test_requests_that_are_not_handshakes_get_an_http_response(
     server: CableServer, head: bytes, status: int
 ) -> None:
     with RawSocket(server.port) as client:
@@ -127,8 +127,8 @@ def test_what_is_no_handshake_is_answered_in_http(
 
 
 @pytest.mark.parametrize("is_used", [False, True], ids=["fresh", "used"])
-def test_what_all_incomplete_heads_hold_is_limited(is_used: bool) -> None:
-    """The connection that waited longest is refused, whoever serves it."""
+def test_the_memory_of_all_incomplete_heads_is_limited(is_used: bool) -> None:
+    """The oldest request is refused, whether the sniffer or uvicorn reads it."""
     with cable_server(*PUBLIC, "--max_pending_requests_size=100000") as server:
         clients = [RawSocket(server.port) for _ in range(5)]
         for client in clients:

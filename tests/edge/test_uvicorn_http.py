@@ -34,7 +34,7 @@ def client(server: CableServer) -> Iterator[RawSocket]:
 
 def test_a_later_head_that_does_not_end(server: CableServer, client: RawSocket) -> None:
     client.send(HEALTH + b"A: ")
-    # Behind a round trip elsewhere the first piece has been read on its own.
+    # After a round trip on another connection, the first piece has been read.
     with RawSocket(server.port) as other:
         other.send(HEALTH + b"\r\n")
         assert other.answer()[0] == 200
@@ -120,7 +120,7 @@ def test_the_host_of_a_url_counts_more_than_the_header(server: CableServer) -> N
         assert (status, headers["location"]) == (307, "http://right/health")
 
 
-def test_what_is_no_request_after_an_answer_that_is_under_way(server: CableServer) -> None:
+def test_an_invalid_request_while_a_response_is_being_sent(server: CableServer) -> None:
     """It ends the connection, and nothing stands in the middle of the answer."""
     with RawSocket(server.port) as client:
         client.send(HEALTH + b"\r\n" + b"NONSENSE\r\n\r\n")

@@ -63,7 +63,7 @@ REPLIES: list[Reply] = [
 
 
 def known_to_protobuf(name: str, message: dict[str, Any]) -> dict[str, Any]:
-    """What the schema has fields for; a field that is empty is not there."""
+    """The fields of the schema; an empty field is absent."""
     extended = ("stream_id", "epoch", "offset", "sid", "restored", "restored_ids")
     return {
         field: value
@@ -88,7 +88,7 @@ KINDS = [
 
 @pytest.mark.parametrize("reply", REPLIES, ids=lambda reply: type(reply).__name__)
 @pytest.mark.parametrize("name", ENCODINGS)
-def test_every_reply_says_what_the_json_encoding_says(name: str, reply: Reply) -> None:
+def test_every_reply_has_the_content_of_the_json_encoding(name: str, reply: Reply) -> None:
     expected = json.loads(JSON.encode(reply) or b"")
     if "protobuf" in name:
         expected = known_to_protobuf(name, expected)
@@ -116,9 +116,7 @@ def test_a_disconnect_without_a_word_is_not_written(name: str) -> None:
         ),
     ],
 )
-def test_what_an_application_has_written_is_encoded_again(
-    name: str, text: str, expected: dict[str, Any]
-) -> None:
+def test_transmissions_are_encoded_again(name: str, text: str, expected: dict[str, Any]) -> None:
     if "protobuf" in name:
         expected = known_to_protobuf(name, expected)
     assert ENCODINGS[name].read(CODECS[name].encode_transmission(text) or b"") == expected
@@ -129,7 +127,7 @@ def test_text_that_is_no_message_is_not_sent(name: str) -> None:
     assert CODECS[name].encode_transmission("[") is None
 
 
-# What clients say
+# Messages of clients
 
 _values = st.recursive(
     st.none()
@@ -264,7 +262,7 @@ def test_a_json_value_is_packed_as_it_is(value: object) -> None:
         ("no JSON", "no JSON"),
     ],
 )
-def test_what_message_pack_has_no_form_for(text: str, value: object) -> None:
+def test_values_that_do_not_fit_into_message_pack(text: str, value: object) -> None:
     assert msgspec.msgpack.decode(packed(text)) == value
 
 

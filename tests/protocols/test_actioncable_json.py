@@ -54,7 +54,7 @@ def written(text: str) -> bytes:
     return text.encode()
 
 
-# What a client hears
+# Messages of the server
 
 
 @pytest.mark.parametrize(
@@ -119,11 +119,11 @@ def test_writes_a_reply(reply: Reply, text: str) -> None:
     assert protocol.encode(reply) == written(text)
 
 
-def test_what_the_application_wrote_goes_out_as_it_is() -> None:
+def test_transmissions_are_sent_unchanged() -> None:
     assert protocol.encode_transmission('{ "any" : "é"}') == '{ "any" : "é"}'.encode()
 
 
-# What a client says
+# Messages of clients
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_reads_a_command(text: str, command: Command | None) -> None:
         pytest.param(b"\xef\xbb\xbf" + b'{"command":"ping"}', id="byte order mark"),
     ],
 )
-def test_refuses_what_is_no_command(payload: bytes) -> None:
+def test_refuses_invalid_commands(payload: bytes) -> None:
     with pytest.raises(CommandError, match=r"^expected "):
         protocol.decode(payload)
 
@@ -277,7 +277,7 @@ def test_refuses_what_is_no_command(payload: bytes) -> None:
     ],
     ids=lambda value: ascii(value)[:60],
 )
-def test_reads_what_json_parse_reads(payload: bytes, command: Command) -> None:
+def test_reads_json_that_json_parse_accepts(payload: bytes, command: Command) -> None:
     assert protocol.decode(payload) == command
 
 
@@ -365,7 +365,9 @@ def test_any_text_is_read_as_it_was_meant(text: str, data: str) -> None:
 
 
 @given(identifier=st.text(), message=anything, kind=st.text())
-def test_a_delivery_says_what_went_in(identifier: str, message: Any, kind: str) -> None:
+def test_a_delivery_has_the_content_of_its_publication(
+    identifier: str, message: Any, kind: str
+) -> None:
     sent = protocol.encode_delivery(
         Delivery(Identifier(identifier), json.dumps(message).encode(), kind)
     )
@@ -440,7 +442,7 @@ class Heard:
 
 
 def heard_of(raw: bytes) -> Any:
-    """What a client reads of a publication, as its JSON parser understands it."""
+    """A publication as the JSON parser of a client reads it."""
     hub = Hub(Counters(), lambda *_: None, NoInterest())
     outbound = Heard()
     encoder = Encoder(protocol, Framing(lambda payload: payload, iter))
@@ -480,7 +482,7 @@ def heard_of(raw: bytes) -> Any:
         pytest.param("[" * 5000, "[" * 5000, id="depth, open"),
     ],
 )
-def test_a_client_reads_what_was_published(data: str, message: Any) -> None:
+def test_a_client_reads_the_published_message(data: str, message: Any) -> None:
     raw = json.dumps({"stream": "chat", "data": data}).encode()
 
     assert heard_of(raw) == {"identifier": CHAT, "message": message}

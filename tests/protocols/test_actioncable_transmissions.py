@@ -45,7 +45,7 @@ CHAT = Identifier('{"channel":"ChatChannel","id":42}')
     ],
     ids=repr,
 )
-def test_what_was_written_is_read_again(reply: Reply) -> None:
+def test_encoded_replies_are_read_again(reply: Reply) -> None:
     written = ActionCableJson().encode(reply)
     assert written is not None
     assert read_reply(written.decode()) == reply
@@ -72,5 +72,5 @@ def test_what_was_written_is_read_again(reply: Reply) -> None:
     ],
     ids=lambda value: repr(value)[:40],
 )
-def test_what_applications_write_in_other_forms(text: str, reply: Reply | None) -> None:
+def test_transmissions_in_unusual_forms(text: str, reply: Reply | None) -> None:
     assert read_reply(text) == reply

@@ -1,4 +1,4 @@
-"""What is written and read by hand, against the library."""
+"""The own encoder and decoder, compared with the library."""
 
 from google.protobuf.message import DecodeError
 from hypothesis import example, given
@@ -69,7 +69,7 @@ def test_an_answer_means_the_same_whoever_reads_it(message: rpc_pb2.CommandRespo
 @example(b"\x08\x80\x01")
 @example(b"\x2a")
 @example(b"\x2a\x80")
-def test_what_is_broken_is_refused_as_the_library_refuses_it(raw: bytes) -> None:
+def test_invalid_messages_are_refused_as_by_the_library(raw: bytes) -> None:
     message = rpc_pb2.CommandResponse()
     try:
         message.ParseFromString(raw)

@@ -21,11 +21,11 @@ from catenary.protocols.redis_errors import is_lasting
         "WRONGTYPE Operation against a key holding the wrong kind of value",
         "ERR Error running script (call to f_5c5e1b): @user_script:6: "
         "@user_script: 6: Unknown Redis command called from Lua script",
-        # What somebody has written into it says nothing
+        # Other text in the error does not matter
         "ERR unknown command 'OOM', with args beginning with: 'LOADING'",
     ],
 )
-def test_what_comes_again_with_the_same_command(error: str) -> None:
+def test_lasting_errors(error: str) -> None:
     assert is_lasting(error)
 
 
@@ -53,5 +53,5 @@ def test_what_comes_again_with_the_same_command(error: str) -> None:
         "upstream failure",
     ],
 )
-def test_what_ends_by_itself(error: str) -> None:
+def test_passing_errors(error: str) -> None:
     assert not is_lasting(error)

@@ -158,7 +158,7 @@ def test_a_disconnect_request_carries_every_state_as_json_text() -> None:
     }
 
 
-def test_what_is_empty_is_left_out_but_the_environment() -> None:
+def test_empty_fields_are_omitted_except_the_environment() -> None:
     bare = Environment(Sid("s1"), "", {})
     assert rpc_json.encode_connect(bare) == b'{"env":{}}'
     assert rpc_protobuf.encode_connect(bare) == b"\x1a\x00"
@@ -274,7 +274,7 @@ def test_protobuf_statuses(name: str) -> None:
 @CODECS
 @pytest.mark.parametrize("name", ANSWERS)
 @pytest.mark.parametrize("raw", [b"<html>", b'{"status":"SUCCESS"', b"[1]", b"\xff\xfe"])
-def test_what_is_no_response_is_said_to_be_none(codec: Codec, name: str, raw: bytes) -> None:
+def test_an_invalid_response_is_an_error(codec: Codec, name: str, raw: bytes) -> None:
     with pytest.raises(AppFailed, match="expected a"):
         getattr(codec, name)(raw)
 
@@ -313,7 +313,7 @@ def test_json_that_is_too_deep_is_no_answer() -> None:
         rpc_json.decode_command_response(b'{"more":%b}' % deep)
 
 
-def test_what_json_parse_reads_is_an_answer() -> None:
+def test_responses_that_json_parse_accepts_are_read() -> None:
     """Half of a surrogate pair in a transmission, and depth and numbers where nothing is read."""
     deep = b"[" * 2000 + b"]" * 2000
     raw = (
@@ -335,7 +335,7 @@ def test_what_json_parse_reads_is_an_answer() -> None:
     ],
     ids=["half of a surrogate pair", "deep", "large", "too deep"],
 )
-def test_what_is_told_of_a_member_is_json_to_others(info: str, told: str) -> None:
+def test_the_info_of_a_member_is_json(info: str, told: str) -> None:
     response = rpc.CommandResponse(
         rpc.Status.SUCCESS, presence=rpc.PresenceResponse("join", "a", info)
     )

@@ -31,7 +31,7 @@ UNSUPPORTED = "actioncable-unsupported"
         ([], ACTION_CABLE_JSON, None),
     ],
 )
-def test_what_a_cable_speaks(
+def test_the_protocols_of_a_cable(
     offered: list[str], protocol: ClientProtocol, confirmed: str | None
 ) -> None:
     assert ACTION_CABLE.choose(offered) == (protocol, confirmed)

@@ -70,7 +70,7 @@ class Host:
         return [json.loads(each["text"]) for each in self.sent if each["type"] == "websocket.send"]
 
     async def end(self) -> None:
-        """It must come to its end by itself, and leave nothing behind."""
+        """Waits for the end, after which no task and no connection is left."""
         await asyncio.wait_for(self.serving, 5)
         await settle()
         assert self.counters.open_connections_num == 0
@@ -202,7 +202,7 @@ async def test_a_burst_that_a_host_takes_at_once_is_not_slow() -> None:
 
 
 @in_loop
-async def test_who_is_told_to_hold_on_is_not_read_and_may_still_be_sent_away() -> None:
+async def test_a_client_whose_reading_is_paused_can_be_closed() -> None:
     host = Host()
     await settle()
     host.connection.pause_reading()
@@ -232,7 +232,7 @@ def test_a_scope_is_not_kept_with_its_session() -> None:
 
 
 @in_loop
-async def test_slices_are_sent_in_order_with_what_is_written_meanwhile() -> None:
+async def test_slices_are_sent_in_order_with_other_writes() -> None:
     host = Host()
     await settle()
     slices = [PREFIXED.frame(b"%d" % number) for number in range(50)]
@@ -271,7 +271,7 @@ async def test_the_next_slice_waits_until_the_host_has_sent_the_one_before() -> 
 
 
 @in_loop
-async def test_nobody_waits_for_slices_that_the_host_can_not_send() -> None:
+async def test_slices_that_the_host_cannot_send_complete() -> None:
     host = Host()
     await settle()
     host.failure = OSError("gone")

@@ -57,7 +57,7 @@ def test_off_unless_asked_for() -> None:
         assert client.goodbye()[0] == 1002
 
 
-def test_who_offers_nothing_is_spoken_to_as_ever(server: CableServer) -> None:
+def test_clients_that_offer_no_compression_get_uncompressed_frames(server: CableServer) -> None:
     with RawSocket(server.port) as client:
         client.open().send(masked(SUBSCRIBE))
         assert client.message()["type"] == "confirm_subscription"
@@ -71,7 +71,7 @@ def test_a_malformed_offer_is_refused(server: CableServer) -> None:
         assert client.answer()[0] == 400
 
 
-def test_all_who_share_a_window_get_the_same_bytes(server: CableServer) -> None:
+def test_clients_with_the_same_window_get_the_same_bytes(server: CableServer) -> None:
     with (
         RawSocket(server.port) as first,
         RawSocket(server.port) as second,
@@ -96,7 +96,7 @@ def test_all_who_share_a_window_get_the_same_bytes(server: CableServer) -> None:
         assert len(heard[0]) < len(SAID) / 5
 
 
-def test_all_who_share_a_window_share_an_encoder() -> None:
+def test_clients_with_the_same_window_share_an_encoder() -> None:
     """And the hub makes one frame for each encoder: so it is compressed once."""
     shared = endpoint()
 
@@ -122,7 +122,7 @@ def test_all_who_share_a_window_share_an_encoder() -> None:
         pytest.param(deflated(b"\xff" * 200, 12), 1007, id="no UTF-8"),
     ],
 )
-def test_what_cannot_be_read_closes_and_costs_nobody_else(
+def test_invalid_data_closes_its_connection_only(
     server: CableServer, packed: bytes, code: int
 ) -> None:
     assert len(packed) < 65_536

@@ -84,7 +84,7 @@ async def test_an_answer_is_over_when_the_client_has_room_for_the_next() -> None
 
 
 @in_loop
-async def test_what_is_written_meanwhile_follows_and_counts_as_waiting() -> None:
+async def test_other_writes_follow_the_reply_and_count_as_waiting() -> None:
     opened = Open()
     opened.socket.is_stuck = True
     opened.connection.write_slices(opened.slices(3))
@@ -156,7 +156,7 @@ async def test_its_own_close_is_answered_after_the_answer(is_stuck: bool) -> Non
 
 
 @in_loop
-async def test_who_has_closed_its_side_still_gets_the_answer() -> None:
+async def test_a_client_that_closed_its_sending_side_still_gets_the_reply() -> None:
     opened = Open()
     opened.connection.write_slices(opened.slices(5))
     assert opened.connection.eof() is True
@@ -166,7 +166,7 @@ async def test_who_has_closed_its_side_still_gets_the_answer() -> None:
 
 
 @in_loop
-async def test_a_fault_is_told_after_the_answer() -> None:
+async def test_the_close_frame_of_an_error_follows_the_reply() -> None:
     opened = Open()
     opened.connection.write_slices(opened.slices(5))
     opened.connection.receive(b"\xff\xff\xff\xff")

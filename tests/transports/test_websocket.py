@@ -52,14 +52,14 @@ def client(server: CableServer) -> Iterator[RawSocket]:
 # Bytes, however they come
 
 
-def test_what_comes_in_one_piece_is_answered_in_order(client: RawSocket) -> None:
+def test_commands_in_one_read_are_answered_in_order(client: RawSocket) -> None:
     rooms = [on(f"pipeline-{n}") for n in range(100)]
     client.send(b"".join(command("subscribe", room) for room in rooms))
     confirmed = [client.message()["identifier"] for _ in rooms]
     assert confirmed == rooms
 
 
-def test_what_follows_the_handshake_in_one_piece_is_heard(server: CableServer) -> None:
+def test_frames_in_the_same_read_as_the_handshake_are_received(server: CableServer) -> None:
     with RawSocket(server.port) as client:
         client.send(upgrade() + command("ping") + masked(b"x", PING))
         assert client.head().startswith("HTTP/1.1 101 ")
@@ -94,7 +94,7 @@ def test_a_ping_is_answered_with_its_payload(client: RawSocket, payload: bytes) 
     assert client.frame() == (PONG, payload)
 
 
-def test_a_pong_that_nobody_asked_for_is_ignored(client: RawSocket) -> None:
+def test_an_unsolicited_pong_is_ignored(client: RawSocket) -> None:
     client.send(masked(b"hello", PONG), masked(b"", PING))
     assert client.frame() == (PONG, b"")
 
@@ -119,7 +119,7 @@ def test_a_close_is_answered_with_its_code_and_the_server_hangs_up(
     assert client.wait_for_end(1) == b""
 
 
-def test_nothing_behind_a_close_is_heard(client: RawSocket) -> None:
+def test_frames_after_a_close_are_ignored(client: RawSocket) -> None:
     client.send(masked(b"", CLOSE) + command("ping") + b"\xff" * 1000)
     assert client.goodbye() == (1000, b"")
     assert client.wait_for_end(1) == b""
@@ -265,7 +265,7 @@ def test_a_limit_of_0_is_no_limit() -> None:
         assert [slow.message()["message"][0] for _ in range(150)] == list(range(150))
 
 
-def test_who_closes_and_does_not_read_is_not_waited_for() -> None:
+def test_a_client_that_closes_and_does_not_read_is_aborted() -> None:
     with (
         cable_server(*PUBLIC, "--ws_max_pending_size=100000000") as server,
         RawSocket(server.port, receive_buffer=4096) as stuck,
@@ -300,14 +300,14 @@ def test_a_large_read_is_taken_in_turns_and_in_order(client: RawSocket) -> None:
 
 
 def test_a_message_of_many_turns_is_one(server: CableServer, client: RawSocket) -> None:
-    """And what comes behind it is read, too."""
+    """Frames after it are read, too."""
     padding = " " * 60_000
     client.send(command("subscribe", on("long"), padding=padding) + masked(b"!", PING))
     assert client.message()["type"] == "confirm_subscription"
     assert client.frame() == (PONG, b"!")
 
 
-def test_who_leaves_in_the_middle_of_its_turns_leaves_nothing(server: CableServer) -> None:
+def test_a_client_that_leaves_between_its_turns_is_forgotten(server: CableServer) -> None:
     for _ in range(20):
         with RawSocket(server.port) as client:
             client.open()
@@ -335,7 +335,7 @@ def strict() -> Iterator[CableServer]:
         yield server
 
 
-def test_what_is_said_beyond_the_rate_is_done_later_and_not_lost(strict: CableServer) -> None:
+def test_messages_beyond_the_rate_are_delayed_and_not_lost(strict: CableServer) -> None:
     with RawSocket(strict.port) as client:
         client.open()
         begun = time.monotonic()

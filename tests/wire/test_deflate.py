@@ -57,13 +57,13 @@ LONG = b"compressed and compressed again, " * 100
 
 
 def packed(payload: bytes, level: int = 6, window_bits: int = 15) -> bytes:
-    """What a client makes of a message."""
+    """The message as a client decompresses it."""
     deflater = zlib.compressobj(level, zlib.DEFLATED, -window_bits)
     return (deflater.compress(payload) + deflater.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
 def read(*chunks: bytes, max_bytes: int = LIMIT) -> list[Described]:
-    """What a new reader, of a connection with compression, makes of bytes in these chunks."""
+    """The events of a new reader with compression for bytes in these chunks."""
     reader = FrameReader(max_bytes, inflated)
     return [event for chunk in chunks for event in described(reader.receive(chunk))]
 
@@ -97,7 +97,7 @@ def test_reads_an_empty_message() -> None:
     assert inflated(b"\x00", LIMIT) == b""
 
 
-def test_what_refers_to_the_message_before_is_refused() -> None:
+def test_references_to_the_message_before_are_refused() -> None:
     """Section 7.2.3.2 has this second Hello; we answer that there is no context to refer to."""
     assert outcome_of(bytes.fromhex("f200110000")) == INVALID_PAYLOAD
 
@@ -112,12 +112,12 @@ def test_what_refers_to_the_message_before_is_refused() -> None:
         pytest.param(bytes.fromhex("f348cdc9c90700") + HELLO, id="more behind a last block"),
     ],
 )
-def test_what_is_no_whole_message_is_refused(data: bytes) -> None:
+def test_incomplete_data_is_refused(data: bytes) -> None:
     assert outcome_of(data) == INVALID_PAYLOAD
 
 
 @given(payload=st.binary(max_size=3000), level=st.integers(0, 9), window_bits=st.integers(9, 15))
-def test_reads_what_any_compressor_writes(payload: bytes, level: int, window_bits: int) -> None:
+def test_reads_the_output_of_any_compressor(payload: bytes, level: int, window_bits: int) -> None:
     assert inflated(packed(payload, level, window_bits), LIMIT) == payload
 
 
@@ -143,7 +143,7 @@ def test_any_bytes_give_a_message_within_the_limit_or_an_error(data: bytes, max_
     )
 
 
-def test_the_limit_is_of_what_comes_out() -> None:
+def test_the_limit_applies_to_the_decompressed_message() -> None:
     assert inflated(packed(b"x" * 1000), 1000) == b"x" * 1000
     assert outcome_of(packed(b"x" * 1001), 1000) == TOO_BIG
 
@@ -158,15 +158,15 @@ def test_a_bomb_is_never_inflated_beyond_the_limit() -> None:
     finally:
         tracemalloc.stop()
 
-    # What came out, in pieces and joined; what went in, with an end and what is left; zlib's own.
+    # The output, in pieces and joined; the input, with an end and the unused rest; zlib's own memory.
     assert peak < 2 * LIMIT + 2 * len(bomb) + 100_000
 
 
-# What is sent
+# Compression
 
 
 @given(payload=st.binary(max_size=5000), window_bits=st.sampled_from(WINDOWS))
-def test_a_client_with_the_window_agreed_on_reads_what_is_sent(
+def test_a_client_with_the_negotiated_window_reads_the_messages(
     payload: bytes, window_bits: int
 ) -> None:
     inflater = zlib.decompressobj(-window_bits)
@@ -175,7 +175,7 @@ def test_a_client_with_the_window_agreed_on_reads_what_is_sent(
 
 
 @pytest.mark.parametrize("window_bits", WINDOWS)
-def test_nothing_refers_to_what_is_farther_back_than_the_window(window_bits: int) -> None:
+def test_no_reference_goes_beyond_the_window(window_bits: int) -> None:
     far = Random(1).randbytes(2**window_bits + 1000) * 2
     inflater = zlib.decompressobj(-window_bits)
 
@@ -193,7 +193,7 @@ def test_short_messages_travel_as_they_are() -> None:
     assert deflated_frame(TEXT, 12, short + b"x")[0] == 0x80 | RSV1 | TEXT
 
 
-def test_what_does_not_become_shorter_travels_as_it_is() -> None:
+def test_incompressible_messages_are_sent_uncompressed() -> None:
     noise = bytes(range(256))
 
     assert deflated_frame(TEXT, 12, noise) == text_frame(noise)
@@ -347,7 +347,7 @@ def test_any_split_gives_the_same_events(data: bytes, cuts: list[int]) -> None:
     assert not any(isinstance(event, int) for event in whole[:-1])
 
 
-# What is agreed on
+# Negotiation
 
 BOTH = f"{NAME}; server_no_context_takeover; client_no_context_takeover"
 

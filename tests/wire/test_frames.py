@@ -79,7 +79,7 @@ def described(events: list[Event]) -> list[Described]:
 
 
 def read(*chunks: bytes, max_bytes: int = MAX_BYTES) -> list[Described]:
-    """What a new reader makes of bytes that come in these chunks."""
+    """The events of a new reader for bytes in these chunks."""
     reader = FrameReader(max_bytes)
     return [event for chunk in chunks for event in described(reader.receive(chunk))]
 
@@ -622,7 +622,7 @@ def peer_client() -> ClientProtocol:
 
 
 @given(data=st.data())
-def test_reads_what_a_peer_writes(data: st.DataObject) -> None:
+def test_reads_frames_of_another_library(data: st.DataObject) -> None:
     peer = peer_client()
     expected: list[Event] = []
     for _ in range(data.draw(st.integers(1, 6))):
@@ -659,7 +659,7 @@ def test_reads_what_a_peer_writes(data: st.DataObject) -> None:
         max_size=6,
     )
 )
-def test_a_peer_reads_what_is_written(sent: list[tuple[int, bytes]]) -> None:
+def test_another_library_reads_the_frames(sent: list[tuple[int, bytes]]) -> None:
     sent = [(op, payload if op in (TEXT, BINARY) else payload[:125]) for op, payload in sent]
     peer = peer_client()
     data = b"".join(frame(op, payload) for op, payload in sent)
@@ -708,7 +708,7 @@ def test_judges_odd_frames_as_a_peer_does(frames: list[bytes]) -> None:
         assert peer.close_sent.code == judged[-1]
 
 
-def test_who_has_finished_reads_nothing_of_what_had_begun() -> None:
+def test_a_finished_reader_drops_incomplete_messages() -> None:
     reader = FrameReader(1000)
     assert reader.receive(b"\x81\xfe\x01\x00") == []
     assert reader.is_midway

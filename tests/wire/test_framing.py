@@ -81,7 +81,7 @@ def test_a_batch_is_the_concatenation_of_its_frames(name: str, data: st.DataObje
     assert read(b"".join(framing.frame(each) for each in sent)) == sent
 
 
-def test_one_framing_for_all_who_agreed_on_the_same() -> None:
+def test_connections_with_the_same_parameters_share_a_framing() -> None:
     for is_binary in (False, True):
         for bits in (0, *WINDOWS):
             once = websocket_framing(is_binary=is_binary, window_bits=bits)

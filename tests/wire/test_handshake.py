@@ -53,7 +53,7 @@ def upgraded(request: bytes) -> str:
     return check_upgrade(read_request(request))
 
 
-# What is read
+# Requests
 
 
 def test_request_of_the_rfc_is_accepted() -> None:
@@ -90,7 +90,7 @@ def test_upgrade_is_accepted(request_head: bytes) -> None:
     assert upgraded(request_head) == RFC_ACCEPT
 
 
-# What is refused
+# Refusals
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_is_refused(request_head: bytes, status: int) -> None:
     ],
     ids=["method", "upgrade", "version"],
 )
-def test_refusal_tells_what_would_be_accepted(request_head: bytes, headers: dict[str, str]) -> None:
+def test_a_refusal_names_the_accepted_version(request_head: bytes, headers: dict[str, str]) -> None:
     with pytest.raises(RequestRefused) as caught:
         upgraded(request_head)
 
@@ -308,7 +308,7 @@ def test_extensions_may_be_offered_over_two_lines() -> None:
         "é",
     ],
 )
-def test_what_is_no_list_of_extensions_is_refused(value: str) -> None:
+def test_an_invalid_list_of_extensions_is_refused(value: str) -> None:
     """Section 9.1: who receives such a value MUST fail the connection."""
     request = read_request(head(b"Sec-WebSocket-Extensions: " + value.encode()))
 
@@ -406,7 +406,7 @@ PRINTABLE = bytes(string.printable, "ascii") + bytes(range(0x80, 0x100))
 
 @given(value=st.lists(st.sampled_from(PRINTABLE)).map(bytes) | st.binary(max_size=60))
 def test_a_subprotocol_never_adds_a_line_to_the_answer(value: bytes) -> None:
-    """Whatever a client offers: were it echoed, it would stay inside its own header."""
+    """For any offer: if it were echoed, it would not end its header."""
     try:
         offered = offered_subprotocols(read_request(head(b"Sec-WebSocket-Protocol: " + value)))
     except RequestRefused:
@@ -454,7 +454,7 @@ def test_parameters_without_end() -> None:
     ],
     ids=["header", "method"],
 )
-def test_a_refusal_repeats_little_of_what_it_refuses(head: bytes) -> None:
+def test_a_refusal_repeats_little_of_the_request(head: bytes) -> None:
     with pytest.raises(RequestRefused) as refused:
         check_upgrade(read_request(head))
     assert len(refusal(refused.value)) < 500

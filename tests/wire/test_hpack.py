@@ -105,7 +105,7 @@ def test_the_examples_of_appendix_c(example: str) -> None:
         "be",  # index 62 of an empty table
         "ff80808080800f",  # an integer of more bytes than any use has
         "3fe21f",  # a table of 4,097 bytes
-        "8220",  # a size update behind a field
+        "8220",  # a size update after a field
         "40",
         "4001",
         "400161",
@@ -182,7 +182,7 @@ lists = st.lists(st.tuples(names, st.binary(max_size=200), st.booleans()), max_s
 
 
 @given(st.lists(st.tuples(lists, st.booleans()), max_size=8))
-def test_what_the_library_writes_is_read(
+def test_reads_blocks_of_the_library(
     blocks: list[tuple[list[tuple[bytes, bytes, bool]], bool]],
 ) -> None:
     encoder, reader = hpack.Encoder(), BlockReader(LIMIT)
@@ -197,7 +197,7 @@ def test_what_the_library_writes_is_read(
         max_size=8,
     )
 )
-def test_what_is_written_the_library_reads(blocks: list[tuple[list[Field], bool]]) -> None:
+def test_the_library_reads_the_blocks(blocks: list[tuple[list[Field], bool]]) -> None:
     writer, decoder = BlockWriter(), hpack.Decoder()
     for given_fields, shrink in blocks:
         if shrink:

@@ -1,4 +1,4 @@
-"""HTTP/2's client half: what is sent, what is heard, and what a server may not do.
+"""The client side of HTTP/2: requests, responses, and violations by a server.
 
 The peer's frames are written here; its header blocks are the library ``hpack``'s.
 """
@@ -101,7 +101,7 @@ def described(events: list[Event]) -> list[object]:
 RESPONSE = Response(1, dict(HEAD), b"hello", dict(TRAILERS))
 
 
-# What is sent
+# Requests
 
 
 def test_it_begins_with_the_preface_and_settings() -> None:
@@ -203,7 +203,7 @@ def test_a_body_goes_as_far_as_the_windows_let_it() -> None:
     assert uploaded(connection) == [1]
 
 
-def test_a_new_initial_window_counts_for_what_is_under_way() -> None:
+def test_a_new_initial_window_applies_to_requests_in_flight() -> None:
     connection = opened(settings(window=10), calls=0)
     connection.request(b"/path", b"", b"x" * 100)
     assert uploaded(connection) == [10]
@@ -344,12 +344,12 @@ def test_windows_are_filled_up_while_an_answer_comes() -> None:
         for kind, _, stream, payload in sent(connection):
             assert kind == WINDOW
             given_back[stream] += int.from_bytes(payload, "big")
-    # Whoever sends on must at no time be left with less than half a window.
+    # The server must at no time have less than half a window.
     assert 128 * 16_384 - given_back[1] <= STREAM_WINDOW_BYTES // 2
     assert 128 * 16_384 - given_back[0] <= CONNECTION_WINDOW_BYTES // 2
 
 
-def test_what_nobody_waits_for_counts_for_the_connection_s_window() -> None:
+def test_data_of_cancelled_requests_counts_for_the_connection_s_window() -> None:
     connection = opened(calls=600)
     given_back = 0
     for stream in range(1, 1_200, 2):
@@ -393,13 +393,13 @@ def test_a_malformed_answer_ends_its_own_call_only(case: str) -> None:
 # The connection
 
 
-def test_a_reset_is_told_with_its_code() -> None:
+def test_a_reset_is_an_event_with_its_code() -> None:
     connection = opened()
     assert connection.receive(frame(RST, 0, 1, word(REFUSED))) == [Reset(1, REFUSED)]
     assert connection.receive(frame(RST, 0, 1, word(REFUSED))) == []
 
 
-def test_a_goodbye_refuses_what_came_after_its_last_stream() -> None:
+def test_goaway_refuses_requests_after_its_last_stream() -> None:
     connection = opened(calls=3)
     goodbye = frame(GOAWAY, 0, 0, word(3) + word(NO_ERROR) + b"bye")
     assert connection.receive(goodbye) == [Reset(5, REFUSED), GoingAway(NO_ERROR, b"bye")]
@@ -511,7 +511,7 @@ def test_a_broken_rule_ends_the_connection(case: str) -> None:
         frame(PING, 0, 0, bytes(8)),
     ],
 )
-def test_who_begins_otherwise_does_not_speak_http2(beginning: bytes) -> None:
+def test_a_server_that_does_not_begin_with_settings_is_refused(beginning: bytes) -> None:
     connection = Http2Connection(FIELDS, MAX_BODY)
     (error,) = connection.receive(beginning)
     assert isinstance(error, Http2Error)
@@ -526,7 +526,7 @@ def test_an_upload_s_window_may_not_overflow() -> None:
     assert error.code == FLOW
 
 
-def test_who_ignores_our_window_is_cut_off() -> None:
+def test_a_server_that_ignores_the_window_is_refused() -> None:
     # The windows are filled up as data comes, so only the bookkeeping can be asked.
     connection = opened()
     connection.receive(head())
@@ -573,7 +573,7 @@ def test_a_flood_is_not_answered_for_ever(case: str) -> None:
     assert len(connection.data_to_send()) < 25 * most
 
 
-def test_what_a_server_does_not_read_does_not_grow_with_each_call() -> None:
+def test_unsent_acknowledgements_do_not_grow_with_each_call() -> None:
     connection = opened(calls=0)
     events: list[Event] = []
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""What incomplete requests hold together: who has to give way, and that every byte is counted once."""
+"""The memory of incomplete requests: which one is refused, and that every byte is counted once."""
 
 import pytest
 from hypothesis import given
@@ -57,7 +57,7 @@ def test_there_may_be_no_limit() -> None:
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.one_of(st.none(), st.integers(1, 60))), max_size=60)
 )
-def test_what_is_counted_is_what_is_held(steps: list[tuple[int, int | None]]) -> None:
+def test_the_counter_is_the_sum_of_all_sizes(steps: list[tuple[int, int | None]]) -> None:
     counters = Counters()
     memory = RequestMemory(100, counters)
     held: dict[int, int] = {}
