@@ -20,7 +20,6 @@ SHORT = Load(clients=12, per_second=40)
         ("nats", "kill-node"),
         ("nats", "kill-store"),
         ("jetstream", "kill-store"),
-        ("redis", "split-links"),
         ("redisx", "split-links"),
         ("nats", "split-links"),
     ],
