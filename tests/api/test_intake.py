@@ -18,7 +18,7 @@ class Publisher:
     def __init__(self, limit: int = 0) -> None:
         self.counters = Counters()
         self.published: list[bytes] = []
-        self.answered = b""
+        self._answers: list[bytes] = []
         self.handed_over: bytes | None = None
         self.is_closed = False
         rules = IntakeRules(
@@ -45,10 +45,15 @@ class Publisher:
                 self.stage.receive(piece)
         return self
 
+    @property
+    def answered(self) -> bytes:
+        """All answers. They are joined when they are read: growth tests measure what a connection costs."""
+        return b"".join(self._answers)
+
     # asyncio.Transport
 
     def write(self, data: bytes) -> None:
-        self.answered += data
+        self._answers.append(data)
 
     def close(self) -> None:
         self.is_closed = True
