@@ -13,13 +13,22 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
+from catenary.adapters.nats.batches import (
+    Batch,
+    Item,
+    Lane,
+    QueueReads,
+    is_large,
+    message_id,
+    payload_size,
+    text_size,
+)
 from catenary.adapters.nats.connection import Connection
 from catenary.adapters.nats.flushes import Flush, Shared, refusal
 from catenary.adapters.nats.payload import pack
 from catenary.adapters.nats.pending_requests import NoResponders
 from catenary.adapters.nats.store import Store, read_ack
-from catenary.adapters.nats.subjects import Subjects, token
-from catenary.adapters.nats.wire import header
+from catenary.adapters.nats.subjects import Subjects
 from catenary.adapters.pacing import BUDGET_BYTES, ITEM_BYTES, paced
 from catenary.adapters.packing import pack_command
 from catenary.errors import BackendError, BackendRefused, TooLarge
@@ -36,78 +45,6 @@ WAITING_LIMIT: Final = 100_000
 """Publications that wait for the window; more are refused, and counted."""
 
 WAITING_LIMIT_BYTES: Final = 64 * 1024 * 1024
-
-
-class _QueueReads:
-    """Entries of queues that were sent side by side. Once one has failed, ``error`` fails those after it: the reader
-    of the queue sends all of them again, in order."""
-
-    __slots__ = ("error",)
-
-    def __init__(self) -> None:
-        self.error: BackendError | None = None
-
-
-class _Batch:
-    """The publications of one call. ``items`` are those that are not under way yet; None while they are prepared."""
-
-    __slots__ = ("done", "items", "left", "queue_reads")
-
-    def __init__(
-        self, done: "asyncio.Future[None]", left: int, queue_reads: _QueueReads | None
-    ) -> None:
-        self.done = done
-        self.left = left
-        self.queue_reads = queue_reads
-        self.items: deque[_Item] | None = None
-
-    def fail(self, error: BaseException) -> None:
-        """Nothing more of it is sent."""
-        self.items = deque()
-        if not self.done.done():
-            self.done.set_exception(error)
-
-    def finish_one(self, error: BackendError | None) -> None:
-        self.left -= 1
-        if self.done.done():
-            return
-        if error is not None:
-            self.done.set_exception(error)
-        elif self.left == 0:
-            self.done.set_result(None)
-
-
-class _Item:
-    """One publication; ``stream`` is None for a remote disconnect. ``headers`` carry the id of the queue entry that it
-    was read from, if any."""
-
-    __slots__ = ("batch", "headers", "is_kept", "payload", "publication", "stream")
-
-    def __init__(
-        self,
-        batch: _Batch,
-        publication: Publishable,
-        payload: bytes,
-        headers: bytes,
-        *,
-        is_kept: bool,
-    ) -> None:
-        self.batch = batch
-        self.publication = publication
-        self.stream = publication.stream if isinstance(publication, Publication) else None
-        self.payload = payload
-        self.headers = headers
-        self.is_kept = is_kept
-
-
-class _Lane:
-    """A stream with publications that are being stored, and those that wait for that."""
-
-    __slots__ = ("storing", "waiting")
-
-    def __init__(self) -> None:
-        self.storing = 0
-        self.waiting: deque[_Item] = deque()
 
 
 class Outbox:
@@ -155,21 +92,21 @@ class Outbox:
         self._epoch = None if kept is None else kept.epoch
         self._max_kept_bytes = 0 if kept is None else kept.max_message_bytes
         self._loop = asyncio.get_running_loop()
-        self._queue_reads = _QueueReads()
+        self._queue_reads = QueueReads()
         # Batches with publications that are not under way, and how many these are; large batches are prepared one
         # after the other
-        self._line: deque[_Batch] = deque()
+        self._line: deque[Batch] = deque()
         self._line_num = 0
         self._line_bytes = 0
         self._is_due = False
         self._preparing = asyncio.Lock()
-        self._tasks: set[asyncio.Task[tuple[deque[_Item], int]]] = set()
+        self._tasks: set[asyncio.Task[tuple[deque[Item], int]]] = set()
         # Under way
-        self._lanes: dict[Stream | None, _Lane] = {}
+        self._lanes: dict[Stream | None, Lane] = {}
         self._under_way = 0
         self._under_way_bytes = 0
         # Sent straight to the nodes in this turn of the loop, with their subjects
-        self._passed: list[tuple[_Item, str]] = []
+        self._passed: list[tuple[Item, str]] = []
         self._flushed: Flush | None = None
 
     def send(
@@ -181,7 +118,7 @@ class Outbox:
         ``entry`` carry its id: JetStream keeps them once. Raises :class:`BackendError` when awaited.
         """
         try:
-            if _is_large(publications):
+            if is_large(publications):
                 return self._send_large(publications, entry)
             payloads = [self._packed(each) for each in publications]
             if (
@@ -268,19 +205,19 @@ class Outbox:
         return Shared(batch.done)
 
     async def _prepare(
-        self, batch: _Batch, publications: tuple[Publishable, ...], entry: QueueEntry | None
-    ) -> "tuple[deque[_Item], int]":
+        self, batch: Batch, publications: tuple[Publishable, ...], entry: QueueEntry | None
+    ) -> "tuple[deque[Item], int]":
         """Returns the items, and the size of their payloads."""
-        items: deque[_Item] = deque()
+        items: deque[Item] = deque()
         size = 0
         async with self._preparing:
-            async for each in paced(publications, _text_size):
+            async for each in paced(publications, text_size):
                 payload = self._packed(each)
                 items.append(self._item(batch, each, payload, entry, len(items)))
                 size += len(payload)
         return items, size
 
-    def _prepared(self, batch: _Batch, task: "asyncio.Task[tuple[deque[_Item], int]]") -> None:
+    def _prepared(self, batch: Batch, task: "asyncio.Task[tuple[deque[Item], int]]") -> None:
         self._tasks.discard(task)
         self._line_num -= batch.left
         try:
@@ -298,21 +235,19 @@ class Outbox:
 
     # The line
 
-    def _batch(self, size: int, entry: QueueEntry | None) -> _Batch:
-        return _Batch(
-            self._loop.create_future(), size, None if entry is None else self._queue_reads
-        )
+    def _batch(self, size: int, entry: QueueEntry | None) -> Batch:
+        return Batch(self._loop.create_future(), size, None if entry is None else self._queue_reads)
 
     def _item(
         self,
-        batch: _Batch,
+        batch: Batch,
         publication: Publishable,
         payload: bytes,
         entry: QueueEntry | None,
         number: int,
-    ) -> _Item:
-        headers = b"" if entry is None else _message_id(entry, number)
-        return _Item(batch, publication, payload, headers, is_kept=self._is_kept(publication))
+    ) -> Item:
+        headers = b"" if entry is None else message_id(entry, number)
+        return Item(batch, publication, payload, headers, is_kept=self._is_kept(publication))
 
     def _check_room(self, others: int, number: int, size: int) -> None:
         """Raises :class:`BackendError` where too much would wait. However large a batch is, it may wait alone."""
@@ -322,10 +257,10 @@ class Outbox:
             self._counters.pubsub_refused_total += number
             raise BackendError("too many publications wait for JetStream")
 
-    def _line_up(self, batch: _Batch, items: "deque[_Item]") -> None:
+    def _line_up(self, batch: Batch, items: "deque[Item]") -> None:
         self._line.append(batch)
         self._line_num += len(items)
-        self._line_bytes += sum(map(_payload_size, items))
+        self._line_bytes += sum(map(payload_size, items))
 
     def _advance_line(self) -> None:
         """Begins to send what waits and has room in the window: a share of it in each turn of the loop."""
@@ -346,7 +281,7 @@ class Outbox:
         self._is_due = False
         self._advance_line()
 
-    def _next(self) -> _Item | None:
+    def _next(self) -> Item | None:
         """Takes the first item from the line. None: there is none, it is being prepared, or has no room."""
         while self._line:
             items = self._line[0].items
@@ -364,23 +299,23 @@ class Outbox:
             self._line.popleft()
         return None
 
-    def _has_room(self, item: _Item) -> bool:
+    def _has_room(self, item: Item) -> bool:
         if item.stream is None:
             return self._under_way == 0
         return self._under_way < WINDOW and self._under_way_bytes < WINDOW_BYTES
 
     # Under way
 
-    def _begin(self, item: _Item) -> None:
+    def _begin(self, item: Item) -> None:
         self._under_way += 1
         self._under_way_bytes += len(item.payload)
         lane = self._lanes.get(item.stream)
         if lane is None:
-            lane = self._lanes[item.stream] = _Lane()
+            lane = self._lanes[item.stream] = Lane()
         lane.waiting.append(item)
         self._advance(item.stream, lane)
 
-    def _advance(self, stream: Stream | None, lane: _Lane) -> None:
+    def _advance(self, stream: Stream | None, lane: Lane) -> None:
         """Sends what may go on a stream: what is kept at once, everything else once all before it is stored.
 
         What was read from a queue waits, too: where something is not stored, nothing after it may be.
@@ -404,7 +339,7 @@ class Outbox:
         if not lane.storing and self._lanes.get(stream) is lane:
             del self._lanes[stream]
 
-    def _store(self, item: _Item, lane: _Lane) -> None:
+    def _store(self, item: Item, lane: Lane) -> None:
         if isinstance(item.publication, Publication):
             assert self._epoch is not None
             subject = self._subjects.to_keep(self._epoch, item.publication.stream)
@@ -415,7 +350,7 @@ class Outbox:
         lane.storing += 1
 
     def _stored(
-        self, item: _Item, lane: _Lane, headers: bytes, payload: bytes, error: BackendError | None
+        self, item: Item, lane: Lane, headers: bytes, payload: bytes, error: BackendError | None
     ) -> None:
         sequence = 0
         if error is None:
@@ -433,7 +368,7 @@ class Outbox:
         if reads is not None and error is not None and not isinstance(error, BackendRefused):
             reads.error = error
             if self._queue_reads is reads:
-                self._queue_reads = _QueueReads()
+                self._queue_reads = QueueReads()
         self._advance(item.stream, lane)
         self._advance_line_soon()
 
@@ -448,7 +383,7 @@ class Outbox:
             return error
         return None
 
-    def _pass_on(self, item: _Item) -> None:
+    def _pass_on(self, item: Item) -> None:
         """Sends what is not kept to the nodes; it is done when the server has it."""
         subject = self._subject(item.publication)
         self._connection.publish(subject, item.payload)
@@ -458,36 +393,13 @@ class Outbox:
             flushed.add_done_callback(partial(self._received, self._passed))
         self._passed.append((item, subject))
 
-    def _received(self, passed: list[tuple[_Item, str]], flushed: Flush) -> None:
+    def _received(self, passed: list[tuple[Item, str]], flushed: Flush) -> None:
         """The server has received what was passed on in one turn, or the connection has ended."""
         for item, subject in passed:
             self._finish(item, refusal(flushed, subject))
         self._advance_line_soon()
 
-    def _finish(self, item: _Item, error: BackendError | None = None) -> None:
+    def _finish(self, item: Item, error: BackendError | None = None) -> None:
         self._under_way -= 1
         self._under_way_bytes -= len(item.payload)
         item.batch.finish_one(error)
-
-
-def _is_large(publications: tuple[Publishable, ...]) -> bool:
-    """Is it more than one share of a turn of the event loop?"""
-    number = len(publications)
-    if number == 1:
-        return False
-    if number * ITEM_BYTES > BUDGET_BYTES:
-        return True
-    return sum(map(_text_size, publications)) > BUDGET_BYTES
-
-
-def _text_size(publication: Publishable) -> int:
-    return len(publication.data) if isinstance(publication, Publication) else 0
-
-
-def _payload_size(item: _Item) -> int:
-    return len(item.payload)
-
-
-def _message_id(entry: QueueEntry, number: int) -> bytes:
-    """The id by which JetStream recognizes a publication of an entry ("Message Deduplication", docs.nats.io)."""
-    return header("Nats-Msg-Id", f"{token(entry.queue)}:{entry.id}:{number}")
