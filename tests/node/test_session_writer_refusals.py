@@ -36,7 +36,7 @@ async def test_a_refused_session_is_reported_once_and_cannot_be_resumed(
     await settle()
     # Nor as it was before: its client would miss what it was told since.
     assert cluster.sessions.sids == ["other"]
-    told = [each for each in warnings(caplog) if "can't be kept, nor resumed" in each]
+    told = [each for each in warnings(caplog) if "can't be stored, nor resumed" in each]
     assert len(told) == 1
     assert told[0].startswith("sid=large ")
     assert cluster.nodes[0].counters.refused_sessions_total == 1

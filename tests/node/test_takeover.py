@@ -2,7 +2,7 @@
 
 import pytest
 
-from catenary.node.session_writer import CacheState
+from catenary.node.session_writes import CacheState
 from catenary.node.takeover import TAKEOVERS, Action, Answer
 
 OWN = {Action.RESUME_OWN, Action.RESUME_OWN_UNCONFIRMED, Action.END_OWN}

@@ -1,21 +1,19 @@
 """Writes sessions to a cache that all nodes share, after the work that changes them (write-behind).
 
 A session is written while it lives, so that another node can resume it when this one has died, or when its client is
-quick. It is sent to the cache before its client learns of it; later changes of one turn of the event loop are one write.
-A write waits for the answers to earlier writes of the same session only. A write that fails is repeated after a pause; a newer one of the same session replaces it. What the cache was sent, and has confirmed, is remembered for each sid: it decides what a later answer
-means (``node/takeover.py``).
+quick. It is sent to the cache before its client receives its sid; later changes of one turn of the event loop are one
+write. A write waits for the answers to earlier writes of the same session only. A write that fails is repeated after a
+pause; a newer one of the same session replaces it. For each sid, the writer remembers what it sent to the cache and
+whether that was confirmed: ``node/takeover.py`` needs it to interpret a later answer.
 Knows: snapshots, the cache. Does not know: who resumes a session.
 """
 
 import asyncio
-import enum
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import islice
 from typing import Final
-
-import msgspec
 
 from catenary.errors import BackendError, BackendRefused
 from catenary.logs.rate_limited import RateLimitedLogger
@@ -25,6 +23,15 @@ from catenary.node.disconnector import Ended
 from catenary.node.live_sessions import LiveSessions
 from catenary.node.session import Session
 from catenary.node.session_aliases import alias_key
+from catenary.node.session_writes import (
+    CacheState,
+    FinalWrite,
+    Remove,
+    Save,
+    SaveAlias,
+    Sent,
+    Write,
+)
 from catenary.node.snapshot import Snapshot
 from catenary.node.snapshot import write as encode
 from catenary.node.snapshot_lines import SnapshotLines, written
@@ -48,50 +55,6 @@ TOUCHED_AT_ONCE: Final = 1_000
 
 WRITTEN_AT_ONCE: Final = 500
 """Sessions whose writes are under way at the same time."""
-
-
-class CacheState(enum.Enum):
-    """What this node knows of a session in the cache. A session without a state was never sent there."""
-
-    SENT = enum.auto()
-    """It may be stored: the answer to the first write is pending, or was lost."""
-    KEPT = enum.auto()
-    """It is stored, unless another node has taken it."""
-    UNCERTAIN = enum.auto()
-    """It was stored before the cache was away."""
-
-
-class Save(msgspec.Struct, frozen=True):
-    """The write of a session that left: as it was then."""
-
-    snapshot: Snapshot
-
-
-class SaveAlias(msgspec.Struct, frozen=True):
-    """The write of an alias (:func:`catenary.node.session_aliases.alias_key`): the sid that it stands for."""
-
-    sid: Sid
-
-
-class Remove(msgspec.Struct, frozen=True):
-    """The removal of a session that no client may resume.
-
-    ``ended`` is reported to the application once it is removed, unless another node was quicker. ``living`` is the
-    session if it continues and only can't be stored any more.
-    """
-
-    ended: Ended | None
-    living: Session | None = None
-
-
-FinalWrite = Save | SaveAlias | Remove
-"""The last write of a sid: its session has left, or must not be resumed."""
-
-Write = Session | FinalWrite
-"""A session stands for a write of its state at the time of the write."""
-
-Sent = dict[Sid, tuple[Write, Awaitable[bytes | None] | bytes | None]]
-"""Writes that were sent, with the answers to await."""
 
 
 class SessionWriter:
@@ -171,7 +134,7 @@ class SessionWriter:
             asyncio.get_running_loop().call_soon(self._start_batch)
         sid = session.sid
         if sid not in self._states and self._may_send(sid):
-            # Its client can be at another node as soon as it knows this sid, which is told after this.
+            # The client can connect to another node as soon as it has received this sid, which is sent after this.
             self._started[sid] = (session, self._send(sid, session))
         else:
             self._changed[sid] = session
@@ -227,7 +190,7 @@ class SessionWriter:
     # Writing
 
     def flush(self) -> Awaitable[None] | None:
-        """Starts the waiting writes; failed ones are repeated after a pause. The awaitable ends with the writes under way."""
+        """Starts the waiting writes. The awaitable ends when all writes under way have ended."""
         self._start_batch()
         return self._await_flushed() if self._flushing else None
 
@@ -330,7 +293,7 @@ class SessionWriter:
         return self._sessions.save(sid, text, is_new=is_new)
 
     def _send_living(self, sid: Sid, session: Session, *, is_new: bool) -> Awaitable[None] | None:
-        """Sends the whole session, or of a large one that is kept the lines that have changed."""
+        """Sends the whole session, or of a large one that is stored the changed lines."""
         lines = self._lines.get(sid)
         if lines is not None and not is_new:
             changed = lines.changed(session, self._live.newest_revocation)
@@ -378,7 +341,7 @@ class SessionWriter:
     def _log_refusal(self, sid: Sid, error: BackendRefused) -> None:
         self._counters.refused_sessions_total += 1
         self._limited.log(
-            logging.WARNING, "sid=%s The session can't be kept, nor resumed: %s", sid, error
+            logging.WARNING, "sid=%s The session can't be stored, nor resumed: %s", sid, error
         )
 
     def note_outage(self, error: BackendError | None) -> None:
@@ -396,7 +359,7 @@ class SessionWriter:
             if state is CacheState.KEPT:
                 self._states[sid] = CacheState.UNCERTAIN
 
-    # While sessions are kept
+    # Stored sessions
 
     def touch(self) -> Awaitable[None] | None:
         """Starts the time to live of this node's sessions again: to be called several times within it."""
@@ -460,7 +423,7 @@ class SessionWriter:
         if not isinstance(write, SaveAlias):
             return None
         del self._final[key]
-        # It may be kept already. It leads to no session from now on.
+        # It may be stored already. It leads to no session from now on.
         self._states.pop(key, None)
         return write.sid
 

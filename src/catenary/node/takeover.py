@@ -19,7 +19,8 @@ from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.names import Sid
 from catenary.node.live_sessions import LiveSessions
 from catenary.node.session_aliases import SessionAliases, alias_key
-from catenary.node.session_writer import CacheState, SessionWriter
+from catenary.node.session_writer import SessionWriter
+from catenary.node.session_writes import CacheState
 from catenary.node.snapshot import Snapshot, read, read_name
 from catenary.ports import SessionCache
 
