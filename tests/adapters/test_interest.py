@@ -38,7 +38,7 @@ def open_interest(*streams: Stream) -> Interest:
 
 
 @in_loop
-async def test_nobody_waits_while_the_engine_is_away() -> None:
+async def test_there_are_no_waits_while_the_engine_is_unavailable() -> None:
     interest = Interest()
     interest.listen(A)
     assert interest.when_live([A]) is None
@@ -47,7 +47,7 @@ async def test_nobody_waits_while_the_engine_is_away() -> None:
 
 
 @in_loop
-async def test_what_changes_is_told_in_one_batch_and_waited_for() -> None:
+async def test_changes_are_one_batch_with_one_wait() -> None:
     interest = open_interest(A)
     interest.listen(B)
     interest.unlisten(A)
@@ -76,7 +76,7 @@ async def test_changes_come_when_there_are_some() -> None:
 
 
 @in_loop
-async def test_what_is_added_while_a_batch_is_told_waits_for_the_next() -> None:
+async def test_a_stream_that_is_added_during_a_batch_waits_for_the_next() -> None:
     interest = open_interest()
     interest.listen(A)
     first = await interest.changes()
@@ -91,7 +91,7 @@ async def test_what_is_added_while_a_batch_is_told_waits_for_the_next() -> None:
 
 
 @in_loop
-async def test_who_comes_back_to_a_stream_waits_for_the_new_listening() -> None:
+async def test_a_returning_subscriber_waits_for_the_new_subscription() -> None:
     interest = open_interest()
     interest.listen(A)
     first = await interest.changes()
@@ -130,7 +130,7 @@ async def test_whoever_waits_goes_on_when_the_engine_goes_away() -> None:
 
 
 @in_loop
-async def test_one_who_stops_waiting_stops_nobody_else() -> None:
+async def test_a_cancelled_wait_cancels_no_other() -> None:
     interest = open_interest()
     interest.listen(A)
     waits = [interest.when_live([A]) for _ in range(2)]
@@ -200,7 +200,7 @@ async def test_a_call_is_made_when_a_new_epoch_has_begun() -> None:
     )
 )
 @settings(max_examples=300, deadline=None)
-def test_the_engine_listens_to_what_is_wanted_whenever_nobody_waits(steps: list[str]) -> None:
+def test_the_engine_has_all_wanted_streams_whenever_no_wait_is_left(steps: list[str]) -> None:
     async def play() -> None:
         interest = Interest()
         engine: set[Stream] | None = None

@@ -111,7 +111,7 @@ async def test_a_start_without_the_issuer_is_no_failure() -> None:
 
 
 @in_loop
-async def test_an_empty_set_is_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_empty_key_set_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     with key_set_server() as server:
         remote = RemoteKeys(server.url, interval_s=60)
@@ -121,7 +121,7 @@ async def test_an_empty_set_is_told(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @in_loop
-async def test_the_loop_goes_on_and_who_gives_up_disturbs_nobody() -> None:
+async def test_the_loop_continues_and_a_cancelled_caller_disturbs_no_other() -> None:
     clock = Clock()
     with key_set_server(web_key(RSA, "old")) as server:
         remote = RemoteKeys(server.url, interval_s=60, clock=clock)

@@ -49,7 +49,7 @@ def test_the_first_question_is_logged(
     assert line.endswith("needs a broker: --presets=broker")
 
 
-def test_what_asks_for_nothing_is_not(caplog: pytest.LogCaptureFixture) -> None:
+def test_calls_that_need_no_broker_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     presence = NoPresence()
     presence.leave(STREAM, SID)
     presence.touch([SID])

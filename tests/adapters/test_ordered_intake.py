@@ -35,7 +35,7 @@ class Publisher:
 
 
 @in_loop
-async def test_what_is_waited_for_may_be_cancelled_and_reading_goes_on() -> None:
+async def test_a_cancelled_publication_does_not_stop_reading() -> None:
     one = Publisher()
     one.intake.add(b"1")
     one.intake.add(b"2")
@@ -72,7 +72,7 @@ async def test_a_worker_that_is_cancelled_by_mistake_is_followed_by_another() ->
 
 
 @in_loop
-async def test_what_a_cancelled_worker_has_not_begun_to_wait_for_is_published() -> None:
+async def test_a_publication_that_a_cancelled_worker_has_not_awaited_is_published() -> None:
     """A coroutine does nothing before it is awaited."""
     done: list[bytes] = []
 

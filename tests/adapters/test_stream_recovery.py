@@ -133,7 +133,7 @@ class Node:
 
 
 @in_loop
-async def test_what_arrives_in_order_is_delivered_at_once_and_nothing_is_read(
+async def test_messages_in_order_are_delivered_at_once_without_a_read(
     clock: Clock,
 ) -> None:
     node = Node(clock)
@@ -147,7 +147,7 @@ async def test_what_arrives_in_order_is_delivered_at_once_and_nothing_is_read(
 
 
 @in_loop
-async def test_nobody_hears_what_nobody_listens_to(clock: Clock) -> None:
+async def test_a_message_without_subscribers_is_dropped(clock: Clock) -> None:
     node = Node(clock)
     node.arrive(node.publish())
     assert node.heard == {}
@@ -162,7 +162,7 @@ async def test_commands_arrive(clock: Clock) -> None:
 
 
 @in_loop
-async def test_what_comes_twice_is_heard_once(clock: Clock) -> None:
+async def test_a_repeated_message_is_delivered_once(clock: Clock) -> None:
     node = Node(clock)
     heard = node.listen_up()
     messages = [node.publish() for _ in range(3)]
@@ -189,7 +189,7 @@ async def test_a_gap_is_read_and_what_comes_meanwhile_waits(clock: Clock) -> Non
 
 
 @in_loop
-async def test_a_second_gap_behind_what_was_read_is_read_too(clock: Clock) -> None:
+async def test_a_second_gap_after_the_first_read_is_read_too(clock: Clock) -> None:
     """The history answers with what it had when it was asked."""
     node = Node(clock)
     heard = node.listen_up()
@@ -203,7 +203,7 @@ async def test_a_second_gap_behind_what_was_read_is_read_too(clock: Clock) -> No
 
 
 @in_loop
-async def test_what_was_published_in_an_outage_is_read_when_it_is_over(clock: Clock) -> None:
+async def test_messages_of_an_outage_are_read_after_it(clock: Clock) -> None:
     node = Node(clock)
     heard = node.listen_up()
     node.arrive(node.publish())
@@ -255,7 +255,7 @@ async def test_one_that_comes_before_an_outage_is_known_to_be_over_waits_for_tho
 
 
 @in_loop
-async def test_what_was_published_before_anybody_listened_is_not_read(clock: Clock) -> None:
+async def test_messages_from_before_the_subscription_are_not_read(clock: Clock) -> None:
     node = Node(clock)
     node.publish()
     clock.now += 1
@@ -269,7 +269,7 @@ async def test_what_was_published_before_anybody_listened_is_not_read(clock: Clo
 
 
 @in_loop
-async def test_what_still_comes_of_an_older_listening_is_heard_and_no_reason_to_read(
+async def test_a_late_message_of_an_earlier_subscription_is_delivered_without_a_read(
     clock: Clock,
 ) -> None:
     node = Node(clock)
@@ -313,7 +313,7 @@ async def test_a_fault_of_the_history_costs_what_is_missing_and_no_more(
 
 
 @in_loop
-async def test_what_the_history_has_lost_is_counted_and_the_rest_of_it_heard(
+async def test_lost_messages_are_counted_and_the_others_delivered(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     node = Node(clock, limit=2)
@@ -363,7 +363,7 @@ async def test_a_new_epoch_begins_with_its_first_message(clock: Clock) -> None:
 
 
 @in_loop
-async def test_what_is_held_of_an_old_epoch_comes_before_the_new_one_and_nothing_twice(
+async def test_held_messages_of_an_old_epoch_come_before_the_new_epoch_and_once(
     clock: Clock,
 ) -> None:
     node = Node(clock)
@@ -418,7 +418,7 @@ async def test_without_a_history_order_is_all_there_is(clock: Clock) -> None:
 
 
 @in_loop
-async def test_one_who_stops_listening_while_it_is_read_hears_nothing_and_the_next_one_anew(
+async def test_a_subscriber_that_leaves_during_a_read_gets_nothing_and_the_next_one_starts_again(
     clock: Clock,
 ) -> None:
     node = Node(clock)
@@ -434,7 +434,9 @@ async def test_one_who_stops_listening_while_it_is_read_hears_nothing_and_the_ne
 
 
 @in_loop
-async def test_who_has_read_ahead_goes_on_when_that_is_known_to_be_gone(clock: Clock) -> None:
+async def test_a_client_that_has_read_ahead_continues_when_the_messages_are_gone(
+    clock: Clock,
+) -> None:
     """Nothing is found of what is newest: it is not kept any more."""
     node = Node(clock)
     node.publish()
@@ -452,7 +454,7 @@ async def test_who_has_read_ahead_goes_on_when_that_is_known_to_be_gone(clock: C
 
 
 @in_loop
-async def test_nothing_is_read_behind_the_end(clock: Clock) -> None:
+async def test_nothing_is_read_after_close(clock: Clock) -> None:
     node = Node(clock)
     heard = node.listen_up()
     node.publish()

@@ -54,7 +54,7 @@ def test_it_satisfies_the_port_and_answers_at_once() -> None:
     assert port.is_immediate
 
 
-def test_a_stream_that_comes_back_begins_behind_its_old_offsets() -> None:
+def test_a_stream_that_is_used_again_begins_after_its_old_offsets() -> None:
     clock = Clock()
     kept = history(clock)
     assert [offset_of(kept, S) for _ in range(3)] == [1, 2, 3]

@@ -102,7 +102,9 @@ async def test_of_a_batch_nothing_is_kept_or_sent_where_one_is_refused(
 
 @pytest.mark.parametrize("limits", [None, LIMITS])
 @in_loop
-async def test_what_this_user_may_not_publish(server: RedisServer, limits: Limits | None) -> None:
+async def test_a_stream_that_the_user_may_not_publish_to(
+    server: RedisServer, limits: Limits | None
+) -> None:
     url = forbid(server, BAD)
     async with redis_node(server, limits, url=url) as node:
         await node.listen([S])
@@ -119,7 +121,7 @@ async def test_what_this_user_may_not_publish(server: RedisServer, limits: Limit
 
 
 @in_loop
-async def test_what_may_not_be_published_leaves_no_hole_in_the_offsets(server: RedisServer) -> None:
+async def test_a_refused_publication_leaves_no_gap_in_the_offsets(server: RedisServer) -> None:
     url = forbid(server, BAD)
     async with redis_node(server) as free, redis_node(server, url=url) as node:
         await free.listen([BAD])

@@ -184,7 +184,7 @@ def test_the_server_starts_and_stops_while_redis_is_away(redis_: RedisServer) ->
         assert "Traceback" not in server.output()
 
 
-def test_a_wrong_password_is_told_without_telling_it(redis_: RedisServer) -> None:
+def test_a_wrong_password_is_reported_without_the_password(redis_: RedisServer) -> None:
     with redis.Redis(port=redis_.port) as connection:
         connection.config_set("requirepass", "correct-horse")
     url = f"redis://:battery-staple@127.0.0.1:{redis_.port}"

@@ -195,7 +195,7 @@ async def test_a_sentinel_that_hangs_leaves_time_for_the_others(tmp_path: Path) 
 
 
 @in_loop
-async def test_sentinels_that_are_away_are_told_in_a_few_words() -> None:
+async def test_unavailable_sentinels_are_reported_in_a_few_words() -> None:
     """redis-py describes its clients at length, and before version 8 with their passwords."""
     address = RedisAddress(
         "redis://:battery@Main",
@@ -252,7 +252,7 @@ def test_an_address_that_is_none_ends_the_start(
     assert "Traceback" not in ended.stderr
 
 
-def test_a_parameter_without_effect_is_told() -> None:
+def test_a_parameter_without_effect_is_logged() -> None:
     with redis_server() as redis, ExitStack() as stack:
         flags = ("--public", "--norpc", "--broadcast_adapter=redis")
         server: CableServer = stack.enter_context(

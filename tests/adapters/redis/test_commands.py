@@ -64,7 +64,7 @@ async def test_replies_belong_to_their_calls_and_errors_to_theirs(server: RedisS
 
 
 @in_loop
-async def test_a_call_nobody_waits_for_any_more_disturbs_no_other(server: RedisServer) -> None:
+async def test_a_cancelled_call_disturbs_no_other(server: RedisServer) -> None:
     async with connected(server) as commands:
         left = commands.call("ECHO", "1")
         left.cancel()
@@ -89,7 +89,7 @@ async def test_scripts_that_redis_forgot_run_all_the_same_and_in_order(
 
 
 @in_loop
-async def test_calls_stay_in_order_when_somebody_else_loads_the_script_meanwhile(
+async def test_calls_stay_in_order_when_another_client_loads_the_script_meanwhile(
     server: RedisServer,
 ) -> None:
     async with connected(server) as commands:
@@ -163,7 +163,7 @@ async def test_a_redis_that_does_not_answer_is_given_up(
 
 
 @in_loop
-async def test_what_was_called_before_the_end_is_done(server: RedisServer) -> None:
+async def test_calls_from_before_close_are_answered(server: RedisServer) -> None:
     async with connected(server) as commands:
         calls = [commands.call("INCR", "count") for _ in range(1000)]
     assert await calls[-1] == 1000

@@ -113,7 +113,7 @@ async def connection_answers(url: str) -> None:
 
 @pytest.mark.parametrize("is_paused", [False, True])
 @in_loop
-async def test_what_came_before_the_end_is_taken_first(is_paused: bool) -> None:
+async def test_replies_from_before_the_end_are_taken_first(is_paused: bool) -> None:
     """Also while the owner has paused: nothing that was received is lost with the connection."""
     replies: list[Any] = []
     async with (
@@ -137,7 +137,7 @@ async def test_what_came_before_the_end_is_taken_first(is_paused: bool) -> None:
 
 
 @in_loop
-async def test_what_is_no_reply_ends_the_connection() -> None:
+async def test_a_malformed_reply_ends_the_connection() -> None:
     replies: list[Any] = []
     async with (
         redis_that_says(integers(MANY) + b"?\r\n") as url,

@@ -58,7 +58,7 @@ async def test_nodes_that_write_at_once_share_one_order(server: RedisServer) -> 
 
 
 @in_loop
-async def test_what_nobody_uses_is_forgotten_and_comes_back_as_another_epoch(
+async def test_an_unused_stream_is_forgotten_and_begins_a_new_epoch(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("catenary.adapters.redis.history.SHORTEST_META_S", 1)
@@ -192,7 +192,7 @@ async def test_moments_that_are_none(server: RedisServer, moment_s: int) -> None
 
 
 @in_loop
-async def test_what_another_program_wrote_is_an_error_and_no_crash(server: RedisServer) -> None:
+async def test_data_of_another_program_is_an_error_and_no_crash(server: RedisServer) -> None:
     async with redis_node(server) as node:
         with redis.Redis(port=server.port) as connection:
             connection.xadd("test:log:s", {"m": "nonsense"})
@@ -221,7 +221,9 @@ async def test_a_large_history_is_read_part_by_part(server: RedisServer) -> None
 
 
 @in_loop
-async def test_what_redis_drops_between_two_parts_leaves_no_gap(server: RedisServer) -> None:
+async def test_messages_that_redis_drops_between_two_parts_leave_no_gap(
+    server: RedisServer,
+) -> None:
     async with redis_node(server) as node:
         append = node.engine.appender.append
         for number in range(100):

@@ -111,7 +111,7 @@ async def test_redis_forgets_what_no_node_uses_any_more(
 
 
 @in_loop
-async def test_who_is_there_is_renewed_once_an_hour(server: RedisServer) -> None:
+async def test_present_sessions_are_renewed_once_an_hour(server: RedisServer) -> None:
     async with redis_node(server, SHORT) as node:
         quarters = [node.presence.is_renewing(hours * 3600.0) for hours in (0, 0.25, 0.5, 0.75, 1)]
         assert quarters == [True, False, False, False, True]

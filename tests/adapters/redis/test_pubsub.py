@@ -163,7 +163,7 @@ async def test_a_redis_that_hangs_while_it_is_connected_to(
 
 
 @in_loop
-async def test_messages_of_strangers_cost_nobody_anything(
+async def test_messages_of_other_programs_are_ignored(
     server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with redis_node(server) as node:

@@ -109,7 +109,7 @@ async def test_no_entry_overtakes_an_earlier_one(
 
 
 @in_loop
-async def test_what_is_sent_side_by_side_behind_a_failure_fails_with_it(
+async def test_entries_that_are_sent_with_a_failing_one_fail_with_it(
     server: RedisServer,
 ) -> None:
     async with redis_node(server) as node:

@@ -27,7 +27,7 @@ def server() -> Iterator[RedisServer]:
 
 
 @in_loop
-async def test_each_end_is_told_to_one_node(server: RedisServer) -> None:
+async def test_each_expired_session_is_returned_on_one_node(server: RedisServer) -> None:
     many = EXPIRED_AT_ONCE + 50
     async with redis_node(server, SHORT) as one, redis_node(server, SHORT) as other:
         for number in range(many):
@@ -46,7 +46,7 @@ async def test_each_end_is_told_to_one_node(server: RedisServer) -> None:
 
 
 @in_loop
-async def test_behind_an_outage_living_nodes_come_first(server: RedisServer) -> None:
+async def test_after_an_outage_live_nodes_come_first(server: RedisServer) -> None:
     async with redis_node(server, SHORT) as one:
         await one.sessions.save(A, b"1")
         await asyncio.sleep(1.1)

@@ -200,7 +200,7 @@ async def test_an_entry_as_an_application_writes_it_is_a_publication(
 
 
 @in_loop
-async def test_what_was_published_before_any_node_came_is_taken(
+async def test_entries_from_before_the_first_node_are_published(
     redis_: RedisServer, app: RedisStreamPublisher
 ) -> None:
     app.publish(*texts(5))
@@ -220,7 +220,7 @@ async def test_a_stream_and_a_group_of_other_names(redis_: RedisServer) -> None:
 
 
 @in_loop
-async def test_what_is_no_publication_is_counted_told_and_dropped(
+async def test_a_malformed_publication_is_counted_logged_and_dropped(
     redis_: RedisServer, app: RedisStreamPublisher, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(text: str) -> None:
@@ -248,7 +248,7 @@ async def test_what_is_no_publication_is_counted_told_and_dropped(
 
 
 @in_loop
-async def test_what_cannot_be_sent_is_tried_again_in_order(
+async def test_entries_that_can_not_be_sent_are_retried_in_order(
     redis_: RedisServer, app: RedisStreamPublisher
 ) -> None:
     attempts: list[str] = []
@@ -274,7 +274,7 @@ async def test_what_cannot_be_sent_is_tried_again_in_order(
 
 
 @in_loop
-async def test_what_is_refused_for_good_is_dropped_and_what_is_behind_it_goes_on(
+async def test_a_permanently_refused_entry_is_dropped_and_later_ones_are_published(
     redis_: RedisServer, app: RedisStreamPublisher, caplog: pytest.LogCaptureFixture
 ) -> None:
     attempts: list[str] = []
@@ -364,7 +364,7 @@ async def test_one_node_reads_and_the_others_wait_for_it_to_die(
 
 
 @in_loop
-async def test_what_other_servers_of_the_group_left_is_claimed(
+async def test_entries_that_other_servers_of_the_group_left_are_claimed(
     redis_: RedisServer, app: RedisStreamPublisher
 ) -> None:
     """anycable-go, and older versions, read as consumers of their own."""
@@ -474,9 +474,7 @@ async def test_a_node_that_can_not_publish_lets_another_one_try(
 
 
 @in_loop
-async def test_what_waits_in_the_stream_is_measured(
-    redis_: RedisServer, app: RedisStreamPublisher
-) -> None:
+async def test_the_lag_is_measured(redis_: RedisServer, app: RedisStreamPublisher) -> None:
     go_on = asyncio.Event()
 
     async def wait() -> None:
@@ -536,7 +534,7 @@ async def test_redis_comes_back_with_its_data(tmp_path: Path) -> None:
 
 
 @in_loop
-async def test_what_redis_gave_to_a_connection_that_broke_is_asked_for_again(
+async def test_entries_that_a_broken_connection_received_are_read_again(
     redis_: RedisServer, app: RedisStreamPublisher
 ) -> None:
     with tcp_relay(redis_.port) as relay:
@@ -603,7 +601,7 @@ async def test_a_redis_that_says_nothing_for_a_while(
 
 
 @in_loop
-async def test_entries_that_somebody_deleted_are_forgotten(
+async def test_deleted_entries_are_forgotten(
     redis_: RedisServer, app: RedisStreamPublisher
 ) -> None:
     with stream_node(redis_.url, stops_after=0, lease_s=1) as other:
@@ -639,7 +637,7 @@ async def test_entries_that_were_deleted_after_they_were_read(redis_: RedisServe
 
 
 @in_loop
-async def test_who_closes_publishes_what_it_has_and_lets_others_read(
+async def test_closing_publishes_the_batch_and_releases_the_lease(
     redis_: RedisServer, app: RedisStreamPublisher
 ) -> None:
     async def slowly() -> None:
@@ -655,9 +653,7 @@ async def test_who_closes_publishes_what_it_has_and_lets_others_read(
 
 
 @in_loop
-async def test_who_takes_long_to_close_keeps_what_it_has(
-    redis_: RedisServer, app: RedisStreamPublisher
-) -> None:
+async def test_a_slow_close_keeps_the_lease(redis_: RedisServer, app: RedisStreamPublisher) -> None:
     async def slowly() -> None:
         await asyncio.sleep(0.8)
 
@@ -672,7 +668,7 @@ async def test_who_takes_long_to_close_keeps_what_it_has(
 
 
 @in_loop
-async def test_who_closes_while_it_waits_does_not_wait_on(redis_: RedisServer) -> None:
+async def test_closing_ends_a_wait_for_entries(redis_: RedisServer) -> None:
     async with node(redis_, read_block_ms=2000) as one:
         await until(lambda: is_joined(redis_) and bool(consumers(redis_)))
         assert await one.close(5) < 0.5
@@ -680,7 +676,7 @@ async def test_who_closes_while_it_waits_does_not_wait_on(redis_: RedisServer) -
 
 
 @in_loop
-async def test_what_cannot_be_finished_before_the_end_is_left_for_others(
+async def test_entries_that_are_not_finished_at_the_end_are_left_for_others(
     redis_: RedisServer, app: RedisStreamPublisher
 ) -> None:
     async def fail() -> None:
@@ -701,7 +697,7 @@ async def test_what_cannot_be_finished_before_the_end_is_left_for_others(
 
 
 @in_loop
-async def test_who_closes_does_not_wait_for_a_redis_that_is_away(redis_: RedisServer) -> None:
+async def test_closing_does_not_wait_for_an_unavailable_redis(redis_: RedisServer) -> None:
     for silence in (redis_.freeze, redis_.stop):
         async with node(redis_) as one:
             await until(lambda: is_joined(redis_))
