@@ -14,7 +14,7 @@ from typing import Any
 
 from catenary import __version__
 from catenary.config.effective import effective
-from catenary.config.load import Request, load
+from catenary.config.load import StartRequest, load
 from catenary.errors import ConfigError, ServerEnded
 from catenary.terminal.tools import HELP, TOOLS, find
 
@@ -75,7 +75,7 @@ def _split(argv: Sequence[str]) -> tuple[tuple[str, ...], Sequence[str]]:
     return (), argv
 
 
-def _serve_rpc(request: Request, where: str) -> None:
+def _serve_rpc(request: StartRequest, where: str) -> None:
     """Runs an RPC server until a signal."""
     # Silences grpcio's own lines on standard error; ours cover the same events.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -94,7 +94,7 @@ def _serve_rpc(request: Request, where: str) -> None:
     asyncio.run(answer_calls(options, load_cable(where)))
 
 
-def _serve(request: Request, where: str | None) -> None:
+def _serve(request: StartRequest, where: str | None) -> None:
     """Runs a server until a signal. Imports are here, so that help and errors stay fast."""
     import asyncio
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catenary.adapters.interest import Changes, Interest
+from catenary.adapters.interest import Changes, StreamInterest
 from catenary.messages.names import Stream
 from catenary.messages.publications import Position
 from tests.parts.heart import in_loop, settle
@@ -28,9 +28,9 @@ async def is_over(wait: Awaitable[None] | None) -> bool:
     return False
 
 
-def open_interest(*streams: Stream) -> Interest:
+def open_interest(*streams: Stream) -> StreamInterest:
     """One whose engine is there, and knows these streams."""
-    interest = Interest()
+    interest = StreamInterest()
     for stream in streams:
         interest.listen(stream)
     assert interest.up() == streams
@@ -39,7 +39,7 @@ def open_interest(*streams: Stream) -> Interest:
 
 @in_loop
 async def test_there_are_no_waits_while_the_engine_is_unavailable() -> None:
-    interest = Interest()
+    interest = StreamInterest()
     interest.listen(A)
     assert interest.when_live([A]) is None
     assert interest.is_live(A)
@@ -144,7 +144,7 @@ async def test_a_cancelled_wait_cancels_no_other() -> None:
 
 
 def test_a_stream_has_one_first_and_one_last_listener() -> None:
-    interest = Interest()
+    interest = StreamInterest()
     with pytest.raises(KeyError):
         interest.unlisten(A)
 
@@ -202,7 +202,7 @@ async def test_a_call_is_made_when_a_new_epoch_has_begun() -> None:
 @settings(max_examples=300, deadline=None)
 def test_the_engine_has_all_wanted_streams_whenever_no_wait_is_left(steps: list[str]) -> None:
     async def play() -> None:
-        interest = Interest()
+        interest = StreamInterest()
         engine: set[Stream] | None = None
         told: Changes | None = None
         wanted: set[Stream] = set()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from catenary.adapters import pacing
 from catenary.adapters import stream_recovery as recovery_module
-from catenary.adapters.interest import Interest
+from catenary.adapters.interest import StreamInterest
 from catenary.adapters.memory.history import LocalHistory
 from catenary.adapters.stream_recovery import HELD_LIMIT, StreamRecovery
 from catenary.errors import BackendError
@@ -81,7 +81,7 @@ class Node:
     def __init__(self, clock: Clock, *, keeps: bool = True, limit: int = 1_000) -> None:
         self.clock = clock
         self.history = Storage(clock, limit=limit)
-        self.interest = Interest(lambda: clock.now)
+        self.interest = StreamInterest(lambda: clock.now)
         self.counters = Counters()
         self.heard: dict[Stream, list[int]] = {}
         self.commands: list[RemoteDisconnect] = []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from catenary.api.access import Access, Answer, send_answer
+from catenary.api.access import Access, ApiResponse, send_answer
 from catenary.auth.origins import Origins
 from tests.parts.asgi_events import Events
 from tests.parts.heart import in_loop
@@ -31,7 +31,7 @@ def test_without_a_key_everyone_may_send() -> None:
 
 
 def test_a_preflight_needs_no_key() -> None:
-    assert Access("GET", key=KEY, pages=Origins([])).check("OPTIONS", "") == Answer(200)
+    assert Access("GET", key=KEY, pages=Origins([])).check("OPTIONS", "") == ApiResponse(200)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_pages_that_may_call(pages: Origins | None, origin: str, allowed: str | 
 @in_loop
 async def test_an_error_is_json_with_its_length() -> None:
     events = Events()
-    await send_answer(events.send, Answer(422, "expected “POST”"), [("x-own", "1")])
+    await send_answer(events.send, ApiResponse(422, "expected “POST”"), [("x-own", "1")])
     assert events.status == 422
     assert events.body == '{"error":"expected “POST”"}'.encode()
     assert events.headers == {
@@ -67,5 +67,5 @@ async def test_an_error_is_json_with_its_length() -> None:
 @in_loop
 async def test_an_empty_answer_has_no_type() -> None:
     events = Events()
-    await send_answer(events.send, Answer(201), ())
+    await send_answer(events.send, ApiResponse(201), ())
     assert (events.status, events.body, events.headers) == (201, b"", {"content-length": "0"})

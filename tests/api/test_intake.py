@@ -5,7 +5,7 @@ from typing import Any, cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catenary.api.broadcast import Broadcasts
+from catenary.api.broadcast import BroadcastRules
 from catenary.api.intake import IntakeRules, IntakeStage
 from catenary.edge.deadlines import NoDeadlines
 from catenary.metrics.counters import Counters
@@ -23,7 +23,7 @@ class Publisher:
         self.is_closed = False
         rules = IntakeRules(
             path="/_broadcast",
-            broadcasts=Broadcasts(self._publish, self.counters, key="k", pages=None),
+            broadcasts=BroadcastRules(self._publish, self.counters, key="k", pages=None),
             watch=NoDeadlines(),
             memory=RequestMemory(limit, self.counters),
         )

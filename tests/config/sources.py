@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 import pytest
 
-from catenary.config.load import Request, load
+from catenary.config.load import StartRequest, load
 from catenary.config.options import Options, Value
 from catenary.errors import ConfigError
 
 
 def request(
     *argv: str, environ: Mapping[str, str] | None = None, files: Mapping[str, str] | None = None
-) -> Request:
+) -> StartRequest:
     """Loads from these alone."""
     return load(argv, environ or {}, (files or {}).get)
 

@@ -7,8 +7,8 @@ import pytest
 from catenary.config.options import (
     SHORTHANDS,
     TABLE,
-    Entry,
     Option,
+    OptionRow,
     Options,
     RedisOptions,
     Section,
@@ -74,7 +74,7 @@ def test_no_toml_key_is_there_twice_or_lies_inside_another() -> None:
 
 
 @pytest.mark.parametrize("entry", TABLE, ids=lambda entry: str(entry.place))
-def test_a_row_is_complete(entry: Entry) -> None:
+def test_a_row_is_complete(entry: OptionRow) -> None:
     assert entry.option.help.strip() == entry.option.help != ""
     assert entry.value_in(Options()) == entry.default
     given = list(entry.default) if isinstance(entry.default, tuple) else entry.default

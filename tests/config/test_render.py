@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catenary.config import render
-from catenary.config.options import SHORTHANDS, TABLE, Entry, Options, Value
+from catenary.config.options import SHORTHANDS, TABLE, OptionRow, Options, Value
 from catenary.errors import ConfigError
 from tests.config.sources import options, request
 
@@ -22,7 +22,7 @@ HOST = st.from_regex(r"(\*\.)?[a-z0-9]{1,9}\.test(:[1-9][0-9]{0,3})?", fullmatch
 ADDRESS = st.from_regex(r"nats://[a-z]{1,9}:[1-9][0-9]{0,3}", fullmatch=True)
 
 
-def values(entry: Entry) -> st.SearchStrategy[Value]:
+def values(entry: OptionRow) -> st.SearchStrategy[Value]:
     """Any value that an option may have in this version."""
     allowed = [choice for choice in entry.choices if choice not in entry.option.later]
     if not entry.option.built:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from catenary.config.options import SHORTHANDS, TABLE, Entry, Value
+from catenary.config.options import SHORTHANDS, TABLE, OptionRow, Value
 from catenary.config.values import expected, from_text, from_toml
 from catenary.errors import ConfigError
 
@@ -37,7 +37,7 @@ RATE = BY_PLACE["disconnector.rate"]
         (GATEWAYS, "a:x,y;b:z", ("a:x,y", "b:z")),
     ],
 )
-def test_text(entry: Entry, text: str, value: Value) -> None:
+def test_text(entry: OptionRow, text: str, value: Value) -> None:
     read = from_text(entry, text, "--it")
     assert read == value
     assert type(read) is type(value)
@@ -67,7 +67,7 @@ def test_text(entry: Entry, text: str, value: Value) -> None:
         (PORT, "9" * 5000, f"--it: expected a whole number from 0 to 65535, got '{'9' * 79}..."),
     ],
 )
-def test_wrong_text(entry: Entry, text: str, line: str) -> None:
+def test_wrong_text(entry: OptionRow, text: str, line: str) -> None:
     with pytest.raises(ConfigError) as caught:
         from_text(entry, text, "--it")
     assert str(caught.value) == line
@@ -85,7 +85,7 @@ def test_wrong_text(entry: Entry, text: str, line: str) -> None:
         (TAGS, "env:test", ("env:test",)),
     ],
 )
-def test_toml(entry: Entry, given: object, value: Value) -> None:
+def test_toml(entry: OptionRow, given: object, value: Value) -> None:
     assert from_toml(entry, given, "key") == value
 
 
@@ -105,14 +105,14 @@ def test_toml(entry: Entry, given: object, value: Value) -> None:
         (TAGS, ["env:test"], "key: expected a list of name:value, got ['env:test']"),
     ],
 )
-def test_wrong_toml(entry: Entry, given: object, line: str) -> None:
+def test_wrong_toml(entry: OptionRow, given: object, line: str) -> None:
     with pytest.raises(ConfigError) as caught:
         from_toml(entry, given, "key")
     assert str(caught.value) == line
 
 
 @pytest.mark.parametrize("entry", [entry for entry in TABLE if entry.option.secret])
-def test_a_wrong_secret_is_not_shown(entry: Entry) -> None:
+def test_a_wrong_secret_is_not_shown(entry: OptionRow) -> None:
     with pytest.raises(ConfigError) as caught:
         from_toml(entry, 123456, "key")
     assert "123456" not in str(caught.value)

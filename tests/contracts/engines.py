@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from catenary.adapters.interest import Interest
+from catenary.adapters.interest import StreamInterest
 from catenary.adapters.memory.history import LocalHistory
 from catenary.adapters.memory.pubsub import LocalPubSub
 from catenary.adapters.nats.embedded import EmbeddedNats
@@ -67,7 +67,7 @@ class EngineNode(OneNode, Protocol):
     restored: int
     counters: Counters
     supervisor: Supervisor
-    interest: Interest
+    interest: StreamInterest
     recovery: StreamRecovery
 
     @property

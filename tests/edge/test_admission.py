@@ -12,14 +12,14 @@ from catenary.messages.heartbeat import Heartbeat
 from catenary.metrics.counters import Counters
 from catenary.node.session import Traits
 from catenary.protocols.table import ACTION_CABLE_EXTENDED_JSON, ACTION_CABLE_JSON
-from catenary.wire.http1 import Request
+from catenary.wire.http1 import RequestHead
 
 PEER = Peer("http", "10.0.0.1")
 HEARTBEAT = Heartbeat(3, "s")
 
 
-def request(target: str = "/cable", **headers: str) -> Request:
-    return Request("GET", target, {"host": "example.com", **headers})
+def request(target: str = "/cable", **headers: str) -> RequestHead:
+    return RequestHead("GET", target, {"host": "example.com", **headers})
 
 
 def admission(counters: Counters | None = None, **rules: Any) -> Admission:

@@ -13,15 +13,15 @@ from catenary.edge.request import (
     resumed_sid,
 )
 from catenary.messages.heartbeat import Heartbeat
-from catenary.wire.http1 import Request, read_request
+from catenary.wire.http1 import RequestHead, read_request
 
 ALL_COOKIES = Proxied(headers=("cookie",), cookies=())
 USUAL = Heartbeat(3, "s")
 
 
-def request(target: str = "/cable", **headers: str) -> Request:
+def request(target: str = "/cable", **headers: str) -> RequestHead:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Request("GET", target, {"host": "example.com"} | named)
+    return RequestHead("GET", target, {"host": "example.com"} | named)
 
 
 # The environment
@@ -60,7 +60,7 @@ def test_headers_are_those_of_the_option(
     proxied: tuple[str, ...], headers: dict[str, str], shown: dict[str, str]
 ) -> None:
     environment = environment_of(
-        Request("GET", "/", headers),
+        RequestHead("GET", "/", headers),
         Peer("http", "1.2.3.4"),
         Proxied(proxied, ()),
     )
@@ -70,7 +70,7 @@ def test_headers_are_those_of_the_option(
 
 def test_remote_addr_can_not_be_forged() -> None:
     environment = environment_of(
-        Request("GET", "/", {"remote_addr": "6.6.6.6", "remote-addr": "6.6.6.6"}),
+        RequestHead("GET", "/", {"remote_addr": "6.6.6.6", "remote-addr": "6.6.6.6"}),
         Peer("http", "1.2.3.4"),
         Proxied(("REMOTE_ADDR", "cookie"), ()),
     )
@@ -98,7 +98,7 @@ TOKEN = {"x-jid": "abc"}
     ],
 )
 def test_token_is_a_header_or_a_subprotocol(headers: dict[str, str], shown: dict[str, str]) -> None:
-    read = Request("GET", "/", headers)
+    read = RequestHead("GET", "/", headers)
     environment = environment_of(read, Peer("http", ""), Proxied((), (), "x-jid"))
 
     assert environment.headers == shown | {"REMOTE_ADDR": ""}
@@ -251,4 +251,4 @@ def test_no_cookie_is_shown_that_is_not_named(cookies: str, names: list[str]) ->
     ],
 )
 def test_a_parameter_of_the_query(query: str, sid: str | None) -> None:
-    assert resumed_sid(Request("GET", f"/cable?{query}", {})) == sid
+    assert resumed_sid(RequestHead("GET", f"/cable?{query}", {})) == sid

@@ -540,8 +540,8 @@ _PACK_WORDS: Final = (b" ", b"\x94", b"\xc0", b"\xd9\x05", b"\x91" * 1500)
 
 
 def check_nats_wire(data: bytes, random: Random) -> None:
-    def reader(told: list[object]) -> nats_wire.Reader:
-        return nats_wire.Reader(
+    def reader(told: list[object]) -> nats_wire.NatsReader:
+        return nats_wire.NatsReader(
             lambda *message: told.append(message), lambda *line: told.append(line)
         )
 

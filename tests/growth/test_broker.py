@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from catenary.adapters.interest import Interest
+from catenary.adapters.interest import StreamInterest
 from catenary.adapters.memory.history import LocalHistory
 from catenary.adapters.nats.pending_requests import PendingRequests
 from catenary.adapters.ordered_intake import OrderedIntake
@@ -158,7 +158,7 @@ def members_come_and_expire(size: int) -> Work:
 
 
 def interest_in_streams(size: int) -> Work:
-    interest = Interest()
+    interest = StreamInterest()
     names = streams(size)
 
     async def work() -> None:
@@ -177,11 +177,11 @@ def interest_in_streams(size: int) -> Work:
     return work
 
 
-def followed(history: LocalHistory | None = None) -> tuple[Interest, StreamRecovery]:
+def followed(history: LocalHistory | None = None) -> tuple[StreamInterest, StreamRecovery]:
     def deliver(publication: Publishable) -> None:
         pass
 
-    interest = Interest()
+    interest = StreamInterest()
     interest.listen(S)
     return interest, StreamRecovery(interest, deliver, history, Counters())
 

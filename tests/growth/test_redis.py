@@ -10,10 +10,10 @@ import pytest
 import redis
 from redis.asyncio.connection import AbstractConnection
 
-from catenary.adapters.interest import Interest
+from catenary.adapters.interest import StreamInterest
 from catenary.adapters.none import NoHistory
 from catenary.adapters.packing import NumberedCommand
-from catenary.adapters.redis.connection import Connection
+from catenary.adapters.redis.connection import RedisConnection
 from catenary.adapters.redis.streams import RedisStreamBroadcasts, StreamRules
 from catenary.adapters.send_queue import SendQueue
 from catenary.adapters.stream_recovery import StreamRecovery
@@ -113,7 +113,7 @@ def reads(pieces: Iterable[bytes], replies: int = 1) -> Work:
 
     async def work() -> None:
         taken: list[object] = []
-        connection = Connection(cast("AbstractConnection", _Opened()), taken.append)
+        connection = RedisConnection(cast("AbstractConnection", _Opened()), taken.append)
         for piece in pieces:
             connection.data_received(piece)
         while len(taken) < replies:  # noqa: ASYNC110  (the turns are what is measured)
@@ -237,7 +237,7 @@ def test_no_turn_grows_with_the_messages_that_a_node_has_missed() -> None:
         missed = tuple(
             Publication(stream, str(each), position=Position("e", each + 1)) for each in range(size)
         )
-        interest, received = Interest(), list[Publishable]()
+        interest, received = StreamInterest(), list[Publishable]()
         recovery = StreamRecovery(interest, received.append, HistoryOf(missed), Counters())
         interest.listen(stream)
         recovery.begin_stream(stream, Position("e", 0))

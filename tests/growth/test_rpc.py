@@ -4,7 +4,7 @@ import pytest
 
 from catenary.messages.names import Sid
 from catenary.metrics.counters import Counters
-from catenary.rpc.calls import AppAway, Call, Caller, CallLimits, Procedure
+from catenary.rpc.calls import AppAway, Caller, CallLimits, Procedure, RpcCall
 from tests.growth.measure import Case, Work, assert_near_linear, assert_turns_bounded
 
 CONNECT = Procedure[bytes]("connect", bytes, lambda answer: answer, is_newcomers=True)
@@ -15,11 +15,11 @@ class Application:
     """Answers nothing before it is told to; or is away."""
 
     def __init__(self, slots: int) -> None:
-        self.under_way: list[Call[bytes]] = []
+        self.under_way: list[RpcCall[bytes]] = []
         self.is_away = False
         self.caller = Caller(CallLimits(concurrency=slots), Counters(), self._send)
 
-    def _send(self, call: Call[bytes], timeout_s: float | None) -> "Application":
+    def _send(self, call: RpcCall[bytes], timeout_s: float | None) -> "Application":
         if self.is_away:
             raise AppAway("nobody listens")
         self.under_way.append(call)
@@ -28,7 +28,7 @@ class Application:
     def cancel(self) -> None:
         """Satisfies :class:`catenary.rpc.calls.Attempt`."""
 
-    def call(self, number: int) -> Call[bytes]:
+    def call(self, number: int) -> RpcCall[bytes]:
         """Every other one is that of a client that is not connected yet."""
         procedure = CONNECT if number % 2 else COMMAND
         return self.caller.call(procedure, Sid(str(number)), b"")

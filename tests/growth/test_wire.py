@@ -183,8 +183,8 @@ def fields_of_many_requests(size: int) -> Work:
 # NATS
 
 
-def reader_of_nats() -> wire.Reader:
-    return wire.Reader(lambda *_: None, lambda *_: None)
+def reader_of_nats() -> wire.NatsReader:
+    return wire.NatsReader(lambda *_: None, lambda *_: None)
 
 
 def read_nats(pieces: list[bytes]) -> Work:

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from catenary.adapters.interest import Interest
+from catenary.adapters.interest import StreamInterest
 from catenary.messages.decisions import Decision
 from catenary.messages.names import Stream
 from tests.parts.heart import Client, Heart, confirming, room, settle
@@ -33,7 +33,7 @@ class NodeAgainstModel(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.runner = asyncio.Runner()
-        self.interest = Interest()
+        self.interest = StreamInterest()
         self.heart = self.runner.run(self._build())
         self.listening: dict[tuple[Client, str], set[str]] = {}
         self.expected: dict[Client, list[tuple[str, int]]] = defaultdict(list)

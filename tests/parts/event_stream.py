@@ -17,7 +17,7 @@ from catenary.node.turns import CLIENTS_BUDGET_US, Turns
 from catenary.transports.event_stream import EventStream, StreamLimits, StreamServices
 from catenary.transports.event_stream_endpoint import EventStreamEndpoint
 from catenary.transports.event_stream_requests import EventStreamRequests
-from catenary.wire.http1 import Request
+from catenary.wire.http1 import RequestHead
 from catenary.wire.request_memory import RequestMemory
 from tests.parts.heart import NEVER, Heart
 from tests.parts.memory_socket import MemorySocket
@@ -45,20 +45,20 @@ def stream_services(
     )
 
 
-def get(query: str) -> Request:
-    return Request("GET", f"/events?{query}", {})
+def get(query: str) -> RequestHead:
+    return RequestHead("GET", f"/events?{query}", {})
 
 
-def post(size: int, *, sid: str = "s", is_http_1_0: bool = False) -> Request:
+def post(size: int, *, sid: str = "s", is_http_1_0: bool = False) -> RequestHead:
     """A request whose body has so many bytes."""
     headers = {"x-request-id": sid, "content-length": str(size)}
-    return Request("POST", "/events", headers, is_http_1_0=is_http_1_0)
+    return RequestHead("POST", "/events", headers, is_http_1_0=is_http_1_0)
 
 
 class OpenEventStream:
     """The client of an event stream. The ``body`` of its request follows its head at once."""
 
-    def __init__(self, services: StreamServices, request: Request, body: bytes = b"") -> None:
+    def __init__(self, services: StreamServices, request: RequestHead, body: bytes = b"") -> None:
         self.socket = MemorySocket()
         connection = SimpleNamespace(transport=self.socket)
         stage = EventStreamEndpoint(services).open(

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
-from catenary.adapters.interest import Interest
+from catenary.adapters.interest import StreamInterest
 from catenary.adapters.nats.engine import NatsEngine
 from catenary.adapters.nats.history import NatsHistory
 from catenary.adapters.nats.presence import NatsPresence
@@ -74,7 +74,7 @@ class NatsNode:
         self.restored = 0
         self.counters = Counters()
         self.supervisor = Supervisor(self.counters)
-        self.interest = Interest()
+        self.interest = StreamInterest()
         self.engine = NatsEngine(
             NatsServers(urls=(url or server.url,)),
             "test.between",

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
-from catenary.adapters.interest import Interest
+from catenary.adapters.interest import StreamInterest
 from catenary.adapters.redis.engine import RedisEngine, RedisNames
 from catenary.adapters.redis.history import RedisHistory
 from catenary.adapters.redis.presence import RedisPresence
@@ -45,7 +45,7 @@ class RedisNode:
         self.restored = 0
         self.counters = Counters()
         self.supervisor = Supervisor(self.counters)
-        self.interest = Interest()
+        self.interest = StreamInterest()
         self.engine = RedisEngine(
             RedisAddress(url or server.url),
             RedisNames("test", "between"),

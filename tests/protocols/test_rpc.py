@@ -14,7 +14,7 @@ from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.protocols import rpc, rpc_json, rpc_pb2, rpc_protobuf
-from catenary.rpc.remote import Codec
+from catenary.rpc.remote import RpcClientCodec
 
 CHAT = Identifier('{"channel":"ChatChannel"}')
 CODECS = pytest.mark.parametrize("codec", [rpc_json, rpc_protobuf], ids=["json", "protobuf"])
@@ -167,7 +167,7 @@ def test_empty_fields_are_omitted_except_the_environment() -> None:
 
 
 @CODECS
-def test_text_that_is_no_unicode_can_not_be_sent(codec: Codec) -> None:
+def test_text_that_is_no_unicode_can_not_be_sent(codec: RpcClientCodec) -> None:
     with pytest.raises(ValueError, match=r"surrogate|utf-8|UTF-8"):
         codec.encode_command(environment(), "message", CHAT, "\ud800")
 
@@ -274,7 +274,7 @@ def test_protobuf_statuses(name: str) -> None:
 @CODECS
 @pytest.mark.parametrize("name", ANSWERS)
 @pytest.mark.parametrize("raw", [b"<html>", b'{"status":"SUCCESS"', b"[1]", b"\xff\xfe"])
-def test_an_invalid_response_is_an_error(codec: Codec, name: str, raw: bytes) -> None:
+def test_an_invalid_response_is_an_error(codec: RpcClientCodec, name: str, raw: bytes) -> None:
     with pytest.raises(AppFailed, match="expected a"):
         getattr(codec, name)(raw)
 

@@ -18,10 +18,10 @@ from catenary.rpc.calls import (
     AppBusy,
     AppLate,
     Attempt,
-    Call,
     Caller,
     CallLimits,
     Procedure,
+    RpcCall,
     Send,
 )
 
@@ -52,10 +52,10 @@ class Wire:
     def __init__(self) -> None:
         self.given: list[float | None] = []
         self.times: list[float] = []
-        self.calls: list[Call[Any]] = []
-        self.broken_off: list[Call[Any]] = []
+        self.calls: list[RpcCall[Any]] = []
+        self.broken_off: list[RpcCall[Any]] = []
 
-    def begin(self, call: Call[Any], timeout_s: float | None) -> Attempt:
+    def begin(self, call: RpcCall[Any], timeout_s: float | None) -> Attempt:
         self.given.append(timeout_s)
         self.times.append(asyncio.get_running_loop().time())
         self.calls.append(call)
@@ -63,7 +63,7 @@ class Wire:
 
 
 class UnderWay:
-    def __init__(self, wire: Wire, call: Call[Any]) -> None:
+    def __init__(self, wire: Wire, call: RpcCall[Any]) -> None:
         self.wire = wire
         self.call = call
 
@@ -78,7 +78,7 @@ class Scripted(Wire):
         super().__init__()
         self.ends = list(ends)
 
-    def begin(self, call: Call[Any], timeout_s: float | None) -> Attempt:
+    def begin(self, call: RpcCall[Any], timeout_s: float | None) -> Attempt:
         end = self.ends.pop(0) if len(self.ends) > 1 else self.ends[0]
         attempt = super().begin(call, timeout_s)
         loop = asyncio.get_running_loop()
@@ -95,7 +95,7 @@ def caller(
     return Caller(limits or CallLimits(), counters or Counters(), send)
 
 
-def say(caller: Caller) -> Call[str]:
+def say(caller: Caller) -> RpcCall[str]:
     return caller.call(SAY, SID, b"")
 
 
@@ -132,7 +132,7 @@ def test_other_failures_are_not_repeated(error: Exception) -> None:
 def test_an_attempt_that_can_not_be_sent_fails_at_once() -> None:
     counters = Counters()
 
-    def begin(call: Call[Any], timeout_s: float | None) -> Attempt:
+    def begin(call: RpcCall[Any], timeout_s: float | None) -> Attempt:
         raise AppFailed("too large")
 
     async def scenario() -> None:
@@ -403,8 +403,8 @@ def test_an_ended_call_leaves_no_reference_cycle(end: str) -> None:
 
 
 def living_calls() -> int:
-    return sum(isinstance(each, Call) for each in gc.get_objects())
+    return sum(isinstance(each, RpcCall) for each in gc.get_objects())
 
 
-def _outcomes(holder: list[Call[str]], outcome: object) -> None:
+def _outcomes(holder: list[RpcCall[str]], outcome: object) -> None:
     """An object that refers to the call."""

@@ -9,21 +9,21 @@ from hypothesis import strategies as st
 
 from catenary.errors import ConfigError
 from catenary.rpc.grpc_dns import addresses, encode_query, lookup
-from catenary.rpc.grpc_targets import Address, Target, resolve, targets
+from catenary.rpc.grpc_targets import Address, GrpcTarget, resolve, targets
 from tests.parts.dns import dns_server
 from tests.parts.ports import free_port
 
 
-def named(host: str, port: int, server: Address | None = None) -> Target:
-    return Target(f"{host}:{port}", host, port, (), server)
+def named(host: str, port: int, server: Address | None = None) -> GrpcTarget:
+    return GrpcTarget(f"{host}:{port}", host, port, (), server)
 
 
-def fixed(host: str, *where: Address) -> Target:
+def fixed(host: str, *where: Address) -> GrpcTarget:
     port = where[0].port
-    return Target(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", host, port, where)
+    return GrpcTarget(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", host, port, where)
 
 
-LOCAL = Target("localhost", "localhost", addresses=(Address(path="/run/rpc.sock"),))
+LOCAL = GrpcTarget("localhost", "localhost", addresses=(Address(path="/run/rpc.sock"),))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ LOCAL = Target("localhost", "localhost", addresses=(Address(path="/run/rpc.sock"
         ("grpc-list://a:1, dns:///b:2,", [named("a", 1), named("b", 2)]),
     ],
 )
-def test_targets(rpc_host: str, found: list[Target]) -> None:
+def test_targets(rpc_host: str, found: list[GrpcTarget]) -> None:
     assert list(targets(rpc_host)) == found
 
 

@@ -12,7 +12,7 @@ from catenary.wire.frames import (
     Event,
     FrameReader,
     Message,
-    Pong,
+    PongFrame,
     close_frame,
     frame,
     text_frame,
@@ -88,7 +88,7 @@ def test_fragments_with_a_ping_between() -> None:
     pieces = (b"\x01\x02ab", frame(PING, b"?"), b"\x00\x01c", b"\x80\x01d")
     client, _, said = opened(*pieces)
     assert client.texts == [b"abcd"]
-    assert said == [Pong(b"?")]
+    assert said == [PongFrame(b"?")]
 
 
 def test_a_goodbye_is_answered() -> None:

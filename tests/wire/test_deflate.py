@@ -43,7 +43,7 @@ from catenary.wire.frames import (
     Close,
     FrameReader,
     Message,
-    Ping,
+    PingFrame,
     text_frame,
 )
 from catenary.wire.handshake import Extension
@@ -216,7 +216,7 @@ def test_incompressible_messages_are_sent_uncompressed() -> None:
                 masked(PING, b"between"),
                 masked(CONTINUATION, HELLO[3:]),
             ],
-            [Ping(b"between"), Message(b"Hello", is_text=True)],
+            [PingFrame(b"between"), Message(b"Hello", is_text=True)],
             id="7.2.3.1: fragments, a ping between",
         ),
         pytest.param(

@@ -33,8 +33,8 @@ from catenary.wire.frames import (
     Event,
     FrameReader,
     Message,
-    Ping,
-    Pong,
+    PingFrame,
+    PongFrame,
     close_frame,
     frame,
     text_frame,
@@ -70,7 +70,7 @@ def announced(opcode: int, size: int) -> bytes:
     return bytes((0x80 | opcode, 0xFF)) + size.to_bytes(8, "big") + MASK
 
 
-Described = Message | Ping | Pong | Close | int
+Described = Message | PingFrame | PongFrame | Close | int
 """An event; of an error its close code, because exceptions are not equal to each other."""
 
 
@@ -125,11 +125,15 @@ CASES = {
         "8185 37fa213d 7f9f4d5158",
         "8105 48656c6c6f",
     ),
-    "ping": case(Ping(b"Hello"), PING, b"Hello", "8985 37fa213d 7f9f4d5158", "8905 48656c6c6f"),
-    "pong": case(Pong(b"Hello"), PONG, b"Hello", "8a85 37fa213d 7f9f4d5158", "8a05 48656c6c6f"),
+    "ping": case(
+        PingFrame(b"Hello"), PING, b"Hello", "8985 37fa213d 7f9f4d5158", "8905 48656c6c6f"
+    ),
+    "pong": case(
+        PongFrame(b"Hello"), PONG, b"Hello", "8a85 37fa213d 7f9f4d5158", "8a05 48656c6c6f"
+    ),
     "empty text": case(Message(b"", is_text=True), TEXT, b"", "8180 37fa213d", "8100"),
-    "empty ping": case(Ping(b""), PING, b"", "8980 37fa213d", "8900"),
-    "empty pong": case(Pong(b""), PONG, b"", "8a80 37fa213d", "8a00"),
+    "empty ping": case(PingFrame(b""), PING, b"", "8980 37fa213d", "8900"),
+    "empty pong": case(PongFrame(b""), PONG, b"", "8a80 37fa213d", "8a00"),
     "close without a code": case(Close(1005, ""), CLOSE, b"", "8880 37fa213d", "8800"),
     "close": case(Close(1000, ""), CLOSE, b"\x03\xe8", "8882 37fa213d 3412", "8802 03e8"),
     "close with a reason": case(
@@ -240,7 +244,12 @@ def test_a_length_in_more_bytes_than_it_needs_is_refused_from_the_head(
                 (CONTINUATION, b"b", True),
                 (TEXT, b"c", True),
             ],
-            [Ping(b"p"), Pong(b"q"), Message(b"ab", is_text=True), Message(b"c", is_text=True)],
+            [
+                PingFrame(b"p"),
+                PongFrame(b"q"),
+                Message(b"ab", is_text=True),
+                Message(b"c", is_text=True),
+            ],
             id="control frames between, a message after",
         ),
         pytest.param(
@@ -383,7 +392,7 @@ def test_binary_may_be_any_bytes() -> None:
 def test_control_frames_may_have_125_bytes() -> None:
     full = b"x" * 125
 
-    assert read(masked(PING, full), masked(PONG, full)) == [Ping(full), Pong(full)]
+    assert read(masked(PING, full), masked(PONG, full)) == [PingFrame(full), PongFrame(full)]
     assert read(masked(CLOSE, b"\x03\xe8" + full[2:])) == [Close(1000, "x" * 123)]
 
 
@@ -442,8 +451,8 @@ def test_limit_does_not_count_control_frames() -> None:
     big = b"y" * 125
     data = masked(TEXT, b"x" * 9, final=False) + masked(PING, big) + masked(CONTINUATION, b"x")
 
-    assert read(data, max_bytes=10) == [Ping(big), Message(b"x" * 10, is_text=True)]
-    assert read(masked(PONG, big), max_bytes=10) == [Pong(big)]
+    assert read(data, max_bytes=10) == [PingFrame(big), Message(b"x" * 10, is_text=True)]
+    assert read(masked(PONG, big), max_bytes=10) == [PongFrame(big)]
 
 
 def test_limit_is_of_one_message_not_of_all() -> None:
@@ -641,10 +650,10 @@ def test_reads_frames_of_another_library(data: st.DataObject) -> None:
                 expected.append(Message(payload + text, is_text=False))
             case "ping":
                 peer.send_ping(payload[:125])
-                expected.append(Ping(payload[:125]))
+                expected.append(PingFrame(payload[:125]))
             case _:
                 peer.send_pong(payload[:125])
-                expected.append(Pong(payload[:125]))
+                expected.append(PongFrame(payload[:125]))
     peer.send_close(1001, "away")
 
     assert read(*peer.data_to_send()) == [*expected, Close(1001, "away")]

@@ -21,7 +21,7 @@ from catenary.wire.handshake import (
     switching,
     wants_upgrade,
 )
-from catenary.wire.http1 import Request, read_request, refusal
+from catenary.wire.http1 import RequestHead, read_request, refusal
 
 # Section 1.3 of RFC 6455.
 RFC_KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -59,7 +59,7 @@ def upgraded(request: bytes) -> str:
 def test_request_of_the_rfc_is_accepted() -> None:
     request = read_request(head())
 
-    assert request == Request(
+    assert request == RequestHead(
         "GET", "/cable", {name.lower(): value for name, value in HEADERS.items()}
     )
     assert check_upgrade(request) == RFC_ACCEPT == accept_value(RFC_KEY)
@@ -321,7 +321,7 @@ def test_an_invalid_list_of_extensions_is_refused(value: str) -> None:
     "value", ["a;" + "b" * 60_000 + "!(", "a" + " " * 60_000 + "(", "a" + ";b" * 30_000 + "("]
 )
 def test_a_long_list_that_is_none_is_refused_at_once(value: str) -> None:
-    request = Request("GET", "/", {"sec-websocket-extensions": value})
+    request = RequestHead("GET", "/", {"sec-websocket-extensions": value})
     began = time.process_time()
 
     with pytest.raises(RequestRefused):
@@ -426,7 +426,7 @@ def test_parameters_that_upset_python_s_own_patterns() -> None:
 
 
 def test_extensions_without_end() -> None:
-    def offering(number: int) -> Request:
+    def offering(number: int) -> RequestHead:
         return read_request(b"GET / HTTP/1.1\r\nSec-WebSocket-Extensions: " + b"a," * number)
 
     assert len(offered_extensions(offering(32))) == 32
@@ -436,7 +436,7 @@ def test_extensions_without_end() -> None:
 
 
 def test_parameters_without_end() -> None:
-    def offering(number: int) -> Request:
+    def offering(number: int) -> RequestHead:
         line = b"Sec-WebSocket-Extensions: a" + b";b" * number
         return read_request(b"GET / HTTP/1.1\r\n" + line)
 

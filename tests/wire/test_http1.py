@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from catenary.errors import RequestRefused
 from catenary.wire import http1
-from catenary.wire.http1 import Request, read_request, refusal
+from catenary.wire.http1 import RequestHead, read_request, refusal
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_target_is_path_and_query(target: str, path: str, query: str) -> None:
 def test_a_target_may_be_a_whole_url(target: str, scheme: str, host: str, origin_form: str) -> None:
     request = read_request(f"GET {target} HTTP/1.1\r\nHost: other\r\nA: b".encode())
 
-    assert request == Request("GET", origin_form, {"host": host, "a": "b"}, scheme)
+    assert request == RequestHead("GET", origin_form, {"host": host, "a": "b"}, scheme)
     assert "host" not in read_request(f"GET {target} HTTP/1.1".encode()).headers, "it is missing"
 
 
@@ -62,7 +62,7 @@ def test_a_target_may_be_a_whole_url(target: str, scheme: str, host: str, origin
 def test_every_other_target_is_left_as_it_is(target: str) -> None:
     request = read_request(f"GET {target} HTTP/1.1\r\nHost: other".encode())
 
-    assert request == Request("GET", target, {"host": "other"})
+    assert request == RequestHead("GET", target, {"host": "other"})
 
 
 @pytest.mark.parametrize("authority", ["", "[::1", "a:b", "a:999999", "a@", "a\\b", "<a>", ":80"])
@@ -73,7 +73,7 @@ def test_a_url_without_a_host_is_refused(authority: str) -> None:
 
 
 def test_http_1_0_needs_no_host_and_keeps_no_connection() -> None:
-    assert read_request(b"GET / HTTP/1.0") == Request("GET", "/", {"host": ""}, "", True)
+    assert read_request(b"GET / HTTP/1.0") == RequestHead("GET", "/", {"host": ""}, "", True)
     assert read_request(b"GET / HTTP/1.0\r\nHost: a").headers == {"host": "a"}
     assert not read_request(b"GET / HTTP/1.7").is_http_1_0
 

@@ -131,8 +131,8 @@ class Changes(msgspec.Struct, frozen=True):
     live: "asyncio.Future[None]"
 
 
-class Interest:
-    """Satisfies :class:`catenary.ports.Interest`; ``cursors`` has an entry for each stream with a subscriber.
+class StreamInterest:
+    """Satisfies :class:`catenary.ports.StreamInterest`; ``cursors`` has an entry for each stream with a subscriber.
 
     ``clock`` returns seconds since the epoch.
     """

@@ -14,7 +14,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Final
 
-from catenary.adapters.interest import Cursor, Held, Interest
+from catenary.adapters.interest import Cursor, Held, StreamInterest
 from catenary.adapters.pacing import paced
 from catenary.errors import BackendError, LostPosition
 from catenary.logs.rate_limited import RateLimitedLogger
@@ -62,7 +62,7 @@ class StreamRecovery:
 
     def __init__(
         self,
-        interest: Interest,
+        interest: StreamInterest,
         deliver: Callable[[Publishable], None],
         history: History | None,
         counters: Counters,

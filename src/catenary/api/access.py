@@ -18,7 +18,7 @@ _CORS_HEADERS: Final = (
 )
 
 
-class Answer(msgspec.Struct, frozen=True):
+class ApiResponse(msgspec.Struct, frozen=True):
     """A status with a JSON body: the ``content``, or ``{"error": …}`` if there is an ``error``."""
 
     status: int
@@ -49,14 +49,14 @@ class Access:
             ("access-control-allow-headers", _CORS_HEADERS),
         )
 
-    def check(self, method: str, authorization: str) -> Answer | None:
+    def check(self, method: str, authorization: str) -> ApiResponse | None:
         """The answer to a preflight or unauthorized request; None if the request is permitted."""
         if self._pages is not None and method == "OPTIONS":
-            return Answer(200)
+            return ApiResponse(200)
         if method != self._method:
-            return Answer(422, f"expected {self._method}, got {method}")
+            return ApiResponse(422, f"expected {self._method}, got {method}")
         if not self._key.matches(authorization):
-            return Answer(401, "expected Authorization: Bearer with the key")
+            return ApiResponse(401, "expected Authorization: Bearer with the key")
         return None
 
     def cors(self, origin: str) -> tuple[tuple[str, str], ...]:
@@ -70,7 +70,7 @@ class Access:
         return self._cors
 
 
-async def send_answer(send: Send, answer: Answer, headers: Iterable[tuple[str, str]]) -> None:
+async def send_answer(send: Send, answer: ApiResponse, headers: Iterable[tuple[str, str]]) -> None:
     """Sends an answer through ASGI."""
     body = answer.body
     fields = [("content-length", str(len(body)))]

@@ -10,7 +10,7 @@ from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
-from catenary.api.access import Access, Answer, send_answer
+from catenary.api.access import Access, ApiResponse, send_answer
 from catenary.auth.origins import Origins
 from catenary.errors import (
     BackendError,
@@ -27,7 +27,7 @@ MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """Larger bodies are refused with 413."""
 
 
-class Broadcasts:
+class BroadcastRules:
     """The rules of the endpoint, independent of connections.
 
     Answers 201 once a publication was sent; 401 without the key; 413 if it is too large for this server, Redis or NATS;
@@ -51,25 +51,27 @@ class Broadcasts:
         self._counters = counters
         self.access = Access("POST", key=key, pages=pages)
 
-    def take(self, body: bytes) -> Answer | Awaitable[None]:
+    def take(self, body: bytes) -> ApiResponse | Awaitable[None]:
         """Publishes a body. An awaitable that it returns must be passed to :meth:`answer`."""
         try:
-            return self._publish(body) or Answer(201)
+            return self._publish(body) or ApiResponse(201)
         except PublicationError as error:
-            return Answer(422, str(error))
+            return ApiResponse(422, str(error))
 
-    async def answer(self, waiting: Awaitable[None]) -> Answer:
+    async def answer(self, waiting: Awaitable[None]) -> ApiResponse:
         """Waits until the publication is stored and sent, and returns the answer."""
         try:
             await waiting
         except PublicationError as error:
-            return Answer(422, str(error))
+            return ApiResponse(422, str(error))
         except BackendRefused as error:
             self._counters.refused_publications_total += 1
-            return Answer(413 if isinstance(error, TooLarge) else 422, f"not published: {error}")
+            return ApiResponse(
+                413 if isinstance(error, TooLarge) else 422, f"not published: {error}"
+            )
         except BackendError as error:
-            return Answer(503, f"not published, try again: {error}")
-        return Answer(201)
+            return ApiResponse(503, f"not published, try again: {error}")
+        return ApiResponse(201)
 
 
 class BroadcastEndpoint:
@@ -77,7 +79,7 @@ class BroadcastEndpoint:
 
     __slots__ = ("_broadcasts", "_memory")
 
-    def __init__(self, broadcasts: Broadcasts, memory: RequestMemory) -> None:
+    def __init__(self, broadcasts: BroadcastRules, memory: RequestMemory) -> None:
         self._broadcasts = broadcasts
         self._memory = memory
 
@@ -87,16 +89,18 @@ class BroadcastEndpoint:
         cors = self._broadcasts.access.cors(headers.get(b"origin", ""))
         await send_answer(send, answer, cors)
 
-    async def _answer(self, method: str, headers: dict[bytes, str], receive: Receive) -> Answer:
+    async def _answer(
+        self, method: str, headers: dict[bytes, str], receive: Receive
+    ) -> ApiResponse:
         refusal = self._broadcasts.access.check(method, headers.get(b"authorization", ""))
         if refusal is not None:
             return refusal
         try:
             body = await self._read(receive)
         except RequestRefused as error:
-            return Answer(error.status, str(error), headers=error.headers)
+            return ApiResponse(error.status, str(error), headers=error.headers)
         taken = self._broadcasts.take(body)
-        if isinstance(taken, Answer):
+        if isinstance(taken, ApiResponse):
             return taken
         return await self._broadcasts.answer(taken)
 

@@ -13,13 +13,13 @@ from typing import Final
 
 import msgspec
 
-from catenary.api.access import Answer
-from catenary.api.broadcast import Broadcasts
+from catenary.api.access import ApiResponse
+from catenary.api.broadcast import BroadcastRules
 from catenary.edge.connection import ClientConnection, UvicornContext
 from catenary.edge.routes import Fallback
 from catenary.errors import RequestRefused
 from catenary.ports import Watch
-from catenary.wire.http1 import END_OF_HEADERS, MAX_HEADER_BYTES, Request, read_request, refusal
+from catenary.wire.http1 import END_OF_HEADERS, MAX_HEADER_BYTES, RequestHead, read_request, refusal
 from catenary.wire.request_memory import RequestMemory, too_many
 
 USUAL_BODY_BYTES: Final = 1024 * 1024
@@ -40,7 +40,7 @@ class IntakeRules(msgspec.Struct, frozen=True):
     """The state that all connections of publishers share; ``memory`` limits their incomplete requests."""
 
     path: str
-    broadcasts: Broadcasts
+    broadcasts: BroadcastRules
     watch: Watch
     memory: RequestMemory
 
@@ -221,7 +221,7 @@ class IntakeStage:
     def _publish(self, body: bytes, answers: list[bytes]) -> Awaitable[None] | None:
         """Publishes one body; returns what must be awaited before it is answered."""
         taken = self._rules.broadcasts.take(body)
-        if isinstance(taken, Answer):
+        if isinstance(taken, ApiResponse):
             answers.append(_written(taken))
             return None
         return taken
@@ -268,7 +268,7 @@ class IntakeStage:
             self._transport.close()
 
 
-def _usual(head: bytes, path: str) -> Request | None:
+def _usual(head: bytes, path: str) -> RequestHead | None:
     """Reads a request of the usual form; None for any other, which uvicorn reads."""
     try:
         request = read_request(head)
@@ -288,7 +288,7 @@ def _usual(head: bytes, path: str) -> Request | None:
     return request
 
 
-def _written(answer: Answer) -> bytes:
+def _written(answer: ApiResponse) -> bytes:
     if answer.status == 201:
         return _CREATED
     body = answer.body

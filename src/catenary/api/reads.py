@@ -13,7 +13,7 @@ import msgspec
 from starlette.datastructures import QueryParams
 from starlette.types import Receive, Scope, Send
 
-from catenary.api.access import Access, Answer, send_answer
+from catenary.api.access import Access, ApiResponse, send_answer
 from catenary.errors import (
     BackendError,
     BackendRefused,
@@ -91,18 +91,18 @@ class ReadEndpoint:
             answer = await self._answer(scope)
         await send_answer(send, answer, self._access.cors(headers.get(b"origin", "")))
 
-    async def _answer(self, scope: Scope) -> Answer:
+    async def _answer(self, scope: Scope) -> ApiResponse:
         stream = Stream(scope["path_params"]["stream"])
         if not stream:
-            return Answer(404, "expected a stream in the path")
+            return ApiResponse(404, "expected a stream in the path")
         try:
             content = await self._read(stream, QueryParams(scope["query_string"]))
         except QueryError as error:
-            return Answer(422, str(error))
+            return ApiResponse(422, str(error))
         except (NotKept, LostPosition, BackendError) as error:
             status = next(status for kind, status in _STATUSES if isinstance(error, kind))
-            return Answer(status, str(error))
-        return Answer(200, content=content)
+            return ApiResponse(status, str(error))
+        return ApiResponse(200, content=content)
 
 
 def presence_of(reads: Reads) -> Read:

@@ -10,7 +10,7 @@ from typing import Final
 
 from catenary.config.addresses import gateway, listening_address, server_address
 from catenary.config.effective import is_http, keys, redis_address, uses_redis
-from catenary.config.options import TABLE, Entry, Options, Shorthand, Value
+from catenary.config.options import TABLE, OptionRow, Options, Shorthand, Value
 from catenary.config.origins import allowed_origin
 from catenary.config.urls import http_url
 from catenary.errors import ConfigError
@@ -226,7 +226,7 @@ def _check_pair(one: str, first: str, other: str, second: str) -> None:
         raise ConfigError(f"{given}: expected {missing} beside it, got {given} alone")
 
 
-def _is_harmless(entry: Entry, value: Value, options: Options) -> bool:
+def _is_harmless(entry: OptionRow, value: Value, options: Options) -> bool:
     """Whether a value has the same effect as the default."""
     if value == entry.default or value in entry.option.harmless:
         return True
@@ -234,6 +234,6 @@ def _is_harmless(entry: Entry, value: Value, options: Options) -> bool:
     return twin is not None and value == twin.value_in(options)
 
 
-def _others(entry: Entry) -> str:
+def _others(entry: OptionRow) -> str:
     others = [choice for choice in entry.choices if choice and choice not in entry.option.later]
     return f"; available: {', '.join(others)}" if others else ""

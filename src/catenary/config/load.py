@@ -1,4 +1,4 @@
-"""Combines command line, environment and ``anycable.toml`` into one :class:`Request`, without any I/O.
+"""Combines command line, environment and ``anycable.toml`` into one :class:`StartRequest`, without any I/O.
 
 Usage::
 
@@ -32,7 +32,7 @@ from catenary.config.checks import (
 from catenary.config.options import (
     SHORTHANDS,
     TABLE,
-    Entry,
+    OptionRow,
     Options,
     Shorthand,
     Value,
@@ -44,10 +44,10 @@ from catenary.errors import ConfigError
 CONFIG_PATHS: Final = ("./anycable.toml", "/etc/anycable/anycable.toml")
 
 Action = Literal["serve", "help", "version", "print-config"]
-Row = Entry | Shorthand
+Row = OptionRow | Shorthand
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
+class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The action and the options that the sources ask for.
 
     ``config_path`` is the file that was read, or None. ``presets`` are the applied ones. ``warnings`` are lines
@@ -86,14 +86,14 @@ def load(
     read: Callable[[str], str | None],
     *,
     with_cable: bool = False,
-) -> Request:
+) -> StartRequest:
     """Reads all sources. ``argv`` excludes the program's name and, ``with_cable``, the cable's.
 
     Raises :class:`catenary.errors.ConfigError` with one line that names the option as it was given.
     """
     line = parse_command_line(argv)
     if line.help or line.version:
-        return Request(action="help" if line.help else "version")
+        return StartRequest(action="help" if line.help else "version")
     path, text = _find_file(line, read)
     given = {
         **({} if path is None else parse_file(text, path)),
@@ -101,7 +101,7 @@ def load(
         **line.given,
     }
     options, applied, warnings = combine(given, environ, with_cable=with_cable)
-    return Request(
+    return StartRequest(
         action="print-config" if line.print_config else "serve",
         options=options,
         config_path=path,
@@ -254,7 +254,7 @@ def _take(line: CommandLine, flag: str, text: str, source: str) -> None:
 
 def _put(given: dict[str, Given], row: Row, value: Value, source: str) -> None:
     """Stores a value, unless it is an empty one that means the default."""
-    if not (isinstance(row, Entry) and row.option.required and value == ()):
+    if not (isinstance(row, OptionRow) and row.option.required and value == ()):
         given[row.place] = Given(row, value, source)
 
 
@@ -262,7 +262,7 @@ def _unfold(
     given: Mapping[str, Given],
 ) -> tuple[dict[str, Value], dict[str, str], list[str]]:
     """Values and sources by place, with shorthands expanded, and warnings for deprecated options."""
-    values = {one.row.place: one.value for one in given.values() if isinstance(one.row, Entry)}
+    values = {one.row.place: one.value for one in given.values() if isinstance(one.row, OptionRow)}
     sources = {place: given[place].source for place in values}
     warnings = [
         f"{one.source} is deprecated, use {_deprecated(one.row)}"
@@ -319,7 +319,7 @@ def _deprecated(row: Row) -> str | None:
 
 def _is_set(row: Row, name: str, environ: Mapping[str, str]) -> bool:
     """Whether a variable counts as set. Container tools set missing variables to empty text."""
-    if not isinstance(row, Entry):
+    if not isinstance(row, OptionRow):
         return name in environ
     option = row.option
     means_nothing = option.filled or option.required or not option.built
@@ -327,7 +327,7 @@ def _is_set(row: Row, name: str, environ: Mapping[str, str]) -> bool:
 
 
 def _choices_without_empty(row: Row) -> bool:
-    return isinstance(row, Entry) and bool(row.choices) and "" not in row.choices
+    return isinstance(row, OptionRow) and bool(row.choices) and "" not in row.choices
 
 
 def _flags(row: Row) -> tuple[str, ...]:
@@ -337,7 +337,7 @@ def _flags(row: Row) -> tuple[str, ...]:
 
 
 def _variables(row: Row) -> tuple[str, ...]:
-    return row.option.variables if isinstance(row, Entry) else (variable_of(row.flag),)
+    return row.option.variables if isinstance(row, OptionRow) else (variable_of(row.flag),)
 
 
 def _plain(flag: str) -> str:

@@ -1141,7 +1141,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     statsd: StatsdOptions = StatsdOptions()
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class OptionRow(msgspec.Struct, frozen=True, kw_only=True):
     """A row of the table: an option and the attribute that holds its value."""
 
     room: str
@@ -1290,15 +1290,15 @@ SHORTHANDS: Final = (
 )
 
 
-def _entries() -> tuple[Entry, ...]:
+def _entries() -> tuple[OptionRow, ...]:
     """Builds the table from the fields of the groups."""
-    rows: list[Entry] = []
+    rows: list[OptionRow] = []
     for room, group in Options.__annotations__.items():
         defaults = group()
         for name, stated in group.options.items():
             declared, row = group.__annotations__[name], group.section.complete(name, stated)
             rows.append(
-                Entry(
+                OptionRow(
                     room=room,
                     name=name,
                     kind=_kind(declared, row),

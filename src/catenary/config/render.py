@@ -10,7 +10,15 @@ from typing import Final
 
 import msgspec
 
-from catenary.config.options import SHORTHANDS, TABLE, Entry, Options, Shorthand, Value, variable_of
+from catenary.config.options import (
+    SHORTHANDS,
+    TABLE,
+    OptionRow,
+    Options,
+    Shorthand,
+    Value,
+    variable_of,
+)
 from catenary.errors import ConfigError
 
 WIDTH: Final = 100
@@ -94,24 +102,24 @@ def _help_line(call: str, text: str) -> str:
     return first + f"\n{margin}".join(lines) + "\n"
 
 
-def _call(row: Entry | Shorthand) -> str:
+def _call(row: OptionRow | Shorthand) -> str:
     flag = row.flag if isinstance(row, Shorthand) else row.option.flag
     return f"--{flag}" if row.kind == "bool" else f"--{flag} {_METAVARIABLES[row.kind]}"
 
 
-def _meaning(row: Entry | Shorthand) -> str:
+def _meaning(row: OptionRow | Shorthand) -> str:
     """The help of an option with its choices, default and variables."""
     text = _prose(row)
-    if isinstance(row, Entry):
+    if isinstance(row, OptionRow):
         default = _plain(row, row.default)
         text += f" (default: {default})" if default else ""
     return f"{text} [{', '.join(f'${name}' for name in _variables(row))}]"
 
 
-def _prose(row: Entry | Shorthand) -> str:
+def _prose(row: OptionRow | Shorthand) -> str:
     deprecated = row.deprecated if isinstance(row, Shorthand) else row.option.deprecated
     text = row.help if isinstance(row, Shorthand) else row.option.help
-    choices = [choice for choice in row.choices if choice] if isinstance(row, Entry) else []
+    choices = [choice for choice in row.choices if choice] if isinstance(row, OptionRow) else []
     return "".join(
         (
             "" if _is_built(row) else f"{_NOT_BUILT} ",
@@ -124,13 +132,13 @@ def _prose(row: Entry | Shorthand) -> str:
     )
 
 
-def _table_row(row: Entry | Shorthand) -> str:
+def _table_row(row: OptionRow | Shorthand) -> str:
     flag = row.flag if isinstance(row, Shorthand) else row.option.flag
     default = "" if isinstance(row, Shorthand) else _plain(row, row.default)
     cells = (
         _code((f"--{flag}",) if flag else ()),
         _code(_variables(row)),
-        _code((row.option.toml,) if isinstance(row, Entry) else ()),
+        _code((row.option.toml,) if isinstance(row, OptionRow) else ()),
         _code((default,) if default else ()),
         _prose(row).replace("|", "\\|"),
     )
@@ -141,14 +149,14 @@ def _code(words: Iterable[str]) -> str:
     return ", ".join(f"`{word}`" for word in words)
 
 
-def _plain(entry: Entry, value: Value) -> str:
+def _plain(entry: OptionRow, value: Value) -> str:
     """A value as it is written for a flag."""
     if isinstance(value, tuple):
         return entry.option.separator.join(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _setting(entry: Entry, value: Value) -> str:
+def _setting(entry: OptionRow, value: Value) -> str:
     """The comment and the lines of one option in TOML."""
     _, key = _split_key(entry)
     text = textwrap.fill(
@@ -158,7 +166,7 @@ def _setting(entry: Entry, value: Value) -> str:
     return f"{text}\n{mark}{key} = {_toml_value(entry, value)}\n"
 
 
-def _toml_value(entry: Entry, value: Value) -> str:
+def _toml_value(entry: OptionRow, value: Value) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int):
@@ -181,11 +189,11 @@ def _quoted(text: str) -> str:
         raise ConfigError("print-config: expected values in UTF-8, got other bytes") from None
 
 
-def _section_of(entry: Entry) -> str:
+def _section_of(entry: OptionRow) -> str:
     return _split_key(entry)[0]
 
 
-def _split_key(entry: Entry) -> tuple[str, str]:
+def _split_key(entry: OptionRow) -> tuple[str, str]:
     """The section and the rest of a key: ``server.ssl.key_path`` → ``server``, ``ssl.key_path``."""
     section, dot, key = entry.option.toml.partition(".")
     return (section, key) if dot else ("", section)
@@ -195,26 +203,26 @@ def _groups() -> list[str]:
     return list(dict.fromkeys(entry.option.group for entry in TABLE))
 
 
-def _rows(group: str) -> list[Entry | Shorthand]:
+def _rows(group: str) -> list[OptionRow | Shorthand]:
     return [
         *(entry for entry in TABLE if entry.option.group == group),
         *(row for row in SHORTHANDS if row.group == group),
     ]
 
 
-def _is_hidden(row: Entry | Shorthand) -> bool:
+def _is_hidden(row: OptionRow | Shorthand) -> bool:
     return row.hidden if isinstance(row, Shorthand) else row.option.hidden
 
 
-def _is_built(row: Entry | Shorthand) -> bool:
+def _is_built(row: OptionRow | Shorthand) -> bool:
     return row.built if isinstance(row, Shorthand) else row.option.built
 
 
-def _later(row: Entry | Shorthand) -> tuple[str | int, ...]:
-    return row.option.later if isinstance(row, Entry) and row.option.built else ()
+def _later(row: OptionRow | Shorthand) -> tuple[str | int, ...]:
+    return row.option.later if isinstance(row, OptionRow) and row.option.built else ()
 
 
-def _variables(row: Entry | Shorthand) -> tuple[str, ...]:
+def _variables(row: OptionRow | Shorthand) -> tuple[str, ...]:
     return (variable_of(row.flag),) if isinstance(row, Shorthand) else row.option.variables
 
 

@@ -8,7 +8,7 @@ Knows: types and bounds of single options. Does not know: other options.
 import re
 from typing import Final, assert_never
 
-from catenary.config.options import INT_MAX, Entry, Shorthand, Value
+from catenary.config.options import INT_MAX, OptionRow, Shorthand, Value
 from catenary.errors import ConfigError
 
 TRUE: Final = frozenset({"1", "t", "true"})
@@ -21,7 +21,7 @@ _NUMBER_LENGTH_MAX: Final = 80
 _SHOWN_LENGTH_MAX: Final = 80
 
 
-def from_text(row: Entry | Shorthand, text: str, source: str) -> Value:
+def from_text(row: OptionRow | Shorthand, text: str, source: str) -> Value:
     """Reads the value of a flag or a variable.
 
     Raises :class:`catenary.errors.ConfigError` that names ``source``, the value and the expected form.
@@ -32,7 +32,7 @@ def from_text(row: Entry | Shorthand, text: str, source: str) -> Value:
     return _checked(row, value, source)
 
 
-def from_toml(row: Entry, given: object, source: str) -> Value:
+def from_toml(row: OptionRow, given: object, source: str) -> Value:
     """Reads the value of a TOML key; a list may be an array, or one string as in a flag.
 
     Raises :class:`catenary.errors.ConfigError`, as :func:`from_text` does.
@@ -56,7 +56,7 @@ def from_toml(row: Entry, given: object, source: str) -> Value:
     return _checked(row, value, source)
 
 
-def expected(row: Entry | Shorthand) -> str:
+def expected(row: OptionRow | Shorthand) -> str:
     """The accepted values of an option, in words."""
     choices = _choices(row)
     if choices:
@@ -77,14 +77,14 @@ def expected(row: Entry | Shorthand) -> str:
             assert_never(row.kind)
 
 
-def wrong(row: Entry | Shorthand, source: str, given: object) -> ConfigError:
+def wrong(row: OptionRow | Shorthand, source: str, given: object) -> ConfigError:
     """The error for an invalid value; the value of a secret is not shown."""
     secret = row.secret if isinstance(row, Shorthand) else row.option.secret
     shown = f"a value of type {type(given).__name__} (not shown)" if secret else _shown(given)
     return ConfigError(f"{source}: expected {expected(row)}, got {shown}")
 
 
-def _read(row: Entry | Shorthand, text: str) -> Value | None:
+def _read(row: OptionRow | Shorthand, text: str) -> Value | None:
     """The value of a text, or None if it is invalid."""
     match row.kind:
         case "int":
@@ -95,7 +95,7 @@ def _read(row: Entry | Shorthand, text: str) -> Value | None:
         case "str":
             return text
         case "list" | "tags":
-            separator = row.option.separator if isinstance(row, Entry) else ","
+            separator = row.option.separator if isinstance(row, OptionRow) else ","
             items = (item.strip() for item in text.split(separator))
             return tuple(item for item in items if item)
         case _:
@@ -106,7 +106,7 @@ def _is_number(text: str) -> bool:
     return len(text) <= _NUMBER_LENGTH_MAX and _NUMBER.fullmatch(text) is not None
 
 
-def _checked(row: Entry | Shorthand, value: Value, source: str) -> Value:
+def _checked(row: OptionRow | Shorthand, value: Value, source: str) -> Value:
     """The value. Raises ConfigError if it is not one of the choices or not within the bounds."""
     choices = _choices(row)
     items = value if isinstance(value, tuple) else (value,)
@@ -120,26 +120,26 @@ def _checked(row: Entry | Shorthand, value: Value, source: str) -> Value:
     return value
 
 
-def _within(row: Entry | Shorthand, value: object) -> bool:
+def _within(row: OptionRow | Shorthand, value: object) -> bool:
     minimum, maximum = _bounds(row)
     return isinstance(value, int) and minimum <= value <= maximum
 
 
-def _range(row: Entry | Shorthand) -> str:
+def _range(row: OptionRow | Shorthand) -> str:
     minimum, maximum = _bounds(row)
     if maximum == INT_MAX:
         return f"a whole number of at least {minimum}"
     return f"a whole number from {minimum} to {maximum}"
 
 
-def _bounds(row: Entry | Shorthand) -> tuple[int, int]:
+def _bounds(row: OptionRow | Shorthand) -> tuple[int, int]:
     if isinstance(row, Shorthand):
         return 0, INT_MAX
     return row.option.minimum, row.option.maximum
 
 
-def _choices(row: Entry | Shorthand) -> tuple[str, ...]:
-    return row.choices if isinstance(row, Entry) else ()
+def _choices(row: OptionRow | Shorthand) -> tuple[str, ...]:
+    return row.choices if isinstance(row, OptionRow) else ()
 
 
 def _shown(given: object) -> str:

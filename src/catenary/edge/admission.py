@@ -14,7 +14,7 @@ from catenary.messages.heartbeat import Heartbeat
 from catenary.metrics.counters import Counters
 from catenary.node.session import Traits
 from catenary.protocols.table import ClientProtocol
-from catenary.wire.http1 import Request
+from catenary.wire.http1 import RequestHead
 
 
 class AdmissionRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +49,7 @@ class Admission:
         self._rules = rules
         self._counters = counters
 
-    def admit(self, request: Request, peer: Peer, protocol: ClientProtocol) -> Admitted:
+    def admit(self, request: RequestHead, peer: Peer, protocol: ClientProtocol) -> Admitted:
         """Raises :class:`RequestRefused`: 403 for a page of another origin, 503 beyond ``max_connections``."""
         rules = self._rules
         if not rules.origins.allow(request.headers.get("origin", "")):
@@ -64,7 +64,7 @@ class Admission:
         if 0 < self._rules.max_connections <= self._counters.open_connections_num:
             raise unavailable("too many connections")
 
-    def _traits(self, request: Request, protocol: ClientProtocol) -> Traits:
+    def _traits(self, request: RequestHead, protocol: ClientProtocol) -> Traits:
         """Pongs are expected if the protocol has them, or if the transport has pings of its own."""
         rules = self._rules
         heartbeat = heartbeat_of(request, rules.heartbeat)

@@ -18,7 +18,7 @@ from catenary.messages.environment import Environment
 from catenary.messages.heartbeat import PRECISIONS, Heartbeat
 from catenary.messages.names import Sid
 from catenary.wire.handshake import offered_subprotocols
-from catenary.wire.http1 import Request
+from catenary.wire.http1 import RequestHead
 
 RESTORE_HEADER: Final = "x-anycable-restore-sid"
 
@@ -60,7 +60,7 @@ def peer_of(transport: asyncio.Transport) -> Peer:
     return Peer("http" if is_plain else "https", name[0] if name else "")
 
 
-def environment_of(request: Request, peer: Peer, proxied: Proxied) -> Environment:
+def environment_of(request: RequestHead, peer: Peer, proxied: Proxied) -> Environment:
     """The environment of a client, for the application.
 
     ``X-Request-ID`` becomes the session's id if it is printable ASCII of up to 255 bytes.
@@ -84,7 +84,7 @@ def _new_sid() -> Sid:
     return _random.pop()
 
 
-def _forwarded_headers(request: Request, remote_addr: str, proxied: Proxied) -> dict[str, str]:
+def _forwarded_headers(request: RequestHead, remote_addr: str, proxied: Proxied) -> dict[str, str]:
     forwarded = {}
     for name in proxied.headers:
         lowered = name.lower()
@@ -101,7 +101,7 @@ def _forwarded_headers(request: Request, remote_addr: str, proxied: Proxied) -> 
     return forwarded
 
 
-def _offered_token(request: Request) -> str:
+def _offered_token(request: RequestHead) -> str:
     """The token among the subprotocols; docs/jwt_identification.md (anycable)."""
     for offered in offered_subprotocols(request):
         if offered.startswith(TOKEN_SUBPROTOCOL):
@@ -116,7 +116,7 @@ def _forwarded_cookies(header: str, names: Sequence[str]) -> str:
     return ";".join(pair for pair in pairs if pair.partition("=")[0] in names)
 
 
-def heartbeat_of(request: Request, default: Heartbeat) -> Heartbeat:
+def heartbeat_of(request: RequestHead, default: Heartbeat) -> Heartbeat:
     """The heartbeat that the client asks for: ``?pi=`` (seconds, 0 or less for none), ``?ptp=`` (s, ms, ns).
 
     Invalid and missing values leave the ``default``.
@@ -134,7 +134,7 @@ def heartbeat_of(request: Request, default: Heartbeat) -> Heartbeat:
     return msgspec.structs.replace(default, interval_s=interval_s, precision=precision)
 
 
-def resumed_sid(request: Request) -> Sid | None:
+def resumed_sid(request: RequestHead) -> Sid | None:
     """The id of the session that the client wants to resume: a header, else ``?sid=``.
 
     Source: docs/misc/action_cable_protocol.md of docs.anycable.io, "Handshake metadata".

@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 from catenary.edge.connection import ClientConnection, Stage, UvicornContext
 from catenary.edge.request import Peer
 from catenary.errors import ConfigError
-from catenary.wire.http1 import Request
+from catenary.wire.http1 import RequestHead
 
 _PART = re.compile(r"\{([^{}:]+)(?::((?:[^{}]|\{[^{}]*\})+))?\}|\*|[^{}*]+|[{}]")
 
@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 class Endpoint(Protocol):
     """Serves the clients of some paths: a row of the route table."""
 
-    def open(self, request: Request, peer: Peer, connection: ClientConnection) -> Stage:
+    def open(self, request: RequestHead, peer: Peer, connection: ClientConnection) -> Stage:
         """Returns the stage that serves a request. Nothing is sent before the connection enters the stage. Raises
         :class:`catenary.errors.RequestRefused`."""
         ...

@@ -89,19 +89,19 @@ class Attempt(Protocol):
     """A call that has been sent once."""
 
     def cancel(self) -> object:
-        """Drops the attempt: neither :meth:`Call.answered` nor :meth:`Call.failed` is called."""
+        """Drops the attempt: neither :meth:`RpcCall.answered` nor :meth:`RpcCall.failed` is called."""
         ...
 
 
-Send = Callable[["Call[Any]", float | None], Attempt]
+Send = Callable[["RpcCall[Any]", float | None], Attempt]
 """Sends a call once, with a time limit in seconds, or None.
 
-Calls :meth:`Call.answered` or :meth:`Call.failed` later, never before it returns. Raises :class:`AppError` where the
+Calls :meth:`RpcCall.answered` or :meth:`RpcCall.failed` later, never before it returns. Raises :class:`AppError` where the
 call can't be sent at all.
 """
 
 
-class Call(Pending[_T]):
+class RpcCall(Pending[_T]):
     """Waits for a slot, then makes attempts until one is answered or the time is up."""
 
     __slots__ = (
@@ -300,7 +300,7 @@ class Caller:
         self._limits = limits
         self.counters = counters
         self.send = send
-        self.limiter: ConcurrencyLimiter[Call[Any]] = ConcurrencyLimiter(
+        self.limiter: ConcurrencyLimiter[RpcCall[Any]] = ConcurrencyLimiter(
             limits.concurrency, counters
         )
         self.patience_s = limits.command_timeout_s or _PATIENCE_S
@@ -312,7 +312,7 @@ class Caller:
         self.is_closed = False
         """Do calls under way make no more attempts?"""
 
-    def call(self, procedure: Procedure[_T], sid: Sid, payload: bytes) -> Call[_T]:
+    def call(self, procedure: Procedure[_T], sid: Sid, payload: bytes) -> RpcCall[_T]:
         """Makes a call, as soon as it has a slot.
 
         Raises :class:`AppUnavailable` while the server shuts down, and every error that ends the call at once. A call
@@ -321,7 +321,7 @@ class Caller:
         if self._is_closing:
             self.counters.rpc_error_total += 1
             raise AppUnavailable("the server is shutting down")
-        call = Call(self, procedure, sid, payload)
+        call = RpcCall(self, procedure, sid, payload)
         self.limiter.acquire(call, is_newcomer=procedure.is_newcomers)
         if isinstance(call.outcome, Exception):
             raise call.outcome

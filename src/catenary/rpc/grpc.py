@@ -13,7 +13,7 @@ from catenary.errors import AppUnavailable
 from catenary.metrics.counters import Counters
 from catenary.protocols import rpc_protobuf
 from catenary.rpc import grpc_status
-from catenary.rpc.calls import Call, CallLimits
+from catenary.rpc.calls import CallLimits, RpcCall
 from catenary.rpc.grpc_balancer import Balancer
 from catenary.rpc.grpc_connection import GrpcAttempt, GrpcTimeouts
 from catenary.rpc.grpc_subchannels import ChannelConfig
@@ -88,7 +88,7 @@ class GrpcApplication(RemoteApplication):
         if self._balancer is not None:
             await self._balancer.close()
 
-    def _send(self, call: Call[Any], timeout_s: float | None) -> GrpcAttempt:
+    def _send(self, call: RpcCall[Any], timeout_s: float | None) -> GrpcAttempt:
         balancer = self._balancer
         if balancer is None:
             raise AppUnavailable("expected the application's channel to be open, got none: start()")

@@ -14,7 +14,7 @@ from catenary.rpc.calls import AppBusy
 from catenary.rpc.grpc_connection import GrpcAttempt, GrpcConnection
 from catenary.rpc.grpc_status import failure
 from catenary.rpc.grpc_subchannels import ChannelConfig, ResolvedTarget
-from catenary.rpc.grpc_targets import Target
+from catenary.rpc.grpc_targets import GrpcTarget
 
 _NEVER: Final = float("inf")
 
@@ -35,7 +35,7 @@ class Balancer:
         "time",
     )
 
-    def __init__(self, targets: Iterable[Target], config: ChannelConfig) -> None:
+    def __init__(self, targets: Iterable[GrpcTarget], config: ChannelConfig) -> None:
         self._loop = asyncio.get_running_loop()
         self.time = self._loop.time
         """The clock by which calls expire, in seconds."""

@@ -57,7 +57,7 @@ class ConnectionPool(Protocol):
 
 
 class ResponseHandler(Protocol):
-    """Receives the result of an attempt; :class:`catenary.rpc.calls.Call` is one."""
+    """Receives the result of an attempt; :class:`catenary.rpc.calls.RpcCall` is one."""
 
     def answered(self, raw: bytes) -> None:
         """The answer is there."""

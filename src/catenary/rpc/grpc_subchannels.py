@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import msgspec
 
 from catenary.rpc.grpc_connection import ConnectionPool, GrpcConnection, GrpcTimeouts
-from catenary.rpc.grpc_targets import Address, Target, resolve
+from catenary.rpc.grpc_targets import Address, GrpcTarget, resolve
 from catenary.supervision.service import Service, Supervisor
 from catenary.wire import http2
 from catenary.wire.hpack import Field
@@ -60,7 +60,7 @@ class ResolvedTarget:
 
     __slots__ = ("_config", "_picker", "_service", "_subchannels", "_target", "_trouble", "_wanted")
 
-    def __init__(self, target: Target, config: ChannelConfig, picker: Picker) -> None:
+    def __init__(self, target: GrpcTarget, config: ChannelConfig, picker: Picker) -> None:
         self._target = target
         self._config = config
         self._picker = picker
@@ -139,7 +139,7 @@ class Subchannel:
 
     def __init__(
         self,
-        target: Target,
+        target: GrpcTarget,
         address: Address,
         config: ChannelConfig,
         picker: Picker,

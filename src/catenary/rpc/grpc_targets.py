@@ -30,7 +30,7 @@ class Address(msgspec.Struct, frozen=True):
         return self.path or joined(self.ip, self.port)
 
 
-class Target(msgspec.Struct, frozen=True):
+class GrpcTarget(msgspec.Struct, frozen=True):
     """A name with its port, to be resolved, or a list of addresses.
 
     ``authority`` is sent with requests; ``host`` is the name that a certificate must have. ``server`` is the name server
@@ -44,7 +44,7 @@ class Target(msgspec.Struct, frozen=True):
     server: Address | None = None
 
 
-def targets(rpc_host: str) -> tuple[Target, ...]:
+def targets(rpc_host: str) -> tuple[GrpcTarget, ...]:
     """Reads rpc_host: one target, or each of a grpc-list. Raises :class:`ConfigError`."""
     if not rpc_host.startswith(_LIST_SCHEME):
         return (_target(rpc_host.strip()),)
@@ -55,7 +55,7 @@ def targets(rpc_host: str) -> tuple[Target, ...]:
     return found
 
 
-async def resolve(target: Target) -> tuple[Address, ...]:
+async def resolve(target: GrpcTarget) -> tuple[Address, ...]:
     """Returns the addresses of a target, each once. Raises OSError."""
     if target.addresses:
         return target.addresses
@@ -68,14 +68,14 @@ async def resolve(target: Target) -> tuple[Address, ...]:
     return tuple(dict.fromkeys(Address(str(each[4][0]), target.port) for each in found))
 
 
-def _target(text: str) -> Target:
+def _target(text: str) -> GrpcTarget:
     scheme, _, rest = text.partition(":")
     match scheme:
         case "unix":
             path = rest.removeprefix("//")
             if not path or (rest.startswith("//") and not path.startswith("/")):
                 raise _unusable(text)
-            return Target("localhost", "localhost", addresses=(Address(path=path),))
+            return GrpcTarget("localhost", "localhost", addresses=(Address(path=path),))
         case "ipv4" | "ipv6":
             return _fixed(text, rest.split(","))
         case "dns":
@@ -99,18 +99,18 @@ def _without_server(text: str, rest: str) -> tuple[str, Address | None]:
     return name, Address(host, port)
 
 
-def _named(text: str, name: str, server: Address | None) -> Target:
+def _named(text: str, name: str, server: Address | None) -> GrpcTarget:
     host, port = _split(text, name, _DEFAULT_PORT)
     addresses = (Address(host, port),) if is_ip(host) else ()
-    return Target(joined(host, port), host, port, addresses, server)
+    return GrpcTarget(joined(host, port), host, port, addresses, server)
 
 
-def _fixed(text: str, names: list[str]) -> Target:
+def _fixed(text: str, names: list[str]) -> GrpcTarget:
     pairs = [_split(text, name, _DEFAULT_PORT) for name in names]
     if not all(is_ip(host) for host, _ in pairs):
         raise _unusable(text)
     host, port = pairs[0]
-    return Target(joined(host, port), host, port, tuple(Address(*pair) for pair in pairs))
+    return GrpcTarget(joined(host, port), host, port, tuple(Address(*pair) for pair in pairs))
 
 
 def _split(text: str, name: str, default_port: int) -> tuple[str, int]:

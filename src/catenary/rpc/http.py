@@ -11,7 +11,7 @@ from typing import Any, Final
 from catenary.errors import AppFailed, AppNotReached
 from catenary.metrics.counters import Counters
 from catenary.protocols import rpc, rpc_json
-from catenary.rpc.calls import AppAway, AppLate, Call, CallLimits
+from catenary.rpc.calls import AppAway, AppLate, CallLimits, RpcCall
 from catenary.rpc.http_client import ConnectionBroken, HttpClient, HttpResponse, ResponseUnusable
 from catenary.rpc.remote import RemoteApplication
 from catenary.rpc.tls import Tls
@@ -56,10 +56,10 @@ class HttpApplication(RemoteApplication):
     async def _hang_up(self) -> None:
         await self._client.close()
 
-    def _send(self, call: Call[Any], timeout_s: float | None) -> "asyncio.Task[None]":
+    def _send(self, call: RpcCall[Any], timeout_s: float | None) -> "asyncio.Task[None]":
         return asyncio.get_running_loop().create_task(self._attempt(call, timeout_s))
 
-    async def _attempt(self, call: Call[Any], timeout_s: float | None) -> None:
+    async def _attempt(self, call: RpcCall[Any], timeout_s: float | None) -> None:
         try:
             raw = await self._exchange(call, timeout_s)
         except Exception as error:  # noqa: BLE001
@@ -68,7 +68,7 @@ class HttpApplication(RemoteApplication):
         else:
             call.answered(raw)
 
-    async def _exchange(self, call: Call[Any], timeout_s: float | None) -> bytes:
+    async def _exchange(self, call: RpcCall[Any], timeout_s: float | None) -> bytes:
         metadata = rpc.metadata(call.sid)
         headers = {f"{_META_PREFIX}{name}": value for name, value in metadata.items()}
         connected = False

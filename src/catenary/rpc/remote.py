@@ -14,7 +14,7 @@ from catenary.messages.names import Identifier
 from catenary.metrics.counters import Counters
 from catenary.ports import Pending
 from catenary.protocols import rpc
-from catenary.rpc.calls import Attempt, Call, Caller, CallLimits, Procedure
+from catenary.rpc.calls import Attempt, Caller, CallLimits, Procedure, RpcCall
 
 Name = Literal["Connect", "Command", "Disconnect"]
 PROCEDURES: Final[tuple[Name, ...]] = ("Connect", "Command", "Disconnect")
@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 _Args = TypeVarTuple("_Args")
 
 
-class Codec(Protocol):
+class RpcClientCodec(Protocol):
     """Messages ↔ bytes. The modules rpc_protobuf and rpc_json satisfy it."""
 
     def encode_connect(self, environment: Environment, /) -> bytes:
@@ -59,7 +59,7 @@ class RemoteApplication(ABC):
 
     __slots__ = ("_caller", "_codec", "_command", "_connect", "_disconnect")
 
-    def __init__(self, codec: Codec, limits: CallLimits, counters: Counters) -> None:
+    def __init__(self, codec: RpcClientCodec, limits: CallLimits, counters: Counters) -> None:
         self._codec = codec
         self._caller = Caller(limits, counters, self._send)
         self._connect = Procedure(
@@ -80,7 +80,7 @@ class RemoteApplication(ABC):
         """Prepares for calls. Does not wait for the application, which may start later."""
 
     @abstractmethod
-    def _send(self, call: Call[Any], timeout_s: float | None) -> Attempt:
+    def _send(self, call: RpcCall[Any], timeout_s: float | None) -> Attempt:
         """See :data:`catenary.rpc.calls.Send`."""
 
     @abstractmethod
@@ -129,7 +129,7 @@ class RemoteApplication(ABC):
         encode: Callable[[Environment, *_Args], bytes],
         environment: Environment,
         *args: *_Args,
-    ) -> Call[_T]:
+    ) -> RpcCall[_T]:
         try:
             payload = encode(environment, *args)
         except ValueError as error:

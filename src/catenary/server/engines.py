@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from catenary.adapters.interest import Interest as AdapterInterest
+from catenary.adapters.interest import StreamInterest
 from catenary.adapters.memory.history import LocalHistory
 from catenary.adapters.memory.presence import LocalPresence
 from catenary.adapters.memory.pubsub import LocalPubSub
@@ -127,7 +127,7 @@ class ClusterPubSub(PubSub, Protocol):
     async def close(self, timeout_s: float) -> None: ...
 
 
-PubSubBuilder = Callable[[AdapterInterest, Hub, StreamRecovery, Callable[[], None]], ClusterPubSub]
+PubSubBuilder = Callable[[StreamInterest, Hub, StreamRecovery, Callable[[], None]], ClusterPubSub]
 
 
 class ClusterEngine(Engine):
@@ -136,7 +136,7 @@ class ClusterEngine(Engine):
     is_shared = True
 
     def __init__(self, build: ServerBuild, stores: Stores, pubsub: PubSubBuilder) -> None:
-        self.interest: AdapterInterest = AdapterInterest()
+        self.interest: StreamInterest = StreamInterest()
         self._stores = stores
         self._build_pubsub = pubsub
         self._pubsub: ClusterPubSub | None = None
@@ -206,7 +206,7 @@ def _by_redis(build: ServerBuild) -> Engine:
     engine = RedisEngine(redis_address(options.redis), names, limits, build.counters, supervisor)
 
     def pubsub(
-        interest: AdapterInterest, hub: Hub, recovery: StreamRecovery, restored: Callable[[], None]
+        interest: StreamInterest, hub: Hub, recovery: StreamRecovery, restored: Callable[[], None]
     ) -> ClusterPubSub:
         return RedisPubSub(
             engine,
@@ -229,7 +229,7 @@ def _by_nats(build: ServerBuild, servers: NatsServers) -> Engine:
     )
 
     def pubsub(
-        interest: AdapterInterest, hub: Hub, recovery: StreamRecovery, restored: Callable[[], None]
+        interest: StreamInterest, hub: Hub, recovery: StreamRecovery, restored: Callable[[], None]
     ) -> ClusterPubSub:
         return NatsPubSub(
             engine,

@@ -8,7 +8,7 @@ from typing import Final
 from starlette.routing import Route
 
 from catenary.api.access import Access
-from catenary.api.broadcast import BroadcastEndpoint, Broadcasts
+from catenary.api.broadcast import BroadcastEndpoint, BroadcastRules
 from catenary.api.health import Readiness, health
 from catenary.api.intake import IntakeRules
 from catenary.api.metrics import Metrics
@@ -51,7 +51,7 @@ def add_broadcasts(
     if options.access.public:
         url = _url(build, http.port, "http", http.path)
         build.announcements.append(f"Try: curl {url} -d '{_EXAMPLE}'")
-    broadcasts = Broadcasts(
+    broadcasts = BroadcastRules(
         publications.publish_in_turns,
         build.counters,
         key=effective_key(build.keys.broadcast, BROADCAST_PHRASE),
@@ -80,7 +80,7 @@ def add_api(
     if not key:
         build.announcements.append("The API requires no key")
     pages = Origins(api.cors_hosts) if api.cors_headers else None
-    broadcasts = Broadcasts(publications.publish_in_turns, build.counters, key=key, pages=pages)
+    broadcasts = BroadcastRules(publications.publish_in_turns, build.counters, key=key, pages=pages)
     reading = Access("GET", key=key, pages=pages)
     ports.at(api_address(build.options)).routes += [
         Route(f"{api.path}/publish", BroadcastEndpoint(broadcasts, clients.memory)),

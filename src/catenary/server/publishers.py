@@ -24,7 +24,7 @@ Publish = Callable[[bytes], Awaitable[None] | None]
 PublishEntry = Callable[[bytes, QueueEntry], Awaitable[None] | None]
 
 
-class Publisher(Protocol):
+class BroadcastAdapter(Protocol):
     """A broadcast adapter; ``trouble`` is why it does not receive publications at the moment, None if it does."""
 
     @property
@@ -61,12 +61,12 @@ def start_publishers(
         build.readiness.append(functools.partial(_trouble, adapter, publisher))
 
 
-def _trouble(adapter: str, publisher: Publisher) -> str | None:
+def _trouble(adapter: str, publisher: BroadcastAdapter) -> str | None:
     reason = publisher.trouble
     return None if reason is None else f"broadcast_adapter={adapter}: {reason}"
 
 
-def _redis(build: ServerBuild, publish: Publish) -> Publisher:
+def _redis(build: ServerBuild, publish: Publish) -> BroadcastAdapter:
     """A channel, which every node receives."""
     try:
         from catenary.adapters.redis.broadcasts import RedisBroadcasts
@@ -81,7 +81,9 @@ def _redis(build: ServerBuild, publish: Publish) -> Publisher:
     )
 
 
-def _nats(build: ServerBuild, servers: NatsServers, publish: Publish, queue: str) -> Publisher:
+def _nats(
+    build: ServerBuild, servers: NatsServers, publish: Publish, queue: str
+) -> BroadcastAdapter:
     """A subject, which every node receives, or one node of a ``queue`` group."""
     return NatsBroadcasts(
         servers,
@@ -93,7 +95,7 @@ def _nats(build: ServerBuild, servers: NatsServers, publish: Publish, queue: str
     )
 
 
-def _redis_stream(build: ServerBuild, publish: PublishEntry) -> Publisher:
+def _redis_stream(build: ServerBuild, publish: PublishEntry) -> BroadcastAdapter:
     """A stream, which one node reads at a time."""
     try:
         from catenary.adapters.redis.streams import RedisStreamBroadcasts, StreamRules

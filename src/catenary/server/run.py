@@ -13,7 +13,7 @@ from catenary import __version__
 from catenary.codeworkers.pool import CodeWorkerPool
 from catenary.config.checks import check_redis
 from catenary.config.effective import has_idle_key
-from catenary.config.load import Request
+from catenary.config.load import StartRequest
 from catenary.config.options import Options
 from catenary.metrics.counters import Counters
 from catenary.process import hangup, interpreter, lifecycle, logs, workers
@@ -42,7 +42,7 @@ NATS_END_S: Final = 5.0
 
 async def serve(
     options: Options,
-    request: Request,
+    request: StartRequest,
     worker: WorkerContext | None,
     cable: "Cable | None",
     code: str = "",
@@ -107,7 +107,7 @@ async def answer_calls(options: Options, cable: "Cable") -> None:
     _log.info("Stopped")
 
 
-def _announce_start(options: Options, request: Request, worker: WorkerContext | None) -> None:
+def _announce_start(options: Options, request: StartRequest, worker: WorkerContext | None) -> None:
     """Sets up logs and limits; logs the version, the configuration and its warnings, once for all workers."""
     logs.set_up(options.log.level, options.log.format)
     open_files = raise_open_files()
@@ -156,7 +156,7 @@ def _watch_lifeline(lifeline: int) -> None:
     loop.add_reader(lifeline, end)
 
 
-async def supervise(options: Options, request: Request) -> None:
+async def supervise(options: Options, request: StartRequest) -> None:
     """Runs workers until a signal. Raises :class:`catenary.errors.ConfigError`."""
     _announce_start(options, request, None)
     hangup.listen(hangup.nothing_to_reload(_RELOADABLE))

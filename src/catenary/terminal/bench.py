@@ -31,8 +31,8 @@ from catenary.terminal.load import (
     Latency,
     LoadGenerator,
     LoadPlan,
+    LoadTarget,
     ResumeResult,
-    Target,
     WorkResult,
 )
 from catenary.terminal.running import Invocation
@@ -143,12 +143,12 @@ def _stream_count(arguments: argparse.Namespace) -> int:
     return streams
 
 
-def _target(invocation: Invocation) -> Target:
+def _target(invocation: Invocation) -> LoadTarget:
     arguments, server = invocation.arguments, server_settings(invocation, "broadcast_key")
     subprotocol = EXTENDED if arguments.kind == "resume" else SUBPROTOCOL
     shown = (f"anycable-token.{arguments.jwt}",) if arguments.jwt else ()
     streams = _streams(arguments)
-    return Target(
+    return LoadTarget(
         opening=HandshakeRequest(
             address=address(arguments.url or server.cable_url),
             subprotocols=(subprotocol, *shown),
@@ -195,7 +195,7 @@ def _raise_open_files(clients: int) -> None:
         raise ConfigError(f"--clients: expected at most {most} (open files: {hard}), got {clients}")
 
 
-async def _measured(kind: str, plan: LoadPlan, target: Target, notes: Console) -> Report:
+async def _measured(kind: str, plan: LoadPlan, target: LoadTarget, notes: Console) -> Report:
     load = LoadGenerator(plan, target)
     connected = await _watched(
         load.connect, notes, "connecting", lambda: (load.connected, plan.clients)

@@ -54,7 +54,7 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     patience_s: float = PATIENCE_S
 
 
-class Target(msgspec.Struct, frozen=True, kw_only=True):
+class LoadTarget(msgspec.Struct, frozen=True, kw_only=True):
     """The server under load. Clients are assigned to ``identifiers``, which belong to ``streams``, in turn.
 
     ``action`` is called for echoes; if it is empty, pairs of clients whisper.
@@ -129,12 +129,12 @@ class ResumeResult(msgspec.Struct, frozen=True, kw_only=True):
     failure: str = ""
 
 
-class Publisher(asyncio.Protocol):
+class LoadPublisher(asyncio.Protocol):
     """Publishes over one HTTP connection; counts the responses without waiting for them."""
 
     __slots__ = ("_heads", "_names", "_padding", "_rest", "_transport", "accepted", "sent")
 
-    def __init__(self, sent: list[array[float]], padding: int, target: Target) -> None:
+    def __init__(self, sent: list[array[float]], padding: int, target: LoadTarget) -> None:
         self.sent = sent
         self.accepted = 0
         where = address(target.broadcast_url)
@@ -182,14 +182,14 @@ class LoadGenerator:
         "connected",
     )
 
-    def __init__(self, plan: LoadPlan, target: Target) -> None:
+    def __init__(self, plan: LoadPlan, target: LoadTarget) -> None:
         self._plan = plan
         self._target = target
         self._tls = target.opening.address.tls
         self._tally = Tally(plan.patience_s)
         self._clients: list[CountingClient] = []
         self._sent = [array("d") for _ in range(plan.streams)]
-        self._publisher: Publisher | None = None
+        self._publisher: LoadPublisher | None = None
         self._publishing_s = 0.0
         self.connected = 0
         """Number of connections so far, reconnections included."""
@@ -355,7 +355,7 @@ class LoadGenerator:
 
     async def _open_publisher(self) -> None:
         where = address(self._target.broadcast_url)
-        self._publisher = Publisher(self._sent, self._plan.payload_bytes, self._target)
+        self._publisher = LoadPublisher(self._sent, self._plan.payload_bytes, self._target)
         publisher = self._publisher
         await asyncio.get_running_loop().create_connection(
             lambda: publisher, where.host, where.port, ssl=where.tls

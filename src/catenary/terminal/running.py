@@ -13,7 +13,7 @@ from typing import Protocol, cast
 
 import msgspec
 
-from catenary.config.load import Request, load
+from catenary.config.load import StartRequest, load
 from catenary.errors import CatenaryError
 from catenary.terminal.tools import Tool
 
@@ -28,7 +28,7 @@ class Invocation(msgspec.Struct, frozen=True):
     environ: Mapping[str, str]
     read: Read
 
-    def configuration(self, *flags: str) -> Request:
+    def configuration(self, *flags: str) -> StartRequest:
         """The server's configuration, with these flags of the server.
 
         Reads ``--config-path``, which :func:`add_config_argument` declares. Raises :class:`catenary.errors.ConfigError`.

@@ -13,7 +13,7 @@ from catenary.edge.handshake_queue import HandshakeQueue
 from catenary.edge.refusals import Refusals
 from catenary.edge.request import Peer
 from catenary.metrics.counters import Counters
-from catenary.wire.http1 import Request
+from catenary.wire.http1 import RequestHead
 
 
 class AsgiClient(Protocol):
@@ -33,7 +33,7 @@ class AsgiEndpoint(Protocol):
     """The counterpart of :class:`catenary.edge.routes.Endpoint` for connections that a host accepted."""
 
     def open(
-        self, request: Request, peer: Peer, scope: Scope, receive: Receive, send: Send
+        self, request: RequestHead, peer: Peer, scope: Scope, receive: Receive, send: Send
     ) -> AsgiClient:
         """Returns the client, before anything is sent to it. Raises :class:`catenary.errors.RequestRefused`."""
         ...

@@ -19,7 +19,7 @@ from catenary.transports.asgi_transport import AsgiTransport
 from catenary.transports.event_stream import EventStream, StreamServices
 from catenary.transports.event_stream_requests import AcceptedRequest, BriefResponse, Headers
 from catenary.wire.event_stream import HEADERS, UNTIL_CLOSED
-from catenary.wire.http1 import Request
+from catenary.wire.http1 import RequestHead
 
 _END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
 
@@ -33,7 +33,7 @@ class AsgiEventStreamEndpoint:
         self._services = services
 
     def open(
-        self, request: Request, peer: Peer, scope: Scope, receive: Receive, send: Send
+        self, request: RequestHead, peer: Peer, scope: Scope, receive: Receive, send: Send
     ) -> "AsgiEventStream | AsgiBriefResponse":
         accepted = self._services.requests.accept(request, peer)
         if isinstance(accepted, BriefResponse):

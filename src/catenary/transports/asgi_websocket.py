@@ -24,7 +24,7 @@ from catenary.transports.websocket import WebSocketServices
 from catenary.wire.frames import TOO_BIG
 from catenary.wire.framing import PREFIXED, payloads
 from catenary.wire.handshake import offered_subprotocols
-from catenary.wire.http1 import Request
+from catenary.wire.http1 import RequestHead
 
 
 class AsgiWebSocketEndpoint:
@@ -45,7 +45,7 @@ class AsgiWebSocketEndpoint:
         self._encoders = encoders
 
     def open(
-        self, request: Request, peer: Peer, scope: Scope, receive: Receive, send: Send
+        self, request: RequestHead, peer: Peer, scope: Scope, receive: Receive, send: Send
     ) -> "AsgiWebSocket":
         protocol, subprotocol = self._protocols.choose(offered_subprotocols(request))
         admitted = self._admission.admit(request, peer, protocol)

@@ -13,7 +13,7 @@ from catenary.errors import RequestRefused
 from catenary.transports.event_stream import EventStream, StreamServices
 from catenary.transports.event_stream_requests import BriefResponse, Headers, with_headers
 from catenary.wire.event_stream import CHUNKED, UNTIL_CLOSED, EventFraming, response_head
-from catenary.wire.http1 import Request, refusal
+from catenary.wire.http1 import RequestHead, refusal
 
 
 class EventStreamEndpoint:
@@ -25,7 +25,7 @@ class EventStreamEndpoint:
         self._services = services
 
     def open(
-        self, request: Request, peer: Peer, connection: ClientConnection
+        self, request: RequestHead, peer: Peer, connection: ClientConnection
     ) -> "EventStream | BriefResponseStage":
         accepted = self._services.requests.accept(request, peer)
         transport = connection.transport
@@ -42,7 +42,7 @@ class EventStreamEndpoint:
         return EventStream(self._services, transport, accepted, response, body_bytes)
 
 
-def _body_bytes(request: Request, limit: int) -> int:
+def _body_bytes(request: RequestHead, limit: int) -> int:
     """Raises :class:`RequestRefused`: 411 without a length, 413 beyond the limit."""
     length = request.headers.get("content-length", "0")
     if "transfer-encoding" in request.headers:

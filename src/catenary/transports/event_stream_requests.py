@@ -19,7 +19,7 @@ from catenary.ports import Goodbye
 from catenary.protocols import event_stream
 from catenary.protocols.table import ClientProtocol
 from catenary.wire.event_stream import HEADERS
-from catenary.wire.http1 import Request
+from catenary.wire.http1 import RequestHead
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -64,7 +64,7 @@ class EventStreamRequests:
         self._admission = admission
         self._pages = pages
 
-    def accept(self, request: Request, peer: Peer) -> AcceptedRequest | BriefResponse:
+    def accept(self, request: RequestHead, peer: Peer) -> AcceptedRequest | BriefResponse:
         """Checks and reads a request. Raises :class:`RequestRefused`."""
         cors = self._cors(request.headers.get("origin", ""))
         if request.method == "OPTIONS":
@@ -77,7 +77,7 @@ class EventStreamRequests:
         except RequestRefused as refused:
             raise with_headers(refused, cors) from refused
 
-    def _accept(self, request: Request, peer: Peer, cors: Headers) -> AcceptedRequest:
+    def _accept(self, request: RequestHead, peer: Peer, cors: Headers) -> AcceptedRequest:
         commands: Sequence[Command] | None
         if request.method == "GET":
             last_event_id = request.headers.get("last-event-id", "")

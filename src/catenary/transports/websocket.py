@@ -32,8 +32,8 @@ from catenary.wire.frames import (
     FrameReader,
     Inflate,
     Message,
-    Ping,
-    Pong,
+    PingFrame,
+    PongFrame,
     close_frame,
     frame,
 )
@@ -199,9 +199,9 @@ class WebSocketConnection:
         for event in events:
             if isinstance(event, Message):
                 self._node.receive(self._session, event.payload)
-            elif isinstance(event, Ping):
+            elif isinstance(event, PingFrame):
                 self.write(frame(PONG, event.payload))
-            elif isinstance(event, Pong):
+            elif isinstance(event, PongFrame):
                 self._node.receive_pong(self._session)
             elif isinstance(event, Close):
                 self._answer_close(event)

@@ -11,7 +11,7 @@ from catenary.protocols.table import ProtocolSet
 from catenary.transports.websocket import Acceptance, WebSocketConnection, WebSocketServices
 from catenary.wire import deflate, handshake
 from catenary.wire.framing import websocket_framing
-from catenary.wire.http1 import Request
+from catenary.wire.http1 import RequestHead
 
 
 class WebSocketEndpoint:
@@ -35,12 +35,12 @@ class WebSocketEndpoint:
         self._compresses = compresses
 
     def open(
-        self, request: Request, peer: Peer, connection: ClientConnection
+        self, request: RequestHead, peer: Peer, connection: ClientConnection
     ) -> WebSocketConnection:
         acceptance = self.accept(request, peer)
         return WebSocketConnection(self._services, connection.transport, acceptance)
 
-    def accept(self, request: Request, peer: Peer) -> Acceptance:
+    def accept(self, request: RequestHead, peer: Peer) -> Acceptance:
         """Checks a handshake and prepares the response. Raises :class:`catenary.errors.RequestRefused`."""
         accept = handshake.check_upgrade(request)
         protocol, subprotocol = self._protocols.choose(handshake.offered_subprotocols(request))

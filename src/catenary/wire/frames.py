@@ -54,13 +54,13 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     is_text: bool
 
 
-class Ping(msgspec.Struct, frozen=True, gc=False):
+class PingFrame(msgspec.Struct, frozen=True, gc=False):
     """Section 5.5.2: to be answered with a pong of the same payload."""
 
     payload: bytes
 
 
-class Pong(msgspec.Struct, frozen=True, gc=False):
+class PongFrame(msgspec.Struct, frozen=True, gc=False):
     """Section 5.5.3."""
 
     payload: bytes
@@ -73,7 +73,7 @@ class Close(msgspec.Struct, frozen=True, gc=False):
     reason: str
 
 
-Event = Message | Ping | Pong | Close | FrameError
+Event = Message | PingFrame | PongFrame | Close | FrameError
 
 Inflate = Callable[[bytes, int], bytes]
 """Decompresses a message to at most so many bytes. Raises :class:`FrameError`."""
@@ -262,9 +262,9 @@ class FrameReader:
                 self._fragments = None
                 events.append(self._message(self._opener, bytes(fragments)))
         elif opcode == PING:
-            events.append(Ping(payload))
+            events.append(PingFrame(payload))
         elif opcode == PONG:
-            events.append(Pong(payload))
+            events.append(PongFrame(payload))
         else:
             self.finished = True
             events.append(_close(payload))

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from catenary.errors import RequestRefused
-from catenary.wire.http1 import Request
+from catenary.wire.http1 import RequestHead
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _UPGRADE: Final = ("Upgrade", "websocket")
@@ -39,13 +39,13 @@ class Extension(msgspec.Struct, frozen=True, gc=False):
     parameters: tuple[tuple[str, str | None], ...] = ()
 
 
-def wants_upgrade(request: Request) -> bool:
+def wants_upgrade(request: RequestHead) -> bool:
     """Whether a request asks for a WebSocket; others are for an HTTP server."""
     value = request.headers.get("upgrade", "")
     return value == "websocket" or "websocket" in _tokens(value)
 
 
-def check_upgrade(request: Request) -> str:
+def check_upgrade(request: RequestHead) -> str:
     """Returns the value for Sec-WebSocket-Accept (section 4.2.2).
 
     Raises :class:`RequestRefused`: 405, 400, or 426 with the version that the server accepts.
@@ -96,7 +96,7 @@ def _tokens(value: str) -> Sequence[str]:
     return [token.strip().lower() for token in value.split(",")]
 
 
-def offered_subprotocols(request: Request) -> list[str]:
+def offered_subprotocols(request: RequestHead) -> list[str]:
     """The subprotocols that the client offers, in its order of preference."""
     value = request.headers.get("sec-websocket-protocol", "")
     if "," not in value:
@@ -105,7 +105,7 @@ def offered_subprotocols(request: Request) -> list[str]:
     return [token.strip() for token in value.split(",") if token.strip()]
 
 
-def offered_extensions(request: Request) -> list[Extension]:
+def offered_extensions(request: RequestHead) -> list[Extension]:
     """The extensions that the client offers, in its order of preference (section 9.1).
 
     Raises :class:`RequestRefused` with 400 for an invalid list.

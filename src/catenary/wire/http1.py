@@ -65,7 +65,7 @@ _AUTHORITY = re.compile(
 _FORBIDDEN_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-class Request(msgspec.Struct, frozen=True, gc=False):
+class RequestHead(msgspec.Struct, frozen=True, gc=False):
     """The head of an HTTP request. Header names are in lower case; repeated ones are joined by a comma.
 
     ``target`` is in origin form, or it is ``*`` or an authority. If the target was an absolute URL, its authority
@@ -88,7 +88,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
         return self.target.partition("?")[2]
 
 
-def read_request(head: bytes, max_headers: int = MAX_HEADERS) -> Request:
+def read_request(head: bytes, max_headers: int = MAX_HEADERS) -> RequestHead:
     """Reads a head, the bytes before the empty line.
 
     Raises :class:`RequestRefused` with status 400 (grammar), 431 (too many headers) or 505 (HTTP
@@ -101,11 +101,11 @@ def read_request(head: bytes, max_headers: int = MAX_HEADERS) -> Request:
     if len(words) == 3 and words[0] == "GET" and words[2] == "HTTP/1.1":
         target = words[1]
         if target.startswith("/") and target.isascii() and target.isprintable():
-            return Request("GET", target, _headers(lines))
+            return RequestHead("GET", target, _headers(lines))
     return _other_request(first, _headers(lines))
 
 
-def _other_request(line: str, headers: dict[str, str]) -> Request:
+def _other_request(line: str, headers: dict[str, str]) -> RequestHead:
     """Reads a request with a method, target or version that browsers do not send. Raises :class:`RequestRefused`."""
     match = _REQUEST_LINE.match(line)
     if match is None:
@@ -119,7 +119,7 @@ def _other_request(line: str, headers: dict[str, str]) -> Request:
     scheme, authority, target = origin_form(match[2])
     if scheme and "host" in headers:
         headers["host"] = _text(authority)
-    return Request(match[1], _text(target), headers, scheme, is_http_1_0)
+    return RequestHead(match[1], _text(target), headers, scheme, is_http_1_0)
 
 
 def origin_form(target: str) -> tuple[str, str, str]:
@@ -233,13 +233,13 @@ def _joined(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 def already_read(
     target: str, fields: Iterable[tuple[bytes, bytes]], method: str = "GET"
-) -> Request:
+) -> RequestHead:
     """A request whose head another server has parsed; names are in lower case.
 
     Raises :class:`RequestRefused` as :func:`read_request` does for headers.
     """
     headers = _joined((name.decode("latin-1"), value.decode("latin-1")) for name, value in fields)
-    return Request(method, target, headers)
+    return RequestHead(method, target, headers)
 
 
 def header_text(value: bytes) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from catenary.adapters.nats import wire
-from catenary.adapters.nats.connection import Connection, connect
+from catenary.adapters.nats.connection import NatsConnection, connect
 from catenary.adapters.nats.subjects import token
 from catenary.config.addresses import server_address
 from catenary.errors import BackendError
@@ -41,7 +41,7 @@ async def eventually(node: NatsNode, stream: Stream, *data: object) -> None:
                 return
 
 
-async def other_connection(server: JetStreamServer) -> Connection:
+async def other_connection(server: JetStreamServer) -> NatsConnection:
     """Another client of the same server."""
     return await connect(server_address(server.url))
 

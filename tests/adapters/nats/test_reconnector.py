@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from catenary.adapters.nats.connection import Connection
+from catenary.adapters.nats.connection import NatsConnection
 from catenary.adapters.nats.reconnector import Reconnector
 from catenary.adapters.nats.servers import NatsServers
 from catenary.errors import BackendError, ConfigError
@@ -30,12 +30,12 @@ class Visitor:
     """Uses every connection there is; ``went`` are the reasons why it had none."""
 
     def __init__(self, *urls: str) -> None:
-        self.connection: Connection | None = None
+        self.connection: NatsConnection | None = None
         self.visits = 0
         self.went: list[str] = []
         self.way = Reconnector(NatsServers(urls=urls, in_order=True), self._visit, self.went.append)
 
-    async def _visit(self, connection: Connection, works: Callable[[], bool]) -> str:
+    async def _visit(self, connection: NatsConnection, works: Callable[[], bool]) -> str:
         self.connection = connection
         self.visits += 1
         works()
@@ -95,7 +95,7 @@ async def test_an_outage_of_several_servers_is_one_row_of_lines(
     went: list[str] = []
     lines: list[str] = []
 
-    async def visit(connection: Connection, works: Callable[[], bool]) -> str:
+    async def visit(connection: NatsConnection, works: Callable[[], bool]) -> str:
         raise AssertionError("expected no connection")
 
     way = Reconnector(NatsServers(urls=urls), visit, went.append, log=lines.append)
@@ -110,10 +110,10 @@ async def test_an_outage_of_several_servers_is_one_row_of_lines(
 @in_loop
 async def test_a_visit_in_vain_is_tried_again(nats: NatsServer) -> None:
     """The connection is of no use: it is closed, and the next one made."""
-    connections: list[Connection] = []
+    connections: list[NatsConnection] = []
     went: list[str] = []
 
-    async def visit(connection: Connection, works: Callable[[], bool]) -> str:
+    async def visit(connection: NatsConnection, works: Callable[[], bool]) -> str:
         connections.append(connection)
         raise BackendError("NATS: nothing is ready")
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catenary.adapters.nats import wire
-from catenary.adapters.nats.wire import Reader, WireError
+from catenary.adapters.nats.wire import NatsReader, WireError
 
 STREAM = (
     b'INFO {"version":"2.15.1"}\r\n'
@@ -24,7 +24,7 @@ STREAM = (
 
 def read(*parts: bytes) -> list[tuple[object, ...]]:
     found: list[tuple[object, ...]] = []
-    reader = Reader(lambda *message: found.append(message), lambda *line: found.append(line))
+    reader = NatsReader(lambda *message: found.append(message), lambda *line: found.append(line))
     for part in parts:
         reader.feed(part)
         while reader.read():

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable
 
 from catenary.adapters.redis.bursts import BURST_BYTES, Bursts
-from catenary.adapters.redis.consumer import Entry
+from catenary.adapters.redis.consumer import StreamEntry
 from catenary.errors import PublicationError
 from catenary.messages.publications import QueueEntry
 from catenary.metrics.counters import Counters
@@ -31,13 +31,16 @@ class Publisher:
         if raw in self.refused:
             raise PublicationError("refused when it was read to its end")
 
-    def note(self, entry: Entry) -> None:
+    def note(self, entry: StreamEntry) -> None:
         assert entry.fields is not None
         self.done.append(entry.fields[1])
 
     async def publish(self, *payloads: bytes) -> list[int]:
         """Publishes all; how many publications each burst had."""
-        left = [Entry(b"%d-0" % number, [b"payload", each]) for number, each in enumerate(payloads)]
+        left = [
+            StreamEntry(b"%d-0" % number, [b"payload", each])
+            for number, each in enumerate(payloads)
+        ]
         numbers = []
         while left:
             unfinished = await self.bursts.publish(left, self.note)

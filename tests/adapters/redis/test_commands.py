@@ -12,7 +12,7 @@ from redis.asyncio.connection import AbstractConnection
 from catenary.adapters.redis import commands as commands_module
 from catenary.adapters.redis.client import connect
 from catenary.adapters.redis.commands import Commands, Script
-from catenary.adapters.redis.connection import Connection, close_client
+from catenary.adapters.redis.connection import RedisConnection, close_client
 from catenary.config.addresses import RedisAddress
 from catenary.errors import BackendError
 from catenary.metrics.counters import Counters
@@ -243,7 +243,7 @@ async def test_a_connection_is_closed_even_if_whoever_closes_it_is_cancelled(
     client = connect(RedisAddress(server.url))
     opened: AbstractConnection = client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
     await opened.connect()  # type: ignore[no-untyped-call]
-    closing = asyncio.ensure_future(Connection(opened, lambda _: None).close())
+    closing = asyncio.ensure_future(RedisConnection(opened, lambda _: None).close())
     await asyncio.sleep(0)  # it has begun
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):

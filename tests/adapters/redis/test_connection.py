@@ -12,7 +12,7 @@ import pytest
 from catenary.adapters.redis.client import connect
 from catenary.adapters.redis.connection import (
     REPLIES_AT_ONCE,
-    Connection,
+    RedisConnection,
     close_client,
     open_connection,
     pack,
@@ -26,7 +26,7 @@ MANY = REPLIES_AT_ONCE * 10
 
 
 @asynccontextmanager
-async def opened(url: str, take: Callable[[Any], None]) -> AsyncIterator[Connection]:
+async def opened(url: str, take: Callable[[Any], None]) -> AsyncIterator[RedisConnection]:
     client = connect(RedisAddress(url))
     connection = await open_connection(client, take)
     try:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from catenary.adapters.nats.connection import Connection
+from catenary.adapters.nats.connection import NatsConnection
 from catenary.adapters.nats.reconnector import Reconnector
 from catenary.adapters.nats.servers import NatsServers
 from catenary.adapters.ordered_intake import OrderedIntake
@@ -72,7 +72,7 @@ class NatsBroadcasts:
         self._counters = counters
         self._queue = queue
         # The connection
-        self._connection: Connection | None = None
+        self._connection: NatsConnection | None = None
         self._number = 0
         self._away_since: float | None = None
         self._intake = OrderedIntake(publish, counters, pause=self._pause, resume=self._resume)
@@ -102,7 +102,7 @@ class NatsBroadcasts:
 
     # The subscription
 
-    async def _subscribe(self, connection: Connection, works: Callable[[], bool]) -> str:
+    async def _subscribe(self, connection: NatsConnection, works: Callable[[], bool]) -> str:
         """Subscribes; returns the reason when the connection has ended."""
         self._connection = connection
         self._number = connection.subscribe(self._channel, self._take, queue=self._queue)

@@ -68,7 +68,7 @@ class ServerInfo(msgspec.Struct, frozen=True):
     connect_urls: tuple[str, ...] = ()
 
 
-class Connection(asyncio.Protocol):
+class NatsConnection(asyncio.Protocol):
     """Made by :func:`connect`. The result of ``lost`` is the reason why the connection has ended.
 
     Methods raise :class:`BackendError` once it has.
@@ -99,7 +99,7 @@ class Connection(asyncio.Protocol):
         self._address = address
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._reader = wire.Reader(self._on_message, self._on_line)
+        self._reader = wire.NatsReader(self._on_message, self._on_line)
         self._greeted: asyncio.Future[None] = self._loop.create_future()
         self._ticking: asyncio.TimerHandle | None = None
         self._reason = ""
@@ -427,10 +427,10 @@ class Connection(asyncio.Protocol):
             self.flushed()
 
 
-async def connect(address: NatsAddress) -> Connection:
+async def connect(address: NatsAddress) -> NatsConnection:
     """Connects to a server and logs in. Raises :class:`BackendError`."""
     loop = asyncio.get_running_loop()
-    connection = Connection(address)
+    connection = NatsConnection(address)
     try:
         async with asyncio.timeout(PATIENCE_S):
             await loop.create_connection(lambda: connection, address.host, address.port)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from catenary.adapters.nats.connection import Connection
+from catenary.adapters.nats.connection import NatsConnection
 from catenary.adapters.nats.history import NatsHistory, stream_limits, stream_subjects
 from catenary.adapters.nats.nodes import Nodes
 from catenary.adapters.nats.pending_requests import NoResponders
@@ -98,7 +98,7 @@ class NatsEngine:
         )
         self._preparing = Backoff()
         self._checks = Backoff()
-        self._connection: Connection | None = None
+        self._connection: NatsConnection | None = None
         self._up: asyncio.Event = asyncio.Event()
         self._checking: asyncio.Task[None] | None = None
         # The broker
@@ -122,13 +122,13 @@ class NatsEngine:
     # Uses
 
     @property
-    def connection(self) -> Connection:
+    def connection(self) -> NatsConnection:
         """Raises :class:`BackendError` while NATS, or what must be there, is away."""
         if self._connection is None or not self._up.is_set() or self._connection.lost.done():
             raise BackendError(f"NATS is away: {self.trouble}")
         return self._connection
 
-    async def up(self) -> Connection:
+    async def up(self) -> NatsConnection:
         """The connection, when it is there."""
         while True:
             await self._up.wait()
@@ -176,7 +176,7 @@ class NatsEngine:
         if self._connection is not None:
             await self._connection.close(timeout_s)
 
-    async def _visit(self, connection: Connection, works: Callable[[], bool]) -> str:
+    async def _visit(self, connection: NatsConnection, works: Callable[[], bool]) -> str:
         """Prepares the streams, and is up as long as the connection lasts; returns why it ended."""
         self._connection = connection
         await self._prepare(connection)
@@ -192,7 +192,7 @@ class NatsEngine:
         self._connection = self._history_store = self._records = None
         self.trouble = reason
 
-    async def _prepare(self, connection: Connection) -> None:
+    async def _prepare(self, connection: NatsConnection) -> None:
         """Waits until JetStream is ready: it may need to elect a leader or to read its files."""
         if self._limits is None or self._nodes is None:
             return
@@ -226,7 +226,7 @@ class NatsEngine:
                 self._history_store, self._records = history, records
                 return
 
-    async def _stay(self, connection: Connection) -> str:
+    async def _stay(self, connection: NatsConnection) -> str:
         """Sends heartbeats; returns the reason when the connection has ended."""
         if self._nodes is None:
             return await asyncio.shield(connection.lost)
@@ -234,7 +234,7 @@ class NatsEngine:
             await self._check(connection)
         return connection.lost.result()
 
-    async def _check(self, connection: Connection) -> None:
+    async def _check(self, connection: NatsConnection) -> None:
         """Writes the heartbeat of this node, and checks that the streams exist."""
         if self._nodes is None or self._history_store is None or self._records is None:
             return

@@ -23,7 +23,7 @@ from catenary.adapters.nats.batches import (
     payload_size,
     text_size,
 )
-from catenary.adapters.nats.connection import Connection
+from catenary.adapters.nats.connection import NatsConnection
 from catenary.adapters.nats.flushes import Flush, Shared, refusal
 from catenary.adapters.nats.payload import pack
 from catenary.adapters.nats.pending_requests import NoResponders
@@ -76,7 +76,7 @@ class Outbox:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: NatsConnection,
         subjects: Subjects,
         counters: Counters,
         suspect: Callable[[], None],

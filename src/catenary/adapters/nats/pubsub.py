@@ -11,9 +11,9 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any, Final
 
-from catenary.adapters.interest import Changes, Interest
+from catenary.adapters.interest import Changes, StreamInterest
 from catenary.adapters.nats import wire
-from catenary.adapters.nats.connection import Connection
+from catenary.adapters.nats.connection import NatsConnection
 from catenary.adapters.nats.engine import NatsEngine
 from catenary.adapters.nats.flushes import Shared
 from catenary.adapters.nats.outbox import Outbox
@@ -74,7 +74,7 @@ class NatsPubSub:
     def __init__(
         self,
         engine: NatsEngine,
-        interest: Interest,
+        interest: StreamInterest,
         recovery: StreamRecovery,
         *,
         on_restored: Callable[[], None] = lambda: None,
@@ -94,7 +94,7 @@ class NatsPubSub:
         self._was_up = False
         self._service = Service("NATS pub/sub", self._follow, supervisor)
         # Of the present connection
-        self._connection: Connection | None = None
+        self._connection: NatsConnection | None = None
         self._outbox: Outbox | None = None
         self._numbers: dict[Stream, int] = {}
         self._rechecks: set[asyncio.Task[None]] = set()
@@ -192,7 +192,7 @@ class NatsPubSub:
             self._trouble = reason
             self._counters.pubsub_reconnects_total += 1
 
-    async def _listen(self, connection: Connection) -> None:
+    async def _listen(self, connection: NatsConnection) -> None:
         """Subscribes to all wanted streams, then catches up with what was missed."""
         wanted = self._interest.up()
         subjects = self._engine.subjects
@@ -205,7 +205,7 @@ class NatsPubSub:
         await self._catch_up(connection, wanted)
         self._recovery.note_alive()
 
-    async def _stay(self, connection: Connection) -> None:
+    async def _stay(self, connection: NatsConnection) -> None:
         """Returns when the connection is lost."""
         await until_first_ends(
             _until_lost(connection),
@@ -217,7 +217,7 @@ class NatsPubSub:
 
     # Wanted streams
 
-    async def _follow_changes(self, connection: Connection) -> None:
+    async def _follow_changes(self, connection: NatsConnection) -> None:
         while True:
             changes = await self._interest.changes()
             await self._newest(changes.added, self._recovery.begin_stream)
@@ -226,14 +226,14 @@ class NatsPubSub:
             self._interest.in_force(changes)
             self._recheck(connection, changes.added)
 
-    def _apply(self, connection: Connection, changes: Changes) -> None:
+    def _apply(self, connection: NatsConnection, changes: Changes) -> None:
         for stream in changes.removed:
             number = self._numbers.pop(stream, None)
             if number is not None:
                 connection.unsubscribe(number)
         self._subscribe(connection, changes.added)
 
-    def _subscribe(self, connection: Connection, streams: Collection[Stream]) -> None:
+    def _subscribe(self, connection: NatsConnection, streams: Collection[Stream]) -> None:
         subject = self._engine.subjects.all_of
         for stream in streams:
             if stream not in self._numbers:
@@ -247,11 +247,11 @@ class NatsPubSub:
             async for stream, position in paced(newest.items()):
                 receive(stream, position)
 
-    async def _catch_up(self, connection: Connection, streams: Collection[Stream]) -> None:
+    async def _catch_up(self, connection: NatsConnection, streams: Collection[Stream]) -> None:
         await self._newest(streams, self._recovery.resume_stream)
         self._recheck(connection, streams)
 
-    async def _catch_up_commands(self, connection: Connection) -> None:
+    async def _catch_up_commands(self, connection: NatsConnection) -> None:
         """Receives the remote disconnects that were sent while this node did not listen.
 
         Those from before it listened for the first time concern none of its clients.
@@ -272,7 +272,7 @@ class NatsPubSub:
             sessions.is_caught_up = True
 
     async def _recheck_commands_later(
-        self, connection: Connection, sessions: NatsSessions, since: int
+        self, connection: NatsConnection, sessions: NatsSessions, since: int
     ) -> None:
         await asyncio.sleep(SPREAD_S)
         try:
@@ -281,7 +281,7 @@ class NatsPubSub:
         except BackendError as error:
             connection.drop(str(error).removeprefix("NATS: "))
 
-    def _recheck(self, connection: Connection, streams: Collection[Stream]) -> None:
+    def _recheck(self, connection: NatsConnection, streams: Collection[Stream]) -> None:
         """Catches up once more: a server confirms a subscription before the others of its cluster know of it."""
         if connection.info.cluster and streams:
             self._start_recheck(self._recheck_later(connection, streams))
@@ -291,7 +291,7 @@ class NatsPubSub:
         self._rechecks.add(task)
         task.add_done_callback(self._rechecks.discard)
 
-    async def _recheck_later(self, connection: Connection, streams: Collection[Stream]) -> None:
+    async def _recheck_later(self, connection: NatsConnection, streams: Collection[Stream]) -> None:
         await asyncio.sleep(SPREAD_S)
         try:
             await self._newest(streams, self._recovery.resume_stream)
@@ -300,7 +300,7 @@ class NatsPubSub:
 
     # Canaries
 
-    async def _send_canaries(self, connection: Connection) -> None:
+    async def _send_canaries(self, connection: NatsConnection) -> None:
         subject = self._engine.subjects.canaries + self._engine.node
         while True:
             self._canary.clear()
@@ -364,7 +364,7 @@ class NatsPubSub:
         self._patience = patience = asyncio.ensure_future(caught_up)
         patience.add_done_callback(lambda patience: self._go_on(patience, connection))
 
-    def _go_on(self, patience: "asyncio.Future[None]", connection: Connection) -> None:
+    def _go_on(self, patience: "asyncio.Future[None]", connection: NatsConnection) -> None:
         if self._patience is patience:
             self._patience = None
             connection.resume()
@@ -390,5 +390,5 @@ class NatsPubSub:
             self._recovery.receive(command.command)
 
 
-async def _until_lost(connection: Connection) -> None:
+async def _until_lost(connection: NatsConnection) -> None:
     await asyncio.wait([connection.lost])

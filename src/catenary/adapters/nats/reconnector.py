@@ -7,14 +7,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from catenary.adapters.nats.connection import Connection, connect
+from catenary.adapters.nats.connection import NatsConnection, connect
 from catenary.adapters.nats.servers import Addresses, NatsServers
 from catenary.config.addresses import NatsAddress
 from catenary.errors import BackendError
 from catenary.supervision.backoff import MAX_DELAY_S, Backoff
 from catenary.supervision.service import Service, Supervisor
 
-Visit = Callable[[Connection, Callable[[], bool]], Awaitable[str]]
+Visit = Callable[[NatsConnection, Callable[[], bool]], Awaitable[str]]
 """Uses a connection, and returns the reason when it has ended. Once the connection works, calls its second argument,
 which returns whether that is to be logged. Raises BackendError where the connection is of no use."""
 
@@ -48,7 +48,7 @@ class Reconnector:
         self._visit = visit
         self._on_end = on_end
         self._log = log
-        self._connection: Connection | None = None
+        self._connection: NatsConnection | None = None
         self._backoff = Backoff(longest_pause_s)
         self._service = Service(name, self._keep, supervisor)
 

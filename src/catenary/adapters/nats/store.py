@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from catenary.adapters.nats import wire
-from catenary.adapters.nats.connection import Connection, Reply
+from catenary.adapters.nats.connection import NatsConnection, Reply
 from catenary.adapters.nats.pending_requests import NoResponders
 from catenary.adapters.pacing import paced
 from catenary.errors import BackendError, BackendRefused, TooLarge
@@ -156,7 +156,7 @@ class Store:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: NatsConnection,
         name: str,
         limits: dict[str, Any],
         subjects: Callable[[str], dict[str, Any]],

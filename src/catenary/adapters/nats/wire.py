@@ -35,7 +35,7 @@ class WireError(Exception):
     """The bytes of a server break the protocol."""
 
 
-class Reader:
+class NatsReader:
     """Splits received bytes into messages and lines; incomplete ones wait.
 
     Call :meth:`feed` with received bytes, then :meth:`read`, in turns of the event loop, until it returns False.

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from catenary.adapters.ordered_intake import OrderedIntake
 from catenary.adapters.redis.client import connect
-from catenary.adapters.redis.connection import Connection, close_client, open_connection, pack
+from catenary.adapters.redis.connection import RedisConnection, close_client, open_connection, pack
 from catenary.config.addresses import RedisAddress
 from catenary.errors import BackendError
 from catenary.metrics.counters import Counters
@@ -62,7 +62,7 @@ class RedisBroadcasts:
         self._service = Service("Redis broadcasts", self._listen, supervisor)
         self._backoff = Backoff()
         # The present connection
-        self._connection: Connection | None = None
+        self._connection: RedisConnection | None = None
         self._received = 0
         self._is_paused = False
 
@@ -118,7 +118,7 @@ class RedisBroadcasts:
                 await self._ping(connection)
         return connection.lost.result()
 
-    async def _ping(self, connection: Connection) -> None:
+    async def _ping(self, connection: RedisConnection) -> None:
         """Sends a ping, and drops the connection if nothing is received in time."""
         received = self._received
         connection.write(pack("PING"))

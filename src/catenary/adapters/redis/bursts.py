@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
-from catenary.adapters.redis.consumer import READER, Entry
+from catenary.adapters.redis.consumer import READER, StreamEntry
 from catenary.errors import BackendError, BackendRefused, PublicationError
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.publications import QueueEntry
@@ -27,7 +27,7 @@ of its own: the node reads it over several turns, and no entry may be sent meanw
 class Unfinished(NamedTuple):
     """The entries that a burst did not finish, in order; and the reason if publishing failed."""
 
-    entries: list[Entry]
+    entries: list[StreamEntry]
     failure: BackendError | None
 
 
@@ -48,7 +48,7 @@ class Bursts:
         self._counters = counters
 
     async def publish(
-        self, entries: Sequence[Entry], note_done: Callable[[Entry], None]
+        self, entries: Sequence[StreamEntry], note_done: Callable[[StreamEntry], None]
     ) -> Unfinished:
         """Publishes some entries, up to :data:`BURST_BYTES`, or up to one that is dropped: that one has to leave the
         stream before later ones can. ``note_done`` is called for each that is published or dropped.
@@ -66,7 +66,7 @@ class Bursts:
             except BackendError as error:
                 failure = error
                 break
-        failed: list[Entry] = []
+        failed: list[StreamEntry] = []
         for entry, sent in zip(entries, begun, strict=False):
             try:
                 if sent is not None:
@@ -81,7 +81,7 @@ class Bursts:
         # The others may have failed only because the dropped one is still in the stream.
         return Unfinished([*failed, *entries[len(begun) :]], None if has_dropped else failure)
 
-    def _begin(self, entry: Entry) -> Awaitable[None] | None:
+    def _begin(self, entry: StreamEntry) -> Awaitable[None] | None:
         """Begins to publish one entry. Raises :class:`_Dropped` for a malformed publication, and
         :class:`BackendError`."""
         payload = _payload(entry)
@@ -104,7 +104,7 @@ class Bursts:
         except Exception as error:
             raise self._failed(payload) from error
 
-    async def _finish(self, entry: Entry, sent: Awaitable[None]) -> None:
+    async def _finish(self, entry: StreamEntry, sent: Awaitable[None]) -> None:
         """Waits until an entry is published. Raises :class:`BackendError` if it must be retried, and
         :class:`_Dropped` if it can never be published."""
         try:
@@ -129,7 +129,7 @@ class Bursts:
         return _Dropped()
 
 
-def _fitting(entries: Sequence[Entry]) -> int:
+def _fitting(entries: Sequence[StreamEntry]) -> int:
     """How many entries are one burst: at least one."""
     size = 0
     for number, entry in enumerate(entries):
@@ -139,7 +139,7 @@ def _fitting(entries: Sequence[Entry]) -> int:
     return len(entries)
 
 
-def _payload(entry: Entry) -> bytes | None:
+def _payload(entry: StreamEntry) -> bytes | None:
     """The value of the field ``payload``."""
     fields = entry.fields or []
     if len(fields) == 2:

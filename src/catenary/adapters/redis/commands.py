@@ -18,7 +18,7 @@ from catenary.adapters.redis.client import connect
 from catenary.adapters.redis.connection import (
     LONGEST_PAUSE_S,
     Argument,
-    Connection,
+    RedisConnection,
     close_client,
     open_connection,
     pack,
@@ -117,7 +117,7 @@ class Commands:
         self._counters = counters
         self._loop = asyncio.get_running_loop()
         self._service = Service("Redis commands", self._stay_connected, supervisor)
-        self._connection: Connection | None = None
+        self._connection: RedisConnection | None = None
         self.trouble: str | None = "not connected to Redis yet"
         self.up_since_s = 0.0
         """When the connection was opened, on the loop's clock."""

@@ -41,7 +41,7 @@ def pack(*args: Argument) -> bytes:
     return _pack(args)
 
 
-class Connection(asyncio.Protocol):
+class RedisConnection(asyncio.Protocol):
     """Bytes to and from Redis. ``lost`` is done when the connection is closed, with the reason.
 
     A read of the socket may hold thousands of replies: they are taken over several turns of the event loop, and the
@@ -203,7 +203,7 @@ class Connection(asyncio.Protocol):
             await self._opened.disconnect(nowait=True)
 
 
-async def open_connection(client: Redis, on_reply: Callable[[Any], None]) -> Connection:
+async def open_connection(client: Redis, on_reply: Callable[[Any], None]) -> RedisConnection:
     """Opens a connection; ``on_reply`` gets every reply, errors as :class:`hiredis.ReplyError`.
 
     Raises :class:`BackendError` if Redis is unavailable, does not answer, or refuses the user.
@@ -221,7 +221,7 @@ async def open_connection(client: Redis, on_reply: Callable[[Any], None]) -> Con
     except BaseException:
         await opened.disconnect(nowait=True)
         raise
-    return Connection(opened, on_reply)
+    return RedisConnection(opened, on_reply)
 
 
 async def close_client(client: Redis) -> None:

@@ -67,7 +67,7 @@ if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
 """
 
 
-class Entry(NamedTuple):
+class StreamEntry(NamedTuple):
     """An entry of the stream. ``fields`` are alternating names and values; None if it was deleted
     from the stream before it was acknowledged."""
 
@@ -79,7 +79,7 @@ class Reading(NamedTuple):
     """The result of a read. ``is_new``: the lease was just acquired, and ``entries`` are those that another
     node did not finish. ``last`` is the id after which new entries come, if there are none."""
 
-    entries: list[Entry]
+    entries: list[StreamEntry]
     is_new: bool
     last: bytes
 
@@ -199,7 +199,7 @@ class Consumer:
         if not rest:
             return None
         entries, last = rest
-        return Reading([Entry(id_, fields) for id_, fields in entries], status == 2, last)
+        return Reading([StreamEntry(id_, fields) for id_, fields in entries], status == 2, last)
 
     async def _within_patience(self, answer: Awaitable[T]) -> T:
         async with asyncio.timeout(self._patience_s):

@@ -19,7 +19,7 @@ from typing import Any, Final, Never, TypeGuard
 import hiredis
 
 from catenary.adapters import packing
-from catenary.adapters.interest import Interest
+from catenary.adapters.interest import StreamInterest
 from catenary.adapters.pacing import paced
 from catenary.adapters.packing import NumberedCommand
 from catenary.adapters.redis import payload
@@ -27,7 +27,7 @@ from catenary.adapters.redis.client import connect
 from catenary.adapters.redis.commands import REPLY_TIMEOUT_S
 from catenary.adapters.redis.connection import (
     LONGEST_PAUSE_S,
-    Connection,
+    RedisConnection,
     close_client,
     open_connection,
     pack,
@@ -98,7 +98,7 @@ class RedisPubSub:
     def __init__(
         self,
         engine: RedisEngine,
-        interest: Interest,
+        interest: StreamInterest,
         recovery: StreamRecovery,
         *,
         on_restored: Callable[[], None] = lambda: None,
@@ -123,7 +123,7 @@ class RedisPubSub:
         self._canary_channel = self._channel + b"#" + secrets.token_hex(8).encode()
         # The present connection
         self._service = Service("Redis pub/sub", self._keep_subscribed, supervisor)
-        self._connection: Connection | None = None
+        self._connection: RedisConnection | None = None
         self._trouble: str | None = "not subscribed yet"
         self._was_up = False
         self._catching_up: asyncio.Future[None] | None = None
@@ -334,7 +334,7 @@ class RedisPubSub:
         await until_first_ends(_raise_when(connection.lost), self._follow(connection, backoff))
         raise BackendError("the subscription has ended")
 
-    async def _follow(self, connection: Connection, backoff: Backoff) -> None:
+    async def _follow(self, connection: RedisConnection, backoff: Backoff) -> None:
         """Subscribes to all streams, recovers what was missed, and then applies changes."""
         streams = self._interest.up()
         self._early = deque() if self._history is not None else None

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from catenary.adapters.redis.bursts import Bursts, Publish
 from catenary.adapters.redis.client import connect
-from catenary.adapters.redis.consumer import Consumer, Entry, Reading
+from catenary.adapters.redis.consumer import Consumer, Reading, StreamEntry
 from catenary.config.addresses import RedisAddress, redis_reason
 from catenary.errors import BackendError
 from catenary.metrics.counters import Counters
@@ -110,7 +110,7 @@ class RedisStreamBroadcasts:
         self._upkeep = Service("Redis stream upkeep", self._keep_up, supervisor)
         self._closing = asyncio.Event()
         # The entries that are being published, and the end of the lease
-        self._batch: list[Entry] | None = None
+        self._batch: list[StreamEntry] | None = None
         self._ours_until = 0.0
         self._is_reader = False
         # Entries that were published and are not acknowledged
@@ -195,7 +195,7 @@ class RedisStreamBroadcasts:
                 if await self._is_over_after(failure):
                     return
 
-    async def _read_batch(self) -> list[Entry] | None:
+    async def _read_batch(self) -> list[StreamEntry] | None:
         """Reads a batch, which may be empty. Waits for new entries if none is pending. None if another node reads."""
         if not self._has_pending:
             await self._claim()
@@ -258,7 +258,7 @@ class RedisStreamBroadcasts:
 
     # Publishing
 
-    async def _publish_batch(self, batch: list[Entry]) -> BackendError | None:
+    async def _publish_batch(self, batch: list[StreamEntry]) -> BackendError | None:
         """Publishes and acknowledges in order, while the lease is valid. Returns the reason of a failure."""
         self._batch = batch
         failure = None
@@ -274,7 +274,7 @@ class RedisStreamBroadcasts:
             self._batch = None
         return failure
 
-    def _note_done(self, entry: Entry) -> None:
+    def _note_done(self, entry: StreamEntry) -> None:
         self._done.append(entry.id)
 
     async def _is_over_after(self, failure: BackendError) -> bool:
