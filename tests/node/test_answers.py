@@ -11,7 +11,7 @@ from catenary.messages.names import Identifier, Stream
 from catenary.messages.publications import Position, Publication
 from catenary.messages.replies import Delivery
 from catenary.node import answers
-from catenary.node.answers import Answer, Answers
+from catenary.node.answers import Answers, FrameBatch
 from catenary.node.encoder import Encoder
 from catenary.ports import SLICE_BYTES
 from catenary.protocols.actioncable_json import ActionCableJson
@@ -41,14 +41,14 @@ class Crowd:
         self.protocol = CountingProtocol()
         self.encoder = Encoder(self.protocol, WEBSOCKET_TEXT)
 
-    def ask(self, *found: tuple[Publication, ...], identifier: Identifier = ROOM) -> Answer:
+    def ask(self, *found: tuple[Publication, ...], identifier: Identifier = ROOM) -> FrameBatch:
         answer = self.answers.answer(self.encoder, identifier, found)
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, FrameBatch)
         return answer
 
-    def ask_for_much(self, *found: tuple[Publication, ...]) -> Iterator[Answer]:
+    def ask_for_much(self, *found: tuple[Publication, ...]) -> Iterator[FrameBatch]:
         answer = self.answers.answer(self.encoder, ROOM, found)
-        assert not isinstance(answer, Answer)
+        assert not isinstance(answer, FrameBatch)
         return answer
 
 
@@ -59,7 +59,7 @@ def history(stream: str, *offsets: int, epoch: str = "e") -> tuple[Publication, 
     )
 
 
-def said(answer: Answer) -> list[Any]:
+def said(answer: FrameBatch) -> list[Any]:
     return [json.loads(text) for text in payloads(answer.row)]
 
 
@@ -141,7 +141,7 @@ def long_history(
     )
 
 
-def numbers(answer: Answer) -> list[int]:
+def numbers(answer: FrameBatch) -> list[int]:
     return [int(each["message"].split()[0]) for each in said(answer) if "message" in each]
 
 

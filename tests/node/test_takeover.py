@@ -3,27 +3,29 @@
 import pytest
 
 from catenary.node.session_writes import CacheState
-from catenary.node.takeover import TAKEOVERS, Action, Answer
+from catenary.node.takeover import TAKEOVERS, CacheAnswer, TakeoverAction
 
-OWN = {Action.RESUME_OWN, Action.RESUME_OWN_UNCONFIRMED, Action.END_OWN}
+OWN = {TakeoverAction.RESUME_OWN, TakeoverAction.RESUME_OWN_UNCONFIRMED, TakeoverAction.END_OWN}
 
 
 def test_every_answer_has_an_action() -> None:
     assert set(TAKEOVERS) == {None, *CacheState}
-    assert all(set(actions) == set(Answer) for actions in TAKEOVERS.values())
+    assert all(set(actions) == set(CacheAnswer) for actions in TAKEOVERS.values())
 
 
-@pytest.mark.parametrize("answer", Answer)
-def test_a_node_resumes_its_own_session_only_if_it_knows_one(answer: Answer) -> None:
+@pytest.mark.parametrize("answer", CacheAnswer)
+def test_a_node_resumes_its_own_session_only_if_it_knows_one(answer: CacheAnswer) -> None:
     assert TAKEOVERS[None][answer] not in OWN
-    assert all(TAKEOVERS[state][answer] is not Action.RESUME_FOUND for state in CacheState)
+    assert all(TAKEOVERS[state][answer] is not TakeoverAction.RESUME_FOUND for state in CacheState)
 
 
 @pytest.mark.parametrize("state", CacheState)
 def test_a_session_that_may_have_been_disconnected_ends(state: CacheState) -> None:
-    assert TAKEOVERS[state][Answer.BEHIND] is Action.END_OWN
+    assert TAKEOVERS[state][CacheAnswer.BEHIND] is TakeoverAction.END_OWN
 
 
 def test_a_missing_session_was_taken_by_another_node_only_if_it_was_certainly_stored() -> None:
-    taken_elsewhere = {each for each in CacheState if TAKEOVERS[each][Answer.MISSING] not in OWN}
+    taken_elsewhere = {
+        each for each in CacheState if TAKEOVERS[each][CacheAnswer.MISSING] not in OWN
+    }
     assert taken_elsewhere == {CacheState.KEPT}

@@ -32,7 +32,7 @@ Messages = tuple[Publication, ...]
 Run = Sequence[Publication]
 
 
-class Answer(msgspec.Struct, frozen=True, gc=False):
+class FrameBatch(msgspec.Struct, frozen=True, gc=False):
     """Joined frames; ``messages`` is how many of them are published messages."""
 
     row: bytes
@@ -45,12 +45,12 @@ class Answers:
     __slots__ = ("_kept", "_size_bytes")
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[object, ...], Answer] = OrderedDict()
+        self._kept: OrderedDict[tuple[object, ...], FrameBatch] = OrderedDict()
         self._size_bytes = 0
 
     def answer(
         self, encoder: Encoder, identifier: Identifier, found: Collection[Messages]
-    ) -> Answer | Iterator[Answer]:
+    ) -> FrameBatch | Iterator[FrameBatch]:
         """Encodes the messages of each stream that a client missed, and the confirmation: one answer, or an iterator of
         several if it is more than a slice."""
         key = (encoder, identifier, True, *_ends(found))
@@ -71,7 +71,7 @@ class Answers:
         first: list[Run],
         second: list[Run] | None,
         rest: Iterator[list[Run]],
-    ) -> Iterator[Answer]:
+    ) -> Iterator[FrameBatch]:
         while second is not None:
             yield self._row(encoder, identifier, first, is_last=False)
             first, second = second, next(rest, None)
@@ -79,7 +79,7 @@ class Answers:
 
     def _row(
         self, encoder: Encoder, identifier: Identifier, found: list[Run], *, is_last: bool
-    ) -> Answer:
+    ) -> FrameBatch:
         # Histories have no gaps: the first and the last position of a part identify its messages.
         key = (encoder, identifier, is_last, *_ends(found))
         answer = self._kept.get(key)
@@ -87,7 +87,7 @@ class Answers:
             answer = encoded(encoder, identifier, found)
             if is_last:
                 confirmation = encoder.encode(HistoryConfirmed(identifier)) or b""
-                answer = Answer(answer.row + confirmation, answer.messages)
+                answer = FrameBatch(answer.row + confirmation, answer.messages)
             self._keep(key, answer)
         return answer
 
@@ -96,7 +96,7 @@ class Answers:
         self._kept.clear()
         self._size_bytes = 0
 
-    def _keep(self, key: tuple[object, ...], answer: Answer) -> None:
+    def _keep(self, key: tuple[object, ...], answer: FrameBatch) -> None:
         size = len(answer.row) + ANSWER_BYTES
         if size > KEPT_BYTES:
             return
@@ -125,10 +125,10 @@ def sliced(found: Iterable[Iterable[Publication]]) -> Iterator[list[Run]]:
         yield part
 
 
-def encoded(encoder: Encoder, identifier: Identifier, found: Iterable[Run]) -> Answer:
+def encoded(encoder: Encoder, identifier: Identifier, found: Iterable[Run]) -> FrameBatch:
     """Encodes messages as joined frames."""
     frames = [delivery_frame(encoder, identifier, each) for messages in found for each in messages]
-    return Answer(b"".join(frames), len(frames))
+    return FrameBatch(b"".join(frames), len(frames))
 
 
 def _ends(found: Iterable[Run]) -> list[tuple[Stream, Position | None, Position | None]]:

@@ -23,7 +23,7 @@ from catenary.messages.publications import (
     is_later,
 )
 from catenary.metrics.counters import Counters
-from catenary.node.answers import Answer, encoded, sliced
+from catenary.node.answers import FrameBatch, encoded, sliced
 from catenary.node.audience import Audience, delivery_frame
 from catenary.node.detached import Detached
 from catenary.node.session import Session, Subscription
@@ -296,15 +296,15 @@ class Hub:
         subscription.session.send_slices(self._counted(rows))
 
     def write_answer(
-        self, subscription: Subscription, answer: Answer | Iterator[Answer]
+        self, subscription: Subscription, answer: FrameBatch | Iterator[FrameBatch]
     ) -> Awaitable[None] | None:
         """Sends an answer to one listener only; None if it is sent."""
-        if isinstance(answer, Answer):
+        if isinstance(answer, FrameBatch):
             self.write_row(subscription, answer.row, answer.messages)
             return None
         return subscription.session.send_slices(self._counted(answer))
 
-    def _counted(self, rows: Iterator[Answer]) -> Iterator[bytes]:
+    def _counted(self, rows: Iterator[FrameBatch]) -> Iterator[bytes]:
         for each in rows:
             self._counters.server_msg_total += each.messages
             self._counters.data_sent_total += len(each.row)

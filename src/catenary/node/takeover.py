@@ -33,7 +33,7 @@ PAUSE_S: Final = 0.2
 """Before the cache is asked again."""
 
 
-class Answer(enum.Enum):
+class CacheAnswer(enum.Enum):
     """The cache's answer to a request for a session."""
 
     FOUND = enum.auto()
@@ -47,7 +47,7 @@ class Answer(enum.Enum):
     that was disconnected."""
 
 
-class Action(enum.Enum):
+class TakeoverAction(enum.Enum):
     """The action of this node."""
 
     RESUME_FOUND = enum.auto()
@@ -65,25 +65,25 @@ class Action(enum.Enum):
 
 
 _OWN: Final = {
-    Answer.FOUND: Action.RESUME_OWN,
-    Answer.MISSING: Action.RESUME_OWN,
-    Answer.AWAY: Action.RESUME_OWN_UNCONFIRMED,
-    Answer.BEHIND: Action.END_OWN,
+    CacheAnswer.FOUND: TakeoverAction.RESUME_OWN,
+    CacheAnswer.MISSING: TakeoverAction.RESUME_OWN,
+    CacheAnswer.AWAY: TakeoverAction.RESUME_OWN_UNCONFIRMED,
+    CacheAnswer.BEHIND: TakeoverAction.END_OWN,
 }
 """For a session that this node knows, and that the cache may not have."""
 
-TAKEOVERS: Final[dict[CacheState | None, dict[Answer, Action]]] = {
+TAKEOVERS: Final[dict[CacheState | None, dict[CacheAnswer, TakeoverAction]]] = {
     # This node does not know the session.
     None: {
-        Answer.FOUND: Action.RESUME_FOUND,
-        Answer.MISSING: Action.LOOK_FOR_ALIAS,
-        Answer.AWAY: Action.GIVE_UP,
-        Answer.BEHIND: Action.GIVE_UP,
+        CacheAnswer.FOUND: TakeoverAction.RESUME_FOUND,
+        CacheAnswer.MISSING: TakeoverAction.LOOK_FOR_ALIAS,
+        CacheAnswer.AWAY: TakeoverAction.GIVE_UP,
+        CacheAnswer.BEHIND: TakeoverAction.GIVE_UP,
     },
     # It has sent the session to the cache, which has not confirmed that.
     CacheState.SENT: _OWN,
     # The cache has confirmed it: if it is missing now, another node has taken it.
-    CacheState.KEPT: {**_OWN, Answer.MISSING: Action.LOOK_FOR_ALIAS},
+    CacheState.KEPT: {**_OWN, CacheAnswer.MISSING: TakeoverAction.LOOK_FOR_ALIAS},
     # The cache has been away since, and may have lost it.
     CacheState.UNCERTAIN: _OWN,
 }
@@ -201,28 +201,28 @@ class Takeover:
         found, error = None, BackendError()
         try:
             found = await self._ask_patiently(sid, asked, worth_a_wait)
-            answer = Answer.MISSING if found is None else Answer.FOUND
+            answer = CacheAnswer.MISSING if found is None else CacheAnswer.FOUND
         except BackendError as caught:
-            answer = Answer.BEHIND if isinstance(caught, NotCaughtUp) else Answer.AWAY
+            answer = CacheAnswer.BEHIND if isinstance(caught, NotCaughtUp) else CacheAnswer.AWAY
             error = caught
         state = None if own is None else self._writer.end_take(sid)
         match TAKEOVERS[state][answer]:
-            case Action.RESUME_FOUND:
+            case TakeoverAction.RESUME_FOUND:
                 return read(found)
-            case Action.RESUME_OWN:
+            case TakeoverAction.RESUME_OWN:
                 return own
-            case Action.RESUME_OWN_UNCONFIRMED:
+            case TakeoverAction.RESUME_OWN_UNCONFIRMED:
                 self._limited.warning("A session can't be looked for: %s", error)
                 self._writer.remove_when_reached(sid)
                 return own
-            case Action.END_OWN:
+            case TakeoverAction.END_OWN:
                 assert own is not None, "only a session that this node knows has a state"
                 self._limited.warning("A session can't be looked for: %s", error)
                 self._writer.end_when_reached(sid, own)
                 return None
-            case Action.LOOK_FOR_ALIAS:
+            case TakeoverAction.LOOK_FOR_ALIAS:
                 return None
-            case Action.GIVE_UP:
+            case TakeoverAction.GIVE_UP:
                 raise error
 
     async def _ask_patiently(
