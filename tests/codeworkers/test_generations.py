@@ -15,6 +15,7 @@ from catenary.codeworkers import generations
 from tests.codeworkers import direct_pool
 from tests.codeworkers.direct_pool import DirectPool, run
 from tests.parts.cable_client import CableClient, delivered
+from tests.parts.ports import free_port
 from tests.parts.reloadable_server import (
     APPLICATION,
     PATIENCE_S,
@@ -149,7 +150,7 @@ def test_a_request_before_the_start_is_a_reload_after_it(reloadable: ReloadableS
     """SIGHUP while the server loads its code the first time."""
     reloadable.write_code(SLOW + APPLICATION % 1)
     process = subprocess.Popen(
-        [*OURS, "app:cable", "--app_workers=1", "--port=0"],
+        [*OURS, "app:cable", "--app_workers=1", "--port=0", f"--http_broadcast_port={free_port()}"],
         stderr=subprocess.PIPE,
         cwd=reloadable.directory,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},

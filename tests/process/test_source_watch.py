@@ -12,6 +12,7 @@ import pytest
 from catenary.errors import install_command
 from catenary.process.source_watch import SourceTree, SourceWatch
 from tests.parts.heart import in_loop
+from tests.parts.ports import free_port
 from tests.parts.reloadable_server import reloadable_server
 
 pytest.importorskip("watchfiles")
@@ -190,8 +191,9 @@ def test_a_changed_file_reloads_the_application(tmp_path: Path) -> None:
 def test_watching_needs_a_library(tmp_path: Path) -> None:
     hidden = "import sys; sys.modules['watchfiles'] = None; from catenary.cli import main; "
     (tmp_path / "app.py").write_text("from catenary import Cable, Connection\n")
+    arguments = ["app:cable", "--reload", "--port=0", f"--http_broadcast_port={free_port()}"]
     done = subprocess.run(
-        [sys.executable, "-c", hidden + "sys.exit(main(['app:cable', '--reload', '--port=0']))"],
+        [sys.executable, "-c", hidden + f"sys.exit(main({arguments}))"],
         capture_output=True,
         text=True,
         timeout=60,

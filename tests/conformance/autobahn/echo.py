@@ -98,7 +98,7 @@ class EchoNode:
             said = bytes((said[0] ^ TEXT ^ BINARY,)) + said[1:]
         session.outbound.write(said)
 
-    def heard(self, session: EchoSession) -> None:
+    def receive_pong(self, session: EchoSession) -> None:
         """A pong."""
 
     def leave(self, session: EchoSession) -> None:
