@@ -3,7 +3,7 @@
 Knows: sizes and numbers. Does not know: what happens when a limit is exceeded.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -35,19 +35,28 @@ class ClientLimits(msgspec.Struct, frozen=True):
 
         ``subscription`` is the subject of the decision; None if it does not exist yet.
         """
-        istate = {} if subscription is None else environment.istate_of(subscription.identifier)
-        return (
-            (self._streams_excess(subscription, decision) if decision.streams else "")
-            or self._names_excess(
-                (*decision.streams, decision.whisper_stream, decision.presence_stream)
+        # Most decisions have one or two of these parts, and this is called twice for each connection.
+        why = ""
+        if decision.streams:
+            why = self._streams_excess(subscription, decision) or self._names_excess(
+                decision.streams
             )
-            or self._state_excess("the connection", environment.cstate or {}, decision.cstate)
-            or self._state_excess("the subscription", istate, decision.istate)
-            or self._text_excess("identifiers", decision.identifiers)
-            or self._text_excess(
-                "presence info", "" if decision.presence is None else decision.presence.info
+        if decision.whisper_stream is not None:
+            why = why or self._names_excess((decision.whisper_stream,))
+        if decision.presence_stream is not None:
+            why = why or self._names_excess((decision.presence_stream,))
+        if decision.cstate:
+            why = why or self._state_excess(
+                "the connection", environment.cstate or {}, decision.cstate
             )
-        )
+        if decision.istate:
+            known = {} if subscription is None else environment.istate_of(subscription.identifier)
+            why = why or self._state_excess("the subscription", known, decision.istate)
+        if decision.identifiers:
+            why = why or self._text_excess("identifiers", decision.identifiers)
+        if decision.presence is not None:
+            why = why or self._text_excess("presence info", decision.presence.info)
+        return why
 
     def _streams_excess(self, subscription: Subscription | None, decision: Decision) -> str:
         limit, new = self.max_streams, decision.streams
@@ -56,21 +65,17 @@ class ClientLimits(msgspec.Struct, frozen=True):
             return ""
         return f"expected up to {limit} streams for a subscription (max_streams), got {len(new)}"
 
-    def _names_excess(self, names: tuple[Stream | None, ...]) -> str:
+    def _names_excess(self, names: Sequence[Stream]) -> str:
         limit = self.max_stream_name_size
         for name in names:
-            if limit and name is not None and len(name) > limit:
+            if 0 < limit < len(name):
                 return (
                     f"expected names of streams of up to {limit} characters "
                     f"(max_stream_name_size), got {len(name)}: {name[:40]!r}…"
                 )
         return ""
 
-    def _state_excess(
-        self, whose: str, had: Mapping[str, str], new: Mapping[str, str] | None
-    ) -> str:
-        if not new:
-            return ""
+    def _state_excess(self, whose: str, had: Mapping[str, str], new: Mapping[str, str]) -> str:
         state = {**had, **new} if had else new
         if 0 < self.max_state_keys < len(state):
             return (
