@@ -205,8 +205,9 @@ class Decisions:
         if decision.verdict is Verdict.ERROR:
             self._fail(session, step)
             return None
-        changes = _changes_state(decision)
-        if changes or decision.identifiers or decision.presence is not None:
+        is_connect = type(step) is Connect
+        changes = not is_connect and _changes_state(decision)
+        if changes or is_connect or decision.identifiers or decision.presence is not None:
             subscription = (
                 None if type(step) is Connect else session.subscriptions.get(step.identifier)
             )
@@ -372,7 +373,7 @@ class Decisions:
         replies, transmissions = decision.replies, decision.transmissions
         count = len(replies) + len(transmissions)
         self._counters.server_msg_total += count
-        if count > FEW_MESSAGES or sum(map(len, transmissions)) > SLICE_BYTES:
+        if count > FEW_MESSAGES or (transmissions and sum(map(len, transmissions)) > SLICE_BYTES):
             return session.send_slices(_slices_of(session.encoder, decision))
         for reply in replies:
             session.send(reply)

@@ -3,7 +3,8 @@
 Knows: sizes and numbers. Does not know: what happens when a limit is exceeded.
 """
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Mapping
 
 import msgspec
 
@@ -35,16 +36,19 @@ class ClientLimits(msgspec.Struct, frozen=True):
 
         ``subscription`` is the subject of the decision; None if it does not exist yet.
         """
-        # Most decisions have one or two of these parts, and this is called twice for each connection.
+        # Inlined, and only for what a decision contains: this is called twice for each connection.
         why = ""
+        longest = self.max_stream_name_size or sys.maxsize
         if decision.streams:
-            why = self._streams_excess(subscription, decision) or self._names_excess(
-                decision.streams
-            )
-        if decision.whisper_stream is not None:
-            why = why or self._names_excess((decision.whisper_stream,))
-        if decision.presence_stream is not None:
-            why = why or self._names_excess((decision.presence_stream,))
+            why = self._streams_excess(subscription, decision)
+            for name in decision.streams:
+                if len(name) > longest:
+                    why = why or self._long_name(name)
+        whisper, presence = decision.whisper_stream, decision.presence_stream
+        if whisper is not None and len(whisper) > longest:
+            why = why or self._long_name(whisper)
+        if presence is not None and len(presence) > longest:
+            why = why or self._long_name(presence)
         if decision.cstate:
             why = why or self._state_excess(
                 "the connection", environment.cstate or {}, decision.cstate
@@ -52,10 +56,10 @@ class ClientLimits(msgspec.Struct, frozen=True):
         if decision.istate:
             known = {} if subscription is None else environment.istate_of(subscription.identifier)
             why = why or self._state_excess("the subscription", known, decision.istate)
-        if decision.identifiers:
-            why = why or self._text_excess("identifiers", decision.identifiers)
-        if decision.presence is not None:
-            why = why or self._text_excess("presence info", decision.presence.info)
+        if 0 < self.max_state_size < len(decision.identifiers):
+            why = why or self._long_text("identifiers", decision.identifiers)
+        if decision.presence is not None and 0 < self.max_state_size < len(decision.presence.info):
+            why = why or self._long_text("presence info", decision.presence.info)
         return why
 
     def _streams_excess(self, subscription: Subscription | None, decision: Decision) -> str:
@@ -65,15 +69,11 @@ class ClientLimits(msgspec.Struct, frozen=True):
             return ""
         return f"expected up to {limit} streams for a subscription (max_streams), got {len(new)}"
 
-    def _names_excess(self, names: Sequence[Stream]) -> str:
-        limit = self.max_stream_name_size
-        for name in names:
-            if 0 < limit < len(name):
-                return (
-                    f"expected names of streams of up to {limit} characters "
-                    f"(max_stream_name_size), got {len(name)}: {name[:40]!r}…"
-                )
-        return ""
+    def _long_name(self, name: Stream) -> str:
+        return (
+            f"expected names of streams of up to {self.max_stream_name_size} characters "
+            f"(max_stream_name_size), got {len(name)}: {name[:40]!r}…"
+        )
 
     def _state_excess(self, whose: str, had: Mapping[str, str], new: Mapping[str, str]) -> str:
         state = {**had, **new} if had else new
@@ -90,10 +90,8 @@ class ClientLimits(msgspec.Struct, frozen=True):
             )
         return ""
 
-    def _text_excess(self, what: str, text: str) -> str:
-        if 0 < self.max_state_size < len(text):
-            return (
-                f"expected {what} of up to {self.max_state_size} characters "
-                f"(max_state_size), got {len(text)}"
-            )
-        return ""
+    def _long_text(self, what: str, text: str) -> str:
+        return (
+            f"expected {what} of up to {self.max_state_size} characters "
+            f"(max_state_size), got {len(text)}"
+        )
