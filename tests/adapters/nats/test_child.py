@@ -78,6 +78,25 @@ async def test_a_process_that_does_not_end_is_killed(is_guarded: bool) -> None:
 
 
 @in_loop
+async def test_a_process_that_does_not_end_is_killed_in_a_cancelled_task() -> None:
+    """CPython 3.11.2's asyncio.timeout() raises CancelledError there."""
+    heard: list[str] = []
+    child = await Child.start(["sh", "-c", STUBBORN])
+
+    async def run() -> None:
+        try:
+            await child.listen(heard.append)
+        finally:
+            await child.stop(0.05)
+
+    running = asyncio.create_task(run())
+    await until(lambda: heard == ["ready"])
+    running.cancel()
+    await asyncio.wait([running])
+    assert not is_running(child.pid)
+
+
+@in_loop
 async def test_a_program_that_is_not_there() -> None:
     with pytest.raises(OSError, match="no-such-program"):
         await Child.start(["/no-such-program"])

@@ -82,13 +82,13 @@ class Child:
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.terminate()
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await self._process.wait()
-            except TimeoutError:
+            # Not asyncio.timeout(): in a task that is cancelled, CPython 3.11.2 raises CancelledError at its end.
+            ended = asyncio.ensure_future(self._process.wait())
+            await asyncio.wait([ended], timeout=timeout_s)
+            if not ended.done():
                 with contextlib.suppress(ProcessLookupError):
                     self._process.kill()
-                await self._process.wait()
+            await ended
         await self._dismiss_guard()
 
     async def _dismiss_guard(self) -> None:
