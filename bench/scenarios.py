@@ -235,7 +235,7 @@ SCENARIOS: Final = (
 
 
 def missing_requirement(scenario: Scenario) -> str:
-    """What a scenario needs and this machine lacks; empty if it can be measured."""
+    """Names the program or library that a scenario needs and this machine lacks; empty if it can be measured."""
     plan = scenario.plan
     if plan.echoes and not importlib.util.find_spec("grpc"):
         return "it needs grpcio"

@@ -1,4 +1,4 @@
-"""What the application raises: logged, reported to ``on_error``, and limited to one call."""
+"""Exceptions of the application: logged, reported to ``on_error``, and limited to one call."""
 
 import asyncio
 import logging

@@ -122,7 +122,7 @@ class DirectPool:
         (self.directory / "app.py").write_text(code)
 
     def done(self) -> list[str]:
-        """What the application has noted."""
+        """Lines that the application has written to its file."""
         path = self.directory / "done"
         return path.read_text().splitlines() if path.exists() else []
 

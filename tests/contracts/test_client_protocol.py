@@ -77,7 +77,7 @@ class Case(NamedTuple):
     read: Callable[[bytes], Written]
     garbage: Sequence[bytes]
     shown: Callable[[Delivery], Written] = whole
-    """What a client can see of a delivery."""
+    """The parts of a delivery that a client receives."""
     fatal: Sequence[Sequence[bytes]] = ()
     """Messages of a client, of which the last ends the connection."""
 

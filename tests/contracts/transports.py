@@ -50,7 +50,7 @@ SAID = b'{"command":"ping"}'
 
 
 class Got(NamedTuple):
-    """What a client has got when all is over: messages, and the goodbye as :meth:`Client.seen` describes it,
+    """Everything that a client has received until its end: messages, and the goodbye as :meth:`Client.seen` describes it,
     None if there was none."""
 
     messages: list[bytes]
@@ -64,7 +64,7 @@ class Client(Protocol):
         """A message as the encoder of this client writes it."""
 
     def seen(self, code: int, text: str) -> tuple[int, str]:
-        """What this client can see of a goodbye."""
+        """The parts of a goodbye that this client receives."""
 
     @property
     def outbound(self) -> Outbound: ...
@@ -88,7 +88,7 @@ def websocket_services(heart: Heart) -> WebSocketServices:
 
 
 class _WebSocketClient:
-    """What clients of WebSockets have in common, and the one in memory shares."""
+    """Base of the clients over WebSockets, and of the one in memory."""
 
     def __init__(self, framing: Framing) -> None:
         self.frame = framing.frame

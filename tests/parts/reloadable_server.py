@@ -179,7 +179,7 @@ class ReloadableServer:
         return pid, version
 
     def done(self) -> list[list[str]]:
-        """What the application has noted, line by line, in words."""
+        """Lines that the application has written to its file, split into words."""
         path = self.directory / "done"
         return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 

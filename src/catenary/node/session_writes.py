@@ -15,7 +15,7 @@ from catenary.node.snapshot import Snapshot
 
 
 class CacheState(enum.Enum):
-    """What this node knows of a session in the cache. A session without a state was never sent there."""
+    """State of a session in the cache, as far as this node knows. A session without a state was never sent there."""
 
     SENT = enum.auto()
     """It may be stored: the answer to the first write is pending, or was lost."""
