@@ -32,7 +32,7 @@ from catenary.wire.request_memory import RequestMemory
 
 
 class ClientEndpoints:
-    """Builds the endpoints of one node; each method at most once.
+    """Builds the endpoints of one node, each at most once, and has what the modules of other protocols build theirs from.
 
     ``token_header`` carries tokens, "" where there are none. ``keeps_sessions`` says that clients may resume.
     """
@@ -43,12 +43,12 @@ class ClientEndpoints:
         options, counters = build.options, build.counters
         call_soon = asyncio.get_running_loop().call_soon
         self._options = options
-        self._counters = counters
-        self._node = node
+        self.counters = counters
+        self.node = node
         self._token_header = token_header
         self._keeps_sessions = keeps_sessions
-        self._encoders = Encoders()
-        self._turns = Turns(CLIENTS_BUDGET_US, call_soon)
+        self.encoders = Encoders()
+        self.turns = Turns(CLIENTS_BUDGET_US, call_soon)
         limits = options.limits
         self.deadlines = Deadlines(limits.handshake_timeout_s, time.monotonic)
         self.memory = RequestMemory(limits.max_pending_requests_size_bytes, counters)
@@ -58,10 +58,10 @@ class ClientEndpoints:
     def websockets(self) -> WebSocketEndpoint:
         """Cables over WebSockets."""
         return WebSocketEndpoint(
-            self._websocket_services(),
-            self._admission(self._rules()),
+            self.websocket_services(),
+            self.admission(self.rules()),
             ACTION_CABLE,
-            self._encoders,
+            self.encoders,
             compresses=self._options.websocket.enable_compression,
         )
 
@@ -73,10 +73,10 @@ class ClientEndpoints:
         """For the clients of another ASGI server that hosts this cable."""
         endpoints: dict[str, AsgiEndpoint] = {
             "websocket": AsgiWebSocketEndpoint(
-                self._websocket_services(),
-                self._admission(self._rules()),
+                self.websocket_services(),
+                self.admission(self.rules()),
                 ACTION_CABLE,
-                self._encoders,
+                self.encoders,
             )
         }
         if self._options.sse.enabled:
@@ -86,13 +86,15 @@ class ClientEndpoints:
             queue=self.handshake_queue,
             handshake_timeout_s=self._options.limits.handshake_timeout_s,
             refusals=self.refusals,
-            counters=self._counters,
+            counters=self.counters,
         )
 
-    def _admission(self, rules: AdmissionRules) -> Admission:
-        return Admission(rules, self._counters)
+    def admission(self, rules: AdmissionRules) -> Admission:
+        """An admission with these rules, which counts connections with those of all other endpoints."""
+        return Admission(rules, self.counters)
 
-    def _rules(self) -> AdmissionRules:
+    def rules(self) -> AdmissionRules:
+        """The rules of cables over WebSockets; an endpoint with other rules replaces fields of them."""
         options = self._options
         return AdmissionRules(
             origins=Origins(options.server.allowed_origins),
@@ -111,41 +113,43 @@ class ClientEndpoints:
 
     def _stream_rules(self, pages: Origins) -> AdmissionRules:
         """The client of an event stream sends nothing, so no pong can be expected."""
-        rules = self._rules()
+        rules = self.rules()
         heartbeat = msgspec.structs.replace(rules.heartbeat, is_native=False)
         return msgspec.structs.replace(rules, origins=pages, heartbeat=heartbeat, pong_timeout_s=0)
 
     def _stream_services(self) -> StreamServices:
         options = self._options
         pages = Origins(options.sse.allowed_origins or options.server.allowed_origins)
-        limits = self._websocket_limits()
+        limits = self.websocket_limits()
         return StreamServices(
-            self._node,
-            self._encoders,
-            EventStreamRequests(self._admission(self._stream_rules(pages)), pages),
+            self.node,
+            self.encoders,
+            EventStreamRequests(self.admission(self._stream_rules(pages)), pages),
             StreamLimits(
                 max_body_bytes=limits.max_message_bytes,
                 high_water=limits.high_water,
                 close_timeout_s=limits.close_timeout_s,
             ),
-            self._counters,
+            self.counters,
             self.refusals,
-            self._turns,
+            self.turns,
             self.deadlines,
             self.memory,
         )
 
-    def _websocket_services(self) -> WebSocketServices:
+    def websocket_services(self) -> WebSocketServices:
+        """What all WebSockets share, whichever protocol they speak."""
         timeout_s = self._options.limits.message_timeout_s
         return WebSocketServices(
-            self._node,
-            self._websocket_limits(),
-            self._counters,
+            self.node,
+            self.websocket_limits(),
+            self.counters,
             Deadlines(timeout_s, time.monotonic) if timeout_s else NoDeadlines(),
-            self._turns,
+            self.turns,
         )
 
-    def _websocket_limits(self) -> WebSocketLimits:
+    def websocket_limits(self) -> WebSocketLimits:
+        """The limits of each WebSocket."""
         options = self._options
         return WebSocketLimits(
             max_message_bytes=options.websocket.max_message_size_bytes,
