@@ -1,10 +1,10 @@
-"""Publications between nodes over Redis pub/sub.
+"""Receives publications of all nodes over Redis pub/sub; ``sender.py`` sends them.
 
 The script that stores a message publishes it, so all nodes receive messages in the order of their offsets.
 The subscribing connection has the channels of the streams with subscribers on this node, the channel of remote
 commands, and a channel of its own: a canary must arrive on it every few
 seconds, else the connection is considered dead and opened again. Missed messages are recovered.
-Knows: channels. Does not know: subscribers, how gaps are closed.
+Knows: channels. Does not know: subscribers, how gaps are closed, how publications are packed.
 Source: redis.io, "Redis Pub/sub".
 """
 
@@ -13,8 +13,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from functools import partial
-from typing import Any, Final, Never, TypeGuard
+from typing import Any, Final, Never
 
 import hiredis
 
@@ -33,19 +32,12 @@ from catenary.adapters.redis.connection import (
     pack,
 )
 from catenary.adapters.redis.engine import RedisEngine
-from catenary.adapters.redis.large_commands import LargeCommand, Transaction
-from catenary.adapters.send_queue import AT_ONCE, SendQueue
+from catenary.adapters.redis.sender import RedisSender
 from catenary.adapters.stream_recovery import StreamRecovery
-from catenary.errors import BackendError, BackendRefused, TooLarge
+from catenary.errors import BackendError
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.names import Stream
-from catenary.messages.publications import (
-    Position,
-    Publication,
-    Publishable,
-    QueueEntry,
-    RemoteDisconnect,
-)
+from catenary.messages.publications import Position, Publication
 from catenary.supervision.backoff import Backoff
 from catenary.supervision.service import Service, Supervisor, until_first_ends
 
@@ -68,7 +60,6 @@ class RedisPubSub:
     """
 
     __slots__ = (
-        "_appender",
         "_canary",
         "_canary_channel",
         "_canary_interval_s",
@@ -85,7 +76,6 @@ class RedisPubSub:
         "_interest",
         "_on_restored",
         "_prefix",
-        "_queue",
         "_recovery",
         "_service",
         "_sessions",
@@ -93,6 +83,8 @@ class RedisPubSub:
         "_unconfirmed",
         "_was_paused",
         "_was_up",
+        "relay",
+        "send",
     )
 
     def __init__(
@@ -106,9 +98,12 @@ class RedisPubSub:
         canary_interval_s: float = 3.0,
         supervisor: Supervisor | None = None,
     ) -> None:
+        # Bound here: a method that passes a publication on would cost each of them a call.
+        sender = RedisSender(engine)
+        self.send = sender.send
+        self.relay = sender.relay
         self._client = connect(engine.address)
         self._commands = engine.commands
-        self._appender = engine.appender
         self._history = engine.history
         self._sessions = engine.sessions
         self._counters = engine.counters
@@ -116,7 +111,6 @@ class RedisPubSub:
         self._recovery = recovery
         self._on_restored = on_restored
         self._caught_up = caught_up
-        self._queue = SendQueue(engine.counters)
         # Names; no channel of a stream has a "#" in this place
         self._channel = engine.names.channel.encode()
         self._prefix = self._channel + b":"
@@ -151,88 +145,6 @@ class RedisPubSub:
         await self._service.stop()
         await self._recovery.close()
         await close_client(self._client)
-
-    # Publishing
-
-    def send(
-        self, publications: tuple[Publishable, ...], entry: QueueEntry | None = None
-    ) -> Awaitable[Any] | None:
-        """Stores and publishes in order, all or nothing; awaiting raises :class:`BackendError`.
-
-        An ``entry`` of a queue of this Redis leaves its queue in the same step.
-        """
-        if not publications:
-            return None
-        if self._queue.is_idle and len(publications) <= AT_ONCE:
-            return self._send_now(publications, entry)
-        return self._queue.add(len(publications), partial(self._send_in_turns, publications, entry))
-
-    async def relay(self, command: RemoteDisconnect) -> None:
-        """Sends a command that every node relays. Raises :class:`BackendError`."""
-        if self._sessions is None:
-            await self._send(command)
-        else:
-            await self._sessions.revoke(command, self._channel, is_relayed=True)
-
-    def _send_now(
-        self, publications: tuple[Publishable, ...], entry: QueueEntry | None
-    ) -> "Awaitable[Any]":
-        try:
-            if len(publications) == 1 and (entry is None or self._is_revocation(publications[0])):
-                return self._send(publications[0], entry)
-            batch = self._begin_batch(entry)
-            for each in publications:
-                self._add(batch, each)
-            return self._commands.send(batch)
-        except ValueError as error:
-            return _failed(_refused(error))
-        except TooLarge as error:
-            return _failed(error)
-
-    async def _send_in_turns(
-        self, publications: tuple[Publishable, ...], entry: QueueEntry | None
-    ) -> "Awaitable[Any]":
-        """The same as :meth:`_send_now` for a batch of any size. Raises :class:`BackendRefused`."""
-        if len(publications) <= AT_ONCE:
-            return self._send_now(publications, entry)
-        try:
-            batch = self._begin_batch(entry)
-            async for each in paced(publications, _size):
-                self._add(batch, each)
-        except ValueError as error:
-            raise _refused(error) from error
-        return self._commands.send(batch)
-
-    def _send(self, publication: Publishable, entry: QueueEntry | None = None) -> "Awaitable[Any]":
-        if self._sessions is not None and isinstance(publication, RemoteDisconnect):
-            return self._sessions.revoke(publication, self._channel, entry)
-        if self._history is not None and _is_kept(publication):
-            return self._appender.append(publication, self._prefix + publication.stream.encode())
-        return self._commands.call("PUBLISH", *self._unkept(publication))
-
-    def _is_revocation(self, publication: Publishable) -> bool:
-        return self._sessions is not None and isinstance(publication, RemoteDisconnect)
-
-    def _begin_batch(self, entry: QueueEntry | None) -> LargeCommand:
-        if entry is None and self._history is None:
-            return self._commands.transaction()
-        return self._appender.begin_batch(entry)
-
-    def _add(self, batch: LargeCommand, publication: Publishable) -> None:
-        if isinstance(batch, Transaction):
-            batch.add("PUBLISH", *self._unkept(publication))
-        elif self._history is not None and _is_kept(publication):
-            channel = self._prefix + publication.stream.encode()
-            self._appender.add(batch, publication.stream, channel, payload.pack(publication))
-        else:
-            self._appender.add(batch, None, *self._unkept(publication))
-
-    def _unkept(self, publication: Publishable) -> tuple[bytes, bytes]:
-        """The channel and the payload of a publication that no history stores."""
-        if not isinstance(publication, Publication):
-            return self._channel, packing.pack_command(publication)
-        channel = self._prefix + publication.stream.encode()
-        return channel, payload.NOWHERE + payload.pack(publication)
 
     # Receiving
 
@@ -466,25 +378,6 @@ class RedisPubSub:
             await asyncio.sleep(began + self._canary_interval_s - loop.time())
 
 
-def _size(publication: Publishable) -> int:
-    return len(publication.data) if isinstance(publication, Publication) else 0
-
-
-def _refused(error: ValueError) -> BackendRefused:
-    return BackendRefused(f"a publication can't be sent: {error}")
-
-
-def _failed(error: BackendError) -> "asyncio.Future[Any]":
-    failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    failed.set_exception(error)
-    return failed
-
-
 async def _raise_when(lost: "asyncio.Future[str]") -> None:
     await asyncio.wait([lost])
     raise BackendError(lost.result())
-
-
-def _is_kept(publication: Publishable) -> TypeGuard[Publication]:
-    """Is it stored, if there is a history?"""
-    return isinstance(publication, Publication) and not publication.transient
