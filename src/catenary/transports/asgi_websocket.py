@@ -16,10 +16,10 @@ from catenary.messages.environment import AsgiEnvironment, Environment
 from catenary.messages.reasons import Reason
 from catenary.node.encoder import Encoder, Encoders
 from catenary.node.session import Session, Traits
-from catenary.ports import SLICE_BYTES, Goodbye
+from catenary.ports import Goodbye
 from catenary.protocols.table import ProtocolSet
 from catenary.transports.asgi_transport import AsgiTransport
-from catenary.transports.sliced_writer import SlicedWriter
+from catenary.transports.sliced_writer import SlicedWriter, write_slices
 from catenary.transports.websocket import WebSocketServices
 from catenary.wire.frames import TOO_BIG
 from catenary.wire.framing import PREFIXED, payloads
@@ -79,8 +79,8 @@ class AsgiWebSocket:
         "_subprotocol",
         "_traits",
         "_transport",
-        "_writer",
         "write",
+        "writer",
     )
 
     def __init__(
@@ -108,7 +108,7 @@ class AsgiWebSocket:
         self._transport.set_write_buffer_limits(high=services.limits.high_water)
         self.write: Callable[[bytes], None] = self._transport.write
         # While a large reply is sent in slices, and after the end
-        self._writer: SlicedWriter | None = None
+        self.writer: SlicedWriter | None = None
         self._close_timer: asyncio.TimerHandle | None = None
         # Cleared while reading is paused
         self._may_read = asyncio.Event()
@@ -129,9 +129,9 @@ class AsgiWebSocket:
             self.write = _discard
             if self._close_timer is not None:
                 self._close_timer.cancel()
-            if self._writer is not None:
-                self._writer.end()
-                self._writer = None
+            if self.writer is not None:
+                self.writer.end()
+                self.writer = None
             services.node.leave(self._session)
             # A reference cycle: without this, only the garbage collector would free both.
             del self._session
@@ -158,22 +158,22 @@ class AsgiWebSocket:
 
     def pause_writing(self) -> None:
         """The write buffer is full: the client is slow, unless a reply is being sent in slices."""
-        if self._writer is not None:
-            self._writer.pause()
+        if self.writer is not None:
+            self.writer.pause()
         else:
             # Not closed here: the caller may be in the middle of a delivery.
             asyncio.get_running_loop().call_soon(self._close_if_slow)
 
     def resume_writing(self) -> None:
-        if self._writer is not None:
-            self._writer.resume()
+        if self.writer is not None:
+            self.writer.resume()
 
     def _close_if_slow(self) -> None:
         """The host may have sent everything meanwhile."""
         if self._transport.get_write_buffer_size() > self._services.limits.high_water:
-            self._close_as_slow()
+            self.close_as_slow()
 
-    def _close_as_slow(self) -> None:
+    def close_as_slow(self) -> None:
         if self.write is not _discard:
             self._services.counters.disconnected_slow_clients_total += 1
             self._session.close(Reason.SLOW_CLIENT)
@@ -183,25 +183,10 @@ class AsgiWebSocket:
     def write_slices(self, slices: Iterator[bytes]) -> Awaitable[None] | None:
         if self.write is _discard or self._transport.is_closing():
             return None
-        if self._writer is None:
-            limits = self._services.limits
-            self._writer = SlicedWriter(
-                self._transport,
-                self._services.turns,
-                limits.high_water,
-                too_slow=self._close_as_slow,
-                finished=self._all_written,
-            )
-            self.write = self._writer.write
-            self._transport.set_write_buffer_limits(high=min(SLICE_BYTES, limits.high_water))
-        return self._writer.write_slices(slices)
-
-    def _all_written(self) -> None:
-        """Called when the last slice is written."""
-        self._writer = None
-        if self.write is not _discard:
-            self.write = self._transport.write
-        self._transport.set_write_buffer_limits(high=self._services.limits.high_water)
+        services = self._services
+        return write_slices(
+            self, slices, self._transport, services.turns, services.limits.high_water
+        )
 
     # Closing
 
@@ -215,10 +200,10 @@ class AsgiWebSocket:
         self.write = _discard
         self._may_read.set()
         event = {"type": "websocket.close", "code": code, "reason": text}
-        if self._writer is None:
+        if self.writer is None:
             self._transport.send(event)
         else:
-            self._writer.at_end = lambda: self._transport.send(event)
+            self.writer.at_end = lambda: self._transport.send(event)
         self._close_timer = asyncio.get_running_loop().call_later(
             self._services.limits.close_timeout_s, self._transport.abort
         )

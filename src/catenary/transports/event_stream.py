@@ -23,7 +23,7 @@ from catenary.node.encoder import Encoders
 from catenary.node.node import Node
 from catenary.node.session import Session
 from catenary.node.turns import Turns
-from catenary.ports import SLICE_BYTES, Goodbye
+from catenary.ports import Goodbye
 from catenary.protocols import event_stream
 from catenary.transports.event_stream_requests import (
     AcceptedRequest,
@@ -32,7 +32,7 @@ from catenary.transports.event_stream_requests import (
     refusal_of,
     with_headers,
 )
-from catenary.transports.sliced_writer import SlicedWriter
+from catenary.transports.sliced_writer import SlicedWriter, write_slices
 from catenary.wire.event_stream import EventFraming
 from catenary.wire.request_memory import PendingBody, RequestMemory, too_many
 
@@ -109,8 +109,8 @@ class EventStream:
         "_services",
         "_session",
         "_transport",
-        "_writer",
         "write",
+        "writer",
     )
 
     is_client: Final = True
@@ -132,7 +132,7 @@ class EventStream:
         self._session: Session | None = None
         self.write: Callable[[bytes], None] = self._collect
         # While a large reply is sent in slices, and after the end
-        self._writer: SlicedWriter | None = None
+        self.writer: SlicedWriter | None = None
         self._close_timer: asyncio.TimerHandle | None = None
 
     # Stage
@@ -199,24 +199,24 @@ class EventStream:
 
     def pause_writing(self) -> None:
         """The write buffer is full: the client is slow, unless a reply is being sent in slices."""
-        if self._writer is not None:
-            self._writer.pause()
+        if self.writer is not None:
+            self.writer.pause()
         else:
             # Not closed here: the caller may be in the middle of a delivery.
             asyncio.get_running_loop().call_soon(self._close_if_slow)
 
     def resume_writing(self) -> None:
-        if self._writer is not None:
-            self._writer.resume()
+        if self.writer is not None:
+            self.writer.resume()
 
     def lost(self, exc: Exception | None) -> None:
         self.write = _discard
         self._forget_body()
         if self._close_timer is not None:
             self._close_timer.cancel()
-        if self._writer is not None:
-            self._writer.end()
-            self._writer = None
+        if self.writer is not None:
+            self.writer.end()
+            self.writer = None
         if self._opening is None:
             self._services.counters.sse_clients_num -= 1
         if self._session is not None:
@@ -313,25 +313,10 @@ class EventStream:
         if self._opening is not None:
             # A history or members are sent only for a confirmed subscription.
             self._open(self._opening)
-        if self._writer is None:
-            limits = self._services.limits
-            self._writer = SlicedWriter(
-                self._transport,
-                self._services.turns,
-                limits.high_water,
-                too_slow=self._close_as_slow,
-                finished=self._all_written,
-            )
-            self.write = self._writer.write
-            self._transport.set_write_buffer_limits(high=min(SLICE_BYTES, limits.high_water))
-        return self._writer.write_slices(slices)
-
-    def _all_written(self) -> None:
-        """Called when the last slice is written."""
-        self._writer = None
-        if self.write is not _discard:
-            self.write = self._transport.write
-        self._transport.set_write_buffer_limits(high=self._services.limits.high_water)
+        services = self._services
+        return write_slices(
+            self, slices, self._transport, services.turns, services.limits.high_water
+        )
 
     # The end
 
@@ -344,10 +329,10 @@ class EventStream:
         if self._framing.end:
             self.write(self._framing.end)
         self.write = _discard
-        if self._writer is None:
+        if self.writer is None:
             self._transport.close()
         else:
-            self._writer.at_end = self._transport.close
+            self.writer.at_end = self._transport.close
         self._abort_later()
 
     def _abort_later(self) -> None:
@@ -362,9 +347,9 @@ class EventStream:
     def _close_if_slow(self) -> None:
         """The data may have been sent meanwhile."""
         if self._transport.get_write_buffer_size() > self._services.limits.high_water:
-            self._close_as_slow()
+            self.close_as_slow()
 
-    def _close_as_slow(self) -> None:
+    def close_as_slow(self) -> None:
         if self.write is not _discard and self._session is not None:
             self._services.counters.disconnected_slow_clients_total += 1
             self._session.close(Reason.SLOW_CLIENT)

@@ -9,7 +9,7 @@ Knows: a transport, turns. Does not know: what is sent.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, Protocol
 
 from catenary.node.turns import Turns
 from catenary.ports import SLICE_BYTES
@@ -23,22 +23,54 @@ STALL_S: Final = 10.0
 accept nothing for some seconds."""
 
 
-class SlicedWriter:
-    """Exists while large replies are sent to one client; ``finished`` is called when none is left.
+class Sending(Protocol):
+    """The connection of one client, as a :class:`SlicedWriter` sees it."""
 
-    ``too_slow`` is called once, if more than ``limit_bytes`` of other writes wait or the client has read nothing for
+    write: Callable[[bytes], None]
+    """The transport's, except while ``writer`` exists and after the end."""
+
+    @property
+    def writer(self) -> "SlicedWriter | None":
+        """Exists while large replies are sent."""
+        ...
+
+    @writer.setter
+    def writer(self, writer: "SlicedWriter | None", /) -> None: ...
+
+    def close_as_slow(self) -> None:
+        """Closes the connection, unless it is closed."""
+        ...
+
+
+def write_slices(
+    sending: Sending,
+    slices: Iterator[bytes],
+    transport: asyncio.WriteTransport,
+    turns: Turns,
+    high_water: int,
+) -> "asyncio.Future[None]":
+    """Sends a reply after everything that was written. The future is done when its last slice is written, or when the
+    connection has ended."""
+    if sending.writer is None:
+        sending.writer = SlicedWriter(sending, transport, turns, high_water)
+    return sending.writer.write_slices(slices)
+
+
+class SlicedWriter:
+    """Exists while large replies are sent to one client, and replaces its ``write`` meanwhile.
+
+    The client is slow if more than ``high_water`` bytes of other writes wait or if it has read nothing for
     :data:`STALL_S`.
     """
 
     __slots__ = (
-        "_finished",
+        "_high_water",
         "_is_paused",
         "_is_scheduled",
         "_is_slow",
-        "_limit_bytes",
         "_queue",
+        "_sending",
         "_stall",
-        "_too_slow",
         "_transport",
         "_turns",
         "_waiting_bytes",
@@ -47,18 +79,15 @@ class SlicedWriter:
 
     def __init__(
         self,
+        sending: Sending,
         transport: asyncio.WriteTransport,
         turns: Turns,
-        limit_bytes: int,
-        *,
-        too_slow: Callable[[], None],
-        finished: Callable[[], None],
+        high_water: int,
     ) -> None:
+        self._sending = sending
         self._transport = transport
         self._turns = turns
-        self._limit_bytes = limit_bytes
-        self._too_slow = too_slow
-        self._finished = finished
+        self._high_water = high_water
         # In order: batches, and replies that are encoded slice by slice
         self._queue: deque[bytes | tuple[Iterator[bytes], asyncio.Future[None]]] = deque()
         self._waiting_bytes = 0
@@ -69,12 +98,14 @@ class SlicedWriter:
         self._is_paused = False
         self._is_slow = False
         self._stall: asyncio.TimerHandle | None = None
+        sending.write = self.write
+        transport.set_write_buffer_limits(high=min(SLICE_BYTES, high_water))
 
     def write(self, batch: bytes) -> None:
         """Sends a batch after everything that is queued."""
         self._queue.append(batch)
         self._waiting_bytes += len(batch)
-        if self._waiting_bytes > self._limit_bytes:
+        if self._waiting_bytes > self._high_water:
             self._report_slow()
 
     def write_slices(self, slices: Iterator[bytes]) -> "asyncio.Future[None]":
@@ -114,9 +145,16 @@ class SlicedWriter:
             self._is_scheduled = True
             self._turns.wait(self._step)
             return
-        self._finished()
+        self._finish()
         if self.at_end is not None:
             self.at_end()
+
+    def _finish(self) -> None:
+        """Nothing is left: the connection writes to its transport again, unless it has ended."""
+        self._sending.writer = None
+        if self._sending.write == self.write:
+            self._sending.write = self._transport.write
+        self._transport.set_write_buffer_limits(high=self._high_water)
 
     def _step(self) -> None:
         self._is_scheduled = False
@@ -182,7 +220,7 @@ class SlicedWriter:
         if not self._is_slow:
             self._is_slow = True
             # Not called here: the caller may be in the middle of a delivery.
-            asyncio.get_running_loop().call_soon(self._too_slow)
+            asyncio.get_running_loop().call_soon(self._sending.close_as_slow)
 
 
 def settle(sent: "asyncio.Future[None]", error: Exception | None = None) -> None:

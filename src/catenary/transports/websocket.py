@@ -20,8 +20,8 @@ from catenary.node.encoder import Encoder
 from catenary.node.node import Node
 from catenary.node.session import Session, Traits
 from catenary.node.turns import Turns
-from catenary.ports import SLICE_BYTES, Goodbye, Watch
-from catenary.transports.sliced_writer import SlicedWriter
+from catenary.ports import Goodbye, Watch
+from catenary.transports.sliced_writer import SlicedWriter, write_slices
 from catenary.wire.frames import (
     NO_STATUS,
     NORMAL,
@@ -215,7 +215,7 @@ class WebSocketConnection:
 
     def eof(self) -> bool:
         """The client sends nothing more: unsent data is still sent, then the connection is closed."""
-        writer = self._writer
+        writer = self.writer
         if writer is not None:
             writer.at_end = self._transport.close
         if writer is not None or self._transport.get_write_buffer_size():
@@ -224,15 +224,15 @@ class WebSocketConnection:
 
     def pause_writing(self) -> None:
         """The write buffer is full: the client is slow, unless a reply is being sent in slices."""
-        if self._writer is not None:
-            self._writer.pause()
+        if self.writer is not None:
+            self.writer.pause()
         else:
             # Not closed here: the caller may be in the middle of a delivery.
-            asyncio.get_running_loop().call_soon(self._close_as_slow)
+            asyncio.get_running_loop().call_soon(self.close_as_slow)
 
     def resume_writing(self) -> None:
-        if self._writer is not None:
-            self._writer.resume()
+        if self.writer is not None:
+            self.writer.resume()
 
     def lost(self, exc: Exception | None) -> None:
         self.write = _discard
@@ -252,33 +252,21 @@ class WebSocketConnection:
     # Large replies
 
     @property
-    def _writer(self) -> SlicedWriter | None:
+    def writer(self) -> SlicedWriter | None:
+        """Exists while a large reply is sent in slices."""
         return None if self._heavy is None else self._heavy.writer
+
+    @writer.setter
+    def writer(self, writer: SlicedWriter | None) -> None:
+        self._heavy_traffic().writer = writer
 
     def write_slices(self, slices: Iterator[bytes]) -> Awaitable[None] | None:
         if self.write is _discard:
             return None
-        writer = self._writer
-        if writer is None:
-            writer = self._heavy_traffic().writer = SlicedWriter(
-                self._transport,
-                self._services.turns,
-                self._services.limits.high_water,
-                too_slow=self._close_as_slow,
-                finished=self._all_written,
-            )
-            self.write = writer.write
-            self._transport.set_write_buffer_limits(
-                high=min(SLICE_BYTES, self._services.limits.high_water)
-            )
-        return writer.write_slices(slices)
-
-    def _all_written(self) -> None:
-        """Called when the last slice is written."""
-        self._heavy_traffic().writer = None
-        if self.write is not _discard:
-            self.write = self._transport.write
-        self._transport.set_write_buffer_limits(high=self._services.limits.high_water)
+        services = self._services
+        return write_slices(
+            self, slices, self._transport, services.turns, services.limits.high_water
+        )
 
     # Closing
 
@@ -315,10 +303,10 @@ class WebSocketConnection:
 
     def _when_written(self, call: Callable[[], None]) -> None:
         """Calls at once, or after the last slice of a reply."""
-        if self._writer is None:
+        if self.writer is None:
             call()
         else:
-            self._writer.at_end = call
+            self.writer.at_end = call
 
     def _abort_later(self) -> None:
         """Aborts the connection if the client does not close it within ``close_timeout_s``."""
@@ -327,7 +315,7 @@ class WebSocketConnection:
                 self._services.limits.close_timeout_s, self._transport.abort
             )
 
-    def _close_as_slow(self) -> None:
+    def close_as_slow(self) -> None:
         if self.write is not _discard:
             self._services.counters.disconnected_slow_clients_total += 1
             self._session.close(Reason.SLOW_CLIENT)
