@@ -7,7 +7,8 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, Protocol
 
 from catenary.adapters.interest import StreamInterest
@@ -127,7 +128,18 @@ class ClusterPubSub(PubSub, Protocol):
     async def close(self, timeout_s: float) -> None: ...
 
 
-PubSubBuilder = Callable[[StreamInterest, Hub, StreamRecovery, Callable[[], None]], ClusterPubSub]
+class PubSubFactory(Protocol):
+    """Makes a pub/sub from all but its engine: :class:`RedisPubSub` or :class:`NatsPubSub`."""
+
+    def __call__(
+        self,
+        interest: StreamInterest,
+        recovery: StreamRecovery,
+        *,
+        on_restored: Callable[[], None],
+        caught_up: Callable[[], Awaitable[None] | None],
+        supervisor: Supervisor,
+    ) -> ClusterPubSub: ...
 
 
 class ClusterEngine(Engine):
@@ -135,10 +147,10 @@ class ClusterEngine(Engine):
 
     is_shared = True
 
-    def __init__(self, build: ServerBuild, stores: Stores, pubsub: PubSubBuilder) -> None:
+    def __init__(self, build: ServerBuild, stores: Stores, make_pubsub: PubSubFactory) -> None:
         self.interest: StreamInterest = StreamInterest()
         self._stores = stores
-        self._build_pubsub = pubsub
+        self._make_pubsub = make_pubsub
         self._pubsub: ClusterPubSub | None = None
         build.add(stores.start, CLOSE_STORES, stores.close)
         history, presence, sessions = stores.history, stores.presence, stores.sessions
@@ -148,7 +160,13 @@ class ClusterEngine(Engine):
 
     def pubsub(self, build: ServerBuild, hub: Hub, restored: Callable[[], None]) -> PubSub:
         recovery = StreamRecovery(self.interest, hub.deliver, self._stores.history, build.counters)
-        pubsub = self._build_pubsub(self.interest, hub, recovery, restored)
+        pubsub = self._make_pubsub(
+            self.interest,
+            recovery,
+            on_restored=restored,
+            caught_up=hub.caught_up,
+            supervisor=build.supervisor,
+        )
         build.add(pubsub.start, CLOSE_PUBSUB, pubsub.close)
         build.start.append(self._await_connected)
         self._pubsub = pubsub
@@ -204,21 +222,8 @@ def _by_redis(build: ServerBuild) -> Engine:
     names = RedisNames(prefix=f"catenary:{channel}", channel=channel)
     limits = _limits(options.broker, "redis")
     engine = RedisEngine(redis_address(options.redis), names, limits, build.counters, supervisor)
-
-    def pubsub(
-        interest: StreamInterest, hub: Hub, recovery: StreamRecovery, restored: Callable[[], None]
-    ) -> ClusterPubSub:
-        return RedisPubSub(
-            engine,
-            interest,
-            recovery,
-            on_restored=restored,
-            caught_up=hub.caught_up,
-            supervisor=supervisor,
-        )
-
     build.announcements.extend(_announcements("Redis", options.broker, limits))
-    return ClusterEngine(build, engine, pubsub)
+    return ClusterEngine(build, engine, partial(RedisPubSub, engine))
 
 
 def _by_nats(build: ServerBuild, servers: NatsServers) -> Engine:
@@ -227,21 +232,8 @@ def _by_nats(build: ServerBuild, servers: NatsServers) -> Engine:
     engine = NatsEngine(
         servers, options.pubsub.nats_channel, limits, build.counters, supervisor=supervisor
     )
-
-    def pubsub(
-        interest: StreamInterest, hub: Hub, recovery: StreamRecovery, restored: Callable[[], None]
-    ) -> ClusterPubSub:
-        return NatsPubSub(
-            engine,
-            interest,
-            recovery,
-            on_restored=restored,
-            caught_up=hub.caught_up,
-            supervisor=supervisor,
-        )
-
     build.announcements.extend(_announcements("NATS", options.broker, limits))
-    return ClusterEngine(build, engine, pubsub)
+    return ClusterEngine(build, engine, partial(NatsPubSub, engine))
 
 
 def build_nats(build: ServerBuild) -> NatsServers:
