@@ -116,6 +116,14 @@ class Counters:
         "Sessions that Redis or NATS refused to store, so that they can't be resumed"
     )
 
+    # Webhooks
+    webhook_queue_size: int = _figure("Events waiting to be sent by webhooks")
+    webhook_events_total: int = _figure("Events that an application received by webhooks")
+    webhook_retries_total: int = _figure("Webhook requests repeated after a failure")
+    webhook_lost_total: int = _figure(
+        "Events lost, because a queue was full or the receiver failed for too long"
+    )
+
     # Between nodes
     pubsub_reconnects_total: int = _figure("Times the pub/sub connection between nodes was lost")
     pubsub_canary_lost_total: int = _figure(

@@ -52,10 +52,12 @@ class HttpClient:
         "_query",
     )
 
-    def __init__(self, url: str, tls: Tls, headers: dict[str, str]) -> None:
+    def __init__(
+        self, url: str, tls: Tls, headers: dict[str, str], *, option: str = "rpc_host"
+    ) -> None:
         """Paths are appended to ``url``; ``headers`` are sent with every request.
 
-        ``tls`` counts with https only.
+        ``tls`` counts with https only. ``option`` names the option that has the URL, for errors.
 
         Raises :class:`ConfigError` for what is no URL of http or https.
         """
@@ -63,11 +65,11 @@ class HttpClient:
             found = http_url(url)
         except ValueError as error:
             raise ConfigError(
-                f"rpc_host: expected http://host… or https://host…, {error}"
+                f"{option}: expected http://host… or https://host…, {error}"
             ) from None
         self._host = found.host
         self._port = found.port
-        self._path = found.path.rstrip("/")
+        self._path = found.path or "/"
         self._query = f"?{found.query}" if found.query else ""
         self._context = client_context(tls) if found.is_encrypted else None
         self._open: set[_Connection] = set()
@@ -84,7 +86,7 @@ class HttpClient:
         self._fixed_headers = {**fixed, **headers}
 
     async def post(self, path: str, body: bytes, headers: dict[str, str]) -> HttpResponse:
-        """Posts and returns the response, whatever its status.
+        """Posts and returns the response, whatever its status. An empty path is that of the URL itself.
 
         Raises OSError where no connection can be made, :class:`ConnectionBroken` where one ends
         too early and :class:`ResponseUnusable`. A kept connection that turns out to be closed is replaced without a word.
@@ -141,7 +143,8 @@ class HttpClient:
     def _request(self, path: str, body: bytes, headers: dict[str, str]) -> bytes:
         fields = {**self._fixed_headers, **headers, "Content-Length": str(len(body))}
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        start = f"POST {self._path}/{path}{self._query} HTTP/1.1\r\n"
+        target = f"{self._path.rstrip('/')}/{path}" if path else self._path
+        start = f"POST {target}{self._query} HTTP/1.1\r\n"
         # UTF-8: a key need not be ASCII.
         return key_bytes(f"{start}{lines}\r\n") + body
 
