@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 import msgspec
 
 from catenary.broker.revocations import Revocations
-from catenary.messages.commands import Command
+from catenary.messages.commands import CloseConnection, Command, DirectReply
 from catenary.messages.decisions import Decision
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
@@ -203,6 +203,32 @@ class Codec(Protocol):
         """How a connection ends for a reason of the server, or of a client that broke no rule of this protocol. A message
         that says so before, if this protocol has one, is the encoding of
         :class:`catenary.messages.replies.Disconnected`."""
+        ...
+
+
+class Introduction(msgspec.Struct, frozen=True):
+    """A client has introduced itself, and may be admitted.
+
+    ``headers`` are added to those of its environment, names in lower case. ``is_command``: the message is also its first
+    command, and is decoded again once the node has the client.
+    """
+
+    headers: dict[str, str] = {}
+    is_command: bool = False
+
+
+class IntroducedCodec(Codec, Protocol):
+    """A codec whose clients introduce themselves with a message after the handshake, before the application is asked to
+    admit them. It has state (:class:`catenary.protocols.table.ClientProtocol`)."""
+
+    def introduce(self, payload: bytes) -> Introduction | tuple[DirectReply | CloseConnection, ...]:
+        """Reads a message of a client that has not introduced itself yet: its introduction, or the answers to another
+        message, of which a :class:`catenary.messages.commands.CloseConnection` is the last.
+
+        Returns one introduction for each client, at most: later messages are passed to ``decode``. Raises
+        :class:`catenary.errors.CommandError` for a message that is only ignored. A client that does not introduce itself
+        in time gets ``goodbye(Reason.IDLE_TIMEOUT)``.
+        """
         ...
 
 

@@ -6,12 +6,12 @@ A protocol joins by a row of ``PROTOCOLS``, with a function that reads what its 
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 
 from catenary.errors import CommandError
-from catenary.messages.commands import CloseConnection
+from catenary.messages.commands import CloseConnection, DirectReply
 from catenary.messages.names import Identifier, Sid
 from catenary.messages.presence import Member
 from catenary.messages.reasons import Reason
@@ -26,12 +26,13 @@ from catenary.messages.replies import (
     Reply,
     Welcome,
 )
-from catenary.ports import SLICE_BYTES, Codec
+from catenary.ports import SLICE_BYTES, Codec, IntroducedCodec, Introduction
 from catenary.protocols import event_stream, table
 from catenary.protocols.table import ClientProtocol
 from catenary.wire.frames import Close, FrameReader, close_frame, unmask
 from tests.parts.binary_cable import EXTENDED_PROTOBUF, MESSAGE_PACK, PROTOBUF
 from tests.parts.events import events_of
+from tests.parts.introduced_protocol import INTRODUCED
 from tests.parts.strict_protocol import STRICT
 
 Written = dict[str, Any]
@@ -80,6 +81,8 @@ class Case(NamedTuple):
     """The parts of a delivery that a client receives."""
     fatal: Sequence[Sequence[bytes]] = ()
     """Messages of a client, of which the last ends the connection."""
+    introductions: Sequence[bytes] = ()
+    """Messages with which a client introduces itself, if the protocol has such."""
 
 
 REPLIES: list[Reply] = [
@@ -121,7 +124,7 @@ PROTOCOLS = {
     "events": Case(event_stream.MESSAGES, read_event, JSON_GARBAGE, unwrapped),
     "raw events": Case(event_stream.RAW_MESSAGES, read_event, JSON_GARBAGE, unwrapped_or_nothing),
     "events of whole messages": Case(event_stream.WHOLE_MESSAGES, read_whole_event, JSON_GARBAGE),
-    # Not of the table: the only one here with state and close codes of its own
+    # Not of the table
     "strict-v1": Case(
         STRICT,
         json.loads,
@@ -132,6 +135,17 @@ PROTOCOLS = {
             [b'{"type":"subscribe"}'],
             [b'{"type":"init"}', b'{"type":"init"}'],
             [b'{"type":"init"}', *[b'{"type":"subscribe","id":"%b"}' % (b"x" * 200)] * 2],
+        ],
+    ),
+    "introduced-v1": Case(
+        INTRODUCED,
+        json.loads,
+        (),
+        fatal=[[b"\xff"], [b'{"type":"init"}', b'{"type":"init"}']],
+        introductions=[
+            b'{"type":"init"}',
+            b'{"type":"init","params":{"a":1}}',
+            b'{"type":"hello"}',
         ],
     ),
 }
@@ -155,7 +169,7 @@ def codec(case: Case) -> Codec:
 
 
 def test_every_row_of_the_table_is_here() -> None:
-    assert [each.protocol for each in PROTOCOLS.values()] == [*ROWS, STRICT]
+    assert [each.protocol for each in PROTOCOLS.values()] == [*ROWS, STRICT, INTRODUCED]
 
 
 def test_subprotocols_are_tokens_and_name_one_protocol_each() -> None:
@@ -231,24 +245,77 @@ def read_close(sent: bytes) -> object:
 def test_a_fatal_message_ends_the_connection_with_a_code_that_may_be_sent(case: Case) -> None:
     for messages in case.fatal:
         codec = case.protocol.codec()
-        *_, decoded = map(codec.decode, messages)
-        *before, last = decoded if isinstance(decoded, tuple) else (decoded,)
-        assert isinstance(last, CloseConnection)
-        assert not any(isinstance(each, CloseConnection) for each in before)
-        sent = read_close(close_frame(last.code, last.text))
-        assert isinstance(sent, Close)
-        assert sent.code == last.code
-        assert last.text.startswith(sent.reason), "cut to what fits"
+        *_, decoded = read_all(codec, case, messages)
+        fatal_end(decoded)
+
+
+def test_a_client_introduces_itself_once(case: Case) -> None:
+    for introduction in case.introductions:
+        codec = introduced(case)
+        said = codec.introduce(introduction)
+        assert isinstance(said, Introduction)
+        assert all(name == name.lower() for name in said.headers)
+        if said.is_command:
+            codec.decode(introduction)
+        (again,) = fatal_end(codec.decode(case.introductions[0]))
+        assert again.code != introduced(case).goodbye(Reason.IDLE_TIMEOUT).code
+
+
+def test_other_messages_before_the_introduction_are_answered_or_fatal(case: Case) -> None:
+    if not case.introductions:
+        return
+    others = [message for messages in case.fatal for message in messages]
+    for message in (*JSON_GARBAGE, *GARBAGE, *others, case.introductions[0][:-1]):
+        try:
+            said = introduced(case).introduce(message)
+        except CommandError:
+            continue
+        if isinstance(said, Introduction):
+            assert message in case.introductions
+            continue
+        assert all(isinstance(each, DirectReply) for each in said[:-1])
+        if isinstance(said[-1], CloseConnection):
+            fatal_end(said)
+
+
+def test_a_late_introduction_has_a_close_code_of_its_own(case: Case) -> None:
+    if case.introductions:
+        assert introduced(case).goodbye(Reason.IDLE_TIMEOUT).code >= 4000
+
+
+def read_all(codec: Any, case: Case, messages: Sequence[bytes]) -> list[Any]:
+    """What a codec makes of a client's messages, the first of which may introduce it."""
+    is_known = not case.introductions
+    read = []
+    for message in messages:
+        read.append(codec.decode(message) if is_known else codec.introduce(message))
+        is_known = is_known or isinstance(read[-1], Introduction)
+    return read
+
+
+def introduced(case: Case) -> IntroducedCodec:
+    return cast("IntroducedCodec", case.protocol.codec())
+
+
+def fatal_end(decoded: Any) -> tuple[CloseConnection]:
+    """The last of the commands, which ends the connection."""
+    *before, last = decoded if isinstance(decoded, tuple) else (decoded,)
+    assert isinstance(last, CloseConnection)
+    assert not any(isinstance(each, CloseConnection) for each in before)
+    sent = read_close(close_frame(last.code, last.text))
+    assert isinstance(sent, Close)
+    assert sent.code == last.code
+    assert last.text.startswith(sent.reason), "cut to what fits"
+    return (last,)
 
 
 def test_a_session_with_state_of_its_own_does_not_change_another(case: Case) -> None:
     for messages in case.fatal:
         used, fresh = case.protocol.codec(), case.protocol.codec()
-        for each in messages[:-1]:
-            used.decode(each)
-        alone = fresh.decode(messages[-1])
+        *_, after = read_all(used, case, messages)
+        (alone,) = read_all(fresh, case, messages[-1:])
         if len(messages) > 1:
-            assert used.decode(messages[-1]) != alone
+            assert after != alone
 
 
 MEMBERS = tuple(Member(f"é{number}", f'{{"n":{number}}}') for number in range(1_000))

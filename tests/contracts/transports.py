@@ -13,15 +13,17 @@ from typing import Any, NamedTuple, Protocol
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from catenary.edge.clients import Clients
 from catenary.edge.connection import ClientConnection, Stage, UvicornContext
 from catenary.edge.deadlines import NoDeadlines
+from catenary.edge.introductions import Introductions
 from catenary.messages.environment import Environment
 from catenary.messages.names import Sid
 from catenary.messages.reasons import Reason
 from catenary.node.encoder import Encoder
 from catenary.node.session import Traits
 from catenary.node.turns import CLIENTS_BUDGET_US, Turns
-from catenary.ports import Goodbye, Outbound
+from catenary.ports import Goodbye, Introduction, Outbound
 from catenary.protocols.actioncable_json import ActionCableJson
 from catenary.transports.asgi_event_stream import AsgiEventStream, AsgiEventStreamEndpoint
 from catenary.transports.asgi_websocket import AsgiWebSocket
@@ -79,9 +81,19 @@ class Client(Protocol):
         """Waits for the end, which must come by itself, without an answer to a close frame."""
 
 
-def websocket_services(heart: Heart) -> WebSocketServices:
+class IntroducedJson(ActionCableJson):
+    """Action Cable for clients whose first message, whatever it is, introduces them."""
+
+    def introduce(self, payload: bytes) -> Introduction:
+        return Introduction()
+
+
+def websocket_services(heart: Heart, *, is_introduced: bool = False) -> WebSocketServices:
     turns = Turns(CLIENTS_BUDGET_US, asyncio.get_running_loop().call_soon)
-    return WebSocketServices(heart.node, LIMITS, heart.counters, NoDeadlines(), turns)
+    node: Clients[Any] = heart.node
+    if is_introduced:
+        node = Introductions(heart.node, NoDeadlines(), heart.counters)
+    return WebSocketServices(node, LIMITS, heart.counters, NoDeadlines(), turns)
 
 
 # In memory
@@ -264,18 +276,23 @@ def frames(data: bytes) -> list[tuple[int, bytes]]:
 
 
 @asynccontextmanager
-async def websocket(*, is_binary: bool, window_bits: int = 0) -> AsyncIterator[Client]:
+async def websocket(
+    *, is_binary: bool = False, window_bits: int = 0, is_introduced: bool = False
+) -> AsyncIterator[Client]:
     framing = websocket_framing(is_binary=is_binary, window_bits=window_bits)
-    heart = Heart()
+    services = websocket_services(Heart(), is_introduced=is_introduced)
 
     def enter(connection: ClientConnection) -> WebSocketConnection:
-        encoder = Encoder(ActionCableJson(), framing)
+        encoder = Encoder(IntroducedJson() if is_introduced else ActionCableJson(), framing)
         environment = Environment(Sid("s"), "ws://test/", {})
         acceptance = Acceptance(environment, encoder, Traits(NEVER), b"OPEN")
-        return WebSocketConnection(websocket_services(heart), connection.transport, acceptance)
+        return WebSocketConnection(services, connection.transport, acceptance)
 
     async with on_tcp(enter) as (stage, end):
-        yield WebSocketOnTcp(stage, framing, end, is_binary=is_binary)
+        client = WebSocketOnTcp(stage, framing, end, is_binary=is_binary)
+        if is_introduced:
+            await client.say(b"I am somebody")
+        yield client
 
 
 # An event stream on a TCP connection
@@ -480,6 +497,9 @@ TRANSPORTS: dict[str, Transport] = {
         for is_binary in (False, True)
         for bits in (0, 12)
     },
+    "websocket after an introduction": Transport(
+        functools.partial(websocket, is_introduced=True), takes_bytes=False
+    ),
     "asgi text": Transport(functools.partial(hosted_websocket, is_binary=False), takes_bytes=False),
     "asgi binary": Transport(functools.partial(hosted_websocket, is_binary=True), takes_bytes=True),
     "event stream in chunks": Transport(

@@ -113,4 +113,4 @@ class OpenWebSocket:
 
     @property
     def session(self) -> Session:
-        return self.connection._session
+        return cast("Session", self.connection._session)

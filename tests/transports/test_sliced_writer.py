@@ -94,10 +94,10 @@ async def test_other_writes_follow_the_reply_and_count_as_waiting() -> None:
     assert opened.too_slow == 0
     opened.connection.write(b"w")
     opened.connection.write(b"w")
-    assert not opened.connection._session.closed, "never in the middle of a delivery"
+    assert not opened.session.closed, "never in the middle of a delivery"
     await settle()
     assert opened.too_slow == 1
-    assert opened.connection._session.closed
+    assert opened.session.closed
     opened.socket.is_stuck = False
     opened.socket.read()
     await settle()

@@ -74,6 +74,9 @@ class Counters:
         "Incomplete requests refused because all of them together exceeded the memory limit"
     )
     held_handshakes_total: int = _figure("Handshakes that had to wait in the queue")
+    late_introductions_total: int = _figure(
+        "Clients closed because they did not introduce themselves in time"
+    )
     late_messages_total: int = _figure("Clients closed because a message was not completed in time")
     slowed_clients_total: int = _figure(
         "Times a client was not read because it exceeded the message rate"

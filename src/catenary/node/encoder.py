@@ -6,11 +6,12 @@ them. Knows: codecs and framings. Does not know: sessions.
 
 from collections.abc import Callable, Iterator
 from itertools import chain
+from typing import cast
 
-from catenary.messages.commands import Command
+from catenary.messages.commands import CloseConnection, Command, DirectReply
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Delivery, Ping, PresenceState, Reply
-from catenary.ports import Codec, Goodbye
+from catenary.ports import Codec, Goodbye, IntroducedCodec, Introduction
 from catenary.protocols.table import ClientProtocol
 from catenary.wire.framing import Framing
 
@@ -34,6 +35,10 @@ class Encoder:
         """See :meth:`catenary.ports.Codec.decode`."""
         self.goodbye: Callable[[Reason], Goodbye] = codec.goodbye
         """See :meth:`catenary.ports.Codec.goodbye`."""
+
+    def introduce(self, payload: bytes) -> Introduction | tuple[DirectReply | CloseConnection, ...]:
+        """See :meth:`catenary.ports.IntroducedCodec.introduce`. Only for protocols whose codec is one."""
+        return cast("IntroducedCodec", self._codec).introduce(payload)
 
     def encode(self, reply: Reply) -> bytes | None:
         """Encodes and frames a reply; None if this protocol has no message for it."""

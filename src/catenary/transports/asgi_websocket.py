@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from starlette.types import Message, Receive, Scope, Send
 
 from catenary.edge.admission import Admission
+from catenary.edge.clients import ClientSession
 from catenary.edge.request import Peer
 from catenary.messages.environment import AsgiEnvironment, Environment
 from catenary.messages.reasons import Reason
 from catenary.node.encoder import Encoder, Encoders
-from catenary.node.session import Session, Traits
+from catenary.node.session import Traits
 from catenary.ports import Goodbye
 from catenary.protocols.table import ProtocolSet
 from catenary.transports.asgi_transport import AsgiTransport
@@ -101,7 +102,7 @@ class AsgiWebSocket:
         self._encoder = encoder
         self._traits = traits
         self._subprotocol = subprotocol
-        self._session: Session
+        self._session: ClientSession
         # The host
         self._receive = receive
         self._transport = AsgiTransport(send, self, _binary_events if is_binary else _text_events)

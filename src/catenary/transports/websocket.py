@@ -8,17 +8,17 @@ Knows: a socket, frames. Does not know: the meaning of messages, other clients.
 import asyncio
 import errno
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+from catenary.edge.clients import Clients, ClientSession
 from catenary.errors import FrameError
 from catenary.messages.environment import Environment
 from catenary.messages.reasons import Reason
 from catenary.metrics.counters import Counters
 from catenary.node.encoder import Encoder
-from catenary.node.node import Node
-from catenary.node.session import Session, Traits
+from catenary.node.session import Traits
 from catenary.node.turns import Turns
 from catenary.ports import Goodbye, Watch
 from catenary.transports.sliced_writer import SlicedWriter, write_slices
@@ -89,12 +89,12 @@ class WebSocketLimits:
 
 
 class WebSocketServices(msgspec.Struct, frozen=True, eq=False):
-    """Shared by all WebSockets of one server.
+    """Shared by all WebSockets of one endpoint.
 
-    ``late_messages`` times out incomplete messages; large reads are processed in ``turns``.
+    ``node`` is the node, or what stands before it (:class:`catenary.edge.introductions.Introductions`). ``late_messages`` times out incomplete messages; large reads are processed in ``turns``.
     """
 
-    node: Node
+    node: Clients[Any]
     limits: WebSocketLimits
     counters: Counters
     late_messages: Watch
@@ -159,7 +159,7 @@ class WebSocketConnection:
         self._transport = transport
         self._acceptance = acceptance
         self._reader = FrameReader(services.limits.max_message_bytes, acceptance.inflate)
-        self._session: Session
+        self._session: ClientSession
         self._close_timer: asyncio.TimerHandle | None = None
         self.write: Callable[[bytes], None]
         # Messages until the rate is computed again
