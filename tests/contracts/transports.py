@@ -45,7 +45,7 @@ from tests.parts.heart import NEVER, Heart, MemoryOutbound, settle
 from tests.parts.raw_socket import masked
 
 LIMITS = WebSocketLimits(close_timeout_s=0.3, max_pending_bytes=8_000_000)
-STREAM_LIMITS = StreamLimits(max_body_bytes=1000, high_water=8_000_000, close_timeout_s=0.3)
+STREAM_LIMITS = StreamLimits(high_water=8_000_000, close_timeout_s=0.3)
 WELCOME = b'{"type":"welcome","sid":"s"}'
 PONG = b'{"type":"pong"}'
 SAID = b'{"command":"ping"}'

@@ -17,13 +17,14 @@ from catenary.node.turns import CLIENTS_BUDGET_US, Turns
 from catenary.transports.event_stream import EventStream, StreamLimits, StreamServices
 from catenary.transports.event_stream_endpoint import EventStreamEndpoint
 from catenary.transports.event_stream_requests import EventStreamRequests
+from catenary.transports.request_body import BodyReading
 from catenary.wire.http1 import RequestHead
 from catenary.wire.request_memory import RequestMemory
 from tests.parts.heart import NEVER, Heart
 from tests.parts.memory_socket import MemorySocket
 
 PEER = Peer("http", "127.0.0.1")
-LIMITS = StreamLimits(max_body_bytes=100_000_000, high_water=8_000_000, close_timeout_s=0.3)
+LIMITS = StreamLimits(high_water=8_000_000, close_timeout_s=0.3)
 
 
 def stream_services(
@@ -40,8 +41,12 @@ def stream_services(
         heart.counters,
         Refusals(heart.counters),
         Turns(budget, asyncio.get_running_loop().call_soon),
-        Deadlines(10, time.monotonic),
-        RequestMemory(0, heart.counters),
+        BodyReading(
+            100_000_000,
+            Deadlines(10, time.monotonic),
+            RequestMemory(0, heart.counters),
+            heart.counters,
+        ),
     )
 
 

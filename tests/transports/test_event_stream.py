@@ -355,7 +355,7 @@ async def test_what_arrives_before_the_response_is_sent_with_it() -> None:
 @in_loop
 async def test_what_waits_for_the_response_has_a_limit() -> None:
     heart = Heart()
-    limits = StreamLimits(max_body_bytes=10_000, high_water=1_000, close_timeout_s=1)
+    limits = StreamLimits(high_water=1_000, close_timeout_s=1)
     heart.application.prepare("subscribe", confirming(room("fast")))
     answer = heart.application.later("subscribe")
     body = subscribe(room("fast"), room("slow"))

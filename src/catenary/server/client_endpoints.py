@@ -26,6 +26,7 @@ from catenary.transports.asgi_websocket import AsgiWebSocketEndpoint
 from catenary.transports.event_stream import StreamLimits, StreamServices
 from catenary.transports.event_stream_endpoint import EventStreamEndpoint
 from catenary.transports.event_stream_requests import EventStreamRequests
+from catenary.transports.request_body import BodyReading
 from catenary.transports.websocket import WebSocketLimits, WebSocketServices
 from catenary.transports.websocket_endpoint import WebSocketEndpoint
 from catenary.wire.request_memory import RequestMemory
@@ -125,17 +126,16 @@ class ClientEndpoints:
             self.node,
             self.encoders,
             EventStreamRequests(self.admission(self._stream_rules(pages)), pages),
-            StreamLimits(
-                max_body_bytes=limits.max_message_bytes,
-                high_water=limits.high_water,
-                close_timeout_s=limits.close_timeout_s,
-            ),
+            StreamLimits(high_water=limits.high_water, close_timeout_s=limits.close_timeout_s),
             self.counters,
             self.refusals,
             self.turns,
-            self.deadlines,
-            self.memory,
+            self.bodies(limits.max_message_bytes),
         )
+
+    def bodies(self, max_bytes: int) -> BodyReading:
+        """How the bodies of requests of one endpoint are read."""
+        return BodyReading(max_bytes, self.deadlines, self.memory, self.counters)
 
     def websocket_services(self) -> WebSocketServices:
         """What all WebSockets share, whichever protocol they speak."""

@@ -17,7 +17,8 @@ from catenary.messages.environment import AsgiEnvironment
 from catenary.transports.asgi_responses import refusal, response_start
 from catenary.transports.asgi_transport import AsgiTransport
 from catenary.transports.event_stream import EventStream, StreamServices
-from catenary.transports.event_stream_requests import AcceptedRequest, BriefResponse, Headers
+from catenary.transports.event_stream_requests import AcceptedRequest
+from catenary.transports.http_responses import BriefResponse, Headers
 from catenary.wire.event_stream import HEADERS, UNTIL_CLOSED
 from catenary.wire.http1 import RequestHead
 

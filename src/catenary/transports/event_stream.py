@@ -12,7 +12,6 @@ from typing import Final, Protocol
 
 import msgspec
 
-from catenary.edge.deadlines import Deadlines
 from catenary.edge.refusals import Refusals, unavailable
 from catenary.errors import RequestRefused
 from catenary.messages.commands import Checkpoint, Command, Subscribe, Unsubscribe
@@ -28,29 +27,27 @@ from catenary.protocols import event_stream
 from catenary.transports.event_stream_requests import (
     AcceptedRequest,
     EventStreamRequests,
-    Headers,
     refusal_of,
-    with_headers,
 )
+from catenary.transports.http_responses import Headers, with_headers
+from catenary.transports.request_body import BodyReading, RequestBody
 from catenary.transports.sliced_writer import SlicedWriter, write_slices
 from catenary.wire.event_stream import EventFraming
-from catenary.wire.request_memory import PendingBody, RequestMemory, too_many
 
 STEP_US: Final = 10
 """Cost of reading a line of a body, or of carrying out its command, in the budget of a turn."""
 
 
 class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits of one client: the size of a request's body, the high-water mark of the write buffer in bytes, and the time
-    in which the client must read the end of the response."""
+    """Limits of one client: the high-water mark of the write buffer in bytes, and the time in which the client must read
+    the end of the response."""
 
-    max_body_bytes: int
     high_water: int
     close_timeout_s: float
 
 
 class StreamServices(msgspec.Struct, frozen=True, eq=False):
-    """Shared by all event streams of one server. ``deadlines`` and ``memory`` are for bodies of requests."""
+    """Shared by all event streams of one server."""
 
     node: Node
     encoders: Encoders
@@ -59,8 +56,7 @@ class StreamServices(msgspec.Struct, frozen=True, eq=False):
     counters: Counters
     refusals: Refusals
     turns: Turns
-    deadlines: Deadlines
-    memory: RequestMemory
+    bodies: BodyReading
 
 
 class ResponseWriter(Protocol):
@@ -78,19 +74,18 @@ class ResponseWriter(Protocol):
 
 
 class _Opening:
-    """State of an event stream until its response begins. ``body`` is None unless it is being received, ``missing`` is the
-    number of bytes still to come, None if unknown. ``backlog`` has the messages written so far, ``waiting_bytes`` is
-    their size."""
+    """State of an event stream until its response begins. ``body`` is None unless it is being received; ``body_bytes`` is
+    its size, None if unknown. ``backlog`` has the messages written so far, ``waiting_bytes`` is their size."""
 
-    __slots__ = ("accepted", "backlog", "body", "missing", "response", "waiting_bytes")
+    __slots__ = ("accepted", "backlog", "body", "body_bytes", "response", "waiting_bytes")
 
     def __init__(
-        self, accepted: AcceptedRequest, response: ResponseWriter, missing: int | None
+        self, accepted: AcceptedRequest, response: ResponseWriter, body_bytes: int | None
     ) -> None:
         self.accepted = accepted
         self.response = response
-        self.body: PendingBody | None = None
-        self.missing = missing
+        self.body: RequestBody | None = None
+        self.body_bytes = body_bytes
         self.backlog: list[bytes] = []
         self.waiting_bytes = 0
 
@@ -146,34 +141,27 @@ class EventStream:
             for _ in self._execute(opening, commands):
                 pass
             return
-        limit = services.limits.max_body_bytes
-        opening.body = PendingBody(services.memory, limit, self._give_up_body)
-        services.deadlines.watch(self)
+        opening.body = RequestBody(
+            services.bodies, opening.body_bytes, self._receive_body, self._refuse
+        )
         self.receive(rest)
 
     def receive(self, data: bytes) -> None:
         """Reads the body; what a client sends after it is ignored."""
         opening = self._opening
-        if opening is None or opening.body is None:
-            return
-        if opening.missing is not None:
-            data = data[: opening.missing]
-            opening.missing -= len(data)
-        try:
-            opening.body.add(data)
-        except RequestRefused as refused:
-            self._refuse(refused)
-            return
-        if opening.missing == 0:
-            self.end_body()
+        if opening is not None and opening.body is not None:
+            opening.body.receive(data)
 
     def end_body(self) -> None:
         """The body is complete."""
         opening = self._opening
-        if opening is None or opening.body is None:
-            return
-        body = opening.body.taken()
-        self._forget_body()
+        if opening is not None and opening.body is not None:
+            opening.body.end()
+
+    def _receive_body(self, body: bytes) -> None:
+        opening = self._opening
+        assert opening is not None
+        opening.body = None
         self._services.turns.run(self._read_and_execute(opening, body))
 
     def _read_and_execute(self, opening: _Opening, body: bytes) -> Iterator[int]:
@@ -230,23 +218,10 @@ class EventStream:
         else:
             self._session.close(Reason.SERVER_RESTART)
 
-    # The body of a request
-
     def _forget_body(self) -> None:
         if self._opening is not None and self._opening.body is not None:
-            self._services.deadlines.forget(self)
             self._opening.body.close()
             self._opening.body = None
-
-    def time_out(self) -> None:
-        """The body is not complete in time."""
-        seconds = self._services.deadlines.timeout_s
-        self._services.counters.late_handshakes_total += 1
-        self._refuse(RequestRefused(408, f"expected a body within {seconds:g} s"))
-
-    def _give_up_body(self) -> None:
-        """Gives up for lack of memory."""
-        self._refuse(too_many())
 
     # Opening
 

@@ -14,28 +14,31 @@ from catenary.edge.admission import Admission, Admitted
 from catenary.edge.request import Peer
 from catenary.errors import RequestRefused
 from catenary.messages.commands import Command
-from catenary.messages.reasons import Reason
 from catenary.ports import Goodbye
 from catenary.protocols import event_stream
 from catenary.protocols.table import ClientProtocol
+from catenary.transports.http_responses import (
+    BriefResponse,
+    CrossOrigin,
+    Headers,
+    status_of,
+    with_headers,
+)
 from catenary.wire.event_stream import HEADERS
 from catenary.wire.http1 import RequestHead
 
-Headers = tuple[tuple[str, str], ...]
-
 METHODS: Final = "GET, HEAD, POST, OPTIONS"
 
-_ALLOWED_HEADERS: Final = "Origin, X-Requested-With, X-Request-ID, Content-Type, Accept, X-CSRF-Token, Authorization, Last-Event-ID"
-
-_STATUSES: Final = {
-    Reason.AUTH_FAILED: 401,
-    Reason.UNAUTHORIZED: 401,
-    Reason.TOKEN_EXPIRED: 401,
-    Reason.AUTH_ERROR: 503,
-    Reason.SERVER_RESTART: 503,
-    Reason.REMOTE: 403,
-}
-"""The status of the response if a session ends before its response begins; 400 for other reasons."""
+_ALLOWED_HEADERS: Final = (
+    "Origin",
+    "X-Requested-With",
+    "X-Request-ID",
+    "Content-Type",
+    "Accept",
+    "X-CSRF-Token",
+    "Authorization",
+    "Last-Event-ID",
+)
 
 
 class AcceptedRequest(msgspec.Struct, frozen=True):
@@ -48,25 +51,18 @@ class AcceptedRequest(msgspec.Struct, frozen=True):
     cors: Headers
 
 
-class BriefResponse(msgspec.Struct, frozen=True):
-    """A response without content, to a request that connects no client."""
-
-    status: int
-    headers: Headers
-
-
 class EventStreamRequests:
     """Reads the requests of one endpoint. Pages of the origins ``pages`` may read the responses (CORS)."""
 
-    __slots__ = ("_admission", "_pages")
+    __slots__ = ("_admission", "_cross_origin")
 
     def __init__(self, admission: Admission, pages: Origins) -> None:
         self._admission = admission
-        self._pages = pages
+        self._cross_origin = CrossOrigin(pages, METHODS, _ALLOWED_HEADERS)
 
     def accept(self, request: RequestHead, peer: Peer) -> AcceptedRequest | BriefResponse:
         """Checks and reads a request. Raises :class:`RequestRefused`."""
-        cors = self._cors(request.headers.get("origin", ""))
+        cors = self._cross_origin.headers(request.headers.get("origin", ""))
         if request.method == "OPTIONS":
             return BriefResponse(204, (("Allow", METHODS), *cors))
         if request.method == "HEAD":
@@ -96,30 +92,7 @@ class EventStreamRequests:
         """Called again if the node admits the client later. Raises :class:`RequestRefused` with 503."""
         self._admission.check_capacity()
 
-    def _cors(self, origin: str) -> Headers:
-        """Headers that allow a page to read the response."""
-        if not origin:
-            return ()
-        headers = (
-            ("Access-Control-Allow-Methods", METHODS),
-            ("Access-Control-Allow-Headers", _ALLOWED_HEADERS),
-            ("Vary", "Origin"),
-        )
-        if not self._pages.allow(origin):
-            return headers
-        # Not *, because then browsers send no cookies.
-        return (
-            ("Access-Control-Allow-Origin", origin),
-            ("Access-Control-Allow-Credentials", "true"),
-            *headers,
-        )
-
-
-def with_headers(refused: RequestRefused, headers: Headers) -> RequestRefused:
-    """The same refusal with more headers."""
-    return RequestRefused(refused.status, str(refused), (*refused.headers, *headers))
-
 
 def refusal_of(goodbye: Goodbye) -> RequestRefused:
     """The response to a client whose session ends before its response begins."""
-    return RequestRefused(_STATUSES.get(goodbye.reason, 400), goodbye.text)
+    return RequestRefused(status_of(goodbye.reason), goodbye.text)
