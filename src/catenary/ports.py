@@ -195,8 +195,9 @@ class Codec(Protocol):
         """
         ...
 
-    def encode_delivery(self, delivery: Delivery) -> bytes:
-        """Writes a publication for one identifier, once for all sessions that share it: the hot path."""
+    def encode_delivery(self, delivery: Delivery) -> bytes | None:
+        """Writes a publication for one identifier, once for all sessions that share it: the hot path. None if this
+        protocol has no message for it."""
         ...
 
     def goodbye(self, reason: Reason) -> Goodbye:

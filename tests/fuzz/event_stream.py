@@ -42,7 +42,7 @@ def _check_events(message: bytes) -> None:
         for content in (text.encode(), json.dumps(text).encode()):
             for kind in ("", text):
                 delivery = Delivery(Identifier(text), content, kind, Stream(text), position)
-                encoded = codec.encode_delivery(delivery)
+                encoded = codec.encode_delivery(delivery) or b""
                 (event,) = events_of(encoded + b"\n\n")
                 assert event.id.isascii(), "an id can be repeated in a header"
                 _, asked = event_stream.read_subscription("channel=C", event.id)

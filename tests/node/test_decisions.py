@@ -11,6 +11,10 @@ from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Stream
 from catenary.messages.reasons import Reason
+from catenary.messages.replies import Failed, Reply
+from catenary.node.encoder import Encoder
+from catenary.protocols.actioncable_json import ActionCableJson
+from catenary.wire.framing import WEBSOCKET_TEXT
 from tests.parts.heart import Heart, confirming, in_loop, room, settle
 
 FAILURE = Decision(verdict=Verdict.FAILURE, transmissions=('{"no":1}',))
@@ -58,6 +62,31 @@ async def test_a_rejected_subscription_is_not_kept() -> None:
     assert client.outbound.take() == [{"no": 1}]
     assert client.session.subscriptions == {}
     client.subscribe(room("1"))
+
+
+class FailureCodec(ActionCableJson):
+    """A codec that has a message for a command without a decision."""
+
+    def encode(self, reply: Reply) -> bytes | None:
+        if isinstance(reply, Failed):
+            return json.dumps({"failed": reply.command.identifier}).encode()
+        return super().encode(reply)
+
+
+@in_loop
+async def test_a_protocol_is_notified_of_commands_that_failed_or_were_refused() -> None:
+    heart = Heart()
+    client = heart.connect(encoder=Encoder(FailureCodec(), WEBSOCKET_TEXT))
+    client.subscribe(room("1"))
+    heart.application.prepare("perform", FAILURE, ERROR, AppUnavailable("away"), Decision())
+    for _ in range(4):
+        client.say("message", room("1"), data="{}")
+    failed = {"failed": room("1")}
+    assert client.outbound.take() == [{"no": 1}, failed, failed, failed]
+    heart.application.prepare("subscribe", ERROR, FAILURE)
+    client.say("subscribe", room("2"))
+    client.say("subscribe", room("2"))
+    assert client.outbound.take() == [{"failed": room("2")}, {"no": 1}]
 
 
 @pytest.mark.parametrize("how", ["raised", "awaited", "verdict", "bug"])

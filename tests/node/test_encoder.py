@@ -1,6 +1,8 @@
 """Which sessions share an encoder: those with the same codec and framing."""
 
-from catenary.node.encoder import Encoders
+from catenary.messages.names import Identifier
+from catenary.messages.replies import Delivery
+from catenary.node.encoder import Encoder, Encoders
 from catenary.protocols.actioncable_json import ActionCableJson
 from catenary.protocols.table import ACTION_CABLE_EXTENDED_JSON, ACTION_CABLE_JSON, ClientProtocol
 from catenary.wire.framing import PREFIXED, WEBSOCKET_TEXT
@@ -25,3 +27,16 @@ def test_a_protocol_with_state_has_an_encoder_for_each_session() -> None:
     stateful = ClientProtocol(subprotocols=("x",), codec=ActionCableJson, has_state=True)
     first = encoders.encoder(stateful, WEBSOCKET_TEXT)
     assert encoders.encoder(stateful, WEBSOCKET_TEXT) is not first
+
+
+class SilentCodec(ActionCableJson):
+    """A codec without a message for publications of a type of their own."""
+
+    def encode_delivery(self, delivery: Delivery) -> bytes | None:  # type: ignore[override]
+        return None if delivery.kind else super().encode_delivery(delivery)
+
+
+def test_a_publication_without_a_message_is_an_empty_batch() -> None:
+    encoder = Encoder(SilentCodec(), WEBSOCKET_TEXT)
+    assert encoder.encode_delivery(Delivery(Identifier("x"), b"1", "whisper")) == b""
+    assert encoder.encode_delivery(Delivery(Identifier("x"), b"1")) != b""

@@ -217,6 +217,23 @@ async def test_a_checkpoint_is_reached_when_everything_before_it_is_done() -> No
     assert heard_then == [{"type": "confirm_subscription", "identifier": room("1")}]
 
 
+@pytest.mark.parametrize("is_slow", [False, True])
+@in_loop
+async def test_commands_of_a_checkpoint_are_executed_before_later_ones(is_slow: bool) -> None:
+    heart = Heart()
+    client = heart.member("1")
+    slow = heart.application.later("perform") if is_slow else None
+    client.say("message", room("1"), data="first")
+    then = Perform(room("1"), "second"), Checkpoint(lambda: Perform(room("1"), "third"))
+    heart.node.execute(client.session, Checkpoint(lambda: then))
+    client.say("message", room("1"), data="last")
+    if slow is not None:
+        slow.set_result(Decision())
+    await settle()
+    performed = [each[2] for each in heart.application.calls if each[0] == "perform"]
+    assert performed == ["first", "second", "third", "last"]
+
+
 @in_loop
 async def test_a_checkpoint_of_a_session_that_ended_is_not_reached() -> None:
     heart = Heart()

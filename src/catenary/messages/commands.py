@@ -111,9 +111,12 @@ class CloseConnection(msgspec.Struct, frozen=True, gc=False):
 
 @final
 class Checkpoint(msgspec.Struct, frozen=True):
-    """Calls ``reached`` when all commands before it have been executed; never if the session has ended by then."""
+    """Calls ``reached`` when all commands before it have been executed; never if the session has ended by then.
 
-    reached: Callable[[], None]
+    Commands that it returns are executed next: those of a codec that depend on the outcome of the commands before.
+    """
+
+    reached: Callable[[], "Command | tuple[Command, ...] | None"]
 
 
 Command = (

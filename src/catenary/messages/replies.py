@@ -5,6 +5,7 @@ Source: Action Cable protocol, docs/misc/action_cable_protocol.md of docs.anycab
 
 import msgspec
 
+from catenary.messages.commands import Perform, Subscribe, Unsubscribe
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.presence import Member
 from catenary.messages.publications import Position
@@ -38,6 +39,12 @@ class Rejected(msgspec.Struct, frozen=True, gc=False):
     """A subscription was refused."""
 
     identifier: Identifier
+
+
+class Failed(msgspec.Struct, frozen=True, gc=False):
+    """The application did not decide about a command, or refused to perform it. Action Cable has no message for it."""
+
+    command: Subscribe | Unsubscribe | Perform
 
 
 class HistoryConfirmed(msgspec.Struct, frozen=True, gc=False):
@@ -95,6 +102,7 @@ Reply = (
     | Pong
     | Confirmed
     | Rejected
+    | Failed
     | HistoryConfirmed
     | HistoryRejected
     | PresenceState

@@ -26,7 +26,7 @@ from catenary.messages.decisions import (
 )
 from catenary.messages.names import Identifier, Stream
 from catenary.messages.reasons import Reason
-from catenary.messages.replies import Rejected
+from catenary.messages.replies import Failed, Rejected
 from catenary.metrics.counters import Counters
 from catenary.node.answers import MESSAGE_BYTES
 from catenary.node.background import BackgroundTasks
@@ -189,6 +189,7 @@ class Decisions:
             self._turn_away(session, Reason.AUTH_ERROR)
         else:
             self._counters.failed_client_msg_total += 1
+            session.send(Failed(step))
 
     # Applying a decision
 
@@ -383,6 +384,8 @@ class Decisions:
 
     def _conclude(self, session: Session, step: CommandStep, decision: Decision) -> None:
         """Does what follows the answer: presence, the end of the connection, the rest of a subscribe command."""
+        if decision.verdict is Verdict.FAILURE and type(step) is Perform:
+            session.send(Failed(step))
         subscription = session.subscriptions.get(step.identifier)
         if decision.presence is not None and subscription is not None:
             self._apply_presence(subscription, decision.presence)

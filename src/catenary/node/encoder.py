@@ -68,8 +68,10 @@ class Encoder:
         return (ping or b"") + self.native_ping if is_native else ping
 
     def encode_delivery(self, delivery: Delivery) -> bytes:
-        """Encodes and frames a publication for one identifier, for all its subscribers that use this encoder."""
-        return self.frame(self._codec.encode_delivery(delivery))
+        """Encodes and frames a publication for one identifier, for all its subscribers that use this encoder. An empty
+        batch if this protocol has no message for it."""
+        payload = self._codec.encode_delivery(delivery)
+        return b"" if payload is None else self.frame(payload)
 
 
 class Encoders:

@@ -269,7 +269,9 @@ class Node:
             session.close(goodbye.reason, goodbye=goodbye)
             return None
         if type(command) is Checkpoint:
-            command.reached()
+            following = command.reached()
+            if following is not None:
+                self._follow(session, following if isinstance(following, tuple) else (following,))
             return None
         subscription = session.subscriptions.get(command.identifier)
         if subscription is None:

@@ -33,6 +33,7 @@ from catenary.messages.replies import (
     Confirmed,
     Delivery,
     Disconnected,
+    Failed,
     HistoryConfirmed,
     HistoryRejected,
     Ping,
@@ -176,7 +177,8 @@ GOODBYES: Final = {
 
 
 def message_of(reply: Reply) -> dict[str, Any] | None:
-    """The fields of a reply's message, by their names in the protocol; None for a disconnect whose reason has no word.
+    """The fields of a reply's message, by their names in the protocol; None for a disconnect whose reason has no word, and
+    for a failure.
 
     JSON text inside the reply is there as :class:`JsonText`, which each encoding writes as the value it stands for.
     """
@@ -235,6 +237,7 @@ _MESSAGES: Final[dict[type[Reply], Callable[[Any], dict[str, Any] | None]]] = {
     Pong: lambda _: {"type": "pong"},
     Confirmed: _named("confirm_subscription"),
     Rejected: _named("reject_subscription"),
+    Failed: lambda _: None,
     HistoryConfirmed: _named("confirm_history"),
     HistoryRejected: _named("reject_history"),
     PresenceState: _presence_state,
