@@ -343,6 +343,10 @@ class Presence(Protocol):
         """Returns the members of a stream, in the order in which they joined."""
         ...
 
+    def streams(self, sid: Sid) -> tuple[Stream, ...] | Awaitable[tuple[Stream, ...]]:
+        """Returns the streams on which a session is present."""
+        ...
+
     def expire(self) -> tuple[PresenceChange, ...] | Awaitable[tuple[PresenceChange, ...]]:
         """Removes sessions whose time to live has passed, some at a time, and returns the leaves, which it does not publish.
         A port that returns a value is called again in the next turn of the event loop, until it returns none."""
@@ -451,6 +455,15 @@ class Observer(Protocol):
 
     def published(self, publications: tuple[Publishable, ...]) -> None:
         """A publisher sent these to this node."""
+        ...
+
+    def whispered(self, environment: Environment, publication: Publication) -> None:
+        """A client sent a message to the other clients of its whisper stream."""
+        ...
+
+    def presence_changed(self, change: PresenceChange) -> None:
+        """A member joined or left a stream, or its info changed. One node of a cluster reports each change: the one
+        of the client, or the one that has noticed that a session expired."""
         ...
 
     def delivered(self, stream: Stream, messages: int, clients: int) -> None:

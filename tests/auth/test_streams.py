@@ -73,6 +73,7 @@ def test_plain_names_grant_everything_if_streams_are_public(
         "{}",
         '{"stream_name":""}',
         '{"stream_name":7}',
+        '{"stream_name":"\\u0000occupied:chat"}',
         '{"stream_name":null}',
         '{"signed_stream_name":7}',
         '{"stream_name":"a","signed_stream_name":7}',

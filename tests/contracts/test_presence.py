@@ -202,6 +202,35 @@ async def test_a_member_stays_with_the_session_that_is_touched(opened: Open) -> 
 
 
 @in_loop
+async def test_the_streams_of_a_session(opened: Open) -> None:
+    async with opened(60) as subject:
+        presence = subject.port
+        assert await answer(presence.streams(Sid("1"))) == ()
+        for stream in (S, T):
+            await join(presence, "1", "jack", stream=stream)
+        await join(presence, "2", "jack")
+        assert set(await answer(presence.streams(Sid("1")))) == {S, T}
+        assert await answer(presence.streams(Sid("2"))) == (S,)
+        await leave(presence, "1")
+        assert await answer(presence.streams(Sid("1"))) == (T,)
+
+
+@in_loop
+async def test_a_session_with_many_streams_leaves_all(opened: Open) -> None:
+    """The occupancy of a node is one session on all its streams."""
+    streams = [Stream(f"s{number}") for number in range(2_100)]
+    async with opened(4) as subject:
+        presence = subject.port
+        await asyncio.gather(*(join(presence, "1", "node", stream=each) for each in streams))
+        await subject.elapse(4 + LATE_S)
+        gone: list[PresenceChange] = []
+        while changes := await expire(presence):
+            gone += changes
+        assert sorted(change.stream for change in gone) == sorted(streams)
+        assert await answer(presence.streams(Sid("1"))) == ()
+
+
+@in_loop
 async def test_who_is_gone_joins_anew(opened: Open) -> None:
     async with opened(1) as subject:
         await join(subject.port, "1", "jack", "1")

@@ -5,15 +5,20 @@ from typing import Any
 
 import pytest
 
+from catenary.adapters.memory.presence import LocalPresence
 from catenary.adapters.memory.sessions import LocalSessions
 from catenary.errors import AppUnavailable, PublicationError
 from catenary.messages.commands import Command, Perform, Subscribe, Unsubscribe
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
+from catenary.messages.presence import PresenceChange
 from catenary.messages.publications import Publication, Publishable
 from catenary.messages.reasons import Reason
+from catenary.messages.replies import Confirmed
+from catenary.node.observers import ObserverGroup, SilentObserver, together
 from catenary.node.session import Traits
+from catenary.ports import Observer
 from tests.parts.heart import NEVER, Client, Heart, in_loop, room, settle
 
 
@@ -54,8 +59,18 @@ class Noting:
     def published(self, publications: tuple[Publishable, ...]) -> None:
         self.noted.append(("published", publications))
 
+    def whispered(self, environment: Environment, publication: Publication) -> None:
+        self.noted.append(("whispered", environment.sid, publication))
+
+    def presence_changed(self, change: PresenceChange) -> None:
+        self.noted.append(("presence_changed", change))
+
     def delivered(self, stream: Stream, messages: int, clients: int) -> None:
         self.noted.append(("delivered", stream, messages, clients))
+
+
+def of(noted: list[tuple[Any, ...]], kind: str) -> list[tuple[Any, ...]]:
+    return [each for each in noted if each[0] == kind]
 
 
 def observed(**options: Any) -> tuple[Heart, Noting]:
@@ -154,3 +169,58 @@ async def test_publications_and_how_many_they_reach() -> None:
     with pytest.raises(PublicationError):
         heart.node.publications.publish("garbage")
     assert observer.take() == []
+
+
+@in_loop
+async def test_whispers_and_changes_of_presence() -> None:
+    now = 0.0
+    heart, observer = observed(presence=LocalPresence(ttl_s=10, clock=lambda: now))
+    stream = Stream("room")
+    heart.application.prepare(
+        "subscribe",
+        Decision(
+            streams=(stream,),
+            replies=(Confirmed(room("1")),),
+            whisper_stream=stream,
+            presence_stream=stream,
+        ),
+    )
+    client = heart.connect("s")
+    client.subscribe(room("1"))
+    observer.take()
+    client.say("whisper", room("1"), data=1)
+    whispered = Publication(stream, "1", exclude_socket=Sid("s"), transient=True)
+    assert of(observer.take(), "whispered") == [("whispered", "s", whispered)]
+    for info in (1, 1, 2):
+        client.say("join", room("1"), presence={"id": "jack", "info": info})
+    client.leave()
+    now = 20.0
+    heart.node.tick()
+    assert [change for _, change in of(observer.take(), "presence_changed")] == [
+        PresenceChange(stream, "join", "jack", "1"),
+        PresenceChange(stream, "update", "jack", "2"),
+        PresenceChange(stream, "leave", "jack"),
+    ]
+
+
+def test_a_group_notifies_each_of_everything() -> None:
+    methods = [name for name in vars(Observer) if not name.startswith("_")]
+    assert len(methods) == 12
+    calls: list[tuple[str, int, object]] = []
+
+    class Counting(SilentObserver):
+        def __init__(self, number: int) -> None:
+            for name in methods:
+                setattr(self, name, lambda what, name=name: calls.append((name, number, what)))
+
+    group = ObserverGroup([Counting(1), Counting(2)])
+    for name in methods:
+        getattr(group, name)("it")
+        assert calls == [(name, 1, "it"), (name, 2, "it")]
+        calls.clear()
+
+
+def test_one_observer_needs_no_group() -> None:
+    observer = SilentObserver()
+    assert together([observer]) is observer
+    assert together([]) is None

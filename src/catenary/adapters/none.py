@@ -114,6 +114,10 @@ class NoPresence:
         self._missing.log()
         return ()
 
+    def streams(self, sid: Sid) -> tuple[Stream, ...]:
+        """No streams."""
+        return ()
+
     def expire(self) -> tuple[PresenceChange, ...]:
         """No members."""
         return ()

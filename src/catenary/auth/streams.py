@@ -71,7 +71,8 @@ class PubSubStreams:
                 return None
             stream = self._signatures.verified(params.signed_stream_name)
             return Grant(Stream(stream), self._whisper, self._presence) if stream else None
-        if self._is_public and params.stream_name:
+        # Streams whose names begin with NUL are those of nodes (node/occupancy.py).
+        if self._is_public and params.stream_name and params.stream_name[0] != "\0":
             return Grant(Stream(params.stream_name), whisper=True, presence=True)
         return None
 

@@ -97,6 +97,10 @@ class PresenceSet:
         """The members of a stream, in the order in which they joined."""
         return tuple(map(_member_of, self._streams.get(stream, {}).values()))
 
+    def streams(self, sid: Sid) -> tuple[Stream, ...]:
+        """The streams on which a session is present."""
+        return tuple(self._sessions.get(sid, ()))
+
     def expire(self, now: float, limit: float = inf) -> tuple[PresenceChange, ...]:
         """Removes sessions whose TTL has passed, at most 1/32 of it late, and returns the members that left: about
         ``limit`` of them, the others in the next calls."""

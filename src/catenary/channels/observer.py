@@ -12,7 +12,8 @@ from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.commands import Command
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Stream
-from catenary.messages.publications import Publishable
+from catenary.messages.presence import PresenceChange
+from catenary.messages.publications import Publication, Publishable
 from catenary.messages.reasons import Reason
 
 _limited: Final = RateLimitedLogger(logging.getLogger("catenary.channels"))
@@ -36,6 +37,8 @@ class Observer:
     def unsubscribed(self, environment: Environment, identifier: Identifier) -> None: ...
     def disconnected(self, environment: Environment, reason: Reason | None) -> None: ...
     def published(self, publications: tuple[Publishable, ...]) -> None: ...
+    def whispered(self, environment: Environment, publication: Publication) -> None: ...
+    def presence_changed(self, change: PresenceChange) -> None: ...
     def delivered(self, stream: Stream, messages: int, clients: int) -> None: ...
 
 
@@ -47,6 +50,7 @@ class GuardedObserver:
         "connected",
         "delivered",
         "disconnected",
+        "presence_changed",
         "published",
         "received",
         "refused",
@@ -54,6 +58,7 @@ class GuardedObserver:
         "subscribed",
         "subscription_rejected",
         "unsubscribed",
+        "whispered",
     )
 
     def __init__(self, observer: ports.Observer) -> None:
@@ -66,6 +71,8 @@ class GuardedObserver:
         self.unsubscribed = _guarded(observer.unsubscribed)
         self.disconnected = _guarded(observer.disconnected)
         self.published = _guarded(observer.published)
+        self.whispered = _guarded(observer.whispered)
+        self.presence_changed = _guarded(observer.presence_changed)
         self.delivered = _guarded(observer.delivered)
 
 

@@ -20,7 +20,7 @@ from catenary.messages.presence import Member, PresenceChange
 from catenary.messages.publications import Publication, Publishable
 from catenary.messages.replies import PresenceState, PresenceUnknown
 from catenary.node.session import Session, Subscription
-from catenary.ports import Presence
+from catenary.ports import Observer, Presence
 from catenary.supervision.backoff import Backoff
 
 _log: Final = logging.getLogger("catenary.node")
@@ -37,19 +37,24 @@ Publish = Callable[[tuple[Publishable, ...]], Awaitable[None] | None]
 
 
 class Presences:
-    """The members of this node. ``publish`` sends their changes to the other clients of a stream."""
+    """The members of this node. ``publish`` sends their changes to the other clients of a stream; an ``observer`` is
+    notified of them."""
 
     __slots__ = (
         "_expiring",
         "_is_refusal_logged",
         "_members",
+        "_observer",
         "_presence",
         "_publish",
         "_touching",
     )
 
-    def __init__(self, presence: Presence, publish: Publish) -> None:
+    def __init__(
+        self, presence: Presence, publish: Publish, observer: Observer | None = None
+    ) -> None:
         self._presence = presence
+        self._observer = observer
         self._publish = publish
         self._is_refusal_logged = False
         # The members of each session of this node, by stream
@@ -210,7 +215,11 @@ class Presences:
         return None if sent is None else _await_or_log(sent)
 
     def _send_change(self, change: PresenceChange | None) -> Awaitable[None] | None:
-        return None if change is None else self._publish((_publication(change),))
+        if change is None:
+            return None
+        if self._observer is not None:
+            self._observer.presence_changed(change)
+        return self._publish((_publication(change),))
 
 
 async def _await_all(pending: list[Awaitable[None]]) -> None:

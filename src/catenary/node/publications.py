@@ -169,6 +169,8 @@ class Publications:
         publication = Publication(
             subscription.whisper_stream, whisper.data, exclude_socket=sid, transient=True
         )
+        if self._observer is not None:
+            self._observer.whispered(subscription.session.environment, publication)
         return self._pubsub.send((publication,)) or self._hub.caught_up()
 
     def _log_ignored_whisper(self, subscription: Subscription) -> None:

@@ -50,6 +50,10 @@ class LocalPresence:
         """The members, in the order in which they joined."""
         return self._present.members(stream)
 
+    def streams(self, sid: Sid) -> tuple[Stream, ...]:
+        """The streams on which a session is present."""
+        return self._present.streams(sid)
+
     def expire(self) -> tuple[PresenceChange, ...]:
         """Removes expired sessions, and returns the leaves, about 200 at most, without notifying subscribers."""
         return self._present.expire(self._clock(), EXPIRED_AT_ONCE)

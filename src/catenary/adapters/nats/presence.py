@@ -179,6 +179,11 @@ class NatsPresence:
             Member(each[0].record.member_id, _newest(each).record.info) for each in ordered
         )
 
+    async def streams(self, sid: Sid) -> tuple[Stream, ...]:
+        """Returns the streams on which a session is present."""
+        found = await self._look(self._subjects.session_on_all(sid))
+        return tuple({each.record.stream: None for each in found if each.record.sid == sid})
+
     async def expire(self) -> tuple[PresenceChange, ...]:
         """Removes expired sessions of this node and of dead ones, and returns the members that have left by that."""
         records = self._records()

@@ -128,6 +128,10 @@ class Subjects:
         """The subjects of all sessions of all members of a stream."""
         return f"{self.members}*.{token(stream)}.>"
 
+    def session_on_all(self, sid: str) -> str:
+        """The subjects of a session on all streams."""
+        return f"{self.members}*.*.*.{token(sid)}"
+
     def node_of(self, subject: str) -> str:
         """The node of the record of a session or a member."""
         return subject[len(self.sessions) :].partition(".")[0]
