@@ -160,6 +160,10 @@ class Watch(Protocol):
         ...
 
 
+Decode = Callable[[bytes], Command | tuple[Command, ...] | None]
+"""Reads one message of a client: :meth:`Codec.decode`."""
+
+
 class Codec(Protocol):
     """The messages of one client protocol: payloads ↔ commands and replies. Pure.
 

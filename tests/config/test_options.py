@@ -46,6 +46,9 @@ OURS = {
     "max_state_keys",
     "max_state_size",
     "tcp_timeout",
+    "pusher_apps",
+    "pusher_activity_timeout",
+    "pusher_pong_timeout",
 }
 
 BY_PLACE = {entry.place: entry for entry in TABLE}

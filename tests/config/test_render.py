@@ -19,6 +19,8 @@ ITEM = st.text(
 
 WORD = st.from_regex(r"[A-Za-z0-9_-]+", fullmatch=True)
 HOST = st.from_regex(r"(\*\.)?[a-z0-9]{1,9}\.test(:[1-9][0-9]{0,3})?", fullmatch=True)
+APP_NAME = st.from_regex(r"[A-Za-z0-9_-]{1,20}", fullmatch=True)
+PUSHER_APP = '{"id":"a.1","key":"a.1","secret":"\\"\x7f","client_events":false,"max_connections":3}'
 ADDRESS = st.from_regex(r"nats://[a-z]{1,9}:[1-9][0-9]{0,3}", fullmatch=True)
 
 
@@ -43,6 +45,8 @@ def values(entry: OptionRow) -> st.SearchStrategy[Value]:
             return st.lists(items, min_size=int(entry.option.required), max_size=3).map(tuple)
         case "str":
             return st.sampled_from(allowed) if allowed else TEXT
+        case "tables":
+            return st.just(())
 
 
 @st.composite
@@ -106,6 +110,11 @@ def any_options(draw: st.DrawFn) -> Options:
         ("sse", "allowed_origins"),
     ):
         rooms.setdefault(room, {})[name] = tuple(draw(st.lists(HOST, max_size=3)))
+    rooms.setdefault("pusher", {}).update(
+        app_id=draw(APP_NAME),
+        app_key=draw(APP_NAME),
+        apps=draw(st.sampled_from([(), (PUSHER_APP,)])),
+    )
     # fly needs the variables of its place; test_presets has them.
     rooms.setdefault("deployment", {})["presets"] = draw(st.sampled_from([(), ("none",)]))
     return Options(

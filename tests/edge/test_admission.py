@@ -2,15 +2,19 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from catenary.auth.origins import Origins
 from catenary.edge.admission import Admission, AdmissionRules
 from catenary.edge.request import Peer, Proxied
 from catenary.errors import RequestRefused
+from catenary.messages.environment import Environment
 from catenary.messages.heartbeat import Heartbeat
+from catenary.messages.names import Sid
 from catenary.metrics.counters import Counters
 from catenary.node.session import Traits
+from catenary.ports import Decode
 from catenary.protocols.table import ACTION_CABLE_EXTENDED_JSON, ACTION_CABLE_JSON
 from catenary.wire.http1 import RequestHead
 
@@ -36,6 +40,32 @@ def test_a_client_has_an_environment_and_the_default_heartbeat() -> None:
     assert admitted.environment.url == "http://example.com/cable"
     assert admitted.environment.headers == {"cookie": "a=1", "REMOTE_ADDR": "10.0.0.1"}
     assert admitted.traits == Traits(HEARTBEAT)
+
+
+def test_an_endpoint_has_a_realm_and_makes_the_ids_of_its_sessions() -> None:
+    """No header of the request takes part: a client must not choose either."""
+    own = admission(realm="pusher:1", new_sid=lambda: Sid("1.2"))
+    head = request(**{"x-request-id": "chosen", "realm": "other"})
+    environment = own.admit(head, PEER, ACTION_CABLE_JSON).environment
+    assert (environment.sid, environment.realm) == ("1.2", "pusher:1")
+    plain = admission().admit(head, PEER, ACTION_CABLE_JSON).environment
+    assert (plain.sid, plain.realm) == ("chosen", "")
+
+
+def test_a_protocol_may_have_a_reader_for_each_session() -> None:
+    read: list[str] = []
+
+    def reader(environment: Environment) -> Decode:
+        read.append(environment.sid)
+        return lambda payload: None
+
+    protocol = msgspec.structs.replace(ACTION_CABLE_JSON, reader=reader)
+    first = admission().admit(request(), PEER, protocol)
+    second = admission().admit(request(), PEER, protocol)
+    assert read == [first.environment.sid, second.environment.sid]
+    assert first.traits.decode is not None
+    assert first.traits.decode is not second.traits.decode
+    assert admission().admit(request(), PEER, ACTION_CABLE_JSON).traits.decode is None
 
 
 @pytest.mark.parametrize(("origin", "is_allowed"), [("https://a.test", True), ("https://b", False)])

@@ -16,6 +16,24 @@ from tests.parts.heart import PreparedApplication, room
 CLIENT = Environment(Sid("s"), "ws://test/", {})
 
 
+def test_the_application_of_a_realm_decides_everything_about_its_clients() -> None:
+    """Neither the channels and tokens of other clients, nor the application."""
+    own, channel, default = PreparedApplication(), PreparedApplication(), PreparedApplication()
+    router = Router(
+        default, channels={"Room": channel}, identify=(everybody,), realms={"pusher:1": own}
+    )
+    client = Environment(Sid("s"), "ws://test/", {}, realm="pusher:1")
+    router.connect(client)
+    router.subscribe(client, room("1"))
+    router.perform(client, room("1"), "{}")
+    router.unsubscribe(client, room("1"))
+    asyncio.run(_disconnect(router, client))
+    assert [call[0] for call in own.calls] == [
+        *("connect", "subscribe", "perform", "unsubscribe", "disconnect")
+    ]
+    assert default.calls == channel.calls == []
+
+
 @pytest.mark.parametrize(
     ("identifier", "name"),
     [
@@ -60,8 +78,8 @@ def test_a_channel_with_a_name_decides_itself_and_the_application_everything_els
     ]
 
 
-async def _disconnect(router: Router) -> None:
-    await router.disconnect(CLIENT, ())
+async def _disconnect(router: Router, client: Environment = CLIENT) -> None:
+    await router.disconnect(client, ())
 
 
 def test_the_first_identification_with_a_decision_decides_about_a_connection() -> None:

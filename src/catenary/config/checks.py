@@ -12,6 +12,7 @@ from catenary.config.addresses import gateway, listening_address, server_address
 from catenary.config.effective import is_http, keys, redis_address, uses_redis
 from catenary.config.options import TABLE, OptionRow, Options, Shorthand, Value
 from catenary.config.origins import allowed_origin
+from catenary.config.pusher_apps import pusher_apps
 from catenary.config.urls import http_url
 from catenary.errors import ConfigError
 
@@ -65,6 +66,7 @@ def check_together(options: Options) -> None:
     _check_nodes(options)
     _check_nats_addresses(options)
     _check_nats_names(options)
+    pusher_apps(options)
     for name, path in (
         ("health-path", server.health_path),
         ("ready-path", server.ready_path),

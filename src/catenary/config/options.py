@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, Literal, TypeVar, get_args, get_origin
 import msgspec
 
 Value = int | bool | str | tuple[str, ...]
-Kind = Literal["int", "bool", "str", "list", "tags"]
+Kind = Literal["int", "bool", "str", "list", "tags", "tables"]
 
 PORT_MAX: Final = 65535
 INT_MAX: Final = 2**63 - 1
@@ -89,6 +89,7 @@ class Option(msgspec.Struct, frozen=True):
       ``flag_aliases`` have derived variables, too.
     - ``minimum``, ``maximum``: bounds of an int, inclusive.
     - ``separator``: splits a list; ``joined`` lists are printed to TOML as one string, ``tags`` as a table.
+    - ``tables``: an array of tables, each kept as JSON text; a flag or a variable has all as a JSON array.
     - ``secret``: never shown in an error. ``hidden``: left out of ``-h``.
     - ``required``: an empty value means the default. ``filled``: an empty variable counts as unset.
     - ``deprecated``: the replacement.
@@ -108,6 +109,7 @@ class Option(msgspec.Struct, frozen=True):
     separator: str = ","
     joined: bool = False
     tags: bool = False
+    tables: bool = False
     secret: bool = False
     hidden: bool = False
     required: bool = False
@@ -1007,18 +1009,23 @@ class PusherOptions(Group, frozen=True, kw_only=True):
 
     section = Section(PUSHER, flags="pusher_", toml="pusher.")
 
-    app_id: str = option("", "Pusher application id", built=False)
-    app_key: str = option("", "Pusher application key", built=False)
+    app_id: str = option("", "Pusher application id")
+    app_key: str = option("", "Pusher application key")
     secret: str = option(
-        "",
-        "Pusher secret (empty: the application secret; none: no secret)",
-        secret=True,
-        built=False,
-        harmless=("none",),
-        same_as="access.secret",
+        "", "Pusher secret (empty: the application secret; none: no secret)", secret=True
     )
-    api_port: int = option(
-        0, "Port of the Pusher HTTP API (0: the server's own)", maximum=PORT_MAX, built=False
+    api_port: int = option(0, "Port of the Pusher HTTP API (0: the server's own)", maximum=PORT_MAX)
+    apps: tuple[str, ...] = option(
+        (),
+        "More Pusher applications: [[pusher.apps]] with id, key, secret (see docs/pusher.md)",
+        tables=True,
+        secret=True,
+    )
+    activity_timeout_s: int = option(
+        30, "Interval of pings to Pusher clients, and of theirs, in seconds", minimum=1
+    )
+    pong_timeout_s: int = option(
+        30, "Time limit for a Pusher client's answer to a ping, in seconds", minimum=1
     )
 
 
@@ -1312,7 +1319,7 @@ def _entries() -> tuple[OptionRow, ...]:
 
 def _kind(declared: object, row: Option) -> Kind:
     if get_origin(declared) is tuple:
-        return "tags" if row.tags else "list"
+        return "tags" if row.tags else "tables" if row.tables else "list"
     if declared is int:
         return "int"
     return "bool" if declared is bool else "str"

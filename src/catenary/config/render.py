@@ -178,7 +178,19 @@ def _toml_value(entry: OptionRow, value: Value) -> str:
     if entry.kind == "tags":
         pairs = (item.partition(":") for item in value)
         return "{" + ", ".join(f"{_quoted(name)} = {_quoted(tag)}" for name, _, tag in pairs) + "}"
+    if entry.kind == "tables":
+        return _toml_tables([msgspec.json.decode(item) for item in value])
     return "[" + ", ".join(map(_quoted, value)) + "]"
+
+
+def _toml_tables(value: object) -> str:
+    """A value of a table, which was read from TOML or JSON, as TOML in one line."""
+    if isinstance(value, dict):
+        pairs = [f"{_quoted(name)} = {_toml_tables(each)}" for name, each in value.items()]
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml_tables, value))}]"
+    return _quoted(value) if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _quoted(text: str) -> str:
@@ -230,7 +242,13 @@ def _title(group: str) -> str:
     return _TITLES.get(group, group.capitalize())
 
 
-_METAVARIABLES: Final = {"int": "N", "str": "TEXT", "list": "LIST", "tags": "LIST"}
+_METAVARIABLES: Final = {
+    "int": "N",
+    "str": "TEXT",
+    "list": "LIST",
+    "tags": "LIST",
+    "tables": "JSON",
+}
 _TITLES: Final = {
     name.upper(): name
     for name in (

@@ -6,7 +6,9 @@ Knows: types and bounds of single options. Does not know: other options.
 """
 
 import re
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
+
+import msgspec
 
 from catenary.config.options import INT_MAX, OptionRow, Shorthand, Value
 from catenary.errors import ConfigError
@@ -45,12 +47,14 @@ def from_toml(row: OptionRow, given: object, source: str) -> Value:
             value = given
         case "str", str():
             value = given
-        case "list" | "tags", str():
+        case "list" | "tags" | "tables", str():
             return from_text(row, given, source)
         case "list", list() if all(isinstance(item, str) for item in given):
             value = tuple(item for item in given if item)
         case "tags", dict() if all(isinstance(item, str) for item in given.values()):
             value = tuple(f"{name}:{item}" for name, item in given.items())
+        case "tables", list() if all(isinstance(item, dict) for item in given):
+            value = _tables(given)
         case _:
             raise wrong(row, source, given)
     return _checked(row, value, source)
@@ -73,6 +77,8 @@ def expected(row: OptionRow | Shorthand) -> str:
             return "a list of texts"
         case "tags":
             return "a list of name:value"
+        case "tables":
+            return "a list of tables"
         case _:
             assert_never(row.kind)
 
@@ -98,8 +104,23 @@ def _read(row: OptionRow | Shorthand, text: str) -> Value | None:
             separator = row.option.separator if isinstance(row, OptionRow) else ","
             items = (item.strip() for item in text.split(separator))
             return tuple(item for item in items if item)
+        case "tables":
+            return _read_tables(text)
         case _:
             assert_never(row.kind)
+
+
+def _read_tables(text: str) -> tuple[str, ...] | None:
+    """The tables of a JSON array, or None if it is something else; empty text has none."""
+    try:
+        return _tables(msgspec.json.decode(text, type=list[dict[str, Any]])) if text else ()
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+def _tables(given: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Each table as JSON text."""
+    return tuple(msgspec.json.encode(table).decode() for table in given)
 
 
 def _is_number(text: str) -> bool:

@@ -3,6 +3,8 @@
 Knows: origins, limits, requests, protocols. Does not know: bytes, how a response is sent.
 """
 
+from collections.abc import Callable
+
 import msgspec
 
 from catenary.auth.origins import Origins
@@ -11,6 +13,7 @@ from catenary.edge.request import Peer, Proxied, environment_of, heartbeat_of, r
 from catenary.errors import RequestRefused
 from catenary.messages.environment import Environment
 from catenary.messages.heartbeat import Heartbeat
+from catenary.messages.names import Sid
 from catenary.metrics.counters import Counters
 from catenary.node.session import Traits
 from catenary.protocols.table import ClientProtocol
@@ -22,7 +25,9 @@ class AdmissionRules(msgspec.Struct, frozen=True, kw_only=True):
 
     ``heartbeat`` is the default for clients that do not ask for another one. With ``pong_timeout_s`` 0, no pong is
     expected. ``keeps_sessions`` says that sessions can be resumed. ``max_connections`` limits the connections of all
-    endpoints together; 0 means no limit.
+    endpoints together; 0 means no limit. ``realm`` names the application that decides about the clients of this endpoint
+    (:class:`catenary.routing.router.Router`); empty: the server's. ``new_sid`` makes the ids of sessions for a protocol that
+    prescribes their form.
     """
 
     origins: Origins
@@ -31,6 +36,8 @@ class AdmissionRules(msgspec.Struct, frozen=True, kw_only=True):
     pong_timeout_s: float = 0
     keeps_sessions: bool = False
     max_connections: int = 0
+    realm: str = ""
+    new_sid: Callable[[], Sid] | None = None
 
 
 class Admitted(msgspec.Struct, frozen=True):
@@ -55,8 +62,9 @@ class Admission:
         if not rules.origins.allow(request.headers.get("origin", "")):
             raise RequestRefused(403, "expected an allowed origin")
         self.check_capacity()
-        environment = environment_of(request, peer, rules.proxied)
-        return Admitted(environment, self._traits(request, protocol))
+        environment = environment_of(request, peer, rules.proxied, rules.new_sid)
+        environment.realm = rules.realm
+        return Admitted(environment, self._traits(request, protocol, environment))
 
     def check_capacity(self) -> None:
         """Raises :class:`RequestRefused` with 503 beyond ``max_connections``. A connection is counted once the node has
@@ -64,12 +72,15 @@ class Admission:
         if 0 < self._rules.max_connections <= self._counters.open_connections_num:
             raise unavailable("too many connections")
 
-    def _traits(self, request: RequestHead, protocol: ClientProtocol) -> Traits:
+    def _traits(
+        self, request: RequestHead, protocol: ClientProtocol, environment: Environment
+    ) -> Traits:
         """Pongs are expected if the protocol has them, or if the transport has pings of its own."""
         rules = self._rules
         heartbeat = heartbeat_of(request, rules.heartbeat)
         if rules.pong_timeout_s > 0 and (protocol.answers_pings or heartbeat.is_native):
             heartbeat = msgspec.structs.replace(heartbeat, pong_timeout_s=rules.pong_timeout_s)
+        decode = None if protocol.reader is None else protocol.reader(environment)
         if not (protocol.is_resumable and rules.keeps_sessions):
-            return Traits(heartbeat)
-        return Traits(heartbeat, is_resumable=True, resumes=resumed_sid(request))
+            return Traits(heartbeat, decode=decode)
+        return Traits(heartbeat, is_resumable=True, resumes=resumed_sid(request), decode=decode)

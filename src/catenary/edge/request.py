@@ -8,7 +8,7 @@ import asyncio
 import base64
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, cast
 from urllib.parse import unquote_plus
 
@@ -60,18 +60,28 @@ def peer_of(transport: asyncio.Transport) -> Peer:
     return Peer("http" if is_plain else "https", name[0] if name else "")
 
 
-def environment_of(request: RequestHead, peer: Peer, proxied: Proxied) -> Environment:
+def environment_of(
+    request: RequestHead,
+    peer: Peer,
+    proxied: Proxied,
+    new_sid: Callable[[], Sid] | None = None,
+) -> Environment:
     """The environment of a client, for the application.
 
-    ``X-Request-ID`` becomes the session's id if it is printable ASCII of up to 255 bytes.
+    ``new_sid`` makes the session's id if it must have a form of its own. Otherwise ``X-Request-ID`` becomes the id if it
+    is printable ASCII of up to 255 bytes.
     """
     scheme = request.scheme or peer.scheme
-    named = request.headers.get("x-request-id")
     return Environment(
-        sid=Sid(named) if named is not None and _SID.match(named) else _new_sid(),
+        sid=_sid_of(request) if new_sid is None else new_sid(),
         url=f"{scheme}://{request.headers.get('host', '')}{request.target}",
         headers=_forwarded_headers(request, peer.address, proxied),
     )
+
+
+def _sid_of(request: RequestHead) -> Sid:
+    named = request.headers.get("x-request-id")
+    return Sid(named) if named is not None and _SID.match(named) else _new_sid()
 
 
 def _new_sid() -> Sid:

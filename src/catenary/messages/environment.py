@@ -15,7 +15,8 @@ class Environment(msgspec.Struct, gc=False, omit_defaults=True):
     """One client as its application sees it. Only the node changes it, between two calls.
 
     ``cstate`` is the state of the connection, ``istate`` that of each subscription. Both are None until the
-    application sets something, which saves memory: most clients have no state.
+    application sets something, which saves memory: most clients have no state. ``realm`` names the application of the
+    endpoint by which the client came in, if that has one of its own; no request can choose it.
     """
 
     sid: Sid
@@ -27,6 +28,7 @@ class Environment(msgspec.Struct, gc=False, omit_defaults=True):
     written: bytes = b""
     """``url`` and ``headers``, which never change, as encoded once for all calls to the application; empty if the
     application needs no such encoding."""
+    realm: str = ""
 
     def merge_cstate(self, changes: dict[str, str]) -> None:
         """Applies changes to the connection's state; an empty value removes its key."""
@@ -60,7 +62,7 @@ class AsgiEnvironment(Environment, dict=True, gc=True):
     @classmethod
     def of(cls, environment: Environment, scope: Mapping[str, Any]) -> "AsgiEnvironment":
         """A copy of an environment with a scope."""
-        hosted = cls(environment.sid, environment.url, environment.headers)
+        hosted = cls(environment.sid, environment.url, environment.headers, realm=environment.realm)
         vars(hosted)["scope"] = scope
         return hosted
 

@@ -11,7 +11,7 @@ from typing import cast
 from catenary.messages.commands import CloseConnection, Command, DirectReply
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Delivery, Ping, PresenceState, Reply
-from catenary.ports import Codec, Goodbye, IntroducedCodec, Introduction
+from catenary.ports import Codec, Decode, Goodbye, IntroducedCodec, Introduction
 from catenary.protocols.table import ClientProtocol
 from catenary.wire.framing import Framing
 
@@ -31,7 +31,7 @@ class Encoder:
         """The transport's own ping, which clients answer automatically; empty if the transport has none."""
         self.frame: Callable[[bytes], bytes] = framing.frame
         """Frames an encoded payload."""
-        self.decode: Callable[[bytes], Command | tuple[Command, ...] | None] = codec.decode
+        self.decode: Decode = codec.decode
         """See :meth:`catenary.ports.Codec.decode`."""
         self.goodbye: Callable[[Reason], Goodbye] = codec.goodbye
         """See :meth:`catenary.ports.Codec.goodbye`."""

@@ -145,6 +145,8 @@ class Node:
         self._counters.open_connections_num += 1
         session = Session(environment, encoder, outbound)
         session.is_resumable = traits.is_resumable
+        if traits.decode is not None:
+            session.decode = traits.decode
         self._pinger.add(session, traits.heartbeat)
         if traits.is_resumable and traits.resumes is not None:
             work = self._find_and_resume(session, traits.resumes)
@@ -199,7 +201,7 @@ class Node:
         if session.closed:
             return
         try:
-            decoded = session.encoder.decode(payload)
+            decoded = session.decode(payload)
         except CommandError as error:
             self._refuse(session, str(error))
             return

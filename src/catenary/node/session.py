@@ -16,7 +16,7 @@ from catenary.messages.reasons import Reason
 from catenary.messages.replies import Disconnected, Reply
 from catenary.node.encoder import Encoder
 from catenary.node.inbox import Inbox
-from catenary.ports import Goodbye, Outbound
+from catenary.ports import Decode, Goodbye, Outbound
 
 FEW_STREAMS: Final = 8
 """Up to this number, the streams of a subscription are in a tuple: 48 bytes for one, a dict takes 232. More are in a dict,
@@ -82,12 +82,13 @@ class Traits(msgspec.Struct, frozen=True):
     """Properties of a client that follow from its request, besides its environment.
 
     The session of an ``is_resumable`` client may be resumed later; ``resumes`` is the session that this client asks to
-    resume.
+    resume. ``decode`` reads the messages of this client; None: the codec of its encoder does.
     """
 
     heartbeat: Heartbeat = Heartbeat(0)
     is_resumable: bool = False
     resumes: Sid | None = None
+    decode: Decode | None = None
 
 
 class Session:
@@ -102,6 +103,7 @@ class Session:
     __slots__ = (
         "closed",
         "connected",
+        "decode",
         "disconnect_wanted",
         "encoder",
         "ended_for",
@@ -124,6 +126,7 @@ class Session:
         self.expires_at: float | None = None
         # Transport
         self.encoder = encoder
+        self.decode = encoder.decode
         self.outbound = outbound
         # State
         self.connected = False

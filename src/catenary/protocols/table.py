@@ -9,7 +9,8 @@ from typing import Final
 import msgspec
 
 from catenary.errors import RequestRefused
-from catenary.ports import Codec
+from catenary.messages.environment import Environment
+from catenary.ports import Codec, Decode
 from catenary.protocols import actioncable_json, actioncable_msgpack, actioncable_protobuf
 from catenary.protocols.actioncable_json import ActionCableJson
 from catenary.protocols.actioncable_msgpack import ActionCableMessagePack
@@ -21,12 +22,15 @@ class ClientProtocol(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
     ``subprotocols`` are its names in Sec-WebSocket-Protocol. ``codec`` returns the codec of a session: with ``has_state``
     a new one for each session, else always the same one. ``is_binary``: payloads are not text in UTF-8.
+    ``reader``, if given, returns what reads the messages of one session instead of the codec: it may know the client and
+    keep state, while the codec that encodes remains shared, and with it each frame of a publication.
     ``is_resumable``: clients can resume a session on another connection. ``answers_pings``: clients answer each ping.
     """
 
     subprotocols: tuple[str, ...]
     codec: Callable[[], Codec]
     has_state: bool = False
+    reader: Callable[[Environment], Decode] | None = None
     is_binary: bool = False
     is_resumable: bool = False
     answers_pings: bool = False

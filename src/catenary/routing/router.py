@@ -1,4 +1,5 @@
-"""Routes decisions: to the channel that an identifier names, else to the default application.
+"""Routes decisions: to the application of a client's realm, to the channel that an identifier names, else to the default
+application.
 
 Source: router/router.go of anycable-go. Knows: channel names. Does not know: what the channels do.
 """
@@ -44,11 +45,12 @@ Identify = Callable[[Environment], Decision | Awaitable[Decision] | None]
 class Router:
     """Satisfies :class:`catenary.ports.Application`.
 
-    The first of ``identify`` that returns a decision decides about a connection, the channel in ``channels`` about its
+    The application of its realm decides everything about a client that has one. About other clients, the first of
+    ``identify`` that returns a decision decides about a connection, the channel in ``channels`` about its
     subscriptions, ``default`` about everything else.
     """
 
-    __slots__ = ("_channels", "_default", "_identify")
+    __slots__ = ("_channels", "_default", "_identify", "_realms")
 
     def __init__(
         self,
@@ -56,18 +58,24 @@ class Router:
         *,
         channels: Mapping[str, Channels],
         identify: Sequence[Identify],
+        realms: Mapping[str, Application] | None = None,
     ) -> None:
         self._default = default
         self._channels = dict(channels)
         self._identify = tuple(identify)
+        self._realms = dict(realms or {})
 
-    def _of(self, identifier: Identifier) -> Channels:
+    def _of(self, environment: Environment, identifier: Identifier) -> Channels:
+        if environment.realm:
+            return self._realms[environment.realm]
         if not self._channels:
             return self._default
         name = channel_name(identifier)
         return self._default if name is None else self._channels.get(name, self._default)
 
     def connect(self, environment: Environment) -> Decision | Awaitable[Decision]:
+        if environment.realm:
+            return self._realms[environment.realm].connect(environment)
         for identify in self._identify:
             decision = identify(environment)
             if decision is not None:
@@ -77,19 +85,20 @@ class Router:
     def subscribe(
         self, environment: Environment, identifier: Identifier
     ) -> Decision | Awaitable[Decision]:
-        return self._of(identifier).subscribe(environment, identifier)
+        return self._of(environment, identifier).subscribe(environment, identifier)
 
     def unsubscribe(
         self, environment: Environment, identifier: Identifier
     ) -> Decision | Awaitable[Decision]:
-        return self._of(identifier).unsubscribe(environment, identifier)
+        return self._of(environment, identifier).unsubscribe(environment, identifier)
 
     def perform(
         self, environment: Environment, identifier: Identifier, data: str
     ) -> Decision | Awaitable[Decision]:
-        return self._of(identifier).perform(environment, identifier, data)
+        return self._of(environment, identifier).perform(environment, identifier, data)
 
     def disconnect(
         self, environment: Environment, subscriptions: tuple[Identifier, ...]
     ) -> Awaitable[None]:
-        return self._default.disconnect(environment, subscriptions)
+        application = self._realms[environment.realm] if environment.realm else self._default
+        return application.disconnect(environment, subscriptions)
