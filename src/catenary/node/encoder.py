@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import cast
 
-from catenary.messages.commands import CloseConnection, Command, DirectReply
+from catenary.messages.commands import CloseConnection, DirectReply
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Delivery, Ping, PresenceState, Reply
 from catenary.ports import Codec, Decode, Goodbye, IntroducedCodec, Introduction
