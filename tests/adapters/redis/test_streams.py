@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 
-from catenary.adapters.redis.consumer import READER
+from catenary.adapters.redis.consumer import BATCH_BYTES, READER, STEP
 from catenary.adapters.redis.streams import BATCH, RedisStreamBroadcasts, StreamRules
 from catenary.config.addresses import RedisAddress
 from catenary.errors import BackendError, BackendRefused, PublicationError, TooLarge
@@ -379,6 +379,34 @@ async def test_entries_that_other_servers_of_the_group_left_are_claimed(
         assert one.got == []
         await until(lambda: one.got == ["1"], timeout_s=4)
         assert one.counters.redisx_claimed_total == 1
+        await stands_still(redis_)
+
+
+@pytest.mark.parametrize("reader", [None, READER, "other"], ids=["new", "pending", "claimed"])
+@in_loop
+async def test_large_entries_are_read_a_few_at_a_time(
+    redis_: RedisServer, app: RedisStreamPublisher, reader: str | None
+) -> None:
+    """200 entries of 16 MB each would be a reply of 3 GB."""
+    large = [f"{number} {'x' * (BATCH_BYTES // STEP)}" for number in range(3 * STEP)]
+    go_on = asyncio.Event()
+
+    async def wait(text: str) -> None:
+        await go_on.wait()
+
+    app.publish(*large)
+    if reader is not None:
+        with redis.Redis(port=redis_.port) as connection:
+            connection.xgroup_create(STREAM, GROUP, id="0")
+            connection.xreadgroup(GROUP, reader, {STREAM: ">"})
+    async with node(redis_, claim_idle_s=0.1) as one:
+        one.before = wait
+        await until(lambda: one.broadcasts._batch is not None)
+        batch = one.broadcasts._batch
+        assert batch is not None
+        assert len(batch) == STEP
+        go_on.set()
+        assert await one.has(3 * STEP) == large
         await stands_still(redis_)
 
 

@@ -23,21 +23,39 @@ from redis.exceptions import ResponseError
 
 T = TypeVar("T")
 
+BATCH_BYTES: Final = 4_194_304
+"""A read ends with the step that reaches this size."""
+
+STEP: Final = 8
+"""Entries in one step of a read. Steps of one entry double the time that Redis needs for a read."""
+
 READER: Final = "catenary"
 """The name of the consumer, the same for every node."""
 
 _READ: Final = """
 local stream, lease = KEYS[1], KEYS[2]
-local node, lease_ms, group, reader, after, count = unpack(ARGV)
+local node, lease_ms, group, reader, after = unpack(ARGV)
+local count, bytes, step = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local holder = redis.call('GET', lease)
 if holder and holder ~= node then return {0} end
 if not holder then after = '0' end
-local read = redis.call(
-  'XREADGROUP', 'GROUP', group, reader, 'COUNT', count, 'STREAMS', stream, after
-)
+local is_new, entries, size = after == '>', {}, 0
+while #entries < count and size < bytes do
+  local read = redis.call(
+    'XREADGROUP', 'GROUP', group, reader,
+    'COUNT', math.min(step, count - #entries), 'STREAMS', stream, after
+  )
+  local some = read and read[1][2] or {}
+  if #some == 0 then break end
+  for _, entry in ipairs(some) do
+    entries[#entries + 1] = entry
+    for _, field in ipairs(entry[2] or {}) do size = size + #field end
+  end
+  if not is_new then after = entries[#entries][1] end
+end
 redis.call('SET', lease, node, 'PX', lease_ms)
 local last = ''
-if not read then
+if is_new and #entries == 0 then
   for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
     for field = 1, #info, 2 do
       if info[field] == 'name' and info[field + 1] ~= group then break end
@@ -45,22 +63,40 @@ if not read then
     end
   end
 end
-return {holder and 1 or 2, read and read[1][2] or {}, last}
+return {holder and 1 or 2, entries, last}
 """
 """Acquires or renews the lease, and reads; does nothing if another node holds it.
 
 This is one step, so a node that has lost its lease can't read. A node that has just acquired it reads the entries that
-were read before and not finished. Returns 0 (another node holds the lease), 1 (renewed) or 2 (acquired), the entries,
-and, if there are none, the id after which new ones come.
+were read before and not finished. It reads in steps, because Redis limits a read by the number of entries only, and
+an entry may be large. Returns 0 (another node holds the lease), 1 (renewed) or 2 (acquired), the entries,
+and, if there are no new ones, the id after which they come.
 """
 
 _KEEP: Final = """
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
-redis.call('XREADGROUP', 'GROUP', ARGV[3], ARGV[4], 'COUNT', ARGV[5], 'STREAMS', KEYS[1], '0')
+local ids = {}
+for _, entry in ipairs(redis.call('XPENDING', KEYS[1], ARGV[3], '-', '+', ARGV[5], ARGV[4])) do
+  ids[#ids + 1] = entry[1]
+end
+if #ids > 0 then
+  ids[#ids + 1] = 'JUSTID'
+  redis.call('XCLAIM', KEYS[1], ARGV[3], ARGV[4], 0, unpack(ids))
+end
 return 1
 """
-"""Renews the lease. Reads the pending entries again, so that no other server of the group claims them."""
+"""Renews the lease. Claims the pending entries again, so that no other server of the group does; their contents are
+not read."""
+
+_CLAIM: Final = """
+local claimed = redis.call(
+  'XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], 'COUNT', ARGV[5], 'JUSTID'
+)
+return {claimed[1], #claimed[2]}
+"""
+"""Claims entries without reading their contents: the next read has a limit for them. Returns the id to continue with, and
+their number. A script, as redis-py hides that id if only ids are wanted."""
 
 _RELEASE: Final = """
 if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end
@@ -89,6 +125,7 @@ class Consumer:
 
     __slots__ = (
         "_blocked",
+        "_claim",
         "_claimed_to",
         "_client",
         "_group",
@@ -117,6 +154,7 @@ class Consumer:
         self._claimed_to: str | bytes = "0-0"
         self._read = client.register_script(_READ)
         self._keep = client.register_script(_KEEP)
+        self._claim = client.register_script(_CLAIM)
         self._release = client.register_script(_RELEASE)
 
     async def join(self) -> None:
@@ -131,7 +169,8 @@ class Consumer:
                 raise
 
     async def read_new(self, count: int) -> Reading | None:
-        """Reads entries that no consumer has; None if another node holds the lease."""
+        """Reads up to ``count`` entries that no consumer has, fewer if they are large; None if another node holds the
+        lease."""
         return await self._read_after(">", count)
 
     async def read_pending(self, count: int) -> Reading | None:
@@ -174,15 +213,11 @@ class Consumer:
 
         Redis examines ten times ``count`` entries; the next call continues after them.
         """
-        answer = await self._within_patience(
-            self._client.xautoclaim(
-                *(self._stream, self._group, READER, int(idle_s * 1000)),
-                start_id=self._claimed_to,
-                count=count,
-            )
+        arguments = (self._group, READER, int(idle_s * 1000), self._claimed_to, count)
+        self._claimed_to, claimed = await self._within_patience(
+            self._claim(self._keys[:1], arguments)
         )
-        self._claimed_to = answer[0]
-        return len(answer[1])
+        return int(claimed)
 
     async def lag(self) -> int:
         """The number of entries that no consumer has read."""
@@ -194,7 +229,10 @@ class Consumer:
         return max(waiting, 0)
 
     async def _read_after(self, after: str, count: int) -> Reading | None:
-        arguments = (self.node, self._lease_ms, self._group, READER, after, count)
+        arguments = (
+            *(self.node, self._lease_ms, self._group, READER, after),
+            *(count, BATCH_BYTES, STEP),
+        )
         status, *rest = await self._within_patience(self._read(self._keys, arguments))
         if not rest:
             return None

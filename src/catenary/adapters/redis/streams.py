@@ -25,7 +25,8 @@ from catenary.supervision.service import Service, Supervisor
 _log: Final = logging.getLogger("catenary.redis")
 
 BATCH: Final = 200
-"""Entries in one read: 100 reads per second carry 20,000 publications."""
+"""Most entries in one read, which :data:`catenary.adapters.redis.consumer.BATCH_BYTES` limits, too: 100 reads per second
+carry 20,000 publications."""
 
 UPKEEP_S: Final = 1.0
 """Interval at which the lease is renewed while a batch is published, and the lag is measured. anycable-go claims
