@@ -95,11 +95,3 @@ def test_flask_behind_the_server(written: Path) -> None:
             orders_arrive(ours.cable_url, f"http://127.0.0.1:{port}")
             # The server reports the end of its clients to an application that still runs.
             assert ours.stop() == 0
-
-
-def test_every_file_passes_mypy_strict(written: Path) -> None:
-    guide.check_types(written)
-
-
-def test_the_guide_passes_pyright(written: Path) -> None:
-    guide.check_types_by_pyright(written)

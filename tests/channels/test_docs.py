@@ -70,11 +70,3 @@ asyncio.run(main())
 
 def test_the_guide_s_tests_pass(written: Path) -> None:
     run(written, "-m", "pytest", "-q", "-p", "no:cacheprovider")
-
-
-def test_the_guide_passes_mypy_strict(written: Path) -> None:
-    guide.check_types(written)
-
-
-def test_the_guide_passes_pyright(written: Path) -> None:
-    guide.check_types_by_pyright(written)

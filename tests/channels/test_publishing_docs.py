@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.parts.cable_client import CableClient, identifier
-from tests.parts.guide import check_types, check_types_by_pyright, run, write
+from tests.parts.guide import run, write
 from tests.parts.server import CableServer, cable_server
 
 SECRET = "s3cret"
@@ -75,11 +75,3 @@ pathlib.Path("page").write_text("|".join((pages.head(7), pages.body(1), pages.fo
         for channel, name in (("Turbo::StreamsChannel", turbo), ("$pubsub", signed)):
             asked = identifier(channel, signed_stream_name=name)
             assert client.subscribe(asked)["type"] == "confirm_subscription"
-
-
-def test_the_guide_passes_mypy_strict(written: Path) -> None:
-    check_types(written)
-
-
-def test_the_guide_passes_pyright(written: Path) -> None:
-    check_types_by_pyright(written)
