@@ -1,10 +1,16 @@
 """Calls to the application: the slots that limit them, and the line of those that wait for one."""
 
+import asyncio
+
 import pytest
 
 from catenary.messages.names import Sid
 from catenary.metrics.counters import Counters
 from catenary.rpc.calls import AppAway, Caller, CallLimits, Procedure, RpcCall
+from catenary.rpc.grpc_balancer import Balancer
+from catenary.rpc.grpc_connection import GrpcAttempt, GrpcTimeouts
+from catenary.rpc.grpc_subchannels import ChannelConfig
+from catenary.rpc.grpc_targets import GrpcTarget
 from tests.growth.measure import Case, Work, assert_near_linear, assert_turns_bounded
 
 CONNECT = Procedure[bytes]("connect", bytes, lambda answer: answer, is_newcomers=True)
@@ -81,7 +87,42 @@ def calls_wait_for_an_application_that_is_away(size: int) -> Work:
     return work
 
 
-@pytest.mark.parametrize("case", [calls_wait_for_slots, waiting_calls_are_given_up])
+class Late:
+    """Counts the calls that had no answer in time."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def answered(self, raw: bytes) -> None:
+        """Never called: no server is there."""
+
+    def failed(self, error: Exception) -> None:
+        self.number += 1
+
+
+def calls_expire_one_after_the_other(size: int) -> Work:
+    """Over gRPC. Each wakes the balancer at another time."""
+    loop = asyncio.get_running_loop()
+    config = ChannelConfig(None, (), 1024, GrpcTimeouts())
+    balancer = Balancer([GrpcTarget("localhost:1", "localhost", 1)], config)
+    late, now = Late(), loop.time()
+    for number in range(size):
+        balancer.submit(GrpcAttempt(late, b"/", b"", b"", now + number))
+
+    def work() -> None:
+        for number in range(size):
+            loop.time = lambda number=number: now + number  # type: ignore[method-assign,misc]
+            balancer._expire()
+            assert late.number == number + 1
+        del loop.time
+
+    return work
+
+
+@pytest.mark.parametrize(
+    "case",
+    [calls_wait_for_slots, waiting_calls_are_given_up, calls_expire_one_after_the_other],
+)
 def test_work_of_calls_is_near_linear(case: Case) -> None:
     assert_near_linear(case)
 

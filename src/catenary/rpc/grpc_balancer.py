@@ -7,6 +7,7 @@ Knows: calls, time limits, the connections that take calls. Does not know: addre
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Final
 
 from catenary.errors import AppError, AppUnavailable
@@ -27,6 +28,8 @@ class Balancer:
         "_is_closed",
         "_loop",
         "_ready",
+        "_scan_at",
+        "_scanned",
         "_targets",
         "_timer",
         "_turn",
@@ -44,6 +47,10 @@ class Balancer:
         self._turn = 0
         # Ordered, with a removal in the middle at constant cost. The concurrency limiter bounds its length.
         self._backlog: OrderedDict[GrpcAttempt, None] = OrderedDict()
+        # Time limits: the calls that the last scan has found, latest first, some of which have ended since then; and the
+        # earliest limit of those that were submitted after it
+        self._scanned: list[GrpcAttempt] = []
+        self._scan_at = _NEVER
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = _NEVER
         self._is_closed = False
@@ -64,8 +71,9 @@ class Balancer:
             self._backlog[call] = None
             self._await_room()
         call.pool = self
-        if call.expires_at < self._wakes_at:
-            self._wake_at(call.expires_at)
+        if call.expires_at < self._scan_at:
+            self._scan_at = call.expires_at
+            self._wake_by(call.expires_at)
         if connection is not None:
             connection.start(call)
 
@@ -142,9 +150,12 @@ class Balancer:
         for call in calls:
             call.handler.failed(error)
 
-    # Time limits, with one timer for all calls
+    # Time limits, with one timer for all calls. A call costs one comparison when it is submitted: most are answered in
+    # time. Each scan sorts all calls under way, and is needed only when one that was submitted after the last scan expires.
 
-    def _wake_at(self, at: float) -> None:
+    def _wake_by(self, at: float) -> None:
+        if at >= self._wakes_at:
+            return
         if self._timer is not None:
             self._timer.cancel()
         self._wakes_at = at
@@ -155,18 +166,28 @@ class Balancer:
         self._timer = None
         self._wakes_at = _NEVER
         now = self._loop.time()
+        if self._scan_at <= now:
+            self._scan()
+        scanned = self._scanned
+        try:
+            while scanned and scanned[-1].expires_at <= now:
+                call = scanned.pop()
+                if self._is_under_way(call):
+                    self._fail_late(call)
+        finally:
+            while scanned and not self._is_under_way(scanned[-1]):
+                scanned.pop()
+            self._wake_by(min(scanned[-1].expires_at if scanned else _NEVER, self._scan_at))
+
+    def _scan(self) -> None:
         calls = [*self._backlog]
         for connection in self.connections:
             calls += connection.calls
-        expired = [call for call in calls if call.expires_at <= now]
-        wakes_at = min((call.expires_at for call in calls if call.expires_at > now), default=_NEVER)
-        try:
-            for call in expired:
-                self._fail_late(call)
-        finally:
-            # A call that was submitted meanwhile may have set an earlier timer.
-            if wakes_at < self._wakes_at:
-                self._wake_at(wakes_at)
+        self._scanned = sorted(calls, key=attrgetter("expires_at"), reverse=True)
+        self._scan_at = _NEVER
+
+    def _is_under_way(self, call: GrpcAttempt) -> bool:
+        return call in self._backlog or (call.connection is not None and call.connection.has(call))
 
     def _fail_late(self, call: GrpcAttempt) -> None:
         if call.connection is not None:

@@ -171,6 +171,10 @@ class GrpcConnection(asyncio.Protocol):
     def calls(self) -> tuple[GrpcAttempt, ...]:
         return tuple(self._calls.values())
 
+    def has(self, call: GrpcAttempt) -> bool:
+        """Whether it is under way here."""
+        return self._calls.get(call.stream_id) is call
+
     def start(self, call: GrpcAttempt) -> None:
         """Sends a call at the end of this turn of the loop. There must be room."""
         stream_id = self.core.request(call.path, call.fields, call.body)
