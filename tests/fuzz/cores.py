@@ -65,7 +65,7 @@ from catenary.wire.http2_frames import (
     Http2Error,
     frame,
 )
-from tests.fuzz import event_stream
+from tests.fuzz import event_stream, ocpp
 from tests.parts.binary_cable import EXTENDED_PROTOBUF, MESSAGE_PACK
 from tests.parts.raw_socket import masked, upgrade
 
@@ -586,6 +586,7 @@ CORES: Final = (
     Core("wire/http2", _HTTP2, _HTTP2_WORDS, check_http2),
     Core("protocols/actioncable", _COMMANDS, _JSON_WORDS, check_actioncable),
     Core("protocols/event_stream", event_stream.SEEDS, event_stream.WORDS, event_stream.check),
+    Core("protocols/ocpp", ocpp.SEEDS, ocpp.WORDS, ocpp.check),
     Core("protocols/actioncable_msgpack", _PACKED, _BINARY_WORDS, check_message_pack),
     Core("protocols/actioncable_protobuf", _PROTOBUF, _BINARY_WORDS, check_protobuf),
     Core(

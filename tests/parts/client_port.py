@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import time
+from collections.abc import Callable, Sequence
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
@@ -14,7 +15,7 @@ from catenary.edge.deadlines import Deadlines, NoDeadlines
 from catenary.edge.handshake_queue import HandshakeQueue
 from catenary.edge.refusals import Refusals
 from catenary.edge.request import Proxied
-from catenary.edge.routes import RouteTable
+from catenary.edge.routes import Endpoint, RouteTable
 from catenary.edge.sniffer import HeadLimits, Port, RequestSniffer
 from catenary.edge.uvicorn_http import HostedWebSockets
 from catenary.node.encoder import Encoders
@@ -25,22 +26,26 @@ from catenary.transports.websocket_endpoint import WebSocketEndpoint
 from catenary.wire.request_memory import RequestMemory
 from tests.parts.heart import NEVER, Heart
 
+Rows = Callable[[WebSocketServices, Admission], Sequence[tuple[str, Endpoint]]]
+"""Makes endpoints and their paths."""
+
 
 def client_connection(
-    heart: Heart, state: ServerState, protocols: ProtocolSet = ACTION_CABLE
+    heart: Heart,
+    state: ServerState,
+    protocols: ProtocolSet = ACTION_CABLE,
+    more: Rows = lambda services, admission: (),
 ) -> ClientConnection:
-    """A connection before its first byte: to be given to a server of asyncio, or a transport."""
+    """A connection before its first byte: to be given to a server of asyncio, or a transport. ``more`` are further
+    endpoints of the port."""
     counters = heart.counters
     turns = Turns(CLIENTS_BUDGET_US, asyncio.get_running_loop().call_soon)
     rules = AdmissionRules(origins=Origins(()), proxied=Proxied((), ()), heartbeat=NEVER)
-    endpoint = WebSocketEndpoint(
-        WebSocketServices(heart.node, WebSocketLimits(), counters, NoDeadlines(), turns),
-        Admission(rules, counters),
-        protocols,
-        Encoders(),
-    )
+    services = WebSocketServices(heart.node, WebSocketLimits(), counters, NoDeadlines(), turns)
+    admission = Admission(rules, counters)
+    endpoint = WebSocketEndpoint(services, admission, protocols, Encoders())
     port = Port(
-        routes=RouteTable([("/cable", endpoint)]),
+        routes=RouteTable([("/cable", endpoint), *more(services, admission)]),
         fallback=HostedWebSockets(None),
         late_fallback=HostedWebSockets(None),
         queue=HandshakeQueue(1, counters, asyncio.get_running_loop().call_soon),

@@ -158,7 +158,8 @@ class PreparedApplication:
         self.prepare(procedure, answer)
         return answer
 
-    def _answer(self, procedure: str, otherwise: Decision) -> Decision | Awaitable[Decision]:
+    def answer(self, procedure: str, otherwise: Decision) -> Decision | Awaitable[Decision]:
+        """The prepared answer to a call, or another one."""
         if not self.prepared[procedure]:
             return otherwise
         answer = self.prepared[procedure].popleft()
@@ -172,25 +173,25 @@ class PreparedApplication:
             identifiers=json.dumps({"sid": environment.sid}),
             replies=(Welcome(environment.sid),),
         )
-        return self._answer("connect", accepted)
+        return self.answer("connect", accepted)
 
     def subscribe(
         self, environment: Environment, identifier: Identifier
     ) -> Decision | Awaitable[Decision]:
         self.calls.append(("subscribe", identifier))
-        return self._answer("subscribe", confirming(identifier))
+        return self.answer("subscribe", confirming(identifier))
 
     def unsubscribe(
         self, environment: Environment, identifier: Identifier
     ) -> Decision | Awaitable[Decision]:
         self.calls.append(("unsubscribe", identifier))
-        return self._answer("unsubscribe", Decision(stop_all_streams=True))
+        return self.answer("unsubscribe", Decision(stop_all_streams=True))
 
     def perform(
         self, environment: Environment, identifier: Identifier, data: str
     ) -> Decision | Awaitable[Decision]:
         self.calls.append(("perform", identifier, data))
-        return self._answer("perform", Decision())
+        return self.answer("perform", Decision())
 
     async def disconnect(
         self, environment: Environment, subscriptions: tuple[Identifier, ...]

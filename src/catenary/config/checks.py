@@ -74,6 +74,7 @@ def check_together(options: Options) -> None:
         ("api_path", options.api.path),
         *(("path", path) for path in options.websocket.paths),
         ("sse_path", options.sse.path),
+        *((("ocpp_path", options.ocpp.path),) if options.ocpp.path else ()),
         *((("metrics_http", options.metrics.http_path),) if options.metrics.http_path else ()),
     ):
         if not path.startswith("/"):

@@ -1086,16 +1086,14 @@ class OcppOptions(Group, frozen=True, kw_only=True):
 
     section = Section(OCPP, flags="ocpp_", toml="ocpp.")
 
-    path: str = option("", "Prefix of the paths of charging stations (empty: none)", built=False)
-    channel: str = option("OCPPChannel", "Channel class of the application", built=False)
-    granular_actions: bool = option(
-        True, "Call a separate action for each OCPP command", built=False
-    )
+    path: str = option("", "Prefix of the paths of charging stations (empty: none)")
+    channel: str = option("OCPPChannel", "Channel class of the application")
+    granular_actions: bool = option(True, "Call a separate action for each OCPP command")
     heartbeat_interval_s: int = option(
         30,
-        "Interval of heartbeats, in seconds",
+        "Interval of heartbeats and pings, in seconds",
+        minimum=1,
         flag_aliases=("ocpp_hearbeat_interval",),
-        built=False,
     )
 
 

@@ -77,6 +77,9 @@ class Counters:
     late_introductions_total: int = _figure(
         "Clients closed because they did not introduce themselves in time"
     )
+    ocpp_refused_commands_total: int = _figure(
+        "Commands for charging stations dropped because too many waited for an answer"
+    )
     late_messages_total: int = _figure("Clients closed because a message was not completed in time")
     slowed_clients_total: int = _figure(
         "Times a client was not read because it exceeded the message rate"

@@ -27,6 +27,7 @@ from catenary.server.applications import Applications
 from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.http_routes import announce
+from catenary.server.ocpp import add_stations
 from catenary.server.ports import Ports, PortSpec
 from catenary.server.shutdown_phases import CLOSE_LISTENERS
 
@@ -49,6 +50,7 @@ def build_listeners(
     if options.sse.enabled:
         announce(build, port, "event streams", "http", options.sse.path)
         main.endpoints.append((options.sse.path, clients.event_streams()))
+    add_stations(build, main, clients)
     if applications.hosted is not None:
         announce(build, port, options.server.asgi, "http", "/")
         main.hosted = applications.hosted
