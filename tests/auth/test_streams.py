@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catenary.auth.signatures import Signatures
-from catenary.auth.streams import CableReadyStreams, Grant, PubSubStreams, Resolve, TurboStreams
+from catenary.auth.streams import (
+    CableReadyStreams,
+    Grant,
+    PubSubStreams,
+    Resolve,
+    StreamNames,
+    TurboStreams,
+)
 from catenary.messages.names import Identifier, Stream
 from tests.parts.tokens import SECRET, signed_name
 
@@ -125,3 +132,13 @@ def test_turbo_and_cable_ready_accept_only_signed_names(
 def test_any_identifier_is_granted_or_refused(text: str) -> None:
     for resolve in (pubsub(), TurboStreams(SIGNATURES), CableReadyStreams(SIGNATURES)):
         assert resolve(Identifier(text)) is None
+
+
+@pytest.mark.parametrize("is_public", [True, False])
+def test_a_signature_opens_the_stream_that_it_names_and_no_other(is_public: bool) -> None:
+    names = StreamNames(SIGNATURES, is_public=is_public)
+    assert names.opens(CHAT, SIGNED)
+    assert not names.opens(Stream("chat/2"), SIGNED)
+    assert not names.opens(CHAT, UNSIGNED)
+    assert names.opens(CHAT, "") is is_public
+    assert not StreamNames(None, is_public=True).opens(CHAT, SIGNED)

@@ -75,6 +75,15 @@ def test_what_asks_for_nothing_is_accepted(argv: list[str]) -> None:
             "allowed_origins: expected a host such as example.com, *.example.com or localhost:3000,"
             " or https://example.com, got 'b.*.test'",
         ),
+        (
+            ["--ds"],
+            "ds: expected a broker, whose history durable streams read (--presets=broker), got none",
+        ),
+        (
+            ["--ds", "--broker=memory", "--ds_path=/{a}/ds"],
+            "ds_path: expected a path without wildcards, not /, got '/{a}/ds'",
+        ),
+        (["--ds_path=ds"], "ds_path: expected a path that begins with /, got 'ds'"),
         (["--health-path=h"], "health-path: expected a path that begins with /, got 'h'"),
         (
             ["--http_broadcast_path="],

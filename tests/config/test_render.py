@@ -89,6 +89,10 @@ def any_options(draw: st.DrawFn) -> Options:
         rooms.setdefault("api", {})["host"] = ""
     if broker:
         rooms.setdefault("pubsub", {})["adapter"] = "none"
+    durable = rooms.setdefault("ds", {})
+    durable["path"] = f"/{draw(WORD)}"
+    if not broker:
+        durable["enabled"] = False
     rooms.setdefault("nats", {})["servers"] = tuple(draw(st.lists(ADDRESS, min_size=1, max_size=2)))
     enats = rooms.setdefault("enats", {})
     enats |= {

@@ -122,6 +122,13 @@ def orders_arrive(reader: Machine, cable: str, pages: str) -> None:
         listener.wait_for('{"status":"paid"}')
 
 
+def test_durable_streams(reader: Machine) -> None:
+    serve, read = blocks("docs/durable-streams.md")
+    with reader.terminal(serve, 8080, 8090):
+        printed = reader.type(read.replace("curl ", "curl --silent --show-error "))
+        assert printed.startswith('[{"text":"Hello"}]event: data\ndata:[{"text":"Hello"}]\n')
+
+
 def test_the_terminal(reader: Machine) -> None:
     begin, serve, *steps = blocks("docs/terminal.md")
     reader.type(begin)

@@ -65,7 +65,7 @@ from catenary.wire.http2_frames import (
     Http2Error,
     frame,
 )
-from tests.fuzz import event_stream, ocpp
+from tests.fuzz import durable_streams, event_stream, ocpp
 from tests.parts.binary_cable import EXTENDED_PROTOBUF, MESSAGE_PACK
 from tests.parts.raw_socket import masked, upgrade
 
@@ -587,6 +587,12 @@ CORES: Final = (
     Core("protocols/actioncable", _COMMANDS, _JSON_WORDS, check_actioncable),
     Core("protocols/event_stream", event_stream.SEEDS, event_stream.WORDS, event_stream.check),
     Core("protocols/ocpp", ocpp.SEEDS, ocpp.WORDS, ocpp.check),
+    Core(
+        "protocols/durable_streams",
+        durable_streams.SEEDS,
+        durable_streams.WORDS,
+        durable_streams.check,
+    ),
     Core("protocols/actioncable_msgpack", _PACKED, _BINARY_WORDS, check_message_pack),
     Core("protocols/actioncable_protobuf", _PROTOBUF, _BINARY_WORDS, check_protobuf),
     Core(

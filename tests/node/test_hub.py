@@ -441,3 +441,39 @@ def test_publishers_are_asked_to_wait_where_deliveries_do_not_keep_up() -> None:
         assert house.hub.caught_up() is None
 
     asyncio.run(publish())
+
+
+class Interests(NoInterest):
+    """The streams that have listeners, each once."""
+
+    def __init__(self) -> None:
+        self.streams: list[Stream] = []
+
+    def listen(self, stream: Stream) -> None:
+        self.streams.append(stream)
+
+    def unlisten(self, stream: Stream) -> None:
+        self.streams.remove(stream)
+
+
+def test_a_follower_gets_what_listeners_get_and_the_stream_lasts_as_long_as_either() -> None:
+    house, interest = House(), Interests()
+    house.hub = Hub(house.counters, lambda call, *args: None, interest)
+    followed: list[Publication] = []
+    house.hub.follow(NEWS, followed.append)
+    assert (interest.streams, house.hub.streams_num) == ([NEWS], 1)
+    house.publish(1)
+    listener = house.member(NEWS)
+    assert (interest.streams, house.hub.streams_num) == ([NEWS], 1)
+    house.publish(2)
+    house.publish(3, Stream("other"))
+    assert listener.heard == [2]
+    assert [each.data for each in followed] == ["1", "2"]
+    house.hub.unfollow(NEWS)
+    house.publish(4)
+    assert (listener.heard, len(followed), interest.streams) == ([2, 4], 2, [NEWS])
+    house.hub.follow(NEWS, followed.append)
+    house.hub.unlisten(listener.subscription, NEWS)
+    assert interest.streams == [NEWS]
+    house.hub.unfollow(NEWS)
+    assert (interest.streams, house.hub.streams_num) == ([], 0)

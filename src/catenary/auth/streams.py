@@ -109,3 +109,23 @@ class CableReadyStreams:
             return None
         stream = self._signatures.verified(signed)
         return Grant(Stream(stream)) if stream else None
+
+
+class StreamNames:
+    """Streams that a client names beside a signature, as in a URL: opened by a signature of that very name, or by the name
+    alone if streams are public.
+
+    A signature of another name opens nothing. Without ``signatures``, none is accepted.
+    """
+
+    __slots__ = ("_is_public", "_signatures")
+
+    def __init__(self, signatures: Signatures | None, *, is_public: bool) -> None:
+        self._signatures = signatures
+        self._is_public = is_public
+
+    def opens(self, stream: Stream, signed: str) -> bool:
+        """Whether the client may read the stream; ``signed`` is empty if there is no signature."""
+        if not signed:
+            return self._is_public
+        return self._signatures is not None and self._signatures.verified(signed) == stream

@@ -67,6 +67,7 @@ def check_together(options: Options) -> None:
     _check_nats_addresses(options)
     _check_nats_names(options)
     pusher_apps(options)
+    _check_durable_streams(options)
     for name, path in (
         ("health-path", server.health_path),
         ("ready-path", server.ready_path),
@@ -75,6 +76,7 @@ def check_together(options: Options) -> None:
         *(("path", path) for path in options.websocket.paths),
         ("sse_path", options.sse.path),
         *((("ocpp_path", options.ocpp.path),) if options.ocpp.path else ()),
+        ("ds_path", options.ds.path),
         *((("metrics_http", options.metrics.http_path),) if options.metrics.http_path else ()),
     ):
         if not path.startswith("/"):
@@ -202,6 +204,19 @@ def _check_nats_names(options: Options) -> None:
             "nats_channel: expected words with dots between them and without spaces, got "
             f"{options.broadcast.nats_channel!r}"
         )
+
+
+def _check_durable_streams(options: Options) -> None:
+    """Refuses durable streams without a history, and a path that is no prefix of theirs."""
+    ds = options.ds
+    if not ds.enabled:
+        return
+    if not options.broker.adapter:
+        raise ConfigError(
+            "ds: expected a broker, whose history durable streams read (--presets=broker), got none"
+        )
+    if set("{}*") & set(ds.path) or ds.path.strip("/") == "":
+        raise ConfigError(f"ds_path: expected a path without wildcards, not /, got {ds.path!r}")
 
 
 def _check_tokens(options: Options) -> None:

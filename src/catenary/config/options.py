@@ -997,11 +997,11 @@ class DsOptions(Group, frozen=True, kw_only=True):
 
     section = Section(DURABLE_STREAMS, flags="ds_", toml="ds.")
 
-    enabled: bool = option(False, "Serve Durable Streams", flag="ds", built=False)
-    path: str = option("/ds", "Path of Durable Streams", built=False)
-    skip_auth: bool = option(False, "Authorize the stream only, not the client", built=False)
-    poll_interval_s: int = option(10, "Time limit of a poll, in seconds", built=False)
-    sse_ttl_s: int = option(60, "Lifetime of an event stream, in seconds", built=False)
+    enabled: bool = option(False, "Serve Durable Streams", flag="ds")
+    path: str = option("/ds", "Prefix of the paths of durable streams", filled=True)
+    skip_auth: bool = option(False, "Authorize the stream only, not the client")
+    poll_interval_s: int = option(10, "Time limit of a poll, in seconds", minimum=1)
+    sse_ttl_s: int = option(60, "Lifetime of an event stream, in seconds", minimum=1)
 
 
 class PusherOptions(Group, frozen=True, kw_only=True):

@@ -41,12 +41,17 @@ WAITING_LIMIT: Final = 256
 """Publications that may wait for delivery; with more, publishers have to wait."""
 
 
+Follower = Callable[[Publication], None]
+"""Receives the publications of a stream in this process, in order; returns at once and never raises."""
+
+
 class Hub:
     """The listeners of this node. ``call_soon`` is the event loop's; ``interest`` learns which streams have listeners."""
 
     __slots__ = (
         "_counters",
         "_due",
+        "_followers",
         "_held_publishers",
         "_interest",
         "_is_in_line",
@@ -68,6 +73,7 @@ class Hub:
         self._observer = observer
         self._interest = interest
         self._streams: dict[Stream, Subscription | Audience] = {}
+        self._followers: dict[Stream, Follower] = {}
         # Deliveries under way
         self._due: deque[tuple[Audience, Iterator[None]]] = deque()
         self.turns = Turns(TURN, call_soon)
@@ -83,14 +89,7 @@ class Hub:
     @property
     def streams_num(self) -> int:
         """Number of streams that have listeners."""
-        return len(self._streams)
-
-    def subscribers_num(self, stream: Stream) -> int:
-        """Number of subscriptions that a stream has."""
-        present = self._streams.get(stream)
-        if present is None:
-            return 0
-        return present.size if isinstance(present, Audience) else 1
+        return len(self._streams) + sum(each not in self._streams for each in self._followers)
 
     def forget(self, session: Session) -> None:
         """Removes a session, and its streams, some in each turn of the event loop."""
@@ -111,7 +110,7 @@ class Hub:
             self._audience(stream).join(subscription)
         else:
             self._streams[stream] = subscription
-            self._interest.listen(stream)
+            self._begin_stream(stream)
 
     def when_live(self, streams: Collection[Stream]) -> Awaitable[None] | None:
         """None if every message that is published on these streams from now on arrives; else to be awaited."""
@@ -233,12 +232,32 @@ class Hub:
         if present is not None:
             audience.join(present)
         else:
-            self._interest.listen(stream)
+            self._begin_stream(stream)
         return audience
+
+    def _begin_stream(self, stream: Stream) -> None:
+        if stream not in self._followers:
+            self._interest.listen(stream)
 
     def _forget_stream(self, stream: Stream) -> None:
         del self._streams[stream]
-        self._interest.unlisten(stream)
+        if stream not in self._followers:
+            self._interest.unlisten(stream)
+
+    # Followers: transports whose clients have no subscription
+
+    def follow(self, stream: Stream, follower: Follower) -> None:
+        """Calls ``follower`` with each publication of a stream until :meth:`unfollow`. A stream has at most one."""
+        assert stream not in self._followers, "one follower serves all clients of a transport"
+        if stream not in self._streams:
+            self._interest.listen(stream)
+        self._followers[stream] = follower
+
+    def unfollow(self, stream: Stream) -> None:
+        """Ends :meth:`follow`."""
+        del self._followers[stream]
+        if stream not in self._streams:
+            self._interest.unlisten(stream)
 
     def _remove(self, subscription: Subscription, stream: Stream) -> None:
         present = self._streams[stream]
@@ -257,6 +276,8 @@ class Hub:
             self.sessions.disconnect(publication)
             return
         self._counters.broadcast_msg_total += 1
+        if self._followers and publication.stream in self._followers:
+            self._followers[publication.stream](publication)
         listeners = self._streams.get(publication.stream)
         if listeners is None:
             return

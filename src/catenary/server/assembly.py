@@ -68,6 +68,8 @@ class Assembly:
             build,
             self.node,
             token_header="" if applications.tokens is None else applications.tokens.header,
+            hub=hub,
+            history=engine.history,
             keeps_sessions=engine.keeps and options.broker.sessions_ttl_s > 0,
         )
         self.listeners: list[Listener] = []

@@ -16,8 +16,10 @@ from catenary.edge.refusals import Refusals
 from catenary.edge.request import Proxied
 from catenary.messages.heartbeat import Heartbeat
 from catenary.node.encoder import Encoders
+from catenary.node.hub import Hub
 from catenary.node.node import Node
 from catenary.node.turns import CLIENTS_BUDGET_US, Turns
+from catenary.ports import History
 from catenary.protocols.table import ACTION_CABLE
 from catenary.server.build import ServerBuild
 from catenary.transports.asgi_edge import AsgiEdge, AsgiEndpoint
@@ -35,17 +37,27 @@ from catenary.wire.request_memory import RequestMemory
 class ClientEndpoints:
     """Builds the endpoints of one node, each at most once, and has what the modules of other protocols build theirs from.
 
-    ``token_header`` carries tokens, "" where there are none. ``keeps_sessions`` says that clients may resume.
+    ``token_header`` carries tokens, "" where there are none. ``keeps_sessions`` says that clients may resume. ``hub`` and
+    ``history`` are those of the node.
     """
 
     def __init__(
-        self, build: ServerBuild, node: Node, token_header: str, *, keeps_sessions: bool
+        self,
+        build: ServerBuild,
+        node: Node,
+        token_header: str,
+        *,
+        hub: Hub,
+        history: History,
+        keeps_sessions: bool,
     ) -> None:
         options, counters = build.options, build.counters
         call_soon = asyncio.get_running_loop().call_soon
         self._options = options
         self.counters = counters
         self.node = node
+        self.hub = hub
+        self.history = history
         self._token_header = token_header
         self._keeps_sessions = keeps_sessions
         self.encoders = Encoders()

@@ -26,6 +26,7 @@ from catenary.server import http_routes
 from catenary.server.applications import Applications
 from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
+from catenary.server.durable_streams import add_durable_streams
 from catenary.server.http_routes import announce
 from catenary.server.ocpp import add_stations
 from catenary.server.ports import Ports, PortSpec
@@ -51,6 +52,7 @@ def build_listeners(
         announce(build, port, "event streams", "http", options.sse.path)
         main.endpoints.append((options.sse.path, clients.event_streams()))
     add_stations(build, main, clients)
+    add_durable_streams(build, main, clients)
     if applications.hosted is not None:
         announce(build, port, options.server.asgi, "http", "/")
         main.hosted = applications.hosted

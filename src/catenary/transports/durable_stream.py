@@ -1,0 +1,516 @@
+"""A read of a durable stream: what is stored, and in a live mode what follows, as one response or as an event stream.
+
+The messages come from the history, page by page as the client reads them, and then from the tail of the stream
+(``transports/stream_tails.py``), where the reader waits without a task or a timer of its own. The client is admitted
+by the node as any other, unless the server is told to check the signed name only.
+Source: PROTOCOL.md of durable-streams/durable-streams, sections 5.5 to 5.8.
+Knows: histories, tails, a transport. Does not know: how a request is read, what messages mean.
+"""
+
+import asyncio
+import enum
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final, TypeVar
+
+import msgspec
+
+from catenary.edge.connection import ClientConnection
+from catenary.edge.deadlines import Deadlines
+from catenary.edge.refusals import Refusals, unavailable
+from catenary.edge.request import Peer
+from catenary.errors import BackendError, LostPosition, RequestRefused
+from catenary.messages.commands import Checkpoint
+from catenary.messages.publications import Publication
+from catenary.messages.reasons import Reason
+from catenary.metrics.counters import Counters
+from catenary.node.encoder import Encoders
+from catenary.node.node import Node
+from catenary.node.session import Session
+from catenary.ports import Goodbye, History
+from catenary.protocols import durable_streams
+from catenary.protocols.durable_streams import MAX_JITTER, Chunk, Content, Live, offset_of
+from catenary.protocols.silent import SILENT
+from catenary.transports import http_responses
+from catenary.transports.brief_response import BriefResponseStage
+from catenary.transports.durable_stream_requests import DurableStreamRequests, OpenedRead
+from catenary.transports.event_stream_requests import refusal_of
+from catenary.transports.http_responses import BriefResponse, with_headers
+from catenary.transports.stream_tails import Tail, Tails, stored_json
+from catenary.wire import http1
+from catenary.wire.event_stream import CHUNKED, UNTIL_CLOSED, EventFraming, response_head
+from catenary.wire.event_stream import HEADERS as EVENT_HEADERS
+
+PAGE: Final = 1000
+"""Messages of one response, or of one event."""
+
+PAGE_BYTES: Final = 1_048_576
+"""Characters of a page, except for its first message."""
+
+_SHARED_CACHE: Final = "public, max-age=60, stale-while-revalidate=300"
+_PRIVATE_CACHE: Final = "private, max-age=60, stale-while-revalidate=300"
+
+_T = TypeVar("_T")
+_Messages = tuple[Publication, ...]
+
+
+class ReadServices(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """Shared by all reads of one server.
+
+    ``skip_auth``: clients are not admitted by the node. ``polls`` ends long polls, ``events`` event streams, each after its
+    time. ``clock`` returns seconds since 1970. ``high_water`` is the limit of the write buffer in bytes, ``close_timeout_s``
+    the time in which a client must read the end of its response.
+    """
+
+    node: Node
+    encoders: Encoders
+    history: History
+    tails: Tails
+    requests: DurableStreamRequests
+    counters: Counters
+    refusals: Refusals
+    polls: Deadlines
+    events: Deadlines
+    clock: Callable[[], float]
+    skip_auth: bool
+    high_water: int
+    close_timeout_s: float
+
+
+class DurableStreamEndpoint:
+    """Satisfies :class:`catenary.edge.routes.Endpoint`."""
+
+    __slots__ = ("_services",)
+
+    def __init__(self, services: ReadServices) -> None:
+        self._services = services
+
+    def open(
+        self, request: http1.RequestHead, peer: Peer, connection: ClientConnection
+    ) -> "StreamRead | BriefResponseStage":
+        accepted = self._services.requests.accept(request, peer)
+        if isinstance(accepted, BriefResponse):
+            return BriefResponseStage(connection.transport, accepted)
+        return StreamRead(self._services, connection.transport, accepted)
+
+
+class _State(enum.Enum):
+    OPENING = enum.auto()
+    """The application decides about the client."""
+    READING = enum.auto()
+    """The history is read, or a page is being sent."""
+    WAITING = enum.auto()
+    """All messages were sent; the reader waits at the tail."""
+    ENDED = enum.auto()
+    """The response is complete."""
+
+
+class StreamRead:
+    """Satisfies :class:`catenary.edge.connection.Stage`, :class:`catenary.ports.Outbound`,
+    :class:`catenary.ports.Waiting` and :class:`catenary.transports.stream_tails.Reader`."""
+
+    __slots__ = (
+        "_begun",
+        "_close_timer",
+        "_is_full",
+        "_request",
+        "_services",
+        "_session",
+        "_state",
+        "_tail",
+        "_task",
+        "_transport",
+        "is_waiting",
+        "position",
+        "write",
+    )
+
+    is_client: Final = True
+
+    def __init__(
+        self, services: ReadServices, transport: asyncio.WriteTransport, request: OpenedRead
+    ) -> None:
+        self._services = services
+        self._transport = transport
+        self._request = request
+        self._state = _State.OPENING
+        self._session: Session | None = None
+        self._tail: Tail | None = None
+        self._task: asyncio.Task[None] | None = None
+        # Whether the head of an event stream was sent
+        self._begun = False
+        # Whether the client has to read before the next page is sent
+        self._is_full = False
+        self._close_timer: asyncio.TimerHandle | None = None
+        self.position = request.query.position
+        self.is_waiting = False
+        self.write: Callable[[bytes], None] = _discard
+
+    # Stage
+
+    def begin(self, rest: bytes) -> None:
+        services, admitted = self._services, self._request.admitted
+        services.counters.ds_requests_total += 1
+        self._transport.set_write_buffer_limits(high=services.high_water)
+        if services.skip_auth:
+            services.counters.open_connections_num += 1
+            self._start()
+            return
+        encoder = services.encoders.encoder(SILENT, CHUNKED.framing)
+        self._session = services.node.admit(admitted.environment, encoder, self, admitted.traits)
+        services.node.execute(self._session, Checkpoint(self._start))
+
+    def receive(self, data: bytes) -> None:
+        """Does nothing: no further request is served on this connection."""
+
+    def eof(self) -> bool:
+        """The client has left."""
+        return False
+
+    def pause_writing(self) -> None:
+        self._is_full = True
+        if self._state is _State.WAITING:
+            # Not closed here: the caller is in the middle of a delivery.
+            asyncio.get_running_loop().call_soon(self._close_if_slow)
+
+    def resume_writing(self) -> None:
+        self._is_full = False
+        if self._state is _State.READING and self._task is None and self._begun:
+            self._read_page()
+
+    def lost(self, exc: Exception | None) -> None:
+        self._leave()
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+        if self._services.skip_auth:
+            self._services.counters.open_connections_num -= 1
+        elif self._session is not None:
+            self._services.node.leave(self._session)
+        # A reference cycle: without this, only the garbage collector would free both.
+        self._session = None
+
+    def shutdown(self) -> None:
+        if self._session is None:
+            self._end_early(unavailable("the server is shutting down"))
+        else:
+            self._session.close(Reason.SERVER_RESTART)
+
+    # Reading
+
+    def _start(self) -> None:
+        """The client may read."""
+        if self._state is not _State.OPENING:
+            return
+        self._state = _State.READING
+        services, live = self._services, self._request.query.live
+        if live is Live.CATCH_UP or self._request.is_head:
+            self._read()
+            return
+        # Before the history is read, so that no message is missed in between.
+        self._tail = services.tails.join(self._request.stream)
+        when_live = self._tail.when_live()
+        if when_live is None:
+            self._read()
+        else:
+            self._await(when_live, lambda _: self._read())
+
+    def _read(self) -> None:
+        request, history = self._request, self._services.history
+        if request.is_head or request.query.is_now:
+            self._go_on(lambda: history.since(request.stream, 0, 1, newest=True), self._found_tail)
+        else:
+            self._read_page()
+
+    def _read_page(self) -> None:
+        stream, position, history = self._request.stream, self.position, self._services.history
+        # One more than a page, to learn whether there are more
+        if position is None:
+            self._go_on(lambda: history.since(stream, 0, PAGE + 1), self._found_page)
+        else:
+            self._go_on(lambda: history.after(stream, position, PAGE + 1), self._found_page)
+
+    def _go_on(
+        self,
+        read: Callable[[], _Messages | Awaitable[_Messages]],
+        found: Callable[[_Messages], None],
+    ) -> None:
+        """Calls ``found`` with what was read: at once, or when a remote history has answered."""
+        try:
+            messages = read()
+        except (LostPosition, BackendError) as error:
+            self._fail(error)
+            return
+        if isinstance(messages, tuple):
+            found(messages)
+        else:
+            self._await(messages, found)
+
+    def _await(self, value: Awaitable[_T], go_on: Callable[[_T], None]) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._awaited(value, go_on))
+
+    async def _awaited(self, value: Awaitable[_T], go_on: Callable[[_T], None]) -> None:
+        try:
+            found = await value
+        except (LostPosition, BackendError) as error:
+            self._task = None
+            self._fail(error)
+            return
+        self._task = None
+        if self._state is _State.READING:
+            go_on(found)
+
+    def _found_tail(self, found: _Messages) -> None:
+        """The last message is known: the reader is after it."""
+        self.position = found[-1].position if found else None
+        if self._request.is_head:
+            self._respond_head()
+        else:
+            self._found_chunk(Chunk(Content.JSON, (), self.position, is_up_to_date=True))
+
+    def _found_page(self, found: _Messages) -> None:
+        count = _page_length(found)
+        page = found[:count]
+        end = page[-1].position if page else self.position
+        messages = [stored_json(each) for each in page]
+        self._found_chunk(Chunk(Content.JSON, messages, end, is_up_to_date=count == len(found)))
+
+    def _found_chunk(self, chunk: Chunk) -> None:
+        live = self._request.query.live
+        if live is Live.SSE:
+            self._send_events(chunk)
+            if chunk.is_up_to_date:
+                self._wait()
+            elif not self._is_full:
+                asyncio.get_running_loop().call_soon(self._read_next)
+        elif live is Live.LONG_POLL and not len(chunk):
+            self._wait()
+        else:
+            self._respond(chunk)
+
+    def _read_next(self) -> None:
+        """Reads the next page in a turn of its own, unless the client has left or has to read first."""
+        if self._state is _State.READING and self._task is None and not self._is_full:
+            self._read_page()
+
+    # Waiting
+
+    def _wait(self) -> None:
+        """All messages up to the position were sent."""
+        tail, counters = self._tail, self._services.counters
+        assert tail is not None, "joined by every live read"
+        self._state = _State.WAITING
+        if self._request.query.live is Live.LONG_POLL:
+            self._services.polls.watch(self)
+            counters.ds_poll_requests_total += 1
+            counters.ds_poll_clients_num += 1
+        tail.wait(self)
+
+    def take(self, chunk: Chunk) -> None:
+        if self._request.query.live is Live.SSE:
+            self._send_events(chunk)
+            if self._tail is not None and self._state is _State.WAITING:
+                self._tail.wait(self)
+        else:
+            self._respond(chunk)
+
+    def catch_up(self) -> None:
+        if self._request.query.live is Live.LONG_POLL:
+            self._stop_waiting()
+        self._state = _State.READING
+        self._read_page()
+
+    def time_out(self) -> None:
+        """The long poll, or the event stream, has lasted for its time."""
+        self._end_in_order()
+
+    def _stop_waiting(self) -> None:
+        """A long poll does not wait any more."""
+        self._services.polls.forget(self)
+        self._services.counters.ds_poll_clients_num -= 1
+
+    # Responses
+
+    def _respond(self, chunk: Chunk) -> None:
+        """The response of a catch-up read, or of a long poll that has messages."""
+        request = self._request
+        headers = [
+            ("Content-Type", durable_streams.JSON_TYPE),
+            ("Stream-Next-Offset", offset_of(chunk.end)),
+            ("Stream-Cursor", self._next_cursor()),
+        ]
+        if chunk.is_up_to_date:
+            headers.append(("Stream-Up-To-Date", "true"))
+        if request.query.is_now:
+            headers.append(("Cache-Control", "no-store"))
+            self._finish(200, headers, chunk.body)
+            return
+        start, end = request.query.position, chunk.end
+        tag = durable_streams.entity_tag(start, end, is_closed=chunk.is_closed)
+        headers.append(("Cache-Control", _SHARED_CACHE if request.is_shared else _PRIVATE_CACHE))
+        headers.append(("ETag", tag))
+        if durable_streams.matches_tag(request.if_none_match, tag):
+            self._finish(304, headers, None)
+        else:
+            self._finish(200, headers, chunk.body)
+
+    def _respond_head(self) -> None:
+        headers = [
+            ("Content-Type", durable_streams.JSON_TYPE),
+            ("Stream-Next-Offset", offset_of(self.position)),
+            ("Cache-Control", "no-store"),
+        ]
+        self._finish(200, headers, None)
+
+    def _respond_empty(self) -> None:
+        """A long poll has no messages."""
+        headers = [
+            ("Stream-Next-Offset", offset_of(self.position)),
+            ("Stream-Cursor", self._next_cursor()),
+            ("Stream-Up-To-Date", "true"),
+            ("Cache-Control", "no-store"),
+        ]
+        self._finish(204, headers, None)
+
+    def _send_events(self, chunk: Chunk) -> None:
+        counters, framing = self._services.counters, self._framing()
+        self.position = chunk.end
+        if self._begun:
+            events = chunk.events(framing.framing.frame, self._cursor())
+        else:
+            self._begun = True
+            counters.ds_sse_requests_total += 1
+            counters.ds_sse_clients_num += 1
+            self._services.events.watch(self)
+            headers = [each for each in self._request.headers if each not in EVENT_HEADERS]
+            events = chunk.events(framing.framing.frame, self._next_cursor())
+            events = response_head(framing, headers) + events
+        counters.data_sent_total += len(events)
+        counters.server_msg_total += len(chunk)
+        self._transport.write(events)
+
+    def _framing(self) -> EventFraming:
+        return UNTIL_CLOSED if self._request.is_http_1_0 else CHUNKED
+
+    def _cursor(self) -> str:
+        """The same for all readers, who share events."""
+        return durable_streams.cursor_at(self._services.clock())
+
+    def _next_cursor(self) -> str:
+        """One that differs from that of the request."""
+        jitter = random.randint(1, MAX_JITTER)  # noqa: S311  (no secret)
+        asked = self._request.query.cursor
+        return durable_streams.cursor_at(self._services.clock(), asked, jitter)
+
+    # The end
+
+    def _finish(self, status: int, headers: list[tuple[str, str]], body: bytes | None) -> None:
+        """Sends a whole response, and closes the connection."""
+        length = () if body is None else (("Content-Length", str(len(body))),)
+        fields = (*headers, *self._request.headers, *length, ("Connection", "close"))
+        response = http_responses.response_head(status, fields) + (body or b"")
+        self._services.counters.data_sent_total += len(response)
+        self._transport.write(response)
+        self._close()
+
+    def _refuse(self, refused: RequestRefused) -> None:
+        self._services.refusals.note(refused)
+        self._transport.write(http1.refusal(with_headers(refused, self._request.headers)))
+        self._close()
+
+    def _fail(self, error: LostPosition | BackendError) -> None:
+        """The history has not what is read: the reader starts again, or tries later."""
+        if self._state is _State.ENDED:
+            return
+        if self._begun:
+            self._end_in_order()
+        elif isinstance(error, LostPosition):
+            self._refuse(RequestRefused(410, f"the offset is not kept any more: {error}"))
+        else:
+            self._refuse(unavailable("the history can't be read now"))
+
+    def _end_in_order(self) -> None:
+        """Ends the response without an error: a client that wants more sends another request."""
+        if self._state is _State.ENDED:
+            return
+        if self._begun:
+            if end := self._framing().end:
+                self._transport.write(end)
+            self._close()
+        else:
+            self._respond_empty()
+
+    def _end_early(self, refused: RequestRefused) -> None:
+        """The server ends the read: with the refusal if nothing was decided or read yet."""
+        if self._state is _State.ENDED:
+            return
+        if self._begun or self._state is _State.WAITING:
+            self._end_in_order()
+        else:
+            self._refuse(refused)
+
+    def close(self, goodbye: Goodbye) -> None:
+        if goodbye.reason is Reason.SERVER_RESTART or self._begun:
+            self._end_early(refusal_of(goodbye))
+        elif self._state is not _State.ENDED:
+            self._refuse(refusal_of(goodbye))
+
+    def _close(self) -> None:
+        self._leave()
+        self._transport.close()
+        self._close_timer = asyncio.get_running_loop().call_later(
+            self._services.close_timeout_s, self._transport.abort
+        )
+
+    def _leave(self) -> None:
+        """Leaves the tail, and ends everything that waits for this reader."""
+        state, self._state = self._state, _State.ENDED
+        if state is _State.ENDED:
+            return
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        if self._begun:
+            self._services.events.forget(self)
+            self._services.counters.ds_sse_clients_num -= 1
+        elif state is _State.WAITING:
+            self._stop_waiting()
+        if self._tail is not None:
+            self._tail.stop_waiting(self)
+            self._services.tails.leave(self._request.stream)
+            self._tail = None
+
+    # Slow clients
+
+    def _close_if_slow(self) -> None:
+        """The data may have been sent meanwhile."""
+        if (
+            self._state is _State.WAITING
+            and self._transport.get_write_buffer_size() > self._services.high_water
+        ):
+            self._services.counters.disconnected_slow_clients_total += 1
+            self._end_in_order()
+
+    # Outbound: the node sends nothing to these clients
+
+    def write_slices(self, slices: Iterator[bytes]) -> Awaitable[None] | None:
+        """Does nothing: the session has no subscriptions."""
+
+    def pause_reading(self) -> None:
+        """Does nothing: the request was read."""
+
+    def resume_reading(self) -> None:
+        """See :meth:`pause_reading`."""
+
+
+def _page_length(found: _Messages) -> int:
+    """How many of the messages are one page."""
+    size = 0
+    for count, each in enumerate(found[:PAGE]):
+        size += len(each.data)
+        if size > PAGE_BYTES and count:
+            return count
+    return min(len(found), PAGE)
+
+
+def _discard(batch: bytes) -> None:
+    """See ``write``: no message of the session is sent."""

@@ -1,0 +1,140 @@
+"""Reads requests for Durable Streams: a name of a stream in the path, how to read it in the query.
+
+Source: PROTOCOL.md of durable-streams/durable-streams; docs/durable_streams.md (anycable/anycable).
+Knows: HTTP requests, CORS, admission, signed names. Does not know: connections, histories.
+"""
+
+from typing import Final
+from urllib.parse import unquote
+
+import msgspec
+
+from catenary.auth.origins import Origins
+from catenary.auth.streams import StreamNames
+from catenary.edge.admission import Admission, Admitted
+from catenary.edge.request import Peer
+from catenary.errors import RequestRefused
+from catenary.messages.names import Stream
+from catenary.protocols.durable_streams import ReadRequest, read_request
+from catenary.protocols.silent import SILENT
+from catenary.transports.http_responses import (
+    BriefResponse,
+    CrossOrigin,
+    Headers,
+    with_headers,
+)
+from catenary.wire.http1 import RequestHead
+
+METHODS: Final = "GET, HEAD, OPTIONS"
+
+SIGNED_HEADER: Final = "x-signed"
+
+_ALLOWED_HEADERS: Final = (
+    "Origin",
+    "X-Requested-With",
+    "X-Request-ID",
+    "Content-Type",
+    "Accept",
+    "Authorization",
+    "If-None-Match",
+    "X-Signed",
+)
+_EXPOSED_HEADERS: Final = (
+    "Stream-Next-Offset",
+    "Stream-Cursor",
+    "Stream-Up-To-Date",
+    "Stream-Closed",
+    "Stream-SSE-Data-Encoding",
+    "ETag",
+    "Location",
+)
+_SECURITY: Final = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Cross-Origin-Resource-Policy", "cross-origin"),
+)
+
+
+class OpenedRead(msgspec.Struct, frozen=True):
+    """The request of a client that may read a stream. ``headers`` are those of every response to it; ``is_shared`` says that
+    any client gets the same response, so that shared caches may keep it."""
+
+    stream: Stream
+    query: ReadRequest
+    admitted: Admitted
+    headers: Headers
+    is_head: bool
+    is_shared: bool
+    if_none_match: str
+    is_http_1_0: bool
+
+
+class StreamPathRules(msgspec.Struct, frozen=True, kw_only=True):
+    """``prefix`` is the path of all streams; ``max_name_size`` limits a name in characters, 0: not. ``token_header`` may
+    carry a client's token, empty for none. ``is_shared``: clients need no authentication."""
+
+    prefix: str
+    max_name_size: int
+    token_header: str
+    is_shared: bool
+
+
+class DurableStreamRequests:
+    """Reads the requests of one endpoint. Pages of the origins ``pages`` may read the responses (CORS)."""
+
+    __slots__ = ("_admission", "_cross_origin", "_names", "_rules")
+
+    def __init__(
+        self, admission: Admission, names: StreamNames, pages: Origins, rules: StreamPathRules
+    ) -> None:
+        self._admission = admission
+        self._names = names
+        self._rules = rules
+        token = (rules.token_header,) if rules.token_header else ()
+        self._cross_origin = CrossOrigin(
+            pages, METHODS, (*_ALLOWED_HEADERS, *token), _EXPOSED_HEADERS
+        )
+
+    def accept(self, request: RequestHead, peer: Peer) -> OpenedRead | BriefResponse:
+        """Checks and reads a request. Raises :class:`RequestRefused`: 400, 401, 403, 405 or 503."""
+        headers = (*_SECURITY, *self._cross_origin.headers(request.headers.get("origin", "")))
+        if request.method == "OPTIONS":
+            return BriefResponse(204, (("Allow", METHODS), *headers))
+        try:
+            return self._read(request, peer, headers)
+        except RequestRefused as refused:
+            raise with_headers(refused, headers) from refused
+
+    def _read(self, request: RequestHead, peer: Peer, headers: Headers) -> OpenedRead:
+        if request.method not in ("GET", "HEAD"):
+            allow = (("Allow", METHODS),)
+            raise RequestRefused(405, f"expected {METHODS}, got {request.method[:20]}", allow)
+        stream = self._stream(request.path)
+        query = read_request(request.query)
+        signed = query.signed or request.headers.get(SIGNED_HEADER, "")
+        if not self._names.opens(stream, signed):
+            raise RequestRefused(
+                401, "expected a signed name of this stream in ?signed= or X-Signed"
+            )
+        return OpenedRead(
+            stream=stream,
+            query=query,
+            admitted=self._admission.admit(request, peer, SILENT),
+            headers=headers,
+            is_head=request.method == "HEAD",
+            is_shared=self._rules.is_shared and not signed,
+            if_none_match=request.headers.get("if-none-match", ""),
+            is_http_1_0=request.is_http_1_0,
+        )
+
+    def _stream(self, path: str) -> Stream:
+        """The rest of the path is the name, percent-decoded."""
+        try:
+            name = unquote(path[len(self._rules.prefix) + 1 :], errors="strict")
+        except UnicodeDecodeError as error:
+            raise RequestRefused(400, "expected the name of a stream in UTF-8") from error
+        limit = self._rules.max_name_size
+        if not name:
+            raise RequestRefused(400, "expected the name of a stream in the path")
+        if 0 < limit < len(name):
+            raise RequestRefused(400, f"expected a name of up to {limit} characters")
+        return Stream(name)
