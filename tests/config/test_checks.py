@@ -11,7 +11,7 @@ UNBUILT = "this option is not available in this version; leave it at its default
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["--poll"], f"--poll: {UNBUILT}"),
+        (["--admin"], f"--admin: {UNBUILT}"),
         (["--statsd_prefix=x"], f"--statsd_prefix: {UNBUILT}"),
         (
             ["--rpc_concurrency=0"],
@@ -28,13 +28,13 @@ def test_what_is_not_built_is_refused(argv: list[str], line: str) -> None:
 
 
 def test_what_is_not_built_is_refused_from_every_source() -> None:
-    assert refused(environ={"ANYCABLE_POLL_PATH": "/e"}) == f"ANYCABLE_POLL_PATH: {UNBUILT}"
-    assert refused(file="[poll]\npath = '/e'") == f"./anycable.toml: poll.path: {UNBUILT}"
+    assert refused(environ={"ANYCABLE_ADMIN_PATH": "/e"}) == f"ANYCABLE_ADMIN_PATH: {UNBUILT}"
+    assert refused(file="[admin]\npath = '/e'") == f"./anycable.toml: admin.path: {UNBUILT}"
 
 
 def test_a_higher_source_can_take_back_what_is_not_built() -> None:
-    assert options("--poll=false", environ={"ANYCABLE_POLL": "true"}).poll.enabled is False
-    assert options(environ={"ANYCABLE_POLL": "false"}, file="[poll]\nenabled = true") == Options()
+    assert options("--admin=false", environ={"ANYCABLE_ADMIN": "true"}).admin.enabled is False
+    assert options(environ={"ANYCABLE_ADMIN": "false"}, file="[admin]\nenabled = true") == Options()
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_higher_source_can_take_back_what_is_not_built() -> None:
         ["--broker="],
         ["--broker=none"],
         ["--pubsub=none"],
-        ["--poll=false"],
+        ["--admin=false"],
         ["--history_ttl=300"],
         ["--port=9000", "--metrics_port=9000"],
         ["--secret=x", "--pusher_secret=x"],

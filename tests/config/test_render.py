@@ -67,6 +67,8 @@ def any_options(draw: st.DrawFn) -> Options:
         ("server", "ready_path"),
         ("http_broadcast", "path"),
         ("sse", "path"),
+        ("poll", "path"),
+        ("ocpp", "path"),
         ("api", "path"),
         ("metrics", "http_path"),
     ):
@@ -180,7 +182,7 @@ def test_help_is_grouped_and_says_default_choices_and_variables() -> None:
     assert "(default: 8080) [$ANYCABLE_PORT, $PORT]" in text
     flat = " ".join(text.split())
     assert "one of debug, info, warn, error (default: info) [$ANYCABLE_LOG_LEVEL]" in flat
-    assert "--poll (not in this version) Serve long polling" in flat
+    assert "--admin (not in this version) Serve the console" in flat
     assert "(0: not in this version)" in flat
     assert max(map(len, text.splitlines())) <= render.WIDTH
 

@@ -77,6 +77,7 @@ def check_together(options: Options) -> None:
         ("sse_path", options.sse.path),
         *((("ocpp_path", options.ocpp.path),) if options.ocpp.path else ()),
         ("ds_path", options.ds.path),
+        ("poll_path", options.poll.path),
         *((("metrics_http", options.metrics.http_path),) if options.metrics.http_path else ()),
     ):
         if not path.startswith("/"):

@@ -1051,22 +1051,20 @@ class PollOptions(Group, frozen=True, kw_only=True):
 
     section = Section(LONG_POLLING, flags="poll_", toml="poll.")
 
-    enabled: bool = option(False, "Serve long polling", flag="poll", built=False)
-    path: str = option("/lp", "Path of long polling", built=False)
-    interval_s: int = option(15, "Time limit of a poll, in seconds", built=False)
+    enabled: bool = option(False, "Serve long polling", flag="poll")
+    path: str = option("/lp", "Path of long polling", filled=True)
+    interval_s: int = option(15, "Time limit of a poll, in seconds", minimum=1)
     flush_interval_ms: int = option(
         500,
         "Time in which messages are collected before a poll is answered, in milliseconds",
-        built=False,
     )
     max_request_size_bytes: int = option(
         65536,
         "Maximum size of a request body, in bytes",
         variables=("ANYCABLE_POLL_MAX_REQEUEST_SIZE",),
-        built=False,
     )
     keepalive_timeout_s: int = option(
-        5, "Lifetime of a session without a poll, in seconds", built=False
+        5, "Lifetime of a session without a poll, in seconds", minimum=1
     )
 
 

@@ -17,16 +17,19 @@ AT_ONCE: Final = 50
 
 class Deadlines:
     """Satisfies :class:`catenary.ports.Watch`. Calls ``time_out`` of connections that are watched for more
-    than ``timeout_s``, at most a second late.
+    than ``timeout_s``, at most ``sweep_s`` late (default: a second).
 
     ``clock`` is monotonic, in seconds. The timer exists only while a connection is watched.
     """
 
-    __slots__ = ("_clock", "_sweeper", "_waiting", "timeout_s")
+    __slots__ = ("_clock", "_sweep_s", "_sweeper", "_waiting", "timeout_s")
 
-    def __init__(self, timeout_s: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, timeout_s: float, clock: Callable[[], float], sweep_s: float | None = None
+    ) -> None:
         self.timeout_s = timeout_s
         self._clock = clock
+        self._sweep_s = SWEEP_S if sweep_s is None else sweep_s
         self._waiting: dict[Waiting, float] = {}
         self._sweeper: asyncio.Handle | None = None
 
@@ -42,7 +45,7 @@ class Deadlines:
         self._waiting.pop(connection, None)
 
     def _sweep_later(self) -> None:
-        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+        self._sweeper = asyncio.get_running_loop().call_later(self._sweep_s, self._sweep)
 
     def _sweep(self) -> None:
         self._sweeper = None

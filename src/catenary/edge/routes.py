@@ -22,7 +22,9 @@ class Endpoint(Protocol):
 
     def open(self, request: RequestHead, peer: Peer, connection: ClientConnection) -> Stage:
         """Returns the stage that serves a request. Nothing is sent before the connection enters the stage. Raises
-        :class:`catenary.errors.RequestRefused`."""
+        :class:`catenary.errors.RequestRefused`.
+
+        ``connection.stage`` is the sniffer: a stage whose connection may have further requests enters it again."""
         ...
 
 

@@ -62,7 +62,10 @@ class RequestSniffer:
         self._head: bytes | bytearray = b""
 
     def begin(self, rest: bytes) -> None:
+        """Called again by a stage that gives the connection back for its next request, whose first bytes are ``rest``."""
         self._port.deadlines.watch(self)
+        if rest:
+            self.receive(rest)
 
     def receive(self, data: bytes) -> None:
         if self._head:

@@ -31,6 +31,10 @@ class Counters:
     ds_sse_requests_total: int = _figure("Event streams of durable streams")
     ds_poll_clients_num: int = _figure("Long polls of durable streams that wait")
     ds_sse_clients_num: int = _figure("Open event streams of durable streams")
+    long_poll_clients_num: int = _figure("Long-polling clients with a session")
+    long_poll_stale_requests_total: int = _figure(
+        "Long-polling requests whose session had ended or never existed"
+    )
     failed_auths_total: int = _figure("Clients rejected by authentication")
     client_msg_total: int = _figure("Messages received from clients")
     failed_client_msg_total: int = _figure("Messages from clients that could not be executed")
@@ -101,6 +105,9 @@ class Counters:
     )
     held_clients_total: int = _figure(
         "Times a client was not read because its commands were waiting"
+    )
+    long_poll_overflows_total: int = _figure(
+        "Long-polling sessions closed because too much waited for their next request"
     )
     replay_overflows_total: int = _figure(
         "Times the buffer of a client that reads the history overflowed"

@@ -28,6 +28,7 @@ from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.durable_streams import add_durable_streams
 from catenary.server.http_routes import announce
+from catenary.server.long_polling import add_long_polling
 from catenary.server.ocpp import add_stations
 from catenary.server.ports import Ports, PortSpec
 from catenary.server.shutdown_phases import CLOSE_LISTENERS
@@ -53,6 +54,7 @@ def build_listeners(
         main.endpoints.append((options.sse.path, clients.event_streams()))
     add_stations(build, main, clients)
     add_durable_streams(build, main, clients)
+    add_long_polling(build, main, clients)
     if applications.hosted is not None:
         announce(build, port, options.server.asgi, "http", "/")
         main.hosted = applications.hosted

@@ -1,0 +1,67 @@
+"""Assembles long polling: its sessions, and its endpoint at the clients' port.
+
+Knows: options, transports. Does not know: what requests and messages mean.
+"""
+
+import secrets
+import time
+from typing import Final
+
+import msgspec
+
+from catenary.auth.origins import Origins
+from catenary.edge.deadlines import Deadlines
+from catenary.messages.heartbeat import Heartbeat
+from catenary.server.build import ServerBuild
+from catenary.server.client_endpoints import ClientEndpoints
+from catenary.server.http_routes import announce
+from catenary.server.ports import PortSpec
+from catenary.server.shutdown_phases import CLOSE_LISTENERS
+from catenary.transports.long_polling import PollLimits
+from catenary.transports.long_polling_endpoint import LongPollingEndpoint, PollServices
+from catenary.transports.long_polling_requests import PollRequests
+from catenary.transports.long_polling_sessions import PollSessions
+
+CONNECTION_IDLE_S: Final = 10
+"""How much longer than a session a connection without a request is kept: the client must not meet a connection that is just
+being closed."""
+
+
+def add_long_polling(build: ServerBuild, main: PortSpec, clients: ClientEndpoints) -> None:
+    """Serves long polling at the clients' port, if the options ask for it."""
+    options = build.options
+    if not options.poll.enabled:
+        return
+    announce(build, options.server.port, "long polling", "http", options.poll.path)
+    main.endpoints.append((options.poll.path, LongPollingEndpoint(poll_services(build, clients))))
+
+
+def poll_services(build: ServerBuild, clients: ClientEndpoints) -> PollServices:
+    """The sessions of this node, and how their requests are read. Called once."""
+    options, poll = build.options, build.options.poll
+    pages = Origins(options.server.allowed_origins)
+    rules = msgspec.structs.replace(clients.rules(), heartbeat=Heartbeat(0), pong_timeout_s=0)
+    limits = PollLimits(
+        interval_s=poll.interval_s,
+        flush_interval_s=poll.flush_interval_ms / 1000,
+        keepalive_timeout_s=poll.keepalive_timeout_s,
+        max_request_bytes=poll.max_request_size_bytes,
+        max_pending_bytes=options.websocket.max_pending_size_bytes,
+    )
+    sessions = PollSessions(
+        secrets.token_hex(8),
+        clients.node,
+        encoders=clients.encoders,
+        turns=clients.turns,
+        counters=clients.counters,
+        limits=limits,
+        clock=time.monotonic,
+    )
+    build.shutdown.add(CLOSE_LISTENERS, sessions.close)
+    return PollServices(
+        sessions,
+        PollRequests(clients.admission(rules), pages, rules.proxied.token_header),
+        clients.bodies(poll.max_request_size_bytes),
+        clients.refusals,
+        Deadlines(poll.keepalive_timeout_s + CONNECTION_IDLE_S, time.monotonic),
+    )
