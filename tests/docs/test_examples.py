@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from tests.parts.machine import ROOT, Machine, blocks, machine
+from tests.parts.machine import ROOT, Machine, Terminal, blocks, machine
 from tests.parts.node import require_packages
 
 PORTS = {
@@ -21,6 +21,7 @@ PORTS = {
     "python manage.py catenary": (8080,),
     "flask": (5000,),
 }
+INSTALLS = ("pip install ", "npm install ")
 GET = "curl --fail --silent --show-error"
 
 
@@ -31,12 +32,12 @@ class Example:
         installs, starts, *self.more = blocks(f"examples/{name}/README.md")
         lines = installs.splitlines()
         assert lines[0] == "python3 -m venv .venv && . .venv/bin/activate"
-        assert [each.partition(" ")[0] for each in lines[1:3]] == ["pip", "npm"]
         # The other lines set up the project.
-        there.type("\n".join(lines[3:]))
+        there.type("\n".join(each for each in lines[1:] if not each.startswith(INSTALLS)))
         exports = [each for each in starts.splitlines() if each.startswith("export ")]
         self.starts = [each for each in starts.splitlines() if each not in exports]
         self.there = there
+        self.terminals: list[Terminal] = []
         self._exports = "\n".join(exports)
 
     def type(self, block: str) -> str:
@@ -47,7 +48,7 @@ class Example:
     def run(self) -> Iterator[None]:
         """Each of its commands runs in a terminal of its own."""
         with ExitStack() as terminals:
-            opened = []
+            opened = self.terminals
             for command in self.starts:
                 ports = next((PORTS[each] for each in PORTS if command.startswith(each)), ())
                 block = f"{self._exports}\n{command}"
@@ -140,3 +141,18 @@ def test_tokens(tmp_path: Path) -> None:
             " --perform ask question=why --count=3 --timeout=20s"
         )
         assert '"message"' in example.type(ask)
+
+
+def test_charging_stations(tmp_path: Path) -> None:
+    with running("charging_stations", tmp_path) as example:
+        central, station = example.terminals
+        station.wait_for("charged: AB12")
+        central.wait_for("cs-1: stopped 1 at 1000")
+        (remote_start,) = example.more
+        example.type(remote_start)
+        station.wait_for("charged: CD34")
+        central.wait_for("cs-1: answered 42 Accepted")
+        central.wait_for("cs-1: stopped 2 at")
+        wrong = example.starts[1].replace("first", "second")
+        assert "boot: Rejected" in example.type(wrong)
+        assert "closed: 1008" in example.type(wrong)

@@ -150,3 +150,16 @@ def test_no_page_installs_from_an_index() -> None:
     sources = [*guide.ROOT.glob("src/**/*.py"), *guide.ROOT.glob("src/**/*.in")]
     wrong = re.compile(r"pip install ['\"]?catenary")
     assert [each for each in (*pages, *sources) if wrong.search(each.read_text())] == []
+
+
+def test_a_charging_station(reader: Machine) -> None:
+    guide.write("ocpp", reader.directory)
+    server, reset = blocks("docs/ocpp.md")
+    with (
+        reader.terminal(server, 8080, 8090) as central,
+        reader.terminal("python station.py") as station,
+    ):
+        station.wait_for("Accepted'}")
+        central.wait_for("cs-1 booted: {'chargePointModel': 'M'")
+        reader.type(reset)
+        central.wait_for("cs-1 answered 1: {'status': 'Accepted'}")
