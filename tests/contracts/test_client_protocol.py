@@ -3,6 +3,7 @@
 A protocol joins by a row of ``PROTOCOLS``, with a function that reads what its codec writes.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ import pytest
 
 from catenary.errors import CommandError
 from catenary.messages.commands import CloseConnection, DirectReply, Perform
+from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid
 from catenary.messages.presence import Member
 from catenary.messages.reasons import Reason
@@ -35,6 +37,7 @@ from catenary.wire.frames import Close, FrameReader, close_frame, unmask
 from tests.parts.binary_cable import EXTENDED_PROTOBUF, MESSAGE_PACK, PROTOBUF
 from tests.parts.events import events_of
 from tests.parts.introduced_protocol import INTRODUCED
+from tests.parts.pusher import pusher_protocol
 from tests.parts.stations import station_protocol
 from tests.parts.strict_protocol import STRICT
 
@@ -87,6 +90,19 @@ def read_whole_event(payload: bytes) -> Written:
     return json.loads(event.data)  # type: ignore[no-any-return]
 
 
+def read_pusher(payload: bytes) -> Written:
+    """A publication without an event is the event ``message``, whose data is a string."""
+    if not payload:
+        return {}
+    event = json.loads(payload)
+    assert isinstance(event["data"], str)
+    try:
+        data = json.loads(event["data"])
+    except ValueError:
+        data = event["data"]
+    return {"identifier": event["channel"], "message": data}
+
+
 class Case(NamedTuple):
     """One protocol, how a client reads its payloads, and what is no message of it."""
 
@@ -104,6 +120,7 @@ class Case(NamedTuple):
 
 
 BOOTS = [b'[2,"1","BootNotification",{"chargePointModel":"M"}]', b'[2,"2","Heartbeat",{}]']
+PUSHER = pusher_protocol()
 
 REPLIES: list[Reply] = [
     Welcome(Sid("s")),
@@ -192,10 +209,16 @@ PROTOCOLS = {
         introductions=BOOTS,
         is_introduced_once=False,
     ),
+    "pusher-7": Case(PUSHER, read_pusher, ()),
 }
 
-# Not of the table: they depend on the station, or belong to these tests
-OTHERS = [STRICT, INTRODUCED, *(PROTOCOLS[each].protocol for each in PROTOCOLS if "ocpp" in each)]
+# Not of the table: they depend on the station or the app, or belong to these tests
+OTHERS = [
+    STRICT,
+    INTRODUCED,
+    *(PROTOCOLS[each].protocol for each in PROTOCOLS if "ocpp" in each),
+    PUSHER,
+]
 
 ROWS = [
     each
@@ -228,6 +251,19 @@ def test_subprotocols_are_tokens_and_name_one_protocol_each() -> None:
 def test_a_codec_is_shared_unless_it_has_state(case: Case) -> None:
     protocol = case.protocol
     assert (protocol.codec() is protocol.codec()) is not protocol.has_state
+
+
+def test_each_session_has_a_reader_of_its_own(case: Case) -> None:
+    """It answers garbage or refuses it; nothing else is raised. The codec that encodes is shared."""
+    reader = case.protocol.reader
+    if reader is None:
+        return
+    first, second = (reader(Environment(Sid(f"{number}.1"), "/", {})) for number in (1, 2))
+    assert first is not second
+    assert not case.protocol.has_state
+    for garbage in (*JSON_GARBAGE, *GARBAGE):
+        with contextlib.suppress(CommandError):
+            assert isinstance(first(garbage), DirectReply)
 
 
 def test_what_is_not_a_command_is_a_command_error(case: Case, codec: Codec) -> None:

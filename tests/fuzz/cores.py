@@ -32,6 +32,7 @@ from catenary.messages.commands import (
     ClientPong,
     CloseConnection,
     DirectReply,
+    Identify,
     Subscribe,
 )
 from catenary.messages.heartbeat import Heartbeat
@@ -325,7 +326,7 @@ def _check_codec(codec: Codec, read: Callable[[bytes], dict[str, Any]], data: by
         return
     if command is None or isinstance(command, ClientPing | ClientPong):
         return
-    assert not isinstance(command, tuple | DirectReply | CloseConnection | Checkpoint), (
+    assert not isinstance(command, tuple | DirectReply | CloseConnection | Checkpoint | Identify), (
         "one command"
     )
     identifier = command.identifier

@@ -95,3 +95,28 @@ def test_sessions_are_closing_until_the_last_one_is_closed() -> None:
         world.turn()
         closed.append(sum(outbound.goodbye is not None for _, outbound in sessions))
     assert closed == [2, 4, 5]
+
+
+def test_a_session_that_is_identified_later_has_only_its_new_identifiers() -> None:
+    world = World()
+    session, outbound = world.session('{"sid":1}')
+    _, other = world.session('{"user":1}')
+    world.table.identify(session, '{"user":1}')
+    world.table.disconnect(RemoteDisconnect('{"sid":1}', reconnect=False))
+    assert outbound.ended_for is None
+    world.table.disconnect(RemoteDisconnect('{"user":1}', reconnect=False))
+    assert outbound.ended_for is other.ended_for is Reason.REMOTE
+    world.table.remove(session)
+    assert (world.table.identifiers_num, world.counters.clients_num) == (1, 1)
+
+
+def test_sessions_are_counted_by_their_realm() -> None:
+    world = World()
+    world.session("")
+    session, _ = world.session("")
+    world.table.remove(session)
+    session.environment.realm = "own"
+    world.table.add(session)
+    assert (world.table.number_in("own"), world.table.number_in("other")) == (1, 0)
+    world.table.remove(session)
+    assert world.table.number_in("own") == 0

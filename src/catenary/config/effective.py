@@ -60,6 +60,7 @@ def effective(options: Options) -> Options:
     - the ports of HTTP broadcasts, metrics and the API are set; ``http_broadcast.cors_hosts`` and
       ``api.cors_hosts`` default to the allowed origins;
     - ``access.public`` has set ``noauth`` and public streams;
+    - ``broker.adapter`` is ``memory`` if a single node serves Pusher clients and none was chosen;
     - ``pubsub.adapter`` is the pub/sub between nodes, empty for a single node. Several workers without one
       use an embedded NATS server at an address of its own (``enats.address`` is empty).
 
@@ -134,6 +135,8 @@ def _between_nodes(options: Options) -> Options:
         adapter = broker
     elif options.server.workers > 1 and not is_given:
         adapter = "nats"
+    if options.pusher.app_id or options.pusher.apps:
+        options = _with_broker(options, adapter)
     options = replace(options, pubsub=replace(options.pubsub, adapter=adapter))
     is_private = (
         options.server.workers > 1
@@ -145,6 +148,13 @@ def _between_nodes(options: Options) -> Options:
     if not is_private:
         return options
     return replace(options, enats=replace(options.enats, enabled=True, address=""))
+
+
+def _with_broker(options: Options, pubsub: PubSubAdapter) -> Options:
+    """Pusher's presence channels need a broker: a single node without one stores in its memory. ``broker=none`` stays."""
+    if options.broker.adapter or pubsub or options.server.workers > 1:
+        return options
+    return replace(options, broker=replace(options.broker, adapter="memory"))
 
 
 def _rpc(rpc: RpcOptions) -> RpcOptions:

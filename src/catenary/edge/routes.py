@@ -28,6 +28,18 @@ class Endpoint(Protocol):
         ...
 
 
+class ChoosingEndpoint:
+    """Satisfies :class:`Endpoint`, for paths whose endpoint depends on each request: ``choose`` returns it."""
+
+    __slots__ = ("_choose",)
+
+    def __init__(self, choose: Callable[[RequestHead], Endpoint]) -> None:
+        self._choose = choose
+
+    def open(self, request: RequestHead, peer: Peer, connection: ClientConnection) -> Stage:
+        return self._choose(request).open(request, peer, connection)
+
+
 Fallback = Callable[[ClientConnection, UvicornContext, str, bytes], None]
 """Serves a path without an endpoint, from the first byte of its request: exchanges the stage of the connection or
 hands its transport over. Raises :class:`catenary.errors.RequestRefused`."""

@@ -15,27 +15,37 @@ from catenary.messages.publications import Position
 
 class HistoryRequest(msgspec.Struct, frozen=True):
     """Asks for missed messages: of streams with a position, those after it; of other streams, those since a time
-    (seconds since 1970), if there is one."""
+    (seconds since 1970), if there is one. ``newest`` limits the latter to the last so many messages."""
 
     since_s: int | None = None
     positions: dict[str, Position] = {}
+    newest: int | None = None
 
 
 class Join(msgspec.Struct, frozen=True, gc=False):
-    """Joins the presence of a subscription's stream as the member ``id``; ``info`` is JSON text."""
+    """Joins the presence of a subscription's stream as the member ``id``; ``info`` is JSON text.
+
+    With ``is_bound``, the member leaves when its connection is lost, not when its time to live has passed, and only
+    others are notified that it has joined.
+    """
 
     identifier: Identifier
     id: str
     info: str
+    is_bound: bool = False
 
 
 @final
 class Subscribe(msgspec.Struct, frozen=True):
-    """Asks for a subscription; after its confirmation, for the history, and to join its presence."""
+    """Asks for a subscription; after its confirmation, for the history, and to join its presence.
+
+    With ``reads_members``, to join first, then for the members, then for the history.
+    """
 
     identifier: Identifier
     history: HistoryRequest | None = None
     join: Join | None = None
+    reads_members: bool = False
 
 
 @final
@@ -92,6 +102,14 @@ class ClientPong(msgspec.Struct, frozen=True, gc=False):
 
 
 @final
+class Identify(msgspec.Struct, frozen=True, gc=False):
+    """Gives the session connection identifiers, instead of those with which it was admitted: remote disconnects of them
+    close it. A codec adds it when the client has proved who it is."""
+
+    identifiers: str
+
+
+@final
 class DirectReply(msgspec.Struct, frozen=True, gc=False):
     """Sends ``payload``, which is encoded and not yet framed: the answer of a codec, without the node."""
 
@@ -130,6 +148,7 @@ Command = (
     | ReadPresence
     | ClientPing
     | ClientPong
+    | Identify
     | DirectReply
     | CloseConnection
     | Checkpoint

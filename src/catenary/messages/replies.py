@@ -48,9 +48,10 @@ class Failed(msgspec.Struct, frozen=True, gc=False):
 
 
 class HistoryConfirmed(msgspec.Struct, frozen=True, gc=False):
-    """All missed messages have been sent."""
+    """All missed messages have been sent; ``is_empty`` if there were none."""
 
     identifier: Identifier
+    is_empty: bool = False
 
 
 class HistoryRejected(msgspec.Struct, frozen=True, gc=False):

@@ -142,6 +142,14 @@ class Counters:
         "Events lost, because a queue was full or the receiver failed for too long"
     )
 
+    # Pusher
+    pusher_refused_subscriptions_total: int = _figure(
+        "Subscriptions of Pusher clients refused, because of a signature, a name or a limit"
+    )
+    pusher_refused_client_events_total: int = _figure(
+        "Events of Pusher clients refused, because of a limit or where they are not allowed"
+    )
+
     # Between nodes
     pubsub_reconnects_total: int = _figure("Times the pub/sub connection between nodes was lost")
     pubsub_canary_lost_total: int = _figure(

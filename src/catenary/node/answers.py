@@ -86,7 +86,7 @@ class Answers:
         if answer is None:
             answer = encoded(encoder, identifier, found)
             if is_last:
-                confirmation = encoder.encode(HistoryConfirmed(identifier)) or b""
+                confirmation = encoder.encode(HistoryConfirmed(identifier, not found)) or b""
                 answer = FrameBatch(answer.row + confirmation, answer.messages)
             self._keep(key, answer)
         return answer

@@ -23,6 +23,7 @@ from catenary.messages.commands import (
     CloseConnection,
     Command,
     DirectReply,
+    Identify,
     Join,
     Leave,
     Perform,
@@ -132,6 +133,10 @@ class Node:
         self._inboxes: Inboxes[CommandStep] = Inboxes(
             self._start, self._decisions.resolve, self._background.hold, counters
         )
+
+    def clients_of(self, realm: str) -> int:
+        """Number of connected clients of a realm at this node."""
+        return self._hub.sessions.number_in(realm)
 
     # Connecting
 
@@ -262,6 +267,9 @@ class Node:
         if type(command) is ClientPing:
             session.send(Pong())
             return None
+        if type(command) is Identify:
+            self._hub.sessions.identify(session, command.identifiers)
+            return None
         if type(command) is DirectReply:
             session.outbound.write(session.encoder.frame(command.payload))
             return None
@@ -286,8 +294,8 @@ class Node:
         match command:
             case Whisper():
                 return self.publications.whisper(subscription, command)
-            case Join(_, member_id, info):
-                return self._presences.join(subscription, member_id, info)
+            case Join(_, member_id, info, is_bound):
+                return self._presences.join(subscription, member_id, info, is_bound=is_bound)
             case Leave():
                 return self._presences.leave(subscription)
             case ReadPresence(_, with_records):
@@ -307,10 +315,13 @@ class Node:
 
     def _follow_confirmation(self, session: Session, command: Subscribe) -> None:
         """Executes the other parts of a subscribe command, after its confirmation was sent."""
-        asked = (
-            [] if command.history is None else [ReadHistory(command.identifier, command.history)]
-        )
-        self._follow(session, [*asked, *([] if command.join is None else [command.join])])
+        identifier, history, join = command.identifier, command.history, command.join
+        commands: list[Command] = [] if history is None else [ReadHistory(identifier, history)]
+        if command.reads_members:
+            commands.insert(0, ReadPresence(identifier))
+        if join is not None:
+            commands.insert(0 if command.reads_members else len(commands), join)
+        self._follow(session, commands)
         if session.inbox is not None:
             session.inbox.note_confirmation(command.identifier)
 

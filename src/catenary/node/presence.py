@@ -41,6 +41,7 @@ class Presences:
     notified of them."""
 
     __slots__ = (
+        "_bound",
         "_expiring",
         "_is_refusal_logged",
         "_members",
@@ -59,14 +60,19 @@ class Presences:
         self._is_refusal_logged = False
         # The members of each session of this node, by stream
         self._members: dict[Session, dict[Stream, Member]] = {}
+        # Those of them that are members only while they are connected
+        self._bound: set[Session] = set()
         # Periodic calls that are repeated while the engine is away
         self._touching = Backoff()
         self._expiring = Backoff()
 
     # Commands of clients
 
-    def join(self, subscription: Subscription, member_id: str, info: str) -> Awaitable[None] | None:
-        """Makes a client a member of its presence stream; ignored if its subscription has none."""
+    def join(
+        self, subscription: Subscription, member_id: str, info: str, *, is_bound: bool = False
+    ) -> Awaitable[None] | None:
+        """Makes a client a member of its presence stream; ignored if its subscription has none. For ``is_bound`` see
+        :class:`catenary.messages.commands.Join`."""
         stream = subscription.presence_stream
         if stream is None:
             self._log_refusal(subscription)
@@ -75,7 +81,15 @@ class Presences:
         members = self._members.setdefault(session, {})
         if members.setdefault(stream, Member(member_id, info)).id == member_id:
             members[stream] = Member(member_id, info)
-        return self._publish_change(self._presence.join(stream, session.sid, member_id, info))
+        if is_bound:
+            self._bound.add(session)
+        return self._publish_change(
+            self._presence.join(stream, session.sid, member_id, info), self._joined_alone(session)
+        )
+
+    def _joined_alone(self, session: Session) -> Sid | None:
+        """The sid to exclude from the notification that a session has joined; None if it is to be notified, too."""
+        return session.sid if session in self._bound else None
 
     def _log_refusal(self, subscription: Subscription) -> None:
         """Logs once: every client of a channel would cause the same line."""
@@ -109,9 +123,16 @@ class Presences:
     # Sessions of this node
 
     def disconnected(self, session: Session) -> Awaitable[None] | None:
-        """A client has lost its connection: it stays a member for its time to live, because it may come back."""
-        if self._members.pop(session, None) is None:
+        """A client has lost its connection: it stays a member for its time to live, because it may come back. A bound one
+        leaves at once."""
+        members = self._members.pop(session, None)
+        if members is None:
             return None
+        if session in self._bound:
+            self._bound.remove(session)
+            return _await_those(
+                [self._publish_change(self._presence.leave(each, session.sid)) for each in members]
+            )
         return self._touch((session.sid,))
 
     def touch(self) -> Awaitable[None] | None:
@@ -165,7 +186,7 @@ class Presences:
 
     async def _join_again(self, stream: Stream, session: Session, member: Member) -> None:
         joined = self._presence.join(stream, session.sid, member.id, member.info)
-        sent = self._send_change(await settled(joined))
+        sent = self._send_change(await settled(joined), self._joined_alone(session))
         if sent is not None:
             await sent
 
@@ -203,23 +224,32 @@ class Presences:
 
     def _publish_changes(self, changes: tuple[PresenceChange, ...]) -> Awaitable[None] | None:
         """Publishes one by one: in a batch, one that is refused would cost the others, too."""
-        sent = [self._publish_change(each) for each in changes]
-        pending = [each for each in sent if each is not None]
-        return _await_all(pending) if pending else None
+        return _await_those([self._publish_change(each) for each in changes])
 
     def _publish_change(
-        self, change: PresenceChange | Awaitable[PresenceChange | None] | None
+        self,
+        change: PresenceChange | Awaitable[PresenceChange | None] | None,
+        joined_alone: Sid | None = None,
     ) -> Awaitable[None] | None:
         """None if a change is published, or there is none; the awaitable does not raise errors of the engine."""
-        sent = then(change, self._send_change)
+        sent = then(change, partial(self._send_change, joined_alone=joined_alone))
         return None if sent is None else _await_or_log(sent)
 
-    def _send_change(self, change: PresenceChange | None) -> Awaitable[None] | None:
-        if change is None:
+    def _send_change(
+        self, change: PresenceChange | None, joined_alone: Sid | None = None
+    ) -> Awaitable[None] | None:
+        """``joined_alone`` is not notified. Others are not notified of new info of its member: its protocol has no event for
+        that."""
+        if change is None or (joined_alone is not None and change.kind == "update"):
             return None
         if self._observer is not None:
             self._observer.presence_changed(change)
-        return self._publish((_publication(change),))
+        return self._publish((_publication(change, joined_alone),))
+
+
+def _await_those(sent: list[Awaitable[None] | None]) -> Awaitable[None] | None:
+    pending = [each for each in sent if each is not None]
+    return _await_all(pending) if pending else None
 
 
 async def _await_all(pending: list[Awaitable[None]]) -> None:
@@ -250,7 +280,7 @@ async def _send_state_or_error(subscription: Subscription, sent: Awaitable[None]
         subscription.session.send(PresenceUnknown(subscription.identifier))
 
 
-def _publication(change: PresenceChange) -> Publication:
+def _publication(change: PresenceChange, excluded: Sid | None = None) -> Publication:
     """The message about a change; it is not kept in the history.
 
     An update is sent as a join: clients keep members by id, and know no third event.
@@ -258,4 +288,5 @@ def _publication(change: PresenceChange) -> Publication:
     event: dict[str, object] = {"type": "leave", "id": change.id}
     if change.kind != "leave":
         event = {"type": "join", "id": change.id, "info": msgspec.Raw(change.info.encode())}
-    return Publication(change.stream, _write(event).decode(), kind=KIND, transient=True)
+    text = _write(event).decode()
+    return Publication(change.stream, text, excluded, kind=KIND, transient=True)

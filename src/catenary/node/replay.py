@@ -250,7 +250,8 @@ class Replayer:
         if position is not None:
             return self._history.after(stream, position)
         if request.since_s is not None:
-            return self._history.since(stream, request.since_s)
+            newest = request.newest
+            return self._history.since(stream, request.since_s, newest, newest=newest is not None)
         return ()
 
     def _answer(

@@ -20,7 +20,7 @@ CLOSE_COST: Final = 10
 class SessionTable:
     """Sessions that the application has accepted, until their connections are lost."""
 
-    __slots__ = ("_by_identifiers", "_by_sid", "_closing", "_counters", "_turns")
+    __slots__ = ("_by_identifiers", "_by_realm", "_by_sid", "_closing", "_counters", "_turns")
 
     def __init__(self, counters: Counters, turns: Turns) -> None:
         self._counters = counters
@@ -28,6 +28,8 @@ class SessionTable:
         self._by_sid: dict[Sid, Session] = {}
         # A set only if several sessions share the identifiers
         self._by_identifiers: dict[str, Session | set[Session]] = {}
+        # How many, for each realm
+        self._by_realm: dict[str, int] = {}
         # Remote disconnects under way: how many for each connection identifiers
         self._closing: dict[str, int] = {}
 
@@ -36,6 +38,10 @@ class SessionTable:
         """Number of different connection identifiers."""
         return len(self._by_identifiers)
 
+    def number_in(self, realm: str) -> int:
+        """Number of sessions of a realm."""
+        return self._by_realm.get(realm, 0)
+
     def find(self, sid: Sid) -> Session | None:
         """The session with a sid; None if this node has none."""
         return self._by_sid.get(sid)
@@ -43,6 +49,13 @@ class SessionTable:
     def add(self, session: Session) -> None:
         """Adds an accepted session."""
         self._by_sid[session.sid] = session
+        self._add_identifiers(session)
+        realm = session.environment.realm
+        if realm:
+            self._by_realm[realm] = self._by_realm.get(realm, 0) + 1
+        self._counters.clients_num += 1
+
+    def _add_identifiers(self, session: Session) -> None:
         identifiers = session.environment.identifiers
         others = self._by_identifiers.get(identifiers)
         if others is None:
@@ -51,12 +64,24 @@ class SessionTable:
             others.add(session)
         else:
             self._by_identifiers[identifiers] = {others, session}
-        self._counters.clients_num += 1
+
+    def identify(self, session: Session, identifiers: str) -> None:
+        """Gives a connected session other connection identifiers."""
+        self._remove_identifiers(session)
+        session.environment.identifiers = identifiers
+        self._add_identifiers(session)
 
     def remove(self, session: Session) -> None:
         """Removes a session whose connection is lost."""
         if self._by_sid.get(session.sid) is session:
             del self._by_sid[session.sid]
+        self._remove_identifiers(session)
+        realm = session.environment.realm
+        if realm:
+            self._by_realm[realm] -= 1
+        self._counters.clients_num -= 1
+
+    def _remove_identifiers(self, session: Session) -> None:
         identifiers = session.environment.identifiers
         others = self._by_identifiers.get(identifiers)
         if isinstance(others, set):
@@ -65,7 +90,6 @@ class SessionTable:
                 self._by_identifiers[identifiers] = others.pop()
         elif others is session:
             del self._by_identifiers[identifiers]
-        self._counters.clients_num -= 1
 
     def disconnect(self, command: RemoteDisconnect) -> None:
         """Closes every session that has the identifiers, not only the first; some in each turn of the event loop."""

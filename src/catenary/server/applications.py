@@ -21,6 +21,7 @@ from catenary.rpc.none import NoApplication
 from catenary.rpc.tls import Tls
 from catenary.server import standalone
 from catenary.server.build import ServerBuild
+from catenary.server.pusher import realms as pusher_realms
 from catenary.server.shutdown_phases import CLOSE_APPLICATION, STOP_HOSTED_APPLICATION
 from catenary.server.standalone import Tokens
 
@@ -69,7 +70,12 @@ def build_applications(build: ServerBuild, cable: "Cable | None", code: str) -> 
     if here is not None:
         _register_figures(build, here)
     return Applications(
-        router=Router(application, channels=channels, identify=identify),
+        router=Router(
+            application,
+            channels=channels,
+            identify=identify,
+            realms=pusher_realms(options),
+        ),
         tokens=tokens,
         cable=cable,
         code=pool,

@@ -20,7 +20,7 @@ from catenary.node.hub import Hub
 from catenary.node.node import Node
 from catenary.node.turns import CLIENTS_BUDGET_US, Turns
 from catenary.ports import History
-from catenary.protocols.table import ACTION_CABLE
+from catenary.protocols.table import ACTION_CABLE, ProtocolSet
 from catenary.server.build import ServerBuild
 from catenary.transports.asgi_edge import AsgiEdge, AsgiEndpoint
 from catenary.transports.asgi_event_stream import AsgiEventStreamEndpoint
@@ -70,10 +70,16 @@ class ClientEndpoints:
 
     def websockets(self) -> WebSocketEndpoint:
         """Cables over WebSockets."""
+        return self.websocket_endpoint(ACTION_CABLE, self.rules())
+
+    def websocket_endpoint(
+        self, protocols: ProtocolSet, rules: AdmissionRules
+    ) -> WebSocketEndpoint:
+        """WebSockets of other protocols."""
         return WebSocketEndpoint(
             self.websocket_services(),
-            self.admission(self.rules()),
-            ACTION_CABLE,
+            self.admission(rules),
+            protocols,
             self.encoders,
             compresses=self._options.websocket.enable_compression,
         )

@@ -31,6 +31,7 @@ from catenary.server.http_routes import announce
 from catenary.server.long_polling import add_long_polling
 from catenary.server.ocpp import add_stations
 from catenary.server.ports import Ports, PortSpec
+from catenary.server.pusher import add_pusher
 from catenary.server.shutdown_phases import CLOSE_LISTENERS
 
 
@@ -55,6 +56,7 @@ def build_listeners(
     add_stations(build, main, clients)
     add_durable_streams(build, main, clients)
     add_long_polling(build, main, clients)
+    add_pusher(build, main, clients)
     if applications.hosted is not None:
         announce(build, port, options.server.asgi, "http", "/")
         main.hosted = applications.hosted

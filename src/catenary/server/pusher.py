@@ -4,8 +4,117 @@ Knows: options, the Pusher modules of every room. Does not know: sockets.
 """
 
 import secrets
+import time
+from collections.abc import Mapping
 
+import msgspec
+
+from catenary.config.options import Options
+from catenary.config.pusher_apps import PusherApp, pusher_apps
+from catenary.edge.routes import ChoosingEndpoint, Endpoint
+from catenary.messages.heartbeat import Heartbeat
 from catenary.messages.names import Sid
+from catenary.ports import Application
+from catenary.protocols import pusher_handshake
+from catenary.protocols.pusher import PusherCodec, PusherRefusal
+from catenary.protocols.pusher_handshake import Refused
+from catenary.protocols.pusher_reader import PusherRules
+from catenary.protocols.table import ClientProtocol, ProtocolSet
+from catenary.routing.pusher import PusherApplication, realm_of
+from catenary.routing.refusing import REFUSED, RefusingApplication
+from catenary.server.build import ServerBuild
+from catenary.server.client_endpoints import ClientEndpoints
+from catenary.server.http_routes import announce
+from catenary.server.ports import PortSpec
+from catenary.wire.http1 import RequestHead
+
+
+def realms(options: Options) -> Mapping[str, Application]:
+    """The applications of Pusher clients, by their realms."""
+    apps = pusher_apps(options)
+    if not apps:
+        return {}
+    return {REFUSED: RefusingApplication()} | {
+        realm_of(app): PusherApplication(app) for app in apps
+    }
+
+
+def add_pusher(build: ServerBuild, main: PortSpec, clients: ClientEndpoints) -> None:
+    """The WebSockets of Pusher clients, at the clients' port."""
+    apps = pusher_apps(build.options)
+    if not apps:
+        return
+    for app in apps:
+        path = pusher_handshake.PATH.format(key=app.key)
+        announce(build, build.options.server.port, f"Pusher app {app.id}", "ws", path)
+    if build.options.broker.adapter in ("", "none"):
+        build.announcements.append(
+            "Pusher presence and cache channels need a broker: --presets=broker"
+        )
+    main.endpoints.append(
+        (pusher_handshake.PATH, ChoosingEndpoint(_PusherEndpoints(apps, clients, build.options)))
+    )
+
+
+class _PusherEndpoints:
+    """The endpoint of each app, by its key, and one for each reason to refuse a connection."""
+
+    def __init__(
+        self, apps: tuple[PusherApp, ...], clients: ClientEndpoints, options: Options
+    ) -> None:
+        self._clients = clients
+        self._max_connections = options.server.max_conn
+        self._apps = {app.key: app for app in apps}
+        codec = PusherCodec(options.pusher.activity_timeout_s)
+        rules = msgspec.structs.replace(
+            clients.rules(),
+            heartbeat=Heartbeat(options.pusher.activity_timeout_s),
+            pong_timeout_s=options.pusher.pong_timeout_s,
+            new_sid=new_socket_id,
+        )
+        self._open: dict[str, Endpoint] = {}
+        for app in apps:
+            protocol = ClientProtocol(
+                subprotocols=(),
+                codec=lambda: codec,
+                reader=PusherRules(app, clients.counters, time.monotonic).reader,
+                answers_pings=True,
+            )
+            self._open[app.key] = clients.websocket_endpoint(
+                ProtocolSet((), fallback=protocol),
+                msgspec.structs.replace(rules, realm=realm_of(app)),
+            )
+        refusing = msgspec.structs.replace(
+            rules, heartbeat=Heartbeat(0), realm=REFUSED, max_connections=0
+        )
+        self._refusing = {
+            each: clients.websocket_endpoint(ProtocolSet((), fallback=_refusing(each)), refusing)
+            for each in pusher_handshake.REFUSALS
+        }
+
+    def __call__(self, request: RequestHead) -> Endpoint:
+        """The endpoint that serves a request."""
+        key = request.path.rpartition("/")[2]
+        refused = self._why_refused(key, request.query)
+        return self._open[key] if refused is None else self._refusing[refused]
+
+    def _why_refused(self, key: str, query: str) -> Refused | None:
+        app = self._apps.get(key)
+        if app is None:
+            return pusher_handshake.UNKNOWN_APP if key else pusher_handshake.NO_PATH
+        refused = pusher_handshake.version_refused(query)
+        if refused is not None:
+            return refused
+        if 0 < self._max_connections <= self._clients.counters.open_connections_num:
+            return pusher_handshake.OVER_CAPACITY
+        if 0 < app.max_connections <= self._clients.node.clients_of(realm_of(app)):
+            return pusher_handshake.OVER_QUOTA
+        return None
+
+
+def _refusing(refused: Refused) -> ClientProtocol:
+    codec = PusherRefusal(refused.code, refused.text)
+    return ClientProtocol(subprotocols=(), codec=lambda: codec)
 
 
 def new_socket_id() -> Sid:
