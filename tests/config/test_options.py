@@ -49,6 +49,9 @@ OURS = {
     "pusher_apps",
     "pusher_activity_timeout",
     "pusher_pong_timeout",
+    "pusher_webhook_batch_interval",
+    "pusher_webhook_timeout",
+    "pusher_webhook_retry",
 }
 
 BY_PLACE = {entry.place: entry for entry in TABLE}

@@ -194,6 +194,20 @@ async def test_counts_are_those_of_all_nodes() -> None:
 
 
 @in_loop
+async def test_a_listener_that_is_no_subscriber_occupies_nothing() -> None:
+    """Such as a reader of a Durable Stream: the hub reports one listener, and later no other."""
+    async with nodes(1) as (_, noted, (node,)):
+        node.interest.listen(S)
+        await node.is_done()
+        assert noted.take() == []
+        for number, event in ((1, "occupied"), (0, "vacated")):
+            node.subscribers[S] = number
+            node.occupancy.count()
+            await node.is_done()
+            assert noted.take() == [(event, S)]
+
+
+@in_loop
 async def test_the_streams_of_all_nodes() -> None:
     async with nodes(2) as (_, _, (one, two)):
         one.set(S, 1)

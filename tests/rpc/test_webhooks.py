@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from catenary.auth.pusher import PusherSignatures
 from catenary.errors import ConfigError
 from catenary.metrics.counters import Counters
 from catenary.protocols import pusher_webhooks
@@ -30,7 +31,7 @@ def receiver() -> Iterator[parts.WebhookReceiver]:
 
 def seal(time_ms: int, events: Iterable[bytes]) -> tuple[bytes, dict[str, str]]:
     content = pusher_webhooks.body(time_ms, events)
-    return content, pusher_webhooks.headers("key", "secret", content)
+    return content, pusher_webhooks.headers(PusherSignatures("key", "secret"), content)
 
 
 @asynccontextmanager

@@ -57,6 +57,11 @@ def phases_in(output: str) -> list[str]:
     return re.findall(r"Shutdown phase ended: (.+) \(\d+\.\d+ s\)", output)
 
 
+PUSHER_APPS = (
+    '[{"id": "a", "key": "k", "secret": "s", "webhooks": [{"url": "http://127.0.0.1:9/hook"}]}]'
+)
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     (tmp_path / "app.py").write_text(textwrap.dedent(APPLICATION))
@@ -84,6 +89,7 @@ def test_phases_end_in_their_order(directory: Path) -> None:
             "--presets=broker",
             "--broker=redis",
             f"--redis_url={redis.url}",
+            f"--pusher_apps={PUSHER_APPS}",
         )
         output = output_of_a_shutdown((sys.executable, "-m", "catenary"), flags, directory)
     expected = [phase.name for phase in PHASES if phase.name != "stop embedded NATS"]

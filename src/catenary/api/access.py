@@ -32,7 +32,7 @@ class ApiResponse(msgspec.Struct, frozen=True):
 
 
 class Access:
-    """Access to an endpoint with one method.
+    """Access to an endpoint with one ``method``, or several with commas between them for CORS alone.
 
     With an empty ``key`` anyone may send requests; ``pages`` are the origins that browsers may call from (CORS), None for none.
     """
@@ -51,13 +51,17 @@ class Access:
 
     def check(self, method: str, authorization: str) -> ApiResponse | None:
         """The answer to a preflight or unauthorized request; None if the request is permitted."""
-        if self._pages is not None and method == "OPTIONS":
+        if self.is_preflight(method):
             return ApiResponse(200)
         if method != self._method:
             return ApiResponse(422, f"expected {self._method}, got {method}")
         if not self._key.matches(authorization):
             return ApiResponse(401, "expected Authorization: Bearer with the key")
         return None
+
+    def is_preflight(self, method: str) -> bool:
+        """Whether a browser asks if a page may send a request; never without ``pages``."""
+        return self._pages is not None and method == "OPTIONS"
 
     def cors(self, origin: str) -> tuple[tuple[str, str], ...]:
         """The CORS headers of an answer to a page of this origin."""

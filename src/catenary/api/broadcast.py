@@ -4,13 +4,13 @@ Source: docs/broadcasting.md, "HTTP adapter" (anycable).
 Knows: methods, keys, bodies. Does not know: connections, which ``intake.py`` and uvicorn have.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
 from catenary.api.access import Access, ApiResponse, send_answer
+from catenary.api.request_body import read_body
 from catenary.auth.origins import Origins
 from catenary.errors import (
     BackendError,
@@ -21,7 +21,7 @@ from catenary.errors import (
 )
 from catenary.metrics.counters import Counters
 from catenary.wire.http1 import header_text
-from catenary.wire.request_memory import PendingBody, RequestMemory, too_many
+from catenary.wire.request_memory import RequestMemory
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """Larger bodies are refused with 413."""
@@ -96,29 +96,10 @@ class BroadcastEndpoint:
         if refusal is not None:
             return refusal
         try:
-            body = await self._read(receive)
+            body = await read_body(receive, self._memory, MAX_BODY_BYTES)
         except RequestRefused as error:
             return ApiResponse(error.status, str(error), headers=error.headers)
         taken = self._broadcasts.take(body)
         if isinstance(taken, ApiResponse):
             return taken
         return await self._broadcasts.answer(taken)
-
-    async def _read(self, receive: Receive) -> bytes:
-        """Reads the whole body; empty if the client has left. Raises :class:`RequestRefused`."""
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(None) as wait:
-                body = PendingBody(
-                    self._memory, MAX_BODY_BYTES, lambda: wait.reschedule(loop.time())
-                )
-                try:
-                    while (message := await receive())["type"] == "http.request":
-                        body.add(message.get("body", b""))
-                        if not message.get("more_body", False):
-                            return body.taken()
-                    return b""
-                finally:
-                    body.close()
-        except TimeoutError:
-            raise too_many() from None

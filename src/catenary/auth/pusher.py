@@ -13,10 +13,10 @@ from catenary.auth.keys import key_bytes
 class PusherSignatures:
     """Signs and verifies with the credentials of one app. Without a secret, it verifies nothing."""
 
-    __slots__ = ("_key", "_secret")
+    __slots__ = ("_secret", "key")
 
     def __init__(self, key: str, secret: str) -> None:
-        self._key = key
+        self.key = key
         self._secret = key_bytes(secret)
 
     def digest(self, text: str | bytes) -> str:
@@ -33,11 +33,11 @@ class PusherSignatures:
 
     def subscription(self, socket_id: str, channel: str, channel_data: str | None = None) -> str:
         """The ``auth`` of a subscription to a private channel, or with ``channel_data`` to a presence channel."""
-        return f"{self._key}:{self.digest(_subscription(socket_id, channel, channel_data))}"
+        return f"{self.key}:{self.digest(_subscription(socket_id, channel, channel_data))}"
 
     def user(self, socket_id: str, user_data: str) -> str:
         """The ``auth`` of a user (``pusher:signin``)."""
-        return f"{self._key}:{self.digest(_user(socket_id, user_data))}"
+        return f"{self.key}:{self.digest(_user(socket_id, user_data))}"
 
     def allows_subscription(
         self, auth: str, socket_id: str, channel: str, channel_data: str | None = None
@@ -51,7 +51,7 @@ class PusherSignatures:
 
     def _is_signed(self, auth: str, text: str) -> bool:
         key, colon, digest = auth.partition(":")
-        return bool(colon) and key == self._key and self.verifies(text, digest)
+        return bool(colon) and key == self.key and self.verifies(text, digest)
 
 
 def _subscription(socket_id: str, channel: str, channel_data: str | None) -> str:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-from catenary.auth.keys import key_bytes
+from catenary.auth.pusher import PusherSignatures
 
 MAX_AGE_S: Final = 600
 """The longest difference between the timestamp of a request and the server's clock, in seconds."""
@@ -32,33 +32,40 @@ class SignatureError(ValueError):
 
 
 class SignedRequest(msgspec.Struct, frozen=True):
-    """The parts of a request that are signed. ``path`` and ``query`` are encoded as in the request target."""
+    """The head of a request. ``path`` and ``query`` are encoded as in the request target."""
 
     method: str
     path: str
     query: str
-    body: bytes = b""
 
 
 def verified_parameters(
-    request: SignedRequest, *, key: str, secret: str, now_s: float
+    request: SignedRequest, signatures: PusherSignatures, now_s: float
 ) -> Mapping[str, str]:
-    """Returns the decoded parameters of a request that was signed with the secret of this key.
+    """Returns the decoded parameters of a request that an app has signed.
 
-    ``now_s`` counts seconds since 1970. Raises :class:`SignatureError`, for which the status is 401.
+    The signature covers the digest of the body, so a request can be verified before its body has arrived;
+    :func:`check_body` compares that. ``now_s`` counts seconds since 1970. Raises :class:`SignatureError`, for which the
+    status is 401.
     """
     parameters = _parameters(request.query)
-    _check_key(parameters, key)
+    _check_key(parameters, signatures.key)
     _check_version(parameters)
     _check_time(parameters, now_s)
-    _check_body(parameters, request)
-    _check_signature(parameters, request, secret)
+    _check_signature(parameters, request, signatures)
     return parameters
 
 
-def signature(secret: str, text: bytes) -> str:
-    """HMAC-SHA256 in lower-case hexadecimal digits: signs requests and webhooks."""
-    return hmac.new(key_bytes(secret), text, hashlib.sha256).hexdigest()
+def check_body(parameters: Mapping[str, str], body: bytes) -> None:
+    """Compares a body with its digest. A body without one is not signed. Raises :class:`SignatureError`."""
+    given = parameters.get("body_md5")
+    if given is None:
+        if body:
+            raise SignatureError("body_md5 is missing")
+        return
+    expected = hashlib.md5(body, usedforsecurity=False).hexdigest()
+    if not hmac.compare_digest(_bytes(given.lower()), expected.encode()):
+        raise SignatureError("body_md5 is not the MD5 digest of the body")
 
 
 def _parameters(query: str) -> dict[str, str]:
@@ -76,7 +83,7 @@ def _check_key(parameters: Mapping[str, str], key: str) -> None:
     given = parameters.get("auth_key")
     if given is None:
         raise SignatureError("auth_key is missing")
-    if not hmac.compare_digest(_bytes(given), key_bytes(key)):
+    if not hmac.compare_digest(_bytes(given), _bytes(key)):
         raise SignatureError("auth_key is not a key of this app")
 
 
@@ -101,41 +108,30 @@ def _check_time(parameters: Mapping[str, str], now_s: float) -> None:
         )
 
 
-def _check_body(parameters: Mapping[str, str], request: SignedRequest) -> None:
-    """A body without a digest would not be signed."""
-    given = parameters.get("body_md5")
-    if given is None:
-        if request.body:
-            raise SignatureError("body_md5 is missing")
-        return
-    expected = hashlib.md5(request.body, usedforsecurity=False).hexdigest()
-    if not hmac.compare_digest(_bytes(given.lower()), expected.encode()):
-        raise SignatureError("body_md5 is not the MD5 digest of the body")
-
-
-def _check_signature(parameters: Mapping[str, str], request: SignedRequest, secret: str) -> None:
+def _check_signature(
+    parameters: Mapping[str, str], request: SignedRequest, signatures: PusherSignatures
+) -> None:
     given = parameters.get("auth_signature")
     if given is None:
         raise SignatureError("auth_signature is missing")
     # Libraries sign a path as they were given it, and encode it then, or before.
     matches = False
     for path in (request.path, unquote(request.path)):
-        expected = signature(secret, _signed_text(request.method, path, parameters))
-        matches |= hmac.compare_digest(_bytes(given), expected.encode())
+        matches |= signatures.verifies(_signed_text(request.method, path, parameters), given)
     if not matches:
-        text = _signed_text(request.method, request.path, parameters).decode(errors="replace")
+        text = _signed_text(request.method, request.path, parameters)
         raise SignatureError(
             f"Invalid signature: expected HMAC-SHA256 in hexadecimal of {text[:500]!r} with the"
             " secret of the app"
         )
 
 
-def _signed_text(method: str, path: str, parameters: Mapping[str, str]) -> bytes:
+def _signed_text(method: str, path: str, parameters: Mapping[str, str]) -> str:
     signed = sorted(
         (name.lower(), value) for name, value in parameters.items() if name != "auth_signature"
     )
     query = "&".join(f"{name}={value}" for name, value in signed)
-    return _bytes(f"{method}\n{path}\n{query}")
+    return f"{method}\n{path}\n{query}"
 
 
 def _bytes(text: str) -> bytes:

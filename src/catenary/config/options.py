@@ -1024,6 +1024,15 @@ class PusherOptions(Group, frozen=True, kw_only=True):
     activity_timeout_s: int = option(
         30, "Interval of pings to Pusher clients, and of theirs, in seconds", minimum=1
     )
+    webhook_batch_interval_ms: int = option(
+        100, "Time in which events are collected before a webhook is sent, in milliseconds"
+    )
+    webhook_timeout_s: int = option(
+        5, "Time limit of an attempt to send a webhook, in seconds", minimum=1
+    )
+    webhook_retry_s: int = option(
+        300, "Time for which a webhook is sent again after failures, in seconds"
+    )
     pong_timeout_s: int = option(
         30, "Time limit for a Pusher client's answer to a ping, in seconds", minimum=1
     )

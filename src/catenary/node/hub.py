@@ -91,6 +91,13 @@ class Hub:
         """Number of streams that have listeners."""
         return len(self._streams) + sum(each not in self._streams for each in self._followers)
 
+    def subscribers_num(self, stream: Stream) -> int:
+        """Number of subscriptions that a stream has; followers are none."""
+        present = self._streams.get(stream)
+        if present is None:
+            return 0
+        return present.size if isinstance(present, Audience) else 1
+
     def forget(self, session: Session) -> None:
         """Removes a session, and its streams, some in each turn of the event loop."""
         self.turns.run(self._leave(list(session.subscriptions.values())))

@@ -43,6 +43,10 @@ AT_ONCE: Final = 100
 """Streams that are reported to the engine at the same time."""
 
 
+LISTED_AT_ONCE: Final = 1_000
+"""Streams that are listed in one turn of the event loop: less than 1 ms."""
+
+
 class OccupancyObserver(Protocol):
     """Is notified of streams that are occupied or vacated in the whole cluster: by one node for each change. Methods
     return at once and never raise."""
@@ -71,11 +75,13 @@ class ObservedInterest:
     ``covers`` says whether a stream is of interest.
     """
 
-    __slots__ = ("_covers", "_interest", "changed", "has_changed")
+    __slots__ = ("_covers", "_interest", "changed", "has_changed", "listened")
 
     def __init__(self, interest: Interest, covers: Callable[[Stream], bool]) -> None:
         self._interest = interest
         self._covers = covers
+        self.listened: set[Stream] = set()
+        """Streams that have listeners: subscribers, or others that occupy nothing."""
         self.changed: dict[Stream, None] = {}
         """Streams that may have changed since they were last looked at, in order."""
         self.has_changed = asyncio.Event()
@@ -96,12 +102,14 @@ class ObservedInterest:
         """A stream has its first listener."""
         self._interest.listen(stream)
         if self._covers(stream):
+            self.listened.add(stream)
             self.note(stream)
 
     def unlisten(self, stream: Stream) -> None:
         """A stream has lost its last listener."""
         self._interest.unlisten(stream)
         if self._covers(stream):
+            self.listened.discard(stream)
             self.note(stream)
 
     def when_live(self, streams: Collection[Stream]) -> Awaitable[None] | None:
@@ -223,7 +231,7 @@ class Occupancy(SilentObserver):
 
     def _note_counts(self) -> Iterator[int]:
         subscribers = self._subscribers
-        for stream in tuple(self._counts):
+        for stream in tuple(self._interest.listened):
             if self._counts.get(stream, 0) != subscribers(stream):
                 self._interest.note(stream)
             yield 1
@@ -327,13 +335,19 @@ class Occupancy(SilentObserver):
 
     async def streams(self) -> set[Stream]:
         """The streams that have subscribers at any node. Raises :class:`BackendError`."""
-        found = {stream for stream in self._counts if self._subscribers(stream)}
+        found: set[Stream] = set()
+        for number, stream in enumerate(tuple(self._counts), 1):
+            if self._subscribers(stream):
+                found.add(stream)
+            await _pause(number)
         for node in await settled(self._presence.members(_NODES)):
             if node.id == self._name:
                 continue
-            for stream in await settled(self._presence.streams(Sid(node.id))):
+            theirs = await settled(self._presence.streams(Sid(node.id)))
+            for number, stream in enumerate(theirs, 1):
                 if stream.startswith(_OCCUPIED):
                     found.add(Stream(stream.removeprefix(_OCCUPIED)))
+                await _pause(number)
         return found
 
     async def subscribers(self, stream: Stream) -> int:
@@ -341,3 +355,9 @@ class Occupancy(SilentObserver):
         members = await settled(self._presence.members(Stream(_COUNTED + stream)))
         others = sum(int(each.info) for each in members if each.id != self._name)
         return others + self._subscribers(stream)
+
+
+async def _pause(number: int) -> None:
+    """Gives a turn to the event loop after every :data:`LISTED_AT_ONCE` streams."""
+    if number % LISTED_AT_ONCE == 0:
+        await asyncio.sleep(0)

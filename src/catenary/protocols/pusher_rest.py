@@ -13,6 +13,12 @@ import msgspec
 
 from catenary.errors import RequestRefused
 from catenary.messages.lenient_json import reader
+from catenary.protocols.pusher_events import (
+    MAX_EVENT_NAME,
+    MAX_USER_ID,
+    is_channel,
+    user_channel,
+)
 
 MAX_CHANNELS: Final = 100
 """Channels of one event."""
@@ -20,19 +26,12 @@ MAX_CHANNELS: Final = 100
 MAX_BATCH: Final = 10
 """Events of one batch."""
 
-MAX_NAME: Final = 200
-"""Characters of the name of a channel or an event."""
-
-USER_PREFIX: Final = "#server-to-user-"
-"""The beginning of the name of the channel that carries the events of one user."""
-
-PRESENCE_PREFIX: Final = "presence-"
-
 USER_COUNT: Final = "user_count"
 SUBSCRIPTION_COUNT: Final = "subscription_count"
 CACHE: Final = "cache"
 
-_CHANNEL: Final = re.compile(r"[A-Za-z0-9_\-=@,.;]+")
+_USER_PREFIX: Final = user_channel("")
+
 _SOCKET_ID: Final = re.compile(r"\d+\.\d+", re.ASCII)
 _SHOWN: Final = 40
 
@@ -129,39 +128,24 @@ def read_info(text: str | None) -> frozenset[str]:
 def check_channel(name: str) -> None:
     """Checks the name of a channel; one that carries the events of a user is valid, too. Raises
     :class:`RequestRefused`."""
-    if name.startswith(USER_PREFIX):
-        check_user_id(name.removeprefix(USER_PREFIX))
-        return
-    if len(name) > MAX_NAME:
-        raise _refused(f"expected channel names of up to {MAX_NAME} characters, got {len(name)}")
-    if _CHANNEL.fullmatch(name) is None:
+    if name.startswith(_USER_PREFIX):
+        check_user_id(name.removeprefix(_USER_PREFIX))
+    elif not is_channel(name):
         raise _refused(
-            f"Invalid channel name {name[:_SHOWN]!r}: expected letters, digits and _-=@,.;"
+            f"Invalid channel name {name[:_SHOWN]!r}: expected up to 200 letters, digits and _-=@,.;"
         )
 
 
 def check_user_id(user_id: str) -> None:
     """Checks the id of a user. Raises :class:`RequestRefused`."""
-    if not user_id:
-        raise _refused("expected a user id, got an empty one")
-    if len(user_id) > MAX_NAME:
-        raise _refused(f"expected user ids of up to {MAX_NAME} characters, got {len(user_id)}")
-
-
-def user_channel(user_id: str) -> str:
-    """The channel that carries the events of a user."""
-    return USER_PREFIX + user_id
-
-
-def is_presence(channel: str) -> bool:
-    """Whether a channel has members."""
-    return channel.startswith(PRESENCE_PREFIX)
+    if not 0 < len(user_id) <= MAX_USER_ID:
+        raise _refused(f"expected a user id of 1 to {MAX_USER_ID} characters, got {len(user_id)}")
 
 
 def _checked(event: _Event, max_data_bytes: int) -> Event:
-    if not event.name or len(event.name) > MAX_NAME:
+    if not event.name or len(event.name) > MAX_EVENT_NAME:
         raise _refused(
-            f"expected an event name of 1 to {MAX_NAME} characters, got {len(event.name)}"
+            f"expected an event name of 1 to {MAX_EVENT_NAME} characters, got {len(event.name)}"
         )
     channels = _channels(event)
     for channel in channels:

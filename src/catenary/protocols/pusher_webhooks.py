@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from catenary.auth.pusher_requests import signature
+from catenary.auth.pusher import PusherSignatures
 
 EventName = Literal[
     "channel_occupied",
@@ -22,16 +22,6 @@ EventName = Literal[
     "cache_miss",
     "subscription_count",
 ]
-
-EVENT_NAMES: Final[tuple[EventName, ...]] = (
-    "channel_occupied",
-    "channel_vacated",
-    "member_added",
-    "member_removed",
-    "client_event",
-    "cache_miss",
-    "subscription_count",
-)
 
 
 class WebhookEvent(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -56,6 +46,6 @@ def body(time_ms: int, events: Iterable[bytes]) -> bytes:
     return b'{"time_ms":%d,"events":[%b]}' % (time_ms, b",".join(events))
 
 
-def headers(key: str, secret: str, content: bytes) -> dict[str, str]:
-    """The headers that show that a body comes from this app."""
-    return {"X-Pusher-Key": key, "X-Pusher-Signature": signature(secret, content)}
+def headers(signatures: PusherSignatures, content: bytes) -> dict[str, str]:
+    """The headers that show that a body comes from an app."""
+    return {"X-Pusher-Key": signatures.key, "X-Pusher-Signature": signatures.digest(content)}

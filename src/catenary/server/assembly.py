@@ -13,6 +13,7 @@ from catenary.node.disconnector import Disconnector
 from catenary.node.hub import Hub
 from catenary.node.limits import ClientLimits
 from catenary.node.node import Node
+from catenary.node.observers import together
 from catenary.node.pinger import Pinger
 from catenary.node.reads import Reads
 from catenary.ports import Observer, PubSub
@@ -26,6 +27,7 @@ from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.engines import Engine, build_engine, build_nats
 from catenary.server.listeners import build_listeners
 from catenary.server.publishers import start_publishers
+from catenary.server.pusher_api import PusherState, observers
 from catenary.server.shutdown_phases import FLUSH_DISCONNECTS, SAVE_SESSIONS
 from catenary.transports.asgi_edge import AsgiEdge
 
@@ -57,12 +59,16 @@ class Assembly:
         engine = build_engine(build, nats)
         observer = None if cable is None or code else cable.observer
         call_soon = asyncio.get_running_loop().call_soon
-        hub = Hub(build.counters, call_soon, engine.interest, observer)
+        pusher = PusherState(build, engine)
+        hub = Hub(build.counters, call_soon, pusher.interest, observer)
         figures.register(build.figures, hub)
         applications = build_applications(build, cable, code)
         self.code = applications.code
-        pubsub = engine.pubsub(build, hub, self._restored)
+        pubsub = engine.pubsub(build, hub, build.restore)
+        occupancy = pusher.occupancy(build, hub)
+        observer = together(observers(observer, pusher, occupancy))
         self.node = _node(build, engine, hub, pubsub, applications=applications, observer=observer)
+        build.restored.append(self.node.restore)
         reads = Reads(engine.history, engine.presence) if engine.keeps else Reads(None, None)
         self._clients = ClientEndpoints(
             build,
@@ -74,7 +80,9 @@ class Assembly:
         )
         self.listeners: list[Listener] = []
         if not is_mounted:
-            self.listeners += build_listeners(build, self.node, reads, applications, self._clients)
+            self.listeners += build_listeners(
+                build, self.node, reads, applications, self._clients, occupancy=occupancy
+            )
         start_publishers(build, self.node.publications, engine, nats)
         _start_applications(build, self.node, reads, applications)
         lag = LoopLag(build.counters, asyncio.get_running_loop().time)
@@ -83,9 +91,6 @@ class Assembly:
     def asgi_edge(self) -> AsgiEdge:
         """Endpoints for the clients of another server that hosts this cable."""
         return self._clients.asgi_edge()
-
-    def _restored(self) -> None:
-        self.node.restore()
 
 
 def _node(

@@ -29,6 +29,7 @@ class ServerBuild:
         "keys",
         "options",
         "readiness",
+        "restored",
         "shutdown",
         "start",
         "supervisor",
@@ -47,6 +48,8 @@ class ServerBuild:
         self.shutdown: Final = Shutdown(PHASES)
         self.readiness: Final[list[Callable[[], str | None]]] = []
         """Each returns why this node should not receive clients, None if it may."""
+        self.restored: Final[list[Callable[[], None]]] = []
+        """Called when a lost connection to the other nodes is available again: what was kept there may be lost."""
         self.announcements: Final[list[str]] = []
         """Lines for the log that name the served URLs."""
 
@@ -64,6 +67,11 @@ class ServerBuild:
         """Calls a function every ``interval_s`` seconds while the server runs."""
         ticker = Ticker(interval_s, call)
         self.add(ticker.start, STOP_TIMERS, ticker.stop)
+
+    def restore(self) -> None:
+        """The connection to the other nodes is available again."""
+        for each in self.restored:
+            each()
 
     def trouble(self) -> str | None:
         """The first reason why this node should not receive clients; None if there is none."""

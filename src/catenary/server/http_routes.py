@@ -17,6 +17,7 @@ from catenary.auth.keys import API_PHRASE, BROADCAST_PHRASE, effective_key
 from catenary.auth.origins import Origins
 from catenary.config.effective import serves_api
 from catenary.config.options import Options
+from catenary.config.pusher_apps import pusher_apps
 from catenary.config.urls import bracketed
 from catenary.metrics.prometheus import exposition
 from catenary.node.publications import Publications
@@ -120,6 +121,12 @@ def api_address(options: Options) -> ListenAddress:
     return ListenAddress(options.api.host, options.api.port, "api_port", "api.host")
 
 
+def pusher_api_address(options: Options) -> ListenAddress:
+    """The address of Pusher's HTTP API: that of the clients, or a port of its own."""
+    server = options.server
+    return ListenAddress(server.host, options.pusher.api_port or server.port, "pusher_api_port")
+
+
 def shared_addresses(options: Options) -> tuple[ListenAddress, ...]:
     """The addresses that all workers listen on together, each port once."""
     wanted = [main_address(options)]
@@ -127,6 +134,8 @@ def shared_addresses(options: Options) -> tuple[ListenAddress, ...]:
         wanted.append(broadcasts_address(options))
     if serves_api(options):
         wanted.append(api_address(options))
+    if pusher_apps(options):
+        wanted.append(pusher_api_address(options))
     found: dict[int, ListenAddress] = {}
     for each in wanted:
         found.setdefault(each.port, each)

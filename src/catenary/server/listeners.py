@@ -19,6 +19,7 @@ from catenary.edge.sniffer import HeadLimits, LateUpgradeSniffer, Port, RequestS
 from catenary.edge.uvicorn_http import HostedWebSockets, HttpFallback
 from catenary.errors import ConfigError
 from catenary.node.node import Node
+from catenary.node.occupancy import Occupancy
 from catenary.node.reads import Reads
 from catenary.process.binding import BACKLOG, bind, enable_tcp_keepalive
 from catenary.process.listener import Listener
@@ -32,6 +33,7 @@ from catenary.server.long_polling import add_long_polling
 from catenary.server.ocpp import add_stations
 from catenary.server.ports import Ports, PortSpec
 from catenary.server.pusher import add_pusher
+from catenary.server.pusher_api import add_pusher_api
 from catenary.server.shutdown_phases import CLOSE_LISTENERS
 
 
@@ -41,6 +43,8 @@ def build_listeners(
     reads: Reads,
     applications: Applications,
     clients: ClientEndpoints,
+    *,
+    occupancy: Occupancy | None,
 ) -> list[Listener]:
     """Binds the ports. Raises :class:`ConfigError`."""
     options = build.options
@@ -63,6 +67,7 @@ def build_listeners(
     http_routes.add_health(build, main)
     http_routes.add_broadcasts(build, ports, node.publications, clients)
     http_routes.add_api(build, ports, node.publications, reads, clients)
+    add_pusher_api(build, ports, node.publications, clients, reads=reads, occupancy=occupancy)
     http_routes.add_metrics(build, ports)
     listeners = [_listener(build, clients, spec) for spec in ports.specs]
     for listener in listeners:

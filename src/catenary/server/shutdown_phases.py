@@ -25,6 +25,9 @@ SAVE_SESSIONS: Final = Phase("save sessions", 1 / 2)
 FLUSH_DISCONNECTS: Final = Phase("flush disconnects", 4 / 5)
 """Makes the Disconnect calls that are queued."""
 
+FLUSH_WEBHOOKS: Final = Phase("flush webhooks", 1 / 2)
+"""Sends the webhooks that wait, the last of which are about the clients that have left."""
+
 CLOSE_APPLICATION: Final = Phase("close application", 1 / 2)
 
 STOP_HOSTED_APPLICATION: Final = Phase("stop hosted application", 2 / 3)
@@ -44,6 +47,7 @@ PHASES: Final = (
     STOP_TIMERS,
     SAVE_SESSIONS,
     FLUSH_DISCONNECTS,
+    FLUSH_WEBHOOKS,
     CLOSE_APPLICATION,
     STOP_HOSTED_APPLICATION,
     CLOSE_PUBSUB,

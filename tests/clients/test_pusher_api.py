@@ -1,0 +1,327 @@
+"""Pusher's HTTP API and webhooks, with npm's server library against a running server."""
+
+import hashlib
+import http.client
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from catenary.auth.pusher import PusherSignatures
+from tests.parts.cable_client import CableClient, identifier
+from tests.parts.pusher_server import PusherServer, pusher_server
+from tests.parts.server import CableServer, cable_server
+from tests.parts.webhook_receiver import WebhookReceiver, webhook_receiver
+
+EXTENDED = ("actioncable-v1-ext-json",)
+MAIN = {"appId": "main", "key": "main-key", "secret": "main-secret"}
+OTHER = {"appId": "other", "key": "other-key", "secret": "other-secret"}
+FLAGS = (
+    *("--public", "--norpc", "--broker=memory", "--pusher_webhook_retry=60"),
+    *("--pusher_app_id=main", "--pusher_app_key=main-key", "--pusher_secret=main-secret"),
+    *("--pusher_webhook_batch_interval=20", "--pusher_webhook_timeout=1"),
+)
+
+
+def other_app(receiver: WebhookReceiver, **more: object) -> str:
+    """The flag of a second app, whose webhooks go to two URLs: one wants everything, the other only client events."""
+    webhooks = [
+        {"url": f"{receiver.url}/all"},
+        {"url": f"{receiver.url}/some", "events": ["member_added", "client_event"]},
+    ]
+    app = {"id": "other", "key": "other-key", "secret": "other-secret", "webhooks": webhooks}
+    return f"--pusher_apps={json.dumps([{**app, **more}])}"
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[WebhookReceiver]:
+    with webhook_receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="module")
+def server(receiver: WebhookReceiver) -> Iterator[CableServer]:
+    with cable_server(*FLAGS, other_app(receiver, max_event_size=100)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def library(server: CableServer) -> Iterator[PusherServer]:
+    apps = {"main": MAIN, "other": OTHER, "swapped": {**OTHER, "appId": "main"}}
+    apps["wrong"] = {**MAIN, "secret": "wrong"}
+    apps["unknown"] = {**MAIN, "appId": "unknown"}
+    with pusher_server(**{name: {**app, "port": server.port} for name, app in apps.items()}) as one:
+        yield one
+
+
+@contextmanager
+def subscriber(server: CableServer, *streams: str) -> Iterator[CableClient]:
+    """A client that receives the messages of some streams, with any protocol: here Action Cable's."""
+    with CableClient(server.cable_url, subprotocols=EXTENDED) as client:
+        client.receive_welcome()
+        for stream in streams:
+            assert client.subscribe(channel(stream))["type"] == "confirm_subscription"
+        yield client
+
+
+def channel(stream: str) -> str:
+    return identifier("$pubsub", stream_name=stream)
+
+
+def enter(client: CableClient, stream: str, member: str) -> None:
+    client.send("join", identifier=channel(stream), presence={"id": member, "info": {}})
+    client.receive()
+
+
+def request(
+    server: CableServer, method: str, path: str, body: bytes = b"", **more: str
+) -> tuple[int, str]:
+    """A request that is signed by hand."""
+    parameters = {"auth_key": "main-key", "auth_timestamp": str(int(time.time()))}
+    parameters |= {"auth_version": "1.0", **more}
+    if body:
+        parameters["body_md5"] = hashlib.md5(body).hexdigest()
+    query = "&".join(f"{name}={parameters[name]}" for name in sorted(parameters))
+    signed = PusherSignatures("main-key", "main-secret").digest(f"{method}\n{path}\n{query}")
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    try:
+        connection.request(method, f"{path}?{query}&auth_signature={signed}", body)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+# Signatures
+
+
+def test_requests_without_a_valid_signature(library: PusherServer) -> None:
+    assert library.get("/channels") == (200, {"channels": {}})
+    status, why = library.get("/channels", app="wrong")
+    assert (status, "Invalid signature" in why) == (401, True)
+    assert "main-secret" not in why
+    status, why = library.get("/channels", app="swapped")
+    assert (status, why) == (401, '{"error":"auth_key is not a key of this app"}')
+    assert library.get("/channels", app="unknown") == (404, '{"error":"unknown app \'unknown\'"}')
+    library.set_clock(-601)
+    try:
+        status, why = library.call("trigger", "news", "event", "data")
+    finally:
+        library.set_clock(0)
+    assert (status, "Timestamp expired" in why) == (401, True)
+
+
+def test_requests_that_no_library_sends(server: CableServer) -> None:
+    assert request(server, "GET", "/apps/main/nothing")[0] == 404
+    assert request(server, "GET", "/apps/main/events")[0] == 405
+    assert request(server, "DELETE", "/apps/main/channels")[0] == 405
+    assert request(server, "POST", "/apps/main/events", b"[")[0] == 400
+    assert request(server, "POST", "/apps/main/users/jack/terminate_connections", b"[]")[0] == 400
+    status, why = request(server, "POST", "/apps/main/events", b" " * 2**24 + b"{}")
+    assert (status, why) == (413, '{"error":"expected a body of up to 16777216 bytes"}')
+    status, _ = request(server, "POST", "/apps/main/events", b"{}", body_md5="0" * 32)
+    assert status == 400, "the digest of the body was replaced by the right one"
+
+
+# Events
+
+
+def test_an_event_reaches_its_channels(server: CableServer, library: PusherServer) -> None:
+    with subscriber(server, "news", "sports") as client:
+        assert library.call("trigger", ["news", "sports"], "event", {"a": 1}) == (200, {})
+        event = {"event": "event", "data": '{"a":1}'}
+        for stream in ("news", "sports"):
+            message = client.receive()
+            assert (message["identifier"], message["message"]) == (channel(stream), event)
+
+
+def test_a_socket_is_excluded(server: CableServer, library: PusherServer) -> None:
+    with subscriber(server, "news") as client:
+        library.call("trigger", "news", "first", "data", {"socket_id": "1.2"})
+        assert client.receive()["message"]["event"] == "first"
+
+
+def test_a_batch_in_order(server: CableServer, library: PusherServer) -> None:
+    events = [{"channel": "news", "name": name, "data": name} for name in "cab"]
+    with subscriber(server, "news") as client:
+        assert library.call("triggerBatch", events) == (200, {})
+        assert [client.receive()["message"]["event"] for _ in events] == ["c", "a", "b"]
+    status, why = library.call("triggerBatch", events * 4)
+    assert (status, why) == (400, '{"error":"expected up to 10 events in a batch, got 12"}')
+
+
+def test_events_for_a_user(server: CableServer, library: PusherServer) -> None:
+    with subscriber(server, "#server-to-user-jack") as client:
+        assert library.call("sendToUser", "jack", "hello", {"a": 1}) == (200, {})
+        assert library.post("/users/jack/events", {"name": "again", "data": "1"}) == (200, {})
+        assert [client.receive()["message"]["event"] for _ in "12"] == ["hello", "again"]
+
+
+def test_rules_of_events(library: PusherServer) -> None:
+    body = {"name": "n", "channels": ["a"], "data": "d"}
+    changes: list[dict[str, object]] = [
+        {"name": ""},
+        {"channels": ["ü"]},
+        {"channels": ["a"] * 101},
+        {"data": {}},
+    ]
+    for change in changes:
+        assert library.post("/events", {**body, **change})[0] == 400, change
+    assert library.call("trigger", "a", "n", "d" * 10_240) == (200, {})
+    status, why = library.call("trigger", "a", "n", "d" * 10_241)
+    assert (status, "exceeds the allowed maximum (10240 bytes)" in why) == (413, True)
+    assert library.call("trigger", "a", "n", "d" * 101, app="other")[0] == 413
+
+
+# Channels
+
+
+def test_channels_and_their_attributes(server: CableServer, library: PusherServer) -> None:
+    with (
+        subscriber(server, "presence-room", "news") as jack,
+        subscriber(server, "presence-room") as rose,
+    ):
+        enter(jack, "presence-room", "jack")
+        enter(rose, "presence-room", "rose")
+        both = {"user_count": 2, "subscription_count": 2}
+        info = {"info": "user_count,subscription_count"}
+        assert library.get("/channels/presence-room", **info) == (200, {"occupied": True, **both})
+        assert library.get("/channels/news", info="subscription_count") == (
+            200,
+            {"occupied": True, "subscription_count": 1},
+        )
+        assert library.get("/channels/nothing") == (200, {"occupied": False})
+        assert library.get("/channels") == (200, {"channels": {"presence-room": {}, "news": {}}})
+        assert library.get("/channels", filter_by_prefix="presence-", **info) == (
+            200,
+            {"channels": {"presence-room": both}},
+        )
+        assert library.get("/channels", info="user_count")[0] == 400
+        assert library.get("/channels/news", info="user_count")[0] == 400
+        assert library.get("/channels", info="everything")[0] == 400
+        assert library.get("/channels/presence-room/users") == (
+            200,
+            {"users": [{"id": "jack"}, {"id": "rose"}]},
+        )
+        assert library.get("/channels/presence-nobody/users") == (200, {"users": []})
+        assert library.get("/channels/news/users")[0] == 400
+        assert library.call("trigger", ["presence-room", "news", "nothing"], "n", "d", info) == (
+            200,
+            {
+                "channels": {
+                    "presence-room": both,
+                    "news": {"subscription_count": 1},
+                    "nothing": {"subscription_count": 0},
+                }
+            },
+        )
+        events = [
+            {"channel": "news", "name": "n", "data": "d", "info": "subscription_count"},
+            {"channel": "presence-room", "name": "n", "data": "d"},
+        ]
+        assert library.call("triggerBatch", events) == (
+            200,
+            {"batch": [{"subscription_count": 1}, {}]},
+        )
+
+
+def test_the_last_event_of_a_cache_channel(library: PusherServer) -> None:
+    assert library.get("/channels/cache-a", info="cache") == (
+        200,
+        {"occupied": False, "cache": None},
+    )
+    library.call("trigger", "cache-a", "n", "first")
+    library.call("trigger", "cache-a", "n", "last")
+    assert library.get("/channels/cache-a", info="cache") == (
+        200,
+        {"occupied": False, "cache": {"event": "n", "data": "last"}},
+    )
+
+
+def test_apps_are_apart(server: CableServer, library: PusherServer) -> None:
+    with subscriber(server, "news", "pusher:other:news") as client:
+        assert library.get("/channels") == (200, {"channels": {"news": {}}})
+        assert library.get("/channels", app="other") == (200, {"channels": {"news": {}}})
+        library.call("trigger", "news", "n", "to other", app="other")
+        message = client.receive()
+        assert message["identifier"] == channel("pusher:other:news")
+
+
+# Webhooks
+
+
+def wanted(events: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
+    return [event for event in events if event["name"] in names]
+
+
+def test_webhooks_of_a_channel(
+    server: CableServer, library: PusherServer, receiver: WebhookReceiver
+) -> None:
+    name = "presence-hooks"
+    stream = f"pusher:other:{name}"
+    with subscriber(server, stream) as client:
+        enter(client, stream, "jack")
+        client.send(
+            "whisper",
+            identifier=channel(stream),
+            data={"event": "client-typing", "data": {"a": 1}, "user_id": "jack"},
+        )
+        client.send("whisper", identifier=channel(stream), data={"unnamed": 1})
+        client.send("leave", identifier=channel(stream))
+        client.receive()
+    receiver.wait_until(
+        lambda events: (
+            {"name": "channel_vacated", "channel": name} in events
+            and {"name": "subscription_count", "channel": name, "subscription_count": 0} in events
+        )
+    )
+    sent = [each for each in receiver.events("/all") if each["channel"] == name]
+    assert wanted(sent, "channel_occupied", "channel_vacated") == [
+        {"name": "channel_occupied", "channel": name},
+        {"name": "channel_vacated", "channel": name},
+    ]
+    members = [
+        {"name": "member_added", "channel": name, "user_id": "jack"},
+        {"name": "member_removed", "channel": name, "user_id": "jack"},
+    ]
+    assert wanted(sent, "member_added", "member_removed") == members
+    (event,) = wanted(sent, "client_event")
+    assert len(event.pop("socket_id")) > 3
+    assert event == {
+        "name": "client_event",
+        "channel": name,
+        "event": "client-typing",
+        "data": '{"a":1}',
+        "user_id": "jack",
+    }
+    assert [each["subscription_count"] for each in wanted(sent, "subscription_count")] == [1, 0]
+    receiver.wait_until(lambda _: len(receiver.events("/some")) >= 2)
+    some = [each for each in receiver.events("/some") if each["channel"] == name]
+    assert [each["name"] for each in some] == ["member_added", "client_event"]
+    for webhook in receiver.received:
+        verified = library.verify(webhook, app="other")
+        assert verified["valid"]
+        assert verified["events"] == webhook.events
+        assert abs(verified["time"] / 1000 - time.time()) < 60
+        assert not library.verify(webhook, app="main")["valid"]
+
+
+def test_a_receiver_that_fails_and_hangs_gets_everything_later(
+    server: CableServer, receiver: WebhookReceiver
+) -> None:
+    refused = len(receiver.refused)
+    receiver.status = 500
+    with subscriber(server, "pusher:other:failing"):
+        receiver.wait_for_refused(refused + 2)
+        receiver.status, receiver.is_hanging = 200, True
+        receiver.wait_for_refused(refused + 4)
+        receiver.is_hanging = False
+    receiver.wait_until(lambda events: {"name": "channel_vacated", "channel": "failing"} in events)
+    sent = [each for each in receiver.events("/all") if each["channel"] == "failing"]
+    assert [each["name"] for each in wanted(sent, "channel_occupied", "channel_vacated")] == [
+        "channel_occupied",
+        "channel_vacated",
+    ]
