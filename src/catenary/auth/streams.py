@@ -26,6 +26,15 @@ Resolve = Callable[[Identifier], Grant | None]
 """Returns the grant of an identifier; None if it grants nothing."""
 
 
+Reserved = Callable[[Stream], bool]
+"""Whether a stream is never public, because another protocol requires a signature for it."""
+
+
+def nothing_reserved(stream: Stream) -> bool:
+    """Every stream may be public."""
+    return False
+
+
 class _PubSub(msgspec.Struct, gc=False):
     stream_name: str | None = None
     signed_stream_name: str | None = None
@@ -48,16 +57,23 @@ class PubSubStreams:
     """The channel ``$pubsub``: signed names, and plain names if streams are public.
 
     Public streams allow whispers and presence; ``whisper`` and ``presence`` are for signed streams. If both names are
-    given, the signed one is used. Without ``signatures``, signed names are refused.
+    given, the signed one is used. Without ``signatures``, signed names are refused. ``reserved`` streams are not public.
     """
 
-    __slots__ = ("_is_public", "_presence", "_signatures", "_whisper")
+    __slots__ = ("_is_public", "_presence", "_reserved", "_signatures", "_whisper")
 
     def __init__(
-        self, signatures: Signatures | None, *, is_public: bool, whisper: bool, presence: bool
+        self,
+        signatures: Signatures | None,
+        *,
+        is_public: bool,
+        whisper: bool,
+        presence: bool,
+        reserved: Reserved = nothing_reserved,
     ) -> None:
         self._signatures = signatures
         self._is_public = is_public
+        self._reserved = reserved
         self._whisper = whisper
         self._presence = presence
 
@@ -69,12 +85,13 @@ class PubSubStreams:
         if params.signed_stream_name:
             if self._signatures is None:
                 return None
-            stream = self._signatures.verified(params.signed_stream_name)
-            return Grant(Stream(stream), self._whisper, self._presence) if stream else None
+            name = self._signatures.verified(params.signed_stream_name)
+            return Grant(Stream(name), self._whisper, self._presence) if name else None
         # Streams whose names begin with NUL are those of nodes (node/occupancy.py).
-        if self._is_public and params.stream_name and params.stream_name[0] != "\0":
-            return Grant(Stream(params.stream_name), whisper=True, presence=True)
-        return None
+        if not self._is_public or not params.stream_name or params.stream_name[0] == "\0":
+            return None
+        stream = Stream(params.stream_name)
+        return None if self._reserved(stream) else Grant(stream, whisper=True, presence=True)
 
 
 class TurboStreams:
@@ -115,17 +132,24 @@ class StreamNames:
     """Streams that a client names beside a signature, as in a URL: opened by a signature of that very name, or by the name
     alone if streams are public.
 
-    A signature of another name opens nothing. Without ``signatures``, none is accepted.
+    A signature of another name opens nothing. Without ``signatures``, none is accepted. ``reserved`` streams are not public.
     """
 
-    __slots__ = ("_is_public", "_signatures")
+    __slots__ = ("_is_public", "_reserved", "_signatures")
 
-    def __init__(self, signatures: Signatures | None, *, is_public: bool) -> None:
+    def __init__(
+        self,
+        signatures: Signatures | None,
+        *,
+        is_public: bool,
+        reserved: Reserved = nothing_reserved,
+    ) -> None:
         self._signatures = signatures
         self._is_public = is_public
+        self._reserved = reserved
 
     def opens(self, stream: Stream, signed: str) -> bool:
         """Whether the client may read the stream; ``signed`` is empty if there is no signature."""
         if not signed:
-            return self._is_public
+            return self._is_public and not self._reserved(stream)
         return self._signatures is not None and self._signatures.verified(signed) == stream

@@ -37,6 +37,11 @@ def is_private(channel: str) -> bool:
     return channel.startswith(("private-", "presence-"))
 
 
+def needs_signature(channel: str) -> bool:
+    """Whether nobody reads this channel without a signature: of the subscription, or of a user."""
+    return is_private(channel) or channel.startswith(_USER_CHANNEL)
+
+
 def is_presence(channel: str) -> bool:
     """Whether subscribers are members that others see."""
     return channel.startswith("presence-")

@@ -21,6 +21,7 @@ from catenary.rpc.none import NoApplication
 from catenary.rpc.tls import Tls
 from catenary.server import standalone
 from catenary.server.build import ServerBuild
+from catenary.server.pusher import private_streams
 from catenary.server.pusher import realms as pusher_realms
 from catenary.server.shutdown_phases import CLOSE_APPLICATION, STOP_HOSTED_APPLICATION
 from catenary.server.standalone import Tokens
@@ -64,7 +65,7 @@ def build_applications(build: ServerBuild, cable: "Cable | None", code: str) -> 
             build.shutdown.add(CLOSE_APPLICATION, close)
     if options.access.noauth:
         identify.append(everybody)
-    channels = standalone.channels(options.streams, build.keys)
+    channels = standalone.channels(options.streams, build.keys, private_streams(options))
     build.announcements.extend(standalone.announcements(options, build.keys, tokens, channels))
     here = pool if pool is not None or cable is None else cable.application
     if here is not None:

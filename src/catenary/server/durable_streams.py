@@ -13,6 +13,7 @@ from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.http_routes import announce
 from catenary.server.ports import PortSpec
+from catenary.server.pusher import private_streams
 from catenary.transports.durable_stream import DurableStreamEndpoint, ReadServices
 from catenary.transports.durable_stream_requests import DurableStreamRequests, StreamPathRules
 from catenary.transports.stream_tails import Tails
@@ -26,7 +27,11 @@ def add_durable_streams(build: ServerBuild, main: PortSpec, clients: ClientEndpo
     path = ds.path.rstrip("/")
     announce(build, options.server.port, "durable streams", "http", f"{path}/*")
     key = build.keys.streams
-    names = StreamNames(None if key is None else Signatures(key), is_public=options.streams.public)
+    names = StreamNames(
+        None if key is None else Signatures(key),
+        is_public=options.streams.public,
+        reserved=private_streams(options),
+    )
     if key is None and not options.streams.public:
         build.announcements.append(
             "No durable stream can be read: expected public_streams, or streams_secret for signed names"

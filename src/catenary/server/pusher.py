@@ -9,14 +9,16 @@ from collections.abc import Mapping
 
 import msgspec
 
+from catenary.auth.streams import Reserved
 from catenary.config.options import Options
 from catenary.config.pusher_apps import PusherApp, pusher_apps
 from catenary.edge.routes import ChoosingEndpoint, Endpoint
 from catenary.messages.heartbeat import Heartbeat
-from catenary.messages.names import Sid
+from catenary.messages.names import Sid, Stream
 from catenary.ports import Application
 from catenary.protocols import pusher_handshake
 from catenary.protocols.pusher import PusherCodec, PusherRefusal
+from catenary.protocols.pusher_events import needs_signature
 from catenary.protocols.pusher_handshake import Refused
 from catenary.protocols.pusher_reader import PusherRules
 from catenary.protocols.table import ClientProtocol, ProtocolSet
@@ -37,6 +39,17 @@ def realms(options: Options) -> Mapping[str, Application]:
     return {REFUSED: RefusingApplication()} | {
         realm_of(app): PusherApplication(app) for app in apps
     }
+
+
+def private_streams(options: Options) -> Reserved:
+    """Whether a stream is that of a channel which clients of Pusher's protocol need a signature for."""
+    apps = pusher_apps(options)
+
+    def is_private_stream(stream: Stream) -> bool:
+        channels = (app.channel_of(stream) for app in apps)
+        return any(channel is not None and needs_signature(channel) for channel in channels)
+
+    return is_private_stream
 
 
 def add_pusher(build: ServerBuild, main: PortSpec, clients: ClientEndpoints) -> None:

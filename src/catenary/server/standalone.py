@@ -13,7 +13,7 @@ import msgspec
 
 from catenary.auth.jwt import HMAC_ALGORITHMS, Rules, SecretKey, VerifyingKey
 from catenary.auth.signatures import Signatures
-from catenary.auth.streams import CableReadyStreams, PubSubStreams, TurboStreams
+from catenary.auth.streams import CableReadyStreams, PubSubStreams, Reserved, TurboStreams
 from catenary.config.effective import Keys
 from catenary.config.options import JwtOptions, Options, StreamsOptions
 from catenary.errors import ConfigError, MissingExtra
@@ -28,8 +28,9 @@ TURBO_CHANNEL: Final = "Turbo::StreamsChannel"
 CABLE_READY_CHANNEL: Final = "CableReady::Stream"
 
 
-def channels(options: StreamsOptions, keys: Keys) -> dict[str, Channels]:
-    """The channels that need no application, by name; all others are the application's."""
+def channels(options: StreamsOptions, keys: Keys, reserved: Reserved) -> dict[str, Channels]:
+    """The channels that need no application, by name; all others are the application's. ``reserved`` streams are never
+    public."""
     found: dict[str, Channels] = {}
     if options.pubsub_channel:
         found[options.pubsub_channel] = StreamChannel(
@@ -38,6 +39,7 @@ def channels(options: StreamsOptions, keys: Keys) -> dict[str, Channels]:
                 is_public=options.public,
                 whisper=options.whisper,
                 presence=options.presence,
+                reserved=reserved,
             )
         )
     if options.turbo and keys.turbo is not None:
