@@ -4,7 +4,11 @@
 PYTHON ?= $(shell .ci/python)
 BIN := .venv/bin
 
-.PHONY: setup run test lint bench fuzz faults docs lock dev
+# Some images forbid Python to store what it has compiled: each of the hundreds of servers that the tests start would
+# compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: setup run test parts compiled lint types checks bench fuzz faults docs lock dev
 
 setup: .venv/run.done
 
@@ -23,15 +27,26 @@ dev: .venv/dev.done
 run: setup
 	$(BIN)/catenary --public --norpc --broadcast_adapter=http
 
-test: dev
-	.ci/parts
-	$(BIN)/pytest -n 3 --dist loadfile --ignore=tests/hostile
+test: parts
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --ignore=tests/hostile
 	$(BIN)/pytest tests/hostile  # alone: it measures what others notice
 
-lint: dev
+parts: dev
+	.ci/parts
+
+# Imports all tests once, so that the processes that run them find the compiled files.
+compiled: parts
+	$(BIN)/pytest --collect-only --quiet --no-header > /dev/null
+
+# With --jobs=2, both at once.
+lint: types checks
+
+types: dev
+	$(BIN)/mypy
+
+checks: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	cd examples/django_chat && PYTHONPATH=. ../../$(BIN)/mypy --cache-dir=../../.mypy_cache/django .
 	$(BIN)/basedpyright
 	$(BIN)/codespell
