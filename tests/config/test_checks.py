@@ -106,6 +106,19 @@ def test_what_asks_for_nothing_is_accepted(argv: list[str]) -> None:
             ["--jwt_jwks_url=file:///etc/passwd"],
             "jwt_jwks_url: expected http(s)://…, got 'file:///etc/passwd'",
         ),
+        (["--graphql_path=gql"], "graphql_path: expected a path that begins with /, got 'gql'"),
+        (
+            ["--graphql_path=/cable"],
+            "graphql_path: expected another path than that of cables, got '/cable'",
+        ),
+        (
+            ["--graphql_path=/graphql", "--graphql_idle_timeout=0"],
+            "graphql_idle_timeout: expected 1 or more seconds, got 0",
+        ),
+        (
+            ["--graphql_path=/graphql", "--graphql_action="],
+            "graphql_action: expected a name, got an empty one",
+        ),
     ],
 )
 def test_options_that_do_not_go_together(argv: list[str], line: str) -> None:

@@ -95,6 +95,12 @@ def any_options(draw: st.DrawFn) -> Options:
     durable["path"] = f"/{draw(WORD)}"
     if not broker:
         durable["enabled"] = False
+    rooms.setdefault("graphql", {}).update(
+        path=f"/graphql{draw(TEXT)}",
+        channel=draw(TEXT.filter(bool)),
+        action=draw(TEXT.filter(bool)),
+        idle_timeout_s=draw(st.integers(1, 9)),
+    )
     rooms.setdefault("nats", {})["servers"] = tuple(draw(st.lists(ADDRESS, min_size=1, max_size=2)))
     enats = rooms.setdefault("enats", {})
     enats |= {

@@ -31,6 +31,8 @@ from catenary.messages.replies import (
 )
 from catenary.ports import SLICE_BYTES, Codec, IntroducedCodec, Introduction
 from catenary.protocols import event_stream, table
+from catenary.protocols.graphql import GraphqlRules
+from catenary.protocols.graphql_protocols import graphql_protocols
 from catenary.protocols.ocpp_messages import V16, V21, V201
 from catenary.protocols.table import ClientProtocol
 from catenary.wire.frames import Close, FrameReader, close_frame, unmask
@@ -101,6 +103,19 @@ def read_pusher(payload: bytes) -> Written:
     except ValueError:
         data = event["data"]
     return {"identifier": event["channel"], "message": data}
+
+
+def read_graphql(payload: bytes) -> Written:
+    """The last of the messages that are written at once."""
+    return json.loads(payload.split(b"\x1e")[-1]) if payload else {}
+
+
+def nothing(delivery: Delivery) -> Written:
+    """For protocols with messages for operations only: see their own tests."""
+    return {}
+
+
+GRAPHQL = graphql_protocols(GraphqlRules())
 
 
 class Case(NamedTuple):
@@ -174,6 +189,41 @@ PROTOCOLS = {
             [b'{"type":"init"}', *[b'{"type":"subscribe","id":"%b"}' % (b"x" * 200)] * 2],
         ],
     ),
+    "graphql-transport-ws": Case(
+        GRAPHQL.choose(["graphql-transport-ws"])[0],
+        read_graphql,
+        (),
+        nothing,
+        fatal=[
+            *([each] for each in JSON_GARBAGE),
+            [b'{"type":"subscribe","id":"1","payload":{"query":"{a}"}}'],
+            [b'{"type":"connection_init"}', b'{"type":"connection_init"}'],
+            [b'{"type":"connection_init"}', b'{"type":"next","id":"1"}'],
+        ],
+        introductions=[
+            b'{"type":"connection_init"}',
+            b'{"type":"connection_init","payload":null}',
+            b'{"type":"connection_init","payload":{"jid":"\\ud83c"}}',
+        ],
+    ),
+    "graphql-ws": Case(
+        GRAPHQL.choose(["graphql-ws"])[0],
+        read_graphql,
+        (),
+        nothing,
+        fatal=[
+            *([each] for each in JSON_GARBAGE),
+            [b'{"type":"start","id":"1","payload":{"query":"{a}"}}'],
+            [b'{"type":"connection_init"}', b'{"type":"connection_init"}'],
+        ],
+        introductions=[
+            b'{"type":"connection_init"}',
+            b'{"type":"connection_init","payload":{"jid":1}}',
+        ],
+    ),
+    "no GraphQL protocol": Case(
+        GRAPHQL.choose([])[0], read_graphql, (), nothing, fatal=[[b""], [b"{"]]
+    ),
     "introduced-v1": Case(
         INTRODUCED,
         json.loads,
@@ -212,14 +262,6 @@ PROTOCOLS = {
     "pusher-7": Case(PUSHER, read_pusher, ()),
 }
 
-# Not of the table: they depend on the station or the app, or belong to these tests
-OTHERS = [
-    STRICT,
-    INTRODUCED,
-    *(PROTOCOLS[each].protocol for each in PROTOCOLS if "ocpp" in each),
-    PUSHER,
-]
-
 ROWS = [
     each
     for module in (table, event_stream)
@@ -239,7 +281,8 @@ def codec(case: Case) -> Codec:
 
 
 def test_every_row_of_the_table_is_here() -> None:
-    assert [each.protocol for each in PROTOCOLS.values()] == [*ROWS, *OTHERS]
+    """Others depend on options or on the client's request, or belong to these tests."""
+    assert [each.protocol for each in PROTOCOLS.values() if each.protocol in ROWS] == ROWS
 
 
 def test_subprotocols_are_tokens_and_name_one_protocol_each() -> None:

@@ -66,7 +66,7 @@ from catenary.wire.http2_frames import (
     Http2Error,
     frame,
 )
-from tests.fuzz import durable_streams, event_stream, ocpp
+from tests.fuzz import durable_streams, event_stream, graphql, ocpp
 from tests.parts.binary_cable import EXTENDED_PROTOBUF, MESSAGE_PACK
 from tests.parts.raw_socket import masked, upgrade
 
@@ -594,6 +594,7 @@ CORES: Final = (
         durable_streams.WORDS,
         durable_streams.check,
     ),
+    Core("protocols/graphql", graphql.SEEDS, graphql.WORDS, graphql.check),
     Core("protocols/actioncable_msgpack", _PACKED, _BINARY_WORDS, check_message_pack),
     Core("protocols/actioncable_protobuf", _PROTOBUF, _BINARY_WORDS, check_protobuf),
     Core(

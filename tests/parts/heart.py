@@ -203,8 +203,9 @@ class PreparedApplication:
 
 
 def confirming(identifier: Identifier, *streams: str) -> Decision:
-    """An accepting decision; without ``streams``, it starts the stream of the identifier's room."""
-    names = streams or (json.loads(identifier)["room"],)
+    """An accepting decision; without ``streams``, it starts the stream of the identifier's room, if it has one."""
+    room = json.loads(identifier).get("room")
+    names = streams or (() if room is None else (room,))
     return Decision(streams=tuple(map(Stream, names)), replies=(Confirmed(identifier),))
 
 

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from catenary.wire.deflate import WINDOWS, inflated
 from catenary.wire.event_stream import CHUNKED, UNTIL_CLOSED
 from catenary.wire.frames import FrameReader, Message, unmask
-from catenary.wire.framing import PREFIXED, Framing, payloads, websocket_framing
+from catenary.wire.framing import (
+    PREFIXED,
+    Framing,
+    payloads,
+    separated_framing,
+    websocket_framing,
+)
 from tests.parts.events import chunks_of
 
 
@@ -61,12 +67,17 @@ FRAMINGS: dict[str, tuple[Framing, Read, bool]] = {
         for is_binary in (False, True)
         for bits in (0, *WINDOWS)
     },
+    "separated": (
+        separated_framing(PREFIXED, b"\x1e"),
+        lambda batch: list(payloads(batch)),
+        False,
+    ),
     "event stream in chunks": (CHUNKED.framing, _read_chunks, False),
     "event stream until closed": (UNTIL_CLOSED.framing, _read_events, False),
 }
 
 # The payload of an event is its lines, none of them empty.
-_LINE = st.text(st.characters(exclude_characters="\r\n", codec="utf-8"), max_size=300)
+_LINE = st.text(st.characters(exclude_characters="\r\n\x1e", codec="utf-8"), max_size=300)
 
 
 @pytest.mark.parametrize("name", FRAMINGS)
@@ -115,3 +126,11 @@ def test_a_piece_is_asked_for_with_the_batch_that_it_is_in(name: str) -> None:
     for number in range(10):
         next(batches)
         assert len(asked) <= number + 2
+
+
+@pytest.mark.parametrize("framing", [PREFIXED, websocket_framing(is_binary=False)])
+def test_messages_that_are_written_at_once_are_framed_one_by_one(framing: Framing) -> None:
+    separated = separated_framing(framing, b"\x1e")
+    assert separated is separated_framing(framing, b"\x1e"), "one for all sessions"
+    assert separated.frame(b"a\x1e\xc3\xa9") == framing.frame(b"a") + framing.frame(b"\xc3\xa9")
+    assert separated.ping == framing.ping

@@ -68,6 +68,7 @@ def check_together(options: Options) -> None:
     _check_nats_names(options)
     pusher_apps(options)
     _check_durable_streams(options)
+    _check_graphql(options)
     for name, path in (
         ("health-path", server.health_path),
         ("ready-path", server.ready_path),
@@ -78,10 +79,28 @@ def check_together(options: Options) -> None:
         *((("ocpp_path", options.ocpp.path),) if options.ocpp.path else ()),
         ("ds_path", options.ds.path),
         ("poll_path", options.poll.path),
+        *((("graphql_path", options.graphql.path),) if options.graphql.path else ()),
         *((("metrics_http", options.metrics.http_path),) if options.metrics.http_path else ()),
     ):
         if not path.startswith("/"):
             raise ConfigError(f"{name}: expected a path that begins with /, got {path!r}")
+
+
+def _check_graphql(options: Options) -> None:
+    graphql = options.graphql
+    if not graphql.path:
+        return
+    if graphql.path in options.websocket.paths:
+        raise ConfigError(
+            f"graphql_path: expected another path than that of cables, got {graphql.path!r}"
+        )
+    if graphql.idle_timeout_s < 1:
+        raise ConfigError(
+            f"graphql_idle_timeout: expected 1 or more seconds, got {graphql.idle_timeout_s}"
+        )
+    for name, value in (("graphql_channel", graphql.channel), ("graphql_action", graphql.action)):
+        if not value:
+            raise ConfigError(f"{name}: expected a name, got an empty one")
 
 
 def idle_without_broker(options: Options, sources: Mapping[str, str]) -> list[str]:

@@ -1082,10 +1082,10 @@ class GraphqlOptions(Group, frozen=True, kw_only=True):
 
     section = Section(GRAPHQL, flags="graphql_", toml="graphql.")
 
-    path: str = option("", "Path for GraphQL clients (empty: none)", built=False)
-    channel: str = option("GraphqlChannel", "Channel class of the application", built=False)
-    action: str = option("execute", "Action of that channel", built=False)
-    idle_timeout_s: int = option(2, "Time limit for connection_init, in seconds", built=False)
+    path: str = option("", "Path for GraphQL clients (empty: none)")
+    channel: str = option("GraphqlChannel", "Channel of the application that executes operations")
+    action: str = option("execute", "Action of that channel")
+    idle_timeout_s: int = option(2, "Time limit for connection_init, in seconds")
 
 
 class OcppOptions(Group, frozen=True, kw_only=True):

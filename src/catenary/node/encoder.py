@@ -13,7 +13,7 @@ from catenary.messages.reasons import Reason
 from catenary.messages.replies import Delivery, Ping, PresenceState, Reply
 from catenary.ports import Codec, Decode, Goodbye, IntroducedCodec, Introduction
 from catenary.protocols.table import ClientProtocol
-from catenary.wire.framing import Framing
+from catenary.wire.framing import Framing, separated_framing
 
 
 class Encoder:
@@ -86,6 +86,8 @@ class Encoders:
         """The encoder for a new session: one of its own if the protocol keeps state for each session."""
         codec = protocol.codec()
         if protocol.has_state:
+            if protocol.separator:
+                framing = separated_framing(framing, protocol.separator)
             return Encoder(codec, framing)
         encoder = self._shared.get((codec, framing))
         if encoder is None:

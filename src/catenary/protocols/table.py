@@ -25,6 +25,7 @@ class ClientProtocol(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     ``reader``, if given, returns what reads the messages of one session instead of the codec: it may know the client and
     keep state, while the codec that encodes remains shared, and with it each frame of a publication.
     ``is_resumable``: clients can resume a session on another connection. ``answers_pings``: clients answer each ping.
+    ``separator``, unless empty, divides several messages that the codec of a protocol with state writes at once.
     """
 
     subprotocols: tuple[str, ...]
@@ -34,6 +35,7 @@ class ClientProtocol(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     is_binary: bool = False
     is_resumable: bool = False
     answers_pings: bool = False
+    separator: bytes = b""
 
 
 class ProtocolSet:

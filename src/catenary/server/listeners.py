@@ -28,6 +28,7 @@ from catenary.server.applications import Applications
 from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.durable_streams import add_durable_streams
+from catenary.server.graphql import add_graphql
 from catenary.server.http_routes import announce
 from catenary.server.long_polling import add_long_polling
 from catenary.server.ocpp import add_stations
@@ -61,6 +62,7 @@ def build_listeners(
     add_durable_streams(build, main, clients)
     add_long_polling(build, main, clients)
     add_pusher(build, main, clients)
+    add_graphql(build, main, clients)
     if applications.hosted is not None:
         announce(build, port, options.server.asgi, "http", "/")
         main.hosted = applications.hosted

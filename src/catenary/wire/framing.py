@@ -64,6 +64,19 @@ def websocket_framing(*, is_binary: bool, window_bits: int = 0) -> Framing:
     return WEBSOCKET_BINARY if is_binary else WEBSOCKET_TEXT
 
 
+@functools.cache
+def separated_framing(framing: Framing, separator: bytes) -> Framing:
+    """A framing that splits payloads at ``separator`` and frames each part: several messages that a codec writes at once."""
+    frame_one = framing.frame
+
+    def frame_parts(payload: bytes) -> bytes:
+        if separator not in payload:
+            return frame_one(payload)
+        return b"".join(map(frame_one, payload.split(separator)))
+
+    return Framing(frame_parts, framing.frame_pieces, framing.ping)
+
+
 def _prefixed(payload: bytes) -> bytes:
     return len(payload).to_bytes(_PREFIX_BYTES, "big") + payload
 
