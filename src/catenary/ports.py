@@ -418,6 +418,24 @@ class PubSub(Protocol):
         ...
 
 
+class Peers(Protocol):
+    """Messages between single nodes, in order. One that is sent while either node is away is lost."""
+
+    node: str
+    """The name of this node: letters and digits, another one at each start."""
+
+    hear: Callable[[bytes], None]
+    """Called for each message to this node. Set once, before the start; never raises."""
+
+    def tell(self, node: str, message: bytes) -> None:
+        """Sends a message of up to :data:`PEER_BYTES` to a node. Never raises."""
+        ...
+
+
+PEER_BYTES: Final = 524_288
+"""The largest message between nodes: half of what NATS accepts by default (``max_payload``)."""
+
+
 class Observer(Protocol):
     """Is notified of the clients and publications of this node, for webhooks, tracing or a console.
 

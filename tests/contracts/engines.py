@@ -25,7 +25,7 @@ from catenary.config.options import EnatsOptions
 from catenary.messages.names import Stream
 from catenary.messages.publications import Publication, Publishable
 from catenary.metrics.counters import Counters
-from catenary.ports import History, Presence, PubSub, SessionCache
+from catenary.ports import History, Peers, Presence, PubSub, SessionCache
 from catenary.supervision.service import Supervisor
 from tests.parts.nats import NatsServer
 from tests.parts.nats_node import NatsNode
@@ -34,7 +34,7 @@ from tests.parts.redis import RedisServer
 from tests.parts.redis_node import LIMITS, RedisNode
 
 
-class PubSubThatReports(PubSub, Protocol):
+class PubSubThatReports(PubSub, Peers, Protocol):
     """With the reason why it does not work at the moment."""
 
     @property

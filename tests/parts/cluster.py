@@ -49,10 +49,10 @@ def redis_cluster(number: int, *more: str) -> Iterator[Cluster]:
 
 
 @contextmanager
-def nats_cluster(number: int) -> Iterator[Cluster]:
+def nats_cluster(number: int, *more: str) -> Iterator[Cluster]:
     """Nodes on one nats-server with JetStream, which finds its files again when it is restarted."""
     with jetstream_server() as nats, ExitStack() as stack:
-        flags = (*FLAGS, "--broker=nats", f"--nats_servers={nats.url}")
+        flags = (*FLAGS, "--broker=nats", f"--nats_servers={nats.url}", *more)
         nodes = [stack.enter_context(cable_server(*flags)) for _ in range(number)]
         for node in nodes:
             node.wait_until_it_hears_others()

@@ -143,6 +143,7 @@ def poll_services(heart: Heart, limits: PollLimits = LIMITS) -> PollServices:
     deadlines = Deadlines(10, time.monotonic)
     return PollServices(
         sessions,
+        None,
         PollRequests(Admission(rules, counters), every_page, ""),
         BodyReading(limits.max_request_bytes, deadlines, RequestMemory(0, counters), counters),
         Refusals(counters),

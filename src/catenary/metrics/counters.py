@@ -106,6 +106,7 @@ class Counters:
     held_clients_total: int = _figure(
         "Times a client was not read because its commands were waiting"
     )
+    long_poll_relayed_total: int = _figure("Long-polling requests relayed to another node")
     long_poll_overflows_total: int = _figure(
         "Long-polling sessions closed because too much waited for their next request"
     )

@@ -76,6 +76,7 @@ class Assembly:
             token_header="" if applications.tokens is None else applications.tokens.header,
             hub=hub,
             history=engine.history,
+            peers=engine.peers,
             keeps_sessions=engine.keeps and options.broker.sessions_ttl_s > 0,
         )
         self.listeners: list[Listener] = []

@@ -19,7 +19,7 @@ from catenary.node.encoder import Encoders
 from catenary.node.hub import Hub
 from catenary.node.node import Node
 from catenary.node.turns import CLIENTS_BUDGET_US, Turns
-from catenary.ports import History
+from catenary.ports import History, Peers
 from catenary.protocols.table import ACTION_CABLE, ProtocolSet
 from catenary.server.build import ServerBuild
 from catenary.transports.asgi_edge import AsgiEdge, AsgiEndpoint
@@ -38,7 +38,7 @@ class ClientEndpoints:
     """Builds the endpoints of one node, each at most once, and has what the modules of other protocols build theirs from.
 
     ``token_header`` carries tokens, "" where there are none. ``keeps_sessions`` says that clients may resume. ``hub`` and
-    ``history`` are those of the node.
+    ``history`` are those of the node, ``peers`` the other nodes if there are any.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class ClientEndpoints:
         *,
         hub: Hub,
         history: History,
+        peers: Peers | None,
         keeps_sessions: bool,
     ) -> None:
         options, counters = build.options, build.counters
@@ -58,6 +59,7 @@ class ClientEndpoints:
         self.node = node
         self.hub = hub
         self.history = history
+        self.peers = peers
         self._token_header = token_header
         self._keeps_sessions = keeps_sessions
         self.encoders = Encoders()

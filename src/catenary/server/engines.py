@@ -28,7 +28,7 @@ from catenary.config.options import BrokerOptions, NatsOptions, Options
 from catenary.errors import MissingExtra
 from catenary.metrics.counters import Counters
 from catenary.node.hub import Hub
-from catenary.ports import History, Interest, Presence, PubSub, SessionCache
+from catenary.ports import History, Interest, Peers, Presence, PubSub, SessionCache
 from catenary.server.build import ServerBuild
 from catenary.server.shutdown_phases import (
     CLOSE_PUBSUB,
@@ -51,7 +51,7 @@ class Engine:
     """Pub/sub between nodes, and storage. This class has neither.
 
     ``keeps``: histories, members and sessions are stored, and expire. ``is_shared``: publications reach other nodes, so
-    exactly one node must read each from a publisher.
+    exactly one node must read each from a publisher. ``peers`` is set with the pub/sub if there are other nodes.
     """
 
     history: History = NoHistory()
@@ -60,6 +60,7 @@ class Engine:
     interest: Interest = NoInterest()
     keeps = False
     is_shared = False
+    peers: Peers | None = None
 
     def pubsub(self, build: ServerBuild, hub: Hub, restored: Callable[[], None]) -> PubSub:
         """Builds the pub/sub, which delivers to the ``hub``; ``restored`` is called when a lost connection to the other
@@ -117,7 +118,7 @@ class Stores(Protocol):
     async def close(self, timeout_s: float) -> None: ...
 
 
-class ClusterPubSub(PubSub, Protocol):
+class ClusterPubSub(PubSub, Peers, Protocol):
     """A pub/sub between nodes. ``trouble`` is why this node does not receive from the others, None if it does."""
 
     @property
@@ -169,7 +170,7 @@ class ClusterEngine(Engine):
         )
         build.add(pubsub.start, CLOSE_PUBSUB, pubsub.close)
         build.start.append(self._await_connected)
-        self._pubsub = pubsub
+        self.peers = self._pubsub = pubsub
         return pubsub
 
     def trouble(self) -> str | None:

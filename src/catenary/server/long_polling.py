@@ -19,6 +19,7 @@ from catenary.server.ports import PortSpec
 from catenary.server.shutdown_phases import CLOSE_LISTENERS
 from catenary.transports.long_polling import PollLimits
 from catenary.transports.long_polling_endpoint import LongPollingEndpoint, PollServices
+from catenary.transports.long_polling_relay import PollRelay
 from catenary.transports.long_polling_requests import PollRequests
 from catenary.transports.long_polling_sessions import PollSessions
 
@@ -48,8 +49,9 @@ def poll_services(build: ServerBuild, clients: ClientEndpoints) -> PollServices:
         max_request_bytes=poll.max_request_size_bytes,
         max_pending_bytes=options.websocket.max_pending_size_bytes,
     )
+    peers = clients.peers
     sessions = PollSessions(
-        secrets.token_hex(8),
+        secrets.token_hex(8) if peers is None else peers.node,
         clients.node,
         encoders=clients.encoders,
         turns=clients.turns,
@@ -58,8 +60,12 @@ def poll_services(build: ServerBuild, clients: ClientEndpoints) -> PollServices:
         clock=time.monotonic,
     )
     build.shutdown.add(CLOSE_LISTENERS, sessions.close)
+    relay = None
+    if peers is not None:
+        relay = PollRelay(peers, sessions, clients.counters, poll.interval_s, time.monotonic)
     return PollServices(
         sessions,
+        relay,
         PollRequests(clients.admission(rules), pages, rules.proxied.token_header),
         clients.bodies(poll.max_request_size_bytes),
         clients.refusals,

@@ -77,8 +77,29 @@ class PollResponse(msgspec.Struct, frozen=True):
 class Poll(Protocol):
     """One request, until its response is delivered. Two objects for the same request are equal."""
 
-    def answer(self, response: PollResponse) -> None:
-        """Sends the response; called once, not after :meth:`PollSession.lost`."""
+    def answer(self, response: PollResponse) -> bool:
+        """Sends the response; called once, not after :meth:`PollSession.lost`. False if :meth:`PollSession.written` or
+        :meth:`PollSession.lost` reports later whether it was written to the connection of the client."""
+        ...
+
+
+class PollHolder(Protocol):
+    """Where a poll waits: its session, or the relay to the node that has the session."""
+
+    def written(self, poll: Poll) -> None:
+        """The response is written to the connection of the client."""
+        ...
+
+    def delivered(self, poll: Poll) -> None:
+        """The response has reached the client, or a proxy before it."""
+        ...
+
+    def lost(self, poll: Poll) -> None:
+        """The client has gone without the response."""
+        ...
+
+    def shutdown(self) -> None:
+        """The server stops: the poll is answered as soon as possible."""
         ...
 
 
@@ -104,7 +125,7 @@ class _SlicedReply:
 
 
 class PollSession:
-    """Satisfies :class:`catenary.ports.Outbound` and :class:`catenary.ports.Waiting`."""
+    """Satisfies :class:`catenary.ports.Outbound`, :class:`catenary.ports.Waiting` and :class:`PollHolder`."""
 
     __slots__ = (
         "_answered",
@@ -117,6 +138,7 @@ class PollSession:
         "_is_flushing",
         "_is_opening",
         "_is_overflowing",
+        "_is_written",
         "_number",
         "_pauses",
         "_pending",
@@ -147,6 +169,7 @@ class PollSession:
         self._sent = b""
         self._answered: Poll | None = None
         self._is_counting = False
+        self._is_written = True
         # The poll that waits; with ``_is_opening``, it is the one that opens the session
         self._poll: Poll | None = poll
         self._is_opening = True
@@ -185,6 +208,8 @@ class PollSession:
                 self._sent, self._answered = b"", None
             else:
                 self._send_again()
+        elif not self._is_written:
+            self._send_again()  # the node to which the client was connected has died
         if self._goodbye is not None:
             self._respond()
             return
@@ -200,9 +225,12 @@ class PollSession:
         """Whether the session has ended, and its client has been sent everything."""
         return self._goodbye is not None and not self._pending and not self._sent
 
+    def written(self, poll: Poll) -> None:
+        if poll == self._answered:
+            self._is_written = True
+
     def delivered(self, poll: Poll) -> None:
-        """The response to a poll has reached the client, or a proxy before it: a client that counts responses says so
-        itself."""
+        """A client that counts responses says itself what it has received: there may be a proxy."""
         if poll == self._answered and not self._is_counting:
             self._sent, self._answered = b"", None
 
@@ -227,6 +255,7 @@ class PollSession:
     def _send_again(self) -> None:
         """Puts the messages of the last response before the others."""
         sent, self._sent, self._answered = self._sent, b"", None
+        self._is_written = True
         if sent:
             self._pending.appendleft(sent)
             self._pending_bytes += len(sent)
@@ -383,7 +412,7 @@ class PollSession:
             self.end()
         else:
             services.idle.watch(self)
-        poll.answer(PollResponse(status, messages, self._number, poll_id))
+        self._is_written = poll.answer(PollResponse(status, messages, self._number, poll_id))
 
     def _status(self, messages: bytes) -> int:
         goodbye = self._goodbye

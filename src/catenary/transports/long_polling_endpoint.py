@@ -18,7 +18,8 @@ from catenary.edge.request import Peer
 from catenary.errors import RequestRefused
 from catenary.transports.brief_response import BriefResponseStage
 from catenary.transports.http_responses import BriefResponse, response_head, with_headers
-from catenary.transports.long_polling import PollResponse, PollSession
+from catenary.transports.long_polling import Poll, PollHolder, PollResponse
+from catenary.transports.long_polling_relay import PollRelay
 from catenary.transports.long_polling_requests import AcceptedPoll, PollRequests, headers_of
 from catenary.transports.long_polling_sessions import PollSessions
 from catenary.transports.request_body import BodyReading, RequestBody, body_bytes
@@ -26,23 +27,26 @@ from catenary.wire.http1 import RequestHead, refusal
 
 
 class PollServices(msgspec.Struct, frozen=True, eq=False):
-    """Shared by all long-polling requests of one server. ``connections`` closes those without a further request."""
+    """Shared by all long-polling requests of one server. ``relay`` leads to the sessions of other nodes, if there are any;
+    ``connections`` closes those without a further request."""
 
     sessions: PollSessions
+    relay: PollRelay | None
     requests: PollRequests
     bodies: BodyReading
     refusals: Refusals
     connections: Deadlines
 
-
-def begin(
-    services: PollServices, accepted: AcceptedPoll, poll: "PollStage", body: bytes
-) -> PollSession | None:
-    """Passes a complete request to its session; None if it is answered. Raises :class:`RequestRefused`."""
-    if accepted.admitted is None:
-        return services.sessions.poll(accepted.poll_id, poll, accepted.received, body)
-    services.requests.check_capacity()
-    return services.sessions.open(accepted.admitted, poll, body)
+    def begin(self, accepted: AcceptedPoll, poll: Poll, body: bytes) -> PollHolder | None:
+        """Passes a complete request to its session, here or at another node; None if it is answered. Raises
+        :class:`RequestRefused`."""
+        if accepted.admitted is not None:
+            self.requests.check_capacity()
+            return self.sessions.open(accepted.admitted, poll, body)
+        poll_id, received = accepted.poll_id, accepted.received
+        if self.relay is not None and self.relay.is_elsewhere(poll_id):
+            return self.relay.poll(poll_id, poll, received, body)
+        return self.sessions.poll(poll_id, poll, received, body)
 
 
 class LongPollingEndpoint:
@@ -104,7 +108,7 @@ class PollStage:
         self._size = size
         self._keeps_connection = keeps_connection
         self._body: RequestBody | None = None
-        self._session: PollSession | None = None
+        self._session: PollHolder | None = None
         self._is_answered = False
         self._is_unread = False
 
@@ -129,7 +133,7 @@ class PollStage:
         accepted, self._body = self._accepted, None
         assert accepted is not None
         try:
-            session = begin(self._services, accepted, self, body)
+            session = self._services.begin(accepted, self, body)
         except RequestRefused as refused:
             self._refuse(refused)
             return
@@ -187,10 +191,10 @@ class PollStage:
 
     # Responses
 
-    def answer(self, response: PollResponse) -> None:
+    def answer(self, response: PollResponse) -> bool:
         transport, accepted = self._connection.transport, self._accepted
         if accepted is None or transport.is_closing():
-            return
+            return False
         headers = headers_of(response, accepted.cors)
         if not self._keeps_connection:
             headers = (*headers, ("Connection", "close"))
@@ -200,6 +204,7 @@ class PollStage:
             self._services.connections.watch(self)
         else:
             transport.close()
+        return True
 
     def _refuse(self, refused: RequestRefused) -> None:
         """Refuses a request that no session has taken."""

@@ -7,6 +7,7 @@ Knows: the wanted streams, one connection at a time. Does not know: clients.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any, Final
@@ -41,7 +42,7 @@ EARLY_LIMIT: Final = 10_000
 
 
 class NatsPubSub:
-    """Satisfies :class:`catenary.ports.PubSub`.
+    """Satisfies :class:`catenary.ports.PubSub` and :class:`catenary.ports.Peers`.
 
     ``on_restored`` is called after each reconnect. ``caught_up`` returns an awaitable while deliveries lag: until then
     NATS is not read. A NATS server closes a connection that is not read for too long; the missed publications come from
@@ -69,6 +70,8 @@ class NatsPubSub:
         "_trouble",
         "_was_paused",
         "_was_up",
+        "hear",
+        "node",
     )
 
     def __init__(
@@ -103,6 +106,9 @@ class NatsPubSub:
         self._early: list[NumberedCommand] | None = None
         self._was_paused = False
         self._canary: asyncio.Event = asyncio.Event()
+        # Other nodes
+        self.node = engine.node
+        self.hear: Callable[[bytes], None] = _pass_over
 
     @property
     def trouble(self) -> str | None:
@@ -199,6 +205,7 @@ class NatsPubSub:
         self._early = []
         connection.subscribe(subjects.commands, self._take_command)
         connection.subscribe(subjects.canaries + self._engine.node, self._take_canary)
+        connection.subscribe(subjects.peers + self.node, self._take_peer_message)
         self._subscribe(connection, wanted)
         await connection.flushed()
         await self._catch_up_commands(connection)
@@ -334,6 +341,17 @@ class NatsPubSub:
     def _take_canary(self, subject: bytes, headers: bytes, payload: bytes) -> None:
         self._canary.set()
 
+    # Single nodes
+
+    def tell(self, node: str, message: bytes) -> None:
+        """Sends a message to a node; it is lost if either node is away."""
+        if self._connection is not None and not self._connection.lost.done():
+            with contextlib.suppress(BackendError):
+                self._connection.publish(self._engine.subjects.peers + node, message)
+
+    def _take_peer_message(self, subject: bytes, headers: bytes, payload: bytes) -> None:
+        self.hear(payload)
+
     # Messages
 
     def _take(self, subject: bytes, headers: bytes, payload: bytes) -> None:
@@ -392,3 +410,7 @@ class NatsPubSub:
 
 async def _until_lost(connection: NatsConnection) -> None:
     await asyncio.wait([connection.lost])
+
+
+def _pass_over(message: bytes) -> None:
+    """No part of this node expects messages of others."""

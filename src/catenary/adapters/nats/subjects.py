@@ -4,6 +4,7 @@
     <prefix>.h.<epoch>.<stream>                     a publication for JetStream to store and republish
     <prefix>.c                                      remote commands, for every node
     <prefix>.y.<node>                               a node's canary
+    <prefix>.o.<node>                               a message of another node to a node
     <prefix>.r.n.<node>                             a node's heartbeat
     <prefix>.r.s.<node>.<sid>                       a session that may be resumed
     <prefix>.r.d.<identifiers>                      the last remote disconnect of these identifiers
@@ -54,6 +55,7 @@ class Subjects:
         "lines",
         "members",
         "names",
+        "peers",
         "published",
         "records",
         "revocations",
@@ -77,6 +79,7 @@ class Subjects:
         self.kept = f"{prefix}.h."
         self.commands = f"{prefix}.c"
         self.canaries = f"{prefix}.y."
+        self.peers = f"{prefix}.o."
         self.records = f"{prefix}.r.>"
         self.heartbeats = f"{prefix}.r.n."
         self.sessions = f"{prefix}.r.s."

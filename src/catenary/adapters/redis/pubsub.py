@@ -52,7 +52,7 @@ EARLY_LIMIT: Final = 10_000
 
 
 class RedisPubSub:
-    """Satisfies :class:`catenary.ports.PubSub`.
+    """Satisfies :class:`catenary.ports.PubSub` and :class:`catenary.ports.Peers`.
 
     ``on_restored`` is called when the connection is restored after an outage.
     ``caught_up`` returns an awaitable while deliveries do not keep up: Redis is not read meanwhile. If that takes too
@@ -75,6 +75,7 @@ class RedisPubSub:
         "_history",
         "_interest",
         "_on_restored",
+        "_peers",
         "_prefix",
         "_recovery",
         "_service",
@@ -83,6 +84,8 @@ class RedisPubSub:
         "_unconfirmed",
         "_was_paused",
         "_was_up",
+        "hear",
+        "node",
         "relay",
         "send",
     )
@@ -114,7 +117,10 @@ class RedisPubSub:
         # Names; no channel of a stream has a "#" in this place
         self._channel = engine.names.channel.encode()
         self._prefix = self._channel + b":"
-        self._canary_channel = self._channel + b"#" + secrets.token_hex(8).encode()
+        self.node = secrets.token_hex(8)
+        self._canary_channel = self._channel + b"#" + self.node.encode()
+        self._peers = self._channel + b"#to:"
+        self.hear: Callable[[bytes], None] = _pass_over
         # The present connection
         self._service = Service("Redis pub/sub", self._keep_subscribed, supervisor)
         self._connection: RedisConnection | None = None
@@ -146,6 +152,13 @@ class RedisPubSub:
         await self._recovery.close()
         await close_client(self._client)
 
+    # Single nodes
+
+    def tell(self, node: str, message: bytes) -> None:
+        """Sends a message to a node; it is lost if either node is away."""
+        told = self._commands.call("PUBLISH", self._peers + node.encode(), message)
+        told.add_done_callback(_pass_over_failure)
+
     # Receiving
 
     def _on_reply(self, reply: Any) -> None:
@@ -168,6 +181,8 @@ class RedisPubSub:
                 self._arrive(payload.unpack(stream, content))
             elif channel == self._canary_channel:
                 self._canary.set()
+            elif channel.startswith(self._peers):
+                self.hear(content)
             else:
                 self._arrive_command(packing.unpack_command(content))
         except ValueError as error:
@@ -250,7 +265,8 @@ class RedisPubSub:
         """Subscribes to all streams, recovers what was missed, and then applies changes."""
         streams = self._interest.up()
         self._early = deque() if self._history is not None else None
-        await self._send_command("SUBSCRIBE", [self._channel, self._canary_channel])
+        mine = [self._channel, self._canary_channel, self._peers + self.node.encode()]
+        await self._send_command("SUBSCRIBE", mine)
         await self._subscribe("SUBSCRIBE", streams)
         self._catching_up = None  # so that only this method resumes reading
         connection.pause()
@@ -376,6 +392,15 @@ class RedisPubSub:
             else:
                 self._recovery.note_alive()
             await asyncio.sleep(began + self._canary_interval_s - loop.time())
+
+
+def _pass_over(message: bytes) -> None:
+    """No part of this node expects messages of others."""
+
+
+def _pass_over_failure(told: "asyncio.Future[Any]") -> None:
+    if not told.cancelled():
+        told.exception()
 
 
 async def _raise_when(lost: "asyncio.Future[str]") -> None:

@@ -1,0 +1,279 @@
+"""Polls whose session is at another node: the node that receives such a poll relays it, and the response back.
+
+The id of a session names its node, so that no node has to look for it; the messages that wait for the client stay in one
+place, in their order. A node that does not confirm a poll in time is dead, and its sessions are: the client opens a new
+one. A response that was relayed and not written to the client's connection is sent again with the next one.
+Knows: polls, messages between nodes. Does not know: requests, how messages travel.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from catenary.edge.deadlines import Deadlines
+from catenary.errors import RequestRefused
+from catenary.logs.rate_limited import RateLimitedLogger
+from catenary.metrics.counters import Counters
+from catenary.ports import Peers
+from catenary.protocols.long_polling import node_of
+from catenary.transports.long_polling import Poll, PollResponse
+from catenary.transports.long_polling_sessions import PollSessions
+
+_limited: Final = RateLimitedLogger(logging.getLogger("catenary.edge"))
+
+UNCONFIRMED_S: Final = 2.0
+"""How long a node may take to confirm that it has received a poll."""
+
+GRACE_S: Final = 5.0
+"""How much longer than the interval of polls the response to a confirmed one may take."""
+
+PART_BYTES: Final = 262_144
+"""A longer response is sent in several messages."""
+
+
+class _Message(msgspec.Struct, array_like=True):
+    """A message about the poll ``number`` of the node ``node``, which its client is connected to."""
+
+    node: str
+    number: int
+
+
+class _Relayed(_Message, tag="poll"):
+    poll_id: str
+    received: int | None
+    body: bytes
+
+
+class _Written(_Message, tag="written"):
+    poll_id: str
+
+
+class _Delivered(_Message, tag="delivered"):
+    poll_id: str
+
+
+class _Lost(_Message, tag="lost"):
+    poll_id: str
+
+
+class _Confirmed(_Message, tag="confirmed"):
+    """The node of the session has received the poll."""
+
+
+class _Part(_Message, tag="part"):
+    messages: bytes
+
+
+class _Answered(_Message, tag="answered"):
+    """The response, whose messages are in the parts before; ``size`` is theirs."""
+
+    status: int
+    size: int
+    response_number: int
+
+
+class _Refused(_Message, tag="refused"):
+    pass
+
+
+_ToOwner = _Relayed | _Written | _Delivered | _Lost
+_ToRelay = _Confirmed | _Part | _Answered | _Refused
+
+_pack: Final = msgspec.msgpack.Encoder().encode
+_unpack: Final = msgspec.msgpack.Decoder(
+    _Relayed | _Written | _Delivered | _Lost | _Confirmed | _Part | _Answered | _Refused
+).decode
+
+
+class RemotePoll(msgspec.Struct, frozen=True):
+    """Satisfies :class:`catenary.transports.long_polling.Poll`, at the node that has the session: a poll whose client is
+    connected to another node. Equal to others of the same request."""
+
+    node: str
+    number: int
+    tell: Callable[[str, bytes], None]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RemotePoll) and (self.node, self.number) == (
+            other.node,
+            other.number,
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.node, self.number))
+
+    def answer(self, response: PollResponse) -> bool:
+        messages = response.messages
+        for start in range(0, len(messages), PART_BYTES):
+            part = _Part(self.node, self.number, messages[start : start + PART_BYTES])
+            self.tell(self.node, _pack(part))
+        answered = _Answered(
+            self.node, self.number, response.status, len(messages), response.number
+        )
+        self.tell(self.node, _pack(answered))
+        return False
+
+
+class RelayedPoll:
+    """Satisfies :class:`catenary.transports.long_polling.PollHolder` and :class:`catenary.ports.Waiting`, at the node to
+    which the client is connected."""
+
+    __slots__ = ("_relay", "messages", "number", "poll", "poll_id")
+
+    def __init__(self, relay: "PollRelay", number: int, poll_id: str, poll: Poll) -> None:
+        self._relay = relay
+        self.number = number
+        self.poll_id = poll_id
+        self.poll = poll
+        # The parts of the response so far
+        self.messages = b""
+
+    def written(self, poll: Poll) -> None:
+        """Reported already."""
+
+    def delivered(self, poll: Poll) -> None:
+        self._relay.report(_Delivered, self)
+
+    def lost(self, poll: Poll) -> None:
+        self._relay.report(_Lost, self)
+
+    def shutdown(self) -> None:
+        """The session goes on: the client polls at another node."""
+        self._relay.report(_Lost, self)
+        self.poll.answer(PollResponse(204))
+
+    def time_out(self) -> None:
+        self._relay.give_up(self)
+
+
+class PollRelay:
+    """The relay of one node, in both directions. ``interval_s`` is how long a poll waits for messages."""
+
+    __slots__ = (
+        "_confirmed",
+        "_counters",
+        "_next",
+        "_peers",
+        "_polls",
+        "_sessions",
+        "_unconfirmed",
+    )
+
+    def __init__(
+        self,
+        peers: Peers,
+        sessions: PollSessions,
+        counters: Counters,
+        interval_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._peers = peers
+        self._sessions = sessions
+        self._counters = counters
+        self._next = 0
+        self._polls: dict[int, RelayedPoll] = {}
+        self._unconfirmed = Deadlines(UNCONFIRMED_S, clock)
+        self._confirmed = Deadlines(interval_s + GRACE_S, clock)
+        peers.hear = self._hear
+
+    def is_elsewhere(self, poll_id: str) -> bool:
+        """Whether the id is that of a session of another node."""
+        return node_of(poll_id) not in ("", self._peers.node)
+
+    def poll(self, poll_id: str, poll: Poll, received: int | None, body: bytes) -> RelayedPoll:
+        """Relays a poll to the node of its session."""
+        self._counters.long_poll_relayed_total += 1
+        self._next += 1
+        relayed = self._polls[self._next] = RelayedPoll(self, self._next, poll_id, poll)
+        self._unconfirmed.watch(relayed)
+        message = _Relayed(self._peers.node, relayed.number, poll_id, received, body)
+        self._peers.tell(node_of(poll_id), _pack(message))
+        return relayed
+
+    # Called by polls
+
+    def report(
+        self, kind: type[_Written] | type[_Delivered] | type[_Lost], poll: RelayedPoll
+    ) -> None:
+        """Reports what has become of a poll or its response."""
+        if kind is _Lost:
+            self._forget(poll)
+        message = kind(self._peers.node, poll.number, poll.poll_id)
+        self._peers.tell(node_of(poll.poll_id), _pack(message))
+
+    def give_up(self, poll: RelayedPoll) -> None:
+        """The node of the session does not answer: it is dead."""
+        self._forget(poll)
+        self._sessions.refuse_stale(poll.poll)
+
+    def _forget(self, poll: RelayedPoll) -> None:
+        self._polls.pop(poll.number, None)
+        self._unconfirmed.forget(poll)
+        self._confirmed.forget(poll)
+
+    # Messages of other nodes
+
+    def _hear(self, packed: bytes) -> None:
+        try:
+            message = _unpack(packed)
+        except (msgspec.DecodeError, RecursionError) as error:
+            _limited.warning("Malformed message of another node: %s", error)
+            return
+        if isinstance(message, _ToOwner):
+            self._own(message)
+        else:
+            self._answer(message)
+
+    def _own(self, message: _ToOwner) -> None:
+        """A message about a session of this node."""
+        poll = RemotePoll(message.node, message.number, self._peers.tell)
+        if isinstance(message, _Relayed):
+            self._take(message, poll)
+            return
+        session = self._sessions.find(message.poll_id)
+        if session is None:
+            return
+        match message:
+            case _Written():
+                session.written(poll)
+            case _Delivered():
+                session.delivered(poll)
+            case _Lost():
+                session.lost(poll)
+
+    def _take(self, message: _Relayed, poll: RemotePoll) -> None:
+        self._peers.tell(message.node, _pack(_Confirmed(message.node, message.number)))
+        try:
+            self._sessions.poll(message.poll_id, poll, message.received, message.body)
+        except RequestRefused:
+            self._peers.tell(message.node, _pack(_Refused(message.node, message.number)))
+
+    def _answer(self, message: _ToRelay) -> None:
+        """A message about a poll whose client is connected to this node."""
+        relayed = self._polls.get(message.number)
+        if relayed is None or message.node != self._peers.node:
+            return
+        match message:
+            case _Confirmed():
+                self._unconfirmed.forget(relayed)
+                self._confirmed.watch(relayed)
+            case _Part():
+                relayed.messages += message.messages
+            case _Refused():
+                self._forget(relayed)
+                relayed.poll.answer(PollResponse(503))
+            case _Answered():
+                self._respond(relayed, message)
+
+    def _respond(self, relayed: RelayedPoll, answered: _Answered) -> None:
+        self._forget(relayed)
+        messages, relayed.messages = relayed.messages, b""
+        if len(messages) != answered.size:
+            # A part was lost between the nodes: the next poll gets all of them.
+            self.report(_Lost, relayed)
+            relayed.poll.answer(PollResponse(204))
+            return
+        response = PollResponse(answered.status, messages, answered.response_number)
+        self.report(_Written if relayed.poll.answer(response) else _Lost, relayed)
