@@ -1,10 +1,29 @@
-"""How properties are tested: any machine may be slow, and CI always tries the same examples."""
+"""How properties are tested: any machine may be slow, and CI always tries the same examples. And the order of files."""
 
 import os
+from pathlib import Path
+from typing import Final
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile(
     "catenary", max_examples=100, deadline=None, derandomize="CI" in os.environ
 )
 settings.load_profile("catenary")
+
+LONG: Final = (
+    "test_churn.py",
+    "test_memory.py",
+    "codeworkers/test_generations.py",
+    "cluster/test_cluster.py",
+    "growth/test_node.py",
+    "clients/test_clients.py",
+)
+"""Files that take half a minute and more, the longest first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files begin first: one that began last would let a single process run for a minute, and the others wait."""
+    turns = {Path(__file__).parent / each: turn for turn, each in enumerate(LONG)}
+    items.sort(key=lambda item: turns.get(item.path, len(turns)))

@@ -24,6 +24,9 @@ from tests.parts.raw_socket import CLOSE, RawSocket, command, masked, upgrade
 from tests.parts.redis import RedisServer, redis_server
 from tests.parts.server import CableServer, cable_server
 
+pytestmark = pytest.mark.timeout(500)
+"""The first of these tests lets clients come and go for all: about 90 s on a machine with no other work."""
+
 AT_ONCE: Final = 20
 WARM_UP: Final = 52
 """Rounds in which caches fill up that have a limit: the largest is of 1,024 sids as headers of gRPC."""
