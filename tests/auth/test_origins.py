@@ -109,6 +109,15 @@ def test_hosts_decide(hosts: str, origin: str, allowed: bool) -> None:
     assert origins.allow(origin) is allowed
 
 
+def test_clients_that_are_no_browsers_may_be_allowed_without_an_origin() -> None:
+    origins = Origins(["example.com"], allows_missing=True)
+    assert [origins.allow(each) for each in ("", "https://example.com", "https://evil.test")] == [
+        True,
+        True,
+        False,
+    ]
+
+
 @pytest.mark.parametrize(
     "entry",
     [

@@ -104,7 +104,9 @@ def central(request: pytest.FixtureRequest) -> Iterator[Central]:
 
 @pytest.fixture(scope="module")
 def local() -> Iterator[Central]:
-    with hosted("--max_message_size=4000", "--metrics_http=/metrics") as central:
+    with hosted(
+        *("--max_message_size=4000", "--metrics_http=/metrics", "--allowed_origins=example.com")
+    ) as central:
         yield central
 
 

@@ -84,6 +84,17 @@ def test_what_asks_for_nothing_is_accepted(argv: list[str]) -> None:
             "ds_path: expected a path without wildcards, not /, got '/{a}/ds'",
         ),
         (["--ds_path=ds"], "ds_path: expected a path that begins with /, got 'ds'"),
+        (["--ocpp_path=ocpp"], "ocpp_path: expected a path that begins with /, got 'ocpp'"),
+        (
+            ["--ocpp_path=/"],
+            "ocpp_path: expected a prefix of its own, such as /ocpp, got '/', with which health-path"
+            " begins, too",
+        ),
+        (
+            ["--ocpp_path=/api"],
+            "ocpp_path: expected a prefix of its own, such as /ocpp, got '/api', with which api_path"
+            " begins, too",
+        ),
         (["--health-path=h"], "health-path: expected a path that begins with /, got 'h'"),
         (
             ["--http_broadcast_path="],

@@ -68,7 +68,6 @@ def any_options(draw: st.DrawFn) -> Options:
         ("http_broadcast", "path"),
         ("sse", "path"),
         ("poll", "path"),
-        ("ocpp", "path"),
         ("api", "path"),
         ("metrics", "http_path"),
     ):
@@ -101,6 +100,7 @@ def any_options(draw: st.DrawFn) -> Options:
         action=draw(TEXT.filter(bool)),
         idle_timeout_s=draw(st.integers(1, 9)),
     )
+    rooms.setdefault("ocpp", {})["path"] = f"/stations{draw(WORD)}"
     rooms.setdefault("nats", {})["servers"] = tuple(draw(st.lists(ADDRESS, min_size=1, max_size=2)))
     enats = rooms.setdefault("enats", {})
     enats |= {

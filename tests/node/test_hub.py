@@ -14,6 +14,7 @@ from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.publications import Publication
 from catenary.messages.reasons import Reason
+from catenary.messages.replies import Delivery
 from catenary.metrics.counters import Counters
 from catenary.node.encoder import Encoder
 from catenary.node.hub import TURN, WAITING_LIMIT, WRITE_BYTES, Hub
@@ -132,6 +133,28 @@ def test_each_encoder_writes_its_own_frame() -> None:
     house.run()
     assert quiet.heard == ["hello"]
     assert loud.outbound.heard == [{"IDENTIFIER": "ID", "MESSAGE": "HELLO"}]
+
+
+class SilentCodec(ActionCableJson):
+    """A codec without a message for publications."""
+
+    def encode_delivery(self, delivery: Delivery) -> bytes:
+        return None  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("listeners", [1, 3])
+def test_a_protocol_without_a_message_for_it_gets_none(listeners: int) -> None:
+    house = House()
+    silent = Encoder(SilentCodec(), WEBSOCKET_TEXT)
+    members = [house.member(NEWS, encoder=silent) for _ in range(listeners)]
+    house.publish("hello")
+    house.run()
+    assert [member.outbound.frames for member in members] == [[]] * listeners
+    assert house.counters.server_msg_total == 0
+    house.member(NEWS)
+    house.publish("again")
+    house.run()
+    assert house.counters.server_msg_total == 1
 
 
 def test_two_subscriptions_of_one_session_hear_it_each() -> None:

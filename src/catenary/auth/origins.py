@@ -13,13 +13,15 @@ class Origins:
     """Allowed origins: hosts such as ``example.com:3000`` and ``*.example.com``, or whole origins such as
     ``https://example.com``.
 
-    Without an entry, every client is allowed, also without an Origin.
+    Without an entry, every client is allowed, also without an Origin. With ``allows_missing``, a client without an Origin
+    always is: for endpoints whose clients are not browsers.
     """
 
-    __slots__ = ("_exact", "_suffixes", "is_open")
+    __slots__ = ("_allows_missing", "_exact", "_suffixes", "is_open")
 
-    def __init__(self, allowed: Sequence[str]) -> None:
+    def __init__(self, allowed: Sequence[str], *, allows_missing: bool = False) -> None:
         """Raises ValueError for an entry that no origin can match."""
+        self._allows_missing = allows_missing
         entries = [allowed_origin(text) for text in allowed if text.strip()]
         self._exact = frozenset((each.scheme, each.host) for each in entries if not each.is_suffix)
         self._suffixes = tuple((each.scheme, each.host) for each in entries if each.is_suffix)
@@ -28,7 +30,7 @@ class Origins:
 
     def allow(self, origin: str) -> bool:
         """Whether a page of this origin may connect: the value of the header, empty if there is none."""
-        if self.is_open:
+        if self.is_open or (self._allows_missing and not origin):
             return True
         try:
             url = urlsplit(origin.lower())

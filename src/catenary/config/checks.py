@@ -84,6 +84,8 @@ def check_together(options: Options) -> None:
     ):
         if not path.startswith("/"):
             raise ConfigError(f"{name}: expected a path that begins with /, got {path!r}")
+        _check_is_no_station(options, name, path)
+    _check_is_no_station(options, "api_path", f"{options.api.path}/publish")
 
 
 def _check_graphql(options: Options) -> None:
@@ -114,6 +116,16 @@ def idle_without_broker(options: Options, sources: Mapping[str, str]) -> list[st
         if place.startswith("broker.")
         and (entry := _BY_PLACE[place]).value_in(options) != entry.value_in(Options())
     ]
+
+
+def _check_is_no_station(options: Options, name: str, path: str) -> None:
+    """Refuses a prefix of charging stations for which another path would be that of a station."""
+    prefix = options.ocpp.path
+    if prefix and path.rpartition("/")[0] == prefix.rstrip("/") and name != "ocpp_path":
+        raise ConfigError(
+            f"ocpp_path: expected a prefix of its own, such as /ocpp, got {prefix!r}, with which"
+            f" {name} begins, too"
+        )
 
 
 def _check_origins(options: Options) -> None:

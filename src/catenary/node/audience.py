@@ -143,7 +143,8 @@ class Audience:
                 done.set_result(None)
 
     def frames(self, batch: list[Publication]) -> Iterator[tuple[bytes, list[Outbound]]]:
-        """Encodes a batch once for each identifier and encoder; returns the joined frames with their recipients.
+        """Encodes a batch once for each identifier and encoder; returns the joined frames with their recipients: none if
+        their protocol has no message for any of the batch.
 
         The lists belong to the groups and must not be changed.
         """
@@ -156,7 +157,9 @@ class Audience:
                         for each, message in messages
                     ]
                 )
-                if isinstance(listeners, SubscriberGroup):
+                if not frame:
+                    yield frame, []
+                elif isinstance(listeners, SubscriberGroup):
                     yield frame, listeners.recipients()
                 else:
                     yield frame, [listeners.session.outbound]

@@ -316,11 +316,12 @@ class Hub:
         return held
 
     def write(self, subscription: Subscription, publication: Publication) -> None:
-        """Sends a publication to one listener only."""
+        """Sends a publication to one listener only, unless its protocol has no message for it."""
         encoder = subscription.session.encoder
-        self.write_row(
-            subscription, delivery_frame(encoder, subscription.identifier, publication), 1
-        )
+        frame = delivery_frame(encoder, subscription.identifier, publication)
+        if not frame:
+            return
+        self.write_row(subscription, frame, 1)
         if self._observer is not None:
             self._observer.delivered(publication.stream, 1, 1)
 

@@ -245,7 +245,7 @@ class OcppCodec:
 
     def _answer(self, call: Call, perform: Perform | None) -> Command | None:
         """The default answer to a CALL, unless the application has answered it."""
-        if self._open.pop(call.id, None) is None:
+        if self._take_open(call.id) is None:
             return None
         if perform is not None and self._failed is perform:
             self._failed = None
@@ -253,6 +253,13 @@ class OcppCodec:
         if call.action in self._version.decided:
             return DirectReply(_internal_error(call.id, "the application has sent no answer"))
         return DirectReply(ocpp_messages.result(call.id, self._default_payload(call.action)))
+
+    def _take_open(self, id: str) -> str | None:
+        """The action of a CALL that is answered now; None if there is none."""
+        action = self._open.pop(id, None)
+        if not self._open:
+            self._open = {}  # a dict that was emptied keeps its memory
+        return action
 
     def _default_payload(self, action: str) -> bytes:
         if action == _BOOT:
@@ -330,7 +337,7 @@ class OcppCodec:
         if written.command == "Ack":
             return self._ack(message_id, payload)
         if written.command == "Error":
-            if self._open.pop(message_id, None) is None:
+            if self._take_open(message_id) is None:
                 return None
             return ocpp_messages.error(message_id, written.code, written.message, payload)
         message_id = message_id or self._rules.new_id()
@@ -339,7 +346,7 @@ class OcppCodec:
         )
 
     def _ack(self, id: str, payload: bytes) -> bytes | None:
-        action = self._open.pop(id, None)
+        action = self._take_open(id)
         if action is None:
             return None
         if action == _BOOT:

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from catenary.auth.origins import Origins
 from catenary.edge.admission import AdmissionRules
 from catenary.edge.deadlines import Deadlines
 from catenary.edge.introductions import Introductions
@@ -51,14 +52,15 @@ def _introductions(build: ServerBuild, clients: ClientEndpoints) -> Introduction
 
 
 def _admission_rules(build: ServerBuild, cables: AdmissionRules) -> AdmissionRules:
-    """Stations are pinged by WebSocket, seldom, because many have a mobile connection; the application sees their
-    credentials, whichever headers it sees of browsers."""
+    """Stations send no Origin. They are pinged by WebSocket, seldom, because many have a mobile connection; the application
+    sees their credentials, whichever headers it sees of browsers."""
+    origins = Origins(build.options.server.allowed_origins, allows_missing=True)
     proxied = cables.proxied
     if _AUTHORIZATION not in map(str.lower, proxied.headers):
         headers = (*proxied.headers, _AUTHORIZATION)
         proxied = msgspec.structs.replace(proxied, headers=headers)
     heartbeat = Heartbeat(build.options.ocpp.heartbeat_interval_s, is_native=True)
-    return msgspec.structs.replace(cables, proxied=proxied, heartbeat=heartbeat)
+    return msgspec.structs.replace(cables, origins=origins, proxied=proxied, heartbeat=heartbeat)
 
 
 def _rules(build: ServerBuild) -> Rules:
