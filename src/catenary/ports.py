@@ -483,6 +483,10 @@ class Observer(Protocol):
         """A client sent a message to the other clients of its whisper stream."""
         ...
 
+    def found_no_history(self, environment: Environment, stream: Stream) -> None:
+        """A client asked for the history of a stream, and there was no message for it."""
+        ...
+
     def presence_changed(self, change: PresenceChange) -> None:
         """A member joined or left a stream, or its info changed. One node of a cluster reports each change: the one
         of the client, or the one that has noticed that a session expired."""

@@ -9,14 +9,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from catenary.auth.pusher import PusherSignatures
-from tests.parts.cable_client import CableClient, identifier
+from tests.parts.cable_client import CableClient, confirmed, delivered, identifier
+from tests.parts.pusher import Event, PusherClient, pusher_client
 from tests.parts.pusher_server import PusherServer, pusher_server
 from tests.parts.server import CableServer, cable_server
 from tests.parts.webhook_receiver import WebhookReceiver, webhook_receiver
 
-EXTENDED = ("actioncable-v1-ext-json",)
 MAIN = {"appId": "main", "key": "main-key", "secret": "main-secret"}
 OTHER = {"appId": "other", "key": "other-key", "secret": "other-secret"}
 FLAGS = (
@@ -44,7 +45,9 @@ def receiver() -> Iterator[WebhookReceiver]:
 
 @pytest.fixture(scope="module")
 def server(receiver: WebhookReceiver) -> Iterator[CableServer]:
-    with cable_server(*FLAGS, other_app(receiver, max_event_size=100)) as server:
+    with cable_server(
+        *FLAGS, other_app(receiver, max_event_size=100, subscription_count=True)
+    ) as server:
         yield server
 
 
@@ -57,23 +60,53 @@ def library(server: CableServer) -> Iterator[PusherServer]:
         yield one
 
 
+class Subscriber:
+    """A Pusher client of an app."""
+
+    def __init__(self, client: PusherClient, app: dict[str, str]) -> None:
+        self.client = client
+        self.socket_id = client.socket_id
+        self._signatures = PusherSignatures(app["key"], app["secret"])
+
+    def subscribe(self, channel: str, user_id: str = "") -> None:
+        """Subscribes, to a presence channel as a member."""
+        data = {"channel": channel}
+        if user_id:
+            data["channel_data"] = json.dumps({"user_id": user_id})
+        if channel.startswith(("private-", "presence-")):
+            data["auth"] = self._signatures.subscription(
+                self.socket_id, channel, data.get("channel_data")
+            )
+        self.client.send(json.dumps({"event": "pusher:subscribe", "data": data}))
+        self.wait_for("pusher_internal:subscription_succeeded", channel)
+
+    def sign_in(self, user_id: str) -> None:
+        user = json.dumps({"id": user_id})
+        auth = self._signatures.user(self.socket_id, user)
+        data = {"auth": auth, "user_data": user}
+        self.client.send(json.dumps({"event": "pusher:signin", "data": data}))
+        self.wait_for("pusher:signin_success")
+        # As pusher-js does it.
+        self.subscribe(f"#server-to-user-{user_id}")
+
+    def wait_for(self, name: str, channel: str = "") -> Event:
+        """The next event of this name, and of this channel."""
+        while True:
+            event = self.client.receive()
+            if event["event"] == name and channel in ("", event.get("channel")):
+                return event
+
+
 @contextmanager
-def subscriber(server: CableServer, *streams: str) -> Iterator[CableClient]:
-    """A client that receives the messages of some streams, with any protocol: here Action Cable's."""
-    with CableClient(server.cable_url, subprotocols=EXTENDED) as client:
-        client.receive_welcome()
-        for stream in streams:
-            assert client.subscribe(channel(stream))["type"] == "confirm_subscription"
-        yield client
-
-
-def channel(stream: str) -> str:
-    return identifier("$pubsub", stream_name=stream)
-
-
-def enter(client: CableClient, stream: str, member: str) -> None:
-    client.send("join", identifier=channel(stream), presence={"id": member, "info": {}})
-    client.receive()
+def subscriber(
+    server: CableServer, *channels: str, user_id: str = "", app: dict[str, str] = MAIN
+) -> Iterator[Subscriber]:
+    """A client that has subscribed to some channels."""
+    with pusher_client(server.port, app["key"]) as client:
+        subscriber = Subscriber(client, app)
+        for channel in channels:
+            subscriber.subscribe(channel, user_id if channel.startswith("presence-") else "")
+        yield subscriber
 
 
 def request(
@@ -130,34 +163,86 @@ def test_requests_that_no_library_sends(server: CableServer) -> None:
 
 
 def test_an_event_reaches_its_channels(server: CableServer, library: PusherServer) -> None:
-    with subscriber(server, "news", "sports") as client:
-        assert library.call("trigger", ["news", "sports"], "event", {"a": 1}) == (200, {})
-        event = {"event": "event", "data": '{"a":1}'}
-        for stream in ("news", "sports"):
-            message = client.receive()
-            assert (message["identifier"], message["message"]) == (channel(stream), event)
+    with subscriber(server, "news", "private-sports") as one:
+        status = library.call("trigger", ["news", "private-sports"], "event", {"a": 1})
+        assert status == (200, {})
+        for channel in ("news", "private-sports"):
+            event = one.client.receive()
+            assert event == {"event": "event", "channel": channel, "data": {"a": 1}}
 
 
 def test_a_socket_is_excluded(server: CableServer, library: PusherServer) -> None:
-    with subscriber(server, "news") as client:
-        library.call("trigger", "news", "first", "data", {"socket_id": "1.2"})
-        assert client.receive()["message"]["event"] == "first"
+    with subscriber(server, "news") as one, subscriber(server, "news") as two:
+        excluding = {"socket_id": one.socket_id}
+        library.call("trigger", "news", "first", "data", excluding)
+        library.call("triggerBatch", [{"channel": "news", "name": "2nd", "data": "", **excluding}])
+        library.call("trigger", "news", "third", "data")
+        assert [two.client.receive()["event"] for _ in "123"] == ["first", "2nd", "third"]
+        assert one.client.receive()["event"] == "third"
 
 
 def test_a_batch_in_order(server: CableServer, library: PusherServer) -> None:
     events = [{"channel": "news", "name": name, "data": name} for name in "cab"]
-    with subscriber(server, "news") as client:
+    with subscriber(server, "news") as one:
         assert library.call("triggerBatch", events) == (200, {})
-        assert [client.receive()["message"]["event"] for _ in events] == ["c", "a", "b"]
+        assert [one.client.receive()["event"] for _ in events] == ["c", "a", "b"]
     status, why = library.call("triggerBatch", events * 4)
     assert (status, why) == (400, '{"error":"expected up to 10 events in a batch, got 12"}')
 
 
+def test_an_event_and_a_broadcast_reach_clients_of_both_protocols(
+    server: CableServer, library: PusherServer
+) -> None:
+    news = identifier("$pubsub", stream_name="news")
+    with subscriber(server, "news") as one, CableClient(server.cable_url) as cable:
+        cable.receive_welcome()
+        assert cable.subscribe(news) == confirmed(news)
+        library.call("trigger", "news", "event", "data")
+        event = {"event": "event", "data": "data"}
+        assert delivered(news, event).items() <= cable.receive().items()
+        assert one.wait_for("event")["data"] == "data"
+
+
+# Users
+
+
 def test_events_for_a_user(server: CableServer, library: PusherServer) -> None:
-    with subscriber(server, "#server-to-user-jack") as client:
+    with subscriber(server) as one, subscriber(server) as two:
+        one.sign_in("jack")
+        two.sign_in("rose")
         assert library.call("sendToUser", "jack", "hello", {"a": 1}) == (200, {})
         assert library.post("/users/jack/events", {"name": "again", "data": "1"}) == (200, {})
-        assert [client.receive()["message"]["event"] for _ in "12"] == ["hello", "again"]
+        assert library.call("sendToUser", "rose", "other", "x") == (200, {})
+        assert [one.client.receive()["event"] for _ in "12"] == ["hello", "again"]
+        assert two.client.receive()["event"] == "other"
+
+
+def test_the_connections_of_a_user_are_terminated(
+    server: CableServer, library: PusherServer
+) -> None:
+    with (
+        subscriber(server) as one,
+        subscriber(server) as two,
+        subscriber(server) as rose,
+        subscriber(server, app=OTHER) as namesake,
+    ):
+        for client, user in ((one, "jack"), (two, "jack"), (rose, "rose"), (namesake, "jack")):
+            client.sign_in(user)
+        assert library.call("terminateUserConnections", "jack") == (200, {})
+        for client in (one, two):
+            error = client.wait_for("pusher:error")
+            assert error["data"]["code"] == 4009
+            with pytest.raises(ConnectionClosed) as closed:
+                client.client.receive()
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 4009
+        library.call("sendToUser", "rose", "still here", "x")
+        library.call("sendToUser", "jack", "still here", "x", app="other")
+        for client in (rose, namesake):
+            assert client.client.receive()["event"] == "still here"
+
+
+# Rules
 
 
 def test_rules_of_events(library: PusherServer) -> None:
@@ -181,12 +266,12 @@ def test_rules_of_events(library: PusherServer) -> None:
 
 def test_channels_and_their_attributes(server: CableServer, library: PusherServer) -> None:
     with (
-        subscriber(server, "presence-room", "news") as jack,
-        subscriber(server, "presence-room") as rose,
+        subscriber(server, "presence-room", "news", user_id="jack"),
+        subscriber(server, "presence-room", user_id="rose") as rose,
+        subscriber(server, "presence-room", user_id="rose"),
     ):
-        enter(jack, "presence-room", "jack")
-        enter(rose, "presence-room", "rose")
-        both = {"user_count": 2, "subscription_count": 2}
+        rose.sign_in("rose")
+        both = {"user_count": 2, "subscription_count": 3}
         info = {"info": "user_count,subscription_count"}
         assert library.get("/channels/presence-room", **info) == (200, {"occupied": True, **both})
         assert library.get("/channels/news", info="subscription_count") == (
@@ -242,12 +327,13 @@ def test_the_last_event_of_a_cache_channel(library: PusherServer) -> None:
 
 
 def test_apps_are_apart(server: CableServer, library: PusherServer) -> None:
-    with subscriber(server, "news", "pusher:other:news") as client:
+    with subscriber(server, "news") as one, subscriber(server, "news", app=OTHER) as other:
         assert library.get("/channels") == (200, {"channels": {"news": {}}})
         assert library.get("/channels", app="other") == (200, {"channels": {"news": {}}})
         library.call("trigger", "news", "n", "to other", app="other")
-        message = client.receive()
-        assert message["identifier"] == channel("pusher:other:news")
+        library.call("trigger", "news", "n", "to main")
+        assert one.client.receive()["data"] == "to main"
+        assert other.wait_for("n")["data"] == "to other"
 
 
 # Webhooks
@@ -261,23 +347,15 @@ def test_webhooks_of_a_channel(
     server: CableServer, library: PusherServer, receiver: WebhookReceiver
 ) -> None:
     name = "presence-hooks"
-    stream = f"pusher:other:{name}"
-    with subscriber(server, stream) as client:
-        enter(client, stream, "jack")
-        client.send(
-            "whisper",
-            identifier=channel(stream),
-            data={"event": "client-typing", "data": {"a": 1}, "user_id": "jack"},
-        )
-        client.send("whisper", identifier=channel(stream), data={"unnamed": 1})
-        client.send("leave", identifier=channel(stream))
-        client.receive()
-    receiver.wait_until(
-        lambda events: (
-            {"name": "channel_vacated", "channel": name} in events
-            and {"name": "subscription_count", "channel": name, "subscription_count": 0} in events
-        )
-    )
+    with subscriber(server, name, user_id="jack", app=OTHER) as one:
+        typing = {"event": "client-typing", "channel": name, "data": {"a": 1}}
+        one.client.send(json.dumps(typing))
+        socket_id = one.socket_id
+        counted = {"name": "subscription_count", "channel": name, "subscription_count": 1}
+        receiver.wait_until(lambda events: counted in events)
+    vacated = {"name": "channel_vacated", "channel": name}
+    empty = {**counted, "subscription_count": 0}
+    receiver.wait_until(lambda events: vacated in events and empty in events)
     sent = [each for each in receiver.events("/all") if each["channel"] == name]
     assert wanted(sent, "channel_occupied", "channel_vacated") == [
         {"name": "channel_occupied", "channel": name},
@@ -289,12 +367,12 @@ def test_webhooks_of_a_channel(
     ]
     assert wanted(sent, "member_added", "member_removed") == members
     (event,) = wanted(sent, "client_event")
-    assert len(event.pop("socket_id")) > 3
+    assert json.loads(event.pop("data")) == {"a": 1}
     assert event == {
+        "socket_id": socket_id,
         "name": "client_event",
         "channel": name,
         "event": "client-typing",
-        "data": '{"a":1}',
         "user_id": "jack",
     }
     assert [each["subscription_count"] for each in wanted(sent, "subscription_count")] == [1, 0]
@@ -309,12 +387,40 @@ def test_webhooks_of_a_channel(
         assert not library.verify(webhook, app="main")["valid"]
 
 
+def test_a_cache_channel_without_an_event(
+    server: CableServer, library: PusherServer, receiver: WebhookReceiver
+) -> None:
+    with subscriber(server, "cache-a", app=OTHER) as one:
+        one.wait_for("pusher:cache_miss")
+        library.call("trigger", "cache-a", "n", "d", app="other")
+        one.wait_for("n")
+        with subscriber(server, "cache-a", app=OTHER) as two:
+            assert two.client.receive()["event"] == "n"
+    vacated = {"name": "channel_vacated", "channel": "cache-a"}
+    events = receiver.wait_until(lambda events: vacated in events)
+    assert [each for each in events if each["name"] == "cache_miss"] == [
+        {"name": "cache_miss", "channel": "cache-a"}
+    ]
+
+
+def test_clients_are_told_the_number_of_subscriptions(server: CableServer) -> None:
+    with subscriber(server, "counted", app=OTHER) as one:
+        for number in (1, 2):
+            event = one.wait_for("pusher_internal:subscription_count")
+            assert event["data"] == {"subscription_count": number}
+            if number == 1:
+                with subscriber(server, "counted", app=OTHER) as two:
+                    assert two.wait_for("pusher_internal:subscription_count")["data"] == {
+                        "subscription_count": 2
+                    }
+
+
 def test_a_receiver_that_fails_and_hangs_gets_everything_later(
     server: CableServer, receiver: WebhookReceiver
 ) -> None:
     refused = len(receiver.refused)
     receiver.status = 500
-    with subscriber(server, "pusher:other:failing"):
+    with subscriber(server, "failing", app=OTHER):
         receiver.wait_for_refused(refused + 2)
         receiver.status, receiver.is_hanging = 200, True
         receiver.wait_for_refused(refused + 4)

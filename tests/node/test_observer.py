@@ -62,6 +62,9 @@ class Noting:
     def whispered(self, environment: Environment, publication: Publication) -> None:
         self.noted.append(("whispered", environment.sid, publication))
 
+    def found_no_history(self, environment: Environment, stream: Stream) -> None:
+        self.noted.append(("found_no_history", environment.sid, stream))
+
     def presence_changed(self, change: PresenceChange) -> None:
         self.noted.append(("presence_changed", change))
 
@@ -205,7 +208,7 @@ async def test_whispers_and_changes_of_presence() -> None:
 
 def test_a_group_notifies_each_of_everything() -> None:
     methods = [name for name in vars(Observer) if not name.startswith("_")]
-    assert len(methods) == 12
+    assert len(methods) == 13
     calls: list[tuple[str, int, object]] = []
 
     class Counting(SilentObserver):

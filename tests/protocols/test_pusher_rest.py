@@ -69,6 +69,7 @@ def test_unknown_fields_and_nulls_are_ignored() -> None:
         ({"channel": "#server-to-user-"}, "expected a user id of 1 to 128 characters, got 0"),
         ({"channel": "a", "name": ""}, "expected an event name of 1 to 200 characters, got 0"),
         ({"channel": "a", "name": "n" * 201}, "expected an event name of 1 to 200 characters"),
+        ({"channel": "a", "name": "pusher:error"}, "expected an event name that does not begin"),
         ({"channel": "a", "socket_id": "1"}, "Invalid socket id '1'"),
         ({"channel": "a", "info": "members"}, "info: expected user_count"),
         ({"channel": "a", "data": {"some": "object"}}, "expected {name, data, channels} in JSON"),

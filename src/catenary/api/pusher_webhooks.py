@@ -15,7 +15,7 @@ from catenary.messages.names import Stream
 from catenary.messages.presence import PresenceChange
 from catenary.messages.publications import Publication
 from catenary.node.observers import SilentObserver
-from catenary.protocols.pusher_events import CLIENT_EVENT, is_channel, is_presence
+from catenary.protocols.pusher_events import CLIENT_EVENT, is_cache, is_channel, is_presence
 from catenary.protocols.pusher_webhooks import EventName, WebhookEvent, encoded
 
 
@@ -78,10 +78,6 @@ class PusherWebhooks(SilentObserver):
         """The number of subscribers of a channel has changed."""
         self._put(stream, "subscription_count", subscription_count=subscribers)
 
-    def cache_missed(self, stream: Stream) -> None:
-        """A client has subscribed to a cache channel that has no event."""
-        self._put(stream, "cache_miss")
-
     # Clients
 
     def presence_changed(self, change: PresenceChange) -> None:
@@ -91,6 +87,12 @@ class PusherWebhooks(SilentObserver):
             webhooks, channel = found
             name: EventName = "member_added" if change.kind == "join" else "member_removed"
             webhooks.put(WebhookEvent(name, channel, user_id=change.id))
+
+    def found_no_history(self, environment: Environment, stream: Stream) -> None:
+        """A client has subscribed to a cache channel that has no event."""
+        found = self._find(stream)
+        if found is not None and is_cache(found[1]):
+            self._put(stream, "cache_miss")
 
     def whispered(self, environment: Environment, publication: Publication) -> None:
         """A client has sent an event to the others of a channel."""

@@ -38,6 +38,7 @@ class Observer:
     def disconnected(self, environment: Environment, reason: Reason | None) -> None: ...
     def published(self, publications: tuple[Publishable, ...]) -> None: ...
     def whispered(self, environment: Environment, publication: Publication) -> None: ...
+    def found_no_history(self, environment: Environment, stream: Stream) -> None: ...
     def presence_changed(self, change: PresenceChange) -> None: ...
     def delivered(self, stream: Stream, messages: int, clients: int) -> None: ...
 
@@ -50,6 +51,7 @@ class GuardedObserver:
         "connected",
         "delivered",
         "disconnected",
+        "found_no_history",
         "presence_changed",
         "published",
         "received",
@@ -72,6 +74,7 @@ class GuardedObserver:
         self.disconnected = _guarded(observer.disconnected)
         self.published = _guarded(observer.published)
         self.whispered = _guarded(observer.whispered)
+        self.found_no_history = _guarded(observer.found_no_history)
         self.presence_changed = _guarded(observer.presence_changed)
         self.delivered = _guarded(observer.delivered)
 

@@ -107,7 +107,7 @@ class Node:
         self._restored_action = restored_action
         self._limited = RateLimitedLogger(_log)
         self._background = BackgroundTasks()
-        self._replayer = Replayer(hub, history)
+        self._replayer = Replayer(hub, history, observer)
         self._presences = Presences(presence, pubsub.send, observer)
         self._resumption = Resumption(
             sessions, hub, self._replayer, disconnector, counters, expiry=expiry

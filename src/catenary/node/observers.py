@@ -32,6 +32,7 @@ class SilentObserver:
     def disconnected(self, environment: Environment, reason: Reason | None) -> None: ...
     def published(self, publications: tuple[Publishable, ...]) -> None: ...
     def whispered(self, environment: Environment, publication: Publication) -> None: ...
+    def found_no_history(self, environment: Environment, stream: Stream) -> None: ...
     def presence_changed(self, change: PresenceChange) -> None: ...
     def delivered(self, stream: Stream, messages: int, clients: int) -> None: ...
 
@@ -43,6 +44,7 @@ class ObserverGroup:
         "connected",
         "delivered",
         "disconnected",
+        "found_no_history",
         "presence_changed",
         "published",
         "received",
@@ -67,6 +69,7 @@ class ObserverGroup:
         self.disconnected: Final = _each([each.disconnected for each in observers])
         self.published: Final = _each([each.published for each in observers])
         self.whispered: Final = _each([each.whispered for each in observers])
+        self.found_no_history: Final = _each([each.found_no_history for each in observers])
         self.presence_changed: Final = _each([each.presence_changed for each in observers])
         self.delivered: Final = _each([each.delivered for each in observers])
 

@@ -12,7 +12,7 @@ Knows: the order of messages. Does not know: where a history is stored.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Mapping
 from typing import Final
 
 from catenary.errors import BackendError, BackendRefused, LostPosition
@@ -26,7 +26,7 @@ from catenary.node.detached import Detached
 from catenary.node.hub import Hub
 from catenary.node.late_requests import LateRequests
 from catenary.node.session import Session, Subscription
-from catenary.ports import History
+from catenary.ports import History, Observer
 
 _limited: Final = RateLimitedLogger(logging.getLogger("catenary.node"))
 
@@ -48,10 +48,11 @@ EVERYTHING: Final = HistoryRequest(since_s=0)
 class Replayer:
     """Answers requests for history."""
 
-    __slots__ = ("_answers", "_history", "_hub", "_late")
+    __slots__ = ("_answers", "_history", "_hub", "_late", "_observer")
 
-    def __init__(self, hub: Hub, history: History) -> None:
+    def __init__(self, hub: Hub, history: History, observer: Observer | None = None) -> None:
         self._hub = hub
+        self._observer = observer
         self._history = history
         self._answers = Answers()
         self._late = LateRequests(hub.turns, self._go_live)
@@ -126,7 +127,7 @@ class Replayer:
             _reject(subscription, error)
             found.clear()
         else:
-            sent = self._answer(subscription, found.values())
+            sent = self._answer(subscription, found)
         for stream in subscription.streams:
             reached = _reached(stream, found[stream], request) if found else None
             self._hub.reattach(subscription, stream, reached)
@@ -168,7 +169,7 @@ class Replayer:
                 return
             if is_late:
                 _check_nothing_missed(found)
-            sent = self._answer(subscription, found.values())
+            sent = self._answer(subscription, found)
             reached = {each: _reached(each, found[each], request) for each in found}
         except (LostPosition, BackendError) as error:
             _reject(subscription, error)
@@ -255,11 +256,15 @@ class Replayer:
         return ()
 
     def _answer(
-        self, subscription: Subscription, found: Collection[Messages]
+        self, subscription: Subscription, found: Mapping[Stream, Messages]
     ) -> Awaitable[None] | None:
         """Sends the answer; None if it is sent. Messages that are written meanwhile follow it."""
+        if self._observer is not None:
+            for stream, messages in found.items():
+                if not messages:
+                    self._observer.found_no_history(subscription.session.environment, stream)
         encoder = subscription.session.encoder
-        answer = self._answers.answer(encoder, subscription.identifier, found)
+        answer = self._answers.answer(encoder, subscription.identifier, found.values())
         return self._hub.write_answer(subscription, answer)
 
 

@@ -34,13 +34,10 @@ from catenary.messages.replies import (
 )
 from catenary.ports import SLICE_BYTES, Goodbye
 from catenary.protocols.actioncable_transmissions import read_reply
-from catenary.protocols.pusher_events import CLIENT_EVENT, is_presence
+from catenary.protocols.pusher_events import CLIENT_EVENT, COUNT_KIND, RESERVED, is_presence
 
 EVENT_WITHOUT_NAME: Final = "message"
 """The event of a publication that names none: a broadcast for Action Cable clients."""
-
-_RESERVED: Final = ("pusher:", "pusher_internal:")
-"""Prefixes of the protocol's own events, which no publisher may imitate."""
 
 _MEMBERS: Final = "presence"
 """The kind of publications about members of a stream (``node/presence.py``)."""
@@ -121,16 +118,20 @@ class PusherCodec:
 
     def encode_delivery(self, delivery: Delivery) -> bytes | None:
         """A publication with an ``event`` is that event, one without is the event ``message`` with everything that was
-        published. A change of members is an event of a presence channel, and nothing on others."""
+        published. A change of members is an event of a presence channel, and nothing on others; the number of subscriptions
+        is an event of the protocol itself."""
         if delivery.kind == _MEMBERS:
             return _member_event(delivery)
+        if delivery.kind == COUNT_KIND:
+            text = delivery.message.decode()
+            return event("pusher_internal:subscription_count", text, delivery.identifier)
         channel = _write(delivery.identifier)
         try:
             found = _read_event(delivery.message)
         except msgspec.DecodeError:
             found = _NO_EVENT
         name = found.event
-        if not name or name.startswith(_RESERVED):
+        if not name or name.startswith(RESERVED):
             name, found = EVENT_WITHOUT_NAME, _NO_EVENT
         data = delivery.message if found.data is msgspec.UNSET else bytes(found.data)
         if not data.startswith(b'"'):

@@ -18,6 +18,12 @@ _USER_CHANNEL: Final = "#server-to-user-"
 CLIENT_EVENT: Final = "client-"
 """The prefix of events that clients send."""
 
+COUNT_KIND: Final = "subscription_count"
+"""The ``type`` of publications with the number of subscriptions: ``{"subscription_count": …}``."""
+
+RESERVED: Final = ("pusher:", "pusher_internal:")
+"""Prefixes of the protocol's own events, which no publisher may imitate."""
+
 MAX_EVENT_NAME: Final = 200
 """Characters of an event's name."""
 

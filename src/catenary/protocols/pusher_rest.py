@@ -16,6 +16,7 @@ from catenary.messages.lenient_json import reader
 from catenary.protocols.pusher_events import (
     MAX_EVENT_NAME,
     MAX_USER_ID,
+    RESERVED,
     is_channel,
     user_channel,
 )
@@ -147,6 +148,8 @@ def _checked(event: _Event, max_data_bytes: int) -> Event:
         raise _refused(
             f"expected an event name of 1 to {MAX_EVENT_NAME} characters, got {len(event.name)}"
         )
+    if event.name.startswith(RESERVED):
+        raise _refused(f"expected an event name that does not begin with {' or '.join(RESERVED)}")
     channels = _channels(event)
     for channel in channels:
         check_channel(channel)

@@ -65,7 +65,7 @@ class Assembly:
         applications = build_applications(build, cable, code)
         self.code = applications.code
         pubsub = engine.pubsub(build, hub, build.restore)
-        occupancy = pusher.occupancy(build, hub)
+        occupancy = pusher.occupancy(build, hub, pubsub)
         observer = together(observers(observer, pusher, occupancy))
         self.node = _node(build, engine, hub, pubsub, applications=applications, observer=observer)
         build.restored.append(self.node.restore)

@@ -14,6 +14,7 @@ from catenary.adapters.memory.presence import LocalPresence
 from catenary.api.broadcast import BroadcastRules
 from catenary.api.pusher import PREFIX, PusherApi, PusherAppApi
 from catenary.api.pusher_channels import PusherChannels
+from catenary.api.pusher_counts import PusherCounts
 from catenary.api.pusher_webhooks import AppWebhooks, PusherWebhooks
 from catenary.auth.origins import Origins
 from catenary.auth.pusher import PusherSignatures
@@ -23,7 +24,7 @@ from catenary.node.hub import Hub
 from catenary.node.occupancy import COUNT_INTERVAL_S, ObservedInterest, Occupancy
 from catenary.node.publications import Publications
 from catenary.node.reads import Reads
-from catenary.ports import Interest, Observer
+from catenary.ports import Interest, Observer, PubSub
 from catenary.protocols import pusher_webhooks
 from catenary.rpc.webhooks import WebhookReceiver, WebhookTiming
 from catenary.server.build import ServerBuild
@@ -47,7 +48,7 @@ class PusherState:
         )
         self.interest: Final[Interest] = self._observed or engine.interest
 
-    def occupancy(self, build: ServerBuild, hub: Hub) -> Occupancy | None:
+    def occupancy(self, build: ServerBuild, hub: Hub, pubsub: PubSub) -> Occupancy | None:
         """Follows the occupied channels of the cluster; None without apps. ``hub`` was built with :attr:`interest`."""
         if self._observed is None:
             return None
@@ -57,7 +58,7 @@ class PusherState:
             # Without a broker, a node knows its own clients.
             self._engine.presence if self._engine.keeps else _own_presence(ttl_s),
             self._observed,
-            self.webhooks,
+            PusherCounts(self.apps, self.webhooks, pubsub.send),
             subscribers=hub.subscribers_num,
             turns=hub.turns,
             name=name,
