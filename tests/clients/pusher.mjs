@@ -46,11 +46,13 @@ function connect({ key, port, user, query }) {
 function subscribe({ channel: name, member }) {
   members[name] = member
   const channel = pusher.subscribe(name)
-  channel.bind_global((event, data, metadata) => {
+  // Only a listener for one event learns who sent it.
+  channel.bind("client-hello", (data, metadata) => tell("sender", { user: metadata?.user_id ?? null }))
+  channel.bind_global((event, data) => {
     if (event === "pusher:subscription_succeeded" && channel.members) {
       data = { count: channel.members.count, ids: Object.keys(channel.members.members), me: channel.members.me }
     }
-    tell("event", { channel: name, name: event, data, user: metadata?.user_id ?? null })
+    tell("event", { channel: name, name: event, data })
   })
 }
 
@@ -65,6 +67,17 @@ obey({
     pusher.user.bind_global((name, data) => tell("user", { name, data }))
     pusher.signin()
     pusher.user.signinDonePromise.then(() => tell("signed_in", { id: pusher.user.user_data?.id ?? null }))
+  },
+  // Encrypts as the application's server does, and publishes by a broadcast.
+  encrypted: ({ port, channel, name, data }) => {
+    server.post = ({ body }) => {
+      const message = JSON.stringify({ event: body.name, data: body.data })
+      return fetch(`http://127.0.0.1:${port}/_broadcast`, {
+        method: "POST",
+        body: JSON.stringify({ stream: channel, data: message }),
+      })
+    }
+    server.trigger(channel, name, data)
   },
   members: ({ channel }) => {
     const found = pusher.channel(channel).members

@@ -42,7 +42,7 @@ def server() -> Iterator[CableServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def publisher(server: CableServer) -> Iterator[Publisher]:
     publisher = Publisher(server)
     yield publisher
