@@ -3,6 +3,7 @@ worker, and behind gRPC."""
 
 import asyncio
 import json
+import socket
 import subprocess
 import tempfile
 import time
@@ -18,9 +19,10 @@ from ocpp.exceptions import InternalError, SecurityError
 from ocpp.v16 import call as call16
 from ocpp.v201 import call as call201
 
-from tests.parts.charge_point import Station201, end_of, station
+from tests.parts.charge_point import TIMEOUT_S, Station201, basic, end_of, station
 from tests.parts.heart import in_loop
 from tests.parts.ports import free_port, wait_until_listening
+from tests.parts.raw_socket import masked, upgrade
 from tests.parts.redis import redis_server
 from tests.parts.server import OURS, CableServer, cable_server
 from tests.parts.tcp_relay import tcp_relay
@@ -105,7 +107,8 @@ def central(request: pytest.FixtureRequest) -> Iterator[Central]:
 @pytest.fixture(scope="module")
 def local() -> Iterator[Central]:
     with hosted(
-        *("--max_message_size=4000", "--metrics_http=/metrics", "--allowed_origins=example.com")
+        *("--max_message_size=4000", "--ws_max_pending_size=20000", "--ws_max_message_rate=0"),
+        *("--metrics_http=/metrics", "--allowed_origins=example.com"),
     ) as central:
         yield central
 
@@ -270,6 +273,22 @@ def test_a_message_that_is_too_large_ends_the_connection(local: Central) -> None
     say()
 
 
+def test_a_station_that_does_not_read_is_closed(local: Central) -> None:
+    with socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.settimeout(TIMEOUT_S)
+        raw.connect(("127.0.0.1", local.port))
+        headers = (f"{name}: {value}" for name, value in basic(*CS1).items())
+        raw.sendall(upgrade("/ocpp/cs-1", *headers, protocol="ocpp1.6"))
+        heartbeats = b"".join(
+            masked(json.dumps([2, f"{number:036}", "Heartbeat", {}]).encode())
+            for number in range(1000)
+        )
+        with pytest.raises(ConnectionError):
+            raw.sendall(heartbeats * 1000)
+    assert scrape(local.port)["disconnected_slow_clients_total"] == 1
+
+
 def test_commands_for_a_station_that_does_not_answer_wait_and_are_dropped_beyond_the_limit(
     local: Central,
 ) -> None:
@@ -283,21 +302,23 @@ def test_commands_for_a_station_that_does_not_answer_wait_and_are_dropped_beyond
                 local.command("cs-2", "Reset", f"unanswered-{number}", type="Soft")
             assert json.loads(await there.socket.recv())[1] == "unanswered-0"
             assert scrape(local.port)["ocpp_refused_commands_total"] == 40 - 33
+            local.wait_for("A command for the station cs-2 was dropped: 32 wait for its answers")
             await there.socket.send('[3,"unanswered-0",{"status":"Accepted"}]')
             assert json.loads(await there.socket.recv())[1] == "unanswered-1"
 
     ignore()
 
 
-def test_a_server_that_stops_says_so() -> None:
+def test_a_silent_station_is_closed_and_a_server_that_stops_says_so() -> None:
     @in_loop
     async def wait(central: Central) -> None:
-        async with station(central.port, *CS1) as there:
+        async with station(central.port, *CS1) as there, station(central.port, *CS2) as silent:
             await there.call(BOOT)
+            assert (await end_of(silent))[0] == 1008
             stopping = asyncio.to_thread(central.server.stop)
             assert (await asyncio.gather(end_of(there), stopping))[0] == (1001, "Server restart")
 
-    with hosted() as stopping:
+    with hosted("--ocpp_heartbeat_interval=1", "--handshake_timeout=1") as stopping:
         wait(stopping)
 
 

@@ -24,6 +24,7 @@ def test_keywords_are_named_like_flags_and_override_the_environment() -> None:
         {"path": "/x"},
         {"log_level": "debug"},
         {"metrics_http": "/m"},
+        {"ocpp_path": "/ocpp"},
     ],
     ids=str,
 )

@@ -9,21 +9,12 @@ from catenary.messages.replies import Delivery
 from catenary.protocols.ocpp import OcppCodec
 from catenary.protocols.ocpp_messages import V16
 from tests.growth.measure import Case, Work, assert_near_linear, for_each
-from tests.parts.heart import Heart, settle
 from tests.parts.stations import rules, station
 
 
 def calls_of_a_station(size: int) -> Work:
     there = station()
     there.boot()
-    calls = [f'[2,"{number}","StatusNotification",{{}}]' for number in range(size)]
-    return for_each(calls, there.say_raw)
-
-
-def calls_that_wait_for_a_slow_one(size: int) -> Work:
-    there = station()
-    there.boot()
-    there.heart.application.later("perform")
     calls = [f'[2,"{number}","StatusNotification",{{}}]' for number in range(size)]
     return for_each(calls, there.say_raw)
 
@@ -44,17 +35,6 @@ def commands_that_are_never_answered(size: int) -> Work:
     there = station()
     there.boot()
     return for_each(range(size), lambda _: there.publish(command="Reset", payload={}))
-
-
-def stations_that_connect(size: int) -> Work:
-    heart = Heart()
-
-    async def work() -> None:
-        for _ in range(size // 10):
-            station(heart=heart).boot()
-        await settle()
-
-    return work
 
 
 def a_large_payload(size: int) -> Work:
@@ -80,10 +60,8 @@ def a_large_command(size: int) -> Work:
     "case",
     [
         calls_of_a_station,
-        calls_that_wait_for_a_slow_one,
         commands_and_their_answers,
         commands_that_are_never_answered,
-        stations_that_connect,
         a_large_payload,
         a_long_array,
         a_large_command,

@@ -42,7 +42,7 @@ def rules(clock: Callable[[], float] | None = None, **others: Any) -> Rules:
         now=lambda: 1359752012.486,
         clock=clock or Clock(),
         new_id=lambda: "new",
-        refused=lambda: None,
+        refused=lambda station_id: None,
     )
     return msgspec.structs.replace(usual, **others)
 

@@ -1,6 +1,11 @@
 """Remote commands for a station: one at a time."""
 
-from catenary.protocols.ocpp_commands import ANSWER_TIMEOUT_S, WAITING_LIMIT, RemoteCommands
+from catenary.protocols.ocpp_commands import (
+    ANSWER_TIMEOUT_S,
+    LATE_LIMIT,
+    WAITING_LIMIT,
+    RemoteCommands,
+)
 from tests.parts.stations import Clock
 
 
@@ -30,7 +35,9 @@ def test_an_answer_is_not_awaited_for_ever() -> None:
     clock.now += 1
     assert commands.put("3", b"c") == b"b", "in order"
     assert commands.next() is None
-    assert not commands.is_answered_by("1"), "too late"
+    assert commands.is_answered_by("1"), "late"
+    assert not commands.is_answered_by("1")
+    assert commands.next() is None, "a late answer does not end the command under way"
     clock.now += ANSWER_TIMEOUT_S + 1
     assert commands.next() == b"c"
 
@@ -45,3 +52,13 @@ def test_commands_beyond_the_limit_are_refused() -> None:
         assert commands.is_answered_by(str(number))
         assert commands.next() == b"%d" % (number + 1)
     assert commands.next() is None
+
+
+def test_answers_that_are_late_are_not_awaited_for_ever() -> None:
+    clock = Clock()
+    commands = RemoteCommands(clock, lambda: None)
+    for number in range(LATE_LIMIT + 2):
+        assert commands.put(str(number), b"x") == b"x"
+        clock.now += ANSWER_TIMEOUT_S + 1
+    assert not commands.is_answered_by("0")
+    assert all(commands.is_answered_by(str(number)) for number in range(1, LATE_LIMIT + 2))

@@ -14,7 +14,7 @@ from catenary.config.load import Given, combine, given_by_name, parse_environmen
 from catenary.config.options import BroadcastOptions, Options
 from catenary.errors import ConfigError
 
-_ROOMS: Final = {"http_broadcast", "metrics", "statsd", "log", "ds"}
+_ROOMS: Final = {"http_broadcast", "metrics", "statsd", "log", "ds", "ocpp"}
 _PLACES: Final = {
     "server.host",
     "server.port",

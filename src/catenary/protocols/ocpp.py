@@ -100,7 +100,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     ``channel`` is the name of the channel. With ``is_granular``, each OCPP action is an action of the channel in snake case;
     otherwise all are ``receive``. Stations send a heartbeat every ``heartbeat_interval_s``. ``now`` is the time in seconds
     since 1970, ``clock`` one that never goes back, ``new_id`` makes the id of a command that its publisher has given none;
-    ``refused`` is called for a command that is dropped because too many wait.
+    ``refused`` is called with the id of a station for which too many commands wait, when one is dropped.
     """
 
     channel: str = "OCPPChannel"
@@ -109,7 +109,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     now: Callable[[], float]
     clock: Callable[[], float]
     new_id: Callable[[], str]
-    refused: Callable[[], None]
+    refused: Callable[[str], None]
 
 
 def protocols(rules: Rules, station_id: str) -> ProtocolSet:
@@ -152,7 +152,7 @@ class OcppCodec:
         self._open: dict[str, str] = {}
         # The last command about which the application did not decide
         self._failed: Command | None = None
-        self._remote = RemoteCommands(rules.clock, rules.refused)
+        self._remote = RemoteCommands(rules.clock, partial(rules.refused, station_id))
 
     # From the station
 

@@ -12,21 +12,27 @@ WAITING_LIMIT: Final = 32
 """Commands that may wait for the answer to another one."""
 
 ANSWER_TIMEOUT_S: Final = 30.0
-"""The time in which a station answers; after it, the next command is sent with the next message in either direction."""
+"""The time in which a station answers; after it, the next command is sent with the next message in either direction. An
+answer that comes later is taken, too."""
+
+
+LATE_LIMIT: Final = 32
+"""Commands whose answer is late; that of the oldest is not awaited any more."""
 
 
 class RemoteCommands:
     """The commands for one station. ``clock`` counts seconds; ``refused`` is called for a command beyond the limit."""
 
-    __slots__ = ("_clock", "_refused", "_sent_at", "_under_way", "_waiting")
+    __slots__ = ("_clock", "_late", "_refused", "_sent_at", "_under_way", "_waiting")
 
     def __init__(self, clock: Callable[[], float], refused: Callable[[], None]) -> None:
         self._clock = clock
         self._refused = refused
         self._under_way: str | None = None
         self._sent_at = 0.0
-        # None until a command waits, which is rare
+        # Both are None until they are needed, which is rare: commands that wait, and those whose answer is late
         self._waiting: deque[tuple[str, bytes]] | None = None
+        self._late: deque[str] | None = None
 
     def put(self, id: str, call: bytes) -> bytes | None:
         """Adds a command. Returns the one to be sent now, which may be an earlier one; None if all have to wait."""
@@ -42,10 +48,13 @@ class RemoteCommands:
         return self.next()
 
     def is_answered_by(self, id: str) -> bool:
-        """Whether a message of the station is the answer to the command under way, which ends it."""
-        if self._under_way != id:
+        """Whether a message of the station is the answer to the command under way, or to an earlier one; ends that."""
+        if self._under_way == id:
+            self._under_way = None
+            return True
+        if self._late is None or id not in self._late:
             return False
-        self._under_way = None
+        self._late.remove(id)
         return True
 
     def next(self) -> bytes | None:
@@ -58,5 +67,9 @@ class RemoteCommands:
         return self._under_way is None or self._clock() - self._sent_at > ANSWER_TIMEOUT_S
 
     def _sent(self, id: str, call: bytes) -> bytes:
+        if self._under_way is not None:
+            if self._late is None:
+                self._late = deque(maxlen=LATE_LIMIT)
+            self._late.append(self._under_way)
         self._under_way, self._sent_at = id, self._clock()
         return call

@@ -3,6 +3,7 @@
 Knows: options, clocks. Does not know: messages of stations.
 """
 
+import logging
 import time
 import uuid
 from typing import Final
@@ -13,14 +14,17 @@ from catenary.auth.origins import Origins
 from catenary.edge.admission import AdmissionRules
 from catenary.edge.deadlines import Deadlines
 from catenary.edge.introductions import Introductions
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.heartbeat import Heartbeat
 from catenary.protocols.ocpp import Rules
+from catenary.protocols.ocpp_commands import WAITING_LIMIT
 from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.http_routes import announce
 from catenary.server.ports import PortSpec
 from catenary.transports.ocpp_endpoint import SEGMENT, OcppEndpoint
 
+_limited: Final = RateLimitedLogger(logging.getLogger("catenary.edge"))
 _AUTHORIZATION: Final = "authorization"
 _SILENT_INTERVALS: Final = 2
 """Heartbeats within which a station that has connected sends its first message."""
@@ -66,8 +70,10 @@ def _admission_rules(build: ServerBuild, cables: AdmissionRules) -> AdmissionRul
 def _rules(build: ServerBuild) -> Rules:
     options, counters = build.options.ocpp, build.counters
 
-    def refused() -> None:
+    def refused(station_id: str) -> None:
         counters.ocpp_refused_commands_total += 1
+        text = "A command for the station %.100s was dropped: %d wait for its answers"
+        _limited.warning(text, station_id, WAITING_LIMIT)
 
     return Rules(
         channel=options.channel,
