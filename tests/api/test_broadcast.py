@@ -5,9 +5,7 @@ import hashlib
 import hmac
 import json
 import os
-import re
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -45,13 +43,6 @@ def ask(port: int, *requests: bytes) -> list[Answer]:
 
 def one(data: object, stream: str = "chat") -> dict[str, Any]:
     return {"stream": stream, "data": json.dumps(data)}
-
-
-def figure(server: CableServer, name: str) -> int:
-    """A figure of a server that shows them at /metrics."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=20) as answer:
-        (line,) = re.findall(rf"^anycable_go_{name} (\d+)$", answer.read().decode(), re.MULTILINE)
-    return int(line)
 
 
 def cpu_s(server: CableServer) -> float:
@@ -326,7 +317,7 @@ def test_a_publisher_without_the_key_is_refused_before_it_sends_the_body(
             assert client.answer()[0] == 401
             for _ in range(10):
                 client.send(b"x" * (size // 10))
-                assert figure(server, "pending_requests_bytes") == 0
+                assert server.figure("pending_requests_bytes") == 0
             # The refused body is skipped, and the connection is still served.
             client.send(unfinished(2, "Connection: close", path=path) + b"{}")
             assert client.answer()[0] == 401
@@ -343,8 +334,8 @@ def test_a_refused_body_that_does_not_come_ends_the_connection() -> None:
 
 def holds_and_refused(server: CableServer) -> int:
     """Bytes of all incomplete requests, 400,000 for each that was refused."""
-    refused = 400_000 * figure(server, "refused_requests_total")
-    return figure(server, "pending_requests_bytes") + refused
+    refused = 400_000 * server.figure("refused_requests_total")
+    return server.figure("pending_requests_bytes") + refused
 
 
 @pytest.mark.parametrize(
@@ -370,8 +361,8 @@ def test_what_all_incomplete_requests_hold_is_limited(start: bytes, rest: bytes)
             client.send(start)
             clients.append(client)
             wait_until(lambda: holds_and_refused(server) >= 399_000 * len(clients))
-            assert figure(server, "pending_requests_bytes") <= 2_000_000
-        refused = figure(server, "refused_requests_total")
+            assert server.figure("pending_requests_bytes") <= 2_000_000
+        refused = server.figure("refused_requests_total")
         assert refused == 7
         for client in clients[:refused]:
             status, headers, _ = client.answer()
@@ -381,7 +372,7 @@ def test_what_all_incomplete_requests_hold_is_limited(start: bytes, rest: bytes)
         assert clients[-1].answer()[0] == 422, "it was read to its end"
         for client in clients[refused:]:
             client.socket.close()
-        wait_until(lambda: figure(server, "pending_requests_bytes") == 0)
+        wait_until(lambda: server.figure("pending_requests_bytes") == 0)
 
 
 def test_a_body_byte_by_byte_costs_no_copy_for_each(server: CableServer) -> None:

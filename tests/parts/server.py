@@ -1,6 +1,7 @@
 """A cable server as its own process: ours, or another one that takes the same flags."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -103,6 +104,14 @@ class CableServer:
             else:
                 return
         raise TimeoutError(f"not ready after {timeout_s} s: {reason}")
+
+    def figure(self, name: str) -> int:
+        """A metric of the server, which has ``--metrics_http=/metrics``."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=20) as answer:
+            (found,) = re.findall(
+                rf"^anycable_go_{name} (\d+)$", answer.read().decode(), re.MULTILINE
+            )
+        return int(found)
 
     def stop(self, timeout_s: float = 30) -> int:
         """SIGTERM, and SIGKILL where that is not enough. Returns the exit status."""

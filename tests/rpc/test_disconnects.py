@@ -21,6 +21,7 @@ from tests.parts.ports import free_port, wait_until_listening
 from tests.parts.server import CableServer, cable_server
 
 ECHO = identifier("EchoChannel")
+SILENT = identifier("EchoChannel", number=2)
 
 
 class Away(Protocol):
@@ -52,6 +53,11 @@ class World:
     def leave(self, number: int) -> None:
         for _ in range(number):
             self.clients.pop().close()
+
+    def wait_for_ends(self, number: int) -> None:
+        """Returns when so many Disconnect calls were made and answered: one that is cut off is made twice."""
+        self.application.wait_for(lambda: len(self.ended) == number)
+        self.clients[0].subscribe(SILENT)  # the application answers this after them
 
     @property
     def ended(self) -> Counter[str]:
@@ -92,10 +98,11 @@ def test_disconnect_calls_are_made_once_the_application_is_back(serve: Serve) ->
     with world(serve) as here:
         here.connect(60)
         here.leave(20)
+        here.wait_for_ends(20)
         here.app.stop()
         here.leave(20)
         here.server.wait_for_output("Disconnect calls wait for the application")
-        time.sleep(1.5)  # longer than a call is repeated for
+        time.sleep(1.2)  # longer than a call is repeated for
         here.leave(20)
         here.app.start()
         here.application.wait_for(lambda: len(here.ended) == 60)

@@ -359,12 +359,14 @@ def test_without_verification_any_certificate_will_do(expired: bool) -> None:
     certificate = Authority().issue("elsewhere.test", expired=expired)
 
     async def scenario() -> None:
-        async with opened(server.address, tls=Tls(verify=False)) as application:
+        counters = Counters()
+        async with opened(server.address, counters, tls=Tls(verify=False)) as application:
             for _ in range(3):
                 assert (await application.connect(ENVIRONMENT)).verdict is Verdict.SUCCESS
             await asyncio.to_thread(server.stop)
             call = asyncio.ensure_future(application.connect(ENVIRONMENT))
-            await asyncio.sleep(0.05)
+            while not counters.rpc_retries_total:  # noqa: ASYNC110  (a plain number)
+                await asyncio.sleep(0.01)
             await asyncio.to_thread(server.start)
             assert (await call).verdict is Verdict.SUCCESS
 

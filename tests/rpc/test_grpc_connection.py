@@ -123,7 +123,10 @@ def test_a_call_is_a_post_with_metadata_and_the_time_it_has(run: Run) -> None:
 def test_the_calls_of_one_turn_leave_in_one_write(run: Run) -> None:
     async def behave(peer: Peer) -> None:
         await peer.shake()
-        peer.answer((await peer.request()).stream)
+        stream = (await peer.request()).stream
+        peer.send(frame(PING, 0, 0, bytes(8)))
+        await peer.until(PING)  # it is acknowledged after everything before it
+        peer.answer(stream)
         first.append(await peer.reader.read(65_536))
         for stream in range(3, 23, 2):
             peer.answer(stream)
@@ -132,7 +135,6 @@ def test_the_calls_of_one_turn_leave_in_one_write(run: Run) -> None:
     async def scenario() -> None:
         async with called(behave) as application:
             await welcomed(application)
-            await asyncio.sleep(0.05)  # acknowledgements are written, too
             await asyncio.gather(*(welcomed(application) for _ in range(10)))
 
     first: list[bytes] = []
@@ -311,10 +313,11 @@ def test_a_server_that_allows_no_streams_for_a_moment_is_kept(run: Run) -> None:
     async def behave(peer: Peer) -> None:
         numbers.append(peer.number)
         await peer.shake((STREAMS, 0))
-        await asyncio.sleep(0.1)
+        await shut.wait()
         peer.send(settings((WINDOW, 0)))
         peer.send(settings((STREAMS, 10)))
-        await asyncio.sleep(0.1)
+        peer.send(frame(PING, 0, 0, bytes(8)))
+        await peer.until(PING)  # the body waits, though the stream may begin
         peer.send(settings((WINDOW, 65_535)))
         await peer.serve()
 
@@ -322,11 +325,16 @@ def test_a_server_that_allows_no_streams_for_a_moment_is_kept(run: Run) -> None:
         async with called(
             behave, limits=CallLimits(), timeouts=GrpcTimeouts(shut_s=0.5)
         ) as application:
-            await welcomed(application)
-            await asyncio.sleep(0.6)
+            call = asyncio.ensure_future(application.connect(ENVIRONMENT))
+            await until(lambda: any(each._shut_timer for each in connections(application)))
+            (connection,) = connections(application)
+            shut.set()
+            assert (await call).verdict is Verdict.SUCCESS
+            await until(lambda: connection._shut_timer is None)
             await welcomed(application)
 
     numbers: list[int] = []
+    shut = asyncio.Event()
     run(scenario())
     assert numbers == [0]
 
@@ -476,6 +484,7 @@ def test_after_a_goodbye_calls_are_finished_and_new_ones_go_elsewhere(run: Run) 
     async def behave(peer: Peer) -> None:
         await peer.shake()
         if peer.number:
+            peer.answer((await peer.request()).stream)
             elsewhere.set()
             await peer.serve()
         stream = (await peer.request()).stream
@@ -483,7 +492,6 @@ def test_after_a_goodbye_calls_are_finished_and_new_ones_go_elsewhere(run: Run) 
         peer.send(goodbye(2**31 - 1), goodbye(stream))
         assert refused > stream
         await elsewhere.wait()
-        await asyncio.sleep(0.05)
         peer.answer(stream)
         await peer.reader.read()  # returns when the client closes: it has its answer
         finished.set()
@@ -792,11 +800,14 @@ def test_a_server_that_does_not_read_is_not_written_to_without_end(run: Run) -> 
             await welcomed(application)
             environment = Environment(Sid("s1"), "ws://x" + "x" * 2**20, {})
             calls = []
-            for _ in range(32):
+            (connection,) = connections(application)
+
+            async def sent(number: int) -> None:
+                await until(lambda: len(connection.calls) == number)
+
+            for number in range(32):
                 calls.append(asyncio.ensure_future(application.connect(environment)))
-                await asyncio.sleep(0.01)
-            assert application._balancer is not None
-            (connection,) = application._balancer.connections
+                await sent(number + 1)
             assert connection._transport is not None
             assert connection._transport.get_write_buffer_size() < 3 * 2**20
             enough.set()

@@ -60,13 +60,6 @@ def publish(server: CableServer, data: object, stream: str = "news") -> None:
     urllib.request.urlopen(server.broadcast_url, body, timeout=10).close()
 
 
-def figure(server: CableServer, name: str) -> int:
-    url = f"http://127.0.0.1:{server.port}/metrics"
-    with urllib.request.urlopen(url, timeout=10) as response:
-        lines = response.read().decode().splitlines()
-    return int(next(line.split()[-1] for line in lines if line.startswith(f"anycable_go_{name}")))
-
-
 class Stream:
     """A response by chunks, read event by event."""
 
@@ -104,7 +97,7 @@ def test_the_response_begins_with_welcome_and_confirmation(server: CableServer) 
             event = stream.next()
             assert event is not None
             assert event.type == kind
-        assert figure(server, "sse_clients_num") >= 1
+        assert server.figure("sse_clients_num") >= 1
         publish(server, {"a": 1})
         event = stream.next()
         assert event is not None
@@ -112,15 +105,15 @@ def test_the_response_begins_with_welcome_and_confirmation(server: CableServer) 
 
 
 def test_a_client_that_leaves_is_forgotten(server: CableServer) -> None:
-    before = figure(server, "sse_clients_num")
+    before = server.figure("sse_clients_num")
     with RawSocket(server.port) as client:
         client.send(request("GET", "/events?stream=news"))
         Stream(client).next()
-        assert figure(server, "sse_clients_num") == before + 1
+        assert server.figure("sse_clients_num") == before + 1
     deadline = time.monotonic() + 10
-    while figure(server, "sse_clients_num") != before:
+    while server.figure("sse_clients_num") != before:
         assert time.monotonic() < deadline
-    assert figure(server, "open_connections_num") == before
+    assert server.figure("open_connections_num") == before
 
 
 def test_a_request_by_http_1_0_ends_with_the_connection(server: CableServer) -> None:
@@ -168,7 +161,7 @@ def test_what_is_refused(server: CableServer, raw: bytes, status: int, reason: b
 
 
 def test_head_and_options_connect_nobody(server: CableServer) -> None:
-    before = figure(server, "open_connections_num")
+    before = server.figure("open_connections_num")
     for method, query, status in (
         ("HEAD", "?stream=a", "200 OK"),
         ("HEAD", "", "400 Bad Request"),
@@ -180,7 +173,7 @@ def test_head_and_options_connect_nobody(server: CableServer) -> None:
             assert head.startswith(f"HTTP/1.1 {status}\r\n")
             assert "\r\nAccess-Control-Allow-Origin: http://page.test" in head
             assert client.wait_for_end() == b""
-    assert figure(server, "open_connections_num") == before
+    assert server.figure("open_connections_num") == before
 
 
 def test_pages_of_other_origins_are_refused() -> None:
@@ -294,10 +287,10 @@ def test_a_client_that_does_not_read_is_closed_and_counted() -> None:
         client.send(request("GET", "/events?stream=news"))
         assert Stream(client).next() is not None
         deadline = time.monotonic() + 20
-        while not figure(server, "disconnected_slow_clients_total"):
+        while not server.figure("disconnected_slow_clients_total"):
             publish(server, "x" * 50_000)
             assert time.monotonic() < deadline
-        while figure(server, "sse_clients_num"):
+        while server.figure("sse_clients_num"):
             assert time.monotonic() < deadline
 
 
