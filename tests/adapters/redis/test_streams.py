@@ -473,15 +473,14 @@ async def test_a_node_that_stalled_publishes_nothing_more(
         await until(lambda: is_joined(redis_) and owed(redis_) == BATCH)
         with redis.Redis(port=redis_.port) as connection:
             # The process stands still for so long that another node reads.
-            connection.set(f"{STREAM}:{GROUP}:reader", "another", px=1500)
-            await asyncio.sleep(0.5)
+            connection.set(f"{STREAM}:{GROUP}:reader", "another")
+            await until(lambda: stalled.broadcasts._ours_until == 0)
             go_on.set()
             await stalled.has(BATCH)
-            await until(lambda: kept(redis_) == 5)
-            await asyncio.sleep(0.3)
-            assert connection.ttl(f"{STREAM}:{GROUP}:reader") >= 0
+            await until(lambda: kept(redis_) == 5 and not stalled.broadcasts._is_reader)
             assert (len(stalled.got), owed(redis_)) == (BATCH, 0), "it read no more"
-        # When that other one has died as well, it reads again.
+            # When that other one has died as well, it reads again.
+            connection.delete(f"{STREAM}:{GROUP}:reader")
         assert await stalled.has(BATCH + 5) == texts(BATCH + 5)
 
 
