@@ -54,6 +54,7 @@ checks: dev
 # make bench BENCH="--json results.json --svg drawings"; ANYCABLE_GO names a binary to compare with.
 bench: dev
 	$(BIN)/python -m bench $(BENCH)
+	$(BIN)/python -m bench.long_polling
 
 # Hostile bytes for every pure core: FUZZ_INPUTS (a million) each; FUZZ_SEED repeats a run.
 fuzz: dev

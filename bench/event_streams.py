@@ -120,11 +120,11 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
-    """Runs a new server, pinned to a core."""
+def serving(*flags: str) -> Iterator[Server]:
+    """Runs a new server with additional flags, pinned to a core."""
     port, intake_port = free_port(), free_port()
     ports = ("--host=127.0.0.1", f"--port={port}", f"--http_broadcast_port={intake_port}")
-    command = (sys.executable, "-m", "catenary", *_FLAGS, *ports)
+    command = (sys.executable, "-m", "catenary", *_FLAGS, *flags, *ports)
     with running(command, split_cores().server) as process:
         process.wait_until_listening(port, intake_port)
         time.sleep(SETTLE_S)

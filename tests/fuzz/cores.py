@@ -66,7 +66,7 @@ from catenary.wire.http2_frames import (
     Http2Error,
     frame,
 )
-from tests.fuzz import durable_streams, event_stream, graphql, ocpp
+from tests.fuzz import durable_streams, event_stream, graphql, long_polling, ocpp
 from tests.parts.binary_cable import EXTENDED_PROTOBUF, MESSAGE_PACK
 from tests.parts.raw_socket import masked, upgrade
 
@@ -587,6 +587,7 @@ CORES: Final = (
     Core("wire/http2", _HTTP2, _HTTP2_WORDS, check_http2),
     Core("protocols/actioncable", _COMMANDS, _JSON_WORDS, check_actioncable),
     Core("protocols/event_stream", event_stream.SEEDS, event_stream.WORDS, event_stream.check),
+    Core("protocols/long_polling", long_polling.SEEDS, long_polling.WORDS, long_polling.check),
     Core("protocols/ocpp", ocpp.SEEDS, ocpp.WORDS, ocpp.check),
     Core(
         "protocols/durable_streams",

@@ -18,6 +18,20 @@ from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.metrics.counters import Counters
 from catenary.ports import Peers
 from catenary.protocols.long_polling import node_of
+from catenary.protocols.relayed_polls import (
+    Answered,
+    Confirmed,
+    Delivered,
+    Lost,
+    Part,
+    Refused,
+    Relayed,
+    ToOwner,
+    ToRelay,
+    Written,
+    pack,
+    unpack,
+)
 from catenary.transports.long_polling import Poll, PollResponse
 from catenary.transports.long_polling_sessions import PollSessions
 
@@ -31,60 +45,6 @@ GRACE_S: Final = 5.0
 
 PART_BYTES: Final = 262_144
 """A longer response is sent in several messages."""
-
-
-class _Message(msgspec.Struct, array_like=True):
-    """A message about the poll ``number`` of the node ``node``, which its client is connected to."""
-
-    node: str
-    number: int
-
-
-class _Relayed(_Message, tag="poll"):
-    poll_id: str
-    received: int | None
-    body: bytes
-
-
-class _Written(_Message, tag="written"):
-    poll_id: str
-
-
-class _Delivered(_Message, tag="delivered"):
-    poll_id: str
-
-
-class _Lost(_Message, tag="lost"):
-    poll_id: str
-
-
-class _Confirmed(_Message, tag="confirmed"):
-    """The node of the session has received the poll."""
-
-
-class _Part(_Message, tag="part"):
-    messages: bytes
-
-
-class _Answered(_Message, tag="answered"):
-    """The response, whose messages are in the parts before; ``size`` is theirs."""
-
-    status: int
-    size: int
-    response_number: int
-
-
-class _Refused(_Message, tag="refused"):
-    pass
-
-
-_ToOwner = _Relayed | _Written | _Delivered | _Lost
-_ToRelay = _Confirmed | _Part | _Answered | _Refused
-
-_pack: Final = msgspec.msgpack.Encoder().encode
-_unpack: Final = msgspec.msgpack.Decoder(
-    _Relayed | _Written | _Delivered | _Lost | _Confirmed | _Part | _Answered | _Refused
-).decode
 
 
 class RemotePoll(msgspec.Struct, frozen=True):
@@ -107,12 +67,10 @@ class RemotePoll(msgspec.Struct, frozen=True):
     def answer(self, response: PollResponse) -> bool:
         messages = response.messages
         for start in range(0, len(messages), PART_BYTES):
-            part = _Part(self.node, self.number, messages[start : start + PART_BYTES])
-            self.tell(self.node, _pack(part))
-        answered = _Answered(
-            self.node, self.number, response.status, len(messages), response.number
-        )
-        self.tell(self.node, _pack(answered))
+            part = Part(self.node, self.number, messages[start : start + PART_BYTES])
+            self.tell(self.node, pack(part))
+        answered = Answered(self.node, self.number, response.status, len(messages), response.number)
+        self.tell(self.node, pack(answered))
         return False
 
 
@@ -134,14 +92,14 @@ class RelayedPoll:
         """Reported already."""
 
     def delivered(self, poll: Poll) -> None:
-        self._relay.report(_Delivered, self)
+        self._relay.report(Delivered, self)
 
     def lost(self, poll: Poll) -> None:
-        self._relay.report(_Lost, self)
+        self._relay.report(Lost, self)
 
     def shutdown(self) -> None:
         """The session goes on: the client polls at another node."""
-        self._relay.report(_Lost, self)
+        self._relay.report(Lost, self)
         self.poll.answer(PollResponse(204))
 
     def time_out(self) -> None:
@@ -188,20 +146,18 @@ class PollRelay:
         self._next += 1
         relayed = self._polls[self._next] = RelayedPoll(self, self._next, poll_id, poll)
         self._unconfirmed.watch(relayed)
-        message = _Relayed(self._peers.node, relayed.number, poll_id, received, body)
-        self._peers.tell(node_of(poll_id), _pack(message))
+        message = Relayed(self._peers.node, relayed.number, poll_id, received, body)
+        self._peers.tell(node_of(poll_id), pack(message))
         return relayed
 
     # Called by polls
 
-    def report(
-        self, kind: type[_Written] | type[_Delivered] | type[_Lost], poll: RelayedPoll
-    ) -> None:
+    def report(self, kind: type[Written] | type[Delivered] | type[Lost], poll: RelayedPoll) -> None:
         """Reports what has become of a poll or its response."""
-        if kind is _Lost:
+        if kind is Lost:
             self._forget(poll)
         message = kind(self._peers.node, poll.number, poll.poll_id)
-        self._peers.tell(node_of(poll.poll_id), _pack(message))
+        self._peers.tell(node_of(poll.poll_id), pack(message))
 
     def give_up(self, poll: RelayedPoll) -> None:
         """The node of the session does not answer: it is dead."""
@@ -217,63 +173,63 @@ class PollRelay:
 
     def _hear(self, packed: bytes) -> None:
         try:
-            message = _unpack(packed)
-        except (msgspec.DecodeError, RecursionError) as error:
+            message = unpack(packed)
+        except ValueError as error:
             _limited.warning("Malformed message of another node: %s", error)
             return
-        if isinstance(message, _ToOwner):
+        if isinstance(message, ToOwner):
             self._own(message)
         else:
             self._answer(message)
 
-    def _own(self, message: _ToOwner) -> None:
+    def _own(self, message: ToOwner) -> None:
         """A message about a session of this node."""
         poll = RemotePoll(message.node, message.number, self._peers.tell)
-        if isinstance(message, _Relayed):
+        if isinstance(message, Relayed):
             self._take(message, poll)
             return
         session = self._sessions.find(message.poll_id)
         if session is None:
             return
         match message:
-            case _Written():
+            case Written():
                 session.written(poll)
-            case _Delivered():
+            case Delivered():
                 session.delivered(poll)
-            case _Lost():
+            case Lost():
                 session.lost(poll)
 
-    def _take(self, message: _Relayed, poll: RemotePoll) -> None:
-        self._peers.tell(message.node, _pack(_Confirmed(message.node, message.number)))
+    def _take(self, message: Relayed, poll: RemotePoll) -> None:
+        self._peers.tell(message.node, pack(Confirmed(message.node, message.number)))
         try:
             self._sessions.poll(message.poll_id, poll, message.received, message.body)
         except RequestRefused:
-            self._peers.tell(message.node, _pack(_Refused(message.node, message.number)))
+            self._peers.tell(message.node, pack(Refused(message.node, message.number)))
 
-    def _answer(self, message: _ToRelay) -> None:
+    def _answer(self, message: ToRelay) -> None:
         """A message about a poll whose client is connected to this node."""
         relayed = self._polls.get(message.number)
         if relayed is None or message.node != self._peers.node:
             return
         match message:
-            case _Confirmed():
+            case Confirmed():
                 self._unconfirmed.forget(relayed)
                 self._confirmed.watch(relayed)
-            case _Part():
+            case Part():
                 relayed.messages += message.messages
-            case _Refused():
+            case Refused():
                 self._forget(relayed)
                 relayed.poll.answer(PollResponse(503))
-            case _Answered():
+            case Answered():
                 self._respond(relayed, message)
 
-    def _respond(self, relayed: RelayedPoll, answered: _Answered) -> None:
+    def _respond(self, relayed: RelayedPoll, answered: Answered) -> None:
         self._forget(relayed)
         messages, relayed.messages = relayed.messages, b""
         if len(messages) != answered.size:
             # A part was lost between the nodes: the next poll gets all of them.
-            self.report(_Lost, relayed)
+            self.report(Lost, relayed)
             relayed.poll.answer(PollResponse(204))
             return
         response = PollResponse(answered.status, messages, answered.response_number)
-        self.report(_Written if relayed.poll.answer(response) else _Lost, relayed)
+        self.report(Written if relayed.poll.answer(response) else Lost, relayed)
