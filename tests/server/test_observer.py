@@ -46,6 +46,15 @@ def test_an_observer_is_notified_of_clients_and_publications() -> None:
     assert "LookupError: the observer's own fault" in output
 
 
+def test_an_observer_is_notified_of_the_commands_of_an_event_stream() -> None:
+    with cable_server("--broadcast_adapter=http", "--sse", command=OBSERVED) as server:
+        body = json.dumps({"command": "subscribe", "identifier": NEWS}).encode()
+        url = f"http://127.0.0.1:{server.port}/events"
+        with urllib.request.urlopen(url, body, timeout=30) as events:
+            assert events.readline()
+            server.wait_for_output("The observer failed in Printing.received")
+
+
 def test_code_workers_say_that_the_observer_is_not_called() -> None:
     with cable_server("--broadcast_adapter=http", "--app_workers=1", command=OBSERVED) as server:
         server.wait_for_output("observer of tests.server.observed:cable is not called")

@@ -223,6 +223,13 @@ class Node:
             # isinstance() takes 0.2 µs to say that a struct is not a tuple, and mypy narrows by nothing else.
             self.execute(session, decoded)  # type: ignore[arg-type]
 
+    def submit(self, session: Session, command: Command) -> None:
+        """Takes a command that came with a client's request, in its query or body. It is no message, and not counted as
+        one (as anycable-go)."""
+        if self._observer is not None:
+            self._observer.received(session.environment, command)
+        self.execute(session, command)
+
     def receive_pong(self, session: Session) -> None:
         """The client has answered a ping of its transport."""
         session.silent_since = 0

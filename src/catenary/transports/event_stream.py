@@ -239,7 +239,7 @@ class EventStream:
                 wanted.add(command.identifier)
             elif type(command) is Unsubscribe:
                 wanted.discard(command.identifier)
-            services.node.execute(session, command)
+            services.node.submit(session, command)
             yield STEP_US
         services.node.execute(session, Checkpoint(lambda: self._open_or_refuse(wanted)))
 
