@@ -267,6 +267,35 @@ class History(Protocol):
         ...
 
 
+class StreamRecords(Protocol):
+    """Stores a record for each durable stream, and writes it in one step with messages of the stream.
+
+    A record is opaque. It is forgotten when its time to live has passed since it was last written or touched. After
+    that, and after its removal, the stream is *gone* for as long as the history may keep messages of it: a stream of the same
+    name must not show them. Remote records return awaitables, which raise :class:`catenary.errors.BackendError`.
+    """
+
+    def read(self, stream: Stream) -> bytes | Awaitable[bytes | None] | None:
+        """Returns the record; empty if the stream is gone, None if it is unknown."""
+        ...
+
+    def touch(self, stream: Stream, ttl_s: float) -> Awaitable[None] | None:
+        """Starts the time to live of a record again; does nothing if there is none."""
+        ...
+
+    def write(
+        self,
+        stream: Stream,
+        expected: bytes,
+        record: bytes,
+        ttl_s: float,
+        publications: tuple[Publication, ...] = (),
+    ) -> bool | Awaitable[bool]:
+        """Replaces the record, and stores and publishes messages as :class:`PubSub` does, unless the record is not
+        ``expected`` any more: then returns False, and nothing is written. An empty record is none: the stream is gone."""
+        ...
+
+
 class SessionCache(Protocol):
     """Stores sessions that may be resumed, each for a time to live after it was last saved or touched.
 

@@ -2,7 +2,7 @@
 //
 // options: url, of the stream; headers, sent with each request.
 
-import { stream } from "@durable-streams/client"
+import { DurableStream, IdempotentProducer, stream } from "@durable-streams/client"
 import { obey, options, tell } from "./dialogue.mjs"
 
 let following
@@ -45,6 +45,25 @@ obey({
     following?.subscribeJson(({ items, offset, upToDate }) => {
       tell("batch", { items, offset, upToDate })
     })
+  },
+  // Creates the stream, appends each of the items by itself and by a producer, and closes it.
+  write: async ({ contentType, items, produced }) => {
+    try {
+      const handle = await DurableStream.create({
+        url: options.url,
+        headers: options.headers ?? {},
+        fetch: observed,
+        contentType,
+      })
+      for (const item of items) await handle.append(item)
+      const producer = new IdempotentProducer(handle, "writer", { fetch: observed, autoClaim: true })
+      for (const item of produced) producer.append(item)
+      await producer.flush()
+      await producer.close()
+      tell("written", { closed: (await handle.head()).streamClosed })
+    } catch (error) {
+      tell("failed", { status: error.status ?? 0, code: error.code ?? "" })
+    }
   },
   stop: () => following.cancel(),
 })

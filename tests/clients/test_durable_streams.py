@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from catenary.auth.keys import API_PHRASE, derived_key
 from tests.clients.test_recovery import Publisher
 from tests.parts.cluster import redis_cluster
 from tests.parts.machine import blocks
@@ -119,6 +120,30 @@ def test_a_reader_goes_on_at_another_node(live: str) -> None:
             assert received(client) == list(range(1, 61))
         for publisher in publishers:
             publisher.close()
+
+
+def test_a_stream_is_written_by_the_client_and_read_to_its_end() -> None:
+    flags = ("--ds_write", "--broker=memory", "--public_streams", "--noauth", f"--secret={SECRET}")
+    with cable_server(*DS, *flags) as server:
+        key = {"Authorization": f"Bearer {derived_key(SECRET, API_PHRASE)}"}
+        items, produced = (
+            [json.dumps({"n": n}) for n in range(3)],
+            [json.dumps(n) for n in range(50)],
+        )
+        with (
+            client_of(server.port, "written", **key) as writer,
+            client_of(server.port, "written") as reader,
+        ):
+            writer.do("write", contentType="application/json", items=items, produced=produced)
+            writer.wait_for("written", closed=True)
+            reader.do("follow", offset="-1", live="sse")
+            wait_for_item(reader, 49)
+            assert received(reader) == [*({"n": n} for n in range(3)), *range(50)]
+            # The end is known: nothing more is asked for.
+            assert len(reader.told("response")) <= 2
+        with client_of(server.port, "refused") as writer:
+            writer.do("write", contentType="application/json", items=items, produced=[])
+            assert writer.wait_for("failed")["status"] == 401
 
 
 def test_a_position_that_is_lost_is_gone(server: CableServer) -> None:

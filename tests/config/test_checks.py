@@ -83,6 +83,19 @@ def test_what_asks_for_nothing_is_accepted(argv: list[str]) -> None:
             ["--ds", "--broker=memory", "--ds_path=/{a}/ds"],
             "ds_path: expected a path without wildcards, not /, got '/{a}/ds'",
         ),
+        (
+            ["--ds", "--broker=memory", "--history_ttl=0"],
+            "ds: expected a history_limit and a history_ttl above 0, got no history",
+        ),
+        (
+            ["--ds", "--ds_write", "--broker=nats", "--secret=s"],
+            "ds_write: expected broker=memory or broker=redis, got nats",
+        ),
+        (
+            ["--ds", "--ds_write", "--broker=memory"],
+            "ds_write: expected a key that writers need (secret, api_secret or streams_secret),"
+            " got none",
+        ),
         (["--ds_path=ds"], "ds_path: expected a path that begins with /, got 'ds'"),
         (["--ocpp_path=ocpp"], "ocpp_path: expected a path that begins with /, got 'ocpp'"),
         (

@@ -28,6 +28,7 @@ OURS = {
     "jwt_resume_expired",
     "ready-path",
     "asgi",
+    "ds_write",
     "workers",
     "restored_action",
     "app_workers",

@@ -92,8 +92,11 @@ def any_options(draw: st.DrawFn) -> Options:
         rooms.setdefault("pubsub", {})["adapter"] = "none"
     durable = rooms.setdefault("ds", {})
     durable["path"] = f"/{draw(WORD)}"
+    durable["write"] = False
     if not broker:
         durable["enabled"] = False
+    else:
+        rooms["broker"] |= {"history_limit": 1, "history_ttl_s": 1}
     rooms.setdefault("graphql", {}).update(
         path=f"/graphql{draw(TEXT)}",
         channel=draw(TEXT.filter(bool)),

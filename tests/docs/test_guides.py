@@ -123,10 +123,13 @@ def orders_arrive(reader: Machine, cable: str, pages: str) -> None:
 
 
 def test_durable_streams(reader: Machine) -> None:
-    serve, read = blocks("docs/durable-streams.md")
+    serve, read, serve_writes, write = blocks("docs/durable-streams.md")
     with reader.terminal(serve, 8080, 8090):
         printed = reader.type(read.replace("curl ", "curl --silent --show-error "))
         assert printed.startswith('[{"text":"Hello"}]event: data\ndata:[{"text":"Hello"}]\n')
+    with reader.terminal(serve_writes, 8080):
+        printed = reader.type(write.replace("curl ", "curl --fail --silent --show-error "))
+        assert printed == '[{"state":"paid"},{"state":"sent"}]'
 
 
 def test_the_terminal(reader: Machine) -> None:

@@ -2,6 +2,7 @@
 
 import json
 
+from catenary.channels.cable import Cable
 from tests.parts.tokens import SECRET, signed_name
 from tests.terminal.shell import catenary
 
@@ -14,6 +15,8 @@ def test_names_are_signed_as_applications_sign_them() -> None:
     assert signed("chat/1", ANYCABLE_STREAMS_SECRET=SECRET) == signed_name("chat/1")
     assert signed("a", "--turbo", "--key=t", ANYCABLE_SECRET=SECRET) == signed_name("a", "t")
     assert signed("a", "--cable-ready", ANYCABLE_CABLE_READY_SECRET="c") == signed_name("a", "c")
+    write = Cable(channels=(), secret=SECRET).signed_stream_name("a", write=True)
+    assert signed("a", "--write", ANYCABLE_SECRET=SECRET) == write != signed_name("a")
     for flags, expected in (
         ((), {"channel": "$pubsub", "signed_stream_name": signed_name("a")}),
         (

@@ -5,7 +5,7 @@ from catenary.messages.names import Stream
 from catenary.messages.publications import Position, Publication
 from catenary.metrics.counters import Counters
 from catenary.node.hub import Hub
-from catenary.protocols.durable_streams import Chunk
+from catenary.protocols.durable_streams import Chunk, Content
 from catenary.transports.stream_tails import RECENT, RECENT_BYTES, Tail, Tails
 
 NEWS = Stream("news")
@@ -18,6 +18,7 @@ class Waiting:
         self._tail = tail
         self.position = position
         self.is_waiting = False
+        self.content = Content.JSON
         self.chunks: list[Chunk] = []
         self.has_to_read = False
         tail.wait(self)

@@ -16,6 +16,8 @@ from catenary.wire.http1 import header_text
 BROADCAST_PHRASE: Final = "broadcast-cable"
 RPC_PHRASE: Final = "rpc-cable"
 API_PHRASE: Final = "api-cable"
+WRITE_PHRASE: Final = "durable-streams-write"
+"""The key that signs names of durable streams for writing is derived from the one that signs names for reading."""
 
 
 def derived_key(secret: str, phrase: str) -> str:

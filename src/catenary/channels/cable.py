@@ -222,13 +222,14 @@ class Cable:
 
     # Signing
 
-    def signed_stream_name(self, *names: object) -> str:
+    def signed_stream_name(self, *names: object, write: bool = False) -> str:
         """Returns the signed name of a stream, or of objects that name one.
 
-        With it a client may subscribe to the stream without a channel. Raises
+        With it a client may subscribe to the stream without a channel; with ``write``, it may write the durable stream of that
+        name (``--ds_write``), and nothing else. Raises
         :class:`catenary.errors.ConfigError` without a secret, like all methods that sign.
         """
-        return self._signer.signed_stream_name(*names)
+        return self._signer.signed_stream_name(*names, write=write)
 
     def turbo_stream_from(self, *names: object) -> Html:
         """Returns the HTML element with which Turbo subscribes to a stream; names as above."""

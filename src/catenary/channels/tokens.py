@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Final
 
 from catenary.auth.jwt import Claims, issued
+from catenary.auth.keys import WRITE_PHRASE, derived_key
 from catenary.auth.signatures import Signatures
 from catenary.channels.connection import identifiers
 from catenary.channels.streams import stream_name
@@ -39,9 +40,10 @@ class Signer:
         self._rules = rules
         self._now = now
 
-    def signed_stream_name(self, *names: object) -> str:
-        """Signs a name for the channel of signed streams, ``$pubsub``."""
-        return signed_stream_name(*names, secret=_given(self._keys.streams, "STREAMS_SECRET"))
+    def signed_stream_name(self, *names: object, write: bool = False) -> str:
+        """Signs a name for the channel of signed streams, ``$pubsub``, or to ``write`` a durable stream."""
+        key = _given(self._keys.streams, "STREAMS_SECRET")
+        return signed_stream_name(*names, secret=derived_key(key, WRITE_PHRASE) if write else key)
 
     @property
     def turbo_secret(self) -> str:

@@ -247,6 +247,15 @@ def _check_durable_streams(options: Options) -> None:
         raise ConfigError(
             "ds: expected a broker, whose history durable streams read (--presets=broker), got none"
         )
+    if not options.broker.history_limit or not options.broker.history_ttl_s:
+        raise ConfigError("ds: expected a history_limit and a history_ttl above 0, got no history")
+    if ds.write and options.broker.adapter == "nats":
+        raise ConfigError("ds_write: expected broker=memory or broker=redis, got nats")
+    found = keys(options)
+    if ds.write and not (options.access.public or found.api or found.streams):
+        raise ConfigError(
+            "ds_write: expected a key that writers need (secret, api_secret or streams_secret), got none"
+        )
     if set("{}*") & set(ds.path) or ds.path.strip("/") == "":
         raise ConfigError(f"ds_path: expected a path without wildcards, not /, got {ds.path!r}")
 

@@ -1000,6 +1000,7 @@ class DsOptions(Group, frozen=True, kw_only=True):
     enabled: bool = option(False, "Serve Durable Streams", flag="ds")
     path: str = option("/ds", "Prefix of the paths of durable streams", filled=True)
     skip_auth: bool = option(False, "Authorize the stream only, not the client")
+    write: bool = option(False, "Let clients create, append to, close and delete streams")
     poll_interval_s: int = option(10, "Time limit of a poll, in seconds", minimum=1)
     sse_ttl_s: int = option(60, "Lifetime of an event stream, in seconds", minimum=1)
 

@@ -134,7 +134,7 @@ class Publications:
         except PublicationError as error:
             self._note_refused(raw, error)
             raise
-        self._note_published(publications)
+        self.note_published(publications)
         return publications
 
     async def _parse_large(self, raw: bytes) -> tuple[Publishable, ...]:
@@ -143,10 +143,11 @@ class Publications:
         except PublicationError as error:
             self._note_refused(raw, error)
             raise
-        self._note_published(publications)
+        self.note_published(publications)
         return publications
 
-    def _note_published(self, publications: tuple[Publishable, ...]) -> None:
+    def note_published(self, publications: tuple[Publishable, ...]) -> None:
+        """Counts publications that were read, or sent by a transport itself."""
         self._counters.publications_total += len(publications)
         if self._observer is not None:
             self._observer.published(publications)

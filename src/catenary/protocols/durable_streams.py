@@ -67,14 +67,23 @@ class ReadRequest(msgspec.Struct, frozen=True, kw_only=True):
     signed: str = ""
 
 
-def read_request(query: str) -> ReadRequest:
-    """Reads the query of a GET or HEAD request (sections 5.6 to 5.8). Raises :class:`RequestRefused` with 400."""
+def signed_name(query: str) -> str:
+    """The signed name in the query of a request, empty if there is none. Raises :class:`RequestRefused` with 400."""
+    return _fields(query).get("signed", [""])[-1]
+
+
+def _fields(query: str) -> dict[str, list[str]]:
     try:
-        fields = parse_qs(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+        return parse_qs(query, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError as error:
         raise RequestRefused(
             400, f"expected a query of up to {_MAX_FIELDS} fields: {error}"
         ) from error
+
+
+def read_request(query: str) -> ReadRequest:
+    """Reads the query of a GET or HEAD request (sections 5.6 to 5.8). Raises :class:`RequestRefused` with 400."""
+    fields = _fields(query)
     try:
         live = Live(fields.get("live", [""])[-1])
     except ValueError:

@@ -77,6 +77,8 @@ class Assembly:
             hub=hub,
             history=engine.history,
             peers=engine.peers,
+            records=engine.records,
+            send=pubsub.send,
             keeps_sessions=engine.keeps and options.broker.sessions_ttl_s > 0,
         )
         self.listeners: list[Listener] = []

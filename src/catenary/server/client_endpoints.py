@@ -5,6 +5,7 @@ Knows: options, the node, transports. Does not know: ports, other HTTP requests.
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -15,11 +16,12 @@ from catenary.edge.handshake_queue import HandshakeQueue
 from catenary.edge.refusals import Refusals
 from catenary.edge.request import Proxied
 from catenary.messages.heartbeat import Heartbeat
+from catenary.messages.publications import Publishable
 from catenary.node.encoder import Encoders
 from catenary.node.hub import Hub
 from catenary.node.node import Node
 from catenary.node.turns import CLIENTS_BUDGET_US, Turns
-from catenary.ports import History, Peers
+from catenary.ports import History, Peers, StreamRecords
 from catenary.protocols.table import ACTION_CABLE, ProtocolSet
 from catenary.server.build import ServerBuild
 from catenary.transports.asgi_edge import AsgiEdge, AsgiEndpoint
@@ -38,7 +40,8 @@ class ClientEndpoints:
     """Builds the endpoints of one node, each at most once, and has what the modules of other protocols build theirs from.
 
     ``token_header`` carries tokens, "" where there are none. ``keeps_sessions`` says that clients may resume. ``hub`` and
-    ``history`` are those of the node, ``peers`` the other nodes if there are any.
+    ``history`` are those of the node, ``peers`` the other nodes if there are any, ``records`` those of durable streams; ``send``
+    is that of the pub/sub.
     """
 
     def __init__(
@@ -50,6 +53,8 @@ class ClientEndpoints:
         hub: Hub,
         history: History,
         peers: Peers | None,
+        records: StreamRecords | None,
+        send: Callable[[tuple[Publishable, ...]], Awaitable[None] | None],
         keeps_sessions: bool,
     ) -> None:
         options, counters = build.options, build.counters
@@ -60,6 +65,8 @@ class ClientEndpoints:
         self.hub = hub
         self.history = history
         self.peers = peers
+        self.records = records
+        self.send = send
         self._token_header = token_header
         self._keeps_sessions = keeps_sessions
         self.encoders = Encoders()

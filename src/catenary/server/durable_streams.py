@@ -4,19 +4,33 @@ Source: docs/durable_streams.md (anycable). Knows: options, the engine, the tran
 """
 
 import time
+from typing import Final
 
+from catenary.auth.keys import API_PHRASE, WRITE_PHRASE, BearerKey, derived_key, effective_key
 from catenary.auth.origins import Origins
 from catenary.auth.signatures import Signatures
 from catenary.auth.streams import StreamNames
+from catenary.broker.stream_log import KEPT_EMPTY
 from catenary.edge.deadlines import Deadlines
+from catenary.node.background import BackgroundTasks
+from catenary.ports import StreamRecords
 from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.http_routes import announce
 from catenary.server.ports import PortSpec
 from catenary.server.pusher import private_streams
+from catenary.server.shutdown_phases import FLUSH_DISCONNECTS
 from catenary.transports.durable_stream import DurableStreamEndpoint, ReadServices
-from catenary.transports.durable_stream_requests import DurableStreamRequests, StreamPathRules
+from catenary.transports.durable_stream_requests import (
+    DurableStreamRequests,
+    StreamPathRules,
+    WriteAccess,
+)
+from catenary.transports.durable_stream_writes import MAX_BODY_BYTES, WriteServices
 from catenary.transports.stream_tails import Tails
+
+SHORTEST_KEPT_S: Final = 60
+"""A stream without a TTL is kept for ten times the TTL of messages, and at least so long."""
 
 
 def add_durable_streams(build: ServerBuild, main: PortSpec, clients: ClientEndpoints) -> None:
@@ -47,23 +61,61 @@ def add_durable_streams(build: ServerBuild, main: PortSpec, clients: ClientEndpo
             token_header=rules.proxied.token_header,
             is_shared=ds.skip_auth or (options.access.noauth and not options.jwt.enforce),
         ),
+        _write_access(build) if ds.write else None,
     )
     limits = clients.websocket_limits()
+    background = BackgroundTasks()
+    build.shutdown.add(FLUSH_DISCONNECTS, background.wait)
+    kept_s = float(max(options.broker.history_ttl_s * KEPT_EMPTY, SHORTEST_KEPT_S))
+    records = clients.records if ds.write else None
     endpoint = DurableStreamEndpoint(
         ReadServices(
             node=clients.node,
             encoders=clients.encoders,
             history=clients.history,
-            tails=Tails(clients.hub),
+            records=records,
+            kept_s=kept_s,
+            tails=Tails(clients.hub, may_change=records is not None),
             requests=requests,
             counters=build.counters,
             refusals=clients.refusals,
             polls=Deadlines(ds.poll_interval_s, time.monotonic),
             events=Deadlines(ds.sse_ttl_s, time.monotonic),
+            background=background,
             clock=time.time,
             skip_auth=ds.skip_auth,
             high_water=limits.high_water,
             close_timeout_s=limits.close_timeout_s,
-        )
+        ),
+        None if records is None else _writes(clients, records, kept_s),
     )
     main.endpoints += [(path, endpoint), (f"{path}/*", endpoint)]
+
+
+def _write_access(build: ServerBuild) -> WriteAccess:
+    """The key of the API, or a name that was signed for writing. A public server without a key lets everybody write."""
+    api = effective_key(build.keys.api, API_PHRASE)
+    streams = build.keys.streams
+    signatures = None if streams is None else Signatures(derived_key(streams, WRITE_PHRASE))
+    is_open = bool(api) or build.options.access.public
+    if is_open and not api:
+        build.announcements.append("Durable streams are written without a key")
+    return WriteAccess(
+        BearerKey(api) if is_open else None,
+        StreamNames(signatures, is_public=False),
+    )
+
+
+def _writes(clients: ClientEndpoints, records: StreamRecords, kept_s: float) -> WriteServices:
+    return WriteServices(
+        records=records,
+        history=clients.history,
+        send=clients.send,
+        note=clients.node.publications.note_published,
+        caught_up=clients.hub.caught_up,
+        bodies=clients.bodies(MAX_BODY_BYTES),
+        refusals=clients.refusals,
+        clock=time.time,
+        kept_s=kept_s,
+        close_timeout_s=clients.websocket_limits().close_timeout_s,
+    )

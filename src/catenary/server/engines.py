@@ -16,6 +16,7 @@ from catenary.adapters.memory.history import LocalHistory
 from catenary.adapters.memory.presence import LocalPresence
 from catenary.adapters.memory.pubsub import LocalPubSub
 from catenary.adapters.memory.sessions import LocalSessions
+from catenary.adapters.memory.stream_records import LocalStreamRecords
 from catenary.adapters.nats.embedded import EmbeddedNats
 from catenary.adapters.nats.engine import NatsEngine
 from catenary.adapters.nats.pubsub import NatsPubSub
@@ -28,7 +29,15 @@ from catenary.config.options import BrokerOptions, NatsOptions, Options
 from catenary.errors import MissingExtra
 from catenary.metrics.counters import Counters
 from catenary.node.hub import Hub
-from catenary.ports import History, Interest, Peers, Presence, PubSub, SessionCache
+from catenary.ports import (
+    History,
+    Interest,
+    Peers,
+    Presence,
+    PubSub,
+    SessionCache,
+    StreamRecords,
+)
 from catenary.server.build import ServerBuild
 from catenary.server.shutdown_phases import (
     CLOSE_PUBSUB,
@@ -52,12 +61,14 @@ class Engine:
 
     ``keeps``: histories, members and sessions are stored, and expire. ``is_shared``: publications reach other nodes, so
     exactly one node must read each from a publisher. ``peers`` is set with the pub/sub if there are other nodes.
+    ``records`` of durable streams are None where they can't be stored.
     """
 
     history: History = NoHistory()
     presence: Presence = NoPresence()
     sessions: SessionCache = NoSessions()
     interest: Interest = NoInterest()
+    records: StreamRecords | None = None
     keeps = False
     is_shared = False
     peers: Peers | None = None
@@ -93,7 +104,19 @@ class MemoryEngine(Engine):
         build.tick(SWEEP_INTERVAL_S, self._sweep)
 
     def pubsub(self, build: ServerBuild, hub: Hub, restored: Callable[[], None]) -> PubSub:
-        return LocalPubSub(hub.deliver, build.counters, self.history.append, self.sessions.revoke)
+        pubsub = LocalPubSub(hub.deliver, build.counters, self.history.append, self.sessions.revoke)
+        if build.options.ds.write:
+            ttl_s = build.options.broker.history_ttl_s
+            clock = asyncio.get_running_loop().time
+            records = LocalStreamRecords(pubsub.send, gone_s=ttl_s, clock=clock)
+            self.records = records
+            build.tick(SWEEP_INTERVAL_S, records.sweep)
+            build.figures.register(
+                "durable_streams_num",
+                "Durable streams in memory that were created, or deleted recently",
+                lambda: records.streams,
+            )
+        return pubsub
 
     def _sweep(self) -> None:
         if self.history.sweep():
@@ -112,6 +135,9 @@ class Stores(Protocol):
 
     @property
     def sessions(self) -> SessionCache | None: ...
+
+    @property
+    def stream_records(self) -> StreamRecords | None: ...
 
     async def start(self) -> None: ...
 
@@ -158,6 +184,7 @@ class ClusterEngine(Engine):
         if history is not None and presence is not None and sessions is not None:
             self.keeps = True
             self.history, self.presence, self.sessions = history, presence, sessions
+            self.records = stores.stream_records
 
     def pubsub(self, build: ServerBuild, hub: Hub, restored: Callable[[], None]) -> PubSub:
         recovery = StreamRecovery(self.interest, hub.deliver, self._stores.history, build.counters)

@@ -7,7 +7,13 @@ options on its machine. Knows: options. Does not know: which tool needs them.
 import argparse
 import json
 
-from catenary.auth.keys import API_PHRASE, BROADCAST_PHRASE, effective_key
+from catenary.auth.keys import (
+    API_PHRASE,
+    BROADCAST_PHRASE,
+    WRITE_PHRASE,
+    derived_key,
+    effective_key,
+)
 from catenary.auth.signatures import Signatures
 from catenary.config.effective import effective, keys
 from catenary.config.options import Options
@@ -79,17 +85,21 @@ class ServerSettings:
         return _known(self._keys.tokens, "--secret, --key, ANYCABLE_SECRET or ANYCABLE_JWT_SECRET")
 
     def signed(self, stream: str, *, by: str = "streams") -> str:
-        """A stream name, signed for ``$pubsub``, ``turbo`` or ``cable_ready``.
+        """A stream name, signed for ``$pubsub``, ``turbo`` or ``cable_ready``, or to ``write`` a durable stream.
 
         Raises :class:`catenary.errors.ConfigError` if the key is not known.
         """
         key = {
             "streams": self._keys.streams,
+            "write": self._keys.streams,
             "turbo": self._keys.turbo,
             "cable_ready": self._keys.cable_ready,
         }[by]
         sources = "--secret, --key, ANYCABLE_SECRET or ANYCABLE_STREAMS_SECRET"
-        return Signatures(_known(key, sources)).signed(stream)
+        known = _known(key, sources)
+        return Signatures(derived_key(known, WRITE_PHRASE) if by == "write" else known).signed(
+            stream
+        )
 
     def identifier(self, stream: str, *, is_plain: bool = False) -> str:
         """The identifier of a stream: signed if a key is known and streams are not public."""

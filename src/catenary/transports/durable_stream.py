@@ -8,9 +8,10 @@ Knows: histories, tails, a transport. Does not know: how a request is read, what
 """
 
 import asyncio
+import contextlib
 import enum
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -21,25 +22,39 @@ from catenary.edge.refusals import Refusals, unavailable
 from catenary.edge.request import Peer
 from catenary.errors import BackendError, LostPosition, RequestRefused
 from catenary.messages.commands import Checkpoint
-from catenary.messages.publications import Publication
+from catenary.messages.publications import Position, Publication
 from catenary.messages.reasons import Reason
 from catenary.metrics.counters import Counters
+from catenary.node.background import BackgroundTasks
 from catenary.node.encoder import Encoders
 from catenary.node.node import Node
 from catenary.node.session import Session
-from catenary.ports import Goodbye, History
+from catenary.ports import Goodbye, History, StreamRecords
 from catenary.protocols import durable_streams
+from catenary.protocols.durable_stream_writes import CLOSED, IMPLIED, Record, metadata, record_of
 from catenary.protocols.durable_streams import MAX_JITTER, Chunk, Content, Live, offset_of
 from catenary.protocols.silent import SILENT
 from catenary.transports import http_responses
 from catenary.transports.brief_response import BriefResponseStage
 from catenary.transports.durable_stream_requests import DurableStreamRequests, OpenedRead
+from catenary.transports.durable_stream_writes import (
+    OpenedWrite,
+    StreamWrite,
+    WriteServices,
+    end_of,
+    ttl_of,
+)
 from catenary.transports.event_stream_requests import refusal_of
 from catenary.transports.http_responses import BriefResponse, with_headers
 from catenary.transports.stream_tails import Tail, Tails, stored_json
 from catenary.wire import http1
-from catenary.wire.event_stream import CHUNKED, UNTIL_CLOSED, EventFraming, response_head
-from catenary.wire.event_stream import HEADERS as EVENT_HEADERS
+from catenary.wire.event_stream import (
+    CHUNKED,
+    NO_BUFFERING,
+    UNTIL_CLOSED,
+    EventFraming,
+    plain_head,
+)
 
 PAGE: Final = 1000
 """Messages of one response, or of one event."""
@@ -57,7 +72,8 @@ _Messages = tuple[Publication, ...]
 class ReadServices(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """Shared by all reads of one server.
 
-    ``skip_auth``: clients are not admitted by the node. ``polls`` ends long polls, ``events`` event streams, each after its
+    ``records`` are those of streams that clients write, None if they can't; a stream without a TTL is forgotten ``kept_s``
+    after it was last read or written. ``skip_auth``: clients are not admitted by the node. ``polls`` ends long polls, ``events`` event streams, each after its
     time. ``clock`` returns seconds since 1970. ``high_water`` is the limit of the write buffer in bytes, ``close_timeout_s``
     the time in which a client must read the end of its response.
     """
@@ -65,12 +81,15 @@ class ReadServices(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     node: Node
     encoders: Encoders
     history: History
+    records: StreamRecords | None
+    kept_s: float
     tails: Tails
     requests: DurableStreamRequests
     counters: Counters
     refusals: Refusals
     polls: Deadlines
     events: Deadlines
+    background: BackgroundTasks
     clock: Callable[[], float]
     skip_auth: bool
     high_water: int
@@ -80,17 +99,21 @@ class ReadServices(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 class DurableStreamEndpoint:
     """Satisfies :class:`catenary.edge.routes.Endpoint`."""
 
-    __slots__ = ("_services",)
+    __slots__ = ("_services", "_writes")
 
-    def __init__(self, services: ReadServices) -> None:
+    def __init__(self, services: ReadServices, writes: WriteServices | None = None) -> None:
         self._services = services
+        self._writes = writes
 
     def open(
         self, request: http1.RequestHead, peer: Peer, connection: ClientConnection
-    ) -> "StreamRead | BriefResponseStage":
+    ) -> "StreamRead | StreamWrite | BriefResponseStage":
         accepted = self._services.requests.accept(request, peer)
         if isinstance(accepted, BriefResponse):
             return BriefResponseStage(connection.transport, accepted)
+        if isinstance(accepted, OpenedWrite):
+            assert self._writes is not None, "accepted only where streams can be written"
+            return StreamWrite(self._writes, connection.transport, accepted)
         return StreamRead(self._services, connection.transport, accepted)
 
 
@@ -112,14 +135,18 @@ class StreamRead:
     __slots__ = (
         "_begun",
         "_close_timer",
+        "_has_read",
         "_is_full",
+        "_record",
         "_request",
+        "_seen_changes",
         "_services",
         "_session",
         "_state",
         "_tail",
         "_task",
         "_transport",
+        "content",
         "is_waiting",
         "position",
         "write",
@@ -137,11 +164,17 @@ class StreamRead:
         self._session: Session | None = None
         self._tail: Tail | None = None
         self._task: asyncio.Task[None] | None = None
+        # Whether the position is that of the last message that was read
+        self._has_read = False
         # Whether the head of an event stream was sent
         self._begun = False
         # Whether the client has to read before the next page is sent
         self._is_full = False
         self._close_timer: asyncio.TimerHandle | None = None
+        # None for a stream that nobody created
+        self._record: Record | None = None
+        self._seen_changes = 0
+        self.content = Content.JSON
         self.position = request.query.position
         self.is_waiting = False
         self.write: Callable[[bytes], None] = _discard
@@ -204,15 +237,49 @@ class StreamRead:
         self._state = _State.READING
         services, live = self._services, self._request.query.live
         if live is Live.CATCH_UP or self._request.is_head:
-            self._read()
+            self._look()
             return
         # Before the history is read, so that no message is missed in between.
         self._tail = services.tails.join(self._request.stream)
         when_live = self._tail.when_live()
         if when_live is None:
-            self._read()
+            self._look()
         else:
-            self._await(when_live, lambda _: self._read())
+            self._await(when_live, lambda _: self._look())
+
+    def _look(self) -> None:
+        """Reads the record of the stream, if streams have one, and then its messages."""
+        records = self._services.records
+        if records is None:
+            self._read()
+            return
+        if self._tail is not None:
+            self._seen_changes = self._tail.changes
+        self._go_on(lambda: records.read(self._request.stream), self._found_record)
+
+    def _found_record(self, stored: bytes | None) -> None:
+        """A stream without a record exists if others publish to it; one that is gone does not."""
+        self._record = record_of(stored) if stored else None
+        if stored == b"":
+            self._respond_missing()
+            return
+        if self._record is not None:
+            self.content = self._record.content
+            if not self._request.is_head:
+                self._touch(self._record)
+        if self._has_read:
+            self._read_page()
+        else:
+            self._read()
+
+    def _touch(self, record: Record) -> None:
+        """The stream lasts for its whole TTL again."""
+        services = self._services
+        assert services.records is not None, "the record is one of them"
+        ttl_s = ttl_of(record, services.clock(), services.kept_s)
+        touched = services.records.touch(self._request.stream, ttl_s)
+        if touched is not None:
+            services.background.run(_without_errors(touched))
 
     def _read(self) -> None:
         request, history = self._request, self._services.history
@@ -223,37 +290,54 @@ class StreamRead:
 
     def _read_page(self) -> None:
         stream, position, history = self._request.stream, self.position, self._services.history
+        start = None if self._record is None else self._record.start
+
         # One more than a page, to learn whether there are more
-        if position is None:
+        def read_all() -> None:
             self._go_on(lambda: history.since(stream, 0, PAGE + 1), self._found_page)
-        else:
+
+        if position is not None:
             self._go_on(lambda: history.after(stream, position, PAGE + 1), self._found_page)
+        elif start is not None:
+            # If messages after the start are lost, all that are left are after it.
+            self._go_on(lambda: history.after(stream, start, PAGE + 1), self._found_page, read_all)
+        else:
+            read_all()
 
     def _go_on(
         self,
-        read: Callable[[], _Messages | Awaitable[_Messages]],
-        found: Callable[[_Messages], None],
+        read: Callable[[], _T | Awaitable[_T]],
+        found: Callable[[_T], None],
+        lost: Callable[[], None] | None = None,
     ) -> None:
-        """Calls ``found`` with what was read: at once, or when a remote history has answered."""
+        """Calls ``found`` with what was read, at once or when a remote store has answered; ``lost`` if messages are not
+        kept any more."""
         try:
-            messages = read()
+            value = read()
         except (LostPosition, BackendError) as error:
-            self._fail(error)
+            self._fail(error, lost)
             return
-        if isinstance(messages, tuple):
-            found(messages)
+        if isinstance(value, Awaitable):
+            self._await(value, found, lost)
         else:
-            self._await(messages, found)
+            found(value)
 
-    def _await(self, value: Awaitable[_T], go_on: Callable[[_T], None]) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._awaited(value, go_on))
+    def _await(
+        self,
+        value: Awaitable[_T],
+        go_on: Callable[[_T], None],
+        lost: Callable[[], None] | None = None,
+    ) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._awaited(value, go_on, lost))
 
-    async def _awaited(self, value: Awaitable[_T], go_on: Callable[[_T], None]) -> None:
+    async def _awaited(
+        self, value: Awaitable[_T], go_on: Callable[[_T], None], lost: Callable[[], None] | None
+    ) -> None:
         try:
             found = await value
         except (LostPosition, BackendError) as error:
             self._task = None
-            self._fail(error)
+            self._fail(error, lost)
             return
         self._task = None
         if self._state is _State.READING:
@@ -261,29 +345,50 @@ class StreamRead:
 
     def _found_tail(self, found: _Messages) -> None:
         """The last message is known: the reader is after it."""
-        self.position = found[-1].position if found else None
-        if self._request.is_head:
+        self.position = end_of(found, None if self._record is None else self._record.start)
+        if self.position is None and self._is_missing():
+            self._respond_missing()
+        elif self._request.is_head:
             self._respond_head()
         else:
-            self._found_chunk(Chunk(Content.JSON, (), self.position, is_up_to_date=True))
+            self._found_chunk(self._chunk((), self.position, is_up_to_date=True))
+
+    def _is_missing(self) -> bool:
+        """Whether a stream without messages does not exist, because nobody created it."""
+        return self._services.records is not None and self._record is None
 
     def _found_page(self, found: _Messages) -> None:
         count = _page_length(found)
         page = found[:count]
+        if not page and self.position is None and self._is_missing():
+            self._respond_missing()
+            return
         end = page[-1].position if page else self.position
         messages = [stored_json(each) for each in page]
-        self._found_chunk(Chunk(Content.JSON, messages, end, is_up_to_date=count == len(found)))
+        self._found_chunk(self._chunk(messages, end, is_up_to_date=count == len(found)))
+
+    def _chunk(
+        self, messages: Sequence[bytes], end: Position | None, *, is_up_to_date: bool
+    ) -> Chunk:
+        is_closed = is_up_to_date and self._record is not None and self._record.is_closed
+        return Chunk(self.content, messages, end, is_up_to_date=is_up_to_date, is_closed=is_closed)
 
     def _found_chunk(self, chunk: Chunk) -> None:
+        self._has_read = True
         live = self._request.query.live
         if live is Live.SSE:
             self._send_events(chunk)
-            if chunk.is_up_to_date:
+            if chunk.is_closed:
+                self._end_in_order()
+            elif chunk.is_up_to_date:
                 self._wait()
             elif not self._is_full:
                 asyncio.get_running_loop().call_soon(self._read_next)
         elif live is Live.LONG_POLL and not len(chunk):
-            self._wait()
+            if chunk.is_closed:
+                self._respond_empty()
+            else:
+                self._wait()
         else:
             self._respond(chunk)
 
@@ -303,7 +408,10 @@ class StreamRead:
             self._services.polls.watch(self)
             counters.ds_poll_requests_total += 1
             counters.ds_poll_clients_num += 1
-        tail.wait(self)
+        if tail.changes == self._seen_changes:
+            tail.wait(self)
+        else:
+            self.catch_up()
 
     def take(self, chunk: Chunk) -> None:
         if self._request.query.live is Live.SSE:
@@ -317,7 +425,7 @@ class StreamRead:
         if self._request.query.live is Live.LONG_POLL:
             self._stop_waiting()
         self._state = _State.READING
-        self._read_page()
+        self._look()
 
     def time_out(self) -> None:
         """The long poll, or the event stream, has lasted for its time."""
@@ -334,12 +442,14 @@ class StreamRead:
         """The response of a catch-up read, or of a long poll that has messages."""
         request = self._request
         headers = [
-            ("Content-Type", durable_streams.JSON_TYPE),
+            ("Content-Type", self._content_type()),
             ("Stream-Next-Offset", offset_of(chunk.end)),
             ("Stream-Cursor", self._next_cursor()),
         ]
         if chunk.is_up_to_date:
             headers.append(("Stream-Up-To-Date", "true"))
+        if chunk.is_closed:
+            headers.append(CLOSED)
         if request.query.is_now:
             headers.append(("Cache-Control", "no-store"))
             self._finish(200, headers, chunk.body)
@@ -353,13 +463,23 @@ class StreamRead:
         else:
             self._finish(200, headers, chunk.body)
 
+    def _content_type(self) -> str:
+        return durable_streams.JSON_TYPE if self._record is None else self._record.content_type
+
     def _respond_head(self) -> None:
         headers = [
-            ("Content-Type", durable_streams.JSON_TYPE),
+            *metadata(IMPLIED if self._record is None else self._record),
             ("Stream-Next-Offset", offset_of(self.position)),
             ("Cache-Control", "no-store"),
         ]
         self._finish(200, headers, None)
+
+    def _respond_missing(self) -> None:
+        """The stream was deleted, has expired, or never existed."""
+        if self._begun:
+            self._end_in_order()
+        else:
+            self._refuse(RequestRefused(404, "expected a stream that exists"))
 
     def _respond_empty(self) -> None:
         """A long poll has no messages."""
@@ -369,6 +489,8 @@ class StreamRead:
             ("Stream-Up-To-Date", "true"),
             ("Cache-Control", "no-store"),
         ]
+        if self._record is not None and self._record.is_closed:
+            headers.append(CLOSED)
         self._finish(204, headers, None)
 
     def _send_events(self, chunk: Chunk) -> None:
@@ -381,9 +503,13 @@ class StreamRead:
             counters.ds_sse_requests_total += 1
             counters.ds_sse_clients_num += 1
             self._services.events.watch(self)
-            headers = [each for each in self._request.headers if each not in EVENT_HEADERS]
+            # Without a charset: clients of this protocol compare the whole value.
+            headers = dict((("Content-Type", "text/event-stream"), *NO_BUFFERING))
+            headers |= dict(self._request.headers)
+            if self.content is Content.BINARY:
+                headers["Stream-SSE-Data-Encoding"] = "base64"
             events = chunk.events(framing.framing.frame, self._next_cursor())
-            events = response_head(framing, headers) + events
+            events = plain_head(framing, headers.items()) + events
         counters.data_sent_total += len(events)
         counters.server_msg_total += len(chunk)
         self._transport.write(events)
@@ -417,11 +543,15 @@ class StreamRead:
         self._transport.write(http1.refusal(with_headers(refused, self._request.headers)))
         self._close()
 
-    def _fail(self, error: LostPosition | BackendError) -> None:
+    def _fail(
+        self, error: LostPosition | BackendError, lost: Callable[[], None] | None = None
+    ) -> None:
         """The history has not what is read: the reader starts again, or tries later."""
         if self._state is _State.ENDED:
             return
-        if self._begun:
+        if lost is not None and isinstance(error, LostPosition):
+            lost()
+        elif self._begun:
             self._end_in_order()
         elif isinstance(error, LostPosition):
             self._refuse(RequestRefused(410, f"the offset is not kept any more: {error}"))
@@ -510,6 +640,12 @@ def _page_length(found: _Messages) -> int:
         if size > PAGE_BYTES and count:
             return count
     return min(len(found), PAGE)
+
+
+async def _without_errors(work: Awaitable[None]) -> None:
+    """For work whose failure has no consequence: a stream that is not touched expires earlier."""
+    with contextlib.suppress(BackendError):
+        await work
 
 
 def _discard(batch: bytes) -> None:

@@ -9,23 +9,31 @@ from urllib.parse import unquote
 
 import msgspec
 
+from catenary.auth.keys import BearerKey
 from catenary.auth.origins import Origins
 from catenary.auth.streams import StreamNames
 from catenary.edge.admission import Admission, Admitted
 from catenary.edge.request import Peer
 from catenary.errors import RequestRefused
 from catenary.messages.names import Stream
-from catenary.protocols.durable_streams import ReadRequest, read_request
+from catenary.protocols.durable_stream_writes import write_request
+from catenary.protocols.durable_streams import ReadRequest, read_request, signed_name
 from catenary.protocols.silent import SILENT
+from catenary.transports.durable_stream_writes import OpenedWrite
 from catenary.transports.http_responses import (
     BriefResponse,
     CrossOrigin,
     Headers,
     with_headers,
 )
+from catenary.transports.request_body import body_bytes
 from catenary.wire.http1 import RequestHead
 
-METHODS: Final = "GET, HEAD, OPTIONS"
+LARGEST_BYTES: Final = 2**40
+"""The largest Content-Length that is read as a number; the stage refuses bodies above its own limit."""
+
+READ_METHODS: Final = "GET, HEAD, OPTIONS"
+WRITE_METHODS: Final = "GET, HEAD, PUT, POST, DELETE, OPTIONS"
 
 SIGNED_HEADER: Final = "x-signed"
 
@@ -39,12 +47,27 @@ _ALLOWED_HEADERS: Final = (
     "If-None-Match",
     "X-Signed",
 )
+_WRITE_HEADERS: Final = (
+    "Stream-TTL",
+    "Stream-Expires-At",
+    "Stream-Closed",
+    "Stream-Seq",
+    "Producer-Id",
+    "Producer-Epoch",
+    "Producer-Seq",
+)
 _EXPOSED_HEADERS: Final = (
     "Stream-Next-Offset",
     "Stream-Cursor",
     "Stream-Up-To-Date",
     "Stream-Closed",
     "Stream-SSE-Data-Encoding",
+    "Stream-TTL",
+    "Stream-Expires-At",
+    "Producer-Epoch",
+    "Producer-Seq",
+    "Producer-Expected-Seq",
+    "Producer-Received-Seq",
     "ETag",
     "Location",
 )
@@ -78,36 +101,86 @@ class StreamPathRules(msgspec.Struct, frozen=True, kw_only=True):
     is_shared: bool
 
 
-class DurableStreamRequests:
-    """Reads the requests of one endpoint. Pages of the origins ``pages`` may read the responses (CORS)."""
+class WriteAccess(msgspec.Struct, frozen=True, eq=False):
+    """Who may write: a client with the ``key`` of the API, which is empty if everybody may, None if it opens nothing; or one
+    with a name that was signed for writing."""
 
-    __slots__ = ("_admission", "_cross_origin", "_names", "_rules")
+    key: BearerKey | None
+    names: StreamNames
+
+
+class DurableStreamRequests:
+    """Reads the requests of one endpoint. Pages of the origins ``pages`` may read the responses (CORS). Without ``writing``,
+    streams are only read."""
+
+    __slots__ = (
+        "_admission",
+        "_cross_origin",
+        "_methods",
+        "_names",
+        "_pages",
+        "_rules",
+        "_writing",
+    )
 
     def __init__(
-        self, admission: Admission, names: StreamNames, pages: Origins, rules: StreamPathRules
+        self,
+        admission: Admission,
+        names: StreamNames,
+        pages: Origins,
+        rules: StreamPathRules,
+        writing: WriteAccess | None = None,
     ) -> None:
         self._admission = admission
         self._names = names
+        self._pages = pages
         self._rules = rules
+        self._writing = writing
+        self._methods = READ_METHODS if writing is None else WRITE_METHODS
         token = (rules.token_header,) if rules.token_header else ()
-        self._cross_origin = CrossOrigin(
-            pages, METHODS, (*_ALLOWED_HEADERS, *token), _EXPOSED_HEADERS
-        )
+        write = () if writing is None else _WRITE_HEADERS
+        allowed = (*_ALLOWED_HEADERS, *write, *token)
+        self._cross_origin = CrossOrigin(pages, self._methods, allowed, _EXPOSED_HEADERS)
 
-    def accept(self, request: RequestHead, peer: Peer) -> OpenedRead | BriefResponse:
-        """Checks and reads a request. Raises :class:`RequestRefused`: 400, 401, 403, 405 or 503."""
+    def accept(self, request: RequestHead, peer: Peer) -> OpenedRead | OpenedWrite | BriefResponse:
+        """Checks and reads a request. Raises :class:`RequestRefused`: 400, 401, 403, 405, 411, 413, 501 or 503."""
         headers = (*_SECURITY, *self._cross_origin.headers(request.headers.get("origin", "")))
-        if request.method == "OPTIONS":
-            return BriefResponse(204, (("Allow", METHODS), *headers))
+        method, writing = request.method, self._writing
+        if method == "OPTIONS":
+            return BriefResponse(204, (("Allow", self._methods), *headers))
         try:
-            return self._read(request, peer, headers)
+            if method in ("GET", "HEAD"):
+                return self._read(request, peer, headers)
+            if writing is not None and method in ("PUT", "POST", "DELETE"):
+                return self._write(request, writing, headers)
+            allow = (("Allow", self._methods),)
+            raise RequestRefused(405, f"expected {self._methods}, got {method[:20]}", allow)
         except RequestRefused as refused:
             raise with_headers(refused, headers) from refused
 
+    def _write(self, request: RequestHead, writing: WriteAccess, headers: Headers) -> OpenedWrite:
+        stream = self._stream(request.path)
+        signed = signed_name(request.query) or request.headers.get(SIGNED_HEADER, "")
+        authorization = request.headers.get("authorization", "")
+        has_key = writing.key is not None and writing.key.matches(authorization)
+        if not has_key and not (signed and writing.names.opens(stream, signed)):
+            raise RequestRefused(
+                401,
+                "expected Authorization: Bearer with the API key, or a name of this stream that was signed for"
+                " writing",
+            )
+        if not self._pages.allow(request.headers.get("origin", "")):
+            raise RequestRefused(403, "expected an allowed origin")
+        return OpenedWrite(
+            method=request.method,
+            stream=stream,
+            target=f"{request.scheme or 'http'}://{request.headers.get('host', '')}{request.path}",
+            request=write_request(request.headers, creates=request.method == "PUT"),
+            headers=headers,
+            body_bytes=body_bytes(request, LARGEST_BYTES),
+        )
+
     def _read(self, request: RequestHead, peer: Peer, headers: Headers) -> OpenedRead:
-        if request.method not in ("GET", "HEAD"):
-            allow = (("Allow", METHODS),)
-            raise RequestRefused(405, f"expected {METHODS}, got {request.method[:20]}", allow)
         stream = self._stream(request.path)
         query = read_request(request.query)
         signed = query.signed or request.headers.get(SIGNED_HEADER, "")

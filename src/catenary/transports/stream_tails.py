@@ -24,9 +24,11 @@ RECENT_BYTES: Final = 262_144
 
 
 class Reader(Protocol):
-    """A client that waits at the end of a stream. Its ``position`` is None if the stream had no messages."""
+    """A client that waits at the end of a stream. Its ``position`` is None if the stream had no messages; ``content`` is
+    how it receives them."""
 
     position: Position | None
+    content: Content
     is_waiting: bool
 
     def take(self, chunk: Chunk) -> None:
@@ -34,54 +36,64 @@ class Reader(Protocol):
         ...
 
     def catch_up(self) -> None:
-        """Messages have arrived that must be read from the history. The same holds as for :meth:`take`."""
+        """The stream has changed, or messages have arrived that must be read from the history. The same holds as for
+        :meth:`take`."""
         ...
 
 
+_Group = tuple[Position | None, Content]
+
+
 class Tail:
-    """The end of one stream. ``readers`` counts those that have joined."""
+    """The end of one stream. ``readers`` counts those that have joined, ``changes`` how often the stream was closed or
+    deleted meanwhile."""
 
     __slots__ = (
         "_evicted",
         "_groups",
         "_hub",
+        "_is_changed",
         "_is_due",
         "_recent",
         "_recent_bytes",
-        "_stream",
+        "_streams",
+        "changes",
         "readers",
     )
 
-    def __init__(self, hub: Hub, stream: Stream) -> None:
+    def __init__(self, hub: Hub, *streams: Stream) -> None:
         self._hub = hub
-        self._stream = stream
+        self._streams = streams
         self._recent: deque[Publication] = deque()
         self._recent_bytes = 0
         # The newest message that is not remembered any more
         self._evicted: Position | None = None
-        self._groups: dict[Position | None, dict[Reader, None]] = {}
+        self._groups: dict[_Group, dict[Reader, None]] = {}
         self._is_due = False
+        self._is_changed = False
+        self.changes = 0
         self.readers = 0
 
     def when_live(self) -> Awaitable[None] | None:
         """None if every message that is published from now on arrives; else to be awaited before the history is read."""
-        return self._hub.when_live((self._stream,))
+        return self._hub.when_live(self._streams)
 
     def wait(self, reader: Reader) -> None:
         """The reader has all messages up to its position."""
         reader.is_waiting = True
-        self._groups.setdefault(reader.position, {})[reader] = None
+        self._groups.setdefault((reader.position, reader.content), {})[reader] = None
         if self._recent and is_later(self._recent[-1].position, reader.position):
             self._serve_soon()
 
     def stop_waiting(self, reader: Reader) -> None:
         """Undoes :meth:`wait`."""
         reader.is_waiting = False
-        group = self._groups.get(reader.position)
+        key = reader.position, reader.content
+        group = self._groups.get(key)
         if group is not None and reader in group:
             del group[reader]
             if not group:
-                del self._groups[reader.position]
+                del self._groups[key]
 
     # Messages
 
@@ -99,6 +111,12 @@ class Tail:
             self._evicted = oldest.position
         self._serve_soon()
 
+    def change(self, publication: Publication) -> None:
+        """The stream was closed or deleted: every reader looks at it again."""
+        self.changes += 1
+        self._is_changed = True
+        self._serve_soon()
+
     def _serve_soon(self) -> None:
         if self._groups and not self._is_due:
             self._is_due = True
@@ -107,16 +125,22 @@ class Tail:
     def _serve(self) -> None:
         self._is_due = False
         groups, self._groups = self._groups, {}
-        self._hub.turns.run(self._steps(groups))
+        is_changed, self._is_changed = self._is_changed, False
+        self._hub.turns.run(self._steps(groups, is_changed=is_changed))
 
-    def _steps(self, groups: dict[Position | None, dict[Reader, None]]) -> Iterator[int]:
+    def _steps(
+        self, groups: dict[_Group, dict[Reader, None]], *, is_changed: bool
+    ) -> Iterator[int]:
         """Serves one reader in each step. Readers that leave meanwhile do not wait any more."""
-        served = [(self._after(position), position, group) for position, group in groups.items()]
-        for found, position, group in served:
+        served = [
+            (None if is_changed else self._after(key[0]), key, group)
+            for key, group in groups.items()
+        ]
+        for found, key, group in served:
             if found is not None and not found:
-                self._groups.setdefault(position, {}).update(group)
+                self._groups.setdefault(key, {}).update(group)
                 continue
-            chunk = None if found is None else _chunk(found)
+            chunk = None if found is None else _chunk(key[1], found)
             cost = 1 if chunk is None else 1 + len(chunk.body) // WRITE_BYTES
             for reader in group:
                 if reader.is_waiting:
@@ -143,20 +167,24 @@ class Tail:
 
 
 class Tails:
-    """The tails of one node, each while it has readers."""
+    """The tails of one node, each while it has readers. ``may_change`` says that streams can be closed and deleted."""
 
-    __slots__ = ("_hub", "_tails")
+    __slots__ = ("_hub", "_may_change", "_tails")
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, *, may_change: bool = False) -> None:
         self._hub = hub
+        self._may_change = may_change
         self._tails: dict[Stream, Tail] = {}
 
     def join(self, stream: Stream) -> Tail:
         """The tail of a stream, for one more reader."""
         tail = self._tails.get(stream)
         if tail is None:
-            tail = self._tails[stream] = Tail(self._hub, stream)
+            streams = (stream, changes_of(stream)) if self._may_change else (stream,)
+            tail = self._tails[stream] = Tail(self._hub, *streams)
             self._hub.follow(stream, tail.receive)
+            if self._may_change:
+                self._hub.follow(changes_of(stream), tail.change)
         tail.readers += 1
         return tail
 
@@ -167,6 +195,14 @@ class Tails:
         if tail.readers == 0:
             del self._tails[stream]
             self._hub.unfollow(stream)
+            if self._may_change:
+                self._hub.unfollow(changes_of(stream))
+
+
+def changes_of(stream: Stream) -> Stream:
+    """The stream on which nodes tell each other that a durable stream was closed or deleted: it has a history of its own,
+    and no messages in it."""
+    return Stream(f"durable-streams/changes/{stream}")
 
 
 def stored_json(publication: Publication) -> bytes:
@@ -174,6 +210,6 @@ def stored_json(publication: Publication) -> bytes:
     return b"null" if publication.data.strip() == "null" else json_of(publication.data)
 
 
-def _chunk(found: list[Publication]) -> Chunk:
+def _chunk(content: Content, found: list[Publication]) -> Chunk:
     messages = [stored_json(each) for each in found]
-    return Chunk(Content.JSON, messages, found[-1].position, is_up_to_date=True)
+    return Chunk(content, messages, found[-1].position, is_up_to_date=True)

@@ -12,13 +12,15 @@ from catenary.wire.framing import Framing
 _END_OF_EVENT: Final = b"\n\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 
-HEADERS: Final = (
-    ("Content-Type", "text/event-stream; charset=utf-8"),
+NO_BUFFERING: Final = (
     ("Cache-Control", "private, no-cache, no-store, must-revalidate, max-age=0"),
     ("X-Content-Type-Options", "nosniff"),
     # Disables buffering in nginx.
     ("X-Accel-Buffering", "no"),
 )
+"""Headers that let events pass proxies and caches at once."""
+
+HEADERS: Final = (("Content-Type", "text/event-stream; charset=utf-8"), *NO_BUFFERING)
 
 
 class EventFraming:
@@ -61,8 +63,13 @@ CHUNKED: Final = EventFraming(Framing(_event_chunk, _event_chunks), _LAST_CHUNK)
 
 
 def response_head(framing: EventFraming, headers: Iterable[tuple[str, str]]) -> bytes:
-    """The head of a response whose events follow. The connection is closed after it."""
-    lines = ["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in (*HEADERS, *headers))]
+    """The head of a response whose events follow, with :data:`HEADERS`. The connection is closed after it."""
+    return plain_head(framing, (*HEADERS, *headers))
+
+
+def plain_head(framing: EventFraming, headers: Iterable[tuple[str, str]]) -> bytes:
+    """:func:`response_head` with the given headers only."""
+    lines = ["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in headers)]
     if framing is CHUNKED:
         lines.append("Transfer-Encoding: chunked")
     lines.append("Connection: close")

@@ -156,6 +156,11 @@ class NatsEngine:
 
     # The connection
 
+    @property
+    def stream_records(self) -> None:
+        """None: durable streams can't be written on NATS."""
+        return None
+
     async def start(self) -> None:
         """Begins to connect. Does not wait for NATS, which may start later."""
         self._reconnector.start()

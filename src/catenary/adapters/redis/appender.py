@@ -20,7 +20,7 @@ from catenary.adapters.redis.queue_entry import ENTRY, entry_arguments
 from catenary.messages.names import Stream
 from catenary.messages.publications import Publication, QueueEntry
 
-_APPEND: Final = """
+APPEND_LUA: Final = """
 local run, limit, ttl, meta_ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local function may_publish(channel)
   return not redis.acl_check_cmd or redis.acl_check_cmd('PUBLISH', channel, '')
@@ -57,7 +57,7 @@ Before Redis 7, a script can't check what its user may publish (ACL).
 
 APPEND: Final = Script(
     NOW
-    + _APPEND
+    + APPEND_LUA
     + """
 if not may_publish(ARGV[6]) then
   return redis.error_reply('NOPERM this user may not publish to ' .. ARGV[6])
@@ -69,7 +69,7 @@ return append(KEYS[1], KEYS[2], ARGV[5], ARGV[6], ARGV[7])
 
 APPEND_ALL: Final = Script(
     NOW
-    + _APPEND
+    + APPEND_LUA
     + ENTRY
     + """
 local queue, group, consumer, id = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
@@ -135,8 +135,8 @@ class RedisAppender:
         """Stores and publishes; the reply is ``<epoch> <offset>``."""
         return self._commands.run(
             APPEND,
-            (self._keys.meta(publication.stream), self._keys.log(publication.stream)),
-            *self._rules(),
+            self.keys(publication.stream),
+            *self.rules(),
             secrets.token_hex(4),
             channel,
             payload.pack(publication),
@@ -149,7 +149,7 @@ class RedisAppender:
         its queue in the same step; nothing happens if it has left before.
         """
         batch = self._commands.script_call(APPEND_ALL)
-        batch.add((), *self._rules(), *entry_arguments(entry), secrets.token_hex(4))
+        batch.add((), *self.rules(), *entry_arguments(entry), secrets.token_hex(4))
         return batch
 
     def add(self, batch: ScriptCall, stream: Stream | None, channel: bytes, packed: bytes) -> None:
@@ -157,8 +157,12 @@ class RedisAppender:
         if stream is None:
             batch.add((), 0, channel, packed)
         else:
-            batch.add((self._keys.meta(stream), self._keys.log(stream)), 1, channel, packed)
+            batch.add(self.keys(stream), 1, channel, packed)
 
-    def _rules(self) -> tuple[Argument, ...]:
-        """The first arguments of both scripts."""
+    def keys(self, stream: Stream) -> tuple[str, str]:
+        """The keys that a message of a stream is written to."""
+        return self._keys.meta(stream), self._keys.log(stream)
+
+    def rules(self) -> tuple[Argument, ...]:
+        """The first arguments of all scripts with :data:`APPEND_LUA`."""
         return (self._commands.run_id, self._limit, self._ttl_ms, self._meta_ttl_ms)

@@ -5,12 +5,13 @@ Knows: how the stores are built. Does not know: who uses them.
 
 import msgspec
 
-from catenary.adapters.redis import appender, history, presence, sessions
+from catenary.adapters.redis import appender, history, presence, sessions, stream_records
 from catenary.adapters.redis.appender import RedisAppender
 from catenary.adapters.redis.commands import Commands, Script
 from catenary.adapters.redis.history import RedisHistory
 from catenary.adapters.redis.presence import RedisPresence
 from catenary.adapters.redis.sessions import RedisSessions
+from catenary.adapters.redis.stream_records import RedisStreamRecords
 from catenary.broker.limits import Limits
 from catenary.config.addresses import RedisAddress
 from catenary.metrics.counters import Counters
@@ -40,6 +41,7 @@ class RedisEngine:
         "names",
         "presence",
         "sessions",
+        "stream_records",
     )
 
     def __init__(
@@ -56,9 +58,11 @@ class RedisEngine:
         self.history: RedisHistory | None = None
         self.sessions: RedisSessions | None = None
         self.presence: RedisPresence | None = None
+        self.stream_records: RedisStreamRecords | None = None
         scripts: tuple[Script, ...] = appender.SCRIPTS
         if limits is not None:
             scripts += (*history.SCRIPTS, *sessions.SCRIPTS, *presence.SCRIPTS)
+            scripts += stream_records.SCRIPTS
         self.commands = Commands(address, scripts, counters, supervisor)
         self.appender = RedisAppender(
             self.commands,
@@ -71,6 +75,13 @@ class RedisEngine:
         self.history = RedisHistory(self.commands, names.prefix, ttl_s=limits.history_ttl_s)
         self.sessions = RedisSessions(self.commands, names.prefix, ttl_s=limits.sessions_ttl_s)
         self.presence = RedisPresence(self.commands, names.prefix, ttl_s=limits.presence_ttl_s)
+        self.stream_records = RedisStreamRecords(
+            self.commands,
+            self.appender,
+            names.prefix,
+            names.channel,
+            gone_s=limits.history_ttl_s,
+        )
 
     async def start(self) -> None:
         """Starts to connect; does not wait for Redis."""
