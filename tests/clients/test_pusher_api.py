@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 
 from catenary.auth.pusher import PusherSignatures
 from tests.parts.cable_client import CableClient, confirmed, delivered, identifier
+from tests.parts.ports import free_port
 from tests.parts.pusher import Event, PusherClient, pusher_client
 from tests.parts.pusher_server import PusherServer, pusher_server
 from tests.parts.server import CableServer, cable_server
@@ -431,3 +432,23 @@ def test_a_receiver_that_fails_and_hangs_gets_everything_later(
         "channel_occupied",
         "channel_vacated",
     ]
+
+
+def test_a_server_that_stops_vacates_its_channels(receiver: WebhookReceiver) -> None:
+    """And its API has a port of its own."""
+    api_port = free_port()
+    with cable_server(*FLAGS, other_app(receiver), f"--pusher_api_port={api_port}") as server:
+        with (
+            pusher_server(other={**OTHER, "port": api_port}) as library,
+            subscriber(server, "presence-last", user_id="jack", app=OTHER),
+        ):
+            answer = library.get("/channels", "other")
+            assert answer == (200, {"channels": {"presence-last": {}}})
+            assert request(server, "GET", "/apps/main/channels") == (404, "Not Found")
+            assert server.stop() == 0
+        events = [each for each in receiver.events("/all") if each["channel"] == "presence-last"]
+        names = [each["name"] for each in events if each["name"] != "subscription_count"]
+        assert names.index("channel_occupied") < names.index("channel_vacated")
+        assert names.index("member_added") < names.index("member_removed")
+        assert len(names) == 4
+        assert "events are lost" not in server.output()

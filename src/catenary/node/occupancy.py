@@ -91,11 +91,10 @@ class ObservedInterest:
         self.changed[stream] = None
         self.has_changed.set()
 
-    def take(self, limit: int) -> list[Stream]:
-        """Removes and returns streams that have changed."""
-        taken = [stream for stream, _ in zip(tuple(self.changed), range(limit), strict=False)]
-        for stream in taken:
-            del self.changed[stream]
+    def take(self) -> list[Stream]:
+        """Removes and returns the streams that have changed."""
+        taken = list(self.changed)
+        self.changed.clear()
         return taken
 
     def listen(self, stream: Stream) -> None:
@@ -251,9 +250,9 @@ class Occupancy(SilentObserver):
                 await interest.has_changed.wait()
 
     async def _report_some(self) -> None:
-        failed, failure = await self._do(self._report, self._interest.take(AT_ONCE))
+        failed, failure = await self._do(self._report, self._interest.take())
+        self._uncertain.update(failed)
         for stream in failed:
-            self._uncertain.add(stream)
             self._interest.note(stream)
         recounted, self._recounted = self._recounted, {}
         failed, later_failure = await self._do(self._recount, list(recounted))
@@ -270,18 +269,23 @@ class Occupancy(SilentObserver):
     async def _do(
         self, work: Callable[[Stream], Awaitable[None]], streams: list[Stream]
     ) -> tuple[list[Stream], BackendError | None]:
-        """Does this for all streams at once. Returns those for which the engine has failed, and an error."""
+        """Does this for :data:`AT_ONCE` streams at a time. Returns those for which the engine has failed, and an error;
+        after an error, the streams that follow are returned, too."""
         failed: list[Stream] = []
         failure: BackendError | None = None
-        results = await asyncio.gather(*map(work, streams), return_exceptions=True)
-        for stream, result in zip(streams, results, strict=True):
-            if isinstance(result, BackendRefused):
-                self._limited.warning("occupancy of %.200s is not known: %s", stream, result)
-            elif isinstance(result, BackendError):
-                failure = result
-                failed.append(stream)
-            elif result is not None:
-                raise result
+        for start in range(0, len(streams), AT_ONCE):
+            if failure is not None:
+                return failed + streams[start:], failure
+            some = streams[start : start + AT_ONCE]
+            results = await asyncio.gather(*map(work, some), return_exceptions=True)
+            for stream, result in zip(some, results, strict=True):
+                if isinstance(result, BackendRefused):
+                    self._limited.warning("occupancy of %.200s is not known: %s", stream, result)
+                elif isinstance(result, BackendError):
+                    failure = result
+                    failed.append(stream)
+                elif result is not None:
+                    raise result
         return failed, failure
 
     async def _report(self, stream: Stream) -> None:
