@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from catenary.errors import AppUnavailable, CommandError
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.names import Identifier
+from catenary.messages.publications import RemoteDisconnect
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Delivery, Disconnected, Rejected
 from catenary.protocols import ocpp
@@ -306,6 +307,7 @@ async def test_a_call_that_is_repeated_while_it_waits_is_answered_once() -> None
     acting.set_result(Decision())
     await settle()
     assert there.take() == [[3, "1", {}]]
+    assert [each["id"] for each in there.performed] == ["boot", "1"]
     there.say(2, "1", "MeterValues", {})
     assert there.take() == [[3, "1", {}]], "later, the id is new again"
 
@@ -426,7 +428,18 @@ def test_the_end_of_a_connected_station_is_no_answer(version: Version) -> None:
 
 
 @in_loop
-async def test_the_last_calls_of_a_station_that_left_are_performed() -> None:
+async def test_a_call_that_waits_at_the_end_is_not_answered() -> None:
+    there = station()
+    there.boot()
+    there.heart.application.later("perform")
+    there.say(2, "1", "MeterValues", {})
+    there.heart.hub.deliver(RemoteDisconnect('{"sid": "s"}', reconnect=True))
+    assert there.take() == []
+    assert there.outbound.ended_for is Reason.REMOTE
+
+
+@in_loop
+async def test_the_end_of_a_station_is_reported() -> None:
     there = station()
     there.boot()
     there.leave()
