@@ -108,7 +108,7 @@ def central(request: pytest.FixtureRequest) -> Iterator[Central]:
 def local() -> Iterator[Central]:
     with hosted(
         *("--max_message_size=4000", "--ws_max_pending_size=20000", "--ws_max_message_rate=0"),
-        *("--metrics_http=/metrics", "--allowed_origins=example.com"),
+        *("--metrics_http=/metrics", "--allowed_origins=example.com", "--enable_ws_compression"),
     ) as central:
         yield central
 

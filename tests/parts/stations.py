@@ -11,6 +11,7 @@ from catenary.edge.introductions import Introductions
 from catenary.messages.decisions import Decision
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
+from catenary.messages.reasons import Reason
 from catenary.messages.replies import Confirmed
 from catenary.node.encoder import Encoder
 from catenary.node.session import Traits
@@ -83,6 +84,10 @@ class MemoryStation:
     def publish(self, **message: object) -> None:
         """Publishes to the stream of the station."""
         self.heart.publish("cs-1", message)
+
+    def stop(self) -> None:
+        """The server stops."""
+        self._newcomer.close(Reason.SERVER_RESTART)
 
     def leave(self) -> None:
         self._clients.leave(self._newcomer)

@@ -187,6 +187,28 @@ async def test_a_subscription_that_is_not_confirmed_ends_the_connection(
     assert there.outbound.goodbye.code == code
 
 
+@in_loop
+async def test_a_subscription_that_is_rejected_with_a_disconnect_is_answered() -> None:
+    there = station()
+    rejected = Rejected(Identifier("i"))
+    decision = Decision(verdict=Verdict.FAILURE, replies=(rejected,), disconnect=True)
+    there.heart.application.prepare("subscribe", decision)
+    there.say(2, "1", "BootNotification", BOOT)
+    assert there.take() == [[3, "1", {**ACCEPTED, "status": "Rejected"}]]
+    assert there.outbound.ended_for is Reason.COMMAND_FAILED
+
+
+@pytest.mark.parametrize("waits_for", ["connect", "subscribe"])
+@in_loop
+async def test_a_station_that_boots_while_the_server_stops_is_not_rejected(waits_for: str) -> None:
+    there = station()
+    there.heart.application.later(waits_for)
+    there.say(2, "1", "BootNotification", BOOT)
+    there.stop()
+    assert there.take() == []
+    assert there.outbound.ended_for is Reason.SERVER_RESTART
+
+
 # Calls and their answers
 
 

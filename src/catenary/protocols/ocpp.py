@@ -64,6 +64,17 @@ _GOODBYES: Final = GOODBYES | {
         Reason.IDLE_TIMEOUT,
     )
 }
+_REFUSALS: Final = frozenset(
+    {
+        Reason.AUTH_FAILED,
+        Reason.AUTH_ERROR,
+        Reason.UNAUTHORIZED,
+        Reason.TOKEN_EXPIRED,
+        Reason.COMMAND_FAILED,
+    }
+)
+"""The application's reasons to end a session whose first CALL is not answered: the station is answered before. For other
+reasons, such as a restart of the server, it connects again and repeats the CALL."""
 
 
 class _Station(msgspec.Struct, gc=False):
@@ -283,32 +294,32 @@ class OcppCodec:
 
     def encode(self, reply: Reply) -> bytes | None:
         """Writes a message of the application. Of other replies, notes what they say about the station's CALLs."""
-        kind = type(reply)
-        if kind is Delivery:
-            return self.encode_delivery(reply)  # type: ignore[arg-type]
-        if type(reply) is Failed:
-            self._failed = reply.command
-        elif kind is Confirmed:
-            self._is_subscribed = True
-        elif kind is Rejected:
-            self._is_rejected = True
-        elif type(reply) is Disconnected and not self._is_subscribed:
-            is_error = reply.reason is Reason.AUTH_ERROR
-            return self._refusal(Reason.AUTH_ERROR if is_error else Reason.AUTH_FAILED)
+        match reply:
+            case Delivery():
+                return self.encode_delivery(reply)
+            case Failed(command):
+                self._failed = command
+            case Confirmed():
+                self._is_subscribed = True
+            case Rejected():
+                self._is_rejected = True
+            case Disconnected(reason) if reason in _REFUSALS and not self._is_subscribed:
+                return self._refusal(reason)
         return None
 
-    def _refusal(self, reason: Reason) -> bytes | None:
+    def _refusal(self, reason: Reason | str) -> bytes | None:
         """Answers the first CALL of a station that is not admitted; None if it is answered."""
-        for message_id, action in self._open.items():
-            self._open.clear()
-            if reason is Reason.AUTH_ERROR:
-                return _internal_error(message_id, "the application did not decide")
-            if action == _BOOT:
-                return ocpp_messages.result(message_id, self._boot_payload(b'"Rejected"'))
-            return ocpp_messages.error(
-                message_id, "SecurityError", "the application refused the station"
-            )
-        return None
+        if not self._open:
+            return None
+        message_id, action = next(iter(self._open.items()))
+        self._open.clear()
+        if reason is Reason.AUTH_ERROR:
+            return _internal_error(message_id, "the application did not decide")
+        if action == _BOOT:
+            return ocpp_messages.result(message_id, self._boot_payload(b'"Rejected"'))
+        return ocpp_messages.error(
+            message_id, "SecurityError", "the application refused the station"
+        )
 
     def encode_pieces(self, reply: PresenceState) -> Iterator[bytes]:
         """Stations do not see who is present."""
