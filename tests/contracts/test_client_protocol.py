@@ -30,7 +30,7 @@ from catenary.messages.replies import (
     Welcome,
 )
 from catenary.ports import SLICE_BYTES, Codec, IntroducedCodec, Introduction
-from catenary.protocols import event_stream, table
+from catenary.protocols import event_stream, long_polling, table
 from catenary.protocols.graphql import GraphqlRules
 from catenary.protocols.graphql_protocols import graphql_protocols
 from catenary.protocols.ocpp_messages import V16, V21, V201
@@ -177,6 +177,7 @@ PROTOCOLS = {
     "events": Case(event_stream.MESSAGES, read_event, JSON_GARBAGE, unwrapped),
     "raw events": Case(event_stream.RAW_MESSAGES, read_event, JSON_GARBAGE, unwrapped_or_nothing),
     "events of whole messages": Case(event_stream.WHOLE_MESSAGES, read_whole_event, JSON_GARBAGE),
+    "long polling": Case(long_polling.ACTION_CABLE_POLLS, json.loads, JSON_GARBAGE),
     "strict-v1": Case(
         STRICT,
         json.loads,
@@ -264,7 +265,7 @@ PROTOCOLS = {
 
 ROWS = [
     each
-    for module in (table, event_stream)
+    for module in (table, event_stream, long_polling)
     for each in vars(module).values()
     if isinstance(each, ClientProtocol)
 ]

@@ -39,6 +39,7 @@ from catenary.wire.deflate import inflated
 from catenary.wire.event_stream import CHUNKED, UNTIL_CLOSED
 from catenary.wire.frames import BINARY, CLOSE, RSV1, TEXT
 from catenary.wire.framing import PREFIXED, Framing, payloads, websocket_framing
+from tests.contracts.polling_client import Got, polling
 from tests.parts.event_stream import PEER, post, stream_services
 from tests.parts.events import chunks_of, events_of
 from tests.parts.heart import NEVER, Heart, MemoryOutbound, settle
@@ -49,14 +50,6 @@ STREAM_LIMITS = StreamLimits(high_water=8_000_000, close_timeout_s=0.3)
 WELCOME = b'{"type":"welcome","sid":"s"}'
 PONG = b'{"type":"pong"}'
 SAID = b'{"command":"ping"}'
-
-
-class Got(NamedTuple):
-    """Everything that a client has received until its end: messages, and the goodbye as :meth:`Client.seen` describes it,
-    None if there was none."""
-
-    messages: list[bytes]
-    goodbye: tuple[int, str] | None
 
 
 class Client(Protocol):
@@ -508,5 +501,6 @@ TRANSPORTS: dict[str, Transport] = {
     "event stream until closed": Transport(
         functools.partial(event_stream, is_chunked=False), takes_bytes=False, hears=False
     ),
+    "long polling": Transport(polling, takes_bytes=False),
     "asgi event stream": Transport(hosted_event_stream, takes_bytes=False, hears=False),
 }

@@ -138,6 +138,7 @@ class PollSession:
         "_is_flushing",
         "_is_opening",
         "_is_overflowing",
+        "_is_told",
         "_is_written",
         "_number",
         "_pauses",
@@ -180,6 +181,7 @@ class PollSession:
         self._pauses = 0
         # The end
         self._goodbye: Goodbye | None = None
+        self._is_told = False
 
     # Polls
 
@@ -222,8 +224,8 @@ class PollSession:
 
     @property
     def is_over(self) -> bool:
-        """Whether the session has ended, and its client has been sent everything."""
-        return self._goodbye is not None and not self._pending and not self._sent
+        """Whether the session has ended, and its client has been told so, after everything else."""
+        return self._is_told and not self._pending and not self._sent
 
     def written(self, poll: Poll) -> None:
         if poll == self._answered:
@@ -405,6 +407,7 @@ class PollSession:
         self._is_flushing = False
         self._number += 1
         self._poll, self._answered, self._sent = None, poll, messages
+        self._is_told = self._goodbye is not None and not self._pending
         status = self._status(messages)
         was_opening, self._is_opening = self._is_opening, False
         poll_id = self.poll_id if was_opening and status < 300 else ""
@@ -416,7 +419,7 @@ class PollSession:
 
     def _status(self, messages: bytes) -> int:
         goodbye = self._goodbye
-        if goodbye is None or self._pending:
+        if goodbye is None or not self._is_told:
             return 200 if messages or self._is_opening else 204
         was_admitted = not self._is_opening or self._session is None or self._session.connected
         return 401 if was_admitted else status_of(goodbye.reason)
