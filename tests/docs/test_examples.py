@@ -156,3 +156,12 @@ def test_charging_stations(tmp_path: Path) -> None:
         wrong = example.starts[1].replace("first", "second")
         assert "boot: Rejected" in example.type(wrong)
         assert "closed: 1008" in example.type(wrong)
+
+
+def test_a_chat_over_graphql(tmp_path: Path) -> None:
+    with running("graphql_chat", tmp_path) as chat:
+        listen, speak = chat.more[0].splitlines()
+        with chat.there.terminal(listen) as listener:
+            while "{ say: 1 }" not in chat.type(speak):
+                pass
+            listener.wait_for("{ name: 'Ben', text: 'Hello' }")

@@ -12,6 +12,7 @@ import pytest
 
 from tests.parts import guide
 from tests.parts.machine import Machine, blocks, machine
+from tests.parts.node import require_packages
 
 GET = "curl --fail --silent --show-error"
 PUBLIC = "catenary --public --norpc --broadcast_adapter=http"
@@ -166,3 +167,14 @@ def test_a_charging_station(reader: Machine) -> None:
         central.wait_for("cs-1 booted: {'chargePointModel': 'M'")
         reader.type(reset)
         central.wait_for("cs-1 answered 1: {'status': 'Accepted'}")
+
+
+def test_a_graphql_client(reader: Machine) -> None:
+    guide.write("graphql", reader.directory)
+    (reader.directory / "node_modules").symlink_to(require_packages())
+    server, client = blocks("docs/graphql.md")
+    install, node = client.split("\n", 1)
+    assert install.startswith("npm install ")
+    with reader.terminal(server, 8080):
+        assert reader.type(node) == "3\n2\n1\n"
+        reader.type(python("import visitors"))

@@ -9,7 +9,7 @@ from catenary.errors import AppError
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.publications import RemoteDisconnect
 from catenary.messages.reasons import Reason
-from catenary.messages.replies import Confirmed, Rejected
+from catenary.messages.replies import Confirmed, Disconnected, Rejected
 from catenary.node.limits import ClientLimits
 from catenary.protocols.graphql import GraphqlRules
 from catenary.protocols.graphql_messages import read_channel_message
@@ -108,7 +108,9 @@ async def test_the_older_client_expects_keep_alive_only_after_the_first(pings: b
 @in_loop
 async def test_a_refused_connection(protocol: str) -> None:
     client = GraphqlClient(protocol, is_ready=False)
-    client.application.prepare("connect", Decision(verdict=Verdict.FAILURE))
+    refusal = Disconnected(Reason.UNAUTHORIZED, reconnect=False)
+    refused = Decision(verdict=Verdict.FAILURE, replies=(refusal,))
+    client.application.prepare("connect", refused)
     client.say(type="connection_init")
     error = {"type": "connection_error", "payload": {"message": "Forbidden"}}
     assert client.take() == ([error] if protocol == OLDER else [])

@@ -86,6 +86,10 @@ _CLOSED_FOR_GOOD: Final = Goodbye(Reason.REMOTE, UNAUTHORIZED, "Closed remotely"
 """For a remote disconnect whose client may not return: graphql-ws does not connect again after this code."""
 
 
+_REFUSALS: Final = (Reason.AUTH_FAILED, Reason.AUTH_ERROR)
+"""The reasons of the node after that of the application, if it gave one."""
+
+
 class GraphqlRules(msgspec.Struct, frozen=True, kw_only=True):
     """What the codecs of one server need to know of its options.
 
@@ -278,7 +282,7 @@ class GraphqlCodec(ABC):
                 return self._fail(command)
             case Disconnected():
                 self._may_return = reply.reconnect
-                return None if self._is_welcome else self._write_refusal()
+                return self._write_refusal() if reply.reason in _REFUSALS else None
             case _:
                 return None
 
