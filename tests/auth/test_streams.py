@@ -128,6 +128,19 @@ def test_turbo_and_cable_ready_accept_only_signed_names(
     assert resolve(Identifier("\ud800")) is None
 
 
+@pytest.mark.parametrize("name", ["", "\0nodes", "\0occupied:chat/1", "private/1"])
+def test_some_streams_are_never_public_however_they_are_named(name: str) -> None:
+    def is_reserved(stream: Stream) -> bool:
+        return stream.startswith("private")
+
+    resolve = PubSubStreams(
+        SIGNATURES, is_public=True, whisper=True, presence=True, reserved=is_reserved
+    )
+    names = StreamNames(SIGNATURES, is_public=True, reserved=is_reserved)
+    assert resolve(identifier(stream_name=name)) is None
+    assert not names.opens(Stream(name), "")
+
+
 @given(text=st.text() | st.dictionaries(st.text(), st.text()).map(json.dumps))
 def test_any_identifier_is_granted_or_refused(text: str) -> None:
     for resolve in (pubsub(), TurboStreams(SIGNATURES), CableReadyStreams(SIGNATURES)):

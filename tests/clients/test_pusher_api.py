@@ -154,6 +154,9 @@ def test_requests_that_no_library_sends(server: CableServer) -> None:
     assert request(server, "DELETE", "/apps/main/channels")[0] == 405
     assert request(server, "POST", "/apps/main/events", b"[")[0] == 400
     assert request(server, "POST", "/apps/main/users/jack/terminate_connections", b"[]")[0] == 400
+    for path in ("/apps/", "/apps%2f", "/apps%2Fmain/channels", "/%61pps%2fmain/channels"):
+        assert request(server, "GET", path)[0] == 404, path
+    assert request(server, "GET", "/%61pps/main/channels")[0] == 200
     status, why = request(server, "POST", "/apps/main/events", b" " * 2**24 + b"{}")
     assert (status, why) == (413, '{"error":"expected a body of up to 16777216 bytes"}')
     status, _ = request(server, "POST", "/apps/main/events", b"{}", body_md5="0" * 32)

@@ -83,10 +83,7 @@ class PusherApi:
         method, path = scope["method"], scope["raw_path"].decode("latin-1")
         if self._access.is_preflight(method):
             return ApiResponse(200)
-        _, _, app_id, *segments = map(unquote, path.split("/"))
-        app = self._apps.get(app_id)
-        if app is None:
-            raise RequestRefused(404, f"unknown app {app_id[:40]!r}")
+        app, segments = self._app(path)
         action = app.action(method, segments)
         query = scope["query_string"].decode("latin-1")
         parameters = verified_parameters(
@@ -95,6 +92,18 @@ class PusherApi:
         body = await read_body(receive, self._memory, MAX_BODY_BYTES)
         check_body(parameters, body)
         return await action(parameters, body)
+
+    def _app(self, path: str) -> tuple["PusherAppApi", list[str]]:
+        """The app that a path names, and the segments after it. A slash that is encoded divides no segments, although it did
+        for the route. Raises :class:`RequestRefused`."""
+        prefix, slash, rest = path.removeprefix("/").partition("/")
+        app_id, *segments = map(unquote, rest.split("/"))
+        if f"/{unquote(prefix)}" != PREFIX or not slash:
+            raise RequestRefused(404, f"expected {PREFIX}/ID in the path")
+        app = self._apps.get(app_id)
+        if app is None:
+            raise RequestRefused(404, f"unknown app {app_id[:40]!r}")
+        return app, segments
 
 
 Action = Callable[[Mapping[str, str], bytes], Awaitable[ApiResponse]]

@@ -35,6 +35,12 @@ def nothing_reserved(stream: Stream) -> bool:
     return False
 
 
+def _may_be_public(stream: Stream, reserved: Reserved) -> bool:
+    """Whether anybody may read a stream where streams are public, in whatever way it is named. Streams whose names begin with
+    NUL are those of nodes (node/occupancy.py)."""
+    return bool(stream) and stream[0] != "\0" and not reserved(stream)
+
+
 class _PubSub(msgspec.Struct, gc=False):
     stream_name: str | None = None
     signed_stream_name: str | None = None
@@ -87,11 +93,10 @@ class PubSubStreams:
                 return None
             name = self._signatures.verified(params.signed_stream_name)
             return Grant(Stream(name), self._whisper, self._presence) if name else None
-        # Streams whose names begin with NUL are those of nodes (node/occupancy.py).
-        if not self._is_public or not params.stream_name or params.stream_name[0] == "\0":
+        stream = Stream(params.stream_name or "")
+        if not self._is_public or not _may_be_public(stream, self._reserved):
             return None
-        stream = Stream(params.stream_name)
-        return None if self._reserved(stream) else Grant(stream, whisper=True, presence=True)
+        return Grant(stream, whisper=True, presence=True)
 
 
 class TurboStreams:
@@ -151,5 +156,5 @@ class StreamNames:
     def opens(self, stream: Stream, signed: str) -> bool:
         """Whether the client may read the stream; ``signed`` is empty if there is no signature."""
         if not signed:
-            return self._is_public and not self._reserved(stream)
+            return self._is_public and _may_be_public(stream, self._reserved)
         return self._signatures is not None and self._signatures.verified(signed) == stream
