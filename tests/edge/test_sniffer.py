@@ -126,6 +126,13 @@ def test_requests_that_are_not_handshakes_get_an_http_response(
         assert client.head().split()[1] == str(status)
 
 
+def test_the_refusal_of_a_head_request_has_no_content(server: CableServer) -> None:
+    with RawSocket(server.port) as client:
+        client.send(upgrade().replace(b"GET", b"HEAD"))
+        assert client.head().startswith("HTTP/1.1 405 ")
+        assert client.wait_for_end() == b""
+
+
 @pytest.mark.parametrize("is_used", [False, True], ids=["fresh", "used"])
 def test_the_memory_of_all_incomplete_heads_is_limited(is_used: bool) -> None:
     """The oldest request is refused, whether the sniffer or uvicorn reads it."""

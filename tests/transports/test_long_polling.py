@@ -217,6 +217,17 @@ def test_requests_that_are_refused(
         assert client.wait_for_end() == b""
 
 
+def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(server: CableServer) -> None:
+    with RawSocket(server.port) as client:
+        client.send(HEAD + b"Expect: 100-continue\r\nContent-Length: 1001\r\n\r\n")
+        assert client.answer()[0] == 413, "the refusal comes instead"
+    with RawSocket(server.port) as client:
+        client.send(HEAD + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        assert client.head() == "HTTP/1.1 100 Continue"
+        client.send(b"{}")
+        assert client.answer()[0] == 200
+
+
 def test_beyond_the_limit_of_connections_it_is_503() -> None:
     with cable_server(*PUBLIC, "--max-conn=1") as server:
         first = Poller(server.port)

@@ -222,3 +222,8 @@ def test_refusal_is_an_answer(status: int) -> None:
     assert headers["Content-Type"] == "text/plain; charset=utf-8"
     assert headers["Retry-After"] == "5"
     assert answer.endswith(b"\r\n\r\n" + body)
+
+
+def test_the_refusal_of_a_head_request_has_no_content() -> None:
+    refused = RequestRefused(401, "expected a token")
+    assert refusal(refused, is_head=True) + b"expected a token\n" == refusal(refused)

@@ -135,6 +135,8 @@ class RequestSniffer:
             return
         self._uvicorn.server_state.total_requests += 1  # as uvicorn does for its own
         self._leave()
+        if request.expects_continue:
+            connection.transport.write(http1.CONTINUE)
         connection.enter(stage, data[end + len(http1.END_OF_HEADERS) :])
 
     # Paths without an endpoint
@@ -166,9 +168,10 @@ class RequestSniffer:
 
     def _refuse(self, refused: RequestRefused) -> None:
         self._port.refusals.note(refused)
+        is_head = self._head.startswith(b"HEAD ")
         self._leave()
         transport = self._connection.transport
-        transport.write(http1.refusal(refused))
+        transport.write(http1.refusal(refused, is_head=is_head))
         transport.close()
 
     def time_out(self) -> None:

@@ -540,7 +540,8 @@ class StreamRead:
 
     def _refuse(self, refused: RequestRefused) -> None:
         self._services.refusals.note(refused)
-        self._transport.write(http1.refusal(with_headers(refused, self._request.headers)))
+        refused = with_headers(refused, self._request.headers)
+        self._transport.write(http1.refusal(refused, is_head=self._request.is_head))
         self._close()
 
     def _fail(

@@ -87,6 +87,19 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
     def query(self) -> str:
         return self.target.partition("?")[2]
 
+    @property
+    def expects_continue(self) -> bool:
+        """Whether the client sends the body when the server has asked for it (RFC 9110, section 10.1.1)."""
+        return (
+            self.headers.get("expect", "").lower() == "100-continue"
+            and "content-length" in self.headers
+            and not self.is_http_1_0
+        )
+
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+"""Asks for the body of a request that ``expects_continue``."""
+
 
 def read_request(head: bytes, max_headers: int = MAX_HEADERS) -> RequestHead:
     """Reads a head, the bytes before the empty line.
@@ -268,8 +281,9 @@ def shown_location(location: str) -> str:
     return (f"{parts.scheme}://{host}" if host else "") + parts.path
 
 
-def refusal(error: RequestRefused) -> bytes:
-    """The response to a refused request; the connection is closed after it."""
+def refusal(error: RequestRefused, *, is_head: bool = False) -> bytes:
+    """The response to a refused request; the connection is closed after it. With ``is_head``, the request was a HEAD, whose
+    response has no content (RFC 9110, section 9.3.2)."""
     body = f"{error}\n".encode()
     lines = [
         f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}",
@@ -278,4 +292,4 @@ def refusal(error: RequestRefused) -> bytes:
         "Connection: close",
         *(f"{name}: {value}" for name, value in error.headers),
     ]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + (b"" if is_head else body)
