@@ -98,6 +98,17 @@ def test_every_line_of_the_readme_has_a_measured_figure() -> None:
     assert {(line.scenario, line.figure) for line in readme.LINES} <= figures
 
 
+DRAWINGS = sorted((ROOT / "docs" / "figures").glob("*.svg"))
+
+
+@pytest.mark.parametrize("path", DRAWINGS, ids=lambda path: path.stem)
+def test_a_drawing_of_the_docs_has_the_words_of_the_benchmark(path: Path) -> None:
+    scenario = BY_NAME[path.stem]
+    words = [each.text for each in ET.parse(path).iter() if each.tag.endswith("text")]
+    assert words[1] == scenario.summary
+    assert {figure.title for figure in scenario.figures} <= set(words)
+
+
 def test_the_table_of_the_docs_has_the_titles_of_the_benchmark() -> None:
     docs = (ROOT / "docs" / "performance.md").read_text().splitlines()
     start = docs.index("| | catenary | anycable-go | ratio |") + 2
