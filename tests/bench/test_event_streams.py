@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_small_run_measures_both_kinds() -> None:
-    command = [sys.executable, "-m", "bench.event_streams", "--clients=50", "--publications=20"]
+    command = [sys.executable, "-m", "bench.event_streams", "--clients=300", "--publications=20"]
     run = subprocess.run(
         [*command, "--rounds=1"], cwd=ROOT, capture_output=True, text=True, timeout=180
     )

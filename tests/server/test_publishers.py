@@ -1,14 +1,24 @@
 """A node that receives no publications is not ready for clients, and says which broadcast adapter is the reason."""
 
+import asyncio
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
+from contextlib import closing
 
 import pytest
 
-from tests.parts.nats import NatsServer, nats_server
-from tests.parts.redis import RedisServer, redis_server
+from catenary.config.effective import effective
+from catenary.messages.publications import QueueEntry
+from catenary.node.publications import Publications
+from catenary.server.build import ServerBuild
+from catenary.server.engines import Engine, build_nats
+from catenary.server.publishers import start_publishers
+from tests.config.sources import options
+from tests.parts.heart import Heart, in_loop
+from tests.parts.nats import NatsPublisher, NatsServer, nats_server
+from tests.parts.redis import RedisPublisher, RedisServer, RedisStreamPublisher, redis_server
 from tests.parts.server import CableServer, cable_server
 
 Backend = NatsServer | RedisServer
@@ -73,3 +83,66 @@ def test_a_backend_that_does_not_answer(
     finally:
         backend.thaw()
     wait_for_readiness(server, 200, "OK\n")
+
+
+class Entered(Publications):
+    """Notes which of its methods an adapter calls."""
+
+    __slots__ = ()
+    names: list[str]
+
+    def publish(self, raw: bytes | str, entry: QueueEntry | None = None) -> Awaitable[None] | None:
+        self.names.append("publish")
+        return None
+
+    def publish_in_turns(
+        self, raw: bytes, entry: QueueEntry | None = None
+    ) -> Awaitable[None] | None:
+        self.names.append("publish_in_turns")
+        return None
+
+    def publish_locally(self, raw: bytes) -> Awaitable[None] | None:
+        self.names.append("publish_locally")
+        return None
+
+
+def publish_from_outside(adapter: str, backend: Backend) -> None:
+    if isinstance(backend, NatsServer):
+        with closing(NatsPublisher(backend)) as publisher:
+            publisher.publish("{}")
+    elif adapter == "redis":
+        with closing(RedisPublisher(backend)) as channel:
+            channel.publish("{}")
+    else:
+        with closing(RedisStreamPublisher(backend)) as stream:
+            stream.publish("{}")
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+@in_loop
+async def test_a_large_batch_is_read_in_turns_whichever_way_it_comes(
+    adapter: str, backend: Backend, is_shared: bool
+) -> None:
+    """A Redis channel reaches every node, so nodes that share publications pass its messages to their clients only."""
+    where = "nats_servers" if isinstance(backend, NatsServer) else "redis_url"
+    build = ServerBuild(
+        effective(options(f"--broadcast_adapter={adapter}", f"--{where}={backend.url}"))
+    )
+    publications = Heart().node.publications
+    publications.__class__ = Entered
+    Entered.names = []
+    engine = Engine()
+    engine.is_shared = is_shared
+    start_publishers(build, publications, engine, build_nats(build))
+    for start in build.start:
+        await start()
+    try:
+        while build.trouble() is not None:  # noqa: ASYNC110  (nothing here can set an event)
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(publish_from_outside, adapter, backend)
+        while not Entered.names:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    finally:
+        await build.shutdown.run(5)
+    is_local = adapter == "redis" and is_shared
+    assert Entered.names == ["publish_locally" if is_local else "publish_in_turns"]
