@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from catenary.messages.names import Sid, Stream
 from catenary.messages.publications import RemoteDisconnect
 from catenary.messages.reasons import Reason
 from catenary.node import session_writer, takeover
+from catenary.node.snapshot import read
 from tests.parts.heart import Client, in_loop, room, settle
 from tests.parts.session_cluster import TTL_S, Cluster, is_restored
 
@@ -293,6 +295,29 @@ async def test_the_last_state_of_a_session_is_stored_whatever_is_under_way() -> 
     assert cluster.sessions.calls == [("save new", "a"), ("save", "a")]
     kept = json.loads(cluster.sessions.kept.take(Sid("a")) or b"")
     assert list(kept["subscriptions"]) == [room("1")]
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["answered", "failed"])
+@in_loop
+async def test_a_newer_write_waits_for_the_one_under_way_and_replaces_it_if_that_fails(
+    is_lost: bool,
+) -> None:
+    cluster = Cluster()
+    client = await cluster.connect(0, "a")
+    writer = cluster.writer(0)
+    snapshot = writer._live.snapshot(client.session)
+    newer = msgspec.structs.replace(snapshot, revision=snapshot.revision + 1)
+    cluster.sessions.is_slow = True
+    writer.save(Sid("a"), snapshot)
+    writer.save(Sid("a"), newer)
+    await settle()
+    assert cluster.sessions.calls == [("save new", "a"), ("save", "a")], "the newer one waits"
+    cluster.sessions.is_slow = False
+    cluster.sessions.answer(BackendError("lost") if is_lost else None)
+    await settle()
+    await (writer.flush() or settle())
+    assert cluster.sessions.calls[2:] == [("save new", "a")], "it is written once"
+    assert read(cluster.sessions.kept.take(Sid("a"))) == newer
 
 
 # Leaving while the session is looked for
