@@ -69,7 +69,7 @@ class OcppEndpoint:
             handshake.switching(accept, None),
             PROTOCOL_ERROR,
             str(refused),
-            self._services.limits.close_timeout_s,
+            self._services.limits,
         )
 
 

@@ -7,24 +7,31 @@ protocols.
 import asyncio
 from typing import Final
 
-from catenary.wire.frames import close_frame
+from catenary.transports.websocket import WebSocketLimits
+from catenary.wire.frames import Close, FrameReader, close_frame
 
 
 class UnspokenWebSocket:
     """Satisfies :class:`catenary.edge.connection.Stage`. ``response`` accepts the handshake; the connection is aborted if the
-    client has not closed it ``timeout_s`` after the close frame."""
+    client does not answer the close frame within ``limits.close_timeout_s``."""
 
-    __slots__ = ("_close", "_response", "_timeout_s", "_timer", "_transport")
+    __slots__ = ("_close", "_reader", "_response", "_timeout_s", "_timer", "_transport")
 
     is_client: Final = False
 
     def __init__(
-        self, transport: asyncio.Transport, response: bytes, code: int, text: str, timeout_s: float
+        self,
+        transport: asyncio.Transport,
+        response: bytes,
+        code: int,
+        text: str,
+        limits: WebSocketLimits,
     ) -> None:
         self._transport = transport
         self._response = response
         self._close = close_frame(code, text)
-        self._timeout_s = timeout_s
+        self._timeout_s = limits.close_timeout_s
+        self._reader = FrameReader(limits.max_message_bytes)
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, rest: bytes) -> None:
@@ -34,9 +41,12 @@ class UnspokenWebSocket:
             transport.write_eof()
         # Not closed at once: a reset would destroy the close frame on its way to a client that has sent something.
         self._timer = asyncio.get_running_loop().call_later(self._timeout_s, transport.abort)
+        self.receive(rest)
 
     def receive(self, data: bytes) -> None:
-        """Does nothing: the client reads the close frame, and closes the connection."""
+        """Waits for the close frame of the client: everything else was sent before it has read ours."""
+        if any(isinstance(each, Close) for each in self._reader.receive(data)):
+            self._transport.close()
 
     def eof(self) -> bool:
         return False
