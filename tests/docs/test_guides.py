@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from catenary.config.pusher_apps import pusher_apps
+from tests.config.sources import options
 from tests.parts import guide
 from tests.parts.machine import Machine, blocks, machine
-from tests.parts.node import require_packages
+from tests.parts.node import require_node, require_packages
 
 GET = "curl --fail --silent --show-error"
 PUBLIC = "catenary --public --norpc --broadcast_adapter=http"
@@ -131,6 +133,26 @@ def test_durable_streams(reader: Machine) -> None:
     with reader.terminal(serve_writes, 8080):
         printed = reader.type(write.replace("curl ", "curl --fail --silent --show-error "))
         assert printed == '[{"state":"paid"},{"state":"sent"}]'
+
+
+def test_pusher_s_api(reader: Machine) -> None:
+    (serve,) = blocks("docs/pusher-api.md")
+    (script,) = blocks("docs/pusher-api.md", "js")
+    node = f"{require_node()} --input-type=module -"
+    with reader.terminal(serve, 8080):
+        printed = reader.type(f"cd {require_packages().parent}; {node} <<'END'\n{script}\nEND")
+    assert printed == '{"channels":{}}\n'
+    (file,) = blocks("docs/pusher-api.md", "toml")
+    (app,) = pusher_apps(options(file=file))
+    assert [each.events for each in app.webhooks] == [
+        ("channel_occupied", "channel_vacated", "client_event")
+    ]
+
+
+def test_coming_from_pusher(reader: Machine) -> None:
+    (serve,) = blocks("docs/pusher-migration.md")
+    with reader.terminal(serve, 8080) as server:
+        server.wait_for("/apps/ID")
 
 
 def test_the_terminal(reader: Machine) -> None:

@@ -19,6 +19,7 @@ from catenary.api.pusher_webhooks import AppWebhooks, PusherWebhooks
 from catenary.auth.origins import Origins
 from catenary.auth.pusher import PusherSignatures
 from catenary.config.pusher_apps import WEBHOOK_EVENTS, PusherApp, pusher_apps
+from catenary.errors import ConfigError
 from catenary.messages.names import Sid
 from catenary.node.hub import Hub
 from catenary.node.occupancy import COUNT_INTERVAL_S, ObservedInterest, Occupancy
@@ -42,6 +43,11 @@ class PusherState:
         """Registers the webhooks; raises :class:`catenary.errors.ConfigError` for an unusable one."""
         self.apps: Final = pusher_apps(build.options)
         self._engine = engine
+        if engine.is_shared and not engine.keeps and any(app.webhooks for app in self.apps):
+            raise ConfigError(
+                "pusher.apps: expected a broker (broker=redis or broker=nats) for webhooks of several nodes, got"
+                " none: no node would know whether a channel is vacated"
+            )
         self.webhooks: Final = PusherWebhooks(_webhooks(build, self.apps))
         self._observed: Final = (
             ObservedInterest(engine.interest, self.webhooks.covers) if self.apps else None
