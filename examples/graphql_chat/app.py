@@ -78,7 +78,7 @@ class GraphqlChannel(OperationChannel[Visitor]):
             context_value={"name": self.connection.name},
             operation_name=operation.operation_name,
         )
-        return responses(result) if isinstance(result, AsyncIterator) else response(result)
+        return responses(result) if hasattr(result, "__aiter__") else response(result)
 
 
 def is_subscription(operation: Operation) -> bool:

@@ -1,4 +1,6 @@
 """The same chat with ariadne."""
+# pyright: basic
+# ariadne annotates its functions in part.
 
 import asyncio
 import json

@@ -29,7 +29,7 @@ class GraphqlRubyApp:
     def __init__(self) -> None:
         self.broadcast_url = ""
         self._rooms: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
 
     def answer(self, procedure: str, request: Fields, metadata: dict[str, str]) -> Fields:
         if procedure == "connect":
@@ -78,6 +78,7 @@ class GraphqlRubyApp:
             room = data["variables"]["room"]
             with self._lock:
                 self._rooms[room].add((sid, identifier))
+                self._lock.notify_all()
             message = {"result": {"data": None}, "more": True}
             return {
                 "status": SUCCESS,
@@ -85,7 +86,7 @@ class GraphqlRubyApp:
                 "transmissions": [_say(identifier, message=message)],
             }
         else:
-            root = {"me": name, "say": lambda _, room, text: self._speak(name, room, text)}
+            root = {"me": name, "say": lambda _, room, text: self.say(name, room, text)}
             variables = data.get("variables")
             result = dict(
                 graphql_sync(_SCHEMA, data["query"], root, variable_values=variables).formatted
@@ -93,7 +94,8 @@ class GraphqlRubyApp:
         message = {"result": result, "more": False}
         return {"status": SUCCESS, "transmissions": [_say(identifier, message=message)]}
 
-    def _speak(self, name: str, room: str, text: str) -> int:
+    def say(self, name: str, room: str, text: str) -> int:
+        """Publishes to a room; the number of its listeners."""
         result = {"data": {"messages": {"name": name, "text": text}}}
         message = json.dumps({"result": result, "more": True})
         publication = {"stream": f"graphql-subscriptions:{room}", "data": message}
@@ -106,6 +108,11 @@ class GraphqlRubyApp:
             pass
         with self._lock:
             return len(self._rooms[room])
+
+    def until_heard(self, room: str, timeout_s: float = 30) -> None:
+        """Returns once somebody listens to a room."""
+        with self._lock:
+            assert self._lock.wait_for(lambda: self._rooms[room], timeout_s)
 
     def _forget(self, sid: str, identifier: str) -> None:
         with self._lock:
