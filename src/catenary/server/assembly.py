@@ -25,6 +25,7 @@ from catenary.server.applications import Applications, build_applications
 from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.engines import Engine, build_engine, build_nats
+from catenary.server.graphql import with_graphql
 from catenary.server.listeners import build_listeners
 from catenary.server.publishers import start_publishers
 from catenary.server.pusher_api import PusherState, observers
@@ -93,7 +94,7 @@ class Assembly:
 
     def asgi_edge(self) -> AsgiEdge:
         """Endpoints for the clients of another server that hosts this cable."""
-        return self._clients.asgi_edge()
+        return with_graphql(self.build, self._clients.asgi_edge(), self._clients)
 
 
 def _node(

@@ -1,4 +1,4 @@
-"""Clients of Apollo GraphQL: builds their endpoint and adds it to the clients' port.
+"""Clients of Apollo GraphQL: builds their endpoint, for the clients' port or for a cable in another ASGI server.
 
 Knows: options, clocks. Does not know: messages.
 """
@@ -15,6 +15,8 @@ from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.http_routes import announce
 from catenary.server.ports import PortSpec
+from catenary.transports.asgi_edge import AsgiEdge, AsgiPaths
+from catenary.transports.asgi_websocket import AsgiWebSocketEndpoint
 from catenary.transports.websocket_endpoint import WebSocketEndpoint
 
 
@@ -32,6 +34,22 @@ def add_graphql(build: ServerBuild, main: PortSpec, clients: ClientEndpoints) ->
         compresses=options.websocket.enable_compression,
     )
     main.endpoints.append((options.graphql.path, endpoint))
+
+
+def with_graphql(build: ServerBuild, edge: AsgiEdge, clients: ClientEndpoints) -> AsgiEdge:
+    """The edge of a cable in another ASGI server, with the endpoint below the path of the cable, if it has a path."""
+    path = build.options.graphql.path
+    if not path:
+        return edge
+    endpoint = AsgiWebSocketEndpoint(
+        msgspec.structs.replace(clients.websocket_services(), node=_introductions(build, clients)),
+        clients.admission(clients.rules()),
+        graphql_protocols(_rules(build, clients)),
+        clients.encoders,
+    )
+    websockets = AsgiPaths([(path, endpoint)], edge.endpoints["websocket"])
+    endpoints = {**edge.endpoints, "websocket": websockets}
+    return msgspec.structs.replace(edge, endpoints=endpoints)
 
 
 def _introductions(build: ServerBuild, clients: ClientEndpoints) -> Introductions:

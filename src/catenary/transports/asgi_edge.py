@@ -3,7 +3,7 @@
 Knows: ASGI scopes. Does not know: what an endpoint does, when the cable starts and stops.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from catenary.edge.handshake_queue import HandshakeQueue
 from catenary.edge.refusals import Refusals
 from catenary.edge.request import Peer
+from catenary.edge.routes import RouteTable
 from catenary.metrics.counters import Counters
 from catenary.wire.http1 import RequestHead
 
@@ -37,6 +38,25 @@ class AsgiEndpoint(Protocol):
     ) -> AsgiClient:
         """Returns the client, before anything is sent to it. Raises :class:`catenary.errors.RequestRefused`."""
         ...
+
+
+class AsgiPaths:
+    """Satisfies :class:`AsgiEndpoint`: chooses an endpoint by the path below the one at which the cable is mounted, and the
+    ``fallback`` for every other path."""
+
+    __slots__ = ("_fallback", "_routes")
+
+    def __init__(self, rows: Sequence[tuple[str, AsgiEndpoint]], fallback: AsgiEndpoint) -> None:
+        """Raises :class:`catenary.errors.ConfigError` for an invalid pattern."""
+        self._routes = RouteTable(rows)
+        self._fallback = fallback
+
+    def open(
+        self, request: RequestHead, peer: Peer, scope: Scope, receive: Receive, send: Send
+    ) -> AsgiClient:
+        path: str = scope["path"]
+        endpoint = self._routes.find(path.removeprefix(scope.get("root_path", "")))
+        return (endpoint or self._fallback).open(request, peer, scope, receive, send)
 
 
 class AsgiEdge(msgspec.Struct, frozen=True, eq=False, kw_only=True):
