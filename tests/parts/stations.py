@@ -60,7 +60,8 @@ class MemoryStation:
     def __init__(self, heart: Heart, version: Version = V16, rules: Rules = rules()) -> None:  # noqa: B008  (frozen)
         self.heart = heart
         self.outbound = MemoryOutbound()
-        encoder = Encoder(OcppCodec(version, rules, "cs-1"), WEBSOCKET_TEXT)
+        self._codec = OcppCodec(version, rules, "cs-1")
+        encoder = Encoder(self._codec, WEBSOCKET_TEXT)
         self._clients = Introductions(heart.node, NoDeadlines(), heart.counters)
         environment = Environment(sid=Sid("s"), url="ws://test/ocpp/cs-1", headers={})
         self._newcomer = self._clients.admit(environment, encoder, self.outbound, Traits(NEVER))
@@ -84,6 +85,11 @@ class MemoryStation:
     def publish(self, **message: object) -> None:
         """Publishes to the stream of the station."""
         self.heart.publish("cs-1", message)
+
+    @property
+    def failed(self) -> object:
+        """The failed command that its codec keeps."""
+        return self._codec._failed
 
     def stop(self) -> None:
         """The server stops."""

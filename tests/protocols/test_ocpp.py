@@ -320,6 +320,18 @@ async def test_a_failure_of_another_action_is_not_that_of_a_call() -> None:
 
 
 @in_loop
+async def test_a_message_that_failed_is_not_kept() -> None:
+    there = station()
+    there.boot()
+    there.publish(command="Reset", id="r", payload={})
+    there.heart.application.prepare("perform", Decision(verdict=Verdict.ERROR))
+    there.say(3, "r", {"log": "x" * 100})
+    assert there.failed is not None
+    there.say(2, "1", "Heartbeat", {})
+    assert there.failed is None
+
+
+@in_loop
 async def test_a_call_that_is_repeated_while_it_waits_is_answered_once() -> None:
     there = station()
     there.boot()

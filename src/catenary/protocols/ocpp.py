@@ -256,10 +256,10 @@ class OcppCodec:
 
     def _answer(self, call: Call, perform: Perform | None) -> Command | None:
         """The default answer to a CALL, unless the application has answered it."""
+        failed, self._failed = self._failed, None
         if self._take_open(call.id) is None:
             return None
-        if perform is not None and self._failed is perform:
-            self._failed = None
+        if perform is not None and failed is perform:
             return DirectReply(_internal_error(call.id, "the application failed"))
         if call.action in self._version.decided:
             return DirectReply(_internal_error(call.id, "the application has sent no answer"))
