@@ -10,7 +10,7 @@ import pytest
 
 from catenary.auth.pusher import PusherSignatures
 from tests.parts.cluster import Cluster, nats_cluster, redis_cluster
-from tests.parts.pusher import PusherClient, pusher_client, signin
+from tests.parts.pusher import PusherClient, pusher_client, signin, subscription
 from tests.parts.pusher_server import PusherServer, pusher_server
 from tests.parts.webhook_receiver import WebhookReceiver, webhook_receiver
 
@@ -108,6 +108,25 @@ def test_the_life_of_a_cluster(house: House) -> None:
     assert sorted(house.events("channel_occupied"), key=str) == both
     assert len(house.events("channel_vacated")) == 2
     assert len(house.events("member_removed")) == 2
+
+    # The server between the nodes stops: nothing is accepted and lost, and channels are reported when it is back.
+    survivor = house.client(0)
+    survivor.subscribe("news")
+    house.cluster.stop()
+    answers = [
+        house.library.call("trigger", "news", "event", "lost?"),
+        house.library.get("/channels"),
+        house.library.call("terminateUserConnections", "ann"),
+    ]
+    assert [status for status, _ in answers] == [503, 503, 503], answers
+    survivor.send(subscription(survivor.socket_id, "late"))
+    house.cluster.start()
+    house.cluster.nodes[0].wait_until_it_hears_others()
+    house.wait_for("channel_occupied", channel="late")
+    assert house.library.call("trigger", "news", "event", "again") == (200, {})
+    while (event := survivor.receive())["event"] != "event":
+        pass
+    assert event["data"] == "again"
     signatures = PusherSignatures("key", "secret")
     assert {each.headers["x-pusher-signature"] for each in house.receiver.received} == {
         signatures.digest(each.body) for each in house.receiver.received

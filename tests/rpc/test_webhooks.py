@@ -119,6 +119,7 @@ async def test_events_are_given_up_and_counted(
         await until(lambda: counters.webhook_events_total == 1)
     assert numbers(receiver) == [4]
     assert "3 events are lost" in caplog.text
+    assert """the first begins with b'{"name": "n", "number": 1}'""" in caplog.text
     assert "the last one with: HTTP 503" in caplog.text
 
 

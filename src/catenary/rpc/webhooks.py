@@ -102,10 +102,9 @@ class WebhookReceiver:
         self._queue.append(event)
         self._size += len(event)
         self._counters.webhook_queue_size += 1
-        lost = 0
+        lost: list[bytes] = []
         while len(self._queue) > MAX_EVENTS or self._size > MAX_BYTES:
-            self._take()
-            lost += 1
+            lost.append(self._take())
         if lost:
             self._note_lost(lost, "the queue is full")
         self._has_events.set()
@@ -121,7 +120,7 @@ class WebhookReceiver:
         await self._service.stop(timeout_s)
         await self._client.close()
         if self._queue:
-            self._note_lost(len(self._take_all()), "the server has shut down")
+            self._note_lost(self._take_all(), "the server has shut down")
 
     async def _run(self) -> None:
         """Returns when the server shuts down and everything is sent."""
@@ -147,7 +146,7 @@ class WebhookReceiver:
             if is_done:
                 self._counters.webhook_events_total += len(events)
             else:
-                self._note_lost(len(events), why)
+                self._note_lost(events, why)
 
     async def _send(self, content: bytes, headers: dict[str, str]) -> str:
         """Attempts a request until it succeeds; returns why it was given up, "" if it was not."""
@@ -198,6 +197,13 @@ class WebhookReceiver:
         self._counters.webhook_queue_size -= 1
         return event
 
-    def _note_lost(self, number: int, why: str) -> None:
-        self._counters.webhook_lost_total += number
-        self._limited.error("Webhook to %s: %d events are lost: %s", self._name, number, why)
+    def _note_lost(self, events: list[bytes], why: str) -> None:
+        """The dead-letter log: how many events are lost, why, and the beginning of the first one."""
+        self._counters.webhook_lost_total += len(events)
+        self._limited.error(
+            "Webhook to %s: %d events are lost: %s; the first begins with %.100r",
+            self._name,
+            len(events),
+            why,
+            events[0][:100],
+        )
