@@ -55,17 +55,19 @@ assert len(json.loads(Recorder.published[3])) == 2
 
 def test_the_guide_s_server_serves(written: Path) -> None:
     code = """
-import asyncio, serve
+import asyncio, serve_at_any_port
 
 async def main():
     stop = asyncio.Event()
-    serving = asyncio.create_task(serve.main(stop))
+    serving = asyncio.create_task(serve_at_any_port.main(stop))
     stop.set()
     await serving
 
 asyncio.run(main())
 """
-    run(written, "-c", code.replace("50051", "0"))
+    served = (written / "serve.py").read_text().replace(":50051", ":0")
+    (written / "serve_at_any_port.py").write_text(served)
+    run(written, "-c", code)
 
 
 def test_the_guide_s_tests_pass(written: Path) -> None:

@@ -236,7 +236,7 @@ def test_code_that_can_not_be_loaded_changes_nothing(
 def test_code_that_can_not_be_loaded_at_first_ends_the_start(reloadable: ReloadableServer) -> None:
     reloadable.write_code("1/0")
     done = subprocess.run(
-        [*OURS, "app:cable", "--app_workers=2"],
+        [*OURS, "app:cable", "--app_workers=2", "--port=0", f"--http_broadcast_port={free_port()}"],
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,

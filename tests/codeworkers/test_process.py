@@ -48,8 +48,9 @@ def test_a_closed_terminal_ends_the_server_and_its_workers(reloadable: Reloadabl
     if shutil.which("setsid") is None:
         missing("setsid", "install util-linux")
     ours, theirs = pty.openpty()
+    ports = (f"--port={free_port()}", f"--http_broadcast_port={free_port()}")
     process = subprocess.Popen(
-        ["setsid", "--ctty", *OURS, "app:cable", "--app_workers=1", f"--port={free_port()}"],
+        ["setsid", "--ctty", *OURS, "app:cable", "--app_workers=1", *ports],
         stdin=theirs,
         stderr=subprocess.PIPE,
         cwd=reloadable.directory,

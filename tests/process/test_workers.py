@@ -128,8 +128,9 @@ def test_the_memory_of_one_process_is_refused() -> None:
 
 
 def test_workers_that_can_not_start_end_the_start() -> None:
+    ports = (f"--port={free_port()}", f"--http_broadcast_port={free_port()}")
     line = refused(
-        *FLAGS, "--host=127.0.0.1", f"--port={free_port()}", "--ssl_cert=/no", "--ssl_key=/no"
+        *FLAGS, "--host=127.0.0.1", *ports, "--ssl_cert=/no", "--ssl_key=/no"
     ).splitlines()[-1]
     assert "could not be started" in line
 
