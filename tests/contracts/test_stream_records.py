@@ -11,6 +11,7 @@ import pytest
 from catenary.adapters.memory.history import LocalHistory
 from catenary.adapters.memory.pubsub import LocalPubSub
 from catenary.adapters.memory.stream_records import LocalStreamRecords
+from catenary.errors import BackendError
 from catenary.messages.names import Stream
 from catenary.messages.publications import Publication
 from catenary.metrics.counters import Counters
@@ -97,6 +98,16 @@ async def test_writers_are_serialized(opened: Open) -> None:
         ]
         assert sorted(await asyncio.gather(*tries)) == [False] * 9 + [True]
         assert len(await kept(subject)) == 1
+
+
+@in_loop
+async def test_a_record_is_not_replaced_if_its_messages_are_refused() -> None:
+    refused = asyncio.get_running_loop().create_future()
+    refused.set_exception(BackendError("too many wait"))
+    records = LocalStreamRecords(lambda each: refused, gone_s=GONE_S, clock=Clock())
+    with pytest.raises(BackendError):
+        await answer(records.write(S, b"", b"one", 60, messages("1")))
+    assert records.read(S) is None
 
 
 @in_loop

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catenary.errors import RequestRefused
+from catenary.errors import BackendError, RequestRefused
 from catenary.messages.publications import BATCH_LIMIT, Position
 from catenary.protocols.durable_stream_writes import (
     MAX_PRODUCERS,
@@ -194,6 +194,12 @@ def test_a_stream_is_created_once() -> None:
 )
 def test_a_record_is_read_as_it_was_written(record: Record) -> None:
     assert record_of(packed(record)) == record
+
+
+def test_what_is_no_record_is_a_fault_of_the_store() -> None:
+    assert record_of(None) is record_of(b"") is None
+    with pytest.raises(BackendError):
+        record_of(b"no record")
 
 
 def test_a_record_says_how_long_it_lasts() -> None:

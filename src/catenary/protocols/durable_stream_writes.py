@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from catenary.errors import RequestRefused
+from catenary.errors import BackendError, RequestRefused
 from catenary.messages.lenient_json import checked, reader
 from catenary.messages.publications import BATCH_LIMIT, Position
 from catenary.protocols.durable_streams import JSON_TYPE, Content, content_of, media_type
@@ -81,8 +81,16 @@ class Record(msgspec.Struct, frozen=True):
         return max(_moment(self.expires_at) - now_s, 0.0) if self.expires_at else None
 
 
-record_of: Final = msgspec.msgpack.Decoder(Record).decode
+_read_record: Final = msgspec.msgpack.Decoder(Record).decode
 packed: Final = msgspec.msgpack.Encoder().encode
+
+
+def record_of(stored: bytes | None) -> Record | None:
+    """Reads a stored record; None if there is none. Raises :class:`BackendError` for anything else."""
+    try:
+        return _read_record(stored) if stored else None
+    except msgspec.DecodeError as error:
+        raise BackendError(f"expected the record of a durable stream: {error}") from error
 
 
 class WriteRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -259,7 +259,11 @@ class StreamRead:
 
     def _found_record(self, stored: bytes | None) -> None:
         """A stream without a record exists if others publish to it; one that is gone does not."""
-        self._record = record_of(stored) if stored else None
+        try:
+            self._record = record_of(stored)
+        except BackendError as error:
+            self._fail(error)
+            return
         if stored == b"":
             self._respond_missing()
             return

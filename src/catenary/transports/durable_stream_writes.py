@@ -189,7 +189,7 @@ class StreamWrite:
         services, stream = self._services, self._opened.stream
         for _ in range(ATTEMPTS):
             stored = await settled(services.records.read(stream))
-            record = record_of(stored) if stored else None
+            record = record_of(stored)
             decided = await self._decided(record, body, is_gone=stored == b"")
             if isinstance(decided, Answer):
                 return await self._with_end(decided, record)

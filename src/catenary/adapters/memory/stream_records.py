@@ -1,5 +1,6 @@
 """The records of durable streams of a single node, in its memory."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -68,15 +69,18 @@ class LocalStreamRecords:
         ttl_s: float,
         publications: tuple[Publication, ...] = (),
     ) -> bool | Awaitable[bool]:
-        """Replaces the record, and sends the messages. Awaiting raises :class:`BackendError` if they can't be sent."""
+        """Replaces the record, and sends the messages. Awaiting raises :class:`BackendError` if too many wait; then the
+        record is not replaced."""
         if (self.read(stream) or b"") != expected:
             return False
+        sent = self._send(publications) if publications else None
+        if isinstance(sent, asyncio.Future) and sent.done():
+            return _true_after(sent)
         kept = self._kept.get(stream)
         if kept is None:
             kept = self._kept[stream] = _Kept(record, 0, 0)
         kept.record = record
         self._schedule(stream, kept, ttl_s if record else 0)
-        sent = self._send(publications) if publications else None
         return True if sent is None else _true_after(sent)
 
     def _schedule(self, stream: Stream, kept: _Kept, ttl_s: float) -> None:
