@@ -162,7 +162,9 @@ def test_a_reader_waits_without_a_message_and_gets_the_next(
 ) -> None:
     before = scrape(server.port)
     with RawSocket(server.port) as client:
-        client.send(b"GET /ds/waited?offset=now&live=long-poll HTTP/1.1\r\nHost: t\r\n\r\n")
+        client.send(
+            b"GET /ds/waited?offset=now&live=long-poll HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"
+        )
         wait_for_figure(server, "ds_poll_clients_num", 1)
         publisher.publish_all("waited", [1, 2])
         assert b"[1,2]" in client.wait_for_end()
@@ -180,6 +182,44 @@ def test_a_reader_that_leaves_is_forgotten(server: CableServer, live: str) -> No
         wait_for_figure(server, name, 1)
     wait_for_figure(server, name, 0)
     wait_for_figure(server, "open_connections_num", 0)
+
+
+def test_a_connection_serves_one_read_after_the_other(
+    server: CableServer, publisher: Publisher
+) -> None:
+    publisher.publish("kept", 1)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    for method, query, expected in (
+        ("GET", "offset=-1", (200, b"[1]")),
+        ("HEAD", "", (200, b"")),
+        ("GET", "offset=now&live=long-poll", (204, b"")),
+        ("GET", "offset=-1", (200, b"[1]")),
+        ("GET", "offset=now&live=long-poll", (200, b"[2]")),
+    ):
+        connection.request(method, f"/ds/kept?{query}")
+        if expected[1] == b"[2]":
+            wait_for_figure(server, "ds_poll_clients_num", 1)
+            publisher.publish("kept", 2)
+        response = connection.getresponse()
+        assert (response.status, response.read()) == expected
+        assert response.headers["Connection"] is None
+        if method == "GET":
+            port = connection.sock.getsockname()
+    assert connection.sock.getsockname() == port, "one connection"
+    connection.close()
+    wait_for_figure(server, "open_connections_num", 0)
+
+
+def test_a_client_that_does_not_wait_for_its_response_is_closed_after_it(
+    server: CableServer,
+) -> None:
+    with RawSocket(server.port) as client:
+        client.send(b"GET /ds/x?offset=now&live=long-poll HTTP/1.1\r\nHost: t\r\n\r\n")
+        wait_for_figure(server, "ds_poll_clients_num", 1)
+        client.send(b"GET /ds/x HTTP/1.1\r\nHost: t\r\n\r\n")
+        received = client.wait_for_end()
+    assert received.startswith(b"HTTP/1.1 204 ")
+    assert received.count(b"HTTP/1.1 ") == 1
 
 
 def test_an_event_stream_in_http_1_0_ends_with_the_connection(

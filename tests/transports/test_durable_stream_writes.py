@@ -116,7 +116,7 @@ def test_readers_that_wait_are_told_that_a_stream_is_closed_or_deleted(
         with RawSocket(server.port) as poll, RawSocket(server.port) as events:
             for client, live in ((poll, b"long-poll"), (events, b"sse")):
                 target = f"/ds/{name}?offset=now&live=".encode() + live
-                client.send(b"GET " + target + b" HTTP/1.1\r\nHost: t\r\n\r\n")
+                client.send(b"GET " + target + b" HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n")
             wait_for_figure(server, "ds_poll_clients_num", 1)
             wait_for_figure(server, "ds_sse_clients_num", 1)
             assert send(server, end[0], name, **end[1]).status == 204  # type: ignore[arg-type]

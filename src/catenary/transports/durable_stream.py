@@ -46,6 +46,7 @@ from catenary.transports.durable_stream_writes import (
 )
 from catenary.transports.event_stream_requests import refusal_of
 from catenary.transports.http_responses import BriefResponse, with_headers
+from catenary.transports.next_request import NextRequest, keeps_connection
 from catenary.transports.stream_tails import Tail, Tails, stored_json
 from catenary.wire import http1
 from catenary.wire.event_stream import (
@@ -111,10 +112,11 @@ class DurableStreamEndpoint:
         accepted = self._services.requests.accept(request, peer)
         if isinstance(accepted, BriefResponse):
             return BriefResponseStage(connection.transport, accepted)
+        following = NextRequest(connection, is_expected=keeps_connection(request))
         if isinstance(accepted, OpenedWrite):
             assert self._writes is not None, "accepted only where streams can be written"
-            return StreamWrite(self._writes, connection.transport, accepted)
-        return StreamRead(self._services, connection.transport, accepted)
+            return StreamWrite(self._writes, connection.transport, accepted, following)
+        return StreamRead(self._services, connection.transport, accepted, following)
 
 
 class _State(enum.Enum):
@@ -135,6 +137,7 @@ class StreamRead:
     __slots__ = (
         "_begun",
         "_close_timer",
+        "_following",
         "_has_read",
         "_is_full",
         "_record",
@@ -155,9 +158,14 @@ class StreamRead:
     is_client: Final = True
 
     def __init__(
-        self, services: ReadServices, transport: asyncio.WriteTransport, request: OpenedRead
+        self,
+        services: ReadServices,
+        transport: asyncio.WriteTransport,
+        request: OpenedRead,
+        following: NextRequest,
     ) -> None:
         self._services = services
+        self._following = following
         self._transport = transport
         self._request = request
         self._state = _State.OPENING
@@ -194,7 +202,7 @@ class StreamRead:
         services.node.execute(self._session, Checkpoint(self._start))
 
     def receive(self, data: bytes) -> None:
-        """Does nothing: no further request is served on this connection."""
+        self._following.receive(data)
 
     def eof(self) -> bool:
         """The client has left."""
@@ -212,9 +220,14 @@ class StreamRead:
             self._read_page()
 
     def lost(self, exc: Exception | None) -> None:
+        self._following.forget()
         self._leave()
         if self._close_timer is not None:
             self._close_timer.cancel()
+        self._leave_node()
+
+    def _leave_node(self) -> None:
+        """The connection is lost, or serves the next request."""
         if self._services.skip_auth:
             self._services.counters.open_connections_num -= 1
         elif self._session is not None:
@@ -223,7 +236,10 @@ class StreamRead:
         self._session = None
 
     def shutdown(self) -> None:
-        if self._session is None:
+        self._following.refuse()
+        if self._state is _State.ENDED:
+            self._transport.close()
+        elif self._session is None:
             self._end_early(unavailable("the server is shutting down"))
         else:
             self._session.close(Reason.SERVER_RESTART)
@@ -534,13 +550,17 @@ class StreamRead:
     # The end
 
     def _finish(self, status: int, headers: list[tuple[str, str]], body: bytes | None) -> None:
-        """Sends a whole response, and closes the connection."""
+        """Sends a whole response, and gives the connection back or closes it."""
         length = () if body is None else (("Content-Length", str(len(body))),)
-        fields = (*headers, *self._request.headers, *length, ("Connection", "close"))
+        close = () if self._following.is_expected else (("Connection", "close"),)
+        fields = (*headers, *self._request.headers, *length, *close)
         response = http_responses.response_head(status, fields) + (body or b"")
         self._services.counters.data_sent_total += len(response)
         self._transport.write(response)
-        self._close()
+        if self._following.await_soon(self._leave_node):
+            self._leave()
+        else:
+            self._close()
 
     def _refuse(self, refused: RequestRefused) -> None:
         self._services.refusals.note(refused)
@@ -590,6 +610,7 @@ class StreamRead:
             self._refuse(refusal_of(goodbye))
 
     def _close(self) -> None:
+        self._following.forget()
         self._leave()
         self._transport.close()
         self._close_timer = asyncio.get_running_loop().call_later(

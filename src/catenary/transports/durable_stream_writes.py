@@ -34,6 +34,7 @@ from catenary.protocols.durable_stream_writes import (
 )
 from catenary.protocols.durable_streams import offset_of
 from catenary.transports.http_responses import response_head, with_headers
+from catenary.transports.next_request import NextRequest
 from catenary.transports.request_body import BodyReading, RequestBody
 from catenary.transports.stream_tails import changes_of
 from catenary.wire import http1
@@ -102,6 +103,7 @@ class StreamWrite:
     __slots__ = (
         "_body",
         "_close_timer",
+        "_following",
         "_is_ended",
         "_opened",
         "_services",
@@ -113,9 +115,14 @@ class StreamWrite:
     is_client: Final = False
 
     def __init__(
-        self, services: WriteServices, transport: asyncio.WriteTransport, opened: OpenedWrite
+        self,
+        services: WriteServices,
+        transport: asyncio.WriteTransport,
+        opened: OpenedWrite,
+        following: NextRequest,
     ) -> None:
         self._services = services
+        self._following = following
         self._transport = transport
         self._opened = opened
         self._body: RequestBody | None = None
@@ -135,11 +142,14 @@ class StreamWrite:
         self.receive(rest)
 
     def receive(self, data: bytes) -> None:
-        """Reads the body; what follows it is ignored."""
+        """Reads the body, or the rest of it, which is discarded after the response; then the next request."""
+        following = data[max(self._unread, 0) :]
         self._unread -= len(data)
         if self._body is not None:
             self._body.receive(data)
-        if self._is_ended and self._unread <= 0:
+        if following:
+            self._following.receive(following)
+        elif self._is_ended and self._unread <= 0 and not self._following.is_due:
             self._transport.close()
 
     def eof(self) -> bool:
@@ -153,6 +163,7 @@ class StreamWrite:
 
     def lost(self, exc: Exception | None) -> None:
         """A write under way is completed."""
+        self._following.forget()
         self._is_ended = True
         if self._body is not None:
             self._body.close()
@@ -161,7 +172,10 @@ class StreamWrite:
 
     def shutdown(self) -> None:
         """A write under way is completed and answered."""
-        if self._task is None:
+        self._following.refuse()
+        if self._is_ended:
+            self._transport.close()
+        elif self._task is None:
             self._refuse(unavailable("the server is shutting down"))
 
     # Writing
@@ -255,16 +269,19 @@ class StreamWrite:
     def _respond(self, answer: Answer) -> None:
         if answer.status >= 400:
             refused = RequestRefused(answer.status, answer.text, answer.headers)
+            self._following.refuse()
             self._end(http1.refusal(with_headers(refused, self._opened.headers)))
             return
         location = (("Location", self._opened.target),) if answer.status == 201 else ()
         length = () if answer.status == 204 else (("Content-Length", "0"),)
-        fields = (*answer.headers, *location, *self._opened.headers, *length)
-        self._end(response_head(answer.status, (*fields, ("Connection", "close"))))
+        close = () if self._following.is_expected else (("Connection", "close"),)
+        fields = (*answer.headers, *location, *self._opened.headers, *length, *close)
+        self._end(response_head(answer.status, fields))
 
     def _refuse(self, refused: RequestRefused) -> None:
         if not self._is_ended:
             self._services.refusals.note(refused)
+        self._following.refuse()
         self._end(http1.refusal(with_headers(refused, self._opened.headers)))
 
     def _end(self, response: bytes) -> None:
@@ -272,8 +289,15 @@ class StreamWrite:
             return
         self._is_ended = True
         self._transport.write(response)
+        if self._following.await_soon(_nothing):
+            return
+        self._following.forget()
         if self._unread <= 0:
             self._transport.close()
         self._close_timer = asyncio.get_running_loop().call_later(
             self._services.close_timeout_s, self._transport.abort
         )
+
+
+def _nothing() -> None:
+    """A write leaves nothing behind."""

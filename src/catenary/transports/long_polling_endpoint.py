@@ -22,6 +22,7 @@ from catenary.transports.long_polling import Poll, PollHolder, PollResponse
 from catenary.transports.long_polling_relay import PollRelay
 from catenary.transports.long_polling_requests import AcceptedPoll, PollRequests, headers_of
 from catenary.transports.long_polling_sessions import PollSessions
+from catenary.transports.next_request import keeps_connection
 from catenary.transports.request_body import BodyReading, RequestBody, body_bytes
 from catenary.wire.http1 import RequestHead, refusal
 
@@ -68,7 +69,7 @@ class LongPollingEndpoint:
             size = body_bytes(request, services.bodies.max_bytes)
         except RequestRefused as refused:
             raise with_headers(refused, accepted.cors) from refused
-        keeps = not request.is_http_1_0 and request.headers.get("connection", "").lower() != "close"
+        keeps = keeps_connection(request)
         return PollStage(services, accepted, connection, size, keeps_connection=keeps)
 
 
