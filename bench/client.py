@@ -49,13 +49,50 @@ class Listener(CountingClient):
             super().message_received(payload)
 
 
+class PusherListener(Listener):
+    """Subscribes to a public channel of Pusher's protocol."""
+
+    __slots__ = ("_channel",)
+
+    def __init__(
+        self, tally: Tally, sent: array[float], opening: HandshakeRequest, stream: int
+    ) -> None:
+        super().__init__(tally, sent, opening, stream)
+        self._channel = f"s{stream}"
+
+    def message_received(self, payload: bytes) -> None:
+        if b'"pusher:connection_established"' in payload:
+            self.send(
+                b'{"event":"pusher:subscribe","data":{"auth":"","channel":"%b"}}'
+                % self._channel.encode()
+            )
+        elif b'"pusher_internal:subscription_succeeded"' in payload:
+            self._is_ready()
+        elif b'"pusher:ping"' in payload:
+            self.send(b'{"event":"pusher:pong","data":{}}')
+        else:
+            super().message_received(payload)
+
+
 def handshake(port: int, *, extended: bool = False, token: str = "") -> HandshakeRequest:
     """The opening handshake for a server on 127.0.0.1; an extended client resumes its session."""
-    where = CableAddress(
+    target = f"/cable?jid={token}" if token else "/cable"
+    return HandshakeRequest(
+        address=_address(port, target), subprotocols=(EXTENDED if extended else SUBPROTOCOL,)
+    )
+
+
+def pusher_handshake(port: int) -> HandshakeRequest:
+    """The opening handshake of a Pusher client, of the app whose key is ``key``."""
+    target = "/app/key?protocol=7&client=js&version=8.6.0&flash=false"
+    return HandshakeRequest(address=_address(port, target), subprotocols=())
+
+
+def _address(port: int, target: str) -> CableAddress:
+    return CableAddress(
         host="127.0.0.1",
         port=port,
         authority=f"127.0.0.1:{port}",
-        target=f"/cable?jid={token}" if token else "/cable",
+        target=target,
         is_secure=False,
     )
-    return HandshakeRequest(address=where, subprotocols=(EXTENDED if extended else SUBPROTOCOL,))

@@ -11,7 +11,14 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeVar
 
-from bench.client import ECHO_IDENTIFIER, Listener, Tally, handshake
+from bench.client import (
+    ECHO_IDENTIFIER,
+    Listener,
+    PusherListener,
+    Tally,
+    handshake,
+    pusher_handshake,
+)
 from bench.plan import Plan
 from catenary.auth.jwt import Claims, issued
 from catenary.terminal.counting import CountingClient, EchoClient
@@ -83,6 +90,8 @@ class Crowd:
         if plan.echoes:
             return EchoClient(tally, opening, ECHO_IDENTIFIER, action="echo", echoes=plan.echoes)
         stream = index % plan.streams
+        if plan.protocol == "pusher":
+            return PusherListener(tally, self.sent[stream], pusher_handshake(self._port), stream)
         if plan.secret:
             claims = Claims(ext=f'{{"user_id":{index}}}', exp=_TOKEN_EXPIRES)
             token = issued(claims, plan.secret)

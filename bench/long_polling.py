@@ -17,8 +17,8 @@ from typing import Final, cast
 
 import uvloop
 
+from bench.client_kinds import DEADLINE_S, SETTLE_S, WINDOW, serving
 from bench.crowd import ADDRESSES
-from bench.event_streams import DEADLINE_S, SETTLE_S, WINDOW, serving
 from bench.servers import BenchError
 
 MEMORY_LIMIT_KB: Final = 8.0

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 Work = Literal["none", "publish", "echo", "idle", "storm", "flood", "churn"]
+Protocol = Literal["cable", "pusher"]
 Intake = Literal["http", "redis", "redisx", "nats"]
 
 
@@ -17,7 +18,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     ``echoes`` is per client; ``payload_bytes`` is padding beside about 25 bytes of JSON. ``seconds`` is
     the length of work without a count: idle, flood, churn. ``rest_s`` is the pause before the counted
     part of a churn and after it. ``extended`` clients use actioncable-v1-ext-json; with ``secret`` each
-    has its own token.
+    has its own token. With the ``protocol`` of Pusher, the stream is a public channel.
     """
 
     clients: int
@@ -30,6 +31,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0
     rest_s: float = 0
     intake: Intake = "http"
+    protocol: Protocol = "cable"
     extended: bool = False
     secret: str = ""
     ping_interval_s: int = 3

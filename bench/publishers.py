@@ -28,14 +28,25 @@ class Publisher(asyncio.Protocol):
     ``answered`` publications were accepted or refused, ``accepted`` ones were accepted.
     """
 
-    __slots__ = ("_padding", "_rest", "_transport", "accepted", "answered", "published", "sent")
+    __slots__ = (
+        "_is_event",
+        "_padding",
+        "_rest",
+        "_transport",
+        "accepted",
+        "answered",
+        "published",
+        "sent",
+    )
 
-    def __init__(self, sent: list[array[float]], padding: int) -> None:
+    def __init__(self, sent: list[array[float]], padding: int, *, is_event: bool = False) -> None:
+        """With ``is_event``, messages are in the form of Pusher's events."""
         self.sent = sent
         self.published = 0
         self.accepted = 0
         self.answered = 0
         self._padding = "x" * padding
+        self._is_event = is_event
         self._rest = b""
         self._transport: asyncio.Transport | None = None
 
@@ -50,6 +61,8 @@ class Publisher(asyncio.Protocol):
         times, requests = self.sent[stream], []
         for _ in range(count):
             text = f'{{\\"t\\":\\"{mark(len(times))}\\",\\"p\\":\\"{self._padding}\\"}}'
+            if self._is_event:
+                text = f'{{\\"event\\":\\"e\\",\\"data\\":{text}}}'
             requests.append(self._request(f'{{"stream":"s{stream}","data":"{text}"}}'))
             times.append(perf_counter())
         self.published += count
@@ -115,8 +128,8 @@ class RedisPublisher(Publisher):
 
     __slots__ = ("_canaries",)
 
-    def __init__(self, sent: list[array[float]], padding: int) -> None:
-        super().__init__(sent, padding)
+    def __init__(self, sent: list[array[float]], padding: int, *, is_event: bool = False) -> None:
+        super().__init__(sent, padding, is_event=is_event)
         self._canaries = 0
 
     def publish_canary(self, stream: int) -> None:
@@ -157,8 +170,8 @@ class NatsPublisher(Publisher):
 
     __slots__ = ("_pings",)
 
-    def __init__(self, sent: list[array[float]], padding: int) -> None:
-        super().__init__(sent, padding)
+    def __init__(self, sent: list[array[float]], padding: int, *, is_event: bool = False) -> None:
+        super().__init__(sent, padding, is_event=is_event)
         self._pings: deque[int] = deque()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

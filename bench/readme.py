@@ -32,6 +32,13 @@ LINES: Final = (
         "µs",
     ),
     Line("extended", "kb_per_connection", "memory per such connection", "KB"),
+    Line(
+        "pusher",
+        "cpu_us_per_delivery",
+        "fan-out to {clients} Pusher clients: CPU per delivery",
+        "µs",
+    ),
+    Line("pusher", "kb_per_connection", "memory per Pusher connection", "KB"),
     Line("private", "cpu_us_per_delivery", "{clients} private streams: CPU per delivery", "µs"),
     Line("burst", "deliveries_per_s", "deliveries per second at saturation"),
     Line("workers", "deliveries_per_cpu_s", "two cores: deliveries per CPU second"),

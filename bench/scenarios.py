@@ -25,6 +25,11 @@ _WITH_TOKENS: Final = (
     "--enforce_jwt",
     *_BROKER,
 )
+_PUSHER: Final = (
+    *("--pusher_app_id=app", "--pusher_app_key=key", "--pusher_secret=secret"),
+    # As in the fan-out to Action Cable clients
+    "--broker=none",
+)
 _SHORT_TTL: Final = ("--sessions_ttl=1", "--history_ttl=1")
 """State of disconnected clients expires soon, so that memory settles within a soak."""
 
@@ -156,6 +161,19 @@ SCENARIOS: Final = (
         plan=Plan(clients=5000, publications=100, extended=True, secret=SECRET),
         figures=(_CPU, _P50, _P99, _MEMORY),
         flags=_WITH_TOKENS,
+    ),
+    Scenario(
+        name="pusher",
+        summary="the fan-out to Pusher clients on one public channel",
+        plan=Plan(clients=5000, publications=100, protocol="pusher"),
+        figures=(
+            _CPU,
+            _P50,
+            _P99,
+            Figure("cpu_us_per_connect", "CPU per connect + subscribe, µs"),
+            _MEMORY,
+        ),
+        flags=(*_PUBLIC, *_PUSHER),
     ),
     Scenario(
         name="private",

@@ -49,7 +49,8 @@ class Site:
         """Connects publishers. Raises OSError."""
         kind = PUBLISHERS[self.plan.intake]
         for _ in range(count):
-            publisher = kind(self.crowd.sent, self.plan.payload_bytes)
+            is_event = self.plan.protocol == "pusher"
+            publisher = kind(self.crowd.sent, self.plan.payload_bytes, is_event=is_event)
             await asyncio.get_running_loop().create_connection(
                 lambda publisher=publisher: publisher,  # type: ignore[misc]
                 "127.0.0.1",

@@ -80,7 +80,11 @@ class HandshakeRequest(msgspec.Struct, frozen=True, kw_only=True):
             "Connection: Upgrade",
             f"Sec-WebSocket-Key: {key}",
             "Sec-WebSocket-Version: 13",
-            f"Sec-WebSocket-Protocol: {', '.join(self.subprotocols)}",
+            *(
+                (f"Sec-WebSocket-Protocol: {', '.join(self.subprotocols)}",)
+                if self.subprotocols
+                else ()
+            ),
             *(f"{name}: {value}" for name, value in self.headers),
         )
         return key_bytes("\r\n".join(lines) + "\r\n\r\n")

@@ -1,10 +1,10 @@
-"""Measures the cost of an event-stream client relative to a WebSocket client.
+"""Measures the cost of an event-stream client and of a Pusher client relative to one of Action Cable over a WebSocket.
 
-    python -m bench.event_streams [--clients N] [--publications N] [--rounds N]
+    python -m bench.client_kinds [--clients N] [--publications N] [--rounds N]
 
-Memory is measured with one server per kind. Deliveries are measured on one server with clients of both kinds,
-alternating within each round, so that other load on the machine affects both alike.
-Exit status 0 if both ratios are within their limits, 1 if not, 2 if nothing could be measured.
+Memory and connects are measured with one server per kind. Deliveries are measured on one server with clients of all kinds,
+alternating within each round, so that other load on the machine affects all alike.
+Exit status 0 if all ratios are within their limits, 1 if not, 2 if nothing could be measured.
 """
 
 import argparse
@@ -25,10 +25,6 @@ from bench.publishers import HttpPublisher
 from bench.servers import BenchError, Process, free_port, running, split_cores
 from catenary.terminal.counting import MARK, Tally
 
-MEMORY_LIMIT: Final = 1.3
-DELIVERY_LIMIT: Final = 1.1
-"""The limits of the ratios, event stream to WebSocket."""
-
 PAYLOAD_BYTES: Final = 100
 SETTLE_S: Final = 1.0
 DEADLINE_S: Final = 60.0
@@ -37,17 +33,23 @@ WINDOW: Final = 256
 
 _FLAGS: Final = (
     *("--public", "--norpc", "--sse", "--broadcast_adapter=http", "--log_level=error"),
-    # A ping in the middle of a block would count as a delivery.
-    "--ping_interval=3600",
+    *("--pusher_app_id=app", "--pusher_app_key=key", "--pusher_secret=secret", "--broker=none"),
+    *("--ping_interval=3600", "--pusher_activity_timeout=3600"),
 )
 
 
 class Kind(NamedTuple):
-    """One kind of client: what it sends when it is connected, and after the response to that."""
+    """One kind of client: what it sends when it is connected, and after the response to that; the words of the server that
+    welcome it and confirm its subscription; the limits of its ratios to the first kind, and of its CPU to connect (0: none)."""
 
     name: str
     opening: str
     subscribe: Callable[[int], bytes]
+    welcome: bytes = b"welcome"
+    confirmation: bytes = b"confirm_subscription"
+    memory_limit: float = 1
+    delivery_limit: float = 1
+    connect_limit: float = 0
 
 
 def _frame(payload: bytes) -> bytes:
@@ -56,11 +58,16 @@ def _frame(payload: bytes) -> bytes:
     return bytes((0x81, 0x80 | len(payload), 0, 0, 0, 0)) + payload
 
 
+def _upgrade(target: str, more: str = "") -> str:
+    return (
+        f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
+    )
+
+
 WEBSOCKET: Final = Kind(
-    "WebSocket",
-    "GET /cable HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-    "Sec-WebSocket-Protocol: actioncable-v1-json\r\n\r\n",
+    "Action Cable",
+    _upgrade("/cable", "Sec-WebSocket-Protocol: actioncable-v1-json\r\n"),
     lambda stream: _frame(
         b'{"command":"subscribe",'
         b'"identifier":"{\\"channel\\":\\"$pubsub\\",\\"stream_name\\":\\"s%d\\"}"}' % stream
@@ -70,8 +77,22 @@ EVENT_STREAM: Final = Kind(
     "event stream",
     "GET /events?stream=s{stream} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
     lambda _: b"",
+    memory_limit=1.3,
+    delivery_limit=1.1,
 )
-KINDS: Final = (WEBSOCKET, EVENT_STREAM)
+PUSHER: Final = Kind(
+    "Pusher",
+    _upgrade("/app/key?protocol=7&client=js&version=8.6.0&flash=false"),
+    lambda stream: _frame(
+        b'{"event":"pusher:subscribe","data":{"auth":"","channel":"s%d"}}' % stream
+    ),
+    welcome=b"connection_established",
+    confirmation=b"subscription_succeeded",
+    memory_limit=1.15,
+    delivery_limit=1.15,
+    connect_limit=1.15,
+)
+KINDS: Final = (WEBSOCKET, EVENT_STREAM, PUSHER)
 """Clients of a kind subscribe to the stream whose number is its index."""
 
 
@@ -94,12 +115,12 @@ class Client(asyncio.Protocol):
         if self.ready.done():
             self._tally.add_received(data.count(MARK))
             return
-        had_welcome = b"welcome" in self._head
+        had_welcome = self._kind.welcome in self._head
         self._head += data
-        if b"confirm_subscription" in self._head:
+        if self._kind.confirmation in self._head:
             self._head = b""
             self.ready.set_result(None)
-        elif b"welcome" in self._head and not had_welcome and self._transport is not None:
+        elif self._kind.welcome in self._head and not had_welcome and self._transport is not None:
             self._transport.write(self._kind.subscribe(self._stream))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -156,16 +177,18 @@ async def connect(server: Server, kind: Kind, count: int, tally: Tally) -> list[
     return clients
 
 
-async def memory_kb(kind: Kind, count: int) -> float:
-    """The memory of one idle client of a kind, in KB."""
+async def client_cost(kind: Kind, count: int) -> tuple[float, float]:
+    """The memory of one idle client of a kind, in KB, and the CPU of its connect and subscription, in µs."""
     with serving() as server:
-        empty = server.process.usage().pss_kb
+        empty = server.process.usage()
         clients = await connect(server, kind, count, Tally())
+        connected = server.process.usage()
         await asyncio.sleep(SETTLE_S)
-        full = server.process.usage().pss_kb
+        full = server.process.usage()
         for client in clients:
             client.leave()
-    return (full - empty) / count
+    cpu_us = (connected.cpu_s - empty.cpu_s) * 1e6 / count
+    return (full.pss_kb - empty.pss_kb) / count, cpu_us
 
 
 async def delivery_us(count: int, publications: int, rounds: int) -> list[tuple[float, ...]]:
@@ -200,16 +223,16 @@ async def delivery_us(count: int, publications: int, rounds: int) -> list[tuple[
 
 
 class Row(NamedTuple):
-    """A figure for both kinds, the median of its rounds, and the median of their ratios."""
+    """A figure for Action Cable and another kind, the median of its rounds, and the median of their ratios."""
 
     title: str
-    websocket: float
-    event_stream: float
+    first: float
+    other: float
     ratio: float
     limit: float
 
 
-def row(title: str, rounds: Sequence[tuple[float, ...]], limit: float) -> Row:
+def row(title: str, rounds: Sequence[tuple[float, float]], limit: float) -> Row:
     return Row(
         title,
         median(each[0] for each in rounds),
@@ -220,28 +243,35 @@ def row(title: str, rounds: Sequence[tuple[float, ...]], limit: float) -> Row:
 
 
 def table(rows: Sequence[Row]) -> str:
-    lines = ["| | WebSocket | event stream | ratio | limit |", "|---|---|---|---|---|"]
+    lines = ["| | Action Cable | this kind | ratio | limit |", "|---|---|---|---|---|"]
     lines += [
-        f"| {each.title} | {each.websocket:.2f} | {each.event_stream:.2f} | {each.ratio:.2f} "
-        f"| {each.limit} |"
+        f"| {each.title} | {each.first:.2f} | {each.other:.2f} | {each.ratio:.2f} "
+        f"| {each.limit or 'none'} |"
         for each in rows
     ]
     return "\n".join(lines)
 
 
 async def measured(clients: int, publications: int, rounds: int) -> list[Row]:
-    memory = [tuple([await memory_kb(kind, clients) for kind in KINDS]) for _ in range(rounds)]
+    costs = [[await client_cost(kind, clients) for kind in KINDS] for _ in range(rounds)]
     deliveries = await delivery_us(clients, publications, rounds)
-    return [
-        row("memory of an idle client, KB", memory, MEMORY_LIMIT),
-        row("CPU of a delivery, µs", deliveries, DELIVERY_LIMIT),
-    ]
+    rows = []
+    for index, kind in enumerate(KINDS[1:], 1):
+        memory = [(each[0][0], each[index][0]) for each in costs]
+        cpu = [(each[0][1], each[index][1]) for each in costs]
+        delivered = [(each[0], each[index]) for each in deliveries]
+        rows += [
+            row(f"{kind.name}: memory of an idle client, KB", memory, kind.memory_limit),
+            row(f"{kind.name}: CPU of connect and subscription, µs", cpu, kind.connect_limit),
+            row(f"{kind.name}: CPU of a delivery, µs", delivered, kind.delivery_limit),
+        ]
+    return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures and prints a table; the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.event_streams",
+        prog="python -m bench.client_kinds",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -258,7 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"bench: {error}\n")
         return 2
     sys.stdout.write(table(rows) + "\n")
-    return 0 if all(each.ratio <= each.limit for each in rows) else 1
+    return 0 if all(each.ratio <= each.limit for each in rows if each.limit) else 1
 
 
 if __name__ == "__main__":
