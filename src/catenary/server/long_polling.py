@@ -17,6 +17,8 @@ from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.http_routes import announce
 from catenary.server.ports import PortSpec
 from catenary.server.shutdown_phases import CLOSE_LISTENERS
+from catenary.transports.asgi_edge import AsgiEdge
+from catenary.transports.asgi_long_polling import AsgiLongPollingEndpoint, AsgiPaths
 from catenary.transports.long_polling import PollLimits
 from catenary.transports.long_polling_endpoint import LongPollingEndpoint, PollServices
 from catenary.transports.long_polling_relay import PollRelay
@@ -35,6 +37,16 @@ def add_long_polling(build: ServerBuild, main: PortSpec, clients: ClientEndpoint
         return
     announce(build, options.server.port, "long polling", "http", options.poll.path)
     main.endpoints.append((options.poll.path, LongPollingEndpoint(poll_services(build, clients))))
+
+
+def with_long_polling(build: ServerBuild, edge: AsgiEdge, clients: ClientEndpoints) -> AsgiEdge:
+    """Adds long polling to what a cable inside another ASGI server serves, if the options ask for it."""
+    poll = build.options.poll
+    if not poll.enabled:
+        return edge
+    polling = AsgiLongPollingEndpoint(poll_services(build, clients))
+    paths = AsgiPaths([(poll.path, polling)], edge.endpoints.get("http"))
+    return msgspec.structs.replace(edge, endpoints={**edge.endpoints, "http": paths})
 
 
 def poll_services(build: ServerBuild, clients: ClientEndpoints) -> PollServices:
