@@ -76,8 +76,10 @@ def heads(port: int) -> Counter[str]:
     return seen
 
 
-def trickle(clients: list[socket.socket], data: bytes, seen: Counter[str]) -> Counter[str]:
-    """Sends everybody a byte now and then, until all were sent away; counts their answers."""
+def trickle(
+    clients: list[socket.socket], data: bytes, seen: Counter[str], code: int = 1008
+) -> Counter[str]:
+    """Sends everybody a byte now and then, until all were sent away; counts their answers, and close frames with ``code``."""
     selector = selectors.DefaultSelector()
     for client in clients:
         client.setblocking(False)
@@ -97,8 +99,8 @@ def trickle(clients: list[socket.socket], data: bytes, seen: Counter[str]) -> Co
             if not read:
                 selector.unregister(key.fileobj)
                 said = bytes(key.data)
-                close = said.find(b"\x03\xf0")
-                seen[said[:12].decode("latin-1") if close < 0 else "1008"] += 1
+                close = said.find(code.to_bytes(2, "big"))
+                seen[said[:12].decode("latin-1") if close < 0 else str(code)] += 1
         if not selector.get_map():
             break
     seen["open"] = len(selector.get_map())
@@ -120,6 +122,14 @@ def slow_frames(port: int) -> Counter[str]:
             client.sendall(masked(b"x" * 1000)[:20])
     trickling = masked(b"", PING)
     return trickle(clients, trickling, Counter())
+
+
+def introductions(port: int) -> Counter[str]:
+    """Clients of GraphQL that send pings, and never say who they are."""
+    clients = [connected(port) for _ in range(200)]
+    for client in clients:
+        client.sendall(upgrade("/graphql", protocol="graphql-transport-ws"))
+    return trickle(clients, masked(b"", PING), Counter(), 4408)
 
 
 def flood(clients: list[socket.socket], data: Callable[[], bytes], seconds: float) -> Counter[str]:
@@ -237,6 +247,7 @@ ATTACKS: dict[str, Callable[[int], Counter[str]]] = {
         heads,
         slow_heads,
         slow_frames,
+        introductions,
         identifiers,
         subscriptions,
         commands,

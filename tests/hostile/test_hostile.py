@@ -55,6 +55,8 @@ def hostile() -> Iterator[Hostile]:
         "--max_identifier_size=1000",
         "--max_subscriptions=100",
         "--tcp_timeout=2",
+        "--graphql_path=/graphql",
+        "--graphql_idle_timeout=1",
     ) as server:
         yield Hostile(server, metrics_port)
 
@@ -110,6 +112,13 @@ async def test_messages_that_trickle(hostile: Hostile) -> None:
     before = hostile.figure("late_messages_total")
     assert await attacked(hostile, "slow_frames") == {"1008": 200, "open": 0}
     assert hostile.figure("late_messages_total") == before + 200
+
+
+@in_loop
+async def test_introductions_that_never_come(hostile: Hostile) -> None:
+    before = hostile.figure("late_introductions_total")
+    assert await attacked(hostile, "introductions") == {"4408": 200, "open": 0}
+    assert hostile.figure("late_introductions_total") == before + 200
 
 
 @in_loop

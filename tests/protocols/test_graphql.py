@@ -1,9 +1,12 @@
 """GraphQL operations as subscriptions, in both protocols: between a client and an application that answers as GraphQL Ruby does."""
 
 import json
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from catenary.errors import AppError
 from catenary.messages.decisions import Decision, Verdict
@@ -13,6 +16,7 @@ from catenary.messages.replies import Confirmed, Disconnected, Rejected
 from catenary.node.limits import ClientLimits
 from catenary.protocols.graphql import GraphqlRules
 from catenary.protocols.graphql_messages import read_channel_message
+from tests.fuzz.graphql import check
 from tests.parts.graphql import (
     QUERY,
     GraphqlClient,
@@ -512,3 +516,33 @@ async def test_messages_of_other_kinds_are_not_for_operations(protocol: str) -> 
     client.start()
     client.session.send(Confirmed(identifier_of("1")))
     assert client.take() == []
+
+
+_NAMES = st.sampled_from(["1", "2", "é", "1#1", ""])
+_MESSAGES = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(
+            ["subscribe", "start", "complete", "stop", "ping", "connection_terminate", "next"]
+        ),
+    },
+    optional={
+        "id": _NAMES | st.none() | st.integers(),
+        "payload": st.just(QUERY) | st.none() | st.just({"query": 1}),
+    },
+)
+_OF_THE_CHANNEL: st.SearchStrategy[dict[str, object]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "more": st.booleans() | st.none(),
+        "result": st.sampled_from([None, 1, {}, ONE, {"data": None}, {"errors": [{}]}]),
+    },
+)
+_LINES = (_MESSAGES | _OF_THE_CHANNEL).map(lambda each: json.dumps(each).encode())
+
+
+@given(st.lists(_LINES | st.binary(max_size=20), max_size=20), st.integers(0, 9))
+def test_whatever_a_client_and_the_channel_send_no_operation_is_left(
+    lines: list[bytes], seed: int
+) -> None:
+    """And the node is asked for nothing that it does not have: see tests/fuzz/graphql.py."""
+    check(b"\n".join([b'{"type":"connection_init"}', *lines]), Random(seed))
