@@ -306,6 +306,21 @@ def test_a_response_that_is_not_delivered_is_sent_again(
     assert client.until(3) == [3]
 
 
+def test_a_response_that_has_not_arrived_is_sent_with_the_next_poll(
+    server: CableServer, client: Poller
+) -> None:
+    """As when a phone changes its network: nobody says that the old connection is broken."""
+    client.post(subscribe("mobile"))
+    with RawSocket(server.port, receive_buffer=1) as old:
+        old.send(HEAD + f"{POLL_ID}: {client.poll_id}\r\n\r\n".encode())
+        publish(server, "x" * 10_000, "mobile")
+        assert old.socket.recv(1, socket.MSG_PEEK)
+        publish(server, 1, "mobile")
+        assert client.until(1) == ["x" * 10_000, 1]
+        publish(server, 2, "mobile")
+        assert client.until(2) == [2]
+
+
 def test_a_client_that_counts_responses_gets_again_what_it_lacks(server: CableServer) -> None:
     """As behind a proxy, to which the response was delivered."""
     client = Poller(server.port, counts=True)

@@ -137,6 +137,11 @@ class AsgiPoll:
         self._finish((response_start(response.status, headers), content))
         return False
 
+    @property
+    def is_unread(self) -> bool:
+        """Not known here: the host has the connection."""
+        return False
+
     def _refuse(self, refused: RequestRefused) -> None:
         self._services.refusals.note(refused)
         self._finish(refusal(with_headers(refused, self._accepted.cors)))

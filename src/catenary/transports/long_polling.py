@@ -82,6 +82,11 @@ class Poll(Protocol):
         :meth:`PollSession.lost` reports later whether it was written to the connection of the client."""
         ...
 
+    @property
+    def is_unread(self) -> bool:
+        """Whether the response has certainly not reached the client's machine by now."""
+        ...
+
 
 class PollHolder(Protocol):
     """Where a poll waits: its session, or the relay to the node that has the session."""
@@ -212,6 +217,8 @@ class PollSession:
                 self._send_again()
         elif not self._is_written:
             self._send_again()  # the node to which the client was connected has died
+        elif self._answered is not None and self._answered.is_unread:
+            self._send_again()  # the client has left a connection that is not known to be broken yet
         if self._goodbye is not None:
             self._respond()
             return

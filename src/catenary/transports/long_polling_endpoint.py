@@ -7,7 +7,9 @@ Knows: HTTP/1.1, connections. Does not know: the meaning of messages.
 
 import asyncio
 import fcntl
+import socket
 import termios
+from typing import Final
 
 import msgspec
 
@@ -25,6 +27,9 @@ from catenary.transports.long_polling_sessions import PollSessions
 from catenary.transports.next_request import keeps_connection
 from catenary.transports.request_body import BodyReading, RequestBody, body_bytes
 from catenary.wire.http1 import RequestHead, refusal
+
+_TCP_CLOSE: Final = 7
+"""The state of a connection that was reset: TCP_CLOSE of linux/tcp_states.h, the first byte of TCP_INFO."""
 
 
 class PollServices(msgspec.Struct, frozen=True, eq=False):
@@ -161,7 +166,7 @@ class PollStage:
 
     def eof(self) -> bool:
         """The client closes the connection."""
-        self._is_unread = self._has_unread()
+        self._is_unread = self.is_unread
         return False
 
     def pause_writing(self) -> None:
@@ -222,16 +227,16 @@ class PollStage:
 
     def time_out(self) -> None:
         """No further request has come; if the response was not read, it is lost."""
-        self._is_unread = self._has_unread()
+        self._is_unread = self.is_unread
         if self._is_unread:
             self._connection.transport.abort()
         else:
             self._connection.transport.close()
 
-    def _has_unread(self) -> bool:
-        """Whether a part of the response has not reached the client's machine."""
+    @property
+    def is_unread(self) -> bool:
         transport = self._connection.transport
-        return transport.get_write_buffer_size() > 0 or _unacknowledged(transport) > 0
+        return transport.get_write_buffer_size() > 0 or _has_unacknowledged(transport)
 
     def _forget(self) -> None:
         """Leaves the connection; breaks the reference cycles."""
@@ -239,13 +244,16 @@ class PollStage:
         self._body = self._session = self._sniffer = self._accepted = None
 
 
-def _unacknowledged(transport: asyncio.BaseTransport) -> int:
-    """Bytes that TCP has not delivered to the peer's machine (tcp(7), SIOCOUTQ): a client that closes the connection before
-    its response arrives never acknowledges it. 0 where the system does not say."""
-    socket = transport.get_extra_info("socket")
-    if socket is None:
-        return 0
+def _has_unacknowledged(transport: asyncio.BaseTransport) -> bool:
+    """Whether TCP has not delivered everything to the peer's machine (tcp(7), SIOCOUTQ): a client that closes the connection
+    before its response arrives never acknowledges it. A reset connection has forgotten what was not acknowledged, so all
+    counts as lost, also if asyncio has only seen the end before the reset. False where the system does not say."""
+    connection = transport.get_extra_info("socket")
+    if connection is None:
+        return False
     try:
-        return int.from_bytes(fcntl.ioctl(socket.fileno(), termios.TIOCOUTQ, bytes(4)), "little")
-    except OSError:
-        return 0
+        if connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE:
+            return True
+        return any(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)))
+    except (OSError, AttributeError):
+        return False

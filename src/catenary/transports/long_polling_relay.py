@@ -73,6 +73,11 @@ class RemotePoll(msgspec.Struct, frozen=True):
         self.tell(self.node, pack(answered))
         return False
 
+    @property
+    def is_unread(self) -> bool:
+        """Not known here: the node of the connection reports what becomes of it."""
+        return False
+
 
 class RelayedPoll:
     """Satisfies :class:`catenary.transports.long_polling.PollHolder` and :class:`catenary.ports.Waiting`, at the node to
