@@ -149,6 +149,19 @@ def test_pusher_s_api(reader: Machine) -> None:
     ]
 
 
+def test_pusher_s_clients(reader: Machine) -> None:
+    serve, publish = blocks("docs/pusher.md")
+    (script,) = blocks("docs/pusher.md", "js")
+    require_node()
+    (reader.directory / "node_modules").symlink_to(require_packages())
+    heard = "channel.bind('pusher:subscription_succeeded', () => console.log('subscribed'))"
+    (reader.directory / "page.mjs").write_text(f"{script}\n{heard}")
+    with reader.terminal(serve, 8080, 8090), reader.terminal("node page.mjs") as page:
+        page.wait_for("subscribed")
+        reader.type(publish.replace("curl ", f"{GET} "))
+        page.wait_for("Hello")
+
+
 def test_coming_from_pusher(reader: Machine) -> None:
     (serve,) = blocks("docs/pusher-migration.md")
     with reader.terminal(serve, 8080) as server:
