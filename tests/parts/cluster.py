@@ -8,14 +8,14 @@ import http.client
 import itertools
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from tests.parts.nats_node import jetstream_server
 from tests.parts.ports import free_port
 from tests.parts.redis import redis_server
-from tests.parts.server import OURS, CableServer, cable_server
+from tests.parts.server import OURS, CableServer
 
 FLAGS = (
     *("--public", "--norpc", "--broadcast_adapter=http", "--history_limit=5000"),
@@ -42,9 +42,7 @@ def redis_cluster(number: int, *more: str) -> Iterator[Cluster]:
     """Nodes on one Redis, which stores and forwards everything; ``more`` are additional flags of the nodes."""
     with redis_server() as redis, ExitStack() as stack:
         flags = (*FLAGS, "--broker=redis", f"--redis_url={redis.url}", *more)
-        nodes = [stack.enter_context(cable_server(*flags)) for _ in range(number)]
-        for node in nodes:
-            node.wait_until_it_hears_others()
+        nodes = _started(stack, [flags] * number)
         yield Cluster(nodes, redis.stop, redis.start)
 
 
@@ -53,9 +51,7 @@ def nats_cluster(number: int, *more: str) -> Iterator[Cluster]:
     """Nodes on one nats-server with JetStream, which finds its files again when it is restarted."""
     with jetstream_server() as nats, ExitStack() as stack:
         flags = (*FLAGS, "--broker=nats", f"--nats_servers={nats.url}", *more)
-        nodes = [stack.enter_context(cable_server(*flags)) for _ in range(number)]
-        for node in nodes:
-            node.wait_until_it_hears_others()
+        nodes = _started(stack, [flags] * number)
         yield Cluster(nodes, nats.stop, nats.start)
 
 
@@ -65,24 +61,30 @@ def embedded_cluster(number: int) -> Iterator[Cluster]:
     routes = [free_port() for _ in range(number)]
     with ExitStack() as stack:
         stores = stack.enter_context(tempfile.TemporaryDirectory())
-        nodes = [
-            CableServer(
-                OURS,
+        nodes = _started(
+            stack,
+            [
                 (
                     *FLAGS,
                     *("--broker=nats", "--embed_nats", f"--enats_store_dir={stores}/{index}"),
                     *_embedded(index, routes),
-                ),
-                {},
-            )
-            for index in range(number)
-        ]
-        for node in nodes:
-            stack.callback(node.close)
-        for node in nodes:
-            node.wait_until_ready(30)
-            node.wait_until_it_hears_others()
+                )
+                for index in range(number)
+            ],
+        )
         yield Cluster(nodes, _not_to_be_stopped, _not_to_be_stopped)
+
+
+def _started(stack: ExitStack, nodes: Iterable[tuple[str, ...]]) -> list[CableServer]:
+    """Starts nodes with these flags, all at once; returns when they hear each other."""
+    started = []
+    for flags in nodes:
+        started.append(CableServer(OURS, flags, {}))
+        stack.callback(started[-1].close)
+    for node in started:
+        node.wait_until_ready()
+        node.wait_until_it_hears_others()
+    return started
 
 
 def _embedded(index: int, routes: list[int]) -> tuple[str, ...]:
