@@ -13,8 +13,10 @@ settings.register_profile(
 settings.load_profile("catenary")
 
 LONG: Final = (
+    "faults/test_faults.py",
     "test_churn.py",
     "test_memory.py",
+    "bench/test_bench.py",
     "codeworkers/test_generations.py",
     "cluster/test_cluster.py",
     "growth/test_node.py",
