@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from catenary import Cable
-from catenary.channels import graphql
+from catenary.channels import subscription_tasks
 from catenary.channels.graphql import Operation, OperationChannel, Result
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
@@ -115,7 +115,7 @@ async def test_the_results_of_a_subscription_are_published_to_its_client() -> No
     assert server.messages == [{"result": {"data": 1}, "more": True}, {"more": False}]
     assert {each[0] for each in server.publications.published} == {stream}
     assert Seen.closed == ["end"]
-    assert not graphql._running
+    assert subscription_tasks.running() == 0
 
 
 @in_loop
@@ -128,7 +128,7 @@ async def test_an_iterator_is_closed_when_its_client_unsubscribes() -> None:
     await server.unsubscribe()
     assert Seen.closed == ["wait"]
     assert server.messages == [{"result": {"data": 1}, "more": True}], "it has no listener any more"
-    assert not graphql._running
+    assert subscription_tasks.running() == 0
 
 
 @in_loop
@@ -152,7 +152,7 @@ async def test_a_second_operation_replaces_the_first() -> None:
     assert Seen.closed == ["wait"]
     await server.unsubscribe()
     assert Seen.closed == ["wait", "wait"]
-    assert not graphql._running
+    assert subscription_tasks.running() == 0
 
 
 @in_loop
@@ -189,3 +189,20 @@ async def test_a_channel_without_run_fails() -> None:
     await decided(cable.application.subscribe(client, identifier))
     decision = await decided(cable.application.perform(client, identifier, '{"action":"execute"}'))
     assert decision.verdict is Verdict.ERROR
+
+
+@in_loop
+async def test_a_process_that_is_replaced_ends_its_subscriptions() -> None:
+    """As a code worker does when its code is reloaded: the client must not wait for ever."""
+    server, other = Server(), Cable(channels=[Numbers])
+    await server.start()
+    await server.execute("wait")
+    await settle()
+    await other.application.stop(1)
+    assert Seen.closed == []
+    await server.cable.application.stop(1)
+    assert Seen.closed == ["wait"]
+    (_, end) = server.messages
+    error = {"message": "The server restarts; subscribe again"}
+    assert end == {"result": {"errors": [error]}, "more": False}
+    assert subscription_tasks.running() == 0

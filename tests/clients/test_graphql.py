@@ -1,6 +1,7 @@
 """GraphQL clients from npm, with applications in Python (strawberry, ariadne) and one that answers as GraphQL Ruby does."""
 
 import itertools
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -57,8 +58,8 @@ def server(request: pytest.FixtureRequest) -> CableServer:
     return server
 
 
-def python_server(cable: str) -> AbstractContextManager[CableServer]:
-    return cable_server(*FLAGS, command=(*OURS, cable), directory=CHAT)
+def python_server(cable: str, *flags: str) -> AbstractContextManager[CableServer]:
+    return cable_server(*FLAGS, *flags, command=(*OURS, cable), directory=CHAT)
 
 
 @pytest.fixture(params=list(DRIVERS))
@@ -210,3 +211,17 @@ def test_a_server_that_stops_asks_its_clients_to_return(driver: str) -> None:
         page.until_listeners("room", 1)
         server.stop()
         assert page.wait_for("close")["code"] == 1001
+
+
+def test_a_subscription_in_a_code_worker_ends_when_its_code_is_reloaded(driver: str) -> None:
+    with (
+        python_server("app:cable", "--app_workers=1") as server,
+        GraphqlPage(driver, server.port) as page,
+    ):
+        page.start("room", LISTEN, room="room")
+        page.until_listeners("room", 1)
+        server.process.send_signal(signal.SIGHUP)
+        page.until(lambda: page.is_over("room"))
+        page.start("again", LISTEN, room="room")
+        page.until_listeners("room", 1)
+        page.until(lambda: page.results("again"))

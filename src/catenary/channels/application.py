@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from catenary.channels import subscription_tasks
 from catenary.channels.call import Broadcaster, Call
 from catenary.channels.channel import Channel
 from catenary.channels.connection import Connection
@@ -146,6 +147,7 @@ class CableApplication:
 
     async def stop(self, timeout_s: float) -> None:
         """Waits for calls that must be finished, cancels those that take longer, and releases."""
+        await subscription_tasks.abandon_all(self._broadcaster)
         self.timers.stop()
         if self._detached:
             _, late = await asyncio.wait(self._detached, timeout=timeout_s)

@@ -7,7 +7,6 @@ Source: GraphqlChannel of graphql-ruby's documentation, for the messages. Knows:
 library of GraphQL.
 """
 
-import asyncio
 import functools
 import hashlib
 import logging
@@ -16,11 +15,13 @@ from typing import Any, Final
 
 import msgspec
 
+from catenary.channels import subscription_tasks
 from catenary.channels.call import current
 from catenary.channels.channel import C, Channel
 from catenary.channels.declaration import action
 from catenary.channels.errors import NotHosted
 from catenary.channels.subscription_key import SubscriptionKey
+from catenary.errors import CatenaryError
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.names import Identifier, Sid
 
@@ -31,8 +32,9 @@ Result = Mapping[str, Any]
 
 _FAILED: Final = {"errors": [{"message": "The operation failed"}]}
 
-_running: Final[dict[SubscriptionKey, asyncio.Task[None]]] = {}
-"""The tasks of this process that read the values of subscriptions."""
+_ENDED: Final = {"errors": [{"message": "The server restarts; subscribe again"}]}
+
+Publish = Callable[[object], Awaitable[None]]
 
 
 class Operation(msgspec.Struct, frozen=True):
@@ -84,10 +86,7 @@ class OperationChannel(Channel[C]):
 
     async def unsubscribed(self) -> None:
         """Ends the iterator of this subscription."""
-        task = _running.pop(self._key, None)
-        if task is not None:
-            task.cancel()
-            await asyncio.wait((task,))
+        await subscription_tasks.end(self._key)
 
     @property
     def _key(self) -> SubscriptionKey:
@@ -103,39 +102,41 @@ class OperationChannel(Channel[C]):
         broadcaster = self._call.broadcaster or type(self).broadcaster
         if broadcaster is None:
             raise NotHosted(f"expected a cable that serves {type(self).__name__}, got none")
-        key, stream = self._key, self._stream
-        former = _running.get(key)
-        if former is not None:
-            former.cancel()
-        task = asyncio.get_running_loop().create_task(
-            _publish_all(results, functools.partial(broadcaster.broadcast, stream, transient=True))
+        publish = functools.partial(broadcaster.broadcast, self._stream, transient=True)
+        subscription_tasks.start(
+            self._key,
+            broadcaster,
+            _publish_all(results, publish),
+            functools.partial(_publish_last, publish, {"result": _ENDED, "more": False}),
         )
-        _running[key] = task
-        task.add_done_callback(functools.partial(_forget, key))
 
 
-async def _publish_all(
-    results: AsyncIterable[Result], publish: Callable[[object], Awaitable[None]]
-) -> None:
+async def _publish_all(results: AsyncIterable[Result], publish: Publish) -> None:
     # In the context of this task only: the call that started it is over.
     current.set(None)
+    last: dict[str, object] = {"more": False}
     try:
-        try:
-            async for result in results:
-                await publish({"result": result, "more": True})
-        except Exception:  # noqa: BLE001  (of the application)
-            _limited.exception("The results of a GraphQL subscription failed")
-            await publish({"result": _FAILED, "more": False})
-        else:
-            await publish({"more": False})
-        finally:
-            close = getattr(results, "aclose", None)
-            if close is not None:
-                await close()
+        async for result in results:
+            await publish({"result": result, "more": True})
     except Exception:  # noqa: BLE001  (of the application, and outages)
-        _limited.exception("The end of a GraphQL subscription failed")
+        _limited.exception("The results of a GraphQL subscription failed")
+        last = {"result": _FAILED, "more": False}
+    finally:
+        await _close(results)
+    await _publish_last(publish, last)
 
 
-def _forget(key: SubscriptionKey, ended: "asyncio.Task[None]") -> None:
-    if _running.get(key) is ended:
-        del _running[key]
+async def _close(results: AsyncIterable[Result]) -> None:
+    close = getattr(results, "aclose", None)
+    if close is not None:
+        try:
+            await close()
+        except Exception:  # noqa: BLE001  (of the application)
+            _limited.exception("The end of a GraphQL subscription failed")
+
+
+async def _publish_last(publish: Publish, message: object) -> None:
+    try:
+        await publish(message)
+    except CatenaryError as error:
+        _limited.error("The end of a GraphQL subscription was not published: %s", error)
