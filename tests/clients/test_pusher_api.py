@@ -427,7 +427,7 @@ def test_a_receiver_that_fails_and_hangs_gets_everything_later(
     with subscriber(server, "failing", app=OTHER):
         receiver.wait_for_refused(refused + 2)
         receiver.status, receiver.is_hanging = 200, True
-        receiver.wait_for_refused(refused + 4)
+        receiver.wait_for_refused(refused + 3)
         receiver.is_hanging = False
     receiver.wait_until(lambda events: {"name": "channel_vacated", "channel": "failing"} in events)
     sent = [each for each in receiver.events("/all") if each["channel"] == "failing"]

@@ -5,6 +5,7 @@ Knows: paths, methods, signatures. Does not know: clients, how events are delive
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
@@ -27,6 +28,7 @@ from catenary.auth.pusher_requests import (
 )
 from catenary.config.pusher_apps import PusherApp
 from catenary.errors import BackendError, BackendRefused, NotKept, RequestRefused
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.protocols import pusher_rest
 from catenary.protocols.pusher_events import event_text, is_presence, user_identifiers
 from catenary.protocols.pusher_rest import Attributes, Event
@@ -37,6 +39,8 @@ PREFIX: Final = "/apps"
 
 WRITTEN_AT_ONCE: Final = 1_000
 """Channels or users that are written in one turn of the event loop: about 1 ms."""
+
+_limited: Final = RateLimitedLogger(logging.getLogger("catenary.pusher"))
 
 _DONE: Final = ApiResponse(200, content=b"{}")
 _METHODS: Final = "GET, POST"
@@ -157,8 +161,8 @@ class PusherAppApi:
             return refusal
         if not event.info:
             return _DONE
-        known = await self._channels.attributes_of(list(event.channels), event.info)
-        return ApiResponse(200, content=pusher_rest.events_answer(known))
+        known = await _or_nothing(self._channels.attributes_of(list(event.channels), event.info))
+        return ApiResponse(200, content=pusher_rest.events_answer(known or {}))
 
     async def _trigger_batch(self, _: Mapping[str, str], body: bytes) -> ApiResponse:
         events = pusher_rest.read_batch(body, self._app.max_event_size)
@@ -167,10 +171,9 @@ class PusherAppApi:
             return refusal
         if not any(event.info for event in events):
             return _DONE
-        known = await asyncio.gather(
-            *(self._channels.attributes(event.channels[0], event.info) for event in events)
-        )
-        return ApiResponse(200, content=pusher_rest.batch_answer(known))
+        reads = (self._channels.attributes(event.channels[0], event.info) for event in events)
+        known = await _or_nothing(asyncio.gather(*reads))
+        return ApiResponse(200, content=pusher_rest.batch_answer(known or ()))
 
     async def _trigger_for_user(self, user_id: str, body: bytes) -> ApiResponse:
         event = pusher_rest.read_user_event(body, user_id, self._app.max_event_size)
@@ -235,6 +238,16 @@ class PusherAppApi:
             raise RequestRefused(400, "Users can only be retrieved for presence channels")
         listed = await _joined(await self._channels.users(channel), _user)
         return ApiResponse(200, content=b'{"users":[%b]}' % listed)
+
+
+async def _or_nothing(read: Awaitable[_T]) -> _T | None:
+    """Attributes for the answer to events that are published: if they can't be read, the publisher must not get an
+    error, after which it would publish the events again."""
+    try:
+        return await read
+    except (BackendError, NotKept) as error:
+        _limited.info("an answer lacks the attributes of channels: %s", error)
+        return None
 
 
 async def _joined(items: Iterable[_T], write: Callable[[_T], bytes]) -> bytes:
