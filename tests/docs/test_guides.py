@@ -81,6 +81,15 @@ def test_a_cable_and_its_jobs(reader: Machine) -> None:
         listener.wait_for('"by a job"')
 
 
+def test_long_polling_by_hand(reader: Machine) -> None:
+    (block,) = blocks("docs/long-polling.md")
+    server, request = block.splitlines()
+    with reader.terminal(server.partition("#")[0], 8080):
+        printed = reader.type(request)
+    assert "X-Anycable-Poll-ID: " in printed
+    assert '"type":"confirm_subscription"' in printed
+
+
 def test_every_way_to_serve_a_cable(reader: Machine) -> None:
     guide.write("channels", reader.directory)
     commands = [

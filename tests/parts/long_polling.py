@@ -85,7 +85,7 @@ class Poller:
         self.path = path
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
         self.poll_id = ""
-        self._counts = counts
+        self.counts = counts
         self._received = 0
 
     def post(self, *commands: Mapping[str, object], port: int | None = None) -> Response:
@@ -100,7 +100,7 @@ class Poller:
         headers = dict(self.headers)
         if self.poll_id:
             headers[POLL_ID] = self.poll_id
-        if self._counts and self._received:
+        if self.counts and self._received:
             headers[RESPONSE_NUMBER] = str(self._received)
         connection.request("POST", self.path, lines(*commands), headers)
         return connection

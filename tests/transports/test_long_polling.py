@@ -14,7 +14,7 @@ import pytest
 
 from catenary.messages.decisions import Decision
 from catenary.protocols.long_polling import POLL_ID
-from catenary.transports.long_polling import PollSession
+from catenary.transports.long_polling import PollResponse, PollSession
 from tests.parts.heart import Heart, confirming, in_loop, room, settle
 from tests.parts.long_polling import (
     Poller,
@@ -333,6 +333,11 @@ def test_a_client_that_counts_responses_gets_again_what_it_lacks(server: CableSe
     assert client.until(2) == [1, 2]
     publish(server, 3, "counts")
     assert client.until(3) == [3]
+    # It may stop counting.
+    client.finish(client.begin())
+    client.counts = False
+    publish(server, 4, "counts")
+    assert client.until(4) == [4]
 
 
 # Slow clients
@@ -462,6 +467,42 @@ async def test_a_slow_decision_does_not_hold_back_the_welcome() -> None:
         waiting = asyncio.create_task(posted(port, response.headers[POLL_ID.lower()]))
         answer.set_result(confirming(room("slow")))
         assert (await waiting).types == ["confirm_subscription"]
+
+
+class MemoryPoll:
+    """A request, and whether its response has arrived."""
+
+    def __init__(self) -> None:
+        self.messages = b""
+        self.is_unread = False
+        self.answered = asyncio.Event()
+
+    def answer(self, response: PollResponse) -> bool:
+        self.messages = response.messages
+        self.answered.set()
+        return True
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+@in_loop
+async def test_a_response_that_is_acknowledged_late_is_not_sent_again(arrives: bool) -> None:
+    heart = Heart()
+    services = poll_services(heart)
+    async with serving_polls(services) as port:
+        session = services.sessions.find(await opened(port, lines(say("subscribe", room("r")))))
+        assert session is not None
+        first, second = MemoryPoll(), MemoryPoll()
+        session.poll(first, None, b"")
+        heart.publish("r", "1")
+        await first.answered.wait()
+        heart.publish("r", "2")
+        first.is_unread = True
+        session.poll(second, None, lines({"command": "ping"}))
+        assert not second.answered.is_set()
+        first.is_unread = not arrives
+        await second.answered.wait()
+        assert (b'"message":"1"' in second.messages) is not arrives
+        assert b'"message":"2"' in second.messages
 
 
 def living_sessions() -> int:

@@ -17,8 +17,8 @@ from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.http_routes import announce
 from catenary.server.ports import PortSpec
 from catenary.server.shutdown_phases import CLOSE_LISTENERS
-from catenary.transports.asgi_edge import AsgiEdge
-from catenary.transports.asgi_long_polling import AsgiLongPollingEndpoint, AsgiPaths
+from catenary.transports.asgi_edge import AsgiEdge, AsgiPaths
+from catenary.transports.asgi_long_polling import AsgiLongPollingEndpoint
 from catenary.transports.long_polling import PollLimits
 from catenary.transports.long_polling_endpoint import LongPollingEndpoint, PollServices
 from catenary.transports.long_polling_relay import PollRelay

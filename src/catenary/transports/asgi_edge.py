@@ -13,6 +13,7 @@ from catenary.edge.handshake_queue import HandshakeQueue
 from catenary.edge.refusals import Refusals
 from catenary.edge.request import Peer
 from catenary.edge.routes import RouteTable
+from catenary.errors import RequestRefused
 from catenary.metrics.counters import Counters
 from catenary.wire.http1 import RequestHead
 
@@ -42,11 +43,13 @@ class AsgiEndpoint(Protocol):
 
 class AsgiPaths:
     """Satisfies :class:`AsgiEndpoint`: chooses an endpoint by the path below the one at which the cable is mounted, and the
-    ``fallback`` for every other path."""
+    ``fallback`` for every other path; without one, they are refused with 404."""
 
     __slots__ = ("_fallback", "_routes")
 
-    def __init__(self, rows: Sequence[tuple[str, AsgiEndpoint]], fallback: AsgiEndpoint) -> None:
+    def __init__(
+        self, rows: Sequence[tuple[str, AsgiEndpoint]], fallback: AsgiEndpoint | None
+    ) -> None:
         """Raises :class:`catenary.errors.ConfigError` for an invalid pattern."""
         self._routes = RouteTable(rows)
         self._fallback = fallback
@@ -54,9 +57,11 @@ class AsgiPaths:
     def open(
         self, request: RequestHead, peer: Peer, scope: Scope, receive: Receive, send: Send
     ) -> AsgiClient:
-        path: str = scope["path"]
-        endpoint = self._routes.find(path.removeprefix(scope.get("root_path", "")))
-        return (endpoint or self._fallback).open(request, peer, scope, receive, send)
+        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+        endpoint = self._routes.find(path) or self._fallback
+        if endpoint is None:
+            raise RequestRefused(404, f"expected a path of the cable, got {path[:100]!r}")
+        return endpoint.open(request, peer, scope, receive, send)
 
 
 class AsgiEdge(msgspec.Struct, frozen=True, eq=False, kw_only=True):

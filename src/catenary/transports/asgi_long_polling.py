@@ -12,10 +12,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from catenary.edge.refusals import unavailable
 from catenary.edge.request import Peer
-from catenary.edge.routes import RouteTable
 from catenary.errors import RequestRefused
 from catenary.messages.environment import AsgiEnvironment
-from catenary.transports.asgi_edge import AsgiClient, AsgiEndpoint
 from catenary.transports.asgi_event_stream import AsgiBriefResponse
 from catenary.transports.asgi_responses import refusal, response_start
 from catenary.transports.http_responses import BriefResponse, with_headers
@@ -24,29 +22,6 @@ from catenary.transports.long_polling_endpoint import PollServices
 from catenary.transports.long_polling_requests import AcceptedPoll, headers_of
 from catenary.transports.request_body import RequestBody
 from catenary.wire.http1 import RequestHead
-
-
-class AsgiPaths:
-    """Satisfies :class:`catenary.transports.asgi_edge.AsgiEndpoint`: several endpoints, by the path below the mount.
-
-    ``otherwise`` serves the other paths; without it they are refused with 404."""
-
-    __slots__ = ("_otherwise", "_routes")
-
-    def __init__(
-        self, rows: Sequence[tuple[str, AsgiEndpoint]], otherwise: AsgiEndpoint | None
-    ) -> None:
-        self._routes = RouteTable(rows)
-        self._otherwise = otherwise
-
-    def open(
-        self, request: RequestHead, peer: Peer, scope: Scope, receive: Receive, send: Send
-    ) -> AsgiClient:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        endpoint = self._routes.find(path) or self._otherwise
-        if endpoint is None:
-            raise RequestRefused(404, f"expected a path of the cable, got {path[:100]!r}")
-        return endpoint.open(request, peer, scope, receive, send)
 
 
 class AsgiLongPollingEndpoint:

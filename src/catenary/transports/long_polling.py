@@ -140,6 +140,7 @@ class PollSession:
         "_is_carrying_out",
         "_is_composing",
         "_is_counting",
+        "_is_doubtful",
         "_is_flushing",
         "_is_opening",
         "_is_overflowing",
@@ -175,6 +176,7 @@ class PollSession:
         self._sent = b""
         self._answered: Poll | None = None
         self._is_counting = False
+        self._is_doubtful = False
         self._is_written = True
         # The poll that waits; with ``_is_opening``, it is the one that opens the session
         self._poll: Poll | None = poll
@@ -218,7 +220,7 @@ class PollSession:
         elif not self._is_written:
             self._send_again()  # the node to which the client was connected has died
         elif self._answered is not None and self._answered.is_unread:
-            self._send_again()  # the client has left a connection that is not known to be broken yet
+            self._is_doubtful = True
         if self._goodbye is not None:
             self._respond()
             return
@@ -226,7 +228,14 @@ class PollSession:
             self._take_commands(body)
             return
         self._note_alive()
-        if self._pending:
+        self._respond_soon()
+
+    def _respond_soon(self) -> None:
+        """Answers with what is pending. TCP acknowledges late what a client has read: if the last response may not have
+        arrived, its fate is decided after the flush interval."""
+        if self._is_doubtful:
+            self._flush_later()
+        elif self._pending or self._is_opening:
             self._respond()
 
     @property
@@ -240,8 +249,10 @@ class PollSession:
 
     def delivered(self, poll: Poll) -> None:
         """A client that counts responses says itself what it has received: there may be a proxy."""
-        if poll == self._answered and not self._is_counting:
-            self._sent, self._answered = b"", None
+        if poll == self._answered:
+            self._answered = None
+            if not self._is_counting:
+                self._sent = b""
 
     def lost(self, poll: Poll) -> None:
         """The client of a poll has gone, without its response."""
@@ -301,8 +312,8 @@ class PollSession:
     def _carried_out(self) -> None:
         """The application has decided about all commands of a poll: their replies are the response to it."""
         self._note_alive()
-        if self._poll is not None and (self._is_opening or self._pending):
-            self._respond()
+        if self._poll is not None:
+            self._respond_soon()
 
     def _note_alive(self) -> None:
         """A poll answers the pings before it, as everything that the client sent before has been read."""
@@ -372,6 +383,10 @@ class PollSession:
 
     def _respond(self) -> None:
         """Answers the poll that waits with everything that is pending."""
+        if self._is_doubtful:
+            self._is_doubtful = False
+            if self._answered is not None and self._answered.is_unread:
+                self._send_again()  # the client has left a connection that is not known to be broken yet
         if self._slices == 0:
             messages = b"".join(each for each in self._pending if type(each) is bytes)
             self._pending.clear()

@@ -1,0 +1,197 @@
+"""Polls that are relayed to another node, whose messages between nodes are lost, late or cut short as a test says."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from catenary.edge.request import Peer
+from catenary.protocols.relayed_polls import Answered, Part, Relayed, Written, unpack
+from catenary.transports import long_polling_relay
+from catenary.transports.long_polling import PollHolder, PollResponse
+from catenary.transports.long_polling_endpoint import PollServices
+from catenary.transports.long_polling_relay import PollRelay
+from catenary.wire.http1 import RequestHead
+from tests.parts.heart import Heart, in_loop, room, settle
+from tests.parts.long_polling import LIMITS, lines, poll_services
+
+FAST = msgspec.structs.replace(LIMITS, flush_interval_s=0)
+
+
+class Network:
+    """The messages between nodes; ``loses`` says which do not arrive."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, MemoryPeers] = {}
+        self.loses: Callable[[object], bool] = lambda _: False
+
+
+class MemoryPeers:
+    """Satisfies :class:`catenary.ports.Peers`."""
+
+    def __init__(self, network: Network, node: str) -> None:
+        self.node = node
+        self._network = network
+        self.hear: Callable[[bytes], None] = lambda _: None
+        network.nodes[node] = self
+
+    def tell(self, node: str, message: bytes) -> None:
+        if node in self._network.nodes and not self._network.loses(unpack(message)):
+            asyncio.get_running_loop().call_soon(self._network.nodes[node].hear, message)
+
+
+class MemoryPoll:
+    """A request; one whose client has gone can't be answered."""
+
+    def __init__(self) -> None:
+        self.response: PollResponse | None = None
+        self.is_gone = False
+        self.is_unread = False
+
+    def answer(self, response: PollResponse) -> bool:
+        self.response = response
+        return not self.is_gone
+
+    @property
+    def status(self) -> int:
+        assert self.response is not None
+        return self.response.status
+
+    @property
+    def messages(self) -> bytes:
+        assert self.response is not None
+        return self.response.messages
+
+
+class Cluster:
+    """The node ``node``, which has a session with one subscription, and another one, which its client polls."""
+
+    def __init__(self) -> None:
+        self.network = Network()
+        self.heart = Heart()
+        here, there = (poll_services(heart, FAST) for heart in (self.heart, Heart()))
+        self._relay_of("node", here)
+        self.relay = self._relay_of("other", there)
+        self.counters = there.bodies.counters
+        request = RequestHead("POST", "/lp", {})
+        accepted = here.requests.accept(request, Peer("http", "127.0.0.1"))
+        subscribe = lines({"command": "subscribe", "identifier": room("r")})
+        session = here.begin(accepted, MemoryPoll(), subscribe)  # type: ignore[arg-type]
+        assert session is not None
+        self.poll_id = session.poll_id  # type: ignore[attr-defined]
+
+    def _relay_of(self, name: str, services: PollServices) -> PollRelay:
+        counters = services.bodies.counters
+        peers = MemoryPeers(self.network, name)
+        return PollRelay(peers, services.sessions, counters, 0.1, time.monotonic)
+
+    def poll(self, body: bytes = b"") -> tuple[MemoryPoll, PollHolder]:
+        poll = MemoryPoll()
+        return poll, self.relay.poll(self.poll_id, poll, None, body)
+
+    def publish(self, data: str) -> None:
+        self.heart.publish("r", data)
+
+
+async def answered(poll: MemoryPoll) -> None:
+    while poll.response is None:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+
+
+@in_loop
+async def test_a_poll_and_its_response_are_relayed() -> None:
+    cluster = Cluster()
+    poll, _ = cluster.poll()
+    await settle()
+    cluster.publish("1")
+    await answered(poll)
+    assert (poll.status, b'"message":"1"' in poll.messages) == (200, True)
+    assert cluster.counters.long_poll_relayed_total == 1
+
+
+@in_loop
+async def test_a_response_whose_node_died_before_it_was_written_is_sent_again() -> None:
+    cluster = Cluster()
+    cluster.network.loses = lambda message: isinstance(message, Answered | Part | Written)
+    cluster.publish("1")
+    cluster.poll()
+    await settle(50)
+    cluster.network.loses = lambda _: False
+    again, _ = cluster.poll()
+    await answered(again)
+    assert b'"message":"1"' in again.messages
+    await settle()
+    cluster.publish("2")
+    last, _ = cluster.poll()
+    await answered(last)
+    assert b'"message":"1"' not in last.messages
+
+
+@in_loop
+async def test_a_response_that_lost_a_part_is_sent_again() -> None:
+    cluster = Cluster()
+    lost: list[object] = []
+
+    def loses_one(message: object) -> bool:
+        if isinstance(message, Part) and not lost:
+            lost.append(message)
+            return True
+        return False
+
+    cluster.network.loses = loses_one
+    cluster.publish("x" * long_polling_relay.PART_BYTES)
+    poll, _ = cluster.poll()
+    await answered(poll)
+    assert (poll.status, poll.messages) == (204, b"")
+    again, _ = cluster.poll()
+    await answered(again)
+    assert len(again.messages) > long_polling_relay.PART_BYTES
+
+
+@in_loop
+async def test_a_response_to_a_client_that_has_gone_is_sent_again() -> None:
+    cluster = Cluster()
+    poll, _ = cluster.poll()
+    await settle()
+    poll.is_gone = True
+    cluster.publish("1")
+    await answered(poll)
+    again, _ = cluster.poll()
+    await answered(again)
+    assert b'"message":"1"' in again.messages
+
+
+@in_loop
+async def test_a_node_that_does_not_confirm_is_dead() -> None:
+    cluster = Cluster()
+    cluster.network.loses = lambda message: isinstance(message, Relayed)
+    poll, _ = cluster.poll()
+    await answered(poll)
+    assert (poll.status, b"session_expired" in poll.messages) == (401, True)
+    assert cluster.counters.long_poll_stale_requests_total == 1
+
+
+@in_loop
+async def test_a_node_that_stops_answers_the_polls_that_it_relays() -> None:
+    cluster = Cluster()
+    poll, relayed = cluster.poll()
+    await settle()
+    relayed.shutdown()
+    assert (poll.status, poll.messages) == (204, b"")
+    cluster.publish("1")
+    again, _ = cluster.poll()
+    await answered(again)
+    assert b'"message":"1"' in again.messages
+
+
+@in_loop
+async def test_a_message_of_another_kind_harms_nobody() -> None:
+    cluster = Cluster()
+    for message in (b"", b"\xc1", b"\x93\xa4poll\x01\x02"):
+        cluster.network.nodes["node"].hear(message)
+        cluster.network.nodes["other"].hear(message)
+    poll, _ = cluster.poll()
+    cluster.publish("1")
+    await answered(poll)
+    assert poll.status == 200
