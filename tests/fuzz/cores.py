@@ -66,7 +66,15 @@ from catenary.wire.http2_frames import (
     Http2Error,
     frame,
 )
-from tests.fuzz import durable_streams, event_stream, graphql, long_polling, ocpp, pusher_rest
+from tests.fuzz import (
+    durable_streams,
+    event_stream,
+    graphql,
+    long_polling,
+    ocpp,
+    pusher,
+    pusher_rest,
+)
 from tests.parts.binary_cable import EXTENDED_PROTOBUF, MESSAGE_PACK
 from tests.parts.raw_socket import masked, upgrade
 
@@ -595,6 +603,7 @@ CORES: Final = (
         durable_streams.WORDS,
         durable_streams.check,
     ),
+    Core("protocols/pusher_reader", pusher.SEEDS, pusher.WORDS, pusher.check),
     Core("protocols/pusher_rest", pusher_rest.SEEDS, pusher_rest.WORDS, pusher_rest.check),
     Core("protocols/graphql", graphql.SEEDS, graphql.WORDS, graphql.check),
     Core("protocols/actioncable_msgpack", _PACKED, _BINARY_WORDS, check_message_pack),

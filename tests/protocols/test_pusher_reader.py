@@ -320,6 +320,15 @@ def test_nothing_is_raised_and_nothing_private_is_granted(messages: list[Any]) -
             assert not command.identifier.startswith(("private-", "presence-", "#"))
 
 
+def test_bytes_that_are_not_utf8_are_answered() -> None:
+    """They may come in a binary message, which the transport does not check."""
+    for payload in (
+        b'{"event":"client-x","channel":"private-x","data":{"\xa9":1}}',
+        b'{"event":"pusher:signin","data":{"auth":"\xff"}}',
+    ):
+        assert answer(reader()(payload))["event"] == "pusher:error"
+
+
 @given(st.binary())
 def test_any_bytes_are_answered(payload: bytes) -> None:
     assert isinstance(reader()(payload), DirectReply)

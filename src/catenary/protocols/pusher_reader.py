@@ -122,8 +122,9 @@ class PusherReader:
     def __call__(self, payload: bytes) -> Command | tuple[Command, ...]:
         """Answers a message that it can't read with ``pusher:error``; never raises."""
         try:
-            message = _read_message(payload)
-        except msgspec.DecodeError:
+            # The reader leaves the bytes of ``data`` unread.
+            message = _read_message(payload.decode())
+        except (UnicodeDecodeError, msgspec.DecodeError):
             return DirectReply(error(None, "Invalid message: expected a JSON object with an event"))
         read = _READERS.get(message.event)
         if read is not None:
