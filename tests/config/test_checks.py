@@ -100,13 +100,13 @@ def test_what_asks_for_nothing_is_accepted(argv: list[str]) -> None:
         (["--ocpp_path=ocpp"], "ocpp_path: expected a path that begins with /, got 'ocpp'"),
         (
             ["--ocpp_path=/"],
-            "ocpp_path: expected a prefix of its own, such as /ocpp, got '/', with which health-path"
-            " begins, too",
+            "ocpp_path: expected a prefix of its own, such as /ocpp, got '/', below which health-path"
+            " is: '/health'",
         ),
         (
             ["--ocpp_path=/api"],
-            "ocpp_path: expected a prefix of its own, such as /ocpp, got '/api', with which api_path"
-            " begins, too",
+            "ocpp_path: expected a prefix of its own, such as /ocpp, got '/api', below which api_path"
+            " is: '/api/publish'",
         ),
         (["--health-path=h"], "health-path: expected a path that begins with /, got 'h'"),
         (
@@ -133,7 +133,27 @@ def test_what_asks_for_nothing_is_accepted(argv: list[str]) -> None:
         (["--graphql_path=gql"], "graphql_path: expected a path that begins with /, got 'gql'"),
         (
             ["--graphql_path=/cable"],
-            "graphql_path: expected another path than that of cables, got '/cable'",
+            "graphql_path: expected another path than path, got '/cable' for both",
+        ),
+        (
+            ["--poll", "--sse", "--poll_path=/events"],
+            "poll_path: expected another path than sse_path, got '/events' for both",
+        ),
+        (
+            ["--ds", "--broker=memory", "--ds_path=/cable/"],
+            "ds_path: expected another path than path, got '/cable' for both",
+        ),
+        (
+            ["--sse", "--sse_path=/health"],
+            "health-path: expected another path than sse_path, got '/health' for both",
+        ),
+        (
+            ["--metrics_http=/cable"],
+            "metrics_http: expected another path than path, got '/cable' for both",
+        ),
+        (
+            ["--secret=s", "--broadcast_adapter=http", "--http_broadcast_path=/cable"],
+            "http_broadcast_path: expected another path than path, got '/cable' for both",
         ),
         (
             ["--graphql_path=/graphql", "--graphql_idle_timeout=0"],
@@ -154,6 +174,24 @@ def test_options_that_do_not_go_together(argv: list[str], line: str) -> None:
 )
 def test_tokens_can_be_enforced_where_they_can_be_checked(key: str) -> None:
     assert options("--enforce_jwt", key).jwt.enforce
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--poll_path=/cable"],
+        ["--sse_path=/cable"],
+        ["--path=/a,/a"],
+        ["--health-path=/ready"],
+        ["--metrics_http=/cable", "--metrics_port=9090"],
+        ["--broadcast_adapter=http", "--http_broadcast_path=/cable"],
+    ],
+    ids=str,
+)
+def test_one_path_twice_is_accepted_where_one_feature_serves_it_at_each_port(
+    argv: list[str],
+) -> None:
+    assert options(*argv).server.port == 8080
 
 
 def test_options_that_go_together() -> None:

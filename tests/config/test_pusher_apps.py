@@ -89,6 +89,11 @@ def app(**fields: object) -> str:
             "pusher_app_key: expected pusher_app_id beside it, got pusher_app_key alone",
         ),
         (
+            ["--pusher_secret=a"],
+            "pusher_secret: expected pusher_app_id and pusher_app_key beside it, got pusher_secret"
+            " alone",
+        ),
+        (
             ["--pusher_app_id=a/b", "--pusher_app_key=k"],
             "pusher: expected letters, digits, _, . and - in the app's id, got 'a/b'",
         ),
@@ -136,11 +141,11 @@ def app(**fields: object) -> str:
         ),
         (
             [*FLAGS, f"--pusher_apps={app(id='main')}"],
-            "pusher.apps[1]: expected an app id that no other app has, got it twice",
+            "pusher.apps[1]: expected an app id that no other app has, got that of app 'main'",
         ),
         (
             [*FLAGS, f"--pusher_apps={app()}"],
-            "pusher.apps[1]: expected an app key that no other app has, got it twice",
+            "pusher.apps[1]: expected an app key that no other app has, got that of app 'main'",
         ),
         (
             [*FLAGS, f"--pusher_apps={app(key='k2', stream_prefix='')}"],

@@ -71,9 +71,9 @@ def any_options(draw: st.DrawFn) -> Options:
         ("api", "path"),
         ("metrics", "http_path"),
     ):
-        rooms.setdefault(room, {})[name] = f"/{draw(TEXT)}"
+        rooms.setdefault(room, {})[name] = f"/{room}_{name}{draw(TEXT)}"
     rooms.setdefault("websocket", {})["paths"] = tuple(
-        f"/{item}" for item in draw(st.lists(ITEM, min_size=1, max_size=3))
+        f"/cable{item}" for item in draw(st.lists(ITEM, min_size=1, max_size=3))
     )
     if rooms.get("rpc", {}).get("implementation") == "http":
         rooms["rpc"]["host"] = f"http://{draw(ITEM)}"
@@ -91,7 +91,7 @@ def any_options(draw: st.DrawFn) -> Options:
     if broker:
         rooms.setdefault("pubsub", {})["adapter"] = "none"
     durable = rooms.setdefault("ds", {})
-    durable["path"] = f"/{draw(WORD)}"
+    durable["path"] = f"/streams{draw(WORD)}"
     durable["write"] = False
     if not broker:
         durable["enabled"] = False

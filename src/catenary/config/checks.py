@@ -12,6 +12,7 @@ from catenary.config.addresses import gateway, listening_address, server_address
 from catenary.config.effective import is_http, keys, redis_address, uses_redis
 from catenary.config.options import TABLE, OptionRow, Options, Shorthand, Value
 from catenary.config.origins import allowed_origin
+from catenary.config.paths import check_paths
 from catenary.config.pusher_apps import pusher_apps
 from catenary.config.urls import http_url
 from catenary.errors import ConfigError
@@ -69,33 +70,13 @@ def check_together(options: Options) -> None:
     pusher_apps(options)
     _check_durable_streams(options)
     _check_graphql(options)
-    for name, path in (
-        ("health-path", server.health_path),
-        ("ready-path", server.ready_path),
-        ("http_broadcast_path", options.http_broadcast.path),
-        ("api_path", options.api.path),
-        *(("path", path) for path in options.websocket.paths),
-        ("sse_path", options.sse.path),
-        *((("ocpp_path", options.ocpp.path),) if options.ocpp.path else ()),
-        ("ds_path", options.ds.path),
-        ("poll_path", options.poll.path),
-        *((("graphql_path", options.graphql.path),) if options.graphql.path else ()),
-        *((("metrics_http", options.metrics.http_path),) if options.metrics.http_path else ()),
-    ):
-        if not path.startswith("/"):
-            raise ConfigError(f"{name}: expected a path that begins with /, got {path!r}")
-        _check_is_no_station(options, name, path)
-    _check_is_no_station(options, "api_path", f"{options.api.path}/publish")
+    check_paths(options)
 
 
 def _check_graphql(options: Options) -> None:
     graphql = options.graphql
     if not graphql.path:
         return
-    if graphql.path in options.websocket.paths:
-        raise ConfigError(
-            f"graphql_path: expected another path than that of cables, got {graphql.path!r}"
-        )
     if graphql.idle_timeout_s < 1:
         raise ConfigError(
             f"graphql_idle_timeout: expected 1 or more seconds, got {graphql.idle_timeout_s}"
@@ -116,16 +97,6 @@ def idle_without_broker(options: Options, sources: Mapping[str, str]) -> list[st
         if place.startswith("broker.")
         and (entry := _BY_PLACE[place]).value_in(options) != entry.value_in(Options())
     ]
-
-
-def _check_is_no_station(options: Options, name: str, path: str) -> None:
-    """Refuses a prefix of charging stations for which another path would be that of a station."""
-    prefix = options.ocpp.path
-    if prefix and path.rpartition("/")[0] == prefix.rstrip("/") and name != "ocpp_path":
-        raise ConfigError(
-            f"ocpp_path: expected a prefix of its own, such as /ocpp, got {prefix!r}, with which"
-            f" {name} begins, too"
-        )
 
 
 def _check_origins(options: Options) -> None:

@@ -85,6 +85,10 @@ def pusher_apps(options: Options) -> tuple[PusherApp, ...]:
         names = ("pusher_app_id", "pusher_app_key")
         one, other = names if given.app_id else names[::-1]
         raise ConfigError(f"{one}: expected {other} beside it, got {one} alone")
+    if not given.app_id and given.secret not in ("", "none", options.access.secret):
+        raise ConfigError(
+            "pusher_secret: expected pusher_app_id and pusher_app_key beside it, got pusher_secret alone"
+        )
     if given.app_id:
         secret = given.secret or options.access.secret
         app = PusherApp(
@@ -159,7 +163,7 @@ def _check_apart(where: str, app: PusherApp, other: PusherApp) -> None:
     for name in ("id", "key"):
         if getattr(app, name) == getattr(other, name):
             raise ConfigError(
-                f"{where}: expected an app {name} that no other app has, got it twice"
+                f"{where}: expected an app {name} that no other app has, got that of app {other.id!r}"
             )
     prefixes = sorted((app.stream_prefix or "", other.stream_prefix or ""), key=len)
     if prefixes[0] == prefixes[1] or _CHANNEL_CHARS.fullmatch(

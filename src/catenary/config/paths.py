@@ -1,0 +1,86 @@
+"""Checks of the paths in options: each is served by one feature.
+
+Knows: which features are on, and at which port. Does not know: patterns; see ``edge/routes.py``.
+"""
+
+from collections.abc import Iterator
+
+from catenary.config.effective import effective, serves_api
+from catenary.config.options import Options
+from catenary.errors import ConfigError
+
+
+def check_paths(options: Options) -> None:
+    """Raises :class:`catenary.errors.ConfigError` for a path that does not begin with a slash, and for a path of clients that
+    another feature has at the same port: one of them could not be reached."""
+    for name, path in _given(options):
+        if not path.startswith("/"):
+            raise ConfigError(f"{name}: expected a path that begins with /, got {path!r}")
+        _check_is_no_station(options, name, path)
+    _check_is_no_station(options, "api_path", f"{options.api.path}/publish")
+    found = effective(options)
+    taken: dict[str, str] = {}
+    for name, path in _of_clients(found):
+        _check_is_free(name, path, taken.setdefault(path, name))
+    for name, path in _of_requests(found):
+        _check_is_free(name, path, taken.get(path, name))
+
+
+def _check_is_free(name: str, path: str, owner: str) -> None:
+    if owner != name:
+        raise ConfigError(f"{name}: expected another path than {owner}, got {path!r} for both")
+
+
+def _given(options: Options) -> Iterator[tuple[str, str]]:
+    """The paths of all features, with the names of their options; those without a default only if they are given."""
+    yield "health-path", options.server.health_path
+    yield "ready-path", options.server.ready_path
+    yield "http_broadcast_path", options.http_broadcast.path
+    yield "api_path", options.api.path
+    yield from (("path", path) for path in options.websocket.paths)
+    yield "sse_path", options.sse.path
+    yield "ds_path", options.ds.path
+    yield "poll_path", options.poll.path
+    for name, path in (
+        ("ocpp_path", options.ocpp.path),
+        ("graphql_path", options.graphql.path),
+        ("metrics_http", options.metrics.http_path),
+    ):
+        if path:
+            yield name, path
+
+
+def _of_clients(options: Options) -> Iterator[tuple[str, str]]:
+    """The paths of clients that are served. Takes effective options."""
+    yield from (("path", path) for path in options.websocket.paths)
+    if options.sse.enabled:
+        yield "sse_path", options.sse.path
+    if options.ds.enabled:
+        yield "ds_path", options.ds.path.rstrip("/")
+    if options.poll.enabled:
+        yield "poll_path", options.poll.path
+    if options.graphql.path:
+        yield "graphql_path", options.graphql.path
+
+
+def _of_requests(options: Options) -> Iterator[tuple[str, str]]:
+    """The paths of other requests that are served at the clients' port. Takes effective options."""
+    port, http, metrics = options.server.port, options.http_broadcast, options.metrics
+    yield "health-path", options.server.health_path
+    yield "ready-path", options.server.ready_path
+    if "http" in options.broadcast.adapters and http.port == port:
+        yield "http_broadcast_path", http.path
+    if metrics.http_path and metrics.port == port:
+        yield "metrics_http", metrics.http_path
+    if serves_api(options) and options.api.port == port:
+        yield "api_path", f"{options.api.path}/publish"
+
+
+def _check_is_no_station(options: Options, name: str, path: str) -> None:
+    """Refuses a prefix of charging stations for which another path would be that of a station."""
+    prefix = options.ocpp.path
+    if prefix and path.rpartition("/")[0] == prefix.rstrip("/") and name != "ocpp_path":
+        raise ConfigError(
+            f"ocpp_path: expected a prefix of its own, such as /ocpp, got {prefix!r}, below which"
+            f" {name} is: {path!r}"
+        )
