@@ -29,6 +29,7 @@ from catenary.server.graphql import with_graphql
 from catenary.server.listeners import build_listeners
 from catenary.server.long_polling import with_long_polling
 from catenary.server.publishers import start_publishers
+from catenary.server.pusher import with_pusher
 from catenary.server.pusher_api import PusherState, observers
 from catenary.server.shutdown_phases import FLUSH_DISCONNECTS, SAVE_SESSIONS
 from catenary.transports.asgi_edge import AsgiEdge
@@ -96,6 +97,7 @@ class Assembly:
     def asgi_edge(self) -> AsgiEdge:
         """Endpoints for the clients of another server that hosts this cable."""
         edge = with_graphql(self.build, self._clients.asgi_edge(), self._clients)
+        edge = with_pusher(self.build, edge, self._clients)
         return with_long_polling(self.build, edge, self._clients)
 
 

@@ -5,13 +5,15 @@ Knows: options, the Pusher modules of every room. Does not know: sockets.
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
 
 import msgspec
 
 from catenary.auth.streams import Reserved
 from catenary.config.options import Options
 from catenary.config.pusher_apps import PusherApp, pusher_apps
+from catenary.edge.admission import AdmissionRules
 from catenary.edge.routes import ChoosingEndpoint, Endpoint
 from catenary.messages.heartbeat import Heartbeat
 from catenary.messages.names import Sid, Stream
@@ -28,7 +30,11 @@ from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.http_routes import announce
 from catenary.server.ports import PortSpec
+from catenary.transports.asgi_edge import AsgiChoosingEndpoint, AsgiEdge, AsgiEndpoint, AsgiPaths
+from catenary.transports.asgi_websocket import AsgiWebSocketEndpoint
 from catenary.wire.http1 import RequestHead
+
+_E = TypeVar("_E")
 
 
 def realms(options: Options) -> Mapping[str, Application]:
@@ -64,16 +70,38 @@ def add_pusher(build: ServerBuild, main: PortSpec, clients: ClientEndpoints) -> 
         build.announcements.append(
             "Pusher presence and cache channels need a broker: --presets=broker"
         )
-    main.endpoints.append(
-        (pusher_handshake.PATH, ChoosingEndpoint(_PusherEndpoints(apps, clients, build.options)))
+    choose: _PusherEndpoints[Endpoint] = _PusherEndpoints(
+        apps, clients, build.options, clients.websocket_endpoint
     )
+    main.endpoints.append((pusher_handshake.PATH, ChoosingEndpoint(choose)))
 
 
-class _PusherEndpoints:
+def with_pusher(build: ServerBuild, edge: AsgiEdge, clients: ClientEndpoints) -> AsgiEdge:
+    """The edge of a cable in another ASGI server, with the endpoints of the apps below the path of the cable."""
+    apps = pusher_apps(build.options)
+    if not apps:
+        return edge
+
+    def endpoint(protocols: ProtocolSet, rules: AdmissionRules) -> AsgiEndpoint:
+        services, admission = clients.websocket_services(), clients.admission(rules)
+        return AsgiWebSocketEndpoint(services, admission, protocols, clients.encoders)
+
+    choose = _PusherEndpoints(apps, clients, build.options, endpoint)
+    rows = [(pusher_handshake.PATH, AsgiChoosingEndpoint(choose))]
+    websockets = AsgiPaths(rows, edge.endpoints["websocket"])
+    endpoints = {**edge.endpoints, "websocket": websockets}
+    return msgspec.structs.replace(edge, endpoints=endpoints)
+
+
+class _PusherEndpoints(Generic[_E]):
     """The endpoint of each app, by its key, and one for each reason to refuse a connection."""
 
     def __init__(
-        self, apps: tuple[PusherApp, ...], clients: ClientEndpoints, options: Options
+        self,
+        apps: tuple[PusherApp, ...],
+        clients: ClientEndpoints,
+        options: Options,
+        endpoint: Callable[[ProtocolSet, AdmissionRules], _E],
     ) -> None:
         self._clients = clients
         self._max_connections = options.server.max_conn
@@ -85,7 +113,7 @@ class _PusherEndpoints:
             pong_timeout_s=options.pusher.pong_timeout_s,
             new_sid=new_socket_id,
         )
-        self._open: dict[str, Endpoint] = {}
+        self._open: dict[str, _E] = {}
         for app in apps:
             protocol = ClientProtocol(
                 subprotocols=(),
@@ -93,7 +121,7 @@ class _PusherEndpoints:
                 reader=PusherRules(app, clients.counters, time.monotonic).reader,
                 answers_pings=True,
             )
-            self._open[app.key] = clients.websocket_endpoint(
+            self._open[app.key] = endpoint(
                 ProtocolSet((), fallback=protocol),
                 msgspec.structs.replace(rules, realm=realm_of(app)),
             )
@@ -101,11 +129,11 @@ class _PusherEndpoints:
             rules, heartbeat=Heartbeat(0), realm=REFUSED, max_connections=0
         )
         self._refusing = {
-            each: clients.websocket_endpoint(ProtocolSet((), fallback=_refusing(each)), refusing)
+            each: endpoint(ProtocolSet((), fallback=_refusing(each)), refusing)
             for each in pusher_handshake.REFUSALS
         }
 
-    def __call__(self, request: RequestHead) -> Endpoint:
+    def __call__(self, request: RequestHead) -> _E:
         """The endpoint that serves a request."""
         key = request.path.rpartition("/")[2]
         refused = self._why_refused(key, request.query)

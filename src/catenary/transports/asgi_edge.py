@@ -3,7 +3,7 @@
 Knows: ASGI scopes. Does not know: what an endpoint does, when the cable starts and stops.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -62,6 +62,20 @@ class AsgiPaths:
         if endpoint is None:
             raise RequestRefused(404, f"expected a path of the cable, got {path[:100]!r}")
         return endpoint.open(request, peer, scope, receive, send)
+
+
+class AsgiChoosingEndpoint:
+    """Satisfies :class:`AsgiEndpoint`; :class:`catenary.edge.routes.ChoosingEndpoint` for connections that a host accepted."""
+
+    __slots__ = ("_choose",)
+
+    def __init__(self, choose: Callable[[RequestHead], AsgiEndpoint]) -> None:
+        self._choose = choose
+
+    def open(
+        self, request: RequestHead, peer: Peer, scope: Scope, receive: Receive, send: Send
+    ) -> AsgiClient:
+        return self._choose(request).open(request, peer, scope, receive, send)
 
 
 class AsgiEdge(msgspec.Struct, frozen=True, eq=False, kw_only=True):
