@@ -9,7 +9,7 @@ import msgspec
 from catenary.edge.request import Peer
 from catenary.protocols.relayed_polls import Answered, Part, Relayed, Written, unpack
 from catenary.transports import long_polling_relay
-from catenary.transports.long_polling import PollHolder, PollResponse
+from catenary.transports.long_polling import PollHolder, PollLimits, PollResponse
 from catenary.transports.long_polling_endpoint import PollServices
 from catenary.transports.long_polling_relay import PollRelay
 from catenary.wire.http1 import RequestHead
@@ -67,10 +67,10 @@ class MemoryPoll:
 class Cluster:
     """The node ``node``, which has a session with one subscription, and another one, which its client polls."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: PollLimits = FAST) -> None:
         self.network = Network()
         self.heart = Heart()
-        here, there = (poll_services(heart, FAST) for heart in (self.heart, Heart()))
+        here, there = (poll_services(heart, limits) for heart in (self.heart, Heart()))
         self._relay_of("node", here)
         self.relay = self._relay_of("other", there)
         self.counters = there.bodies.counters
@@ -108,6 +108,41 @@ async def test_a_poll_and_its_response_are_relayed() -> None:
     await answered(poll)
     assert (poll.status, b'"message":"1"' in poll.messages) == (200, True)
     assert cluster.counters.long_poll_relayed_total == 1
+
+
+@in_loop
+async def test_a_report_that_comes_after_the_next_poll_is_waited_for() -> None:
+    """A client that has its response may be faster than the report of the node that wrote it."""
+    cluster = Cluster(msgspec.structs.replace(LIMITS, flush_interval_s=0.05))
+    other = cluster.network.nodes["other"]
+    tell, late = other.tell, []
+
+    def hold(node: str, message: bytes) -> None:
+        if isinstance(unpack(message), Written):
+            late.append(message)
+        else:
+            tell(node, message)
+
+    other.tell = hold  # type: ignore[method-assign]
+    first, _ = cluster.poll()
+    await settle()
+    cluster.publish("1")
+    await answered(first)
+    second, _ = cluster.poll()
+    await settle()
+    tell("node", late.pop(0))
+    await asyncio.sleep(0.15)
+    assert second.response is None, "it waits for messages, as there are none"
+    cluster.publish("2")
+    await answered(second)
+    cluster.publish("3")
+    third, _ = cluster.poll()
+    await settle()
+    assert third.response is None
+    tell("node", late.pop(0))
+    await answered(third)
+    for poll, message in ((second, b'"message":"2"'), (third, b'"message":"3"')):
+        assert (poll.messages.count(message), poll.messages.count(b'"message"')) == (1, 1)
 
 
 @in_loop

@@ -217,10 +217,8 @@ class PollSession:
                 self._sent, self._answered = b"", None
             else:
                 self._send_again()
-        elif not self._is_written:
-            self._send_again()  # the node to which the client was connected has died
-        elif self._answered is not None and self._answered.is_unread:
-            self._is_doubtful = True
+        else:
+            self._is_doubtful = self._may_be_lost
         if self._goodbye is not None:
             self._respond()
             return
@@ -230,9 +228,15 @@ class PollSession:
         self._note_alive()
         self._respond_soon()
 
+    @property
+    def _may_be_lost(self) -> bool:
+        """The node to which the client was connected has not reported that it has written the last response, or the client has
+        left a connection that is not known to be broken yet."""
+        return not self._is_written or (self._answered is not None and self._answered.is_unread)
+
     def _respond_soon(self) -> None:
-        """Answers with what is pending. TCP acknowledges late what a client has read: if the last response may not have
-        arrived, its fate is decided after the flush interval."""
+        """Answers with what is pending. TCP acknowledges late what a client has read, and the report of another node may come
+        after the next poll: if the last response may not have arrived, its fate is decided after the flush interval."""
         if self._is_doubtful:
             self._flush_later()
         elif self._pending or self._is_opening:
@@ -244,8 +248,13 @@ class PollSession:
         return self._is_told and not self._pending and not self._sent
 
     def written(self, poll: Poll) -> None:
-        if poll == self._answered:
-            self._is_written = True
+        if poll != self._answered:
+            return
+        self._is_written = True
+        if self._is_doubtful and self._poll is not None:
+            self._is_doubtful = self._is_flushing = False
+            self._services.flushes.forget(self)
+            self._respond_soon()
 
     def delivered(self, poll: Poll) -> None:
         """A client that counts responses says itself what it has received: there may be a proxy."""
@@ -385,8 +394,8 @@ class PollSession:
         """Answers the poll that waits with everything that is pending."""
         if self._is_doubtful:
             self._is_doubtful = False
-            if self._answered is not None and self._answered.is_unread:
-                self._send_again()  # the client has left a connection that is not known to be broken yet
+            if self._may_be_lost:
+                self._send_again()
         if self._slices == 0:
             messages = b"".join(each for each in self._pending if type(each) is bytes)
             self._pending.clear()
