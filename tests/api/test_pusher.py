@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import Awaitable
+from typing import Any
 
 import pytest
 
 from catenary.api.access import ApiResponse
 from catenary.api.broadcast import BroadcastRules
-from catenary.api.pusher import PusherAppApi
+from catenary.api.pusher import PusherApi, PusherAppApi
 from catenary.api.pusher_channels import PusherChannels
+from catenary.auth.origins import Origins
 from catenary.config.pusher_apps import PusherApp
 from catenary.errors import BackendError, NotKept, RequestRefused, TooLarge
 from catenary.metrics.counters import Counters
+from catenary.wire.request_memory import RequestMemory
 from tests.parts.heart import in_loop
 
 APP = PusherApp(id="a", key="k", secret="s", stream_prefix="a:")
@@ -94,3 +97,34 @@ async def test_a_batch_with_an_invalid_event_publishes_nothing() -> None:
     with pytest.raises(RequestRefused):
         await post("batch_events", {"batch": [EVENT, {**EVENT, "name": ""}]}, publisher)
     assert publisher.published == []
+
+
+@pytest.mark.parametrize(("pages", "status"), [(Origins(("app.test",)), 200), (None, 405)])
+@in_loop
+async def test_pages_of_allowed_origins_may_send_requests(
+    pages: Origins | None, status: int
+) -> None:
+    broadcasts = BroadcastRules(Publisher(), Counters(), key="", pages=None)
+    app = PusherAppApi(APP, broadcasts, FailingChannels(NO_BROKER))
+    api = PusherApi([app], RequestMemory(0, Counters()), pages)
+    sent: list[dict[str, Any]] = []
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    async def receive() -> Any:
+        raise AssertionError("a preflight has no body")
+
+    scope = {
+        "type": "http",
+        "method": "OPTIONS",
+        "raw_path": b"/apps/a/events",
+        "query_string": b"",
+        "headers": [(b"origin", b"https://app.test")],
+    }
+    await api(scope, receive, send)
+    headers = dict(sent[0]["headers"])
+    assert sent[0]["status"] == status
+    assert headers.get(b"access-control-allow-origin") == (b"https://app.test" if pages else None)
+    if pages:
+        assert headers[b"access-control-allow-methods"] == b"GET, POST, OPTIONS"
