@@ -61,6 +61,12 @@ def test_socket_ids_have_the_form_that_pusher_s_libraries_require() -> None:
     assert all(re.fullmatch(r"\d+\.\d+", each) for each in made)
 
 
+def test_an_app_without_a_secret_is_reported_at_the_start() -> None:
+    flags = ("--pusher_app_id=main", "--pusher_app_key=main-key")
+    with cable_server("--norpc", "--broadcast_adapter=http", *flags) as server:
+        server.wait_for_output("Pusher app main has no secret: public channels only")
+
+
 def closed_with(client: PusherClient) -> int:
     """The close code that the client receives next."""
     with pytest.raises(ConnectionClosed) as closed:

@@ -66,6 +66,10 @@ def add_pusher(build: ServerBuild, main: PortSpec, clients: ClientEndpoints) -> 
     for app in apps:
         path = pusher_handshake.PATH.format(key=app.key)
         announce(build, build.options.server.port, f"Pusher app {app.id}", "ws", path)
+        if not app.secret:
+            build.announcements.append(
+                f"Pusher app {app.id} has no secret: public channels only, and its API refuses every request"
+            )
     if build.options.broker.adapter in ("", "none"):
         build.announcements.append(
             "Pusher presence and cache channels need a broker: --presets=broker"
