@@ -208,3 +208,9 @@ def test_what_needs_a_broker_is_said_to_have_no_effect() -> None:
     ]
     for broker in ("--broker=memory", "--presets=broker"):
         assert request(*given, broker, environ=environ).warnings == ()
+
+
+def test_a_broker_that_pusher_s_clients_bring_has_options() -> None:
+    flags = ("--pusher_app_id=a", "--pusher_app_key=k", "--history_ttl=7")
+    assert request(*flags).warnings == ()
+    assert len(request("--history_ttl=7").warnings) == 1

@@ -6,6 +6,8 @@ from catenary.config.effective import Key, effective, keys, serves_api
 from catenary.config.options import Value
 from tests.config.sources import options, value
 
+PUSHER_APPS = '[{"id":"a","key":"k","secret":"s"}]'
+
 
 @pytest.mark.parametrize(
     ("argv", "place", "expected"),
@@ -35,6 +37,11 @@ from tests.config.sources import options, value
         ([], "rpc.enable_tls", False),
         (["--rpc_tls_root_ca=/ca.pem"], "rpc.enable_tls", True),
         (["--headers=X-Api,Cookie"], "rpc.proxy_headers", ("x-api", "cookie")),
+        (["--pusher_app_id=a", "--pusher_app_key=k"], "broker.adapter", "memory"),
+        ([f"--pusher_apps={PUSHER_APPS}"], "broker.adapter", "memory"),
+        (["--pusher_app_id=a", "--pusher_app_key=k", "--broker=none"], "broker.adapter", "none"),
+        (["--pusher_app_id=a", "--pusher_app_key=k", "--pubsub=redis"], "broker.adapter", ""),
+        (["--pusher_app_id=a", "--pusher_app_key=k", "--workers=2"], "broker.adapter", ""),
         ([], "http_broadcast.port", 8090),
         (["--http_broadcast_port=1"], "http_broadcast.port", 1),
         (["--port=9", "--broadcast_key=k"], "http_broadcast.port", 9),

@@ -120,28 +120,6 @@ def test_an_app_over_its_quota_refuses_until_a_client_has_left(server: CableServ
     raise AssertionError("expected a place when the client has left")
 
 
-def test_a_full_server_refuses_with_a_code_after_which_clients_wait() -> None:
-    with (
-        cable_server(*FLAGS, "--norpc", "--max-conn=1") as server,
-        pusher_client(server.port),
-        connect(f"ws://127.0.0.1:{server.port}/app/key?protocol=7") as websocket,
-    ):
-        client = PusherClient(websocket)
-        assert client.receive()["data"]["code"] == 4100
-        assert closed_with(client) == 4100
-
-
-def test_pages_of_other_origins_are_refused() -> None:
-    with cable_server(*FLAGS, "--norpc", "--allowed_origins=a.test") as server:
-        for target in ("/app/key?protocol=7", "/app/unknown"):
-            url = f"ws://127.0.0.1:{server.port}{target}"
-            with (
-                pytest.raises(InvalidStatus, match="403"),
-                connect(url, origin=Origin("http://b.test")),
-            ):
-                pass
-
-
 # Channels
 
 
@@ -315,11 +293,24 @@ def test_action_cable_s_commands_mean_nothing_here(client: PusherClient) -> None
 # The end
 
 
-def test_clients_reconnect_at_once_when_the_server_stops() -> None:
-    with cable_server(*FLAGS, "--norpc") as server, pusher_client(server.port) as client:
-        server.process.send_signal(signal.SIGTERM)
-        assert client.receive()["data"]["code"] == 4200
-        assert closed_with(client) == 4200
+def test_a_full_server_and_one_that_stops_have_codes_after_which_clients_return() -> None:
+    with cable_server(*FLAGS, "--norpc", "--max-conn=1", "--allowed_origins=a.test") as server:
+        url = f"ws://127.0.0.1:{server.port}/app/key?protocol=7"
+        page = Origin("http://a.test")
+        for target in (url, url.replace("key", "unknown")):
+            with (
+                pytest.raises(InvalidStatus, match="403"),
+                connect(target, origin=Origin("http://b.test")),
+            ):
+                pass
+        with connect(url, origin=page) as websocket, connect(url, origin=page) as excess:
+            client, refused = PusherClient(websocket), PusherClient(excess)
+            assert client.receive()["event"] == "pusher:connection_established"
+            assert refused.receive()["data"]["code"] == 4100
+            assert closed_with(refused) == 4100
+            server.process.send_signal(signal.SIGTERM)
+            assert client.receive()["data"]["code"] == 4200
+            assert closed_with(client) == 4200
 
 
 def test_a_client_that_does_not_answer_pings_is_closed() -> None:

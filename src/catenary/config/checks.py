@@ -87,9 +87,9 @@ def _check_graphql(options: Options) -> None:
 
 
 def idle_without_broker(options: Options, sources: Mapping[str, str]) -> list[str]:
-    """Warnings for broker options that have no effect because there is no broker. Defaults cause none: they may
+    """Warnings for broker options that have no effect because there is no broker (Pusher's clients bring one: ``effective``). Defaults cause none: they may
     come from a file that lists every option."""
-    if options.broker.adapter:
+    if options.broker.adapter or options.pusher.app_id or options.pusher.apps:
         return []
     return [
         f"{source} has no effect without a broker (--presets=broker)"
