@@ -16,6 +16,7 @@ from catenary.auth.streams import (
     TurboStreams,
 )
 from catenary.messages.names import Identifier, Stream
+from catenary.transports.stream_tails import changes_of
 from tests.parts.tokens import SECRET, signed_name
 
 SIGNED = signed_name("chat/1")
@@ -128,7 +129,9 @@ def test_turbo_and_cable_ready_accept_only_signed_names(
     assert resolve(Identifier("\ud800")) is None
 
 
-@pytest.mark.parametrize("name", ["", "\0nodes", "\0occupied:chat/1", "private/1"])
+@pytest.mark.parametrize(
+    "name", ["", "\0nodes", "\0occupied:chat/1", changes_of(Stream("chat/1")), "private/1"]
+)
 def test_some_streams_are_never_public_however_they_are_named(name: str) -> None:
     def is_reserved(stream: Stream) -> bool:
         return stream.startswith("private")

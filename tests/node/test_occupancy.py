@@ -10,9 +10,9 @@ from catenary.adapters.memory.presence import LocalPresence
 from catenary.adapters.none import NoInterest
 from catenary.errors import BackendError
 from catenary.maybe_awaitable import settled
-from catenary.messages.names import Sid, Stream
+from catenary.messages.names import RESERVED, Sid, Stream
 from catenary.messages.presence import Member, PresenceChange
-from catenary.node.occupancy import RESERVED, ObservedInterest, Occupancy
+from catenary.node.occupancy import ObservedInterest, Occupancy
 from catenary.node.turns import Turns
 from catenary.ports import Presence
 from tests.parts.heart import in_loop, settle

@@ -11,7 +11,7 @@ import msgspec
 
 from catenary.auth.signatures import Signatures
 from catenary.messages.lenient_json import reader
-from catenary.messages.names import Identifier, Stream
+from catenary.messages.names import RESERVED, Identifier, Stream
 
 
 class Grant(msgspec.Struct, frozen=True, gc=False):
@@ -36,9 +36,8 @@ def nothing_reserved(stream: Stream) -> bool:
 
 
 def _may_be_public(stream: Stream, reserved: Reserved) -> bool:
-    """Whether anybody may read a stream where streams are public, in whatever way it is named. Streams whose names begin with
-    NUL are those of nodes (node/occupancy.py)."""
-    return bool(stream) and stream[0] != "\0" and not reserved(stream)
+    """Whether anybody may read a stream where streams are public, in whatever way it is named."""
+    return bool(stream) and stream[0] != RESERVED and not reserved(stream)
 
 
 class _PubSub(msgspec.Struct, gc=False):

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from catenary.errors import BackendError, BackendRefused
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.maybe_awaitable import settled
-from catenary.messages.names import Sid, Stream
+from catenary.messages.names import RESERVED, Sid, Stream
 from catenary.messages.presence import PresenceChange
 from catenary.messages.publications import Position
 from catenary.node.background import BackgroundTasks
@@ -25,9 +25,6 @@ from catenary.supervision.backoff import Backoff
 from catenary.supervision.service import Service, Supervisor
 
 _log: Final = logging.getLogger("catenary.node")
-
-RESERVED: Final = "\0"
-"""The beginning of the names of the streams on which nodes are present. No client may name one of them."""
 
 _NODES: Final = Stream(f"{RESERVED}nodes")
 _OCCUPIED: Final = f"{RESERVED}occupied:"

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Iterator
 from typing import Final, Protocol
 
-from catenary.messages.names import Stream
+from catenary.messages.names import RESERVED, Stream
 from catenary.messages.publications import Position, Publication, is_later
 from catenary.node.audience import json_of
 from catenary.node.hub import WRITE_BYTES, Hub
@@ -202,7 +202,7 @@ class Tails:
 def changes_of(stream: Stream) -> Stream:
     """The stream on which nodes tell each other that a durable stream was closed or deleted: it has a history of its own,
     and no messages in it."""
-    return Stream(f"durable-streams/changes/{stream}")
+    return Stream(f"{RESERVED}durable-streams/changes/{stream}")
 
 
 def stored_json(publication: Publication) -> bytes:
