@@ -1,6 +1,6 @@
 """The commands of a client.
 
-Source: Action Cable protocol, docs/misc/action_cable_protocol.md of docs.anycable.io. The last three are not sent by
+Source: Action Cable protocol, docs/misc/action_cable_protocol.md of docs.anycable.io. The last four are not sent by
 clients: a codec or a transport adds them, to be executed in the order of the client's commands.
 """
 
