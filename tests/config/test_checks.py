@@ -79,6 +79,7 @@ def test_what_asks_for_nothing_is_accepted(argv: list[str]) -> None:
             ["--ds"],
             "ds: expected a broker, whose history durable streams read (--presets=broker), got none",
         ),
+        (["--ds_write", "--broker=memory"], "ds_write: expected ds beside it, got ds_write alone"),
         (
             ["--ds", "--broker=memory", "--ds_path=/{a}/ds"],
             "ds_path: expected a path without wildcards, not /, got '/{a}/ds'",
@@ -133,27 +134,27 @@ def test_what_asks_for_nothing_is_accepted(argv: list[str]) -> None:
         (["--graphql_path=gql"], "graphql_path: expected a path that begins with /, got 'gql'"),
         (
             ["--graphql_path=/cable"],
-            "graphql_path: expected another path than path, got '/cable' for both",
+            "graphql_path: expected a path of its own, got '/cable', which the option path has, too",
         ),
         (
             ["--poll", "--sse", "--poll_path=/events"],
-            "poll_path: expected another path than sse_path, got '/events' for both",
+            "poll_path: expected a path of its own, got '/events', which the option sse_path has, too",
         ),
         (
             ["--ds", "--broker=memory", "--ds_path=/cable/"],
-            "ds_path: expected another path than path, got '/cable' for both",
+            "ds_path: expected a path of its own, got '/cable', which the option path has, too",
         ),
         (
             ["--sse", "--sse_path=/health"],
-            "health-path: expected another path than sse_path, got '/health' for both",
+            "health-path: expected a path of its own, got '/health', which the option sse_path has, too",
         ),
         (
             ["--metrics_http=/cable"],
-            "metrics_http: expected another path than path, got '/cable' for both",
+            "metrics_http: expected a path of its own, got '/cable', which the option path has, too",
         ),
         (
             ["--secret=s", "--broadcast_adapter=http", "--http_broadcast_path=/cable"],
-            "http_broadcast_path: expected another path than path, got '/cable' for both",
+            "http_broadcast_path: expected a path of its own, got '/cable', which the option path has, too",
         ),
         (
             ["--graphql_path=/graphql", "--graphql_idle_timeout=0"],

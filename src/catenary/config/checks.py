@@ -210,9 +210,11 @@ def _check_nats_names(options: Options) -> None:
 
 
 def _check_durable_streams(options: Options) -> None:
-    """Refuses durable streams without a history, and a path that is no prefix of theirs."""
+    """Refuses durable streams without a history, writing without reading, and a path that is no prefix of theirs."""
     ds = options.ds
     if not ds.enabled:
+        if ds.write:
+            raise ConfigError("ds_write: expected ds beside it, got ds_write alone")
         return
     if not options.broker.adapter:
         raise ConfigError(

@@ -28,7 +28,9 @@ def check_paths(options: Options) -> None:
 
 def _check_is_free(name: str, path: str, owner: str) -> None:
     if owner != name:
-        raise ConfigError(f"{name}: expected another path than {owner}, got {path!r} for both")
+        raise ConfigError(
+            f"{name}: expected a path of its own, got {path!r}, which the option {owner} has, too"
+        )
 
 
 def _given(options: Options) -> Iterator[tuple[str, str]]:
