@@ -190,7 +190,10 @@ class Occupancy(SilentObserver):
             async with asyncio.timeout(1):
                 await settled(self._presence.leave(_NODES, self._name))
         except (BackendError, TimeoutError) as error:
-            _log.info("This node could not leave the others, which remove it soon: %s", error)
+            _log.info(
+                "occupancy: this node could not be removed, the other nodes expire it soon: %s",
+                error,
+            )
 
     # Periodic calls
 
@@ -211,7 +214,7 @@ class Occupancy(SilentObserver):
             self.restore()
 
     def restore(self) -> None:
-        """The engine may have lost what it knew of this node: reports all its streams again."""
+        """The engine may have lost the streams of this node: reports them all again."""
         self._turns.run(self._note_all())
 
     def count(self) -> None:
@@ -277,7 +280,7 @@ class Occupancy(SilentObserver):
             results = await asyncio.gather(*map(work, some), return_exceptions=True)
             for stream, result in zip(some, results, strict=True):
                 if isinstance(result, BackendRefused):
-                    self._limited.warning("occupancy of %.200s is not known: %s", stream, result)
+                    self._limited.warning("occupancy of %.200s was refused: %s", stream, result)
                 elif isinstance(result, BackendError):
                     failure = result
                     failed.append(stream)

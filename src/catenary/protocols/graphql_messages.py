@@ -23,7 +23,7 @@ class Message(msgspec.Struct, gc=False):
 
 
 class Query(msgspec.Struct, gc=False, omit_defaults=True):
-    """The payload of an operation: what the action gets. Other fields are not passed on."""
+    """The payload of an operation, which is passed to the action. Other fields are not passed on."""
 
     query: str | None = None
     variables: dict[str, msgspec.Raw] | None = None

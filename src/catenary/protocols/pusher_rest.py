@@ -189,7 +189,7 @@ def _refused(why: str) -> RequestRefused:
 
 
 class Attributes(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What is known of a channel; UNSET for what was not asked for, or that it does not have."""
+    """The attributes of a channel; UNSET for those that were not requested, or that it can't have."""
 
     occupied: bool | msgspec.UnsetType = msgspec.UNSET
     user_count: int | msgspec.UnsetType = msgspec.UNSET

@@ -49,7 +49,7 @@ class ServerBuild:
         self.readiness: Final[list[Callable[[], str | None]]] = []
         """Each returns why this node should not receive clients, None if it may."""
         self.restored: Final[list[Callable[[], None]]] = []
-        """Called when a lost connection to the other nodes is available again: what was kept there may be lost."""
+        """Called when a lost connection to the other nodes is available again: the data stored there may be lost."""
         self.announcements: Final[list[str]] = []
         """Lines for the log that name the served URLs."""
 

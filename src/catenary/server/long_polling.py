@@ -40,7 +40,7 @@ def add_long_polling(build: ServerBuild, main: PortSpec, clients: ClientEndpoint
 
 
 def with_long_polling(build: ServerBuild, edge: AsgiEdge, clients: ClientEndpoints) -> AsgiEdge:
-    """Adds long polling to what a cable inside another ASGI server serves, if the options ask for it."""
+    """Serves long polling for a cable inside another ASGI server, if the options ask for it."""
     poll = build.options.poll
     if not poll.enabled:
         return edge

@@ -571,7 +571,7 @@ class StreamRead:
     def _fail(
         self, error: LostPosition | BackendError, lost: Callable[[], None] | None = None
     ) -> None:
-        """The history has not what is read: the reader starts again, or tries later."""
+        """The history lacks the requested messages: the reader starts again, or tries later."""
         if self._state is _State.ENDED:
             return
         if lost is not None and isinstance(error, LostPosition):

@@ -254,7 +254,10 @@ class StreamWrite:
             if sent is not None:
                 await sent
         except BackendError as error:
-            _limited.warning("Readers of a durable stream learn later that it has ended: %s", error)
+            _limited.warning(
+                "The end of a durable stream could not be announced, waiting readers see it with their next request: %s",
+                error,
+            )
 
     async def _with_end(self, answer: Answer, record: Record | None) -> Answer:
         """Adds the offset of the end to the answers that have one."""

@@ -244,7 +244,7 @@ class PollSession:
 
     @property
     def is_over(self) -> bool:
-        """Whether the session has ended, and its client has been told so, after everything else."""
+        """Whether the session has ended, and its last response, with the reason, has been delivered."""
         return self._is_told and not self._pending and not self._sent
 
     def written(self, poll: Poll) -> None:

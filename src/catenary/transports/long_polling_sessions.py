@@ -25,7 +25,7 @@ from catenary.transports.long_polling import (
 from catenary.wire.json_lines import LINES
 
 SECRET_BYTES: Final = 24
-"""Random bytes of an id: whoever knows it receives the messages of its session."""
+"""Random bytes of an id: a client that knows the id receives the messages of its session."""
 
 FLUSHES_PER_INTERVAL: Final = 8
 """A response is late by at most this part of the flush interval."""
