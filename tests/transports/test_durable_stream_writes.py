@@ -22,6 +22,8 @@ FLAGS = (
     *("--metrics_http=/metrics", "--ds_sse_ttl=5"),
 )
 
+PUSHER = ("--pusher_app_id=app", "--pusher_app_key=key", "--pusher_secret=hidden")
+
 
 def send(
     server: CableServer, method: str, target: str, body: bytes = b"", **headers: str
@@ -51,7 +53,9 @@ def publish(server: CableServer, stream: str, message: object) -> None:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[CableServer]:
-    with cable_server(*FLAGS, "--public", "--broker=memory", "--history_limit=1000") as server:
+    with cable_server(
+        *FLAGS, *PUSHER, "--public", "--broker=memory", "--history_limit=1000"
+    ) as server:
         yield server
 
 
@@ -153,6 +157,19 @@ def test_a_writer_needs_the_key_of_the_api_or_a_signature_for_writing() -> None:
         assert send(server, "PUT", "room/1", X_Signed=write).status == 201
         assert ask(server, f"room/1?signed={write}").status == 401
         assert ask(server, f"room/1?signed={signed_name('room/1')}").status == 200
+
+
+@pytest.mark.parametrize(
+    "name", ["private-orders", "presence-room", "%23server-to-user-1", "%00internal"]
+)
+def test_without_a_key_nobody_writes_what_nobody_reads_without_a_signature(
+    server: CableServer, name: str
+) -> None:
+    kind = {"Content_Type": "text/plain"}
+    assert ask(server, name).status == 401
+    assert send(server, "PUT", name, b"x", **kind).status == 401
+    assert send(server, "POST", name, b"x", **kind).status == 401
+    assert send(server, "DELETE", name).status == 401
 
 
 def test_producers_at_several_nodes_append_each_request_once() -> None:

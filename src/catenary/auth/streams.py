@@ -36,7 +36,7 @@ def nothing_reserved(stream: Stream) -> bool:
 
 
 def _may_be_public(stream: Stream, reserved: Reserved) -> bool:
-    """Whether anybody may read a stream where streams are public, in whatever way it is named."""
+    """Whether a stream is for anybody where streams are public, in whatever way it is named."""
     return bool(stream) and stream[0] != RESERVED and not reserved(stream)
 
 
@@ -153,7 +153,7 @@ class StreamNames:
         self._reserved = reserved
 
     def opens(self, stream: Stream, signed: str) -> bool:
-        """Whether the client may read the stream; ``signed`` is empty if there is no signature."""
+        """Whether the client may use the stream; ``signed`` is empty if there is no signature."""
         if not signed:
             return self._is_public and _may_be_public(stream, self._reserved)
         return self._signatures is not None and self._signatures.verified(signed) == stream

@@ -93,16 +93,17 @@ def add_durable_streams(build: ServerBuild, main: PortSpec, clients: ClientEndpo
 
 
 def _write_access(build: ServerBuild) -> WriteAccess:
-    """The key of the API, or a name that was signed for writing. A public server without a key lets everybody write."""
+    """The key of the API, or a name that was signed for writing. A public server without a key lets everybody write the
+    streams that are public for readers, too."""
     api = effective_key(build.keys.api, API_PHRASE)
     streams = build.keys.streams
     signatures = None if streams is None else Signatures(derived_key(streams, WRITE_PHRASE))
-    is_open = bool(api) or build.options.access.public
-    if is_open and not api:
+    is_public = build.options.access.public and not api
+    if is_public:
         build.announcements.append("Durable streams are written without a key")
     return WriteAccess(
-        BearerKey(api) if is_open else None,
-        StreamNames(signatures, is_public=False),
+        BearerKey(api) if api else None,
+        StreamNames(signatures, is_public=is_public, reserved=private_streams(build.options)),
     )
 
 

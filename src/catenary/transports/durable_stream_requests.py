@@ -102,8 +102,8 @@ class StreamPathRules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WriteAccess(msgspec.Struct, frozen=True, eq=False):
-    """Who may write: a client with the ``key`` of the API, which is empty if everybody may, None if it opens nothing; or one
-    with a name that was signed for writing."""
+    """Who may write: a client with the ``key`` of the API, which opens every stream, or one that ``names`` allows: with a
+    name that was signed for writing, or without one if streams are public. Without a ``key`` no header opens a stream."""
 
     key: BearerKey | None
     names: StreamNames
@@ -163,7 +163,7 @@ class DurableStreamRequests:
         signed = signed_name(request.query) or request.headers.get(SIGNED_HEADER, "")
         authorization = request.headers.get("authorization", "")
         has_key = writing.key is not None and writing.key.matches(authorization)
-        if not has_key and not (signed and writing.names.opens(stream, signed)):
+        if not has_key and not writing.names.opens(stream, signed):
             raise RequestRefused(
                 401,
                 "expected Authorization: Bearer with the API key, or a name of this stream that was signed for"
