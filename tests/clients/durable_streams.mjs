@@ -65,5 +65,24 @@ obey({
       tell("failed", { status: error.status ?? 0, code: error.code ?? "" })
     }
   },
+  // Creates the stream and appends a body that is produced while it is sent, in chunks of HTTP.
+  pipe: async ({ parts }) => {
+    const handle = await DurableStream.create({
+      url: options.url,
+      headers: options.headers ?? {},
+      fetch: observed,
+      contentType: "text/plain",
+    })
+    await handle.appendStream(new ReadableStream({
+      async start(controller) {
+        for (const part of parts) {
+          controller.enqueue(new TextEncoder().encode(part))
+          await new Promise(resolve => setImmediate(resolve))
+        }
+        controller.close()
+      },
+    }))
+    tell("written", { text: await (await stream({ url: options.url, offset: "-1" })).text() })
+  },
   stop: () => following.cancel(),
 })

@@ -146,6 +146,13 @@ def test_a_stream_is_written_by_the_client_and_read_to_its_end() -> None:
             assert writer.wait_for("failed")["status"] == 401
 
 
+def test_a_body_that_is_sent_in_chunks_is_appended_as_one_message() -> None:
+    flags = ("--public", "--ds_write", "--broker=memory")
+    with cable_server(*DS, *flags) as server, client_of(server.port, "piped") as client:
+        client.do("pipe", parts=["one ", "two ", "three"])
+        assert client.wait_for("written")["text"] == "one two three"
+
+
 def test_a_position_that_is_lost_is_gone(server: CableServer) -> None:
     with client_of(server.port, "gone") as client:
         client.do("read", offset="00000000000000000007_0000")

@@ -66,6 +66,7 @@ from catenary.wire.http2_frames import (
     Http2Error,
     frame,
 )
+from catenary.wire.request_bodies import ChunkedBody
 from tests.fuzz import (
     durable_streams,
     event_stream,
@@ -185,6 +186,25 @@ _FRAME_WORDS: Final = (b"\x81\x80", b"\x01\x81", b"\x80\x80", b"\xfe", b"\x88\x8
 
 _PROXIED: Final = Proxied(("Cookie", "Origin", "X-Token"), ("a",), "x-jid")
 _ORIGINS: Final = Origins(("www.example.com", "*.example.io"))
+
+
+def check_chunked_body(data: bytes, random: Random) -> None:
+    """However it is cut, it gives the same body, or is refused."""
+    assert _chunked(data, [len(data)]) == _chunked(data, [random.randrange(1, 9) for _ in data])
+
+
+def _chunked(data: bytes, sizes: Sequence[int]) -> tuple[bytes, bytes] | int:
+    reader, body, rest = ChunkedBody(), b"", b""
+    for size in sizes:
+        piece, data = data[:size], data[size:]
+        try:
+            part, rest = reader.receive(piece)
+        except RequestRefused as refused:
+            return refused.status
+        body += part
+        if reader.is_complete:
+            break
+    return body, rest + data
 
 
 def check_handshake(data: bytes, random: Random) -> None:
@@ -591,6 +611,12 @@ CORES: Final = (
         check_deflate,
     ),
     Core("wire/handshake", _HANDSHAKES, _HANDSHAKE_WORDS, check_handshake),
+    Core(
+        "wire/request_bodies",
+        [b"4\r\nWiki\r\n5;a=b\r\npedia\r\n0\r\nA: b\r\n\r\nGET"],
+        [b"\r\n", b"0\r\n", b"ffffffff\r\n", b";", b"-1"],
+        check_chunked_body,
+    ),
     Core("wire/hpack", [_HEAD, _TRAILERS, _HEAD + _TRAILERS], _HTTP2_WORDS, check_hpack),
     Core("wire/http2", _HTTP2, _HTTP2_WORDS, check_http2),
     Core("protocols/actioncable", _COMMANDS, _JSON_WORDS, check_actioncable),

@@ -202,7 +202,7 @@ HEAD = b"POST /lp HTTP/1.1\r\nHost: test\r\n"
     [
         (HEAD + b"Content-Length: 1001\r\n\r\n", 413, b"up to 1000 bytes"),
         (HEAD + b"Content-Length: x\r\n\r\n", 400, b"a number in Content-Length"),
-        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", 411, b"with Content-Length"),
+        (HEAD + b"Transfer-Encoding: gzip\r\n\r\n", 501, b"but chunked"),
         (HEAD + b"Content-Length: 9\r\n\r\n{", 408, b"a body within 1 s"),
         (b"GET /lp HTTP/1.1\r\nHost: test\r\n\r\n", 405, b"expected POST, OPTIONS, got GET"),
     ],

@@ -21,6 +21,7 @@ from catenary.transports.event_stream_requests import AcceptedRequest
 from catenary.transports.http_responses import BriefResponse, Headers
 from catenary.wire.event_stream import HEADERS, UNTIL_CLOSED
 from catenary.wire.http1 import RequestHead
+from catenary.wire.request_bodies import UnframedBody
 
 _END: Final = {"type": "http.response.body", "body": b"", "more_body": False}
 
@@ -58,7 +59,7 @@ class AsgiEventStream:
         self._transport = AsgiTransport(send, self, _events, last=_END)
         response = _AsgiResponseWriter(self._transport)
         # The host reports the end of the body.
-        self.stream = EventStream(services, self._transport, accepted, response, body_bytes=None)
+        self.stream = EventStream(services, self._transport, accepted, response, UnframedBody())
 
     async def serve(self) -> None:
         try:

@@ -22,6 +22,7 @@ from catenary.transports.long_polling_endpoint import PollServices
 from catenary.transports.long_polling_requests import AcceptedPoll, headers_of
 from catenary.transports.request_body import RequestBody
 from catenary.wire.http1 import RequestHead
+from catenary.wire.request_bodies import UnframedBody
 
 
 class AsgiLongPollingEndpoint:
@@ -88,7 +89,7 @@ class AsgiPoll:
 
     async def _listen(self) -> None:
         """Reads the body, and then waits until the client leaves."""
-        body = RequestBody(self._services.bodies, None, self._begin, self._refuse)
+        body = RequestBody(self._services.bodies, UnframedBody(), self._begin, self._refuse)
         try:
             while (event := await self._receive())["type"] == "http.request":
                 body.receive(event.get("body", b""))

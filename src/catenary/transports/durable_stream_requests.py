@@ -26,8 +26,8 @@ from catenary.transports.http_responses import (
     Headers,
     with_headers,
 )
-from catenary.transports.request_body import body_bytes
 from catenary.wire.http1 import RequestHead
+from catenary.wire.request_bodies import body_of
 
 LARGEST_BYTES: Final = 2**40
 """The largest Content-Length that is read as a number; the stage refuses bodies above its own limit."""
@@ -143,7 +143,7 @@ class DurableStreamRequests:
         self._cross_origin = CrossOrigin(pages, self._methods, allowed, _EXPOSED_HEADERS)
 
     def accept(self, request: RequestHead, peer: Peer) -> OpenedRead | OpenedWrite | BriefResponse:
-        """Checks and reads a request. Raises :class:`RequestRefused`: 400, 401, 403, 405, 411, 413, 501 or 503."""
+        """Checks and reads a request. Raises :class:`RequestRefused`: 400, 401, 403, 405, 413, 501 or 503."""
         headers = (*_SECURITY, *self._cross_origin.headers(request.headers.get("origin", "")))
         method, writing = request.method, self._writing
         if method == "OPTIONS":
@@ -177,7 +177,7 @@ class DurableStreamRequests:
             target=f"{request.scheme or 'http'}://{request.headers.get('host', '')}{request.path}",
             request=write_request(request.headers, creates=request.method == "PUT"),
             headers=headers,
-            body_bytes=body_bytes(request, LARGEST_BYTES),
+            body=body_of(request, LARGEST_BYTES),
         )
 
     def _read(self, request: RequestHead, peer: Peer, headers: Headers) -> OpenedRead:

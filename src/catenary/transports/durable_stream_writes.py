@@ -38,6 +38,7 @@ from catenary.transports.next_request import NextRequest
 from catenary.transports.request_body import BodyReading, RequestBody
 from catenary.transports.stream_tails import changes_of
 from catenary.wire import http1
+from catenary.wire.request_bodies import ChunkedBody, SizedBody
 
 _limited: Final = RateLimitedLogger(logging.getLogger("catenary.edge"))
 
@@ -58,7 +59,7 @@ class OpenedWrite(msgspec.Struct, frozen=True):
     target: str
     request: WriteRequest
     headers: Headers
-    body_bytes: int
+    body: SizedBody | ChunkedBody
 
 
 class WriteServices(msgspec.Struct, frozen=True, eq=False, kw_only=True):
@@ -109,7 +110,6 @@ class StreamWrite:
         "_services",
         "_task",
         "_transport",
-        "_unread",
     )
 
     is_client: Final = False
@@ -129,27 +129,23 @@ class StreamWrite:
         self._task: asyncio.Task[None] | None = None
         self._close_timer: asyncio.TimerHandle | None = None
         self._is_ended = False
-        self._unread = opened.body_bytes
 
     # Stage
 
     def begin(self, rest: bytes) -> None:
-        bodies = self._services.bodies
-        self._body = RequestBody(bodies, self._unread, self._carry_out, self._refuse)
-        if self._unread > bodies.max_bytes:
+        bodies, reader = self._services.bodies, self._opened.body
+        self._body = RequestBody(bodies, reader, self._carry_out, self._refuse)
+        if isinstance(reader, SizedBody) and reader.missing > bodies.max_bytes:
             self._body.close()
             self._refuse(RequestRefused(413, f"expected a body of up to {bodies.max_bytes} bytes"))
         self.receive(rest)
 
     def receive(self, data: bytes) -> None:
         """Reads the body, or the rest of it, which is discarded after the response; then the next request."""
-        following = data[max(self._unread, 0) :]
-        self._unread -= len(data)
-        if self._body is not None:
-            self._body.receive(data)
+        following = data if self._body is None else self._body.receive(data)
         if following:
             self._following.receive(following)
-        elif self._is_ended and self._unread <= 0 and not self._following.is_due:
+        elif self._is_ended and self._opened.body.is_complete and not self._following.is_due:
             self._transport.close()
 
     def eof(self) -> bool:
@@ -295,7 +291,7 @@ class StreamWrite:
         if self._following.await_soon(_nothing):
             return
         self._following.forget()
-        if self._unread <= 0:
+        if self._opened.body.is_complete:
             self._transport.close()
         self._close_timer = asyncio.get_running_loop().call_later(
             self._services.close_timeout_s, self._transport.abort

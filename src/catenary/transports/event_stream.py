@@ -33,6 +33,7 @@ from catenary.transports.http_responses import Headers, with_headers
 from catenary.transports.request_body import BodyReading, RequestBody
 from catenary.transports.sliced_writer import SlicedWriter, write_slices
 from catenary.wire.event_stream import EventFraming
+from catenary.wire.request_bodies import BodyReader
 
 STEP_US: Final = 10
 """Cost of reading a line of a body, or of carrying out its command, in the budget of a turn."""
@@ -74,18 +75,18 @@ class ResponseWriter(Protocol):
 
 
 class _Opening:
-    """State of an event stream until its response begins. ``body`` is None unless it is being received; ``body_bytes`` is
-    its size, None if unknown. ``backlog`` has the messages written so far, ``waiting_bytes`` is their size."""
+    """State of an event stream until its response begins. ``body`` is None unless it is being received by ``reader``.
+    ``backlog`` has the messages written so far, ``waiting_bytes`` is their size."""
 
-    __slots__ = ("accepted", "backlog", "body", "body_bytes", "response", "waiting_bytes")
+    __slots__ = ("accepted", "backlog", "body", "reader", "response", "waiting_bytes")
 
     def __init__(
-        self, accepted: AcceptedRequest, response: ResponseWriter, body_bytes: int | None
+        self, accepted: AcceptedRequest, response: ResponseWriter, reader: BodyReader
     ) -> None:
         self.accepted = accepted
         self.response = response
         self.body: RequestBody | None = None
-        self.body_bytes = body_bytes
+        self.reader = reader
         self.backlog: list[bytes] = []
         self.waiting_bytes = 0
 
@@ -116,14 +117,14 @@ class EventStream:
         transport: asyncio.WriteTransport,
         accepted: AcceptedRequest,
         response: ResponseWriter,
-        body_bytes: int | None = 0,
+        reader: BodyReader,
     ) -> None:
-        """With ``body_bytes`` None, the body ends when :meth:`end_body` is called."""
+        """``reader`` finds the end of the body, which may be empty; for one that can't, :meth:`end_body` is called."""
         self._services = services
         self._transport = transport
         self._framing = response.framing
         # None once the response has begun
-        self._opening: _Opening | None = _Opening(accepted, response, body_bytes)
+        self._opening: _Opening | None = _Opening(accepted, response, reader)
         self._session: Session | None = None
         self.write: Callable[[bytes], None] = self._collect
         # While a large reply is sent in slices, and after the end
@@ -142,7 +143,7 @@ class EventStream:
                 pass
             return
         opening.body = RequestBody(
-            services.bodies, opening.body_bytes, self._receive_body, self._refuse
+            services.bodies, opening.reader, self._receive_body, self._refuse
         )
         self.receive(rest)
 

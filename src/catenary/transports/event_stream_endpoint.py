@@ -11,9 +11,9 @@ from catenary.errors import RequestRefused
 from catenary.transports.brief_response import BriefResponseStage
 from catenary.transports.event_stream import EventStream, StreamServices
 from catenary.transports.http_responses import BriefResponse, Headers, with_headers
-from catenary.transports.request_body import body_bytes
 from catenary.wire.event_stream import CHUNKED, UNTIL_CLOSED, EventFraming, response_head
 from catenary.wire.http1 import RequestHead, refusal
+from catenary.wire.request_bodies import BodyReader, SizedBody, body_of
 
 
 class EventStreamEndpoint:
@@ -31,15 +31,15 @@ class EventStreamEndpoint:
         transport = connection.transport
         if isinstance(accepted, BriefResponse):
             return BriefResponseStage(transport, accepted)
-        size = 0
+        body: BodyReader = SizedBody(0)
         if accepted.commands is None:
             try:
-                size = body_bytes(request, self._services.bodies.max_bytes)
+                body = body_of(request, self._services.bodies.max_bytes)
             except RequestRefused as refused:
                 raise with_headers(refused, accepted.cors) from refused
         framing = UNTIL_CLOSED if request.is_http_1_0 else CHUNKED
         response = _Http1ResponseWriter(transport, framing)
-        return EventStream(self._services, transport, accepted, response, size)
+        return EventStream(self._services, transport, accepted, response, body)
 
 
 class _Http1ResponseWriter:

@@ -25,8 +25,9 @@ from catenary.transports.long_polling_relay import PollRelay
 from catenary.transports.long_polling_requests import AcceptedPoll, PollRequests, headers_of
 from catenary.transports.long_polling_sessions import PollSessions
 from catenary.transports.next_request import keeps_connection
-from catenary.transports.request_body import BodyReading, RequestBody, body_bytes
+from catenary.transports.request_body import BodyReading, RequestBody
 from catenary.wire.http1 import RequestHead, refusal
+from catenary.wire.request_bodies import BodyReader, body_of
 
 _TCP_CLOSE: Final = 7
 """The state of a connection that was reset: TCP_CLOSE of linux/tcp_states.h, the first byte of TCP_INFO."""
@@ -71,11 +72,11 @@ class LongPollingEndpoint:
         if isinstance(accepted, BriefResponse):
             return BriefResponseStage(connection.transport, accepted)
         try:
-            size = body_bytes(request, services.bodies.max_bytes)
+            body = body_of(request, services.bodies.max_bytes)
         except RequestRefused as refused:
             raise with_headers(refused, accepted.cors) from refused
         keeps = keeps_connection(request)
-        return PollStage(services, accepted, connection, size, keeps_connection=keeps)
+        return PollStage(services, accepted, connection, body, keeps_connection=keeps)
 
 
 class PollStage:
@@ -92,9 +93,9 @@ class PollStage:
         "_is_answered",
         "_is_unread",
         "_keeps_connection",
+        "_reader",
         "_services",
         "_session",
-        "_size",
         "_sniffer",
     )
 
@@ -103,7 +104,7 @@ class PollStage:
         services: PollServices,
         accepted: AcceptedPoll,
         connection: ClientConnection,
-        size: int,
+        reader: BodyReader,
         *,
         keeps_connection: bool,
     ) -> None:
@@ -111,7 +112,7 @@ class PollStage:
         self._accepted: AcceptedPoll | None = accepted
         self._connection = connection
         self._sniffer: Stage | None = connection.stage
-        self._size = size
+        self._reader = reader
         self._keeps_connection = keeps_connection
         self._body: RequestBody | None = None
         self._session: PollHolder | None = None
@@ -126,11 +127,11 @@ class PollStage:
 
     def begin(self, rest: bytes) -> None:
         services = self._services
-        if self._size == 0:
+        if self._reader.is_complete:
             self._begin(rest, b"")
             return
         self._body = RequestBody(
-            services.bodies, self._size, lambda body: self._begin(b"", body), self._refuse
+            services.bodies, self._reader, lambda body: self._begin(b"", body), self._refuse
         )
         self.receive(rest)
 

@@ -1,6 +1,6 @@
-"""The body of one HTTP request that connects a client, read within limits of size, memory and time.
+"""The body of one HTTP request, read within limits of size, memory and time.
 
-Source: RFC 9112, section 6. Knows: bytes of a body, deadlines. Does not know: what they mean, how a response is sent.
+Knows: bytes of a body, deadlines. Does not know: what they mean, how a response is sent.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import msgspec
 from catenary.edge.deadlines import Deadlines
 from catenary.errors import RequestRefused
 from catenary.metrics.counters import Counters
-from catenary.wire.http1 import RequestHead
+from catenary.wire.request_bodies import BodyReader
 from catenary.wire.request_memory import PendingBody, RequestMemory, too_many
 
 
@@ -28,18 +28,18 @@ class RequestBody:
     """Satisfies :class:`catenary.ports.Waiting`. Calls ``complete`` with the whole body or ``refuse``, once, unless it is
     closed before."""
 
-    __slots__ = ("_complete", "_missing", "_pending", "_reading", "_refuse")
+    __slots__ = ("_complete", "_pending", "_reader", "_reading", "_refuse")
 
     def __init__(
         self,
         reading: BodyReading,
-        missing: int | None,
+        reader: BodyReader,
         complete: Callable[[bytes], None],
         refuse: Callable[[RequestRefused], None],
     ) -> None:
-        """``missing`` is the size of the body; None if it ends when :meth:`end` is called."""
+        """``reader`` finds the end of the body; for a reader that can't, :meth:`end` is called."""
         self._reading = reading
-        self._missing = missing
+        self._reader = reader
         self._complete = complete
         self._refuse = refuse
         self._pending: PendingBody | None = PendingBody(
@@ -48,20 +48,16 @@ class RequestBody:
         reading.deadlines.watch(self)
 
     def receive(self, data: bytes) -> bytes:
-        """Adds a piece; returns the bytes that follow the body."""
-        pending = self._pending
-        if pending is None:
-            return data
-        rest = b""
-        if self._missing is not None:
-            data, rest = data[: self._missing], data[self._missing :]
-            self._missing -= len(data)
+        """Adds a piece; returns the bytes that follow the body. After :meth:`close` the rest of the body is discarded."""
+        reader = self._reader
         try:
-            pending.add(data)
+            part, rest = (b"", data) if reader.is_complete else reader.receive(data)
+            if self._pending is not None:
+                self._pending.add(part)
         except RequestRefused as refused:
             self._end_with(refused)
             return b""
-        if self._missing == 0:
+        if reader.is_complete:
             self.end()
         return rest
 
@@ -93,15 +89,3 @@ class RequestBody:
         if self._pending is not None:
             self.close()
             self._refuse(refused)
-
-
-def body_bytes(request: RequestHead, limit: int) -> int:
-    """The size of a request's body. Raises :class:`RequestRefused`: 411 without a length, 413 beyond the limit."""
-    length = request.headers.get("content-length", "0")
-    if "transfer-encoding" in request.headers:
-        raise RequestRefused(411, "expected a body with Content-Length")
-    if not length.isascii() or not length.isdecimal():
-        raise RequestRefused(400, "expected a number in Content-Length")
-    if len(length) > 18 or int(length) > limit:
-        raise RequestRefused(413, f"expected a body of up to {limit} bytes")
-    return int(length)

@@ -92,7 +92,7 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
         """Whether the client sends the body when the server has asked for it (RFC 9110, section 10.1.1)."""
         return (
             self.headers.get("expect", "").lower() == "100-continue"
-            and "content-length" in self.headers
+            and ("content-length" in self.headers or "transfer-encoding" in self.headers)
             and not self.is_http_1_0
         )
 
