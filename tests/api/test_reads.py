@@ -155,6 +155,14 @@ def test_a_stream_may_have_slashes(server: CableServer) -> None:
     assert ask(server.port, get("/presence/a%2Fb/users"))[0][0] == 200
 
 
+def test_a_stream_may_have_line_breaks(server: CableServer) -> None:
+    ask(server.port, publish(one("broken", "a\nb\r\n")))
+    (answer,) = ask(server.port, get("/history/a%0Ab%0D%0A"))
+    assert answered(answer)[1]["stream"] == "a\nb\r\n"
+    assert len(answered(answer)[1]["messages"]) == 1
+    assert ask(server.port, get("/presence/a%0Ab%0D%0A/users"))[0][0] == 200
+
+
 def test_the_history_in_pages(server: CableServer) -> None:
     ask(server.port, *(publish(one(n, "pages")) for n in range(5)))
     status, all_of_it = answered(ask(server.port, get("/history/pages"))[0])

@@ -221,6 +221,18 @@ def test_events_for_a_user(server: CableServer, library: PusherServer) -> None:
         assert two.client.receive()["event"] == "other"
 
 
+def test_the_id_of_a_user_may_have_every_character(
+    server: CableServer, library: PusherServer
+) -> None:
+    with subscriber(server) as one:
+        one.sign_in("a/b\nc\n")
+        path = "/users/a%2Fb%0Ac%0A"
+        assert library.post(f"{path}/events", {"name": "hello", "data": "1"}) == (200, {})
+        assert one.client.receive()["event"] == "hello"
+        assert library.post(f"{path}/terminate_connections", {}) == (200, {})
+        assert one.wait_for("pusher:error")["data"]["code"] == 4009
+
+
 def test_the_connections_of_a_user_are_terminated(
     server: CableServer, library: PusherServer
 ) -> None:

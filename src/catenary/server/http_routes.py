@@ -5,6 +5,7 @@ Knows: options, publications, ``api/``. Does not know: sockets, clients.
 
 from typing import Final
 
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import Route
 
 from catenary.api.access import Access
@@ -28,6 +29,23 @@ from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.ports import Ports, PortSpec
 
 _EXAMPLE: Final = '{"stream":"hello","data":"{\\"text\\":\\"Hello\\"}"}'
+
+ANY_TEXT: Final = "catenary_any_text"
+"""The type of a parameter in a route that may have every character, as the names of streams and users may. Starlette's own
+``path`` refuses a line break, so that a name with one would be unknown."""
+
+
+class _AnyText(Convertor[str]):
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor(ANY_TEXT, _AnyText())
 
 
 def add_health(build: ServerBuild, main: PortSpec) -> None:
@@ -86,9 +104,12 @@ def add_api(
     ports.at(api_address(build.options)).routes += [
         Route(f"{api.path}/publish", BroadcastEndpoint(broadcasts, clients.memory)),
         Route(
-            f"{api.path}/presence/{{stream:path}}/users", ReadEndpoint(presence_of(reads), reading)
+            f"{api.path}/presence/{{stream:{ANY_TEXT}}}/users",
+            ReadEndpoint(presence_of(reads), reading),
         ),
-        Route(f"{api.path}/history/{{stream:path}}", ReadEndpoint(history_of(reads), reading)),
+        Route(
+            f"{api.path}/history/{{stream:{ANY_TEXT}}}", ReadEndpoint(history_of(reads), reading)
+        ),
     ]
 
 

@@ -31,7 +31,7 @@ from catenary.rpc.webhooks import WebhookReceiver, WebhookTiming
 from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.engines import Engine
-from catenary.server.http_routes import announce, pusher_api_address
+from catenary.server.http_routes import ANY_TEXT, announce, pusher_api_address
 from catenary.server.ports import Ports
 from catenary.server.shutdown_phases import FLUSH_WEBHOOKS, SAVE_SESSIONS
 
@@ -150,6 +150,6 @@ def add_pusher_api(
         Origins(http.cors_hosts) if http.cors_headers else None,
     )
     address = pusher_api_address(options)
-    ports.at(address).routes.append(Route(f"{PREFIX}/{{rest:path}}", api))
+    ports.at(address).routes.append(Route(f"{PREFIX}/{{rest:{ANY_TEXT}}}", api))
     for app in apps:
         announce(build, address.port, "Pusher's API", "http", f"{PREFIX}/{app.id}")
