@@ -10,6 +10,7 @@ from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.publications import Position, Publication
 from catenary.metrics.counters import Counters
 from catenary.node.audience import Audience, json_of
+from catenary.node.detached import Detached
 from catenary.node.encoder import Encoder
 from catenary.node.session import Session, Subscription
 from catenary.ports import Outbound
@@ -90,7 +91,7 @@ def test_the_recipients_of_a_group_are_listed_again_only_where_it_changed() -> N
 def test_size_counts_all_listeners_detached_or_not() -> None:
     first, second, third = listener(), listener(), listener()
     audience = audience_of(first, second)
-    audience.join_detached(third)
+    audience.join_detached(third, Detached())
     audience.detach(first, Counters())
     assert audience.size == 3
     for each, left in ((first, 2), (second, 1), (third, 0)):

@@ -39,7 +39,8 @@ class Join(msgspec.Struct, frozen=True, gc=False):
 class Subscribe(msgspec.Struct, frozen=True):
     """Asks for a subscription; after its confirmation, for the history, and to join its presence.
 
-    With ``reads_members``, to join first, then for the members, then for the history.
+    With ``reads_members``, to join first, then for the members, then for the history. Messages that are published meanwhile
+    follow these answers.
     """
 
     identifier: Identifier

@@ -111,7 +111,7 @@ class Counters:
         "Long-polling sessions closed because too much waited for their next request"
     )
     replay_overflows_total: int = _figure(
-        "Times the buffer of a client that reads the history overflowed"
+        "Times the buffer of a client that reads the history or the members overflowed"
     )
     held_publishers_total: int = _figure("Times a publisher had to wait for deliveries")
     abandoned_disconnects_total: int = _figure(

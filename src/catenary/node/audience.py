@@ -62,7 +62,7 @@ class Audience:
     """All listeners of a stream that has, or had, more than one.
 
     ``waiting`` are publications whose delivery to the groups has not begun. ``detached`` are listeners whose
-    clients read the history: messages are buffered for each, later passed through to each, until the groups have caught
+    clients read the history or the members: messages are buffered for each, later passed through to each, until the groups have caught
     up and it is reattached. ``pending_detach`` are to be detached at the end of a delivery under way, which ``is_due``
     reports.
     """
@@ -91,9 +91,9 @@ class Audience:
             group[subscription.identifier] = SubscriberGroup(present.session.outbound, outbound)
         self.size += 1
 
-    def join_detached(self, subscription: Subscription) -> None:
+    def join_detached(self, subscription: Subscription, detached: Detached) -> None:
         """Adds a detached listener: all messages are buffered for it."""
-        self.detached[subscription] = Detached()
+        self.detached[subscription] = detached
         self.size += 1
 
     def remove(self, subscription: Subscription) -> None:

@@ -226,8 +226,8 @@ class Decisions:
         elif type(step) is Unsubscribe:
             self._apply_unsubscribe(session, identifier)
         if changes and identifier in session.subscriptions:
-            asks = type(step) is Subscribe and step.history is not None
-            self._apply_streams(session.subscriptions[identifier], decision, asks=asks)
+            asked = step if type(step) is Subscribe else None
+            self._apply_streams(session.subscriptions[identifier], decision, asked)
         if changes or type(step) is not Perform:
             self._resumption.changed(session, identifier)
         live = self._hub.when_live(decision.streams) if decision.streams else None
@@ -318,11 +318,13 @@ class Decisions:
         if self._observer is not None:
             self._observer.unsubscribed(session.environment, identifier)
 
-    def _apply_streams(self, subscription: Subscription, decision: Decision, *, asks: bool) -> None:
+    def _apply_streams(
+        self, subscription: Subscription, decision: Decision, asked: Subscribe | None
+    ) -> None:
         """Stops streams, then starts others, so that a decision may replace all of them. A stream that is stopped
         and started continues without a gap.
 
-        ``asks`` says that a request for history follows.
+        ``asked`` says which answers follow. Messages that are published before those are buffered, and follow them.
         """
         hub = self._hub
         if decision.stop_all_streams or decision.stopped_streams:
@@ -333,10 +335,13 @@ class Decisions:
             for stream in stopped:
                 if stream not in started:
                     hub.unlisten(subscription, stream)
-        if asks:
-            listen = self._replayer.listen
+        reads_members = asked is not None and asked.reads_members
+        if asked is not None and asked.history is not None:
+            listen = hub.listen_detached if reads_members else self._replayer.listen
         elif subscription.asked == "not yet":
             listen = hub.listen_detached
+        elif reads_members:
+            listen = hub.listen_after_members
         else:
             listen = hub.listen
         for stream in decision.streams:

@@ -126,7 +126,21 @@ class Hub:
     def listen_detached(self, subscription: Subscription, stream: Stream) -> None:
         """Adds a stream to a subscription; its messages are buffered for the listener until :meth:`reattach`."""
         if subscription.add_stream(stream):
-            self._audience(stream).join_detached(subscription)
+            self._audience(stream).join_detached(subscription, Detached())
+
+    def listen_after_members(self, subscription: Subscription, stream: Stream) -> None:
+        """Adds a stream to a subscription; its messages are buffered for the listener until :meth:`go_live`, and sent
+        earlier if they are too many."""
+        if subscription.add_stream(stream):
+            detached = Detached(partial(self.write_all, subscription))
+            self._audience(stream).join_detached(subscription, detached)
+
+    def go_live(self, subscription: Subscription) -> None:
+        """The members have been sent: sends the messages that have waited for them, and then each that is published."""
+        for stream in subscription.streams:
+            detached = self.detached(subscription, stream)
+            if detached is not None and detached.awaits_members:
+                self.reattach(subscription, stream, None)
 
     def unlisten(self, subscription: Subscription, stream: Stream) -> None:
         """Removes a stream from a subscription, if it has it."""

@@ -108,7 +108,7 @@ class Node:
         self._limited = RateLimitedLogger(_log)
         self._background = BackgroundTasks()
         self._replayer = Replayer(hub, history, observer)
-        self._presences = Presences(presence, pubsub.send, observer)
+        self._presences = Presences(presence, pubsub.send, hub.detached, observer)
         self._resumption = Resumption(
             sessions, hub, self._replayer, disconnector, counters, expiry=expiry
         )
@@ -326,6 +326,9 @@ class Node:
         commands: list[Command] = [] if history is None else [ReadHistory(identifier, history)]
         if command.reads_members:
             commands.insert(0, ReadPresence(identifier))
+            if history is None:  # else the messages follow the history
+                subscription = session.subscriptions[identifier]
+                commands.append(Checkpoint(partial(self._hub.go_live, subscription)))
         if join is not None:
             commands.insert(0 if command.reads_members else len(commands), join)
         self._follow(session, commands)

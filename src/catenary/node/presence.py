@@ -15,10 +15,12 @@ import msgspec
 from catenary.errors import BackendError, BackendRefused
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.maybe_awaitable import settled, then
+from catenary.messages.lenient_json import JSON_ERRORS
 from catenary.messages.names import Sid, Stream
 from catenary.messages.presence import Member, PresenceChange
 from catenary.messages.publications import Publication, Publishable
 from catenary.messages.replies import PresenceState, PresenceUnknown
+from catenary.node.detached import Detached
 from catenary.node.session import Session, Subscription
 from catenary.ports import Observer, Presence
 from catenary.supervision.backoff import Backoff
@@ -35,13 +37,26 @@ KIND: Final = "presence"
 
 Publish = Callable[[tuple[Publishable, ...]], Awaitable[None] | None]
 
+FindDetached = Callable[[Subscription, Stream], Detached | None]
+"""Returns the buffer of a listener for a stream; None if its messages are not buffered."""
+
+
+class _Change(msgspec.Struct, gc=False):
+    type: str
+    id: str
+    info: msgspec.Raw = msgspec.Raw()
+
+
+_read_change: Final = msgspec.json.Decoder(_Change).decode
+
 
 class Presences:
     """The members of this node. ``publish`` sends their changes to the other clients of a stream; an ``observer`` is
-    notified of them."""
+    notified of them. ``detached`` finds changes that wait to be sent to a client."""
 
     __slots__ = (
         "_bound",
+        "_detached",
         "_expiring",
         "_is_refusal_logged",
         "_members",
@@ -52,9 +67,14 @@ class Presences:
     )
 
     def __init__(
-        self, presence: Presence, publish: Publish, observer: Observer | None = None
+        self,
+        presence: Presence,
+        publish: Publish,
+        detached: FindDetached,
+        observer: Observer | None = None,
     ) -> None:
         self._presence = presence
+        self._detached = detached
         self._observer = observer
         self._publish = publish
         self._is_refusal_logged = False
@@ -114,10 +134,17 @@ class Presences:
         self, subscription: Subscription, *, with_records: bool
     ) -> Awaitable[None] | None:
         """Sends a client the members of its presence stream, or only their number. None if they are sent."""
-        if subscription.presence_stream is None:
+        stream = subscription.presence_stream
+        if stream is None:
             return _send_state(subscription, (), with_records=with_records)
-        members = self._presence.members(subscription.presence_stream)
-        sent = then(members, partial(_send_state, subscription, with_records=with_records))
+
+        def answer(members: tuple[Member, ...]) -> Awaitable[None] | None:
+            waiting = self._detached(subscription, stream)
+            if waiting is not None and with_records:
+                waiting.replace(partial(_without_known_changes, members))
+            return _send_state(subscription, members, with_records=with_records)
+
+        sent = then(self._presence.members(stream), answer)
         return None if sent is None else _send_state_or_error(subscription, sent)
 
     # Sessions of this node
@@ -278,6 +305,30 @@ async def _send_state_or_error(subscription: Subscription, sent: Awaitable[None]
     except BackendError as error:
         _limited.warning("sid=%s Presence unknown: %s", subscription.session.sid, error)
         subscription.session.send(PresenceUnknown(subscription.identifier))
+
+
+def _without_known_changes(
+    members: tuple[Member, ...], waiting: list[Publication]
+) -> list[Publication]:
+    """The messages without the changes that change nothing for a client who knows these members."""
+    known = {each.id: each.info.encode() for each in members}
+    return [each for each in waiting if each.kind != KIND or _is_news(known, each)]
+
+
+def _is_news(known: dict[str, bytes], publication: Publication) -> bool:
+    """Whether a change changes something; notes it in ``known``. A message of this kind that an application has published
+    may be anything."""
+    try:
+        change = _read_change(publication.data)
+    except JSON_ERRORS:
+        return True
+    if change.type == "leave":
+        return known.pop(change.id, None) is not None
+    info = bytes(change.info)
+    if known.get(change.id) == info:
+        return False
+    known[change.id] = info
+    return True
 
 
 def _publication(change: PresenceChange, excluded: Sid | None = None) -> Publication:
