@@ -1,6 +1,7 @@
 """Long polling in a cluster: each poll may land on another node or worker; the session goes on, in order, nothing twice."""
 
 import json
+import random
 import signal
 import socket
 import time
@@ -18,6 +19,8 @@ from tests.transports.test_long_polling import QUICK, reset, wait_until
 
 FLAGS = ("--poll", *QUICK)
 MESSAGES = 60
+RESETS = 0.4
+"""The part of the polls that a client resets."""
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +114,34 @@ def test_a_client_that_is_cut_off_at_another_node_misses_nothing(cluster: Cluste
     publisher.publish("cut", 3)
     assert client.until(3) == [2, 3]
     publisher.close()
+
+
+@pytest.mark.parametrize("arrives", ["arrives", "does not arrive"])
+def test_a_client_that_resets_its_polls_and_goes_to_another_node_misses_nothing(
+    cluster: Cluster, arrives: str
+) -> None:
+    """The next poll may reach the session before the news that the connection of the last one was reset."""
+    chance, stream = random.Random(15), f"resets {arrives}"
+    client = Poller(cluster.nodes[0].port)
+    client.post(subscribe(stream))
+    publisher = Publisher(cluster.nodes[0])
+    found: list[object] = []
+    publisher.publish(stream, 1)
+    for number in range(2, 2 * MESSAGES + 1):
+        connection = client.begin(port=cluster.nodes[number % 2].port)
+        is_cut = chance.random() < RESETS
+        if is_cut and arrives == "arrives":
+            assert connection.sock.recv(1, socket.MSG_PEEK)
+        elif not is_cut:
+            found += client.finish(connection).published
+        # Before the reset: nothing comes between it and the next poll, which has a message to wait for it.
+        publisher.publish(stream, number)
+        if is_cut:
+            reset(connection.sock)
+    publisher.close()
+    if 2 * MESSAGES not in found:
+        found += client.until(2 * MESSAGES)
+    assert found == list(range(1, 2 * MESSAGES + 1))
 
 
 def test_a_stale_session_of_another_node(cluster: Cluster) -> None:

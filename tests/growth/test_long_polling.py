@@ -22,11 +22,12 @@ class MemoryPoll:
 
     def __init__(self) -> None:
         self.response: PollResponse | None = None
-        self.is_unread = False
 
-    def answer(self, response: PollResponse) -> bool:
+    def answer(self, response: PollResponse) -> None:
         self.response = response
-        return True
+
+    def is_unread(self) -> bool:
+        return False
 
 
 def opened(services: PollServices, body: bytes = b"") -> PollSession:

@@ -5,18 +5,20 @@ import time
 from collections.abc import Callable
 
 import msgspec
+import pytest
 
 from catenary.edge.request import Peer
-from catenary.protocols.relayed_polls import Answered, Part, Relayed, Written, unpack
+from catenary.protocols.relayed_polls import Answered, Arrived, Asked, Part, Relayed, unpack
 from catenary.transports import long_polling_relay
 from catenary.transports.long_polling import PollHolder, PollLimits, PollResponse
 from catenary.transports.long_polling_endpoint import PollServices
 from catenary.transports.long_polling_relay import PollRelay
 from catenary.wire.http1 import RequestHead
 from tests.parts.heart import Heart, in_loop, room, settle
-from tests.parts.long_polling import LIMITS, lines, poll_services
+from tests.parts.long_polling import LIMITS, Response, lines, poll_services
 
 FAST = msgspec.structs.replace(LIMITS, flush_interval_s=0)
+SLOW = msgspec.structs.replace(LIMITS, flush_interval_s=0.1)
 
 
 class Network:
@@ -42,16 +44,19 @@ class MemoryPeers:
 
 
 class MemoryPoll:
-    """A request; one whose client has gone can't be answered."""
+    """A request, and whether its response arrives."""
 
     def __init__(self) -> None:
         self.response: PollResponse | None = None
-        self.is_gone = False
-        self.is_unread = False
+        self.has_arrived = True
+        self.checks = 0
 
-    def answer(self, response: PollResponse) -> bool:
+    def answer(self, response: PollResponse) -> None:
         self.response = response
-        return not self.is_gone
+
+    def is_unread(self) -> bool:
+        self.checks += 1
+        return not self.has_arrived
 
     @property
     def status(self) -> int:
@@ -80,6 +85,8 @@ class Cluster:
         session = here.begin(accepted, MemoryPoll(), subscribe)  # type: ignore[arg-type]
         assert session is not None
         self.poll_id = session.poll_id  # type: ignore[attr-defined]
+        self._sessions = here.sessions
+        self.session = here.sessions.find(self.poll_id)
 
     def _relay_of(self, name: str, services: PollServices) -> PollRelay:
         counters = services.bodies.counters
@@ -90,8 +97,22 @@ class Cluster:
         poll = MemoryPoll()
         return poll, self.relay.poll(self.poll_id, poll, None, body)
 
+    def poll_owner(self) -> MemoryPoll:
+        """A poll that lands on the node of the session."""
+        poll = MemoryPoll()
+        self._sessions.poll(self.poll_id, poll, None, b"")
+        return poll
+
     def publish(self, data: str) -> None:
         self.heart.publish("r", data)
+
+
+def ping() -> bytes:
+    return lines({"command": "ping"})
+
+
+def published(poll: MemoryPoll) -> list[object]:
+    return Response(poll.status, {}, poll.messages).published
 
 
 async def answered(poll: MemoryPoll) -> None:
@@ -112,13 +133,13 @@ async def test_a_poll_and_its_response_are_relayed() -> None:
 
 @in_loop
 async def test_a_report_that_comes_after_the_next_poll_is_waited_for() -> None:
-    """A client that has its response may be faster than the report of the node that wrote it."""
+    """A client that has its response may be faster than the report of the node that sent it."""
     cluster = Cluster(msgspec.structs.replace(LIMITS, flush_interval_s=0.05))
     other = cluster.network.nodes["other"]
     tell, late = other.tell, []
 
     def hold(node: str, message: bytes) -> None:
-        if isinstance(unpack(message), Written):
+        if isinstance(unpack(message), Arrived):
             late.append(message)
         else:
             tell(node, message)
@@ -148,7 +169,7 @@ async def test_a_report_that_comes_after_the_next_poll_is_waited_for() -> None:
 @in_loop
 async def test_a_response_whose_node_died_before_it_was_written_is_sent_again() -> None:
     cluster = Cluster()
-    cluster.network.loses = lambda message: isinstance(message, Answered | Part | Written)
+    cluster.network.loses = lambda message: isinstance(message, Answered | Part | Asked)
     cluster.publish("1")
     cluster.poll()
     await settle(50)
@@ -187,14 +208,103 @@ async def test_a_response_that_lost_a_part_is_sent_again() -> None:
 @in_loop
 async def test_a_response_to_a_client_that_has_gone_is_sent_again() -> None:
     cluster = Cluster()
-    poll, _ = cluster.poll()
+    poll, relayed = cluster.poll()
     await settle()
-    poll.is_gone = True
     cluster.publish("1")
     await answered(poll)
+    relayed.lost(poll)
     again, _ = cluster.poll()
     await answered(again)
     assert b'"message":"1"' in again.messages
+
+
+@pytest.mark.parametrize("reports_at", ["before the poll", "after the poll", "never"])
+@in_loop
+async def test_a_response_whose_connection_is_broken_is_sent_again(reports_at: str) -> None:
+    """The next poll may come to the session before the report that the connection is broken."""
+    cluster = Cluster(SLOW)
+    first, relayed = cluster.poll()
+    cluster.publish("1")
+    await answered(first)
+    first.has_arrived = False
+    cluster.publish("2")
+    if reports_at == "before the poll":
+        relayed.lost(first)
+        await settle()
+    second = cluster.poll_owner()
+    await settle()
+    if reports_at == "after the poll":
+        relayed.lost(first)
+    await answered(second)
+    assert published(second) == ["1", "2"]
+    cluster.publish("3")
+    third, _ = cluster.poll()
+    await answered(third)
+    assert published(third) == ["3"]
+
+
+@in_loop
+async def test_a_response_that_arrives_late_is_not_sent_again() -> None:
+    """As when TCP acknowledges it late; the next poll is answered as soon as it does."""
+    cluster = Cluster(msgspec.structs.replace(SLOW, flush_interval_s=5))
+    first, _ = cluster.poll(ping())
+    await answered(first)
+    first.has_arrived = False
+    second = cluster.poll_owner()
+    cluster.publish("2")
+    while first.checks < 3:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    assert second.response is None
+    first.has_arrived = True
+    await answered(second)
+    assert b"pong" not in second.messages
+    assert published(second) == ["2"]
+
+
+@in_loop
+async def test_a_response_that_arrived_is_sent_again_if_its_connection_breaks_before_the_next() -> (
+    None
+):
+    cluster = Cluster(SLOW)
+    first, relayed = cluster.poll()
+    cluster.publish("1")
+    await answered(first)
+    second = cluster.poll_owner()
+    await settle()
+    assert first.checks == 1
+    relayed.lost(first)
+    await answered(second)
+    assert published(second) == ["1"]
+
+
+@in_loop
+async def test_a_response_that_another_server_has_taken_is_not_sent_again() -> None:
+    """As of a cable in another ASGI server, which takes the response in a later turn."""
+    cluster = Cluster(SLOW)
+    first, relayed = cluster.poll()
+    cluster.publish("1")
+    await answered(first)
+    await settle()
+    relayed.delivered(first)
+    await settle()
+    cluster.publish("2")
+    second = cluster.poll_owner()
+    await answered(second)
+    assert published(second) == ["2"]
+
+
+@in_loop
+async def test_a_session_that_has_ended_does_not_repeat_what_arrived() -> None:
+    cluster = Cluster(SLOW)
+    first, _ = cluster.poll()
+    cluster.publish("1")
+    await answered(first)
+    assert cluster.session is not None
+    cluster.session.shutdown()
+    await settle()
+    second = cluster.poll_owner()
+    await answered(second)
+    assert (second.status, published(second)) == (401, [])
 
 
 @in_loop

@@ -25,8 +25,8 @@ class Relayed(_Message, tag="poll"):
     body: bytes
 
 
-class Written(_Message, tag="written"):
-    """The response is written to the connection of the client."""
+class Arrived(_Message, tag="arrived"):
+    """The response has reached the client's machine, and its connection is not broken; the reply to :class:`Asked`."""
 
     poll_id: str
 
@@ -61,20 +61,24 @@ class Answered(_Message, tag="answered"):
     response_number: int
 
 
+class Asked(_Message, tag="asked"):
+    """The next request has come: has the response to this one arrived?"""
+
+
 class Refused(_Message, tag="refused"):
     """The session can't take the request now: 503."""
 
 
-ToOwner = Relayed | Written | Delivered | Lost
+ToOwner = Relayed | Arrived | Delivered | Lost
 """Messages to the node of the session."""
 
-ToRelay = Confirmed | Part | Answered | Refused
+ToRelay = Confirmed | Part | Answered | Asked | Refused
 """Messages to the node of the client."""
 
 pack: Final = msgspec.msgpack.Encoder().encode
 
 _unpack: Final = msgspec.msgpack.Decoder(
-    Relayed | Written | Delivered | Lost | Confirmed | Part | Answered | Refused
+    Relayed | Arrived | Delivered | Lost | Confirmed | Part | Answered | Asked | Refused
 ).decode
 
 

@@ -82,7 +82,7 @@ class AsgiPoll:
             listening.cancel()
             session, self._session = self._session, None
             if session is not None and is_written:
-                session.written(self)
+                session.delivered(self)
             elif session is not None:
                 session.lost(self)
             await asyncio.wait([listening])
@@ -106,17 +106,14 @@ class AsgiPoll:
         except RequestRefused as refused:
             self._refuse(refused)
 
-    def answer(self, response: PollResponse) -> bool:
-        """Reports later whether it was written."""
+    def answer(self, response: PollResponse) -> None:
         headers = headers_of(response, self._accepted.cors)
         content = {"type": "http.response.body", "body": response.messages, "more_body": False}
         self._finish((response_start(response.status, headers), content))
-        return False
 
-    @property
     def is_unread(self) -> bool:
-        """Not known here: the host has the connection."""
-        return False
+        """The host has the connection: what it has taken counts as delivered, and is reported."""
+        return True
 
     def _refuse(self, refused: RequestRefused) -> None:
         self._services.refusals.note(refused)

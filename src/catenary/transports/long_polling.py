@@ -77,23 +77,19 @@ class PollResponse(msgspec.Struct, frozen=True):
 class Poll(Protocol):
     """One request, until its response is delivered. Two objects for the same request are equal."""
 
-    def answer(self, response: PollResponse) -> bool:
-        """Sends the response; called once, not after :meth:`PollSession.lost`. False if :meth:`PollSession.written` or
-        :meth:`PollSession.lost` reports later whether it was written to the connection of the client."""
+    def answer(self, response: PollResponse) -> None:
+        """Sends the response; called once, not after :meth:`PollHolder.lost`. :meth:`PollHolder.delivered` or
+        :meth:`PollHolder.lost` reports what becomes of it."""
         ...
 
-    @property
     def is_unread(self) -> bool:
-        """Whether the response has certainly not reached the client's machine by now."""
+        """Whether the response has not reached the client's machine, or its connection is broken, as far as is known now.
+        True if another node has to be asked, which reports :meth:`PollSession.arrived` if it has."""
         ...
 
 
 class PollHolder(Protocol):
     """Where a poll waits: its session, or the relay to the node that has the session."""
-
-    def written(self, poll: Poll) -> None:
-        """The response is written to the connection of the client."""
-        ...
 
     def delivered(self, poll: Poll) -> None:
         """The response has reached the client, or a proxy before it."""
@@ -145,7 +141,6 @@ class PollSession:
         "_is_opening",
         "_is_overflowing",
         "_is_told",
-        "_is_written",
         "_number",
         "_pauses",
         "_pending",
@@ -177,7 +172,6 @@ class PollSession:
         self._answered: Poll | None = None
         self._is_counting = False
         self._is_doubtful = False
-        self._is_written = True
         # The poll that waits; with ``_is_opening``, it is the one that opens the session
         self._poll: Poll | None = poll
         self._is_opening = True
@@ -220,7 +214,7 @@ class PollSession:
         else:
             self._is_doubtful = self._may_be_lost
         if self._goodbye is not None:
-            self._respond()
+            self._respond_soon()
             return
         if body:
             self._take_commands(body)
@@ -230,16 +224,15 @@ class PollSession:
 
     @property
     def _may_be_lost(self) -> bool:
-        """The node to which the client was connected has not reported that it has written the last response, or the client has
-        left a connection that is not known to be broken yet."""
-        return not self._is_written or (self._answered is not None and self._answered.is_unread)
+        """The client may have left the connection of the last response without it."""
+        return self._answered is not None and self._answered.is_unread()
 
     def _respond_soon(self) -> None:
-        """Answers with what is pending. TCP acknowledges late what a client has read, and the report of another node may come
-        after the next poll: if the last response may not have arrived, its fate is decided after the flush interval."""
+        """Answers with what is pending. TCP acknowledges late what a client has read, and another node is asked: if the last
+        response may not have arrived, its fate is decided when that is known, at the latest after the flush interval."""
         if self._is_doubtful:
             self._flush_later()
-        elif self._pending or self._is_opening:
+        elif self._pending or self._is_opening or self._goodbye is not None:
             self._respond()
 
     @property
@@ -247,14 +240,10 @@ class PollSession:
         """Whether the session has ended, and its last response, with the reason, has been delivered."""
         return self._is_told and not self._pending and not self._sent
 
-    def written(self, poll: Poll) -> None:
-        if poll != self._answered:
-            return
-        self._is_written = True
-        if self._is_doubtful and self._poll is not None:
-            self._is_doubtful = self._is_flushing = False
-            self._services.flushes.forget(self)
-            self._respond_soon()
+    def arrived(self, poll: Poll) -> None:
+        """The last response has arrived, as another node says; its connection may still be lost before the next one is sent."""
+        if poll == self._answered:
+            self._end_doubt()
 
     def delivered(self, poll: Poll) -> None:
         """A client that counts responses says itself what it has received: there may be a proxy."""
@@ -262,6 +251,14 @@ class PollSession:
             self._answered = None
             if not self._is_counting:
                 self._sent = b""
+            self._end_doubt()
+
+    def _end_doubt(self) -> None:
+        """The poll that waits need not wait for the fate of the last response any more."""
+        if self._is_doubtful and self._poll is not None:
+            self._is_doubtful = self._is_flushing = False
+            self._services.flushes.forget(self)
+            self._respond_soon()
 
     def lost(self, poll: Poll) -> None:
         """The client of a poll has gone, without its response."""
@@ -284,7 +281,6 @@ class PollSession:
     def _send_again(self) -> None:
         """Puts the messages of the last response before the others."""
         sent, self._sent, self._answered = self._sent, b"", None
-        self._is_written = True
         if sent:
             self._pending.appendleft(sent)
             self._pending_bytes += len(sent)
@@ -385,9 +381,9 @@ class PollSession:
         self._is_flushing = False
         if self._poll is None:
             self.end()
-        elif self._session is not None and self._session.connected:
+        elif self._goodbye is not None or (self._session is not None and self._session.connected):
             self._respond()
-        elif self._goodbye is None:
+        else:
             self._services.polls.watch(self)  # until the application has decided
 
     def _respond(self) -> None:
@@ -446,7 +442,7 @@ class PollSession:
             self.end()
         else:
             services.idle.watch(self)
-        self._is_written = poll.answer(PollResponse(status, messages, self._number, poll_id))
+        poll.answer(PollResponse(status, messages, self._number, poll_id))
 
     def _status(self, messages: bytes) -> int:
         goodbye = self._goodbye
@@ -466,7 +462,7 @@ class PollSession:
 
     def _conclude(self) -> None:
         if self._poll is not None:
-            self._respond()
+            self._respond_soon()
         self._leave()
 
     def shutdown(self) -> None:

@@ -167,7 +167,7 @@ class PollStage:
 
     def eof(self) -> bool:
         """The client closes the connection."""
-        self._is_unread = self.is_unread
+        self._is_unread = self.is_unread()
         return False
 
     def pause_writing(self) -> None:
@@ -198,10 +198,10 @@ class PollStage:
 
     # Responses
 
-    def answer(self, response: PollResponse) -> bool:
+    def answer(self, response: PollResponse) -> None:
         transport, accepted = self._connection.transport, self._accepted
         if accepted is None or transport.is_closing():
-            return False
+            return  # ``lost`` follows
         headers = headers_of(response, accepted.cors)
         if not self._keeps_connection:
             headers = (*headers, ("Connection", "close"))
@@ -211,7 +211,6 @@ class PollStage:
             self._services.connections.watch(self)
         else:
             transport.close()
-        return True
 
     def _refuse(self, refused: RequestRefused) -> None:
         """Refuses a request that no session has taken."""
@@ -228,16 +227,19 @@ class PollStage:
 
     def time_out(self) -> None:
         """No further request has come; if the response was not read, it is lost."""
-        self._is_unread = self.is_unread
+        self._is_unread = self.is_unread()
         if self._is_unread:
             self._connection.transport.abort()
         else:
             self._connection.transport.close()
 
-    @property
     def is_unread(self) -> bool:
         transport = self._connection.transport
-        return transport.get_write_buffer_size() > 0 or _has_unacknowledged(transport)
+        return (
+            not self._is_answered
+            or transport.get_write_buffer_size() > 0
+            or _has_unacknowledged(transport)
+        )
 
     def _forget(self) -> None:
         """Leaves the connection; breaks the reference cycles."""

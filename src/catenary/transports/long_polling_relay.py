@@ -2,7 +2,8 @@
 
 The id of a session names its node, so that no node has to look for it; the messages that wait for the client stay in one
 place, in their order. A node that does not confirm a poll in time is dead, and its sessions are: the client opens a new
-one. A response that was relayed and not written to the client's connection is sent again with the next one.
+one. When the next poll comes, the node of the session asks the node of the last response whether it has arrived: a report
+that this node sends by itself, about a connection that is reset, may come after the poll.
 Knows: polls, messages between nodes. Does not know: requests, how messages travel.
 """
 
@@ -20,6 +21,8 @@ from catenary.ports import Peers
 from catenary.protocols.long_polling import node_of
 from catenary.protocols.relayed_polls import (
     Answered,
+    Arrived,
+    Asked,
     Confirmed,
     Delivered,
     Lost,
@@ -28,7 +31,6 @@ from catenary.protocols.relayed_polls import (
     Relayed,
     ToOwner,
     ToRelay,
-    Written,
     pack,
     unpack,
 )
@@ -42,6 +44,9 @@ UNCONFIRMED_S: Final = 2.0
 
 GRACE_S: Final = 5.0
 """How much longer than the interval of polls the response to a confirmed one may take."""
+
+RECHECK_S: Final = 0.01
+"""How long after a check a response that had not arrived is checked again."""
 
 PART_BYTES: Final = 262_144
 """A longer response is sent in several messages."""
@@ -64,26 +69,25 @@ class RemotePoll(msgspec.Struct, frozen=True):
     def __hash__(self) -> int:
         return hash((self.node, self.number))
 
-    def answer(self, response: PollResponse) -> bool:
+    def answer(self, response: PollResponse) -> None:
         messages = response.messages
         for start in range(0, len(messages), PART_BYTES):
             part = Part(self.node, self.number, messages[start : start + PART_BYTES])
             self.tell(self.node, pack(part))
         answered = Answered(self.node, self.number, response.status, len(messages), response.number)
         self.tell(self.node, pack(answered))
-        return False
 
-    @property
     def is_unread(self) -> bool:
-        """Not known here: the node of the connection reports what becomes of it."""
-        return False
+        """Asks the node of the connection."""
+        self.tell(self.node, pack(Asked(self.node, self.number)))
+        return True
 
 
 class RelayedPoll:
     """Satisfies :class:`catenary.transports.long_polling.PollHolder` and :class:`catenary.ports.Waiting`, at the node to
     which the client is connected."""
 
-    __slots__ = ("_relay", "messages", "number", "poll", "poll_id")
+    __slots__ = ("_relay", "is_answered", "messages", "number", "poll", "poll_id")
 
     def __init__(self, relay: "PollRelay", number: int, poll_id: str, poll: Poll) -> None:
         self._relay = relay
@@ -92,9 +96,7 @@ class RelayedPoll:
         self.poll = poll
         # The parts of the response so far
         self.messages = b""
-
-    def written(self, poll: Poll) -> None:
-        """Reported already."""
+        self.is_answered = False
 
     def delivered(self, poll: Poll) -> None:
         self._relay.report(Delivered, self)
@@ -108,7 +110,10 @@ class RelayedPoll:
         self.poll.answer(PollResponse(204))
 
     def time_out(self) -> None:
-        self._relay.give_up(self)
+        if self.is_answered:
+            self._relay.check(self)
+        else:
+            self._relay.give_up(self)
 
 
 class PollRelay:
@@ -121,6 +126,7 @@ class PollRelay:
         "_peers",
         "_polls",
         "_sessions",
+        "_unarrived",
         "_unconfirmed",
     )
 
@@ -136,9 +142,11 @@ class PollRelay:
         self._sessions = sessions
         self._counters = counters
         self._next = 0
+        # Until their responses are delivered or lost
         self._polls: dict[int, RelayedPoll] = {}
         self._unconfirmed = Deadlines(UNCONFIRMED_S, clock)
         self._confirmed = Deadlines(interval_s + GRACE_S, clock)
+        self._unarrived = Deadlines(RECHECK_S, clock, RECHECK_S)
         peers.hear = self._hear
 
     def is_elsewhere(self, poll_id: str) -> bool:
@@ -157,10 +165,21 @@ class PollRelay:
 
     # Called by polls
 
-    def report(self, kind: type[Written] | type[Delivered] | type[Lost], poll: RelayedPoll) -> None:
+    def report(self, kind: type[Delivered] | type[Lost], poll: RelayedPoll) -> None:
         """Reports what has become of a poll or its response."""
-        if kind is Lost:
-            self._forget(poll)
+        self._forget(poll)
+        self._tell_owner(kind, poll)
+
+    def check(self, poll: RelayedPoll) -> None:
+        """Reports that a response has arrived, now or when it does."""
+        if poll.poll.is_unread():
+            self._unarrived.watch(poll)
+        else:
+            self._tell_owner(Arrived, poll)
+
+    def _tell_owner(
+        self, kind: type[Arrived] | type[Delivered] | type[Lost], poll: RelayedPoll
+    ) -> None:
         message = kind(self._peers.node, poll.number, poll.poll_id)
         self._peers.tell(node_of(poll.poll_id), pack(message))
 
@@ -171,6 +190,11 @@ class PollRelay:
 
     def _forget(self, poll: RelayedPoll) -> None:
         self._polls.pop(poll.number, None)
+        self._unarrived.forget(poll)
+        self._stop_waiting(poll)
+
+    def _stop_waiting(self, poll: RelayedPoll) -> None:
+        """The response has come."""
         self._unconfirmed.forget(poll)
         self._confirmed.forget(poll)
 
@@ -197,8 +221,8 @@ class PollRelay:
         if session is None:
             return
         match message:
-            case Written():
-                session.written(poll)
+            case Arrived():
+                session.arrived(poll)
             case Delivered():
                 session.delivered(poll)
             case Lost():
@@ -218,8 +242,9 @@ class PollRelay:
             return
         match message:
             case Confirmed():
-                self._unconfirmed.forget(relayed)
-                self._confirmed.watch(relayed)
+                if not relayed.is_answered:
+                    self._unconfirmed.forget(relayed)
+                    self._confirmed.watch(relayed)
             case Part():
                 relayed.messages += message.messages
             case Refused():
@@ -227,14 +252,22 @@ class PollRelay:
                 relayed.poll.answer(PollResponse(503))
             case Answered():
                 self._respond(relayed, message)
+            case Asked():
+                if relayed.is_answered:
+                    self.check(relayed)
+                else:
+                    self._lack(relayed)
 
     def _respond(self, relayed: RelayedPoll, answered: Answered) -> None:
-        self._forget(relayed)
         messages, relayed.messages = relayed.messages, b""
         if len(messages) != answered.size:
-            # A part was lost between the nodes: the next poll gets all of them.
-            self.report(Lost, relayed)
-            relayed.poll.answer(PollResponse(204))
+            self._lack(relayed)
             return
-        response = PollResponse(answered.status, messages, answered.response_number)
-        self.report(Written if relayed.poll.answer(response) else Lost, relayed)
+        self._stop_waiting(relayed)
+        relayed.is_answered = True
+        relayed.poll.answer(PollResponse(answered.status, messages, answered.response_number))
+
+    def _lack(self, relayed: RelayedPoll) -> None:
+        """A part of the response was lost between the nodes: the next poll gets all of it."""
+        self.report(Lost, relayed)
+        relayed.poll.answer(PollResponse(204))
