@@ -189,7 +189,11 @@ class Presences:
             self._touching.works()
 
     def restore(self) -> Awaitable[None] | None:
-        """The engine may have lost its data: the members of this node join again."""
+        """The engine may have lost its data: the members of this node join again.
+
+        If it has, all of them are announced again, although they never left: a client that has read the members since the
+        loss does not know them. For one that knows them nothing changes.
+        """
         return self._join_all_again() if self._members else None
 
     async def _join_all_again(self) -> None:
