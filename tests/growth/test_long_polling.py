@@ -6,8 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from catenary.edge.request import Peer
-from catenary.transports.long_polling import PollResponse, PollSession
+from catenary.transports.long_polling import PollSession
 from catenary.transports.long_polling_endpoint import PollServices
+from catenary.transports.polls import PollResponse
 from catenary.wire.http1 import RequestHead
 from tests.growth.measure import Work, assert_near_linear
 from tests.growth.test_turns import until_idle

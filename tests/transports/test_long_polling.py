@@ -14,7 +14,8 @@ import pytest
 
 from catenary.messages.decisions import Decision
 from catenary.protocols.long_polling import POLL_ID
-from catenary.transports.long_polling import PollResponse, PollSession
+from catenary.transports.long_polling import PollSession
+from catenary.transports.polls import PollResponse
 from tests.parts.heart import Heart, confirming, in_loop, room, settle
 from tests.parts.long_polling import (
     Poller,

@@ -10,9 +10,10 @@ import pytest
 from catenary.edge.request import Peer
 from catenary.protocols.relayed_polls import Answered, Arrived, Asked, Part, Relayed, unpack
 from catenary.transports import long_polling_relay
-from catenary.transports.long_polling import PollHolder, PollLimits, PollResponse
+from catenary.transports.long_polling import PollLimits
 from catenary.transports.long_polling_endpoint import PollServices
 from catenary.transports.long_polling_relay import PollRelay
+from catenary.transports.polls import PollHolder, PollResponse
 from catenary.wire.http1 import RequestHead
 from tests.parts.heart import Heart, in_loop, room, settle
 from tests.parts.long_polling import LIMITS, Response, lines, poll_services

@@ -17,9 +17,9 @@ from catenary.messages.environment import AsgiEnvironment
 from catenary.transports.asgi_event_stream import AsgiBriefResponse
 from catenary.transports.asgi_responses import refusal, response_start
 from catenary.transports.http_responses import BriefResponse, with_headers
-from catenary.transports.long_polling import PollHolder, PollResponse
 from catenary.transports.long_polling_endpoint import PollServices
 from catenary.transports.long_polling_requests import AcceptedPoll, headers_of
+from catenary.transports.polls import PollHolder, PollResponse
 from catenary.transports.request_body import RequestBody
 from catenary.wire.http1 import RequestHead
 from catenary.wire.request_bodies import UnframedBody
@@ -47,7 +47,7 @@ class AsgiLongPollingEndpoint:
 
 
 class AsgiPoll:
-    """Satisfies :class:`catenary.transports.asgi_edge.AsgiClient` and :class:`catenary.transports.long_polling.Poll`."""
+    """Satisfies :class:`catenary.transports.asgi_edge.AsgiClient` and :class:`catenary.transports.polls.Poll`."""
 
     __slots__ = ("_accepted", "_is_gone", "_receive", "_response", "_send", "_services", "_session")
 

@@ -8,7 +8,7 @@ Source: docs/long_polling.md (anycable). Knows: sessions, polls. Does not know: 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -25,6 +25,7 @@ from catenary.node.turns import Turns
 from catenary.ports import Goodbye
 from catenary.protocols.long_polling import ACTION_CABLE_POLLS
 from catenary.transports.http_responses import status_of
+from catenary.transports.polls import Poll, PollResponse
 from catenary.transports.sliced_writer import BYTES_PER_US, settle
 from catenary.transports.sliced_writer import STEP_US as SLICE_US
 from catenary.wire.json_lines import LINES, lines_of
@@ -65,45 +66,6 @@ class PollSessionServices(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     forget: Callable[["PollSession"], None]
 
 
-class PollResponse(msgspec.Struct, frozen=True):
-    """The response to a poll; ``messages`` are lines. ``poll_id`` is set in the one that opens a session."""
-
-    status: int
-    messages: bytes = b""
-    number: int = 0
-    poll_id: str = ""
-
-
-class Poll(Protocol):
-    """One request, until its response is delivered. Two objects for the same request are equal."""
-
-    def answer(self, response: PollResponse) -> None:
-        """Sends the response; called once, not after :meth:`PollHolder.lost`. :meth:`PollHolder.delivered` or
-        :meth:`PollHolder.lost` reports what becomes of it."""
-        ...
-
-    def is_unread(self) -> bool:
-        """Whether the response has not reached the client's machine, or its connection is broken, as far as is known now.
-        True if another node has to be asked, which reports :meth:`PollSession.arrived` if it has."""
-        ...
-
-
-class PollHolder(Protocol):
-    """Where a poll waits: its session, or the relay to the node that has the session."""
-
-    def delivered(self, poll: Poll) -> None:
-        """The response has reached the client, or a proxy before it."""
-        ...
-
-    def lost(self, poll: Poll) -> None:
-        """The client has gone without the response."""
-        ...
-
-    def shutdown(self) -> None:
-        """The server stops: the poll is answered as soon as possible."""
-        ...
-
-
 class _SlicedReply:
     """A reply that is encoded when there is a poll for it; ``sent`` is done when its last slice is taken."""
 
@@ -126,7 +88,8 @@ class _SlicedReply:
 
 
 class PollSession:
-    """Satisfies :class:`catenary.ports.Outbound`, :class:`catenary.ports.Waiting` and :class:`PollHolder`."""
+    """Satisfies :class:`catenary.ports.Outbound`, :class:`catenary.ports.Waiting` and
+    :class:`catenary.transports.polls.PollHolder`."""
 
     __slots__ = (
         "_answered",

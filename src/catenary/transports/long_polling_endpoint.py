@@ -20,11 +20,11 @@ from catenary.edge.request import Peer
 from catenary.errors import RequestRefused
 from catenary.transports.brief_response import BriefResponseStage
 from catenary.transports.http_responses import BriefResponse, response_head, with_headers
-from catenary.transports.long_polling import Poll, PollHolder, PollResponse
 from catenary.transports.long_polling_relay import PollRelay
 from catenary.transports.long_polling_requests import AcceptedPoll, PollRequests, headers_of
 from catenary.transports.long_polling_sessions import PollSessions
 from catenary.transports.next_request import keeps_connection
+from catenary.transports.polls import Poll, PollHolder, PollResponse
 from catenary.transports.request_body import BodyReading, RequestBody
 from catenary.wire.http1 import RequestHead, refusal
 from catenary.wire.request_bodies import BodyReader, body_of
@@ -80,7 +80,7 @@ class LongPollingEndpoint:
 
 
 class PollStage:
-    """Satisfies :class:`catenary.edge.connection.Stage` and :class:`catenary.transports.long_polling.Poll`.
+    """Satisfies :class:`catenary.edge.connection.Stage` and :class:`catenary.transports.polls.Poll`.
 
     First it reads the body of the request; then it waits for the response; then for the next request, which it leaves to
     the stage before it, the sniffer.

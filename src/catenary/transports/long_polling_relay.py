@@ -34,8 +34,8 @@ from catenary.protocols.relayed_polls import (
     pack,
     unpack,
 )
-from catenary.transports.long_polling import Poll, PollResponse
 from catenary.transports.long_polling_sessions import PollSessions
+from catenary.transports.polls import Poll, PollResponse
 
 _limited: Final = RateLimitedLogger(logging.getLogger("catenary.edge"))
 
@@ -53,7 +53,7 @@ PART_BYTES: Final = 262_144
 
 
 class RemotePoll(msgspec.Struct, frozen=True):
-    """Satisfies :class:`catenary.transports.long_polling.Poll`, at the node that has the session: a poll whose client is
+    """Satisfies :class:`catenary.transports.polls.Poll`, at the node that has the session: a poll whose client is
     connected to another node. Equal to others of the same request."""
 
     node: str
@@ -84,7 +84,7 @@ class RemotePoll(msgspec.Struct, frozen=True):
 
 
 class RelayedPoll:
-    """Satisfies :class:`catenary.transports.long_polling.PollHolder` and :class:`catenary.ports.Waiting`, at the node to
+    """Satisfies :class:`catenary.transports.polls.PollHolder` and :class:`catenary.ports.Waiting`, at the node to
     which the client is connected."""
 
     __slots__ = ("_relay", "is_answered", "messages", "number", "poll", "poll_id")

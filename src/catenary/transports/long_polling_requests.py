@@ -20,7 +20,7 @@ from catenary.protocols.long_polling import (
     received_number,
 )
 from catenary.transports.http_responses import BriefResponse, CrossOrigin, Headers, with_headers
-from catenary.transports.long_polling import PollResponse
+from catenary.transports.polls import PollResponse
 from catenary.wire.http1 import RequestHead
 
 METHODS: Final = "POST, OPTIONS"

@@ -15,13 +15,8 @@ from catenary.node.encoder import Encoders
 from catenary.node.node import Node
 from catenary.node.turns import Turns
 from catenary.protocols.long_polling import poll_id, session_expired
-from catenary.transports.long_polling import (
-    Poll,
-    PollLimits,
-    PollResponse,
-    PollSession,
-    PollSessionServices,
-)
+from catenary.transports.long_polling import PollLimits, PollSession, PollSessionServices
+from catenary.transports.polls import Poll, PollResponse
 from catenary.wire.json_lines import LINES
 
 SECRET_BYTES: Final = 24
