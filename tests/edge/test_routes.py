@@ -23,6 +23,7 @@ def matches(pattern: str, path: str) -> bool:
         ("/admin/", True),
         ("/admin/x", True),
         ("/admin/x/y", True),
+        ("/admin/x\ny\n", True),
         ("/app/t1/cable", True),
         ("/app//cable", True),
         ("/cable/", False),

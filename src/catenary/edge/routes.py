@@ -83,7 +83,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
         if text == "*":
             if match.end() != len(pattern):
                 raise ConfigError(f"path: expected * at the end only, got {pattern!r}")
-            parts.append(".*")
+            parts.append("(?s:.*)")  # a name may have line breaks
         elif name is not None:
             parts.append(f"(?:{rule})" if rule else "[^/]*")
         else:
