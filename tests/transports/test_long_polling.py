@@ -307,13 +307,15 @@ def test_a_response_that_is_not_delivered_is_sent_again(
     assert client.until(3) == [3]
 
 
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
 def test_a_response_that_has_not_arrived_is_sent_with_the_next_poll(
-    server: CableServer, client: Poller
+    server: CableServer, client: Poller, connection: str
 ) -> None:
     """As when a phone changes its network: nobody says that the old connection is broken."""
     client.post(subscribe("mobile"))
     with RawSocket(server.port, receive_buffer=1) as old:
-        old.send(HEAD + f"{POLL_ID}: {client.poll_id}\r\n\r\n".encode())
+        fields = f"Connection: {connection}\r\n{POLL_ID}: {client.poll_id}\r\n\r\n"
+        old.send(HEAD + fields.encode())
         publish(server, "x" * 10_000, "mobile")
         assert old.socket.recv(1, socket.MSG_PEEK)
         publish(server, 1, "mobile")

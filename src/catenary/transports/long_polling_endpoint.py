@@ -1,7 +1,7 @@
 """The endpoint of long polling in HTTP/1.1: reads the body of a request, and sends its response when there is one.
 
 A connection serves one request after the other. A response counts as delivered when the client closes the connection in
-order after it, or sends the next request on it.
+order after it, or sends the next request on it; or, if the connection serves no more requests, when TCP has acknowledged it.
 Knows: HTTP/1.1, connections. Does not know: the meaning of messages.
 """
 
@@ -28,6 +28,9 @@ from catenary.transports.polls import Poll, PollHolder, PollResponse
 from catenary.transports.request_body import BodyReading, RequestBody
 from catenary.wire.http1 import RequestHead, refusal
 from catenary.wire.request_bodies import BodyReader, body_of
+
+RECHECK_S: Final = 0.01
+"""How long after a check a response that had not arrived is checked again, before its connection is closed."""
 
 _TCP_CLOSE: Final = 7
 """The state of a connection that was reset: TCP_CLOSE of linux/tcp_states.h, the first byte of TCP_INFO."""
@@ -158,6 +161,8 @@ class PollStage:
             # A client that does not wait for its response: the connection is closed after it.
             self._keeps_connection = False
             return
+        if not self._keeps_connection:
+            return
         if self._session is not None:
             self._session.delivered(self)
         sniffer, connection = self._sniffer, self._connection
@@ -190,7 +195,7 @@ class PollStage:
     def shutdown(self) -> None:
         self._keeps_connection = False
         if self._is_answered:
-            self._connection.transport.close()
+            self._close_after_arrival()
         elif self._session is not None:
             self._session.shutdown()
         else:
@@ -207,8 +212,17 @@ class PollStage:
             headers = (*headers, ("Connection", "close"))
         self._is_answered = True
         transport.write(response_head(response.status, headers) + response.messages)
-        if self._keeps_connection:
-            self._services.connections.watch(self)
+        self._services.connections.watch(self)
+        if not self._keeps_connection:
+            self._close_after_arrival()
+
+    def _close_after_arrival(self) -> None:
+        """A connection that is closed does not say any more whether its response arrives."""
+        transport = self._connection.transport
+        if transport.is_closing():
+            return
+        if self.is_unread():
+            asyncio.get_running_loop().call_later(RECHECK_S, self._close_after_arrival)
         else:
             transport.close()
 
