@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from catenary.errors import RequestRefused
 from catenary.wire.http1 import RequestHead
 from catenary.wire.request_bodies import (
-    MAX_CHUNKS,
+    CHUNK_BYTES,
     MAX_LINE_BYTES,
+    MAX_SMALL_CHUNKS,
     BodyReader,
     ChunkedBody,
     SizedBody,
@@ -81,12 +82,21 @@ def test_malformed_chunks_are_refused(written: bytes, expected: str) -> None:
     assert error.value.status == 400
 
 
-def test_a_body_has_a_limited_number_of_chunks() -> None:
+@pytest.mark.parametrize("pieces", [[b"1\r\na\r\n"], [b"1\r", b"\na\r", b"\n"]])
+def test_a_body_has_a_limited_number_of_small_chunks(pieces: list[bytes]) -> None:
     reader = ChunkedBody()
-    reader.receive(b"1\r\na\r\n" * MAX_CHUNKS)
-    with pytest.raises(RequestRefused, match="up to 16384 chunks") as error:
-        reader.receive(b"1\r\na\r\n")
+    for _ in range(MAX_SMALL_CHUNKS):
+        assert read(reader, pieces) == (b"a", b"")
+    with pytest.raises(RequestRefused, match="up to 512 chunks, and one for each 128") as error:
+        read(reader, pieces * (2 * MAX_SMALL_CHUNKS // CHUNK_BYTES))
     assert error.value.status == 413
+
+
+def test_a_body_has_any_number_of_larger_chunks() -> None:
+    chunk = b"%x\r\n%b\r\n" % (CHUNK_BYTES, b"a" * CHUNK_BYTES)
+    reader = ChunkedBody()
+    for _ in range(100):
+        assert len(reader.receive(chunk * 1000)[0]) == 1000 * CHUNK_BYTES
 
 
 @given(st.binary(), st.integers())

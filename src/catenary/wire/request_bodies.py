@@ -13,8 +13,11 @@ from catenary.wire.http1 import RequestHead
 MAX_LINE_BYTES: Final = 1024
 """Limit of the line with the size of a chunk, and of all trailer fields together."""
 
-MAX_CHUNKS: Final = 16_384
-"""Limit of the chunks of one body: reading them takes 1 µs each, whatever their size."""
+MAX_SMALL_CHUNKS: Final = 512
+"""Limit of the chunks of one body, besides one for each :data:`CHUNK_BYTES` of it. Reading a chunk takes 1 µs, whatever its
+size, and a single read of a socket contains 40,000 of one byte: without this limit, it would delay every other client."""
+
+CHUNK_BYTES: Final = 128
 
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]{,64}(?:;[^\r\n]{,512})?\r\n")
 
@@ -70,7 +73,7 @@ class _Part(enum.Enum):
 class ChunkedBody:
     """A body in chunks. Extensions of chunks and trailer fields are ignored. Satisfies :class:`BodyReader`."""
 
-    __slots__ = ("_chunks", "_held", "_missing", "_next", "_trailer_bytes", "is_complete")
+    __slots__ = ("_bytes", "_chunks", "_held", "_missing", "_next", "_trailer_bytes", "is_complete")
 
     def __init__(self) -> None:
         self._next = _Part.SIZE
@@ -79,11 +82,12 @@ class ChunkedBody:
         # Bytes until the end of the chunk
         self._missing = 0
         self._trailer_bytes = 0
-        self._chunks = 0
+        # The chunks so far, and their bytes
+        self._chunks = self._bytes = 0
         self.is_complete = False
 
     def receive(self, data: bytes) -> tuple[bytes, bytes]:
-        """Raises :class:`RequestRefused`: 400 for a malformed body, 413 for too many chunks."""
+        """Raises :class:`RequestRefused`: 400 for a malformed body, 413 for too many small chunks."""
         if self._held:
             data, self._held = self._held + data, b""
         parts: list[bytes] = []
@@ -96,7 +100,7 @@ class ChunkedBody:
                     begin = match.end()
                     end = begin + int(match.group(1), 16)
                     if end > begin and data[end : end + 2] == b"\r\n":
-                        self._count()
+                        self._count(end - begin)
                         parts.append(data[begin:end])
                         at = end + 2
                         continue
@@ -123,8 +127,8 @@ class ChunkedBody:
             match = _SIZE.fullmatch(line)
             if match is None:
                 raise _malformed("the size of a chunk")
-            self._count()
             self._missing = int(match.group(1), 16)
+            self._count(self._missing)
             self._next = _Part.DATA if self._missing else _Part.TRAILER
         elif self._next is _Part.END_OF_DATA:
             if line != b"\r\n":
@@ -136,10 +140,13 @@ class ChunkedBody:
                 raise _malformed("fewer trailer fields")
             self.is_complete = line == b"\r\n"
 
-    def _count(self) -> None:
+    def _count(self, size: int) -> None:
+        """A chunk of so many bytes begins."""
         self._chunks += 1
-        if self._chunks > MAX_CHUNKS:
-            raise RequestRefused(413, f"expected a body of up to {MAX_CHUNKS} chunks")
+        self._bytes += size
+        if self._chunks > MAX_SMALL_CHUNKS + self._bytes // CHUNK_BYTES:
+            text = f"expected up to {MAX_SMALL_CHUNKS} chunks, and one for each {CHUNK_BYTES} bytes"
+            raise RequestRefused(413, text)
 
 
 def _malformed(expected: str) -> RequestRefused:
