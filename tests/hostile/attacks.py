@@ -258,6 +258,12 @@ ATTACKS: dict[str, Callable[[int], Counter[str]]] = {
     )
 }
 
-if __name__ == "__main__":
+
+def main(attacks: dict[str, Callable[[int], Counter[str]]]) -> None:
+    """Runs one of some attacks, as the command line says."""
     os.nice(19)
-    print(json.dumps(ATTACKS[sys.argv[1]](int(sys.argv[2]))))
+    print(json.dumps(attacks[sys.argv[1]](int(sys.argv[2]))))
+
+
+if __name__ == "__main__":
+    main(ATTACKS)

@@ -3,40 +3,14 @@
 The limits are small here, so that the attacks are short.
 """
 
-import asyncio
-import json
-import re
-import sys
-import urllib.request
-from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.hostile.bystanders import Crowd
+from tests.hostile.under_attack import Hostile, attacked
 from tests.parts.heart import in_loop
 from tests.parts.ports import free_port
-from tests.parts.server import CableServer, cable_server
-
-FLOOR_S = 0.05
-"""What this machine, on which others work, takes now and then without an attack."""
-
-CALM_S = 0.6
-
-
-class Hostile:
-    """A server with its figures."""
-
-    def __init__(self, server: CableServer, metrics_port: int) -> None:
-        self.server = server
-        self._url = f"http://127.0.0.1:{metrics_port}/metrics"
-
-    def figure(self, name: str) -> int:
-        with urllib.request.urlopen(self._url, timeout=10) as answer:
-            found = re.search(rf"^anycable_go_{name} (\d+)$", answer.read().decode(), re.MULTILINE)
-        assert found is not None, name
-        return int(found[1])
+from tests.parts.server import cable_server
 
 
 @pytest.fixture(scope="module")
@@ -59,30 +33,6 @@ def hostile() -> Iterator[Hostile]:
         "--graphql_idle_timeout=1",
     ) as server:
         yield Hostile(server, metrics_port)
-
-
-async def attacked(hostile: Hostile, attack: str) -> Counter[str]:
-    """What an attack saw; what the crowd noticed of it is judged here."""
-    crowd = Crowd(hostile.server)
-    async with crowd.listening():
-        calm_s = await crowd.p99_s(CALM_S)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tests.hostile.attacks",
-            attack,
-            str(hostile.server.port),
-            stdout=asyncio.subprocess.PIPE,
-            cwd=Path(__file__).parents[2],
-        )
-        done = asyncio.ensure_future(process.wait())
-        attacked_s = await crowd.p99_s(done)
-        assert await done == 0
-        assert process.stdout is not None
-        seen = Counter(json.loads(await process.stdout.read()))
-        print(f"{attack}: p99 {calm_s * 1000:.1f} → {attacked_s * 1000:.1f} ms, {dict(seen)}")
-        assert attacked_s <= max(2 * calm_s, FLOOR_S)
-    return seen
 
 
 @in_loop
