@@ -20,7 +20,8 @@ from catenary.server.http_routes import announce
 from catenary.server.ports import PortSpec
 from catenary.server.pusher import private_streams
 from catenary.server.shutdown_phases import FLUSH_DISCONNECTS
-from catenary.transports.durable_stream import DurableStreamEndpoint, ReadServices
+from catenary.transports.durable_stream import ReadServices
+from catenary.transports.durable_stream_endpoint import DurableStreamEndpoint
 from catenary.transports.durable_stream_requests import (
     DurableStreamRequests,
     StreamPathRules,

@@ -16,10 +16,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from catenary.edge.connection import ClientConnection
 from catenary.edge.deadlines import Deadlines
 from catenary.edge.refusals import Refusals, unavailable
-from catenary.edge.request import Peer
 from catenary.errors import BackendError, LostPosition, RequestRefused
 from catenary.messages.commands import Checkpoint
 from catenary.messages.publications import Position, Publication
@@ -35,18 +33,11 @@ from catenary.protocols.durable_stream_writes import CLOSED, IMPLIED, Record, me
 from catenary.protocols.durable_streams import MAX_JITTER, Chunk, Content, Live, offset_of
 from catenary.protocols.silent import SILENT
 from catenary.transports import http_responses
-from catenary.transports.brief_response import BriefResponseStage
 from catenary.transports.durable_stream_requests import DurableStreamRequests, OpenedRead
-from catenary.transports.durable_stream_writes import (
-    OpenedWrite,
-    StreamWrite,
-    WriteServices,
-    end_of,
-    ttl_of,
-)
+from catenary.transports.durable_stream_writes import end_of, ttl_of
 from catenary.transports.event_stream_requests import refusal_of
-from catenary.transports.http_responses import BriefResponse, with_headers
-from catenary.transports.next_request import NextRequest, keeps_connection
+from catenary.transports.http_responses import with_headers
+from catenary.transports.next_request import NextRequest
 from catenary.transports.stream_tails import Tail, Tails, stored_json
 from catenary.wire import http1
 from catenary.wire.event_stream import (
@@ -95,28 +86,6 @@ class ReadServices(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     skip_auth: bool
     high_water: int
     close_timeout_s: float
-
-
-class DurableStreamEndpoint:
-    """Satisfies :class:`catenary.edge.routes.Endpoint`."""
-
-    __slots__ = ("_services", "_writes")
-
-    def __init__(self, services: ReadServices, writes: WriteServices | None = None) -> None:
-        self._services = services
-        self._writes = writes
-
-    def open(
-        self, request: http1.RequestHead, peer: Peer, connection: ClientConnection
-    ) -> "StreamRead | StreamWrite | BriefResponseStage":
-        accepted = self._services.requests.accept(request, peer)
-        if isinstance(accepted, BriefResponse):
-            return BriefResponseStage(connection.transport, accepted)
-        following = NextRequest(connection, is_expected=keeps_connection(request))
-        if isinstance(accepted, OpenedWrite):
-            assert self._writes is not None, "accepted only where streams can be written"
-            return StreamWrite(self._writes, connection.transport, accepted, following)
-        return StreamRead(self._services, connection.transport, accepted, following)
 
 
 class _State(enum.Enum):
