@@ -10,7 +10,6 @@ Knows: histories, tails, a transport. Does not know: how a request is read, what
 import asyncio
 import contextlib
 import enum
-import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
@@ -29,11 +28,13 @@ from catenary.node.node import Node
 from catenary.node.session import Session
 from catenary.ports import Goodbye, History, StreamRecords
 from catenary.protocols import durable_streams
-from catenary.protocols.durable_stream_writes import CLOSED, IMPLIED, Record, metadata, record_of
-from catenary.protocols.durable_streams import MAX_JITTER, Chunk, Content, Live, offset_of
+from catenary.protocols.durable_stream_writes import Record, record_of
+from catenary.protocols.durable_streams import Chunk, Content, Live
 from catenary.protocols.silent import SILENT
+from catenary.transports import durable_stream_responses as responses
 from catenary.transports import http_responses
 from catenary.transports.durable_stream_requests import DurableStreamRequests, OpenedRead
+from catenary.transports.durable_stream_responses import ResponseHead
 from catenary.transports.durable_stream_writes import end_of, ttl_of
 from catenary.transports.event_stream_requests import refusal_of
 from catenary.transports.http_responses import with_headers
@@ -42,7 +43,6 @@ from catenary.transports.stream_tails import Tail, Tails, stored_json
 from catenary.wire import http1
 from catenary.wire.event_stream import (
     CHUNKED,
-    NO_BUFFERING,
     UNTIL_CLOSED,
     EventFraming,
     plain_head,
@@ -53,9 +53,6 @@ PAGE: Final = 1000
 
 PAGE_BYTES: Final = 1_048_576
 """Characters of a page, except for its first message."""
-
-_SHARED_CACHE: Final = "public, max-age=60, stale-while-revalidate=300"
-_PRIVATE_CACHE: Final = "private, max-age=60, stale-while-revalidate=300"
 
 _T = TypeVar("_T")
 _Messages = tuple[Publication, ...]
@@ -338,7 +335,7 @@ class StreamRead:
         if self.position is None and self._is_missing():
             self._respond_missing()
         elif self._request.is_head:
-            self._respond_head()
+            self._finish(responses.of_head(self._record, self.position), None)
         else:
             self._found_chunk(self._chunk((), self.position, is_up_to_date=True))
 
@@ -429,39 +426,8 @@ class StreamRead:
 
     def _respond(self, chunk: Chunk) -> None:
         """The response of a catch-up read, or of a long poll that has messages."""
-        request = self._request
-        headers = [
-            ("Content-Type", self._content_type()),
-            ("Stream-Next-Offset", offset_of(chunk.end)),
-            ("Stream-Cursor", self._next_cursor()),
-        ]
-        if chunk.is_up_to_date:
-            headers.append(("Stream-Up-To-Date", "true"))
-        if chunk.is_closed:
-            headers.append(CLOSED)
-        if request.query.is_now:
-            headers.append(("Cache-Control", "no-store"))
-            self._finish(200, headers, chunk.body)
-            return
-        start, end = request.query.position, chunk.end
-        tag = durable_streams.entity_tag(start, end, is_closed=chunk.is_closed)
-        headers.append(("Cache-Control", _SHARED_CACHE if request.is_shared else _PRIVATE_CACHE))
-        headers.append(("ETag", tag))
-        if durable_streams.matches_tag(request.if_none_match, tag):
-            self._finish(304, headers, None)
-        else:
-            self._finish(200, headers, chunk.body)
-
-    def _content_type(self) -> str:
-        return durable_streams.JSON_TYPE if self._record is None else self._record.content_type
-
-    def _respond_head(self) -> None:
-        headers = [
-            *metadata(IMPLIED if self._record is None else self._record),
-            ("Stream-Next-Offset", offset_of(self.position)),
-            ("Cache-Control", "no-store"),
-        ]
-        self._finish(200, headers, None)
+        head = responses.of_messages(self._request, self._record, chunk, self._next_cursor())
+        self._finish(head, None if head.status == 304 else chunk.body)
 
     def _respond_missing(self) -> None:
         """The stream was deleted, has expired, or never existed."""
@@ -472,15 +438,8 @@ class StreamRead:
 
     def _respond_empty(self) -> None:
         """A long poll has no messages."""
-        headers = [
-            ("Stream-Next-Offset", offset_of(self.position)),
-            ("Stream-Cursor", self._next_cursor()),
-            ("Stream-Up-To-Date", "true"),
-            ("Cache-Control", "no-store"),
-        ]
-        if self._record is not None and self._record.is_closed:
-            headers.append(CLOSED)
-        self._finish(204, headers, None)
+        head = responses.of_no_messages(self._record, self.position, self._next_cursor())
+        self._finish(head, None)
 
     def _send_events(self, chunk: Chunk) -> None:
         counters, framing = self._services.counters, self._framing()
@@ -493,10 +452,7 @@ class StreamRead:
             counters.ds_sse_clients_num += 1
             self._services.events.watch(self)
             # Without a charset: clients of this protocol compare the whole value.
-            headers = dict((("Content-Type", "text/event-stream"), *NO_BUFFERING))
-            headers |= dict(self._request.headers)
-            if self.content is Content.BINARY:
-                headers["Stream-SSE-Data-Encoding"] = "base64"
+            headers = responses.of_events(self.content, self._request.headers)
             events = chunk.events(framing.framing.frame, self._next_cursor())
             events = plain_head(framing, headers.items()) + events
         counters.data_sent_total += len(events)
@@ -511,19 +467,16 @@ class StreamRead:
         return durable_streams.cursor_at(self._services.clock())
 
     def _next_cursor(self) -> str:
-        """One that differs from that of the request."""
-        jitter = random.randint(1, MAX_JITTER)  # noqa: S311  (no secret)
-        asked = self._request.query.cursor
-        return durable_streams.cursor_at(self._services.clock(), asked, jitter)
+        return responses.next_cursor(self._services.clock(), self._request.query.cursor)
 
     # The end
 
-    def _finish(self, status: int, headers: list[tuple[str, str]], body: bytes | None) -> None:
+    def _finish(self, head: ResponseHead, body: bytes | None) -> None:
         """Sends a whole response, and gives the connection back or closes it."""
         length = () if body is None else (("Content-Length", str(len(body))),)
         close = () if self._following.is_expected else (("Connection", "close"),)
-        fields = (*headers, *self._request.headers, *length, *close)
-        response = http_responses.response_head(status, fields) + (body or b"")
+        fields = (*head.headers, *self._request.headers, *length, *close)
+        response = http_responses.response_head(head.status, fields) + (body or b"")
         self._services.counters.data_sent_total += len(response)
         self._transport.write(response)
         if self._following.await_soon(self._leave_node):
