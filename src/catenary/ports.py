@@ -453,10 +453,10 @@ class Peers(Protocol):
     node: str
     """The name of this node: letters and digits, another one at each start."""
 
-    hear: Callable[[bytes], None]
+    on_message: Callable[[bytes], None]
     """Called for each message to this node. Set once, before the start; never raises."""
 
-    def tell(self, node: str, message: bytes) -> None:
+    def send_to(self, node: str, message: bytes) -> None:
         """Sends a message of up to :data:`PEER_BYTES` to a node. Never raises."""
         ...
 

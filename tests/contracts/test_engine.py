@@ -169,18 +169,18 @@ async def test_the_history_is_the_end_of_what_arrived_and_no_longer_than_its_lim
 async def test_a_message_to_a_node_reaches_that_node_in_order(engine: Engine) -> None:
     heard: dict[str, list[bytes]] = {"one": [], "other": []}
     async with two_nodes(engine, None) as (one, other):
-        one.pubsub.hear, other.pubsub.hear = heard["one"].append, heard["other"].append
+        one.pubsub.on_message, other.pubsub.on_message = heard["one"].append, heard["other"].append
         assert one.pubsub.node != other.pubsub.node
         sent = [b"%d" % number for number in range(200)]
         sent += [bytes(range(256)), b"", b"x" * PEER_BYTES, b"last"]
-        one.pubsub.tell("0123456789abcdef", b"to nobody")
+        one.pubsub.send_to("0123456789abcdef", b"to nobody")
         for each in sent:
-            one.pubsub.tell(other.pubsub.node, each)
+            one.pubsub.send_to(other.pubsub.node, each)
         await until(lambda: heard["other"][-1:] == [b"last"])
-        other.pubsub.tell(one.pubsub.node, b"back")
+        other.pubsub.send_to(one.pubsub.node, b"back")
         await until(lambda: heard["one"] == [b"back"])
         assert heard["other"] == sent
-    one.pubsub.tell(other.pubsub.node, b"to one that is gone")
+    one.pubsub.send_to(other.pubsub.node, b"to one that is gone")
 
 
 @in_loop

@@ -36,12 +36,12 @@ class MemoryPeers:
     def __init__(self, network: Network, node: str) -> None:
         self.node = node
         self._network = network
-        self.hear: Callable[[bytes], None] = lambda _: None
+        self.on_message: Callable[[bytes], None] = lambda _: None
         network.nodes[node] = self
 
-    def tell(self, node: str, message: bytes) -> None:
+    def send_to(self, node: str, message: bytes) -> None:
         if node in self._network.nodes and not self._network.loses(unpack(message)):
-            asyncio.get_running_loop().call_soon(self._network.nodes[node].hear, message)
+            asyncio.get_running_loop().call_soon(self._network.nodes[node].on_message, message)
 
 
 class MemoryPoll:
@@ -137,22 +137,22 @@ async def test_a_report_that_comes_after_the_next_poll_is_waited_for() -> None:
     """A client that has its response may be faster than the report of the node that sent it."""
     cluster = Cluster(msgspec.structs.replace(LIMITS, flush_interval_s=0.05))
     other = cluster.network.nodes["other"]
-    tell, late = other.tell, []
+    send_to, late = other.send_to, []
 
     def hold(node: str, message: bytes) -> None:
         if isinstance(unpack(message), Arrived):
             late.append(message)
         else:
-            tell(node, message)
+            send_to(node, message)
 
-    other.tell = hold  # type: ignore[method-assign]
+    other.send_to = hold  # type: ignore[method-assign]
     first, _ = cluster.poll()
     await settle()
     cluster.publish("1")
     await answered(first)
     second, _ = cluster.poll()
     await settle()
-    tell("node", late.pop(0))
+    send_to("node", late.pop(0))
     await asyncio.sleep(0.15)
     assert second.response is None, "it waits for messages, as there are none"
     cluster.publish("2")
@@ -161,7 +161,7 @@ async def test_a_report_that_comes_after_the_next_poll_is_waited_for() -> None:
     third, _ = cluster.poll()
     await settle()
     assert third.response is None
-    tell("node", late.pop(0))
+    send_to("node", late.pop(0))
     await answered(third)
     for poll, message in ((second, b'"message":"2"'), (third, b'"message":"3"')):
         assert (poll.messages.count(message), poll.messages.count(b'"message"')) == (1, 1)
@@ -335,8 +335,8 @@ async def test_a_node_that_stops_answers_the_polls_that_it_relays() -> None:
 async def test_a_message_of_another_kind_harms_nobody() -> None:
     cluster = Cluster()
     for message in (b"", b"\xc1", b"\x93\xa4poll\x01\x02"):
-        cluster.network.nodes["node"].hear(message)
-        cluster.network.nodes["other"].hear(message)
+        cluster.network.nodes["node"].on_message(message)
+        cluster.network.nodes["other"].on_message(message)
     poll, _ = cluster.poll()
     cluster.publish("1")
     await answered(poll)

@@ -55,7 +55,7 @@ class PusherApi:
     400 for a request that breaks a rule, 413 for one that is too large, 501 for what needs a broker, and 503 while Redis
     or NATS is away.
 
-    ``pages`` are the origins that browsers may send requests from (CORS), None for none.
+    ``pages`` are the origins whose pages may send requests (CORS); None: no page may.
     """
 
     __slots__ = ("_access", "_apps", "_memory")
@@ -98,8 +98,8 @@ class PusherApi:
         return await action(parameters, body)
 
     def _app(self, path: str) -> tuple["PusherAppApi", list[str]]:
-        """The app that a path names, and the segments after it. A slash that is encoded divides no segments, although it did
-        for the route. Raises :class:`RequestRefused`."""
+        """The app that a path names, and the segments after it. An encoded slash separates no segments here, although the
+        route was matched on the decoded path. Raises :class:`RequestRefused`."""
         prefix, slash, rest = path.removeprefix("/").partition("/")
         app_id, *segments = map(unquote, rest.split("/"))
         if f"/{unquote(prefix)}" != PREFIX or not slash:
@@ -128,7 +128,7 @@ class PusherAppApi:
         self.signatures: Final = PusherSignatures(app.key, app.secret)
 
     def action(self, method: str, segments: Sequence[str]) -> Action:
-        """What a path below the app's asks for. Raises :class:`RequestRefused`."""
+        """Returns the action for a method and a path below that of the app. Raises :class:`RequestRefused`."""
         allowed, action = self._route(segments)
         if method != allowed:
             raise RequestRefused(405, f"expected {allowed}, got {method}", (("Allow", allowed),))
@@ -188,7 +188,7 @@ class PusherAppApi:
         return await self._send({"command": "disconnect", "payload": payload}) or _DONE
 
     async def _publish(self, events: Iterable[Event]) -> ApiResponse | None:
-        """Publishes all events or none; None if that is done."""
+        """Publishes all events or none. Returns None after success, otherwise the response with the error."""
         publications = [
             {
                 "stream": self._app.stream_of(channel),
@@ -215,7 +215,7 @@ class PusherAppApi:
         if pusher_rest.USER_COUNT in info and not is_presence(prefix):
             raise RequestRefused(
                 400,
-                "info: user_count needs filter_by_prefix=presence-, because others have no users",
+                "info: user_count needs filter_by_prefix=presence-, because other channels have no users",
             )
         channels = await self._channels.occupied(prefix)
         known = await self._channels.attributes_of(channels, info)
@@ -226,7 +226,7 @@ class PusherAppApi:
         pusher_rest.check_channel(channel)
         info = pusher_rest.read_info(query.get("info"))
         if pusher_rest.USER_COUNT in info and not is_presence(channel):
-            raise RequestRefused(400, "info: user_count is only of presence channels")
+            raise RequestRefused(400, "info: only presence channels have a user_count")
         known = await self._channels.attributes(channel, info)
         is_occupied = await self._channels.subscriptions(channel) > 0
         known = msgspec.structs.replace(known, occupied=is_occupied)
@@ -241,17 +241,17 @@ class PusherAppApi:
 
 
 async def _or_nothing(read: Awaitable[_T]) -> _T | None:
-    """Attributes for the answer to events that are published: if they can't be read, the publisher must not get an
-    error, after which it would publish the events again."""
+    """Reads attributes for the response to events that were published; None if the read fails: after an error, the
+    publisher would publish the events again."""
     try:
         return await read
     except (BackendError, NotKept) as error:
-        _limited.info("an answer lacks the attributes of channels: %s", error)
+        _limited.info("Pusher API response without channel attributes: %s", error)
         return None
 
 
 async def _joined(items: Iterable[_T], write: Callable[[_T], bytes]) -> bytes:
-    """Writes items with commas between them, with a turn for the event loop after every thousand."""
+    """Writes items with commas between them, and yields to the event loop after every thousand."""
     pieces: list[bytes] = []
     for number, item in enumerate(items, 1):
         pieces.append(write(item))

@@ -1,4 +1,4 @@
-"""Tells the clients of Pusher channels how many subscriptions their channel has, for apps that want that.
+"""Publishes the number of subscriptions of a Pusher channel to its clients, for apps with ``subscription_count``.
 
 Source: "Subscription count" (pusher.com/docs/channels/using_channels/events/#subscription-count).
 Knows: apps, the occupancy of streams, publications. Does not know: connections.
@@ -71,4 +71,4 @@ class PusherCounts:
             if sent is not None:
                 await sent
         except BackendError as error:
-            _limited.info("a subscription count is lost, the next one follows: %s", error)
+            _limited.info("Subscription count was not published, the next change is: %s", error)

@@ -45,8 +45,8 @@ def verified_parameters(
     """Returns the decoded parameters of a request that an app has signed.
 
     The signature covers the digest of the body, so a request can be verified before its body has arrived;
-    :func:`check_body` compares that. ``now_s`` counts seconds since 1970. Raises :class:`SignatureError`, for which the
-    status is 401.
+    :func:`check_body` then compares the digest with the body. ``now_s`` counts seconds since 1970. Raises
+    :class:`SignatureError`, for which the status is 401.
     """
     parameters = _parameters(request.query)
     _check_key(parameters, signatures.key)
@@ -57,7 +57,10 @@ def verified_parameters(
 
 
 def check_body(parameters: Mapping[str, str], body: bytes) -> None:
-    """Compares a body with its digest. A body without one is not signed. Raises :class:`SignatureError`."""
+    """Compares a body with its signed digest. A body without a digest is not signed, and is refused.
+
+    Raises :class:`SignatureError`.
+    """
     given = parameters.get("body_md5")
     if given is None:
         if body:
@@ -114,7 +117,7 @@ def _check_signature(
     given = parameters.get("auth_signature")
     if given is None:
         raise SignatureError("auth_signature is missing")
-    # Libraries sign a path as they were given it, and encode it then, or before.
+    # Some libraries sign the path before they percent-encode it, others after.
     matches = False
     for path in (request.path, unquote(request.path)):
         matches |= signatures.verifies(_signed_text(request.method, path, parameters), given)

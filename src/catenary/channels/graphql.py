@@ -65,7 +65,7 @@ class OperationChannel(Channel[C]):
         raise NotImplementedError
 
     async def subscribed(self) -> None:
-        """Starts the stream of this subscription, before the operation is known: it is active when values come."""
+        """Starts the stream of this subscription before the operation arrives, so that no result is published too early."""
         self.stream_from(self._stream)
 
     @action
@@ -94,7 +94,7 @@ class OperationChannel(Channel[C]):
 
     @property
     def _stream(self) -> str:
-        """Only this client knows its sid."""
+        """Contains the sid, which only this client knows: no other client can name this stream."""
         digest = hashlib.blake2b(self.identifier.encode(), digest_size=16).hexdigest()
         return f"graphql:{self.connection.sid}:{digest}"
 
@@ -112,14 +112,14 @@ class OperationChannel(Channel[C]):
 
 
 async def _publish_all(results: AsyncIterable[Result], publish: Publish) -> None:
-    # In the context of this task only: the call that started it is over.
+    # Only in the context of this task, which goes on after the call that started it.
     current.set(None)
     last: dict[str, object] = {"more": False}
     try:
         async for result in results:
             await publish({"result": result, "more": True})
     except Exception:  # noqa: BLE001  (of the application, and outages)
-        _limited.exception("The results of a GraphQL subscription failed")
+        _limited.exception("A GraphQL subscription failed")
         last = {"result": _FAILED, "more": False}
     finally:
         await _close(results)
@@ -132,7 +132,7 @@ async def _close(results: AsyncIterable[Result]) -> None:
         try:
             await close()
         except Exception:  # noqa: BLE001  (of the application)
-            _limited.exception("The end of a GraphQL subscription failed")
+            _limited.exception("The iterator of a GraphQL subscription could not be closed")
 
 
 async def _publish_last(publish: Publish, message: object) -> None:

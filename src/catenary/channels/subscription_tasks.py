@@ -55,7 +55,7 @@ async def end(key: SubscriptionKey) -> None:
 
 
 async def abandon_all(cable: Broadcaster) -> None:
-    """Ends all tasks of a cable, which stops before its subscriptions do: its process is replaced."""
+    """Ends all tasks of a cable that stops while its subscriptions go on, because its process is replaced."""
     for key, entry in tuple(_entries.items()):
         if entry.cable is cable:
             await end(key)

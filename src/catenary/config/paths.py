@@ -79,7 +79,7 @@ def _of_requests(options: Options) -> Iterator[tuple[str, str]]:
 
 
 def _check_is_no_station(options: Options, name: str, path: str) -> None:
-    """Refuses a prefix of charging stations for which another path would be that of a station."""
+    """Refuses an ``ocpp_path`` with the path of another feature below it: that path would also be the path of a station."""
     prefix = options.ocpp.path
     if prefix and path.rpartition("/")[0] == prefix.rstrip("/") and name != "ocpp_path":
         raise ConfigError(

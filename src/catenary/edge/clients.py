@@ -1,4 +1,4 @@
-"""The part of the node that a transport calls for its clients, and a stage before it may take over.
+"""The part of the node that a transport calls for its clients. Something in front of the node can implement it, too.
 
 Knows: sessions. Does not know: how clients are admitted.
 """
@@ -23,8 +23,8 @@ class ClientSession(Protocol):
 
 
 class Clients(Protocol[_S]):
-    """:class:`catenary.node.node.Node`, or :class:`catenary.edge.introductions.Introductions` before it: each method is
-    the node's."""
+    """Implemented by :class:`catenary.node.node.Node`, and by :class:`catenary.edge.introductions.Introductions` in front of
+    it. See the methods of the node."""
 
     def admit(
         self, environment: Environment, encoder: Encoder, outbound: Outbound, traits: Traits

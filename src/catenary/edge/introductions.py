@@ -1,8 +1,8 @@
 """Clients whose transport is open and who introduce themselves with a message before the node admits them.
 
 For protocols whose Connect call belongs to a message, not to the handshake: ``connection_init`` of GraphQL, BootNotification of
-OCPP. :class:`Introductions` stands between a transport and the node, with the node's methods: the transport does not
-notice, so the limits of its messages (size, rate, time) hold before the admission, too.
+OCPP. :class:`Introductions` stands between a transport and the node, and has the node's methods. So the transport needs no
+change, and its limits of messages (size, rate, time) hold before the admission, too.
 Knows: sessions, counters, deadlines. Does not know: protocols, transports, which clients may connect.
 """
 
@@ -25,8 +25,8 @@ _limited: Final = RateLimitedLogger(logging.getLogger("catenary.edge"))
 
 
 class Newcomer:
-    """One client. ``session`` is the node's once the client has introduced itself; before, one that the node does not know
-    and that only serves to end the connection. ``traits`` are for the node, None once it has them."""
+    """One client. Until it has introduced itself, ``session`` is a placeholder that only serves to end the connection, then
+    the node's session. ``traits`` are kept until the node gets them, then None."""
 
     __slots__ = ("_counters", "session", "traits")
 

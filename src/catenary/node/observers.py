@@ -1,4 +1,4 @@
-"""Observers of the assembly: one that ignores everything, to derive others from, and several as one.
+"""Observers for the assembly: a base class that ignores everything, and a group that notifies several observers.
 
 Knows: the port of observers. Does not know: what reports to them.
 """

@@ -31,7 +31,7 @@ _OCCUPIED: Final = f"{RESERVED}occupied:"
 _COUNTED: Final = f"{RESERVED}counted:"
 
 _ANY_NODE: Final = "node"
-"""The member that all nodes are together: it joins with the first and leaves with the last of them."""
+"""The member id that all nodes share: so the member joins with the first node, and leaves with the last one."""
 
 COUNT_INTERVAL_S: Final = 1.0
 """How often the numbers of subscribers are compared with those that other nodes know."""
@@ -269,8 +269,8 @@ class Occupancy(SilentObserver):
     async def _do(
         self, work: Callable[[Stream], Awaitable[None]], streams: list[Stream]
     ) -> tuple[list[Stream], BackendError | None]:
-        """Does this for :data:`AT_ONCE` streams at a time. Returns those for which the engine has failed, and an error;
-        after an error, the streams that follow are returned, too."""
+        """Calls ``work`` for :data:`AT_ONCE` streams at a time. Returns the streams for which the engine has failed and those
+        that were not tried after a failure, and the last error."""
         failed: list[Stream] = []
         failure: BackendError | None = None
         for start in range(0, len(streams), AT_ONCE):
@@ -313,7 +313,8 @@ class Occupancy(SilentObserver):
         self._uncertain.discard(stream)
 
     async def _is_news(self, stream: Stream, where: Stream, others: int) -> bool:
-        """After a failure, the engine may have made the change without saying so: then there are no other nodes."""
+        """Whether a change that the engine does not report was made by an earlier attempt that seemed to fail: then the number
+        of nodes on the stream is ``others``."""
         if stream not in self._uncertain:
             return False
         return len(await settled(self._presence.members(where))) == others

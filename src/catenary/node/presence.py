@@ -269,8 +269,8 @@ class Presences:
     def _send_change(
         self, change: PresenceChange | None, joined_alone: Sid | None = None
     ) -> Awaitable[None] | None:
-        """``joined_alone`` is not notified. Others are not notified of new info of its member: its protocol has no event for
-        that."""
+        """Publishes a change, except to ``joined_alone``. With it, new info of a member is not published: its protocol has no
+        event for that."""
         if change is None or (joined_alone is not None and change.kind == "update"):
             return None
         if self._observer is not None:
@@ -292,7 +292,7 @@ async def _await_or_log(sent: Awaitable[None]) -> None:
     try:
         await sent
     except BackendError as error:
-        _limited.warning("A change of presence is lost: %s", error)
+        _limited.warning("Presence change was not published: %s", error)
 
 
 def _send_state(
@@ -314,14 +314,14 @@ async def _send_state_or_error(subscription: Subscription, sent: Awaitable[None]
 def _without_known_changes(
     members: tuple[Member, ...], waiting: list[Publication]
 ) -> list[Publication]:
-    """The messages without the changes that change nothing for a client who knows these members."""
+    """The waiting messages, without those about changes that are already contained in ``members``."""
     known = {each.id: each.info.encode() for each in members}
     return [each for each in waiting if each.kind != KIND or _is_news(known, each)]
 
 
 def _is_news(known: dict[str, bytes], publication: Publication) -> bool:
-    """Whether a change changes something; notes it in ``known``. A message of this kind that an application has published
-    may be anything."""
+    """Whether a message changes ``known``, which it updates. True for a message of this kind that is not a presence change:
+    an application may publish any text."""
     try:
         change = _read_change(publication.data)
     except JSON_ERRORS:

@@ -21,10 +21,10 @@ from catenary.protocols.durable_streams import JSON_TYPE, Content, content_of, m
 DEFAULT_TYPE: Final = "application/octet-stream"
 
 MAX_PRODUCERS: Final = 1_000
-"""Producers whose state a record has; the state of the one that has not written for longest is dropped."""
+"""Limit of the producers whose state is in a record; the one that has not written for longest is dropped first."""
 
 MAX_HEADER: Final = 256
-"""Characters of a content type, a Producer-Id and a Stream-Seq."""
+"""Limit of a content type, a Producer-Id and a Stream-Seq, in characters."""
 
 _LARGEST: Final = 2**53 - 1
 """The largest integer of JavaScript (section 5.2.1)."""
@@ -39,7 +39,7 @@ Headers = tuple[tuple[str, str], ...]
 
 
 class Producer(msgspec.Struct, frozen=True, array_like=True):
-    """The state of an idempotent producer: its epoch, and the last sequence number of it."""
+    """The state of an idempotent producer: its epoch, and its last sequence number in that epoch."""
 
     epoch: int
     seq: int
@@ -114,8 +114,8 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A new record, None to remove it, messages to append in the same step, JSON text each, and the response, to which the offset of the end
-    is added. ``ends_reads``: readers that wait are to look at the record again."""
+    """A new record (None removes it), the messages to append in the same step (JSON text each), and the response, to
+    which the offset of the end is added. ``ends_reads``: waiting readers must read the record again."""
 
     record: Record | None
     messages: tuple[str, ...]
@@ -329,7 +329,7 @@ def _check_producer(producer: ProducerId, known: Producer | None) -> Answer | No
 
 
 def _noted(producers: dict[str, Producer], producer: ProducerId) -> dict[str, Producer]:
-    """In the order in which they wrote last."""
+    """The producers after a write of this one, in the order of their last writes."""
     noted = {name: each for name, each in producers.items() if name != producer.id}
     noted[producer.id] = Producer(producer.epoch, producer.seq)
     if len(noted) > MAX_PRODUCERS:

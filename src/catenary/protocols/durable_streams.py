@@ -30,12 +30,12 @@ EMPTY: Final = "0"
 """The next offset of a stream that has no messages: the same as :data:`START`."""
 
 CURSOR_EPOCH_S: Final = 1_728_432_000
-"""October 9, 2024, from which cursors count (section 10.1)."""
+"""Cursors count the intervals since October 9, 2024 (section 10.1)."""
 
 CURSOR_INTERVAL_S: Final = 20
 
 MAX_JITTER: Final = 180
-"""A cursor that must differ from the client's is ahead of it by 1 to so many intervals: 1 to 3,600 seconds."""
+"""A cursor that must differ from the client's is 1 to this many intervals ahead of it: 20 to 3,600 seconds."""
 
 _OFFSET: Final = re.compile(r"([0-9]{1,20})(?:_|::)([A-Za-z0-9.-]{1,64})")
 _CURSOR: Final = re.compile(r"[0-9]{1,15}")
@@ -106,7 +106,7 @@ def read_request(query: str) -> ReadRequest:
 def position_of(offset: str) -> Position | None:
     """Reads an offset; None for those without a position: the start of the stream, and ``now``.
 
-    Offsets of anycable-go are read, too: their epoch is unknown here, so that the client learns that its position is
+    Offsets of anycable-go are read, too. Their epoch is unknown here, so the client is notified that its position is
     lost. Raises :class:`RequestRefused` with 400.
     """
     if offset in (START, NOW, EMPTY):

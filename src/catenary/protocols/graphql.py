@@ -87,7 +87,7 @@ _CLOSED_FOR_GOOD: Final = Goodbye(Reason.REMOTE, UNAUTHORIZED, "Closed remotely"
 
 
 _REFUSALS: Final = (Reason.AUTH_FAILED, Reason.AUTH_ERROR)
-"""The reasons of the node after that of the application, if it gave one."""
+"""Reasons of the node that refuse a client. A ``disconnect`` that the application sent before them has no message here."""
 
 
 class GraphqlRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,11 +141,11 @@ class GraphqlCodec(ABC):
         self._rules = rules
         self._is_welcome = False
         self._may_return = True
-        # Those of which the client expects results, by their ids
+        # Operations whose results the client expects, by id
         self._operations: dict[str, Operation] = {}
-        # Those that the node may have, also if they are over
+        # Operations that the node may still have, including ended ones
         self._by_identifier: dict[Identifier, Operation] = {}
-        # Those that the channel has ended, and the node still has
+        # Operations that the channel has ended, but that the node still has
         self._ended: list[Operation] = []
         self._serial = 0
 
@@ -233,7 +233,7 @@ class GraphqlCodec(ABC):
             name = f"{id}#{self._serial}"
 
     def _perform(self, operation: Operation, data: str) -> tuple[Command, ...] | None:
-        """Called when the subscription is decided."""
+        """Called when the application has decided about the subscription."""
         if operation.is_over:
             return None
         return Perform(operation.identifier, data), Checkpoint(self._unsubscribe_ended)
@@ -248,7 +248,7 @@ class GraphqlCodec(ABC):
         del self._operations[operation.id]
 
     def _unsubscribe(self, operation: Operation) -> tuple[Command, ...]:
-        """Called when the subscription is decided."""
+        """Called when the application has decided about the subscription."""
         if not operation.is_subscribed:
             return ()
         operation.is_subscribed = False

@@ -1,6 +1,6 @@
 """The protocols of a GraphQL endpoint.
 
-Knows: both protocols, and what a client gets that offers neither. Does not know: options.
+Knows: both protocols, and how a client that offers neither is refused. Does not know: options.
 """
 
 from functools import partial
@@ -19,8 +19,8 @@ _NOT_ACCEPTABLE_TEXT: Final = "Subprotocol not acceptable"
 
 
 class GraphqlUnsupported(GraphqlTransportWs):
-    """Closes the connection when the client sends something, and when it sends nothing: its handshake succeeds only for this
-    close code."""
+    """For clients that offer neither protocol: closes the connection with 4406 at the first message, or when none arrives
+    in time. Their handshake succeeds only so that they can receive this close code."""
 
     __slots__ = ()
 
@@ -34,7 +34,7 @@ class GraphqlUnsupported(GraphqlTransportWs):
 
 
 def graphql_protocols(rules: GraphqlRules) -> ProtocolSet:
-    """Of a client that offers both, the newer one."""
+    """Both protocols, the preferred one first; a client that offers neither gets 4406."""
     newer = ClientProtocol(
         subprotocols=(graphql_transport_ws.SUBPROTOCOL,),
         codec=partial(GraphqlTransportWs, rules),

@@ -1,7 +1,7 @@
 """The protocol graphql-ws, which the library subscriptions-transport-ws speaks: the older one, of Apollo.
 
-Source: PROTOCOL.md of apollographql/subscriptions-transport-ws; where it does not say, what its server does. A client may start
-operations before the connection is acknowledged, and the same one twice, of which the second counts.
+Source: PROTOCOL.md of apollographql/subscriptions-transport-ws; where it is silent, the behaviour of its server. A client
+may start operations before the connection is acknowledged, and the same one twice: the second replaces the first.
 Knows: its messages. Does not know: sessions, the channel's messages.
 """
 
@@ -92,7 +92,7 @@ class GraphqlWs(GraphqlCodec):
         return b'{"id":%b,"type":"data","payload":%b}' % (id, result)
 
     def _write_errors(self, id: bytes, errors: bytes, result: bytes | None) -> bytes:
-        """Errors of a response are data; others are one error."""
+        """Errors in a response are sent as ``data``, and then ``complete``; others as one ``error``."""
         if result is not None:
             return self._write_result(id, result) + SEPARATOR + complete_message(id)
         return b'{"id":%b,"type":"error","payload":%b}' % (id, errors[1:-1])

@@ -1,7 +1,7 @@
 """Action Cable over long polling: the names of its headers, the ids of its sessions, its answer to a stale request.
 
-The messages are those of Action Cable's JSON. Clients do not say which version of the protocol they speak: sessions can be
-resumed, as with the extended one, because only its clients ask for it. Clients make pings of their own.
+The messages are those of Action Cable's JSON. Clients do not say whether they speak the base protocol or the extended
+one: sessions can always be resumed, because only clients of the extended protocol ask for it. The server sends no pings.
 Source: docs/long_polling.md (anycable). Knows: headers, messages. Does not know: connections, sessions.
 """
 
@@ -16,8 +16,8 @@ POLL_ID: Final = "X-Anycable-Poll-ID"
 """The header with the id of a session."""
 
 RESPONSE_NUMBER: Final = "X-Anycable-Poll-Number"
-"""The header with the number of a response of a session. A client that repeats the last one that it has received says
-so which messages it has. Ours: clients of AnyCable do not send it."""
+"""The header with the number of a response of a session. A client that sends back the last number that it has received
+is sent the messages that it lacks, and none twice. An extension of Catenary: AnyCable's clients do not send it."""
 
 _ID: Final = re.compile(r"([A-Za-z0-9_-]{1,64})\.([A-Za-z0-9_-]{1,64})")
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")

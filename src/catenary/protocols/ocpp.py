@@ -73,8 +73,8 @@ _REFUSALS: Final = frozenset(
         Reason.COMMAND_FAILED,
     }
 )
-"""The application's reasons to end a session whose first CALL is not answered: the station is answered before. For other
-reasons, such as a restart of the server, it connects again and repeats the CALL."""
+"""Reasons that come from the application. If they end a session whose first CALL has no answer yet, the station gets an
+answer before the close frame. After other reasons, such as a restart, the station connects again and repeats the CALL."""
 
 
 class _Station(msgspec.Struct, gc=False):
@@ -106,12 +106,12 @@ _write: Final = msgspec.json.Encoder().encode
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """The same for all stations of a server.
+    """Settings and functions that all stations of a server share.
 
     ``channel`` is the name of the channel. With ``is_granular``, each OCPP action is an action of the channel in snake case;
-    otherwise all are ``receive``. Stations send a heartbeat every ``heartbeat_interval_s``. ``now`` is the time in seconds
-    since 1970, ``clock`` one that never goes back, ``new_id`` makes the id of a command that its publisher has given none;
-    ``refused`` is called with the id of a station for which too many commands wait, when one is dropped.
+    otherwise all are ``receive``. Stations send a heartbeat every ``heartbeat_interval_s``. ``now`` returns
+    seconds since 1970, ``clock`` monotonic seconds, ``new_id`` the id of a command that was published without one.
+    ``refused`` is called with the id of a station when a command for it is dropped because too many wait.
     """
 
     channel: str = "OCPPChannel"
@@ -161,7 +161,7 @@ class OcppCodec:
         self._is_rejected = False
         # The CALLs of the station that are not answered: id → action
         self._open: dict[str, str] = {}
-        # The last command about which the application did not decide
+        # The last command that the application failed to decide
         self._failed: Command | None = None
         self._remote = RemoteCommands(rules.clock, partial(rules.refused, station_id))
 
@@ -175,7 +175,7 @@ class OcppCodec:
             return (DirectReply(refused.answer),)
         if type(message) is not Call or message.is_send:
             raise CommandError("expected a CALL first")
-        # Not later: the application may refuse the station before the message is decoded as a command.
+        # Noted now, because the application may refuse the station before the message is decoded as a command.
         self._open[message.id] = message.action
         return Introduction(is_command=True)
 
@@ -242,7 +242,7 @@ class OcppCodec:
         }
         return Identifier(_write(fields).decode())
 
-    # When the commands before are done
+    # Called when earlier commands have been executed
 
     def _begin(self, call: Call) -> Command | tuple[Command, ...]:
         """The first CALL, once the application has decided about the subscription."""
@@ -293,7 +293,7 @@ class OcppCodec:
     # To the station
 
     def encode(self, reply: Reply) -> bytes | None:
-        """Writes a message of the application. Of other replies, notes what they say about the station's CALLs."""
+        """Writes a message of the application. Notes other replies that concern the station's CALLs, and returns None."""
         match reply:
             case Delivery():
                 return self.encode_delivery(reply)
@@ -308,7 +308,7 @@ class OcppCodec:
         return None
 
     def _refusal(self, reason: Reason | str) -> bytes | None:
-        """Answers the first CALL of a station that is not admitted; None if it is answered."""
+        """The answer to the first CALL of a station that is not admitted; None if it was answered before."""
         if not self._open:
             return None
         message_id, action = next(iter(self._open.items()))

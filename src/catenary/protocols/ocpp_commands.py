@@ -9,15 +9,15 @@ from collections.abc import Callable
 from typing import Final
 
 WAITING_LIMIT: Final = 32
-"""Commands that may wait for the answer to another one."""
+"""Limit of the commands that wait for the answer to the one under way."""
 
 ANSWER_TIMEOUT_S: Final = 30.0
 """The time in which a station answers; after it, the next command is sent with the next message in either direction. An
-answer that comes later is taken, too."""
+answer that comes later is accepted, too."""
 
 
 LATE_LIMIT: Final = 32
-"""Commands whose answer is late; that of the oldest is not awaited any more."""
+"""Limit of the commands whose late answers are still accepted; beyond it, the oldest is forgotten."""
 
 
 class RemoteCommands:

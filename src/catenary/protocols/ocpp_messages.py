@@ -41,9 +41,10 @@ _write: Final = msgspec.json.Encoder().encode
 class Version(msgspec.Struct, frozen=True, kw_only=True):
     """A version of OCPP.
 
-    ``malformed`` is its error code for a payload of the wrong form, ``not_a_call`` that for a message which is none of the
-    protocol; None: such a message is not answered. ``without_fields`` are the actions whose answer may be an empty
-    object, ``decided`` those whose answer has values that only an application knows. ``sends``: stations may SEND.
+    ``malformed`` is its error code for a payload of the wrong form, ``not_a_call`` that for a message that is not
+    a message of OCPP-J, ``unknown_type`` that for an unknown message type; None: such a message is not answered.
+    ``without_fields`` are the actions whose answer may be an empty object, ``decided`` those whose answer has values that
+    only an application knows. ``sends``: stations may SEND.
     """
 
     subprotocol: str

@@ -43,7 +43,7 @@ _MEMBERS: Final = "presence"
 """The kind of publications about members of a stream (``node/presence.py``)."""
 
 _MEMBER_BYTES: Final = 150
-"""Counted for a member besides its text: so a piece has at most 220 members, however short they are."""
+"""Counted for each member in addition to its text, so that a piece has at most 220 members, however short they are."""
 
 _write: Final = msgspec.json.Encoder().encode
 
@@ -81,7 +81,7 @@ GOODBYES: Final = {
         (Reason.INVALID_MESSAGE, 4009, "Invalid message"),
     )
 }
-"""Clients do not reconnect after 4000 to 4099, after a pause to 4199, at once to 4299."""
+"""Clients do not reconnect after 4000 to 4099. They reconnect after a pause for 4100 to 4199, at once for 4200 to 4299."""
 
 
 class PusherCodec:
@@ -239,7 +239,7 @@ def _member_pieces(state: PresenceState) -> Iterator[bytes]:
 
 
 def _runs(parts: list[bytes], items: Iterator[str]) -> Iterator[bytes]:
-    """Appends items to the parts of a piece, and yields each piece that is a slice."""
+    """Appends items to the parts of a piece, and yields the piece whenever it has reached the size of a slice."""
     size, comma = 0, ""
     for item in items:
         part = _escaped(comma + item)

@@ -25,10 +25,10 @@ RESERVED: Final = ("pusher:", "pusher_internal:")
 """Prefixes of the protocol's own events, which no publisher may imitate."""
 
 MAX_EVENT_NAME: Final = 200
-"""Characters of an event's name."""
+"""Limit of an event's name, in characters."""
 
 MAX_USER_ID: Final = 128
-"""Characters of a user's id."""
+"""Limit of a user's id, in characters."""
 
 _write: Final = msgspec.json.Encoder().encode
 
@@ -44,7 +44,7 @@ def is_private(channel: str) -> bool:
 
 
 def needs_signature(channel: str) -> bool:
-    """Whether nobody reads this channel without a signature: of the subscription, or of a user."""
+    """Whether reading this channel requires a signature: of the subscription, or of the user."""
     return is_private(channel) or channel.startswith(_USER_CHANNEL)
 
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 PATH: Final = "/app/{key}"
 
 VERSIONS: Final = (5, 6, 7)
-"""Later ones only add to version 5, in which ``data`` became a string."""
+"""Versions 6 and 7 only add to version 5, in which ``data`` became a string."""
 
 _NUMBER: Final = re.compile(r"[0-9]{1,4}")
 
@@ -38,7 +38,7 @@ REFUSALS: Final = (
 
 
 def version_refused(query: str) -> Refused | None:
-    """Why a client of this query is refused; None if it speaks a supported version."""
+    """The reason to refuse a client with this query; None if it speaks a supported version."""
     given = parse_qs(query, keep_blank_values=True).get("protocol", [""])[0]
     if not given:
         return NO_VERSION

@@ -37,13 +37,13 @@ UNAUTHORIZED: Final = 4009
 CLIENT_EVENT_REFUSED: Final = 4301
 
 LAST_EVENT: Final = HistoryRequest(since_s=0, newest=1)
-"""What a new subscriber of a cache channel receives."""
+"""Requests the newest event, which a new subscriber of a cache channel receives."""
 
 _SHOWN: Final = 40
 """Characters of a client's text that an error repeats."""
 
 _SHOWN_CHANNEL: Final = 200
-"""Of the name of a channel: those of valid names are complete."""
+"""Characters of a channel's name that an error repeats: enough for every valid name."""
 
 _write: Final = msgspec.json.Encoder().encode
 
@@ -87,7 +87,7 @@ _read_user: Final = reader(_User)
 
 
 class PusherRules:
-    """Shared by the readers of an app's clients. ``now`` returns seconds that never go back."""
+    """Shared by the readers of an app's clients. ``now`` returns monotonic seconds."""
 
     __slots__ = ("app", "counters", "now", "signatures")
 

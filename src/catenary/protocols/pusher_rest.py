@@ -22,10 +22,10 @@ from catenary.protocols.pusher_events import (
 )
 
 MAX_CHANNELS: Final = 100
-"""Channels of one event."""
+"""Limit of the channels of one event."""
 
 MAX_BATCH: Final = 10
-"""Events of one batch."""
+"""Limit of the events of one batch."""
 
 USER_COUNT: Final = "user_count"
 SUBSCRIPTION_COUNT: Final = "subscription_count"
@@ -116,7 +116,7 @@ def check_object(body: bytes) -> None:
 
 
 def read_info(text: str | None) -> frozenset[str]:
-    """Reads the attributes ``a,b`` that an answer shall have. Raises :class:`RequestRefused` for an unknown one."""
+    """Reads a list ``a,b`` of the attributes that the answer must have. Raises :class:`RequestRefused` for an unknown one."""
     names = frozenset(filter(None, map(str.strip, (text or "").split(","))))
     unknown = sorted(names - {USER_COUNT, SUBSCRIPTION_COUNT, CACHE})
     if unknown:

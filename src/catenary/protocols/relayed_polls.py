@@ -11,7 +11,7 @@ from catenary.messages.lenient_json import JSON_ERRORS
 
 
 class _Message(msgspec.Struct, array_like=True, gc=False):
-    """About the request ``number`` of the node ``node``, which its client is connected to."""
+    """A message about one request. Its client is connected to the node ``node``, which has numbered it."""
 
     node: str
     number: int

@@ -1,6 +1,6 @@
 """The protocol of clients that receive no messages of a session: a transport answers their requests itself.
 
-Their session exists so that the application admits them, and a remote disconnect ends them. Knows: nothing.
+Their session exists so that the application admits them, and so that a remote disconnect can end them. Knows: nothing.
 """
 
 from collections.abc import Iterator

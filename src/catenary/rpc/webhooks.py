@@ -25,19 +25,19 @@ from catenary.supervision.service import Service, Supervisor
 _log: Final = logging.getLogger("catenary.webhooks")
 
 MAX_EVENTS: Final = 10_000
-"""Events that wait for one receiver."""
+"""Limit of the events that wait for one receiver."""
 
 MAX_BYTES: Final = 16 * 1024 * 1024
-"""Their size."""
+"""Limit of their size."""
 
 AT_ONCE: Final = 100
-"""Events of one request."""
+"""Limit of the events of one request."""
 
 GIVE_UP_S: Final = 300.0
 """How long a request is repeated, as Pusher does it."""
 
 Seal = Callable[[int, Iterable[bytes]], tuple[bytes, dict[str, str]]]
-"""Makes the body of a request and its headers, of the time (ms since 1970) and the encoded events."""
+"""Returns the body and the headers of a request, from the time (ms since 1970) and the encoded events."""
 
 
 class WebhookTiming(msgspec.Struct, frozen=True):

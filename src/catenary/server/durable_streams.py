@@ -31,7 +31,7 @@ from catenary.transports.durable_stream_writes import MAX_BODY_BYTES, WriteServi
 from catenary.transports.stream_tails import Tails
 
 SHORTEST_KEPT_S: Final = 60
-"""A stream without a TTL is kept for ten times the TTL of messages, and at least so long."""
+"""A stream without a TTL is kept for ten times the TTL of messages, but at least for this time."""
 
 
 def add_durable_streams(build: ServerBuild, main: PortSpec, clients: ClientEndpoints) -> None:

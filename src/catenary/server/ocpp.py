@@ -27,7 +27,7 @@ from catenary.transports.ocpp_endpoint import SEGMENT, OcppEndpoint
 _limited: Final = RateLimitedLogger(logging.getLogger("catenary.edge"))
 _AUTHORIZATION: Final = "authorization"
 _SILENT_INTERVALS: Final = 2
-"""Heartbeats within which a station that has connected sends its first message."""
+"""Heartbeat intervals within which a connected station must send its first message."""
 
 
 def add_stations(build: ServerBuild, main: PortSpec, clients: ClientEndpoints) -> None:
@@ -49,15 +49,15 @@ def add_stations(build: ServerBuild, main: PortSpec, clients: ClientEndpoints) -
 
 
 def _introductions(build: ServerBuild, clients: ClientEndpoints) -> Introductions:
-    """A station that was only cut off may send nothing but heartbeats."""
+    """Waits for two heartbeats: a station that was only cut off may send nothing else."""
     silent_s = build.options.ocpp.heartbeat_interval_s * _SILENT_INTERVALS
     timeout_s = max(silent_s, build.options.limits.handshake_timeout_s)
     return Introductions(clients.node, Deadlines(timeout_s, time.monotonic), clients.counters)
 
 
 def _admission_rules(build: ServerBuild, cables: AdmissionRules) -> AdmissionRules:
-    """Stations send no Origin. They are pinged by WebSocket, seldom, because many have a mobile connection; the application
-    sees their credentials, whichever headers it sees of browsers."""
+    """Stations send no Origin. They get WebSocket pings at the interval of heartbeats only, because many have a
+    mobile connection. The application always receives their ``Authorization``, whatever the option ``headers`` contains."""
     origins = Origins(build.options.server.allowed_origins, allows_missing=True)
     proxied = cables.proxied
     if _AUTHORIZATION not in map(str.lower, proxied.headers):

@@ -2,7 +2,7 @@
 
 The messages come from the history, page by page as the client reads them, and then from the tail of the stream
 (``transports/stream_tails.py``), where the reader waits without a task or a timer of its own. The client is admitted
-by the node as any other, unless the server is told to check the signed name only.
+by the node as any other, unless ``skip_auth`` is set: then only the name of the stream is authorized.
 Source: PROTOCOL.md of durable-streams/durable-streams, sections 5.5 to 5.8.
 Knows: histories, tails, a transport. Does not know: how a request is read, what messages mean.
 """
@@ -49,10 +49,10 @@ from catenary.wire.event_stream import (
 )
 
 PAGE: Final = 1000
-"""Messages of one response, or of one event."""
+"""Limit of the messages of one response, or of one event."""
 
 PAGE_BYTES: Final = 1_048_576
-"""Characters of a page, except for its first message."""
+"""Limit of the messages of a page, in characters; the first message may exceed it."""
 
 _T = TypeVar("_T")
 _Messages = tuple[Publication, ...]
@@ -62,9 +62,10 @@ class ReadServices(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """Shared by all reads of one server.
 
     ``records`` are those of streams that clients write, None if they can't; a stream without a TTL is forgotten ``kept_s``
-    after it was last read or written. ``skip_auth``: clients are not admitted by the node. ``polls`` ends long polls, ``events`` event streams, each after its
-    time. ``clock`` returns seconds since 1970. ``high_water`` is the limit of the write buffer in bytes, ``close_timeout_s``
-    the time in which a client must read the end of its response.
+    after it was last read or written. ``skip_auth``: clients are not admitted by the node. ``polls`` and
+    ``events`` are the deadlines of long polls and of event streams. ``clock`` returns seconds since 1970.
+    ``high_water`` is the limit of the write buffer in bytes, ``close_timeout_s`` the time in which a client must read the
+    end of its response.
     """
 
     node: Node
@@ -221,7 +222,7 @@ class StreamRead:
         if live is Live.CATCH_UP or self._request.is_head:
             self._look()
             return
-        # Before the history is read, so that no message is missed in between.
+        # The tail is joined before the history is read, so that no message is missed in between.
         self._tail = services.tails.join(self._request.stream)
         when_live = self._tail.when_live()
         if when_live is None:
@@ -259,7 +260,7 @@ class StreamRead:
             self._read()
 
     def _touch(self, record: Record) -> None:
-        """The stream lasts for its whole TTL again."""
+        """Starts the TTL of the stream again."""
         services = self._services
         assert services.records is not None, "the record is one of them"
         ttl_s = ttl_of(record, services.clock(), services.kept_s)
@@ -285,7 +286,7 @@ class StreamRead:
         if position is not None:
             self._go_on(lambda: history.after(stream, position, PAGE + 1), self._found_page)
         elif start is not None:
-            # If messages after the start are lost, all that are left are after it.
+            # If messages after the start are lost, all messages that are left are after it.
             self._go_on(lambda: history.after(stream, start, PAGE + 1), self._found_page, read_all)
         else:
             read_all()

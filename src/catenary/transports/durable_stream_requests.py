@@ -92,7 +92,7 @@ class OpenedRead(msgspec.Struct, frozen=True):
 
 
 class StreamPathRules(msgspec.Struct, frozen=True, kw_only=True):
-    """``prefix`` is the path of all streams; ``max_name_size`` limits a name in characters, 0: not. ``token_header`` may
+    """``prefix`` is the path of all streams; ``max_name_size`` limits a name in characters (0: no limit). ``token_header`` may
     carry a client's token, empty for none. ``is_shared``: clients need no authentication."""
 
     prefix: str

@@ -46,7 +46,7 @@ MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 """The largest body of a request: a batch of the client's producer has up to 1 MB, and one message more."""
 
 ATTEMPTS: Final = 20
-"""How often a request is decided while writers at other nodes change the record."""
+"""Attempts to decide a request while writers at other nodes change the record; then it is refused with 503."""
 
 LONGEST_TTL_S: Final = 10 * 365 * 86_400.0
 
@@ -299,4 +299,4 @@ class StreamWrite:
 
 
 def _nothing() -> None:
-    """A write leaves nothing behind."""
+    """A write has nothing to release when the connection serves its next request."""

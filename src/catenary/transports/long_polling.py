@@ -34,7 +34,7 @@ STEP_US: Final = 10
 """Cost of carrying out a command, in the budget of a turn."""
 
 RESPONSE_BYTES: Final = 262_144
-"""About as much of a reply that is encoded in slices is sent in one response; the rest follows with the next ones."""
+"""A reply that is encoded in slices is divided between responses of about this size."""
 
 _END_OF_COMMANDS: Final = b""
 
@@ -103,7 +103,7 @@ class PollSession:
         "_is_flushing",
         "_is_opening",
         "_is_overflowing",
-        "_is_told",
+        "_is_reason_sent",
         "_number",
         "_pauses",
         "_pending",
@@ -145,7 +145,7 @@ class PollSession:
         self._pauses = 0
         # The end
         self._goodbye: Goodbye | None = None
-        self._is_told = False
+        self._is_reason_sent = False
 
     # Polls
 
@@ -187,12 +187,12 @@ class PollSession:
 
     @property
     def _may_be_lost(self) -> bool:
-        """The client may have left the connection of the last response without it."""
+        """Whether the client may have closed the connection of the last response without receiving it."""
         return self._answered is not None and self._answered.is_unread()
 
     def _respond_soon(self) -> None:
-        """Answers with what is pending. TCP acknowledges late what a client has read, and another node is asked: if the last
-        response may not have arrived, its fate is decided when that is known, at the latest after the flush interval."""
+        """Answers with the pending messages. If the last response may not have arrived, waits until that is known, at most
+        for the flush interval: TCP may acknowledge late, or another node has to be asked."""
         if self._is_doubtful:
             self._flush_later()
         elif self._pending or self._is_opening or self._goodbye is not None:
@@ -201,15 +201,16 @@ class PollSession:
     @property
     def is_over(self) -> bool:
         """Whether the session has ended, and its last response, with the reason, has been delivered."""
-        return self._is_told and not self._pending and not self._sent
+        return self._is_reason_sent and not self._pending and not self._sent
 
     def arrived(self, poll: Poll) -> None:
-        """The last response has arrived, as another node says; its connection may still be lost before the next one is sent."""
+        """Another node reports that the last response has arrived; it may still report before the next one that it is lost."""
         if poll == self._answered:
             self._end_doubt()
 
     def delivered(self, poll: Poll) -> None:
-        """A client that counts responses says itself what it has received: there may be a proxy."""
+        """The last response was delivered. Of a client that sends the numbers of responses, its messages are kept until the
+        client has confirmed the number: a proxy may have accepted the response."""
         if poll == self._answered:
             self._answered = None
             if not self._is_counting:
@@ -284,7 +285,7 @@ class PollSession:
             self._respond_soon()
 
     def _note_alive(self) -> None:
-        """A poll answers the pings before it, as everything that the client sent before has been read."""
+        """A poll counts as a pong: the client is alive, and its earlier commands have been executed."""
         if self._session is not None and not self._is_opening:
             self._services.node.receive_pong(self._session)
 
@@ -397,7 +398,7 @@ class PollSession:
         self._is_flushing = False
         self._number += 1
         self._poll, self._answered, self._sent = None, poll, messages
-        self._is_told = self._goodbye is not None and not self._pending
+        self._is_reason_sent = self._goodbye is not None and not self._pending
         status = self._status(messages)
         was_opening, self._is_opening = self._is_opening, False
         poll_id = self.poll_id if was_opening and status < 300 else ""
@@ -409,7 +410,7 @@ class PollSession:
 
     def _status(self, messages: bytes) -> int:
         goodbye = self._goodbye
-        if goodbye is None or not self._is_told:
+        if goodbye is None or not self._is_reason_sent:
             return 200 if messages or self._is_opening else 204
         was_admitted = not self._is_opening or self._session is None or self._session.connected
         return 401 if was_admitted else status_of(goodbye.reason)

@@ -30,7 +30,7 @@ from catenary.wire.http1 import RequestHead, refusal
 from catenary.wire.request_bodies import BodyReader, body_of
 
 RECHECK_S: Final = 0.01
-"""How long after a check a response that had not arrived is checked again, before its connection is closed."""
+"""Interval of the checks whether a response has arrived, after which its connection is closed."""
 
 _TCP_CLOSE: Final = 7
 """The state of a connection that was reset: TCP_CLOSE of linux/tcp_states.h, the first byte of TCP_INFO."""
@@ -217,7 +217,7 @@ class PollStage:
             self._close_after_arrival()
 
     def _close_after_arrival(self) -> None:
-        """A connection that is closed does not say any more whether its response arrives."""
+        """Closes the connection when its response has arrived: a closed connection does not report that any more."""
         transport = self._connection.transport
         if transport.is_closing():
             return

@@ -2,8 +2,8 @@
 
 The id of a session names its node, so that no node has to look for it; the messages that wait for the client stay in one
 place, in their order. A node that does not confirm a poll in time is dead, and its sessions are: the client opens a new
-one. When the next poll comes, the node of the session asks the node of the last response whether it has arrived: a report
-that this node sends by itself, about a connection that is reset, may come after the poll.
+one. When the next poll comes, the node of the session asks the node of the last response whether it has arrived, because a
+report about a reset connection may come after the poll.
 Knows: polls, messages between nodes. Does not know: requests, how messages travel.
 """
 
@@ -46,10 +46,10 @@ GRACE_S: Final = 5.0
 """How much longer than the interval of polls the response to a confirmed one may take."""
 
 RECHECK_S: Final = 0.01
-"""How long after a check a response that had not arrived is checked again."""
+"""Interval of the checks whether a response has arrived at its client."""
 
 PART_BYTES: Final = 262_144
-"""A longer response is sent in several messages."""
+"""Limit of one part: a longer response is sent in several messages."""
 
 
 class RemotePoll(msgspec.Struct, frozen=True):
@@ -58,7 +58,7 @@ class RemotePoll(msgspec.Struct, frozen=True):
 
     node: str
     number: int
-    tell: Callable[[str, bytes], None]
+    send_to: Callable[[str, bytes], None]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RemotePoll) and (self.node, self.number) == (
@@ -73,13 +73,13 @@ class RemotePoll(msgspec.Struct, frozen=True):
         messages = response.messages
         for start in range(0, len(messages), PART_BYTES):
             part = Part(self.node, self.number, messages[start : start + PART_BYTES])
-            self.tell(self.node, pack(part))
+            self.send_to(self.node, pack(part))
         answered = Answered(self.node, self.number, response.status, len(messages), response.number)
-        self.tell(self.node, pack(answered))
+        self.send_to(self.node, pack(answered))
 
     def is_unread(self) -> bool:
         """Asks the node of the connection."""
-        self.tell(self.node, pack(Asked(self.node, self.number)))
+        self.send_to(self.node, pack(Asked(self.node, self.number)))
         return True
 
 
@@ -147,7 +147,7 @@ class PollRelay:
         self._unconfirmed = Deadlines(UNCONFIRMED_S, clock)
         self._confirmed = Deadlines(interval_s + GRACE_S, clock)
         self._unarrived = Deadlines(RECHECK_S, clock, RECHECK_S)
-        peers.hear = self._hear
+        peers.on_message = self._receive
 
     def is_elsewhere(self, poll_id: str) -> bool:
         """Whether the id is that of a session of another node."""
@@ -160,7 +160,7 @@ class PollRelay:
         relayed = self._polls[self._next] = RelayedPoll(self, self._next, poll_id, poll)
         self._unconfirmed.watch(relayed)
         message = Relayed(self._peers.node, relayed.number, poll_id, received, body)
-        self._peers.tell(node_of(poll_id), pack(message))
+        self._peers.send_to(node_of(poll_id), pack(message))
         return relayed
 
     # Called by polls
@@ -168,20 +168,20 @@ class PollRelay:
     def report(self, kind: type[Delivered] | type[Lost], poll: RelayedPoll) -> None:
         """Reports what has become of a poll or its response."""
         self._forget(poll)
-        self._tell_owner(kind, poll)
+        self._send_to_owner(kind, poll)
 
     def check(self, poll: RelayedPoll) -> None:
         """Reports that a response has arrived, now or when it does."""
         if poll.poll.is_unread():
             self._unarrived.watch(poll)
         else:
-            self._tell_owner(Arrived, poll)
+            self._send_to_owner(Arrived, poll)
 
-    def _tell_owner(
+    def _send_to_owner(
         self, kind: type[Arrived] | type[Delivered] | type[Lost], poll: RelayedPoll
     ) -> None:
         message = kind(self._peers.node, poll.number, poll.poll_id)
-        self._peers.tell(node_of(poll.poll_id), pack(message))
+        self._peers.send_to(node_of(poll.poll_id), pack(message))
 
     def give_up(self, poll: RelayedPoll) -> None:
         """The node of the session does not answer: it is dead."""
@@ -200,11 +200,11 @@ class PollRelay:
 
     # Messages of other nodes
 
-    def _hear(self, packed: bytes) -> None:
+    def _receive(self, packed: bytes) -> None:
         try:
             message = unpack(packed)
         except ValueError as error:
-            _limited.warning("Malformed message of another node: %s", error)
+            _limited.warning("Malformed message from another node: %s", error)
             return
         if isinstance(message, ToOwner):
             self._own(message)
@@ -213,7 +213,7 @@ class PollRelay:
 
     def _own(self, message: ToOwner) -> None:
         """A message about a session of this node."""
-        poll = RemotePoll(message.node, message.number, self._peers.tell)
+        poll = RemotePoll(message.node, message.number, self._peers.send_to)
         if isinstance(message, Relayed):
             self._take(message, poll)
             return
@@ -229,11 +229,11 @@ class PollRelay:
                 session.lost(poll)
 
     def _take(self, message: Relayed, poll: RemotePoll) -> None:
-        self._peers.tell(message.node, pack(Confirmed(message.node, message.number)))
+        self._peers.send_to(message.node, pack(Confirmed(message.node, message.number)))
         try:
             self._sessions.poll(message.poll_id, poll, message.received, message.body)
         except RequestRefused:
-            self._peers.tell(message.node, pack(Refused(message.node, message.number)))
+            self._peers.send_to(message.node, pack(Refused(message.node, message.number)))
 
     def _answer(self, message: ToRelay) -> None:
         """A message about a poll whose client is connected to this node."""

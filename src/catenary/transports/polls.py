@@ -1,4 +1,4 @@
-"""The requests of long polling, as sessions see them: a poll, its response, and who learns what becomes of it.
+"""The requests of long polling, as sessions see them: a poll, its response, and the holder that is notified of its delivery.
 
 The poll may be a request on a connection of this server, one in another ASGI server, or one that another node relays.
 Knows: nothing else. Does not know: sessions, how requests and responses are written.

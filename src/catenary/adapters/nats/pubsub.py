@@ -70,8 +70,8 @@ class NatsPubSub:
         "_trouble",
         "_was_paused",
         "_was_up",
-        "hear",
         "node",
+        "on_message",
     )
 
     def __init__(
@@ -108,7 +108,7 @@ class NatsPubSub:
         self._canary: asyncio.Event = asyncio.Event()
         # Other nodes
         self.node = engine.node
-        self.hear: Callable[[bytes], None] = _pass_over
+        self.on_message: Callable[[bytes], None] = _pass_over
 
     @property
     def trouble(self) -> str | None:
@@ -343,14 +343,14 @@ class NatsPubSub:
 
     # Single nodes
 
-    def tell(self, node: str, message: bytes) -> None:
+    def send_to(self, node: str, message: bytes) -> None:
         """Sends a message to a node; it is lost if either node is away."""
         if self._connection is not None and not self._connection.lost.done():
             with contextlib.suppress(BackendError):
                 self._connection.publish(self._engine.subjects.peers + node, message)
 
     def _take_peer_message(self, subject: bytes, headers: bytes, payload: bytes) -> None:
-        self.hear(payload)
+        self.on_message(payload)
 
     # Messages
 

@@ -84,8 +84,8 @@ class RedisPubSub:
         "_unconfirmed",
         "_was_paused",
         "_was_up",
-        "hear",
         "node",
+        "on_message",
         "relay",
         "send",
     )
@@ -120,7 +120,7 @@ class RedisPubSub:
         self.node = secrets.token_hex(8)
         self._canary_channel = self._channel + b"#" + self.node.encode()
         self._peers = self._channel + b"#to:"
-        self.hear: Callable[[bytes], None] = _pass_over
+        self.on_message: Callable[[bytes], None] = _pass_over
         # The present connection
         self._service = Service("Redis pub/sub", self._keep_subscribed, supervisor)
         self._connection: RedisConnection | None = None
@@ -154,10 +154,10 @@ class RedisPubSub:
 
     # Single nodes
 
-    def tell(self, node: str, message: bytes) -> None:
+    def send_to(self, node: str, message: bytes) -> None:
         """Sends a message to a node; it is lost if either node is away."""
-        told = self._commands.call("PUBLISH", self._peers + node.encode(), message)
-        told.add_done_callback(_pass_over_failure)
+        sent = self._commands.call("PUBLISH", self._peers + node.encode(), message)
+        sent.add_done_callback(_pass_over_failure)
 
     # Receiving
 
@@ -182,7 +182,7 @@ class RedisPubSub:
             elif channel == self._canary_channel:
                 self._canary.set()
             elif channel.startswith(self._peers):
-                self.hear(content)
+                self.on_message(content)
             else:
                 self._arrive_command(packing.unpack_command(content))
         except ValueError as error:
@@ -398,9 +398,9 @@ def _pass_over(message: bytes) -> None:
     """No part of this node expects messages of others."""
 
 
-def _pass_over_failure(told: "asyncio.Future[Any]") -> None:
-    if not told.cancelled():
-        told.exception()
+def _pass_over_failure(sent: "asyncio.Future[Any]") -> None:
+    if not sent.cancelled():
+        sent.exception()
 
 
 async def _raise_when(lost: "asyncio.Future[str]") -> None:

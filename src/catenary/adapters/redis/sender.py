@@ -44,7 +44,7 @@ class RedisSender:
         self._history = engine.history
         self._sessions = engine.sessions
         self._queue = SendQueue(engine.counters)
-        # Of remote commands; the channel of a stream begins with the prefix
+        # The channel of remote commands; channels of streams begin with the prefix
         self._channel = engine.names.channel.encode()
         self._prefix = self._channel + b":"
 
@@ -144,5 +144,5 @@ def _failed(error: BackendError) -> "asyncio.Future[Any]":
 
 
 def _is_kept(publication: Publishable) -> TypeGuard[Publication]:
-    """Is it stored, if there is a history?"""
+    """Whether a publication is stored, if there is a history."""
     return isinstance(publication, Publication) and not publication.transient
