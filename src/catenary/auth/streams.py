@@ -36,7 +36,7 @@ def nothing_reserved(stream: Stream) -> bool:
 
 
 def _may_be_public(stream: Stream, reserved: Reserved) -> bool:
-    """Whether a stream is for anybody where streams are public, in whatever way it is named."""
+    """Whether anybody may use this stream where streams are public: not if it is reserved, or a node's own."""
     return bool(stream) and stream[0] != RESERVED and not reserved(stream)
 
 

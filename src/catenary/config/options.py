@@ -1023,17 +1023,15 @@ class PusherOptions(Group, frozen=True, kw_only=True):
         secret=True,
     )
     activity_timeout_s: int = option(
-        30, "Interval of pings to Pusher clients, and of theirs, in seconds", minimum=1
+        30, "Interval of pings to and from Pusher clients, in seconds", minimum=1
     )
     webhook_batch_interval_ms: int = option(
-        100, "Time in which events are collected before a webhook is sent, in milliseconds"
+        100, "How long events are collected before a webhook is sent, in milliseconds"
     )
     webhook_timeout_s: int = option(
         5, "Time limit of an attempt to send a webhook, in seconds", minimum=1
     )
-    webhook_retry_s: int = option(
-        300, "Time for which a webhook is sent again after failures, in seconds"
-    )
+    webhook_retry_s: int = option(300, "How long a failed webhook is sent again, in seconds")
     pong_timeout_s: int = option(
         30, "Time limit for a Pusher client's answer to a ping, in seconds", minimum=1
     )
@@ -1066,7 +1064,7 @@ class PollOptions(Group, frozen=True, kw_only=True):
     interval_s: int = option(15, "Time limit of a poll, in seconds", minimum=1)
     flush_interval_ms: int = option(
         500,
-        "Time in which messages are collected before a poll is answered, in milliseconds",
+        "How long messages are collected before a poll is answered, in milliseconds",
     )
     max_request_size_bytes: int = option(
         65536,
@@ -1083,9 +1081,9 @@ class GraphqlOptions(Group, frozen=True, kw_only=True):
 
     section = Section(GRAPHQL, flags="graphql_", toml="graphql.")
 
-    path: str = option("", "Path for GraphQL clients (empty: none)")
+    path: str = option("", "Path for GraphQL clients (empty: GraphQL is off)")
     channel: str = option("GraphqlChannel", "Channel of the application that executes operations")
-    action: str = option("execute", "Action of that channel")
+    action: str = option("execute", "Action that executes an operation")
     idle_timeout_s: int = option(2, "Time limit for connection_init, in seconds")
 
 
@@ -1094,9 +1092,11 @@ class OcppOptions(Group, frozen=True, kw_only=True):
 
     section = Section(OCPP, flags="ocpp_", toml="ocpp.")
 
-    path: str = option("", "Prefix of the paths of charging stations (empty: none)")
+    path: str = option("", "Prefix of the paths of charging stations (empty: OCPP is off)")
     channel: str = option("OCPPChannel", "Channel class of the application")
-    granular_actions: bool = option(True, "Call a separate action for each OCPP command")
+    granular_actions: bool = option(
+        True, "Call a separate action for each OCPP message (otherwise: receive)"
+    )
     heartbeat_interval_s: int = option(
         30,
         "Interval of heartbeats and pings, in seconds",

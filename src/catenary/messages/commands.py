@@ -15,7 +15,7 @@ from catenary.messages.publications import Position
 
 class HistoryRequest(msgspec.Struct, frozen=True):
     """Asks for missed messages: of streams with a position, those after it; of other streams, those since a time
-    (seconds since 1970), if there is one. ``newest`` limits the latter to the last so many messages."""
+    (seconds since 1970), if there is one. ``newest`` limits the latter to this number of the newest messages."""
 
     since_s: int | None = None
     positions: dict[str, Position] = {}

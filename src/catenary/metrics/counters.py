@@ -28,7 +28,7 @@ class Counters:
     sse_clients_num: int = _figure("Clients with an open event stream")
     ds_requests_total: int = _figure("Requests that read durable streams")
     ds_poll_requests_total: int = _figure("Long polls of durable streams that had to wait")
-    ds_sse_requests_total: int = _figure("Event streams of durable streams")
+    ds_sse_requests_total: int = _figure("Requests for event streams of durable streams")
     ds_poll_clients_num: int = _figure("Long polls of durable streams that wait")
     ds_sse_clients_num: int = _figure("Open event streams of durable streams")
     long_poll_clients_num: int = _figure("Long-polling clients with a session")

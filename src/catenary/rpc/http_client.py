@@ -57,7 +57,7 @@ class HttpClient:
     ) -> None:
         """Paths are appended to ``url``; ``headers`` are sent with every request.
 
-        ``tls`` counts with https only. ``option`` names the option that has the URL, for errors.
+        ``tls`` is used with https only. ``option`` names the option that has the URL, for errors.
 
         Raises :class:`ConfigError` for what is no URL of http or https.
         """

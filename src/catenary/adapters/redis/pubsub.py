@@ -101,7 +101,7 @@ class RedisPubSub:
         canary_interval_s: float = 3.0,
         supervisor: Supervisor | None = None,
     ) -> None:
-        # Bound here: a method that passes a publication on would cost each of them a call.
+        # Assigned, because a method that only passes publications on would cost one more call for each.
         sender = RedisSender(engine)
         self.send = sender.send
         self.relay = sender.relay
