@@ -26,8 +26,8 @@ class Detached:
     ``has_lost`` that some of them are in no history, ``has_overflowed`` that messages were dropped since
     :meth:`begin_read`. Messages up to ``sent_up_to`` were sent from the history before they arrived here.
 
-    With ``send``, no history is read that has the messages: on overflow, it receives those that are buffered, and later
-    ones pass through.
+    ``send`` is given if no history with these messages is read: on overflow, it is called with the buffered messages, and
+    later ones pass through.
     """
 
     __slots__ = (

@@ -92,7 +92,7 @@ class Hub:
         return len(self._streams) + sum(each not in self._streams for each in self._followers)
 
     def subscribers_num(self, stream: Stream) -> int:
-        """Number of subscriptions that a stream has; followers are none."""
+        """Number of subscriptions that a stream has, without followers."""
         present = self._streams.get(stream)
         if present is None:
             return 0

@@ -224,8 +224,8 @@ class Node:
             self.execute(session, decoded)  # type: ignore[arg-type]
 
     def submit(self, session: Session, command: Command) -> None:
-        """Takes a command that came with a client's request, in its query or body. It is no message, and not counted as
-        one (as anycable-go)."""
+        """Takes a command that came with a client's request, in its query or body. It is not counted as a message, as in
+        anycable-go."""
         if self._observer is not None:
             self._observer.received(session.environment, command)
         self.execute(session, command)

@@ -108,7 +108,7 @@ class Presences:
         )
 
     def _joined_alone(self, session: Session) -> Sid | None:
-        """The sid to exclude from the notification that a session has joined; None if it is to be notified, too."""
+        """The sid of a session that must not be notified that it has joined; None if it is notified like the others."""
         return session.sid if session in self._bound else None
 
     def _log_refusal(self, subscription: Subscription) -> None:
@@ -191,8 +191,8 @@ class Presences:
     def restore(self) -> Awaitable[None] | None:
         """The engine may have lost its data: the members of this node join again.
 
-        If it has, all of them are announced again, although they never left: a client that has read the members since the
-        loss does not know them. For one that knows them nothing changes.
+        After a loss, all of them are announced again, although they never left, because a client that has read the members
+        since then does not know them. For a client that knows them, nothing changes.
         """
         return self._join_all_again() if self._members else None
 

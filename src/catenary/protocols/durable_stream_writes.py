@@ -75,7 +75,7 @@ class Record(msgspec.Struct, frozen=True):
         return content_of(self.content_type)
 
     def remaining_s(self, now_s: float) -> float | None:
-        """How long the stream lasts without being read or written; None: without an end. Not negative."""
+        """Seconds until the stream expires if it is neither read nor written, at least 0; None if it never expires."""
         if self.ttl_s is not None:
             return float(self.ttl_s)
         return max(_moment(self.expires_at) - now_s, 0.0) if self.expires_at else None

@@ -47,7 +47,7 @@ _read_json: Final = msgspec.json.Decoder().decode
 
 
 class Live(enum.Enum):
-    """How a read goes on when there are no more messages: it ends, it waits for some once, or it stays open."""
+    """What a read does after the last message: it ends, waits once for more messages, or stays open as an event stream."""
 
     CATCH_UP = ""
     LONG_POLL = "long-poll"

@@ -83,7 +83,7 @@ GOODBYES: Final = {
 }
 
 _CLOSED_FOR_GOOD: Final = Goodbye(Reason.REMOTE, UNAUTHORIZED, "Closed remotely")
-"""For a remote disconnect whose client may not return: graphql-ws does not connect again after this code."""
+"""For a remote disconnect without ``reconnect``: graphql-ws does not connect again after this code."""
 
 
 _REFUSALS: Final = (Reason.AUTH_FAILED, Reason.AUTH_ERROR)
@@ -91,7 +91,7 @@ _REFUSALS: Final = (Reason.AUTH_FAILED, Reason.AUTH_ERROR)
 
 
 class GraphqlRules(msgspec.Struct, frozen=True, kw_only=True):
-    """What the codecs of one server need to know of its options.
+    """The options of a server that its codecs need.
 
     ``action`` of ``channel`` gets the queries. ``token_param`` is the connection param that carries a token, and
     ``token_header`` the header in which the application expects it, empty if there are no tokens. ``pings`` says that

@@ -34,7 +34,7 @@ AT_ONCE: Final = 100
 """Limit of the events of one request."""
 
 GIVE_UP_S: Final = 300.0
-"""How long a request is repeated, as Pusher does it."""
+"""How long a failed request is repeated: as long as Pusher repeats it, in seconds."""
 
 Seal = Callable[[int, Iterable[bytes]], tuple[bytes, dict[str, str]]]
 """Returns the body and the headers of a request, from the time (ms since 1970) and the encoded events."""

@@ -37,7 +37,8 @@ from catenary.wire.request_memory import RequestMemory
 
 
 class ClientEndpoints:
-    """Builds the endpoints of one node, each at most once, and has what the modules of other protocols build theirs from.
+    """Builds the endpoints of one node, each at most once, and provides the parts from which the modules of other protocols build
+    theirs.
 
     ``token_header`` carries tokens, "" where there are none. ``keeps_sessions`` says that clients may resume. ``hub`` and
     ``history`` are those of the node, ``peers`` the other nodes if there are any, ``records`` those of durable streams; ``send``

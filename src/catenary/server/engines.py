@@ -156,7 +156,7 @@ class ClusterPubSub(PubSub, Peers, Protocol):
 
 
 class PubSubFactory(Protocol):
-    """Makes a pub/sub from all but its engine: :class:`RedisPubSub` or :class:`NatsPubSub`."""
+    """Builds the pub/sub of an engine: :class:`RedisPubSub` or :class:`NatsPubSub`."""
 
     def __call__(
         self,

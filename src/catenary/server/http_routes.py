@@ -31,8 +31,8 @@ from catenary.server.ports import Ports, PortSpec
 _EXAMPLE: Final = '{"stream":"hello","data":"{\\"text\\":\\"Hello\\"}"}'
 
 ANY_TEXT: Final = "catenary_any_text"
-"""The type of a parameter in a route that may have every character, as the names of streams and users may. Starlette's own
-``path`` refuses a line break, so that a name with one would be unknown."""
+"""The type of a route parameter that accepts every character, for names of streams and users. Starlette's own ``path``
+accepts no line break."""
 
 
 class _AnyText(Convertor[str]):

@@ -26,8 +26,8 @@ from catenary.transports.long_polling_requests import PollRequests
 from catenary.transports.long_polling_sessions import PollSessions
 
 CONNECTION_IDLE_S: Final = 10
-"""How much longer than a session a connection without a request is kept: the client must not meet a connection that is just
-being closed."""
+"""A connection without a request is kept for this much longer than a session, so that no poll is sent on a connection that is
+just being closed."""
 
 
 def add_long_polling(build: ServerBuild, main: PortSpec, clients: ClientEndpoints) -> None:

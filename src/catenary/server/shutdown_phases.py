@@ -26,7 +26,7 @@ FLUSH_DISCONNECTS: Final = Phase("flush disconnects", 4 / 5)
 """Makes the Disconnect calls that are queued."""
 
 FLUSH_WEBHOOKS: Final = Phase("flush webhooks", 1 / 2)
-"""Sends the webhooks that wait, the last of which are about the clients that have left."""
+"""Sends the queued webhooks. Runs after the clients have left, because that causes the last events."""
 
 CLOSE_APPLICATION: Final = Phase("close application", 1 / 2)
 

@@ -464,7 +464,7 @@ class StreamRead:
         return UNTIL_CLOSED if self._request.is_http_1_0 else CHUNKED
 
     def _cursor(self) -> str:
-        """The same for all readers, who share events."""
+        """The cursor of events: the same for all readers, so that they share encoded events."""
         return durable_streams.cursor_at(self._services.clock())
 
     def _next_cursor(self) -> str:
@@ -561,7 +561,7 @@ class StreamRead:
     # Slow clients
 
     def _close_if_slow(self) -> None:
-        """The data may have been sent meanwhile."""
+        """Closes the connection, unless the data has been sent meanwhile."""
         if (
             self._state is _State.WAITING
             and self._transport.get_write_buffer_size() > self._services.high_water
@@ -582,7 +582,7 @@ class StreamRead:
 
 
 def _page_length(found: _Messages) -> int:
-    """How many of the messages are one page."""
+    """The number of messages that form the first page."""
     size = 0
     for count, each in enumerate(found[:PAGE]):
         size += len(each.data)
@@ -592,7 +592,7 @@ def _page_length(found: _Messages) -> int:
 
 
 async def _without_errors(work: Awaitable[None]) -> None:
-    """For work whose failure has no consequence: a stream that is not touched expires earlier."""
+    """Awaits work and ignores errors of the backend: a stream that is not touched only expires earlier."""
     with contextlib.suppress(BackendError):
         await work
 

@@ -102,8 +102,8 @@ class StreamPathRules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WriteAccess(msgspec.Struct, frozen=True, eq=False):
-    """Who may write: a client with the ``key`` of the API, which opens every stream, or one that ``names`` allows: with a
-    name that was signed for writing, or without one if streams are public. Without a ``key`` no header opens a stream."""
+    """Decides who may write a stream: a client that sends the ``key`` of the API may write every stream; any other needs a
+    name that was signed for writing, or a public stream (``names``). None as ``key``: there is no such key."""
 
     key: BearerKey | None
     names: StreamNames

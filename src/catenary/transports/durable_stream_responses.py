@@ -32,8 +32,8 @@ class ResponseHead(NamedTuple):
 def of_messages(
     request: OpenedRead, record: Record | None, chunk: Chunk, cursor: str
 ) -> ResponseHead:
-    """Of a catch-up read, or of a long poll that has messages: 200, or 304 if the client has them already. ``record`` is None
-    for a stream that nobody created."""
+    """The response to a catch-up read, or to a long poll that has messages: 200, or 304 if the client has them already.
+    ``record`` is None for a stream that nobody created."""
     headers = [
         ("Content-Type", durable_streams.JSON_TYPE if record is None else record.content_type),
         ("Stream-Next-Offset", offset_of(chunk.end)),
@@ -55,14 +55,14 @@ def of_messages(
 
 
 def of_no_messages(record: Record | None, position: Position | None, cursor: str) -> ResponseHead:
-    """Of a long poll that has waited for its time, or whose stream is closed."""
+    """The response to a long poll that has reached its time limit without messages, or whose stream is closed."""
     closed = (CLOSED,) if record is not None and record.is_closed else ()
     offset = ("Stream-Next-Offset", offset_of(position))
     return ResponseHead(204, (offset, ("Stream-Cursor", cursor), _UP_TO_DATE, _NOT_CACHED, *closed))
 
 
 def of_head(record: Record | None, position: Position | None) -> ResponseHead:
-    """Of a HEAD request; ``position`` is that of the last message."""
+    """The response to a HEAD request; ``position`` is that of the last message."""
     described = metadata(IMPLIED if record is None else record)
     return ResponseHead(200, (*described, ("Stream-Next-Offset", offset_of(position)), _NOT_CACHED))
 
@@ -76,6 +76,6 @@ def of_events(content: Content, cors: Headers) -> Mapping[str, str]:
 
 
 def next_cursor(now: float, asked: str) -> str:
-    """One that differs from ``asked``, the cursor of the request; ``now`` is in seconds since 1970."""
+    """A cursor that differs from ``asked``, the cursor of the request; ``now`` is in seconds since 1970."""
     jitter = random.randint(1, MAX_JITTER)  # noqa: S311  (no secret)
     return durable_streams.cursor_at(now, asked, jitter)

@@ -200,7 +200,7 @@ class Tails:
 
 
 def changes_of(stream: Stream) -> Stream:
-    """The stream on which nodes tell each other that a durable stream was closed or deleted: it has a history of its own,
+    """The internal stream on which nodes announce that a durable stream was closed or deleted: it has a history of its own,
     and no messages in it."""
     return Stream(f"{RESERVED}durable-streams/changes/{stream}")
 

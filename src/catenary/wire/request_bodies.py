@@ -62,7 +62,7 @@ class UnframedBody:
 
 
 class _Part(enum.Enum):
-    """What follows in a chunked body."""
+    """The part of a chunked body that is expected next."""
 
     SIZE = enum.auto()
     DATA = enum.auto()
@@ -141,7 +141,7 @@ class ChunkedBody:
             self.is_complete = line == b"\r\n"
 
     def _count(self, size: int) -> None:
-        """A chunk of so many bytes begins."""
+        """Counts a chunk of ``size`` bytes. Raises :class:`RequestRefused` with 413 for too many small chunks."""
         self._chunks += 1
         self._bytes += size
         if self._chunks > MAX_SMALL_CHUNKS + self._bytes // CHUNK_BYTES:

@@ -96,7 +96,7 @@ local claimed = redis.call(
 return {claimed[1], #claimed[2]}
 """
 """Claims entries without reading their contents: the next read has a limit for them. Returns the id to continue with, and
-their number. A script, as redis-py hides that id if only ids are wanted."""
+their number. This is a script, because redis-py does not return that id with JUSTID."""
 
 _RELEASE: Final = """
 if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end

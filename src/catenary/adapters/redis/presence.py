@@ -27,7 +27,7 @@ EXPIRED_AT_ONCE: Final = 200
 """Sessions that expire in one script."""
 
 STREAMS_AT_ONCE: Final = 2_000
-"""Streams that they leave in it: about 5 ms. A session with more leaves the others with the next scripts."""
+"""Streams that expired sessions leave in one script: about 5 ms. A session with more leaves the others with the next scripts."""
 
 UNUSED_S: Final = 86_400
 """The time for which keys are stored after the last node has stopped."""
