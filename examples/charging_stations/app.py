@@ -1,7 +1,7 @@
 """A central system for charging stations that speak OCPP 1.6.
 
-The server holds the WebSockets of the stations, reads and writes OCPP, and answers heartbeats. Here is decided which stations may
-connect, who may charge, and what is done with what they report.
+The server holds the WebSockets of the stations, reads and writes OCPP, and answers heartbeats. This application decides
+which stations may connect and who may charge, and handles the reports of stations.
 """
 
 import base64
@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 from catenary import Cable, Channel, Connection, action
 
 PASSWORDS = {"cs-1": "first-secret", "cs-2": "second-secret"}
-"""Of the stations, by their ids. A real system stores hashes."""
+"""The passwords of stations, by station id. A real system stores hashes."""
 
 TAGS = {"AB12", "CD34"}
 """The cards with which drivers may charge."""
@@ -56,7 +56,7 @@ class OCPPChannel(Channel[Station]):
             self.reject()
         self.stream_for(self.station_id)
 
-    # A message to which no answer is sent here is answered by the server: accepted.
+    # If an action sends no answer, the server does: docs/ocpp.md lists the default answers.
 
     @action
     async def boot_notification(self, payload: dict[str, Any]) -> None:
