@@ -9,7 +9,7 @@ import ipaddress
 import secrets
 import socket
 import struct
-from typing import Final
+from typing import Final, cast
 
 _A: Final = 1
 _AAAA: Final = 28
@@ -39,18 +39,17 @@ async def _ask(name: str, kind: int, server_ip: str, server_port: int) -> tuple[
     query = encode_query(name, kind, secrets.randbelow(2**16))
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[tuple[str, ...]] = loop.create_future()
-    transport, _ = await loop.create_datagram_endpoint(
-        lambda: _Exchange(query, answer), remote_addr=(server_ip, server_port)
-    )
+    exchange = _Exchange(query, answer)
     try:
+        await loop.create_datagram_endpoint(lambda: exchange, remote_addr=(server_ip, server_port))
         for _ in range(_TRIES):
-            transport.sendto(query)
+            exchange.send()
             await asyncio.wait((answer,), timeout=_TIMEOUT_S)
             if answer.done():
                 return answer.result()
         raise TimeoutError(f"no answer from the name server {server_ip}")
     finally:
-        transport.close()
+        exchange.close()
 
 
 class _Exchange(asyncio.DatagramProtocol):
@@ -59,6 +58,26 @@ class _Exchange(asyncio.DatagramProtocol):
     def __init__(self, query: bytes, answer: asyncio.Future[tuple[str, ...]]) -> None:
         self._query = query
         self._answer = answer
+        self._transport: asyncio.DatagramTransport | None = None
+        self._is_closed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are not a subclass.
+        transport = self._transport = cast("asyncio.DatagramTransport", transport)
+        if self._is_closed:
+            transport.close()
+
+    def send(self) -> None:
+        """Sends the query."""
+        if self._transport is not None:
+            self._transport.sendto(self._query)
+
+    def close(self) -> None:
+        """Closes the socket, also one that is being opened: if that is cancelled, uvloop forgets the socket without closing
+        it, and a loop with an open socket can't be closed."""
+        self._is_closed = True
+        if self._transport is not None:
+            self._transport.close()
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         found = addresses(self._query, data)
