@@ -30,7 +30,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def alternating(nodes: list[CableServer], stream: str) -> list[object]:
-    """What a client receives whose polls land on one node after the other."""
+    """The messages that a client receives when its polls land on one node after the other."""
     client = Poller(nodes[0].port)
     assert client.post(subscribe(stream)).types == ["welcome", "confirm_subscription"]
     publishers = [Publisher(node) for node in nodes]

@@ -47,7 +47,7 @@ _read_json: Final = msgspec.json.Decoder().decode
 
 
 class Live(enum.Enum):
-    """What a read does after the last message: it ends, waits once for more messages, or stays open as an event stream."""
+    """The live mode of a read: after the last message it ends, waits once for more messages, or stays open as an event stream."""
 
     CATCH_UP = ""
     LONG_POLL = "long-poll"

@@ -166,7 +166,7 @@ class ClientEndpoints:
         return BodyReading(max_bytes, self.deadlines, self.memory, self.counters)
 
     def websocket_services(self) -> WebSocketServices:
-        """What all WebSockets share, whichever protocol they speak."""
+        """The services that all WebSockets share, whichever protocol they speak."""
         timeout_s = self._options.limits.message_timeout_s
         return WebSocketServices(
             self.node,

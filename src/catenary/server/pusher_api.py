@@ -37,7 +37,7 @@ from catenary.server.shutdown_phases import FLUSH_WEBHOOKS, SAVE_SESSIONS
 
 
 class PusherState:
-    """What the API and webhooks know of the clients of all nodes. Without apps, nothing is observed."""
+    """Counts the clients of all nodes for the API and webhooks. Without apps, nothing is observed."""
 
     def __init__(self, build: ServerBuild, engine: Engine) -> None:
         """Registers the webhooks; raises :class:`catenary.errors.ConfigError` for an unusable one."""
