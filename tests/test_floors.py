@@ -26,6 +26,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "auth": (1, ""),
     "maybe_awaitable": (1, ""),
     "ports": (1, ""),
+    "silent_observer": (1, ""),
     "supervision": (2, ""),
     "logs": (2, ""),
     "node": (2, "heart"),

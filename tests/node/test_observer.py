@@ -16,9 +16,10 @@ from catenary.messages.presence import PresenceChange
 from catenary.messages.publications import Publication, Publishable
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Confirmed
-from catenary.node.observers import ObserverGroup, SilentObserver, together
+from catenary.node.observers import ObserverGroup, together
 from catenary.node.session import Traits
 from catenary.ports import Observer
+from catenary.silent_observer import SilentObserver
 from tests.parts.heart import NEVER, Client, Heart, in_loop, room, settle
 
 

@@ -8,11 +8,11 @@ from catenary.config.effective import effective
 from catenary.errors import ConfigError
 from catenary.messages.names import Stream
 from catenary.node.hub import Hub
-from catenary.node.observers import SilentObserver
 from catenary.node.occupancy import Occupancy
 from catenary.server.build import ServerBuild
 from catenary.server.engines import build_engine, build_nats
 from catenary.server.pusher_api import PusherState, observers
+from catenary.silent_observer import SilentObserver
 from tests.config.sources import options
 from tests.parts.heart import in_loop
 

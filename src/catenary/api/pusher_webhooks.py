@@ -14,9 +14,9 @@ from catenary.messages.lenient_json import reader
 from catenary.messages.names import Stream
 from catenary.messages.presence import PresenceChange
 from catenary.messages.publications import Publication
-from catenary.node.observers import SilentObserver
 from catenary.protocols.pusher_events import CLIENT_EVENT, is_cache, is_channel, is_presence
 from catenary.protocols.pusher_webhooks import EventName, WebhookEvent, encoded
+from catenary.silent_observer import SilentObserver
 
 
 class _ClientEvent(msgspec.Struct, gc=False):

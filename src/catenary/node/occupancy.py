@@ -18,9 +18,9 @@ from catenary.messages.names import RESERVED, Sid, Stream
 from catenary.messages.presence import PresenceChange
 from catenary.messages.publications import Position
 from catenary.node.background import BackgroundTasks
-from catenary.node.observers import SilentObserver
 from catenary.node.turns import Turns
 from catenary.ports import Interest, Presence
+from catenary.silent_observer import SilentObserver
 from catenary.supervision.backoff import Backoff
 from catenary.supervision.service import Service, Supervisor
 
