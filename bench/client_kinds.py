@@ -16,7 +16,7 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple, Protocol, cast
 
 import uvloop
 
@@ -152,10 +152,15 @@ def serving(*flags: str) -> Iterator[Server]:
         yield Server(process, port, intake_port)
 
 
-async def connect(server: Server, kind: Kind, count: int, tally: Tally) -> list[Client]:
-    """Connects and subscribes ``count`` clients of a kind. Raises BenchError."""
-    loop, stream = asyncio.get_running_loop(), KINDS.index(kind)
-    clients = [Client(kind, stream, tally) for _ in range(count)]
+class Connecting(Protocol):
+    """A client whose ``ready`` is done when it is connected and subscribed."""
+
+    ready: asyncio.Future[None]
+
+
+async def connect_all(port: int, clients: Sequence[Connecting]) -> None:
+    """Connects clients, which are asyncio protocols, and waits until they are ready. Raises BenchError."""
+    loop = asyncio.get_running_loop()
     waiting = iter(enumerate(clients))
 
     async def some() -> None:
@@ -164,7 +169,7 @@ async def connect(server: Server, kind: Kind, count: int, tally: Tally) -> list[
             await loop.create_connection(
                 lambda client=client: client,  # type: ignore[misc]
                 "127.0.0.1",
-                server.port,
+                port,
                 local_addr=source,
             )
             await client.ready
@@ -174,6 +179,13 @@ async def connect(server: Server, kind: Kind, count: int, tally: Tally) -> list[
             await asyncio.gather(*(some() for _ in range(WINDOW)))
     except (TimeoutError, OSError) as error:
         raise BenchError(f"expected all clients within {DEADLINE_S:g} s: {error!r}") from error
+
+
+async def connect(server: Server, kind: Kind, count: int, tally: Tally) -> list[Client]:
+    """Connects and subscribes ``count`` clients of a kind. Raises BenchError."""
+    stream = KINDS.index(kind)
+    clients = [Client(kind, stream, tally) for _ in range(count)]
+    await connect_all(server.port, clients)
     return clients
 
 

@@ -17,8 +17,7 @@ from typing import Final, cast
 
 import uvloop
 
-from bench.client_kinds import DEADLINE_S, SETTLE_S, WINDOW, serving
-from bench.crowd import ADDRESSES
+from bench.client_kinds import SETTLE_S, connect_all, serving
 from bench.servers import BenchError
 
 MEMORY_LIMIT_KB: Final = 8.0
@@ -67,36 +66,12 @@ class Client(asyncio.Protocol):
             self._transport.abort()
 
 
-async def connect(port: int, count: int) -> list[Client]:
-    """Connects ``count`` clients, whose polls wait. Raises BenchError."""
-    loop = asyncio.get_running_loop()
-    clients = [Client() for _ in range(count)]
-    waiting = iter(enumerate(clients))
-
-    async def some() -> None:
-        for index, client in waiting:
-            source = (f"127.0.0.{2 + index % ADDRESSES}", 0)
-            await loop.create_connection(
-                lambda client=client: client,  # type: ignore[misc]
-                "127.0.0.1",
-                port,
-                local_addr=source,
-            )
-            await client.ready
-
-    try:
-        async with asyncio.timeout(DEADLINE_S):
-            await asyncio.gather(*(some() for _ in range(WINDOW)))
-    except (TimeoutError, OSError) as error:
-        raise BenchError(f"expected all clients within {DEADLINE_S:g} s: {error!r}") from error
-    return clients
-
-
 async def memory_kb(count: int) -> float:
     """The memory of one client whose poll waits, in KB."""
     with serving(*FLAGS) as server:
         empty = server.process.usage().pss_kb
-        clients = await connect(server.port, count)
+        clients = [Client() for _ in range(count)]
+        await connect_all(server.port, clients)
         await asyncio.sleep(SETTLE_S)
         full = server.process.usage().pss_kb
         for client in clients:
