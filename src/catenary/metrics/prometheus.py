@@ -1,37 +1,69 @@
 """The text format of Prometheus.
 
-Names and prefix are anycable-go's, so that dashboards keep working.
-Source: "Exposition formats" of the Prometheus documentation; docs/instrumentation.md (anycable).
+Names and prefix are anycable-go's, so that dashboards keep working. Figures of the process have the names, without a
+prefix, that Prometheus' client libraries give them.
+Sources: "Exposition formats" and "Writing client libraries" of the Prometheus documentation; docs/instrumentation.md (anycable).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from catenary.metrics.registry import Figure
+from catenary.metrics.figures import Distribution, Figure, Labels, Sample
 
 PREFIX: Final = "anycable_go_"
+
+STANDARD_PREFIX: Final = "process_"
+"""Names that begin so get no other prefix."""
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def exposition(figures: Iterable[Figure], tags: Sequence[str] = ()) -> str:
-    """The figures as text. ``tags`` are ``name:value``; they become labels of every figure."""
-    labels = _labels(tags)
-    return "".join(_lines(figure, labels) for figure in figures)
+    """The figures as text. ``tags`` are ``name:value``; they become labels of every sample, except those whose name is a
+    label of the figure."""
+    common = tuple((name, value) for name, _, value in (tag.partition(":") for tag in tags))
+    return "".join(line for figure in figures for line in _lines(figure, common))
 
 
-def _lines(figure: Figure, labels: str) -> str:
-    kind = "counter" if figure.is_counter else "gauge"
-    name = PREFIX + figure.name
-    return f"# HELP {name} {figure.help}\n# TYPE {name} {kind}\n{name}{labels} {figure.value}\n"
+def exported_name(name: str) -> str:
+    """The name of a figure with its prefix, without the suffixes of a histogram."""
+    return name if name.startswith(STANDARD_PREFIX) else PREFIX + name
 
 
-def _labels(tags: Sequence[str]) -> str:
-    if not tags:
+def _lines(figure: Figure, common: Labels) -> Iterator[str]:
+    name = exported_name(figure.name)
+    yield f"# HELP {name} {_escaped_help(figure.help)}\n# TYPE {name} {figure.kind}\n"
+    for sample in figure.samples:
+        labels = _merged(sample, common)
+        if isinstance(sample.value, Distribution):
+            yield from _histogram_lines(name, labels, sample.value)
+        else:
+            yield f"{name}{_braced(labels)} {sample.value}\n"
+
+
+def _histogram_lines(name: str, labels: Labels, state: Distribution) -> Iterator[str]:
+    cumulative = state.cumulative
+    bounds = (*(str(bound) for bound in state.bounds), "+Inf")
+    for bound, count in zip(bounds, cumulative, strict=True):
+        yield f"{name}_bucket{_braced((*labels, ('le', bound)))} {count}\n"
+    yield f"{name}_sum{_braced(labels)} {state.sum}\n"
+    yield f"{name}_count{_braced(labels)} {cumulative[-1]}\n"
+
+
+def _merged(sample: Sample, common: Labels) -> Labels:
+    own = {name for name, _ in sample.labels}
+    return (*sample.labels, *(each for each in common if each[0] not in own))
+
+
+def _braced(labels: Labels) -> str:
+    if not labels:
         return ""
-    pairs = (tag.partition(":") for tag in tags)
-    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, _, value in pairs) + "}"
+    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in labels) + "}"
 
 
 def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _escaped_help(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n")

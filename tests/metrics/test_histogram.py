@@ -1,0 +1,46 @@
+"""Histograms."""
+
+import pytest
+
+from catenary.metrics.figures import Distribution
+from catenary.metrics.histogram import Histogram, LabelledHistograms
+
+
+def test_a_value_belongs_to_the_first_bucket_whose_bound_it_does_not_exceed() -> None:
+    histogram = Histogram((1, 10))
+    for value in (0, 1, 1.5, 10, 10.5, 1e9):
+        histogram.observe(value)
+    assert histogram.read() == Distribution((1, 10), (2, 2, 2), 23 + 1e9)
+    assert (histogram.read().cumulative, histogram.read().count) == ((2, 4, 6), 6)
+
+
+def test_equal_values_are_counted_at_once() -> None:
+    histogram = Histogram((1, 10))
+    histogram.observe(3, 1000)
+    assert histogram.read() == Distribution((1, 10), (0, 1000, 0), 3000)
+
+
+def test_a_state_that_was_read_does_not_change() -> None:
+    histogram = Histogram((1,))
+    before = histogram.read()
+    histogram.observe(0.5)
+    assert (before.count, histogram.read().count) == (0, 1)
+
+
+@pytest.mark.parametrize("bounds", [(), (1, 1), (2, 1)])
+def test_bounds_grow(bounds: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="expected bounds that grow"):
+        Histogram(bounds)
+
+
+def test_each_combination_of_labels_has_a_histogram() -> None:
+    histograms = LabelledHistograms(("method", "status"), (1,))
+    histograms.of("Connect", "success").observe(0.5)
+    histograms.of("Connect", "success").observe(2)
+    histograms.of("Connect", "error").observe(0.5)
+    assert histograms.read() == {
+        ("Connect", "success"): Distribution((1,), (1, 1), 2.5),
+        ("Connect", "error"): Distribution((1,), (1, 0), 0.5),
+    }
+    with pytest.raises(ValueError, match="expected values of"):
+        histograms.of("Connect")
