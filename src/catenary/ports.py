@@ -448,7 +448,7 @@ class PubSub(Protocol):
 
 
 class Peers(Protocol):
-    """Messages between single nodes, in order. One that is sent while either node is away is lost."""
+    """Messages between nodes, in order from each to each. One that is sent while either node is away is lost."""
 
     node: str
     """The name of this node: letters and digits, another one at each start."""
@@ -458,6 +458,10 @@ class Peers(Protocol):
 
     def send_to(self, node: str, message: bytes) -> None:
         """Sends a message of up to :data:`PEER_BYTES` to a node. Never raises."""
+        ...
+
+    def send_to_all(self, message: bytes) -> None:
+        """Sends a message of up to :data:`PEER_BYTES` to every node, this one included. Never raises."""
         ...
 
 

@@ -43,6 +43,10 @@ class MemoryPeers:
         if node in self._network.nodes and not self._network.loses(unpack(message)):
             asyncio.get_running_loop().call_soon(self._network.nodes[node].on_message, message)
 
+    def send_to_all(self, message: bytes) -> None:
+        """The relay knows which node it means."""
+        raise NotImplementedError
+
 
 class MemoryPoll:
     """A request, and whether its response arrives."""

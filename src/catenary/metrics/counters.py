@@ -161,6 +161,11 @@ class Counters:
     )
     pubsub_gaps_total: int = _figure("Times a message of a stream was missing for good")
     pubsub_refused_total: int = _figure("Commands refused because too many were waiting for Redis")
+    cluster_questions_total: int = _figure("Questions of this node to other nodes")
+    cluster_unanswered_total: int = _figure("Questions to nodes that were not answered in time")
+    cluster_refused_questions_total: int = _figure(
+        "Questions between nodes refused, because too many or too large answers were waiting"
+    )
 
     # This process
     service_failures_total: int = _figure("Times a long-lived task failed and was restarted")

@@ -14,6 +14,7 @@ from catenary.node.hub import Hub
 from catenary.node.limits import ClientLimits
 from catenary.node.node import Node
 from catenary.node.observers import together
+from catenary.node.peer_channels import PeerChannels
 from catenary.node.pinger import Pinger
 from catenary.node.reads import Reads
 from catenary.ports import Observer, PubSub
@@ -24,6 +25,7 @@ from catenary.server import figures
 from catenary.server.applications import Applications, build_applications
 from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
+from catenary.server.cluster import build_cluster
 from catenary.server.engines import Engine, build_engine, build_nats
 from catenary.server.graphql import with_graphql
 from catenary.server.listeners import build_listeners
@@ -68,6 +70,8 @@ class Assembly:
         applications = build_applications(build, cable, code)
         self.code = applications.code
         pubsub = engine.pubsub(build, hub, build.restore)
+        channels = None if engine.peers is None else PeerChannels(engine.peers)
+        self.cluster = build_cluster(build, None if channels is None else channels.cluster)
         occupancy = pusher.occupancy(build, hub, pubsub)
         observer = together(observers(observer, pusher, occupancy))
         self.node = _node(build, engine, hub, pubsub, applications=applications, observer=observer)
@@ -79,7 +83,7 @@ class Assembly:
             token_header="" if applications.tokens is None else applications.tokens.header,
             hub=hub,
             history=engine.history,
-            peers=engine.peers,
+            peers=None if channels is None else channels.polls,
             records=engine.records,
             send=pubsub.send,
             keeps_sessions=engine.keeps and options.broker.sessions_ttl_s > 0,

@@ -206,6 +206,7 @@ class NatsPubSub:
         connection.subscribe(subjects.commands, self._take_command)
         connection.subscribe(subjects.canaries + self._engine.node, self._take_canary)
         connection.subscribe(subjects.peers + self.node, self._take_peer_message)
+        connection.subscribe(subjects.all_peers, self._take_peer_message)
         self._subscribe(connection, wanted)
         await connection.flushed()
         await self._catch_up_commands(connection)
@@ -341,13 +342,20 @@ class NatsPubSub:
     def _take_canary(self, subject: bytes, headers: bytes, payload: bytes) -> None:
         self._canary.set()
 
-    # Single nodes
+    # Messages between nodes
 
     def send_to(self, node: str, message: bytes) -> None:
         """Sends a message to a node; it is lost if either node is away."""
+        self._send_to(self._engine.subjects.peers + node, message)
+
+    def send_to_all(self, message: bytes) -> None:
+        """Sends a message to every node; it is lost for nodes that are away."""
+        self._send_to(self._engine.subjects.all_peers, message)
+
+    def _send_to(self, subject: str, message: bytes) -> None:
         if self._connection is not None and not self._connection.lost.done():
             with contextlib.suppress(BackendError):
-                self._connection.publish(self._engine.subjects.peers + node, message)
+                self._connection.publish(subject, message)
 
     def _take_peer_message(self, subject: bytes, headers: bytes, payload: bytes) -> None:
         self.on_message(payload)

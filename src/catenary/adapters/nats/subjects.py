@@ -5,6 +5,7 @@
     <prefix>.c                                      remote commands, for every node
     <prefix>.y.<node>                               a node's canary
     <prefix>.o.<node>                               a message of another node to a node
+    <prefix>.a                                      a message of a node to all nodes
     <prefix>.r.n.<node>                             a node's heartbeat
     <prefix>.r.s.<node>.<sid>                       a session that may be resumed
     <prefix>.r.d.<identifiers>                      the last remote disconnect of these identifiers
@@ -48,6 +49,7 @@ class Subjects:
     """The subjects below a prefix. Raises :class:`ConfigError` for one that NATS does not take."""
 
     __slots__ = (
+        "all_peers",
         "canaries",
         "commands",
         "heartbeats",
@@ -80,6 +82,7 @@ class Subjects:
         self.commands = f"{prefix}.c"
         self.canaries = f"{prefix}.y."
         self.peers = f"{prefix}.o."
+        self.all_peers = f"{prefix}.a"
         self.records = f"{prefix}.r.>"
         self.heartbeats = f"{prefix}.r.n."
         self.sessions = f"{prefix}.r.s."

@@ -60,6 +60,7 @@ class RedisPubSub:
     """
 
     __slots__ = (
+        "_all_peers",
         "_canary",
         "_canary_channel",
         "_canary_interval_s",
@@ -120,6 +121,7 @@ class RedisPubSub:
         self.node = secrets.token_hex(8)
         self._canary_channel = self._channel + b"#" + self.node.encode()
         self._peers = self._channel + b"#to:"
+        self._all_peers = self._channel + b"#to-all"
         self.on_message: Callable[[bytes], None] = _pass_over
         # The present connection
         self._service = Service("Redis pub/sub", self._keep_subscribed, supervisor)
@@ -152,11 +154,18 @@ class RedisPubSub:
         await self._recovery.close()
         await close_client(self._client)
 
-    # Single nodes
+    # Messages between nodes
 
     def send_to(self, node: str, message: bytes) -> None:
         """Sends a message to a node; it is lost if either node is away."""
-        sent = self._commands.call("PUBLISH", self._peers + node.encode(), message)
+        self._send_to(self._peers + node.encode(), message)
+
+    def send_to_all(self, message: bytes) -> None:
+        """Sends a message to every node; it is lost for nodes that are away."""
+        self._send_to(self._all_peers, message)
+
+    def _send_to(self, channel: bytes, message: bytes) -> None:
+        sent = self._commands.call("PUBLISH", channel, message)
         sent.add_done_callback(_pass_over_failure)
 
     # Receiving
@@ -181,7 +190,7 @@ class RedisPubSub:
                 self._arrive(payload.unpack(stream, content))
             elif channel == self._canary_channel:
                 self._canary.set()
-            elif channel.startswith(self._peers):
+            elif channel == self._all_peers or channel.startswith(self._peers):
                 self.on_message(content)
             else:
                 self._arrive_command(packing.unpack_command(content))
@@ -265,7 +274,8 @@ class RedisPubSub:
         """Subscribes to all streams, recovers what was missed, and then applies changes."""
         streams = self._interest.up()
         self._early = deque() if self._history is not None else None
-        mine = [self._channel, self._canary_channel, self._peers + self.node.encode()]
+        own = (self._canary_channel, self._peers + self.node.encode())
+        mine = [self._channel, *own, self._all_peers]
         await self._send_command("SUBSCRIBE", mine)
         await self._subscribe("SUBSCRIBE", streams)
         self._catching_up = None  # so that only this method resumes reading

@@ -1,0 +1,75 @@
+"""Messages between the nodes of a cluster: which nodes exist, questions to them and their answers.
+
+Nodes of several versions run side by side during an upgrade. A node passes over a message of a type that it does not know,
+and fields at the end of a message that it does not know.
+Knows: MessagePack. Does not know: what is asked, how messages travel.
+"""
+
+from typing import Final
+
+import msgspec
+
+from catenary.messages.lenient_json import JSON_ERRORS
+from catenary.messages.nodes import NodeEntry
+
+
+class _Message(msgspec.Struct, array_like=True, gc=False):
+    """A message of the node ``node``."""
+
+    node: str
+
+
+class Announced(_Message, tag="here"):
+    """The node is alive."""
+
+    entry: NodeEntry
+
+
+class Left(_Message, tag="left"):
+    """The node shuts down."""
+
+
+class Asked(_Message, tag="ask"):
+    """A question, which the asking node has numbered."""
+
+    number: int
+    kind: str
+    body: bytes
+
+
+class Part(_Message, tag="part"):
+    """Some bytes of the answer to a question, in order."""
+
+    number: int
+    body: bytes
+
+
+class Answered(_Message, tag="answer"):
+    """The end of an answer: ``size`` is that of all its parts, in bytes; ``error`` says why there is no answer."""
+
+    number: int
+    size: int
+    error: str = ""
+
+
+class Told(_Message, tag="tell"):
+    """A message that has no answer."""
+
+    kind: str
+    body: bytes
+
+
+ClusterMessage = Announced | Left | Asked | Part | Answered | Told
+
+pack: Final = msgspec.msgpack.Encoder().encode
+
+_unpack: Final = msgspec.msgpack.Decoder(Announced | Left | Asked | Part | Answered | Told).decode
+
+
+def unpack(packed: bytes) -> ClusterMessage:
+    """Raises ValueError for anything that is no such message."""
+    try:
+        message: ClusterMessage = _unpack(packed)
+    except JSON_ERRORS as error:
+        raise ValueError(f"expected a message about the cluster: {error}") from error
+    return message
