@@ -15,9 +15,10 @@ class Events:
         """Passed to the application."""
         self.events.append(event)
 
-    async def request(self, app: ASGIApp, method: str, path: str) -> None:
-        """Calls the application with a request without headers and body."""
-        scope: dict[str, Any] = {"type": "http", "method": method, "path": path, "headers": []}
+    async def request(self, app: ASGIApp, method: str, path: str, accept: str = "") -> None:
+        """Calls the application with a request without a body; its only header is Accept, unless that is empty."""
+        headers = [(b"accept", accept.encode())] if accept else []
+        scope: dict[str, Any] = {"type": "http", "method": method, "path": path, "headers": headers}
 
         async def receive() -> Message:
             return {"type": "http.request", "body": b""}

@@ -1,10 +1,11 @@
-"""A server under construction: what its parts register, and why it should not receive clients."""
+"""A server under construction: what its parts register, and whether they work."""
 
 import asyncio
 
 from catenary.config.effective import effective
 from catenary.server.build import ServerBuild
 from catenary.server.shutdown_phases import FLUSH_DISCONNECTS, SAVE_SESSIONS
+from catenary.supervision.health import is_ready
 from catenary.supervision.service import Service
 from tests.config.sources import options
 from tests.parts.virtual_time import in_virtual_time
@@ -50,21 +51,24 @@ async def test_a_tick_runs_from_the_start_to_the_shutdown() -> None:
 
 
 @in_virtual_time
-async def test_the_first_reason_is_the_trouble_and_failed_services_are_one() -> None:
-    server, reasons = build(), dict[str, str | None](one=None, other=None)
-    server.readiness.append(lambda: reasons["one"])
-    server.readiness.append(lambda: reasons["other"])
-    assert server.trouble() is None
+async def test_a_failed_service_and_a_shutdown_make_the_node_unready() -> None:
+    server = build()
+    assert is_ready(server.health())
 
     async def fail() -> None:
         raise LookupError
 
-    service = Service("listening", fail, server.supervisor)
+    service = Service("connection to db.internal", fail, server.supervisor)
     service.start()
     await asyncio.sleep(0.01)
-    assert server.trouble() == "listening has failed (LookupError)"
-    reasons["other"] = "Redis is unavailable"
-    assert server.trouble() == "Redis is unavailable"
-    reasons["one"] = "NATS is unavailable"
-    assert server.trouble() == "NATS is unavailable"
+    (failing,) = (each for each in server.health() if each.state == "failing")
+    assert (failing.name, failing.summary) == ("services", "a service of the server has failed")
+    assert failing.reason == "connection to db.internal has failed (LookupError)"
+    assert not is_ready(server.health())
     await service.stop()
+    assert is_ready(server.health())
+    server.stop()
+    assert [each.summary for each in server.health() if each.state == "failing"] == [
+        "the server is shutting down"
+    ]
+    assert not is_ready(server.health())

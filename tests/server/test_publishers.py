@@ -15,6 +15,7 @@ from catenary.node.publications import Publications
 from catenary.server.build import ServerBuild
 from catenary.server.engines import Engine, build_nats
 from catenary.server.publishers import start_publishers
+from catenary.supervision.health import is_ready
 from tests.config.sources import options
 from tests.parts.heart import Heart, in_loop
 from tests.parts.nats import NatsPublisher, NatsServer, nats_server
@@ -137,7 +138,7 @@ async def test_a_large_batch_is_read_in_turns_whichever_way_it_comes(
     for start in build.start:
         await start()
     try:
-        while build.trouble() is not None:  # noqa: ASYNC110  (nothing here can set an event)
+        while not is_ready(build.health()):  # noqa: ASYNC110  (nothing here can set an event)
             await asyncio.sleep(0.01)
         await asyncio.to_thread(publish_from_outside, adapter, backend)
         while not Entered.names:  # noqa: ASYNC110

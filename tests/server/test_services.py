@@ -12,6 +12,7 @@ import redis
 from catenary.config.effective import effective
 from catenary.config.load import load
 from catenary.server.assembly import Assembly
+from catenary.supervision.health import is_ready
 from tests.parts.heart import in_loop
 from tests.parts.key_set import RSA, key_set_server, web_key
 from tests.parts.nats import NatsPublisher, NatsServer
@@ -61,7 +62,7 @@ def names_of_tasks(others: "set[asyncio.Task[Any]]") -> set[str]:
 
 async def until_well(assembly: Assembly) -> None:
     """Returns when nothing is in trouble."""
-    await until(lambda: assembly.build.trouble() is None)
+    await until(lambda: is_ready(assembly.build.health()))
 
 
 async def break_all(assembly: Assembly) -> None:
@@ -72,7 +73,7 @@ async def break_all(assembly: Assembly) -> None:
             if task.get_name() == service.name:
                 task.cancel()
         await until(lambda n=failures: assembly.build.counters.service_failures_total > n)  # type: ignore[misc]
-        assert assembly.build.trouble() is not None, service.name
+        assert not is_ready(assembly.build.health()), service.name
         await until_well(assembly)
 
 

@@ -42,12 +42,13 @@ async def run(
     start: Sequence[Callable[[], Awaitable[None]]],
     shutdown: Shutdown,
     started: Callable[[], None],
+    stopping: Callable[[], None],
     shutdown_delay_s: float,
     shutdown_timeout_s: float,
 ) -> None:
     """Calls ``start`` in order, serves until a signal, waits ``shutdown_delay_s``, runs the ``shutdown``.
 
-    ``started`` is called when clients are served. An exception from ``start`` is raised. A listener that ends before a
+    ``started`` is called when clients are served, ``stopping`` before the delay. An exception from ``start`` is raised. A listener that ends before a
     signal shuts the server down, because its connections ended with it: raises :class:`ServerEnded` after that.
     """
     signals = StopSignals()
@@ -56,16 +57,17 @@ async def run(
     freeze_gc()
     serving = [listener.listen() for listener in listeners]
     started()
-    stopping = asyncio.create_task(signals.received.wait())
-    ended, _ = await asyncio.wait([stopping, *serving], return_when=asyncio.FIRST_COMPLETED)
-    unasked = ended - {stopping}
+    signalled = asyncio.create_task(signals.received.wait())
+    ended, _ = await asyncio.wait([signalled, *serving], return_when=asyncio.FIRST_COMPLETED)
+    stopping()
+    unasked = ended - {signalled}
     for task in unasked:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         _log.error("A listener has ended unexpectedly: shutting down", exc_info=error)
     if shutdown_delay_s > 0:
         await asyncio.sleep(shutdown_delay_s)
     await shutdown.run(shutdown_timeout_s)
-    stopping.cancel()
+    signalled.cancel()
     for task in serving:
         task.cancel()
     failures = await asyncio.gather(*serving, return_exceptions=True)

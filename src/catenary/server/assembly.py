@@ -18,8 +18,8 @@ from catenary.node.peer_channels import PeerChannels
 from catenary.node.pinger import Pinger
 from catenary.node.reads import Reads
 from catenary.ports import Observer, PubSub
+from catenary.process import loop_lag
 from catenary.process.listener import Listener
-from catenary.process.loop_lag import INTERVAL_S, LoopLag
 from catenary.process.worker_context import WorkerContext
 from catenary.server import figures
 from catenary.server.applications import Applications, build_applications
@@ -34,6 +34,7 @@ from catenary.server.publishers import start_publishers
 from catenary.server.pusher import with_pusher
 from catenary.server.pusher_api import PusherState, observers
 from catenary.server.shutdown_phases import FLUSH_DISCONNECTS, SAVE_SESSIONS
+from catenary.supervision import health
 from catenary.transports.asgi_edge import AsgiEdge
 
 if TYPE_CHECKING:
@@ -95,8 +96,9 @@ class Assembly:
             )
         start_publishers(build, self.node.publications, engine, nats)
         _start_applications(build, self.node, reads, applications)
-        lag = LoopLag(build.counters, asyncio.get_running_loop().time)
-        build.tick(INTERVAL_S, lag.measure)
+        lag = loop_lag.LoopLag(build.counters, asyncio.get_running_loop().time)
+        build.tick(loop_lag.INTERVAL_S, lag.measure)
+        build.tick(health.INTERVAL_S, build.checks.results)
 
     def asgi_edge(self) -> AsgiEdge:
         """Endpoints for the clients of another server that hosts this cable."""

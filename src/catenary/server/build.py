@@ -13,6 +13,7 @@ from catenary.metrics.registry import Registry
 from catenary.process.shutdown import Phase, Shutdown
 from catenary.process.worker_context import WorkerContext
 from catenary.server.shutdown_phases import PHASES, STOP_TIMERS
+from catenary.supervision.health import CheckResult, HealthChecks, reported
 from catenary.supervision.service import Supervisor
 from catenary.supervision.ticker import Ticker
 
@@ -24,11 +25,12 @@ class ServerBuild:
 
     __slots__ = (
         "announcements",
+        "checks",
         "counters",
         "figures",
+        "is_stopping",
         "keys",
         "options",
-        "readiness",
         "restored",
         "shutdown",
         "start",
@@ -46,8 +48,12 @@ class ServerBuild:
         self.start: Final[list[Callable[[], Awaitable[None]]]] = []
         """Called in order before clients are served; an exception ends the start."""
         self.shutdown: Final = Shutdown(PHASES)
-        self.readiness: Final[list[Callable[[], str | None]]] = []
-        """Each returns why this node should not receive clients, None if it may."""
+        self.is_stopping = False
+        """Whether the server has been asked to stop. It should not receive clients from then on."""
+        self.checks: Final = HealthChecks()
+        """Whether the parts of this node work. The order is that of the assembly: a cause comes before its effects."""
+        self.checks.add("shutdown", reported("the server is shutting down", self._stopping))
+        self.checks.add("services", reported("a service of the server has failed", self._failed))
         self.restored: Final[list[Callable[[], None]]] = []
         """Called when a lost connection to the other nodes is available again: the data stored there may be lost."""
         self.announcements: Final[list[str]] = []
@@ -73,7 +79,16 @@ class ServerBuild:
         for each in self.restored:
             each()
 
-    def trouble(self) -> str | None:
-        """The first reason why this node should not receive clients; None if there is none."""
-        reasons = (reason for check in self.readiness if (reason := check()) is not None)
-        return next(reasons, self.supervisor.trouble)
+    def stop(self) -> None:
+        """The server has been asked to stop: it serves its clients until they are closed, but is not ready for others."""
+        self.is_stopping = True
+
+    def health(self) -> tuple[CheckResult, ...]:
+        """Whether the parts of this node work, with details that only operators may read."""
+        return self.checks.results()
+
+    def _stopping(self) -> str | None:
+        return "the server is shutting down" if self.is_stopping else None
+
+    def _failed(self) -> str | None:
+        return self.supervisor.trouble

@@ -44,6 +44,7 @@ from catenary.server.shutdown_phases import (
     CLOSE_STORES,
     STOP_EMBEDDED_NATS,
 )
+from catenary.supervision.health import reported
 from catenary.supervision.service import Supervisor
 
 _log: Final = logging.getLogger("catenary.server")
@@ -80,6 +81,10 @@ class Engine:
 
     def trouble(self) -> str | None:
         """Why this node does not receive from the others at the moment; None if it does."""
+        return None
+
+    def connection_trouble(self) -> str | None:
+        """Why Redis or NATS can't be used at the moment; None if it can."""
         return None
 
 
@@ -125,7 +130,13 @@ class MemoryEngine(Engine):
 
 
 class Stores(Protocol):
-    """The stores of a node on Redis or NATS; all three are None if nothing is stored."""
+    """The stores of a node on Redis or NATS; all three are None if nothing is stored.
+
+    ``trouble`` is why Redis or NATS can't be used at the moment, None if it can.
+    """
+
+    @property
+    def trouble(self) -> str | None: ...
 
     @property
     def history(self) -> History | None: ...
@@ -203,6 +214,9 @@ class ClusterEngine(Engine):
     def trouble(self) -> str | None:
         return None if self._pubsub is None else self._pubsub.trouble
 
+    def connection_trouble(self) -> str | None:
+        return self._stores.trouble
+
     async def _await_connected(self) -> None:
         """Publications that are accepted before the pub/sub is connected would be refused."""
         clock = asyncio.get_running_loop().time
@@ -217,13 +231,28 @@ class ClusterEngine(Engine):
 def build_engine(build: ServerBuild, nats: NatsServers) -> Engine:
     """The engine that the options name. Raises :class:`catenary.errors.ConfigError`."""
     engine = _chosen_engine(build, nats)
-    build.readiness.append(engine.trouble)
+    _add_checks(build, engine)
     build.figures.register(
         "pubsub_trouble_num",
         "1 while this node does not receive from the other nodes, else 0",
         lambda: int(engine.trouble() is not None),
     )
     return engine
+
+
+def _add_checks(build: ServerBuild, engine: Engine) -> None:
+    """The connection first: if it is lost, so is the rest."""
+    options = build.options
+    nats = "NATS or its JetStream" if options.broker.adapter == "nats" else "NATS"
+    for name, label in (("redis", "Redis"), ("nats", nats)):
+        is_used = options.pubsub.adapter == name
+        check = reported(f"{label} is unavailable", engine.connection_trouble) if is_used else None
+        build.checks.add(name, check)
+    summary = "messages from the other nodes do not arrive"
+    build.checks.add("pubsub", reported(summary, engine.trouble) if engine.is_shared else None)
+    summary = "histories, sessions and members are unavailable"
+    check = reported(summary, engine.connection_trouble)
+    build.checks.add("broker", check if engine.keeps else None)
 
 
 def _chosen_engine(build: ServerBuild, nats: NatsServers) -> Engine:

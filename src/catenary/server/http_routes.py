@@ -55,7 +55,7 @@ def add_health(build: ServerBuild, main: PortSpec) -> None:
     announce(build, server.port, "readiness", "http", server.ready_path)
     main.routes += [
         Route(server.health_path, health),
-        Route(server.ready_path, Readiness(build.trouble)),
+        Route(server.ready_path, Readiness(build.health)),
     ]
 
 

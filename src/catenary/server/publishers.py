@@ -3,8 +3,8 @@
 Knows: options, adapters. Does not know: what is published.
 """
 
-import functools
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, Protocol
 
 from catenary.adapters.nats.broadcasts import NatsBroadcasts
@@ -16,6 +16,7 @@ from catenary.node.publications import Publications
 from catenary.server.build import ServerBuild
 from catenary.server.engines import Engine
 from catenary.server.shutdown_phases import STOP_PUBLISHERS
+from catenary.supervision.health import reported
 
 QUEUE: Final = "catenary"
 """The NATS queue group in which one node receives each publication, where nodes share publications."""
@@ -58,12 +59,14 @@ def start_publishers(
             case _:
                 continue
         build.add(publisher.start, STOP_PUBLISHERS, publisher.close)
-        build.readiness.append(functools.partial(_trouble, adapter, publisher))
+        name = f"broadcast_adapter={adapter}"
+        build.checks.add(
+            name, reported(f"{name}: publications do not arrive", partial(_trouble, publisher))
+        )
 
 
-def _trouble(adapter: str, publisher: BroadcastAdapter) -> str | None:
-    reason = publisher.trouble
-    return None if reason is None else f"broadcast_adapter={adapter}: {reason}"
+def _trouble(publisher: BroadcastAdapter) -> str | None:
+    return publisher.trouble
 
 
 def _redis(build: ServerBuild, publish: Publish) -> BroadcastAdapter:

@@ -75,6 +75,7 @@ async def serve(
             start=build.start,
             shutdown=build.shutdown,
             started=worker.report_ready if worker is not None else _ignore_start,
+            stopping=build.stop,
             shutdown_delay_s=options.node.shutdown_delay_s,
             shutdown_timeout_s=options.node.shutdown_timeout_s,
         )

@@ -83,6 +83,11 @@ class RedisEngine:
             gone_s=limits.history_ttl_s,
         )
 
+    @property
+    def trouble(self) -> str | None:
+        """Why Redis can't be used at the moment; None if it can."""
+        return self.commands.trouble
+
     async def start(self) -> None:
         """Starts to connect; does not wait for Redis."""
         await self.commands.start()
