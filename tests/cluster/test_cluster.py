@@ -19,7 +19,7 @@ from tests.parts.cluster import (
     once,
     redis_cluster,
 )
-from tests.parts.resuming_client import ResumingClient
+from tests.parts.resuming_client import PATIENCE_S, ResumingClient
 from tests.parts.server import CableServer, cable_server
 
 Opened = Callable[[int], AbstractContextManager[Cluster]]
@@ -36,7 +36,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 
 def run(scenario: Coroutine[None, None, None]) -> None:
-    asyncio.run(asyncio.wait_for(scenario, 60))
+    asyncio.run(asyncio.wait_for(scenario, 2 * PATIENCE_S))
 
 
 @asynccontextmanager

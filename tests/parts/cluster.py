@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from tests.parts.nats_node import jetstream_server
 from tests.parts.ports import free_port
 from tests.parts.redis import redis_server
+from tests.parts.resuming_client import PATIENCE_S
 from tests.parts.server import OURS, CableServer
 
 FLAGS = (
@@ -114,7 +115,7 @@ class Publisher:
         self._ports = ports
         self.repeated: set[int] = set()
 
-    async def publish(self, stream: str, number: int, timeout_s: float = 20) -> None:
+    async def publish(self, stream: str, number: int, timeout_s: float = PATIENCE_S) -> None:
         """Returns once a node has accepted it. Raises TimeoutError."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s

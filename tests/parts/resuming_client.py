@@ -17,6 +17,9 @@ from websockets.typing import Subprotocol
 EXTENDED = Subprotocol("actioncable-v1-ext-json")
 RETRY_S = 0.05
 
+PATIENCE_S = 60.0
+"""Longer than JetStream needs after a node was killed: each of its elections takes up to 9 s, and the first may fail."""
+
 
 class ResumingClient:
     """One client of one public stream. ``port`` returns the port of its next attempt."""
@@ -44,7 +47,7 @@ class ResumingClient:
         self._task = asyncio.create_task(self._live())
 
     async def until(
-        self, predicate: Callable[["ResumingClient"], bool], timeout_s: float = 20
+        self, predicate: Callable[["ResumingClient"], bool], timeout_s: float = PATIENCE_S
     ) -> None:
         """Waits until a condition holds. Raises TimeoutError with what it has received."""
         try:

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from catenary.adapters.nats.presence import ENDED_AT_ONCE, RENEWED_S
+from catenary.adapters.nats.store import Store, Stored
 from catenary.errors import BackendError
 from catenary.messages.names import Sid, Stream
 from catenary.messages.presence import Member, PresenceChange
@@ -219,3 +220,40 @@ async def test_records_of_long_present_sessions_are_renewed(server: JetStreamSer
         after = await node.engine.records().newest(["test.between.r.m.>"])
         assert min(each.sequence for each in after) > max(each.sequence for each in before)
         assert await node.presence.members(S) == (Member("jack", "1"), Member("rose", "2"))
+
+
+class LaggingStore(Store):
+    """A store whose reads without the leader are answered by a replica that knows nothing after a moment."""
+
+    @property
+    def may_lag(self) -> bool:
+        return True
+
+    async def newest(self, subjects: list[str]) -> list[Stored]:
+        return self.past
+
+    @classmethod
+    async def since_now(cls, store: Store, subject: str) -> "LaggingStore":
+        """The same JetStream stream, read as it is now."""
+        lagging = cls(store._connection, store.name, {}, lambda epoch: {})
+        lagging.past = await store.newest([subject])
+        return lagging
+
+    past: list[Stored]
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["before the join", "before the leave"])
+@in_loop
+async def test_a_replica_that_lags_keeps_nobody_among_the_members(
+    is_known: bool, server: JetStreamServer
+) -> None:
+    async with nats_node(server) as node:
+        store, every = node.engine.records(), f"{node.engine.subjects.members}>"
+        lagging = await LaggingStore.since_now(store, every)
+        assert await node.presence.join(S, ONE, "jack", "null") == joined("jack")
+        if is_known:
+            lagging = await LaggingStore.since_now(store, every)
+            assert lagging.past
+        node.presence._records = lambda: lagging
+        assert await node.presence.leave(S, ONE) == left("jack")
+        assert await store.newest([every]) == []

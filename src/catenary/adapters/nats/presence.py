@@ -320,8 +320,8 @@ class NatsPresence:
         try:
             records = self._records()
             # Not by the known sequence, which may be of a JetStream stream that was lost.
-            found = await records.newest([subject])
-            was_there = bool(found) and await records.delete(found[0].sequence)
+            newest = await records.newest_certainly(subject)
+            was_there = newest.sequence > 0 and await records.delete(newest.sequence)
         except BackendRefused:
             raise
         except BackendError:
@@ -349,15 +349,15 @@ class NatsPresence:
         if any(map(self._is_there, self._own.get((stream, member_id), {}).values())):
             return None
         try:
-            others = await self._look(self._subjects.member(ANY, stream, member_id))
+            records = self._records()
+            # A replica that lags would still show the deleted record, and nobody would look again.
+            other = await records.newest_certainly(self._subjects.member(ANY, stream, member_id))
         except BackendRefused:
             raise
         except BackendError:
             self._uncertain[stream, member_id] = None
             raise
-        if others:
-            return None
-        return PresenceChange(stream, "leave", member_id)
+        return None if other.sequence else PresenceChange(stream, "leave", member_id)
 
     async def _look(self, subject: str) -> list[_Seen]:
         records = self._records()

@@ -339,6 +339,15 @@ class Store:
         )
         return await self._many({**from_, "next_by_subj": subject, "batch": limit})
 
+    async def newest_certainly(self, subject: str) -> Newest:
+        """Returns the newest message of a subject, which may have wildcards, after everything that was acknowledged
+        before: a replica may not have it yet, or still have what was deleted."""
+        if self.may_lag:
+            return await self.newest_of_leader(subject)
+        found = await self.newest([subject])
+        last = max(found, key=lambda each: each.sequence, default=None)
+        return Newest() if last is None else Newest(last.sequence, last.moment_s)
+
     async def newest_of_leader(self, subject: str) -> Newest:
         """Returns the newest message of a subject as the leader knows it."""
         reply = await self._call(f"STREAM.MSG.GET.{self.name}", {"last_by_subj": subject})
