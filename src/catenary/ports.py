@@ -11,7 +11,7 @@ import msgspec
 from catenary.broker.revocations import Revocations
 from catenary.messages.commands import CloseConnection, Command, DirectReply
 from catenary.messages.decisions import Decision
-from catenary.messages.environment import Environment
+from catenary.messages.environment import Environment, Requester
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.presence import Member, PresenceChange
 from catenary.messages.publications import (
@@ -470,18 +470,37 @@ PEER_BYTES: Final = 524_288
 
 
 class Observer(Protocol):
-    """Is notified of the clients and publications of this node, for webhooks, tracing or a console.
+    """Is notified of the clients and publications of this node, for webhooks, logs, tracing or a console.
 
-    Called synchronously in the event loop: methods return at once and never raise. A node has one or none. Deliveries are
+    Called synchronously in the event loop: methods return at once and never raise. A node has any number, in an
+    :class:`catenary.node.observers.ObserverGroup`; an event that no observer wants costs a comparison with None. Deliveries are
     reported once for each frame, not for each client.
+
+    An :class:`Environment` has the sid, the URL, the identifiers, the address, the path and the ``ingress`` of a client:
+    its transport, protocol and origin. URL and headers may contain tokens and cookies: log none of them. The life of a client
+    is ``opened``, then ``connected`` or ``rejected``, commands and their answers, ``disconnected`` if it was connected, and
+    ``closed``.
     """
+
+    # Requests
+
+    def request_refused(self, requester: Requester, status: int, why: str) -> None:
+        """An HTTP request was answered with an error: a handshake, or a call of an API. There is no session."""
+        ...
+
+    # Clients
+
+    def opened(self, environment: Environment) -> None:
+        """The transport of a client is open; the application will decide, or a session is resumed."""
+        ...
 
     def connected(self, environment: Environment, *, is_resumed: bool) -> None:
         """The application has admitted a client, or a client has resumed a session."""
         ...
 
-    def rejected(self, environment: Environment, reason: Reason) -> None:
-        """A client was not admitted."""
+    def rejected(self, environment: Environment, reason: Reason, why: str) -> None:
+        """A client was not admitted. ``why`` says more than the reason: what is wrong with its token, or why the application
+        could not decide; empty if nothing is known."""
         ...
 
     def received(self, environment: Environment, command: Command) -> None:
@@ -496,20 +515,52 @@ class Observer(Protocol):
         """The application accepted a subscription."""
         ...
 
-    def subscription_rejected(self, environment: Environment, identifier: Identifier) -> None:
-        """The application refused a subscription."""
+    def subscription_rejected(
+        self, environment: Environment, identifier: Identifier, why: str
+    ) -> None:
+        """A subscription was refused: by the application, by a signature, or by a limit. ``why`` is empty if nothing is
+        known."""
         ...
 
     def unsubscribed(self, environment: Environment, identifier: Identifier) -> None:
         """A client has unsubscribed. Not called for the subscriptions of a client that leaves."""
         ...
 
+    def performed(
+        self, environment: Environment, identifier: Identifier, decision: Decision
+    ) -> None:
+        """The application answered an action. The decision is applied."""
+        ...
+
+    def failed(self, environment: Environment, identifier: Identifier | None, why: str) -> None:
+        """The application could not decide about a command, or its decision was refused; ``identifier`` is None for
+        the connection itself."""
+        ...
+
+    def transmitted(self, environment: Environment, message: Reply | str) -> None:
+        """A message was sent to one client: a reply, or the text that the application wrote. Not called for pings, and not for
+        publications, which ``delivered`` reports. A protocol may have no message for a reply."""
+        ...
+
     def disconnected(self, environment: Environment, reason: Reason | None) -> None:
         """A connected client has left; ``reason`` is None if it closed or lost the connection."""
         ...
 
+    def closed(self, environment: Environment, reason: Reason | None, how: str) -> None:
+        """The transport of a client, connected or not, is closed: the last event of each ``opened`` client. ``reason`` is
+        None unless the server has closed it. ``how`` says what the transport knows: the client's close code, or the error
+        of the connection; empty if it knows nothing."""
+        ...
+
+    # Publications
+
     def published(self, publications: tuple[Publishable, ...]) -> None:
         """A publisher sent these to this node."""
+        ...
+
+    def publication_refused(self, raw: bytes | str, why: str) -> None:
+        """A publisher sent something that is no publication. Requests without the key are reported by
+        ``request_refused``."""
         ...
 
     def whispered(self, environment: Environment, publication: Publication) -> None:

@@ -19,7 +19,15 @@ def test_an_observer_need_not_have_any_method() -> None:
         getattr(guarded, name)(*[None] * ARITY.get(name, 2), **arguments)
 
 
-ARITY = {"connected": 1, "published": 1, "delivered": 3}
+ARITY = {
+    "connected": 1,
+    "delivered": 3,
+    "opened": 1,
+    "published": 1,
+    "presence_changed": 1,
+    **dict.fromkeys(("closed", "failed", "performed", "rejected"), 3),
+    **dict.fromkeys(("request_refused", "subscription_rejected"), 3),
+}
 
 
 @pytest.mark.parametrize("name", METHODS)

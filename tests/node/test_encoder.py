@@ -24,7 +24,9 @@ def test_protocols_that_write_the_same_bytes_share_one_too() -> None:
 
 def test_a_protocol_with_state_has_an_encoder_for_each_session() -> None:
     encoders = Encoders()
-    stateful = ClientProtocol(subprotocols=("x",), codec=ActionCableJson, has_state=True)
+    stateful = ClientProtocol(
+        name="test", subprotocols=("x",), codec=ActionCableJson, has_state=True
+    )
     first = encoders.encoder(stateful, WEBSOCKET_TEXT)
     assert encoders.encoder(stateful, WEBSOCKET_TEXT) is not first
 

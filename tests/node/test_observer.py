@@ -7,16 +7,18 @@ import pytest
 
 from catenary.adapters.memory.presence import LocalPresence
 from catenary.adapters.memory.sessions import LocalSessions
+from catenary.channels.observer import GuardedObserver
+from catenary.channels.observer import Observer as AuthorObserver
 from catenary.errors import AppUnavailable, PublicationError
 from catenary.messages.commands import Command, Perform, Subscribe, Unsubscribe
 from catenary.messages.decisions import Decision, Verdict
-from catenary.messages.environment import Environment
+from catenary.messages.environment import Environment, Requester
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.presence import PresenceChange
 from catenary.messages.publications import Publication, Publishable
 from catenary.messages.reasons import Reason
-from catenary.messages.replies import Confirmed
-from catenary.node.observers import ObserverGroup, together
+from catenary.messages.replies import Confirmed, Disconnected, Reply, Welcome
+from catenary.node.observers import ObserverGroup
 from catenary.node.session import Traits
 from catenary.ports import Observer
 from catenary.silent_observer import SilentObserver
@@ -33,11 +35,17 @@ class Noting:
         noted, self.noted = self.noted, []
         return noted
 
+    def request_refused(self, requester: Requester, status: int, why: str) -> None:
+        self.noted.append(("request_refused", requester, status, why))
+
+    def opened(self, environment: Environment) -> None:
+        self.noted.append(("opened", environment.sid))
+
     def connected(self, environment: Environment, *, is_resumed: bool) -> None:
         self.noted.append(("connected", environment.sid, is_resumed))
 
-    def rejected(self, environment: Environment, reason: Reason) -> None:
-        self.noted.append(("rejected", environment.sid, reason))
+    def rejected(self, environment: Environment, reason: Reason, why: str) -> None:
+        self.noted.append(("rejected", environment.sid, reason, why))
 
     def received(self, environment: Environment, command: Command) -> None:
         self.noted.append(("received", environment.sid, command))
@@ -48,14 +56,33 @@ class Noting:
     def subscribed(self, environment: Environment, identifier: Identifier) -> None:
         self.noted.append(("subscribed", environment.sid, identifier))
 
-    def subscription_rejected(self, environment: Environment, identifier: Identifier) -> None:
-        self.noted.append(("subscription_rejected", environment.sid, identifier))
+    def subscription_rejected(
+        self, environment: Environment, identifier: Identifier, why: str
+    ) -> None:
+        self.noted.append(("subscription_rejected", environment.sid, identifier, why))
 
     def unsubscribed(self, environment: Environment, identifier: Identifier) -> None:
         self.noted.append(("unsubscribed", environment.sid, identifier))
 
+    def performed(
+        self, environment: Environment, identifier: Identifier, decision: Decision
+    ) -> None:
+        self.noted.append(("performed", environment.sid, identifier, decision.verdict))
+
+    def failed(self, environment: Environment, identifier: Identifier | None, why: str) -> None:
+        self.noted.append(("failed", environment.sid, identifier, why))
+
+    def transmitted(self, environment: Environment, message: Reply | str) -> None:
+        self.noted.append(("transmitted", environment.sid, message))
+
     def disconnected(self, environment: Environment, reason: Reason | None) -> None:
         self.noted.append(("disconnected", environment.sid, reason))
+
+    def closed(self, environment: Environment, reason: Reason | None, how: str) -> None:
+        self.noted.append(("closed", environment.sid, reason, how))
+
+    def publication_refused(self, raw: bytes | str, why: str) -> None:
+        self.noted.append(("publication_refused", raw, why))
 
     def published(self, publications: tuple[Publishable, ...]) -> None:
         self.noted.append(("published", publications))
@@ -89,33 +116,46 @@ async def test_the_life_of_a_client() -> None:
     client.say("subscribe", room("1"))
     client.say("message", room("1"), data="{}")
     client.say("unsubscribe", room("1"))
-    client.leave()
+    client.leave("1001")
     assert observer.take() == [
+        ("opened", "s"),
         ("connected", "s", False),
+        ("transmitted", "s", Welcome(Sid("s"))),
         ("received", "s", Subscribe(room("1"))),
         ("subscribed", "s", room("1")),
+        ("transmitted", "s", Confirmed(room("1"))),
         ("received", "s", Perform(room("1"), "{}")),
+        ("performed", "s", room("1"), Verdict.SUCCESS),
         ("received", "s", Unsubscribe(room("1"))),
         ("unsubscribed", "s", room("1")),
         ("disconnected", "s", None),
+        ("closed", "s", None, "1001"),
     ]
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    ("answer", "reason", "why", "failures"),
     [
-        (Decision(verdict=Verdict.FAILURE), Reason.AUTH_FAILED),
-        (AppUnavailable("away"), Reason.AUTH_ERROR),
+        (Decision(verdict=Verdict.FAILURE, error="banned"), Reason.AUTH_FAILED, "banned", []),
+        (AppUnavailable("away"), Reason.AUTH_ERROR, "away", [("failed", "s", None, "away")]),
     ],
     ids=["no", "no answer"],
 )
 @in_loop
-async def test_a_client_that_is_not_let_in(answer: Any, reason: Reason) -> None:
+async def test_a_client_that_is_not_let_in(
+    answer: Any, reason: Reason, why: str, failures: list[Any]
+) -> None:
     heart, observer = observed()
     heart.application.prepare("connect", answer)
     client = heart.connect("s")
     client.leave()
-    assert observer.take() == [("rejected", "s", reason)], "it was never connected"
+    assert observer.take() == [
+        ("opened", "s"),
+        *failures,
+        ("rejected", "s", reason, why),
+        ("transmitted", "s", Disconnected(reason, reason.reconnect)),
+        ("closed", "s", reason, ""),
+    ], "it was never connected"
 
 
 @in_loop
@@ -123,9 +163,9 @@ async def test_refused_messages_are_reported() -> None:
     heart, observer = observed()
     client = heart.connect("s")
     observer.take()
-    heart.application.prepare("subscribe", Decision(verdict=Verdict.FAILURE))
+    heart.application.prepare("subscribe", Decision(verdict=Verdict.FAILURE, error="private"))
     client.say("subscribe", room("1"))
-    assert observer.take()[1:] == [("subscription_rejected", "s", room("1"))]
+    assert observer.take()[1:] == [("subscription_rejected", "s", room("1"), "private")]
     client.say_raw("garbage")
     ((what, sid, why),) = observer.take()
     assert (what, sid) == ("refused", "s")
@@ -138,9 +178,12 @@ async def test_why_the_server_ended_a_client() -> None:
     client = heart.connect("s")
     observer.take()
     client.session.close(Reason.NO_PONG)
-    assert observer.take() == []
+    assert observer.take() == [("transmitted", "s", Disconnected(Reason.NO_PONG, reconnect=True))]
     client.leave()
-    assert observer.take() == [("disconnected", "s", Reason.NO_PONG)]
+    assert observer.take() == [
+        ("disconnected", "s", Reason.NO_PONG),
+        ("closed", "s", Reason.NO_PONG, ""),
+    ]
 
 
 @in_loop
@@ -150,7 +193,10 @@ async def test_a_session_that_is_resumed() -> None:
     heart.connect("first", traits=traits).leave()
     observer.take()
     heart.connect("second", traits=Traits(NEVER, is_resumable=True, resumes=Sid("first")))
-    assert observer.take() == [("connected", "second", True)]
+    assert observer.take()[1:] == [
+        ("transmitted", "second", Welcome(Sid("second"), ())),
+        ("connected", "second", True),
+    ]
 
 
 @in_loop
@@ -172,7 +218,9 @@ async def test_publications_and_how_many_they_reach() -> None:
     ]
     with pytest.raises(PublicationError):
         heart.node.publications.publish("garbage")
-    assert observer.take() == []
+    ((what, raw, why),) = observer.take()
+    assert (what, raw) == ("publication_refused", "garbage")
+    assert why.startswith("expected")
 
 
 @in_loop
@@ -209,7 +257,7 @@ async def test_whispers_and_changes_of_presence() -> None:
 
 def test_a_group_notifies_each_of_everything() -> None:
     methods = [name for name in vars(Observer) if not name.startswith("_")]
-    assert len(methods) == 13
+    assert len(methods) == 20
     calls: list[tuple[str, int, object]] = []
 
     class Counting(SilentObserver):
@@ -224,7 +272,20 @@ def test_a_group_notifies_each_of_everything() -> None:
         calls.clear()
 
 
-def test_one_observer_needs_no_group() -> None:
-    observer = SilentObserver()
-    assert together([observer]) is observer
-    assert together([]) is None
+def test_an_event_that_nobody_wants_costs_no_call() -> None:
+    methods = [name for name in vars(Observer) if not name.startswith("_")]
+
+    class Connections(SilentObserver):
+        def opened(self, environment: Environment) -> None:
+            """Wants this event only."""
+
+    wanting = Connections()
+    group = ObserverGroup([SilentObserver(), GuardedObserver(AuthorObserver())])
+    assert [name for name in methods if getattr(group, name) is not None] == []
+    group.attach(wanting)
+    assert [name for name in methods if getattr(group, name) is not None] == ["opened"]
+    assert group.opened == wanting.opened, "one method is called without a detour"
+    group.detach(wanting)
+    assert group.opened is None
+    with pytest.raises(ValueError, match="not in"):
+        group.detach(wanting)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from catenary.messages.environment import Environment
+from catenary.messages.environment import Environment, Ingress
 from catenary.messages.names import Sid
 from catenary.messages.publications import RemoteDisconnect
 from catenary.messages.reasons import Reason
@@ -115,7 +115,7 @@ def test_sessions_are_counted_by_their_realm() -> None:
     world.session("")
     session, _ = world.session("")
     world.table.remove(session)
-    session.environment.realm = "own"
+    session.environment.ingress = Ingress(realm="own")
     world.table.add(session)
     assert (world.table.number_in("own"), world.table.number_in("other")) == (1, 0)
     world.table.remove(session)

@@ -26,6 +26,7 @@ from catenary.node.encoder import Encoder
 from catenary.node.hub import Hub
 from catenary.node.limits import ClientLimits
 from catenary.node.node import Node
+from catenary.node.observers import ObserverGroup
 from catenary.node.pinger import Pinger
 from catenary.node.resumption import ExpiryRules
 from catenary.node.session import Session, Traits
@@ -239,9 +240,9 @@ class Client:
         """Answers pings, as a client's WebSocket does by itself."""
         self._heart.node.receive_pong(self.session)
 
-    def leave(self) -> None:
+    def leave(self, how: str = "") -> None:
         """Loses the connection, as a transport reports it."""
-        self._heart.node.leave(self.session)
+        self._heart.node.leave(self.session, how)
 
     @property
     def heard(self) -> list[Any]:
@@ -275,11 +276,12 @@ class Heart:
         loop = asyncio.get_running_loop()
         self.counters = Counters()
         self.application = PreparedApplication()
-        self.hub = Hub(self.counters, loop.call_soon, interest or NoInterest(), observer)
+        self.observers = ObserverGroup([] if observer is None else [observer])
+        self.hub = Hub(self.counters, loop.call_soon, interest or NoInterest(), self.observers)
         self.disconnector = Disconnector(
             self.application, self.counters, rate=10_000, backlog=10_000, clock=loop.time
         )
-        self.encoder = Encoder(ActionCableJson(), WEBSOCKET_TEXT)
+        self.encoder = Encoder(ActionCableJson(), WEBSOCKET_TEXT, self.observers)
         self.node = Node(
             self.application,
             hub=self.hub,
@@ -299,7 +301,7 @@ class Heart:
             restored_action=restored_action,
             expiry=expiry,
             counters=self.counters,
-            observer=observer,
+            observers=self.observers,
             limits=limits or ClientLimits(),
         )
         self._admitted = 0

@@ -45,5 +45,5 @@ class IntroducedStrictCodec(StrictCodec):
 
 
 INTRODUCED: Final = ClientProtocol(
-    subprotocols=(SUBPROTOCOL,), codec=IntroducedStrictCodec, has_state=True
+    name="test", subprotocols=(SUBPROTOCOL,), codec=IntroducedStrictCodec, has_state=True
 )

@@ -29,7 +29,7 @@ def pusher_protocol(
     """The protocol of an app's clients, as the server builds it."""
     codec = PusherCodec(30)
     rules = PusherRules(app, counters or Counters(), now)
-    return ClientProtocol(subprotocols=(), codec=lambda: codec, reader=rules.reader)
+    return ClientProtocol(name="test", subprotocols=(), codec=lambda: codec, reader=rules.reader)
 
 
 def subscription(socket_id: str, channel: str, member: object = None) -> str:

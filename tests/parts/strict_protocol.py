@@ -54,4 +54,6 @@ class StrictCodec(ActionCableJson):
         return super().goodbye(reason)
 
 
-STRICT: Final = ClientProtocol(subprotocols=(SUBPROTOCOL,), codec=StrictCodec, has_state=True)
+STRICT: Final = ClientProtocol(
+    name="test", subprotocols=(SUBPROTOCOL,), codec=StrictCodec, has_state=True
+)

@@ -5,12 +5,12 @@ import pytest
 from catenary.config.pusher_apps import PusherApp
 from catenary.errors import AppFailed
 from catenary.messages.decisions import Decision, Verdict
-from catenary.messages.environment import Environment
+from catenary.messages.environment import Environment, Ingress
 from catenary.messages.names import Identifier, Sid
 from catenary.messages.replies import Confirmed, Welcome
 from catenary.routing.pusher import PusherApplication
 
-CLIENT = Environment(Sid("1.2"), "ws://test/app/k", {}, realm="pusher:a")
+CLIENT = Environment(Sid("1.2"), "ws://test/app/k", {}, ingress=Ingress(realm="pusher:a"))
 APP = PusherApp(id="a", key="k", secret="s", stream_prefix="a:")
 
 

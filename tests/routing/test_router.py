@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 import pytest
 
 from catenary.messages.decisions import Decision, Verdict
-from catenary.messages.environment import Environment
+from catenary.messages.environment import Environment, Ingress
 from catenary.messages.names import Identifier, Sid
 from catenary.routing.identity import everybody
 from catenary.routing.router import Router, channel_name
@@ -22,7 +22,7 @@ def test_the_application_of_a_realm_decides_everything_about_its_clients() -> No
     router = Router(
         default, channels={"Room": channel}, identify=(everybody,), realms={"pusher:1": own}
     )
-    client = Environment(Sid("s"), "ws://test/", {}, realm="pusher:1")
+    client = Environment(Sid("s"), "ws://test/", {}, ingress=Ingress(realm="pusher:1"))
     router.connect(client)
     router.subscribe(client, room("1"))
     router.perform(client, room("1"), "{}")

@@ -8,7 +8,7 @@ from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.replies import Confirmed, Rejected
-from catenary.routing.streams import StreamChannel
+from catenary.routing.streams import NOT_GRANTED, StreamChannel
 
 CLIENT = Environment(Sid("s"), "ws://test/", {})
 CHAT = Stream("chat/1")
@@ -33,7 +33,10 @@ def test_granted_streams_are_confirmed(*, whisper: bool, presence: bool) -> None
 
 def test_streams_without_a_grant_are_rejected() -> None:
     assert subscribe(None) == Decision(
-        verdict=Verdict.FAILURE, replies=(Rejected(NAME),), disconnect_wanted=False
+        verdict=Verdict.FAILURE,
+        replies=(Rejected(NAME),),
+        disconnect_wanted=False,
+        error=NOT_GRANTED,
     )
 
 

@@ -11,8 +11,7 @@ from catenary.node.hub import Hub
 from catenary.node.occupancy import Occupancy
 from catenary.server.build import ServerBuild
 from catenary.server.engines import build_engine, build_nats
-from catenary.server.pusher_api import PusherState, observers
-from catenary.silent_observer import SilentObserver
+from catenary.server.pusher_api import PusherState
 from tests.config.sources import options
 from tests.parts.heart import in_loop
 
@@ -30,23 +29,21 @@ def built(*flags: str) -> tuple[PusherState, Occupancy | None]:
     hub = Hub(build.counters, lambda *_: None, state.interest)
     occupancy = state.occupancy(build, hub, engine.pubsub(build, hub, build.restore))
     assert (state.interest is engine.interest) == (occupancy is None)
+    assert (build.observers.whispered is None) == (not any(app.webhooks for app in state.apps))
     return state, occupancy
 
 
 @in_loop
 async def test_without_apps_nothing_is_observed() -> None:
-    state, occupancy = built("--norpc")
+    _, occupancy = built("--norpc")
     assert occupancy is None
-    assert observers(None, state, occupancy) == []
 
 
 @in_loop
-async def test_webhooks_observe_clients_beside_the_author_s_observer() -> None:
-    author = SilentObserver()
-    state, occupancy = built("--norpc", apps())
-    assert observers(author, state, occupancy) == [author, occupancy], "no webhooks, no observer"
-    state, occupancy = built("--norpc", apps(webhooks=WEBHOOKS))
-    assert observers(author, state, occupancy) == [author, occupancy, state.webhooks]
+async def test_webhooks_observe_clients_only_where_an_app_has_some() -> None:
+    for more in ({}, {"webhooks": WEBHOOKS}):
+        _, occupancy = built("--norpc", apps(**more))
+        assert occupancy is not None
 
 
 @in_loop

@@ -4,6 +4,7 @@ Knows: origins, limits, requests, protocols. Does not know: bytes, how a respons
 """
 
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -11,13 +12,19 @@ from catenary.auth.origins import Origins
 from catenary.edge.refusals import unavailable
 from catenary.edge.request import Peer, Proxied, environment_of, heartbeat_of, resumed_sid
 from catenary.errors import RequestRefused
-from catenary.messages.environment import Environment
+from catenary.messages.environment import Environment, Ingress
 from catenary.messages.heartbeat import Heartbeat
 from catenary.messages.names import Sid
 from catenary.metrics.counters import Counters
 from catenary.node.session import Traits
 from catenary.protocols.table import ClientProtocol
 from catenary.wire.http1 import RequestHead
+
+SHARED_INGRESSES: Final = 256
+"""Later origins are described for each client of their own: only clients that are no browsers have so many."""
+
+ORIGIN_CHARS: Final = 255
+"""Longer origins are cut: a domain name has up to 253 characters (RFC 1035, section 2.3.4)."""
 
 
 class AdmissionRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +33,7 @@ class AdmissionRules(msgspec.Struct, frozen=True, kw_only=True):
     ``heartbeat`` is the default for clients that do not ask for another one. With ``pong_timeout_s`` 0, no pong is
     expected. ``keeps_sessions`` says that sessions can be resumed. ``max_connections`` limits the connections of all
     endpoints together; 0 means no limit. ``realm`` names the application that decides about the clients of this endpoint
-    (:class:`catenary.routing.router.Router`); empty: the server's. ``new_sid`` makes the ids of sessions for a protocol that
+    (:class:`catenary.routing.router.Router`); empty: the server's. ``transport`` is the name of the endpoint's transport. ``new_sid`` makes the ids of sessions for a protocol that
     prescribes their form.
     """
 
@@ -37,6 +44,7 @@ class AdmissionRules(msgspec.Struct, frozen=True, kw_only=True):
     keeps_sessions: bool = False
     max_connections: int = 0
     realm: str = ""
+    transport: str = "websocket"
     new_sid: Callable[[], Sid] | None = None
 
 
@@ -50,21 +58,34 @@ class Admitted(msgspec.Struct, frozen=True):
 class Admission:
     """Admits the clients of one endpoint. The node asks the application afterwards."""
 
-    __slots__ = ("_counters", "_rules")
+    __slots__ = ("_counters", "_ingresses", "_rules")
 
     def __init__(self, rules: AdmissionRules, counters: Counters) -> None:
         self._rules = rules
         self._counters = counters
+        self._ingresses: dict[tuple[str, str], Ingress] = {}
 
     def admit(self, request: RequestHead, peer: Peer, protocol: ClientProtocol) -> Admitted:
         """Raises :class:`RequestRefused`: 403 for a page of another origin, 503 beyond ``max_connections``."""
         rules = self._rules
-        if not rules.origins.allow(request.headers.get("origin", "")):
+        origin = request.headers.get("origin", "")
+        if not rules.origins.allow(origin):
             raise RequestRefused(403, "expected an allowed origin")
         self.check_capacity()
         environment = environment_of(request, peer, rules.proxied, rules.new_sid)
-        environment.realm = rules.realm
+        environment.ingress = self._ingress(protocol.name, origin)
         return Admitted(environment, self._traits(request, protocol, environment))
+
+    def _ingress(self, protocol: str, origin: str) -> Ingress:
+        """The description that clients of the same protocol and origin share."""
+        key = (protocol, origin)
+        ingress = self._ingresses.get(key)
+        if ingress is None:
+            rules = self._rules
+            ingress = Ingress(rules.realm, rules.transport, protocol, origin[:ORIGIN_CHARS])
+            if len(self._ingresses) < SHARED_INGRESSES:
+                self._ingresses[key] = ingress
+        return ingress
 
     def check_capacity(self) -> None:
         """Raises :class:`RequestRefused` with 503 beyond ``max_connections``. A connection is counted once the node has

@@ -40,6 +40,6 @@ class Clients(Protocol[_S]):
         """The client has answered a ping of its transport."""
         ...
 
-    def leave(self, session: _S) -> None:
+    def leave(self, session: _S, how: str = "") -> None:
         """The transport is closed or lost."""
         ...

@@ -24,6 +24,14 @@ from catenary.ports import Goodbye, Introduction, Outbound, Watch
 _limited: Final = RateLimitedLogger(logging.getLogger("catenary.edge"))
 
 
+def turn_away(session: Session, reason: Reason, why: str, goodbye: Goodbye | None = None) -> None:
+    """Ends a client that the node does not get to know."""
+    rejected = session.encoder.observers.rejected
+    if rejected is not None:
+        rejected(session.environment, reason, why)
+    session.close(reason, goodbye=goodbye)
+
+
 class Newcomer:
     """One client. Until it has introduced itself, ``session`` is a placeholder that only serves to end the connection, then
     the node's session. ``traits`` are kept until the node gets them, then None."""
@@ -43,7 +51,7 @@ class Newcomer:
         """The client has not introduced itself in time."""
         if not self.session.closed:
             self._counters.late_introductions_total += 1
-            self.session.close(Reason.IDLE_TIMEOUT)
+            turn_away(self.session, Reason.IDLE_TIMEOUT, "it has not introduced itself in time")
 
 
 class Introductions:
@@ -98,7 +106,7 @@ class Introductions:
             if isinstance(answer, CloseConnection):
                 self._refuse(session, answer.text)
                 goodbye = Goodbye(Reason.INVALID_MESSAGE, answer.code, answer.text)
-                session.close(goodbye.reason, goodbye=goodbye)
+                turn_away(session, goodbye.reason, answer.text, goodbye)
             else:
                 session.outbound.write(session.encoder.frame(answer.payload))
 
@@ -119,6 +127,9 @@ class Introductions:
 
     def _refuse(self, session: Session, why: str) -> None:
         self._counters.failed_client_msg_total += 1
+        refused = session.encoder.observers.refused
+        if refused is not None:
+            refused(session.environment, why)
         _limited.log(logging.WARNING, "sid=%s Message refused: %s", session.sid, why[:200])
 
     def receive_pong(self, session: Newcomer) -> None:
@@ -126,10 +137,10 @@ class Introductions:
         if session.traits is None:
             self._node.receive_pong(session.session)
 
-    def leave(self, session: Newcomer) -> None:
+    def leave(self, session: Newcomer, how: str = "") -> None:
         """The transport is closed or lost."""
         if session.traits is None:
-            self._node.leave(session.session)
+            self._node.leave(session.session, how)
             return
         self._deadlines.forget(session)
         session.session.closed = True

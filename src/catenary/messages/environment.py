@@ -4,19 +4,47 @@ Source: message Env of etc/rpc.proto and the state rules of common.go (anycable/
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from catenary.messages.names import Identifier, Sid
 
 
+class Ingress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a client came in: one object for all clients that came in the same way, so it takes no memory for each.
+
+    ``realm`` names the application of the endpoint, if that has one of its own; no request can choose it. ``transport`` is
+    ``websocket``, ``sse``, ``long_polling`` or ``durable_streams``, ``protocol`` the name of the client's protocol, ``origin``
+    the header Origin of its request, empty if it sent none.
+    """
+
+    realm: str = ""
+    transport: str = ""
+    protocol: str = ""
+    origin: str = ""
+
+
+class Requester(msgspec.Struct, frozen=True):
+    """The sender of an HTTP request that was refused; a part that is unknown is empty.
+
+    ``address`` is an IP address. ``path`` has no query, which may contain a token.
+    """
+
+    address: str = ""
+    method: str = ""
+    path: str = ""
+    origin: str = ""
+
+
+_DIRECT: Final = Ingress()
+
+
 class Environment(msgspec.Struct, gc=False, omit_defaults=True):
     """One client as its application sees it. Only the node changes it, between two calls.
 
     ``cstate`` is the state of the connection, ``istate`` that of each subscription. Both are None until the
-    application sets something, which saves memory: most clients have no state. ``realm`` names the application of the
-    endpoint by which the client came in, if that has one of its own; no request can choose it.
+    application sets something, which saves memory: most clients have no state.
     """
 
     sid: Sid
@@ -28,7 +56,24 @@ class Environment(msgspec.Struct, gc=False, omit_defaults=True):
     written: bytes = b""
     """``url`` and ``headers``, which never change, as encoded once for all calls to the application; empty if the
     application needs no such encoding."""
-    realm: str = ""
+    ingress: Ingress = _DIRECT
+
+    @property
+    def realm(self) -> str:
+        """See :class:`Ingress`."""
+        return self.ingress.realm
+
+    @property
+    def address(self) -> str:
+        """The IP address of the client, empty if it is unknown."""
+        return self.headers.get("REMOTE_ADDR", "")
+
+    @property
+    def path(self) -> str:
+        """The path of its request, without the query, which may contain a token."""
+        url = self.url
+        start = url.find("/", url.find("://") + 3)
+        return "" if start == -1 else url[start:].partition("?")[0]
 
     def merge_cstate(self, changes: dict[str, str]) -> None:
         """Applies changes to the connection's state; an empty value removes its key."""
@@ -62,7 +107,9 @@ class AsgiEnvironment(Environment, dict=True, gc=True):
     @classmethod
     def of(cls, environment: Environment, scope: Mapping[str, Any]) -> "AsgiEnvironment":
         """A copy of an environment with a scope."""
-        hosted = cls(environment.sid, environment.url, environment.headers, realm=environment.realm)
+        hosted = cls(
+            environment.sid, environment.url, environment.headers, ingress=environment.ingress
+        )
         vars(hosted)["scope"] = scope
         return hosted
 

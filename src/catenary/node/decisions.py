@@ -35,11 +35,12 @@ from catenary.node.encoder import Encoder
 from catenary.node.hub import Hub
 from catenary.node.inboxes import PendingDecision
 from catenary.node.limits import ClientLimits
+from catenary.node.observers import ObserverGroup
 from catenary.node.presence import Presences
 from catenary.node.replay import Replayer
 from catenary.node.resumption import Resumption
 from catenary.node.session import Session, Subscription
-from catenary.ports import SLICE_BYTES, Application, Observer, Pending
+from catenary.ports import SLICE_BYTES, Application, Pending
 
 _log: Final = logging.getLogger("catenary.node")
 
@@ -79,7 +80,7 @@ class Decisions:
         "_hub",
         "_limited",
         "_limits",
-        "_observer",
+        "_observers",
         "_presences",
         "_replayer",
         "_resumption",
@@ -98,7 +99,7 @@ class Decisions:
         disconnect_mode: DisconnectMode,
         counters: Counters,
         limits: ClientLimits,
-        observer: Observer | None,
+        observers: ObserverGroup,
         background: BackgroundTasks,
     ) -> None:
         self._application = application
@@ -111,7 +112,7 @@ class Decisions:
         self._disconnect_mode = disconnect_mode
         self._counters = counters
         self._limits = limits
-        self._observer = observer
+        self._observers = observers
         self._background = background
         self._limited = RateLimitedLogger(_log)
 
@@ -180,13 +181,16 @@ class Decisions:
         else:
             text = "sid=%s %s failed unexpectedly"
             self._limited.error(text, session.sid, name, exc_info=outcome)
-        self._fail(session, step)
+        self._fail(session, step, str(outcome) or type(outcome).__name__)
         return None
 
-    def _fail(self, session: Session, step: Step) -> None:
+    def _fail(self, session: Session, step: Step, why: str) -> None:
         """There is no decision: drops the command, or closes a client that could not connect, which may retry."""
+        if self._observers.failed is not None:
+            identifier = None if type(step) is Connect else step.identifier
+            self._observers.failed(session.environment, identifier, why)
         if type(step) is Connect:
-            self._turn_away(session, Reason.AUTH_ERROR)
+            self._turn_away(session, Reason.AUTH_ERROR, why)
         else:
             self._counters.failed_client_msg_total += 1
             session.send(Failed(step))
@@ -204,7 +208,7 @@ class Decisions:
                 self._end_admitted(session, decision)
             return None
         if decision.verdict is Verdict.ERROR:
-            self._fail(session, step)
+            self._fail(session, step, decision.error)
             return None
         is_connect = type(step) is Connect
         changes = not is_connect and _changes_state(decision)
@@ -225,6 +229,8 @@ class Decisions:
             self._apply_subscribe(session, identifier, decision)
         elif type(step) is Unsubscribe:
             self._apply_unsubscribe(session, identifier)
+        elif self._observers.performed is not None:
+            self._observers.performed(session.environment, identifier, decision)
         if changes and identifier in session.subscriptions:
             asked = step if type(step) is Subscribe else None
             self._apply_streams(session.subscriptions[identifier], decision, asked)
@@ -252,7 +258,7 @@ class Decisions:
         if type(step) is Connect and decision.verdict is Verdict.SUCCESS:
             # The application has admitted the client: its end is reported.
             self._end_admitted(session, msgspec.structs.replace(decision, cstate=None))
-        self._fail(session, step)
+        self._fail(session, step, why)
         if type(step) is Subscribe:
             session.send(Rejected(step.identifier))
             self._counters.server_msg_total += 1
@@ -266,17 +272,17 @@ class Decisions:
             self._hub.sessions.add(session)
             self._note_interest(session, decision)
             self._resumption.changed(session, None)
-            if self._observer is not None:
-                self._observer.connected(session.environment, is_resumed=False)
+            if self._observers.connected is not None:
+                self._observers.connected(session.environment, is_resumed=False)
             self._transmit(session, decision)
             return
         self._counters.failed_auths_total += 1
         self._transmit(session, decision)
-        self._turn_away(session, Reason.AUTH_FAILED)
+        self._turn_away(session, Reason.AUTH_FAILED, decision.error)
 
-    def _turn_away(self, session: Session, reason: Reason) -> None:
-        if self._observer is not None:
-            self._observer.rejected(session.environment, reason)
+    def _turn_away(self, session: Session, reason: Reason, why: str) -> None:
+        if self._observers.rejected is not None:
+            self._observers.rejected(session.environment, reason, why)
         session.close(reason)
 
     def _end_admitted(self, session: Session, decision: Decision) -> None:
@@ -302,12 +308,12 @@ class Decisions:
         if is_accepted:
             session.subscriptions[identifier] = Subscription(session, identifier)
         self._note_interest(session, decision)
-        if self._observer is None:
-            return
+        observers = self._observers
         if is_accepted:
-            self._observer.subscribed(session.environment, identifier)
-        else:
-            self._observer.subscription_rejected(session.environment, identifier)
+            if observers.subscribed is not None:
+                observers.subscribed(session.environment, identifier)
+        elif observers.subscription_rejected is not None:
+            observers.subscription_rejected(session.environment, identifier, decision.error)
 
     def _apply_unsubscribe(self, session: Session, identifier: Identifier) -> None:
         """The subscription ends, whatever the application has decided."""
@@ -315,8 +321,8 @@ class Decisions:
         self._hub.unlisten_all(subscription)
         self._background.run(self._presences.leave(subscription))
         session.environment.forget_istate(identifier)
-        if self._observer is not None:
-            self._observer.unsubscribed(session.environment, identifier)
+        if self._observers.unsubscribed is not None:
+            self._observers.unsubscribed(session.environment, identifier)
 
     def _apply_streams(
         self, subscription: Subscription, decision: Decision, asked: Subscribe | None
@@ -380,6 +386,8 @@ class Decisions:
         count = len(replies) + len(transmissions)
         self._counters.server_msg_total += count
         if count > FEW_MESSAGES or (transmissions and sum(map(len, transmissions)) > SLICE_BYTES):
+            for each in (*replies, *transmissions):
+                session.report_transmitted(each)
             return session.send_slices(_slices_of(session.encoder, decision))
         for reply in replies:
             session.send(reply)

@@ -6,14 +6,17 @@ them. Knows: codecs and framings. Does not know: sessions.
 
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import cast
+from typing import Final, cast
 
 from catenary.messages.commands import CloseConnection, DirectReply
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Delivery, Ping, PresenceState, Reply
+from catenary.node.observers import ObserverGroup
 from catenary.ports import Codec, Decode, Goodbye, IntroducedCodec, Introduction
 from catenary.protocols.table import ClientProtocol
 from catenary.wire.framing import Framing, separated_framing
+
+_NOBODY: Final = ObserverGroup()
 
 
 class Encoder:
@@ -22,10 +25,20 @@ class Encoder:
     What it returns can be joined: a batch of encoded messages is their concatenation.
     """
 
-    __slots__ = ("_codec", "_frame_pieces", "decode", "frame", "goodbye", "native_ping")
+    __slots__ = (
+        "_codec",
+        "_frame_pieces",
+        "decode",
+        "frame",
+        "goodbye",
+        "native_ping",
+        "observers",
+    )
 
-    def __init__(self, codec: Codec, framing: Framing) -> None:
+    def __init__(self, codec: Codec, framing: Framing, observers: ObserverGroup = _NOBODY) -> None:
         self._codec = codec
+        self.observers = observers
+        """Those of the node: sessions find them here, where they take no memory for each."""
         self._frame_pieces = framing.frame_pieces
         self.native_ping = framing.ping
         """The transport's own ping, which clients answer automatically; empty if the transport has none."""
@@ -77,9 +90,10 @@ class Encoder:
 class Encoders:
     """The encoders of one server: one for each pair of codec and framing, shared by all sessions that use it."""
 
-    __slots__ = ("_shared",)
+    __slots__ = ("_observers", "_shared")
 
-    def __init__(self) -> None:
+    def __init__(self, observers: ObserverGroup = _NOBODY) -> None:
+        self._observers = observers
         self._shared: dict[tuple[Codec, Framing], Encoder] = {}
 
     def encoder(self, protocol: ClientProtocol, framing: Framing) -> Encoder:
@@ -88,8 +102,9 @@ class Encoders:
         if protocol.has_state:
             if protocol.separator:
                 framing = separated_framing(framing, protocol.separator)
-            return Encoder(codec, framing)
+            return Encoder(codec, framing, self._observers)
         encoder = self._shared.get((codec, framing))
         if encoder is None:
-            encoder = self._shared[codec, framing] = Encoder(codec, framing)
+            encoder = Encoder(codec, framing, self._observers)
+            self._shared[codec, framing] = encoder
         return encoder

@@ -26,10 +26,11 @@ from catenary.metrics.counters import Counters
 from catenary.node.answers import FrameBatch, encoded, sliced
 from catenary.node.audience import Audience, delivery_frame
 from catenary.node.detached import Detached
+from catenary.node.observers import ObserverGroup
 from catenary.node.session import Session, Subscription
 from catenary.node.session_table import SessionTable
 from catenary.node.turns import Turns
-from catenary.ports import Interest, Observer, Outbound
+from catenary.ports import Interest, Outbound
 
 TURN: Final = 1000
 """Clients served in one turn of the event loop: 3 to 4 ms at 3.3 µs per write, most of it in the kernel."""
@@ -55,7 +56,7 @@ class Hub:
         "_held_publishers",
         "_interest",
         "_is_in_line",
-        "_observer",
+        "_observers",
         "_streams",
         "_waiting_num",
         "sessions",
@@ -67,10 +68,10 @@ class Hub:
         counters: Counters,
         call_soon: Callable[..., object],
         interest: Interest,
-        observer: Observer | None = None,
+        observers: ObserverGroup | None = None,
     ) -> None:
         self._counters = counters
-        self._observer = observer
+        self._observers = observers or ObserverGroup()
         self._interest = interest
         self._streams: dict[Stream, Subscription | Audience] = {}
         self._followers: dict[Stream, Follower] = {}
@@ -336,8 +337,8 @@ class Hub:
         if not frame:
             return
         self.write_row(subscription, frame, 1)
-        if self._observer is not None:
-            self._observer.delivered(publication.stream, 1, 1)
+        if self._observers.delivered is not None:
+            self._observers.delivered(publication.stream, 1, 1)
 
     def write_all(self, subscription: Subscription, publications: Iterable[Publication]) -> None:
         """Sends publications to one listener only, in one write, or in slices if they are many."""
@@ -418,8 +419,8 @@ class Hub:
             if excluded is not None and excluded in row:
                 members = [each for each in row if each is not excluded]
             left = len(members)
-            if self._observer is not None:
-                self._observer.delivered(audience.stream, len(batch), left)
+            if self._observers.delivered is not None:
+                self._observers.delivered(audience.stream, len(batch), left)
             self._counters.server_msg_total += left * len(batch)
             self._counters.data_sent_total += left * len(frame)
             turns.spend(len(batch))  # encoding a message takes about as long as a write

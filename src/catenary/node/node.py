@@ -45,6 +45,7 @@ from catenary.node.encoder import Encoder
 from catenary.node.hub import Hub
 from catenary.node.inboxes import COMMANDS_AT_ONCE, Inboxes, PendingDecision
 from catenary.node.limits import ClientLimits
+from catenary.node.observers import ObserverGroup
 from catenary.node.pinger import Pinger
 from catenary.node.presence import Presences
 from catenary.node.publications import Publications
@@ -52,7 +53,7 @@ from catenary.node.replay import Replayer
 from catenary.node.resumption import ExpiryRules, Resumption
 from catenary.node.session import Session, Traits
 from catenary.node.snapshot import Snapshot
-from catenary.ports import Application, Goodbye, Observer, Outbound, PubSub
+from catenary.ports import Application, Goodbye, Outbound, PubSub
 
 _log: Final = logging.getLogger("catenary.node")
 
@@ -69,7 +70,7 @@ class Node:
         "_inboxes",
         "_limited",
         "_limits",
-        "_observer",
+        "_observers",
         "_pinger",
         "_presences",
         "_replayer",
@@ -93,7 +94,7 @@ class Node:
         restored_action: str = "",
         counters: Counters,
         limits: ClientLimits = ClientLimits(),  # noqa: B008  (frozen)
-        observer: Observer | None = None,
+        observers: ObserverGroup | None = None,
         expiry: ExpiryRules = ExpiryRules(),  # noqa: B008  (frozen)
     ) -> None:
         """``restored_action`` is performed on every subscription of a resumed session, which notifies the application;
@@ -102,18 +103,18 @@ class Node:
         self._pinger = pinger
         self._counters = counters
         self._limits = limits
-        self._observer = observer
+        self._observers = observers = observers or ObserverGroup()
         self._expiry = expiry
         self._restored_action = restored_action
         self._limited = RateLimitedLogger(_log)
         self._background = BackgroundTasks()
-        self._replayer = Replayer(hub, history, observer)
-        self._presences = Presences(presence, pubsub.send, hub.detached, observer)
+        self._replayer = Replayer(hub, history, observers)
+        self._presences = Presences(presence, pubsub.send, hub.detached, observers)
         self._resumption = Resumption(
             sessions, hub, self._replayer, disconnector, counters, expiry=expiry
         )
         self.publications = Publications(
-            hub, pubsub, counters, observer, are_sessions_shared=sessions.is_shared
+            hub, pubsub, counters, observers, are_sessions_shared=sessions.is_shared
         )
         """Used by all publishers."""
         self._decisions = Decisions(
@@ -127,7 +128,7 @@ class Node:
             disconnect_mode=disconnect_mode,
             counters=counters,
             limits=limits,
-            observer=observer,
+            observers=observers,
             background=self._background,
         )
         self._inboxes: Inboxes[CommandStep] = Inboxes(
@@ -153,6 +154,8 @@ class Node:
         if traits.decode is not None:
             session.decode = traits.decode
         self._pinger.add(session, traits.heartbeat)
+        if self._observers.opened is not None:
+            self._observers.opened(environment)
         if traits.is_resumable and traits.resumes is not None:
             work = self._find_and_resume(session, traits.resumes)
         else:
@@ -184,14 +187,16 @@ class Node:
         if why_over is Reason.TOKEN_EXPIRED and not self._expiry.shows_token(session.environment):
             # The client refreshes its token, and connects again.
             self._counters.failed_auths_total += 1
+            if self._observers.rejected is not None:
+                self._observers.rejected(session.environment, why_over, "the session to resume")
             session.close(Reason.TOKEN_EXPIRED)
             return None
         return self._decisions.connect(session)
 
     def _resume(self, session: Session, previous_sid: Sid, snapshot: Snapshot) -> None:
         self._resumption.resume(session, previous_sid, snapshot)
-        if self._observer is not None:
-            self._observer.connected(session.environment, is_resumed=True)
+        if self._observers.connected is not None:
+            self._observers.connected(session.environment, is_resumed=True)
         if self._restored_action:
             data = _action(self._restored_action)
             self._follow(session, [Perform(each, data) for each in snapshot.subscriptions])
@@ -213,8 +218,10 @@ class Node:
         if decoded is None:
             return
         self._counters.client_msg_total += 1
-        if self._observer is not None:
-            _report_received(self._observer, session, decoded)
+        received = self._observers.received
+        if received is not None:
+            for command in decoded if isinstance(decoded, tuple) else (decoded,):
+                received(session.environment, command)
         if type(decoded) is tuple:
             for command in decoded:
                 if not session.closed:
@@ -226,8 +233,8 @@ class Node:
     def submit(self, session: Session, command: Command) -> None:
         """Takes a command that came with a client's request, in its query or body. It is not counted as a message, as in
         anycable-go."""
-        if self._observer is not None:
-            self._observer.received(session.environment, command)
+        if self._observers.received is not None:
+            self._observers.received(session.environment, command)
         self.execute(session, command)
 
     def receive_pong(self, session: Session) -> None:
@@ -279,6 +286,7 @@ class Node:
             return None
         if type(command) is DirectReply:
             session.outbound.write(session.encoder.frame(command.payload))
+            session.report_transmitted(command.payload.decode(errors="replace"))
             return None
         if type(command) is CloseConnection:
             self._refuse(session, command.text)
@@ -354,7 +362,10 @@ class Node:
             why = f"expected up to {limits.max_subscriptions} subscriptions"
         else:
             return True
-        self._refuse(session, why)
+        counters.failed_client_msg_total += 1
+        self._limited.log(logging.WARNING, "sid=%s Subscription refused: %s", session.sid, why)
+        if self._observers.subscription_rejected is not None:
+            self._observers.subscription_rejected(session.environment, identifier, why)
         session.send(Rejected(identifier))
         counters.server_msg_total += 1
         return False
@@ -362,23 +373,29 @@ class Node:
     def _refuse(self, session: Session, why: str) -> None:
         """Drops an invalid command: counted and logged, not answered (as anycable-go)."""
         self._counters.failed_client_msg_total += 1
-        if self._observer is not None:
-            self._observer.refused(session.environment, why)
+        if self._observers.refused is not None:
+            self._observers.refused(session.environment, why)
         self._limited.log(logging.WARNING, "sid=%s Command refused: %s", session.sid, why[:200])
 
     # Leaving
 
-    def leave(self, session: Session) -> None:
-        """Ends the work for a client whose transport is closed or lost. Called once, by the transport."""
+    def leave(self, session: Session, how: str = "") -> None:
+        """Ends the work for a client whose transport is closed or lost. Called once, by the transport; ``how`` is its
+        reason, see :meth:`catenary.ports.Observer.closed`."""
         session.closed = True
         self._counters.open_connections_num -= 1
         self._inboxes.close(session)
         self._pinger.left()
-        if not session.connected:
-            return
+        if session.connected:
+            self._end(session)
+        if self._observers.closed is not None:
+            self._observers.closed(session.environment, session.ended_for, how)
+
+    def _end(self, session: Session) -> None:
+        """Ends the work for a client that was connected."""
         session.connected = False
-        if self._observer is not None:
-            self._observer.disconnected(session.environment, session.ended_for)
+        if self._observers.disconnected is not None:
+            self._observers.disconnected(session.environment, session.ended_for)
         self._background.run(self._presences.disconnected(session))
         if session.is_resumable:
             self._background.run(self._resumption.keep(session))
@@ -418,13 +435,6 @@ class Node:
         self._resumption.restore()
         self._background.run(self._resumption.flush())
         self._background.run(self._presences.restore())
-
-
-def _report_received(
-    observer: Observer, session: Session, decoded: Command | tuple[Command, ...]
-) -> None:
-    for command in decoded if isinstance(decoded, tuple) else (decoded,):
-        observer.received(session.environment, command)
 
 
 def _action(name: str) -> str:

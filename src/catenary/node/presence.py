@@ -21,8 +21,9 @@ from catenary.messages.presence import Member, PresenceChange
 from catenary.messages.publications import Publication, Publishable
 from catenary.messages.replies import PresenceState, PresenceUnknown
 from catenary.node.detached import Detached
+from catenary.node.observers import ObserverGroup
 from catenary.node.session import Session, Subscription
-from catenary.ports import Observer, Presence
+from catenary.ports import Presence
 from catenary.supervision.backoff import Backoff
 
 _log: Final = logging.getLogger("catenary.node")
@@ -51,7 +52,7 @@ _read_change: Final = msgspec.json.Decoder(_Change).decode
 
 
 class Presences:
-    """The members of this node. ``publish`` sends their changes to the other clients of a stream; an ``observer`` is
+    """The members of this node. ``publish`` sends their changes to the other clients of a stream; ``observers`` are
     notified of them. ``detached`` finds changes that wait to be sent to a client."""
 
     __slots__ = (
@@ -60,7 +61,7 @@ class Presences:
         "_expiring",
         "_is_refusal_logged",
         "_members",
-        "_observer",
+        "_observers",
         "_presence",
         "_publish",
         "_touching",
@@ -71,11 +72,11 @@ class Presences:
         presence: Presence,
         publish: Publish,
         detached: FindDetached,
-        observer: Observer | None = None,
+        observers: ObserverGroup | None = None,
     ) -> None:
         self._presence = presence
         self._detached = detached
-        self._observer = observer
+        self._observers = observers or ObserverGroup()
         self._publish = publish
         self._is_refusal_logged = False
         # The members of each session of this node, by stream
@@ -273,8 +274,8 @@ class Presences:
         event for that."""
         if change is None or (joined_alone is not None and change.kind == "update"):
             return None
-        if self._observer is not None:
-            self._observer.presence_changed(change)
+        if self._observers.presence_changed is not None:
+            self._observers.presence_changed(change)
         return self._publish((_publication(change, joined_alone),))
 
 
@@ -300,6 +301,7 @@ def _send_state(
 ) -> Awaitable[None] | None:
     session = subscription.session
     state = PresenceState(subscription.identifier, len(members), members if with_records else None)
+    session.report_transmitted(state)
     return session.send_slices(session.encoder.encode_slices(state))
 
 

@@ -21,8 +21,9 @@ from catenary.messages.publications import (
 from catenary.metrics.counters import Counters
 from catenary.node.batches import LARGE_BYTES, read_in_turns
 from catenary.node.hub import Hub
+from catenary.node.observers import ObserverGroup
 from catenary.node.session import Subscription
-from catenary.ports import Observer, PubSub
+from catenary.ports import PubSub
 
 _log: Final = logging.getLogger("catenary.node")
 
@@ -39,7 +40,7 @@ class Publications:
         "_hub",
         "_is_whisper_logged",
         "_limited",
-        "_observer",
+        "_observers",
         "_pubsub",
     )
 
@@ -48,7 +49,7 @@ class Publications:
         hub: Hub,
         pubsub: PubSub,
         counters: Counters,
-        observer: Observer | None,
+        observers: ObserverGroup,
         *,
         are_sessions_shared: bool,
     ) -> None:
@@ -56,7 +57,7 @@ class Publications:
         self._hub = hub
         self._pubsub = pubsub
         self._counters = counters
-        self._observer = observer
+        self._observers = observers
         self._are_sessions_shared = are_sessions_shared
         self._is_whisper_logged = False
         self._limited = RateLimitedLogger(_log)
@@ -149,12 +150,14 @@ class Publications:
     def note_published(self, publications: tuple[Publishable, ...]) -> None:
         """Counts publications that were read, or sent by a transport itself."""
         self._counters.publications_total += len(publications)
-        if self._observer is not None:
-            self._observer.published(publications)
+        if self._observers.published is not None:
+            self._observers.published(publications)
 
     def _note_refused(self, raw: bytes | str, error: PublicationError) -> None:
         self._counters.failed_broadcast_msg_total += 1
         self._limited.warning("Publication refused: %s; it begins with %.100r", error, raw[:100])
+        if self._observers.publication_refused is not None:
+            self._observers.publication_refused(raw, str(error))
 
     # Whispers
 
@@ -170,8 +173,8 @@ class Publications:
         publication = Publication(
             subscription.whisper_stream, whisper.data, exclude_socket=sid, transient=True
         )
-        if self._observer is not None:
-            self._observer.whispered(subscription.session.environment, publication)
+        if self._observers.whispered is not None:
+            self._observers.whispered(subscription.session.environment, publication)
         return self._pubsub.send((publication,)) or self._hub.caught_up()
 
     def _log_ignored_whisper(self, subscription: Subscription) -> None:

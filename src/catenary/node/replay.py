@@ -20,13 +20,14 @@ from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.commands import HistoryRequest
 from catenary.messages.names import Stream
 from catenary.messages.publications import Position, is_later
-from catenary.messages.replies import HistoryRejected
+from catenary.messages.replies import HistoryConfirmed, HistoryRejected
 from catenary.node.answers import Answers, Messages
 from catenary.node.detached import Detached
 from catenary.node.hub import Hub
 from catenary.node.late_requests import LateRequests
+from catenary.node.observers import ObserverGroup
 from catenary.node.session import Session, Subscription
-from catenary.ports import History, Observer
+from catenary.ports import History
 
 _limited: Final = RateLimitedLogger(logging.getLogger("catenary.node"))
 
@@ -48,11 +49,11 @@ EVERYTHING: Final = HistoryRequest(since_s=0)
 class Replayer:
     """Answers requests for history."""
 
-    __slots__ = ("_answers", "_history", "_hub", "_late", "_observer")
+    __slots__ = ("_answers", "_history", "_hub", "_late", "_observers")
 
-    def __init__(self, hub: Hub, history: History, observer: Observer | None = None) -> None:
+    def __init__(self, hub: Hub, history: History, observers: ObserverGroup | None = None) -> None:
         self._hub = hub
-        self._observer = observer
+        self._observers = observers or ObserverGroup()
         self._history = history
         self._answers = Answers()
         self._late = LateRequests(hub.turns, self._go_live)
@@ -259,12 +260,15 @@ class Replayer:
         self, subscription: Subscription, found: Mapping[Stream, Messages]
     ) -> Awaitable[None] | None:
         """Sends the answer; None if it is sent. Messages that are written meanwhile follow it."""
-        if self._observer is not None:
+        found_no_history = self._observers.found_no_history
+        if found_no_history is not None:
             for stream, messages in found.items():
                 if not messages:
-                    self._observer.found_no_history(subscription.session.environment, stream)
+                    found_no_history(subscription.session.environment, stream)
         encoder = subscription.session.encoder
         answer = self._answers.answer(encoder, subscription.identifier, found.values())
+        is_empty = not any(found.values())
+        subscription.session.report_transmitted(HistoryConfirmed(subscription.identifier, is_empty))
         return self._hub.write_answer(subscription, answer)
 
 

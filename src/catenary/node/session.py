@@ -140,9 +140,12 @@ class Session:
 
     def send(self, reply: Reply) -> None:
         """Sends a reply to this client; all messages that are not publications are sent here or by :meth:`transmit`."""
-        encoded = self.encoder.encode(reply)
+        encoder = self.encoder
+        encoded = encoder.encode(reply)
         if encoded is not None:
             self.outbound.write(encoded)
+        if encoder.observers.transmitted is not None:
+            encoder.observers.transmitted(self.environment, reply)
 
     def send_slices(self, slices: Iterator[bytes]) -> Awaitable[None] | None:
         """Sends batches: a single one at once, more by :meth:`catenary.ports.Outbound.write_slices`, whose result
@@ -158,9 +161,19 @@ class Session:
 
     def transmit(self, text: str) -> None:
         """Sends a message that the application wrote itself."""
-        encoded = self.encoder.encode_transmission(text)
+        encoder = self.encoder
+        encoded = encoder.encode_transmission(text)
         if encoded is not None:
             self.outbound.write(encoded)
+        if encoder.observers.transmitted is not None:
+            encoder.observers.transmitted(self.environment, text)
+
+    def report_transmitted(self, message: Reply | str) -> None:
+        """Reports a message that was not sent by :meth:`send` or :meth:`transmit`: one that was encoded in slices, or for
+        several clients, or by the codec itself."""
+        transmitted = self.encoder.observers.transmitted
+        if transmitted is not None:
+            transmitted(self.environment, message)
 
     def close(
         self, reason: Reason, *, reconnect: bool | None = None, goodbye: Goodbye | None = None

@@ -140,7 +140,7 @@ def _is_line(text: str) -> bool:
 
 def _protocol(*, unwraps: bool, is_raw: bool = False) -> ClientProtocol:
     codec = ActionCableEvents(unwraps=unwraps, is_raw=is_raw)
-    return ClientProtocol(subprotocols=(), codec=lambda: codec)
+    return ClientProtocol(name="event-stream", subprotocols=(), codec=lambda: codec)
 
 
 MESSAGES: Final = _protocol(unwraps=True)

@@ -36,6 +36,7 @@ class GraphqlUnsupported(GraphqlTransportWs):
 def graphql_protocols(rules: GraphqlRules) -> ProtocolSet:
     """Both protocols, the preferred one first; a client that offers neither gets 4406."""
     newer = ClientProtocol(
+        name=graphql_transport_ws.SUBPROTOCOL,
         subprotocols=(graphql_transport_ws.SUBPROTOCOL,),
         codec=partial(GraphqlTransportWs, rules),
         has_state=True,
@@ -43,12 +44,16 @@ def graphql_protocols(rules: GraphqlRules) -> ProtocolSet:
         separator=SEPARATOR,
     )
     older = ClientProtocol(
+        name=graphql_ws.SUBPROTOCOL,
         subprotocols=(graphql_ws.SUBPROTOCOL,),
         codec=partial(GraphqlWs, rules),
         has_state=True,
         separator=SEPARATOR,
     )
     neither = ClientProtocol(
-        subprotocols=(), codec=partial(GraphqlUnsupported, rules), has_state=True
+        name="graphql",
+        subprotocols=(),
+        codec=partial(GraphqlUnsupported, rules),
+        has_state=True,
     )
     return ProtocolSet((newer, older), fallback=neither)

@@ -24,7 +24,9 @@ _NUMBER: Final = re.compile(r"[0-9]{1,18}")
 
 _codec: Final = ActionCableJson()
 
-ACTION_CABLE_POLLS: Final = ClientProtocol(subprotocols=(), codec=lambda: _codec, is_resumable=True)
+ACTION_CABLE_POLLS: Final = ClientProtocol(
+    name="actioncable-polls", subprotocols=(), codec=lambda: _codec, is_resumable=True
+)
 
 
 def session_expired() -> bytes:

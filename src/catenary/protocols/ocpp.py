@@ -128,6 +128,7 @@ def protocols(rules: Rules, station_id: str) -> ProtocolSet:
     return ProtocolSet(
         [
             ClientProtocol(
+                name=version.subprotocol,
                 subprotocols=(version.subprotocol,),
                 codec=partial(OcppCodec, version, rules, station_id),
                 has_state=True,

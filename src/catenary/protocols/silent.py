@@ -46,4 +46,4 @@ class SilentCodec:
 
 _codec: Final = SilentCodec()
 
-SILENT: Final = ClientProtocol(subprotocols=(), codec=lambda: _codec)
+SILENT: Final = ClientProtocol(name="durable-streams", subprotocols=(), codec=lambda: _codec)

@@ -20,7 +20,7 @@ from catenary.protocols.actioncable_protobuf import ActionCableProtobuf
 class ClientProtocol(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """One client protocol.
 
-    ``subprotocols`` are its names in Sec-WebSocket-Protocol. ``codec`` returns the codec of a session: with ``has_state``
+    ``name`` is for logs, ``subprotocols`` are its names in Sec-WebSocket-Protocol. ``codec`` returns the codec of a session: with ``has_state``
     a new one for each session, else always the same one. ``is_binary``: payloads are not text in UTF-8.
     ``reader``, if given, returns what reads the messages of one session instead of the codec: it may know the client and
     keep state, while the codec that encodes remains shared, and with it each frame of a publication.
@@ -28,6 +28,7 @@ class ClientProtocol(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     ``separator``, unless empty, divides several messages that the codec of a protocol with state writes at once.
     """
 
+    name: str
     subprotocols: tuple[str, ...]
     codec: Callable[[], Codec]
     has_state: bool = False
@@ -72,17 +73,27 @@ def _shared(codec: Codec) -> Callable[[], Codec]:
 _json: Final = _shared(ActionCableJson())
 _message_pack: Final = _shared(ActionCableMessagePack())
 
-ACTION_CABLE_JSON: Final = ClientProtocol(subprotocols=(actioncable_json.SUBPROTOCOL,), codec=_json)
+ACTION_CABLE_JSON: Final = ClientProtocol(
+    name=actioncable_json.SUBPROTOCOL, subprotocols=(actioncable_json.SUBPROTOCOL,), codec=_json
+)
 
 ACTION_CABLE_EXTENDED_JSON: Final = ClientProtocol(
-    subprotocols=(actioncable_json.EXTENDED,), codec=_json, is_resumable=True, answers_pings=True
+    name=actioncable_json.EXTENDED,
+    subprotocols=(actioncable_json.EXTENDED,),
+    codec=_json,
+    is_resumable=True,
+    answers_pings=True,
 )
 
 ACTION_CABLE_MESSAGE_PACK: Final = ClientProtocol(
-    subprotocols=(actioncable_msgpack.SUBPROTOCOL,), codec=_message_pack, is_binary=True
+    name=actioncable_msgpack.SUBPROTOCOL,
+    subprotocols=(actioncable_msgpack.SUBPROTOCOL,),
+    codec=_message_pack,
+    is_binary=True,
 )
 
 ACTION_CABLE_EXTENDED_MESSAGE_PACK: Final = ClientProtocol(
+    name=actioncable_msgpack.EXTENDED,
     subprotocols=(actioncable_msgpack.EXTENDED,),
     codec=_message_pack,
     is_binary=True,
@@ -91,12 +102,14 @@ ACTION_CABLE_EXTENDED_MESSAGE_PACK: Final = ClientProtocol(
 )
 
 ACTION_CABLE_PROTOBUF: Final = ClientProtocol(
+    name=actioncable_protobuf.SUBPROTOCOL,
     subprotocols=(actioncable_protobuf.SUBPROTOCOL,),
     codec=_shared(ActionCableProtobuf(is_extended=False)),
     is_binary=True,
 )
 
 ACTION_CABLE_EXTENDED_PROTOBUF: Final = ClientProtocol(
+    name=actioncable_protobuf.EXTENDED,
     subprotocols=(actioncable_protobuf.EXTENDED,),
     codec=_shared(ActionCableProtobuf(is_extended=True)),
     is_binary=True,
@@ -105,7 +118,7 @@ ACTION_CABLE_EXTENDED_PROTOBUF: Final = ClientProtocol(
 )
 
 ACTION_CABLE_UNSUPPORTED: Final = ClientProtocol(
-    subprotocols=(actioncable_json.UNSUPPORTED,), codec=_json
+    name=actioncable_json.UNSUPPORTED, subprotocols=(actioncable_json.UNSUPPORTED,), codec=_json
 )
 """Clients offer this name last and close the connection if the server confirms it."""
 

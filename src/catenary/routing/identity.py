@@ -4,7 +4,6 @@ Source: ``--noauth`` and ``--public`` of docs/configuration.md, docs/jwt_identif
 Knows: environments, tokens. Does not know: where keys come from. Logs no token, and no claim.
 """
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 from urllib.parse import parse_qs
@@ -13,13 +12,10 @@ import msgspec
 
 from catenary.auth.jwt import Rules, TokenError, Verified, VerifyingKey, check
 from catenary.errors import AppFailed
-from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Disconnected, Welcome
-
-_limited: Final = RateLimitedLogger(logging.getLogger("catenary.identity"))
 
 _write: Final = msgspec.json.Encoder().encode
 
@@ -62,7 +58,7 @@ class TokenIdentity:
         """Raises :class:`AppFailed` for a valid token without identifiers."""
         token = self._token_of(environment)
         if not token:
-            return _refusal(Reason.UNAUTHORIZED) if self._required else None
+            return _refusal(Reason.UNAUTHORIZED, "no token") if self._required else None
         found = self._check(token)
         if found is TokenError.UNKNOWN_KEY and self._refresh_keys is not None:
             return self._check_with_new_keys(environment, token, self._refresh_keys)
@@ -98,10 +94,9 @@ def header_of(param: str) -> str:
 
 def _decision(environment: Environment, found: Verified | TokenError) -> Decision:
     if isinstance(found, TokenError):
-        _limited.debug("sid=%s Refused a token %s", environment.sid, found.value)
-        return _refusal(
-            Reason.TOKEN_EXPIRED if found is TokenError.EXPIRED else Reason.UNAUTHORIZED
-        )
+        expired = found is TokenError.EXPIRED
+        reason = Reason.TOKEN_EXPIRED if expired else Reason.UNAUTHORIZED
+        return _refusal(reason, f"a token {found.value}")
     if found.identifiers is None:
         raise AppFailed("expected the identifiers as a string in the claim ext of the token")
     return _welcome(environment, found.identifiers, found.expires_at)
@@ -118,5 +113,7 @@ def _welcome(
     )
 
 
-def _refusal(reason: Reason) -> Decision:
-    return Decision(verdict=Verdict.FAILURE, replies=(Disconnected(reason, reason.reconnect),))
+def _refusal(reason: Reason, why: str) -> Decision:
+    return Decision(
+        verdict=Verdict.FAILURE, replies=(Disconnected(reason, reason.reconnect),), error=why
+    )

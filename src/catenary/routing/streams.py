@@ -3,12 +3,16 @@
 Source: docs/signed_streams.md (anycable). Knows: the grant of a name (``auth/streams.py``). Does not know: RPC.
 """
 
+from typing import Final
+
 from catenary.auth.streams import Resolve
 from catenary.errors import AppFailed
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier
 from catenary.messages.replies import Confirmed, Rejected
+
+NOT_GRANTED: Final = "the stream is not public, and its signature is missing or invalid"
 
 
 class StreamChannel:
@@ -24,7 +28,10 @@ class StreamChannel:
         grant = self._resolve(identifier)
         if grant is None:
             return Decision(
-                verdict=Verdict.FAILURE, replies=(Rejected(identifier),), disconnect_wanted=False
+                verdict=Verdict.FAILURE,
+                replies=(Rejected(identifier),),
+                disconnect_wanted=False,
+                error=NOT_GRANTED,
             )
         return Decision(
             streams=(grant.stream,),

@@ -13,11 +13,10 @@ from catenary.node.disconnector import Disconnector
 from catenary.node.hub import Hub
 from catenary.node.limits import ClientLimits
 from catenary.node.node import Node
-from catenary.node.observers import together
 from catenary.node.peer_channels import PeerChannels
 from catenary.node.pinger import Pinger
 from catenary.node.reads import Reads
-from catenary.ports import Observer, PubSub
+from catenary.ports import PubSub
 from catenary.process import loop_lag
 from catenary.process.listener import Listener
 from catenary.process.worker_context import WorkerContext
@@ -32,7 +31,7 @@ from catenary.server.listeners import build_listeners
 from catenary.server.long_polling import with_long_polling
 from catenary.server.publishers import start_publishers
 from catenary.server.pusher import with_pusher
-from catenary.server.pusher_api import PusherState, observers
+from catenary.server.pusher_api import PusherState
 from catenary.server.shutdown_phases import FLUSH_DISCONNECTS, SAVE_SESSIONS
 from catenary.supervision import health
 from catenary.transports.asgi_edge import AsgiEdge
@@ -63,10 +62,11 @@ class Assembly:
         self.build = build = ServerBuild(options, worker)
         nats = build_nats(build)
         engine = build_engine(build, nats)
-        observer = None if cable is None or code else cable.observer
+        if cable is not None and cable.observer is not None and not code:
+            build.observers.attach(cable.observer)
         call_soon = asyncio.get_running_loop().call_soon
         pusher = PusherState(build, engine)
-        hub = Hub(build.counters, call_soon, pusher.interest, observer)
+        hub = Hub(build.counters, call_soon, pusher.interest, build.observers)
         figures.register(build.figures, hub)
         applications = build_applications(build, cable, code)
         self.code = applications.code
@@ -74,8 +74,7 @@ class Assembly:
         channels = None if engine.peers is None else PeerChannels(engine.peers)
         self.cluster = build_cluster(build, None if channels is None else channels.cluster)
         occupancy = pusher.occupancy(build, hub, pubsub)
-        observer = together(observers(observer, pusher, occupancy))
-        self.node = _node(build, engine, hub, pubsub, applications=applications, observer=observer)
+        self.node = _node(build, engine, hub, pubsub, applications)
         build.restored.append(self.node.restore)
         reads = Reads(engine.history, engine.presence) if engine.keeps else Reads(None, None)
         self._clients = ClientEndpoints(
@@ -112,9 +111,7 @@ def _node(
     engine: Engine,
     hub: Hub,
     pubsub: PubSub,
-    *,
     applications: Applications,
-    observer: Observer | None,
 ) -> Node:
     options = build.options
     loop = asyncio.get_running_loop()
@@ -140,7 +137,7 @@ def _node(
         restored_action=applications.restored_action,
         counters=build.counters,
         limits=_client_limits(options.limits),
-        observer=observer,
+        observers=build.observers,
         expiry=applications.expiry,
     )
     if engine.keeps:

@@ -10,6 +10,7 @@ from catenary.config.effective import keys
 from catenary.config.options import Options
 from catenary.metrics.counters import Counters
 from catenary.metrics.registry import Registry
+from catenary.node.observers import ObserverGroup
 from catenary.process.shutdown import Phase, Shutdown
 from catenary.process.worker_context import WorkerContext
 from catenary.server.shutdown_phases import PHASES, STOP_TIMERS
@@ -30,6 +31,7 @@ class ServerBuild:
         "figures",
         "is_stopping",
         "keys",
+        "observers",
         "options",
         "restored",
         "shutdown",
@@ -44,6 +46,8 @@ class ServerBuild:
         self.keys: Final = keys(options)
         self.counters: Final = Counters()
         self.figures: Final = Registry(self.counters)
+        self.observers: Final = ObserverGroup()
+        """Modules attach what is to be notified of clients and publications."""
         self.supervisor: Final = Supervisor(self.counters)
         self.start: Final[list[Callable[[], Awaitable[None]]]] = []
         """Called in order before clients are served; an exception ends the start."""

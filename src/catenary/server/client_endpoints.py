@@ -70,7 +70,7 @@ class ClientEndpoints:
         self.send = send
         self._token_header = token_header
         self._keeps_sessions = keeps_sessions
-        self.encoders = Encoders()
+        self.encoders = Encoders(build.observers)
         self.turns = Turns(CLIENTS_BUDGET_US, call_soon)
         limits = options.limits
         self.deadlines = Deadlines(limits.handshake_timeout_s, time.monotonic)
@@ -144,7 +144,9 @@ class ClientEndpoints:
         """The client of an event stream sends nothing, so no pong can be expected."""
         rules = self.rules()
         heartbeat = msgspec.structs.replace(rules.heartbeat, is_native=False)
-        return msgspec.structs.replace(rules, origins=pages, heartbeat=heartbeat, pong_timeout_s=0)
+        return msgspec.structs.replace(
+            rules, origins=pages, heartbeat=heartbeat, pong_timeout_s=0, transport="sse"
+        )
 
     def _stream_services(self) -> StreamServices:
         options = self._options

@@ -6,6 +6,8 @@ Source: docs/durable_streams.md (anycable). Knows: options, the engine, the tran
 import time
 from typing import Final
 
+import msgspec
+
 from catenary.auth.keys import API_PHRASE, WRITE_PHRASE, BearerKey, derived_key, effective_key
 from catenary.auth.origins import Origins
 from catenary.auth.signatures import Signatures
@@ -51,7 +53,7 @@ def add_durable_streams(build: ServerBuild, main: PortSpec, clients: ClientEndpo
         build.announcements.append(
             "No durable stream can be read: expected public_streams, or streams_secret for signed names"
         )
-    rules = clients.rules()
+    rules = msgspec.structs.replace(clients.rules(), transport="durable_streams")
     requests = DurableStreamRequests(
         clients.admission(rules),
         names,

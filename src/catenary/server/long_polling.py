@@ -53,7 +53,9 @@ def poll_services(build: ServerBuild, clients: ClientEndpoints) -> PollServices:
     """The sessions of this node, and how their requests are read. Called once."""
     options, poll = build.options, build.options.poll
     pages = Origins(options.server.allowed_origins)
-    rules = msgspec.structs.replace(clients.rules(), heartbeat=Heartbeat(0), pong_timeout_s=0)
+    rules = msgspec.structs.replace(
+        clients.rules(), heartbeat=Heartbeat(0), pong_timeout_s=0, transport="long_polling"
+    )
     limits = PollLimits(
         interval_s=poll.interval_s,
         flush_interval_s=poll.flush_interval_ms / 1000,

@@ -120,6 +120,7 @@ class _PusherEndpoints(Generic[_E]):
         self._open: dict[str, _E] = {}
         for app in apps:
             protocol = ClientProtocol(
+                name="pusher",
                 subprotocols=(),
                 codec=lambda: codec,
                 reader=PusherRules(app, clients.counters, time.monotonic).reader,
@@ -159,7 +160,7 @@ class _PusherEndpoints(Generic[_E]):
 
 def _refusing(refused: Refused) -> ClientProtocol:
     codec = PusherRefusal(refused.code, refused.text)
-    return ClientProtocol(subprotocols=(), codec=lambda: codec)
+    return ClientProtocol(name="pusher", subprotocols=(), codec=lambda: codec)
 
 
 def new_socket_id() -> Sid:

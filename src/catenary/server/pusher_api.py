@@ -25,7 +25,7 @@ from catenary.node.hub import Hub
 from catenary.node.occupancy import COUNT_INTERVAL_S, ObservedInterest, Occupancy
 from catenary.node.publications import Publications
 from catenary.node.reads import Reads
-from catenary.ports import Interest, Observer, PubSub
+from catenary.ports import Interest, PubSub
 from catenary.protocols import pusher_webhooks
 from catenary.rpc.webhooks import WebhookReceiver, WebhookTiming
 from catenary.server.build import ServerBuild
@@ -74,6 +74,9 @@ class PusherState:
         build.tick(COUNT_INTERVAL_S, occupancy.count)
         build.tick(max(ttl_s / 3, 0.1), occupancy.refresh)
         build.restored.append(occupancy.restore)
+        build.observers.attach(occupancy)
+        if any(app.webhooks for app in self.apps):
+            build.observers.attach(self.webhooks)
         return occupancy
 
 
@@ -114,18 +117,6 @@ def _seal(
 ) -> tuple[bytes, dict[str, str]]:
     content = pusher_webhooks.body(time_ms, events)
     return content, pusher_webhooks.headers(signatures, content)
-
-
-def observers(
-    cable_observer: Observer | None, state: PusherState, occupancy: Occupancy | None
-) -> list[Observer]:
-    """The observers of a node."""
-    found = [] if cable_observer is None else [cable_observer]
-    if occupancy is not None:
-        found.append(occupancy)
-    if any(app.webhooks for app in state.apps):
-        found.append(state.webhooks)
-    return found
 
 
 def add_pusher_api(

@@ -120,7 +120,7 @@ def endpoint() -> WebSocketEndpoint:
             AdmissionRules(origins=Origins(()), proxied=Proxied((), ()), heartbeat=Heartbeat(0)),
             counters,
         ),
-        ProtocolSet((), fallback=ClientProtocol(subprotocols=(), codec=lambda: bare)),
+        ProtocolSet((), fallback=ClientProtocol(name="test", subprotocols=(), codec=lambda: bare)),
         Encoders(),
         compresses=True,
     )
