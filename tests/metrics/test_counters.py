@@ -5,16 +5,24 @@ import re
 import pytest
 
 from catenary.metrics.counters import Counters, described
+from catenary.metrics.histogram import Histogram
 
 
 def test_all_start_at_zero() -> None:
     counters = Counters()
-    assert {getattr(counters, name) for name, _ in described()} == {0}
+    values = [getattr(counters, name) for name, _ in described()]
+    assert {each.read().count if isinstance(each, Histogram) else each for each in values} == {0}
+
+
+def test_histograms_are_not_shared() -> None:
+    first, second = Counters(), Counters()
+    first.event_loop_lag_seconds.observe(1)
+    assert second.event_loop_lag_seconds.read().count == 0
 
 
 @pytest.mark.parametrize(("name", "text"), described(), ids=lambda each: each[:40])
 def test_a_name_has_its_unit_and_a_text_that_fits_on_a_line(name: str, text: str) -> None:
-    assert re.fullmatch(r"[a-z][a-z0-9_]*_(total|num|size|bytes|ms)", name)
+    assert re.fullmatch(r"[a-z][a-z0-9_]*_(total|num|size|bytes|ms|seconds|clients)", name)
     assert re.fullmatch(r"[A-Z][^\n\\]*[^.\s]", text)
 
 

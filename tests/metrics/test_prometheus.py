@@ -90,7 +90,7 @@ def test_everything_a_registry_holds_is_read_by_prometheus() -> None:
         for each in text_string_to_metric_families(exposition(registry.figures(), ["env:ä"]))
     }
     # The parser removes the suffix of counters.
-    names = [f"anycable_go_{each.name}".removesuffix("_total") for each in registry.figures()]
+    names = [f"anycable_go_{each.name.removesuffix('_total')}" for each in registry.figures()]
     assert list(families) == names
     assert families["anycable_go_delivery_seconds"].documentation == (
         'A "text" with \\ and\nanother line'

@@ -12,7 +12,8 @@ def test_counters_come_first_with_their_present_values() -> None:
     registry = Registry(counters)
     counters.client_msg_total = 3
     figures = registry.figures()
-    assert [(each.name, each.help) for each in figures] == list(described())
+    names = [(each.name, each.help) for each in figures]
+    assert names[: len(described())] == list(described())
     assert {each.name: each.samples for each in figures}["client_msg_total"] == (Sample(3),)
 
 
@@ -85,3 +86,38 @@ def test_the_name_tells_a_counter_from_a_gauge(name: str, kind: Kind) -> None:
     registry = Registry(Counters())
     registry.register(name, "Text", lambda: 1)
     assert registry.figures()[-1].kind is kind
+
+
+def test_a_figure_may_have_another_kind_than_its_name_tells() -> None:
+    registry = Registry(Counters())
+    registry.register("heap_alloc_total", "Blocks", lambda: 1, kind=Kind.GAUGE)
+    assert registry.figures()[-1].kind is Kind.GAUGE
+
+
+def samples(registry: Registry, name: str) -> dict[str, int | float | Distribution]:
+    """The samples of a figure by the value of its only label."""
+    (found,) = (each for each in registry.figures() if each.name == name)
+    return {each.labels[0][1]: each.value for each in found.samples}
+
+
+def test_a_limit_is_shown_beside_its_use_unless_there_is_none() -> None:
+    registry = Registry(Counters())
+    registry.limit("max_conn", lambda: 7, 10)
+    registry.limit("max_memory", lambda: 7, 0)
+    assert samples(registry, "limit_used") == {"max_conn": 7}
+    assert samples(registry, "limit_max") == {"max_conn": 10}
+    with pytest.raises(ValueError, match="the limit max_conn is registered already"):
+        registry.limit("max_conn", lambda: 7, 10)
+
+
+def test_the_length_of_a_queue_is_measured_now_and_then() -> None:
+    registry = Registry(Counters())
+    lengths = iter([0, 5, 2_000])
+    registry.queue("calls", lambda: next(lengths))
+    registry.queue("deliveries", lambda: 1, 256)
+    assert samples(registry, "limit_max") == {"deliveries": 256}
+    for _ in range(3):
+        registry.measure_queues()
+    measured = samples(registry, "queue_length")["calls"]
+    assert isinstance(measured, Distribution)
+    assert (measured.count, measured.sum) == (3, 2_005)

@@ -29,6 +29,8 @@ def test_the_worst_lag_of_the_window_is_shown() -> None:
         lag.measure()
         shown.append(counters.event_loop_lag_ms)
     assert shown == [200] * WINDOW + [50, 10]
+    measured = counters.event_loop_lag_seconds.read()
+    assert (measured.count, round(measured.sum, 6)) == (22, 0.45)
 
 
 def test_an_early_timer_is_no_lag() -> None:

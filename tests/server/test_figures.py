@@ -1,17 +1,24 @@
 """The figures of a running server, as Prometheus gets them."""
 
+import platform
 import re
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
+from catenary import __version__
 from tests.parts.cable_client import CableClient
 from tests.parts.ports import free_port
-from tests.parts.server import cable_server
+from tests.parts.server import CableServer, cable_server
 
+ROOT = Path(__file__).parents[2]
 PUBLIC = ("--public", "--norpc", "--broadcast_adapter=http")
 
 
@@ -21,6 +28,158 @@ def scrape(port: int) -> dict[str, int]:
         lines = response.read().decode().splitlines()
     found = [re.fullmatch(r"anycable_go_(\w+) (\d+)", line) for line in lines]
     return {each[1]: int(each[2]) for each in found if each is not None}
+
+
+def families(port: int) -> dict[str, Metric]:
+    """The figures by their names with prefix, as Prometheus' own parser reads them."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as response:
+        text = response.read().decode()
+    return {
+        f"{each.name}_total" if each.type == "counter" else each.name: each
+        for each in text_string_to_metric_families(text)
+    }
+
+
+ANYCABLE_GO = {
+    **dict.fromkeys(
+        [
+            "broadcast_msg_total",
+            "client_msg_total",
+            "data_rcvd_total",
+            "data_sent_total",
+            "disconnected_slow_clients_total",
+            "ds_poll_requests_total",
+            "ds_requests_total",
+            "ds_sse_requests_total",
+            "failed_auths_total",
+            "failed_broadcast_msg_total",
+            "failed_client_msg_total",
+            "failed_server_msg_total",
+            "publications_total",
+            "remote_commands_total",
+            "rpc_call_total",
+            "rpc_canceled_total",
+            "rpc_error_total",
+            "rpc_retries_total",
+            "rpc_timeout_total",
+            "server_msg_total",
+            "timeout_server_msg_total",
+            "long_poll_stale_requests_total",
+        ],
+        "counter",
+    ),
+    **dict.fromkeys(
+        [
+            "broadcast_streams_num",
+            "clients_num",
+            "clients_uniq_num",
+            "disconnect_queue_size",
+            "ds_poll_clients_num",
+            "ds_sse_clients_num",
+            "goroutines_num",
+            "grpc_active_conn_num",
+            "heap_alloc_total",
+            "heap_idle_bytes",
+            "heap_released_bytes",
+            "heap_sys_bytes",
+            "mem_sys_bytes",
+            "rpc_pending_num",
+            "rpc_capacity_num",
+            "sse_clients_num",
+            "stack_sys_bytes",
+            "long_poll_clients_num",
+        ],
+        "gauge",
+    ),
+}
+"""What anycable-go 1.6.16 shows with an application over gRPC, ``--sse``, ``--ds`` and ``ANYCABLE_MEMORY_METRICS=1``, with its
+adaptive concurrency, and what AnyCable Pro shows for long polling by its documentation."""
+
+WITHOUT_COUNTERPART = {
+    "failed_server_msg_total",
+    "timeout_server_msg_total",
+    "heap_idle_bytes",
+    "heap_released_bytes",
+}
+"""docs/differences.md says why."""
+
+
+@pytest.fixture(scope="module")
+def remote() -> Iterator[CableServer]:
+    """A server whose application is away, with everything that has figures of its own."""
+    flags = (
+        "--rpc_host=127.0.0.1:1",
+        "--broadcast_adapter=http",
+        "--sse",
+        "--ds",
+        "--poll",
+        "--broker=memory",
+    )
+    env = {"ANYCABLE_MEMORY_METRICS": "1"}
+    with cable_server(*flags, "--metrics_http=/metrics", "--max-conn=100", env=env) as server:
+        yield server
+
+
+def test_the_names_and_types_are_those_of_anycable_go(remote: CableServer) -> None:
+    ours = {
+        name.removeprefix("anycable_go_"): each.type for name, each in families(remote.port).items()
+    }
+    assert {
+        name: kind for name, kind in ANYCABLE_GO.items() if ours.get(name) != kind
+    }.keys() == WITHOUT_COUNTERPART
+    differences = (ROOT / "docs/differences.md").read_text()
+    assert [name for name in WITHOUT_COUNTERPART if f"`{name}`" not in differences] == []
+
+
+def test_the_process_is_described_as_by_prometheus_client_libraries(remote: CableServer) -> None:
+    shown = families(remote.port)
+    names = {name for name in shown if name.startswith("process_")}
+    assert names == {
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "process_virtual_memory_bytes",
+        "process_open_fds",
+        "process_max_fds",
+        "process_start_time_seconds",
+    }
+    value = {name: shown[name].samples[0].value for name in names}
+    assert 0 < value["process_cpu_seconds_total"] < 60
+    assert value["process_virtual_memory_bytes"] >= value["process_resident_memory_bytes"] > 10e6
+    assert 5 < value["process_open_fds"] < value["process_max_fds"]
+    assert time.time() - 600 < value["process_start_time_seconds"] < time.time()
+
+
+def test_the_build_is_shown(remote: CableServer) -> None:
+    (sample,) = families(remote.port)["anycable_go_build_info"].samples
+    assert (sample.value, sample.labels) == (
+        1,
+        {
+            "version": __version__,
+            "python": platform.python_version(),
+            "implementation": platform.python_implementation().lower(),
+        },
+    )
+
+
+def test_every_limit_is_shown_beside_its_use(remote: CableServer) -> None:
+    with CableClient(remote.cable_url):
+        shown = families(remote.port)
+    used, limits = (
+        {each.labels["limit"]: each.value for each in shown[f"anycable_go_{name}"].samples}
+        for name in ("limit_used", "limit_max")
+    )
+    assert limits == {
+        "max_conn": 100,
+        "max_pending_requests_size": 64 * 1024 * 1024,
+        "rpc_concurrency": 28,
+        "deliveries": 256,
+        "disconnects": 100_000,
+        "handshakes": 4096,
+    }
+    assert used.keys() == limits.keys()
+    assert used["max_conn"] == 1
+    queues = {each.labels["queue"] for each in shown["anycable_go_queue_length"].samples}
+    assert queues == {"calls", "deliveries", "disconnects", "handshakes"}
 
 
 def test_clients_are_counted_at_the_server_s_own_port() -> None:

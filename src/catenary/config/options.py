@@ -871,7 +871,6 @@ class MetricsOptions(Group, frozen=True, kw_only=True):
         flag=None,
         variables=("ANYCABLE_MEMORY_METRICS",),
         hidden=True,
-        built=False,
     )
 
 

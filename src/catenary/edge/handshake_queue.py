@@ -73,6 +73,10 @@ class HandshakeQueue:
             self.leave(turn)
         return True
 
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
     def __contains__(self, owner: object) -> bool:
         """Whether it waits."""
         return owner in self._waiting

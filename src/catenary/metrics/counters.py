@@ -1,12 +1,16 @@
-"""The counters and gauges of one node, as plain integers.
+"""The counters and gauges of one node, as plain integers, and its histograms.
 
 The names are anycable-go's (docs/instrumentation.md), so that dashboards keep working; those of the groups from "Not in
-anycable-go" on are our own. Names that end in ``_total`` only grow, the others go up and down.
+anycable-go" on are our own. Names that end in ``_total`` only grow, the others go up and down; those of histograms end in
+the unit of their values.
 Knows: numbers. Does not know: how they are exported.
 """
 
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Final
+
+from catenary.metrics.histogram import DURATIONS_S, Histogram
 
 HELP: Final = "help"
 
@@ -16,9 +20,12 @@ def _figure(text: str) -> int:
     return figure
 
 
+_durations: Final = partial(Histogram, DURATIONS_S)
+
+
 @dataclass(slots=True)
 class Counters:
-    """Every counter and gauge that the rooms change, and its help text; readable at any time."""
+    """Every counter, gauge and histogram that the rooms change, and its help text; readable at any time."""
 
     # Clients
     open_connections_num: int = _figure(
@@ -170,8 +177,13 @@ class Counters:
     # This process
     service_failures_total: int = _figure("Times a long-lived task failed and was restarted")
     event_loop_lag_ms: int = _figure("Worst event-loop lag over the last 5 s, in ms")
+    event_loop_lag_seconds: Histogram = field(
+        default_factory=_durations,
+        compare=False,
+        metadata={HELP: "Event-loop lag, measured four times a second: how late timers run"},
+    )
 
 
 def described() -> tuple[tuple[str, str], ...]:
-    """The name and the help text of every figure."""
+    """The name and the help text of every figure, histograms included."""
     return tuple((each.name, each.metadata[HELP]) for each in fields(Counters))

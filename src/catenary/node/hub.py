@@ -92,6 +92,11 @@ class Hub:
         """Number of streams that have listeners."""
         return len(self._streams) + sum(each not in self._streams for each in self._followers)
 
+    @property
+    def waiting_num(self) -> int:
+        """Number of publications that wait for delivery, at most :data:`WAITING_LIMIT`."""
+        return self._waiting_num
+
     def subscribers_num(self, stream: Stream) -> int:
         """Number of subscriptions that a stream has, without followers."""
         present = self._streams.get(stream)

@@ -14,7 +14,7 @@ WINDOW: Final = 20
 
 
 class LoopLag:
-    """``event_loop_lag_ms`` is the worst of the last :data:`WINDOW` measurements.
+    """``event_loop_lag_ms`` is the worst of the last :data:`WINDOW` measurements; ``event_loop_lag_seconds`` has them all.
 
     A timer calls :meth:`measure` every :data:`INTERVAL_S`, scheduled from the previous call. ``clock`` is monotonic, in
     seconds.
@@ -32,6 +32,8 @@ class LoopLag:
         """Measures the lateness of this call. The first call only starts the measurement."""
         now = self._clock()
         if self._due is not None:
-            self._lags_ms.append(max(round((now - self._due) * 1000), 0))
+            lag_s = max(now - self._due, 0.0)
+            self._counters.event_loop_lag_seconds.observe(lag_s)
+            self._lags_ms.append(round(lag_s * 1000))
             self._counters.event_loop_lag_ms = max(self._lags_ms)
         self._due = now + INTERVAL_S

@@ -84,6 +84,11 @@ class GrpcApplication(RemoteApplication):
         """Begins to connect. Does not wait: calls fail while no server can be reached."""
         self._balancer = Balancer(self._targets, self._config)
 
+    @property
+    def connections_num(self) -> int:
+        """Number of open connections."""
+        return 0 if self._balancer is None else len(self._balancer.connections)
+
     async def _hang_up(self) -> None:
         if self._balancer is not None:
             await self._balancer.close()

@@ -118,6 +118,11 @@ class RemoteApplication(ABC):
         encode = self._codec.encode_disconnect
         return self._call(self._disconnect, encode, environment, subscriptions)
 
+    @property
+    def calls_num(self) -> int:
+        """Number of calls under way."""
+        return self._caller.limiter.busy
+
     async def close(self, timeout_s: float) -> None:
         """Refuses new calls, waits up to ``timeout_s`` for those under way, and fails the others."""
         await self._caller.close(timeout_s)

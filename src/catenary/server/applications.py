@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from catenary.auth.keys import RPC_PHRASE, effective_key
+from catenary.codeworkers.call_queue import CALLS_LIMIT
 from catenary.codeworkers.pool import CodeWorkerPool
 from catenary.config.options import RpcOptions
 from catenary.errors import MissingExtra
@@ -29,6 +30,7 @@ from catenary.server.standalone import Tokens
 if TYPE_CHECKING:
     from catenary.channels.application import CableApplication
     from catenary.channels.cable import Cable
+    from catenary.rpc.remote import RemoteApplication
     from catenary.server.hosted_application import HostedApplication
 
 
@@ -120,7 +122,11 @@ def _hosted_application(build: ServerBuild, cable: "Cable | None") -> "HostedApp
 
 
 def _code_workers(build: ServerBuild, code: str) -> CodeWorkerPool:
-    options = build.options
+    options, counters = build.options, build.counters
+    build.figures.queue("calls", lambda: counters.rpc_pending_num)
+    build.figures.limit(
+        "app_calls", lambda: counters.app_calls_num, CALLS_LIMIT * options.app.workers
+    )
     return CodeWorkerPool(
         (
             *(sys.executable, "-m", "catenary.server.code_worker"),
@@ -149,8 +155,12 @@ def _grpc_application(build: ServerBuild) -> Application:
         sizes=MessageSizes(rpc.max_recv_size_bytes, rpc.max_send_size_bytes),
         supervisor=build.supervisor,
     )
-    build.add(application.start, CLOSE_APPLICATION, application.close)
-    return application
+    build.figures.register(
+        "grpc_active_conn_num",
+        "Open connections to the application over gRPC",
+        lambda: application.connections_num,
+    )
+    return _started(build, application)
 
 
 def _http_application(build: ServerBuild) -> Application:
@@ -164,7 +174,17 @@ def _http_application(build: ServerBuild) -> Application:
         tls=_tls(rpc),
         key=effective_key(build.keys.rpc, RPC_PHRASE),
     )
+    return _started(build, application)
+
+
+def _started(build: ServerBuild, application: "RemoteApplication") -> Application:
     build.add(application.start, CLOSE_APPLICATION, application.close)
+    capacity, counters = build.options.rpc.concurrency, build.counters
+    build.figures.register(
+        "rpc_capacity_num", "Calls to the application that may be under way", lambda: capacity
+    )
+    build.figures.limit("rpc_concurrency", lambda: application.calls_num, capacity)
+    build.figures.queue("calls", lambda: counters.rpc_pending_num)
     return application
 
 

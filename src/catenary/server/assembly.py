@@ -17,7 +17,6 @@ from catenary.node.peer_channels import PeerChannels
 from catenary.node.pinger import Pinger
 from catenary.node.reads import Reads
 from catenary.ports import PubSub
-from catenary.process import loop_lag
 from catenary.process.listener import Listener
 from catenary.process.worker_context import WorkerContext
 from catenary.server import figures
@@ -67,7 +66,7 @@ class Assembly:
         call_soon = asyncio.get_running_loop().call_soon
         pusher = PusherState(build, engine)
         hub = Hub(build.counters, call_soon, pusher.interest, build.observers)
-        figures.register(build.figures, hub)
+        figures.register(build, hub)
         applications = build_applications(build, cable, code)
         self.code = applications.code
         pubsub = engine.pubsub(build, hub, build.restore)
@@ -95,8 +94,6 @@ class Assembly:
             )
         start_publishers(build, self.node.publications, engine, nats)
         _start_applications(build, self.node, reads, applications)
-        lag = loop_lag.LoopLag(build.counters, asyncio.get_running_loop().time)
-        build.tick(loop_lag.INTERVAL_S, lag.measure)
         build.tick(health.INTERVAL_S, build.checks.results)
 
     def asgi_edge(self) -> AsgiEdge:

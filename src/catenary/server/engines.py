@@ -22,6 +22,7 @@ from catenary.adapters.nats.engine import NatsEngine
 from catenary.adapters.nats.pubsub import NatsPubSub
 from catenary.adapters.nats.servers import NatsServers
 from catenary.adapters.none import NoHistory, NoInterest, NoPresence, NoSessions
+from catenary.adapters.send_queue import WAITING_LIMIT
 from catenary.adapters.stream_recovery import StreamRecovery
 from catenary.broker.limits import Limits
 from catenary.config.effective import redis_address
@@ -156,10 +157,14 @@ class Stores(Protocol):
 
 
 class ClusterPubSub(PubSub, Peers, Protocol):
-    """A pub/sub between nodes. ``trouble`` is why this node does not receive from the others, None if it does."""
+    """A pub/sub between nodes. ``trouble`` is why this node does not receive from the others, None if it does.
+    ``waiting_num`` is the length of the queue to the server, at most :data:`WAITING_LIMIT`."""
 
     @property
     def trouble(self) -> str | None: ...
+
+    @property
+    def waiting_num(self) -> int: ...
 
     async def start(self) -> None: ...
 
@@ -206,6 +211,7 @@ class ClusterEngine(Engine):
             caught_up=hub.caught_up,
             supervisor=build.supervisor,
         )
+        build.figures.queue("pubsub", lambda: pubsub.waiting_num, WAITING_LIMIT)
         build.add(pubsub.start, CLOSE_PUBSUB, pubsub.close)
         build.start.append(self._await_connected)
         self.peers = self._pubsub = pubsub

@@ -27,7 +27,7 @@ from catenary.node.publications import Publications
 from catenary.node.reads import Reads
 from catenary.ports import Interest, PubSub
 from catenary.protocols import pusher_webhooks
-from catenary.rpc.webhooks import WebhookReceiver, WebhookTiming
+from catenary.rpc.webhooks import MAX_EVENTS, WebhookReceiver, WebhookTiming
 from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.engines import Engine
@@ -49,6 +49,12 @@ class PusherState:
                 " none: no node would know whether a channel is vacated"
             )
         self.webhooks: Final = PusherWebhooks(_webhooks(build, self.apps))
+        receivers = sum(len(app.webhooks) for app in self.apps)
+        if receivers:
+            counters = build.counters
+            build.figures.queue(
+                "webhooks", lambda: counters.webhook_queue_size, MAX_EVENTS * receivers
+            )
         self._observed: Final = (
             ObservedInterest(engine.interest, self.webhooks.covers) if self.apps else None
         )

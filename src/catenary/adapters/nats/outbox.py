@@ -109,6 +109,11 @@ class Outbox:
         self._passed: list[tuple[Item, str]] = []
         self._flushed: Flush | None = None
 
+    @property
+    def waiting_num(self) -> int:
+        """Number of publications that wait for the window, at most :data:`WAITING_LIMIT`."""
+        return self._line_num
+
     def send(
         self, publications: tuple[Publishable, ...], entry: QueueEntry | None = None
     ) -> Awaitable[None]:

@@ -115,6 +115,11 @@ class NatsPubSub:
         """Why publications do not reach this node, or leave it, at the moment; None: they do."""
         return self._engine.trouble or self._trouble
 
+    @property
+    def waiting_num(self) -> int:
+        """Number of publications that wait for NATS."""
+        return 0 if self._outbox is None else self._outbox.waiting_num
+
     async def start(self) -> None:
         """Begins to connect. Does not wait for NATS, which may start later."""
         self._service.start()

@@ -167,13 +167,15 @@ class Commands:
         """Begins a transaction, to be sent with :meth:`send`."""
         return Transaction(self._max_argument_bytes)
 
+    @property
+    def waiting_num(self) -> int:
+        """Number of commands without a reply, at most :data:`PENDING_LIMIT`."""
+        return len(self._pending) + len(self._after_those)
+
     def _send_or_fail(self, call: _Call) -> None:
         if self.trouble is not None:
             call.future.set_exception(BackendError(self.trouble))
-        elif (
-            len(self._pending) + len(self._after_those) >= PENDING_LIMIT
-            or self._pending_bytes >= PENDING_BYTES_LIMIT
-        ):
+        elif self.waiting_num >= PENDING_LIMIT or self._pending_bytes >= PENDING_BYTES_LIMIT:
             self._counters.pubsub_refused_total += 1
             call.future.set_exception(BackendError("too many commands wait for Redis"))
         elif self._without_script:

@@ -144,6 +144,11 @@ class RedisPubSub:
         """Why publications can't be received or sent at the moment; None if they can."""
         return self._trouble or self._commands.trouble
 
+    @property
+    def waiting_num(self) -> int:
+        """Number of commands that wait for Redis."""
+        return self._commands.waiting_num
+
     async def start(self) -> None:
         """Starts to subscribe; does not wait for Redis."""
         self._service.start()
