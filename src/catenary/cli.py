@@ -10,48 +10,103 @@ import os
 import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from catenary import __version__
 from catenary.config.effective import effective
 from catenary.config.load import StartRequest, load
-from catenary.errors import ConfigError, ServerEnded
+from catenary.config.suggestions import did_you_mean
+from catenary.errors import ConfigError, ImportFailed, ServerEnded, UnexpectedWord
 from catenary.terminal.tools import HELP, TOOLS, find
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0 after an orderly end, 1 if the configuration is unusable or the server has ended
     unexpectedly; tools have their own."""
-    words = sys.argv[1:] if argv is None else argv
-    if words and words[0] == HELP:
-        words = (*filter(find, words[1:2]), "--help")
+    words = list(sys.argv[1:] if argv is None else argv)
     tool = find(words[0]) if words else None
     if tool is not None:
         from catenary.terminal.running import run
 
         return run(tool, words[1:], os.environ, _read)
+    is_debug = False
     try:
+        if words[:1] == [HELP]:
+            return _help(words[1:])
         what, flags = _split(words)
         request = load(flags, os.environ, _read, with_cable=len(what) == 1)
+        log = request.options.log
+        is_debug = log.debug or log.level == "debug"
         match request.action:
             case "version":
                 print(__version__)  # noqa: T201
-            case "help":
-                from catenary.config.render import help_text
+            case "help" | "help-all":
+                from catenary.config import render
 
-                print(help_text((tool.name, tool.summary) for tool in TOOLS), end="")  # noqa: T201
+                text = render.help_text if request.action == "help-all" else render.brief_help
+                print(text([(tool.name, tool.summary) for tool in TOOLS]), end="")  # noqa: T201
             case "print-config":
                 from catenary.config.render import toml
 
                 print(toml(request.options), end="")  # noqa: T201
-            case "serve" if what[:1] == ("rpc",):
+            case "serve" if what[:1] == (RPC,):
                 _serve_rpc(request, what[1])
             case "serve":
                 _serve(request, what[0] if what else None)
+    except UnexpectedWord as error:
+        _complain(_explained(error, is_first=words[:1] == [error.word]))
+        return 1
+    except ImportFailed as error:
+        if is_debug:
+            import traceback
+
+            traceback.print_exception(error.__cause__)
+        _complain(f"{error}{'' if is_debug else ' (--debug shows the traceback)'}")
+        return 1
     except (ConfigError, ServerEnded) as error:
-        print(f"catenary: {error}", file=sys.stderr)  # noqa: T201
+        _complain(str(error))
         return 1
     return 0
+
+
+def _complain(sentence: str) -> None:
+    print(f"catenary: {sentence}", file=sys.stderr)  # noqa: T201
+
+
+def _help(words: Sequence[str]) -> int:
+    """``catenary help [COMMAND]``. Raises :class:`ConfigError`."""
+    name = words[0] if words else ""
+    if name in ("", HELP, RPC) or name.startswith("-"):
+        return main(["--help-all" if "--help-all" in words else "--help"])
+    if find(name) is None:
+        raise ConfigError(f"unknown command {name!r}{did_you_mean(name, _COMMANDS)}{_SEE_HELP}")
+    return main([name, "--help-all" if "--help-all" in words else "--help"])
+
+
+def _explained(error: UnexpectedWord, *, is_first: bool) -> str:
+    """The message for a word that is neither a command nor an option, with the nearest command that exists."""
+    word = error.word
+    if ":" in word:
+        return f"{error}; a cable comes first, as in: catenary {word} --port=8080"
+    if not is_first:
+        known = find(word)
+        return f"{error}; a command comes first: catenary {word}" if known else str(error)
+    module = word.removesuffix(".py").removesuffix("/").replace("/", ".")
+    is_here = Path(word).is_dir() or Path(f"{word.removesuffix('.py')}.py").is_file()
+    hint = "" if is_here else did_you_mean(word, _COMMANDS)
+    if not hint and word in _STARTS:
+        hint = "; a server needs no command: catenary app:cable, or catenary alone"
+    hint = hint or did_you_mean(word, {"version": "--version", "config": "--print-config"})
+    if not hint and all(part.isidentifier() for part in module.split(".")):
+        hint = f"; did you mean {module}:cable?"
+    return f"unknown command {word!r}{hint}{_SEE_HELP}"
+
+
+RPC: Final = "rpc"
+_COMMANDS: Final = (*(tool.name for tool in TOOLS), RPC, HELP)
+_STARTS: Final = ("serve", "server", "start", "run", "up")
+_HELP_FLAGS: Final = ("-h", "--help", "--help-all")
+_SEE_HELP: Final = " (catenary --help lists the commands)"
 
 
 def _read(path: str) -> str | None:
@@ -61,15 +116,18 @@ def _read(path: str) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: expected a readable text file: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{path}: expected a readable text file: {why}") from error
 
 
 def _split(argv: Sequence[str]) -> tuple[tuple[str, ...], Sequence[str]]:
     """Splits arguments into the words before the flags, and the flags. Raises :class:`ConfigError`."""
     if argv and ":" in argv[0] and not argv[0].startswith("-"):
         return (argv[0],), argv[1:]
-    if argv and argv[0] == "rpc":
+    if argv and argv[0] == RPC:
         if len(argv) < 2 or ":" not in argv[1]:
+            if any(word in _HELP_FLAGS for word in argv[1:]):
+                return (), argv[1:]
             raise ConfigError("rpc: expected a cable, as in: catenary rpc app:cable")
         return (argv[0], argv[1]), argv[2:]
     return (), argv

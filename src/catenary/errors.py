@@ -2,7 +2,9 @@
 
     CatenaryError
     ├── ConfigError            a wrong option, file or variable: the start stops, one line says why
-    │   └── MissingExtra       an optional library is not installed: names the install command
+    │   ├── MissingExtra       an optional library is not installed: names the install command
+    │   ├── UnexpectedWord     a word among the flags that is none
+    │   └── ImportFailed       the application's module has raised an exception at its import
     ├── RequestRefused         an HTTP request that is not served; carries the status of the answer
     ├── ProtocolError          what a peer sent breaks a protocol; carries a close code
     │   ├── FrameError         RFC 6455 frames
@@ -43,6 +45,18 @@ class MissingExtra(ConfigError):
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs an optional library: {install_command(extra)}")
         self.extra = extra
+
+
+class UnexpectedWord(ConfigError):
+    """A word among the flags; ``word`` is empty if it may belong to a secret."""
+
+    def __init__(self, word: str, shown: str) -> None:
+        super().__init__(f"expected an option such as --port=8080, got the word {shown}")
+        self.word = word
+
+
+class ImportFailed(ConfigError):
+    """The application's module has raised an exception at its import, which is the cause of this one."""
 
 
 class RequestRefused(CatenaryError):

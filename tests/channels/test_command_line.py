@@ -63,7 +63,21 @@ def test_the_application_behind_grpc() -> None:
         (("--app_workers=2",), "expected a cable to run, as in: catenary app:cable"),
         (("--reload",), "app_workers, reload: expected a cable"),
         (("rpc", CABLE, "--reload"), "app_workers, reload: expected a server's sockets"),
-        (("serve",), "expected an option such as --port=8080, got the word 'serve'"),
+        (("serve",), "unknown command 'serve'; a server needs no command: catenary app:cable"),
+        (("app",), "unknown command 'app'; did you mean app:cable?"),
+        (("tests/channels/served.py",), "did you mean tests.channels.served:cable?"),
+        (("pblish", "s", "x"), "unknown command 'pblish'; did you mean publish?"),
+        (("version",), "unknown command 'version'; did you mean --version?"),
+        (("help", "pblish"), "unknown command 'pblish'; did you mean publish?"),
+        (("--norpc", CABLE), f"a cable comes first, as in: catenary {CABLE} --port=8080"),
+        (("--norpc", "publish"), "a command comes first: catenary publish"),
+        (("--secret", "s", "s3cret"), "got the word one (not shown)"),
+        (("tests.channels.served:cabel",), "did you mean tests.channels.served:cable?"),
+        (("tests.channels.unimportable:cable",), "unimportable.py, line 3: ZeroDivisionError"),
+        (
+            ("rpc", "tests.channels.unimportable:cable"),
+            "unimportable.py, line 3: ZeroDivisionError",
+        ),
     ],
 )
 def test_an_application_that_can_not_be_run_is_reported_in_one_line(
@@ -72,3 +86,11 @@ def test_an_application_that_can_not_be_run_is_reported_in_one_line(
     done = subprocess.run([*OURS, *words], capture_output=True, text=True, timeout=20)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), json.dumps(done.stderr)
     assert expected in done.stderr
+
+
+def test_debug_shows_where_a_module_fails() -> None:
+    words = ("tests.channels.unimportable:cable", "--debug")
+    done = subprocess.run([*OURS, *words], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("catenary: tests.channels.unimportable:cable: ")

@@ -8,7 +8,7 @@ import pytest
 
 from catenary import Cable
 from catenary.channels.loading import load
-from catenary.errors import ConfigError
+from catenary.errors import ConfigError, ImportFailed
 
 APPLICATION = """
 from catenary import Cable, Channel, Connection, action
@@ -113,5 +113,10 @@ def test_a_cable_is_loaded_by_its_name(tmp_path: Path, monkeypatch: pytest.Monke
         load("loaded_chat:rope")
     with pytest.raises(ConfigError, match="expected a Cable, got type"):
         load("loaded_chat:ChatChannel")
-    with pytest.raises(ModuleNotFoundError, match="a_module_that_is_nowhere"):
+    with pytest.raises(ConfigError, match=r"did you mean loaded_chat:cable\?"):
+        load("loaded_chat:rope")
+    with pytest.raises(
+        ImportFailed, match=r"broken_chat\.py, line 1: ModuleNotFoundError"
+    ) as failed:
         load("broken_chat:cable")
+    assert isinstance(failed.value.__cause__, ModuleNotFoundError)

@@ -199,6 +199,8 @@ def test_only_the_files_that_are_needed_are_read() -> None:
         (["-h"], "help"),
         (["--help"], "help"),
         (["--port=1", "-help"], "help"),
+        (["--help-all"], "help-all"),
+        (["--help_all", "--help"], "help-all"),
         (["-v"], "version"),
         (["--version"], "version"),
         (["--print-config"], "print-config"),
@@ -217,12 +219,12 @@ def test_help_does_not_mind_a_broken_environment() -> None:
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["--prot=1"], "unknown option --prot; the nearest known one is --port"),
-        (["--max-con", "1"], "unknown option --max-con; the nearest known one is --max-conn"),
-        (["--norcp"], "unknown option --norcp; the nearest known one is --norpc"),
+        (["--prot=1"], "unknown option --prot; did you mean --port?"),
+        (["--max-con", "1"], "unknown option --max-con; did you mean --max-conn?"),
+        (["--norcp"], "unknown option --norcp; did you mean --norpc?"),
         (
             ["--print-confg"],
-            "unknown option --print-confg; the nearest known one is --print-config",
+            "unknown option --print-confg; did you mean --print-config?",
         ),
         (["--qqqqqqqq"], "unknown option --qqqqqqqq"),
         (["--q\nq"], "unknown option --'q\\nq'"),
@@ -265,11 +267,11 @@ def test_a_wrong_variable() -> None:
     [
         (
             "[server]\nprot = 1",
-            "./anycable.toml: unknown key server.prot; the nearest known one is",
+            "./anycable.toml: unknown key server.prot; did you mean",
         ),
         (
             "rpc_host = 'a'",
-            "./anycable.toml: unknown key rpc_host; the nearest known one is rpc.host",
+            "./anycable.toml: unknown key rpc_host; did you mean rpc.host?",
         ),
         ("[server]\nport = '1'", "./anycable.toml: server.port: expected a whole number from 0 to"),
         ("[server", "./anycable.toml: expected TOML, got: "),

@@ -181,8 +181,20 @@ def test_printed_toml_lists_of_the_reference_are_one_string() -> None:
 def test_help_shows_every_option_that_is_not_hidden() -> None:
     lines = {line.split()[0] for line in render.help_text().splitlines() if line.startswith("  --")}
     shown = {f"--{entry.option.flag}" for entry in TABLE if not entry.option.hidden}
-    general = {"--config-path", "--ignore-config-path", "--print-config"}
+    general = {"--config-path", "--ignore-config-path", "--print-config", "--help-all"}
     assert lines == shown | general | {f"--{row.flag}" for row in SHORTHANDS if not row.hidden}
+
+
+def test_brief_help_has_the_options_that_have_a_brief_meaning() -> None:
+    text = render.brief_help([("new", "Create a project"), ("sign", "Sign"), ("who", "List")])
+    lines = [line.split()[0] for line in text.splitlines() if line.startswith("  --")]
+    assert lines == [f"--{entry.option.flag}" for entry in TABLE if entry.option.brief]
+    assert (
+        "\n  new         Create a project          who         List\n  sign        Sign\n" in text
+    )
+    assert all(
+        entry.option.built and not entry.option.hidden for entry in TABLE if entry.option.brief
+    )
 
 
 def test_help_is_grouped_and_says_default_choices_and_variables() -> None:

@@ -132,7 +132,7 @@ def test_a_taken_port_is_named_by_its_option(
     assert complaint.startswith((f"catenary: {option}: ", "catenary: embed_nats: ")), complaint
     assert option in complaint
     assert str(taken) in complaint
-    assert "address already in use" in complaint.lower()
+    assert "in use" in complaint
     assert "Traceback" not in ended.stderr
 
 

@@ -350,7 +350,7 @@ def redis() -> Iterator[RedisServer]:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"brokr": "memory"}, "unknown option brokr; the nearest known one is broker"),
+        ({"brokr": "memory"}, "unknown option brokr; did you mean broker?"),
         ({"broker": "paper"}, "broker: expected one of none, memory, nats, redis, got 'paper'"),
         ({"max_conn": "many"}, "max_conn: expected a whole number of at least 0, got 'many'"),
         ({"port": 80}, "port: expected no option of the server that hosts the cable"),

@@ -45,6 +45,8 @@ def test_bash_is_told_whom_to_ask() -> None:
     [
         (("catenary", "pub"), ["publish"]),
         (("catenary", "--broke"), ["--broker="]),
+        (("catenary", "--help"), ["--help", "--help-all"]),
+        (("catenary", "bench", "--help"), ["--help", "--help-all"]),
         (("catenary", "app:cable", "--noa"), ["--noauth"]),
         (("catenary", "rpc", "app:cable", "--noa"), ["--noauth"]),
         (("catenary", "--broker", "=", "me"), ["memory"]),

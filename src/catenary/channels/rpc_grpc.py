@@ -85,7 +85,10 @@ class GrpcRpcServer:
         try:
             self.port = self._listen(server)
         except RuntimeError as error:
-            raise ConfigError(f"rpc_host: expected an address to listen on: {error}") from error
+            raise ConfigError(
+                f"rpc_host: can't listen on {self._address}: another program uses the port, or this"
+                " machine has no such address; set rpc_host to another address"
+            ) from error
         await server.start()
         self._server = server
 

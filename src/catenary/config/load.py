@@ -3,7 +3,7 @@
 Usage::
 
     request = load(sys.argv[1:], os.environ, read)
-    match request.action: ...   # "serve", "help", "version", "print-config"
+    match request.action: ...   # "serve", "help", "help-all", "version", "print-config"
 
 ``read(path)`` returns the text of a file, or None if it does not exist; for a file that can't be read it raises
 :class:`catenary.errors.ConfigError`. The options are returned as given;
@@ -14,7 +14,6 @@ word that is not an option is an error (there it silently ends the options), and
 Unknown ``ANYCABLE_*`` variables are ignored: applications have their own.
 """
 
-import difflib
 import tomllib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,12 +37,13 @@ from catenary.config.options import (
     Value,
     variable_of,
 )
+from catenary.config.suggestions import did_you_mean
 from catenary.config.values import FALSE, TRUE, from_text, from_toml
-from catenary.errors import ConfigError
+from catenary.errors import ConfigError, UnexpectedWord
 
 CONFIG_PATHS: Final = ("./anycable.toml", "/etc/anycable/anycable.toml")
 
-Action = Literal["serve", "help", "version", "print-config"]
+Action = Literal["serve", "help", "help-all", "version", "print-config"]
 Row = OptionRow | Shorthand
 
 
@@ -51,7 +51,7 @@ class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The action and the options that the sources ask for.
 
     ``config_path`` is the file that was read, or None. ``presets`` are the applied ones. ``warnings`` are lines
-    for the log. With "help" and "version" the options are the defaults.
+    for the log. With "help", "help-all" and "version" the options are the defaults.
     """
 
     action: Action
@@ -74,6 +74,7 @@ class CommandLine(msgspec.Struct):
 
     given: dict[str, Given]
     help: bool = False
+    help_all: bool = False
     version: bool = False
     print_config: bool = False
     ignore_config_path: bool = False
@@ -92,8 +93,10 @@ def load(
     Raises :class:`catenary.errors.ConfigError` with one line that names the option as it was given.
     """
     line = parse_command_line(argv)
-    if line.help or line.version:
-        return StartRequest(action="help" if line.help else "version")
+    if line.help_all or line.help:
+        return StartRequest(action="help-all" if line.help_all else "help")
+    if line.version:
+        return StartRequest(action="version")
     path, text = _find_file(line, read)
     given = {
         **({} if path is None else parse_file(text, path)),
@@ -122,12 +125,15 @@ def parse_command_line(argv: Sequence[str]) -> CommandLine:
     while words:
         word = words.popleft()
         if not word.startswith("-") or not word.strip("-"):
-            shown = "one (not shown)" if before is not None and _is_secret(before) else repr(word)
-            raise ConfigError(f"expected an option such as --port=8080, got the word {shown}")
+            if before is not None and _is_secret(before):
+                raise UnexpectedWord("", "one (not shown)")
+            raise UnexpectedWord(word, repr(word))
         name, equals, text = word.lstrip("-").partition("=")
         flag = _plain(name)
         if flag not in _SPELLINGS:
-            raise ConfigError(f"unknown option --{_printable(name)}{_nearest(flag, _SPELLINGS)}")
+            raise ConfigError(
+                f"unknown option --{_printable(name)}{did_you_mean(flag, _SPELLINGS)}"
+            )
         before = _FLAGS.get(flag)
         if not equals:
             switch = flag in _SWITCHES or (before is not None and before.kind == "bool")
@@ -163,8 +169,9 @@ def given_by_name(keywords: Mapping[str, object]) -> dict[str, Given]:
     for name, value in keywords.items():
         row = _FLAGS.get(name)
         if row is None:
-            known = {flag: flag for flag in _FLAGS}
-            raise ConfigError(f"unknown option {_printable(name)}{_nearest(name, known)}")
+            raise ConfigError(
+                f"unknown option {_printable(name)}{did_you_mean(name, _FLAGS.keys())}"
+            )
         if isinstance(row, Shorthand):
             _put(given, row, from_text(row, str(value), name), name)
         else:
@@ -185,7 +192,7 @@ def parse_file(text: str, path: str) -> dict[str, Given]:
         entry = _KEYS.get(key)
         if entry is None:
             raise ConfigError(
-                f"{path}: unknown key {_printable(key)}{_nearest(key, {known: known for known in _KEYS})}"
+                f"{path}: unknown key {_printable(key)}{did_you_mean(key, _KEYS.keys())}"
             )
         source = f"{path}: {key}"
         _put(given, entry, from_toml(entry, value, source), source)
@@ -298,12 +305,6 @@ def _flatten(table: Mapping[str, object], prefix: str) -> Iterator[tuple[str, ob
             yield key, value
 
 
-def _nearest(name: str, spellings: Mapping[str, str]) -> str:
-    """The end of an error line that suggests the nearest known name, if there is one."""
-    found = difflib.get_close_matches(name, spellings, n=1)
-    return f"; the nearest known one is {spellings[found[0]]}" if found else ""
-
-
 def _printable(name: str) -> str:
     """A foreign name, escaped so that it stays on one line."""
     return name if name.isprintable() else repr(name)
@@ -353,6 +354,7 @@ _KEYS: Final = {
 _SWITCHES: Final = {
     "help": "help",
     "h": "help",
+    "help_all": "help_all",
     "version": "version",
     "v": "version",
     "print_config": "print_config",

@@ -83,14 +83,15 @@ StatsdTagsFormat = Literal["datadog", "influxdb", "graphite"]
 class Option(msgspec.Struct, frozen=True):
     """Everything that parsing, ``--help``, ``--print-config`` and the documentation need of one option.
 
-    - ``group``: its heading in the help; ``toml``: its dotted key.
+    - ``brief``: its line in ``--help``, which has the most used options; empty: it is in ``--help-all`` only.
+    - ``group``: its heading in ``--help-all``; ``toml``: its dotted key.
     - ``flag``: None if it has neither a flag nor a variable of its own.
     - ``variables``: read after the one that derives from the flag (``--max-conn``: ``ANYCABLE_MAX_CONN``);
       ``flag_aliases`` have derived variables, too.
     - ``minimum``, ``maximum``: bounds of an int, inclusive.
     - ``separator``: splits a list; ``joined`` lists are printed to TOML as one string, ``tags`` as a table.
     - ``tables``: an array of tables, each kept as JSON text; a flag or a variable has all as a JSON array.
-    - ``secret``: never shown in an error. ``hidden``: left out of ``-h``.
+    - ``secret``: never shown in an error. ``hidden``: left out of ``--help-all``.
     - ``required``: an empty value means the default. ``filled``: an empty variable counts as unset.
     - ``deprecated``: the replacement.
     - ``built``: False if this version lacks the feature; then only the default, the ``harmless`` values and the
@@ -98,6 +99,7 @@ class Option(msgspec.Struct, frozen=True):
     """
 
     help: str
+    brief: str = ""
     group: str = DERIVED
     flag: str | None = DERIVED
     toml: str = DERIVED
@@ -195,8 +197,18 @@ class ServerOptions(Group, frozen=True, kw_only=True):
 
     section = Section(SERVER, toml="server.")
 
-    host: str = option("localhost", "Address to listen on")
-    port: int = option(8080, "Port to listen on", variables=("PORT",), maximum=PORT_MAX)
+    host: str = option(
+        "localhost",
+        "Address to listen on",
+        brief="Address to listen on (localhost)",
+    )
+    port: int = option(
+        8080,
+        "Port to listen on",
+        brief="Port to listen on (8080)",
+        variables=("PORT",),
+        maximum=PORT_MAX,
+    )
     max_conn: int = option(0, "Maximum number of connected clients (0: no limit)", flag="max-conn")
     health_path: str = option(
         "/health", "Path of the health check", flag="health-path", filled=True
@@ -210,6 +222,7 @@ class ServerOptions(Group, frozen=True, kw_only=True):
     workers: int = option(
         1,
         "Number of processes that share the ports; each is a node with limits of its own",
+        brief="Number of processes that share the ports (1)",
         minimum=1,
     )
     asgi: str = option(
@@ -256,6 +269,7 @@ class AccessOptions(Group, frozen=True, kw_only=True):
         "",
         "Application secret, from which the keys of broadcasting, HTTP RPC, signed streams, JWT and the"
         " API are derived unless they are given (none: no secret)",
+        brief="Secret of tokens, streams, publishers and the API",
         secret=True,
     )
     broadcast_key: str = option(
@@ -263,7 +277,11 @@ class AccessOptions(Group, frozen=True, kw_only=True):
         "Key that publishers over HTTP must send, except with --public (none: no key)",
         secret=True,
     )
-    public: bool = option(False, "[UNSAFE] Let anyone connect, subscribe to any stream and publish")
+    public: bool = option(
+        False,
+        "[UNSAFE] Let anyone connect, subscribe to any stream and publish",
+        brief="Let anyone connect, subscribe and publish",
+    )
     noauth: bool = option(False, "[UNSAFE] Let anyone connect without a call to the application")
 
 
@@ -475,6 +493,7 @@ class BroadcastOptions(Group, frozen=True, kw_only=True):
     adapters: tuple[BroadcastAdapter, ...] = option(
         ("http", "redis"),
         "Sources of publications; several may be given",
+        brief="Sources of publications (http,redis)",
         flag="broadcast_adapter",
         toml="broadcast_adapters",
         toml_aliases=("broadcast_adapter",),
@@ -587,6 +606,7 @@ class BrokerOptions(Group, frozen=True, kw_only=True):
     adapter: BrokerAdapter = option(
         "",
         "Storage of histories, sessions and presence; nats needs nats-server 2.11 or newer",
+        brief="Keep histories in: memory, redis or nats",
         group=BROADCASTING,
         flag="broker",
     )
@@ -612,6 +632,7 @@ class RedisOptions(Group, frozen=True, kw_only=True):
         "redis://localhost:6379",
         "URL of Redis: redis://, rediss://, unix:///path or host:port; with sentinels the host is the"
         " master's name",
+        brief="URL of Redis (redis://localhost:6379)",
         variables=("REDIS_URL",),
         secret=True,
         filled=True,
@@ -736,6 +757,7 @@ class RpcOptions(Group, frozen=True, kw_only=True):
     host: str = option(
         "localhost:50051",
         "Address of the application: host:port, dns:///host:port, grpc-list://a:1,b:2 or an http(s) URL",
+        brief="Address of the application (localhost:50051)",
         filled=True,
     )
     implementation: RpcImplementation = option(
@@ -835,7 +857,9 @@ class LogOptions(Group, frozen=True, kw_only=True):
 
     level: LogLevel = option("info", "Lowest level that is logged")
     format: LogFormat = option("text", "Format of log lines")
-    debug: bool = option(False, "Log everything (log_level=debug)", flag="debug")
+    debug: bool = option(
+        False, "Log everything (log_level=debug)", brief="Log everything", flag="debug"
+    )
 
 
 class MetricsOptions(Group, frozen=True, kw_only=True):

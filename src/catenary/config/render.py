@@ -1,11 +1,11 @@
-"""The table of options as text: ``-h``, ``--print-config``, and docs/options.md.
+"""The table of options as text: ``--help``, ``--help-all``, ``--print-config``, and docs/options.md.
 
 Knows: how options are shown. Does not know: how they are read. ``load`` reads the output of :func:`toml` to
 the same values.
 """
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -23,6 +23,9 @@ from catenary.errors import ConfigError
 
 WIDTH: Final = 100
 
+SCREEN: Final = (80, 24)
+"""Columns and lines of a terminal, which ``--help`` fits."""
+
 _GENERAL: Final = (
     (
         "--config-path TEXT",
@@ -30,24 +33,39 @@ _GENERAL: Final = (
     ),
     ("--ignore-config-path", "Read no TOML file"),
     ("--print-config", "Print the configuration as TOML and exit"),
-    ("-h, --help", "Print this help and exit"),
+    ("-h, --help", "Print the most used options and exit"),
+    ("--help-all", "Print this help and exit"),
     ("-v, --version", "Print the version and exit"),
 )
 _NOT_BUILT: Final = "(not in this version)"
 _HELP_COLUMN: Final = 34
 
-_INTRODUCTION: Final = """\
-Usage: catenary [module:cable] [options]
-       catenary rpc module:cable [options]
-       catenary COMMAND [arguments]
+_USAGE: Final = """\
+Usage: catenary [module:cable] [options]    a server, with an application in it
+       catenary rpc module:cable [options]  an application, for other servers
+       catenary COMMAND [arguments]         a tool; see catenary COMMAND --help
+"""
+_MORE: Final = "Options (all: catenary --help-all; their values: --print-config)"
 
+_INTRODUCTION: Final = f"""\
+{_USAGE}
 Serves Action Cable clients for your application. Options may also be set by variables and in a
 TOML file; flags override variables, variables override the file.
 """
 
 
+def brief_help(commands: Sequence[tuple[str, str]] = ()) -> str:
+    """The output of ``--help``: the given commands in two columns, and the most used options. Fits :data:`SCREEN`."""
+    cells = [f"  {name:12}{meaning}" for name, meaning in commands]
+    half = (len(cells) + 1) // 2
+    left, right = cells[:half], [*cells[half:], ""]
+    lines = [f"{one:38}{other}".rstrip() for one, other in zip(left, right, strict=False)]
+    options = [f"  {_call(row):26}{row.option.brief}" for row in TABLE if row.option.brief]
+    return "\n".join((_USAGE.rstrip(), *lines, "", _MORE, *options, ""))
+
+
 def help_text(commands: Iterable[tuple[str, str]] = ()) -> str:
-    """The output of ``-h``: the given commands, and every option that is not hidden, by group."""
+    """The output of ``--help-all``: the given commands, and every option that is not hidden, by group."""
     parts = [_INTRODUCTION, _section("OPTIONS", _GENERAL)]
     lines = list(commands)
     if lines:

@@ -67,8 +67,30 @@ def bind(where: ListenAddress, *, shared: bool = False) -> list[socket.socket]:
     if not sockets or (failure is not None and failure.errno == errno.EADDRINUSE):
         for each in sockets:
             each.close()
-        raise ConfigError(f"{where.port_option}: can't listen on {where}: {failure}")
+        raise ConfigError(_refusal(where, failure))
     return sockets
+
+
+def _refusal(where: ListenAddress, failure: OSError | None) -> str:
+    """Why an address can't be listened on, with the option to change."""
+    start = f"{where.port_option}: can't listen on {where}"
+    match failure.errno if failure is not None else None:
+        case errno.EADDRINUSE:
+            return (
+                f"{start}: the port is in use by another program; stop it, or set"
+                f" {where.port_option} to another port"
+            )
+        case errno.EACCES:
+            return (
+                f"{start}: only a privileged user may use this port; set {where.port_option} to one"
+                " from 1024 on, or grant CAP_NET_BIND_SERVICE"
+            )
+        case errno.EADDRNOTAVAIL:
+            return (
+                f"{start}: this machine has no such address; set {where.host_option} to one that it"
+                " has, or to 0.0.0.0 for all"
+            )
+    return f"{start}: {failure}"
 
 
 def _listening(family: int, address: object, *, shared: bool) -> socket.socket:

@@ -17,7 +17,7 @@ from catenary.channels.cable import Cable
 from catenary.channels.loading import load
 from catenary.codeworkers.process import SOCKET
 from catenary.codeworkers.worker import CodeWorker
-from catenary.errors import ConfigError
+from catenary.errors import ConfigError, ImportFailed
 from catenary.process import logs, worker_context
 from catenary.process.resources import freeze_gc
 
@@ -36,12 +36,12 @@ def main(where: str, level: str, form: str) -> int:
     logs.set_up(level, "json" if form == "json" else "text")
     try:
         cable = load(where)
+    except ImportFailed as error:
+        # The code workers of before go on; the traceback is for the author of the change.
+        _log.error("%s can't be loaded", where, exc_info=error.__cause__)
+        return 1
     except ConfigError as error:
         _log.error("%s", error)
-        return 1
-    except Exception:  # noqa: BLE001
-        # A module may raise anything at import; the old code workers go on.
-        _log.exception("%s can't be loaded", where)
         return 1
     if cable.observer is not None:
         _log.warning("The observer of %s is not called: the cable runs in code workers", where)

@@ -1,12 +1,13 @@
-"""Generates load for a cable server, and checks that every message arrives, once and in order.
+"""Generates load, and checks that every message arrives, once and in order.
 
-  catenary bench                                   fanout: publications to 100 clients
+  catenary bench                               publications to 100 clients
   catenary bench connect --clients=5000
-  catenary bench echo --channel=BenchmarkChannel   calls of an action, one after another
-  catenary bench echo --action= --clients=50       whispers, in pairs
-  catenary bench resume --clients=1000             all are disconnected, and reconnect
+  catenary bench echo                          calls of an action
+  catenary bench echo --action= --clients=50   whispers, in pairs
+  catenary bench resume --clients=1000         all are cut off, and reconnect
 
-Exit status: 1 if a client could not connect, or a message was lost, doubled or out of order.
+Exit status: 1 if a client could not connect, or a message was lost, doubled or
+out of order.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import uvloop
 from catenary.errors import BackendError, ConfigError
 from catenary.protocols.actioncable_json import EXTENDED, SUBPROTOCOL
 from catenary.terminal.argument_values import count, header, seconds, token
+from catenary.terminal.arguments import more_arguments
 from catenary.terminal.cable_socket import HandshakeRequest, address
 from catenary.terminal.console import Console, ProgressBar, consoles
 from catenary.terminal.load import (
@@ -60,44 +62,55 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", choices=KINDS, nargs="?", default="fanout")
+    parser.add_argument("kind", choices=KINDS, nargs="?", default="fanout", metavar="KIND")
     parser.add_argument("--url", help="the cable, ws://…/cable")
-    parser.add_argument(
+    more_arguments(parser).add_argument(
         "--publish-url", metavar="URL", help="where the server accepts publications"
     )
     add_key_arguments(parser, "the broadcast key")
-    parser.add_argument("--clients", type=count, default=100, metavar="N")
-    parser.add_argument("--seconds", type=seconds, default=5.0, metavar="S")
+    parser.add_argument("--clients", type=count, default=100, metavar="N", help="(100)")
     parser.add_argument(
-        "--rate", type=_rate, help="publications per second (10), or of connect: clients per second"
+        "--seconds", type=seconds, default=5.0, metavar="S", help="of publications or calls (5)"
     )
     parser.add_argument(
+        "--rate",
+        type=_rate,
+        metavar="N",
+        help="publications per second (10); connect: clients",
+    )
+    more = more_arguments(parser)
+    more.add_argument(
         "--size", type=count, default=100, metavar="BYTES", help="size of a message (100)"
     )
-    parser.add_argument(
+    more.add_argument(
         "--streams", type=count, default=1, metavar="N", help="number of streams, for fanout (1)"
     )
-    parser.add_argument(
+    more.add_argument(
         "--missed",
         type=count,
         default=20,
         metavar="N",
         help="messages missed by each client, for resume (20)",
     )
+    parser.add_argument("--channel", metavar="NAME", help="subscribe to it; for echo: it answers")
+    more.add_argument("--stream", metavar="NAME", help="the stream of --channel, to publish to")
     parser.add_argument(
-        "--channel",
-        help="subscribe to this channel instead of streams; for echo, the channel that answers",
+        "--action", default="echo", metavar="NAME", help="for echo (echo); empty: clients whisper"
     )
-    parser.add_argument("--stream", help="the stream of --channel, to publish to")
-    parser.add_argument(
-        "--action", default="echo", help="action to call, for echo; empty: clients whisper"
+    more.add_argument("--plain", action="store_true", help="do not sign stream names")
+    more.add_argument(
+        "--header",
+        action="append",
+        type=header,
+        default=[],
+        metavar="NAME:VALUE",
+        help="send this header",
     )
-    parser.add_argument("--plain", action="store_true", help="do not sign stream names")
-    parser.add_argument("--header", action="append", type=header, default=[], metavar="NAME:VALUE")
     parser.add_argument("--jwt", type=token, metavar="TOKEN", help="authenticate with this token")
-    parser.add_argument(
+    more.add_argument(
         "--patience",
         type=seconds,
+        metavar="S",
         default=5.0,
         help="time without a message after which missing ones count as lost (5 s)",
     )

@@ -36,6 +36,11 @@ class CableAddress(msgspec.Struct, frozen=True, kw_only=True):
     is_secure: bool
 
     @property
+    def url(self) -> str:
+        """The URL for an error: without the query, which may contain a token."""
+        return f"ws{'s' * self.is_secure}://{self.authority}{self.target.partition('?')[0]}"
+
+    @property
     def tls(self) -> ssl.SSLContext | None:
         """The argument ``ssl`` of ``create_connection``; certificates are verified."""
         return ssl.create_default_context() if self.is_secure else None

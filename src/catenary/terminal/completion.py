@@ -1,10 +1,8 @@
 """Prints a script that completes subcommands, options and their values.
 
-  bash   source <(catenary completion bash)              in ~/.bashrc
-  zsh    catenary completion zsh > "${fpath[1]}/_catenary"
-  fish   catenary completion fish > ~/.config/fish/completions/catenary.fish
-
-The words come from the server's table of options and from the tools' own arguments.
+bash   source <(catenary completion bash)              in ~/.bashrc
+zsh    catenary completion zsh > "${fpath[1]}/_catenary"
+fish   catenary completion fish > ~/.config/fish/completions/catenary.fish
 """
 
 import argparse
@@ -45,7 +43,7 @@ class Command(msgspec.Struct, frozen=True):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shell", choices=SHELLS)
+    parser.add_argument("shell", choices=SHELLS, metavar="|".join(SHELLS))
 
 
 def run(invocation: Invocation) -> int:
@@ -70,7 +68,8 @@ _GENERAL: Final = (
     Word("--config-path", "Read this TOML file", takes_value=True),
     Word("--ignore-config-path", "Read no TOML file", takes_value=False),
     Word("--print-config", "Print the configuration as TOML", takes_value=False),
-    Word("--help", "Print the help", takes_value=False),
+    Word("--help", "Print the most used options", takes_value=False),
+    Word("--help-all", "Print all options", takes_value=False),
     Word("--version", "Print the version", takes_value=False),
 )
 

@@ -3,9 +3,9 @@
   catenary history chat/1
   catenary history chat/1 --since 5m --limit 10
 
-A line for each message, oldest first: JSON unless standard output is a terminal. --limit prints the newest
-messages. Exit status: 1 if the API refuses. anycable-go has no such endpoint; ``catenary subscribe --history``
-reads its history.
+Prints a line for each message, oldest first: JSON unless standard output is a
+terminal. Exit status: 1 if the API refuses. anycable-go has no such endpoint;
+catenary subscribe --history reads its history.
 """
 
 import argparse
@@ -46,9 +46,11 @@ class _History(msgspec.Struct):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("stream", metavar="STREAM")
     parser.add_argument(
-        "--since", type=seconds, help="start so far back, such as 90, 5m or 2h (default: all)"
+        "--since", type=seconds, metavar="TIME", help="start so far back: 90, 5m, 2h (default: all)"
     )
-    parser.add_argument("--limit", type=count, help="print the newest N messages (default: all)")
+    parser.add_argument(
+        "--limit", type=count, metavar="N", help="print the newest N messages (default: all)"
+    )
     parser.add_argument("--url", help="the API, http://…/api")
     add_key_arguments(parser, "the key of the API")
 

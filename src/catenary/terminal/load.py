@@ -294,7 +294,8 @@ class LoadGenerator:
                     async with asyncio.timeout(CONNECT_TIMEOUT_S):
                         await self._connect(client, index)
                 except (OSError, TimeoutError) as error:
-                    failures.append(str(error) or f"not subscribed after {CONNECT_TIMEOUT_S:.0f} s")
+                    reason = str(error) or f"not subscribed after {CONNECT_TIMEOUT_S:.0f} s"
+                    failures.append(f"{self._target.opening.address.url}: {reason}")
                 else:
                     times.append(perf_counter() - began)
                     inside.add(index)

@@ -2,7 +2,8 @@
 
   catenary presence chat/1
 
-Prints a line for each member: JSON unless standard output is a terminal. Exit status: 1 if the API refuses.
+Prints a line for each member: JSON unless standard output is a terminal.
+Exit status: 1 if the API refuses.
 """
 
 import argparse

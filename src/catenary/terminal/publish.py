@@ -4,8 +4,8 @@
   echo '{"text": "hi"}' | catenary publish chat/1
   tail -f app.log | catenary publish logs --lines
 
-Exit status: 0 if the server accepted everything, else 1. With --lines, a line that it refuses for good, such as
-one that is too large, is reported and skipped; an outage ends the program.
+Exit status: 0 if the server accepted everything, else 1. With --lines, a line
+that it refuses for good is reported and skipped; an outage ends the program.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import msgspec
 
 from catenary.channels.publishers.http import HttpPublisher
-from catenary.errors import BackendRefused, ConfigError
+from catenary.errors import BackendError, BackendRefused, ConfigError
 from catenary.messages.lenient_json import checked, without_surrogates
 from catenary.terminal.running import Invocation
 from catenary.terminal.server_settings import add_key_arguments, server_settings
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data", metavar="DATA", nargs="?", default="-", help="default: standard input"
     )
-    parser.add_argument("--url", help="where the server accepts publications, http://…/_broadcast")
+    parser.add_argument("--url", help="http://HOST:PORT/_broadcast")
     add_key_arguments(parser, "the broadcast key")
     parser.add_argument(
         "--exclude-socket", metavar="SID", help="a session that must not receive it"
@@ -60,6 +60,10 @@ def run(invocation: Invocation) -> int:
                 # The next line may be accepted.
                 sys.stderr.write(f"catenary publish: {text[:60]!r}: {error}\n")
                 status = 1
+            except BackendError as error:
+                if error.__cause__ is None:
+                    raise
+                raise BackendError(f"{error}; start it, or name another with --url") from error
     finally:
         publisher.close()
     return status

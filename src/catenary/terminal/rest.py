@@ -34,7 +34,9 @@ def get(url: str, path: str, *, key: str) -> bytes:
         response = connection.getresponse()
         body = response.read()
     except (OSError, http.client.HTTPException) as error:
-        raise BackendError(f"the API at {api.authority} does not answer: {error!r}") from error
+        raise unreached(
+            f"http{'s' * api.is_encrypted}://{api.authority}{api.path}", error
+        ) from error
     finally:
         connection.close()
     if response.status == 200:
@@ -43,6 +45,12 @@ def get(url: str, path: str, *, key: str) -> bytes:
     if location:
         body = f"redirected to {shown_location(location)} (--url)".encode()
     raise BackendError(_refusal(response.status, body))
+
+
+def unreached(url: str, error: Exception) -> BackendError:
+    """The error for a URL at which nothing answers."""
+    why = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    return BackendError(f"no server answers at {url} ({why}): start it, or name another with --url")
 
 
 def _refusal(status: int, body: bytes) -> str:

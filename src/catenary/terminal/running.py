@@ -15,6 +15,7 @@ import msgspec
 
 from catenary.config.load import StartRequest, load
 from catenary.errors import CatenaryError
+from catenary.terminal.arguments import ToolParser, more_arguments
 from catenary.terminal.tools import Tool
 
 Read = Callable[[str], str | None]
@@ -52,21 +53,16 @@ class _Module(Protocol):
 
 def add_config_argument(parser: argparse.ArgumentParser) -> None:
     """Adds ``--config-path``, which :meth:`Invocation.configuration` reads."""
-    parser.add_argument(
+    more_arguments(parser).add_argument(
         "--config-path",
         metavar="FILE",
         help="the server's configuration (default: ./anycable.toml)",
     )
 
 
-def parser_of(tool: Tool) -> argparse.ArgumentParser:
+def parser_of(tool: Tool) -> ToolParser:
     """The parser of a tool's arguments."""
-    parser = argparse.ArgumentParser(
-        prog=f"catenary {tool.name}",
-        description=_module(tool).__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = ToolParser(tool.name, _module(tool).__doc__ or "")
     _module(tool).add_arguments(parser)
     return parser
 
@@ -74,7 +70,7 @@ def parser_of(tool: Tool) -> argparse.ArgumentParser:
 def run(tool: Tool, words: Sequence[str], environ: Mapping[str, str], read: Read) -> int:
     """Runs a tool. Exit status: 0 done, 1 refused or lost, 2 invalid arguments, 130 interrupted."""
     try:
-        arguments = parser_of(tool).parse_intermixed_args(words)
+        arguments = parser_of(tool).read(words)
         status = _module(tool).run(Invocation(arguments, environ, read))
         sys.stdout.flush()
     except SystemExit as end:

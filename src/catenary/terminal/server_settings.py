@@ -19,15 +19,16 @@ from catenary.config.effective import effective, keys
 from catenary.config.options import Options
 from catenary.config.urls import bracketed, is_everywhere
 from catenary.errors import ConfigError
+from catenary.terminal.arguments import more_arguments
 from catenary.terminal.running import Invocation, add_config_argument
 
 
 def add_key_arguments(parser: argparse.ArgumentParser, key: str) -> None:
     """Adds ``--secret``, ``--key`` and ``--config-path``; ``key`` describes the second."""
     parser.add_argument(
-        "--secret", metavar="TEXT", help="the application secret (default: $ANYCABLE_SECRET)"
+        "--secret", metavar="TEXT", help="the application secret (or $ANYCABLE_SECRET)"
     )
-    parser.add_argument(
+    more_arguments(parser).add_argument(
         "--key", metavar="TEXT", help=f"{key}, instead of the one derived from the secret"
     )
     add_config_argument(parser)

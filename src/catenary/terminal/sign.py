@@ -1,12 +1,13 @@
 """Signs the name of a stream, which authorizes a client to subscribe to it.
 
   catenary sign chat/1
-  catenary sign chat/1 --identifier          the identifier that a client sends, as JSON
+  catenary sign chat/1 --identifier   the identifier that a client sends
   catenary sign chat/1 --turbo
-  catenary sign chat/1 --write               for clients that write a durable stream
+  catenary sign chat/1 --write        for clients that write a durable stream
 
-The secret comes from --secret, --key, ANYCABLE_SECRET, ANYCABLE_STREAMS_SECRET (or the variables of
-Turbo and CableReady), and is never printed. Whispers on signed streams need --streams_whisper of the server.
+The secret comes from --secret, --key, ANYCABLE_SECRET, ANYCABLE_STREAMS_SECRET
+(or the variables of Turbo and CableReady), and is never printed. Whispers on
+signed streams need --streams_whisper of the server.
 """
 
 import argparse

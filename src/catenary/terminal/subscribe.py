@@ -3,14 +3,10 @@
   catenary subscribe ChatChannel id=42
   catenary subscribe --stream chat/1 --history 5m
   catenary subscribe ChatChannel id=42 --perform speak text=hi --count 1
-  catenary subscribe --stream chat/1 --presence
-  catenary subscribe --stream chat/1 --join ann name=Ann --timeout 60
 
-Each message is a line: JSON unless standard output is a terminal. A broken connection is opened again, and
-missed messages are requested (actioncable-v1-ext-json).
-
-Exit status: 0 after --count messages, or after --timeout without a --count; 1 if the server refuses the
-connection, disconnects for good or rejects the subscription, or if --timeout comes first.
+Each message is a line: JSON unless standard output is a terminal. Exit status:
+0 after --count messages, or after --timeout without a --count; 1 if the server
+refuses, or if --timeout comes first.
 """
 
 import argparse
@@ -23,6 +19,7 @@ from typing import Any, Final
 from catenary.errors import ConfigError
 from catenary.protocols.actioncable_json import EXTENDED
 from catenary.terminal.argument_values import count, fields, header, seconds, token
+from catenary.terminal.arguments import more_arguments
 from catenary.terminal.cable_socket import HandshakeRequest, address
 from catenary.terminal.console import Console, consoles
 from catenary.terminal.running import Invocation
@@ -34,21 +31,29 @@ EVERYTHING_SINCE: Final = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("channel", metavar="CHANNEL", nargs="?", help="or an identifier as JSON")
+    parser.add_argument("channel", metavar="CHANNEL", nargs="?")
     parser.add_argument("params", metavar="NAME=VALUE", nargs="*")
     stream = parser.add_mutually_exclusive_group()
     stream.add_argument("--stream", metavar="NAME", help="a stream; signed if a key is known")
     stream.add_argument("--signed", metavar="NAME", help="a signed stream name")
-    parser.add_argument("--plain", action="store_true", help="do not sign the name of --stream")
+    more = more_arguments(parser)
+    more.add_argument("--plain", action="store_true", help="do not sign the name of --stream")
     parser.add_argument("--url", help="the cable, ws://…/cable")
     add_key_arguments(parser, "the key that signs stream names")
     parser.add_argument("--jwt", type=token, metavar="TOKEN", help="authenticate with this token")
-    parser.add_argument("--header", action="append", type=header, default=[], metavar="NAME:VALUE")
+    more.add_argument(
+        "--header",
+        action="append",
+        type=header,
+        default=[],
+        metavar="NAME:VALUE",
+        help="send this header",
+    )
     parser.add_argument(
         "--history", metavar="TIME", type=_since, help="start so far back, such as 5m, or: all"
     )
     parser.add_argument("--presence", action="store_true", help="print presence and its changes")
-    parser.add_argument(
+    more.add_argument(
         "--join", nargs="+", metavar="ID", help="join presence as ID, with name=value …"
     )
     parser.add_argument(
@@ -56,9 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--count", type=count, metavar="N", help="end after N messages")
     parser.add_argument("--timeout", type=seconds, metavar="TIME", help="end after this time")
-    parser.add_argument(
-        "--bare", action="store_true", help="print only messages, without positions"
-    )
+    more.add_argument("--bare", action="store_true", help="print only messages, without positions")
 
 
 def run(invocation: Invocation) -> int:

@@ -129,7 +129,9 @@ class SubscriptionClient(CableSocket):
                     self._connected = True
                     await self._until(lambda: self._welcomed or self._lost)
             except (OSError, TimeoutError) as error:
-                self._reason = str(error) or f"no welcome within {WELCOME_S:.0f} s"
+                self._reason = (
+                    error.strerror or str(error) or f"no welcome within {WELCOME_S:.0f} s"
+                )
                 self.abort()
             if self._welcomed:
                 pause_s = PAUSE_S
@@ -139,7 +141,10 @@ class SubscriptionClient(CableSocket):
                 continue
             elif not self._subscribed:
                 raise BackendError(
-                    f"{self._where.authority} refuses the connection: {self._reason}"
+                    f"{self._where.url} refuses the connection: {self._reason}"
+                    if self._connected
+                    else f"no server answers at {self._where.url} ({self._reason}): start it, or"
+                    " name another with --url"
                 )
             self._note(f"away: {self._reason or 'the connection broke'}")
             await asyncio.sleep(pause_s * (0.5 + random.random()))  # noqa: S311  (no secret)

@@ -3,7 +3,8 @@
   catenary token user_id=42
   catenary token --identifiers '{"user_id": 42}' --ttl 10m
 
-The secret comes from --secret, --key, ANYCABLE_SECRET or ANYCABLE_JWT_SECRET, and is never printed.
+The secret comes from --secret, --key, ANYCABLE_SECRET or ANYCABLE_JWT_SECRET,
+and is never printed.
 """
 
 import argparse
@@ -20,7 +21,9 @@ from catenary.terminal.server_settings import add_key_arguments, server_settings
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("fields", metavar="NAME=VALUE", nargs="*")
     parser.add_argument("--identifiers", metavar="JSON", help="all identifiers as an object")
-    parser.add_argument("--ttl", type=seconds, default=3600.0, help="such as 90, 10m, 1d (1h)")
+    parser.add_argument(
+        "--ttl", type=seconds, default=3600.0, metavar="TIME", help="such as 90, 10m, 1d (1h)"
+    )
     add_key_arguments(parser, "the key that signs tokens")
 
 

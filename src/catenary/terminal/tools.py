@@ -17,16 +17,17 @@ class Tool(msgspec.Struct, frozen=True):
 
 
 TOOLS: Final = (
-    Tool("publish", "publish", "Publish to a stream, over HTTP"),
-    Tool("subscribe", "subscribe", "Print the messages of a channel or a stream"),
-    Tool("presence", "presence", "List who is present on a stream"),
-    Tool("history", "history", "Print the history of a stream"),
-    Tool("token", "tokens", "Print a token (JWT) that authenticates a client"),
-    Tool("sign", "sign", "Sign the name of a stream"),
-    Tool("bench", "bench", "Generate load, and check that every message arrives"),
+    Tool("publish", "publish", "Publish to a stream"),
+    Tool("subscribe", "subscribe", "Print what arrives"),
+    Tool("presence", "presence", "List members of a stream"),
+    Tool("history", "history", "Print a stream's history"),
+    Tool("token", "tokens", "Print a client's token"),
+    Tool("sign", "sign", "Sign a stream's name"),
+    Tool("bench", "bench", "Generate load"),
     Tool("new", "new", "Create a project"),
-    Tool("completion", "completion", "Print a completion script for a shell"),
+    Tool("completion", "completion", "Complete in your shell"),
 )
+"""Their order is that of ``--help``. A summary has up to 26 characters."""
 
 HELP: Final = "help"
 

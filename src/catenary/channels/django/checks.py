@@ -40,7 +40,7 @@ def _errors(found: Configuration) -> Iterator[CheckMessage]:
     except ConfigError as error:
         yield Error(
             f"CATENARY: OPTIONS: {error}",
-            hint="Options are named as the flags of catenary --help.",
+            hint="Options are named as the flags of catenary --help-all.",
             id="catenary.E003",
         )
     if found.publisher:

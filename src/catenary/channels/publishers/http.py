@@ -42,7 +42,7 @@ class HttpPublisher(OrderedPublisher):
         except (OSError, http.client.HTTPException) as error:
             self._hang_up()
             raise BackendError(
-                f"no server accepts broadcasts at {self._address}: {error!r}"
+                f"no server accepts broadcasts at {self._address}: {_reason(error)}"
             ) from error
         if status >= 300:
             raise _failure(status, reason)
@@ -79,6 +79,11 @@ class HttpPublisher(OrderedPublisher):
     def _answer(self) -> tuple[int, str]:
         response = self._connection.getresponse()
         return response.status, reason_of(response)
+
+
+def _reason(error: Exception) -> str:
+    """The text of an error of the connection: ``Connection refused``."""
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
 def _failure(status: int, reason: str) -> BackendError:

@@ -20,7 +20,7 @@ class Command(BaseCommand):
 
     help = (
         "Serves the project's cable (CATENARY in the settings); with the word rpc, serves it over"
-        " gRPC to another server. Accepts the flags of catenary --help, too."
+        " gRPC to another server. Accepts the flags of catenary --help-all, too."
     )
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:

@@ -1,0 +1,3 @@
+"""A module that raises an exception at its import."""
+
+raise ZeroDivisionError
