@@ -1,4 +1,4 @@
-"""Addresses of NATS and Redis: every form that is read, and the one line that answers every other."""
+"""Addresses of NATS, Redis and StatsD: every form that is read, and the one line that answers every other."""
 
 import pytest
 
@@ -12,6 +12,7 @@ from catenary.config.addresses import (
     redis_server,
     sentinel_server,
     server_address,
+    statsd_address,
 )
 from catenary.errors import ConfigError
 from tests.config.sources import options
@@ -257,3 +258,25 @@ def test_tls_behind_sentinels() -> None:
     assert [each.is_encrypted for each in address.sentinel_servers] == [True, False]
     verified = RedisAddress("redis://m", sentinels=("rediss://a",), tls_verify=True)
     assert [each.is_encrypted for each in verified.sentinel_servers] == [True]
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("localhost:8125", ("localhost", 8125)),
+        ("statsd.test", ("statsd.test", 8125)),
+        ("127.0.0.1:1", ("127.0.0.1", 1)),
+        ("[::1]:1", ("::1", 1)),
+        ("::1", ("::1", 8125)),
+    ],
+)
+def test_a_statsd_server(text: str, address: tuple[str, int]) -> None:
+    assert statsd_address(text) == address
+
+
+@pytest.mark.parametrize(
+    "text", ["udp://localhost:8125", ":8125", "localhost:0", "localhost:x", "a b:1", "a..b"]
+)
+def test_what_is_no_address_of_a_statsd_server(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"^statsd_host: expected HOST:PORT, got "):
+        statsd_address(text)

@@ -51,6 +51,8 @@ def test_nothing_given_means_the_defaults() -> None:
         (["--norpc=false"], "rpc.implementation", ""),
         (["--norpc", "--rpc_impl=grpc"], "rpc.implementation", "none"),
         (["--disable_disconnect"], "disconnector.mode", "never"),
+        (["--metrics_log_interval=5"], "metrics.rotate_interval_s", 5),
+        (["--secret=none"], "access.secret", ""),
     ],
 )
 def test_a_flag(argv: list[str], place: str, expected: Value) -> None:

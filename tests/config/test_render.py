@@ -118,6 +118,7 @@ def any_options(draw: st.DrawFn) -> Options:
         "server_name": draw(st.just("") | WORD),
     }
     rooms.setdefault("broadcast", {})["nats_channel"] = draw(WORD)
+    rooms.setdefault("statsd", {})["host"] = draw(st.just("") | HOST)
     for room, name in (
         ("server", "allowed_origins"),
         ("http_broadcast", "cors_hosts"),
@@ -158,6 +159,14 @@ def test_printed_toml_holds_what_a_preset_gave() -> None:
     assert options(environ=environ, file=render.toml(explicit)) == explicit
 
 
+def test_programs_read_which_of_these_are_not_set() -> None:
+    """As in features/file_config.testfile (anycable/anycable)."""
+    printed = tomllib.loads(render.toml(options("--secret=none")))
+    assert printed["secret"] == "none"
+    assert "node_id" not in printed
+    assert "debug" not in printed["logging"]
+
+
 def test_tags_are_printed_as_a_table() -> None:
     tags = next(entry for entry in TABLE if entry.kind == "tags")
     line = render._setting(tags, ('e"nv:one:two', "zone:b")).splitlines()[-1]
@@ -168,8 +177,8 @@ def test_printed_toml_names_every_option() -> None:
     text = render.toml(Options())
     for entry in TABLE:
         key = entry.option.toml.split(".", 1)[-1]
-        mark = "" if entry.option.built else "# "
-        assert f"\n{mark}{key} = " in text
+        is_commented = not entry.option.built or entry.place in {"node.node_id", "log.debug"}
+        assert f"\n{'# ' * is_commented}{key} = " in text
 
 
 def test_printed_toml_lists_of_the_reference_are_one_string() -> None:

@@ -1,4 +1,4 @@
-"""Addresses of NATS and Redis as options write them; the checks, the clients and the embedded server use these.
+"""Addresses of NATS, Redis and StatsD as options write them; the checks, the clients and the embedded server use these.
 
 Sources: docs/embedded_nats.md; "Redis" of docs/configuration.md (anycable). Knows: text. Does not know: which option it is.
 """
@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import msgspec
 
-from catenary.config.urls import UNENCODED, Url, joined, read_url
+from catenary.config.urls import UNENCODED, Url, host_and_port, joined, read_url
 from catenary.errors import ConfigError
 
 NATS_PORT: Final = 4222
 REDIS_PORT: Final = 6379
 SENTINEL_PORT: Final = 26379
+STATSD_PORT: Final = 8125
 
 
 class NatsAddress(msgspec.Struct, frozen=True):
@@ -301,3 +302,12 @@ def redis_settings(address: RedisAddress, server: RedisServer) -> dict[str, Any]
         "ssl_certfile": address.tls_client_cert_path or None,
         "ssl_keyfile": address.tls_client_key_path or None,
     }
+
+
+def statsd_address(text: str) -> tuple[str, int]:
+    """Reads the host and the UDP port of a StatsD server. Raises :class:`ConfigError`."""
+    try:
+        host, port = host_and_port(text.strip())
+    except ValueError as error:
+        raise ConfigError(f"statsd_host: expected HOST:PORT, {error}") from None
+    return host, STATSD_PORT if port is None else port

@@ -8,7 +8,12 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from catenary.config.addresses import gateway, listening_address, server_address
+from catenary.config.addresses import (
+    gateway,
+    listening_address,
+    server_address,
+    statsd_address,
+)
 from catenary.config.effective import is_http, keys, redis_address, uses_redis
 from catenary.config.options import TABLE, OptionRow, Options, Shorthand, Value
 from catenary.config.origins import allowed_origin
@@ -45,7 +50,7 @@ def refuse_unbuilt(options: Options, sources: Mapping[str, str]) -> None:
 def refuse_unbuilt_shorthand(row: Shorthand, value: Value, source: str) -> None:
     """Raises :class:`catenary.errors.ConfigError` if the flag asks for a feature that is not built."""
     if not row.built and value not in (False, "", 0):
-        raise ConfigError(f"{source}: this option is {UNAVAILABLE}; leave it out")
+        raise ConfigError(f"{source}: this option is {UNAVAILABLE}; {row.advice}")
 
 
 def check_together(options: Options) -> None:
@@ -70,6 +75,8 @@ def check_together(options: Options) -> None:
     pusher_apps(options)
     _check_durable_streams(options)
     _check_graphql(options)
+    if options.statsd.host:
+        statsd_address(options.statsd.host)
     check_paths(options)
 
 

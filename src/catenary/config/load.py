@@ -29,6 +29,7 @@ from catenary.config.checks import (
     refuse_unbuilt_shorthand,
 )
 from catenary.config.options import (
+    NO_SECRET,
     SHORTHANDS,
     TABLE,
     OptionRow,
@@ -290,7 +291,7 @@ def _build(values: Mapping[str, Value]) -> Options:
     rooms: dict[str, dict[str, Any]] = {}
     for place, value in values.items():
         room, _, name = place.partition(".")
-        rooms.setdefault(room, {})[name] = value
+        rooms.setdefault(room, {})[name] = "" if (place, value) == NO_SECRET else value
     groups = {room: Options.__annotations__[room](**fields) for room, fields in rooms.items()}
     return Options(**groups)
 

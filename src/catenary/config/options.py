@@ -77,7 +77,10 @@ JwtAlgorithm = Literal[
     "EdDSA",
 ]
 Preset = Literal["none", "fly", "heroku", "broker"]
-StatsdTagsFormat = Literal["datadog", "influxdb", "graphite"]
+NO_SECRET: Final = ("access.secret", "none")
+"""A place and its value that is the same as an empty one, and printed for it, as in anycable-go."""
+
+StatsdTagsFormat = Literal["datadog", "influxdb", "influx", "graphite"]
 
 
 class Option(msgspec.Struct, frozen=True):
@@ -867,14 +870,11 @@ class MetricsOptions(Group, frozen=True, kw_only=True):
 
     section = Section(METRICS, flags="metrics_", toml="metrics.")
 
-    log: bool = option(False, "Log the metrics", built=False)
+    log: bool = option(False, "Log the metrics, at the level info")
     rotate_interval_s: int = option(
-        15,
-        "Interval at which metrics are logged and sent to StatsD, in seconds",
-        minimum=1,
-        built=False,
+        15, "Interval at which metrics are logged and sent to StatsD, in seconds", minimum=1
     )
-    log_filter: tuple[str, ...] = option((), "Metrics to log (empty: all)", built=False)
+    log_filter: tuple[str, ...] = option((), "Metrics to log (empty: all)")
     http_path: str = option(
         "",
         "Path that serves the metrics (Prometheus)",
@@ -903,12 +903,12 @@ class StatsdOptions(Group, frozen=True, kw_only=True):
 
     section = Section(STATSD, flags="statsd_", toml="metrics.statsd.")
 
-    host: str = option("", "Address of the StatsD server, as host:port", built=False)
-    prefix: str = option("anycable_go.", "Prefix of metric names", built=False)
+    host: str = option("", "Address of the StatsD server, as host:port (empty: none; port 8125)")
+    prefix: str = option("anycable_go.", "Prefix of metric names")
     max_packet_size_bytes: int = option(
-        1400, "Maximum size of a UDP packet, in bytes", minimum=1, hidden=True, built=False
+        1400, "Maximum size of a UDP packet, in bytes", minimum=1, maximum=65_507, hidden=True
     )
-    tags_format: StatsdTagsFormat = option("datadog", "Format of tags", built=False)
+    tags_format: StatsdTagsFormat = option("datadog", "Format of tags; influx is influxdb")
 
 
 class JwtOptions(Group, frozen=True, kw_only=True):
@@ -1202,7 +1202,8 @@ class Shorthand(msgspec.Struct, frozen=True, kw_only=True):
     """A flag that sets other options instead of having a value; most are deprecated names.
 
     ``sets`` are pairs of a place and its value (None: the value of the flag). A bool flag acts if it is true.
-    ``wins``: overrides a value given for the place itself. ``deprecated``: the replacement.
+    ``wins``: overrides a value given for the place itself. ``deprecated``: the replacement. ``advice`` ends the error
+    of one that is not built.
     """
 
     group: str
@@ -1214,6 +1215,7 @@ class Shorthand(msgspec.Struct, frozen=True, kw_only=True):
     secret: bool = False
     hidden: bool = True
     built: bool = True
+    advice: str = "leave it out"
     deprecated: str | None = None
 
     @property
@@ -1254,7 +1256,6 @@ SHORTHANDS: Final = (
         kind="int",
         help="Interval at which metrics are logged, in seconds",
         sets=(("metrics.rotate_interval_s", None),),
-        built=False,
         deprecated="metrics_rotate_interval",
     ),
     Shorthand(
@@ -1263,6 +1264,7 @@ SHORTHANDS: Final = (
         kind="str",
         help="Path of a Ruby script that formats logged metrics",
         built=False,
+        advice="read the metrics from the lines of log_format=json, which need no formatter",
     ),
     Shorthand(
         group=JWT,

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from catenary.config.options import (
+    NO_SECRET,
     SHORTHANDS,
     TABLE,
     OptionRow,
@@ -37,6 +38,9 @@ _GENERAL: Final = (
     ("--help-all", "Print this help and exit"),
     ("-v, --version", "Print the version and exit"),
 )
+_LEFT_OUT: Final = ("log.debug", "node.node_id")
+"""Printed as a comment if they are not set, as in anycable-go, so that programs read whether they are."""
+
 _NOT_BUILT: Final = "(not in this version)"
 _HELP_COLUMN: Final = 34
 
@@ -180,7 +184,10 @@ def _setting(entry: OptionRow, value: Value) -> str:
     text = textwrap.fill(
         _prose(entry), WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
     )
-    mark = "# " if not entry.option.built and value == entry.default else ""
+    if not value and entry.place == NO_SECRET[0]:
+        value = NO_SECRET[1]
+    is_left_out = not entry.option.built or entry.place in _LEFT_OUT
+    mark = "# " if is_left_out and value == entry.default else ""
     return f"{text}\n{mark}{key} = {_toml_value(entry, value)}\n"
 
 

@@ -68,6 +68,15 @@ def message_of(record: logging.LogRecord) -> str:
     return shortened(escaped(message), MESSAGE_CHARS)
 
 
+def fields_of(record: logging.LogRecord) -> dict[str, str | float | bool | None]:
+    """The fields of a record (``extra={"fields": …}``) by name; text is escaped and shortened."""
+    fields: Mapping[str, object] = getattr(record, "fields", None) or {}
+    return {
+        name: value if isinstance(value, _NUMBERS) else escaped(shortened(str(value)))
+        for name, value in fields.items()
+    }
+
+
 def traceback_of(record: logging.LogRecord) -> str:
     """The traceback and the stack of a record, indented so that none of it looks like a log line; "" for none."""
     lines: list[str] = []

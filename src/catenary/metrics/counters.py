@@ -174,6 +174,11 @@ class Counters:
         "Questions between nodes refused, because too many or too large answers were waiting"
     )
 
+    # StatsD
+    statsd_lost_lines_total: int = _figure(
+        "Lines that StatsD did not get, because they were too long, refused or could not be sent"
+    )
+
     # This process
     service_failures_total: int = _figure("Times a long-lived task failed and was restarted")
     event_loop_lag_ms: int = _figure("Worst event-loop lag over the last 5 s, in ms")

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from catenary.logs.escaping import message_of, traceback_of
+from catenary.logs.escaping import fields_of, message_of, traceback_of
 from catenary.logs.rate_limited import RateLimit
 
 _LIBRARIES: Final = ("uvicorn.error", "asyncio", "websockets.server")
@@ -20,26 +20,31 @@ _LIBRARIES: Final = ("uvicorn.error", "asyncio", "websockets.server")
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``msg``, and ``traceback`` if any."""
+    """One JSON object per line: ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``msg``, the fields of the record, and
+    ``traceback`` if any."""
 
     def format(self, record: logging.LogRecord) -> str:
-        entry = {
+        entry: dict[str, str | float | None] = {
             "time": _rfc3339(record.created),
             "level": record.levelname,
             "logger": record.name,
             "msg": message_of(record),
         }
+        # No field replaces one of these.
+        entry = entry | fields_of(record) | entry
         if trace := traceback_of(record):
             entry["traceback"] = trace
         return msgspec.json.encode(entry).decode()
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, logger, message."""
+    """Time, level, logger, message, and the fields of the record as ``name=value``."""
 
     def format(self, record: logging.LogRecord) -> str:
         name = record.name.removeprefix("catenary.")
-        line = f"{_rfc3339(record.created)} {record.levelname:<7} {name}: {message_of(record)}"
+        fields = (f"{field}={value}" for field, value in fields_of(record).items())
+        text = " ".join(filter(None, (message_of(record), *fields)))
+        line = f"{_rfc3339(record.created)} {record.levelname:<7} {name}: {text}"
         trace = traceback_of(record)
         return f"{line}\n{trace}" if trace else line
 

@@ -28,6 +28,7 @@ from catenary.server.engines import Engine, build_engine, build_nats
 from catenary.server.graphql import with_graphql
 from catenary.server.listeners import build_listeners
 from catenary.server.long_polling import with_long_polling
+from catenary.server.metrics_reports import add_metrics_reports
 from catenary.server.publishers import start_publishers
 from catenary.server.pusher import with_pusher
 from catenary.server.pusher_api import PusherState
@@ -95,6 +96,7 @@ class Assembly:
         start_publishers(build, self.node.publications, engine, nats)
         _start_applications(build, self.node, reads, applications)
         build.tick(health.INTERVAL_S, build.checks.results)
+        add_metrics_reports(build)
 
     def asgi_edge(self) -> AsgiEdge:
         """Endpoints for the clients of another server that hosts this cable."""

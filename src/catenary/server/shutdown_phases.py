@@ -38,7 +38,10 @@ CLOSE_PUBSUB: Final = Phase("close pub/sub", 2 / 3)
 
 CLOSE_STORES: Final = Phase("close stores", 2 / 3)
 
-STOP_EMBEDDED_NATS: Final = Phase("stop embedded NATS", 1)
+STOP_EMBEDDED_NATS: Final = Phase("stop embedded NATS", 2 / 3)
+
+REPORT_METRICS: Final = Phase("report metrics", 1)
+"""Logs the metrics of the last interval and sends them to StatsD. Last, because every phase before it may change some."""
 
 PHASES: Final = (
     DRAIN_CLIENTS,
@@ -53,4 +56,5 @@ PHASES: Final = (
     CLOSE_PUBSUB,
     CLOSE_STORES,
     STOP_EMBEDDED_NATS,
+    REPORT_METRICS,
 )
