@@ -11,7 +11,8 @@ from catenary.adapters.memory.presence import LocalPresence
 from catenary.adapters.memory.sessions import LocalSessions
 from catenary.adapters.ordered_intake import OrderedIntake
 from catenary.adapters.pacing import paced
-from catenary.api.reads import history_of, presence_of
+from catenary.api.reads import HistoryQuery, PresenceQuery, history_of, presence_of
+from catenary.api.rest import RestRequest
 from catenary.messages.commands import (
     HistoryRequest,
     Join,
@@ -304,7 +305,7 @@ def many_are_read_from_outside(size: int) -> Work:
     for number in range(size):
         presence.join(ROOM_STREAM, Sid(str(number)), str(number), "{}")
     read = presence_of(Reads(None, presence))
-    return lambda: read(ROOM_STREAM, {})
+    return lambda: read(RestRequest({"stream": ROOM_STREAM}, PresenceQuery()))
 
 
 def a_history_is_read_from_outside(size: int) -> Work:
@@ -313,7 +314,7 @@ def a_history_is_read_from_outside(size: int) -> Work:
     for number in range(size // 10):
         history.append(Publication(ROOM_STREAM, f"{number}"))
     read = history_of(Reads(history, None))
-    return lambda: read(ROOM_STREAM, {})
+    return lambda: read(RestRequest({"stream": ROOM_STREAM}, HistoryQuery()))
 
 
 def much_is_read_from_a_broker(size: int) -> Work:

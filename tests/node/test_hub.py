@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections import deque
+from collections import ChainMap, deque
 from collections.abc import Callable
 from itertools import count, pairwise
 from typing import Any
@@ -282,7 +282,7 @@ def slots(hub: Hub) -> dict[str, object]:
     sessions = hub.sessions
     return {
         "streams": hub._streams,
-        "sessions": sessions._by_sid,
+        "sessions": dict(ChainMap(*sessions._shards)),
         "identifiers": sessions._by_identifiers,
     }
 

@@ -37,12 +37,13 @@ class Access:
     With an empty ``key`` anyone may send requests; ``pages`` are the origins that browsers may call from (CORS), None for none.
     """
 
-    __slots__ = ("_cors", "_key", "_method", "_pages")
+    __slots__ = ("_cors", "_key", "_method", "key", "pages")
 
     def __init__(self, method: str, *, key: str, pages: Origins | None) -> None:
         self._method = method
         self._key = BearerKey(key)
-        self._pages = pages
+        self.key = key
+        self.pages = pages
         self._cors = (
             ("access-control-allow-methods", f"{method}, OPTIONS"),
             ("access-control-allow-credentials", "true"),
@@ -55,21 +56,25 @@ class Access:
             return ApiResponse(200)
         if method != self._method:
             return ApiResponse(422, f"expected {self._method}, got {method}")
+        return self.authorize(authorization)
+
+    def authorize(self, authorization: str) -> ApiResponse | None:
+        """The answer to an unauthorized request, whatever its method; None if it is permitted."""
         if not self._key.matches(authorization):
             return ApiResponse(401, "expected Authorization: Bearer with the key")
         return None
 
     def is_preflight(self, method: str) -> bool:
         """Whether a browser asks if a page may send a request; never without ``pages``."""
-        return self._pages is not None and method == "OPTIONS"
+        return self.pages is not None and method == "OPTIONS"
 
     def cors(self, origin: str) -> tuple[tuple[str, str], ...]:
         """The CORS headers of an answer to a page of this origin."""
-        if self._pages is None:
+        if self.pages is None:
             return ()
-        if self._pages.is_open:
+        if self.pages.is_open:
             return (*self._cors, ("access-control-allow-origin", "*"))
-        if self._pages.allow(origin):
+        if self.pages.allow(origin):
             return (*self._cors, ("access-control-allow-origin", origin), ("vary", "Origin"))
         return self._cors
 

@@ -6,50 +6,29 @@ Knows: queries, JSON. Does not know: where anything is stored.
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
-from starlette.datastructures import QueryParams
-from starlette.types import Receive, Scope, Send
+from msgspec import Meta
 
-from catenary.api.access import Access, ApiResponse, send_answer
-from catenary.errors import (
-    BackendError,
-    BackendRefused,
-    CatenaryError,
-    LostPosition,
-    NotKept,
-)
+from catenary.api.access import ApiResponse
+from catenary.api.rest import Handler, QueryError, RestRequest
 from catenary.messages.names import Stream
 from catenary.messages.presence import Member
 from catenary.messages.publications import Position, Publication, position_of
 from catenary.node.reads import Reads
 from catenary.ports import SLICE_BYTES
-from catenary.wire.http1 import header_text
 
 PAGE: Final = 1_000
 """The most messages of one answer; a reader asks for the rest with the position of the last one."""
 
-_STATUSES: Final[tuple[tuple[type[CatenaryError], int], ...]] = (
-    (NotKept, 501),
-    (LostPosition, 410),
-    (BackendRefused, 422),
-    (BackendError, 503),
-)
-"""The status of an error: that of the first class that it is an instance of."""
 RECORD_BYTES: Final = 300
 """Cost of a record, besides its text, towards the bytes that are encoded in one turn of the event loop."""
 
 _T = TypeVar("_T")
 
 _write: Final = msgspec.json.encode
-
-Read = Callable[[Stream, Mapping[str, str]], Awaitable[bytes]]
-
-
-class QueryError(ValueError):
-    """A malformed query; the message says what was expected."""
 
 
 class _Member(msgspec.Struct, gc=False):
@@ -70,68 +49,118 @@ class _Messages(msgspec.Struct, gc=False):
     more: bool
 
 
-class ReadEndpoint:
-    """An ASGI application that answers one kind of request about the ``stream`` of its path.
-
-    200; 401 without the key, 404 without a stream, 422 for a query that can't be read or that the
-    broker refuses for good, and for methods other than GET, 501 without a broker, 410 if a part of the
-    history is gone, 503 while the broker is unavailable.
-    """
-
-    __slots__ = ("_access", "_read")
-
-    def __init__(self, read: Read, access: Access) -> None:
-        self._read = read
-        self._access = access
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name: header_text(value) for name, value in scope["headers"]}
-        answer = self._access.check(scope["method"], headers.get(b"authorization", ""))
-        if answer is None:
-            answer = await self._answer(scope)
-        await send_answer(send, answer, self._access.cors(headers.get(b"origin", "")))
-
-    async def _answer(self, scope: Scope) -> ApiResponse:
-        stream = Stream(scope["path_params"]["stream"])
-        if not stream:
-            return ApiResponse(404, "expected a stream in the path")
-        try:
-            content = await self._read(stream, QueryParams(scope["query_string"]))
-        except QueryError as error:
-            return ApiResponse(422, str(error))
-        except (NotKept, LostPosition, BackendError) as error:
-            status = next(status for kind, status in _STATUSES if isinstance(error, kind))
-            return ApiResponse(status, str(error))
-        return ApiResponse(200, content=content)
+class _NewestMessages(_Messages, gc=False):
+    next: str | None
 
 
-def presence_of(reads: Reads) -> Read:
+# The same, for the OpenAPI document
+
+
+class MemberRecord(msgspec.Struct):
+    """A member: its id, and its info of any type."""
+
+    id: str
+    info: Any
+
+
+class Members(msgspec.Struct, omit_defaults=True):
+    """The members of a stream; ``records`` is missing if there are none."""
+
+    type: Literal["info"]
+    total: int
+    records: list[MemberRecord] = []
+
+
+class MessageRecord(msgspec.Struct, omit_defaults=True):
+    """A message of a history; ``type`` is missing for usual ones."""
+
+    offset: int
+    data: str
+    type: str = ""
+
+
+class Messages(msgspec.Struct, omit_defaults=True):
+    """A part of a history; ``next`` is there with ``order=newest`` only."""
+
+    stream: str
+    epoch: str | None
+    messages: list[MessageRecord]
+    more: bool
+    next: str | None = None
+
+
+class PresenceQuery(msgspec.Struct, frozen=True):
+    """The members have no parameters; unknown ones are ignored, as in anycable-go."""
+
+
+class HistoryQuery(msgspec.Struct, frozen=True):
+    """A part of the history of a stream."""
+
+    since: Annotated[
+        str | None, Meta(description="messages since a time, in seconds since 1970")
+    ] = None
+    after: Annotated[str | None, Meta(description="messages after a position, OFFSET:EPOCH")] = None
+    before: Annotated[
+        str | None, Meta(description="messages before a position, OFFSET:EPOCH; with order=newest")
+    ] = None
+    order: Annotated[
+        Literal["oldest", "newest"], Meta(description="which message is the first of the answer")
+    ] = "oldest"
+    limit: Annotated[str | None, Meta(description=f"the most messages, from 1 to {PAGE}")] = None
+
+
+def presence_of(reads: Reads) -> Handler:
     """Reads the members of a stream."""
 
-    async def read(stream: Stream, query: Mapping[str, str]) -> bytes:
-        members = await reads.members(stream)
+    async def read(request: RestRequest) -> ApiResponse:
+        members = await reads.members(Stream(request.path["stream"]))
         answer = b'{"type":"info","total":%d' % len(members)
         # anycable-go leaves the records out if there are none.
         if members:
             records = await _list(members, _member, lambda each: len(each.info))
             answer += b',"records":' + records
-        return answer + b"}"
+        return ApiResponse(200, content=answer + b"}")
 
     return read
 
 
-def history_of(reads: Reads) -> Read:
+def history_of(reads: Reads) -> Handler:
     """Reads the history of a stream, oldest message first: ``since`` a time (seconds since 1970), or ``after`` a
-    position (``offset:epoch``). A ``limit`` selects the newest messages, or the next ones after the position."""
+    position (``offset:epoch``). A ``limit`` selects the newest messages, or the next ones after the position.
 
-    async def read(stream: Stream, query: Mapping[str, str]) -> bytes:
-        start, limit = _start(query), _limit(query.get("limit"))
+    With ``order=newest``, the newest message is the first, and ``next`` the position ``before`` which the next page ends."""
+
+    async def read(request: RestRequest) -> ApiResponse:
+        stream, query = Stream(request.path["stream"]), request.query
+        limit = _limit(query.limit)
+        if query.order == "newest":
+            return await newest_first(stream, query, limit or PAGE)
+        if query.before is not None:
+            raise QueryError("before: expected with order=newest")
+        start = _start(query)
         newest = limit is not None and not isinstance(start, Position)
         page = await reads.page(stream, start, limit or PAGE, newest=newest)
         position = page.messages[0].position if page.messages else start
         epoch = position.epoch if isinstance(position, Position) else None
         messages = await _list(page.messages, _message, lambda each: len(each.data))
-        return _write(_Messages(stream, epoch, msgspec.Raw(messages), page.more))
+        answer = _Messages(stream, epoch, msgspec.Raw(messages), page.more)
+        return ApiResponse(200, content=_write(answer))
+
+    async def newest_first(stream: Stream, query: HistoryQuery, limit: int) -> ApiResponse:
+        if query.since is not None or query.after is not None:
+            raise QueryError("order=newest: expected before, got since or after")
+        before = None if query.before is None else _position("before", query.before)
+        page = await reads.page_before(stream, before, limit)
+        first, last = (
+            (page.messages[0].position, page.messages[-1].position)
+            if page.messages
+            else (before, None)
+        )
+        epoch = None if first is None else first.epoch
+        following = f"{last.offset}:{last.epoch}" if page.more and last is not None else None
+        messages = await _list(page.messages, _message, lambda each: len(each.data))
+        answer = _NewestMessages(stream, epoch, msgspec.Raw(messages), page.more, following)
+        return ApiResponse(200, content=_write(answer))
 
     return read
 
@@ -157,15 +186,19 @@ def _member(member: Member) -> _Member:
     return _Member(member.id, msgspec.Raw(member.info.encode()))
 
 
-def _start(query: Mapping[str, str]) -> int | Position:
-    if "after" not in query:
-        return _moment(query.get("since", "0"))
-    if "since" in query:
+def _start(query: HistoryQuery) -> int | Position:
+    if query.after is None:
+        return _moment("0" if query.since is None else query.since)
+    if query.since is not None:
         raise QueryError("expected since or after, got both")
+    return _position("after", query.after)
+
+
+def _position(name: str, text: str) -> Position:
     try:
-        return position_of(query["after"])
+        return position_of(text)
     except ValueError as error:
-        raise QueryError(f"after: {error}") from error
+        raise QueryError(f"{name}: {error}") from error
 
 
 def _message(publication: Publication) -> _Message:

@@ -6,6 +6,7 @@ Knows: sessions, the hub, ports. Does not know: sockets, HTTP, what an applicati
 """
 
 import logging
+import time
 from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import Final
@@ -52,6 +53,7 @@ from catenary.node.publications import Publications
 from catenary.node.replay import Replayer
 from catenary.node.resumption import ExpiryRules, Resumption
 from catenary.node.session import Session, Traits
+from catenary.node.shared_seconds import SharedSeconds
 from catenary.node.snapshot import Snapshot
 from catenary.ports import Application, Goodbye, Outbound, PubSub
 
@@ -76,6 +78,7 @@ class Node:
         "_replayer",
         "_restored_action",
         "_resumption",
+        "_seconds",
         "publications",
     )
 
@@ -108,6 +111,7 @@ class Node:
         self._restored_action = restored_action
         self._limited = RateLimitedLogger(_log)
         self._background = BackgroundTasks()
+        self._seconds = SharedSeconds(time.time)
         self._replayer = Replayer(hub, history, observers)
         self._presences = Presences(presence, pubsub.send, hub.detached, observers)
         self._resumption = Resumption(
@@ -151,6 +155,7 @@ class Node:
         self._counters.open_connections_num += 1
         session = Session(environment, encoder, outbound)
         session.is_resumable = traits.is_resumable
+        session.connected_at = self._seconds.now()
         if traits.decode is not None:
             session.decode = traits.decode
         self._pinger.add(session, traits.heartbeat)

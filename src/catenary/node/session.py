@@ -97,12 +97,14 @@ class Session:
     ``inbox`` is None while no command is waited for, which is most of the time. ``silent_since`` is the loop time of the
     first ping since the client sent something; 0 if it has sent something since the last ping, or no pongs are expected.
     ``previous_sid`` is the former sid of a resumed session until the client sends something: it may not have received
-    its new one. ``expires_at`` is when the token of the client expires, in seconds since 1970; None: never.
+    its new one. ``connected_at`` is when the client connected and ``expires_at`` when its token
+    expires (None: never), in seconds since 1970.
     """
 
     __slots__ = (
         "closed",
         "connected",
+        "connected_at",
         "decode",
         "disconnect_wanted",
         "encoder",
@@ -124,6 +126,7 @@ class Session:
         self.sid = environment.sid
         self.previous_sid: Sid | None = None
         self.expires_at: float | None = None
+        self.connected_at = 0
         # Transport
         self.encoder = encoder
         self.decode = encoder.decode

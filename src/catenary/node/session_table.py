@@ -3,7 +3,7 @@
 Knows: sessions, turns. Does not know: streams, how a session is resumed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from catenary.messages.names import Sid
@@ -17,15 +17,25 @@ CLOSE_COST: Final = 10
 """Closing a session takes as long as this number of writes."""
 
 
+SHARDS: Final = 256
+"""Dicts of sessions: of 100,000 sessions, one has 400, which are sorted in 50 µs."""
+
+
+def shard_of(sid: Sid) -> int:
+    """The number of the shard of a session, for as long as this process lives."""
+    return hash(sid) % SHARDS
+
+
 class SessionTable:
     """Sessions that the application has accepted, until their connections are lost."""
 
-    __slots__ = ("_by_identifiers", "_by_realm", "_by_sid", "_closing", "_counters", "_turns")
+    __slots__ = ("_by_identifiers", "_by_realm", "_closing", "_counters", "_shards", "_turns")
 
     def __init__(self, counters: Counters, turns: Turns) -> None:
         self._counters = counters
         self._turns = turns
-        self._by_sid: dict[Sid, Session] = {}
+        # By the hash of the sid, so that all sessions can be visited shard by shard
+        self._shards: tuple[dict[Sid, Session], ...] = tuple({} for _ in range(SHARDS))
         # A set only if several sessions share the identifiers
         self._by_identifiers: dict[str, Session | set[Session]] = {}
         # How many, for each realm
@@ -44,11 +54,22 @@ class SessionTable:
 
     def find(self, sid: Sid) -> Session | None:
         """The session with a sid; None if this node has none."""
-        return self._by_sid.get(sid)
+        return self._shards[hash(sid) % SHARDS].get(sid)
+
+    def with_identifiers(self, identifiers: str) -> Collection[Session]:
+        """The sessions with these connection identifiers. Not to be iterated over while sessions come and go."""
+        found = self._by_identifiers.get(identifiers)
+        if found is None:
+            return ()
+        return found if isinstance(found, set) else (found,)
+
+    def shard(self, number: int) -> Mapping[Sid, Session]:
+        """The sessions of one of :data:`SHARDS` shards: those whose :func:`shard_of` is this number."""
+        return self._shards[number]
 
     def add(self, session: Session) -> None:
         """Adds an accepted session."""
-        self._by_sid[session.sid] = session
+        self._shards[hash(session.sid) % SHARDS][session.sid] = session
         self._add_identifiers(session)
         realm = session.environment.realm
         if realm:
@@ -73,8 +94,9 @@ class SessionTable:
 
     def remove(self, session: Session) -> None:
         """Removes a session whose connection is lost."""
-        if self._by_sid.get(session.sid) is session:
-            del self._by_sid[session.sid]
+        shard = self._shards[hash(session.sid) % SHARDS]
+        if shard.get(session.sid) is session:
+            del shard[session.sid]
         self._remove_identifiers(session)
         realm = session.environment.realm
         if realm:

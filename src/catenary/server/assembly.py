@@ -32,6 +32,7 @@ from catenary.server.metrics_reports import add_metrics_reports
 from catenary.server.publishers import start_publishers
 from catenary.server.pusher import with_pusher
 from catenary.server.pusher_api import PusherState
+from catenary.server.rest import RestServices
 from catenary.server.shutdown_phases import FLUSH_DISCONNECTS, SAVE_SESSIONS
 from catenary.supervision import health
 from catenary.transports.asgi_edge import AsgiEdge
@@ -88,10 +89,17 @@ class Assembly:
             send=pubsub.send,
             keeps_sessions=engine.keeps and options.broker.sessions_ttl_s > 0,
         )
+        rest = RestServices(build, self.node, reads, self._clients, self.cluster)
         self.listeners: list[Listener] = []
         if not is_mounted:
             self.listeners += build_listeners(
-                build, self.node, reads, applications, self._clients, occupancy=occupancy
+                build,
+                self.node,
+                reads,
+                applications,
+                self._clients,
+                rest=rest,
+                occupancy=occupancy,
             )
         start_publishers(build, self.node.publications, engine, nats)
         _start_applications(build, self.node, reads, applications)

@@ -1,4 +1,4 @@
-"""HTTP requests that are not clients: health, publications, the REST API, figures. Each function adds to a port.
+"""HTTP requests that are not clients: health, publications, figures. Each function adds to a port.
 
 Knows: options, publications, ``api/``. Does not know: sockets, clients.
 """
@@ -8,13 +8,11 @@ from typing import Final
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.routing import Route
 
-from catenary.api.access import Access
 from catenary.api.broadcast import BroadcastEndpoint, BroadcastRules
 from catenary.api.health import Readiness, health
 from catenary.api.intake import IntakeRules
 from catenary.api.metrics import Metrics
-from catenary.api.reads import ReadEndpoint, history_of, presence_of
-from catenary.auth.keys import API_PHRASE, BROADCAST_PHRASE, effective_key
+from catenary.auth.keys import BROADCAST_PHRASE, effective_key
 from catenary.auth.origins import Origins
 from catenary.config.effective import serves_api
 from catenary.config.options import Options
@@ -22,7 +20,6 @@ from catenary.config.pusher_apps import pusher_apps
 from catenary.config.urls import bracketed
 from catenary.metrics.prometheus import exposition
 from catenary.node.publications import Publications
-from catenary.node.reads import Reads
 from catenary.process.binding import ListenAddress
 from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
@@ -81,36 +78,6 @@ def add_broadcasts(
     spec.intake = IntakeRules(
         path=http.path, broadcasts=broadcasts, watch=clients.deadlines, memory=clients.memory
     )
-
-
-def add_api(
-    build: ServerBuild,
-    ports: Ports,
-    publications: Publications,
-    reads: Reads,
-    clients: ClientEndpoints,
-) -> None:
-    """The REST API: publications, members and history of streams."""
-    if not serves_api(build.options):
-        return
-    api = build.options.api
-    announce(build, api.port, "API", "http", api.path or "/", host=api.host)
-    key = effective_key(build.keys.api, API_PHRASE)
-    if not key:
-        build.announcements.append("The API requires no key")
-    pages = Origins(api.cors_hosts) if api.cors_headers else None
-    broadcasts = BroadcastRules(publications.publish_in_turns, build.counters, key=key, pages=pages)
-    reading = Access("GET", key=key, pages=pages)
-    ports.at(api_address(build.options)).routes += [
-        Route(f"{api.path}/publish", BroadcastEndpoint(broadcasts, clients.memory)),
-        Route(
-            f"{api.path}/presence/{{stream:{ANY_TEXT}}}/users",
-            ReadEndpoint(presence_of(reads), reading),
-        ),
-        Route(
-            f"{api.path}/history/{{stream:{ANY_TEXT}}}", ReadEndpoint(history_of(reads), reading)
-        ),
-    ]
 
 
 def add_metrics(build: ServerBuild, ports: Ports) -> None:

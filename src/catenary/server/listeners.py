@@ -35,6 +35,7 @@ from catenary.server.ocpp import add_stations
 from catenary.server.ports import Ports, PortSpec
 from catenary.server.pusher import add_pusher
 from catenary.server.pusher_api import add_pusher_api
+from catenary.server.rest import RestServices, add_api
 from catenary.server.shutdown_phases import CLOSE_LISTENERS
 
 
@@ -45,6 +46,7 @@ def build_listeners(
     applications: Applications,
     clients: ClientEndpoints,
     *,
+    rest: RestServices,
     occupancy: Occupancy | None,
 ) -> list[Listener]:
     """Binds the ports. Raises :class:`ConfigError`."""
@@ -68,7 +70,7 @@ def build_listeners(
         main.hosted = applications.hosted
     http_routes.add_health(build, main)
     http_routes.add_broadcasts(build, ports, node.publications, clients)
-    http_routes.add_api(build, ports, node.publications, reads, clients)
+    add_api(build, ports, rest)
     add_pusher_api(build, ports, node.publications, clients, reads=reads, occupancy=occupancy)
     http_routes.add_metrics(build, ports)
     listeners = [_listener(build, clients, spec) for spec in ports.specs]
