@@ -39,6 +39,7 @@ async def test_keys_are_there_after_the_start() -> None:
         remote = RemoteKeys(server.url, interval_s=60)
         await remote.start()
         assert names(remote) == ["r", "e"]
+        assert remote.trouble is None
         await remote.close(1)
         assert server.requests == 1
 
@@ -107,6 +108,7 @@ async def test_a_start_without_the_issuer_is_no_failure() -> None:
     remote = RemoteKeys(f"http://127.0.0.1:{free_port()}/", interval_s=60)
     await remote.start()
     assert remote.keys == ()
+    assert remote.trouble is not None
     await remote.close(1)
 
 

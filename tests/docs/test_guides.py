@@ -3,12 +3,14 @@
 That their files fit together and pass type checks is tested in tests/channels and tests/terminal.
 """
 
+import json
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from catenary.config.pusher_apps import pusher_apps
 from tests.config.sources import options
@@ -142,6 +144,25 @@ def test_durable_streams(reader: Machine) -> None:
     with reader.terminal(serve_writes, 8080):
         printed = reader.type(write.replace("curl ", "curl --fail --silent --show-error "))
         assert printed == '[{"state":"paid"},{"state":"sent"}]'
+
+
+def test_health_checks(reader: Machine) -> None:
+    ask, serve = blocks("docs/health.md")
+    with reader.terminal(serve, 8080):
+        text, answer = reader.type(ask.replace("curl ", f"{GET} ")).splitlines()
+    (shown,) = (json.loads(each) for each in blocks("docs/health.md", "json"))
+    assert text == "OK"
+    assert json.loads(answer).keys() == shown.keys()
+    assert json.loads(answer)["checks"][0].keys() == shown["checks"][0].keys()
+    (pod,) = (yaml.safe_load(each)["spec"] for each in blocks("docs/health.md", "yaml"))
+    (container,) = pod["containers"]
+    node, server = options(*container["args"]).node, options(*container["args"]).server
+    stop_s = node.shutdown_delay_s + node.shutdown_timeout_s
+    assert stop_s < pod["terminationGracePeriodSeconds"]
+    probes = {
+        name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("liveness", "readiness")
+    }
+    assert probes == {"liveness": server.health_path, "readiness": server.ready_path}
 
 
 def test_pusher_s_api(reader: Machine) -> None:

@@ -91,11 +91,14 @@ async def test_a_request_that_fails_is_repeated(
     async with sending(url + SECRET_PATH, counters, close_s=0.1) as sender:
         sender.put(event(1))
         await until(lambda: counters.webhook_retries_total >= 2)
+        assert sender.trouble is not None
+        assert sender.trouble.startswith("app 1: ")
         sender.put(event(2))
         if failure == "not there":
             return
         receiver.status, receiver.is_hanging = 200, False
         await until(lambda: counters.webhook_events_total == 2)
+        assert sender.trouble is None
     assert numbers(receiver) == [1, 2]
     assert receiver.received[0].body == receiver.refused[0].body
     assert "Webhook to app 1 failed, will retry" in caplog.text

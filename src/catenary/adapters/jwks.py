@@ -39,6 +39,7 @@ class RemoteKeys:
         "_under_way",
         "_url",
         "keys",
+        "trouble",
     )
 
     def __init__(
@@ -54,6 +55,8 @@ class RemoteKeys:
         Raises :class:`ConfigError` for an invalid URL.
         """
         self.keys: tuple[PublicKey, ...] = ()
+        self.trouble: str | None = None
+        """Why the last request brought no keys; None if it did."""
         try:
             self._url: Final = http_url(url)
         except ValueError as error:
@@ -105,15 +108,18 @@ class RemoteKeys:
                 keys = from_key_set(await asyncio.to_thread(_fetch, self._url))
         except (OSError, http.client.HTTPException, ValueError) as error:
             # TimeoutError and URLError are OSErrors.
+            self.trouble = repr(error)
             if self._backoff.failed().is_logged:
                 _log.warning("Fetching token keys failed, retrying: %r", error)
             return
-        except Exception:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001
             # A key set that our libraries fail on: the last keys stay valid.
+            self.trouble = repr(error)
             if self._backoff.failed().is_logged:
                 _log.exception("Reading the token keys failed")
             return
         self.keys = keys
+        self.trouble = None if keys else "the key set has no signature key"
         if keys:
             self._backoff.works()
         elif self._backoff.failed().is_logged:

@@ -222,6 +222,18 @@ class ServerOptions(Group, frozen=True, kw_only=True):
         flag="ready-path",
         filled=True,
     )
+    ready_connect_failures: int = option(
+        0,
+        "Not ready while at least this percentage of new clients could not connect because the application"
+        " failed (0: the application does not matter)",
+        maximum=100,
+    )
+    ready_connect_window_s: int = option(
+        30, "Time over which ready_connect_failures counts, in seconds", minimum=1
+    )
+    ready_connect_calls: int = option(
+        20, "New clients in that time below which ready_connect_failures has no effect", minimum=1
+    )
     workers: int = option(
         1,
         "Number of processes that share the ports; each is a node with limits of its own",

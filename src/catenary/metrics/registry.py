@@ -100,6 +100,10 @@ class Registry:
         if maximum > 0:
             self._limits[name] = _Limit(read, maximum)
 
+    def limits(self) -> list[tuple[str, int, int]]:
+        """The name, the present use and the maximum of each limit."""
+        return [(name, each.read(), each.maximum) for name, each in self._limits.items()]
+
     def queue(self, name: str, read: Callable[[], int], maximum: int = 0) -> None:
         """Shows the length of a queue as a histogram, and beside its limit if it has one. Raises ValueError if the
         name is taken."""

@@ -294,6 +294,7 @@ class Caller:
         "long_timeout_s",
         "patience_s",
         "send",
+        "trouble",
     )
 
     def __init__(self, limits: CallLimits, counters: Counters, send: Send) -> None:
@@ -307,6 +308,8 @@ class Caller:
         self.first_timeout_s = self.timeout_s(self.patience_s)
         self.long_timeout_s = self.timeout_s(self.patience_s * _LONG_WAIT)
         self.breaker = CircuitBreaker(self.patience_s)
+        self.trouble: str | None = None
+        """Why the last attempt did not reach the application; None if it did."""
         self._is_closing = False
         """Are new calls refused?"""
         self.is_closed = False
@@ -350,6 +353,7 @@ class Caller:
         """Updates the circuit breaker after a failed attempt."""
         match failure:
             case AppAway():
+                self.trouble = str(failure)
                 if self.breaker.record_failure(now):
                     log.warning("the application is away: %s", failure)
             case AppBusy() | AppFailed():
@@ -362,6 +366,7 @@ class Caller:
 
     def note_answer(self) -> None:
         """Updates the circuit breaker after an answer."""
+        self.trouble = None
         if self.breaker.record_answer():
             log.info("the application is back")
 

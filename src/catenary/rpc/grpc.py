@@ -89,6 +89,11 @@ class GrpcApplication(RemoteApplication):
         """Number of open connections."""
         return 0 if self._balancer is None else len(self._balancer.connections)
 
+    @property
+    def trouble(self) -> str | None:
+        """Why there is no connection; None while there is one, or may soon be."""
+        return None if self._balancer is None else self._balancer.trouble
+
     async def _hang_up(self) -> None:
         if self._balancer is not None:
             await self._balancer.close()

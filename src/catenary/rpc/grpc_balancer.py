@@ -134,15 +134,20 @@ class Balancer:
         if trouble is not None:
             self._fail_backlog(trouble)
 
+    @property
+    def trouble(self) -> str | None:
+        """Why no server can be reached; None while one is, or may soon be."""
+        if self._ready:
+            return None
+        troubles = [target.trouble for target in self._targets]
+        return "; ".join(troubles) if all(troubles) else None
+
     def _unreachable(self) -> AppError | None:
         """Why no connection can be expected soon; None if one can."""
         if self._is_closed:
             return AppUnavailable("the channel is closed")
-        if not self._ready:
-            troubles = [target.trouble for target in self._targets]
-            if all(troubles):
-                return failure("UNAVAILABLE", "; ".join(troubles))
-        return None
+        trouble = self.trouble
+        return None if trouble is None else failure("UNAVAILABLE", trouble)
 
     def _fail_backlog(self, error: AppError) -> None:
         calls = tuple(self._backlog)

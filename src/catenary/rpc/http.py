@@ -53,6 +53,11 @@ class HttpApplication(RemoteApplication):
     async def start(self) -> None:
         """Does nothing: connections are made when they are needed."""
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the last attempt did not reach it; None if it did, or there was none."""
+        return self._caller.trouble
+
     async def _hang_up(self) -> None:
         await self._client.close()
 

@@ -83,6 +83,11 @@ class RemoteApplication(ABC):
     def _send(self, call: RpcCall[Any], timeout_s: float | None) -> Attempt:
         """See :data:`catenary.rpc.calls.Send`."""
 
+    @property
+    @abstractmethod
+    def trouble(self) -> str | None:
+        """Why the application can't be reached, as far as is known; None if it can."""
+
     @abstractmethod
     async def _hang_up(self) -> None:
         """Fails the calls under way and closes every connection."""

@@ -66,12 +66,13 @@ class WebhookReceiver:
         "_has_events",
         "_is_closing",
         "_limited",
-        "_name",
         "_queue",
         "_seal",
         "_service",
         "_size",
         "_timing",
+        "name",
+        "trouble",
     )
 
     def __init__(
@@ -86,7 +87,7 @@ class WebhookReceiver:
     ) -> None:
         """Raises :class:`catenary.errors.ConfigError` for an invalid URL."""
         self._client = HttpClient(url, Tls(), {}, option="webhooks")
-        self._name = name
+        self.name = name
         self._seal = seal
         self._timing = timing
         self._counters = counters
@@ -95,6 +96,8 @@ class WebhookReceiver:
         self._has_events = asyncio.Event()
         self._is_closing = asyncio.Event()
         self._limited = RateLimitedLogger(_log)
+        self.trouble: str | None = None
+        """Why the last request failed; None if it succeeded."""
         self._service = Service(f"webhooks to {name}", self._run, supervisor)
 
     def put(self, event: bytes) -> None:
@@ -157,13 +160,15 @@ class WebhookReceiver:
             try:
                 await self._attempt(content, headers)
             except WebhookFailed as error:
+                self.trouble = f"{self.name}: {error}"
                 attempt += 1
                 if clock() >= give_up_at or self._is_closing.is_set():
                     return f"{attempt} attempts failed, the last one with: {error}"
                 self._counters.webhook_retries_total += 1
-                self._limited.info("Webhook to %s failed, will retry: %s", self._name, error)
+                self._limited.info("Webhook to %s failed, will retry: %s", self.name, error)
                 await self._pause(delay_s(attempt))
             else:
+                self.trouble = None
                 return ""
 
     async def _attempt(self, content: bytes, headers: dict[str, str]) -> None:
@@ -202,7 +207,7 @@ class WebhookReceiver:
         self._counters.webhook_lost_total += len(events)
         self._limited.error(
             "Webhook to %s: %d events are lost: %s; the first begins with %.100r",
-            self._name,
+            self.name,
             len(events),
             why,
             events[0][:100],

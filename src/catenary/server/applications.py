@@ -19,6 +19,7 @@ from catenary.routing.identity import everybody
 from catenary.routing.router import Identify, Router
 from catenary.rpc.calls import CallLimits
 from catenary.rpc.none import NoApplication
+from catenary.rpc.remote import RemoteApplication
 from catenary.rpc.tls import Tls
 from catenary.server import standalone
 from catenary.server.build import ServerBuild
@@ -26,6 +27,7 @@ from catenary.server.pusher import private_streams
 from catenary.server.pusher import realms as pusher_realms
 from catenary.server.shutdown_phases import CLOSE_APPLICATION, STOP_HOSTED_APPLICATION
 from catenary.server.standalone import Tokens
+from catenary.supervision.health import reported
 
 if TYPE_CHECKING:
     from catenary.channels.application import CableApplication
@@ -69,6 +71,11 @@ def build_applications(build: ServerBuild, cable: "Cable | None", code: str) -> 
         identify.append(everybody)
     channels = standalone.channels(options.streams, build.keys, private_streams(options))
     build.announcements.extend(standalone.announcements(options, build.keys, tokens, channels))
+    _add_checks(build, application, pool)
+    key_trouble = None if tokens is None else tokens.trouble
+    summary = "the keys of tokens can't be fetched"
+    check = None if key_trouble is None else reported(summary, key_trouble)
+    build.checks.add("token keys", check, is_blocking=False)
     here = pool if pool is not None or cable is None else cable.application
     if here is not None:
         _register_figures(build, here)
@@ -108,6 +115,28 @@ def _application(
             return _http_application(build)
         case _:
             return NoApplication()
+
+
+def _add_checks(build: ServerBuild, application: Application, pool: CodeWorkerPool | None) -> None:
+    """Whether the application can be called. One behind RPC informs only: if it is down, it is down for all nodes."""
+    if isinstance(application, RemoteApplication):
+        check = reported("the application is unavailable", lambda: application.trouble)
+        build.checks.add("application", check, is_blocking=False)
+    else:
+        is_asked = not isinstance(application, NoApplication)
+        check = reported("no code worker accepts calls", lambda: _missing(build, pool, at_most=0))
+        build.checks.add("application", check if is_asked else None)
+    wanted = build.options.app.workers
+    check = reported("a code worker is missing", lambda: _missing(build, pool, at_most=wanted - 1))
+    build.checks.add("code workers", None if pool is None else check, is_blocking=False)
+
+
+def _missing(build: ServerBuild, pool: CodeWorkerPool | None, at_most: int) -> str | None:
+    """Says how many code workers accept calls, if these are ``at_most`` so many."""
+    found = build.counters.app_workers_num
+    if pool is None or found > at_most:
+        return None
+    return f"{found} of {build.options.app.workers} code workers accept calls"
 
 
 def _hosted_application(build: ServerBuild, cable: "Cable | None") -> "HostedApplication | None":

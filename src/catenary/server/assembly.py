@@ -19,7 +19,7 @@ from catenary.node.reads import Reads
 from catenary.ports import PubSub
 from catenary.process.listener import Listener
 from catenary.process.worker_context import WorkerContext
-from catenary.server import figures
+from catenary.server import figures, health_checks
 from catenary.server.applications import Applications, build_applications
 from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
@@ -34,7 +34,6 @@ from catenary.server.pusher import with_pusher
 from catenary.server.pusher_api import PusherState
 from catenary.server.rest import RestServices
 from catenary.server.shutdown_phases import FLUSH_DISCONNECTS, SAVE_SESSIONS
-from catenary.supervision import health
 from catenary.transports.asgi_edge import AsgiEdge
 
 if TYPE_CHECKING:
@@ -75,6 +74,7 @@ class Assembly:
         channels = None if engine.peers is None else PeerChannels(engine.peers)
         self.cluster = build_cluster(build, None if channels is None else channels.cluster)
         occupancy = pusher.occupancy(build, hub, pubsub)
+        health_checks.watch_connects(build)
         self.node = _node(build, engine, hub, pubsub, applications)
         build.restored.append(self.node.restore)
         reads = Reads(engine.history, engine.presence) if engine.keeps else Reads(None, None)
@@ -103,7 +103,7 @@ class Assembly:
             )
         start_publishers(build, self.node.publications, engine, nats)
         _start_applications(build, self.node, reads, applications)
-        build.tick(health.INTERVAL_S, build.checks.results)
+        health_checks.add_limits(build)
         add_metrics_reports(build)
 
     def asgi_edge(self) -> AsgiEdge:

@@ -34,6 +34,7 @@ from catenary.server.engines import Engine
 from catenary.server.http_routes import ANY_TEXT, announce, pusher_api_address
 from catenary.server.ports import Ports
 from catenary.server.shutdown_phases import FLUSH_WEBHOOKS, SAVE_SESSIONS
+from catenary.supervision.health import reported
 
 
 class PusherState:
@@ -115,7 +116,13 @@ def _receivers(
             supervisor=build.supervisor,
         )
         build.add(receiver.start, FLUSH_WEBHOOKS, receiver.close)
+        check = reported("a receiver of webhooks fails", partial(_trouble, receiver))
+        build.checks.add(f"webhooks to {receiver.name}", check, is_blocking=False)
         yield frozenset(webhook.events or WEBHOOK_EVENTS), receiver.put
+
+
+def _trouble(receiver: WebhookReceiver) -> str | None:
+    return receiver.trouble
 
 
 def _seal(

@@ -62,13 +62,15 @@ def _warn_missing_key(option: str) -> None:
 class Tokens(msgspec.Struct, frozen=True):
     """How clients with tokens are identified, and what must be started and closed for that.
 
-    ``header`` is the name of the request header that may carry the token, in lower case.
+    ``header`` is the name of the request header that may carry the token, in lower case. ``trouble`` returns why the last
+    request for a key set brought no keys.
     """
 
     identity: TokenIdentity
     header: str
     start: tuple[Callable[[], Awaitable[None]], ...] = ()
     finish: tuple[Callable[[float], Awaitable[None]], ...] = ()
+    trouble: Callable[[], str | None] | None = None
 
 
 def maybe_tokens(
@@ -108,7 +110,7 @@ def _with_public_keys(
         remote.refresh,
         algorithms.union(*ALGORITHMS),
     )
-    return Tokens(identity, header, (remote.start,), (remote.close,))
+    return Tokens(identity, header, (remote.start,), (remote.close,), lambda: remote.trouble)
 
 
 def _identity(
