@@ -8,6 +8,7 @@ import pytest
 
 from catenary import Cable, Channel, action
 from catenary.channels.testing import TestCable
+from catenary.logs.fields import fields_of
 from catenary.messages.decisions import Verdict
 from catenary.messages.names import Identifier
 from tests.channels.direct_calls import (
@@ -41,7 +42,8 @@ def test_a_failure_is_logged_with_sid_name_and_traceback(
 
     scenario()
     (record,) = [each for each in caplog.records if each.levelno == logging.ERROR]
-    assert record.getMessage() == "sid=sid-1 Room.break_down failed"
+    assert record.getMessage() == "Room.break_down failed"
+    assert fields_of(record)["sid"] == "sid-1"
     assert record.exc_info is not None
     assert "on purpose" in caplog.text
     assert cable.cable.application.failed_total == 1
@@ -67,7 +69,7 @@ def test_a_cancelled_future_fails_the_call_that_awaits_it(
         assert decision.verdict is Verdict.ERROR
 
     scenario()
-    assert "sid=s1 Awaiting.wait failed" in caplog.text
+    assert "Awaiting.wait failed" in caplog.text
 
 
 @pytest.mark.parametrize("how", ["at_once", "later", "in_a_thread"])
@@ -97,7 +99,7 @@ def test_sys_exit_ends_its_call_and_not_the_server(
         assert decision.verdict is Verdict.ERROR
 
     scenario()
-    assert f"sid=s1 Leaving.{how} failed" in caplog.text
+    assert f"Leaving.{how} failed" in caplog.text
     assert "sys.exit(3)\n" in caplog.text, "the traceback names the line"
 
 

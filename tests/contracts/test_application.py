@@ -12,6 +12,7 @@ import pytest
 import uvloop
 
 from catenary.errors import AppFailed, AppUnavailable
+from catenary.logs.fields import event_of, fields_of
 from catenary.messages.decisions import Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier, Sid
@@ -505,7 +506,8 @@ def test_logs_carry_the_sid_and_no_secrets(line: Line, caplog: pytest.LogCapture
             assert "hunter2" not in str(raised.value)
 
     run(scenario())
-    assert "sid=s1" in caplog.text
+    retried = [each for each in caplog.records if event_of(each) == "retry"]
+    assert {fields_of(each)["sid"] for each in retried} == {"s1"}
     assert "the application is away" in caplog.text
     assert "hunter2" not in caplog.text
     assert "s3cret" not in caplog.text

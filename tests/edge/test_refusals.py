@@ -1,12 +1,15 @@
-"""Refused requests move the counters of their kind, and are logged with their reason."""
+"""Refused requests move the counters of their kind, and are reported with their reason."""
 
-import logging
+from typing import Any
 
 import pytest
 
 from catenary.edge.refusals import Refusals, unavailable
 from catenary.errors import RequestRefused
+from catenary.messages.environment import Requester
 from catenary.metrics.counters import Counters
+from catenary.node.observers import ObserverGroup
+from catenary.silent_observer import SilentObserver
 
 
 @pytest.mark.parametrize(
@@ -24,16 +27,19 @@ from catenary.metrics.counters import Counters
     ],
     ids=["403", "431", "503"],
 )
-def test_a_refusal_is_counted_and_logged(
-    refused: RequestRefused, counted: set[str], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_refusal_is_counted_and_reported(refused: RequestRefused, counted: set[str]) -> None:
     counters = Counters()
-    with caplog.at_level(logging.INFO):
-        Refusals(counters).note(refused)
+    requester = Requester("10.0.0.1", "GET", "/cable", "http://page.test")
+    reported: list[Any] = []
+
+    class Noting(SilentObserver):
+        def request_refused(self, requester: Requester, status: int, why: str) -> None:
+            reported.append((requester, status, why))
+
+    Refusals(counters, ObserverGroup([Noting()])).note(refused, requester)
     names = ("failed_handshakes_total", "oversized_heads_total", "refused_connections_total")
     assert {name for name in names if getattr(counters, name)} == counted
-    (record,) = caplog.records
-    assert record.getMessage() == f"Request refused with {refused.status}: {refused}"
+    assert reported == [(requester, refused.status, str(refused))]
 
 
 def test_clients_of_a_busy_server_are_asked_to_retry() -> None:

@@ -17,7 +17,7 @@ from catenary.logs.escaping import (
     message_of,
     traceback_of,
 )
-from catenary.process.logs import JsonFormatter, TextFormatter
+from catenary.logs.formats import JsonFormatter, TextFormatter
 
 
 def record(text: str, *args: object, error: BaseException | None = None) -> logging.LogRecord:

@@ -5,7 +5,14 @@ import logging
 
 import pytest
 
-from catenary.logs.rate_limited import LINES_PER_SECOND, LineLimit, RateLimit, RateLimitedLogger
+from catenary.logs.fields import fields_of
+from catenary.logs.rate_limited import (
+    KINDS,
+    LINES_PER_SECOND,
+    LineLimit,
+    RateLimit,
+    RateLimitedLogger,
+)
 from tests.parts.virtual_time import in_virtual_time
 
 
@@ -30,12 +37,31 @@ def test_so_many_lines_in_a_second(caplog: pytest.LogCaptureFixture) -> None:
         assert len(caplog.messages) == LINES_PER_SECOND
         assert LineLimit.suppressed_total - before == 7
         clock.now += 1
-        log.warning("line %s", "again")
-        assert caplog.messages[-2:] == ["7 log lines suppressed by the rate limit", "line again"]
+        log.warning("line %d", 1)
+        assert caplog.messages[-2:] == ["7 log lines suppressed by the rate limit", "line 1"]
+        assert fields_of(caplog.records[-2]) == {"kind": "line %d"}
         clock.now += 5
         log.info("quiet")
     assert caplog.messages[-1] == "quiet"
     assert len(caplog.messages) == LINES_PER_SECOND + 3
+
+
+def test_a_flood_of_one_kind_does_not_suppress_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    log = limited(Clock())
+    with caplog.at_level(logging.INFO, "catenary.test"):
+        for number in range(2 * LINES_PER_SECOND):
+            log.info("flood %d", number)
+        log.info("other", event="rare", sid="s")
+    assert caplog.messages[-1] == "other"
+    assert fields_of(caplog.records[-1]) == {"sid": "s"}
+
+
+def test_kinds_are_limited_in_number(caplog: pytest.LogCaptureFixture) -> None:
+    log = limited(Clock())
+    with caplog.at_level(logging.INFO, "catenary.test"):
+        for number in range(KINDS + 2 * LINES_PER_SECOND):
+            log.info(f"a text of its own {number}")  # noqa: G004
+    assert len(caplog.messages) == KINDS + LINES_PER_SECOND
 
 
 def test_levels_that_are_off_cost_nothing(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 import pytest
 
 from catenary.errors import AppFailed, AppUnavailable
+from catenary.logs.formats import TextFormatter
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Stream
@@ -114,8 +115,10 @@ async def test_without_a_decision_a_command_has_no_effect(
     # Whoever decided so has logged why.
     lines = 0 if how == "verdict" else 1
     assert len(caplog.messages) == lines
-    assert caplog.text.count(f"sid={client.session.sid}") == lines
-    assert caplog.text.count("broken") == lines
+    for record in caplog.records:
+        written = TextFormatter().format(record)
+        assert f"sid={client.session.sid}" in written
+        assert "broken" in written
     assert client.heard == []
     assert client.outbound.goodbye is None
     assert list(client.session.subscriptions) == before

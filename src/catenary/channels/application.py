@@ -177,10 +177,7 @@ class CableApplication:
         try:
             served, channel = self._build_channel(call)
         except _NOT_BUILT as error:
-            limited.warning(
-                "sid=%s Rejected a subscription to %.200s: %s", environment.sid, identifier, error
-            )
-            return call.refusal(Rejected(identifier), disconnect_wanted=False)
+            return call.refusal(Rejected(identifier), disconnect_wanted=False, error=str(error))
         self._forget_end(environment.sid, identifier)
         work = self._subscribe(call, served, channel)
         return self._decide(call, served.subscribe, work, served)
@@ -194,10 +191,10 @@ class CableApplication:
             served, channel = self._build_channel(call)
         except _NOT_BUILT as error:
             limited.warning(
-                "sid=%s Can't report the end of a subscription to %.200s: %s",
-                environment.sid,
+                "Can't report the end of a subscription to %.200s: %s",
                 identifier,
                 error,
+                sid=environment.sid,
             )
             return Decision(stop_all_streams=True)
         work = self._unsubscribe(call, served, channel)
@@ -218,7 +215,7 @@ class CableApplication:
             name = _read_action(data).action
         except _NOT_BUILT as error:
             limited.warning(
-                "sid=%s Did not perform an action: %.200s: %s", environment.sid, data, error
+                "Did not perform an action: %.200s: %s", data, error, sid=environment.sid
             )
             return Decision(verdict=Verdict.ERROR, error=f"not performed: {error}")
         if name == self.restored_action:

@@ -155,13 +155,16 @@ class Call:
             disconnect_wanted=disconnect_wanted,
         )
 
-    def refusal(self, *first: Reply, disconnect_wanted: bool | None = None) -> Decision:
-        """A rejection: of the effects, it has the transmissions only."""
+    def refusal(
+        self, *first: Reply, disconnect_wanted: bool | None = None, error: str = ""
+    ) -> Decision:
+        """A rejection: of the effects, it has the transmissions only. ``error`` says why, for the log."""
         return Decision(
             verdict=Verdict.FAILURE,
             replies=(*first, *self._replies),
             disconnect=self.closes,
             disconnect_wanted=disconnect_wanted,
+            error=error,
         )
 
 

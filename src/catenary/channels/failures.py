@@ -9,6 +9,7 @@ from typing import Final
 
 from catenary.channels.call import Call
 from catenary.channels.errors import ChannelError
+from catenary.logs.fields import client_fields
 from catenary.logs.rate_limited import RateLimitedLogger
 
 limited: Final = RateLimitedLogger(logging.getLogger("catenary.channels"))
@@ -35,14 +36,17 @@ class Failures:
         if error is None:
             return
         self.total += 1
+        client = client_fields(call.environment)
         sid = call.environment.sid
         for collect in self._collectors:
             try:
                 collect(sid, name, error)
             except Exception:  # noqa: BLE001
                 # A collector that fails must not cause more failures.
-                limited.exception("sid=%s A function in Cable.on_error failed", sid)
+                limited.exception("A function in Cable.on_error failed", sid=sid)
         if isinstance(error, ChannelError):
-            limited.warning("sid=%s %s", sid, error)
+            limited.warning(
+                "Call refused", event="call_refused", method=name, reason=str(error), **client
+            )
         else:
-            limited.error("sid=%s %s failed", sid, name, exc_info=error)
+            limited.error("%s failed", name, exc_info=error, event="call_failed", **client)

@@ -114,7 +114,7 @@ def _serving(procedure: Procedure) -> Serve:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except (Exception, SystemExit):  # noqa: BLE001
             # A fault in this code, but the server must not wait for ever.
-            _limited.exception("sid=%s A call failed unexpectedly", metadata.get("sid"))
+            _limited.exception("A call failed unexpectedly", sid=metadata.get("sid"))
             await context.abort(grpc.StatusCode.INTERNAL, "the application failed")
 
     return serve

@@ -77,7 +77,7 @@ class _Calls:
             return _Answer(422, f"Invalid request body: {error}".encode())
         except (Exception, SystemExit):  # noqa: BLE001
             # A fault in this code, but the server must not wait for ever.
-            _limited.exception("sid=%s A call failed unexpectedly", metadata.get("sid"))
+            _limited.exception("A call failed unexpectedly", sid=metadata.get("sid"))
             return _Answer(500, b"Internal error")
 
 

@@ -6,12 +6,9 @@ change, and its limits of messages (size, rate, time) hold before the admission,
 Knows: sessions, counters, deadlines. Does not know: protocols, transports, which clients may connect.
 """
 
-import logging
 from collections.abc import Mapping
-from typing import Final
 
 from catenary.errors import CommandError
-from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.commands import CloseConnection
 from catenary.messages.environment import Environment
 from catenary.messages.reasons import Reason
@@ -20,8 +17,6 @@ from catenary.node.encoder import Encoder
 from catenary.node.node import Node
 from catenary.node.session import Session, Traits
 from catenary.ports import Goodbye, Introduction, Outbound, Watch
-
-_limited: Final = RateLimitedLogger(logging.getLogger("catenary.edge"))
 
 
 def turn_away(session: Session, reason: Reason, why: str, goodbye: Goodbye | None = None) -> None:
@@ -104,7 +99,7 @@ class Introductions:
         self._count(payload)
         for answer in answers:
             if isinstance(answer, CloseConnection):
-                self._refuse(session, answer.text)
+                self._counters.failed_client_msg_total += 1
                 goodbye = Goodbye(Reason.INVALID_MESSAGE, answer.code, answer.text)
                 turn_away(session, goodbye.reason, answer.text, goodbye)
             else:
@@ -130,7 +125,6 @@ class Introductions:
         refused = session.encoder.observers.refused
         if refused is not None:
             refused(session.environment, why)
-        _limited.log(logging.WARNING, "sid=%s Message refused: %s", session.sid, why[:200])
 
     def receive_pong(self, session: Newcomer) -> None:
         """The client has answered a ping of its transport."""

@@ -1,16 +1,14 @@
-"""Counts and logs refused requests, for every transport.
+"""Counts and reports refused requests, for every transport.
 
-Knows: statuses. Does not know: what was requested, how the response is sent.
+Knows: statuses. Does not know: how the response is sent.
 """
 
-import logging
 from typing import Final
 
 from catenary.errors import RequestRefused
-from catenary.logs.rate_limited import RateLimitedLogger
+from catenary.messages.environment import Requester
 from catenary.metrics.counters import Counters
-
-_log: Final = logging.getLogger("catenary.edge")
+from catenary.node.observers import ObserverGroup
 
 _RETRY_LATER: Final = (("Retry-After", "5"),)
 
@@ -21,19 +19,20 @@ def unavailable(message: str) -> RequestRefused:
 
 
 class Refusals:
-    """Counts refused requests and logs them, within the rate limit of log lines."""
+    """Counts refused requests, and reports them to observers."""
 
-    __slots__ = ("_counters", "_limited")
+    __slots__ = ("_counters", "_observers")
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, observers: ObserverGroup | None = None) -> None:
         self._counters = counters
-        self._limited = RateLimitedLogger(_log)
+        self._observers = observers or ObserverGroup()
 
-    def note(self, refused: RequestRefused) -> None:
+    def note(self, refused: RequestRefused, requester: Requester) -> None:
         """Called once for each refused request, by the transport that sends the response."""
         self._counters.failed_handshakes_total += 1
         if refused.status == 431:
             self._counters.oversized_heads_total += 1
         elif refused.status == 503:
             self._counters.refused_connections_total += 1
-        self._limited.log(logging.INFO, "Request refused with %d: %s", refused.status, refused)
+        if self._observers.request_refused is not None:
+            self._observers.request_refused(requester, refused.status, str(refused))

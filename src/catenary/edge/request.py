@@ -8,13 +8,13 @@ import asyncio
 import base64
 import os
 import re
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, cast
 from urllib.parse import unquote_plus
 
 import msgspec
 
-from catenary.messages.environment import Environment
+from catenary.messages.environment import Environment, Requester
 from catenary.messages.heartbeat import PRECISIONS, Heartbeat
 from catenary.messages.names import Sid
 from catenary.wire.handshake import offered_subprotocols
@@ -58,6 +58,22 @@ def peer_of(transport: asyncio.Transport) -> Peer:
     name = transport.get_extra_info("peername")
     is_plain = transport.get_extra_info("sslcontext") is None
     return Peer("http" if is_plain else "https", name[0] if name else "")
+
+
+def requester_of(request: RequestHead, peer: Peer) -> Requester:
+    """The sender of a request, for one that is refused."""
+    return Requester(peer.address, request.method, request.path, request.headers.get("origin", ""))
+
+
+def requester_of_scope(scope: Mapping[str, Any]) -> Requester:
+    """The sender of a request that another ASGI server received, or uvicorn."""
+    origin = next((value for name, value in scope["headers"] if name == b"origin"), b"")
+    return Requester(
+        (scope.get("client") or ("",))[0],
+        scope.get("method", "GET"),
+        scope["path"],
+        origin.decode("latin-1"),
+    )
 
 
 def environment_of(

@@ -14,9 +14,10 @@ from catenary.edge.connection import ClientConnection, UvicornContext
 from catenary.edge.deadlines import Deadlines
 from catenary.edge.handshake_queue import HandshakeQueue
 from catenary.edge.refusals import Refusals, unavailable
-from catenary.edge.request import peer_of
+from catenary.edge.request import peer_of, requester_of
 from catenary.edge.routes import Endpoint, Fallback, RouteTable
 from catenary.errors import RequestRefused
+from catenary.messages.environment import Requester
 from catenary.metrics.counters import Counters
 from catenary.wire import http1
 from catenary.wire.request_memory import RequestMemory, too_many
@@ -146,6 +147,7 @@ class RequestSniffer:
         try:
             self._fallback(self._connection, self._uvicorn, path, data)
         except RequestRefused as refused:
+            self._head = data
             self._refuse(refused)
 
     @property
@@ -167,12 +169,21 @@ class RequestSniffer:
         self._refuse(too_many())
 
     def _refuse(self, refused: RequestRefused) -> None:
-        self._port.refusals.note(refused)
+        self._port.refusals.note(refused, self._requester())
         is_head = self._head.startswith(b"HEAD ")
         self._leave()
         transport = self._connection.transport
         transport.write(http1.refusal(refused, is_head=is_head))
         transport.close()
+
+    def _requester(self) -> Requester:
+        """The sender, as far as the head can be read."""
+        peer = peer_of(self._connection.transport)
+        head = bytes(self._head).partition(http1.END_OF_HEADERS)[0]
+        try:
+            return requester_of(http1.read_request(head, self._port.head.max_lines), peer)
+        except RequestRefused:
+            return Requester(peer.address, path=_path(head) or "")
 
     def time_out(self) -> None:
         """The client did not send a whole head in time, or waited too long in the queue."""

@@ -1,4 +1,4 @@
-"""Escapes and shortens untrusted text in log lines.
+"""Escapes, shortens and redacts untrusted text in log lines.
 
 Clients, publishers and applications choose much of what is logged: a line feed would let them forge a line, an escape
 sequence would be executed by the terminal of the person who reads the log. The formatters call this for every line, so
@@ -11,6 +11,8 @@ import traceback
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Final
+
+from catenary.logs.redaction import redacted
 
 ARGUMENT_CHARS: Final = 500
 """Longest argument of a message."""
@@ -33,9 +35,16 @@ def _escape(character: str) -> str:
     return repr(character)[1:-1]
 
 
-def shortened(text: str, limit: int = ARGUMENT_CHARS) -> str:
-    """The beginning of a text, with the length of the whole."""
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+def shortened(text: str, limit: int = ARGUMENT_CHARS, size: int = 0) -> str:
+    """The beginning of a text, with the length of the whole: ``size``, if the text has been shortened before."""
+    size = max(size, len(text))
+    return text if size <= limit else f"{text[:limit]}… ({size} characters)"
+
+
+def safe(text: str, limit: int = ARGUMENT_CHARS) -> str:
+    """A text as it may stand in a line: short, printable, without secrets."""
+    # The rest of a long text is not searched for secrets.
+    return shortened(escaped(redacted(text[: 2 * limit])), limit, len(text))
 
 
 class _Short:
@@ -65,16 +74,7 @@ def message_of(record: logging.LogRecord) -> str:
         message %= {name: _short(value) for name, value in args.items()}
     elif args:
         message %= tuple(map(_short, args))
-    return shortened(escaped(message), MESSAGE_CHARS)
-
-
-def fields_of(record: logging.LogRecord) -> dict[str, str | float | bool | None]:
-    """The fields of a record (``extra={"fields": …}``) by name; text is escaped and shortened."""
-    fields: Mapping[str, object] = getattr(record, "fields", None) or {}
-    return {
-        name: value if isinstance(value, _NUMBERS) else escaped(shortened(str(value)))
-        for name, value in fields.items()
-    }
+    return safe(message, MESSAGE_CHARS)
 
 
 def traceback_of(record: logging.LogRecord) -> str:
@@ -86,7 +86,7 @@ def traceback_of(record: logging.LogRecord) -> str:
         lines += record.exc_text.splitlines()
     if record.stack_info:
         lines += record.stack_info.splitlines()
-    text = "\n".join("  " + shortened(escaped(line)) for line in lines)
+    text = "\n".join("  " + safe(line) for line in lines)
     return shortened(text, TRACEBACK_CHARS)
 
 

@@ -2,16 +2,22 @@
 
 Writing a line takes longer than refusing the request that caused it: a flood must not produce a line per request. The
 number of suppressed lines is logged.
-Knows: loggers, a clock. Does not know: what is logged.
+Knows: loggers, fields, a clock. Does not know: what is logged.
 """
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable
 from typing import ClassVar, Final
 
+from catenary.logs.fields import Value, fields
+
 LINES_PER_SECOND: Final = 100
+
+KINDS: Final = 64
+"""Kinds of lines of one logger with a limit of their own; more than a logger has."""
 
 
 class LineLimit:
@@ -73,45 +79,83 @@ class LineLimit:
 
 
 class RateLimitedLogger:
-    """A logger with the limit. Lines of disabled levels do not count."""
+    """A logger with a limit for each kind of line, so that a flood of one kind does not suppress the others.
 
-    __slots__ = ("_limit", "_log")
+    Lines with the same ``text`` are of one kind. Lines of disabled levels do not count. ``event`` and ``values`` are fields of
+    the line (:mod:`catenary.logs.fields`).
+    """
+
+    __slots__ = ("_clock", "_limits", "_log")
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = log
-        self._limit = LineLimit(self._report, clock)
+        self._clock = clock
+        self._limits: dict[str, LineLimit] = {}
 
     def log(
-        self, level: int, text: str, *args: object, exc_info: BaseException | bool | None = None
+        self,
+        level: int,
+        text: str,
+        *args: object,
+        exc_info: BaseException | bool | None = None,
+        event: str = "",
+        **values: Value,
     ) -> None:
         """Logs one line, unless the limit of this second is used up."""
-        if self._log.isEnabledFor(level) and self._limit.allows():
-            self._log.log(level, text, *args, exc_info=exc_info)
+        if self._log.isEnabledFor(level) and self._limit_of(text).allows():
+            self._log.log(level, text, *args, exc_info=exc_info, extra=fields(event, **values))
 
-    def debug(self, text: str, *args: object) -> None:
+    def debug(self, text: str, *args: object, event: str = "", **values: Value) -> None:
         """Logs for developers."""
-        self.log(logging.DEBUG, text, *args)
+        self.log(logging.DEBUG, text, *args, exc_info=None, event=event, **values)
 
-    def info(self, text: str, *args: object) -> None:
+    def info(self, text: str, *args: object, event: str = "", **values: Value) -> None:
         """Logs a normal event."""
-        self.log(logging.INFO, text, *args)
+        self.log(logging.INFO, text, *args, exc_info=None, event=event, **values)
 
     def warning(
-        self, text: str, *args: object, exc_info: BaseException | bool | None = None
+        self,
+        text: str,
+        *args: object,
+        exc_info: BaseException | bool | None = None,
+        event: str = "",
+        **values: Value,
     ) -> None:
         """Logs something that an operator may want to look at."""
-        self.log(logging.WARNING, text, *args, exc_info=exc_info)
+        self.log(logging.WARNING, text, *args, exc_info=exc_info, event=event, **values)
 
-    def error(self, text: str, *args: object, exc_info: BaseException | bool | None = None) -> None:
+    def error(
+        self,
+        text: str,
+        *args: object,
+        exc_info: BaseException | bool | None = None,
+        event: str = "",
+        **values: Value,
+    ) -> None:
         """Logs a fault."""
-        self.log(logging.ERROR, text, *args, exc_info=exc_info)
+        self.log(logging.ERROR, text, *args, exc_info=exc_info, event=event, **values)
 
-    def exception(self, text: str, *args: object) -> None:
+    def exception(self, text: str, *args: object, event: str = "", **values: Value) -> None:
         """Logs a fault, with the traceback of the exception being handled."""
-        self.log(logging.ERROR, text, *args, exc_info=True)
+        self.log(logging.ERROR, text, *args, exc_info=True, event=event, **values)
 
-    def _report(self, suppressed: int) -> None:
-        self._log.warning("%d log lines suppressed by the rate limit", suppressed)
+    def _limit_of(self, text: str) -> LineLimit:
+        limit = self._limits.get(text)
+        if limit is None:
+            kind = text if len(self._limits) < KINDS else ""
+            limit = self._limits.get(kind)
+            if limit is None:
+                limit = self._limits[kind] = LineLimit(
+                    functools.partial(self._report, kind), self._clock
+                )
+        return limit
+
+    def _report(self, kind: str, suppressed: int) -> None:
+        self._log.warning(
+            "%d log lines suppressed by the rate limit",
+            suppressed,
+            extra=fields("suppressed", kind=kind),
+        )
 
 
 class RateLimit(logging.Filter):

@@ -75,6 +75,11 @@ class Environment(msgspec.Struct, gc=False, omit_defaults=True):
         start = url.find("/", url.find("://") + 3)
         return "" if start == -1 else url[start:].partition("?")[0]
 
+    @property
+    def requester(self) -> Requester:
+        """Its sender, for a request that is refused after it was admitted."""
+        return Requester(self.address, "", self.path, self.ingress.origin)
+
     def merge_cstate(self, changes: dict[str, str]) -> None:
         """Applies changes to the connection's state; an empty value removes its key."""
         self.cstate = _merged(self.cstate or {}, changes)

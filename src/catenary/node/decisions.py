@@ -14,6 +14,7 @@ from typing import Final, Literal, final
 import msgspec
 
 from catenary.errors import AppError
+from catenary.logs.fields import client_fields
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.maybe_awaitable import then
 from catenary.messages.commands import Perform, Subscribe, Unsubscribe
@@ -176,11 +177,21 @@ class Decisions:
             return self.apply(session, step, outcome)
         name = type(step).__name__
         if isinstance(outcome, AppError):
-            text = "sid=%s %s failed: %s"
-            self._limited.log(logging.WARNING, text, session.sid, name, outcome)
+            self._limited.warning(
+                "%s failed",
+                name,
+                event="call_failed",
+                reason=str(outcome),
+                **client_fields(session.environment),
+            )
         else:
-            text = "sid=%s %s failed unexpectedly"
-            self._limited.error(text, session.sid, name, exc_info=outcome)
+            self._limited.error(
+                "%s failed unexpectedly",
+                name,
+                exc_info=outcome,
+                event="call_failed",
+                **client_fields(session.environment),
+            )
         self._fail(session, step, str(outcome) or type(outcome).__name__)
         return None
 
@@ -250,9 +261,7 @@ class Decisions:
     ) -> Awaitable[None] | None:
         """A decision exceeds the limits of a client: no part of it is applied."""
         self._counters.refused_answers_total += 1
-        self._limited.error(
-            "sid=%s Answer to %s refused: %s", session.sid, type(step).__name__, why
-        )
+        self._limited.error("Answer to %s refused: %s", type(step).__name__, why, sid=session.sid)
         if type(step) is Unsubscribe:
             return self.apply(session, step, Decision(verdict=decision.verdict))
         if type(step) is Connect and decision.verdict is Verdict.SUCCESS:

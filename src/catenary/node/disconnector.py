@@ -190,12 +190,12 @@ class Disconnector:
             return
         except AppUnavailable as error:
             # The application may have received the call, and must not receive it twice.
-            _limited.warning("sid=%s Disconnect call failed: %s", ended.environment.sid, error)
+            _limited.warning("Disconnect call failed: %s", error, sid=ended.environment.sid)
             return
         except AppError as error:
-            _limited.warning("sid=%s Disconnect call failed: %s", ended.environment.sid, error)
+            _limited.warning("Disconnect call failed: %s", error, sid=ended.environment.sid)
         except Exception:  # noqa: BLE001
-            _limited.exception("sid=%s Disconnect call failed unexpectedly", ended.environment.sid)
+            _limited.exception("Disconnect call failed unexpectedly", sid=ended.environment.sid)
         if self._outage is not None:
             self._outage = None
             _log.warning(

@@ -112,17 +112,15 @@ class Inboxes(Generic[Step]):
             await work
         except BackendError as error:
             self._counters.failed_client_msg_total += 1
-            self._limited.warning(
-                "sid=%s A command could not be carried out: %s", session.sid, error
-            )
+            self._limited.warning("A command could not be carried out: %s", error, sid=session.sid)
         except asyncio.CancelledError:
             # The client left; or only the work was cancelled, and the session continues with its next command.
             if is_cancelled():
                 raise
-            self._limited.exception("sid=%s A command was cancelled unexpectedly", session.sid)
+            self._limited.exception("A command was cancelled unexpectedly", sid=session.sid)
         except Exception:  # noqa: BLE001
             # A fault of this server costs this command only: the session continues with its next one.
-            self._limited.exception("sid=%s A command failed unexpectedly", session.sid)
+            self._limited.exception("A command failed unexpectedly", sid=session.sid)
         self._continue(session, inbox)
 
     def _decided(
@@ -133,7 +131,7 @@ class Inboxes(Generic[Step]):
         try:
             work = self._resolve(session, step, outcome)
         except Exception:  # noqa: BLE001
-            self._limited.exception("sid=%s A command failed unexpectedly", session.sid)
+            self._limited.exception("A command failed unexpectedly", sid=session.sid)
         if work is None:
             self._continue(session, inbox)
         else:

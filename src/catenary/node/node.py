@@ -5,17 +5,14 @@ commands in ``node/inboxes.py``, publications in ``node/publications.py``.
 Knows: sessions, the hub, ports. Does not know: sockets, HTTP, what an application is made of.
 """
 
-import logging
 import time
 from collections.abc import Awaitable, Sequence
 from functools import partial
-from typing import Final
 
 import msgspec
 
 from catenary import ports
 from catenary.errors import CommandError
-from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.maybe_awaitable import then
 from catenary.messages.commands import (
     Checkpoint,
@@ -57,8 +54,6 @@ from catenary.node.shared_seconds import SharedSeconds
 from catenary.node.snapshot import Snapshot
 from catenary.ports import Application, Goodbye, Outbound, PubSub
 
-_log: Final = logging.getLogger("catenary.node")
-
 
 class Node:
     """The clients of one server process. Complete when built; used from one thread, in one event loop."""
@@ -70,7 +65,6 @@ class Node:
         "_expiry",
         "_hub",
         "_inboxes",
-        "_limited",
         "_limits",
         "_observers",
         "_pinger",
@@ -109,7 +103,6 @@ class Node:
         self._observers = observers = observers or ObserverGroup()
         self._expiry = expiry
         self._restored_action = restored_action
-        self._limited = RateLimitedLogger(_log)
         self._background = BackgroundTasks()
         self._seconds = SharedSeconds(time.time)
         self._replayer = Replayer(hub, history, observers)
@@ -368,7 +361,6 @@ class Node:
         else:
             return True
         counters.failed_client_msg_total += 1
-        self._limited.log(logging.WARNING, "sid=%s Subscription refused: %s", session.sid, why)
         if self._observers.subscription_rejected is not None:
             self._observers.subscription_rejected(session.environment, identifier, why)
         session.send(Rejected(identifier))
@@ -376,11 +368,10 @@ class Node:
         return False
 
     def _refuse(self, session: Session, why: str) -> None:
-        """Drops an invalid command: counted and logged, not answered (as anycable-go)."""
+        """Drops an invalid command: counted and reported, not answered (as anycable-go)."""
         self._counters.failed_client_msg_total += 1
         if self._observers.refused is not None:
             self._observers.refused(session.environment, why)
-        self._limited.log(logging.WARNING, "sid=%s Command refused: %s", session.sid, why[:200])
 
     # Leaving
 

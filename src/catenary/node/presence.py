@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from catenary.errors import BackendError, BackendRefused
+from catenary.logs.fields import fields
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.maybe_awaitable import settled, then
 from catenary.messages.lenient_json import JSON_ERRORS
@@ -117,10 +118,10 @@ class Presences:
         if not self._is_refusal_logged:
             self._is_refusal_logged = True
             _log.warning(
-                "sid=%s Presence ignored on %.200s: none of its streams is for presence"
+                "Presence ignored on %.200s: none of its streams is for presence"
                 " (--streams_presence; in a channel stream_from(…, presence=True))",
-                subscription.session.sid,
                 subscription.identifier,
+                extra=fields("ignored", sid=subscription.session.sid),
             )
 
     def leave(self, subscription: Subscription) -> Awaitable[None] | None:
@@ -309,7 +310,7 @@ async def _send_state_or_error(subscription: Subscription, sent: Awaitable[None]
     try:
         await sent
     except BackendError as error:
-        _limited.warning("sid=%s Presence unknown: %s", subscription.session.sid, error)
+        _limited.warning("Presence unknown: %s", error, sid=subscription.session.sid)
         subscription.session.send(PresenceUnknown(subscription.identifier))
 
 

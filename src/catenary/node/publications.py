@@ -9,6 +9,7 @@ from collections.abc import Awaitable
 from typing import Final
 
 from catenary.errors import BackendError, PublicationError
+from catenary.logs.fields import fields
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.commands import Whisper
 from catenary.messages.publications import (
@@ -155,7 +156,13 @@ class Publications:
 
     def _note_refused(self, raw: bytes | str, error: PublicationError) -> None:
         self._counters.failed_broadcast_msg_total += 1
-        self._limited.warning("Publication refused: %s; it begins with %.100r", error, raw[:100])
+        self._limited.warning(
+            "Publication refused: %s; it begins with %.100r",
+            error,
+            raw[:100],
+            event="publication_refused",
+            reason=str(error),
+        )
         if self._observers.publication_refused is not None:
             self._observers.publication_refused(raw, str(error))
 
@@ -182,8 +189,8 @@ class Publications:
         if not self._is_whisper_logged:
             self._is_whisper_logged = True
             _log.warning(
-                "sid=%s Whisper ignored on %.200s: none of its streams is for whispers"
+                "Whisper ignored on %.200s: none of its streams is for whispers"
                 " (--streams_whisper; in a channel stream_from(…, whisper=True))",
-                subscription.session.sid,
                 subscription.identifier,
+                extra=fields("ignored", sid=subscription.session.sid),
             )

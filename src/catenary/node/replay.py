@@ -310,5 +310,5 @@ def _check_nothing_missed(found: dict[Stream, Messages]) -> None:
 
 def _reject(subscription: Subscription, error: Exception) -> None:
     session = subscription.session
-    _limited.info("sid=%s No history for %s: %s", session.sid, subscription.identifier, error)
+    _limited.info("No history for %s: %s", subscription.identifier, error, sid=session.sid)
     session.send(HistoryRejected(subscription.identifier))

@@ -147,8 +147,8 @@ class Session:
         encoded = encoder.encode(reply)
         if encoded is not None:
             self.outbound.write(encoded)
-        if encoder.observers.transmitted is not None:
-            encoder.observers.transmitted(self.environment, reply)
+            if encoder.observers.transmitted is not None:
+                encoder.observers.transmitted(self.environment, reply)
 
     def send_slices(self, slices: Iterator[bytes]) -> Awaitable[None] | None:
         """Sends batches: a single one at once, more by :meth:`catenary.ports.Outbound.write_slices`, whose result
@@ -168,8 +168,8 @@ class Session:
         encoded = encoder.encode_transmission(text)
         if encoded is not None:
             self.outbound.write(encoded)
-        if encoder.observers.transmitted is not None:
-            encoder.observers.transmitted(self.environment, text)
+            if encoder.observers.transmitted is not None:
+                encoder.observers.transmitted(self.environment, text)
 
     def report_transmitted(self, message: Reply | str) -> None:
         """Reports a message that was not sent by :meth:`send` or :meth:`transmit`: one that was encoded in slices, or for

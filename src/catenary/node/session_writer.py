@@ -341,7 +341,7 @@ class SessionWriter:
     def _log_refusal(self, sid: Sid, error: BackendRefused) -> None:
         self._counters.refused_sessions_total += 1
         self._limited.log(
-            logging.WARNING, "sid=%s The session can't be stored, nor resumed: %s", sid, error
+            logging.WARNING, "The session can't be stored, nor resumed: %s", error, sid=sid
         )
 
     def note_outage(self, error: BackendError | None) -> None:

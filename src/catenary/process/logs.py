@@ -1,72 +1,55 @@
 """Configures logging to standard error: text for people, JSON for programs.
 
-The formatters escape and shorten every line, wherever it was logged (``logs/escaping.py``).
-
 Source: ``log_level`` and ``log_format`` of docs/configuration.md (anycable).
 """
 
-import datetime as dt
 import logging
+import os
 import sys
 from typing import Final, Literal
 
-import msgspec
-
-from catenary.logs.escaping import fields_of, message_of, traceback_of
+from catenary.logs.formats import JsonFormatter, Process, TextFormatter
 from catenary.logs.rate_limited import RateLimit
 
 _LIBRARIES: Final = ("uvicorn.error", "asyncio", "websockets.server")
 """Loggers of libraries that clients can make write lines."""
 
+_LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+}
 
-class JsonFormatter(logging.Formatter):
-    """One JSON object per line: ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``msg``, the fields of the record, and
-    ``traceback`` if any."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        entry: dict[str, str | float | None] = {
-            "time": _rfc3339(record.created),
-            "level": record.levelname,
-            "logger": record.name,
-            "msg": message_of(record),
-        }
-        # No field replaces one of these.
-        entry = entry | fields_of(record) | entry
-        if trace := traceback_of(record):
-            entry["traceback"] = trace
-        return msgspec.json.encode(entry).decode()
+_process: Final = Process()
 
 
-class TextFormatter(logging.Formatter):
-    """Time, level, logger, message, and the fields of the record as ``name=value``."""
+def set_up(level: str, form: Literal["text", "json"], *, node: str = "", worker: int = 0) -> None:
+    """Logs everything from ``level`` (debug, info, warn, error) upwards to standard error.
 
-    def format(self, record: logging.LogRecord) -> str:
-        name = record.name.removeprefix("catenary.")
-        fields = (f"{field}={value}" for field, value in fields_of(record).items())
-        text = " ".join(filter(None, (message_of(record), *fields)))
-        line = f"{_rfc3339(record.created)} {record.levelname:<7} {name}: {text}"
-        trace = traceback_of(record)
-        return f"{line}\n{trace}" if trace else line
-
-
-def _rfc3339(created_s: float) -> str:
-    moment = dt.datetime.fromtimestamp(created_s, dt.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def set_up(level: str, form: Literal["text", "json"]) -> None:
-    """Logs everything from ``level`` (debug, info, warn, error) upwards to standard error."""
+    ``node`` is the name of this node, if it has one; ``worker`` the number of a worker process, else 0. Both are in each line.
+    """
+    _process.node, _process.is_named, _process.worker = node, bool(node), worker
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    handler.setFormatter(
+        JsonFormatter(_process)
+        if form == "json"
+        else TextFormatter(_process, colours=_has_colours())
+    )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in _LIBRARIES:
         log = logging.getLogger(name)
         log.addFilter(RateLimit(log))
-    logging.getLogger("catenary").setLevel(
-        {
-            "debug": logging.DEBUG,
-            "info": logging.INFO,
-            "warn": logging.WARNING,
-            "error": logging.ERROR,
-        }[level]
-    )
+    logging.getLogger("catenary").setLevel(_LEVELS[level])
+
+
+def name_node(name: str) -> None:
+    """Names a node that was given no name: by the one that the other nodes know."""
+    if not _process.is_named:
+        _process.node = name
+
+
+def _has_colours() -> bool:
+    """Source: https://no-color.org: any value but an empty one."""
+    environ = os.environ
+    return sys.stderr.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"

@@ -16,6 +16,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar, cast
 import msgspec
 
 from catenary.errors import AppError, AppFailed, AppNotReached, AppUnavailable
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.names import Sid
 from catenary.metrics.counters import Counters
 from catenary.ports import Pending
@@ -23,6 +24,7 @@ from catenary.rpc.circuit_breaker import CircuitBreaker
 from catenary.rpc.concurrency import ConcurrencyLimiter
 
 log = logging.getLogger("catenary.rpc")
+limited = RateLimitedLogger(log)
 
 _T = TypeVar("_T")
 
@@ -237,7 +239,9 @@ class RpcCall(Pending[_T]):
         if now + delay_s >= self._give_up_at or caller.breaker.is_open(now):
             self._end(error)
             return
-        log.debug("trying again in %.2f s: sid=%s %s", delay_s, self.sid, error)
+        limited.debug(
+            "Call is retried in %.2f s", delay_s, event="retry", sid=self.sid, reason=str(error)
+        )
         caller.counters.rpc_retries_total += 1
         self._under_way = asyncio.get_running_loop().call_later(delay_s, self._try_again)
 

@@ -10,9 +10,12 @@ from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Identifier
 
+_NONE = "there is no application (norpc)"
+
 _UNAUTHORIZED = Decision(
     verdict=Verdict.FAILURE,
     transmissions=('{"type":"disconnect","reason":"unauthorized","reconnect":false}',),
+    error=_NONE,
 )
 
 
@@ -29,7 +32,9 @@ class NoApplication:
         """Rejects the subscription."""
         rejection = {"type": "reject_subscription", "identifier": identifier}
         return Decision(
-            verdict=Verdict.FAILURE, transmissions=(msgspec.json.encode(rejection).decode(),)
+            verdict=Verdict.FAILURE,
+            transmissions=(msgspec.json.encode(rejection).decode(),),
+            error=_NONE,
         )
 
     def unsubscribe(self, environment: Environment, identifier: Identifier) -> Decision:

@@ -23,6 +23,7 @@ from catenary.server import figures, health_checks
 from catenary.server.applications import Applications, build_applications
 from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
+from catenary.server.client_log import add_client_log
 from catenary.server.cluster import build_cluster
 from catenary.server.engines import Engine, build_engine, build_nats
 from catenary.server.graphql import with_graphql
@@ -62,6 +63,7 @@ class Assembly:
         self.build = build = ServerBuild(options, worker)
         nats = build_nats(build)
         engine = build_engine(build, nats)
+        add_client_log(build)
         if cable is not None and cable.observer is not None and not code:
             build.observers.attach(cable.observer)
         call_soon = asyncio.get_running_loop().call_soon

@@ -75,7 +75,7 @@ class ClientEndpoints:
         limits = options.limits
         self.deadlines = Deadlines(limits.handshake_timeout_s, time.monotonic)
         self.memory = RequestMemory(limits.max_pending_requests_size_bytes, counters)
-        self.refusals = Refusals(counters)
+        self.refusals = Refusals(counters, build.observers)
         queue = HandshakeQueue(limits.max_waiting_handshakes, counters, call_soon)
         self.handshake_queue = queue
         build.figures.queue("handshakes", queue.__len__, limits.max_waiting_handshakes)

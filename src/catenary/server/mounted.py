@@ -20,7 +20,7 @@ from catenary.config.effective import effective
 from catenary.config.hosted import load_hosted
 from catenary.config.options import Options
 from catenary.edge.refusals import unavailable
-from catenary.edge.request import Peer
+from catenary.edge.request import Peer, requester_of_scope
 from catenary.errors import ConfigError, RequestRefused
 from catenary.server.assembly import Assembly
 from catenary.transports.asgi_edge import AsgiClient
@@ -96,7 +96,7 @@ class Mounted:
         try:
             await hosted.serve(scope, receive, send)
         except RequestRefused as error:
-            hosted.edge.refusals.note(error)
+            hosted.edge.refusals.note(error, requester_of_scope(scope))
             await _refuse(error, scope, send)
 
     async def _run_lifespan(self, receive: Receive, send: Send) -> None:

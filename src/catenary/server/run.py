@@ -110,7 +110,12 @@ async def answer_calls(options: Options, cable: "Cable") -> None:
 
 def _announce_start(options: Options, request: StartRequest, worker: WorkerContext | None) -> None:
     """Sets up logs and limits; logs the version, the configuration and its warnings, once for all workers."""
-    logs.set_up(options.log.level, options.log.format)
+    logs.set_up(
+        options.log.level,
+        options.log.format,
+        node=options.node.node_id,
+        worker=0 if worker is None else worker.number,
+    )
     open_files = raise_open_files()
     if worker is not None:
         return

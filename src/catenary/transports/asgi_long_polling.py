@@ -116,7 +116,7 @@ class AsgiPoll:
         return True
 
     def _refuse(self, refused: RequestRefused) -> None:
-        self._services.refusals.note(refused)
+        self._services.refusals.note(refused, self._accepted.requester)
         self._finish(refusal(with_headers(refused, self._accepted.cors)))
 
     def _finish(self, events: Sequence[Message]) -> None:

@@ -486,7 +486,7 @@ class StreamRead:
             self._close()
 
     def _refuse(self, refused: RequestRefused) -> None:
-        self._services.refusals.note(refused)
+        self._services.refusals.note(refused, self._request.admitted.environment.requester)
         refused = with_headers(refused, self._request.headers)
         self._transport.write(http1.refusal(refused, is_head=self._request.is_head))
         self._close()

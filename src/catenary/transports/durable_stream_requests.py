@@ -13,7 +13,7 @@ from catenary.auth.keys import BearerKey
 from catenary.auth.origins import Origins
 from catenary.auth.streams import StreamNames
 from catenary.edge.admission import Admission, Admitted
-from catenary.edge.request import Peer
+from catenary.edge.request import Peer, requester_of
 from catenary.errors import RequestRefused
 from catenary.messages.names import Stream
 from catenary.protocols.durable_stream_writes import write_request
@@ -152,13 +152,15 @@ class DurableStreamRequests:
             if method in ("GET", "HEAD"):
                 return self._read(request, peer, headers)
             if writing is not None and method in ("PUT", "POST", "DELETE"):
-                return self._write(request, writing, headers)
+                return self._write(request, peer, writing, headers)
             allow = (("Allow", self._methods),)
             raise RequestRefused(405, f"expected {self._methods}, got {method[:20]}", allow)
         except RequestRefused as refused:
             raise with_headers(refused, headers) from refused
 
-    def _write(self, request: RequestHead, writing: WriteAccess, headers: Headers) -> OpenedWrite:
+    def _write(
+        self, request: RequestHead, peer: Peer, writing: WriteAccess, headers: Headers
+    ) -> OpenedWrite:
         stream = self._stream(request.path)
         signed = signed_name(request.query) or request.headers.get(SIGNED_HEADER, "")
         authorization = request.headers.get("authorization", "")
@@ -178,6 +180,7 @@ class DurableStreamRequests:
             request=write_request(request.headers, creates=request.method == "PUT"),
             headers=headers,
             body=body_of(request, LARGEST_BYTES),
+            requester=requester_of(request, peer),
         )
 
     def _read(self, request: RequestHead, peer: Peer, headers: Headers) -> OpenedRead:

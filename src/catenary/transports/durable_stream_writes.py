@@ -17,6 +17,7 @@ from catenary.edge.refusals import Refusals, unavailable
 from catenary.errors import BackendError, BackendRefused, RequestRefused, TooLarge
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.maybe_awaitable import settled
+from catenary.messages.environment import Requester
 from catenary.messages.names import Stream
 from catenary.messages.publications import Position, Publication, Publishable, is_later
 from catenary.ports import History, StreamRecords
@@ -60,6 +61,7 @@ class OpenedWrite(msgspec.Struct, frozen=True):
     request: WriteRequest
     headers: Headers
     body: SizedBody | ChunkedBody
+    requester: Requester
 
 
 class WriteServices(msgspec.Struct, frozen=True, eq=False, kw_only=True):
@@ -279,7 +281,7 @@ class StreamWrite:
 
     def _refuse(self, refused: RequestRefused) -> None:
         if not self._is_ended:
-            self._services.refusals.note(refused)
+            self._services.refusals.note(refused, self._opened.requester)
         self._following.refuse()
         self._end(http1.refusal(with_headers(refused, self._opened.headers)))
 

@@ -273,7 +273,7 @@ class EventStream:
         opening = self._opening
         if opening is None or self.write is _discard:
             return
-        self._services.refusals.note(refused)
+        self._services.refusals.note(refused, opening.accepted.admitted.environment.requester)
         self._forget_body()
         self.write = _discard
         opening.backlog.clear()

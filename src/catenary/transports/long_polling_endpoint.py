@@ -231,7 +231,7 @@ class PollStage:
         accepted, transport = self._accepted, self._connection.transport
         if accepted is None or self._is_answered or transport.is_closing():
             return
-        self._services.refusals.note(refused)
+        self._services.refusals.note(refused, accepted.requester)
         if self._body is not None:
             self._body.close()
             self._body = None

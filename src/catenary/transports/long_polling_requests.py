@@ -10,8 +10,9 @@ import msgspec
 
 from catenary.auth.origins import Origins
 from catenary.edge.admission import Admission, Admitted
-from catenary.edge.request import Peer
+from catenary.edge.request import Peer, requester_of
 from catenary.errors import RequestRefused
+from catenary.messages.environment import Requester
 from catenary.messages.heartbeat import Heartbeat
 from catenary.protocols.long_polling import (
     ACTION_CABLE_POLLS,
@@ -49,6 +50,7 @@ class AcceptedPoll(msgspec.Struct, frozen=True):
     of every response to it."""
 
     cors: Headers
+    requester: Requester
     admitted: Admitted | None = None
     poll_id: str = ""
     received: int | None = None
@@ -88,11 +90,15 @@ class PollRequests:
             if not self._pages.allow(origin):
                 raise RequestRefused(403, "expected an allowed origin")
             received = received_number(request.headers.get(RESPONSE_NUMBER.lower(), ""))
-            return AcceptedPoll(cors, poll_id=poll_id, received=received)
+            return AcceptedPoll(
+                cors, requester_of(request, peer), poll_id=poll_id, received=received
+            )
         admitted = self._admission.admit(request, peer, ACTION_CABLE_POLLS)
         # Without pings, whatever the query asks for: each would end a poll.
         traits = msgspec.structs.replace(admitted.traits, heartbeat=Heartbeat(0))
-        return AcceptedPoll(cors, msgspec.structs.replace(admitted, traits=traits))
+        return AcceptedPoll(
+            cors, requester_of(request, peer), msgspec.structs.replace(admitted, traits=traits)
+        )
 
     def check_capacity(self) -> None:
         """Called again before the node admits the client. Raises :class:`RequestRefused` with 503."""

@@ -9,8 +9,9 @@ from urllib.parse import unquote
 from catenary.edge.admission import Admission
 from catenary.edge.connection import ClientConnection, Stage
 from catenary.edge.refusals import Refusals
-from catenary.edge.request import Peer
+from catenary.edge.request import Peer, requester_of
 from catenary.errors import RequestRefused
+from catenary.messages.environment import Requester
 from catenary.node.encoder import Encoders
 from catenary.protocols import ocpp
 from catenary.transports.unspoken_websocket import UnspokenWebSocket
@@ -49,7 +50,7 @@ class OcppEndpoint:
         try:
             protocols.choose(handshake.offered_subprotocols(request))
         except RequestRefused as refused:
-            return self._unspoken(connection, accept, refused)
+            return self._unspoken(connection, accept, refused, requester_of(request, peer))
         endpoint = WebSocketEndpoint(
             self._services,
             self._admission,
@@ -60,10 +61,14 @@ class OcppEndpoint:
         return endpoint.open(request, peer, connection)
 
     def _unspoken(
-        self, connection: ClientConnection, accept: str, refused: RequestRefused
+        self,
+        connection: ClientConnection,
+        accept: str,
+        refused: RequestRefused,
+        requester: Requester,
     ) -> UnspokenWebSocket:
         """Section 3.2: the handshake is completed without a subprotocol, and the connection closed."""
-        self._refusals.note(refused)
+        self._refusals.note(refused, requester)
         return UnspokenWebSocket(
             connection.transport,
             handshake.switching(accept, None),

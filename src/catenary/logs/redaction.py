@@ -1,0 +1,58 @@
+"""Removes secrets from log lines.
+
+Call sites log no secret. But identifiers, data and error messages come from elsewhere: the signed name of a stream is a field of
+an identifier, a library names the URL that it could not reach. The formatters call this for every line, as they escape it.
+Knows: how secrets look. Does not know: the configuration.
+"""
+
+import re
+from typing import Final
+
+SHOWN: Final = "[hidden]"
+"""Stands for a secret."""
+
+_WORDS: Final = (
+    "token|secret|passw(?:or)?d|passphrase|signed|signature|authorization|cookie|credential|api[-_]?key|access[-_]?key"
+    "|private[-_]?key|csrf"
+)
+_NAME: Final = rf"[\w.-]*(?:{_WORDS})[\w.-]*|auth|(?:x-)?jid"
+"""Names of fields, parameters and headers whose values are secrets."""
+
+_MEMBER: Final = re.compile(
+    rf"""(?P<quote>\\*["'])(?:{_NAME})(?P=quote)\s*[:=]\s*(?P<open>\\*["'])(?P<value>.*?)(?:(?<!\\)(?P=open)|\Z)""",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A field of a JSON object, whose quotes are escaped if the object is text within another."""
+
+_PARAMETER: Final = re.compile(
+    rf"(?P<start>(?:^|[?&;,\s])(?:{_NAME})=)[^&;,\s\"'\\]+", re.IGNORECASE
+)
+_USERINFO: Final = re.compile(r"://[^/\s@\"']+@")
+_BEARER: Final = re.compile(
+    r"(?P<start>\b(?:bearer|basic)\s+)(?!with )[\w.~+/=-]{4,}", re.IGNORECASE
+)
+_JWT: Final = re.compile(r"\beyJ[\w-]{6,}(?:\.[\w-]*){0,2}")
+_SIGNED: Final = re.compile(r"(?<![\w+/=%-])[\w+/=%-]{4,}--[0-9a-f]{40,}")
+"""What Rails' message verifier signs: names of streams, sessions in cookies."""
+
+_HINT: Final = re.compile(
+    rf"{_WORDS}|\bauth|jid|://[^/\s@]*@|bearer|basic|eyJ|--[0-9a-f]{{40}}", re.IGNORECASE
+)
+
+
+def redacted(text: str) -> str:
+    """The text without the secrets that can be told by their form or by the name of their field."""
+    if _HINT.search(text) is None:
+        return text
+    text = _MEMBER.sub(_without_value, text)
+    text = _PARAMETER.sub(rf"\g<start>{SHOWN}", text)
+    text = _USERINFO.sub(f"://{SHOWN}@", text)
+    text = _BEARER.sub(rf"\g<start>{SHOWN}", text)
+    text = _JWT.sub(SHOWN, text)
+    return _SIGNED.sub(SHOWN, text)
+
+
+def _without_value(found: re.Match[str]) -> str:
+    start, end = found.span("value")
+    whole, offset = found.group(), found.start()
+    return whole[: start - offset] + SHOWN + whole[end - offset :]
