@@ -198,6 +198,16 @@ def test_coming_from_pusher(reader: Machine) -> None:
         server.wait_for("/apps/ID")
 
 
+def test_metrics(reader: Machine) -> None:
+    serve, scrape, statsd = blocks("docs/metrics.md")
+    with reader.terminal(f"{serve.strip()} --metrics_rotate_interval=1", 8080) as server:
+        printed = reader.type(scrape.replace("curl ", f"{GET} "))
+        assert "\nanycable_go_clients_num 0\n" in printed
+        server.wait_for("metrics: clients_num=0 server_msg_total=0")
+    with reader.terminal(statsd, 8080) as server:
+        server.wait_for("Sending metrics to StatsD at localhost:8125")
+
+
 def test_the_terminal(reader: Machine) -> None:
     begin, serve, *steps = blocks("docs/terminal.md")
     reader.type(begin)
