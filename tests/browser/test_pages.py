@@ -68,17 +68,17 @@ def test_the_chat_of_the_examples(server_command: tuple[str, ...], open_page: Op
 
 
 def test_the_first_minute_of_the_readme(browser: Browser) -> None:
-    """What it tells a newcomer to paste, word by word but for the ports."""
+    """A newcomer opens the address, clicks once, and copies the command; word by word but for the ports."""
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    script = readme.partition("```js\n")[2].partition("```")[0]
+    assert "Open <http://localhost:8080/>" in readme
     command = next(line for line in readme.splitlines() if line.startswith("curl "))
     with cable_server("--public", "--norpc", "--broadcast_adapter=http") as server:
         page = browser.new_page()
-        page.goto(f"http://localhost:{server.port}/health")
-        with page.expect_console_message(lambda said: "confirm_subscription" in said.text):
-            # As the console does: what has no declaration becomes global.
-            page.evaluate("(0, eval)", script.replace("8080", str(server.port)))
-        with page.expect_console_message(lambda said: '"text":"Hello"' in said.text):
-            subprocess.run(
-                command.replace("8090", str(server.broadcast_port)), shell=True, check=True
-            )
+        page.goto(f"http://localhost:{server.port}/")
+        page.get_by_role("button", name="Send a message").click()
+        messages = page.get_by_role("log", name="Messages").locator(".message")
+        expect(messages).to_have_count(1)
+        expect(messages).to_contain_text("Hello from the console")
+        subprocess.run(command.replace("8090", str(server.broadcast_port)), shell=True, check=True)
+        expect(messages).to_have_count(2)
+        expect(messages.last).to_contain_text('{"text":"Hello"}')

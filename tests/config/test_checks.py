@@ -11,7 +11,6 @@ UNBUILT = "this option is not available in this version; leave it at its default
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["--admin"], f"--admin: {UNBUILT}"),
         (
             ["--rpc_concurrency=0"],
             "--rpc_concurrency: the value 0 is not available in this version",
@@ -28,13 +27,15 @@ def test_what_is_not_built_is_refused(argv: list[str], line: str) -> None:
 
 
 def test_what_is_not_built_is_refused_from_every_source() -> None:
-    assert refused(environ={"ANYCABLE_ADMIN_PATH": "/e"}) == f"ANYCABLE_ADMIN_PATH: {UNBUILT}"
-    assert refused(file="[admin]\npath = '/e'") == f"./anycable.toml: admin.path: {UNBUILT}"
+    variable = "ANYCABLE_RPC_CONCURRENCY_MIN"
+    assert refused(environ={variable: "7"}) == f"{variable}: {UNBUILT}"
+    line = refused(file="[rpc]\nconcurrency_min = 7")
+    assert line == f"./anycable.toml: rpc.concurrency_min: {UNBUILT}"
 
 
 def test_a_higher_source_can_take_back_what_is_not_built() -> None:
-    assert options("--admin=false", environ={"ANYCABLE_ADMIN": "true"}).admin.enabled is False
-    assert options(environ={"ANYCABLE_ADMIN": "false"}, file="[admin]\nenabled = true") == Options()
+    environ = {"ANYCABLE_RPC_CONCURRENCY_MIN": "7"}
+    assert options("--rpc_concurrency_min=5", environ=environ) == Options()
 
 
 @pytest.mark.parametrize(
@@ -219,3 +220,40 @@ def test_a_broker_that_pusher_s_clients_bring_has_options() -> None:
     flags = ("--pusher_app_id=a", "--pusher_app_key=k", "--history_ttl=7")
     assert request(*flags).warnings == ()
     assert len(request("--history_ttl=7").warnings) == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (
+            ["--admin"],
+            "admin: expected a key for the console (admin_secret), or public mode, got no key",
+        ),
+        (
+            ["--admin", "--admin_secret=none"],
+            "admin: expected a key for the console (admin_secret), or public mode, got no key",
+        ),
+        (
+            ["--admin", "--secret=application"],
+            "admin: expected a key for the console (admin_secret), or public mode, got no key",
+        ),
+        (
+            ["--public", "--admin_path=/"],
+            "admin_path: expected a path without wildcards, not /, got '/'",
+        ),
+        (["--admin_path=x"], "admin_path: expected a path that begins with /, got 'x'"),
+        (
+            ["--public", "--admin_path=/cable"],
+            "admin_path: expected a path of its own, got '/cable', which the option path has, too",
+        ),
+    ],
+)
+def test_the_console_needs_a_key_and_a_path(argv: list[str], line: str) -> None:
+    assert refused(*argv) == line
+
+
+def test_the_console_is_on_in_public_mode_unless_it_is_switched_off() -> None:
+    assert options("--public").admin.enabled
+    assert options("--admin", "--admin_secret=s").admin.enabled
+    assert not options("--public", "--admin=false").admin.enabled
+    assert not options("--noauth", "--public_streams").admin.enabled

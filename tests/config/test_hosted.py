@@ -25,6 +25,7 @@ def test_keywords_are_named_like_flags_and_override_the_environment() -> None:
         {"log_level": "debug"},
         {"metrics_http": "/m"},
         {"ocpp_path": "/ocpp"},
+        {"admin": True},
     ],
     ids=str,
 )

@@ -324,3 +324,31 @@ def test_any_command_line_is_read_or_refused_in_one_line(argv: list[str]) -> Non
     else:
         lines = 1
     assert lines == 1
+
+
+def test_each_value_knows_where_it_comes_from() -> None:
+    found = request(
+        "--port=9000",
+        "--norpc",
+        "--public",
+        "--presets=broker",
+        environ={"ANYCABLE_PORT": "1", "ANYCABLE_HOST": "a", "ANYCABLE_LOG_LEVEL": "debug"},
+        files={"./anycable.toml": "[server]\nhost = 'b'\n[logging]\nformat = 'json'"},
+    )
+    assert found.sources == {
+        "server.port": "--port",
+        "server.host": "ANYCABLE_HOST",
+        "rpc.implementation": "--norpc",
+        "access.public": "--public",
+        "deployment.presets": "--presets",
+        "log.level": "ANYCABLE_LOG_LEVEL",
+        "log.format": "./anycable.toml: logging.format",
+        "broker.adapter": "presets: broker",
+        "broadcast.adapters": "presets: broker",
+        "admin.enabled": "public mode",
+    }
+
+
+def test_what_an_application_in_the_process_changes_says_so() -> None:
+    found = load([], {}, lambda path: None, with_cable=True)
+    assert found.sources == {"broadcast.adapters": "an application in this process"}

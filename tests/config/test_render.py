@@ -103,6 +103,7 @@ def any_options(draw: st.DrawFn) -> Options:
         action=draw(TEXT.filter(bool)),
         idle_timeout_s=draw(st.integers(1, 9)),
     )
+    rooms.setdefault("admin", {}).update(path=f"/console{draw(WORD)}", secret=f"s{draw(TEXT)}")
     rooms.setdefault("ocpp", {})["path"] = f"/stations{draw(WORD)}"
     rooms.setdefault("nats", {})["servers"] = tuple(draw(st.lists(ADDRESS, min_size=1, max_size=2)))
     enats = rooms.setdefault("enats", {})
@@ -212,7 +213,6 @@ def test_help_is_grouped_and_says_default_choices_and_variables() -> None:
     assert "(default: 8080) [$ANYCABLE_PORT, $PORT]" in text
     flat = " ".join(text.split())
     assert "one of debug, info, warn, error (default: info) [$ANYCABLE_LOG_LEVEL]" in flat
-    assert "--admin (not in this version) Serve the console" in flat
     assert "(0: not in this version)" in flat
     assert max(map(len, text.splitlines())) <= render.WIDTH
 

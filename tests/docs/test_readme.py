@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.parts.machine import ROOT, Machine, blocks, machine
-from tests.parts.node import require_node, require_packages
 
 (
     RUN,
@@ -20,7 +19,6 @@ from tests.parts.node import require_node, require_packages
     BENCH,
     DEVELOPMENT,
 ) = blocks("README.md")
-(PAGE,) = blocks("README.md", "js")
 (APPLICATION,) = blocks("README.md", "python")
 
 # The installation is complete already; pip would download from an index.
@@ -39,16 +37,16 @@ def elsewhere(tmp_path: Path) -> Iterator[Machine]:
         yield fresh
 
 
-def test_try_it(clone: Machine, tmp_path: Path) -> None:
-    page = tmp_path / "page.cjs"
-    library = require_packages() / "ws"
-    page.write_text(f'globalThis.WebSocket = require("{library}")\nvar socket\n{PAGE}')
+def test_try_it(clone: Machine) -> None:
+    """The page itself is tested in a browser: tests/browser/test_pages.py."""
+    subscribe, *_ = TERMINAL.splitlines()
     with clone.terminal(MAKE_RUN, 8080, 8090) as server:
         server.wait_for("anyone may connect, subscribe and publish")
-        with clone.terminal(f"{require_node()} {page}") as browser:
-            browser.wait_for("confirm_subscription")
+        server.wait_for("Serving the console at http://localhost:8080/_high_voltage_/")
+        with clone.terminal(subscribe) as listener:
+            listener.wait_for("subscribed to")
             clone.type(CURL)
-            browser.wait_for('"message":{"text":"Hello"}')
+            listener.wait_for('{"text":"Hello"}')
 
 
 def test_in_a_terminal(clone: Machine) -> None:

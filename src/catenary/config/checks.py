@@ -77,6 +77,7 @@ def check_together(options: Options) -> None:
     _check_graphql(options)
     if options.statsd.host:
         statsd_address(options.statsd.host)
+    _check_admin(options)
     check_paths(options)
 
 
@@ -91,6 +92,21 @@ def _check_graphql(options: Options) -> None:
     for name, value in (("graphql_channel", graphql.channel), ("graphql_action", graphql.action)):
         if not value:
             raise ConfigError(f"{name}: expected a name, got an empty one")
+
+
+def _check_admin(options: Options) -> None:
+    """Refuses a console without a key, in which anybody could disconnect clients, unless the server is public."""
+    admin = options.admin
+    if not admin.enabled:
+        return
+    if not options.access.public and admin.secret in ("", "none"):
+        raise ConfigError(
+            "admin: expected a key for the console (admin_secret), or public mode, got no key"
+        )
+    if set("{}*") & set(admin.path) or admin.path.strip("/") == "":
+        raise ConfigError(
+            f"admin_path: expected a path without wildcards, not /, got {admin.path!r}"
+        )
 
 
 def idle_without_broker(options: Options, sources: Mapping[str, str]) -> list[str]:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from catenary.config.addresses import RedisAddress
 from catenary.config.options import (
+    AdminOptions,
     ApiOptions,
     HttpBroadcastOptions,
     Options,
@@ -57,7 +58,7 @@ def effective(options: Options) -> Options:
     - ``log.level`` includes ``debug``; ``app.workers`` includes ``app.reload``;
     - ``rpc.implementation`` is never empty, ``rpc.request_timeout_ms`` 0 means no limit, ``rpc.enable_tls``
       includes the CA, header names are in lower case;
-    - the ports of HTTP broadcasts, metrics and the API are set; ``http_broadcast.cors_hosts`` and
+    - the ports of HTTP broadcasts, metrics, the API and the console are set; ``http_broadcast.cors_hosts`` and
       ``api.cors_hosts`` default to the allowed origins;
     - ``access.public`` has set ``noauth`` and public streams;
     - ``broker.adapter`` is ``memory`` if a single node serves Pusher clients and none was chosen;
@@ -77,6 +78,7 @@ def effective(options: Options) -> Options:
         rpc=_rpc(options.rpc),
         http_broadcast=_http_broadcast(options),
         api=_api(options),
+        admin=_admin(options),
         metrics=replace(options.metrics, port=options.metrics.port or options.server.port),
     )
 
@@ -201,6 +203,17 @@ def _api(options: Options) -> ApiOptions:
         port=port,
         path=given.path.rstrip("/"),
         cors_hosts=given.cors_hosts or server.allowed_origins,
+    )
+
+
+def _admin(options: Options) -> AdminOptions:
+    """The console defaults to the server's own port; its path has no slash at the end."""
+    given = options.admin
+    return replace(
+        given,
+        port=given.port or options.server.port,
+        path=given.path.rstrip("/"),
+        secret=_shared(given.secret, None) or "",
     )
 
 

@@ -14,7 +14,7 @@ from catenary.config.load import Given, combine, given_by_name, parse_environmen
 from catenary.config.options import BroadcastOptions, Options
 from catenary.errors import ConfigError
 
-_ROOMS: Final = {"http_broadcast", "metrics", "statsd", "log", "ds", "ocpp"}
+_ROOMS: Final = {"http_broadcast", "metrics", "statsd", "log", "ds", "ocpp", "admin"}
 _PLACES: Final = {
     "server.host",
     "server.port",
@@ -47,7 +47,7 @@ def load_hosted(keywords: Mapping[str, object], environ: Mapping[str, str]) -> O
             )
     around = parse_environment(environ)
     given = {place: one for place, one in around.items() if not _is_the_host_s(place)} | own
-    options, _, _ = combine(given, environ)
+    options = combine(given, environ).options
     adapters = options.broadcast.adapters if "broadcast.adapters" in given else ()
     broadcast: BroadcastOptions = replace(options.broadcast, adapters=adapters)
     return replace(options, broadcast=broadcast)

@@ -51,15 +51,26 @@ Row = OptionRow | Shorthand
 class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The action and the options that the sources ask for.
 
-    ``config_path`` is the file that was read, or None. ``presets`` are the applied ones. ``warnings`` are lines
-    for the log. With "help", "help-all" and "version" the options are the defaults.
+    ``config_path`` is the file that was read, or None. ``presets`` are the applied ones. ``sources`` maps the place of
+    each option that is not at its default to the source of its value: ``--port``, ``PORT``, a key of a file, a preset.
+    ``warnings`` are lines for the log. With "help", "help-all" and "version" the options are the defaults.
     """
 
     action: Action
     options: Options = Options()
     config_path: str | None = None
     presets: tuple[str, ...] = ()
+    sources: Mapping[str, str] = {}
     warnings: tuple[str, ...] = ()
+
+
+class Combined(msgspec.Struct, frozen=True):
+    """The result of :func:`combine`; the fields are those of :class:`StartRequest`."""
+
+    options: Options
+    presets: tuple[str, ...]
+    sources: Mapping[str, str]
+    warnings: tuple[str, ...]
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -104,13 +115,14 @@ def load(
         **parse_environment(environ),
         **line.given,
     }
-    options, applied, warnings = combine(given, environ, with_cable=with_cable)
+    found = combine(given, environ, with_cable=with_cable)
     return StartRequest(
         action="print-config" if line.print_config else "serve",
-        options=options,
+        options=found.options,
         config_path=path,
-        presets=applied,
-        warnings=warnings,
+        presets=found.presets,
+        sources=found.sources,
+        warnings=found.warnings,
     )
 
 
@@ -202,22 +214,27 @@ def parse_file(text: str, path: str) -> dict[str, Given]:
 
 def combine(
     given: Mapping[str, Given], environ: Mapping[str, str], *, with_cable: bool = False
-) -> tuple[Options, tuple[str, ...], tuple[str, ...]]:
-    """Builds the options from the given values, applies presets and checks everything.
-
-    Returns the options, the presets and the warnings. Raises :class:`catenary.errors.ConfigError`.
-    """
+) -> Combined:
+    """Builds the options from the given values, applies presets and checks everything. Raises
+    :class:`catenary.errors.ConfigError`."""
     values, sources, warnings = _unfold(given)
     options = _build(values)
     refuse_unbuilt(options, sources)
     named = options.deployment.presets or presets.detect(environ)
     applied = tuple(name for name in named if name != "none")
     changed = presets.values(applied, values, environ)
-    if with_cable:
-        changed = {**presets.beside_a_cable(values), **changed}
-    options = _build({**changed, **values})
+    in_public_mode = presets.in_public_mode(values)
+    beside_a_cable = presets.beside_a_cable(values) if with_cable else {}
+    options = _build({**in_public_mode, **beside_a_cable, **changed, **values})
     check_together(options)
-    return options, applied, (*warnings, *idle_without_broker(options, sources))
+    origins = {
+        **dict.fromkeys(in_public_mode, "public mode"),
+        **dict.fromkeys(beside_a_cable, "an application in this process"),
+        **dict.fromkeys(changed, f"presets: {', '.join(applied)}"),
+        **sources,
+    }
+    warnings += idle_without_broker(options, sources)
+    return Combined(options, applied, origins, tuple(warnings))
 
 
 def _find_file(line: CommandLine, read: Callable[[str], str | None]) -> tuple[str | None, str]:

@@ -1145,12 +1145,12 @@ class AdminOptions(Group, frozen=True, kw_only=True):
 
     section = Section(ADMIN, flags="admin_", toml="admin.")
 
-    enabled: bool = option(False, "Serve the console", flag="admin", built=False)
-    path: str = option("/_high_voltage_", "Path of the console", built=False)
-    port: int = option(
-        0, "Port of the console (0: the server's own)", maximum=PORT_MAX, built=False
+    enabled: bool = option(
+        False, "Serve the console (default in public mode: true; else it needs a key)", flag="admin"
     )
-    secret: str = option("", "Key for actions of the console", secret=True, built=False)
+    path: str = option("/_high_voltage_", "Path of the console", filled=True)
+    port: int = option(0, "Port of the console (0: the server's own)", maximum=PORT_MAX)
+    secret: str = option("", "Key with which people log in to the console", secret=True)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

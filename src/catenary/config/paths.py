@@ -39,6 +39,7 @@ def _given(options: Options) -> Iterator[tuple[str, str]]:
     yield "ready-path", options.server.ready_path
     yield "http_broadcast_path", options.http_broadcast.path
     yield "api_path", options.api.path
+    yield "admin_path", options.admin.path
     yield from (("path", path) for path in options.websocket.paths)
     yield "sse_path", options.sse.path
     yield "ds_path", options.ds.path
@@ -76,6 +77,8 @@ def _of_requests(options: Options) -> Iterator[tuple[str, str]]:
         yield "metrics_http", metrics.http_path
     if serves_api(options) and options.api.port == port:
         yield "api_path", f"{options.api.path}/publish"
+    if options.admin.enabled and options.admin.port == port:
+        yield "admin_path", options.admin.path
 
 
 def _check_is_no_station(options: Options, name: str, path: str) -> None:

@@ -51,6 +51,13 @@ def beside_a_cable(given: Mapping[str, Value]) -> dict[str, Value]:
     return {"broadcast.adapters": ("http",)}
 
 
+def in_public_mode(given: Mapping[str, Value]) -> dict[str, Value]:
+    """The defaults that change in public mode: the console is on, because it shows nothing that is not open anyway."""
+    if not given.get("access.public") or "admin.enabled" in given:
+        return {}
+    return {"admin.enabled": True}
+
+
 def _fly(given: Mapping[str, Value], environ: Mapping[str, str]) -> dict[str, Value]:
     for name in ("FLY_REGION", "FLY_APP_NAME"):
         if not environ.get(name):

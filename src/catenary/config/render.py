@@ -102,7 +102,7 @@ def markdown() -> str:
     """Every option as Markdown tables, one per group; options that are not built are marked."""
     parts: list[str] = []
     for group in _groups():
-        parts.append(f"### {_title(group)}\n")
+        parts.append(f"### {title(group)}\n")
         parts.append("| Option | Variable | TOML key | Default | Meaning |\n|---|---|---|---|---|")
         parts.extend(_table_row(row) for row in _rows(group))
         parts.append("")
@@ -263,7 +263,8 @@ def _variables(row: OptionRow | Shorthand) -> tuple[str, ...]:
     return (variable_of(row.flag),) if isinstance(row, Shorthand) else row.option.variables
 
 
-def _title(group: str) -> str:
+def title(group: str) -> str:
+    """The heading of a group of options."""
     return _TITLES.get(group, group.capitalize())
 
 

@@ -120,6 +120,9 @@ class Counters:
     replay_overflows_total: int = _figure(
         "Times the buffer of a client that reads the history or the members overflowed"
     )
+    console_refused_logins_total: int = _figure(
+        "Logins to the console that were refused: wrong keys, and attempts before the wait after them was over"
+    )
     held_publishers_total: int = _figure("Times a publisher had to wait for deliveries")
     abandoned_disconnects_total: int = _figure(
         "Disconnect calls dropped, at a shutdown or because the queue was full"

@@ -6,6 +6,8 @@ Each step is a module of this room; this one states their order. Every part is c
 import asyncio
 import functools
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from catenary.config.options import LimitOptions, Options
@@ -52,15 +54,17 @@ class Assembly:
         code: str = "",
         *,
         is_mounted: bool = False,
+        sources: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Must be called where the loop runs.
 
         ``options`` are effective ones, ``worker`` is set in a worker process, ``cable`` is an application in this
         process, ``code`` the name of one (``module:cable``) that runs in code workers; with both, the cable is the one
-        by which the pages of ``asgi`` publish and read. With ``is_mounted``, another server listens. Raises
+        by which the pages of ``asgi`` publish and read. With ``is_mounted``, another server listens. ``sources`` are those
+        of :class:`ServerBuild`. Raises
         :class:`catenary.errors.ConfigError`.
         """
-        self.build = build = ServerBuild(options, worker)
+        self.build = build = ServerBuild(options, worker, sources)
         nats = build_nats(build)
         engine = build_engine(build, nats)
         add_client_log(build)

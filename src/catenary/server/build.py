@@ -3,7 +3,8 @@
 Each module builds the parts of its subject, and registers here how they are started, shut down, measured and announced.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from catenary.config.effective import keys
@@ -21,7 +22,7 @@ from catenary.supervision.ticker import Ticker
 
 class ServerBuild:
     """Start functions, shutdown phases, figures and announcements. ``worker`` is set in a worker process, ``options`` are
-    effective ones.
+    effective ones, ``sources`` says where their values come from (:class:`catenary.config.load.StartRequest`).
     """
 
     __slots__ = (
@@ -35,13 +36,20 @@ class ServerBuild:
         "options",
         "restored",
         "shutdown",
+        "sources",
         "start",
         "supervisor",
         "worker",
     )
 
-    def __init__(self, options: Options, worker: WorkerContext | None = None) -> None:
+    def __init__(
+        self,
+        options: Options,
+        worker: WorkerContext | None = None,
+        sources: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.options: Final = options
+        self.sources: Final = sources
         self.worker: Final = worker
         self.keys: Final = keys(options)
         self.counters: Final = Counters()

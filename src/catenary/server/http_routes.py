@@ -115,6 +115,11 @@ def pusher_api_address(options: Options) -> ListenAddress:
     return ListenAddress(server.host, options.pusher.api_port or server.port, "pusher_api_port")
 
 
+def console_address(options: Options) -> ListenAddress:
+    """The address of the console: that of the clients, or a port of its own."""
+    return ListenAddress(options.server.host, options.admin.port, "admin_port")
+
+
 def shared_addresses(options: Options) -> tuple[ListenAddress, ...]:
     """The addresses that all workers listen on together, each port once."""
     wanted = [main_address(options)]
@@ -124,6 +129,8 @@ def shared_addresses(options: Options) -> tuple[ListenAddress, ...]:
         wanted.append(api_address(options))
     if pusher_apps(options):
         wanted.append(pusher_api_address(options))
+    if options.admin.enabled:
+        wanted.append(console_address(options))
     found: dict[int, ListenAddress] = {}
     for each in wanted:
         found.setdefault(each.port, each)

@@ -27,6 +27,7 @@ from catenary.server import http_routes
 from catenary.server.applications import Applications
 from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
+from catenary.server.console import add_console
 from catenary.server.durable_streams import add_durable_streams
 from catenary.server.graphql import add_graphql
 from catenary.server.http_routes import announce
@@ -73,6 +74,7 @@ def build_listeners(
     add_api(build, ports, rest)
     add_pusher_api(build, ports, node.publications, clients, reads=reads, occupancy=occupancy)
     http_routes.add_metrics(build, ports)
+    add_console(build, ports, rest)
     listeners = [_listener(build, clients, spec) for spec in ports.specs]
     for listener in listeners:
         build.shutdown.add(CLOSE_LISTENERS, listener.close)

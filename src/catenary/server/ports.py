@@ -6,7 +6,7 @@ Knows: addresses, endpoints, routes. Does not know: what they do, sockets.
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from starlette.routing import Route
+from starlette.routing import BaseRoute
 
 from catenary.api.intake import IntakeRules
 from catenary.edge.routes import Endpoint
@@ -25,7 +25,7 @@ class PortSpec:
     """
 
     address: ListenAddress
-    routes: list[Route] = field(default_factory=list)
+    routes: list[BaseRoute] = field(default_factory=list)
     endpoints: list[tuple[str, Endpoint]] = field(default_factory=list)
     intake: IntakeRules | None = None
     hosted: "HostedApplication | None" = None

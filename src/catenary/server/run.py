@@ -54,7 +54,7 @@ async def serve(
     """
     _announce_start(options, request, worker)
     hangup.listen(hangup.nothing_to_reload(_RELOADABLE))
-    assembly = Assembly(options, worker, cable, code)
+    assembly = Assembly(options, worker, cable, code, sources=request.sources)
     build = assembly.build
     if assembly.code is not None:
         _replace_code(build, assembly.code, watches=options.app.reload)

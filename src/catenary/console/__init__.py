@@ -1,0 +1,1 @@
+"""The console: pages that show a running server, for people. See docs/console.md."""

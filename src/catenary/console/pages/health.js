@@ -1,0 +1,36 @@
+// Health: what this node reaches, and whether it should receive clients.
+
+import { fill, h, table, title, trouble } from "./dom.js";
+import { ago } from "./format.js";
+import { get } from "./requests.js";
+
+export async function render({ figures, signal }) {
+  const checks = h("div", {});
+  let readings = 0;
+  async function read() {
+    try {
+      const health = await get("health");
+      if (!signal.aborted) fill(checks, shown(health));
+    } catch (error) {
+      fill(checks, trouble(error));
+    }
+  }
+  figures.listen(() => readings++ && read(), signal);
+  await read();
+  return [title("Health", "Redis, NATS, the application and the other nodes, as this node sees them."), checks];
+}
+
+/** The checks as a table; used by the overview, too. */
+export function shown(health) {
+  return table(
+    "Health",
+    [
+      ["Check", (row) => row.name],
+      ["State", (row) => h(`span.state.${row.state}`, {}, row.state), "keep"],
+      ["Since", (row) => (row.since ? ago(row.since) : ""), "keep"],
+      ["Reason", (row) => row.reason ?? ""],
+    ],
+    health.checks ?? [],
+    "This server depends on nothing else.",
+  );
+}

@@ -1,0 +1,93 @@
+"""The console (``--admin``): its pages, its own access, and the REST API below its path.
+
+Knows: options, ``console/``. Does not know: what the pages show.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Mount, Route
+
+from catenary.api.access import Access
+from catenary.api.rest import METHODS
+from catenary.console.configuration import configuration
+from catenary.console.gate import Gate
+from catenary.console.playground import Playground
+from catenary.console.static_files import StaticFiles
+from catenary.server.build import ServerBuild
+from catenary.server.http_routes import announce, console_address
+from catenary.server.ports import Ports
+from catenary.server.rest import RestServices
+
+_JSON: Final = "application/json"
+
+
+def add_console(build: ServerBuild, ports: Ports, services: RestServices) -> None:
+    """Serves it, and leads there from ``/`` where that path has no other use."""
+    options, admin = build.options, build.options.admin
+    if not admin.enabled:
+        return
+    spec = ports.at(console_address(options))
+    static = StaticFiles()
+    # The gate decides who gets in: the API behind it needs no key.
+    api = services.routes("/api", Access(METHODS, key="", pages=None))
+    gate = Gate(
+        Starlette(routes=[*_own_api(build), *api, *_pages(static)]),
+        key=admin.secret,
+        path=admin.path,
+        cable_port=options.server.port,
+        counters=build.counters,
+        show_login=static.response,
+    )
+    redirect = _redirect_to(f"{admin.path}/")
+    spec.routes += [Route(admin.path, redirect), Mount(admin.path, app=gate)]
+    is_apart = admin.port != options.server.port
+    if (options.access.public or is_apart) and spec.hosted is None:
+        spec.routes.append(Route("/", redirect))
+    announce(build, admin.port, "the console", "http", f"{admin.path}/")
+
+
+def _pages(static: StaticFiles) -> list[Route]:
+    async def page(request: Request) -> Response:
+        return static.response(request, request.path_params.get("name", "index.html"))
+
+    return [Route("/", page), Route("/{name}", page)]
+
+
+def _own_api(build: ServerBuild) -> list[Route]:
+    """What only the console asks for."""
+    playground = Playground(build.options)
+
+    async def show_configuration(request: Request) -> Response:
+        return Response(configuration(build.options, build.sources), media_type=_JSON)
+
+    async def show_playground(request: Request) -> Response:
+        return Response(playground.facts(), media_type=_JSON)
+
+    async def sign(request: Request) -> Response:
+        asked = request.query_params
+        try:
+            signed = playground.signed(
+                asked.get("stream", ""), asked.get("identifiers", ""), time.time()
+            )
+        except ValueError:
+            error = b'{"error":"identifiers: expected a JSON object"}'
+            return Response(error, 422, media_type=_JSON)
+        return Response(signed, media_type=_JSON)
+
+    return [
+        Route("/api/config", show_configuration),
+        Route("/api/playground", show_playground),
+        Route("/api/playground/sign", sign, methods=["POST"]),
+    ]
+
+
+def _redirect_to(where: str) -> Callable[[Request], Awaitable[Response]]:
+    async def redirect(request: Request) -> Response:
+        return RedirectResponse(where, 303)
+
+    return redirect
