@@ -25,8 +25,9 @@ from catenary.messages.decisions import Decision
 from catenary.messages.names import Sid, Stream
 from catenary.messages.publications import Publication, RemoteDisconnect
 from catenary.messages.replies import Confirmed
+from catenary.node.listing import Listing, SessionQuery
 from catenary.node.reads import Reads
-from catenary.node.turns import CLIENTS_BUDGET_US
+from catenary.node.turns import CLIENTS_BUDGET_US, Turns
 from tests.growth.measure import Case, Work, assert_turns_bounded
 from tests.growth.test_node import RESUMABLE, idle, member_of_rooms, subscribed
 from tests.parts.heart import Heart, confirming, room
@@ -317,6 +318,24 @@ def a_history_is_read_from_outside(size: int) -> Work:
     return lambda: read(RestRequest({"stream": ROOM_STREAM}, HistoryQuery()))
 
 
+def a_crowd_is_listed(size: int) -> Work:
+    """The sessions on one page, a search that finds none, the channels and the streams."""
+    heart = Heart()
+    for number in range(size):
+        client = heart.connect()
+        client.subscribe(room(f"r{number}"))
+    call_soon = asyncio.get_running_loop().call_soon
+    listing = Listing("n", heart.hub, Turns(CLIENTS_BUDGET_US // 10, call_soon))
+
+    async def work() -> None:
+        assert len((await listing.page(SessionQuery(), "", size // 10)).records) == size // 10
+        assert (await listing.page(SessionQuery(q="nobody"), "", 1)).next is None
+        assert await listing.channels() == {"Room": size}
+        assert len((await listing.streams("r", "", 100))[0]) == 100
+
+    return work
+
+
 def much_is_read_from_a_broker(size: int) -> Work:
     async def work() -> None:
         async for _ in paced(range(size)):
@@ -350,6 +369,7 @@ def much_is_read_from_a_broker(size: int) -> Work:
         many_listeners_under_identifiers_of_their_own,
         many_are_read_from_outside,
         a_history_is_read_from_outside,
+        a_crowd_is_listed,
         much_is_read_from_a_broker,
     ],
 )

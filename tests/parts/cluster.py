@@ -43,7 +43,7 @@ def redis_cluster(number: int, *more: str) -> Iterator[Cluster]:
     """Nodes on one Redis, which stores and forwards everything; ``more`` are additional flags of the nodes."""
     with redis_server() as redis, ExitStack() as stack:
         flags = (*FLAGS, "--broker=redis", f"--redis_url={redis.url}", *more)
-        nodes = _started(stack, [flags] * number)
+        nodes = started(stack, [flags] * number)
         yield Cluster(nodes, redis.stop, redis.start)
 
 
@@ -52,31 +52,37 @@ def nats_cluster(number: int, *more: str) -> Iterator[Cluster]:
     """Nodes on one nats-server with JetStream, which finds its files again when it is restarted."""
     with jetstream_server() as nats, ExitStack() as stack:
         flags = (*FLAGS, "--broker=nats", f"--nats_servers={nats.url}", *more)
-        nodes = _started(stack, [flags] * number)
+        nodes = started(stack, [flags] * number)
         yield Cluster(nodes, nats.stop, nats.start)
 
 
 @contextmanager
 def embedded_cluster(number: int) -> Iterator[Cluster]:
     """Nodes that each embed a NATS server; the servers route to each other."""
+    with embedded_nodes(number, *FLAGS) as nodes:
+        yield Cluster(nodes, _not_to_be_stopped, _not_to_be_stopped)
+
+
+@contextmanager
+def embedded_nodes(number: int, *flags: str) -> Iterator[list[CableServer]]:
+    """The same nodes with other flags."""
     routes = [free_port() for _ in range(number)]
     with ExitStack() as stack:
         stores = stack.enter_context(tempfile.TemporaryDirectory())
-        nodes = _started(
+        yield started(
             stack,
             [
                 (
-                    *FLAGS,
+                    *flags,
                     *("--broker=nats", "--embed_nats", f"--enats_store_dir={stores}/{index}"),
                     *_embedded(index, routes),
                 )
                 for index in range(number)
             ],
         )
-        yield Cluster(nodes, _not_to_be_stopped, _not_to_be_stopped)
 
 
-def _started(stack: ExitStack, nodes: Iterable[tuple[str, ...]]) -> list[CableServer]:
+def started(stack: ExitStack, nodes: Iterable[tuple[str, ...]]) -> list[CableServer]:
     """Starts nodes with these flags, all at once; returns when they hear each other."""
     started = []
     for flags in nodes:

@@ -51,6 +51,9 @@ MAX_PAGE: Final = 1_000
 MAX_NODES_OF_PAGE: Final = 20
 """Nodes that are asked for one page; a page that has not reached its limit then is shorter."""
 
+_NOT_HERE: Final = (b"", pack(b""), pack(None))
+"""The answers of nodes that do not have a session: an error, no record, no outcome."""
+
 _write: Final = msgspec.json.encode
 
 Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE, description="the most entries of a page")]
@@ -243,7 +246,10 @@ class ClusterReads:
 
     async def session(self, request: RestRequest) -> ApiResponse:
         """One connection."""
-        answers = await self._cluster.ask(SESSION, pack(SessionQuestion(request.path["sid"])))
+        question = pack(SessionQuestion(request.path["sid"]))
+        answers = await self._cluster.ask(
+            SESSION, question, is_enough=lambda each: each.body not in _NOT_HERE
+        )
         errors: list[NodeError] = []
         records: dict[str, bytes] = _read_all(answers, bytes, errors)
         for record in records.values():
@@ -287,7 +293,12 @@ class ClusterReads:
 
     async def _act(self, question: ActQuestion) -> Outcome | ApiResponse:
         """The outcome at the node that has the session, or the answer that there is none."""
-        answers = await self._cluster.ask(ACT, pack(question), timeout_s=DECISION_S + ANSWER_S)
+        answers = await self._cluster.ask(
+            ACT,
+            pack(question),
+            timeout_s=ANSWER_S if question.action == "disconnect" else DECISION_S + ANSWER_S,
+            is_enough=lambda each: each.body not in _NOT_HERE,
+        )
         errors: list[NodeError] = []
         outcomes: dict[str, Outcome | None] = _read_all(answers, Outcome | None, errors)
         return next((each for each in outcomes.values() if each is not None), _not_found(errors))

@@ -204,9 +204,13 @@ class Cluster:
         question: bytes = b"",
         nodes: Collection[str] | None = None,
         timeout_s: float = ANSWER_S,
+        *,
+        is_enough: Callable[[Answer], bool] | None = None,
     ) -> list[Answer]:
         """Asks nodes, all if ``nodes`` (ids) is None, and returns an answer or an error for each of them, in the order of
-        :meth:`nodes`, within ``timeout_s``. Raises ValueError for a question over :data:`QUESTION_BYTES`."""
+        :meth:`nodes`, within ``timeout_s``. Raises ValueError for a question over :data:`QUESTION_BYTES`.
+
+        When ``is_enough`` is true of an answer, that one is returned alone, and the others are not waited for."""
         if len(question) > QUESTION_BYTES:
             raise ValueError(f"expected a question of up to {QUESTION_BYTES} bytes")
         asked = [each.id for each in self.nodes() if nodes is None or each.id in nodes]
@@ -220,17 +224,41 @@ class Cluster:
                 answers[node], numbers[node] = self._send_question(node, kind, question)
         if answers:
             try:
-                await asyncio.wait(answers.values(), timeout=timeout_s)
+                enough = await self._wait(answers.values(), timeout_s, is_enough)
             finally:
                 for node, each in answers.items():
                     if not each.done():
                         self._give_up(numbers.get(node, 0), each)
+            if enough is not None:
+                return [enough]
         late = f"no answer within {timeout_s:g} s"
-        found = [
-            Answer(node, error=late) if each.cancelled() or not each.done() else each.result()
-            for node, each in answers.items()
-        ]
+        found: list[Answer] = []
+        for node, each in answers.items():
+            is_late = each.cancelled() or not each.done()
+            self._counters.cluster_unanswered_total += is_late
+            found.append(Answer(node, error=late) if is_late else each.result())
         return found + [Answer(each, error="no such node") for each in unknown]
+
+    async def _wait(
+        self,
+        answers: Collection["asyncio.Future[Answer]"],
+        timeout_s: float,
+        is_enough: Callable[[Answer], bool] | None,
+    ) -> Answer | None:
+        """Waits for all answers, or returns the first that is enough."""
+        if is_enough is None:
+            await asyncio.wait(answers, timeout=timeout_s)
+            return None
+        loop = asyncio.get_running_loop()
+        deadline, waiting = loop.time() + timeout_s, set(answers)
+        while waiting and (left := deadline - loop.time()) > 0:
+            done, waiting = await asyncio.wait(
+                waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED
+            )
+            for each in done:
+                if is_enough(each.result()):
+                    return each.result()
+        return None
 
     def _send_question(
         self, node: str, kind: str, question: bytes
@@ -247,8 +275,7 @@ class Cluster:
         return answer, self._number
 
     def _give_up(self, number: int, answer: "asyncio.Future[Answer]") -> None:
-        """An answer has not come in time, or the asking task was cancelled."""
-        self._counters.cluster_unanswered_total += 1
+        """An answer has not come in time, or it is not needed any more."""
         question = self._questions.pop(number, None)
         if question is not None:
             self._parts_bytes -= question.size

@@ -41,8 +41,8 @@ OTHER_CHANNELS: Final = "(others)"
 _VISIT_US: Final = 1
 _MATCH_US: Final = 5
 _RECORD_US: Final = 10
-_STREAMS_AT_ONCE: Final = 2_000
-_STREAMS_US: Final = 500
+_STREAMS_AT_ONCE: Final = 500
+_STREAMS_US: Final = 200
 
 
 class SessionQuery(msgspec.Struct, frozen=True, omit_defaults=True):
