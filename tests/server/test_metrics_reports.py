@@ -56,8 +56,9 @@ def test_the_last_interval_is_reported_when_a_server_ends() -> None:
 
 def test_each_worker_reports_its_own_with_a_tag() -> None:
     with StatsdListener() as statsd:
-        flags = (*FLAGS, "--workers=2", f"--statsd_host=127.0.0.1:{statsd.port}", "--metrics_log")
-        with cable_server(*flags) as server, ExitStack() as stack:
+        flags = (*FLAGS, "--workers=2", "--metrics_log", "--metrics_log_filter=rpc_call_total")
+        address = f"--statsd_host=127.0.0.1:{statsd.port}"
+        with cable_server(*flags, address) as server, ExitStack() as stack:
             server.wait_for_output("Worker 2 serves")
             for _ in range(10):
                 stack.enter_context(CableClient(server.cable_url)).receive_welcome()
@@ -70,7 +71,7 @@ def test_each_worker_reports_its_own_with_a_tag() -> None:
                 ]
             assert sum(clients) == 10
             for worker in "12":
-                server.wait_for_output(f" metrics: worker={worker} ")
+                server.wait_for_output(f" metrics: rpc_call_total=0 worker={worker}\n")
 
 
 def test_a_server_without_statsd_serves_and_says_so() -> None:

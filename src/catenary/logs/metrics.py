@@ -4,7 +4,7 @@ Source: "Logging" of docs/instrumentation.md (anycable). Knows: readings, the lo
 """
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from catenary.metrics.intervals import Reading
@@ -15,15 +15,13 @@ _log: Final = logging.getLogger("catenary.metrics")
 class MetricsLog:
     """Writes each report as one line with a field for each reading, in the order of their names.
 
-    ``wanted`` are the names of the metrics to write, or of single numbers of a histogram; all if it is empty. ``own`` are
-    fields of this process, which come first.
+    ``wanted`` are the names of the metrics to write, or of single numbers of a histogram; all if it is empty.
     """
 
-    __slots__ = ("_own", "_wanted")
+    __slots__ = ("_wanted",)
 
-    def __init__(self, wanted: Collection[str], own: Mapping[str, str]) -> None:
+    def __init__(self, wanted: Collection[str]) -> None:
         self._wanted = frozenset(wanted)
-        self._own = own
 
     def write(self, readings: Iterable[Reading]) -> None:
         """Logs a report at the level info."""
@@ -32,7 +30,7 @@ class MetricsLog:
             for each in readings
             if not self._wanted or self._wanted & {each.figure, each.name}
         }
-        _log.info("", extra={"fields": {**self._own, **dict(sorted(fields.items()))}})
+        _log.info("", extra={"fields": dict(sorted(fields.items()))})
 
 
 def _field(reading: Reading) -> str:

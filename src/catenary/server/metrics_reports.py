@@ -37,7 +37,7 @@ def _add_log(build: ServerBuild) -> None:
     unknown = sorted(set(wanted) - names)
     if unknown and (build.worker is None or build.worker.number == 1):
         _log.warning("metrics_log_filter: this server has no metrics named %s", ", ".join(unknown))
-    log, intervals = MetricsLog(wanted, _worker(build)), Intervals()
+    log, intervals = MetricsLog(wanted), Intervals()
     _report(build, lambda: log.write(intervals.report(build.figures.figures())))
 
 
@@ -83,10 +83,7 @@ def _report(build: ServerBuild, write: Callable[[], None], close: Close | None =
 
 
 def _tags(build: ServerBuild) -> Labels:
+    """Those of the options; the number of a worker distinguishes it from the others."""
     pairs = (tag.partition(":") for tag in build.options.metrics.tags)
-    return tuple(({name: value for name, _, value in pairs} | _worker(build)).items())
-
-
-def _worker(build: ServerBuild) -> dict[str, str]:
-    """Distinguishes the reports of a worker from those of the others."""
-    return {} if build.worker is None else {"worker": str(build.worker.number)}
+    worker = {} if build.worker is None else {"worker": str(build.worker.number)}
+    return tuple(({name: value for name, _, value in pairs} | worker).items())
