@@ -420,4 +420,5 @@ def members_leave(size: int) -> Work:
     ],
 )
 def test_work_of_the_heart_is_near_linear(case: Case) -> None:
-    assert_near_linear(case)
+    # A client costs more than an item of other cases: fewer of them take as long.
+    assert_near_linear(case, large_sizes=(1_000, 10_000))
