@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from catenary.api.broadcast import BroadcastRules
 from catenary.api.intake import IntakeRules, IntakeStage
+from catenary.api.refusals import ApiRefusals
 from catenary.edge.deadlines import NoDeadlines
 from catenary.metrics.counters import Counters
+from catenary.node.observers import ObserverGroup
 from catenary.wire.request_memory import RequestMemory
 
 
@@ -26,6 +28,7 @@ class Publisher:
             broadcasts=BroadcastRules(self._publish, self.counters, key="k", pages=None),
             watch=NoDeadlines(),
             memory=RequestMemory(limit, self.counters),
+            refusals=ApiRefusals(self.counters, ObserverGroup()),
         )
         self.stage = IntakeStage(rules, cast("Any", self), self._hand_over)
 
@@ -51,6 +54,9 @@ class Publisher:
         return b"".join(self._answers)
 
     # asyncio.Transport
+
+    def get_extra_info(self, name: str) -> object:
+        return ("127.0.0.1", 5000) if name == "peername" else None
 
     def write(self, data: bytes) -> None:
         self._answers.append(data)

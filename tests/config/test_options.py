@@ -30,6 +30,7 @@ OURS = {
     "ready_connect_failures",
     "ready_connect_window",
     "ready_connect_calls",
+    "access_log",
     "asgi",
     "ds_write",
     "workers",

@@ -17,6 +17,7 @@ from catenary.config.urls import (
     is_ip,
     joined,
     read_url,
+    without_secrets,
 )
 
 
@@ -141,3 +142,17 @@ def test_http() -> None:
     for text in ("ftp://h", "http://", "http:///p", "h", "ws://h", "http://h:x"):
         with pytest.raises(ValueError, match=r"^got "):
             http_url(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://localhost:6379/5", "redis://localhost:6379/5"),
+        ("redis://:p@ss/w?rd@host:1/0?password=x", "redis://host:1/0"),
+        ("nats://token@host:4222", "nats://host:4222"),
+        ("localhost:50051", "localhost:50051"),
+        ("dns:///host:1", "dns:///host:1"),
+    ],
+)
+def test_a_url_for_people_has_no_secrets(url: str, shown: str) -> None:
+    assert without_secrets(url) == shown

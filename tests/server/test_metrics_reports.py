@@ -107,7 +107,7 @@ def test_a_line_of_json_has_a_number_for_each_metric() -> None:
         output = server.wait_for_output('"clients_num":1')
     lines = [json.loads(line) for line in output.splitlines() if '"clients_num"' in line]
     assert {tuple(line) for line in lines} == {
-        ("ts", "level", "event", "msg", "logger", "clients_num", "server_msg_total")
+        ("ts", "level", "event", "msg", "node", "logger", "clients_num", "server_msg_total")
     }
     assert sum(line["server_msg_total"] for line in lines) == 1
     assert "metrics_log_filter: this server has no metrics named x_num" in output

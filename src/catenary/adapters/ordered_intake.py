@@ -117,8 +117,9 @@ class OrderedIntake:
         """Calls ``publish``; a publication that is not finished at once becomes the current one."""
         try:
             sent = self._publish(raw)
-        except PublicationError:
-            # Counted and logged by the node; the publisher does not expect an answer.
+        except PublicationError as error:
+            # Counted by the node; the publisher does not expect an answer.
+            _refuse(error, raw)
             return
         except Exception:  # noqa: BLE001  (the next ones are published anyway)
             self._lose(raw)
@@ -132,12 +133,12 @@ class OrderedIntake:
         raw, sent = self._current
         try:
             await sent
-        except PublicationError:
+        except PublicationError as error:
             # The same, for a batch that was read over several turns.
-            pass
+            _refuse(error, raw)
         except BackendRefused as error:
             self._counters.refused_publications_total += 1
-            _limited.warning("Publication refused: %s; it begins with %.100r", error, raw[:100])
+            _refuse(error, raw)
         except BackendError as error:
             self._counters.lost_publications_total += 1
             _limited.warning("Publication lost: %s; it begins with %.100r", error, raw[:100])
@@ -153,3 +154,13 @@ class OrderedIntake:
     def _lose(self, raw: bytes) -> None:
         self._counters.lost_publications_total += 1
         _limited.exception("Publishing failed; the publication begins with %.100r", raw[:100])
+
+
+def _refuse(error: Exception, raw: bytes) -> None:
+    _limited.warning(
+        "Publication refused: %s; it begins with %.100r",
+        error,
+        raw[:100],
+        event="publication_refused",
+        reason=str(error),
+    )

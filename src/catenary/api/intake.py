@@ -15,9 +15,12 @@ import msgspec
 
 from catenary.api.access import ApiResponse
 from catenary.api.broadcast import BroadcastRules
+from catenary.api.refusals import ApiRefusals, is_refusal
 from catenary.edge.connection import ClientConnection, UvicornContext
+from catenary.edge.request import peer_of
 from catenary.edge.routes import Fallback
 from catenary.errors import RequestRefused
+from catenary.messages.environment import Requester
 from catenary.ports import Watch
 from catenary.wire.http1 import END_OF_HEADERS, MAX_HEADER_BYTES, RequestHead, read_request, refusal
 from catenary.wire.request_memory import RequestMemory, too_many
@@ -43,6 +46,7 @@ class IntakeRules(msgspec.Struct, frozen=True):
     broadcasts: BroadcastRules
     watch: Watch
     memory: RequestMemory
+    refusals: ApiRefusals
 
 
 class IntakeFallback:
@@ -206,7 +210,7 @@ class IntakeStage:
             if refused is not None:
                 # Its body is skipped, however large it is.
                 self._unread = stop - at
-                answers.append(_written(refused))
+                answers.append(self._written(refused))
             else:
                 waiting = self._publish(data[start:stop], answers)
         if answers:
@@ -222,9 +226,18 @@ class IntakeStage:
         """Publishes one body; returns what must be awaited before it is answered."""
         taken = self._rules.broadcasts.take(body)
         if isinstance(taken, ApiResponse):
-            answers.append(_written(taken))
+            answers.append(self._written(taken))
             return None
         return taken
+
+    def _written(self, answer: ApiResponse) -> bytes:
+        """Writes an answer, and reports a refusal. Requests of the usual form have no origin."""
+        if answer.status == 201:
+            return _CREATED
+        if is_refusal(answer.status):
+            requester = Requester(peer_of(self._transport).address, "POST", self._rules.path)
+            self._rules.refusals.note(requester, answer.status, answer.error)
+        return _response(answer)
 
     def _continue(self, waiting: Awaitable[None] | None) -> None:
         """Waits for a publication, closes the connection, or waits for the next request."""
@@ -250,7 +263,7 @@ class IntakeStage:
         Redis or NATS do not keep up."""
         answer = await self._rules.broadcasts.answer(waiting)
         self._task = None
-        self._transport.write(_written(answer))
+        self._transport.write(self._written(answer))
         if not self._transport.is_closing():
             self._transport.resume_reading()
             self._handle(self._take_pending())
@@ -288,9 +301,7 @@ def _usual(head: bytes, path: str) -> RequestHead | None:
     return request
 
 
-def _written(answer: ApiResponse) -> bytes:
-    if answer.status == 201:
-        return _CREATED
+def _response(answer: ApiResponse) -> bytes:
     body = answer.body
     return b"HTTP/1.1 %d %b\r\ncontent-length: %d\r\ncontent-type: application/json\r\n\r\n%b" % (
         answer.status,

@@ -872,6 +872,9 @@ class LogOptions(Group, frozen=True, kw_only=True):
 
     level: LogLevel = option("info", "Lowest level that is logged")
     format: LogFormat = option("text", "Format of log lines")
+    access: bool = option(
+        True, "Log each request to the application of asgi, without its query", flag="access_log"
+    )
     debug: bool = option(
         False, "Log everything (log_level=debug)", brief="Log everything", flag="debug"
     )

@@ -203,3 +203,9 @@ def http_url(text: str, schemes: Mapping[str, bool] = HTTP) -> HttpUrl:
         path=quote(found.path, _KEPT),
         query=quote(found.query, _KEPT),
     )
+
+
+def without_secrets(url: str) -> str:
+    """A URL for people: without user, password and query."""
+    scheme, separator, rest = url.rpartition("://")
+    return scheme + separator + rest.rpartition("@")[2].partition("?")[0]

@@ -80,6 +80,9 @@ class Counters:
     refused_connections_total: int = _figure(
         "Requests refused with 503, because of a limit or a shutdown"
     )
+    refused_api_requests_total: int = _figure(
+        "Requests of publishers and to the APIs refused: without the key, with an invalid signature, malformed"
+    )
     failed_handshakes_total: int = _figure("Connections without an intelligible request")
     oversized_heads_total: int = _figure(
         "Requests refused because their head was too long or had too many headers"

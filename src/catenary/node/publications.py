@@ -67,7 +67,7 @@ class Publications:
         """Sends publications to all nodes, in order; None if that is done.
 
         A publisher awaits the result before it sends more: this is how it is slowed down when deliveries do not
-        keep up. Raises :class:`PublicationError` for malformed input, which was counted and logged. ``entry`` is the
+        keep up. Raises :class:`PublicationError` for malformed input, which was counted and reported: the caller logs it with its source. ``entry`` is the
         queue entry that the publications were read from, if any.
         """
         return self._pubsub.send(self._parse(raw), entry) or self._hub.caught_up()
@@ -156,13 +156,6 @@ class Publications:
 
     def _note_refused(self, raw: bytes | str, error: PublicationError) -> None:
         self._counters.failed_broadcast_msg_total += 1
-        self._limited.warning(
-            "Publication refused: %s; it begins with %.100r",
-            error,
-            raw[:100],
-            event="publication_refused",
-            reason=str(error),
-        )
         if self._observers.publication_refused is not None:
             self._observers.publication_refused(raw, str(error))
 

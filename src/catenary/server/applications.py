@@ -12,6 +12,7 @@ from catenary.auth.keys import RPC_PHRASE, effective_key
 from catenary.codeworkers.call_queue import CALLS_LIMIT
 from catenary.codeworkers.pool import CodeWorkerPool
 from catenary.config.options import RpcOptions
+from catenary.config.urls import without_secrets
 from catenary.errors import MissingExtra
 from catenary.node.resumption import ExpiryRules
 from catenary.ports import Application
@@ -114,6 +115,7 @@ def _application(
         case "http":
             return _http_application(build)
         case _:
+            build.announcements.append("There is no application (norpc)")
             return NoApplication()
 
 
@@ -145,7 +147,9 @@ def _hosted_application(build: ServerBuild, cable: "Cable | None") -> "HostedApp
         return None
     from catenary.server.hosted_application import load_hosted_application
 
-    hosted = load_hosted_application(where, cable, build.supervisor)
+    hosted = load_hosted_application(
+        where, cable, build.supervisor, logs_access=build.options.log.access
+    )
     build.shutdown.add(STOP_HOSTED_APPLICATION, hosted.stop)
     return hosted
 
@@ -176,6 +180,11 @@ def _grpc_application(build: ServerBuild) -> Application:
     except ImportError as error:
         raise MissingExtra("rpc_host with gRPC", "grpc") from error
     rpc = build.options.rpc
+    secure = ", TLS" if rpc.enable_tls else ""
+    build.announcements.append(
+        f"The application is called over gRPC at {without_secrets(rpc.host)}"
+        f" (concurrency: {rpc.concurrency}{secure})"
+    )
     application = GrpcApplication(
         rpc.host,
         counters=build.counters,
@@ -196,12 +205,17 @@ def _http_application(build: ServerBuild) -> Application:
     from catenary.rpc.http import HttpApplication
 
     rpc = build.options.rpc
+    key = effective_key(build.keys.rpc, RPC_PHRASE)
+    build.announcements.append(
+        f"The application is called over HTTP at {without_secrets(rpc.host)}"
+        f" (concurrency: {rpc.concurrency}, {'with' if key else 'without'} a key)"
+    )
     application = HttpApplication(
         rpc.host,
         counters=build.counters,
         limits=_call_limits(rpc),
         tls=_tls(rpc),
-        key=effective_key(build.keys.rpc, RPC_PHRASE),
+        key=key,
     )
     return _started(build, application)
 

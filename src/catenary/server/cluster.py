@@ -13,6 +13,7 @@ from catenary import __version__
 from catenary.messages.nodes import NodeEntry
 from catenary.node.cluster import ANNOUNCE_S, Cluster
 from catenary.ports import Peers
+from catenary.process import logs
 from catenary.server.build import ServerBuild
 from catenary.server.shutdown_phases import STOP_TIMERS
 
@@ -30,6 +31,7 @@ def build_cluster(build: ServerBuild, peers: Peers | None) -> Cluster:
         version=__version__,
         started_at=int(time.time()),
     )
+    logs.name_node(own.name)
     cluster = Cluster(own, peers, build.counters, asyncio.get_running_loop().time)
     build.figures.register(
         "cluster_nodes_num",

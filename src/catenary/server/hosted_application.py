@@ -10,15 +10,15 @@ import asyncio
 import inspect
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from starlette.applications import Starlette
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 
+from catenary.api.access_log import AccessLog
 from catenary.channels.loading import kind_of, named
 from catenary.errors import ConfigError
 from catenary.supervision.service import Supervisor
@@ -30,9 +30,10 @@ _log: Final = logging.getLogger("catenary.server")
 
 
 def load_hosted_application(
-    where: str, cable: "Cable | None", supervisor: Supervisor
+    where: str, cable: "Cable | None", supervisor: Supervisor, *, logs_access: bool
 ) -> "HostedApplication":
-    """Imports the ASGI application that ``module:name`` names. Raises :class:`ConfigError`."""
+    """Imports the ASGI application that ``module:name`` names. With ``logs_access``, its requests are logged. Raises
+    :class:`ConfigError`."""
     found = named(where, "an ASGI application")
     try:
         inspect.signature(found).bind(None, None, None)  # type: ignore[arg-type]
@@ -47,7 +48,8 @@ def load_hosted_application(
             where,
             sys.executable,
         )
-    return HostedApplication(cast("ASGIApp", found), where, cable, supervisor)
+    app = cast("ASGIApp", found)
+    return HostedApplication(AccessLog(app) if logs_access else app, where, cable, supervisor)
 
 
 class HostedApplication:
@@ -77,11 +79,11 @@ class HostedApplication:
         scope["state"] = self._state.copy()
         await self._app(scope, receive, send)
 
-    def after(self, server: Starlette) -> ASGIApp:
-        """An application that calls the ``server``'s routes where one matches, else the hosted application."""
+    def after(self, routes: Sequence[BaseRoute], server: ASGIApp) -> ASGIApp:
+        """An application that calls the ``server`` where one of its ``routes`` matches, else the hosted application."""
 
         async def choose(scope: Scope, receive: Receive, send: Send) -> None:
-            matches = any(route.matches(scope)[0] is not Match.NONE for route in server.routes)
+            matches = any(route.matches(scope)[0] is not Match.NONE for route in routes)
             await (server if matches else self)(scope, receive, send)
 
         return choose

@@ -12,6 +12,7 @@ from catenary.api.broadcast import BroadcastEndpoint, BroadcastRules
 from catenary.api.health import Readiness, health
 from catenary.api.intake import IntakeRules
 from catenary.api.metrics import Metrics
+from catenary.api.refusals import ApiRefusals
 from catenary.auth.keys import BROADCAST_PHRASE, effective_key
 from catenary.auth.origins import Origins
 from catenary.config.effective import serves_api
@@ -63,20 +64,26 @@ def add_broadcasts(
     options, http = build.options, build.options.http_broadcast
     if "http" not in options.broadcast.adapters:
         return
+    key = effective_key(build.keys.broadcast, BROADCAST_PHRASE)
     announce(build, http.port, "broadcasts", "http", http.path)
+    build.announcements.append(f"Publishers over HTTP need {'a' if key else 'no'} key")
     if options.access.public:
         url = _url(build, http.port, "http", http.path)
         build.announcements.append(f"Try: curl {url} -d '{_EXAMPLE}'")
     broadcasts = BroadcastRules(
         publications.publish_in_turns,
         build.counters,
-        key=effective_key(build.keys.broadcast, BROADCAST_PHRASE),
+        key=key,
         pages=Origins(http.cors_hosts) if http.cors_headers else None,
     )
     spec = ports.at(broadcasts_address(options))
     spec.routes.append(Route(http.path, BroadcastEndpoint(broadcasts, clients.memory)))
     spec.intake = IntakeRules(
-        path=http.path, broadcasts=broadcasts, watch=clients.deadlines, memory=clients.memory
+        path=http.path,
+        broadcasts=broadcasts,
+        watch=clients.deadlines,
+        memory=clients.memory,
+        refusals=ApiRefusals(build.counters, build.observers),
     )
 
 

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 
 from catenary.api.health import with_server_options
 from catenary.api.intake import IntakeFallback
+from catenary.api.refusals import ApiRefusals, RefusalReporter
 from catenary.edge.connection import ClientConnection, Stage, UvicornContext
 from catenary.edge.routes import Fallback, RouteTable
 from catenary.edge.sniffer import HeadLimits, LateUpgradeSniffer, Port, RequestSniffer
@@ -84,9 +85,10 @@ def build_listeners(
 def _listener(build: ServerBuild, clients: ClientEndpoints, spec: PortSpec) -> Listener:
     options = build.options
     port = _port(build, clients, spec)
-    own = Starlette(routes=spec.routes)
+    refusals = ApiRefusals(build.counters, build.observers)
+    own = RefusalReporter(Starlette(routes=spec.routes), refusals)
     config = uvicorn.Config(
-        with_server_options(own if spec.hosted is None else spec.hosted.after(own)),
+        with_server_options(own if spec.hosted is None else spec.hosted.after(spec.routes, own)),
         http=_protocol(functools.partial(RequestSniffer, port)),
         ws=_protocol(functools.partial(LateUpgradeSniffer, port)),
         lifespan="off",

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from catenary.adapters.nats.broadcasts import NatsBroadcasts
 from catenary.adapters.nats.servers import NatsServers
 from catenary.config.effective import redis_address
+from catenary.config.urls import without_secrets
 from catenary.errors import MissingExtra
 from catenary.messages.publications import QueueEntry
 from catenary.node.publications import Publications
@@ -41,6 +42,8 @@ def start_publishers(
 ) -> None:
     """Builds the adapters that ``broadcast_adapter`` names. Raises :class:`catenary.errors.ConfigError`."""
     for adapter in build.options.broadcast.adapters:
+        if adapter in _SOURCES:
+            build.announcements.append(_announcement(build, adapter))
         match adapter:
             case "redis":
                 # Every node receives these, so a node passes them to its own clients only: sending them to the other
@@ -63,6 +66,21 @@ def start_publishers(
         build.checks.add(
             name, reported(f"{name}: publications do not arrive", partial(_trouble, publisher))
         )
+
+
+_SOURCES: Final = {"redis": "Redis channel", "redisx": "Redis stream", "nats": "NATS subject"}
+
+
+def _announcement(build: ServerBuild, adapter: str) -> str:
+    options = build.options
+    names = {
+        "redis": options.broadcast.redis_channel,
+        "redisx": options.redisx.stream,
+        "nats": options.broadcast.nats_channel,
+    }
+    urls = options.nats.servers if adapter == "nats" else (options.redis.url,)
+    where = ", ".join(map(without_secrets, urls))
+    return f"Receiving broadcasts from the {_SOURCES[adapter]} {names[adapter]} at {where}"
 
 
 def _trouble(publisher: BroadcastAdapter) -> str | None:

@@ -97,7 +97,8 @@ class Bursts:
             source = QueueEntry(self._stream, self._group, READER, entry.id.decode())
             return self._publish(payload, source)
         except PublicationError as error:
-            # Counted and logged by the node; the publisher does not expect an answer.
+            # Counted by the node; the publisher does not expect an answer.
+            _refuse(error, payload)
             raise _Dropped from error
         except BackendError:
             raise
@@ -110,12 +111,12 @@ class Bursts:
         try:
             await sent
         except PublicationError as error:
+            _refuse(error, _payload(entry) or b"")
             raise _Dropped from error
         except BackendRefused as error:
             # A retry would be refused again, and no later entry would ever be published.
             self._counters.refused_publications_total += 1
-            payload = _payload(entry) or b""
-            _limited.warning("Publication refused: %s; it begins with %r", error, payload[:100])
+            _refuse(error, _payload(entry) or b"")
             raise _Dropped from error
         except BackendError:
             raise
@@ -137,6 +138,16 @@ def _fitting(entries: Sequence[StreamEntry]) -> int:
         if size > BURST_BYTES:
             return max(number, 1)
     return len(entries)
+
+
+def _refuse(error: Exception, payload: bytes) -> None:
+    _limited.warning(
+        "Publication refused: %s; it begins with %r",
+        error,
+        payload[:100],
+        event="publication_refused",
+        reason=str(error),
+    )
 
 
 def _payload(entry: StreamEntry) -> bytes | None:
