@@ -385,6 +385,15 @@ async def test_a_node_that_starts_while_the_server_is_away_receives_later(engine
 
 
 @in_loop
+async def test_the_way_through_the_server_is_measured(engine: Engine) -> None:
+    async with engine.server(False) as server, engine.node(server, canary_interval_s=0.02) as node:
+        canaries = node.counters.pubsub_canary_seconds
+        await until(lambda: canaries.read().count > 2)
+        assert 0 < canaries.read().sum < 10
+        assert node.received == []
+
+
+@in_loop
 async def test_a_frozen_server_is_noticed_and_logged_once(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from catenary.edge import introductions
 from catenary.edge.connection import ClientConnection
 from catenary.edge.deadlines import Deadlines, NoDeadlines
 from catenary.edge.introductions import Introductions
@@ -15,6 +16,7 @@ from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
 from catenary.messages.names import Sid
 from catenary.messages.reasons import Reason
+from catenary.node import decisions
 from catenary.node.encoder import Encoder
 from catenary.node.session import Traits
 from catenary.node.turns import CLIENTS_BUDGET_US, Turns
@@ -262,3 +264,21 @@ def test_a_pong_before_and_after_does_no_harm() -> None:
             node.leave(newcomer)
 
     scenario()
+
+
+@in_loop
+async def test_the_time_until_the_welcome_begins_with_the_introduction(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The client decides how long it waits before that."""
+    monkeypatch.setattr(introductions, "perf_counter", lambda: 100.0)
+    monkeypatch.setattr(decisions, "perf_counter", lambda: 102.5)
+    server = Server()
+    server.traits = Traits(NEVER, asked_at=1)
+    async with server.tcp() as client:
+        await client.say(INIT)
+        await settle()
+        state = server.counters.handshake_seconds.read()
+        assert (state.count, state.sum) == (1, 2.5)
+        await client.say(INIT)
+        await client.got()

@@ -5,13 +5,15 @@ import re
 import pytest
 
 from catenary.metrics.counters import Counters, described
-from catenary.metrics.histogram import Histogram
+from catenary.metrics.figures import Distribution
+from catenary.metrics.registry import Registry
 
 
 def test_all_start_at_zero() -> None:
     counters = Counters()
-    values = [getattr(counters, name) for name, _ in described()]
-    assert {each.read().count if isinstance(each, Histogram) else each for each in values} == {0}
+    figures = Registry(counters).figures()
+    values = [each.value for figure in figures[: len(described())] for each in figure.samples]
+    assert {each.count if isinstance(each, Distribution) else each for each in values} == {0}
 
 
 def test_histograms_are_not_shared() -> None:

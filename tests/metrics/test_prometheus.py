@@ -81,9 +81,7 @@ def test_a_tag_does_not_repeat_a_label_of_a_figure() -> None:
 
 def test_everything_a_registry_holds_is_read_by_prometheus() -> None:
     registry = Registry(Counters())
-    registry.histogram("delivery_seconds", 'A "text" with \\ and\nanother line', (0.1, 1)).observe(
-        2
-    )
+    registry.histogram("own_seconds", 'A "text" with \\ and\nanother line', (0.1, 1)).observe(2)
     registry.labelled("info", "Labels", ("text",), {('a "b"\\\nc',): 1}.items)
     families = {
         each.name: each
@@ -92,7 +90,7 @@ def test_everything_a_registry_holds_is_read_by_prometheus() -> None:
     # The parser removes the suffix of counters.
     names = [f"anycable_go_{each.name.removesuffix('_total')}" for each in registry.figures()]
     assert list(families) == names
-    assert families["anycable_go_delivery_seconds"].documentation == (
+    assert families["anycable_go_own_seconds"].documentation == (
         'A "text" with \\ and\nanother line'
     )
     assert families["anycable_go_info"].samples[0].labels == {"text": 'a "b"\\\nc', "env": "ä"}

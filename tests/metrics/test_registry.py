@@ -49,17 +49,17 @@ def test_a_figure_with_labels_has_a_sample_for_each_combination() -> None:
 
 def test_a_histogram_is_shown_with_what_was_observed() -> None:
     registry = Registry(Counters())
-    histogram = registry.histogram("delivery_seconds", "Deliveries", (0.1, 1))
+    histogram = registry.histogram("own_seconds", "Deliveries", (0.1, 1))
     histogram.observe(0.5)
     expected = Sample(Distribution((0.1, 1), (0, 1, 0), 0.5))
     assert registry.figures()[-1] == Figure(
-        "delivery_seconds", "Deliveries", Kind.HISTOGRAM, (expected,)
+        "own_seconds", "Deliveries", Kind.HISTOGRAM, (expected,)
     )
 
 
 def test_histograms_with_labels_are_shown_once_they_have_values() -> None:
     registry = Registry(Counters())
-    calls = registry.labelled_histograms("rpc_seconds", "Calls", ("method", "status"), (1,))
+    calls = registry.labelled_histograms("own_seconds", "Calls", ("method", "status"), (1,))
     assert registry.figures()[-1].samples == ()
     calls.of("Connect", "success").observe(0.5)
     labels = (("method", "Connect"), ("status", "success"))

@@ -1,6 +1,7 @@
 """How often a call is repeated, and when it no longer is."""
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import Coroutine
 from functools import partial
@@ -10,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from catenary.errors import AppFailed, AppUnavailable
+from catenary.errors import AppError, AppFailed, AppUnavailable
+from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.names import Sid
 from catenary.metrics.counters import Counters
 from catenary.rpc.calls import (
@@ -408,3 +410,85 @@ def living_calls() -> int:
 
 def _outcomes(holder: list[RpcCall[str]], outcome: object) -> None:
     """An object that refers to the call."""
+
+
+# Measured
+
+
+def durations(counters: Counters) -> dict[tuple[str, ...], tuple[int, float]]:
+    """How many calls there were, and their whole time, by method and status."""
+    states = counters.rpc_seconds.read()
+    return {labels: (each.count, each.sum) for labels, each in states.items()}
+
+
+def test_calls_are_measured_by_method_and_status() -> None:
+    counters = Counters()
+    ends = ("done", "error", AppLate("late"), AppFailed("broken"), AppUnavailable("away"))
+
+    async def scenario() -> None:
+        for each in ends:
+            with contextlib.suppress(AppError):
+                await say(caller(Scripted(each).begin, counters=counters))
+
+    run(scenario())
+    assert {labels: count for labels, (count, _) in durations(counters).items()} == {
+        ("Say", "success"): 1,
+        ("Say", "error"): 2,
+        ("Say", "timeout"): 1,
+        ("Say", "unavailable"): 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status"), [(Verdict.SUCCESS, "success"), (Verdict.FAILURE, "failure")]
+)
+def test_a_refusal_is_measured_as_a_failure(verdict: Verdict, status: str) -> None:
+    counters = Counters()
+    decide = Procedure("Connect", _text, lambda text: Decision(verdict=verdict))
+
+    async def scenario() -> None:
+        await caller(Scripted("done").begin, counters=counters).call(decide, SID, b"")
+
+    run(scenario())
+    assert [*durations(counters)] == [("Connect", status)]
+
+
+def test_retries_and_pauses_belong_to_the_duration_and_the_wait_for_a_slot_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counters = Counters()
+    now = 1000.0
+    monkeypatch.setattr("catenary.rpc.calls.monotonic", lambda: now)
+    wire = Wire()
+
+    async def scenario() -> None:
+        nonlocal now
+        calls = caller(wire.begin, CallLimits(concurrency=1), counters)
+        first, second = say(calls), say(calls)
+        now += 2
+        wire.calls[0].failed(AppBusy("busy"))
+        while len(wire.calls) < 2:  # noqa: ASYNC110  (the pause before the next attempt is real)
+            await asyncio.sleep(0.001)
+        now += 0.5
+        first.answered(b"done")
+        now += 0.25
+        second.answered(b"done")
+
+    run(scenario())
+    assert durations(counters) == {("Say", "success"): (2, 2.75)}
+
+
+def test_a_call_whose_client_has_left_is_measured_if_it_had_a_slot() -> None:
+    counters = Counters()
+
+    async def scenario() -> None:
+        calls = caller(Wire().begin, CallLimits(concurrency=1), counters)
+        first, second = say(calls), say(calls)
+        second.cancel()
+        first.cancel()
+        first.cancel()
+
+    run(scenario())
+    assert {labels: count for labels, (count, _) in durations(counters).items()} == {
+        ("Say", "canceled"): 1
+    }

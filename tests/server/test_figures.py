@@ -1,5 +1,6 @@
 """The figures of a running server, as Prometheus gets them."""
 
+import json
 import platform
 import re
 import time
@@ -159,6 +160,28 @@ def test_the_build_is_shown(remote: CableServer) -> None:
             "implementation": platform.python_implementation().lower(),
         },
     )
+
+
+HELLO = json.dumps({"channel": "$pubsub", "stream_name": "hello"})
+
+
+def test_deliveries_and_handshakes_are_measured() -> None:
+    with cable_server(*PUBLIC, "--metrics_http=/metrics") as server:
+        with CableClient(server.cable_url) as client:
+            client.receive_welcome()
+            client.subscribe(HELLO)
+            body = json.dumps({"stream": "hello", "data": "1"}).encode()
+            with urllib.request.urlopen(server.broadcast_url, body, timeout=20) as response:
+                assert response.status == 201
+            assert client.receive()["message"] == 1
+        shown = families(server.port)
+    for name in ("delivery_seconds", "delivery_clients", "handshake_seconds"):
+        values = {
+            each.name.rpartition("_")[2]: each.value
+            for each in shown[f"anycable_go_{name}"].samples
+        }
+        assert values["count"] == 1, name
+        assert 0 < values["sum"] < 30, name
 
 
 def test_every_limit_is_shown_beside_its_use(remote: CableServer) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Any, Final
 
 from catenary.channels.reading import Reader
@@ -40,6 +41,10 @@ _DIED: Final = "its code worker has died; it may have been carried out"
 _NO_TIME: Final = "there was no time left to carry it out"
 
 
+_METHODS: Final = {protocol.CONNECT: "Connect", protocol.DISCONNECT: "Disconnect"}
+"""The names of calls in metrics, as over RPC; all others are commands."""
+
+
 class WorkerCall(asyncio.Future[Decision]):
     """A call of the application.
 
@@ -57,6 +62,7 @@ class WorkerCall(asyncio.Future[Decision]):
         "is_abandoned",
         "kind",
         "link",
+        "sent_at",
         "subscriptions",
     )
 
@@ -78,6 +84,7 @@ class WorkerCall(asyncio.Future[Decision]):
         self.data = data
         self.subscriptions = subscriptions
         self.id = 0
+        self.sent_at = 0.0
         self.link: WorkerLink | None = None
         """The worker to which it was sent; None while it waits for one."""
         self.is_abandoned = False
@@ -156,6 +163,7 @@ class WorkerLink:
             self._counters.rpc_error_total += 1
             call.set_exception(AppFailed(f"expected Unicode text to send, got {error}"))
             return
+        call.sent_at = monotonic()
         self.calls[self._last_id] = call
         self._counters.app_calls_num += 1
 
@@ -185,12 +193,12 @@ class WorkerLink:
     def _receive(self, message: FromWorker) -> None:
         match message:
             case CallResult():
-                call = self._finish(message.id)
+                call = self._finish(message.id, message.decision.verdict.value)
                 if call is not None:
                     call.set_result(message.decision)
                     self._freed()
             case CallCancelled(number):
-                call = self._finish(number)
+                call = self._finish(number, "canceled")
                 if call is not None:
                     self._end_undecided(call, AppUnavailable(_NO_TIME))
                     self._freed()
@@ -213,12 +221,14 @@ class WorkerLink:
         self._lost(self)
         self._fail_all(_DIED)
 
-    def _finish(self, number: int) -> WorkerCall | None:
-        """Removes a call that has ended; None if :meth:`end` has removed it before."""
+    def _finish(self, number: int, status: str) -> WorkerCall | None:
+        """Removes a call that has ended, and measures it; None if :meth:`end` has removed it before."""
         call = self.calls.pop(number, None)
         if call is None:
             return None
         self._counters.app_calls_num -= 1
+        method = _METHODS.get(call.kind, "Command")
+        self._counters.rpc_seconds.of(method, status).observe(monotonic() - call.sent_at)
         if self._idle is not None and not self.calls:
             self._idle.set()
         return call
@@ -233,7 +243,7 @@ class WorkerLink:
 
     def _fail_all(self, reason: str) -> None:
         for number in tuple(self.calls):
-            call = self._finish(number)
+            call = self._finish(number, "unavailable")
             if call is not None:
                 self._end_undecided(call, AppUnavailable(reason))
 

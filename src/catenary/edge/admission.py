@@ -74,7 +74,7 @@ class Admission:
         self.check_capacity()
         environment = environment_of(request, peer, rules.proxied, rules.new_sid)
         environment.ingress = self._ingress(protocol.name, origin)
-        return Admitted(environment, self._traits(request, protocol, environment))
+        return Admitted(environment, self._traits(request, peer, protocol, environment))
 
     def _ingress(self, protocol: str, origin: str) -> Ingress:
         """The description that clients of the same protocol and origin share."""
@@ -94,7 +94,7 @@ class Admission:
             raise unavailable("too many connections")
 
     def _traits(
-        self, request: RequestHead, protocol: ClientProtocol, environment: Environment
+        self, request: RequestHead, peer: Peer, protocol: ClientProtocol, environment: Environment
     ) -> Traits:
         """Pongs are expected if the protocol has them, or if the transport has pings of its own."""
         rules = self._rules
@@ -103,5 +103,11 @@ class Admission:
             heartbeat = msgspec.structs.replace(heartbeat, pong_timeout_s=rules.pong_timeout_s)
         decode = None if protocol.reader is None else protocol.reader(environment)
         if not (protocol.is_resumable and rules.keeps_sessions):
-            return Traits(heartbeat, decode=decode)
-        return Traits(heartbeat, is_resumable=True, resumes=resumed_sid(request), decode=decode)
+            return Traits(heartbeat, decode=decode, asked_at=peer.asked_at)
+        return Traits(
+            heartbeat,
+            is_resumable=True,
+            resumes=resumed_sid(request),
+            decode=decode,
+            asked_at=peer.asked_at,
+        )

@@ -7,6 +7,9 @@ Knows: sessions, counters, deadlines. Does not know: protocols, transports, whic
 """
 
 from collections.abc import Mapping
+from time import perf_counter
+
+import msgspec
 
 from catenary.errors import CommandError
 from catenary.messages.commands import CloseConnection
@@ -112,7 +115,10 @@ class Introductions:
         newcomer.traits = None
         self._counters.open_connections_num -= 1  # the node counts it from now on
         newcomer.session = self._node.admit(
-            session.environment, session.encoder, session.outbound, traits
+            session.environment,
+            session.encoder,
+            session.outbound,
+            msgspec.structs.replace(traits, asked_at=perf_counter()),
         )
 
     def _count(self, payload: bytes) -> None:

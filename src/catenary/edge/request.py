@@ -47,17 +47,21 @@ class Proxied(msgspec.Struct, frozen=True):
 
 
 class Peer(NamedTuple):
-    """The other end of a connection: ``http`` or ``https``, and its IP address, empty if it is unknown."""
+    """The other end of a connection: ``http`` or ``https``, and its IP address, empty if it is unknown.
+
+    ``asked_at`` is when the head of its request was complete (``time.perf_counter``), 0 if that is unknown.
+    """
 
     scheme: str
     address: str
+    asked_at: float = 0.0
 
 
-def peer_of(transport: asyncio.Transport) -> Peer:
+def peer_of(transport: asyncio.Transport, asked_at: float = 0.0) -> Peer:
     """The other end of a TCP connection."""
     name = transport.get_extra_info("peername")
     is_plain = transport.get_extra_info("sslcontext") is None
-    return Peer("http" if is_plain else "https", name[0] if name else "")
+    return Peer("http" if is_plain else "https", name[0] if name else "", asked_at)
 
 
 def requester_of(request: RequestHead, peer: Peer) -> Requester:

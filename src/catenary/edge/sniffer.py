@@ -6,6 +6,7 @@ endpoint does.
 
 import asyncio
 import functools
+from time import perf_counter
 from typing import Final
 
 import msgspec
@@ -118,19 +119,19 @@ class RequestSniffer:
         turn."""
         port = self._port
         self._head = data
-        if not port.queue.enter(self, functools.partial(self._open, endpoint, end)):
+        if not port.queue.enter(self, functools.partial(self._open, endpoint, end, perf_counter())):
             self._refuse(unavailable("too many handshakes"))
         elif self in port.queue:
             port.memory.hold(self, len(data))
 
-    def _open(self, endpoint: Endpoint | None, end: int) -> None:
+    def _open(self, endpoint: Endpoint | None, end: int, asked_at: float) -> None:
         data = bytes(self._head)
         try:
             request = http1.read_request(data[:end], self._port.head.max_lines)
             if endpoint is None:
                 raise RequestRefused(400, "expected a path in the request line")
             connection = self._connection
-            stage = endpoint.open(request, peer_of(connection.transport), connection)
+            stage = endpoint.open(request, peer_of(connection.transport, asked_at), connection)
         except RequestRefused as refused:
             self._refuse(refused)
             return

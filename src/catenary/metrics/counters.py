@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Final
 
-from catenary.metrics.histogram import DURATIONS_S, Histogram
+from catenary.metrics.histogram import DURATIONS_S, POWERS_OF_TEN, Histogram, LabelledHistograms
 
 HELP: Final = "help"
 
@@ -21,6 +21,8 @@ def _figure(text: str) -> int:
 
 
 _durations: Final = partial(Histogram, DURATIONS_S)
+_sizes: Final = partial(Histogram, POWERS_OF_TEN)
+_calls: Final = partial(LabelledHistograms, ("method", "status"), DURATIONS_S)
 
 
 @dataclass(slots=True)
@@ -42,6 +44,13 @@ class Counters:
     long_poll_stale_requests_total: int = _figure(
         "Long-polling requests whose session had ended or never existed"
     )
+    handshake_seconds: Histogram = field(
+        default_factory=_durations,
+        compare=False,
+        metadata={
+            HELP: "Time from a client's request until its welcome: the queue, the application, or resuming"
+        },
+    )
     failed_auths_total: int = _figure("Clients rejected by authentication")
     client_msg_total: int = _figure("Messages received from clients")
     failed_client_msg_total: int = _figure("Messages from clients that could not be executed")
@@ -56,9 +65,29 @@ class Counters:
         "Publications handled for subscribers of this node, from any node"
     )
     failed_broadcast_msg_total: int = _figure("Malformed publications")
+    delivery_seconds: Histogram = field(
+        default_factory=_durations,
+        compare=False,
+        metadata={
+            HELP: "Time from the arrival of a publication at this node until its frames were handed to the sockets"
+            " of all its clients"
+        },
+    )
+    delivery_clients: Histogram = field(
+        default_factory=_sizes,
+        compare=False,
+        metadata={HELP: "Clients of this node that a publication was sent to"},
+    )
     remote_commands_total: int = _figure("Remote commands received, from any node")
 
     # The application
+    rpc_seconds: LabelledHistograms = field(
+        default_factory=_calls,
+        compare=False,
+        metadata={
+            HELP: "Duration of calls to the application, retries included, by method and status"
+        },
+    )
     rpc_call_total: int = _figure("Calls to the application")
     rpc_error_total: int = _figure("Calls that failed")
     rpc_retries_total: int = _figure("Retried call attempts")
@@ -168,6 +197,13 @@ class Counters:
     pubsub_reconnects_total: int = _figure("Times the pub/sub connection between nodes was lost")
     pubsub_canary_lost_total: int = _figure(
         "Messages that this node sent to itself and did not receive"
+    )
+    pubsub_canary_seconds: Histogram = field(
+        default_factory=_durations,
+        compare=False,
+        metadata={
+            HELP: "Time that a message of this node to itself took through Redis or NATS, every 3 s"
+        },
     )
     pubsub_caught_up_total: int = _figure(
         "Times missing messages of a stream were read from its history"

@@ -45,10 +45,10 @@ class Histogram:
 class LabelledHistograms:
     """A histogram for each combination of labels. Labels must have few values: each combination is kept for good."""
 
-    __slots__ = ("_bounds", "_by_values", "_names")
+    __slots__ = ("_bounds", "_by_values", "names")
 
     def __init__(self, names: Sequence[str], bounds: Sequence[float]) -> None:
-        self._names = tuple(names)
+        self.names = tuple(names)
         self._bounds = bounds
         self._by_values: dict[tuple[str, ...], Histogram] = {}
 
@@ -56,8 +56,8 @@ class LabelledHistograms:
         """The histogram for these values of the labels, in the order of their names."""
         found = self._by_values.get(values)
         if found is None:
-            if len(values) != len(self._names):
-                raise ValueError(f"expected values of {self._names}, got {values}")
+            if len(values) != len(self.names):
+                raise ValueError(f"expected values of {self.names}, got {values}")
             found = self._by_values[values] = Histogram(self._bounds)
         return found
 

@@ -35,6 +35,8 @@ class Registry:
             figure = getattr(counters, name)
             if isinstance(figure, Histogram):
                 self._add(name, text, Kind.HISTOGRAM, partial(_sample, figure))
+            elif isinstance(figure, LabelledHistograms):
+                self._add(name, text, Kind.HISTOGRAM, partial(_samples, figure))
             else:
                 self.register(name, text, partial(getattr, counters, name))
         self.labelled(
@@ -125,15 +127,8 @@ class Registry:
         self, name: str, text: str, labels: Sequence[str], bounds: Sequence[float]
     ) -> LabelledHistograms:
         """Adds a histogram for each combination of labels. Raises ValueError if the name is taken."""
-        names = tuple(labels)
-        histograms = LabelledHistograms(names, bounds)
-
-        def samples() -> Iterable[Sample]:
-            return [
-                Sample(state, _pairs(names, values)) for values, state in histograms.read().items()
-            ]
-
-        self._add(name, text, Kind.HISTOGRAM, samples)
+        histograms = LabelledHistograms(labels, bounds)
+        self._add(name, text, Kind.HISTOGRAM, partial(_samples, histograms))
         return histograms
 
     def _add(self, name: str, text: str, kind: Kind, read: Read, *, is_summed: bool = True) -> None:
@@ -151,6 +146,11 @@ class Registry:
 
 def _sample(histogram: Histogram) -> tuple[Sample]:
     return (Sample(histogram.read()),)
+
+
+def _samples(histograms: LabelledHistograms) -> list[Sample]:
+    names = histograms.names
+    return [Sample(state, _pairs(names, values)) for values, state in histograms.read().items()]
 
 
 def _pairs(names: tuple[str, ...], values: tuple[str, ...]) -> Labels:

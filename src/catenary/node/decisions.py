@@ -9,6 +9,7 @@ Knows: the application, sessions, the hub. Does not know: the order of a client'
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import chain
+from time import perf_counter
 from typing import Final, Literal, final
 
 import msgspec
@@ -51,10 +52,11 @@ FEW_MESSAGES: Final = 16
 
 @final
 class Connect(msgspec.Struct, frozen=True, gc=False):
-    """The first step of every session, before its first command."""
+    """The first step of every session, before its first command. ``asked_at`` is that of its
+    :class:`catenary.node.session.Traits`."""
 
+    asked_at: float
 
-CONNECT: Final = Connect()
 
 CommandStep = Subscribe | Unsubscribe | Perform
 """The commands about which the application decides."""
@@ -119,19 +121,20 @@ class Decisions:
 
     # Asking the application
 
-    def connect(self, session: Session) -> Awaitable[None] | None:
+    def connect(self, session: Session, asked_at: float) -> Awaitable[None] | None:
         """Asks the application to admit a client; None if that is decided.
 
         The call is completed even if the client leaves: the end of a client that was admitted is always
         reported.
         """
+        step = Connect(asked_at)
         try:
             answer = self._application.connect(session.environment)
         except AppError as error:
-            return self.resolve(session, CONNECT, error)
+            return self.resolve(session, step, error)
         if isinstance(answer, Decision):
-            return self.apply(session, CONNECT, answer)
-        return self._resolve_awaited(session, CONNECT, answer)
+            return self.apply(session, step, answer)
+        return self._resolve_awaited(session, step, answer)
 
     def decide(
         self, session: Session, step: CommandStep
@@ -233,7 +236,7 @@ class Decisions:
         if decision.cstate:
             session.environment.merge_cstate(decision.cstate)
         if type(step) is Connect:
-            self._apply_connect(session, decision)
+            self._apply_connect(session, decision, step.asked_at)
             return None
         identifier = step.identifier
         if type(step) is Subscribe:
@@ -273,7 +276,7 @@ class Decisions:
             self._counters.server_msg_total += 1
         return None
 
-    def _apply_connect(self, session: Session, decision: Decision) -> None:
+    def _apply_connect(self, session: Session, decision: Decision, asked_at: float) -> None:
         if decision.verdict is Verdict.SUCCESS:
             session.environment.identifiers = decision.identifiers
             session.expires_at = decision.expires_at
@@ -284,10 +287,16 @@ class Decisions:
             if self._observers.connected is not None:
                 self._observers.connected(session.environment, is_resumed=False)
             self._transmit(session, decision)
+            self.note_welcome(asked_at)
             return
         self._counters.failed_auths_total += 1
         self._transmit(session, decision)
         self._turn_away(session, Reason.AUTH_FAILED, decision.error)
+
+    def note_welcome(self, asked_at: float) -> None:
+        """Measures how long a client has waited for its welcome message."""
+        if asked_at:
+            self._counters.handshake_seconds.observe(perf_counter() - asked_at)
 
     def _turn_away(self, session: Session, reason: Reason, why: str) -> None:
         if self._observers.rejected is not None:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from functools import partial
 from itertools import islice
+from time import perf_counter
 from typing import Final
 
 from catenary.messages.names import Stream
@@ -56,6 +57,8 @@ class Hub:
         "_held_publishers",
         "_interest",
         "_is_in_line",
+        "_note_clients",
+        "_note_seconds",
         "_observers",
         "_streams",
         "_waiting_num",
@@ -71,6 +74,8 @@ class Hub:
         observers: ObserverGroup | None = None,
     ) -> None:
         self._counters = counters
+        self._note_seconds = counters.delivery_seconds.observe
+        self._note_clients = counters.delivery_clients.observe
         self._observers = observers or ObserverGroup()
         self._interest = interest
         self._streams: dict[Stream, Subscription | Audience] = {}
@@ -311,10 +316,14 @@ class Hub:
             self._followers[publication.stream](publication)
         listeners = self._streams.get(publication.stream)
         if listeners is None:
+            self._note_clients(0)
             return
         if isinstance(listeners, Subscription):
             if publication.exclude_socket != listeners.session.sid:
+                arrived_at = perf_counter()
                 self.write(listeners, publication)
+                self._note_seconds(perf_counter() - arrived_at)
+                self._note_clients(1)
             return
         for subscription, detached in listeners.detached.items():
             if publication.exclude_socket != subscription.session.sid and not detached.takes(
@@ -323,7 +332,7 @@ class Hub:
                 self.write(subscription, publication)
         if not listeners.groups:
             return
-        listeners.waiting.append(publication)
+        listeners.wait(publication)
         self._waiting_num += 1
         if not listeners.is_due:
             listeners.is_due = True
@@ -421,13 +430,16 @@ class Hub:
     def _slices(self, audience: Audience) -> Iterator[None]:
         """Delivers the waiting publications of an audience; yields when the turn has no more room."""
         turns = self.turns
-        batch, excluded = self._batch(audience.waiting)
+        batch, arrived_at = audience.take()
+        excluded = self._excluded(batch[0])
         self._waiting_num -= len(batch)
+        clients = 0
         for frame, row in audience.frames(batch):
             members = row
             if excluded is not None and excluded in row:
                 members = [each for each in row if each is not excluded]
             left = len(members)
+            clients += left
             if self._observers.delivered is not None:
                 self._observers.delivered(audience.stream, len(batch), left)
             self._counters.server_msg_total += left * len(batch)
@@ -445,14 +457,12 @@ class Hub:
                     write(frame)
                 left -= part
                 turns.spend(part * cost)
+        self._note_seconds(perf_counter() - arrived_at, len(batch))
+        self._note_clients(clients, len(batch))
 
-    def _batch(self, waiting: deque[Publication]) -> tuple[list[Publication], Outbound | None]:
-        """Takes the publications for one write: all that wait, up to one that excludes a session; returns its outbound, too."""
-        first = waiting.popleft()
-        if first.exclude_socket is not None:
-            session = self.sessions.find(first.exclude_socket)
-            return [first], None if session is None else session.outbound
-        batch = [first]
-        while waiting and waiting[0].exclude_socket is None:
-            batch.append(waiting.popleft())
-        return batch, None
+    def _excluded(self, publication: Publication) -> Outbound | None:
+        """The outbound of the session that a publication excludes, if it is one of this node."""
+        if publication.exclude_socket is None:
+            return None
+        session = self.sessions.find(publication.exclude_socket)
+        return None if session is None else session.outbound

@@ -155,31 +155,34 @@ class Node:
         if self._observers.opened is not None:
             self._observers.opened(environment)
         if traits.is_resumable and traits.resumes is not None:
-            work = self._find_and_resume(session, traits.resumes)
+            work = self._find_and_resume(session, traits.resumes, traits.asked_at)
         else:
-            work = self._decisions.connect(session)
+            work = self._decisions.connect(session, traits.asked_at)
         if work is not None:
             self._inboxes.wait_for(session, work)
         return session
 
-    def _find_and_resume(self, session: Session, previous_sid: Sid) -> Awaitable[None] | None:
+    def _find_and_resume(
+        self, session: Session, previous_sid: Sid, asked_at: float
+    ) -> Awaitable[None] | None:
         found = self._resumption.find(previous_sid)
         if found is None or isinstance(found, Snapshot):  # then() would cost 1.7 % of a resume
-            return self._resume_or_connect(session, previous_sid, found)
-        return then(found, partial(self._resume_or_connect, session, previous_sid))
+            return self._resume_or_connect(session, previous_sid, asked_at, found)
+        return then(found, partial(self._resume_or_connect, session, previous_sid, asked_at))
 
     def _resume_or_connect(
-        self, session: Session, previous_sid: Sid, snapshot: Snapshot | None
+        self, session: Session, previous_sid: Sid, asked_at: float, snapshot: Snapshot | None
     ) -> Awaitable[None] | None:
         """Resumes the session that was found; if none was, or it is over, asks the application."""
         if session.closed:
             self._resumption.put_back(previous_sid, snapshot)
             return None
         if snapshot is None:
-            return self._decisions.connect(session)
+            return self._decisions.connect(session, asked_at)
         why_over = self._resumption.why_over(snapshot)
         if why_over is None:
             self._resume(session, previous_sid, snapshot)
+            self._decisions.note_welcome(asked_at)
             return None
         self._resumption.discard(snapshot)
         if why_over is Reason.TOKEN_EXPIRED and not self._expiry.shows_token(session.environment):
@@ -189,7 +192,7 @@ class Node:
                 self._observers.rejected(session.environment, why_over, "the session to resume")
             session.close(Reason.TOKEN_EXPIRED)
             return None
-        return self._decisions.connect(session)
+        return self._decisions.connect(session, asked_at)
 
     def _resume(self, session: Session, previous_sid: Sid, snapshot: Snapshot) -> None:
         self._resumption.resume(session, previous_sid, snapshot)

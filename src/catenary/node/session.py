@@ -82,13 +82,15 @@ class Traits(msgspec.Struct, frozen=True):
     """Properties of a client that follow from its request, besides its environment.
 
     The session of an ``is_resumable`` client may be resumed later; ``resumes`` is the session that this client asks to
-    resume. ``decode`` reads the messages of this client; None: the codec of its encoder does.
+    resume. ``decode`` reads the messages of this client; None: the codec of its encoder does. ``asked_at`` is when it asked to
+    be admitted (``time.perf_counter``), 0 if that is unknown.
     """
 
     heartbeat: Heartbeat = Heartbeat(0)
     is_resumable: bool = False
     resumes: Sid | None = None
     decode: Decode | None = None
+    asked_at: float = 0.0
 
 
 class Session:

@@ -17,6 +17,7 @@ import msgspec
 
 from catenary.errors import AppError, AppFailed, AppNotReached, AppUnavailable
 from catenary.logs.rate_limited import RateLimitedLogger
+from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.names import Sid
 from catenary.metrics.counters import Counters
 from catenary.ports import Pending
@@ -162,6 +163,7 @@ class RpcCall(Pending[_T]):
             self._under_way = None
         caller.breaker.end_probe()
         caller.limiter.release()
+        self._measure("canceled")
 
     def __await__(self) -> Generator[Any, None, _T]:
         return self._wait().__await__()
@@ -274,6 +276,7 @@ class RpcCall(Pending[_T]):
 
     def _complete(self, outcome: _T | Exception) -> None:
         self._is_over = True
+        self._measure(_status(outcome))
         callback, self._callback = (
             self._callback,
             None,
@@ -282,6 +285,12 @@ class RpcCall(Pending[_T]):
             callback(outcome)
         else:
             self.outcome = outcome
+
+    def _measure(self, status: str) -> None:
+        """Counts the time since the call had its slot."""
+        caller = self._caller
+        seconds = monotonic() - (self._give_up_at - caller.patience_s)
+        caller.counters.rpc_seconds.of(self.procedure.name, status).observe(seconds)
 
 
 class Caller:
@@ -373,6 +382,21 @@ class Caller:
         self.trouble = None
         if self.breaker.record_answer():
             log.info("the application is back")
+
+
+def _status(outcome: object) -> str:
+    """How a call has ended: the status of the answer (rpc.proto, anycable), or why there is none."""
+    if type(outcome) is Decision:
+        return "success" if outcome.verdict is Verdict.SUCCESS else "failure"
+    match outcome:
+        case AppFailed():
+            return "error"
+        case AppLate():
+            return "timeout"
+        case Exception():
+            return "unavailable"
+        case _:
+            return "success"  # a Disconnect call decides nothing
 
 
 def _set_result(result: "asyncio.Future[_T]", outcome: _T | Exception) -> None:

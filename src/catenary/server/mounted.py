@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping
+from time import perf_counter
 from typing import Final
 from urllib.parse import quote
 
@@ -133,6 +134,7 @@ class _Hosted:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one client until it leaves. Raises :class:`RequestRefused` if it is not admitted."""
+        asked_at = perf_counter()
         edge = self.edge
         endpoint = edge.endpoints.get(scope["type"])
         if endpoint is None:
@@ -143,7 +145,7 @@ class _Hosted:
             raise unavailable("the server is shutting down")
         request = http1.already_read(_target(scope), scope["headers"], scope.get("method", "GET"))
         scheme = _SCHEMES.get(scope.get("scheme", "http"), "http")
-        peer = Peer(scheme, (scope.get("client") or ("",))[0])
+        peer = Peer(scheme, (scope.get("client") or ("",))[0], asked_at)
         connection = endpoint.open(request, peer, scope, receive, send)
         self._connections.add(connection)
         try:

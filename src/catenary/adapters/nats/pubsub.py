@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine
+from time import perf_counter
 from typing import Any, Final
 
 from catenary.adapters.interest import Changes, StreamInterest
@@ -318,6 +319,7 @@ class NatsPubSub:
         while True:
             self._canary.clear()
             self._was_paused = self._patience is not None
+            sent_at = perf_counter()
             connection.publish(subject, b"")
             try:
                 # Not wait_for: that of Python 3.11 may swallow the cancellation at the end.
@@ -341,6 +343,7 @@ class NatsPubSub:
             if self._has_lost_canary:
                 self._has_lost_canary = False
                 _log.info("Publications arrive again")
+            self._counters.pubsub_canary_seconds.observe(perf_counter() - sent_at)
             self._recovery.note_alive()
             await asyncio.sleep(self._canary_interval_s)
 

@@ -13,6 +13,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from time import perf_counter
 from typing import Any, Final, Never
 
 import hiredis
@@ -389,6 +390,7 @@ class RedisPubSub:
             began = loop.time()
             self._canary.clear()
             self._was_paused = self._catching_up is not None
+            sent_at = perf_counter()
             published = self._commands.call("PUBLISH", self._canary_channel, b"")
             try:
                 async with asyncio.timeout(self._canary_interval_s):
@@ -405,6 +407,7 @@ class RedisPubSub:
                 # It was not sent: that says nothing about the subscribing connection.
                 pass
             else:
+                self._counters.pubsub_canary_seconds.observe(perf_counter() - sent_at)
                 self._recovery.note_alive()
             await asyncio.sleep(began + self._canary_interval_s - loop.time())
 
