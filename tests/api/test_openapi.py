@@ -1,6 +1,8 @@
 """The OpenAPI document and the running server agree: schemathesis sends what the document allows, and what it forbids."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -100,3 +102,10 @@ def test_the_document_has_every_operation_and_no_other(server: CableServer) -> N
         assert refused.status in {405, 422}
         expected = ", ".join(sorted(each.upper() for each in methods))
         assert refused.content == {"error": f"expected {expected}, got PATCH"}
+
+
+def test_the_page_of_the_docs_has_every_operation() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    rows = set(re.findall(r"^\| `(\w+ /\S+)` \|", page, re.MULTILINE))
+    named = {f"{each.method} {each.path.replace(':path}', '}')}" for each in TABLE}
+    assert rows == named | {"GET /openapi.json"}

@@ -165,6 +165,27 @@ def test_health_checks(reader: Machine) -> None:
     assert probes == {"liveness": server.health_path, "readiness": server.ready_path}
 
 
+def test_the_rest_api(reader: Machine) -> None:
+    serve, listen, *asking = blocks("docs/api.md")
+    script = "".join(asking).replace("curl ", f"{GET} ")
+    with (
+        reader.terminal(serve, 8080),
+        reader.terminal(listen) as listener,
+    ):
+        listener.wait_for("subscribed to")
+        printed = reader.type(script.replace(f"\n{GET}", f"\necho; {GET}"))
+    answers = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    (shown,) = (json.loads(each) for each in blocks("docs/api.md", "json"))
+    listed, details, subscribed, unsubscribed, disconnected, newest, oldest = answers
+    assert listed.keys() == shown.keys()
+    assert listed["connections"][0].keys() == shown["connections"][0].keys()
+    assert details["subscriptions"][0]["streams"] == ["hello"]
+    assert (subscribed["subscribed"], unsubscribed["subscribed"]) == (True, False)
+    assert disconnected == {"disconnected": 1}
+    assert [each["data"] for each in newest["messages"]] == ["2"]
+    assert [each["data"] for each in oldest["messages"]] == ["1", "2"]
+
+
 def test_pusher_s_api(reader: Machine) -> None:
     (serve,) = blocks("docs/pusher-api.md")
     (script,) = blocks("docs/pusher-api.md", "js")
