@@ -33,7 +33,6 @@ from catenary.metrics.counters import Counters
 from catenary.node.answers import MESSAGE_BYTES
 from catenary.node.background import BackgroundTasks
 from catenary.node.disconnector import Disconnector, Ended
-from catenary.node.encoder import Encoder
 from catenary.node.hub import Hub
 from catenary.node.inboxes import PendingDecision
 from catenary.node.limits import ClientLimits
@@ -404,9 +403,7 @@ class Decisions:
         count = len(replies) + len(transmissions)
         self._counters.server_msg_total += count
         if count > FEW_MESSAGES or (transmissions and sum(map(len, transmissions)) > SLICE_BYTES):
-            for each in (*replies, *transmissions):
-                session.report_transmitted(each)
-            return session.send_slices(_slices_of(session.encoder, decision))
+            return session.send_slices(_slices_of(session, decision))
         for reply in replies:
             session.send(reply)
         for transmission in transmissions:
@@ -445,15 +442,21 @@ def _changes_state(decision: Decision) -> bool:
     )
 
 
-def _slices_of(encoder: Encoder, decision: Decision) -> Iterator[bytes]:
+def _slices_of(session: Session, decision: Decision) -> Iterator[bytes]:
     """The messages of a decision, in batches of about :data:`SLICE_BYTES`."""
-    messages = chain(
-        map(encoder.encode, decision.replies),
-        map(encoder.encode_transmission, decision.transmissions),
-    )
+    encoder = session.encoder
+    is_observed = encoder.observers.transmitted is not None
     batch: list[bytes] = []
     room = SLICE_BYTES
-    for message in filter(None, messages):
+    for each in chain(decision.replies, decision.transmissions):
+        if isinstance(each, str):
+            message = encoder.encode_transmission(each)
+        else:
+            message = encoder.encode(each)
+        if message is None:
+            continue
+        if is_observed:
+            session.report_transmitted(each)
         batch.append(message)
         room -= MESSAGE_BYTES + len(message)
         if room <= 0:
