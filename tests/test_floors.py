@@ -27,6 +27,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "maybe_awaitable": (1, ""),
     "ports": (1, ""),
     "silent_observer": (1, ""),
+    "tracer": (1, ""),
     "supervision": (2, ""),
     "logs": (2, ""),
     "node": (2, "heart"),
@@ -34,6 +35,7 @@ ROOMS: dict[str, tuple[int, str]] = {
     "routing": (2, "routing"),
     "adapters": (2, "adapters"),
     "channels": (2, "channels"),
+    "tracing": (2, "tracing"),
     "edge": (3, ""),  # what transports and api stand on: without a wing, all of its floor know it
     "codeworkers": (3, "codeworkers"),
     "transports": (3, "transports"),
@@ -67,6 +69,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "fastapi": ("channels.fastapi",),
     "itsdangerous": ("channels.sessions",),
     "django": ("channels.django",),
+    "opentelemetry": ("tracing",),
     "watchfiles": ("process.source_watch",),
     "uvloop": ("cli", "server", "terminal"),
     "uvicorn": ("edge", "transports", "api", "console", "process", "server"),

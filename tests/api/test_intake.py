@@ -17,22 +17,26 @@ from catenary.wire.request_memory import RequestMemory
 class Publisher:
     """A connection and all that came of it. Satisfies as much of asyncio.Transport as is used."""
 
-    def __init__(self, limit: int = 0) -> None:
+    def __init__(self, limit: int = 0, *, is_traced: bool = False) -> None:
         self.counters = Counters()
         self.published: list[bytes] = []
+        self.traces: list[str] = []
         self._answers: list[bytes] = []
         self.handed_over: bytes | None = None
         self.is_closed = False
         rules = IntakeRules(
             path="/_broadcast",
-            broadcasts=BroadcastRules(self._publish, self.counters, key="k", pages=None),
+            broadcasts=BroadcastRules(
+                self._publish, self.counters, key="k", pages=None, is_traced=is_traced
+            ),
             watch=NoDeadlines(),
             memory=RequestMemory(limit, self.counters),
             refusals=ApiRefusals(self.counters, ObserverGroup()),
         )
         self.stage = IntakeStage(rules, cast("Any", self), self._hand_over)
 
-    def _publish(self, raw: bytes) -> None:
+    def _publish(self, raw: bytes, *, trace: str = "") -> None:
+        self.traces.append(trace)
         self.published.append(raw)
 
     def _hand_over(self, data: bytes) -> None:

@@ -36,9 +36,11 @@ class Publisher:
 
     def __init__(self, error: Exception | None = None) -> None:
         self.published: list[bytes] = []
+        self.traces: list[str] = []
         self._error = error
 
-    def __call__(self, raw: bytes) -> Awaitable[None]:
+    def __call__(self, raw: bytes, *, trace: str = "") -> Awaitable[None]:
+        self.traces.append(trace)
         return self._publish(raw)
 
     async def _publish(self, raw: bytes) -> None:
@@ -55,7 +57,7 @@ async def post(
 ) -> ApiResponse:
     broadcasts = BroadcastRules(publisher, Counters(), key="", pages=None)
     api = PusherAppApi(APP, broadcasts, FailingChannels(error))
-    return await api.action("POST", [path])({}, json.dumps(body).encode())
+    return await api.action("POST", [path])({}, json.dumps(body).encode(), {})
 
 
 @pytest.mark.parametrize("error", [NotKept("no broker"), BackendError("away")])

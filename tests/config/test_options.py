@@ -57,6 +57,11 @@ OURS = {
     "pusher_webhook_batch_interval",
     "pusher_webhook_timeout",
     "pusher_webhook_retry",
+    "otel",
+    "otel_exporter",
+    "otel_endpoint",
+    "otel_sample_ratio",
+    "otel_service_name",
 }
 
 BY_PLACE = {entry.place: entry for entry in TABLE}

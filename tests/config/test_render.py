@@ -79,6 +79,9 @@ def any_options(draw: st.DrawFn) -> Options:
         rooms["rpc"]["host"] = f"http://{draw(ITEM)}"
     jwt = rooms.setdefault("jwt", {})
     jwt["param"] = draw(st.from_regex(r"[A-Za-z0-9_-]+", fullmatch=True))
+    otel = rooms.setdefault("otel", {})
+    otel["endpoint"] = draw(st.sampled_from(["", "http://collector.test:4318"]))
+    otel["sample_ratio"] = draw(st.floats(0, 1).map(str))
     jwt["jwks_url"] = draw(st.sampled_from(["", "https://issuer.test/keys"]))
     if jwt.get("enforce"):
         jwt["secret"] = "s"

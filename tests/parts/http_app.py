@@ -118,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
         metadata = {
             name.lower().removeprefix(_PREFIX): value
             for name, value in self.headers.items()
-            if name.lower().startswith(_PREFIX)
+            if name.lower().startswith(_PREFIX) or name in {"traceparent", "tracestate"}
         }
         try:
             answer = owner.application.answer(procedure, json.loads(body), metadata)

@@ -27,6 +27,8 @@ _SERVERS = (
         "--ds",
         "--poll",
         "--max-conn=9",
+        "--otel",
+        "--otel_exporter=console",
         "--pusher_app_id=a",
         "--pusher_app_key=k",
         "--pusher_secret=s",

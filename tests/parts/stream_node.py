@@ -50,7 +50,7 @@ def stream_node(url: str, stops_after: int, lease_s: float) -> Iterator[StreamNo
 async def _run(url: str, stops_after: int, lease_s: float) -> None:
     published = 0
 
-    def publish(raw: bytes, entry: QueueEntry) -> Awaitable[None] | None:
+    def publish(raw: bytes, entry: QueueEntry, trace: str = "") -> Awaitable[None] | None:
         nonlocal published
         print(raw.decode(), flush=True)
         published += 1

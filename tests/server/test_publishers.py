@@ -92,12 +92,14 @@ class Entered(Publications):
     __slots__ = ()
     names: list[str]
 
-    def publish(self, raw: bytes | str, entry: QueueEntry | None = None) -> Awaitable[None] | None:
+    def publish(
+        self, raw: bytes | str, entry: QueueEntry | None = None, trace: str = ""
+    ) -> Awaitable[None] | None:
         self.names.append("publish")
         return None
 
     def publish_in_turns(
-        self, raw: bytes, entry: QueueEntry | None = None
+        self, raw: bytes, entry: QueueEntry | None = None, trace: str = ""
     ) -> Awaitable[None] | None:
         self.names.append("publish_in_turns")
         return None

@@ -90,6 +90,9 @@ def test_phases_end_in_their_order(directory: Path) -> None:
             "--broker=redis",
             f"--redis_url={redis.url}",
             f"--pusher_apps={PUSHER_APPS}",
+            "--metrics_log",
+            "--otel",
+            "--otel_exporter=console",
         )
         output = output_of_a_shutdown((sys.executable, "-m", "catenary"), flags, directory)
     expected = [phase.name for phase in PHASES if phase.name != "stop embedded NATS"]

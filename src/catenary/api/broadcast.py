@@ -4,8 +4,8 @@ Source: docs/broadcasting.md, "HTTP adapter" (anycable).
 Knows: methods, keys, bodies. Does not know: connections, which ``intake.py`` and uvicorn have.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Mapping
+from typing import Final, Protocol
 
 from starlette.types import Receive, Scope, Send
 
@@ -19,12 +19,22 @@ from catenary.errors import (
     RequestRefused,
     TooLarge,
 )
+from catenary.messages.trace_context import TRACEPARENT, TRACESTATE, checked
 from catenary.metrics.counters import Counters
 from catenary.wire.http1 import header_text
 from catenary.wire.request_memory import RequestMemory
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """Larger bodies are refused with 413."""
+
+
+_NO_HEADERS: Final[Mapping[str, str]] = {}
+
+
+class Publish(Protocol):
+    """Publishes what a request brought: :meth:`catenary.node.publications.Publications.publish_in_turns`."""
+
+    def __call__(self, raw: bytes, *, trace: str = "") -> Awaitable[None] | None: ...
 
 
 class BroadcastRules:
@@ -34,26 +44,35 @@ class BroadcastRules:
     422 for malformed publications, for those that Redis or NATS refuse for another permanent reason, and for methods
     other than POST (as anycable-go); 503 while Redis or NATS is unavailable, or incomplete requests hold too much memory:
     the publisher should retry. Without a ``key``, anyone may publish; ``pages`` are the origins that browsers may
-    publish from (CORS), None for none.
+    publish from (CORS), None for none. With ``is_traced``, publications belong to the trace that the request names
+    (``traceparent``).
     """
 
-    __slots__ = ("_counters", "_publish", "access")
+    __slots__ = ("_counters", "_publish", "access", "is_traced")
 
     def __init__(
         self,
-        publish: Callable[[bytes], Awaitable[None] | None],
+        publish: Publish,
         counters: Counters,
         *,
         key: str,
         pages: Origins | None,
+        is_traced: bool = False,
     ) -> None:
         self._publish = publish
+        self.is_traced = is_traced
         self._counters = counters
         self.access = Access("POST", key=key, pages=pages)
 
-    def take(self, body: bytes) -> ApiResponse | Awaitable[None]:
-        """Publishes a body. An awaitable that it returns must be passed to :meth:`answer`."""
+    def take(
+        self, body: bytes, headers: Mapping[str, str] = _NO_HEADERS
+    ) -> ApiResponse | Awaitable[None]:
+        """Publishes a body, which came with ``headers`` (names in lower case). An awaitable that it returns must be passed to
+        :meth:`answer`."""
         try:
+            if self.is_traced and TRACEPARENT in headers:
+                trace = checked(headers[TRACEPARENT], headers.get(TRACESTATE, ""))
+                return self._publish(body, trace=trace) or ApiResponse(201)
             return self._publish(body) or ApiResponse(201)
         except PublicationError as error:
             return ApiResponse(422, str(error))
@@ -99,7 +118,8 @@ class BroadcastEndpoint:
             body = await read_body(receive, self._memory, MAX_BODY_BYTES)
         except RequestRefused as error:
             return ApiResponse(error.status, str(error), headers=error.headers)
-        taken = self._broadcasts.take(body)
+        named = {name.decode("latin-1"): value for name, value in headers.items()}
+        taken = self._broadcasts.take(body, named)
         if isinstance(taken, ApiResponse):
             return taken
         return await self._broadcasts.answer(taken)

@@ -212,7 +212,7 @@ class IntakeStage:
                 self._unread = stop - at
                 answers.append(self._written(refused))
             else:
-                waiting = self._publish(data[start:stop], answers)
+                waiting = self._publish(data[start:stop], request, answers)
         if answers:
             self._transport.write(b"".join(answers))
         if not is_usual:
@@ -222,9 +222,11 @@ class IntakeStage:
             self._keep(data[at:], missing)
         self._continue(waiting)
 
-    def _publish(self, body: bytes, answers: list[bytes]) -> Awaitable[None] | None:
+    def _publish(
+        self, body: bytes, request: RequestHead, answers: list[bytes]
+    ) -> Awaitable[None] | None:
         """Publishes one body; returns what must be awaited before it is answered."""
-        taken = self._rules.broadcasts.take(body)
+        taken = self._rules.broadcasts.take(body, request.headers)
         if isinstance(taken, ApiResponse):
             answers.append(self._written(taken))
             return None

@@ -68,9 +68,9 @@ class PusherApi:
         self._access = Access(_METHODS, key="", pages=pages)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name: header_text(value) for name, value in scope["headers"]}
+        headers = {name.decode("latin-1"): header_text(value) for name, value in scope["headers"]}
         try:
-            answer = await self._answer(scope, receive)
+            answer = await self._answer(scope, headers, receive)
         except RequestRefused as error:
             answer = ApiResponse(error.status, str(error), headers=error.headers)
         except SignatureError as error:
@@ -81,9 +81,11 @@ class PusherApi:
             answer = ApiResponse(400, str(error))
         except BackendError as error:
             answer = ApiResponse(503, f"try again: {error}")
-        await send_answer(send, answer, self._access.cors(headers.get(b"origin", "")))
+        await send_answer(send, answer, self._access.cors(headers.get("origin", "")))
 
-    async def _answer(self, scope: Scope, receive: Receive) -> ApiResponse:
+    async def _answer(
+        self, scope: Scope, headers: Mapping[str, str], receive: Receive
+    ) -> ApiResponse:
         method, path = scope["method"], scope["raw_path"].decode("latin-1")
         if self._access.is_preflight(method):
             return ApiResponse(200)
@@ -95,7 +97,7 @@ class PusherApi:
         )
         body = await read_body(receive, self._memory, MAX_BODY_BYTES)
         check_body(parameters, body)
-        return await action(parameters, body)
+        return await action(parameters, body, headers)
 
     def _app(self, path: str) -> tuple["PusherAppApi", list[str]]:
         """The app that a path names, and the segments after it. An encoded slash separates no segments here, although the
@@ -110,7 +112,8 @@ class PusherApi:
         return app, segments
 
 
-Action = Callable[[Mapping[str, str], bytes], Awaitable[ApiResponse]]
+Action = Callable[[Mapping[str, str], bytes, Mapping[str, str]], Awaitable[ApiResponse]]
+"""Gets the parameters of the query, the body and the header fields."""
 
 
 class PusherAppApi:
@@ -141,22 +144,26 @@ class PusherAppApi:
             case ["batch_events"]:
                 return "POST", self._trigger_batch
             case ["channels"]:
-                return "GET", self._list_channels
+                return "GET", lambda query, _body, _headers: self._list_channels(query)
             case ["channels", channel]:
-                return "GET", lambda query, _: self._describe(channel, query)
+                return "GET", lambda query, _body, _headers: self._describe(channel, query)
             case ["channels", channel, "users"]:
-                return "GET", lambda _query, _body: self._list_users(channel)
+                return "GET", lambda _query, _body, _headers: self._list_users(channel)
             case ["users", user_id, "events"]:
-                return "POST", lambda _, body: self._trigger_for_user(user_id, body)
+                return "POST", lambda _, body, headers: self._trigger_for_user(
+                    user_id, body, headers
+                )
             case ["users", user_id, "terminate_connections"]:
-                return "POST", lambda _, body: self._terminate(user_id, body)
+                return "POST", lambda _query, body, _headers: self._terminate(user_id, body)
         raise RequestRefused(404, "expected events, batch_events, channels or users in the path")
 
     # Events
 
-    async def _trigger(self, _: Mapping[str, str], body: bytes) -> ApiResponse:
+    async def _trigger(
+        self, _: Mapping[str, str], body: bytes, headers: Mapping[str, str]
+    ) -> ApiResponse:
         event = pusher_rest.read_event(body, self._app.max_event_size)
-        refusal = await self._publish((event,))
+        refusal = await self._publish((event,), headers)
         if refusal is not None:
             return refusal
         if not event.info:
@@ -164,9 +171,11 @@ class PusherAppApi:
         known = await _or_nothing(self._channels.attributes_of(list(event.channels), event.info))
         return ApiResponse(200, content=pusher_rest.events_answer(known or {}))
 
-    async def _trigger_batch(self, _: Mapping[str, str], body: bytes) -> ApiResponse:
+    async def _trigger_batch(
+        self, _: Mapping[str, str], body: bytes, headers: Mapping[str, str]
+    ) -> ApiResponse:
         events = pusher_rest.read_batch(body, self._app.max_event_size)
-        refusal = await self._publish(events)
+        refusal = await self._publish(events, headers)
         if refusal is not None:
             return refusal
         if not any(event.info for event in events):
@@ -175,9 +184,11 @@ class PusherAppApi:
         known = await _or_nothing(asyncio.gather(*reads))
         return ApiResponse(200, content=pusher_rest.batch_answer(known or ()))
 
-    async def _trigger_for_user(self, user_id: str, body: bytes) -> ApiResponse:
+    async def _trigger_for_user(
+        self, user_id: str, body: bytes, headers: Mapping[str, str]
+    ) -> ApiResponse:
         event = pusher_rest.read_user_event(body, user_id, self._app.max_event_size)
-        return await self._publish((event,)) or _DONE
+        return await self._publish((event,), headers) or _DONE
 
     async def _terminate(self, user_id: str, body: bytes) -> ApiResponse:
         """Closes all connections of a user, at every node."""
@@ -185,9 +196,11 @@ class PusherAppApi:
         pusher_rest.check_object(body)
         identifiers = user_identifiers(self._app.id, user_id)
         payload = {"identifier": identifiers, "reconnect": False}
-        return await self._send({"command": "disconnect", "payload": payload}) or _DONE
+        return await self._send({"command": "disconnect", "payload": payload}, {}) or _DONE
 
-    async def _publish(self, events: Iterable[Event]) -> ApiResponse | None:
+    async def _publish(
+        self, events: Iterable[Event], headers: Mapping[str, str]
+    ) -> ApiResponse | None:
         """Publishes all events or none. Returns None after success, otherwise the response with the error."""
         publications = [
             {
@@ -200,16 +213,17 @@ class PusherAppApi:
         ]
         if not publications:
             return None
-        return await self._send(publications[0] if len(publications) == 1 else publications)
+        content = publications[0] if len(publications) == 1 else publications
+        return await self._send(content, headers)
 
-    async def _send(self, content: object) -> ApiResponse | None:
-        taken = self._broadcasts.take(_write(content))
+    async def _send(self, content: object, headers: Mapping[str, str]) -> ApiResponse | None:
+        taken = self._broadcasts.take(_write(content), headers)
         answer = taken if isinstance(taken, ApiResponse) else await self._broadcasts.answer(taken)
         return None if answer.status == 201 else answer
 
     # Channels
 
-    async def _list_channels(self, query: Mapping[str, str], _: bytes) -> ApiResponse:
+    async def _list_channels(self, query: Mapping[str, str]) -> ApiResponse:
         info = pusher_rest.read_info(query.get("info"))
         prefix = query.get("filter_by_prefix", "")
         if pusher_rest.USER_COUNT in info and not is_presence(prefix):

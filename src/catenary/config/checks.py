@@ -14,7 +14,7 @@ from catenary.config.addresses import (
     server_address,
     statsd_address,
 )
-from catenary.config.effective import is_http, keys, redis_address, uses_redis
+from catenary.config.effective import is_http, keys, redis_address, sample_ratio, uses_redis
 from catenary.config.options import TABLE, OptionRow, Options, Shorthand, Value
 from catenary.config.origins import allowed_origin
 from catenary.config.paths import check_paths
@@ -77,6 +77,7 @@ def check_together(options: Options) -> None:
     _check_graphql(options)
     if options.statsd.host:
         statsd_address(options.statsd.host)
+    _check_tracing(options)
     _check_admin(options)
     check_paths(options)
 
@@ -107,6 +108,18 @@ def _check_admin(options: Options) -> None:
         raise ConfigError(
             f"admin_path: expected a path without wildcards, not /, got {admin.path!r}"
         )
+
+
+def _check_tracing(options: Options) -> None:
+    otel = options.otel
+    sample_ratio(otel)
+    if otel.endpoint:
+        try:
+            http_url(otel.endpoint)
+        except ValueError:
+            raise ConfigError(
+                f"otel_endpoint: expected http(s)://…, got {_shown(otel.endpoint)}"
+            ) from None
 
 
 def idle_without_broker(options: Options, sources: Mapping[str, str]) -> list[str]:

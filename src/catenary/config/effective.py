@@ -17,11 +17,13 @@ from catenary.config.options import (
     ApiOptions,
     HttpBroadcastOptions,
     Options,
+    OtelOptions,
     PubSubAdapter,
     RedisOptions,
     RpcImplementation,
     RpcOptions,
 )
+from catenary.errors import ConfigError
 
 HTTP_BROADCAST_PORT: Final = 8090
 HTTP_RPC_TIMEOUT_MS: Final = 3000
@@ -171,6 +173,20 @@ def _rpc(rpc: RpcOptions) -> RpcOptions:
         enable_tls=rpc.enable_tls or bool(rpc.tls_root_ca),
         proxy_headers=tuple(name.lower() for name in rpc.proxy_headers),
     )
+
+
+def sample_ratio(otel: OtelOptions) -> float:
+    """The share of traces that are sampled. Raises :class:`catenary.errors.ConfigError` for text that is no number from 0
+    to 1."""
+    try:
+        ratio = float(otel.sample_ratio)
+    except ValueError:
+        ratio = -1
+    if not 0 <= ratio <= 1:
+        raise ConfigError(
+            f"otel_sample_ratio: expected a number from 0 to 1, got {otel.sample_ratio!r}"
+        )
+    return ratio
 
 
 def is_http(host: str) -> bool:

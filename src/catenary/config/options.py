@@ -41,6 +41,7 @@ PING: Final = "PING"
 JWT: Final = "JWT"
 SIGNED_STREAMS: Final = "SIGNED STREAMS"
 STATSD: Final = "STATSD"
+TRACING: Final = "TRACING"
 EMBEDDED_NATS: Final = "EMBEDDED NATS"
 SSE: Final = "SERVER-SENT EVENTS"
 PUSHER: Final = "PUSHER"
@@ -81,6 +82,7 @@ NO_SECRET: Final = ("access.secret", "none")
 """A place and its value that is the same as an empty one, and printed for it, as in anycable-go."""
 
 StatsdTagsFormat = Literal["datadog", "influxdb", "influx", "graphite"]
+OtelExporter = Literal["otlp", "console"]
 
 
 class Option(msgspec.Struct, frozen=True):
@@ -926,6 +928,27 @@ class StatsdOptions(Group, frozen=True, kw_only=True):
     tags_format: StatsdTagsFormat = option("datadog", "Format of tags; influx is influxdb")
 
 
+class OtelOptions(Group, frozen=True, kw_only=True):
+    """Tracing by OpenTelemetry. See docs/tracing.md."""
+
+    section = Section(TRACING, flags="otel_", toml="otel.")
+
+    enabled: bool = option(False, "Trace clients, calls and publications", flag="otel")
+    exporter: OtelExporter = option(
+        "otlp", "Where spans are sent: OTLP over HTTP, or the standard output"
+    )
+    endpoint: str = option(
+        "",
+        "URL of the collector (empty: OTEL_EXPORTER_OTLP_ENDPOINT, else http://localhost:4318)",
+    )
+    sample_ratio: str = option(
+        "0.01",
+        "Share of the traces that begin here, from 0 to 1; others follow their parent",
+        required=True,
+    )
+    service_name: str = option("", "Name of the service (empty: OTEL_SERVICE_NAME, else catenary)")
+
+
 class JwtOptions(Group, frozen=True, kw_only=True):
     """Authentication by JSON Web Tokens."""
 
@@ -1190,6 +1213,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     log: LogOptions = LogOptions()
     metrics: MetricsOptions = MetricsOptions()
     statsd: StatsdOptions = StatsdOptions()
+    otel: OtelOptions = OtelOptions()
 
 
 class OptionRow(msgspec.Struct, frozen=True, kw_only=True):

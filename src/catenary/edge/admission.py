@@ -18,6 +18,7 @@ from catenary.messages.names import Sid
 from catenary.metrics.counters import Counters
 from catenary.node.session import Traits
 from catenary.protocols.table import ClientProtocol
+from catenary.tracer import Tracer
 from catenary.wire.http1 import RequestHead
 
 SHARED_INGRESSES: Final = 256
@@ -58,11 +59,14 @@ class Admitted(msgspec.Struct, frozen=True):
 class Admission:
     """Admits the clients of one endpoint. The node asks the application afterwards."""
 
-    __slots__ = ("_counters", "_ingresses", "_rules")
+    __slots__ = ("_counters", "_ingresses", "_rules", "_tracer")
 
-    def __init__(self, rules: AdmissionRules, counters: Counters) -> None:
+    def __init__(
+        self, rules: AdmissionRules, counters: Counters, tracer: Tracer | None = None
+    ) -> None:
         self._rules = rules
         self._counters = counters
+        self._tracer = tracer
         self._ingresses: dict[tuple[str, str], Ingress] = {}
 
     def admit(self, request: RequestHead, peer: Peer, protocol: ClientProtocol) -> Admitted:
@@ -102,12 +106,15 @@ class Admission:
         if rules.pong_timeout_s > 0 and (protocol.answers_pings or heartbeat.is_native):
             heartbeat = msgspec.structs.replace(heartbeat, pong_timeout_s=rules.pong_timeout_s)
         decode = None if protocol.reader is None else protocol.reader(environment)
+        tracer = self._tracer
+        span = None if tracer is None else tracer.handshake(environment, request.headers)
         if not (protocol.is_resumable and rules.keeps_sessions):
-            return Traits(heartbeat, decode=decode, asked_at=peer.asked_at)
+            return Traits(heartbeat, decode=decode, asked_at=peer.asked_at, span=span)
         return Traits(
             heartbeat,
             is_resumable=True,
             resumes=resumed_sid(request),
             decode=decode,
             asked_at=peer.asked_at,
+            span=span,
         )

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from catenary.errors import PublicationError
+from catenary.messages import trace_context
 from catenary.messages.lenient_json import JSON_ERRORS, reader
 from catenary.messages.names import Sid, Stream
 
@@ -61,7 +62,8 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
 
     ``data`` is JSON text; other text is delivered as a JSON string. The session ``exclude_socket`` does not
     receive it. ``kind`` is the ``type`` of the message that clients receive. ``transient`` messages are not stored in the
-    history and have no ``position``.
+    history and have no ``position``. ``trace`` is the span to which its deliveries belong, as
+    :attr:`catenary.messages.trace_context.TraceContext.text`; empty: none.
     """
 
     stream: Stream
@@ -70,6 +72,7 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     kind: str = ""
     transient: bool = False
     position: Position | None = None
+    trace: str = ""
 
 
 class Page(msgspec.Struct, frozen=True, gc=False):
@@ -106,6 +109,8 @@ class _Meta(msgspec.Struct, gc=False):
     exclude_socket: Sid | None = None
     broadcast_type: str | None = None
     transient: bool | None = False
+    traceparent: str | None = None
+    tracestate: str | None = None
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -213,6 +218,21 @@ def _publication(message: _Message) -> Publication:
         meta.exclude_socket or None,
         meta.broadcast_type or "",
         bool(meta.transient),
+        trace=trace_context.checked(meta.traceparent, meta.tracestate or "")
+        if meta.traceparent
+        else "",
+    )
+
+
+def with_trace(publications: tuple[Publishable, ...], trace: str) -> tuple[Publishable, ...]:
+    """Publications of one request, with the trace of the request unless a message has one of its own."""
+    return tuple(
+        [
+            msgspec.structs.replace(each, trace=trace)
+            if type(each) is Publication and not each.trace
+            else each
+            for each in publications
+        ]
     )
 
 

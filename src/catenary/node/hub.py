@@ -30,8 +30,10 @@ from catenary.node.detached import Detached
 from catenary.node.observers import ObserverGroup
 from catenary.node.session import Session, Subscription
 from catenary.node.session_table import SessionTable
+from catenary.node.traced import begin_deliveries, end_deliveries
 from catenary.node.turns import Turns
 from catenary.ports import Interest, Outbound
+from catenary.tracer import Tracer
 
 TURN: Final = 1000
 """Clients served in one turn of the event loop: 3 to 4 ms at 3.3 µs per write, most of it in the kernel."""
@@ -61,6 +63,7 @@ class Hub:
         "_note_seconds",
         "_observers",
         "_streams",
+        "_tracer",
         "_waiting_num",
         "sessions",
         "turns",
@@ -72,10 +75,12 @@ class Hub:
         call_soon: Callable[..., object],
         interest: Interest,
         observers: ObserverGroup | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._counters = counters
         self._note_seconds = counters.delivery_seconds.observe
         self._note_clients = counters.delivery_clients.observe
+        self._tracer = tracer
         self._observers = observers or ObserverGroup()
         self._interest = interest
         self._streams: dict[Stream, Subscription | Audience] = {}
@@ -354,7 +359,12 @@ class Hub:
         frame = delivery_frame(encoder, subscription.identifier, publication)
         if not frame:
             return
+        span = None
+        if self._tracer is not None and publication.trace:
+            span = self._tracer.delivery(publication)
         self.write_row(subscription, frame, 1)
+        if span is not None:
+            end_deliveries([span], 1)
         if self._observers.delivered is not None:
             self._observers.delivered(publication.stream, 1, 1)
 
@@ -433,6 +443,7 @@ class Hub:
         batch, arrived_at = audience.take()
         excluded = self._excluded(batch[0])
         self._waiting_num -= len(batch)
+        spans = None if self._tracer is None else begin_deliveries(self._tracer, batch)
         clients = 0
         for frame, row in audience.frames(batch):
             members = row
@@ -459,6 +470,8 @@ class Hub:
                 turns.spend(part * cost)
         self._note_seconds(perf_counter() - arrived_at, len(batch))
         self._note_clients(clients, len(batch))
+        if spans:
+            end_deliveries(spans, clients)
 
     def _excluded(self, publication: Publication) -> Outbound | None:
         """The outbound of the session that a publication excludes, if it is one of this node."""

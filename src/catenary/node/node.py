@@ -6,7 +6,7 @@ Knows: sessions, the hub, ports. Does not know: sockets, HTTP, what an applicati
 """
 
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import msgspec
@@ -52,7 +52,12 @@ from catenary.node.resumption import ExpiryRules, Resumption
 from catenary.node.session import Session, Traits
 from catenary.node.shared_seconds import SharedSeconds
 from catenary.node.snapshot import Snapshot
+from catenary.node.traced import TracedCommands, note_admission, traced
 from catenary.ports import Application, Goodbye, Outbound, PubSub
+from catenary.tracer import Span, Tracer
+
+_Work = Awaitable[None] | PendingDecision[CommandStep] | None
+_StartCommand = Callable[[Session, Command], _Work]
 
 
 class Node:
@@ -73,6 +78,8 @@ class Node:
         "_restored_action",
         "_resumption",
         "_seconds",
+        "_start",
+        "_tracer",
         "publications",
     )
 
@@ -93,6 +100,7 @@ class Node:
         limits: ClientLimits = ClientLimits(),  # noqa: B008  (frozen)
         observers: ObserverGroup | None = None,
         expiry: ExpiryRules = ExpiryRules(),  # noqa: B008  (frozen)
+        tracer: Tracer | None = None,
     ) -> None:
         """``restored_action`` is performed on every subscription of a resumed session, which notifies the application;
         empty: it is not notified. ``expiry`` are the rules for sessions of clients whose token has expired."""
@@ -103,6 +111,10 @@ class Node:
         self._observers = observers = observers or ObserverGroup()
         self._expiry = expiry
         self._restored_action = restored_action
+        self._tracer = tracer
+        self._start: _StartCommand = (
+            self._begin if tracer is None else TracedCommands(tracer, self._begin).start
+        )
         self._background = BackgroundTasks()
         self._seconds = SharedSeconds(time.time)
         self._replayer = Replayer(hub, history, observers)
@@ -154,13 +166,23 @@ class Node:
         self._pinger.add(session, traits.heartbeat)
         if self._observers.opened is not None:
             self._observers.opened(environment)
-        if traits.is_resumable and traits.resumes is not None:
-            work = self._find_and_resume(session, traits.resumes, traits.asked_at)
+        if self._tracer is None or traits.span is None:
+            work = self._resume_or_ask(session, traits)
         else:
-            work = self._decisions.connect(session, traits.asked_at)
+            work = traced(
+                self._tracer, traits.span, partial(self._admit_traced, session, traits, traits.span)
+            )
         if work is not None:
             self._inboxes.wait_for(session, work)
         return session
+
+    def _admit_traced(self, session: Session, traits: Traits, span: Span) -> Awaitable[None] | None:
+        return then(self._resume_or_ask(session, traits), partial(note_admission, session, span))
+
+    def _resume_or_ask(self, session: Session, traits: Traits) -> Awaitable[None] | None:
+        if traits.is_resumable and traits.resumes is not None:
+            return self._find_and_resume(session, traits.resumes, traits.asked_at)
+        return self._decisions.connect(session, traits.asked_at)
 
     def _find_and_resume(
         self, session: Session, previous_sid: Sid, asked_at: float
@@ -264,7 +286,7 @@ class Node:
         if work is not None:
             self._inboxes.wait_for(session, work)
 
-    def _start(
+    def _begin(
         self, session: Session, command: Command
     ) -> Awaitable[None] | PendingDecision[CommandStep] | None:
         """Starts a command. None if it is done; else the session's next command waits for the result."""

@@ -18,6 +18,7 @@ from catenary.messages.publications import (
     QueueEntry,
     RemoteDisconnect,
     parse,
+    with_trace,
 )
 from catenary.metrics.counters import Counters
 from catenary.node.batches import LARGE_BYTES, read_in_turns
@@ -63,27 +64,30 @@ class Publications:
         self._is_whisper_logged = False
         self._limited = RateLimitedLogger(_log)
 
-    def publish(self, raw: bytes | str, entry: QueueEntry | None = None) -> Awaitable[None] | None:
+    def publish(
+        self, raw: bytes | str, entry: QueueEntry | None = None, trace: str = ""
+    ) -> Awaitable[None] | None:
         """Sends publications to all nodes, in order; None if that is done.
 
         A publisher awaits the result before it sends more: this is how it is slowed down when deliveries do not
-        keep up. Raises :class:`PublicationError` for malformed input, which was counted and reported: the caller logs it with its source. ``entry`` is the
-        queue entry that the publications were read from, if any.
+        keep up. Raises :class:`PublicationError` for malformed input, which was counted and reported: the caller logs it with its
+        source. ``entry`` is the queue entry that the publications were read from, if any; ``trace`` the span of the request that
+        brought them (:attr:`catenary.messages.publications.Publication.trace`).
         """
-        return self._pubsub.send(self._parse(raw), entry) or self._hub.caught_up()
+        return self._pubsub.send(self._parse(raw, trace), entry) or self._hub.caught_up()
 
     def publish_in_turns(
-        self, raw: bytes, entry: QueueEntry | None = None
+        self, raw: bytes, entry: QueueEntry | None = None, trace: str = ""
     ) -> Awaitable[None] | None:
         """The same as :meth:`publish`, for publishers that wait for each publication: a large batch is read in several
         turns of the event loop, and publications of others may be sent before it. It is still sent completely or
         not at all. If it is large, awaiting raises :class:`PublicationError`."""
         if len(raw) <= LARGE_BYTES:
-            return self.publish(raw, entry)
-        return self._publish_large(raw, entry)
+            return self.publish(raw, entry, trace)
+        return self._publish_large(raw, entry, trace)
 
-    async def _publish_large(self, raw: bytes, entry: QueueEntry | None) -> None:
-        publications = await self._parse_large(raw)
+    async def _publish_large(self, raw: bytes, entry: QueueEntry | None, trace: str) -> None:
+        publications = await self._parse_large(raw, trace)
         sent = self._pubsub.send(publications, entry) or self._hub.caught_up()
         if sent is not None:
             await sent
@@ -130,23 +134,23 @@ class Publications:
             )
             self._hub.deliver(command)
 
-    def _parse(self, raw: bytes | str) -> tuple[Publishable, ...]:
+    def _parse(self, raw: bytes | str, trace: str = "") -> tuple[Publishable, ...]:
         try:
             publications = parse(raw)
         except PublicationError as error:
             self._note_refused(raw, error)
             raise
         self.note_published(publications)
-        return publications
+        return with_trace(publications, trace) if trace else publications
 
-    async def _parse_large(self, raw: bytes) -> tuple[Publishable, ...]:
+    async def _parse_large(self, raw: bytes, trace: str = "") -> tuple[Publishable, ...]:
         try:
             publications = await read_in_turns(raw, self._hub.turns)
         except PublicationError as error:
             self._note_refused(raw, error)
             raise
         self.note_published(publications)
-        return publications
+        return with_trace(publications, trace) if trace else publications
 
     def note_published(self, publications: tuple[Publishable, ...]) -> None:
         """Counts publications that were read, or sent by a transport itself."""

@@ -17,6 +17,7 @@ from catenary.messages.replies import Disconnected, Reply
 from catenary.node.encoder import Encoder
 from catenary.node.inbox import Inbox
 from catenary.ports import Decode, Goodbye, Outbound
+from catenary.tracer import Span
 
 FEW_STREAMS: Final = 8
 """Up to this number, the streams of a subscription are in a tuple: 48 bytes for one, a dict takes 232. More are in a dict,
@@ -83,7 +84,8 @@ class Traits(msgspec.Struct, frozen=True):
 
     The session of an ``is_resumable`` client may be resumed later; ``resumes`` is the session that this client asks to
     resume. ``decode`` reads the messages of this client; None: the codec of its encoder does. ``asked_at`` is when it asked to
-    be admitted (``time.perf_counter``), 0 if that is unknown.
+    be admitted (``time.perf_counter``), 0 if that is unknown. ``span`` traces its admission, and ends with it; None if it is not
+    traced.
     """
 
     heartbeat: Heartbeat = Heartbeat(0)
@@ -91,6 +93,7 @@ class Traits(msgspec.Struct, frozen=True):
     resumes: Sid | None = None
     decode: Decode | None = None
     asked_at: float = 0.0
+    span: Span | None = None
 
 
 class Session:

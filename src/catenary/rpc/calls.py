@@ -23,6 +23,7 @@ from catenary.metrics.counters import Counters
 from catenary.ports import Pending
 from catenary.rpc.circuit_breaker import CircuitBreaker
 from catenary.rpc.concurrency import ConcurrencyLimiter
+from catenary.tracer import RETRIES, Span, Tracer
 
 log = logging.getLogger("catenary.rpc")
 limited = RateLimitedLogger(log)
@@ -114,12 +115,14 @@ class RpcCall(Pending[_T]):
         "_has_slot",
         "_is_over",
         "_last",
+        "_retries",
         "_tries",
         "_under_way",
         "outcome",
         "payload",
         "procedure",
         "sid",
+        "span",
     )
 
     def __init__(
@@ -129,6 +132,8 @@ class RpcCall(Pending[_T]):
         self.procedure = procedure
         self.sid = sid
         self.payload = payload
+        self.span: Span | None = None
+        """Traces the call; None if it is not traced."""
         # Its state
         self._caller = caller
         self._has_slot = False
@@ -137,6 +142,7 @@ class RpcCall(Pending[_T]):
         """The present attempt, or the pause before the next."""
         self._give_up_at = 0.0
         self._tries = 0
+        self._retries = 0
         self._last: type[AppError] | None = None
         # Its result
         self._callback: Callable[[_T | Exception], None] | None = None
@@ -155,6 +161,7 @@ class RpcCall(Pending[_T]):
         self._callback = None
         caller = self._caller
         caller.counters.rpc_canceled_total += 1
+        self._end_span(asyncio.CancelledError())
         if not self._has_slot:
             caller.limiter.withdraw(self)
             return
@@ -245,6 +252,7 @@ class RpcCall(Pending[_T]):
             "Call is retried in %.2f s", delay_s, event="retry", sid=self.sid, reason=str(error)
         )
         caller.counters.rpc_retries_total += 1
+        self._retries += 1
         self._under_way = asyncio.get_running_loop().call_later(delay_s, self._try_again)
 
     def _try_again(self) -> None:
@@ -277,6 +285,8 @@ class RpcCall(Pending[_T]):
     def _complete(self, outcome: _T | Exception) -> None:
         self._is_over = True
         self._measure(_status(outcome))
+        if self.span is not None:
+            self._end_span(outcome if isinstance(outcome, Exception) else None)
         callback, self._callback = (
             self._callback,
             None,
@@ -292,6 +302,12 @@ class RpcCall(Pending[_T]):
         seconds = monotonic() - (self._give_up_at - caller.patience_s)
         caller.counters.rpc_seconds.of(self.procedure.name, status).observe(seconds)
 
+    def _end_span(self, error: BaseException | None) -> None:
+        if self.span is not None:
+            if self._retries:
+                self.span.set(RETRIES, self._retries)
+            self.span.end(error)
+
 
 class Caller:
     """Makes calls within limits. Belongs to one event loop."""
@@ -299,6 +315,8 @@ class Caller:
     __slots__ = (
         "_is_closing",
         "_limits",
+        "_system",
+        "_tracer",
         "breaker",
         "counters",
         "first_timeout_s",
@@ -310,8 +328,19 @@ class Caller:
         "trouble",
     )
 
-    def __init__(self, limits: CallLimits, counters: Counters, send: Send) -> None:
+    def __init__(
+        self,
+        limits: CallLimits,
+        counters: Counters,
+        send: Send,
+        *,
+        tracer: Tracer | None = None,
+        system: str = "",
+    ) -> None:
+        """``system`` names in spans how the application is called."""
         self._limits = limits
+        self._tracer = tracer
+        self._system = system
         self.counters = counters
         self.send = send
         self.limiter: ConcurrencyLimiter[RpcCall[Any]] = ConcurrencyLimiter(
@@ -338,6 +367,8 @@ class Caller:
             self.counters.rpc_error_total += 1
             raise AppUnavailable("the server is shutting down")
         call = RpcCall(self, procedure, sid, payload)
+        if self._tracer is not None and self._tracer.current is not None:
+            call.span = self._tracer.call(self._system, procedure.name)
         self.limiter.acquire(call, is_newcomer=procedure.is_newcomers)
         if isinstance(call.outcome, Exception):
             raise call.outcome

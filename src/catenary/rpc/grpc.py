@@ -21,6 +21,7 @@ from catenary.rpc.grpc_targets import targets
 from catenary.rpc.remote import PROCEDURES, RemoteApplication
 from catenary.rpc.tls import Tls, client_context
 from catenary.supervision.service import Supervisor
+from catenary.tracer import Tracer
 
 _RECEIVE_BYTES: Final = 4 * 2**20
 _PATHS: Final[dict[str, bytes]] = {
@@ -51,12 +52,13 @@ class GrpcApplication(RemoteApplication):
         sizes: MessageSizes | None = None,
         timeouts: GrpcTimeouts | None = None,
         supervisor: Supervisor | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """``host`` is a gRPC target or "grpc-list://host:port,host:port". Without ``tls``, connections are not encrypted.
 
         Raises :class:`catenary.errors.ConfigError`.
         """
-        super().__init__(rpc_protobuf, limits, counters)
+        super().__init__(rpc_protobuf, limits, counters, tracer, system="grpc")
         sizes = sizes or MessageSizes()
         self._targets = targets(host)
         self._send_bytes = sizes.send_bytes
@@ -104,10 +106,13 @@ class GrpcApplication(RemoteApplication):
             raise AppUnavailable("expected the application's channel to be open, got none: start()")
         if self._send_bytes and len(call.payload) > self._send_bytes:
             raise grpc_status.oversized("sent", self._send_bytes)
+        fields = grpc_status.call_fields(call.sid, timeout_s)
+        if call.span is not None:
+            fields += grpc_status.encoded(call.span.headers)
         attempt = GrpcAttempt(
             call,
             _PATHS[call.procedure.name],
-            grpc_status.call_fields(call.sid, timeout_s),
+            fields,
             grpc_status.message(call.payload),
             _NEVER if timeout_s is None else balancer.time() + timeout_s,
         )

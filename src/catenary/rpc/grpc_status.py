@@ -6,6 +6,7 @@ Knows: status codes. Does not know: connections, messages of the application.
 
 import math
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -93,8 +94,12 @@ def timeout_field(timeout_s: float) -> bytes:
 
 def metadata_fields(sid: Sid) -> bytes:
     """Encodes the metadata of a call."""
-    metadata = rpc.metadata(sid)
-    return b"".join([literal(name.encode(), value.encode()) for name, value in metadata.items()])
+    return encoded(rpc.metadata(sid).items())
+
+
+def encoded(metadata: Iterable[tuple[str, str]]) -> bytes:
+    """Encodes metadata of ASCII text."""
+    return b"".join([literal(name.encode(), value.encode()) for name, value in metadata])
 
 
 def payload(response: Response) -> bytes:

@@ -15,6 +15,7 @@ from catenary.rpc.calls import AppAway, AppLate, CallLimits, RpcCall
 from catenary.rpc.http_client import ConnectionBroken, HttpClient, HttpResponse, ResponseUnusable
 from catenary.rpc.remote import RemoteApplication
 from catenary.rpc.tls import Tls
+from catenary.tracer import Tracer
 from catenary.wire.http1 import shown_location
 
 _META_PREFIX: Final = "x-anycable-meta-"
@@ -41,12 +42,13 @@ class HttpApplication(RemoteApplication):
         limits: CallLimits,
         key: str = "",
         tls: Tls | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """``key`` is sent as a bearer token if it is set; ``tls`` applies to https only.
 
         Raises :class:`catenary.errors.ConfigError`.
         """
-        super().__init__(rpc_json, limits, counters)
+        super().__init__(rpc_json, limits, counters, tracer, system="http")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = HttpClient(url, tls or Tls(), headers)
 
@@ -76,6 +78,8 @@ class HttpApplication(RemoteApplication):
     async def _exchange(self, call: RpcCall[Any], timeout_s: float | None) -> bytes:
         metadata = rpc.metadata(call.sid)
         headers = {f"{_META_PREFIX}{name}": value for name, value in metadata.items()}
+        if call.span is not None:
+            headers.update(call.span.headers)
         connected = False
         try:
             async with asyncio.timeout(timeout_s) as limit:

@@ -15,6 +15,7 @@ from catenary.metrics.counters import Counters
 from catenary.ports import Pending
 from catenary.protocols import rpc
 from catenary.rpc.calls import Attempt, Caller, CallLimits, Procedure, RpcCall
+from catenary.tracer import Tracer
 
 Name = Literal["Connect", "Command", "Disconnect"]
 PROCEDURES: Final[tuple[Name, ...]] = ("Connect", "Command", "Disconnect")
@@ -59,9 +60,17 @@ class RemoteApplication(ABC):
 
     __slots__ = ("_caller", "_codec", "_command", "_connect", "_disconnect")
 
-    def __init__(self, codec: RpcClientCodec, limits: CallLimits, counters: Counters) -> None:
+    def __init__(
+        self,
+        codec: RpcClientCodec,
+        limits: CallLimits,
+        counters: Counters,
+        tracer: Tracer | None = None,
+        *,
+        system: str,
+    ) -> None:
         self._codec = codec
-        self._caller = Caller(limits, counters, self._send)
+        self._caller = Caller(limits, counters, self._send, tracer=tracer, system=system)
         self._connect = Procedure(
             "Connect",
             codec.decode_connection_response,

@@ -29,6 +29,7 @@ from catenary.server.pusher import realms as pusher_realms
 from catenary.server.shutdown_phases import CLOSE_APPLICATION, STOP_HOSTED_APPLICATION
 from catenary.server.standalone import Tokens
 from catenary.supervision.health import reported
+from catenary.tracing.application import TracedApplication
 
 if TYPE_CHECKING:
     from catenary.channels.application import CableApplication
@@ -105,10 +106,10 @@ def _application(
         build.shutdown.add(CLOSE_APPLICATION, pool.close)
         workers = build.options.app.workers
         build.announcements.append(f"The application runs in code workers: {workers}")
-        return pool
+        return _traced(build, pool, "code_workers")
     if cable is not None:
         build.announcements.append("The application runs in this process")
-        return cable.application
+        return _traced(build, cable.application, "in_process")
     match build.options.rpc.implementation:
         case "grpc":
             return _grpc_application(build)
@@ -117,6 +118,11 @@ def _application(
         case _:
             build.announcements.append("There is no application (norpc)")
             return NoApplication()
+
+
+def _traced(build: ServerBuild, application: Application, system: str) -> Application:
+    tracer = build.tracer
+    return application if tracer is None else TracedApplication(tracer, application, system)
 
 
 def _add_checks(build: ServerBuild, application: Application, pool: CodeWorkerPool | None) -> None:
@@ -192,6 +198,7 @@ def _grpc_application(build: ServerBuild) -> Application:
         tls=_tls(rpc) if rpc.enable_tls else None,
         sizes=MessageSizes(rpc.max_recv_size_bytes, rpc.max_send_size_bytes),
         supervisor=build.supervisor,
+        tracer=build.tracer,
     )
     build.figures.register(
         "grpc_active_conn_num",
@@ -216,6 +223,7 @@ def _http_application(build: ServerBuild) -> Application:
         limits=_call_limits(rpc),
         tls=_tls(rpc),
         key=key,
+        tracer=build.tracer,
     )
     return _started(build, application)
 

@@ -18,10 +18,11 @@ from catenary.node.node import Node
 from catenary.node.peer_channels import PeerChannels
 from catenary.node.pinger import Pinger
 from catenary.node.reads import Reads
+from catenary.node.traced import TracedEnds
 from catenary.ports import PubSub
 from catenary.process.listener import Listener
 from catenary.process.worker_context import WorkerContext
-from catenary.server import figures, health_checks
+from catenary.server import figures, health_checks, tracing
 from catenary.server.applications import Applications, build_applications
 from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
@@ -37,6 +38,7 @@ from catenary.server.pusher import with_pusher
 from catenary.server.pusher_api import PusherState
 from catenary.server.rest import RestServices
 from catenary.server.shutdown_phases import FLUSH_DISCONNECTS, SAVE_SESSIONS
+from catenary.tracing.pubsub import TracedPubSub
 from catenary.transports.asgi_edge import AsgiEdge
 
 if TYPE_CHECKING:
@@ -64,7 +66,10 @@ class Assembly:
         of :class:`ServerBuild`. Raises
         :class:`catenary.errors.ConfigError`.
         """
-        self.build = build = ServerBuild(options, worker, sources)
+        traces = tracing.build_tracing(options, worker)
+        tracer = tracing.tracer_of(traces)
+        self.build = build = ServerBuild(options, worker, sources, tracer)
+        tracing.register(build, traces)
         nats = build_nats(build)
         engine = build_engine(build, nats)
         add_client_log(build)
@@ -72,11 +77,13 @@ class Assembly:
             build.observers.attach(cable.observer)
         call_soon = asyncio.get_running_loop().call_soon
         pusher = PusherState(build, engine)
-        hub = Hub(build.counters, call_soon, pusher.interest, build.observers)
+        hub = Hub(build.counters, call_soon, pusher.interest, build.observers, tracer)
         figures.register(build, hub)
         applications = build_applications(build, cable, code)
         self.code = applications.code
         pubsub = engine.pubsub(build, hub, build.restore)
+        if tracer is not None:
+            pubsub = TracedPubSub(tracer, pubsub)
         channels = None if engine.peers is None else PeerChannels(engine.peers)
         self.cluster = build_cluster(build, None if channels is None else channels.cluster)
         occupancy = pusher.occupancy(build, hub, pubsub)
@@ -128,8 +135,9 @@ def _node(
 ) -> Node:
     options = build.options
     loop = asyncio.get_running_loop()
+    router = applications.router
     disconnector = Disconnector(
-        applications.router,
+        router if build.tracer is None else TracedEnds(build.tracer, router),
         build.counters,
         rate=options.disconnector.rate,
         # The other half is for clients that are connected or connecting.
@@ -138,7 +146,7 @@ def _node(
         clock=loop.time,
     )
     node = Node(
-        applications.router,
+        router,
         hub=hub,
         pubsub=pubsub,
         history=engine.history,
@@ -152,6 +160,7 @@ def _node(
         limits=_client_limits(options.limits),
         observers=build.observers,
         expiry=applications.expiry,
+        tracer=build.tracer,
     )
     if engine.keeps:
         # Sessions and members are refreshed three times within their TTL.

@@ -18,6 +18,7 @@ from catenary.server.shutdown_phases import PHASES, STOP_TIMERS
 from catenary.supervision.health import CheckResult, HealthChecks, reported
 from catenary.supervision.service import Supervisor
 from catenary.supervision.ticker import Ticker
+from catenary.tracer import Tracer
 
 
 class ServerBuild:
@@ -39,6 +40,7 @@ class ServerBuild:
         "sources",
         "start",
         "supervisor",
+        "tracer",
         "worker",
     )
 
@@ -47,10 +49,13 @@ class ServerBuild:
         options: Options,
         worker: WorkerContext | None = None,
         sources: Mapping[str, str] = MappingProxyType({}),
+        tracer: Tracer | None = None,
     ) -> None:
         self.options: Final = options
         self.sources: Final = sources
         self.worker: Final = worker
+        self.tracer: Final = tracer
+        """None unless tracing is on."""
         self.keys: Final = keys(options)
         self.counters: Final = Counters()
         self.figures: Final = Registry(self.counters)

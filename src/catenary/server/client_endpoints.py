@@ -62,6 +62,7 @@ class ClientEndpoints:
         call_soon = asyncio.get_running_loop().call_soon
         self._options = options
         self.counters = counters
+        self._tracer = build.tracer
         self.node = node
         self.hub = hub
         self.history = history
@@ -122,7 +123,7 @@ class ClientEndpoints:
 
     def admission(self, rules: AdmissionRules) -> Admission:
         """An admission with these rules, which counts connections with those of all other endpoints."""
-        return Admission(rules, self.counters)
+        return Admission(rules, self.counters, self._tracer)
 
     def rules(self) -> AdmissionRules:
         """The rules of cables over WebSockets; an endpoint with other rules replaces fields of them."""

@@ -75,6 +75,7 @@ def add_broadcasts(
         build.counters,
         key=key,
         pages=Origins(http.cors_hosts) if http.cors_headers else None,
+        is_traced=build.tracer is not None,
     )
     spec = ports.at(broadcasts_address(options))
     spec.routes.append(Route(http.path, BroadcastEndpoint(broadcasts, clients.memory)))

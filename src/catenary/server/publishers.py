@@ -5,25 +5,27 @@ Knows: options, adapters. Does not know: what is published.
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from catenary.adapters.nats.broadcasts import NatsBroadcasts
+from catenary.adapters.nats.broadcasts import Publish as NatsPublish
 from catenary.adapters.nats.servers import NatsServers
 from catenary.config.effective import redis_address
 from catenary.config.urls import without_secrets
 from catenary.errors import MissingExtra
-from catenary.messages.publications import QueueEntry
 from catenary.node.publications import Publications
 from catenary.server.build import ServerBuild
 from catenary.server.engines import Engine
 from catenary.server.shutdown_phases import STOP_PUBLISHERS
 from catenary.supervision.health import reported
 
+if TYPE_CHECKING:
+    from catenary.adapters.redis.bursts import Publish as PublishEntry
+
 QUEUE: Final = "catenary"
 """The NATS queue group in which one node receives each publication, where nodes share publications."""
 
 Publish = Callable[[bytes], Awaitable[None] | None]
-PublishEntry = Callable[[bytes, QueueEntry], Awaitable[None] | None]
 
 
 class BroadcastAdapter(Protocol):
@@ -103,7 +105,7 @@ def _redis(build: ServerBuild, publish: Publish) -> BroadcastAdapter:
 
 
 def _nats(
-    build: ServerBuild, servers: NatsServers, publish: Publish, queue: str
+    build: ServerBuild, servers: NatsServers, publish: NatsPublish, queue: str
 ) -> BroadcastAdapter:
     """A subject, which every node receives, or one node of a ``queue`` group."""
     return NatsBroadcasts(
@@ -116,7 +118,7 @@ def _nats(
     )
 
 
-def _redis_stream(build: ServerBuild, publish: PublishEntry) -> BroadcastAdapter:
+def _redis_stream(build: ServerBuild, publish: "PublishEntry") -> BroadcastAdapter:
     """A stream, which one node reads at a time."""
     try:
         from catenary.adapters.redis.streams import RedisStreamBroadcasts, StreamRules

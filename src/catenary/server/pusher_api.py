@@ -146,7 +146,13 @@ def add_pusher_api(
         return
     options = build.options
     http = options.http_broadcast
-    broadcasts = BroadcastRules(publications.publish_in_turns, build.counters, key="", pages=None)
+    broadcasts = BroadcastRules(
+        publications.publish_in_turns,
+        build.counters,
+        key="",
+        pages=None,
+        is_traced=build.tracer is not None,
+    )
     apps = pusher_apps(options)
     api = PusherApi(
         [PusherAppApi(app, broadcasts, PusherChannels(app, reads, occupancy)) for app in apps],

@@ -56,7 +56,13 @@ class RestServices:
     def routes(self, base: str, access: Access) -> list[Route]:
         """The routes of all operations below ``base``, a path of the application that they are added to."""
         publish, counters = self._node.publications.publish_in_turns, self._build.counters
-        broadcasts = BroadcastRules(publish, counters, key=access.key, pages=access.pages)
+        broadcasts = BroadcastRules(
+            publish,
+            counters,
+            key=access.key,
+            pages=access.pages,
+            is_traced=self._build.tracer is not None,
+        )
         table = operations(
             self._cluster,
             self._reads,

@@ -38,6 +38,9 @@ CLOSE_PUBSUB: Final = Phase("close pub/sub", 2 / 3)
 
 CLOSE_STORES: Final = Phase("close stores", 2 / 3)
 
+EXPORT_TRACES: Final = Phase("export traces", 1 / 2)
+"""Sends the last spans to the collector. After everything that is traced."""
+
 STOP_EMBEDDED_NATS: Final = Phase("stop embedded NATS", 2 / 3)
 
 REPORT_METRICS: Final = Phase("report metrics", 1)
@@ -55,6 +58,7 @@ PHASES: Final = (
     STOP_HOSTED_APPLICATION,
     CLOSE_PUBSUB,
     CLOSE_STORES,
+    EXPORT_TRACES,
     STOP_EMBEDDED_NATS,
     REPORT_METRICS,
 )

@@ -75,12 +75,14 @@ class Node:
 
     def __init__(self, url: str, counters: Counters, queue: str = "") -> None:
         self.got: list[bytes] = []
+        self.traces: list[str] = []
         self.publish: Callable[[bytes], Awaitable[None] | None] = self.got.append
         self.broadcasts = NatsBroadcasts(
             NatsServers(urls=(url,)), "news", self._publish, counters, queue=queue
         )
 
-    def _publish(self, raw: bytes) -> Awaitable[None] | None:
+    def _publish(self, raw: bytes, *, trace: str = "") -> Awaitable[None] | None:
+        self.traces.append(trace)
         return self.publish(raw)
 
     @property

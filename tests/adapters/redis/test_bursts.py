@@ -17,13 +17,15 @@ class Publisher:
 
     def __init__(self) -> None:
         self.begun: list[bytes] = []
+        self.traces: list[str] = []
         self.done: list[bytes] = []
         self.refused: set[bytes] = set()
         self.counters = Counters()
         self.bursts = Bursts("stream", "group", self._publish, self.counters)
 
-    def _publish(self, raw: bytes, entry: QueueEntry) -> Awaitable[None] | None:
+    def _publish(self, raw: bytes, entry: QueueEntry, trace: str = "") -> Awaitable[None] | None:
         self.begun.append(raw)
+        self.traces.append(trace)
         return self._publish_later(raw)
 
     async def _publish_later(self, raw: bytes) -> None:

@@ -61,7 +61,7 @@ class Node:
         address = RedisAddress(url, keepalive_s=keepalive_s)
         self.broadcasts = RedisStreamBroadcasts(address, rules, self._publish, self.counters)
 
-    def _publish(self, raw: bytes, entry: QueueEntry) -> Awaitable[None] | None:
+    def _publish(self, raw: bytes, entry: QueueEntry, trace: str = "") -> Awaitable[None] | None:
         self.check(raw.decode())
         if self.before is None:
             self._note(raw.decode())

@@ -10,17 +10,46 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 from catenary.adapters.nats.connection import NatsConnection
 from catenary.adapters.nats.reconnector import Reconnector
 from catenary.adapters.nats.servers import NatsServers
+from catenary.adapters.nats.wire import CRLF, value_of
 from catenary.adapters.ordered_intake import OrderedIntake
 from catenary.errors import BackendError
+from catenary.messages.trace_context import TRACEPARENT, TRACESTATE, checked
 from catenary.metrics.counters import Counters
 from catenary.supervision.service import Supervisor
 
 _log: Final = logging.getLogger("catenary.nats")
+
+
+class Publish(Protocol):
+    """Publishes a message, as a part of a trace if its headers name one."""
+
+    def __call__(self, raw: bytes, *, trace: str = "") -> Awaitable[None] | None: ...
+
+
+class _TracedPayload(bytes):
+    """The payload of a message with headers; ``trace`` is what its ``traceparent`` and ``tracestate`` name, or empty."""
+
+    trace = ""
+
+    @classmethod
+    def of(cls, headers: bytes, raw: bytes) -> "_TracedPayload":
+        """Reads the headers."""
+        payload = cls(raw)
+        parent, state = _header(headers, TRACEPARENT), _header(headers, TRACESTATE)
+        payload.trace = checked(parent, state)
+        return payload
+
+
+def _header(headers: bytes, name: str) -> str:
+    """The value of a header, written as here or as Go's libraries do (``Traceparent``); empty if there is none."""
+    headers += CRLF  # a publisher may have left it out
+    value = value_of(headers, name.encode()) or value_of(headers, name.capitalize().encode())
+    return (value or b"").decode(errors="replace")
 
 
 class NatsBroadcasts:
@@ -39,6 +68,7 @@ class NatsBroadcasts:
         "_counters",
         "_intake",
         "_number",
+        "_publish",
         "_queue",
         "_reconnector",
         "trouble",
@@ -48,7 +78,7 @@ class NatsBroadcasts:
         self,
         servers: NatsServers,
         channel: str,
-        publish: Callable[[bytes], Awaitable[None] | None],
+        publish: Publish,
         counters: Counters,
         *,
         queue: str = "",
@@ -69,13 +99,14 @@ class NatsBroadcasts:
             supervisor=supervisor,
         )
         self._channel = channel
+        self._publish = publish
         self._counters = counters
         self._queue = queue
         # The connection
         self._connection: NatsConnection | None = None
         self._number = 0
         self._away_since: float | None = None
-        self._intake = OrderedIntake(publish, counters, pause=self._pause, resume=self._resume)
+        self._intake = OrderedIntake(self._begin, counters, pause=self._pause, resume=self._resume)
 
     async def start(self) -> None:
         """Begins to connect. Does not wait for NATS, which may start later."""
@@ -135,7 +166,12 @@ class NatsBroadcasts:
     # Messages
 
     def _take(self, subject: bytes, headers: bytes, raw: bytes) -> None:
-        self._intake.add(raw)
+        self._intake.add(_TracedPayload.of(headers, raw) if headers else raw)
+
+    def _begin(self, raw: bytes) -> Awaitable[None] | None:
+        if type(raw) is _TracedPayload:
+            return self._publish(raw, trace=raw.trace)
+        return self._publish(raw)
 
     def _pause(self) -> None:
         if self._connection is not None:

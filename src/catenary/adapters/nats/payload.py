@@ -21,19 +21,26 @@ class _Sent(msgspec.Struct, frozen=True, gc=False, array_like=True):
     transient: bool
 
 
-_unpack: Final = packing.reader(_Sent)
+class _TracedSent(_Sent, frozen=True, gc=False, array_like=True):
+    """Only publications that are traced have this field, so that it costs others nothing."""
+
+    trace: str = ""
+
+
+_unpack: Final = packing.reader(_TracedSent)
 
 
 def pack(publication: Publication) -> bytes:
     """Encodes everything but the position. Raises ValueError for text that is not Unicode."""
+    sent = (
+        publication.stream,
+        publication.data,
+        publication.exclude_socket,
+        publication.kind,
+        publication.transient,
+    )
     return packing.pack(
-        _Sent(
-            publication.stream,
-            publication.data,
-            publication.exclude_socket,
-            publication.kind,
-            publication.transient,
-        )
+        _TracedSent(*sent, publication.trace) if publication.trace else _Sent(*sent)
     )
 
 
@@ -41,5 +48,11 @@ def unpack(payload: bytes, position: Position | None) -> Publication:
     """Decodes a payload. Raises ValueError for anything else."""
     sent = _unpack(payload)
     return Publication(
-        sent.stream, sent.data, sent.exclude_socket, sent.kind, sent.transient, position
+        sent.stream,
+        sent.data,
+        sent.exclude_socket,
+        sent.kind,
+        sent.transient,
+        position,
+        sent.trace,
     )

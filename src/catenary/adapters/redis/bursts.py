@@ -6,17 +6,24 @@ Source: docs/broadcasting.md, "Redis X" (anycable).
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from catenary.adapters.redis.consumer import READER, StreamEntry
 from catenary.errors import BackendError, BackendRefused, PublicationError
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.publications import QueueEntry
+from catenary.messages.trace_context import TRACEPARENT, TRACESTATE, checked
 from catenary.metrics.counters import Counters
 
 _limited: Final = RateLimitedLogger(logging.getLogger("catenary.redis"))
 
-Publish = Callable[[bytes, QueueEntry], Awaitable[None] | None]
+
+class Publish(Protocol):
+    """Publishes an entry, as a part of a trace if it names one."""
+
+    def __call__(
+        self, raw: bytes, entry: QueueEntry, trace: str = ""
+    ) -> Awaitable[None] | None: ...
 
 
 BURST_BYTES: Final = 32_768
@@ -95,7 +102,7 @@ class Bursts:
             raise _Dropped
         try:
             source = QueueEntry(self._stream, self._group, READER, entry.id.decode())
-            return self._publish(payload, source)
+            return self._publish(payload, source, _trace(entry))
         except PublicationError as error:
             # Counted by the node; the publisher does not expect an answer.
             _refuse(error, payload)
@@ -159,3 +166,13 @@ def _payload(entry: StreamEntry) -> bytes | None:
         if name == b"payload":
             return value
     return None
+
+
+def _trace(entry: StreamEntry) -> str:
+    """The trace that the fields ``traceparent`` and ``tracestate`` name; most entries have none of both."""
+    fields = entry.fields or []
+    if len(fields) == 2:
+        return ""
+    named = dict(zip(fields[::2], fields[1::2], strict=True))
+    parent, state = named.get(TRACEPARENT.encode(), b""), named.get(TRACESTATE.encode(), b"")
+    return checked(parent.decode(errors="replace"), state.decode(errors="replace"))

@@ -27,18 +27,25 @@ class _Rest(msgspec.Struct, frozen=True, gc=False, array_like=True):
     transient: bool
 
 
-_unpack_rest: Final = packing.reader(_Rest)
+class _TracedRest(_Rest, frozen=True, gc=False, array_like=True):
+    """Only publications that are traced have this field, so that it costs others nothing."""
+
+    trace: str = ""
+
+
+_unpack_rest: Final = packing.reader(_TracedRest)
 
 
 def pack(publication: Publication) -> bytes:
     """Packs everything but the stream and the position."""
+    rest = (
+        publication.data,
+        publication.exclude_socket,
+        publication.kind,
+        publication.transient,
+    )
     return packing.pack(
-        _Rest(
-            publication.data,
-            publication.exclude_socket,
-            publication.kind,
-            publication.transient,
-        )
+        _TracedRest(*rest, publication.trace) if publication.trace else _Rest(*rest)
     )
 
 
@@ -47,4 +54,6 @@ def unpack(stream: Stream, payload: bytes) -> Publication:
     epoch, offset, packed = payload.split(b" ", 2)
     rest = _unpack_rest(packed)
     position = Position(epoch.decode(), int(offset)) if epoch else None
-    return Publication(stream, rest.data, rest.exclude_socket, rest.kind, rest.transient, position)
+    return Publication(
+        stream, rest.data, rest.exclude_socket, rest.kind, rest.transient, position, rest.trace
+    )

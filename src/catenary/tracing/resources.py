@@ -1,0 +1,24 @@
+"""Describes a process in its spans.
+
+Source: https://opentelemetry.io/docs/specs/semconv/resource/.
+"""
+
+import os
+from collections.abc import Mapping
+
+from opentelemetry.sdk.resources import Resource
+
+
+def resource(service_name: str, default_name: str, described: Mapping[str, str]) -> Resource:
+    """The attributes of the environment (``OTEL_SERVICE_NAME``, ``OTEL_RESOURCE_ATTRIBUTES``), which win over
+    ``described``, with the ``service_name`` unless that is empty."""
+    attributes = {**described}
+    if service_name:
+        attributes["service.name"] = service_name
+    known = Resource.create(attributes)
+    named = os.environ.get("OTEL_SERVICE_NAME") or "service.name=" in os.environ.get(
+        "OTEL_RESOURCE_ATTRIBUTES", ""
+    )
+    if service_name or not named:
+        known = known.merge(Resource({"service.name": service_name or default_name}))
+    return known

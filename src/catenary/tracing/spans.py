@@ -1,0 +1,422 @@
+"""The spans of one process: what is traced, and what its spans say.
+
+Spans are created for sampled work only, and without the SDK's own class, which takes ten times as long. Names and attributes
+follow OpenTelemetry's semantic conventions (rpc, messaging, network, error), others begin with ``catenary.``. No span has
+a token, a cookie, a query string or the contents of a message.
+Source: https://opentelemetry.io/docs/specs/semconv/ (rpc/rpc-spans, messaging/messaging-spans).
+Knows: sampling, attributes. Does not know: where spans are sent.
+"""
+
+import random
+import re
+from collections.abc import Callable, Mapping
+from time import monotonic, time_ns
+from types import TracebackType
+from typing import Any, Final
+
+import msgspec
+from opentelemetry import context as otel_context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+    set_span_in_context,
+)
+
+from catenary import __version__
+from catenary.messages.commands import (
+    Command,
+    Join,
+    Leave,
+    Perform,
+    ReadHistory,
+    ReadPresence,
+    Subscribe,
+    Unsubscribe,
+    Whisper,
+)
+from catenary.messages.environment import Environment
+from catenary.messages.lenient_json import JSON_ERRORS
+from catenary.messages.publications import Publication, Publishable
+from catenary.messages.trace_context import TRACEPARENT, TRACESTATE, TraceContext, read, read_text
+from catenary.tracer import ERROR_TYPE, Span
+from catenary.tracing.sampler import Sampler
+
+MARKED_AT_ONCE: Final = 100
+"""Publications of a batch whose deliveries are traced: a batch may have 10,000."""
+
+CLIENTS_PER_S: Final = 100
+"""Handshakes per second that are traced because the client asks for it: anybody can send a ``traceparent``."""
+
+_SYSTEM: Final = "catenary"
+_SCOPE: Final = InstrumentationScope("catenary", __version__)
+_FAILED: Final = Status(StatusCode.ERROR)
+_UNSET: Final = Status(StatusCode.UNSET)
+_NO_STATE: Final = TraceState()
+
+_COMMANDS: Final[dict[type, str]] = {
+    Subscribe: "subscribe",
+    Unsubscribe: "unsubscribe",
+    Perform: "perform",
+    Whisper: "whisper",
+    ReadHistory: "history",
+    ReadPresence: "presence",
+    Join: "join",
+    Leave: "leave",
+}
+_ROOTS: Final = frozenset({Subscribe, Unsubscribe, Perform, Whisper})
+"""Commands that belong to no other: the others may be a part of a subscribe command."""
+
+_SIGNED_PATHS: Final = frozenset({"durable_streams"})
+"""Transports whose paths may contain signed names."""
+
+_SERVICES: Final = {"grpc": "anycable.RPC"}
+
+
+class _Params(msgspec.Struct, gc=False):
+    channel: str = ""
+
+
+class _Performed(msgspec.Struct, gc=False):
+    action: str = ""
+
+
+_read_params: Final = msgspec.json.Decoder(_Params).decode
+_read_action: Final = msgspec.json.Decoder(_Performed).decode
+_NAME: Final = re.compile(r"[\w:$.-]{1,100}\Z")
+"""Names of channels and actions; a client may send any other text in their place."""
+
+
+class TracedSpan:
+    """Satisfies :class:`catenary.tracer.Span`. One that is not recorded only passes its context on."""
+
+    __slots__ = (
+        "_attributes",
+        "_kind",
+        "_links",
+        "_name",
+        "_parent",
+        "_recorder",
+        "_started",
+        "context",
+    )
+
+    def __init__(  # noqa: PLR0917
+        self,
+        recorder: "SpanRecorder | None",
+        context: SpanContext,
+        name: str,
+        kind: SpanKind,
+        parent: SpanContext | None,
+        attributes: dict[str, str | int],
+        links: tuple[Link, ...] = (),
+    ) -> None:
+        self._recorder = recorder
+        self.context: Final = context
+        self._name = name
+        self._kind = kind
+        self._parent = parent
+        self._attributes = attributes
+        self._links = links
+        self._started = time_ns()
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether it is recorded, and has not ended."""
+        return self._recorder is not None
+
+    @property
+    def trace(self) -> TraceContext:
+        """Its context, for publications and requests."""
+        context = self.context
+        return TraceContext(
+            f"{context.trace_id:032x}",
+            f"{context.span_id:016x}",
+            context.trace_flags.sampled,
+            context.trace_state.to_header(),
+        )
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        trace = self.trace
+        parent = (TRACEPARENT, trace.parent)
+        return (parent, (TRACESTATE, trace.state)) if trace.state else (parent,)
+
+    def set(self, name: str, value: str | int) -> None:
+        self._attributes[name] = value
+
+    def end(self, error: BaseException | None = None) -> None:
+        recorder, self._recorder = self._recorder, None
+        if recorder is None:
+            return
+        attributes = self._attributes
+        if error is not None and ERROR_TYPE not in attributes:
+            attributes[ERROR_TYPE] = type(error).__name__
+        recorder.record(
+            ReadableSpan(
+                name=self._name,
+                context=self.context,
+                parent=self._parent,
+                resource=recorder.resource,
+                attributes=attributes,
+                links=self._links,
+                kind=self._kind,
+                status=_FAILED if ERROR_TYPE in attributes else _UNSET,
+                start_time=self._started,
+                end_time=time_ns(),
+                instrumentation_scope=_SCOPE,
+            )
+        )
+
+
+class SpanRecorder(msgspec.Struct, frozen=True, gc=False):
+    """Receives spans that have ended, which are of the process that ``resource`` describes. ``record`` must not block."""
+
+    record: Callable[[ReadableSpan], None]
+    resource: Resource
+
+
+class OtelTracer:
+    """Satisfies :class:`catenary.tracer.Tracer`.
+
+    Work that begins a trace is sampled with the probability ``ratio``. Work that belongs to one is traced if that is
+    (parent based); a ``traceparent`` that is not sampled is passed on unchanged.
+    """
+
+    __slots__ = (
+        "_clients_left",
+        "_clients_until",
+        "_recorder",
+        "_samples",
+        "current",
+        "limited_total",
+    )
+
+    def __init__(self, recorder: SpanRecorder, ratio: float) -> None:
+        self.current: TracedSpan | None = None
+        self._recorder = recorder
+        self._samples = Sampler(ratio)
+        self._clients_left = CLIENTS_PER_S
+        self._clients_until = 0.0
+        self.limited_total = 0
+        """Handshakes that were not traced although the client asked for it: too many did."""
+
+    def within(self, span: Span | None) -> "_Within":
+        assert span is None or isinstance(span, TracedSpan)
+        return _Within(self, span)
+
+    # Clients
+
+    def handshake(self, environment: Environment, headers: Mapping[str, str]) -> TracedSpan | None:
+        parent = None
+        if TRACEPARENT in headers:
+            parent = read(headers[TRACEPARENT], headers.get(TRACESTATE, ""))
+        if parent is None:
+            if not self._samples():
+                return None
+        elif not parent.is_sampled or self._is_limited():
+            return _passed_on(parent)
+        ingress = environment.ingress
+        attributes: dict[str, str | int] = {
+            "catenary.sid": environment.sid,
+            "catenary.protocol": ingress.protocol,
+            "network.protocol.name": ingress.transport,
+        }
+        if ingress.transport not in _SIGNED_PATHS:
+            attributes["url.path"] = environment.path
+        if environment.address:
+            attributes["client.address"] = environment.address
+        remote = None if parent is None else _remote(parent)
+        return self._begin("connect", SpanKind.SERVER, remote, attributes)
+
+    def _is_limited(self) -> bool:
+        now = monotonic()
+        if now >= self._clients_until:
+            self._clients_until = now + 1
+            self._clients_left = CLIENTS_PER_S
+        if self._clients_left:
+            self._clients_left -= 1
+            return False
+        self.limited_total += 1
+        return True
+
+    def command(self, environment: Environment, command: Command) -> TracedSpan | None:
+        kind = type(command)
+        current = self.current
+        if (current is None or kind in _ROOTS) and not self._samples():
+            return None
+        name = _COMMANDS.get(kind)
+        if name is None or (current is not None and not current.is_recorded):
+            return None
+        attributes: dict[str, str | int] = {"catenary.sid": environment.sid}
+        channel = _channel(command)
+        if channel:
+            attributes["catenary.channel"] = channel
+        if type(command) is Perform:
+            action = _action(command.data)
+            if action:
+                attributes["catenary.action"] = action
+        parent = None if current is None or kind in _ROOTS else current.context
+        return self._begin(name, SpanKind.SERVER, parent, attributes)
+
+    def ending(self, environment: Environment) -> TracedSpan | None:
+        if not self._samples():
+            return None
+        return self._begin("disconnect", SpanKind.INTERNAL, None, {"catenary.sid": environment.sid})
+
+    # The application
+
+    def call(self, system: str, method: str) -> TracedSpan | None:
+        current = self.current
+        if current is None or not current.is_recorded:
+            return current
+        name = f"{_SERVICES.get(system, 'catenary')}/{method}"
+        attributes: dict[str, str | int] = {"rpc.system.name": system, "rpc.method": name}
+        return self._begin(name, SpanKind.CLIENT, current.context, attributes)
+
+    # Publications
+
+    def publishing(self, publications: tuple[Publishable, ...]) -> TracedSpan | None:
+        if not publications:
+            return None
+        first = publications[0] if isinstance(publications[0], Publication) else None
+        parent: SpanContext | None = None
+        if first is not None and first.trace:
+            named = read_text(first.trace)
+            if named is None or not named.is_sampled:
+                return None
+            parent = _remote(named)
+        elif self.current is not None:
+            if not self.current.is_recorded:
+                return None
+            parent = self.current.context
+        elif not self._samples():
+            return None
+        attributes: dict[str, str | int] = {
+            "messaging.system": _SYSTEM,
+            "messaging.operation.name": "publish",
+            "messaging.operation.type": "send",
+        }
+        if len(publications) > 1:
+            attributes["messaging.batch.message_count"] = len(publications)
+        elif first is not None:
+            attributes["messaging.destination.name"] = first.stream
+            attributes["messaging.message.body.size"] = len(first.data.encode())
+        name = "publish" if first is not None else "disconnect clients"
+        return self._begin(name, SpanKind.PRODUCER, parent, attributes)
+
+    def marked(self, publications: tuple[Publishable, ...], span: Span) -> tuple[Publishable, ...]:
+        assert isinstance(span, TracedSpan)
+        trace = span.trace.text
+        few = [
+            msgspec.structs.replace(each, trace=trace) if type(each) is Publication else each
+            for each in publications[:MARKED_AT_ONCE]
+        ]
+        return (*few, *publications[MARKED_AT_ONCE:])
+
+    def delivery(self, publication: Publication) -> TracedSpan | None:
+        sent = read_text(publication.trace)
+        if sent is None or not sent.is_sampled:
+            return None
+        attributes: dict[str, str | int] = {
+            "messaging.system": _SYSTEM,
+            "messaging.operation.name": "deliver",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": publication.stream,
+            "messaging.message.body.size": len(publication.data.encode()),
+        }
+        if publication.position is not None:
+            attributes["messaging.message.id"] = publication.position.text
+        publishing = _remote(sent)
+        return self._begin(
+            "deliver", SpanKind.CONSUMER, publishing, attributes, (Link(publishing),)
+        )
+
+    def _begin(
+        self,
+        name: str,
+        kind: SpanKind,
+        parent: SpanContext | None,
+        attributes: dict[str, str | int],
+        links: tuple[Link, ...] = (),
+    ) -> TracedSpan:
+        context = SpanContext(
+            random.getrandbits(128) or 1 if parent is None else parent.trace_id,
+            random.getrandbits(64) or 1,
+            is_remote=False,
+            trace_flags=TraceFlags(TraceFlags.SAMPLED),
+            trace_state=_NO_STATE if parent is None else parent.trace_state,
+        )
+        return TracedSpan(self._recorder, context, name, kind, parent, attributes, links)
+
+
+class _Within:
+    """A context manager: sets the current span here and in OpenTelemetry's context, where the spans of an application's own
+    instrumentation find their parent."""
+
+    __slots__ = ("_before", "_span", "_token", "_tracer")
+
+    def __init__(self, tracer: OtelTracer, span: TracedSpan | None) -> None:
+        self._tracer = tracer
+        self._span = span
+
+    def __enter__(self) -> None:
+        self._before = self._tracer.current
+        self._tracer.current = span = self._span
+        # A context without a span, not the one outside: that may be of another client.
+        here = otel_context.Context()
+        if span is not None:
+            here = set_span_in_context(NonRecordingSpan(span.context), here)
+        self._token: Any = otel_context.attach(here)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        otel_context.detach(self._token)
+        self._tracer.current = self._before
+
+
+def _remote(context: TraceContext) -> SpanContext:
+    return SpanContext(
+        int(context.trace_id, 16),
+        int(context.span_id, 16),
+        is_remote=True,
+        trace_flags=TraceFlags(TraceFlags.SAMPLED if context.is_sampled else 0),
+        trace_state=TraceState.from_header([context.state]) if context.state else _NO_STATE,
+    )
+
+
+def _passed_on(context: TraceContext) -> TracedSpan:
+    """A trace that is not recorded here: calls get its ``traceparent`` as it came."""
+    unsampled = msgspec.structs.replace(context, is_sampled=False)
+    return TracedSpan(None, _remote(unsampled), "", SpanKind.INTERNAL, None, {})
+
+
+def _channel(command: Command) -> str:
+    """The channel of a command; empty for an identifier of another form."""
+    identifier = getattr(command, "identifier", "")
+    try:
+        name = _read_params(identifier).channel
+    except JSON_ERRORS:
+        return ""
+    return name if _NAME.match(name) else ""
+
+
+def _action(data: str) -> str:
+    """The action of a message; empty for a message of another form."""
+    try:
+        name = _read_action(data).action
+    except JSON_ERRORS:
+        return ""
+    return name if _NAME.match(name) else ""

@@ -1,0 +1,95 @@
+"""The export of spans: its queue, its counters, its end."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import SpanContext, TraceFlags
+
+from catenary.tracing.export import SpanExport
+from tests.parts.heart import in_loop
+
+SAMPLED = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+
+
+class Gate(SpanExporter):
+    """A collector that answers when ``opened``."""
+
+    def __init__(self, result: SpanExportResult = SpanExportResult.SUCCESS) -> None:
+        self.opened = threading.Event()
+        self.asked = threading.Event()
+        self.got: list[ReadableSpan] = []
+        self._result = result
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.asked.set()
+        assert self.opened.wait(30)
+        self.got.extend(spans)
+        return self._result
+
+    def shutdown(self) -> None: ...
+
+
+class Broken(Gate):
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        raise LookupError
+
+
+def span(name: str = "work") -> ReadableSpan:
+    return ReadableSpan(name, SAMPLED)
+
+
+@in_loop
+async def test_what_waits_for_a_slow_collector_is_bounded_and_drops_are_counted() -> None:
+    gate = Gate()
+    export = SpanExport(gate, limit=4, delay_ms=1)
+    for _ in range(4):
+        export.record(span())
+    assert await asyncio.to_thread(gate.asked.wait, 30)
+    for _ in range(3):
+        export.record(span())
+    assert (export.queue_size, export.dropped_total) == (4, 3)
+    gate.opened.set()
+    await export.close(10)
+    assert len(gate.got) == 4
+    assert (export.queue_size, export.exported_total, export.dropped_total) == (0, 4, 3)
+
+
+@in_loop
+async def test_the_last_spans_are_sent_at_the_end() -> None:
+    gate = Gate()
+    gate.opened.set()
+    export = SpanExport(gate, delay_ms=3_600_000)
+    export.record(span("last"))
+    await export.close(10)
+    assert [each.name for each in gate.got] == ["last"]
+
+
+@in_loop
+async def test_a_collector_that_does_not_answer_keeps_the_end_for_its_share_of_time_only() -> None:
+    gate = Gate()
+    export = SpanExport(gate, delay_ms=1)
+    export.record(span())
+    await export.close(0.05)
+    assert export.dropped_total == 1
+    gate.opened.set()
+
+
+@in_loop
+async def test_what_a_collector_refuses_is_counted() -> None:
+    gate = Gate(SpanExportResult.FAILURE)
+    gate.opened.set()
+    export = SpanExport(gate, delay_ms=3_600_000)
+    export.record(span())
+    await export.close(10)
+    assert (export.exported_total, export.failed_total) == (0, 1)
+
+
+@in_loop
+async def test_a_fault_of_an_exporter_costs_its_batch_only() -> None:
+    export = SpanExport(Broken(), delay_ms=3_600_000)
+    export.record(span())
+    await export.close(10)
+    assert (export.failed_total, export.queue_size) == (1, 0)
