@@ -4,12 +4,13 @@ Sources: rpc.proto; rpc/rpc.go and docs/rpc.md (anycable/anycable); PROTOCOL-HTT
 Knows: paths, metadata, sizes. Does not know: connections, sessions, what decisions mean.
 """
 
+import asyncio
 from typing import Any, Final
 
 import msgspec
 
 from catenary import __version__
-from catenary.errors import AppUnavailable
+from catenary.errors import AppFailed, AppUnavailable
 from catenary.metrics.counters import Counters
 from catenary.protocols import rpc_protobuf
 from catenary.rpc import grpc_status
@@ -28,6 +29,25 @@ _PATHS: Final[dict[str, bytes]] = {
     name: f"/{rpc_protobuf.SERVICE}/{name}".encode() for name in PROCEDURES
 }
 _NEVER: Final = float("inf")
+
+
+_HEALTH_PATH: Final = b"/grpc.health.v1.Health/Check"
+_SERVING_STATUSES: Final = {b"\x08\x01": "SERVING", b"\x08\x02": "NOT_SERVING"}
+
+
+class _HealthAnswer:
+    """Satisfies :class:`catenary.rpc.grpc_connection.ResponseHandler`; ``raw`` is the answer."""
+
+    def __init__(self) -> None:
+        self.raw: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def answered(self, raw: bytes) -> None:
+        if not self.raw.done():
+            self.raw.set_result(raw)
+
+    def failed(self, error: Exception) -> None:
+        if not self.raw.done():
+            self.raw.set_exception(error)
 
 
 class MessageSizes(msgspec.Struct, frozen=True):
@@ -95,6 +115,27 @@ class GrpcApplication(RemoteApplication):
     def trouble(self) -> str | None:
         """Why there is no connection; None while there is one, or may soon be."""
         return None if self._balancer is None else self._balancer.trouble
+
+    async def health(self, timeout_s: float) -> str:
+        """What the server's health service says of itself: SERVING, NOT_SERVING or UNKNOWN; empty if there is no such
+        service. Raises :class:`catenary.errors.AppError`.
+
+        Source: doc/health-checking.md (grpc/grpc).
+        """
+        if self._balancer is None:
+            raise AppUnavailable("expected the application's channel to be open, got none: start()")
+        answer = _HealthAnswer()
+        fields = grpc_status.timeout_field(timeout_s)
+        expires_at = self._balancer.time() + timeout_s
+        self._balancer.submit(
+            GrpcAttempt(answer, _HEALTH_PATH, fields, grpc_status.message(b""), expires_at)
+        )
+        try:
+            return _SERVING_STATUSES.get(await answer.raw, "UNKNOWN")
+        except AppFailed as error:
+            if "gRPC UNIMPLEMENTED" in str(error):
+                return ""
+            raise
 
     async def _hang_up(self) -> None:
         if self._balancer is not None:

@@ -27,9 +27,12 @@ def more_arguments(parser: argparse.ArgumentParser) -> Any:
 
 
 class ToolParser(argparse.ArgumentParser):
-    """Parses the arguments of one tool. ``description`` is the text of its help, examples included."""
+    """Parses the arguments of one tool. ``description`` is the text of its help, examples included.
 
-    def __init__(self, name: str, description: str) -> None:
+    With ``takes_server_flags``, words that the tool does not know are in ``server_flags`` of the result.
+    """
+
+    def __init__(self, name: str, description: str, *, takes_server_flags: bool = False) -> None:
         super().__init__(
             prog=f"catenary {name}",
             description=description.strip(),
@@ -37,6 +40,7 @@ class ToolParser(argparse.ArgumentParser):
             add_help=False,
         )
         self._usage = ""
+        self._takes_server_flags = takes_server_flags
         self.add_argument("-h", "--help", action=_PrintHelp, help="print this help")
         more_arguments(self).add_argument(
             _HELP_ALL, action=_PrintHelp, help="print the help with all options"
@@ -47,6 +51,9 @@ class ToolParser(argparse.ArgumentParser):
         # argparse changes the positional arguments while it parses.
         self._usage = self._written_usage()
         arguments, rest = self.parse_known_intermixed_args(words)
+        if self._takes_server_flags:
+            arguments.server_flags = rest
+            return arguments
         for word in rest:
             name = word.partition("=")[0]
             if name.startswith("-"):
@@ -96,7 +103,8 @@ class ToolParser(argparse.ArgumentParser):
 
     def _written_usage(self) -> str:
         calls = (_call(action) for action in self._actions if not action.option_strings)
-        return " ".join(("Usage:", self.prog, *calls, "[options]"))
+        server = ("[MODULE:CABLE]", "[options of a server]") if self._takes_server_flags else ()
+        return " ".join(("Usage:", self.prog, *calls, *server, "[options]"))
 
     def _is_rare(self, action: argparse.Action) -> bool:
         return action in more_arguments(self)._group_actions  # noqa: SLF001

@@ -59,7 +59,15 @@ def commands() -> tuple[Command, ...]:
     return (
         Command(SERVER, "Serve", server),
         Command("rpc", "Serve a cable over gRPC", server),
-        *(_tool(tool.name, tool.summary, parser_of(tool)) for tool in TOOLS),
+        *(
+            _tool(
+                tool.name,
+                tool.summary,
+                parser_of(tool),
+                server if tool.takes_server_flags else (),
+            )
+            for tool in TOOLS
+        ),
         Command(HELP, "Explain a command", (), names),
     )
 
@@ -85,7 +93,9 @@ def _options() -> Iterable[Word]:
             yield Word(f"--{row.flag}", row.help, row.kind != "bool")
 
 
-def _tool(name: str, meaning: str, parser: argparse.ArgumentParser) -> Command:
+def _tool(
+    name: str, meaning: str, parser: argparse.ArgumentParser, more: Iterable[Word] = ()
+) -> Command:
     options, words = list[Word](), list[str]()
     for action in parser._actions:  # noqa: SLF001  (argparse has no other way to ask)
         values = tuple(map(str, action.choices or ()))
@@ -94,6 +104,8 @@ def _tool(name: str, meaning: str, parser: argparse.ArgumentParser) -> Command:
             continue
         flag = max(action.option_strings, key=len)
         options.append(Word(flag, action.help or "", action.nargs != 0, values))
+    own = {each.text for each in options}
+    options += (each for each in more if each.text not in own)
     return Command(name, meaning, tuple(options), tuple(words))
 
 

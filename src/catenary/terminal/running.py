@@ -62,7 +62,8 @@ def add_config_argument(parser: argparse.ArgumentParser) -> None:
 
 def parser_of(tool: Tool) -> ToolParser:
     """The parser of a tool's arguments."""
-    parser = ToolParser(tool.name, _module(tool).__doc__ or "")
+    description = _module(tool).__doc__ or ""
+    parser = ToolParser(tool.name, description, takes_server_flags=tool.takes_server_flags)
     _module(tool).add_arguments(parser)
     return parser
 

@@ -9,11 +9,15 @@ import msgspec
 
 
 class Tool(msgspec.Struct, frozen=True):
-    """A subcommand: its name, its module in this room, and its line in the help."""
+    """A subcommand: its name, its module in this room, and its line in the help.
+
+    One that ``takes_server_flags`` gets the options that it does not have itself as a server would.
+    """
 
     name: str
     module: str
     summary: str
+    takes_server_flags: bool = False
 
 
 TOOLS: Final = (
@@ -24,6 +28,7 @@ TOOLS: Final = (
     Tool("token", "tokens", "Print a client's token"),
     Tool("sign", "sign", "Sign a stream's name"),
     Tool("bench", "bench", "Generate load"),
+    Tool("doctor", "doctor", "Check a server's setup", takes_server_flags=True),
     Tool("new", "new", "Create a project"),
     Tool("completion", "completion", "Complete in your shell"),
 )

@@ -1,0 +1,105 @@
+"""Checks of the ports to listen on: free, or taken, and by which process."""
+
+import contextlib
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from catenary.config.options import Options
+from catenary.config.urls import bracketed, is_everywhere
+from catenary.errors import ConfigError
+from catenary.process.binding import ListenAddress, bind
+from catenary.terminal.doctor.findings import Finding, ok, problem, warning
+
+_LISTENS: Final = "0A"
+"""The state of a listening socket in /proc/net/tcp."""
+
+
+def check_ports(options: Options) -> Iterator[Finding]:
+    """Each port of the server, once."""
+    for address in _addresses(options):
+        yield _port(options, address)
+
+
+def _addresses(options: Options) -> Iterator[ListenAddress]:
+    from catenary.server.http_routes import shared_addresses
+
+    yield from (shared := shared_addresses(options))
+    metrics = options.metrics
+    if metrics.http_path and metrics.port not in {each.port for each in shared}:
+        host = metrics.host or options.server.host
+        yield ListenAddress(host, metrics.port, "metrics_port", "metrics_host")
+
+
+def _port(options: Options, address: ListenAddress) -> Finding:
+    name = address.port_option
+    try:
+        sockets = bind(address)
+    except ConfigError as error:
+        holder = _holder(address.port)
+        if "in use" not in str(error):
+            return problem(name, str(error).removeprefix(f"{name}: "), f"choose another {name}")
+        if _answers(options, address):
+            text = f"port {address.port} is taken{holder}, and a Catenary answers at {options.server.port}"
+            return warning(name, text, "if it is another one, stop it or choose another port")
+        text = f"port {address.port} is taken{holder}"
+        return problem(name, text, f"stop that process, or choose another {name}")
+    for each in sockets:
+        each.close()
+    return ok(name, f"port {address.port} is free")
+
+
+def _answers(options: Options, address: ListenAddress) -> bool:
+    """Whether a server with this configuration may run there already."""
+    server = options.server
+    scheme = "https" if server.ssl_cert else "http"
+    host = "localhost" if is_everywhere(server.host) else bracketed(server.host.strip("[]"))
+    url = f"{scheme}://{host}:{server.port}{server.ready_path}"
+    import ssl
+
+    # Only this machine is asked, whose certificate names another host.
+    context = ssl._create_unverified_context() if server.ssl_cert else None  # noqa: S323, SLF001
+    try:
+        with urllib.request.urlopen(url, timeout=2, context=context) as answer:  # noqa: S310
+            return bool(answer.headers.get("Vary") == "Accept")
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code == 503 and error.headers.get("Vary") == "Accept"
+    except (OSError, ValueError):
+        return False
+
+
+def _holder(port: int) -> str:
+    """The process that listens on a port; empty if this user may not know it."""
+    wanted = {
+        f"socket:[{fields[9]}]"
+        for name in ("tcp", "tcp6")
+        for fields in _sockets(name)
+        if fields[3] == _LISTENS and int(fields[1].rpartition(":")[2], 16) == port
+    }
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if not wanted.isdisjoint(_files(process)):
+                # Not its command line, which may contain secrets.
+                name = (process / "comm").read_text(errors="replace").strip()
+                return f" by process {process.name} ({name})"
+        except OSError:
+            continue
+    return ""
+
+
+def _files(process: Path) -> Iterator[str]:
+    """The targets of the open files of a process. Raises OSError."""
+    for each in (process / "fd").iterdir():
+        # It may be closed by now.
+        with contextlib.suppress(FileNotFoundError):
+            yield str(each.readlink())
+
+
+def _sockets(name: str) -> list[list[str]]:
+    try:
+        return [line.split() for line in Path("/proc/net", name).read_text().splitlines()[1:]]
+    except OSError:
+        return []
