@@ -62,6 +62,13 @@ def test_the_api_below_it_publishes(public: CableServer) -> None:
     assert ask(public.port, path, "POST", foreign, body)[0] == 403
 
 
+def test_the_rest_api_is_served_below_the_path_of_the_console(public: CableServer) -> None:
+    document = json.loads(ask(public.port, f"{PATH}/api/openapi.json")[2])
+    assert document["servers"] == [{"url": f"{PATH}/api"}]
+    status, _, answer = ask(public.port, f"{PATH}/api/connections/a%2Fsubscriptions")
+    assert (status, json.loads(answer)) == (404, {"error": "no such connection"})
+
+
 def test_what_it_shows_of_this_server(public: CableServer) -> None:
     config = json.loads(ask(public.port, f"{PATH}/api/config")[2])
     options = {each["name"]: each for group in config["groups"] for each in group["options"]}

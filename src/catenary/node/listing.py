@@ -270,7 +270,7 @@ class Listing:
         def find() -> Iterator[int]:
             nonlocal first
             names = self._hub.streams()
-            yield len(names) // 100
+            yield len(names) // 20
             for start in range(0, len(names), _STREAMS_AT_ONCE):
                 some = names[start : start + _STREAMS_AT_ONCE]
                 first += [each for each in some if each > after and each.startswith(prefix)]

@@ -34,7 +34,7 @@ def add_console(build: ServerBuild, ports: Ports, services: RestServices) -> Non
     spec = ports.at(console_address(options))
     static = StaticFiles()
     # The gate decides who gets in: the API behind it needs no key.
-    api = services.routes("/api", Access(METHODS, key="", pages=None))
+    api = services.routes("/api", Access(METHODS, key="", pages=None), f"{admin.path}/api")
     gate = Gate(
         Starlette(routes=[*_own_api(build), *api, *_pages(static)]),
         key=admin.secret,

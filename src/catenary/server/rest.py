@@ -53,8 +53,9 @@ class RestServices:
         listing = Listing(cluster.own.id, clients.hub, clients.turns)
         answer_questions(cluster, listing, Administration(node, clients.hub), build.figures)
 
-    def routes(self, base: str, access: Access) -> list[Route]:
-        """The routes of all operations below ``base``, a path of the application that they are added to."""
+    def routes(self, base: str, access: Access, url: str = "") -> list[Route]:
+        """The routes of all operations below ``base``, a path of the application that they are added to. ``url`` is the path
+        for clients, if that is another one."""
         publish, counters = self._node.publications.publish_in_turns, self._build.counters
         broadcasts = BroadcastRules(
             publish,
@@ -70,7 +71,7 @@ class RestServices:
             disconnect=self._disconnect,
             health=self._build.health,
         )
-        table.append(_described(table, base))
+        table.append(_described(table, url or base))
         api = RestApi(table, access, self._clients.memory, base)
         return [Route(base + path, api) for path in dict.fromkeys(map(_route, table))]
 
@@ -103,14 +104,14 @@ def add_api(build: ServerBuild, ports: Ports, services: RestServices) -> None:
     ports.at(api_address(build.options)).routes += services.routes(api.path, access)
 
 
-def _described(table: list[Operation], base: str) -> Operation:
+def _described(table: list[Operation], url: str) -> Operation:
     """The operation that returns the document of all, itself included."""
     written = b""
 
     async def show(request: RestRequest) -> ApiResponse:
         nonlocal written
         # When it is asked for: that takes 20 ms of a start.
-        written = written or document([*table, described], __version__, base or "/")
+        written = written or document([*table, described], __version__, url or "/")
         return ApiResponse(200, content=written)
 
     described = Operation(
