@@ -10,7 +10,8 @@ import pytest
 
 from catenary.errors import LostPosition
 from catenary.messages.names import Sid, Stream
-from catenary.messages.publications import Position, Publication
+from catenary.messages.publications import Page, Position, Publication
+from catenary.node.reads import Reads
 from catenary.ports import History
 from tests.contracts.brokers import HISTORIES, LATE_S, Kept, answer
 from tests.parts.heart import in_loop
@@ -215,6 +216,46 @@ async def test_pages_go_on_while_more_is_published(opened: Open) -> None:
                 kept += await publish(subject, len(kept), len(kept) + 1)
             found += await answer(subject.port.after(S, at(found[-1]), 7))
         assert found == kept[: len(found)]
+
+
+@in_loop
+async def test_pages_go_back_from_the_newest_message_to_the_oldest(opened: Open) -> None:
+    """As the REST API reads them; other streams are in between."""
+    async with opened(20, 60) as subject:
+        reads = Reads(subject.port, None)
+        for number in range(10):
+            await publish(subject, number)
+            await publish(subject, "other", stream=Stream("t"))
+        for limit in (1, 3, 4, 9, 10, 11):
+            found: list[str] = []
+            page = await reads.page_before(S, None, limit)
+            while True:
+                found += [each.data for each in page.messages]
+                assert len(page.messages) <= limit
+                if not page.more:
+                    break
+                page = await reads.page_before(S, at(page.messages[-1]), limit)
+            assert found == [str(number) for number in reversed(range(10))]
+        first = page.messages[-1]
+        assert await reads.page_before(S, at(first), 5) == Page((), more=False)
+        beyond = further(at(first), 1_000)
+        assert [each.data for each in (await reads.page_before(S, beyond, 2)).messages] == [
+            "9",
+            "8",
+        ]
+        with pytest.raises(LostPosition):
+            await reads.page_before(S, Position("other", 5), 5)
+
+
+@in_loop
+async def test_pages_go_back_as_far_as_messages_are_kept(opened: Open) -> None:
+    async with opened(10, 60) as subject:
+        reads = Reads(subject.port, None)
+        published = await publish(subject, *range(25))
+        page = await reads.page_before(S, at(published[20]), 3)
+        assert [each.data for each in page.messages] == ["19", "18", "17"]
+        page = await reads.page_before(S, at(page.messages[-1]), 5)
+        assert ([each.data for each in page.messages], page.more) == (["16", "15"], False)
 
 
 @in_loop
