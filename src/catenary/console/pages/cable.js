@@ -99,7 +99,7 @@ export class Cable {
   }
 
   #line(kind, way, text) {
-    append(this.wire, h("li", { class: kind }, h("time", {}, clock()), h("span.way", {}, way), h("span", {}, text)));
+    append(this.wire, h("div", { class: kind }, h("time", {}, clock()), h("span.way", {}, way), h("span", {}, text)));
   }
 }
 

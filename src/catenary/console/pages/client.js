@@ -100,9 +100,25 @@ function subscribeForm(sid, carryOut) {
   );
 }
 
+/** Towards the client, and from it. */
+const SIGNS = { transmitted: "↓", delivered: "↓", whispered: "↑", received: "↑" };
+const KINDS = {
+  following: "note",
+  unanswered: "refused",
+  dropped: "refused",
+  rejected: "refused",
+  refused: "refused",
+  failed: "refused",
+  request_refused: "refused",
+  subscription_rejected: "refused",
+  publication_refused: "refused",
+  disconnected: "refused",
+  received: "sent",
+};
+
 /** The events of a client or a stream as they happen, from every node. */
 export function trace(filter, signal) {
-  const log = h("ol.wire", { tabindex: "0", role: "log", "aria-label": "Live trace" });
+  const log = h("div.wire", { tabindex: "0", role: "log", "aria-label": "Live trace" });
   const state = h("span.dim", { role: "status" }, "connecting");
   const source = new EventSource(`api/events?${new URLSearchParams(filter)}`);
   signal.addEventListener("abort", () => source.close());
@@ -115,16 +131,17 @@ export function trace(filter, signal) {
     } catch {
       event = { event: data };
     }
-    const { ts, time, event: name, type, sid, ...rest } = event;
+    const { ts, event: name = "event", node, worker, ...rest } = event;
+    if (rest.sid === filter.sid) delete rest.sid;
     state.textContent = "";
     append(
       log,
       h(
-        "li.received",
-        {},
-        h("time", {}, clock(ts ?? time ?? Date.now())),
-        h("span.way", {}, "·"),
-        h("span", {}, h("strong", {}, name ?? type ?? "event"), " ", details(rest)),
+        "div",
+        { class: KINDS[name] ?? "received", title: `Node ${node}${worker ? `, worker ${worker}` : ""}` },
+        h("time", {}, clock(ts)),
+        h("span.way", {}, SIGNS[name] ?? "·"),
+        h("span", {}, h("strong", {}, name), " ", details(rest)),
       ),
     );
   });

@@ -1,7 +1,7 @@
 // Clients: searched by the server, a page at a time.
 
 import { h, table, title } from "./dom.js";
-import { ago, number } from "./format.js";
+import { ago, nodeName, number } from "./format.js";
 import { afterTyping, pager } from "./pager.js";
 import { get, part } from "./requests.js";
 
@@ -67,7 +67,7 @@ export function clientTable(rows, empty) {
       ["Transport", (row) => [row.transport, row.protocol && h("div.dim", {}, row.protocol)], "keep"],
       ["Connected", (row) => ago(row.connected_at), "keep"],
       ["Subscriptions", (row) => number(row.subscriptions), "n"],
-      ["Node", (row) => row.node],
+      ["Node", (row) => h("span", { title: row.node }, nodeName(row.node)), "keep"],
     ],
     rows,
     empty,

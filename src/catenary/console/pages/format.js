@@ -42,11 +42,7 @@ function instant(moment) {
   return moment < 1e11 ? moment * 1000 : moment;
 }
 
-/** JSON in a few lines where it is JSON, else the text. */
-export function pretty(text) {
-  try {
-    return JSON.stringify(JSON.parse(text), null, 2);
-  } catch {
-    return text;
-  }
+/** A node for people: its name, or the beginning of a long id. */
+export function nodeName(name) {
+  return /^[0-9a-f]{12,}$/i.test(name ?? "") ? name.slice(0, 8) : name;
 }

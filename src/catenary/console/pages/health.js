@@ -20,8 +20,21 @@ export async function render({ figures, signal }) {
   return [title("Health", "Redis, NATS, the application and the other nodes, as this node sees them."), checks];
 }
 
-/** The checks as a table; used by the overview, too. */
-export function shown(health) {
+/** The checks of the parts that are on, in one line for the overview. */
+export function chips(health) {
+  const on = (health.checks ?? []).filter(({ state }) => state !== "off");
+  const failing = on.filter(({ state }) => state === "failing");
+  return h(
+    "div.card.stack",
+    {},
+    h("ul.chips", {}, on.map(({ name, state }) => h("li", {}, h(`span.state.${state}`, {}, `${name} ${state}`)))),
+    failing.map(({ name, reason }) => h("p.error", {}, `${name}: ${reason}`)),
+    h("p.dim", {}, h("a", { href: "#/health" }, "Reasons, and since when")),
+  );
+}
+
+/** The checks as a table. */
+function shown(health) {
   return table(
     "Health",
     [

@@ -3,8 +3,8 @@
 import { Cable } from "./cable.js";
 import { choices, fill, h, table, title, trouble } from "./dom.js";
 import { CLUSTER, MEASURES, plain } from "./figures.js";
-import { ago, bytes, duration, number } from "./format.js";
-import { shown as shownChecks } from "./health.js";
+import { ago, bytes, duration, nodeName, number } from "./format.js";
+import { chips } from "./health.js";
 import { plot } from "./plot.js";
 import { get, post } from "./requests.js";
 
@@ -24,7 +24,7 @@ export async function render({ figures, signal }) {
     for (const { measure, draw: drawPlot } of plots) {
       drawPlot(
         chosen.map((node) => ({
-          name: known.get(node) ?? node,
+          name: known.get(node) ?? nodeName(node),
           points: (figures.nodes.get(node) ?? []).map(({ at, values }) => ({ at, value: values[measure.name] })),
         })),
       );
@@ -41,7 +41,7 @@ export async function render({ figures, signal }) {
     }
     try {
       const health = await get("health");
-      if (!signal.aborted) fill(checks, shownChecks(health));
+      if (!signal.aborted) fill(checks, chips(health));
     } catch (error) {
       fill(checks, trouble(error));
     }
@@ -75,8 +75,9 @@ export async function render({ figures, signal }) {
   ];
 }
 
-function label({ node, worker }) {
-  return worker ? `${node} (worker ${worker})` : node;
+function label({ node, name, worker }) {
+  const shown = nodeName(name || node);
+  return worker ? `${shown}, worker ${worker}` : shown;
 }
 
 function nodeTable(list, latest) {
@@ -85,7 +86,7 @@ function nodeTable(list, latest) {
   return table(
     "Nodes",
     [
-      ["Node", (row) => [label(row), row.self ? " " : null, row.self && h("span.tag", {}, "this one")]],
+      ["Node", (row) => [h("span", { title: `${row.node}, process ${row.pid} on ${row.host}` }, label(row)), row.self ? " " : null, row.self && h("span.tag", {}, "this one")]],
       ["Version", (row) => row.version],
       ["Started", (row) => ago(row.started_at), "keep"],
       ["Clients", (row) => number(row.connections), "n"],
@@ -102,7 +103,7 @@ function nodeTable(list, latest) {
 async function firstMessage(signal) {
   const facts = await get("playground").catch(() => null);
   if (!facts || facts.authentication !== "none" || !facts.public_streams) return null;
-  const wire = h("ol.wire", { "aria-label": "Messages", tabindex: "0", role: "log", hidden: true });
+  const wire = h("div.wire", { "aria-label": "Messages", tabindex: "0", role: "log", hidden: true });
   const send = h("button.primary", { id: "hello" }, "Send a message");
   let cable = null;
   signal.addEventListener("abort", () => cable?.close());

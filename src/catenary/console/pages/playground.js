@@ -14,7 +14,7 @@ const WAYS = {
 
 export async function render({ query, setQuery, signal }) {
   const facts = await get("playground");
-  const wire = h("ol.wire", { tabindex: "0", role: "log", "aria-label": "Messages in both directions" });
+  const wire = h("div.wire", { tabindex: "0", role: "log", "aria-label": "Messages in both directions" });
   const status = h("div", { role: "status" });
   const stream = h("input", { value: query.get("stream") ?? "hello", spellcheck: "false" });
   const data = h("textarea", { rows: 3, class: "mono", spellcheck: "false" }, '{"text":"Hello"}');

@@ -7,7 +7,9 @@ const WIDTH = 320;
 const HEIGHT = 104;
 const TOP = 8;
 const BOTTOM = 18;
-const WINDOW_MS = 300_000;
+/** The time that is shown: what is known, within these. */
+const SHORTEST_MS = 60_000;
+const LONGEST_MS = 300_000;
 const COLOURS = 6;
 
 const FORMATS = { bytes, time: duration, "/s": number, "": number };
@@ -35,23 +37,26 @@ export function plot(measure) {
     const width = drawing.clientWidth || WIDTH;
     drawing.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     const known = series.flatMap((each) => each.points).filter((each) => each.value !== null);
+    const first = Math.min(now, ...series.map((each) => each.points[0]?.at ?? now));
+    const shown = Math.min(Math.max(now - first, SHORTEST_MS), LONGEST_MS);
     const top = ceiling(Math.max(0, ...known.map((each) => each.value)), measure.unit);
-    const x = (at) => width - ((now - at) / WINDOW_MS) * width;
+    const x = (at) => width - ((now - at) / shown) * width;
     const y = (amount) => TOP + (1 - amount / top) * (HEIGHT - TOP - BOTTOM);
-    const cursor = pointed === null ? null : nearest(series[0]?.points ?? [], now - (1 - pointed / width) * WINDOW_MS);
+    const cursor = pointed === null ? null : nearest(series[0]?.points ?? [], now - (1 - pointed / width) * shown);
     const at = cursor?.at ?? null;
     fill(
       drawing,
       svg("line", { class: "rule", x1: 0, x2: width, y1: y(0), y2: y(0) }),
       svg("line", { class: "rule", x1: 0, x2: width, y1: y(top), y2: y(top), "stroke-dasharray": "2 4" }),
       svg("text", { x: 0, y: y(top) + 12 }, show(top) + unit),
-      svg("text", { x: 0, y: HEIGHT - 4 }, "5 min ago"),
+      svg("text", { x: 0, y: HEIGHT - 4 }, `${duration(Math.round(shown / 1000))} ago`),
       svg("text", { x: width, y: HEIGHT - 4, "text-anchor": "end" }, at === null ? "now" : clock(Date.now() - now + at)),
       series.map(({ points }, index) => curves(points, x, y, index, series.length === 1)),
       at === null ? null : svg("line", { class: "cursor", x1: x(at), x2: x(at), y1: TOP, y2: y(0) }),
     );
     const amounts = series.map(({ points }) => (at === null ? points.at(-1) : nearest(points, at))?.value ?? null);
-    const main = series.length === 1 ? amounts[0] : measure.join(amounts.filter((each) => each !== null).concat(0));
+    const present = amounts.filter((each) => each !== null);
+    const main = present.length ? measure.join(present) : null;
     fill(value, show(main), h("small", {}, main === null ? "" : unit));
     drawing.setAttribute("aria-label", `${measure.title}: ${main === null ? "no value yet" : show(main) + unit}`);
     fill(

@@ -19,7 +19,7 @@ export async function render({ id: stream, signal }) {
       table(
         "History",
         [
-          ["Offset", (row) => number(row.offset), "n"],
+          ["Offset", (row) => number(row.offset), "keep"],
           ["Message", (row) => h("code", {}, row.data)],
         ],
         rows,
