@@ -39,8 +39,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[CableServer]:
-    """A server whose console needs a key."""
-    flags = ("--norpc", "--noauth", "--admin", f"--admin_secret={KEY}", "--broadcast_adapter=http")
+    """A server whose console needs a key, its clients a token, and its streams a signature."""
+    flags = ("--norpc", "--secret=s3cret", "--admin", f"--admin_secret={KEY}", "--presets=broker")
     with cable_server(*flags) as server:
         yield server
 
@@ -67,6 +67,18 @@ def test_only_the_key_opens_the_console(browser: Browser, guarded: CableServer) 
     page.get_by_role("button").click()
     expect(page.get_by_role("heading", name="Overview", level=1)).to_be_visible()
     assert page.evaluate("document.cookie") == ""
+    expect(page.get_by_role("button", name="Send a message")).to_have_count(0)
+    page.get_by_role("link", name="Playground").click()
+    expect(page.get_by_text("connects with a token (JWT)")).to_be_visible()
+    log, commands = page.get_by_role("log"), page.get_by_role("region", name="Commands")
+    for button, answer in (
+        ("Connect", '"type":"welcome"'),
+        ("Subscribe", '"type":"confirm_subscription"'),
+        ("Publish", '"message":{"text":"Hello"}'),
+    ):
+        commands.get_by_role("button", name=button, exact=True).click()
+        expect(log).to_contain_text(answer)
+    expect(page.get_by_role("region", name="curl code")).to_contain_text("Authorization: Bearer $")
     page.get_by_role("button", name="Log out").click()
     expect(page).to_have_title("Log in · Catenary")
     page.goto(origin + PATH + "console.js")
@@ -151,7 +163,7 @@ def test_every_page_in_light(browser: Browser, cluster: Cluster) -> None:
     check("clients")
     rows.get_by_role("link").first.click()
     expect(page.get_by_role("region", name="Subscriptions")).to_contain_text("room/3")
-    #EV expect(page.get_by_role("log", name="Live trace")).to_contain_text("following")
+    # EV expect(page.get_by_role("log", name="Live trace")).to_contain_text("following")
     check("client")
 
     page.get_by_role("link", name="Streams").click()
@@ -242,23 +254,23 @@ def test_what_a_person_does(browser: Browser, cluster: Cluster) -> None:
         client.opened()
         page.goto(f"{origin}{PATH}#/clients?q={SID}")
         page.get_by_role("link", name=SID).click()
-        #EV trace = page.get_by_role("log", name="Live trace")
-        #EV expect(trace).to_contain_text("total=2")
+        # EV trace = page.get_by_role("log", name="Live trace")
+        # EV expect(trace).to_contain_text("total=2")
         page.get_by_label("Identifier to subscribe").fill(
             '{"channel":"$pubsub","stream_name":"<b>bold</b>"}'
         )
         page.get_by_role("button", name="Subscribe", exact=True).click()
         expect(page.get_by_role("link", name="<b>bold</b>")).to_be_visible()
         assert client.message()["type"] == "confirm_subscription"
-        #EV expect(trace).to_contain_text("subscribed")
+        # EV expect(trace).to_contain_text("subscribed")
         publish(node, "<b>bold</b>", {"text": "traced"})
         assert client.message()["message"] == {"text": "traced"}
-        #EV expect(trace).to_contain_text("delivered")
+        # EV expect(trace).to_contain_text("delivered")
         shoot(page, "trace-light")
         page.get_by_role("button", name="Disconnect").click()
         assert client.message()["reconnect"] is False
         expect(page.get_by_text("This client is not connected any more.")).to_be_visible()
-        #EV expect(trace).to_contain_text("closed")
+        # EV expect(trace).to_contain_text("closed")
     watched.expected = ("404 (Not Found)",)
     watched.complaints = [each for each in watched.complaints if "404 (Not Found)" not in each]
     watched.close()
