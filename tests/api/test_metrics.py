@@ -8,7 +8,11 @@ from tests.parts.heart import in_loop
 @in_loop
 async def test_each_request_gets_the_present_figures_in_the_format_of_prometheus() -> None:
     shown = iter(["a 1\n", "a 2\n"])
-    metrics = Metrics(lambda: next(shown))
+
+    async def show() -> str:
+        return next(shown)
+
+    metrics = Metrics(show)
     for expected in (b"a 1\n", b"a 2\n"):
         events = Events()
         await events.request(metrics, "GET", "/metrics")

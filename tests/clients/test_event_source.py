@@ -12,11 +12,10 @@ import pytest
 from tests.clients.test_recovery import Publisher
 from tests.parts.cluster import redis_cluster
 from tests.parts.node import NodeClient
-from tests.parts.ports import free_port
 from tests.parts.server import CableServer, cable_server
 from tests.parts.tcp_relay import TcpRelay, tcp_relay
 from tests.parts.tokens import SECRET, token
-from tests.server.test_figures import scrape
+from tests.server.test_figures import by_worker
 
 PUBLIC = ("--public", "--norpc", "--broadcast_adapter=http", "--sse")
 FLAGS = (*PUBLIC, "--broker=memory", "--history_limit=2000", "--ping_interval=1")
@@ -85,8 +84,7 @@ def test_a_page_goes_on_at_another_node() -> None:
 
 def test_a_page_that_moves_between_workers_misses_nothing() -> None:
     """The kernel chooses a worker for each connection: the page is cut off until both have served it, twice."""
-    first = free_port(following=1)
-    flags = ("--workers=2", "--broker=nats", "--metrics_http=/metrics", f"--metrics_port={first}")
+    flags = ("--workers=2", "--broker=nats", "--metrics_http=/metrics")
     with (
         cable_server(*PUBLIC, "--ping_interval=1", *flags) as server,
         tcp_relay(server.port) as relay,
@@ -97,8 +95,8 @@ def test_a_page_that_moves_between_workers_misses_nothing() -> None:
         publisher = Publisher(server)
         with source_of(relay.port, stream="news") as client:
             client.wait_for("confirm_subscription")
-            number, served_by = 0, [worker_with_a_stream(first)]
-            while served_by.count(0) < 2 or served_by.count(1) < 2:
+            number, served_by = 0, [worker_with_a_stream(server.port)]
+            while served_by.count("1") < 2 or served_by.count("2") < 2:
                 number += 1
                 publisher.publish("news", number)
                 client.wait_for("received", data=str(number))
@@ -107,20 +105,20 @@ def test_a_page_that_moves_between_workers_misses_nothing() -> None:
                     number += 1
                     publisher.publish("news", number)
                 client.wait_for("received", data=str(number), timeout_s=20)
-                served_by.append(worker_with_a_stream(first))
+                served_by.append(worker_with_a_stream(server.port))
                 assert len(served_by) < 40, served_by
             heard = [int(told["data"]) for told in client.told("received")]
         publisher.close()
     assert heard == list(range(1, number + 1))
 
 
-def worker_with_a_stream(first: int, timeout_s: float = 10) -> int:
-    """The index of the worker that serves the only event stream; ``first`` is the port of its metrics."""
+def worker_with_a_stream(port: int, timeout_s: float = 10) -> str:
+    """The number of the worker that serves the only event stream."""
     deadline = time.monotonic() + timeout_s
     while True:
-        counts = [scrape(port)["sse_clients_num"] for port in (first, first + 1)]
-        if sorted(counts) == [0, 1]:
-            return counts.index(1)
+        counts = by_worker(port, "sse_clients_num")
+        if sorted(counts.values()) == [0, 1]:
+            return max(counts, key=lambda worker: counts[worker])
         assert time.monotonic() < deadline, counts
 
 

@@ -154,6 +154,11 @@ def test_what_asks_for_nothing_is_accepted(argv: list[str]) -> None:
             "health-path: expected a path of its own, got '/health', which the option sse_path has, too",
         ),
         (
+            ["--metrics_http=/m", "--workers=2", "--metrics_host=127.0.0.1"],
+            "metrics_host: expected a metrics_port of its own for another host with more than one worker, because"
+            " workers share the ports of one address, got the port of others",
+        ),
+        (
             ["--metrics_http=/cable"],
             "metrics_http: expected a path of its own, got '/cable', which the option path has, too",
         ),
@@ -190,6 +195,7 @@ def test_tokens_can_be_enforced_where_they_can_be_checked(key: str) -> None:
         ["--path=/a,/a"],
         ["--health-path=/ready"],
         ["--metrics_http=/cable", "--metrics_port=9090"],
+        ["--metrics_http=/m", "--workers=2", "--metrics_port=9090", "--metrics_host=127.0.0.1"],
         ["--broadcast_adapter=http", "--http_broadcast_path=/cable"],
     ],
     ids=str,

@@ -100,6 +100,7 @@ def taken() -> Iterator[int]:
         (("--metrics_http=/metrics", "--metrics_port={}", "--metrics_host=::"), "metrics_port"),
         (("--http_broadcast_port={}", "--workers=2"), "http_broadcast_port"),
         (("--api_port={}", "--workers=2"), "api_port"),
+        (("--metrics_http=/m", "--metrics_port={}", "--workers=2"), "metrics_port"),
         (("--embed_nats", "--enats_addr=nats://127.0.0.1:{}"), "enats_addr"),
         (
             (

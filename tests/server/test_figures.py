@@ -1,14 +1,19 @@
 """The figures of a running server, as Prometheus gets them."""
 
 import json
+import os
 import platform
 import re
+import signal
+import stat
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from prometheus_client import Metric
@@ -16,7 +21,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from catenary import __version__
 from tests.parts.cable_client import CableClient
-from tests.parts.ports import free_port
 from tests.parts.server import CableServer, cable_server
 
 ROOT = Path(__file__).parents[2]
@@ -24,11 +28,15 @@ PUBLIC = ("--public", "--norpc", "--broadcast_adapter=http")
 
 
 def scrape(port: int) -> dict[str, int]:
+    """The figures without other labels, added for all workers."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as response:
         assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
         lines = response.read().decode().splitlines()
-    found = [re.fullmatch(r"anycable_go_(\w+) (\d+)", line) for line in lines]
-    return {each[1]: int(each[2]) for each in found if each is not None}
+    found = [re.fullmatch(r'anycable_go_(\w+)(?:\{worker="\d+"\})? (\d+)', line) for line in lines]
+    values: dict[str, int] = {}
+    for each in filter(None, found):
+        values[each[1]] = values.get(each[1], 0) + int(each[2])
+    return values
 
 
 def families(port: int) -> dict[str, Metric]:
@@ -223,11 +231,61 @@ def test_nothing_is_shown_unless_asked_for() -> None:
         scrape(server.port)
 
 
-def test_each_worker_shows_its_own_at_the_next_port() -> None:
-    first = free_port(following=1)
-    flags = (*PUBLIC, "--workers=2", "--metrics_http=/metrics", f"--metrics_port={first}")
-    with cable_server(*flags) as server, ExitStack() as stack:
-        server.wait_for_output("Worker 2 serves")
+# Several workers
+
+
+class Workers(NamedTuple):
+    """Two workers, whose temporary files are in ``temporary``."""
+
+    server: CableServer
+    temporary: Path
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Workers]:
+    flags = (*PUBLIC, "--workers=2", "--metrics_http=/metrics")
+    with tempfile.TemporaryDirectory() as temporary:
+        with cable_server(*flags, env={"TMPDIR": temporary}) as server:
+            for number in (1, 2):
+                server.wait_for_output(f"Worker {number} serves")
+            yield Workers(server, Path(temporary))
+        assert list(Path(temporary).glob("catenary-workers-*")) == [], "removed at the end"
+
+
+def by_worker(port: int, name: str) -> dict[str, float]:
+    """The values of a figure by worker."""
+    samples = families(port)[f"anycable_go_{name}"].samples
+    assert [each.labels for each in samples if set(each.labels) != {"worker"}] == []
+    return {each.labels["worker"]: each.value for each in samples}
+
+
+def test_one_scrape_has_the_figures_of_all_workers_at_the_clients_port(
+    workers: Workers,
+) -> None:
+    server = workers.server
+    with ExitStack() as stack:
         for _ in range(10):
             stack.enter_context(CableClient(server.cable_url)).receive_welcome()
-        assert sum(scrape(port)["clients_num"] for port in (first, first + 1)) == 10
+        scrapes = [by_worker(server.port, "clients_num") for _ in range(10)]
+    assert scrapes == [scrapes[0]] * 10, "whichever worker answers"
+    assert scrapes[0].keys() == {"1", "2"}
+    assert sum(scrapes[0].values()) == 10
+    assert by_worker(server.port, "worker_up") == {"1": 1, "2": 1}
+    shown = families(server.port)
+    starts = {
+        each.labels["worker"]: each.value for each in shown["process_start_time_seconds"].samples
+    }
+    assert starts.keys() == {"1", "2"}
+    (lag,) = (each for name, each in shown.items() if name.endswith("event_loop_lag_seconds"))
+    counts = [each.labels for each in lag.samples if each.name.endswith("_count")]
+    assert counts == [{"worker": "1"}, {"worker": "2"}]
+
+
+def test_a_worker_that_is_replaced_is_asked_again(workers: Workers) -> None:
+    server = workers.server
+    found = re.findall(r"Worker (\d) serves \(pid (\d+)\)", server.output())
+    os.kill({number: int(pid) for number, pid in found}["2"], signal.SIGKILL)
+    server.wait_for_output("Worker 2 serves", times=2)
+    assert by_worker(server.port, "worker_up") == {"1": 1, "2": 1}
+    (directory,) = workers.temporary.glob("catenary-workers-*")
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700, "for the user of the server only"

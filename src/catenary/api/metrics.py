@@ -3,7 +3,7 @@
 Source: docs/instrumentation.md (anycable).
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
@@ -14,8 +14,9 @@ from catenary.metrics.prometheus import CONTENT_TYPE
 class Metrics:
     """Answers with the text that ``show`` returns."""
 
-    def __init__(self, show: Callable[[], str]) -> None:
+    def __init__(self, show: Callable[[], Awaitable[str]]) -> None:
         self._show = show
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await PlainTextResponse(self._show(), media_type=CONTENT_TYPE)(scope, receive, send)
+        response = PlainTextResponse(await self._show(), media_type=CONTENT_TYPE)
+        await response(scope, receive, send)

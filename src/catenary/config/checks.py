@@ -163,14 +163,16 @@ def _check_nodes(options: Options) -> None:
             "ports of one address, got another host"
         )
     metrics = options.metrics
+    others = (0, options.server.port, options.http_broadcast.port, options.api.port)
     if (
         metrics.http_path
         and options.server.workers > 1
-        and metrics.port in (0, options.server.port)
+        and metrics.host not in ("", options.server.host)
+        and metrics.port in others
     ):
         raise ConfigError(
-            "metrics_http: expected a metrics_port for more than one worker (the first worker's; the "
-            "others use the following ports), got the server's port"
+            "metrics_host: expected a metrics_port of its own for another host with more than one worker, because "
+            "workers share the ports of one address, got the port of others"
         )
     if broker == "memory" and pubsub not in ("", "none"):
         raise ConfigError(

@@ -18,7 +18,8 @@ VARIABLE: Final = "CATENARY_WORKER"
 class WorkerContext(msgspec.Struct, frozen=True, kw_only=True):
     """``number`` counts from 1. ``sockets`` are descriptors of listening sockets, by port. ``nats_url`` is the
     parent's embedded NATS server, empty without one; it contains a password. The worker writes one byte to
-    ``ready`` when it serves, and shuts down when ``lifeline`` is closed: then its parent has died.
+    ``ready`` when it serves, and shuts down when ``lifeline`` is closed: then its parent has died. ``directory`` is for the
+    sockets at which the workers ask each other.
     """
 
     number: int
@@ -26,6 +27,7 @@ class WorkerContext(msgspec.Struct, frozen=True, kw_only=True):
     nats_url: str
     ready: int
     lifeline: int
+    directory: str = ""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self | None:

@@ -10,9 +10,11 @@ import contextlib
 import functools
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -63,11 +65,22 @@ class Workers:
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._serving: dict[int, asyncio.subprocess.Process] = {}
         self._have_served: set[int] = set()
+        self._directory = ""
         self._ending = asyncio.Event()
         self._failed: asyncio.Future[WorkerFailed] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
         """Runs the workers until a signal. Raises :class:`WorkerFailed` if one fails to start the first time."""
+        try:
+            self._directory = tempfile.mkdtemp(prefix="catenary-workers-")
+        except OSError as error:
+            _log.warning("Each worker shows its own metrics only (TMPDIR): %s", error)
+        try:
+            await self._run()
+        finally:
+            self._remove_directory()
+
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
@@ -105,10 +118,15 @@ class Workers:
                         each.close()
         _log.info("Stopped")
 
+    def _remove_directory(self) -> None:
+        if self._directory:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
     def _on_signal(self, number: signal.Signals) -> None:
         if self._ending.is_set():
             _log.warning("Second %s: exiting at once", number.name)
             self._signal_all(signal.SIGKILL)
+            self._remove_directory()
             logging.shutdown()
             os._exit(128 + number)
         _log.info("%s: shutting down; a second one exits at once", number.name)
@@ -178,6 +196,7 @@ class Workers:
             nats_url=self._nats_url,
             ready=write_end,
             lifeline=self._lifeline,
+            directory=self._directory,
         )
         inherited = [number for numbers in context.sockets.values() for number in numbers]
         try:

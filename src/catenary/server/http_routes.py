@@ -11,7 +11,6 @@ from starlette.routing import Route
 from catenary.api.broadcast import BroadcastEndpoint, BroadcastRules
 from catenary.api.health import Readiness, health
 from catenary.api.intake import IntakeRules
-from catenary.api.metrics import Metrics
 from catenary.api.refusals import ApiRefusals
 from catenary.auth.keys import BROADCAST_PHRASE, effective_key
 from catenary.auth.origins import Origins
@@ -19,7 +18,6 @@ from catenary.config.effective import serves_api
 from catenary.config.options import Options
 from catenary.config.pusher_apps import pusher_apps
 from catenary.config.urls import bracketed
-from catenary.metrics.prometheus import exposition
 from catenary.node.publications import Publications
 from catenary.process.binding import ListenAddress
 from catenary.server.build import ServerBuild
@@ -88,20 +86,6 @@ def add_broadcasts(
     )
 
 
-def add_metrics(build: ServerBuild, ports: Ports) -> None:
-    """The figures for Prometheus; each worker has a port of its own."""
-    options = build.options
-    path = options.metrics.http_path
-    if not path:
-        return
-    host = options.metrics.host or options.server.host
-    port = options.metrics.port + (build.worker.number - 1 if build.worker else 0)
-    announce(build, port, "metrics", "http", path, host=host)
-    figures, tags = build.figures, options.metrics.tags
-    route = Route(path, Metrics(lambda: exposition(figures.figures(), tags)))
-    ports.at(ListenAddress(host, port, "metrics_port", "metrics_host")).routes.append(route)
-
-
 def main_address(options: Options) -> ListenAddress:
     """The address for clients."""
     return ListenAddress(options.server.host, options.server.port)
@@ -128,6 +112,12 @@ def console_address(options: Options) -> ListenAddress:
     return ListenAddress(options.server.host, options.admin.port, "admin_port")
 
 
+def metrics_address(options: Options) -> ListenAddress:
+    """The address of the metrics."""
+    host = options.metrics.host or options.server.host
+    return ListenAddress(host, options.metrics.port, "metrics_port", "metrics_host")
+
+
 def shared_addresses(options: Options) -> tuple[ListenAddress, ...]:
     """The addresses that all workers listen on together, each port once."""
     wanted = [main_address(options)]
@@ -139,6 +129,8 @@ def shared_addresses(options: Options) -> tuple[ListenAddress, ...]:
         wanted.append(pusher_api_address(options))
     if options.admin.enabled:
         wanted.append(console_address(options))
+    if options.metrics.http_path:
+        wanted.append(metrics_address(options))
     found: dict[int, ListenAddress] = {}
     for each in wanted:
         found.setdefault(each.port, each)

@@ -33,6 +33,7 @@ from catenary.server.durable_streams import add_durable_streams
 from catenary.server.graphql import add_graphql
 from catenary.server.http_routes import announce
 from catenary.server.long_polling import add_long_polling
+from catenary.server.metrics_endpoint import add_metrics
 from catenary.server.ocpp import add_stations
 from catenary.server.ports import Ports, PortSpec
 from catenary.server.pusher import add_pusher
@@ -74,7 +75,7 @@ def build_listeners(
     http_routes.add_broadcasts(build, ports, node.publications, clients)
     add_api(build, ports, rest)
     add_pusher_api(build, ports, node.publications, clients, reads=reads, occupancy=occupancy)
-    http_routes.add_metrics(build, ports)
+    add_metrics(build, ports)
     add_console(build, ports, rest)
     listeners = [_listener(build, clients, spec) for spec in ports.specs]
     for listener in listeners:

@@ -1,0 +1,79 @@
+"""The workers of one server ask each other over Unix sockets, and each answers the same to everybody: its figures.
+
+Questions to the whole cluster travel through Redis or NATS. These don't, so that a server can be watched while its Redis
+is away. The sockets are in a directory that only the user of the server can enter.
+Knows: numbers of workers, sockets. Does not know: what is answered.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+_log: Final = logging.getLogger("catenary.workers")
+
+ANSWER_S: Final = 2.0
+"""How long an answer may take; a worker that is being replaced has none."""
+
+
+class Siblings:
+    """Worker ``number`` of ``workers``, counted from 1. ``answer`` returns what the others get from this one. Without a
+    ``directory``, each worker has its own answer only."""
+
+    def __init__(
+        self, directory: str, number: int, workers: int, answer: Callable[[], bytes]
+    ) -> None:
+        self._directory = Path(directory)
+        self._number = number
+        self._workers = workers
+        self._answer = answer
+        self._server: asyncio.AbstractServer | None = None
+
+    async def start(self) -> None:
+        """Answers from now on. Where that is not possible, it is logged, and the others get no answer."""
+        if not self._directory.name:
+            return
+        try:
+            self._server = await asyncio.start_unix_server(self._serve, self._path(self._number))
+        except OSError as error:
+            _log.warning("This worker can't be asked by the others: %s", error)
+
+    async def close(self, timeout_s: float) -> None:
+        """Answers no more."""
+        if self._server is not None:
+            self._server.close()
+            with contextlib.suppress(OSError):
+                self._path(self._number).unlink()
+                # The parent removes it, unless it has died: then the last worker does.
+                self._directory.rmdir()
+
+    async def ask(self) -> dict[int, bytes | None]:
+        """The answers of all workers by their numbers, this one's included; None for one that does not answer in time."""
+        numbers = range(1, self._workers + 1)
+        answers = await asyncio.gather(*(self._ask(number) for number in numbers))
+        return dict(zip(numbers, answers, strict=True))
+
+    async def _ask(self, number: int) -> bytes | None:
+        if number == self._number:
+            return self._answer()
+        if not self._directory.name:
+            return None
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                reader, writer = await asyncio.open_unix_connection(self._path(number))
+                with contextlib.closing(writer):
+                    return await reader.read() or None
+        except OSError as error:  # TimeoutError is one
+            _log.debug("Worker %d does not answer: %s", number, str(error) or "too late")
+            return None
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(OSError):
+            async with asyncio.timeout(ANSWER_S):
+                writer.write(self._answer())
+                await writer.drain()
+
+    def _path(self, number: int) -> Path:
+        return self._directory / f"{number}.sock"
