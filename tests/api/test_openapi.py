@@ -41,9 +41,16 @@ CHECKS = [
 EXAMPLES = 4
 ALONE = Cluster(NodeEntry("", "", "", 1, 0, "", 0), None, Counters(), lambda: 0)
 TABLE = operations(
-    ClusterReads(ALONE), Reads(None, None), publish=not_called, disconnect=not_called, health=tuple
+    ClusterReads(ALONE),
+    Reads(None, None),
+    publish=not_called,
+    events=not_called,
+    disconnect=not_called,
+    health=tuple,
 )
 NAMES = [*(each.name for each in TABLE), "describe"]
+ENDLESS = "followEvents"
+"""An event stream: see test_live_events.py."""
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +69,7 @@ def schema(server: CableServer) -> Any:
     return schemathesis.openapi.from_url(url, headers={"Authorization": f"Bearer {KEY}"})
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != ENDLESS])
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_the_server_does_what_the_document_says(
     schema: Any, name: str, mode: GenerationMode

@@ -29,6 +29,7 @@ from catenary.api.cluster_reads import (
     Subscribed,
     Subscribing,
 )
+from catenary.api.live_events import EventsQuery
 from catenary.api.reads import (
     HistoryQuery,
     Members,
@@ -74,10 +75,11 @@ def operations(
     reads: Reads,
     *,
     publish: ASGIApp,
+    events: ASGIApp,
     disconnect: Callable[[str, bool], Awaitable[ApiResponse]],
     health: Callable[[], tuple[CheckResult, ...]],
 ) -> list[Operation]:
-    """All operations. ``publish`` takes publications, ``disconnect`` sends a remote disconnect of identifiers to all nodes,
+    """All operations. ``publish`` takes publications, ``events`` serves the event stream, ``disconnect`` sends a remote disconnect of identifiers to all nodes,
     ``health`` returns the checks of this node."""
 
     async def disconnect_either(request: RestRequest) -> ApiResponse:
@@ -249,6 +251,16 @@ def operations(
             summary="Show the figures of all nodes",
             handler=cluster.stats,
             answer=AllStats,
+        ),
+        Operation(
+            name="followEvents",
+            method="GET",
+            path="/events",
+            summary="Follow what happens to clients and publications, on all nodes",
+            text="An event stream (`text/event-stream`) that does not end. Each message is a JSON object.",
+            app=events,
+            query=EventsQuery,
+            errors={503: "too many clients follow the events"},
         ),
         Operation(
             name="showHealth",

@@ -6,7 +6,7 @@ Knows: HTTP requests, types. Does not know: what operations do.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -39,6 +39,8 @@ _STATUSES: Final[tuple[tuple[type[CatenaryError], int], ...]] = (
 """The status of an error: that of the first class that it is an instance of."""
 
 METHODS: Final = "DELETE, GET, POST"
+
+_T = TypeVar("_T")
 
 
 class QueryError(ValueError):
@@ -146,7 +148,7 @@ class RestApi:
             if not all(path.values()):
                 name = next(name for name, value in path.items() if not value)
                 return ApiResponse(404, f"expected a {name} in the path")
-            query = _query(operation, scope["query_string"])
+            query = read_query(operation.query, scope["query_string"])
             body = None
             if operation.body is not None:
                 body = _body(operation, await read_body(receive, self._memory, MAX_BODY_BYTES))
@@ -183,13 +185,12 @@ def _match(pattern: Sequence[str], segments: Sequence[bytes]) -> dict[str, str] 
     return parameters if at == len(segments) else None
 
 
-def _query(operation: Operation, query: bytes) -> msgspec.Struct:
-    given = dict(QueryParams(query))
+def read_query(kind: type[_T], query: bytes) -> _T:
+    """Reads the query of a request as this type. Raises :class:`QueryError`."""
     try:
-        found: msgspec.Struct = msgspec.convert(given, operation.query, strict=False)
+        return msgspec.convert(dict(QueryParams(query)), kind, strict=False)
     except msgspec.ValidationError as error:
         raise QueryError(_located(error)) from error
-    return found
 
 
 def _body(operation: Operation, body: bytes) -> Any:

@@ -220,6 +220,12 @@ class Counters:
     statsd_lost_lines_total: int = _figure(
         "Lines that StatsD did not get, because they were too long, refused or could not be sent"
     )
+    live_events_refused_total: int = _figure(
+        "Readers of live events refused, because there were too many"
+    )
+    live_events_dropped_total: int = _figure(
+        "Live events dropped, because a reader was too slow; the reader is told how many"
+    )
 
     # This process
     service_failures_total: int = _figure("Times a long-lived task failed and was restarted")

@@ -28,13 +28,14 @@ from catenary.node.reads import Reads
 from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.http_routes import ANY_TEXT, announce, api_address
+from catenary.server.live_events import build_live_events
 from catenary.server.ports import Ports
 
 
 class RestServices:
     """What the operations need: :meth:`routes` may be called for several paths, each with its own access."""
 
-    __slots__ = ("_build", "_clients", "_cluster", "_node", "_reads")
+    __slots__ = ("_build", "_clients", "_cluster", "_live", "_node", "_reads")
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class RestServices:
         self._reads = reads
         self._clients = clients
         self._cluster = ClusterReads(cluster)
+        self._live = build_live_events(build, cluster, clients.hub)
         listing = Listing(cluster.own.id, clients.hub, clients.turns)
         answer_questions(cluster, listing, Administration(node, clients.hub), build.figures)
 
@@ -68,6 +70,7 @@ class RestServices:
             self._cluster,
             self._reads,
             publish=BroadcastEndpoint(broadcasts, self._clients.memory),
+            events=self._live.endpoint(access),
             disconnect=self._disconnect,
             health=self._build.health,
         )
