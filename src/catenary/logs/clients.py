@@ -9,7 +9,15 @@ from typing import Final
 
 from catenary.logs.fields import client_fields, requester_fields
 from catenary.logs.rate_limited import RateLimitedLogger
-from catenary.messages.commands import Command, Perform, Whisper
+from catenary.messages.commands import (
+    Checkpoint,
+    CloseConnection,
+    Command,
+    DirectReply,
+    Identify,
+    Perform,
+    Whisper,
+)
 from catenary.messages.decisions import Decision
 from catenary.messages.environment import Environment, Requester
 from catenary.messages.names import Identifier, Stream
@@ -23,6 +31,9 @@ _limited: Final = RateLimitedLogger(logging.getLogger("catenary.client"))
 
 DATA_CHARS: Final = 200
 """Data and messages are cut to this length."""
+
+_OWN: Final = (Checkpoint, CloseConnection, DirectReply, Identify)
+"""Commands that a codec has added."""
 
 FEW_PUBLICATIONS: Final = 10
 """Publications of one batch that are written; of a larger batch, its size is."""
@@ -92,6 +103,8 @@ class LifeLog(SilentObserver):
         _limited.debug(text, event=event, sid=environment.sid, identifiers=environment.identifiers)
 
     def received(self, environment: Environment, command: Command) -> None:
+        if isinstance(command, _OWN):
+            return
         data = command.data[:DATA_CHARS] if isinstance(command, Perform | Whisper) else ""
         _limited.debug(
             "Received",

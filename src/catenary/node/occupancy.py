@@ -140,6 +140,7 @@ class Occupancy(SilentObserver):
         "_observer",
         "_presence",
         "_recounted",
+        "_refreshing",
         "_service",
         "_subscribers",
         "_turns",
@@ -173,6 +174,7 @@ class Occupancy(SilentObserver):
         self._is_closing = False
         self._background = BackgroundTasks()
         self._backoff = Backoff()
+        self._refreshing = Backoff()
         self._limited = RateLimitedLogger(_log)
         self._service = Service("occupancy of streams", self._run, supervisor)
 
@@ -207,8 +209,10 @@ class Occupancy(SilentObserver):
             change = await settled(self._presence.join(_NODES, self._name, self._name, "null"))
             await settled(self._presence.touch((self._name,)))
         except BackendError as error:
-            self._limited.info("occupancy could not be refreshed, will retry: %s", error)
+            if self._refreshing.failed().is_logged:
+                self._limited.info("occupancy could not be refreshed, will retry: %s", error)
             return
+        self._refreshing.works()
         if change is not None:
             # Others had removed this node, because it was away for too long. The first time there is nothing to restore.
             self.restore()

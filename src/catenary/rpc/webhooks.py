@@ -165,7 +165,14 @@ class WebhookReceiver:
                 if clock() >= give_up_at or self._is_closing.is_set():
                     return f"{attempt} attempts failed, the last one with: {error}"
                 self._counters.webhook_retries_total += 1
-                self._limited.info("Webhook to %s failed, will retry: %s", self.name, error)
+                if attempt.bit_count() == 1:  # at each doubling
+                    self._limited.info(
+                        "Webhook to %s failed, will retry: %s",
+                        self.name,
+                        error,
+                        event="retry",
+                        attempt=attempt,
+                    )
                 await self._pause(delay_s(attempt))
             else:
                 self.trouble = None

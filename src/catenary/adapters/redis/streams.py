@@ -309,6 +309,7 @@ class RedisStreamBroadcasts:
     async def _keep_up(self) -> None:
         """Renews the lease and measures the lag, while a publication may take long."""
         every_s = min(UPKEEP_S, self._rules.lease_s / 3)
+        backoff = Backoff()
         while True:
             await asyncio.sleep(every_s)
             try:
@@ -316,7 +317,11 @@ class RedisStreamBroadcasts:
                 self._counters.redisx_lag_num = await self._consumer.lag()
             except (RedisError, OSError) as error:
                 # The reading fails, too, and logs it.
-                _log.debug("Upkeep of the Redis stream %s failed: %s", self._rules.stream, error)
+                if backoff.failed().is_logged:
+                    stream = self._rules.stream
+                    _log.debug("Upkeep of the Redis stream %s failed: %s", stream, error)
+            else:
+                backoff.works()
 
     async def _keep_lease(self) -> None:
         """Renews the lease while a batch is published; at other times, reading renews it.
