@@ -32,7 +32,7 @@ _MEDIA: Final = {each: each for each in (TEXT, JSON, HTML)} | {
 _STYLE: Final = (
     ":root{color-scheme:light dark}"
     "body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:10vh auto;padding:0 1rem}"
-    "h1{font-size:1.5rem}"
+    "h1{font-size:1.5rem}td{overflow-wrap:anywhere}"
     "table{border-collapse:collapse;width:100%}"
     "th,td{text-align:left;vertical-align:top;padding:.4rem .8rem .4rem 0;border-top:1px solid #8886}"
     ".ok{color:#176b35}.failing{color:#b3261e;font-weight:bold}.off{color:#666}"
@@ -130,12 +130,16 @@ def _page(status: str, results: Sequence[CheckResult]) -> str:
         f"<td>{html.escape(each.summary)}<td><time>{each.since}</time>"
         for each in results
     )
-    table = f"<table><tr><th>Check<th>State<th>Reason<th>Since (UTC){rows}</table>" if rows else ""
+    table = (
+        f"<table><tr><th scope=col>Check<th scope=col>State<th scope=col>Reason<th scope=col>Since (UTC){rows}</table>"
+        if rows
+        else ""
+    )
     title = f"Catenary: {status}"
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
         '<meta name=viewport content="width=device-width">'
-        f"<style>{_STYLE}</style><h1>{title}</h1>{table}"
+        f"<style>{_STYLE}</style><main><h1>{title}</h1>{table}</main>"
     )
 
 

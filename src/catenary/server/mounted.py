@@ -158,6 +158,7 @@ class _Hosted:
     async def stop(self) -> None:
         """Disconnects all clients, then runs the phases of the shutdown."""
         self._is_stopping = True
+        self._assembly.build.stop()
         deadline = self.loop.time() + self._timeout_s
         for connection in tuple(self._connections):
             connection.shutdown()

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -91,6 +92,21 @@ def test_redis_that_is_away_or_hangs() -> None:
     assert finding.level == "problem"
     assert finding.text.startswith(f"Redis at 127.0.0.1:{port} is unavailable: ")
     assert "s3cret" not in finding.text
+
+
+def test_replicas_and_clusters(server: RedisServer, client: "redis.Redis", tmp_path: Path) -> None:
+    client.config_set("appendonly", "yes")
+    client.replicaof("127.0.0.1", free_port())
+    try:
+        problems = [each for each in bad(checked(server.url)) if each.level == "problem"]
+    finally:
+        client.replicaof("no", "one")
+        client.config_set("appendonly", "no")
+    assert "a replica" in problems[0].text
+    flags = ("--cluster-enabled", "yes", "--cluster-config-file", str(tmp_path / "nodes.conf"))
+    with redis_server(flags=flags) as cluster:
+        (finding,) = [each for each in bad(checked(cluster.url)) if each.level == "problem"]
+    assert "is a node of a Redis Cluster" in finding.text
 
 
 def test_sentinels(server: RedisServer) -> None:

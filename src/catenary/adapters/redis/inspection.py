@@ -91,11 +91,13 @@ class RedisFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the user of the connection may know; None for what it may not.
 
     ``refused`` are commands that this user may not run, None before Redis 7. ``ahead_s`` is how far the clock of Redis is
-    ahead of ours. ``loses_keys``: the eviction policy may remove keys that Catenary stored. ``is_persistent``: data survive
+    ahead of ours. ``is_cluster``: it is a node of a Redis Cluster, ``is_replica``: it can't be written. ``loses_keys``: the eviction policy may remove keys that Catenary stored. ``is_persistent``: data survive
     a restart. ``returned``: a message that was published arrived.
     """
 
     version: str | None
+    is_cluster: bool
+    is_replica: bool
     refused: tuple[str, ...] | None
     ahead_s: float | None
     loses_keys: bool | None
@@ -120,10 +122,13 @@ async def inspect(
         await client.ping()
         clock = await _maybe(client, "TIME")
         ahead_s = None if clock is None else _seconds(clock) - time.time()
-        info = await _maybe(client, "INFO", "server")
+        info = await _maybe(client, "INFO", "server") or {}
+        replication = await _maybe(client, "INFO", "replication") or {}
         policy = await _setting(client, "maxmemory-policy")
         return RedisFacts(
-            version=None if info is None else str(info.get("redis_version", "")),
+            version=info.get("redis_version"),
+            is_cluster=info.get("redis_mode") == "cluster",
+            is_replica=replication.get("role") == "slave",
             refused=await _refused(client, key, channel, commands),
             ahead_s=ahead_s,
             loses_keys=None if policy is None else await _loses_keys(client, policy),

@@ -60,6 +60,12 @@ def _judged(options: Options, where: str, facts: "RedisFacts") -> list[Finding]:
         found.append(problem("redis", text, "use 6.2 or newer"))
     else:
         found.append(ok("redis", f"Redis {version or ''} at {where} answers".replace("  ", " ")))
+    if facts.is_cluster:
+        text = f"Redis at {where} is a node of a Redis Cluster, which Catenary can't use"
+        found.append(problem("redis", text, "use one server, with sentinels if it must not fail"))
+    if facts.is_replica:
+        text = f"Redis at {where} is a replica, which can't be written"
+        found.append(problem("redis", text, "name the primary, or redis_sentinels that know it"))
     if facts.refused:
         names = ", ".join(facts.refused)
         advice = "allow them to this user: ACL SETUSER NAME " + " ".join(
