@@ -103,7 +103,9 @@ def test_with_a_key_at_a_port_of_its_own() -> None:
             assert secret not in server.output()
         bad = f"{PATH}/api/playground/sign?identifiers=x"
         assert ask(port, bad, "POST", {**CHANGES, **session})[0] == 422
-        assert "login refused: wrong key" in server.output()
+        (line,) = [each for each in server.output().splitlines() if "wrong key" in each]
+        assert "remote=127.0.0.1" in line
+        assert f"path={PATH}/login" in line
 
 
 def test_without_a_key_it_is_refused_and_by_default_it_is_off() -> None:

@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from catenary.auth.keys import BearerKey
 from catenary.console.login_limit import LoginLimit
 from catenary.console.sessions import SESSION_S, Sessions
-from catenary.logs.rate_limited import RateLimitedLogger
+from catenary.logs.fields import fields
 from catenary.metrics.counters import Counters
 from catenary.wire.http1 import header_text
 
@@ -47,7 +47,7 @@ class Gate:
     """
 
     __slots__ = (
-        "_app", "_cable_port", "_clock", "_counters", "_key", "_limit", "_limited", "_path", "_sessions", "_show_login"
+        "_app", "_cable_port", "_clock", "_counters", "_key", "_limit", "_path", "_sessions", "_show_login"
     )  # fmt: skip
 
     def __init__(
@@ -69,7 +69,6 @@ class Gate:
         self._counters = counters
         self._show_login = show_login
         self._limit = LoginLimit()
-        self._limited = RateLimitedLogger(_log)
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -115,30 +114,19 @@ class Gate:
         wait_s = self._limit.wait_s(address, self._clock())
         if wait_s > 0:
             seconds = int(wait_s) + 1
-            self._note_refusal(request, address, f"too many wrong keys, next try in {seconds} s")
-            return JSONResponse(
-                {
-                    "error": f"Too many wrong keys. Try again in {seconds} s.",
-                    "retry_after": seconds,
-                },
-                429,
-                {"retry-after": str(seconds)},
-            )
+            self._counters.console_refused_logins_total += 1
+            error = f"too many wrong keys, try again in {seconds} s"
+            content = {"error": error, "retry_after": seconds}
+            return JSONResponse(content, 429, {"retry-after": str(seconds)})
         sent = dict(request.scope["headers"]).get(b"authorization", b"")
         if not self._key.matches(header_text(sent)):
             self._limit.note_wrong_key(address, self._clock())
-            self._note_refusal(request, address, "wrong key")
-            return JSONResponse({"error": "That is not the key."}, 401)
+            self._counters.console_refused_logins_total += 1
+            return JSONResponse({"error": "wrong key"}, 401)
         self._limit.note_right_key(address)
-        _log.info("Console: somebody has logged in from %s", address or "an unknown address")
+        _log.info("Login to the console", extra=fields("console_login", remote=address))
         session = self._sessions.issued(time.time(), os.urandom(16))
         return self._with_cookie(Response(status_code=204), request, session, SESSION_S)
-
-    def _note_refusal(self, request: Request, address: str, reason: str) -> None:
-        self._counters.console_refused_logins_total += 1
-        self._limited.warning(
-            "Console: login refused: %s (address %s)", reason, address or "unknown"
-        )
 
     def _with_cookie(
         self, response: Response, request: Request, session: str, age_s: int

@@ -27,7 +27,7 @@ form.addEventListener("submit", async (event) => {
       return;
     }
     const { error: reason, retry_after: seconds } = await answer.json();
-    show(reason);
+    show(seconds ? `Too many wrong keys. Try again in ${seconds} s.` : answer.status === 401 ? "That is not the key." : reason);
     if (seconds) await wait(seconds);
   } catch {
     show("The server does not answer.");
