@@ -30,7 +30,7 @@ class Watched:
         self.complaints: list[str] = []
         self.foreign: list[str] = []
         self._origin = origin
-        self.expected: tuple[str, ...] = ("404 (Not Found)",)  # EV
+        self.expected: tuple[str, ...] = ()
         self.page: Page = self.context.new_page()
         self.page.on("console", self._note)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
