@@ -154,6 +154,30 @@ def test_what_asks_for_nothing_is_accepted(argv: list[str]) -> None:
             "health-path: expected a path of its own, got '/health', which the option sse_path has, too",
         ),
         (
+            ["--metrics_http=/m", "--metrics_tags=ok:1,my-tag:x"],
+            "metrics_tags: expected names of letters, digits and _ for Prometheus (metrics_http), not beginning with"
+            " a digit or __, and not le, got 'my-tag'",
+        ),
+        (
+            ["--metrics_http=/m", "--metrics_tags=ok:1,1st:x"],
+            "metrics_tags: expected names of letters, digits and _ for Prometheus (metrics_http), not beginning with"
+            " a digit or __, and not le, got '1st'",
+        ),
+        (
+            ["--metrics_http=/m", "--metrics_tags=ok:1,__name:x"],
+            "metrics_tags: expected names of letters, digits and _ for Prometheus (metrics_http), not beginning with"
+            " a digit or __, and not le, got '__name'",
+        ),
+        (
+            ["--metrics_http=/m", "--metrics_tags=ok:1,le:x"],
+            "metrics_tags: expected names of letters, digits and _ for Prometheus (metrics_http), not beginning with"
+            " a digit or __, and not le, got 'le'",
+        ),
+        (
+            ["--metrics_http=/m", "--metrics_tags=a:1,b:2,a:3"],
+            "metrics_tags: expected each name once, got one twice",
+        ),
+        (
             ["--metrics_http=/m", "--workers=2", "--metrics_host=127.0.0.1"],
             "metrics_host: expected a metrics_port of its own for another host with more than one worker, because"
             " workers share the ports of one address, got the port of others",
@@ -195,6 +219,8 @@ def test_tokens_can_be_enforced_where_they_can_be_checked(key: str) -> None:
         ["--path=/a,/a"],
         ["--health-path=/ready"],
         ["--metrics_http=/cable", "--metrics_port=9090"],
+        ["--metrics_tags=my-tag:x"],
+        ["--metrics_http=/m", "--metrics_tags=env:x,_b2:le,level:1"],
         ["--metrics_http=/m", "--workers=2", "--metrics_port=9090", "--metrics_host=127.0.0.1"],
         ["--broadcast_adapter=http", "--http_broadcast_path=/cable"],
     ],

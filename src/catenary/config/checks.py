@@ -25,6 +25,8 @@ from catenary.errors import ConfigError
 _PARAM: Final = re.compile(r"[A-Za-z0-9_-]+")
 # A NATS subject; it may have wildcards, to subscribe to several.
 _SUBJECT: Final = re.compile(r"([^\s.*>]+|\*)(\.([^\s.*>]+|\*))*(\.>)?")
+# A label of Prometheus; le is that of the buckets of a histogram
+_LABEL: Final = re.compile(r"(?!__|le\Z)[A-Za-z_][A-Za-z0-9_]*")
 _BY_PLACE: Final = {entry.place: entry for entry in TABLE}
 UNAVAILABLE: Final = "not available in this version"
 
@@ -77,9 +79,28 @@ def check_together(options: Options) -> None:
     _check_graphql(options)
     if options.statsd.host:
         statsd_address(options.statsd.host)
+    _check_metrics_tags(options)
     _check_tracing(options)
     _check_admin(options)
     check_paths(options)
+
+
+def _check_metrics_tags(options: Options) -> None:
+    """Refuses tags that are no labels of Prometheus, which would refuse all metrics for the sake of one.
+
+    Source: "Data model", "Metric names and labels" of the Prometheus documentation.
+    """
+    if not options.metrics.http_path:
+        return
+    names = [tag.partition(":")[0] for tag in options.metrics.tags]
+    for name in names:
+        if not _LABEL.fullmatch(name):
+            raise ConfigError(
+                "metrics_tags: expected names of letters, digits and _ for Prometheus (metrics_http), not beginning "
+                f"with a digit or __, and not le, got {name[:100]!r}"
+            )
+    if len(set(names)) < len(names):
+        raise ConfigError("metrics_tags: expected each name once, got one twice")
 
 
 def _check_graphql(options: Options) -> None:

@@ -34,31 +34,38 @@ def _lines(figure: Figure, common: Labels) -> Iterator[str]:
     name = exported_name(figure.name)
     yield f"# HELP {name} {_escaped_help(figure.help)}\n# TYPE {name} {figure.kind}\n"
     for sample in figure.samples:
-        labels = _merged(sample, common)
+        labels = _written(_merged(sample, common))
         if isinstance(sample.value, Distribution):
-            yield from _histogram_lines(name, labels, sample.value)
+            yield _histogram_lines(name, labels, sample.value)
         else:
             yield f"{name}{_braced(labels)} {sample.value}\n"
 
 
-def _histogram_lines(name: str, labels: Labels, state: Distribution) -> Iterator[str]:
+def _histogram_lines(name: str, labels: str, state: Distribution) -> str:
     cumulative = state.cumulative
-    bounds = (*(str(bound) for bound in state.bounds), "+Inf")
-    for bound, count in zip(bounds, cumulative, strict=True):
-        yield f"{name}_bucket{_braced((*labels, ('le', bound)))} {count}\n"
-    yield f"{name}_sum{_braced(labels)} {state.sum}\n"
-    yield f"{name}_count{_braced(labels)} {cumulative[-1]}\n"
+    bounds = (*map(str, state.bounds), "+Inf")
+    start = f"{name}_bucket{{{labels},le=" if labels else f"{name}_bucket{{le="
+    lines = [
+        f'{start}"{bound}"}} {count}\n' for bound, count in zip(bounds, cumulative, strict=True)
+    ]
+    lines.append(f"{name}_sum{_braced(labels)} {state.sum}\n")
+    lines.append(f"{name}_count{_braced(labels)} {cumulative[-1]}\n")
+    return "".join(lines)
 
 
 def _merged(sample: Sample, common: Labels) -> Labels:
+    if not common:
+        return sample.labels
     own = {name for name, _ in sample.labels}
     return (*sample.labels, *(each for each in common if each[0] not in own))
 
 
-def _braced(labels: Labels) -> str:
-    if not labels:
-        return ""
-    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in labels) + "}"
+def _written(labels: Labels) -> str:
+    return ",".join([f'{name}="{_escaped(value)}"' for name, value in labels])
+
+
+def _braced(labels: str) -> str:
+    return f"{{{labels}}}" if labels else ""
 
 
 def _escaped(value: str) -> str:

@@ -3,6 +3,8 @@
 Knows: options, the registry, the other workers. Does not know: what is measured, sockets.
 """
 
+import asyncio
+
 from starlette.routing import Route
 
 from catenary.api.metrics import Metrics
@@ -29,7 +31,11 @@ def add_metrics(build: ServerBuild, ports: Ports) -> None:
     async def show() -> str:
         if siblings is None:
             return exposition(registry.figures(), tags)
-        return exposition(workers.of_workers(await siblings.ask()), tags)
+        parts = []
+        for figure in workers.of_workers(await siblings.ask()):
+            parts.append(exposition((figure,), tags))
+            await asyncio.sleep(0)  # those of 32 workers take 60 ms, all together
+        return "".join(parts)
 
     ports.at(address).routes.append(Route(path, Metrics(show)))
 
