@@ -27,12 +27,13 @@ class Refusals:
         self._counters = counters
         self._observers = observers or ObserverGroup()
 
-    def note(self, refused: RequestRefused, requester: Requester) -> None:
-        """Called once for each refused request, by the transport that sends the response."""
+    def note(self, refused: RequestRefused, requester: Requester | None) -> None:
+        """Called once for each refused request, by the transport that sends the response. Without a ``requester`` it is only
+        counted: the node has reported why the client was refused."""
         self._counters.failed_handshakes_total += 1
         if refused.status == 431:
             self._counters.oversized_heads_total += 1
         elif refused.status == 503:
             self._counters.refused_connections_total += 1
-        if self._observers.request_refused is not None:
+        if requester is not None and self._observers.request_refused is not None:
             self._observers.request_refused(requester, refused.status, str(refused))

@@ -112,9 +112,13 @@ class Identify(msgspec.Struct, frozen=True, gc=False):
 
 @final
 class DirectReply(msgspec.Struct, frozen=True, gc=False):
-    """Sends ``payload``, which is encoded and not yet framed: the answer of a codec, without the node."""
+    """Sends ``payload``, which is encoded and not yet framed: the answer of a codec, without the node.
+
+    ``refused`` says why the codec has refused the client's message; empty if it has not.
+    """
 
     payload: bytes
+    refused: str = ""
 
 
 @final

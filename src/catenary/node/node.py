@@ -308,6 +308,8 @@ class Node:
             self._hub.sessions.identify(session, command.identifiers)
             return None
         if type(command) is DirectReply:
+            if command.refused and self._observers.refused is not None:
+                self._observers.refused(session.environment, command.refused)
             session.outbound.write(session.encoder.frame(command.payload))
             session.report_transmitted(command.payload.decode(errors="replace"))
             return None

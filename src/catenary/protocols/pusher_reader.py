@@ -125,14 +125,14 @@ class PusherReader:
             # The reader leaves the bytes of ``data`` unread.
             message = _read_message(payload.decode())
         except (UnicodeDecodeError, msgspec.DecodeError):
-            return DirectReply(error(None, "Invalid message: expected a JSON object with an event"))
+            return _refusal("Invalid message: expected a JSON object with an event")
         read = _READERS.get(message.event)
         if read is not None:
             return read(self, message)
         if message.event.startswith(names.CLIENT_EVENT):
             return self._client_event(message)
         shown = message.event[:_SHOWN]
-        return DirectReply(error(None, f"Unknown event: {shown}"))
+        return _refusal(f"Unknown event: {shown}")
 
     # Subscriptions
 
@@ -140,7 +140,7 @@ class PusherReader:
         try:
             asked = _read_subscription(bytes(message.data))
         except msgspec.DecodeError:
-            return DirectReply(error(None, "Invalid subscription: expected data with a channel"))
+            return _refusal("Invalid subscription: expected data with a channel")
         channel = asked.channel
         identifier = Identifier(channel)
         if self._user_id is not None and channel == names.user_channel(self._user_id):
@@ -186,13 +186,16 @@ class PusherReader:
 
     def _refuse(self, channel: str, kind: str, text: str, status: int) -> DirectReply:
         self._rules.counters.pusher_refused_subscriptions_total += 1
-        return DirectReply(subscription_error(channel[:_SHOWN_CHANNEL], kind, text, status))
+        shown = channel[:_SHOWN_CHANNEL]
+        return DirectReply(
+            subscription_error(shown, kind, text, status), f"subscription to {shown}: {text}"
+        )
 
     def _unsubscribe(self, message: _Message) -> Command:
         try:
             channel = _read_unsubscription(bytes(message.data)).channel
         except msgspec.DecodeError:
-            return DirectReply(error(None, "Invalid message: expected data with a channel"))
+            return _refusal("Invalid message: expected data with a channel")
         if self._members is not None:
             self._members.pop(channel, None)
         return Unsubscribe(Identifier(channel))
@@ -203,7 +206,7 @@ class PusherReader:
         why = self._why_refused(message)
         if why:
             self._rules.counters.pusher_refused_client_events_total += 1
-            return DirectReply(error(CLIENT_EVENT_REFUSED, why))
+            return _refusal(why, CLIENT_EVENT_REFUSED)
         channel = message.channel or ""
         sender = None if self._members is None else self._members.get(channel)
         data = b'{"event":%b,"data":%b' % (_write(message.event), bytes(message.data))
@@ -252,6 +255,10 @@ class PusherReader:
             Identify(names.user_identifiers(self._rules.app.id, user_id)),
             DirectReply(event("pusher:signin_success", data)),
         )
+
+
+def _refusal(why: str, code: int | None = None) -> DirectReply:
+    return DirectReply(error(code, why), why)
 
 
 def _refuse_user(text: str) -> tuple[Command, ...]:

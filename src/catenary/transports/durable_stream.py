@@ -485,8 +485,9 @@ class StreamRead:
         else:
             self._close()
 
-    def _refuse(self, refused: RequestRefused) -> None:
-        self._services.refusals.note(refused, self._request.admitted.environment.requester)
+    def _refuse(self, refused: RequestRefused, *, is_reported: bool = False) -> None:
+        requester = None if is_reported else self._request.admitted.environment.requester
+        self._services.refusals.note(refused, requester)
         refused = with_headers(refused, self._request.headers)
         self._transport.write(http1.refusal(refused, is_head=self._request.is_head))
         self._close()
@@ -530,7 +531,7 @@ class StreamRead:
         if goodbye.reason is Reason.SERVER_RESTART or self._begun:
             self._end_early(refusal_of(goodbye))
         elif self._state is not _State.ENDED:
-            self._refuse(refusal_of(goodbye))
+            self._refuse(refusal_of(goodbye), is_reported=True)
 
     def _close(self) -> None:
         self._following.forget()

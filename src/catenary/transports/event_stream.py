@@ -261,7 +261,8 @@ class EventStream:
         if wanted <= self._session.subscriptions.keys():
             self._open(self._opening)
         else:
-            self._refuse(RequestRefused(401, "the subscription was rejected"))
+            refused = RequestRefused(401, "the subscription was rejected")
+            self._refuse(refused, is_reported=True)
 
     def _open(self, opening: _Opening) -> None:
         self._opening = None
@@ -269,11 +270,12 @@ class EventStream:
         self.write = self._transport.write
         opening.response.accept(opening.accepted.cors, b"".join(opening.backlog))
 
-    def _refuse(self, refused: RequestRefused) -> None:
+    def _refuse(self, refused: RequestRefused, *, is_reported: bool = False) -> None:
         opening = self._opening
         if opening is None or self.write is _discard:
             return
-        self._services.refusals.note(refused, opening.accepted.admitted.environment.requester)
+        requester = None if is_reported else opening.accepted.admitted.environment.requester
+        self._services.refusals.note(refused, requester)
         self._forget_body()
         self.write = _discard
         opening.backlog.clear()
@@ -300,7 +302,7 @@ class EventStream:
         if self.write is _discard:
             return
         if self._opening is not None:
-            self._refuse(refusal_of(goodbye))
+            self._refuse(refusal_of(goodbye), is_reported=True)
             return
         if self._framing.end:
             self.write(self._framing.end)

@@ -116,11 +116,12 @@ class Acceptance(msgspec.Struct, frozen=True):
 
 class _HeavyTraffic:
     """State that a client has only after it sent or requested much: how often reading is paused, a leaky bucket for
-    its rate, and the writer of a large reply."""
+    its rate, and the writer of a large reply; and how the connection ended."""
 
-    __slots__ = ("is_slowed", "level", "read_pauses", "since", "writer")
+    __slots__ = ("end", "is_slowed", "level", "read_pauses", "since", "writer")
 
     def __init__(self) -> None:
+        self.end = ""
         self.read_pauses = 0
         self.is_slowed = False
         # Messages in the bucket, and the time when they were counted
@@ -242,10 +243,13 @@ class WebSocketConnection:
             self._services.late_messages.forget(self)
         if self._close_timer is not None:
             self._close_timer.cancel()
-        if self._heavy is not None and self._heavy.writer is not None:
-            self._heavy.writer.end()
-            self._heavy.writer = None
-        self._node.leave(self._session)
+        how = "" if exc is None else str(exc)
+        if self._heavy is not None:
+            how = self._heavy.end or how
+            if self._heavy.writer is not None:
+                self._heavy.writer.end()
+                self._heavy.writer = None
+        self._node.leave(self._session, how)
         # A reference cycle: without this, only the garbage collector would free both, and it runs rarely.
         del self._session
 
@@ -286,6 +290,7 @@ class WebSocketConnection:
 
     def _answer_close(self, event: Close) -> None:
         """Section 5.5.1: answers with the same code, unless this side began; the server closes the connection first."""
+        self._heavy_traffic().end = f"close code {event.code}"
         self.write(close_frame(NORMAL if event.code == NO_STATUS else event.code, ""))
         self.write = _discard
         self._when_written(self._transport.close)
@@ -294,6 +299,7 @@ class WebSocketConnection:
     def _fail(self, error: FrameError) -> None:
         """Section 7.1.7: after an error no close frame of the client is awaited, so the sending side ends at once. The
         receiving side stays open for a while: a reset would destroy the close frame on its way to the client."""
+        self._heavy_traffic().end = f"it broke the protocol: {error}"
         self._close(error.close_code, str(error))
         self._when_written(self._write_eof)
 
