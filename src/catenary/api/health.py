@@ -32,9 +32,12 @@ _MEDIA: Final = {each: each for each in (TEXT, JSON, HTML)} | {
 _STYLE: Final = (
     ":root{color-scheme:light dark}"
     "body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:10vh auto;padding:0 1rem}"
-    "h1{font-size:1.5rem}td{overflow-wrap:anywhere}"
+    "h1{font-size:1.5rem}"
     "table{border-collapse:collapse;width:100%}"
     "th,td{text-align:left;vertical-align:top;padding:.4rem .8rem .4rem 0;border-top:1px solid #8886}"
+    "th{font-weight:normal}time{white-space:nowrap}"
+    "@media(max-width:40rem){thead{display:none}tr{display:block;border-top:1px solid #8886;padding:.4rem 0}"
+    "th,td{display:block;border:0;padding:0}td:empty{display:none}}"
     ".ok{color:#176b35}.failing{color:#b3261e;font-weight:bold}.off{color:#666}"
     "@media(prefers-color-scheme:dark){"
     "body{background:#16181c;color:#e8e8ea}.ok{color:#6fd394}.failing{color:#ff8a80}.off{color:#a8a8ad}}"
@@ -45,6 +48,7 @@ _POLICY: Final = (
 )
 _COMMON: Final = {"Cache-Control": "no-store", "Vary": "Accept"}
 _REFRESH_S: Final = 5
+_ORDER: Final = {"failing": 0, "ok": 1, "off": 2}
 
 
 async def health(request: Request) -> Response:
@@ -125,21 +129,23 @@ def _public(result: CheckResult) -> dict[str, str]:
 
 
 def _page(status: str, results: Sequence[CheckResult]) -> str:
-    rows = "".join(
-        f"<tr><td>{html.escape(each.name)}<td class={each.state}>{each.state}"
-        f"<td>{html.escape(each.summary)}<td><time>{each.since}</time>"
-        for each in results
-    )
-    table = (
-        f"<table><tr><th scope=col>Check<th scope=col>State<th scope=col>Reason<th scope=col>Since (UTC){rows}</table>"
-        if rows
-        else ""
-    )
+    shown = sorted(results, key=lambda each: _ORDER[each.state])
+    rows = "".join(map(_row, shown))
+    columns = "".join(f"<th scope=col>{each}" for each in ("Check", "State", "Reason", "Since"))
+    table = f"<table><thead><tr>{columns}<tbody>{rows}</table>" if rows else ""
     title = f"Catenary: {status}"
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
         '<meta name=viewport content="width=device-width">'
         f"<style>{_STYLE}</style><main><h1>{title}</h1>{table}</main>"
+    )
+
+
+def _row(result: CheckResult) -> str:
+    since = f"{result.since[:10]} {result.since[11:19]} UTC"
+    return (
+        f"<tr><th scope=row>{html.escape(result.name)}<td class={result.state}>{result.state}"
+        f"<td>{html.escape(result.summary)}<td><time datetime={result.since}>{since}</time>"
     )
 
 
