@@ -109,7 +109,7 @@ def test_panels_use_metrics_that_exist_as_their_kind_allows() -> None:
 
 def test_each_query_is_of_the_chosen_source_job_and_nodes() -> None:
     variables = {each["name"]: each for each in dashboard()["templating"]["list"]}
-    assert variables.keys() == {"datasource", "job", "instance", "worker"}
+    assert variables.keys() == {"datasource", "job", "instance", "by"}
     assert variables["datasource"]["type"] == "datasource"
     chosen = {"type": "prometheus", "uid": "${datasource}"}
     for panel in dashboard()["panels"]:
@@ -119,7 +119,7 @@ def test_each_query_is_of_the_chosen_source_job_and_nodes() -> None:
         assert all(target["datasource"] == chosen for target in panel["targets"])
     for title, expr in queries():
         for used in selectors(expr):
-            assert used.labels == {"job", "instance", "worker"}, title
+            assert used.labels == {"job", "instance"}, title
 
 
 def test_panels_do_not_overlap_and_have_titles_and_ids_of_their_own() -> None:

@@ -15,6 +15,7 @@ from catenary.config.effective import effective
 from catenary.config.load import load
 from catenary.metrics.figures import Kind, kind_of
 from catenary.metrics.prometheus import exported_name
+from catenary.metrics.workers import of_workers
 from catenary.server.assembly import Assembly
 
 SOURCE = Path(__file__).parents[2] / "src" / "catenary"
@@ -81,7 +82,7 @@ async def _registered() -> dict[str, CataloguedMetric]:
     for flags in _SERVERS:
         options = load(("--ignore-config-path", *flags), _VARIABLES, lambda _: None).options
         assembly = Assembly(effective(options), is_mounted=True)
-        for figure in assembly.build.figures.figures():
+        for figure in (*assembly.build.figures.figures(), *of_workers({1: None})):
             found[figure.name] = CataloguedMetric(figure.name, figure.kind, figure.help)
     return found
 
@@ -91,9 +92,9 @@ def _written() -> Iterator[CataloguedMetric]:
         for node in ast.walk(ast.parse(path.read_text())):
             match node:
                 case ast.Call(
-                    func=ast.Attribute(value=receiver, attr=method),
+                    func=ast.Attribute(attr=method),
                     args=[ast.Constant(value=str() as name), ast.Constant(value=str() as text), *_],
-                ) if method in _REGISTERING and ast.unparse(receiver).endswith("figures"):
+                ) if method in _REGISTERING and name.isidentifier() and " " in text:
                     yield CataloguedMetric(name, _REGISTERING[method] or kind_of(name), text)
                 case _:
                     pass
