@@ -1,6 +1,8 @@
 """The pool as an application: clients that leave during a call, ends of subscriptions."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Awaitable
 from typing import Any
 
@@ -99,5 +101,27 @@ def test_a_closed_pool_refuses_calls_and_ignores_reloads() -> None:
         with pytest.raises(AppUnavailable, match="shutting down"):
             direct.perform("once")
         direct.pool.reload()
+
+    run(scenario)
+
+
+# Measured
+
+
+def test_calls_are_measured_by_method_and_status() -> None:
+    async def scenario(direct: DirectPool) -> None:
+        pool = direct.pool
+        assert (await _result(pool.connect(client()))).verdict is Verdict.SUCCESS
+        assert (await _result(pool.subscribe(client(), ROOM))).verdict is Verdict.SUCCESS
+        with pytest.raises(AppUnavailable):
+            await direct.perform("fork_and_die")
+        os.kill(int((direct.directory / "forked").read_text()), signal.SIGKILL)
+        measured = direct.counters.rpc_seconds.read()
+        assert {labels: each.count for labels, each in measured.items()} == {
+            ("Connect", "success"): 1,
+            ("Command", "success"): 1,
+            ("Command", "unavailable"): 1,
+        }
+        assert all(0 < each.sum < 60 for each in measured.values())
 
     run(scenario)

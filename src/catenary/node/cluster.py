@@ -198,6 +198,16 @@ class Cluster:
             raise ValueError(f"questions of the kind {kind} are answered already")
         self._handlers[kind] = handler
 
+    @property
+    def unanswered_num(self) -> int:
+        """Number of questions to other nodes that are not answered yet, at most :data:`QUESTIONS`."""
+        return len(self._questions)
+
+    @property
+    def answering_num(self) -> int:
+        """Number of questions of other nodes in work, at most :data:`ANSWERS`."""
+        return self._answering
+
     async def ask(
         self,
         kind: str,

@@ -5,6 +5,7 @@ Knows: the cache, snapshots. Does not know: how a session is resumed.
 """
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from catenary.errors import BackendError
 from catenary.messages.names import Identifier, Sid
@@ -21,6 +22,8 @@ class LocalResumption:
     :class:`catenary.node.takeover.Takeover`, which are for nodes that share a cache."""
 
     __slots__ = ("_aliases", "_live", "_report_end", "_sessions")
+
+    waiting_num: Final = 0
 
     def __init__(
         self,

@@ -148,6 +148,11 @@ class Node:
         """Number of connected clients of a realm at this node."""
         return self._hub.sessions.number_in(realm)
 
+    @property
+    def unwritten_num(self) -> int:
+        """Number of sessions that have left and are not stored yet."""
+        return self._resumption.unwritten_num
+
     # Connecting
 
     def admit(

@@ -166,6 +166,11 @@ class Resumption:
 
     # Ends
 
+    @property
+    def unwritten_num(self) -> int:
+        """Number of sessions that have left and are not stored yet."""
+        return self._writer.waiting_num
+
     def end(self, session: Session, ended: Ended) -> Awaitable[None] | None:
         """Ends a session that can't be resumed; does nothing if it was taken over from this connection."""
         self._aliases.release(session)

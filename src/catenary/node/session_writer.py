@@ -156,6 +156,11 @@ class SessionWriter:
         self._queue(sid, Save(snapshot))
         return None if self._retry is not None else self._start_batch()
 
+    @property
+    def waiting_num(self) -> int:
+        """Number of last writes of sessions that have left, at most :data:`PENDING_LIMIT`."""
+        return len(self._final)
+
     def remove(self, sid: Sid, ended: Ended | None) -> Awaitable[None] | None:
         """A session has ended; it is reported once the cache says that no other node has taken it."""
         self._lines.pop(sid, None)

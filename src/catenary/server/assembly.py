@@ -18,6 +18,7 @@ from catenary.node.node import Node
 from catenary.node.peer_channels import PeerChannels
 from catenary.node.pinger import Pinger
 from catenary.node.reads import Reads
+from catenary.node.session_writer import PENDING_LIMIT
 from catenary.node.traced import TracedEnds
 from catenary.ports import PubSub
 from catenary.process.listener import Listener
@@ -168,6 +169,8 @@ def _node(
         build.tick(1, node.tick)
         build.tick(max(broker.presence_ttl_s / 3, 0.1), node.touch_members)
         build.tick(max(broker.sessions_ttl_s / 3, 0.1), node.touch_sessions)
+    if engine.keeps and engine.is_shared:
+        build.figures.queue("sessions", lambda: node.unwritten_num, PENDING_LIMIT)
     build.shutdown.add(SAVE_SESSIONS, node.settle)
     build.shutdown.add(FLUSH_DISCONNECTS, disconnector.drain)
     return node

@@ -11,7 +11,7 @@ import time
 
 from catenary import __version__
 from catenary.messages.nodes import NodeEntry
-from catenary.node.cluster import ANNOUNCE_S, Cluster
+from catenary.node.cluster import ANNOUNCE_S, ANSWERS, QUESTIONS, Cluster
 from catenary.ports import Peers
 from catenary.process import logs
 from catenary.server.build import ServerBuild
@@ -39,6 +39,8 @@ def build_cluster(build: ServerBuild, peers: Peers | None) -> Cluster:
         lambda: len(cluster.nodes()),
     )
     if peers is not None:
+        build.figures.queue("cluster_questions", lambda: cluster.unanswered_num, QUESTIONS)
+        build.figures.queue("cluster_answers", lambda: cluster.answering_num, ANSWERS)
         build.add(cluster.start, STOP_TIMERS, cluster.leave)
         build.tick(ANNOUNCE_S, cluster.announce)
         build.restored.append(cluster.announce)

@@ -63,6 +63,7 @@ def register(build: "ServerBuild", tracing: Tracing | None) -> None:
         f"Tracing {otel.sample_ratio} of all work ({otel.exporter}{where and ', '}{where})"
     )
     build.shutdown.add(EXPORT_TRACES, export.close)
+    build.figures.queue("spans", lambda: export.queue_size, export.limit)
     build.figures.register(
         "trace_queue_size", "Spans waiting for the collector", lambda: export.queue_size
     )

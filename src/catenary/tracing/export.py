@@ -36,7 +36,7 @@ _CONSOLE_DELAY_MS: Final = 500
 class SpanExport:
     """The spans of one process on their way out."""
 
-    __slots__ = ("_counting", "_emitted", "_limit", "_processor", "dropped_total")
+    __slots__ = ("_counting", "_emitted", "_processor", "dropped_total", "limit")
 
     def __init__(
         self, exporter: SpanExporter, *, limit: int | None = None, delay_ms: int | None = None
@@ -44,7 +44,7 @@ class SpanExport:
         """``limit`` and ``delay_ms`` replace those of the environment (``OTEL_BSP_*``)."""
         if limit is None:
             limit = _number("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_LIMIT)
-        self._limit = limit
+        self.limit = limit
         self._counting = _CountingExporter(exporter)
         self._processor = BatchSpanProcessor(
             self._counting,
@@ -73,7 +73,7 @@ class SpanExport:
 
     def record(self, span: ReadableSpan) -> None:
         """Queues a span that has ended. Never blocks."""
-        if self.queue_size >= self._limit:
+        if self.queue_size >= self.limit:
             # Before the SDK's own queue drops one: that would not be counted.
             self.dropped_total += 1
             return
