@@ -115,7 +115,7 @@ class Hub:
         return present.size if isinstance(present, Audience) else 1
 
     def streams(self) -> list[Stream]:
-        """The streams that have listeners: a copy, which takes 10 ns for each."""
+        """The streams that have listeners: a copy, which takes 40 ns for each."""
         return [*self._streams, *(each for each in self._followers if each not in self._streams)]
 
     def forget(self, session: Session) -> None:
