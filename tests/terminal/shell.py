@@ -111,3 +111,36 @@ def rest_api(key: str = "") -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}/api"
         server.shutdown()
         thread.join()
+
+
+@contextmanager
+def paged_api(number: int, *, missing: str) -> Iterator[str]:
+    """An API with so many connections, in pages of the size that is asked for, and a node that does not answer."""
+
+    class Api(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            query = parse_qs(urlsplit(self.path).query)
+            start, limit = int(query.get("after", ["0"])[0]), int(query["limit"][0])
+            page = range(start, min(start + limit, number))
+            following = str(page.stop) if page.stop < number else None
+            body = json.dumps(
+                {
+                    "connections": [{"sid": str(each)} for each in page],
+                    "next": following,
+                    "errors": [{"node": missing, "error": "no answer within 10 s"}],
+                }
+            ).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Says nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/api"
+        server.shutdown()
+        thread.join()

@@ -47,4 +47,4 @@ def test_an_answer_of_another_kind() -> None:
     with rest_api() as open_api:
         done = catenary("history", "x", f"--url={open_api}/presence")
     assert done.returncode == 1
-    assert "expected a history, got something else" in done.stderr
+    assert "the API's answer was not understood: " in done.stderr

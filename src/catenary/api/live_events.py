@@ -215,4 +215,6 @@ def _check(query: EventsQuery) -> None:
     """Raises QueryError for an event that does not exist: its reader would wait for ever."""
     for name in filter(None, query.event.split(",")):
         if name not in EVENT_NAMES:
-            raise QueryError(f"event: expected some of {', '.join(EVENT_NAMES)}, got {name[:40]!r}")
+            raise QueryError(
+                f"event: unknown {name[:40]!r}, expected some of {', '.join(EVENT_NAMES)}"
+            )

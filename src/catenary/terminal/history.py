@@ -13,17 +13,13 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Final
-from urllib.parse import quote, urlencode
 
 import msgspec
 
-from catenary.errors import BackendError
-from catenary.messages.lenient_json import reader
-from catenary.terminal import rest
 from catenary.terminal.argument_values import count, seconds
 from catenary.terminal.console import consoles, printable
+from catenary.terminal.rest import add_api_arguments, api_of, segment
 from catenary.terminal.running import Invocation
-from catenary.terminal.server_settings import add_key_arguments, server_settings
 
 PAGE: Final = 1_000
 """Maximum number of messages in a response: see ``api/reads.py``."""
@@ -51,8 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=count, metavar="N", help="print the newest N messages (default: all)"
     )
-    parser.add_argument("--url", help="the API, http://…/api")
-    add_key_arguments(parser, "the key of the API")
+    add_api_arguments(parser)
 
 
 def run(invocation: Invocation) -> int:
@@ -96,12 +91,5 @@ def _following(invocation: Invocation, query: dict[str, object]) -> Iterator[_Hi
 
 
 def _page(invocation: Invocation, query: dict[str, object]) -> _History:
-    arguments, server = invocation.arguments, server_settings(invocation)
-    path = f"/history/{quote(arguments.stream, safe='')}"
-    path += f"?{urlencode(query)}" if query else ""
-    key = arguments.key or server.api_key
-    body = rest.get(arguments.url or server.api_url, path, key=key)
-    try:
-        return reader(_History)(body)
-    except msgspec.DecodeError as error:
-        raise BackendError(f"expected a history, got something else: {error}") from error
+    path = f"/history/{segment(invocation.arguments.stream)}"
+    return api_of(invocation).read(_History, path, query)

@@ -7,16 +7,12 @@ Exit status: 1 if the API refuses.
 """
 
 import argparse
-from urllib.parse import quote
 
 import msgspec
 
-from catenary.errors import BackendError
-from catenary.messages.lenient_json import reader
-from catenary.terminal import rest
 from catenary.terminal.console import consoles, printable
+from catenary.terminal.rest import add_api_arguments, api_of, segment
 from catenary.terminal.running import Invocation
-from catenary.terminal.server_settings import add_key_arguments, server_settings
 
 
 class _Record(msgspec.Struct):
@@ -31,19 +27,13 @@ class _Info(msgspec.Struct):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("stream", metavar="STREAM")
-    parser.add_argument("--url", help="the API, http://…/api")
-    add_key_arguments(parser, "the key of the API")
+    add_api_arguments(parser)
 
 
 def run(invocation: Invocation) -> int:
-    arguments, server = invocation.arguments, server_settings(invocation)
-    path = f"/presence/{quote(arguments.stream, safe='')}/users"
-    key = arguments.key or server.api_key
-    body = rest.get(arguments.url or server.api_url, path, key=key)
-    try:
-        members = reader(_Info)(body)
-    except msgspec.DecodeError as error:
-        raise BackendError(f"expected presence, got something else: {error}") from error
+    arguments = invocation.arguments
+    path = f"/presence/{segment(arguments.stream)}/users"
+    members = api_of(invocation).read(_Info, path)
     out, notes = consoles(invocation.environ)
     for record in members.records:
         if out.is_terminal:
