@@ -8,7 +8,7 @@ BIN := .venv/bin
 # compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup run test parts compiled lint types checks bench fuzz faults docs lock dev
+.PHONY: setup run test parts compiled lint types checks bench fuzz faults docs console-picture lock dev
 
 setup: .venv/run.done
 
@@ -67,6 +67,10 @@ faults: dev
 # Pages that are drawn from the code; a test sees that they are up to date.
 docs: dev
 	$(BIN)/python -m tests.config.docs > docs/options.md
+
+# The picture of docs/console.md.
+console-picture: parts
+	$(BIN)/python -m tests.browser.console_picture
 
 # Versions are pinned for every platform; no file names a registry.
 LOCK := uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --no-annotate --quiet

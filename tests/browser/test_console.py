@@ -267,6 +267,8 @@ def test_what_a_person_does(browser: Browser, cluster: Cluster) -> None:
         assert client.message()["message"] == {"text": "traced"}
         expect(trace).to_contain_text("delivered")
         shoot(page, "trace-light")
+        page.get_by_role("button", name="Unsubscribe").click()
+        expect(page.get_by_text("No subscriptions.")).to_be_visible()
         page.get_by_role("button", name="Disconnect").click()
         assert client.message()["reconnect"] is False
         expect(page.get_by_text("This client is not connected any more.")).to_be_visible()

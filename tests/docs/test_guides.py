@@ -274,3 +274,14 @@ def test_a_graphql_client(reader: Machine) -> None:
     with reader.terminal(server, 8080):
         assert reader.type(node) == "3\n2\n1\n"
         reader.type(python("import visitors"))
+
+
+def test_the_console(reader: Machine) -> None:
+    """Its pages are tested in a browser: tests/browser/test_console.py."""
+    (commands,) = blocks("docs/console.md")
+    public, guarded = commands.splitlines()
+    visit = f"{GET} --location http://localhost:8080"
+    with reader.terminal(public, 8080, 8090):
+        assert "<title>Catenary</title>" in reader.type(f"{visit}/")
+    with reader.terminal(guarded, 8080):
+        assert "<title>Log in · Catenary</title>" in reader.type(f"{visit}/_high_voltage_/")

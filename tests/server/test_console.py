@@ -128,3 +128,17 @@ def test_a_hosted_application_keeps_its_root() -> None:
     with cable_server(*flags) as server:
         assert location(server.port, "/")[1] != f"{PATH}/"
         assert ask(server.port, f"{PATH}/")[0] == 200
+
+
+def test_a_session_is_valid_at_every_worker() -> None:
+    flags = ("--norpc", "--noauth", "--admin", "--admin_secret=s3cret", "--workers=2")
+    with cable_server(*flags, "--broadcast_adapter=http") as server:
+        right = {**CHANGES, "Authorization": "Bearer s3cret"}
+        _, headers, _ = ask(server.port, f"{PATH}/login", "POST", right)
+        session = {"Cookie": headers["set-cookie"].partition(";")[0]}
+        shown: set[int] = set()
+        while len(shown) < 2:
+            status, _, nodes = ask(server.port, f"{PATH}/api/nodes", headers=session)
+            assert status == 200
+            shown |= {each["worker"] for each in json.loads(nodes)["nodes"] if each["self"]}
+        assert {each["worker"] for each in json.loads(nodes)["nodes"]} == {1, 2}

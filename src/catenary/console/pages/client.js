@@ -31,7 +31,7 @@ export async function render({ id: sid, signal }) {
   }
   const unsubscribe = (identifier) =>
     carryOut(
-      () => remove(`connections/${part(sid)}/subscriptions`, { identifier }),
+      () => remove(`connections/${part(sid)}/subscriptions`, {}, { identifier }),
       "The server has ended the subscription.",
     );
   const disconnect = (reconnect) =>

@@ -109,10 +109,10 @@ function nearest(points, at) {
   return points.reduce((best, each) => (Math.abs(each.at - at) < Math.abs((best?.at ?? -1e12) - at) ? each : best), null);
 }
 
-/** The next round number: 1, 2 or 5 times a power of ten. */
+/** The next round number. */
 function ceiling(value, unit) {
   const least = { bytes: 1e6, time: 0.001, "/s": 1, "": 1 }[unit] ?? 1;
   const wanted = Math.max(value, least);
   const power = 10 ** Math.floor(Math.log10(wanted));
-  return [1, 2, 5, 10].map((each) => each * power).find((each) => each >= wanted * 0.999);
+  return [1, 1.5, 2, 3, 4, 5, 7.5, 10].map((each) => each * power).find((each) => each >= wanted * 0.999);
 }

@@ -9,7 +9,7 @@ export class Refused extends Error {
 
 export const get = (path, query) => request("GET", path, query);
 export const post = (path, query, body) => request("POST", path, query, body);
-export const remove = (path, query) => request("DELETE", path, query);
+export const remove = (path, query, body) => request("DELETE", path, query, body);
 
 async function request(method, path, query = {}, body = undefined) {
   const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== null && value !== "");
