@@ -1,7 +1,9 @@
 """The application: a cable that is imported, or one behind gRPC or HTTP, which no check calls."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 
 from catenary.auth.keys import RPC_PHRASE, derived_key
@@ -27,6 +29,30 @@ def test_grpc() -> None:
     (finding,) = bad(reached(check_application, f"--rpc_host={server.address}"))
     assert finding.level == "problem"
     assert f"no connection to {server.address}" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "level", "text"),
+    [
+        (b"\x08\x01", "ok", "answers over gRPC"),
+        (b"\x08\x02", "problem", "says that it is NOT_SERVING"),
+        (b"", "problem", "says that it is UNKNOWN"),
+    ],
+)
+def test_the_health_service_of_grpc(answer: bytes, level: str, text: str) -> None:
+    check = grpc.unary_unary_rpc_method_handler(lambda request, context: answer)
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": check}),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        (finding,) = reached(check_application, f"--rpc_host=127.0.0.1:{port}")
+    finally:
+        server.stop(None).wait()
+    assert finding.level == level
+    assert finding.text.endswith(text)
 
 
 def test_http() -> None:

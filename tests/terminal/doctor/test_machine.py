@@ -34,6 +34,14 @@ def test_free_and_taken_ports_are_named_by_their_options() -> None:
     assert "nowhere.invalid" in finding.text
 
 
+def test_ports_of_the_embedded_nats_server() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"--enats_addr=nats://127.0.0.1:{taken.getsockname()[1]}"
+        flags = (f"--port={free_port()}", "--broadcast_adapter=nats", "--embed_nats", address)
+        (finding,) = bad(ports(*flags))
+    assert finding.check == "enats_addr"
+
+
 def test_a_server_that_runs_already_is_a_warning() -> None:
     with cable_server("--public", "--norpc", "--broadcast_adapter=http") as server:
         found = ports(f"--port={server.port}", f"--http_broadcast_port={server.broadcast_port}")
@@ -72,10 +80,12 @@ def test_limits_of_the_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 def test_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = configured("--redis_url=redis://x", "--jwt_jwks_url=http://x/", "--embed_nats")
+    options = configured(
+        "--redis_url=redis://x", "--jwt_jwks_url=http://x/", "--embed_nats", "--otel"
+    )
     assert bad(machine.check_extras(options)) == []
     find = importlib.util.find_spec
-    gone = ("redis", "google.protobuf", "jwt", "uvloop")
+    gone = ("redis", "google.protobuf", "jwt", "uvloop", "opentelemetry.sdk")
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name in gone else find(name)
     )
@@ -85,5 +95,6 @@ def test_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
         "redis",
         "grpc",
         "jwt",
+        "otel",
     ]
     assert [each.level for each in machine.check_interpreter()] == ["warning", "problem"]

@@ -1,6 +1,9 @@
 """Token keys, webhooks and StatsD."""
 
 import json
+import socket
+
+import pytest
 
 from catenary.terminal.doctor.services import check_services
 from tests.parts.key_set import RSA, key_set_server, web_key
@@ -40,6 +43,23 @@ def test_webhooks_are_connected_to_and_not_called() -> None:
     (finding,) = bad(reached(check_services, app(f"http://127.0.0.1:{port}/s3cret")))
     assert finding.text.startswith(f"URL 1 of the Pusher app shop (127.0.0.1:{port}) can't be")
     assert "s3cret" not in finding.text
+
+
+def test_the_collector_of_traces(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert reached(check_services, "--otel", "--otel_exporter=console") == []
+    with socket.create_server(("127.0.0.1", 0)) as collector:
+        where = f"127.0.0.1:{collector.getsockname()[1]}"
+        expected = [("ok", f"the collector at {where} can be reached")]
+        assert (
+            shown(reached(check_services, "--otel", f"--otel_endpoint=http://{where}")) == expected
+        )
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{where}")
+        assert shown(reached(check_services, "--otel")) == expected
+    (finding,) = bad(reached(check_services, "--otel"))
+    assert (finding.level, where in finding.text) == ("warning", True)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318")
+    (finding,) = bad(reached(check_services, "--otel"))
+    assert finding.level == "warning"
 
 
 def test_statsd_is_resolved() -> None:

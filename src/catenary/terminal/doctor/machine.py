@@ -49,6 +49,8 @@ def check_extras(options: Options) -> Iterator[Finding]:
         needed.append(("grpc", "an application behind gRPC", ("google.protobuf",)))
     if options.jwt.public_key or options.jwt.jwks_url:
         needed.append(("jwt", "tokens signed with public keys", ("jwt", "cryptography")))
+    if options.otel.enabled:
+        needed.append(("otel", "tracing", ("opentelemetry.sdk",)))
     if options.app.reload:
         needed.append(("reload", "--reload", ("watchfiles",)))
     missing = [(extra, what) for extra, what, modules in needed if not all(map(_has, modules))]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from catenary.config.addresses import listening_address
 from catenary.config.options import Options
 from catenary.config.urls import bracketed, is_everywhere
 from catenary.errors import ConfigError
@@ -26,11 +27,16 @@ def check_ports(options: Options) -> Iterator[Finding]:
 def _addresses(options: Options) -> Iterator[ListenAddress]:
     from catenary.server.http_routes import shared_addresses
 
-    yield from (shared := shared_addresses(options))
-    metrics = options.metrics
-    if metrics.http_path and metrics.port not in {each.port for each in shared}:
-        host = metrics.host or options.server.host
-        yield ListenAddress(host, metrics.port, "metrics_port", "metrics_host")
+    yield from shared_addresses(options)
+    enats = options.enats
+    for name, text in (
+        ("enats_addr", enats.address),
+        ("enats_cluster", enats.cluster_address),
+        ("enats_gateway", enats.gateway_address),
+    ):
+        if enats.enabled and text:
+            found = listening_address(text)
+            yield ListenAddress(found.host, found.port, name, name)
 
 
 def _port(options: Options, address: ListenAddress) -> Finding:

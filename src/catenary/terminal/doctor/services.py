@@ -1,6 +1,7 @@
-"""Checks of other services that the options name: token keys, webhooks, StatsD."""
+"""Checks of other services that the options name: token keys, webhooks, StatsD, the collector of traces."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator
 from typing import Final
@@ -13,6 +14,9 @@ from catenary.terminal.doctor.findings import Finding, ok, problem, warning
 
 _LIMIT_S: Final = 5.0
 
+_OTEL_VARIABLES: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_OTEL_DEFAULT: Final = "http://localhost:4318"
+
 
 async def check_services(options: Options) -> AsyncIterator[Finding]:
     """All of them."""
@@ -23,6 +27,8 @@ async def check_services(options: Options) -> AsyncIterator[Finding]:
     for app in pusher_apps(options):
         for number, webhook in enumerate(app.webhooks, 1):
             yield await _webhook(f"URL {number} of the Pusher app {app.id}", webhook.url)
+    if options.otel.enabled and options.otel.exporter == "otlp":
+        yield await _collector(options.otel.endpoint)
     if options.statsd.host:
         yield await _statsd(options.statsd.host)
 
@@ -46,16 +52,38 @@ async def _token_keys(options: Options) -> Finding | None:
 
 async def _webhook(name: str, url: str) -> Finding:
     """Connects only: a request would be an event."""
+    where, trouble = await _connect(url)
+    if trouble is None:
+        return ok("webhooks", f"{name} ({where}) can be reached")
+    text = f"{name} ({where}) can't be reached: {trouble}"
+    return problem("webhooks", text, "start the receiver, or correct its URL")
+
+
+async def _collector(url: str) -> Finding:
+    """The collector of spans. Without it, all else works."""
+    url = next(filter(None, (url, *map(os.environ.get, _OTEL_VARIABLES))), _OTEL_DEFAULT)
+    try:
+        where, trouble = await _connect(url)
+    except ValueError as error:
+        advice = f"correct otel_endpoint or {_OTEL_VARIABLES[-1]}"
+        return warning("traces", f"the URL of the collector is wrong: {error}", advice)
+    if trouble is None:
+        return ok("traces", f"the collector at {where} can be reached")
+    text = f"the collector at {where} can't be reached: {trouble}"
+    return warning("traces", text, "start it, or correct otel_endpoint")
+
+
+async def _connect(url: str) -> tuple[str, str | None]:
+    """Where a URL leads, without secrets, and why no connection can be made there. Raises ValueError for what is no URL."""
     found = http_url(url)
     where = joined(found.host, found.port)
     try:
         async with asyncio.timeout(_LIMIT_S):
             _, writer = await asyncio.open_connection(found.host, found.port)
     except OSError as error:
-        text = f"{name} ({where}) can't be reached: {_reason(error)}"
-        return problem("webhooks", text, "start the receiver, or correct its URL")
+        return where, _reason(error)
     writer.close()
-    return ok("webhooks", f"{name} ({where}) can be reached")
+    return where, None
 
 
 async def _statsd(text: str) -> Finding:
