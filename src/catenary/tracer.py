@@ -57,8 +57,11 @@ class Tracer(Protocol):
         """Makes a span of this tracer the current one, or none, and restores the one before it."""
         ...
 
-    def handshake(self, environment: Environment, headers: Mapping[str, str]) -> Span | None:
-        """A client connects, with the header fields of its request (names in lower case)."""
+    def handshake(
+        self, environment: Environment, headers: Mapping[str, str], asked_at: float
+    ) -> Span | None:
+        """A client connects, with the header fields of its request (names in lower case). ``asked_at`` is when that was complete
+        (``time.perf_counter``), 0 if that is unknown."""
         ...
 
     def command(self, environment: Environment, command: Command) -> Span | None:

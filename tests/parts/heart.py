@@ -30,8 +30,11 @@ from catenary.node.observers import ObserverGroup
 from catenary.node.pinger import Pinger
 from catenary.node.resumption import ExpiryRules
 from catenary.node.session import Session, Traits
+from catenary.node.traced import TracedEnds
 from catenary.ports import Goodbye, History, Interest, Observer, Presence, PubSub, SessionCache
 from catenary.protocols.actioncable_json import ActionCableJson
+from catenary.tracer import Tracer
+from catenary.tracing.pubsub import TracedPubSub
 from catenary.wire.framing import WEBSOCKET_TEXT
 
 P = ParamSpec("P")
@@ -272,26 +275,33 @@ class Heart:
         observer: Observer | None = None,
         expiry: ExpiryRules = ExpiryRules(),  # noqa: B008  (frozen)
         limits: ClientLimits | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.counters = Counters()
         self.application = PreparedApplication()
         self.observers = ObserverGroup([] if observer is None else [observer])
-        self.hub = Hub(self.counters, loop.call_soon, interest or NoInterest(), self.observers)
+        self.hub = Hub(
+            self.counters, loop.call_soon, interest or NoInterest(), self.observers, tracer
+        )
         self.disconnector = Disconnector(
-            self.application, self.counters, rate=10_000, backlog=10_000, clock=loop.time
+            self.application if tracer is None else TracedEnds(tracer, self.application),
+            self.counters,
+            rate=10_000,
+            backlog=10_000,
+            clock=loop.time,
         )
         self.encoder = Encoder(ActionCableJson(), WEBSOCKET_TEXT, self.observers)
+        pubsub = pubsub or LocalPubSub(
+            self.hub.deliver,
+            self.counters,
+            getattr(history, "append", None),
+            getattr(sessions, "revoke", None),
+        )
         self.node = Node(
             self.application,
             hub=self.hub,
-            pubsub=pubsub
-            or LocalPubSub(
-                self.hub.deliver,
-                self.counters,
-                getattr(history, "append", None),
-                getattr(sessions, "revoke", None),
-            ),
+            pubsub=pubsub if tracer is None else TracedPubSub(tracer, pubsub),
             history=history or NoHistory(),
             presence=presence or NoPresence(),
             sessions=sessions or NoSessions(),
@@ -303,6 +313,7 @@ class Heart:
             counters=self.counters,
             observers=self.observers,
             limits=limits or ClientLimits(),
+            tracer=tracer,
         )
         self._admitted = 0
 

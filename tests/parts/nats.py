@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -85,6 +85,9 @@ class NatsServer:
             process.wait()
 
 
+NO_HEADERS: Mapping[str, str] = {}
+
+
 class NatsPublisher:
     """Publishes as an application does, over core NATS.
 
@@ -116,18 +119,25 @@ class NatsPublisher:
         payload = {"identifier": json.dumps(identifiers), "reconnect": reconnect}
         self.publish(json.dumps({"command": "disconnect", "payload": payload}))
 
-    def publish(self, raw: str | bytes) -> None:
-        """Publishes a text, or bytes, unchanged."""
+    def publish(self, raw: str | bytes, headers: Mapping[str, str] = NO_HEADERS) -> None:
+        """Publishes a text, or bytes, unchanged, perhaps with headers."""
         payload = raw.encode() if isinstance(raw, str) else raw
         deadline = time.monotonic() + self._deadline_s
         while time.monotonic() < deadline:
-            if self._was_heard(payload):
+            if self._was_heard(payload, headers):
                 return
             time.sleep(0.01)
         raise TimeoutError(f"no subscriber of {self._channel} after {self._deadline_s} s")
 
-    def _was_heard(self, payload: bytes) -> bool:
-        head = f"PUB {self._channel} inbox {len(payload)}\r\n".encode()
+    def _was_heard(self, payload: bytes, headers: Mapping[str, str]) -> bool:
+        size = len(payload)
+        if headers:
+            lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+            named = f"NATS/1.0\r\n{lines}\r\n".encode()
+            size += len(named)
+            head = f"HPUB {self._channel} inbox {len(named)} {size}\r\n".encode() + named
+        else:
+            head = f"PUB {self._channel} inbox {size}\r\n".encode()
         self._socket.sendall(head + payload + b"\r\nPING\r\n")
         was_heard = True
         while (line := self._lines.readline()) != b"PONG\r\n":

@@ -106,8 +106,9 @@ class Admission:
         if rules.pong_timeout_s > 0 and (protocol.answers_pings or heartbeat.is_native):
             heartbeat = msgspec.structs.replace(heartbeat, pong_timeout_s=rules.pong_timeout_s)
         decode = None if protocol.reader is None else protocol.reader(environment)
-        tracer = self._tracer
-        span = None if tracer is None else tracer.handshake(environment, request.headers)
+        span = None
+        if self._tracer is not None:
+            span = self._tracer.handshake(environment, request.headers, peer.asked_at)
         if not (protocol.is_resumable and rules.keeps_sessions):
             return Traits(heartbeat, decode=decode, asked_at=peer.asked_at, span=span)
         return Traits(

@@ -10,7 +10,7 @@ Knows: sampling, attributes. Does not know: where spans are sent.
 import random
 import re
 from collections.abc import Callable, Mapping
-from time import monotonic, time_ns
+from time import monotonic, perf_counter, time_ns
 from types import TracebackType
 from typing import Any, Final
 
@@ -105,8 +105,8 @@ class TracedSpan:
         "_name",
         "_parent",
         "_recorder",
-        "_started",
         "context",
+        "started_ns",
     )
 
     def __init__(  # noqa: PLR0917
@@ -126,7 +126,8 @@ class TracedSpan:
         self._parent = parent
         self._attributes = attributes
         self._links = links
-        self._started = time_ns()
+        self.started_ns = time_ns()
+        """Nanoseconds since 1970."""
 
     @property
     def is_recorded(self) -> bool:
@@ -170,7 +171,7 @@ class TracedSpan:
                 links=self._links,
                 kind=self._kind,
                 status=_FAILED if ERROR_TYPE in attributes else _UNSET,
-                start_time=self._started,
+                start_time=self.started_ns,
                 end_time=time_ns(),
                 instrumentation_scope=_SCOPE,
             )
@@ -215,7 +216,9 @@ class OtelTracer:
 
     # Clients
 
-    def handshake(self, environment: Environment, headers: Mapping[str, str]) -> TracedSpan | None:
+    def handshake(
+        self, environment: Environment, headers: Mapping[str, str], asked_at: float
+    ) -> TracedSpan | None:
         parent = None
         if TRACEPARENT in headers:
             parent = read(headers[TRACEPARENT], headers.get(TRACESTATE, ""))
@@ -235,7 +238,10 @@ class OtelTracer:
         if environment.address:
             attributes["client.address"] = environment.address
         remote = None if parent is None else _remote(parent)
-        return self._begin("connect", SpanKind.SERVER, remote, attributes)
+        span = self._begin("connect", SpanKind.SERVER, remote, attributes)
+        if asked_at:
+            span.started_ns -= int((perf_counter() - asked_at) * 1e9)
+        return span
 
     def _is_limited(self) -> bool:
         now = monotonic()
@@ -320,7 +326,13 @@ class OtelTracer:
             msgspec.structs.replace(each, trace=trace) if type(each) is Publication else each
             for each in publications[:MARKED_AT_ONCE]
         ]
-        return (*few, *publications[MARKED_AT_ONCE:])
+        others = [
+            msgspec.structs.replace(each, trace="")
+            if type(each) is Publication and each.trace
+            else each
+            for each in publications[MARKED_AT_ONCE:]
+        ]
+        return (*few, *others)
 
     def delivery(self, publication: Publication) -> TracedSpan | None:
         sent = read_text(publication.trace)
