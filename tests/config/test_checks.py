@@ -99,6 +99,10 @@ def test_what_asks_for_nothing_is_accepted(argv: list[str]) -> None:
             " got none",
         ),
         (
+            ["--statsd_host=a", "--statsd_prefix=a:b"],
+            "statsd_prefix: expected text without spaces and without any of : | # ; , =, got 'a:b'",
+        ),
+        (
             ["--statsd_host=a:b"],
             "statsd_host: expected HOST:PORT, got a port that is not from 1 to 65535",
         ),

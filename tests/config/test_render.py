@@ -122,7 +122,7 @@ def any_options(draw: st.DrawFn) -> Options:
         "server_name": draw(st.just("") | WORD),
     }
     rooms.setdefault("broadcast", {})["nats_channel"] = draw(WORD)
-    rooms.setdefault("statsd", {})["host"] = draw(st.just("") | HOST)
+    rooms.setdefault("statsd", {}).update(host=draw(st.just("") | HOST), prefix=draw(WORD))
     for room, name in (
         ("server", "allowed_origins"),
         ("http_broadcast", "cors_hosts"),

@@ -22,6 +22,8 @@ from catenary.config.pusher_apps import pusher_apps
 from catenary.config.urls import http_url
 from catenary.errors import ConfigError
 
+# These characters end a name in one of the formats of tags.
+_STATSD_PREFIX: Final = re.compile(r"[^\s:|#;,=]*")
 _PARAM: Final = re.compile(r"[A-Za-z0-9_-]+")
 # A NATS subject; it may have wildcards, to subscribe to several.
 _SUBJECT: Final = re.compile(r"([^\s.*>]+|\*)(\.([^\s.*>]+|\*))*(\.>)?")
@@ -77,8 +79,7 @@ def check_together(options: Options) -> None:
     pusher_apps(options)
     _check_durable_streams(options)
     _check_graphql(options)
-    if options.statsd.host:
-        statsd_address(options.statsd.host)
+    _check_statsd(options)
     _check_metrics_tags(options)
     _check_tracing(options)
     _check_admin(options)
@@ -101,6 +102,17 @@ def _check_metrics_tags(options: Options) -> None:
             )
     if len(set(names)) < len(names):
         raise ConfigError("metrics_tags: expected each name once, got one twice")
+
+
+def _check_statsd(options: Options) -> None:
+    statsd = options.statsd
+    if not statsd.host:
+        return
+    statsd_address(statsd.host)
+    if not _STATSD_PREFIX.fullmatch(statsd.prefix):
+        raise ConfigError(
+            f"statsd_prefix: expected text without spaces and without any of : | # ; , =, got {statsd.prefix!r}"
+        )
 
 
 def _check_graphql(options: Options) -> None:
