@@ -120,6 +120,13 @@ def test_a_key_with_a_passphrase_asks_nobody(tmp_path: Path) -> None:
     assert "passphrase" in finding.text + finding.advice
 
 
+def test_a_broken_certificate_after_a_good_one(tmp_path: Path) -> None:
+    made = for_days(90)
+    broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    found = bad(checked(tmp_path, made.certificate + broken, made.key))
+    assert [each.level for each in found] == ["problem"]
+
+
 def test_secrets_that_everybody_may_read(tmp_path: Path) -> None:
     made = for_days(90)
     checked(tmp_path, made.certificate, made.key)

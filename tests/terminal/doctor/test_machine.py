@@ -53,6 +53,7 @@ def test_open_files(monkeypatch: pytest.MonkeyPatch) -> None:
     for files, flag, level in (
         (100_000, "--max-conn=50000", "ok"),
         (50_000, "--max-conn=50000", "problem"),
+        (resource.RLIM_INFINITY, "--max-conn=50000", "ok"),
         (1_024, "--max-conn=100", "warning"),
         (1_024, "--max-conn=0", "warning"),
     ):

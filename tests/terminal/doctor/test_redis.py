@@ -1,6 +1,7 @@
 """Redis: reachable, new enough, with all permissions, and fit to store what must not be lost."""
 
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,6 +108,12 @@ def test_replicas_and_clusters(server: RedisServer, client: "redis.Redis", tmp_p
     with redis_server(flags=flags) as cluster:
         (finding,) = [each for each in bad(checked(cluster.url)) if each.level == "problem"]
     assert "is a node of a Redis Cluster" in finding.text
+
+
+def test_a_missing_library_is_a_finding_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("catenary.adapters.redis.inspection")
+    monkeypatch.setitem(sys.modules, "catenary.adapters.redis.inspection", None)
+    assert checked("redis://127.0.0.1:1") == []
 
 
 def test_sentinels(server: RedisServer) -> None:

@@ -77,7 +77,11 @@ def _pair(
     if Path(key).stat().st_mode & stat.S_IROTH:
         text = f"every user of this machine may read the private key {key}"
         yield warning(key_option, text, f"chmod o-r {key}")
-    chain = certificates(Path(cert).read_text(errors="replace"))
+    try:
+        chain = certificates(Path(cert).read_text(errors="replace"))
+    except ValueError as error:
+        yield problem(cert_option, f"{cert}: {error}", "remove it, or copy it again")
+        return
     yield _validity(cert_option, cert, chain)
     if is_server:
         yield from _order(cert_option, cert, chain)

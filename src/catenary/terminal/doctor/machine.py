@@ -78,6 +78,8 @@ def check_limits(options: Options) -> Iterator[Finding]:
     """Open files, queues of the kernel, ephemeral ports, dead connections."""
     # The server raises its soft limit to the hard limit.
     files, max_conn = resource.getrlimit(resource.RLIMIT_NOFILE)[1], options.server.max_conn
+    if files == resource.RLIM_INFINITY:
+        files = sys.maxsize
     advice = "raise the hard limit: LimitNOFILE= in systemd, --ulimit nofile= in Docker"
     if max_conn and files < max_conn + OTHER_FILES:
         text = f"max-conn={max_conn} needs {max_conn + OTHER_FILES} open files, {files} are allowed"
@@ -86,7 +88,8 @@ def check_limits(options: Options) -> Iterator[Finding]:
         text = f"{files} open files are allowed, one for each client"
         yield warning("open files", text, advice)
     else:
-        yield ok("open files", f"{files} are allowed, one for each client")
+        number = "any number" if files == sys.maxsize else str(files)
+        yield ok("open files", f"{number} are allowed, one for each client")
     somaxconn = _number("core/somaxconn")
     if somaxconn is not None and somaxconn < BACKLOG:
         text = f"the kernel queues {somaxconn} new connections, fewer than {BACKLOG}: bursts are refused"

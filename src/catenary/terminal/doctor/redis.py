@@ -23,7 +23,11 @@ async def check_redis(options: Options) -> AsyncIterator[Finding]:
     """Everything that this server does there, without storing anything."""
     if not uses_redis(options):
         return
-    from catenary.adapters.redis import inspection
+    try:
+        from catenary.adapters.redis import inspection
+    except ImportError:
+        # A missing library is a finding of its own.
+        return
 
     address = redis_address(options.redis)
     async for finding in _sentinels(address):
