@@ -287,6 +287,8 @@ def house(tmp_path: Path, **files: str) -> list[Import]:
         ("edge__sniffer", "from catenary.api.intake import IntakeEndpoint", False),
         ("node__node", "from catenary.edge.request import environment_of", False),
         ("api__broadcast", "from catenary.adapters.redis import client", False),
+        ("console__gate", "from catenary.api.access import Access", False),
+        ("console__gate", "from catenary.node.node import Node", True),
         ("api__broadcast", "from catenary.process.drain import drain", False),
         ("process__drain", "from catenary.edge.connection import ClientConnection", True),
         ("process__drain", "from catenary.transports.websocket import WebSocketConnection", False),

@@ -316,4 +316,9 @@ def test_the_keyboard_reaches_everything(browser: Browser, cluster: Cluster) -> 
         seen.add(focused)
         assert outline != "none", focused
     assert len(seen) > 20
-    watched.close()
+    watched.check()
+    # A violation of the policy would have been noticed.
+    with page.expect_console_message(lambda message: "Content Security Policy" in message.text):
+        page.evaluate("document.body.setAttribute('style', 'color: red')")
+    assert len(watched.complaints) == 1
+    watched.context.close()

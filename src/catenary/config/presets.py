@@ -52,7 +52,7 @@ def beside_a_cable(given: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def in_public_mode(given: Mapping[str, Value]) -> dict[str, Value]:
-    """The defaults that change in public mode: the console is on, because it shows nothing that is not open anyway."""
+    """The defaults that change in public mode: the console is on, because everybody may do there what everybody may do anyway."""
     if not given.get("access.public") or "admin.enabled" in given:
         return {}
     return {"admin.enabled": True}

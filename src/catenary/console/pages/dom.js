@@ -71,7 +71,7 @@ export function choices(label, options, chosen, choose) {
 
 /** What went wrong, where a page could not be shown. */
 export function trouble(error) {
-  return h("p.error", { role: "alert" }, error.message ?? String(error));
+  return h("p.error", { role: "alert" }, error.message ?? error);
 }
 
 export function title(text, lead, ...tools) {

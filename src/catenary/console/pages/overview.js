@@ -18,7 +18,12 @@ export async function render({ figures, signal }) {
   const known = new Map();
 
   function draw() {
-    fill(failure, figures.error && trouble(figures.error));
+    const silent = figures.latest?.errors ?? [];
+    fill(
+      failure,
+      figures.error && trouble(figures.error),
+      silent.map(({ node, error }) => trouble(`Node ${nodeName(node)} does not answer: ${error}`)),
+    );
     const names = [...figures.nodes.keys()].filter((each) => each !== CLUSTER).sort();
     const chosen = view === "cluster" ? [CLUSTER] : names;
     for (const { measure, draw: drawPlot } of plots) {
