@@ -16,6 +16,7 @@ from catenary.logs.redaction import redacted
 from catenary.messages.commands import ClientPing, ClientPong, Command, Perform, Whisper
 from catenary.messages.decisions import Decision
 from catenary.messages.environment import Environment, Requester
+from catenary.messages.lenient_json import without_surrogates
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.presence import PresenceChange
 from catenary.messages.publications import Publication, Publishable
@@ -324,7 +325,7 @@ def now() -> str:
 
 
 def _shown(text: str, limit: int) -> str:
-    return shortened(redacted(text[:_READ_CHARS]), limit)
+    return without_surrogates(shortened(redacted(text[:_READ_CHARS]), limit))
 
 
 def _ended(reason: Reason | None, how: str) -> dict[str, str]:
