@@ -127,3 +127,17 @@ def test_one_that_holds_too_much_is_refused() -> None:
     assert publisher.is_closed
     assert publisher.counters.pending_requests_bytes == 0
     assert publisher.published == []
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_a_request_names_its_trace() -> None:
+    request = post(b"1", "k", f"Traceparent: {TRACE}", "tracestate: a=1")
+    assert Publisher(is_traced=True).say([request, post(b"2")]).traces == [f"{TRACE} a=1", ""]
+    assert Publisher().say([request]).traces == [""], "without tracing, nothing is read"
+
+
+def test_a_trace_that_is_not_valid_refuses_nothing() -> None:
+    publisher = Publisher(is_traced=True).say([post(b"1", "k", "traceparent: mine")])
+    assert (publisher.published, publisher.traces) == ([b"1"], [""])

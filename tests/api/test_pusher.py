@@ -130,3 +130,15 @@ async def test_pages_of_allowed_origins_may_send_requests(
     assert headers.get(b"access-control-allow-origin") == (b"https://app.test" if pages else None)
     if pages:
         assert headers[b"access-control-allow-methods"] == b"GET, POST, OPTIONS"
+
+
+@pytest.mark.parametrize("is_traced", [True, False])
+@in_loop
+async def test_a_request_names_its_trace(is_traced: bool) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    publisher = Publisher()
+    broadcasts = BroadcastRules(publisher, Counters(), key="", pages=None, is_traced=is_traced)
+    api = PusherAppApi(APP, broadcasts, FailingChannels(NO_BROKER))
+    event = json.dumps({"name": "n", "channel": "c", "data": "d"}).encode()
+    await api.action("POST", ["events"])({}, event, {"traceparent": trace})
+    assert publisher.traces == [trace if is_traced else ""]

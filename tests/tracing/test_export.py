@@ -2,14 +2,17 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import pytest
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanContext, TraceFlags
 
 from catenary.tracing.export import SpanExport
 from tests.parts.heart import in_loop
+from tests.parts.ports import free_port
 
 SAMPLED = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
 
@@ -85,6 +88,31 @@ async def test_what_a_collector_refuses_is_counted() -> None:
     export.record(span())
     await export.close(10)
     assert (export.exported_total, export.failed_total) == (0, 1)
+
+
+def test_a_collector_that_is_away_costs_one_line_with_the_reason(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        away = OTLPSpanExporter(f"http://127.0.0.1:{free_port()}/v1/traces", timeout=0.1)
+        export = SpanExport(away, limit=1, delay_ms=1)
+        for number in range(1, 4):
+            export.record(span())
+            await until(lambda number=number: export.failed_total == number)  # type: ignore[misc]
+        await export.close(10)
+
+    caplog.set_level("DEBUG")
+    asyncio.run(scenario())
+    (line,) = [each for each in caplog.messages if "pans" in each]
+    assert line.startswith("Spans are not exported (")
+    assert line.endswith("1 are lost; failure 1 of a batch")
+    assert not [each for each in caplog.records if each.name.startswith("opentelemetry.exporter")]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 @in_loop

@@ -21,14 +21,18 @@ from opentelemetry.sdk.trace.export import (
     SpanExportResult,
 )
 
-from catenary.logs.rate_limited import RateLimitedLogger
+from catenary.supervision.backoff import Backoff
 
 _log: Final = logging.getLogger("catenary.tracing")
-_limited: Final = RateLimitedLogger(_log)
+_sdk_log: Final = logging.getLogger("opentelemetry.exporter.otlp.proto.http")
 
 QUEUE_LIMIT: Final = 2048
 """Spans that wait for the collector (``OTEL_BSP_MAX_QUEUE_SIZE`` replaces it): those of 2 s at 1,000 spans per second."""
 
+CLOSE_S: Final = 5.0
+"""How long the end of a server waits for the collector, at most: restarts must not take longer because it is away."""
+
+_REASON_CHARS: Final = 200
 _PATH: Final = "/v1/traces"
 _CONSOLE_DELAY_MS: Final = 500
 
@@ -81,7 +85,7 @@ class SpanExport:
         self._processor.on_end(span)
 
     async def close(self, timeout_s: float) -> None:
-        """Sends the spans that wait, for up to ``timeout_s``."""
+        """Sends the spans that wait, for up to ``timeout_s`` and :data:`CLOSE_S`."""
         loop = asyncio.get_running_loop()
         done = asyncio.Event()
 
@@ -93,7 +97,7 @@ class SpanExport:
         # A daemon: a collector that does not answer must not keep the process.
         threading.Thread(target=shut_down, name="trace-shutdown", daemon=True).start()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(min(timeout_s, CLOSE_S)):
                 await done.wait()
         left = self.queue_size
         if left > 0:
@@ -106,6 +110,8 @@ class _CountingExporter(SpanExporter):
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
+        self._reason = _LastReason()
+        self._outage = Backoff()
         self.taken_total = 0
         self.exported_total = 0
         self.failed_total = 0
@@ -115,17 +121,40 @@ class _CountingExporter(SpanExporter):
             result = self._exporter.export(spans)
         except Exception as error:  # noqa: BLE001
             # A fault of one batch must not end the thread.
-            _limited.warning("Exporting spans failed: %s", type(error).__name__)
+            self._reason.text = type(error).__name__
             result = SpanExportResult.FAILURE
         if result is SpanExportResult.SUCCESS:
             self.exported_total += len(spans)
+            if self._outage.works():
+                _log.info("Spans reach the collector")
         else:
             self.failed_total += len(spans)
+            outage = self._outage.failed()
+            if outage.is_logged:
+                _log.warning(
+                    "Spans are not exported (%s): %d are lost; failure %d of a batch",
+                    self._reason.text,
+                    len(spans),
+                    outage.failures,
+                )
         self.taken_total += len(spans)
         return result
 
     def shutdown(self) -> None:
         self._exporter.shutdown()
+
+
+class _LastReason(logging.Handler):
+    """Keeps the last line that the SDK has logged, instead of a line for each of its attempts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = "no reason was given"
+        _sdk_log.handlers = [self]
+        _sdk_log.propagate = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text = record.getMessage()[:_REASON_CHARS]
 
 
 def exporter_of(kind: Literal["otlp", "console"], endpoint: str, console: TextIO) -> SpanExporter:
