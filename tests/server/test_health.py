@@ -8,8 +8,12 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from resource import RLIM_INFINITY
+
+import pytest
 
 from catenary.config.effective import effective
+from catenary.process import resources
 from catenary.process.resources import max_open_files
 from catenary.server import health_checks
 from catenary.server.assembly import Assembly
@@ -186,6 +190,16 @@ async def test_a_grpc_application_that_is_away_is_reported_to_operators_only() -
         server.stop()
     finally:
         await build.shutdown.run(5)
+
+
+@in_loop
+async def test_open_files_may_have_no_limit() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resources, "max_open_files", lambda: RLIM_INFINITY)
+        build = ServerBuild(effective(options()))
+        health_checks.add_limits(build)
+    build.counters.open_connections_num = 100_000
+    assert result(build, "limits").state == "ok"
 
 
 @in_loop

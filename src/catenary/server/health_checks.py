@@ -36,7 +36,8 @@ def add_limits(build: ServerBuild) -> None:
         full = [
             f"{name}: {used} of {maximum}"
             for name, used, maximum in found
-            if used >= maximum * FULL
+            # An infinite number of open files is negative (getrlimit(2)).
+            if 0 < maximum * FULL <= used
         ]
         return Trouble("a limit is nearly reached", ", ".join(full)) if full else None
 
