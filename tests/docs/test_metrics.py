@@ -42,3 +42,12 @@ def test_the_page_explains_no_other_metrics() -> None:
 def test_no_metric_is_explained_twice() -> None:
     found = [each[1] for each in ROW.finditer(tables())]
     assert len(found) == len(set(found))
+
+
+def test_pages_name_metrics_that_exist() -> None:
+    """By the units at their ends. docs/differences.md also names those of anycable-go."""
+    name = re.compile(r"`(?:anycable_go_)?([a-z][a-z0-9_]*_(?:total|num|seconds|bytes))`")
+    pages = {ROOT / "README.md", ROOT / "ARCHITECTURE.md", *ROOT.glob("docs/*.md")}
+    pages.remove(ROOT / "docs" / "differences.md")
+    found = {each.name: set(name.findall(each.read_text())) - catalogue().keys() for each in pages}
+    assert {page: names for page, names in found.items() if names} == {}

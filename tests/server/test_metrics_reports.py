@@ -121,3 +121,8 @@ def test_all_metrics_fit_on_a_line() -> None:
     assert names == sorted(names)
     assert len(names) > 60
     assert {"clients_num", "webhook_retries_total"} <= set(names)
+
+
+def test_a_level_above_info_is_said_to_leave_no_metrics() -> None:
+    with cable_server(*FLAGS, "--metrics_log", "--log_level=warn") as server:
+        assert "metrics_log writes no lines: expected log_level=info or debug" in server.output()

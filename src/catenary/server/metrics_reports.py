@@ -37,6 +37,8 @@ def _add_log(build: ServerBuild) -> None:
     unknown = sorted(set(wanted) - names)
     if unknown and (build.worker is None or build.worker.number == 1):
         _log.warning("metrics_log_filter: this server has no metrics named %s", ", ".join(unknown))
+    if not _log.isEnabledFor(logging.INFO):
+        _log.warning("metrics_log writes no lines: expected log_level=info or debug")
     log, intervals = MetricsLog(wanted), Intervals()
     _report(build, lambda: log.write(intervals.report(build.figures.figures())))
 
