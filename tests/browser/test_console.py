@@ -22,6 +22,7 @@ from tests.browser.console import (
 )
 from tests.parts.chromium import headless_chromium
 from tests.parts.cluster import Cluster, redis_cluster
+from tests.parts.ports import free_port
 from tests.parts.raw_socket import RawSocket, command, upgrade
 from tests.parts.server import CableServer, cable_server
 
@@ -38,20 +39,22 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[CableServer]:
-    """A server whose console needs a key, its clients a token, and its streams a signature."""
-    flags = ("--norpc", "--secret=s3cret", "--admin", f"--admin_secret={KEY}", "--presets=broker")
-    with cable_server(*flags) as server:
-        yield server
+def guarded() -> Iterator[tuple[CableServer, str]]:
+    """A server whose console has a key and a port of its own, its clients need a token, its streams a signature; and the
+    console's origin."""
+    port = free_port()
+    flags = ("--admin", f"--admin_secret={KEY}", f"--admin_port={port}", "--secret=s3cret")
+    with cable_server(*flags, "--norpc", "--presets=broker") as server:
+        yield server, f"http://127.0.0.1:{port}"
 
 
-def test_only_the_key_opens_the_console(browser: Browser, guarded: CableServer) -> None:
-    origin = f"http://127.0.0.1:{guarded.port}"
+def test_only_the_key_opens_the_console(browser: Browser, guarded: tuple[CableServer, str]) -> None:
+    server, origin = guarded
     watched = Watched(browser, origin, theme="dark")
     # Chromium reports each answer above 399.
     watched.expected = ("401 (Unauthorized)", "429 (Too Many Requests)")
     page = watched.page
-    page.goto(origin + PATH)
+    page.goto(origin)
     expect(page).to_have_title("Log in · Catenary")
     assert serious(page) == []
     shoot(page, "login-dark")
@@ -78,7 +81,9 @@ def test_only_the_key_opens_the_console(browser: Browser, guarded: CableServer) 
     ):
         commands.get_by_role("button", name=button, exact=True).click()
         expect(log).to_contain_text(answer)
-    expect(page.get_by_role("region", name="curl code")).to_contain_text("Authorization: Bearer $")
+    curl = page.get_by_role("region", name="curl code")
+    expect(curl).to_contain_text(f"http://127.0.0.1:{server.port}/api/publish")
+    expect(curl).to_contain_text("Authorization: Bearer $API_KEY")
     page.get_by_role("button", name="Log out").click()
     expect(page).to_have_title("Log in · Catenary")
     page.goto(origin + PATH + "console.js")

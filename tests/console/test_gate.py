@@ -132,6 +132,14 @@ def test_the_key_opens_the_console_for_this_browser() -> None:
     assert visitor.ask("/login").headers["location"] == f"{PATH}/"
 
 
+def test_the_login_page_learns_whether_there_is_a_session_already() -> None:
+    """A link from another site brings no cookie (SameSite=Strict), the page's own request does."""
+    visitor = Visitor()
+    assert visitor.ask("/session").body == b'{"is_valid":false}'
+    visitor.log_in()
+    assert visitor.ask("/session").body == b'{"is_valid":true}'
+
+
 def test_the_cookie_is_for_this_path_alone_and_no_script_reads_it() -> None:
     cookie = Visitor().log_in().headers["set-cookie"].lower()
     assert "httponly" in cookie

@@ -100,6 +100,8 @@ class Gate:
         if (name, request.method) == ("logout", "POST"):
             return self._with_cookie(Response(status_code=204), request, "", 0)
         has_session = self._sessions.is_valid(request.cookies.get(COOKIE, ""), time.time())
+        if name == "session":
+            return JSONResponse({"is_valid": has_session})
         if name in LOGIN_FILES or (name == "login" and not has_session):
             return self._show_login(request, "login.html" if name == "login" else name)
         if has_session:

@@ -11,7 +11,9 @@ try {
 } catch { /* storage is blocked: the system's theme */ }
 
 // A link from another site brings no cookie (SameSite=Strict): there may be a session nevertheless.
-fetch("api/playground").then((answer) => { if (answer.ok) location.replace("./"); });
+fetch("session")
+  .then((answer) => answer.json())
+  .then((session) => session.is_valid && location.replace("./"), () => {});
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
