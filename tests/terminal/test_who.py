@@ -16,7 +16,7 @@ import pytest
 from tests.parts.cable_client import CableClient, identifier
 from tests.parts.server import CableServer, cable_server
 from tests.parts.tokens import SECRET, token
-from tests.terminal.shell import PROGRAM, beside, catenary, environment, lines, paged_api
+from tests.terminal.shell import PROGRAM, beside, called, environment, lines, paged_api
 
 _STYLE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 CHAT = identifier("$pubsub", stream_name="chat/1")
@@ -91,17 +91,17 @@ def plain(text: str) -> list[str]:
 
 
 def test_who_prints_json_lines_where_a_program_reads(around: dict[str, str]) -> None:
-    found = lines(catenary("who", **around))
+    found = lines(called("who", **around))
     assert sorted(each["identifiers"] for each in found) == [f'{{"user":"{n}"}}' for n in CLIENTS]
     assert {each["subscriptions"] for each in found} == {1}
-    assert len(lines(catenary("who", "--limit=2", **around))) == 2
-    (ann,) = lines(catenary("who", '"ann"', **around))
-    (same,) = lines(catenary("who", '--identifiers={"user":"ann"}', "--stream=chat/1", **around))
+    assert len(lines(called("who", "--limit=2", **around))) == 2
+    (ann,) = lines(called("who", '"ann"', **around))
+    (same,) = lines(called("who", '--identifiers={"user":"ann"}', "--stream=chat/1", **around))
     assert ann == same
-    assert lines(catenary("who", "--stream=another", **around)) == []
-    (count,) = lines(catenary("who", "--count", "--since=1h", **around))
+    assert lines(called("who", "--stream=another", **around)) == []
+    (count,) = lines(called("who", "--count", "--since=1h", **around))
     assert count["count"] == 3
-    (details,) = lines(catenary("who", f"--sid={ann['sid']}", **around))
+    (details,) = lines(called("who", f"--sid={ann['sid']}", **around))
     assert details["subscriptions"] == [{"identifier": CHAT, "streams": ["chat/1"]}]
 
 
@@ -115,7 +115,7 @@ def test_who_prints_a_table_where_a_person_looks(around: dict[str, str]) -> None
     assert note == "3 clients"
     assert max(map(len, (title, *rows))) <= 80
     assert "\x1b[1m" in text
-    sids = {each["sid"] for each in lines(catenary("who", **around))}
+    sids = {each["sid"] for each in lines(called("who", **around))}
     assert {row.split()[0] for row in rows} == sids
     assert {row.split()[1] for row in rows} == {f'{{"user":"{name}"}}' for name in CLIENTS}
     with on_a_terminal("who", "--limit=1", NO_COLOR="1", **around) as (_, ours):
@@ -127,7 +127,7 @@ def test_who_prints_a_table_where_a_person_looks(around: dict[str, str]) -> None
 
 
 def test_a_client_with_its_subscriptions_on_a_terminal(around: dict[str, str]) -> None:
-    (ann,) = lines(catenary("who", '"ann"', **around))
+    (ann,) = lines(called("who", '"ann"', **around))
     with on_a_terminal("who", f"--sid={ann['sid']}", **around) as (_, ours):
         text = "\n".join(plain(read_all(ours)))
     assert ann["sid"] in text
@@ -136,12 +136,12 @@ def test_a_client_with_its_subscriptions_on_a_terminal(around: dict[str, str]) -
 
 
 def test_streams_and_nodes(around: dict[str, str]) -> None:
-    assert lines(catenary("streams", **around)) == [{"stream": "chat/1", "listeners": 3}]
-    assert lines(catenary("streams", "other", **around)) == []
-    assert lines(catenary("streams", "--channels", **around)) == [
+    assert lines(called("streams", **around)) == [{"stream": "chat/1", "listeners": 3}]
+    assert lines(called("streams", "other", **around)) == []
+    assert lines(called("streams", "--channels", **around)) == [
         {"channel": "$pubsub", "subscriptions": 3}
     ]
-    nodes = lines(catenary("nodes", **around))
+    nodes = lines(called("nodes", **around))
     assert sorted(each["worker"] for each in nodes) == [1, 2]
     assert sum(each["connections"] for each in nodes) == 3
     with on_a_terminal("nodes", **around) as (_, ours):
@@ -152,11 +152,11 @@ def test_streams_and_nodes(around: dict[str, str]) -> None:
 
 
 def test_stats(around: dict[str, str]) -> None:
-    (found,) = lines(catenary("stats", "clients_num", **around))
+    (found,) = lines(called("stats", "clients_num", **around))
     assert found["sum"]["clients_num"] == 3
     assert sum(each["figures"]["clients_num"] for each in found["nodes"]) == 3
     assert all("clients_num" in name for name in found["sum"])
-    (found,) = lines(catenary("stats", "client*", **around))
+    (found,) = lines(called("stats", "client*", **around))
     assert set(found["sum"]) >= {"clients_num", "client_msg_total"}
     with on_a_terminal("stats", "clients_num", "--each", **around) as (_, ours):
         title, *rows = plain(read_all(ours))
@@ -216,13 +216,13 @@ def test_tail(server: CableServer, around: dict[str, str]) -> None:
         ours,
     ):
         read_until(ours, "following 2 nodes")
-        assert catenary("publish", "chat/1", "hi", **around).returncode == 0
+        assert called("publish", "chat/1", "hi", **around).returncode == 0
         text = read_all(ours)
         assert process_on_terminal.wait(20) == 0
     (line,) = plain(text)
     assert re.fullmatch(r"[\d:.]{12} delivered +stream=chat/1 messages=1 clients=\d", line)
-    assert catenary("tail", "--count=1", "--timeout=0.1s", **around).returncode == 1
-    assert catenary("tail", "--timeout=0.1s", **around).returncode == 0
+    assert called("tail", "--count=1", "--timeout=0.1s", **around).returncode == 1
+    assert called("tail", "--timeout=0.1s", **around).returncode == 0
 
 
 def test_disconnect(server: CableServer, around: dict[str, str]) -> None:
@@ -244,44 +244,44 @@ def test_disconnect(server: CableServer, around: dict[str, str]) -> None:
             "reconnect": False,
         }
     with connected(server, "fay") as client:
-        (found,) = lines(catenary("who", '"fay"', **around))
-        done = catenary("disconnect", f"--sid={found['sid']}", **around)
+        (found,) = lines(called("who", '"fay"', **around))
+        done = called("disconnect", f"--sid={found['sid']}", **around)
         assert (done.returncode, done.stdout) == (0, "disconnected 1 client\n")
         assert client.receive()["reconnect"] is True
-    done = catenary("disconnect", f"--sid={found['sid']}", "--yes", **around)
+    done = called("disconnect", f"--sid={found['sid']}", "--yes", **around)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"catenary disconnect: no node has a client with the sid {found['sid']}\n"
-    assert catenary("disconnect", '--identifiers={"user":"gus"}', **around).returncode == 1
+    assert called("disconnect", '--identifiers={"user":"gus"}', **around).returncode == 1
 
 
 @pytest.mark.parametrize("tool", ["who", "streams", "nodes", "stats", "tail"])
 def test_refusals(around: dict[str, str], tool: str) -> None:
-    done = catenary(tool, **{**around, "ANYCABLE_SECRET": "another"})
+    done = called(tool, **{**around, "ANYCABLE_SECRET": "another"})
     assert done.returncode == 1
     assert done.stderr.startswith(
         f"catenary {tool}: the API requires another key (--secret, --key)"
     )
-    done = catenary(tool, "--url=http://127.0.0.1:1/api", "--config-path=/dev/null")
+    done = called(tool, "--url=http://127.0.0.1:1/api", "--config-path=/dev/null")
     assert done.returncode == 1
     assert "no server answers at http://127.0.0.1:1/api (Connection refused)" in done.stderr
 
 
 def test_what_does_not_exist(around: dict[str, str]) -> None:
-    done = catenary("who", "--sid=nobody", **around)
+    done = called("who", "--sid=nobody", **around)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "catenary who: not found: HTTP 404 no such connection\n"
-    done = catenary("tail", "--event=oops", **around)
+    done = called("tail", "--event=oops", **around)
     assert done.stderr.startswith("catenary tail: the API refuses: HTTP 422 event: unknown 'oops'")
 
 
 def test_lists_of_many_pages() -> None:
     with paged_api(2_500, missing="n2") as url:
-        done = catenary("who", f"--url={url}")
+        done = called("who", f"--url={url}")
         assert done.returncode == 1
         found: list[Any] = [json.loads(line) for line in done.stdout.splitlines()]
         assert [each["sid"] for each in found] == [str(number) for number in range(2_500)]
         assert done.stderr == "node n2 is missing: no answer within 10 s\n"
-        done = catenary("who", f"--url={url}", "--limit=1500")
+        done = called("who", f"--url={url}", "--limit=1500")
         assert len(done.stdout.splitlines()) == 1_500
         with on_a_terminal("who", f"--url={url}") as (_, ours):
             printed = plain(read_all(ours))
