@@ -110,6 +110,26 @@ def test_one_trace_leads_from_a_client_through_the_application_to_the_delivery(k
     assert SECRET.encode() not in b"".join(spans.bodies)
 
 
+def test_event_streams_and_long_polling_continue_the_trace_of_their_request_too() -> None:
+    with collector() as spans:
+        server_flags = (
+            *flags(spans, "0"),
+            "--public",
+            "--norpc",
+            "--sse",
+            "--poll",
+            "--public_streams",
+        )
+        with cable_server(*server_flags, env=QUICK) as server:
+            base = f"http://127.0.0.1:{server.port}"
+            for path, body in (("/events?stream=news", None), ("/lp", b"")):
+                request = urllib.request.Request(f"{base}{path}", body, {"traceparent": PARENT})
+                urllib.request.urlopen(request, timeout=30).close()
+            spans.wait_for(lambda: len(spans.named("connect")) == 2)
+    found = {each.attributes["network.protocol.name"]: each for each in spans.of(TRACE)}
+    assert sorted(found) == ["long_polling", "sse"]
+
+
 # Other publishers, other nodes
 
 
@@ -237,6 +257,15 @@ def test_workers_say_which_of_them_a_span_is_of() -> None:
             client.receive_welcome()
             spans.wait_for(lambda: bool(spans.named("connect")))
     assert only(spans.named("connect")).resource["catenary.worker"] in {"1", "2"}
+
+
+def test_without_the_option_nothing_of_opentelemetry_is_imported() -> None:
+    code = (
+        "import sys\n"
+        "import catenary.cli, catenary.server.run, catenary.server.assembly\n"
+        "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
 
 
 def test_a_missing_extra_is_named_with_the_command_that_installs_it() -> None:
