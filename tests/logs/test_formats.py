@@ -1,7 +1,10 @@
 """Fields stand beside the message in both formats, and nobody outside can write one, or a line."""
 
+import datetime as dt
 import json
 import logging
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,9 @@ from catenary.logs.fields import Value, fields
 from catenary.logs.formats import JsonFormatter, Process, TextFormatter
 
 HOSTILE = 'a\n2026-01-01T00:00:00.000Z ERROR   server: forged\x1b[2J" level="ERROR" sid=x \u202e'
+
+
+OWN = ("ts", "level", "msg", "logger", "node")
 
 
 def record(text: str, *args: object, event: str = "", **values: Value) -> logging.LogRecord:
@@ -104,3 +110,17 @@ def test_long_fields_are_shortened() -> None:
     made = record("x", identifier="y" * 100_000)
     assert len(TextFormatter().format(made)) < 700
     assert as_json(made)["identifier"].endswith("… (100000 characters)")
+
+
+def test_the_page_shows_a_line_as_it_is_written() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "logs.md").read_text()
+    (shown,) = re.findall(r"^\{.*\}$", page, re.MULTILINE)
+    entry = json.loads(shown)
+    values = {key: value for key, value in entry.items() if key not in (*OWN, "event")}
+    made = record(entry["msg"], event=entry["event"], **values)
+    made.created = dt.datetime.fromisoformat(entry["ts"]).timestamp()
+    assert JsonFormatter(Process(node=entry["node"])).format(made) == shown
+    order = ("identifier", "reason", "sid", "remote", "path", "origin")
+    text = record(entry["msg"], **{key: values[key] for key in order})
+    text.created = made.created
+    assert TextFormatter().format(text) in page
