@@ -36,7 +36,8 @@ def values(entry: OptionRow) -> st.SearchStrategy[Value]:
         case "bool":
             return st.booleans()
         case "tags":
-            names = ITEM.filter(lambda name: ":" not in name)
+            # Those of Prometheus' labels
+            names = st.from_regex(r"(?!__|le\Z)[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True)
             return st.dictionaries(names, ITEM, max_size=3).map(
                 lambda tags: tuple(f"{name}:{value}" for name, value in tags.items())
             )
