@@ -1,9 +1,11 @@
 """Histograms."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from catenary.metrics.figures import Distribution
-from catenary.metrics.histogram import Histogram, LabelledHistograms
+from catenary.metrics.histogram import UNSORTED, Histogram, LabelledHistograms
 
 
 def test_a_value_belongs_to_the_first_bucket_whose_bound_it_does_not_exceed() -> None:
@@ -16,8 +18,28 @@ def test_a_value_belongs_to_the_first_bucket_whose_bound_it_does_not_exceed() ->
 
 def test_equal_values_are_counted_at_once() -> None:
     histogram = Histogram((1, 10))
-    histogram.observe(3, 1000)
+    histogram.observe_equal(3, 1000)
     assert histogram.read() == Distribution((1, 10), (0, 1000, 0), 3000)
+
+
+@given(st.lists(st.floats(0, 1e6)), st.lists(st.floats(0, 1e6), min_size=1, unique=True))
+def test_values_are_counted_as_one_by_one(values: list[float], bounds: list[float]) -> None:
+    together, single = Histogram(sorted(bounds)), Histogram(sorted(bounds))
+    for value in values:
+        together.observe(value)
+        single.observe_equal(value, 1)
+    assert together.read().counts == single.read().counts
+    assert together.read().sum == pytest.approx(single.read().sum)
+
+
+def test_values_do_not_wait_for_ever() -> None:
+    histogram = Histogram((1, 10))
+    for value in range(3 * UNSORTED):
+        histogram.observe(value)
+        assert len(histogram._unsorted) < UNSORTED
+    assert histogram.read() == Distribution(
+        (1, 10), (2, 9, 3 * UNSORTED - 11), sum(range(3 * UNSORTED))
+    )
 
 
 def test_a_state_that_was_read_does_not_change() -> None:

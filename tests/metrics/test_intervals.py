@@ -57,10 +57,10 @@ def test_each_combination_of_labels_has_an_increase_of_its_own() -> None:
 def test_a_histogram_becomes_the_number_the_mean_and_quantiles_of_the_interval() -> None:
     registry, intervals = Registry(Counters()), Intervals()
     histogram = registry.histogram("wait_seconds", "Waits", BOUNDS)
-    histogram.observe(9, 100)
+    histogram.observe_equal(9, 100)
     intervals.report(registry.figures())
-    histogram.observe(0.05, 98)
-    histogram.observe(0.3, 2)
+    histogram.observe_equal(0.05, 98)
+    histogram.observe_equal(0.3, 2)
     found = of("wait_seconds", intervals.report(registry.figures()))
     assert found["wait_seconds_count"] == 100
     assert found["wait_seconds_mean"] == pytest.approx(0.055)

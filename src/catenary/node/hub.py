@@ -468,8 +468,13 @@ class Hub:
                     write(frame)
                 left -= part
                 turns.spend(part * cost)
-        self._note_seconds(perf_counter() - arrived_at, len(batch))
-        self._note_clients(clients, len(batch))
+        if len(batch) == 1:
+            self._note_seconds(perf_counter() - arrived_at)
+            self._note_clients(clients)
+        else:
+            counters = self._counters
+            counters.delivery_seconds.observe_equal(perf_counter() - arrived_at, len(batch))
+            counters.delivery_clients.observe_equal(clients, len(batch))
         if spans:
             end_deliveries(spans, clients)
 
