@@ -216,6 +216,8 @@ def test_an_empty_key_and_none_are_wrong() -> None:
         {"sec-fetch-site": "same-site", "sec-fetch-mode": "cors"},
         {"origin": "https://evil.example"},
         {"origin": "null"},
+        {"origin": "http://["},
+        {"origin": HOST},
         {"origin": "http://cable.example:9999"},
     ],
 )

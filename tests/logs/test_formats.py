@@ -4,11 +4,12 @@ import datetime as dt
 import json
 import logging
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from catenary.logs.fields import Value, fields
@@ -99,6 +100,14 @@ def test_whatever_a_value_is_the_line_is_one_printable_line(value: str) -> None:
     made = record("x", path=value)
     assert TextFormatter().format(made).isprintable()
     assert JsonFormatter().format(made).isprintable()
+
+
+@given(st.text(" \\\"'=ab", max_size=20))
+@example('a\\" remote=10.6.6.6 x="')
+def test_a_text_line_is_read_back_as_it_was_written(value: str) -> None:
+    line = TextFormatter().format(record("x", path=value, remote="10.0.0.7"))
+    _, _, _, _, *read = shlex.split(line)
+    assert read == [*([f"path={value}"] if value else []), "remote=10.0.0.7"]
 
 
 def test_a_field_can_t_replace_one_of_the_line() -> None:

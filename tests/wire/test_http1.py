@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from catenary.errors import RequestRefused
 from catenary.wire import http1
-from catenary.wire.http1 import RequestHead, read_request, refusal
+from catenary.wire.http1 import RequestHead, already_read, read_request, refusal
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,28 @@ def test_http_1_0_needs_no_host_and_keeps_no_connection() -> None:
 )
 def test_reads_headers(lines: bytes, headers: dict[str, str]) -> None:
     assert read_request(b"GET / HTTP/1.1\r\n" + lines).headers == headers
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["[", "a/path?", "a#", "a?", "a b", "user@a", "a\\b", "[::1", "a:b", "a:1:2", 'a"', "é/"],
+)
+def test_a_host_that_is_none_is_refused(host: str) -> None:
+    """It would become a part of the path in logs and for applications."""
+    raw = f"GET /cable HTTP/1.1\r\nHost: {host}".encode()
+    with pytest.raises(RequestRefused, match="Host") as refused:
+        read_request(raw)
+    assert refused.value.status == 400
+    with pytest.raises(RequestRefused, match="Host"):
+        already_read("/cable", [(b"host", host.encode())])
+
+
+@pytest.mark.parametrize(
+    "host", ["", "a", "a.example:80", "[::1]:80", "127.0.0.1", "a_b", "a:", "bücher.example"]
+)
+def test_hosts_are_accepted(host: str) -> None:
+    assert read_request(f"GET / HTTP/1.1\r\nHost: {host}".encode()).headers["host"] == host
+    assert already_read("/", [(b"host", host.encode())]).headers["host"] == host
 
 
 @pytest.mark.parametrize("line", [b"Host", b"Host ", b"Host : a", b" Host: a", b"Host:\x00", b""])

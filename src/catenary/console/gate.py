@@ -14,7 +14,6 @@ import re
 import time
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -148,7 +147,7 @@ def _is_foreign(request: Request) -> bool:
         is_link = request.method in _SAFE and request.headers.get("sec-fetch-mode") == "navigate"
         return site not in ("same-origin", "none") and not is_link
     origin = request.headers.get("origin", "")
-    return bool(origin) and urlsplit(origin).netloc != request.headers.get("host", "")
+    return bool(origin) and origin.partition("://")[2] != request.headers.get("host", "")
 
 
 def _scheme(origin: str) -> str:

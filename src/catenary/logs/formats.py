@@ -101,11 +101,12 @@ def _safe(value: Value) -> Value:
 
 
 def _quoted(value: Value) -> str:
-    """A value of a text line: in quotes if it has a space, a quote or an equals sign, so that it can't pass for several fields."""
+    """A value of a text line: in quotes if it has a space, a quote, a backslash or an equals sign, so that it can't pass for several
+    fields. Backslashes and quotes within are escaped: a value can't end its own quotes."""
     text = str(value)
-    if text and not set(text) & set(" \"'="):
+    if text and not set(text) & set(" \"'=\\"):
         return text
-    return '"' + text.replace('"', '\\"') + '"'
+    return '"' + text.replace("\\", r"\\").replace('"', r"\"") + '"'
 
 
 def _rfc3339(created_s: float) -> str:
