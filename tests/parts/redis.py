@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import redis
 
@@ -36,8 +37,10 @@ class RedisServer:
         self.port = free_port()
         self._binary = binary
         self._flags = flags
+        # A test may switch persistence on: the files must not be written to the directory of the tests.
+        self._scratch = TemporaryDirectory(ignore_cleanup_errors=True)
         self._persistence = (
-            ("--appendonly", "no")
+            ("--appendonly", "no", "--dir", self._scratch.name)
             if directory is None
             else ("--appendonly", "yes", "--appendfsync", "always", "--dir", str(directory))
         )

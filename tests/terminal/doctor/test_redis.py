@@ -51,6 +51,7 @@ def test_what_may_be_lost_is_a_warning(server: RedisServer, client: "redis.Redis
         "Redis keeps nothing on disk: histories and sessions are lost when it restarts"
     ]
     assert bad(checked(server.url, "--pubsub=redis")) == []
+    assert client.config_get("dir") != {"dir": str(Path.cwd())}  # its files must not be committed
     client.config_set("appendonly", "yes")
     client.config_set("maxmemory", "100mb")
     client.config_set("maxmemory-policy", "allkeys-lru")
