@@ -8,6 +8,7 @@ import pytest
 
 from catenary.logs.clients import LifeLog, RefusalLog
 from catenary.logs.fields import event_of, fields_of
+from catenary.logs.rate_limited import LINES_PER_SECOND
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment, Ingress, Requester
 from catenary.messages.names import Identifier, Sid
@@ -59,6 +60,17 @@ def test_each_refusal_is_one_line_with_who_and_why(caplog: pytest.LogCaptureFixt
         ),
         ("message_refused", {"reason": "no command", **WHO}),
     ]
+
+
+def test_a_flood_of_requests_does_not_suppress_the_line_about_a_wrong_key(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "catenary.client")
+    log = RefusalLog()
+    for _ in range(2 * LINES_PER_SECOND):
+        log.request_refused(Requester("10.6.6.6", "GET", "/nope"), 404, "no such path")
+    log.request_refused(Requester("10.0.0.1", "POST", "/login"), 401, "wrong key")
+    assert written(caplog)[-1][1]["remote"] == "10.0.0.1"
 
 
 def test_a_failure_that_is_logged_with_its_cause_is_not_told_twice(

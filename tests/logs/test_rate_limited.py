@@ -104,8 +104,28 @@ def test_a_library_s_logger(caplog: pytest.LogCaptureFixture) -> None:
         log.warning("line %d", number)
     assert len(caplog.messages) == LINES_PER_SECOND
     clock.now += 1
-    log.warning("again")
+    log.warning("line %d", 0)
     assert caplog.messages[-2:] == [
         "7 log lines of catenary_test_library suppressed by the rate limit",
-        "again",
+        "line 0",
     ]
+
+
+def test_a_flood_of_a_library_s_lines_does_not_suppress_its_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log = logging.getLogger("catenary_test_other_library")
+    log.addFilter(RateLimit(log, Clock()))
+    for _ in range(2 * LINES_PER_SECOND):
+        log.warning("Invalid HTTP request received.")
+    log.error("Exception in ASGI application")
+    assert caplog.messages[-1] == "Exception in ASGI application"
+
+
+def test_kinds_of_one_text(caplog: pytest.LogCaptureFixture) -> None:
+    log = limited(Clock())
+    with caplog.at_level(logging.INFO, "catenary.test"):
+        for _ in range(2 * LINES_PER_SECOND):
+            log.info("refused", kind=" 404")
+        log.info("refused", kind=" 401", status=401)
+    assert fields_of(caplog.records[-1]) == {"status": 401}

@@ -48,6 +48,8 @@ class RefusalLog(SilentObserver):
         _limited.info(
             "Request refused",
             event="request_refused",
+            # Requests for paths that do not exist must not suppress the line about a wrong key.
+            kind=f" {status}",
             status=status,
             reason=why,
             **requester_fields(requester),

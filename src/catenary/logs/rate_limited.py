@@ -78,19 +78,43 @@ class LineLimit:
             self._report_suppressed()
 
 
-class RateLimitedLogger:
-    """A logger with a limit for each kind of line, so that a flood of one kind does not suppress the others.
+class _KindLimits:
+    """A limit for each kind of line, so that a flood of one kind does not suppress the others.
 
-    Lines with the same ``text`` are of one kind. Lines of disabled levels do not count. ``event`` and ``values`` are fields of
-    the line (:mod:`catenary.logs.fields`).
+    ``report`` is called with a kind and the number of its suppressed lines. Kinds beyond :data:`KINDS` have one limit together.
     """
 
-    __slots__ = ("_clock", "_limits", "_log")
+    __slots__ = ("_clock", "_limits", "_report")
+
+    def __init__(self, report: Callable[[str, int], None], clock: Callable[[], float]) -> None:
+        self._report = report
+        self._clock = clock
+        self._limits: dict[str, LineLimit] = {}
+
+    def allows(self, kind: str) -> bool:
+        """Whether another line of this kind may be logged now; counts it."""
+        limit = self._limits.get(kind)
+        if limit is None:
+            kind = kind if len(self._limits) < KINDS else ""
+            limit = self._limits.get(kind)
+            if limit is None:
+                report = functools.partial(self._report, kind)
+                limit = self._limits[kind] = LineLimit(report, self._clock)
+        return limit.allows()
+
+
+class RateLimitedLogger:
+    """A logger with a limit for each kind of line.
+
+    Lines with the same ``text`` and ``kind`` are of one kind. Lines of disabled levels do not count. ``event`` and ``values`` are
+    fields of the line (:mod:`catenary.logs.fields`).
+    """
+
+    __slots__ = ("_limits", "_log")
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._log = log
-        self._clock = clock
-        self._limits: dict[str, LineLimit] = {}
+        self._limits = _KindLimits(self._report, clock)
 
     def log(
         self,
@@ -99,19 +123,22 @@ class RateLimitedLogger:
         *args: object,
         exc_info: BaseException | bool | None = None,
         event: str = "",
+        kind: str = "",
         **values: Value,
     ) -> None:
         """Logs one line, unless the limit of this second is used up."""
-        if self._log.isEnabledFor(level) and self._limit_of(text).allows():
+        if self._log.isEnabledFor(level) and self._limits.allows(text + kind):
             self._log.log(level, text, *args, exc_info=exc_info, extra=fields(event, **values))
 
     def debug(self, text: str, *args: object, event: str = "", **values: Value) -> None:
         """Logs for developers."""
-        self.log(logging.DEBUG, text, *args, exc_info=None, event=event, **values)
+        self.log(logging.DEBUG, text, *args, exc_info=None, event=event, kind="", **values)
 
-    def info(self, text: str, *args: object, event: str = "", **values: Value) -> None:
+    def info(
+        self, text: str, *args: object, event: str = "", kind: str = "", **values: Value
+    ) -> None:
         """Logs a normal event."""
-        self.log(logging.INFO, text, *args, exc_info=None, event=event, **values)
+        self.log(logging.INFO, text, *args, exc_info=None, event=event, kind=kind, **values)
 
     def warning(
         self,
@@ -122,7 +149,7 @@ class RateLimitedLogger:
         **values: Value,
     ) -> None:
         """Logs something that an operator may want to look at."""
-        self.log(logging.WARNING, text, *args, exc_info=exc_info, event=event, **values)
+        self.log(logging.WARNING, text, *args, exc_info=exc_info, event=event, kind="", **values)
 
     def error(
         self,
@@ -133,22 +160,11 @@ class RateLimitedLogger:
         **values: Value,
     ) -> None:
         """Logs a fault."""
-        self.log(logging.ERROR, text, *args, exc_info=exc_info, event=event, **values)
+        self.log(logging.ERROR, text, *args, exc_info=exc_info, event=event, kind="", **values)
 
     def exception(self, text: str, *args: object, event: str = "", **values: Value) -> None:
         """Logs a fault, with the traceback of the exception being handled."""
-        self.log(logging.ERROR, text, *args, exc_info=True, event=event, **values)
-
-    def _limit_of(self, text: str) -> LineLimit:
-        limit = self._limits.get(text)
-        if limit is None:
-            kind = text if len(self._limits) < KINDS else ""
-            limit = self._limits.get(kind)
-            if limit is None:
-                limit = self._limits[kind] = LineLimit(
-                    functools.partial(self._report, kind), self._clock
-                )
-        return limit
+        self.log(logging.ERROR, text, *args, exc_info=True, event=event, kind="", **values)
 
     def _report(self, kind: str, suppressed: int) -> None:
         self._log.warning(
@@ -159,17 +175,22 @@ class RateLimitedLogger:
 
 
 class RateLimit(logging.Filter):
-    """The same limit for the logger of a library, as a filter to add to it."""
+    """The same limits for the logger of a library, as a filter to add to it."""
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._name = log.name
         self._log = logging.getLogger("catenary.logs")
-        self._limit = LineLimit(self._report, clock)
+        self._limits = _KindLimits(self._report, clock)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Called by logging for each record."""
-        return self._limit.allows()
+        return self._limits.allows(str(record.msg))
 
-    def _report(self, suppressed: int) -> None:
-        self._log.warning("%d log lines of %s suppressed by the rate limit", suppressed, self._name)
+    def _report(self, kind: str, suppressed: int) -> None:
+        self._log.warning(
+            "%d log lines of %s suppressed by the rate limit",
+            suppressed,
+            self._name,
+            extra=fields("suppressed", kind=kind),
+        )
