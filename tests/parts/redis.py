@@ -37,13 +37,9 @@ class RedisServer:
         self.port = free_port()
         self._binary = binary
         self._flags = flags
+        self._directory = directory
         # A test may switch persistence on: the files must not be written to the directory of the tests.
-        self._scratch = TemporaryDirectory(ignore_cleanup_errors=True)
-        self._persistence = (
-            ("--appendonly", "no", "--dir", self._scratch.name)
-            if directory is None
-            else ("--appendonly", "yes", "--appendfsync", "always", "--dir", str(directory))
-        )
+        self._scratch: TemporaryDirectory[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -54,13 +50,19 @@ class RedisServer:
         """Returns once it accepts connections. Raises TimeoutError."""
         if self._process is not None:
             return
+        if self._directory is None:
+            self._scratch = TemporaryDirectory(ignore_cleanup_errors=True)
+            persistence = ("--appendonly", "no", "--dir", self._scratch.name)
+        else:
+            persistence = ("--appendonly", "yes", "--dir", str(self._directory))
         self._process = subprocess.Popen(
             [
                 self._binary,
                 *("--bind", "127.0.0.1"),
                 *("--port", str(self.port)),
                 *("--save", ""),
-                *self._persistence,
+                *persistence,
+                *("--appendfsync", "always"),
                 *self._flags,
             ],
             stdin=subprocess.DEVNULL,
@@ -86,6 +88,9 @@ class RedisServer:
         if process is not None:
             process.kill()
             process.wait()
+        scratch, self._scratch = self._scratch, None
+        if scratch is not None:
+            scratch.cleanup()
 
 
 class RedisPublisher:
