@@ -11,6 +11,7 @@ from catenary.metrics.intervals import Reading
 READINGS = [
     Reading("rpc_call_total", "rpc_call_total", (), 2, is_increase=True),
     Reading("clients_num", "clients_num", (), 7, is_increase=False),
+    Reading("start_seconds", "start_seconds", (), 1796052436.4, is_increase=False),
     Reading("wait_seconds", "wait_seconds_count", (("by", "rpc"),), 3, is_increase=True),
     Reading("wait_seconds", "wait_seconds_p99", (("by", "rpc"),), 0.01234567, is_increase=False),
 ]
@@ -29,6 +30,7 @@ def test_all_are_logged_in_the_order_of_their_names(caplog: pytest.LogCaptureFix
     assert fields(caplog) == [
         ("clients_num", 7),
         ("rpc_call_total", 2),
+        ("start_seconds", 1796052436),
         ("wait_seconds_count{by=rpc}", 3),
         ("wait_seconds_p99{by=rpc}", 0.0123457),
     ]

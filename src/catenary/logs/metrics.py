@@ -39,5 +39,7 @@ def _field(reading: Reading) -> str:
 
 
 def _short(value: float) -> float:
-    """Six significant digits of a fraction."""
-    return value if isinstance(value, int) else float(f"{value:.6g}")
+    """Six significant digits of a fraction; all digits of a larger number, such as a moment in seconds since 1970."""
+    if isinstance(value, int):
+        return value
+    return float(f"{value:.6g}") if abs(value) < 1e6 else round(value)

@@ -112,7 +112,9 @@ class Counters:
     refused_api_requests_total: int = _figure(
         "Requests of publishers and to the APIs refused: without the key, with an invalid signature, malformed"
     )
-    failed_handshakes_total: int = _figure("Connections without an intelligible request")
+    failed_handshakes_total: int = _figure(
+        "Refused handshakes: malformed, of another origin, or beyond a limit (refused_connections_total)"
+    )
     oversized_heads_total: int = _figure(
         "Requests refused because their head was too long or had too many headers"
     )

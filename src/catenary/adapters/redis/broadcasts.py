@@ -94,9 +94,10 @@ class RedisBroadcasts:
                 reason = str(error)
             finally:
                 await self._disconnect()
+            # A failed attempt to connect again is no further loss.
+            self._counters.broadcaster_reconnects_total += self.trouble is None
             self.trouble = reason
             pause = self._backoff.failed()
-            self._counters.broadcaster_reconnects_total += 1
             if pause.is_logged:
                 _log.warning(
                     "Redis is away (%s): publications are lost until it is back; "

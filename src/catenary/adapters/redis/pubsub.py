@@ -259,6 +259,8 @@ class RedisPubSub:
                 await self._connect_once(backoff)
             except BackendError as error:
                 reason = str(error)
+                # A failed attempt to connect again is no further loss.
+                self._counters.pubsub_reconnects_total += self._trouble is None
             finally:
                 self._trouble = "not subscribed"
                 self._interest.down()
@@ -267,7 +269,6 @@ class RedisPubSub:
             if pause.is_logged:
                 _log.warning("Publications do not arrive: %s", reason)
             self._trouble = f"publications do not arrive: {reason}"
-            self._counters.pubsub_reconnects_total += 1
             await asyncio.sleep(pause.seconds)
 
     async def _connect_once(self, backoff: Backoff) -> Never:

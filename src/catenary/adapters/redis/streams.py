@@ -151,9 +151,10 @@ class RedisStreamBroadcasts:
                 await self._join()
                 await self._consume()
             except (RedisError, OSError) as error:
+                # A failed attempt to connect again is no further loss.
+                self._counters.broadcaster_reconnects_total += self.trouble is None
                 self.trouble = redis_reason(error)
                 pause = self._backoff.failed()
-                self._counters.broadcaster_reconnects_total += 1
                 if pause.is_logged:
                     _log.warning(
                         "Redis stream %s can't be read (%s): publications wait there; "
