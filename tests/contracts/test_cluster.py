@@ -11,10 +11,18 @@ from catenary.errors import CatenaryError
 from catenary.messages.nodes import NodeEntry
 from catenary.metrics.counters import Counters
 from catenary.node import cluster as cluster_module
-from catenary.node.cluster import PART_BYTES, QUESTION_BYTES, SILENT_S, Answer, Cluster
+from catenary.node.cluster import (
+    ANNOUNCE_S,
+    CUT_OFF_S,
+    PART_BYTES,
+    QUESTION_BYTES,
+    SILENT_S,
+    Answer,
+    Cluster,
+)
 from catenary.node.peer_channels import PeerChannels
 from catenary.ports import Peers
-from catenary.protocols.cluster_messages import Answered, Part, pack
+from catenary.protocols.cluster_messages import Announced, Answered, Part, pack
 from tests.contracts.engines import ENGINES, Engine, EngineNode
 from tests.parts.heart import in_loop
 from tests.parts.nats_node import until
@@ -110,7 +118,11 @@ async def test_a_silent_node_is_forgotten_and_its_questions_are_answered(engine:
         await until(lambda: len(here.nodes()) == 2)
         answer = asyncio.ensure_future(here.ask("hang", nodes=[there.own.id]))
         await asked.wait()
-        clock.now += SILENT_S + 1
+        while clock.now <= SILENT_S:
+            assert len(here.nodes()) == 2
+            clock.now += ANNOUNCE_S
+            here.announce()
+            await until(lambda: here.heard_itself_at == clock.now)
         here.announce()
         assert here.nodes() == (here.own,)
         error = f"the node has been silent for {SILENT_S:g} s"
@@ -235,13 +247,37 @@ class Wire:
         self.sent.append(message)
 
 
-def with_another(wire: Wire) -> tuple[Cluster, Counters]:
+def with_another(wire: Wire, clock: Callable[[], float] = lambda: 0.0) -> tuple[Cluster, Counters]:
     counters = Counters()
-    cluster = Cluster(NodeEntry("one", "", "", 1, 0, "", 0), wire, counters, lambda: 0.0)
+    cluster = Cluster(NodeEntry("one", "", "", 1, 0, "", 0), wire, counters, clock)
     announced = ["here", "other", ["other", "", "", 1, 0, "", 0, "a field of a later version"]]
     wire.on_message(msgspec.msgpack.encode(announced))
     assert len(cluster.nodes()) == 2
     return cluster, counters
+
+
+@in_loop
+async def test_a_node_that_is_cut_off_names_the_others_instead_of_forgetting_them() -> None:
+    wire, clock = Wire(), Clock()
+    cluster, counters = with_another(wire, clock)
+    own = pack(Announced("one", cluster.own))
+    cluster.answer("?", lambda _: b"mine")
+    clock.now = CUT_OFF_S + SILENT_S
+    cluster.announce()
+    assert len(cluster.nodes()) == 2
+    sent = len(wire.sent)
+    mine, others = await cluster.ask("?")
+    assert (mine.body, len(wire.sent)) == (b"mine", sent)
+    assert "messages between nodes do not arrive" in others.error
+    assert counters.cluster_unanswered_total == 0
+    # It receives again: the others have as much time as ever to announce themselves.
+    wire.on_message(own)
+    for _ in range(4):
+        assert len(cluster.nodes()) == 2
+        clock.now += ANNOUNCE_S
+        cluster.announce()
+        wire.on_message(own)
+    assert cluster.nodes() == (cluster.own,)
 
 
 @in_loop

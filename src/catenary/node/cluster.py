@@ -1,7 +1,8 @@
 """The nodes of the cluster: which there are, and questions to them, which each answers by itself.
 
 Every node announces itself to all others every few seconds, and says goodbye when it shuts down; one that has been silent
-for longer is forgotten. A node that hears of another one for the first time announces itself to that one, so that both know
+for longer is forgotten, unless the node does not receive its own announcements either: then it is cut off, and their silence
+says nothing about them. A node that hears of another one for the first time announces itself to that one, so that both know
 each other at once. Nothing is stored outside the nodes.
 
 The parts of a node register what they answer. A question is sent to each node by itself, so that it is known which have
@@ -45,6 +46,9 @@ SILENT_S: Final = 10.0
 
 ANSWER_S: Final = 2.0
 """How long an answer may take."""
+
+CUT_OFF_S: Final = 2 * ANNOUNCE_S
+"""A node that has not received its own announcements for so long is cut off from the others."""
 
 QUESTION_BYTES: Final = PEER_BYTES - 1024
 """The longest question, and message without an answer: one message between nodes."""
@@ -106,12 +110,14 @@ class Cluster:
         "_handlers",
         "_has_left",
         "_heard_at",
+        "_hears_since",
         "_nodes",
         "_number",
         "_parts_bytes",
         "_peers",
         "_questions",
         "_receivers",
+        "heard_itself_at",
         "own",
     )
 
@@ -133,6 +139,10 @@ class Cluster:
         # The other nodes, by id
         self._nodes: dict[str, NodeEntry] = {}
         self._heard_at: dict[str, float] = {}
+        # Since when announcements arrive without a gap
+        self._hears_since = clock()
+        self.heard_itself_at = clock()
+        """When the last announcement of this node came back to it, by ``clock``."""
         # To other nodes, by number
         self._number = 0
         self._questions: dict[int, _Question] = {}
@@ -160,8 +170,19 @@ class Cluster:
             return
         self._peers.send_to_all(self._announcement())
         silent_since = self._clock() - SILENT_S
+        if self._is_cut_off() or self._hears_since > silent_since:
+            return
         for node in [each for each, at in self._heard_at.items() if at < silent_since]:
             self._forget(node, f"the node has been silent for {SILENT_S:g} s")
+
+    def _is_cut_off(self) -> bool:
+        """Whether messages between nodes do not arrive here at present."""
+        return self._clock() - self.heard_itself_at > CUT_OFF_S
+
+    def _hear_itself(self) -> None:
+        if self._is_cut_off():
+            self._hears_since = self._clock()
+        self.heard_itself_at = self._clock()
 
     async def leave(self, timeout_s: float) -> None:
         """Says goodbye to the other nodes."""
@@ -278,6 +299,10 @@ class Cluster:
             self._counters.cluster_refused_questions_total += 1
             answer.set_result(Answer(node, error="too many questions are unanswered"))
             return answer, 0
+        if self._is_cut_off():
+            error = "messages between nodes do not arrive at present (see /ready)"
+            answer.set_result(Answer(node, error=error))
+            return answer, 0
         self._number += 1
         self._counters.cluster_questions_total += 1
         self._questions[self._number] = _Question(node, answer)
@@ -341,6 +366,8 @@ class Cluster:
             return
         if message.node != self.own.id:
             self._take_message(message)
+        elif isinstance(message, Announced):
+            self._hear_itself()
 
     def _take_message(self, message: ClusterMessage) -> None:
         match message:
