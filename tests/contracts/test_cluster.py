@@ -256,6 +256,39 @@ def with_another(wire: Wire, clock: Callable[[], float] = lambda: 0.0) -> tuple[
     return cluster, counters
 
 
+@pytest.mark.parametrize(
+    "node",
+    ["", "a b", "a\r\nPUB b 1\r\nx", "a.b", ">", "a\n", "é", "a" * 65, 1, None],
+)
+def test_a_name_that_would_end_a_subject_is_no_node(node: object) -> None:
+    """The answer to it would be sent to that name: NATS ends the connection of a node that sends such a subject."""
+    wire = Wire()
+    cluster, _ = with_another(wire)
+    sent = len(wire.sent)
+    wire.on_message(msgspec.msgpack.encode(["here", node, [node, "", "", 1, 0, "", 0]]))
+    wire.on_message(msgspec.msgpack.encode(["here", "x", [node, "", "", 1, 0, "", 0]]))
+    wire.on_message(msgspec.msgpack.encode(["ask", node, 1, "?", b""]))
+    assert len(wire.sent) == sent
+    assert len(cluster.nodes()) == 2
+
+
+def test_a_node_announces_itself_only() -> None:
+    wire = Wire()
+    cluster, _ = with_another(wire)
+    known = cluster.nodes()
+    for usurped in ("one", "other"):
+        usurper = ["here", "usurper", [usurped, "usurper", "", 1, 0, "", 0]]
+        wire.on_message(msgspec.msgpack.encode(usurper))
+    assert cluster.nodes() == known
+
+
+def test_texts_about_nodes_are_bounded() -> None:
+    wire = Wire()
+    cluster, _ = with_another(wire)
+    wire.on_message(msgspec.msgpack.encode(["here", "x", ["x", "n" * 100_000, "", 1, 0, "", 0]]))
+    assert len(cluster.nodes()) == 2
+
+
 @in_loop
 async def test_a_node_that_is_cut_off_names_the_others_instead_of_forgetting_them() -> None:
     wire, clock = Wire(), Clock()

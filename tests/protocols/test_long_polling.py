@@ -54,3 +54,10 @@ def test_messages_between_nodes_are_read_as_they_were_written(message: Relayed) 
 def test_anything_else_is_one_error(packed: bytes) -> None:
     with pytest.raises(ValueError, match="expected a message about a poll"):
         unpack(packed)
+
+
+@pytest.mark.parametrize("node", ["", "a b", "a\r\nPUB b 1\r\nx", "a.b", ">", "é", "a" * 65])
+def test_a_message_of_a_node_that_is_none(node: str) -> None:
+    """The answer would be sent to that name: it must not end a subject of NATS."""
+    with pytest.raises(ValueError, match="matching regex"):
+        unpack(pack(Lost(node, 1, "0123456789abcdef.abc")))

@@ -3,7 +3,16 @@
 Knows: names. Does not know: how nodes find each other.
 """
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
+
+NodeId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+"""The id of a node. It becomes a part of channels and subjects: whatever ends one of those is not allowed in it."""
+
+NodeText = Annotated[str, Meta(max_length=1_000)]
+"""A text about a node."""
 
 
 class NodeEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -13,10 +22,10 @@ class NodeEntry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     number of a worker process, 0 without workers. ``started_at`` is in seconds since 1970.
     """
 
-    id: str
-    name: str
-    host: str
+    id: NodeId
+    name: NodeText
+    host: NodeText
     pid: int
     worker: int
-    version: str
+    version: NodeText
     started_at: int

@@ -197,7 +197,7 @@ class Cluster:
         if entry.id not in self._nodes:
             if len(self._nodes) >= NODES:
                 return
-            _log.debug("Node %s has appeared", entry.id)
+            _limited.debug("Node %s has appeared", entry.id)
             if self._peers is not None and not self._has_left:
                 self._peers.send_to(entry.id, self._announcement())
         self._nodes[entry.id] = entry
@@ -207,7 +207,7 @@ class Cluster:
         if self._nodes.pop(node, None) is None:
             return
         del self._heard_at[node]
-        _log.debug("Node %s has left: %s", node, why)
+        _limited.debug("Node %s has left: %s", node, why)
         for number in [each for each, asked in self._questions.items() if asked.node == node]:
             self._conclude(number, error=why)
 
@@ -322,7 +322,7 @@ class Cluster:
         except CatenaryError as error:
             return Answer(self.own.id, error=str(error))
         except Exception:  # noqa: BLE001  (a fault of one handler concerns its question alone)
-            _log.exception("A question of the kind %s failed", kind)
+            _limited.exception("A question of the kind %s failed", kind)
             return Answer(self.own.id, error="the node has failed to answer")
 
     async def _handle(self, kind: str, question: bytes) -> bytes:

@@ -10,13 +10,13 @@ from typing import Final
 import msgspec
 
 from catenary.messages.lenient_json import JSON_ERRORS
-from catenary.messages.nodes import NodeEntry
+from catenary.messages.nodes import NodeEntry, NodeId
 
 
 class _Message(msgspec.Struct, array_like=True, gc=False):
     """A message of the node ``node``."""
 
-    node: str
+    node: NodeId
 
 
 class Announced(_Message, tag="here"):
@@ -72,4 +72,6 @@ def unpack(packed: bytes) -> ClusterMessage:
         message: ClusterMessage = _unpack(packed)
     except JSON_ERRORS as error:
         raise ValueError(f"expected a message about the cluster: {error}") from error
+    if isinstance(message, Announced) and message.entry.id != message.node:
+        raise ValueError("expected a node that announces itself, got another one")
     return message

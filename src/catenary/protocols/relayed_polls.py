@@ -8,12 +8,13 @@ from typing import Final
 import msgspec
 
 from catenary.messages.lenient_json import JSON_ERRORS
+from catenary.messages.nodes import NodeId
 
 
 class _Message(msgspec.Struct, array_like=True, gc=False):
     """A message about one request. Its client is connected to the node ``node``, which has numbered it."""
 
-    node: str
+    node: NodeId
     number: int
 
 
