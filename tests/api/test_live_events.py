@@ -261,7 +261,7 @@ async def test_leases_have_a_limit() -> None:
     (answer,) = await local.cluster.ask(FOLLOW, pack(Lease("n", 1)))
     assert answer.error == ""
     for number in range(LEASES):
-        local.cluster.tell("n", END, pack(Lease("n", number)))
+        local.cluster.send("n", END, pack(Lease("n", number)))
     await until(lambda: local.sources.leases_num == 0)
 
 

@@ -207,9 +207,9 @@ async def test_nodes_tell_each_other(engine: Engine) -> None:
         told: list[tuple[str, bytes]] = []
         there.receive("news", lambda node, body: told.append((node, body)))
         for number in range(100):
-            here.tell(there.own.id, "news", b"%d" % number)
-        here.tell(there.own.id, "unknown", b"")
-        there.tell(there.own.id, "news", b"own")
+            here.send(there.own.id, "news", b"%d" % number)
+        here.send(there.own.id, "unknown", b"")
+        there.send(there.own.id, "news", b"own")
         await until(lambda: len(told) == 101)
         assert [body for node, body in told if node == here.own.id] == [
             b"%d" % number for number in range(100)

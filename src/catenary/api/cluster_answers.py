@@ -1,4 +1,4 @@
-"""What each node answers to the questions of the REST API, and the questions as messages between nodes.
+"""Each node's answers to the questions of the REST API, and the questions as messages between nodes.
 
 Knows: the clients and figures of this node. Does not know: HTTP, other nodes.
 """

@@ -40,7 +40,7 @@ READERS: Final = 20
 """Readers of one node; more get 503. Each makes every node of the cluster report its events."""
 
 HEARTBEAT_S: Final = 10.0
-"""A comment is sent after so long without an event, so that proxies keep the connection."""
+"""After this time without an event, a comment is sent, so that proxies keep the connection."""
 
 _RENEW_S: Final = LEASE_S / 3
 _HEADERS: Final = (
@@ -131,7 +131,7 @@ class LiveEvents:
             for task in tasks:
                 task.cancel()
             for node in self._cluster.nodes():
-                self._cluster.tell(node.id, END, pack(lease))
+                self._cluster.send(node.id, END, pack(lease))
 
     async def _renew(self, lease: Lease, node: str, reader: "_Reader") -> None:
         """Leases the events of each node, also of those that appear later, until it is cancelled."""

@@ -83,7 +83,7 @@ class EventQueue:
             self._counters.live_events_dropped_total += 1
 
     def take(self, limit_bytes: int = QUEUED_BYTES) -> tuple[int, list[bytes]]:
-        """Removes and returns events of about that size, and how many were dropped before them."""
+        """Removes and returns events of about ``limit_bytes``, and the number of events that were dropped before them."""
         taken: list[bytes] = []
         while self._events and limit_bytes > 0:
             event = self._events.popleft()
@@ -143,7 +143,7 @@ class TraceSources:
         try:
             self._drop((node, read_lease(message).reader))
         except msgspec.DecodeError:
-            return  # of a later version; the lease ends by itself
+            return  # sent by a later version; the lease expires
 
     def _drop(self, key: tuple[str, int]) -> None:
         leased = self._leased.pop(key, None)
@@ -187,4 +187,4 @@ class _Leased:
         while self._queue:
             dropped, events = self._queue.take(_BATCH_BYTES)
             message = pack(Events(self._lease.reader, dropped, events))
-            self._cluster.tell(self._lease.node, EVENTS, message)
+            self._cluster.send(self._lease.node, EVENTS, message)

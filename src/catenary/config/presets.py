@@ -52,7 +52,8 @@ def beside_a_cable(given: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def in_public_mode(given: Mapping[str, Value]) -> dict[str, Value]:
-    """The defaults that change in public mode: the console is on, because everybody may do there what everybody may do anyway."""
+    """The defaults that change in public mode: the console is on, because it permits nothing
+    that is not public already."""
     if not given.get("access.public") or "admin.enabled" in given:
         return {}
     return {"admin.enabled": True}

@@ -39,7 +39,7 @@ _log: Final = logging.getLogger("catenary.console")
 
 
 class Gate:
-    """Passes requests with a session to ``app``. With an empty ``key`` everybody has one.
+    """Passes requests with a session to ``app``; with an empty ``key``, all requests.
 
     ``path`` is the console's, without a slash at its end; ``cable_port`` is that of the WebSockets, to which its pages
     connect. ``show_login`` answers with a file of the login page.

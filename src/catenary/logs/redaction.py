@@ -54,7 +54,7 @@ _HINT: Final = re.compile(
 
 
 def redacted(text: str) -> str:
-    """The text without the secrets that can be told by their form or by the name of their field."""
+    """The text without the secrets that are recognized by their form or by the name of their field."""
     if "@" in text:
         text = _USERINFO.sub(f"://{SHOWN}@", text)
     if _HINT.search(text) is None:

@@ -226,7 +226,7 @@ class Counters:
         "Readers of live events refused, because there were too many"
     )
     live_events_dropped_total: int = _figure(
-        "Live events dropped, because a reader was too slow; the reader is told how many"
+        "Live events dropped, because a reader was too slow; the reader is notified of the number"
     )
 
     # This process

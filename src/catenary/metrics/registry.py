@@ -70,8 +70,8 @@ class Registry:
     ) -> None:
         """Adds a figure; ``read`` returns its present value. Raises ValueError if the name is taken.
 
-        Without a ``kind``, the name tells it. A figure that is not ``is_summed`` is shown for several processes as the
-        largest of theirs.
+        Without a ``kind``, the kind is derived from the name. For several processes, a figure that is not ``is_summed`` is
+        shown as the largest of their values.
         """
         kind = kind or kind_of(name)
         self._add(name, text, kind, lambda: (Sample(read()),), is_summed=is_summed)

@@ -1,5 +1,5 @@
-"""What an operator or the application does to single clients of this node from outside: the client's connection is closed, or
-a command is carried out as if the client had sent it.
+"""Acts on single clients of this node for an operator or the application: closes the client's connection, or carries out a
+command as if the client had sent it.
 
 Knows: the node, the hub. Does not know: who asks, other nodes.
 """
@@ -15,14 +15,14 @@ from catenary.node.node import Node
 from catenary.node.session import Session
 
 Outcome = Literal["done", "unchanged", "rejected", "late", "busy"]
-"""*Done*; *unchanged*: it was so before; *rejected*: by the application, or by a limit of the client; *late*: the application
+"""*Done*; *unchanged*: the client was in this state before; *rejected*: by the application, or by a limit of the client; *late*: the application
 has not decided within :data:`DECISION_S`, but still may; *busy*: too many commands of the client wait, nothing was done."""
 
 DECISION_S: Final = 8.0
-"""How long an outcome is waited for."""
+"""Longest wait for the decision about a command."""
 
 RECHECK_S: Final = 0.1
-"""Interval of the checks whether the client has left, which nothing reports."""
+"""Interval of the checks whether the client has left: no event reports it."""
 
 
 class Administration:

@@ -1,12 +1,12 @@
-"""The nodes of the cluster: which there are, and questions to them, which each answers by itself.
+"""A directory of the nodes of the cluster, and questions to them.
 
 Every node announces itself to all others every few seconds, and says goodbye when it shuts down; one that has been silent
 for longer is forgotten, unless the node does not receive its own announcements either: then it is cut off, and their silence
-says nothing about them. A node that hears of another one for the first time announces itself to that one, so that both know
-each other at once. Nothing is stored outside the nodes.
+says nothing about them. A node that receives the first announcement of another one announces itself to that one, so
+that both know each other at once. Nothing is stored outside the nodes.
 
-The parts of a node register what they answer. A question is sent to each node by itself, so that it is known which have
-not answered; the asking node answers, too. Without other nodes (no pub/sub), a node asks itself alone.
+The parts of a node register what they answer. A question is sent to each node separately, so that the missing
+answers are known; the asking node answers, too. Without other nodes (no pub/sub), a node asks itself alone.
 Knows: messages between nodes, time. Does not know: what is asked, how messages travel.
 """
 
@@ -30,7 +30,7 @@ from catenary.protocols.cluster_messages import (
     ClusterMessage,
     Left,
     Part,
-    Told,
+    Sent,
     pack,
     unpack,
 )
@@ -39,10 +39,10 @@ _log: Final = logging.getLogger("catenary.cluster")
 _limited: Final = RateLimitedLogger(_log)
 
 ANNOUNCE_S: Final = 3.0
-"""Between two announcements of a node."""
+"""Interval of the announcements of a node."""
 
 SILENT_S: Final = 10.0
-"""A node from which nothing has been heard for so long has ended."""
+"""A node that has sent no announcement for this time counts as ended."""
 
 ANSWER_S: Final = 2.0
 """How long an answer may take."""
@@ -51,32 +51,32 @@ CUT_OFF_S: Final = 2 * ANNOUNCE_S
 """A node that has not received its own announcements for so long is cut off from the others."""
 
 QUESTION_BYTES: Final = PEER_BYTES - 1024
-"""The longest question, and message without an answer: one message between nodes."""
+"""Longest body of a question, and of a message without an answer: it must fit one message between nodes."""
 
 PART_BYTES: Final = 262_144
-"""A longer answer is sent in several messages."""
+"""Longest part of an answer: a longer answer is sent in several messages."""
 
 ANSWER_BYTES: Final = 16_777_216
 """The longest answer of one node."""
 
 PARTS_BYTES: Final = 67_108_864
-"""The incomplete answers of other nodes, all together."""
+"""Limit of the incomplete answers of other nodes, all together."""
 
 QUESTIONS: Final = 1_000
 """Questions to single nodes that may be unanswered at the same time."""
 
 ANSWERS: Final = 100
-"""Questions of other nodes that may be in work at the same time."""
+"""Questions of other nodes that may be answered at the same time."""
 
 NODES: Final = 1_000
-"""The nodes that are remembered; more can't be asked."""
+"""Limit of the directory: further nodes are not asked."""
 
 Handler = Callable[[bytes], bytes | Awaitable[bytes]]
 """Answers questions of one kind: the body of a question → the body of the answer. For an exception the asking node gets an
 error, whose text is that of a :class:`catenary.errors.CatenaryError`."""
 
 Receiver = Callable[[str, bytes], None]
-"""Takes messages of one kind, with the id of the node that sent them; returns at once and never raises."""
+"""Receives messages of one kind, with the id of the sending node; returns at once and never raises."""
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -103,20 +103,22 @@ class Cluster:
     """The cluster as one node sees it. ``peers`` is None for a node that is alone; ``clock`` counts seconds."""
 
     __slots__ = (
+        "_announced_at",
+        "_announced_at",
         "_answering",
         "_background",
         "_clock",
         "_counters",
         "_handlers",
         "_has_left",
-        "_heard_at",
-        "_hears_since",
         "_nodes",
         "_number",
         "_parts_bytes",
         "_peers",
         "_questions",
         "_receivers",
+        "_receives_since",
+        "_receives_since",
         "heard_itself_at",
         "own",
     )
@@ -138,9 +140,9 @@ class Cluster:
         self._has_left = False
         # The other nodes, by id
         self._nodes: dict[str, NodeEntry] = {}
-        self._heard_at: dict[str, float] = {}
+        self._announced_at: dict[str, float] = {}
         # Since when announcements arrive without a gap
-        self._hears_since = clock()
+        self._receives_since = clock()
         self.heard_itself_at = clock()
         """When the last announcement of this node came back to it, by ``clock``."""
         # To other nodes, by number
@@ -170,9 +172,9 @@ class Cluster:
             return
         self._peers.send_to_all(self._announcement())
         silent_since = self._clock() - SILENT_S
-        if self._is_cut_off() or self._hears_since > silent_since:
+        if self._is_cut_off() or self._receives_since > silent_since:
             return
-        for node in [each for each, at in self._heard_at.items() if at < silent_since]:
+        for node in [each for each, at in self._announced_at.items() if at < silent_since]:
             self._forget(node, f"the node has been silent for {SILENT_S:g} s")
 
     def _is_cut_off(self) -> bool:
@@ -181,7 +183,7 @@ class Cluster:
 
     def _hear_itself(self) -> None:
         if self._is_cut_off():
-            self._hears_since = self._clock()
+            self._receives_since = self._clock()
         self.heard_itself_at = self._clock()
 
     async def leave(self, timeout_s: float) -> None:
@@ -193,7 +195,7 @@ class Cluster:
     def _announcement(self) -> bytes:
         return pack(Announced(self.own.id, self.own))
 
-    def _hear(self, entry: NodeEntry) -> None:
+    def _note_announcement(self, entry: NodeEntry) -> None:
         if entry.id not in self._nodes:
             if len(self._nodes) >= NODES:
                 return
@@ -201,12 +203,12 @@ class Cluster:
             if self._peers is not None and not self._has_left:
                 self._peers.send_to(entry.id, self._announcement())
         self._nodes[entry.id] = entry
-        self._heard_at[entry.id] = self._clock()
+        self._announced_at[entry.id] = self._clock()
 
     def _forget(self, node: str, why: str) -> None:
         if self._nodes.pop(node, None) is None:
             return
-        del self._heard_at[node]
+        del self._announced_at[node]
         _limited.debug("Node %s has left: %s", node, why)
         for number in [each for each, asked in self._questions.items() if asked.node == node]:
             self._conclude(number, error=why)
@@ -226,7 +228,7 @@ class Cluster:
 
     @property
     def answering_num(self) -> int:
-        """Number of questions of other nodes in work, at most :data:`ANSWERS`."""
+        """Number of questions of other nodes that are being answered, at most :data:`ANSWERS`."""
         return self._answering
 
     async def ask(
@@ -310,7 +312,7 @@ class Cluster:
         return answer, self._number
 
     def _give_up(self, number: int, answer: "asyncio.Future[Answer]") -> None:
-        """An answer has not come in time, or it is not needed any more."""
+        """Called when an answer is late or no longer needed."""
         question = self._questions.pop(number, None)
         if question is not None:
             self._parts_bytes -= question.size
@@ -338,17 +340,17 @@ class Cluster:
     # Messages without an answer
 
     def receive(self, kind: str, receiver: Receiver) -> None:
-        """Takes messages of this kind. Raises ValueError if the kind is taken."""
+        """Registers a receiver of messages of this kind. Raises ValueError if the kind is taken."""
         if kind in self._receivers:
             raise ValueError(f"messages of the kind {kind} are received already")
         self._receivers[kind] = receiver
 
-    def tell(self, node: str, kind: str, body: bytes) -> None:
+    def send(self, node: str, kind: str, body: bytes) -> None:
         """Sends a message of up to :data:`QUESTION_BYTES` to a node, this one included; it is lost if either is away."""
         if node == self.own.id:
             asyncio.get_running_loop().call_soon(self._deliver, node, kind, body)
         elif self._peers is not None:
-            self._peers.send_to(node, pack(Told(self.own.id, kind, body)))
+            self._peers.send_to(node, pack(Sent(self.own.id, kind, body)))
 
     def _deliver(self, node: str, kind: str, body: bytes) -> None:
         receiver = self._receivers.get(kind)
@@ -372,7 +374,7 @@ class Cluster:
     def _take_message(self, message: ClusterMessage) -> None:
         match message:
             case Announced():
-                self._hear(message.entry)
+                self._note_announcement(message.entry)
             case Left():
                 self._forget(message.node, "the node has shut down")
             case Asked():
@@ -381,7 +383,7 @@ class Cluster:
                 self._take_part(message)
             case Answered():
                 self._take_answer(message)
-            case Told():
+            case Sent():
                 self._deliver(message.node, message.kind, message.body)
 
     def _take_question(self, asked: Asked) -> None:

@@ -1,7 +1,7 @@
-"""How many clients could not connect of late because the application failed.
+"""Counts the clients that recently could not connect because the application failed.
 
 An observer: a node that does not ask for the figure does not have it, and pays nothing.
-Knows: clients that were admitted or not, moments. Does not know: the application, or what follows from the figure.
+Knows: which clients were admitted, the time. Does not know: the application, or what follows from the figure.
 """
 
 from collections import deque

@@ -1,4 +1,4 @@
-"""Finds connected sessions, streams and channels of this node, page by page, for people who ask.
+"""Lists connected sessions, streams and channels of this node, page by page, for operators.
 
 The hub may have 100,000 sessions: a search visits some in each turn of the event loop, beside the requests of clients. A page
 continues after the sid of the last session of the page before, in an order that does not change while sessions come and go:
@@ -24,13 +24,13 @@ VISITED: Final = 50_000
 """Sessions that are visited for one page; with fewer matches among them, the page is shorter."""
 
 PAGE_BYTES: Final = 1_048_576
-"""A page ends when its records are that large."""
+"""A page ends when its records have this size, in bytes."""
 
 FEW: Final = 1_000
-"""Sessions with the same identifiers that are found by them; more are found by visiting all."""
+"""Up to this number, sessions with given identifiers are looked up by them; beyond, all sessions are visited."""
 
 LARGEST: Final = 2**53
-"""Of numbers in a search, as in JavaScript."""
+"""The largest number in a search: JavaScript's largest exact integer."""
 
 CHANNELS: Final = 10_000
 """Different channels that are counted; subscriptions to others are counted together."""
@@ -236,8 +236,8 @@ class Listing:
         if few is not None:
             place = (begin, last)
             yield sorted(
-                (each for each in few if not last or _place(each) > place),
-                key=_place,
+                (each for each in few if not last or _sort_key(each) > place),
+                key=_sort_key,
             )
             return
         if last:
@@ -283,7 +283,7 @@ class Listing:
         return [StreamRecord(each, number_of(each)) for each in first[:limit]], len(first) > limit
 
     async def channels(self) -> dict[str, int]:
-        """The number of subscriptions of each channel; the name of an identifier that names none is the identifier."""
+        """The number of subscriptions of each channel; an identifier that names no channel is counted under itself."""
         found: dict[str, int] = {}
 
         def visit() -> Iterator[int]:
@@ -319,7 +319,7 @@ class Listing:
         await done
 
 
-def _place(sid: Sid) -> tuple[int, Sid]:
+def _sort_key(sid: Sid) -> tuple[int, Sid]:
     return shard_of(sid), sid
 
 
@@ -363,7 +363,7 @@ def _matcher(query: SessionQuery) -> Callable[[Session], bool]:
 
 
 def _text(session: Session) -> str:
-    """The text in which a part is searched for; no part reaches from one field into the next."""
+    """The text that a search for a part looks through; a match cannot span two fields."""
     fields = (
         session.sid,
         session.environment.identifiers,

@@ -48,12 +48,12 @@ class ObserverGroup:
         self._bind()
 
     def attach(self, observer: Observer) -> None:
-        """Notifies one more observer from now on."""
+        """Adds an observer."""
         self._observers = (*self._observers, observer)
         self._bind()
 
     def detach(self, observer: Observer) -> None:
-        """Notifies an observer no more. Raises ValueError if it is not attached."""
+        """Removes an observer. Raises ValueError if it is not attached."""
         others = list(self._observers)
         others.remove(observer)
         self._observers = tuple(others)

@@ -1,4 +1,4 @@
-"""The time in whole seconds, as one object for all that ask within a second: a time kept for each client takes no memory.
+"""The time in whole seconds, as one int object for all callers within a second: storing it for each client takes no memory.
 
 Knows: a clock. Does not know: clients.
 """

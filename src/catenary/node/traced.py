@@ -1,4 +1,4 @@
-"""Work of clients that is traced: a span from its begin to its end, also if it is awaited or ends by a callback.
+"""Work of clients that is traced: a span from its start to its end, also if the work is awaited or ends in a callback.
 
 Only built where tracing is on. Knows: what commands return, spans. Does not know: what they do, how spans are recorded.
 """
@@ -34,13 +34,13 @@ class TracedCommands(Generic[_W]):
         self._start = start
 
     def start(self, session: Session, command: Command) -> _W:
-        """Starts a command; returns what must be awaited."""
+        """Starts a command; returns an awaitable if it is not done."""
         span = self._tracer.command(session.environment, command)
         if span is not None:
             return traced(self._tracer, span, partial(self._start, session, command))
         if self._tracer.current is None:
             return self._start(session, command)
-        # It waited for a traced command of the same client, and is no part of that.
+        # The command waited for a traced one of the same client, and does not belong to its trace.
         with self._tracer.within(None):
             return self._start(session, command)
 
@@ -96,7 +96,7 @@ def traced(tracer: Tracer, span: Span, begin: Callable[[], _W]) -> _W:
 
 
 class TracedPending(Pending[Decision]):
-    """A decision that is traced until it was applied."""
+    """A decision that is traced until it has been applied."""
 
     __slots__ = ("_answer", "_span", "_tracer")
 

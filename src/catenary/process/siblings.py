@@ -1,7 +1,7 @@
-"""The workers of one server ask each other over Unix sockets, and each answers the same to everybody: its figures.
+"""The workers of one server exchange their figures over Unix sockets: each sends its own to any other that connects.
 
-Questions to the whole cluster travel through Redis or NATS. These don't, so that a server can be watched while its Redis
-is away. The sockets are in a directory that only the user of the server can enter.
+Questions to the whole cluster travel through Redis or NATS. These do not, so that a server can be monitored while its Redis
+is unavailable. The sockets are in a directory that only the user of the server can enter.
 Knows: numbers of workers, sockets. Does not know: what is answered.
 """
 
@@ -15,12 +15,12 @@ from typing import Final
 _log: Final = logging.getLogger("catenary.workers")
 
 ANSWER_S: Final = 2.0
-"""How long an answer may take; a worker that is being replaced has none."""
+"""How long an answer may take; a worker that is being replaced sends none."""
 
 
 class Siblings:
-    """Worker ``number`` of ``workers``, counted from 1. ``answer`` returns what the others get from this one. Without a
-    ``directory``, each worker has its own answer only."""
+    """Worker ``number`` of ``workers``, counted from 1. ``answer`` returns the bytes that the others receive from this
+    one. Without a ``directory``, each worker has its own answer only."""
 
     def __init__(
         self, directory: str, number: int, workers: int, answer: Callable[[], bytes]
@@ -32,7 +32,7 @@ class Siblings:
         self._server: asyncio.AbstractServer | None = None
 
     async def start(self) -> None:
-        """Answers from now on. Where that is not possible, it is logged, and the others get no answer."""
+        """Begins to answer. A failure is logged; the others then get no answer."""
         if not self._directory.name:
             return
         try:
@@ -41,7 +41,7 @@ class Siblings:
             _log.warning("This worker can't be asked by the others: %s", error)
 
     async def close(self, timeout_s: float) -> None:
-        """Answers no more."""
+        """Stops answering."""
         if self._server is not None:
             self._server.close()
             with contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
 """Messages between the nodes of a cluster: which nodes exist, questions to them and their answers.
 
-Nodes of several versions run side by side during an upgrade. A node passes over a message of a type that it does not know,
+Nodes of several versions run side by side during an upgrade. A node ignores a message of a type that it does not know,
 and fields at the end of a message that it does not know.
 Knows: MessagePack. Does not know: what is asked, how messages travel.
 """
@@ -14,7 +14,7 @@ from catenary.messages.nodes import NodeEntry, NodeId
 
 
 class _Message(msgspec.Struct, array_like=True, gc=False):
-    """A message of the node ``node``."""
+    """``node`` is the id of the sender."""
 
     node: NodeId
 
@@ -38,7 +38,7 @@ class Asked(_Message, tag="ask"):
 
 
 class Part(_Message, tag="part"):
-    """Some bytes of the answer to a question, in order."""
+    """A part of the answer to a question. Parts arrive in order."""
 
     number: int
     body: bytes
@@ -52,18 +52,18 @@ class Answered(_Message, tag="answer"):
     error: str = ""
 
 
-class Told(_Message, tag="tell"):
+class Sent(_Message, tag="send"):
     """A message that has no answer."""
 
     kind: str
     body: bytes
 
 
-ClusterMessage = Announced | Left | Asked | Part | Answered | Told
+ClusterMessage = Announced | Left | Asked | Part | Answered | Sent
 
 pack: Final = msgspec.msgpack.Encoder().encode
 
-_unpack: Final = msgspec.msgpack.Decoder(Announced | Left | Asked | Part | Answered | Told).decode
+_unpack: Final = msgspec.msgpack.Decoder(Announced | Left | Asked | Part | Answered | Sent).decode
 
 
 def unpack(packed: bytes) -> ClusterMessage:

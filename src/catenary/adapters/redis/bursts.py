@@ -169,7 +169,7 @@ def _payload(entry: StreamEntry) -> bytes | None:
 
 
 def _trace(entry: StreamEntry) -> str:
-    """The trace that the fields ``traceparent`` and ``tracestate`` name; most entries have none of both."""
+    """The trace that the fields ``traceparent`` and ``tracestate`` name; most entries have neither."""
     fields = entry.fields or []
     if len(fields) == 2:
         return ""
