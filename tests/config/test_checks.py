@@ -191,6 +191,21 @@ def test_what_asks_for_nothing_is_accepted(argv: list[str]) -> None:
             "metrics_http: expected a path of its own, got '/cable', which the option path has, too",
         ),
         (
+            ["--metrics_http=/health"],
+            "metrics_http: expected a path of its own, got '/health', which the option health-path has, too",
+        ),
+        (
+            [
+                "--metrics_http=/m",
+                "--metrics_port=9000",
+                "--admin",
+                "--admin_secret=s",
+                "--admin_port=9000",
+                "--admin_path=/m",
+            ],
+            "admin_path: expected a path of its own, got '/m', which the option metrics_http has, too",
+        ),
+        (
             ["--secret=s", "--broadcast_adapter=http", "--http_broadcast_path=/cable"],
             "http_broadcast_path: expected a path of its own, got '/cable', which the option path has, too",
         ),

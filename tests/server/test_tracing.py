@@ -1,6 +1,7 @@
 """Traces of a running server, as a collector gets them: from a publisher or a client, through the application, to delivery."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from tests.parts.collector import Collector, collector
 from tests.parts.grpc_app import grpc_server
 from tests.parts.http_app import http_server
 from tests.parts.nats import nats_publisher, nats_server
+from tests.parts.ports import free_port
 from tests.parts.redis import RedisPublisher, RedisServer, redis_server
 from tests.parts.server import OURS, cable_server
 
@@ -292,3 +294,18 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it() -> None:
 def test_wrong_options_are_refused(flag: str, error: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(error)):
         options(flag)
+
+
+def test_variables_that_the_sdk_refuses_are_reported() -> None:
+    environment = {**os.environ, "OTEL_BSP_SCHEDULE_DELAY": "0"}
+    started = subprocess.run(
+        [*OURS, "--public", "--norpc", "--otel", f"--port={free_port()}"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert started.returncode == 1
+    assert "otel: the SDK refuses a variable OTEL_…: schedule_delay_millis" in started.stderr
+    assert "Traceback" not in started.stderr

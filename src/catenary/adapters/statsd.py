@@ -31,6 +31,7 @@ class StatsdSocket:
     __slots__ = (
         "_addresses",
         "_counters",
+        "_has_failed",
         "_last",
         "_lookups",
         "_reports",
@@ -59,6 +60,7 @@ class StatsdSocket:
         """The packet sent last to the present address: the one that a refusal is about."""
         self._lookups = Backoff()
         self._reports = Backoff()
+        self._has_failed = False
         self._service = Service("StatsD address lookup", self._resolve_regularly, supervisor)
 
     def __str__(self) -> str:
@@ -84,9 +86,11 @@ class StatsdSocket:
         for packet in packets:
             error = self._send(packet) or error
         if error is None:
-            if self._reports.works() and self._counters.statsd_lost_lines_total:
+            if self._reports.works() and self._has_failed:
                 _log.info("StatsD at %s accepts metrics again", self)
+            self._has_failed = False
             return
+        self._has_failed = True
         pause = self._reports.failed()
         if pause.is_logged:
             _log.warning(

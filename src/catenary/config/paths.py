@@ -11,19 +11,19 @@ from catenary.errors import ConfigError
 
 
 def check_paths(options: Options) -> None:
-    """Raises :class:`catenary.errors.ConfigError` for a path that does not begin with a slash, and for a path of clients that
-    another feature has at the same port: one of them could not be reached."""
+    """Raises :class:`catenary.errors.ConfigError` for a path that does not begin with a slash, and for a path that another
+    feature has at the same port: one of them could not be reached."""
     for name, path in _given(options):
         if not path.startswith("/"):
             raise ConfigError(f"{name}: expected a path that begins with /, got {path!r}")
         _check_is_no_station(options, name, path)
     _check_is_no_station(options, "api_path", f"{options.api.path}/publish")
     found = effective(options)
-    taken: dict[str, str] = {}
+    taken: dict[tuple[int, str], str] = {}
     for name, path in _of_clients(found):
-        _check_is_free(name, path, taken.setdefault(path, name))
-    for name, path in _of_requests(found):
-        _check_is_free(name, path, taken.get(path, name))
+        _check_is_free(name, path, taken.setdefault((found.server.port, path), name))
+    for port, name, path in _of_requests(found):
+        _check_is_free(name, path, taken.setdefault((port, path), name))
 
 
 def _check_is_free(name: str, path: str, owner: str) -> None:
@@ -66,19 +66,20 @@ def _of_clients(options: Options) -> Iterator[tuple[str, str]]:
         yield "graphql_path", options.graphql.path
 
 
-def _of_requests(options: Options) -> Iterator[tuple[str, str]]:
-    """The paths of other requests that are served at the clients' port. Takes effective options."""
+def _of_requests(options: Options) -> Iterator[tuple[int, str, str]]:
+    """The port, the name of the option and the path of other requests. Takes effective options."""
     port, http, metrics = options.server.port, options.http_broadcast, options.metrics
-    yield "health-path", options.server.health_path
-    yield "ready-path", options.server.ready_path
-    if "http" in options.broadcast.adapters and http.port == port:
-        yield "http_broadcast_path", http.path
-    if metrics.http_path and metrics.port == port:
-        yield "metrics_http", metrics.http_path
-    if serves_api(options) and options.api.port == port:
-        yield "api_path", f"{options.api.path}/publish"
-    if options.admin.enabled and options.admin.port == port:
-        yield "admin_path", options.admin.path
+    yield port, "health-path", options.server.health_path
+    if options.server.ready_path != options.server.health_path:  # else /health answers for both
+        yield port, "ready-path", options.server.ready_path
+    if "http" in options.broadcast.adapters:
+        yield http.port, "http_broadcast_path", http.path
+    if metrics.http_path:
+        yield metrics.port, "metrics_http", metrics.http_path
+    if serves_api(options):
+        yield options.api.port, "api_path", f"{options.api.path}/publish"
+    if options.admin.enabled:
+        yield options.admin.port, "admin_path", options.admin.path
 
 
 def _check_is_no_station(options: Options, name: str, path: str) -> None:

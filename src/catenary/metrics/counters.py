@@ -110,7 +110,8 @@ class Counters:
         "Requests refused with 503, because of a limit or a shutdown"
     )
     refused_api_requests_total: int = _figure(
-        "Requests of publishers and to the APIs refused: without the key, with an invalid signature, malformed"
+        "Requests of publishers, to the APIs and to the console refused: without the key, with an invalid signature,"
+        " malformed"
     )
     failed_handshakes_total: int = _figure(
         "Refused handshakes: malformed, of another origin, or beyond a limit (refused_connections_total)"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from catenary import __version__
 from catenary.config.effective import sample_ratio
 from catenary.config.options import Options
-from catenary.errors import MissingExtra
+from catenary.errors import ConfigError, MissingExtra
 from catenary.process.worker_context import WorkerContext
 from catenary.server.shutdown_phases import EXPORT_TRACES
 from catenary.tracer import Tracer
@@ -38,8 +38,11 @@ def build_tracing(options: Options, worker: WorkerContext | None) -> Tracing | N
         from catenary.tracing.spans import OtelTracer, SpanRecorder
     except ImportError as error:
         raise MissingExtra("otel", "otel") from error
-    exporter = exporter_of(otel.exporter, otel.endpoint, sys.stdout)
-    export = SpanExport(exporter, delay_ms=delay_of(otel.exporter))
+    try:
+        exporter = exporter_of(otel.exporter, otel.endpoint, sys.stdout)
+        export = SpanExport(exporter, delay_ms=delay_of(otel.exporter))
+    except ValueError as error:
+        raise ConfigError(f"otel: the SDK refuses a variable OTEL_…: {error}") from error
     described = {"service.version": __version__, "service.instance.id": secrets.token_hex(8)}
     if worker is not None:
         described["catenary.worker"] = str(worker.number)
