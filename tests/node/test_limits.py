@@ -84,7 +84,7 @@ async def test_a_subscription_with_too_much_is_rejected_and_leaves_nothing(
     assert world.heard_on() == 0
     assert world.refused == 1
     (told,) = [each.getMessage() for each in caplog.records]
-    assert told.startswith("sid=sid-1 Answer to Subscribe refused: expected ")
+    assert told.startswith("Answer to Subscribe refused: expected ")
     assert f"({limit})" in told
     assert len(told) < 250
     # The next one is as good as any.
