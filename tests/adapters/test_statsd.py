@@ -86,12 +86,14 @@ async def test_refusals_are_counted_and_told_at_most_once_per_doubling(
         # The last packet may have been refused, too: that is reported with the next.
         assert counters.statsd_lost_lines_total == 33 * 3 - 1
         assert [record.message.rpartition("(")[2] for record in caplog.records] == [
-            "1 reports in a row)",
-            "8 reports in a row)",
-            "16 reports in a row)",
-            "32 reports in a row)",
+            "report 1 in a row)",
+            "report 8 in a row)",
+            "report 16 in a row)",
+            "report 32 in a row)",
         ]
-        assert f"metrics for StatsD at 127.0.0.1:{port} are lost: Connection refused" in caplog.text
+        assert (
+            f"Metrics for StatsD at 127.0.0.1:{port} were lost: Connection refused" in caplog.text
+        )
         with StatsdListener(port=port) as listener:
             target.send([b"d:1|c"])
             target.send([b"e:1|c"])
@@ -145,8 +147,8 @@ async def test_a_name_that_can_t_be_resolved_is_looked_up_again(
             await until(lambda: names.lookups == 2)
             assert not target.is_ready
             assert caplog.messages == [
-                "the StatsD server statsd.test can't be resolved:"
-                " [Errno -3] no answer from the name server (1 attempts in a row)"
+                "The StatsD server statsd.test can't be resolved:"
+                " [Errno -3] no answer from the name server (attempt 1 in a row)"
             ]
             names.answer = resolved_to(("127.0.0.1", listener.port))
             await until(lambda: target.is_ready)

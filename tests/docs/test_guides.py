@@ -229,6 +229,35 @@ def test_metrics(reader: Machine) -> None:
         server.wait_for("Sending metrics to StatsD at localhost:8125")
 
 
+def test_logs(reader: Machine) -> None:
+    """The lines are tested in tests/logs; here, that each command starts a server which writes what the page says."""
+    levels, one_client = blocks("docs/logs.md")
+    debug, as_json = (line.partition("#")[0].strip() for line in levels.splitlines())
+    with reader.terminal(debug, 8080) as server:
+        server.wait_for("DEBUG")
+    with reader.terminal(as_json, 8080) as server:
+        server.wait_for('"event":"server"')
+    command = one_client.partition(" 2>&1")[0]
+    with reader.terminal(f"{PUBLIC} {command.removeprefix('catenary ')}", 8080) as server:
+        reader.type("catenary subscribe --stream=hello --timeout=0.2")
+        server.wait_for('"event":"closed"')
+        events = [json.loads(line) for line in server.output().splitlines() if "sid" in line]
+    seen = {each["event"] for each in events if each["logger"] == "catenary.client"}
+    assert seen == {"opened", "connected", "received", "subscribed", "transmitted", "closed"}
+    life = (guide.ROOT / "docs" / "logs.md").read_text().partition("## The life of a client")[2]
+    assert {each for each in seen if f"`{each}`" in life} == seen
+
+
+def test_traces(reader: Machine) -> None:
+    install, to_console = blocks("docs/tracing.md")
+    to_collector = install.splitlines()[1]
+    with reader.terminal(to_collector, 8080) as server:
+        server.wait_for("Tracing to otlp http://localhost:4318 (sample ratio 0.01)")
+    with reader.terminal(to_console, 8080) as server:
+        reader.type("catenary subscribe --stream=hello --timeout=0.2")
+        server.wait_for('{"name": "connect", ')
+
+
 def test_the_terminal(reader: Machine) -> None:
     begin, serve, *steps = blocks("docs/terminal.md")
     reader.type(begin)

@@ -160,7 +160,7 @@ def test_stats(around: dict[str, str]) -> None:
     assert set(found["sum"]) >= {"clients_num", "client_msg_total"}
     with on_a_terminal("stats", "clients_num", "--each", **around) as (_, ours):
         title, *rows = plain(read_all(ours))
-    assert title.split()[:2] == ["FIGURE", "VALUE"]
+    assert title.split()[:2] == ["METRIC", "VALUE"]
     assert next(row.split()[1] for row in rows if row.startswith("clients_num ")) == "3"
 
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 import pytest
+from opentelemetry.exporter.otlp.common.http import _OTLPHTTPClient
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -91,10 +92,12 @@ async def test_what_a_collector_refuses_is_counted() -> None:
 
 
 def test_a_collector_that_is_away_costs_one_line_with_the_reason(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(_OTLPHTTPClient, "_compute_backoff", lambda *_: 0.01)
+
     async def scenario() -> None:
-        away = OTLPSpanExporter(f"http://127.0.0.1:{free_port()}/v1/traces", timeout=0.1)
+        away = OTLPSpanExporter(f"http://127.0.0.1:{free_port()}/v1/traces")
         export = SpanExport(away, limit=1, delay_ms=1)
         for number in range(1, 4):
             export.record(span())
@@ -104,8 +107,9 @@ def test_a_collector_that_is_away_costs_one_line_with_the_reason(
     caplog.set_level("DEBUG")
     asyncio.run(scenario())
     (line,) = [each for each in caplog.messages if "pans" in each]
-    assert line.startswith("Spans are not exported (")
-    assert line.endswith("1 are lost; failure 1 of a batch")
+    assert line.startswith("Span export failed: ")
+    assert "Connection refused" in line
+    assert line.endswith("; 1 spans were lost (failure 1 in a row)")
     assert not [each for each in caplog.records if each.name.startswith("opentelemetry.exporter")]
 
 

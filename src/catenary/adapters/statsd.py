@@ -94,7 +94,7 @@ class StatsdSocket:
         pause = self._reports.failed()
         if pause.is_logged:
             _log.warning(
-                "metrics for StatsD at %s are lost: %s (%d reports in a row)",
+                "Metrics for StatsD at %s were lost: %s (report %d in a row)",
                 self,
                 error.strerror or error,
                 pause.failures,
@@ -159,11 +159,11 @@ class StatsdSocket:
         host, port = self._target
         try:
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-        except (OSError, UnicodeError) as error:  # UnicodeError: no name can be like this
+        except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
             pause = self._lookups.failed()
             if pause.is_logged:
                 _log.warning(
-                    "the StatsD server %s can't be resolved: %s (%d attempts in a row)",
+                    "The StatsD server %s can't be resolved: %s (attempt %d in a row)",
                     host,
                     error,
                     pause.failures,

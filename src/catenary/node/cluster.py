@@ -104,7 +104,6 @@ class Cluster:
 
     __slots__ = (
         "_announced_at",
-        "_announced_at",
         "_answering",
         "_background",
         "_clock",
@@ -117,7 +116,6 @@ class Cluster:
         "_peers",
         "_questions",
         "_receivers",
-        "_receives_since",
         "_receives_since",
         "heard_itself_at",
         "own",

@@ -21,7 +21,7 @@ _SERVICE: Final = "catenary"
 
 
 class Tracing(NamedTuple):
-    """A tracer, and the way of its spans out of this process."""
+    """A tracer, and the export of its spans."""
 
     tracer: "OtelTracer"
     export: "SpanExport"
@@ -63,7 +63,7 @@ def register(build: "ServerBuild", tracing: Tracing | None) -> None:
     otel = build.options.otel
     where = otel.endpoint if otel.exporter == "otlp" and "@" not in otel.endpoint else ""
     build.announcements.append(
-        f"Tracing {otel.sample_ratio} of all work ({otel.exporter}{where and ', '}{where})"
+        f"Tracing to {otel.exporter}{where and ' '}{where} (sample ratio {otel.sample_ratio})"
     )
     build.shutdown.add(EXPORT_TRACES, export.close)
     build.figures.queue("spans", lambda: export.queue_size, export.limit)

@@ -1,10 +1,10 @@
-"""Shows the figures of all nodes together, through the REST API of a server.
+"""Shows the metrics of all nodes together, through the REST API of a server.
 
   catenary stats                      catenary stats clients rpc
   catenary stats --watch              refreshed in place, with rates per second
   catenary stats --each               of each node
 
-A table of the figures that are not 0 on a terminal; elsewhere a JSON object on
+A table of the metrics that are not 0 on a terminal; elsewhere a JSON object on
 a line. Exit status: 1 if the API refuses, or a node did not answer.
 """
 
@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--interval", type=seconds, default=2.0, metavar="TIME", help="of --watch (2 s)"
     )
     parser.add_argument("--each", action="store_true", help="a column for each node")
-    parser.add_argument("--all", action="store_true", help="figures that are 0, too")
+    parser.add_argument("--all", action="store_true", help="metrics that are 0, too")
     add_json_argument(parser)
     add_api_arguments(parser)
 
@@ -114,7 +114,7 @@ class _Screen:
             if value or self._arguments.all or self._before.get(name)
         ]
         nodes = found.nodes if self._arguments.each else []
-        columns = [Column("FIGURE", style="cyan"), Column("VALUE", is_number=True)]
+        columns = [Column("METRIC", style="cyan"), Column("VALUE", is_number=True)]
         if self._arguments.watch:
             columns.append(Column("PER SECOND", is_number=True))
         columns += [Column(each.node, is_number=True) for each in nodes]

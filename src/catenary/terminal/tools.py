@@ -30,7 +30,7 @@ TOOLS: Final = (
     Tool("tail", "tail", "Follow what happens"),
     Tool("disconnect", "disconnect", "Disconnect clients"),
     Tool("nodes", "nodes", "List the cluster's nodes"),
-    Tool("stats", "stats", "Show figures"),
+    Tool("stats", "stats", "Show metrics"),
     Tool("token", "tokens", "Print a client's token"),
     Tool("sign", "sign", "Sign a stream's name"),
     Tool("bench", "bench", "Generate load"),

@@ -33,12 +33,15 @@ CLOSE_S: Final = 5.0
 """How long the end of a server waits for the collector, at most: restarts must not take longer because it is away."""
 
 _REASON_CHARS: Final = 200
+_NO_REASON: Final = ("due to timeout, max retries or shutdown.", "aborting retry.")
+"""The ends of lines of the SDK (1.45) that name no reason."""
+
 _PATH: Final = "/v1/traces"
 _CONSOLE_DELAY_MS: Final = 500
 
 
 class SpanExport:
-    """The spans of one process on their way out."""
+    """The queue of one process's spans, and their export."""
 
     __slots__ = ("_counting", "_emitted", "_processor", "dropped_total", "limit")
 
@@ -126,13 +129,13 @@ class _CountingExporter(SpanExporter):
         if result is SpanExportResult.SUCCESS:
             self.exported_total += len(spans)
             if self._outage.works():
-                _log.info("Spans reach the collector")
+                _log.info("Span export works")
         else:
             self.failed_total += len(spans)
             outage = self._outage.failed()
             if outage.is_logged:
                 _log.warning(
-                    "Spans are not exported (%s): %d are lost; failure %d of a batch",
+                    "Span export failed: %s; %d spans were lost (failure %d in a row)",
                     self._reason.text,
                     len(spans),
                     outage.failures,
@@ -145,7 +148,7 @@ class _CountingExporter(SpanExporter):
 
 
 class _LastReason(logging.Handler):
-    """Keeps the last line that the SDK has logged, instead of a line for each of its attempts."""
+    """Keeps the last reason that the SDK has logged, instead of a line for each of its attempts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -154,7 +157,20 @@ class _LastReason(logging.Handler):
         _sdk_log.propagate = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.text = record.getMessage()[:_REASON_CHARS]
+        text = record.getMessage()
+        if text.endswith(_NO_REASON):
+            return
+        errors = [each for each in record.args or () if isinstance(each, BaseException)]
+        self.text = (str(_innermost(errors[0])) if errors else text)[:_REASON_CHARS]
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The cause at the root of an error of requests or urllib3, which wrap each other's."""
+    inner = [*error.args, getattr(error, "reason", None)]
+    for each in inner:
+        if isinstance(each, BaseException):
+            return _innermost(each)
+    return error
 
 
 def exporter_of(kind: Literal["otlp", "console"], endpoint: str, console: TextIO) -> SpanExporter:

@@ -85,11 +85,11 @@ def check_limits(options: Options) -> Iterator[Finding]:
         text = f"max-conn={max_conn} needs {max_conn + OTHER_FILES} open files, {files} are allowed"
         yield problem("open files", text, advice)
     elif files < FEW_FILES:
-        text = f"{files} open files are allowed, one for each client"
+        text = f"{files} open files are allowed, and each client takes one"
         yield warning("open files", text, advice)
     else:
         number = "any number" if files == sys.maxsize else str(files)
-        yield ok("open files", f"{number} are allowed, one for each client")
+        yield ok("open files", f"{number} are allowed; each client takes one")
     somaxconn = _number("core/somaxconn")
     if somaxconn is not None and somaxconn < BACKLOG:
         text = f"the kernel queues {somaxconn} new connections, fewer than {BACKLOG}: bursts are refused"
