@@ -297,10 +297,42 @@ def test_a_broker_that_pusher_s_clients_bring_has_options() -> None:
             ["--public", "--admin_path=/cable"],
             "admin_path: expected a path of its own, got '/cable', which the option path has, too",
         ),
+        (
+            ["--public", "--admin_path=/a%2fb"],
+            "admin_path: expected a path without wildcards, not /, got '/a%2fb'",
+        ),
+        (
+            ["--public", "--admin_path=/api"],
+            "admin_path: expected a path of its own, got '/api', below which api_path is: '/api/publish'",
+        ),
+        (
+            ["--public", "--admin_path=/a/", "--health-path=/a/b"],
+            "admin_path: expected a path of its own, got '/a', below which health-path is: '/a/b'",
+        ),
+        (
+            ["--public", "--admin_path=/health"],
+            "admin_path: expected a path of its own, got '/health', which the option health-path has, too",
+        ),
     ],
 )
 def test_the_console_needs_a_key_and_a_path(argv: list[str], line: str) -> None:
     assert refused(*argv) == line
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["//evil.example", "/a//b", "/a?b", "/a#b", "/a b", "/a\nb", "/..", "/a/../b", "/a/.", "/./a"],
+)
+def test_a_path_that_nobody_can_request_is_refused(path: str) -> None:
+    for name in ("admin_path", "health-path", "path"):
+        assert refused(f"--{name}={path}", "--public").startswith(
+            f"{name}: expected a path that clients can request"
+        )
+
+
+def test_a_console_beside_another_path() -> None:
+    assert options("--public", "--admin_path=/api2").admin.path == "/api2"
+    assert options("--public", "--admin_path=/api", "--admin_port=9001").admin.path == "/api"
 
 
 def test_the_console_is_on_in_public_mode_unless_it_is_switched_off() -> None:

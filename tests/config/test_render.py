@@ -72,9 +72,9 @@ def any_options(draw: st.DrawFn) -> Options:
         ("api", "path"),
         ("metrics", "http_path"),
     ):
-        rooms.setdefault(room, {})[name] = f"/{room}_{name}{draw(TEXT)}"
+        rooms.setdefault(room, {})[name] = f"/{room}_{name}{draw(WORD)}"
     rooms.setdefault("websocket", {})["paths"] = tuple(
-        f"/cable{item}" for item in draw(st.lists(ITEM, min_size=1, max_size=3))
+        f"/cable{item}" for item in draw(st.lists(WORD, min_size=1, max_size=3))
     )
     if rooms.get("rpc", {}).get("implementation") == "http":
         rooms["rpc"]["host"] = f"http://{draw(ITEM)}"
@@ -102,7 +102,7 @@ def any_options(draw: st.DrawFn) -> Options:
     else:
         rooms["broker"] |= {"history_limit": 1, "history_ttl_s": 1}
     rooms.setdefault("graphql", {}).update(
-        path=f"/graphql{draw(TEXT)}",
+        path=f"/graphql{draw(WORD)}",
         channel=draw(TEXT.filter(bool)),
         action=draw(TEXT.filter(bool)),
         idle_timeout_s=draw(st.integers(1, 9)),

@@ -51,12 +51,13 @@ def test_no_secret_is_shown() -> None:
 def test_passwords_in_addresses_are_not_shown() -> None:
     options = shown(
         "--redis_url=rediss://:hidden@redis.example:6380/1?password=hidden",
-        "--rpc_host=https://user:hidden@app.example/rpc",
+        "--rpc_host=https://user:hidden@app.example/rpc?key=hidden",
         "--redis_sentinels=:hidden@a:1",
-        "--jwt_jwks_url=https://user:hidden@a.example/keys",
+        "--jwt_jwks_url=https://user:hidden@a.example/keys?key=hidden",
+        "--otel_endpoint=https://a.example/traces?api-key=hidden",
     )
     assert options["redis_url"]["value"] == "rediss://•••@redis.example:6380/1?•••"
-    assert options["rpc_host"]["value"] == "https://•••@app.example/rpc"
+    assert options["rpc_host"]["value"] == "https://•••@app.example/rpc?•••"
     assert "hidden" not in json.dumps(list(options.values()))
-    assert options["jwt_jwks_url"]["value"] == "https://•••@a.example/keys"
+    assert options["jwt_jwks_url"]["value"] == "https://•••@a.example/keys?•••"
     assert shown("--redis_url=:hidden@a:1")["redis_url"]["value"] == "•••@a:1"

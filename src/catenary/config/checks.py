@@ -137,7 +137,7 @@ def _check_admin(options: Options) -> None:
         raise ConfigError(
             "admin: expected a key for the console (admin_secret), or public mode, got no key"
         )
-    if set("{}*") & set(admin.path) or admin.path.strip("/") == "":
+    if set("{}*%") & set(admin.path) or admin.path.strip("/") == "":
         raise ConfigError(
             f"admin_path: expected a path without wildcards, not /, got {admin.path!r}"
         )

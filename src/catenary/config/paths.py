@@ -3,11 +3,16 @@
 Knows: which features are on, and at which port. Does not know: patterns; see ``edge/routes.py``.
 """
 
+import re
 from collections.abc import Iterator
+from typing import Final
 
 from catenary.config.effective import effective, serves_api
 from catenary.config.options import Options
 from catenary.errors import ConfigError
+
+_UNREACHABLE: Final = re.compile(r"//|[?#\s\x00-\x1f\x7f]|/\.\.?(?:/|\Z)")
+"""What a client can't request: it ends the path, or the client removes it. A redirect to //host leads to that host."""
 
 
 def check_paths(options: Options) -> None:
@@ -16,6 +21,10 @@ def check_paths(options: Options) -> None:
     for name, path in _given(options):
         if not path.startswith("/"):
             raise ConfigError(f"{name}: expected a path that begins with /, got {path!r}")
+        if _UNREACHABLE.search(path) is not None:
+            raise ConfigError(
+                f"{name}: expected a path that clients can request (no //, . and .., spaces, ?, #), got {path!r}"
+            )
         _check_is_no_station(options, name, path)
     _check_is_no_station(options, "api_path", f"{options.api.path}/publish")
     found = effective(options)
@@ -24,6 +33,8 @@ def check_paths(options: Options) -> None:
         _check_is_free(name, path, taken.setdefault((found.server.port, path), name))
     for port, name, path in _of_requests(found):
         _check_is_free(name, path, taken.setdefault((port, path), name))
+    if found.admin.enabled:
+        _check_console(found)
 
 
 def _check_is_free(name: str, path: str, owner: str) -> None:
@@ -31,6 +42,18 @@ def _check_is_free(name: str, path: str, owner: str) -> None:
         raise ConfigError(
             f"{name}: expected a path of its own, got {path!r}, which the option {owner} has, too"
         )
+
+
+def _check_console(options: Options) -> None:
+    """Refuses a console whose path has another feature at it or below it. Takes effective options."""
+    port, console = options.admin.port, options.admin.path
+    served = [(options.server.port, name, path) for name, path in _of_clients(options)]
+    for other_port, name, path in (*served, *_of_requests(options)):
+        is_below = other_port == port and f"{path}/".startswith(f"{console}/")
+        if is_below and name != "admin_path":
+            raise ConfigError(
+                f"admin_path: expected a path of its own, got {console!r}, below which {name} is: {path!r}"
+            )
 
 
 def _given(options: Options) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ from catenary.config.render import title
 _ADDRESSES: Final = frozenset({"redis.url", "nats.servers"})
 """Secret options that are shown without their passwords: an address is the first thing that one looks for."""
 _USER: Final = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)?.*@", re.DOTALL)
-_QUERY: Final = re.compile(r"\?.*")
+_QUERY: Final = re.compile(r"\?.*", re.DOTALL)
 _MASK: Final = "•••"
 
 
@@ -72,8 +72,13 @@ def _shown(row: OptionRow, value: Value) -> str:
     if isinstance(value, bool | int):
         return str(value).lower()
     items = value if isinstance(value, tuple) else (value,)
-    if row.place in _ADDRESSES:
-        items = tuple(_QUERY.sub(f"?{_MASK}", each) for each in items)
-    elif row.option.secret:
+    if row.option.secret and row.place not in _ADDRESSES:
         items = (_MASK,) if any(items) else ()
-    return ", ".join(_USER.sub(rf"\1{_MASK}@", each) for each in items)
+    return ", ".join(map(_without_secrets, items))
+
+
+def _without_secrets(text: str) -> str:
+    """A value without the user, the password and the query, if it is an address."""
+    if "://" in text or "@" in text:
+        text = _QUERY.sub(f"?{_MASK}", text)
+    return _USER.sub(rf"\1{_MASK}@", text)
