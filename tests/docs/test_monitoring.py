@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from catenary.errors import AppFailed, AppUnavailable
 from catenary.metrics.figures import Kind
+from catenary.rpc.calls import AppLate, _status
 from tests.docs.test_metrics import ROW, tables
 from tests.parts.guide import ROOT
 from tests.parts.metric_catalogue import CataloguedMetric, catalogue
@@ -53,6 +55,16 @@ def metrics_in(expressions: Iterator[str]) -> set[str]:
 def test_rules_use_metrics_that_exist_as_their_kind_allows() -> None:
     found = wrong((rule["alert"], rule["expr"]) for rule in rules())
     assert not found, "mend these expressions of docs/monitoring/alerts.yml"
+
+
+def test_an_application_that_only_raises_exceptions_fires_an_alert() -> None:
+    """Answers with the status ERROR are not counted by rpc_error_total, as in anycable-go."""
+    (rule,) = [rule for rule in rules() if rule["alert"] == "CatenaryApplicationFails"]
+    failing, _, all_calls = rule["expr"].partition(" > ")
+    (statuses,) = re.findall(r'rpc_seconds_count\{status=~"([a-z|]+)"\}', failing)
+    failed = {_status(AppFailed("")), _status(AppLate("")), _status(AppUnavailable(""))}
+    assert set(statuses.split("|")) == failed
+    assert "rpc_seconds_count[" in all_calls
 
 
 def test_each_rule_says_how_bad_it_is_what_happens_and_what_to_do() -> None:

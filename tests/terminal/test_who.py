@@ -6,6 +6,7 @@ import pty
 import re
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -179,6 +180,33 @@ def test_stats_are_refreshed_in_place(around: dict[str, str]) -> None:
     with on_a_terminal("stats", "--watch", "--interval=0.1s", "--all", **around) as (_, ours):
         text = read_until(ours, " more: name those")
     assert len(plain(text)) <= 24
+
+
+def test_stats_are_watched_again_after_a_restart_but_never_without_a_server() -> None:
+    flags = ("--norpc", "--noauth", "--broadcast_adapter=http", f"--secret={SECRET}")
+    with (
+        cable_server(*flags) as server,
+        subprocess.Popen(
+            [str(PROGRAM), "stats", "clients_num", "--watch", "--interval=0.1s"],
+            env=environment(**beside(server, SECRET)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as watching,
+    ):
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        before = json.loads(watching.stdout.readline())["nodes"][0]["node"]
+        server.stop()
+        assert "away: " in watching.stderr.readline()
+        server.restart()
+        threading.Thread(target=watching.stderr.read, daemon=True).start()
+        while json.loads(watching.stdout.readline())["nodes"][0]["node"] == before:
+            pass
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(20) == 130
+        server.stop()
+        assert called("stats", "--watch", **beside(server, SECRET)).returncode == 1
 
 
 def test_stats_may_be_cut_by_a_pipe(around: dict[str, str]) -> None:

@@ -89,7 +89,9 @@ class Counters:
         },
     )
     rpc_call_total: int = _figure("Calls to the application")
-    rpc_error_total: int = _figure("Calls that failed")
+    rpc_error_total: int = _figure(
+        "Calls that failed: without an answer, or with an error of gRPC or HTTP"
+    )
     rpc_retries_total: int = _figure("Retried call attempts")
     rpc_timeout_total: int = _figure("Calls that timed out")
     rpc_canceled_total: int = _figure("Calls canceled because their client had left")

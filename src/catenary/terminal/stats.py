@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from catenary.errors import BackendError
 from catenary.terminal.argument_values import seconds
 from catenary.terminal.console import Console, consoles
 from catenary.terminal.listing import add_json_argument, is_for_people, note_errors
@@ -60,8 +61,18 @@ def run(invocation: Invocation) -> int:
     out, notes = consoles(invocation.environ)
     screen = _Screen(invocation, out) if is_for_people(invocation, out) else None
     told: set[str] = set()
+    has_answered = False
     while True:
-        found = _asked(api, invocation.arguments.names)
+        try:
+            found = _asked(api, invocation.arguments.names)
+        except BackendError as error:
+            if not has_answered:
+                raise
+            # A server that is restarted is watched again.
+            notes.say(notes.painted("dim", f"away: {error}"))
+            time.sleep(max(invocation.arguments.interval, 0.1))
+            continue
+        has_answered = True
         status = note_errors(notes, found.errors, told)
         if screen is None:
             out.say(_line(found))
