@@ -329,7 +329,7 @@ def _shown(text: str, limit: int) -> str:
 
 
 def _ended(reason: Reason | None, how: str) -> dict[str, str]:
-    """Who ended a connection, and why."""
+    """The side that ended a connection, and the reason."""
     if reason is None:
         return {"by": "client", "reason": how}
     return {"by": "server", "reason": reason.description}

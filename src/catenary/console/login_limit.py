@@ -69,7 +69,7 @@ class LoginLimit:
 
 
 def _network(address: str) -> str:
-    """What counts as one address: an IPv6 host has 2^64 of them (RFC 4291, section 2.5.4)."""
+    """The address, or the /64 network of an IPv6 address: a host has all 2^64 addresses of it (RFC 4291, section 2.5.4)."""
     if ":" not in address:
         return address
     try:

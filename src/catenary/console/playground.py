@@ -1,6 +1,6 @@
 """The playground's ways in: how its client may connect, and what the server signs for it.
 
-The client of the playground uses the same endpoint as everybody's clients, so it needs what they need: a token where
+The client of the playground uses the same endpoint as all clients, so it needs what they need: a token where
 the server verifies tokens, a signature for a stream that is not public. The server issues both to people who may use
 the console, for a short time, with its own keys.
 
@@ -45,7 +45,7 @@ class _Facts(msgspec.Struct, gc=False):
 
 
 class Signed(msgspec.Struct, gc=False, omit_defaults=True):
-    """What the server has signed for a client: a token, the name of a stream."""
+    """A token and the signed name of a stream, for the playground's client."""
 
     token: str = ""
     signed_stream_name: str = ""

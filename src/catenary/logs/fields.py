@@ -51,7 +51,7 @@ class RequesterFields(TypedDict):
 
 
 def client_fields(environment: Environment) -> ClientFields:
-    """Who a client is: its session, where it is, and where it came from. No query, header or cookie."""
+    """The fields that identify a client: its session, address, path and origin. No query, header or cookie."""
     return {
         "sid": environment.sid,
         "remote": environment.address,
@@ -61,7 +61,7 @@ def client_fields(environment: Environment) -> ClientFields:
 
 
 def requester_fields(requester: Requester) -> RequesterFields:
-    """Who sent a request."""
+    """The fields that identify the sender of a request."""
     return {
         "remote": requester.address,
         "method": requester.method,

@@ -45,7 +45,7 @@ _BEARER: Final = re.compile(
 _COOKIE: Final = re.compile(r"(?P<start>\bcookie:\s*)[^\r\n]+", re.IGNORECASE)
 _JWT: Final = re.compile(r"\beyJ[\w-]{6,}(?:\.[\w-]*){0,2}")
 _SIGNED: Final = re.compile(r"(?<![\w+/=%-])[\w+/=%-]{4,}--[0-9a-f]{40,}")
-"""What Rails' message verifier signs: names of streams, sessions in cookies."""
+"""Texts signed by Rails' message verifier: names of streams, sessions in cookies."""
 
 _HINT: Final = re.compile(
     rf"{_WORDS}|\b(?:auth|pass|pwd|otp|pin)\b|jid|bearer|basic|eyJ|--[0-9a-f]{{40}}",

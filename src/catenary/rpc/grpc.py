@@ -117,7 +117,7 @@ class GrpcApplication(RemoteApplication):
         return None if self._balancer is None else self._balancer.trouble
 
     async def health(self, timeout_s: float) -> str:
-        """What the server's health service says of itself: SERVING, NOT_SERVING or UNKNOWN; empty if there is no such
+        """The state that the server's health service reports: SERVING, NOT_SERVING or UNKNOWN; empty if there is no such
         service. Raises :class:`catenary.errors.AppError`.
 
         Source: doc/health-checking.md (grpc/grpc).

@@ -59,7 +59,7 @@ def _pages(static: StaticFiles) -> list[Route]:
 
 
 def _own_api(build: ServerBuild) -> list[Route]:
-    """What only the console asks for."""
+    """The routes that only the console uses."""
     playground = Playground(build.options)
 
     async def show_configuration(request: Request) -> Response:

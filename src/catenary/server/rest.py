@@ -33,7 +33,7 @@ from catenary.server.ports import Ports
 
 
 class RestServices:
-    """What the operations need: :meth:`routes` may be called for several paths, each with its own access."""
+    """The parts that the operations need; :meth:`routes` may be called for several paths, each with its own access."""
 
     __slots__ = ("_build", "_clients", "_cluster", "_live", "_node", "_reads")
 

@@ -1,6 +1,6 @@
-"""Parses values of arguments: ``name=value``, JSON, durations, counts, headers, tokens.
+"""Parses values of arguments: ``name=value``, JSON, durations, counts, headers, tokens; and the arguments of every client.
 
-Knows: text. Does not know: which tool uses a value.
+Knows: text, argparse. Does not know: which tool uses a value.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from msgspec import DecodeError
 
 from catenary.errors import ConfigError
 from catenary.messages.lenient_json import read_any, read_object, without_surrogates
+from catenary.terminal.arguments import more_arguments
 
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -59,6 +60,19 @@ def count(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
     return int(text)
+
+
+def add_client_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--jwt`` and ``--header``, with which a client authenticates."""
+    parser.add_argument("--jwt", type=token, metavar="TOKEN", help="authenticate with this token")
+    more_arguments(parser).add_argument(
+        "--header",
+        action="append",
+        type=header,
+        default=[],
+        metavar="NAME:VALUE",
+        help="send this header",
+    )
 
 
 def header(text: str) -> tuple[str, str]:

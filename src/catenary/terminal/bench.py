@@ -24,7 +24,11 @@ import uvloop
 
 from catenary.errors import BackendError, ConfigError
 from catenary.protocols.actioncable_json import EXTENDED, SUBPROTOCOL
-from catenary.terminal.argument_values import count, header, seconds, token
+from catenary.terminal.argument_values import (
+    add_client_arguments,
+    count,
+    seconds,
+)
 from catenary.terminal.arguments import more_arguments
 from catenary.terminal.cable_socket import HandshakeRequest, address
 from catenary.terminal.console import Console, ProgressBar, consoles
@@ -98,15 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--action", default="echo", metavar="NAME", help="for echo (echo); empty: clients whisper"
     )
     more.add_argument("--plain", action="store_true", help="do not sign stream names")
-    more.add_argument(
-        "--header",
-        action="append",
-        type=header,
-        default=[],
-        metavar="NAME:VALUE",
-        help="send this header",
-    )
-    parser.add_argument("--jwt", type=token, metavar="TOKEN", help="authenticate with this token")
+    add_client_arguments(parser)
     more.add_argument(
         "--patience",
         type=seconds,

@@ -18,7 +18,12 @@ from typing import Any, Final
 
 from catenary.errors import ConfigError
 from catenary.protocols.actioncable_json import EXTENDED
-from catenary.terminal.argument_values import count, fields, header, seconds, token
+from catenary.terminal.argument_values import (
+    add_client_arguments,
+    count,
+    fields,
+    seconds,
+)
 from catenary.terminal.arguments import more_arguments
 from catenary.terminal.cable_socket import HandshakeRequest, address
 from catenary.terminal.console import Console, consoles
@@ -40,15 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     more.add_argument("--plain", action="store_true", help="do not sign the name of --stream")
     parser.add_argument("--url", help="the cable, ws://…/cable")
     add_key_arguments(parser, "the key that signs stream names")
-    parser.add_argument("--jwt", type=token, metavar="TOKEN", help="authenticate with this token")
-    more.add_argument(
-        "--header",
-        action="append",
-        type=header,
-        default=[],
-        metavar="NAME:VALUE",
-        help="send this header",
-    )
+    add_client_arguments(parser)
     parser.add_argument(
         "--history", metavar="TIME", type=_since, help="start so far back, such as 5m, or: all"
     )

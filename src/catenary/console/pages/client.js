@@ -37,7 +37,7 @@ export async function render({ id: sid, signal }) {
   const disconnect = (reconnect) =>
     carryOut(
       () => remove(`connections/${part(sid)}`, { reconnect }),
-      reconnect ? "Disconnected; the client may come back." : "Disconnected; the client was told not to come back.",
+      reconnect ? "Disconnected; the client may reconnect." : "Disconnected; the client does not reconnect by itself.",
     );
 
   await read();

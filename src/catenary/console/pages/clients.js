@@ -42,7 +42,7 @@ export async function render({ query, setQuery }) {
   await pages.first();
   const used = fields.some(([, input]) => input.value);
   return [
-    title("Clients", "Everybody who is connected to the cluster.", h("button", { onclick: () => pages.again() }, "Refresh")),
+    title("Clients", "All clients that are connected to the cluster.", h("button", { onclick: () => pages.again() }, "Refresh")),
     h("section.card.stack", { "aria-label": "Search" },
       h("label", {}, "Search", search),
       h("details", { open: used },

@@ -61,7 +61,7 @@ fill(
   ),
 );
 
-// What shows that figures arrive
+// The indicator that metrics arrive
 figures.listen(() => {
   pulse.className = figures.error ? "pulse off" : "pulse on";
   const text = figures.error ? "no answer" : "live";

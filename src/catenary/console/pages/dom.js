@@ -69,7 +69,7 @@ export function choices(label, options, chosen, choose) {
   return h("div.choices", { role: "group", "aria-label": label }, buttons);
 }
 
-/** What went wrong, where a page could not be shown. */
+/** An error in place of a page that could not be shown. */
 export function trouble(error) {
   return h("p.error", { role: "alert" }, error.message ?? error);
 }

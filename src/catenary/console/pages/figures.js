@@ -6,7 +6,7 @@ export const INTERVAL_MS = 2000;
 const POINTS = 150;
 export const CLUSTER = "";
 
-/** What the plots show. `of` takes the figures of now and before, and the seconds between them; null for no value. */
+/** The plots. `of` takes the figures of now and before, and the seconds between them; null for no value. */
 export const MEASURES = [
   { name: "clients", title: "Clients", unit: "", join: sum, of: (now) => plain(now, "clients_num") },
   {
@@ -140,7 +140,7 @@ export function plain(figures, name) {
   return labelled.length ? sum(labelled.map((each) => figures[each])) : null;
 }
 
-/** What has been added to a counter between two readings; null if it is not known. */
+/** The increase of a counter between two readings; null if it is not known. */
 function growth(now, before, name) {
   const [last, first] = [plain(now, name), plain(before, name)];
   return last === null || first === null ? null : Math.max(0, last - first);

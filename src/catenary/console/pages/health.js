@@ -17,7 +17,7 @@ export async function render({ figures, signal }) {
   }
   figures.listen(() => readings++ && read(), signal);
   await read();
-  return [title("Health", "Redis, NATS, the application and the other nodes, as this node sees them."), checks];
+  return [title("Health", "Redis, NATS, the application and the parts of this node. Off: not configured."), checks];
 }
 
 /** The checks of the parts that are on, in one line for the overview. */

@@ -6,7 +6,7 @@ import { get, post } from "./requests.js";
 import { publishSnippets, subscribeSnippets } from "./snippets.js";
 
 const WAYS = {
-  none: "This server asks nobody who they are: the playground connects like everybody.",
+  none: "Connections need no authentication: the playground connects as any client does.",
   token: "The playground connects with a token (JWT) that the server signs for you; it is valid for five minutes.",
   application: "The application decides about this connection, as about every other: it sees this browser's cookies.",
   unavailable: "This server accepts only tokens that another program signs (public keys): the playground can't connect.",
@@ -120,11 +120,11 @@ export async function render({ query, setQuery, signal }) {
     ),
     h(
       "section.card.stack",
-      { "aria-label": "The same call elsewhere" },
+      { "aria-label": "The same call from other programs" },
       h(
         "div.head",
         {},
-        h("h2", {}, "The same call elsewhere"),
+        h("h2", {}, "The same call from other programs"),
         h(
           "div.row",
           {},

@@ -51,7 +51,7 @@ export async function render({ query, setQuery }) {
   const again = () => Promise.all([pages.again(), readChannels()]);
   await Promise.all([pages.first(), readChannels()]);
   return [
-    title("Streams", "Streams that somebody listens to, on any node.", h("button", { onclick: again }, "Refresh")),
+    title("Streams", "Streams with listeners, on all nodes.", h("button", { onclick: again }, "Refresh")),
     h("div.card", {}, h("label", {}, "Name", prefix)),
     pages.list,
     pages.controls,
