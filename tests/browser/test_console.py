@@ -82,7 +82,7 @@ def test_only_the_key_opens_the_console(browser: Browser, guarded: tuple[CableSe
         commands.get_by_role("button", name=button, exact=True).click()
         expect(log).to_contain_text(answer)
     curl = page.get_by_role("region", name="curl code")
-    expect(curl).to_contain_text(f"http://127.0.0.1:{server.port}/api/publish")
+    expect(curl).to_contain_text(f"curl 'http://127.0.0.1:{server.port}/api/publish' ")
     expect(curl).to_contain_text("Authorization: Bearer $API_KEY")
     page.get_by_role("button", name="Log out").click()
     expect(page).to_have_title("Log in · Catenary")
@@ -234,6 +234,8 @@ def test_what_a_person_does(browser: Browser, cluster: Cluster) -> None:
     page.get_by_role("button", name="Send a message").click()
     expect(page.locator(".message")).to_contain_text("Hello from the console")
 
+    page.goto(f"{origin}{PATH}#/clients/%")
+    expect(page.get_by_role("alert")).to_contain_text("URI malformed")
     page.goto(f"{origin}{PATH}#/playground?stream=play")
     log, commands = page.get_by_role("log"), page.get_by_role("region", name="Commands")
     for button, answer in (

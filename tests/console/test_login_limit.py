@@ -34,6 +34,14 @@ def test_each_further_wrong_key_doubles_the_wait_up_to_a_minute() -> None:
     assert waits == [1, 2, 4, 8, 16, 32, MAX_WAIT_S, MAX_WAIT_S, MAX_WAIT_S]
 
 
+def test_an_address_of_ipv4_within_one_of_ipv6_is_its_own() -> None:
+    limit = LoginLimit()
+    wrong(limit, "::ffff:10.0.0.1", 20)
+    assert limit.wait_s("::ffff:10.0.0.2", 0.0) == 0
+    assert limit.wait_s("::ffff:10.0.0.1", 0.0) > 0
+    assert limit.wait_s("10.0.0.1", 0.0) > 0
+
+
 def test_another_address_does_not_wait() -> None:
     limit = LoginLimit()
     wrong(limit, "10.0.0.1", 20)

@@ -145,7 +145,9 @@ def test_cookies_of_browsers_are_utf8() -> None:
 # The session's id
 
 
-@pytest.mark.parametrize("sid", ["a", "550e8400-e29b-41d4-a716-446655440000", "!~", "x" * 255])
+@pytest.mark.parametrize(
+    "sid", ["a", "...", "a.", "550e8400-e29b-41d4-a716-446655440000", "!~", "x" * 255]
+)
 def test_sid_is_the_request_id(sid: str) -> None:
     environment = environment_of(request(x_request_id=sid), Peer("http", ""), ALL_COOKIES)
 
@@ -154,7 +156,7 @@ def test_sid_is_the_request_id(sid: str) -> None:
 
 @pytest.mark.parametrize(
     "sid",
-    [None, "", "a b", "a, b", "é", "x" * 256, "a\n", "a\tb", "\x7f"],
+    [".", "..", None, "", "a b", "a, b", "é", "x" * 256, "a\n", "a\tb", "\x7f"],
     ids=lambda sid: ascii(sid)[:20],
 )
 def test_sid_is_made_up_where_the_request_id_is_unfit(sid: str | None) -> None:

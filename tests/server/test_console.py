@@ -67,6 +67,8 @@ def test_the_rest_api_is_served_below_the_path_of_the_console(public: CableServe
     assert document["servers"] == [{"url": f"{PATH}/api"}]
     status, _, answer = ask(public.port, f"{PATH}/api/connections/a%2Fsubscriptions")
     assert (status, json.loads(answer)) == (404, {"error": "no such connection"})
+    status, _, answer = ask(public.port, f"{PATH}/api/presence/a%0Ab/users")
+    assert status != 404, "the name of a stream may have a line feed"
 
 
 def test_what_it_shows_of_this_server(public: CableServer) -> None:

@@ -23,7 +23,8 @@ from catenary.wire.http1 import RequestHead
 RESTORE_HEADER: Final = "x-anycable-restore-sid"
 
 _INTERVAL = re.compile(r"-?[0-9]{1,9}\Z")
-_SID = re.compile(r"[!-~]{1,255}\Z")
+# Clients of the API remove . and .. from its paths, so they could not name such a session.
+_SID = re.compile(r"(?!\.{1,2}\Z)[!-~]{1,255}\Z")
 _SID_CHARS: Final = 22
 """Six random bits each."""
 _SIDS_AT_ONCE: Final = 256

@@ -3,6 +3,7 @@
 Knows: options, ``console/``. Does not know: what the pages show.
 """
 
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -44,7 +45,10 @@ def add_console(build: ServerBuild, ports: Ports, services: RestServices) -> Non
         show_login=static.response,
     )
     redirect = _redirect_to(f"{admin.path}/")
-    spec.routes += [Route(admin.path, redirect), Mount(admin.path, app=gate)]
+    mount = Mount(admin.path, app=gate)
+    # Starlette's own pattern accepts no line feed, which the name of a stream may have.
+    mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
+    spec.routes += [Route(admin.path, redirect), mount]
     is_apart = admin.port != options.server.port
     if (options.access.public or is_apart) and spec.hosted is None:
         spec.routes.append(Route("/", redirect))

@@ -27,7 +27,6 @@ async function show() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, ...rest] = path.split("/");
   const page = PAGES.find((each) => each.path === name) ?? PAGES[0];
-  const id = rest.length ? decodeURIComponent(rest.join("/")) : "";
   shown.abort();
   shown = new AbortController();
   const mine = ++number;
@@ -36,8 +35,9 @@ async function show() {
     else link.removeAttribute("aria-current");
   }
   document.title = `${page.title} · Catenary`;
-  const context = { signal: shown.signal, figures, id, query: new URLSearchParams(query), setQuery };
   try {
+    const id = decodeURIComponent(rest.join("/"));
+    const context = { signal: shown.signal, figures, id, query: new URLSearchParams(query), setQuery };
     const { render } = await (id && DETAILS[page.path] ? DETAILS[page.path]() : page.load());
     const content = await render(context);
     if (mine === number) fill(main, content);

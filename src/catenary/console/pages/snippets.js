@@ -15,7 +15,7 @@ export function publishSnippets(facts, stream, data) {
   const hasKey = !onBroadcasts && facts.api_needs_key;
   const body = JSON.stringify({ stream, data });
   return {
-    curl: `curl ${url} \\\n${hasKey ? '  -H "Authorization: Bearer $API_KEY" \\\n' : ""}  -d ${quoted(body)}`,
+    curl: `curl ${quoted(url)} \\\n${hasKey ? '  -H "Authorization: Bearer $API_KEY" \\\n' : ""}  -d ${quoted(body)}`,
     JavaScript: [
       `await fetch(${js(url)}, {`,
       `  method: "POST",`,
@@ -45,7 +45,7 @@ export function subscribeSnippets(facts, url, identifier) {
   const command = JSON.stringify({ command: "subscribe", identifier });
   return {
     curl: facts.sse_path
-      ? `curl -N -G ${location.protocol}//${location.hostname}:${facts.cable_port}${facts.sse_path} \\\n  --data-urlencode identifier=${quoted(identifier)}`
+      ? `curl -N -G ${quoted(`${location.protocol}//${location.hostname}:${facts.cable_port}${facts.sse_path}`)} \\\n  --data-urlencode identifier=${quoted(identifier)}`
       : "# curl reads event streams: start the server with --sse",
     JavaScript: [
       `import { createConsumer } from "@rails/actioncable";`,
