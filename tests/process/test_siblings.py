@@ -83,7 +83,7 @@ def test_a_worker_that_hangs_is_not_waited_for(
 
 @pytest.mark.parametrize(
     ("where", "line"),
-    [("", ""), ("/nonexistent", "This worker can't be asked by the others: ")],
+    [("", ""), ("/nonexistent", "The other workers can't read the metrics of this one: ")],
 )
 def test_without_a_directory_a_worker_has_its_own_answer(
     where: str, line: str, caplog: pytest.LogCaptureFixture

@@ -38,7 +38,7 @@ class Siblings:
         try:
             self._server = await asyncio.start_unix_server(self._serve, self._path(self._number))
         except OSError as error:
-            _log.warning("This worker can't be asked by the others: %s", error)
+            _log.warning("The other workers can't read the metrics of this one: %s", error)
 
     async def close(self, timeout_s: float) -> None:
         """Stops answering."""

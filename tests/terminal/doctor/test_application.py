@@ -16,7 +16,7 @@ from tests.terminal.doctor import bad, reached, shown
 
 
 def test_none_is_asked() -> None:
-    assert shown(reached(check_application, "--norpc")) == [("ok", "none is asked")]
+    assert shown(reached(check_application, "--norpc")) == [("ok", "no application is called")]
 
 
 def test_grpc() -> None:

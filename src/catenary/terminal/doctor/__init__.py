@@ -124,7 +124,7 @@ async def _within_limit(name: str, check: Reach, options: Options) -> list[Findi
             async for finding in check(options):
                 found.append(finding)  # noqa: PERF401  (those before a timeout count)
     except TimeoutError:
-        advice = "look whether it runs, and whether a firewall is in between"
+        advice = "check that it runs, and that no firewall is in between"
         found.append(problem(name, f"no answer within {LIMIT_S:g} s", advice))
     except CatenaryError as error:
         found.append(problem(name, str(error), "correct this option"))

@@ -37,7 +37,7 @@ async def check_application(options: Options) -> AsyncIterator[Finding]:
             case "http":
                 yield await _http(options)
             case _:
-                yield ok(_CHECK, "none is asked")
+                yield ok(_CHECK, "no application is called")
     except ImportError:
         # A missing library is a finding of its own.
         return

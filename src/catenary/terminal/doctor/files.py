@@ -138,7 +138,7 @@ def _order(option: str, path: str, chain: list[Certificate]) -> Iterator[Finding
         advice = "add those of its issuers, unless clients know the issuer (fullchain.pem)"
         yield warning(option, text, advice)
     elif chain[0].issuer == chain[0].subject:
-        text = f"the certificate in {path} is signed by itself"
+        text = f"the certificate in {path} is self-signed"
         yield warning(option, text, "browsers refuse it unless it is installed there")
 
 

@@ -87,7 +87,7 @@ def _judged(options: Options, where: str, facts: "RedisFacts") -> list[Finding]:
         text = f"the clock of Redis is {abs(facts.ahead_s):.0f} s {_side(facts.ahead_s)} this machine's"
         found.append(warning("clock", text, "synchronize both clocks (NTP)"))
     elif facts.ahead_s is not None:
-        found.append(ok("clock", "that of Redis agrees"))
+        found.append(ok("clock", "the clock of Redis agrees with this machine's"))
     stores = options.broker.adapter == "redis" or "redisx" in options.broadcast.adapters
     if stores and facts.loses_keys:
         text = "the eviction policy may remove histories and sessions when memory is full"

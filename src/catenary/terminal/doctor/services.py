@@ -95,7 +95,7 @@ async def _statsd(text: str) -> Finding:
             await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as error:
         return warning("statsd", f"no address of {host}: {_reason(error)}", "correct statsd_host")
-    return ok("statsd", f"metrics are sent to {joined(host, port)}, which never answers")
+    return ok("statsd", f"metrics are sent to {joined(host, port)}; UDP reports no failure")
 
 
 def _reason(error: Exception) -> str:
