@@ -1,7 +1,6 @@
 """Health checks: whether the parts that a node depends on work, why not, and since when.
 
-A check is a function that is called when somebody asks: checks cost nothing while nobody does, except that all are read
-once a second, so that ``since`` is right.
+A check is a function. All checks are read once a second, so that ``since`` is accurate, and whenever an answer is requested.
 Knows: functions, the time. Does not know: what is checked, or who asks.
 """
 
