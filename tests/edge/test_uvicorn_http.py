@@ -1,5 +1,6 @@
 """Requests that are not for the cable: what uvicorn reads of a head is limited."""
 
+import signal
 import time
 from collections.abc import Iterator
 
@@ -88,7 +89,7 @@ def test_too_many_headers(server: CableServer) -> None:
     [
         (b"GET http://other/health HTTP/1.1", 200),
         (b"GET http://other/health HTTP/1.0", 200),
-        (b"GET http://other HTTP/1.1", 404),
+        (b"GET http://other HTTP/1.1", 303),
         (b"GET http:///health HTTP/1.1", 400),
         (b"GET http://[::1/health HTTP/1.1", 400),
         (b"OPTIONS * HTTP/1.1", 200),
@@ -126,3 +127,31 @@ def test_an_invalid_request_while_a_response_is_being_sent(server: CableServer) 
         client.send(HEALTH + b"\r\n" + b"NONSENSE\r\n\r\n")
         rest = client.wait_for_end()
         assert rest.count(b"HTTP/1.1 ") <= 1
+
+
+def test_a_client_that_does_not_read_is_cut_off_by_the_shutdown_and_others_get_their_responses() -> (
+    None
+):
+    """uvicorn waited for two thirds of the shutdown timeout, and then logged a traceback for each of them."""
+    flags = ("--public", "--norpc", "--broadcast_adapter=http", "--metrics_http=/metrics")
+    with (
+        cable_server(*flags, "--shutdown_timeout=15") as server,
+        RawSocket(server.port, receive_buffer=4096) as stalled,
+        RawSocket(server.port, receive_buffer=4096) as slow,
+    ):
+        requests = 200
+        for each in (stalled, slow):
+            each.send(b"GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n" * requests)
+            assert each.socket.recv(1)
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        deadline = began + 3
+        while time.monotonic() < deadline:
+            slow.socket.recv(4096)
+            time.sleep(0.1)
+        assert slow.socket.recv(4096), "it reads, so it is not cut off"
+        slow.socket.close()
+        assert server.process.wait(10) == 0
+        assert time.monotonic() - began < 8
+        assert "Traceback" not in server.output()
+        assert "ERROR" not in server.output()

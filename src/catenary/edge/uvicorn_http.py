@@ -5,7 +5,10 @@ Knows: the bytes of request heads. Does not know: what is requested.
 """
 
 import asyncio
+import contextlib
+import fcntl
 import sys
+import termios
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -22,6 +25,9 @@ from catenary.wire import http1
 from catenary.wire.request_memory import RequestMemory, too_many
 
 _BEGINS_HERE: Final = -1
+
+STALLED_S: Final = 1.0
+"""A client that takes no byte of its response for so long is cut off by the shutdown."""
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -43,6 +49,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._watch = watch
         self._memory = memory
         self._counters = counters
+        self._in_work: RequestResponseCycle | None = None
+        """The request that the application works on: with pipelining, not the last one, which is uvicorn's ``cycle``."""
         # Bytes received of an incomplete head; None between heads.
         self._head_bytes: int | None = None
 
@@ -66,7 +74,27 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._watch.forget(self)
         self._memory.release(self)
+        if self._in_work is not None:
+            # uvicorn tells the last request only; the response of this one would be written to a closed connection.
+            self._in_work.disconnected = True
+            self._in_work.message_event.set()
+            self._in_work = None
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        """Called by uvicorn at the shutdown: waits for the response, as long as the client reads it."""
+        super().shutdown()
+        self.loop.call_later(STALLED_S, self._end_if_stalled, _waiting_bytes(self.transport))
+
+    def _end_if_stalled(self, before: int) -> None:
+        if self not in self.connections:
+            return
+        waiting = _waiting_bytes(self.transport)
+        if waiting and waiting == before:
+            # uvicorn would wait until the end of its time, and log a traceback for each.
+            self.transport.abort()
+            return
+        self.loop.call_later(STALLED_S, self._end_if_stalled, waiting)
 
     # httptools calls
 
@@ -82,6 +110,13 @@ class BoundedHttp(HttpToolsProtocol):
         if not self.url.startswith(b"/"):
             self._make_origin_form()
         super().on_headers_complete()
+        if not self.pipeline:
+            self._in_work = self.cycle
+
+    def on_response_complete(self) -> None:
+        """Called by uvicorn at the end of a response; begins the next request, if one waits."""
+        self._in_work = self.pipeline[-1][0] if self.pipeline else None
+        super().on_response_complete()
 
     def _make_origin_form(self) -> None:
         """Routes and applications expect a path, and the host in the header Host."""
@@ -128,6 +163,17 @@ class BoundedHttp(HttpToolsProtocol):
             cycle.message_event.set()
             self.transport.write(http1.refusal(error))
         self.transport.close()
+
+
+def _waiting_bytes(transport: asyncio.Transport) -> int:
+    """Bytes that the client's machine has not acknowledged yet (tcp(7), SIOCOUTQ), and those that wait before them."""
+    waiting = transport.get_write_buffer_size()
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        with contextlib.suppress(OSError, AttributeError):  # a system that does not say
+            queued = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
+            waiting += int.from_bytes(queued, sys.byteorder)
+    return waiting
 
 
 class HttpFallback:
