@@ -54,6 +54,15 @@ async def test_a_request_is_one_line_in_uvicorn_s_format(caplog: pytest.LogCaptu
     assert "hunter2" not in str(values)
 
 
+@in_loop
+async def test_a_path_can_t_forge_the_rest_of_the_line(caplog: pytest.LogCaptureFixture) -> None:
+    path = '/a HTTP/1.1" 200 remote=10.6.6.6\n'
+    forged: Scope = {**SCOPE, "path": path, "query_string": b""}
+    [line] = await logged(caplog, forged, {"type": "http.response.start", "status": 404})
+    shown = "/a%20HTTP/1.1%22%20200%20remote%3D10.6.6.6%0A"
+    assert line == f'10.0.0.1:5000 - "POST {shown} HTTP/2" 404'
+
+
 @pytest.mark.parametrize(
     ("sent", "status"),
     [

@@ -7,6 +7,7 @@ token.
 import logging
 import time
 from typing import Final
+from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -47,7 +48,8 @@ class AccessLog:
 
 def _write(scope: Scope, status: int, took_s: float) -> None:
     client = scope.get("client") or ("", 0)
-    path = scope["path"] + ("?…" if scope.get("query_string") else "")
+    # Encoded, as uvicorn has it: a decoded space or quote would begin another field of the line.
+    path = quote(scope["path"]) + ("?…" if scope.get("query_string") else "")
     method = scope.get("method", "GET") if scope["type"] == "http" else "WebSocket"
     _log.info(
         '%s:%d - "%s %s HTTP/%s" %d',
