@@ -5,6 +5,7 @@ Over the real history in memory, and over one that is elsewhere: its answers com
 
 import asyncio
 import json
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from catenary.adapters.memory.history import LocalHistory
 from catenary.adapters.memory.sessions import LocalSessions
 from catenary.errors import BackendError, BackendRefused, LostPosition
+from catenary.logs.fields import event_of, fields_of
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.publications import Publication
 from catenary.node import detached, hub, replay
@@ -147,6 +149,21 @@ async def test_a_lost_position_is_rejected(position: tuple[str, int]) -> None:
     client.say("subscribe", room("s"), history={"streams": streams})
     publish(heart, "s", "live")
     assert said(client) == [CONFIRMED, REJECTED, 4]
+
+
+@in_loop
+async def test_the_identifier_of_a_lost_history_is_a_field_of_its_log_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In the text of the line, a space and a name in it would pass for another field."""
+    caplog.set_level(logging.INFO, "catenary.node")
+    heart = Heart(history=local_history(limit=2))
+    client = heart.member("s")
+    client.say("history", room("s"), history=after(("s", 99)))
+    assert said(client) == [REJECTED]
+    [line] = [each for each in caplog.records if each.msg == "No history"]
+    assert fields_of(line)["identifier"] == room("s")
+    assert event_of(line) == "no_history"
 
 
 # While a delivery is under way

@@ -284,7 +284,9 @@ class Occupancy(SilentObserver):
             results = await asyncio.gather(*map(work, some), return_exceptions=True)
             for stream, result in zip(some, results, strict=True):
                 if isinstance(result, BackendRefused):
-                    self._limited.warning("occupancy of %.200s was refused: %s", stream, result)
+                    self._limited.warning(
+                        "occupancy was refused", stream=stream, reason=str(result)
+                    )
                 elif isinstance(result, BackendError):
                     failure = result
                     failed.append(stream)

@@ -310,5 +310,11 @@ def _check_nothing_missed(found: dict[Stream, Messages]) -> None:
 
 def _reject(subscription: Subscription, error: Exception) -> None:
     session = subscription.session
-    _limited.info("No history for %s: %s", subscription.identifier, error, sid=session.sid)
+    _limited.info(
+        "No history",
+        event="no_history",
+        identifier=subscription.identifier,
+        reason=str(error),
+        sid=session.sid,
+    )
     session.send(HistoryRejected(subscription.identifier))
