@@ -52,6 +52,12 @@ def test_json_has_the_fields_that_programs_filter_by() -> None:
     assert list(entry)[:7] == ["ts", "level", "event", "msg", "sid", "node", "worker"]
 
 
+def test_the_line_feed_at_the_end_of_a_library_s_message_is_left_out() -> None:
+    """uvicorn's "Exception in ASGI application" has one."""
+    assert as_json(record("failed\n"))["msg"] == "failed"
+    assert as_json(record("failed\nforged\n"))["msg"] == r"failed\nforged"
+
+
 def test_a_line_without_an_event_is_named_by_its_logger() -> None:
     plain = logging.LogRecord("catenary.redis", logging.INFO, "", 1, "Connected", (), None)
     assert as_json(plain)["event"] == "redis"

@@ -67,14 +67,14 @@ def _short(value: object) -> object:
 
 
 def message_of(record: logging.LogRecord) -> str:
-    """The message of a record, escaped and shortened."""
+    """The message of a record, escaped and shortened, without a line feed at its end."""
     message = str(record.msg)
     args = record.args
     if isinstance(args, Mapping):
         message %= {name: _short(value) for name, value in args.items()}
     elif args:
         message %= tuple(map(_short, args))
-    return safe(message, MESSAGE_CHARS)
+    return safe(message.rstrip("\n"), MESSAGE_CHARS)
 
 
 def traceback_of(record: logging.LogRecord) -> str:
