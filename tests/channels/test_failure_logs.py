@@ -217,7 +217,10 @@ def test_an_action_behind_grpc(application: Path) -> None:
             client.perform(CHANNEL, "later")
             settle(client)
             (line,) = troubles(server.output())
-            assert "Perform failed: the application answered with an error: RuntimeError" in line
+            assert (
+                'Perform failed reason="the application answered with an error: RuntimeError'
+                in line
+            )
         process.send_signal(signal.SIGTERM)
         (line,) = troubles(log.read())
         assert "Careful.later failed" in line

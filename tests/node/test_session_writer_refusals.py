@@ -38,7 +38,7 @@ async def test_a_refused_session_is_reported_once_and_cannot_be_resumed(
     assert cluster.sessions.sids == ["other"]
     told = [each for each in warnings(caplog) if "can't be stored, nor resumed" in each]
     assert len(told) == 1
-    assert told[0].startswith("sid=large ")
+    assert told[0].startswith("The session can't be stored, nor resumed: expected at most ")
     assert cluster.nodes[0].counters.refused_sessions_total == 1
 
     cluster.sessions.calls.clear()
