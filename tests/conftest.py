@@ -1,6 +1,7 @@
-"""How properties are tested: any machine may be slow, and CI always tries the same examples. And the order of files."""
+"""How properties are tested: any machine may be slow, and CI always tries the same examples. The order of files, and Ctrl-C."""
 
 import os
+import signal
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,10 @@ settings.register_profile(
     "catenary", max_examples=100, deadline=None, derandomize="CI" in os.environ
 )
 settings.load_profile("catenary")
+
+# A shell lets what it starts in the background ignore Ctrl-C, and every program that tests start would, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LONG: Final = (
     "faults/test_faults.py",

@@ -12,7 +12,8 @@ from tests.parts.server import CableServer, cable_server
 from tests.parts.tokens import SECRET, token
 
 ORIGIN = "https://www.good.test"
-GOOD = token({"ext": "{}", "exp": time.time() + 600})
+# Valid for a day: other tests may run for long between the import and the first of these.
+GOOD = token({"ext": "{}", "exp": time.time() + 86_400})
 FLAGS = (
     *("--log_format=json", "--norpc", "--broker=memory", "--sse", "--ds", "--node_id=blue"),
     *(

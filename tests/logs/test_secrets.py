@@ -74,7 +74,8 @@ FLAGS = (
     *("--sse", "--ds", "--poll", "--graphql_path=/graphql", "--ocpp_path=/ocpp"),
 )
 
-GOOD = token({"ext": json.dumps({"user": 1}), "exp": time.time() + 600}, key=OWN["jwt"])
+# Valid for a day: other tests may run for long between the import and the first of these.
+GOOD = token({"ext": json.dumps({"user": 1}), "exp": time.time() + 86_400}, key=OWN["jwt"])
 BAD = token({"ext": "{}", "note": SENT}, key="another" * 5)
 CUT = base64.b64encode(SENT.encode()).decode().strip("=")
 

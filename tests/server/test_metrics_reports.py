@@ -78,7 +78,7 @@ def test_a_server_without_statsd_serves_and_says_so() -> None:
     with cable_server(
         *FLAGS, f"--statsd_host=127.0.0.1:{free_port()}", "--metrics_http=/metrics"
     ) as server:
-        server.wait_for_output("metrics for StatsD at 127.0.0.1")
+        server.wait_for_output("Metrics for StatsD at 127.0.0.1")
         assert server.figure("statsd_lost_lines_total") > 0
         with CableClient(server.cable_url) as client:
             client.receive_welcome()
