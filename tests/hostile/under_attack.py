@@ -14,6 +14,9 @@ from tests.parts.server import CableServer
 FLOOR_S = 0.05
 """What this machine, on which others work, takes now and then without an attack."""
 
+ATTEMPTS = 2
+"""A machine that is disturbed by others once is not disturbed again at the same moment."""
+
 CALM_S = 0.6
 
 
@@ -37,21 +40,23 @@ async def attacked(
     """What an attack saw; what the crowd noticed of it is judged here."""
     crowd = Crowd(hostile.server)
     async with crowd.listening():
-        calm_s = await crowd.p99_s(CALM_S)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            module,
-            attack,
-            str(hostile.server.port),
-            stdout=asyncio.subprocess.PIPE,
-            cwd=Path(__file__).parents[2],
-        )
-        done = asyncio.ensure_future(process.wait())
-        attacked_s = await crowd.p99_s(done)
-        assert await done == 0
-        assert process.stdout is not None
-        seen = Counter(json.loads(await process.stdout.read()))
-        print(f"{attack}: p99 {calm_s * 1000:.1f} → {attacked_s * 1000:.1f} ms, {dict(seen)}")
-        assert attacked_s <= max(2 * calm_s, FLOOR_S)
-    return seen
+        for _ in range(ATTEMPTS):
+            calm_s = await crowd.p99_s(CALM_S)
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                module,
+                attack,
+                str(hostile.server.port),
+                stdout=asyncio.subprocess.PIPE,
+                cwd=Path(__file__).parents[2],
+            )
+            done = asyncio.ensure_future(process.wait())
+            attacked_s = await crowd.p99_s(done)
+            assert await done == 0
+            assert process.stdout is not None
+            seen = Counter(json.loads(await process.stdout.read()))
+            print(f"{attack}: p99 {calm_s * 1000:.1f} → {attacked_s * 1000:.1f} ms, {dict(seen)}")
+            if attacked_s <= max(2 * calm_s, FLOOR_S):
+                return seen
+    raise AssertionError("others have noticed the attack, each time")
