@@ -30,7 +30,7 @@ async def sending(
 
 
 def resolved_to(*addresses: tuple[str, int]) -> list[tuple[object, ...]]:
-    """What getaddrinfo returns for a name with these addresses."""
+    """The result of getaddrinfo for a name with these addresses."""
     return [
         (
             socket.AF_INET6 if ":" in host else socket.AF_INET,

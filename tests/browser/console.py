@@ -1,4 +1,4 @@
-"""What the tests of the console share: watching for violations, axe-core, screenshots.
+"""Parts that the tests of the console share: watching for violations, axe-core, screenshots.
 
 Screenshots are written to ``CONSOLE_SCREENSHOTS``, else to a directory of this repository that is git-ignored.
 """
@@ -64,7 +64,7 @@ def shoot(page: Page, name: str) -> None:
 
 
 def serious(page: Page) -> list[str]:
-    """What axe-core finds that is serious or critical. It runs in the page without a script element, so the policy holds."""
+    """The serious and critical findings of axe-core. It runs in the page without a script element, so the policy holds."""
     if not page.evaluate("'axe' in window"):
         page.evaluate((require_packages() / "axe-core" / "axe.min.js").read_text())
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")

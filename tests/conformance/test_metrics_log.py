@@ -161,7 +161,7 @@ class Configuration:
         (directory / "anycable.toml").write_text(self._printed(FLAGS, VARIABLES))
 
     def read(self, *flags: str, **variables: str) -> dict[str, Any]:
-        """What is printed, as a program reads it."""
+        """The printed metrics, as a program reads them."""
         return tomllib.loads(self._printed(flags, variables))
 
     def _printed(self, flags: tuple[str, ...], variables: dict[str, str]) -> str:

@@ -1,7 +1,7 @@
 """A UDP socket to a StatsD server.
 
-UDP reports no success, and a failure only sometimes: a refusal (ICMP) arrives with a later packet. What is known to be
-lost is counted, and failures of the network or the name server disturb nothing else.
+UDP never reports that a packet has arrived, and reports only some failures: a refusal (ICMP) arrives with a later
+packet. Packets that are known to be lost are counted; failures of the network or the name server disturb nothing else.
 Knows: names, addresses, packets. Does not know: what is in them.
 """
 

@@ -12,7 +12,8 @@ from catenary.config.options import Options
 from catenary.errors import ConfigError
 
 _UNREACHABLE: Final = re.compile(r"//|[?#\s\x00-\x1f\x7f]|/\.\.?(?:/|\Z)")
-"""What a client can't request: it ends the path, or the client removes it. A redirect to //host leads to that host."""
+"""Parts of a path that no client can request: they end the path, or the client removes them. A redirect to ``//host``
+leads to that host."""
 
 
 def check_paths(options: Options) -> None:
