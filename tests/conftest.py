@@ -17,6 +17,9 @@ settings.load_profile("catenary")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# As the command line does: tests start children of this process while it makes gRPC calls.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 LONG: Final = (
     "faults/test_faults.py",
     "test_churn.py",

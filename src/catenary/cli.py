@@ -137,6 +137,7 @@ def _serve_rpc(request: StartRequest, where: str) -> None:
     """Runs an RPC server until a signal."""
     # Silences grpcio's own lines on standard error; ours cover the same events.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    _let_children_start()
 
     import asyncio
 
@@ -154,6 +155,8 @@ def _serve_rpc(request: StartRequest, where: str) -> None:
 
 def _serve(request: StartRequest, where: str | None) -> None:
     """Runs a server until a signal. Imports are here, so that help and errors stay fast."""
+    _let_children_start()
+
     import asyncio
 
     from catenary.process import hangup
@@ -179,6 +182,16 @@ def _serve(request: StartRequest, where: str | None) -> None:
 
         cable = load_cable(where)
     _run(serve(options, request, worker, cable, code))
+
+
+def _let_children_start() -> None:
+    """Disables grpcio's handlers of fork(), before anything imports it.
+
+    They abort one child in a hundred between fork() and exec() while calls are in flight: an embedded NATS server or a
+    code worker would not start. No child of ours uses gRPC without exec().
+    Source: grpc/grpc, doc/environment_variables.md, ``GRPC_ENABLE_FORK_SUPPORT``.
+    """
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 
 def _run(server: Coroutine[Any, Any, None]) -> None:
