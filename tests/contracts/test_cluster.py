@@ -12,17 +12,15 @@ from catenary.messages.nodes import NodeEntry
 from catenary.metrics.counters import Counters
 from catenary.node import cluster as cluster_module
 from catenary.node.cluster import (
-    ANNOUNCE_S,
-    CUT_OFF_S,
     PART_BYTES,
     QUESTION_BYTES,
-    SILENT_S,
     Answer,
     Cluster,
 )
+from catenary.node.directory import CUT_OFF_S, SILENT_S
 from catenary.node.peer_channels import PeerChannels
 from catenary.ports import Peers
-from catenary.protocols.cluster_messages import Announced, Answered, Part, pack
+from catenary.protocols.cluster_messages import ANNOUNCE_S, Announced, Answered, Part, pack
 from tests.contracts.engines import ENGINES, Engine, EngineNode
 from tests.parts.heart import in_loop
 from tests.parts.nats_node import until
@@ -82,8 +80,8 @@ async def test_nodes_know_each_other_from_the_start_to_the_goodbye(engine: Engin
         assert here.nodes() == (here.own, there.own)
         await there.leave(1)
         await until(lambda: here.nodes() == (here.own,))
-        there.announce()
-        here.announce()
+        there.directory.announce()
+        here.directory.announce_again()
         await until(lambda: here.own in there.nodes())
         assert here.nodes() == (here.own,)
 
@@ -94,10 +92,10 @@ async def test_a_node_that_missed_an_announcement_learns_of_the_other_by_its_own
 ) -> None:
     async with three_nodes(engine) as (one, other, _):
         here = cluster_of(one.pubsub)
-        here.announce()  # the other one does not listen yet
+        here.directory.announce()  # the other one does not listen yet
         await asyncio.sleep(0)
         there = cluster_of(other.pubsub)
-        there.announce()
+        there.directory.announce()
         await until(lambda: len(here.nodes()) == len(there.nodes()) == 2)
 
 
@@ -113,17 +111,17 @@ async def test_a_silent_node_is_forgotten_and_its_questions_are_answered(engine:
             return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
         there.answer("hang", hang)
-        here.announce()
-        there.announce()
+        here.directory.announce()
+        there.directory.announce()
         await until(lambda: len(here.nodes()) == 2)
         answer = asyncio.ensure_future(here.ask("hang", nodes=[there.own.id]))
         await asked.wait()
         while clock.now <= SILENT_S:
             assert len(here.nodes()) == 2
             clock.now += ANNOUNCE_S
-            here.announce()
-            await until(lambda: here.heard_itself_at == clock.now)
-        here.announce()
+            here.directory.announce()
+            await until(lambda: here.directory.heard_itself_at == clock.now)
+        here.directory.announce()
         assert here.nodes() == (here.own,)
         error = f"the node has been silent for {SILENT_S:g} s"
         assert await answer == [Answer(there.own.id, error=error)]
@@ -220,7 +218,7 @@ async def test_nodes_tell_each_other(engine: Engine) -> None:
 async def test_a_node_without_others_asks_itself() -> None:
     alone = cluster_of(None)
     alone.answer("echo", lambda question: question)
-    alone.announce()
+    alone.directory.announce()
     await alone.leave(1)
     assert alone.nodes() == (alone.own,)
     assert await alone.ask("echo", b"1") == [Answer("alone", b"1")]
@@ -296,7 +294,7 @@ async def test_a_node_that_is_cut_off_names_the_others_instead_of_forgetting_the
     own = pack(Announced("one", cluster.own))
     cluster.answer("?", lambda _: b"mine")
     clock.now = CUT_OFF_S + SILENT_S
-    cluster.announce()
+    cluster.directory.announce()
     assert len(cluster.nodes()) == 2
     sent = len(wire.sent)
     mine, others = await cluster.ask("?")
@@ -308,7 +306,7 @@ async def test_a_node_that_is_cut_off_names_the_others_instead_of_forgetting_the
     for _ in range(4):
         assert len(cluster.nodes()) == 2
         clock.now += ANNOUNCE_S
-        cluster.announce()
+        cluster.directory.announce()
         wire.on_message(own)
     assert cluster.nodes() == (cluster.own,)
 

@@ -217,6 +217,9 @@ class Counters:
     pubsub_refused_total: int = _figure("Commands refused because too many were waiting for Redis")
     cluster_questions_total: int = _figure("Questions of this node to other nodes")
     cluster_unanswered_total: int = _figure("Questions to nodes that were not answered in time")
+    cluster_refused_nodes_total: int = _figure(
+        "Announcements of nodes beyond the limit of the directory"
+    )
     cluster_refused_questions_total: int = _figure(
         "Questions between nodes refused, because too many or too large answers were waiting"
     )

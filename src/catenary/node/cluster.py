@@ -1,9 +1,4 @@
-"""A directory of the nodes of the cluster, and questions to them.
-
-Every node announces itself to all others every few seconds, and says goodbye when it shuts down; one that has been silent
-for longer is forgotten, unless the node does not receive its own announcements either: then it is cut off, and their silence
-says nothing about them. A node that receives the first announcement of another one announces itself to that one, so
-that both know each other at once. Nothing is stored outside the nodes.
+"""Questions to the nodes of the cluster, which the directory lists (``directory.py``).
 
 The parts of a node register what they answer. A question is sent to each node separately, so that the missing
 answers are known; the asking node answers, too. Without other nodes (no pub/sub), a node asks itself alone.
@@ -22,12 +17,12 @@ from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.nodes import NodeEntry
 from catenary.metrics.counters import Counters
 from catenary.node.background import BackgroundTasks
+from catenary.node.directory import Directory
 from catenary.ports import PEER_BYTES, Peers
 from catenary.protocols.cluster_messages import (
     Announced,
     Answered,
     Asked,
-    ClusterMessage,
     Left,
     Part,
     Sent,
@@ -38,17 +33,8 @@ from catenary.protocols.cluster_messages import (
 _log: Final = logging.getLogger("catenary.cluster")
 _limited: Final = RateLimitedLogger(_log)
 
-ANNOUNCE_S: Final = 3.0
-"""Interval of the announcements of a node."""
-
-SILENT_S: Final = 10.0
-"""A node that has sent no announcement for this time counts as ended."""
-
 ANSWER_S: Final = 2.0
 """How long an answer may take."""
-
-CUT_OFF_S: Final = 2 * ANNOUNCE_S
-"""A node that has not received its own announcements for so long is cut off from the others."""
 
 QUESTION_BYTES: Final = PEER_BYTES - 1024
 """Longest body of a question, and of a message without an answer: it must fit one message between nodes."""
@@ -62,14 +48,11 @@ ANSWER_BYTES: Final = 16_777_216
 PARTS_BYTES: Final = 67_108_864
 """Limit of the incomplete answers of other nodes, all together."""
 
-QUESTIONS: Final = 1_000
-"""Questions to single nodes that may be unanswered at the same time."""
+QUESTIONS: Final = 10_000
+"""Questions to single nodes that may be unanswered at the same time: ten to each node of a full directory."""
 
 ANSWERS: Final = 100
 """Questions of other nodes that may be answered at the same time."""
-
-NODES: Final = 1_000
-"""Limit of the directory: further nodes are not asked."""
 
 Handler = Callable[[bytes], bytes | Awaitable[bytes]]
 """Answers questions of one kind: the body of a question → the body of the answer. For an exception the asking node gets an
@@ -103,21 +86,17 @@ class Cluster:
     """The cluster as one node sees it. ``peers`` is None for a node that is alone; ``clock`` counts seconds."""
 
     __slots__ = (
-        "_announced_at",
         "_answering",
         "_background",
-        "_clock",
         "_counters",
         "_handlers",
-        "_has_left",
-        "_nodes",
         "_number",
         "_parts_bytes",
         "_peers",
         "_questions",
         "_receivers",
-        "_receives_since",
-        "heard_itself_at",
+        "directory",
+        "nodes",
         "own",
     )
 
@@ -131,18 +110,11 @@ class Cluster:
         self.own: Final = own
         self._peers = peers
         self._counters = counters
-        self._clock = clock
+        self.directory: Final = Directory(own, peers, counters, clock, self._conclude_all)
+        self.nodes = self.directory.nodes
         self._handlers: dict[str, Handler] = {}
         self._receivers: dict[str, Receiver] = {}
         self._background = BackgroundTasks()
-        self._has_left = False
-        # The other nodes, by id
-        self._nodes: dict[str, NodeEntry] = {}
-        self._announced_at: dict[str, float] = {}
-        # Since when announcements arrive without a gap
-        self._receives_since = clock()
-        self.heard_itself_at = clock()
-        """When the last announcement of this node came back to it, by ``clock``."""
         # To other nodes, by number
         self._number = 0
         self._questions: dict[int, _Question] = {}
@@ -152,62 +124,16 @@ class Cluster:
         if peers is not None:
             peers.on_message = self._take
 
-    # The directory
-
-    def nodes(self) -> tuple[NodeEntry, ...]:
-        """The nodes that are known to live, in the order of their names; this one is among them."""
-        found = (self.own, *self._nodes.values())
-        return tuple(sorted(found, key=lambda each: (each.name, each.worker, each.id)))
-
     async def start(self) -> None:
         """Announces this node."""
-        self.announce()
-
-    def announce(self) -> None:
-        """Announces this node, and forgets nodes that are silent. To be called every :data:`ANNOUNCE_S`, and when a lost
-        connection to the other nodes is available again."""
-        if self._peers is None or self._has_left:
-            return
-        self._peers.send_to_all(self._announcement())
-        silent_since = self._clock() - SILENT_S
-        if self._is_cut_off() or self._receives_since > silent_since:
-            return
-        for node in [each for each, at in self._announced_at.items() if at < silent_since]:
-            self._forget(node, f"the node has been silent for {SILENT_S:g} s")
-
-    def _is_cut_off(self) -> bool:
-        """Whether messages between nodes do not arrive here at present."""
-        return self._clock() - self.heard_itself_at > CUT_OFF_S
-
-    def _hear_itself(self) -> None:
-        if self._is_cut_off():
-            self._receives_since = self._clock()
-        self.heard_itself_at = self._clock()
+        self.directory.announce_again()
 
     async def leave(self, timeout_s: float) -> None:
         """Says goodbye to the other nodes."""
-        self._has_left = True
-        if self._peers is not None:
-            self._peers.send_to_all(pack(Left(self.own.id)))
+        self.directory.leave()
 
-    def _announcement(self) -> bytes:
-        return pack(Announced(self.own.id, self.own))
-
-    def _note_announcement(self, entry: NodeEntry) -> None:
-        if entry.id not in self._nodes:
-            if len(self._nodes) >= NODES:
-                return
-            _limited.debug("Node %s has appeared", entry.id)
-            if self._peers is not None and not self._has_left:
-                self._peers.send_to(entry.id, self._announcement())
-        self._nodes[entry.id] = entry
-        self._announced_at[entry.id] = self._clock()
-
-    def _forget(self, node: str, why: str) -> None:
-        if self._nodes.pop(node, None) is None:
-            return
-        del self._announced_at[node]
-        _limited.debug("Node %s has left: %s", node, why)
+    def _conclude_all(self, node: str, why: str) -> None:
+        """A node has ended: it answers no more."""
         for number in [each for each, asked in self._questions.items() if asked.node == node]:
             self._conclude(number, error=why)
 
@@ -299,7 +225,7 @@ class Cluster:
             self._counters.cluster_refused_questions_total += 1
             answer.set_result(Answer(node, error="too many questions are unanswered"))
             return answer, 0
-        if self._is_cut_off():
+        if self.directory.is_cut_off:
             error = "messages between nodes do not arrive at present (see /ready)"
             answer.set_result(Answer(node, error=error))
             return answer, 0
@@ -364,17 +290,15 @@ class Cluster:
             # A later version may send messages that this one does not know.
             _limited.log(logging.DEBUG, "Unknown message from another node: %s", error)
             return
-        if message.node != self.own.id:
+        if isinstance(message, Announced):
+            self.directory.note_announcement(message)
+        elif message.node != self.own.id:
             self._take_message(message)
-        elif isinstance(message, Announced):
-            self._hear_itself()
 
-    def _take_message(self, message: ClusterMessage) -> None:
+    def _take_message(self, message: Left | Asked | Part | Answered | Sent) -> None:
         match message:
-            case Announced():
-                self._note_announcement(message.entry)
             case Left():
-                self._forget(message.node, "the node has shut down")
+                self.directory.forget(message.node, "the node has shut down")
             case Asked():
                 self._take_question(message)
             case Part():
@@ -406,7 +330,7 @@ class Cluster:
             await asyncio.sleep(0)
         self._send(asked.node, Answered(self.own.id, asked.number, len(body), answer.error))
 
-    def _send(self, node: str, message: ClusterMessage) -> None:
+    def _send(self, node: str, message: Asked | Part | Answered) -> None:
         if self._peers is not None:
             self._peers.send_to(node, pack(message))
 

@@ -12,6 +12,9 @@ import msgspec
 from catenary.messages.lenient_json import JSON_ERRORS
 from catenary.messages.nodes import NodeEntry, NodeId
 
+ANNOUNCE_S: Final = 3.0
+"""The shortest interval of the announcements of a node, in seconds."""
+
 
 class _Message(msgspec.Struct, array_like=True, gc=False):
     """``node`` is the id of the sender."""
@@ -20,9 +23,10 @@ class _Message(msgspec.Struct, array_like=True, gc=False):
 
 
 class Announced(_Message, tag="here"):
-    """The node is alive."""
+    """The node is alive. ``interval_s`` is the time until it announces itself again, which earlier versions do not name."""
 
     entry: NodeEntry
+    interval_s: float = ANNOUNCE_S
 
 
 class Left(_Message, tag="left"):

@@ -11,9 +11,10 @@ import time
 
 from catenary import __version__
 from catenary.messages.nodes import NodeEntry
-from catenary.node.cluster import ANNOUNCE_S, ANSWERS, QUESTIONS, Cluster
+from catenary.node.cluster import ANSWERS, QUESTIONS, Cluster
 from catenary.ports import Peers
 from catenary.process import logs
+from catenary.protocols.cluster_messages import ANNOUNCE_S
 from catenary.server.build import ServerBuild
 from catenary.server.shutdown_phases import STOP_TIMERS
 
@@ -42,6 +43,6 @@ def build_cluster(build: ServerBuild, peers: Peers | None) -> Cluster:
         build.figures.queue("cluster_questions", lambda: cluster.unanswered_num, QUESTIONS)
         build.figures.queue("cluster_answers", lambda: cluster.answering_num, ANSWERS)
         build.add(cluster.start, STOP_TIMERS, cluster.leave)
-        build.tick(ANNOUNCE_S, cluster.announce)
-        build.restored.append(cluster.announce)
+        build.tick(ANNOUNCE_S, cluster.directory.announce)
+        build.restored.append(cluster.directory.announce_again)
     return cluster
