@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.parts.bare_venv import link_packages
 from tests.parts.machine import ROOT, Machine, blocks, machine
 
 (
@@ -56,6 +57,26 @@ def test_in_a_terminal(clone: Machine) -> None:
         clone.type(publish)
         listener.wait_for('{"message":{"text": "Hello"}}')
         assert "0 lost, 0 twice" in clone.type(bench.replace("1000", "100"))
+
+
+def test_an_installation_for_another_project(elsewhere: Machine) -> None:
+    """In a venv in which pip finds no more than the packages that the extra names."""
+    create, install, start = INSTALL.replace("/path/to/catenary", str(ROOT)).splitlines()
+    elsewhere.type(create)
+    link_packages(
+        elsewhere.directory / ".venv", "catenary[server]", "hatchling", without="catenary"
+    )
+    elsewhere.environment |= {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}
+    activate = ". .venv/bin/activate"
+    elsewhere.type(f"{activate}; {install}", timeout_s=100)
+    with (
+        elsewhere.terminal("redis-server --save ''", 6379),
+        elsewhere.terminal(f"{activate}; {start}", 8080) as server,
+    ):
+        server.wait_for("Redis")
+        ready = "curl --fail --silent --show-error --retry 9 localhost:8080/ready"
+        assert elsewhere.type(ready).endswith("OK\n")
+        assert "optional library" not in server.output()
 
 
 def test_an_application_over_grpc(clone: Machine) -> None:
@@ -137,7 +158,6 @@ def speak(there: Machine) -> None:
 
 def test_the_other_commands_are_of_these_kinds() -> None:
     """They download packages, measure for minutes, or run all tests."""
-    assert "pip install" in INSTALL
     assert "make bench" in BENCH
     assert [line.split()[0] for line in DEVELOPMENT.splitlines()] == ["make"] * 3
 
