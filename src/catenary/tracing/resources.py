@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.util.types import AttributeValue
 
 
 def resource(service_name: str, default_name: str, described: Mapping[str, str]) -> Resource:
@@ -21,4 +22,16 @@ def resource(service_name: str, default_name: str, described: Mapping[str, str])
     )
     if service_name or not named:
         known = known.merge(Resource({"service.name": service_name or default_name}))
-    return known
+    return _HashedOnce(known.attributes, known.schema_url)
+
+
+class _HashedOnce(Resource):
+    """The SDK's exporter hashes the resource of each span, and the SDK's hash writes all attributes as JSON: a fifth of
+    what exporting a span costs."""
+
+    def __init__(self, attributes: Mapping[str, AttributeValue], schema_url: str | None) -> None:
+        super().__init__(attributes, schema_url)
+        self._hash = super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
