@@ -6,9 +6,10 @@ catenary rpc MODULE:CABLE [FLAGS]  the application as a gRPC server at rpc_host,
 catenary COMMAND …                 one of the tools in ``terminal/``
 """
 
+import functools
 import os
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[:1] == [HELP]:
             return _help(words[1:])
         what, flags = _split(words)
-        request = load(flags, os.environ, _read, with_cable=len(what) == 1)
+        read = functools.partial(load, flags, os.environ, _read, with_cable=len(what) == 1)
+        request = read()
         log = request.options.log
         is_debug = log.debug or log.level == "debug"
         match request.action:
@@ -52,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             case "serve" if what[:1] == (RPC,):
                 _serve_rpc(request, what[1])
             case "serve":
-                _serve(request, what[0] if what else None)
+                _serve(request, what[0] if what else None, read)
     except UnexpectedWord as error:
         _complain(_explained(error, is_first=words[:1] == [error.word]))
         return 1
@@ -153,10 +155,14 @@ def _serve_rpc(request: StartRequest, where: str) -> None:
     asyncio.run(answer_calls(options, load_cable(where)))
 
 
-def _serve(request: StartRequest, where: str | None) -> None:
-    """Runs a server until a signal. Imports are here, so that help and errors stay fast."""
-    _let_children_start()
+def _serve(
+    request: StartRequest, where: str | None, read_again: Callable[[], StartRequest]
+) -> None:
+    """Runs a server until a signal; at a SIGHUP, ``read_again`` reads the request again.
 
+    Imports are here, so that help and errors stay fast.
+    """
+    _let_children_start()
     import asyncio
 
     from catenary.process import hangup
@@ -181,7 +187,7 @@ def _serve(request: StartRequest, where: str | None) -> None:
         from catenary.channels.loading import load as load_cable
 
         cable = load_cable(where)
-    _run(serve(options, request, worker, cable, code))
+    _run(serve(options, request, worker, cable, code, read_again=read_again))
 
 
 def _let_children_start() -> None:

@@ -36,6 +36,7 @@ OURS = {
     "workers",
     "restored_action",
     "app_workers",
+    "secret_rotation_grace",
     "reload",
     "max_header_size",
     "max_headers",

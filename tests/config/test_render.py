@@ -226,11 +226,11 @@ def test_markdown_has_a_row_for_every_option() -> None:
     rows = [line for line in text.splitlines() if line.startswith(("| `", "|  |"))]
     assert len(rows) == len(TABLE) + len(SHORTHANDS)
     assert (
-        "| `--port` | `ANYCABLE_PORT`, `PORT` | `server.port` | `8080` | Port to listen on |"
+        "| `--port` | `ANYCABLE_PORT`, `PORT` | `server.port` | `8080` |  | Port to listen on |"
         in rows
     )
     assert "\n### HTTP broadcast\n" in text
-    assert all(row.replace("\\|", "").count("|") == 6 for row in rows)
+    assert all(row.replace("\\|", "").count("|") == 7 for row in rows)
 
 
 def test_a_value_that_is_not_utf_8_can_t_be_printed() -> None:

@@ -15,7 +15,7 @@ from tests.parts.ports import free_port, wait_until_listening
 from tests.parts.server import OURS, CableServer, cable_server
 
 PUBLIC = ("--public", "--norpc", "--broadcast_adapter=http")
-NOTHING = "SIGHUP: nothing to reload"
+NOTHING = "Reload: options applied: 0, waiting for a restart: 0"
 CABLE = "tests.channels.served:cable"
 
 
@@ -36,9 +36,7 @@ def test_a_server_without_an_application_goes_on() -> None:
 
 def test_so_does_one_with_its_application_in_the_same_process() -> None:
     with cable_server(command=(*OURS, CABLE)) as server:
-        hang_up(
-            server, server.process.pid, f"{NOTHING}: application code is reloaded if it runs with"
-        )
+        hang_up(server, server.process.pid, NOTHING)
         assert server.stop() == 0
 
 
@@ -47,7 +45,6 @@ def test_one_with_code_workers_reloads() -> None:
         server.wait_for_output("Application code loaded: generation 1")
         os.kill(server.process.pid, signal.SIGHUP)
         server.wait_for_output("Application code loaded: generation 2")
-        assert NOTHING not in server.output()
         assert server.stop() == 0
 
 
@@ -56,10 +53,10 @@ def test_several_processes_go_on_whichever_of_them_is_told() -> None:
         for number in (1, 2):
             server.wait_for_output(f"Worker {number} serves")
         workers = re.findall(r"serves \(pid (\d+)\)", server.output())
-        hang_up(server, server.process.pid, NOTHING)
-        for already, worker in enumerate(workers, 1):
+        hang_up(server, server.process.pid, "SIGHUP: nothing to reload")
+        for times, worker in enumerate(workers, 1):
             os.kill(int(worker), signal.SIGHUP)
-            server.wait_for_output(NOTHING, times=2 + already)
+            server.wait_for_output(NOTHING, times=times)
         assert "has died" not in server.output()
         assert server.stop() == 0
 

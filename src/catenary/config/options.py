@@ -96,6 +96,8 @@ class Option(msgspec.Struct, frozen=True):
     - ``minimum``, ``maximum``: bounds of an int, inclusive.
     - ``separator``: splits a list; ``joined`` lists are printed to TOML as one string, ``tags`` as a table.
     - ``tables``: an array of tables, each kept as JSON text; a flag or a variable has all as a JSON array.
+    - ``reloadable``: a running server applies a new value when it reads its configuration again (SIGHUP); a part of
+      it does that, see ``server/reloads.py``. Others need a restart.
     - ``secret``: never shown in an error. ``hidden``: left out of ``--help-all``.
     - ``required``: an empty value means the default. ``filled``: an empty variable counts as unset.
     - ``deprecated``: the replacement.
@@ -117,6 +119,7 @@ class Option(msgspec.Struct, frozen=True):
     joined: bool = False
     tags: bool = False
     tables: bool = False
+    reloadable: bool = False
     secret: bool = False
     hidden: bool = False
     required: bool = False
@@ -299,6 +302,13 @@ class AccessOptions(Group, frozen=True, kw_only=True):
         "[UNSAFE] Let anyone connect, subscribe to any stream and publish",
         brief="Let anyone connect, subscribe and publish",
     )
+    rotation_grace_s: int = option(
+        3600,
+        "Time in which a secret that a reload has replaced is still accepted, in seconds",
+        flag="secret_rotation_grace",
+        toml="secret_rotation_grace",
+        reloadable=True,
+    )
     noauth: bool = option(False, "[UNSAFE] Let anyone connect without a call to the application")
 
 
@@ -477,23 +487,29 @@ class LimitOptions(Group, frozen=True, kw_only=True):
         flag="ws_max_message_rate",
     )
     max_identifier_size: int = option(
-        8192, "Maximum length of a subscription's identifier, in characters (0: no limit)"
+        8192,
+        "Maximum length of a subscription's identifier, in characters (0: no limit)",
+        reloadable=True,
     )
     max_subscriptions: int = option(
-        1000, "Maximum number of subscriptions of a client (0: no limit)"
+        1000, "Maximum number of subscriptions of a client (0: no limit)", reloadable=True
     )
-    max_streams: int = option(65536, "Maximum number of streams of a subscription (0: no limit)")
+    max_streams: int = option(
+        65536, "Maximum number of streams of a subscription (0: no limit)", reloadable=True
+    )
     max_stream_name_size: int = option(
-        8192, "Maximum length of a stream's name, in characters (0: no limit)"
+        8192, "Maximum length of a stream's name, in characters (0: no limit)", reloadable=True
     )
     max_state_keys: int = option(
         1000,
         "Maximum number of state keys of a connection or a subscription (0: no limit)",
+        reloadable=True,
     )
     max_state_size: int = option(
         1048576,
         "Maximum size of the state of a connection or a subscription, of identifiers and of presence"
         " info, in characters (0: no limit)",
+        reloadable=True,
     )
     tcp_timeout_s: int = option(
         60,
@@ -872,13 +888,17 @@ class LogOptions(Group, frozen=True, kw_only=True):
 
     section = Section(LOG, flags="log_", toml="logging.")
 
-    level: LogLevel = option("info", "Lowest level that is logged")
+    level: LogLevel = option("info", "Lowest level that is logged", reloadable=True)
     format: LogFormat = option("text", "Format of log lines")
     access: bool = option(
         True, "Log each request to the application of asgi, without its query", flag="access_log"
     )
     debug: bool = option(
-        False, "Log everything (log_level=debug)", brief="Log everything", flag="debug"
+        False,
+        "Log everything (log_level=debug)",
+        brief="Log everything",
+        flag="debug",
+        reloadable=True,
     )
 
 

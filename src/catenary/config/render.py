@@ -103,7 +103,9 @@ def markdown() -> str:
     parts: list[str] = []
     for group in _groups():
         parts.append(f"### {title(group)}\n")
-        parts.append("| Option | Variable | TOML key | Default | Meaning |\n|---|---|---|---|---|")
+        parts.append(
+            "| Option | Variable | TOML key | Default | Reload | Meaning |\n|---|---|---|---|---|---|"
+        )
         parts.extend(_table_row(row) for row in _rows(group))
         parts.append("")
     return "\n".join(parts)
@@ -162,6 +164,7 @@ def _table_row(row: OptionRow | Shorthand) -> str:
         _code(_variables(row)),
         _code((row.option.toml,) if isinstance(row, OptionRow) else ()),
         _code((default,) if default else ()),
+        "yes" if _is_reloadable(row) else "",
         _prose(row).replace("|", "\\|"),
     )
     return f"| {' | '.join(cells)} |"
@@ -251,6 +254,12 @@ def _is_hidden(row: OptionRow | Shorthand) -> bool:
     return row.hidden if isinstance(row, Shorthand) else row.option.hidden
 
 
+def _is_reloadable(row: OptionRow | Shorthand) -> bool:
+    if isinstance(row, OptionRow):
+        return row.option.reloadable
+    return bool(row.sets) and all(_BY_PLACE[place].option.reloadable for place, _ in row.sets)
+
+
 def _is_built(row: OptionRow | Shorthand) -> bool:
     return row.built if isinstance(row, Shorthand) else row.option.built
 
@@ -268,6 +277,7 @@ def title(group: str) -> str:
     return _TITLES.get(group, group.capitalize())
 
 
+_BY_PLACE: Final = {row.place: row for row in TABLE}
 _METAVARIABLES: Final = {
     "int": "N",
     "str": "TEXT",

@@ -3,20 +3,13 @@
 Knows: the table of options. Does not know: requests. Secrets are never shown: only whether they are set.
 """
 
-import re
 from collections.abc import Mapping
-from typing import Final
 
 import msgspec
 
-from catenary.config.options import TABLE, OptionRow, Options, Value
+from catenary.config.masking import masked
+from catenary.config.options import TABLE, Options
 from catenary.config.render import title
-
-_ADDRESSES: Final = frozenset({"redis.url", "nats.servers"})
-"""Secret options that are shown without their passwords: an address is the first thing that one looks for."""
-_USER: Final = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)?.*@", re.DOTALL)
-_QUERY: Final = re.compile(r"\?.*", re.DOTALL)
-_MASK: Final = "•••"
 
 
 class _Shown(msgspec.Struct, gc=False):
@@ -59,26 +52,10 @@ def configuration(options: Options, sources: Mapping[str, str]) -> bytes:
                 toml=row.option.toml,
                 variables=row.option.variables,
                 help=row.option.help,
-                value=_shown(row, value),
-                default=_shown(row, row.default),
+                value=masked(row, value),
+                default=masked(row, row.default),
                 source=sources.get(row.place, "default" if is_default else "other options"),
                 is_secret=row.option.secret,
             )
         )
     return msgspec.json.encode(_Configuration(list(groups.values())))
-
-
-def _shown(row: OptionRow, value: Value) -> str:
-    if isinstance(value, bool | int):
-        return str(value).lower()
-    items = value if isinstance(value, tuple) else (value,)
-    if row.option.secret and row.place not in _ADDRESSES:
-        items = (_MASK,) if any(items) else ()
-    return ", ".join(map(_without_secrets, items))
-
-
-def _without_secrets(text: str) -> str:
-    """A value without the user, the password and the query, if it is an address."""
-    if "://" in text or "@" in text:
-        text = _QUERY.sub(f"?{_MASK}", text)
-    return _USER.sub(rf"\1{_MASK}@", text)

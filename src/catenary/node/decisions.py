@@ -81,11 +81,11 @@ class Decisions:
         "_disconnector",
         "_hub",
         "_limited",
-        "_limits",
         "_observers",
         "_presences",
         "_replayer",
         "_resumption",
+        "limits",
     )
 
     def __init__(
@@ -113,7 +113,7 @@ class Decisions:
         self._disconnector = disconnector
         self._disconnect_mode = disconnect_mode
         self._counters = counters
-        self._limits = limits
+        self.limits = limits
         self._observers = observers
         self._background = background
         self._limited = RateLimitedLogger(_log)
@@ -229,7 +229,7 @@ class Decisions:
             subscription = (
                 None if type(step) is Connect else session.subscriptions.get(step.identifier)
             )
-            excess = self._limits.excess(session.environment, subscription, decision)
+            excess = self.limits.excess(session.environment, subscription, decision)
             if excess:
                 return self._refuse(session, step, decision, excess)
         if decision.cstate:

@@ -144,6 +144,10 @@ class Node:
             self._start, self._decisions.resolve, self._background.hold, counters
         )
 
+    def replace_limits(self, limits: ClientLimits) -> None:
+        """Limits what clients ask for from now on; what they have already stays."""
+        self._limits = self._decisions.limits = limits
+
     def clients_of(self, realm: str) -> int:
         """Number of connected clients of a realm at this node."""
         return self._hub.sessions.number_in(realm)

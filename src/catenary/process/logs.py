@@ -40,6 +40,11 @@ def set_up(level: str, form: Literal["text", "json"], *, node: str = "", worker:
     for name in _LIBRARIES:
         log = logging.getLogger(name)
         log.addFilter(RateLimit(log))
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Logs everything from ``level`` (debug, info, warn, error) upwards from now on."""
     logging.getLogger("catenary").setLevel(_LEVELS[level])
 
 

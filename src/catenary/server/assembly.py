@@ -163,6 +163,10 @@ def _node(
         expiry=applications.expiry,
         tracer=build.tracer,
     )
+    build.reloads.add(
+        (f"limits.{name}" for name in ClientLimits.__struct_fields__),
+        lambda new: functools.partial(node.replace_limits, _client_limits(new.options.limits)),
+    )
     if engine.keeps:
         # Sessions and members are refreshed three times within their TTL.
         broker = options.broker

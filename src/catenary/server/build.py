@@ -14,6 +14,7 @@ from catenary.metrics.registry import Registry
 from catenary.node.observers import ObserverGroup
 from catenary.process.shutdown import Phase, Shutdown
 from catenary.process.worker_context import WorkerContext
+from catenary.server.reloads import Reloads, Settings
 from catenary.server.shutdown_phases import PHASES, STOP_TIMERS
 from catenary.supervision.health import CheckResult, HealthChecks, reported
 from catenary.supervision.service import Supervisor
@@ -35,7 +36,9 @@ class ServerBuild:
         "keys",
         "observers",
         "options",
+        "reloads",
         "restored",
+        "settings",
         "shutdown",
         "sources",
         "start",
@@ -52,6 +55,11 @@ class ServerBuild:
         tracer: Tracer | None = None,
     ) -> None:
         self.options: Final = options
+        """Those of the start; :attr:`settings` has the present ones."""
+        self.settings = Settings(options)
+        """Changes with each reload; parts that keep a value are notified of a new one by :attr:`reloads`."""
+        self.reloads: Final = Reloads()
+        """Modules register what applies new values of reloadable options."""
         self.sources: Final = sources
         self.worker: Final = worker
         self.tracer: Final = tracer

@@ -5,12 +5,11 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from catenary import __version__
-from catenary.codeworkers.pool import CodeWorkerPool
 from catenary.config.checks import check_redis
 from catenary.config.effective import has_idle_key
 from catenary.config.load import StartRequest
@@ -26,6 +25,7 @@ from catenary.server import engines
 from catenary.server.assembly import Assembly
 from catenary.server.build import ServerBuild
 from catenary.server.http_routes import shared_addresses
+from catenary.server.reload import ConfigReload
 from catenary.server.shutdown_phases import DRAIN_CLIENTS, STOP_TIMERS
 
 if TYPE_CHECKING:
@@ -46,18 +46,28 @@ async def serve(
     worker: WorkerContext | None,
     cable: "Cable | None",
     code: str = "",
+    *,
+    read_again: Callable[[], StartRequest],
 ) -> None:
-    """Serves until a signal; ``options`` are the effective ones of ``request``.
+    """Serves until a signal; ``options`` are the effective ones of ``request``, which ``read_again`` reads at a SIGHUP.
 
     ``worker``, ``cable`` and ``code`` are as in :class:`Assembly`. Raises :class:`catenary.errors.ConfigError` before
     anything is served.
     """
     _announce_start(options, request, worker)
-    hangup.listen(hangup.nothing_to_reload(_RELOADABLE))
+
+    def reload() -> None:
+        if configuration() and assembly.code is not None:
+            assembly.code.reload()
+
+    # It is called when this coroutine awaits, and then everything is in place.
+    hangup.listen(reload)
     assembly = Assembly(options, worker, cable, code, sources=request.sources)
     build = assembly.build
-    if assembly.code is not None:
-        _replace_code(build, assembly.code, watches=options.app.reload)
+    configuration = ConfigReload(build, read_again)
+    if assembly.code is not None and options.app.reload:
+        watch = SourceWatch(Path.cwd(), assembly.code.reload, build.supervisor)
+        build.add(watch.start, STOP_TIMERS, watch.stop)
     if worker is None or worker.number == 1:
         for announcement in build.announcements:
             _log.info("%s", announcement)
@@ -135,14 +145,6 @@ def _announce_start(options: Options, request: StartRequest, worker: WorkerConte
         _log.warning("Public mode: anyone may connect, subscribe and publish")
         if has_idle_key(options):
             _log.warning("Public mode: broadcast_key is set, but not required from publishers")
-
-
-def _replace_code(build: ServerBuild, code: CodeWorkerPool, *, watches: bool) -> None:
-    """Reloads the code workers on SIGHUP, and with ``watches`` also when a file changes."""
-    hangup.listen(code.reload)
-    if watches:
-        watch = SourceWatch(Path.cwd(), code.reload, build.supervisor)
-        build.add(watch.start, STOP_TIMERS, watch.stop)
 
 
 def _ignore_start() -> None:
