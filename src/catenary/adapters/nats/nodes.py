@@ -3,14 +3,18 @@
 The sessions and members of a node live as long as the node, so that no record is written for each of them. A node whose
 heartbeat is old is dead: another node ends its sessions and members, and then deletes its heartbeat. Ages are taken by
 the server's clock alone.
+
+A node reads a limited number of heartbeats a second, however many nodes there are: in a cluster of more than 124 nodes with
+the usual times to live, dead nodes are found later.
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Final
 
-from catenary.adapters.nats.store import Store, Stored
-from catenary.adapters.nats.subjects import Subjects
+from catenary.adapters.nats.store import Store, Stored, TooMany
+from catenary.adapters.nats.subjects import ANY, Subjects
 from catenary.broker.limits import Limits
 
 LONGEST_INTERVAL_S: Final = 5.0
@@ -28,6 +32,19 @@ QUIET_S: Final = 1.0
 QUIET_AGAIN_S: Final = 4.0
 """After NATS was away, no node counts another as dead for longer: all have to connect again first. More than the longest
 pause between two attempts."""
+
+HEARTBEATS_PER_S: Final = 33
+"""Heartbeats that a node reads, at most, on average: 1,000 of them every 30 s."""
+
+HEARTBEATS: Final = 5_000
+"""Heartbeats that one reading takes into account, the oldest first, if there are more than JetStream returns at once: another
+program may have made them up."""
+
+FORGOTTEN_AT_ONCE: Final = 100
+"""Dead nodes without records whose heartbeats are deleted after one reading."""
+
+_is_name: Final = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
+"""Anything else would be a pattern of subjects, which matches the records of other nodes."""
 
 
 class Nodes:
@@ -86,25 +103,38 @@ class Nodes:
 
     async def begin(self, records: Store) -> None:
         """Notes that NATS is connected, for the first time or again."""
+        self._read_at = float("-inf")
         await self.beat(records)
         self._began_at = self._clock()
         self._quiet_s = QUIET_S if self.generation == 0 else QUIET_AGAIN_S
         self.generation += 1
 
     async def beat(self, records: Store) -> None:
-        """Writes the heartbeat of this node, and reads those of the others."""
+        """Writes the heartbeat of this node, and reads those of the others if it is time to."""
         await records.put(self._subjects.heartbeats + self._node, b"")
         self._beaten_at = self._loop.time()
-        found = await records.newest([self._subjects.heartbeats + "*"])
+        if self._beaten_at - self._read_at < len(self._ages_s) / HEARTBEATS_PER_S:
+            return
+        await self._read(records)
+        # Side by side: the next heartbeat waits for them.
+        over = self.to_end(self._longest_s)[:FORGOTTEN_AT_ONCE]
+        await asyncio.gather(*(self._forget(records, name) for name in over))
+
+    async def _read(self, records: Store) -> None:
+        subject = self._subjects.heartbeats + ANY
+        try:
+            found = await records.newest([subject])
+        except TooMany:
+            found = await records.all_from(subject, 1, HEARTBEATS)
         self._now_s = now_s = max((each.moment_s for each in found), default=0.0)
-        names = [each.subject.removeprefix(self._subjects.heartbeats) for each in found]
+        named = {each.subject.removeprefix(self._subjects.heartbeats): each for each in found}
         self._ages_s = {
-            name: now_s - each.moment_s for name, each in zip(names, found, strict=True)
+            name: now_s - each.moment_s for name, each in named.items() if _is_name(name)
         }
-        self._sequences = {name: each.sequence for name, each in zip(names, found, strict=True)}
+        self._sequences = {name: named[name].sequence for name in self._ages_s}
+        # It may be too new to be among the oldest.
+        self._ages_s.setdefault(self._node, 0.0)
         self._read_at = self._loop.time()
-        for name in self.dead(self._longest_s):
-            await self._forget(records, name)
 
     def is_late(self) -> bool:
         """Was the last heartbeat of this node so long ago that others may count it as dead?"""
