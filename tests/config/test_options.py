@@ -53,6 +53,7 @@ OURS = {
     "max_state_size",
     "tcp_timeout",
     "pusher_apps",
+    "streams_rules",
     "pusher_activity_timeout",
     "pusher_pong_timeout",
     "pusher_webhook_batch_interval",

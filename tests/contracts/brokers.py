@@ -19,6 +19,7 @@ from catenary.adapters.memory.presence import LocalPresence
 from catenary.adapters.memory.sessions import LocalSessions
 from catenary.adapters.nats.payload import unpack
 from catenary.adapters.nats.wire import value_of
+from catenary.broker.stream_rules import StreamRules
 from catenary.messages.names import Stream
 from catenary.messages.publications import Position, Publication
 from catenary.ports import History, Presence, SessionCache
@@ -69,9 +70,11 @@ class Kept(Subject[History]):
 
 
 @asynccontextmanager
-async def local_history(limit: int, ttl_s: int) -> AsyncIterator[Kept]:
+async def local_history(
+    limit: int, ttl_s: int, rules: StreamRules | None = None
+) -> AsyncIterator[Kept]:
     clock = Clock()
-    history = LocalHistory(limit=limit, ttl_s=ttl_s, epoch="2vRx", clock=clock)
+    history = LocalHistory(limit=limit, ttl_s=ttl_s, epoch="2vRx", clock=clock, rules=rules)
 
     async def elapse(seconds: float) -> None:
         await clock.elapse(seconds)
@@ -93,10 +96,12 @@ async def local_presence(ttl_s: int) -> AsyncIterator[Subject[Presence]]:
 
 
 @asynccontextmanager
-async def redis_history(limit: int, ttl_s: int) -> AsyncIterator[Kept]:
+async def redis_history(
+    limit: int, ttl_s: int, rules: StreamRules | None = None
+) -> AsyncIterator[Kept]:
     limits = msgspec.structs.replace(LIMITS, history_limit=limit, history_ttl_s=ttl_s)
     with redis_server() as server:
-        async with redis_node(server, limits) as node:
+        async with redis_node(server, limits, rules=rules) as node:
 
             def append(publication: Publication) -> Publication | Awaitable[Publication]:
                 if publication.transient:
@@ -145,12 +150,14 @@ def deadlines_of(node: RedisNode, key: str) -> Callable[[float], Awaitable[None]
 
 
 @asynccontextmanager
-async def nats_history(limit: int, ttl_s: int) -> AsyncIterator[Kept]:
+async def nats_history(
+    limit: int, ttl_s: int, rules: StreamRules | None = None
+) -> AsyncIterator[Kept]:
     limits = msgspec.structs.replace(LIMITS, history_limit=limit, history_ttl_s=ttl_s)
     positioned: dict[Stream, deque[asyncio.Future[Publication]]] = defaultdict(deque)
 
     with jetstream_server() as server:
-        async with nats_node(server, limits) as node:
+        async with nats_node(server, limits, rules=rules) as node:
 
             def hear(subject: bytes, headers: bytes, payload: bytes) -> None:
                 """Receives all publications, as every node may."""
@@ -189,7 +196,7 @@ async def nats_presence(ttl_s: int) -> AsyncIterator[Subject[Presence]]:
             yield Subject(node.presence, clock.elapse, clock)
 
 
-HISTORIES: dict[str, Callable[[int, int], AbstractAsyncContextManager[Kept]]] = {
+HISTORIES: dict[str, Callable[..., AbstractAsyncContextManager[Kept]]] = {
     "memory": local_history,
     "redis": redis_history,
     "nats": nats_history,

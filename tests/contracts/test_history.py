@@ -8,6 +8,8 @@ from contextlib import AbstractAsyncContextManager
 import msgspec
 import pytest
 
+from catenary.broker.stream_rules import StreamRules
+from catenary.config.stream_rules import StreamRule
 from catenary.errors import LostPosition
 from catenary.messages.names import Sid, Stream
 from catenary.messages.publications import Page, Position, Publication
@@ -16,7 +18,7 @@ from catenary.ports import History
 from tests.contracts.brokers import HISTORIES, LATE_S, Kept, answer
 from tests.parts.heart import in_loop
 
-Open = Callable[[int, int], AbstractAsyncContextManager[Kept]]
+Open = Callable[..., AbstractAsyncContextManager[Kept]]
 
 S = Stream("s")
 
@@ -297,3 +299,72 @@ async def test_a_time_to_live_of_0_keeps_nothing(opened: Open) -> None:
         assert await everything(subject.port) == []
         with pytest.raises(LostPosition):
             await behind(subject.port, at(kept[0]))
+
+
+@in_loop
+async def test_the_rule_of_a_stream_sets_the_length_of_its_history(opened: Open) -> None:
+    rules = StreamRules(
+        (
+            StreamRule(match="short/*", history_limit=2),
+            StreamRule(match="long/*", history_limit=8),
+            StreamRule(match="none/*", history_limit=0),
+        )
+    )
+    async with opened(4, 60, rules) as subject:
+        for name, kept in (("short/1", 2), ("long/1", 8), ("none/1", 0), ("s", 4)):
+            stream = Stream(name)
+            sent = await publish(subject, *range(12), stream=stream)
+            assert await everything(subject.port, stream) == sent[12 - kept :], name
+            assert await behind(subject.port, at(sent[-1]), stream) == []
+            assert await behind(subject.port, at(sent[11 - kept]), stream) == sent[12 - kept :]
+            with pytest.raises(LostPosition):
+                await behind(subject.port, at(sent[10 - kept]), stream)
+            some = await answer(subject.port.since(stream, 0, 1))
+            assert list(some) == sent[12 - kept : 12][:1]
+
+
+@in_loop
+async def test_the_rule_of_a_stream_sets_how_long_its_messages_are_stored(opened: Open) -> None:
+    rules = StreamRules(
+        (StreamRule(match="brief", history_ttl=1), StreamRule(match="lasting", history_ttl=60))
+    )
+    brief, lasting = Stream("brief"), Stream("lasting")
+    async with opened(10, 1, rules) as subject:
+        first, *_ = await publish(subject, 1, stream=brief)
+        kept = await publish(subject, 1, stream=lasting)
+        await subject.elapse(1 + LATE_S)
+        await publish(subject, 2, stream=brief)
+        assert [each.data for each in await everything(subject.port, brief)] == ["2"]
+        assert await everything(subject.port, lasting) == kept
+        assert await behind(subject.port, at(first), brief) != []
+
+
+@pytest.mark.parametrize("engine", ["memory", "redis"])
+@in_loop
+async def test_the_rule_of_a_stream_limits_the_bytes_of_its_history(engine: str) -> None:
+    """On Redis, 40 bytes at most are our own in each message."""
+    rules = StreamRules((StreamRule(match="s", history_bytes=4_000),))
+    async with HISTORIES[engine](100, 60, rules) as subject:
+        sent = await publish(subject, *["x" * 900] * 10)
+        assert await everything(subject.port) == sent[-4:]
+        assert await behind(subject.port, at(sent[5])) == sent[6:]
+        with pytest.raises(LostPosition):
+            await behind(subject.port, at(sent[4]))
+        after = await publish(subject, "y" * 2_000)
+        assert await everything(subject.port) == [*sent[-2:], *after]
+        too_large = await publish(subject, "z" * 5_000)
+        assert await everything(subject.port) == []
+        assert await behind(subject.port, at(too_large[0])) == []
+        last = await publish(subject, 1)
+        assert await everything(subject.port) == last
+        assert await behind(subject.port, at(too_large[0])) == last
+
+
+@in_loop
+async def test_rules_that_are_replaced_hold_for_histories_that_exist(opened: Open) -> None:
+    rules = StreamRules()
+    async with opened(10, 60, rules) as subject:
+        await publish(subject, *range(6))
+        rules.replace((StreamRule(match="*", history_limit=3),))
+        await publish(subject, 6)
+        assert [each.data for each in await everything(subject.port)] == ["4", "5", "6"]

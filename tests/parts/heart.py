@@ -12,6 +12,7 @@ from typing import Any, Literal, ParamSpec
 
 from catenary.adapters.memory.pubsub import LocalPubSub
 from catenary.adapters.none import NoHistory, NoInterest, NoPresence, NoSessions
+from catenary.broker.stream_rules import StreamRules
 from catenary.errors import AppError
 from catenary.messages.decisions import Decision
 from catenary.messages.environment import Environment
@@ -276,13 +277,19 @@ class Heart:
         expiry: ExpiryRules = ExpiryRules(),  # noqa: B008  (frozen)
         limits: ClientLimits | None = None,
         tracer: Tracer | None = None,
+        rules: StreamRules | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.counters = Counters()
         self.application = PreparedApplication()
         self.observers = ObserverGroup([] if observer is None else [observer])
         self.hub = Hub(
-            self.counters, loop.call_soon, interest or NoInterest(), self.observers, tracer
+            self.counters,
+            loop.call_soon,
+            interest or NoInterest(),
+            self.observers,
+            tracer,
+            rules=rules,
         )
         self.disconnector = Disconnector(
             self.application if tracer is None else TracedEnds(tracer, self.application),

@@ -16,6 +16,7 @@ from catenary.adapters.nats.servers import NatsServers
 from catenary.adapters.nats.sessions import NatsSessions
 from catenary.adapters.stream_recovery import StreamRecovery
 from catenary.broker.limits import Limits
+from catenary.broker.stream_rules import StreamRules
 from catenary.messages.names import Stream
 from catenary.messages.publications import Publication, Publishable
 from catenary.metrics.counters import Counters
@@ -69,6 +70,7 @@ class NatsNode:
         canary_interval_s: float = 3,
         clock: Callable[[], float] | None = None,
         url: str | None = None,
+        rules: StreamRules | None = None,
     ) -> None:
         self.received: list[Publishable] = []
         self.restored = 0
@@ -82,6 +84,7 @@ class NatsNode:
             self.counters,
             clock=clock,
             supervisor=self.supervisor,
+            rules=rules,
         )
         self.recovery = StreamRecovery(
             self.interest, deliver or self.received.append, self.engine.history, self.counters
@@ -172,10 +175,17 @@ async def nats_node(
     canary_interval_s: float = 3,
     clock: Callable[[], float] | None = None,
     url: str | None = None,
+    rules: StreamRules | None = None,
 ) -> AsyncIterator[NatsNode]:
     """A node that is up, for the length of a with block."""
     node = NatsNode(
-        server, limits, deliver=deliver, canary_interval_s=canary_interval_s, clock=clock, url=url
+        server,
+        limits,
+        deliver=deliver,
+        canary_interval_s=canary_interval_s,
+        clock=clock,
+        url=url,
+        rules=rules,
     )
     await node.start()
     try:

@@ -12,6 +12,7 @@ from catenary.adapters.redis.pubsub import RedisPubSub
 from catenary.adapters.redis.sessions import RedisSessions
 from catenary.adapters.stream_recovery import StreamRecovery
 from catenary.broker.limits import Limits
+from catenary.broker.stream_rules import StreamRules
 from catenary.config.addresses import RedisAddress
 from catenary.messages.names import Stream
 from catenary.messages.publications import Publication, Publishable
@@ -40,6 +41,7 @@ class RedisNode:
         deliver: Callable[[Publishable], None] | None = None,
         canary_interval_s: float = 3,
         url: str | None = None,
+        rules: StreamRules | None = None,
     ) -> None:
         self.received: list[Publishable] = []
         self.restored = 0
@@ -52,6 +54,7 @@ class RedisNode:
             limits,
             self.counters,
             self.supervisor,
+            rules=rules,
         )
         self.recovery = StreamRecovery(
             self.interest, deliver or self.received.append, self.engine.history, self.counters
@@ -127,9 +130,12 @@ async def redis_node(
     deliver: Callable[[Publishable], None] | None = None,
     canary_interval_s: float = 3,
     url: str | None = None,
+    rules: StreamRules | None = None,
 ) -> AsyncIterator[RedisNode]:
     """A node that is up, for the length of a with block."""
-    node = RedisNode(server, limits, deliver=deliver, canary_interval_s=canary_interval_s, url=url)
+    node = RedisNode(
+        server, limits, deliver=deliver, canary_interval_s=canary_interval_s, url=url, rules=rules
+    )
     await node.start()
     try:
         await node.is_up()

@@ -1,4 +1,4 @@
-"""The history of one stream: its last ``limit`` messages, each for ``ttl_s`` seconds.
+"""The history of one stream: its last ``limit`` messages, each for ``ttl_s`` seconds, and at most ``max_bytes`` of them.
 
 A read after a position returns all messages after it, or raises :class:`LostPosition`; never a part of them. For
 that, the stored messages are always the newest ones without a gap, and an epoch never uses an offset twice. So a
@@ -8,6 +8,7 @@ Source: docs/reliable_streams.md (anycable).
 """
 
 from bisect import bisect_left, bisect_right
+from itertools import islice
 from sys import getsizeof
 from typing import Final
 
@@ -35,14 +36,16 @@ class StreamLog:
 
     ``now`` is in seconds since 1970; if the clock steps back, messages get the highest time so far. ``newest`` is
     the last offset that was assigned; offsets grow by one. With a limit or a TTL of 0 no message is stored, but offsets
-    are assigned.
+    are assigned. ``max_bytes`` limits the data of all messages, in UTF-8 (0: no limit): a larger message is not stored.
     """
 
     __slots__ = (
+        "_data_bytes",
         "_dropped",
         "_epoch",
         "_last_moment",
         "_limit",
+        "_max_bytes",
         "_messages",
         "_moments",
         "_ttl_s",
@@ -50,9 +53,13 @@ class StreamLog:
         "size_bytes",
     )
 
-    def __init__(self, *, limit: int, ttl_s: float, epoch: str, newest: int = 0) -> None:
+    def __init__(
+        self, *, limit: int, ttl_s: float, epoch: str, newest: int = 0, max_bytes: int = 0
+    ) -> None:
         self._limit = limit
         self._ttl_s = ttl_s
+        self._max_bytes = max_bytes
+        self._data_bytes = 0  # of the messages that are stored; counted only if they are limited
         self._epoch = epoch
         self._messages: list[Publication] = []
         self._moments: list[float] = []  # times of the messages, in ascending order
@@ -83,7 +90,27 @@ class StreamLog:
             self._messages.append(publication)
             self._moments.append(self._last_moment)
             self.size_bytes += _size(publication)
+            if self._max_bytes:
+                self._data_bytes += _data_size(publication)
+                self._drop_excess_bytes()
         return publication
+
+    def change_limits(self, *, limit: int, ttl_s: float, max_bytes: int) -> None:
+        """Replaces the limits, and drops what exceeds them. The TTL holds for messages that are stored, too."""
+        self._drop(len(self) - limit)
+        self._limit, self._ttl_s, self._max_bytes = limit, ttl_s, max_bytes
+        if max_bytes:
+            self._data_bytes = sum(map(_data_size, self._messages[self._dropped :]))
+            self._drop_excess_bytes()
+
+    def _drop_excess_bytes(self) -> None:
+        """Drops the oldest messages, even the newest one if it is too large: a part without a gap remains."""
+        sizes = map(_data_size, islice(self._messages, self._dropped, None))
+        excess, count = self._data_bytes - self._max_bytes, 0
+        while excess > 0:
+            excess -= next(sizes)
+            count += 1
+        self._drop(count)
 
     def after(
         self, position: Position, now: float, limit: int | None = None
@@ -138,12 +165,19 @@ class StreamLog:
         """Drops the oldest messages."""
         if count <= 0:
             return
+        if self._max_bytes:
+            dropped = islice(self._messages, self._dropped, self._dropped + count)
+            self._data_bytes -= sum(map(_data_size, dropped))
         self._dropped += count
         if self._dropped * DROPPED_SHARE >= len(self._messages):
             self.size_bytes -= sum(map(_size, self._messages[: self._dropped]))
             del self._messages[: self._dropped]
             del self._moments[: self._dropped]
             self._dropped = 0
+
+
+def _data_size(publication: Publication) -> int:
+    return len(publication.data.encode())
 
 
 def _size(publication: Publication) -> int:

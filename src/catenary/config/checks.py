@@ -19,6 +19,7 @@ from catenary.config.options import TABLE, OptionRow, Options, Shorthand, Value
 from catenary.config.origins import allowed_origin
 from catenary.config.paths import check_paths
 from catenary.config.pusher_apps import pusher_apps
+from catenary.config.stream_rules import stream_rules
 from catenary.config.urls import http_url
 from catenary.errors import ConfigError
 
@@ -77,6 +78,7 @@ def check_together(options: Options) -> None:
     _check_nats_addresses(options)
     _check_nats_names(options)
     pusher_apps(options)
+    stream_rules(options)
     _check_durable_streams(options)
     _check_graphql(options)
     _check_statsd(options)

@@ -1033,6 +1033,13 @@ class StreamsOptions(Group, frozen=True, kw_only=True):
         "Allow presence on signed and public streams",
         flag="streams_presence",
     )
+    rules: tuple[str, ...] = option(
+        (),
+        "Rules for streams by their names: [[streams.rules]] with match, history, presence, whisper, max_rate,"
+        " slow_consumer (see docs/streams.md)",
+        flag="streams_rules",
+        tables=True,
+    )
     pubsub_channel: str = option(
         "$pubsub", "Name of the channel for these streams", flag=None, hidden=True
     )

@@ -15,6 +15,7 @@ from itertools import islice
 from time import perf_counter
 from typing import Final
 
+from catenary.broker.stream_rules import StreamRules
 from catenary.messages.names import Stream
 from catenary.messages.publications import (
     Position,
@@ -65,6 +66,7 @@ class Hub:
         "_streams",
         "_tracer",
         "_waiting_num",
+        "rules",
         "sessions",
         "turns",
     )
@@ -76,8 +78,12 @@ class Hub:
         interest: Interest,
         observers: ObserverGroup | None = None,
         tracer: Tracer | None = None,
+        *,
+        rules: StreamRules | None = None,
     ) -> None:
         self._counters = counters
+        self.rules = rules or StreamRules()
+        """What holds for single streams."""
         self._note_seconds = counters.delivery_seconds.observe
         self._note_clients = counters.delivery_clients.observe
         self._tracer = tracer

@@ -118,7 +118,7 @@ class Node:
         self._background = BackgroundTasks()
         self._seconds = SharedSeconds(time.time)
         self._replayer = Replayer(hub, history, observers)
-        self._presences = Presences(presence, pubsub.send, hub.detached, observers)
+        self._presences = Presences(presence, pubsub.send, hub.detached, observers, hub.rules)
         self._resumption = Resumption(
             sessions, hub, self._replayer, disconnector, counters, expiry=expiry
         )

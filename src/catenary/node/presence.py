@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from catenary.broker.stream_rules import StreamRules
 from catenary.errors import BackendError, BackendRefused
 from catenary.logs.fields import fields
 from catenary.logs.rate_limited import RateLimitedLogger
@@ -54,7 +55,7 @@ _read_change: Final = msgspec.json.Decoder(_Change).decode
 
 class Presences:
     """The members of this node. ``publish`` sends their changes to the other clients of a stream; ``observers`` are
-    notified of them. ``detached`` finds changes that wait to be sent to a client."""
+    notified of them. ``rules`` may forbid members on a stream. ``detached`` finds changes that wait to be sent to a client."""
 
     __slots__ = (
         "_bound",
@@ -65,6 +66,7 @@ class Presences:
         "_observers",
         "_presence",
         "_publish",
+        "_rules",
         "_touching",
     )
 
@@ -74,7 +76,9 @@ class Presences:
         publish: Publish,
         detached: FindDetached,
         observers: ObserverGroup | None = None,
+        rules: StreamRules | None = None,
     ) -> None:
+        self._rules = rules or StreamRules()
         self._presence = presence
         self._detached = detached
         self._observers = observers or ObserverGroup()
@@ -96,7 +100,7 @@ class Presences:
         """Makes a client a member of its presence stream; ignored if its subscription has none. For ``is_bound`` see
         :class:`catenary.messages.commands.Join`."""
         stream = subscription.presence_stream
-        if stream is None:
+        if stream is None or self._rules.of(stream).presence is False:
             self._log_refusal(subscription)
             return None
         session = subscription.session
@@ -119,7 +123,7 @@ class Presences:
             self._is_refusal_logged = True
             _log.warning(
                 "Presence ignored on %.200s: none of its streams is for presence"
-                " (--streams_presence; in a channel stream_from(…, presence=True))",
+                " (--streams_presence; in a channel stream_from(…, presence=True); streams.rules)",
                 subscription.identifier,
                 extra=fields("ignored", sid=subscription.session.sid),
             )

@@ -170,13 +170,12 @@ class Publications:
 
         A client that whispers faster than messages are delivered waits, as every publisher does.
         """
-        if subscription.whisper_stream is None:
+        stream = subscription.whisper_stream
+        if stream is None or self._hub.rules.of(stream).whisper is False:
             self._log_ignored_whisper(subscription)
             return None
         sid = subscription.session.sid
-        publication = Publication(
-            subscription.whisper_stream, whisper.data, exclude_socket=sid, transient=True
-        )
+        publication = Publication(stream, whisper.data, exclude_socket=sid, transient=True)
         if self._observers.whispered is not None:
             self._observers.whispered(subscription.session.environment, publication)
         return self._pubsub.send((publication,)) or self._hub.caught_up()
@@ -187,7 +186,7 @@ class Publications:
             self._is_whisper_logged = True
             _log.warning(
                 "Whisper ignored on %.200s: none of its streams is for whispers"
-                " (--streams_whisper; in a channel stream_from(…, whisper=True))",
+                " (--streams_whisper; in a channel stream_from(…, whisper=True); streams.rules)",
                 subscription.identifier,
                 extra=fields("ignored", sid=subscription.session.sid),
             )

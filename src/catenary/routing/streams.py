@@ -6,6 +6,7 @@ Source: docs/signed_streams.md (anycable). Knows: the grant of a name (``auth/st
 from typing import Final
 
 from catenary.auth.streams import Resolve
+from catenary.broker.stream_rules import StreamRules
 from catenary.errors import AppFailed
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.environment import Environment
@@ -16,12 +17,16 @@ NOT_GRANTED: Final = "the stream is not public, and its signature is missing or 
 
 
 class StreamChannel:
-    """Subscribes clients to the streams that ``resolve`` grants. Satisfies :class:`catenary.ports.Channels`."""
+    """Subscribes clients to the streams that ``resolve`` grants. Satisfies :class:`catenary.ports.Channels`.
 
-    __slots__ = ("_resolve",)
+    The rule of a stream comes before its grant in deciding about whispers and presence.
+    """
 
-    def __init__(self, resolve: Resolve) -> None:
+    __slots__ = ("_resolve", "_rules")
+
+    def __init__(self, resolve: Resolve, rules: StreamRules | None = None) -> None:
         self._resolve = resolve
+        self._rules = rules or StreamRules()
 
     def subscribe(self, environment: Environment, identifier: Identifier) -> Decision:
         """Confirms the subscription if its stream is granted, else rejects it."""
@@ -33,11 +38,14 @@ class StreamChannel:
                 disconnect_wanted=False,
                 error=NOT_GRANTED,
             )
+        rule = self._rules.of(grant.stream)
+        whisper = grant.whisper if rule.whisper is None else rule.whisper
+        presence = grant.presence if rule.presence is None else rule.presence
         return Decision(
             streams=(grant.stream,),
             replies=(Confirmed(identifier),),
-            whisper_stream=grant.stream if grant.whisper else None,
-            presence_stream=grant.stream if grant.presence else None,
+            whisper_stream=grant.stream if whisper else None,
+            presence_stream=grant.stream if presence else None,
             disconnect_wanted=False,
         )
 

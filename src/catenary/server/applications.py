@@ -71,7 +71,9 @@ def build_applications(build: ServerBuild, cable: "Cable | None", code: str) -> 
             build.shutdown.add(CLOSE_APPLICATION, close)
     if options.access.noauth:
         identify.append(everybody)
-    channels = standalone.channels(options.streams, build.keys, private_streams(options))
+    channels = standalone.channels(
+        options.streams, build.keys, private_streams(options), build.stream_rules
+    )
     build.announcements.extend(standalone.announcements(options, build.keys, tokens, channels))
     _add_checks(build, application, pool)
     key_trouble = None if tokens is None else tokens.trouble

@@ -78,7 +78,14 @@ class Assembly:
             build.observers.attach(cable.observer)
         call_soon = asyncio.get_running_loop().call_soon
         pusher = PusherState(build, engine)
-        hub = Hub(build.counters, call_soon, pusher.interest, build.observers, tracer)
+        hub = Hub(
+            build.counters,
+            call_soon,
+            pusher.interest,
+            build.observers,
+            tracer,
+            rules=build.stream_rules,
+        )
         figures.register(build, hub)
         applications = build_applications(build, cable, code)
         self.code = applications.code

@@ -7,8 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from catenary.broker.stream_rules import StreamRules
 from catenary.config.effective import keys
 from catenary.config.options import Options
+from catenary.config.stream_rules import stream_rules
 from catenary.metrics.counters import Counters
 from catenary.metrics.registry import Registry
 from catenary.node.observers import ObserverGroup
@@ -42,6 +44,7 @@ class ServerBuild:
         "shutdown",
         "sources",
         "start",
+        "stream_rules",
         "supervisor",
         "tracer",
         "worker",
@@ -65,6 +68,8 @@ class ServerBuild:
         self.tracer: Final = tracer
         """None unless tracing is on."""
         self.keys: Final = keys(options)
+        self.stream_rules: Final = StreamRules(stream_rules(options))
+        """The rules of streams, shared by the engine and the node."""
         self.counters: Final = Counters()
         self.figures: Final = Registry(self.counters)
         self.observers: Final = ObserverGroup()

@@ -18,6 +18,7 @@ from catenary.node.background import BackgroundTasks
 from catenary.ports import StreamRecords
 from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
+from catenary.server.engines import longest_history_s
 from catenary.server.http_routes import announce
 from catenary.server.ports import PortSpec
 from catenary.server.pusher import private_streams
@@ -69,7 +70,7 @@ def add_durable_streams(build: ServerBuild, main: PortSpec, clients: ClientEndpo
     limits = clients.websocket_limits()
     background = BackgroundTasks()
     build.shutdown.add(FLUSH_DISCONNECTS, background.wait)
-    kept_s = float(max(options.broker.history_ttl_s * KEPT_EMPTY, SHORTEST_KEPT_S))
+    kept_s = float(max(longest_history_s(build) * KEPT_EMPTY, SHORTEST_KEPT_S))
     records = clients.records if ds.write else None
     endpoint = DurableStreamEndpoint(
         ReadServices(

@@ -103,6 +103,7 @@ class MemoryEngine(Engine):
             ttl_s=options.history_ttl_s,
             epoch=epoch,
             clock=time.time,
+            rules=build.stream_rules,
         )
         self.presence = LocalPresence(ttl_s=options.presence_ttl_s, clock=loop.time)
         self.sessions: LocalSessions = LocalSessions(ttl_s=options.sessions_ttl_s, clock=loop.time)
@@ -112,7 +113,7 @@ class MemoryEngine(Engine):
     def pubsub(self, build: ServerBuild, hub: Hub, restored: Callable[[], None]) -> PubSub:
         pubsub = LocalPubSub(hub.deliver, build.counters, self.history.append, self.sessions.revoke)
         if build.options.ds.write:
-            ttl_s = build.options.broker.history_ttl_s
+            ttl_s = longest_history_s(build)
             clock = asyncio.get_running_loop().time
             records = LocalStreamRecords(pubsub.send, gone_s=ttl_s, clock=clock)
             self.records = records
@@ -284,7 +285,14 @@ def _by_redis(build: ServerBuild) -> Engine:
     # Clusters that share no channel share no keys either.
     names = RedisNames(prefix=f"catenary:{channel}", channel=channel)
     limits = _limits(options.broker, "redis")
-    engine = RedisEngine(redis_address(options.redis), names, limits, build.counters, supervisor)
+    engine = RedisEngine(
+        redis_address(options.redis),
+        names,
+        limits,
+        build.counters,
+        supervisor,
+        rules=build.stream_rules,
+    )
     build.announcements.extend(_announcements("Redis", options.broker, limits))
     return ClusterEngine(build, engine, partial(RedisPubSub, engine))
 
@@ -293,7 +301,12 @@ def _by_nats(build: ServerBuild, servers: NatsServers) -> Engine:
     options, supervisor = build.options, build.supervisor
     limits = _limits(options.broker, "nats")
     engine = NatsEngine(
-        servers, options.pubsub.nats_channel, limits, build.counters, supervisor=supervisor
+        servers,
+        options.pubsub.nats_channel,
+        limits,
+        build.counters,
+        supervisor=supervisor,
+        rules=build.stream_rules,
     )
     build.announcements.extend(_announcements("NATS", options.broker, limits))
     return ClusterEngine(build, engine, partial(NatsPubSub, engine))
@@ -335,6 +348,12 @@ def _nats_servers(options: NatsOptions, embedded_url: str) -> NatsServers:
 def _announcements(where: str, broker: BrokerOptions, limits: Limits | None) -> list[str]:
     shared = f"Sharing publications with other nodes through {where}"
     return [shared] if limits is None else [shared, f"Storing on {where}: {_stored(broker)}"]
+
+
+def longest_history_s(build: ServerBuild) -> int:
+    """The longest time for which messages of any stream are stored, in seconds."""
+    ttls = [each.history_ttl or 0 for each in build.stream_rules.rules]
+    return max([build.options.broker.history_ttl_s, *ttls])
 
 
 def _limits(broker: BrokerOptions, adapter: str) -> Limits | None:

@@ -14,6 +14,7 @@ import msgspec
 from catenary.auth.jwt import HMAC_ALGORITHMS, Rules, SecretKey, VerifyingKey
 from catenary.auth.signatures import Signatures
 from catenary.auth.streams import CableReadyStreams, PubSubStreams, Reserved, TurboStreams
+from catenary.broker.stream_rules import StreamRules
 from catenary.config.effective import Keys
 from catenary.config.options import JwtOptions, Options, StreamsOptions
 from catenary.errors import ConfigError, MissingExtra
@@ -28,9 +29,11 @@ TURBO_CHANNEL: Final = "Turbo::StreamsChannel"
 CABLE_READY_CHANNEL: Final = "CableReady::Stream"
 
 
-def channels(options: StreamsOptions, keys: Keys, reserved: Reserved) -> dict[str, Channels]:
+def channels(
+    options: StreamsOptions, keys: Keys, reserved: Reserved, rules: StreamRules | None = None
+) -> dict[str, Channels]:
     """The channels that need no application, by name; all others are the application's. ``reserved`` streams are never
-    public."""
+    public. ``rules`` may grant whispers and presence, or withdraw them."""
     found: dict[str, Channels] = {}
     if options.pubsub_channel:
         found[options.pubsub_channel] = StreamChannel(
@@ -40,14 +43,17 @@ def channels(options: StreamsOptions, keys: Keys, reserved: Reserved) -> dict[st
                 whisper=options.whisper,
                 presence=options.presence,
                 reserved=reserved,
-            )
+            ),
+            rules,
         )
     if options.turbo and keys.turbo is not None:
-        found[TURBO_CHANNEL] = StreamChannel(TurboStreams(Signatures(keys.turbo)))
+        found[TURBO_CHANNEL] = StreamChannel(TurboStreams(Signatures(keys.turbo)), rules)
     elif options.turbo:
         _warn_missing_key("turbo_streams")
     if options.cable_ready and keys.cable_ready is not None:
-        found[CABLE_READY_CHANNEL] = StreamChannel(CableReadyStreams(Signatures(keys.cable_ready)))
+        found[CABLE_READY_CHANNEL] = StreamChannel(
+            CableReadyStreams(Signatures(keys.cable_ready)), rules
+        )
     elif options.cable_ready:
         _warn_missing_key("cable_ready")
     return found

@@ -8,7 +8,9 @@ no offset of a stream is assigned twice within an epoch, and a position from bef
 from collections.abc import Callable
 from typing import Final
 
+from catenary.broker.history_limits import HistoryLimit, HistoryLimits
 from catenary.broker.stream_log import StreamLog
+from catenary.broker.stream_rules import StreamRules
 from catenary.broker.timer_wheel import TimerWheel
 from catenary.messages.names import Stream
 from catenary.messages.publications import Position, Publication
@@ -22,16 +24,24 @@ class LocalHistory:
 
     ``limit`` messages of each stream are stored, each for ``ttl_s`` seconds; if one of them is 0, none
     is stored. ``epoch`` must differ at every start. ``clock`` returns seconds since the Unix epoch, like the
-    moments of :meth:`since`.
+    moments of :meth:`since`. ``rules`` may have other limits for a stream.
     """
 
-    __slots__ = ("_clock", "_epoch", "_forgotten", "_limit", "_logs", "_ttl_s", "_wheel")
+    __slots__ = ("_clock", "_epoch", "_forgotten", "_limits", "_logs", "_wheel")
 
     is_immediate = True
 
-    def __init__(self, *, limit: int, ttl_s: float, epoch: str, clock: Callable[[], float]) -> None:
-        self._limit = limit
-        self._ttl_s = ttl_s
+    def __init__(
+        self,
+        *,
+        limit: int,
+        ttl_s: float,
+        epoch: str,
+        clock: Callable[[], float],
+        rules: StreamRules | None = None,
+    ) -> None:
+        self._limits = HistoryLimits(HistoryLimit(limit, ttl_s), rules)
+        self._limits.when_changed(self._change_limits)
         self._epoch = epoch
         self._clock = clock
         self._logs: dict[Stream, StreamLog] = {}
@@ -55,7 +65,7 @@ class LocalHistory:
         stream = publication.stream
         log = self._logs.get(stream)
         if log is None:
-            log = self._logs[stream] = self._begin()
+            log = self._logs[stream] = self._begin(stream)
         # A log with messages is scheduled already, for the end of the oldest.
         is_scheduled = len(log) > 0
         kept = log.append(publication, self._clock())
@@ -79,7 +89,7 @@ class LocalHistory:
         """
         log = self._logs.get(stream)
         if log is None:
-            log = self._begin()
+            log = self._begin(stream)
         return log.after(position, self._clock(), limit)
 
     def sweep(self) -> bool:
@@ -98,10 +108,22 @@ class LocalHistory:
                 self._wheel.schedule(stream, log.deadline)
         return True
 
-    def _begin(self) -> StreamLog:
+    def _begin(self, stream: Stream) -> StreamLog:
+        limit = self._limits.of(stream)
         return StreamLog(
-            limit=self._limit, ttl_s=self._ttl_s, epoch=self._epoch, newest=self._forgotten
+            limit=limit.messages,
+            ttl_s=limit.ttl_s,
+            max_bytes=limit.max_bytes,
+            epoch=self._epoch,
+            newest=self._forgotten,
         )
+
+    def _change_limits(self) -> None:
+        """The rules have changed: 1 µs for each stream."""
+        for stream, log in self._logs.items():
+            limit = self._limits.of(stream)
+            log.change_limits(limit=limit.messages, ttl_s=limit.ttl_s, max_bytes=limit.max_bytes)
+            self._wheel.schedule(stream, log.deadline)
 
     def _forget(self, stream: Stream, log: StreamLog) -> None:
         self._forgotten = max(self._forgotten, log.newest)

@@ -23,7 +23,9 @@ from catenary.adapters.nats.servers import NatsServers
 from catenary.adapters.nats.sessions import NatsSessions
 from catenary.adapters.nats.store import S, Store
 from catenary.adapters.nats.subjects import Subjects
+from catenary.broker.history_limits import NOTHING, HistoryLimit, HistoryLimits
 from catenary.broker.limits import Limits
+from catenary.broker.stream_rules import StreamRules
 from catenary.errors import BackendError
 from catenary.metrics.counters import Counters
 from catenary.supervision.backoff import Backoff
@@ -53,6 +55,7 @@ class NatsEngine:
         "_checking",
         "_checks",
         "_connection",
+        "_history_limits",
         "_history_store",
         "_limits",
         "_nodes",
@@ -78,13 +81,17 @@ class NatsEngine:
         *,
         clock: Callable[[], float] | None = None,
         supervisor: Supervisor | None = None,
+        rules: StreamRules | None = None,
     ) -> None:
+        """``rules`` may have other limits for the history of a stream."""
         self.subjects = Subjects(prefix)
         self.node = secrets.token_hex(8)
         """The name of this node in the cluster; another one at each start."""
         self.trouble: str | None = "not connected to NATS yet"
         """Why NATS can't be used at the moment; None: it can."""
         self._limits = limits
+        usual = HistoryLimit(limits.history_limit, limits.history_ttl_s) if limits else NOTHING
+        self._history_limits = HistoryLimits(usual, rules)
         self.counters = counters
         # The connection
         self._reconnector: Final = Reconnector(
@@ -111,7 +118,7 @@ class NatsEngine:
         if limits is not None:
             clock = clock or asyncio.get_running_loop().time
             self._nodes = nodes = Nodes(self.subjects, self.node, limits, clock)
-            self.history = NatsHistory(self.kept, self.subjects, limits)
+            self.history = NatsHistory(self.kept, self.subjects, self._history_limits)
             self.sessions = NatsSessions(
                 self.records, self.subjects, nodes, limits.sessions_ttl_s, clock
             )
@@ -208,9 +215,8 @@ class NatsEngine:
             "max_age": max(RECORDS_AGE_S, longest_s * 10) * S,
             "duplicate_window": S,
         }
-        history = Store(
-            connection, f"{names}_H", stream_limits(limits), partial(stream_subjects, self.subjects)
-        )
+        wanted = stream_limits(self._history_limits.largest)
+        history = Store(connection, f"{names}_H", wanted, partial(stream_subjects, self.subjects))
         records = Store(
             connection, f"{names}_R", recorded, lambda _: {"subjects": [self.subjects.records]}
         )
@@ -252,6 +258,7 @@ class NatsEngine:
                 if not await store.is_there():
                     connection.drop(f"the JetStream stream {store.name} is gone")
                     return
+            await history.change_limits(stream_limits(self._history_limits.largest))
             await self._nodes.beat(records)
         except NoResponders:
             connection.drop("JetStream is gone")

@@ -22,7 +22,7 @@ from catenary.adapters.nats.payload import unpack
 from catenary.adapters.nats.store import DUPLICATES_S, S, Start, Store, Stored
 from catenary.adapters.nats.subjects import Subjects
 from catenary.adapters.pacing import paced
-from catenary.broker.limits import Limits
+from catenary.broker.history_limits import HistoryLimit, HistoryLimits
 from catenary.errors import BackendError, LostPosition
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.names import Stream
@@ -48,11 +48,11 @@ READS: Final = 64
 """Histories that are read at the same time."""
 
 
-def stream_limits(limits: Limits) -> dict[str, Any]:
-    """Returns the limits of the JetStream stream."""
-    age_s = max(limits.history_ttl_s * KEPT_SILENT, SHORTEST_AGE_S)
+def stream_limits(largest: HistoryLimit) -> dict[str, Any]:
+    """Returns the limits of the JetStream stream, which are those of the largest history: it has one for all subjects."""
+    age_s = int(max(largest.ttl_s * KEPT_SILENT, SHORTEST_AGE_S))
     return {
-        "max_msgs_per_subject": limits.history_limit + 1,
+        "max_msgs_per_subject": largest.messages + 1,
         "max_age": age_s * S,
         "duplicate_window": min(DUPLICATES_S, age_s) * S,
     }
@@ -90,13 +90,15 @@ class _Reading:
 
 class NatsHistory:
     """Satisfies :class:`catenary.ports.History`. ``store`` is the stream, or raises
-    :class:`BackendError`."""
+    :class:`BackendError`. ``limits`` are those of each history: a smaller one than the largest is applied when it is read."""
 
     __slots__ = ("_begun", "_limits", "_places", "_store", "_subjects", "_waiting")
 
     is_immediate = False
 
-    def __init__(self, store: Callable[[], Store], subjects: Subjects, limits: Limits) -> None:
+    def __init__(
+        self, store: Callable[[], Store], subjects: Subjects, limits: HistoryLimits
+    ) -> None:
         self._store = store
         self._subjects = subjects
         self._limits = limits
@@ -112,14 +114,16 @@ class NatsHistory:
         The newest ``limit`` are read with all others: JetStream reads forward only.
         """
         store = self._store()
-        start_s = max(moment_s, self._oldest_s(store))
+        start_s = max(moment_s, self._oldest_s(store, stream))
         if limit is not None and not newest:
             some = await self._first_since(store, stream, start_s, limit)
             if some is not None:
                 return some
         kept = await self._read(stream, 1)
         first = bisect_left(kept.moments_s, start_s)
-        found = kept.publications[max(first, len(kept.offsets) - self._limits.history_limit) :]
+        found = kept.publications[
+            max(first, len(kept.offsets) - self._limits.of(stream).messages) :
+        ]
         if limit is None:
             return found
         return found[-limit:] if newest else found[:limit]
@@ -127,7 +131,8 @@ class NatsHistory:
     async def _first_since(
         self, store: Store, stream: Stream, start_s: float, limit: int
     ) -> tuple[Publication, ...] | None:
-        """Reads the first ``limit`` messages from a time on. None if JetStream dropped some of them meanwhile."""
+        """Reads the first ``limit`` messages from a time on. None if JetStream dropped some of them meanwhile, or keeps
+        more than the limit of this history."""
         if start_s > LATEST_S:
             return ()
         start = datetime.fromtimestamp(start_s, UTC)
@@ -140,7 +145,10 @@ class NatsHistory:
             return ()
         if oldest is None or messages[0].sequence < oldest.sequence:
             return None
-        is_full = total > self._limits.history_limit
+        excess = total - self._limits.of(stream).messages
+        if excess > 1:
+            return None
+        is_full = excess > 0
         counted = [each for each in messages if not is_full or each.sequence > oldest.sequence]
         return (await _kept(store.epoch, counted[:limit], has_lost=False)).publications
 
@@ -156,7 +164,9 @@ class NatsHistory:
             raise LostPosition(f"expected the epoch {store.epoch!r}, got {position.epoch!r}")
         if not 0 <= position.offset < LARGEST_OFFSET:
             raise LostPosition(f"the offset {position.offset} was never handed out")
-        if limit is None or position.offset == 0:
+        limits = self._limits.of(stream)
+        is_small = limits.messages < self._limits.largest.messages
+        if limit is None or position.offset == 0 or is_small:
             kept = await self._read(stream, position.offset)
         else:
             async with self._places:
@@ -165,13 +175,12 @@ class NatsHistory:
         is_known = index > 0 and kept.offsets[index - 1] == position.offset
         # Offset 0 precedes the first message: every message is still kept, unless there were too many.
         is_beginning = (
-            position.offset == 0
-            and not kept.has_lost
-            and len(kept.offsets) <= self._limits.history_limit
+            position.offset == 0 and not kept.has_lost and len(kept.offsets) <= limits.messages
         )
-        if not is_known and not is_beginning:
+        is_excess = is_small and len(kept.offsets) - index > limits.messages
+        if (not is_known and not is_beginning) or is_excess:
             raise LostPosition(f"the offset {position.offset} is not kept (any more)")
-        if index < len(kept.offsets) and kept.moments_s[index] < self._oldest_s(store):
+        if index < len(kept.offsets) and kept.moments_s[index] < self._oldest_s(store, stream):
             raise LostPosition(f"what follows the offset {position.offset} is too old")
         return kept.publications[index : None if limit is None else index + limit]
 
@@ -185,11 +194,12 @@ class NatsHistory:
             newest[subjects[message.subject]] = Position(store.epoch, message.sequence)
         return newest
 
-    def _oldest_s(self, store: Store) -> float:
+    def _oldest_s(self, store: Store, stream: Stream) -> float:
         """The time from which on messages count, by the server's clock. With a time to live of 0 none does."""
-        if self._limits.history_ttl_s == 0:
+        ttl_s = self._limits.of(stream).ttl_s
+        if ttl_s == 0:
             return math.inf
-        return time.time() + store.clock_ahead_s - self._limits.history_ttl_s
+        return time.time() + store.clock_ahead_s - ttl_s
 
     # Reads, shared by callers that ask at the same time
 
@@ -219,7 +229,7 @@ class NatsHistory:
             reading = self._waiting.pop(stream)
             self._begun[stream] = reading.task
             try:
-                return await self._fetch(stream, reading.first, self._limits.history_limit + 1)
+                return await self._fetch(stream, reading.first, self._limits.largest.messages + 1)
             finally:
                 if self._begun[stream] is reading.task:
                     del self._begun[stream]

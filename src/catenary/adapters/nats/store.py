@@ -202,6 +202,18 @@ class Store:
         _check(reply)
         return _epoch(reply) == self.epoch
 
+    async def change_limits(self, limits: dict[str, Any]) -> None:
+        """Applies other limits to the stream that was opened; does nothing if they are the present ones."""
+        limits = {"allow_direct": True, **limits}
+        if limits == self._limits:
+            return
+        before, self._limits = self._limits, limits
+        try:
+            await self._find()
+        except BackendError:
+            self._limits = before
+            raise
+
     async def _find(self) -> bool:
         reply = await self._call(f"STREAM.INFO.{self.name}", {})
         if _code(reply) == NOT_THERE:

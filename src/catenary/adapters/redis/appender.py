@@ -17,13 +17,25 @@ from catenary.adapters.redis.connection import Argument
 from catenary.adapters.redis.history import HistoryKeys, meta_ttl_ms
 from catenary.adapters.redis.large_commands import ScriptCall
 from catenary.adapters.redis.queue_entry import ENTRY, entry_arguments
+from catenary.broker.history_limits import HistoryLimit, HistoryLimits
 from catenary.messages.names import Stream
 from catenary.messages.publications import Publication, QueueEntry
 
 APPEND_LUA: Final = """
-local run, limit, ttl, meta_ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local run, limit, ttl, meta_ttl, max_bytes = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
 local function may_publish(channel)
   return not redis.acl_check_cmd or redis.acl_check_cmd('PUBLISH', channel, '')
+end
+local function oldest_of(log) return redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1] end
+local function append_sized(meta, log, id, payload)
+  local total = tonumber(redis.call('HGET', meta, 'bytes') or 0) + #payload
+  redis.call('HSET', meta, 'bytes', total)
+  redis.call('XADD', log, 'MAXLEN', '=', limit, id, 'm', payload, 'b', total)
+  local oldest = oldest_of(log)
+  while oldest and total - (tonumber(oldest[2][4]) or 0) + #oldest[2][2] > max_bytes do
+    redis.call('XDEL', log, oldest[1])
+    oldest = oldest_of(log)
+  end
 end
 local function append(meta, log, new_epoch, channel, packed)
   local known = redis.call('HMGET', meta, 'epoch', 'offset', 'ms', 'run')
@@ -40,7 +52,11 @@ local function append(meta, log, new_epoch, channel, packed)
   local position = epoch .. ' ' .. offset
   local payload = position .. ' ' .. packed
   if limit > 0 and ttl ~= '0' then
-    redis.call('XADD', log, 'MAXLEN', '=', limit, ms .. '-' .. offset, 'm', payload)
+    if max_bytes > 0 then
+      append_sized(meta, log, ms .. '-' .. offset, payload)
+    else
+      redis.call('XADD', log, 'MAXLEN', '=', limit, ms .. '-' .. offset, 'm', payload)
+    end
     redis.call('XTRIM', log, 'MINID', now - ttl + 1)
     redis.call('PEXPIRE', log, ttl)
   end
@@ -53,16 +69,20 @@ end
 """Redis does not roll back a script that fails, so the script checks first what would be refused.
 
 Before Redis 7, a script can't check what its user may publish (ACL).
+
+A history with a limit of bytes has the sum of all payloads so far in ``bytes`` of its meta, and in ``b`` of each entry: the
+bytes of the entries from any one on are a difference. Entries from before the limit have no ``b``; they count with the
+bytes since then.
 """
 
 APPEND: Final = Script(
     NOW
     + APPEND_LUA
     + """
-if not may_publish(ARGV[6]) then
-  return redis.error_reply('NOPERM this user may not publish to ' .. ARGV[6])
+if not may_publish(ARGV[7]) then
+  return redis.error_reply('NOPERM this user may not publish to ' .. ARGV[7])
 end
-return append(KEYS[1], KEYS[2], ARGV[5], ARGV[6], ARGV[7])
+return append(KEYS[1], KEYS[2], ARGV[6], ARGV[7], ARGV[8])
 """
 )
 """Stores and publishes one message; returns its position."""
@@ -72,7 +92,7 @@ APPEND_ALL: Final = Script(
     + APPEND_LUA
     + ENTRY
     + """
-local queue, group, consumer, id = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local queue, group, consumer, id = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local entry, trouble = check_entry(queue, group, consumer, id)
 if trouble then return redis.error_reply(trouble) end
 if entry == 'gone' then return end
@@ -87,16 +107,23 @@ for number = 1, #KEYS, 2 do
   wrong = wrong or check(KEYS[number], 'hash')
   if redis.call('EXISTS', KEYS[number]) == 1 then wrong = wrong or check(KEYS[number + 1], 'stream') end
 end
-for number = 10, #ARGV, 3 do
+for number = 11, #ARGV, 3 do
   if not may_publish(ARGV[number + 1]) then
     wrong = wrong or 'NOPERM this user may not publish to ' .. ARGV[number + 1]
   end
 end
 if wrong then return redis.error_reply(wrong) end
-local new_epoch, kept = ARGV[9], 0
-for number = 10, #ARGV, 3 do
+local new_epoch, kept = ARGV[10], 0
+local usual = {limit, ttl, meta_ttl, max_bytes}
+for number = 11, #ARGV, 3 do
   local is_kept, channel, packed = ARGV[number], ARGV[number + 1], ARGV[number + 2]
-  if is_kept == '1' then
+  if is_kept ~= '0' then
+    if is_kept == '1' then
+      limit, ttl, meta_ttl, max_bytes = unpack(usual)
+    else
+      limit, ttl, meta_ttl, max_bytes = string.match(is_kept, '(%d+) (%d+) (%d+) (%d+)')
+      limit, max_bytes = tonumber(limit), tonumber(max_bytes)
+    end
     append(KEYS[kept + 1], KEYS[kept + 2], new_epoch, channel, packed)
     kept = kept + 2
   else
@@ -108,7 +135,8 @@ remove_entry(queue, group, id)
 )
 """Stores and publishes several messages, or none of them if one would be refused.
 
-Each is 1 or 0 (stored or not), a channel and a payload; a new stream gets ``ARGV[9]`` as its epoch. With the ``id`` of
+Each is 1 or 0 (stored or not) or the limits of its own stream, a channel and a payload; a new stream gets ``ARGV[10]`` as
+its epoch. With the ``id`` of
 a queue entry, the entry is acknowledged and deleted; if that was done before, nothing is published, and if its
 consumer still has an earlier entry, the script returns an error.
 """
@@ -117,26 +145,24 @@ SCRIPTS: Final = (APPEND, APPEND_ALL)
 
 
 class RedisAppender:
-    """Publishes by script. ``limit`` messages of each stream are stored, each for ``ttl_s`` seconds.
+    """Publishes by script. ``limits`` says how many messages of each stream are stored, and for how long.
 
-    If one of them is 0, none is stored, but offsets are assigned.
+    If that is 0, none is stored, but offsets are assigned.
     """
 
-    __slots__ = ("_commands", "_keys", "_limit", "_meta_ttl_ms", "_ttl_ms")
+    __slots__ = ("_commands", "_keys", "_limits")
 
-    def __init__(self, commands: Commands, prefix: str, *, limit: int, ttl_s: int) -> None:
+    def __init__(self, commands: Commands, prefix: str, limits: HistoryLimits) -> None:
         self._commands = commands
         self._keys = HistoryKeys(prefix)
-        self._limit = limit
-        self._ttl_ms = ttl_s * 1000
-        self._meta_ttl_ms = meta_ttl_ms(ttl_s)
+        self._limits = limits
 
     def append(self, publication: Publication, channel: bytes) -> "asyncio.Future[bytes]":
         """Stores and publishes; the reply is ``<epoch> <offset>``."""
         return self._commands.run(
             APPEND,
             self.keys(publication.stream),
-            *self.rules(),
+            *self.rules(publication.stream),
             secrets.token_hex(4),
             channel,
             payload.pack(publication),
@@ -149,7 +175,9 @@ class RedisAppender:
         its queue in the same step; nothing happens if it has left before.
         """
         batch = self._commands.script_call(APPEND_ALL)
-        batch.add((), *self.rules(), *entry_arguments(entry), secrets.token_hex(4))
+        batch.add(
+            (), *self._rules(self._limits.usual), *entry_arguments(entry), secrets.token_hex(4)
+        )
         return batch
 
     def add(self, batch: ScriptCall, stream: Stream | None, channel: bytes, packed: bytes) -> None:
@@ -157,12 +185,20 @@ class RedisAppender:
         if stream is None:
             batch.add((), 0, channel, packed)
         else:
-            batch.add(self.keys(stream), 1, channel, packed)
+            limit = self._limits.of(stream)
+            is_usual = limit is self._limits.usual
+            own: Argument = 1 if is_usual else " ".join(map(str, self._rules(limit)[1:]))
+            batch.add(self.keys(stream), own, channel, packed)
 
     def keys(self, stream: Stream) -> tuple[str, str]:
         """The keys that a message of a stream is written to."""
         return self._keys.meta(stream), self._keys.log(stream)
 
-    def rules(self) -> tuple[Argument, ...]:
-        """The first arguments of all scripts with :data:`APPEND_LUA`."""
-        return (self._commands.run_id, self._limit, self._ttl_ms, self._meta_ttl_ms)
+    def rules(self, stream: Stream) -> tuple[Argument, ...]:
+        """The first arguments of scripts with :data:`APPEND_LUA` that append to one stream."""
+        return self._rules(self._limits.of(stream))
+
+    def _rules(self, limit: HistoryLimit) -> tuple[Argument, ...]:
+        ttl_ms = int(limit.ttl_s * 1000)
+        meta_ms = meta_ttl_ms(limit.ttl_s)
+        return (self._commands.run_id, limit.messages, ttl_ms, meta_ms, limit.max_bytes)

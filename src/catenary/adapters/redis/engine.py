@@ -12,7 +12,9 @@ from catenary.adapters.redis.history import RedisHistory
 from catenary.adapters.redis.presence import RedisPresence
 from catenary.adapters.redis.sessions import RedisSessions
 from catenary.adapters.redis.stream_records import RedisStreamRecords
+from catenary.broker.history_limits import NOTHING, HistoryLimit, HistoryLimits
 from catenary.broker.limits import Limits
+from catenary.broker.stream_rules import StreamRules
 from catenary.config.addresses import RedisAddress
 from catenary.metrics.counters import Counters
 from catenary.supervision.service import Supervisor
@@ -51,7 +53,10 @@ class RedisEngine:
         limits: Limits | None,
         counters: Counters,
         supervisor: Supervisor | None = None,
+        *,
+        rules: StreamRules | None = None,
     ) -> None:
+        """``rules`` may have other limits for a stream."""
         self.address = address
         self.names = names
         self.counters = counters
@@ -64,15 +69,12 @@ class RedisEngine:
             scripts += (*history.SCRIPTS, *sessions.SCRIPTS, *presence.SCRIPTS)
             scripts += stream_records.SCRIPTS
         self.commands = Commands(address, scripts, counters, supervisor)
-        self.appender = RedisAppender(
-            self.commands,
-            names.prefix,
-            limit=limits.history_limit if limits else 0,
-            ttl_s=limits.history_ttl_s if limits else 0,
-        )
+        usual = HistoryLimit(limits.history_limit, limits.history_ttl_s) if limits else NOTHING
+        stored = HistoryLimits(usual, rules)
+        self.appender = RedisAppender(self.commands, names.prefix, stored)
         if limits is None:
             return
-        self.history = RedisHistory(self.commands, names.prefix, ttl_s=limits.history_ttl_s)
+        self.history = RedisHistory(self.commands, names.prefix, stored)
         self.sessions = RedisSessions(self.commands, names.prefix, ttl_s=limits.sessions_ttl_s)
         self.presence = RedisPresence(self.commands, names.prefix, ttl_s=limits.presence_ttl_s)
         self.stream_records = RedisStreamRecords(
@@ -80,7 +82,7 @@ class RedisEngine:
             self.appender,
             names.prefix,
             names.channel,
-            gone_s=limits.history_ttl_s,
+            gone_s=int(stored.largest.ttl_s),
         )
 
     @property

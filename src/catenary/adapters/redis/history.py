@@ -26,6 +26,7 @@ from catenary.adapters.pacing import BUDGET_BYTES, paced
 from catenary.adapters.redis import payload
 from catenary.adapters.redis.commands import NOW, Commands, Script
 from catenary.adapters.redis.connection import Argument
+from catenary.broker.history_limits import HistoryLimits
 from catenary.broker.stream_log import KEPT_EMPTY
 from catenary.errors import BackendError, LostPosition
 from catenary.messages.names import Stream
@@ -134,7 +135,7 @@ return {read_part(KEYS[1], '+', from, limit), from}
 NEWEST: Final = Script(
     NOW
     + """
-local new_epoch, run, ttl = ARGV[1], ARGV[2], ARGV[3]
+local new_epoch, run = ARGV[1], ARGV[2]
 local found = {}
 for number, meta in ipairs(KEYS) do
   local known = redis.call('HMGET', meta, 'epoch', 'offset')
@@ -142,7 +143,7 @@ for number, meta in ipairs(KEYS) do
     redis.call('HSET', meta, 'epoch', new_epoch, 'offset', 0, 'ms', now, 'run', run)
     known = {new_epoch, '0'}
   end
-  redis.call('PEXPIRE', meta, ttl)
+  redis.call('PEXPIRE', meta, ARGV[number + 2])
   found[number] = known
 end
 return found
@@ -168,26 +169,28 @@ class HistoryKeys:
         return f"{self._prefix}:log:{stream}"
 
 
-def meta_ttl_ms(ttl_s: int) -> int:
+def meta_ttl_ms(ttl_s: float) -> int:
     """The time for which the newest position of a stream is stored, if messages are stored for ``ttl_s``."""
-    return max(ttl_s * KEPT_EMPTY, SHORTEST_META_S) * 1000
+    return int(max(ttl_s * KEPT_EMPTY, SHORTEST_META_S) * 1000)
 
 
 class RedisHistory:
     """Satisfies :class:`catenary.ports.History`; :meth:`newest` is for the pub/sub.
 
-    Each message is stored for ``ttl_s`` seconds.
+    ``limits`` says for how long messages of each stream are stored.
     """
 
-    __slots__ = ("_commands", "_keys", "_meta_ttl_ms", "_ttl_ms")
+    __slots__ = ("_commands", "_keys", "_limits")
 
     is_immediate = False
 
-    def __init__(self, commands: Commands, prefix: str, *, ttl_s: int) -> None:
+    def __init__(self, commands: Commands, prefix: str, limits: HistoryLimits) -> None:
         self._commands = commands
         self._keys = HistoryKeys(prefix)
-        self._ttl_ms = ttl_s * 1000
-        self._meta_ttl_ms = meta_ttl_ms(ttl_s)
+        self._limits = limits
+
+    def _ttl_ms(self, stream: Stream) -> int:
+        return int(self._limits.of(stream).ttl_s * 1000)
 
     def after(
         self, stream: Stream, position: Position, limit: int | None = None
@@ -201,7 +204,7 @@ class RedisHistory:
             (self._keys.meta(stream), self._keys.log(stream)),
             position.epoch,
             str(position.offset),
-            self._ttl_ms,
+            self._ttl_ms(stream),
             limit or 0,
         )
         return self._after(stream, position, answer)
@@ -211,12 +214,10 @@ class RedisHistory:
     ) -> Awaitable[tuple[Publication, ...]]:
         """Returns the messages of a stream from a moment on (seconds since the epoch), oldest first."""
         moment_ms = max(0, min(moment_s, LATEST_S)) * 1000
-        key = (self._keys.log(stream),)
+        key, ttl_ms = (self._keys.log(stream),), self._ttl_ms(stream)
         if limit is not None and not newest:
-            return _first(stream, self._commands.run(FIRST, key, moment_ms, self._ttl_ms, limit))
-        return self._since(
-            stream, self._commands.run(SINCE, key, moment_ms, self._ttl_ms, limit or 0)
-        )
+            return _first(stream, self._commands.run(FIRST, key, moment_ms, ttl_ms, limit))
+        return self._since(stream, self._commands.run(SINCE, key, moment_ms, ttl_ms, limit or 0))
 
     async def _after(
         self, stream: Stream, position: Position, answer: "asyncio.Future[Any]"
@@ -270,18 +271,21 @@ class RedisHistory:
         has a predecessor; else its position is None.
         """
         asked = [
-            self._commands.run(
-                NEWEST,
-                [self._keys.meta(stream) for stream in streams[start : start + NEWEST_AT_ONCE]],
-                secrets.token_hex(4) if begin else "",
-                self._commands.run_id,
-                self._meta_ttl_ms,
-            )
+            self._ask_newest(streams[start : start + NEWEST_AT_ONCE], begin=begin)
             async for start in paced(range(0, len(streams), NEWEST_AT_ONCE), _part_size)
         ]
         answers = await asyncio.gather(*asked)
         known = [_position(each) async for each in paced(chain.from_iterable(answers))]
         return dict(zip(streams, known, strict=True))
+
+    def _ask_newest(self, streams: Sequence[Stream], *, begin: bool) -> "asyncio.Future[Any]":
+        return self._commands.run(
+            NEWEST,
+            [self._keys.meta(stream) for stream in streams],
+            secrets.token_hex(4) if begin else "",
+            self._commands.run_id,
+            *[meta_ttl_ms(self._limits.of(stream).ttl_s) for stream in streams],
+        )
 
 
 def _part_size(start: int) -> int:

@@ -21,10 +21,10 @@ WRITE: Final = Script(
     NOW
     + APPEND_LUA
     + """
-local expected, record, record_ttl, gone_ttl = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local expected, record, record_ttl, gone_ttl = ARGV[8], ARGV[9], ARGV[10], ARGV[11]
 if (redis.call('GET', KEYS[3]) or '') ~= expected then return 0 end
-if #ARGV > 10 and not may_publish(ARGV[6]) then
-  return redis.error_reply('NOPERM this user may not publish to ' .. ARGV[6])
+if #ARGV > 11 and not may_publish(ARGV[7]) then
+  return redis.error_reply('NOPERM this user may not publish to ' .. ARGV[7])
 end
 if record == '' then
   redis.call('DEL', KEYS[3])
@@ -32,8 +32,8 @@ else
   redis.call('SET', KEYS[3], record, 'PX', record_ttl)
 end
 redis.call('SET', KEYS[4], '', 'PX', gone_ttl)
-for number = 11, #ARGV do
-  append(KEYS[1], KEYS[2], ARGV[5], ARGV[6], ARGV[number])
+for number = 12, #ARGV do
+  append(KEYS[1], KEYS[2], ARGV[6], ARGV[7], ARGV[number])
 end
 return 1
 """
@@ -87,7 +87,9 @@ class RedisStreamRecords:
         call = self._commands.script_call(WRITE)
         channel = f"{self._channel}:{stream}"
         keys = (*self._appender.keys(stream), *self._keys(stream))
-        call.add(keys, *self._appender.rules(), secrets.token_hex(4), channel, expected, record)
+        call.add(
+            keys, *self._appender.rules(stream), secrets.token_hex(4), channel, expected, record
+        )
         call.add((), *self._ttls(ttl_s if record else 0))
         for each in publications:
             call.add((), payload.pack(each))
