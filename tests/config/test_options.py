@@ -41,6 +41,7 @@ OURS = {
     "max_header_size",
     "max_headers",
     "handshake_timeout",
+    "handover_socket",
     "max_waiting_handshakes",
     "max_pending_requests_size",
     "ws_message_timeout",

@@ -24,6 +24,7 @@ _PLACES: Final = {
     "server.ready_path",
     "server.ssl_cert",
     "server.ssl_key",
+    "server.handover_socket",
     "websocket.paths",
     "websocket.enable_compression",
     "sse.path",

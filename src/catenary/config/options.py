@@ -245,6 +245,11 @@ class ServerOptions(Group, frozen=True, kw_only=True):
         brief="Number of processes that share the ports (1)",
         minimum=1,
     )
+    handover_socket: str = option(
+        "",
+        "Path of a Unix socket at which a new server takes over the ports of the running one, which then"
+        " shuts down (empty: none)",
+    )
     asgi: str = option(
         "", "ASGI application (module:name) that serves all other paths of the server's port"
     )

@@ -44,6 +44,10 @@ class Deadlines:
         """Stops its timeout: the bytes arrived, or the connection is closed."""
         self._waiting.pop(connection, None)
 
+    def __contains__(self, connection: Waiting) -> bool:
+        """Whether it is watched."""
+        return connection in self._waiting
+
     def _sweep_later(self) -> None:
         self._sweeper = asyncio.get_running_loop().call_later(self._sweep_s, self._sweep)
 

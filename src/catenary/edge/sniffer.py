@@ -7,7 +7,7 @@ endpoint does.
 import asyncio
 import functools
 from time import perf_counter
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -22,6 +22,11 @@ from catenary.messages.environment import Requester
 from catenary.metrics.counters import Counters
 from catenary.wire import http1
 from catenary.wire.request_memory import RequestMemory, too_many
+
+LAST_REQUEST_S: Final = 0.5
+"""At a shutdown, how long an accepted connection may take to bring its request.
+
+Its client can't know that this server was about to stop, and most would report a closed connection as an error."""
 
 
 class HeadLimits(msgspec.Struct, frozen=True):
@@ -52,7 +57,7 @@ class Port(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 class RequestSniffer:
     """Satisfies :class:`catenary.edge.connection.Stage`."""
 
-    __slots__ = ("_connection", "_head", "_port", "_uvicorn")
+    __slots__ = ("_connection", "_head", "_is_last", "_port", "_uvicorn")
 
     is_client: Final = False
 
@@ -62,6 +67,8 @@ class RequestSniffer:
         self._uvicorn = uvicorn
         # The part of the request that was received
         self._head: bytes | bytearray = b""
+        # Whether the server is shutting down
+        self._is_last = False
 
     def begin(self, rest: bytes) -> None:
         """Called again by a stage that gives the connection back for its next request, whose first bytes are ``rest``."""
@@ -140,16 +147,23 @@ class RequestSniffer:
         if request.expects_continue:
             connection.transport.write(http1.CONTINUE)
         connection.enter(stage, data[end + len(http1.END_OF_HEADERS) :])
+        if self._is_last:
+            connection.shutdown()
 
     # Paths without an endpoint
 
     def _fall_back(self, path: str, data: bytes) -> None:
         self._leave()
+        transport = self._connection.transport
         try:
             self._fallback(self._connection, self._uvicorn, path, data)
         except RequestRefused as refused:
             self._head = data
             self._refuse(refused)
+            return
+        if self._is_last:
+            # Another stage, or uvicorn's protocol
+            cast("ClientConnection", transport.get_protocol()).shutdown()
 
     @property
     def _fallback(self) -> Fallback:
@@ -211,7 +225,14 @@ class RequestSniffer:
         self._leave()
 
     def shutdown(self) -> None:
-        self._connection.transport.close()
+        """Serves one request that is on its way, and ends the connection."""
+        self._is_last = True
+        transport = self._connection.transport
+        asyncio.get_running_loop().call_later(LAST_REQUEST_S, self._end, transport)
+
+    def _end(self, transport: asyncio.Transport) -> None:
+        if self in self._port.deadlines:
+            transport.close()
 
 
 class LateUpgradeSniffer(RequestSniffer):

@@ -5,7 +5,7 @@ Knows: hosts, ports, options by their names. Does not know: what is served there
 
 import errno
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import msgspec
@@ -40,12 +40,10 @@ class ListenAddress(msgspec.Struct, frozen=True):
         return joined(host or "*", port)
 
 
-def bind(where: ListenAddress, *, shared: bool = False) -> list[socket.socket]:
-    """Opens a listening socket for each address of the host.
+def socket_addresses(where: ListenAddress) -> dict[object, int]:
+    """The addresses of the host with the port, as ``getsockname`` returns them, with their families.
 
-    With ``shared``, other processes of this user can listen on the same port, and the kernel distributes
-    connections among them (SO_REUSEPORT). Raises :class:`ConfigError` with the name of the option if the port is
-    taken or not permitted, or the host is unknown.
+    Raises :class:`ConfigError` if the host is unknown.
     """
     host, port = where.key
     try:
@@ -56,25 +54,39 @@ def bind(where: ListenAddress, *, shared: bool = False) -> list[socket.socket]:
         raise ConfigError(
             f"{where.host_option}: expected a name or an address, got {where.host!r}: {error}"
         ) from error
+    return {address: family for family, _, _, _, address in found}
+
+
+def bind(
+    where: ListenAddress, *, shared: bool = False, present: Collection[object] = ()
+) -> list[socket.socket]:
+    """Opens a listening socket for each address of the host, except for the ``present`` ones.
+
+    With ``shared``, other processes of this user can listen on the same port, and the kernel distributes
+    connections among them (SO_REUSEPORT). Raises :class:`ConfigError` with the name of the option if the port is
+    taken or not permitted, or the host is unknown.
+    """
     sockets: list[socket.socket] = []
     failure: OSError | None = None
-    for family, _, _, _, address in dict.fromkeys(found):
+    for address, family in socket_addresses(where).items():
+        if address in present:
+            continue
         try:
             sockets.append(_listening(family, address, shared=shared))
         except OSError as error:
             # A machine without IPv6 may still list ::1 in /etc/hosts.
             failure = error
-    if not sockets or (failure is not None and failure.errno == errno.EADDRINUSE):
+    if failure is not None and (failure.errno == errno.EADDRINUSE or not (sockets or present)):
         for each in sockets:
             each.close()
         raise ConfigError(_refusal(where, failure))
     return sockets
 
 
-def _refusal(where: ListenAddress, failure: OSError | None) -> str:
+def _refusal(where: ListenAddress, failure: OSError) -> str:
     """Why an address can't be listened on, with the option to change."""
     start = f"{where.port_option}: can't listen on {where}"
-    match failure.errno if failure is not None else None:
+    match failure.errno:
         case errno.EADDRINUSE:
             return (
                 f"{start}: the port is in use by another program; stop it, or set"
@@ -104,6 +116,8 @@ def _listening(family: int, address: object, *, shared: bool) -> socket.socket:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listening.bind(address)  # type: ignore[arg-type]
         listening.listen(BACKLOG)
+        # All processes that share the socket share this setting: dup() would set what this object has.
+        listening.setblocking(False)
     except OSError:
         listening.close()
         raise
@@ -121,6 +135,8 @@ def enable_tcp_keepalive(sockets: Sequence[socket.socket], timeout_s: int) -> No
     if timeout_s == 0:
         return
     for listening in sockets:
+        if listening.family == socket.AF_UNIX:
+            continue
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in (
             ("TCP_KEEPIDLE", max(timeout_s // 4, 1)),

@@ -41,7 +41,11 @@ class WorkerContext(msgspec.Struct, frozen=True, kw_only=True):
 
     def listening(self, port: int) -> list[socket.socket]:
         """The inherited sockets that listen on a port."""
-        return [socket.socket(fileno=number) for number in self.sockets[port]]
+        sockets = [socket.socket(fileno=number) for number in self.sockets[port]]
+        for each in sockets:
+            # Shared with other processes, whose event loops a blocking accept would stop.
+            each.setblocking(False)
+        return sockets
 
     def report_ready(self) -> None:
         """Tells the parent that clients are served."""

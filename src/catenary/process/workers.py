@@ -12,15 +12,15 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from catenary.errors import ConfigError
 from catenary.process import hangup
-from catenary.process.binding import ListenAddress, bind
+from catenary.process.binding import ListenAddress
+from catenary.process.port_sockets import PortSockets
 from catenary.process.worker_context import WorkerContext
 from catenary.supervision.backoff import Backoff
 from catenary.supervision.service import Service, Supervisor
@@ -41,6 +41,7 @@ class WorkerFailed(ConfigError):
 class Workers:
     """``number`` processes that run ``command`` and listen on ``addresses``, whose ports differ.
 
+    ``sockets`` opens the ports. ``started`` is called when all workers serve for the first time.
     ``end_s`` is how long the shutdown of a worker may take; with ``reloads``, SIGHUP is passed to every worker.
     """
 
@@ -50,17 +51,23 @@ class Workers:
         *,
         number: int,
         addresses: Sequence[ListenAddress],
+        sockets: PortSockets,
+        started: Callable[[], None],
         nats_url: str,
         end_s: float,
         reloads: bool = False,
     ) -> None:
         """Binds the ports. Raises :class:`ConfigError`."""
         self._command = tuple(command)
+        self._started = started
         self._nats_url = nats_url
         self._end_s = end_s
         self._reloads = reloads
-        _refuse_taken(addresses)
-        self._shares = [_bound(addresses) for _ in range(number)]
+        opened = {each.port: sockets.open_shares(each, number) for each in addresses}
+        sockets.close_unused()
+        self._shares = [
+            {port: shares[index] for port, shares in opened.items()} for index in range(number)
+        ]
         self._lifeline, self._hold = os.pipe()
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._serving: dict[int, asyncio.subprocess.Process] = {}
@@ -103,6 +110,8 @@ class Workers:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             self._ending.set()
             self._signal_all(signal.SIGTERM)
+            # The workers have copies. The last one to close its copy ends the queue of waiting connections.
+            self._close_shares()
             await asyncio.gather(*(each.stop(self._end_s + GRACE_S) for each in keepers))
             if self._failed.done():
                 raise self._failed.result()
@@ -112,11 +121,14 @@ class Workers:
             ending.cancel()
             os.close(self._hold)
             os.close(self._lifeline)
-            for share in self._shares:
-                for sockets in share.values():
-                    for each in sockets:
-                        each.close()
+            self._close_shares()
         _log.info("Stopped")
+
+    def _close_shares(self) -> None:
+        for share in self._shares:
+            for sockets in share.values():
+                for each in sockets:
+                    each.close()
 
     def _remove_directory(self) -> None:
         if self._directory:
@@ -219,25 +231,18 @@ class Workers:
         is_ready = await _is_written(read_end)
         if is_ready:
             self._serving[index] = process
+            is_last = len(self._have_served) == len(self._shares) - 1
+            is_first_time = index not in self._have_served
             self._have_served.add(index)
             _log.info("Worker %d serves (pid %d)", index + 1, process.pid)
+            if is_first_time and is_last:
+                self._started()
         return process
 
 
 def command() -> tuple[str, ...]:
     """The command line of this process, to start workers with."""
     return (sys.executable, "-m", "catenary", *sys.argv[1:])
-
-
-def _refuse_taken(addresses: Sequence[ListenAddress]) -> None:
-    """Without this, shared sockets would be granted on a port that another server of this user listens on."""
-    for address in addresses:
-        for each in bind(address):
-            each.close()
-
-
-def _bound(addresses: Sequence[ListenAddress]) -> dict[int, list[socket.socket]]:
-    return {address.port: bind(address, shared=True) for address in addresses}
 
 
 async def _is_written(read_end: int) -> bool:

@@ -22,6 +22,7 @@ from catenary.node.session_writer import PENDING_LIMIT
 from catenary.node.traced import TracedEnds
 from catenary.ports import PubSub
 from catenary.process.listener import Listener
+from catenary.process.port_sockets import PortSockets
 from catenary.process.worker_context import WorkerContext
 from catenary.server import figures, health_checks, tracing
 from catenary.server.applications import Applications, build_applications
@@ -58,18 +59,19 @@ class Assembly:
         *,
         is_mounted: bool = False,
         sources: Mapping[str, str] = MappingProxyType({}),
+        sockets: PortSockets | None = None,
     ) -> None:
         """Must be called where the loop runs.
 
         ``options`` are effective ones, ``worker`` is set in a worker process, ``cable`` is an application in this
         process, ``code`` the name of one (``module:cable``) that runs in code workers; with both, the cable is the one
         by which the pages of ``asgi`` publish and read. With ``is_mounted``, another server listens. ``sources`` are those
-        of :class:`ServerBuild`. Raises
+        of :class:`ServerBuild`, and so are ``sockets``. Raises
         :class:`catenary.errors.ConfigError`.
         """
         traces = tracing.build_tracing(options, worker)
         tracer = tracing.tracer_of(traces)
-        self.build = build = ServerBuild(options, worker, sources, tracer)
+        self.build = build = ServerBuild(options, worker, sources, tracer, sockets)
         tracing.register(build, traces)
         nats = build_nats(build)
         engine = build_engine(build, nats)

@@ -14,6 +14,7 @@ from catenary.config.stream_rules import stream_rules
 from catenary.metrics.counters import Counters
 from catenary.metrics.registry import Registry
 from catenary.node.observers import ObserverGroup
+from catenary.process.port_sockets import PortSockets
 from catenary.process.shutdown import Phase, Shutdown
 from catenary.process.worker_context import WorkerContext
 from catenary.server.reloads import Reloads, Settings
@@ -42,6 +43,7 @@ class ServerBuild:
         "restored",
         "settings",
         "shutdown",
+        "sockets",
         "sources",
         "start",
         "stream_rules",
@@ -56,6 +58,7 @@ class ServerBuild:
         worker: WorkerContext | None = None,
         sources: Mapping[str, str] = MappingProxyType({}),
         tracer: Tracer | None = None,
+        sockets: PortSockets | None = None,
     ) -> None:
         self.options: Final = options
         """Those of the start; :attr:`settings` has the present ones."""
@@ -65,6 +68,8 @@ class ServerBuild:
         """Modules register what applies new values of reloadable options."""
         self.sources: Final = sources
         self.worker: Final = worker
+        self.sockets: Final = sockets or PortSockets(worker=worker)
+        """Opens the ports."""
         self.tracer: Final = tracer
         """None unless tracing is on."""
         self.keys: Final = keys(options)

@@ -22,7 +22,7 @@ from catenary.errors import ConfigError
 from catenary.node.node import Node
 from catenary.node.occupancy import Occupancy
 from catenary.node.reads import Reads
-from catenary.process.binding import BACKLOG, bind, enable_tcp_keepalive
+from catenary.process.binding import BACKLOG, enable_tcp_keepalive
 from catenary.process.listener import Listener
 from catenary.server import http_routes
 from catenary.server.applications import Applications
@@ -78,6 +78,7 @@ def build_listeners(
     add_metrics(build, ports)
     add_console(build, ports, rest)
     listeners = [_listener(build, clients, spec) for spec in ports.specs]
+    build.sockets.close_unused()
     for listener in listeners:
         build.shutdown.add(CLOSE_LISTENERS, listener.close)
     return listeners
@@ -110,11 +111,7 @@ def _listener(build: ServerBuild, clients: ClientEndpoints, spec: PortSpec) -> L
         raise ConfigError(
             f"ssl_cert, ssl_key: expected a certificate and its key in PEM: {error}"
         ) from error
-    worker = build.worker
-    if worker is not None and spec.address.port in worker.sockets:
-        sockets = worker.listening(spec.address.port)
-    else:
-        sockets = bind(spec.address)
+    sockets = build.sockets.open(spec.address)
     enable_tcp_keepalive(sockets, options.limits.tcp_timeout_s)
     return Listener(config, sockets)
 

@@ -24,6 +24,7 @@ from catenary.process.worker_context import WorkerContext
 from catenary.server import engines
 from catenary.server.assembly import Assembly
 from catenary.server.build import ServerBuild
+from catenary.server.handover import Handover
 from catenary.server.http_routes import shared_addresses
 from catenary.server.reload import ConfigReload
 from catenary.server.shutdown_phases import DRAIN_CLIENTS, STOP_TIMERS
@@ -62,8 +63,17 @@ async def serve(
 
     # It is called when this coroutine awaits, and then everything is in place.
     hangup.listen(reload)
-    assembly = Assembly(options, worker, cable, code, sources=request.sources)
+    handover = Handover(options, worker)
+    assembly = Assembly(
+        options,
+        worker,
+        cable,
+        code,
+        sources=request.sources,
+        sockets=handover.sockets,
+    )
     build = assembly.build
+    build.shutdown.add(DRAIN_CLIENTS, handover.close)
     configuration = ConfigReload(build, read_again)
     if assembly.code is not None and options.app.reload:
         watch = SourceWatch(Path.cwd(), assembly.code.reload, build.supervisor)
@@ -84,7 +94,7 @@ async def serve(
             assembly.listeners,
             start=build.start,
             shutdown=build.shutdown,
-            started=worker.report_ready if worker is not None else _ignore_start,
+            started=handover.serving if worker is None else worker.report_ready,
             stopping=build.stop,
             shutdown_delay_s=options.node.shutdown_delay_s,
             shutdown_timeout_s=options.node.shutdown_timeout_s,
@@ -147,10 +157,6 @@ def _announce_start(options: Options, request: StartRequest, worker: WorkerConte
             _log.warning("Public mode: broadcast_key is set, but not required from publishers")
 
 
-def _ignore_start() -> None:
-    """No parent waits for this process to serve."""
-
-
 def _watch_lifeline(lifeline: int) -> None:
     """Shuts down when the other end of the pipe is closed: then the parent has died, and nothing would stop this
     worker."""
@@ -168,6 +174,7 @@ async def supervise(options: Options, request: StartRequest) -> None:
     """Runs workers until a signal. Raises :class:`catenary.errors.ConfigError`."""
     _announce_start(options, request, None)
     hangup.listen(hangup.nothing_to_reload(_RELOADABLE))
+    handover = Handover(options)
     embedded = engines.embedded_nats(options, Counters()) if options.enats.enabled else None
     if embedded is not None:
         await embedded.start()
@@ -178,10 +185,13 @@ async def supervise(options: Options, request: StartRequest) -> None:
             workers.command(),
             number=options.server.workers,
             addresses=shared_addresses(options),
+            sockets=handover.sockets,
+            started=handover.serving,
             nats_url=embedded.client_url if embedded is not None else "",
             end_s=options.node.shutdown_delay_s + options.node.shutdown_timeout_s,
             reloads=options.app.workers > 0,
         ).run()
     finally:
+        await handover.close(0)
         if embedded is not None:
             await embedded.close(NATS_END_S)
