@@ -37,12 +37,12 @@ class Access:
     With an empty ``key`` anyone may send requests; ``pages`` are the origins that browsers may call from (CORS), None for none.
     """
 
-    __slots__ = ("_cors", "_key", "_method", "key", "pages")
+    __slots__ = ("_cors", "_method", "key", "pages")
 
-    def __init__(self, method: str, *, key: str, pages: Origins | None) -> None:
+    def __init__(self, method: str, *, key: str | BearerKey, pages: Origins | None) -> None:
         self._method = method
-        self._key = BearerKey(key)
-        self.key = key
+        self.key: Final = BearerKey(key) if isinstance(key, str) else key
+        """May be shared by several endpoints, which then accept the same keys after a reload."""
         self.pages = pages
         self._cors = (
             ("access-control-allow-methods", f"{method}, OPTIONS"),
@@ -60,7 +60,7 @@ class Access:
 
     def authorize(self, authorization: str) -> ApiResponse | None:
         """The answer to an unauthorized request, whatever its method; None if it is permitted."""
-        if not self._key.matches(authorization):
+        if not self.key.matches(authorization):
             return ApiResponse(401, "expected Authorization: Bearer with the key")
         return None
 

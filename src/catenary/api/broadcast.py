@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from catenary.api.access import Access, ApiResponse, send_answer
 from catenary.api.request_body import read_body
+from catenary.auth.keys import BearerKey
 from catenary.auth.origins import Origins
 from catenary.errors import (
     BackendError,
@@ -55,7 +56,7 @@ class BroadcastRules:
         publish: Publish,
         counters: Counters,
         *,
-        key: str,
+        key: str | BearerKey,
         pages: Origins | None,
         is_traced: bool = False,
     ) -> None:

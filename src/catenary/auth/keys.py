@@ -49,11 +49,16 @@ class BearerKey:
     __slots__ = ("_accepted",)
 
     def __init__(self, key: str) -> None:
-        sent = {bearer(key)}
-        with contextlib.suppress(UnicodeEncodeError):
-            sent.add(b"Bearer " + key.encode("latin-1"))
+        self.replace(*([key] if key else []))
+
+    def replace(self, *keys: str) -> None:
+        """Accepts these keys, none of them empty, from now on; without one, every request matches."""
+        sent = set(map(bearer, keys))
+        for key in keys:
+            with contextlib.suppress(UnicodeEncodeError):
+                sent.add(b"Bearer " + key.encode("latin-1"))
         # Decoded as headers are: both encodings of a key may be the same text.
-        self._accepted = tuple({header_text(each).encode() for each in sent}) if key else ()
+        self._accepted = tuple({header_text(each).encode() for each in sent})
 
     def matches(self, authorization: str) -> bool:
         """Compares in constant time. ``authorization`` was decoded by :func:`header_text`."""

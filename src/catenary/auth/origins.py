@@ -22,6 +22,10 @@ class Origins:
     def __init__(self, allowed: Sequence[str], *, allows_missing: bool = False) -> None:
         """Raises ValueError for an entry that no origin can match."""
         self._allows_missing = allows_missing
+        self.replace(allowed)
+
+    def replace(self, allowed: Sequence[str]) -> None:
+        """Allows these instead of the earlier ones. Raises ValueError for an entry that no origin can match."""
         entries = [allowed_origin(text) for text in allowed if text.strip()]
         self._exact = frozenset((each.scheme, each.host) for each in entries if not each.is_suffix)
         self._suffixes = tuple((each.scheme, each.host) for each in entries if each.is_suffix)

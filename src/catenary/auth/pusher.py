@@ -13,23 +13,28 @@ from catenary.auth.keys import key_bytes
 class PusherSignatures:
     """Signs and verifies with the credentials of one app. Without a secret, it verifies nothing."""
 
-    __slots__ = ("_secret", "key")
+    __slots__ = ("_secrets", "key")
 
     def __init__(self, key: str, secret: str) -> None:
         self.key = key
-        self._secret = key_bytes(secret)
+        self.replace(*([secret] if secret else []))
+
+    def replace(self, *secrets: str) -> None:
+        """Signs with the first secret from now on, and accepts signatures of all of them."""
+        self._secrets = tuple(map(key_bytes, secrets))
 
     def digest(self, text: str | bytes) -> str:
         """The hexadecimal HMAC-SHA256 of a text. Raises ValueError without a secret: anyone could sign."""
-        if not self._secret:
+        if not self._secrets:
             raise ValueError("expected a secret, got an empty one")
-        return hmac.new(self._secret, _bytes(text), "sha256").hexdigest()
+        return _digest(self._secrets[0], text)
 
     def verifies(self, text: str | bytes, digest: str) -> bool:
         """Whether ``digest`` is that of the text; compares in constant time."""
-        if not self._secret:
-            return False
-        return hmac.compare_digest(self.digest(text).encode(), _bytes(digest))
+        given = _bytes(digest)
+        return any(
+            hmac.compare_digest(_digest(secret, text).encode(), given) for secret in self._secrets
+        )
 
     def subscription(self, socket_id: str, channel: str, channel_data: str | None = None) -> str:
         """The ``auth`` of a subscription to a private channel, or with ``channel_data`` to a presence channel."""
@@ -52,6 +57,10 @@ class PusherSignatures:
     def _is_signed(self, auth: str, text: str) -> bool:
         key, colon, digest = auth.partition(":")
         return bool(colon) and key == self.key and self.verifies(text, digest)
+
+
+def _digest(secret: bytes, text: str | bytes) -> str:
+    return hmac.new(secret, _bytes(text), "sha256").hexdigest()
 
 
 def _subscription(socket_id: str, channel: str, channel_data: str | None) -> str:

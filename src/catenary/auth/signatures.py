@@ -19,18 +19,23 @@ _read: Final = reader(str)
 class Signatures:
     """Signs strings with one key and verifies them."""
 
-    __slots__ = ("_key",)
+    __slots__ = ("_keys",)
 
     def __init__(self, key: str) -> None:
         """Raises ValueError for an empty key, with which anyone could sign."""
-        if not key:
+        self.replace(key)
+
+    def replace(self, key: str, *retired: str) -> None:
+        """Signs with another key from now on, and accepts signatures of this key and of retired ones. Raises ValueError for an
+        empty key."""
+        if not (key and all(retired)):
             raise ValueError("expected a key, got an empty one")
-        self._key = key_bytes(key)
+        self._keys = tuple(map(key_bytes, (key, *retired)))
 
     def signed(self, text: str) -> str:
         """The string with its signature."""
         encoded = base64.b64encode(msgspec.json.encode(text))
-        return f"{encoded.decode()}--{self._digest(encoded)}"
+        return f"{encoded.decode()}--{_digest(self._keys[0], encoded)}"
 
     def verified(self, signed: str) -> str | None:
         """The string that was signed; None if the signature is invalid or covers no string.
@@ -40,16 +45,20 @@ class Signatures:
         encoded, dashes, digest = signed.partition("--")
         if not dashes:
             return None
-        expected = self._digest(_bytes(encoded))
-        if not hmac.compare_digest(expected.encode(), _bytes(digest)):
+        content, given = _bytes(encoded), _bytes(digest)
+        for key in self._keys:
+            if hmac.compare_digest(_digest(key, content).encode(), given):
+                break
+        else:
             return None
         try:
             return _read(base64.b64decode(encoded, validate=True))
         except ValueError:
             return None
 
-    def _digest(self, encoded: bytes) -> str:
-        return hmac.new(self._key, encoded, "sha256").hexdigest()
+
+def _digest(key: bytes, encoded: bytes) -> str:
+    return hmac.new(key, encoded, "sha256").hexdigest()
 
 
 def _bytes(text: str) -> bytes:

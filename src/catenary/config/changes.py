@@ -17,6 +17,8 @@ from catenary.config.pusher_apps import pusher_apps
 _SHOWN_CHARS: Final = 200
 """Longer values are cut in the log."""
 
+_CERTIFICATE: Final = frozenset({"server.ssl_cert", "server.ssl_key"})
+
 
 class Changes(msgspec.Struct, frozen=True):
     """Options whose values differ: those that a running server ``applied``, and those that need a ``restart``."""
@@ -33,14 +35,14 @@ class Changes(msgspec.Struct, frozen=True):
 def changes(running: Options, read: Options) -> Changes:
     """Compares effective options.
 
-    A secret can be replaced at runtime, but not added or removed: this decides which endpoints exist and whether they
-    require a key, and a running server must not open an endpoint that was protected.
+    A secret or a certificate can be replaced at runtime, but not added or removed: this decides which endpoints exist and
+    whether they require a key or TLS, and a running server must not open an endpoint that was protected.
     """
     changed = [row for row in TABLE if row.value_in(running) != row.value_in(read)]
     applied = [row for row in changed if row.option.reloadable]
     merged = with_changes(running, read, [row.place for row in applied])
     if _protected(merged) != _protected(running):
-        applied = [row for row in applied if not row.option.secret]
+        applied = [row for row in applied if not (row.option.secret or row.place in _CERTIFICATE)]
     return Changes(tuple(applied), tuple(row for row in changed if row not in applied))
 
 
@@ -68,10 +70,11 @@ def _shown(row: OptionRow, options: Options) -> str:
 
 
 def _protected(options: Options) -> tuple[object, ...]:
-    """Equal for options with the same keys, whatever their values."""
+    """Equal for options with the same keys and certificates, whatever their values."""
     found = keys(options)
     return (
         [getattr(found, name) is None for name in found.__struct_fields__],
         bool(options.admin.secret),
-        [(app.id, app.key) for app in pusher_apps(options)],
+        bool(options.server.ssl_cert),
+        [replace(app, secret="set" if app.secret else "") for app in pusher_apps(options)],
     )

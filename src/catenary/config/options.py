@@ -258,12 +258,21 @@ class ServerOptions(Group, frozen=True, kw_only=True):
         "Origins that may connect, such as www.example.com, *.example.io or https://example.com"
         " (empty: all)",
         joined=True,
+        reloadable=True,
     )
     ssl_cert: str = option(
-        "", "Path of the TLS certificate (PEM)", group=SSL, toml="server.ssl.cert_path"
+        "",
+        "Path of the TLS certificate (PEM)",
+        group=SSL,
+        toml="server.ssl.cert_path",
+        reloadable=True,
     )
     ssl_key: str = option(
-        "", "Path of the TLS private key (PEM)", group=SSL, toml="server.ssl.key_path"
+        "",
+        "Path of the TLS private key (PEM)",
+        group=SSL,
+        toml="server.ssl.key_path",
+        reloadable=True,
     )
 
 
@@ -296,11 +305,13 @@ class AccessOptions(Group, frozen=True, kw_only=True):
         " API are derived unless they are given (none: no secret)",
         brief="Secret of tokens, streams, publishers and the API",
         secret=True,
+        reloadable=True,
     )
     broadcast_key: str = option(
         "",
         "Key that publishers over HTTP must send, except with --public (none: no key)",
         secret=True,
+        reloadable=True,
     )
     public: bool = option(
         False,
@@ -568,6 +579,7 @@ class HttpBroadcastOptions(Group, frozen=True, kw_only=True):
         secret=True,
         hidden=True,
         deprecated="broadcast_key",
+        reloadable=True,
     )
     cors_headers: bool = option(
         False,
@@ -581,6 +593,7 @@ class HttpBroadcastOptions(Group, frozen=True, kw_only=True):
         flag=None,
         joined=True,
         hidden=True,
+        reloadable=True,
     )
 
 
@@ -857,6 +870,7 @@ class RpcOptions(Group, frozen=True, kw_only=True):
         "Key that is sent to the application in HTTP RPC (none: no key)",
         flag="http_rpc_secret",
         secret=True,
+        reloadable=True,
     )
     http_request_timeout_ms: int = option(
         0,
@@ -983,6 +997,7 @@ class JwtOptions(Group, frozen=True, kw_only=True):
         "",
         "Key that verifies tokens (empty: the application secret; none: no key)",
         secret=True,
+        reloadable=True,
     )
     param: str = option(
         "jid",
@@ -996,7 +1011,9 @@ class JwtOptions(Group, frozen=True, kw_only=True):
         toml="jwt.force",
         toml_aliases=("jwt.enforce",),
     )
-    public_key: str = option("", "Public key that verifies tokens: PEM, or the path of a PEM file")
+    public_key: str = option(
+        "", "Public key that verifies tokens: PEM, or the path of a PEM file", reloadable=True
+    )
     jwks_url: str = option("", "URL of the issuer's JSON Web Key Set")
     jwks_refresh_s: int = option(
         300,
@@ -1021,6 +1038,7 @@ class StreamsOptions(Group, frozen=True, kw_only=True):
         "Key that signs stream names (empty: the application secret; none: no key)",
         flag="streams_secret",
         secret=True,
+        reloadable=True,
     )
     public: bool = option(
         False,
@@ -1060,6 +1078,7 @@ class StreamsOptions(Group, frozen=True, kw_only=True):
         flag="turbo_streams_secret",
         toml_aliases=("streams.turbo_streams_secret",),
         secret=True,
+        reloadable=True,
     )
     cable_ready: bool = option(
         False,
@@ -1070,6 +1089,7 @@ class StreamsOptions(Group, frozen=True, kw_only=True):
         "",
         "Key that signs CableReady's stream names (empty: the one of signed streams)",
         secret=True,
+        reloadable=True,
     )
 
 
@@ -1081,7 +1101,10 @@ class SseOptions(Group, frozen=True, kw_only=True):
     enabled: bool = option(False, "Serve event streams", flag="sse")
     path: str = option("/events", "Path of event streams", filled=True)
     allowed_origins: tuple[str, ...] = option(
-        (), "Origins whose pages may read event streams (empty: allowed_origins)", joined=True
+        (),
+        "Origins whose pages may read event streams (empty: allowed_origins)",
+        joined=True,
+        reloadable=True,
     )
 
 
@@ -1106,7 +1129,10 @@ class PusherOptions(Group, frozen=True, kw_only=True):
     app_id: str = option("", "Pusher application id")
     app_key: str = option("", "Pusher application key")
     secret: str = option(
-        "", "Pusher secret (empty: the application secret; none: no secret)", secret=True
+        "",
+        "Pusher secret (empty: the application secret; none: no secret)",
+        secret=True,
+        reloadable=True,
     )
     api_port: int = option(0, "Port of the Pusher HTTP API (0: the server's own)", maximum=PORT_MAX)
     apps: tuple[str, ...] = option(
@@ -1114,6 +1140,7 @@ class PusherOptions(Group, frozen=True, kw_only=True):
         "More Pusher applications: [[pusher.apps]] with id, key, secret (see docs/pusher.md)",
         tables=True,
         secret=True,
+        reloadable=True,
     )
     activity_timeout_s: int = option(
         30, "Interval of pings to and from Pusher clients, in seconds", minimum=1
@@ -1137,13 +1164,18 @@ class ApiOptions(Group, frozen=True, kw_only=True):
 
     port: int = option(0, "Port of the API (0: the server's own)", maximum=PORT_MAX)
     path: str = option("/api", "Prefix of the API's paths", filled=True)
-    secret: str = option("", "Key that API clients must send", secret=True)
+    secret: str = option("", "Key that API clients must send", secret=True, reloadable=True)
     host: str = option("", "Address of the API if it has a port of its own", flag=None, hidden=True)
     cors_headers: bool = option(
         False, "Allow API requests from pages (CORS)", flag=None, hidden=True
     )
     cors_hosts: tuple[str, ...] = option(
-        (), "Origins whose pages may use the API", flag=None, joined=True, hidden=True
+        (),
+        "Origins whose pages may use the API",
+        flag=None,
+        joined=True,
+        hidden=True,
+        reloadable=True,
     )
 
 
@@ -1208,7 +1240,9 @@ class AdminOptions(Group, frozen=True, kw_only=True):
     )
     path: str = option("/_high_voltage_", "Path of the console", filled=True)
     port: int = option(0, "Port of the console (0: the server's own)", maximum=PORT_MAX)
-    secret: str = option("", "Key with which people log in to the console", secret=True)
+    secret: str = option(
+        "", "Key with which people log in to the console", secret=True, reloadable=True
+    )
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

@@ -70,6 +70,12 @@ class Gate:
         self._limit = LoginLimit()
         self._clock = clock
 
+    def replace_keys(self, *keys: str) -> None:
+        """Lets people log in with these keys from now on. Sessions of other keys end."""
+        self._key.replace(*keys)
+        if self._sessions is not None:
+            self._sessions.replace(*keys)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
 

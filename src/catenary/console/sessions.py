@@ -15,30 +15,37 @@ _PHRASE: Final = "console-session"
 
 
 class Sessions:
-    """Issues and checks sessions. They end when they expire, and when the key changes."""
+    """Issues and checks sessions. They end when they expire, and when the key is no longer accepted."""
 
-    __slots__ = ("_key",)
+    __slots__ = ("_keys",)
 
     def __init__(self, key: str) -> None:
         """Raises ValueError for an empty key, with which anyone could sign."""
         if not key:
             raise ValueError("expected a key, got an empty one")
-        self._key = derived_key(key, _PHRASE).encode()
+        self.replace(key)
+
+    def replace(self, *keys: str) -> None:
+        """Issues sessions with the first of these keys from now on, and accepts those of all of them."""
+        self._keys = tuple(derived_key(key, _PHRASE).encode() for key in keys)
 
     def issued(self, now_s: float, nonce: bytes) -> str:
         """A new session, as text for a cookie: expiry (seconds since 1970), nonce, signature."""
         content = f"{int(now_s) + SESSION_S}.{_text(nonce)}"
-        return f"{content}.{self._signature(content)}"
+        return f"{content}.{_signature(self._keys[0], content)}"
 
     def is_valid(self, session: str, now_s: float) -> bool:
         """Whether this session was issued with the key and has not expired. Compares in constant time."""
         content, _, signature = session.rpartition(".")
-        if not hmac.compare_digest(self._signature(content).encode(), signature.encode()):
+        given = signature.encode()
+        expected = (_signature(key, content).encode() for key in self._keys)
+        if not any(hmac.compare_digest(each, given) for each in expected):
             return False
         return now_s < int(content.partition(".")[0])
 
-    def _signature(self, content: str) -> str:
-        return _text(hmac.digest(self._key, content.encode(), "sha256"))
+
+def _signature(key: bytes, content: str) -> str:
+    return _text(hmac.digest(key, content.encode(), "sha256"))
 
 
 def _text(raw: bytes) -> str:

@@ -95,7 +95,7 @@ class PusherRules:
         self.app = app
         self.counters = counters
         self.now = now
-        self.signatures = PusherSignatures(app.key, app.secret)
+        self.signatures: Final = PusherSignatures(app.key, app.secret)
 
     def reader(self, environment: Environment) -> "PusherReader":
         """The reader of a new session."""

@@ -70,6 +70,11 @@ class TokenIdentity:
         await refresh_keys()
         return _decision(environment, self._check(token))
 
+    @property
+    def algorithms(self) -> frozenset[str]:
+        """The accepted algorithms."""
+        return self._rules.algorithms
+
     def shows_token(self, environment: Environment) -> bool:
         """Whether the request of a client has a token, valid or not."""
         return self._token_of(environment) != ""

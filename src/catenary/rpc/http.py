@@ -49,8 +49,11 @@ class HttpApplication(RemoteApplication):
         Raises :class:`catenary.errors.ConfigError`.
         """
         super().__init__(rpc_json, limits, counters, tracer, system="http")
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = HttpClient(url, tls or Tls(), headers)
+        self._client = HttpClient(url, tls or Tls(), _headers(key))
+
+    def replace_key(self, key: str) -> None:
+        """Sends another key with each request from now on."""
+        self._client.replace_headers(_headers(key))
 
     async def start(self) -> None:
         """Does nothing: connections are made when they are needed."""
@@ -116,3 +119,7 @@ def _body(response: HttpResponse) -> bytes:
             excerpt = response.body[:_EXCERPT_BYTES].decode(errors="replace")
             kind = AppAwayForNow if status in _FOR_NOW else AppFailed
             raise kind(f"HTTP {status}: {excerpt}")
+
+
+def _headers(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"} if key else {}

@@ -85,6 +85,10 @@ class HttpClient:
             fixed["Authorization"] = found.authorization
         self._fixed_headers = {**fixed, **headers}
 
+    def replace_headers(self, headers: dict[str, str]) -> None:
+        """Sends other values of fixed headers from now on."""
+        self._fixed_headers.update(headers)
+
     async def post(self, path: str, body: bytes, headers: dict[str, str]) -> HttpResponse:
         """Posts and returns the response, whatever its status. An empty path is that of the URL itself.
 

@@ -11,6 +11,7 @@ import msgspec
 from catenary.auth.keys import RPC_PHRASE, effective_key
 from catenary.codeworkers.call_queue import CALLS_LIMIT
 from catenary.codeworkers.pool import CodeWorkerPool
+from catenary.config.effective import keys
 from catenary.config.options import RpcOptions
 from catenary.config.urls import without_secrets
 from catenary.errors import MissingExtra
@@ -26,6 +27,7 @@ from catenary.server import standalone
 from catenary.server.build import ServerBuild
 from catenary.server.pusher import private_streams
 from catenary.server.pusher import realms as pusher_realms
+from catenary.server.replaced_values import follow_secret
 from catenary.server.shutdown_phases import CLOSE_APPLICATION, STOP_HOSTED_APPLICATION
 from catenary.server.standalone import Tokens
 from catenary.supervision.health import reported
@@ -65,15 +67,14 @@ def build_applications(build: ServerBuild, cable: "Cable | None", code: str) -> 
     application = _application(build, cable, pool)
     identify: list[Identify] = []
     if tokens is not None:
+        standalone.follow_keys(build, tokens)
         identify.append(tokens.identity)
         build.start.extend(tokens.start)
         for close in tokens.finish:
             build.shutdown.add(CLOSE_APPLICATION, close)
     if options.access.noauth:
         identify.append(everybody)
-    channels = standalone.channels(
-        options.streams, build.keys, private_streams(options), build.stream_rules
-    )
+    channels = standalone.channels(build, private_streams(options))
     build.announcements.extend(standalone.announcements(options, build.keys, tokens, channels))
     _add_checks(build, application, pool)
     key_trouble = None if tokens is None else tokens.trouble
@@ -227,6 +228,11 @@ def _http_application(build: ServerBuild) -> Application:
         key=key,
         tracer=build.tracer,
     )
+
+    def send(key: str, *_retired: str) -> None:
+        application.replace_key(key)
+
+    follow_secret(build, lambda options: effective_key(keys(options).rpc, RPC_PHRASE), send)
     return _started(build, application)
 
 

@@ -44,7 +44,6 @@ class ServerBuild:
         "settings",
         "shutdown",
         "sockets",
-        "sources",
         "start",
         "stream_rules",
         "supervisor",
@@ -62,11 +61,10 @@ class ServerBuild:
     ) -> None:
         self.options: Final = options
         """Those of the start; :attr:`settings` has the present ones."""
-        self.settings = Settings(options)
+        self.settings = Settings(options, sources=sources)
         """Changes with each reload; parts that keep a value are notified of a new one by :attr:`reloads`."""
         self.reloads: Final = Reloads()
         """Modules register what applies new values of reloadable options."""
-        self.sources: Final = sources
         self.worker: Final = worker
         self.sockets: Final = sockets or PortSockets(worker=worker)
         """Opens the ports."""

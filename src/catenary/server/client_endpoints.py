@@ -23,6 +23,7 @@ from catenary.node.node import Node
 from catenary.node.turns import CLIENTS_BUDGET_US, Turns
 from catenary.ports import History, Peers, StreamRecords
 from catenary.protocols.table import ACTION_CABLE, ProtocolSet
+from catenary.server import replaced_values
 from catenary.server.build import ServerBuild
 from catenary.transports.asgi_edge import AsgiEdge, AsgiEndpoint
 from catenary.transports.asgi_event_stream import AsgiEventStreamEndpoint
@@ -60,6 +61,7 @@ class ClientEndpoints:
     ) -> None:
         options, counters = build.options, build.counters
         call_soon = asyncio.get_running_loop().call_soon
+        self.build = build
         self._options = options
         self.counters = counters
         self._tracer = build.tracer
@@ -129,7 +131,7 @@ class ClientEndpoints:
         """The rules of cables over WebSockets; an endpoint with other rules replaces fields of them."""
         options = self._options
         return AdmissionRules(
-            origins=Origins(options.server.allowed_origins),
+            origins=replaced_values.origins(self.build, lambda new: new.server.allowed_origins),
             proxied=Proxied(
                 options.rpc.proxy_headers, options.rpc.proxy_cookies, self._token_header
             ),
@@ -152,8 +154,9 @@ class ClientEndpoints:
         )
 
     def _stream_services(self) -> StreamServices:
-        options = self._options
-        pages = Origins(options.sse.allowed_origins or options.server.allowed_origins)
+        pages = replaced_values.origins(
+            self.build, lambda new: new.sse.allowed_origins or new.server.allowed_origins
+        )
         limits = self.websocket_limits()
         return StreamServices(
             self.node,

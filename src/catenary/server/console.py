@@ -22,6 +22,7 @@ from catenary.console.static_files import StaticFiles
 from catenary.server.build import ServerBuild
 from catenary.server.http_routes import announce, console_address
 from catenary.server.ports import Ports
+from catenary.server.replaced_values import follow_secret
 from catenary.server.rest import RestServices
 
 _JSON: Final = "application/json"
@@ -44,6 +45,7 @@ def add_console(build: ServerBuild, ports: Ports, services: RestServices) -> Non
         counters=build.counters,
         show_login=static.response,
     )
+    follow_secret(build, lambda options: options.admin.secret, gate.replace_keys)
     redirect = _redirect_to(f"{admin.path}/")
     mount = Mount(admin.path, app=gate)
     # Starlette's own pattern accepts no line feed, which the name of a stream may have.
@@ -64,18 +66,19 @@ def _pages(static: StaticFiles) -> list[Route]:
 
 def _own_api(build: ServerBuild) -> list[Route]:
     """The routes that only the console uses."""
-    playground = Playground(build.options)
 
     async def show_configuration(request: Request) -> Response:
-        return Response(configuration(build.options, build.sources), media_type=_JSON)
+        return Response(
+            configuration(build.settings.options, build.settings.sources), media_type=_JSON
+        )
 
     async def show_playground(request: Request) -> Response:
-        return Response(playground.facts(), media_type=_JSON)
+        return Response(Playground(build.settings.options).facts(), media_type=_JSON)
 
     async def sign(request: Request) -> Response:
         asked = request.query_params
         try:
-            signed = playground.signed(
+            signed = Playground(build.settings.options).signed(
                 asked.get("stream", ""), asked.get("identifiers", ""), time.time()
             )
         except ValueError:

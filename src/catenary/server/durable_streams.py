@@ -8,14 +8,14 @@ from typing import Final
 
 import msgspec
 
-from catenary.auth.keys import API_PHRASE, WRITE_PHRASE, BearerKey, derived_key, effective_key
-from catenary.auth.origins import Origins
-from catenary.auth.signatures import Signatures
+from catenary.auth.keys import API_PHRASE, WRITE_PHRASE, BearerKey, derived_key
 from catenary.auth.streams import StreamNames
 from catenary.broker.stream_log import KEPT_EMPTY
+from catenary.config.effective import Keys
 from catenary.edge.deadlines import Deadlines
 from catenary.node.background import BackgroundTasks
 from catenary.ports import StreamRecords
+from catenary.server import replaced_values
 from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.engines import longest_history_s
@@ -46,7 +46,7 @@ def add_durable_streams(build: ServerBuild, main: PortSpec, clients: ClientEndpo
     announce(build, options.server.port, "durable streams", "http", f"{path}/*")
     key = build.keys.streams
     names = StreamNames(
-        None if key is None else Signatures(key),
+        replaced_values.signatures(build, lambda found: found.streams),
         is_public=options.streams.public,
         reserved=private_streams(options),
     )
@@ -58,7 +58,7 @@ def add_durable_streams(build: ServerBuild, main: PortSpec, clients: ClientEndpo
     requests = DurableStreamRequests(
         clients.admission(rules),
         names,
-        Origins(options.server.allowed_origins),
+        replaced_values.origins(build, lambda new: new.server.allowed_origins),
         StreamPathRules(
             prefix=path,
             max_name_size=options.limits.max_stream_name_size,
@@ -99,16 +99,20 @@ def add_durable_streams(build: ServerBuild, main: PortSpec, clients: ClientEndpo
 def _write_access(build: ServerBuild) -> WriteAccess:
     """The key of the API, or a name that was signed for writing. A public server without a key lets everybody write the
     streams that are public for readers, too."""
-    api = effective_key(build.keys.api, API_PHRASE)
-    streams = build.keys.streams
-    signatures = None if streams is None else Signatures(derived_key(streams, WRITE_PHRASE))
-    is_public = build.options.access.public and not api
+    api = BearerKey("")
+    has_key = replaced_values.add_key(build, lambda found: found.api, API_PHRASE, api)
+    signatures = replaced_values.signatures(build, _writing_key)
+    is_public = build.options.access.public and not has_key
     if is_public:
         build.announcements.append("Durable streams are written without a key")
     return WriteAccess(
-        BearerKey(api) if api else None,
+        api if has_key else None,
         StreamNames(signatures, is_public=is_public, reserved=private_streams(build.options)),
     )
+
+
+def _writing_key(found: Keys) -> str | None:
+    return None if found.streams is None else derived_key(found.streams, WRITE_PHRASE)
 
 
 def _writes(clients: ClientEndpoints, records: StreamRecords, kept_s: float) -> WriteServices:

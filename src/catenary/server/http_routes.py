@@ -12,7 +12,7 @@ from catenary.api.broadcast import BroadcastEndpoint, BroadcastRules
 from catenary.api.health import Readiness, health
 from catenary.api.intake import IntakeRules
 from catenary.api.refusals import ApiRefusals
-from catenary.auth.keys import BROADCAST_PHRASE, effective_key
+from catenary.auth.keys import BROADCAST_PHRASE, BearerKey
 from catenary.auth.origins import Origins
 from catenary.config.effective import serves_api
 from catenary.config.options import Options
@@ -20,6 +20,7 @@ from catenary.config.pusher_apps import pusher_apps
 from catenary.config.urls import bracketed
 from catenary.node.publications import Publications
 from catenary.process.binding import ListenAddress
+from catenary.server import replaced_values
 from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.ports import Ports, PortSpec
@@ -62,9 +63,10 @@ def add_broadcasts(
     options, http = build.options, build.options.http_broadcast
     if "http" not in options.broadcast.adapters:
         return
-    key = effective_key(build.keys.broadcast, BROADCAST_PHRASE)
+    key = BearerKey("")
+    has_key = replaced_values.add_key(build, lambda found: found.broadcast, BROADCAST_PHRASE, key)
     announce(build, http.port, "broadcasts", "http", http.path)
-    build.announcements.append(f"Publishers over HTTP need {'a' if key else 'no'} key")
+    build.announcements.append(f"Publishers over HTTP need {'a' if has_key else 'no'} key")
     if options.access.public:
         url = _url(build, http.port, "http", http.path)
         build.announcements.append(f"Try: curl {url} -d '{_EXAMPLE}'")
@@ -72,7 +74,7 @@ def add_broadcasts(
         publications.publish_in_turns,
         build.counters,
         key=key,
-        pages=Origins(http.cors_hosts) if http.cors_headers else None,
+        pages=publishing_pages(build),
         is_traced=build.tracer is not None,
     )
     spec = ports.at(broadcasts_address(options))
@@ -84,6 +86,13 @@ def add_broadcasts(
         memory=clients.memory,
         refusals=ApiRefusals(build.counters, build.observers),
     )
+
+
+def publishing_pages(build: ServerBuild) -> Origins | None:
+    """Pages that may publish; None for none."""
+    if not build.options.http_broadcast.cors_headers:
+        return None
+    return replaced_values.origins(build, lambda options: options.http_broadcast.cors_hosts)
 
 
 def main_address(options: Options) -> ListenAddress:

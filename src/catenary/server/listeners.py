@@ -5,6 +5,7 @@ Knows: options, uvicorn, sockets. Does not know: what endpoints and routes do.
 
 import asyncio
 import functools
+import ssl
 from collections.abc import Callable
 from typing import cast
 
@@ -38,6 +39,7 @@ from catenary.server.ocpp import add_stations
 from catenary.server.ports import Ports, PortSpec
 from catenary.server.pusher import add_pusher
 from catenary.server.pusher_api import add_pusher_api
+from catenary.server.reloads import Settings
 from catenary.server.rest import RestServices, add_api
 from catenary.server.shutdown_phases import CLOSE_LISTENERS
 
@@ -108,12 +110,31 @@ def _listener(build: ServerBuild, clients: ClientEndpoints, spec: PortSpec) -> L
     try:
         config.load()
     except OSError as error:
-        raise ConfigError(
-            f"ssl_cert, ssl_key: expected a certificate and its key in PEM: {error}"
-        ) from error
+        raise ConfigError(_no_certificate(error)) from error
+    if config.ssl is not None:
+        _follow_certificate(build, config.ssl)
     sockets = build.sockets.open(spec.address)
     enable_tcp_keepalive(sockets, options.limits.tcp_timeout_s)
     return Listener(config, sockets)
+
+
+def _follow_certificate(build: ServerBuild, context: ssl.SSLContext) -> None:
+    """Serves new connections with the certificate that the files contain at a reload, whether or not their names have changed."""
+
+    def prepare(new: Settings) -> Callable[[], None]:
+        server = new.options.server
+        try:
+            # Into another context first: a failure must not leave half of a pair in use.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(server.ssl_cert, server.ssl_key)
+        except OSError as error:
+            raise ConfigError(_no_certificate(error)) from error
+        return functools.partial(context.load_cert_chain, server.ssl_cert, server.ssl_key)
+
+    build.reloads.add(("server.ssl_cert", "server.ssl_key"), prepare, are_files=True)
+
+
+def _no_certificate(error: OSError) -> str:
+    return f"ssl_cert, ssl_key: expected a certificate and its key in PEM: {error}"
 
 
 def _port(build: ServerBuild, clients: ClientEndpoints, spec: PortSpec) -> Port:

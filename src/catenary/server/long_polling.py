@@ -9,9 +9,9 @@ from typing import Final
 
 import msgspec
 
-from catenary.auth.origins import Origins
 from catenary.edge.deadlines import Deadlines
 from catenary.messages.heartbeat import Heartbeat
+from catenary.server import replaced_values
 from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.http_routes import announce
@@ -52,7 +52,7 @@ def with_long_polling(build: ServerBuild, edge: AsgiEdge, clients: ClientEndpoin
 def poll_services(build: ServerBuild, clients: ClientEndpoints) -> PollServices:
     """The sessions of this node, and how their requests are read. Called once."""
     options, poll = build.options, build.options.poll
-    pages = Origins(options.server.allowed_origins)
+    pages = replaced_values.origins(build, lambda new: new.server.allowed_origins)
     rules = msgspec.structs.replace(
         clients.rules(), heartbeat=Heartbeat(0), pong_timeout_s=0, transport="long_polling"
     )

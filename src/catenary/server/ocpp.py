@@ -10,7 +10,6 @@ from typing import Final
 
 import msgspec
 
-from catenary.auth.origins import Origins
 from catenary.edge.admission import AdmissionRules
 from catenary.edge.deadlines import Deadlines
 from catenary.edge.introductions import Introductions
@@ -18,6 +17,7 @@ from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.heartbeat import Heartbeat
 from catenary.protocols.ocpp import Rules
 from catenary.protocols.ocpp_commands import WAITING_LIMIT
+from catenary.server import replaced_values
 from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.http_routes import announce
@@ -58,7 +58,9 @@ def _introductions(build: ServerBuild, clients: ClientEndpoints) -> Introduction
 def _admission_rules(build: ServerBuild, cables: AdmissionRules) -> AdmissionRules:
     """Stations send no Origin. They get WebSocket pings at the interval of heartbeats only, because many have a
     mobile connection. The application always receives their ``Authorization``, whatever the option ``headers`` contains."""
-    origins = Origins(build.options.server.allowed_origins, allows_missing=True)
+    origins = replaced_values.origins(
+        build, lambda new: new.server.allowed_origins, allows_missing=True
+    )
     proxied = cables.proxied
     if _AUTHORIZATION not in map(str.lower, proxied.headers):
         headers = (*proxied.headers, _AUTHORIZATION)

@@ -30,6 +30,7 @@ from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.http_routes import announce
 from catenary.server.ports import PortSpec
+from catenary.server.replaced_values import follow_secret
 from catenary.transports.asgi_edge import AsgiChoosingEndpoint, AsgiEdge, AsgiEndpoint, AsgiPaths
 from catenary.transports.asgi_websocket import AsgiWebSocketEndpoint
 from catenary.wire.http1 import RequestHead
@@ -56,6 +57,15 @@ def private_streams(options: Options) -> Reserved:
         return any(channel is not None and needs_signature(channel) for channel in channels)
 
     return is_private_stream
+
+
+def follow_app_secret(build: ServerBuild, app: PusherApp, replace: Callable[..., None]) -> None:
+    """Calls ``replace`` with the secrets of an app, as :func:`catenary.server.replaced_values.follow_secret`."""
+
+    def secret(options: Options) -> str | None:
+        return next((each.secret for each in pusher_apps(options) if each.id == app.id), None)
+
+    follow_secret(build, secret, replace)
 
 
 def add_pusher(build: ServerBuild, main: PortSpec, clients: ClientEndpoints) -> None:
@@ -119,11 +129,13 @@ class _PusherEndpoints(Generic[_E]):
         )
         self._open: dict[str, _E] = {}
         for app in apps:
+            reader = PusherRules(app, clients.counters, time.monotonic)
+            follow_app_secret(clients.build, app, reader.signatures.replace)
             protocol = ClientProtocol(
                 name="pusher",
                 subprotocols=(),
                 codec=lambda: codec,
-                reader=PusherRules(app, clients.counters, time.monotonic).reader,
+                reader=reader.reader,
                 answers_pings=True,
             )
             self._open[app.key] = endpoint(

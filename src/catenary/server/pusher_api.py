@@ -16,7 +16,6 @@ from catenary.api.pusher import PREFIX, PusherApi, PusherAppApi
 from catenary.api.pusher_channels import PusherChannels
 from catenary.api.pusher_counts import PusherCounts
 from catenary.api.pusher_webhooks import AppWebhooks, PusherWebhooks
-from catenary.auth.origins import Origins
 from catenary.auth.pusher import PusherSignatures
 from catenary.config.pusher_apps import WEBHOOK_EVENTS, PusherApp, pusher_apps
 from catenary.errors import ConfigError
@@ -31,8 +30,9 @@ from catenary.rpc.webhooks import MAX_EVENTS, WebhookReceiver, WebhookTiming
 from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.engines import Engine
-from catenary.server.http_routes import ANY_TEXT, announce, pusher_api_address
+from catenary.server.http_routes import ANY_TEXT, announce, publishing_pages, pusher_api_address
 from catenary.server.ports import Ports
+from catenary.server.pusher import follow_app_secret
 from catenary.server.shutdown_phases import FLUSH_WEBHOOKS, SAVE_SESSIONS
 from catenary.supervision.health import reported
 
@@ -106,6 +106,7 @@ def _receivers(
         give_up_s=options.webhook_retry_s,
     )
     signatures = PusherSignatures(app.key, app.secret)
+    follow_app_secret(build, app, signatures.replace)
     for number, webhook in enumerate(app.webhooks, 1):
         receiver = WebhookReceiver(
             webhook.url,
@@ -145,7 +146,6 @@ def add_pusher_api(
     if occupancy is None:
         return
     options = build.options
-    http = options.http_broadcast
     broadcasts = BroadcastRules(
         publications.publish_in_turns,
         build.counters,
@@ -155,11 +155,19 @@ def add_pusher_api(
     )
     apps = pusher_apps(options)
     api = PusherApi(
-        [PusherAppApi(app, broadcasts, PusherChannels(app, reads, occupancy)) for app in apps],
+        [_app_api(build, app, broadcasts, PusherChannels(app, reads, occupancy)) for app in apps],
         clients.memory,
-        Origins(http.cors_hosts) if http.cors_headers else None,
+        publishing_pages(build),
     )
     address = pusher_api_address(options)
     ports.at(address).routes.append(Route(f"{PREFIX}/{{rest:{ANY_TEXT}}}", api))
     for app in apps:
         announce(build, address.port, "Pusher's API", "http", f"{PREFIX}/{app.id}")
+
+
+def _app_api(
+    build: ServerBuild, app: PusherApp, broadcasts: BroadcastRules, channels: PusherChannels
+) -> PusherAppApi:
+    api = PusherAppApi(app, broadcasts, channels)
+    follow_app_secret(build, app, api.signatures.replace)
+    return api

@@ -6,22 +6,21 @@ Knows: options, the parts that apply them. Does not know: signals.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
+
+from msgspec.structs import replace
 
 from catenary.config.changes import Changes, changes, described, with_changes
 from catenary.config.effective import effective
 from catenary.config.load import StartRequest
-from catenary.config.options import TABLE, Options
+from catenary.config.options import Options
 from catenary.errors import ConfigError
 from catenary.server.build import ServerBuild
 from catenary.server.reloads import Settings
+from catenary.server.replaced_values import SECRETS
 
 _log: Final = logging.getLogger("catenary.server")
-
-SECRETS: Final = frozenset(
-    row.place for row in TABLE if row.option.reloadable and row.option.secret
-)
 
 
 class ConfigReload:
@@ -37,34 +36,35 @@ class ConfigReload:
         build = self._build
         running = build.settings.options
         try:
-            read = effective(self._read().options)
+            request = self._read()
+            read = effective(request.options)
             found = changes(running, read)
             options = with_changes(running, read, found.places)
-            settings = Settings(options, self._retired(found, running))
-            apply = build.reloads.prepare(settings, found.places)
+            grace_s = options.access.rotation_grace_s
+            retires = grace_s > 0 and not found.places.isdisjoint(SECRETS)
+            retired = build.settings.retired
+            settings = Settings(
+                options,
+                (running, *retired) if retires else retired,
+                _sources(build.settings.sources, request.sources, found.places),
+            )
+            apply = build.reloads.prepare(settings, found.places | build.reloads.files)
         except ConfigError as error:
             _log.error("Reload: the configuration is left as it was: %s", error)
             return False
         build.settings = settings
         for each in apply:
             each()
+        if retires:
+            asyncio.get_running_loop().call_later(grace_s, self._forget, running)
         report(found, running, read)
         return True
-
-    def _retired(self, found: Changes, running: Options) -> tuple[Options, ...]:
-        """The options whose secrets are accepted from now on beside the present ones."""
-        retired = self._build.settings.retired
-        grace_s = running.access.rotation_grace_s
-        if found.places.isdisjoint(SECRETS) or not grace_s:
-            return retired
-        asyncio.get_running_loop().call_later(grace_s, self._forget, running)
-        return (running, *retired)
 
     def _forget(self, options: Options) -> None:
         """The secrets of these options are refused from now on."""
         build, settings = self._build, self._build.settings
         retired = tuple(each for each in settings.retired if each is not options)
-        build.settings = Settings(settings.options, retired)
+        build.settings = replace(settings, retired=retired)
         for apply in build.reloads.prepare(build.settings, SECRETS):
             apply()
         _log.info("The secrets that a reload has replaced are no longer accepted")
@@ -81,3 +81,11 @@ def report(found: Changes, running: Options, read: Options) -> None:
         len(found.applied),
         len(found.restart),
     )
+
+
+def _sources(
+    running: Mapping[str, str], read: Mapping[str, str], places: Collection[str]
+) -> dict[str, str]:
+    """Where the present values come from: those of ``places`` were read again."""
+    kept = {place: source for place, source in running.items() if place not in places}
+    return kept | {place: source for place, source in read.items() if place in places}

@@ -3,25 +3,23 @@
 Knows: options. Does not know: when the configuration is read again (``server/reload.py``), what a part does with a value.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
 import msgspec
 
-from catenary.config.effective import Keys, keys
 from catenary.config.options import TABLE, Options
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """The effective options of a running server, and earlier ones whose secrets are still accepted, the latest first."""
+    """The effective options of a running server, and earlier ones whose secrets are still accepted, the latest first.
+
+    ``sources`` says where values come from (:class:`catenary.config.load.StartRequest`).
+    """
 
     options: Options
     retired: tuple[Options, ...] = ()
-
-    @property
-    def keys(self) -> tuple[Keys, ...]:
-        """The present keys, then the retired ones."""
-        return tuple(keys(each) for each in (self.options, *self.retired))
+    sources: Mapping[str, str] = {}
 
 
 Prepare = Callable[[Settings], Callable[[], None]]
@@ -32,13 +30,15 @@ then nothing of the reload is applied. The returned function must not fail."""
 class Reloads:
     """The parts of a server that apply new values."""
 
-    __slots__ = ("_parts",)
+    __slots__ = ("_parts", "files")
 
     def __init__(self) -> None:
         self._parts: list[tuple[frozenset[str], Prepare]] = []
+        self.files: frozenset[str] = frozenset()
+        """Options that name files, which may have changed although the option has not."""
 
-    def add(self, places: Iterable[str], prepare: Prepare) -> None:
-        """Calls ``prepare`` when the value of one of these options has changed.
+    def add(self, places: Iterable[str], prepare: Prepare, *, are_files: bool = False) -> None:
+        """Calls ``prepare`` when the value of one of these options has changed; if they name files, at each reload.
 
         ``places`` are those of reloadable options, such as ``limits.max_streams``: an option that is not reloadable
         raises ValueError.
@@ -47,6 +47,8 @@ class Reloads:
         if not stated <= RELOADABLE:
             raise ValueError(f"expected reloadable options, got {sorted(stated - RELOADABLE)}")
         self._parts.append((stated, prepare))
+        if are_files:
+            self.files |= stated
 
     @property
     def places(self) -> frozenset[str]:
@@ -54,7 +56,7 @@ class Reloads:
         return frozenset[str]().union(*(stated for stated, _ in self._parts))
 
     def prepare(self, settings: Settings, places: Collection[str]) -> list[Callable[[], None]]:
-        """What applies the new values of these options. Raises :class:`catenary.errors.ConfigError`."""
+        """What applies the values of these options. Raises :class:`catenary.errors.ConfigError`."""
         changed = frozenset(places)
         return [prepare(settings) for stated, prepare in self._parts if stated & changed]
 

@@ -16,8 +16,7 @@ from catenary.api.cluster_reads import ClusterReads, Disconnected
 from catenary.api.openapi import document
 from catenary.api.operations import operations
 from catenary.api.rest import METHODS, Operation, RestApi, RestRequest
-from catenary.auth.keys import API_PHRASE, effective_key
-from catenary.auth.origins import Origins
+from catenary.auth.keys import API_PHRASE, BearerKey
 from catenary.config.effective import serves_api
 from catenary.errors import BackendError, BackendRefused
 from catenary.node.administration import Administration
@@ -25,6 +24,7 @@ from catenary.node.cluster import Cluster
 from catenary.node.listing import Listing
 from catenary.node.node import Node
 from catenary.node.reads import Reads
+from catenary.server import replaced_values
 from catenary.server.build import ServerBuild
 from catenary.server.client_endpoints import ClientEndpoints
 from catenary.server.http_routes import ANY_TEXT, announce, api_address
@@ -99,10 +99,12 @@ def add_api(build: ServerBuild, ports: Ports, services: RestServices) -> None:
         return
     api = build.options.api
     announce(build, api.port, "API", "http", api.path or "/", host=api.host)
-    key = effective_key(build.keys.api, API_PHRASE)
-    if not key:
+    key = BearerKey("")
+    if not replaced_values.add_key(build, lambda found: found.api, API_PHRASE, key):
         build.announcements.append("The API requires no key")
-    pages = Origins(api.cors_hosts) if api.cors_headers else None
+    pages = None
+    if api.cors_headers:
+        pages = replaced_values.origins(build, lambda options: options.api.cors_hosts)
     access = Access(METHODS, key=key, pages=pages)
     ports.at(api_address(build.options)).routes += services.routes(api.path, access)
 
