@@ -9,9 +9,12 @@ from catenary.api.broadcast import BroadcastRules
 from catenary.api.intake import IntakeRules, IntakeStage
 from catenary.api.refusals import ApiRefusals
 from catenary.edge.deadlines import NoDeadlines
+from catenary.edge.request import Peer
 from catenary.metrics.counters import Counters
 from catenary.node.observers import ObserverGroup
 from catenary.wire.request_memory import RequestMemory
+
+PEER = Peer("http", "127.0.0.1")
 
 
 class Publisher:
@@ -33,7 +36,7 @@ class Publisher:
             memory=RequestMemory(limit, self.counters),
             refusals=ApiRefusals(self.counters, ObserverGroup()),
         )
-        self.stage = IntakeStage(rules, cast("Any", self), self._hand_over)
+        self.stage = IntakeStage(rules, cast("Any", self), self._hand_over, lambda: PEER)
 
     def _publish(self, raw: bytes, *, trace: str = "") -> None:
         self.traces.append(trace)
@@ -58,9 +61,6 @@ class Publisher:
         return b"".join(self._answers)
 
     # asyncio.Transport
-
-    def get_extra_info(self, name: str) -> object:
-        return ("127.0.0.1", 5000) if name == "peername" else None
 
     def write(self, data: bytes) -> None:
         self._answers.append(data)

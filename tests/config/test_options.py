@@ -43,6 +43,8 @@ OURS = {
     "handshake_timeout",
     "handover_socket",
     "max_waiting_handshakes",
+    "trusted_proxies",
+    "client_address_header",
     "max_pending_requests_size",
     "ws_message_timeout",
     "ws_max_message_rate",

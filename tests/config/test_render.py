@@ -18,6 +18,7 @@ ITEM = st.text(
 )
 
 WORD = st.from_regex(r"[A-Za-z0-9_-]+", fullmatch=True)
+NETWORK = st.sampled_from(["10.0.0.0/8", "fd00::/8", "192.0.2.1", "unix"])
 HOST = st.from_regex(r"(\*\.)?[a-z0-9]{1,9}\.test(:[1-9][0-9]{0,3})?", fullmatch=True)
 APP_NAME = st.from_regex(r"[A-Za-z0-9_-]{1,20}", fullmatch=True)
 PUSHER_APP = '{"id":"a.1","key":"a.1","secret":"\\"\x7f","client_events":false,"max_connections":3}'
@@ -131,6 +132,7 @@ def any_options(draw: st.DrawFn) -> Options:
         ("sse", "allowed_origins"),
     ):
         rooms.setdefault(room, {})[name] = tuple(draw(st.lists(HOST, max_size=3)))
+    rooms["server"]["trusted_proxies"] = tuple(draw(st.lists(NETWORK, max_size=3)))
     rooms.setdefault("pusher", {}).update(
         app_id=draw(APP_NAME),
         app_key=draw(APP_NAME),

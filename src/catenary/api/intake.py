@@ -17,7 +17,8 @@ from catenary.api.access import ApiResponse
 from catenary.api.broadcast import BroadcastRules
 from catenary.api.refusals import ApiRefusals, is_refusal
 from catenary.edge.connection import ClientConnection, UvicornContext
-from catenary.edge.request import peer_of
+from catenary.edge.proxies import TrustedProxies
+from catenary.edge.request import Peer
 from catenary.edge.routes import Fallback
 from catenary.errors import RequestRefused
 from catenary.messages.environment import Requester
@@ -40,13 +41,15 @@ _UNUSUAL: Final = frozenset({"transfer-encoding", "expect", "upgrade", "origin"}
 
 
 class IntakeRules(msgspec.Struct, frozen=True):
-    """The state that all connections of publishers share; ``memory`` limits their incomplete requests."""
+    """The state that all connections of publishers share; ``memory`` limits their incomplete requests. ``proxies`` finds the
+    publishers behind proxies; None if no proxy is trusted."""
 
     path: str
     broadcasts: BroadcastRules
     watch: Watch
     memory: RequestMemory
     refusals: ApiRefusals
+    proxies: TrustedProxies | None = None
 
 
 class IntakeFallback:
@@ -65,20 +68,22 @@ class IntakeFallback:
             self._otherwise(connection, uvicorn, path, data)
             return
         hand_over = functools.partial(self._otherwise, connection, uvicorn, path)
-        connection.enter(IntakeStage(self._rules, connection.transport, hand_over), data)
+        stage = IntakeStage(self._rules, connection.transport, hand_over, connection.peer)
+        connection.enter(stage, data)
 
 
 class IntakeStage:
     """One publisher's connection, as long as its requests have the usual form.
 
     Satisfies :class:`catenary.edge.connection.Stage`. ``hand_over`` passes the connection to uvicorn, from
-    the given bytes on.
+    the given bytes on. ``peer`` returns the other end of the connection.
     """
 
     __slots__ = (
         "_hand_over",
         "_is_closing",
         "_missing",
+        "_peer",
         "_pending",
         "_rules",
         "_task",
@@ -93,8 +98,10 @@ class IntakeStage:
         rules: IntakeRules,
         transport: asyncio.Transport,
         hand_over: Callable[[bytes], None],
+        peer: Callable[[], Peer],
     ) -> None:
         self._rules = rules
+        self._peer = peer
         self._transport = transport
         self._hand_over = hand_over
         # An incomplete request, and how many bytes of its body are missing: 0 while its head is incomplete.
@@ -210,7 +217,7 @@ class IntakeStage:
             if refused is not None:
                 # Its body is skipped, however large it is.
                 self._unread = stop - at
-                answers.append(self._written(refused))
+                answers.append(self._written(refused, request))
             else:
                 waiting = self._publish(data[start:stop], request, answers)
         if answers:
@@ -228,16 +235,19 @@ class IntakeStage:
         """Publishes one body; returns what must be awaited before it is answered."""
         taken = self._rules.broadcasts.take(body, request.headers)
         if isinstance(taken, ApiResponse):
-            answers.append(self._written(taken))
+            answers.append(self._written(taken, request))
             return None
         return taken
 
-    def _written(self, answer: ApiResponse) -> bytes:
+    def _written(self, answer: ApiResponse, request: RequestHead | None = None) -> bytes:
         """Writes an answer, and reports a refusal. Requests of the usual form have no origin."""
         if answer.status == 201:
             return _CREATED
         if is_refusal(answer.status):
-            requester = Requester(peer_of(self._transport).address, "POST", self._rules.path)
+            peer, proxies = self._peer(), self._rules.proxies
+            if request is not None and proxies is not None:
+                request, peer = proxies.client(request, peer)
+            requester = Requester(peer.address, "POST", self._rules.path)
             self._rules.refusals.note(requester, answer.status, answer.error)
         return _response(answer)
 

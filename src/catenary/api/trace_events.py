@@ -75,6 +75,7 @@ class TraceEvent(msgspec.Struct, omit_defaults=True, gc=False):
     remote: str = ""
     path: str = ""
     origin: str = ""
+    request_id: str = ""
     method: str = ""
     status: int = 0
     transport: str = ""
@@ -132,6 +133,7 @@ class TraceObserver(SilentObserver):
                 method=requester.method,
                 path=requester.path,
                 origin=requester.origin,
+                request_id=requester.request_id,
                 status=status,
                 reason=why,
             )

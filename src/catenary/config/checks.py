@@ -15,6 +15,7 @@ from catenary.config.addresses import (
     statsd_address,
 )
 from catenary.config.effective import is_http, keys, redis_address, sample_ratio, uses_redis
+from catenary.config.networks import network
 from catenary.config.options import TABLE, OptionRow, Options, Shorthand, Value
 from catenary.config.origins import allowed_origin
 from catenary.config.paths import check_paths
@@ -74,6 +75,7 @@ def check_together(options: Options) -> None:
         )
     _check_tokens(options)
     _check_origins(options)
+    _check_proxies(options)
     _check_nodes(options)
     _check_nats_addresses(options)
     _check_nats_names(options)
@@ -182,6 +184,15 @@ def _check_origins(options: Options) -> None:
                 allowed_origin(entry)
             except ValueError as error:
                 raise ConfigError(f"{name}: {error}") from error
+
+
+def _check_proxies(options: Options) -> None:
+    server = options.server
+    for entry in server.trusted_proxies:
+        try:
+            network(entry)
+        except ValueError as error:
+            raise ConfigError(f"trusted_proxies: {error}") from error
 
 
 def _check_nodes(options: Options) -> None:

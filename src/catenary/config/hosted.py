@@ -25,6 +25,8 @@ _PLACES: Final = {
     "server.ssl_cert",
     "server.ssl_key",
     "server.handover_socket",
+    "server.trusted_proxies",
+    "server.client_address_header",
     "websocket.paths",
     "websocket.enable_compression",
     "sse.path",

@@ -81,6 +81,7 @@ Preset = Literal["none", "fly", "heroku", "broker"]
 NO_SECRET: Final = ("access.secret", "none")
 """A place and its value that is the same as an empty one, and printed for it, as in anycable-go."""
 
+AddressHeader = Literal["x-forwarded-for", "forwarded"]
 StatsdTagsFormat = Literal["datadog", "influxdb", "influx", "graphite"]
 OtelExporter = Literal["otlp", "console"]
 
@@ -259,6 +260,14 @@ class ServerOptions(Group, frozen=True, kw_only=True):
         " (empty: all)",
         joined=True,
         reloadable=True,
+    )
+    trusted_proxies: tuple[str, ...] = option(
+        (),
+        "Networks of reverse proxies and load balancers that name the client, such as 10.0.0.0/8,fd00::/8; unix: peers of"
+        " Unix sockets (empty: none)",
+    )
+    client_address_header: AddressHeader = option(
+        "x-forwarded-for", "Header in which the trusted proxies name the client"
     )
     ssl_cert: str = option(
         "",

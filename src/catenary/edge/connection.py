@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, Protocol, cast
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from catenary.edge.request import Peer
+
 
 class Stage(Protocol):
     """The current state of a connection: a request that is being read, a WebSocket, an event stream."""
@@ -84,6 +86,14 @@ class ClientConnection(asyncio.Protocol):
     @property
     def is_client(self) -> bool:
         return self.stage.is_client
+
+    def peer(self, asked_at: float = 0.0) -> Peer:
+        """The other end of the connection; the address of a Unix socket's peer is empty."""
+        transport = self.transport
+        name = transport.get_extra_info("peername")
+        is_plain = transport.get_extra_info("sslcontext") is None
+        address = name[0] if type(name) is tuple else ""
+        return Peer("http" if is_plain else "https", address, asked_at)
 
     def enter(self, stage: Stage, rest: bytes) -> None:
         """Exchanges the stage; ``rest`` was received and not used by the stage before."""

@@ -4,7 +4,6 @@ Source: ``headers`` and ``proxy-cookies`` of docs/configuration.md and docs/rpc.
 Knows: HTTP. Does not know: WebSockets, sessions.
 """
 
-import asyncio
 import base64
 import os
 import re
@@ -31,6 +30,7 @@ _SIDS_AT_ONCE: Final = 256
 _random: Final[list[Sid]] = []
 # A forked process must not use the same ones.
 os.register_at_fork(after_in_child=_random.clear)
+_NAMED: Final = (b"origin", b"x-request-id")
 MAX_PING_INTERVAL_S: Final = 86_400
 TOKEN_SUBPROTOCOL: Final = "anycable-token."  # noqa: S105  (a prefix)
 
@@ -58,26 +58,27 @@ class Peer(NamedTuple):
     asked_at: float = 0.0
 
 
-def peer_of(transport: asyncio.Transport, asked_at: float = 0.0) -> Peer:
-    """The other end of a TCP connection."""
-    name = transport.get_extra_info("peername")
-    is_plain = transport.get_extra_info("sslcontext") is None
-    return Peer("http" if is_plain else "https", name[0] if name else "", asked_at)
-
-
 def requester_of(request: RequestHead, peer: Peer) -> Requester:
     """The sender of a request, for one that is refused."""
-    return Requester(peer.address, request.method, request.path, request.headers.get("origin", ""))
+    headers = request.headers
+    return Requester(
+        peer.address,
+        request.method,
+        request.path,
+        headers.get("origin", ""),
+        _request_id(headers.get("x-request-id", "")),
+    )
 
 
 def requester_of_scope(scope: Mapping[str, Any]) -> Requester:
     """The sender of a request that another ASGI server received, or uvicorn."""
-    origin = next((value for name, value in scope["headers"] if name == b"origin"), b"")
+    named = {name: value for name, value in scope["headers"] if name in _NAMED}
     return Requester(
         (scope.get("client") or ("",))[0],
         scope.get("method", "GET"),
         scope["path"],
-        origin.decode("latin-1"),
+        named.get(b"origin", b"").decode("latin-1"),
+        _request_id(named.get(b"x-request-id", b"").decode("latin-1")),
     )
 
 
@@ -103,6 +104,11 @@ def environment_of(
 def _sid_of(request: RequestHead) -> Sid:
     named = request.headers.get("x-request-id")
     return Sid(named) if named is not None and _SID.match(named) else _new_sid()
+
+
+def _request_id(named: str) -> str:
+    """A valid X-Request-ID, else nothing."""
+    return named if named and _SID.match(named) else ""
 
 
 def _new_sid() -> Sid:

@@ -14,8 +14,9 @@ import msgspec
 from catenary.edge.connection import ClientConnection, UvicornContext
 from catenary.edge.deadlines import Deadlines
 from catenary.edge.handshake_queue import HandshakeQueue
+from catenary.edge.proxies import TrustedProxies
 from catenary.edge.refusals import Refusals, unavailable
-from catenary.edge.request import peer_of, requester_of
+from catenary.edge.request import requester_of
 from catenary.edge.routes import Endpoint, Fallback, RouteTable
 from catenary.errors import RequestRefused
 from catenary.messages.environment import Requester
@@ -40,7 +41,7 @@ class Port(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """Shared by all connections of one port.
 
     ``fallback`` serves the paths that are not in ``routes``; ``late_fallback`` does so for an upgrade that follows other
-    requests on its connection.
+    requests on its connection. ``proxies`` finds the clients of proxies; None if no proxy is trusted.
     """
 
     routes: RouteTable[Endpoint]
@@ -52,6 +53,7 @@ class Port(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     head: HeadLimits
     counters: Counters
     refusals: Refusals
+    proxies: TrustedProxies | None = None
 
 
 class RequestSniffer:
@@ -138,7 +140,10 @@ class RequestSniffer:
             if endpoint is None:
                 raise RequestRefused(400, "expected a path in the request line")
             connection = self._connection
-            stage = endpoint.open(request, peer_of(connection.transport, asked_at), connection)
+            peer = connection.peer(asked_at)
+            if self._port.proxies is not None:
+                request, peer = self._port.proxies.client(request, peer)
+            stage = endpoint.open(request, peer, connection)
         except RequestRefused as refused:
             self._refuse(refused)
             return
@@ -193,12 +198,15 @@ class RequestSniffer:
 
     def _requester(self) -> Requester:
         """The sender, as far as the head can be read."""
-        peer = peer_of(self._connection.transport)
+        peer = self._connection.peer()
         head = bytes(self._head).partition(http1.END_OF_HEADERS)[0]
         try:
-            return requester_of(http1.read_request(head, self._port.head.max_lines), peer)
+            request = http1.read_request(head, self._port.head.max_lines)
         except RequestRefused:
             return Requester(peer.address, path=_path(head) or "")
+        if self._port.proxies is not None:
+            request, peer = self._port.proxies.client(request, peer)
+        return requester_of(request, peer)
 
     def time_out(self) -> None:
         """The client did not send a whole head in time, or waited too long in the queue."""

@@ -48,6 +48,7 @@ class RequesterFields(TypedDict):
     method: str
     path: str
     origin: str
+    request_id: str
 
 
 def client_fields(environment: Environment) -> ClientFields:
@@ -67,4 +68,5 @@ def requester_fields(requester: Requester) -> RequesterFields:
         "method": requester.method,
         "path": requester.path,
         "origin": requester.origin,
+        "request_id": requester.request_id,
     }

@@ -28,13 +28,15 @@ class Ingress(msgspec.Struct, frozen=True, omit_defaults=True):
 class Requester(msgspec.Struct, frozen=True):
     """The sender of an HTTP request that was refused; a part that is unknown is empty.
 
-    ``address`` is an IP address. ``path`` has no query, which may contain a token.
+    ``address`` is an IP address. ``path`` has no query, which may contain a token. ``request_id`` is its ``X-Request-ID``,
+    or the id of the session that it would have begun.
     """
 
     address: str = ""
     method: str = ""
     path: str = ""
     origin: str = ""
+    request_id: str = ""
 
 
 _DIRECT: Final = Ingress()
@@ -78,7 +80,7 @@ class Environment(msgspec.Struct, gc=False, omit_defaults=True):
     @property
     def requester(self) -> Requester:
         """Its sender, for a request that is refused after it was admitted."""
-        return Requester(self.address, "", self.path, self.ingress.origin)
+        return Requester(self.address, "", self.path, self.ingress.origin, self.sid)
 
     def merge_cstate(self, changes: dict[str, str]) -> None:
         """Applies changes to the connection's state; an empty value removes its key."""

@@ -121,6 +121,9 @@ class Counters:
     oversized_heads_total: int = _figure(
         "Requests refused because their head was too long or had too many headers"
     )
+    malformed_forwarding_total: int = _figure(
+        "Requests of trusted proxies that name a client without a valid address"
+    )
     late_handshakes_total: int = _figure("Connections closed because they were not served in time")
     pending_requests_bytes: int = _figure("Memory held by incomplete requests, in bytes")
     refused_requests_total: int = _figure(

@@ -157,7 +157,11 @@ def _hosted_application(build: ServerBuild, cable: "Cable | None") -> "HostedApp
     from catenary.server.hosted_application import load_hosted_application
 
     hosted = load_hosted_application(
-        where, cable, build.supervisor, logs_access=build.options.log.access
+        where,
+        cable,
+        build.supervisor,
+        logs_access=build.options.log.access,
+        trusts_this_machine=not build.options.server.trusted_proxies,
     )
     build.shutdown.add(STOP_HOSTED_APPLICATION, hosted.stop)
     return hosted

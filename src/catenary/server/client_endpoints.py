@@ -25,6 +25,7 @@ from catenary.ports import History, Peers, StreamRecords
 from catenary.protocols.table import ACTION_CABLE, ProtocolSet
 from catenary.server import replaced_values
 from catenary.server.build import ServerBuild
+from catenary.server.trusted_proxies import build_proxies
 from catenary.transports.asgi_edge import AsgiEdge, AsgiEndpoint
 from catenary.transports.asgi_event_stream import AsgiEventStreamEndpoint
 from catenary.transports.asgi_websocket import AsgiWebSocketEndpoint
@@ -81,6 +82,7 @@ class ClientEndpoints:
         self.refusals = Refusals(counters, build.observers)
         queue = HandshakeQueue(limits.max_waiting_handshakes, counters, call_soon)
         self.handshake_queue = queue
+        self.proxies = build_proxies(build)
         build.figures.queue("handshakes", queue.__len__, limits.max_waiting_handshakes)
 
     def websockets(self) -> WebSocketEndpoint:

@@ -30,10 +30,16 @@ _log: Final = logging.getLogger("catenary.server")
 
 
 def load_hosted_application(
-    where: str, cable: "Cable | None", supervisor: Supervisor, *, logs_access: bool
+    where: str,
+    cable: "Cable | None",
+    supervisor: Supervisor,
+    *,
+    logs_access: bool,
+    trusts_this_machine: bool,
 ) -> "HostedApplication":
-    """Imports the ASGI application that ``module:name`` names. With ``logs_access``, its requests are logged. Raises
-    :class:`ConfigError`."""
+    """Imports the ASGI application that ``module:name`` names. With ``logs_access``, its requests are logged. With
+    ``trusts_this_machine``, X-Forwarded-* headers from a proxy on this machine are trusted, as uvicorn does by default.
+    Raises :class:`ConfigError`."""
     found = named(where, "an ASGI application")
     try:
         inspect.signature(found).bind(None, None, None)  # type: ignore[arg-type]
@@ -49,7 +55,9 @@ def load_hosted_application(
             sys.executable,
         )
     app = cast("ASGIApp", found)
-    return HostedApplication(AccessLog(app) if logs_access else app, where, cable, supervisor)
+    if logs_access:
+        app = AccessLog(app)
+    return HostedApplication(app, where, cable, supervisor, trusts_this_machine=trusts_this_machine)
 
 
 class HostedApplication:
@@ -60,10 +68,16 @@ class HostedApplication:
     """
 
     def __init__(
-        self, app: ASGIApp, where: str, cable: "Cable | None", supervisor: Supervisor
+        self,
+        app: ASGIApp,
+        where: str,
+        cable: "Cable | None",
+        supervisor: Supervisor,
+        *,
+        trusts_this_machine: bool = True,
     ) -> None:
-        # As uvicorn does by default: X-Forwarded-* headers from a proxy on this machine are trusted.
-        self._app = cast("ASGIApp", ProxyHeadersMiddleware(cast("Any", app)))
+        proxied = ProxyHeadersMiddleware(cast("Any", app)) if trusts_this_machine else app
+        self._app = cast("ASGIApp", proxied)
         self.websockets: Callable[..., asyncio.Protocol] | None = AutoWebSocketsProtocol
         """Builds uvicorn's protocol for the application's own WebSockets; None if no library for it is installed."""
         self._lifespan = app

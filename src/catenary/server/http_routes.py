@@ -85,6 +85,7 @@ def add_broadcasts(
         watch=clients.deadlines,
         memory=clients.memory,
         refusals=ApiRefusals(build.counters, build.observers),
+        proxies=clients.proxies,
     )
 
 

@@ -11,9 +11,11 @@ from typing import cast
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from catenary.api.health import with_server_options
 from catenary.api.intake import IntakeFallback
+from catenary.api.proxied_requests import ProxiedRequests
 from catenary.api.refusals import ApiRefusals, RefusalReporter
 from catenary.edge.connection import ClientConnection, Stage, UvicornContext
 from catenary.edge.routes import Fallback, RouteTable
@@ -91,8 +93,11 @@ def _listener(build: ServerBuild, clients: ClientEndpoints, spec: PortSpec) -> L
     port = _port(build, clients, spec)
     refusals = ApiRefusals(build.counters, build.observers)
     own = RefusalReporter(Starlette(routes=spec.routes), refusals)
+    app: ASGIApp = own if spec.hosted is None else spec.hosted.after(spec.routes, own)
+    if clients.proxies is not None:
+        app = ProxiedRequests(app, clients.proxies)
     config = uvicorn.Config(
-        with_server_options(own if spec.hosted is None else spec.hosted.after(spec.routes, own)),
+        with_server_options(app),
         http=_protocol(functools.partial(RequestSniffer, port)),
         ws=_protocol(functools.partial(LateUpgradeSniffer, port)),
         lifespan="off",
@@ -155,6 +160,7 @@ def _port(build: ServerBuild, clients: ClientEndpoints, spec: PortSpec) -> Port:
         head=HeadLimits(limits.max_header_size_bytes, limits.max_headers),
         counters=build.counters,
         refusals=clients.refusals,
+        proxies=clients.proxies,
     )
 
 

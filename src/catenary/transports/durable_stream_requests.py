@@ -176,7 +176,7 @@ class DurableStreamRequests:
         return OpenedWrite(
             method=request.method,
             stream=stream,
-            target=f"{request.scheme or 'http'}://{request.headers.get('host', '')}{request.path}",
+            target=f"{request.scheme or peer.scheme}://{request.headers.get('host', '')}{request.path}",
             request=write_request(request.headers, creates=request.method == "PUT"),
             headers=headers,
             body=body_of(request, LARGEST_BYTES),

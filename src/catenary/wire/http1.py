@@ -65,7 +65,7 @@ _AUTHORITY = re.compile(
 _FORBIDDEN_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-def _is_host(value: str) -> bool:
+def is_host(value: str) -> bool:
     """Whether this is the value of a header Host: an authority, or empty (RFC 9112, section 3.2)."""
     return not value or _AUTHORITY.match(value) is not None
 
@@ -177,7 +177,7 @@ def _usual_line(line: str) -> tuple[str, str] | None:
     if name is None or not colon or not (line.isascii() and line.isprintable()):
         return None
     read = (name, value.strip(" "))
-    if name == "host" and not _is_host(read[1]):
+    if name == "host" and not is_host(read[1]):
         return None
     if len(line) <= _CACHED_LINE_CHARS and _is_shared(*read):
         if len(_cached_lines) == _CACHED_LINES:
@@ -244,7 +244,7 @@ def _joined(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
         if values and name == "host":
             # RFC 9112, section 3.2.
             raise RequestRefused(400, "expected one Host header, got more")
-        if name == "host" and not _is_host(latin):
+        if name == "host" and not is_host(latin):
             # The URL of the request is made from it: a path in it would take the place of the requested one.
             raise RequestRefused(400, "expected a host in the header Host")
         values.append(_text(latin))
