@@ -12,6 +12,8 @@ from typing import Final, Self
 
 import msgspec
 
+from catenary.process.heartbeats import Heartbeat
+
 VARIABLE: Final = "CATENARY_WORKER"
 
 
@@ -19,7 +21,8 @@ class WorkerContext(msgspec.Struct, frozen=True, kw_only=True):
     """``number`` counts from 1. ``sockets`` are descriptors of listening sockets, by port. ``nats_url`` is the
     parent's embedded NATS server, empty without one; it contains a password. The worker writes one byte to
     ``ready`` when it serves, and shuts down when ``lifeline`` is closed: then its parent has died. ``directory`` is for the
-    sockets at which the workers ask each other.
+    sockets at which the workers ask each other. With ``watchdog_s``, the parent replaces a worker that writes nothing to
+    ``heartbeat`` for so long.
     """
 
     number: int
@@ -28,6 +31,8 @@ class WorkerContext(msgspec.Struct, frozen=True, kw_only=True):
     ready: int
     lifeline: int
     directory: str = ""
+    heartbeat: int = -1
+    watchdog_s: float = 0
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self | None:
@@ -48,7 +53,9 @@ class WorkerContext(msgspec.Struct, frozen=True, kw_only=True):
         return sockets
 
     def report_ready(self) -> None:
-        """Tells the parent that clients are served."""
+        """Tells the parent that clients are served, and from now on that the event loop runs."""
+        if self.watchdog_s:
+            Heartbeat(self.heartbeat, self.watchdog_s)
         with contextlib.suppress(BrokenPipeError):
             # The parent has died: the lifeline reports that.
             os.write(self.ready, b"!")

@@ -20,6 +20,8 @@ from typing import Any, Final
 from catenary.errors import ConfigError
 from catenary.process import hangup
 from catenary.process.binding import ListenAddress
+from catenary.process.heartbeats import HeartbeatMonitor
+from catenary.process.notifier import Notifier
 from catenary.process.port_sockets import PortSockets
 from catenary.process.worker_context import WorkerContext
 from catenary.supervision.backoff import Backoff
@@ -53,6 +55,7 @@ class Workers:
         addresses: Sequence[ListenAddress],
         sockets: PortSockets,
         started: Callable[[], None],
+        notifier: Notifier,
         nats_url: str,
         end_s: float,
         reloads: bool = False,
@@ -60,6 +63,8 @@ class Workers:
         """Binds the ports. Raises :class:`ConfigError`."""
         self._command = tuple(command)
         self._started = started
+        self._notifier = notifier
+        notifier.describe = self._describe
         self._nats_url = nats_url
         self._end_s = end_s
         self._reloads = reloads
@@ -92,7 +97,7 @@ class Workers:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
         if self._reloads:
-            hangup.listen(self._reload)
+            hangup.listen(self._notifier.during(self._reload))
         supervisor = Supervisor()
         keepers = [
             Service(
@@ -109,6 +114,7 @@ class Workers:
         try:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             self._ending.set()
+            self._notifier.stopping()
             self._signal_all(signal.SIGTERM)
             # The workers have copies. The last one to close its copy ends the queue of waiting connections.
             self._close_shares()
@@ -129,6 +135,13 @@ class Workers:
             for sockets in share.values():
                 for each in sockets:
                     each.close()
+
+    def _describe(self) -> str:
+        """The status for systemd."""
+        alive = sum(each.returncode is None for each in self._serving.values())
+        if self._ending.is_set():
+            return f"Shutting down: {alive} workers have not ended"
+        return f"Serving with {alive} of {len(self._shares)} workers"
 
     def _remove_directory(self) -> None:
         if self._directory:
@@ -151,6 +164,17 @@ class Workers:
         for process in self._serving.values():
             if process.returncode is None:
                 process.send_signal(signal.SIGHUP)
+
+    def _kill(self, index: int, process: asyncio.subprocess.Process) -> None:
+        """Ends a worker whose event loop hangs; its keeper starts another one."""
+        _log.error(
+            "Worker %d (pid %d) has not reported for %.0f s: killing it",
+            index + 1,
+            process.pid,
+            self._notifier.watchdog_s,
+        )
+        if process.returncode is None:
+            process.kill()
 
     def _signal_all(self, number: signal.Signals) -> None:
         for process in self._processes.values():
@@ -202,6 +226,8 @@ class Workers:
         """Starts a worker; returns when it serves or has exited. Raises OSError."""
         share = self._shares[index]
         read_end, write_end = os.pipe()
+        watchdog_s = self._notifier.watchdog_s
+        beats, heartbeat = os.pipe() if watchdog_s else (-1, -1)
         context = WorkerContext(
             number=index + 1,
             sockets={port: [each.fileno() for each in bound] for port, bound in share.items()},
@@ -209,22 +235,31 @@ class Workers:
             ready=write_end,
             lifeline=self._lifeline,
             directory=self._directory,
+            heartbeat=heartbeat,
+            watchdog_s=watchdog_s,
         )
         inherited = [number for numbers in context.sockets.values() for number in numbers]
+        inherited += [each for each in (write_end, self._lifeline, heartbeat) if each >= 0]
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command,
                 env={**os.environ, **context.to_environ()},
-                pass_fds=[*inherited, write_end, self._lifeline],
+                pass_fds=inherited,
                 # Ctrl-C in a terminal must reach this process only, which signals the workers.
                 process_group=0,
             )
         except BaseException:
             os.close(read_end)
+            if watchdog_s:
+                os.close(beats)
             raise
         finally:
             os.close(write_end)
+            if watchdog_s:
+                os.close(heartbeat)
         self._processes[index] = process
+        if watchdog_s:
+            HeartbeatMonitor(beats, watchdog_s, functools.partial(self._kill, index, process))
         if self._ending.is_set():
             # The signal arrived while this worker was being started.
             process.terminate()

@@ -1,6 +1,7 @@
 """The programs: a server in one process or in several workers, and an RPC server in front of a cable."""
 
 import asyncio
+import functools
 import logging
 import os
 import signal
@@ -18,6 +19,7 @@ from catenary.metrics.counters import Counters
 from catenary.process import hangup, interpreter, lifecycle, logs, workers
 from catenary.process.drain import QUICK, SLOW, drain
 from catenary.process.listener import Listener
+from catenary.process.notifier import Notifier
 from catenary.process.resources import raise_open_files
 from catenary.process.source_watch import SourceWatch
 from catenary.process.worker_context import WorkerContext
@@ -57,12 +59,14 @@ async def serve(
     """
     _announce_start(options, request, worker)
 
+    notifier = Notifier.from_environ(os.environ)
+
     def reload() -> None:
         if configuration() and assembly.code is not None:
             assembly.code.reload()
 
     # It is called when this coroutine awaits, and then everything is in place.
-    hangup.listen(reload)
+    hangup.listen(notifier.during(reload))
     handover = Handover(options, worker)
     assembly = Assembly(
         options,
@@ -74,6 +78,7 @@ async def serve(
     )
     build = assembly.build
     build.shutdown.add(DRAIN_CLIENTS, handover.close)
+    notifier.describe = functools.partial(_status, build)
     configuration = ConfigReload(build, read_again)
     if assembly.code is not None and options.app.reload:
         watch = SourceWatch(Path.cwd(), assembly.code.reload, build.supervisor)
@@ -94,13 +99,37 @@ async def serve(
             assembly.listeners,
             start=build.start,
             shutdown=build.shutdown,
-            started=handover.serving if worker is None else worker.report_ready,
-            stopping=build.stop,
+            started=functools.partial(_started, handover, notifier, worker),
+            stopping=functools.partial(_stopping, build, notifier),
             shutdown_delay_s=options.node.shutdown_delay_s,
             shutdown_timeout_s=options.node.shutdown_timeout_s,
         )
     finally:
+        notifier.close()
         build.supervisor.close()
+
+
+def _started(handover: Handover, notifier: Notifier, worker: WorkerContext | None) -> None:
+    """Clients are served."""
+    if worker is not None:
+        worker.report_ready()
+        return
+    handover.serving()
+    notifier.ready()
+
+
+def _stopping(build: ServerBuild, notifier: Notifier) -> None:
+    """The server has been asked to stop."""
+    build.stop()
+    notifier.stopping()
+
+
+def _status(build: ServerBuild) -> str:
+    """The status for systemd."""
+    clients = build.counters.open_connections_num
+    if build.is_stopping:
+        return f"Shutting down: {clients} clients are connected"
+    return f"Serving {clients} clients"
 
 
 def _drain_clients(build: ServerBuild, listeners: Sequence[Listener]) -> None:
@@ -120,9 +149,12 @@ async def answer_calls(options: Options, cable: "Cable") -> None:
     hangup.listen(hangup.nothing_to_reload("restart it to load new code"))
     signals = lifecycle.StopSignals()
     server = GrpcRpcServer(cable, options.rpc.host)
+    notifier = Notifier.from_environ(os.environ)
     await server.start()
     _log.info("Answering gRPC calls at %s (pid %d)", options.rpc.host, os.getpid())
+    notifier.ready()
     await signals.received.wait()
+    notifier.stopping()
     await server.stop(options.node.shutdown_timeout_s)
     await cable.stop(options.node.shutdown_timeout_s)
     _log.info("Stopped")
@@ -174,6 +206,7 @@ async def supervise(options: Options, request: StartRequest) -> None:
     """Runs workers until a signal. Raises :class:`catenary.errors.ConfigError`."""
     _announce_start(options, request, None)
     hangup.listen(hangup.nothing_to_reload(_RELOADABLE))
+    notifier = Notifier.from_environ(os.environ)
     handover = Handover(options)
     embedded = engines.embedded_nats(options, Counters()) if options.enats.enabled else None
     if embedded is not None:
@@ -186,12 +219,14 @@ async def supervise(options: Options, request: StartRequest) -> None:
             number=options.server.workers,
             addresses=shared_addresses(options),
             sockets=handover.sockets,
-            started=handover.serving,
+            started=functools.partial(_started, handover, notifier, None),
+            notifier=notifier,
             nats_url=embedded.client_url if embedded is not None else "",
             end_s=options.node.shutdown_delay_s + options.node.shutdown_timeout_s,
             reloads=options.app.workers > 0,
         ).run()
     finally:
+        notifier.close()
         await handover.close(0)
         if embedded is not None:
             await embedded.close(NATS_END_S)
