@@ -8,7 +8,7 @@ BIN := .venv/bin
 # compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup run test parts compiled lint types checks bench fuzz faults docs console-picture lock dev
+.PHONY: setup run test parts compiled lint types checks bench soak fuzz faults docs console-picture lock dev
 
 setup: .venv/run.done
 
@@ -55,6 +55,12 @@ checks: dev
 bench: dev
 	$(BIN)/python -m bench $(BENCH)
 	$(BIN)/python -m bench.long_polling
+	$(BIN)/python -m bench.scale
+
+# An hour of clients that come, whisper, resume and go: memory must return to what it was. make soak SECONDS=600
+SECONDS ?= 3600
+soak: dev
+	$(BIN)/python -m bench --only soak --rounds 1 --seconds $(SECONDS)
 
 # Hostile bytes for every pure core: FUZZ_INPUTS (a million) each; FUZZ_SEED repeats a run.
 fuzz: dev

@@ -1,6 +1,6 @@
 """The benchmark of Catenary, alone or side by side with anycable-go.
 
-    python -m bench [--only NAME] [--clients N] [--rounds N] [--quick] [--long]
+    python -m bench [--only NAME] [--clients N] [--rounds N] [--quick] [--long] [--seconds N]
                     [--json FILE] [--svg DIRECTORY]
     python -m bench --readme FILE
 
@@ -93,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--long", action="store_true", help="intake, idle and soak take six times as long"
     )
+    parser.add_argument(
+        "--seconds", type=_positive, help="how long intake, idle and soak take, each"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as data")
     parser.add_argument("--svg", type=Path, metavar="DIRECTORY", help="draw each scenario")
     parser.add_argument(
@@ -137,8 +140,14 @@ def _chosen(options: argparse.Namespace) -> list[Scenario]:
         if reason := scenarios.missing_requirement(scenario):
             _print_error(f"{scenario.name}: left out, {reason}")
             continue
-        plan = scenarios.lengthened(scenario.plan) if options.long else scenario.plan
+        plan = (
+            scenarios.prolonged(scenario.plan, 6 * scenario.plan.seconds)
+            if options.long
+            else scenario.plan
+        )
         plan = scenarios.shortened(plan) if options.quick else plan
+        if options.seconds:
+            plan = scenarios.prolonged(plan, options.seconds)
         if options.clients:
             plan = scenarios.resized(plan, options.clients)
         elif _files(plan) > most:
@@ -149,7 +158,8 @@ def _chosen(options: argparse.Namespace) -> list[Scenario]:
                 f"expected at most {most} clients (open files: {most + SPARE_FILES}), "
                 f"got {_files(plan)}"
             )
-        chosen.append(msgspec.structs.replace(scenario, plan=plan))
+        limits = {} if options.quick else scenario.limits_of
+        chosen.append(msgspec.structs.replace(scenario, plan=plan, limits_of=limits))
     if not chosen:
         raise BenchError("expected a scenario that can be measured here, got none")
     return chosen

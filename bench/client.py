@@ -12,10 +12,15 @@ from typing import Final
 from catenary.protocols.actioncable_json import EXTENDED, SUBPROTOCOL
 from catenary.terminal import counting
 from catenary.terminal.cable_socket import CableAddress, HandshakeRequest
-from catenary.terminal.counting import CountingClient
+from catenary.terminal.counting import PATIENCE_S, CountingClient
 
 CANARY: Final = b"canary"
 """Text of a message that only shows that publications arrive."""
+
+WHISPER: Final = "whispered"
+"""Text of a message from another client."""
+
+_WHISPER: Final = WHISPER.encode()
 
 ECHO_IDENTIFIER: Final = '{"channel":"Echo"}'
 
@@ -23,28 +28,51 @@ ECHO_IDENTIFIER: Final = '{"channel":"Echo"}'
 class Tally(counting.Tally):
     """Counts of all clients together, and whether any of them received a canary."""
 
-    __slots__ = ("canary_received",)
+    __slots__ = ("_whispers_awaited", "_whispers_received", "canary_received", "whispers")
 
     def __init__(self) -> None:
         super().__init__()
         self.canary_received = asyncio.Event()
+        self.whispers = 0
+        self._whispers_awaited = 0
+        self._whispers_received = asyncio.Event()
+
+    def add_whisper(self) -> None:
+        """Adds a whisper that has arrived."""
+        self.whispers += 1
+        if self.whispers >= self._whispers_awaited:
+            self._whispers_received.set()
+
+    async def wait_for_whispers(self, count: int) -> None:
+        """Waits until ``count`` whispers have arrived in total. Raises TimeoutError after PATIENCE_S."""
+        self._whispers_awaited = count
+        if self.whispers < count:
+            self._whispers_received.clear()
+            async with asyncio.timeout(PATIENCE_S):
+                await self._whispers_received.wait()
 
 
 class Listener(CountingClient):
     """Subscribes to a public stream, by its number."""
 
-    __slots__ = ("_canary_received",)
+    __slots__ = ("_counts",)
 
     def __init__(
         self, tally: Tally, sent: array[float], opening: HandshakeRequest, stream: int
     ) -> None:
         identifier = f'{{"channel":"$pubsub","stream_name":"s{stream}"}}'
         super().__init__(tally, sent, opening, identifier)
-        self._canary_received = tally.canary_received
+        self._counts = tally
+
+    def whisper(self) -> None:
+        """Sends a message to the other clients of its stream."""
+        self.command("whisper", data=WHISPER)
 
     def message_received(self, payload: bytes) -> None:
         if CANARY in payload:
-            self._canary_received.set()
+            self._counts.canary_received.set()
+        elif _WHISPER in payload:
+            self._counts.add_whisper()
         else:
             super().message_received(payload)
 

@@ -74,6 +74,10 @@ class Crowd:
         """Reconnects clients that were cut off; calls ``on_ready`` for each that has received everything."""
         return await self._connect_all(clients, on_ready)
 
+    async def bring_back(self, client: CountingClient, index: int) -> bool:
+        """Reconnects one client that was cut off, now; returns whether it succeeded."""
+        return await self._connect_one(client, _source(index))
+
     def expected(self) -> int:
         """The number of messages that all clients of the plan should have received so far."""
         if self._plan.streams == 1:
@@ -106,7 +110,7 @@ class Crowd:
 
         async def connect_some(waiting: Iterator[tuple[int, _Client]]) -> None:
             for index, client in waiting:
-                if await self._connect_one(client, f"127.0.0.{2 + index % ADDRESSES}"):
+                if await self._connect_one(client, _source(index)):
                     ready.append(client)
                     on_ready()
 
@@ -128,6 +132,10 @@ class Crowd:
         finally:
             late.cancel()
         return True
+
+
+def _source(index: int) -> str:
+    return f"127.0.0.{2 + index % ADDRESSES}"
 
 
 def _socket(source: str, port: int) -> socket.socket:

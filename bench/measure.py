@@ -8,8 +8,9 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from math import inf
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -65,12 +66,14 @@ class _Stage:
         "_metrics",
         "_started_at",
         "before",
+        "limits",
         "samples",
         "server",
     )
 
     def __init__(self, scenario: Scenario, server: Contestant, stack: ExitStack) -> None:
         plan = scenario.plan
+        self.limits = scenario.limits_of.get(server.name, {})
         cores = shared_cores() if scenario.shares_cores else split_cores()
         port, intake_port = free_port(), free_port()
         command, self._collections, self._allocations_file = _observed(server, plan, stack)
@@ -239,21 +242,22 @@ def _measured(result: Result, stage: _Stage, on_phase: Callable[[str], None]) ->
     sampled = _sample_figures(plan, stage.samples)
     if collection_ms is not None:
         sampled["collection_ms"] = collection_ms
+    figures = {
+        **_connect_figures(connected, stage.before, after, settled),
+        **_work_figures(plan, connected, worked, cost),
+        **_memory_figures(settled, done),
+        **sampled,
+    }
     return msgspec.structs.replace(
         result,
-        figures={
-            **_connect_figures(connected, stage.before, after, settled),
-            **_work_figures(plan, connected, worked, cost),
-            **_memory_figures(settled, done),
-            **sampled,
-        },
+        figures=figures,
         connected=connected,
         worked=worked,
         samples=tuple(stage.samples),
         load_share=(cost.load_cpu_s + backend_cpu_s) / cost.seconds,
         server_share=cost.server_cpu_s / cost.seconds,
         server_cpu_s=cost.server_cpu_s,
-        problems=_problems(plan, connected, worked),
+        problems=(*_problems(plan, connected, worked), *_excesses(stage.limits, figures)),
     )
 
 
@@ -272,7 +276,7 @@ def _cost(
     samples: list[Sample],
     usages: tuple[Usage, Usage, Usage, Usage],
 ) -> _Cost:
-    """The cost of connecting; between the first and the last sample of a storm or a flood; or of all work.
+    """The cost of connecting; between the first and the last sample of a storm, a jitter or a flood; or of all work.
 
     ``usages`` are before and after connecting, settled, and done.
     """
@@ -280,7 +284,7 @@ def _cost(
     if plan.work == "none":
         cpu_s = after.cpu_s - before.cpu_s
         return _Cost(connected.seconds, cpu_s, connected.load_cpu_s)
-    if plan.work in ("storm", "flood"):
+    if plan.work in ("storm", "jitter", "flood"):
         first, last = samples[0], samples[-1]
         return _Cost(
             last.at_s - first.at_s,
@@ -356,6 +360,13 @@ def _growth(plan: Plan, samples: list[Sample]) -> dict[str, float]:
     if before.blocks is not None and after.blocks is not None:
         figures["blocks_per_client"] = (after.blocks - before.blocks) / (cycles * plan.clients)
     return figures
+
+
+def _excesses(limits: dict[str, float], figures: dict[str, float]) -> Iterator[str]:
+    """The figures that are above their limits, or missing."""
+    for name, limit in limits.items():
+        if not figures.get(name, inf) <= limit:
+            yield f"{name} is {figures.get(name, inf):.3g}, above {limit:g}"
 
 
 def _problems(plan: Plan, connected: Connected, worked: Worked) -> tuple[str, ...]:

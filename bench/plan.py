@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-Work = Literal["none", "publish", "echo", "idle", "storm", "flood", "churn"]
+Work = Literal["none", "publish", "echo", "idle", "storm", "jitter", "flood", "churn"]
 Protocol = Literal["cable", "pusher"]
 Intake = Literal["http", "redis", "redisx", "nats"]
 
@@ -17,7 +17,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     ``echoes`` is per client; ``payload_bytes`` is padding beside about 25 bytes of JSON. ``seconds`` is
     the length of work without a count: idle, flood, churn. ``rest_s`` is the pause before the counted
-    part of a churn and after it. ``extended`` clients use actioncable-v1-ext-json; with ``secret`` each
+    part of a churn and after it; ``whispers`` are sent in each of its cycles. In a jitter each client is away once,
+    for ``away_s``. ``extended`` clients use actioncable-v1-ext-json; with ``secret`` each
     has its own token. With the ``protocol`` of Pusher, the stream is a public channel.
     """
 
@@ -30,6 +31,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     echoes: int = 0
     seconds: float = 0
     rest_s: float = 0
+    whispers: int = 0
+    away_s: float = 0
     intake: Intake = "http"
     protocol: Protocol = "cable"
     extended: bool = False
@@ -67,8 +70,8 @@ class Worked(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
     ``refused`` publications were not accepted; ``closed`` connections were closed by the server;
     ``unexpected`` messages belong to no stream; ``resumed`` sessions were restored, ``not_resumed`` ones
-    should have been (``failure`` is that of the first one). p50 and p99 are of a delivery, or of a storm:
-    from the disconnect until a client has received everything.
+    should have been (``failure`` is that of the first one). p50 and p99 are of a delivery, or of the time until a client has
+    received what it missed: since the disconnect in a storm, since its return in a jitter.
     """
 
     seconds: float

@@ -47,7 +47,8 @@ class Figure(msgspec.Struct, frozen=True):
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """A plan, and the figures that it yields.
 
-    ``flags`` are passed to every server, ``flags_of`` to the server with that name. If it
+    ``flags`` are passed to every server, ``flags_of`` to the server with that name. ``limits_of`` are the largest values that
+    figures of the server with that name may have. If it
     ``shares_cores``, server and generator run on the same two cores.
     """
 
@@ -57,6 +58,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     figures: tuple[Figure, ...]
     flags: tuple[str, ...] = _PUBLIC
     flags_of: dict[str, tuple[str, ...]] = {}
+    limits_of: dict[str, dict[str, float]] = {}
     shares_cores: bool = False
     series: Literal["", "pss_kb"] = ""
     """The value of the samples that is drawn as a curve."""
@@ -232,14 +234,28 @@ SCENARIOS: Final = (
         ),
         flags=(*_PUBLIC, *_BROKER),
     ),
+    Scenario(
+        name="jitter",
+        summary="each client is cut off for 2 s at a random moment, while 120 messages go to all",
+        plan=Plan(clients=10_000, work="jitter", publications=120, rate=2, away_s=2, extended=True),
+        figures=(
+            Figure("p50_ms", "from the return until all is received, p50, ms"),
+            Figure("p99_ms", "from the return until all is received, p99, ms"),
+            Figure("server_cpu_share", "CPU of the server, % of a core"),
+            Figure("twice", "messages that came twice"),
+        ),
+        flags=(*_PUBLIC, *_BROKER),
+    ),
     _intake("http", "HTTP"),
     _intake("redis", "Redis pub/sub"),
     _intake("redisx", "a Redis stream"),
     _intake("nats", "NATS"),
     Scenario(
         name="soak",
-        summary="clients connect, receive, disconnect, resume and leave, cycle by cycle",
-        plan=Plan(clients=200, work="churn", seconds=30, rest_s=_EXPIRED_S, extended=True),
+        summary="clients connect, receive, whisper, disconnect, resume and leave, cycle by cycle",
+        plan=Plan(
+            clients=200, work="churn", seconds=30, rest_s=_EXPIRED_S, whispers=5, extended=True
+        ),
         figures=(
             Figure("growth_kb_per_cycle", "memory growth per cycle, KB"),
             Figure("blocks_per_client", "objects that a client leaves"),
@@ -247,6 +263,7 @@ SCENARIOS: Final = (
             Figure("cycles", "cycles"),
         ),
         flags=(*_PUBLIC, *_BROKER, *_SHORT_TTL),
+        limits_of={OURS: {"blocks_per_client": 0.5}},
         series="pss_kb",
     ),
 )
@@ -267,6 +284,7 @@ def missing_requirement(scenario: Scenario) -> str:
 def shortened(plan: Plan) -> Plan:
     """The same plan in a second or two: a trial of the benchmark, whose figures mean little."""
     lengths = {"idle": 1.6, "flood": 0.4, "churn": 0.8}
+    publications = {"flood": 2000, "jitter": 10}
     streams = plan.streams if plan.work == "flood" else min(plan.streams, plan.clients)
     small = msgspec.structs.replace(
         plan, streams=streams, rate=min(plan.rate, 2000), settle_s=0.1, ping_interval_s=1
@@ -274,20 +292,22 @@ def shortened(plan: Plan) -> Plan:
     small = resized(small, min(plan.clients, 50 if plan.work == "churn" else 200))
     return msgspec.structs.replace(
         small,
-        publications=min(small.publications, 2000 if plan.work == "flood" else 200),
+        publications=min(small.publications, publications.get(plan.work, 200)),
         echoes=min(plan.echoes, 10),
         seconds=min(plan.seconds, lengths.get(plan.work, 0)),
         rest_s=min(plan.rest_s, 0.2),
+        away_s=min(plan.away_s, 0.5),
     )
 
 
-def lengthened(plan: Plan) -> Plan:
-    """The same plan, six times as long if the work has a length."""
-    return msgspec.structs.replace(
-        plan,
-        seconds=plan.seconds * 6,
-        publications=plan.publications * (6 if plan.work == "flood" else 1),
-    )
+def prolonged(plan: Plan, seconds: float) -> Plan:
+    """The same plan for another length of time, if the work has one; a flood keeps its rate."""
+    if not plan.seconds:
+        return plan
+    publications = plan.publications
+    if plan.work == "flood":
+        publications = round(publications * seconds / plan.seconds)
+    return msgspec.structs.replace(plan, seconds=seconds, publications=publications)
 
 
 def resized(plan: Plan, clients: int) -> Plan:

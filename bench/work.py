@@ -4,16 +4,18 @@ Knows: clients, publishers, their order. Does not know: servers, processes, cost
 """
 
 import asyncio
+import random
 from array import array
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Final, cast
 
+from bench.client import Listener
 from bench.crowd import Crowd
 from bench.plan import Plan, Work
 from bench.publishers import PUBLISHERS, Publisher
-from catenary.terminal.counting import PATIENCE_S, EchoClient
+from catenary.terminal.counting import PATIENCE_S, CountingClient, EchoClient
 
 IDLE_SAMPLE_S: Final = 4.0
 """Servers report the worst pause of the last 5 s: a sample every 4 s misses none."""
@@ -144,6 +146,47 @@ async def storm(site: Site) -> Done:
     )
 
 
+async def jitter(site: Site) -> Done:
+    """Each client is cut off once, at a random moment, and returns after a while; publishing continues."""
+    plan, crowd = site.plan, site.crowd
+    await site.open()
+    await _publish_round(site)
+    await site.reach("begun")
+    waits_s, moments = array("d"), random.Random(1)  # noqa: S311  (the same moments for every server)
+    last_s = max(0, plan.publications / plan.rate - plan.away_s)
+
+    async def go_and_return(index: int, client: CountingClient) -> None:
+        await asyncio.sleep(moments.uniform(0, last_s))
+        await client.away()
+        await asyncio.sleep(plan.away_s)
+        returned = perf_counter()
+        if await crowd.bring_back(client, index):
+            waits_s.append(perf_counter() - returned)
+
+    async with asyncio.TaskGroup() as group:
+        for index, client in enumerate(crowd.clients):
+            group.create_task(go_and_return(index, client))
+        publishing_s = await _publish_at_rate(site)
+    await crowd.tally.wait_for_total(crowd.expected())
+    await site.reach("over")
+    return Done(
+        crowd.expected(),
+        publishing_s=publishing_s,
+        waits_s=waits_s,
+        resumed=crowd.tally.restored,
+        not_resumed=len(crowd.clients) - crowd.tally.restored,
+    )
+
+
+async def _publish_at_rate(site: Site) -> float:
+    """Publishes all messages of the plan at its rate; returns how long, in seconds."""
+    plan, started = site.plan, perf_counter()
+    for number in range(plan.publications):
+        await asyncio.sleep(max(0, started + number / plan.rate - perf_counter()))
+        site.publishers[0].publish(number % plan.streams)
+    return perf_counter() - started
+
+
 async def _publish_round(site: Site) -> None:
     """Publishes a message to every stream, so that each client has a position."""
     for stream in range(site.plan.streams):
@@ -237,6 +280,7 @@ async def _cycle(site: Site, done: Done) -> None:
     publisher.publish(stream, MESSAGES_PER_CYCLE)
     done.expected += MESSAGES_PER_CYCLE * len(clients)
     await crowd.tally.wait_for_total(done.expected)
+    await _whisper(site, clients)
     away, restored = clients[::2], crowd.tally.restored
     await asyncio.gather(*(client.away() for client in away))
     publisher.publish(stream, MESSAGES_PER_CYCLE)
@@ -250,12 +294,23 @@ async def _cycle(site: Site, done: Done) -> None:
         client.leave()
 
 
+async def _whisper(site: Site, clients: list[Listener]) -> None:
+    """Some clients whisper to all others. Raises TimeoutError if not all whispers arrive."""
+    tally = site.crowd.tally
+    whispering = clients[: site.plan.whispers]
+    due = tally.whispers + len(whispering) * (len(clients) - 1)
+    for client in whispering:
+        client.whisper()
+    await tally.wait_for_whispers(due)
+
+
 WORKS: Final[dict[Work, Callable[[Site], Awaitable[Done]]]] = {
     "none": nothing,
     "publish": publish,
     "echo": echo,
     "idle": idle,
     "storm": storm,
+    "jitter": jitter,
     "flood": flood,
     "churn": churn,
 }

@@ -307,3 +307,20 @@ def test_names_are_read_before_they_are_decoded(server: CableServer) -> None:
 
 def token_of(user: str) -> str:
     return token({"ext": identifiers(user), "exp": int(time.time()) + 60})
+
+
+# The log
+
+
+def test_operations_that_change_something_are_logged(
+    server: CableServer, ann: tuple[CableClient, str]
+) -> None:
+    client, sid = ann
+    get(server, f"/connections/{sid}")
+    rest(server, "DELETE", f"/connections/{sid}")
+    client.receive()
+    output = server.wait_for_output("operation=disconnectConnection")
+    line = next(each for each in output.splitlines() if f"path=/api/connections/{sid}" in each)
+    assert "remote=127.0.0.1" in line
+    assert "status=200" in line
+    assert "operation=showConnection" not in output

@@ -55,7 +55,15 @@ def test_a_quick_run_measures_all_figures_of_a_scenario(tmp_path: Path) -> None:
 
 
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
-AT_ONCE = ("extended", "workers", "idle", "resume", "soak", *(n for n in BY_NAME if "intake" in n))
+AT_ONCE = (
+    "extended",
+    "workers",
+    "idle",
+    "resume",
+    "jitter",
+    "soak",
+    *(n for n in BY_NAME if "intake" in n),
+)
 """The scenarios of the one run that the tests below share."""
 
 
@@ -89,6 +97,20 @@ def test_a_storm_resumes_every_session(quick_run: tuple[dict[str, Any], Path]) -
     (result,) = [each for each in quick_run[0]["results"] if each["scenario"] == "resume"]
     assert result["worked"]["resumed"] == result["plan"]["clients"] == 200
     assert [sample["name"] for sample in result["samples"]] == ["cut", "back"]
+
+
+def test_every_client_of_a_jitter_is_away_once(quick_run: tuple[dict[str, Any], Path]) -> None:
+    (result,) = [each for each in quick_run[0]["results"] if each["scenario"] == "jitter"]
+    assert result["worked"]["resumed"] == result["plan"]["clients"] == 200
+    assert result["worked"]["expected"] == 200 * (1 + result["plan"]["publications"])
+
+
+def test_a_figure_above_its_limit_makes_a_run_incomplete() -> None:
+    strict = quick("fanout", limits_of={OURS: {"p50_ms": 0}})
+    ours = Contestant(OURS, (sys.executable, "-m", "catenary"))
+    (problem,) = measure(strict, ours, 1, on_phase=lambda phase: None).problems
+    assert problem.startswith("p50_ms is ")
+    assert problem.endswith(", above 0")
 
 
 def test_written_results_make_the_table_of_the_readme(

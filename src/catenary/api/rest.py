@@ -1,11 +1,13 @@
 """The REST API: a table of operations, and the ASGI application that serves them.
 
 An operation states its path, its parameters and its body as types: requests are checked against them, and the OpenAPI
-document is written from them (``openapi.py``).
+document is written from them (``openapi.py``). Operations that change something are logged, with their requester.
 Knows: HTTP requests, types. Does not know: what operations do.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -15,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from catenary.api.access import Access, ApiResponse, send_answer
 from catenary.api.request_body import read_body
+from catenary.edge.request import requester_of_scope
 from catenary.errors import (
     BackendError,
     BackendRefused,
@@ -23,9 +26,13 @@ from catenary.errors import (
     NotKept,
     RequestRefused,
 )
+from catenary.logs.fields import requester_fields
+from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.lenient_json import JSON_ERRORS
 from catenary.wire.http1 import header_text
 from catenary.wire.request_memory import RequestMemory
+
+_limited: Final = RateLimitedLogger(logging.getLogger("catenary.api"))
 
 MAX_BODY_BYTES: Final = 65_536
 """Larger bodies are refused with 413."""
@@ -108,6 +115,14 @@ class RestApi:
         answer = self._refusal(scope["method"], headers, found)
         if answer is None and operation is not None:
             answer = await self._answer(operation, path, scope, receive)
+            if operation.method != "GET" and answer.status < HTTPStatus.BAD_REQUEST:
+                _limited.info(
+                    "Operation",
+                    event="operation",
+                    operation=operation.name,
+                    status=answer.status,
+                    **requester_fields(requester_of_scope(scope)),
+                )
         cors = self._access.cors(headers.get(b"origin", ""))
         await send_answer(send, answer or ApiResponse(404, "no such path"), cors)
 
