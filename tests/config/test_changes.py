@@ -35,6 +35,20 @@ def test_a_level_that_another_option_implies_is_applied() -> None:
     ]
 
 
+def test_trusted_proxies_are_replaced_but_not_switched_on() -> None:
+    off, one, other = (
+        read(text)
+        for text in (
+            "",
+            "server.trusted_proxies = ['10.0.0.0/8']",
+            "server.trusted_proxies = '::1'",
+        )
+    )
+    assert places(changes(one, other)) == (["server.trusted_proxies"], [])
+    assert places(changes(off, one)) == ([], ["server.trusted_proxies"])
+    assert places(changes(one, off)) == ([], ["server.trusted_proxies"])
+
+
 @pytest.mark.parametrize(
     ("before", "after", "line"),
     [

@@ -340,3 +340,17 @@ def test_the_console_is_on_in_public_mode_unless_it_is_switched_off() -> None:
     assert options("--admin", "--admin_secret=s").admin.enabled
     assert not options("--public", "--admin=false").admin.enabled
     assert not options("--noauth", "--public_streams").admin.enabled
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["--trusted_proxies=10.0.0.0/8,proxy"], "trusted_proxies: expected a network such as"),
+        (["--trusted_proxies=10.0.0.1/8"], "trusted_proxies: expected 10.0.0.0/8 or a single"),
+        (["--proxy_protocol=all"], "proxy_protocol: expected trusted_proxies beside it"),
+        (["--trusted_proxies=::1", "--proxy_protocol=http"], "expected ports, or all, got 'http'"),
+        (["--client_address_header=x-real-ip"], "expected one of x-forwarded-for, forwarded"),
+    ],
+)
+def test_proxies_that_are_refused(argv: list[str], line: str) -> None:
+    assert line in refused(*argv)

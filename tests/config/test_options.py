@@ -45,6 +45,7 @@ OURS = {
     "max_waiting_handshakes",
     "trusted_proxies",
     "client_address_header",
+    "proxy_protocol",
     "max_pending_requests_size",
     "ws_message_timeout",
     "ws_max_message_rate",

@@ -133,6 +133,8 @@ def any_options(draw: st.DrawFn) -> Options:
     ):
         rooms.setdefault(room, {})[name] = tuple(draw(st.lists(HOST, max_size=3)))
     rooms["server"]["trusted_proxies"] = tuple(draw(st.lists(NETWORK, max_size=3)))
+    is_proxied = rooms["server"]["trusted_proxies"] and draw(st.booleans())
+    rooms["server"]["proxy_protocol"] = ("all", "8080") if is_proxied else ()
     rooms.setdefault("pusher", {}).update(
         app_id=draw(APP_NAME),
         app_key=draw(APP_NAME),

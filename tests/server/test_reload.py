@@ -233,6 +233,7 @@ async def test_a_part_of_the_server_applies_each_option_that_is_said_to_be_reloa
         "--cable_ready",
         f"--port={free_port()}",
         "--api_secret=b",
+        "--trusted_proxies=10.0.0.0/8",
         f"--ssl_cert={tmp_path}/both.pem",
         f"--ssl_key={tmp_path}/both.pem",
         environ={"ANYCABLE_JWT_PUBLIC_KEY": issued.certificate.decode()},

@@ -36,13 +36,16 @@ def changes(running: Options, read: Options) -> Changes:
     """Compares effective options.
 
     A secret or a certificate can be replaced at runtime, but not added or removed: this decides which endpoints exist and
-    whether they require a key or TLS, and a running server must not open an endpoint that was protected.
+    whether they require a key or TLS, and a running server must not open an endpoint that was protected. So can trusted
+    proxies: without them, nothing looks for the headers of proxies.
     """
     changed = [row for row in TABLE if row.value_in(running) != row.value_in(read)]
     applied = [row for row in changed if row.option.reloadable]
     merged = with_changes(running, read, [row.place for row in applied])
     if _protected(merged) != _protected(running):
         applied = [row for row in applied if not (row.option.secret or row.place in _CERTIFICATE)]
+    if not (running.server.trusted_proxies and read.server.trusted_proxies):
+        applied = [row for row in applied if row.place != "server.trusted_proxies"]
     return Changes(tuple(applied), tuple(row for row in changed if row not in applied))
 
 

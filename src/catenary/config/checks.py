@@ -16,7 +16,7 @@ from catenary.config.addresses import (
 )
 from catenary.config.effective import is_http, keys, redis_address, sample_ratio, uses_redis
 from catenary.config.networks import network
-from catenary.config.options import TABLE, OptionRow, Options, Shorthand, Value
+from catenary.config.options import ALL_PORTS, PORT_MAX, TABLE, OptionRow, Options, Shorthand, Value
 from catenary.config.origins import allowed_origin
 from catenary.config.paths import check_paths
 from catenary.config.pusher_apps import pusher_apps
@@ -193,6 +193,13 @@ def _check_proxies(options: Options) -> None:
             network(entry)
         except ValueError as error:
             raise ConfigError(f"trusted_proxies: {error}") from error
+    for port in server.proxy_protocol:
+        if port != ALL_PORTS and not (port.isdecimal() and 0 < int(port[:6]) <= PORT_MAX):
+            raise ConfigError(f"proxy_protocol: expected ports, or all, got {port[:80]!r}")
+    if server.proxy_protocol and not server.trusted_proxies:
+        raise ConfigError(
+            "proxy_protocol: expected trusted_proxies beside it, which may send the header, got proxy_protocol alone"
+        )
 
 
 def _check_nodes(options: Options) -> None:

@@ -27,6 +27,7 @@ _PLACES: Final = {
     "server.handover_socket",
     "server.trusted_proxies",
     "server.client_address_header",
+    "server.proxy_protocol",
     "websocket.paths",
     "websocket.enable_compression",
     "sse.path",

@@ -17,6 +17,8 @@ Value = int | bool | str | tuple[str, ...]
 Kind = Literal["int", "bool", "str", "list", "tags", "tables"]
 
 PORT_MAX: Final = 65535
+ALL_PORTS: Final = "all"
+"""An entry of ``proxy_protocol``."""
 INT_MAX: Final = 2**63 - 1
 DERIVED: Final = ""
 """The value of a field of :class:`Option` that derives from the :class:`Section` of its class."""
@@ -265,9 +267,14 @@ class ServerOptions(Group, frozen=True, kw_only=True):
         (),
         "Networks of reverse proxies and load balancers that name the client, such as 10.0.0.0/8,fd00::/8; unix: peers of"
         " Unix sockets (empty: none)",
+        reloadable=True,
     )
     client_address_header: AddressHeader = option(
         "x-forwarded-for", "Header in which the trusted proxies name the client"
+    )
+    proxy_protocol: tuple[str, ...] = option(
+        (),
+        "Ports, or all, at which connections of trusted proxies begin with a PROXY protocol header (version 1 or 2)",
     )
     ssl_cert: str = option(
         "",

@@ -104,9 +104,12 @@ class ClientConnection(asyncio.Protocol):
         """Gives the transport to another protocol, which receives ``data`` first."""
         transport = self.transport
         self._forget()
-        protocol.connection_made(transport)
+        self._introduce(protocol, transport)
         transport.set_protocol(protocol)
         protocol.data_received(data)
+
+    def _introduce(self, protocol: asyncio.Protocol, transport: asyncio.Transport) -> None:
+        protocol.connection_made(transport)
 
     def _forget(self) -> None:
         self._connections.discard(self)

@@ -22,6 +22,7 @@ from catenary.errors import RequestRefused
 from catenary.messages.environment import Requester
 from catenary.metrics.counters import Counters
 from catenary.wire import http1
+from catenary.wire.proxy_protocol import begins_header
 from catenary.wire.request_memory import RequestMemory, too_many
 
 LAST_REQUEST_S: Final = 0.5
@@ -116,7 +117,10 @@ class RequestSniffer:
     def _dispatch(self, data: bytes, end: int) -> None:
         path = _path(data)
         endpoint = None if path is None else self._port.routes.find(path)
-        if endpoint is None and path is not None:
+        if endpoint is None and begins_header(data):
+            self._head = data
+            self._refuse(_unexpected_header())
+        elif endpoint is None and path is not None:
             self._fall_back(path, data)
         else:
             self._queue(endpoint, data, end)
@@ -145,7 +149,7 @@ class RequestSniffer:
                 request, peer = self._port.proxies.client(request, peer)
             stage = endpoint.open(request, peer, connection)
         except RequestRefused as refused:
-            self._refuse(refused)
+            self._refuse(_unexpected_header() if begins_header(data) else refused)
             return
         self._uvicorn.server_state.total_requests += 1  # as uvicorn does for its own
         self._leave()
@@ -263,6 +267,11 @@ class LateUpgradeSniffer(RequestSniffer):
     @property
     def _fallback(self) -> Fallback:
         return self._port.late_fallback
+
+
+def _unexpected_header() -> RequestRefused:
+    """Says what is wrong where the grammar of requests would be a riddle."""
+    return RequestRefused(400, "expected no PROXY protocol header from this peer")
 
 
 def _path(head: bytes) -> str | None:

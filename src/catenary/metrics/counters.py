@@ -124,6 +124,9 @@ class Counters:
     malformed_forwarding_total: int = _figure(
         "Requests of trusted proxies that name a client without a valid address"
     )
+    refused_proxy_headers_total: int = _figure(
+        "Connections of trusted proxies closed because they did not begin with a valid PROXY protocol header"
+    )
     late_handshakes_total: int = _figure("Connections closed because they were not served in time")
     pending_requests_bytes: int = _figure("Memory held by incomplete requests, in bytes")
     refused_requests_total: int = _figure(

@@ -44,6 +44,7 @@ from catenary.server.pusher_api import add_pusher_api
 from catenary.server.reloads import Settings
 from catenary.server.rest import RestServices, add_api
 from catenary.server.shutdown_phases import CLOSE_LISTENERS
+from catenary.server.trusted_proxies import check_ports, expect_headers
 
 
 def build_listeners(
@@ -81,6 +82,7 @@ def build_listeners(
     add_pusher_api(build, ports, node.publications, clients, reads=reads, occupancy=occupancy)
     add_metrics(build, ports)
     add_console(build, ports, rest)
+    check_ports(options.server, [spec.address.port for spec in ports.specs])
     listeners = [_listener(build, clients, spec) for spec in ports.specs]
     build.sockets.close_unused()
     for listener in listeners:
@@ -118,6 +120,7 @@ def _listener(build: ServerBuild, clients: ClientEndpoints, spec: PortSpec) -> L
         raise ConfigError(_no_certificate(error)) from error
     if config.ssl is not None:
         _follow_certificate(build, config.ssl)
+    expect_headers(build, spec.address.port, port, config)
     sockets = build.sockets.open(spec.address)
     enable_tcp_keepalive(sockets, options.limits.tcp_timeout_s)
     return Listener(config, sockets)
