@@ -65,7 +65,7 @@ def brief_help(commands: Sequence[tuple[str, str]] = ()) -> str:
     left, right = cells[:half], [*cells[half:], ""]
     lines = [f"{one:38}{other}".rstrip() for one, other in zip(left, right, strict=False)]
     options = [f"  {_call(row):26}{row.option.brief}" for row in TABLE if row.option.brief]
-    return "\n".join((_USAGE.rstrip(), *lines, "", _MORE, *options, ""))
+    return "\n".join((_USAGE.rstrip(), *lines, _MORE, *options, ""))
 
 
 def help_text(commands: Iterable[tuple[str, str]] = ()) -> str:

@@ -71,6 +71,14 @@ class ServerSettings:
         return f"http{self._s}://{self._host}:{port}{self.options.api.path}"
 
     @property
+    def health_url(self) -> str:
+        return f"http{self._s}://{self._host}:{self.options.server.port}{self.options.server.health_path}"
+
+    @property
+    def ready_url(self) -> str:
+        return f"http{self._s}://{self._host}:{self.options.server.port}{self.options.server.ready_path}"
+
+    @property
     def broadcast_key(self) -> str:
         """The key that publishers must send; empty if they need none."""
         return effective_key(self._keys.broadcast, BROADCAST_PHRASE)

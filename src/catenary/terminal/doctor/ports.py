@@ -1,18 +1,17 @@
 """Checks of the ports to listen on: free, or taken, and by which process."""
 
 import contextlib
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from catenary.config.addresses import listening_address
 from catenary.config.options import Options
-from catenary.config.urls import bracketed, is_everywhere
-from catenary.errors import ConfigError
+from catenary.errors import BackendError, ConfigError
 from catenary.process.binding import ListenAddress, bind
+from catenary.terminal import health
 from catenary.terminal.doctor.findings import Finding, ok, problem, warning
+from catenary.terminal.server_settings import ServerSettings
 
 _LISTENS: Final = "0A"
 """The state of a listening socket in /proc/net/tcp."""
@@ -47,7 +46,7 @@ def _port(options: Options, address: ListenAddress) -> Finding:
         holder = _holder(address.port)
         if "in use" not in str(error):
             return problem(name, str(error).removeprefix(f"{name}: "), f"choose another {name}")
-        if _answers(options, address):
+        if _answers(options):
             text = f"port {address.port} is taken{holder}, and a Catenary answers at {options.server.port}"
             return warning(name, text, "if it is another one, stop it or choose another port")
         text = f"port {address.port} is taken{holder}"
@@ -57,23 +56,11 @@ def _port(options: Options, address: ListenAddress) -> Finding:
     return ok(name, f"port {address.port} is free")
 
 
-def _answers(options: Options, address: ListenAddress) -> bool:
+def _answers(options: Options) -> bool:
     """Whether a server with this configuration may run there already."""
-    server = options.server
-    scheme = "https" if server.ssl_cert else "http"
-    host = "localhost" if is_everywhere(server.host) else bracketed(server.host.strip("[]"))
-    url = f"{scheme}://{host}:{server.port}{server.ready_path}"
-    import ssl
-
-    # Only this machine is asked, whose certificate names another host.
-    context = ssl._create_unverified_context() if server.ssl_cert else None  # noqa: S323, SLF001
     try:
-        with urllib.request.urlopen(url, timeout=2, context=context) as answer:  # noqa: S310
-            return bool(answer.headers.get("Vary") == "Accept")
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code == 503 and error.headers.get("Vary") == "Accept"
-    except (OSError, ValueError):
+        return health.asked(ServerSettings(options).ready_url, 2).is_ours
+    except BackendError:
         return False
 
 
