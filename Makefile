@@ -82,5 +82,7 @@ console-picture: parts
 LOCK := uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --no-annotate --quiet
 
 lock:
-	$(LOCK) --all-extras --group build --group test --group lint -o requirements/dev.txt
+	$(LOCK) --all-extras --group build --group test --group lint --group deploy --group release -o requirements/dev.txt
 	$(LOCK) --all-extras --group build -c requirements/dev.txt -o requirements/run.txt
+	$(LOCK) --extra server --extra jwt --extra nats --extra otel -c requirements/dev.txt -o requirements/image.txt
+	uv pip compile --group build --universal --generate-hashes --no-emit-index-url --no-annotate --quiet -c requirements/dev.txt -o requirements/build.txt

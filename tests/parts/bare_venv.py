@@ -4,6 +4,7 @@ The packages are those of the environment that runs the tests, so nothing is dow
 metadata name, and no others. So a dependency that an extra does not name is missing there, as it is for a user.
 """
 
+import shutil
 import sys
 import sysconfig
 from importlib import metadata
@@ -12,24 +13,33 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 
-def link_packages(venv: Path, *roots: str, without: str = "") -> None:
-    """Links what requirements such as ``catenary[server]`` need, and its programs, into a venv, but not the package ``without``."""
+def link_packages(venv: Path, *roots: str, without: str = "", copied_to: str = "") -> None:
+    """Links what requirements such as ``catenary[server]`` need, and its programs, into a venv, but not the package ``without``.
+
+    With ``copied_to``, files are copied; that is the path under which the venv's own programs will see it.
+    """
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     target, scripts = venv / "lib" / version / "site-packages", Path(sysconfig.get_path("scripts"))
     for name in required(*roots) - {without}:
+        programs = metadata.distribution(name).entry_points.select(group="console_scripts")
         for file in metadata.distribution(name).files or ():
             source = Path(str(file.locate())).resolve()
-            if source.parent == scripts:
-                continue
-            link = target / file
+            if source.name in programs.names and source.parent == scripts:
+                continue  # its first line names another interpreter
+            link = venv / "bin" / source.name if source.parent == scripts else target / file
             link.parent.mkdir(parents=True, exist_ok=True)
             if source.exists() and not link.exists():
-                link.symlink_to(source)
-        for script in metadata.distribution(name).entry_points.select(group="console_scripts"):
+                if copied_to:
+                    shutil.copy2(
+                        source, link
+                    )  # with its time, by which Python trusts what it has compiled
+                else:
+                    link.symlink_to(source)
+        for script in programs:
             module, _, function = script.value.partition(":")
             program = venv / "bin" / script.name
             program.write_text(
-                f"#!{venv}/bin/python\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
+                f"#!{copied_to or venv}/bin/python\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
             )
             program.chmod(0o755)
 
