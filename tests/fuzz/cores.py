@@ -41,7 +41,7 @@ from catenary.messages.publications import Position, Publication, RemoteDisconne
 from catenary.messages.replies import Confirmed, Delivery, Rejected
 from catenary.ports import Codec
 from catenary.protocols import rpc, rpc_json, rpc_protobuf, table
-from catenary.wire import deflate, handshake, hpack, http1, http2
+from catenary.wire import deflate, handshake, hpack, http1, http2, http2_events
 from catenary.wire.frames import (
     BINARY,
     CLOSE,
@@ -286,7 +286,7 @@ def _connection() -> http2.Http2Connection:
     return connection
 
 
-def _compared(events: list[http2.Event]) -> list[object]:
+def _compared(events: list[http2_events.Event]) -> list[object]:
     return [each.code if isinstance(each, Http2Error) else each for each in events]
 
 
@@ -296,11 +296,11 @@ def check_http2(data: bytes, random: Random) -> None:
     ended = [
         each.stream_id
         for each in events
-        if isinstance(each, http2.Response | http2.Reset | http2.Oversized)
+        if isinstance(each, http2_events.Response | http2_events.Reset | http2_events.Oversized)
     ]
     assert len(set(ended)) == len(ended), "each call ends once"
     split = _connection()
-    told: list[http2.Event] = []
+    told: list[http2_events.Event] = []
     for piece in pieces(data, random):
         told += split.receive(piece)
     assert _compared(told) == _compared(events), "however it is split"

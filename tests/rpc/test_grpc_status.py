@@ -7,7 +7,7 @@ from catenary.messages.names import Sid
 from catenary.rpc.calls import AppAway, AppBusy, AppLate
 from catenary.rpc.grpc_status import message, metadata_fields, payload, reset, timeout_field
 from catenary.wire.hpack import literal
-from catenary.wire.http2 import Reset, Response
+from catenary.wire.http2_events import Reset, Response
 
 
 def response(

@@ -13,19 +13,14 @@ from hypothesis import strategies as st
 from catenary.wire.hpack import literal
 from catenary.wire.http2 import (
     CONNECTION_WINDOW_BYTES,
-    MAX_BLOCK_BYTES,
     MAX_IDLE_FRAMES,
     PREFACE,
     STREAM_WINDOW_BYTES,
-    Event,
-    GoingAway,
     Http2Connection,
-    Opened,
-    Oversized,
-    Reset,
-    Response,
 )
+from catenary.wire.http2_events import Event, GoingAway, Opened, Oversized, Reset, Response
 from catenary.wire.http2_frames import Http2Error
+from catenary.wire.http2_headers import MAX_BLOCK_BYTES
 
 DATA, HEADERS, PRIORITY, RST, SETTINGS, PUSH, PING, GOAWAY, WINDOW, CONTINUATION = range(10)
 END_STREAM, ACK, END_HEADERS, PADDED, PRIORITIZED = 1, 1, 4, 8, 32

@@ -12,7 +12,7 @@ import msgspec
 
 from catenary.errors import AppError
 from catenary.rpc import grpc_status
-from catenary.wire import http2
+from catenary.wire import http2, http2_events
 from catenary.wire.http2_frames import REFUSED_STREAM, Http2Error
 
 
@@ -159,7 +159,7 @@ class GrpcConnection(asyncio.Protocol):
 
         self.opened: asyncio.Future[bool] = self._loop.create_future()
         """Whether calls can be made; if not, ``reason`` is the cause."""
-        self.goodbye: http2.GoingAway | None = None
+        self.goodbye: http2_events.GoingAway | None = None
         self.ending: asyncio.Future[None] = self._loop.create_future()
         """Done when it takes no more calls, though some may still be answered."""
         self.lost: asyncio.Future[None] = self._loop.create_future()
@@ -231,7 +231,7 @@ class GrpcConnection(asyncio.Protocol):
         self._has_received = True
         self._is_flush_planned = True  # one write, below, for all that the answers cause
         for event in self.core.receive(data):
-            if type(event) is http2.Response:
+            if type(event) is http2_events.Response:
                 call = self._calls.pop(event.stream_id)
                 try:
                     raw = grpc_status.payload(event)
@@ -271,22 +271,22 @@ class GrpcConnection(asyncio.Protocol):
 
     # Events of the protocol
 
-    def _note(self, event: http2.Event) -> None:
+    def _note(self, event: http2_events.Event) -> None:
         match event:
-            case http2.Reset(stream_id=stream_id, code=code):
+            case http2_events.Reset(stream_id=stream_id, code=code):
                 call = self._calls.pop(stream_id)
                 if code == REFUSED_STREAM and not call.was_refused:
                     self._resubmit(call)
                 else:
                     call.handler.failed(grpc_status.reset(event))
-            case http2.Oversized(stream_id=stream_id):
+            case http2_events.Oversized(stream_id=stream_id):
                 limit = self.core.max_body_bytes - grpc_status.PREFIX_BYTES
                 self._calls.pop(stream_id).handler.failed(grpc_status.oversized("received", limit))
-            case http2.Opened():
+            case http2_events.Opened():
                 if not self.opened.done():
                     self.opened.set_result(True)
                 self._timer = self._loop.call_later(self._keepalive_s, self._send_keepalive)
-            case http2.GoingAway():
+            case http2_events.GoingAway():
                 self.goodbye = event
             case Http2Error():
                 self._break(str(event))

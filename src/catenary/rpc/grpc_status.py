@@ -17,7 +17,7 @@ from catenary.protocols import rpc
 from catenary.rpc.calls import AppAway, AppBusy, AppLate
 from catenary.wire import http2_frames
 from catenary.wire.hpack import literal
-from catenary.wire.http2 import Reset, Response
+from catenary.wire.http2_events import Reset, Response
 
 PREFIX_BYTES: Final = 5
 """Before each message: a byte for its compression, and four for its size."""

@@ -4,18 +4,14 @@ A request is sent as a whole; a response becomes one event when it is complete. 
 upgrade from HTTP/1.1. Knows: frames, streams, windows. Does not know: sockets, clocks, gRPC.
 """
 
-import re
 import struct
-from heapq import heapify, heappop, heappush
 from typing import ClassVar, Final
 
-import msgspec
-
-from catenary.wire.hpack import BlockReader, BlockWriter, Field, HeaderListTooLarge, HpackError
+from catenary.wire.hpack import Field
+from catenary.wire.http2_events import Event, GoingAway, Opened, Oversized, Reset, Response
 from catenary.wire.http2_frames import (
     ACK,
     CANCEL,
-    COMPRESSION_ERROR,
     CONTINUATION,
     DATA,
     ENABLE_PUSH,
@@ -50,14 +46,16 @@ from catenary.wire.http2_frames import (
     unpack_head,
     without_padding,
 )
-
-Headers = dict[bytes, bytes]
-"""The fields of a message, pseudo-header fields included. Messages with the same block share one object."""
+from catenary.wire.http2_headers import (
+    MAX_BLOCK_BYTES,
+    Headers,
+    MalformedResponse,
+    RequestBlocks,
+    ResponseBlocks,
+)
+from catenary.wire.http2_uploads import DEFAULT_WINDOW_BYTES, MAX_WINDOW, Uploads
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
-MAX_BLOCK_BYTES: Final = 65_536
-"""The maximum of a message's header fields, both as sent and as counted in MAX_HEADER_LIST_SIZE."""
 
 STREAM_WINDOW_BYTES: Final = 2**20
 CONNECTION_WINDOW_BYTES: Final = 2**24
@@ -69,66 +67,13 @@ MAX_IDLE_FRAMES: Final = 10_000
 A ping every ten seconds makes 180 in half an hour; a flood makes so many within a second.
 """
 
-_DEFAULT_WINDOW_BYTES: Final = 65_535
-_MAX_WINDOW: Final = 2**31 - 1
 _LAST_STREAM: Final = 2**31 - 1
-_CACHED_BLOCKS: Final = 128
-_CACHED_BLOCK_BYTES: Final = 256
-
 _HEAD_ALONE: Final = HEADERS << 8 | END_HEADERS
 _REQUEST_HEAD: Final = _HEAD_ALONE << 32
 _REQUEST_BODY: Final = (DATA << 8 | END_STREAM) << 32
 _TRAILERS: Final = HEADERS << 8 | END_HEADERS | END_STREAM
 _setting: Final = struct.Struct(">HL")
 _word: Final = struct.Struct(">L")
-
-
-class Opened(msgspec.Struct, frozen=True, gc=False):
-    """The server's settings have arrived: requests may be sent."""
-
-
-class Response(msgspec.Struct, frozen=True, gc=False):
-    """A complete response. If it has nothing but a head, that is also its trailers."""
-
-    stream_id: int
-    head: Headers
-    body: bytes
-    trailers: Headers
-
-
-class Reset(msgspec.Struct, frozen=True, gc=False):
-    """A request without a response: reset by the server, or by this side if the response is ``malformed``."""
-
-    stream_id: int
-    code: int
-    malformed: str = ""
-
-
-class Oversized(msgspec.Struct, frozen=True, gc=False):
-    """A response that exceeds the limit; its rest is not read."""
-
-    stream_id: int
-
-
-class GoingAway(msgspec.Struct, frozen=True, gc=False):
-    """No more requests can be sent on this connection. Requests that get no response have events of their own."""
-
-    code: int
-    debug: bytes
-
-
-Event = Opened | Response | Reset | Oversized | GoingAway | Http2Error
-
-
-class _Upload:
-    """The unsent rest of a request's body; ``is_sendable`` while the stream's window has room."""
-
-    __slots__ = ("is_sendable", "rest", "window")
-
-    def __init__(self, body: bytes, window: int) -> None:
-        self.rest = memoryview(body)
-        self.window = window
-        self.is_sendable = False
 
 
 class _PartialResponse:
@@ -142,45 +87,32 @@ class _PartialResponse:
         self.credit = STREAM_WINDOW_BYTES
 
 
-class _Malformed(Exception):
-    """A response that violates section 8: an error of the stream, not of the connection."""
-
-
 class Http2Connection:
     """One connection. After each call of a method, the caller sends what :meth:`data_to_send` returns."""
 
     __slots__ = (
         "_allowed",
         "_blocks",
-        "_blocks_at",
+        "_cached_blocks",
         "_continued",
         "_credit",
         "_expected",
-        "_fields",
         "_idle_frames",
-        "_initial_window",
         "_is_finished",
         "_is_going_away",
         "_limit",
-        "_max_frame_bytes",
         "_next_id",
         "_out",
-        "_reader",
         "_replies",
-        "_request_heads",
-        "_request_heads_at",
-        "_sendable",
+        "_request_blocks",
         "_streams",
         "_tail",
         "_uploads",
-        "_window",
-        "_writer",
         "max_body_bytes",
     )
 
     def __init__(self, fields: tuple[Field, ...], max_body_bytes: int) -> None:
         """``fields`` are sent with every request, after the method and the path; pseudo-header fields first."""
-        self._fields = fields
         self.max_body_bytes = max_body_bytes
 
         # Receiving
@@ -188,9 +120,8 @@ class Http2Connection:
         self._expected: int | None = SETTINGS
         """The only type allowed for the next frame; None for any."""
         self._continued: _Block | None = None
-        self._reader = BlockReader(MAX_BLOCK_BYTES)
-        self._blocks: dict[bytes, Headers] = {}
-        self._blocks_at = 0
+        self._blocks = ResponseBlocks()
+        self._cached_blocks = self._blocks.cached
         self._credit = CONNECTION_WINDOW_BYTES
         self._idle_frames = 0
         self._replies = 0
@@ -206,21 +137,14 @@ class Http2Connection:
         self._limit = 0
         """Streams that may be open: 0 before the settings, after GOAWAY, and while the initial window is 0."""
         self._is_going_away = False
-        self._writer = BlockWriter()
-        self._request_heads: dict[bytes, bytes] = {}
-        self._request_heads_at = 0
-        self._uploads: dict[int, _Upload] = {}
-        self._sendable: list[int] = []
-        """A heap of streams with unsent data and room in their windows; some may have ended."""
-        self._window = _DEFAULT_WINDOW_BYTES
-        self._initial_window = _DEFAULT_WINDOW_BYTES
-        self._max_frame_bytes = MIN_FRAME_BYTES
-        more = CONNECTION_WINDOW_BYTES - _DEFAULT_WINDOW_BYTES
+        self._request_blocks = RequestBlocks(fields)
+        more = CONNECTION_WINDOW_BYTES - DEFAULT_WINDOW_BYTES
         self._out = [
             PREFACE,
             frame(SETTINGS, 0, 0, b"".join(_setting.pack(*each) for each in _OUR_SETTINGS)),
             frame(WINDOW_UPDATE, 0, 0, _word.pack(more)),
         ]
+        self._uploads = Uploads(self._out)
 
     # Requests
 
@@ -256,12 +180,16 @@ class Http2Connection:
             self._stop_requests()
         self._idle_frames = 0
         self._streams[stream_id] = None
-        block = (self._request_heads.get(path) or self._head(path)) + more
+        block = (self._request_blocks.cached.get(path) or self._request_blocks.write(path)) + more
         size = len(body)
-        longest = self._max_frame_bytes
-        if size <= self._window and size <= self._initial_window and len(block) + size <= longest:
+        uploads = self._uploads
+        if (
+            size <= uploads.window
+            and size <= uploads.initial_window
+            and len(block) + size <= uploads.max_frame_bytes
+        ):
             # A fast path: nearly every request is two frames.
-            self._window -= size
+            uploads.window -= size
             head = len(block) << 48 | _REQUEST_HEAD | stream_id
             then = size << 48 | _REQUEST_BODY | stream_id
             self._out += (
@@ -273,8 +201,7 @@ class Http2Connection:
             return stream_id
         self._send_block(stream_id, block)
         if body:
-            upload = self._uploads[stream_id] = _Upload(body, self._initial_window)
-            self._update_sendable(stream_id, upload)
+            uploads.begin(stream_id, body)
             self._send_uploads()
         else:
             self._out.append(frame(DATA, END_STREAM, stream_id, b""))
@@ -344,7 +271,7 @@ class Http2Connection:
                 if read is None:
                     self._count_idle_frame()
                 else:
-                    read(self, stream_id & _MAX_WINDOW, what & 0xFF, data[start:at], events)
+                    read(self, stream_id & MAX_WINDOW, what & 0xFF, data[start:at], events)
         except Http2Error as error:
             self.close(error.code)
             events.append(error)
@@ -359,7 +286,7 @@ class Http2Connection:
         The usual form is a head and trailers with cached blocks, and one DATA frame between them. A fast path: it saves
         half the time. Any other response is read frame by frame.
         """
-        head = self._blocks.get(data[start : start + size])
+        head = self._cached_blocks.get(data[start : start + size])
         at = start + size
         if head is None or len(data) < at + 2 * HEAD_BYTES:
             return 0
@@ -375,7 +302,7 @@ class Http2Connection:
         if what != _TRAILERS or trailers_id != stream_id:
             return 0
         after: int = at + HEAD_BYTES + (high << 8 | low)
-        trailers = self._blocks.get(data[at + HEAD_BYTES : after])
+        trailers = self._cached_blocks.get(data[at + HEAD_BYTES : after])
         if (
             trailers is None
             or after > len(data)
@@ -464,10 +391,10 @@ class Http2Connection:
             self._read_block(stream_id, block.flags, bytes(block.pieces), events)
 
     def _read_block(self, stream_id: int, flags: int, block: bytes, events: list[Event]) -> None:
-        headers = self._blocks.get(block)
+        headers = self._cached_blocks.get(block)
         try:
             if headers is None:
-                headers = self._decode(block)
+                headers = self._blocks.read(block)
             if stream_id not in self._streams:
                 self._count_idle_frame()
                 return
@@ -475,19 +402,19 @@ class Http2Connection:
             status = headers.get(b":status")
             if response is not None:
                 if status is not None or not flags & END_STREAM:
-                    raise _Malformed("expected trailers, got another head")
+                    raise MalformedResponse("expected trailers, got another head")
                 self._finish(stream_id, response, headers, events)
             elif status is None:
-                raise _Malformed("expected a status, got none")
+                raise MalformedResponse("expected a status, got none")
             elif status < b"200":
                 if flags & END_STREAM:
-                    raise _Malformed("expected more than an interim response")
+                    raise MalformedResponse("expected more than an interim response")
                 self._count_idle_frame()
             elif flags & END_STREAM:
                 self._finish(stream_id, _PartialResponse(headers), headers, events)
             else:
                 self._streams[stream_id] = _PartialResponse(headers)
-        except _Malformed as error:
+        except MalformedResponse as error:
             self._reset_stream(stream_id, str(error), events)
 
     def _read_reset(self, stream_id: int, flags: int, payload: bytes, events: list[Event]) -> None:
@@ -511,33 +438,28 @@ class Http2Connection:
             return
         self._expected = None
         if is_first:
-            self._allowed = _MAX_WINDOW
+            self._allowed = MAX_WINDOW
             events.append(Opened())
         for key, value in _setting.iter_unpack(payload):
             self._set(key, value)
-        self._limit = 0 if self._is_going_away or not self._initial_window else self._allowed
+        self._limit = (
+            0 if self._is_going_away or not self._uploads.initial_window else self._allowed
+        )
         self._reply(_SETTINGS_ACK)
         self._send_uploads()
 
     def _set(self, key: int, value: int) -> None:
         """Section 6.5.2. Unknown settings are ignored."""
         if key == HEADER_TABLE_SIZE:
-            self._writer.limit_table(value)
-            self._request_heads.clear()
+            self._request_blocks.limit_table(value)
         elif key == MAX_CONCURRENT_STREAMS:
             self._allowed = value
         elif key == INITIAL_WINDOW_SIZE:
-            self._check_window(value)
-            if value != self._initial_window:
-                for stream_id, upload in self._uploads.items():
-                    upload.window += value - self._initial_window
-                    self._check_window(upload.window)
-                    self._update_sendable(stream_id, upload)
-                self._initial_window = value
+            self._uploads.set_initial_window(value)
         elif key == MAX_FRAME_SIZE:
             if not MIN_FRAME_BYTES <= value <= MAX_FRAME_BYTES:
                 raise Http2Error(PROTOCOL_ERROR, f"expected a size of frames, got {value}")
-            self._max_frame_bytes = value
+            self._uploads.max_frame_bytes = value
         elif key == ENABLE_PUSH and value:
             raise Http2Error(PROTOCOL_ERROR, "expected no push from a server")
 
@@ -560,7 +482,7 @@ class Http2Connection:
             raise Http2Error(FRAME_SIZE_ERROR, "expected GOAWAY of eight bytes or more")
         self._count_idle_frame()
         self._stop_requests()
-        last = _word.unpack_from(payload)[0] & _MAX_WINDOW
+        last = _word.unpack_from(payload)[0] & MAX_WINDOW
         for refused in [each for each in self._streams if each > last]:
             self._forget(refused)
             events.append(Reset(refused, REFUSED_STREAM))
@@ -570,19 +492,13 @@ class Http2Connection:
         if len(payload) != 4:
             raise Http2Error(FRAME_SIZE_ERROR, "expected an increment of four bytes")
         self._count_idle_frame()
-        more = _word.unpack(payload)[0] & _MAX_WINDOW
+        more = _word.unpack(payload)[0] & MAX_WINDOW
         if not more:
             # For a stream, section 6.9 asks for a stream error; but such a server is broken.
             raise Http2Error(PROTOCOL_ERROR, "expected an increment, got 0")
-        if not stream_id:
-            self._window += more
-            self._check_window(self._window)
-        elif stream_id in self._uploads:
-            upload = self._uploads[stream_id]
-            upload.window += more
-            self._check_window(upload.window)
-            self._update_sendable(stream_id, upload)
-        elif stream_id not in self._streams:
+        if not stream_id or stream_id in self._streams:
+            self._uploads.extend(stream_id, more)
+        else:
             self._check_known_stream(stream_id)
         self._send_uploads()
 
@@ -634,96 +550,28 @@ class Http2Connection:
         if stream_id not in self._streams:
             return False
         del self._streams[stream_id]
-        if self._uploads.pop(stream_id, None) and len(self._sendable) > 2 * len(self._uploads):
-            # As many have ended as are left, so the total cost is linear.
-            self._sendable = [each for each in self._sendable if each in self._uploads]
-            heapify(self._sendable)
+        self._uploads.forget(stream_id)
         return True
 
     def _stop_requests(self) -> None:
         self._is_going_away = True
         self._limit = 0
 
-    # Header blocks
-
-    def _head(self, path: bytes) -> bytes:
-        """The block of the fields that all requests for a path share, cached while the table stays the same."""
-        block = self._writer.write((_POST, (b":path", path), *self._fields))
-        if self._request_heads_at == self._writer.changes:
-            self._request_heads[path] = block
-        else:
-            # Indexes count from the newest entry: a new entry changes the blocks of all heads.
-            self._request_heads.clear()
-            self._request_heads_at = self._writer.changes
-        return block
-
     def _send_block(self, stream_id: int, block: bytes) -> None:
         """Sends a block in as many frames as it needs."""
-        size = self._max_frame_bytes
+        size = self._uploads.max_frame_bytes
         for at in range(0, len(block), size):
             kind = CONTINUATION if at else HEADERS
             flags = END_HEADERS if at + size >= len(block) else 0
             self._out.append(frame(kind, flags, stream_id, block[at : at + size]))
 
-    def _decode(self, block: bytes) -> Headers:
-        """Reads a block, and caches it while the table stays the same."""
-        try:
-            fields = self._reader.read(block)
-        except HpackError as error:
-            raise Http2Error(COMPRESSION_ERROR, str(error)) from None
-        except HeaderListTooLarge as error:
-            raise _Malformed(str(error)) from None
-        finally:
-            is_new = self._reader.changes != self._blocks_at
-            if is_new or len(self._blocks) >= _CACHED_BLOCKS:
-                self._blocks.clear()
-                self._blocks_at = self._reader.changes
-        headers = _headers(fields)
-        if not is_new and len(block) <= _CACHED_BLOCK_BYTES:
-            self._blocks[block] = headers
-        return headers
-
-    # Windows
-
-    def _update_sendable(self, stream_id: int, upload: _Upload) -> None:
-        if upload.window > 0 and not upload.is_sendable:
-            upload.is_sendable = True
-            heappush(self._sendable, stream_id)
-
     def _send_uploads(self) -> None:
-        """Sends as much as the windows allow, of the oldest request first.
-
-        Skips requests whose stream has no room, because a server may open the windows one by one.
-        """
-        while self._sendable and self._window > 0:
-            stream_id = self._sendable[0]
-            upload = self._uploads.get(stream_id)
-            if upload is not None:
-                self._send_body(stream_id, upload)
-                if not upload.rest:
-                    del self._uploads[stream_id]
-                elif upload.window > 0:
-                    return
-                upload.is_sendable = False
-            heappop(self._sendable)
-
-    def _send_body(self, stream_id: int, upload: _Upload) -> None:
-        while upload.rest and (room := min(self._window, upload.window)) > 0:
-            piece = upload.rest[: min(room, self._max_frame_bytes)]
-            upload.rest = upload.rest[len(piece) :]
-            upload.window -= len(piece)
-            self._window -= len(piece)
+        if self._uploads.send():
             self._idle_frames = 0
-            flags = 0 if upload.rest else END_STREAM
-            self._out.append(frame(DATA, flags, stream_id, bytes(piece)))
 
     def _extend_window(self, stream_id: int, more: int) -> int:
         self._out.append(frame(WINDOW_UPDATE, 0, stream_id, _word.pack(more)))
         return more
-
-    def _check_window(self, size: int) -> None:
-        if size > _MAX_WINDOW:
-            raise Http2Error(FLOW_CONTROL_ERROR, f"expected windows of 31 bits, got {size}")
 
     # Unexpected frames
 
@@ -763,25 +611,6 @@ class _Block:
         self.pieces = pieces
 
 
-def _headers(fields: list[Field]) -> Headers:
-    """Checks and collects fields (sections 8.2 and 8.3). Raises :class:`_Malformed`."""
-    headers: Headers = {}
-    for name, value in fields:
-        if name == b":status":
-            if headers or not _STATUS(value):
-                raise _Malformed("expected one status of three digits, before all fields")
-        elif not _NAME(name) or not _VALUE(value):
-            raise _Malformed("expected names and values of header fields")
-        headers[name] = value
-    return headers
-
-
-_STATUS: Final = re.compile(rb"[1-9][0-9][0-9]").fullmatch
-_NAME: Final = re.compile(rb"[!-9;-@[-~]+").fullmatch
-"""Visible, no capital letters, no colon: that is for pseudo-fields."""
-_VALUE: Final = re.compile(rb"[^\0\r\n]*").fullmatch
-
-_POST: Final = (b":method", b"POST")
 _OUR_SETTINGS: Final = (
     (ENABLE_PUSH, 0),
     (INITIAL_WINDOW_SIZE, STREAM_WINDOW_BYTES),
