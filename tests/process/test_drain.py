@@ -12,7 +12,8 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from catenary.edge.connection import ClientConnection, Stage
-from catenary.process.drain import QUICK, SLOW, DrainRate, drain
+from catenary.metrics.counters import Counters
+from catenary.process.drain import QUICK, SLOW, Drain, DrainRate
 from catenary.process.listener import Listener
 from tests.parts.raw_socket import CLOSE, RawSocket, command, masked
 from tests.parts.server import CableServer, cable_server
@@ -72,8 +73,15 @@ async def drained(*ports: Port, timeout_s: float, rate: DrainRate = SLOW) -> flo
     """Returns how long it took."""
     clock = asyncio.get_running_loop().time
     began = clock()
-    await drain([cast("Listener", port) for port in ports], timeout_s, rate)
+    await draining(*ports, timeout_s=timeout_s, rate=rate).run()
     return clock() - began
+
+
+def draining(
+    *ports: Port, timeout_s: float, rate: DrainRate = SLOW, counters: Counters | None = None
+) -> Drain:
+    listeners = [cast("Listener", port) for port in ports]
+    return Drain(listeners, timeout_s, rate, counters or Counters())
 
 
 @in_virtual_time
@@ -136,6 +144,48 @@ async def test_ports_without_clients_stay_open() -> None:
 @in_virtual_time
 async def test_without_clients_nothing_is_waited_for() -> None:
     assert await drained(Port(), timeout_s=30) == 0
+
+
+@in_virtual_time
+async def test_a_slow_drain_can_be_hastened() -> None:
+    clock = asyncio.get_running_loop().time
+    clients = [Noting() for _ in range(100)]
+    counters = Counters()
+    drain = draining(Port(*clients), timeout_s=100, counters=counters)
+    under_way = asyncio.ensure_future(drain.run())
+    await asyncio.sleep(4.6)
+    assert len(moments(clients)) == 10
+    assert counters.draining_clients_num == 91
+    assert drain.hasten()
+    assert not drain.hasten()
+    hastened_at = clock()
+    await under_way
+    assert clock() - hastened_at == pytest.approx(90 * QUICK.longest_pause_s)
+    assert len(moments(clients)) == 100
+    assert counters.draining_clients_num == 0
+
+
+@in_virtual_time
+async def test_a_drain_that_is_hastened_before_it_begins_is_quick() -> None:
+    clients = [Noting() for _ in range(10)]
+    drain = draining(Port(*clients), timeout_s=100)
+    assert drain.hasten()
+    await drain.run()
+    assert moments(clients)[-1] - moments(clients)[0] < 1
+    assert not drain.hasten()
+
+
+@in_virtual_time
+async def test_the_log_shows_the_progress(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "catenary.server")
+    await drained(Port(*(Noting() for _ in range(40))), timeout_s=20)
+    assert [record.getMessage() for record in caplog.records] == [
+        "Disconnecting 40 clients within 16.0 s",
+        "Disconnecting clients: 27 of 40 are left",
+        "Disconnecting clients: 14 of 40 are left",
+        "Disconnecting clients: 1 of 40 are left",
+        "Disconnected 40 clients in 16.0 s",
+    ]
 
 
 # A running server
@@ -242,6 +292,23 @@ def _farewell(client: RawSocket) -> tuple[float, bool]:
         assert client.goodbye()[0] == 1001
         client.send(masked(b"\x03\xe9", CLOSE))
         return at, has_received
+
+
+def test_a_second_signal_hastens_a_slow_drain() -> None:
+    with cable_server(*PUBLIC, "--shutdown_slowdrain", "--shutdown_timeout=600") as server:
+        clients = open_clients(server, 20)
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for_output("a second signal hastens that, a third one exits at once")
+        server.wait_for_output("Disconnecting 20 clients within 10.0 s")
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for_output("Another SIGTERM: no longer waiting; the next one exits at once")
+        for client in clients:
+            assert client.message() == FAREWELL
+            assert client.goodbye()[0] == 1001
+            client.send(masked(b"\x03\xe9", CLOSE))
+            client.socket.close()
+        assert server.process.wait(30) == 0
+        assert "Disconnected 20 clients in " in server.output()
 
 
 def test_a_slow_drain_of_nobody_takes_no_time() -> None:

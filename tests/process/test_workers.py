@@ -155,3 +155,18 @@ def _told_at(client: CableClient) -> float:
     at = time.monotonic()
     client.close()
     return at
+
+
+def test_a_second_signal_hastens_the_drain_of_the_workers() -> None:
+    flags = (*FLAGS, "--shutdown_slowdrain", "--shutdown_timeout=600")
+    with cable_server(*flags) as server, ExitStack() as stack:
+        for number in (1, 2):
+            server.wait_for_output(f"Worker {number} serves")
+        clients = [member(server, stack) for _ in range(12)]
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for_output("Disconnecting ")
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for_output("no longer wait; the next one exits at once")
+        for client in clients:
+            assert client.receive()["type"] == "disconnect"
+        assert server.process.wait(60) == 0

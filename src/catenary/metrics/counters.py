@@ -30,6 +30,7 @@ class Counters:
     """Every counter, gauge and histogram that the rooms change, and its help text; readable at any time."""
 
     # Clients
+    draining_clients_num: int = _figure("Clients that a shutdown still has to disconnect")
     open_connections_num: int = _figure(
         "Open client connections of all transports, authenticated or not"
     )

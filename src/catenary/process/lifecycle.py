@@ -4,6 +4,7 @@ Knows: time, signals, listeners. Does not know: what is served.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -11,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from catenary.errors import ServerEnded
+from catenary.process.drain import Drain
 from catenary.process.listener import Listener
 from catenary.process.resources import freeze_gc
 from catenary.process.shutdown import Shutdown
@@ -18,22 +20,39 @@ from catenary.process.shutdown import Shutdown
 _log: Final = logging.getLogger("catenary.server")
 
 
-class StopSignals:
-    """SIGTERM and SIGINT: the first one sets ``received``, the second one ends the process at once."""
+def _nothing_to_hasten() -> bool:
+    return False
 
-    def __init__(self) -> None:
+
+EXIT_HINT: Final = "a second signal exits at once"
+HASTEN_HINT: Final = "a second signal hastens that, a third one exits at once"
+
+
+class StopSignals:
+    """SIGTERM and SIGINT: the first one sets ``received``, the second one calls ``hasten``, which returns whether the shutdown
+    was waiting for time to pass. If it was not, the signal ends the process at once, and so does a third one.
+
+    ``is_patient`` tells whether the shutdown will wait, for the log.
+    """
+
+    def __init__(self, *, is_patient: bool = False) -> None:
         self.received = asyncio.Event()
+        self.hasten: Callable[[], bool] = _nothing_to_hasten
+        self._hint = HASTEN_HINT if is_patient else EXIT_HINT
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
 
     def _on_signal(self, number: signal.Signals) -> None:
-        if self.received.is_set():
-            _log.warning("Second %s: exiting at once", number.name)
+        if not self.received.is_set():
+            _log.info("%s: shutting down; %s", number.name, self._hint)
+            self.received.set()
+        elif self.hasten():
+            _log.warning("Another %s: no longer waiting; the next one exits at once", number.name)
+        else:
+            _log.warning("Another %s: exiting at once", number.name)
             logging.shutdown()
             os._exit(128 + number)
-        _log.info("%s: shutting down; a second one exits at once", number.name)
-        self.received.set()
 
 
 async def run(
@@ -45,13 +64,15 @@ async def run(
     stopping: Callable[[], None],
     shutdown_delay_s: float,
     shutdown_timeout_s: float,
+    drain: Drain,
 ) -> None:
     """Calls ``start`` in order, serves until a signal, waits ``shutdown_delay_s``, runs the ``shutdown``.
+    A second signal ends the delay and hastens the ``drain``, which is part of the shutdown.
 
     ``started`` is called when clients are served, ``stopping`` before the delay. An exception from ``start`` is raised. A listener that ends before a
     signal shuts the server down, because its connections ended with it: raises :class:`ServerEnded` after that.
     """
-    signals = StopSignals()
+    signals = StopSignals(is_patient=shutdown_delay_s > 0 or drain.is_slow)
     for each in start:
         await each()
     freeze_gc()
@@ -65,7 +86,8 @@ async def run(
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         _log.error("A listener has ended unexpectedly: shutting down", exc_info=error)
     if shutdown_delay_s > 0:
-        await asyncio.sleep(shutdown_delay_s)
+        await _delay(shutdown_delay_s, signals, drain)
+    signals.hasten = drain.hasten
     await shutdown.run(shutdown_timeout_s)
     signalled.cancel()
     for task in serving:
@@ -77,3 +99,18 @@ async def run(
     _log.info("Stopped")
     if unasked:
         raise ServerEnded("a listener has ended unexpectedly")
+
+
+async def _delay(seconds: float, signals: StopSignals, drain: Drain) -> None:
+    """Waits, until a second signal at most."""
+    hastened = asyncio.Event()
+
+    def hasten() -> bool:
+        drain.hasten()
+        hastened.set()
+        return True
+
+    signals.hasten = hasten
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await hastened.wait()

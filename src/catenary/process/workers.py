@@ -21,6 +21,7 @@ from catenary.errors import ConfigError
 from catenary.process import hangup
 from catenary.process.binding import ListenAddress
 from catenary.process.heartbeats import HeartbeatMonitor
+from catenary.process.lifecycle import EXIT_HINT, HASTEN_HINT
 from catenary.process.notifier import Notifier
 from catenary.process.port_sockets import PortSockets
 from catenary.process.worker_context import WorkerContext
@@ -44,7 +45,7 @@ class Workers:
     """``number`` processes that run ``command`` and listen on ``addresses``, whose ports differ.
 
     ``sockets`` opens the ports. ``started`` is called when all workers serve for the first time.
-    ``end_s`` is how long the shutdown of a worker may take; with ``reloads``, SIGHUP is passed to every worker.
+    ``end_s`` is how long the shutdown of a worker may take; with ``is_patient``, a second signal hastens it; with ``reloads``, SIGHUP is passed to every worker.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Workers:
         notifier: Notifier,
         nats_url: str,
         end_s: float,
+        is_patient: bool,
         reloads: bool = False,
     ) -> None:
         """Binds the ports. Raises :class:`ConfigError`."""
@@ -67,6 +69,8 @@ class Workers:
         notifier.describe = self._describe
         self._nats_url = nats_url
         self._end_s = end_s
+        self._hint = HASTEN_HINT if is_patient else EXIT_HINT
+        self._can_hasten = is_patient
         self._reloads = reloads
         opened = {each.port: sockets.open_shares(each, number) for each in addresses}
         sockets.close_unused()
@@ -148,13 +152,20 @@ class Workers:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def _on_signal(self, number: signal.Signals) -> None:
+        if self._ending.is_set() and self._can_hasten:
+            self._can_hasten = False
+            _log.warning(
+                "Another %s: the workers no longer wait; the next one exits at once", number.name
+            )
+            self._signal_all(number)
+            return
         if self._ending.is_set():
-            _log.warning("Second %s: exiting at once", number.name)
+            _log.warning("Another %s: exiting at once", number.name)
             self._signal_all(signal.SIGKILL)
             self._remove_directory()
             logging.shutdown()
             os._exit(128 + number)
-        _log.info("%s: shutting down; a second one exits at once", number.name)
+        _log.info("%s: shutting down; %s", number.name, self._hint)
         self._ending.set()
 
     def _reload(self) -> None:

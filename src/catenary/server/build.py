@@ -121,7 +121,10 @@ class ServerBuild:
         return self.checks.results()
 
     def _stopping(self) -> str | None:
-        return "the server is shutting down" if self.is_stopping else None
+        if not self.is_stopping:
+            return None
+        left = self.counters.open_connections_num
+        return f"the server is shutting down: {left} clients are connected"
 
     def _failed(self) -> str | None:
         return self.supervisor.trouble

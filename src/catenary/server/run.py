@@ -17,7 +17,7 @@ from catenary.config.load import StartRequest
 from catenary.config.options import Options
 from catenary.metrics.counters import Counters
 from catenary.process import hangup, interpreter, lifecycle, logs, workers
-from catenary.process.drain import QUICK, SLOW, drain
+from catenary.process.drain import QUICK, SLOW, Drain
 from catenary.process.listener import Listener
 from catenary.process.notifier import Notifier
 from catenary.process.resources import raise_open_files
@@ -93,7 +93,7 @@ async def serve(
             )
     if worker is not None:
         _watch_lifeline(worker.lifeline)
-    _drain_clients(build, assembly.listeners)
+    drain = _drain(build, assembly.listeners)
     try:
         await lifecycle.run(
             assembly.listeners,
@@ -103,6 +103,7 @@ async def serve(
             stopping=functools.partial(_stopping, build, notifier),
             shutdown_delay_s=options.node.shutdown_delay_s,
             shutdown_timeout_s=options.node.shutdown_timeout_s,
+            drain=drain,
         )
     finally:
         notifier.close()
@@ -132,13 +133,13 @@ def _status(build: ServerBuild) -> str:
     return f"Serving {clients} clients"
 
 
-def _drain_clients(build: ServerBuild, listeners: Sequence[Listener]) -> None:
+def _drain(build: ServerBuild, listeners: Sequence[Listener]) -> Drain:
     """The drain paces itself, by the timeout of the whole shutdown."""
     node = build.options.node
     rate = SLOW if node.shutdown_slowdrain else QUICK
-    build.shutdown.add(
-        DRAIN_CLIENTS, lambda _limit_s: drain(listeners, node.shutdown_timeout_s, rate)
-    )
+    drain = Drain(listeners, node.shutdown_timeout_s, rate, build.counters)
+    build.shutdown.add(DRAIN_CLIENTS, lambda _limit_s: drain.run())
+    return drain
 
 
 async def answer_calls(options: Options, cable: "Cable") -> None:
@@ -223,6 +224,7 @@ async def supervise(options: Options, request: StartRequest) -> None:
             notifier=notifier,
             nats_url=embedded.client_url if embedded is not None else "",
             end_s=options.node.shutdown_delay_s + options.node.shutdown_timeout_s,
+            is_patient=options.node.shutdown_delay_s > 0 or options.node.shutdown_slowdrain,
             reloads=options.app.workers > 0,
         ).run()
     finally:
