@@ -280,3 +280,39 @@ def test_a_statsd_server(text: str, address: tuple[str, int]) -> None:
 def test_what_is_no_address_of_a_statsd_server(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^statsd_host: expected HOST:PORT, got "):
         statsd_address(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "places"),
+    [
+        ("redis://h", []),
+        ("redis://h,i:1", [("h", 6379), ("i", 1)]),
+        ("redis://h:1/, redis://i/0", [("h", 1), ("i", 6379)]),
+        ("redis+cluster://h:1", [("h", 1)]),
+        ("rediss+cluster://h:1,rediss+cluster://i:2", [("h", 1), ("i", 2)]),
+        ("valkey+cluster://h", [("h", 6379)]),
+        ("redis://u:a,b@h,redis://i", [("h", 6379), ("i", 6379)]),
+        ("redis://u:a,b@h", []),
+    ],
+)
+def test_nodes_of_a_redis_cluster(url: str, places: list[tuple[str, int]]) -> None:
+    nodes = RedisAddress(url).cluster_nodes
+    assert [(each.host, each.port) for each in nodes] == places
+    if "@" in url and nodes:
+        assert {(each.user, each.password) for each in nodes} == {("u", "a,b")}
+    assert {each.is_encrypted for each in nodes} <= {url.startswith("rediss")}
+
+
+@pytest.mark.parametrize(
+    ("url", "sentinels", "message"),
+    [
+        ("redis://:hush@h/1,redis://i", (), "expected database 0, the only one"),
+        ("redis://h,unix:///r.sock", (), "expected hosts"),
+        ("redis+cluster://m", ("s",), "beside redis_sentinels, got a Redis Cluster"),
+        ("redis://h,http://i", (), "expected redis://"),
+    ],
+)
+def test_nodes_that_are_none(url: str, sentinels: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        _ = RedisAddress(url, sentinels).server
+    assert "hush" not in str(caught.value)

@@ -25,6 +25,7 @@ from catenary.messages.publications import Position, Publication
 from catenary.ports import History, Presence, SessionCache
 from tests.parts.nats_node import jetstream_server, nats_node
 from tests.parts.redis import redis_server
+from tests.parts.redis_cluster import shared_redis_cluster
 from tests.parts.redis_node import LIMITS, RedisNode, redis_node
 
 T = TypeVar("T")
@@ -102,15 +103,16 @@ async def redis_history(
     limits = msgspec.structs.replace(LIMITS, history_limit=limit, history_ttl_s=ttl_s)
     with redis_server() as server:
         async with redis_node(server, limits, rules=rules) as node:
+            yield _kept(node)
 
-            def append(publication: Publication) -> Publication | Awaitable[Publication]:
-                if publication.transient:
-                    return publication
-                return _positioned(
-                    publication, node.engine.appender.append(publication, b"channel")
-                )
 
-            yield Kept(node.history, asyncio.sleep, time.time, append)
+def _kept(node: RedisNode) -> Kept:
+    def append(publication: Publication) -> Publication | Awaitable[Publication]:
+        if publication.transient:
+            return publication
+        return _positioned(publication, node.engine.appender.append(publication, b"channel"))
+
+    return Kept(node.history, asyncio.sleep, time.time, append)
 
 
 async def _positioned(publication: Publication, position: Awaitable[bytes]) -> Publication:
@@ -147,6 +149,31 @@ def deadlines_of(node: RedisNode, key: str) -> Callable[[float], Awaitable[None]
             await commands.call("ZINCRBY", key, int(-1000 * seconds), sid)
 
     return elapse
+
+
+@asynccontextmanager
+async def cluster_history(
+    limit: int, ttl_s: int, rules: StreamRules | None = None
+) -> AsyncIterator[Kept]:
+    limits = msgspec.structs.replace(LIMITS, history_limit=limit, history_ttl_s=ttl_s)
+    async with redis_node(shared_redis_cluster(), limits, rules=rules) as node:
+        yield _kept(node)
+
+
+@asynccontextmanager
+async def cluster_sessions(ttl_s: int) -> AsyncIterator[Subject[SessionCache]]:
+    limits = msgspec.structs.replace(LIMITS, sessions_ttl_s=ttl_s)
+    async with redis_node(shared_redis_cluster(), limits) as node:
+        elapse = deadlines_of(node, "test:{:between}:sessions:deadlines")
+        yield Subject(node.sessions, elapse, time.time)
+
+
+@asynccontextmanager
+async def cluster_presence(ttl_s: int) -> AsyncIterator[Subject[Presence]]:
+    limits = msgspec.structs.replace(LIMITS, presence_ttl_s=ttl_s)
+    async with redis_node(shared_redis_cluster(), limits) as node:
+        elapse = deadlines_of(node, "test:{:between}:presence:deadlines")
+        yield Subject(node.presence, elapse, time.time)
 
 
 @asynccontextmanager
@@ -199,15 +226,18 @@ async def nats_presence(ttl_s: int) -> AsyncIterator[Subject[Presence]]:
 HISTORIES: dict[str, Callable[..., AbstractAsyncContextManager[Kept]]] = {
     "memory": local_history,
     "redis": redis_history,
+    "redis cluster": cluster_history,
     "nats": nats_history,
 }
 SESSION_CACHES: dict[str, Callable[[int], AbstractAsyncContextManager[Subject[SessionCache]]]] = {
     "memory": local_sessions,
     "redis": redis_sessions,
+    "redis cluster": cluster_sessions,
     "nats": nats_sessions,
 }
 PRESENCES: dict[str, Callable[[int], AbstractAsyncContextManager[Subject[Presence]]]] = {
     "memory": local_presence,
     "redis": redis_presence,
+    "redis cluster": cluster_presence,
     "nats": nats_presence,
 }

@@ -31,6 +31,7 @@ from tests.parts.nats import NatsServer
 from tests.parts.nats_node import NatsNode
 from tests.parts.ports import free_port
 from tests.parts.redis import RedisServer
+from tests.parts.redis_cluster import RedisCluster, shared_redis_cluster
 from tests.parts.redis_node import LIMITS, RedisNode
 
 
@@ -105,10 +106,14 @@ class SharedServer(Protocol):
 
 @dataclass(frozen=True)
 class Engine:
-    """``server`` starts one that keeps its data when it is killed, or does not. ``build`` builds a node."""
+    """``server`` starts one that keeps its data when it is killed, or does not. ``build`` builds a node. ``has_links``: a node
+    can be led to the server through a proxy. ``has_one_order``: also of what is sent to several streams.
+    """
 
     server: Callable[[bool], AbstractAsyncContextManager[SharedServer]]
     build: Callable[[SharedServer, Limits | None, float, str | None], EngineNode]
+    has_links: bool = True
+    has_one_order: bool = True
 
     @asynccontextmanager
     async def node(
@@ -190,6 +195,42 @@ async def redis_shared(keeps: bool) -> AsyncIterator[SharedServer]:
         )
         async with _running(server) as running:
             yield running
+
+
+class _RedisCluster:
+    """All nodes of a Redis Cluster together."""
+
+    def __init__(self, cluster: RedisCluster, *, keeps: bool) -> None:
+        self._cluster = cluster
+        self._keeps = keeps
+        self.port = cluster.nodes[0].port
+        self.url = cluster.url
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self._cluster.start_again)
+
+    async def kill(self) -> None:
+        for node in self._cluster.nodes:
+            await asyncio.to_thread(node.stop)
+            if not self._keeps:
+                node.lose_data()
+
+    def freeze(self) -> None:
+        for node in self._cluster.nodes:
+            node.freeze()
+
+    def thaw(self) -> None:
+        for node in self._cluster.nodes:
+            node.thaw()
+
+
+@asynccontextmanager
+async def redis_cluster_shared(keeps: bool) -> AsyncIterator[SharedServer]:
+    cluster = await asyncio.to_thread(shared_redis_cluster)
+    try:
+        yield _RedisCluster(cluster, keeps=keeps)
+    finally:
+        await asyncio.to_thread(cluster.start_again)
 
 
 def redis_node(
@@ -286,6 +327,7 @@ async def _running(server: SharedServer) -> AsyncIterator[SharedServer]:
 
 ENGINES = {
     "redis": Engine(redis_shared, redis_node),
+    "redis cluster": Engine(redis_cluster_shared, redis_node, has_links=False, has_one_order=False),
     "nats": Engine(nats_shared, nats_node),
     "embedded": Engine(embedded_shared, nats_node),
 }

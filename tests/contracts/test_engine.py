@@ -82,6 +82,12 @@ async def two_nodes(
         yield one, other
 
 
+@pytest.fixture(params=[name for name, engine in ENGINES.items() if engine.has_links])
+def linked(request: pytest.FixtureRequest) -> Engine:
+    """An engine whose nodes a proxy can separate from the server."""
+    return ENGINES[request.param]
+
+
 @asynccontextmanager
 async def behind_a_relay(engine: Engine) -> AsyncIterator[tuple[EngineNode, EngineNode, TcpRelay]]:
     """Two nodes, and a relay to the server that the first of them uses alone."""
@@ -196,7 +202,8 @@ async def test_every_node_receives_what_any_node_publishes(engine: Engine) -> No
             for node in (one, other):
                 await until(lambda node=node: len(node.received) == 3)  # type: ignore[misc]
                 assert node.data(S) == ["1", "2"]
-                assert node.received[2] == command
+                where = node.received[2:] if engine.has_one_order else node.received
+                assert command in where
 
 
 @in_loop
@@ -337,8 +344,8 @@ async def test_a_server_that_is_killed_under_load(engine: Engine, keeps: bool) -
 
 
 @in_loop
-async def test_what_is_published_while_one_node_is_away_is_caught_up(engine: Engine) -> None:
-    async with behind_a_relay(engine) as (one, other, relay):
+async def test_what_is_published_while_one_node_is_away_is_caught_up(linked: Engine) -> None:
+    async with behind_a_relay(linked) as (one, other, relay):
         streams = [Stream(f"s{number}") for number in range(50)]
         await other.publish(streams[30], "before it listened")
         await one.listen(streams)
@@ -422,11 +429,11 @@ async def test_a_frozen_server_is_noticed_and_logged_once(
 
 
 @in_loop
-async def test_a_connection_on_which_nothing_arrives_is_replaced(engine: Engine) -> None:
+async def test_a_connection_on_which_nothing_arrives_is_replaced(linked: Engine) -> None:
     """A firewall that has forgotten a connection reports nothing to either side."""
-    async with engine.server(True) as server, engine.node(server) as other:
+    async with linked.server(True) as server, linked.node(server) as other:
         with rough_proxy(server.port) as proxy:
-            async with engine.node(server, port=proxy.port, canary_interval_s=QUICK_S) as node:
+            async with linked.node(server, port=proxy.port, canary_interval_s=QUICK_S) as node:
                 await node.listen([S])
                 with silent(proxy):
                     await other.publish(S, "missed")
@@ -516,8 +523,8 @@ async def test_the_server_is_read_no_faster_than_deliveries_go_out(engine: Engin
 
 
 @in_loop
-async def test_ten_thousand_streams_in_less_than_two_seconds(engine: Engine) -> None:
-    async with behind_a_relay(engine) as (node, _, relay):
+async def test_ten_thousand_streams_in_less_than_two_seconds(linked: Engine) -> None:
+    async with behind_a_relay(linked) as (node, _, relay):
         streams = [Stream(f"stream {number}") for number in range(10_000)]
         began = time.process_time()  # other work on the machine does not count
         await node.listen(streams)

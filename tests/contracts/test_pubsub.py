@@ -18,6 +18,7 @@ from tests.contracts.brokers import answer
 from tests.parts.heart import in_loop
 from tests.parts.nats_node import jetstream_server, nats_node
 from tests.parts.redis import redis_server
+from tests.parts.redis_cluster import shared_redis_cluster
 from tests.parts.redis_node import LIMITS, redis_node
 
 Deliver = Callable[[Publishable], None]
@@ -43,6 +44,16 @@ def on_redis(limits: Limits | None) -> Open:
     return opened
 
 
+def on_redis_cluster(limits: Limits | None) -> Open:
+    @asynccontextmanager
+    async def opened(deliver: Deliver, streams: Sequence[Stream]) -> AsyncIterator[PubSub]:
+        async with redis_node(shared_redis_cluster(), limits, deliver=deliver) as node:
+            await node.listen(streams)
+            yield node.pubsub
+
+    return opened
+
+
 def on_nats(limits: Limits | None) -> Open:
     @asynccontextmanager
     async def opened(deliver: Deliver, streams: Sequence[Stream]) -> AsyncIterator[PubSub]:
@@ -58,6 +69,8 @@ ADAPTERS: dict[str, Open] = {
     "memory": local,
     "redis": on_redis(None),
     "redis, kept": on_redis(LIMITS),
+    "redis cluster": on_redis_cluster(None),
+    "redis cluster, kept": on_redis_cluster(LIMITS),
     "nats": on_nats(None),
     "nats, kept": on_nats(LIMITS),
 }

@@ -19,7 +19,8 @@ from catenary.ports import History, StreamRecords
 from tests.contracts.brokers import Clock, answer
 from tests.parts.heart import in_loop
 from tests.parts.redis import redis_server
-from tests.parts.redis_node import LIMITS, redis_node
+from tests.parts.redis_cluster import shared_redis_cluster
+from tests.parts.redis_node import LIMITS, RedisNode, redis_node
 
 S = Stream("durable/1")
 GONE_S = 1
@@ -50,16 +51,29 @@ async def on_redis() -> AsyncIterator[Subject]:
     limits = msgspec.structs.replace(LIMITS, history_ttl_s=GONE_S)
     with redis_server() as server:
         async with redis_node(server, limits) as node:
-            records, history = node.engine.stream_records, node.engine.history
-            assert records is not None
-            assert history is not None
-            yield Subject(records, history, asyncio.sleep)
+            yield subject_of(node)
+
+
+@asynccontextmanager
+async def on_redis_cluster() -> AsyncIterator[Subject]:
+    limits = msgspec.structs.replace(LIMITS, history_ttl_s=GONE_S)
+    async with redis_node(shared_redis_cluster(), limits) as node:
+        yield subject_of(node)
+
+
+def subject_of(node: RedisNode) -> Subject:
+    records, history = node.engine.stream_records, node.engine.history
+    assert records is not None
+    assert history is not None
+    return Subject(records, history, asyncio.sleep)
 
 
 Open = Callable[[], AbstractAsyncContextManager[Subject]]
 
 
-@pytest.fixture(params=[in_memory, on_redis], ids=["memory", "redis"])
+@pytest.fixture(
+    params=[in_memory, on_redis, on_redis_cluster], ids=["memory", "redis", "redis cluster"]
+)
 def opened(request: pytest.FixtureRequest) -> Open:
     found: Open = request.param
     return found

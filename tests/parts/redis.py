@@ -1,6 +1,7 @@
 """A redis-server of its own, on a free port, without persistence; and publishers for it.
 
-It can be stopped and started again on the same port, which clients see as an outage.
+It can be stopped and started again on the same port, which clients see as an outage. ``VALKEY_SERVER`` in the environment
+names another program, such as a valkey-server, for all of them.
 Source of the publications: docs/broadcasting.md, "Publication format" and "Redis X"
 (anycable/anycable).
 """
@@ -29,7 +30,7 @@ class RedisServer:
     """
 
     def __init__(self, directory: Path | None = None, *, flags: Sequence[str] = ()) -> None:
-        binary = shutil.which("redis-server")
+        binary = os.environ.get("VALKEY_SERVER") or shutil.which("redis-server")
         if binary is None:
             raise RuntimeError(
                 "expected redis-server on the PATH, got nothing: apt-get install redis-server"
@@ -45,6 +46,10 @@ class RedisServer:
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
 
     def start(self) -> None:
         """Returns once it accepts connections. Raises TimeoutError."""

@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from catenary.adapters.interest import StreamInterest
-from catenary.adapters.redis.engine import RedisEngine, RedisNames
+from catenary.adapters.redis.engine import RedisEngine
 from catenary.adapters.redis.history import RedisHistory
+from catenary.adapters.redis.names import RedisNames
 from catenary.adapters.redis.presence import RedisPresence
 from catenary.adapters.redis.pubsub import RedisPubSub
 from catenary.adapters.redis.sessions import RedisSessions

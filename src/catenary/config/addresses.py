@@ -144,8 +144,11 @@ _REDIS_SCHEMES: Final = {"redis": False, "valkey": False, "rediss": True, "valke
 _KNOWN: Final = frozenset({"db", "user", "username", "password", "name", "client_name"})
 _ELSEWHERE: Final = {
     "master_set": "the master's name as the host, and redis_sentinels",
-    "addr": "one server (Redis Cluster is not supported)",
+    "addr": "the nodes of a Redis Cluster, separated by commas,",
 }
+_CLUSTER: Final = "+cluster://"
+_COMMA: Final = re.compile(r",(?=[a-z+]+://)|,(?=[^@]*$)")
+"""Separates nodes; a comma in a password does not."""
 
 
 def redis_server(text: str) -> RedisServer:
@@ -183,6 +186,35 @@ def redis_server(text: str) -> RedisServer:
     )
 
 
+def cluster_nodes(text: str) -> tuple[RedisServer, ...]:
+    """Reads the nodes of a Redis Cluster that are queried for the others; empty if the text names a single server.
+
+    A list separated by commas names a cluster, as in anycable-go; so does one URL whose scheme ends in ``+cluster``. A node
+    without user and password uses those of the first one. All use TLS if the first one does. Raises ValueError as
+    :func:`redis_server`.
+    """
+    texts = _COMMA.split(text)
+    if len(texts) == 1 and _CLUSTER not in text:
+        return ()
+    nodes = [redis_server(each.strip().replace(_CLUSTER, "://", 1)) for each in texts]
+    first = nodes[0]
+    for node in nodes:
+        if node.path:
+            raise ValueError("expected hosts of a Redis Cluster, got the path of a Unix socket")
+        if node.db:
+            raise ValueError(f"expected database 0, the only one of a Redis Cluster, got {node.db}")
+    return tuple(
+        msgspec.structs.replace(
+            first,
+            host=node.host,
+            port=node.port,
+            user=node.user or first.user,
+            password=node.password or first.password,
+        )
+        for node in nodes
+    )
+
+
 def sentinel_server(text: str) -> RedisServer:
     """Reads the address of a sentinel; a user without a colon is a password. Raises ValueError as :func:`redis_server`."""
     found = _read(text, SENTINEL_FORM)
@@ -210,7 +242,7 @@ def _read(text: str, form: str) -> Url:
 class RedisAddress(msgspec.Struct, frozen=True):
     """The address of Redis as the options give it.
 
-    With ``sentinels``, the host of ``url`` is the master's name, in its own case. A sentinel without user and
+    ``url`` may name several nodes of a Redis Cluster. With ``sentinels``, its host is the master's name, in its own case. A sentinel without user and
     password uses those of the first one. An idle connection is probed after ``keepalive_s`` seconds. The
     paths name PEM files; an empty one is not given.
     """
@@ -224,12 +256,28 @@ class RedisAddress(msgspec.Struct, frozen=True):
     tls_client_key_path: str = ""
 
     @property
+    def cluster_nodes(self) -> tuple[RedisServer, ...]:
+        """The known nodes of a Redis Cluster; empty if Redis is not one. Raises :class:`ConfigError`."""
+        try:
+            nodes = cluster_nodes(self.url)
+        except ValueError as error:
+            raise ConfigError(f"redis_url: {error}") from None
+        if nodes and self.sentinels:
+            raise ConfigError(
+                "redis_url: expected the master's name beside redis_sentinels, got a Redis Cluster"
+            )
+        return nodes
+
+    @property
     def server(self) -> RedisServer:
-        """The server; with sentinels, the settings for the master that they will name.
+        """The server; with sentinels, the settings for the master that they will name; of a cluster, the first node.
 
         As in anycable-go, ``rediss://`` among the sentinels means that the master uses TLS.
         Raises :class:`ConfigError`.
         """
+        nodes = self.cluster_nodes
+        if nodes:
+            return nodes[0]
         try:
             server = redis_server(self.url)
         except ValueError as error:

@@ -698,7 +698,7 @@ class RedisOptions(Group, frozen=True, kw_only=True):
     url: str = option(
         "redis://localhost:6379",
         "URL of Redis: redis://, rediss://, unix:///path or host:port; with sentinels the host is the"
-        " master's name",
+        " master's name; several nodes of a Redis Cluster, or one with redis+cluster://",
         brief="URL of Redis (redis://localhost:6379)",
         variables=("REDIS_URL",),
         secret=True,

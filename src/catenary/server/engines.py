@@ -276,7 +276,8 @@ def _chosen_engine(build: ServerBuild, nats: NatsServers) -> Engine:
 
 def _by_redis(build: ServerBuild) -> Engine:
     try:
-        from catenary.adapters.redis.engine import RedisEngine, RedisNames
+        from catenary.adapters.redis.engine import RedisEngine
+        from catenary.adapters.redis.names import RedisNames
         from catenary.adapters.redis.pubsub import RedisPubSub
     except ImportError as error:
         raise MissingExtra("pubsub=redis", "redis") from error

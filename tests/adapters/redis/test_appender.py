@@ -6,6 +6,7 @@ import pytest
 import redis
 
 from catenary.adapters.redis import commands as commands_module
+from catenary.adapters.redis.commands import Commands
 from catenary.broker.limits import Limits
 from catenary.errors import BackendError, BackendRefused
 from catenary.messages.names import Stream
@@ -146,7 +147,9 @@ async def test_a_redis_that_does_not_say_what_it_takes(server: RedisServer) -> N
             reset=True,
         )
     async with redis_node(server, url=f"redis://node:secret@127.0.0.1:{server.port}") as node:
-        assert node.engine.commands._max_argument_bytes == commands_module.MAX_ARGUMENT_BYTES
+        commands = node.engine.commands
+        assert isinstance(commands, Commands)
+        assert commands._max_argument_bytes == commands_module.MAX_ARGUMENT_BYTES
         await node.listen([S])
         await node.publish(S, 1)
         await until(lambda: node.data(S) == ["1"])

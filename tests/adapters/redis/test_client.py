@@ -222,10 +222,11 @@ def test_files_that_tls_needs_are_looked_at_before(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "name"),
     [
-        (("--redis_url=redis://:hush@a,redis://b",), "redis_url"),
+        (("--redis_url=redis://:hush@a,redis://b/1",), "redis_url"),
         (("--redis_url=redis://:hush@h/x",), "redis_url"),
         (("--redis_url=unix://",), "redis_url"),
         (("--redis_url=redis://a..b",), "redis_url"),
+        (("--redis_url=redis+cluster://a", "--redis_sentinels=:hush@h"), "redis_url"),
         (("--redis_url=redis://m", "--redis_sentinels=:hush@h:x"), "redis_sentinels"),
         (("--redis_url=redis://m", "--redis_sentinels=[::1"), "redis_sentinels"),
     ],

@@ -32,7 +32,7 @@ def server() -> Iterator[RedisServer]:
 
 @asynccontextmanager
 async def open_commands(url: str, counters: Counters | None = None) -> AsyncIterator[Commands]:
-    commands = Commands(RedisAddress(url), (PUSH, TWICE), counters or Counters())
+    commands = Commands(connect(RedisAddress(url)), (PUSH, TWICE), counters or Counters())
     await commands.start()
     try:
         yield commands

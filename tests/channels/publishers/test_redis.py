@@ -6,14 +6,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import redis
 
 from catenary.channels.environment_settings import publisher_from_environment
+from catenary.channels.publishers import publisher
 from catenary.channels.publishers.redis import RedisPublisher, RedisStreamPublisher
 from catenary.config.addresses import RedisAddress
 from catenary.errors import BackendError
 from tests.parts.certificates import Authority
 from tests.parts.ports import free_port, wait_until_listening
 from tests.parts.redis import redis_server
+from tests.parts.redis_cluster import shared_redis_cluster
 
 
 @contextmanager
@@ -50,6 +53,24 @@ def test_sentinels_name_the_master(tmp_path: Path) -> None:
         directly = RedisStreamPublisher(master.url)
         assert directly._redis.xlen("__anycable__") == 2
         directly.close()
+
+
+def test_the_nodes_of_a_cluster() -> None:
+    cluster = shared_redis_cluster()
+    sending = publisher(cluster.url)
+    first = cluster.nodes[0]
+    with redis.Redis(port=first.port).pubsub() as subscribed:  # type: ignore[no-untyped-call]
+        subscribed.subscribe("__anycable__")
+        subscribed.get_message(timeout=5)
+        sending.publish(b"1")
+        message = subscribed.get_message(ignore_subscribe_messages=True, timeout=5)
+    assert message is not None
+    assert message["data"] == b"1"
+    sending.close()
+    queue = publisher(f"redisx://127.0.0.1:{cluster.nodes[1].port},{cluster.url}")
+    queue.publish(b"2")
+    queue.close()
+    assert cluster.primary_of("__anycable__").ask("XLEN", "__anycable__") == 1
 
 
 def test_a_certificate_is_verified_unless_the_options_say_otherwise(tmp_path: Path) -> None:

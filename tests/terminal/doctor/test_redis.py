@@ -13,6 +13,7 @@ from catenary.terminal.doctor.findings import Finding
 from catenary.terminal.doctor.redis import check_redis
 from tests.parts.ports import free_port
 from tests.parts.redis import RedisServer, redis_server
+from tests.parts.redis_cluster import shared_redis_cluster
 from tests.terminal.doctor import bad, reached, shown
 
 
@@ -109,6 +110,16 @@ def test_replicas_and_clusters(server: RedisServer, client: "redis.Redis", tmp_p
     with redis_server(flags=flags) as cluster:
         (finding,) = [each for each in bad(checked(cluster.url)) if each.level == "problem"]
     assert "is a node of a Redis Cluster" in finding.text
+    assert finding.advice == "write redis+cluster://HOST:PORT as redis_url"
+
+
+def test_a_cluster(server: RedisServer) -> None:
+    flags = ("--broker=redis", "--broadcast_adapter=redisx")
+    cluster = shared_redis_cluster()
+    assert [each for each in bad(checked(cluster.url, *flags)) if each.level == "problem"] == []
+    assert all(node.ask("DBSIZE") == 0 for node in cluster.nodes)
+    (finding,) = bad(checked(f"{server.url},{server.url}", *flags))
+    assert "cluster support disabled" in finding.text
 
 
 def test_a_missing_library_is_a_finding_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,6 +142,6 @@ def test_sentinels(server: RedisServer) -> None:
 
 
 def test_every_command_of_a_script_has_an_example() -> None:
-    commands = inspection.commands_of((*inspection.PUBSUB, *inspection.STORES))
+    commands = inspection.commands_of((*inspection.PUBSUB, *inspection.STORES, *inspection.CLUSTER))
     assert len(commands) > 20
     assert commands - inspection._EXAMPLES.keys() == set()

@@ -12,17 +12,22 @@ import secrets
 from typing import Final
 
 from catenary.adapters.redis import payload
-from catenary.adapters.redis.commands import NOW, Commands, Script
+from catenary.adapters.redis.commands import NOW, RedisCommands, Script
 from catenary.adapters.redis.connection import Argument
-from catenary.adapters.redis.history import HistoryKeys, meta_ttl_ms
+from catenary.adapters.redis.history import meta_ttl_ms
 from catenary.adapters.redis.large_commands import ScriptCall
-from catenary.adapters.redis.queue_entry import ENTRY, entry_arguments
+from catenary.adapters.redis.names import RedisNames
+from catenary.adapters.redis.queue_entry import ENTRY, MARKED_ENTRY, entry_arguments
 from catenary.broker.history_limits import HistoryLimit, HistoryLimits
 from catenary.messages.names import Stream
 from catenary.messages.publications import Publication, QueueEntry
 
 APPEND_LUA: Final = """
-local run, limit, ttl, meta_ttl, max_bytes = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
+local runs, limit, ttl, meta_ttl, max_bytes = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], tonumber(ARGV[5])
+local run = string.match(runs, '^[^,]*')
+local function is_of_a_primary(known)
+  return known == run or known and known ~= '' and #runs > #run and string.find(runs, known, 1, true)
+end
 local function may_publish(channel)
   return not redis.acl_check_cmd or redis.acl_check_cmd('PUBLISH', channel, '')
 end
@@ -43,7 +48,7 @@ local function append(meta, log, new_epoch, channel, packed)
   if not epoch then
     redis.call('DEL', log)
     epoch, offset = new_epoch, 0
-  elseif known[4] ~= run then
+  elseif not is_of_a_primary(known[4]) then
     epoch, offset, ms = new_epoch, 0, math.max(now, known[3] + 1)
   else
     ms = math.max(now, tonumber(known[3]))
@@ -68,7 +73,8 @@ end
 """
 """Redis does not roll back a script that fails, so the script checks first what would be refused.
 
-Before Redis 7, a script can't check what its user may publish (ACL).
+``runs`` is the run of this server; on a cluster, also those of the other primaries (``ClusterCommands.runs``). Before
+Redis 7, a script can't check what its user may publish (ACL).
 
 A history with a limit of bytes has the sum of all payloads so far in ``bytes`` of its meta, and in ``b`` of each entry: the
 bytes of the entries from any one on are a difference. Entries from before the limit have no ``b``; they count with the
@@ -87,11 +93,7 @@ return append(KEYS[1], KEYS[2], ARGV[6], ARGV[7], ARGV[8])
 )
 """Stores and publishes one message; returns its position."""
 
-APPEND_ALL: Final = Script(
-    NOW
-    + APPEND_LUA
-    + ENTRY
-    + """
+_APPEND_ALL_LUA: Final = """
 local queue, group, consumer, id = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local entry, trouble = check_entry(queue, group, consumer, id)
 if trouble then return redis.error_reply(trouble) end
@@ -103,7 +105,7 @@ local function check(key, wanted)
   end
 end
 local wrong
-for number = 1, #KEYS, 2 do
+for number = 1, #KEYS - 1, 2 do
   wrong = wrong or check(KEYS[number], 'hash')
   if redis.call('EXISTS', KEYS[number]) == 1 then wrong = wrong or check(KEYS[number + 1], 'stream') end
 end
@@ -132,7 +134,8 @@ for number = 11, #ARGV, 3 do
 end
 remove_entry(queue, group, id)
 """
-)
+
+APPEND_ALL: Final = Script(NOW + APPEND_LUA + ENTRY + _APPEND_ALL_LUA)
 """Stores and publishes several messages, or none of them if one would be refused.
 
 Each is 1 or 0 (stored or not) or the limits of its own stream, a channel and a payload; a new stream gets ``ARGV[10]`` as
@@ -141,7 +144,11 @@ a queue entry, the entry is acknowledged and deleted; if that was done before, n
 consumer still has an earlier entry, the script returns an error.
 """
 
+APPEND_MARKED: Final = Script(NOW + APPEND_LUA + MARKED_ENTRY + _APPEND_ALL_LUA)
+"""The same for one stream and an entry of a queue in another slot. The last key is the mark of the stream."""
+
 SCRIPTS: Final = (APPEND, APPEND_ALL)
+CLUSTER_SCRIPTS: Final = (APPEND_MARKED,)
 
 
 class RedisAppender:
@@ -150,11 +157,13 @@ class RedisAppender:
     If that is 0, none is stored, but offsets are assigned.
     """
 
-    __slots__ = ("_commands", "_keys", "_limits")
+    __slots__ = ("_commands", "_limits", "_log", "_mark", "_meta")
 
-    def __init__(self, commands: Commands, prefix: str, limits: HistoryLimits) -> None:
+    def __init__(self, commands: RedisCommands, names: RedisNames, limits: HistoryLimits) -> None:
         self._commands = commands
-        self._keys = HistoryKeys(prefix)
+        self._meta = names.keys("meta")
+        self._log = names.keys("log")
+        self._mark = names.keys("entries")
         self._limits = limits
 
     def append(self, publication: Publication, channel: bytes) -> "asyncio.Future[bytes]":
@@ -180,6 +189,20 @@ class RedisAppender:
         )
         return batch
 
+    def begin_part(self, stream: Stream, entry: QueueEntry | None = None) -> ScriptCall:
+        """Begins the messages of one stream of a batch, for a cluster. With the ``entry`` of a queue, the last key must be
+        :meth:`mark`; nothing happens if the same or a later entry was published on the stream before."""
+        script = APPEND_ALL if entry is None else APPEND_MARKED
+        part = self._commands.script_call(script, self._meta.of(stream))
+        part.add(
+            (), *self._rules(self._limits.usual), *entry_arguments(entry), secrets.token_hex(4)
+        )
+        return part
+
+    def mark(self, stream: Stream) -> str:
+        """The key with the last entry of each queue that was published on a stream."""
+        return self._mark.of(stream)
+
     def add(self, batch: ScriptCall, stream: Stream | None, channel: bytes, packed: bytes) -> None:
         """Adds a message, which is not stored if ``stream`` is None. Raises :class:`TooLarge`."""
         if stream is None:
@@ -192,7 +215,7 @@ class RedisAppender:
 
     def keys(self, stream: Stream) -> tuple[str, str]:
         """The keys that a message of a stream is written to."""
-        return self._keys.meta(stream), self._keys.log(stream)
+        return self._meta.of(stream), self._log.of(stream)
 
     def rules(self, stream: Stream) -> tuple[Argument, ...]:
         """The first arguments of scripts with :data:`APPEND_LUA` that append to one stream."""

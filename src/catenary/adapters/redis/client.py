@@ -1,4 +1,4 @@
-"""Clients of redis-py, for one server or for the master that sentinels name.
+"""Clients of redis-py, for one server, for the master that sentinels name, or for a node of a Redis Cluster.
 
 Source: "Redis" of docs/configuration.md and docs/broadcasting.md (anycable).
 """
@@ -10,14 +10,16 @@ from redis.asyncio import Redis, Sentinel
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from catenary.config.addresses import RedisAddress, redis_settings
+from catenary.adapters.redis.cluster_nodes import cluster_client
+from catenary.config.addresses import RedisAddress, RedisServer, redis_settings
 from catenary.errors import ConfigError
 
 CONNECT_TIMEOUT_S: Final = 5
 
 
-def connect(address: RedisAddress) -> Redis:
-    """Returns a client, which connects at its first command.
+def connect(address: RedisAddress, key: str | None = None) -> Redis:
+    """Returns a client, which connects at its first command. Of a cluster, it connects to the primary that has ``key``, or to
+    any.
 
     Raises :class:`ConfigError` for an address, or for certificate files, with which no connection can be built: the
     server must not start with them.
@@ -25,14 +27,11 @@ def connect(address: RedisAddress) -> Redis:
     server, sentinels = address.server, address.sentinel_servers
     if server.is_encrypted:
         check_tls(address)
-    settings: dict[str, Any] = {
-        **redis_settings(address, server),
-        "socket_connect_timeout": CONNECT_TIMEOUT_S,
-        # The users of the client reconnect by themselves, and log it.
-        "retry": Retry(NoBackoff(), 0),
-    }
+    settings = _settings(address, server)
     client: Redis
-    if not sentinels:
+    if address.cluster_nodes:
+        client = cluster_client(address, key, settings)
+    elif not sentinels:
         client = Redis(**settings)
     else:
         master, _ = settings.pop("host"), settings.pop("port")
@@ -55,6 +54,20 @@ def connect(address: RedisAddress) -> Redis:
     except (TypeError, ValueError) as error:
         raise ConfigError(f"redis_url: no connection can be built: {error}") from error
     return client
+
+
+def connect_to(address: RedisAddress, server: RedisServer) -> Redis:
+    """Returns a client for one node of a cluster."""
+    return Redis(**_settings(address, server))
+
+
+def _settings(address: RedisAddress, server: RedisServer) -> dict[str, Any]:
+    return {
+        **redis_settings(address, server),
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        # The users of the client reconnect by themselves, and log it.
+        "retry": Retry(NoBackoff(), 0),
+    }
 
 
 def check_tls(address: RedisAddress) -> None:

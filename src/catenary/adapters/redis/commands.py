@@ -10,11 +10,11 @@ import hashlib
 import logging
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import hiredis
+from redis.asyncio import Redis
 
-from catenary.adapters.redis.client import connect
 from catenary.adapters.redis.connection import (
     LONGEST_PAUSE_S,
     Argument,
@@ -29,7 +29,6 @@ from catenary.adapters.redis.large_commands import (
     Transaction,
     check_size,
 )
-from catenary.config.addresses import RedisAddress
 from catenary.errors import BackendError, BackendRefused, TooLarge
 from catenary.metrics.counters import Counters
 from catenary.protocols.redis_errors import is_lasting
@@ -66,7 +65,44 @@ class Script:
         self.sha = hashlib.sha1(source.encode()).hexdigest()  # noqa: S324
 
 
-class _Call:
+class RedisCommands(Protocol):
+    """Commands to one server (:class:`Commands`), or to a cluster (``ClusterCommands``).
+
+    ``trouble`` is why Redis can't be used at the moment, None if it can. ``run_id`` is an argument of scripts, which identifies
+    the run of the server that executes them. ``waiting_num`` is the number of commands without a reply. ``replaced`` is done
+    when servers that were lost work again, or others in their place: what they published may not have arrived.
+    """
+
+    up_since_s: float
+    run_id: bytes
+    replaced: "asyncio.Future[str]"
+
+    @property
+    def trouble(self) -> str | None: ...
+
+    @property
+    def waiting_num(self) -> int: ...
+
+    async def start(self) -> None: ...
+
+    async def close(self, timeout_s: float) -> None: ...
+
+    def call(self, *args: Argument) -> "asyncio.Future[Any]": ...
+
+    def call_all(self, *args: Argument) -> "list[asyncio.Future[Any]]": ...
+
+    def run(
+        self, script: Script, keys: Sequence[Argument], *args: Argument
+    ) -> "asyncio.Future[Any]": ...
+
+    def script_call(self, script: Script, key: Argument = "") -> ScriptCall: ...
+
+    def send(self, command: LargeCommand) -> "asyncio.Future[Any]": ...
+
+    def is_settled(self, ttl_s: float) -> bool: ...
+
+
+class Call:
     """A command that was sent. ``is_repeated`` says that its script was missing the first time; ``replies`` counts the
     replies that are still to come: more than one for a transaction, whose last one is the answer."""
 
@@ -95,11 +131,13 @@ class Commands:
         "_counters",
         "_loop",
         "_max_argument_bytes",
+        "_name",
         "_pending",
         "_pending_bytes",
         "_scripts",
         "_service",
         "_without_script",
+        "replaced",
         "run_id",
         "trouble",
         "up_since_s",
@@ -107,28 +145,33 @@ class Commands:
 
     def __init__(
         self,
-        address: RedisAddress,
+        client: Redis,
         scripts: Sequence[Script],
         counters: Counters,
         supervisor: Supervisor | None = None,
+        *,
+        name: str = "Redis",
     ) -> None:
-        self._client = connect(address)
+        self._client = client
+        self._name = name
         self._scripts = scripts
         self._counters = counters
         self._loop = asyncio.get_running_loop()
-        self._service = Service("Redis commands", self._stay_connected, supervisor)
+        self._service = Service(f"{name} commands", self._stay_connected, supervisor)
         self._connection: RedisConnection | None = None
-        self.trouble: str | None = "not connected to Redis yet"
+        self.trouble: str | None = f"not connected to {name} yet"
         self.up_since_s = 0.0
         """When the connection was opened, on the loop's clock."""
         self.run_id = b""
         """Identifies the run of the server: it changes when Redis restarts."""
+        self.replaced: asyncio.Future[str] = self._loop.create_future()
+        """Never done: the subscribing connection to this server is lost, too."""
         self._max_argument_bytes = MAX_ARGUMENT_BYTES
         # Calls without a reply; then, in order, those whose script was missing, and those called after them
-        self._pending: deque[_Call] = deque()
+        self._pending: deque[Call] = deque()
         self._pending_bytes = 0
-        self._without_script: list[_Call] = []
-        self._after_those: list[_Call] = []
+        self._without_script: list[Call] = []
+        self._after_those: list[Call] = []
 
     async def start(self) -> None:
         """Starts to connect; does not wait for Redis."""
@@ -144,7 +187,7 @@ class Commands:
 
     def call(self, *args: Argument) -> "asyncio.Future[Any]":
         """Sends a command. Text travels as UTF-8."""
-        call = _Call(pack(*args), self._loop)
+        call = Call(pack(*args), self._loop)
         try:
             check_size(call.packed, args, self._max_argument_bytes)
         except TooLarge as error:
@@ -153,14 +196,18 @@ class Commands:
             self._send_or_fail(call)
         return call.future
 
+    def call_all(self, *args: Argument) -> "list[asyncio.Future[Any]]":
+        """Sends a command to all servers: to this one."""
+        return [self.call(*args)]
+
     def send(self, command: LargeCommand) -> "asyncio.Future[Any]":
         """Sends a command that was packed part by part. The future has the last reply, or the first error."""
-        call = _Call(command.packed(), self._loop, command.replies)
+        call = Call(command.packed(), self._loop, command.replies)
         self._send_or_fail(call)
         return call.future
 
-    def script_call(self, script: Script) -> ScriptCall:
-        """Begins a call of a script, to be sent with :meth:`send`."""
+    def script_call(self, script: Script, key: Argument = "") -> ScriptCall:
+        """Begins a call of a script, to be sent with :meth:`send`. ``key`` has a meaning for a cluster only."""
         return ScriptCall(script.sha, self._max_argument_bytes)
 
     def transaction(self) -> Transaction:
@@ -172,7 +219,7 @@ class Commands:
         """Number of commands without a reply, at most :data:`PENDING_LIMIT`."""
         return len(self._pending) + len(self._after_those)
 
-    def _send_or_fail(self, call: _Call) -> None:
+    def _send_or_fail(self, call: Call) -> None:
         if self.trouble is not None:
             call.future.set_exception(BackendError(self.trouble))
         elif self.waiting_num >= PENDING_LIMIT or self._pending_bytes >= PENDING_BYTES_LIMIT:
@@ -194,7 +241,7 @@ class Commands:
         live? They do so several times within it, so a third of it is enough."""
         return self.trouble is None and self._loop.time() - self.up_since_s >= max(ttl_s / 3, 1)
 
-    def _send(self, call: _Call) -> None:
+    def _send(self, call: Call) -> None:
         assert self._connection is not None
         self._pending.append(call)
         self._pending_bytes += len(call.packed)
@@ -215,7 +262,7 @@ class Commands:
         if self._without_script and not self._pending:
             self._resend()
 
-    def _take_error(self, call: _Call, error: str) -> None:
+    def _take_error(self, call: Call, error: str) -> None:
         if error.startswith("NOSCRIPT") and not call.is_repeated:
             call.is_repeated = True
             call.replies = 1
@@ -237,11 +284,11 @@ class Commands:
         for call in waiting:
             self._send(call)
 
-    def _unanswered(self) -> tuple[_Call, ...]:
+    def _unanswered(self) -> tuple[Call, ...]:
         return (*self._pending, *self._without_script, *self._after_those)
 
     def _load_scripts(self) -> "list[asyncio.Future[Any]]":
-        loads = [_Call(pack("SCRIPT", "LOAD", each.source), self._loop) for each in self._scripts]
+        loads = [Call(pack("SCRIPT", "LOAD", each.source), self._loop) for each in self._scripts]
         for load in loads:
             # A failure shows when the script is run.
             load.future.add_done_callback(_retrieve)
@@ -256,16 +303,16 @@ class Commands:
             try:
                 await self._open()
                 if backoff.works():
-                    _log.info("Connected to Redis")
+                    _log.info("Connected to %s", self._name)
                 reason = await self._until_lost()
             except BackendError as error:
                 reason = str(error)
             finally:
                 await self._disconnect()
-            self.trouble = f"Redis is away: {reason}"
+            self.trouble = f"{self._name} is away: {reason}"
             pause = backoff.failed()
             if pause.is_logged:
-                _log.warning("Redis is away: %s", reason)
+                _log.warning("%s is away: %s", self._name, reason)
             await asyncio.sleep(pause.seconds)
 
     async def _open(self) -> None:
@@ -278,16 +325,24 @@ class Commands:
         try:
             async with asyncio.timeout(REPLY_TIMEOUT_S):
                 await asyncio.gather(*loads)
-                self.run_id = await _run_id(info)
+                self.run_id = self._read_info(await _permitted(info))
                 self._max_argument_bytes = await _max_argument_bytes(limit)
         except TimeoutError as error:
             raise BackendError(f"no reply within {REPLY_TIMEOUT_S:g} s") from error
         self.up_since_s = self._loop.time()
         self.trouble = None
 
+    def _read_info(self, info: bytes) -> bytes:
+        """Returns the run id. Raises :class:`BackendError` if this is a node of a cluster."""
+        if b"_mode:cluster\r\n" in info:
+            raise BackendError(
+                "it is a node of a Redis Cluster: write redis+cluster://HOST:PORT as redis_url"
+            )
+        return run_id_of(info)
+
     def _ask(self, *args: Argument) -> "asyncio.Future[Any]":
         """Sends a command before the connection is available to others."""
-        call = _Call(pack(*args), self._loop)
+        call = Call(pack(*args), self._loop)
         call.future.add_done_callback(_retrieve)
         self._send(call)
         return call.future
@@ -305,7 +360,7 @@ class Commands:
 
     def _fail(self, lost: "asyncio.Future[str]") -> None:
         """The connection is lost: all calls without a reply fail."""
-        self.trouble = f"Redis is away: {lost.result()}"
+        self.trouble = f"{self._name} is away: {lost.result()}"
         calls = self._unanswered()
         self._pending.clear()
         self._pending_bytes = 0
@@ -322,15 +377,20 @@ class Commands:
             await connection.close()
 
 
-async def _run_id(info: "asyncio.Future[Any]") -> bytes:
-    """The run id, or empty if this user may not read it: then a restart that lost data is not detected."""
+async def _permitted(info: "asyncio.Future[Any]") -> bytes:
+    """The answer, or empty if this user may not read it: then a restart that lost data is not detected."""
     try:
         answer: bytes = await info
     except BackendError as error:
         if "NOPERM" in str(error):
             return b""
         raise
-    return answer.partition(b"run_id:")[2].partition(b"\r\n")[0]
+    return answer
+
+
+def run_id_of(info: bytes) -> bytes:
+    """The run id in the answer to INFO; empty if it has none."""
+    return info.partition(b"run_id:")[2].partition(b"\r\n")[0]
 
 
 async def _max_argument_bytes(config: "asyncio.Future[Any]") -> int:

@@ -5,6 +5,8 @@ finished, at once and in order. The lease is a key beside the stream:
 
     <stream>:<group>:reader    the id of the node that reads; expires ``lease_s`` after it was last renewed
 
+(on a Redis Cluster ``{<stream>}:<group>:reader``, in the slot of the stream.)
+
 Other servers of the group (anycable-go, older versions) read as consumers of their own; entries that they do not
 finish are claimed. Only commands of Redis 6.2 are used. Every method raises
 :class:`redis.exceptions.RedisError` or OSError if Redis is unavailable, does not answer in time, or refuses.
@@ -140,14 +142,22 @@ class Consumer:
     )
 
     def __init__(
-        self, client: Redis, stream: str, group: str, *, lease_s: float, patience_s: float
+        self,
+        client: Redis,
+        stream: str,
+        group: str,
+        *,
+        lease: str,
+        lease_s: float,
+        patience_s: float,
     ) -> None:
+        """``lease`` is the key of the lease."""
         self.node = f"{socket.gethostname()}-{secrets.token_hex(4)}"
         """The id of this node, as the value of the lease."""
         self._client = client
         self._stream = stream
         self._group = group
-        self._keys = (stream, f"{stream}:{group}:reader")
+        self._keys = (stream, lease)
         self._lease_ms = int(lease_s * 1000)
         self._patience_s = patience_s
         self._blocked: asyncio.Timeout | None = None

@@ -1,4 +1,4 @@
-"""Redis as the engine of a cluster: one connection for commands, and the stores that use it.
+"""Redis as the engine of a cluster: the connections for commands, and the stores that use them.
 
 Knows: how the stores are built. Does not know: who uses them.
 """
@@ -7,8 +7,11 @@ import msgspec
 
 from catenary.adapters.redis import appender, history, presence, sessions, stream_records
 from catenary.adapters.redis.appender import RedisAppender
-from catenary.adapters.redis.commands import Commands, Script
+from catenary.adapters.redis.client import connect
+from catenary.adapters.redis.cluster_commands import ClusterCommands
+from catenary.adapters.redis.commands import Commands, RedisCommands, Script
 from catenary.adapters.redis.history import RedisHistory
+from catenary.adapters.redis.names import RedisNames
 from catenary.adapters.redis.presence import RedisPresence
 from catenary.adapters.redis.sessions import RedisSessions
 from catenary.adapters.redis.stream_records import RedisStreamRecords
@@ -18,17 +21,6 @@ from catenary.broker.stream_rules import StreamRules
 from catenary.config.addresses import RedisAddress
 from catenary.metrics.counters import Counters
 from catenary.supervision.service import Supervisor
-
-
-class RedisNames(msgspec.Struct, frozen=True):
-    """The names in Redis: nodes with the same names are one cluster.
-
-    Keys begin with ``prefix``. Remote commands are published on ``channel``, messages of streams on
-    ``<channel>:<stream>``.
-    """
-
-    prefix: str = "catenary"
-    channel: str = "__anycable_internal__"
 
 
 class RedisEngine:
@@ -57,6 +49,8 @@ class RedisEngine:
         rules: StreamRules | None = None,
     ) -> None:
         """``rules`` may have other limits for a stream."""
+        has_slots = bool(address.cluster_nodes)
+        names = msgspec.structs.replace(names, has_slots=has_slots)
         self.address = address
         self.names = names
         self.counters = counters
@@ -65,23 +59,28 @@ class RedisEngine:
         self.presence: RedisPresence | None = None
         self.stream_records: RedisStreamRecords | None = None
         scripts: tuple[Script, ...] = appender.SCRIPTS
+        if has_slots:
+            scripts += appender.CLUSTER_SCRIPTS
         if limits is not None:
             scripts += (*history.SCRIPTS, *sessions.SCRIPTS, *presence.SCRIPTS)
             scripts += stream_records.SCRIPTS
-        self.commands = Commands(address, scripts, counters, supervisor)
+        self.commands: RedisCommands
+        if has_slots:
+            self.commands = ClusterCommands(address, scripts, counters, supervisor)
+        else:
+            self.commands = Commands(connect(address), scripts, counters, supervisor)
         usual = HistoryLimit(limits.history_limit, limits.history_ttl_s) if limits else NOTHING
         stored = HistoryLimits(usual, rules)
-        self.appender = RedisAppender(self.commands, names.prefix, stored)
+        self.appender = RedisAppender(self.commands, names, stored)
         if limits is None:
             return
-        self.history = RedisHistory(self.commands, names.prefix, stored)
-        self.sessions = RedisSessions(self.commands, names.prefix, ttl_s=limits.sessions_ttl_s)
-        self.presence = RedisPresence(self.commands, names.prefix, ttl_s=limits.presence_ttl_s)
+        self.history = RedisHistory(self.commands, names, stored)
+        self.sessions = RedisSessions(self.commands, names.shared, ttl_s=limits.sessions_ttl_s)
+        self.presence = RedisPresence(self.commands, names.shared, ttl_s=limits.presence_ttl_s)
         self.stream_records = RedisStreamRecords(
             self.commands,
             self.appender,
-            names.prefix,
-            names.channel,
+            names,
             gone_s=int(stored.largest.ttl_s),
         )
 

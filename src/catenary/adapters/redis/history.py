@@ -10,8 +10,7 @@ every run of the server: a Redis that was restarted, or a replica that became th
 lost its newest messages, and would assign their offsets again. Old messages stay in the log
 and can be read by time.
 
-The keys of a script may belong to different slots, so Redis Cluster is not supported. Only commands of Redis 6.2 are
-used.
+Both keys of a stream are in one slot of a Redis Cluster. Only commands of Redis 6.2 are used.
 Knows: Redis streams. Does not know: subscribers.
 Source: redis.io, "Redis Streams", "Scripting with Lua"; broker/stream_log.py, the same in memory.
 """
@@ -24,8 +23,9 @@ from typing import Any, Final
 
 from catenary.adapters.pacing import BUDGET_BYTES, paced
 from catenary.adapters.redis import payload
-from catenary.adapters.redis.commands import NOW, Commands, Script
+from catenary.adapters.redis.commands import NOW, RedisCommands, Script
 from catenary.adapters.redis.connection import Argument
+from catenary.adapters.redis.names import RedisNames
 from catenary.broker.history_limits import HistoryLimits
 from catenary.broker.stream_log import KEPT_EMPTY
 from catenary.errors import BackendError, LostPosition
@@ -135,7 +135,7 @@ return {read_part(KEYS[1], '+', from, limit), from}
 NEWEST: Final = Script(
     NOW
     + """
-local new_epoch, run = ARGV[1], ARGV[2]
+local new_epoch, run = ARGV[1], string.match(ARGV[2], '^[^,]*')
 local found = {}
 for number, meta in ipairs(KEYS) do
   local known = redis.call('HMGET', meta, 'epoch', 'offset')
@@ -154,21 +154,6 @@ return found
 SCRIPTS: Final = (PART, AFTER, FIRST, SINCE, NEWEST)
 
 
-class HistoryKeys:
-    """The keys of a stream's history."""
-
-    __slots__ = ("_prefix",)
-
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-
-    def meta(self, stream: Stream) -> str:
-        return f"{self._prefix}:meta:{stream}"
-
-    def log(self, stream: Stream) -> str:
-        return f"{self._prefix}:log:{stream}"
-
-
 def meta_ttl_ms(ttl_s: float) -> int:
     """The time for which the newest position of a stream is stored, if messages are stored for ``ttl_s``."""
     return int(max(ttl_s * KEPT_EMPTY, SHORTEST_META_S) * 1000)
@@ -180,13 +165,16 @@ class RedisHistory:
     ``limits`` says for how long messages of each stream are stored.
     """
 
-    __slots__ = ("_commands", "_keys", "_limits")
+    __slots__ = ("_commands", "_limits", "_log", "_meta", "_newest_at_once")
 
     is_immediate = False
 
-    def __init__(self, commands: Commands, prefix: str, limits: HistoryLimits) -> None:
+    def __init__(self, commands: RedisCommands, names: RedisNames, limits: HistoryLimits) -> None:
         self._commands = commands
-        self._keys = HistoryKeys(prefix)
+        self._meta = names.keys("meta")
+        self._log = names.keys("log")
+        # Streams in different slots can't be read by one script.
+        self._newest_at_once = 1 if names.has_slots else NEWEST_AT_ONCE
         self._limits = limits
 
     def _ttl_ms(self, stream: Stream) -> int:
@@ -201,7 +189,7 @@ class RedisHistory:
         """
         answer = self._commands.run(
             AFTER,
-            (self._keys.meta(stream), self._keys.log(stream)),
+            (self._meta.of(stream), self._log.of(stream)),
             position.epoch,
             str(position.offset),
             self._ttl_ms(stream),
@@ -214,7 +202,7 @@ class RedisHistory:
     ) -> Awaitable[tuple[Publication, ...]]:
         """Returns the messages of a stream from a moment on (seconds since the epoch), oldest first."""
         moment_ms = max(0, min(moment_s, LATEST_S)) * 1000
-        key, ttl_ms = (self._keys.log(stream),), self._ttl_ms(stream)
+        key, ttl_ms = (self._log.of(stream),), self._ttl_ms(stream)
         if limit is not None and not newest:
             return _first(stream, self._commands.run(FIRST, key, moment_ms, ttl_ms, limit))
         return self._since(stream, self._commands.run(SINCE, key, moment_ms, ttl_ms, limit or 0))
@@ -257,7 +245,7 @@ class RedisHistory:
         while remaining > 0:
             before = b"(" + entries[-1][0]
             more, remaining = await self._commands.run(
-                PART, (self._keys.log(stream),), before, from_ms, remaining
+                PART, (self._log.of(stream),), before, from_ms, remaining
             )
             entries += more
         return list(entries)
@@ -270,9 +258,15 @@ class RedisHistory:
         With ``begin``, an unknown stream begins a new epoch, so that its first message
         has a predecessor; else its position is None.
         """
+        at_once = self._newest_at_once
+
+        def part_size(_: int) -> int:
+            """Asking for :data:`NEWEST_AT_ONCE` streams takes 0.2 ms."""
+            return BUDGET_BYTES * at_once // (5 * NEWEST_AT_ONCE)
+
         asked = [
-            self._ask_newest(streams[start : start + NEWEST_AT_ONCE], begin=begin)
-            async for start in paced(range(0, len(streams), NEWEST_AT_ONCE), _part_size)
+            self._ask_newest(streams[start : start + at_once], begin=begin)
+            async for start in paced(range(0, len(streams), at_once), part_size)
         ]
         answers = await asyncio.gather(*asked)
         known = [_position(each) async for each in paced(chain.from_iterable(answers))]
@@ -281,16 +275,11 @@ class RedisHistory:
     def _ask_newest(self, streams: Sequence[Stream], *, begin: bool) -> "asyncio.Future[Any]":
         return self._commands.run(
             NEWEST,
-            [self._keys.meta(stream) for stream in streams],
+            [self._meta.of(stream) for stream in streams],
             secrets.token_hex(4) if begin else "",
             self._commands.run_id,
             *[meta_ttl_ms(self._limits.of(stream).ttl_s) for stream in streams],
         )
-
-
-def _part_size(start: int) -> int:
-    """Asking for :data:`NEWEST_AT_ONCE` streams takes 0.2 ms."""
-    return BUDGET_BYTES // 5
 
 
 def _position(known: list[bytes | None]) -> Position | None:

@@ -29,11 +29,14 @@ STORES: Final = (
     *stream_records.SCRIPTS,
 )
 PUBSUB: Final = appender.SCRIPTS
+CLUSTER: Final = appender.CLUSTER_SCRIPTS
+"""Besides, on a Redis Cluster."""
 
 _CALLS: Final = re.compile(r"redis\.p?call\('(\w+)'")
 
 # Arguments with which a command is checked: K is the key, C the channel.
 _EXAMPLES: Final = {
+    "CLUSTER": "SLOTS",
     "DEL": "K",
     "EXISTS": "K",
     "GET": "K",
@@ -117,7 +120,7 @@ async def inspect(
 
     Raises :class:`BackendError` if Redis is unavailable or refuses the user, :class:`ConfigError` for an unusable address.
     """
-    client = connect(address)
+    client = connect(address, key)
     try:
         await client.ping()
         clock = await _maybe(client, "TIME")

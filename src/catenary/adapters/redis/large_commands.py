@@ -45,11 +45,12 @@ class _Arguments:
 
 
 class ScriptCall:
-    """A call of one script. ``limit`` is the greatest length of an argument in bytes."""
+    """A call of one script. ``limit`` is the greatest length of an argument in bytes. A cluster runs it where ``key`` is."""
 
-    __slots__ = ("_args", "_keys", "_sha", "replies")
+    __slots__ = ("_args", "_keys", "_sha", "key", "replies")
 
-    def __init__(self, sha: str, limit: int) -> None:
+    def __init__(self, sha: str, limit: int, key: Argument = "") -> None:
+        self.key = key
         self._sha = sha
         self._keys = _Arguments(limit)
         self._args = _Arguments(limit)

@@ -5,8 +5,8 @@
     <prefix>:presence:on:<stream>   hash        "=" + member id → "<order> <sessions> <info>",
                                                 "n" → the order assigned last
 
-Every step is one script. Scripts use keys whose names they have read, so Redis Cluster is not supported. Keys expire a
-day after the last use.
+Every step is one script. Scripts use keys whose names they have read, so all keys are in one slot of a Redis Cluster. Keys
+expire a day after the last use.
 Knows: sids, ids, times. Does not know: how changes are announced.
 Source: broker/presence_set.py, the same in memory.
 """
@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Collection
 from typing import Any, Final
 
 from catenary.adapters.pacing import paced
-from catenary.adapters.redis.commands import NOW, Commands, Script
+from catenary.adapters.redis.commands import NOW, RedisCommands, Script
 from catenary.messages.names import Sid, Stream
 from catenary.messages.presence import Member, PresenceChange
 
@@ -152,7 +152,7 @@ class RedisPresence:
 
     __slots__ = ("_commands", "_deadlines", "_of", "_on", "_ttl_ms", "_ttl_s", "_unused_ms")
 
-    def __init__(self, commands: Commands, prefix: str, *, ttl_s: int) -> None:
+    def __init__(self, commands: RedisCommands, prefix: str, *, ttl_s: int) -> None:
         self._commands = commands
         self._deadlines = f"{prefix}:presence:deadlines"
         self._of = f"{prefix}:presence:of:"

@@ -24,6 +24,7 @@ from catenary.adapters.pacing import paced
 from catenary.adapters.packing import NumberedCommand
 from catenary.adapters.redis import payload
 from catenary.adapters.redis.client import connect
+from catenary.adapters.redis.cluster_sender import ClusterSender
 from catenary.adapters.redis.commands import REPLY_TIMEOUT_S
 from catenary.adapters.redis.connection import (
     LONGEST_PAUSE_S,
@@ -62,12 +63,14 @@ class RedisPubSub:
 
     __slots__ = (
         "_all_peers",
+        "_canaries_due",
         "_canary",
         "_canary_channel",
         "_canary_interval_s",
         "_catching_up",
         "_caught_up",
         "_channel",
+        "_channels",
         "_client",
         "_commands",
         "_confirmed",
@@ -78,7 +81,6 @@ class RedisPubSub:
         "_interest",
         "_on_restored",
         "_peers",
-        "_prefix",
         "_recovery",
         "_service",
         "_sessions",
@@ -104,7 +106,7 @@ class RedisPubSub:
         supervisor: Supervisor | None = None,
     ) -> None:
         # Assigned, because a method that only passes publications on would cost one more call for each.
-        sender = RedisSender(engine)
+        sender = ClusterSender(engine) if engine.names.has_slots else RedisSender(engine)
         self.send = sender.send
         self.relay = sender.relay
         self._client = connect(engine.address)
@@ -118,7 +120,7 @@ class RedisPubSub:
         self._caught_up = caught_up
         # Names; no channel of a stream has a "#" in this place
         self._channel = engine.names.channel.encode()
-        self._prefix = self._channel + b":"
+        self._channels = engine.names.channels
         self.node = secrets.token_hex(8)
         self._canary_channel = self._channel + b"#" + self.node.encode()
         self._peers = self._channel + b"#to:"
@@ -137,6 +139,7 @@ class RedisPubSub:
         self._early: deque[Publication | NumberedCommand] | None = None
         # Whether messages arrive
         self._canary = asyncio.Event()
+        self._canaries_due = 0
         self._canary_interval_s = canary_interval_s
         self._was_paused = False
 
@@ -191,11 +194,13 @@ class RedisPubSub:
 
     def _on_message(self, channel: bytes, content: bytes) -> None:
         try:
-            if channel.startswith(self._prefix):
-                stream = Stream(channel[len(self._prefix) :].decode())
+            if channel.startswith(self._channels.start):
+                stream = Stream(channel[self._channels.name].decode())
                 self._arrive(payload.unpack(stream, content))
             elif channel == self._canary_channel:
-                self._canary.set()
+                self._canaries_due -= 1
+                if self._canaries_due <= 0:
+                    self._canary.set()
             elif channel == self._all_peers or channel.startswith(self._peers):
                 self.on_message(content)
             else:
@@ -273,8 +278,11 @@ class RedisPubSub:
 
     async def _connect_once(self, backoff: Backoff) -> Never:
         """Raises :class:`BackendError` when the connection is lost; never returns."""
+        replaced = self._commands.replaced
         connection = self._connection = await open_connection(self._client, self._on_reply)
-        await until_first_ends(_raise_when(connection.lost), self._follow(connection, backoff))
+        await until_first_ends(
+            _raise_when(connection.lost, replaced), self._follow(connection, backoff)
+        )
         raise BackendError("the subscription has ended")
 
     async def _follow(self, connection: RedisConnection, backoff: Backoff) -> None:
@@ -369,7 +377,7 @@ class RedisPubSub:
         """Returns when Redis has confirmed the channels of all streams."""
         for start in range(0, len(streams), CHANNELS_AT_ONCE):
             some = streams[start : start + CHANNELS_AT_ONCE]
-            await self._send_command(command, [self._prefix + each.encode() for each in some])
+            await self._send_command(command, [self._channels.of(each) for each in some])
 
     async def _send_command(self, command: str, channels: Sequence[bytes]) -> None:
         """Returns when Redis has confirmed every channel."""
@@ -392,10 +400,11 @@ class RedisPubSub:
             self._canary.clear()
             self._was_paused = self._catching_up is not None
             sent_at = perf_counter()
-            published = self._commands.call("PUBLISH", self._canary_channel, b"")
+            published = self._commands.call_all("PUBLISH", self._canary_channel, b"")
+            self._canaries_due = len(published)
             try:
                 async with asyncio.timeout(self._canary_interval_s):
-                    await published
+                    await asyncio.gather(*published)
                     await self._canary.wait()
             except TimeoutError:
                 # If reading was paused, the canary may wait in the socket.
@@ -422,6 +431,6 @@ def _pass_over_failure(sent: "asyncio.Future[Any]") -> None:
         sent.exception()
 
 
-async def _raise_when(lost: "asyncio.Future[str]") -> None:
-    await asyncio.wait([lost])
-    raise BackendError(lost.result())
+async def _raise_when(*lost: "asyncio.Future[str]") -> None:
+    done, _ = await asyncio.wait(lost, return_when=asyncio.FIRST_COMPLETED)
+    raise BackendError(done.pop().result())

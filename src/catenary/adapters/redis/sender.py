@@ -13,6 +13,7 @@ from typing import Any, TypeGuard
 from catenary.adapters import packing
 from catenary.adapters.pacing import paced
 from catenary.adapters.redis import payload
+from catenary.adapters.redis.commands import Commands
 from catenary.adapters.redis.engine import RedisEngine
 from catenary.adapters.redis.large_commands import LargeCommand, Transaction
 from catenary.adapters.send_queue import AT_ONCE, SendQueue
@@ -31,22 +32,26 @@ class RedisSender:
     __slots__ = (
         "_appender",
         "_channel",
+        "_channels",
         "_commands",
         "_history",
-        "_prefix",
         "_queue",
         "_sessions",
+        "_transaction",
     )
 
     def __init__(self, engine: RedisEngine) -> None:
         self._commands = engine.commands
+        # Nothing is stored: a batch is only published.
+        commands = engine.commands
+        self._transaction = commands.transaction if isinstance(commands, Commands) else None
         self._appender = engine.appender
         self._history = engine.history
         self._sessions = engine.sessions
         self._queue = SendQueue(engine.counters)
-        # The channel of remote commands; channels of streams begin with the prefix
+        # The channel of remote commands, and those of streams
         self._channel = engine.names.channel.encode()
-        self._prefix = self._channel + b":"
+        self._channels = engine.names.channels
 
     def send(
         self, publications: tuple[Publishable, ...], entry: QueueEntry | None = None
@@ -79,9 +84,9 @@ class RedisSender:
                 self._add(batch, each)
             return self._commands.send(batch)
         except ValueError as error:
-            return _failed(_refused(error))
+            return failed(refused(error))
         except TooLarge as error:
-            return _failed(error)
+            return failed(error)
 
     async def _send_in_turns(
         self, publications: tuple[Publishable, ...], entry: QueueEntry | None
@@ -91,32 +96,32 @@ class RedisSender:
             return self._send_now(publications, entry)
         try:
             batch = self._begin_batch(entry)
-            async for each in paced(publications, _size):
+            async for each in paced(publications, size_of):
                 self._add(batch, each)
         except ValueError as error:
-            raise _refused(error) from error
+            raise refused(error) from error
         return self._commands.send(batch)
 
     def _send(self, publication: Publishable, entry: QueueEntry | None = None) -> "Awaitable[Any]":
         if self._sessions is not None and isinstance(publication, RemoteDisconnect):
             return self._sessions.revoke(publication, self._channel, entry)
         if self._history is not None and _is_kept(publication):
-            return self._appender.append(publication, self._prefix + publication.stream.encode())
+            return self._appender.append(publication, self._channels.of(publication.stream))
         return self._commands.call("PUBLISH", *self._unkept(publication))
 
     def _is_revocation(self, publication: Publishable) -> bool:
         return self._sessions is not None and isinstance(publication, RemoteDisconnect)
 
     def _begin_batch(self, entry: QueueEntry | None) -> LargeCommand:
-        if entry is None and self._history is None:
-            return self._commands.transaction()
+        if entry is None and self._history is None and self._transaction is not None:
+            return self._transaction()
         return self._appender.begin_batch(entry)
 
     def _add(self, batch: LargeCommand, publication: Publishable) -> None:
         if isinstance(batch, Transaction):
             batch.add("PUBLISH", *self._unkept(publication))
         elif self._history is not None and _is_kept(publication):
-            channel = self._prefix + publication.stream.encode()
+            channel = self._channels.of(publication.stream)
             self._appender.add(batch, publication.stream, channel, payload.pack(publication))
         else:
             self._appender.add(batch, None, *self._unkept(publication))
@@ -125,19 +130,19 @@ class RedisSender:
         """The channel and the payload of a publication that no history stores."""
         if not isinstance(publication, Publication):
             return self._channel, packing.pack_command(publication)
-        channel = self._prefix + publication.stream.encode()
+        channel = self._channels.of(publication.stream)
         return channel, payload.NOWHERE + payload.pack(publication)
 
 
-def _size(publication: Publishable) -> int:
+def size_of(publication: Publishable) -> int:
     return len(publication.data) if isinstance(publication, Publication) else 0
 
 
-def _refused(error: ValueError) -> BackendRefused:
+def refused(error: ValueError) -> BackendRefused:
     return BackendRefused(f"a publication can't be sent: {error}")
 
 
-def _failed(error: BackendError) -> "asyncio.Future[Any]":
+def failed(error: BackendError) -> "asyncio.Future[Any]":
     failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     failed.set_exception(error)
     return failed

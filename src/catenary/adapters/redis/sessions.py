@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from catenary.adapters.pacing import paced
 from catenary.adapters.packing import NumberedCommand
-from catenary.adapters.redis.commands import NOW, Commands, Script
+from catenary.adapters.redis.commands import NOW, RedisCommands, Script
 from catenary.adapters.redis.queue_entry import ENTRY, entry_arguments
 from catenary.broker.revocations import LATE_S, LIMIT, Revocations
 from catenary.errors import NotCaughtUp
@@ -186,7 +186,7 @@ class RedisSessions:
 
     is_shared = True
 
-    def __init__(self, commands: Commands, prefix: str, *, ttl_s: int) -> None:
+    def __init__(self, commands: RedisCommands, prefix: str, *, ttl_s: int) -> None:
         self._commands = commands
         self._keys = (f"{prefix}:sessions", f"{prefix}:sessions:deadlines")
         self._revoked = f"{prefix}:sessions:revoked"

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from catenary.adapters.redis import payload
 from catenary.adapters.redis.appender import APPEND_LUA, RedisAppender
-from catenary.adapters.redis.commands import NOW, Commands, Script
+from catenary.adapters.redis.commands import NOW, RedisCommands, Script
+from catenary.adapters.redis.names import RedisNames
 from catenary.messages.names import Stream
 from catenary.messages.publications import Publication
 
@@ -50,18 +51,18 @@ SCRIPTS: Final = (WRITE, TOUCH)
 
 
 class RedisStreamRecords:
-    """Satisfies :class:`catenary.ports.StreamRecords`. The history keeps messages for ``gone_s`` seconds. Messages of a
-    stream are published on the channel ``<channel>:<stream>``."""
+    """Satisfies :class:`catenary.ports.StreamRecords`. The history keeps messages for ``gone_s`` seconds."""
 
-    __slots__ = ("_appender", "_channel", "_commands", "_gone_ms", "_prefix")
+    __slots__ = ("_appender", "_channels", "_commands", "_durable", "_durable_gone", "_gone_ms")
 
     def __init__(
-        self, commands: Commands, appender: RedisAppender, prefix: str, channel: str, *, gone_s: int
+        self, commands: RedisCommands, appender: RedisAppender, names: RedisNames, *, gone_s: int
     ) -> None:
         self._commands = commands
         self._appender = appender
-        self._prefix = prefix
-        self._channel = channel
+        self._durable = names.keys("durable")
+        self._durable_gone = names.keys("durable-gone")
+        self._channels = names.channels
         self._gone_ms = gone_s * 1000
 
     async def read(self, stream: Stream) -> bytes | None:
@@ -84,9 +85,9 @@ class RedisStreamRecords:
     ) -> bool:
         """Replaces the record, and stores and publishes the messages. Raises :class:`BackendError`, and
         :class:`catenary.errors.TooLarge` for more than Redis takes."""
-        call = self._commands.script_call(WRITE)
-        channel = f"{self._channel}:{stream}"
+        channel = self._channels.of(stream)
         keys = (*self._appender.keys(stream), *self._keys(stream))
+        call = self._commands.script_call(WRITE, keys[0])
         call.add(
             keys, *self._appender.rules(stream), secrets.token_hex(4), channel, expected, record
         )
@@ -97,7 +98,7 @@ class RedisStreamRecords:
         return bool(written)
 
     def _keys(self, stream: Stream) -> tuple[str, str]:
-        return f"{self._prefix}:durable:{stream}", f"{self._prefix}:durable-gone:{stream}"
+        return self._durable.of(stream), self._durable_gone.of(stream)
 
     def _ttls(self, ttl_s: float) -> tuple[int, int]:
         ttl_ms = max(int(ttl_s * 1000), 1)

@@ -17,8 +17,9 @@ from catenary.adapters.redis.bursts import Bursts, Publish
 from catenary.adapters.redis.client import connect
 from catenary.adapters.redis.consumer import Consumer, Reading, StreamEntry
 from catenary.config.addresses import RedisAddress, redis_reason
-from catenary.errors import BackendError
+from catenary.errors import BackendError, ConfigError
 from catenary.metrics.counters import Counters
+from catenary.protocols.redis_cluster import beside
 from catenary.supervision.backoff import Backoff
 from catenary.supervision.service import Service, Supervisor
 
@@ -96,11 +97,12 @@ class RedisStreamBroadcasts:
     ) -> None:
         self.trouble: str | None = "not joined the consumer group yet"
         """Why this node can't read the stream at the moment; None if it reads, or stands by while another node reads."""
-        self._client: Redis = connect(address)
+        self._client: Redis = connect(address, rules.stream)
         self._consumer = Consumer(
             self._client,
             rules.stream,
             rules.group,
+            lease=_lease(address, rules),
             lease_s=rules.lease_s,
             patience_s=address.keepalive_s,
         )
@@ -347,6 +349,17 @@ class RedisStreamBroadcasts:
                 await self._consumer.release()
         except (RedisError, OSError) as error:
             _log.warning("Releasing the lease of a Redis stream failed: %s", redis_reason(error))
+
+
+def _lease(address: RedisAddress, rules: StreamRules) -> str:
+    """The key of the lease. Raises :class:`ConfigError`."""
+    rest = f":{rules.group}:reader"
+    if not address.cluster_nodes:
+        return rules.stream + rest
+    try:
+        return beside(rules.stream, rest)
+    except ValueError as error:
+        raise ConfigError(f"redisx_stream: {error}") from None
 
 
 async def _happens_within(event: asyncio.Event, seconds: float) -> bool:

@@ -22,7 +22,7 @@ def publisher(url: str, *, secret: str = "", key: str = "", channel: str = "") -
 
     ``key`` is the broadcast key of the HTTP server; by default it is derived from the application's
     ``secret``. ``channel`` is the Redis channel or stream, or the NATS subject, if servers do not use the
-    default one. URLs of several NATS servers are separated by commas. Raises :class:`ConfigError`.
+    default one. URLs of several NATS servers, or of several nodes of a Redis Cluster, are separated by commas. Raises :class:`ConfigError`.
     """
     build = _BUILD.get(url.partition("://")[0].lower())
     if build is None:
@@ -60,6 +60,8 @@ _BUILD: Final[dict[str, Callable[[str, str, str, str], OrderedPublisher]]] = {
     "https": _http,
     "redis": _redis,
     "rediss": _redis,
+    "redis+cluster": _redis,
+    "rediss+cluster": _redis,
     "valkey": _redis,
     "valkeys": _redis,
     "unix": _redis,

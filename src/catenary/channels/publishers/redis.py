@@ -13,12 +13,14 @@ from catenary.protocols.redis_errors import is_lasting
 try:
     from redis import Redis, Sentinel
     from redis.backoff import NoBackoff
+    from redis.cluster import ClusterNode, RedisCluster
     from redis.exceptions import ConnectionError as Disconnected
     from redis.exceptions import (
         DataError,
         MasterDownError,
         OutOfMemoryError,
         ReadOnlyError,
+        RedisClusterException,
         RedisError,
         ResponseError,
     )
@@ -39,13 +41,13 @@ class _Sender(OrderedPublisher):
         super().__init__()
         if isinstance(address, str):
             address = RedisAddress(url=address, tls_verify=True)
-        self._redis = _client(address, timeout_s)
+        self._redis: Any = _client(address, timeout_s)
 
     def _send(self, raw: bytes, *command: str | bytes | int) -> None:
         """Sends a command whose last argument is the publication."""
         try:
-            self._redis.execute_command(*command, raw)  # type: ignore[no-untyped-call]
-        except (RedisError, OSError) as error:
+            self._redis.execute_command(*command, raw)
+        except (RedisError, RedisClusterException, OSError) as error:
             kind: type[BackendError] = BackendRefused if _is_lasting(error) else BackendError
             if isinstance(error, Disconnected | ResponseError) and self._is_too_large(raw):
                 kind = TooLarge
@@ -111,8 +113,42 @@ def _is_lasting(error: Exception) -> bool:
     return is_lasting(text if text[:3].isupper() else f"ERR {text}")
 
 
-def _client(address: RedisAddress, timeout_s: float) -> Redis:
+class _Cluster:
+    """A client of a Redis Cluster, which the first command connects. A failed command is not repeated."""
+
+    def __init__(self, address: RedisAddress, timeout_s: float) -> None:
+        settings = redis_settings(address, address.server)
+        for name in ("host", "port", "db"):
+            del settings[name]
+        self._settings = settings | {
+            "socket_timeout": timeout_s,
+            "socket_connect_timeout": timeout_s,
+            "retry": Retry(NoBackoff(), 0),
+        }
+        self._nodes = [(each.host, each.port) for each in address.cluster_nodes]
+        self._connected: RedisCluster | None = None
+
+    def _client(self) -> RedisCluster:
+        if self._connected is None:
+            nodes = [ClusterNode(host, port) for host, port in self._nodes]  # type: ignore[no-untyped-call]
+            self._connected = RedisCluster(startup_nodes=nodes, **self._settings)
+        return self._connected
+
+    def execute_command(self, *command: str | bytes | int) -> Any:
+        return self._client().execute_command(*command)  # type: ignore[no-untyped-call]
+
+    def config_get(self, name: str) -> Any:
+        return self._client().config_get(name, target_nodes=RedisCluster.RANDOM)
+
+    def close(self) -> None:
+        if self._connected is not None:
+            self._connected.close()
+
+
+def _client(address: RedisAddress, timeout_s: float) -> Redis | _Cluster:
     """A client with one connection, which the first command opens, and again after it was lost."""
+    if address.cluster_nodes:
+        return _Cluster(address, timeout_s)
     server, sentinels = address.server, address.sentinel_servers
     settings: dict[str, Any] = {
         **redis_settings(address, server),

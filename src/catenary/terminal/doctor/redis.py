@@ -40,7 +40,10 @@ async def check_redis(options: Options) -> AsyncIterator[Finding]:
         commands |= inspection.commands_of(inspection.STORES) | {"HGETALL", "HKEYS", "MGET"}
     if "redisx" in options.broadcast.adapters:
         commands |= _QUEUE
-    where = ", ".join(each.where for each in address.sentinel_servers) or address.server.where
+    known = address.sentinel_servers or address.cluster_nodes or (address.server,)
+    where = ", ".join(each.where for each in known)
+    if address.cluster_nodes:
+        commands |= inspection.commands_of(inspection.CLUSTER) | {"CLUSTER"}
     try:
         facts = await inspection.inspect(
             address,
@@ -51,6 +54,10 @@ async def check_redis(options: Options) -> AsyncIterator[Finding]:
     except BackendError as error:
         text = f"Redis at {where} is unavailable: {error}"
         yield problem("redis", text, "start it, or correct redis_url (and its user and password)")
+        return
+    if facts.is_cluster and not address.cluster_nodes:
+        text = f"Redis at {where} is a node of a Redis Cluster"
+        yield problem("redis", text, "write redis+cluster://HOST:PORT as redis_url")
         return
     for finding in _judged(options, where, facts):
         yield finding
@@ -64,9 +71,6 @@ def _judged(options: Options, where: str, facts: "RedisFacts") -> list[Finding]:
         found.append(problem("redis", text, "use 6.2 or newer"))
     else:
         found.append(ok("redis", f"Redis {version or ''} at {where} answers".replace("  ", " ")))
-    if facts.is_cluster:
-        text = f"Redis at {where} is a node of a Redis Cluster, which Catenary can't use"
-        found.append(problem("redis", text, "use one server, with sentinels if it must not fail"))
     if facts.is_replica:
         text = f"Redis at {where} is a replica, which can't be written"
         found.append(problem("redis", text, "name the primary, or redis_sentinels that know it"))
