@@ -124,7 +124,7 @@ class Shard(Commands):
 
     @property
     def is_refusing_again(self) -> bool:
-        """Nodes disagree: some calls have been sent to and fro."""
+        """Nodes disagree: some calls are sent back and forth."""
         calls = self._without_script
         return any(isinstance(each, RoutedCall) and each.refused_num > PATIENCE for each in calls)
 
