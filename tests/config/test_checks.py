@@ -5,37 +5,40 @@ import pytest
 from catenary.config.options import Options
 from tests.config.sources import options, refused, request
 
-UNBUILT = "this option is not available in this version; leave it at its default"
-
-
-@pytest.mark.parametrize(
-    ("argv", "line"),
-    [
-        (
-            ["--rpc_concurrency=0"],
-            "--rpc_concurrency: the value 0 is not available in this version",
-        ),
-        (
-            ["--metrics_log_formatter=x.rb"],
-            "--metrics_log_formatter: this option is not available in this version; read the metrics"
-            " from the lines of log_format=json, which need no formatter",
-        ),
-    ],
+UNBUILT = (
+    "this option is not available in this version; read the metrics from the lines of log_format=json,"
+    " which need no formatter"
 )
-def test_what_is_not_built_is_refused(argv: list[str], line: str) -> None:
-    assert refused(*argv) == line
 
 
 def test_what_is_not_built_is_refused_from_every_source() -> None:
-    variable = "ANYCABLE_RPC_CONCURRENCY_MIN"
-    assert refused(environ={variable: "7"}) == f"{variable}: {UNBUILT}"
-    line = refused(file="[rpc]\nconcurrency_min = 7")
-    assert line == f"./anycable.toml: rpc.concurrency_min: {UNBUILT}"
+    line = refused("--metrics_log_formatter=x.rb")
+    assert line == f"--metrics_log_formatter: {UNBUILT}"
+    variable = "ANYCABLE_METRICS_LOG_FORMATTER"
+    assert refused(environ={variable: "x.rb"}) == f"{variable}: {UNBUILT}"
 
 
 def test_a_higher_source_can_take_back_what_is_not_built() -> None:
-    environ = {"ANYCABLE_RPC_CONCURRENCY_MIN": "7"}
-    assert options("--rpc_concurrency_min=5", environ=environ) == Options()
+    environ = {"ANYCABLE_METRICS_LOG_FORMATTER": "x.rb"}
+    assert options("--metrics_log_formatter=", environ=environ) == Options()
+
+
+@pytest.mark.parametrize(
+    ("argv", "range_and_value"),
+    [
+        (["--rpc_concurrency_initial=4"], "(5 to 100), got 4"),
+        (["--rpc_concurrency_initial=101"], "(5 to 100), got 101"),
+        (["--rpc_concurrency_min=9", "--rpc_concurrency_max=8"], "(9 to 8), got 25"),
+    ],
+)
+def test_an_adaptive_concurrency_begins_within_its_bounds(
+    argv: list[str], range_and_value: str
+) -> None:
+    assert refused("--rpc_concurrency=0", *argv) == (
+        "rpc_concurrency_initial: expected a value from rpc_concurrency_min to rpc_concurrency_max "
+        + range_and_value
+    )
+    assert options(*argv).rpc.concurrency == 28, "the bounds of what is not used"
 
 
 @pytest.mark.parametrize(

@@ -102,8 +102,6 @@ def test_a_row_is_complete(entry: OptionRow) -> None:
     given = list(entry.default) if isinstance(entry.default, tuple) else entry.default
     if entry.kind != "tags":
         assert from_toml(entry, given, "default") == entry.default
-    if entry.option.same_as is not None:
-        assert entry.option.same_as in BY_PLACE
 
 
 def test_shorthands_set_what_exists() -> None:

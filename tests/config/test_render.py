@@ -26,14 +26,11 @@ ADDRESS = st.from_regex(r"nats://[a-z]{1,9}:[1-9][0-9]{0,3}", fullmatch=True)
 
 
 def values(entry: OptionRow) -> st.SearchStrategy[Value]:
-    """Any value that an option may have in this version."""
-    allowed = [choice for choice in entry.choices if choice not in entry.option.later]
-    if not entry.option.built:
-        return st.sampled_from([entry.default, *entry.option.harmless])
+    """Any value that an option may have."""
+    allowed = list(entry.choices)
     match entry.kind:
         case "int":
-            minimum = entry.option.minimum + (1 if 0 in entry.option.later else 0)
-            return st.integers(minimum, entry.option.maximum)
+            return st.integers(entry.option.minimum, entry.option.maximum)
         case "bool":
             return st.booleans()
         case "tags":
@@ -186,7 +183,7 @@ def test_printed_toml_names_every_option() -> None:
     text = render.toml(Options())
     for entry in TABLE:
         key = entry.option.toml.split(".", 1)[-1]
-        is_commented = not entry.option.built or entry.place in {"node.node_id", "log.debug"}
+        is_commented = entry.place in {"node.node_id", "log.debug"}
         assert f"\n{'# ' * is_commented}{key} = " in text
 
 
@@ -210,9 +207,7 @@ def test_brief_help_has_the_options_that_have_a_brief_meaning() -> None:
     assert (
         "\n  new         Create a project          who         List\n  sign        Sign\n" in text
     )
-    assert all(
-        entry.option.built and not entry.option.hidden for entry in TABLE if entry.option.brief
-    )
+    assert not any(entry.option.hidden for entry in TABLE if entry.option.brief)
 
 
 def test_help_is_grouped_and_says_default_choices_and_variables() -> None:
@@ -221,7 +216,7 @@ def test_help_is_grouped_and_says_default_choices_and_variables() -> None:
     assert "(default: 8080) [$ANYCABLE_PORT, $PORT]" in text
     flat = " ".join(text.split())
     assert "one of debug, info, warn, error (default: info) [$ANYCABLE_LOG_LEVEL]" in flat
-    assert "(0: not in this version)" in flat
+    assert "(not in this version) Path of a Ruby script" in render.markdown()
     assert max(map(len, text.splitlines())) <= render.WIDTH
 
 

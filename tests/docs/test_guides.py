@@ -305,6 +305,13 @@ def test_a_graphql_client(reader: Machine) -> None:
         reader.type(python("import visitors"))
 
 
+def test_adaptive_concurrency(reader: Machine) -> None:
+    """How it adapts is tested in tests/rpc/test_adaptive_concurrency.py."""
+    (serve,) = blocks("docs/adaptive-concurrency.md")
+    with reader.terminal(serve, 8080) as server:
+        server.wait_for("(concurrency: auto (initial=25, min=5, max=100))")
+
+
 def test_the_console(reader: Machine) -> None:
     """Its pages are tested in a browser: tests/browser/test_console.py."""
     (commands,) = blocks("docs/console.md")

@@ -65,7 +65,7 @@ def test_what_bash_offers(words: tuple[str, ...], offered: list[str]) -> None:
 
 def test_every_option_of_the_server_can_be_completed() -> None:
     server, *_ = commands()
-    shown = [entry.option for entry in TABLE if not entry.option.hidden and entry.option.built]
+    shown = [entry.option for entry in TABLE if not entry.option.hidden]
     flags = {f"--{option.flag}" for option in shown if option.flag}
     assert flags <= {word.text for word in server.options}
 

@@ -16,7 +16,7 @@ from catenary.config.addresses import (
 )
 from catenary.config.effective import is_http, keys, redis_address, sample_ratio, uses_redis
 from catenary.config.networks import network
-from catenary.config.options import ALL_PORTS, PORT_MAX, TABLE, OptionRow, Options, Shorthand, Value
+from catenary.config.options import ALL_PORTS, PORT_MAX, TABLE, Options, Shorthand, Value
 from catenary.config.origins import allowed_origin
 from catenary.config.paths import check_paths
 from catenary.config.pusher_apps import pusher_apps
@@ -32,31 +32,12 @@ _SUBJECT: Final = re.compile(r"([^\s.*>]+|\*)(\.([^\s.*>]+|\*))*(\.>)?")
 # A label of Prometheus; le is that of the buckets of a histogram
 _LABEL: Final = re.compile(r"(?!__|le\Z)[A-Za-z_][A-Za-z0-9_]*")
 _BY_PLACE: Final = {entry.place: entry for entry in TABLE}
-UNAVAILABLE: Final = "not available in this version"
 
 
-def refuse_unbuilt(options: Options, sources: Mapping[str, str]) -> None:
-    """Raises :class:`catenary.errors.ConfigError` for values that need a feature which is not built.
-
-    ``sources`` maps a place to the source of its value (``--broker``, ``ANYCABLE_BROKER``); options that
-    were not given are not checked.
-    """
-    for entry in TABLE:
-        source = sources.get(entry.place)
-        if source is None:
-            continue
-        value = entry.value_in(options)
-        if not entry.option.built and not _is_harmless(entry, value, options):
-            raise ConfigError(f"{source}: this option is {UNAVAILABLE}; leave it at its default")
-        for item in value if isinstance(value, tuple) else (value,):
-            if item in entry.option.later:
-                raise ConfigError(f"{source}: the value {item!r} is {UNAVAILABLE}{_others(entry)}")
-
-
-def refuse_unbuilt_shorthand(row: Shorthand, value: Value, source: str) -> None:
+def refuse_unbuilt(row: Shorthand, value: Value, source: str) -> None:
     """Raises :class:`catenary.errors.ConfigError` if the flag asks for a feature that is not built."""
     if not row.built and value not in (False, "", 0):
-        raise ConfigError(f"{source}: this option is {UNAVAILABLE}; {row.advice}")
+        raise ConfigError(f"{source}: this option is not available in this version; {row.advice}")
 
 
 def check_together(options: Options) -> None:
@@ -73,6 +54,7 @@ def check_together(options: Options) -> None:
         raise ConfigError(
             "rpc_host: expected an http:// or https:// URL for rpc_impl=http, got something else"
         )
+    _check_adaptive_concurrency(options)
     _check_tokens(options)
     _check_origins(options)
     _check_proxies(options)
@@ -88,6 +70,16 @@ def check_together(options: Options) -> None:
     _check_tracing(options)
     _check_admin(options)
     check_paths(options)
+
+
+def _check_adaptive_concurrency(options: Options) -> None:
+    rpc = options.rpc
+    low, first, high = rpc.concurrency_min, rpc.concurrency_initial, rpc.concurrency_max
+    if rpc.concurrency == 0 and not low <= first <= high:
+        raise ConfigError(
+            "rpc_concurrency_initial: expected a value from rpc_concurrency_min to rpc_concurrency_max"
+            f" ({low} to {high}), got {first}"
+        )
 
 
 def _check_metrics_tags(options: Options) -> None:
@@ -347,16 +339,3 @@ def _check_pair(one: str, first: str, other: str, second: str) -> None:
     if bool(first) != bool(second):
         given, missing = (one, other) if first else (other, one)
         raise ConfigError(f"{given}: expected {missing} beside it, got {given} alone")
-
-
-def _is_harmless(entry: OptionRow, value: Value, options: Options) -> bool:
-    """Whether a value has the same effect as the default."""
-    if value == entry.default or value in entry.option.harmless:
-        return True
-    twin = next((row for row in TABLE if row.place == entry.option.same_as), None)
-    return twin is not None and value == twin.value_in(options)
-
-
-def _others(entry: OptionRow) -> str:
-    others = [choice for choice in entry.choices if choice and choice not in entry.option.later]
-    return f"; available: {', '.join(others)}" if others else ""

@@ -26,7 +26,6 @@ from catenary.config.checks import (
     check_together,
     idle_without_broker,
     refuse_unbuilt,
-    refuse_unbuilt_shorthand,
 )
 from catenary.config.options import (
     NO_SECRET,
@@ -219,7 +218,6 @@ def combine(
     :class:`catenary.errors.ConfigError`."""
     values, sources, warnings = _unfold(given)
     options = _build(values)
-    refuse_unbuilt(options, sources)
     named = options.deployment.presets or presets.detect(environ)
     applied = tuple(name for name in named if name != "none")
     changed = presets.values(applied, values, environ)
@@ -296,7 +294,7 @@ def _unfold(
     ]
     for one in given.values():
         if isinstance(one.row, Shorthand):
-            refuse_unbuilt_shorthand(one.row, one.value, one.source)
+            refuse_unbuilt(one.row, one.value, one.source)
             for place, value in one.row.sets if one.value else ():
                 if one.row.wins or place not in values:
                     values[place] = one.value if value is None else value
@@ -341,7 +339,7 @@ def _is_set(row: Row, name: str, environ: Mapping[str, str]) -> bool:
     if not isinstance(row, OptionRow):
         return name in environ
     option = row.option
-    means_nothing = option.filled or option.required or not option.built
+    means_nothing = option.filled or option.required
     return bool(environ.get(name)) if means_nothing else name in environ
 
 

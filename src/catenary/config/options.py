@@ -104,8 +104,6 @@ class Option(msgspec.Struct, frozen=True):
     - ``secret``: never shown in an error. ``hidden``: left out of ``--help-all``.
     - ``required``: an empty value means the default. ``filled``: an empty variable counts as unset.
     - ``deprecated``: the replacement.
-    - ``built``: False if this version lacks the feature; then only the default, the ``harmless`` values and the
-      value of the option ``same_as`` are accepted. ``later``: single values that this version lacks.
     """
 
     help: str
@@ -127,10 +125,6 @@ class Option(msgspec.Struct, frozen=True):
     hidden: bool = False
     required: bool = False
     filled: bool = False
-    built: bool = True
-    later: tuple[str | int, ...] = ()
-    harmless: tuple[str | int, ...] = ()
-    same_as: str | None = None
     deprecated: str | None = None
 
 
@@ -835,14 +829,11 @@ class RpcOptions(Group, frozen=True, kw_only=True):
     )
     concurrency: int = option(
         28,
-        "Maximum number of concurrent calls; choose slightly less than the application's",
-        later=(0,),
+        "Maximum number of concurrent calls; choose slightly less than the application's (0: adaptive)",
     )
-    concurrency_initial: int = option(
-        25, "Adaptive concurrency: initial value", minimum=1, built=False
-    )
-    concurrency_min: int = option(5, "Adaptive concurrency: minimum", minimum=1, built=False)
-    concurrency_max: int = option(100, "Adaptive concurrency: maximum", minimum=1, built=False)
+    concurrency_initial: int = option(25, "Adaptive concurrency: initial value", minimum=1)
+    concurrency_min: int = option(5, "Adaptive concurrency: minimum", minimum=1)
+    concurrency_max: int = option(100, "Adaptive concurrency: maximum", minimum=1)
     enable_tls: bool = option(False, "Use TLS for gRPC", hidden=True)
     tls_verify: bool = option(True, "Verify the certificate of the application", hidden=True)
     tls_root_ca: str = option(
@@ -958,7 +949,6 @@ class MetricsOptions(Group, frozen=True, kw_only=True):
         0,
         "Port that serves the metrics (0: the server's own)",
         maximum=PORT_MAX,
-        same_as="server.port",
     )
     tags: tuple[str, ...] = option((), "Tags added to every metric, as name:value", tags=True)
     memory: bool = option(

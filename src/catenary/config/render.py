@@ -146,12 +146,11 @@ def _prose(row: OptionRow | Shorthand) -> str:
     choices = [choice for choice in row.choices if choice] if isinstance(row, OptionRow) else []
     return "".join(
         (
-            "" if _is_built(row) else f"{_NOT_BUILT} ",
+            f"{_NOT_BUILT} " if isinstance(row, Shorthand) and not row.built else "",
             "" if deprecated is None else f"[Deprecated: {deprecated}] ",
             text,
             f"; one of {', '.join(choices)}" if choices and row.kind != "list" else "",
             f"; any of {', '.join(choices)}" if choices and row.kind == "list" else "",
-            f" ({', '.join(map(str, _later(row)))}: not in this version)" if _later(row) else "",
         )
     )
 
@@ -189,8 +188,7 @@ def _setting(entry: OptionRow, value: Value) -> str:
     )
     if not value and entry.place == NO_SECRET[0]:
         value = NO_SECRET[1]
-    is_left_out = not entry.option.built or entry.place in _LEFT_OUT
-    mark = "# " if is_left_out and value == entry.default else ""
+    mark = "# " if entry.place in _LEFT_OUT and value == entry.default else ""
     return f"{text}\n{mark}{key} = {_toml_value(entry, value)}\n"
 
 
@@ -258,14 +256,6 @@ def _is_reloadable(row: OptionRow | Shorthand) -> bool:
     if isinstance(row, OptionRow):
         return row.option.reloadable
     return bool(row.sets) and all(_BY_PLACE[place].option.reloadable for place, _ in row.sets)
-
-
-def _is_built(row: OptionRow | Shorthand) -> bool:
-    return row.built if isinstance(row, Shorthand) else row.option.built
-
-
-def _later(row: OptionRow | Shorthand) -> tuple[str | int, ...]:
-    return row.option.later if isinstance(row, OptionRow) and row.option.built else ()
 
 
 def _variables(row: OptionRow | Shorthand) -> tuple[str, ...]:

@@ -41,8 +41,6 @@ def configuration(options: Options, sources: Mapping[str, str]) -> bytes:
     """
     groups: dict[str, _Group] = {}
     for row in TABLE:
-        if not row.option.built:
-            continue
         group = groups.setdefault(row.option.group, _Group(title(row.option.group), []))
         value = row.value_in(options)
         is_default = value == row.default

@@ -95,6 +95,10 @@ class Counters:
     )
     rpc_retries_total: int = _figure("Retried call attempts")
     rpc_timeout_total: int = _figure("Calls that timed out")
+    rpc_exhausted_total: int = _figure(
+        "Attempts that a busy application refused: ResourceExhausted; HTTP 429 and 503 while the concurrency is adaptive"
+    )
+    rpc_capacity_decreases_total: int = _figure("Times the adaptive concurrency was lowered")
     rpc_canceled_total: int = _figure("Calls canceled because their client had left")
     rpc_pending_num: int = _figure("Calls waiting for a slot")
     disconnect_queue_size: int = _figure("Disconnect calls waiting in the queue")

@@ -21,6 +21,7 @@ from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.names import Sid
 from catenary.metrics.counters import Counters
 from catenary.ports import Pending
+from catenary.rpc.adaptive_limit import AdaptiveLimit, AdaptiveRules
 from catenary.rpc.circuit_breaker import CircuitBreaker
 from catenary.rpc.concurrency import ConcurrencyLimiter
 from catenary.tracer import RETRIES, Span, Tracer
@@ -54,9 +55,13 @@ class AppLate(AppUnavailable):
 
 
 class CallLimits(msgspec.Struct, frozen=True):
-    """``concurrency`` calls at once; time limits in seconds for an attempt and for all attempts of a command, 0 for none."""
+    """``concurrency`` calls at once; time limits in seconds for an attempt and for all attempts of a command, 0 for none.
+
+    With ``adaptive``, these rules replace ``concurrency``.
+    """
 
     concurrency: int = 28
+    adaptive: AdaptiveRules | None = None
     request_timeout_s: float = 0.0
     command_timeout_s: float = 3.0
 
@@ -225,6 +230,8 @@ class RpcCall(Pending[_T]):
         if caller.breaker.is_failing:
             caller.note_answer()
         caller.limiter.release()
+        if caller.adaptive is not None and not self._retries:
+            caller.note_latency(self.procedure.name, self._give_up_at - caller.patience_s)
         outcome: _T | Exception
         try:
             outcome = self.procedure.decide(answer)
@@ -239,6 +246,8 @@ class RpcCall(Pending[_T]):
         caller = self._caller
         now = monotonic()
         caller.note_failure(error, now)
+        if caller.adaptive is not None:
+            caller.note_overload(error, now, is_first=not self._retries)
         if not isinstance(error, AppAway | AppBusy):
             self._end(error)
             return
@@ -317,6 +326,7 @@ class Caller:
         "_limits",
         "_system",
         "_tracer",
+        "adaptive",
         "breaker",
         "counters",
         "first_timeout_s",
@@ -343,9 +353,13 @@ class Caller:
         self._system = system
         self.counters = counters
         self.send = send
-        self.limiter: ConcurrencyLimiter[RpcCall[Any]] = ConcurrencyLimiter(
-            limits.concurrency, counters
-        )
+        self.adaptive: AdaptiveLimit | None = None
+        """Adapts the number of slots; None if that is fixed."""
+        capacity = limits.concurrency
+        if limits.adaptive is not None:
+            self.adaptive = AdaptiveLimit(limits.adaptive, monotonic())
+            capacity = self.adaptive.limit
+        self.limiter: ConcurrencyLimiter[RpcCall[Any]] = ConcurrencyLimiter(capacity, counters)
         self.patience_s = limits.command_timeout_s or _PATIENCE_S
         self.first_timeout_s = self.timeout_s(self.patience_s)
         self.long_timeout_s = self.timeout_s(self.patience_s * _LONG_WAIT)
@@ -400,13 +414,40 @@ class Caller:
                 self.trouble = str(failure)
                 if self.breaker.record_failure(now):
                     log.warning("the application is away: %s", failure)
-            case AppBusy() | AppFailed():
+            case AppBusy():
+                self.counters.rpc_exhausted_total += 1
+                self.note_answer()
+            case AppFailed():
                 self.note_answer()
             case AppLate():
                 self.counters.rpc_timeout_total += 1
                 self.breaker.end_probe()
             case _:
                 self.breaker.end_probe()
+
+    def note_latency(self, procedure: str, began_at: float) -> None:
+        """Updates the number of slots after an answer to a first attempt."""
+        adaptive, limiter, now = self.adaptive, self.limiter, monotonic()
+        if adaptive is not None and adaptive.answered(
+            procedure, now - began_at, now, busy=limiter.busy, has_backlog=limiter.has_backlog
+        ):
+            self._resize(adaptive.limit)
+
+    def note_overload(self, failure: Exception, now: float, *, is_first: bool) -> None:
+        """Updates the number of slots after a failed attempt."""
+        adaptive = self.adaptive
+        is_overload = adaptive is not None and isinstance(failure, AppBusy | AppLate)
+        if adaptive is not None and is_overload and adaptive.overloaded(now, is_first=is_first):
+            self._resize(adaptive.limit)
+
+    def _resize(self, capacity: int) -> None:
+        before = self.limiter.capacity
+        if capacity < before:
+            self.counters.rpc_capacity_decreases_total += 1
+        limited.debug(
+            "Concurrency is adapted", event="concurrency", capacity=capacity, former=before
+        )
+        self.limiter.resize(capacity)
 
     def note_answer(self) -> None:
         """Updates the circuit breaker after an answer."""

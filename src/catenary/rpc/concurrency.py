@@ -1,6 +1,6 @@
 """Limits how many calls are under way at once.
 
-An application has a fixed number of workers and refuses calls that exceed it, so calls wait here for a slot, first in,
+An application has a limited number of workers and refuses calls that exceed it, so calls wait here for a slot, first in,
 first out. Calls of new clients wait in a line of their own: a burst of connections does not delay the commands of
 connected clients. Source: docs/rpc.md, "Concurrency settings" (anycable/anycable).
 Knows: slots, waiters. Does not know: what a call is.
@@ -48,6 +48,7 @@ class ConcurrencyLimiter(Generic[_W]):
         self._capacity = capacity
         self._counters = counters
         self._free = capacity
+        """Negative while more calls are under way than a capacity that has shrunk."""
         # Ordered, with a removal in the middle at constant cost: thousands of clients may leave while their calls
         # wait. (A plain dict looks for its first key past all deleted ones.)
         self._waiting: _Line[_W] = OrderedDict()
@@ -57,13 +58,30 @@ class ConcurrencyLimiter(Generic[_W]):
         self._idle = asyncio.Event()
 
     @property
+    def capacity(self) -> int:
+        """The number of slots."""
+        return self._capacity
+
+    @property
     def busy(self) -> int:
         """The number of slots in use."""
         return self._capacity - self._free
 
+    @property
+    def has_backlog(self) -> bool:
+        """Whether something waits for a slot."""
+        return bool(self._waiting or self._newcomers)
+
+    def resize(self, capacity: int) -> None:
+        """Changes the number of slots. Those in use stay in use until they are released."""
+        self._free += capacity - self._capacity
+        self._capacity = capacity
+        if not self._is_granting:
+            self._grant()
+
     def acquire(self, waiter: _W, *, is_newcomer: bool = False) -> None:
         """Grants a slot at once if one is free and nothing waits for it; otherwise the waiter is put in line."""
-        if self._free and not self._waiting and not self._newcomers:
+        if self._free > 0 and not self._waiting and not self._newcomers:
             self._free -= 1
             waiter.slot_granted()
             return
@@ -85,7 +103,7 @@ class ConcurrencyLimiter(Generic[_W]):
 
     def _grant(self) -> None:
         line = self._waiting if not self._newcomers else self._next_line()
-        if line and self._free:
+        if line and self._free > 0:
             # The waiter may fail at once, and release its slot in here. Then the next one gets it in another turn of the
             # loop: thousands may wait for an application that is away.
             self._is_granting = True
@@ -100,7 +118,7 @@ class ConcurrencyLimiter(Generic[_W]):
             self._end_grant()
 
     def _end_grant(self) -> None:
-        if self._is_granting and self._free and (self._waiting or self._newcomers):
+        if self._is_granting and self._free > 0 and (self._waiting or self._newcomers):
             asyncio.get_running_loop().call_soon(self._grant)
             return
         self._is_granting = False
@@ -115,6 +133,6 @@ class ConcurrencyLimiter(Generic[_W]):
 
     async def idle(self) -> None:
         """Returns once no slot is in use and nothing waits."""
-        while self.busy or self._waiting or self._newcomers:
+        while self.busy or self.has_backlog:
             self._idle.clear()
             await self._idle.wait()

@@ -11,7 +11,7 @@ from typing import Any, Final
 from catenary.errors import AppFailed, AppNotReached
 from catenary.metrics.counters import Counters
 from catenary.protocols import rpc, rpc_json
-from catenary.rpc.calls import AppAway, AppLate, CallLimits, RpcCall
+from catenary.rpc.calls import AppAway, AppBusy, AppLate, CallLimits, RpcCall
 from catenary.rpc.http_client import ConnectionBroken, HttpClient, HttpResponse, ResponseUnusable
 from catenary.rpc.remote import RemoteApplication
 from catenary.rpc.tls import Tls
@@ -22,6 +22,8 @@ _META_PREFIX: Final = "x-anycable-meta-"
 _EXCERPT_BYTES: Final = 200
 _FOR_NOW: Final = frozenset({429, 502, 503, 504})
 """Statuses of an application, or of a proxy, that is away or busy."""
+_BUSY: Final = frozenset({429, 503})
+"""Statuses of an application that has no free worker."""
 
 
 class AppAwayForNow(AppFailed, AppNotReached):
@@ -32,7 +34,7 @@ class AppAwayForNow(AppFailed, AppNotReached):
 class HttpApplication(RemoteApplication):
     """Calls the application with JSON over HTTP/1.1, on one connection for each call under way."""
 
-    __slots__ = ("_client",)
+    __slots__ = ("_client", "_repeats_refused")
 
     def __init__(
         self,
@@ -50,6 +52,8 @@ class HttpApplication(RemoteApplication):
         """
         super().__init__(rpc_json, limits, counters, tracer, system="http")
         self._client = HttpClient(url, tls or Tls(), _headers(key))
+        # Refused calls are how an adaptive concurrency finds its limit: no client may notice them.
+        self._repeats_refused = limits.adaptive is not None
 
     def replace_key(self, key: str) -> None:
         """Sends another key with each request from now on."""
@@ -102,6 +106,8 @@ class HttpApplication(RemoteApplication):
                 raise AppLate(f"no answer within {timeout_s:.1f} s") from None
             reason = f"none within {timeout_s:.1f} s" if limit.expired() else str(error)
             raise AppAway(f"no connection: {reason}") from None
+        if self._repeats_refused and response.status in _BUSY:
+            raise AppBusy(f"HTTP {response.status}: the application is busy")
         return _body(response)
 
 

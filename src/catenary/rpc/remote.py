@@ -137,6 +137,11 @@ class RemoteApplication(ABC):
         """Number of calls under way."""
         return self._caller.limiter.busy
 
+    @property
+    def capacity(self) -> int:
+        """Number of calls that may be under way."""
+        return self._caller.limiter.capacity
+
     async def close(self, timeout_s: float) -> None:
         """Refuses new calls, waits up to ``timeout_s`` for those under way, and fails the others."""
         await self._caller.close(timeout_s)

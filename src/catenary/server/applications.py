@@ -19,6 +19,7 @@ from catenary.node.resumption import ExpiryRules
 from catenary.ports import Application
 from catenary.routing.identity import everybody
 from catenary.routing.router import Identify, Router
+from catenary.rpc.adaptive_limit import AdaptiveRules
 from catenary.rpc.calls import CallLimits
 from catenary.rpc.none import NoApplication
 from catenary.rpc.remote import RemoteApplication
@@ -196,7 +197,7 @@ def _grpc_application(build: ServerBuild) -> Application:
     secure = ", TLS" if rpc.enable_tls else ""
     build.announcements.append(
         f"The application is called over gRPC at {without_secrets(rpc.host)}"
-        f" (concurrency: {rpc.concurrency}{secure})"
+        f" (concurrency: {_concurrency(rpc)}{secure})"
     )
     application = GrpcApplication(
         rpc.host,
@@ -222,7 +223,7 @@ def _http_application(build: ServerBuild) -> Application:
     key = effective_key(build.keys.rpc, RPC_PHRASE)
     build.announcements.append(
         f"The application is called over HTTP at {without_secrets(rpc.host)}"
-        f" (concurrency: {rpc.concurrency}, {'with' if key else 'without'} a key)"
+        f" (concurrency: {_concurrency(rpc)}, {'with' if key else 'without'} a key)"
     )
     application = HttpApplication(
         rpc.host,
@@ -242,18 +243,32 @@ def _http_application(build: ServerBuild) -> Application:
 
 def _started(build: ServerBuild, application: "RemoteApplication") -> Application:
     build.add(application.start, CLOSE_APPLICATION, application.close)
-    capacity, counters = build.options.rpc.concurrency, build.counters
+    rpc, counters = build.options.rpc, build.counters
     build.figures.register(
-        "rpc_capacity_num", "Calls to the application that may be under way", lambda: capacity
+        "rpc_capacity_num",
+        "Calls to the application that may be under way",
+        lambda: application.capacity,
     )
-    build.figures.limit("rpc_concurrency", lambda: application.calls_num, capacity)
+    maximum = rpc.concurrency or rpc.concurrency_max
+    build.figures.limit("rpc_concurrency", lambda: application.calls_num, maximum)
     build.figures.queue("calls", lambda: counters.rpc_pending_num)
     return application
 
 
+def _concurrency(rpc: RpcOptions) -> str:
+    if rpc.concurrency:
+        return str(rpc.concurrency)
+    low, first, high = rpc.concurrency_min, rpc.concurrency_initial, rpc.concurrency_max
+    return f"auto (initial={first}, min={low}, max={high})"
+
+
 def _call_limits(rpc: RpcOptions) -> CallLimits:
+    adaptive = None
+    if not rpc.concurrency:
+        adaptive = AdaptiveRules(rpc.concurrency_initial, rpc.concurrency_min, rpc.concurrency_max)
     return CallLimits(
         concurrency=rpc.concurrency,
+        adaptive=adaptive,
         request_timeout_s=rpc.request_timeout_ms / 1000,
         command_timeout_s=rpc.command_timeout_ms / 1000,
     )

@@ -85,8 +85,8 @@ _GENERAL: Final = (
 def _options() -> Iterable[Word]:
     for entry in TABLE:
         option = entry.option
-        if option.flag and not option.hidden and option.built:
-            values = tuple(each for each in entry.choices if each and each not in option.later)
+        if option.flag and not option.hidden:
+            values = tuple(each for each in entry.choices if each)
             yield Word(f"--{option.flag}", option.help, entry.kind != "bool", values)
     for row in SHORTHANDS:
         if not row.hidden and row.built:

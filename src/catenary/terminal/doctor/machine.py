@@ -113,7 +113,8 @@ def _ephemeral_ports(options: Options) -> Iterator[Finding]:
     except (OSError, ValueError):
         return
     number = high - low + 1
-    wanted = options.rpc.concurrency + OTHER_FILES if options.rpc.implementation == "http" else 0
+    calls = options.rpc.concurrency or options.rpc.concurrency_max
+    wanted = calls + OTHER_FILES if options.rpc.implementation == "http" else 0
     advice = "sysctl -w net.ipv4.ip_local_port_range='10240 65000'"
     if number < wanted:
         text = f"{number} ports for outgoing connections, and rpc_concurrency needs {wanted}"
