@@ -54,6 +54,13 @@ class ClosableTransport(RecordingTransport):
     def close(self) -> None:
         self.closed = True
 
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.closed, "uvloop raises RuntimeError"
+        super().write(data)
+
 
 def opened(
     *received: bytes, chunk: int = 10**6
@@ -89,6 +96,13 @@ def test_fragments_with_a_ping_between() -> None:
     client, _, said = opened(*pieces)
     assert client.texts == [b"abcd"]
     assert said == [PongFrame(b"?")]
+
+
+def test_nothing_is_sent_after_a_goodbye() -> None:
+    client, _, said = opened(close_frame(1001, "away"), frame(PING, b"?"), close_frame(1001, ""))
+    client.send(b"late")
+    client.close()
+    assert said == [Close(1001, "")]
 
 
 def test_a_goodbye_is_answered() -> None:

@@ -30,6 +30,9 @@ class RecordingTransport(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written += bytes(data)
 
+    def is_closing(self) -> bool:
+        return False
+
     def abort(self) -> None:
         if self._client is not None:
             asyncio.get_running_loop().call_soon(self._client.connection_lost, None)

@@ -152,8 +152,7 @@ class CableSocket(asyncio.Protocol):
 
     def send(self, payload: bytes) -> None:
         """Sends a text message; without a connection it is dropped."""
-        if self._transport is not None:
-            self._transport.write(frame(TEXT, payload))
+        self._write(TEXT, payload)
 
     def abort(self) -> None:
         """Aborts the connection without a close frame."""
@@ -162,9 +161,14 @@ class CableSocket(asyncio.Protocol):
 
     def close(self) -> None:
         """Sends a close frame and closes the connection."""
+        self._write(CLOSE, (1000).to_bytes(2, "big"))
         if self._transport is not None:
-            self._transport.write(frame(CLOSE, (1000).to_bytes(2, "big")))
             self._transport.close()
+
+    def _write(self, opcode: int, payload: bytes) -> None:
+        """Sends a frame, if the connection is not closing: frames of the server may still arrive then."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(frame(opcode, payload))
 
     # Called by the event loop
 
@@ -243,8 +247,7 @@ class CableSocket(asyncio.Protocol):
         elif opcode in (TEXT, CONTINUATION):
             self._join(first, payload)
         elif opcode == PING:
-            assert self._transport is not None
-            self._transport.write(frame(PONG, payload))
+            self._write(PONG, payload)
         elif opcode == CLOSE:
             self._end(payload)
         elif opcode != PONG:
@@ -263,9 +266,9 @@ class CableSocket(asyncio.Protocol):
         code = int.from_bytes(payload[:2], "big") if payload else NO_STATUS
         reason = payload[2:].decode(errors="replace")
         self.failed(f"closed by the server: {code} {reason}".rstrip())
-        assert self._transport is not None
-        self._transport.write(frame(CLOSE, payload[:2]))
-        self._transport.close()
+        self._write(CLOSE, payload[:2])
+        if self._transport is not None:
+            self._transport.close()
 
 
 def _frame_size(start: bytearray) -> int:
