@@ -127,6 +127,17 @@ class Outbound(Protocol):
         """
         ...
 
+    def tolerate_slowness(self) -> None:
+        """From now on, batches wait if the client has not read the ones before, and :attr:`is_behind` says so. It is closed
+        as slow only if too much waits. Further calls change nothing."""
+        ...
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something waits because the client has not read what was written before: about :data:`SLICE_BYTES`. To be
+        asked after :meth:`tolerate_slowness`."""
+        ...
+
     def close(self, goodbye: Goodbye) -> None:
         """Ends the connection after all messages written so far were sent. Only the first call counts."""
         ...

@@ -51,13 +51,13 @@ def test_one_frame_for_each_identifier_and_encoder() -> None:
         listener("a", OTHER),
     ]
     frames = list(audience_of(*crowd).frames([message("1")]))
-    assert sorted(len(outbounds) for _, outbounds in frames) == [1, 2, 3]
-    served = [outbound for _, outbounds in frames for outbound in outbounds]
+    assert sorted(len(outbounds) for _, outbounds, _ in frames) == [1, 2, 3]
+    served = [outbound for _, outbounds, _ in frames for outbound in outbounds]
     assert {id(each) for each in served} == {id(each.session.outbound) for each in crowd}
 
 
 def test_a_batch_is_a_row_of_frames() -> None:
-    ((frame, _),) = audience_of(listener("a")).frames([message("1", 7), message("2")])
+    ((frame, _, _),) = audience_of(listener("a")).frames([message("1", 7), message("2")])
     first, second = map(json.loads, payloads(frame))
     assert first == {
         "identifier": "a",
@@ -74,7 +74,7 @@ def test_the_recipients_of_a_group_are_listed_again_only_where_it_changed() -> N
     audience = audience_of(*group)
 
     def recipients() -> list[Outbound]:
-        ((_, outbounds),) = audience.frames([message("1")])
+        ((_, outbounds, _),) = audience.frames([message("1")])
         return outbounds
 
     begun = recipients()
@@ -107,7 +107,7 @@ def test_waiting_messages_are_buffered_for_a_listener_that_is_detached() -> None
     audience.waiting.append(message("1"))
     audience.detach(leaving, Counters())
     assert audience.detached[leaving].take() == [message("1")]
-    ((_, outbounds),) = audience.frames([message("1")])
+    ((_, outbounds, _),) = audience.frames([message("1")])
     assert outbounds == [staying.session.outbound]
 
 
@@ -127,7 +127,7 @@ def test_a_listener_is_reattached_when_nothing_waits_for_its_group() -> None:
     audience.reattach_all()
     assert not audience.detached
     assert audience.size == 2
-    ((_, outbounds),) = audience.frames([message("1")])
+    ((_, outbounds, _),) = audience.frames([message("1")])
     assert len(outbounds) == 2
 
 

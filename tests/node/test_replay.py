@@ -19,7 +19,7 @@ from catenary.errors import BackendError, BackendRefused, LostPosition
 from catenary.logs.fields import event_of, fields_of
 from catenary.messages.names import Identifier, Sid, Stream
 from catenary.messages.publications import Publication
-from catenary.node import detached, hub, replay
+from catenary.node import detached, hub, patient_reads
 from catenary.node.audience import Audience
 from catenary.node.session import Traits
 from catenary.ports import History
@@ -336,7 +336,7 @@ async def test_a_second_request_while_an_audience_is_busy_is_served_in_order() -
 async def test_after_a_failure_the_request_is_rejected_and_buffered_messages_are_sent(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay, "AWAY_S", 0)
+    monkeypatch.setattr(patient_reads, "AWAY_S", 0)
     history = slow_history()
     heart = Heart(history=history)
     heart.application.prepare("subscribe", confirming(room("s"), "s", "t"))
@@ -377,7 +377,7 @@ async def test_a_history_that_is_refused_for_good_is_not_asked_again() -> None:
 async def test_a_history_that_is_away_for_a_moment_is_asked_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(replay, "PAUSE_S", 0)
+    monkeypatch.setattr(patient_reads, "PAUSE_S", 0)
     history = slow_history()
     heart = Heart(history=history)
     publish(heart, "s", 1)

@@ -104,6 +104,12 @@ class MemoryOutbound:
         self.slices.append((slices, sent))
         return sent
 
+    @property
+    def is_behind(self) -> bool:
+        return False
+
+    def tolerate_slowness(self) -> None: ...
+
     def close(self, goodbye: Goodbye) -> None:
         if self.goodbye is None:
             self.goodbye = goodbye
@@ -290,6 +296,7 @@ class Heart:
             self.observers,
             tracer,
             rules=rules,
+            history=history,
         )
         self.disconnector = Disconnector(
             self.application if tracer is None else TracedEnds(tracer, self.application),

@@ -431,6 +431,11 @@ class Heard:
     def write_slices(self, slices: Iterator[bytes]) -> None:
         raise AssertionError("expected no large answer")
 
+    is_behind = False
+
+    def tolerate_slowness(self) -> None:
+        raise AssertionError("expected no rule for the stream")
+
     def close(self, goodbye: Goodbye) -> None:
         raise AssertionError(f"expected no close, got {goodbye}")
 

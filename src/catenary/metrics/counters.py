@@ -59,6 +59,21 @@ class Counters:
     data_rcvd_total: int = _figure("Bytes received from clients")
     data_sent_total: int = _figure("Bytes sent to clients")
     disconnected_slow_clients_total: int = _figure("Clients closed because they read too slowly")
+    slow_consumers_total: int = _figure(
+        "Times a client fell behind on a stream with a policy for slow clients"
+    )
+    slow_dropped_messages_total: int = _figure(
+        "Messages dropped for slow clients (drop_oldest; with catch_up, whispers)"
+    )
+    slow_conflated_messages_total: int = _figure(
+        "Messages replaced by later ones for slow clients (keep_latest)"
+    )
+    slow_caught_up_messages_total: int = _figure(
+        "Messages that slow clients got from the history (catch_up)"
+    )
+    slow_lost_histories_total: int = _figure(
+        "Slow clients that missed messages because the history was too short (catch_up)"
+    )
 
     # Publications
     publications_total: int = _figure("Publications received from publishers")

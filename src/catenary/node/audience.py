@@ -5,15 +5,17 @@ Knows: which subscriptions share a frame. Does not know: when messages are deliv
 
 from asyncio import Future
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from time import perf_counter
 from typing import Final
 
 import msgspec
 
+from catenary.config.stream_rules import StreamRule
 from catenary.messages.lenient_json import JSON_ERRORS, checked_again
 from catenary.messages.names import Identifier, Stream
-from catenary.messages.publications import Publication
+from catenary.messages.publications import Position, Publication
 from catenary.messages.replies import Delivery
 from catenary.metrics.counters import Counters
 from catenary.node.detached import Detached
@@ -30,22 +32,26 @@ class SubscriberGroup:
 
     __slots__ = ("_members", "_recipients")
 
-    def __init__(self, first: Outbound, second: Outbound) -> None:
-        self._members: dict[Outbound, None] = {first: None, second: None}
+    def __init__(self, first: Subscription, second: Subscription) -> None:
+        self._members = {each.session.outbound: each for each in (first, second)}
         self._recipients: list[Outbound] | None = None
 
     def __len__(self) -> int:
         return len(self._members)
 
-    def join(self, outbound: Outbound) -> None:
-        """Adds a listener by its outbound."""
-        self._members[outbound] = None
+    def join(self, subscription: Subscription) -> None:
+        """Adds a listener."""
+        self._members[subscription.session.outbound] = subscription
         self._recipients = None
 
     def leave(self, outbound: Outbound) -> None:
         """Removes a listener."""
         del self._members[outbound]
         self._recipients = None
+
+    def find(self, outbound: Outbound) -> Subscription | None:
+        """The listener with this outbound; None if it has left."""
+        return self._members.get(outbound)
 
     def recipients(self) -> list[Outbound]:
         """All listeners in the order in which they joined, which is their order in memory and in the kernel.
@@ -59,6 +65,10 @@ class SubscriberGroup:
         return recipients
 
 
+Listeners = Subscription | SubscriberGroup
+"""Those that share identifier and encoder."""
+
+
 class Audience:
     """All listeners of a stream that has, or had, more than one.
 
@@ -66,7 +76,9 @@ class Audience:
     (``time.perf_counter``) at which the first of each batch of them arrived: a list, because an empty deque takes 700 bytes.
     ``detached`` are listeners whose clients read the history or the members: messages are buffered for each, later passed
     through to each, until the groups have caught up and it is reattached. ``pending_detach`` are to be detached at the end of a
-    delivery under way, which ``is_due`` reports.
+    delivery under way, which ``is_due`` reports. ``rule`` is that of the stream if it has a policy for clients that read too
+    slowly, else None; only then, ``last`` is the position of the last message that the groups have got, or that was
+    delivered while there was no group.
     """
 
     __slots__ = (
@@ -74,15 +86,19 @@ class Audience:
         "detached",
         "groups",
         "is_due",
+        "last",
         "pending_detach",
+        "rule",
         "size",
         "stream",
         "waiting",
     )
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, rule: StreamRule | None = None) -> None:
         self.stream = stream
-        self.groups: dict[Encoder, dict[Identifier, Subscription | SubscriberGroup]] = {}
+        self.rule = rule
+        self.last: Position | None = None
+        self.groups: dict[Encoder, dict[Identifier, Listeners]] = {}
         self.detached: dict[Subscription, Detached] = {}
         self.pending_detach: list[tuple[Subscription, Future[None]]] = []
         self.size = 0
@@ -115,13 +131,14 @@ class Audience:
         """Adds a listener to its group."""
         group = self.groups.setdefault(subscription.session.encoder, {})
         present = group.get(subscription.identifier)
-        outbound = subscription.session.outbound
+        if self.rule is not None:
+            subscription.session.outbound.tolerate_slowness()
         if present is None:
             group[subscription.identifier] = subscription
         elif isinstance(present, SubscriberGroup):
-            present.join(outbound)
+            present.join(subscription)
         else:
-            group[subscription.identifier] = SubscriberGroup(present.session.outbound, outbound)
+            group[subscription.identifier] = SubscriberGroup(present, subscription)
         self.size += 1
 
     def join_detached(self, subscription: Subscription, detached: Detached) -> None:
@@ -146,11 +163,32 @@ class Audience:
         if not group:
             del self.groups[subscription.session.encoder]
 
-    def detach(self, subscription: Subscription, counters: Counters) -> None:
-        """Moves a listener out of its group: messages that the group has not received yet are buffered for it."""
+    def has_in_group(self, subscription: Subscription) -> bool:
+        """Whether a listener is in its group: it has not left, and is not detached."""
+        return self.stream in subscription.streams and subscription not in self.detached
+
+    def tolerate_slowness(self) -> None:
+        """The stream has a policy for slow clients now."""
+        for group in self.groups.values():
+            for listeners in group.values():
+                if isinstance(listeners, SubscriberGroup):
+                    for outbound in listeners.recipients():
+                        outbound.tolerate_slowness()
+                else:
+                    listeners.session.outbound.tolerate_slowness()
+
+    def detach(
+        self,
+        subscription: Subscription,
+        counters: Counters,
+        detached: Detached | None = None,
+        batch: Iterable[Publication] = (),
+    ) -> None:
+        """Moves a listener out of its group: messages that the group has not received yet are buffered for it, and those
+        of a ``batch`` that the group receives at the moment."""
         self._leave_group(subscription)
-        detached = self.detached[subscription] = Detached()
-        for each in self.waiting:
+        detached = self.detached[subscription] = detached or Detached()
+        for each in chain(batch, self.waiting):
             if each.exclude_socket != subscription.session.sid:
                 detached.takes(each, counters)
 
@@ -170,14 +208,19 @@ class Audience:
         """A delivery has ended: detaches the listeners that waited for that."""
         pending, self.pending_detach = self.pending_detach, []
         for subscription, done in pending:
-            if self.stream in subscription.streams and subscription not in self.detached:
-                self.detach(subscription, counters)
+            if self.stream in subscription.streams:
+                if subscription in self.detached:
+                    self.detached[subscription].begin_buffering()
+                else:
+                    self.detach(subscription, counters)
             if not done.done():
                 done.set_result(None)
 
-    def frames(self, batch: list[Publication]) -> Iterator[tuple[bytes, list[Outbound]]]:
-        """Encodes a batch once for each identifier and encoder; returns the joined frames with their recipients: none if
-        their protocol has no message for any of the batch.
+    def frames(
+        self, batch: list[Publication]
+    ) -> Iterator[tuple[bytes, list[Outbound], "Listeners"]]:
+        """Encodes a batch once for each identifier and encoder; returns the joined frames with their recipients, none if
+        their protocol has no message for any of the batch, and the listeners that they are for.
 
         The lists belong to the groups and must not be changed.
         """
@@ -191,11 +234,11 @@ class Audience:
                     ]
                 )
                 if not frame:
-                    yield frame, []
+                    yield frame, [], listeners
                 elif isinstance(listeners, SubscriberGroup):
-                    yield frame, listeners.recipients()
+                    yield frame, listeners.recipients(), listeners
                 else:
-                    yield frame, [listeners.session.outbound]
+                    yield frame, [listeners.session.outbound], listeners
 
 
 def delivery(identifier: Identifier, publication: Publication, message: bytes) -> Delivery:

@@ -41,7 +41,7 @@ class Detached:
         "sent_up_to",
     )
 
-    def __init__(self, send: Callable[[list[Publication]], None] | None = None) -> None:
+    def __init__(self, send: Callable[[list[Publication]], object] | None = None) -> None:
         self._send = send
         self._buffered: list[Publication] | None = []
         self._size_bytes = 0

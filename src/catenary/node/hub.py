@@ -16,6 +16,7 @@ from time import perf_counter
 from typing import Final
 
 from catenary.broker.stream_rules import StreamRules
+from catenary.config.stream_rules import StreamRule
 from catenary.messages.names import Stream
 from catenary.messages.publications import (
     Position,
@@ -31,9 +32,10 @@ from catenary.node.detached import Detached
 from catenary.node.observers import ObserverGroup
 from catenary.node.session import Session, Subscription
 from catenary.node.session_table import SessionTable
+from catenary.node.slow_consumers import SlowConsumers
 from catenary.node.traced import begin_deliveries, end_deliveries
 from catenary.node.turns import Turns
-from catenary.ports import Interest, Outbound
+from catenary.ports import History, Interest, Outbound
 from catenary.tracer import Tracer
 
 TURN: Final = 1000
@@ -63,6 +65,7 @@ class Hub:
         "_note_clients",
         "_note_seconds",
         "_observers",
+        "_slow_consumers",
         "_streams",
         "_tracer",
         "_waiting_num",
@@ -80,10 +83,14 @@ class Hub:
         tracer: Tracer | None = None,
         *,
         rules: StreamRules | None = None,
+        history: History | None = None,
     ) -> None:
+        """``rules`` hold for single streams; clients that are slow catch up from the ``history``."""
         self._counters = counters
+        self._slow_consumers = SlowConsumers(self, history, counters)
         self.rules = rules or StreamRules()
         """What holds for single streams."""
+        self.rules.on_change.append(self._apply_rules)
         self._note_seconds = counters.delivery_seconds.observe
         self._note_clients = counters.delivery_clients.observe
         self._tracer = tracer
@@ -139,7 +146,7 @@ class Hub:
         """Adds a stream to a subscription, unless it has it."""
         if not subscription.add_stream(stream):
             return
-        if stream in self._streams:
+        if stream in self._streams or self._slow_rule(stream) is not None:
             self._audience(stream).join(subscription)
         else:
             self._streams[stream] = subscription
@@ -253,9 +260,14 @@ class Hub:
         self, subscription: Subscription, stream: Stream, detached: Detached, sent_up_to: Position
     ) -> None:
         """All messages that were sent from the history have arrived here, too."""
-        if detached.sent_up_to is not sent_up_to:
+        present = self.detached(subscription, stream)
+        if present is None or present.sent_up_to is not sent_up_to:
             return
-        detached.sent_up_to = None
+        present.sent_up_to = None
+        self.rejoin(subscription, stream, present)
+
+    def rejoin(self, subscription: Subscription, stream: Stream, detached: Detached) -> None:
+        """Moves a listener back into its group, as soon as the group has received as much as the listener."""
         audience = self._streams.get(stream)
         if isinstance(audience, Audience) and audience.detached.get(subscription) is detached:
             self._reattach_if_caught_up(audience, subscription, detached)
@@ -267,7 +279,7 @@ class Hub:
         if audience.is_due or not detached.may_rejoin:
             return
         audience.reattach(subscription)
-        if audience.size == 1 and not audience.detached:
+        if audience.size == 1 and not audience.detached and audience.rule is None:
             self._streams[audience.stream] = subscription
 
     def _audience(self, stream: Stream) -> Audience:
@@ -275,12 +287,36 @@ class Hub:
         present = self._streams.get(stream)
         if isinstance(present, Audience):
             return present
-        audience = self._streams[stream] = Audience(stream)
+        audience = self._streams[stream] = Audience(stream, self._slow_rule(stream))
         if present is not None:
             audience.join(present)
         else:
             self._begin_stream(stream)
         return audience
+
+    # Listeners whose clients read too slowly (node/slow_consumers.py)
+
+    def _slow_rule(self, stream: Stream) -> StreamRule | None:
+        """The rule of a stream that has a policy for slow clients."""
+        if self.rules.is_empty:
+            return None
+        rule = self.rules.of(stream)
+        return None if rule.slow_consumer == "disconnect" else rule
+
+    def _apply_rules(self) -> None:
+        """The rules have changed, perhaps with the policies of streams that have listeners."""
+        self.turns.run(self._apply_to_streams(list(self._streams)))
+
+    def _apply_to_streams(self, streams: list[Stream]) -> Iterator[int]:
+        for stream in streams:
+            present, rule = self._streams.get(stream), self._slow_rule(stream)
+            if isinstance(present, Audience):
+                present.rule = rule
+                if rule is not None:
+                    present.tolerate_slowness()
+            elif present is not None and rule is not None:
+                self._audience(stream)
+            yield 1
 
     def _begin_stream(self, stream: Stream) -> None:
         if stream not in self._followers:
@@ -337,11 +373,17 @@ class Hub:
                 self._note_clients(1)
             return
         for subscription, detached in listeners.detached.items():
-            if publication.exclude_socket != subscription.session.sid and not detached.takes(
+            if publication.exclude_socket == subscription.session.sid or detached.takes(
                 publication, self._counters
+            ):
+                continue
+            if listeners.rule is None or not self._slow_consumers.takes(
+                listeners, subscription, publication
             ):
                 self.write(subscription, publication)
         if not listeners.groups:
+            if listeners.rule is not None:
+                listeners.last = publication.position or listeners.last
             return
         listeners.wait(publication)
         self._waiting_num += 1
@@ -374,11 +416,19 @@ class Hub:
         if self._observers.delivered is not None:
             self._observers.delivered(publication.stream, 1, 1)
 
-    def write_all(self, subscription: Subscription, publications: Iterable[Publication]) -> None:
-        """Sends publications to one listener only, in one write, or in slices if they are many."""
+    def write_all(
+        self, subscription: Subscription, publications: Iterable[Publication]
+    ) -> Awaitable[None] | None:
+        """Sends publications to one listener only, in one write, or in slices if they are many; None if they are sent."""
+        return subscription.session.send_slices(self.slices(subscription, publications))
+
+    def slices(
+        self, subscription: Subscription, publications: Iterable[Publication]
+    ) -> Iterator[bytes]:
+        """Encodes publications for one listener, slice by slice, and counts each as sent."""
         encoder, identifier = subscription.session.encoder, subscription.identifier
         rows = (encoded(encoder, identifier, part) for part in sliced((publications,)))
-        subscription.session.send_slices(self._counted(rows))
+        return self._counted(rows)
 
     def write_answer(
         self, subscription: Subscription, answer: FrameBatch | Iterator[FrameBatch]
@@ -451,10 +501,12 @@ class Hub:
         self._waiting_num -= len(batch)
         spans = None if self._tracer is None else begin_deliveries(self._tracer, batch)
         clients = 0
-        for frame, row in audience.frames(batch):
+        for frame, row, listeners in audience.frames(batch):
             members = row
             if excluded is not None and excluded in row:
                 members = [each for each in row if each is not excluded]
+            if audience.rule is not None and members:
+                members = self._slow_consumers.keeping_up(audience, listeners, members, batch)
             left = len(members)
             clients += left
             if self._observers.delivered is not None:
@@ -474,6 +526,8 @@ class Hub:
                     write(frame)
                 left -= part
                 turns.spend(part * cost)
+        if audience.rule is not None:
+            audience.last = batch[-1].position or audience.last
         if len(batch) == 1:
             self._note_seconds(perf_counter() - arrived_at)
             self._note_clients(clients)

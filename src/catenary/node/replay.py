@@ -10,12 +10,12 @@ going to. A later request can't be answered in order: it is rejected if the clie
 Knows: the order of messages. Does not know: where a history is stored.
 """
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Mapping
+from functools import partial
 from typing import Final
 
-from catenary.errors import BackendError, BackendRefused, LostPosition
+from catenary.errors import BackendError, LostPosition
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.commands import HistoryRequest
 from catenary.messages.names import Stream
@@ -26,17 +26,11 @@ from catenary.node.detached import Detached
 from catenary.node.hub import Hub
 from catenary.node.late_requests import LateRequests
 from catenary.node.observers import ObserverGroup
+from catenary.node.patient_reads import read_patiently
 from catenary.node.session import Session, Subscription
 from catenary.ports import History
 
 _limited: Final = RateLimitedLogger(logging.getLogger("catenary.node"))
-
-AWAY_S: Final = 15.0
-"""How long a history may be away before the request is rejected: a JetStream whose leader died takes 4 to 9 s to elect
-another one."""
-
-PAUSE_S: Final = 0.2
-"""Before a history that is away is asked again."""
 
 READS: Final = 5
 """How often a history is read if more is published meanwhile than can be buffered."""
@@ -231,21 +225,7 @@ class Replayer:
         return _from_first(detached, await self._ask_patiently(stream, EVERYTHING))
 
     async def _ask_patiently(self, stream: Stream, request: HistoryRequest) -> Messages:
-        clock = asyncio.get_running_loop().time
-        give_up_at = clock() + AWAY_S
-        while True:
-            answer = self._ask(stream, request)
-            if isinstance(answer, tuple):
-                return answer
-            try:
-                return await answer
-            except BackendRefused:
-                raise
-            except BackendError:
-                # Its server may be electing a leader, or restarting.
-                if clock() >= give_up_at:
-                    raise
-            await asyncio.sleep(PAUSE_S)
+        return await read_patiently(partial(self._ask, stream, request))
 
     def _ask(self, stream: Stream, request: HistoryRequest) -> Messages | Awaitable[Messages]:
         position = request.positions.get(stream)

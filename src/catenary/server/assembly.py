@@ -87,6 +87,7 @@ class Assembly:
             build.observers,
             tracer,
             rules=build.stream_rules,
+            history=engine.history,
         )
         figures.register(build, hub)
         applications = build_applications(build, cable, code)

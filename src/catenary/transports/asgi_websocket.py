@@ -20,7 +20,7 @@ from catenary.node.session import Traits
 from catenary.ports import Goodbye
 from catenary.protocols.table import ProtocolSet
 from catenary.transports.asgi_transport import AsgiTransport
-from catenary.transports.sliced_writer import SlicedWriter, write_slices
+from catenary.transports.sliced_writer import SlicedWriter, UnsentLimits, hold_back, write_slices
 from catenary.transports.websocket import WebSocketServices
 from catenary.wire.frames import TOO_BIG
 from catenary.wire.framing import PREFIXED, payloads
@@ -72,6 +72,7 @@ class AsgiWebSocket:
         "_close_timer",
         "_encoder",
         "_environment",
+        "_may_be_slow",
         "_may_read",
         "_pauses",
         "_receive",
@@ -110,6 +111,7 @@ class AsgiWebSocket:
         self.write: Callable[[bytes], None] = self._transport.write
         # While a large reply is sent in slices, and after the end
         self.writer: SlicedWriter | None = None
+        self._may_be_slow = False
         self._close_timer: asyncio.TimerHandle | None = None
         # Cleared while reading is paused
         self._may_read = asyncio.Event()
@@ -158,9 +160,12 @@ class AsgiWebSocket:
     # Slow clients
 
     def pause_writing(self) -> None:
-        """The write buffer is full: the client is slow, unless a reply is being sent in slices."""
+        """The write buffer is full: the client is slow, unless a reply is being sent in slices or it may be slow."""
         if self.writer is not None:
             self.writer.pause()
+        elif self._may_be_slow:
+            if self.write is not _discard:
+                hold_back(self, self._transport, self._services.turns, self._unsent_limits)
         else:
             # Not closed here: the caller may be in the middle of a delivery.
             asyncio.get_running_loop().call_soon(self._close_if_slow)
@@ -174,6 +179,23 @@ class AsgiWebSocket:
         if self._transport.get_write_buffer_size() > self._services.limits.high_water:
             self.close_as_slow()
 
+    @property
+    def _unsent_limits(self) -> UnsentLimits:
+        return UnsentLimits(self._services.limits.high_water, self._may_be_slow)
+
+    def tolerate_slowness(self) -> None:
+        if self._may_be_slow:
+            return
+        self._may_be_slow = True
+        if self.writer is not None:
+            self.writer.tolerate_slowness(self._unsent_limits)
+        elif not self._transport.is_closing():
+            self._transport.set_write_buffer_limits(high=self._unsent_limits.buffer_bytes)
+
+    @property
+    def is_behind(self) -> bool:
+        return self.writer is not None
+
     def close_as_slow(self) -> None:
         if self.write is not _discard:
             self._services.counters.disconnected_slow_clients_total += 1
@@ -184,9 +206,8 @@ class AsgiWebSocket:
     def write_slices(self, slices: Iterator[bytes]) -> Awaitable[None] | None:
         if self.write is _discard or self._transport.is_closing():
             return None
-        services = self._services
         return write_slices(
-            self, slices, self._transport, services.turns, services.limits.high_water
+            self, slices, self._transport, self._services.turns, self._unsent_limits
         )
 
     # Closing

@@ -575,6 +575,14 @@ class StreamRead:
     def write_slices(self, slices: Iterator[bytes]) -> Awaitable[None] | None:
         """Does nothing: the session has no subscriptions."""
 
+    def tolerate_slowness(self) -> None:
+        """See :meth:`write_slices`."""
+
+    @property
+    def is_behind(self) -> bool:
+        """See :meth:`write_slices`."""
+        return False
+
     def pause_reading(self) -> None:
         """Does nothing: the request was read."""
 

@@ -31,7 +31,7 @@ from catenary.transports.event_stream_requests import (
 )
 from catenary.transports.http_responses import Headers, with_headers
 from catenary.transports.request_body import BodyReading, RequestBody
-from catenary.transports.sliced_writer import SlicedWriter, write_slices
+from catenary.transports.sliced_writer import SlicedWriter, UnsentLimits, hold_back, write_slices
 from catenary.wire.event_stream import EventFraming
 from catenary.wire.request_bodies import BodyReader
 
@@ -101,6 +101,7 @@ class EventStream:
     __slots__ = (
         "_close_timer",
         "_framing",
+        "_may_be_slow",
         "_opening",
         "_services",
         "_session",
@@ -129,6 +130,7 @@ class EventStream:
         self.write: Callable[[bytes], None] = self._collect
         # While a large reply is sent in slices, and after the end
         self.writer: SlicedWriter | None = None
+        self._may_be_slow = False
         self._close_timer: asyncio.TimerHandle | None = None
 
     # Stage
@@ -187,9 +189,12 @@ class EventStream:
         return False
 
     def pause_writing(self) -> None:
-        """The write buffer is full: the client is slow, unless a reply is being sent in slices."""
+        """The write buffer is full: the client is slow, unless a reply is being sent in slices or it may be slow."""
         if self.writer is not None:
             self.writer.pause()
+        elif self._may_be_slow:
+            if self.write is not _discard:
+                hold_back(self, self._transport, self._services.turns, self._unsent_limits)
         else:
             # Not closed here: the caller may be in the middle of a delivery.
             asyncio.get_running_loop().call_soon(self._close_if_slow)
@@ -291,9 +296,8 @@ class EventStream:
         if self._opening is not None:
             # A history or members are sent only for a confirmed subscription.
             self._open(self._opening)
-        services = self._services
         return write_slices(
-            self, slices, self._transport, services.turns, services.limits.high_water
+            self, slices, self._transport, self._services.turns, self._unsent_limits
         )
 
     # The end
@@ -326,6 +330,23 @@ class EventStream:
         """The data may have been sent meanwhile."""
         if self._transport.get_write_buffer_size() > self._services.limits.high_water:
             self.close_as_slow()
+
+    @property
+    def _unsent_limits(self) -> UnsentLimits:
+        return UnsentLimits(self._services.limits.high_water, self._may_be_slow)
+
+    def tolerate_slowness(self) -> None:
+        if self._may_be_slow:
+            return
+        self._may_be_slow = True
+        if self.writer is not None:
+            self.writer.tolerate_slowness(self._unsent_limits)
+        elif not self._transport.is_closing():
+            self._transport.set_write_buffer_limits(high=self._unsent_limits.buffer_bytes)
+
+    @property
+    def is_behind(self) -> bool:
+        return self.writer is not None
 
     def close_as_slow(self) -> None:
         if self.write is not _discard and self._session is not None:

@@ -22,7 +22,7 @@ from catenary.node.encoder import Encoders
 from catenary.node.node import Node
 from catenary.node.session import Session
 from catenary.node.turns import Turns
-from catenary.ports import Goodbye
+from catenary.ports import SLICE_BYTES, Goodbye
 from catenary.protocols.long_polling import ACTION_CABLE_POLLS
 from catenary.transports.http_responses import status_of
 from catenary.transports.polls import Poll, PollResponse
@@ -318,6 +318,13 @@ class PollSession:
         self._slices += 1
         self._flush_later()
         return sent
+
+    def tolerate_slowness(self) -> None:
+        """Does nothing: messages wait for the next poll in any case."""
+
+    @property
+    def is_behind(self) -> bool:
+        return self._slices > 0 or (self._poll is None and self._pending_bytes > SLICE_BYTES)
 
     def _flush_later(self) -> None:
         """Collects messages for a moment, if a poll waits for them."""

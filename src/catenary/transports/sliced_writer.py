@@ -1,4 +1,4 @@
-"""Sends a large reply slice by slice over one socket.
+"""Sends a large reply slice by slice over one socket, and holds messages back for a client that may read slowly.
 
 A slice is encoded and written when the client has read the ones before and the turn of the event loop has budget left: a
 large reply blocks neither the event loop nor fills memory. Other writes to the client follow after the reply, in
@@ -10,6 +10,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
+
+import msgspec
 
 from catenary.node.turns import Turns
 from catenary.ports import SLICE_BYTES
@@ -47,27 +49,48 @@ def write_slices(
     slices: Iterator[bytes],
     transport: asyncio.WriteTransport,
     turns: Turns,
-    high_water: int,
+    limits: "UnsentLimits",
 ) -> "asyncio.Future[None]":
     """Sends a reply after everything that was written. The future is done when its last slice is written, or when the
     connection has ended."""
     if sending.writer is None:
-        sending.writer = SlicedWriter(sending, transport, turns, high_water)
+        sending.writer = SlicedWriter(sending, transport, turns, limits)
     return sending.writer.write_slices(slices)
 
 
-class SlicedWriter:
-    """Exists while large replies are sent to one client, and replaces its ``write`` meanwhile.
+def hold_back(
+    sending: Sending, transport: asyncio.WriteTransport, turns: Turns, limits: "UnsentLimits"
+) -> None:
+    """The write buffer of a client that may read slowly is full: what is written to it from now on waits."""
+    sending.writer = SlicedWriter(sending, transport, turns, limits)
+    sending.writer.pause()
 
-    The client is slow if more than ``high_water`` bytes of other writes wait or if it has read nothing for
-    :data:`STALL_S`.
+
+class UnsentLimits(msgspec.Struct, frozen=True, gc=False):
+    """A client is slow if more than ``high_water`` bytes wait for it. If it ``may_be_slow``, they wait here instead of in the
+    transport, whose buffer is full with :data:`catenary.ports.SLICE_BYTES`, and it may take as long as it likes."""
+
+    high_water: int
+    may_be_slow: bool = False
+
+    @property
+    def buffer_bytes(self) -> int:
+        """The high-water mark of the transport's write buffer while nothing waits here."""
+        return min(SLICE_BYTES, self.high_water) if self.may_be_slow else self.high_water
+
+
+class SlicedWriter:
+    """Exists while large replies are sent to one client, or messages are held back, and replaces its ``write`` meanwhile.
+
+    The client is slow if more than the high-water mark of other writes wait, or if it has read nothing for
+    :data:`STALL_S` and must not be slow.
     """
 
     __slots__ = (
-        "_high_water",
         "_is_paused",
         "_is_scheduled",
         "_is_slow",
+        "_limits",
         "_queue",
         "_sending",
         "_stall",
@@ -82,12 +105,12 @@ class SlicedWriter:
         sending: Sending,
         transport: asyncio.WriteTransport,
         turns: Turns,
-        high_water: int,
+        limits: UnsentLimits,
     ) -> None:
         self._sending = sending
         self._transport = transport
         self._turns = turns
-        self._high_water = high_water
+        self._limits = limits
         # In order: batches, and replies that are encoded slice by slice
         self._queue: deque[bytes | tuple[Iterator[bytes], asyncio.Future[None]]] = deque()
         self._waiting_bytes = 0
@@ -99,13 +122,13 @@ class SlicedWriter:
         self._is_slow = False
         self._stall: asyncio.TimerHandle | None = None
         sending.write = self.write
-        transport.set_write_buffer_limits(high=min(SLICE_BYTES, high_water))
+        transport.set_write_buffer_limits(high=min(SLICE_BYTES, limits.high_water))
 
     def write(self, batch: bytes) -> None:
         """Sends a batch after everything that is queued."""
         self._queue.append(batch)
         self._waiting_bytes += len(batch)
-        if self._waiting_bytes > self._high_water:
+        if self._waiting_bytes > self._limits.high_water:
             self._report_slow()
 
     def write_slices(self, slices: Iterator[bytes]) -> "asyncio.Future[None]":
@@ -120,7 +143,8 @@ class SlicedWriter:
     def pause(self) -> None:
         """The write buffer is full."""
         self._is_paused = True
-        self._start_stall_timer(self._transport.get_write_buffer_size())
+        if not self._limits.may_be_slow:
+            self._start_stall_timer(self._transport.get_write_buffer_size())
 
     def resume(self) -> None:
         """The write buffer has room again."""
@@ -149,12 +173,17 @@ class SlicedWriter:
         if self.at_end is not None:
             self.at_end()
 
+    def tolerate_slowness(self, limits: UnsentLimits) -> None:
+        """The client may be slow from now on."""
+        self._limits = limits
+        self._stop_stall_timer()
+
     def _finish(self) -> None:
         """Nothing is left: the connection writes to its transport again, unless it has ended."""
         self._sending.writer = None
         if self._sending.write == self.write:
             self._sending.write = self._transport.write
-        self._transport.set_write_buffer_limits(high=self._high_water)
+        self._transport.set_write_buffer_limits(high=self._limits.buffer_bytes)
 
     def _step(self) -> None:
         self._is_scheduled = False

@@ -21,7 +21,7 @@ from catenary.node.encoder import Encoder
 from catenary.node.session import Traits
 from catenary.node.turns import Turns
 from catenary.ports import Goodbye, Watch
-from catenary.transports.sliced_writer import SlicedWriter, write_slices
+from catenary.transports.sliced_writer import SlicedWriter, UnsentLimits, hold_back, write_slices
 from catenary.wire.frames import (
     NO_STATUS,
     NORMAL,
@@ -116,14 +116,15 @@ class Acceptance(msgspec.Struct, frozen=True):
 
 class _HeavyTraffic:
     """State that a client has only after it sent or requested much: how often reading is paused, a leaky bucket for
-    its rate, and the writer of a large reply; and how the connection ended."""
+    its rate, and the writer of a large reply; whether it may read slowly; and how the connection ended."""
 
-    __slots__ = ("end", "is_slowed", "level", "read_pauses", "since", "writer")
+    __slots__ = ("end", "is_slowed", "level", "may_be_slow", "read_pauses", "since", "writer")
 
     def __init__(self) -> None:
         self.end = ""
         self.read_pauses = 0
         self.is_slowed = False
+        self.may_be_slow = False
         # Messages in the bucket, and the time when they were counted
         self.level = 0.0
         self.since = 0.0
@@ -224,9 +225,12 @@ class WebSocketConnection:
         return writer is not None
 
     def pause_writing(self) -> None:
-        """The write buffer is full: the client is slow, unless a reply is being sent in slices."""
+        """The write buffer is full: the client is slow, unless a reply is being sent in slices or it may be slow."""
         if self.writer is not None:
             self.writer.pause()
+        elif self._may_be_slow:
+            if self.write is not _discard:
+                hold_back(self, self._transport, self._services.turns, self._unsent_limits)
         else:
             # Not closed here: the caller may be in the middle of a delivery.
             asyncio.get_running_loop().call_soon(self.close_as_slow)
@@ -267,10 +271,33 @@ class WebSocketConnection:
     def write_slices(self, slices: Iterator[bytes]) -> Awaitable[None] | None:
         if self.write is _discard:
             return None
-        services = self._services
         return write_slices(
-            self, slices, self._transport, services.turns, services.limits.high_water
+            self, slices, self._transport, self._services.turns, self._unsent_limits
         )
+
+    # Clients that may be slow
+
+    @property
+    def _may_be_slow(self) -> bool:
+        return self._heavy is not None and self._heavy.may_be_slow
+
+    @property
+    def _unsent_limits(self) -> UnsentLimits:
+        return UnsentLimits(self._services.limits.high_water, self._may_be_slow)
+
+    def tolerate_slowness(self) -> None:
+        if self._may_be_slow:
+            return
+        self._heavy_traffic().may_be_slow = True
+        if self.writer is not None:
+            self.writer.tolerate_slowness(self._unsent_limits)
+        elif not self._transport.is_closing():
+            self._transport.set_write_buffer_limits(high=self._unsent_limits.buffer_bytes)
+
+    @property
+    def is_behind(self) -> bool:
+        heavy = self._heavy
+        return heavy is not None and heavy.writer is not None
 
     # Closing
 
