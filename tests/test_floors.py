@@ -65,7 +65,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "google": ("protocols",),
     "httptools": ("rpc", "edge.uvicorn_http"),
     "jwt": ("auth.public_keys",),
-    "cryptography": ("auth.public_keys",),
+    "cryptography": ("auth.public_keys", "auth.nkeys"),
     "fastapi": ("channels.fastapi",),
     "itsdangerous": ("channels.sessions",),
     "django": ("channels.django",),

@@ -93,6 +93,31 @@ def test_what_asks_for_nothing_is_accepted(argv: list[str]) -> None:
             "ds: expected a history_limit and a history_ttl above 0, got no history",
         ),
         (
+            ["--nats_creds_path=a", "--nats_nkey_path=b"],
+            "nats_creds_path: expected nats_creds_path or nats_nkey_path, got both",
+        ),
+        (
+            ["--nats_jetstream_domain=a", "--nats_jetstream_api_prefix=b"],
+            "nats_jetstream_domain: expected nats_jetstream_domain or nats_jetstream_api_prefix, got both",
+        ),
+        (
+            ["--nats_tls_client_cert_path=a"],
+            "nats_tls_client_cert_path: expected nats_tls_client_key_path beside it, got "
+            "nats_tls_client_cert_path alone",
+        ),
+        (
+            ["--nats_inbox_prefix=a.>"],
+            "nats_inbox_prefix: expected words with dots between them and without spaces or wildcards, got 'a.>'",
+        ),
+        (
+            ["--nats_creds_path=a", "--embed_nats"],
+            "nats_creds_path: expected nats_servers beside it, got embed_nats, whose users have none",
+        ),
+        (
+            ["--nats_nkey_path=a", "--nats_servers=nats://u:p@h"],
+            "nats_nkey_path: expected nats_servers without a user, got another user there",
+        ),
+        (
             ["--ds", "--ds_write", "--broker=nats", "--secret=s"],
             "ds_write: expected broker=memory or broker=redis, got nats",
         ),

@@ -59,6 +59,8 @@ def any_options(draw: st.DrawFn) -> Options:
         ("server", "ssl_key"),
         ("redis", "tls_client_cert_path"),
         ("redis", "tls_client_key_path"),
+        ("nats", "tls_client_cert_path"),
+        ("nats", "tls_client_key_path"),
     ):
         rooms.setdefault(room, {})[name] = draw(TEXT.filter(bool))
     for room, name in (
@@ -107,7 +109,13 @@ def any_options(draw: st.DrawFn) -> Options:
     )
     rooms.setdefault("admin", {}).update(path=f"/console{draw(WORD)}", secret=f"s{draw(TEXT)}")
     rooms.setdefault("ocpp", {})["path"] = f"/stations{draw(WORD)}"
-    rooms.setdefault("nats", {})["servers"] = tuple(draw(st.lists(ADDRESS, min_size=1, max_size=2)))
+    rooms.setdefault("nats", {}).update(
+        servers=tuple(draw(st.lists(ADDRESS, min_size=1, max_size=2))),
+        nkey_path="",
+        inbox_prefix=draw(WORD),
+        jetstream_domain="",
+        jetstream_api_prefix=draw(st.just("") | WORD),
+    )
     enats = rooms.setdefault("enats", {})
     enats |= {
         "address": draw(st.just("") | ADDRESS),

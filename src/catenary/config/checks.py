@@ -50,6 +50,7 @@ def check_together(options: Options) -> None:
         "redis_tls_client_key_path",
         redis.tls_client_key_path,
     )
+    _check_nats_access(options)
     if rpc.implementation == "http" and not is_http(rpc.host):
         raise ConfigError(
             "rpc_host: expected an http:// or https:// URL for rpc_impl=http, got something else"
@@ -268,6 +269,43 @@ def _check_nats_addresses(options: Options) -> None:
     ):
         if given and not address:
             raise ConfigError(f"{name}: expected {other} beside it, got {name} alone")
+
+
+def _check_nats_access(options: Options) -> None:
+    nats = options.nats
+    _check_pair(
+        "nats_tls_client_cert_path",
+        nats.tls_client_cert_path,
+        "nats_tls_client_key_path",
+        nats.tls_client_key_path,
+    )
+    for one, first, other, second in (
+        ("nats_creds_path", nats.creds_path, "nats_nkey_path", nats.nkey_path),
+        (
+            *("nats_jetstream_domain", nats.jetstream_domain),
+            *("nats_jetstream_api_prefix", nats.jetstream_api_prefix),
+        ),
+    ):
+        if first and second:
+            raise ConfigError(f"{one}: expected {one} or {other}, got both")
+    for name, subject in (
+        ("nats_inbox_prefix", nats.inbox_prefix),
+        ("nats_jetstream_domain", nats.jetstream_domain),
+        ("nats_jetstream_api_prefix", nats.jetstream_api_prefix),
+    ):
+        if subject and (set("*>") & set(subject) or _SUBJECT.fullmatch(subject) is None):
+            raise ConfigError(
+                f"{name}: expected words with dots between them and without spaces or wildcards, got {subject!r}"
+            )
+    if not nats.creds_path and not nats.nkey_path:
+        return
+    name = "nats_creds_path" if nats.creds_path else "nats_nkey_path"
+    if options.enats.enabled and nats.servers == Options().nats.servers:
+        raise ConfigError(
+            f"{name}: expected nats_servers beside it, got embed_nats, whose users have none"
+        )
+    if any("@" in server for server in nats.servers):
+        raise ConfigError(f"{name}: expected nats_servers without a user, got another user there")
 
 
 def _shown(address: str) -> str:

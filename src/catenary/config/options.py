@@ -738,13 +738,37 @@ class NatsOptions(Group, frozen=True, kw_only=True):
 
     servers: tuple[str, ...] = option(
         ("nats://127.0.0.1:4222",),
-        "URLs of NATS servers",
+        "URLs of NATS servers: nats://HOST:PORT, tls://HOST:PORT, with USER:PASSWORD@ or TOKEN@ before the host",
         joined=True,
         secret=True,
         filled=True,
     )
     dont_randomize_servers: bool = option(
         False, "Connect to the servers in the given order", hidden=True
+    )
+    creds_path: str = option("", "Path of a .creds file: a user's JWT and nkey, for NATS")
+    nkey_path: str = option("", "Path of a file with the seed of an nkey (SU…), for NATS")
+    tls_ca_cert_path: str = option("", "Path of the CA certificate for NATS")
+    tls_client_cert_path: str = option("", "Path of the client certificate for NATS")
+    tls_client_key_path: str = option("", "Path of the client key for NATS")
+    tls_handshake_first: bool = option(
+        False, "Begin TLS before NATS says anything (handshake_first of the server)"
+    )
+    inbox_prefix: str = option(
+        "_INBOX", "Beginning of the subjects on which NATS replies to this node", filled=True
+    )
+    jetstream_domain: str = option("", "Domain of JetStream")
+    jetstream_api_prefix: str = option(
+        "", "Beginning of the subjects of JetStream's API, if an account imports it ($JS.API)"
+    )
+    jetstream_replicas: int = option(
+        0,
+        "Replicas of the streams in JetStream (0: 3 in a cluster, 1 otherwise)",
+        maximum=5,
+    )
+    jetstream_cluster: str = option("", "Cluster whose servers keep the streams in JetStream")
+    jetstream_tags: tuple[str, ...] = option(
+        (), "Tags of the servers that keep the streams in JetStream (server_tags)"
     )
     max_reconnect_attempts: int = option(
         5,

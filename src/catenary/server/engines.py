@@ -17,8 +17,10 @@ from catenary.adapters.memory.presence import LocalPresence
 from catenary.adapters.memory.pubsub import LocalPubSub
 from catenary.adapters.memory.sessions import LocalSessions
 from catenary.adapters.memory.stream_records import LocalStreamRecords
+from catenary.adapters.nats.access import access_by
 from catenary.adapters.nats.embedded import EmbeddedNats
 from catenary.adapters.nats.engine import NatsEngine
+from catenary.adapters.nats.jetstream import jetstream_by
 from catenary.adapters.nats.pubsub import NatsPubSub
 from catenary.adapters.nats.servers import NatsServers
 from catenary.adapters.none import NoHistory, NoInterest, NoPresence, NoSessions
@@ -306,6 +308,7 @@ def _by_nats(build: ServerBuild, servers: NatsServers) -> Engine:
         options.pubsub.nats_channel,
         limits,
         build.counters,
+        jetstream=jetstream_by(options.nats),
         supervisor=supervisor,
         rules=build.stream_rules,
     )
@@ -343,7 +346,11 @@ def _nats_servers(options: NatsOptions, embedded_url: str) -> NatsServers:
     """The servers that the options name; the embedded one if they name none."""
     if embedded_url and options.servers == NatsOptions().servers:
         return NatsServers(urls=(embedded_url,), follows_cluster=False)
-    return NatsServers(urls=options.servers, in_order=options.dont_randomize_servers)
+    return NatsServers(
+        urls=options.servers,
+        in_order=options.dont_randomize_servers,
+        access=access_by(options),
+    )
 
 
 def _announcements(where: str, broker: BrokerOptions, limits: Limits | None) -> list[str]:

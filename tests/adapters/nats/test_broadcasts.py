@@ -243,16 +243,16 @@ async def test_a_wrong_password_is_logged_once_and_not_shown(
 
 
 @in_loop
-async def test_a_subject_that_is_not_allowed_is_logged(
+async def test_a_subject_that_is_not_allowed_is_an_outage_that_names_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "nats.conf"
     users = [{"user": "u", "password": "p", "permissions": {"subscribe": ["_INBOX.>"]}}]
     file.write_text(f'{{"authorization": {{"users": {users}}}}}'.replace("'", '"'))
     with nats_server("-c", str(file)) as nats:
-        async with node(nats.url.replace("//", "//u:p@")):
-            await until(lambda: "Permissions Violation" in caplog.text)
-            assert '"news"' in caplog.text
+        async with node(nats.url.replace("//", "//u:p@"), is_up=False) as listener:
+            await until(lambda: "this user may not subscribe to news" in caplog.text)
+            assert "news" in (listener.broadcasts.trouble or "")
 
 
 @in_loop

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from catenary.adapters.nats.store import read_ack
+from catenary.adapters.nats.jetstream import read_ack
 from catenary.adapters.nats.subjects import token
 from catenary.broker.limits import Limits
 from catenary.errors import BackendError, BackendRefused, TooLarge

@@ -27,7 +27,10 @@ def test_jetstream(tmp_path: Path) -> None:
         assert BACK in shown(found)
         assert bad(found) == []
         (finding,) = bad(checked(plain.url, "--broker=nats"))
-        assert (finding.level, finding.text) == ("problem", "there is no JetStream")
+        assert (finding.level, finding.text) == (
+            "problem",
+            "JetStream does not answer: is it enabled?",
+        )
     with nats_server(store_dir=tmp_path) as storing:
         assert ("ok", "JetStream answers") in shown(checked(storing.url, "--broker=nats"))
 

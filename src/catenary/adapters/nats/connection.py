@@ -7,17 +7,18 @@ back.
 
 import asyncio
 import logging
-import re
-import ssl
 from collections.abc import Awaitable, Callable, Collection
 from typing import Final, cast
 
 import msgspec
 
 from catenary.adapters.nats import wire
+from catenary.adapters.nats.access import ANONYMOUS, NatsAccess
 from catenary.adapters.nats.flushes import Flush, Flushes, Published, Shared, not_allowed, retrieve
 from catenary.adapters.nats.pending_requests import OnReply, PendingRequests
-from catenary.config.addresses import NatsAddress, nats_login
+from catenary.adapters.nats.refusals import ending, forbidden_subject
+from catenary.adapters.nats.server_info import ServerInfo
+from catenary.config.addresses import NatsAddress
 from catenary.errors import BackendError, TooLarge
 from catenary.logs.rate_limited import RateLimitedLogger
 
@@ -37,10 +38,6 @@ HEADERS_SIZE: Final = 256
 REPLIES: Final = 1
 """The number of the subscription to replies."""
 
-_violation: Final = re.compile(
-    r'permissions violation for publish (?:to|with reply of) "(.*)"', re.IGNORECASE | re.DOTALL
-).match
-
 OnMessage = Callable[[bytes, bytes, bytes], None]
 """Receives a message: subject, headers, payload."""
 
@@ -57,17 +54,6 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
         return wire.status_of(self.headers)
 
 
-class ServerInfo(msgspec.Struct, frozen=True):
-    """The INFO of a server: its version, limits and neighbours."""
-
-    version: str = "0.0.0"
-    max_payload: int = 1024 * 1024
-    headers: bool = False
-    tls_required: bool = False
-    cluster: str = ""
-    connect_urls: tuple[str, ...] = ()
-
-
 class NatsConnection(asyncio.Protocol):
     """Made by :func:`connect`. The result of ``lost`` is the reason why the connection has ended.
 
@@ -75,6 +61,7 @@ class NatsConnection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_access",
         "_address",
         "_due",
         "_flushes",
@@ -83,6 +70,7 @@ class NatsConnection(asyncio.Protocol):
         "_is_paused",
         "_is_reading_on",
         "_loop",
+        "_needed",
         "_number",
         "_out",
         "_reader",
@@ -95,8 +83,9 @@ class NatsConnection(asyncio.Protocol):
         "lost",
     )
 
-    def __init__(self, address: NatsAddress) -> None:
+    def __init__(self, address: NatsAddress, access: NatsAccess) -> None:
         self._address = address
+        self._access = access
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._reader = wire.NatsReader(self._on_message, self._on_line)
@@ -113,8 +102,9 @@ class NatsConnection(asyncio.Protocol):
         self._flushes = Flushes(self._loop)
         self._received_at = self._loop.time()
         # Subscriptions: the first is for replies
-        self._requests = PendingRequests()
+        self._requests = PendingRequests(access.inbox_prefix)
         self._number = REPLIES
+        self._needed: set[str] = {self._requests.subjects}
         self._handlers: dict[int, OnMessage] = {REPLIES: self._requests.receive}
 
     @property
@@ -129,12 +119,17 @@ class NatsConnection(asyncio.Protocol):
         self.check(payload)
         self._write(wire.publish(subject, payload, "", headers))
 
-    def subscribe(self, subject: str, on_message: OnMessage, *, queue: str = "") -> int:
+    def subscribe(
+        self, subject: str, on_message: OnMessage, *, queue: str = "", is_needed: bool = True
+    ) -> int:
         """Subscribes to a subject; returns the number for :meth:`unsubscribe`.
 
-        Each message goes to one of all subscribers that name the same ``queue``.
+        Each message goes to one of all subscribers that name the same ``queue``. If this user may not subscribe to a
+        subject that ``is_needed``, the connection ends.
         """
         self._number += 1
+        if is_needed:
+            self._needed.add(subject)
         self._handlers[self._number] = on_message
         self._write(wire.subscribe(subject, self._number, queue))
         return self._number
@@ -254,24 +249,28 @@ class NatsConnection(asyncio.Protocol):
     async def greet(self) -> None:
         """Waits for the server's INFO and logs in. Raises :class:`BackendError`, OSError."""
         await self._greeted
-        if self.info.tls_required or self._address.is_encrypted:
+        if not self._access.handshake_first and self._is_to_be_encrypted:
             await self._encrypt()
         if not self.info.headers:
             raise BackendError("the server has no headers: nats-server 2.11 or newer is needed")
-        self._write(b"CONNECT %b\r\n" % msgspec.json.encode(nats_login(self._address)))
+        login = self._access.login(self._address, self.info.nonce)
+        self._write(b"CONNECT %b\r\n" % msgspec.json.encode(login))
         self._write(wire.subscribe(self._requests.subjects, REPLIES))
         await self.flushed()
         self._tick()
 
+    @property
+    def _is_to_be_encrypted(self) -> bool:
+        return self.info.tls_required or self._address.is_encrypted or self._access.needs_tls
+
     async def _encrypt(self) -> None:
         assert self._transport is not None
+        context = self._access.tls_context()
         transport = await self._loop.start_tls(
-            self._transport,
-            self,
-            ssl.create_default_context(),
-            server_hostname=self._address.host,
+            self._transport, self, context, server_hostname=self._address.host
         )
-        assert transport is not None
+        if transport is None:
+            raise BackendError("the server ended the connection during the TLS handshake")
         self._transport = transport
 
     # asyncio.Protocol
@@ -311,9 +310,8 @@ class NatsConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         while self._is_reading_on:
             self._read_on()
-        self._reason = self._reason or (
-            "the server ended the connection" if error is None else str(error)
-        )
+        if not self._reason:
+            self._reason = self._access.ending(error, was_greeted=self._greeted.done())
         self._end()
 
     def _end(self) -> None:
@@ -352,17 +350,19 @@ class NatsConnection(asyncio.Protocol):
             raise wire.WireError(f"got {word[:20]!r}")
 
     def _refused(self, words: str) -> None:
-        if words.lower().startswith("permissions violation"):
+        published, subscribed = forbidden_subject(words)
+        if subscribed in self._needed:
+            # Nothing arrives there: a node that stayed connected would miss messages without a trace.
+            self.drop(f"this user may not subscribe to {subscribed} (permissions of the server)")
+        elif subscribed:
+            _limited.warning("NATS: %s", words)
+        elif published:
             # The connection stays, and a request that was sent there gets no other reply.
             _limited.warning("NATS: %s", words)
-            found = _violation(words)
-            if found is not None:
-                self._flushes.note_refused(found[1])
-                self._requests.refuse(found[1], not_allowed((found[1],)))
-        elif "authorization" in words.lower():
-            self.drop(f"it refuses the user, the password or the token of nats_servers: {words}")
+            self._flushes.note_refused(published)
+            self._requests.refuse(published, not_allowed((published,)))
         else:
-            self.drop(words)
+            self.drop(ending(words, self._access.credentials))
 
     # Sending
 
@@ -427,20 +427,21 @@ class NatsConnection(asyncio.Protocol):
             self.flushed()
 
 
-async def connect(address: NatsAddress) -> NatsConnection:
-    """Connects to a server and logs in. Raises :class:`BackendError`."""
+async def connect(address: NatsAddress, access: NatsAccess = ANONYMOUS) -> NatsConnection:
+    """Connects to a server and logs in. Raises :class:`BackendError`, :class:`MissingExtra`."""
     loop = asyncio.get_running_loop()
-    connection = NatsConnection(address)
+    connection = NatsConnection(address, access)
+    tls = access.tls_context() if access.handshake_first else None
     try:
         async with asyncio.timeout(PATIENCE_S):
-            await loop.create_connection(lambda: connection, address.host, address.port)
+            await loop.create_connection(lambda: connection, address.host, address.port, ssl=tls)
             await connection.greet()
     except TimeoutError as error:
         connection.drop("no answer")
         raise BackendError(f"no answer within {PATIENCE_S:g} s") from error
     except OSError as error:
         connection.drop(str(error))
-        raise BackendError(str(error)) from error
+        raise BackendError(access.ending(error, was_greeted=True)) from error
     except BaseException:
         connection.drop("not connected")
         raise

@@ -15,6 +15,7 @@ from typing import Final
 
 from catenary.adapters.nats.connection import NatsConnection
 from catenary.adapters.nats.history import NatsHistory, stream_limits, stream_subjects
+from catenary.adapters.nats.jetstream import DEFAULT_JETSTREAM, JetStream
 from catenary.adapters.nats.nodes import Nodes
 from catenary.adapters.nats.pending_requests import NoResponders
 from catenary.adapters.nats.presence import NatsPresence
@@ -45,7 +46,7 @@ RECORDS_AGE_S: Final = 24 * 3600
 
 class NatsEngine:
     """The connection of a node, its history, sessions and presence. Without ``limits``, nothing is kept, and JetStream is
-    not needed.
+    not needed. ``jetstream`` is where it is.
 
     ``servers`` may start later than this node. ``clock`` counts the seconds of times to live; the default is the loop's.
     Raises :class:`ConfigError`.
@@ -57,6 +58,7 @@ class NatsEngine:
         "_connection",
         "_history_limits",
         "_history_store",
+        "_jetstream",
         "_limits",
         "_nodes",
         "_preparing",
@@ -79,6 +81,7 @@ class NatsEngine:
         limits: Limits | None,
         counters: Counters,
         *,
+        jetstream: JetStream = DEFAULT_JETSTREAM,
         clock: Callable[[], float] | None = None,
         supervisor: Supervisor | None = None,
         rules: StreamRules | None = None,
@@ -92,6 +95,7 @@ class NatsEngine:
         self._limits = limits
         usual = HistoryLimit(limits.history_limit, limits.history_ttl_s) if limits else NOTHING
         self._history_limits = HistoryLimits(usual, rules)
+        self._jetstream = jetstream
         self.counters = counters
         # The connection
         self._reconnector: Final = Reconnector(
@@ -216,10 +220,10 @@ class NatsEngine:
             "duplicate_window": S,
         }
         wanted = stream_limits(self._history_limits.largest)
-        history = Store(connection, f"{names}_H", wanted, partial(stream_subjects, self.subjects))
-        records = Store(
-            connection, f"{names}_R", recorded, lambda _: {"subjects": [self.subjects.records]}
-        )
+        subjects = partial(stream_subjects, self.subjects)
+        history = Store(connection, f"{names}_H", wanted, subjects, self._jetstream)
+        of_records = {"subjects": [self.subjects.records]}
+        records = Store(connection, f"{names}_R", recorded, lambda _: of_records, self._jetstream)
         while True:
             try:
                 await history.open()

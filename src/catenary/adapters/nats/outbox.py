@@ -25,9 +25,10 @@ from catenary.adapters.nats.batches import (
 )
 from catenary.adapters.nats.connection import NatsConnection
 from catenary.adapters.nats.flushes import Flush, Shared, refusal
+from catenary.adapters.nats.jetstream import read_ack
 from catenary.adapters.nats.payload import pack
 from catenary.adapters.nats.pending_requests import NoResponders
-from catenary.adapters.nats.store import Store, read_ack
+from catenary.adapters.nats.store import Store
 from catenary.adapters.nats.subjects import Subjects
 from catenary.adapters.pacing import BUDGET_BYTES, ITEM_BYTES, paced
 from catenary.adapters.packing import pack_command

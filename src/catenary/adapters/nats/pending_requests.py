@@ -38,8 +38,8 @@ class PendingRequests:
 
     __slots__ = ("_inbox", "_waiting", "requests_total")
 
-    def __init__(self) -> None:
-        self._inbox: Final = f"_INBOX.{secrets.token_hex(11)}."
+    def __init__(self, prefix: str = "_INBOX") -> None:
+        self._inbox: Final = f"{prefix}.{secrets.token_hex(11)}."
         # A plain dict looks for its first key past all those that were deleted.
         self._waiting: OrderedDict[bytes, _Request] = OrderedDict()
         self.requests_total = 0

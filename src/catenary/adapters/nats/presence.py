@@ -14,9 +14,10 @@ from typing import Any, Final
 
 import msgspec
 
+from catenary.adapters.nats.jetstream import Stale
 from catenary.adapters.nats.keyed_lock import KeyedLock
 from catenary.adapters.nats.nodes import Nodes
-from catenary.adapters.nats.store import Stale, Store, Stored, TooMany
+from catenary.adapters.nats.store import Store, Stored, TooMany
 from catenary.adapters.nats.subjects import ANY, Subjects
 from catenary.adapters.pacing import paced
 from catenary.broker.timer_wheel import TimerWheel

@@ -251,7 +251,9 @@ class NatsPubSub:
         subject = self._engine.subjects.all_of
         for stream in streams:
             if stream not in self._numbers:
-                self._numbers[stream] = connection.subscribe(subject(stream), self._take)
+                self._numbers[stream] = connection.subscribe(
+                    subject(stream), self._take, is_needed=False
+                )
 
     async def _newest(
         self, streams: Collection[Stream], receive: Callable[[Stream, Position], None]

@@ -31,7 +31,16 @@ class Reconnector:
     that has worked resets the pauses. ``name`` is that of the service. Raises :class:`ConfigError`.
     """
 
-    __slots__ = ("_addresses", "_backoff", "_connection", "_log", "_on_end", "_service", "_visit")
+    __slots__ = (
+        "_access",
+        "_addresses",
+        "_backoff",
+        "_connection",
+        "_log",
+        "_on_end",
+        "_service",
+        "_visit",
+    )
 
     def __init__(
         self,
@@ -45,6 +54,7 @@ class Reconnector:
         supervisor: Supervisor | None = None,
     ) -> None:
         self._addresses: Final = Addresses(servers)
+        self._access: Final = servers.access
         self._visit = visit
         self._on_end = on_end
         self._log = log
@@ -89,7 +99,7 @@ class Reconnector:
             return self._backoff.works()
 
         try:
-            connection = self._connection = await connect(address)
+            connection = self._connection = await connect(address, self._access)
             reason = await self._visit(connection, works)
         except BackendError as error:
             reason = str(error).removeprefix("NATS: ")

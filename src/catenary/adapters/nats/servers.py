@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from catenary.adapters.nats.access import ANONYMOUS, NatsAccess
 from catenary.config.addresses import NatsAddress, server_address
 from catenary.errors import ConfigError
 
@@ -22,6 +23,7 @@ class NatsServers(msgspec.Struct, frozen=True, kw_only=True):
 
     urls: tuple[str, ...]
     in_order: bool = False
+    access: NatsAccess = ANONYMOUS
     follows_cluster: bool = True
 
 
@@ -37,6 +39,7 @@ class Addresses:
             raise ConfigError(f"nats_servers: {error}") from error
         if not self._given:
             raise ConfigError("nats_servers: expected a URL, got none")
+        servers.access.check()
         self._servers = servers
         self._named: tuple[NatsAddress, ...] = ()
 

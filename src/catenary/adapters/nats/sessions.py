@@ -16,9 +16,10 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from typing import Any, Final
 
+from catenary.adapters.nats.jetstream import Stale
 from catenary.adapters.nats.keyed_lock import KeyedLock
 from catenary.adapters.nats.nodes import Nodes
-from catenary.adapters.nats.store import Newest, Stale, Store, Stored
+from catenary.adapters.nats.store import Newest, Store, Stored
 from catenary.adapters.nats.subjects import ANY, Subjects
 from catenary.adapters.packing import NumberedCommand, unpack_command
 from catenary.broker.revocations import LATE_S, Revocations

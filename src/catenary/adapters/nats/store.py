@@ -19,17 +19,26 @@ import msgspec
 
 from catenary.adapters.nats import wire
 from catenary.adapters.nats.connection import NatsConnection, Reply
+from catenary.adapters.nats.jetstream import (
+    DEFAULT_JETSTREAM,
+    GONE,
+    NOT_THERE,
+    REPLICAS,
+    TAKEN,
+    TOO_SMALL,
+    ApiReply,
+    JetStream,
+    read_ack,
+    read_reply,
+)
 from catenary.adapters.nats.pending_requests import NoResponders
 from catenary.adapters.pacing import paced
-from catenary.errors import BackendError, BackendRefused, TooLarge
+from catenary.errors import BackendError
 
 _log: Final = logging.getLogger("catenary.nats")
 
 OLDEST_SERVER: Final = (2, 11)
 """The first nats-server that answers a request with many messages (ADR-31)."""
-
-REPLICAS: Final = 3
-"""In a cluster; one in a cluster that is too small."""
 
 S: Final = 1_000_000_000
 """One second in nanoseconds, the unit of JetStream."""
@@ -56,29 +65,8 @@ NOT_FOUND: Final = 404
 TOO_MANY: Final = 413
 """Statuses (ADR-31)."""
 
-TAKEN: Final = (10058, 10065)
-"""Another node has created it at the same moment: the name or the subjects are taken."""
-
-GONE: Final = 10043
-WRONG_SEQUENCE: Final = 10071
-NOT_THERE: Final = 10059
-TOO_SMALL: Final = (10005, 10023, 10052, 10074)
-"""No peers, no resources, no cluster for so many replicas."""
-
-BAD_REQUEST: Final = 400
-"""The code of errors of the request; others (503) are of the state of the server."""
-NO_ROOM: Final = (10002, 10027)
-"""Limits of the account are used up: there is room again when something is deleted."""
-TOO_LARGE: Final = (10054, 10097)
-"""A message, or its headers, are larger than the stream takes."""
-
-
 Start = int | datetime
 """The start of a read: a sequence, or a time."""
-
-
-class Stale(BackendError):
-    """A record that was to be replaced has changed."""
 
 
 class TooMany(BackendError):
@@ -101,42 +89,7 @@ class Newest(msgspec.Struct, frozen=True, gc=False):
     moment_s: float = 0.0
 
 
-class _Error(msgspec.Struct, frozen=True):
-    code: int = 0
-    err_code: int = 0
-    description: str = ""
-
-
-class _Reply(msgspec.Struct, frozen=True):
-    error: _Error | None = None
-    config: dict[str, Any] = {}
-    ts: str = ""
-    created: str = ""
-    message: dict[str, Any] = {}
-
-
-class Ack(msgspec.Struct, frozen=True, gc=False):
-    """The acknowledgement of a stored message, or the error."""
-
-    stream: str = ""
-    seq: int = 0
-    error: _Error | None = None
-
-
-_read: Final = msgspec.json.Decoder(_Reply).decode
-_read_ack: Final = msgspec.json.Decoder(Ack).decode
 _write: Final = msgspec.json.Encoder().encode
-
-
-def read_ack(payload: bytes) -> Ack:
-    """Reads an acknowledgement. Raises :class:`BackendError` where the message was not stored."""
-    try:
-        ack = _read_ack(payload)
-    except msgspec.DecodeError as error:
-        raise BackendError(f"JetStream: {error}") from error
-    if ack.error is not None:
-        raise _refusal(ack.error)
-    return ack
 
 
 class Store:
@@ -144,6 +97,7 @@ class Store:
 
     __slots__ = (
         "_connection",
+        "_jetstream",
         "_limits",
         "_shape",
         "clock_ahead_s",
@@ -160,10 +114,12 @@ class Store:
         name: str,
         limits: dict[str, Any],
         subjects: Callable[[str], dict[str, Any]],
+        jetstream: JetStream = DEFAULT_JETSTREAM,
     ) -> None:
         """Fields of the configuration: ``limits`` may change; ``subjects`` returns those of a new stream, by its epoch."""
         self._connection = connection
-        self._limits = {"allow_direct": True, **limits}
+        self._jetstream = jetstream
+        self._limits = {"allow_direct": True, **limits, **jetstream.placement}
         self._shape = subjects
         self.name = name
         self.epoch = ""
@@ -186,7 +142,7 @@ class Store:
                 if await self._find() or await self._make():
                     return
         except NoResponders as error:
-            raise BackendError("JetStream does not answer: is it enabled?") from error
+            raise self._jetstream.missing from error
         raise BackendError(f"JetStream: others are making the stream {self.name}")
 
     @property
@@ -197,9 +153,9 @@ class Store:
     async def is_there(self) -> bool:
         """Does the stream that was opened still exist?"""
         reply = await self._call(f"STREAM.INFO.{self.name}", {})
-        if _code(reply) == NOT_THERE:
+        if reply.error_code == NOT_THERE:
             return False
-        _check(reply)
+        reply.check()
         return _epoch(reply) == self.epoch
 
     async def change_limits(self, limits: dict[str, Any]) -> None:
@@ -216,9 +172,9 @@ class Store:
 
     async def _find(self) -> bool:
         reply = await self._call(f"STREAM.INFO.{self.name}", {})
-        if _code(reply) == NOT_THERE:
+        if reply.error_code == NOT_THERE:
             return False
-        _check(reply)
+        reply.check()
         if not _epoch(reply):
             raise BackendError(f"JetStream: the stream {self.name} is not ours")
         await self._adjust(reply.config)
@@ -239,16 +195,18 @@ class Store:
             **self._limits,
             **self._shape(epoch),
         }
-        for replicas in (REPLICAS, 1) if self._connection.info.cluster else (1,):
+        in_cluster = bool(self._connection.info.cluster)
+        numbers = self._jetstream.replicas_to_try(in_cluster=in_cluster)
+        for replicas in numbers:
             reply = await self._call(
                 f"STREAM.CREATE.{self.name}", {**config, "num_replicas": replicas}
             )
-            if _code(reply) in TAKEN:
+            if reply.error_code in TAKEN:
                 return False
-            if _code(reply) in TOO_SMALL and replicas > 1:
-                _log.warning("JetStream can't have %d replicas: %s", replicas, _words(reply))
+            if reply.error_code in TOO_SMALL and replicas != numbers[-1]:
+                _log.warning("JetStream can't have %d replicas: %s", replicas, reply.words)
                 continue
-            _check(reply)
+            reply.check()
             self.replicas = replicas
             self._opened(reply)
             _log.info("Made the JetStream stream %s, replicas: %d", self.name, replicas)
@@ -256,17 +214,25 @@ class Store:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _adjust(self, config: dict[str, Any]) -> None:
-        """Applies changed limits, and adds replicas in a cluster that has grown."""
+        """Applies changed limits and another place, and adds replicas in a cluster that has grown."""
         self.replicas = config.get("num_replicas", 1)
-        if self._connection.info.cluster and self.replicas < REPLICAS:
+        wanted = self._jetstream.replicas
+        if wanted and wanted != self.replicas:
+            config = await self._update({**config, "num_replicas": wanted})
+            self.replicas = wanted
+        elif not wanted and self._connection.info.cluster and self.replicas < REPLICAS:
             grown = {**config, "num_replicas": REPLICAS}
-            if _code(await self._call(f"STREAM.UPDATE.{self.name}", grown)) == 0:
+            if (await self._call(f"STREAM.UPDATE.{self.name}", grown)).error is None:
                 config, self.replicas = grown, REPLICAS
-        if any(config.get(key) != value for key, value in self._limits.items()):
-            _check(await self._call(f"STREAM.UPDATE.{self.name}", {**config, **self._limits}))
-            _log.info("Changed the limits of the JetStream stream %s", self.name)
+        if any(not _has(config.get(key), value) for key, value in self._limits.items()):
+            await self._update({**config, **self._limits})
 
-    def _opened(self, reply: _Reply) -> None:
+    async def _update(self, config: dict[str, Any]) -> dict[str, Any]:
+        (await self._call(f"STREAM.UPDATE.{self.name}", config)).check()
+        _log.info("Changed the configuration of the JetStream stream %s", self.name)
+        return config
+
+    def _opened(self, reply: ApiReply) -> None:
         self.epoch = _epoch(reply)
         self.first_number = int(moment_s(reply.created)) << SEQUENCE_BITS if reply.created else 0
         limit = int(reply.config.get("max_msg_size", -1))
@@ -292,14 +258,14 @@ class Store:
         """Deletes a message; returns whether it existed, which is true for one of several callers."""
         query = {"seq": sequence, "no_erase": True}
         reply = await self._call(f"STREAM.MSG.DELETE.{self.name}", query)
-        if _code(reply) == GONE:
+        if reply.error_code == GONE:
             return False
-        _check(reply)
+        reply.check()
         return True
 
     async def purge(self, subject: str) -> None:
         """Deletes all messages of a subject; it may have wildcards."""
-        _check(await self._call(f"STREAM.PURGE.{self.name}", {"filter": subject}))
+        (await self._call(f"STREAM.PURGE.{self.name}", {"filter": subject})).check()
 
     async def at(self, sequence: int) -> Stored | None:
         """Returns the message of a sequence; None if it no longer exists."""
@@ -365,12 +331,12 @@ class Store:
         reply = await self._call(f"STREAM.MSG.GET.{self.name}", {"last_by_subj": subject})
         if reply.error is not None and reply.error.code == NOT_FOUND:
             return Newest()
-        _check(reply)
+        reply.check()
         return Newest(int(reply.message["seq"]), moment_s(reply.message["time"]))
 
     @property
     def _direct(self) -> str:
-        return f"$JS.API.DIRECT.GET.{self.name}"
+        return f"{self._jetstream.api}.DIRECT.GET.{self.name}"
 
     async def _many(self, query: dict[str, Any]) -> tuple[list[Stored], int]:
         """Returns as many messages as the server sends at once, and how many follow them."""
@@ -382,12 +348,9 @@ class Store:
         pending = int(wire.value_of(end.headers, b"Nats-Num-Pending") or 0)
         return [_stored(each) async for each in paced(messages)], pending
 
-    async def _call(self, what: str, body: dict[str, Any]) -> _Reply:
-        answer = await self._connection.request(f"$JS.API.{what}", _write(body))
-        try:
-            return _read(answer.payload)
-        except msgspec.DecodeError as error:
-            raise BackendError(f"JetStream: {error}") from error
+    async def _call(self, what: str, body: dict[str, Any]) -> ApiReply:
+        answer = await self._connection.request(f"{self._jetstream.api}.{what}", _write(body))
+        return read_reply(answer.payload)
 
 
 def moment_s(text: str) -> float:
@@ -408,33 +371,15 @@ def _stored(answer: Reply) -> Stored:
         raise BackendError(f"JetStream: {error}") from error
 
 
-def _code(reply: _Reply) -> int:
-    return 0 if reply.error is None else reply.error.err_code or reply.error.code
-
-
-def _epoch(reply: _Reply) -> str:
+def _epoch(reply: ApiReply) -> str:
     return str((reply.config.get("metadata") or {}).get(EPOCH, ""))
 
 
-def _words(reply: _Reply) -> str:
-    return "" if reply.error is None else reply.error.description
-
-
-def _check(reply: _Reply) -> None:
-    if reply.error is not None:
-        raise _refusal(reply.error)
-
-
-def _refusal(error: _Error) -> BackendError:
-    """Returns the exception for an error of JetStream: a repetition of the request may help, or not."""
-    kind: type[BackendError] = BackendError
-    if error.err_code == WRONG_SEQUENCE:
-        kind = Stale
-    elif error.err_code in TOO_LARGE:
-        kind = TooLarge
-    elif error.code == BAD_REQUEST and error.err_code not in NO_ROOM:
-        kind = BackendRefused
-    return kind(f"JetStream: {error.description}")
+def _has(found: Any, wanted: Any) -> bool:
+    """Whether a field of the configuration is as wanted; the server adds fields to some of them."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        return all(found.get(key) == value for key, value in wanted.items())
+    return bool(found == wanted)
 
 
 def _check_version(version: str) -> None:

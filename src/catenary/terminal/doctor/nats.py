@@ -4,12 +4,14 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 
+from catenary.adapters.nats.access import access_by
 from catenary.adapters.nats.connection import NatsConnection, connect
+from catenary.adapters.nats.jetstream import JetStream, jetstream_by
 from catenary.adapters.nats.pending_requests import NoResponders
 from catenary.adapters.nats.store import OLDEST_SERVER
 from catenary.config.addresses import server_address
 from catenary.config.options import NatsOptions, Options
-from catenary.errors import BackendError
+from catenary.errors import BackendError, ConfigError
 from catenary.terminal.doctor.findings import Finding, ok, problem, warning
 
 
@@ -26,11 +28,12 @@ async def check_nats(options: Options) -> AsyncIterator[Finding]:
         return
     reached: NatsConnection | None = None
     unreached = []
+    access = access_by(options.nats)
     for url in options.nats.servers:
         address = server_address(url)
         try:
-            connection = await connect(address)
-        except BackendError as error:
+            connection = await connect(address, access)
+        except (BackendError, ConfigError) as error:
             reason = str(error).removeprefix("NATS: ")
             unreached.append(f"the NATS server at {address.url} is unavailable: {reason}")
             continue
@@ -39,7 +42,7 @@ async def check_nats(options: Options) -> AsyncIterator[Finding]:
             reached = connection
         else:
             await connection.close(1)
-    advice = "start it, or correct nats_servers (and the user and password in the URL)"
+    advice = "start it, or correct nats_servers, the user and password in the URL, nats_creds_path or nats_tls_ca_cert_path"
     for text in unreached:
         yield problem("nats", text, advice) if reached is None else warning("nats", text, advice)
     if reached is None:
@@ -47,7 +50,7 @@ async def check_nats(options: Options) -> AsyncIterator[Finding]:
     try:
         yield await _round_trip(reached, options.pubsub.nats_channel)
         if options.broker.adapter == "nats":
-            yield await _jetstream(reached)
+            yield await _jetstream(reached, jetstream_by(options.nats))
     finally:
         await reached.close(1)
 
@@ -68,20 +71,20 @@ async def _round_trip(connection: NatsConnection, prefix: str) -> Finding:
     return ok("nats", "a message that was published came back")
 
 
-async def _jetstream(connection: NatsConnection) -> Finding:
+async def _jetstream(connection: NatsConnection, jetstream: JetStream) -> Finding:
     version = tuple(int(part) for part in connection.info.version.split(".")[:2] if part.isdigit())
     if version < OLDEST_SERVER:
         oldest = ".".join(map(str, OLDEST_SERVER))
         text = f"NATS {connection.info.version} is too old for broker=nats"
         return problem("nats", text, f"use {oldest} or newer")
     try:
-        answer = await connection.request("$JS.API.INFO")
+        answer = await connection.request(f"{jetstream.api}.INFO")
     except NoResponders:
-        return problem("nats", "there is no JetStream", "start nats-server with --jetstream")
+        return problem("nats", str(jetstream.missing), "start nats-server with --jetstream")
     except BackendError as error:
         text = f"JetStream does not answer: {error}"
         return problem(
-            "nats", text, "allow this user $JS.API.>, and look at the log of nats-server"
+            "nats", text, f"allow this user {jetstream.api}.>, and look at the log of nats-server"
         )
     if b'"error"' in answer.payload:
         text = "this account may not use JetStream"
