@@ -1,6 +1,5 @@
 """A server whose connections begin with a PROXY protocol header: the client it names, and headers that are refused."""
 
-import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -71,10 +70,7 @@ def connected(app: TestApplication, sid: str) -> tuple[str, str]:
 
 def untrusted(server: CableServer) -> RawSocket:
     """A connection from an address that is no trusted proxy."""
-    client = RawSocket(server.port)
-    client.socket.close()
-    client.socket = socket.create_connection(("127.0.0.1", server.port), 10, ("127.0.0.2", 0))
-    return client
+    return RawSocket(server.port, source="127.0.0.2")
 
 
 def sid_of(client: RawSocket) -> str:

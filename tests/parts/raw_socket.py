@@ -50,12 +50,19 @@ def command(name: str, identifier: str = "", **fields: object) -> bytes:
 
 
 class RawSocket:
-    """A connection to a server on this machine. Waits end with TimeoutError."""
+    """A connection to a server on this machine, from the address ``source``. Waits end with TimeoutError."""
 
     def __init__(
-        self, port: int, *, tls: ssl.SSLContext | None = None, receive_buffer: int = 0
+        self,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        receive_buffer: int = 0,
+        source: str = "",
     ) -> None:
         self.socket = socket.socket()
+        if source:
+            self.socket.bind((source, 0))
         self.socket.settimeout(DEADLINE_S)
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)

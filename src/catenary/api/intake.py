@@ -7,7 +7,6 @@ Knows: connections, requests. Does not know: what a publication is, who receives
 """
 
 import asyncio
-import functools
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -67,7 +66,13 @@ class IntakeFallback:
         if path != self._rules.path:
             self._otherwise(connection, uvicorn, path, data)
             return
-        hand_over = functools.partial(self._otherwise, connection, uvicorn, path)
+        sniffer = connection.stage
+
+        def hand_over(data: bytes) -> None:
+            # As it was when the sniffer chose this fallback.
+            connection.stage = sniffer
+            self._otherwise(connection, uvicorn, path, data)
+
         stage = IntakeStage(self._rules, connection.transport, hand_over, connection.peer)
         connection.enter(stage, data)
 

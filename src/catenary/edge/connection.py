@@ -108,6 +108,13 @@ class ClientConnection(asyncio.Protocol):
         transport.set_protocol(protocol)
         protocol.data_received(data)
 
+    def take_back(self, transport: asyncio.Transport, stage: Stage, data: bytes) -> None:
+        """Takes the transport from the protocol that it was handed over to, for a request that begins with ``data``."""
+        self.transport = transport
+        self._connections.add(self)
+        transport.set_protocol(self)
+        self.enter(stage, data)
+
     def _introduce(self, protocol: asyncio.Protocol, transport: asyncio.Transport) -> None:
         protocol.connection_made(transport)
 

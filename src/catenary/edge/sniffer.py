@@ -85,6 +85,14 @@ class RequestSniffer:
         else:
             self._look(data, 0)
 
+    def is_for_endpoint(self, data: bytes) -> bool:
+        """Whether the request that begins with ``data`` belongs to an endpoint; also if its first line is not complete, so
+        that nobody knows yet."""
+        if b"\n" not in data:
+            return True
+        path = _path(data)
+        return path is not None and self._port.routes.find(path) is not None
+
     def _receive_more(self, data: bytes) -> None:
         """Appends in place and searches the new bytes only: a head that arrives byte by byte must not be copied and
         searched each time."""

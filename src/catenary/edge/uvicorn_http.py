@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from catenary.edge.connection import ClientConnection, UvicornContext
+from catenary.edge.sniffer import RequestSniffer
 from catenary.errors import RequestRefused
 from catenary.metrics.counters import Counters
 from catenary.ports import Watch
@@ -31,7 +32,11 @@ STALLED_S: Final = 1.0
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """Refuses a request whose head exceeds ``max_head_bytes`` or is not complete in time."""
+    """Refuses a request whose head exceeds ``max_head_bytes`` or is not complete in time.
+
+    Gives the ``connection`` back to its ``sniffer`` for a request of an endpoint: proxies and browsers send any requests one after
+    another on the same connection.
+    """
 
     def __init__(
         self,
@@ -39,22 +44,31 @@ class BoundedHttp(HttpToolsProtocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         *,
+        connection: ClientConnection,
+        sniffer: RequestSniffer,
         max_head_bytes: int,
         watch: Watch,
         memory: RequestMemory,
         counters: Counters,
     ) -> None:
         super().__init__(config, server_state, app_state)
+        self._connection = connection
+        self._sniffer = sniffer
         self._max_head_bytes = max_head_bytes
         self._watch = watch
         self._memory = memory
         self._counters = counters
         self._in_work: RequestResponseCycle | None = None
         """The request that the application works on: with pipelining, not the last one, which is uvicorn's ``cycle``."""
+        # From the first byte of a request to its last
+        self._is_in_request = False
         # Bytes received of an incomplete head; None between heads.
         self._head_bytes: int | None = None
 
     def data_received(self, data: bytes) -> None:
+        if self._is_between_requests and self._sniffer.is_for_endpoint(data):
+            self._give_back(data)
+            return
         super().data_received(data)
         if self._head_bytes is None or self.transport.is_closing():
             return
@@ -70,6 +84,23 @@ class BoundedHttp(HttpToolsProtocol):
             self._counters.oversized_heads_total += 1
             limit = self._max_head_bytes
             self._refuse(RequestRefused(431, f"expected a request head of up to {limit} bytes"))
+
+    @property
+    def _is_between_requests(self) -> bool:
+        # None before the first request.
+        cycle: RequestResponseCycle | None = self.cycle
+        return (
+            not self._is_in_request
+            and (cycle is None or cycle.response_complete)
+            and not self.transport.is_closing()
+        )
+
+    def _give_back(self, data: bytes) -> None:
+        self._watch.forget(self)
+        self._memory.release(self)
+        self._unset_keepalive_if_required()
+        self.connections.discard(self)
+        self._connection.take_back(self.transport, self._sniffer, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._watch.forget(self)
@@ -100,6 +131,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._is_in_request = True
         self._head_bytes = _BEGINS_HERE
 
     def on_headers_complete(self) -> None:
@@ -112,6 +144,10 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_headers_complete()
         if not self.pipeline:
             self._in_work = self.cycle
+
+    def on_message_complete(self) -> None:
+        self._is_in_request = False
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Called by uvicorn at the end of a response; begins the next request, if one waits."""
@@ -192,8 +228,12 @@ class HttpFallback:
     def __call__(
         self, connection: ClientConnection, uvicorn: UvicornContext, path: str, data: bytes
     ) -> None:
+        sniffer = connection.stage
+        assert isinstance(sniffer, RequestSniffer)
         protocol = BoundedHttp(
             *uvicorn,
+            connection=connection,
+            sniffer=sniffer,
             max_head_bytes=self._max_head_bytes,
             watch=self._watch,
             memory=self._memory,
