@@ -6,19 +6,23 @@ catenary rpc MODULE:CABLE [FLAGS]  the application as a gRPC server at rpc_host,
 catenary COMMAND …                 one of the tools in ``terminal/``
 """
 
-import functools
 import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from catenary import __version__
-from catenary.config.effective import effective
+from catenary.config.effective import effective, is_supervised
 from catenary.config.load import StartRequest, load
+from catenary.config.options import Options
 from catenary.config.suggestions import did_you_mean
 from catenary.errors import ConfigError, ImportFailed, ServerEnded, UnexpectedWord
 from catenary.terminal.tools import HELP, TOOLS, find
+
+if TYPE_CHECKING:
+    from catenary.process.worker_context import WorkerContext
+    from catenary.server.worker_configuration import WorkerConfiguration
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[:1] == [HELP]:
             return _help(words[1:])
         what, flags = _split(words)
-        read = functools.partial(load, flags, os.environ, _read, with_cable=len(what) == 1)
-        request = read()
+        source = _Source(flags, with_cable=len(what) == 1)
+        request = source.read()
         log = request.options.log
         is_debug = log.debug or log.level == "debug"
         match request.action:
@@ -54,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             case "serve" if what[:1] == (RPC,):
                 _serve_rpc(request, what[1])
             case "serve":
-                _serve(request, what[0] if what else None, read)
+                _serve(request, what[0] if what else None, source)
     except UnexpectedWord as error:
         _complain(_explained(error, is_first=words[:1] == [error.word]))
         return 1
@@ -155,10 +159,51 @@ def _serve_rpc(request: StartRequest, where: str) -> None:
     asyncio.run(answer_calls(options, load_cable(where)))
 
 
-def _serve(
-    request: StartRequest, where: str | None, read_again: Callable[[], StartRequest]
-) -> None:
-    """Runs a server until a signal; at a SIGHUP, ``read_again`` reads the request again.
+def _worker() -> "WorkerContext | None":
+    if "CATENARY_WORKER" not in os.environ:
+        return None
+    from catenary.process.worker_context import WorkerContext
+
+    return WorkerContext.from_environ(os.environ)
+
+
+class _Source:
+    """Where this process reads its options from. A worker reads the configuration file as its parent has checked it."""
+
+    def __init__(self, flags: Sequence[str], *, with_cable: bool) -> None:
+        self._flags = flags
+        self._with_cable = with_cable
+        self.worker = _worker()
+        """Set in a worker process."""
+
+    def read(self) -> StartRequest:
+        """The present options. Raises :class:`ConfigError`."""
+        found = self._checked()
+        return self._load(_read if found is None else found.read)
+
+    def retired(self) -> list[tuple[Options, float]]:
+        """Earlier options, whose secrets are accepted until a time, in seconds since 1970."""
+        found = self._checked()
+        if found is None:
+            return []
+        return [
+            (effective(self._load(found.before(each).read).options), each.until)
+            for each in found.retired
+        ]
+
+    def _load(self, read: Callable[[str], str | None]) -> StartRequest:
+        return load(self._flags, os.environ, read, with_cable=self._with_cable)
+
+    def _checked(self) -> "WorkerConfiguration | None":
+        if self.worker is None:
+            return None
+        from catenary.server.worker_configuration import WorkerConfiguration
+
+        return WorkerConfiguration.find(self.worker.directory)
+
+
+def _serve(request: StartRequest, where: str | None, source: _Source) -> None:
+    """Runs a server until a signal; at a SIGHUP, the ``source`` of the request is read again.
 
     Imports are here, so that help and errors stay fast.
     """
@@ -168,7 +213,6 @@ def _serve(
     from catenary.process import hangup
 
     hangup.survive()
-    from catenary.process.worker_context import WorkerContext
     from catenary.server.run import serve, supervise
 
     options = effective(request.options)
@@ -176,9 +220,10 @@ def _serve(
         raise ConfigError(
             "app_workers, reload: expected a cable to run, as in: catenary app:cable --app_workers=2"
         )
-    worker = WorkerContext.from_environ(os.environ)
-    if worker is None and options.server.workers > 1:
-        asyncio.run(supervise(options, request))
+    worker = source.worker
+    if worker is None and is_supervised(options):
+        has_code = bool(options.server.asgi) or (where is not None and not options.app.workers)
+        asyncio.run(supervise(options, request, read_again=source.read, has_code=has_code))
         return
     code = where if where is not None and options.app.workers else ""
     cable = None
@@ -187,7 +232,17 @@ def _serve(
         from catenary.channels.loading import load as load_cable
 
         cable = load_cable(where)
-    _run(serve(options, request, worker, cable, code, read_again=read_again))
+    _run(
+        serve(
+            options,
+            request,
+            worker,
+            cable,
+            code,
+            read_again=source.read,
+            retired=source.retired(),
+        )
+    )
 
 
 def _let_children_start() -> None:

@@ -24,8 +24,12 @@ class ConfiguredServer(CableServer):
 
     def configure(self, text: str) -> str:
         """Returns the lines of the log from the signal to the last line about the reload."""
-        self._path.write_text(text)
+        self.write(text)
         return self.hang_up()
+
+    def write(self, text: str) -> None:
+        """Replaces the file, and nothing else."""
+        self._path.write_text(text)
 
     def hang_up(self) -> str:
         """Sends SIGHUP and returns what has been logged about it."""

@@ -131,7 +131,7 @@ def test_a_configuration_that_is_wrong_changes_nothing(
 def test_what_needs_a_restart_is_named_and_waits(server: ConfiguredServer) -> None:
     log = server.configure(configuration(NEW) + "[server]\nhealth_path = '/up'")
     assert "ERROR" not in log
-    assert "needs a restart: server.health_path: /health → /up" in log
+    assert "waiting for a restart: server.health_path: /health → /up" in log
     assert post(server.port, "/health", "", method="GET") == 200
     server.configure(configuration(NEW))
 
@@ -139,7 +139,7 @@ def test_what_needs_a_restart_is_named_and_waits(server: ConfiguredServer) -> No
 def test_a_secret_is_not_removed_while_the_server_runs(server: ConfiguredServer) -> None:
     server.configure(configuration(NEW))
     log = server.configure("[ds]\nenabled = true")
-    assert "needs a restart: secret: ••• → (empty)" in log
+    assert "waiting for a restart: secret: ••• → (empty)" in log
     assert post(server.broadcast_port, "/_broadcast", "", b"{}") == 401
     server.configure(configuration(NEW))
 

@@ -73,7 +73,7 @@ def effective(options: Options) -> Options:
     options = _filled(options)
     return replace(
         _between_nodes(options),
-        app=replace(options.app, workers=options.app.workers or int(options.app.reload)),
+        app=replace(options.app, workers=options.app.workers or _code_workers(options)),
         access=replace(access, noauth=access.noauth or access.public),
         streams=replace(options.streams, public=options.streams.public or access.public),
         log=replace(options.log, level="debug" if options.log.debug else options.log.level),
@@ -99,6 +99,18 @@ def keys(options: Options) -> Keys:
         turbo=_shared(given.turbo_secret, streams),
         cable_ready=_shared(given.cable_ready_secret, streams),
     )
+
+
+def _code_workers(options: Options) -> int:
+    """``--reload`` replaces a code worker, or with pages the whole process, which runs both."""
+    return int(options.app.reload and not options.server.asgi)
+
+
+def is_supervised(options: Options) -> bool:
+    """Whether clients are served by workers of this process: by several, or by one that is replaced to reload pages. Takes
+    effective options."""
+    replaces_pages = bool(options.server.asgi) and (options.app.reload or options.app.workers > 0)
+    return options.server.workers > 1 or replaces_pages
 
 
 def uses_redis(options: Options) -> bool:

@@ -50,7 +50,7 @@ Row = OptionRow | Shorthand
 class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The action and the options that the sources ask for.
 
-    ``config_path`` is the file that was read, or None. ``presets`` are the applied ones. ``sources`` maps the place of
+    ``config_path`` is the file that was read, or None; ``config_text`` its text, which may contain secrets. ``presets`` are the applied ones. ``sources`` maps the place of
     each option that is not at its default to the source of its value: ``--port``, ``PORT``, a key of a file, a preset.
     ``warnings`` are lines for the log. With "help", "help-all" and "version" the options are the defaults.
     """
@@ -58,6 +58,7 @@ class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
     action: Action
     options: Options = Options()
     config_path: str | None = None
+    config_text: str = ""
     presets: tuple[str, ...] = ()
     sources: Mapping[str, str] = {}
     warnings: tuple[str, ...] = ()
@@ -119,6 +120,7 @@ def load(
         action="print-config" if line.print_config else "serve",
         options=found.options,
         config_path=path,
+        config_text=text,
         presets=found.presets,
         sources=found.sources,
         warnings=found.warnings,

@@ -20,6 +20,10 @@ from catenary.process.shutdown import Shutdown
 _log: Final = logging.getLogger("catenary.server")
 
 
+REPLACED: Final = signal.SIGUSR1
+"""Another process accepts at the same sockets: this one stops, and accepts no new connections from then on."""
+
+
 def _nothing_to_hasten() -> bool:
     return False
 
@@ -29,7 +33,7 @@ HASTEN_HINT: Final = "a second signal hastens that, a third one exits at once"
 
 
 class StopSignals:
-    """SIGTERM and SIGINT: the first one sets ``received``, the second one calls ``hasten``, which returns whether the shutdown
+    """SIGTERM, SIGINT and :data:`REPLACED`: the first one sets ``received``, the second one calls ``hasten``, which returns whether the shutdown
     was waiting for time to pass. If it was not, the signal ends the process at once, and so does a third one.
 
     ``is_patient`` tells whether the shutdown will wait, for the log.
@@ -39,13 +43,16 @@ class StopSignals:
         self.received = asyncio.Event()
         self.hasten: Callable[[], bool] = _nothing_to_hasten
         self._hint = HASTEN_HINT if is_patient else EXIT_HINT
+        self.is_replaced = False
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, REPLACED):
             loop.add_signal_handler(number, self._on_signal, number)
 
     def _on_signal(self, number: signal.Signals) -> None:
         if not self.received.is_set():
-            _log.info("%s: shutting down; %s", number.name, self._hint)
+            self.is_replaced = number == REPLACED
+            why = "another process serves the ports" if self.is_replaced else number.name
+            _log.info("%s: shutting down; %s", why, self._hint)
             self.received.set()
         elif self.hasten():
             _log.warning("Another %s: no longer waiting; the next one exits at once", number.name)
@@ -69,7 +76,7 @@ async def run(
     """Calls ``start`` in order, serves until a signal, waits ``shutdown_delay_s``, runs the ``shutdown``.
     A second signal ends the delay and hastens the ``drain``, which is part of the shutdown.
 
-    ``started`` is called when clients are served, ``stopping`` before the delay. An exception from ``start`` is raised. A listener that ends before a
+    ``started`` is called when clients are served, ``stopping`` before the delay. A process that is replaced accepts nothing from the signal on, and does not wait. An exception from ``start`` is raised. A listener that ends before a
     signal shuts the server down, because its connections ended with it: raises :class:`ServerEnded` after that.
     """
     signals = StopSignals(is_patient=shutdown_delay_s > 0 or drain.is_slow)
@@ -80,12 +87,17 @@ async def run(
     started()
     signalled = asyncio.create_task(signals.received.wait())
     ended, _ = await asyncio.wait([signalled, *serving], return_when=asyncio.FIRST_COMPLETED)
-    stopping()
+    if signals.is_replaced:
+        # The new process is ready, and load balancers must not find this one, which is not.
+        for listener in listeners:
+            listener.stop_accepting()
+    else:
+        stopping()
     unasked = ended - {signalled}
     for task in unasked:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         _log.error("A listener has ended unexpectedly: shutting down", exc_info=error)
-    if shutdown_delay_s > 0:
+    if shutdown_delay_s > 0 and not signals.is_replaced:
         await _delay(shutdown_delay_s, signals, drain)
     signals.hasten = drain.hasten
     await shutdown.run(shutdown_timeout_s)

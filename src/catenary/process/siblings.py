@@ -30,6 +30,7 @@ class Siblings:
         self._workers = workers
         self._answer = answer
         self._server: asyncio.AbstractServer | None = None
+        self._inode = 0
 
     async def start(self) -> None:
         """Begins to answer. A failure is logged; the others then get no answer."""
@@ -37,6 +38,7 @@ class Siblings:
             return
         try:
             self._server = await asyncio.start_unix_server(self._serve, self._path(self._number))
+            self._inode = self._path(self._number).stat().st_ino
         except OSError as error:
             _log.warning("The other workers can't read the metrics of this one: %s", error)
 
@@ -45,7 +47,9 @@ class Siblings:
         if self._server is not None:
             self._server.close()
             with contextlib.suppress(OSError):
-                self._path(self._number).unlink()
+                # A worker that replaces this one may be listening there already.
+                if self._path(self._number).stat().st_ino == self._inode:
+                    self._path(self._number).unlink()
                 # The parent removes it, unless it has died: then the last worker does.
                 self._directory.rmdir()
 

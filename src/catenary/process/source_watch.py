@@ -83,7 +83,7 @@ class SourceWatch:
     def __init__(
         self,
         directory: Path,
-        changed: Callable[[], None],
+        changed: Callable[[], object],
         supervisor: Supervisor | None = None,
     ) -> None:
         """Raises :class:`MissingExtra`."""

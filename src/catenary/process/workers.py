@@ -14,14 +14,13 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from catenary.errors import ConfigError
-from catenary.process import hangup
 from catenary.process.binding import ListenAddress
 from catenary.process.heartbeats import HeartbeatMonitor
-from catenary.process.lifecycle import EXIT_HINT, HASTEN_HINT
+from catenary.process.lifecycle import EXIT_HINT, HASTEN_HINT, REPLACED
 from catenary.process.notifier import Notifier
 from catenary.process.port_sockets import PortSockets
 from catenary.process.worker_context import WorkerContext
@@ -45,7 +44,7 @@ class Workers:
     """``number`` processes that run ``command`` and listen on ``addresses``, whose ports differ.
 
     ``sockets`` opens the ports. ``started`` is called when all workers serve for the first time.
-    ``end_s`` is how long the shutdown of a worker may take; with ``is_patient``, a second signal hastens it; with ``reloads``, SIGHUP is passed to every worker.
+    ``end_s`` is how long the shutdown of a worker may take; with ``is_patient``, a second signal hastens it.
     """
 
     def __init__(
@@ -60,7 +59,6 @@ class Workers:
         nats_url: str,
         end_s: float,
         is_patient: bool,
-        reloads: bool = False,
     ) -> None:
         """Binds the ports. Raises :class:`ConfigError`."""
         self._command = tuple(command)
@@ -71,7 +69,6 @@ class Workers:
         self._end_s = end_s
         self._hint = HASTEN_HINT if is_patient else EXIT_HINT
         self._can_hasten = is_patient
-        self._reloads = reloads
         opened = {each.port: sockets.open_shares(each, number) for each in addresses}
         sockets.close_unused()
         self._shares = [
@@ -79,18 +76,18 @@ class Workers:
         ]
         self._lifeline, self._hold = os.pipe()
         self._processes: dict[int, asyncio.subprocess.Process] = {}
-        self._serving: dict[int, asyncio.subprocess.Process] = {}
+        """The worker of each index; while it is being replaced, the one before."""
+        self._alive: set[asyncio.subprocess.Process] = set()
         self._have_served: set[int] = set()
-        self._directory = ""
+        self._starting = [asyncio.Lock() for _ in range(number)]
+        """Held while a worker of an index is started, so that it is started once."""
+        self.directory = _directory()
+        """For the files and sockets of the workers; only this user can enter it. Empty if there is none."""
         self._ending = asyncio.Event()
         self._failed: asyncio.Future[WorkerFailed] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
         """Runs the workers until a signal. Raises :class:`WorkerFailed` if one fails to start the first time."""
-        try:
-            self._directory = tempfile.mkdtemp(prefix="catenary-workers-")
-        except OSError as error:
-            _log.warning("Each worker shows its own metrics only (TMPDIR): %s", error)
         try:
             await self._run()
         finally:
@@ -100,8 +97,6 @@ class Workers:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
-        if self._reloads:
-            hangup.listen(self._notifier.during(self._reload))
         supervisor = Supervisor()
         keepers = [
             Service(
@@ -123,6 +118,7 @@ class Workers:
             # The workers have copies. The last one to close its copy ends the queue of waiting connections.
             self._close_shares()
             await asyncio.gather(*(each.stop(self._end_s + GRACE_S) for each in keepers))
+            await self._ended(self._alive)
             if self._failed.done():
                 raise self._failed.result()
         finally:
@@ -142,14 +138,15 @@ class Workers:
 
     def _describe(self) -> str:
         """The status for systemd."""
-        alive = sum(each.returncode is None for each in self._serving.values())
+        serving = [self._processes[index] for index in self._have_served]
+        alive = sum(each.returncode is None for each in serving)
         if self._ending.is_set():
             return f"Shutting down: {alive} workers have not ended"
         return f"Serving with {alive} of {len(self._shares)} workers"
 
     def _remove_directory(self) -> None:
-        if self._directory:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        if self.directory:
+            shutil.rmtree(self.directory, ignore_errors=True)
 
     def _on_signal(self, number: signal.Signals) -> None:
         if self._ending.is_set() and self._can_hasten:
@@ -168,11 +165,10 @@ class Workers:
         _log.info("%s: shutting down; %s", number.name, self._hint)
         self._ending.set()
 
-    def _reload(self) -> None:
-        """Sends SIGHUP to the workers that serve. A starting one loads the present code anyway, and would be killed
-        by the signal, for which it has no handler yet."""
-        _log.info("SIGHUP: the workers reload their code")
-        for process in self._serving.values():
+    def hang_up(self) -> None:
+        """Sends SIGHUP to the workers that serve. One that is being started reads the present configuration anyway."""
+        for index in self._have_served:
+            process = self._processes[index]
             if process.returncode is None:
                 process.send_signal(signal.SIGHUP)
 
@@ -187,8 +183,42 @@ class Workers:
         if process.returncode is None:
             process.kill()
 
+    async def replace(self) -> bool:
+        """Replaces the workers one after the other: a new one serves before the old one closes its clients, which
+        connect again. Returns False if a new worker could not be started: then it and the others stay as they are."""
+        for index in range(len(self._shares)):
+            async with self._starting[index]:
+                old = self._processes.get(index)
+                try:
+                    new = await self._start(index)
+                except OSError as error:
+                    _log.error("Worker %d can't be replaced: %s", index + 1, error)
+                    return False
+                if new is None:
+                    _log.error(
+                        "Worker %d can't be replaced: the new one could not start", index + 1
+                    )
+                    return False
+            if old is not None and old.returncode is None:
+                old.send_signal(REPLACED)
+                await self._ended({old})
+            if self._ending.is_set():
+                return False
+        return True
+
+    async def _ended(self, processes: Collection[asyncio.subprocess.Process]) -> None:
+        """Returns when these have exited; kills those that take too long."""
+        ends = [asyncio.create_task(each.wait()) for each in processes]
+        if not ends:
+            return
+        await asyncio.wait(ends, timeout=self._end_s + GRACE_S)
+        for process in tuple(processes):
+            if process.returncode is None:
+                process.kill()
+        await asyncio.gather(*ends)
+
     def _signal_all(self, number: signal.Signals) -> None:
-        for process in self._processes.values():
+        for process in self._alive:
             if process.returncode is None:
                 process.send_signal(number)
 
@@ -218,23 +248,31 @@ class Workers:
                     await self._ending.wait()
 
     async def _run_worker(self, index: int, backoff: Backoff) -> str:
-        """Runs one worker to its end; returns how it ended."""
-        process = self._processes.get(index)
-        if process is None or process.returncode is not None:
-            try:
-                process = await self._start(index)
-            except OSError as error:
-                # No more processes or file descriptors.
-                return f"can't be started ({error})"
-        # Otherwise it was started by an earlier run of this service, which has failed.
-        if index in self._have_served:
-            backoff.works()
-        status = await process.wait()
+        """Runs the worker of an index, and those that replace it, to their end; returns how the last one ended."""
+        try:
+            async with self._starting[index]:
+                process = self._processes.get(index)
+                # One that lives was started by an earlier run of this service, which has failed, or replaces the one before.
+                if process is None or process.returncode is not None:
+                    process = await self._start(index)
+        except OSError as error:
+            # No more processes or file descriptors.
+            return f"can't be started ({error})"
+        if process is None:
+            return "could not start"
+        backoff.works()
+        while True:
+            status = await process.wait()
+            async with self._starting[index]:
+                present = self._processes[index]
+            if present is process:
+                break
+            process = present
         end = f"signal {-status}" if status < 0 else f"status {status}"
         return f"(pid {process.pid}) has died ({end})"
 
-    async def _start(self, index: int) -> asyncio.subprocess.Process:
-        """Starts a worker; returns when it serves or has exited. Raises OSError."""
+    async def _start(self, index: int) -> asyncio.subprocess.Process | None:
+        """Starts a worker; returns it when it serves, or None when it has exited before. Raises OSError."""
         share = self._shares[index]
         read_end, write_end = os.pipe()
         watchdog_s = self._notifier.watchdog_s
@@ -245,7 +283,7 @@ class Workers:
             nats_url=self._nats_url,
             ready=write_end,
             lifeline=self._lifeline,
-            directory=self._directory,
+            directory=self.directory,
             heartbeat=heartbeat,
             watchdog_s=watchdog_s,
         )
@@ -268,22 +306,32 @@ class Workers:
             os.close(write_end)
             if watchdog_s:
                 os.close(heartbeat)
-        self._processes[index] = process
+        self._alive.add(process)
         if watchdog_s:
             HeartbeatMonitor(beats, watchdog_s, functools.partial(self._kill, index, process))
         if self._ending.is_set():
             # The signal arrived while this worker was being started.
             process.terminate()
-        is_ready = await _is_written(read_end)
-        if is_ready:
-            self._serving[index] = process
-            is_last = len(self._have_served) == len(self._shares) - 1
-            is_first_time = index not in self._have_served
-            self._have_served.add(index)
-            _log.info("Worker %d serves (pid %d)", index + 1, process.pid)
-            if is_first_time and is_last:
-                self._started()
+        watch = asyncio.create_task(process.wait())
+        watch.add_done_callback(lambda _: self._alive.discard(process))
+        if not await _is_written(read_end):
+            await watch
+            return None
+        self._processes[index] = process
+        is_first_time = index not in self._have_served
+        self._have_served.add(index)
+        _log.info("Worker %d serves (pid %d)", index + 1, process.pid)
+        if is_first_time and len(self._have_served) == len(self._shares):
+            self._started()
         return process
+
+
+def _directory() -> str:
+    try:
+        return tempfile.mkdtemp(prefix="catenary-workers-")
+    except OSError as error:
+        _log.warning("Each worker shows its own metrics only (TMPDIR): %s", error)
+        return ""
 
 
 def command() -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from catenary.api.health import with_server_options
 from catenary.api.intake import IntakeFallback
 from catenary.api.proxied_requests import ProxiedRequests
 from catenary.api.refusals import ApiRefusals, RefusalReporter
+from catenary.config.options import ServerOptions
 from catenary.edge.connection import ClientConnection, Stage, UvicornContext
 from catenary.edge.routes import Fallback, RouteTable
 from catenary.edge.sniffer import HeadLimits, LateUpgradeSniffer, Port, RequestSniffer
@@ -131,14 +132,19 @@ def _follow_certificate(build: ServerBuild, context: ssl.SSLContext) -> None:
 
     def prepare(new: Settings) -> Callable[[], None]:
         server = new.options.server
-        try:
-            # Into another context first: a failure must not leave half of a pair in use.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(server.ssl_cert, server.ssl_key)
-        except OSError as error:
-            raise ConfigError(_no_certificate(error)) from error
+        check_certificate(server)
         return functools.partial(context.load_cert_chain, server.ssl_cert, server.ssl_key)
 
     build.reloads.add(("server.ssl_cert", "server.ssl_key"), prepare, are_files=True)
+
+
+def check_certificate(server: ServerOptions) -> None:
+    """Raises :class:`ConfigError` for files that are no certificate and its key."""
+    try:
+        # Into a context of its own: a failure must not leave half of a pair in use.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(server.ssl_cert, server.ssl_key)
+    except OSError as error:
+        raise ConfigError(_no_certificate(error)) from error
 
 
 def _no_certificate(error: OSError) -> str:

@@ -6,6 +6,7 @@ Knows: options, the parts that apply them. Does not know: signals.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
@@ -60,27 +61,38 @@ class ConfigReload:
         report(found, running, read)
         return True
 
+    def accept(self, retired: Options, until: float) -> None:
+        """Accepts the secrets of an earlier configuration until a time, in seconds since 1970."""
+        left_s = until - time.time()
+        if left_s <= 0:
+            return
+        build, settings = self._build, self._build.settings
+        build.settings = replace(settings, retired=(*settings.retired, retired))
+        self._apply_secrets()
+        asyncio.get_running_loop().call_later(left_s, self._forget, retired)
+
     def _forget(self, options: Options) -> None:
         """The secrets of these options are refused from now on."""
         build, settings = self._build, self._build.settings
         retired = tuple(each for each in settings.retired if each is not options)
         build.settings = replace(settings, retired=retired)
-        for apply in build.reloads.prepare(build.settings, SECRETS):
-            apply()
+        self._apply_secrets()
         _log.info("The secrets that a reload has replaced are no longer accepted")
 
+    def _apply_secrets(self) -> None:
+        for apply in self._build.reloads.prepare(self._build.settings, SECRETS):
+            apply()
 
-def report(found: Changes, running: Options, read: Options) -> None:
-    """Logs the difference."""
+
+def report(
+    found: Changes, running: Options, read: Options, later: str = "waiting for a restart"
+) -> None:
+    """Logs the difference. ``later`` says what becomes of options that a running process can't apply."""
     for row in found.applied:
         _log.info("Reload: %s", described(row, running, read))
     for row in found.restart:
-        _log.warning("Reload: needs a restart: %s", described(row, running, read))
-    _log.info(
-        "Reload: options applied: %d, waiting for a restart: %d",
-        len(found.applied),
-        len(found.restart),
-    )
+        _log.warning("Reload: %s: %s", later, described(row, running, read))
+    _log.info("Reload: options applied: %d, %s: %d", len(found.applied), later, len(found.restart))
 
 
 def _sources(

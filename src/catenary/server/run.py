@@ -29,6 +29,7 @@ from catenary.server.build import ServerBuild
 from catenary.server.handover import Handover
 from catenary.server.http_routes import shared_addresses
 from catenary.server.reload import ConfigReload
+from catenary.server.rolling import WorkersReload
 from catenary.server.shutdown_phases import DRAIN_CLIENTS, STOP_TIMERS
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger("catenary.server")
 
-
-_RELOADABLE: Final = "application code is reloaded if it runs with --app_workers"
 
 NATS_END_S: Final = 5.0
 """How long the embedded NATS server may take to stop, after the workers."""
@@ -51,8 +50,10 @@ async def serve(
     code: str = "",
     *,
     read_again: Callable[[], StartRequest],
+    retired: Sequence[tuple[Options, float]] = (),
 ) -> None:
     """Serves until a signal; ``options`` are the effective ones of ``request``, which ``read_again`` reads at a SIGHUP.
+    ``retired`` are earlier ones, whose secrets are accepted until a time, in seconds since 1970.
 
     ``worker``, ``cable`` and ``code`` are as in :class:`Assembly`. Raises :class:`catenary.errors.ConfigError` before
     anything is served.
@@ -62,8 +63,12 @@ async def serve(
     notifier = Notifier.from_environ(os.environ)
 
     def reload() -> None:
-        if configuration() and assembly.code is not None:
+        if not configuration():
+            return
+        if assembly.code is not None:
             assembly.code.reload()
+        elif cable is not None:
+            _log.info("Reload: application code is reloaded if it runs with --app_workers")
 
     # It is called when this coroutine awaits, and then everything is in place.
     hangup.listen(notifier.during(reload))
@@ -80,17 +85,15 @@ async def serve(
     build.shutdown.add(DRAIN_CLIENTS, handover.close)
     notifier.describe = functools.partial(_status, build)
     configuration = ConfigReload(build, read_again)
-    if assembly.code is not None and options.app.reload:
+    for earlier, until in retired:
+        configuration.accept(earlier, until)
+    # With pages, the parent watches the files, and replaces this process.
+    if assembly.code is not None and options.app.reload and not options.server.asgi:
         watch = SourceWatch(Path.cwd(), assembly.code.reload, build.supervisor)
         build.add(watch.start, STOP_TIMERS, watch.stop)
     if worker is None or worker.number == 1:
         for announcement in build.announcements:
             _log.info("%s", announcement)
-        if assembly.code is not None and options.server.asgi:
-            _log.warning(
-                "%s (--asgi) is not reloaded: --reload and SIGHUP reload code workers only",
-                options.server.asgi,
-            )
     if worker is not None:
         _watch_lifeline(worker.lifeline)
     drain = _drain(build, assembly.listeners)
@@ -203,10 +206,16 @@ def _watch_lifeline(lifeline: int) -> None:
     loop.add_reader(lifeline, end)
 
 
-async def supervise(options: Options, request: StartRequest) -> None:
-    """Runs workers until a signal. Raises :class:`catenary.errors.ConfigError`."""
+async def supervise(
+    options: Options,
+    request: StartRequest,
+    *,
+    read_again: Callable[[], StartRequest],
+    has_code: bool,
+) -> None:
+    """Runs workers until a signal, and replaces them at a SIGHUP as :class:`WorkersReload` says, with ``has_code`` always.
+    Raises :class:`catenary.errors.ConfigError`."""
     _announce_start(options, request, None)
-    hangup.listen(hangup.nothing_to_reload(_RELOADABLE))
     notifier = Notifier.from_environ(os.environ)
     handover = Handover(options)
     embedded = engines.embedded_nats(options, Counters()) if options.enats.enabled else None
@@ -214,8 +223,15 @@ async def supervise(options: Options, request: StartRequest) -> None:
         await embedded.start()
         await embedded.ready()
     _log.info("Starting %d workers", options.server.workers)
+    watch: SourceWatch | None = None
     try:
-        await workers.Workers(
+
+        def hang_up() -> "asyncio.Future[None]":
+            return reload()
+
+        # Before the ports are open: a terminal may be closed from then on.
+        hangup.listen(notifier.during(hang_up))
+        running = workers.Workers(
             workers.command(),
             number=options.server.workers,
             addresses=shared_addresses(options),
@@ -225,9 +241,15 @@ async def supervise(options: Options, request: StartRequest) -> None:
             nats_url=embedded.client_url if embedded is not None else "",
             end_s=options.node.shutdown_delay_s + options.node.shutdown_timeout_s,
             is_patient=options.node.shutdown_delay_s > 0 or options.node.shutdown_slowdrain,
-            reloads=options.app.workers > 0,
-        ).run()
+        )
+        reload = WorkersReload(running, options, request, read_again, has_code=has_code)
+        if options.app.reload and options.server.asgi:
+            watch = SourceWatch(Path.cwd(), reload)
+            await watch.start()
+        await running.run()
     finally:
+        if watch is not None:
+            await watch.stop(NATS_END_S)
         notifier.close()
         await handover.close(0)
         if embedded is not None:
