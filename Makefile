@@ -8,7 +8,7 @@ BIN := .venv/bin
 # compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup run test parts compiled lint types checks bench soak fuzz faults docs console-picture lock dev
+.PHONY: setup run test parts compiled lint types checks bench soak upgrade fuzz faults docs console-picture lock dev
 
 setup: .venv/run.done
 
@@ -61,6 +61,10 @@ bench: dev
 SECONDS ?= 3600
 soak: dev
 	$(BIN)/python -m bench --only soak --rounds 1 --seconds $(SECONDS)
+
+# 18,000 clients change to a new server while messages go out: none may be lost. make upgrade UPGRADE="--workers 2 --slow 30"
+upgrade: dev
+	$(BIN)/python -m bench.upgrade $(UPGRADE)
 
 # Hostile bytes for every pure core: FUZZ_INPUTS (a million) each; FUZZ_SEED repeats a run.
 fuzz: dev

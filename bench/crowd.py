@@ -123,7 +123,7 @@ class Crowd:
         loop = asyncio.get_running_loop()
         late = loop.call_later(CONNECT_TIMEOUT_S, client.failed, _NOT_READY)
         try:
-            await loop.create_connection(lambda: client, sock=_socket(source, self._port))
+            await loop.create_connection(lambda: client, sock=opened_socket(source, self._port))
             await client.ready
         except OSError as error:
             client.leave()
@@ -138,7 +138,7 @@ def _source(index: int) -> str:
     return f"127.0.0.{2 + index % ADDRESSES}"
 
 
-def _socket(source: str, port: int) -> socket.socket:
+def opened_socket(source: str, port: int) -> socket.socket:
     """A socket that connects to the server. asyncio would look up the address, which takes longer than
     everything else that it does for a client."""
     opened = socket.socket()

@@ -62,6 +62,11 @@ def test_what_asks_for_nothing_is_accepted(argv: list[str]) -> None:
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
+        (
+            ["--handover_socket=h", "--embed_nats"],
+            "handover_socket: expected a NATS server of its own (nats_servers), got an embedded one (embed_nats), whose "
+            "port two servers can't share",
+        ),
         (["--ssl_cert=c"], "ssl_cert: expected ssl_key beside it, got ssl_cert alone"),
         (["--ssl_key=k"], "ssl_key: expected ssl_cert beside it, got ssl_key alone"),
         (

@@ -321,3 +321,17 @@ def test_the_console(reader: Machine) -> None:
         assert "<title>Catenary</title>" in reader.type(f"{visit}/")
     with reader.terminal(guarded, 8080):
         assert "<title>Log in · Catenary</title>" in reader.type(f"{visit}/_high_voltage_/")
+
+
+def test_a_new_version_takes_over_the_ports(reader: Machine) -> None:
+    (server,) = blocks("docs/upgrades.md")
+    server = server.replace("/run/catenary/", "")
+    with (
+        reader.terminal("redis-server --save ''", 6379),
+        reader.terminal(server, 8080) as old,
+        reader.terminal(server) as new,
+    ):
+        old.wait_for("A new server serves at the sockets of this one")
+        old.wait_for("server: Stopped")
+        assert "shares no Redis" not in new.output()
+        assert reader.type(f"{GET} localhost:8080/health") == "OK\n"

@@ -117,6 +117,7 @@ def test_a_new_server_that_fails_to_start_changes_nothing(tmp_path: Path) -> Non
     flags = (*PUBLIC, f"--handover_socket={path}")
     with started(*flags) as old:
         old.wait_until_ready()
+        assert "the next server shares no Redis or NATS" in old.output()
         with started(*flags, "--asgi=nowhere:app", like=old) as new:
             assert new.process.wait(30) == 1
         old.wait_for_output("ended before it served: this one continues")

@@ -208,6 +208,11 @@ def _check_nodes(options: Options) -> None:
             "api.host: expected the server's host for more than one worker, because workers share the "
             "ports of one address, got another host"
         )
+    if options.server.handover_socket and options.enats.enabled:
+        raise ConfigError(
+            "handover_socket: expected a NATS server of its own (nats_servers), got an embedded one (embed_nats), whose "
+            "port two servers can't share"
+        )
     metrics = options.metrics
     others = (0, options.server.port, options.http_broadcast.port, options.api.port)
     if (

@@ -38,6 +38,11 @@ class Handover:
             _log.info("Taking over from the server at %s", path)
             inherited += _without_twins(self._predecessor.sockets, is_activated=bool(inherited))
         self.sockets = PortSockets(inherited)
+        if path and (not options.pubsub.adapter or options.enats.enabled):
+            _log.warning(
+                "handover_socket: the next server shares no Redis or NATS with this one (broker): clients can't resume their"
+                " sessions there, nor receive here what is published there"
+            )
         if path:
             self._socket = HandoverSocket(path, lambda: self.sockets.transferable, _stop)
             self._socket.prepare()

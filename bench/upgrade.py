@@ -1,0 +1,220 @@
+"""Rolls clients through an upgrade while messages go out: a new server takes over the ports, and the old one drains.
+
+    python -m bench.upgrade [--clients N] [--workers N] [--upgrades N] [--slow S]
+
+The servers share a Redis. Clients reconnect as soon as they are closed, and resume their sessions. Exit status 0 if no message was
+lost or doubled, no connection was refused and every session was resumed; 1 if not; 2 if nothing could be measured.
+"""
+
+import argparse
+import contextlib
+import resource
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+
+from bench.servers import BenchError, Process, free_port, program, running
+from bench.upgrade_clients import Counts, Job
+
+CLIENTS_PER_PROCESS: Final = 9_000
+STREAMS: Final = 20
+PUBLICATION_S: Final = 2.0
+"""Time between two messages of a stream."""
+
+SAMPLE_S: Final = 0.5
+END_S: Final = 120.0
+
+
+class Ports(NamedTuple):
+    """The ports of the servers and of their Redis, and the path of the handover socket."""
+
+    clients: int
+    publishers: int
+    redis: int
+    handover: Path
+
+
+class Publisher:
+    """Publishes to all streams in turn, each message on a connection of its own, until it is stopped."""
+
+    def __init__(self, port: int) -> None:
+        self.totals = [0] * STREAMS
+        self.refused = 0
+        self._url = f"http://127.0.0.1:{port}/_broadcast"
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def stop(self) -> list[int]:
+        """The number of messages of each stream."""
+        self._stopped.set()
+        self._thread.join()
+        return self.totals
+
+    def _run(self) -> None:
+        turn = 0
+        while not self._stopped.wait(PUBLICATION_S / STREAMS):
+            stream = turn % STREAMS
+            turn += 1
+            body = {"stream": f"s{stream}", "data": f'"@@{self.totals[stream]:08d}"'}
+            try:
+                request = urllib.request.Request(self._url, msgspec.json.encode(body))  # noqa: S310
+                urllib.request.urlopen(request, timeout=20).close()  # noqa: S310
+            except OSError:
+                self.refused += 1
+            else:
+                self.totals[stream] += 1
+
+
+class PeakCpu:
+    """The most CPU that all servers together used in half a second, in cores."""
+
+    def __init__(self) -> None:
+        self.peak = 0.0
+        self.servers: list[Process] = []
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        before: dict[int, float] = {}
+        at = time.perf_counter()
+        while not self._stopped.wait(SAMPLE_S):
+            used = 0.0
+            for each in list(self.servers):
+                with contextlib.suppress(BenchError):
+                    cpu_s = each.usage().cpu_s
+                    used += cpu_s - before.get(id(each), cpu_s)
+                    before[id(each)] = cpu_s
+            now = time.perf_counter()
+            self.peak = max(self.peak, used / (now - at))
+            at = now
+
+
+def roll(clients: int, *, workers: int, upgrades: int, slow_s: int) -> tuple[Counts, int, float]:
+    """All counts together, the number of refused publications, and the peak of CPU. Raises BenchError."""
+    redis = program("redis-server")
+    if redis is None:
+        raise BenchError("expected redis-server, found none: apt-get install redis-server")
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        ports = Ports(free_port(), free_port(), free_port(), directory / "handover.sock")
+        command = (redis, "--bind", "127.0.0.1", "--port", str(ports.redis), "--save", "")
+        stack.enter_context(running(command, None)).wait_until_listening(ports.redis)
+        cpu = PeakCpu()
+        stack.callback(cpu.stop)
+        server = stack.enter_context(running(_server(ports, workers, slow_s), None))
+        server.wait_until_listening(ports.clients, ports.publishers)
+        crowds = [
+            stack.enter_context(running(_clients(ports.clients, first, clients), None, talks=True))
+            for first in range(0, clients, CLIENTS_PER_PROCESS)
+        ]
+        for crowd in crowds:
+            _line(crowd)
+        publisher = Publisher(ports.publishers)
+        stack.callback(publisher.stop)
+        time.sleep(2 * PUBLICATION_S)  # A client without a message has no position to resume from.
+        cpu.servers.append(server)
+        for _ in range(upgrades):
+            old = server
+            server = stack.enter_context(running(_server(ports, workers, slow_s), None))
+            cpu.servers.append(server)
+            if old.child.wait(END_S + slow_s) != 0:
+                raise BenchError(f"the old server failed: {old.error_output()}")
+        totals = msgspec.json.encode(publisher.stop()) + b"\n"
+        for crowd in crowds:
+            assert crowd.child.stdin is not None
+            crowd.child.stdin.write(totals)
+            crowd.child.stdin.flush()
+        found = Counts()
+        for crowd in crowds:
+            part = msgspec.json.decode(_line(crowd), type=Counts)
+            for name in Counts.__struct_fields__:
+                setattr(found, name, getattr(found, name) + getattr(part, name))
+        return found, publisher.refused, cpu.peak
+
+
+def _line(process: Process) -> bytes:
+    assert process.child.stdout is not None
+    line = process.child.stdout.readline()
+    if not line:
+        raise BenchError(f"the clients ended: {process.error_output()}")
+    return line
+
+
+def _server(ports: Ports, workers: int, slow_s: int) -> tuple[str, ...]:
+    slow = ("--shutdown_slowdrain", f"--shutdown_timeout={slow_s}") if slow_s else ()
+    return (
+        *(sys.executable, "-m", "catenary", "--public", "--norpc", "--presets=broker"),
+        *("--broadcast_adapter=http", "--host=127.0.0.1", "--log_level=error", *slow),
+        *(f"--port={ports.clients}", f"--http_broadcast_port={ports.publishers}"),
+        *(f"--redis_url=redis://127.0.0.1:{ports.redis}", f"--handover_socket={ports.handover}"),
+        f"--workers={workers}",
+    )
+
+
+def _clients(port: int, first: int, clients: int) -> tuple[str, ...]:
+    number = min(CLIENTS_PER_PROCESS, clients - first)
+    job = msgspec.json.encode(Job(port, number, first, STREAMS)).decode()
+    return (sys.executable, "-m", "bench.upgrade_clients", job)
+
+
+def _percentile(values: Sequence[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else 0.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="bench.upgrade", description=__doc__)
+    parser.add_argument("--clients", type=int, default=18_000)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--upgrades", type=int, default=1, help="one after the other")
+    parser.add_argument(
+        "--slow", type=int, default=0, help="a slow drain with this shutdown_timeout, in seconds"
+    )
+    given = parser.parse_args(argv)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        counts, refused, peak = roll(
+            given.clients, workers=given.workers, upgrades=given.upgrades, slow_s=given.slow
+        )
+    except BenchError as error:
+        print(f"bench.upgrade: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    rows = {
+        "clients that returned": counts.returned,
+        "sessions resumed": counts.restored,
+        "messages lost": counts.lost,
+        "messages doubled": counts.doubled,
+        "histories rejected": counts.rejected,
+        "connections refused": counts.refused,
+        "connections closed without a message": counts.unannounced,
+        "publications refused": refused,
+        "away, p50": f"{_percentile(counts.away_s, 0.5):.3f} s",
+        "away, p99": f"{_percentile(counts.away_s, 0.99):.3f} s",
+        "peak CPU of the servers": f"{peak:.2f} cores",
+    }
+    for name, value in rows.items():
+        print(f"{name:40}{value}")  # noqa: T201
+    expected = given.clients * given.upgrades
+    is_lossless = not any(
+        (counts.lost, counts.doubled, counts.rejected, counts.refused, counts.unannounced, refused)
+    )
+    return 0 if is_lossless and counts.returned == counts.restored == expected else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
