@@ -7,7 +7,7 @@ import traceback
 
 import uvloop
 
-from tests.faults.engines import ENGINES
+from tests.faults.catalogue import ENGINES
 from tests.faults.injections import FAULTS
 from tests.faults.runs import Load, run
 from tests.faults.verdict import Verdict, table

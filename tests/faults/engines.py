@@ -180,7 +180,7 @@ def _redis(with_links: bool, *, is_stream: bool = False) -> Iterator[Cluster]:
         links = _links(stack, server.port) if with_links else []
         ports = [link.port for link in links] or [server.port] * NODES
         adapters = "http,redisx" if is_stream else "http"
-        nodes = _nodes(
+        nodes = start_nodes(
             stack,
             [
                 (
@@ -190,7 +190,7 @@ def _redis(with_links: bool, *, is_stream: bool = False) -> Iterator[Cluster]:
                 for port in ports
             ],
         )
-        publisher = _over_redis_stream if is_stream else _over_http
+        publisher = _over_redis_stream if is_stream else over_http
         yield Cluster(nodes, _Server(server), links, publisher, server.url)
 
 
@@ -210,8 +210,8 @@ def _nats(with_links: bool) -> Iterator[Cluster]:
         stack.callback(server.stop)
         links = _links(stack, server.port) if with_links else []
         ports = [link.port for link in links] or [server.port] * NODES
-        nodes = _nodes(stack, [_on_nats([port]) for port in ports])
-        yield Cluster(nodes, _Server(server), links, _over_http)
+        nodes = start_nodes(stack, [_on_nats([port]) for port in ports])
+        yield Cluster(nodes, _Server(server), links, over_http)
 
 
 @contextmanager
@@ -241,8 +241,8 @@ def _jetstream(with_links: bool) -> Iterator[Cluster]:
             stack.callback(server.stop)
         links = [_link(stack, server.port) for server in servers] if with_links else []
         ports = [[link.port] for link in links] or [[each.port for each in servers]] * NODES
-        nodes = _nodes(stack, [_on_nats(each) for each in ports])
-        yield Cluster(nodes, _Leader(servers), links, _over_http)
+        nodes = start_nodes(stack, [_on_nats(each) for each in ports])
+        yield Cluster(nodes, _Leader(servers), links, over_http)
 
 
 @contextmanager
@@ -266,8 +266,8 @@ def _embedded(with_links: bool) -> Iterator[Cluster]:
             )
             for index in range(NODES)
         ]
-        nodes = _nodes(stack, flags)
-        yield Cluster(nodes, _LeadingNode(nodes, ports), [], _over_http)
+        nodes = start_nodes(stack, flags)
+        yield Cluster(nodes, _LeadingNode(nodes, ports), [], over_http)
 
 
 def _on_nats(ports: Sequence[int]) -> tuple[str, ...]:
@@ -285,7 +285,7 @@ def _link(stack: ExitStack, port: int) -> RoughProxy:
     return link
 
 
-def _nodes(stack: ExitStack, flags: Sequence[tuple[str, ...]]) -> list[CableServer]:
+def start_nodes(stack: ExitStack, flags: Sequence[tuple[str, ...]]) -> list[CableServer]:
     """Starts nodes side by side; returns when each is ready."""
     nodes = []
     for each in flags:
@@ -298,7 +298,7 @@ def _nodes(stack: ExitStack, flags: Sequence[tuple[str, ...]]) -> list[CableServ
     return nodes
 
 
-def _over_http(cluster: Cluster, stream: str, per_second: float) -> Publisher:
+def over_http(cluster: Cluster, stream: str, per_second: float) -> Publisher:
     return HttpPublisher(stream, per_second, cluster.next_broadcast_port)
 
 
@@ -306,7 +306,7 @@ def _over_redis_stream(cluster: Cluster, stream: str, per_second: float) -> Publ
     return RedisStreamPublisher(stream, per_second, cluster.redis_url)
 
 
-ENGINES: Final = {
+SINGLE: Final = {
     engine.name: engine
     for engine in (
         Engine("redis", _redis),

@@ -86,7 +86,7 @@ async def hang_node(cluster: Cluster) -> None:
 
 
 async def kill_store(cluster: Cluster) -> None:
-    """SIGKILL of Redis, of NATS, or of the leader of the JetStream; it is started again."""
+    """SIGKILL of Redis (of the primary), of NATS, or of the leader of the JetStream; it is started again."""
     await cluster.store.kill()
     await asyncio.sleep(OUTAGE_S)
     await cluster.store.start()
@@ -168,7 +168,8 @@ async def _kill(node: CableServer) -> None:
 ON_REDIS: Final = frozenset({"redis", "redisx"})
 ON_ONE_STORE: Final = ON_REDIS | {"nats"}
 ON_SERVERS: Final = ON_ONE_STORE | {"jetstream"}
-EVERYWHERE: Final = ON_SERVERS | {"embedded"}
+REPLICATED: Final = frozenset({"sentinel", "cluster"})
+EVERYWHERE: Final = ON_SERVERS | {"embedded"} | REPLICATED
 WITH_LINKS: Final = ON_SERVERS
 
 FAULTS: Final = {
@@ -176,10 +177,10 @@ FAULTS: Final = {
     for fault in (
         Fault("nothing", nothing, EVERYWHERE),
         Fault("kill-node", kill_node, EVERYWHERE, disturbed=FIRST),
-        Fault("kill-all-nodes", kill_all_nodes, ON_SERVERS, disturbed=ALL),
+        Fault("kill-all-nodes", kill_all_nodes, ON_SERVERS | REPLICATED, disturbed=ALL),
         Fault("hang-node", hang_node, EVERYWHERE, disturbed=FIRST),
         Fault("kill-store", kill_store, EVERYWHERE, isolated=ALL, reported_within_s=CLOSED_S),
-        Fault("hang-store", hang_store, ON_SERVERS, isolated=ALL),
+        Fault("hang-store", hang_store, ON_SERVERS | REPLICATED, isolated=ALL),
         Fault("kill-connections", kill_connections, ON_REDIS, disturbed=ALL),
         Fault("cut-links", cut_links, WITH_LINKS, needs_links=True, disturbed=ALL),
         Fault(

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.faults.engines import ENGINES
+from tests.faults.catalogue import ENGINES
 from tests.faults.injections import FAULTS
 from tests.faults.runs import Load, run
 
@@ -20,6 +20,8 @@ SHORT = Load(clients=12, per_second=40)
         ("nats", "kill-node"),
         ("nats", "kill-store"),
         ("jetstream", "kill-store"),
+        ("sentinel", "kill-store"),
+        ("cluster", "kill-store"),
         ("redisx", "split-links"),
         ("nats", "split-links"),
     ],

@@ -22,6 +22,16 @@ import redis
 from tests.parts.ports import free_port, wait_until_listening
 
 
+def server_binary() -> str:
+    """The program of a server. Raises RuntimeError."""
+    binary = os.environ.get("VALKEY_SERVER") or shutil.which("redis-server")
+    if binary is None:
+        raise RuntimeError(
+            "expected redis-server on the PATH, got nothing: apt-get install redis-server"
+        )
+    return binary
+
+
 class RedisServer:
     """A redis-server process on a port that stays the same over stop and start.
 
@@ -30,13 +40,8 @@ class RedisServer:
     """
 
     def __init__(self, directory: Path | None = None, *, flags: Sequence[str] = ()) -> None:
-        binary = os.environ.get("VALKEY_SERVER") or shutil.which("redis-server")
-        if binary is None:
-            raise RuntimeError(
-                "expected redis-server on the PATH, got nothing: apt-get install redis-server"
-            )
         self.port = free_port()
-        self._binary = binary
+        self._binary = server_binary()
         self._flags = flags
         self._directory = directory
         # A test may switch persistence on: the files must not be written to the directory of the tests.

@@ -23,6 +23,8 @@ from tests.parts.ports import HasUrl
 
 LIMITS = Limits(history_limit=100, history_ttl_s=60, sessions_ttl_s=60, presence_ttl_s=60)
 
+NAMES = RedisNames("test", "between")
+
 
 async def until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
     """Returns when the condition holds. Raises TimeoutError."""
@@ -42,6 +44,7 @@ class RedisNode:
         deliver: Callable[[Publishable], None] | None = None,
         canary_interval_s: float = 3,
         url: str | None = None,
+        names: RedisNames = NAMES,
         rules: StreamRules | None = None,
     ) -> None:
         self.received: list[Publishable] = []
@@ -51,7 +54,7 @@ class RedisNode:
         self.interest = StreamInterest()
         self.engine = RedisEngine(
             RedisAddress(url or server.url),
-            RedisNames("test", "between"),
+            names,
             limits,
             self.counters,
             self.supervisor,

@@ -270,7 +270,7 @@ class Commands:
             return
         if not call.future.done():
             kind = BackendRefused if is_lasting(error) else BackendError
-            call.future.set_exception(kind(f"Redis refuses: {error[:200]}"))
+            call.future.set_exception(kind(f"Redis refuses: {error[:200]}{_hint(error)}"))
         if "READONLY" in error and self._connection is not None:
             # It was the master once: sentinels name another one.
             self._connection.drop("this Redis is a replica now")
@@ -400,6 +400,12 @@ async def _max_argument_bytes(config: "asyncio.Future[Any]") -> int:
     except BackendRefused:
         return MAX_ARGUMENT_BYTES
     return int(answer[1]) if len(answer) == 2 else MAX_ARGUMENT_BYTES
+
+
+def _hint(error: str) -> str:
+    """What to do about a missing permission that Redis does not name: that of a command in a script."""
+    is_unnamed = "user executing the script can't" in error
+    return "; catenary doctor names it" if is_unnamed else ""
 
 
 def _retrieve(future: "asyncio.Future[Any]") -> None:
