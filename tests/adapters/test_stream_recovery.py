@@ -644,3 +644,23 @@ async def test_a_reading_that_is_cancelled_by_mistake_begins_again(clock: Clock)
     node.arrive(node.publish())
     assert heard == [1, 2, 3]
     await node.recovery.close()
+
+
+@in_loop
+async def test_a_message_of_the_epoch_before_is_delivered_once_and_disturbs_nothing() -> None:
+    """A primary that hung sends it after its replica has taken over."""
+    interest = StreamInterest()
+    interest.up()
+    received: list[Publishable] = []
+    counters = Counters()
+    recovery = StreamRecovery(interest, received.append, None, counters)
+    interest.listen(NEWS)
+    interest.in_force(await interest.changes())
+    for epoch, offset in (("a", 1), ("a", 2), ("b", 1), ("a", 2), ("a", 3), ("a", 3), ("b", 2)):
+        position = Position(epoch, offset)
+        recovery.receive(Publication(NEWS, f"{epoch}{offset}", position=position), offset - 1)
+    assert [each.data for each in received if isinstance(each, Publication)] == [
+        *("a1", "a2", "b1", "a3", "b2")
+    ]
+    cursor = interest.cursors[NEWS]
+    assert cursor.position == Position("b", 2)

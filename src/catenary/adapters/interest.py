@@ -75,10 +75,11 @@ class Cursor:
     subscribed; None until it is known. ``since_s`` is the time of the first subscription, in
     seconds since the epoch. While messages are missing, ``held`` has the later ones;
     ``is_short`` says that the reading under way may end before those, or before ``newest``.
-    ``waits`` belong to clients that have read the history beyond ``position``, by epoch.
+    ``waits`` belong to clients that have read the history beyond ``position``, by epoch. ``former`` is the last position of
+    the epoch before.
     """
 
-    __slots__ = ("held", "is_short", "newest", "position", "since_s", "waits")
+    __slots__ = ("former", "held", "is_short", "newest", "position", "since_s", "waits")
 
     def __init__(self, since_s: int) -> None:
         self.position: Position | None = None
@@ -87,13 +88,17 @@ class Cursor:
         self.is_short = False
         self.newest: Position | None = None
         self.waits: dict[str, PositionWaits] | None = None
+        self.former: Position | None = None
 
     def advance(self, position: Position | None) -> None:
         """Everything up to a position was delivered."""
         before, self.position = self.position, position
+        has_left = before is not None and position is not None and before.epoch != position.epoch
+        if has_left:
+            self.former = before
         if not self.waits or position is None:
             return
-        if before is not None and before.epoch != position.epoch:
+        if has_left:
             for epoch, waits in self.waits.items():
                 if epoch != position.epoch:
                     waits.end()

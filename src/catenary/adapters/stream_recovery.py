@@ -95,6 +95,8 @@ class StreamRecovery:
         elif cursor.position is None and not self._interest.is_live(publication.stream):
             # The subscription is not confirmed yet, so earlier messages were not promised.
             self._take(cursor, publication)
+        elif cursor.former is not None and _is_stale(cursor, publication):
+            self._take_stale(cursor, publication)
         elif _has_gap(cursor, publication, previous):
             self._catch_up(publication.stream, cursor, [Held(publication, previous)])
         else:
@@ -136,6 +138,14 @@ class StreamRecovery:
         self._deliver(publication)
         if publication.position is not None:
             cursor.advance(publication.position)
+
+    def _take_stale(self, cursor: Cursor, publication: Publication) -> None:
+        """Delivers a message of the former epoch, unless that was delivered: a server that hung may send it after another
+        one has replaced it. The messages of the present epoch follow each other as before."""
+        former = cursor.former
+        if is_later(publication.position, former):
+            cursor.former = publication.position
+            self._deliver(publication)
 
     def _hold(self, cursor: Cursor, held: Held) -> None:
         assert cursor.held is not None
@@ -230,6 +240,10 @@ class StreamRecovery:
         before = _epoch(cursor.position)
         begun = yield from self._take_missing(cursor, missing, held, known)
         for number, each in enumerate(islice(held, begun, None), begun):
+            if _is_stale(cursor, each.publication):
+                self._take_stale(cursor, each.publication)
+                yield each.publication
+                continue
             if number >= known and _has_gap(cursor, each.publication, each.previous):
                 cursor.held = held[number:]
                 return
@@ -295,6 +309,12 @@ class StreamRecovery:
         if error is not None and not self._is_troubled:
             _log.warning("Missing messages can't be read, retrying: %s", error)
         self._is_troubled = error is not None
+
+
+def _is_stale(cursor: Cursor, publication: Publication) -> bool:
+    """Does a message belong to the epoch before the present one?"""
+    former, position = cursor.former, publication.position
+    return former is not None and position is not None and position.epoch == former.epoch
 
 
 def _has_gap(cursor: Cursor, publication: Publication, previous: int) -> bool:

@@ -29,3 +29,18 @@ def is_lasting(error: str) -> bool:
     """
     found = _code_in_script(error) or _code(error)
     return found is not None and found[1] not in PASSING
+
+
+def refusal(error: str) -> str:
+    """The error for people, with what to do about it. Without the arguments of an unknown command: they may be what a client
+    has sent."""
+    text = error.partition(", with args beginning with")[0].partition(" with args beginning")[0][
+        :200
+    ]
+    hint = ""
+    if "user executing the script can't" in error:
+        # Redis does not say which command of a script is not permitted.
+        hint = "; catenary doctor names it"
+    elif "unknown command" in error.lower() or "Unknown Redis command" in error:
+        hint = "; Catenary needs it, and a proxy or a hosted Redis leaves it out"
+    return f"Redis refuses: {text}{hint}"

@@ -180,8 +180,9 @@ async def test_a_missing_permission_is_named() -> None:
         assert "script" in await refusal("-script")
         assert "evalsha" in await refusal("-evalsha")
         assert "subscribe" in await refusal("-subscribe")
-        # Redis does not say which command of a script it refuses.
-        assert "catenary doctor names it" in await refusal("-xadd")
+        # Redis 7.0 does not say which command of a script it refuses; Valkey does.
+        error = await refusal("-xadd")
+        assert "catenary doctor names it" in error or "'xadd'" in error
         assert "publish" in (await refusal("resetchannels")).lower() or "channel" in await refusal(
             "resetchannels"
         )

@@ -62,6 +62,7 @@ class ClusterCommands:
         "_asked",
         "_counters",
         "_is_suspect",
+        "_keeps",
         "_loop",
         "_nodes",
         "_primaries",
@@ -85,11 +86,14 @@ class ClusterCommands:
         scripts: Sequence[Script],
         counters: Counters,
         supervisor: Supervisor | None = None,
+        *,
+        keeps: bool = False,
     ) -> None:
         if address.server.is_encrypted:
             check_tls(address)
         self._address = address
         self._scripts = scripts
+        self._keeps = keeps
         self._counters = counters
         self._supervisor = supervisor
         self._loop = asyncio.get_running_loop()
@@ -263,7 +267,13 @@ class ClusterCommands:
         if shard is None:
             client = connect_to(self._address, self._nodes.server(place))
             shard = self._shards[place] = Shard(
-                client, self._scripts, self._counters, self._supervisor, place=place, shards=self
+                client,
+                self._scripts,
+                self._counters,
+                self._supervisor,
+                place=place,
+                keeps=self._keeps,
+                shards=self,
             )
             shard.begin()
         return shard

@@ -72,10 +72,16 @@ class Shard(Commands):
         supervisor: Supervisor | None,
         *,
         place: Place,
+        keeps: bool,
         shards: Shards,
     ) -> None:
         super().__init__(
-            client, scripts, counters, supervisor, name=f"Redis {place.host}:{place.port}"
+            client,
+            scripts,
+            counters,
+            supervisor,
+            name=f"Redis {place.host}:{place.port}",
+            keeps=keeps,
         )
         self.place = place
         self.opened_s = self._loop.time()

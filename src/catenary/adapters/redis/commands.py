@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import hiredis
@@ -31,7 +31,7 @@ from catenary.adapters.redis.large_commands import (
 )
 from catenary.errors import BackendError, BackendRefused, TooLarge
 from catenary.metrics.counters import Counters
-from catenary.protocols.redis_errors import is_lasting
+from catenary.protocols.redis_errors import is_lasting, refusal
 from catenary.supervision.backoff import Backoff
 from catenary.supervision.service import Service, Supervisor
 
@@ -129,11 +129,13 @@ class Commands:
         "_client",
         "_connection",
         "_counters",
+        "_keeps",
         "_loop",
         "_max_argument_bytes",
         "_name",
         "_pending",
         "_pending_bytes",
+        "_policy",
         "_scripts",
         "_service",
         "_without_script",
@@ -151,8 +153,12 @@ class Commands:
         supervisor: Supervisor | None = None,
         *,
         name: str = "Redis",
+        keeps: bool = False,
     ) -> None:
+        """``keeps``: what is stored there must not be removed before its time."""
         self._client = client
+        self._keeps = keeps
+        self._policy = ""
         self._name = name
         self._scripts = scripts
         self._counters = counters
@@ -270,7 +276,7 @@ class Commands:
             return
         if not call.future.done():
             kind = BackendRefused if is_lasting(error) else BackendError
-            call.future.set_exception(kind(f"Redis refuses: {error[:200]}{_hint(error)}"))
+            call.future.set_exception(kind(refusal(error)))
         if "READONLY" in error and self._connection is not None:
             # It was the master once: sentinels name another one.
             self._connection.drop("this Redis is a replica now")
@@ -322,11 +328,13 @@ class Commands:
         loads = self._load_scripts()
         info = self._ask("INFO", "server")
         limit = self._ask("CONFIG", "GET", "proto-max-bulk-len")
+        memory = self._ask("CONFIG", "GET", "maxmemory*")
         try:
             async with asyncio.timeout(REPLY_TIMEOUT_S):
                 await asyncio.gather(*loads)
                 self.run_id = self._read_info(await _permitted(info))
                 self._max_argument_bytes = await _max_argument_bytes(limit)
+                self._note_policy(await _settings(memory))
         except TimeoutError as error:
             raise BackendError(f"no reply within {REPLY_TIMEOUT_S:g} s") from error
         self.up_since_s = self._loop.time()
@@ -339,6 +347,19 @@ class Commands:
                 "it is a node of a Redis Cluster: write redis+cluster://HOST:PORT as redis_url"
             )
         return run_id_of(info)
+
+    def _note_policy(self, settings: Mapping[bytes, bytes]) -> None:
+        """Warns of a policy that may remove what is stored, once: all keys have a time to live."""
+        policy = settings.get(b"maxmemory-policy", b"noeviction").decode()
+        is_limited = settings.get(b"maxmemory", b"0") != b"0"
+        if self._keeps and is_limited and policy not in ("noeviction", self._policy):
+            _log.warning(
+                "%s removes histories, sessions and members when its memory is full (maxmemory-policy %s): "
+                "clients will miss messages and sessions; set it to noeviction",
+                self._name,
+                policy,
+            )
+            self._policy = policy
 
     def _ask(self, *args: Argument) -> "asyncio.Future[Any]":
         """Sends a command before the connection is available to others."""
@@ -393,19 +414,19 @@ def run_id_of(info: bytes) -> bytes:
     return info.partition(b"run_id:")[2].partition(b"\r\n")[0]
 
 
-async def _max_argument_bytes(config: "asyncio.Future[Any]") -> int:
-    """The longest argument in bytes, at which Redis does not disconnect; its default if this user may not read it."""
+async def _settings(config: "asyncio.Future[Any]") -> dict[bytes, bytes]:
+    """Settings of the server; empty if this user may not read them."""
     try:
         answer: list[bytes] = await config
     except BackendRefused:
-        return MAX_ARGUMENT_BYTES
-    return int(answer[1]) if len(answer) == 2 else MAX_ARGUMENT_BYTES
+        return {}
+    return dict(zip(answer[::2], answer[1::2], strict=True))
 
 
-def _hint(error: str) -> str:
-    """What to do about a missing permission that Redis does not name: that of a command in a script."""
-    is_unnamed = "user executing the script can't" in error
-    return "; catenary doctor names it" if is_unnamed else ""
+async def _max_argument_bytes(config: "asyncio.Future[Any]") -> int:
+    """The longest argument in bytes, at which Redis does not disconnect; its default if this user may not read it."""
+    settings = await _settings(config)
+    return int(settings.get(b"proto-max-bulk-len", MAX_ARGUMENT_BYTES))
 
 
 def _retrieve(future: "asyncio.Future[Any]") -> None:

@@ -66,9 +66,13 @@ class RedisEngine:
             scripts += stream_records.SCRIPTS
         self.commands: RedisCommands
         if has_slots:
-            self.commands = ClusterCommands(address, scripts, counters, supervisor)
+            self.commands = ClusterCommands(
+                address, scripts, counters, supervisor, keeps=limits is not None
+            )
         else:
-            self.commands = Commands(connect(address), scripts, counters, supervisor)
+            self.commands = Commands(
+                connect(address), scripts, counters, supervisor, keeps=limits is not None
+            )
         usual = HistoryLimit(limits.history_limit, limits.history_ttl_s) if limits else NOTHING
         stored = HistoryLimits(usual, rules)
         self.appender = RedisAppender(self.commands, names, stored)

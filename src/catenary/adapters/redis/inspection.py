@@ -130,7 +130,7 @@ async def inspect(
         policy = await _setting(client, "maxmemory-policy")
         return RedisFacts(
             version=info.get("redis_version"),
-            is_cluster=info.get("redis_mode") == "cluster",
+            is_cluster="cluster" in (info.get("redis_mode"), info.get("server_mode")),
             is_replica=replication.get("role") == "slave",
             refused=await _refused(client, key, channel, commands),
             ahead_s=ahead_s,

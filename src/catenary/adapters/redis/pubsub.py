@@ -40,6 +40,7 @@ from catenary.errors import BackendError
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.names import Stream
 from catenary.messages.publications import Position, Publication
+from catenary.protocols.redis_errors import refusal
 from catenary.supervision.backoff import Backoff
 from catenary.supervision.service import Service, Supervisor, until_first_ends
 
@@ -182,7 +183,7 @@ class RedisPubSub:
     def _on_reply(self, reply: Any) -> None:
         """Takes a message or a confirmation of the subscribing connection."""
         if isinstance(reply, hiredis.ReplyError):
-            self._drop(f"Redis refuses: {str(reply)[:200]}")
+            self._drop(refusal(str(reply)))
             return
         kind, channel, content = reply
         if kind == b"message":
