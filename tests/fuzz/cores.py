@@ -73,6 +73,7 @@ from tests.fuzz import (
     graphql,
     long_polling,
     ocpp,
+    proxies,
     pusher,
     pusher_rest,
 )
@@ -617,6 +618,8 @@ CORES: Final = (
         [b"\r\n", b"0\r\n", b"ffffffff\r\n", b";", b"-1"],
         check_chunked_body,
     ),
+    Core("wire/proxy_protocol", proxies.SEEDS, proxies.WORDS, proxies.check_header),
+    Core("edge/proxies", proxies.CHAINS, proxies.CHAIN_WORDS, proxies.check_chain),
     Core("wire/hpack", [_HEAD, _TRAILERS, _HEAD + _TRAILERS], _HTTP2_WORDS, check_hpack),
     Core("wire/http2", _HTTP2, _HTTP2_WORDS, check_http2),
     Core("protocols/actioncable", _COMMANDS, _JSON_WORDS, check_actioncable),

@@ -100,7 +100,7 @@ class TrustedProxies:
             headers["host"] = origin.host
         if origin.scheme and request.scheme:
             request = msgspec.structs.replace(request, scheme="")
-        return request, peer._replace(address=origin.address, scheme=origin.scheme or peer.scheme)
+        return request, Peer(origin.scheme or peer.scheme, origin.address, peer.asked_at)
 
     def origin(self, headers: Mapping[str, str], proxy: str) -> Origin:
         """The client behind a trusted ``proxy``: the rightmost address that is no trusted proxy.
@@ -108,20 +108,19 @@ class TrustedProxies:
         Where the chain is malformed, or names nobody else, it is the last proxy that is known.
         """
         value = headers.get(self._header, "")
-        found = Hop(proxy)
+        address, scheme, host = proxy, "", ""
         for hop in self._hops(value) if value else ():
             packed = _packed(hop.address)
             if packed is None:
                 self._counters.malformed_forwarding_total += 1
                 break
-            found = hop._replace(address=_text(packed))
+            address, scheme, host = _text(packed), hop.scheme, hop.host
             if not self._contain(packed):
                 break
-        scheme, host = found.scheme, found.host
         if self._header == "x-forwarded-for":
             scheme = scheme_of(last(headers.get("x-forwarded-proto", "")))
             host = last(headers.get("x-forwarded-host", ""))
-        return Origin(found.address, scheme, host if is_host(host) else "")
+        return Origin(address, scheme, host if is_host(host) else "")
 
     def _contain(self, packed: bytes) -> bool:
         number, size = int.from_bytes(packed, "big"), len(packed)
