@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 import socket
 import threading
 import time
@@ -92,7 +93,8 @@ def started(*flags: str, like: CableServer | None = None) -> Iterator[CableServe
 def test_nobody_notices_that_new_servers_take_over(tmp_path: Path) -> None:
     """The number of workers changes, too: they share what the server before them had."""
     path = tmp_path / "handover.sock"
-    flags = (*PUBLIC, f"--handover_socket={path}")
+    # The old servers wait for no load balancer.
+    flags = (*PUBLIC, f"--handover_socket={path}", "--shutdown_delay=100")
     with contextlib.ExitStack() as servers:
         old = servers.enter_context(started(*flags))
         old.wait_until_ready()
@@ -108,7 +110,9 @@ def test_nobody_notices_that_new_servers_take_over(tmp_path: Path) -> None:
             callers.end()
         assert callers.failures == []
         assert path.is_socket()
-        assert old.stop() == 0
+        old.process.send_signal(signal.SIGTERM)
+        old.wait_for_output("SIGTERM: shutting down")
+        assert old.stop() == 0  # a second signal
         assert list(tmp_path.iterdir()) == []
 
 

@@ -69,6 +69,7 @@ class Workers:
         self._end_s = end_s
         self._hint = HASTEN_HINT if is_patient else EXIT_HINT
         self._can_hasten = is_patient
+        self._farewell: signal.Signals = signal.SIGTERM
         opened = {each.port: sockets.open_shares(each, number) for each in addresses}
         sockets.close_unused()
         self._shares = [
@@ -95,7 +96,7 @@ class Workers:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, REPLACED):
             loop.add_signal_handler(number, self._on_signal, number)
         supervisor = Supervisor()
         keepers = [
@@ -114,7 +115,7 @@ class Workers:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             self._ending.set()
             self._notifier.stopping()
-            self._signal_all(signal.SIGTERM)
+            self._signal_all(self._farewell)
             # The workers have copies. The last one to close its copy ends the queue of waiting connections.
             self._close_shares()
             await asyncio.gather(*(each.stop(self._end_s + GRACE_S) for each in keepers))
@@ -162,7 +163,10 @@ class Workers:
             self._remove_directory()
             logging.shutdown()
             os._exit(128 + number)
-        _log.info("%s: shutting down; %s", number.name, self._hint)
+        if number == REPLACED:
+            self._farewell = REPLACED
+        why = "another server serves the ports" if number == REPLACED else number.name
+        _log.info("%s: shutting down; %s", why, self._hint)
         self._ending.set()
 
     def hang_up(self) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 from catenary.config.options import Options
 from catenary.process.activation import activated_sockets
 from catenary.process.handover import HandoverSocket, Predecessor
+from catenary.process.lifecycle import REPLACED
 from catenary.process.port_sockets import Inherited, PortSockets
 from catenary.process.worker_context import WorkerContext
 
@@ -69,5 +70,5 @@ def _without_twins(sockets: Sequence[Inherited], *, is_activated: bool) -> list[
 
 
 def _stop() -> None:
-    """The same as an operator's signal."""
-    signal.raise_signal(signal.SIGTERM)
+    """A signal, as for a worker that is replaced: this server accepts nothing more, and does not wait for load balancers."""
+    signal.raise_signal(REPLACED)
