@@ -9,6 +9,7 @@ lost or doubled, no connection was refused and every session was resumed; 1 if n
 import argparse
 import contextlib
 import resource
+import subprocess
 import sys
 import tempfile
 import threading
@@ -122,6 +123,7 @@ def roll(clients: int, *, workers: int, upgrades: int, slow_s: int) -> tuple[Cou
         ]
         for crowd in crowds:
             _line(crowd)
+        _report(f"{clients} clients are connected")
         publisher = Publisher(ports.publishers)
         stack.callback(publisher.stop)
         time.sleep(2 * PUBLICATION_S)  # A client without a message has no position to resume from.
@@ -130,8 +132,12 @@ def roll(clients: int, *, workers: int, upgrades: int, slow_s: int) -> tuple[Cou
             old = server
             server = stack.enter_context(running(_server(ports, workers, slow_s), None))
             cpu.servers.append(server)
-            if old.child.wait(END_S + slow_s) != 0:
-                raise BenchError(f"the old server failed: {old.error_output()}")
+            try:
+                if old.child.wait(END_S + slow_s) != 0:
+                    raise BenchError(f"the old server failed: {old.error_output()}")
+            except subprocess.TimeoutExpired:
+                raise BenchError("the old server does not end") from None
+            _report("the old server has ended")
         totals = msgspec.json.encode(publisher.stop()) + b"\n"
         for crowd in crowds:
             assert crowd.child.stdin is not None
@@ -143,6 +149,10 @@ def roll(clients: int, *, workers: int, upgrades: int, slow_s: int) -> tuple[Cou
             for name in Counts.__struct_fields__:
                 setattr(found, name, getattr(found, name) + getattr(part, name))
         return found, publisher.refused, cpu.peak
+
+
+def _report(text: str) -> None:
+    print(f"{time.strftime('%X')} {text}", file=sys.stderr)  # noqa: T201
 
 
 def _line(process: Process) -> bytes:
