@@ -8,7 +8,7 @@ BIN := .venv/bin
 # compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup run test parts compiled lint types checks bench soak upgrade fuzz faults docs console-picture lock dev
+.PHONY: setup run test parts compiled lint types checks bench soak upgrade fuzz faults release docs console-picture lock dev
 
 setup: .venv/run.done
 
@@ -73,6 +73,10 @@ fuzz: dev
 # Kills, hangs, cuts and splits everything, under load, on every engine: make faults FAULTS="--engine redisx --rounds 3"
 faults: dev
 	$(BIN)/python -m tests.faults $(FAULTS)
+
+# Builds and checks the files of a release, on each Python here; make release RELEASE="--prepare 0.2.0", RELEASE=--tag
+release: dev
+	$(BIN)/python -m release $(RELEASE)
 
 # Pages that are drawn from the code; a test sees that they are up to date.
 docs: dev

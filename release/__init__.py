@@ -1,0 +1,1 @@
+"""Builds, checks and tags releases: ``make release``. Not a part of the package."""
