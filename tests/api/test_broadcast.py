@@ -366,7 +366,8 @@ def test_what_all_incomplete_requests_hold_is_limited(start: bytes, rest: bytes)
         assert refused == 7
         for client in clients[:refused]:
             status, headers, _ = client.answer()
-            assert (status, headers["retry-after"]) == (503, "5")
+            assert status == 503
+            assert 5 <= int(headers["retry-after"]) <= 15
             client.wait_for_end()
         clients[-1].send(rest)
         assert clients[-1].answer()[0] == 422, "it was read to its end"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from catenary.edge.refusals import Refusals, unavailable
+from catenary.edge.refusals import Refusals, too_many, unavailable
 from catenary.errors import RequestRefused
 from catenary.messages.environment import Requester
 from catenary.metrics.counters import Counters
@@ -21,11 +21,15 @@ from catenary.silent_observer import SilentObserver
             {"failed_handshakes_total", "oversized_heads_total"},
         ),
         (
+            too_many("expected up to 5 connections from an address"),
+            {"failed_handshakes_total", "limited_connections_total"},
+        ),
+        (
             unavailable("too many connections"),
             {"failed_handshakes_total", "refused_connections_total"},
         ),
     ],
-    ids=["403", "431", "503"],
+    ids=["403", "431", "429", "503"],
 )
 def test_a_refusal_is_counted_and_reported(refused: RequestRefused, counted: set[str]) -> None:
     counters = Counters()
@@ -37,11 +41,18 @@ def test_a_refusal_is_counted_and_reported(refused: RequestRefused, counted: set
             reported.append((requester, status, why))
 
     Refusals(counters, ObserverGroup([Noting()])).note(refused, requester)
-    names = ("failed_handshakes_total", "oversized_heads_total", "refused_connections_total")
+    names = (
+        "failed_handshakes_total",
+        "limited_connections_total",
+        "oversized_heads_total",
+        "refused_connections_total",
+    )
     assert {name for name in names if getattr(counters, name)} == counted
     assert reported == [(requester, refused.status, str(refused))]
 
 
 def test_clients_of_a_busy_server_are_asked_to_retry() -> None:
     refused = unavailable("too many handshakes")
-    assert (refused.status, refused.headers) == (503, (("Retry-After", "5"),))
+    assert refused.status == 503
+    assert too_many("too many connections").status == 429
+    assert [name for name, _ in refused.headers] == ["Retry-After"]

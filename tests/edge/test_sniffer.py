@@ -150,7 +150,8 @@ def test_the_memory_of_all_incomplete_heads_is_limited(is_used: bool) -> None:
             client.send(b"x" * 30_000)
         for client in clients[:2]:
             status, headers, _ = client.answer()
-            assert (status, headers["retry-after"]) == (503, "5")
+            assert status == 503
+            assert 5 <= int(headers["retry-after"]) <= 15
         for client in clients[2:]:
             client.send(b"\r\n\r\n")
             client.opened()
@@ -176,7 +177,8 @@ def test_more_connections_than_allowed() -> None:
         with RawSocket(server.port) as fourth:
             fourth.send(upgrade())
             status, headers, _ = fourth.answer()
-            assert (status, headers["retry-after"]) == (503, "5")
+            assert status == 503
+            assert 5 <= int(headers["retry-after"]) <= 15
         with RawSocket(server.port) as other:
             other.send(get("/health"))
             assert other.answer()[0] == 200

@@ -97,7 +97,8 @@ def test_as_many_clients_as_may_be() -> None:
             with pytest.raises(InvalidStatus) as refused:
                 welcomed(host)
             answer = refused.value.response
-            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+            assert answer.status_code == 503
+            assert 5 <= int(answer.headers["retry-after"]) <= 15
             assert counters(cable.asgi()).refused_connections_total == 1
         while counters(cable.asgi()).open_connections_num:
             time.sleep(0.01)

@@ -195,7 +195,8 @@ def test_beyond_the_limit_of_connections_it_is_503() -> None:
         with RawSocket(server.port) as second:
             second.send(request("GET", "/events?stream=a"))
             status, headers, _ = second.answer()
-            assert (status, headers["retry-after"]) == (503, "5")
+            assert status == 503
+            assert 5 <= int(headers["retry-after"]) <= 15
 
 
 @pytest.mark.parametrize(

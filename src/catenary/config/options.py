@@ -496,6 +496,23 @@ class LimitOptions(Group, frozen=True, kw_only=True):
         "Maximum number of handshakes that wait for their turn; beyond, clients get 503",
         minimum=1,
     )
+    max_connect_rate: int = option(
+        0,
+        "Maximum number of clients that connect per second, of each process; beyond, clients get 503 (0: no limit)",
+        reloadable=True,
+    )
+    max_address_connect_rate: int = option(
+        0,
+        "Maximum number of clients that connect per second from an address, an IPv6 /64 being one; beyond,"
+        " clients get 429 (0: no limit)",
+        reloadable=True,
+    )
+    max_address_connections: int = option(
+        0,
+        "Maximum number of open connections of an address at each process, an IPv6 /64 being one; beyond,"
+        " clients get 429 (0: no limit)",
+        reloadable=True,
+    )
     max_pending_requests_size_bytes: int = option(
         64 * 1024 * 1024,
         "Maximum size of all incomplete requests together, in bytes; beyond, the oldest get 503"

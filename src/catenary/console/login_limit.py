@@ -3,10 +3,11 @@
 Knows: addresses, the time as an argument. Does not know: keys, requests.
 """
 
-import ipaddress
 from typing import Final
 
 import msgspec
+
+from catenary.edge.addresses import host_of
 
 FREE_TRIES: Final = 3
 """Wrong keys of an address before it has to wait: people mistype."""
@@ -39,7 +40,7 @@ class LoginLimit:
 
     def wait_s(self, address: str, now_s: float) -> float:
         """How long this address must wait before it may try a key; 0 if it may now."""
-        found = self._addresses.get(_network(address))
+        found = self._addresses.get(host_of(address))
         wait = 0.0 if found is None else found.blocked_until_s - now_s
         if now_s < self._minute_ends_s and self._wrong_this_minute >= TRIES_PER_MINUTE:
             wait = max(wait, self._minute_ends_s - now_s)
@@ -50,7 +51,7 @@ class LoginLimit:
         if now_s >= self._minute_ends_s:
             self._minute_ends_s, self._wrong_this_minute = now_s + 60, 0
         self._wrong_this_minute += 1
-        network = _network(address)
+        network = host_of(address)
         found = self._addresses.pop(network, None)
         if found is None or now_s - found.last_s > FORGET_S:
             found = _Failures()
@@ -65,16 +66,4 @@ class LoginLimit:
 
     def note_right_key(self, address: str) -> None:
         """Forgets the wrong keys of an address."""
-        self._addresses.pop(_network(address), None)
-
-
-def _network(address: str) -> str:
-    """The address, or the /64 network of an IPv6 address: a host has all 2^64 addresses of it (RFC 4291, section 2.5.4). A server
-    that listens on :: sees an IPv4 host under an address of IPv6, all in one network (section 2.5.5.2): it is taken out."""
-    address = address.removeprefix("::ffff:")
-    if ":" not in address:
-        return address
-    try:
-        return str(ipaddress.ip_network((address.partition("%")[0], 64), strict=False))
-    except ValueError:
-        return address
+        self._addresses.pop(host_of(address), None)

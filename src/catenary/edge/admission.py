@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from catenary.auth.origins import Origins
+from catenary.edge.connect_limits import ConnectLimits
 from catenary.edge.refusals import unavailable
 from catenary.edge.request import Peer, Proxied, environment_of, heartbeat_of, resumed_sid
 from catenary.errors import RequestRefused
@@ -59,23 +60,32 @@ class Admitted(msgspec.Struct, frozen=True):
 class Admission:
     """Admits the clients of one endpoint. The node asks the application afterwards."""
 
-    __slots__ = ("_counters", "_ingresses", "_rules", "_tracer")
+    __slots__ = ("_counters", "_ingresses", "_limits", "_rules", "_tracer")
 
     def __init__(
-        self, rules: AdmissionRules, counters: Counters, tracer: Tracer | None = None
+        self,
+        rules: AdmissionRules,
+        counters: Counters,
+        tracer: Tracer | None = None,
+        limits: ConnectLimits | None = None,
     ) -> None:
+        """``limits`` are those of all endpoints together."""
         self._rules = rules
+        self._limits = limits
         self._counters = counters
         self._tracer = tracer
         self._ingresses: dict[tuple[str, str], Ingress] = {}
 
     def admit(self, request: RequestHead, peer: Peer, protocol: ClientProtocol) -> Admitted:
-        """Raises :class:`RequestRefused`: 403 for a page of another origin, 503 beyond ``max_connections``."""
+        """Raises :class:`RequestRefused`: 403 for a page of another origin, 503 beyond ``max_connections``, 429 or 503 beyond
+        the limits of all endpoints."""
         rules = self._rules
         origin = request.headers.get("origin", "")
         if not rules.origins.allow(origin):
             raise RequestRefused(403, "expected an allowed origin")
         self.check_capacity()
+        if self._limits is not None:
+            self._limits.check(peer.address)
         environment = environment_of(request, peer, rules.proxied, rules.new_sid)
         environment.ingress = self._ingress(protocol.name, origin)
         return Admitted(environment, self._traits(request, peer, protocol, environment))

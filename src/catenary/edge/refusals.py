@@ -3,19 +3,25 @@
 Knows: statuses. Does not know: how the response is sent.
 """
 
-from typing import Final
-
 from catenary.errors import RequestRefused
 from catenary.messages.environment import Requester
 from catenary.metrics.counters import Counters
 from catenary.node.observers import ObserverGroup
+from catenary.wire.retry_after import SPREAD_S, retry_after
 
-_RETRY_LATER: Final = (("Retry-After", "5"),)
+
+def unavailable(message: str, periods: float = 0) -> RequestRefused:
+    """503: the request is valid, but the server can't serve it now.
+
+    ``periods`` says how many seconds those that were refused together would take at the permitted rate, 0 if there is none:
+    they come back over that time.
+    """
+    return RequestRefused(503, message, retry_after(max(periods, SPREAD_S)))
 
 
-def unavailable(message: str) -> RequestRefused:
-    """503: the request is valid, but the server can't serve it now."""
-    return RequestRefused(503, message, _RETRY_LATER)
+def too_many(message: str, periods: float = 0) -> RequestRefused:
+    """429: the sender has sent too much. See :func:`unavailable`."""
+    return RequestRefused(429, message, retry_after(max(periods, SPREAD_S)))
 
 
 class Refusals:
@@ -33,6 +39,8 @@ class Refusals:
         self._counters.failed_handshakes_total += 1
         if refused.status == 431:
             self._counters.oversized_heads_total += 1
+        elif refused.status == 429:
+            self._counters.limited_connections_total += 1
         elif refused.status == 503:
             self._counters.refused_connections_total += 1
         if requester is not None and self._observers.request_refused is not None:

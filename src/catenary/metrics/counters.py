@@ -131,6 +131,9 @@ class Counters:
     refused_connections_total: int = _figure(
         "Requests refused with 503, because of a limit or a shutdown"
     )
+    limited_connections_total: int = _figure(
+        "Handshakes refused with 429, because their address connects too often or has too many connections"
+    )
     refused_api_requests_total: int = _figure(
         "Requests of publishers, to the APIs and to the console refused: without the key, with an invalid signature,"
         " malformed"

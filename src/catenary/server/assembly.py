@@ -152,7 +152,7 @@ def _node(
         build.counters,
         rate=options.disconnector.rate,
         # The other half is for clients that are connected or connecting.
-        at_once=max(options.rpc.concurrency // 2, 1),
+        at_once=max((options.rpc.concurrency or options.rpc.concurrency_initial) // 2, 1),
         backlog=options.disconnector.backlog,
         clock=loop.time,
     )

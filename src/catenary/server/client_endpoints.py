@@ -25,6 +25,7 @@ from catenary.ports import History, Peers, StreamRecords
 from catenary.protocols.table import ACTION_CABLE, ProtocolSet
 from catenary.server import replaced_values
 from catenary.server.build import ServerBuild
+from catenary.server.connect_limits import build_connect_limits
 from catenary.server.trusted_proxies import build_proxies
 from catenary.transports.asgi_edge import AsgiEdge, AsgiEndpoint
 from catenary.transports.asgi_event_stream import AsgiEventStreamEndpoint
@@ -83,6 +84,7 @@ class ClientEndpoints:
         queue = HandshakeQueue(limits.max_waiting_handshakes, counters, call_soon)
         self.handshake_queue = queue
         self.proxies = build_proxies(build)
+        self._connect_limits = build_connect_limits(build, hub)
         build.figures.queue("handshakes", queue.__len__, limits.max_waiting_handshakes)
 
     def websockets(self) -> WebSocketEndpoint:
@@ -127,7 +129,7 @@ class ClientEndpoints:
 
     def admission(self, rules: AdmissionRules) -> Admission:
         """An admission with these rules, which counts connections with those of all other endpoints."""
-        return Admission(rules, self.counters, self._tracer)
+        return Admission(rules, self.counters, self._tracer, self._connect_limits)
 
     def rules(self) -> AdmissionRules:
         """The rules of cables over WebSockets; an endpoint with other rules replaces fields of them."""

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from catenary.errors import RequestRefused
 from catenary.metrics.counters import Counters
+from catenary.wire.retry_after import retry_after
 
 
 class Holder(Protocol):
@@ -53,7 +54,7 @@ class RequestMemory:
 
 def too_many() -> RequestRefused:
     """The response to a request that had to give up."""
-    return RequestRefused(503, "too many unfinished requests", (("Retry-After", "5"),))
+    return RequestRefused(503, "too many unfinished requests", retry_after())
 
 
 class PendingBody:

@@ -1,0 +1,80 @@
+"""Limits of clients by their addresses and identifiers hold for every transport, and answer when to come back."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.parts.cable_client import CableClient
+from tests.parts.configured_server import ConfiguredServer, configured_server
+from tests.parts.raw_socket import RawSocket, upgrade
+from tests.server.test_figures import scrape
+
+FLAGS = (
+    "--public",
+    "--norpc",
+    "--broadcast_adapter=http",
+    "--presets=broker",
+    "--metrics_http=/metrics",
+    "--sse",
+    "--poll",
+    "--ds",
+    "--pusher_app_id=a",
+    "--pusher_app_key=k",
+    "--pusher_secret=s",
+)
+WAYS = {
+    "websocket": upgrade(),
+    "pusher": upgrade("/app/k?protocol=7", protocol=""),
+    "events": b"GET /events?stream=a HTTP/1.1\r\nHost: test\r\n\r\n",
+    "long polling": b"POST /lp HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n",
+    "durable streams": b"GET /ds/a?offset=-1 HTTP/1.1\r\nHost: test\r\n\r\n",
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConfiguredServer]:
+    with configured_server(tmp_path_factory.mktemp("limits"), "", *FLAGS) as running:
+        yield running
+
+
+def answer(server: ConfiguredServer, way: str) -> tuple[int, int]:
+    """The status of the response to a request, and its Retry-After, 0 without one."""
+    with RawSocket(server.port) as client:
+        client.send(WAYS[way])
+        status, *lines = client.head().lower().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines)
+    return int(status.split()[1]), int(headers.get("retry-after", 0))
+
+
+def test_an_address_has_so_many_connections_of_all_transports(server: ConfiguredServer) -> None:
+    server.configure("[limits]\nmax_address_connections = 2\n")
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(CableClient(server.cable_url)).receive_welcome()
+        before = scrape(server.port)["limited_connections_total"]
+        answers = {way: answer(server, way) for way in WAYS}
+        assert {way: status for way, (status, _) in answers.items()} == dict.fromkeys(WAYS, 429)
+        assert all(5 <= seconds <= 15 for _, seconds in answers.values())
+        after = scrape(server.port)["limited_connections_total"]
+        assert after - before == len(WAYS)
+        server.wait_for_output("expected up to 2 connections from an address")
+        server.configure("[limits]\nmax_address_connections = 3\n")
+        stack.enter_context(CableClient(server.cable_url)).receive_welcome()
+        server.configure("")
+        stack.enter_context(CableClient(server.cable_url)).receive_welcome()
+
+
+@pytest.mark.parametrize(
+    ("name", "status"), [("max_connect_rate", 503), ("max_address_connect_rate", 429)]
+)
+def test_so_many_clients_connect_per_second(
+    server: ConfiguredServer, name: str, status: int
+) -> None:
+    """Two seconds may pass while fifteen clients connect, and let four of them in."""
+    server.configure(f"[limits]\n{name} = 2\n")
+    answers = [answer(server, way) for _ in range(3) for way in WAYS]
+    refused = [each for each in answers if each[0] == status]
+    assert len(answers) - 8 <= len(refused) <= len(answers) - 2
+    assert all(5 <= seconds <= 15 for _, seconds in refused)
+    server.configure("")
