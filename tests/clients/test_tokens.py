@@ -78,3 +78,19 @@ def test_a_bad_token_is_given_up(server: CableServer, strategy: str) -> None:
         client.wait_for_frame(type="disconnect", reason="unauthorized", reconnect=False)
         client.wait_for("closed")
         assert client.told("refresh") == []
+
+
+def test_a_token_that_expires_while_connected_is_refreshed() -> None:
+    """The client subscribes again with its new token, and is not interrupted after that."""
+    with cable_server(*FLAGS, "--jwt_enforce_expiry", "--jwt_expiry_grace=0") as server:
+        short = token({"ext": "{}", "exp": int(time.time()) + 3})
+        with client_with(server, "param", short, GOOD) as client:
+            client.do("subscribe", name=signed_name("news"))
+            client.wait_for("subscribed")
+            client.wait_for_frame(type="disconnect", reason="token_expired", reconnect=False)
+            client.wait_for("refresh")
+            client.wait_for("subscribed")
+            body = json.dumps({"stream": "news", "data": '"hello"'}).encode()
+            urllib.request.urlopen(server.broadcast_url, body, timeout=5).close()
+            assert client.wait_for("received")["message"] == "hello"
+            assert len(client.told("open")) == 2

@@ -37,6 +37,8 @@ OURS = {
     "restored_action",
     "app_workers",
     "secret_rotation_grace",
+    "jwt_enforce_expiry",
+    "jwt_expiry_grace",
     "reload",
     "max_header_size",
     "max_headers",

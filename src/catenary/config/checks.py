@@ -367,6 +367,14 @@ def _check_tokens(options: Options) -> None:
         raise ConfigError(
             "enforce_jwt: expected a key to check tokens with, such as jwt_secret, got none"
         )
+    if jwt.enforce_expiry and jwt.resume_expired:
+        raise ConfigError(
+            "jwt_enforce_expiry: expected jwt_resume_expired off, which lets clients back in with an expired token"
+        )
+    if jwt.enforce_expiry and not has_key:
+        raise ConfigError(
+            "jwt_enforce_expiry: expected a key to check tokens with, such as jwt_secret, got none"
+        )
     if _PARAM.fullmatch(jwt.param) is None:
         raise ConfigError(f"jwt_param: expected letters, digits, - and _, got {jwt.param!r}")
     if jwt.jwks_url:

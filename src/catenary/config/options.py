@@ -1073,6 +1073,14 @@ class JwtOptions(Group, frozen=True, kw_only=True):
     issuer: str = option("", "Required issuer (iss) of tokens (empty: any)")
     audience: str = option("", "Required audience (aud) of tokens (empty: any)")
     resume_expired: bool = option(False, "Allow resuming a session after its token has expired")
+    enforce_expiry: bool = option(
+        False, "Disconnect clients whose token expires while they are connected (token_expired)"
+    )
+    expiry_grace_s: int = option(
+        10,
+        "With jwt_enforce_expiry, time from the expiry of a token to the disconnect, in which the client may connect again"
+        " with a new token, in seconds",
+    )
 
 
 class StreamsOptions(Group, frozen=True, kw_only=True):

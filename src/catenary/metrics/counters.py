@@ -52,6 +52,7 @@ class Counters:
             HELP: "Time from a client's request until its welcome: the queue, the application, or resuming"
         },
     )
+    expired_tokens_total: int = _figure("Clients disconnected because their token expired")
     failed_auths_total: int = _figure("Clients rejected by authentication")
     client_msg_total: int = _figure("Messages received from clients")
     failed_client_msg_total: int = _figure("Messages from clients that could not be executed")

@@ -41,6 +41,7 @@ from catenary.node.presence import Presences
 from catenary.node.replay import Replayer
 from catenary.node.resumption import Resumption
 from catenary.node.session import Session, Subscription
+from catenary.node.token_expiry import TokenExpiry
 from catenary.ports import SLICE_BYTES, Application, Pending
 
 _log: Final = logging.getLogger("catenary.node")
@@ -85,6 +86,7 @@ class Decisions:
         "_presences",
         "_replayer",
         "_resumption",
+        "_token_expiry",
         "limits",
     )
 
@@ -103,6 +105,7 @@ class Decisions:
         limits: ClientLimits,
         observers: ObserverGroup,
         background: BackgroundTasks,
+        token_expiry: TokenExpiry | None,
     ) -> None:
         self._application = application
         self._confirmed = confirmed
@@ -116,6 +119,7 @@ class Decisions:
         self.limits = limits
         self._observers = observers
         self._background = background
+        self._token_expiry = token_expiry
         self._limited = RateLimitedLogger(_log)
 
     # Asking the application
@@ -280,6 +284,8 @@ class Decisions:
             session.environment.identifiers = decision.identifiers
             session.expires_at = decision.expires_at
             session.connected = True
+            if self._token_expiry is not None:
+                self._token_expiry.watch(session)
             self._hub.sessions.add(session)
             self._note_interest(session, decision)
             self._resumption.changed(session, None)

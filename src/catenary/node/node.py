@@ -52,6 +52,7 @@ from catenary.node.resumption import ExpiryRules, Resumption
 from catenary.node.session import Session, Traits
 from catenary.node.shared_seconds import SharedSeconds
 from catenary.node.snapshot import Snapshot
+from catenary.node.token_expiry import TokenExpiry
 from catenary.node.traced import TracedCommands, note_admission, traced
 from catenary.ports import Application, Goodbye, Outbound, PubSub
 from catenary.tracer import Span, Tracer
@@ -79,6 +80,7 @@ class Node:
         "_resumption",
         "_seconds",
         "_start",
+        "_token_expiry",
         "_tracer",
         "publications",
     )
@@ -100,10 +102,11 @@ class Node:
         limits: ClientLimits = ClientLimits(),  # noqa: B008  (frozen)
         observers: ObserverGroup | None = None,
         expiry: ExpiryRules = ExpiryRules(),  # noqa: B008  (frozen)
+        token_expiry: TokenExpiry | None = None,
         tracer: Tracer | None = None,
     ) -> None:
         """``restored_action`` is performed on every subscription of a resumed session, which notifies the application;
-        empty: it is not notified. ``expiry`` are the rules for sessions of clients whose token has expired."""
+        empty: it is not notified. ``expiry`` are the rules for sessions of clients whose token has expired; ``token_expiry`` closes such sessions, None: nothing does."""
         self._hub = hub
         self._pinger = pinger
         self._counters = counters
@@ -111,6 +114,7 @@ class Node:
         self._observers = observers = observers or ObserverGroup()
         self._expiry = expiry
         self._restored_action = restored_action
+        self._token_expiry = token_expiry
         self._tracer = tracer
         self._start: _StartCommand = (
             self._begin if tracer is None else TracedCommands(tracer, self._begin).start
@@ -139,6 +143,7 @@ class Node:
             limits=limits,
             observers=observers,
             background=self._background,
+            token_expiry=token_expiry,
         )
         self._inboxes: Inboxes[CommandStep] = Inboxes(
             self._start, self._decisions.resolve, self._background.hold, counters
@@ -211,6 +216,11 @@ class Node:
         if snapshot is None:
             return self._decisions.connect(session, asked_at)
         why_over = self._resumption.why_over(snapshot)
+        if snapshot.expires_at is not None and why_over is not Reason.REMOTE:
+            renewed = self._expiry.renewed(session.environment, snapshot.environment.identifiers)
+            if renewed is not None:
+                snapshot = msgspec.structs.replace(snapshot, expires_at=renewed.expires_at)
+                why_over = None
         if why_over is None:
             self._resume(session, previous_sid, snapshot)
             self._decisions.note_welcome(asked_at)
@@ -227,6 +237,8 @@ class Node:
 
     def _resume(self, session: Session, previous_sid: Sid, snapshot: Snapshot) -> None:
         self._resumption.resume(session, previous_sid, snapshot)
+        if self._token_expiry is not None:
+            self._token_expiry.watch(session)
         if self._observers.connected is not None:
             self._observers.connected(session.environment, is_resumed=True)
         if self._restored_action:
@@ -426,6 +438,8 @@ class Node:
     def _end(self, session: Session) -> None:
         """Ends the work for a client that was connected."""
         session.connected = False
+        if self._token_expiry is not None:
+            self._token_expiry.forget(session)
         if self._observers.disconnected is not None:
             self._observers.disconnected(session.environment, session.ended_for)
         self._background.run(self._presences.disconnected(session))

@@ -20,6 +20,7 @@ from typing import Final
 
 import msgspec
 
+from catenary.auth.jwt import Verified
 from catenary.errors import BackendError, BackendRefused
 from catenary.maybe_awaitable import settled
 from catenary.messages.environment import Environment
@@ -46,12 +47,14 @@ class ExpiryRules(msgspec.Struct, frozen=True):
     """Rules for sessions whose client's token has expired.
 
     ``now`` returns seconds since 1970. ``shows_token`` says whether the request of a client has a token: that one
-    decides then, not the token with which the session began.
+    decides then, not the token with which the session began. ``renewed`` returns the claims of
+    the token of a client if it is valid and has these identifiers; else None.
     """
 
     now: Callable[[], float] = time.time
     shows_token: Callable[[Environment], bool] = lambda _: False
     may_resume_expired: bool = False
+    renewed: Callable[[Environment, str], Verified | None] = lambda _environment, _identifiers: None
 
 
 class Resumption:

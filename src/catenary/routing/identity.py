@@ -79,6 +79,15 @@ class TokenIdentity:
         """Whether the request of a client has a token, valid or not."""
         return self._token_of(environment) != ""
 
+    def renewed(self, environment: Environment, identifiers: str) -> Verified | None:
+        """The claims of the token of a client that comes back, if it is valid and has the identifiers of its session. A key that
+        is unknown is not looked for."""
+        token = self._token_of(environment)
+        found = self._check(token) if token else None
+        if not isinstance(found, Verified) or found.identifiers != identifiers:
+            return None
+        return found
+
     def _check(self, token: str) -> Verified | TokenError:
         return check(token, self._keys(), self._rules, self._now())
 

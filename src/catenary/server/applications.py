@@ -281,7 +281,11 @@ def _tls(rpc: RpcOptions) -> Tls:
 def _expiry_rules(tokens: Tokens | None, *, resume_expired: bool) -> ExpiryRules:
     if tokens is None:
         return ExpiryRules()
-    return ExpiryRules(shows_token=tokens.identity.shows_token, may_resume_expired=resume_expired)
+    return ExpiryRules(
+        shows_token=tokens.identity.shows_token,
+        may_resume_expired=resume_expired,
+        renewed=tokens.identity.renewed,
+    )
 
 
 def _register_figures(build: ServerBuild, application: "CodeWorkerPool | CableApplication") -> None:

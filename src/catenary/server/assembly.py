@@ -19,6 +19,7 @@ from catenary.node.peer_channels import PeerChannels
 from catenary.node.pinger import Pinger
 from catenary.node.reads import Reads
 from catenary.node.session_writer import PENDING_LIMIT
+from catenary.node.token_expiry import TICK_S, TokenExpiry
 from catenary.node.traced import TracedEnds
 from catenary.ports import PubSub
 from catenary.process.listener import Listener
@@ -156,6 +157,7 @@ def _node(
         backlog=options.disconnector.backlog,
         clock=loop.time,
     )
+    token_expiry = _token_expiry(build) if options.jwt.enforce_expiry else None
     node = Node(
         router,
         hub=hub,
@@ -171,6 +173,7 @@ def _node(
         limits=_client_limits(options.limits),
         observers=build.observers,
         expiry=applications.expiry,
+        token_expiry=token_expiry,
         tracer=build.tracer,
     )
     build.reloads.add(
@@ -188,6 +191,13 @@ def _node(
     build.shutdown.add(SAVE_SESSIONS, node.settle)
     build.shutdown.add(FLUSH_DISCONNECTS, disconnector.drain)
     return node
+
+
+def _token_expiry(build: ServerBuild) -> TokenExpiry:
+    call_soon = asyncio.get_running_loop().call_soon
+    expiry = TokenExpiry(build.options.jwt.expiry_grace_s, build.counters, time.time, call_soon)
+    build.tick(TICK_S, expiry.tick)
+    return expiry
 
 
 def _client_limits(limits: LimitOptions) -> ClientLimits:
