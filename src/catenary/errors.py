@@ -10,6 +10,7 @@
     │   ├── FrameError         RFC 6455 frames
     │   └── CommandError       a client's message that is no command
     ├── PublicationError       what a publisher sent is no publication
+    │   └── RateExceeded       a stream has used up its rate
     ├── AppError               the application behind us
     │   ├── AppUnavailable     it can't be reached, or did not answer in time
     │   │   └── AppNotReached  it did not get the call, which may be made again
@@ -94,6 +95,17 @@ class CommandError(ProtocolError):
 
 class PublicationError(CatenaryError):
     """What a publisher sent can't be read as a publication."""
+
+
+class RateExceeded(PublicationError):
+    """A stream has used up its rate of publications: the same one may be accepted after ``retry_after_s`` seconds."""
+
+    def __init__(self, stream: str, rate: int, retry_after_s: int) -> None:
+        super().__init__(
+            f"expected up to {rate} publications a second on the stream {stream[:100]!r},"
+            f" try again in {retry_after_s} s"
+        )
+        self.retry_after_s = retry_after_s
 
 
 class AppError(CatenaryError):

@@ -366,5 +366,6 @@ async def test_rules_that_are_replaced_hold_for_histories_that_exist(opened: Ope
     async with opened(10, 60, rules) as subject:
         await publish(subject, *range(6))
         rules.replace((StreamRule(match="*", history_limit=3),))
+        await subject.elapse(0)
         await publish(subject, 6)
         assert [each.data for each in await everything(subject.port)] == ["4", "5", "6"]

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from catenary.config.pusher_apps import pusher_apps
+from catenary.config.stream_rules import stream_rules
 from tests.config.sources import options
 from tests.parts import guide
 from tests.parts.machine import Machine, blocks, machine
@@ -335,3 +336,19 @@ def test_a_new_version_takes_over_the_ports(reader: Machine) -> None:
         old.wait_for("server: Stopped")
         assert "shares no Redis" not in new.output()
         assert reader.type(f"{GET} localhost:8080/health") == "OK\n"
+
+
+def test_rules_for_streams(reader: Machine) -> None:
+    show_and_serve, publish = blocks("docs/streams.md")
+    show, serve = show_and_serve.splitlines()
+    (reader.directory / "anycable.toml").write_text("".join(blocks("docs/streams.md", "toml")))
+    assert [each.match for each in stream_rules(options(file=reader.type(show)))] == [
+        "prices:*",
+        "chat/*",
+        "ticks:*",
+        "orders/*",
+    ]
+    with reader.terminal(serve, 8080, 8090):
+        printed = reader.type(publish.replace("curl ", f"{GET} "))
+    (message,) = (json.loads(line) for line in printed.splitlines())
+    assert json.loads(message["data"]) == 1.18

@@ -17,6 +17,7 @@ from catenary.errors import (
     BackendError,
     BackendRefused,
     PublicationError,
+    RateExceeded,
     RequestRefused,
     TooLarge,
 )
@@ -76,14 +77,14 @@ class BroadcastRules:
                 return self._publish(body, trace=trace) or ApiResponse(201)
             return self._publish(body) or ApiResponse(201)
         except PublicationError as error:
-            return ApiResponse(422, str(error))
+            return _refused(error)
 
     async def answer(self, waiting: Awaitable[None]) -> ApiResponse:
         """Waits until the publication is stored and sent, and returns the answer."""
         try:
             await waiting
         except PublicationError as error:
-            return ApiResponse(422, str(error))
+            return _refused(error)
         except BackendRefused as error:
             self._counters.refused_publications_total += 1
             return ApiResponse(
@@ -92,6 +93,12 @@ class BroadcastRules:
         except BackendError as error:
             return ApiResponse(503, f"not published, try again: {error}")
         return ApiResponse(201)
+
+
+def _refused(error: PublicationError) -> ApiResponse:
+    if isinstance(error, RateExceeded):
+        return ApiResponse(429, str(error), headers=(("Retry-After", str(error.retry_after_s)),))
+    return ApiResponse(422, str(error))
 
 
 class BroadcastEndpoint:

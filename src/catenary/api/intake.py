@@ -33,6 +33,7 @@ _PHRASES: Final = {
     401: b"Unauthorized",
     413: b"Content Too Large",
     422: b"Unprocessable Content",
+    429: b"Too Many Requests",
     503: b"Service Unavailable",
 }
 _CREATED: Final = b"HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n"
@@ -320,9 +321,11 @@ def _usual(head: bytes, path: str) -> RequestHead | None:
 
 def _response(answer: ApiResponse) -> bytes:
     body = answer.body
-    return b"HTTP/1.1 %d %b\r\ncontent-length: %d\r\ncontent-type: application/json\r\n\r\n%b" % (
+    headers = "".join(f"{name}: {value}\r\n" for name, value in answer.headers).encode()
+    return b"HTTP/1.1 %d %b\r\n%bcontent-length: %d\r\ncontent-type: application/json\r\n\r\n%b" % (
         answer.status,
         _PHRASES[answer.status],
+        headers,
         len(body),
         body,
     )

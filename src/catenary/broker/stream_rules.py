@@ -24,10 +24,11 @@ NO_RULE: Final = StreamRule(match="*")
 class StreamRules:
     """The rules in force; :meth:`replace` puts others in their place, and calls the functions in ``on_change``.
 
-    ``is_empty`` says that there is none: parts that serve many streams compare it before they look for a rule.
+    ``is_empty`` says that there is none, ``has_rates`` that one limits the rate of publications: parts that serve many streams
+    compare them before they look for a rule.
     """
 
-    __slots__ = ("_cache", "_patterns", "is_empty", "on_change", "rules")
+    __slots__ = ("_cache", "_patterns", "has_rates", "is_empty", "on_change", "rules")
 
     def __init__(self, rules: tuple[StreamRule, ...] = ()) -> None:
         self.on_change: list[Callable[[], None]] = []
@@ -36,6 +37,7 @@ class StreamRules:
     def _set(self, rules: tuple[StreamRule, ...]) -> None:
         self.rules = rules
         self.is_empty = not rules
+        self.has_rates = any(each.max_rate for each in rules)
         self._patterns = [(_matcher(each.match), each) for each in rules]
         self._cache: dict[Stream, StreamRule] = {}
 

@@ -1117,6 +1117,7 @@ class StreamsOptions(Group, frozen=True, kw_only=True):
         " slow_consumer (see docs/streams.md)",
         flag="streams_rules",
         tables=True,
+        reloadable=True,
     )
     pubsub_channel: str = option(
         "$pubsub", "Name of the channel for these streams", flag=None, hidden=True

@@ -95,6 +95,9 @@ class Counters:
         compare=False,
         metadata={HELP: "Clients of this node that a publication was sent to"},
     )
+    rate_limited_publications_total: int = _figure(
+        "Publications and whispers refused because their stream had used up its rate (max_rate)"
+    )
     remote_commands_total: int = _figure("Remote commands received, from any node")
 
     # The application

@@ -5,10 +5,11 @@ Knows: what publishers send, pub/sub, the hub. Does not know: sessions, where pu
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable
 from typing import Final
 
-from catenary.errors import BackendError, PublicationError
+from catenary.errors import BackendError, PublicationError, RateExceeded
 from catenary.logs.fields import fields
 from catenary.logs.rate_limited import RateLimitedLogger
 from catenary.messages.commands import Whisper
@@ -24,6 +25,7 @@ from catenary.metrics.counters import Counters
 from catenary.node.batches import LARGE_BYTES, read_in_turns
 from catenary.node.hub import Hub
 from catenary.node.observers import ObserverGroup
+from catenary.node.publication_rates import PublicationRates
 from catenary.node.session import Subscription
 from catenary.ports import PubSub
 
@@ -44,6 +46,7 @@ class Publications:
         "_limited",
         "_observers",
         "_pubsub",
+        "_rates",
     )
 
     def __init__(
@@ -61,6 +64,7 @@ class Publications:
         self._counters = counters
         self._observers = observers
         self._are_sessions_shared = are_sessions_shared
+        self._rates = PublicationRates(hub.rules, time.monotonic)
         self._is_whisper_logged = False
         self._limited = RateLimitedLogger(_log)
 
@@ -140,8 +144,7 @@ class Publications:
         except PublicationError as error:
             self._note_refused(raw, error)
             raise
-        self.note_published(publications)
-        return with_trace(publications, trace) if trace else publications
+        return self._accept(raw, publications, trace)
 
     async def _parse_large(self, raw: bytes, trace: str = "") -> tuple[Publishable, ...]:
         try:
@@ -149,6 +152,20 @@ class Publications:
         except PublicationError as error:
             self._note_refused(raw, error)
             raise
+        return self._accept(raw, publications, trace)
+
+    def _accept(
+        self, raw: bytes | str, publications: tuple[Publishable, ...], trace: str
+    ) -> tuple[Publishable, ...]:
+        """Counts publications that were read. Raises :class:`RateExceeded`."""
+        if self._hub.rules.has_rates:
+            try:
+                self._rates.take(publications)
+            except RateExceeded as error:
+                self._counters.rate_limited_publications_total += len(publications)
+                if self._observers.publication_refused is not None:
+                    self._observers.publication_refused(raw, str(error))
+                raise
         self.note_published(publications)
         return with_trace(publications, trace) if trace else publications
 
@@ -176,6 +193,12 @@ class Publications:
             return None
         sid = subscription.session.sid
         publication = Publication(stream, whisper.data, exclude_socket=sid, transient=True)
+        if self._hub.rules.has_rates:
+            try:
+                self._rates.take((publication,))
+            except RateExceeded:
+                self._counters.rate_limited_publications_total += 1
+                return None
         if self._observers.whispered is not None:
             self._observers.whispered(subscription.session.environment, publication)
         return self._pubsub.send((publication,)) or self._hub.caught_up()

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from catenary.config.options import LimitOptions, Options
+from catenary.config.stream_rules import stream_rules
 from catenary.node.disconnector import Disconnector
 from catenary.node.hub import Hub
 from catenary.node.limits import ClientLimits
@@ -175,6 +176,10 @@ def _node(
         expiry=applications.expiry,
         token_expiry=token_expiry,
         tracer=build.tracer,
+    )
+    build.reloads.add(
+        ("streams.rules",),
+        lambda new: functools.partial(build.stream_rules.replace, stream_rules(new.options)),
     )
     build.reloads.add(
         (f"limits.{name}" for name in ClientLimits.__struct_fields__),

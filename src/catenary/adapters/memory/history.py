@@ -27,7 +27,7 @@ class LocalHistory:
     moments of :meth:`since`. ``rules`` may have other limits for a stream.
     """
 
-    __slots__ = ("_clock", "_epoch", "_forgotten", "_limits", "_logs", "_wheel")
+    __slots__ = ("_clock", "_epoch", "_forgotten", "_limits", "_logs", "_outdated", "_wheel")
 
     is_immediate = True
 
@@ -41,7 +41,9 @@ class LocalHistory:
         rules: StreamRules | None = None,
     ) -> None:
         self._limits = HistoryLimits(HistoryLimit(limit, ttl_s), rules)
-        self._limits.when_changed(self._change_limits)
+        self._limits.when_changed(self._note_change)
+        # Streams whose limits may have changed
+        self._outdated: list[Stream] = []
         self._epoch = epoch
         self._clock = clock
         self._logs: dict[Stream, StreamLog] = {}
@@ -94,6 +96,8 @@ class LocalHistory:
 
     def sweep(self) -> bool:
         """Drops expired messages and streams. Returns True if it stopped early and more may be due."""
+        if self._outdated and self._change_limits():
+            return True
         now = self._clock()
         budget = SWEEP
         while budget > 0:
@@ -118,12 +122,23 @@ class LocalHistory:
             newest=self._forgotten,
         )
 
-    def _change_limits(self) -> None:
-        """The rules have changed: 1 µs for each stream."""
-        for stream, log in self._logs.items():
-            limit = self._limits.of(stream)
-            log.change_limits(limit=limit.messages, ttl_s=limit.ttl_s, max_bytes=limit.max_bytes)
-            self._wheel.schedule(stream, log.deadline)
+    def _note_change(self) -> None:
+        """The rules have changed: the next sweeps apply them to the streams that exist."""
+        self._outdated = list(self._logs)
+
+    def _change_limits(self) -> bool:
+        """Applies changed rules to some streams; returns whether others are left."""
+        outdated = self._outdated
+        for _ in range(min(SWEEP, len(outdated))):
+            stream = outdated.pop()
+            log = self._logs.get(stream)
+            if log is not None:
+                limit = self._limits.of(stream)
+                log.change_limits(
+                    limit=limit.messages, ttl_s=limit.ttl_s, max_bytes=limit.max_bytes
+                )
+                self._wheel.schedule(stream, log.deadline)
+        return bool(outdated)
 
     def _forget(self, stream: Stream, log: StreamLog) -> None:
         self._forgotten = max(self._forgotten, log.newest)
