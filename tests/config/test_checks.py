@@ -387,3 +387,11 @@ def test_the_console_is_on_in_public_mode_unless_it_is_switched_off() -> None:
 )
 def test_proxies_that_are_refused(argv: list[str], line: str) -> None:
     assert line in refused(*argv)
+
+
+def test_proxies_that_are_everybody_are_a_warning() -> None:
+    everybody = request("--trusted_proxies=10.0.0.0/8,0.0.0.0/0").warnings
+    assert list(everybody) == [
+        "trusted_proxies: with 0.0.0.0/0, whoever reaches the port can claim any address"
+    ]
+    assert not request("--trusted_proxies=10.0.0.0/8,::1").warnings

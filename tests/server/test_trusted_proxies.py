@@ -1,16 +1,21 @@
 """A server behind trusted proxies: the client's address and URL in every place that shows them."""
 
 import json
+import socket
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.parts.application import TestApplication
 from tests.parts.cable_client import CableClient
 from tests.parts.http_app import HttpServer, http_server
+from tests.parts.ports import free_port
 from tests.parts.raw_socket import RawSocket, upgrade
 from tests.parts.server import OURS, CableServer, cable_server
+from tests.parts.service_manager import Service
+from tests.wire.test_proxy_protocol import v2
 
 CLIENT = "203.0.113.7"
 FORWARDED = {
@@ -136,3 +141,21 @@ def test_the_headers_of_all_are_ignored_by_default(app: HttpServer) -> None:
     seen = connect_call(app.application, "by-default")
     assert seen["address"] == "127.0.0.1"
     assert seen["url"].startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("flags", "start"),
+    [((), b""), (("--proxy_protocol=all",), v2("203.0.113.20"))],
+    ids=["headers", "PROXY"],
+)
+def test_a_proxy_at_a_unix_socket(tmp_path: Path, flags: tuple[str, ...], start: bytes) -> None:
+    public = ("--public", "--norpc", f"--port={free_port()}", "--trusted_proxies=unix")
+    with socket.socket(socket.AF_UNIX) as opened, socket.socket(socket.AF_UNIX) as proxy:
+        opened.bind(str(tmp_path / "clients"))
+        opened.listen()
+        with Service((*OURS, *public, *flags), (opened,), names=("port",)) as server:
+            proxy.connect(opened.getsockname())
+            sent = b"GET /cable HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.20\r\n\r\n"
+            proxy.sendall(start + sent)
+            assert proxy.recv(4096).startswith(b"HTTP/1.1 426 ")
+            server.wait_for_output("remote=203.0.113.20")

@@ -165,6 +165,15 @@ def idle_without_broker(options: Options, sources: Mapping[str, str]) -> list[st
     ]
 
 
+def trusting_everybody(options: Options) -> list[str]:
+    """A warning for trusted proxies among which is every address."""
+    found = [each for each in options.server.trusted_proxies if each.strip().endswith("/0")]
+    return [
+        f"trusted_proxies: with {each}, whoever reaches the port can claim any address"
+        for each in found
+    ]
+
+
 def _check_origins(options: Options) -> None:
     for name, entries in (
         ("allowed_origins", options.server.allowed_origins),

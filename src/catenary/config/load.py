@@ -26,6 +26,7 @@ from catenary.config.checks import (
     check_together,
     idle_without_broker,
     refuse_unbuilt,
+    trusting_everybody,
 )
 from catenary.config.options import (
     NO_SECRET,
@@ -234,6 +235,7 @@ def combine(
         **sources,
     }
     warnings += idle_without_broker(options, sources)
+    warnings += trusting_everybody(options)
     return Combined(options, applied, origins, tuple(warnings))
 
 
