@@ -22,7 +22,7 @@ from catenary.config.options import Options
 from catenary.config.urls import is_everywhere
 from catenary.errors import CatenaryError, ConfigError
 from catenary.terminal.console import consoles
-from catenary.terminal.doctor import application, files, machine, ports
+from catenary.terminal.doctor import application, files, machine, ports, system
 from catenary.terminal.doctor.findings import Finding, Report, ok, problem, warning
 from catenary.terminal.running import Invocation
 
@@ -68,6 +68,7 @@ def _local(
     yield from machine.check_extras(options)
     yield from files.check_files(options, request.config_path)
     yield from machine.check_limits(options)
+    yield from system.check_system(options)
     yield from ports.check_ports(options)
     if cable is not None:
         yield from application.check_cable(cable)
