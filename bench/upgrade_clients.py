@@ -28,7 +28,7 @@ CONNECTING: Final = 256
 """Clients that connect at once for the first time. After that, as many as the server closes."""
 
 LONGEST_RETRY_S: Final = 0.5
-PATIENCE_S: Final = 30.0
+PATIENCE_S: Final = 120.0
 
 
 class Job(msgspec.Struct, frozen=True):
