@@ -261,7 +261,6 @@ async def churn(site: Site) -> Done:
     done = Done()
     earlier = len(crowd.failures)
     for seconds, name in ((plan.seconds * WARM_UP, "warm-up"), (plan.seconds, "cycle")):
-        await site.open()  # servers close connections that are silent for a rest
         started = perf_counter()
         while perf_counter() - started < seconds and len(crowd.failures) == earlier:
             await _cycle(site, done)
@@ -274,16 +273,16 @@ async def churn(site: Site) -> Done:
 
 
 async def _cycle(site: Site, done: Done) -> None:
-    crowd, publisher = site.crowd, site.publishers[-1]
+    crowd = site.crowd
     clients = await crowd.connect_more(site.plan.clients)
     stream = len(crowd.sent) - 1
-    publisher.publish(stream, MESSAGES_PER_CYCLE)
+    await _publish_apart(site, stream)
     done.expected += MESSAGES_PER_CYCLE * len(clients)
     await crowd.tally.wait_for_total(done.expected)
     await _whisper(site, clients)
     away, restored = clients[::2], crowd.tally.restored
     await asyncio.gather(*(client.away() for client in away))
-    publisher.publish(stream, MESSAGES_PER_CYCLE)
+    await _publish_apart(site, stream)
     done.expected += MESSAGES_PER_CYCLE * len(clients)
     back = await crowd.reconnect(away)
     if len(back) == len(away):
@@ -292,6 +291,14 @@ async def _cycle(site: Site, done: Done) -> None:
     done.lost += sum(client.lost for client in clients)
     for client in clients:
         client.leave()
+
+
+async def _publish_apart(site: Site, stream: int) -> None:
+    """Publishes on a connection of its own: servers close one that is silent for a few seconds."""
+    for publisher in site.publishers[-1:]:
+        publisher.close()
+    await site.open()
+    site.publishers[-1].publish(stream, MESSAGES_PER_CYCLE)
 
 
 async def _whisper(site: Site, clients: list[Listener]) -> None:
