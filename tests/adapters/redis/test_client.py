@@ -178,6 +178,79 @@ async def test_tls_behind_sentinels(
 
 
 @in_loop
+async def test_users_of_sentinels_and_of_the_master_and_a_database(tmp_path: Path) -> None:
+    """Each has its own."""
+    users = ("--user default off", "--user cable on >m4ster ~* &* +@all")
+    flags = [part for each in users for part in each.split()]
+    lines = ("user default off", "user watch on >s3ntinel +@all")
+    with (
+        redis_server(flags=flags) as master,
+        sentinel(tmp_path, master.port, *lines) as one,
+    ):
+        url, place = "redis://cable:m4ster@Main/3", f"watch:s3ntinel@127.0.0.1:{one.port}"
+        address = RedisAddress(url, sentinels=(place,))
+        assert await eventually(address) == b"hello"
+        client = connect(address)
+        await client.set("key", "in three")
+        await close_client(client)
+        there = connect(RedisAddress(f"redis://cable:m4ster@127.0.0.1:{master.port}/3"))
+        assert await there.get("key") == b"in three"
+        await close_client(there)
+        for wrong in (
+            RedisAddress(url.replace("m4ster", "x"), sentinels=(place,)),
+            RedisAddress(url, sentinels=(place.replace("s3ntinel", "x"),)),
+        ):
+            with pytest.raises(BackendError) as caught:
+                await ping(wrong)
+            assert "m4ster" not in str(caught.value)
+            assert "s3ntinel" not in str(caught.value)
+
+
+@in_loop
+async def test_a_client_certificate(tls: tuple[str, ...], tmp_path: Path) -> None:
+    """The server wants one, and gets it, alone, behind sentinels that want one, too, and as a node of a cluster."""
+    authority = Authority()
+    issued = authority.issue("localhost", "127.0.0.1")
+    names = {name: tmp_path / name for name in ("ca", "cert", "key")}
+    for name, pem in (("ca", authority.pem), ("cert", issued.certificate), ("key", issued.key)):
+        names[name].write_bytes(pem)
+    flags = [each if each != "no" else "yes" for each in tls]
+    port, own, bus = free_port(), free_port(), free_port()
+    lines = [
+        *(f"{name[2:]} {value}" for name, value in zip(flags[::2], flags[1::2], strict=True)),
+        *("tls-replication yes", "port 0", f"tls-port {own}"),
+    ]
+    lines.remove("save ")
+    cluster = (
+        *("--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-port", str(bus)),
+        *("--cluster-config-file", str(tmp_path / "nodes.conf"), "--dir", str(tmp_path)),
+    )
+    node = free_port()
+    with (
+        process(port, "--port", "0", "--tls-port", str(port), *flags),
+        process(node, "--port", "0", "--tls-port", str(node), *flags, *cluster),
+        sentinel(tmp_path, port, *lines, port=own),
+    ):
+        paths = (str(names["ca"]), str(names["cert"]), str(names["key"]))
+
+        def address(url: str, *sentinels: str, has_certificate: bool = True) -> RedisAddress:
+            own_paths = paths if has_certificate else (paths[0], "", "")
+            return RedisAddress(url, sentinels, 30, True, *own_paths)
+
+        setting_up = connect(address(f"rediss://127.0.0.1:{node}"))
+        await setting_up.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)  # type: ignore[no-untyped-call]
+        await close_client(setting_up)
+        for url, sentinels in (
+            (f"rediss://127.0.0.1:{port}", ()),
+            ("rediss://Main", (f"rediss://127.0.0.1:{own}",)),
+            (f"rediss+cluster://127.0.0.1:{node}", ()),
+        ):
+            assert await eventually(address(url, *sentinels)) == b"hello"
+            with pytest.raises(BackendError):
+                await ping(address(url, *sentinels, has_certificate=False))
+
+
+@in_loop
 async def test_a_sentinel_that_hangs_leaves_time_for_the_others(tmp_path: Path) -> None:
     with (
         redis_server() as master,
