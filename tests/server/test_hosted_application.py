@@ -1,12 +1,10 @@
 """``--asgi``: an ASGI application on the port of the cable, in a running server."""
 
 import json
-import signal
 import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -79,24 +77,6 @@ def pages_publish(server: CableServer) -> None:
         assert jack.receive() == delivered(room, {"text": "by a page"})
         fetch(server, "/say_in_thread/7", b"")
         assert jack.receive() == delivered(room, {"text": "by a thread"})
-
-
-@pytest.mark.parametrize("flag", ["--app_workers=1", "--reload"])
-def test_pages_beside_code_workers_publish_and_are_not_reloaded(flag: str, tmp_path: Path) -> None:
-    here = {"PYTHONPATH": str(Path.cwd())}
-    flags = (HTTP, flag, f"--asgi={APP}:hosted")
-    with cable_server(*flags, command=CABLE, env=here, directory=tmp_path) as server:
-        assert f"{APP}:hosted (--asgi) is not reloaded" in server.output()
-        pages_publish(server)
-        server.process.send_signal(signal.SIGHUP)
-        server.wait_for_output("Application code loaded: generation 2")
-        assert (
-            f"Reloading the application code, but not the pages of {APP}:hosted" in server.output()
-        )
-        pages_publish(server)
-        assert json.loads(fetch(server, "/page"))["pid"] == server.process.pid
-        assert server.stop() == 0
-        assert " ERROR " not in server.output()
 
 
 def test_the_application_serves_its_own_websockets(server: CableServer) -> None:

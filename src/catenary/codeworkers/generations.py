@@ -50,11 +50,9 @@ class Generations:
         loaded: Callable[[Sequence[DeclaredTimer]], None],
         counters: Counters,
         supervisor: Supervisor | None,
-        not_reloaded: str,
     ) -> None:
         """Replaced workers have ``end_s`` to finish their calls. ``queue`` gets the links of the workers
-        that are ready, ``loaded`` the timers that new code declares. ``not_reloaded`` names an ASGI
-        application of this process, which a reload does not load again; it is mentioned in the log.
+        that are ready, ``loaded`` the timers that new code declares.
         """
         self._command = tuple(command)
         self._number = number
@@ -64,7 +62,6 @@ class Generations:
         self._loaded = loaded
         self._counters = counters
         self._supervisor = supervisor
-        self._exception = f", but not the pages of {not_reloaded}" if not_reloaded else ""
         self._loop = asyncio.get_running_loop()
         self._generation = 0
         self._workers: list[CodeProcess] = []
@@ -115,7 +112,7 @@ class Generations:
         try:
             while self._is_reload_wanted:
                 self._is_reload_wanted = False
-                _log.info("Reloading the application code%s", self._exception)
+                _log.info("Reloading the application code")
                 workers = await self._start_generation()
                 if workers is None:
                     self._counters.app_failed_reloads_total += 1

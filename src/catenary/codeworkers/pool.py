@@ -53,11 +53,9 @@ class CodeWorkerPool:
         end_s: float,
         counters: Counters,
         supervisor: Supervisor | None = None,
-        not_reloaded: str = "",
     ) -> None:
         """Calls wait up to ``queue_timeout_s`` for a free worker, 0 for no limit. Replaced workers have
-        ``end_s`` to finish their calls. ``not_reloaded`` names an ASGI application of this process,
-        which a reload does not load again.
+        ``end_s`` to finish their calls.
         """
         self._counters = counters
         self._loop = asyncio.get_running_loop()
@@ -87,7 +85,6 @@ class CodeWorkerPool:
             loaded=self._timers.declare,
             counters=counters,
             supervisor=supervisor,
-            not_reloaded=not_reloaded,
         )
 
     async def start(self, publisher: Publisher, performer: Performer, reader: Reader) -> None:

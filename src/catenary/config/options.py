@@ -300,7 +300,7 @@ class AppOptions(Group, frozen=True, kw_only=True):
     reload: bool = option(
         False,
         "Reload the code of catenary app:cable when a Python file in the current directory changes"
-        " (in one app worker unless app_workers is set); pages of asgi are not reloaded",
+        " (in one app worker unless app_workers is set); with asgi, also of its pages: the process that serves clients is replaced",
     )
 
 

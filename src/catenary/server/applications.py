@@ -184,7 +184,6 @@ def _code_workers(build: ServerBuild, code: str) -> CodeWorkerPool:
         end_s=options.node.shutdown_timeout_s,
         counters=build.counters,
         supervisor=build.supervisor,
-        not_reloaded=options.server.asgi,
     )
 
 
