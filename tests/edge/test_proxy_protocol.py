@@ -126,6 +126,18 @@ def test_requests_that_uvicorn_serves(server: CableServer, app: HttpServer) -> N
         assert connected(app.application, sid_of(client)) == ("203.0.113.7", "https")
 
 
+@pytest.mark.parametrize("before", [b"", b"GET /seen HTTP/1.1\r\nHost: a\r\n\r\n"])
+def test_websockets_of_a_hosted_application(server: CableServer, before: bytes) -> None:
+    with RawSocket(server.port) as client:
+        client.send(v2(rest=TLS) + before)
+        if before:
+            assert client.answer()[0] == 200
+        client.send(upgrade("/seen", protocol="x"))
+        assert client.head().startswith("HTTP/1.1 101 ")
+        seen = {"client": ["203.0.113.7", 5000], "scheme": "wss", "host": "test"}
+        assert client.message() == seen
+
+
 def test_every_port(server: CableServer) -> None:
     with RawSocket(server.broadcast_port) as publisher:
         publisher.send(
