@@ -50,7 +50,19 @@ def test_a_command_of_a_node_that_numbers_none() -> None:
     assert packing.unpack_command(packed) == expected
 
 
-@given(st.binary() | st.just(DEEP) | st.just(b"  " + DEEP))
+def test_a_command_of_anycable_go() -> None:
+    raw = b'{"command":"disconnect","payload":{"identifier":"i","reconnect":true}}'
+    expected = packing.NumberedCommand(RemoteDisconnect("i", True), 0)
+    assert packing.unpack_command(raw) == expected
+
+
+@given(
+    st.binary()
+    | st.binary().map(b"{".__add__)
+    | st.just(b"{" * 9999)
+    | st.just(DEEP)
+    | st.just(b"  " + DEEP)
+)
 def test_anything_is_read_or_a_value_error(raw: bytes) -> None:
     for read in (
         packing.unpack_command,

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from catenary.adapters.interest import StreamInterest
+from catenary.adapters.nats.access import NatsAccess
 from catenary.adapters.nats.engine import NatsEngine
 from catenary.adapters.nats.history import NatsHistory
 from catenary.adapters.nats.presence import NatsPresence
@@ -70,6 +71,7 @@ class NatsNode:
         canary_interval_s: float = 3,
         clock: Callable[[], float] | None = None,
         url: str | None = None,
+        inbox_prefix: str = "_INBOX",
         rules: StreamRules | None = None,
     ) -> None:
         self.received: list[Publishable] = []
@@ -78,7 +80,7 @@ class NatsNode:
         self.supervisor = Supervisor(self.counters)
         self.interest = StreamInterest()
         self.engine = NatsEngine(
-            NatsServers(urls=(url or server.url,)),
+            NatsServers(urls=(url or server.url,), access=NatsAccess(inbox_prefix=inbox_prefix)),
             "test.between",
             limits,
             self.counters,
@@ -175,6 +177,7 @@ async def nats_node(
     canary_interval_s: float = 3,
     clock: Callable[[], float] | None = None,
     url: str | None = None,
+    inbox_prefix: str = "_INBOX",
     rules: StreamRules | None = None,
 ) -> AsyncIterator[NatsNode]:
     """A node that is up, for the length of a with block."""
@@ -185,6 +188,7 @@ async def nats_node(
         canary_interval_s=canary_interval_s,
         clock=clock,
         url=url,
+        inbox_prefix=inbox_prefix,
         rules=rules,
     )
     await node.start()

@@ -32,6 +32,17 @@ class _Disconnect(msgspec.Struct, frozen=True, gc=False, array_like=True, tag="d
     number: int = 0
 
 
+class _JsonDisconnect(msgspec.Struct, frozen=True, gc=False):
+    identifier: str
+    reconnect: bool = False
+
+
+class _JsonCommand(msgspec.Struct, frozen=True, gc=False, tag_field="command", tag="disconnect"):
+    """Source: "Remote commands" of docs/broadcasting.md (anycable)."""
+
+    payload: _JsonDisconnect
+
+
 class NumberedCommand(msgspec.Struct, frozen=True, gc=False):
     """A remote disconnect, with the number of its revocation; 0 if no sessions are stored."""
 
@@ -42,6 +53,7 @@ class NumberedCommand(msgspec.Struct, frozen=True, gc=False):
 pack: Final = msgspec.msgpack.Encoder().encode
 """Raises ValueError for text with lone surrogates."""
 _unpack_command: Final = reader(_Disconnect)
+_read_json: Final = msgspec.json.Decoder(_JsonCommand).decode
 
 
 def pack_command(command: RemoteDisconnect, number: int = 0) -> bytes:
@@ -50,6 +62,10 @@ def pack_command(command: RemoteDisconnect, number: int = 0) -> bytes:
 
 
 def unpack_command(payload: bytes) -> NumberedCommand:
-    """Unpacks it. Raises ValueError for anything else."""
+    """Unpacks it, or reads that of anycable-go, which is JSON and has no number. Raises ValueError for anything else."""
+    if payload.startswith(b"{"):
+        command_of_another = _read_json(payload)
+        disconnect = command_of_another.payload
+        return NumberedCommand(RemoteDisconnect(disconnect.identifier, disconnect.reconnect), 0)
     command = _unpack_command(payload)
     return NumberedCommand(RemoteDisconnect(command.identifiers, command.reconnect), command.number)
