@@ -7,6 +7,9 @@ Does not know: faults.
 import asyncio
 import itertools
 import json
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -18,13 +21,15 @@ from catenary.adapters.nats.connection import connect
 from catenary.config.addresses import NatsAddress
 from tests.faults.publishers import HttpPublisher, Publisher, RedisStreamPublisher
 from tests.parts.nats import NatsServer
-from tests.parts.ports import free_port
+from tests.parts.ports import free_port, wait_until_listening
 from tests.parts.redis import RedisServer
 from tests.parts.rough_proxy import Roughness, RoughProxy
 from tests.parts.server import OURS, CableServer
 
+WITHOUT_APPLICATION: Final = ("--public", "--norpc")
+WITH_APPLICATION: Final = ("--public_streams",)
 FLAGS: Final = (
-    *("--public", "--norpc", "--history_limit=100000", "--history_ttl=600"),
+    *("--history_limit=100000", "--history_ttl=600"),
     *("--sessions_ttl=30", "--ping_interval=1"),
 )
 
@@ -60,6 +65,7 @@ class Cluster:
     links: list[RoughProxy]
     publisher: Callable[["Cluster", str, float], Publisher]
     redis_url: str = ""
+    application: Store | None = None
     _turn: "itertools.count[int]" = field(default_factory=itertools.count)
 
     def next_port(self) -> int:
@@ -95,6 +101,43 @@ class _Server:
 
     async def resume(self) -> None:
         self._server.thaw()
+
+
+class _Application:
+    """An application over gRPC, in a process of its own."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(self) -> None:
+        """Returns when it accepts connections."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.parts.grpc_app", str(self.port)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_until_listening(self.port)
+
+    def end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    async def kill(self) -> None:
+        await asyncio.to_thread(self.end)
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self.run)
+
+    async def hang(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    async def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
 
 class _Leader:
@@ -153,6 +196,15 @@ class _LeadingNode:
         return self._nodes[int(name.removeprefix("server-"))]
 
 
+class _NoStore:
+    """The server brings its own, which no fault breaks."""
+
+    async def kill(self) -> None:
+        raise NotImplementedError
+
+    start = hang = resume = kill
+
+
 async def leader_of_histories(port: int) -> str:
     """The name of the nats-server that leads it (``$JS.API.STREAM.INFO``)."""
     connection = await connect(NatsAddress("127.0.0.1", port))
@@ -198,6 +250,38 @@ def _redis(with_links: bool, *, is_stream: bool = False) -> Iterator[Cluster]:
 def _redis_stream(with_links: bool) -> Iterator[Cluster]:
     with _redis(with_links, is_stream=True) as cluster:
         yield cluster
+
+
+@contextmanager
+def _with_application(with_links: bool) -> Iterator[Cluster]:
+    """Nodes on one Redis, whose clients an application admits over gRPC."""
+    assert not with_links
+    with ExitStack() as stack:
+        redis = RedisServer()
+        redis.start()
+        stack.callback(redis.stop)
+        application = _Application()
+        stack.callback(application.end)
+        application.run()
+        flags = (
+            *("--broadcast_adapter=http", "--broker=redis", f"--redis_url={redis.url}"),
+            f"--rpc_host=127.0.0.1:{application.port}",
+        )
+        nodes = start_nodes(stack, [flags] * NODES, with_application=True)
+        yield Cluster(nodes, _Server(redis), [], over_http, redis.url, application=application)
+
+
+@contextmanager
+def _workers(with_links: bool) -> Iterator[Cluster]:
+    """One server with two workers, and the NATS server that it brings."""
+    assert not with_links
+    with ExitStack() as stack:
+        flags = ("--broadcast_adapter=http", "--broker=nats", "--workers=2")
+        nodes = start_nodes(stack, [flags])
+        for number in (1, 2):
+            nodes[0].wait_for_output(f"Worker {number} serves")
+        nodes[0].wait_for_output("Nodes meet on NATS", times=2)
+        yield Cluster(nodes, _NoStore(), [], over_http)
 
 
 @contextmanager
@@ -285,11 +369,14 @@ def _link(stack: ExitStack, port: int) -> RoughProxy:
     return link
 
 
-def start_nodes(stack: ExitStack, flags: Sequence[tuple[str, ...]]) -> list[CableServer]:
+def start_nodes(
+    stack: ExitStack, flags: Sequence[tuple[str, ...]], *, with_application: bool = False
+) -> list[CableServer]:
     """Starts nodes side by side; returns when each is ready."""
     nodes = []
+    admission = WITH_APPLICATION if with_application else WITHOUT_APPLICATION
     for each in flags:
-        nodes.append(CableServer(OURS, (*FLAGS, *each), {}))
+        nodes.append(CableServer(OURS, (*admission, *FLAGS, *each), {}))
         stack.callback(nodes[-1].close)
     for node in nodes:
         node.wait_until_ready(30)
@@ -314,5 +401,7 @@ SINGLE: Final = {
         Engine("nats", _nats),
         Engine("jetstream", _jetstream),
         Engine("embedded", _embedded),
+        Engine("application", _with_application),
+        Engine("workers", _workers),
     )
 }

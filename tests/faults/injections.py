@@ -4,15 +4,18 @@ Knows: clusters. Does not know: publishers, clients.
 """
 
 import asyncio
+import os
 import random
+import re
 import signal
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import redis.asyncio
 
+from tests.faults.client import RecordingClient
 from tests.faults.engines import NODES, Cluster
 from tests.faults.readiness import CLOSED_S, MAY_CHANGE, SILENT_S, STAYS_READY, Expected
 from tests.parts.rough_proxy import Roughness
@@ -20,6 +23,9 @@ from tests.parts.server import CableServer
 
 OUTAGE_S: Final = 3.0
 """How long a part is away, unless a fault says otherwise."""
+
+ADMITTED_S: Final = 15.0
+"""Clients that arrive while the application is away are admitted this long after it is back."""
 
 HANG_S: Final = 12.0
 """Longer than every time limit of a node towards its store."""
@@ -137,6 +143,77 @@ async def delay_links(cluster: Cluster) -> None:
         link.rough.delay_s = 0
 
 
+async def throttle_links(cluster: Cluster) -> None:
+    """Every connection to the store carries 64 KB a second, in each direction."""
+    for link in cluster.links:
+        link.rough.bytes_per_s = 65_536
+    await asyncio.sleep(HANG_S)
+    for link in cluster.links:
+        link.rough.bytes_per_s = 0
+
+
+async def half_open_links(cluster: Cluster) -> None:
+    """The connections of one node stay open and carry nothing any more, as after a firewall has forgotten them; the node
+    has to find out, and to make others, which work."""
+    assert cluster.links[0].abandon() > 0
+    await asyncio.sleep(HANG_S)
+
+
+async def kill_worker(cluster: Cluster) -> None:
+    """SIGKILL of one of the workers of a server, which replaces it."""
+    os.kill(worker_of(cluster.nodes[0]), signal.SIGKILL)
+    await asyncio.sleep(OUTAGE_S)
+
+
+async def hang_worker(cluster: Cluster) -> None:
+    """SIGSTOP of one of the workers: connections of its share of the port wait in the kernel."""
+    worker = worker_of(cluster.nodes[0])
+    os.kill(worker, signal.SIGSTOP)
+    await asyncio.sleep(HANG_S)
+    os.kill(worker, signal.SIGCONT)
+
+
+def worker_of(server: CableServer) -> int:
+    """The process of the second worker, as the log names it: the last one that has this number."""
+    return int(re.findall(r"Worker 2 serves \(pid (\d+)\)", server.output())[-1])
+
+
+async def kill_application(cluster: Cluster) -> None:
+    """SIGKILL of the application; it is started again while clients arrive that it has to admit."""
+    application = cluster.application
+    assert application is not None
+    await application.kill()
+    async with newcomers(cluster) as clients:
+        await asyncio.sleep(OUTAGE_S)
+        assert not any(client.subscribed.is_set() for client in clients)
+        await application.start()
+
+
+async def hang_application(cluster: Cluster) -> None:
+    """SIGSTOP of the application, for longer than the time limit of a call, while clients arrive."""
+    application = cluster.application
+    assert application is not None
+    await application.hang()
+    async with newcomers(cluster) as clients:
+        await asyncio.sleep(HANG_S)
+        assert not any(client.subscribed.is_set() for client in clients)
+        await application.resume()
+
+
+@asynccontextmanager
+async def newcomers(cluster: Cluster) -> AsyncIterator[list[RecordingClient]]:
+    """Clients that arrive now. Raises TimeoutError if one of them is not admitted within :data:`ADMITTED_S` of the end."""
+    clients = [RecordingClient(["s0"], cluster.next_port) for _ in range(2 * NODES)]
+    try:
+        yield clients
+        async with asyncio.timeout(ADMITTED_S):
+            for client in clients:
+                await client.subscribed.wait()
+    finally:
+        for client in clients:
+            await client.close()
+
+
 async def split_links(cluster: Cluster) -> None:
     """Everything between the nodes and the store passes in pieces of two bytes, in both directions."""
     with _split(cluster):
@@ -171,6 +248,8 @@ ON_SERVERS: Final = ON_ONE_STORE | {"jetstream"}
 REPLICATED: Final = frozenset({"sentinel", "cluster"})
 EVERYWHERE: Final = ON_SERVERS | {"embedded"} | REPLICATED
 WITH_LINKS: Final = ON_SERVERS
+ON_WORKERS: Final = frozenset({"workers"})
+ON_APPLICATION: Final = frozenset({"application"})
 
 FAULTS: Final = {
     fault.name: fault
@@ -194,6 +273,21 @@ FAULTS: Final = {
             isolated=FIRST,
         ),
         Fault("delay-links", delay_links, WITH_LINKS, needs_links=True),
+        Fault(
+            *("throttle-links", throttle_links, WITH_LINKS),
+            needs_links=True,
+            disturbed=ALL,
+            share_of_load=1 / 6,
+        ),
+        Fault(
+            *("half-open-links", half_open_links, WITH_LINKS),
+            needs_links=True,
+            disturbed=FIRST,
+        ),
+        Fault("kill-worker", kill_worker, ON_WORKERS, disturbed=ALL),
+        Fault("hang-worker", hang_worker, ON_WORKERS, disturbed=ALL),
+        Fault("kill-application", kill_application, ON_APPLICATION, disturbed=ALL),
+        Fault("hang-application", hang_application, ON_APPLICATION, disturbed=ALL),
         Fault("split-links", split_links, WITH_LINKS, needs_links=True, share_of_load=1 / 6),
         Fault(
             *("split-and-cut-links", split_and_cut_links, WITH_LINKS),

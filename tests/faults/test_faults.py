@@ -24,6 +24,10 @@ SHORT = Load(clients=12, per_second=40)
         ("cluster", "kill-store"),
         ("redisx", "split-links"),
         ("nats", "split-links"),
+        ("redis", "throttle-links"),
+        ("nats", "half-open-links"),
+        ("application", "kill-application"),
+        ("workers", "kill-worker"),
     ],
 )
 def test_accepted_publications_arrive_once_and_in_order_and_ready_is_right(

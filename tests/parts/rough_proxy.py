@@ -22,7 +22,8 @@ class Roughness:
     They pass in pieces of ``piece_bytes``, those to the server in pieces of ``piece_bytes_up``; 0 passes
     them on as they come. ``piece_pause_s`` keeps the pieces apart: the kernel joins those that are sent at
     once. Each piece from the server is ``delay_s`` late. A connection is cut when ``cut_after_bytes`` went through it. While ``is_silent``, nothing goes through, either way;
-    while ``is_silent_up`` nothing to the server, while ``is_silent_down`` nothing from it.
+    while ``is_silent_up`` nothing to the server, while ``is_silent_down`` nothing from it. ``bytes_per_s`` limits each
+    direction of each connection; 0 does not.
     """
 
     piece_bytes: int = 0
@@ -30,6 +31,7 @@ class Roughness:
     piece_pause_s: float = 0.0
     delay_s: float = 0.0
     cut_after_bytes: int | None = None
+    bytes_per_s: int = 0
     is_silent: bool = False
     is_silent_up: bool = False
     is_silent_down: bool = False
@@ -48,6 +50,7 @@ class RoughProxy:
         self._listener = socket.create_server(("127.0.0.1", self.port))
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
+        self._abandoned: set[int] = set()
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
@@ -62,6 +65,13 @@ class RoughProxy:
         for end in ends:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+    def abandon(self) -> int:
+        """Makes every connection half-open: each end believes that it lasts, and nothing arrives any more. New ones work.
+        Returns how many there are."""
+        with self._lock:
+            self._abandoned |= {id(end) for end in self._open}
+            return len(self._open) // 2
 
     def close(self) -> None:
         """Breaks everything and ends."""
@@ -89,6 +99,8 @@ class RoughProxy:
             for end in (client, server):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
+                # A new object may have the id of an old one.
+                self._abandoned -= {id(client), id(server)}
                 self._open += [client, server]
             ends = threading.Barrier(2)
             for pump in (self._to_server, self._to_client):
@@ -117,6 +129,9 @@ class RoughProxy:
         while data := client.recv(CHUNK):
             while self.rough.is_silent or self.rough.is_silent_up:
                 time.sleep(0.01)
+            if id(client) in self._abandoned:
+                continue
+            self._throttle(len(data))
             step = self.rough.piece_bytes_up or len(data)
             for at in range(0, len(data), step):
                 server.sendall(data[at : at + step])
@@ -128,6 +143,9 @@ class RoughProxy:
         while data := server.recv(CHUNK):
             while self.rough.is_silent or self.rough.is_silent_down:
                 time.sleep(0.01)
+            if id(client) in self._abandoned:
+                continue
+            self._throttle(len(data))
             step = self.rough.piece_bytes or len(data)
             for at in range(0, len(data), step):
                 piece = data[at : at + step]
@@ -141,6 +159,10 @@ class RoughProxy:
                 if self._left(passed) == 0:
                     self.cuts += 1
                     return
+
+    def _throttle(self, size: int) -> None:
+        if self.rough.bytes_per_s:
+            time.sleep(size / self.rough.bytes_per_s)
 
     def _left(self, passed: int) -> int | None:
         """How many bytes may still go through; None for any number."""
