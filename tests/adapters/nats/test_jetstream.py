@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -177,6 +178,32 @@ async def test_the_documented_permissions_are_enough_and_no_more(
             one.pubsub.send_to(other.engine.node, b"x")
             await one.engine._check(one.engine.connection)
         assert "ermissions" not in caplog.text
+
+
+@in_loop
+async def test_the_documented_application_publishes_to_one_node_and_reads_nothing(
+    tmp_path: Path,
+) -> None:
+    text = documented(0).replace("__anycable__", "news").replace("_INBOX.catenary", "_INBOX")
+    with configured(tmp_path, text) as nats:
+        url = nats.url.replace("//", "//node:node-secret@")
+        async with listening_node(url, queue="catenary") as node:
+            with nats_publisher_as(nats, "app", "app-secret") as app:
+                app.sendall(b"PUB news 5\r\nhello\r\nSUB news 1\r\nPING\r\n")
+                answer = b""
+                while not answer.endswith(b"PONG\r\n"):
+                    answer += await asyncio.to_thread(app.recv, 4096)
+                assert b"Permissions Violation for Subscription" in answer
+            await until(lambda: node.got == [b"hello"])
+
+
+@contextmanager
+def nats_publisher_as(nats: NatsServer, user: str, password: str) -> Iterator[socket.socket]:
+    """A bare connection that has logged in, and reads nothing but what it asks for."""
+    with socket.create_connection(("127.0.0.1", nats.port), 5) as opened:
+        login = json.dumps({"verbose": False, "user": user, "pass": password})
+        opened.sendall(f"CONNECT {login}\r\n".encode())
+        yield opened
 
 
 @in_loop

@@ -7,6 +7,7 @@ import pytest
 
 from catenary.adapters.nats import wire
 from catenary.adapters.nats.connection import NatsConnection, connect
+from catenary.adapters.nats.pubsub import NatsPubSub
 from catenary.adapters.nats.subjects import token
 from catenary.config.addresses import server_address
 from catenary.errors import BackendError
@@ -146,3 +147,18 @@ async def test_invalid_messages_of_other_clients_are_dropped(
         assert node.restored == 0
     assert caplog.text.count("is not a publication") >= 8
     assert caplog.text.count("is not a command") == 4
+
+
+@in_loop
+async def test_a_canary_that_is_under_way_when_the_connection_ends_is_lost(
+    server: JetStreamServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NatsPubSub, "_take_canary", lambda *_: None)
+    async with nats_node(server, None, canary_interval_s=60) as node:
+        await node.engine.connection.flushed()
+        node.engine.connection.drop("silent for 5 s")
+        await until(lambda: node.counters.pubsub_reconnects_total == 1)
+        assert node.counters.pubsub_canary_lost_total == 1
+        await node.is_up()
+        await node.pubsub.close(1)
+        assert node.counters.pubsub_canary_lost_total == 1, "not at the end of a node"

@@ -327,6 +327,10 @@ class NatsPubSub:
                 # Not wait_for: that of Python 3.11 may swallow the cancellation at the end.
                 async with asyncio.timeout(self._canary_interval_s):
                     await self._canary.wait()
+            except asyncio.CancelledError:
+                # A connection that ends, for example because the server is silent, takes the canary with it.
+                self._counters.pubsub_canary_lost_total += connection.lost.done()
+                raise
             except TimeoutError as error:
                 if self._was_paused:
                     # It may not have been read, because deliveries lagged.
