@@ -51,6 +51,8 @@ OURS = {
     "max_connect_rate",
     "max_address_connect_rate",
     "max_address_connections",
+    "max_user_connections",
+    "max_command_rate",
     "max_pending_requests_size",
     "ws_message_timeout",
     "ws_max_message_rate",

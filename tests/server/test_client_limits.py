@@ -78,3 +78,26 @@ def test_so_many_clients_connect_per_second(
     assert len(answers) - 8 <= len(refused) <= len(answers) - 2
     assert all(5 <= seconds <= 15 for _, seconds in refused)
     server.configure("")
+
+
+def test_a_user_has_so_many_connections_of_all_transports(server: ConfiguredServer) -> None:
+    """Clients of this server are identified by their sids."""
+    server.configure("[limits]\nmax_user_connections = 1\n")
+    named = ("X-Request-ID: one",)
+    with RawSocket(server.port) as first, RawSocket(server.port) as second:
+        for client in (first, second):
+            client.send(upgrade("/cable", *named))
+            assert client.head().startswith("HTTP/1.1 101")
+        assert first.message()["type"] == "welcome"
+        assert second.message() == {
+            "type": "disconnect",
+            "reason": "too_many_connections",
+            "reconnect": True,
+        }
+        assert second.goodbye()[0] == 1013
+        with RawSocket(server.port) as third:
+            third.send(WAYS["events"].replace(b"\r\n\r\n", b"\r\nX-Request-ID: one\r\n\r\n"))
+            status, headers, _ = third.answer()
+            assert status == 429
+            assert 5 <= int(headers["retry-after"]) <= 15
+    server.configure("")

@@ -513,6 +513,17 @@ class LimitOptions(Group, frozen=True, kw_only=True):
         " clients get 429 (0: no limit)",
         reloadable=True,
     )
+    max_user_connections: int = option(
+        0,
+        "Maximum number of clients with the same connection identifiers at each process; beyond, new ones are"
+        " disconnected and may come back (0: no limit)",
+        reloadable=True,
+    )
+    max_command_rate: int = option(
+        0,
+        "Maximum number of commands of a client per second; beyond, it is disconnected and may come back (0: no limit)",
+        reloadable=True,
+    )
     max_pending_requests_size_bytes: int = option(
         64 * 1024 * 1024,
         "Maximum size of all incomplete requests together, in bytes; beyond, the oldest get 503"

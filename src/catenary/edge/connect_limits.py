@@ -11,11 +11,11 @@ from typing import Final
 import msgspec
 
 from catenary.edge.addresses import host_of
-from catenary.edge.rates import Rates
 from catenary.edge.refusals import too_many, unavailable
 from catenary.messages.environment import Environment
 from catenary.messages.reasons import Reason
 from catenary.node.observers import ObserverGroup
+from catenary.node.rates import Rates
 from catenary.silent_observer import SilentObserver
 
 _ALL: Final = ""

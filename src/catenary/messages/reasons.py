@@ -21,6 +21,8 @@ class Reason(enum.Enum):
     NO_PONG = ("the client did not answer a ping", True)
     UNAUTHORIZED = ("the client has no valid token", False)
     TOKEN_EXPIRED = ("the token of the client has expired", False)
+    TOO_MANY_CONNECTIONS = ("the user of the client has too many connections", True)
+    TOO_MANY_COMMANDS = ("the client sends commands too fast", True)
     INVALID_MESSAGE = ("the client sent a message that its protocol forbids", False)
 
     description: str

@@ -138,6 +138,10 @@ class Counters:
     limited_connections_total: int = _figure(
         "Handshakes refused with 429, because their address connects too often or has too many connections"
     )
+    limited_users_total: int = _figure(
+        "Clients disconnected because others with the same connection identifiers were too many"
+    )
+    limited_clients_total: int = _figure("Clients disconnected because they sent commands too fast")
     refused_api_requests_total: int = _figure(
         "Requests of publishers, to the APIs and to the console refused: without the key, with an invalid signature,"
         " malformed"

@@ -236,6 +236,10 @@ class Decisions:
             excess = self.limits.excess(session.environment, subscription, decision)
             if excess:
                 return self._refuse(session, step, decision, excess)
+            if is_connect and self._has_too_many_connections(decision):
+                self._end_admitted(session, decision)
+                self._turn_away(session, Reason.TOO_MANY_CONNECTIONS, "too many of this user")
+                return None
         if decision.cstate:
             session.environment.merge_cstate(decision.cstate)
         if type(step) is Connect:
@@ -297,6 +301,16 @@ class Decisions:
         self._counters.failed_auths_total += 1
         self._transmit(session, decision)
         self._turn_away(session, Reason.AUTH_FAILED, decision.error)
+
+    def _has_too_many_connections(self, decision: Decision) -> bool:
+        """Whether as many clients as one user may have are connected already. Clients without identifiers are no user's."""
+        limit, identifiers = self.limits.max_user_connections, decision.identifiers
+        if not limit or not identifiers or decision.verdict is not Verdict.SUCCESS:
+            return False
+        if len(self._hub.sessions.with_identifiers(identifiers)) < limit:
+            return False
+        self._counters.limited_users_total += 1
+        return True
 
     def note_welcome(self, asked_at: float) -> None:
         """Measures how long a client has waited for its welcome message."""

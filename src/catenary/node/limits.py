@@ -19,7 +19,8 @@ class ClientLimits(msgspec.Struct, frozen=True):
 
     The first two limit commands of clients, the others decisions of applications: streams of a subscription, size of a
     stream's name, keys and total size of the state of a connection or of a subscription. ``max_state_size`` also limits
-    the identifiers of a connection and the presence info of a member.
+    the identifiers of a connection and the presence info of a member. ``max_user_connections`` limits the clients of this
+    node with the same connection identifiers, ``max_command_rate`` the commands of a client per second.
     """
 
     max_identifier_size: int = 0
@@ -28,6 +29,8 @@ class ClientLimits(msgspec.Struct, frozen=True):
     max_stream_name_size: int = 0
     max_state_keys: int = 0
     max_state_size: int = 0
+    max_user_connections: int = 0
+    max_command_rate: int = 0
 
     def excess(
         self, environment: Environment, subscription: Subscription | None, decision: Decision

@@ -47,6 +47,7 @@ from catenary.node.observers import ObserverGroup
 from catenary.node.pinger import Pinger
 from catenary.node.presence import Presences
 from catenary.node.publications import Publications
+from catenary.node.rates import Rates
 from catenary.node.replay import Replayer
 from catenary.node.resumption import ExpiryRules, Resumption
 from catenary.node.session import Session, Traits
@@ -66,6 +67,7 @@ class Node:
 
     __slots__ = (
         "_background",
+        "_command_rates",
         "_counters",
         "_decisions",
         "_expiry",
@@ -111,6 +113,7 @@ class Node:
         self._pinger = pinger
         self._counters = counters
         self._limits = limits
+        self._command_rates = Rates()
         self._observers = observers = observers or ObserverGroup()
         self._expiry = expiry
         self._restored_action = restored_action
@@ -262,6 +265,8 @@ class Node:
         if decoded is None:
             return
         self._counters.client_msg_total += 1
+        if self._limits.max_command_rate and self._is_too_fast(session):
+            return
         received = self._observers.received
         if received is not None:
             for command in decoded if isinstance(decoded, tuple) else (decoded,):
@@ -273,6 +278,16 @@ class Node:
         else:
             # isinstance() takes 0.2 µs to say that a struct is not a tuple, and mypy narrows by nothing else.
             self.execute(session, decoded)  # type: ignore[arg-type]
+
+    def _is_too_fast(self, session: Session) -> bool:
+        """Counts a command; disconnects a client that has sent too many in this second."""
+        limit = self._limits.max_command_rate
+        if not self._command_rates.excess(session.sid, limit, time.monotonic()):
+            return False
+        self._counters.limited_clients_total += 1
+        self._refuse(session, f"expected up to {limit} commands per second")
+        session.close(Reason.TOO_MANY_COMMANDS)
+        return True
 
     def submit(self, session: Session, command: Command) -> None:
         """Takes a command that came with a client's request, in its query or body. It is not counted as a message, as in

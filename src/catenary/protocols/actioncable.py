@@ -154,6 +154,8 @@ REASONS: Final = {
     Reason.NO_PONG: "no_pong",
     Reason.UNAUTHORIZED: "unauthorized",
     Reason.TOKEN_EXPIRED: "token_expired",
+    Reason.TOO_MANY_CONNECTIONS: "too_many_connections",
+    Reason.TOO_MANY_COMMANDS: "too_many_commands",
 }
 """The reason in a disconnect message. For other reasons the client gets a close frame without a message."""
 
@@ -171,6 +173,8 @@ GOODBYES: Final = {
         (Reason.NO_PONG, 1000, "No Pong"),
         (Reason.UNAUTHORIZED, 1000, "Unauthorized"),
         (Reason.TOKEN_EXPIRED, 1000, "Token expired"),
+        (Reason.TOO_MANY_CONNECTIONS, 1013, "Too many connections"),
+        (Reason.TOO_MANY_COMMANDS, 1013, "Too many commands"),
         (Reason.INVALID_MESSAGE, 1002, "Invalid message"),
     )
 }

@@ -78,6 +78,9 @@ GOODBYES: Final = {
         (Reason.NO_PONG, 1001, "No Pong"),
         (Reason.UNAUTHORIZED, UNAUTHORIZED, "Unauthorized"),
         (Reason.TOKEN_EXPIRED, FORBIDDEN, "Token expired"),
+        # graphql-ws does not connect again after 4429.
+        (Reason.TOO_MANY_CONNECTIONS, _TRY_AGAIN, "Too many connections"),
+        (Reason.TOO_MANY_COMMANDS, _TRY_AGAIN, "Too many messages"),
         (Reason.INVALID_MESSAGE, BAD_REQUEST, "Invalid message"),
     )
 }

@@ -78,6 +78,8 @@ GOODBYES: Final = {
         (Reason.NO_PONG, 4201, "Pong reply not received in time"),
         (Reason.UNAUTHORIZED, 4009, "Connection is unauthorized"),
         (Reason.TOKEN_EXPIRED, 4009, "The token has expired"),
+        (Reason.TOO_MANY_CONNECTIONS, 4100, "The user has too many connections"),
+        (Reason.TOO_MANY_COMMANDS, 4100, "The client sends messages too fast"),
         (Reason.INVALID_MESSAGE, 4009, "Invalid message"),
     )
 }

@@ -213,6 +213,8 @@ def _client_limits(limits: LimitOptions) -> ClientLimits:
         max_stream_name_size=limits.max_stream_name_size,
         max_state_keys=limits.max_state_keys,
         max_state_size=limits.max_state_size,
+        max_user_connections=limits.max_user_connections,
+        max_command_rate=limits.max_command_rate,
     )
 
 

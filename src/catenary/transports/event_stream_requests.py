@@ -26,6 +26,7 @@ from catenary.transports.http_responses import (
 )
 from catenary.wire.event_stream import HEADERS
 from catenary.wire.http1 import RequestHead
+from catenary.wire.retry_after import retry_after
 
 METHODS: Final = "GET, HEAD, POST, OPTIONS"
 
@@ -95,4 +96,5 @@ class EventStreamRequests:
 
 def refusal_of(goodbye: Goodbye) -> RequestRefused:
     """The response to a client whose session ends before its response begins."""
-    return RequestRefused(status_of(goodbye.reason), goodbye.text)
+    status = status_of(goodbye.reason)
+    return RequestRefused(status, goodbye.text, retry_after() if status in (429, 503) else ())

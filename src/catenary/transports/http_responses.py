@@ -22,6 +22,8 @@ _STATUSES: Final = {
     Reason.AUTH_ERROR: 503,
     Reason.SERVER_RESTART: 503,
     Reason.REMOTE: 403,
+    Reason.TOO_MANY_CONNECTIONS: 429,
+    Reason.TOO_MANY_COMMANDS: 429,
 }
 
 

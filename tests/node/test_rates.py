@@ -1,6 +1,6 @@
 """Events of many keys in each second."""
 
-from catenary.edge.rates import Rates
+from catenary.node.rates import Rates
 
 
 def test_each_key_has_a_limit_in_each_second() -> None:

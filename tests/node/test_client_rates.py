@@ -1,0 +1,83 @@
+"""How many connections a user has, and how many commands a client sends per second."""
+
+import pytest
+
+from catenary.messages.decisions import Decision
+from catenary.messages.names import Sid
+from catenary.messages.reasons import Reason
+from catenary.messages.replies import Welcome
+from catenary.node.limits import ClientLimits
+from tests.parts.heart import Client, Heart, in_loop, room, settle
+
+USER = '{"user":1}'
+
+
+def connect(heart: Heart, identifiers: str) -> Client:
+    welcome = Decision(identifiers=identifiers, replies=(Welcome(Sid(f"sid-{heart._admitted + 1}")),))
+    heart.application.prepare("connect", welcome)
+    return heart.connect()
+
+
+def kinds(client: Client) -> list[str]:
+    return [each["type"] for each in client.heard]
+
+
+@in_loop
+async def test_a_user_has_so_many_connections() -> None:
+    heart = Heart(limits=ClientLimits(max_user_connections=2))
+    first, second = connect(heart, USER), connect(heart, USER)
+    third = connect(heart, USER)
+    assert kinds(first) == kinds(second) == ["welcome"]
+    assert third.session.ended_for is Reason.TOO_MANY_CONNECTIONS
+    assert third.heard == [
+        {"type": "disconnect", "reason": "too_many_connections", "reconnect": True}
+    ]
+    assert kinds(connect(heart, '{"user":2}')) == ["welcome"]
+    assert heart.counters.limited_users_total == 1
+    third.leave()
+    await settle()
+    assert [each.sid for each, _ in heart.application.ended] == ["sid-3"], "it was admitted"
+    first.leave()
+    assert kinds(connect(heart, USER)) == ["welcome"]
+
+
+@in_loop
+async def test_clients_without_identifiers_are_no_user() -> None:
+    heart = Heart(limits=ClientLimits(max_user_connections=1))
+    assert [kinds(connect(heart, "")) for _ in range(3)] == [["welcome"]] * 3
+
+
+@pytest.mark.parametrize("limit", [0, 3])
+@in_loop
+async def test_the_number_of_connections_may_change(limit: int) -> None:
+    heart = Heart()
+    for _ in range(3):
+        connect(heart, USER)
+    heart.node.replace_limits(ClientLimits(max_user_connections=limit))
+    assert kinds(connect(heart, USER)) == ["disconnect" if limit else "welcome"]
+
+
+@in_loop
+async def test_a_client_sends_so_many_commands_per_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 5.0
+    monkeypatch.setattr("catenary.node.node.time.monotonic", lambda: now)
+    heart = Heart(limits=ClientLimits(max_command_rate=3))
+    client, other = heart.member("1"), heart.member("1")
+    for _ in range(2):
+        client.say("message", room("1"), data="{}")
+    now = 6.0
+    for _ in range(3):
+        client.say("message", room("1"), data="{}")
+    assert client.session.ended_for is None
+    client.say("message", room("1"), data="{}")
+    assert client.session.ended_for is Reason.TOO_MANY_COMMANDS
+    assert client.heard == [
+        {"type": "disconnect", "reason": "too_many_commands", "reconnect": True}
+    ]
+    performed = [each for each in heart.application.calls if each[0] == "perform"]
+    assert len(performed) == 5
+    assert heart.counters.limited_clients_total == 1
+    other.say("message", room("1"), data="{}")
+    assert other.session.ended_for is None
