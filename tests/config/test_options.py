@@ -53,6 +53,7 @@ OURS = {
     "max_address_connections",
     "max_user_connections",
     "max_command_rate",
+    "max_publish_rate",
     "max_pending_requests_size",
     "ws_message_timeout",
     "ws_max_message_rate",

@@ -13,7 +13,9 @@ USER = '{"user":1}'
 
 
 def connect(heart: Heart, identifiers: str) -> Client:
-    welcome = Decision(identifiers=identifiers, replies=(Welcome(Sid(f"sid-{heart._admitted + 1}")),))
+    welcome = Decision(
+        identifiers=identifiers, replies=(Welcome(Sid(f"sid-{heart._admitted + 1}")),)
+    )
     heart.application.prepare("connect", welcome)
     return heart.connect()
 

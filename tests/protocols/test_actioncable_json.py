@@ -387,6 +387,9 @@ REASONS = {
     Reason.IDLE_TIMEOUT: "idle_timeout",
     Reason.NO_PONG: "no_pong",
     Reason.SLOW_CLIENT: "too_slow",
+    # Our own
+    Reason.TOO_MANY_CONNECTIONS: "too_many_connections",
+    Reason.TOO_MANY_COMMANDS: "too_many_commands",
 }
 
 each_reason = pytest.mark.parametrize("reason", Reason, ids=lambda reason: reason.name)

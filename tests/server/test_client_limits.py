@@ -1,5 +1,8 @@
 """Limits of clients by their addresses and identifiers hold for every transport, and answer when to come back."""
 
+import json
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -101,3 +104,30 @@ def test_a_user_has_so_many_connections_of_all_transports(server: ConfiguredServ
             assert status == 429
             assert 5 <= int(headers["retry-after"]) <= 15
     server.configure("")
+
+
+def publish(server: ConfiguredServer, way: str) -> tuple[int, int]:
+    """The status of a publication, and its Retry-After, 0 without one."""
+    url = f"http://127.0.0.1:{server.port}"
+    body = json.dumps({"stream": "a", "data": "1"}).encode()
+    headers = {"Content-Type": "application/json"}
+    target = f"{url}/api/publish" if way == "rest" else server.broadcast_url
+    content = iter([body]) if way == "chunked" else body
+    request = urllib.request.Request(target, content, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as response:
+            return response.status, 0
+    except urllib.error.HTTPError as refused:
+        return refused.code, int(refused.headers.get("Retry-After", 0))
+
+
+@pytest.mark.parametrize("way", ["http", "chunked", "rest"])
+def test_a_publisher_sends_so_many_requests_per_second(server: ConfiguredServer, way: str) -> None:
+    server.configure("[limits]\nmax_publish_rate = 2\n")
+    answers = [publish(server, way) for _ in range(12)]
+    refused = [seconds for status, seconds in answers if status == 429]
+    assert len(answers) - 8 <= len(refused), "those of the test before count in the same second"
+    assert {status for status, _ in answers} <= {200, 201, 204, 429}
+    assert all(5 <= seconds <= 60 for seconds in refused)
+    server.configure("")
+    assert {status for status, _ in (publish(server, way) for _ in range(12))} <= {200, 201, 204}

@@ -13,6 +13,7 @@ from catenary.api.access import Access, ApiResponse, send_answer
 from catenary.api.request_body import read_body
 from catenary.auth.keys import BearerKey
 from catenary.auth.origins import Origins
+from catenary.edge.publish_limit import PublishLimit
 from catenary.errors import (
     BackendError,
     BackendRefused,
@@ -47,10 +48,10 @@ class BroadcastRules:
     other than POST (as anycable-go); 503 while Redis or NATS is unavailable, or incomplete requests hold too much memory:
     the publisher should retry. Without a ``key``, anyone may publish; ``pages`` are the origins that browsers may
     publish from (CORS), None for none. With ``is_traced``, publications belong to the trace that the request names
-    (``traceparent``).
+    (``traceparent``). Beyond the ``limit`` of a publisher, requests get 429.
     """
 
-    __slots__ = ("_counters", "_publish", "access", "is_traced")
+    __slots__ = ("_counters", "_limit", "_publish", "access", "is_traced")
 
     def __init__(
         self,
@@ -60,24 +61,35 @@ class BroadcastRules:
         key: str | BearerKey,
         pages: Origins | None,
         is_traced: bool = False,
+        limit: PublishLimit | None = None,
     ) -> None:
         self._publish = publish
+        self._limit = limit
         self.is_traced = is_traced
         self._counters = counters
         self.access = Access("POST", key=key, pages=pages)
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether publishers have a limit, so that they must be known."""
+        return self._limit is not None and self._limit.per_second > 0
+
     def take(
-        self, body: bytes, headers: Mapping[str, str] = _NO_HEADERS
+        self, body: bytes, headers: Mapping[str, str] = _NO_HEADERS, publisher: str = ""
     ) -> ApiResponse | Awaitable[None]:
-        """Publishes a body, which came with ``headers`` (names in lower case). An awaitable that it returns must be passed to
-        :meth:`answer`."""
+        """Publishes a body, which came with ``headers`` (names in lower case) from a ``publisher``: an address or an app. An
+        awaitable that it returns must be passed to :meth:`answer`."""
         try:
+            if publisher and self._limit is not None:
+                self._limit.check(publisher)
             if self.is_traced and TRACEPARENT in headers:
                 trace = checked(headers[TRACEPARENT], headers.get(TRACESTATE, ""))
                 return self._publish(body, trace=trace) or ApiResponse(201)
             return self._publish(body) or ApiResponse(201)
         except PublicationError as error:
             return _refused(error)
+        except RequestRefused as error:
+            return ApiResponse(error.status, str(error), headers=error.headers)
 
     async def answer(self, waiting: Awaitable[None]) -> ApiResponse:
         """Waits until the publication is stored and sent, and returns the answer."""
@@ -112,12 +124,13 @@ class BroadcastEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name: header_text(value) for name, value in scope["headers"]}
-        answer = await self._answer(scope["method"], headers, receive)
+        publisher = (scope.get("client") or ("",))[0]
+        answer = await self._answer(scope["method"], headers, receive, publisher)
         cors = self._broadcasts.access.cors(headers.get(b"origin", ""))
         await send_answer(send, answer, cors)
 
     async def _answer(
-        self, method: str, headers: dict[bytes, str], receive: Receive
+        self, method: str, headers: dict[bytes, str], receive: Receive, publisher: str
     ) -> ApiResponse:
         refusal = self._broadcasts.access.check(method, headers.get(b"authorization", ""))
         if refusal is not None:
@@ -127,7 +140,7 @@ class BroadcastEndpoint:
         except RequestRefused as error:
             return ApiResponse(error.status, str(error), headers=error.headers)
         named = {name.decode("latin-1"): value for name, value in headers.items()}
-        taken = self._broadcasts.take(body, named)
+        taken = self._broadcasts.take(body, named, publisher)
         if isinstance(taken, ApiResponse):
             return taken
         return await self._broadcasts.answer(taken)

@@ -239,7 +239,9 @@ class IntakeStage:
         self, body: bytes, request: RequestHead, answers: list[bytes]
     ) -> Awaitable[None] | None:
         """Publishes one body; returns what must be awaited before it is answered."""
-        taken = self._rules.broadcasts.take(body, request.headers)
+        broadcasts = self._rules.broadcasts
+        publisher = self._publisher(request) if broadcasts.is_limited else ""
+        taken = broadcasts.take(body, request.headers, publisher)
         if isinstance(taken, ApiResponse):
             answers.append(self._written(taken, request))
             return None
@@ -250,12 +252,16 @@ class IntakeStage:
         if answer.status == 201:
             return _CREATED
         if is_refusal(answer.status):
-            peer, proxies = self._peer(), self._rules.proxies
-            if request is not None and proxies is not None:
-                request, peer = proxies.client(request, peer)
-            requester = Requester(peer.address, "POST", self._rules.path)
+            requester = Requester(self._publisher(request), "POST", self._rules.path)
             self._rules.refusals.note(requester, answer.status, answer.error)
         return _response(answer)
+
+    def _publisher(self, request: RequestHead | None) -> str:
+        """The address of the publisher; without a request, that of the last proxy."""
+        peer, proxies = self._peer(), self._rules.proxies
+        if request is not None and proxies is not None:
+            _, peer = proxies.client(request, peer)
+        return peer.address
 
     def _continue(self, waiting: Awaitable[None] | None) -> None:
         """Waits for a publication, closes the connection, or waits for the next request."""

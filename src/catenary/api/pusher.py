@@ -217,7 +217,7 @@ class PusherAppApi:
         return await self._send(content, headers)
 
     async def _send(self, content: object, headers: Mapping[str, str]) -> ApiResponse | None:
-        taken = self._broadcasts.take(_write(content), headers)
+        taken = self._broadcasts.take(_write(content), headers, f"Pusher app {self.id}")
         answer = taken if isinstance(taken, ApiResponse) else await self._broadcasts.answer(taken)
         return None if answer.status == 201 else answer
 

@@ -524,6 +524,12 @@ class LimitOptions(Group, frozen=True, kw_only=True):
         "Maximum number of commands of a client per second; beyond, it is disconnected and may come back (0: no limit)",
         reloadable=True,
     )
+    max_publish_rate: int = option(
+        0,
+        "Maximum number of requests with publications per second, of an address or of a Pusher app, at each process;"
+        " beyond, publishers get 429 (0: no limit)",
+        reloadable=True,
+    )
     max_pending_requests_size_bytes: int = option(
         64 * 1024 * 1024,
         "Maximum size of all incomplete requests together, in bytes; beyond, the oldest get 503"

@@ -25,7 +25,7 @@ from catenary.ports import History, Peers, StreamRecords
 from catenary.protocols.table import ACTION_CABLE, ProtocolSet
 from catenary.server import replaced_values
 from catenary.server.build import ServerBuild
-from catenary.server.connect_limits import build_connect_limits
+from catenary.server.connect_limits import build_connect_limits, build_publish_limit
 from catenary.server.trusted_proxies import build_proxies
 from catenary.transports.asgi_edge import AsgiEdge, AsgiEndpoint
 from catenary.transports.asgi_event_stream import AsgiEventStreamEndpoint
@@ -85,6 +85,7 @@ class ClientEndpoints:
         self.handshake_queue = queue
         self.proxies = build_proxies(build)
         self._connect_limits = build_connect_limits(build, hub)
+        self.publish_limit = build_publish_limit(build)
         build.figures.queue("handshakes", queue.__len__, limits.max_waiting_handshakes)
 
     def websockets(self) -> WebSocketEndpoint:

@@ -1,4 +1,4 @@
-"""Builds the limits of clients that connect, and replaces them when the configuration is read again.
+"""Builds the limits of clients that connect and of publishers, and replaces them when the configuration is read again.
 
 Knows: options. Does not know: endpoints.
 """
@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from catenary.config.options import LimitOptions
 from catenary.edge.connect_limits import ConnectLimits, ConnectRules
+from catenary.edge.publish_limit import PublishLimit
 from catenary.node.hub import Hub
 from catenary.node.session_table import SHARDS
 from catenary.server.build import ServerBuild
@@ -29,6 +30,16 @@ def build_connect_limits(build: ServerBuild, hub: Hub) -> ConnectLimits:
         lambda new: functools.partial(limits.replace, _rules(new.options.limits)),
     )
     return limits
+
+
+def build_publish_limit(build: ServerBuild) -> PublishLimit:
+    """The limit that all endpoints for publications share."""
+    limit = PublishLimit(build.options.limits.max_publish_rate, time.monotonic)
+    build.reloads.add(
+        ("limits.max_publish_rate",),
+        lambda new: functools.partial(limit.replace, new.options.limits.max_publish_rate),
+    )
+    return limit
 
 
 def _rules(limits: LimitOptions) -> ConnectRules:

@@ -92,6 +92,7 @@ def add_durable_streams(build: ServerBuild, main: PortSpec, clients: ClientEndpo
             close_timeout_s=limits.close_timeout_s,
         ),
         None if records is None else _writes(clients, records, kept_s),
+        clients.publish_limit,
     )
     main.endpoints += [(path, endpoint), (f"{path}/*", endpoint)]
 

@@ -76,6 +76,7 @@ def add_broadcasts(
         key=key,
         pages=publishing_pages(build),
         is_traced=build.tracer is not None,
+        limit=clients.publish_limit,
     )
     spec = ports.at(broadcasts_address(options))
     spec.routes.append(Route(http.path, BroadcastEndpoint(broadcasts, clients.memory)))

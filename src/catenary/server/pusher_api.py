@@ -152,6 +152,7 @@ def add_pusher_api(
         key="",
         pages=None,
         is_traced=build.tracer is not None,
+        limit=clients.publish_limit,
     )
     apps = pusher_apps(options)
     api = PusherApi(

@@ -65,6 +65,7 @@ class RestServices:
             key=access.key,
             pages=access.pages,
             is_traced=self._build.tracer is not None,
+            limit=self._clients.publish_limit,
         )
         table = operations(
             self._cluster,

@@ -5,6 +5,7 @@ Knows: HTTP/1.1, connections. Does not know: histories, how a request is read.
 """
 
 from catenary.edge.connection import ClientConnection
+from catenary.edge.publish_limit import PublishLimit
 from catenary.edge.request import Peer
 from catenary.transports.brief_response import BriefResponseStage
 from catenary.transports.durable_stream import ReadServices, StreamRead
@@ -17,10 +18,17 @@ from catenary.wire.http1 import RequestHead
 class DurableStreamEndpoint:
     """Satisfies :class:`catenary.edge.routes.Endpoint`."""
 
-    __slots__ = ("_services", "_writes")
+    __slots__ = ("_limit", "_services", "_writes")
 
-    def __init__(self, services: ReadServices, writes: WriteServices | None = None) -> None:
+    def __init__(
+        self,
+        services: ReadServices,
+        writes: WriteServices | None = None,
+        limit: PublishLimit | None = None,
+    ) -> None:
+        """``limit`` is that of writers, as for all publishers."""
         self._services = services
+        self._limit = limit
         self._writes = writes
 
     def open(
@@ -32,5 +40,7 @@ class DurableStreamEndpoint:
         following = NextRequest(connection, is_expected=keeps_connection(request))
         if isinstance(accepted, OpenedWrite):
             assert self._writes is not None, "accepted only where streams can be written"
+            if self._limit is not None:
+                self._limit.check(peer.address)
             return StreamWrite(self._writes, connection.transport, accepted, following)
         return StreamRead(self._services, connection.transport, accepted, following)
