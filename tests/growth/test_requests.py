@@ -1,12 +1,18 @@
 """Requests, however they are split: heads of new connections, publications over HTTP, unfinished requests."""
 
+import contextlib
 import functools
 
 import pytest
 from uvicorn.server import ServerState
 
+from catenary.edge.connect_limits import ConnectLimits, ConnectRules
+from catenary.errors import RequestRefused
+from catenary.messages.environment import Environment
+from catenary.messages.names import Sid
 from catenary.messages.publications import parse, parse_in_steps
 from catenary.metrics.counters import Counters
+from catenary.node.observers import ObserverGroup
 from catenary.wire.request_memory import PendingBody, RequestMemory
 from tests.api.test_intake import Publisher, post
 from tests.edge.test_connection import Recorder
@@ -46,6 +52,24 @@ def many_connections_that_only_begin_a_head(size: int) -> Work:
             client.connection_lost(None)
 
     return work
+
+
+def a_spray_of_addresses(size: int) -> Work:
+    """Each connects twice, and has a connection open, of one that it may have."""
+    rules = ConnectRules(max_connect_rate=5, max_address_connect_rate=1, max_address_connections=1)
+    observers = ObserverGroup()
+    limits = ConnectLimits(rules, observers, lambda: (), lambda: 5.0)
+    opened = observers.opened
+    assert opened is not None
+
+    def connect(number: int) -> None:
+        address = f"2001:db8:{number >> 16:x}:{number & 0xFFFF:x}::1"
+        for _ in range(2):
+            with contextlib.suppress(RequestRefused):
+                limits.check(address)
+        opened(Environment(Sid("s"), "ws://a/cable", {"REMOTE_ADDR": address}))
+
+    return for_each(range(size), connect)
 
 
 # Publications over HTTP
@@ -119,6 +143,7 @@ def many_bodies_that_no_room_is_left_for(size: int) -> Work:
         a_head_byte_by_byte,
         a_head_with_many_headers,
         many_connections_that_only_begin_a_head,
+        a_spray_of_addresses,
         a_head_of_a_publisher_byte_by_byte,
         a_body_byte_by_byte,
         a_refused_body_byte_by_byte,
