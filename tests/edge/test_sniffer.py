@@ -1,5 +1,7 @@
 """Request heads of a running server: however they are split, too long, too slow, too many."""
 
+import contextlib
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -187,3 +189,39 @@ def test_more_connections_than_allowed() -> None:
         clients.append(RawSocket(server.port).open())
         for client in clients:
             client.socket.close()
+
+
+def test_requests_on_their_way_are_served_at_a_shutdown() -> None:
+    """Their clients were accepted before, and can't know that the server is about to stop."""
+    with (
+        cable_server(*PUBLIC) as server,
+        RawSocket(server.port) as prober,
+        RawSocket(server.port) as cable,
+        RawSocket(server.broadcast_port) as publisher,
+    ):
+        cable.send(upgrade()[:20])
+        with RawSocket(server.port) as other:
+            # Those before it have been accepted.
+            other.send(get("/health", "Connection: close"))
+            assert other.answer()[0] == 200
+        server.process.send_signal(signal.SIGTERM)
+        # Until they are refused, or reset in the queue of the socket that is closed
+        with contextlib.suppress(ConnectionRefusedError, ConnectionResetError):
+            while True:
+                RawSocket(server.port).socket.close()
+        cable.send(upgrade()[20:])
+        prober.send(get("/health"))
+        publisher.send(
+            b"POST /_broadcast HTTP/1.1\r\nHost: x\r\nContent-Length: 25\r\n\r\n"
+            b'{"stream":"s","data":"1"}'
+        )
+        assert prober.answer()[0] == 200
+        assert publisher.answer()[0] == 201
+        assert " 101 " in cable.head()
+        assert cable.message()["type"] == "welcome"
+        assert cable.message()["reason"] == "server_restart"
+        assert prober.wait_for_end() == b""
+        assert publisher.wait_for_end() == b""
+        assert cable.goodbye()[0] == 1001
+        cable.send(masked(b"\x03\xe9", CLOSE))
+        assert server.process.wait(30) == 0
