@@ -173,7 +173,7 @@ def test_what_is_no_publication(server: CableServer, client: CableClient, body: 
 
 
 def test_deep_data_is_a_string(server: CableServer, client: CableClient) -> None:
-    deep = "[" * 50_000 + "]" * 50_000
+    deep = "[" * 300_000 + "]" * 300_000
     ((status, _, _),) = ask(server.broadcast_port, request({"stream": "chat", "data": deep}))
     assert status == 201
     assert client.receive() == delivered(CHAT, deep)

@@ -80,7 +80,7 @@ async def test_params_and_arguments_are_read_as_json_parse_reads_them(cable: Tes
     data = '{"action":"anything","first":1,"half":"\\ud83c","large":[1e400]}'
     performed = await decided(cable.cable.application.perform(_environment(1), room, data))
     assert last_message(performed)["rest"] == {"half": "\ufffd", "large": [None]}
-    deep = '{"action":"anything","first":1,"deep":' + "[" * 5_000 + "]" * 5_000 + "}"
+    deep = '{"action":"anything","first":1,"deep":' + "[" * 300_000 + "]" * 300_000 + "}"
     refused = await decided(cable.cable.application.perform(_environment(1), room, deep))
     assert "depth" in refused.error
 

@@ -158,7 +158,7 @@ def test_an_exception_in_the_application_is_status_error(codec: ModuleType) -> N
         raw = await call(codec, "command", asked)
         response = codec.decode_command_response(raw)
         assert response.status in (None, rpc.Status.ERROR)
-        assert response.error_msg == "ZeroDivisionError: integer division or modulo by zero"
+        assert response.error_msg.startswith("ZeroDivisionError: ")
         assert response.env is None
 
     scenario()

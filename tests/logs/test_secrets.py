@@ -91,7 +91,8 @@ def ask(url: str, *, key: str = "", body: bytes | None = None, **headers: str) -
             status: int = answer.status
             return status
     except urllib.error.HTTPError as error:
-        return error.code
+        with error:
+            return error.code
 
 
 def through_cables(server: CableServer) -> None:

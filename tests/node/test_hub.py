@@ -211,7 +211,7 @@ def test_a_kind_becomes_the_type_of_the_message() -> None:
         ("true", True),
         ('{"a":[1,{"b":null}]}', {"a": [1, {"b": None}]}),
         ('line\nwith "quotes" and é', 'line\nwith "quotes" and é'),
-        ("[" * 50_000 + "]" * 50_000, "[" * 50_000 + "]" * 50_000),
+        ("[" * 300_000 + "]" * 300_000, "[" * 300_000 + "]" * 300_000),
     ],
 )
 @pytest.mark.parametrize("listeners", [1, 2])

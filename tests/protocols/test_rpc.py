@@ -308,7 +308,7 @@ def test_a_state_that_another_server_wrote_is_read_where_it_can_be() -> None:
 def test_json_that_is_too_deep_is_no_answer() -> None:
     with pytest.raises(AppFailed):
         rpc_json.decode_command_response(b'{"more":' + b"[" * 2000)
-    deep = b"[" * 20_000 + b"]" * 20_000
+    deep = b"[" * 300_000 + b"]" * 300_000
     with pytest.raises(AppFailed, match="depth"):
         rpc_json.decode_command_response(b'{"more":%b}' % deep)
 
@@ -331,7 +331,7 @@ def test_responses_that_json_parse_accepts_are_read() -> None:
         ('{"a":"\\ud83c"}', '{"a":"\\ufffd"}'),
         ("[" * 2000 + "]" * 2000, "[" * 2000 + "]" * 2000),
         ('{"a":1e400}', '{"a":1e400}'),
-        ("[" * 20_000 + "]" * 20_000, json.dumps("[" * 20_000 + "]" * 20_000)),
+        ("[" * 300_000 + "]" * 300_000, json.dumps("[" * 300_000 + "]" * 300_000)),
     ],
     ids=["half of a surrogate pair", "deep", "large", "too deep"],
 )

@@ -48,7 +48,7 @@ def test_the_application_of_a_realm_decides_everything_about_its_clients() -> No
         ('"channel"', None),
         ("chat", None),
         ("", None),
-        ('{"channel":"Chat","x":' + "[" * 30_000 + "]" * 30_000 + "}", None),
+        ('{"channel":"Chat","x":' + "[" * 300_000 + "]" * 300_000 + "}", None),
     ],
 )
 def test_channel_name(identifier: str, name: str | None) -> None:

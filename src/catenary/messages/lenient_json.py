@@ -24,7 +24,8 @@ JSON_ERRORS: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
 """The exceptions of msgspec's decoders."""
 
 DEPTH: Final = 10_000
-"""Levels of nesting, as in anycable-go (encoding/json of Go). Python 3.12 stops at 1,500."""
+"""Levels of nesting, as in anycable-go (encoding/json of Go). Python 3.12 stops at 1,500, Python 3.14 where its stack ends: at some
+260,000 levels of text that is passed on, and 20,000 of values."""
 
 # Unpaired surrogates, in text whose escaped backslashes were replaced before.
 _LONE_HALF = re.compile(

@@ -47,7 +47,8 @@ def test_variables_and_the_file_count(tmp_path: Path) -> None:
     file.write_text("[server]\nmax_conn = 2000000000\n")
     done = catenary("doctor", f"--config-path={file}", *ports(), ANYCABLE_RPC_IMPL="none")
     problems = [each for each in findings(done) if each["level"] == "problem"]
-    assert [each["check"] for each in problems] == ["open files"]
+    # The system may allow more files than that, or fewer.
+    assert {each["check"] for each in problems} - {"system files"} == {"open files"}
     assert done.returncode == 1
 
 
