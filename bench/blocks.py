@@ -2,7 +2,7 @@
 
     python -m bench.blocks FILE FLAGS...
 
-On SIGUSR1 the server writes FILE. The memory of a process shows little about allocations, because
+On SIGUSR2 the server writes FILE. The memory of a process shows little about allocations, because
 allocators keep freed memory; the interpreter's own count of blocks is exact.
 Knows: the interpreter. Does not know: the server.
 """
@@ -41,7 +41,7 @@ class Allocations(msgspec.Struct, frozen=True):
 def ask(pid: int, path: Path) -> Allocations:
     """The allocations of a server that was started as above. Raises TimeoutError."""
     path.unlink(missing_ok=True)
-    os.kill(pid, signal.SIGUSR1)
+    os.kill(pid, signal.SIGUSR2)
     deadline = time.monotonic() + PATIENCE_S
     while not path.exists():
         if time.monotonic() > deadline:
@@ -94,5 +94,5 @@ def _write_report(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGUSR1, lambda *_: _write_report(Path(sys.argv[1])))
+    signal.signal(signal.SIGUSR2, lambda *_: _write_report(Path(sys.argv[1])))
     sys.exit(main(sys.argv[2:]))

@@ -46,7 +46,7 @@ class Watched:
         return float(longest)
 
     def _signal(self) -> None:
-        os.kill(self.server.process.pid, signal.SIGUSR1)
+        os.kill(self.server.process.pid, signal.SIGUSR2)
 
 
 @pytest.fixture(scope="module")

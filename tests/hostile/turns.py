@@ -2,7 +2,7 @@
 
     python -m tests.hostile.turns FILE FLAGS...
 
-SIGUSR1 begins; the next one ends, and writes the longest turns to FILE: their CPU in milliseconds, the
+SIGUSR2 begins; the next one ends, and writes the longest turns to FILE: their CPU in milliseconds, the
 longest first. CPU, because time on a busy machine is mostly somebody else's.
 """
 
@@ -63,5 +63,5 @@ class Watch:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGUSR1, Watch(Path(sys.argv[1])))
+    signal.signal(signal.SIGUSR2, Watch(Path(sys.argv[1])))
     sys.exit(main(sys.argv[2:]))
