@@ -84,8 +84,10 @@ def any_options(draw: st.DrawFn) -> Options:
     otel["endpoint"] = draw(st.sampled_from(["", "http://collector.test:4318"]))
     otel["sample_ratio"] = draw(st.floats(0, 1).map(str))
     jwt["jwks_url"] = draw(st.sampled_from(["", "https://issuer.test/keys"]))
-    if jwt.get("enforce"):
+    if jwt.get("enforce") or jwt.get("enforce_expiry"):
         jwt["secret"] = "s"
+    if jwt.get("enforce_expiry"):
+        jwt["resume_expired"] = False
     broker = rooms.get("broker", {}).get("adapter")
     if broker == "memory" or draw(st.booleans()):
         rooms.setdefault("server", {})["workers"] = 1
