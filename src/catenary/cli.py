@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from catenary import __version__
 from catenary.config.effective import effective, is_supervised
-from catenary.config.load import StartRequest, load
+from catenary.config.load import StartRequest, load, refuse_vanished
 from catenary.config.options import Options
 from catenary.config.suggestions import did_you_mean
 from catenary.errors import ConfigError, ImportFailed, ServerEnded, UnexpectedWord
@@ -173,13 +173,19 @@ class _Source:
     def __init__(self, flags: Sequence[str], *, with_cable: bool) -> None:
         self._flags = flags
         self._with_cable = with_cable
+        self._first: StartRequest | None = None
         self.worker = _worker()
         """Set in a worker process."""
 
     def read(self) -> StartRequest:
         """The present options. Raises :class:`ConfigError`."""
         found = self._checked()
-        return self._load(_read if found is None else found.read)
+        request = self._load(_read if found is None else found.read)
+        if self._first is None:
+            self._first = request
+        else:
+            refuse_vanished(self._first, request)
+        return request
 
     def retired(self) -> list[tuple[Options, float]]:
         """Earlier options, whose secrets are accepted until a time, in seconds since 1970."""

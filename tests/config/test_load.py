@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catenary.config.effective import effective
-from catenary.config.load import load
+from catenary.config.load import load, refuse_vanished
 from catenary.config.options import TABLE, Options, Value
 from catenary.errors import ConfigError
 from tests.config.sources import options, refused, request, value
@@ -182,6 +182,30 @@ def test_the_file(argv: list[str], missing: str | None, path: str | None, port: 
     assert (asked.config_path, asked.options.server.port) == (path, port)
 
 
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({}, "expected the file that was read at the start, got none"),
+        (
+            {"/etc/anycable/anycable.toml": FILES["/etc/anycable/anycable.toml"]},
+            "expected the file that was read at the start, got /etc/anycable/anycable.toml",
+        ),
+        ({"./anycable.toml": " \n"}, "expected options, got an empty file"),
+    ],
+)
+def test_a_file_that_is_gone_or_empty_does_not_reset_the_options(
+    files: dict[str, str], why: str
+) -> None:
+    first = request(files=FILES)
+    with pytest.raises(ConfigError, match=f"^./anycable.toml: {why}$"):
+        refuse_vanished(first, request(files=files))
+
+
+def test_a_file_may_appear_or_remain_empty() -> None:
+    refuse_vanished(request(files={}), request(files=FILES))
+    refuse_vanished(request(files={"./anycable.toml": ""}), request(files={"./anycable.toml": ""}))
+
+
 def test_only_the_files_that_are_needed_are_read() -> None:
     read: list[str] = []
 
@@ -277,6 +301,10 @@ def test_a_wrong_variable() -> None:
         ),
         ("[server]\nport = '1'", "./anycable.toml: server.port: expected a whole number from 0 to"),
         ("[server", "./anycable.toml: expected TOML, got: "),
+        (
+            "port = " + 5000 * "[",
+            "./anycable.toml: expected TOML, got values that are nested too deeply",
+        ),
     ],
 )
 def test_a_wrong_file(text: str, line: str) -> None:

@@ -18,9 +18,9 @@ class ConfiguredServer(CableServer):
     def __init__(
         self, directory: Path, text: str, *flags: str, command: tuple[str, ...] = OURS
     ) -> None:
-        self._path = directory / "anycable.toml"
-        self._path.write_text(text)
-        super().__init__(command, (f"--config-path={self._path}", *flags), {}, directory)
+        self.path = directory / "anycable.toml"
+        self.path.write_text(text)
+        super().__init__(command, (f"--config-path={self.path}", *flags), {}, directory)
 
     def configure(self, text: str) -> str:
         """Returns the lines of the log from the signal to the last line about the reload."""
@@ -29,7 +29,7 @@ class ConfiguredServer(CableServer):
 
     def write(self, text: str) -> None:
         """Replaces the file, and nothing else."""
-        self._path.write_text(text)
+        self.path.write_text(text)
 
     def hang_up(self) -> str:
         """Sends SIGHUP and returns what has been logged about it."""

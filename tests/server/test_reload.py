@@ -128,6 +128,15 @@ def test_a_configuration_that_is_wrong_changes_nothing(
     assert "options applied: 0, waiting for a restart: 0" in server.configure(before)
 
 
+def test_a_file_that_is_empty_for_a_moment_changes_nothing(server: ConfiguredServer) -> None:
+    before = configuration(NEW) + "[server]\nallowed_origins = 'example.com'\n"
+    server.configure(before)
+    log = server.configure("")
+    assert f"{REFUSED}: {server.path}: expected options, got an empty file" in log
+    assert "options applied: 0, waiting for a restart: 0" in server.configure(before)
+    server.configure(configuration(NEW))
+
+
 def test_what_needs_a_restart_is_named_and_waits(server: ConfiguredServer) -> None:
     log = server.configure(configuration(NEW) + "[server]\nhealth_path = '/up'")
     assert "ERROR" not in log

@@ -128,6 +128,22 @@ def load(
     )
 
 
+def refuse_vanished(first: StartRequest, again: StartRequest) -> None:
+    """Raises :class:`catenary.errors.ConfigError` if the file that was read ``first`` is gone or empty when it is read ``again``.
+
+    Without it, every option would have its default, such as no limit and all origins. An editor that truncates the file
+    before it writes it, a volume that is not mounted, and a pipe that was read before cause this.
+    """
+    path = first.config_path
+    if path is None:
+        return
+    if again.config_path != path:
+        found = "none" if again.config_path is None else again.config_path
+        raise ConfigError(f"{path}: expected the file that was read at the start, got {found}")
+    if first.config_text.strip() and not again.config_text.strip():
+        raise ConfigError(f"{path}: expected options, got an empty file")
+
+
 def parse_command_line(argv: Sequence[str]) -> CommandLine:
     """Reads flags: one or two dashes, ``_`` or ``-``, the value after ``=`` or as the next word.
 
@@ -202,6 +218,8 @@ def parse_file(text: str, path: str) -> dict[str, Given]:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: expected TOML, got: {error}") from error
+    except RecursionError:
+        raise ConfigError(f"{path}: expected TOML, got values that are nested too deeply") from None
     given: dict[str, Given] = {}
     for key, value in _flatten(document, ""):
         entry = _KEYS.get(key)
