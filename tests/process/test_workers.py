@@ -170,3 +170,14 @@ def test_a_second_signal_hastens_the_drain_of_the_workers() -> None:
         for client in clients:
             assert client.receive()["type"] == "disconnect"
         assert server.process.wait(60) == 0
+
+
+def test_a_worker_that_hangs_is_replaced() -> None:
+    with cable_server(*FLAGS, "--worker_timeout=3") as server:
+        server.wait_for_output("Worker 2 serves")
+        hung, other = workers_of(server)
+        os.kill(hung, signal.SIGSTOP)
+        server.wait_for_output(f"(pid {hung}) has not reported for 3 s: killing it")
+        until(lambda: hung not in workers_of(server))
+        assert other in workers_of(server)
+        assert is_alive(other)

@@ -242,6 +242,11 @@ class ServerOptions(Group, frozen=True, kw_only=True):
         brief="Number of processes that share the ports (1)",
         minimum=1,
     )
+    worker_timeout_s: int = option(
+        30,
+        "Time after which a worker whose event loop hangs is killed and replaced, in seconds (0: never)",
+        flag="worker_timeout",
+    )
     handover_socket: str = option(
         "",
         "Path of a Unix socket at which a new server takes over the ports of the running one, which then"

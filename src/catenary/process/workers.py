@@ -58,15 +58,17 @@ class Workers:
         notifier: Notifier,
         nats_url: str,
         end_s: float,
+        watchdog_s: float,
         is_patient: bool,
     ) -> None:
-        """Binds the ports. Raises :class:`ConfigError`."""
+        """Binds the ports. A worker that does nothing for ``watchdog_s`` is replaced (0: never). Raises :class:`ConfigError`."""
         self._command = tuple(command)
         self._started = started
         self._notifier = notifier
         notifier.describe = self._describe
         self._nats_url = nats_url
         self._end_s = end_s
+        self._watchdog_s = watchdog_s
         self._hint = HASTEN_HINT if is_patient else EXIT_HINT
         self._can_hasten = is_patient
         self._farewell: signal.Signals = signal.SIGTERM
@@ -182,7 +184,7 @@ class Workers:
             "Worker %d (pid %d) has not reported for %.0f s: killing it",
             index + 1,
             process.pid,
-            self._notifier.watchdog_s,
+            self._watchdog_s,
         )
         if process.returncode is None:
             process.kill()
@@ -279,7 +281,7 @@ class Workers:
         """Starts a worker; returns it when it serves, or None when it has exited before. Raises OSError."""
         share = self._shares[index]
         read_end, write_end = os.pipe()
-        watchdog_s = self._notifier.watchdog_s
+        watchdog_s = self._watchdog_s
         beats, heartbeat = os.pipe() if watchdog_s else (-1, -1)
         context = WorkerContext(
             number=index + 1,
