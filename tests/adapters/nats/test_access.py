@@ -147,7 +147,10 @@ async def test_tls(tmp_path: Path) -> None:
             certificate_path=str(paths["strange"][0]),
             key_path=str(paths["strange"][1]),
         )
-        assert "TLS has failed" in await refusal(nats.url, wrong)
+        words = await refusal(nats.url, wrong)
+        assert "TLS has failed" in words
+        # The server has refused the certificate of the client: its own was accepted.
+        assert "nats_tls_client_cert_path" in words
     with configured(tmp_path, f"tls: {{ {files}, handshake_first: true }}") as nats:
         first = NatsAccess(ca_path=str(ca), handshake_first=True)
         connection = await greeted(nats.url, first)

@@ -85,10 +85,8 @@ class NatsAccess(msgspec.Struct, frozen=True, kw_only=True):
         if isinstance(error, ssl.SSLCertVerificationError):
             return f"the certificate of the server is refused: {error.verify_message} (nats_tls_ca_cert_path)"
         if isinstance(error, ssl.SSLError):
-            option = (
-                "nats_tls_ca_cert_path" if self.certificate_path else "nats_tls_client_cert_path"
-            )
-            return f"TLS has failed: {error.reason or error} (look at {option})"
+            # The certificate of the server was accepted: what is left is that of the client.
+            return f"TLS has failed: {error.reason or error} (look at nats_tls_client_cert_path)"
         if error is not None:
             return str(error)
         if was_greeted:
