@@ -16,8 +16,9 @@ from catenary.messages.publications import Publication
 from catenary.messages.reasons import Reason
 from catenary.messages.replies import Delivery
 from catenary.metrics.counters import Counters
+from catenary.node.delivery_queue import WAITING_LIMIT, WRITE_BYTES
 from catenary.node.encoder import Encoder
-from catenary.node.hub import TURN, WAITING_LIMIT, WRITE_BYTES, Hub
+from catenary.node.hub import TURN, Hub
 from catenary.node.session import Session, Subscription
 from catenary.protocols.actioncable_json import ActionCableJson
 from catenary.wire.frames import frame

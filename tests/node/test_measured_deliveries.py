@@ -7,7 +7,7 @@ from catenary.errors import AppFailed
 from catenary.messages.decisions import Decision, Verdict
 from catenary.messages.names import Sid
 from catenary.metrics.histogram import Histogram
-from catenary.node import audience, decisions, hub
+from catenary.node import decisions, delivery_queue, hub
 from catenary.node.hub import TURN
 from catenary.node.session import Traits
 from tests.node.test_hub import NEWS, House
@@ -19,7 +19,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        for module in (audience, decisions, hub):
+        for module in (decisions, delivery_queue, hub):
             monkeypatch.setattr(module, "perf_counter", lambda: self.now)
 
 

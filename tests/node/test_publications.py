@@ -8,7 +8,8 @@ import pytest
 from catenary.errors import PublicationError
 from catenary.messages.decisions import Decision
 from catenary.messages.names import Stream
-from catenary.node.hub import TURN, WAITING_LIMIT
+from catenary.node.delivery_queue import WAITING_LIMIT
+from catenary.node.hub import TURN
 from tests.parts.heart import Client, Heart, confirming, in_loop, room, settle
 
 # Whispers

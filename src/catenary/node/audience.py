@@ -7,7 +7,6 @@ from asyncio import Future
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from time import perf_counter
 from typing import Final
 
 import msgspec
@@ -105,27 +104,6 @@ class Audience:
         self.waiting: deque[Publication] = deque()
         self.arrivals: list[float] = []
         self.is_due = False
-
-    def wait(self, publication: Publication) -> None:
-        """Adds a publication to those that wait. One that excludes a session is a batch of its own."""
-        waiting = self.waiting
-        if (
-            not waiting
-            or publication.exclude_socket is not None
-            or waiting[-1].exclude_socket is not None
-        ):
-            self.arrivals.append(perf_counter())
-        waiting.append(publication)
-
-    def take(self) -> tuple[list[Publication], float]:
-        """Takes the publications for one write: all that wait, up to one that excludes a session; and when the first of
-        them arrived."""
-        waiting = self.waiting
-        batch = [waiting.popleft()]
-        if batch[0].exclude_socket is None:
-            while waiting and waiting[0].exclude_socket is None:
-                batch.append(waiting.popleft())
-        return batch, self.arrivals.pop(0)
 
     def join(self, subscription: Subscription) -> None:
         """Adds a listener to its group."""

@@ -1,17 +1,14 @@
 """The subscribers of each stream, and the delivery of publications to them.
 
-The hot path of the server. One frame is encoded for all subscribers that share identifier and encoder. A stream
-with one listener costs one entry of a dict. Audiences are served in turns of the event loop, a limited number of clients
-in each, so that a delivery never blocks the loop for long. Messages that are published on the same stream meanwhile wait,
-in order, and are then sent in one write per client.
+The hot path of the server. A stream with one listener costs one entry of a dict, and its messages are written at once. Those
+of a stream with several go to the :class:`catenary.node.delivery_queue.DeliveryQueue`: one frame is encoded for all subscribers
+that share identifier and encoder.
 Knows: subscriptions, encoders, slices. Does not know: the application, publishers.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from functools import partial
-from itertools import islice
 from time import perf_counter
 from typing import Final
 
@@ -28,24 +25,19 @@ from catenary.messages.publications import (
 from catenary.metrics.counters import Counters
 from catenary.node.answers import FrameBatch, encoded, sliced
 from catenary.node.audience import Audience, delivery_frame
+from catenary.node.delivery_queue import DeliveryQueue
 from catenary.node.detached import Detached
 from catenary.node.observers import ObserverGroup
 from catenary.node.session import Session, Subscription
 from catenary.node.session_table import SessionTable
 from catenary.node.slow_consumers import SlowConsumers
-from catenary.node.traced import begin_deliveries, end_deliveries
+from catenary.node.traced import end_deliveries
 from catenary.node.turns import Turns
-from catenary.ports import History, Interest, Outbound
+from catenary.ports import History, Interest
 from catenary.tracer import Tracer
 
 TURN: Final = 1000
 """Clients served in one turn of the event loop: 3 to 4 ms at 3.3 µs per write, most of it in the kernel."""
-
-WRITE_BYTES: Final = 8192
-"""Bytes of a frame that cost as much as another client: fewer clients are served per turn if frames are large."""
-
-WAITING_LIMIT: Final = 256
-"""Publications that may wait for delivery; with more, publishers have to wait."""
 
 
 Follower = Callable[[Publication], None]
@@ -57,18 +49,16 @@ class Hub:
 
     __slots__ = (
         "_counters",
-        "_due",
+        "_deliveries",
         "_followers",
-        "_held_publishers",
         "_interest",
-        "_is_in_line",
         "_note_clients",
         "_note_seconds",
         "_observers",
         "_slow_consumers",
         "_streams",
         "_tracer",
-        "_waiting_num",
+        "caught_up",
         "rules",
         "sessions",
         "turns",
@@ -98,15 +88,21 @@ class Hub:
         self._interest = interest
         self._streams: dict[Stream, Subscription | Audience] = {}
         self._followers: dict[Stream, Follower] = {}
-        # Deliveries under way
-        self._due: deque[tuple[Audience, Iterator[None]]] = deque()
         self.turns = Turns(TURN, call_soon)
         """For deliveries and other work that many clients or subscriptions cause at once. The unit of cost is a write to
         a client."""
         self.sessions = SessionTable(counters, self.turns)
-        self._is_in_line = False
-        self._waiting_num = 0
-        self._held_publishers: list[asyncio.Future[None]] = []
+        self._deliveries = DeliveryQueue(
+            self.turns,
+            self.sessions,
+            self._slow_consumers,
+            self._observers,
+            counters,
+            tracer=tracer,
+            when_empty=self._forget_stream,
+        )
+        self.caught_up = self._deliveries.caught_up
+        """See :meth:`catenary.node.delivery_queue.DeliveryQueue.caught_up`."""
 
     # Listeners
 
@@ -117,8 +113,8 @@ class Hub:
 
     @property
     def waiting_num(self) -> int:
-        """Number of publications that wait for delivery, at most :data:`WAITING_LIMIT`."""
-        return self._waiting_num
+        """Number of publications that wait for delivery, at most :data:`catenary.node.delivery_queue.WAITING_LIMIT`."""
+        return self._deliveries.waiting_num
 
     def subscribers_num(self, stream: Stream) -> int:
         """Number of subscriptions that a stream has, without followers."""
@@ -385,21 +381,7 @@ class Hub:
             if listeners.rule is not None:
                 listeners.last = publication.position or listeners.last
             return
-        listeners.wait(publication)
-        self._waiting_num += 1
-        if not listeners.is_due:
-            listeners.is_due = True
-            self._due.append((listeners, self._slices(listeners)))
-            self._serve()
-
-    def caught_up(self) -> Awaitable[None] | None:
-        """For publishers: None while deliveries keep up; else to be awaited before the next publication."""
-        if self._waiting_num < WAITING_LIMIT:
-            return None
-        self._counters.held_publishers_total += 1
-        held = asyncio.get_running_loop().create_future()
-        self._held_publishers.append(held)
-        return held
+        self._deliveries.add(listeners, publication)
 
     def write(self, subscription: Subscription, publication: Publication) -> None:
         """Sends a publication to one listener only, unless its protocol has no message for it."""
@@ -450,97 +432,3 @@ class Hub:
         subscription.session.outbound.write(row)
         self._counters.server_msg_total += count
         self._counters.data_sent_total += len(row)
-
-    def _serve(self) -> None:
-        """Delivers as much as this turn of the event loop has room for; the rest follows in later turns."""
-        turns = self.turns
-        try:
-            while self._due and turns.room > 0:
-                audience, slices = self._due[0]
-                for _ in slices:
-                    break
-                else:
-                    self._due.popleft()
-                    audience.detach_pending(self._counters)
-                    if audience.waiting:
-                        # After the others: a busy stream must not delay quiet ones.
-                        self._due.append((audience, self._slices(audience)))
-                    else:
-                        audience.is_due = False
-                        audience.reattach_all()
-                        if audience.size == 0:
-                            # Not earlier: a listener that joined meanwhile had to receive messages in order.
-                            self._forget_stream(audience.stream)
-        finally:
-            # Even after an exception, the other audiences are served and held publishers are released.
-            if self._due and not self._is_in_line:
-                self._is_in_line = True
-                turns.wait(self._serve_on)
-
-    def _serve_on(self) -> None:
-        """Continues in a later turn."""
-        self._is_in_line = False
-        try:
-            self._serve()
-        finally:
-            self._release_publishers()
-
-    def _release_publishers(self) -> None:
-        """Lets held publishers continue if deliveries have caught up."""
-        if self._held_publishers and self._waiting_num < WAITING_LIMIT:
-            held, self._held_publishers = self._held_publishers, []
-            for each in held:
-                if not each.done():
-                    each.set_result(None)
-
-    def _slices(self, audience: Audience) -> Iterator[None]:
-        """Delivers the waiting publications of an audience; yields when the turn has no more room."""
-        turns = self.turns
-        batch, arrived_at = audience.take()
-        excluded = self._excluded(batch[0])
-        self._waiting_num -= len(batch)
-        spans = None if self._tracer is None else begin_deliveries(self._tracer, batch)
-        clients = 0
-        for frame, row, listeners in audience.frames(batch):
-            members = row
-            if excluded is not None and excluded in row:
-                members = [each for each in row if each is not excluded]
-            if audience.rule is not None and members:
-                members = self._slow_consumers.keeping_up(audience, listeners, members, batch)
-            left = len(members)
-            clients += left
-            if self._observers.delivered is not None:
-                self._observers.delivered(audience.stream, len(batch), left)
-            self._counters.server_msg_total += left * len(batch)
-            self._counters.data_sent_total += left * len(frame)
-            turns.spend(len(batch))  # encoding a message takes about as long as a write
-            rest = iter(members)
-            cost = 1 + len(frame) // WRITE_BYTES
-            while left > 0:
-                if turns.room <= 0:
-                    yield
-                part = min(left, -(-turns.room // cost))
-                # The methods are looked up together, and without a copy of the list: the objects of
-                # different clients are far apart in memory, and each access is a cache miss.
-                for write in [each.write for each in islice(rest, part)]:
-                    write(frame)
-                left -= part
-                turns.spend(part * cost)
-        if audience.rule is not None:
-            audience.last = batch[-1].position or audience.last
-        if len(batch) == 1:
-            self._note_seconds(perf_counter() - arrived_at)
-            self._note_clients(clients)
-        else:
-            counters = self._counters
-            counters.delivery_seconds.observe_equal(perf_counter() - arrived_at, len(batch))
-            counters.delivery_clients.observe_equal(clients, len(batch))
-        if spans:
-            end_deliveries(spans, clients)
-
-    def _excluded(self, publication: Publication) -> Outbound | None:
-        """The outbound of the session that a publication excludes, if it is one of this node."""
-        if publication.exclude_socket is None:
-            return None
-        session = self.sessions.find(publication.exclude_socket)
-        return None if session is None else session.outbound

@@ -14,8 +14,9 @@ from catenary import __version__
 from catenary.logs.rate_limited import LineLimit
 from catenary.metrics.figures import Kind
 from catenary.metrics.registry import Registry
+from catenary.node.delivery_queue import WAITING_LIMIT
 from catenary.node.disconnector import QUEUE_LIMIT
-from catenary.node.hub import WAITING_LIMIT, Hub
+from catenary.node.hub import Hub
 from catenary.process import resources
 from catenary.process.loop_lag import INTERVAL_S, LoopLag
 from catenary.server.build import ServerBuild

@@ -13,7 +13,8 @@ from typing import Final, Protocol
 from catenary.messages.names import RESERVED, Stream
 from catenary.messages.publications import Position, Publication, is_later
 from catenary.node.audience import json_of
-from catenary.node.hub import WRITE_BYTES, Hub
+from catenary.node.delivery_queue import WRITE_BYTES
+from catenary.node.hub import Hub
 from catenary.protocols.durable_streams import Chunk, Content
 
 RECENT: Final = 100
