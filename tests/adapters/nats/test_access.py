@@ -186,7 +186,10 @@ async def test_needed_subjects_that_are_forbidden_are_named(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["credentials_path", "nkey_path"])
 @pytest.mark.parametrize(
-    "text", ["", "SUAsecret", Key(ACCOUNT).seed, Key(USER).public, "\x00", "é"]
+    "text",
+    ["", "SUAsecret", Key(ACCOUNT).seed, Key(USER).public, "\x00", "é"],
+    # Keys are random: processes that share the tests must give them the same names.
+    ids=["empty", "too short", "of an account", "public", "zero", "not ASCII"],
 )
 def test_files_that_are_no_credentials(tmp_path: Path, name: str, text: str) -> None:
     path = written(tmp_path / "file", text)
