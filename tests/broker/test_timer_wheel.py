@@ -102,6 +102,23 @@ def test_going_back_and_forth_leaves_nothing() -> None:
     assert after - before < 20_000
 
 
+def test_keys_that_leave_long_before_their_deadlines_leave_nothing() -> None:
+    """Clients with tokens that are valid for a month come and go: each second has another deadline."""
+    wheel = TimerWheel[str](TICKS)
+    wheel.schedule("stays", 5e6)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for second in range(20_000):
+            wheel.schedule(str(second), 2_592_000.0 + second)
+            wheel.cancel(str(second))
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 20_000
+    assert due(wheel, 6e6) == ["stays"]
+
+
 class WheelAgainstModel(RuleBasedStateMachine):
     """The model is a dict of deadlines, which is searched as a whole each time."""
 

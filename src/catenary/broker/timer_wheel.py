@@ -17,11 +17,15 @@ TICKS: Final = 32
 SHORTEST_TICK_S: Final = 0.001
 """For TTLs of 0 or close to it."""
 
+_SPARE_NUMBERS: Final = 2 * TICKS
+"""Numbers of slots that are gone, which the heap may have in any case."""
+
 
 class TimerWheel(Generic[Key]):
     """Deadlines of keys. ``ttl_s`` is how far ahead they usually are, and sets the length of a tick.
 
-    Memory is one slot for each tick that has a deadline.
+    Memory is one slot for each tick that has a deadline, however far ahead: a day of clients whose tokens are valid for a year
+    leaves nothing when they have left.
     """
 
     __slots__ = ("_order", "_slot_numbers", "_slots", "tick_s")
@@ -30,7 +34,8 @@ class TimerWheel(Generic[Key]):
         self.tick_s = max(ttl_s / TICKS, SHORTEST_TICK_S)
         self._slot_numbers: dict[Key, int] = {}
         self._slots: dict[int, dict[Key, None]] = {}
-        self._order: list[int] = []  # the numbers of the slots, as a heap
+        # The numbers of the slots, as a heap; some of slots that are gone, and some twice
+        self._order: list[int] = []
 
     def __len__(self) -> int:
         return len(self._slot_numbers)
@@ -64,19 +69,23 @@ class TimerWheel(Generic[Key]):
         # The current slot may contain deadlines in the future: it is due at its end.
         current = floor(now / self.tick_s)
         while self._order and self._order[0] < current:
-            slot = self._slots[self._order[0]]
+            slot = self._slots.get(self._order[0])
             if slot:
                 key, _ = slot.popitem()
                 del self._slot_numbers[key]
                 return key
-            del self._slots[heappop(self._order)]
+            self._slots.pop(heappop(self._order), None)
         if not self._slot_numbers:
             self._slot_numbers.clear()  # frees memory: a dict does not shrink by itself
         return None
 
     def _remove(self, key: Key, number: int) -> None:
-        """Removes a key from its slot. An empty slot stays until it is due, so that its number is in the heap once."""
+        """Removes a key from its slot, and the slot if it is empty. Its number stays in the heap until it is due, or until most
+        numbers there are of slots that are gone."""
         slot = self._slots[number]
         del slot[key]
-        if not slot:
-            slot.clear()  # frees memory
+        if slot:
+            return
+        del self._slots[number]
+        if len(self._order) > 2 * len(self._slots) + _SPARE_NUMBERS:
+            self._order = sorted(self._slots)
