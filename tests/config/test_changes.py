@@ -59,7 +59,7 @@ def test_trusted_proxies_are_replaced_but_not_switched_on() -> None:
             "redis.url = 'redis://u:p@b'",
             "redis.url: redis://•••@a → redis://•••@b",
         ),
-        ("secret = 'one'", "secret = 'two'", "secret: another value"),
+        ("secret = 'one'", "secret = 'two'", "secret: changed"),
     ],
 )
 def test_a_change_is_described_without_secrets(before: str, after: str, line: str) -> None:

@@ -108,7 +108,7 @@ def test_printed_rules_are_read_to_the_same_rules() -> None:
         (
             'match = "*"\n[[streams.rules]]\nmatch = "b"',
             "",
-            "streams.rules[2]: match: expected a pattern that earlier rules leave something to, got 'b' after"
+            "streams.rules[2]: match: expected a pattern that no earlier rule covers, got 'b' after"
             " streams.rules[1] with '*'",
         ),
     ],

@@ -120,7 +120,7 @@ async def test_a_silent_node_is_forgotten_and_its_questions_are_answered(engine:
             assert len(here.nodes()) == 2
             clock.now += ANNOUNCE_S
             here.directory.announce()
-            await until(lambda: here.directory.heard_itself_at == clock.now)
+            await until(lambda: here.directory.received_own_at == clock.now)
         here.directory.announce()
         assert here.nodes() == (here.own,)
         error = f"the node has been silent for {SILENT_S:g} s"

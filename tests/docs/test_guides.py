@@ -332,7 +332,7 @@ def test_a_new_version_takes_over_the_ports(reader: Machine) -> None:
         reader.terminal(server, 8080) as old,
         reader.terminal(server) as new,
     ):
-        old.wait_for("A new server serves at the sockets of this one")
+        old.wait_for("A new server has taken over the ports")
         old.wait_for("server: Stopped")
         assert "shares no Redis" not in new.output()
         assert reader.type(f"{GET} localhost:8080/health") == "OK\n"

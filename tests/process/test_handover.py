@@ -103,7 +103,7 @@ def test_nobody_notices_that_new_servers_take_over(tmp_path: Path) -> None:
             for workers in (2, 1):
                 new = servers.enter_context(started(*flags, f"--workers={workers}", like=old))
                 assert old.process.wait(60) == 0, new.output()
-                assert "A new server serves at the sockets of this one" in old.output()
+                assert "A new server has taken over the ports" in old.output()
                 callers.wait_for_more()
                 old = new
         finally:

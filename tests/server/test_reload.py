@@ -91,7 +91,7 @@ def test_secrets_are_replaced_and_the_old_ones_are_accepted_for_a_while(
     assert all(everything.values()), everything
     assert not any(accepted(server, NEW).values())
     log = server.configure(configuration(NEW, grace_s=3))
-    assert "Reload: secret: another value" in log
+    assert "Reload: secret: changed" in log
     assert OLD not in log
     assert NEW not in log
     for secret in (OLD, NEW):

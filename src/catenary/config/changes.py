@@ -63,7 +63,7 @@ def described(row: OptionRow, running: Options, read: Options) -> str:
     """A change for the log, such as ``limits.max_streams: 100 → 200``; secrets are masked."""
     before, after = (_shown(row, each) for each in (running, read))
     if before == after:  # masked, or cut
-        return f"{row.option.toml}: another value"
+        return f"{row.option.toml}: changed"
     return f"{row.option.toml}: {before} → {after}"
 
 

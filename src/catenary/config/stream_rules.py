@@ -61,7 +61,7 @@ def stream_rules(options: Options) -> tuple[StreamRule, ...]:
         for earlier, other in enumerate(rules, 1):
             if other.match in (rule.match, "*"):
                 raise ConfigError(
-                    f"{where}: match: expected a pattern that earlier rules leave something to, got {rule.match!r}"
+                    f"{where}: match: expected a pattern that no earlier rule covers, got {rule.match!r}"
                     f" after streams.rules[{earlier}] with {other.match!r}"
                 )
         _check_engine(where, rule, options)

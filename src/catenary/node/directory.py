@@ -70,7 +70,7 @@ class Directory:
         "_peers",
         "_receives_since",
         "_replies",
-        "heard_itself_at",
+        "received_own_at",
     )
 
     def __init__(
@@ -94,7 +94,7 @@ class Directory:
         self._nodes: dict[str, _Known] = {}
         # Since when announcements arrive without a gap
         self._receives_since = clock()
-        self.heard_itself_at = clock()
+        self.received_own_at = clock()
         """When the last announcement of this node came back to it, by ``clock``."""
 
     def nodes(self) -> tuple[NodeEntry, ...]:
@@ -105,7 +105,7 @@ class Directory:
     @property
     def is_cut_off(self) -> bool:
         """Whether messages between nodes do not arrive here at present."""
-        return self._clock() - self.heard_itself_at > CUT_OFF_S
+        return self._clock() - self.received_own_at > CUT_OFF_S
 
     @property
     def interval_s(self) -> float:
@@ -133,7 +133,7 @@ class Directory:
             self._announce_at = now + spread_s - ANNOUNCE_S / 2
             self._peers.send_to_all(self._announcement())
         else:
-            # It tells this node alone that messages arrive.
+            # Only to itself: the node notices that messages arrive.
             self._peers.send_to(self._own.id, self._announcement())
         if not self.is_cut_off:
             self._forget_silent(now)
@@ -150,7 +150,7 @@ class Directory:
         """A node has announced itself, perhaps this one."""
         entry = announced.entry
         if entry.id == self._own.id:
-            self._hear_itself()
+            self._note_own_announcement()
             return
         # In this order NaN becomes the shortest interval.
         silent_s = SILENT * min(LONGEST_S, max(ANNOUNCE_S, announced.interval_s))
@@ -180,10 +180,10 @@ class Directory:
     def _announcement(self) -> bytes:
         return pack(Announced(self._own.id, self._own, self.interval_s))
 
-    def _hear_itself(self) -> None:
+    def _note_own_announcement(self) -> None:
         if self.is_cut_off:
             self._receives_since = self._clock()
-        self.heard_itself_at = self._clock()
+        self.received_own_at = self._clock()
 
     def _forget_silent(self, now: float) -> None:
         silent = [

@@ -160,7 +160,7 @@ class HandoverSocket:
                     _log.warning("Handing over the listening sockets failed: %s", error)
                     continue
             if is_replaced:
-                _log.info("A new server serves at the sockets of this one")
+                _log.info("A new server has taken over the ports")
                 self._stop()
                 return
 

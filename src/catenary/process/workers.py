@@ -71,7 +71,7 @@ class Workers:
         self._watchdog_s = watchdog_s
         self._hint = HASTEN_HINT if is_patient else EXIT_HINT
         self._can_hasten = is_patient
-        self._farewell: signal.Signals = signal.SIGTERM
+        self._stop_signal: signal.Signals = signal.SIGTERM
         opened = {each.port: sockets.open_shares(each, number) for each in addresses}
         sockets.close_unused()
         self._shares = [
@@ -117,7 +117,7 @@ class Workers:
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             self._ending.set()
             self._notifier.stopping()
-            self._signal_all(self._farewell)
+            self._signal_all(self._stop_signal)
             # The workers have copies. The last one to close its copy ends the queue of waiting connections.
             self._close_shares()
             await asyncio.gather(*(each.stop(self._end_s + GRACE_S) for each in keepers))
@@ -166,7 +166,7 @@ class Workers:
             logging.shutdown()
             os._exit(128 + number)
         if number == REPLACED:
-            self._farewell = REPLACED
+            self._stop_signal = REPLACED
         why = "another server serves the ports" if number == REPLACED else number.name
         _log.info("%s: shutting down; %s", why, self._hint)
         self._ending.set()

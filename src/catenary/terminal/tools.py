@@ -35,7 +35,7 @@ TOOLS: Final = (
     Tool("sign", "sign", "Sign a stream's name"),
     Tool("bench", "bench", "Generate load"),
     Tool("doctor", "doctor", "Check a server's setup", takes_server_flags=True),
-    Tool("health", "health", "Ask a server if it is well", takes_server_flags=True),
+    Tool("health", "health", "Check if a server is alive", takes_server_flags=True),
     Tool("new", "new", "Create a project"),
     Tool("completion", "completion", "Complete in your shell"),
 )
