@@ -242,9 +242,9 @@ def _read(text: str, form: str) -> Url:
 class RedisAddress(msgspec.Struct, frozen=True):
     """The address of Redis as the options give it.
 
-    ``url`` may name several nodes of a Redis Cluster. With ``sentinels``, its host is the master's name, in its own case. A sentinel without user and
-    password uses those of the first one. An idle connection is probed after ``keepalive_s`` seconds. The
-    paths name PEM files; an empty one is not given.
+    ``url`` may name several nodes of a Redis Cluster. With ``sentinels``, its host is the master's name, in its own case.
+    A sentinel without user and password uses those of the first one. An idle connection is probed after ``keepalive_s``
+    seconds. The paths name PEM files; an empty one is not given.
     """
 
     url: str

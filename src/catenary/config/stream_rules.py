@@ -11,7 +11,7 @@ from catenary.config.options import INT_MAX, Options
 from catenary.errors import ConfigError
 
 SlowConsumer = Literal["disconnect", "drop_oldest", "keep_latest", "catch_up"]
-"""What happens to messages of a stream for a client that reads too slowly.
+"""The policy for messages of a stream to a client that reads too slowly.
 
 *disconnect*: they wait, and beyond ``ws_max_pending_size`` the client is closed. *drop_oldest*: the latest
 ``slow_consumer_limit`` wait. *keep_latest*: the latest one waits. *catch_up*: none waits, and the client gets them from the
@@ -23,7 +23,7 @@ PENDING_MAX: Final = 10_000
 
 
 class StreamRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What holds for the streams whose names match a pattern: ``*`` is any text, ``?`` any one character.
+    """The settings of the streams whose names match a pattern: ``*`` is any text, ``?`` any one character.
 
     - ``history_limit``, ``history_ttl`` (seconds), ``history_bytes`` (0: no limit): how much of the history is stored, and for
       how long. None: the broker's option.

@@ -79,7 +79,7 @@ class Hub:
         self._counters = counters
         self._slow_consumers = SlowConsumers(self, history, counters)
         self.rules = rules or StreamRules()
-        """What holds for single streams."""
+        """The rules for single streams."""
         self.rules.on_change.append(self._apply_rules)
         self._note_seconds = counters.delivery_seconds.observe
         self._note_clients = counters.delivery_clients.observe

@@ -1,7 +1,7 @@
 """Passes the listening sockets of a running server to a later version of it, so that no connection is refused in between.
 
 Both know the path of a Unix socket. The later server connects there when it starts and receives the descriptors
-(SCM_RIGHTS, unix(7)); when it serves, it says so. The running one then stops. If the later one fails before that, the
+(SCM_RIGHTS, unix(7)); when it serves, it notifies the running one, which then stops. If the later one fails before that, the
 running one continues.
 
 Packets (SOCK_SEQPACKET), all from the running server but the last:
@@ -72,7 +72,7 @@ class Predecessor:
         return cls(connection, sockets)
 
     def replace(self) -> None:
-        """Tells the running server that this one serves."""
+        """Notifies the running server that this one serves."""
         with contextlib.suppress(OSError):  # It has ended meanwhile.
             self._connection.send(SERVING)
         self._connection.close()

@@ -33,8 +33,10 @@ HASTEN_HINT: Final = "a second signal hastens that, a third one exits at once"
 
 
 class StopSignals:
-    """SIGTERM, SIGINT and :data:`REPLACED`: the first one sets ``received``, the second one calls ``hasten``, which returns whether the shutdown
-    was waiting for time to pass. If it was not, the signal ends the process at once, and so does a third one.
+    """SIGTERM, SIGINT and :data:`REPLACED`: the first one sets ``received``, the second one calls ``hasten``.
+
+    That returns whether the shutdown was waiting for time to pass. If it was not, the second signal ends the process at once,
+    and so does a third one.
 
     ``is_patient`` tells whether the shutdown will wait, for the log.
     """
@@ -76,8 +78,9 @@ async def run(
     """Calls ``start`` in order, serves until a signal, waits ``shutdown_delay_s``, runs the ``shutdown``.
     A second signal ends the delay and hastens the ``drain``, which is part of the shutdown.
 
-    ``started`` is called when clients are served, ``stopping`` before the delay. A process that is replaced accepts nothing from the signal on, and does not wait. An exception from ``start`` is raised. A listener that ends before a
-    signal shuts the server down, because its connections ended with it: raises :class:`ServerEnded` after that.
+    ``started`` is called when clients are served, ``stopping`` before the delay. A process that is replaced accepts nothing
+    from the signal on, and does not wait. An exception from ``start`` is raised. A listener that ends before a signal shuts
+    the server down, because its connections ended with it: raises :class:`ServerEnded` after that.
     """
     signals = StopSignals(is_patient=shutdown_delay_s > 0 or drain.is_slow)
     for each in start:

@@ -1,4 +1,4 @@
-"""Tells systemd when this server is ready, reloads and stops, what it does, and that its event loop runs.
+"""Notifies systemd when this server is ready, reloads and stops, what it does, and that its event loop runs.
 
 Source: sd_notify(3), systemd.service(5) (Type=notify, WatchdogSec=). Knows: the socket of systemd, time. Does not know: what
 is served.

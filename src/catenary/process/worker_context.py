@@ -53,7 +53,7 @@ class WorkerContext(msgspec.Struct, frozen=True, kw_only=True):
         return sockets
 
     def report_ready(self) -> None:
-        """Tells the parent that clients are served, and from now on that the event loop runs."""
+        """Notifies the parent that clients are served, and from now on that the event loop runs."""
         if self.watchdog_s:
             Heartbeat(self.heartbeat, self.watchdog_s)
         with contextlib.suppress(BrokenPipeError):

@@ -56,7 +56,7 @@ class Reloads:
         return frozenset[str]().union(*(stated for stated, _ in self._parts))
 
     def prepare(self, settings: Settings, places: Collection[str]) -> list[Callable[[], None]]:
-        """What applies the values of these options. Raises :class:`catenary.errors.ConfigError`."""
+        """The functions that apply the values of these options. Raises :class:`catenary.errors.ConfigError`."""
         changed = frozenset(places)
         return [prepare(settings) for stated, prepare in self._parts if stated & changed]
 

@@ -1,4 +1,4 @@
-"""What a connection of HTTP/2 reports to its owner.
+"""The events that a connection of HTTP/2 reports to its owner.
 
 Knows: header fields. Does not know: frames, what requests mean.
 """

@@ -98,7 +98,7 @@ class NatsAccess(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def credentials(self) -> str:
-        """What a server may refuse, for errors."""
+        """The option with the credentials that a server may refuse, for errors."""
         return self._option or "the user, the password or the token of nats_servers"
 
     @property

@@ -126,7 +126,7 @@ class ApiReply(msgspec.Struct, frozen=True):
 
     @property
     def words(self) -> str:
-        """What the error says."""
+        """The description of the error; empty without one."""
         return "" if self.error is None else self.error.description
 
     def check(self) -> None:

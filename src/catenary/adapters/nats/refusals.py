@@ -1,4 +1,4 @@
-"""What a server's ``-ERR`` says: a user that is refused, or a subject that this user may not use.
+"""Reads a server's ``-ERR``: it refuses the user, or a subject that this user may not use.
 
 Source: "Client Protocol" of the NATS documentation (docs.nats.io).
 Knows: texts. Does not know: connections.

@@ -1,4 +1,4 @@
-"""What a NATS server says of itself when a client connects, and again when its cluster changes.
+"""INFO: a NATS server describes itself when a client connects, and again when its cluster changes.
 
 Source: "Client Protocol" of the NATS documentation (docs.nats.io): INFO.
 """

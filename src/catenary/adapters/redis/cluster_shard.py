@@ -130,7 +130,7 @@ class Shard(Commands):
 
     @property
     def is_refusing_again(self) -> bool:
-        """Nodes disagree: some calls are sent back and forth."""
+        """Whether some calls are sent back and forth, because nodes disagree."""
         calls = self._without_script
         return any(isinstance(each, RoutedCall) and each.refused_num > PATIENCE for each in calls)
 

@@ -67,5 +67,5 @@ class RedisNames(msgspec.Struct, frozen=True):
         return StreamKeys(*self._around(f"{self.prefix}:{kind}"))
 
     def _around(self, start: str) -> tuple[str, str]:
-        """What is written before and after the name of a stream."""
+        """The text before and after the name of a stream."""
         return (f"{start}:{{:", "}") if self.has_slots else (f"{start}:", "")

@@ -1,4 +1,4 @@
-"""Checks of what the whole machine, or the container, allows: memory, files, half-open connections.
+"""Checks the limits of the whole machine, or of the container: memory, files, half-open connections.
 
 The advice is explained in docs/tuning.md. Source: cgroups(7), proc_sys_fs(5), tcp(7).
 """
@@ -13,10 +13,10 @@ from catenary.terminal.doctor.findings import Finding, ok, problem, warning
 
 MB: Final = 1_048_576
 PROCESS_MB: Final = 60
-"""What one process takes before its first client, with all its libraries."""
+"""Memory of one process before its first client, with all its libraries."""
 
 CLIENT_BYTES: Final = 8_192
-"""What a client takes that reads what it gets: 3 KB in the process, the rest in the kernel (docs/performance.md)."""
+"""Memory of a client that reads what it gets: 3 KB in the process, the rest in the kernel (docs/performance.md)."""
 
 _PROC: Final = Path("/proc")
 _CGROUPS: Final = Path("/sys/fs/cgroup")
