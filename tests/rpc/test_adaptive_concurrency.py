@@ -67,7 +67,7 @@ class Load:
 
 @asynccontextmanager
 async def load(
-    kind: str, host: str, callers: int = CALLERS, command_timeout_s: float = 3.0
+    kind: str, host: str, callers: int = CALLERS, command_timeout_s: float = 20.0
 ) -> AsyncIterator[Load]:
     counters = Counters()
     limits = CallLimits(adaptive=AdaptiveRules(), command_timeout_s=command_timeout_s)
