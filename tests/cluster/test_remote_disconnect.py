@@ -9,7 +9,7 @@ import signal
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -99,15 +99,18 @@ def nats() -> Iterator[Nodes]:
         yield Nodes(nodes, over_http(nodes[0]))
 
 
-@pytest.fixture(params=["memory", "redis", "relayed", "nats"])
+OPENED: dict[str, Callable[[], AbstractContextManager[Nodes]]] = {
+    "memory": memory,
+    "redis": redis,
+    "relayed": lambda: redis(is_relayed=True),
+    "nats": nats,
+}
+
+
+@pytest.fixture(scope="module", params=OPENED)
 def nodes(request: pytest.FixtureRequest) -> Iterator[Nodes]:
-    opened = {
-        "memory": memory,
-        "redis": redis,
-        "relayed": lambda: redis(is_relayed=True),
-        "nats": nats,
-    }
-    with opened[request.param]() as nodes:
+    """Servers for all tests that name clients of their own."""
+    with OPENED[request.param]() as nodes:
         yield nodes
 
 
@@ -145,28 +148,30 @@ def test_a_client_that_is_disconnected_while_it_is_away_needs_its_token(
     nodes: Nodes, reconnect: bool
 ) -> None:
     first, second = nodes.servers
-    banned = [session_of(first, EVE) for _ in range(2)]
+    user = json.dumps({"user": f"banned {reconnect}"})
+    banned = [session_of(first, user) for _ in range(2)]
     free = session_of(first, BOB)
-    nodes.disconnect(EVE, reconnect)
-    wait_until_revoked(nodes)
+    disconnect_and_wait(nodes, user, reconnect)
     refused = {"type": "disconnect", "reason": "unauthorized", "reconnect": False}
     assert first_answer(second, banned[0]) == refused
     assert first_answer(first, banned[1]) == refused
     assert first_answer(second, free)["restored"] is True
 
 
-def wait_until_revoked(nodes: Nodes, times: int = 1) -> None:
+def disconnect_and_wait(nodes: Nodes, identifiers: str, reconnect: bool) -> None:
     """A publisher over Redis pub/sub gets no answer when its command was carried out: each node counts it."""
-    for server in nodes.servers:
-        wait_until(server, f"remote_commands_total {times}")
+    before = [server.figure("remote_commands_total") for server in nodes.servers]
+    nodes.disconnect(identifiers, reconnect)
+    for server, number in zip(nodes.servers, before, strict=True):
+        wait_until(server, f"remote_commands_total {number + 1}")
 
 
 def test_it_may_resume_what_it_began_after_that(nodes: Nodes) -> None:
     first, second = nodes.servers
-    session_of(first, EVE)
-    nodes.disconnect(EVE, True)
-    wait_until_revoked(nodes)
-    assert first_answer(second, session_of(first, EVE))["restored"] is True
+    user = json.dumps({"user": "returning"})
+    session_of(first, user)
+    disconnect_and_wait(nodes, user, True)
+    assert first_answer(second, session_of(first, user))["restored"] is True
 
 
 @pytest.mark.parametrize("nodes", ["redis", "nats"], indirect=True)

@@ -6,7 +6,6 @@ import signal
 import threading
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -14,21 +13,20 @@ from tests.parts.cable_client import CableClient, confirmed
 from tests.parts.configured_server import REFUSED, ConfiguredServer
 from tests.process.test_workers import is_alive, until, workers_of
 
-FLAGS = ("--public", "--norpc", "--broadcast_adapter=http", "--workers=2")
+FLAGS = ("--noauth", "--public_streams", "--norpc", "--broadcast_adapter=http", "--workers=2")
 ROLLED = "all workers have been replaced"
+FIRST_OPTIONS = "broadcast_key = 'old'\n"
+ROLLED_OPTIONS = "broadcast_key = 'new'\nmetrics.http = '/m'\n"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConfiguredServer]:
-    running = ConfiguredServer(tmp_path_factory.mktemp("rolling"), "", *FLAGS)
+    running = ConfiguredServer(tmp_path_factory.mktemp("rolling"), FIRST_OPTIONS, *FLAGS)
     try:
         running.wait_for_output(" serves (pid", times=2)
         yield running
     finally:
         running.close()
-
-
-ROLLED_OPTIONS = "metrics.http = '/m'\n"
 
 
 def status_of(server: ConfiguredServer, path: str) -> int:
@@ -43,7 +41,7 @@ def test_new_workers_have_the_new_options_while_the_port_is_served_and_clients_c
     ending, answers = threading.Event(), list[int]()
 
     def ask() -> None:
-        while not ending.is_set():
+        while not ending.wait(0.01):  # the workers that start need the processor, too
             answers.append(status_of(server, "/health"))
 
     asking = threading.Thread(target=ask)
@@ -52,7 +50,7 @@ def test_new_workers_have_the_new_options_while_the_port_is_served_and_clients_c
         with CableClient(server.cable_url) as client:
             client.receive_welcome()
             server.configure(ROLLED_OPTIONS)
-            server.wait_for_output(ROLLED)
+            server.wait_for_output(ROLLED, 90)
             goodbye = client.receive()
     finally:
         ending.set()
@@ -65,6 +63,15 @@ def test_new_workers_have_the_new_options_while_the_port_is_served_and_clients_c
     assert not any(map(is_alive, before))
     assert "applied by new workers: metrics.http_path: (empty) → /m" in server.output()
     assert status_of(server, "/m") == 200
+
+
+def test_an_old_secret_is_accepted_by_workers_that_were_replaced(server: ConfiguredServer) -> None:
+    body = json.dumps({"stream": "s", "data": "1"}).encode()
+    for key in ("old", "new", "old", "new"):
+        headers = {"Authorization": f"Bearer {key}"}
+        request = urllib.request.Request(server.broadcast_url, body, headers)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            assert answer.status == 201
 
 
 def test_options_that_a_running_process_applies_disconnect_nobody(server: ConfiguredServer) -> None:
@@ -105,24 +112,3 @@ def test_a_worker_that_crashes_starts_with_what_the_others_have(server: Configur
     server.wait_for_output(f"(pid {victim}) has died")
     until(lambda: victim not in workers_of(server) and len(workers_of(server)) == 2)
     assert {status_of(server, "/m") for _ in range(8)} == {200}
-
-
-def test_an_old_secret_is_accepted_by_workers_that_were_replaced(tmp_path: Path) -> None:
-    def text(secret: str, path: str) -> str:
-        return f"broadcast_key = '{secret}'\n[server]\nhealth_path = '{path}'"
-
-    flags = ("--norpc", "--broadcast_adapter=http", "--workers=2")
-    server = ConfiguredServer(tmp_path, text("old", "/a"), *flags)
-    try:
-        server.wait_for_output(" serves (pid", times=2)
-        server.configure(text("new", "/b"))
-        server.wait_for_output(ROLLED)
-        for key in ("old", "new", "old", "new"):
-            body = json.dumps({"stream": "s", "data": "1"}).encode()
-            request = urllib.request.Request(
-                server.broadcast_url, body, {"Authorization": f"Bearer {key}"}
-            )
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                assert answer.status == 201
-    finally:
-        server.close()

@@ -296,6 +296,13 @@ def test_files_that_tls_needs_are_looked_at_before(tmp_path: Path) -> None:
     ("flags", "name"),
     [
         (("--redis_url=redis://:hush@a,redis://b/1",), "redis_url"),
+        (
+            (
+                *("--broadcast_adapter=http", "--broker=redis", "--workers=2"),
+                "--redis_url=redis://:hush@h/x",
+            ),
+            "redis_url",
+        ),
         (("--redis_url=redis://:hush@h/x",), "redis_url"),
         (("--redis_url=unix://",), "redis_url"),
         (("--redis_url=redis://a..b",), "redis_url"),
@@ -304,21 +311,16 @@ def test_files_that_tls_needs_are_looked_at_before(tmp_path: Path) -> None:
         (("--redis_url=redis://m", "--redis_sentinels=[::1"), "redis_sentinels"),
     ],
 )
-@pytest.mark.parametrize(
-    "uses", [("--broadcast_adapter=redis",), ("--broker=redis", "--workers=2")]
-)
-def test_an_address_that_is_none_ends_the_start(
-    flags: tuple[str, ...], name: str, uses: tuple[str, ...]
-) -> None:
+def test_an_address_that_is_none_ends_the_start(flags: tuple[str, ...], name: str) -> None:
+    """Also if only workers would use it."""
     server = (
         "--public",
         "--norpc",
+        "--broadcast_adapter=redis",
         f"--port={free_port()}",
         f"--http_broadcast_port={free_port()}",
     )
-    ended = subprocess.run(
-        [*OURS, *server, *uses, *flags], capture_output=True, text=True, timeout=30
-    )
+    ended = subprocess.run([*OURS, *server, *flags], capture_output=True, text=True, timeout=30)
     assert ended.returncode == 1
     assert f"catenary: {name}: expected" in ended.stderr
     assert "hush" not in ended.stderr
