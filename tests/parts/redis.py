@@ -42,7 +42,7 @@ class RedisServer:
     def __init__(self, directory: Path | None = None, *, flags: Sequence[str] = ()) -> None:
         self.port = free_port()
         self._binary = server_binary()
-        self._flags = flags
+        self.flags = flags
         self._directory = directory
         # A test may switch persistence on: the files must not be written to the directory of the tests.
         self._scratch: TemporaryDirectory[str] | None = None
@@ -73,7 +73,7 @@ class RedisServer:
                 *("--save", ""),
                 *persistence,
                 *("--appendfsync", "always"),
-                *self._flags,
+                *self.flags,
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -47,6 +47,11 @@ class ClusterNode(RedisServer):
         with redis.Redis(port=self.port, socket_timeout=5, decode_responses=True) as client:
             return client.execute_command(*command)
 
+    def cluster_info(self) -> str:
+        with redis.Redis(port=self.port, decode_responses=True) as client:
+            client.set_response_callback("CLUSTER INFO", str)
+            return str(client.execute_command("CLUSTER INFO"))
+
     @property
     def id(self) -> str:
         return str(self.ask("CLUSTER", "MYID"))
@@ -93,10 +98,10 @@ class RedisCluster:
         for node in others:
             node.ask("CLUSTER", "MEET", "127.0.0.1", first.port, first.bus_port)
         known = f"cluster_known_nodes:{len(self.nodes)}"
-        self._until(lambda: all(known in self._info(node) for node in self.nodes))
+        self._until(lambda: all(known in node.cluster_info() for node in self.nodes))
         for index, replica in enumerate(self.nodes[self._primaries :]):
             replica.ask("CLUSTER", "REPLICATE", self.nodes[index].id)
-        self._until(lambda: all("cluster_state:ok" in self._info(node) for node in self.nodes))
+        self._until(lambda: all("cluster_state:ok" in node.cluster_info() for node in self.nodes))
         self.until_replicated()
 
     def meet(self, other: ClusterNode) -> None:
@@ -106,7 +111,7 @@ class RedisCluster:
         nodes = (*self.nodes, other)
         self._until(
             lambda: all(
-                known in self._info(each) and "cluster_state:ok" in self._info(each)
+                known in each.cluster_info() and "cluster_state:ok" in each.cluster_info()
                 for each in nodes
             )
         )
@@ -120,7 +125,7 @@ class RedisCluster:
         """Starts the nodes that do not run; returns when the cluster can be used again. Raises TimeoutError."""
         for node in self.nodes:
             node.start()
-        self._until(lambda: all("cluster_state:ok" in self._info(node) for node in self.nodes))
+        self._until(lambda: all("cluster_state:ok" in node.cluster_info() for node in self.nodes))
 
     def stop(self) -> None:
         for node in self.nodes:
@@ -158,11 +163,6 @@ class RedisCluster:
         identity = target.id
         for node in (target, source, *self.nodes[: self._primaries]):
             node.ask("CLUSTER", "SETSLOT", slot, "NODE", identity)
-
-    def _info(self, node: ClusterNode) -> str:
-        with redis.Redis(port=node.port, decode_responses=True) as client:
-            client.set_response_callback("CLUSTER INFO", str)
-            return str(client.execute_command("CLUSTER INFO"))
 
     def _is_connected(self, replica: ClusterNode) -> bool:
         with redis.Redis(port=replica.port) as client:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from catenary.adapters.interest import StreamInterest
+from catenary.adapters.redis.cluster_pubsub import ClusterPubSub
 from catenary.adapters.redis.engine import RedisEngine
 from catenary.adapters.redis.history import RedisHistory
 from catenary.adapters.redis.names import RedisNames
@@ -63,7 +64,8 @@ class RedisNode:
         self.recovery = StreamRecovery(
             self.interest, deliver or self.received.append, self.engine.history, self.counters
         )
-        self.pubsub = RedisPubSub(
+        kind = ClusterPubSub if self.engine.names.has_slots else RedisPubSub
+        self.pubsub: RedisPubSub = kind(
             self.engine,
             self.interest,
             self.recovery,

@@ -278,6 +278,7 @@ def _chosen_engine(build: ServerBuild, nats: NatsServers) -> Engine:
 
 def _by_redis(build: ServerBuild) -> Engine:
     try:
+        from catenary.adapters.redis.cluster_pubsub import ClusterPubSub
         from catenary.adapters.redis.engine import RedisEngine
         from catenary.adapters.redis.names import RedisNames
         from catenary.adapters.redis.pubsub import RedisPubSub
@@ -297,7 +298,9 @@ def _by_redis(build: ServerBuild) -> Engine:
         rules=build.stream_rules,
     )
     build.announcements.extend(_announcements("Redis", options.broker, limits))
-    return ClusterEngine(build, engine, partial(RedisPubSub, engine))
+    return ClusterEngine(
+        build, engine, partial(ClusterPubSub if engine.names.has_slots else RedisPubSub, engine)
+    )
 
 
 def _by_nats(build: ServerBuild, servers: NatsServers) -> Engine:

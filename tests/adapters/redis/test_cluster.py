@@ -43,14 +43,16 @@ def ends_of_a_move(cluster: RedisCluster) -> tuple[ClusterNode, ClusterNode]:
     return source, next(each for each in cluster.nodes[:3] if each is not source)
 
 
-async def publish_until(node: RedisNode, done: asyncio.Event) -> list[str]:
+async def publish_until(
+    node: RedisNode, done: asyncio.Event, *, transient: bool = False
+) -> list[str]:
     """Publishes numbers, some at a time, without waiting for each, until told to stop."""
     sent: list[tuple[str, asyncio.Future[object]]] = []
     number = 0
     while not done.is_set() or number == 0:
         for _ in range(5):
             number += 1
-            answer = node.pubsub.send((Publication(S, str(number)),))
+            answer = node.pubsub.send((Publication(S, str(number), transient=transient),))
             assert answer is not None
             sent.append((str(number), asyncio.ensure_future(answer)))
         await asyncio.sleep(0.002)
@@ -85,6 +87,118 @@ async def test_a_stream_keeps_its_order_and_its_epoch_while_its_slot_moves() -> 
         assert len({each.position.epoch for each in other.heard(S) if each.position}) == 1
         newest = await one.history.since(S, 0)
         assert [each.data for each in newest][-3:] == accepted[-3:]
+
+
+# Sharded pub/sub
+
+
+def sent_over_the_bus(cluster: RedisCluster, what: str) -> int:
+    """Messages of pub/sub that nodes have sent to other nodes."""
+    sent = 0
+    for node in cluster.nodes:
+        for line in node.cluster_info().splitlines():
+            name, _, number = line.partition(":")
+            sent += int(number) if name == f"cluster_stats_messages_{what}_sent" else 0
+    return sent
+
+
+@in_loop
+async def test_messages_do_not_leave_the_shard_of_their_stream(replicated: RedisCluster) -> None:
+    async with (
+        redis_node(replicated, canary_interval_s=60) as one,
+        redis_node(replicated, canary_interval_s=60) as other,
+    ):
+        streams = [Stream(f"stream {number}") for number in range(20)]
+        await other.listen(streams)
+        before = {each: sent_over_the_bus(replicated, each) for each in ("publish", "publishshard")}
+        for stream in streams:
+            await one.publish(stream, 1, 2)
+            sent = one.pubsub.send((Publication(stream, "3", transient=True),))
+            assert sent is not None
+            await sent
+        for stream in streams:
+            await until(lambda stream=stream: other.data(stream) == ["1", "2", "3"])  # type: ignore[misc]
+        assert sent_over_the_bus(replicated, "publish") == before["publish"]
+        # One copy for the replica of the shard.
+        assert sent_over_the_bus(replicated, "publishshard") - before["publishshard"] == 60
+
+
+@in_loop
+async def test_what_is_not_stored_arrives_while_its_slot_moves() -> None:
+    """Subscribers can't be told at the same moment as publishers where the slot is."""
+    cluster = shared_redis_cluster()
+    async with two_nodes(cluster) as (one, other):
+        await other.listen([S])
+        source, target = ends_of_a_move(cluster)
+        done = asyncio.Event()
+        publishing = asyncio.ensure_future(publish_until(one, done, transient=True))
+        for begin, end in ((source, target), (target, source)):
+            await asyncio.to_thread(cluster.begin_move, SLOT, begin, end)
+            await asyncio.sleep(0.1)
+            await asyncio.to_thread(cluster.end_move, SLOT, begin, end)
+            await asyncio.sleep(0.1)
+        done.set()
+        accepted = await publishing
+        assert len(accepted) > 50
+        await until(lambda: len(other.data(S)) >= len(accepted))
+        assert sorted(other.data(S)) == sorted(accepted)
+
+
+@pytest.mark.parametrize("how", ["moved", "cut off"])
+@in_loop
+async def test_a_subscription_that_ends_begins_again(how: str) -> None:
+    cluster = shared_redis_cluster()
+    async with two_nodes(cluster) as (one, other):
+        await other.listen([S, Stream("t")])
+        await one.publish(S, 1)
+        source, target = ends_of_a_move(cluster)
+        if how == "moved":
+            await asyncio.to_thread(cluster.move, SLOT, source, target)
+        else:
+            source.ask("CLIENT", "KILL", "TYPE", "pubsub")
+        for number in range(2, 12):
+            await one.publish(S, number)
+        await until(lambda: len(other.data(S)) == 11)
+        assert other.data(S) == [str(number) for number in range(1, 12)]
+        owner = target if how == "moved" else source
+        await until(lambda: "between:{:s}" in owner.ask("PUBSUB", "SHARDCHANNELS"))
+        if how == "moved":
+            await asyncio.to_thread(cluster.move, SLOT, target, source)
+            await one.publish(S, 12)
+            await until(lambda: other.data(S)[-1] == "12")
+            assert other.counters.pubsub_reconnects_total == 0
+        else:
+            assert other.counters.pubsub_reconnects_total == 1
+        other.interest.unlisten(S)
+        await until(lambda: "between:{:s}" not in source.ask("PUBSUB", "SHARDCHANNELS"))
+
+
+@in_loop
+async def test_servers_without_sharded_channels() -> None:
+    """They are as before Redis 7; one of three has been upgraded."""
+    with redis_cluster() as cluster:
+        for node in cluster.nodes[1:]:
+            node.stop()
+            node.flags = (*node.flags, "--rename-command", "SSUBSCRIBE", "")
+        await asyncio.to_thread(cluster.start_again)
+        async with two_nodes(cluster) as (one, other):
+            streams = [S, *(Stream(f"stream {number}") for number in range(20))]
+            await other.listen(streams)
+            for stream in streams:
+                await one.publish(stream, 1, 2)
+                await until(lambda stream=stream: other.data(stream) == ["1", "2"])  # type: ignore[misc]
+            done = asyncio.Event()
+            publishing = asyncio.ensure_future(publish_until(one, done))
+            for place in cluster.nodes:
+                owner = cluster.primary_of(META)
+                if owner is not place:
+                    await asyncio.to_thread(cluster.move, SLOT, owner, place)
+                await asyncio.sleep(0.1)
+            done.set()
+            accepted = await publishing
+            await one.publish(S, "last")
+            await until(lambda: other.data(S)[-1] == "last")
+            assert other.data(S) == ["1", "2", *accepted, "last"]
 
 
 @in_loop

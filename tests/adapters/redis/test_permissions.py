@@ -114,6 +114,7 @@ RARE = {
     "asking",  # while a slot moves
     "client|setname",  # ?client_name=
     "ping",  # of an idle channel
+    "unsubscribe",  # in a cluster from before Redis 7
 }
 
 

@@ -9,7 +9,7 @@ Source: redis.io, "Scripting with Lua", "Redis Streams"; the keys are those of `
 
 import asyncio
 import secrets
-from typing import Final
+from typing import Any, Final
 
 from catenary.adapters.redis import payload
 from catenary.adapters.redis.commands import NOW, RedisCommands, Script
@@ -28,8 +28,17 @@ local run = string.match(runs, '^[^,]*')
 local function is_of_a_primary(known)
   return known == run or known and known ~= '' and #runs > #run and string.find(runs, known, 1, true)
 end
+local way, moving = string.match(runs, '!([sm])(.*)$')
+local command = way == 's' and 'SPUBLISH' or 'PUBLISH'
 local function may_publish(channel)
-  return not redis.acl_check_cmd or redis.acl_check_cmd('PUBLISH', channel, '')
+  return not redis.acl_check_cmd or redis.acl_check_cmd(command, channel, '')
+end
+local function publish(channel, payload)
+  if way == 'm' then
+    redis.call('PUBLISH', moving, #channel .. ' ' .. channel .. payload)
+  else
+    redis.call(command, channel, payload)
+  end
 end
 local function oldest_of(log) return redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1] end
 local function append_sized(meta, log, id, payload)
@@ -67,13 +76,13 @@ local function append(meta, log, new_epoch, channel, packed)
   end
   redis.call('HSET', meta, 'epoch', epoch, 'offset', offset, 'ms', ms, 'run', run)
   redis.call('PEXPIRE', meta, meta_ttl)
-  redis.call('PUBLISH', channel, payload)
+  publish(channel, payload)
   return position
 end
 """
 """Redis does not roll back a script that fails, so the script checks first what would be refused.
 
-``runs`` is the run of this server; on a cluster, also those of the other primaries (``ClusterCommands.runs``). Before
+``runs`` is the run of this server; on a cluster, also those of the other primaries, and how messages are published there (``ClusterCommands.runs``). Before
 Redis 7, a script can't check what its user may publish (ACL).
 
 A history with a limit of bytes has the sum of all payloads so far in ``bytes`` of its meta, and in ``b`` of each entry: the
@@ -129,7 +138,7 @@ for number = 11, #ARGV, 3 do
     append(KEYS[kept + 1], KEYS[kept + 2], new_epoch, channel, packed)
     kept = kept + 2
   else
-    redis.call('PUBLISH', channel, packed)
+    publish(channel, packed)
   end
 end
 remove_entry(queue, group, id)
@@ -147,8 +156,11 @@ consumer still has an earlier entry, the script returns an error.
 APPEND_MARKED: Final = Script(NOW + APPEND_LUA + MARKED_ENTRY + _APPEND_ALL_LUA)
 """The same for one stream and an entry of a queue in another slot. The last key is the mark of the stream."""
 
+PUBLISH: Final = Script(APPEND_LUA + "publish(ARGV[6], ARGV[7])")
+"""Publishes one message, and does not store it. The key is one in the slot of the channel."""
+
 SCRIPTS: Final = (APPEND, APPEND_ALL)
-CLUSTER_SCRIPTS: Final = (APPEND_MARKED,)
+CLUSTER_SCRIPTS: Final = (APPEND_MARKED, PUBLISH)
 
 
 class RedisAppender:
@@ -177,6 +189,12 @@ class RedisAppender:
             payload.pack(publication),
         )
 
+    def publish(self, stream: Stream, channel: bytes, packed: bytes) -> "asyncio.Future[Any]":
+        """Publishes where the keys of a stream are, on a cluster, and does not store it."""
+        return self._commands.run(
+            PUBLISH, (self._meta.of(stream),), *self.rules(stream), channel, packed
+        )
+
     def begin_batch(self, entry: QueueEntry | None = None) -> ScriptCall:
         """Begins a batch: all of it is published, or nothing if one message would be refused.
 
@@ -198,6 +216,11 @@ class RedisAppender:
             (), *self._rules(self._limits.usual), *entry_arguments(entry), secrets.token_hex(4)
         )
         return part
+
+    def end_part(self, part: ScriptCall, stream: Stream) -> None:
+        """Ends the messages of one stream, without an entry: names a key even if none is stored, so that a node that does not
+        have the slot refuses the call."""
+        part.add((self._meta.of(stream),))
 
     def mark(self, stream: Stream) -> str:
         """The key with the last entry of each queue that was published on a stream."""

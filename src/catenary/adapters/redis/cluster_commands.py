@@ -21,7 +21,7 @@ from catenary.adapters.redis.cluster_shard import RoutedCall, Shard
 from catenary.adapters.redis.commands import MAX_ARGUMENT_BYTES, Script
 from catenary.adapters.redis.connection import Argument, pack
 from catenary.adapters.redis.large_commands import LargeCommand, ScriptCall, check_size
-from catenary.config.addresses import RedisAddress, redis_reason
+from catenary.config.addresses import RedisAddress, RedisServer, redis_reason
 from catenary.errors import BackendError, TooLarge
 from catenary.metrics.counters import Counters
 from catenary.protocols.redis_cluster import (
@@ -47,6 +47,9 @@ CONNECT_S: Final = 2.0
 TRY_AGAIN_S: Final = 0.02
 """Pause before a script is repeated of which one key has been moved to another node, and one has not."""
 
+MOVING_S: Final = 5.0
+"""How long subscribers may need to find a slot at its new primary."""
+
 NEW_S: Final = 60.0
 """The time for which the connection to a node without slots is kept: the cluster is moving slots to it."""
 
@@ -64,6 +67,8 @@ class ClusterCommands:
         "_is_suspect",
         "_keeps",
         "_loop",
+        "_moved_s",
+        "_moving",
         "_nodes",
         "_primaries",
         "_reason",
@@ -75,6 +80,7 @@ class ClusterCommands:
         "_supervisor",
         "_tasks",
         "_was_lost",
+        "moves_num",
         "replaced",
         "run_id",
         "up_since_s",
@@ -88,12 +94,19 @@ class ClusterCommands:
         supervisor: Supervisor | None = None,
         *,
         keeps: bool = False,
+        moving: bytes = b"",
     ) -> None:
+        """``moving`` is the channel on which scripts publish while a slot moves."""
         if address.server.is_encrypted:
             check_tls(address)
         self._address = address
         self._scripts = scripts
         self._keeps = keeps
+        self._moving = moving
+        # When slots have got another primary
+        self._moved_s: dict[int, float] = {}
+        self.moves_num = 0
+        """How often slots have got other primaries."""
         self._counters = counters
         self._supervisor = supervisor
         self._loop = asyncio.get_running_loop()
@@ -198,15 +211,49 @@ class ClusterCommands:
 
     # For the nodes
 
-    def runs(self, shard: Shard) -> bytes:
-        """The run of a node, and those of all primaries.
+    def runs(self, shard: Shard, slot: int, *, is_asking: bool) -> bytes:
+        """The run of a node, those of all primaries, and how messages are published there: ``!s`` with SPUBLISH, ``!m`` on a
+        channel of the whole cluster, because subscribers may not know yet that the slot is here; else with PUBLISH.
 
         A stream whose newest message was stored by the run of another node that still is a primary was moved from there,
         with all its messages. If that node is no primary any more, messages may have been lost with it.
         """
-        return b",".join(
+        runs = b",".join(
             (shard.run_id, *(each.run_id for each in self._primaries if each.trouble is None))
         )
+        if is_asking or self._has_moved(slot):
+            return runs + b"!m" + self._moving
+        return runs + b"!s" if shard.is_sharded else runs
+
+    def _has_moved(self, slot: int) -> bool:
+        moved_s = self._moved_s.get(slot)
+        if moved_s is None:
+            return False
+        if self._loop.time() < moved_s + MOVING_S:
+            return True
+        del self._moved_s[slot]
+        return False
+
+    def shard_of(self, slot: int) -> Shard | None:
+        """The primary that has a slot; None before the cluster is known."""
+        return self._slots[slot] if self._slots else None
+
+    def server(self, place: Place) -> RedisServer:
+        """How to connect to a node."""
+        return self._nodes.server(place)
+
+    def learn(self, error: str, shard: Shard) -> None:
+        """A node has refused a command: another one has the slot now, if that is what the error says."""
+        found = read_redirection(error, shard.place)
+        if found is not None and found.is_lasting and self._slots:
+            self._move(found.slot, self._open(found.place))
+            self.suspect()
+
+    def _move(self, slot: int, shard: Shard) -> None:
+        if self._slots[slot] is not shard:
+            self._slots[slot] = shard
+            self._moved_s[slot] = self._loop.time()
+            self.moves_num += 1
 
     def suspect(self) -> None:
         """A node was lost, or may have another role: the cluster is asked for its nodes soon."""
@@ -244,7 +291,7 @@ class ClusterCommands:
         }
         for found in redirections.values():
             if found is not None and found.is_lasting:
-                self._slots[found.slot] = self._open(found.place)
+                self._move(found.slot, self._open(found.place))
         for call in calls:
             if not isinstance(call, RoutedCall):
                 shard.submit_again(call)
@@ -314,7 +361,14 @@ class ClusterCommands:
         former = self._primaries
         if not set(former) <= set(shards.values()):
             self._was_lost = True
-        self._slots = slots
+        former_slots, self._slots = self._slots, slots
+        if former_slots and former_slots != slots:
+            now_s = self._loop.time()
+            changed = zip(slots, former_slots, strict=True)
+            self._moved_s |= {
+                slot: now_s for slot, (new, old) in enumerate(changed) if new is not old
+            }
+            self.moves_num += 1
         self._primaries = tuple(shards.values())
         oldest_s = self._loop.time() - NEW_S
         for shard in [each for each in self._shards.values() if each.place not in places]:

@@ -39,6 +39,13 @@ class ClusterSender(RedisSender):
         # The last entry of a queue that is being sent on each stream
         self._entries: dict[Stream, asyncio.Future[Any]] = {}
 
+    def _send(self, publication: Publishable, entry: QueueEntry | None = None) -> Awaitable[Any]:
+        if isinstance(publication, Publication) and (
+            self._history is None or publication.transient
+        ):
+            return self._appender.publish(publication.stream, *self._unkept(publication))
+        return super()._send(publication, entry)
+
     def _send_now(
         self, publications: tuple[Publishable, ...], entry: QueueEntry | None
     ) -> Awaitable[Any]:
@@ -81,7 +88,9 @@ class ClusterSender(RedisSender):
     def _send_parts(self, parts: _Parts, entry: QueueEntry | None) -> Awaitable[Any]:
         sent = [self._send_command(each, entry) for each in parts.commands]
         if entry is None:
-            sent += [self._commands.send(part) for part in parts.streams.values()]
+            for stream, part in parts.streams.items():
+                self._appender.end_part(part, stream)
+                sent.append(self._commands.send(part))
         else:
             sent += [self._send_entry(*each) for each in parts.streams.items()]
         return sent[0] if len(sent) == 1 else _all_of(sent)

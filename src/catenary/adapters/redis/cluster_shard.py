@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from catenary.adapters.redis.commands import REPLY_TIMEOUT_S, Call, Commands, Script, run_id_of
 from catenary.adapters.redis.connection import pack
+from catenary.errors import BackendRefused
 from catenary.metrics.counters import Counters
 from catenary.protocols.redis_cluster import Place
 from catenary.supervision.service import Supervisor
@@ -48,8 +49,8 @@ class RoutedCall(Call):
 class Shards(Protocol):
     """The cluster, as far as one of its nodes knows it."""
 
-    def runs(self, shard: "Shard") -> bytes:
-        """The run of this server, a comma, and those of the other primaries."""
+    def runs(self, shard: "Shard", slot: int, *, is_asking: bool) -> bytes:
+        """The run of this server, a comma, those of the other primaries, and how scripts publish."""
 
     def route_again(self, shard: "Shard") -> None:
         """Routes the calls of :meth:`Shard.take_refused`, in order."""
@@ -62,7 +63,7 @@ class Shard(Commands):
     """If the node refuses calls because it does not have their slot, then, when all calls before them are answered, they are
     routed again, with all that were called meanwhile, in order."""
 
-    __slots__ = ("_is_routing", "_shards", "opened_s", "place")
+    __slots__ = ("_is_routing", "_shards", "is_sharded", "opened_s", "place")
 
     def __init__(
         self,
@@ -84,6 +85,8 @@ class Shard(Commands):
             keeps=keeps,
         )
         self.place = place
+        self.is_sharded = False
+        """Has the server SSUBSCRIBE and SPUBLISH (from Redis 7 on)?"""
         self.opened_s = self._loop.time()
         self._shards = shards
         self._is_routing = False
@@ -103,7 +106,7 @@ class Shard(Commands):
         call.sent_at = self._loop.time()
         call.packed = call.before
         if call.has_run:
-            runs = self._shards.runs(self)
+            runs = self._shards.runs(self, call.slot, is_asking=is_asking)
             call.packed = b"%b$%d\r\n%b\r\n%b" % (call.before, len(runs), runs, call.after)
         call.replies = 1
         if is_asking:
@@ -162,6 +165,13 @@ class Shard(Commands):
         if any(call.is_repeated for call in self._without_script):
             self._load_scripts()
         self._shards.route_again(self)
+
+    async def _learn(self) -> None:
+        try:
+            known = await self._ask("COMMAND", "INFO", "SSUBSCRIBE", "SPUBLISH")
+        except BackendRefused:
+            known = [None]  # without the permission to ask
+        self.is_sharded = None not in known
 
     def _read_info(self, info: bytes) -> bytes:
         return run_id_of(info)

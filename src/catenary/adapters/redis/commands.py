@@ -332,6 +332,7 @@ class Commands:
         try:
             async with asyncio.timeout(REPLY_TIMEOUT_S):
                 await asyncio.gather(*loads)
+                await self._learn()
                 self.run_id = self._read_info(await _permitted(info))
                 self._max_argument_bytes = await _max_argument_bytes(limit)
                 self._note_policy(await _settings(memory))
@@ -339,6 +340,9 @@ class Commands:
             raise BackendError(f"no reply within {REPLY_TIMEOUT_S:g} s") from error
         self.up_since_s = self._loop.time()
         self.trouble = None
+
+    async def _learn(self) -> None:
+        """Asks the server what else is needed. Raises :class:`BackendError`."""
 
     def _read_info(self, info: bytes) -> bytes:
         """Returns the run id. Raises :class:`BackendError` if this is a node of a cluster."""

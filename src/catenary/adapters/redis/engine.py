@@ -67,7 +67,12 @@ class RedisEngine:
         self.commands: RedisCommands
         if has_slots:
             self.commands = ClusterCommands(
-                address, scripts, counters, supervisor, keeps=limits is not None
+                address,
+                scripts,
+                counters,
+                supervisor,
+                keeps=limits is not None,
+                moving=names.moving,
             )
         else:
             self.commands = Commands(

@@ -53,6 +53,8 @@ _EXAMPLES: Final = {
     "PEXPIRE": "K 1",
     "PUBLISH": "C x",
     "SET": "K x",
+    "SPUBLISH": "C x",
+    "SSUBSCRIBE": "C",
     "SUBSCRIBE": "C",
     "TIME": "",
     "TYPE": "K",

@@ -62,6 +62,11 @@ class RedisNames(msgspec.Struct, frozen=True):
         """The channels of messages of streams."""
         return StreamChannels(*self._around(self.channel))
 
+    @property
+    def moving(self) -> bytes:
+        """The channel of messages of streams whose slot moves to another node."""
+        return self.channel.encode() + b"#moving"
+
     def keys(self, kind: str) -> StreamKeys:
         """The keys ``<prefix>:<kind>:<stream>``."""
         return StreamKeys(*self._around(f"{self.prefix}:{kind}"))

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from time import perf_counter
 from typing import Any, Final, Never
 
@@ -34,6 +34,7 @@ from catenary.adapters.redis.connection import (
     pack,
 )
 from catenary.adapters.redis.engine import RedisEngine
+from catenary.adapters.redis.history import RedisHistory
 from catenary.adapters.redis.sender import RedisSender
 from catenary.adapters.stream_recovery import StreamRecovery
 from catenary.errors import BackendError
@@ -242,7 +243,7 @@ class RedisPubSub:
         caught_up = self._caught_up()
         if caught_up is None or self._connection is None:
             return
-        self._connection.pause()
+        self._pause()
         self._was_paused = True
         self._catching_up = asyncio.ensure_future(caught_up)
         self._catching_up.add_done_callback(self._go_on)
@@ -250,7 +251,7 @@ class RedisPubSub:
     def _go_on(self, catching_up: "asyncio.Future[None]") -> None:
         if self._catching_up is catching_up and self._connection is not None:
             self._catching_up = None
-            self._connection.resume()
+            self._read_on()
 
     def _drop(self, reason: str) -> None:
         if self._connection is not None:
@@ -281,25 +282,38 @@ class RedisPubSub:
         """Raises :class:`BackendError` when the connection is lost; never returns."""
         replaced = self._commands.replaced
         connection = self._connection = await open_connection(self._client, self._on_reply)
-        await until_first_ends(
-            _raise_when(connection.lost, replaced), self._follow(connection, backoff)
-        )
+        await until_first_ends(_raise_when(connection.lost, replaced), self._follow(backoff))
         raise BackendError("the subscription has ended")
 
-    async def _follow(self, connection: RedisConnection, backoff: Backoff) -> None:
+    async def _follow(self, backoff: Backoff) -> None:
         """Subscribes to all streams, recovers what was missed, and then applies changes."""
         streams = self._interest.up()
         self._early = deque() if self._history is not None else None
-        own = (self._canary_channel, self._peers + self.node.encode())
-        mine = [self._channel, *own, self._all_peers]
-        await self._send_command("SUBSCRIBE", mine)
+        await self._send_command("SUBSCRIBE", self._own_channels())
         await self._subscribe("SUBSCRIBE", streams)
         self._catching_up = None  # so that only this method resumes reading
-        connection.pause()
+        self._pause()
         await self._resume(streams)
-        connection.resume()
+        self._read_on()
         self._is_up(is_logged=backoff.works())
-        await until_first_ends(self._follow_changes(), self._send_canaries())
+        await until_first_ends(*self._followers())
+
+    def _own_channels(self) -> list[bytes]:
+        """The channels that are not of a stream."""
+        own = (self._canary_channel, self._peers + self.node.encode())
+        return [self._channel, *own, self._all_peers]
+
+    def _followers(self) -> tuple[Coroutine[Any, Any, None], ...]:
+        """The tasks of a connection, as coroutines."""
+        return self._follow_changes(), self._send_canaries()
+
+    def _pause(self) -> None:
+        if self._connection is not None:
+            self._connection.pause()
+
+    def _read_on(self) -> None:
+        if self._connection is not None:
+            self._connection.resume()
 
     def _is_up(self, *, is_logged: bool) -> None:
         self._trouble = None
@@ -325,17 +339,7 @@ class RedisPubSub:
         if self._history is None:
             return
         await self._catch_up_commands()
-        cursors = self._interest.cursors
-        known: list[Stream] = []
-        unknown: list[Stream] = []
-        async for stream in paced(streams):
-            cursor = cursors.get(stream)
-            if cursor is not None:
-                (unknown if cursor.position is None else known).append(stream)
-        newest: dict[Stream, Position | None] = {
-            **await self._history.newest(known, begin=False),
-            **await self._history.newest(unknown, begin=True),
-        }
+        newest = await self._newest(self._history, streams)
         async for stream, position in paced(newest.items()):
             self._recovery.resume_stream(stream, position)
         async for each in paced(self._take_early()):
@@ -343,6 +347,22 @@ class RedisPubSub:
                 self._follow_command(each)
             else:
                 self._follow_on(each)
+
+    async def _newest(
+        self, history: RedisHistory, streams: Sequence[Stream]
+    ) -> dict[Stream, Position | None]:
+        """The newest positions of streams that have subscribers. Raises :class:`BackendError`."""
+        cursors = self._interest.cursors
+        known: list[Stream] = []
+        unknown: list[Stream] = []
+        async for stream in paced(streams):
+            cursor = cursors.get(stream)
+            if cursor is not None:
+                (unknown if cursor.position is None else known).append(stream)
+        return {
+            **await history.newest(known, begin=False),
+            **await history.newest(unknown, begin=True),
+        }
 
     def _take_early(self) -> Iterator[Publication | NumberedCommand]:
         """The connection is paused: nothing else arrives between two steps."""

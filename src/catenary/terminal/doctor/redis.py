@@ -43,7 +43,11 @@ async def check_redis(options: Options) -> AsyncIterator[Finding]:
     known = address.sentinel_servers or address.cluster_nodes or (address.server,)
     where = ", ".join(each.where for each in known)
     if address.cluster_nodes:
-        commands |= inspection.commands_of(inspection.CLUSTER) | {"CLUSTER"}
+        commands |= inspection.commands_of(inspection.CLUSTER) | {
+            "CLUSTER",
+            "SPUBLISH",
+            "SSUBSCRIBE",
+        }
     try:
         facts = await inspection.inspect(
             address,
