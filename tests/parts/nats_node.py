@@ -73,6 +73,7 @@ class NatsNode:
         url: str | None = None,
         inbox_prefix: str = "_INBOX",
         rules: StreamRules | None = None,
+        prefix: str = "test.between",
     ) -> None:
         self.received: list[Publishable] = []
         self.restored = 0
@@ -81,7 +82,7 @@ class NatsNode:
         self.interest = StreamInterest()
         self.engine = NatsEngine(
             NatsServers(urls=(url or server.url,), access=NatsAccess(inbox_prefix=inbox_prefix)),
-            "test.between",
+            prefix,
             limits,
             self.counters,
             clock=clock,

@@ -29,13 +29,19 @@ def server_of(commit: str, directory: Path) -> tuple[tuple[str, ...], dict[str, 
     archive = directory / "source.tar"
     done = _git("archive", f"--output={archive}", commit, "src")
     if done.returncode:
-        missing(f"the source of {commit}", f"fetch the whole history ({done.stderr.strip()})")
+        missing(f"the source of the previous version, {commit},", _remedy(done.stderr.strip()))
     with tarfile.open(archive) as packed:
         packed.extractall(directory)
     # Compiled once, and not by each of its servers.
     source = directory / "src"
     subprocess.run([sys.executable, "-m", "compileall", "-q", str(source)], check=True)
     return (sys.executable, "-m", "catenary"), {"PYTHONPATH": str(source)}
+
+
+def _remedy(error: str) -> str:
+    if _git("rev-parse", "--is-shallow-repository").stdout.strip() == "true":
+        return "this clone is shallow, run git fetch --unshallow --tags"
+    return f"clone the repository with its history ({error})"
 
 
 def _git(*words: str) -> subprocess.CompletedProcess[str]:
