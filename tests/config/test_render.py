@@ -1,6 +1,7 @@
 """Help, --print-config and the docs table; what is printed loads again to the same values."""
 
 import os
+import string
 import tomllib
 
 import pytest
@@ -17,12 +18,20 @@ ITEM = st.text(
     st.characters(exclude_categories=["Cs", "Z", "C"], exclude_characters=",;"), min_size=1
 )
 
-WORD = st.from_regex(r"[A-Za-z0-9_-]+", fullmatch=True)
+# Not from regular expressions, which draw slowly
+LOWER, DIGITS = string.ascii_lowercase, string.digits
+WORD = st.text(f"{string.ascii_letters}{DIGITS}_-", min_size=1, max_size=20)
 NETWORK = st.sampled_from(["10.0.0.0/8", "fd00::/8", "192.0.2.1", "unix"])
-HOST = st.from_regex(r"(\*\.)?[a-z0-9]{1,9}\.test(:[1-9][0-9]{0,3})?", fullmatch=True)
-APP_NAME = st.from_regex(r"[A-Za-z0-9_-]{1,20}", fullmatch=True)
+HOST = st.builds(
+    "{}{}.test{}".format,
+    st.sampled_from(["", "*."]),
+    st.text(LOWER + DIGITS, min_size=1, max_size=9),
+    st.just("") | st.integers(1, 9999).map(":{}".format),
+)
 PUSHER_APP = '{"id":"a.1","key":"a.1","secret":"\\"\x7f","client_events":false,"max_connections":3}'
-ADDRESS = st.from_regex(r"nats://[a-z]{1,9}:[1-9][0-9]{0,3}", fullmatch=True)
+ADDRESS = st.builds(
+    "nats://{}:{}".format, st.text(LOWER, min_size=1, max_size=9), st.integers(1, 9999)
+)
 
 
 def values(entry: OptionRow) -> st.SearchStrategy[Value]:
@@ -79,7 +88,7 @@ def any_options(draw: st.DrawFn) -> Options:
     if rooms.get("rpc", {}).get("implementation") == "http":
         rooms["rpc"]["host"] = f"http://{draw(ITEM)}"
     jwt = rooms.setdefault("jwt", {})
-    jwt["param"] = draw(st.from_regex(r"[A-Za-z0-9_-]+", fullmatch=True))
+    jwt["param"] = draw(WORD)
     otel = rooms.setdefault("otel", {})
     otel["endpoint"] = draw(st.sampled_from(["", "http://collector.test:4318"]))
     otel["sample_ratio"] = draw(st.floats(0, 1).map(str))
@@ -143,8 +152,8 @@ def any_options(draw: st.DrawFn) -> Options:
     is_proxied = rooms["server"]["trusted_proxies"] and draw(st.booleans())
     rooms["server"]["proxy_protocol"] = ("all", "8080") if is_proxied else ()
     rooms.setdefault("pusher", {}).update(
-        app_id=draw(APP_NAME),
-        app_key=draw(APP_NAME),
+        app_id=draw(WORD),
+        app_key=draw(WORD),
         apps=draw(st.sampled_from([(), (PUSHER_APP,)])),
     )
     # fly needs the variables of its place; test_presets has them.
@@ -166,7 +175,7 @@ def test_printed_text_may_hold_any_character() -> None:
 
 
 def test_printed_toml_holds_what_a_preset_gave() -> None:
-    environ = {"FLY_APP_NAME": "a", "FLY_ALLOC_ID": "b", "FLY_REGION": "c"}
+    environ = {"FLY_WORD": "a", "FLY_ALLOC_ID": "b", "FLY_REGION": "c"}
     asked = request(environ=environ)
     assert options(file=render.toml(asked.options)) == asked.options
     explicit = request(
