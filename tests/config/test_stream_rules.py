@@ -63,7 +63,12 @@ def test_printed_rules_are_read_to_the_same_rules() -> None:
             "",
             "streams.rules[1]: match: expected a pattern such as chat/*, got an empty one",
         ),
-        ('match = "a"\nsize = 1', "", "streams.rules[1]: object contains unknown field `size`"),
+        (
+            'match = "a"\nsize = 1',
+            "",
+            "streams.rules[1]: expected match, history_limit, history_ttl, history_bytes, presence, whisper,"
+            " max_rate, slow_consumer, slow_consumer_limit, got `size`",
+        ),
         (
             'match = "a"\nmax_rate = "9"',
             "",
@@ -77,7 +82,7 @@ def test_printed_rules_are_read_to_the_same_rules() -> None:
         (
             'match = "a"\nslow_consumer = "drop"',
             "",
-            "streams.rules[1]: slow_consumer: invalid enum value 'drop'",
+            "streams.rules[1]: slow_consumer: expected disconnect, drop_oldest, keep_latest, catch_up, got 'drop'",
         ),
         (
             'match = "a"\nslow_consumer_limit = 0',

@@ -3,7 +3,7 @@
 Knows: options. Does not know: which streams exist.
 """
 
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -77,10 +77,19 @@ def _rule_of(text: str, where: str) -> StreamRule:
 
 
 def _sentence(text: str) -> str:
-    """An error of msgspec with the key first: ``Expected `int`, got `str` - at `$.max_rate```."""
+    """An error of msgspec with the key first, and the accepted names: ``Expected `int`, got `str` - at `$.max_rate```."""
     what, at, path = text.partition(" - at `$.")
     what = what[:1].lower() + what[1:]
+    for begin, names in _NAMES.items():
+        if what.startswith(begin):
+            what = f"expected {', '.join(names)}, got {what.removeprefix(begin)}"
     return f"{path.rstrip('`')}: {what}" if at else what
+
+
+_NAMES: Final = {
+    "object contains unknown field ": StreamRule.__struct_fields__,
+    "invalid enum value ": get_args(SlowConsumer),
+}
 
 
 def _check(where: str, rule: StreamRule) -> None:
