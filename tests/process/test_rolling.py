@@ -112,3 +112,17 @@ def test_a_worker_that_crashes_starts_with_what_the_others_have(server: Configur
     server.wait_for_output(f"(pid {victim}) has died")
     until(lambda: victim not in workers_of(server) and len(workers_of(server)) == 2)
     assert {status_of(server, "/m") for _ in range(8)} == {200}
+
+
+def test_a_shutdown_ends_a_roll_and_no_reload_begins_after_it(server: ConfiguredServer) -> None:
+    """The last test: it ends the server."""
+    before = len(server.output())
+    server.write("metrics.http = '/other'\n")
+    server.hang_up()
+    server.process.send_signal(signal.SIGHUP)
+    assert server.stop() == 0
+    log = server.output()[before:]
+    assert "replacing the workers one by one" in log
+    assert "Reload: stopped, because the server shuts down" in log
+    assert "ERROR" not in log
+    assert "Traceback" not in log

@@ -171,6 +171,11 @@ class Workers:
         _log.info("%s: shutting down; %s", why, self._hint)
         self._ending.set()
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the shutdown has begun: no worker is started any more."""
+        return self._ending.is_set()
+
     def hang_up(self) -> None:
         """Sends SIGHUP to the workers that serve. One that is being started reads the present configuration anyway."""
         for index in self._have_served:
@@ -191,7 +196,8 @@ class Workers:
 
     async def replace(self) -> bool:
         """Replaces the workers one after the other: a new one serves before the old one closes its clients, which
-        connect again. Returns False if a new worker could not be started: then it and the others stay as they are."""
+        connect again. Returns False if a new worker could not be started, then it and the others stay as they are; and at the
+        shutdown."""
         for index in range(len(self._shares)):
             async with self._starting[index]:
                 old = self._processes.get(index)
@@ -201,9 +207,10 @@ class Workers:
                     _log.error("Worker %d can't be replaced: %s", index + 1, error)
                     return False
                 if new is None:
-                    _log.error(
-                        "Worker %d can't be replaced: the new one could not start", index + 1
-                    )
+                    if not self.is_ending:
+                        _log.error(
+                            "Worker %d can't be replaced: the new one could not start", index + 1
+                        )
                     return False
             if old is not None and old.returncode is None:
                 old.send_signal(REPLACED)
@@ -278,7 +285,10 @@ class Workers:
         return f"(pid {process.pid}) has died ({end})"
 
     async def _start(self, index: int) -> asyncio.subprocess.Process | None:
-        """Starts a worker; returns it when it serves, or None when it has exited before. Raises OSError."""
+        """Starts a worker; returns it when it serves, or None when it has exited before, and at the shutdown, which closes the
+        sockets for it. Raises OSError."""
+        if self.is_ending:
+            return None
         share = self._shares[index]
         read_end, write_end = os.pipe()
         watchdog_s = self._watchdog_s

@@ -60,6 +60,9 @@ class WorkersReload:
             await self._reload()
 
     async def _reload(self) -> None:
+        if self._workers.is_ending:
+            _log.info("Reload: ignored, because the server shuts down")
+            return
         running = self._options
         try:
             request = self._read()
@@ -81,6 +84,8 @@ class WorkersReload:
         if await self._workers.replace():
             self._options = read
             _log.info("Reload: all workers have been replaced")
+        elif self._workers.is_ending:
+            _log.info("Reload: stopped, because the server shuts down")
         else:
             self._write(before)
             _log.error("Reload: stopped, the workers that were not replaced serve as before")
