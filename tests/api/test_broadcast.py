@@ -305,23 +305,29 @@ def unfinished(size: int, *headers: str, path: str = "/_broadcast") -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[CableServer]:
+    """A server whose publishers need a key."""
+    with cable_server(*FLAGS, "--secret=qwerty", "--metrics_http=/metrics") as server:
+        yield server
+
+
 @pytest.mark.parametrize("size", [1_000_000, 10_000_000])
 @pytest.mark.parametrize("path", ["/_broadcast", "/api/publish"])
 def test_a_publisher_without_the_key_is_refused_before_it_sends_the_body(
-    size: int, path: str
+    guarded: CableServer, size: int, path: str
 ) -> None:
-    with cable_server(*FLAGS, "--secret=qwerty", "--metrics_http=/metrics") as server:
-        port = server.port if path == "/api/publish" else server.broadcast_port
-        with RawSocket(port) as client:
-            client.send(unfinished(size, "Authorization: Bearer wrong", path=path))
-            assert client.answer()[0] == 401
-            for _ in range(10):
-                client.send(b"x" * (size // 10))
-                assert server.figure("pending_requests_bytes") == 0
-            # The refused body is skipped, and the connection is still served.
-            client.send(unfinished(2, "Connection: close", path=path) + b"{}")
-            assert client.answer()[0] == 401
-            assert client.wait_for_end() == b""
+    port = guarded.port if path == "/api/publish" else guarded.broadcast_port
+    with RawSocket(port) as client:
+        client.send(unfinished(size, "Authorization: Bearer wrong", path=path))
+        assert client.answer()[0] == 401
+        for _ in range(10):
+            client.send(b"x" * (size // 10))
+            assert guarded.figure("pending_requests_bytes") == 0
+        # The refused body is skipped, and the connection is still served.
+        client.send(unfinished(2, "Connection: close", path=path) + b"{}")
+        assert client.answer()[0] == 401
+        assert client.wait_for_end() == b""
 
 
 def test_a_refused_body_that_does_not_come_ends_the_connection() -> None:
