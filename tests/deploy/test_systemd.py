@@ -67,6 +67,14 @@ def test_a_version_differs_from_the_one_server_in_its_path_only() -> None:
     assert [each.replace(" %i", "").replace("/%i", "") for each in version] == one
 
 
+@pytest.mark.parametrize("name", ["catenary.service", "catenary@.service"])
+def test_a_version_that_fails_does_not_close_the_sockets(name: str) -> None:
+    """At the limit of starts of a service, systemd stops its socket, at which another version may serve."""
+    unit, service = (UNITS / name).read_text().split("[Service]")
+    assert "\nStartLimitIntervalSec=0\n" in unit
+    assert "\nRestart=" in service
+
+
 def test_the_sockets_are_the_default_ports() -> None:
     served = effective(options())
     text = (UNITS / "catenary.socket").read_text()
