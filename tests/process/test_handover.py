@@ -125,6 +125,7 @@ def test_a_new_server_that_fails_to_start_changes_nothing(tmp_path: Path) -> Non
         with started(*flags, "--asgi=nowhere:app", like=old) as new:
             assert new.process.wait(30) == 1
         old.wait_for_output("ended before it served: this one continues")
+        assert list(tmp_path.iterdir()) == [path]
         with RawSocket(old.port) as client:
             client.open()
         with started(*flags, like=old) as new:
@@ -209,6 +210,7 @@ async def test_a_server_that_is_prepared_leaves_the_path_to_the_one_that_runs(
     async with handover(path, [listening()], stopped):
         later = HandoverSocket(str(path), list, stopped.set)
         later.prepare()
+        assert await asyncio.to_thread(lambda: list(tmp_path.iterdir())) == [path]
         found = await asyncio.to_thread(Predecessor.find, str(path))
         assert found is not None
         assert len(found.sockets) == 1
@@ -240,3 +242,15 @@ def test_a_server_that_ends_meanwhile(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="it is shutting down"):
             Predecessor.find(str(tmp_path / "s"))
         thread.join()
+
+
+def test_a_server_that_another_one_replaces_meanwhile(tmp_path: Path) -> None:
+    """It ends without accepting those that wait: the kernel resets their connections."""
+    waiting = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    waiting.bind(str(tmp_path / "s"))
+    waiting.listen()
+    timer = threading.Timer(0.2, waiting.close)
+    timer.start()
+    with pytest.raises(ConfigError, match="another server takes over from it"):
+        Predecessor.find(str(tmp_path / "s"))
+    timer.join()

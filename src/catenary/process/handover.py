@@ -65,7 +65,11 @@ class Predecessor:
             connection.close()
             for each in sockets:
                 each.socket.close()
-            reason = "it does not answer" if isinstance(error, TimeoutError) else error
+            reason: object = error
+            if isinstance(error, TimeoutError):
+                reason = "it does not answer"
+            elif isinstance(error, ConnectionResetError):
+                reason = "it is shutting down, or another server takes over from it"
             raise ConfigError(
                 f"handover_socket: can't take over the sockets of the server at {path}: {reason}"
             ) from error
@@ -85,7 +89,7 @@ def _received(connection: socket.socket, sockets: list[Inherited]) -> list[str]:
     for each in opened:
         each.setblocking(False)
     if not data:
-        raise ConnectionResetError("it is shutting down")
+        raise ConnectionResetError
     names = msgspec.json.decode(data, type=list[str])
     sockets += map(Inherited, opened, names)
     return names
@@ -106,33 +110,42 @@ class HandoverSocket:
         self._task: asyncio.Task[None] | None = None
 
     def prepare(self) -> None:
-        """Opens the socket under another name: until this server serves, the path belongs to the one that runs.
+        """Tries the directory: until this server serves, the path belongs to the one that runs.
 
-        Raises :class:`ConfigError` if the path can't be used.
+        Raises :class:`ConfigError` if it can't be used.
         """
+        try:
+            self._open().close()
+            self._temporary.unlink()
+        except OSError as error:
+            raise ConfigError(f"handover_socket: can't listen at {self._path}: {error}") from error
+
+    def listen(self) -> None:
+        """Takes the path over. Called when this server serves."""
+        try:
+            listening = self._open()
+            self._inode = self._temporary.stat().st_ino
+            self._temporary.rename(self._path)
+        except OSError as error:
+            _log.error("No later server can take over from this one: %s", error)
+            return
+        self._listening = listening
+        self._task = asyncio.create_task(self._serve(listening), name="handover")
+
+    def _open(self) -> socket.socket:
+        """A socket under another name. It has that name for a moment only, so that a server that is killed while it starts
+        leaves no file. Raises OSError."""
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._temporary.unlink(missing_ok=True)
             listening.bind(str(self._temporary))
             self._temporary.chmod(0o600)
             listening.listen()
-        except OSError as error:
+        except OSError:
             listening.close()
-            raise ConfigError(f"handover_socket: can't listen at {self._path}: {error}") from error
+            raise
         listening.setblocking(False)
-        self._inode = self._temporary.stat().st_ino
-        self._listening = listening
-
-    def listen(self) -> None:
-        """Takes the path over. Called when this server serves."""
-        if self._listening is None:
-            return
-        try:
-            self._temporary.rename(self._path)
-        except OSError as error:
-            _log.error("No later server can take over from this one: %s", error)
-            return
-        self._task = asyncio.create_task(self._serve(self._listening), name="handover")
+        return listening
 
     async def close(self, timeout_s: float) -> None:
         """Passes the sockets to nobody from now on."""
@@ -142,10 +155,9 @@ class HandoverSocket:
         self._listening = None
         if self._task is not None:
             self._task.cancel()
-        for path in (self._temporary, self._path):
-            with contextlib.suppress(OSError):
-                if path.stat().st_ino == self._inode:
-                    path.unlink()
+        with contextlib.suppress(OSError):
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
 
     async def _serve(self, listening: socket.socket) -> None:
         """One later server at a time."""
