@@ -1,7 +1,10 @@
 """A server whose connections begin with a PROXY protocol header: the client it names, and headers that are refused."""
 
+import contextlib
+import signal
 import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -215,9 +218,69 @@ def test_tls_of_other_peers(secure: CableServer, app: HttpServer, authority: Aut
         assert connected(app.application, sid_of(client)) == ("127.0.0.2", "https")
 
 
+def test_tls_that_begins_before_its_peer_is_accepted(
+    secure: CableServer, authority: Authority
+) -> None:
+    """The first bytes are there when the connection is."""
+    context = ssl.create_default_context(cadata=authority.pem.decode())
+    secure.process.send_signal(signal.SIGSTOP)
+    with ThreadPoolExecutor(8) as pool:
+
+        def connect(_: int) -> int:
+            with untrusted(secure) as client:
+                client.socket = context.wrap_socket(client.socket, server_hostname="localhost")
+                client.send(HEALTH)
+                return client.answer()[0]
+
+        answers = [pool.submit(connect, each) for each in range(8)]
+        time.sleep(0.2)  # Until they have sent it
+        secure.process.send_signal(signal.SIGCONT)
+        assert [each.result() for each in answers] == [200] * 8
+    assert "Traceback" not in secure.output()
+
+
 def test_a_tls_handshake_that_fails_or_does_not_end(secure: CableServer) -> None:
     for data in (V1 + b"no TLS at all\r\n\r\n", V1 + b"\x16\x03\x01", HEALTH):
         with RawSocket(secure.port) as client:
             client.send(data)
             client.wait_for_end(30)
     assert "Traceback" not in secure.output()
+
+
+# A server that stops
+
+
+@pytest.mark.parametrize("is_secure", [False, True])
+def test_a_header_on_its_way_is_served_at_a_shutdown(
+    authority: Authority, tmp_path: Path, *, is_secure: bool
+) -> None:
+    """As the request of a client without a proxy."""
+    issued = authority.issue("localhost")
+    (tmp_path / "tls").write_bytes(issued.certificate + issued.key)
+    flags: tuple[str, ...] = (*FLAGS, "--norpc", "--public", "--handshake_timeout=30")
+    if is_secure:
+        flags += (f"--ssl_cert={tmp_path / 'tls'}", f"--ssl_key={tmp_path / 'tls'}")
+    server = CableServer(OURS, flags, {})
+    context = ssl.create_default_context(cadata=authority.pem.decode())
+    with contextlib.closing(server):
+        wait_until_listening(server.port)
+        with RawSocket(server.port) as client:
+            # Accepted before the next one, which is served.
+            with untrusted(server) as other:
+                if is_secure:
+                    other.socket = context.wrap_socket(other.socket, server_hostname="localhost")
+                other.send(b"GET /health HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                assert other.answer()[0] == 200
+            server.process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(ConnectionRefusedError, ConnectionResetError):
+                while True:
+                    RawSocket(server.port).socket.close()
+            client.send(V1)
+            if is_secure:
+                client.socket = context.wrap_socket(client.socket, server_hostname="localhost")
+            client.send(upgrade())
+            assert " 101 " in client.head()
+            assert client.message()["type"] == "welcome"
+            assert client.message()["reason"] == "server_restart"
+            client.goodbye()
+        assert server.process.wait(30) == 0

@@ -1,16 +1,24 @@
 """Request heads of a running server: however they are split, too long, too slow, too many."""
 
+import asyncio
 import contextlib
 import signal
+import socket
+import ssl
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+import uvloop
 
+from catenary.edge.sniffer import LAST_REQUEST_S, at_last
 from tests.api.test_broadcast import cpu_s
+from tests.parts.certificates import Authority
+from tests.parts.ports import wait_until_listening
 from tests.parts.raw_socket import CLOSE, RawSocket, masked, upgrade
-from tests.parts.server import CableServer, cable_server
+from tests.parts.server import OURS, CableServer, cable_server
 
 PUBLIC = ("--public", "--norpc", "--broadcast_adapter=http", "--ping_interval=100")
 PING = masked(b"x", 0x9)
@@ -189,6 +197,69 @@ def test_more_connections_than_allowed() -> None:
         clients.append(RawSocket(server.port).open())
         for client in clients:
             client.socket.close()
+
+
+def test_a_tls_handshake_on_its_way_is_served_at_a_shutdown(tmp_path: Path) -> None:
+    """The server knows the connection only after the handshake."""
+    authority = Authority()
+    issued = authority.issue("localhost")
+    (tmp_path / "tls").write_bytes(issued.certificate + issued.key)
+    files = (f"--ssl_cert={tmp_path / 'tls'}", f"--ssl_key={tmp_path / 'tls'}")
+    context = ssl.create_default_context(cadata=authority.pem.decode())
+    with contextlib.closing(CableServer(OURS, (*PUBLIC, *files), {})) as server:
+        wait_until_listening(server.port)
+        with RawSocket(server.port) as client:
+            with RawSocket(server.port, tls=context) as other:
+                other.send(get("/health", "Connection: close"))
+                assert other.answer()[0] == 200
+            server.process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(ConnectionRefusedError, ConnectionResetError):
+                while True:
+                    RawSocket(server.port).socket.close()
+            client.socket = context.wrap_socket(client.socket, server_hostname="localhost")
+            client.send(upgrade())
+            assert " 101 " in client.head()
+            assert client.message()["type"] == "welcome"
+            assert client.message()["reason"] == "server_restart"
+            client.goodbye()
+        assert server.process.wait(30) == 0
+
+
+def test_what_arrives_while_the_loop_is_busy_is_read_before_the_last_moment_ends() -> None:
+    events: list[str] = []
+
+    class Noting(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            events.append("data")
+
+    async def late() -> None:
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        ours, theirs = socket.socketpair()
+        busy_ours, busy_theirs = socket.socketpair()
+
+        class Busy(asyncio.Protocol):
+            def data_received(self, data: bytes) -> None:
+                time.sleep(LAST_REQUEST_S)
+                theirs.send(b"GET")
+
+        def end() -> None:
+            events.append("end")
+            ended.set_result(None)
+
+        noting, _ = await loop.create_connection(Noting, sock=ours)
+        busy, _ = await loop.create_connection(Busy, sock=busy_ours)
+        at_last(end)
+        await asyncio.sleep(LAST_REQUEST_S / 2)
+        busy_theirs.send(b"x")
+        await ended
+        for each in (noting, busy):
+            each.close()
+        for peer in (theirs, busy_theirs):
+            peer.close()
+
+    uvloop.run(late())
+    assert events == ["data", "end"]
 
 
 def test_requests_on_their_way_are_served_at_a_shutdown() -> None:

@@ -20,6 +20,7 @@ from catenary.edge.connection import ClientConnection, Stage, UvicornContext
 from catenary.edge.proxies import TrustedProxies
 from catenary.edge.refusals import Refusals
 from catenary.edge.request import Peer
+from catenary.edge.sniffer import at_last
 from catenary.errors import RequestRefused
 from catenary.messages.environment import Requester
 from catenary.metrics.counters import Counters
@@ -88,7 +89,9 @@ class ProxyHeaderReader(asyncio.BufferedProtocol):
     uvicorn creates one for each connection, as its HTTP protocol class. Peers that are no trusted proxies send no header.
     """
 
-    __slots__ = ("_buffer", "_length", "_missing", "_port", "_task", "_transport", "_uvicorn")
+    __slots__ = (
+        *("_buffer", "_is_last", "_length", "_missing", "_port", "_task", "_transport", "_uvicorn"),
+    )
 
     def __init__(
         self,
@@ -106,6 +109,8 @@ class ProxyHeaderReader(asyncio.BufferedProtocol):
         self._length = 0
         self._missing = SHORTEST
         self._task: asyncio.Task[None] | None = None
+        # Whether the server is shutting down
+        self._is_last = False
 
     # asyncio.BufferedProtocol
 
@@ -116,6 +121,8 @@ class ProxyHeaderReader(asyncio.BufferedProtocol):
             self._buffer = bytearray(_USUAL_BYTES)
             self._port.watch.watch(self)
         else:
+            # uvloop may read once more before TLS gets the transport.
+            self._buffer = bytearray(_USUAL_BYTES)
             self._enter(self._connection(None), b"")
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -126,6 +133,9 @@ class ProxyHeaderReader(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._length += nbytes
+        if self._task is not None:
+            self._transport.pause_reading()
+            return
         data = bytes(memoryview(self._buffer)[: self._length])
         try:
             header = read_header(data)
@@ -169,11 +179,12 @@ class ProxyHeaderReader(asyncio.BufferedProtocol):
         tls = self._port.tls
         if tls is None:
             self._connections.discard(self)
-            _hand_on(connection, self._transport, rest)
+            self._hand_on(connection, self._transport, rest)
         else:
             # The next byte belongs to TLS; start_tls resumes reading.
             self._transport.pause_reading()
             loop = asyncio.get_running_loop()
+            self._length = 0
             self._task = loop.create_task(self._secure(loop, connection, tls))
 
     async def _secure(
@@ -182,9 +193,17 @@ class ProxyHeaderReader(asyncio.BufferedProtocol):
         early = _EarlyData()
         timeout_s = self._port.handshake_timeout_s
         try:
-            secured = await loop.start_tls(
-                self._transport, early, tls, server_side=True, ssl_handshake_timeout=timeout_s
+            handshake = loop.create_task(
+                loop.start_tls(
+                    self._transport, early, tls, server_side=True, ssl_handshake_timeout=timeout_s
+                )
             )
+            await asyncio.sleep(0)
+            if self._length:
+                # TLS has been given the transport, and reads from the next turn of the loop on.
+                await asyncio.sleep(0)
+                _feed(self._transport.get_protocol(), bytes(self._buffer[: self._length]))
+            secured = await handshake
         except OSError:
             # As on a port without this protocol, a failed TLS handshake closes the connection.
             self._transport.abort()
@@ -193,7 +212,15 @@ class ProxyHeaderReader(asyncio.BufferedProtocol):
             self._connections.discard(self)
             self._task = None
         if secured is not None and not early.is_lost:
-            _hand_on(connection, secured, bytes(early.data))
+            self._hand_on(connection, secured, bytes(early.data))
+
+    def _hand_on(
+        self, connection: ClientConnection, transport: asyncio.Transport, rest: bytes
+    ) -> None:
+        _hand_on(connection, transport, rest)
+        if self._is_last:
+            # The next protocol, which may be uvicorn's own.
+            cast("ClientConnection", transport.get_protocol()).shutdown()
 
     # Ends
 
@@ -213,8 +240,13 @@ class ProxyHeaderReader(asyncio.BufferedProtocol):
         self._transport.close()
 
     def shutdown(self) -> None:
-        """Called by uvicorn when the server stops."""
-        self._transport.close()
+        """Called by uvicorn when the server stops: serves one request that is on its way, and ends the connection."""
+        self._is_last = True
+        at_last(self._end)
+
+    def _end(self) -> None:
+        if self in self._connections:
+            self._transport.close()
 
 
 class _EarlyData(asyncio.Protocol):
@@ -229,6 +261,17 @@ class _EarlyData(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_lost = True
+
+
+def _feed(protocol: asyncio.BaseProtocol, data: bytes) -> None:
+    """Passes ``data`` to the protocol of TLS as if the transport had read it."""
+    tls = cast("asyncio.BufferedProtocol", protocol)
+    while data:
+        buffer = cast("memoryview", tls.get_buffer(len(data)))
+        part = data[: len(buffer)]
+        buffer[: len(part)] = part
+        tls.buffer_updated(len(part))
+        data = data[len(part) :]
 
 
 def _hand_on(connection: ClientConnection, transport: asyncio.Transport, rest: bytes) -> None:

@@ -6,6 +6,7 @@ endpoint does.
 
 import asyncio
 import functools
+from collections.abc import Callable
 from time import perf_counter
 from typing import Final, cast
 
@@ -29,6 +30,16 @@ LAST_REQUEST_S: Final = 0.5
 """At a shutdown, how long an accepted connection may take to bring its request.
 
 Its client can't know that this server was about to stop, and most would report a closed connection as an error."""
+
+
+def at_last(end: Callable[[], None]) -> None:
+    """Calls ``end`` after :data:`LAST_REQUEST_S`.
+
+    A timer that is late because the loop was busy is called before the loop reads what has arrived meanwhile; a second
+    one is called afterwards.
+    """
+    loop = asyncio.get_running_loop()
+    loop.call_later(LAST_REQUEST_S, loop.call_later, 0.001, end)
 
 
 class HeadLimits(msgspec.Struct, frozen=True):
@@ -248,7 +259,7 @@ class RequestSniffer:
         """Serves one request that is on its way, and ends the connection."""
         self._is_last = True
         transport = self._connection.transport
-        asyncio.get_running_loop().call_later(LAST_REQUEST_S, self._end, transport)
+        at_last(functools.partial(self._end, transport))
 
     def _end(self, transport: asyncio.Transport) -> None:
         if self in self._port.deadlines:

@@ -28,6 +28,10 @@ CROWD_IS_OVER: Final = 10
 """Tenths of a second without a crowd, after which the additional listeners are closed."""
 
 
+LAST_HANDSHAKE_S: Final = 0.5
+"""At a shutdown, how long TLS handshakes that are under way may take: their connections are known only afterwards."""
+
+
 class Listener(uvicorn.Server):
     """Serves one port. Without signal handlers: one process has several listeners."""
 
@@ -99,7 +103,9 @@ class Listener(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Called by uvicorn: accepts no new connections, and returns when the open ones have ended."""
-        self._accept_less()
+        self.stop_accepting()
+        if self.config.ssl is not None:
+            await asyncio.sleep(LAST_HANDSHAKE_S)
         await super().shutdown(sockets)
 
     async def close(self, timeout_s: float) -> None:
