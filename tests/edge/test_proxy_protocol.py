@@ -14,6 +14,7 @@ from tests.parts.certificates import Authority
 from tests.parts.http_app import HttpServer, http_server
 from tests.parts.ports import wait_until_listening
 from tests.parts.raw_socket import RawSocket, command, upgrade
+from tests.parts.reloadable_server import until
 from tests.parts.server import OURS, CableServer, cable_server
 from tests.wire.test_proxy_protocol import TLS, v2
 
@@ -218,6 +219,14 @@ def test_tls_of_other_peers(secure: CableServer, app: HttpServer, authority: Aut
         assert connected(app.application, sid_of(client)) == ("127.0.0.2", "https")
 
 
+def _unread(port: int) -> int:
+    """How many connections of a port have bytes that the server has not read. Source: proc_net_tcp of Linux."""
+    lines = [each.split() for each in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(
+        each[1].endswith(f":{port:04X}") and not each[4].endswith(":00000000") for each in lines
+    )
+
+
 def test_tls_that_begins_before_its_peer_is_accepted(
     secure: CableServer, authority: Authority
 ) -> None:
@@ -233,7 +242,7 @@ def test_tls_that_begins_before_its_peer_is_accepted(
                 return client.answer()[0]
 
         answers = [pool.submit(connect, each) for each in range(8)]
-        time.sleep(0.2)  # Until they have sent it
+        until(lambda: _unread(secure.port) == 8)
         secure.process.send_signal(signal.SIGCONT)
         assert [each.result() for each in answers] == [200] * 8
     assert "Traceback" not in secure.output()
