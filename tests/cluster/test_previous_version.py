@@ -1,10 +1,10 @@
-"""The source of the previous version comes from the history; a clone without it says so, and fails in CI."""
+"""The source of the previous version comes from the history; a clone without it says so."""
 
 import subprocess
 from pathlib import Path
 
 import pytest
-from _pytest.outcomes import Failed
+from _pytest.outcomes import Skipped
 
 from tests.parts import previous_version
 
@@ -19,9 +19,8 @@ def test_a_shallow_clone_names_the_remedy(tmp_path: Path, monkeypatch: pytest.Mo
         git("-C", "whole", "commit", "--allow-empty", "--message", message)
     git("clone", "--depth=1", f"file://{tmp_path}/whole", "shallow")
     monkeypatch.setattr(previous_version, "ROOT", tmp_path / "shallow")
-    monkeypatch.setenv("CI", "true")
     commit = previous_version.FIRST
     with pytest.raises(
-        Failed, match=f"{commit}.* is missing: .*shallow.*git fetch --unshallow --tags"
+        Skipped, match=f"{commit}.* is missing: .*shallow.*git fetch --unshallow --tags"
     ):
         previous_version.server_of(commit, tmp_path)
