@@ -220,10 +220,11 @@ def test_tls_of_other_peers(secure: CableServer, app: HttpServer, authority: Aut
 
 
 def _unread(port: int) -> int:
-    """How many connections of a port have bytes that the server has not read. Source: proc_net_tcp of Linux."""
+    """How many connections of a port have bytes that the server has not read (01: established). Source: proc_net_tcp of Linux."""
     lines = [each.split() for each in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(
-        each[1].endswith(f":{port:04X}") and not each[4].endswith(":00000000") for each in lines
+        each[1].endswith(f":{port:04X}") and each[3] == "01" and not each[4].endswith(":00000000")
+        for each in lines
     )
 
 
