@@ -110,7 +110,8 @@ def _kept(node: RedisNode) -> Kept:
     def append(publication: Publication) -> Publication | Awaitable[Publication]:
         if publication.transient:
             return publication
-        return _positioned(publication, node.engine.appender.append(publication, b"channel"))
+        channel = node.engine.names.channels.of(publication.stream)
+        return _positioned(publication, node.engine.appender.append(publication, channel))
 
     return Kept(node.history, asyncio.sleep, time.time, append)
 

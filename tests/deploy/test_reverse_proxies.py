@@ -132,7 +132,10 @@ def test_long_polling(proxy: ReverseProxy) -> None:
         send()
         publish(proxy, "by a poll")
         status, headers, body = client.answer()
-        assert (status, b"by a poll" in body) == (200, True)
+        while b"by a poll" not in body:  # a ping was first
+            assert status == 200
+            send()
+            status, headers, body = client.answer()
 
 
 def test_an_idle_client_outlives_the_timeouts_of_the_proxy(proxy: ReverseProxy) -> None:

@@ -17,6 +17,8 @@ RECONNECTS = {
     Reason.UNAUTHORIZED: False,
     Reason.TOKEN_EXPIRED: False,
     Reason.INVALID_MESSAGE: False,
+    Reason.TOO_MANY_CONNECTIONS: True,
+    Reason.TOO_MANY_COMMANDS: True,
 }
 
 
