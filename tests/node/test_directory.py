@@ -42,7 +42,7 @@ class Bus:
             if isinstance(read, Announced):
                 node.note_announcement(read)
             elif isinstance(read, Left):
-                node.forget(read.node, "left")
+                node.note_goodbye(read.node)
 
     def run(self, duration_s: float) -> None:
         end = self.now + duration_s
@@ -172,3 +172,12 @@ def test_an_interval_that_is_none_is_bounded(interval: float) -> None:
     bus.send(["one"], announced(1, interval))
     bus.run(SILENT * LONGEST_S + ANNOUNCE_S)
     assert [each.name for each in one.nodes()] == ["one"]
+
+
+def test_an_announcement_that_a_goodbye_has_overtaken_is_ignored() -> None:
+    bus = Bus()
+    here, there = bus.start("here"), bus.start("there")
+    late = Announced("there", there.nodes()[-1], ANNOUNCE_S)
+    there.leave()
+    here.note_announcement(late)
+    assert [each.id for each in here.nodes()] == ["here"]

@@ -298,7 +298,7 @@ class Cluster:
     def _take_message(self, message: Left | Asked | Part | Answered | Sent) -> None:
         match message:
             case Left():
-                self.directory.forget(message.node, "the node has shut down")
+                self.directory.note_goodbye(message.node)
             case Asked():
                 self._take_question(message)
             case Part():

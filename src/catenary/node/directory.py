@@ -64,6 +64,7 @@ class Directory:
         "_clock",
         "_counters",
         "_has_left",
+        "_left",
         "_nodes",
         "_on_end",
         "_own",
@@ -92,6 +93,8 @@ class Directory:
         self._replies = ANNOUNCEMENTS
         # The other nodes, by id
         self._nodes: dict[str, _Known] = {}
+        # The ids of those that said goodbye last: an announcement of before may arrive after that
+        self._left: dict[str, None] = {}
         # Since when announcements arrive without a gap
         self._receives_since = clock()
         self.received_own_at = clock()
@@ -154,6 +157,8 @@ class Directory:
             return
         # In this order NaN becomes the shortest interval.
         silent_s = SILENT * min(LONGEST_S, max(ANNOUNCE_S, announced.interval_s))
+        if entry.id in self._left:
+            return
         known = self._nodes.get(entry.id)
         if known is not None:
             known.entry, known.announced_at, known.silent_s = entry, self._clock(), silent_s
@@ -170,6 +175,14 @@ class Directory:
             # Others learn of this node by its next announcement to all.
             self._replies -= 1
             self._peers.send_to(entry.id, self._announcement())
+
+    def note_goodbye(self, node: str) -> None:
+        """A node has shut down: its announcements that arrive after this are ignored. On a Redis Cluster, messages to one
+        node and to all nodes have no common order."""
+        self._left[node] = None
+        if len(self._left) > NODES:
+            del self._left[next(iter(self._left))]
+        self.forget(node, "the node has shut down")
 
     def forget(self, node: str, why: str) -> None:
         """A node has ended."""
