@@ -7,6 +7,7 @@ import contextlib
 import json
 import socket
 import struct
+import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -96,10 +97,12 @@ def readers(port: int) -> Counter[str]:
     message = json.dumps("x" * 1000)
     written = f"[{','.join([message] * 1000)}]".encode()
     length = f"Content-Length: {len(written)}"
+    # Another one each time: the attack may be repeated.
+    path = f"/ds/large-{time.monotonic_ns()}"
     with connected(port) as writer:
-        writer.sendall(request("PUT", "/ds/large", JSON, "Content-Length: 0"))
+        writer.sendall(request("PUT", path, JSON, "Content-Length: 0"))
         assert status(writer) == "HTTP/1.1 201 Created"
-        writer.sendall(request("POST", "/ds/large", JSON, length, body=written))
+        writer.sendall(request("POST", path, JSON, length, body=written))
         assert status(writer) == "HTTP/1.1 204 No Content"
     seen: Counter[str] = Counter()
     waiting, silent = [], []
@@ -109,10 +112,10 @@ def readers(port: int) -> Counter[str]:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.connect(("127.0.0.1", port))
         if number % 2:
-            target = "/ds/large?offset=now&live=long-poll"
+            target = f"{path}?offset=now&live=long-poll"
             waiting.append(client)
         else:
-            target = "/ds/large?offset=-1&live=sse"
+            target = f"{path}?offset=-1&live=sse"
             silent.append(client)
         client.sendall(request("GET", target, "Connection: close"))
     for client in waiting:
