@@ -59,6 +59,17 @@ LINES: Final = (
         "ms",
     ),
     Line("resume", "twice", "{clients} cut off at once: messages that arrived twice"),
+    Line(
+        "jitter",
+        "p99_ms",
+        "{clients} cut off for 2 s each, in a minute: from the return until everything has arrived, p99",
+        "ms",
+    ),
+    Line(
+        "jitter",
+        "twice",
+        "{clients} cut off for 2 s each, in a minute: messages that arrived twice",
+    ),
     Line("rpc", "cpu_us_per_delivery", "an echo through a gRPC application: CPU", "µs"),
     *(
         Line(
