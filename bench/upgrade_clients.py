@@ -41,7 +41,7 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct):
-    """What happened to all clients. ``refused`` connections failed before the welcome; ``away_s`` is the time from the end of a
+    """The results of all clients. ``refused`` connections failed before the welcome; ``away_s`` is the time from the end of a
     connection to the end of the history that follows on the next one."""
 
     returned: int = 0

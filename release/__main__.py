@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def release(*, is_tagged: bool) -> None:
-    """Builds, checks and tries; then tags. What would refuse the tag is checked first."""
+    """Builds, checks and tries; then tags. Checks first whether the tag can be made."""
     version = artifacts.version()
     said = ""
     if is_tagged:

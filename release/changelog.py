@@ -39,7 +39,7 @@ def cut(text: str, version: str, date: dt.date) -> str:
 
 
 def notes(text: str, version: str) -> str:
-    """What the changelog says about a version. Raises :class:`ReleaseError`."""
+    """The section of a version in the changelog. Raises :class:`ReleaseError`."""
     found = re.search(
         rf"^## {re.escape(version)} - [^\n]*\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL
     )
