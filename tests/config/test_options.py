@@ -33,6 +33,7 @@ OURS = {
     "access_log",
     "asgi",
     "ds_write",
+    "worker_start_timeout",
     "worker_timeout",
     "workers",
     "restored_action",

@@ -77,11 +77,13 @@ class Callers:
 
 
 @contextlib.contextmanager
-def started(*flags: str, like: CableServer | None = None) -> Iterator[CableServer]:
+def started(
+    *flags: str, like: CableServer | None = None, directory: Path | None = None
+) -> Iterator[CableServer]:
     """A server that is being started, perhaps at the ports of another one."""
     if like is not None:
         flags += (f"--port={like.port}", f"--http_broadcast_port={like.broadcast_port}")
-    server = CableServer(OURS, flags, {})
+    server = CableServer(OURS, flags, {}, directory)
     if like is not None:
         server.port, server.broadcast_port = like.port, like.broadcast_port
     try:

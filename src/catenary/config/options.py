@@ -247,6 +247,11 @@ class ServerOptions(Group, frozen=True, kw_only=True):
         "Time after which a worker whose event loop hangs is killed and replaced, in seconds (0: never)",
         flag="worker_timeout",
     )
+    worker_start_timeout_s: int = option(
+        60,
+        "Time after its start within which a worker must serve, else it is killed and replaced, in seconds (0: any)",
+        flag="worker_start_timeout",
+    )
     handover_socket: str = option(
         "",
         "Path of a Unix socket at which a new server takes over the ports of the running one, which then"

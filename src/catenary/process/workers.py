@@ -58,16 +58,19 @@ class Workers:
         notifier: Notifier,
         nats_url: str,
         end_s: float,
+        start_s: float,
         watchdog_s: float,
         is_patient: bool,
     ) -> None:
-        """Binds the ports. A worker that does nothing for ``watchdog_s`` is replaced (0: never). Raises :class:`ConfigError`."""
+        """Binds the ports. A worker is killed if it does not serve ``start_s`` after its start, or if it does nothing for
+        ``watchdog_s`` later (0: never). Raises :class:`ConfigError`."""
         self._command = tuple(command)
         self._started = started
         self._notifier = notifier
         notifier.describe = self._describe
         self._nats_url = nats_url
         self._end_s = end_s
+        self._start_s = start_s
         self._watchdog_s = watchdog_s
         self._hint = HASTEN_HINT if is_patient else EXIT_HINT
         self._can_hasten = is_patient
@@ -285,8 +288,8 @@ class Workers:
         return f"(pid {process.pid}) has died ({end})"
 
     async def _start(self, index: int) -> asyncio.subprocess.Process | None:
-        """Starts a worker; returns it when it serves, or None when it has exited before, and at the shutdown, which closes the
-        sockets for it. Raises OSError."""
+        """Starts a worker; returns it when it serves, or None when it has exited before, or was killed because it took too
+        long, and at the shutdown, which closes the sockets for it. Raises OSError."""
         if self.is_ending:
             return None
         share = self._shares[index]
@@ -330,7 +333,18 @@ class Workers:
             process.terminate()
         watch = asyncio.create_task(process.wait())
         watch.add_done_callback(lambda _: self._alive.discard(process))
-        if not await _is_written(read_end):
+        try:
+            serves = await _is_written(read_end, self._start_s)
+        except TimeoutError:
+            _log.error(
+                "Worker %d (pid %d) does not serve after %g s: killing it",
+                index + 1,
+                process.pid,
+                self._start_s,
+            )
+            process.kill()
+            serves = False
+        if not serves:
             await watch
             return None
         self._processes[index] = process
@@ -355,20 +369,29 @@ def command() -> tuple[str, ...]:
     return (sys.executable, "-m", "catenary", *sys.argv[1:])
 
 
-async def _is_written(read_end: int) -> bool:
-    """Whether a byte is written to a pipe before its other end is closed."""
+async def _is_written(read_end: int, timeout_s: float) -> bool:
+    """Whether a byte is written to a pipe before its other end is closed. Raises TimeoutError if neither happens in time (0:
+    waits forever)."""
     loop = asyncio.get_running_loop()
     written: asyncio.Future[bool] = loop.create_future()
 
     def read() -> None:
-        loop.remove_reader(read_end)
-        if not written.done():
-            written.set_result(os.read(read_end, 1) != b"")
+        with contextlib.suppress(BlockingIOError):
+            found = os.read(read_end, 1)
+            loop.remove_reader(read_end)
+            if not written.done():
+                written.set_result(found != b"")
 
     os.set_blocking(read_end, False)
     loop.add_reader(read_end, read)
     try:
-        return await written
+        await asyncio.wait((written,), timeout=timeout_s or None)
+        if not written.done():
+            # This process may have been stopped itself: timers come before pipes in a turn of the loop.
+            read()
+        if not written.done():
+            raise TimeoutError
+        return written.result()
     finally:
         loop.remove_reader(read_end)
         os.close(read_end)

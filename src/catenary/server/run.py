@@ -206,9 +206,15 @@ def _watch_lifeline(lifeline: int) -> None:
     loop.add_reader(lifeline, end)
 
 
+def _start_s(options: Options) -> float:
+    """The time after which a worker that does not serve yet is killed; 0: it never is."""
+    # With --reload, somebody is developing, perhaps with a debugger that holds the loop.
+    return 0 if options.app.reload else options.server.worker_start_timeout_s
+
+
 def _watchdog_s(options: Options, notifier: Notifier) -> float:
     """The shorter one of the two times after which a hanging worker is replaced; 0: none is."""
-    # With --reload, somebody is developing, perhaps with a debugger that holds the loop.
+    # As above: a debugger may hold the loop.
     own_s = 0 if options.app.reload else options.server.worker_timeout_s
     return min((each for each in (own_s, notifier.watchdog_s) if each), default=0)
 
@@ -247,6 +253,7 @@ async def supervise(
             notifier=notifier,
             nats_url=embedded.client_url if embedded is not None else "",
             end_s=options.node.shutdown_delay_s + options.node.shutdown_timeout_s,
+            start_s=_start_s(options),
             watchdog_s=_watchdog_s(options, notifier),
             is_patient=options.node.shutdown_delay_s > 0 or options.node.shutdown_slowdrain,
         )
