@@ -8,8 +8,9 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
 
 import msgspec
 import pytest
@@ -579,6 +580,43 @@ async def test_a_session_that_was_taken_is_not_stored_again_by_its_former_node(
         assert await answer(other.sessions.take(ONE)) == b"2"
         await answer(one.sessions.save(ONE, b"3", is_new=False))
         assert await answer(other.sessions.take(ONE)) is None
+
+
+@in_loop
+async def test_joins_and_leaves_at_several_nodes_at_once_are_announced_once(engine: Engine) -> None:
+    streams = [Stream(f"s{number}") for number in range(30)]
+    async with two_nodes(engine) as (one, other):
+
+        async def joins(node: EngineNode, sid: Sid) -> list[PresenceChange | None]:
+            return await all_of(node.presence.join(each, sid, "all", "null") for each in streams)
+
+        async def leaves(node: EngineNode, sid: Sid) -> list[PresenceChange | None]:
+            return await all_of(node.presence.leave(each, sid) for each in streams)
+
+        async def all_of(
+            changes: Iterable[Awaitable[PresenceChange | None] | PresenceChange | None],
+        ) -> list[PresenceChange | None]:
+            return list(await asyncio.gather(*map(answer, changes)))
+
+        async def kinds_of(
+            *calls: Coroutine[Any, Any, list[PresenceChange | None]],
+        ) -> list[list[str]]:
+            """The changes of each stream."""
+            answers = await asyncio.gather(*calls)
+            return [[each.kind for each in of_one if each] for of_one in zip(*answers, strict=True)]
+
+        for _ in range(3):
+            came = await kinds_of(joins(one, ONE), joins(other, TWO))
+            assert came == [["join"]] * len(streams)
+            went = await kinds_of(leaves(one, ONE), leaves(other, TWO))
+            assert went == [["leave"]] * len(streams)
+        # One session leaves while another one joins: the member stays, or it leaves and joins again.
+        await joins(one, ONE)
+        passed = await kinds_of(leaves(one, ONE), joins(other, TWO))
+        assert all(each in ([], ["leave", "join"]) for each in passed), passed
+        for each in streams:
+            assert await answer(one.presence.members(each)) == (Member("all", "null"),)
+        assert await kinds_of(leaves(other, TWO)) == [["leave"]] * len(streams)
 
 
 @in_loop

@@ -154,8 +154,7 @@ class Nodes:
     def to_end(self, ttl_s: float) -> list[str]:
         """The dead nodes, if this node is the first of the living, which ends their sessions and members.
 
-        Any node could do so, and several do if they disagree about which nodes live. But if two nodes end two sessions
-        of a member at the same moment, both may count theirs as the last.
+        Any node could do so, and several do if they disagree about which nodes live: that only costs requests.
         """
         dead = self.dead(ttl_s)
         return dead if self._node == min(set(self._ages_s) - set(dead), default="") else []

@@ -1,9 +1,10 @@
 """Presence: the members of a stream on all nodes, each with one or more sessions.
 
-Each session on a stream is a record of its node, with the member's id and info. A join writes its record first, and then
-reads which others exist; a leave deletes its record first, and then reads which are left. So if several sessions of a
-member come or go at the same moment, at least one of them finds that it is the first or the last; two may. While a node
-lives, it alone knows when its sessions expire; those of a dead node are ended by another node.
+Each session on a stream is a record of its node, with the member's id and info. The roster of a member lists the nodes
+at which it has sessions (:mod:`catenary.adapters.nats.rosters`); the member is present while there is one. The record of
+a session is written before its node is on the roster, and deleted after its node has left the roster: so whatever
+remains of a node that dies in between has a record, by which another node finds it. While a node lives, it alone knows
+when its sessions expire; those of a dead node are ended by another node.
 Source: docs/presence.md (anycable).
 """
 
@@ -17,6 +18,7 @@ import msgspec
 from catenary.adapters.nats.jetstream import Stale
 from catenary.adapters.nats.keyed_lock import KeyedLock
 from catenary.adapters.nats.nodes import Nodes
+from catenary.adapters.nats.rosters import Rosters, read_roster
 from catenary.adapters.nats.store import Store, Stored, TooMany
 from catenary.adapters.nats.subjects import ANY, Subjects
 from catenary.adapters.pacing import paced
@@ -44,13 +46,12 @@ SESSIONS_LIMIT: Final = 1_000_000
 
 
 class _Record(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A session of a member in JetStream; ``came`` is the sequence with which the member joined, 0 for that of this record."""
+    """A session of a member in JetStream."""
 
     stream: Stream
     member_id: str
     sid: Sid
     info: str
-    came: int
 
 
 class _Seen(msgspec.Struct, frozen=True, gc=False):
@@ -60,19 +61,15 @@ class _Seen(msgspec.Struct, frozen=True, gc=False):
     subject: str
     sequence: int
 
-    @property
-    def came(self) -> int:
-        return self.record.came or self.sequence
-
 
 class _Own:
-    """A session of this node on a stream. ``sequence`` is 0 until its record is written."""
+    """A session of this node on a stream. ``sequence`` is 0 until its record is written, ``generation`` until its node is on
+    the roster. ``has_left`` is whether the member left with it, which is returned when its record is deleted."""
 
     __slots__ = (
-        "came",
         "generation",
+        "has_left",
         "info",
-        "is_again",
         "is_here",
         "member_id",
         "put_at",
@@ -83,11 +80,10 @@ class _Own:
         self.member_id = member_id
         self.info = info
         self.sequence = 0
-        self.came = 0
         self.generation = 0
         self.put_at = 0.0
         self.is_here = True
-        self.is_again = False
+        self.has_left = False
 
 
 _write: Final = msgspec.msgpack.Encoder().encode
@@ -105,10 +101,10 @@ class NatsPresence:
         "_nodes",
         "_own",
         "_records",
+        "_rosters",
         "_sessions",
         "_subjects",
         "_ttl_s",
-        "_uncertain",
         "_wheel",
     )
 
@@ -129,8 +125,7 @@ class NatsPresence:
         self._own: dict[tuple[Stream, str], dict[Sid, _Own]] = {}
         self._sessions: dict[Sid, dict[Stream, _Own]] = {}
         self._wheel = TimerWheel[Sid](ttl_s)
-        # Members that have lost a session, and may have left: NATS failed before that was known
-        self._uncertain: dict[tuple[Stream, str], None] = {}
+        self._rosters = Rosters(records, subjects, nodes.name)
         self._locks = KeyedLock[tuple[Stream, str]]()
 
     def join(self, stream: Stream, sid: Sid, member_id: str, info: str) -> Awaitable[Change]:
@@ -172,13 +167,17 @@ class NatsPresence:
     async def members(self, stream: Stream) -> tuple[Member, ...]:
         """Returns the members of a stream, in the order in which they joined."""
         members: dict[str, list[_Seen]] = {}
-        for seen in await self._look(self._subjects.members_of(stream)):
-            if seen.record.stream == stream:
-                members.setdefault(seen.record.member_id, []).append(seen)
-        ordered = sorted(members.values(), key=lambda each: min(seen.came for seen in each))
-        return tuple(
-            Member(each[0].record.member_id, _newest(each).record.info) for each in ordered
-        )
+        came: dict[str, int] = {}
+        found = await self._find(self._subjects.members_of(stream))
+        async for message in paced(found, lambda each: len(each.payload)):
+            member = message.subject.rsplit(".", 2)[1]
+            if not self._subjects.is_roster(message.subject):
+                members.setdefault(member, []).extend(_seen([message]))
+            elif (roster := read_roster(message)) is not None:
+                came[member] = roster.came or message.sequence
+        present = [(came[each], _newest(seen)) for each, seen in members.items() if each in came]
+        present.sort(key=lambda each: each[0])
+        return tuple(Member(seen.record.member_id, seen.record.info) for _, seen in present)
 
     async def streams(self, sid: Sid) -> tuple[Stream, ...]:
         """Returns the streams on which a session is present."""
@@ -194,18 +193,18 @@ class NatsPresence:
         ends: list[Awaitable[Change]] = []
         while len(ends) < ENDED_AT_ONCE and (sid := self._wheel.pop_due(now)) is not None:
             ends += [self.leave(stream, sid) for stream in tuple(self._sessions.get(sid, ()))]
-        unsaid, self._uncertain = self._uncertain, {}
-        ends += [self._last(stream, member_id) for stream, member_id in unsaid]
         for node in self._nodes.to_end(self._ttl_s):
             left = await records.first(f"{self._subjects.members}{node}.>", ENDED_AT_ONCE)
             over = [each for each in left if self._nodes.is_over(each, node, self._ttl_s)]
-            ends += [self._adopt(records, seen) for seen in _seen(over)]
+            ends += [self._adopt(records, node, seen) for seen in _by_member(over)]
         ended = await asyncio.gather(*ends, return_exceptions=True)
-        for each in ended:
-            if isinstance(each, BackendError):
-                _limited.info("presence leave failed, will retry: %s", each)
-            elif isinstance(each, BaseException):
+        failed = [each for each in ended if isinstance(each, BaseException)]
+        for each in failed:
+            if not isinstance(each, BackendError):
                 raise each
+            _limited.info("presence leave failed, will retry: %s", each)
+        if not failed:
+            self._rosters.settled()
         return tuple({each: None for each in ended if isinstance(each, PresenceChange)})
 
     async def settle(self) -> None:
@@ -222,50 +221,49 @@ class NatsPresence:
     async def _join(self, stream: Stream, sid: Sid, own: _Own, info: str) -> Change:
         if not own.is_here:
             return None  # it left or expired before its turn
-        is_known = own.sequence > 0 and own.generation == self._nodes.generation
-        if is_known and own.info == info:
+        is_there, known = self._is_there(own), own.info if own.sequence else None
+        if is_there and known == info:
             return None
-        if own.sequence > 0:
-            try:
-                return await self._update(stream, sid, own, info)
-            except Stale:
-                # Another node has ended it, or it was lost with the JetStream stream.
-                own.came = own.sequence = 0
-        own.info = info
-        here = self._here(stream, own)
-        if here is not None:
-            before = here.info
-            own.came = here.came
-            await self._put(stream, sid, own)
-            for other in self._own[stream, own.member_id].values():
-                other.info = info
-            return None if before == info else _update_of(stream, own)
-        return await self._join_first(stream, sid, own)
+        await self._write(stream, sid, own, info)
+        if not is_there:
+            here = self._here(stream, own)
+            if here is None:
+                return await self._join_here(stream, own, known)
+            known = here.info
+            own.generation = self._nodes.generation
+        for other in self._own[stream, own.member_id].values():
+            other.info = info
+        return None if known == info else _update_of(stream, own)
 
-    async def _join_first(self, stream: Stream, sid: Sid, own: _Own) -> Change:
-        """Joins with the first session of a member on this node; other nodes may have sessions of it."""
-        await self._put(stream, sid, own)
-        subject = self._subjects.member(ANY, stream, own.member_id)
-        ours = self._subjects.member(self._nodes.name, stream, own.member_id, sid)
-        others = [each for each in await self._look(subject) if each.subject != ours]
-        before = [each for each in others if each.came < own.sequence]
-        if not before:
-            return PresenceChange(stream, "join", own.member_id, own.info)
-        own.came = min(each.came for each in before)
-        await self._put(stream, sid, own)
-        return None if _newest(before).record.info == own.info else _update_of(stream, own)
-
-    async def _update(self, stream: Stream, sid: Sid, own: _Own, info: str) -> Change:
-        """Joins again with a session that is present. Raises :class:`Stale` where it no longer is."""
+    async def _write(self, stream: Stream, sid: Sid, own: _Own, info: str) -> None:
+        """Writes the record of a session with this info, instead of an earlier one of it."""
         before, own.info = own.info, info
         try:
-            await self._put(stream, sid, own, instead_of=own.sequence)
+            await self._put(stream, sid, own, instead_of=own.sequence or None)
+        except Stale:
+            # Another node has ended it, or it was lost with the JetStream stream.
+            own.sequence = own.generation = 0
+            await self._put(stream, sid, own)
         except BackendError:
             own.info = before
             raise
-        for other in self._own[stream, own.member_id].values():
-            other.info = info
-        return None if before == info else _update_of(stream, own)
+
+    async def _join_here(self, stream: Stream, own: _Own, known: str | None) -> Change:
+        """Joins with the first session of a member at this node; other nodes may have sessions of it.
+
+        ``known`` is the info that others know from an earlier record of this session.
+        """
+        generation = self._nodes.generation
+        is_first = await self._rosters.add((stream, own.member_id))
+        own.generation = generation
+        if is_first:
+            return PresenceChange(stream, "join", own.member_id, own.info)
+        if known is None:
+            ours = self._subjects.member(self._nodes.name, stream, own.member_id)
+            every = await self._look(self._subjects.member(ANY, stream, own.member_id))
+            others = [each for each in every if not each.subject.startswith(ours.rstrip(ANY))]
+            known = _newest(others).record.info if others else own.info
+        return None if known == own.info else _update_of(stream, own)
 
     def _here(self, stream: Stream, own: _Own) -> _Own | None:
         """Returns another session of the member on this node whose record exists."""
@@ -280,18 +278,16 @@ class NatsPresence:
     async def _put(
         self, stream: Stream, sid: Sid, own: _Own, *, instead_of: int | None = None
     ) -> None:
-        record = _Record(stream, own.member_id, sid, own.info, own.came)
+        record = _Record(stream, own.member_id, sid, own.info)
         subject = self._subjects.member(self._nodes.name, stream, own.member_id, sid)
-        generation = self._nodes.generation
         own.sequence = await self._records().put(subject, _write(record), instead_of=instead_of)
-        own.came = own.came or own.sequence
-        own.generation = generation
         own.put_at = self._clock()
 
     def _renew(self, stream: Stream, sid: Sid, own: _Own) -> None:
         async def renew() -> Change:
             if own.is_here:
                 await self._put(stream, sid, own, instead_of=own.sequence)
+                await self._rosters.renew((stream, own.member_id))
             return None
 
         self._turn(stream, own.member_id, renew)
@@ -319,61 +315,87 @@ class NatsPresence:
     async def _leave(self, stream: Stream, sid: Sid, own: _Own) -> Change:
         subject = self._subjects.member(self._nodes.name, stream, own.member_id, sid)
         try:
+            if await self._is_last_here(stream, own.member_id, subject):
+                own.has_left |= await self._rosters.remove((stream, own.member_id))
             records = self._records()
             # Not by the known sequence, which may be of a JetStream stream that was lost.
             newest = await records.newest_certainly(subject)
-            was_there = newest.sequence > 0 and await records.delete(newest.sequence)
+            if newest.sequence:
+                await records.delete(newest.sequence)
         except BackendRefused:
             raise
         except BackendError:
             self._put_back(stream, sid, own)
             raise
-        # An earlier attempt may have deleted it, although its reply was lost.
-        return await self._last(stream, own.member_id) if was_there or own.is_again else None
+        return PresenceChange(stream, "leave", own.member_id) if own.has_left else None
+
+    async def _is_last_here(self, stream: Stream, member_id: str, subject: str) -> bool:
+        """Whether a member has no session at this node but the one with this subject."""
+        others = self._own.get((stream, member_id), {}).values()
+        if any(map(self._is_there, others)):
+            return False
+        if not any(each.sequence for each in others):
+            return True
+        # Others are from before NATS was away: they may be there still.
+        ours = self._subjects.member(self._nodes.name, stream, member_id)
+        return all(each.subject == subject for each in await self._look(ours))
 
     def _put_back(self, stream: Stream, sid: Sid, own: _Own) -> None:
         """Lets a session expire again in a moment, unless it has joined again since."""
         streams = self._sessions.setdefault(sid, {})
         if stream not in streams:
-            own.is_here = own.is_again = True
+            own.is_here = True
+            own.generation = 0
             streams[stream] = own
             self._own.setdefault((stream, own.member_id), {})[sid] = own
             self._wheel.schedule(sid, self._clock() + AGAIN_S)
 
-    async def _adopt(self, records: Store, seen: _Seen) -> Change:
-        if not await records.delete(seen.sequence):
-            return None
-        return await self._last(seen.record.stream, seen.record.member_id)
-
-    async def _last(self, stream: Stream, member_id: str) -> Change:
-        """Returns a leave if the member has no sessions left. To be called after a record was deleted."""
-        if any(map(self._is_there, self._own.get((stream, member_id), {}).values())):
-            return None
+    async def _adopt(self, records: Store, node: str, seen: list[_Seen]) -> Change:
+        """Ends sessions of one member that a dead node has left. Returns the leave of the member, if they were the last."""
+        stream, member_id = seen[0].record.stream, seen[0].record.member_id
+        has_left, has_joined = await self._rosters.remove((stream, member_id), node), False
         try:
-            records = self._records()
-            # A replica that lags would still show the deleted record, and nobody would look again.
-            other = await records.newest_certainly(self._subjects.member(ANY, stream, member_id))
-        except BackendRefused:
-            raise
+            for each in seen:
+                await records.delete(each.sequence)
+            subject = self._subjects.member(node, stream, member_id)
+            if (await records.newest_certainly(subject)).sequence:
+                # More sessions than one sweep ends, or the node has come back meanwhile.
+                has_joined = await self._rosters.add((stream, member_id), node)
         except BackendError:
-            self._uncertain[stream, member_id] = None
-            raise
-        return None if other.sequence else PresenceChange(stream, "leave", member_id)
+            if not has_left:
+                raise
+        if has_left == has_joined:
+            return None
+        if has_left:
+            return PresenceChange(stream, "leave", member_id)
+        return PresenceChange(stream, "join", member_id, seen[0].record.info)
 
     async def _look(self, subject: str) -> list[_Seen]:
+        """Returns the sessions of a subject, which may have wildcards."""
+        is_roster, found = self._subjects.is_roster, await self._find(subject)
+        sessions = _seen(each for each in found if not is_roster(each.subject))
+        return [each async for each in paced(sessions, lambda each: len(each.record.info))]
+
+    async def _find(self, subject: str) -> list[Stored]:
         records = self._records()
         try:
-            found = await records.newest([subject])
+            return await records.newest([subject])
         except TooMany:
-            found = await records.all_from(subject, 1, SESSIONS_LIMIT)
-        return [each async for each in paced(_seen(found), lambda each: len(each.record.info))]
+            return await records.all_from(subject, 1, SESSIONS_LIMIT)
 
 
 async def _nothing() -> None:
     """The result of a call that changes nothing."""
 
 
-def _seen(found: list[Stored]) -> Iterable[_Seen]:
+def _by_member(found: list[Stored]) -> list[list[_Seen]]:
+    members: dict[tuple[Stream, str], list[_Seen]] = {}
+    for seen in _seen(found):
+        members.setdefault((seen.record.stream, seen.record.member_id), []).append(seen)
+    return list(members.values())
+
+
+def _seen(found: Iterable[Stored]) -> Iterable[_Seen]:
     for each in found:
         try:
             yield _Seen(_read(each.payload), each.subject, each.sequence)

@@ -11,6 +11,7 @@ import logging
 import re
 import secrets
 import time
+from base64 import b64decode
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
@@ -325,6 +326,19 @@ class Store:
         found = await self.newest([subject])
         last = max(found, key=lambda each: each.sequence, default=None)
         return Newest() if last is None else Newest(last.sequence, last.moment_s)
+
+    async def newest_message(self, subject: str) -> Stored | None:
+        """Returns the newest message of a subject without wildcards, after everything that was acknowledged before."""
+        if not self.may_lag:
+            found = await self.newest([subject])
+            return found[0] if found else None
+        reply = await self._call(f"STREAM.MSG.GET.{self.name}", {"last_by_subj": subject})
+        if reply.error is not None and reply.error.code == NOT_FOUND:
+            return None
+        reply.check()
+        message = reply.message
+        payload = b64decode(message.get("data", ""))
+        return Stored(subject, int(message["seq"]), moment_s(message["time"]), payload)
 
     async def newest_of_leader(self, subject: str) -> Newest:
         """Returns the newest message of a subject as the leader knows it."""

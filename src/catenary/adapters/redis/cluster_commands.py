@@ -167,6 +167,10 @@ class ClusterCommands:
             return [self.call(*args)]
         return [each.call(*args) for each in self._primaries]
 
+    def last_calls(self) -> "list[asyncio.Future[Any]]":
+        """The last call of each node that waits for its reply: when they are done, so are all calls until now."""
+        return [last for each in self._shards.values() if (last := each.last_call()) is not None]
+
     def run(
         self, script: Script, keys: Sequence[Argument], *args: Argument
     ) -> "asyncio.Future[Any]":

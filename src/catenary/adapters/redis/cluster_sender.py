@@ -2,15 +2,18 @@
 
 Streams are in different slots, which no script can write in one step: each part is sent all or nothing, and the batch
 fails if one part does. Entries of a queue are sent one after another on each stream, so that an entry whose
-predecessor failed can't be taken for the last one that was published.
+predecessor failed can't be taken for the last one that was published. A remote disconnect is sent when all that was
+sent before it is published: it takes another way to the nodes, on which it would overtake the last messages of the clients
+that it disconnects. What follows it may overtake it.
 Knows: parts, the order of entries. Does not know: slots.
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from catenary.adapters.pacing import paced
+from catenary.adapters.redis.cluster_commands import ClusterCommands
 from catenary.adapters.redis.engine import RedisEngine
 from catenary.adapters.redis.large_commands import ScriptCall
 from catenary.adapters.redis.sender import RedisSender, failed, refused, size_of
@@ -32,10 +35,14 @@ class _Parts:
 class ClusterSender(RedisSender):
     """The sending half of :class:`catenary.ports.PubSub`, for a cluster."""
 
-    __slots__ = ("_entries",)
+    __slots__ = ("_cluster", "_entries", "_last_command")
 
     def __init__(self, engine: RedisEngine) -> None:
         super().__init__(engine)
+        assert isinstance(engine.commands, ClusterCommands)
+        self._cluster = engine.commands
+        # The last remote disconnect that waits or is being sent
+        self._last_command: asyncio.Future[Any] | None = None
         # The last entry of a queue that is being sent on each stream
         self._entries: dict[Stream, asyncio.Future[Any]] = {}
 
@@ -44,6 +51,8 @@ class ClusterSender(RedisSender):
             self._history is None or publication.transient
         ):
             return self._appender.publish(publication.stream, *self._unkept(publication))
+        if isinstance(publication, RemoteDisconnect):
+            return self._send_last(lambda: super(ClusterSender, self)._send(publication, entry))
         return super()._send(publication, entry)
 
     def _send_now(
@@ -86,20 +95,39 @@ class ClusterSender(RedisSender):
         self._add(part, publication)
 
     def _send_parts(self, parts: _Parts, entry: QueueEntry | None) -> Awaitable[Any]:
-        sent = [self._send_command(each, entry) for each in parts.commands]
+        sent: list[Awaitable[Any]] = []
         if entry is None:
             for stream, part in parts.streams.items():
                 self._appender.end_part(part, stream)
                 sent.append(self._commands.send(part))
         else:
             sent += [self._send_entry(*each) for each in parts.streams.items()]
+        sent += [self._send_command(each, entry) for each in parts.commands]
         return sent[0] if len(sent) == 1 else _all_of(sent)
 
     def _send_command(self, command: RemoteDisconnect, entry: QueueEntry | None) -> Awaitable[Any]:
         if self._sessions is None:
             return self._send(command)
+        revoke = self._sessions.revoke
         # That of an entry may be repeated, as one that every node relays.
-        return self._sessions.revoke(command, self._channel, is_relayed=entry is not None)
+        is_relayed = entry is not None
+        return self._send_last(lambda: revoke(command, self._channel, is_relayed=is_relayed))
+
+    def _send_last(self, send: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
+        """Sends a remote disconnect after everything before it."""
+        before = [*self._cluster.last_calls(), *self._entries.values()]
+        if self._last_command is not None:
+            before.append(self._last_command)
+        if not before:
+            return send()
+        sent = asyncio.ensure_future(_send_after_all(before, send))
+        self._last_command = sent
+        sent.add_done_callback(self._forget_command)
+        return sent
+
+    def _forget_command(self, done: "asyncio.Future[Any]") -> None:
+        if self._last_command is done:
+            self._last_command = None
 
     def _send_entry(self, stream: Stream, part: ScriptCall) -> "asyncio.Future[Any]":
         part.add((self._appender.mark(stream),))
@@ -122,6 +150,14 @@ class ClusterSender(RedisSender):
     def _forget(self, stream: Stream, done: "asyncio.Future[Any]") -> None:
         if self._entries.get(stream) is done:
             del self._entries[stream]
+
+
+async def _send_after_all(
+    before: Sequence["asyncio.Future[Any]"], send: Callable[[], Awaitable[Any]]
+) -> Any:
+    """Their failures are those of others."""
+    await asyncio.wait(before)
+    return await send()
 
 
 async def _all_of(sent: Sequence[Awaitable[Any]]) -> None:

@@ -6,7 +6,7 @@ Source: redis.io, "Redis Cluster specification", section "Redirection and reshar
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from redis.asyncio import Redis
 
@@ -113,6 +113,11 @@ class Shard(Commands):
             call.packed = _ASKING + call.packed
             call.replies = 2
         self._send_or_fail(call)
+
+    def last_call(self) -> "asyncio.Future[Any] | None":
+        """The result of the last call that waits for its reply; None if no call waits."""
+        waiting = self._after_those or self._without_script or self._pending
+        return waiting[-1].future if waiting else None
 
     def submit_again(self, call: Call) -> None:
         """Sends a call of :meth:`take_refused` that belongs to this node."""
