@@ -42,7 +42,7 @@ class Span(Protocol):
 
 
 class Tracer(Protocol):
-    """Decides what is traced, before anything else is done for it: each method returns None for work that is not.
+    """Decides what is traced, before anything else is done for it: methods return None for work that is not.
 
     Methods never raise. Used from one thread.
     """
@@ -51,6 +51,12 @@ class Tracer(Protocol):
     def current(self) -> Span | None:
         """The span of the work that is being done, None if that is not traced. Calls and publications of that work
         belong to it. :meth:`within` sets it for as long as the caller does not return to the event loop."""
+        ...
+
+    @property
+    def samples(self) -> Callable[[], bool]:
+        """Says whether a piece of work that begins a trace is traced. Each call is a decision of its own, and costs no call of
+        Python code unless it is sampled."""
         ...
 
     def within(self, span: Span | None) -> AbstractContextManager[None]:
@@ -65,7 +71,7 @@ class Tracer(Protocol):
         ...
 
     def command(self, environment: Environment, command: Command) -> Span | None:
-        """A client's command is carried out."""
+        """A client's command is carried out. If there is no current work, the caller has sampled it (:attr:`samples`)."""
         ...
 
     def ending(self, environment: Environment) -> Span | None:

@@ -72,6 +72,85 @@ async def test_the_last_spans_are_sent_at_the_end() -> None:
 
 
 @in_loop
+async def test_a_thread_exists_only_while_spans_are_sent() -> None:
+    gate = Gate()
+    export = SpanExport(gate, limit=8, delay_ms=1)
+    await until(lambda: sending_threads() == 0)  # those of the tests before
+    export.record(span("first"))
+    assert await asyncio.to_thread(gate.asked.wait, 30)
+    assert sending_threads() == 1
+    export.record(span("second"))
+    gate.opened.set()
+    await until(lambda: export.exported_total == 2)
+    await until(lambda: sending_threads() == 0)
+    await export.close(10)
+    assert [each.name for each in gate.got] == ["first", "second"]
+
+
+@in_loop
+async def test_a_full_batch_is_sent_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2")
+    gate = Gate()
+    gate.opened.set()
+    export = SpanExport(gate, delay_ms=3_600_000)
+    export.record(span("first"))
+    await asyncio.sleep(0)
+    assert not gate.asked.is_set()
+    export.record(span("second"))
+    export.record(span("third"))
+    await until(lambda: export.exported_total == 2)
+    await export.close(10)
+    assert [each.name for each in gate.got] == ["first", "second", "third"]
+
+
+@in_loop
+async def test_spans_wait_while_the_system_refuses_a_thread(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    gate = Gate()
+    gate.opened.set()
+    export, waiting = SpanExport(gate, delay_ms=1), span()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        export.record(waiting)
+        await until(lambda: bool(caplog.messages))
+    await until(lambda: export.exported_total == 1)
+    assert caplog.messages[0].endswith("retrying in 0.001 s: can't start new thread")
+    await export.close(10)
+
+
+@in_loop
+async def test_spans_after_the_end_are_dropped_and_counted() -> None:
+    gate = Gate()
+    gate.opened.set()
+    export = SpanExport(gate)
+    await export.close(10)
+    export.record(span())
+    assert (export.queue_size, export.dropped_total) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_SCHEDULE_DELAY", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"],
+)
+@pytest.mark.parametrize("value", ["0", "-1", "many"])
+def test_variables_that_are_no_numbers_are_refused(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValueError, match=f"{variable}: expected a positive number, got '{value}'"):
+        SpanExport(Gate())
+
+
+def sending_threads() -> int:
+    """Threads of exports in this process."""
+    return sum(each.name == "trace-export" for each in threading.enumerate())
+
+
+@in_loop
 async def test_a_collector_that_does_not_answer_keeps_the_end_for_its_share_of_time_only() -> None:
     gate = Gate()
     export = SpanExport(gate, delay_ms=1)

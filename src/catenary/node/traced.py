@@ -35,13 +35,14 @@ class TracedCommands(Generic[_W]):
 
     def start(self, session: Session, command: Command) -> _W:
         """Starts a command; returns an awaitable if it is not done."""
-        span = self._tracer.command(session.environment, command)
-        if span is not None:
-            return traced(self._tracer, span, partial(self._start, session, command))
-        if self._tracer.current is None:
+        tracer = self._tracer
+        if tracer.current is None and not tracer.samples():
             return self._start(session, command)
-        # The command waited for a traced one of the same client, and does not belong to its trace.
-        with self._tracer.within(None):
+        span = tracer.command(session.environment, command)
+        if span is not None:
+            return traced(tracer, span, partial(self._start, session, command))
+        # The command may have waited for a traced one of the same client, and does not belong to its trace.
+        with tracer.within(None):
             return self._start(session, command)
 
 

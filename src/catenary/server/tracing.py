@@ -42,7 +42,7 @@ def build_tracing(options: Options, worker: WorkerContext | None) -> Tracing | N
         exporter = exporter_of(otel.exporter, otel.endpoint, sys.stdout)
         export = SpanExport(exporter, delay_ms=delay_of(otel.exporter))
     except ValueError as error:
-        raise ConfigError(f"otel: the SDK refuses a variable OTEL_…: {error}") from error
+        raise ConfigError(f"otel: a variable OTEL_… is refused: {error}") from error
     described = {"service.version": __version__, "service.instance.id": secrets.token_hex(8)}
     if worker is not None:
         described["catenary.worker"] = str(worker.number)

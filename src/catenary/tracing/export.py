@@ -1,6 +1,6 @@
-"""Sends spans to a collector, in a thread of its own. The queue is bounded, and what it drops is counted.
+"""Sends spans to a collector, in batches, each in a thread. The queue is bounded, and what it drops is counted.
 
-Knows: the SDK's exporters and its batch processor. Does not know: what spans mean.
+Knows: the SDK's exporters. Does not know: what spans mean.
 """
 
 import asyncio
@@ -8,14 +8,15 @@ import contextlib
 import logging
 import os
 import threading
+from collections import deque
 from collections.abc import Sequence
 from typing import Final, Literal, TextIO
 from urllib.parse import urlsplit
 
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import (
-    BatchSpanProcessor,
     ConsoleSpanExporter,
     SpanExporter,
     SpanExportResult,
@@ -29,6 +30,10 @@ _sdk_log: Final = logging.getLogger("opentelemetry.exporter.otlp.proto.http")
 QUEUE_LIMIT: Final = 2048
 """Spans that wait for the collector (``OTEL_BSP_MAX_QUEUE_SIZE`` replaces it): those of 2 s at 1,000 spans per second."""
 
+_BATCH_SIZE: Final = 512
+_DELAY_MS: Final = 5_000
+"""Source: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/#batch-span-processor."""
+
 CLOSE_S: Final = 5.0
 """How long the end of a server waits for the collector, at most: restarts must not take longer because it is away."""
 
@@ -41,75 +46,145 @@ _CONSOLE_DELAY_MS: Final = 500
 
 
 class SpanExport:
-    """The queue of one process's spans, and their export."""
+    """The queue of one process's spans, and their export. Belongs to one event loop.
 
-    __slots__ = ("_counting", "_emitted", "_processor", "dropped_total", "limit")
+    Spans wait until a batch is full, or for ``delay_ms``. A thread sends them and ends, because a process with a second thread
+    pays for it in every system call (1 % of an echo through gRPC). The thread of the SDK's ``BatchSpanProcessor`` stays.
+    """
+
+    __slots__ = (
+        "_batch_size",
+        "_closed",
+        "_delay_s",
+        "_exporter",
+        "_is_closing",
+        "_is_sending",
+        "_queued_total",
+        "_timer",
+        "_waiting",
+        "dropped_total",
+        "limit",
+    )
 
     def __init__(
         self, exporter: SpanExporter, *, limit: int | None = None, delay_ms: int | None = None
     ) -> None:
-        """``limit`` and ``delay_ms`` replace those of the environment (``OTEL_BSP_*``)."""
+        """``limit`` and ``delay_ms`` replace those of the environment (``OTEL_BSP_*``). Raises ValueError for a variable that
+        is not a positive number."""
         if limit is None:
             limit = _number("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_LIMIT)
+        if delay_ms is None:
+            delay_ms = _number("OTEL_BSP_SCHEDULE_DELAY", _DELAY_MS)
+        # How it is sent
         self.limit = limit
-        self._counting = _CountingExporter(exporter)
-        self._processor = BatchSpanProcessor(
-            self._counting,
-            max_queue_size=limit,
-            schedule_delay_millis=delay_ms,
-            max_export_batch_size=min(limit, _number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)),
-        )
-        self._emitted = 0
+        self._batch_size = min(limit, _number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", _BATCH_SIZE))
+        self._delay_s = delay_ms / 1000
+        self._exporter = _CountingExporter(exporter)
+        # The queue
+        self._waiting: deque[ReadableSpan] = deque()
+        self._queued_total = 0
         self.dropped_total = 0
         """Spans that were dropped because too many waited, or because the time of the shutdown was over."""
+        # Its state
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_sending = False
+        self._is_closing = False
+        self._closed = asyncio.Event()
 
     @property
     def queue_size(self) -> int:
         """Spans that wait, or are being sent."""
-        return self._emitted - self._counting.taken_total
+        return self._queued_total - self._exporter.taken_total
 
     @property
     def exported_total(self) -> int:
         """Spans that the collector has accepted."""
-        return self._counting.exported_total
+        return self._exporter.exported_total
 
     @property
     def failed_total(self) -> int:
         """Spans that could not be sent, or that the collector has refused."""
-        return self._counting.failed_total
+        return self._exporter.failed_total
 
     def record(self, span: ReadableSpan) -> None:
         """Queues a span that has ended. Never blocks."""
-        if self.queue_size >= self.limit:
-            # Before the SDK's own queue drops one: that would not be counted.
+        if self.queue_size >= self.limit or self._is_closing:
             self.dropped_total += 1
             return
-        self._emitted += 1
-        self._processor.on_end(span)
+        self._queued_total += 1
+        self._waiting.append(span)
+        if not self._is_sending:
+            self._plan()
 
     async def close(self, timeout_s: float) -> None:
         """Sends the spans that wait, for up to ``timeout_s`` and :data:`CLOSE_S`."""
-        loop = asyncio.get_running_loop()
-        done = asyncio.Event()
-
-        def shut_down() -> None:
-            self._processor.shutdown()  # type: ignore[no-untyped-call]
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits any more
-                loop.call_soon_threadsafe(done.set)
-
-        # A daemon: a collector that does not answer must not keep the process.
-        threading.Thread(target=shut_down, name="trace-shutdown", daemon=True).start()
+        self._is_closing = True
+        if not self._is_sending:
+            self._send()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(timeout_s, CLOSE_S)):
-                await done.wait()
+                await self._closed.wait()
         left = self.queue_size
         if left > 0:
             self.dropped_total += left
             _log.warning("%d spans were not exported: the time for the shutdown is over", left)
 
+    def _plan(self) -> None:
+        """Sends the spans that wait, now if they fill a batch."""
+        if len(self._waiting) >= self._batch_size:
+            self._send()
+        elif self._waiting and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._delay_s, self._send)
+
+    def _send(self) -> None:
+        """Starts the thread."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        loop, is_last = asyncio.get_running_loop(), self._is_closing
+
+        def run() -> None:
+            try:
+                self._send_waiting(is_last=is_last)
+            finally:
+                with contextlib.suppress(
+                    RuntimeError
+                ):  # the loop is closed: nothing waits any more
+                    loop.call_soon_threadsafe(self._on_sent, is_last)
+
+        try:
+            # A daemon: a collector that does not answer must not keep the process.
+            threading.Thread(target=run, name="trace-export", daemon=True).start()
+        except RuntimeError as error:  # the system refuses another thread
+            _log.warning("Span export failed, retrying in %g s: %s", self._delay_s, error)
+            self._timer = loop.call_later(self._delay_s, self._send)
+        else:
+            self._is_sending = True
+
+    def _send_waiting(self, *, is_last: bool) -> None:
+        """Runs in the thread: sends a batch, and more while they are full; all spans and the shutdown if it ``is_last``."""
+        while True:
+            number = min(len(self._waiting), self._batch_size)
+            if number:
+                self._exporter.export([self._waiting.popleft() for _ in range(number)])
+            if len(self._waiting) < (1 if is_last else self._batch_size):
+                break
+        if is_last:
+            self._exporter.shutdown()
+
+    def _on_sent(self, was_last: bool) -> None:
+        """The thread has ended."""
+        self._is_sending = False
+        if was_last:
+            self._closed.set()
+        elif self._is_closing:
+            self._send()
+        else:
+            self._plan()
+
 
 class _CountingExporter(SpanExporter):
-    """Counts what another exporter sends. Called in the thread of the export only."""
+    """Counts what another exporter sends. Called in the threads of the export only."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
@@ -120,6 +195,8 @@ class _CountingExporter(SpanExporter):
         self.failed_total = 0
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        # The instrumentation of an application in this process must not trace the requests to the collector.
+        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, value=True))
         try:
             result = self._exporter.export(spans)
         except Exception as error:  # noqa: BLE001
@@ -194,5 +271,10 @@ def _line(span: ReadableSpan) -> str:
 
 
 def _number(variable: str, default: int) -> int:
+    """The value of a variable of the environment. Raises ValueError."""
     text = os.environ.get(variable, "")
-    return int(text) if text.isdecimal() and int(text) else default
+    if not text:
+        return default
+    if not text.isdecimal() or not int(text):
+        raise ValueError(f"{variable}: expected a positive number, got '{text}'")
+    return int(text)

@@ -48,7 +48,7 @@ from catenary.messages.lenient_json import JSON_ERRORS
 from catenary.messages.publications import Publication, Publishable
 from catenary.messages.trace_context import TRACEPARENT, TRACESTATE, TraceContext, read, read_text
 from catenary.tracer import ERROR_TYPE, Span
-from catenary.tracing.sampler import Sampler
+from catenary.tracing.sampler import sampler
 
 MARKED_AT_ONCE: Final = 100
 """Publications of a batch whose deliveries are traced: a batch may have 10,000."""
@@ -196,15 +196,15 @@ class OtelTracer:
         "_clients_left",
         "_clients_until",
         "_recorder",
-        "_samples",
         "current",
         "limited_total",
+        "samples",
     )
 
     def __init__(self, recorder: SpanRecorder, ratio: float) -> None:
         self.current: TracedSpan | None = None
         self._recorder = recorder
-        self._samples = Sampler(ratio)
+        self.samples: Final = sampler(ratio)
         self._clients_left = CLIENTS_PER_S
         self._clients_until = 0.0
         self.limited_total = 0
@@ -223,7 +223,7 @@ class OtelTracer:
         if TRACEPARENT in headers:
             parent = read(headers[TRACEPARENT], headers.get(TRACESTATE, ""))
         if parent is None:
-            if not self._samples():
+            if not self.samples():
                 return None
         elif not parent.is_sampled or self._is_limited():
             return _passed_on(parent)
@@ -257,8 +257,11 @@ class OtelTracer:
     def command(self, environment: Environment, command: Command) -> TracedSpan | None:
         kind = type(command)
         current = self.current
-        if (current is None or kind in _ROOTS) and not self._samples():
-            return None
+        if current is not None and kind in _ROOTS:
+            # The current command was awaited by this one of the same client, which begins a trace of its own.
+            current = None
+            if not self.samples():
+                return None
         name = _COMMANDS.get(kind)
         if name is None or (current is not None and not current.is_recorded):
             return None
@@ -270,11 +273,11 @@ class OtelTracer:
             action = _action(command.data)
             if action:
                 attributes["catenary.action"] = action
-        parent = None if current is None or kind in _ROOTS else current.context
+        parent = None if current is None else current.context
         return self._begin(name, SpanKind.SERVER, parent, attributes)
 
     def ending(self, environment: Environment) -> TracedSpan | None:
-        if not self._samples():
+        if not self.samples():
             return None
         return self._begin("disconnect", SpanKind.INTERNAL, None, {"catenary.sid": environment.sid})
 
@@ -304,7 +307,7 @@ class OtelTracer:
             if not self.current.is_recorded:
                 return None
             parent = self.current.context
-        elif not self._samples():
+        elif not self.samples():
             return None
         attributes: dict[str, str | int] = {
             "messaging.system": _SYSTEM,
