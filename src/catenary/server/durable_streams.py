@@ -25,6 +25,7 @@ from catenary.server.pusher import private_streams
 from catenary.server.shutdown_phases import FLUSH_DISCONNECTS
 from catenary.transports.durable_stream import ReadServices
 from catenary.transports.durable_stream_endpoint import DurableStreamEndpoint
+from catenary.transports.durable_stream_pages import Storage
 from catenary.transports.durable_stream_requests import (
     DurableStreamRequests,
     StreamPathRules,
@@ -76,16 +77,19 @@ def add_durable_streams(build: ServerBuild, main: PortSpec, clients: ClientEndpo
         ReadServices(
             node=clients.node,
             encoders=clients.encoders,
-            history=clients.history,
-            records=records,
-            kept_s=kept_s,
+            storage=Storage(
+                history=clients.history,
+                records=records,
+                kept_s=kept_s,
+                clock=time.time,
+                background=background,
+            ),
             tails=Tails(clients.hub, may_change=records is not None),
             requests=requests,
             counters=build.counters,
             refusals=clients.refusals,
             polls=Deadlines(ds.poll_interval_s, time.monotonic),
             events=Deadlines(ds.sse_ttl_s, time.monotonic),
-            background=background,
             clock=time.time,
             skip_auth=ds.skip_auth,
             high_water=limits.high_water,

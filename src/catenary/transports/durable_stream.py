@@ -1,17 +1,16 @@
 """A read of a durable stream: what is stored, and in a live mode what follows, as one response or as an event stream.
 
-The messages come from the history, page by page as the client reads them, and then from the tail of the stream
-(``transports/stream_tails.py``), where the reader waits without a task or a timer of its own. The client is admitted
+The messages come from the history (``transports/durable_stream_pages.py``), page by page as the client reads them, and
+then from the tail of the stream (``transports/stream_tails.py``), where the reader waits without a task or a timer of its own. The client is admitted
 by the node as any other, unless ``skip_auth`` is set: then only the name of the stream is authorized.
 Source: PROTOCOL.md of durable-streams/durable-streams, sections 5.5 to 5.8.
-Knows: histories, tails, a transport. Does not know: how a request is read, what messages mean.
+Knows: pages, tails, a transport. Does not know: how a request is read, what messages mean.
 """
 
 import asyncio
-import contextlib
 import enum
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final
 
 import msgspec
 
@@ -19,27 +18,24 @@ from catenary.edge.deadlines import Deadlines
 from catenary.edge.refusals import Refusals, unavailable
 from catenary.errors import BackendError, LostPosition, RequestRefused
 from catenary.messages.commands import Checkpoint
-from catenary.messages.publications import Position, Publication
 from catenary.messages.reasons import Reason
 from catenary.metrics.counters import Counters
-from catenary.node.background import BackgroundTasks
 from catenary.node.encoder import Encoders
 from catenary.node.node import Node
 from catenary.node.session import Session
-from catenary.ports import Goodbye, History, StreamRecords
+from catenary.ports import Goodbye
 from catenary.protocols import durable_streams
-from catenary.protocols.durable_stream_writes import Record, record_of
 from catenary.protocols.durable_streams import Chunk, Content, Live
 from catenary.protocols.silent import SILENT
 from catenary.transports import durable_stream_responses as responses
 from catenary.transports import http_responses
+from catenary.transports.durable_stream_pages import Storage, StreamPages
 from catenary.transports.durable_stream_requests import DurableStreamRequests, OpenedRead
 from catenary.transports.durable_stream_responses import ResponseHead
-from catenary.transports.durable_stream_writes import end_of, ttl_of
 from catenary.transports.event_stream_requests import refusal_of
 from catenary.transports.http_responses import with_headers
 from catenary.transports.next_request import NextRequest
-from catenary.transports.stream_tails import Tail, Tails, stored_json
+from catenary.transports.stream_tails import Tail, Tails
 from catenary.wire import http1
 from catenary.wire.event_stream import (
     CHUNKED,
@@ -48,38 +44,24 @@ from catenary.wire.event_stream import (
     plain_head,
 )
 
-PAGE: Final = 1000
-"""Limit of the messages of one response, or of one event."""
-
-PAGE_BYTES: Final = 1_048_576
-"""Limit of the messages of a page, in characters; the first message may exceed it."""
-
-_T = TypeVar("_T")
-_Messages = tuple[Publication, ...]
-
 
 class ReadServices(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """Shared by all reads of one server.
 
-    ``records`` are those of streams that clients write, None if they can't; a stream without a TTL is forgotten ``kept_s``
-    after it was last read or written. ``skip_auth``: clients are not admitted by the node. ``polls`` and
-    ``events`` are the deadlines of long polls and of event streams. ``clock`` returns seconds since 1970.
-    ``high_water`` is the limit of the write buffer in bytes, ``close_timeout_s`` the time in which a client must read the
+    ``skip_auth``: clients are not admitted by the node. ``polls`` and ``events`` are the deadlines of long polls and of
+    event streams. ``clock`` returns seconds since 1970. ``high_water`` is the limit of the write buffer in bytes, ``close_timeout_s`` the time in which a client must read the
     end of its response.
     """
 
     node: Node
     encoders: Encoders
-    history: History
-    records: StreamRecords | None
-    kept_s: float
+    storage: Storage
     tails: Tails
     requests: DurableStreamRequests
     counters: Counters
     refusals: Refusals
     polls: Deadlines
     events: Deadlines
-    background: BackgroundTasks
     clock: Callable[[], float]
     skip_auth: bool
     high_water: int
@@ -99,24 +81,22 @@ class _State(enum.Enum):
 
 class StreamRead:
     """Satisfies :class:`catenary.edge.connection.Stage`, :class:`catenary.ports.Outbound`,
-    :class:`catenary.ports.Waiting` and :class:`catenary.transports.stream_tails.Reader`."""
+    :class:`catenary.ports.Waiting`, :class:`catenary.transports.durable_stream_pages.PageReader` and
+    :class:`catenary.transports.stream_tails.Reader`."""
 
     __slots__ = (
         "_begun",
         "_close_timer",
         "_following",
-        "_has_read",
         "_is_full",
-        "_record",
+        "_pages",
         "_request",
         "_seen_changes",
         "_services",
         "_session",
         "_state",
         "_tail",
-        "_task",
         "_transport",
-        "content",
         "is_waiting",
         "position",
         "write",
@@ -138,19 +118,17 @@ class StreamRead:
         self._state = _State.OPENING
         self._session: Session | None = None
         self._tail: Tail | None = None
-        self._task: asyncio.Task[None] | None = None
-        # Whether the position is that of the last message that was read
-        self._has_read = False
+        query, is_head = request.query, request.is_head
+        self._pages = StreamPages(
+            services.storage, request.stream, self, is_head=is_head, is_now=query.is_now
+        )
         # Whether the head of an event stream was sent
         self._begun = False
         # Whether the client has to read before the next page is sent
         self._is_full = False
         self._close_timer: asyncio.TimerHandle | None = None
-        # None for a stream that nobody created
-        self._record: Record | None = None
         self._seen_changes = 0
-        self.content = Content.JSON
-        self.position = request.query.position
+        self.position = query.position
         self.is_waiting = False
         self.write: Callable[[bytes], None] = _discard
 
@@ -183,8 +161,8 @@ class StreamRead:
 
     def resume_writing(self) -> None:
         self._is_full = False
-        if self._state is _State.READING and self._task is None and self._begun:
-            self._read_page()
+        if self._state is _State.READING and not self._pages.is_reading and self._begun:
+            self._pages.read_page()
 
     def lost(self, exc: Exception | None) -> None:
         self._following.forget()
@@ -199,8 +177,9 @@ class StreamRead:
             self._services.counters.open_connections_num -= 1
         elif self._session is not None:
             self._services.node.leave(self._session)
-        # A reference cycle: without this, only the garbage collector would free both.
+        # Reference cycles: without this, only the garbage collector would free them.
         self._session = None
+        del self._pages
 
     def shutdown(self) -> None:
         self._following.refuse()
@@ -228,140 +207,22 @@ class StreamRead:
         if when_live is None:
             self._look()
         else:
-            self._await(when_live, lambda _: self._look())
+            self._pages.look_when(when_live, self._look)
+
+    @property
+    def content(self) -> Content:
+        """The content of the stream's messages."""
+        return self._pages.content
 
     def _look(self) -> None:
-        """Reads the record of the stream, if streams have one, and then its messages."""
-        records = self._services.records
-        if records is None:
-            self._read()
-            return
         if self._tail is not None:
             self._seen_changes = self._tail.changes
-        self._go_on(lambda: records.read(self._request.stream), self._found_record)
+        self._pages.look()
 
-    def _found_record(self, stored: bytes | None) -> None:
-        """A stream without a record exists if others publish to it; one that is gone does not."""
-        try:
-            self._record = record_of(stored)
-        except BackendError as error:
-            self._fail(error)
-            return
-        if stored == b"":
-            self._respond_missing()
-            return
-        if self._record is not None:
-            self.content = self._record.content
-            if not self._request.is_head:
-                self._touch(self._record)
-        if self._has_read:
-            self._read_page()
-        else:
-            self._read()
+    def found_end(self) -> None:
+        self._finish(responses.of_head(self._pages.record, self.position), None)
 
-    def _touch(self, record: Record) -> None:
-        """Starts the TTL of the stream again."""
-        services = self._services
-        assert services.records is not None, "the record is one of them"
-        ttl_s = ttl_of(record, services.clock(), services.kept_s)
-        touched = services.records.touch(self._request.stream, ttl_s)
-        if touched is not None:
-            services.background.run(_without_errors(touched))
-
-    def _read(self) -> None:
-        request, history = self._request, self._services.history
-        if request.is_head or request.query.is_now:
-            self._go_on(lambda: history.since(request.stream, 0, 1, newest=True), self._found_tail)
-        else:
-            self._read_page()
-
-    def _read_page(self) -> None:
-        stream, position, history = self._request.stream, self.position, self._services.history
-        start = None if self._record is None else self._record.start
-
-        # One more than a page, to learn whether there are more
-        def read_all() -> None:
-            self._go_on(lambda: history.since(stream, 0, PAGE + 1), self._found_page)
-
-        if position is not None:
-            self._go_on(lambda: history.after(stream, position, PAGE + 1), self._found_page)
-        elif start is not None:
-            # If messages after the start are lost, all messages that are left are after it.
-            self._go_on(lambda: history.after(stream, start, PAGE + 1), self._found_page, read_all)
-        else:
-            read_all()
-
-    def _go_on(
-        self,
-        read: Callable[[], _T | Awaitable[_T]],
-        found: Callable[[_T], None],
-        lost: Callable[[], None] | None = None,
-    ) -> None:
-        """Calls ``found`` with what was read, at once or when a remote store has answered; ``lost`` if messages are not
-        kept any more."""
-        try:
-            value = read()
-        except (LostPosition, BackendError) as error:
-            self._fail(error, lost)
-            return
-        if isinstance(value, Awaitable):
-            self._await(value, found, lost)
-        else:
-            found(value)
-
-    def _await(
-        self,
-        value: Awaitable[_T],
-        go_on: Callable[[_T], None],
-        lost: Callable[[], None] | None = None,
-    ) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._awaited(value, go_on, lost))
-
-    async def _awaited(
-        self, value: Awaitable[_T], go_on: Callable[[_T], None], lost: Callable[[], None] | None
-    ) -> None:
-        try:
-            found = await value
-        except (LostPosition, BackendError) as error:
-            self._task = None
-            self._fail(error, lost)
-            return
-        self._task = None
-        if self._state is _State.READING:
-            go_on(found)
-
-    def _found_tail(self, found: _Messages) -> None:
-        """The last message is known: the reader is after it."""
-        self.position = end_of(found, None if self._record is None else self._record.start)
-        if self.position is None and self._is_missing():
-            self._respond_missing()
-        elif self._request.is_head:
-            self._finish(responses.of_head(self._record, self.position), None)
-        else:
-            self._found_chunk(self._chunk((), self.position, is_up_to_date=True))
-
-    def _is_missing(self) -> bool:
-        """Whether a stream without messages does not exist, because nobody created it."""
-        return self._services.records is not None and self._record is None
-
-    def _found_page(self, found: _Messages) -> None:
-        count = _page_length(found)
-        page = found[:count]
-        if not page and self.position is None and self._is_missing():
-            self._respond_missing()
-            return
-        end = page[-1].position if page else self.position
-        messages = [stored_json(each) for each in page]
-        self._found_chunk(self._chunk(messages, end, is_up_to_date=count == len(found)))
-
-    def _chunk(
-        self, messages: Sequence[bytes], end: Position | None, *, is_up_to_date: bool
-    ) -> Chunk:
-        is_closed = is_up_to_date and self._record is not None and self._record.is_closed
-        return Chunk(self.content, messages, end, is_up_to_date=is_up_to_date, is_closed=is_closed)
-
-    def _found_chunk(self, chunk: Chunk) -> None:
-        self._has_read = True
+    def found_chunk(self, chunk: Chunk) -> None:
         live = self._request.query.live
         if live is Live.SSE:
             self._send_events(chunk)
@@ -381,8 +242,8 @@ class StreamRead:
 
     def _read_next(self) -> None:
         """Reads the next page in a turn of its own, unless the client has left or has to read first."""
-        if self._state is _State.READING and self._task is None and not self._is_full:
-            self._read_page()
+        if self._state is _State.READING and not self._pages.is_reading and not self._is_full:
+            self._pages.read_page()
 
     # Waiting
 
@@ -427,11 +288,10 @@ class StreamRead:
 
     def _respond(self, chunk: Chunk) -> None:
         """The response of a catch-up read, or of a long poll that has messages."""
-        head = responses.of_messages(self._request, self._record, chunk, self._next_cursor())
+        head = responses.of_messages(self._request, self._pages.record, chunk, self._next_cursor())
         self._finish(head, None if head.status == 304 else chunk.body)
 
-    def _respond_missing(self) -> None:
-        """The stream was deleted, has expired, or never existed."""
+    def found_missing(self) -> None:
         if self._begun:
             self._end_in_order()
         else:
@@ -439,7 +299,7 @@ class StreamRead:
 
     def _respond_empty(self) -> None:
         """A long poll has no messages."""
-        head = responses.of_no_messages(self._record, self.position, self._next_cursor())
+        head = responses.of_no_messages(self._pages.record, self.position, self._next_cursor())
         self._finish(head, None)
 
     def _send_events(self, chunk: Chunk) -> None:
@@ -492,15 +352,9 @@ class StreamRead:
         self._transport.write(http1.refusal(refused, is_head=self._request.is_head))
         self._close()
 
-    def _fail(
-        self, error: LostPosition | BackendError, lost: Callable[[], None] | None = None
-    ) -> None:
-        """The history lacks the requested messages: the reader starts again, or tries later."""
-        if self._state is _State.ENDED:
-            return
-        if lost is not None and isinstance(error, LostPosition):
-            lost()
-        elif self._begun:
+    def failed(self, error: LostPosition | BackendError) -> None:
+        """The client starts again, or tries later."""
+        if self._begun:
             self._end_in_order()
         elif isinstance(error, LostPosition):
             self._refuse(RequestRefused(410, f"the offset is not kept any more: {error}"))
@@ -546,9 +400,7 @@ class StreamRead:
         state, self._state = self._state, _State.ENDED
         if state is _State.ENDED:
             return
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
+        self._pages.stop()
         if self._begun:
             self._services.events.forget(self)
             self._services.counters.ds_sse_clients_num -= 1
@@ -588,22 +440,6 @@ class StreamRead:
 
     def resume_reading(self) -> None:
         """See :meth:`pause_reading`."""
-
-
-def _page_length(found: _Messages) -> int:
-    """The number of messages that form the first page."""
-    size = 0
-    for count, each in enumerate(found[:PAGE]):
-        size += len(each.data)
-        if size > PAGE_BYTES and count:
-            return count
-    return min(len(found), PAGE)
-
-
-async def _without_errors(work: Awaitable[None]) -> None:
-    """Awaits work and ignores errors of the backend: a stream that is not touched only expires earlier."""
-    with contextlib.suppress(BackendError):
-        await work
 
 
 def _discard(batch: bytes) -> None:

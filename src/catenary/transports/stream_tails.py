@@ -29,8 +29,10 @@ class Reader(Protocol):
     how it receives them."""
 
     position: Position | None
-    content: Content
     is_waiting: bool
+
+    @property
+    def content(self) -> Content: ...
 
     def take(self, chunk: Chunk) -> None:
         """Messages have arrived. The reader does not wait any more; it may begin again. Never raises."""
